@@ -1,0 +1,1 @@
+"""Know, segment by segment, whether viewers still see good pictures."""

@@ -1,0 +1,368 @@
+"""The nouns: what flows from a playlist line to an alert."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Literal
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqmon.errors import REASONS, SegmentError, Stage
+
+Pixels = NDArray[np.uint8]
+"""(frames, height, width, 3), RGB, full range, sRGB-like transfer."""
+
+Sampling = Literal["exact", "keyframes"]
+
+Fingerprint = str
+"""A 32x18 luma picture, row by row, two hexadecimal digits per cell: tells whether two frames are the same picture."""
+
+SIGNALS: dict[str, str] = {
+    "black": "share of the picture that is black",
+    "solid": "how near the picture is to one single colour",
+    "freeze": "1 when the picture is the same as the one looked at before",
+    "blockiness": "strength of a regular block grid left by coding",
+    "blur": "lack of sharp edges",
+    "noise": "random grain, as standard deviation",
+    "banding": "false contours in smooth areas",
+    "over_sharpness": "halos and ringing around edges",
+    "flicker": "brightness that jumps between frames without motion",
+    "borders": "share of the picture covered by constant black borders",
+    "decode_errors": "share of the frames that the decoder reported as damaged or lost",
+}
+"""Every signal, 0..1, higher means more of it. `media.signals` holds the formulas and their sources."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByteRange:
+    """A part of a resource: `length_bytes` bytes from `offset_bytes` on."""
+
+    offset_bytes: int
+    length_bytes: int
+
+    def __post_init__(self) -> None:
+        if self.offset_bytes < 0 or self.length_bytes <= 0:
+            raise ValueError(f"not a byte range: {self.offset_bytes}+{self.length_bytes}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encryption:
+    """How a segment is encrypted; only `AES-128` with a key address can be undone."""
+
+    method: str
+    key_url: str | None = None
+    # 16 bytes as hexadecimal digits
+    iv_hex: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendition:
+    """One encoding of a Stream."""
+
+    stream_id: str
+    name: str
+    width: int | None = None
+    height: int | None = None
+    bitrate_kbps: float | None = None
+    codecs: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not self.stream_id or not self.name:
+            raise ValueError("a rendition needs a stream_id and a name")
+
+    @property
+    def key(self) -> str:
+        return f"{self.stream_id}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A reference to a few seconds of one Rendition; never the bytes."""
+
+    rendition: Rendition
+    # media sequence number, or whatever rises by one from segment to segment of a rendition
+    sequence: int
+    url: str
+    # where its first picture stands on the stream's timeline
+    starts_at: datetime
+    # what the playlist says, 0 when unknown
+    duration_seconds: float = 0.0
+    byte_range: ByteRange | None = None
+    init_url: str | None = None
+    init_byte_range: ByteRange | None = None
+    encryption: Encryption | None = None
+    is_discontinuity: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        _need_utc(self.starts_at, "starts_at")
+        if self.duration_seconds < 0:
+            raise ValueError(f"negative duration: {self.duration_seconds}")
+
+    @property
+    def ends_at(self) -> datetime:
+        return self.starts_at + timedelta(seconds=self.duration_seconds)
+
+    @property
+    def key(self) -> str:
+        """Tells this segment from every other; the same after a restart, without query or credentials."""
+        parts = urlsplit(self.url)
+        place = f"{parts.hostname or ''}{parts.path}"
+        span = f"@{self.byte_range.offset_bytes}" if self.byte_range else ""
+        return f"{self.rendition.key}/{self.sequence}/{place}{span}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The picture that a scorer asks for, made from a decoded frame inside the decoder process.
+
+    `stretch` squeezes the whole frame to width x height. `fit` keeps the aspect ratio and pads the rest evenly with
+    `pad_rgb`. `tiles` scales the frame so that its short side has `short_side` pixels and lays a grid of
+    `columns` x `rows` native-scale tiles, each centred in its cell, side by side into width x height.
+    """
+
+    kind: Literal["stretch", "fit", "tiles"]
+    width: int
+    height: int
+    short_side: int = 0
+    columns: int = 0
+    rows: int = 0
+    pad_rgb: tuple[int, int, int] = (0, 0, 0)
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.height) <= 0:
+            raise ValueError(f"a view needs a size, got {self.width}x{self.height}")
+        if self.kind == "tiles":
+            if min(self.short_side, self.columns, self.rows) <= 0:
+                raise ValueError("a tiles view needs short_side, columns and rows")
+            if self.width % self.columns or self.height % self.rows:
+                raise ValueError(f"{self.columns}x{self.rows} tiles do not fill {self.width}x{self.height}")
+            if self.width > self.short_side or self.height > self.short_side:
+                raise ValueError("tiles must not overlap: width and height must not exceed short_side")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaFacts:
+    """What the decoder saw: the coded picture and how it was turned into RGB."""
+
+    container: str
+    codec: str
+    # as displayed: after rotation, before any view; square pixels when sar is applied
+    width: int
+    height: int
+    fps: float
+    # span of the presentation times seen, including the last frame's own duration
+    duration_seconds: float
+    frame_count: int
+    pixel_format: str
+    # as used for the conversion, e.g. "bt709/limited"; "guessed" is said when the stream does not tell
+    colour: str
+    transfer: str
+    rotation_degrees: int = 0
+    is_interlaced: bool = False
+    # name of the HDR-to-SDR method, None for SDR
+    tone_mapping: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Decoded:
+    """What one segment looks like: sampled pictures and measured signals, frame by frame."""
+
+    # presentation times of the sampled frames, seconds after the segment's first frame, rising
+    times_seconds: tuple[float, ...]
+    # one (frames, height, width, 3) uint8 array per view asked for
+    views: Mapping[View, Pixels]
+    # one value 0..1 per sampled frame and signal name
+    signals: Mapping[str, tuple[float, ...]]
+    # one small JPEG per sampled frame; empty when none were asked for
+    thumbnails: tuple[bytes, ...]
+    media: MediaFacts
+    # fingerprints of the first and the last sampled frame, for freeze across segments; see `Fingerprint`
+    edges: "tuple[Fingerprint, Fingerprint]"
+
+    def __post_init__(self) -> None:
+        count = len(self.times_seconds)
+        if count == 0:
+            raise ValueError("a decoded segment has at least one frame")
+        for view, pixels in self.views.items():
+            if pixels.shape != (count, view.height, view.width, 3) or pixels.dtype != np.uint8:
+                raise ValueError(f"view {view.kind} {view.width}x{view.height}: got {pixels.dtype}{pixels.shape}")
+        for name, values in self.signals.items():
+            if len(values) != count:
+                raise ValueError(f"signal {name}: {len(values)} values for {count} frames")
+
+    def __repr__(self) -> str:
+        return f"Decoded({len(self.times_seconds)} frames of {self.media.width}x{self.media.height})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One Scorer's verdict on one Segment; 0..100, higher is better, `native_*` on the scorer's own scale."""
+
+    # name@version
+    scorer: str
+    value: float
+    native_value: float
+    p5: float
+    min: float
+    pooling: str
+    frame_values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalSummary:
+    """One signal over a segment: 0..1, higher means more of what its name says."""
+
+    mean: float
+    max: float
+    frame_values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScorerIdentity:
+    """Which scorer exactly, and where it ran."""
+
+    scorer: str
+    sha256: str
+    preprocessing: str
+    calibration_version: int
+    device: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """What produced a verdict: enough to reproduce it."""
+
+    scorers: tuple[ScorerIdentity, ...]
+    sampling: Sampling
+    # library name -> version; ffmpeg libraries included
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityEvent:
+    """What we say about an observed Segment."""
+
+    id: str
+    segment: Segment
+    observed_at: datetime
+    scores: tuple[Score, ...]
+    signals: Mapping[str, SignalSummary]
+    # presentation times that were looked at, seconds after the segment's first frame
+    times_seconds: tuple[float, ...]
+    edges: tuple[Fingerprint, Fingerprint]
+    media: MediaFacts
+    provenance: Provenance
+
+    def score_of(self, scorer: str) -> Score | None:
+        """The verdict of `name@version` or of any version of `name`."""
+        return next((s for s in self.scores if scorer in (s.scorer, s.scorer.split("@")[0])), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentFailure:
+    """What we say about a Segment that we could not observe."""
+
+    id: str
+    segment: Segment
+    observed_at: datetime
+    stage: Stage
+    # a key of errors.REASONS
+    reason: str
+    detail: str
+
+    def __post_init__(self) -> None:
+        if self.reason not in REASONS:
+            raise ValueError(f"unknown reason {self.reason!r}")
+
+
+Outcome = QualityEvent | SegmentFailure
+
+
+def event_id(segment: Segment, scorer_ids: tuple[str, ...]) -> str:
+    """The id of what is said about a segment by these scorers (name@version); a replay gives the same one."""
+    return _digest(segment.key, *sorted(scorer_ids))
+
+
+def failure_of(segment: Segment, error: SegmentError, *, observed_at: datetime) -> SegmentFailure:
+    """The outcome that an error becomes."""
+    return SegmentFailure(
+        id=_digest(segment.key, "unscored"),
+        segment=segment,
+        observed_at=observed_at,
+        stage=error.stage,
+        reason=error.reason,
+        detail=error.detail,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """How far one lane has come: the last segment whose outcome is in the history."""
+
+    lane: str
+    sequence: int
+    segment_key: str
+    # where the next segment stands on the stream's timeline when the playlist does not tell
+    ends_at: datetime
+
+
+Severity = Literal["page", "ticket"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Why an alert was raised: the segment that tipped it and what was seen there."""
+
+    event_id: str
+    # e.g. "lite@1 23.4 below 40"
+    reading: str
+    value: float | None
+    threshold: float | None
+    # presentation times of the worst frames in that segment, worst first
+    worst_times_seconds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """A rule began or ceased to hold on one series; the id stays the same from open to resolve."""
+
+    id: str
+    rule: str
+    # stream/rendition/what
+    series: str
+    stream_id: str
+    rendition: str
+    severity: Severity
+    state: Literal["open", "resolved"]
+    # first segment for which the condition held
+    began_at: datetime
+    # when the rule fired: the segment's time, never the wall clock
+    opened_at: datetime
+    resolved_at: datetime | None
+    summary: str
+    evidence: Evidence
+
+    def __post_init__(self) -> None:
+        if (self.state == "resolved") != (self.resolved_at is not None):
+            raise ValueError("a resolved alert has resolved_at, an open one has not")
+
+
+def alert_id(rule: str, series: str, began_at: datetime) -> str:
+    """The id of an alert; a replay gives the same one."""
+    return _digest(rule, series, began_at.astimezone(UTC).isoformat())
+
+
+def _digest(*parts: str) -> str:
+    return sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _need_utc(moment: datetime, name: str) -> None:
+    if moment.utcoffset() != timedelta(0):
+        raise ValueError(f"{name} must be aware UTC, got {moment!r}")

@@ -1,0 +1,107 @@
+"""Every error that vqmon raises on purpose.
+
+    VqmonError
+      SettingsError       a setting, rule or manifest file is wrong; the message names file, key and remedy
+      ScorerError         a scorer bundle cannot be trusted or loaded
+      WireError           bytes from outside do not follow the schema
+      StoreError          the history cannot be opened, read or written
+      SegmentError        one segment cannot be observed; becomes a SegmentFailure
+        FetchError          its bytes cannot be had
+        DecodeError         its bytes cannot be turned into pictures
+        ScoreError          its pictures cannot be scored
+
+Two fates only: a `SegmentError` becomes a published outcome; any other error ends the process.
+"""
+
+from typing import ClassVar, Literal
+
+Stage = Literal["source", "fetch", "decode", "score"]
+
+REASONS: dict[str, str] = {
+    # source: what the playlist itself says
+    "gap": "the playlist marks this segment as missing (EXT-X-GAP)",
+    "encrypted": "the segment is encrypted in a way that cannot be undone here",
+    "stale": "the playlist stopped announcing new segments",
+    "playlist": "the playlist cannot be fetched or understood",
+    "skipped": "the segment left the playlist before it could be taken",
+    # fetch
+    "refused": "the address is not allowed by the fetch policy",
+    "not_found": "the server says that the segment does not exist",
+    "http_status": "the server answered with an error",
+    "unreachable": "no connection to the server",
+    "timeout": "the deadline passed",
+    "too_large": "more bytes than allowed",
+    "too_slow": "the transfer rate stayed under the minimum",
+    "file": "the local file cannot be read",
+    "key": "the decryption key cannot be had or does not fit",
+    # decode
+    "empty": "there are no bytes",
+    "not_media": "the bytes are no media container that is allowed",
+    "no_video": "there is no video track",
+    "no_frames": "not one picture could be decoded",
+    "corrupt": "the media is damaged beyond use",
+    "missing_init": "the initialization section is missing",
+    "unsupported_codec": "the codec is not allowed or not built in",
+    "too_many_pixels": "the pictures are larger than allowed",
+    "too_long": "the segment holds more than allowed",
+    "hdr": "the pictures are HDR and the settings say not to tone-map",
+    "crashed": "the decoder process died",
+    # score
+    "out_of_memory": "the device has too little memory",
+    "scorer_failed": "the scorer gave an error or no finite number",
+}
+"""Every reason code and what it means; codes are part of the event schema and only ever added to."""
+
+
+class VqmonError(Exception):
+    """Anything that vqmon raises on purpose."""
+
+
+class SettingsError(VqmonError):
+    """A setting is wrong; the message names the file, the key and the remedy."""
+
+
+class ScorerError(VqmonError):
+    """A scorer bundle cannot be trusted or loaded."""
+
+
+class WireError(VqmonError):
+    """Bytes from outside do not follow the schema."""
+
+
+class StoreError(VqmonError):
+    """The history cannot be opened, read or written."""
+
+
+class SegmentError(VqmonError):
+    """One segment cannot be observed.
+
+    `reason` is a key of `REASONS`; `detail` is for people and never holds credentials or query strings.
+    """
+
+    stage: ClassVar[Stage] = "source"
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        if reason not in REASONS:
+            raise ValueError(f"unknown reason {reason!r}")
+        super().__init__(f"{reason}: {detail or REASONS[reason]}")
+        self.reason = reason
+        self.detail = detail or REASONS[reason]
+
+
+class FetchError(SegmentError):
+    """The segment's bytes cannot be had."""
+
+    stage = "fetch"
+
+
+class DecodeError(SegmentError):
+    """The segment's bytes cannot be turned into pictures."""
+
+    stage = "decode"
+
+
+class ScoreError(SegmentError):
+    """The segment's pictures cannot be scored."""
+
+    stage = "score"
