@@ -1,0 +1,1 @@
+"""The wholes: each file wires parts for one purpose."""

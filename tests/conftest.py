@@ -1,0 +1,35 @@
+"""What every test may lean on: real media, and skips that can be made to fail."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+REQUIRED = {name for name in os.environ.get("VQMON_REQUIRE", "").split(",") if name}
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+def need(name: str, *, present: bool, remedy: str) -> None:
+    """Skip the test when something is absent, or fail it when VQMON_REQUIRE names that thing."""
+    if present:
+        return
+    if name in REQUIRED:
+        pytest.fail(f"VQMON_REQUIRE names {name}: {remedy}")
+    pytest.skip(f"no {name}: {remedy}")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real media made by others."""
+    folder = SHARED / "fixtures"
+    need("fixtures", present=folder.is_dir(), remedy=f"put the media at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium browser."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    need("chromium", present=path is not None, remedy="install Debian's `chromium`")
+    return str(path)

@@ -1,0 +1,5 @@
+"""`python -m vqmon` is the command."""
+
+from vqmon.cli import main
+
+main()

@@ -1,0 +1,116 @@
+"""Tells systemd, probes and Prometheus how the daemon is."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
+
+def notify(state: str, *, address: str | None = None) -> bool:
+    """Send one sd_notify(3) datagram, e.g. `READY=1`; False when nobody listens.
+
+    `address` is `$NOTIFY_SOCKET`; a leading `@` means the abstract name space.
+    """
+    address = os.environ.get("NOTIFY_SOCKET") if address is None else address
+    if not address:
+        return False
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+        try:
+            out.sendto(state.encode(), address)
+        except OSError:
+            return False
+    return True
+
+
+class Progress:
+    """Whether the daemon gets on: work in flight must not stand still for longer than `stall_seconds`."""
+
+    def __init__(self, now: Callable[[], float], *, stall_seconds: float = 120.0) -> None:
+        self._now = now
+        self._stall_seconds = stall_seconds
+        self._started_at: dict[int, float] = {}
+        self._next = 0
+        self._lock = threading.Lock()
+        self.is_ready = False
+
+    def begin(self) -> int:
+        """Work began; the ticket goes back by `end`."""
+        with self._lock:
+            self._next += 1
+            self._started_at[self._next] = self._now()
+            return self._next
+
+    def end(self, ticket: int) -> None:
+        """That work is done."""
+        with self._lock:
+            self._started_at.pop(ticket, None)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._started_at)
+
+    @property
+    def oldest_seconds(self) -> float:
+        """Age of the oldest work in flight, 0 when idle."""
+        with self._lock:
+            return self._now() - min(self._started_at.values(), default=self._now())
+
+    @property
+    def is_alive(self) -> bool:
+        return self.oldest_seconds <= self._stall_seconds
+
+
+class HealthServer:
+    """/healthz, /readyz and /metrics in a thread of its own, so that it answers while the loop is busy."""
+
+    def __init__(self, host: str, port: int, *, progress: Progress) -> None:
+        self._server = ThreadingHTTPServer((host, port), _handler(progress))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    def __enter__(self) -> "HealthServer":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=5)
+
+
+def _handler(progress: Progress) -> type[BaseHTTPRequestHandler]:
+    def answer(path: str) -> tuple[int, str, bytes]:
+        if path == "/metrics":
+            return 200, CONTENT_TYPE_LATEST, generate_latest(REGISTRY)
+        if path == "/healthz":
+            text = f"oldest work {progress.oldest_seconds:.1f} s\n"
+            return (200 if progress.is_alive else 503), "text/plain", text.encode()
+        if path == "/readyz":
+            return (200 if progress.is_ready else 503), "text/plain", b"ready\n" if progress.is_ready else b"starting\n"
+        return 404, "text/plain", b"try /healthz, /readyz or /metrics\n"
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, content_type, body = answer(self.path.split("?")[0])
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    return Handler

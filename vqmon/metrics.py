@@ -1,0 +1,100 @@
+"""Every metric of the daemon itself: name, kind, unit and meaning."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from opentelemetry.metrics import Counter, Histogram
+from opentelemetry.metrics import _Gauge as Gauge
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.resources import Resource
+
+Name = Literal[
+    "vqmon.segment.count",
+    "vqmon.segment.score",
+    "vqmon.stage.duration",
+    "vqmon.lag",
+    "vqmon.in_flight",
+    "vqmon.alert.transition",
+    "vqmon.alert.open",
+    "vqmon.decoder.replaced",
+    "vqmon.publish.duration",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One metric as data."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    unit: str
+    meaning: str
+    # upper bounds of the histogram's buckets
+    bounds: tuple[float, ...] = ()
+
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+METRICS: Mapping[Name, Metric] = {
+    "vqmon.segment.count": Metric(
+        kind="counter", unit="{segment}", meaning="segments with an outcome, by `outcome` (scored, unscored) and `reason`"
+    ),
+    "vqmon.segment.score": Metric(
+        kind="histogram", unit="1", meaning="pooled score 0..100, by `scorer`", bounds=tuple(range(5, 100, 5))
+    ),
+    "vqmon.stage.duration": Metric(
+        kind="histogram", unit="s", meaning="time of one segment in a `stage` (fetch, decode, score)", bounds=_SECONDS
+    ),
+    "vqmon.lag": Metric(kind="gauge", unit="s", meaning="now minus the end of the newest finished segment"),
+    "vqmon.in_flight": Metric(kind="gauge", unit="{segment}", meaning="segments being observed"),
+    "vqmon.alert.transition": Metric(
+        kind="counter", unit="{alert}", meaning="alerts opened or resolved, by `state` and `severity`"
+    ),
+    "vqmon.alert.open": Metric(kind="gauge", unit="{alert}", meaning="alerts open now"),
+    "vqmon.decoder.replaced": Metric(
+        kind="counter", unit="{process}", meaning="decoder processes killed or replaced, by `reason`"
+    ),
+    "vqmon.publish.duration": Metric(
+        kind="histogram", unit="s", meaning="time of one transaction into the history", bounds=_SECONDS
+    ),
+}
+"""Names are low in cardinality: never labelled by stream, rendition, segment or address."""
+
+
+class Meters:
+    """Counts and records by the names of `METRICS`; without a reader nothing is kept."""
+
+    def __init__(self, *readers: MetricReader, version: str = "0") -> None:
+        resource = Resource({"service.name": "vqmon", "service.version": version})
+        self._provider = MeterProvider(metric_readers=readers, resource=resource)
+        meter = self._provider.get_meter("vqmon")
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, Histogram] = {}
+        for name, metric in METRICS.items():
+            if metric.kind == "counter":
+                self._counters[name] = meter.create_counter(name, metric.unit, metric.meaning)
+            elif metric.kind == "gauge":
+                self._gauges[name] = meter.create_gauge(name, metric.unit, metric.meaning)
+            else:
+                # Explicit bounds: an exponential histogram breaks the pull exporter's whole scrape.
+                self._histograms[name] = meter.create_histogram(
+                    name, metric.unit, metric.meaning, explicit_bucket_boundaries_advisory=list(metric.bounds)
+                )
+
+    def count(self, name: Name, amount: int = 1, **labels: str) -> None:
+        """Add to a counter."""
+        self._counters[name].add(amount, labels)
+
+    def set(self, name: Name, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        self._gauges[name].set(value, labels)
+
+    def record(self, name: Name, value: float, **labels: str) -> None:
+        """Record one value of a histogram."""
+        self._histograms[name].record(value, labels)
+
+    def close(self) -> None:
+        """Flush and end the readers."""
+        self._provider.shutdown()
