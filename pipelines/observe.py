@@ -1,12 +1,11 @@
 """One Segment becomes one Outcome: fetch, decode, score, pool."""
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Iterator, Protocol
+from typing import Protocol
 
 from vqmon.core.pooling import summarize
 from vqmon.core.types import (
@@ -24,6 +23,7 @@ from vqmon.core.types import (
     failure_of,
 )
 from vqmon.errors import SegmentError
+from vqmon.flow import together
 
 
 class Scorer(Protocol):
@@ -35,11 +35,11 @@ class Scorer(Protocol):
     def view(self) -> View: ...
     @property
     def identity(self) -> ScorerIdentity: ...
-    async def score(self, decoded: Decoded) -> Score: ...
+    def score(self, decoded: Decoded) -> Coroutine[None, None, Score]: ...
 
 
-Fetch = Callable[[Segment], Awaitable[bytes]]
-Decode = Callable[[bytes, tuple[View, ...]], Awaitable[Decoded]]
+Fetch = Callable[[Segment], Coroutine[None, None, bytes]]
+Decode = Callable[[bytes, tuple[View, ...]], Coroutine[None, None, Decoded]]
 Record = Callable[[str, float], None]
 
 
@@ -84,10 +84,12 @@ class Observer:
         with self._stage("decode"):
             decoded = await self.decode(media, views)
         with self._stage("score"):
-            scores = await asyncio.gather(*(scorer.score(decoded) for scorer in self.scorers))
+            scores = await together(scorer.score(decoded) for scorer in self.scorers)
         return decoded, scores
 
     def _event(self, segment: Segment, decoded: Decoded, scores: Sequence[Score]) -> QualityEvent:
+        if not segment.duration_seconds:
+            segment = replace(segment, duration_seconds=decoded.media.duration_seconds)
         return QualityEvent(
             id=event_id(segment, tuple(scorer.id for scorer in self.scorers)),
             segment=segment,

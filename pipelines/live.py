@@ -1,0 +1,264 @@
+"""The daemon: watch streams, publish one outcome per segment, alert on what got worse."""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+
+from pipelines.observe import Observation, Observer
+from pipelines.parts import fetch_policy, load_rules, open_observer, open_sources, utc_now
+from vqmon.core.rules import Judge
+from vqmon.core.types import Alert, Cursor, Outcome, QualityEvent, Rendition, Segment, SegmentFailure, failure_of
+from vqmon.errors import SegmentError
+from vqmon.flow import in_order, together
+from vqmon.health import HealthServer, Progress, notify
+from vqmon.logs import event
+from vqmon.media.fetch import Fetcher
+from vqmon.metrics import Meters
+from vqmon.settings import Settings
+from vqmon.transport.store import History, open_history
+
+log = logging.getLogger("vqmon.live")
+
+Told = Callable[[Sequence[Outcome], Sequence[Alert]], None]
+"""Told what was just published; must return at once."""
+
+RETRY_SECONDS = 5.0
+"""How long a stream whose playlist cannot be had at all waits before the next try."""
+
+PRUNE_SECONDS = 300.0
+"""How often what is older than its keep is taken out of the history."""
+
+
+class Lane(Protocol):
+    """The segments of one rendition, in order."""
+
+    @property
+    def name(self) -> str: ...
+    def __aiter__(self) -> AsyncIterator[Segment | SegmentFailure]: ...
+
+
+class Source(Protocol):
+    """Where the segments of one stream come from."""
+
+    async def lanes(self) -> Sequence[Lane]: ...
+
+
+class Sink:
+    """Judges observations and publishes them: outcomes, alerts, alert memory and cursor in one transaction."""
+
+    def __init__(self, history: History, judge: Judge, *, thread: ThreadPoolExecutor) -> None:
+        self._history = history
+        self._judge = judge
+        self._thread = thread
+
+    async def publish(self, lane: str, ready: Sequence[Observation]) -> Sequence[Alert]:
+        """Judge and write a run of observations of one lane; if this raises, nothing of it is in the history."""
+        outcomes = [seen.outcome for seen in ready]
+        alerts = [alert for outcome in outcomes for alert in self._judge.judge(outcome)]
+        states = self._judge.take_changed()
+        cursor = cursor_after(lane, outcomes)
+
+        def write() -> None:
+            self._history.publish(
+                outcomes,
+                alerts=alerts,
+                states=states,
+                cursors=[cursor] if cursor else [],
+                thumbnails={seen.outcome.id: seen.thumbnails for seen in ready if seen.thumbnails},
+            )
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, write)
+        return alerts
+
+
+def cursor_after(lane: str, outcomes: Sequence[Outcome]) -> Cursor | None:
+    """How far the lane has come with these outcomes; what the playlist did not announce moves nothing."""
+    for outcome in reversed(outcomes):
+        if not (isinstance(outcome, SegmentFailure) and outcome.reason in ("stale", "playlist")):
+            segment = outcome.segment
+            return Cursor(lane=lane, sequence=segment.sequence, segment_key=segment.key, ends_at=segment.ends_at)
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What all lanes share."""
+
+    observer: Observer
+    sink: Sink
+    running: asyncio.Semaphore
+    progress: Progress
+    stop: asyncio.Event
+    told: Told
+
+
+async def watch_for_ever(stream_id: str, source: Source, desk: Desk) -> None:
+    """Watch a stream until its source ends; a stream that cannot be listed yet is an outcome and is tried again."""
+    while not desk.stop.is_set():
+        try:
+            lanes = await source.lanes()
+        except SegmentError as error:
+            await _publish_unlisted(stream_id, error, desk)
+            await _wait(desk.stop, RETRY_SECONDS)
+        else:
+            await together(follow(lane, desk) for lane in lanes)
+            return
+
+
+async def follow(lane: Lane, desk: Desk) -> None:
+    """Observe one lane's segments in parallel; judge and publish them in order."""
+
+    async def look(item: Segment | SegmentFailure) -> Observation:
+        ticket = desk.progress.begin()
+        try:
+            return await desk.observer.observe(item)
+        finally:
+            desk.progress.end(ticket)
+
+    async def finish(ready: Sequence[tuple[Segment | SegmentFailure, Observation]]) -> None:
+        seen = [observation for _, observation in ready]
+        alerts = await desk.sink.publish(lane.name, seen)
+        desk.told([observation.outcome for observation in seen], alerts)
+
+    await in_order(lane, look, finish, running=desk.running)
+
+
+async def run(
+    settings: Settings, *, for_seconds: float | None = None, told: Told = lambda outcomes, alerts: None
+) -> None:
+    """Watch all that the settings name until SIGTERM, SIGINT, the end of every source, or `for_seconds`.
+
+    This is the map of the daemon: parts open in the order of the journey and close in reverse. On a stop the sources
+    end, what is in flight is finished and published; what is not done after `drain_seconds` is left to the next start.
+    """
+    stop, progress, meters = asyncio.Event(), Progress(time.monotonic), Meters(PrometheusMetricReader())
+    async with AsyncExitStack() as stack:
+        stack.callback(meters.close)
+        thread = stack.enter_context(ThreadPoolExecutor(1, "history"))
+        history = stack.enter_context(open_history(settings.history.path, mode="write"))
+        health = settings.daemon
+        if health.health_port:
+            stack.enter_context(HealthServer(health.health_host, health.health_port, progress=progress))
+        fetcher = await stack.enter_async_context(Fetcher(fetch_policy(settings)))
+        observer = await stack.enter_async_context(open_observer(settings, fetcher=fetcher, meters=meters))
+        judge = Judge(load_rules(settings), states=history.states())
+        sources = open_sources(settings, fetcher=fetcher, history=history, stop=stop)
+        desk = Desk(
+            observer=observer,
+            sink=Sink(history, judge, thread=thread),
+            running=asyncio.Semaphore(settings.in_flight),
+            progress=progress,
+            stop=stop,
+            told=_telling(meters, progress, told),
+        )
+        limit = stack.enter_context(_stopping(stop, for_seconds, settings.daemon.drain_seconds))
+        stack.enter_context(_every(PRUNE_SECONDS, lambda: thread.submit(_prune, history, settings)))
+        stack.enter_context(_every(5.0, lambda: progress.is_alive and notify("WATCHDOG=1")))
+        progress.is_ready = True
+        notify("READY=1")
+        log.info(**event("daemon.ready", streams=len(sources), in_flight=settings.in_flight))
+        try:
+            async with limit:
+                await together(watch_for_ever(name, source, desk) for name, source in sources.items())
+        except TimeoutError:
+            log.warning(**event("daemon.drain_cut", left=progress.in_flight))
+        log.info(**event("daemon.stopped"))
+
+
+async def _publish_unlisted(stream_id: str, error: SegmentError, desk: Desk) -> None:
+    """Say that a stream's playlist cannot be had: no lane is known yet, so it stands for the whole stream."""
+    now = utc_now()
+    rendition = Rendition(stream_id=stream_id, name="playlist")
+    segment = Segment(rendition=rendition, sequence=int(now.timestamp()), url="vqmon:unlisted", starts_at=now)
+    failure = failure_of(segment, SegmentError("playlist", error.detail), observed_at=now)
+    alerts = await desk.sink.publish(rendition.key, [Observation(outcome=failure)])
+    desk.told([failure], alerts)
+
+
+def _telling(meters: Meters, progress: Progress, told: Told) -> Told:
+    """Count what was published, then pass it on."""
+
+    def tell(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, QualityEvent):
+                meters.count("vqmon.segment.count", outcome="scored", reason="")
+                for score in outcome.scores:
+                    meters.record("vqmon.segment.score", score.value, scorer=score.scorer)
+            else:
+                meters.count("vqmon.segment.count", outcome="unscored", reason=outcome.reason)
+        meters.set("vqmon.lag", (utc_now() - outcomes[-1].segment.ends_at).total_seconds())
+        meters.set("vqmon.in_flight", progress.in_flight)
+        for alert in alerts:
+            meters.count("vqmon.alert.transition", state=alert.state, severity=alert.severity)
+            log.warning(**event(f"alert.{alert.state}", rule=alert.rule, series=alert.series, summary=alert.summary))
+        notify(f"STATUS=last segment {outcomes[-1].segment.key}")
+        told(outcomes, alerts)
+
+    return tell
+
+
+def _prune(history: History, settings: Settings) -> None:
+    history.prune(
+        before=utc_now() - timedelta(days=settings.history.keep_days),
+        keep_frames_of_segments=settings.history.keep_frames_of_segments,
+    )
+
+
+@contextmanager
+def _stopping(stop: asyncio.Event, for_seconds: float | None, drain_seconds: float) -> Iterator[asyncio.Timeout]:
+    """SIGTERM, SIGINT or the end of `for_seconds` set `stop` and start the time limit for draining."""
+    loop = asyncio.get_running_loop()
+    limit = asyncio.timeout(None)
+
+    def begin() -> None:
+        if not stop.is_set():
+            log.info(**event("daemon.stopping"))
+            notify("STOPPING=1")
+            stop.set()
+            limit.reschedule(loop.time() + drain_seconds)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, begin)
+    timer = loop.call_later(for_seconds, begin) if for_seconds is not None else None
+    try:
+        yield limit
+    finally:
+        if timer:
+            timer.cancel()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def _every(seconds: float, act: Callable[[], object]) -> Iterator[None]:
+    """Call `act` on the loop every so often."""
+    loop = asyncio.get_running_loop()
+
+    def again() -> None:
+        nonlocal timer
+        act()
+        timer = loop.call_later(seconds, again)
+
+    timer = loop.call_later(seconds, again)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    """Wait so long, or until the stop."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,179 @@
+"""Opens the parts that every whole needs, in the order of the journey."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import vqmon
+from pipelines.observe import Observer
+from vqmon.core.rules import AlertRule, parse_rules
+from vqmon.core.types import Decoded, View
+from vqmon.errors import SettingsError
+from vqmon.media.decoder import DecodeLimits, DecoderPool
+from vqmon.media.fetch import Fetcher, FetchPolicy
+from vqmon.media.playlist import FolderSource, PlaylistSource
+from vqmon.metrics import Meters
+from vqmon.scoring.scorers import open_scorers
+from vqmon.settings import Settings
+from vqmon.transport.store import History
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def open_observer(
+    settings: Settings, *, fetcher: Fetcher, meters: Meters | None = None
+) -> AsyncIterator[Observer]:
+    """Open decoder processes and scorers; they close with the context."""
+    meters = meters or Meters()
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(
+            DecoderPool(
+                settings.decode_workers,
+                limits=DecodeLimits(
+                    deadline_seconds=settings.decode.deadline_seconds, max_pixels=settings.decode.max_pixels
+                ),
+                on_replaced=lambda reason: meters.count("vqmon.decoder.replaced", reason=reason),
+            )
+        )
+        scorers = await stack.enter_async_context(
+            open_scorers(
+                settings.scoring.scorers,
+                folders=settings.scoring.folders,
+                device=settings.scoring.device,
+                threads=settings.scoring.threads,
+                allow_noncommercial=settings.scoring.allow_noncommercial,
+            )
+        )
+
+        async def decode(media: bytes, views: tuple[View, ...]) -> Decoded:
+            return await pool.decode(
+                media,
+                views=views,
+                sampling=settings.decode.sampling,
+                fps=settings.decode.fps,
+                hdr=settings.decode.hdr,
+                thumbnail_width=settings.decode.thumbnail_width,
+            )
+
+        yield Observer(
+            fetch=fetcher.fetch,
+            decode=decode,
+            scorers=scorers,
+            sampling=settings.decode.sampling,
+            versions={"vqmon": version("vqmon"), **pool.versions},
+            now=utc_now,
+            record=lambda stage, seconds: meters.record("vqmon.stage.duration", seconds, stage=stage),
+        )
+
+
+def fetch_policy(settings: Settings, *, named: Sequence[str] = ()) -> FetchPolicy:
+    """What may be fetched: the settings, and the hosts and files that a person named on the command line."""
+    fetch = settings.fetch
+    hosts, networks, roots = list(fetch.allowed_hosts), list(fetch.allowed_networks), list(fetch.file_roots)
+    allow_http, ports = fetch.allow_http, list(fetch.allowed_ports)
+    for address in named:
+        parts = urlsplit(address)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            hosts.append(parts.hostname)
+            networks += _own_network(parts.hostname)
+            allow_http = allow_http or parts.scheme == "http"
+            ports += [parts.port] if parts.port else []
+        elif parts.scheme == "file" or "://" not in address:
+            place = Path(unquote(parts.path) if parts.scheme == "file" else address).resolve()
+            roots.append(place if place.is_dir() else place.parent)
+    return FetchPolicy(
+        allowed_hosts=tuple(hosts),
+        allowed_networks=tuple(networks),
+        allow_http=allow_http,
+        allowed_ports=tuple(ports),
+        file_roots=tuple(roots),
+        max_redirects=fetch.max_redirects,
+        connect_seconds=fetch.connect_seconds,
+        first_byte_seconds=fetch.first_byte_seconds,
+        total_seconds=fetch.total_seconds,
+        min_rate_bytes=fetch.min_rate_bytes,
+        max_bytes=fetch.max_bytes,
+        retries=fetch.retries,
+    )
+
+
+def _own_network(host: str) -> list[str]:
+    """The network of a host that was named as an address or as this machine."""
+    if host == "localhost":
+        return ["127.0.0.0/8", "::1/128"]
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return []
+    return [f"{address}/{address.max_prefixlen}"]
+
+
+def load_rules(settings: Settings) -> tuple[AlertRule, ...]:
+    """The alert rules of the settings, else those that come with vqmon."""
+    file = settings.alerts.rules or shipped("rules.toml")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: cannot read the alert rules: {error}") from error
+    return parse_rules(text, origin=str(file))
+
+
+def shipped(name: str) -> Path:
+    """A settings file that comes with vqmon: inside the wheel, else in the checkout."""
+    package = Path(vqmon.__file__).parent
+    inside = package / "defaults" / name
+    return inside if inside.is_file() else package.parent / "config" / name
+
+
+def open_sources(
+    settings: Settings, *, fetcher: Fetcher, history: History, stop: asyncio.Event
+) -> Mapping[str, PlaylistSource | FolderSource]:
+    """One source per stream, each going on where the history says that it stopped."""
+    source = settings.source
+    if source.kind == "folder":
+        if source.folder is None:
+            raise SettingsError("source.folder: kind = \"folder\" needs the folder to watch")
+        return {
+            source.folder_stream_id: FolderSource(
+                source.folder,
+                stream_id=source.folder_stream_id,
+                now=utc_now,
+                stop=stop,
+                seen=history.seen_segments(source.folder_stream_id),
+                settle_seconds=source.folder_settle_seconds,
+            )
+        }
+    if not source.streams:
+        raise SettingsError("source.streams: nothing to watch; name a stream, or use `vqmon watch URL`")
+    return {
+        stream.id: PlaylistSource(
+            as_url(stream.url),
+            stream_id=stream.id,
+            fetcher=fetcher,
+            now=utc_now,
+            stop=stop,
+            resume=history.cursors(stream.id),
+            renditions=stream.renditions,
+            start=source.start,
+            stale_after_seconds=source.stale_after_seconds,
+            labels=stream.labels,
+        )
+        for stream in source.streams
+    }
+
+
+def as_url(address: str) -> str:
+    """A path becomes a file: address; addresses stay."""
+    if "://" in address:
+        return address
+    return Path(os.path.abspath(address)).as_uri()
