@@ -10,18 +10,19 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import vqmon
-from pipelines.observe import Observer
 from vqmon.core.rules import AlertRule, parse_rules
-from vqmon.core.types import Decoded, View
-from vqmon.errors import SettingsError
 from vqmon.media.decoder import DecodeLimits, DecoderPool
 from vqmon.media.fetch import Fetcher, FetchPolicy
 from vqmon.media.playlist import FolderSource, PlaylistSource
-from vqmon.metrics import Meters
 from vqmon.scoring.scorers import open_scorers
-from vqmon.settings import Settings
 from vqmon.transport.store import History
+
+import vqmon
+from pipelines.observe import Observer
+from vqmon.core.types import Decoded, View
+from vqmon.errors import SettingsError
+from vqmon.metrics import Meters
+from vqmon.settings import Settings, SourceSettings, WatchedStream
 
 
 def utc_now() -> datetime:
@@ -142,7 +143,7 @@ def open_sources(
     source = settings.source
     if source.kind == "folder":
         if source.folder is None:
-            raise SettingsError("source.folder: kind = \"folder\" needs the folder to watch")
+            raise SettingsError('source.folder: kind = "folder" needs the folder to watch')
         return {
             source.folder_stream_id: FolderSource(
                 source.folder,
@@ -170,6 +171,44 @@ def open_sources(
         )
         for stream in source.streams
     }
+
+
+def watching(settings: Settings, address: str, *, stream_id: str, history: Path | None) -> Settings:
+    """The settings for following one playlist that a person named."""
+    url = as_url(address)
+    policy = fetch_policy(settings, named=[address])
+    source = SourceSettings(streams=(WatchedStream(id=stream_id or name_of(url), url=url),))
+    fetch = settings.fetch.model_copy(
+        update={
+            "allowed_hosts": policy.allowed_hosts,
+            "allowed_networks": policy.allowed_networks,
+            "allow_http": policy.allow_http,
+            "allowed_ports": policy.allowed_ports,
+            "file_roots": policy.file_roots,
+        }
+    )
+    kept = settings.history.model_copy(update={"path": history} if history else {})
+    return settings.model_copy(update={"source": source, "fetch": fetch, "history": kept})
+
+
+def changed(settings: Settings, *, scorers: Sequence[str], sampling: str | None, max_bytes: int | None) -> Settings:
+    """The settings with what a person chose on the command line."""
+    scoring = settings.scoring.model_copy(update={"scorers": tuple(scorers)} if scorers else {})
+    decode = settings.decode.model_copy(update={"sampling": sampling} if sampling else {})
+    fetch = settings.fetch.model_copy(update={"max_bytes": max_bytes} if max_bytes else {})
+    return settings.model_copy(update={"scoring": scoring, "decode": decode, "fetch": fetch})
+
+
+def name_of(url: str) -> str:
+    """A stream's name out of its address: the last telling part of the path, else the host.
+
+    >>> name_of("https://cdn.example.org/news-1/master.m3u8?token=x")
+    'news-1'
+    """
+    parts = urlsplit(url)
+    dull = ("master", "index", "playlist", "manifest", "media", "main", "prog_index", "stream")
+    telling = [part for part in (Path(unquote(p)).stem for p in parts.path.split("/")) if part and part not in dull]
+    return telling[-1] if telling else parts.hostname or "stream"
 
 
 def as_url(address: str) -> str:

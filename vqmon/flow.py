@@ -63,11 +63,11 @@ async def in_order(
         raise errors.exceptions[0] from None
 
 
-async def together(lanes: Iterable[Coroutine[None, None, None]]) -> None:
-    """Run lanes side by side until all end; the first error cancels the others and is raised."""
+async def together(works: Iterable[Coroutine[None, None, Result]]) -> list[Result]:
+    """Run a few things side by side and give their results in order; the first error cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
-            for number, lane in enumerate(lanes):
-                group.create_task(lane, name=f"lane-{number}")
+            tasks = [group.create_task(work, name=f"together-{number}") for number, work in enumerate(works)]
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from opentelemetry.metrics import Counter, Histogram
-from opentelemetry.metrics import _Gauge as Gauge
+from opentelemetry.metrics import Counter, Histogram, _Gauge
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
@@ -38,7 +37,9 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 METRICS: Mapping[Name, Metric] = {
     "vqmon.segment.count": Metric(
-        kind="counter", unit="{segment}", meaning="segments with an outcome, by `outcome` (scored, unscored) and `reason`"
+        kind="counter",
+        unit="{segment}",
+        meaning="segments with an outcome, by `outcome` (scored, unscored) and `reason`",
     ),
     "vqmon.segment.score": Metric(
         kind="histogram", unit="1", meaning="pooled score 0..100, by `scorer`", bounds=tuple(range(5, 100, 5))
@@ -70,7 +71,7 @@ class Meters:
         self._provider = MeterProvider(metric_readers=readers, resource=resource)
         meter = self._provider.get_meter("vqmon")
         self._counters: dict[str, Counter] = {}
-        self._gauges: dict[str, Gauge] = {}
+        self._gauges: dict[str, _Gauge] = {}
         self._histograms: dict[str, Histogram] = {}
         for name, metric in METRICS.items():
             if metric.kind == "counter":

@@ -1,0 +1,19 @@
+"""The pages over a history, as a process of its own."""
+
+from pathlib import Path
+
+import uvicorn
+from vqmon.transport.store import open_history
+from vqmon.web.app import create_app
+
+from pipelines.parts import utc_now
+from vqmon.errors import SettingsError
+
+
+def serve(path: Path, *, host: str, port: int, title: str) -> None:
+    """Serve until SIGTERM or SIGINT; the history is only read."""
+    if not path.is_file():
+        raise SettingsError(f"{path}: no history yet; run `vqmon run` or `vqmon watch URL` first, or give --history")
+    with open_history(path, mode="read") as history:
+        app = create_app(history, now=utc_now, title=title)
+        uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)

@@ -1,0 +1,142 @@
+"""Order, bounds, errors and draining of the daemon's only concurrency machinery."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from vqmon.flow import in_order, together
+
+
+async def numbers(count: int) -> AsyncIterator[int]:
+    for number in range(count):
+        yield number
+
+
+async def test_results_finish_in_source_order_whatever_the_work_takes() -> None:
+    """A slow item holds back the ones behind it, never the other way round."""
+    chance = random.Random(7)
+    delays = [chance.random() / 200 for _ in range(200)]
+    finished: list[int] = []
+
+    async def work(item: int) -> int:
+        await asyncio.sleep(delays[item])
+        return item * 2
+
+    async def finish(ready: Sequence[tuple[int, int]]) -> None:
+        assert all(result == item * 2 for item, result in ready)
+        finished.extend(item for item, _ in ready)
+
+    await in_order(numbers(200), work, finish, running=asyncio.Semaphore(8))
+
+    assert list(range(200)) == finished
+
+
+async def test_work_in_flight_and_waiting_results_are_bounded() -> None:
+    """Never more than `running` at work and never more than `max_waiting` started and unfinished."""
+    at_work, started, done = 0, 0, 0
+    most_at_work, most_waiting = 0, 0
+
+    async def work(item: int) -> None:
+        nonlocal at_work, started, most_at_work, most_waiting
+        at_work, started = at_work + 1, started + 1
+        most_at_work, most_waiting = max(most_at_work, at_work), max(most_waiting, started - done)
+        await asyncio.sleep(0.05 if item == 0 else 0)
+        at_work -= 1
+
+    async def finish(ready: Sequence[tuple[int, None]]) -> None:
+        nonlocal done
+        done += len(ready)
+
+    await in_order(numbers(100), work, finish, running=asyncio.Semaphore(3), max_waiting=10)
+
+    assert done == 100
+    assert 2 <= most_at_work <= 3
+    assert most_waiting <= 10
+
+
+async def test_an_idle_source_does_not_hold_back_results() -> None:
+    """What is done is finished although the source has nothing more to give yet."""
+    go_on = asyncio.Event()
+    finished: list[int] = []
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        await go_on.wait()
+
+    async def finish(ready: Sequence[tuple[int, int]]) -> None:
+        finished.extend(item for item, _ in ready)
+        go_on.set()
+
+    async def work(item: int) -> int:
+        return item
+
+    await asyncio.wait_for(in_order(source(), work, finish, running=asyncio.Semaphore(2)), 5)
+
+    assert finished == [1]
+
+
+@pytest.mark.parametrize("where", ["source", "work", "finish"])
+async def test_the_first_error_ends_all_and_is_raised(where: str) -> None:
+    """An error in the source, the work or the finish cancels what runs and reaches the caller as it is."""
+    cancelled: list[int] = []
+
+    async def source() -> AsyncIterator[int]:
+        yield 0
+        yield 1
+        if where == "source":
+            raise KeyError(where)
+
+    async def work(item: int) -> int:
+        if item == 1:
+            if where == "work":
+                raise KeyError(where)
+            try:
+                await asyncio.sleep(30)
+            except asyncio.CancelledError:
+                cancelled.append(item)
+                raise
+        return item
+
+    async def finish(ready: Sequence[tuple[int, int]]) -> None:
+        if where == "finish":
+            raise KeyError(where)
+
+    with pytest.raises(KeyError, match=where):
+        await asyncio.wait_for(in_order(source(), work, finish, running=asyncio.Semaphore(4)), 5)
+
+    assert cancelled == ([] if where == "work" else [1])
+
+
+async def test_many_idle_lanes_share_few_places_without_deadlock() -> None:
+    """Lanes that wait for their source hold no place."""
+    running = asyncio.Semaphore(1)
+    finished: list[int] = []
+
+    async def work(item: int) -> int:
+        await asyncio.sleep(0)
+        return item
+
+    async def finish(ready: Sequence[tuple[int, int]]) -> None:
+        finished.extend(item for item, _ in ready)
+
+    lanes = [in_order(numbers(5), work, finish, running=running) for _ in range(20)]
+    await asyncio.wait_for(together(lanes), 10)
+
+    assert len(finished) == 100
+
+
+async def test_together_gives_results_in_order_and_raises_the_error_itself() -> None:
+    """Results come in the order of the arguments; an error is not wrapped in a group."""
+
+    async def later(value: int) -> int:
+        await asyncio.sleep(0.01 / value)
+        return value
+
+    async def fails() -> int:
+        raise KeyError("broken")
+
+    assert await together(later(value) for value in (1, 2, 3)) == [1, 2, 3]
+    with pytest.raises(KeyError, match="broken"):
+        await together([later(1), fails()])

@@ -1,0 +1,284 @@
+"""The command: what a person types and what they read."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from vqmon.core.types import Alert, Outcome, SegmentFailure
+from vqmon.errors import VqmonError
+from vqmon.logs import set_up_logs
+from vqmon.settings import Settings, load_settings
+
+EXIT_UNSCORED = 3
+EXIT_WRONG = 2
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+class _Group(click.Group):
+    """Shows our own errors as one plain message instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except VqmonError as error:
+            err.print(f"vqmon: {error}", style="red", markup=False, soft_wrap=True)
+            ctx.exit(EXIT_WRONG)
+        except KeyboardInterrupt:
+            err.print("vqmon: stopped")
+            ctx.exit(130)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("vqmon"), message="vqmon %(version)s")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Settings file; default $VQMON_CONFIG, ./vqmon.toml, /etc/vqmon/vqmon.toml.",
+)
+@click.pass_context
+def main(ctx: click.Context, config: Path | None) -> None:
+    """Know, segment by segment, whether viewers still see good pictures.
+
+    \b
+    Try:  vqmon score clip.mp4            one verdict per file or playlist segment
+          vqmon watch https://.../x.m3u8  follow a live stream, alert when it degrades
+          vqmon web                       the pages, http://127.0.0.1:8080
+    \b
+    Exit codes: 0 fine, 1 a check failed, 2 wrong settings or usage, 3 something could not be scored.
+    """
+    ctx.obj = config
+
+
+@main.command()
+@click.option(
+    "--for", "for_seconds", type=click.FloatRange(min=0, min_open=True), help="Stop by itself after so many seconds."
+)
+@click.pass_obj
+def run(config: Path | None, for_seconds: float | None) -> None:
+    """Run the daemon: watch all streams of the settings until SIGTERM."""
+    from pipelines import live
+
+    settings = _ready(config)
+    asyncio.run(live.run(settings, for_seconds=for_seconds))
+
+
+@main.command()
+@click.argument("url")
+@click.option("--stream", default="", help="Name of the stream; default: taken from the URL.")
+@click.option("--history", type=click.Path(path_type=Path), help="SQLite file; default: history.path of the settings.")
+@click.option(
+    "--for", "for_seconds", type=click.FloatRange(min=0, min_open=True), help="Stop by itself after so many seconds."
+)
+@click.pass_obj
+def watch(config: Path | None, url: str, stream: str, history: Path | None, for_seconds: float | None) -> None:
+    """Follow one HLS or DASH playlist, with defaults, and print verdicts and alerts as they come.
+
+    Start `vqmon web` beside it for the pages. Started again, it goes on where it stopped.
+    """
+    from pipelines import live
+    from pipelines.parts import watching
+
+    settings = watching(_ready(config), url, stream_id=stream, history=history)
+    err.print(f"history {settings.history.path} · pages: vqmon web --history {settings.history.path}", style="dim")
+    asyncio.run(live.run(settings, for_seconds=for_seconds, told=_print_published))
+
+
+@main.command()
+@click.argument("addresses", metavar="FILE|URL...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="One CloudEvent per line instead of a table.")
+@click.option("--scorer", "scorers", multiple=True, help="Scorer to use, name or name@version; may be repeated.")
+@click.option(
+    "--sampling", type=click.Choice(["exact", "keyframes"]), help="How moments are chosen; default: settings."
+)
+@click.option(
+    "--max-bytes", type=click.IntRange(min=1), help="Largest file taken; default: fetch.max_bytes of the settings."
+)
+@click.pass_context
+def score(
+    ctx: click.Context,
+    addresses: tuple[str, ...],
+    as_json: bool,  # noqa: FBT001 - click gives flags so
+    scorers: tuple[str, ...],
+    sampling: str | None,
+    max_bytes: int | None,
+) -> None:
+    """Score media files, folders, HLS or DASH playlists, once.
+
+    Every segment gives one line: its score 0-100 (higher is better), or why it could not be scored.
+    """
+    from pipelines.parts import changed
+    from pipelines.score import score as score_all
+    from vqmon.transport import wire
+
+    settings = changed(_ready(ctx.obj), scorers=scorers, sampling=sampling, max_bytes=max_bytes)
+    with Progress(
+        TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True
+    ) as bar:
+        task = bar.add_task("", total=None)
+        seen = asyncio.run(
+            score_all(
+                settings,
+                addresses,
+                listed=lambda count: bar.update(task, total=count),
+                told=lambda _: bar.advance(task),
+            )
+        )
+    outcomes = [observation.outcome for observation in seen]
+    if as_json:
+        for outcome in outcomes:
+            click.echo(wire.encode_outcome(outcome, source="vqmon:score"))
+    else:
+        from pipelines.words import score_table
+
+        out.print(score_table(outcomes))
+    if any(isinstance(outcome, SegmentFailure) for outcome in outcomes):
+        ctx.exit(EXIT_UNSCORED)
+
+
+@main.command()
+@click.option("--history", type=click.Path(path_type=Path), help="SQLite file; default: history.path of the settings.")
+@click.option("--host", help="Default: web.host of the settings.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Default: web.port of the settings.")
+@click.pass_obj
+def web(config: Path | None, history: Path | None, host: str | None, port: int | None) -> None:
+    """Serve the pages: streams, segments, alerts."""
+    from pipelines.pages import serve
+
+    settings = _ready(config)
+    serve(
+        history or settings.history.path,
+        host=host or settings.web.host,
+        port=settings.web.port if port is None else port,
+        title=settings.web.title,
+    )
+
+
+@main.command()
+@click.option(
+    "--rules",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Other alert rules to try on what is stored.",
+)
+@click.option("--again", is_flag=True, help="Look at the stored segments again and compare ids and scores.")
+@click.option("--stream", default="", help="Only this stream.")
+@click.option("--since", type=click.DateTime(), help="Only segments from this moment (UTC) on.")
+@click.option("--until", type=click.DateTime(), help="Only segments before this moment (UTC).")
+@click.option("--history", type=click.Path(path_type=Path), help="SQLite file; default: history.path of the settings.")
+@click.pass_context
+def replay(
+    ctx: click.Context,
+    rules: Path | None,
+    again: bool,  # noqa: FBT001 - click gives flags so
+    stream: str,
+    since: datetime | None,
+    until: datetime | None,
+    history: Path | None,
+) -> None:
+    """Run stored events through other alert rules, or look at the segments again.
+
+    Shows which alerts the rules of the settings and the new ones give. With --again every stored segment that can still
+    be fetched is scored anew: the same id and the same score are expected.
+    """
+    from pipelines import replay as old
+
+    settings = _ready(ctx.obj)
+    span = old.Span(stream_id=stream, since=_utc(since), until=_utc(until))
+    path = history or settings.history.path
+    if again:
+        differing = asyncio.run(
+            old.look_again(settings, path, span=span, told=lambda line: out.print(line, markup=False))
+        )
+        ctx.exit(1 if differing else 0)
+    from pipelines.words import alert_table
+
+    before, after = old.judge_again(settings, path, rules=rules, span=span)
+    out.print(alert_table(before, after))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "form", type=click.Choice(["parquet", "csv", "ndjson"]), help="Default: by the file's ending."
+)
+@click.option("--stream", default="", help="Only this stream.")
+@click.option("--rendition", default="", help="Only this rendition.")
+@click.option("--since", type=click.DateTime(), help="Only segments from this moment (UTC) on.")
+@click.option("--until", type=click.DateTime(), help="Only segments before this moment (UTC).")
+@click.option("--history", type=click.Path(path_type=Path), help="SQLite file; default: history.path of the settings.")
+@click.pass_obj
+def export(
+    config: Path | None,
+    file: Path,
+    form: str | None,
+    stream: str,
+    rendition: str,
+    since: datetime | None,
+    until: datetime | None,
+    history: Path | None,
+) -> None:
+    """Write the history to FILE as Parquet, CSV or NDJSON (the CloudEvents themselves)."""
+    from vqmon.transport.export import export_outcomes
+    from vqmon.transport.store import open_history
+
+    with open_history(history or _ready(config).history.path, mode="read") as stored:
+        rows = export_outcomes(
+            stored, file, form=form, stream_id=stream, rendition=rendition, since=_utc(since), until=_utc(until)
+        )
+    err.print(f"{rows} rows in {file}")
+
+
+@main.command()
+@click.option("--offline", is_flag=True, help="Do not try the sources.")
+@click.pass_context
+def check(ctx: click.Context, offline: bool) -> None:  # noqa: FBT001 - click gives flags so
+    """Check settings, rules, scorers, history and sources; say what is wrong and how to mend it."""
+    from pipelines.check import check_all
+
+    good = True
+    for finding in check_all(ctx.obj, offline=offline):
+        good = good and finding.is_good
+        mark = "[green]✓[/green]" if finding.is_good else "[red]✗[/red]"
+        out.print(f"{mark} {finding.subject:9}", end=" ")
+        out.print(finding.text, markup=False, soft_wrap=True)
+    ctx.exit(0 if good else 1)
+
+
+@main.command()
+@click.pass_obj
+def scorers(config: Path | None) -> None:
+    """List the scorers that can be used here."""
+    from pipelines.words import scorer_table
+    from vqmon.scoring.scorers import builtin_folder
+    from vqmon.scoring.specs import find_bundles, load_spec
+
+    settings = _ready(config)
+    bundles = find_bundles([builtin_folder(), *settings.scoring.folders])
+    out.print(scorer_table([load_spec(path) for _, path in sorted(bundles.items())], used=settings.scoring.scorers))
+
+
+def _ready(config: Path | None) -> Settings:
+    settings = load_settings(config)
+    set_up_logs(settings.log.level, settings.log.form)
+    return settings
+
+
+def _print_published(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
+    from pipelines.words import alert_line, outcome_line
+
+    for outcome in outcomes:
+        out.print(outcome_line(outcome))
+    for alert in alerts:
+        out.print(alert_line(alert))
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment else None
