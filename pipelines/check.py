@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from vqmon.media.fetch import Fetcher
-from vqmon.media.playlist import segments_of
-from vqmon.transport.store import open_history
-
 from pipelines.parts import as_url, fetch_policy, load_rules, open_observer, utc_now
 from vqmon.core.types import Segment
 from vqmon.errors import SegmentError, SettingsError, VqmonError
+from vqmon.media.fetch import Fetcher
+from vqmon.media.playlist import segments_of
 from vqmon.settings import Settings, load_settings
+from vqmon.transport.store import open_history
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,19 +12,19 @@ from datetime import timedelta
 from typing import Protocol
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from vqmon.core.rules import Judge
-from vqmon.media.fetch import Fetcher
-from vqmon.transport.store import History, open_history
 
 from pipelines.observe import Observation, Observer
 from pipelines.parts import fetch_policy, load_rules, open_observer, open_sources, utc_now
+from vqmon.core.rules import Judge
 from vqmon.core.types import Alert, Cursor, Outcome, QualityEvent, Rendition, Segment, SegmentFailure, failure_of
 from vqmon.errors import SegmentError
 from vqmon.flow import in_order, together
 from vqmon.health import HealthServer, Progress, notify
 from vqmon.logs import event
+from vqmon.media.fetch import Fetcher
 from vqmon.metrics import Meters
 from vqmon.settings import Settings
+from vqmon.transport.store import History, open_history
 
 log = logging.getLogger("vqmon.live")
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import uvicorn
-from vqmon.transport.store import open_history
-from vqmon.web.app import create_app
 
 from pipelines.parts import utc_now
 from vqmon.errors import SettingsError
+from vqmon.transport.store import open_history
+from vqmon.web.app import create_app
 
 
 def serve(path: Path, *, host: str, port: int, title: str) -> None:

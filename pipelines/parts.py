@@ -10,19 +10,18 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import vqmon
+from pipelines.observe import Observer
 from vqmon.core.rules import AlertRule, parse_rules
+from vqmon.core.types import Decoded, View
+from vqmon.errors import SettingsError
 from vqmon.media.decoder import DecodeLimits, DecoderPool
 from vqmon.media.fetch import Fetcher, FetchPolicy
 from vqmon.media.playlist import FolderSource, PlaylistSource
-from vqmon.scoring.scorers import open_scorers
-from vqmon.transport.store import History
-
-import vqmon
-from pipelines.observe import Observer
-from vqmon.core.types import Decoded, View
-from vqmon.errors import SettingsError
 from vqmon.metrics import Meters
+from vqmon.scoring.scorers import open_scorers
 from vqmon.settings import Settings, SourceSettings, WatchedStream
+from vqmon.transport.store import History
 
 
 def utc_now() -> datetime:

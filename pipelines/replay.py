@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from vqmon.core.rules import Judge, parse_rules
-from vqmon.media.fetch import Fetcher
-from vqmon.transport.store import History, open_history
-
 from pipelines.observe import Observation
 from pipelines.parts import fetch_policy, load_rules, open_observer
+from vqmon.core.rules import Judge, parse_rules
 from vqmon.core.types import Alert, Outcome, QualityEvent, Segment
 from vqmon.flow import in_order
+from vqmon.media.fetch import Fetcher
 from vqmon.settings import Settings
+from vqmon.transport.store import History, open_history
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +58,12 @@ async def look_again(settings: Settings, path: Path, *, span: Span, told: Callab
         for event in stored.values():
             yield event.segment
 
-    async with Fetcher(fetch_policy(settings, named=[event.segment.url for event in events])) as fetcher:
-        async with open_observer(settings, fetcher=fetcher) as observer:
-            running = asyncio.Semaphore(settings.in_flight)
-            await in_order(each(), observer.observe, finish, running=running)
+    named = [event.segment.url for event in events]
+    async with (
+        Fetcher(fetch_policy(settings, named=named)) as fetcher,
+        open_observer(settings, fetcher=fetcher) as observer,
+    ):
+        await in_order(each(), observer.observe, finish, running=asyncio.Semaphore(settings.in_flight))
     return differing
 
 

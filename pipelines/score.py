@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from vqmon.media.fetch import Fetcher
-from vqmon.media.playlist import segments_of
-
 from pipelines.observe import Observation
 from pipelines.parts import as_url, fetch_policy, open_observer, utc_now
 from vqmon.core.types import Rendition, Segment, SegmentFailure, failure_of
 from vqmon.errors import SegmentError
 from vqmon.flow import in_order
+from vqmon.media.fetch import Fetcher
+from vqmon.media.playlist import segments_of
 from vqmon.settings import Settings
 
 Item = Segment | SegmentFailure
@@ -35,19 +34,25 @@ async def score(
             seen.append(observation)
             told(observation)
 
-    async with Fetcher(fetch_policy(settings, named=addresses)) as fetcher:
-        async with open_observer(settings, fetcher=fetcher) as observer:
-            items = [item for address in addresses for item in await _listed(address, fetcher)]
-            listed(len(items))
-            running = asyncio.Semaphore(settings.in_flight)
-            await in_order(_each(items), observer.observe, finish, running=running)
+    files = [file for address in addresses for file in _files_of(address)]
+    async with (
+        Fetcher(fetch_policy(settings, named=addresses)) as fetcher,
+        open_observer(settings, fetcher=fetcher) as observer,
+    ):
+        items = [item for file in files for item in await _listed(file, fetcher)]
+        listed(len(items))
+        await in_order(_each(items), observer.observe, finish, running=asyncio.Semaphore(settings.in_flight))
     return seen
 
 
+def _files_of(address: str) -> Sequence[str]:
+    """A folder means the files in it."""
+    if "://" in address or not Path(address).is_dir():
+        return [address]
+    return [str(file) for file in sorted(Path(address).iterdir()) if file.is_file() and not file.name.startswith(".")]
+
+
 async def _listed(address: str, fetcher: Fetcher) -> Sequence[Item]:
-    if "://" not in address and Path(address).is_dir():
-        files = sorted(file for file in Path(address).iterdir() if file.is_file() and not file.name.startswith("."))
-        return [item for file in files for item in await _listed(str(file), fetcher)]
     now = utc_now()
     try:
         return await segments_of(as_url(address), fetcher=fetcher, now=now)
