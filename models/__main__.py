@@ -1,0 +1,112 @@
+"""The command: `python -m models data|train|export|verify|card NAME ...`."""
+
+import argparse
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from models import card, data, sources, verify
+from models.export import read_facts, write_pair
+from models.lite import Lite, LiteConfig
+from models.train import LadderWeights, Material, PhotoWeights, Plan, Trainer, train
+
+HERE = Path(__file__).parent
+
+
+def read_plan(name: str) -> tuple[Plan, LiteConfig]:
+    """The plan and the network's shape in `models/NAME.toml`."""
+    with (HERE / f"{name}.toml").open("rb") as file:
+        table: dict[str, Any] = tomllib.load(file)
+    network = LiteConfig(**table.pop("network"))
+    photos, ladders = PhotoWeights(**table.pop("photos")), LadderWeights(**table.pop("ladders"))
+    return Plan(**table, photos=photos, ladders=ladders), network
+
+
+def load_material(folder: Path) -> Material:
+    """What `data` left in a folder: the training photos, never the test photos, and the ladders."""
+    canvases, scores = data.load_photos(folder, "train")
+    rungs, ladders = data.load_ladders(folder)
+    return Material(canvases=canvases, scores=scores, rungs=rungs, ladders=ladders)
+
+
+def load_network(name: str, weights: Path) -> Lite:
+    """The network of `models/NAME.toml` with the weights that training kept."""
+    network = Lite(read_plan(name)[1])
+    network.load_state_dict(torch.load(weights, weights_only=True)["weights"])
+    return network.eval()
+
+
+def run_data(options: argparse.Namespace) -> None:
+    options.folder.mkdir(parents=True, exist_ok=True)
+    plan, _ = read_plan(options.name)
+    with tqdm(total=100, unit="%", desc="photos") as bar:
+        for share in data.write_photos(options.biq2021, options.folder):
+            bar.update(int(share * 100) - bar.n)
+    rungs = sources.all_rungs(options.biq2021, options.clips, plan=plan)
+    count = data.write_ladders(options.folder, iter(tqdm(rungs, unit="ladder", desc="ladders")))
+    print(f"{count} pictures in ladders")
+
+
+def run_train(options: argparse.Namespace) -> None:
+    torch.set_num_threads(options.threads)
+    plan, shape = read_plan(options.name)
+    torch.manual_seed(plan.seed)
+    trainer = Trainer(Lite(shape), plan, material=load_material(options.folder))
+    last = options.folder / "last.pt"
+    if last.exists() and not options.fresh:
+        trainer.restore(torch.load(last, weights_only=True))
+    print(train(trainer, options.folder, report=tqdm.write))
+
+
+def run_export(options: argparse.Namespace) -> None:
+    network = load_network(options.name, options.weights)
+    facts = read_facts(HERE / f"{options.name}.facts.toml")
+    print(write_pair(network, options.name, version=options.version, facts=facts, folder=options.built))
+
+
+def run_verify(options: argparse.Namespace) -> None:
+    network = load_network(options.name, options.weights) if options.weights else None
+    pair = options.built / f"{options.name}@{options.version}.onnx"
+    print("\n".join(verify.verify(pair, network=network)))
+
+
+def run_card(options: argparse.Namespace) -> None:
+    print(card.table(options.built / f"{options.name}@{options.version}.json"))
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(prog="models", description="Train, export and check the networks behind scorers.")
+    parts = root.add_subparsers(required=True, metavar="COMMAND")
+    for run, about in (
+        (run_data, "decode the photos and make the ladders of degradations"),
+        (run_train, "train, or go on training"),
+        (run_export, "write NAME@VERSION.onnx and its manifest"),
+        (run_verify, "check an exported pair, against torch when --weights is given"),
+        (run_card, "print a pair's facts as a table"),
+    ):
+        part = parts.add_parser(run.__name__.removeprefix("run_"), help=about)
+        part.set_defaults(run=run)
+        part.add_argument("name", choices=("lite",))
+        part.add_argument("--folder", type=Path, default=Path("training"), help="where photos and checkpoints lie")
+        part.add_argument("--biq2021", type=Path, help="a copy of the BIQ2021 database")
+        part.add_argument("--clips", type=Path, help="video clips to degrade; those in sources.HELD_OUT are left out")
+        part.add_argument("--weights", type=Path, help="best.pt of a training")
+        part.add_argument("--built", type=Path, default=HERE / "built")
+        part.add_argument("--version", type=int, default=1)
+        part.add_argument("--threads", type=int, default=2)
+        part.add_argument("--fresh", action="store_true", help="do not go on from last.pt")
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command line."""
+    options = parser().parse_args(arguments)
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()

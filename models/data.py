@@ -1,0 +1,130 @@
+"""Photos with human scores (BIQ2021), the picture a scorer sees of them, and ladders of the same content made worse."""
+
+import csv
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.uint8]
+
+SHORT_SIDE = 540
+COLUMNS, ROWS = 4, 3
+TILE_WIDTH, TILE_HEIGHT = 128, 96
+SPLITS = {"train": "Train (Images and MOS).csv", "test": "Test (Images and MOS).csv"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ladder:
+    """One content at falling quality: `rows` index `ladders.raw`, best first; `steps` are comparable within `kind`."""
+
+    content: str
+    kind: str
+    rows: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.rows) < 2:
+            raise ValueError(f"a ladder needs at least two rungs, {self.content}/{self.kind} has {len(self.rows)}")
+
+
+def read_scores(folder: Path, split: str) -> list[tuple[str, float]]:
+    """(file name, mean opinion score in 0..1) of BIQ2021's official `train` or `test` split, in file order."""
+    with (folder / SPLITS[split]).open(newline="", encoding="utf-8-sig") as lines:
+        return [(row["Image Name"], float(row["MOS"])) for row in csv.DictReader(lines)]
+
+
+def split_validation(count: int, validation: int, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row numbers (to fit on, to select on) of `count` training rows; sorted, disjoint, the same for the same seed."""
+    order = np.random.default_rng(seed).permutation(count)
+    return np.sort(order[validation:]), np.sort(order[:validation])
+
+
+def canvas_size(width: int, height: int) -> tuple[int, int]:
+    """(width, height) in px of a frame scaled so that its short side is 540 px, aspect kept."""
+    scale = SHORT_SIDE / min(width, height)
+    return max(SHORT_SIDE, round(width * scale)), max(SHORT_SIDE, round(height * scale))
+
+
+def tile_origins(width: int, height: int) -> list[tuple[int, int]]:
+    """(x0, y0) in px of the 12 tiles on a canvas, row by row; each tile is centred in its cell of a 4 x 3 grid."""
+    xs = [int(np.floor((i + 0.5) * width / COLUMNS - TILE_WIDTH / 2 + 0.5)) for i in range(COLUMNS)]
+    ys = [int(np.floor((j + 0.5) * height / ROWS - TILE_HEIGHT / 2 + 0.5)) for j in range(ROWS)]
+    return [(x, y) for y in ys for x in xs]
+
+
+def to_canvas(picture: Image.Image) -> Pixels:
+    """A picture of any size as (height, width, 3) uint8 RGB with a short side of 540 px (bicubic)."""
+    rgb = picture.convert("RGB")
+    return np.asarray(rgb.resize(canvas_size(*rgb.size), Image.Resampling.BICUBIC))
+
+
+def cut_tiles(canvas: Pixels) -> Pixels:
+    """The 12 tiles (12, 96, 128, 3) of a canvas (height, width, 3)."""
+    height, width = canvas.shape[:2]
+    return np.stack([canvas[y : y + TILE_HEIGHT, x : x + TILE_WIDTH] for x, y in tile_origins(width, height)])
+
+
+def lay_out(tiles: Pixels) -> Pixels:
+    """Tiles (..., 12, 96, 128, 3) side by side: mosaics (..., 288, 512, 3)."""
+    lead = tiles.shape[:-4]
+    grid = tiles.reshape(*lead, ROWS, COLUMNS, TILE_HEIGHT, TILE_WIDTH, 3)
+    return np.moveaxis(grid, -4, -3).reshape(*lead, ROWS * TILE_HEIGHT, COLUMNS * TILE_WIDTH, 3)
+
+
+def mosaic(picture: Image.Image) -> Pixels:
+    """What the scorer sees of a picture: (288, 512, 3) uint8 RGB."""
+    return lay_out(cut_tiles(to_canvas(picture)))
+
+
+def write_photos(biq2021: Path, folder: Path) -> Iterator[float]:
+    """Write `photos_<split>.npy` (n, 540, 540, 3) and `mos_<split>.npy` (n,) for fast training; yields the share done."""
+    # One file of the database ends in .JPG where the CSV says .jpg.
+    files = {path.name.lower(): path for path in (biq2021 / "Images").iterdir()}
+    for number, split in enumerate(SPLITS):
+        rows = read_scores(biq2021, split)
+        shape = (len(rows), SHORT_SIDE, SHORT_SIDE, 3)
+        photos = np.lib.format.open_memmap(folder / f"photos_{split}.npy", "w+", np.uint8, shape)
+        with ThreadPoolExecutor(2) as pool:
+            for index, canvas in enumerate(pool.map(_read_photo, (files[name.lower()] for name, _ in rows))):
+                photos[index] = canvas
+                yield (number + index / len(rows)) / len(SPLITS)
+        photos.flush()
+        np.save(folder / f"mos_{split}.npy", np.array([score for _, score in rows], np.float32))
+
+
+def _read_photo(path: Path) -> Pixels:
+    with Image.open(path) as picture:
+        return to_canvas(picture)[:SHORT_SIDE, :SHORT_SIDE]
+
+
+def load_photos(folder: Path, split: str) -> tuple[Pixels, NDArray[np.float32]]:
+    """(canvases (n, 540, 540, 3) read from disk as needed, scores (n,)) that `write_photos` left in a folder."""
+    return np.load(folder / f"photos_{split}.npy", mmap_mode="r"), np.load(folder / f"mos_{split}.npy")
+
+
+def write_ladders(folder: Path, rungs: Iterator[tuple[str, str, list[Pixels]]]) -> int:
+    """Write (content, kind, pictures' tiles, best first) as `ladders.raw` (n, 12, 96, 128, 3) and `ladders.json`."""
+    ladders: list[Ladder] = []
+    pictures = 0
+    with (folder / "ladders.raw").open("wb") as raw:
+        for content, kind, tiles in rungs:
+            rows = tuple(range(pictures, pictures + len(tiles)))
+            ladders.append(Ladder(content=content, kind=kind, rows=rows))
+            pictures += len(tiles)
+            for picture in tiles:
+                raw.write(np.ascontiguousarray(picture).tobytes())
+    (folder / "ladders.json").write_text(json.dumps([asdict(ladder) for ladder in ladders]))
+    return pictures
+
+
+def load_ladders(folder: Path) -> tuple[Pixels, list[Ladder]]:
+    """(tiles (n, 12, 96, 128, 3) read from disk as needed, the ladders that index them)."""
+    rows = json.loads((folder / "ladders.json").read_text())
+    ladders = [Ladder(content=row["content"], kind=row["kind"], rows=tuple(row["rows"])) for row in rows]
+    shape = (-1, ROWS * COLUMNS, TILE_HEIGHT, TILE_WIDTH, 3)
+    return np.memmap(folder / "ladders.raw", np.uint8, "r").reshape(shape), ladders
