@@ -65,10 +65,8 @@ class Session:
         native: Values = np.asarray(values, dtype=np.float64).reshape(len(pixels))
         return native
 
-    def fall_back(self, why: str) -> "Session | None":
-        """The same model on the CPU after this device failed; None when this is the CPU."""
-        if self.device == "cpu":
-            return None
+    def fall_back(self, why: str) -> "Session":
+        """The same model on the CPU after this device failed; raises ScorerError when it cannot run there either."""
         spare = Session(self.spec, self._model, self._where, device="cpu", threads=self._threads)
         spare.fallback = why
         log.warning(**event("scorer.fell_back", scorer=self.spec.id, device="cpu", why=why))
