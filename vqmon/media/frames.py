@@ -1,0 +1,199 @@
+"""Decoding of the chosen pictures of one video track: packets in, frames with their times out.
+
+`Exact` is `core.sampling` over the times of all frames. When the packets tell those times without doubt, only the
+groups of pictures that hold a wanted one are decoded, each from its key picture up to the wanted one, without the
+pictures from which nothing is predicted. When the packets leave doubt (no times, no key pictures, a wanted picture that
+does not come out, a key picture that is none), everything is decoded and the choice is made among what comes out. Both
+ways give the same frames; `notes` says which was taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from vqmon.core.types import Sampling
+from vqmon.media.gop import CodedPicture, Run, runs, samples, shown_order, starts_clean
+
+if TYPE_CHECKING:
+    import av
+
+_INTRA = 1
+_HALF_MICROSECOND = 5e-7
+
+
+class Codec(Protocol):
+    """A decoder and the packets of its track, told by their position in decoding order."""
+
+    is_interlaced: bool
+
+    def send(self, position: int) -> list[av.VideoFrame]: ...
+
+    def drain(self) -> list[av.VideoFrame]: ...
+
+    def position_of(self, frame: av.VideoFrame) -> int | None: ...
+
+    def time_of(self, frame: av.VideoFrame) -> float | None: ...
+
+
+@dataclass(slots=True)
+class Shown:
+    """A decoded frame on its way to the eye. `before` and `after` are its neighbours in time, for deinterlacing."""
+
+    time_seconds: float
+    frame: av.VideoFrame
+    is_wanted: bool
+    before: av.VideoFrame | None = None
+    after: av.VideoFrame | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened while decoding: pictures sent, pictures damaged or lost, and remarks for people."""
+
+    sent: int = 0
+    damaged: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+class Unsafe(Exception):
+    """The packets do not say what the decoder shows: decode everything."""
+
+
+def exact(codec: Codec, pictures: Sequence[CodedPicture], tally: Tally, *, fps: float) -> Iterator[Shown]:
+    """The frames that sampling chooses, in the order of their times, with those decoded on the way."""
+    order = _order(codec, pictures)
+    wanted = samples(pictures, order, fps=fps)
+    yield from _seen(codec, pictures, tally, wanted=wanted, order=order)
+
+
+def keyframes(codec: Codec, pictures: Sequence[CodedPicture], tally: Tally, *, fps: float) -> Iterator[Shown]:
+    """Key pictures only: for each moment the first key picture at or after it."""
+    order = _order(codec, pictures)
+    keys = [position for position in order if pictures[position].is_key]
+    if not keys:
+        raise Unsafe("no key pictures are marked")
+    first = pictures[order[0]].time_seconds or 0.0
+    times = [pictures[position].time_seconds or 0.0 for position in keys]
+    wanted: list[int] = []
+    moment = first
+    for time, position in zip(times, keys, strict=True):
+        if time >= moment - _HALF_MICROSECOND:
+            wanted.append(position)
+            moment = first + (int((time - first) * fps + 1e-6) + 1) / fps
+    yield from _seen(codec, pictures, tally, wanted=wanted, order=order)
+
+
+def among_all(
+    codec: Codec, count: int, tally: Tally, *, fps: float, step_seconds: float, sampling: Sampling
+) -> Iterator[Shown]:
+    """Decode everything and choose among what comes out; a frame without a time comes a step after the one before."""
+    first: float | None = None
+    last, moment = -1.0, 0.0
+    line: list[tuple[int, Shown]] = []
+    for index, frame in enumerate(_everything(codec, count, tally)):
+        told = codec.time_of(frame)
+        first = (told or 0.0) if first is None else first
+        time = last + step_seconds if told is None and index else (told or first) - first
+        is_wanted = time > last and time >= moment - _HALF_MICROSECOND
+        if sampling == "keyframes":
+            is_wanted &= frame.key_frame or index == 0
+        if is_wanted:
+            moment = (math.floor(time * fps + 1e-6) + 1) / fps
+        last = max(last, time)
+        line.append((index, Shown(time_seconds=time, frame=frame, is_wanted=is_wanted)))
+        yield from _settled(line, keep=1)
+    yield from _settled(line, keep=0)
+
+
+def _everything(codec: Codec, count: int, tally: Tally) -> Iterator[av.VideoFrame]:
+    for position in range(count):
+        tally.sent += 1
+        yield from codec.send(position)
+    yield from codec.drain()
+
+
+def _order(codec: Codec, pictures: Sequence[CodedPicture]) -> list[int]:
+    """Positions of the pictures that can be seen, in the order of their times."""
+    order = shown_order(pictures)
+    if not order:
+        raise Unsafe("the container does not tell the times of the frames apart")
+    if starts_clean(pictures, order):
+        return order
+    # what comes out first decides: a decoder leaves out what it cannot rebuild
+    first = _first_out(codec, len(pictures))
+    time = pictures[first].time_seconds or 0.0
+    return [position for position in order if (pictures[position].time_seconds or 0.0) >= time]
+
+
+def _first_out(codec: Codec, count: int) -> int:
+    for position in range(count):
+        if frames := codec.send(position):
+            codec.drain()
+            return _position(codec, frames[0])
+    if frames := codec.drain():
+        return _position(codec, frames[0])
+    raise Unsafe("no frame comes out")
+
+
+def _position(codec: Codec, frame: av.VideoFrame) -> int:
+    position = codec.position_of(frame)
+    if position is None:
+        raise Unsafe("the decoder shows a frame that the container does not announce")
+    return position
+
+
+def _seen(
+    codec: Codec, pictures: Sequence[CodedPicture], tally: Tally, *, wanted: Sequence[int], order: Sequence[int]
+) -> Iterator[Shown]:
+    first = pictures[order[0]].time_seconds or 0.0
+    rank = {position: index for index, position in enumerate(order)}
+    chosen, needed = set(wanted), set(wanted)
+    if codec.is_interlaced:
+        for position in wanted:
+            needed.update(order[max(rank[position] - 1, 0) : rank[position] + 2])
+    last = -1
+    for run in runs(pictures, sorted(needed)):
+        line: list[tuple[int, Shown]] = []
+        for position, frame in _run_out(codec, run, tally):
+            if rank[position] <= last:
+                raise Unsafe("frames do not come out in the order of their times")
+            last = rank[position]
+            time = (pictures[position].time_seconds or 0.0) - first
+            line.append((last, Shown(time_seconds=time, frame=frame, is_wanted=position in chosen)))
+            yield from _settled(line, keep=1)
+        yield from _settled(line, keep=0)
+
+
+def _settled(line: list[tuple[int, Shown]], *, keep: int) -> Iterator[Shown]:
+    """Give the wanted frames whose neighbours are known, and forget what is no longer needed of `line`."""
+    if len(line) > 1 and line[-2][0] + 1 == line[-1][0]:
+        line[-1][1].before, line[-2][1].after = line[-2][1].frame, line[-1][1].frame
+    while len(line) > keep:
+        shown = line.pop(0)[1]
+        if shown.is_wanted:
+            yield shown
+
+
+def _run_out(codec: Codec, run: Run, tally: Tally) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decode one run and give (position, frame) of what is wanted as it comes out."""
+    missing = set(run.wanted)
+    start = run.sends[0]
+    for position in (*run.sends, None):
+        frames = codec.drain() if position is None else codec.send(position)
+        tally.sent += position is not None
+        for frame in frames:
+            at = _position(codec, frame)
+            if at == start and start > 0 and frame.pict_type != _INTRA:
+                raise Unsafe("a picture marked as key is none")
+            if at in missing:
+                missing.remove(at)
+                yield at, frame
+    if missing:
+        raise Unsafe("a picture that the container announces does not come out")

@@ -1,0 +1,129 @@
+"""Looking at the sampled frames of one segment: views, signals, thumbnails and fingerprints, gathered into an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from vqmon.core.types import Pixels
+from vqmon.errors import DecodeError
+from vqmon.media.colour import TONE_MAPPING, Colour, colour_of
+from vqmon.media.frames import Shown, Tally
+from vqmon.media.messages import DecodeRequest
+from vqmon.media.picture import Darkroom, Turn, display_size
+from vqmon.media.signals import SignalMeter, fingerprint
+
+if TYPE_CHECKING:
+    import av
+
+Jpeg = Callable[[Pixels], bytes]
+
+
+class Look:
+    """What is seen of one segment, frame by frame; `answer` gives the JSON part, `raw` the bytes that follow it."""
+
+    def __init__(
+        self, request: DecodeRequest, *, darkroom: Darkroom, jpeg: Jpeg, sar: float, meter: SignalMeter, tally: Tally
+    ) -> None:
+        self._request = request
+        self._darkroom = darkroom
+        self._jpeg = jpeg
+        self._sar = sar
+        self._meter = meter
+        self._tally = tally
+        self._counted = (0, 0)
+        self._times: list[float] = []
+        self._views: list[list[Pixels]] = [[] for _ in request.views]
+        self._signals: list[dict[str, float]] = []
+        self._thumbnails: list[bytes] = []
+        self._edges: list[str] = []
+        self._facts: dict[str, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def see(self, shown: Shown) -> None:
+        """Take one sampled frame. Raises DecodeError when it is too much or HDR is refused."""
+        frame = shown.frame
+        self._check_size(frame)
+        colour = colour_of(
+            colorspace=frame.colorspace,
+            color_range=frame.color_range,
+            color_trc=frame.color_trc,
+            pixel_format=frame.format.name,
+        )
+        if colour.transfer != "sdr" and self._request.hdr == "refuse":
+            raise DecodeError("hdr", f"the transfer is {colour.transfer_name}, and HDR is set to be refused")
+        turn = turn_of(frame)
+        if not self._facts:
+            self._facts = self._first_facts(frame, colour, turn)
+        frame = self._darkroom.deinterlaced(frame, before=shown.before, after=shown.after)
+        for pictures, view in zip(self._views, self._request.views, strict=True):
+            pictures.append(self._darkroom.view(frame, view, colour=colour, turn=turn, sar=self._sar))
+        self._measure(frame, colour)
+        if self._request.thumbnail_width:
+            self._thumbnails.append(self._jpeg(self._thumbnail(frame, colour, turn)))
+        self._times.append(shown.time_seconds)
+
+    def answer(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Everything but the pixels; `facts` are those that the container tells."""
+        names = self._request.signals
+        return {
+            "ok": True,
+            "times": self._times,
+            "signals": {name: [values[name] for values in self._signals] for name in names},
+            "thumbnails": [len(one) for one in self._thumbnails],
+            "media": {**self._facts, **facts, "notes": self._tally.notes},
+            "edges": [self._edges[0], self._edges[-1]],
+        }
+
+    def raw(self) -> Iterator[bytes | memoryview]:
+        for pictures in self._views:
+            for picture in pictures:
+                yield picture.tobytes()
+        yield from self._thumbnails
+
+    @property
+    def raw_bytes(self) -> int:
+        return self._request.bytes_per_sample * len(self._times) + sum(map(len, self._thumbnails))
+
+    def _check_size(self, frame: av.VideoFrame) -> None:
+        limits = self._request.limits
+        if frame.width * frame.height > limits.max_pixels:
+            raise DecodeError("too_many_pixels", f"{frame.width}x{frame.height}; at most {limits.max_pixels} pixels")
+        if len(self._times) >= limits.max_samples:
+            raise DecodeError("too_long", f"more than {limits.max_samples} sampled frames")
+        if self._request.bytes_per_sample * (len(self._times) + 1) > limits.max_reply_bytes * 0.9:
+            raise DecodeError("too_long", "the views of all sampled frames are more than one answer may hold")
+
+    def _measure(self, frame: av.VideoFrame, colour: Colour) -> None:
+        planes = self._darkroom.planes(frame, colour=colour)
+        sent, damaged = self._tally.sent - self._counted[0], self._tally.damaged - self._counted[1]
+        self._counted = (self._tally.sent, self._tally.damaged)
+        self._signals.append(self._meter.measure(planes, damaged_share=min(1.0, damaged / max(sent, 1))))
+        self._edges[1:] = [fingerprint(planes)]
+
+    def _thumbnail(self, frame: av.VideoFrame, colour: Colour, turn: Turn) -> Pixels:
+        width, height = display_size(frame.width, frame.height, turn=turn, sar=self._sar)
+        scale = min(1.0, self._request.thumbnail_width / width)
+        size = (max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2))
+        return self._darkroom.rgb(frame, *size, colour=colour, turn=turn)
+
+    def _first_facts(self, frame: av.VideoFrame, colour: Colour, turn: Turn) -> dict[str, Any]:
+        width, height = display_size(frame.width, frame.height, turn=turn, sar=self._sar)
+        return {
+            "width": width,
+            "height": height,
+            "pixel_format": frame.format.name,
+            "colour": colour.name,
+            "transfer": colour.transfer_name,
+            "rotation_degrees": turn.degrees,
+            "is_interlaced": bool(frame.interlaced_frame),
+            "tone_mapping": None if colour.transfer == "sdr" else TONE_MAPPING,
+        }
+
+
+def turn_of(frame: av.VideoFrame) -> Turn:
+    """How a frame must be turned to be upright."""
+    matrix = next((bytes(one) for one in frame.side_data if one.type.name == "DISPLAYMATRIX"), b"")
+    return Turn.of(matrix)

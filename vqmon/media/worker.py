@@ -1,0 +1,332 @@
+"""The decoder process: the only code that imports av. Untrusted bytes in, checked arrays out.
+
+Runs as `python -m vqmon.media.worker MEMORY_BYTES THREADS`, speaks `messages` over its standard input and output, and
+ends when its input ends. libav never gets an address, never guesses the format, and knows a short list of codecs.
+"""
+
+import io
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+import av
+import av.filter
+import numpy as np
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+from vqmon.core.types import Pixels
+from vqmon.errors import DecodeError
+from vqmon.media.container import demuxer_of, dolby_vision_profile
+from vqmon.media.droppable import droppable
+from vqmon.media.frames import Shown, Tally, Unsafe, among_all, exact, keyframes
+from vqmon.media.gop import CodedPicture
+from vqmon.media.look import Look
+from vqmon.media.messages import HEAD, DecodeLimits, DecodeRequest, head_and_json, lengths_of
+from vqmon.media.picture import Darkroom
+from vqmon.media.sandbox import die_with_parent, give_up_rights
+from vqmon.media.signals import SignalMeter
+
+_CODECS = ("h264", "hevc", "libdav1d", "vp9", "vp8", "mpeg2video", "mpeg1video", "mpeg4")
+# audio and subtitles are never decoded, but libav reads far ahead for a track whose codec it may not open
+_CONTAINER_OPTIONS = {
+    "protocol_whitelist": "none",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,mpegts,matroska,webm",
+    "codec_whitelist": ",".join(_CODECS),
+    "probesize": "5000000",
+    "analyzeduration": "2000000",
+    "fflags": "+genpts",
+}
+_JPEG_SCALE = 4 * 118
+_MAX_JUMP_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Track:
+    """The demuxed video track: its packets, and what they say, in decoding order."""
+
+    stream: VideoStream
+    packets: list["av.Packet[VideoStream]"]
+    pictures: list[CodedPicture]
+    demuxer: str
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def seconds_per_tick(self) -> Fraction:
+        return self.stream.time_base or Fraction(1, 90_000)
+
+
+class LibavCodec:
+    """A libav decoder over the packets of one track; see `frames.Codec`."""
+
+    def __init__(self, track: Track, *, limits: DecodeLimits, tally: Tally) -> None:
+        self._track = track
+        self._tally = tally
+        context = track.stream.codec_context
+        context.options = {"max_pixels": str(limits.max_pixels), "threads": str(limits.threads)}
+        context.thread_count = limits.threads
+        self._context: VideoCodecContext = context
+        self._positions = {packet.pts: i for i, packet in enumerate(track.packets) if packet.pts is not None}
+        self.is_interlaced = context.field_order in (2, 3, 4, 5)
+
+    def send(self, position: int) -> list[av.VideoFrame]:
+        packet = self._track.packets[position]
+        return self._decoded(packet, is_damaged=packet.is_corrupt)
+
+    def drain(self) -> list[av.VideoFrame]:
+        frames = self._decoded(None, is_damaged=False)
+        self._context.flush_buffers()
+        return frames
+
+    def position_of(self, frame: av.VideoFrame) -> int | None:
+        return None if frame.pts is None else self._positions.get(frame.pts)
+
+    def time_of(self, frame: av.VideoFrame) -> float | None:
+        return None if frame.pts is None else float(frame.pts * self._track.seconds_per_tick)
+
+    def _decoded(self, packet: "av.Packet[VideoStream] | None", *, is_damaged: bool) -> list[av.VideoFrame]:
+        try:
+            frames = self._context.decode(packet)
+        except av.error.EOFError:
+            return []
+        except (av.error.FFmpegError, ValueError) as error:
+            if isinstance(error, av.error.MemoryError):
+                raise MemoryError from error
+            frames, is_damaged = [], True
+        self._tally.damaged += is_damaged or any(frame.is_corrupt for frame in frames)
+        return frames
+
+
+def observe(media: bytes, request: DecodeRequest, darkroom: Darkroom) -> tuple[Look, dict[str, Any]]:
+    """Look at one segment. Raises DecodeError."""
+    demuxer = demuxer_of(media)
+    if demuxer == "mov" and dolby_vision_profile(media) == 5:
+        raise DecodeError("hdr", "Dolby Vision profile 5 has no picture that can be shown without its metadata")
+    with _opened(media, demuxer, request.limits) as container:
+        track = _demuxed(container, demuxer, request.limits)
+        try:
+            return _looked(track, request, darkroom, strategy=_chosen)
+        except Unsafe as doubt:
+            track.notes.append(f"decoded in full: {doubt}")
+        return _looked(track, request, darkroom, strategy=_among_all)
+
+
+Strategy = Callable[[LibavCodec, Track, Tally, DecodeRequest], Iterator[Shown]]
+
+
+def _looked(
+    track: Track, request: DecodeRequest, darkroom: Darkroom, *, strategy: Strategy
+) -> tuple[Look, dict[str, Any]]:
+    tally = Tally(notes=list(track.notes))
+    codec = LibavCodec(track, limits=request.limits, tally=tally)
+    meter = SignalMeter(request.signals)
+    look = Look(request, darkroom=darkroom, jpeg=_jpeg, sar=_sar(track.stream), meter=meter, tally=tally)
+    try:
+        for shown in strategy(codec, track, tally, request):
+            look.see(shown)
+    finally:
+        codec.drain()
+    if not len(look):
+        raise DecodeError("corrupt" if tally.damaged else "no_frames", "not one picture could be decoded")
+    return look, _facts(track)
+
+
+def _chosen(codec: LibavCodec, track: Track, tally: Tally, request: DecodeRequest) -> Iterator[Shown]:
+    look = exact if request.sampling == "exact" else keyframes
+    return look(codec, track.pictures, tally, fps=request.fps)
+
+
+def _among_all(codec: LibavCodec, track: Track, tally: Tally, request: DecodeRequest) -> Iterator[Shown]:
+    step = 1 / float(track.stream.average_rate or 25)
+    return among_all(
+        codec, len(track.packets), tally, fps=request.fps, step_seconds=step, sampling=request.sampling
+    )
+
+
+def _opened(media: bytes, demuxer: str, limits: DecodeLimits) -> "av.container.InputContainer":
+    options = {"max_pixels": str(limits.max_pixels), "threads": "1"}
+    try:
+        return av.open(
+            io.BytesIO(media), "r", format=demuxer, container_options=_CONTAINER_OPTIONS, options=options
+        )
+    except (av.error.FFmpegError, ValueError, UnicodeError) as error:
+        raise DecodeError("corrupt", "the container cannot be read") from error
+
+
+def _demuxed(container: "av.container.InputContainer", demuxer: str, limits: DecodeLimits) -> Track:
+    stream = _video_of(container)
+    _check_codec(stream, limits)
+    packets: list[av.Packet[VideoStream]] = []
+    try:
+        for packet in container.demux(stream):
+            if packet.size == 0:
+                continue
+            packets.append(packet)
+            if len(packets) > limits.max_frames:
+                raise DecodeError("too_long", f"more than {limits.max_frames} frames")
+    except av.error.FFmpegError:
+        # what came before the damage is still worth a look
+        pass
+    if not packets:
+        raise DecodeError("no_frames", "the video track holds no frames")
+    if any(packet.has_sidedata("encryption_info") for packet in packets[:8]):
+        raise DecodeError("encrypted", "the frames are encrypted")
+    track = Track(stream=stream, packets=packets, pictures=[], demuxer=demuxer)
+    if demuxer == "mpegts":
+        _heal_jumps(track)
+    track.pictures = _pictures(track)
+    if (seconds := _span(track)) > limits.max_duration_seconds:
+        raise DecodeError("too_long", f"{seconds:.0f} s; at most {limits.max_duration_seconds:.0f} s are decoded")
+    return track
+
+
+def _video_of(container: "av.container.InputContainer") -> VideoStream:
+    streams = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & av.stream.Disposition.attached_pic and stream.codec_context is not None
+    ]
+    if not streams:
+        raise DecodeError("no_video")
+    best = container.streams.best("video")
+    return best if isinstance(best, VideoStream) and best in streams else streams[0]
+
+
+def _check_codec(stream: VideoStream, limits: DecodeLimits) -> None:
+    context = stream.codec_context
+    if context.name not in _CODECS:
+        raise DecodeError("unsupported_codec", f"the codec {context.name} is not on the list of those allowed")
+    if context.width * context.height > limits.max_pixels:
+        raise DecodeError("too_many_pixels", f"{context.width}x{context.height}; at most {limits.max_pixels} pixels")
+
+
+def _heal_jumps(track: Track) -> None:
+    """Close gaps of more than 10 s between neighbouring packets of a transport stream, as ffmpeg does."""
+    tick = track.seconds_per_tick
+    limit, shift, last, step = int(_MAX_JUMP_SECONDS / tick), 0, None, int(Fraction(1, 25) / tick)
+    for packet in track.packets:
+        now = packet.dts if packet.dts is not None else packet.pts
+        if now is None:
+            continue
+        if last is not None and abs(now + shift - last) > limit:
+            shift = last + (packet.duration or step) - now
+            track.notes.append("the timestamps jump; the jump was closed")
+        last = now + shift
+        if shift:
+            packet.dts = None if packet.dts is None else packet.dts + shift
+            packet.pts = None if packet.pts is None else packet.pts + shift
+
+
+def _pictures(track: Track) -> list[CodedPicture]:
+    tick = track.seconds_per_tick
+    context = track.stream.codec_context
+    unused = droppable(context.name, context.extradata, [bytes(packet) for packet in track.packets])
+    return [
+        CodedPicture(
+            time_seconds=None if packet.pts is None else float(packet.pts * tick),
+            is_key=packet.is_keyframe and not packet.is_corrupt,
+            is_shown=not packet.is_discard,
+            is_droppable=is_unused,
+        )
+        for packet, is_unused in zip(track.packets, unused, strict=True)
+    ]
+
+
+def _span(track: Track) -> float:
+    """Seconds from the first shown picture to the end of the last."""
+    times = sorted(p.time_seconds for p in track.pictures if p.is_shown and p.time_seconds is not None)
+    if not times:
+        return 0.0
+    last = max(track.packets, key=lambda packet: packet.pts if packet.pts is not None else -(1 << 62))
+    step = float((last.duration or 0) * track.seconds_per_tick)
+    if step <= 0 and len(times) > 1:
+        step = (times[-1] - times[0]) / (len(times) - 1)
+    return times[-1] - times[0] + step
+
+
+def _facts(track: Track) -> dict[str, Any]:
+    count = sum(picture.is_shown for picture in track.pictures)
+    seconds = _span(track)
+    rate = float(track.stream.average_rate or 0)
+    return {
+        "container": {"mov": "mp4"}.get(track.demuxer, track.demuxer),
+        "codec": {"libdav1d": "av1"}.get(track.stream.codec_context.name, track.stream.codec_context.name),
+        "fps": round(count / seconds, 6) if seconds > 0 and count > 1 else rate,
+        "duration_seconds": seconds,
+        "frame_count": count,
+    }
+
+
+def _sar(stream: VideoStream) -> float:
+    ratio = stream.sample_aspect_ratio
+    return float(ratio) if ratio is not None and 1 / 16 <= ratio <= 16 else 1.0
+
+
+def _jpeg(picture: Pixels) -> bytes:
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    frame = frame.reformat(format="yuvj420p", dst_colorspace="itu601", dst_color_range="JPEG", threads=1)
+    encoder = av.CodecContext.create("mjpeg", "w")
+    assert isinstance(encoder, VideoCodecContext)
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "yuvj420p"
+    encoder.time_base = Fraction(1, 25)
+    encoder.thread_count = 1
+    encoder.qscale = True
+    encoder.global_quality = _JPEG_SCALE
+    frame.pts = 0
+    return b"".join(bytes(packet) for packet in (*encoder.encode(frame), *encoder.encode(None)))
+
+
+def main() -> None:
+    """Answer requests until the input ends."""
+    die_with_parent()
+    requests, answers = _take_over_pipes()
+    av.logging.set_libav_level(av.logging.PANIC)
+    give_up_rights(memory_bytes=int(sys.argv[1]), threads=int(sys.argv[2]))
+    darkroom = Darkroom(av.filter.Graph)
+    _send(answers, _versions(), [], 0)
+    while len(head := requests.read(HEAD.size)) == HEAD.size:
+        json_bytes, media_bytes = lengths_of(head, max_raw_bytes=1 << 40)
+        request = DecodeRequest.from_fields(json.loads(requests.read(json_bytes)))
+        _answer(answers, requests.read(media_bytes), request, darkroom)
+
+
+def _answer(answers: BinaryIO, media: bytes, request: DecodeRequest, darkroom: Darkroom) -> None:
+    try:
+        look, facts = observe(media, request, darkroom)
+    except DecodeError as error:
+        _send(answers, {"ok": False, "reason": error.reason, "detail": error.detail}, [], 0)
+    except MemoryError:
+        detail = f"decoding needs more than {request.limits.memory_bytes >> 20} MB of memory"
+        _send(answers, {"ok": False, "reason": "too_many_pixels", "detail": detail}, [], 0)
+    else:
+        _send(answers, look.answer(facts), look.raw(), look.raw_bytes)
+
+
+def _send(answers: BinaryIO, content: dict[str, Any], raw: Iterable[bytes | memoryview], raw_bytes: int) -> None:
+    answers.write(head_and_json(content, raw_bytes=raw_bytes))
+    for part in raw:
+        answers.write(part)
+    answers.flush()
+
+
+def _take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Keep the pipes for ourselves: whatever a library prints goes nowhere."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    return requests, answers
+
+
+def _versions() -> dict[str, str]:
+    libraries = {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
+    return {"av": av.__version__, **libraries, "numpy": np.__version__, "python": platform.python_version()}
+
+
+if __name__ == "__main__":
+    main()
