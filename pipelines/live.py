@@ -55,10 +55,11 @@ class Source(Protocol):
 class Sink:
     """Judges observations and publishes them: outcomes, alerts, alert memory and cursor in one transaction."""
 
-    def __init__(self, history: History, judge: Judge, *, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, history: History, judge: Judge, *, thread: ThreadPoolExecutor, meters: Meters) -> None:
         self._history = history
         self._judge = judge
         self._thread = thread
+        self._meters = meters
 
     async def publish(self, lane: str, ready: Sequence[Observation]) -> Sequence[Alert]:
         """Judge and write a run of observations of one lane; if this raises, nothing of it is in the history."""
@@ -76,7 +77,9 @@ class Sink:
                 thumbnails={seen.outcome.id: seen.thumbnails for seen in ready if seen.thumbnails},
             )
 
+        began = time.perf_counter()
         await asyncio.get_running_loop().run_in_executor(self._thread, write)
+        self._meters.record("vqmon.publish.duration", time.perf_counter() - began)
         return alerts
 
 
@@ -154,7 +157,7 @@ async def run(
         sources = open_sources(settings, fetcher=fetcher, history=history, stop=stop)
         desk = Desk(
             observer=observer,
-            sink=Sink(history, judge, thread=thread),
+            sink=Sink(history, judge, thread=thread, meters=meters),
             running=asyncio.Semaphore(settings.in_flight),
             progress=progress,
             stop=stop,

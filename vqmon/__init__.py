@@ -1,1 +1,53 @@
 """Know, segment by segment, whether viewers still see good pictures."""
+
+from vqmon.core.types import (
+    Alert,
+    Cursor,
+    Decoded,
+    Evidence,
+    MediaFacts,
+    Outcome,
+    Provenance,
+    QualityEvent,
+    Rendition,
+    Score,
+    Segment,
+    SegmentFailure,
+    View,
+)
+from vqmon.errors import (
+    DecodeError,
+    FetchError,
+    ScoreError,
+    ScorerError,
+    SegmentError,
+    SettingsError,
+    StoreError,
+    VqmonError,
+    WireError,
+)
+
+__all__ = [
+    "Alert",
+    "Cursor",
+    "DecodeError",
+    "Decoded",
+    "Evidence",
+    "FetchError",
+    "MediaFacts",
+    "Outcome",
+    "Provenance",
+    "QualityEvent",
+    "Rendition",
+    "Score",
+    "ScoreError",
+    "ScorerError",
+    "Segment",
+    "SegmentError",
+    "SegmentFailure",
+    "SettingsError",
+    "StoreError",
+    "View",
+    "VqmonError",
+    "WireError",
+]

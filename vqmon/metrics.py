@@ -16,7 +16,6 @@ Name = Literal[
     "vqmon.lag",
     "vqmon.in_flight",
     "vqmon.alert.transition",
-    "vqmon.alert.open",
     "vqmon.decoder.replaced",
     "vqmon.publish.duration",
 ]
@@ -52,7 +51,6 @@ METRICS: Mapping[Name, Metric] = {
     "vqmon.alert.transition": Metric(
         kind="counter", unit="{alert}", meaning="alerts opened or resolved, by `state` and `severity`"
     ),
-    "vqmon.alert.open": Metric(kind="gauge", unit="{alert}", meaning="alerts open now"),
     "vqmon.decoder.replaced": Metric(
         kind="counter", unit="{process}", meaning="decoder processes killed or replaced, by `reason`"
     ),
