@@ -1,0 +1,250 @@
+"""Outcomes, alerts and pictures as a daemon would have written them; the same every time."""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+from vqmon.core.types import (
+    SIGNALS,
+    Alert,
+    Evidence,
+    MediaFacts,
+    Outcome,
+    Provenance,
+    QualityEvent,
+    Rendition,
+    Score,
+    ScorerIdentity,
+    Segment,
+    SegmentFailure,
+    SignalSummary,
+    alert_id,
+    event_id,
+)
+
+NOW = datetime(2026, 11, 20, 14, 30, 0, tzinfo=UTC)
+SCORER = "lite@1"
+SEGMENT_SECONDS = 4.0
+
+
+def picture(number: int, *, softness: int = 1) -> bytes:
+    """A small landscape that moves with `number`; higher softness looks worse."""
+    y, x = np.mgrid[0:234, 0:416].astype(np.float64)
+    hill = 150 + 30 * np.sin((x + 9 * number) / 47) + 14 * np.sin((x + 9 * number) / 17)
+    sky = np.stack([110 + y / 3, 160 + y / 4, 215 - y / 8], axis=-1)
+    land = np.stack([60 + 30 * np.sin(x / 9 + y / 5), 105 + 25 * np.sin(x / 7 - y / 6), 60 + 0 * x], axis=-1)
+    pixels = np.where((y > hill)[..., None], land, sky)
+    sun = (x - 300 + 4 * number) ** 2 + (y - 60) ** 2 < 26**2
+    pixels[sun] = (250, 225, 150)
+    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    if softness > 1:
+        image = image.resize((416 // softness, 234 // softness)).resize((416, 234), Image.Resampling.NEAREST)
+    out = BytesIO()
+    image.save(out, "JPEG", quality=80 if softness == 1 else 30)
+    return out.getvalue()
+
+
+def rendition(stream_id: str, name: str) -> Rendition:
+    height = int(name.rstrip("p")) if name.rstrip("p").isdecimal() else 720
+    return Rendition(
+        stream_id=stream_id, name=name, width=height * 16 // 9, height=height, bitrate_kbps=height * 4.6, codecs="avc1"
+    )
+
+
+def segment(stream_id: str, name: str, number: int, *, end: datetime = NOW) -> Segment:
+    """The `number`th segment before `end`; 0 is the newest."""
+    return Segment(
+        rendition=rendition(stream_id, name),
+        sequence=10_000 - number,
+        url=f"https://origin.example/{stream_id}/{name}/{10_000 - number}.m4s?token=secret",
+        starts_at=end - timedelta(seconds=SEGMENT_SECONDS * (number + 1)),
+        duration_seconds=SEGMENT_SECONDS,
+    )
+
+
+def scored(place: Segment, value: float, *, signals: dict[str, float] | None = None) -> QualityEvent:
+    """A verdict of about `value`, four frames."""
+    wobble = (0.0, 1.3, -2.4, 0.6)
+    frames = tuple(round(min(100.0, max(0.0, value + it)), 2) for it in wobble)
+    strongest = {"noise": 0.04, "blur": max(0.02, (70 - value) / 100), **(signals or {})}
+    return QualityEvent(
+        id=event_id(place, (SCORER,)),
+        segment=place,
+        observed_at=place.ends_at + timedelta(seconds=1.4),
+        scores=(
+            Score(
+                scorer=SCORER,
+                value=round(sum(frames) / 4, 2),
+                native_value=round(value / 100, 4),
+                p5=min(frames),
+                min=min(frames),
+                pooling="mean",
+                frame_values=frames,
+            ),
+        ),
+        signals={name: _summary(min(1.0, max(0.0, strongest.get(name, 0.0)))) for name in SIGNALS},
+        times_seconds=(0.0, 1.0, 2.0, 3.0),
+        edges=("00" * 576, "00" * 576),
+        media=MediaFacts(
+            container="mp4",
+            codec="h264",
+            width=place.rendition.width or 1280,
+            height=place.rendition.height or 720,
+            fps=25.0,
+            duration_seconds=SEGMENT_SECONDS,
+            frame_count=100,
+            pixel_format="yuv420p",
+            colour="bt709/limited",
+            transfer="bt709",
+        ),
+        provenance=Provenance(
+            scorers=(
+                ScorerIdentity(
+                    scorer=SCORER,
+                    sha256="5f" * 32,
+                    preprocessing="stretch 512x288 rgb",
+                    calibration_version=1,
+                    device="cpu",
+                    licence="Apache-2.0",
+                ),
+            ),
+            sampling="exact",
+            versions={"av": "18.1.0", "libavcodec": "62.28.102", "onnxruntime": "1.27.0"},
+        ),
+    )
+
+
+def _summary(value: float) -> SignalSummary:
+    frames = tuple(round(value * it, 4) for it in (0.9, 1.0, 0.96, 0.93))
+    return SignalSummary(mean=round(sum(frames) / 4, 4), max=max(frames), frame_values=frames)
+
+
+def failed(place: Segment, reason: str = "not_found") -> SegmentFailure:
+    """No verdict."""
+    stage = {"not_found": "fetch", "timeout": "fetch", "corrupt": "decode", "encrypted": "source"}[reason]
+    return SegmentFailure(
+        id=event_id(place, ("unscored",)),
+        segment=place,
+        observed_at=place.ends_at + timedelta(seconds=2),
+        stage=stage,  # type: ignore[arg-type]
+        reason=reason,
+        detail="HTTP 404 from origin.example" if reason == "not_found" else "the detail",
+    )
+
+
+def alert(tipped: QualityEvent, *, rule: str, severity: str, began_at: datetime, resolved_at: datetime | None) -> Alert:
+    """A floor alert on the scorer."""
+    who = tipped.segment.rendition
+    series = f"{who.key}/{SCORER}"
+    return Alert(
+        id=alert_id(rule, series, began_at),
+        rule=rule,
+        series=series,
+        stream_id=who.stream_id,
+        rendition=who.name,
+        severity=severity,  # type: ignore[arg-type]
+        state="open" if resolved_at is None else "resolved",
+        began_at=began_at,
+        opened_at=tipped.segment.starts_at,
+        resolved_at=resolved_at,
+        summary=f"{SCORER} of {who.stream_id} {who.name} is below 40",
+        evidence=Evidence(
+            event_id=tipped.id,
+            reading=f"{SCORER} {tipped.scores[0].value:.1f} below 40",
+            value=tipped.scores[0].value,
+            threshold=40.0,
+            worst_times_seconds=(2.0, 0.0),
+        ),
+    )
+
+
+@dataclass(kw_only=True)
+class Seeded:
+    """What a history is filled with."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
+    thumbnails: dict[str, Sequence[bytes]] = field(default_factory=dict)
+
+
+CURVES = ("good", "dip", "failing", "losing", "stale", "good", "wavering", "good")
+
+
+def fleet(*, streams: int, names: Sequence[str] = ("1080p", "480p"), segments: int = 90) -> Seeded:
+    """Streams of every kind, all of them ending now but for the stale ones."""
+    seeded = Seeded()
+    for number in range(streams):
+        stream_id = NAMES[number] if number < len(NAMES) else f"channel-{number:03d}"
+        for place, name in enumerate(names):
+            kind = CURVES[number % len(CURVES)] if place == 0 or number % 3 == 0 else "good"
+            _fill(seeded, stream_id, name, kind, segments=segments, seed=100 * number + place)
+    seeded.outcomes.sort(key=lambda it: (it.observed_at, it.segment.rendition.key))
+    return seeded
+
+
+NAMES = (
+    "news/hd",
+    "sports one",
+    "cinema-4k",
+    "kids",
+    "Übertragung/Süd",
+    "weather",
+    "music & talk",
+    "archive <b>bold</b>",
+)
+
+
+def _fill(seeded: Seeded, stream_id: str, name: str, kind: str, *, segments: int, seed: int) -> None:
+    chance = random.Random(seed)
+    end = NOW - timedelta(minutes=9) if kind == "stale" else NOW
+    level = 82 - 14 * (name != "1080p") + chance.uniform(-6, 4)
+    tipped: QualityEvent | None = None
+    for number in reversed(range(segments)):
+        place = segment(stream_id, name, number, end=end)
+        value = level + 2.5 * math.sin(number / 9) + chance.gauss(0, 1.4) - _drop(kind, number / segments)
+        is_lost = kind == "losing" and (number < 2 or 20 < number < 24 or chance.random() < 0.05)
+        event = failed(place) if is_lost else scored(place, value, signals=_signals(kind, value, chance))
+        seeded.outcomes.append(event)
+        if isinstance(event, QualityEvent):
+            soft = 1 if value > 60 else 4 if value > 35 else 9
+            if seed < 1000 and number < 30:
+                seeded.thumbnails[event.id] = [picture(number * 4 + it, softness=soft) for it in range(4)]
+            if tipped is None and value < 40:
+                tipped = event
+    if tipped is not None:
+        resolved_at = NOW - timedelta(seconds=0.25 * segments * SEGMENT_SECONDS) if kind == "dip" else None
+        severity = "page" if kind == "failing" else "ticket"
+        began_at = tipped.segment.starts_at - timedelta(seconds=2 * SEGMENT_SECONDS)
+        seeded.alerts.append(
+            alert(tipped, rule="score-floor", severity=severity, began_at=began_at, resolved_at=resolved_at)
+        )
+
+
+def _drop(kind: str, age: float) -> float:
+    """How much worse it is at an age of 0 (now) to 1 (the oldest)."""
+    if kind == "dip":
+        return 48 if 0.3 < age < 0.5 else 0
+    if kind == "failing":
+        return 64 if age < 0.22 else 0
+    return 42 if kind == "wavering" and age < 0.1 else 0
+
+
+def _signals(kind: str, value: float, chance: random.Random) -> dict[str, float]:
+    if value > 55:
+        return {"banding": 0.06 + 0.03 * chance.random()}
+    return {"blockiness": 0.55 + 0.2 * chance.random(), "banding": 0.2, "over_sharpness": 0.1 * chance.random()}
+
+
+def fresh(stream_id: str, name: str, value: float, *, after: int = 1) -> QualityEvent:
+    """One more verdict, `after` segments after the newest."""
+    return scored(segment(stream_id, name, -after), value)
+
+
+def everything(seeded: Seeded) -> Iterator[Outcome]:
+    yield from seeded.outcomes

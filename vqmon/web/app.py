@@ -1,0 +1,127 @@
+"""The pages as one application: addresses, errors and the headers that keep a browser safe."""
+
+from collections.abc import Callable
+from datetime import datetime
+from http import HTTPStatus
+
+import anyio
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vqmon.errors import StoreError
+from vqmon.web import alerts, files, fleet, segment, stream
+from vqmon.web.files import FOREVER
+from vqmon.web.history import History
+from vqmon.web.live import Listeners, live
+from vqmon.web.site import STATIC, Site, in_thread, open_templates
+
+MAX_THREADS = 4
+"""How many questions to the history run at once."""
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+    "object-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+"""Sent with every answer."""
+
+
+def create_app(
+    history: History, *, now: Callable[[], datetime], title: str = "vqmon", poll_seconds: float = 1.0
+) -> Starlette:
+    """The pages over `history`; `now` is the clock that ages are told by."""
+    app = Starlette(
+        routes=_routes(),
+        middleware=[Middleware(SafeHeaders), Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)],
+        exception_handlers={HTTPException: _refused, StoreError: _no_history},
+    )
+    app.state.listeners = Listeners()
+    app.state.site = Site(
+        history=history,
+        now=now,
+        templates=open_templates(title),
+        poll_seconds=poll_seconds,
+        limiter=anyio.CapacityLimiter(MAX_THREADS),
+    )
+    return app
+
+
+def _routes() -> list[Route | Mount]:
+    blocking = {
+        "/": fleet.fleet,
+        "/streams/{stream_id:path}": stream.stream,
+        "/segments/{event_id}": segment.segment,
+        "/segments/{event_id}/frames/{number:int}.jpg": files.thumbnail,
+        "/alerts": alerts.alerts,
+        "/alerts/count": alerts.open_count,
+        "/alerts/{alert_id}": alerts.alert,
+        "/alerts/{alert_id}/frames/{number:int}.jpg": files.evidence,
+        "/api/streams": files.streams,
+        "/api/streams.csv": files.streams_csv,
+        "/api/streams/{stream_id:path}/points": files.points,
+        "/api/streams/{stream_id:path}/points.csv": files.points_csv,
+        "/api/segments/{event_id}.csv": files.segment_csv,
+        "/api/segments/{event_id}": files.segment,
+        "/api/alerts": files.alerts,
+        "/api/alerts.csv": files.alerts_csv,
+        "/healthz": health,
+    }
+    return [
+        *(Route(path, in_thread(make)) for path, make in blocking.items()),
+        Route("/live", live),
+        Mount("/static", StaticFiles(directory=STATIC)),
+    ]
+
+
+def health(site: Site, request: Request) -> Response:
+    """Answer `/healthz`: the history can be read."""
+    return PlainTextResponse(f"history at {site.history.tip()}\n")
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    phrase = HTTPStatus(error.status_code).phrase
+    text = phrase if error.detail == phrase else error.detail
+    if request.url.path.startswith(("/api/", "/live")):
+        return JSONResponse({"error": text}, error.status_code, headers=error.headers)
+    heading = "Not found" if error.status_code == 404 else phrase
+    told = "There is no page at this address." if text == phrase else text
+    make = in_thread(
+        lambda site, asked: site.page("missing.html", asked, status=error.status_code, heading=heading, text=told)
+    )
+    return await make(request)
+
+
+async def _no_history(request: Request, error: Exception) -> Response:
+    return PlainTextResponse(f"The history cannot be read: {error}\n", 503, headers={"Retry-After": "5"})
+
+
+class SafeHeaders:
+    """Adds `HEADERS` to every answer, and says how long it may be kept."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                is_dated = scope["path"].startswith("/static/") and b"v=" in scope["query_string"]
+                headers.setdefault("Cache-Control", FOREVER if is_dated and message["status"] == 200 else "no-store")
+            await send(message)
+
+        await self._app(scope, receive, send_safely)

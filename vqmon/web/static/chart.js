@@ -1,0 +1,187 @@
+// The chart of a stream: lines per rendition, gaps where nothing was scored, marks where an alert was open.
+"use strict";
+(() => {
+  const box = document.getElementById("chart");
+  const reading = document.getElementById("chart-reading");
+  const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2]];
+  const MAX_POINTS = 4000;
+  let answer = null;
+  let plot = null;
+  let xs = [];
+
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const clock = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 19);
+
+  // ---- numbers: one x axis for all renditions; null breaks a line, undefined is bridged
+  function columns() {
+    return uPlot.join(answer.renditions.map((line) => [line.at, line.value]));
+  }
+  function scale() {
+    const ends = answer.follows ? Math.max(answer.ends_at, xs.length ? xs[xs.length - 1] : 0) : answer.ends_at;
+    return { min: ends - (answer.ends_at - answer.begins_at), max: ends };
+  }
+
+  // ---- marks under and over the lines
+  function drawAlerts(chart) {
+    const { ctx, bbox } = chart;
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(bbox.left, bbox.top - 14, bbox.width, bbox.height + 14);
+    ctx.clip();
+    for (const alert of answer.alerts) {
+      const ink = colour(alert.severity === "page" ? "failing" : "degraded");
+      const left = chart.valToPos(alert.began_at, "x", true);
+      const opened = chart.valToPos(alert.opened_at, "x", true);
+      const right = alert.resolved_at === null ? bbox.left + bbox.width : chart.valToPos(alert.resolved_at, "x", true);
+      ctx.globalAlpha = 0.1;
+      ctx.fillStyle = ink;
+      ctx.fillRect(left, bbox.top, right - left, bbox.height);
+      ctx.globalAlpha = 1;
+      ctx.strokeStyle = ink;
+      ctx.lineWidth = devicePixelRatio;
+      ctx.beginPath();
+      ctx.moveTo(opened, bbox.top);
+      ctx.lineTo(opened, bbox.top + bbox.height);
+      ctx.stroke();
+      const size = 5 * devicePixelRatio;
+      ctx.beginPath();
+      ctx.moveTo(opened - size, bbox.top - 2 * size);
+      ctx.lineTo(opened + size, bbox.top - 2 * size);
+      ctx.lineTo(opened, bbox.top);
+      ctx.fill();
+    }
+    ctx.restore();
+  }
+  function drawUnscored(chart) {
+    const { ctx, bbox } = chart;
+    const size = 3.5 * devicePixelRatio;
+    ctx.save();
+    ctx.strokeStyle = colour("unscored");
+    ctx.lineWidth = 1.5 * devicePixelRatio;
+    answer.renditions.forEach((line, row) => {
+      const y = bbox.top + bbox.height - (2 + 2.6 * row) * size;
+      line.at.forEach((at, index) => {
+        if (!line.reason[index]) return;
+        const x = chart.valToPos(at, "x", true);
+        if (x < bbox.left || x > bbox.left + bbox.width) return;
+        ctx.beginPath();
+        ctx.moveTo(x, y - size);
+        ctx.lineTo(x + size, y);
+        ctx.lineTo(x, y + size);
+        ctx.lineTo(x - size, y);
+        ctx.closePath();
+        ctx.stroke();
+      });
+    });
+    ctx.restore();
+  }
+
+  // ---- the drawing
+  function options() {
+    const axis = { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+    return {
+      width: box.clientWidth,
+      height: 320,
+      padding: [16, 8, 0, 0],
+      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+      legend: { show: false },
+      cursor: { y: false, points: { size: 8 }, drag: { x: false, y: false }, focus: { prox: 30 } },
+      scales: { x: { time: true, range: () => [scale().min, scale().max] }, y: { range: [0, 100] } },
+      axes: [
+        { ...axis, values: (_, splits, __, ___, step) => splits.map((at) => (step < 60 ? clock(at) : step < 86400 ? clock(at).slice(0, 5) : new Date(at * 1000).toISOString().slice(5, 10))) },
+        { ...axis, size: 38, splits: [0, 20, 40, 60, 80, 100] },
+      ],
+      series: [{}, ...answer.renditions.map((line, index) => ({
+        label: line.name,
+        stroke: colour(`s${index % 6}`),
+        width: 2,
+        dash: DASHES[index % 6],
+        points: { show: line.at.length < 150, size: 5, fill: colour(`s${index % 6}`) },
+      }))],
+      hooks: { drawClear: [drawAlerts], draw: [drawUnscored], setCursor: [tell] },
+    };
+  }
+  function draw() {
+    if (plot) plot.destroy();
+    const data = columns();
+    xs = data[0] || [];
+    plot = new uPlot(options(), data, box);
+    box.dataset.points = String(xs.length);
+    box.setAttribute("aria-valuemax", String(Math.max(0, xs.length - 1)));
+  }
+  function redraw() {
+    const data = columns();
+    xs = data[0];
+    plot.setData(data);
+    box.dataset.points = String(xs.length);
+    box.setAttribute("aria-valuemax", String(Math.max(0, xs.length - 1)));
+  }
+
+  // ---- reading one moment, by pointer or by arrow keys
+  function tell(chart) {
+    const index = chart.cursor.idx;
+    if (index === null || index === undefined || xs[index] === undefined) return;
+    const words = answer.renditions.flatMap((line) => {
+      const at = line.at.indexOf(xs[index]);
+      if (at < 0) return [];
+      return [`${line.name} ${line.value[at] === null ? `unscored (${line.reason[at]})` : line.value[at].toFixed(1)}`];
+    });
+    reading.textContent = `${clock(xs[index])} UTC · ${words.join(" · ")}`;
+    box.setAttribute("aria-valuenow", String(index));
+    box.setAttribute("aria-valuetext", reading.textContent);
+  }
+  function move(index) {
+    if (!xs.length) return;
+    const at = Math.min(xs.length - 1, Math.max(0, index));
+    plot.setCursor({ left: plot.valToPos(xs[at], "x"), top: 10 });
+  }
+  function open() {
+    const index = plot.cursor.idx;
+    const focused = plot.series.findIndex((item, number) => number > 0 && plot.cursor.focus && item._focus);
+    const lines = focused > 0 ? [answer.renditions[focused - 1], ...answer.renditions] : answer.renditions;
+    const line = lines.find((item) => item.at.includes(xs[index]));
+    if (line) location.assign(`/segments/${line.id[line.at.indexOf(xs[index])]}`);
+  }
+  box.addEventListener("keydown", (event) => {
+    if (!plot) return;
+    const at = plot.cursor.idx ?? xs.length;
+    const steps = { ArrowLeft: at - 1, ArrowRight: at + 1, PageUp: at - 10, PageDown: at + 10, Home: 0, End: xs.length - 1 };
+    if (event.key in steps) move(steps[event.key]);
+    else if (event.key === "Enter") open();
+    else return;
+    event.preventDefault();
+  });
+  box.addEventListener("click", () => plot && plot.cursor.idx !== null && open());
+
+  // ---- live: append what came; ask for all of it when too much was missed or an alert changed
+  document.addEventListener("vqmon:points", (event) => {
+    if (!plot || !answer.follows) return;
+    for (const point of event.detail) {
+      const line = answer.renditions.find((item) => item.name === point.rendition);
+      if (!line) return void load();
+      if (point.stream_id !== answer.stream_id || point.at <= (line.at[line.at.length - 1] ?? 0)) continue;
+      line.at.push(point.at);
+      line.value.push(point.scores[answer.scorer] ?? null);
+      line.id.push(point.id);
+      line.reason.push(point.reason);
+      if (line.at.length > MAX_POINTS) for (const list of [line.at, line.value, line.id, line.reason]) list.shift();
+    }
+    redraw();
+  });
+  document.addEventListener("vqmon:alerts", () => load());
+  document.addEventListener("vqmon:behind", () => load());
+
+  async function load() {
+    const reply = await fetch(box.dataset.url, { headers: { Accept: "application/json" } });
+    if (!reply.ok) return void (reading.textContent = "The points cannot be loaded at the moment.");
+    answer = await reply.json();
+    draw();
+  }
+  box.setAttribute("role", "slider");
+  box.setAttribute("aria-valuemin", "0");
+  box.setAttribute("aria-valuenow", "0");
+  box.setAttribute("aria-valuetext", "Arrow keys walk along the points, Enter opens the segment");
+  new ResizeObserver(() => plot && plot.setSize({ width: box.clientWidth, height: 320 })).observe(box);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => answer && draw());
+  load();
+})();

@@ -1,0 +1,135 @@
+"""One stream: its scores over time, its renditions now, its signals and its latest segments."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vqmon.core.types import Alert
+from vqmon.web.addresses import quote_stream, stream_path, unquote_stream, with_query
+from vqmon.web.charts import (
+    MAX_TABLE_LINES,
+    Lines,
+    caption_of,
+    lines_of,
+    reason_words,
+    scorers_of,
+    signals_of,
+    table_of,
+    worst_signal,
+)
+from vqmon.web.history import Point, RenditionState
+from vqmon.web.looks import rows_of
+from vqmon.web.ranges import RANGES, Range, range_of
+from vqmon.web.site import Site
+
+MAX_POINTS = 20_000
+LATEST = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What an address of a stream asks for, and what there is."""
+
+    stream_id: str
+    range: Range
+    states: Sequence[RenditionState]
+    points: Sequence[Point]
+    lines: Lines
+    alerts: Sequence[Alert]
+    scorers: Sequence[str]
+    # the scorer whose scores are shown
+    scorer: str
+
+    def url(self, path: str, **other: str) -> str:
+        """The same range and scorer at another address."""
+        return with_query(path, **{**self.range.query, "scorer": self.scorer, **other})
+
+
+def asked_of(site: Site, request: Request, *, limit: int = MAX_POINTS) -> Asked:
+    """Read the address and the history; raises 404."""
+    stream_id = unquote_stream(request.path_params["stream_id"])
+    states = site.history.renditions(stream_id=stream_id) if stream_id else []
+    if not stream_id or not states:
+        raise HTTPException(404, "No stream of that name has been seen.")
+    newest_at = max(state.last_starts_at for state in states)
+    span = range_of(request.query_params, newest_at=newest_at, now=site.now())
+    points = site.history.points(stream_id, begins_at=span.begins_at, ends_at=span.ends_at, limit=limit)
+    known = site.history.alerts(stream_id=stream_id)
+    scorers = scorers_of(points) or sorted({scorer for state in states for scorer in state.last_scores}) or ["score"]
+    wanted = request.query_params.get("scorer")
+    return Asked(
+        stream_id=stream_id,
+        range=span,
+        states=states,
+        points=points,
+        lines=lines_of(points, [state.rendition for state in states]),
+        alerts=[
+            it for it in known if it.began_at <= span.ends_at and (it.resolved_at or span.ends_at) >= span.begins_at
+        ],
+        scorers=scorers,
+        scorer=wanted if wanted in scorers else scorers[0],
+    )
+
+
+def stream(site: Site, request: Request) -> Response:
+    """Answer `/streams/{stream_id}`."""
+    it = asked_of(site, request)
+    table = table_of(it.lines, it.scorer)
+    signals, quiet_signals = signals_of(it.lines, it.range)
+    api = f"/api/streams/{quote_stream(it.stream_id)}/points"
+    open_alerts = [alert for alert in it.alerts if alert.state == "open"]
+    return site.page(
+        "stream.html",
+        request,
+        stream_id=it.stream_id,
+        ranges=_ranges(it),
+        scorers=[_scorer(it, name) for name in it.scorers],
+        scorer=it.scorer,
+        follows=it.range.follows,
+        legend=list(it.lines),
+        caption=caption_of(it.lines, it.alerts, it.scorer),
+        points_url=it.url(api),
+        csv_url=it.url(f"{api}.csv"),
+        table=table,
+        table_left_out=len({point.starts_at for point in it.points}) > MAX_TABLE_LINES,
+        table_open=request.query_params.get("table") == "open",
+        rows=rows_of(it.states, open_alerts, now=site.now()),
+        alerts=it.alerts,
+        signals=signals,
+        quiet_signals=quiet_signals,
+        latest=[_latest(point, it.scorer) for point in list(it.points)[: -LATEST - 1 : -1]],
+    )
+
+
+def _ranges(it: Asked) -> list[dict[str, object]]:
+    page = stream_path(it.stream_id)
+    ranges: list[dict[str, object]] = [
+        {
+            "key": key,
+            "label": label,
+            "url": with_query(page, last=key, scorer=it.scorer),
+            "is_current": key == it.range.name,
+        }
+        for key, (label, _) in RANGES.items()
+    ]
+    if not it.range.follows:
+        ranges.append({"key": "chosen", "label": "as chosen", "url": it.url(page), "is_current": True})
+    return ranges
+
+
+def _scorer(it: Asked, name: str) -> dict[str, object]:
+    return {"label": name, "url": it.url(stream_path(it.stream_id), scorer=name), "is_current": name == it.scorer}
+
+
+def _latest(point: Point, scorer: str) -> dict[str, object]:
+    return {
+        "event_id": point.event_id,
+        "at": point.starts_at,
+        "rendition": point.rendition,
+        "value": point.scores.get(scorer),
+        "reason": reason_words(point.reason),
+        "worst_signal": worst_signal(point.signals),
+    }
