@@ -5,6 +5,8 @@
       ScorerError         a scorer bundle cannot be trusted or loaded
       WireError           bytes from outside do not follow the schema
       StoreError          the history cannot be opened, read or written
+      BrokerError         a Kafka broker cannot be reached, or what it did is not known
+        FencedError         somebody else has taken over
       SegmentError        one segment cannot be observed; becomes a SegmentFailure
         FetchError          its bytes cannot be had
         DecodeError         its bytes cannot be turned into pictures
@@ -24,6 +26,7 @@ REASONS: dict[str, str] = {
     "stale": "the playlist stopped announcing new segments",
     "playlist": "the playlist cannot be fetched or understood",
     "skipped": "the segment left the playlist before it could be taken",
+    "message": "the segment message does not follow the schema",
     # fetch
     "refused": "the address is not allowed by the fetch policy",
     "not_found": "the server says that the segment does not exist",
@@ -71,6 +74,14 @@ class WireError(VqmonError):
 
 class StoreError(VqmonError):
     """The history cannot be opened, read or written."""
+
+
+class BrokerError(VqmonError):
+    """A Kafka broker cannot be reached, or it is not known what it did."""
+
+
+class FencedError(BrokerError):
+    """Somebody else has taken over; nothing more may be written here."""
 
 
 class SegmentError(VqmonError):

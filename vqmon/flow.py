@@ -3,10 +3,14 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Sequence
+from types import TracebackType
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+GATHER_LOOK_SECONDS = 0.02
+"""How often a lane that gathers looks whether more can come."""
 
 
 async def in_order(
@@ -16,16 +20,19 @@ async def in_order(
     *,
     running: asyncio.Semaphore,
     max_waiting: int = 64,
+    gather_seconds: float = 0.0,
 ) -> None:
     """Run `work` on the items of one lane in parallel and `finish` on runs of results, in source order.
 
     `running` bounds the work in flight and may be shared by many lanes; a lane without a place holds one item and
-    pulls no more. `max_waiting` bounds started items and results that wait for an earlier one. Returns when the
-    source has ended and everything taken is finished; the first error cancels the rest and is raised.
+    pulls no more. `max_waiting` bounds started items and results that wait for an earlier one. With `gather_seconds` a
+    finished head waits so long for more to finish with it, unless no more can come. Returns when the source has ended
+    and everything taken is finished; the first error cancels the rest and is raised.
     """
     line: deque[tuple[Item, asyncio.Task[Result]]] = deque()
     places = asyncio.Semaphore(max_waiting)
     changed = asyncio.Event()
+    loop = asyncio.get_running_loop()
 
     async def run(item: Item) -> Result:
         try:
@@ -40,6 +47,13 @@ async def in_order(
             line.append((item, group.create_task(run(item), name="work")))
             changed.set()
 
+    async def gather_more(starter: asyncio.Task[None]) -> None:
+        until = loop.time() + gather_seconds
+        while (left := until - loop.time()) > 0:
+            if (starter.done() or places.locked()) and all(task.done() for _, task in line):
+                return
+            await asyncio.sleep(min(left, GATHER_LOOK_SECONDS))
+
     async def finish_all(starter: asyncio.Task[None]) -> None:
         while line or not starter.done():
             if not line:
@@ -47,6 +61,7 @@ async def in_order(
                 await changed.wait()
                 continue
             await asyncio.wait([line[0][1]])
+            await gather_more(starter)
             ready = []
             while line and line[0][1].done():
                 item, task = line.popleft()
@@ -71,3 +86,63 @@ async def together(works: Iterable[Coroutine[None, None, Result]]) -> list[Resul
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+async def apart(work: Coroutine[None, None, Result], *, within_seconds: float) -> Result:
+    """Run something that may hang or end itself as cancelled; neither reaches the caller as its own cancellation.
+
+    Raises TimeoutError when the time is up or the work was cancelled from within. Work that does not end when told to
+    is left behind.
+    """
+    task = asyncio.get_running_loop().create_task(work, name="apart")
+    # An error that nobody waits for any more is looked at here, so that it is not reported as forgotten.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    try:
+        await asyncio.wait([task], timeout=within_seconds)
+        if not task.done():
+            raise TimeoutError(f"not done within {within_seconds} s")
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=1.0)
+    if task.cancelled():
+        raise TimeoutError("ended itself as cancelled")
+    return task.result()
+
+
+class Crew:
+    """Named works that begin and end one by one; the first error ends them all and is raised at the end."""
+
+    def __init__(self) -> None:
+        self._group = asyncio.TaskGroup()
+        self._works: dict[str, asyncio.Task[None]] = {}
+
+    async def __aenter__(self) -> "Crew":
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._group.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    def begin(self, name: str, work: Coroutine[None, None, None]) -> None:
+        """Start a work; the name must be free."""
+        if name in self._works:
+            raise ValueError(f"{name} has begun already")
+        self._works[name] = task = self._group.create_task(work, name=name)
+        task.add_done_callback(lambda _: self._works.pop(name, None))
+
+    async def end(self, names: Iterable[str], *, within_seconds: float) -> None:
+        """Wait for works to end by themselves; those that take longer are cancelled."""
+        tasks = [self._works[name] for name in names if name in self._works]
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=within_seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=within_seconds)
