@@ -1,33 +1,157 @@
-"""What a picture shows, as numbers from 0 to 1: black, freeze, blockiness, blur, noise, banding, over-sharpness ..."""
+"""What a picture shows, as numbers from 0 to 1: black, freeze, blockiness, blur, noise, banding, over-sharpness ...
+
+All are measured on the coded picture at its native size, 8 bits, luma unless said otherwise. What describes the whole
+picture (black, solid, borders, freeze, flicker) looks at every fourth pixel of every fourth row; what describes fine
+detail looks at up to nine full-resolution patches of 240 x 240 pixels spread evenly (see `texture`). Levels below are
+those of limited-range luma, 16 black to 235 white; full-range pictures are scaled to that first.
+
+signal         1 means                                         formula and source
+black          all of it is black                              share of pixels under 10 % of white; FFmpeg `blackdetect`
+solid          one single colour                               share of pixels within 4 levels of the median in Y, U and V
+freeze         same as the sampled frame before                mean difference under 0.255 levels (-60 dB, as FFmpeg
+                                                               `freezedetect`) falls to 0 at twice that; and no cell of
+                                                               a 32 x 18 grid may differ by 2 levels, so that a small
+                                                               moving thing is seen; 0 for a segment's first frame
+flicker        brightness jumps by 32 levels and back          half the second difference of the mean luma over three
+                                                               consecutive looks, when their pictures correlate >= 0.9
+                                                               and it goes up and down (or down and up)
+borders        all of it is a black frame                      share of the picture outside the rows and columns whose
+                                                               mean is black and that hold no bright pixel; 0 when all
+                                                               of it is black
+decode_errors  every coded picture was damaged or lost         among those decoded since the frame before
+blockiness, blur, noise, banding, over_sharpness               see `texture`
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
+
+from vqmon.media.texture import TEXTURES, patches
 
 if TYPE_CHECKING:
     from vqmon.media.picture import Planes
 
-_EDGE_ROWS, _EDGE_COLUMNS = 18, 32
+EDGE_ROWS, EDGE_COLUMNS = 18, 32
+
+_STEP = 4
+_BLACK_LEVEL = 16 + 0.10 * 219
+_BRIGHT_LEVEL = 64
+_SOLID_LEVELS = 4
+_FREEZE_MEAN = 0.255
+_FREEZE_CELL = 2.0
+_FLICKER_LEVELS = 32
+_SAME_SCENE = 0.9
+
+Luma = NDArray[np.float32]
 
 
 class SignalMeter:
+    """Measures the named signals of frames given in the order of their times; remembers the ones before."""
+
     def __init__(self, names: Collection[str]) -> None:
         self._names = tuple(names)
+        self._before: Luma | None = None
+        self._recent: list[Luma] = []
 
     def measure(self, planes: Planes, *, damaged_share: float) -> dict[str, float]:
-        return {name: damaged_share if name == "decode_errors" else 0.0 for name in self._names}
+        """One value per name. `damaged_share` is the share of damaged coded pictures since the frame before."""
+        if not self._names:
+            return {}
+        coarse = _coarse(planes)
+        whole: dict[str, Callable[[], float]] = {
+            "black": lambda: float((coarse <= _BLACK_LEVEL).mean()),
+            "solid": lambda: _solid(planes, coarse),
+            "freeze": lambda: 0.0 if self._before is None else freeze(self._before, coarse),
+            "flicker": lambda: self._flicker(coarse),
+            "borders": lambda: _borders(coarse),
+            "decode_errors": lambda: damaged_share,
+        }
+        values = {name: measure() for name, measure in whole.items() if name in self._names}
+        fine = [name for name in self._names if name in TEXTURES]
+        if fine:
+            cut = patches(planes.y, is_full=planes.is_full)
+            values.update({name: TEXTURES[name](cut) for name in fine})
+        self._before = coarse
+        return {name: round(min(max(values[name], 0.0), 1.0), 6) for name in self._names}
+
+    def _flicker(self, coarse: Luma) -> float:
+        self._recent = [*self._recent[-2:], cells(coarse)]
+        return flicker(*self._recent) if len(self._recent) == 3 else 0.0
 
 
 def fingerprint(planes: Planes) -> str:
-    y = planes.y[::4, ::4] if min(planes.y.shape) >= 288 else planes.y
-    rows = np.linspace(0, y.shape[0], _EDGE_ROWS + 1).astype(int)
-    columns = np.linspace(0, y.shape[1], _EDGE_COLUMNS + 1).astype(int)
-    cells = [
-        y[a : max(b, a + 1), c : max(d, c + 1)].mean()
-        for a, b in zip(rows, rows[1:], strict=False)
-        for c, d in zip(columns, columns[1:], strict=False)
-    ]
-    return "".join(f"{round(float(cell)):02x}" for cell in cells)
+    """The 32 x 18 luma means of a picture; see `core.types.Fingerprint`."""
+    means = np.clip(np.rint(cells(_coarse(planes))), 0, 255).astype(np.uint8)
+    return means.tobytes().hex()
+
+
+def freeze(before: Luma, now: Luma) -> float:
+    """1 when two pictures are the same but for coding noise."""
+    if before.shape != now.shape:
+        return 0.0
+    difference = np.abs(now - before)
+    mean, worst = float(difference.mean()), float(cells(difference).max())
+    return float(np.clip(2 - mean / _FREEZE_MEAN, 0, 1) * np.clip(2 - worst / _FREEZE_CELL, 0, 1))
+
+
+def flicker(first: Luma, second: Luma, third: Luma) -> float:
+    """Brightness that goes one way and back while the picture stays: all three as 32 x 18 means."""
+    up, down = float(second.mean() - first.mean()), float(third.mean() - second.mean())
+    if up * down >= 0 or min(_correlation(first, second), _correlation(second, third)) < _SAME_SCENE:
+        return 0.0
+    return min(1.0, min(abs(up), abs(down)) / _FLICKER_LEVELS)
+
+
+def cells(picture: Luma) -> Luma:
+    """The mean of each cell of a grid of 32 x 18."""
+    height, width = picture.shape
+    rows = np.minimum(np.arange(EDGE_ROWS) * height // EDGE_ROWS, height - 1)
+    columns = np.minimum(np.arange(EDGE_COLUMNS) * width // EDGE_COLUMNS, width - 1)
+    sums = np.add.reduceat(np.add.reduceat(picture, rows, axis=0), columns, axis=1)
+    counts = np.outer(np.diff([*rows, height]).clip(1), np.diff([*columns, width]).clip(1))
+    return (sums / counts).astype(np.float32)
+
+
+def _coarse(planes: Planes) -> Luma:
+    step = _STEP if min(planes.y.shape) >= EDGE_COLUMNS * _STEP else 1
+    picture = planes.y[::step, ::step].astype(np.float32)
+    return picture * np.float32(219 / 255) + 16 if planes.is_full else picture
+
+
+def _solid(planes: Planes, coarse: Luma) -> float:
+    shares = [_near_median(coarse)]
+    shares += [_near_median(chroma[::2, ::2].astype(np.float32)) for chroma in (planes.u, planes.v)]
+    return min(shares)
+
+
+def _near_median(values: Luma) -> float:
+    return float((np.abs(values - np.median(values)) <= _SOLID_LEVELS).mean())
+
+
+def _borders(coarse: Luma) -> float:
+    top, bottom = _dark_ends(coarse)
+    left, right = _dark_ends(coarse.T)
+    height, width = coarse.shape
+    inner_height, inner_width = height - top - bottom, width - left - right
+    if inner_height <= 0 or inner_width <= 0:
+        return 0.0
+    return 1 - inner_height * inner_width / (height * width)
+
+
+def _dark_ends(picture: Luma) -> tuple[int, int]:
+    """How many rows are dark at the beginning and at the end."""
+    lit = np.flatnonzero((picture.mean(axis=1) > _BLACK_LEVEL - 8) | (picture.max(axis=1) > _BRIGHT_LEVEL))
+    if not len(lit):
+        return len(picture), 0
+    return int(lit[0]), len(picture) - 1 - int(lit[-1])
+
+
+def _correlation(one: Luma, other: Luma) -> float:
+    a, b = one - one.mean(), other - other.mean()
+    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    # two flat pictures are the same picture
+    return float((a * b).sum()) / scale if scale > 1e-3 else 1.0

@@ -23,9 +23,9 @@ from av.video.stream import VideoStream
 from vqmon.core.types import Pixels
 from vqmon.errors import DecodeError
 from vqmon.media.container import demuxer_of, dolby_vision_profile
-from vqmon.media.droppable import droppable
 from vqmon.media.frames import Shown, Tally, Unsafe, among_all, exact, keyframes
 from vqmon.media.gop import CodedPicture
+from vqmon.media.headers import droppable, hidden
 from vqmon.media.look import Look
 from vqmon.media.messages import HEAD, DecodeLimits, DecodeRequest, head_and_json, lengths_of
 from vqmon.media.picture import Darkroom
@@ -64,9 +64,9 @@ class Track:
 class LibavCodec:
     """A libav decoder over the packets of one track; see `frames.Codec`."""
 
-    def __init__(self, track: Track, *, limits: DecodeLimits, tally: Tally) -> None:
+    def __init__(self, track: Track, *, limits: DecodeLimits) -> None:
         self._track = track
-        self._tally = tally
+        self.tally = Tally()
         context = track.stream.codec_context
         context.options = {"max_pixels": str(limits.max_pixels), "threads": str(limits.threads)}
         context.thread_count = limits.threads
@@ -98,7 +98,7 @@ class LibavCodec:
             if isinstance(error, av.error.MemoryError):
                 raise MemoryError from error
             frames, is_damaged = [], True
-        self._tally.damaged += is_damaged or any(frame.is_corrupt for frame in frames)
+        self.tally.damaged += is_damaged or any(frame.is_corrupt for frame in frames)
         return frames
 
 
@@ -109,43 +109,44 @@ def observe(media: bytes, request: DecodeRequest, darkroom: Darkroom) -> tuple[L
         raise DecodeError("hdr", "Dolby Vision profile 5 has no picture that can be shown without its metadata")
     with _opened(media, demuxer, request.limits) as container:
         track = _demuxed(container, demuxer, request.limits)
+        codec = LibavCodec(track, limits=request.limits)
         try:
-            return _looked(track, request, darkroom, strategy=_chosen)
+            return _looked(codec, track, request, darkroom, strategy=_chosen)
         except Unsafe as doubt:
             track.notes.append(f"decoded in full: {doubt}")
-        return _looked(track, request, darkroom, strategy=_among_all)
+        return _looked(codec, track, request, darkroom, strategy=_among_all)
 
 
-Strategy = Callable[[LibavCodec, Track, Tally, DecodeRequest], Iterator[Shown]]
+Strategy = Callable[[LibavCodec, Track, DecodeRequest], Iterator[Shown]]
 
 
 def _looked(
-    track: Track, request: DecodeRequest, darkroom: Darkroom, *, strategy: Strategy
+    codec: LibavCodec, track: Track, request: DecodeRequest, darkroom: Darkroom, *, strategy: Strategy
 ) -> tuple[Look, dict[str, Any]]:
-    tally = Tally(notes=list(track.notes))
-    codec = LibavCodec(track, limits=request.limits, tally=tally)
+    codec.tally = Tally(notes=list(track.notes))
     meter = SignalMeter(request.signals)
-    look = Look(request, darkroom=darkroom, jpeg=_jpeg, sar=_sar(track.stream), meter=meter, tally=tally)
+    look = Look(request, darkroom=darkroom, jpeg=_jpeg, sar=_sar(track.stream), meter=meter, tally=codec.tally)
     try:
-        for shown in strategy(codec, track, tally, request):
+        for shown in strategy(codec, track, request):
             look.see(shown)
+    except av.error.FFmpegError as error:
+        raise DecodeError("corrupt", "the decoded pictures cannot be read") from error
     finally:
         codec.drain()
     if not len(look):
-        raise DecodeError("corrupt" if tally.damaged else "no_frames", "not one picture could be decoded")
+        raise DecodeError("corrupt" if codec.tally.damaged else "no_frames", "not one picture could be decoded")
     return look, _facts(track)
 
 
-def _chosen(codec: LibavCodec, track: Track, tally: Tally, request: DecodeRequest) -> Iterator[Shown]:
+def _chosen(codec: LibavCodec, track: Track, request: DecodeRequest) -> Iterator[Shown]:
     look = exact if request.sampling == "exact" else keyframes
-    return look(codec, track.pictures, tally, fps=request.fps)
+    return look(codec, track.pictures, codec.tally, fps=request.fps)
 
 
-def _among_all(codec: LibavCodec, track: Track, tally: Tally, request: DecodeRequest) -> Iterator[Shown]:
+def _among_all(codec: LibavCodec, track: Track, request: DecodeRequest) -> Iterator[Shown]:
     step = 1 / float(track.stream.average_rate or 25)
-    return among_all(
-        codec, len(track.packets), tally, fps=request.fps, step_seconds=step, sampling=request.sampling
-    )
+    count, sampling = len(track.packets), request.sampling
+    return among_all(codec, count, codec.tally, fps=request.fps, step_seconds=step, sampling=sampling)
 
 
 def _opened(media: bytes, demuxer: str, limits: DecodeLimits) -> "av.container.InputContainer":
@@ -225,15 +226,16 @@ def _heal_jumps(track: Track) -> None:
 def _pictures(track: Track) -> list[CodedPicture]:
     tick = track.seconds_per_tick
     context = track.stream.codec_context
-    unused = droppable(context.name, context.extradata, [bytes(packet) for packet in track.packets])
+    contents = [bytes(packet) for packet in track.packets]
+    unused = droppable(context.name, context.extradata, contents)
     return [
         CodedPicture(
             time_seconds=None if packet.pts is None else float(packet.pts * tick),
             is_key=packet.is_keyframe and not packet.is_corrupt,
-            is_shown=not packet.is_discard,
+            is_shown=not packet.is_discard and not hidden(context.name, content),
             is_droppable=is_unused,
         )
-        for packet, is_unused in zip(track.packets, unused, strict=True)
+        for packet, content, is_unused in zip(track.packets, contents, unused, strict=True)
     ]
 
 

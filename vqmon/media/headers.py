@@ -1,7 +1,7 @@
-"""Which coded pictures nothing else is predicted from, told by their own headers: they need no decoding.
+"""What the headers of coded pictures say: which are hidden, and which nothing else is predicted from.
 
 Sources: ITU-T H.264 7.4.1 (nal_ref_idc), ITU-T H.265 7.4.2.2 and table 7-1 (sub-layer non-reference pictures),
-ISO/IEC 13818-2 6.3.9 (picture_coding_type). For AV1 see `av1`.
+ISO/IEC 13818-2 6.3.9 (picture_coding_type), RFC 6386 9.1 (VP8 show_frame), VP9 bitstream specification 6.2 and annex B.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,6 +26,21 @@ def droppable(codec: str, extradata: bytes | None, packets: Sequence[bytes]) -> 
     if codec in ("mpeg2video", "mpeg1video"):
         return [_mpeg2(packet) for packet in packets]
     return [False] * len(packets)
+
+
+def hidden(codec: str, packet: bytes) -> bool:
+    """True for a packet of VP8 or VP9 that holds a picture only for others to be predicted from."""
+    if not packet:
+        return False
+    if codec == "vp8":
+        return not packet[0] & 0x10
+    if codec != "vp9" or packet[-1] & 0xE0 == 0xC0 or packet[0] >> 6 != 2:
+        # a superframe ends in a picture that is shown
+        return False
+    bits = (packet[0] << 8 | packet[min(1, len(packet) - 1)]) >> 3
+    at = 7 if packet[0] & 0x30 == 0x30 else 8
+    shows_existing, shows = bits >> at & 1, bits >> at - 2 & 1
+    return not shows_existing and not shows
 
 
 def nal_units(packet: bytes, length_bytes: int) -> Iterator[bytes]:
