@@ -70,7 +70,7 @@ def test_refuses_what_is_no_manifest(tmp_path: Path, text: str) -> None:
     """Bytes that are no JSON object are refused with the file's name."""
     path = tmp_path / "tiny@1.json"
     path.write_text(text, encoding="latin-1")
-    with pytest.raises(SettingsError, match="tiny@1.json"):
+    with pytest.raises(SettingsError, match=r"tiny@1\.json"):
         load_spec(path)
 
 

@@ -42,7 +42,7 @@ class Tiny:
     output_name: str = "score"
     keeps_dims: bool = False
     reduced_axes: tuple[int, ...] = (1, 2, 3)
-    # the last node: Add gives a number, Log(negative) gives none
+    # the last node: Add gives a number, Log of a negative one gives none, an unknown name does not load
     last_operator: str = "Add"
     domain: str = ""
     location: str = ""
@@ -56,10 +56,10 @@ class Tiny:
                 _text(1, "keepdims") + _number(3, int(self.keeps_dims)) + _number(20, 2),
             ]),
             _node("Mul", ["mean", "gain"], "scaled", [], domain=self.domain),
-            _node("Add", ["scaled", "offset"], "sum" if self.last_operator == "Log" else self.output_name, []),
+            _node("Add", ["scaled", "offset"], self.output_name if self.last_operator == "Add" else "sum", []),
         ]  # fmt: skip
-        if self.last_operator == "Log":
-            nodes.append(_node("Log", ["sum"], self.output_name, []))
+        if self.last_operator != "Add":
+            nodes.append(_node(self.last_operator, ["sum"], self.output_name, []))
         rank = 4 - len(self.reduced_axes) if not self.keeps_dims else 4
         graph = b"".join([
             *(_bytes(1, node) for node in nodes),

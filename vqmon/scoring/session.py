@@ -59,9 +59,7 @@ class Session:
             feed = {self.spec.input.name: to_tensor(pixels, self.spec.input)}
             (values,) = self._session.run([self.spec.output.name], feed)
         except Exception as error:  # onnxruntime's errors share no base class
-            full = isinstance(error, MemoryError) or any(words in str(error).lower() for words in _FULL)
-            detail = f"{self.spec.id} on {self.device}: {_first_line(error)}"
-            raise ScoreError("out_of_memory" if full else "scorer_failed", detail) from error
+            raise translate(error, self.spec.id, self.device) from error
         native: Values = np.asarray(values, dtype=np.float64).reshape(len(pixels))
         return native
 
@@ -163,6 +161,12 @@ def open_session(spec: ScorerSpec, onnx: Path, *, device: Device = "auto", threa
     The bytes that were checked are the bytes that are loaded.
     """
     return Session(spec, read_model(spec, onnx), str(onnx), device=device, threads=threads or _cores())
+
+
+def translate(error: Exception, scorer: str, device: str) -> ScoreError:
+    """What a failed run means; onnxruntime tells a full memory by words only."""
+    is_full = isinstance(error, MemoryError) or any(words in str(error).lower() for words in _FULL)
+    return ScoreError("out_of_memory" if is_full else "scorer_failed", f"{scorer} on {device}: {_first_line(error)}")
 
 
 def runtime_versions() -> dict[str, str]:
