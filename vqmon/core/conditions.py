@@ -1,0 +1,201 @@
+"""What an alert rule asks: the conditions and the rule as checked data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import ClassVar, Literal
+
+from vqmon.core.types import SIGNALS, Rendition, Score, Segment, Severity
+from vqmon.errors import REASONS
+
+Statistic = Literal["value", "p5", "min"]
+
+NOT_SEGMENTS = ("stale", "playlist")
+"""Reasons of outcomes that stand for no segment: they tell of time that passes without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """When a run of bad moments opens an alert, and when a run of good ones closes it."""
+
+    for_seconds: float = 0.0
+    confirm: int = 1
+    recover_seconds: float = 0.0
+    min_open_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """A score stays below a fixed value; `recover_above` > `below` is the hysteresis."""
+
+    kind: ClassVar[str] = "floor"
+    # name, name@version or a glob of them
+    scorer: str
+    below: float
+    recover_above: float
+    statistic: Statistic = "value"
+    for_seconds: float = 10.0
+    recover_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        _need(self, "below", low=0, high=100)
+        _need(self, "recover_above", low=self.below, high=100)
+        _need(self, "for_seconds", "recover_seconds", low=0)
+        _choose(self, "statistic", ("value", "p5", "min"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """A signal stays above a value, judged frame by frame; `unless` names signals that excuse a frame."""
+
+    kind: ClassVar[str] = "signal"
+    signal: str
+    above: float
+    recover_below: float | None = None
+    for_seconds: float = 2.0
+    recover_seconds: float = 2.0
+    # signal -> value from which on a frame does not count
+    unless: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        for name, key in ((self.signal, "signal"), *((name, "unless") for name in self.unless)):
+            if name not in SIGNALS:
+                raise ValueError(f"{key}: unknown signal {name!r}; known: {', '.join(sorted(SIGNALS))}")
+        if not all(0 <= value <= 1 for value in self.unless.values()):
+            raise ValueError("unless: values must be within 0..1")
+        _need(self, "above", low=0, high=1)
+        if self.recover_below is not None:
+            _need(self, "recover_below", low=0, high=self.above)
+        _need(self, "for_seconds", "recover_seconds", low=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collapse:
+    """A score falls by `drop` points or more against the median of the `baseline_segments` before.
+
+    `confirm_segments` in a row must show it. It is over when half of the drop is made good for `recover_seconds`, or
+    when the low level has lasted `settle_seconds`: then it is the new usual (0 = never).
+    """
+
+    kind: ClassVar[str] = "collapse"
+    scorer: str
+    drop: float
+    baseline_segments: int = 30
+    confirm_segments: int = 2
+    recover_seconds: float = 10.0
+    settle_seconds: float = 1800.0
+
+    def __post_init__(self) -> None:
+        _need(self, "drop", low=0.1, high=100)
+        _need(self, "baseline_segments", low=3, high=1000)
+        _need(self, "confirm_segments", low=1, high=100)
+        _need(self, "recover_seconds", "settle_seconds", low=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoScore:
+    """No segment of a rendition has been scored for so long, by the time of its segments."""
+
+    kind: ClassVar[str] = "no_score"
+    for_seconds: float = 30.0
+    recover_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        _need(self, "for_seconds", "recover_seconds", low=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """`count` of the last `of` segments were unscored for one of `reasons`; over when `recover_count` or fewer are."""
+
+    kind: ClassVar[str] = "missing"
+    count: int
+    of: int
+    recover_count: int | None = None
+    reasons: tuple[str, ...] = tuple(reason for reason in REASONS if reason not in NOT_SEGMENTS)
+
+    def __post_init__(self) -> None:
+        _need(self, "of", low=1, high=1000)
+        _need(self, "count", low=1, high=self.of)
+        if self.recover_count is not None:
+            _need(self, "recover_count", low=0, high=self.count - 1)
+        for reason in self.reasons:
+            if reason not in REASONS:
+                raise ValueError(f"reasons: unknown reason {reason!r}; known: {', '.join(sorted(REASONS))}")
+        if not self.reasons:
+            raise ValueError("reasons: name one or more, or leave the key out")
+
+
+Condition = Floor | Signal | Collapse | NoScore | Missing
+
+CONDITIONS: Mapping[str, type[Condition]] = {
+    condition.kind: condition for condition in (Floor, Signal, Collapse, NoScore, Missing)
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """Which renditions a rule is about; globs, and all given parts must fit."""
+
+    stream: tuple[str, ...] = ("*",)
+    rendition: tuple[str, ...] = ("*",)
+    # label -> glob; labels of the segment go over those of the rendition
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def fits_names(self, rendition: Rendition) -> bool:
+        return any(fnmatchcase(rendition.stream_id, glob) for glob in self.stream) and any(
+            fnmatchcase(rendition.name, glob) for glob in self.rendition
+        )
+
+    def fits_labels(self, segment: Segment) -> bool:
+        if not self.labels:
+            return True
+        labels = {**segment.rendition.labels, **segment.labels}
+        return all(name in labels and fnmatchcase(labels[name], glob) for name, glob in self.labels.items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertRule:
+    """A condition, whom it wakes, and where it holds."""
+
+    name: str
+    severity: Severity
+    condition: Condition
+    match: Match = Match()
+    min_open_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.name or "|" in self.name:
+            raise ValueError(f"a rule needs a name without '|', got {self.name!r}")
+        _choose(self, "severity", ("page", "ticket"))
+        _need(self, "min_open_seconds", low=0)
+
+    @property
+    def timing(self) -> Timing:
+        """The times of the condition and of the rule together."""
+        condition = self.condition
+        return Timing(
+            for_seconds=0.0 if isinstance(condition, Collapse | Missing) else condition.for_seconds,
+            confirm=condition.confirm_segments if isinstance(condition, Collapse) else 1,
+            recover_seconds=0.0 if isinstance(condition, Missing) else condition.recover_seconds,
+            min_open_seconds=self.min_open_seconds,
+        )
+
+
+def names(score: Score, pattern: str) -> bool:
+    """Whether a rule's `scorer` means this score: by name, by name@version, or by a glob."""
+    name = score.scorer.split("@")[0]
+    return pattern in (name, score.scorer) or fnmatchcase(name, pattern) or fnmatchcase(score.scorer, pattern)
+
+
+def _need(owner: object, *keys: str, low: float, high: float = 1e9) -> None:
+    for key in keys:
+        value = getattr(owner, key)
+        if not low <= value <= high:
+            limits = f"{low:g}..{high:g}" if high < 1e9 else f"{low:g} or more"
+            raise ValueError(f"{key}: must be {limits}, got {value!r}")
+
+
+def _choose(owner: object, key: str, known: tuple[str, ...]) -> None:
+    if getattr(owner, key) not in known:
+        raise ValueError(f"{key}: unknown {getattr(owner, key)!r}; known: {', '.join(known)}")

@@ -1,0 +1,175 @@
+"""What each kind of condition says about an outcome: state in, state and spans of bad or good time out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
+
+from vqmon.core.conditions import (
+    NOT_SEGMENTS,
+    Collapse,
+    Condition,
+    Floor,
+    Missing,
+    NoScore,
+    Signal,
+)
+from vqmon.core.series import AlertState, Look, Span, Verdict
+from vqmon.core.types import QualityEvent, Score, SegmentFailure
+
+REACH_SECONDS = 1.0
+"""A picture speaks for what lies at most this far around it, however far away the next one is."""
+
+EDGE_SECONDS = 0.01
+"""An impairment begins at least so long after the last picture without it: half a frame at 50 fps."""
+
+FORGET_BASELINE_SECONDS = 600.0
+"""After a hole of this length the scores before it are not what a new score is held against."""
+
+
+def spans_of(
+    condition: Condition, state: AlertState, look: Look, score: Score | None
+) -> tuple[AlertState, Sequence[Span]]:
+    """What a condition says about an outcome; `score` is the one that a condition about scores is asked about.
+
+    A span that the condition can say nothing about is left out.
+    """
+    match condition:
+        case Floor():
+            return state, _floor(condition, look, score)
+        case Signal():
+            return state, _signal(condition, state, look)
+        case Collapse():
+            return _collapse(condition, state, look, score)
+        case NoScore():
+            return state, _no_score(condition, look)
+        case Missing():
+            return _missing(condition, state, look)
+
+
+def _whole(look: Look, verdict: Verdict, value: float) -> Span:
+    """The outcome's segment as one span."""
+    return Span(
+        at=look.starts,
+        until=look.ends,
+        verdict=verdict,
+        value=value,
+        began=look.starts,
+        clock=look.starts,
+        counts_until=look.ends,
+    )
+
+
+def _floor(condition: Floor, look: Look, score: Score | None) -> Sequence[Span]:
+    if score is None:
+        return ()
+    value: float = getattr(score, condition.statistic)
+    if value < condition.below:
+        return (_whole(look, "bad", value),)
+    return (_whole(look, "good" if value > condition.recover_above else "between", value),)
+
+
+def _signal(condition: Signal, state: AlertState, look: Look) -> Sequence[Span]:
+    """Frame by frame: a picture counts from the one before it to the one after it, 1 s at most to each side.
+
+    So an impairment of exactly `for_seconds` is found wherever it lies between the moments looked at, and one of less
+    than `for_seconds` minus two such distances never counts. A frozen picture is bad from its first showing on.
+    """
+    event = look.outcome
+    if not isinstance(event, QualityEvent) or condition.signal not in event.signals:
+        return ()
+    values = event.signals[condition.signal].frame_values
+    is_freeze = condition.signal == "freeze"
+    is_at_rest = state.clock is None and state.alert is None
+    if is_at_rest and max(values) < condition.above and not (is_freeze and look.first_is_same):
+        return ()
+    spans = []
+    earlier = (*look.before.pictures_at, *look.marks)
+    skipped = len(look.before.pictures_at)
+    for index, value in enumerate(values):
+        if is_freeze and index == 0:
+            if look.first_is_same is None:
+                continue
+            value = 1.0 if look.first_is_same else 0.0
+        verdict = _frame_verdict(condition, event, index, value)
+        first = max(skipped + index - is_freeze, 0)
+        at, until = look.marks[index], look.marks[index + 1]
+        began = min(earlier[first], at)
+        before = earlier[first - 1] if first else began
+        spans.append(
+            Span(
+                at=at,
+                until=until,
+                verdict=verdict,
+                value=value,
+                began=began,
+                clock=max(before + EDGE_SECONDS, began - REACH_SECONDS) if before < began else began,
+                counts_until=min(until, at + REACH_SECONDS),
+            )
+        )
+    return spans
+
+
+def _frame_verdict(condition: Signal, event: QualityEvent, index: int, value: float) -> Verdict:
+    for name, limit in condition.unless.items():
+        if name in event.signals and event.signals[name].frame_values[index] >= limit:
+            return "good"
+    if value >= condition.above:
+        return "bad"
+    recover_below = condition.above if condition.recover_below is None else condition.recover_below
+    return "good" if value < recover_below else "between"
+
+
+def _collapse(
+    condition: Collapse, state: AlertState, look: Look, score: Score | None
+) -> tuple[AlertState, Sequence[Span]]:
+    """The memory holds the last values of this scorer that were not low, oldest first."""
+    if score is None:
+        return state, ()
+    has_hole = look.starts - look.before.until > FORGET_BASELINE_SECONDS
+    if state.basis != score.scorer or (has_hole and state.alert is None):
+        # Held against itself the new scorer's value is good: an alert that the old one opened closes.
+        state = replace(state, basis=score.scorer, memory=(), began=None, clock=None, count=0)
+    enough = len(state.memory) >= max(3, condition.baseline_segments // 2)
+    usual = median(state.memory) if enough else score.value
+    is_low = score.value <= usual - condition.drop
+    is_back = score.value >= usual - condition.drop / 2
+    if not is_back and _has_settled(condition, state, look):
+        state, is_low, is_back = replace(state, memory=()), False, True
+    verdict: Verdict = "bad" if is_low else "good" if is_back or state.alert is None else "between"
+    if verdict == "good":
+        state = replace(state, memory=(*state.memory, score.value)[-int(condition.baseline_segments) :])
+    return state, (_whole(look, verdict, score.value),)
+
+
+def _has_settled(condition: Collapse, state: AlertState, look: Look) -> bool:
+    if state.alert is None or not condition.settle_seconds:
+        return False
+    return abs(look.ends - state.alert.opened_at.timestamp()) >= condition.settle_seconds
+
+
+def _no_score(condition: NoScore, look: Look) -> Sequence[Span]:
+    if isinstance(look.outcome, QualityEvent):
+        return (_whole(look, "good", 0.0),)
+    since = look.before.scored_until
+    until = max(look.ends, since)
+    span = _whole(look, "bad", until - since)
+    return (replace(span, at=since, until=until, counts_until=until, began=since, clock=since),)
+
+
+def _missing(condition: Missing, state: AlertState, look: Look) -> tuple[AlertState, Sequence[Span]]:
+    """The memory holds, per outcome of the window, when a missing segment began, and 0 for one that was there."""
+    reason = look.outcome.reason if isinstance(look.outcome, SegmentFailure) else ""
+    if reason in NOT_SEGMENTS and reason not in condition.reasons:
+        return state, ()
+    mark = look.starts if reason in condition.reasons else 0.0
+    if not mark and not state.memory:
+        return state, (_whole(look, "good", 0.0),) if state.alert else ()
+    memory = (*state.memory, mark)[-condition.of :]
+    began = [moment for moment in memory if moment]
+    state = replace(state, memory=memory if began else ())
+    count = len(began)
+    recover_count = condition.count // 2 if condition.recover_count is None else condition.recover_count
+    if count >= condition.count:
+        span = _whole(look, "bad", count)
+        return state, (replace(span, began=began[0]),)
+    return state, (_whole(look, "good" if count <= recover_count else "between", count),)

@@ -1,0 +1,75 @@
+"""Alerts in words: what was read, where the worst frames are, and the sentence that a person gets."""
+
+from collections.abc import Sequence
+
+from vqmon.core.conditions import Collapse, Condition, Floor, Missing, NoScore, Signal
+from vqmon.core.series import Span
+from vqmon.core.types import Evidence, Outcome, QualityEvent, Score, SegmentFailure
+
+WORST_FRAMES = 4
+
+
+def evidence_of(condition: Condition, outcome: Outcome, score: Score | None, span: Span) -> Evidence:
+    """Why an alert opens: the outcome that tipped it and what was read there."""
+    return Evidence(
+        event_id=outcome.id,
+        reading=_reading(condition, outcome, score, span),
+        value=round(span.value, 4),
+        threshold=_threshold(condition),
+        worst_times_seconds=_worst_times(condition, outcome, score),
+    )
+
+
+def summary_of(condition: Condition, outcome: Outcome, score: Score | None, span: Span, *, held_seconds: float) -> str:
+    """What began, in one line."""
+    reading = _reading(condition, outcome, score, span)
+    return reading if isinstance(condition, NoScore | Missing) else f"{reading} for {held_seconds:.3g} s"
+
+
+def _reading(condition: Condition, outcome: Outcome, score: Score | None, span: Span) -> str:
+    name = score.scorer if score else ""
+    match condition:
+        case Floor():
+            statistic = "" if condition.statistic == "value" else f" {condition.statistic}"
+            return f"{name}{statistic} {span.value:.1f} below {condition.below:g}"
+        case Signal():
+            return f"{condition.signal} {span.value:.2f} at or above {condition.above:g}"
+        case Collapse():
+            return f"{name} {span.value:.1f}, {condition.drop:g} points or more below its usual"
+        case NoScore():
+            last = f"; the last one: {outcome.reason}" if isinstance(outcome, SegmentFailure) else ""
+            return f"no segment scored for {span.value:.3g} s{last}"
+        case Missing():
+            last = f"; the last one: {outcome.reason}" if isinstance(outcome, SegmentFailure) else ""
+            return f"{span.value:.0f} of the last {condition.of} segments unscored{last}"
+
+
+def _threshold(condition: Condition) -> float:
+    match condition:
+        case Floor():
+            return condition.below
+        case Signal():
+            return condition.above
+        case Collapse():
+            return condition.drop
+        case NoScore():
+            return condition.for_seconds
+        case Missing():
+            return condition.count
+
+
+def _worst_times(condition: Condition, outcome: Outcome, score: Score | None) -> tuple[float, ...]:
+    """Times of the worst frames, worst first; none when the values do not belong to single frames."""
+    if not isinstance(outcome, QualityEvent):
+        return ()
+    if isinstance(condition, Signal):
+        badness: Sequence[float] = outcome.signals[condition.signal].frame_values
+    elif score is not None:
+        badness = [-value for value in score.frame_values]
+    else:
+        return ()
+    times = outcome.times_seconds
+    if len(badness) != len(times):
+        return ()
+    ranked = sorted(range(len(times)), key=lambda index: (-badness[index], index))
+    return tuple(times[index] for index in ranked[:WORST_FRAMES])

@@ -1,0 +1,177 @@
+"""Rules meet outcomes: the Judge opens and resolves alerts."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from vqmon.core.conditions import AlertRule, Collapse, Condition, Floor, Signal, names
+from vqmon.core.detectors import spans_of
+from vqmon.core.evidence import evidence_of, summary_of
+from vqmon.core.rulefile import parse_rules
+from vqmon.core.series import AlertState, Look, State, Track, Turn, advance, closed, look_at
+from vqmon.core.types import Alert, Outcome, QualityEvent, Score, alert_id
+
+__all__ = ["AlertRule", "AlertState", "Judge", "State", "parse_rules"]
+
+UNLISTED = "playlist"
+"""The rendition that stands for a whole stream while its playlist cannot be had."""
+
+
+class Judge:
+    """Holds outcomes against rules; what it remembers can be taken out, kept, and given to the next Judge.
+
+    `states` is what `states()` or all `take_changed()` since the beginning gave. Alerts come out in the order in which
+    the outcomes go in, by the time of the segments, so the same outcomes always give the same alerts.
+    """
+
+    def __init__(self, rules: Collection[AlertRule], states: Mapping[str, State] | None = None) -> None:
+        self._rules = {rule.name: rule for rule in rules}
+        self._states: dict[str, State] = dict(states or {})
+        self._changed: dict[str, State | None] = {}
+        # rendition -> rules whose globs fit; filled at its first outcome
+        self._fitting: dict[str, tuple[AlertRule, ...]] = {}
+        self._inherited: dict[str, list[AlertState]] = {}
+        for state in self._states.values():
+            if isinstance(state, AlertState) and state.alert:
+                self._inherited.setdefault(_rendition_of(state.alert), []).append(state)
+
+    def judge(self, outcome: Outcome) -> tuple[Alert, ...]:
+        """The alerts that open or resolve with this outcome."""
+        segment = outcome.segment
+        key = f"|{segment.rendition.key}"
+        track, look = look_at(self._track(key), outcome)
+        self._remember(key, track)
+        if look is None:
+            return ()
+        found = list(self._close_orphans(outcome, look))
+        if isinstance(outcome, QualityEvent):
+            found += self._close_unlisted(segment.rendition.stream_id, look)
+        for rule in self._fitting[segment.rendition.key]:
+            if not rule.match.fits_labels(segment):
+                continue
+            for series, score in _series_of(rule.condition, outcome):
+                found += self._ask(rule, series, score, look)
+        return tuple(found)
+
+    def states(self) -> Mapping[str, State]:
+        """All that is remembered."""
+        return dict(self._states)
+
+    def take_changed(self) -> Mapping[str, State | None]:
+        """What is remembered differently since the last call; None = forget it."""
+        changed, self._changed = self._changed, {}
+        return changed
+
+    def _ask(self, rule: AlertRule, series: str, score: Score | None, look: Look) -> Iterator[Alert]:
+        key = f"{rule.name}|{series}"
+        known = self._states.get(key)
+        kind = rule.condition.kind
+        if not isinstance(known, AlertState) or known.kind != kind:
+            known = None
+        state = known or AlertState(rule=rule.name, series=series, kind=kind)
+        state, spans = spans_of(rule.condition, state, look, score)
+        for span in spans:
+            state, turn = advance(state, span, rule.timing)
+            if turn is not None:
+                state, alert = _turned(rule, state, turn, look=look, score=score)
+                yield alert
+        if not state.is_idle:
+            if state is not known:
+                self._remember(key, state)
+        elif key in self._states:
+            self._forget(key)
+
+    def _close_orphans(self, outcome: Outcome, look: Look) -> Iterator[Alert]:
+        """At the first sight of a rendition: alerts whose rule is gone, changed its kind or looks elsewhere now."""
+        rendition = outcome.segment.rendition
+        if rendition.key in self._fitting:
+            return
+        fitting = tuple(rule for rule in self._rules.values() if rule.match.fits_names(rendition))
+        self._fitting[rendition.key] = fitting
+        kinds = {rule.name: rule.condition.kind for rule in fitting}
+        for state in self._inherited.pop(rendition.key, ()):
+            if kinds.get(state.rule) != state.kind:
+                yield self._close(state, look, why="the rule no longer applies")
+
+    def _close_unlisted(self, stream_id: str, look: Look) -> Iterator[Alert]:
+        """A scored segment ends what was said about the stream as a whole."""
+        rendition = f"{stream_id}/{UNLISTED}"
+        if f"|{rendition}" not in self._states:
+            return
+        self._forget(f"|{rendition}")
+        for state in [state for state in self._states.values() if isinstance(state, AlertState)]:
+            if state.alert and _rendition_of(state.alert) == rendition:
+                yield self._close(state, look, why="the stream is listed again")
+
+    def _close(self, state: AlertState, look: Look, *, why: str) -> Alert:
+        assert state.alert is not None
+        self._forget(state.key)
+        return _ended(state.alert, look.ends, f"{state.alert.summary}; closed: {why}")
+
+    def _track(self, key: str) -> Track | None:
+        state = self._states.get(key)
+        return state if isinstance(state, Track) else None
+
+    def _remember(self, key: str, state: State) -> None:
+        self._states[key] = state
+        self._changed[key] = state
+
+    def _forget(self, key: str) -> None:
+        del self._states[key]
+        self._changed[key] = None
+
+
+def _rendition_of(alert: Alert) -> str:
+    return f"{alert.stream_id}/{alert.rendition}"
+
+
+def _series_of(condition: Condition, outcome: Outcome) -> Iterator[tuple[str, Score | None]]:
+    """The series that a rule follows in an outcome: stream/rendition/what, and the score it is about.
+
+    A scorer's version is left out, so that an alert outlives the change to a new one.
+    """
+    rendition = outcome.segment.rendition.key
+    if isinstance(condition, Floor | Collapse):
+        for score in outcome.scores if isinstance(outcome, QualityEvent) else ():
+            if names(score, condition.scorer):
+                yield f"{rendition}/{score.scorer.split('@')[0]}", score
+    elif isinstance(condition, Signal):
+        yield f"{rendition}/{condition.signal}", None
+    else:
+        yield f"{rendition}/{condition.kind}", None
+
+
+def _turned(
+    rule: AlertRule, state: AlertState, turn: Turn, *, look: Look, score: Score | None
+) -> tuple[AlertState, Alert]:
+    """The alert that begins or ends, and the state after it."""
+    if turn.kind == "resolved" and state.alert is not None:
+        lasted = turn.began - state.alert.began_at.timestamp()
+        return closed(state), _ended(state.alert, turn.moment, f"{state.alert.summary}; over after {lasted:.3g} s")
+    began_at = _moment(turn.began)
+    rendition = look.outcome.segment.rendition
+    held = turn.moment - turn.began
+    alert = Alert(
+        id=alert_id(rule.name, state.series, began_at),
+        rule=rule.name,
+        series=state.series,
+        stream_id=rendition.stream_id,
+        rendition=rendition.name,
+        severity=rule.severity,
+        state="open",
+        began_at=began_at,
+        opened_at=_moment(turn.moment),
+        resolved_at=None,
+        summary=summary_of(rule.condition, look.outcome, score, turn.span, held_seconds=held),
+        evidence=evidence_of(rule.condition, look.outcome, score, turn.span),
+    )
+    return replace(state, alert=alert, calm=None, clock=None, began=None, count=0), alert
+
+
+def _ended(alert: Alert, moment: float, summary: str) -> Alert:
+    resolved_at = max(_moment(moment), alert.opened_at)
+    return replace(alert, state="resolved", resolved_at=resolved_at, summary=summary)
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
