@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,53 +29,71 @@ async def in_order(
     finished head waits so long for more to finish with it, unless no more can come. Returns when the source has ended
     and everything taken is finished; the first error cancels the rest and is raised.
     """
-    line: deque[tuple[Item, asyncio.Task[Result]]] = deque()
-    places = asyncio.Semaphore(max_waiting)
-    changed = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    line = _Line(work, running=running, max_waiting=max_waiting)
+    try:
+        async with asyncio.TaskGroup() as group:
+            starter = group.create_task(line.start_all(source, group), name="start")
+            starter.add_done_callback(lambda _: line.changed.set())
+            while await line.wait_for_head(starter):
+                await line.gather_more(starter, seconds=gather_seconds)
+                await finish(line.take_ready())
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
-    async def run(item: Item) -> Result:
-        try:
-            return await work(item)
-        finally:
-            running.release()
 
-    async def start_all(group: asyncio.TaskGroup) -> None:
+class _Line(Generic[Item, Result]):
+    """Started items in source order."""
+
+    def __init__(
+        self, work: Callable[[Item], Awaitable[Result]], *, running: asyncio.Semaphore, max_waiting: int
+    ) -> None:
+        self.changed = asyncio.Event()
+        self._work = work
+        self._running = running
+        self._places = asyncio.Semaphore(max_waiting)
+        self._line: deque[tuple[Item, asyncio.Task[Result]]] = deque()
+
+    async def start_all(self, source: AsyncIterable[Item], group: asyncio.TaskGroup) -> None:
+        """Start items as places become free, until the source ends."""
         async for item in source:
-            await places.acquire()
-            await running.acquire()
-            line.append((item, group.create_task(run(item), name="work")))
-            changed.set()
+            await self._places.acquire()
+            await self._running.acquire()
+            self._line.append((item, group.create_task(self._run(item), name="work")))
+            self.changed.set()
 
-    async def gather_more(starter: asyncio.Task[None]) -> None:
-        until = loop.time() + gather_seconds
+    async def _run(self, item: Item) -> Result:
+        try:
+            return await self._work(item)
+        finally:
+            self._running.release()
+
+    async def wait_for_head(self, starter: asyncio.Task[None]) -> bool:
+        """Wait until the first in line is done; False when nothing is in line and nothing more will be."""
+        while not self._line:
+            if starter.done():
+                return False
+            self.changed.clear()
+            await self.changed.wait()
+        await asyncio.wait([self._line[0][1]])
+        return True
+
+    async def gather_more(self, starter: asyncio.Task[None], *, seconds: float) -> None:
+        """Wait for more to be done, no longer than makes sense."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
         while (left := until - loop.time()) > 0:
-            if (starter.done() or places.locked()) and all(task.done() for _, task in line):
+            if (starter.done() or self._places.locked()) and all(task.done() for _, task in self._line):
                 return
             await asyncio.sleep(min(left, GATHER_LOOK_SECONDS))
 
-    async def finish_all(starter: asyncio.Task[None]) -> None:
-        while line or not starter.done():
-            if not line:
-                changed.clear()
-                await changed.wait()
-                continue
-            await asyncio.wait([line[0][1]])
-            await gather_more(starter)
-            ready = []
-            while line and line[0][1].done():
-                item, task = line.popleft()
-                places.release()
-                ready.append((item, task.result()))
-            await finish(ready)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            starter = group.create_task(start_all(group), name="start")
-            starter.add_done_callback(lambda _: changed.set())
-            await finish_all(starter)
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    def take_ready(self) -> list[tuple[Item, Result]]:
+        """Take what is done off the head of the line."""
+        ready = []
+        while self._line and self._line[0][1].done():
+            item, task = self._line.popleft()
+            self._places.release()
+            ready.append((item, task.result()))
+        return ready
 
 
 async def together(works: Iterable[Coroutine[None, None, Result]]) -> list[Result]:

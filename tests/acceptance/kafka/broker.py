@@ -39,8 +39,11 @@ def libs() -> Path:
     if not folder.is_dir():
         unready = folder.with_name(f"{folder.name}.{os.getpid()}")
         subprocess.run(
-            ["mvn", "-B", "-q", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
-            + ["-DincludeScope=runtime", f"-DoutputDirectory={unready}"],
+            [
+                *("mvn", "-B", "-q", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"),
+                "-DincludeScope=runtime",
+                f"-DoutputDirectory={unready}",
+            ],
             check=True,
             timeout=600,
         )
@@ -220,9 +223,10 @@ unclean.leader.election.enable=false
 
 def _replication(brokers: int) -> str:
     copies, least = (3, 2) if brokers >= 3 else (1, 1)
-    return "\n".join(
-        [f"default.replication.factor={copies}", f"min.insync.replicas={least}"]
-        + [f"offsets.topic.replication.factor={copies}", f"transaction.state.log.replication.factor={copies}"]
-        + [f"transaction.state.log.min.isr={least}", f"share.coordinator.state.topic.replication.factor={copies}"]
-        + [f"share.coordinator.state.topic.min.isr={least}"]
-    )
+    return f"""default.replication.factor={copies}
+min.insync.replicas={least}
+offsets.topic.replication.factor={copies}
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={least}
+share.coordinator.state.topic.replication.factor={copies}
+share.coordinator.state.topic.min.isr={least}"""

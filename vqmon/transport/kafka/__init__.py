@@ -1,0 +1,30 @@
+"""Kafka in and out, exactly once: records, group membership, transactions, state, topics."""
+
+from vqmon.transport.kafka.changelog import read_changelog
+from vqmon.transport.kafka.connection import Connection, read_secret
+from vqmon.transport.kafka.group import Group
+from vqmon.transport.kafka.publisher import Publisher
+from vqmon.transport.kafka.records import Batch, Outgoing, Position, Record, TopicNames, Transactions
+from vqmon.transport.kafka.topics import TopicPlan, check_topics, create_topics, planned_topics
+from vqmon.transport.kafka.writer import TransactionWriter
+from vqmon.transport.kafka.writing import write_once
+
+__all__ = [
+    "Batch",
+    "Connection",
+    "Group",
+    "Outgoing",
+    "Position",
+    "Publisher",
+    "Record",
+    "TopicNames",
+    "TopicPlan",
+    "TransactionWriter",
+    "Transactions",
+    "check_topics",
+    "create_topics",
+    "planned_topics",
+    "read_changelog",
+    "read_secret",
+    "write_once",
+]
