@@ -1,6 +1,7 @@
 """Pixels to tensors: layout, numbers and types."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def spec() -> InputSpec:
 
 # float16 keeps 11 bits, and normalised pixels stay below 4.
 @pytest.mark.parametrize(("dtype", "off_by"), [("float32", 1e-6), ("float16", 2e-3)])
-def test_normalises_as_documented(spec: InputSpec, dtype: str, off_by: float) -> None:
+def test_normalises_as_documented(spec: InputSpec, dtype: Literal["float32", "float16"], off_by: float) -> None:
     """Each value is (pixel / 255 - mean) / std of its channel, channels first, contiguous."""
     pixels = pictures(3)
     tensor = to_tensor(pixels, replace(spec, dtype=dtype))

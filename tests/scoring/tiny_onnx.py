@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vqmon.core.calibration import Calibration
 from vqmon.core.types import Decoded, MediaFacts, Pixels, View
@@ -121,9 +122,10 @@ def write_bundle(folder: Path, tiny: Tiny = PLAIN, **changes: Any) -> Path:
     return path
 
 
-def expected(pixels: Pixels) -> np.ndarray[Any, np.dtype[np.float64]]:
+def expected(pixels: Pixels) -> NDArray[np.float64]:
     """What the plain tiny model must say, one native value per picture."""
-    return GAIN * pixels.mean(axis=(1, 2, 3)) / 255 + OFFSET
+    values: NDArray[np.float64] = GAIN * pixels.mean(axis=(1, 2, 3)) / 255 + OFFSET
+    return values
 
 
 def pictures(count: int, *, seed: int = 0) -> Pixels:

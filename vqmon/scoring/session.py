@@ -25,6 +25,10 @@ Values = NDArray[np.float64]
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # HEURISTIC: the default search stalls up to a second per new shape. kSameAsRequested: the default doubles the arena.
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
+_NO_CUDA = (
+    "either the driver or the CUDA libraries of vqmon[gpu] are missing or CUDA lacks an operator of this model; "
+    "set device to auto or cpu to go without"
+)
 _INPUT_TYPES = {"float32": "tensor(float)", "float16": "tensor(float16)", "uint8": "tensor(uint8)"}
 _OUTPUT_TYPES = ("tensor(float)", "tensor(float16)", "tensor(double)")
 _FULL = ("out of memory", "failed to allocate", "bad_alloc", "bad allocation")
@@ -100,10 +104,11 @@ class Session:
         try:
             session = ort.InferenceSession(self._model, options, providers=providers, enable_fallback=0)
         except Exception as error:
-            raise self._refusal(f"cannot be loaded on {provider}: {_first_line(error)}") from error
-        # Asking for CUDA where it cannot start gives a CPU session without an error.
+            hint = _NO_CUDA if provider == _CUDA else "export it again"
+            raise self._refusal(f"cannot be loaded on {provider}: {_first_line(error)}; {hint}") from error
+        # Asking for CUDA where it cannot start may give a CPU session without an error.
         if provider not in session.get_providers():
-            raise self._refusal("CUDA cannot start; check the driver and vqmon[gpu], or set device to cpu")
+            raise self._refusal(f"CUDA cannot start; {_NO_CUDA}")
         return session
 
     def _check_contract(self) -> None:

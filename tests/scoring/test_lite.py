@@ -1,0 +1,60 @@
+"""The built-in scorer: it loads as shipped and gives the same verdict whatever the company."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+
+from tests.conftest import need
+from tests.scoring.tiny_onnx import decoded
+from vqmon.core.types import Pixels, View
+from vqmon.scoring.batcher import Batcher
+from vqmon.scoring.scorers import FrameScorer, builtin_folder, open_scorers
+from vqmon.scoring.session import open_session
+from vqmon.scoring.specs import find_bundles, golden_frames, load_spec
+
+
+@pytest.fixture
+async def lite() -> AsyncIterator[FrameScorer]:
+    bundles = find_bundles([builtin_folder()])
+    need("lite", present="lite@1" in bundles, remedy="make the built-in scorer with `python -m models export lite`")
+    async with open_scorers(["lite"], [builtin_folder()], device="cpu", allow_noncommercial=True) as (scorer,):
+        yield scorer
+
+
+def some_frames(view: View, count: int, *, seed: int) -> Pixels:
+    return golden_frames(view, seed=seed, frames=count)
+
+
+async def test_alone_or_in_company(lite: FrameScorer) -> None:
+    """One segment has exactly one verdict: alone, again, and among other callers."""
+    segments = [decoded(some_frames(lite.view, 1 + seed % 3, seed=seed), lite.view) for seed in range(6)]
+    alone = [await lite.score(segment) for segment in segments]
+    again = [await lite.score(segment) for segment in segments]
+    together = await asyncio.gather(*(lite.score(segment) for segment in segments))
+    assert alone == again == together
+    assert all(0 <= value <= 100 for score in alone for value in score.frame_values)
+
+
+async def test_batches_as_on_a_gpu(lite: FrameScorer) -> None:
+    """Batches of every bucket change a score by less than 0.05 of 100."""
+    bundle = find_bundles([builtin_folder()])[lite.id]
+    session = open_session(load_spec(bundle), bundle.with_suffix(".onnx"), device="cpu", threads=1)
+    frames = some_frames(lite.view, 7, seed=3)
+    one_by_one = np.concatenate([session.run(frames[at : at + 1]) for at in range(7)])
+    for bucket in (2, 4, 8):
+        session.buckets = (bucket,)
+        async with Batcher(session) as batcher:
+            values = await batcher.score(frames, deadline_seconds=60)
+        calibrate = lite.spec.calibration.apply
+        assert max(abs(calibrate(a) - calibrate(b)) for a, b in zip(values, one_by_one, strict=True)) < 0.05
+
+
+async def test_a_worse_picture_scores_lower(lite: FrameScorer) -> None:
+    """A photo scores higher than the same photo after coarse blocks took its detail."""
+    skimage = pytest.importorskip("skimage.data")
+    photo = skimage.astronaut()[:288]
+    blocks = photo[4::8, 4::8].repeat(8, axis=0).repeat(8, axis=1)
+    score = await lite.score(decoded(np.stack([photo, blocks]), lite.view))
+    assert score.frame_values[0] > score.frame_values[1]
