@@ -1,7 +1,7 @@
 """A decoded frame as people see it: deinterlaced, turned, square pixels, RGB; and the views that scorers ask for.
 
-Every view is one swscale step from the coded picture to the size asked for (bicubic, full chroma, accurate rounding),
-then turned as the display matrix says. Square pixels: the height is kept, the width becomes width × SAR. Interlaced
+Every view is one swscale step from the coded picture to the size asked for (bicubic, full chroma, accurate rounding; at
+the coded size the plain conversion that ffmpeg makes by default), then turned as the display matrix says. Square pixels: the height is kept, the width becomes width × SAR. Interlaced
 frames go through `bwdif` with their neighbours, one frame out per frame in; a frame that is flagged as interlaced but
 shows no comb is left as it is.
 """
@@ -22,7 +22,8 @@ from vqmon.media.colour import Colour, luma_to_sdr, to_sdr
 if TYPE_CHECKING:
     import av
 
-_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+_FLAGS_SCALED = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+_FLAGS_SAME_SIZE = "bicubic"
 _MAX_GRAPHS = 32
 _PLANAR_8_BIT = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")
 _COMB_STEP = 12
@@ -140,7 +141,8 @@ class Darkroom:
 
     def _graph(self, frame: av.VideoFrame, size: tuple[int, int], *, colour: Colour, to: str) -> tuple[Any, Any]:
         is_rgb_source = colour.matrix == "rgb"
-        scale = f"w={size[0]}:h={size[1]}:flags={_FLAGS}:sws_dither=none:in_range={colour.range}"
+        flags = _FLAGS_SAME_SIZE if size == (frame.width, frame.height) else _FLAGS_SCALED
+        scale = f"w={size[0]}:h={size[1]}:flags={flags}:in_range={colour.range}"
         if to.startswith("rgb"):
             scale += ":out_range=pc"
         elif is_rgb_source:
