@@ -2,21 +2,21 @@
 
 import asyncio
 import logging
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
+from pipelines.daemon import Told, every, stopping, telling
 from pipelines.observe import Observation, Observer
 from pipelines.parts import fetch_policy, load_rules, open_observer, open_sources, utc_now
 from vqmon.core.rules import Judge
-from vqmon.core.types import Alert, Cursor, Outcome, QualityEvent, Rendition, Segment, SegmentFailure, failure_of
+from vqmon.core.types import Alert, Cursor, Outcome, Rendition, Segment, SegmentFailure, failure_of
 from vqmon.errors import SegmentError
 from vqmon.flow import in_order, together
 from vqmon.health import HealthServer, Progress, notify
@@ -27,9 +27,6 @@ from vqmon.settings import Settings
 from vqmon.transport.store import History, open_history
 
 log = logging.getLogger("vqmon.live")
-
-Told = Callable[[Sequence[Outcome], Sequence[Alert]], None]
-"""Told what was just published; must return at once."""
 
 RETRY_SECONDS = 5.0
 """How long a stream whose playlist cannot be had at all waits before the next try."""
@@ -161,11 +158,11 @@ async def run(
             running=asyncio.Semaphore(settings.in_flight),
             progress=progress,
             stop=stop,
-            told=_telling(meters, progress, told),
+            told=telling(meters, progress, told),
         )
-        limit = stack.enter_context(_stopping(stop, for_seconds, settings.daemon.drain_seconds))
-        stack.enter_context(_every(PRUNE_SECONDS, lambda: thread.submit(_prune, history, settings)))
-        stack.enter_context(_every(5.0, lambda: progress.is_alive and notify("WATCHDOG=1")))
+        limit = stack.enter_context(stopping(stop, for_seconds, settings.daemon.drain_seconds))
+        stack.enter_context(every(PRUNE_SECONDS, lambda: thread.submit(_prune, history, settings)))
+        stack.enter_context(every(5.0, lambda: progress.is_alive and notify("WATCHDOG=1")))
         progress.is_ready = True
         notify("READY=1")
         log.info(**event("daemon.ready", streams=len(sources), in_flight=settings.in_flight))
@@ -187,75 +184,11 @@ async def _publish_unlisted(stream_id: str, error: SegmentError, desk: Desk) -> 
     desk.told([failure], alerts)
 
 
-def _telling(meters: Meters, progress: Progress, told: Told) -> Told:
-    """Count what was published, then pass it on."""
-
-    def tell(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
-        for outcome in outcomes:
-            if isinstance(outcome, QualityEvent):
-                meters.count("vqmon.segment.count", outcome="scored", reason="")
-                for score in outcome.scores:
-                    meters.record("vqmon.segment.score", score.value, scorer=score.scorer)
-            else:
-                meters.count("vqmon.segment.count", outcome="unscored", reason=outcome.reason)
-        meters.set("vqmon.lag", (utc_now() - outcomes[-1].segment.ends_at).total_seconds())
-        meters.set("vqmon.in_flight", progress.in_flight)
-        for alert in alerts:
-            meters.count("vqmon.alert.transition", state=alert.state, severity=alert.severity)
-            log.warning(**event(f"alert.{alert.state}", rule=alert.rule, series=alert.series, summary=alert.summary))
-        notify(f"STATUS=last segment {outcomes[-1].segment.key}")
-        told(outcomes, alerts)
-
-    return tell
-
-
 def _prune(history: History, settings: Settings) -> None:
     history.prune(
         before=utc_now() - timedelta(days=settings.history.keep_days),
         keep_frames_of_segments=settings.history.keep_frames_of_segments,
     )
-
-
-@contextmanager
-def _stopping(stop: asyncio.Event, for_seconds: float | None, drain_seconds: float) -> Iterator[asyncio.Timeout]:
-    """SIGTERM, SIGINT or the end of `for_seconds` set `stop` and start the time limit for draining."""
-    loop = asyncio.get_running_loop()
-    limit = asyncio.timeout(None)
-
-    def begin() -> None:
-        if not stop.is_set():
-            log.info(**event("daemon.stopping"))
-            notify("STOPPING=1")
-            stop.set()
-            limit.reschedule(loop.time() + drain_seconds)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, begin)
-    timer = loop.call_later(for_seconds, begin) if for_seconds is not None else None
-    try:
-        yield limit
-    finally:
-        if timer:
-            timer.cancel()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-
-@contextmanager
-def _every(seconds: float, act: Callable[[], object]) -> Iterator[None]:
-    """Call `act` on the loop every so often."""
-    loop = asyncio.get_running_loop()
-
-    def again() -> None:
-        nonlocal timer
-        act()
-        timer = loop.call_later(seconds, again)
-
-    timer = loop.call_later(seconds, again)
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:
