@@ -121,7 +121,8 @@ def _drawn(it: Alert, points: Sequence[Point], scorer: str) -> Curve:
     return Curve(
         title=f"{scorer} around it",
         label=f"Scores of {it.rendition} by {scorer}, 0 to 100, from {full(begins_at)} to {full(ends_at)}. "
-        "Shaded where the condition held; the line marks when the alert opened.",
+        "Shaded where the condition held; the upright line marks when the alert opened"
+        + (f", the dashed one is the limit of {limit:g}." if limit is not None else "."),
         line=polyline(spots, width=1000, height=120),
         held_x=round(held_x, 1),
         held_width=round(max(2.0, held_end - held_x), 1),

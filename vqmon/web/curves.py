@@ -17,11 +17,11 @@ class Trend:
     last: Place | None = None
 
 
-def trend(values: Sequence[float | None], *, width: float = 120, height: float = 28, places: int = 32) -> Trend:
+def trend(values: Sequence[float | None], *, width: float = 120, height: float = 28, places: int = 30) -> Trend:
     """Draw scores 0..100, the newest at the right; a None breaks the line and leaves a mark at the bottom.
 
-    >>> trend([50.0, None, 100.0], width=31, height=12, places=32).line
-    'M29 6M31 1'
+    >>> trend([50.0, None, 100.0], width=29, height=12).line
+    'M27 6M29 1'
     """
     values = values[-places:]
     step = width / (places - 1)

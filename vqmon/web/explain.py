@@ -90,4 +90,4 @@ def band(score: float) -> str:
     >>> band(61.0)
     'good'
     """
-    return next((word for lowest, word in BANDS if score >= lowest), "bad")
+    return next((word for lowest, word in BANDS if round(score, 1) >= lowest), "bad")

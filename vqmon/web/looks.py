@@ -127,15 +127,19 @@ def matches(row: Row, *, words: str, state: str | None) -> bool:
     return (state is None or row.state == state) and all(word in text for word in words.casefold().split())
 
 
+def _name(row: Row) -> tuple[str, str]:
+    return row.stream_id.casefold(), row.rendition
+
+
 _WORST_FIRST = {state: rank for rank, state in enumerate(STATES)}
 
 SORTS: dict[str, Callable[[Row], tuple[object, ...]]] = {
-    "state": lambda row: (_WORST_FIRST[row.state], row.stream_id, row.rendition),
-    "name": lambda row: (row.stream_id, row.rendition),
-    "score": lambda row: (row.score is None, row.score or 0.0, row.stream_id, row.rendition),
-    "unscored": lambda row: (row.unscored_share, row.stream_id, row.rendition),
-    "last": lambda row: (row.last_at, row.stream_id, row.rendition),
-    "alerts": lambda row: (row.open_alerts, row.stream_id, row.rendition),
+    "state": lambda row: (_WORST_FIRST[row.state], *_name(row)),
+    "name": lambda row: _name(row),
+    "score": lambda row: (row.score is None, row.score or 0.0, *_name(row)),
+    "unscored": lambda row: (row.unscored_share, *_name(row)),
+    "last": lambda row: (row.last_at, *_name(row)),
+    "alerts": lambda row: (row.open_alerts, *_name(row)),
 }
 """How a table of renditions can be sorted, by its name in the address."""
 

@@ -1,10 +1,11 @@
 """Which stretch of time a page of a stream shows, from its address."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 RANGES = {
+    "recent": ("recent", timedelta(hours=1)),
     "15m": ("15 min", timedelta(minutes=15)),
     "1h": ("1 hour", timedelta(hours=1)),
     "6h": ("6 hours", timedelta(hours=6)),
@@ -13,7 +14,10 @@ RANGES = {
 }
 """The ranges on offer, by their name in the address."""
 
-DEFAULT = "1h"
+DEFAULT = "recent"
+"""The last hour, or the part of it that holds anything."""
+
+SHORTEST = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,17 @@ class Range:
     @property
     def follows(self) -> bool:
         return self.name is not None
+
+    @property
+    def longest(self) -> timedelta:
+        """How much of the time it holds while it moves on."""
+        return RANGES[self.name][1] if self.name is not None else self.length
+
+    def fitted(self, first_at: datetime | None) -> "Range":
+        """The same range, a recent one without the empty time before its first segment."""
+        if self.name != DEFAULT or first_at is None:
+            return self
+        return replace(self, begins_at=max(self.begins_at, min(first_at, self.ends_at - SHORTEST)))
 
     @property
     def length(self) -> timedelta:

@@ -62,7 +62,7 @@ def asked_of(site: Site, request: Request, *, limit: int = MAX_POINTS) -> Asked:
     wanted = request.query_params.get("scorer")
     return Asked(
         stream_id=stream_id,
-        range=span,
+        range=span.fitted(points[0].starts_at if points else None),
         states=states,
         points=points,
         lines=lines_of(points, [state.rendition for state in states]),
@@ -98,6 +98,7 @@ def stream(site: Site, request: Request) -> Response:
         table_open=request.query_params.get("table") == "open",
         rows=rows_of(it.states, open_alerts, now=site.now()),
         alerts=it.alerts,
+        has_unscored=any(point.reason is not None for point in it.points),
         signals=signals,
         quiet_signals=quiet_signals,
         latest=[_latest(point, it.scorer) for point in list(it.points)[: -LATEST - 1 : -1]],

@@ -5,7 +5,8 @@
   const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 
   // ---- ages: the server writes them once, they go on by themselves
-  const clockOffset = () => Number(document.documentElement.dataset.offset || 0);
+  // by the clock of the server, whatever the clock of this machine says
+  const clockOffset = Date.parse(document.body.dataset.now) - Date.now();
   function age(seconds) {
     if (seconds < 60) return `${Math.max(0, Math.round(seconds))} s`;
     if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
@@ -13,7 +14,7 @@
     return `${Math.floor(seconds / 86400)} d`;
   }
   function writeAges() {
-    const now = Date.now() + clockOffset();
+    const now = Date.now() + clockOffset;
     for (const item of $$("time[data-ago]")) {
       const text = age((now - Date.parse(item.dateTime)) / 1000);
       if (item.textContent !== text) item.textContent = text;

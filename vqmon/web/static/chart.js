@@ -18,7 +18,7 @@
   }
   function scale() {
     const ends = answer.follows ? Math.max(answer.ends_at, xs.length ? xs[xs.length - 1] : 0) : answer.ends_at;
-    return { min: ends - (answer.ends_at - answer.begins_at), max: ends };
+    return { min: Math.max(answer.begins_at, ends - answer.longest_seconds), max: ends };
   }
 
   // ---- marks under and over the lines
@@ -82,13 +82,13 @@
     return {
       width: box.clientWidth,
       height: 320,
-      padding: [16, 8, 0, 0],
+      padding: [16, 22, 0, 0],
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       legend: { show: false },
       cursor: { y: false, points: { size: 8 }, drag: { x: false, y: false }, focus: { prox: 30 } },
       scales: { x: { time: true, range: () => [scale().min, scale().max] }, y: { range: [0, 100] } },
       axes: [
-        { ...axis, values: (_, splits, __, ___, step) => splits.map((at) => (step < 60 ? clock(at) : step < 86400 ? clock(at).slice(0, 5) : new Date(at * 1000).toISOString().slice(5, 10))) },
+        { ...axis, size: 32, values: (_, splits, __, ___, step) => splits.map((at) => (step < 60 ? clock(at) : step < 86400 ? clock(at).slice(0, 5) : new Date(at * 1000).toISOString().slice(5, 10))) },
         { ...axis, size: 38, splits: [0, 20, 40, 60, 80, 100] },
       ],
       series: [{}, ...answer.renditions.map((line, index) => ({
