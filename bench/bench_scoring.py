@@ -1,0 +1,149 @@
+"""Milliseconds per picture: onnxruntime by batch, threads and spinning; then what the batcher adds to the bare runs.
+
+python -m bench.bench_scoring [--bundle models/built/lite@1.json] [--rounds 3] [--pictures 16]
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort  # type: ignore[import-untyped]
+
+from vqmon.core.types import Pixels
+from vqmon.scoring.batcher import Batcher, Engine, Values
+from vqmon.scoring.scorers import builtin_folder, resolve
+from vqmon.scoring.session import open_session
+from vqmon.scoring.specs import ScorerSpec, find_bundles, golden_frames, load_spec
+from vqmon.scoring.tensors import to_tensor
+
+Run = Callable[[], object]
+Cost = tuple[float, float]
+"""Wall and CPU milliseconds per picture."""
+
+SEGMENT = 6
+"""Pictures in one call: a segment of six seconds."""
+
+
+def measure(runs: dict[str, Run], *, pictures: int, rounds: int) -> dict[str, Cost]:
+    """Median cost per picture; the runs take turns, so that a busy neighbour hurts all of them alike."""
+    costs: dict[str, list[Cost]] = {name: [] for name in runs}
+    for turn in range(rounds + 1):
+        for name, run in runs.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            run()
+            cost = (time.perf_counter() - wall) * 1e3 / pictures, (time.process_time() - cpu) * 1e3 / pictures
+            if turn:  # the first turn warms up
+                costs[name].append(cost)
+    return {
+        name: (statistics.median(wall for wall, _ in each), statistics.median(cpu for _, cpu in each))
+        for name, each in costs.items()
+    }
+
+
+def bare(model: bytes, *, threads: int, spin: str) -> ort.InferenceSession:
+    """A session as one would write it by hand."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    if spin == "off":
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    elif spin != "default":
+        options.add_session_config_entry("session.intra_op.spin_duration_us", spin)
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def bare_runs(spec: ScorerSpec, model: bytes, frames: Pixels) -> dict[str, Run]:
+    """Every combination of threads, spinning and batch, on tensors that are ready."""
+    tensor = to_tensor(frames, spec.input)
+    runs: dict[str, Run] = {}
+    for threads, spin in ((1, "default"), (2, "default"), (2, "1000"), (2, "off")):
+        session = bare(model, threads=threads, spin=spin)
+        for batch in (1, 2, 4, 8):
+
+            def run(session: ort.InferenceSession = session, batch: int = batch) -> None:
+                for at in range(0, len(tensor), batch):
+                    session.run(None, {spec.input.name: tensor[at : at + batch]})
+
+            runs[f"{threads} threads, spin {spin}, batch {batch}"] = run
+    return runs
+
+
+def callers_run(spec: ScorerSpec, model: bytes, frames: Pixels, callers: int) -> Run:
+    """Single-thread runs of one picture from a few threads, tensors made on the way: what the batcher should equal."""
+    session, pool = bare(model, threads=1, spin="default"), ThreadPoolExecutor(callers)
+
+    def one(at: int) -> None:
+        session.run(None, {spec.input.name: to_tensor(frames[at : at + 1], spec.input)})
+
+    return lambda: list(pool.map(one, range(len(frames))))
+
+
+def batcher_run(engine: Engine, frames: Pixels) -> Run:
+    """All pictures through the batcher as segments that come together."""
+
+    async def score() -> None:
+        async with Batcher(engine) as batcher:
+            cuts = [frames[at : at + SEGMENT] for at in range(0, len(frames), SEGMENT)]
+            await asyncio.gather(*(batcher.score(cut, deadline_seconds=600) for cut in cuts))
+
+    return lambda: asyncio.run(score())
+
+
+class Nothing:
+    """An engine that costs nothing: what is left is the batcher itself."""
+
+    device, fallback, workers, buckets = "cpu", "", 2, (1,)
+
+    def run(self, pixels: Pixels) -> Values:
+        return np.zeros(len(pixels))
+
+    def fall_back(self, why: str) -> Engine:
+        raise AssertionError(why)
+
+
+def show(title: str, costs: dict[str, Cost]) -> None:
+    print(f"\n{title}\n  {'':40} {'ms/picture':>10} {'CPU ms':>8}")
+    for name, (wall, cpu) in costs.items():
+        print(f"  {name:40} {wall:10.3f} {cpu:8.3f}")
+
+
+def bench(manifest: Path, *, count: int, rounds: int) -> None:
+    """Print the tables for one bundle."""
+    spec, onnx, cores = load_spec(manifest), manifest.with_suffix(".onnx"), len(os.sched_getaffinity(0))
+    model = onnx.read_bytes()
+    frames = np.concatenate([golden_frames(spec.input.view, seed=seed, frames=1) for seed in range(count)])
+    print(f"{spec.id}, {spec.input.view.width}x{spec.input.view.height}, {cores} cores, onnxruntime {ort.__version__}")
+    print(f"load average {os.getloadavg()[0]:.1f} before the start; other work on these cores makes all of it slower")
+
+    costs = measure(bare_runs(spec, model, frames), pictures=count, rounds=rounds)
+    show("onnxruntime alone, tensors ready", costs)
+    callers, batcher = f"{cores} callers, 1 thread each, batch 1", "the batcher, as vqmon runs it"
+    runs: dict[str, Run] = {
+        callers: callers_run(spec, model, frames, cores),
+        batcher: batcher_run(open_session(spec, onnx, device="cpu"), frames),
+        "  of that: pixels to tensor": lambda: [to_tensor(frame[None], spec.input) for frame in frames],
+        "  of that: the batcher itself": batcher_run(Nothing(), frames),
+    }
+    costs = measure(runs, pictures=count, rounds=2 * rounds)
+    show("from pixels to values", costs)
+    ratio = [ours / bare for ours, bare in zip(costs[batcher], costs[callers], strict=True)]
+    print(f"\nthe batcher takes {ratio[0]:.3f} of the time and {ratio[1]:.3f} of the CPU of the bare callers")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, help="a manifest; default: the newest built-in lite")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pictures", type=int, default=16)
+    given = parser.parse_args()
+    manifest = given.bundle or next(iter(resolve(["lite"], find_bundles([builtin_folder()])).values()))
+    bench(manifest, count=given.pictures, rounds=given.rounds)
+
+
+if __name__ == "__main__":
+    main()
