@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from io import BytesIO
 
 import numpy as np
@@ -33,6 +34,7 @@ SCORER = "lite@1"
 SEGMENT_SECONDS = 4.0
 
 
+@cache
 def picture(number: int, *, softness: int = 1) -> bytes:
     """A small landscape that moves with `number`; higher softness looks worse."""
     y, x = np.mgrid[0:234, 0:416].astype(np.float64)
@@ -213,8 +215,8 @@ def _fill(seeded: Seeded, stream_id: str, name: str, kind: str, *, segments: int
         seeded.outcomes.append(event)
         if isinstance(event, QualityEvent):
             soft = 1 if value > 60 else 4 if value > 35 else 9
-            if seed < 1000 and number < 30:
-                seeded.thumbnails[event.id] = [picture(number * 4 + it, softness=soft) for it in range(4)]
+            if seed < 1000 and (number < 8 or tipped is None):
+                seeded.thumbnails[event.id] = [picture((number * 4 + it) % 32, softness=soft) for it in range(4)]
             if tipped is None and value < 40:
                 tipped = event
     if tipped is not None:

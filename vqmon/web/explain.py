@@ -53,6 +53,10 @@ WHAT_TO_DO: dict[str, tuple[str, ...]] = {
         "If it happens again on this rendition, keep the segment and report it.",
     ),
     "out_of_memory": ("Choose a smaller scorer, fewer `decode.workers`, or a device with more memory.",),
+    "message": (
+        "The announcement lacks what is needed to find the segment; the detail names the field.",
+        "Compare the producer with the published schema of segment messages.",
+    ),
     "scorer_failed": ("`vqmon check` tests every scorer on its golden input.", "Keep the segment and report it."),
 }
 """For each reason of `errors.REASONS`, what a person can do, most useful first."""

@@ -1,0 +1,68 @@
+"""A seeded history, the pages over it, and the pages in a real browser."""
+
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from time import sleep
+
+import httpx
+import pytest
+import uvicorn
+
+from tests.web import seed
+from tests.web.memory import MemoryHistory
+from vqmon.web.app import create_app
+
+
+@pytest.fixture(scope="session")
+def seeded() -> seed.Seeded:
+    """Eight streams of every kind."""
+    return seed.fleet(streams=8)
+
+
+@pytest.fixture
+def history(seeded: seed.Seeded) -> MemoryHistory:
+    """Fresh for each test, so that tests may write."""
+    return MemoryHistory.of(seeded)
+
+
+@pytest.fixture
+async def client(history: MemoryHistory) -> AsyncIterator[httpx.AsyncClient]:
+    """Asks the pages without a network."""
+    app = create_app(history, now=lambda: seed.NOW + timedelta(seconds=2), poll_seconds=0.01)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://pages") as client:
+        yield client
+
+
+class Served:
+    """The pages on a free port of this machine."""
+
+    def __init__(self, history: MemoryHistory) -> None:
+        app = create_app(history, now=lambda: seed.NOW + timedelta(seconds=2), poll_seconds=0.1)
+        self.history = history
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, lifespan="off")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
+
+    def __enter__(self) -> "Served":
+        self._thread.start()
+        while not self._server.started:
+            assert self._thread.is_alive(), "the server did not start"
+            sleep(0.02)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(timeout=10)
+        self._socket.close()
+
+
+@pytest.fixture
+def served(history: MemoryHistory) -> Iterator[Served]:
+    """The seeded pages, served."""
+    with Served(history) as served:
+        yield served

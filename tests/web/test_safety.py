@@ -1,0 +1,70 @@
+"""What keeps a browser safe, and the files of others unchanged."""
+
+import hashlib
+import re
+
+import httpx
+import pytest
+
+from vqmon.web.app import HEADERS
+from vqmon.web.site import STATIC
+
+VENDOR = STATIC / "vendor"
+EVERY = ["/", "/alerts", "/streams/news/hd", "/nothing", "/api/streams", "/healthz", "/static/app.js"]
+
+
+@pytest.mark.parametrize("path", EVERY)
+async def test_headers_go_with_every_answer(client: httpx.AsyncClient, path: str) -> None:
+    """Also with errors and files."""
+    reply = await client.get(path)
+    assert {name: reply.headers.get(name) for name in HEADERS} == HEADERS
+
+
+@pytest.mark.parametrize("path", ["/", "/alerts", "/streams/archive%20%3Cb%3Ebold%3C/b%3E"])
+async def test_pages_need_no_inline_code(client: httpx.AsyncClient, path: str) -> None:
+    """No inline script, style or handler, and nothing from another host."""
+    page = (await client.get(path)).text
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|javascript:", page)
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+async def test_links_do_not_follow_the_host_header(client: httpx.AsyncClient) -> None:
+    """A forged host name does not come back in the page."""
+    page = (await client.get("/?q=x", headers={"Host": "evil.example"})).text
+    assert "evil.example" not in page
+
+
+@pytest.mark.parametrize("query", ["?q=%3Cscript%3Ealert(1)%3C/script%3E", "?q=%22%3E%3Cimg%20src=x%3E"])
+async def test_what_is_typed_is_escaped(client: httpx.AsyncClient, query: str) -> None:
+    """The filter shows what was typed as text."""
+    page = (await client.get(f"/{query}")).text
+    assert "<script>alert" not in page
+    assert "<img src=x" not in page
+
+
+async def test_static_files_are_kept_when_dated(client: httpx.AsyncClient) -> None:
+    """A file whose address names its content is kept for ever, any other is asked for again."""
+    page = (await client.get("/")).text
+    dated = re.search(r"/static/app\.js\?v=\w+", page)
+    assert dated
+    assert "immutable" in (await client.get(dated[0])).headers["cache-control"]
+    assert (await client.get("/static/app.js")).headers["cache-control"] == "no-store"
+    assert (await client.get("/static/../app.py")).status_code == 404
+
+
+async def test_weight_of_a_first_visit(client: httpx.AsyncClient) -> None:
+    """The heaviest page with all its files stays under 200 kB as sent."""
+    total = 0
+    page = await client.get("/streams/cinema-4k")
+    files = re.findall(r'(?:src|href)="(/static/[^"]+)"', page.text)
+    for path in ["/streams/cinema-4k", *dict.fromkeys(files)]:
+        async with client.stream("GET", path, headers={"Accept-Encoding": "gzip"}) as reply:
+            total += sum([len(part) async for part in reply.aiter_raw()])
+    assert total < 200_000
+
+
+@pytest.mark.parametrize("line", [x for x in (VENDOR / "VENDORED.md").read_text().splitlines() if x.startswith("| `")])
+def test_vendored_files_are_what_they_say(line: str) -> None:
+    """Each file from others has the sum that is written beside it."""
+    name, _, _, digest = (cell.strip(" `") for cell in line.strip("|").split("|"))
+    assert hashlib.sha256((VENDOR / name).read_bytes()).hexdigest() == digest
