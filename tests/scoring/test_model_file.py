@@ -1,9 +1,12 @@
 """The .onnx file: refused unless it is what the manifest says and holds all there is."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.scoring.tiny_onnx import PLAIN, Tiny, tiny_spec
 from vqmon.errors import ScorerError
@@ -89,6 +92,15 @@ def test_a_graph_within_a_graph_without_end() -> None:
         inner = b"\x0a" + _length(b"\x2a" + _length(b"\x32" + _length(inner)))
     with pytest.raises(ValueError, match="nested too deeply"):
         read_graph(b"\x3a" + _length(inner))
+
+
+@given(at=st.integers(0, len(PLAIN.to_bytes()) - 1), byte=st.integers(0, 255), cut=st.integers(0, 400))
+def test_damage_is_never_more_than_a_refusal(at: int, byte: int, cut: int) -> None:
+    """A damaged file is read or refused; nothing else happens."""
+    model = bytearray(PLAIN.to_bytes())
+    model[at] = byte
+    with contextlib.suppress(ValueError):
+        read_graph(bytes(model[:cut]))
 
 
 def _length(inner: bytes) -> bytes:

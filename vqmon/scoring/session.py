@@ -93,9 +93,8 @@ class Session:
             raise self._refusal("this onnxruntime cannot use CUDA; install vqmon[gpu], or set device to auto or cpu")
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised, and said once
+        # One thread has no pool, so none spins between runs; `workers` is where more cores come in.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        # The default spins for long after each run: twice the CPU time beside other work, for nothing.
-        options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
         providers: list[str | tuple[str, dict[str, str]]] = [_CPU]
         if provider == _CUDA:
             _preload_cuda()
