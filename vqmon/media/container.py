@@ -5,9 +5,7 @@ from collections.abc import Iterator
 
 from vqmon.errors import DecodeError
 
-_ISO_BOXES = frozenset(
-    b"ftyp styp moov moof mdat sidx emsg free skip wide uuid prft ssix pdin meta pnot mfra".split()
-)
+_ISO_BOXES = frozenset(b"ftyp styp moov moof mdat sidx emsg free skip wide uuid prft ssix pdin meta pnot mfra".split())
 _EBML = b"\x1a\x45\xdf\xa3"
 _CLUSTER = b"\x1f\x43\xb6\x75"
 _SYNC = 0x47
@@ -15,6 +13,7 @@ _TS_PACKET = 188
 # a packet of 188 bytes may carry 4 bytes of time before or 16 of parity behind
 _TS_STRIDES = (188, 192, 204)
 _TS_SEARCH_BYTES = 1024
+_TS_LOOK = 16
 _TS_SAMPLE_AES = {0xDB, 0xDC}
 _TEXT_START = re.compile(rb"\s*(#EXTM3U|<\?xml|<MPD|v=0\s|<!doctype|<html|WEBVTT|\{)", re.IGNORECASE)
 
@@ -84,12 +83,12 @@ def _check_iso(media: bytes) -> None:
 def _ts_layout(media: bytes) -> tuple[int, int] | None:
     """(offset of the first packet, distance between packets) of a transport stream."""
     for stride in _TS_STRIDES:
-        for offset in range(min(_TS_SEARCH_BYTES, len(media))):
-            if media[offset] != _SYNC:
-                continue
-            packets = media[offset : offset + 8 * stride : stride]
-            if len(media) >= offset + _TS_PACKET and packets == bytes([_SYNC]) * len(packets):
-                return offset, stride
+        for offset in range(min(_TS_SEARCH_BYTES, len(media) - _TS_PACKET + 1)):
+            if media[offset] == _SYNC:
+                starts = media[offset : offset + _TS_LOOK * stride : stride]
+                # a damaged packet does not make it another format
+                if starts.count(_SYNC) * 4 >= len(starts) * 3:
+                    return offset, stride
     return None
 
 

@@ -47,7 +47,7 @@ class DecoderPool:
         on_replace: Callable[[str], None] | None = None,
     ) -> None:
         if size < 1 or recycle_after < 1:
-            raise ValueError(f"a pool needs at least one worker, each for at least one segment: {size}, {recycle_after}")
+            raise ValueError(f"a pool needs a worker, and each worker a segment: {size}, {recycle_after}")
         self.size = size
         self.limits = limits or DecodeLimits()
         self.versions: Mapping[str, str] = {}

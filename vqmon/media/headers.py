@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 _HEVC_LAST_NON_REFERENCE = 14
 _MPEG2_B = 3
 
+
 def droppable(codec: str, extradata: bytes | None, packets: Sequence[bytes]) -> list[bool]:
     """For each packet, whether it can be left out; all False for a codec whose headers are not read here.
 

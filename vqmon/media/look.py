@@ -1,4 +1,4 @@
-"""Looking at the sampled frames of one segment: views, signals, thumbnails and fingerprints, gathered into an answer."""
+"""Looking at the sampled frames of one segment: views, signals, thumbnails, fingerprints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vqmon.errors import DecodeError
 from vqmon.media.colour import TONE_MAPPING, Colour, colour_of
 from vqmon.media.frames import Shown, Tally
 from vqmon.media.messages import DecodeRequest
-from vqmon.media.picture import Darkroom, Turn, display_size
+from vqmon.media.picture import Darkroom, Turn, display_size, thin_luma
 from vqmon.media.signals import SignalMeter, fingerprint
 
 if TYPE_CHECKING:
@@ -63,7 +63,14 @@ class Look:
         self._measure(frame, colour)
         if self._request.thumbnail_width:
             self._thumbnails.append(self._jpeg(self._thumbnail(frame, colour, turn)))
-        self._times.append(shown.time_seconds)
+        self._times.append(round(shown.time_seconds, 6))
+
+    def glance(self, frame: av.VideoFrame | None) -> None:
+        """Notice a frame that is decoded on the way to a sampled one; None where decoding jumps."""
+        if frame is None:
+            self._meter.jump()
+        else:
+            self._meter.glance(thin_luma(frame))
 
     def answer(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Everything but the pixels; `facts` are those that the container tells."""

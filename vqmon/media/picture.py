@@ -1,9 +1,9 @@
 """A decoded frame as people see it: deinterlaced, turned, square pixels, RGB; and the views that scorers ask for.
 
-Every view is one swscale step from the coded picture to the size asked for (bicubic, full chroma, accurate rounding; at
-the coded size the plain conversion that ffmpeg makes by default), then turned as the display matrix says. Square pixels: the height is kept, the width becomes width × SAR. Interlaced
-frames go through `bwdif` with their neighbours, one frame out per frame in; a frame that is flagged as interlaced but
-shows no comb is left as it is.
+Every view is one swscale step from the coded picture to the size asked for (bicubic, full chroma, accurate rounding;
+at the coded size the plain conversion that ffmpeg makes by default), then turned as the display matrix says. Square
+pixels: the height is kept, the width becomes width × SAR. Interlaced frames go through `bwdif` with their neighbours,
+one frame out per frame in; a frame that is flagged as interlaced but shows no comb is left as it is.
 """
 
 from __future__ import annotations
@@ -177,6 +177,17 @@ def display_size(width: int, height: int, *, turn: Turn, sar: float) -> tuple[in
     return (height, square) if turn.transposes else (square, height)
 
 
+def thin_luma(frame: av.VideoFrame) -> NDArray[np.float32]:
+    """Every eighth pixel of every eighth row of the first plane, in levels of 8 bits."""
+    bits = frame.format.components[0].bits
+    plane = frame.planes[0]
+    step = 8 if min(frame.width, frame.height) >= 256 else 1
+    rows = np.frombuffer(plane, np.uint8, plane.height * plane.line_size).reshape(plane.height, plane.line_size)
+    if bits <= 8:
+        return rows[::step, : plane.width : step].astype(np.float32)
+    return rows[::step].view(np.uint16)[:, : plane.width : step].astype(np.float32) / np.float32(1 << (bits - 8))
+
+
 def _buffer_arguments(frame: av.VideoFrame) -> str:
     size = f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/1000"
     spaces, ranges = {0: "gbr", 2: "unknown", 3: "unknown"}, {1: "tv", 2: "pc"}
@@ -213,9 +224,9 @@ def _tiled(picture: Pixels, view: View) -> Pixels:
         top = _tile_start(row, view.rows, height, tile_height)
         for column in range(view.columns):
             left = _tile_start(column, view.columns, width, tile_width)
-            mosaic[
-                row * tile_height : (row + 1) * tile_height, column * tile_width : (column + 1) * tile_width
-            ] = picture[top : top + tile_height, left : left + tile_width]
+            mosaic[row * tile_height : (row + 1) * tile_height, column * tile_width : (column + 1) * tile_width] = (
+                picture[top : top + tile_height, left : left + tile_width]
+            )
     return mosaic
 
 

@@ -5,21 +5,19 @@ picture (black, solid, borders, freeze, flicker) looks at every fourth pixel of 
 detail looks at up to nine full-resolution patches of 240 x 240 pixels spread evenly (see `texture`). Levels below are
 those of limited-range luma, 16 black to 235 white; full-range pictures are scaled to that first.
 
-signal         1 means                                         formula and source
-black          all of it is black                              share of pixels under 10 % of white; FFmpeg `blackdetect`
-solid          one single colour                               share of pixels within 4 levels of the median in Y, U and V
-freeze         same as the sampled frame before                mean difference under 0.255 levels (-60 dB, as FFmpeg
-                                                               `freezedetect`) falls to 0 at twice that; and no cell of
-                                                               a 32 x 18 grid may differ by 2 levels, so that a small
-                                                               moving thing is seen; 0 for a segment's first frame
-flicker        brightness jumps by 32 levels and back          half the second difference of the mean luma over three
-                                                               consecutive looks, when their pictures correlate >= 0.9
-                                                               and it goes up and down (or down and up)
-borders        all of it is a black frame                      share of the picture outside the rows and columns whose
-                                                               mean is black and that hold no bright pixel; 0 when all
-                                                               of it is black
-decode_errors  every coded picture was damaged or lost         among those decoded since the frame before
-blockiness, blur, noise, banding, over_sharpness               see `texture`
+black           share of pixels under 10 % of white, as FFmpeg's `blackdetect`; 1: all of it is black
+solid           share of pixels within 4 levels of the median in Y, in U and in V, the smallest of the three; 1: one
+                single colour
+freeze          mean difference to the sampled frame before: 1 under 0.255 levels (-60 dB, as FFmpeg's `freezedetect`),
+                falling to 0 at twice that; and no cell of a 32 x 18 grid may differ by 2 levels, falling to 0 at 4, so
+                that a small moving thing is seen; 0 for a segment's first frame
+flicker         the smaller of two opposite changes of the mean luma over three successive frames whose pictures
+                correlate >= 0.9, 32 levels counting as 1; the largest since the sampled frame before. Seen are the
+                frames decoded on the way to the sampled one; when fewer than three came by, the last three sampled
+borders         share of the picture outside the rows and columns whose mean is black and that hold no bright pixel; 0
+                when all of it is black
+decode_errors   share of damaged or lost pictures among those decoded since the sampled frame before
+blockiness, blur, noise, banding, over_sharpness: see `texture`
 """
 
 from __future__ import annotations
@@ -55,7 +53,9 @@ class SignalMeter:
     def __init__(self, names: Collection[str]) -> None:
         self._names = tuple(names)
         self._before: Luma | None = None
-        self._recent: list[Luma] = []
+        self._sampled: list[Luma] = []
+        self._passing: list[Luma] = []
+        self._worst_flicker: float | None = None
 
     def measure(self, planes: Planes, *, damaged_share: float) -> dict[str, float]:
         """One value per name. `damaged_share` is the share of damaged coded pictures since the frame before."""
@@ -78,9 +78,22 @@ class SignalMeter:
         self._before = coarse
         return {name: round(min(max(values[name], 0.0), 1.0), 6) for name in self._names}
 
+    def glance(self, luma: NDArray[np.float32]) -> None:
+        """Take note of a frame that is decoded on the way; `luma` may be thinned out, in levels of 8 bits."""
+        self._passing = [*self._passing[-2:], cells(luma)]
+        if len(self._passing) == 3:
+            self._worst_flicker = max(self._worst_flicker or 0.0, flicker(*self._passing))
+
+    def jump(self) -> None:
+        """The next frame to glance at does not follow the last one."""
+        self._passing = []
+
     def _flicker(self, coarse: Luma) -> float:
-        self._recent = [*self._recent[-2:], cells(coarse)]
-        return flicker(*self._recent) if len(self._recent) == 3 else 0.0
+        self._sampled = [*self._sampled[-2:], cells(coarse)]
+        worst, self._worst_flicker = self._worst_flicker, None
+        if worst is not None:
+            return worst
+        return flicker(*self._sampled) if len(self._sampled) == 3 else 0.0
 
 
 def fingerprint(planes: Planes) -> str:

@@ -44,6 +44,7 @@ _CONTAINER_OPTIONS = {
 }
 _JPEG_SCALE = 4 * 118
 _MAX_JUMP_SECONDS = 10.0
+_DEFAULT_TRACK_BONUS = 5_000_000
 
 
 @dataclass(slots=True)
@@ -67,6 +68,8 @@ class LibavCodec:
     def __init__(self, track: Track, *, limits: DecodeLimits) -> None:
         self._track = track
         self.tally = Tally()
+        # told of every frame that comes out, and of every jump (None)
+        self.glance: Callable[[av.VideoFrame | None], None] | None = None
         context = track.stream.codec_context
         context.options = {"max_pixels": str(limits.max_pixels), "threads": str(limits.threads)}
         context.thread_count = limits.threads
@@ -81,6 +84,8 @@ class LibavCodec:
     def drain(self) -> list[av.VideoFrame]:
         frames = self._decoded(None, is_damaged=False)
         self._context.flush_buffers()
+        if self.glance is not None:
+            self.glance(None)
         return frames
 
     def position_of(self, frame: av.VideoFrame) -> int | None:
@@ -99,6 +104,9 @@ class LibavCodec:
                 raise MemoryError from error
             frames, is_damaged = [], True
         self.tally.damaged += is_damaged or any(frame.is_corrupt for frame in frames)
+        if self.glance is not None:
+            for frame in frames:
+                self.glance(frame)
         return frames
 
 
@@ -126,12 +134,14 @@ def _looked(
     codec.tally = Tally(notes=list(track.notes))
     meter = SignalMeter(request.signals)
     look = Look(request, darkroom=darkroom, jpeg=_jpeg, sar=_sar(track.stream), meter=meter, tally=codec.tally)
+    codec.glance = look.glance if "flicker" in request.signals else None
     try:
         for shown in strategy(codec, track, request):
             look.see(shown)
     except av.error.FFmpegError as error:
         raise DecodeError("corrupt", "the decoded pictures cannot be read") from error
     finally:
+        codec.glance = None
         codec.drain()
     if not len(look):
         raise DecodeError("corrupt" if codec.tally.damaged else "no_frames", "not one picture could be decoded")
@@ -152,9 +162,7 @@ def _among_all(codec: LibavCodec, track: Track, request: DecodeRequest) -> Itera
 def _opened(media: bytes, demuxer: str, limits: DecodeLimits) -> "av.container.InputContainer":
     options = {"max_pixels": str(limits.max_pixels), "threads": "1"}
     try:
-        return av.open(
-            io.BytesIO(media), "r", format=demuxer, container_options=_CONTAINER_OPTIONS, options=options
-        )
+        return av.open(io.BytesIO(media), "r", format=demuxer, container_options=_CONTAINER_OPTIONS, options=options)
     except (av.error.FFmpegError, ValueError, UnicodeError) as error:
         raise DecodeError("corrupt", "the container cannot be read") from error
 
@@ -170,8 +178,9 @@ def _demuxed(container: "av.container.InputContainer", demuxer: str, limits: Dec
             packets.append(packet)
             if len(packets) > limits.max_frames:
                 raise DecodeError("too_long", f"more than {limits.max_frames} frames")
-    except av.error.FFmpegError:
-        # what came before the damage is still worth a look
+    except (av.error.FFmpegError, IndexError):
+        # what came before the damage is still worth a look; PyAV 18.1 stumbles at the end of a file in which
+        # tracks turned up late
         pass
     if not packets:
         raise DecodeError("no_frames", "the video track holds no frames")
@@ -194,8 +203,13 @@ def _video_of(container: "av.container.InputContainer") -> VideoStream:
     ]
     if not streams:
         raise DecodeError("no_video")
-    best = container.streams.best("video")
-    return best if isinstance(best, VideoStream) and best in streams else streams[0]
+    return max(streams, key=_importance)
+
+
+def _importance(stream: VideoStream) -> int:
+    """As the ffmpeg command chooses: the largest picture, unless another track is marked as the default."""
+    is_default = bool(stream.disposition & av.stream.Disposition.default)
+    return stream.codec_context.width * stream.codec_context.height + _DEFAULT_TRACK_BONUS * is_default
 
 
 def _check_codec(stream: VideoStream, limits: DecodeLimits) -> None:
@@ -259,7 +273,7 @@ def _facts(track: Track) -> dict[str, Any]:
         "container": {"mov": "mp4"}.get(track.demuxer, track.demuxer),
         "codec": {"libdav1d": "av1"}.get(track.stream.codec_context.name, track.stream.codec_context.name),
         "fps": round(count / seconds, 6) if seconds > 0 and count > 1 else rate,
-        "duration_seconds": seconds,
+        "duration_seconds": round(seconds, 6),
         "frame_count": count,
     }
 
