@@ -170,6 +170,8 @@ async def run(
             async with limit:
                 await together(watch_for_ever(name, source, desk) for name, source in sources.items())
         except TimeoutError:
+            if not stop.is_set():
+                raise
             log.warning(**event("daemon.drain_cut", left=progress.in_flight))
         log.info(**event("daemon.stopped"))
 

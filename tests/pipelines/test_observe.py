@@ -1,0 +1,83 @@
+"""One segment becomes one outcome, whatever happens on the way."""
+
+import pytest
+
+from pipelines.observe import Observer
+from vqmon.core.types import QualityEvent, SegmentFailure, event_id, failure_of
+from vqmon.errors import SegmentError
+from vqmon.testing import MORNING, LevelDecoder, LevelScorer, MemoryMedia, make_segment
+
+STAGES: list[str] = []
+
+
+def observer(media: MemoryMedia, *scorers: LevelScorer) -> Observer:
+    STAGES.clear()
+    return Observer(
+        fetch=media.fetch,
+        decode=LevelDecoder().decode,
+        scorers=scorers or (LevelScorer(),),
+        sampling="exact",
+        versions={"vqmon": "0"},
+        now=lambda: MORNING,
+        record=lambda stage, seconds: STAGES.append(stage),
+    )
+
+
+async def test_a_good_segment_becomes_an_event_with_everything_in_it() -> None:
+    """Scores, signals, times, provenance, pictures and the reproducible id are all there."""
+    seen = await observer(MemoryMedia({3: b"\x80"})).observe(make_segment(3))
+    event = seen.outcome
+
+    assert isinstance(event, QualityEvent)
+    assert event.id == event_id(make_segment(3), ("level@1",))
+    assert event.scores[0].value == pytest.approx(128 / 2.55, abs=1e-3)
+    assert event.times_seconds == (0.0, 1.0, 2.0, 3.0)
+    assert event.signals["black"].mean == 0
+    assert event.provenance.scorers[0].scorer == "level@1"
+    assert [time for time, _ in seen.thumbnails] == [0.0, 1.0, 2.0, 3.0]
+    assert STAGES == ["fetch", "decode", "score"]
+
+
+@pytest.mark.parametrize(
+    ("content", "stage", "reason"),
+    [({}, "fetch", "not_found"), ({3: b""}, "decode", "empty"), ({3: b"\x00"}, "score", "scorer_failed")],
+)
+async def test_what_goes_wrong_becomes_a_failure_with_stage_and_reason(
+    content: dict[int, bytes], stage: str, reason: str
+) -> None:
+    """Each stage's error is an outcome, not a crash."""
+    seen = await observer(MemoryMedia(content)).observe(make_segment(3))
+
+    assert isinstance(seen.outcome, SegmentFailure)
+    assert (seen.outcome.stage, seen.outcome.reason) == (stage, reason)
+    assert seen.thumbnails == ()
+
+
+async def test_a_failure_from_the_source_passes_through() -> None:
+    """What the playlist declares missing is not looked at."""
+    gap = failure_of(make_segment(3), SegmentError("gap"), observed_at=MORNING)
+
+    assert (await observer(MemoryMedia()).observe(gap)).outcome is gap
+    assert STAGES == []
+
+
+async def test_several_scorers_share_one_decode() -> None:
+    """Two scorers give two scores in the order of the settings; one that fails spoils the segment with its reason."""
+    good = await observer(MemoryMedia({3: b"\x80"}), LevelScorer("a"), LevelScorer("b")).observe(make_segment(3))
+    bad = await observer(MemoryMedia({3: b"\x80"}), LevelScorer("a"), LevelScorer("b", value_of=lambda _: 0)).observe(
+        make_segment(3)
+    )
+
+    assert isinstance(good.outcome, QualityEvent)
+    assert [score.scorer for score in good.outcome.scores] == ["a@1", "b@1"]
+    assert isinstance(bad.outcome, SegmentFailure)
+
+
+async def test_an_error_that_is_no_segment_error_is_raised() -> None:
+    """A fault of the program is not turned into an outcome."""
+
+    def broken(level: float) -> float:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await observer(MemoryMedia({3: b"\x80"}), LevelScorer(value_of=broken)).observe(make_segment(3))
