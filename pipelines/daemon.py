@@ -5,8 +5,8 @@ import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
-from pipelines.parts import utc_now
 from vqmon.core.types import Alert, Outcome, QualityEvent
 from vqmon.health import Progress, notify
 from vqmon.logs import event
@@ -29,7 +29,7 @@ def telling(meters: Meters, progress: Progress, told: Told) -> Told:
                     meters.record("vqmon.segment.score", score.value, scorer=score.scorer)
             else:
                 meters.count("vqmon.segment.count", outcome="unscored", reason=outcome.reason)
-        meters.set("vqmon.lag", (utc_now() - outcomes[-1].segment.ends_at).total_seconds())
+        meters.set("vqmon.lag", (datetime.now(UTC) - outcomes[-1].segment.ends_at).total_seconds())
         meters.set("vqmon.in_flight", progress.in_flight)
         for alert in alerts:
             meters.count("vqmon.alert.transition", state=alert.state, severity=alert.severity)
@@ -82,3 +82,12 @@ def every(seconds: float, act: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait so long, or until the stop."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        pass

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
-from pipelines.daemon import Told, every, stopping, telling
+from pipelines.daemon import Told, every, pause, stopping, telling
 from pipelines.observe import Observation, Observer
 from pipelines.parts import fetch_policy, load_rules, open_observer, open_sources, utc_now
 from vqmon.core.rules import Judge
@@ -108,7 +108,7 @@ async def watch_for_ever(stream_id: str, source: Source, desk: Desk) -> None:
             lanes = await source.lanes()
         except SegmentError as error:
             await _publish_unlisted(stream_id, error, desk)
-            await _wait(desk.stop, RETRY_SECONDS)
+            await pause(desk.stop, RETRY_SECONDS)
         else:
             await together(follow(lane, desk) for lane in lanes)
             return
@@ -191,12 +191,3 @@ def _prune(history: History, settings: Settings) -> None:
         before=utc_now() - timedelta(days=settings.history.keep_days),
         keep_frames_of_segments=settings.history.keep_frames_of_segments,
     )
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    """Wait so long, or until the stop."""
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        pass

@@ -18,6 +18,17 @@ Name = Literal[
     "vqmon.alert.transition",
     "vqmon.decoder.replaced",
     "vqmon.publish.duration",
+    "vqmon.kafka.lag",
+    "vqmon.kafka.connected",
+    "vqmon.kafka.rebalance",
+    "vqmon.kafka.bring_up.duration",
+    "vqmon.kafka.transaction.duration",
+    "vqmon.kafka.rejected",
+    "vqmon.kafka.broken",
+    "vqmon.kafka.membership_lost",
+    "vqmon.kafka.halted",
+    "vqmon.origin.closed",
+    "vqmon.watchdog.breach",
 ]
 
 
@@ -56,6 +67,33 @@ METRICS: Mapping[Name, Metric] = {
     ),
     "vqmon.publish.duration": Metric(
         kind="histogram", unit="s", meaning="time of one transaction into the history", bounds=_SECONDS
+    ),
+    "vqmon.kafka.lag": Metric(
+        kind="gauge", unit="{record}", meaning="segment messages that wait in our partitions, by `partition`"
+    ),
+    "vqmon.kafka.connected": Metric(kind="gauge", unit="1", meaning="1 while the brokers answer, else 0"),
+    "vqmon.kafka.rebalance": Metric(kind="counter", unit="{rebalance}", meaning="times that partitions were assigned"),
+    "vqmon.kafka.bring_up.duration": Metric(
+        kind="histogram", unit="s", meaning="time from a partition's fence to its first poll", bounds=_SECONDS
+    ),
+    "vqmon.kafka.transaction.duration": Metric(
+        kind="histogram", unit="s", meaning="time until a batch was safely in Kafka, repairs included", bounds=_SECONDS
+    ),
+    "vqmon.kafka.rejected": Metric(kind="counter", unit="{record}", meaning="records that are no segment message"),
+    "vqmon.kafka.broken": Metric(
+        kind="counter", unit="{producer}", meaning="producers thrown away because it was not known what happened"
+    ),
+    "vqmon.kafka.membership_lost": Metric(
+        kind="counter", unit="{membership}", meaning="memberships of the group begun anew, by `reason` (fenced, lost)"
+    ),
+    "vqmon.kafka.halted": Metric(
+        kind="gauge", unit="{partition}", meaning="partitions stopped because nearly every record is rejected"
+    ),
+    "vqmon.origin.closed": Metric(
+        kind="gauge", unit="{origin}", meaning="origins that are down: their segments wait and are not given up"
+    ),
+    "vqmon.watchdog.breach": Metric(
+        kind="counter", unit="{breach}", meaning="standstills that the watchdog saw"
     ),
 }
 """Names are low in cardinality: never labelled by stream, rendition, segment or address."""

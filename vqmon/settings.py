@@ -15,6 +15,8 @@ from vqmon.errors import SettingsError
 PLACES = (Path("vqmon.toml"), Path("/etc/vqmon/vqmon.toml"))
 """Where the settings file is looked for when neither `--config` nor `VQMON_CONFIG` names one."""
 
+_KAFKA_FILES = (("kafka", "ca_file"), ("kafka", "cert_file"), ("kafka", "key_file"))
+
 _STREAM_KEYS = ["id", "url", "renditions", "labels"]
 
 Positive = Annotated[float, Field(gt=0)]
@@ -38,7 +40,7 @@ class WatchedStream(_Section):
 class SourceSettings(_Section):
     """Where segments come from."""
 
-    kind: Literal["playlist", "folder"] = "playlist"
+    kind: Literal["playlist", "folder", "kafka"] = "playlist"
     streams: tuple[WatchedStream, ...] = ()
     start: Literal["oldest", "newest"] = "oldest"
     stale_after_seconds: Positive | None = None
@@ -51,6 +53,39 @@ class SourceSettings(_Section):
         ids = [stream.id for stream in self.streams]
         if len(set(ids)) != len(ids):
             raise ValueError(f"two streams share an id: {', '.join(sorted({i for i in ids if ids.count(i) > 1}))}")
+        return self
+
+
+class KafkaSettings(_Section):
+    """The fleet form: segment messages from a topic, outcomes and alerts to topics."""
+
+    bootstrap: tuple[str, ...] = ("127.0.0.1:9092",)
+    group: str = Field(default="vqmon", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    prefix: str = Field(default="vqmon", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    partitions: Count = 12
+    copies: Count = 3
+    encrypted: bool = False
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    username: str = ""
+    # an absolute path, or a name in $CREDENTIALS_DIRECTORY
+    password_file: Path | None = None
+    commit_seconds: float = Field(default=0.25, ge=0, le=10)
+    max_waiting: int = Field(default=64, ge=1, le=2000)
+    max_message_bytes: Count = 1_000_000
+    max_media_bytes: Count = 512_000_000
+    session_seconds: Positive = 20.0
+    rebalance_seconds: Positive = 30.0
+    patience_seconds: Positive = 30.0
+    rejected_limit: float = Field(default=0.9, gt=0, le=1)
+    when_lost: Literal["stop", "go_on"] = "stop"
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "KafkaSettings":
+        if self.mechanism and not (self.username and self.password_file):
+            raise ValueError(f"mechanism {self.mechanism} needs username and password_file")
         return self
 
 
@@ -158,6 +193,7 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
     source: SourceSettings = SourceSettings()
+    kafka: KafkaSettings = KafkaSettings()
     fetch: FetchSettings = FetchSettings()
     decode: DecodeSettings = DecodeSettings()
     scoring: ScoringSettings = ScoringSettings()
@@ -218,7 +254,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
         tree = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsError(f"{file}: {error}") from error
-    for section, name in (("source", "folder"), ("alerts", "rules"), ("history", "path")):
+    for section, name in (("source", "folder"), ("alerts", "rules"), ("history", "path"), *_KAFKA_FILES):
         if isinstance(tree.get(section), dict) and isinstance(tree[section].get(name), str):
             tree[section][name] = str(file.parent / tree[section][name])
     for section, name in (("fetch", "file_roots"), ("scoring", "folders")):

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from vqmon.flow import apart
@@ -16,6 +17,7 @@ from vqmon.transport.kafka.records import Position, Record
 log = logging.getLogger("vqmon.kafka")
 
 ASK_SECONDS = 10.0
+PING_SECONDS = 5.0
 STOP_SECONDS = 5.0
 START_SECONDS = 60.0
 DAY_MS = 86_400_000
@@ -46,7 +48,6 @@ class Group:
         self._group = group
         self._listener = _Listener(self, assigned, revoked)
         self.is_stable = False
-        self.polled_at = time.monotonic()
         self._consumer = AIOKafkaConsumer(
             **connection.options(),
             group_id=group,
@@ -82,7 +83,6 @@ class Group:
 
         Never cancel this and go on: aiokafka 0.14 would lose count of who polls.
         """
-        self.polled_at = time.monotonic()
         if not partitions:
             # An empty list would mean all of them.
             await asyncio.sleep(seconds)
@@ -91,7 +91,6 @@ class Group:
             got = await self._consumer.getmany(
                 *(self._of(number) for number in partitions), timeout_ms=int(seconds * 1000), max_records=max_records
             )
-        self.polled_at = time.monotonic()
         return {place.partition: [_record(one) for one in records] for place, records in got.items()}
 
     async def committed(self, partition: int) -> int | None:
@@ -118,6 +117,13 @@ class Group:
         """How many records lie before us, as far as the last fetch told."""
         end = self._consumer.highwater(self._of(partition))
         return None if end is None else max(0, end - next_offset)
+
+    async def ping(self) -> bool:
+        """Whether a broker answers."""
+        try:
+            return bool(await apart(_refreshed(self._consumer._client), within_seconds=PING_SECONDS))
+        except (KafkaError, OSError, TimeoutError):
+            return False
 
     def owns(self, partition: int) -> bool:
         """Whether we believe that the partition is ours."""
@@ -157,6 +163,11 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
             self._group.hold(numbers)
         self._assigned(numbers)
         self._group.is_stable = True
+
+
+async def _refreshed(client: AIOKafkaClient) -> bool:
+    # The only question that any broker answers, whichever partitions are ours; it is asked anyway from time to time.
+    return bool(await client.force_metadata_update())
 
 
 def _record(one: "ConsumerRecord[bytes, bytes]") -> Record:

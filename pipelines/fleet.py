@@ -1,0 +1,254 @@
+"""The daemon in its fleet form: a worker of a Kafka consumer group."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+
+from pipelines.daemon import Told, every, pause, stopping, telling
+from pipelines.lane import Floor
+from pipelines.member import GroupPort, Member, stay_member
+from pipelines.observe import Observation
+from pipelines.patience import MediaRoom, Origins
+from pipelines.verdicts import Observe, Speaker
+from vqmon.core.rules import AlertRule
+from vqmon.core.types import Segment
+from vqmon.errors import BrokerError, SettingsError
+from vqmon.health import HealthServer, Progress, notify
+from vqmon.logs import event
+from vqmon.metrics import Meters
+from vqmon.settings import KafkaSettings, Settings
+from vqmon.transport.kafka import (
+    Connection,
+    Group,
+    TopicNames,
+    TransactionWriter,
+    check_topics,
+    planned_topics,
+    read_changelog,
+    read_secret,
+)
+
+log = logging.getLogger("vqmon.fleet")
+
+CLOSING_SECONDS = 8.0
+"""Of the time for draining, what closing producers and leaving the group may take."""
+
+LOOK_SECONDS = 1.0
+RETRY_SECONDS = 5.0
+UNREACHABLE_SECONDS = 10.0
+
+
+async def run(
+    settings: Settings, *, for_seconds: float | None = None, told: Told = lambda outcomes, alerts: None
+) -> None:
+    """Work for the group until SIGTERM, SIGINT or `for_seconds`: the map of the fleet form.
+
+    On a stop nothing more is taken, what is in flight is finished and written, and the partitions go to the others.
+    """
+    from pipelines.parts import fetch_policy, load_rules, open_observer
+    from vqmon.media.fetch import Fetcher
+
+    progress, meters = Progress(time.monotonic), Meters(PrometheusMetricReader())
+    async with AsyncExitStack() as stack:
+        stack.callback(meters.close)
+        health = settings.daemon
+        if health.health_port:
+            stack.enter_context(HealthServer(health.health_host, health.health_port, progress=progress))
+        fetcher = await stack.enter_async_context(Fetcher(fetch_policy(settings)))
+        observer = await stack.enter_async_context(open_observer(settings, fetcher=fetcher, meters=meters))
+        room = MediaRoom(observer.fetch, max_bytes=settings.kafka.max_media_bytes)
+        observer = replace(observer, fetch=room.fetch)
+
+        async def observe(segment: Segment) -> Observation:
+            try:
+                return await observer.observe(segment)
+            finally:
+                room.release(segment)
+
+        origins = Origins(
+            observe,
+            places=asyncio.Semaphore(settings.in_flight),
+            progress=progress,
+            now=time.monotonic,
+            patience_seconds=settings.kafka.patience_seconds,
+            closed=lambda count: meters.set("vqmon.origin.closed", count),
+        )
+        await serve(
+            settings,
+            observe=origins.observe,
+            rules=load_rules(settings),
+            progress=progress,
+            meters=meters,
+            told=told,
+            for_seconds=for_seconds,
+        )
+
+
+async def serve(
+    settings: Settings,
+    *,
+    observe: Observe,
+    rules: Sequence[AlertRule],
+    progress: Progress,
+    meters: Meters,
+    told: Told = lambda outcomes, alerts: None,
+    for_seconds: float | None = None,
+) -> None:
+    """The worker around whatever looks at segments."""
+    stop, kafka = asyncio.Event(), settings.kafka
+    # What it says while brokers are away is many lines per second; we say it in one.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    connection = connection_of(kafka)
+    watch = _Watch(progress, meters)
+    told = telling(meters, progress, told)
+    floor = floor_of(kafka, connection, observe=observe, rules=rules, meters=meters, told=told)
+    drain_seconds = max(1.0, settings.daemon.drain_seconds - CLOSING_SECONDS)
+    with stopping(stop, for_seconds, drain_seconds) as limit, every(LOOK_SECONDS, watch.look):
+        try:
+            async with limit:
+                await _wait_for_topics(connection, kafka, stop)
+                await stay_member(
+                    floor,
+                    lambda member: open_group(connection, kafka, member),
+                    stop=stop,
+                    revoke_seconds=max(1.0, min(10.0, kafka.rebalance_seconds - 10.0)),
+                    seen=watch.see,
+                )
+        except TimeoutError:
+            log.warning(**event("daemon.drain_cut", left=progress.in_flight))
+    log.info(**event("daemon.stopped"))
+
+
+def connection_of(kafka: KafkaSettings) -> Connection:
+    """Where the brokers are; the password is read from its file now."""
+    return Connection(
+        bootstrap=kafka.bootstrap,
+        is_encrypted=kafka.encrypted,
+        ca_file=kafka.ca_file,
+        cert_file=kafka.cert_file,
+        key_file=kafka.key_file,
+        mechanism=kafka.mechanism,
+        username=kafka.username,
+        password=read_secret(kafka.password_file) if kafka.password_file else "",
+    )
+
+
+def floor_of(
+    kafka: KafkaSettings,
+    connection: Connection,
+    *,
+    observe: Observe,
+    rules: Sequence[AlertRule],
+    meters: Meters,
+    told: Told,
+) -> Floor:
+    """What all lanes of this worker share."""
+    names = TopicNames.of(kafka.prefix, kafka.group)
+
+    def open_writer(partition: int) -> TransactionWriter:
+        return TransactionWriter(
+            connection,
+            transactional_id=f"{kafka.group}.{names.segments}.{partition}",
+            group=kafka.group,
+            topic=names.segments,
+            partition=partition,
+        )
+
+    async def read_state(partition: int) -> Mapping[str, bytes]:
+        return await read_changelog(connection, names.state, partition)
+
+    return Floor(
+        speaker=Speaker(
+            names=names,
+            source=f"vqmon:{kafka.prefix}/{kafka.group}",
+            group=kafka.group,
+            version=version("vqmon"),
+            max_message_bytes=kafka.max_message_bytes,
+        ),
+        rules=rules,
+        observe=observe,
+        open_writer=open_writer,
+        read_state=read_state,
+        # Places are given out per try, by who observes; here each lane has as many as it may hold.
+        running=asyncio.Semaphore(kafka.max_waiting * 1000),
+        meters=meters,
+        told=told,
+        now=lambda: datetime.now(UTC),
+        max_waiting=kafka.max_waiting,
+        gather_seconds=kafka.commit_seconds,
+        rejected_limit=kafka.rejected_limit,
+        when_lost=kafka.when_lost,
+    )
+
+
+def open_group(connection: Connection, kafka: KafkaSettings, member: Member) -> GroupPort:
+    """The group as this member sees it."""
+    return Group(
+        connection,
+        topic=TopicNames.of(kafka.prefix, kafka.group).segments,
+        group=kafka.group,
+        session_seconds=kafka.session_seconds,
+        rebalance_seconds=kafka.rebalance_seconds,
+        assigned=member.assigned,
+        revoked=member.revoked,
+    )
+
+
+async def _wait_for_topics(connection: Connection, kafka: KafkaSettings, stop: asyncio.Event) -> None:
+    """Wait for the brokers, then refuse topics that are not what they must be."""
+    names = TopicNames.of(kafka.prefix, kafka.group)
+    plans = planned_topics(
+        names, partitions=kafka.partitions, copies=kafka.copies, max_message_bytes=kafka.max_message_bytes
+    )
+    while not stop.is_set():
+        try:
+            wrong = await check_topics(connection, plans)
+        except BrokerError as error:
+            log.warning(**event("kafka.unreachable", error=error, again_seconds=RETRY_SECONDS))
+            await pause(stop, RETRY_SECONDS)
+            continue
+        if wrong:
+            raise SettingsError("\n".join(f"kafka: {problem}" for problem in wrong))
+        return
+
+
+class _Watch:
+    """Looks at the member every so often and says how it is."""
+
+    def __init__(self, progress: Progress, meters: Meters) -> None:
+        self._progress = progress
+        self._meters = meters
+        self._member: Member | None = None
+        self._is_connected = True
+
+    def see(self, member: Member) -> None:
+        """This is the membership from now on."""
+        self._member = member
+
+    def look(self) -> None:
+        """Set the gauges; say when the brokers fall silent and when they speak again."""
+        member = self._member
+        if member is None:
+            return
+        lanes = member.lanes
+        silent_seconds = member.silent_seconds()
+        is_connected = silent_seconds < UNREACHABLE_SECONDS
+        if is_connected != self._is_connected:
+            self._is_connected = is_connected
+            told = event("kafka.connected" if is_connected else "kafka.unreachable", silent_seconds=silent_seconds)
+            log.warning(**told)
+        ready = bool(member.is_settled) and is_connected and not any(lane.is_halted for lane in lanes)
+        if ready and not self._progress.is_ready:
+            notify("READY=1")
+        self._progress.is_ready = ready
+        self._meters.set("vqmon.kafka.connected", int(is_connected))
+        self._meters.set("vqmon.kafka.halted", sum(lane.is_halted for lane in lanes))
+        for partition, lag in member.lags().items():
+            self._meters.set("vqmon.kafka.lag", lag, partition=str(partition))

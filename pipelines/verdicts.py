@@ -1,0 +1,205 @@
+"""One input record becomes one outcome, and a run of outcomes becomes one batch to write."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+
+from pipelines.observe import Observation
+from vqmon.core.rules import AlertRule, Judge, State
+from vqmon.core.types import Alert, Evidence, Outcome, Rendition, Segment, alert_id, failure_of
+from vqmon.errors import SegmentError, SettingsError, WireError
+from vqmon.transport import wire
+from vqmon.transport.kafka.records import Batch, Headers, Outgoing, Record, TopicNames
+from vqmon.transport.segments import STRUCTURED, encode_rejections, parse_rejections, parse_segment, trace_of
+
+REJECTED_RULE = "rejected-messages"
+REJECTIONS_KEY = "rejections"
+"""Its state key; those of the rules have a bar in them."""
+
+Observe = Callable[[Segment], Awaitable[Observation]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What came of one input record."""
+
+    record: Record
+    outcome: Outcome
+    # why the record is no segment message, None when it is one
+    rejected: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speaker:
+    """Who speaks where: what every record that leaves us needs to know."""
+
+    names: TopicNames
+    source: str
+    group: str
+    version: str
+    max_message_bytes: int
+
+
+async def look_at(record: Record, observe: Observe, speaker: Speaker, *, now: Callable[[], datetime]) -> Looked:
+    """Observe the segment that a record announces; a record that announces none is rejected, with an outcome too."""
+    try:
+        if len(record.value or b"") > speaker.max_message_bytes:
+            raise WireError(f"the record is larger than {speaker.max_message_bytes} bytes")
+        segment = parse_segment(record.key, record.value, dict(record.headers))
+    except WireError as error:
+        return Looked(record=record, outcome=_unreadable(record, str(error), speaker, now()), rejected=str(error))
+    return Looked(record=record, outcome=(await observe(segment)).outcome)
+
+
+class Verdicts:
+    """The memory of one partition, and what it makes of outcomes; worth nothing once a batch did not get through."""
+
+    def __init__(
+        self, partition: int, speaker: Speaker, *, rules: Sequence[AlertRule], stored: Mapping[str, bytes], limit: float
+    ) -> None:
+        self._partition = partition
+        self._speaker = speaker
+        self._limit = limit
+        states = {key: _stored_state(key, value) for key, value in stored.items() if key != REJECTIONS_KEY}
+        self._judge = Judge(rules, states)
+        self._rejections = parse_rejections(stored.get(REJECTIONS_KEY))
+        self.is_halted = False
+
+    def fold(self, ready: Sequence[Looked]) -> tuple[Batch | None, Sequence[Looked], Sequence[Alert]]:
+        """Judge looked-at records in order: the batch to write, which of them are in it, and the alerts.
+
+        Sets `is_halted` when so much is rejected that nothing more may be drained away; what follows is not taken.
+        """
+        before = self._rejections
+        records: list[Outgoing] = []
+        taken: list[Looked] = []
+        told: list[Alert] = []
+        for looked in ready:
+            if looked.rejected and self._rejections.is_over(self._limit):
+                self.is_halted = True
+            if self.is_halted:
+                break
+            alerts = self._judge_one(looked)
+            records += self._outgoing(looked, alerts)
+            taken.append(looked)
+            told += alerts
+        if not taken:
+            return None, [], []
+        records += [
+            self._state_record(key, None if state is None else wire.encode_state(state))
+            for key, state in self._judge.take_changed().items()
+        ]
+        if self._rejections != before:
+            records.append(self._state_record(REJECTIONS_KEY, encode_rejections(self._rejections)))
+        return Batch(records=records, next_offset=taken[-1].record.offset + 1), taken, told
+
+    def _judge_one(self, looked: Looked) -> list[Alert]:
+        was = self._rejections.alert
+        if looked.rejected is None:
+            self._rejections = replace(self._rejections.after_good(), alert=None)
+            return [*([_ended(was, looked)] if was else []), *self._judge.judge(looked.outcome)]
+        self._rejections = self._rejections.after_rejected()
+        if was or not self._rejections.is_over(self._limit):
+            return []
+        alert = self._halt_alert(looked)
+        self._rejections = replace(self._rejections, alert=alert)
+        return [alert]
+
+    def _halt_alert(self, looked: Looked) -> Alert:
+        topic, at = self._speaker.names.segments, looked.record.at
+        series = f"{topic}/{self._partition}/{REJECTED_RULE}"
+        share = self._rejections.share
+        return Alert(
+            id=alert_id(REJECTED_RULE, f"{series}/{looked.record.offset}", at),
+            rule=REJECTED_RULE,
+            series=series,
+            stream_id=topic,
+            rendition=f"partition-{self._partition}",
+            severity="page",
+            state="open",
+            began_at=at,
+            opened_at=at,
+            resolved_at=None,
+            summary=f"{topic} partition {self._partition} is stopped: nearly every record is rejected; "
+            f"the latest: {looked.rejected}",
+            evidence=Evidence(
+                event_id=looked.outcome.id,
+                reading=f"{share:.0%} of the latest records rejected",
+                value=share,
+                threshold=self._limit,
+            ),
+        )
+
+    def _outgoing(self, looked: Looked, alerts: Sequence[Alert]) -> list[Outgoing]:
+        record, names, source = looked.record, self._speaker.names, self._speaker.source
+        headers: Headers = (
+            ("content-type", STRUCTURED),
+            ("vqmon-input", f"{names.segments}/{record.partition}/{record.offset}".encode()),
+            *trace_of(dict(record.headers)).headers(),
+        )
+        outcome = wire.encode_outcome(looked.outcome, source=source)
+        outgoing = [self._to(names.quality, record.key, outcome, headers)]
+        if looked.rejected is not None:
+            outgoing.append(self._rejected_record(looked))
+        for alert in alerts:
+            key = alert.series.encode()
+            outgoing.append(self._to(names.alerts, key, wire.encode_alert(alert, source=source), headers))
+        return outgoing
+
+    def _rejected_record(self, looked: Looked) -> Outgoing:
+        record, names = looked.record, self._speaker.names
+        value, limit = record.value, 2 * self._speaker.max_message_bytes
+        facts = {
+            "reason": "too_large" if len(value or b"") > self._speaker.max_message_bytes else "message",
+            "detail": looked.rejected or "",
+            "stage": "source",
+            "topic": names.segments,
+            "partition": str(record.partition),
+            "offset": str(record.offset),
+            "timestamp": str(record.timestamp_ms),
+            "group": self._speaker.group,
+            "version": self._speaker.version,
+            "outcome": looked.outcome.id,
+        }
+        if value is not None and len(value) > limit:
+            facts |= {"cut": str(len(value)), "sha256": sha256(value).hexdigest()}
+            value = value[:limit]
+        ours = tuple((f"vqmon-rejected-{name}", text.encode()) for name, text in facts.items())
+        return self._to(names.rejected, record.key, value, (*record.headers, *ours))
+
+    def _state_record(self, key: str, value: bytes | None) -> Outgoing:
+        return self._to(self._speaker.names.state, key.encode(), value, ())
+
+    def _to(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> Outgoing:
+        if key is None and value is None:
+            # The client refuses a record of nothing at all.
+            value = b""
+        return Outgoing(topic=topic, partition=self._partition, key=key, value=value, headers=headers)
+
+
+def _unreadable(record: Record, why: str, speaker: Speaker, observed_at: datetime) -> Outcome:
+    """The outcome of a record that announces no segment; it stands for the record."""
+    stream_id = (record.key or b"").decode("utf-8", "replace") or "unknown"
+    segment = Segment(
+        rendition=Rendition(stream_id=stream_id, name="rejected"),
+        sequence=record.offset,
+        url=f"kafka://{speaker.names.segments}/{record.partition}/{record.offset}",
+        starts_at=record.at,
+    )
+    reason = "too_large" if len(record.value or b"") > speaker.max_message_bytes else "message"
+    return failure_of(segment, SegmentError(reason, why), observed_at=observed_at)
+
+
+def _ended(alert: Alert, looked: Looked) -> Alert:
+    return replace(alert, state="resolved", resolved_at=looked.record.at)
+
+
+def _stored_state(key: str, value: bytes) -> State:
+    try:
+        return wire.parse_state(value)
+    except WireError as error:
+        raise SettingsError(
+            f"the state {key!r} was written by another version of vqmon ({error}); "
+            "run that version, or empty the state topic"
+        ) from error

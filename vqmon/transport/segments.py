@@ -1,0 +1,125 @@
+"""Segment messages: CloudEvents 1.0 in structured or binary mode <-> Segment, and W3C trace context."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from vqmon.core.rejections import Rejections
+from vqmon.core.types import Segment
+from vqmon.errors import WireError
+
+TYPE = "org.vqmon.segment.v1"
+STRUCTURED = b"application/cloudevents+json; charset=UTF-8"
+MAX_DETAIL = 500
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_SEGMENT = TypeAdapter(Segment)
+_REJECTIONS = TypeAdapter(Rejections)
+
+Parsed = TypeVar("Parsed")
+
+
+class _Event(BaseModel):
+    """A structured segment message; attributes that we do not know are let through."""
+
+    model_config = ConfigDict(extra="allow")
+
+    specversion: Literal["1.0"]
+    type: Literal["org.vqmon.segment.v1"]
+    source: str
+    id: str
+    subject: str | None = None
+    time: datetime | None = None
+    datacontenttype: str | None = None
+    partitionkey: str | None = None
+    traceparent: str | None = None
+    data: Segment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """The trace that a record belongs to, carried on as it came."""
+
+    traceparent: bytes | None = None
+    tracestate: bytes | None = None
+
+    def headers(self) -> tuple[tuple[str, bytes], ...]:
+        pairs = (("traceparent", self.traceparent), ("tracestate", self.tracestate))
+        return tuple((name, value) for name, value in pairs if value is not None)
+
+
+def parse_segment(key: bytes | None, value: bytes | None, headers: Mapping[str, bytes]) -> Segment:
+    """Read a segment message; raises WireError saying what is wrong, without showing the bytes."""
+    if not value:
+        raise WireError("the record is empty")
+    if headers.get("content-type", b"").lower().startswith(b"application/cloudevents") or "ce_type" not in headers:
+        segment = _parsed(_Event.model_validate_json, value).data
+    else:
+        _refuse_attributes(headers)
+        segment = _parsed(_SEGMENT.validate_json, value)
+    if key is None or key != segment.rendition.stream_id.encode():
+        raise WireError("the record's key must be the stream id")
+    return segment
+
+
+def trace_of(headers: Mapping[str, bytes]) -> Trace:
+    """The trace context of a record; what is malformed is dropped, as the standard says."""
+    traceparent = headers.get("traceparent", headers.get("ce_traceparent", b""))
+    if not _TRACEPARENT.fullmatch(traceparent.decode("ascii", "replace")):
+        return Trace()
+    return Trace(traceparent=traceparent, tracestate=headers.get("tracestate") or headers.get("ce_tracestate"))
+
+
+def encode_segment(segment: Segment, *, source: str) -> tuple[bytes, bytes]:
+    """Key and structured value of a segment message; the same segment gives the same id."""
+    event = _Event(
+        specversion="1.0",
+        type="org.vqmon.segment.v1",
+        source=source,
+        id=segment.key,
+        subject=segment.rendition.key,
+        time=segment.starts_at,
+        datacontenttype="application/json",
+        data=segment,
+    )
+    return segment.rendition.stream_id.encode(), event.model_dump_json(exclude_none=True).encode()
+
+
+def encode_rejections(rejections: Rejections) -> bytes:
+    """How a partition fares, as JSON; it stays in the house."""
+    return _REJECTIONS.dump_json(rejections)
+
+
+def parse_rejections(document: bytes | None) -> Rejections:
+    """The opposite; nothing stored means nothing rejected."""
+    return _parsed(_REJECTIONS.validate_json, document) if document else Rejections()
+
+
+def segment_schema() -> dict[str, object]:
+    """The JSON Schema of a structured segment message."""
+    return _Event.model_json_schema(mode="validation")
+
+
+def _refuse_attributes(headers: Mapping[str, bytes]) -> None:
+    wanted = {"ce_specversion": b"1.0", "ce_type": TYPE.encode()}
+    for name, value in wanted.items():
+        if headers.get(name) != value:
+            raise WireError(f"header {name} must be {value.decode()}")
+    for name in ("ce_id", "ce_source"):
+        if not headers.get(name):
+            raise WireError(f"header {name} is missing")
+
+
+def _parsed(read: Callable[[bytes], Parsed], value: bytes) -> Parsed:
+    try:
+        return read(value)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'value'}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False, include_context=False)
+        )
+        raise WireError(problems[:MAX_DETAIL]) from None
