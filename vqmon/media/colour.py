@@ -87,7 +87,8 @@ def to_sdr(codes: NDArray[np.uint16], transfer: Transfer) -> Pixels:
     brightest = light.max(axis=-1, keepdims=True)
     light *= _gain()[_gain_index(brightest)]
     light = np.clip(light @ _TO_BT709.T, 0, 1)
-    return _gamma()[(np.sqrt(np.sqrt(light)) * (_STEPS - 1) + 0.5).astype(np.uint16)]
+    shown: Pixels = _gamma()[(np.sqrt(np.sqrt(light)) * (_STEPS - 1) + 0.5).astype(np.uint16)]
+    return shown
 
 
 def luma_to_sdr(luma: NDArray[np.uint8], colour: Colour) -> NDArray[np.uint8]:
@@ -100,7 +101,8 @@ def _grey_table(transfer: Transfer, range_: str) -> NDArray[np.uint8]:
     codes = np.arange(256, dtype=np.float64)
     share = codes / 255 if range_ == "pc" else np.clip((codes - 16) / 219, 0, 1)
     grey = to_sdr(np.repeat((share * 65535).astype(np.uint16)[:, None], 3, axis=1), transfer)[:, 0]
-    return np.rint(16 + grey * (219 / 255)).astype(np.uint8)
+    table: NDArray[np.uint8] = np.rint(16 + grey * (219 / 255)).astype(np.uint8)
+    return table
 
 
 @cache
@@ -131,7 +133,8 @@ def _gain() -> NDArray[np.float32]:
 
 def _gain_index(light: NDArray[np.float32]) -> NDArray[np.uint16]:
     share = np.clip(light * (_WHITE_NITS / _PEAK_NITS), 0, 1)
-    return (np.sqrt(np.sqrt(share)) * (_STEPS - 1)).astype(np.uint16)
+    index: NDArray[np.uint16] = (np.sqrt(np.sqrt(share)) * (_STEPS - 1)).astype(np.uint16)
+    return index
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from vqmon.core.types import Pixels
@@ -30,7 +30,7 @@ class Look:
         self._jpeg = jpeg
         self._sar = sar
         self._meter = meter
-        self._tally = tally
+        self.tally = tally
         self._counted = (0, 0)
         self._times: list[float] = []
         self._views: list[list[Pixels]] = [[] for _ in request.views]
@@ -80,7 +80,7 @@ class Look:
             "times": self._times,
             "signals": {name: [values[name] for values in self._signals] for name in names},
             "thumbnails": [len(one) for one in self._thumbnails],
-            "media": {**self._facts, **facts, "notes": self._tally.notes},
+            "media": {**self._facts, **facts, "notes": self.tally.notes},
             "edges": [self._edges[0], self._edges[-1]],
         }
 
@@ -105,8 +105,8 @@ class Look:
 
     def _measure(self, frame: av.VideoFrame, colour: Colour) -> None:
         planes = self._darkroom.planes(frame, colour=colour)
-        sent, damaged = self._tally.sent - self._counted[0], self._tally.damaged - self._counted[1]
-        self._counted = (self._tally.sent, self._tally.damaged)
+        sent, damaged = self.tally.sent - self._counted[0], self.tally.damaged - self._counted[1]
+        self._counted = (self.tally.sent, self.tally.damaged)
         self._signals.append(self._meter.measure(planes, damaged_share=min(1.0, damaged / max(sent, 1))))
         self._edges[1:] = [fingerprint(planes)]
 
@@ -132,5 +132,6 @@ class Look:
 
 def turn_of(frame: av.VideoFrame) -> Turn:
     """How a frame must be turned to be upright."""
-    matrix = next((bytes(one) for one in frame.side_data if one.type.name == "DISPLAYMATRIX"), b"")
-    return Turn.of(matrix)
+    # PyAV's stubs take the side data for a mapping by name; it is a sequence
+    parts: Iterable[Any] = frame.side_data
+    return Turn.of(next((bytes(part) for part in parts if part.type.name == "DISPLAYMATRIX"), b""))

@@ -182,10 +182,11 @@ def thin_luma(frame: av.VideoFrame) -> NDArray[np.float32]:
     bits = frame.format.components[0].bits
     plane = frame.planes[0]
     step = 8 if min(frame.width, frame.height) >= 256 else 1
-    rows = np.frombuffer(plane, np.uint8, plane.height * plane.line_size).reshape(plane.height, plane.line_size)
+    rows = _rows(plane)[::step]
     if bits <= 8:
-        return rows[::step, : plane.width : step].astype(np.float32)
-    return rows[::step].view(np.uint16)[:, : plane.width : step].astype(np.float32) / np.float32(1 << (bits - 8))
+        return rows[:, : plane.width : step].astype(np.float32)
+    deep = rows.view(np.uint16)[:, : plane.width : step].astype(np.float32)
+    return deep / np.float32(1 << (bits - 8))
 
 
 def _buffer_arguments(frame: av.VideoFrame) -> str:
@@ -196,15 +197,19 @@ def _buffer_arguments(frame: av.VideoFrame) -> str:
 
 
 def _plane(plane: Any) -> NDArray[np.uint8]:
-    rows = np.frombuffer(plane, np.uint8, plane.height * plane.line_size).reshape(plane.height, plane.line_size)
-    return rows[:, : plane.width]
+    return _rows(plane)[:, : plane.width]
+
+
+def _rows(plane: Any) -> NDArray[np.uint8]:
+    """The bytes of a plane, padding included; no copy."""
+    return np.frombuffer(plane, np.uint8, plane.height * plane.line_size).reshape(plane.height, plane.line_size)
 
 
 def _packed(frame: av.VideoFrame, kind: type[Any]) -> NDArray[Any]:
-    plane = frame.planes[0]
-    rows = np.frombuffer(plane, np.uint8, plane.height * plane.line_size).reshape(plane.height, plane.line_size)
+    rows = _rows(frame.planes[0])
     length = frame.width * 3 * np.dtype(kind).itemsize
-    return np.ascontiguousarray(rows[:, :length]).view(kind).reshape(frame.height, frame.width, 3)
+    packed: NDArray[Any] = np.ascontiguousarray(rows[:, :length]).view(kind).reshape(frame.height, frame.width, 3)
+    return packed
 
 
 def _padded(picture: Pixels, view: View) -> Pixels:

@@ -152,7 +152,7 @@ def _borders(coarse: Luma) -> float:
     inner_height, inner_width = height - top - bottom, width - left - right
     if inner_height <= 0 or inner_width <= 0:
         return 0.0
-    return 1 - inner_height * inner_width / (height * width)
+    return float(1 - inner_height * inner_width / (height * width))
 
 
 def _dark_ends(picture: Luma) -> tuple[int, int]:

@@ -12,7 +12,7 @@ noise           Immerkær, "Fast noise variance estimation", CVIU 1996, per 12 x
                 blocks that are neither black nor white, so that texture does not count; a standard deviation of 25
                 levels is 1; 0 when less than a quarter of the picture is between black and white (a text page).
 banding         after Tandon et al., "CAMBI", PCS 2021, simplified: steps of 1 to 8 levels between two sides that are
-                flat for 5 pixels, weighted 0.1 for a single level and 1 above; one such step every 25 pixels
+                flat for 5 pixels, weighted 0.1, 0.4, 0.7 and 1 for 1, 2, 3 and more levels; one such step every 25 pixels
                 (0.04) is 1.
 over_sharpness  at strong edges (>= 24 levels within 4 pixels) between two level plateaus: by how much the picture
                 overshoots the far plateau before and after the edge, as shares of the edge's height; the mean of both
@@ -21,6 +21,7 @@ over_sharpness  at strong edges (>= 24 levels within 4 pixels) between two level
                 reads high by itself: compare pictures of the same content.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -35,6 +36,7 @@ _GRID = 8
 _MAX_EDGES = 1500
 _MIN_EDGES = 40
 _NOISE_BLOCK = 12
+_STEP_WEIGHTS = np.array([0, 0.1, 0.4, 0.7, 1, 1, 1, 1, 1], np.float32)
 
 
 def patches(luma: NDArray[np.uint8], *, is_full: bool) -> Patches:
@@ -97,14 +99,16 @@ def noise(cut: Patches) -> float:
     usable = strength[(level > 24) & (level < 228)]
     if usable.size < max(16, strength.size // 4):
         return 0.0
-    return float(np.percentile(usable, 10)) * np.sqrt(np.pi / 2) / 6 / 25
+    return float(np.percentile(usable, 10)) * math.sqrt(math.pi / 2) / 6 / 25
 
 
 def _block_means(values: Patches) -> NDArray[np.float32]:
     count, height, width = values.shape
     tall, wide = height // _NOISE_BLOCK, width // _NOISE_BLOCK
     shaped = values[:, : tall * _NOISE_BLOCK, : wide * _NOISE_BLOCK]
-    return shaped.reshape(count, tall, _NOISE_BLOCK, wide, _NOISE_BLOCK).mean(axis=(2, 4), dtype=np.float32)
+    blocks = shaped.reshape(count, tall, _NOISE_BLOCK, wide, _NOISE_BLOCK)
+    means: NDArray[np.float32] = blocks.mean(axis=(2, 4), dtype=np.float32)
+    return means
 
 
 def banding(cut: Patches) -> float:
@@ -123,8 +127,7 @@ def _contours(cut: Patches) -> float:
     level_right = run[:, :, 2 * reach :] - run[:, :, reach:-reach]
     step = steps[:, :, reach:-reach]
     is_contour = (level_left == reach) & (level_right == reach) & (step >= 1) & (step <= 8)
-    weight = np.where(step == 1, np.float32(0.1), np.float32(1.0))
-    return float((is_contour * weight).mean())
+    return float(_STEP_WEIGHTS[step[is_contour]].sum()) / is_contour.size
 
 
 def over_sharpness(cut: Patches) -> float:
@@ -144,7 +147,8 @@ def _overshoots(cut: Patches) -> NDArray[np.float32]:
     is_level &= (height > 0.4 * rise) & (height > 16)
     over = windows[:, 11:16].max(axis=1) - high.mean(axis=1)
     under = low.mean(axis=1) - windows[:, 5:10].min(axis=1)
-    return np.stack([over[is_level], under[is_level]]) / height[is_level]
+    shares: NDArray[np.float32] = np.stack([over[is_level], under[is_level]]) / height[is_level]
+    return shares
 
 
 def _edge_profiles(cut: Patches) -> NDArray[np.float32]:
@@ -156,7 +160,8 @@ def _edge_profiles(cut: Patches) -> NDArray[np.float32]:
     is_edge = (here >= 24) & (here > rise[:, :, 8:-10]) & (here >= rise[:, :, 10:-8])
     patch, row, column = (index[:: max(1, len(index) // _MAX_EDGES)] for index in np.nonzero(is_edge))
     windows = sliding_window_view(cut, 21, axis=2)[patch, row, column + 1].astype(np.float32)
-    return windows * np.sign(windows[:, 12] - windows[:, 8])[:, None]
+    rising: NDArray[np.float32] = windows * np.sign(windows[:, 12] - windows[:, 8])[:, None]
+    return rising
 
 
 TEXTURES: Mapping[str, Callable[[Patches], float]] = {
