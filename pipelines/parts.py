@@ -19,7 +19,7 @@ from vqmon.media.decoder import DecodeLimits, DecoderPool
 from vqmon.media.fetch import Fetcher, FetchPolicy
 from vqmon.media.playlist import FolderSource, PlaylistSource
 from vqmon.metrics import Meters
-from vqmon.scoring.scorers import open_scorers
+from vqmon.scoring.scorers import builtin_folder, open_scorers, runtime_versions
 from vqmon.settings import Settings, SourceSettings, WatchedStream
 from vqmon.transport.store import History
 
@@ -42,13 +42,13 @@ async def open_observer(
                 limits=DecodeLimits(
                     deadline_seconds=settings.decode.deadline_seconds, max_pixels=settings.decode.max_pixels
                 ),
-                on_replaced=lambda reason: meters.count("vqmon.decoder.replaced", reason=reason),
+                on_replace=lambda reason: meters.count("vqmon.decoder.replaced", reason=reason),
             )
         )
         scorers = await stack.enter_async_context(
             open_scorers(
                 settings.scoring.scorers,
-                folders=settings.scoring.folders,
+                [builtin_folder(), *settings.scoring.folders],
                 device=settings.scoring.device,
                 threads=settings.scoring.threads,
                 allow_noncommercial=settings.scoring.allow_noncommercial,
@@ -70,7 +70,7 @@ async def open_observer(
             decode=decode,
             scorers=scorers,
             sampling=settings.decode.sampling,
-            versions={"vqmon": version("vqmon"), **pool.versions},
+            versions={"vqmon": version("vqmon"), **pool.versions, **runtime_versions()},
             now=utc_now,
             record=lambda stage, seconds: meters.record("vqmon.stage.duration", seconds, stage=stage),
         )
