@@ -1,17 +1,37 @@
 """A worker of the fleet in a process of its own, with a look that costs nothing.
 
-    python -m tests.acceptance.kafka.worker BOOTSTRAP --group G --prefix P [--most-seconds 0.05] [--gather-seconds 0.1]
+python -m tests.acceptance.kafka.worker '{"bootstrap": ["127.0.0.1:9092"]}' MOST_SECONDS SEED
 """
 
-import argparse
 import asyncio
-import logging
-import os
-import signal
+import json
 import sys
-from datetime import UTC, datetime
+import time
+from pathlib import Path
 
-from pipelines.fleet import Fleet, floor_of, open_group_of
-from pipelines.member import stay_member
-from tests.acceptance.kafka.looks import SlowLook, look_at_once
+from pipelines.fleet import serve
+from tests.acceptance.kafka.looks import SlowLook
+from vqmon.core.rules import parse_rules
+from vqmon.health import Progress
 from vqmon.logs import set_up_logs
+from vqmon.metrics import Meters
+from vqmon.settings import KafkaSettings, Settings
+
+RULES = Path(__file__).parents[3] / "config" / "rules.toml"
+
+
+async def main(kafka: dict[str, object], most_seconds: float, seed: int) -> None:
+    """Work until SIGTERM."""
+    settings = Settings(kafka=KafkaSettings.model_validate(kafka))
+    await serve(
+        settings,
+        observe=SlowLook(most_seconds=most_seconds, seed=seed),
+        rules=parse_rules(RULES.read_text(encoding="utf-8"), origin=str(RULES)),
+        progress=Progress(time.monotonic),
+        meters=Meters(),
+    )
+
+
+if __name__ == "__main__":
+    set_up_logs("info", "text")
+    asyncio.run(main(json.loads(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])))

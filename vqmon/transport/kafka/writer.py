@@ -79,7 +79,7 @@ class TransactionWriter:
         try:
             for record in records:
                 future = await producer.send(
-                    record.topic, record.value, record.key, partition=record.partition, headers=record.headers
+                    record.topic, record.value, record.key, partition=record.partition, headers=list(record.headers)
                 )
                 sent.append(future)
             # Each future must be looked at: the commit would succeed over a record that was refused.

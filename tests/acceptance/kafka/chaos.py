@@ -1,0 +1,209 @@
+"""Breaks a fleet at random moments while segments flow, and tells afterwards what a reader finds."""
+
+import asyncio
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from tests.acceptance.kafka.broker import Broker
+from tests.acceptance.kafka.fleet import Worker, header, read_all
+from tests.acceptance.kafka.looks import look_of
+from tests.acceptance.kafka.proxy import Proxies
+from vqmon.core.rules import Judge, parse_rules
+from vqmon.core.types import Segment
+from vqmon.transport import wire
+from vqmon.transport.kafka import TopicNames, read_changelog
+from vqmon.transport.kafka.connection import Connection
+from vqmon.transport.segments import parse_segment
+
+RULES = Path(__file__).parents[3] / "config" / "rules.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How much is broken, how fast, and with which seed."""
+
+    worker_kills: int
+    broker_kills: int
+    stalls: int
+    seed: int
+    pause_seconds: tuple[float, float] = (3.0, 8.0)
+    stall_seconds: float = 4.0
+
+    def faults(self) -> list[str]:
+        """What is broken, in which order."""
+        faults = ["worker"] * self.worker_kills + ["broker"] * self.broker_kills + ["stall"] * self.stalls
+        Random(self.seed).shuffle(faults)
+        return faults
+
+
+class Visible:
+    """Counts what a reader of committed records can see, as it comes."""
+
+    def __init__(self, bootstrap: str, topic: str, partitions: int) -> None:
+        self.count = 0
+        self._places = [TopicPartition(topic, number) for number in range(partitions)]
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+        )
+
+    async def __aenter__(self) -> "Visible":
+        await self._consumer.start()
+        self._consumer.assign(self._places)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+
+    async def count_on(self) -> None:
+        """Count until cancelled."""
+        while True:
+            for records in (await self._consumer.getmany(timeout_ms=200)).values():
+                self.count += len(records)
+
+
+@dataclass
+class Chaos:
+    """Does the plan's faults; knows how long it took until all that was published before a fault had an outcome."""
+
+    plan: Plan
+    workers: Sequence[Worker]
+    brokers: Sequence[Broker]
+    proxies: Proxies
+    visible: Visible
+    published: int = 0
+    recoveries: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    async def run(self) -> None:
+        """One fault after the other, at random moments."""
+        random = Random(self.plan.seed + 1)
+        async with asyncio.TaskGroup() as group:
+            for fault in self.plan.faults():
+                await asyncio.sleep(random.uniform(*self.plan.pause_seconds))
+                group.create_task(self._recovery(fault, self.published, time.monotonic()))
+                await {"worker": self._kill_worker, "broker": self._kill_broker, "stall": self._stall}[fault](random)
+
+    async def _recovery(self, fault: str, published: int, began: float) -> None:
+        """From the fault until what was published right after it is visible."""
+        deadline = began + 180
+        while self.published == published and time.monotonic() < deadline:  # noqa: ASYNC110 - counted elsewhere
+            await asyncio.sleep(0.05)
+        published = self.published
+        while self.visible.count < published and time.monotonic() < deadline:  # noqa: ASYNC110 - counted elsewhere
+            await asyncio.sleep(0.05)
+        self.recoveries[fault].append(time.monotonic() - began)
+
+    async def _kill_worker(self, random: Random) -> None:
+        worker = random.choice(self.workers)
+        worker.kill()
+        await asyncio.sleep(random.uniform(0.1, 1.0))
+        worker.start()
+
+    async def _kill_broker(self, random: Random) -> None:
+        broker = random.choice(self.brokers)
+        broker.kill()
+        await asyncio.sleep(random.uniform(0.5, 3.0))
+        broker.start()
+        await asyncio.to_thread(broker.wait)
+
+    async def _stall(self, random: Random) -> None:
+        number = random.randrange(len(self.proxies.all))
+        kind = random.choice(["stall", "drop_replies", "delay", "reset"])
+        if kind != "reset":
+            self.proxies.all[number].mode = kind  # type: ignore[assignment]
+            await asyncio.sleep(self.plan.stall_seconds)
+            self.proxies.all[number].mode = "pass"
+        # Bytes were lost or are late: a real network ends such connections too.
+        self.proxies.reset(number)
+
+    def summary(self) -> str:
+        """The recovery times, for people."""
+        lines = []
+        for fault, seconds in sorted(self.recoveries.items()):
+            middle, worst = statistics.median(seconds), max(seconds)
+            lines.append(f"  {fault:7} {len(seconds):3} times, recovered after {middle:.1f} s (median), {worst:.1f} s")
+        return "\n".join(lines)
+
+
+@dataclass(kw_only=True)
+class Finding:
+    """What a reader of committed records finds, beside what it should find."""
+
+    inputs: int
+    outputs: int
+    missing: int
+    doubled: int
+    out_of_order: int
+    wrong_outcomes: int
+    alerts: int
+    wrong_alerts: int
+    wrong_states: int
+
+    @property
+    def is_perfect(self) -> bool:
+        wrong = self.missing + self.doubled + self.out_of_order + self.wrong_outcomes
+        return wrong + self.wrong_alerts + self.wrong_states == 0 and self.inputs == self.outputs
+
+
+async def find(bootstrap: str, names: TopicNames) -> Finding:
+    """Read everything back and hold it against an undisturbed run of the same records."""
+    inputs = await read_all(bootstrap, names.segments)
+    outputs = await read_all(bootstrap, names.quality)
+    alerts = await read_all(bootstrap, names.alerts)
+    expected = {f"{names.segments}/{one.partition}/{one.offset}": one for one in inputs}
+    seen = [header(one, "vqmon-input") for one in outputs]
+    order: dict[int, list[int]] = defaultdict(list)
+    wrong = 0
+    for record, place in zip(outputs, seen, strict=True):
+        order[record.partition].append(int(place.rsplit("/", 1)[1]))
+        source = expected.get(place)
+        wrong += source is None or wire.parse_outcome(record.value).id != look_of(_segment(source)).id
+    judged = _undisturbed([(one.partition, _segment(one)) for one in inputs])
+    told = defaultdict(list)
+    for record in alerts:
+        told[record.partition].append(wire.parse_alert(record.value))
+    wrong_alerts = sum(told.get(number, []) != judge[1] for number, judge in judged.items())
+    return Finding(
+        inputs=len(inputs),
+        outputs=len(outputs),
+        missing=len(expected.keys() - set(seen)),
+        doubled=len(seen) - len(set(seen)),
+        out_of_order=sum(numbers != sorted(numbers) for numbers in order.values()),
+        wrong_outcomes=wrong,
+        alerts=len(alerts),
+        wrong_alerts=wrong_alerts,
+        wrong_states=await _wrong_states(bootstrap, names, judged),
+    )
+
+
+def _undisturbed(segments: Sequence[tuple[int, Segment]]) -> dict[int, tuple[Judge, list[object]]]:
+    """What one judge per partition says when nothing is broken."""
+    rules = parse_rules(RULES.read_text(encoding="utf-8"), origin=str(RULES))
+    judged: dict[int, tuple[Judge, list[object]]] = {}
+    for partition, segment in segments:
+        judge, alerts = judged.setdefault(partition, (Judge(rules), []))
+        alerts += judge.judge(look_of(segment))
+    return judged
+
+
+async def _wrong_states(bootstrap: str, names: TopicNames, judged: dict[int, tuple[Judge, list[object]]]) -> int:
+    connection = Connection(bootstrap=tuple(bootstrap.split(",")))
+    wrong = 0
+    for partition, (judge, _) in judged.items():
+        stored = await read_changelog(connection, names.state, partition)
+        states = {key: wire.parse_state(value) for key, value in stored.items()}
+        wrong += states != dict(judge.states())
+    return wrong
+
+
+def _segment(record: object) -> Segment:
+    return parse_segment(record.key, record.value, {})  # type: ignore[attr-defined]
