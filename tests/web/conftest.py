@@ -39,7 +39,12 @@ class Served:
     """The pages on a free port of this machine."""
 
     def __init__(self, history: MemoryHistory) -> None:
-        app = create_app(history, now=lambda: seed.NOW + timedelta(seconds=2), poll_seconds=0.1)
+        app = create_app(
+            history,
+            now=lambda: seed.NOW + timedelta(seconds=2),
+            poll_seconds=0.1,
+            is_stopping=lambda: self._server.should_exit,
+        )
         self.history = history
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))

@@ -72,7 +72,7 @@ def segment(stream_id: str, name: str, number: int, *, end: datetime = NOW) -> S
 
 def scored(place: Segment, value: float, *, signals: dict[str, float] | None = None) -> QualityEvent:
     """A verdict of about `value`, four frames."""
-    wobble = (0.0, 1.3, -2.4, 0.6)
+    wobble = (0.0, 1.3, -1.9, 0.6)
     frames = tuple(round(min(100.0, max(0.0, value + it)), 2) for it in wobble)
     strongest = {"noise": 0.04, "blur": max(0.02, (70 - value) / 100), **(signals or {})}
     return QualityEvent(

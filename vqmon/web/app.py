@@ -40,9 +40,17 @@ HEADERS = {
 
 
 def create_app(
-    history: History, *, now: Callable[[], datetime], title: str = "vqmon", poll_seconds: float = 1.0
+    history: History,
+    *,
+    now: Callable[[], datetime],
+    title: str = "vqmon",
+    poll_seconds: float = 1.0,
+    is_stopping: Callable[[], bool] = lambda: False,
 ) -> Starlette:
-    """The pages over `history`; `now` is the clock that ages are told by."""
+    """The pages over `history`; `now` is the clock that ages are told by.
+
+    A server that ends waits for its answers, and a live one has no end of its own: it ends when `is_stopping`.
+    """
     app = Starlette(
         routes=_routes(),
         middleware=[Middleware(SafeHeaders), Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)],
@@ -54,6 +62,7 @@ def create_app(
         now=now,
         templates=open_templates(title),
         poll_seconds=poll_seconds,
+        is_stopping=is_stopping,
         limiter=anyio.CapacityLimiter(MAX_THREADS),
     )
     return app

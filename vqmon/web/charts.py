@@ -51,10 +51,17 @@ class SignalCurve:
 
 
 def lines_of(points: Iterable[Point], renditions: Sequence[str]) -> Lines:
-    """The points by rendition, in the order of `renditions`, in time order."""
+    """The points by rendition, in the order of `renditions`, in time order.
+
+    A segment that failed and was scored later has two outcomes at one time; the score stays.
+    """
     lines: Lines = {name: [] for name in renditions}
     for point in points:
-        lines.setdefault(point.rendition, []).append(point)
+        line = lines.setdefault(point.rendition, [])
+        if not line or line[-1].starts_at != point.starts_at:
+            line.append(point)
+        elif point.reason is None:
+            line[-1] = point
     return lines
 
 

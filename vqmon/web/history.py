@@ -62,7 +62,7 @@ class Point(Protocol):
 
 
 class Changes(Protocol):
-    """What was written after a moment: `tip` is where to go on; `is_complete` is False when there was too much."""
+    """What was written after a moment: `tip` is where to go on; `is_complete` is False when there was more."""
 
     @property
     def tip(self) -> int: ...

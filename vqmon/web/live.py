@@ -45,9 +45,13 @@ async def _events(site: Site, listeners: Listeners, after: int, stream_id: str |
     try:
         yield f"retry: {RETRY_MILLISECONDS}\n: connected\n\n"
         silent_seconds = 0.0
-        while True:
+        while not site.is_stopping():
             changes = await site.ask(_changes, site, after)
-            if changes.tip != after:
+            if not changes.is_complete:
+                # Drop to the latest: the page asks for everything anyway.
+                after, silent_seconds = await site.ask(site.history.tip), 0.0
+                yield _event("behind", after, {})
+            elif changes.tip != after:
                 after, silent_seconds = changes.tip, 0.0
                 for event in _told(changes, stream_id):
                     yield event
@@ -66,8 +70,6 @@ def _changes(site: Site, after: int) -> Changes:
 
 def _told(changes: Changes, stream_id: str | None) -> list[str]:
     """The events that a page about this stream, or about all, wants to hear."""
-    if not changes.is_complete:
-        return [_event("behind", changes.tip, {}), _event("alerts", changes.tip, [mark_of(a) for a in changes.alerts])]
     points = [live_point(point) for point in changes.points if stream_id in (None, point.stream_id)]
     alerts = [mark_of(alert) for alert in changes.alerts]
     named = (("outcomes", points), ("alerts", alerts))

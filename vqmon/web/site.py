@@ -34,6 +34,8 @@ class Site:
     templates: Environment
     # seconds between two looks for changes, per open page
     poll_seconds: float
+    # whether the server is about to end, so that open pages let go
+    is_stopping: Callable[[], bool]
     # how many questions to the history may run at once
     limiter: anyio.CapacityLimiter
 

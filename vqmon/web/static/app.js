@@ -25,8 +25,9 @@
   // ---- live: one stream of events; a table asks again only when the last answer is in and shown
   let source = null;
   let after = document.body.dataset.liveAfter;
-  let lastSwap = 0;
-  let swapCost = 0;
+  let askedAt = 0;
+  let shownAt = 0;
+  let cost = 0;
   let pending = 0;
 
   function showLink(state, text) {
@@ -37,10 +38,10 @@
   }
   function refresh() {
     // A big table costs more to fetch and draw: give it at least ten times as long to be read.
-    const wait = Math.max(1000, 10 * swapCost) - (performance.now() - lastSwap);
+    const wait = shownAt + Math.max(1000, 10 * cost) - performance.now();
     clearTimeout(pending);
     pending = setTimeout(() => {
-      lastSwap = performance.now();
+      askedAt = performance.now();
       htmx.trigger(document.body, "live-outcomes");
     }, Math.max(0, wait));
   }
@@ -72,6 +73,7 @@
     });
     on("behind", () => {
       document.dispatchEvent(new CustomEvent("vqmon:behind"));
+      htmx.trigger(document.body, "live-alerts");
       refresh();
     });
   }
@@ -87,8 +89,6 @@
   // ---- what a swap must not undo: open details, scrolled tables
   const kept = new Map();
   document.addEventListener("htmx:beforeSwap", (event) => {
-    swapCost = 0;
-    kept.set("start", performance.now());
     kept.set("open", $$("details[id]", event.detail.target).filter((item) => item.open).map((item) => item.id));
     kept.set("scroll", $$(".scroll", event.detail.target).map((item) => [item.scrollLeft, item.scrollTop]));
   });
@@ -98,7 +98,9 @@
       const item = $$(".block .scroll")[index];
       if (item && (left || top)) item.scrollTo(left, top);
     });
-    swapCost = performance.now() - lastSwap < 10000 ? performance.now() - lastSwap : 0;
+    shownAt = performance.now();
+    if (askedAt) cost = shownAt - askedAt;
+    askedAt = 0;
     writeAges();
   });
 

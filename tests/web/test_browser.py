@@ -1,0 +1,315 @@
+"""The pages in a real browser."""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.conftest import need
+from tests.web import seed
+from tests.web.conftest import Served
+from tests.web.memory import MemoryHistory
+from vqmon.core.types import QualityEvent, SegmentFailure
+from vqmon.web.addresses import stream_path
+
+pytestmark = pytest.mark.chromium
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+COLOURS = """() => {
+  const canvas = document.querySelector("#chart canvas");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const seen = new Set();
+  for (let i = 0; i < data.length; i += 4) if (data[i + 3] > 200) seen.add([...data.slice(i, i + 3)].join());
+  return [...seen];
+}"""
+"""Every opaque colour of the chart."""
+
+ATTACK = """() => {
+  const script = document.createElement("script");
+  script.textContent = "window.pwned = 1";
+  const image = document.createElement("img");
+  image.setAttribute("onerror", "window.pwned = 2");
+  image.src = "/static/nothing.png";
+  document.body.append(script, image);
+}"""
+"""What someone would try who got markup into a page."""
+
+AXE = ("axe-core@4.14.1", "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745")
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Watched:
+    """A page whose every complaint and every request is noted."""
+
+    def __init__(self, context: BrowserContext, served: Served) -> None:
+        self.page = context.new_page()
+        self.history = served.history
+        self.url = served.url
+        self.complaints: list[str] = []
+        self.page.on("console", lambda told: self.complaints.append(told.text) if told.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self._note(request.url))
+
+    def _note(self, url: str) -> None:
+        if not url.startswith(self.url):
+            self.complaints.append(f"asked another host: {url}")
+
+    def open(self, path: str, *, live: bool = True) -> Page:
+        self.page.goto(self.url + path)
+        if live:
+            expect(self.page.locator("#link-state")).to_have_attribute("data-state", "live")
+        return self.page
+
+
+@pytest.fixture
+def watched(browser: Browser, served: Served) -> Iterator[Watched]:
+    """One page; at the end it must not have complained."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    watched = Watched(context, served)
+    yield watched
+    context.close()
+    assert watched.complaints == []
+
+
+def paths(history: MemoryHistory) -> dict[str, str]:
+    """One address of every kind."""
+    outcomes = history._outcomes()
+    return {
+        "fleet": "/",
+        "stream": stream_path("sports one"),
+        "unscored": stream_path("kids"),
+        "segment": f"/segments/{[it for it in outcomes if isinstance(it, QualityEvent)][-1].id}",
+        "failure": f"/segments/{[it for it in outcomes if isinstance(it, SegmentFailure)][-1].id}",
+        "alerts": "/alerts",
+        "alert": f"/alerts/{history.alerts()[0].id}",
+    }
+
+
+KINDS = ["fleet", "stream", "unscored", "segment", "failure", "alerts", "alert"]
+
+
+def test_every_page_fits_every_screen(watched: Watched) -> None:
+    """Nothing is wider than the screen, nothing complains, nothing asks another host."""
+    for width in (1280, 390, 320):
+        watched.page.set_viewport_size({"width": width, "height": 800})
+        for path in paths(watched.history).values():
+            page = watched.open(path)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
+
+
+def test_chart_is_drawn(watched: Watched) -> None:
+    """The canvas holds lines in the colours of the legend, and the points that the history has."""
+    page = watched.open(stream_path("sports one"))
+    expect(page.locator("#chart")).to_have_attribute("data-points", "90")
+    colours = page.evaluate(COLOURS)
+    assert {"11,106,148", "176,79,22"} <= set(colours)
+
+
+def test_chart_by_keyboard(watched: Watched) -> None:
+    """Arrow keys walk along the points and say them; Enter opens the segment."""
+    page = watched.open(stream_path("weather"))
+    chart = page.locator("#chart")
+    expect(chart).to_have_attribute("data-points", "90")
+    chart.focus()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")
+    expect(chart).to_have_attribute("aria-valuetext", re.compile(r"14:29:52 UTC · 1080p 85\.\d · 480p \d\d\.\d"))
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/segments/*")
+    expect(page.locator("h1")).to_have_text("Segment 9999")
+
+
+def test_table_behind_the_chart(watched: Watched) -> None:
+    """The toggle opens by keyboard, and a live update leaves it open."""
+    page = watched.open(stream_path("weather"))
+    page.locator("#table-toggle summary").focus()
+    page.keyboard.press("Enter")
+    rows = page.locator("#table-toggle tbody tr")
+    expect(rows).to_have_count(90)
+    watched.history.write(seed.fresh("weather", "480p", 31.4))
+    expect(rows).to_have_count(91)
+    expect(rows.first).to_be_visible()
+
+
+def test_fleet_updates_without_reload(watched: Watched) -> None:
+    """A new verdict and a new alert appear by themselves; only the alert is announced."""
+    page = watched.open("/")
+    page.evaluate("window.sameDocument = true")
+    event = seed.fresh("weather", "480p", 12.3)
+    watched.history.write(event)
+    row = page.locator("tbody tr", has_text="weather").filter(has_text="480p")
+    expect(row.locator(".score b")).to_have_text("12.3")
+    expect(row.locator(".badge")).to_have_text("failing")
+    expect(page.locator("#announce")).to_have_text("")
+    begins = event.segment.starts_at
+    watched.history.write(seed.alert(event, rule="score-floor", severity="page", began_at=begins, resolved_at=None))
+    expect(page.locator("#announce")).to_have_text("Alert: lite@1 of weather 480p is below 40")
+    expect(page.locator("#open-count")).to_contain_text("3")
+    assert page.evaluate("window.sameDocument")
+
+
+def test_chart_grows(watched: Watched) -> None:
+    """A new verdict is appended to the chart."""
+    page = watched.open(stream_path("weather"))
+    expect(page.locator("#chart")).to_have_attribute("data-points", "90")
+    watched.history.write(seed.fresh("weather", "480p", 31.4), seed.fresh("news/hd", "480p", 31.4))
+    expect(page.locator("#chart")).to_have_attribute("data-points", "91")
+
+
+def test_filter_while_typing(watched: Watched) -> None:
+    """The table narrows as one types, the address follows, and the text field is not disturbed."""
+    page = watched.open("/")
+    page.keyboard.press("/")
+    page.keyboard.type("kids 480")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("#q")).to_be_focused()
+    expect(page).to_have_url(re.compile("q=kids(%20|[+])480"))
+    watched.history.write(seed.fresh("kids", "480p", 61.4))
+    expect(page.locator("tbody .score b")).to_have_text("61.4")
+    expect(page.locator("tbody tr")).to_have_count(1)
+
+
+def test_rows_by_keyboard(watched: Watched) -> None:
+    """j and k walk along the rows, a live update keeps the focus, Enter opens."""
+    page = watched.open("/")
+    for key in "jjjk":
+        page.keyboard.press(key)
+    second = page.locator(".row-link").nth(1)
+    expect(second).to_be_focused()
+    watched.history.write(seed.fresh("weather", "480p", 71.2))
+    expect(page.locator("tbody tr", has_text="weather").filter(has_text="71.2")).to_have_count(1)
+    expect(second).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/streams/**")
+
+
+def test_segments_by_keyboard(watched: Watched) -> None:
+    """k and j go to the previous and the next segment; the arrow keys do too."""
+    line = [it.id for it in watched.history._outcomes("weather") if it.segment.rendition.name == "480p"]
+    page = watched.open(f"/segments/{line[-1]}")
+    for key, at in (("k", -2), ("ArrowLeft", -3), ("ArrowRight", -2), ("j", -1)):
+        page.keyboard.press(key)
+        page.wait_for_url(f"**/segments/{line[at]}")
+        expect(page.locator("#link-state")).to_have_attribute("data-state", "live")
+
+
+def test_skip_link_and_help(watched: Watched) -> None:
+    """The first stop of the Tab key skips to the content; ? shows the keys and Escape hides them."""
+    page = watched.open("/")
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    page.keyboard.press("?")
+    expect(page.locator("#keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#keys")).to_be_hidden()
+
+
+def test_pictures_are_shown(watched: Watched) -> None:
+    """The frames of a segment are really pictures to the browser."""
+    page = watched.open(paths(watched.history)["segment"])
+    for image in page.locator(".film img").all():
+        image.scroll_into_view_if_needed()
+        expect(image).to_have_js_property("naturalWidth", 416)
+
+
+def test_inline_code_does_not_run(watched: Watched) -> None:
+    """Whatever gets into a page as script text is stopped by the content security policy."""
+    page = watched.open("/")
+    page.evaluate(ATTACK)
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.pwned") is None
+    assert any("Content Security Policy" in told for told in watched.complaints)
+    watched.complaints.clear()
+
+
+def test_everything_can_be_read_without_javascript(browser: Browser, served: Served) -> None:
+    """Without JavaScript the pages hold the same words and numbers, and the filter is a form."""
+    context = browser.new_context(java_script_enabled=False)
+    watched = Watched(context, served)
+    page = watched.open("/", live=False)
+    page.fill("#q", "weather")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.click(".row-link >> nth=0")
+    page.click("#table-toggle summary")
+    expect(page.locator("#table-toggle tbody tr")).to_have_count(90)
+    context.close()
+    assert watched.complaints == []
+
+
+def test_five_hundred_renditions(browser: Browser) -> None:
+    """A big fleet is one page of 500 rows that goes on with a link, and updates live."""
+    history = MemoryHistory.of(seed.fleet(streams=260, segments=6))
+    with Served(history) as served:
+        context = browser.new_context()
+        watched = Watched(context, served)
+        page = watched.open("/?sort=score&order=desc")
+        expect(page.locator("tbody tr")).to_have_count(500)
+        history.write(seed.fresh("channel-100", "480p", 97.0))
+        expect(page.locator("tbody tr").first).to_contain_text("channel-100")
+        page.click("text=Next →")
+        expect(page.locator("tbody tr")).to_have_count(20)
+        context.close()
+    assert watched.complaints == []
+
+
+# ---- accessibility
+
+
+@pytest.fixture(scope="module")
+def axe(pytestconfig: pytest.Config) -> str:
+    """The source of axe-core, fetched once and checked."""
+    name, digest = AXE
+    folder = Path(pytestconfig.cache.mkdir("axe"))  # type: ignore[union-attr]
+    packed = folder / f"{name.replace('@', '-')}.tgz"
+    if not packed.is_file() and shutil.which("npm"):
+        fetch = ["npm", "pack", name, "--silent", "--ignore-scripts", "--pack-destination", str(folder)]
+        subprocess.run(fetch, check=False, capture_output=True, timeout=60, cwd=folder)
+    need("axe", present=packed.is_file(), remedy="install npm and let it reach its registry once")
+    assert hashlib.sha256(packed.read_bytes()).hexdigest() == digest
+    with tarfile.open(packed) as archive:
+        member = archive.extractfile("package/axe.min.js")
+        assert member is not None
+        return member.read().decode()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser: Browser, served: Served, axe: str, scheme: str) -> None:
+    """No finding of axe-core that is serious or critical, on any page, in light and dark."""
+    # The policy of the pages would not let the test's own script in; everything else stays as it is.
+    context = browser.new_context(bypass_csp=True, color_scheme="dark" if scheme == "dark" else "light")
+    page = context.new_page()
+    for path in [*paths(served.history).values(), "/nothing"]:
+        page.goto(served.url + path)
+        page.evaluate(axe)
+        found = page.evaluate("async () => (await axe.run()).violations")
+        serious = [
+            (it["id"], [node["html"][:200] for node in it["nodes"]][:3])
+            for it in found
+            if it["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], json.dumps([path, serious], indent=1)
+    context.close()
