@@ -102,7 +102,7 @@ def _signal(condition: Signal, state: AlertState, look: Look) -> Sequence[Span]:
                 verdict=verdict,
                 value=value,
                 began=began,
-                clock=max(before + EDGE_SECONDS, began - REACH_SECONDS) if before < began else began,
+                clock=max(before, began - REACH_SECONDS) + EDGE_SECONDS if before < began else began,
                 counts_until=min(until, at + REACH_SECONDS),
             )
         )
@@ -148,12 +148,14 @@ def _has_settled(condition: Collapse, state: AlertState, look: Look) -> bool:
 
 
 def _no_score(condition: NoScore, look: Look) -> Sequence[Span]:
-    if isinstance(look.outcome, QualityEvent):
+    """What stands for no segment is told by the wall clock, so it is held against when the last score was made."""
+    outcome, track = look.outcome, look.before
+    if isinstance(outcome, QualityEvent):
         return (_whole(look, "good", 0.0),)
-    since = look.before.scored_until
-    until = max(look.ends, since)
-    span = _whole(look, "bad", until - since)
-    return (replace(span, at=since, until=until, counts_until=until, began=since, clock=since),)
+    since = track.scored_seen if outcome.reason in NOT_SEGMENTS else track.scored_until
+    silent_seconds = max(look.ends - since, 0.0)
+    span = _whole(look, "bad" if silent_seconds >= condition.for_seconds else "between", silent_seconds)
+    return (replace(span, began=min(since, look.ends), clock=min(since, look.ends)),)
 
 
 def _missing(condition: Missing, state: AlertState, look: Look) -> tuple[AlertState, Sequence[Span]]:

@@ -23,7 +23,7 @@ LATE_LIMIT = 5
 """So many segments in a row from the past mean that the stream's timeline was set back."""
 
 SAME_MEAN_LEVELS = 0.5
-SAME_MAX_LEVELS = 6
+SAME_MAX_LEVELS = 3
 """Two fingerprints show the same picture when their cells differ by no more than this, on average and at most."""
 
 
@@ -33,9 +33,12 @@ class Track:
 
     rendition: str
     until: float
-    late: int = 0
     # end of the last scored segment; of none yet: start of the first outcome
-    scored_until: float = 0.0
+    scored_until: float
+    # when the last scored segment was observed; of none yet: the first outcome
+    scored_seen: float
+    # how many segments in a row came from the past
+    late: int = 0
     # when the last two pictures were, the later one last
     pictures_at: tuple[float, ...] = ()
     picture: Fingerprint = ""
@@ -128,14 +131,15 @@ def look_at(track: Track | None, outcome: Outcome) -> tuple[Track, Look | None]:
     segment = outcome.segment
     starts = segment.starts_at.timestamp()
     ends = starts + segment.duration_seconds
-    if track is None:
-        track = Track(rendition=segment.rendition.key, until=starts, scored_until=starts)
+    seen = outcome.observed_at.timestamp()
+    fresh = Track(rendition=segment.rendition.key, until=starts, scored_until=starts, scored_seen=seen)
+    track = track or fresh
     if isinstance(outcome, SegmentFailure) and outcome.reason in NOT_SEGMENTS:
         return track, Look(outcome=outcome, before=track, starts=starts, ends=ends)
     if ends <= track.until - ROUNDING_SECONDS or starts < ends <= track.until + ROUNDING_SECONDS:
         if track.late + 1 < LATE_LIMIT:
             return replace(track, late=track.late + 1), None
-        track = Track(rendition=track.rendition, until=starts, scored_until=starts)
+        track = fresh
     if not isinstance(outcome, QualityEvent):
         look = Look(outcome=outcome, before=track, starts=starts, ends=ends)
         return replace(track, until=ends, late=0), look
@@ -152,6 +156,7 @@ def look_at(track: Track | None, outcome: Outcome) -> tuple[Track, Look | None]:
         rendition=track.rendition,
         until=ends,
         scored_until=ends,
+        scored_seen=seen,
         pictures_at=(*track.pictures_at, *times)[-2:],
         picture=outcome.edges[1],
     )

@@ -1,0 +1,85 @@
+"""What the nouns refuse, and which ids and keys they give."""
+
+from dataclasses import FrozenInstanceError, replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from tests.core.outcomes import NEWS, START, failed, scored, segment
+from vqmon.core.types import Alert, ByteRange, Evidence, Rendition, SegmentFailure, View, alert_id, event_id
+
+
+def test_a_segment_key_holds_no_query_and_tells_byte_ranges_apart() -> None:
+    """The key is the same with another token and differs for another part of the same file."""
+    it = segment(7)
+    assert replace(it, url=it.url + "?token=secret").key == it.key
+    assert "secret" not in replace(it, url=it.url + "?token=secret").key
+    part = replace(it, byte_range=ByteRange(offset_bytes=100, length_bytes=10))
+    assert part.key != it.key
+
+
+def test_event_ids_depend_on_segment_and_scorers_only() -> None:
+    """The order of scorers and the moment of observation do not matter, another scorer does."""
+    it = segment(7)
+    assert event_id(it, ("a@1", "b@1")) == event_id(it, ("b@1", "a@1"))
+    assert event_id(it, ("a@1",)) != event_id(it, ("a@2",))
+    assert failed(7).id == replace(failed(7, "timeout"), observed_at=START).id
+    assert failed(7).id != scored(7).id
+
+
+def test_moments_must_be_utc() -> None:
+    """A naive moment or one of another zone is refused."""
+    for moment in (datetime(2026, 1, 1), datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=2)))):  # noqa: DTZ001
+        with pytest.raises(ValueError, match="starts_at must be aware UTC"):
+            replace(segment(1), starts_at=moment)
+
+
+def test_an_alert_id_is_the_same_for_the_same_moment_in_any_zone() -> None:
+    """Rule, series and beginning make the id."""
+    assert alert_id("r", "s", START) == alert_id("r", "s", START.astimezone(timezone(timedelta(hours=5))))
+    assert alert_id("r", "s", START) != alert_id("r", "s", START + timedelta(microseconds=1))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ByteRange(offset_bytes=-1, length_bytes=1),
+        lambda: ByteRange(offset_bytes=0, length_bytes=0),
+        lambda: Rendition(stream_id="", name="x"),
+        lambda: replace(segment(1), duration_seconds=-1.0),
+        lambda: View(kind="tiles", width=224, height=224),
+        lambda: View(kind="tiles", width=448, height=448, short_side=224, columns=2, rows=2),
+        lambda: SegmentFailure(
+            id="x", segment=segment(1), observed_at=START, stage="fetch", reason="nonsense", detail=""
+        ),
+        lambda: Alert(
+            id="x",
+            rule="r",
+            series="s",
+            stream_id="s",
+            rendition="r",
+            severity="page",
+            state="resolved",
+            began_at=START,
+            opened_at=START,
+            resolved_at=None,
+            summary="",
+            evidence=Evidence(event_id="e", reading="", value=None, threshold=None),
+        ),
+    ],
+)  # fmt: skip
+def test_nonsense_is_refused_on_construction(make) -> None:
+    """What cannot be is a ValueError at once, not a surprise later."""
+    with pytest.raises(ValueError, match=r"."):
+        make()
+
+
+def test_outcomes_are_frozen_and_scores_are_found_by_name_or_identity() -> None:
+    """Nobody changes an event; a score is found with and without its version."""
+    event = scored(1, 63.0)
+    with pytest.raises(FrozenInstanceError):
+        event.id = "other"
+    assert event.score_of("lite") is event.score_of("lite@1") is event.scores[0]
+    assert event.score_of("lite@2") is None
+    assert event.segment.ends_at == datetime(2026, 11, 20, 20, 0, 8, tzinfo=UTC)
+    assert NEWS.key == "news-1/1080p"
