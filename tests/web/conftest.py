@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from pathlib import Path
 from time import sleep
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 import uvicorn
 
 from tests.web import seed
-from tests.web.memory import MemoryHistory
+from tests.web.kept import Kept, copied, fill
 from vqmon.web.app import create_app
 
 
@@ -21,16 +22,23 @@ def seeded() -> seed.Seeded:
     return seed.fleet(streams=8)
 
 
+@pytest.fixture(scope="session")
+def filled(seeded: seed.Seeded, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """They are written once."""
+    return fill(tmp_path_factory.mktemp("filled") / "history.db", seeded)
+
+
 @pytest.fixture
-def history(seeded: seed.Seeded) -> MemoryHistory:
+def history(filled: Path, seeded: seed.Seeded, tmp_path: Path) -> Iterator[Kept]:
     """Fresh for each test, so that tests may write."""
-    return MemoryHistory.of(seeded)
+    with copied(filled, seeded, tmp_path) as kept:
+        yield kept
 
 
 @pytest.fixture
-async def client(history: MemoryHistory) -> AsyncIterator[httpx.AsyncClient]:
+async def client(history: Kept) -> AsyncIterator[httpx.AsyncClient]:
     """Asks the pages without a network."""
-    app = create_app(history, now=lambda: seed.NOW + timedelta(seconds=2), poll_seconds=0.01)
+    app = create_app(history.store, now=lambda: seed.NOW + timedelta(seconds=2), poll_seconds=0.01)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://pages") as client:
         yield client
 
@@ -38,9 +46,9 @@ async def client(history: MemoryHistory) -> AsyncIterator[httpx.AsyncClient]:
 class Served:
     """The pages on a free port of this machine."""
 
-    def __init__(self, history: MemoryHistory) -> None:
+    def __init__(self, history: Kept) -> None:
         app = create_app(
-            history,
+            history.store,
             now=lambda: seed.NOW + timedelta(seconds=2),
             poll_seconds=0.1,
             is_stopping=lambda: self._server.should_exit,
@@ -67,7 +75,7 @@ class Served:
 
 
 @pytest.fixture
-def served(history: MemoryHistory) -> Iterator[Served]:
+def served(history: Kept) -> Iterator[Served]:
     """The seeded pages, served."""
     with Served(history) as served:
         yield served

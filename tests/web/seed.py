@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -172,7 +172,7 @@ class Seeded:
 
     outcomes: list[Outcome] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
-    thumbnails: dict[str, Sequence[bytes]] = field(default_factory=dict)
+    thumbnails: dict[str, Sequence[tuple[float, bytes]]] = field(default_factory=dict)
 
 
 CURVES = ("good", "dip", "failing", "losing", "stale", "good", "wavering", "good")
@@ -216,7 +216,9 @@ def _fill(seeded: Seeded, stream_id: str, name: str, kind: str, *, segments: int
         if isinstance(event, QualityEvent):
             soft = 1 if value > 60 else 4 if value > 35 else 9
             if seed < 1000 and (number < 8 or tipped is None):
-                seeded.thumbnails[event.id] = [picture((number * 4 + it) % 32, softness=soft) for it in range(4)]
+                seeded.thumbnails[event.id] = [
+                    (float(it), picture((number * 4 + it) % 32, softness=soft)) for it in range(4)
+                ]
             if tipped is None and value < 40:
                 tipped = event
     if tipped is not None:
@@ -234,7 +236,7 @@ def _drop(kind: str, age: float) -> float:
         return 48 if 0.3 < age < 0.5 else 0
     if kind == "failing":
         return 64 if age < 0.22 else 0
-    return 42 if kind == "wavering" and age < 0.1 else 0
+    return 36 if kind == "wavering" and age < 0.1 else 0
 
 
 def _signals(kind: str, value: float, chance: random.Random) -> dict[str, float]:
@@ -246,7 +248,3 @@ def _signals(kind: str, value: float, chance: random.Random) -> dict[str, float]
 def fresh(stream_id: str, name: str, value: float, *, after: int = 1) -> QualityEvent:
     """One more verdict, `after` segments after the newest."""
     return scored(segment(stream_id, name, -after), value)
-
-
-def everything(seeded: Seeded) -> Iterator[Outcome]:
-    yield from seeded.outcomes

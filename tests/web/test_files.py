@@ -6,7 +6,7 @@ import io
 import httpx
 
 from tests.web import seed
-from tests.web.memory import MemoryHistory
+from tests.web.kept import Kept
 from vqmon.core.types import SIGNALS
 from vqmon.web.files import csv_of
 
@@ -44,12 +44,12 @@ async def test_points_csv_has_every_outcome(client: httpx.AsyncClient) -> None:
     assert set(SIGNALS) < set(table[0])
 
 
-async def test_segment_frames(client: httpx.AsyncClient, history: MemoryHistory) -> None:
+async def test_segment_frames(client: httpx.AsyncClient, history: Kept) -> None:
     """The frames of a segment as JSON and CSV; a failure as its reason."""
-    event = history._outcomes("weather")[-1]
+    event = history.outcomes("weather")[-1]
     found = (await client.get(f"/api/segments/{event.id}")).json()
     assert len(found["frames"]) == len(lines(await client.get(f"/api/segments/{event.id}.csv"))) == 4
-    failure = history._outcomes("kids")[-1]
+    failure = history.outcomes("kids")[-1]
     assert (await client.get(f"/api/segments/{failure.id}")).json()["reason"] == "not_found"
 
 
@@ -66,16 +66,17 @@ async def test_what_is_not_there_is_json_too(client: httpx.AsyncClient) -> None:
     assert "error" in reply.json()
 
 
-async def test_pictures_are_kept_for_ever(client: httpx.AsyncClient, history: MemoryHistory) -> None:
+async def test_pictures_are_kept_for_ever(client: httpx.AsyncClient, history: Kept) -> None:
     """A picture never changes, is never guessed to be something else, and is a 404 when it is gone."""
-    event = history._outcomes("weather")[-1]
+    event = history.outcomes("weather")[-1]
     reply = await client.get(f"/segments/{event.id}/frames/3.jpg")
     assert reply.content.startswith(b"\xff\xd8\xff")
     assert "immutable" in reply.headers["cache-control"]
     assert reply.headers["x-content-type-options"] == "nosniff"
     assert (await client.get(f"/segments/{event.id}/frames/4.jpg")).status_code == 404
-    history.pictures[event.id] = [b"<script>"]
-    assert (await client.get(f"/segments/{event.id}/frames/0.jpg")).status_code == 404
+    other = seed.fresh("weather", "480p", 50.0)
+    history.store.publish([other], thumbnails={other.id: [(0.0, b"<script>")]})
+    assert (await client.get(f"/segments/{other.id}/frames/0.jpg")).status_code == 404
 
 
 def test_csv_is_harmless_in_a_spreadsheet() -> None:

@@ -8,14 +8,14 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from tests.web import seed
-from tests.web.memory import MemoryHistory
+from tests.web.kept import Kept
 from vqmon.web import live as live_module
 from vqmon.web.app import create_app
 
 
-async def open_live(history: MemoryHistory, *, query: str = "", told: str | None = None) -> StreamingResponse:
+async def open_live(history: Kept, *, query: str = "", told: str | None = None) -> StreamingResponse:
     """Ask for `/live` and hand back the answer before it is sent."""
-    app = create_app(history, now=lambda: seed.NOW, poll_seconds=0.01)
+    app = create_app(history.store, now=lambda: seed.NOW, poll_seconds=0.01)
     headers = [(b"last-event-id", told.encode())] if told else []
     scope = {"type": "http", "app": app, "path": "/live", "query_string": query.encode(), "headers": headers}
     reply = await live_module.live(Request(scope))
@@ -37,34 +37,34 @@ async def events(reply: StreamingResponse, count: int) -> list[dict[str, str]]:
     return told[1:]
 
 
-async def test_a_new_outcome_is_told(history: MemoryHistory) -> None:
+async def test_a_new_outcome_is_told(history: Kept) -> None:
     """What is written after a page was opened reaches it with its number."""
     reply = await open_live(history)
     history.write(seed.fresh("news/hd", "480p", 33.0))
     (told,) = await events(reply, 1)
     assert told["event"] == "outcomes"
-    assert told["id"] == str(history.tip())
+    assert told["id"] == str(history.store.tip())
     (point,) = json.loads(told["data"])
     assert (point["stream_id"], point["rendition"], round(point["scores"]["lite@1"])) == ("news/hd", "480p", 33)
 
 
-async def test_nothing_is_lost_over_a_reconnect(history: MemoryHistory) -> None:
+async def test_nothing_is_lost_over_a_reconnect(history: Kept) -> None:
     """The last number heard is where the telling goes on; the header wins over the address."""
-    before = history.tip()
+    before = history.store.tip()
     history.write(seed.fresh("news/hd", "480p", 33.0), seed.fresh("kids", "480p", 44.0))
     (told,) = await events(await open_live(history, told=str(before), query="after=0"), 1)
     assert [point["stream_id"] for point in json.loads(told["data"])] == ["news/hd", "kids"]
 
 
-async def test_a_stream_page_hears_of_its_stream_only(history: MemoryHistory) -> None:
+async def test_a_stream_page_hears_of_its_stream_only(history: Kept) -> None:
     """Outcomes of other streams are left out."""
-    reply = await open_live(history, query=f"after={history.tip()}&stream=kids")
+    reply = await open_live(history, query=f"after={history.store.tip()}&stream=kids")
     history.write(seed.fresh("news/hd", "480p", 33.0), seed.fresh("kids", "480p", 44.0))
     (told,) = await events(reply, 1)
     assert [point["stream_id"] for point in json.loads(told["data"])] == ["kids"]
 
 
-async def test_an_alert_is_told_by_name(history: MemoryHistory) -> None:
+async def test_an_alert_is_told_by_name(history: Kept) -> None:
     """An alert is an event of its own."""
     reply = await open_live(history)
     event = seed.fresh("kids", "480p", 12.0)
@@ -76,14 +76,14 @@ async def test_an_alert_is_told_by_name(history: MemoryHistory) -> None:
     assert json.loads(told["data"])[0]["state"] == "open"
 
 
-async def test_who_missed_too_much_is_told_to_ask_again(history: MemoryHistory) -> None:
+async def test_who_missed_too_much_is_told_to_ask_again(history: Kept) -> None:
     """A page that was away for long gets one event, not thousands of points."""
     (told,) = await events(await open_live(history, query="after=0"), 1)
-    assert (told["event"], told["id"]) == ("behind", str(history.tip()))
+    assert (told["event"], told["id"]) == ("behind", str(history.store.tip()))
 
 
 @pytest.mark.parametrize("told", ["-1", "x", "99999999", "²"])
-async def test_a_number_that_cannot_be_starts_at_the_newest(history: MemoryHistory, told: str) -> None:
+async def test_a_number_that_cannot_be_starts_at_the_newest(history: Kept, told: str) -> None:
     """A number from elsewhere, or from a history that was made anew, does no harm."""
     reply = await open_live(history, told=None, query=f"after={told}")
     history.write(seed.fresh("kids", "480p", 44.0))
@@ -91,7 +91,7 @@ async def test_a_number_that_cannot_be_starts_at_the_newest(history: MemoryHisto
     assert len(json.loads(heard["data"])) == 1
 
 
-async def test_silence_is_broken_by_a_heartbeat(history: MemoryHistory, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silence_is_broken_by_a_heartbeat(history: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     """When nothing happens a comment keeps the line open."""
     monkeypatch.setattr(live_module, "HEARTBEAT_SECONDS", 0.03)
     (told,) = await events(await open_live(history), 1)

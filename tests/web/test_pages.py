@@ -1,20 +1,23 @@
 """The pages as a reader without JavaScript gets them."""
 
 import re
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.web import seed
-from tests.web.memory import MemoryHistory
+from tests.web.kept import Kept
 from vqmon.core.types import QualityEvent, SegmentFailure
+from vqmon.transport.store import open_history
 from vqmon.web.addresses import stream_path
+from vqmon.web.app import create_app
 
 SCORED, UNSCORED = QualityEvent, SegmentFailure
 
 
-def newest(history: MemoryHistory, kind: type, stream_id: str | None = None) -> str:
-    return [it for it in history._outcomes(stream_id) if isinstance(it, kind)][-1].id
+def newest(history: Kept, kind: type, stream_id: str | None = None) -> str:
+    return [it for it in history.outcomes(stream_id) if isinstance(it, kind)][-1].id
 
 
 async def text(client: httpx.AsyncClient, path: str, *, status: int = 200) -> str:
@@ -28,13 +31,13 @@ async def test_fleet_shows_every_rendition_worst_first(client: httpx.AsyncClient
     page = await text(client, "/")
     assert page.count('class="name row-link"') == 16
     assert page.index(">cinema-4k<") < page.index(">weather<")
-    assert "16 renditions of 8 streams: 2 failing, 2 unscored, 1 stale, 11 good." in page
+    assert "16 renditions of 8 streams: 1 failing, 1 degraded, 2 unscored, 1 stale, 11 good." in page
 
 
 async def test_every_state_has_shape_word_and_class(client: httpx.AsyncClient) -> None:
     """A state is told by a shape and a word, not by its colour alone."""
     page = await text(client, "/")
-    for state in ("failing", "unscored", "stale", "good"):
+    for state in ("failing", "degraded", "unscored", "stale", "good"):
         assert re.search(
             rf'<span class="badge {state}"[^>]*><svg[^>]*><use href="#{state}"/></svg>{state}</span>', page
         )
@@ -65,14 +68,14 @@ async def test_nonsense_in_the_address_is_not_an_error(client: httpx.AsyncClient
     await text(client, f"/?{query}")
 
 
-async def test_an_empty_history_says_how_to_begin() -> None:
+async def test_an_empty_history_says_how_to_begin(tmp_path: Path) -> None:
     """Before the first segment the page says what to run."""
-    from vqmon.web.app import create_app
-
-    app = create_app(MemoryHistory(), now=lambda: seed.NOW)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://pages") as client:
-        assert "vqmon watch URL" in await text(client, "/")
-        assert "All quiet." in await text(client, "/alerts")
+    with open_history(tmp_path / "empty.db", "write") as store:
+        app = create_app(store, now=lambda: seed.NOW)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://pages") as client:
+            assert "vqmon watch URL" in await text(client, "/")
+            assert "All quiet." in await text(client, "/alerts")
+            assert (await client.get("/api/streams.csv")).text == "stream_id,rendition\r\n"
 
 
 @pytest.mark.parametrize("stream_id", seed.NAMES)
@@ -104,7 +107,7 @@ async def test_a_stream_that_ended_is_shown_where_it_ended(client: httpx.AsyncCl
     assert "No segment in this time" not in page
 
 
-async def test_segment_shows_frames_signals_and_provenance(client: httpx.AsyncClient, history: MemoryHistory) -> None:
+async def test_segment_shows_frames_signals_and_provenance(client: httpx.AsyncClient, history: Kept) -> None:
     """A verdict is told down to its frames, and no query string of an address is shown."""
     page = await text(client, f"/segments/{newest(history, SCORED, 'cinema-4k')}")
     assert page.count("/frames/") == 8
@@ -113,16 +116,16 @@ async def test_segment_shows_frames_signals_and_provenance(client: httpx.AsyncCl
     assert "token=secret" not in page
 
 
-async def test_unscored_segment_says_why_and_what_to_do(client: httpx.AsyncClient, history: MemoryHistory) -> None:
+async def test_unscored_segment_says_why_and_what_to_do(client: httpx.AsyncClient, history: Kept) -> None:
     """A failure is told in plain words, with the stage it came to and a remedy."""
     page = await text(client, f"/segments/{newest(history, UNSCORED)}")
     for words in ("The server says that the segment does not exist.", "What you can do", "not reached", "HTTP 404"):
         assert words in page
 
 
-async def test_segment_leads_to_its_neighbours(client: httpx.AsyncClient, history: MemoryHistory) -> None:
+async def test_segment_leads_to_its_neighbours(client: httpx.AsyncClient, history: Kept) -> None:
     """Previous and next are the neighbours of the same rendition; the newest has no next."""
-    line = [it.id for it in history._outcomes("weather") if it.segment.rendition.name == "480p"]
+    line = [it.id for it in history.outcomes("weather", "480p")]
     page = await text(client, f"/segments/{line[-2]}")
     assert f'rel="prev" href="/segments/{line[-3]}"' in page
     assert f'rel="next" href="/segments/{line[-1]}"' in page
@@ -138,9 +141,9 @@ async def test_alerts_open_then_resolved(client: httpx.AsyncClient) -> None:
     assert "sports one" not in only
 
 
-async def test_alert_shows_evidence(client: httpx.AsyncClient, history: MemoryHistory) -> None:
+async def test_alert_shows_evidence(client: httpx.AsyncClient, history: Kept) -> None:
     """An alert shows when, the reading, the curve around it, the worst frames and the segment that tipped it."""
-    alert = next(it for it in history.alerts() if it.stream_id == "cinema-4k")
+    alert = next(it for it in history.store.alerts() if it.stream_id == "cinema-4k")
     page = await text(client, f"/alerts/{alert.id}")
     assert page.count(f"/alerts/{alert.id}/frames/") == 4
     assert f'href="/segments/{alert.evidence.event_id}"' in page

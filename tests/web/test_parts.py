@@ -2,23 +2,26 @@
 
 import doctest
 from datetime import timedelta
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from tests.web import seed
-from tests.web.memory import MemoryHistory, point_of
+from tests.web.kept import Kept
+from vqmon.core.types import Outcome
 from vqmon.errors import REASONS
-from vqmon.web import addresses, curves, explain, looks, site
+from vqmon.transport.store import open_history
+from vqmon.web import addresses, charts, curves, explain, looks, site
 from vqmon.web.addresses import quote_stream, stream_path, unquote_stream
-from vqmon.web.charts import caption_of, thin
+from vqmon.web.charts import caption_of, lines_of, thin
 from vqmon.web.looks import rows_of, state_of
 from vqmon.web.ranges import range_of
 
 LATE = seed.NOW + timedelta(seconds=2)
 
 
-@pytest.mark.parametrize("module", [addresses, curves, explain, looks, site])
+@pytest.mark.parametrize("module", [addresses, charts, curves, explain, looks, site])
 def test_examples(module: ModuleType) -> None:
     """The examples in the docstrings hold."""
     assert doctest.testmod(module).failed == 0
@@ -43,31 +46,43 @@ def test_any_stream_id_survives_an_address(stream_id: str) -> None:
     assert stream_path(stream_id).isascii()
 
 
-def test_states(seeded: seed.Seeded) -> None:
+def test_states(history: Kept) -> None:
     """Silence, an open alert that pages, a missing verdict, a low score: each has its state."""
-    history = MemoryHistory.of(seeded)
-    rows = rows_of(history.renditions(), history.alerts(open_only=True), now=LATE)
+    rows = rows_of(history.store.renditions(), history.store.alerts(open_only=True), now=LATE)
     states = {(row.stream_id, row.rendition): row.state for row in rows}
     assert states["cinema-4k", "1080p"] == "failing"
     assert states["kids", "1080p"] == "unscored"
     assert states["Übertragung/Süd", "1080p"] == "stale"
     assert states["weather", "480p"] == "good"
-    it = next(it for it in history.renditions() if it.stream_id == "weather")
-    ticket = next(it for it in seeded.alerts if it.severity == "ticket")
+    it = next(it for it in history.store.renditions() if it.stream_id == "weather")
+    ticket = next(it for it in history.seeded.alerts if it.severity == "ticket")
     assert state_of(it, [ticket], now=LATE)[0] == "degraded"
     assert state_of(it, [], now=LATE + timedelta(seconds=27))[0] == "good"
     assert state_of(it, [], now=LATE + timedelta(seconds=31))[0] == "stale"
 
 
-def test_thinning_keeps_the_worst() -> None:
+def test_thinning_keeps_the_worst(tmp_path: Path) -> None:
     """A long range is drawn with fewer points, and no dip and no gap is lost."""
-    points = [point_of(seed.scored(seed.segment("s", "r", number), 80.0)) for number in range(100)]
-    points[41] = point_of(seed.scored(seed.segment("s", "r", 41), 5.0))
-    points[73] = point_of(seed.failed(seed.segment("s", "r", 73)))
+    outcomes: list[Outcome] = [seed.scored(seed.segment("s", "r", 99 - number), 80.0) for number in range(100)]
+    outcomes[41] = seed.scored(seed.segment("s", "r", 99 - 41), 5.0)
+    outcomes[73] = seed.failed(seed.segment("s", "r", 99 - 73))
+    with open_history(tmp_path / "h.db", "write") as store:
+        store.publish(outcomes)
+        points = store.points("s", begins_at=seed.NOW - timedelta(hours=1), ends_at=seed.NOW, limit=1000)
     kept = thin(points, seed.SCORER, most=10)
     assert len(kept) == 10
     assert points[41] in kept
     assert points[73] in kept
+
+
+def test_a_segment_scored_later_is_one_point(tmp_path: Path) -> None:
+    """A failure that a later look made good leaves one point, the score."""
+    place = seed.segment("s", "r", 0)
+    with open_history(tmp_path / "h.db", "write") as store:
+        store.publish([seed.failed(place), seed.scored(place, 70.0)])
+        points = store.points("s", begins_at=seed.NOW - timedelta(hours=1), ends_at=seed.NOW, limit=1000)
+    assert len(points) == 2
+    assert [point.reason for point in lines_of(points, ["r"])["r"]] == [None]
 
 
 def test_caption_of_nothing() -> None:

@@ -8,12 +8,15 @@ from vqmon.core.types import SIGNALS, Alert
 from vqmon.errors import REASONS
 from vqmon.web.addresses import segment_path
 from vqmon.web.curves import polyline
-from vqmon.web.history import Point
+from vqmon.web.history import Bucket, Point
 from vqmon.web.looks import plural
 from vqmon.web.ranges import Range
 
 MAX_CHART_POINTS = 600
 """Points per rendition in a chart; above, each stands for the worst of several segments."""
+
+MAX_BUCKETS = 500
+"""Parts of a range that holds too many segments to be read one by one."""
 
 MAX_TABLE_LINES = 200
 QUIET = 0.05
@@ -81,8 +84,10 @@ def thin(points: Sequence[Point], scorer: str, *, most: int = MAX_CHART_POINTS) 
     ]
 
 
-def chart_of(stream_id: str, lines: Lines, alerts: Iterable[Alert], scorer: str, span: Range) -> dict[str, object]:
-    """What `chart.js` draws; times are seconds since 1970."""
+def chart_of(
+    stream_id: str, lines: Lines, buckets: Sequence[Bucket], alerts: Iterable[Alert], scorer: str, span: Range
+) -> dict[str, object]:
+    """What `chart.js` draws; times are seconds since 1970. Buckets, where there are any, stand for the points."""
     return {
         "stream_id": stream_id,
         "scorer": scorer,
@@ -90,7 +95,11 @@ def chart_of(stream_id: str, lines: Lines, alerts: Iterable[Alert], scorer: str,
         "ends_at": span.ends_at.timestamp(),
         "longest_seconds": span.longest.total_seconds(),
         "follows": span.follows,
-        "renditions": [_line(name, thin(points, scorer), scorer) for name, points in lines.items()],
+        "step_seconds": buckets[0].seconds if buckets else 0.0,
+        "renditions": [
+            _bucket_line(name, buckets) if buckets else _line(name, thin(points, scorer), scorer)
+            for name, points in lines.items()
+        ],
         "alerts": [mark_of(alert) for alert in alerts],
     }
 
@@ -102,6 +111,18 @@ def _line(name: str, points: Sequence[Point], scorer: str) -> dict[str, object]:
         "value": [_rounded(point.scores.get(scorer)) for point in points],
         "id": [point.event_id for point in points],
         "reason": [point.reason for point in points],
+    }
+
+
+def _bucket_line(name: str, buckets: Sequence[Bucket]) -> dict[str, object]:
+    """The worst of each part; a part has no id, the page of the part has."""
+    mine = [bucket for bucket in buckets if bucket.rendition == name]
+    return {
+        "name": name,
+        "at": [bucket.starts_at.timestamp() for bucket in mine],
+        "value": [_rounded(bucket.lowest) for bucket in mine],
+        "id": [None for _ in mine],
+        "reason": [f"{bucket.unscored} unscored" if bucket.unscored else None for bucket in mine],
     }
 
 
@@ -141,6 +162,26 @@ def table_of(lines: Lines, scorer: str) -> list[TableLine]:
             by_moment.setdefault(point.starts_at, {})[name] = point
     newest = sorted(by_moment, reverse=True)[:MAX_TABLE_LINES]
     return [TableLine(at=at, cells=[_cell(by_moment[at].get(name), scorer) for name in lines]) for at in newest]
+
+
+def bucket_caption(buckets: Sequence[Bucket], alerts: Sequence[Alert], scorer: str) -> str:
+    """The chart of a long range in two sentences."""
+    scored, unscored = sum(it.scored for it in buckets), sum(it.unscored for it in buckets)
+    total = sum(it.mean * it.scored for it in buckets if it.mean is not None)
+    mean = f"{total / scored:.0f}" if scored else "none"
+    lowest = min((it.lowest for it in buckets if it.lowest is not None), default=0.0)
+    return (
+        f"{scored + unscored:,} segments scored by {scorer}: mean {mean}, lowest {lowest:.0f}. {unscored:,} unscored, "
+        f"{plural(len(alerts), 'alert')}. Each point of the chart is the worst of {span_words(buckets[0].seconds)}."
+    )
+
+
+def span_words(seconds: float) -> str:
+    """
+    >>> span_words(1209.6), span_words(43.2)
+    ('20 minutes', '43 seconds')
+    """
+    return plural(round(seconds / 60), "minute") if seconds >= 90 else plural(round(seconds), "second")
 
 
 def _cell(point: Point | None, scorer: str) -> Cell | None:

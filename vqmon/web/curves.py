@@ -17,11 +17,11 @@ class Trend:
     last: Place | None = None
 
 
-def trend(values: Sequence[float | None], *, width: float = 120, height: float = 28, places: int = 30) -> Trend:
+def trend(values: Sequence[float | None], *, width: float = 120, height: float = 28, places: int = 60) -> Trend:
     """Draw scores 0..100, the newest at the right; a None breaks the line and leaves a mark at the bottom.
 
-    >>> trend([50.0, None, 100.0], width=29, height=12).line
-    'M27 6M29 1'
+    >>> trend([50.0, None, 100.0], width=59, height=12).line
+    'M57 6M59 1'
     """
     values = values[-places:]
     step = width / (places - 1)

@@ -60,7 +60,7 @@ def _row(row: Row) -> dict[str, Any]:
 def points(site: Site, request: Request) -> Response:
     """Answer `/api/streams/{stream_id}/points`: what the chart draws."""
     it = asked_of(site, request)
-    return JSONResponse(chart_of(it.stream_id, it.lines, it.alerts, it.scorer, it.range))
+    return JSONResponse(chart_of(it.stream_id, it.lines, it.buckets, it.alerts, it.scorer, it.range))
 
 
 def points_csv(site: Site, request: Request) -> Response:

@@ -33,6 +33,9 @@ def fleet(site: Site, request: Request) -> Response:
     order = query["order"] if query.get("order") in ("asc", "desc") else _first_order(sort)
     rows = [row for row in everything if matches(row, words=words, state=state)]
     rows.sort(key=SORTS[sort], reverse=order == "desc")
+    if sort == "score":
+        # What has no score is last, whichever way.
+        rows.sort(key=lambda row: row.score is None)
     pages = max(1, -(-len(rows) // PAGE_ROWS))
     page = min(pages, max(1, int(query["page"]) if query.get("page", "").isdecimal() else 1))
     asked = {"q": words, "state": state, "sort": query.get("sort") and sort, "order": query.get("order") and order}

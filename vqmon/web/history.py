@@ -61,6 +61,25 @@ class Point(Protocol):
     def signals(self) -> Mapping[str, float]: ...
 
 
+class Bucket(Protocol):
+    """All outcomes of one rendition in a stretch of time; scores are those of the first scorer."""
+
+    @property
+    def rendition(self) -> str: ...
+    @property
+    def starts_at(self) -> datetime: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def scored(self) -> int: ...
+    @property
+    def unscored(self) -> int: ...
+    @property
+    def mean(self) -> float | None: ...
+    @property
+    def lowest(self) -> float | None: ...
+
+
 class Changes(Protocol):
     """What was written after a moment: `tip` is where to go on; `is_complete` is False when there was more."""
 
@@ -91,6 +110,10 @@ class History(Protocol):
 
     def points(self, stream_id: str, *, begins_at: datetime, ends_at: datetime, limit: int) -> Sequence[Point]:
         """Outcomes that start within the range, in time order; the newest `limit` of them."""
+        ...
+
+    def buckets(self, stream_id: str, *, begins_at: datetime, ends_at: datetime, count: int) -> Sequence[Bucket]:
+        """The range in `count` parts of equal length, empty ones left out."""
         ...
 
     def outcome(self, event_id: str) -> Outcome | None: ...

@@ -136,7 +136,7 @@ _WORST_FIRST = {state: rank for rank, state in enumerate(STATES)}
 SORTS: dict[str, Callable[[Row], tuple[object, ...]]] = {
     "state": lambda row: (_WORST_FIRST[row.state], *_name(row)),
     "name": lambda row: _name(row),
-    "score": lambda row: (row.score is None, row.score or 0.0, *_name(row)),
+    "score": lambda row: (row.score or 0.0, *_name(row)),
     "unscored": lambda row: (row.unscored_share, *_name(row)),
     "last": lambda row: (row.last_at, *_name(row)),
     "alerts": lambda row: (row.open_alerts, *_name(row)),

@@ -10,8 +10,10 @@ from starlette.responses import Response
 from vqmon.core.types import Alert
 from vqmon.web.addresses import quote_stream, stream_path, unquote_stream, with_query
 from vqmon.web.charts import (
+    MAX_BUCKETS,
     MAX_TABLE_LINES,
     Lines,
+    bucket_caption,
     caption_of,
     lines_of,
     reason_words,
@@ -20,12 +22,14 @@ from vqmon.web.charts import (
     table_of,
     worst_signal,
 )
-from vqmon.web.history import Point, RenditionState
+from vqmon.web.history import Bucket, Point, RenditionState
 from vqmon.web.looks import rows_of
 from vqmon.web.ranges import RANGES, Range, range_of
 from vqmon.web.site import Site
 
-MAX_POINTS = 20_000
+MAX_POINTS = 6000
+"""Segments read one by one; a range with more is drawn in parts."""
+
 LATEST = 15
 
 
@@ -38,6 +42,8 @@ class Asked:
     states: Sequence[RenditionState]
     points: Sequence[Point]
     lines: Lines
+    # the range in parts, when it holds more than `points`
+    buckets: Sequence[Bucket]
     alerts: Sequence[Alert]
     scorers: Sequence[str]
     # the scorer whose scores are shown
@@ -58,14 +64,18 @@ def asked_of(site: Site, request: Request, *, limit: int = MAX_POINTS) -> Asked:
     span = range_of(request.query_params, newest_at=newest_at, now=site.now())
     points = site.history.points(stream_id, begins_at=span.begins_at, ends_at=span.ends_at, limit=limit)
     known = site.history.alerts(stream_id=stream_id)
+    buckets: Sequence[Bucket] = ()
+    if len(points) >= MAX_POINTS:
+        buckets = site.history.buckets(stream_id, begins_at=span.begins_at, ends_at=span.ends_at, count=MAX_BUCKETS)
     scorers = scorers_of(points) or sorted({scorer for state in states for scorer in state.last_scores}) or ["score"]
     wanted = request.query_params.get("scorer")
     return Asked(
         stream_id=stream_id,
-        range=span.fitted(points[0].starts_at if points else None),
+        range=span if buckets else span.fitted(points[0].starts_at if points else None),
         states=states,
         points=points,
         lines=lines_of(points, [state.rendition for state in states]),
+        buckets=buckets,
         alerts=[
             it for it in known if it.began_at <= span.ends_at and (it.resolved_at or span.ends_at) >= span.begins_at
         ],
@@ -90,7 +100,9 @@ def stream(site: Site, request: Request) -> Response:
         scorer=it.scorer,
         follows=it.range.follows,
         legend=list(it.lines),
-        caption=caption_of(it.lines, it.alerts, it.scorer),
+        caption=bucket_caption(it.buckets, it.alerts, it.scorer)
+        if it.buckets
+        else caption_of(it.lines, it.alerts, it.scorer),
         points_url=it.url(api),
         csv_url=it.url(f"{api}.csv"),
         table=table,

@@ -124,7 +124,8 @@
     const words = answer.renditions.flatMap((line) => {
       const at = line.at.indexOf(xs[index]);
       if (at < 0) return [];
-      return [`${line.name} ${line.value[at] === null ? `unscored (${line.reason[at]})` : line.value[at].toFixed(1)}`];
+      const value = line.value[at] === null ? "no score" : line.value[at].toFixed(1);
+      return [`${line.name} ${value}${line.reason[at] ? ` (${line.reason[at].replaceAll("_", " ")})` : ""}`];
     });
     reading.textContent = `${clock(xs[index])} UTC · ${words.join(" · ")}`;
     box.setAttribute("aria-valuenow", String(index));
@@ -140,7 +141,13 @@
     const focused = plot.series.findIndex((item, number) => number > 0 && plot.cursor.focus && item._focus);
     const lines = focused > 0 ? [answer.renditions[focused - 1], ...answer.renditions] : answer.renditions;
     const line = lines.find((item) => item.at.includes(xs[index]));
-    if (line) location.assign(`/segments/${line.id[line.at.indexOf(xs[index])]}`);
+    if (!line) return;
+    const id = line.id[line.at.indexOf(xs[index])];
+    if (id) return void location.assign(`/segments/${id}`);
+    // One point of a long range stands for many segments: look closer.
+    const moment = (seconds) => new Date(seconds * 1000).toISOString();
+    const query = { from: moment(xs[index]), to: moment(xs[index] + answer.step_seconds), scorer: answer.scorer };
+    location.assign(`${location.pathname}?${new URLSearchParams(query)}`);
   }
   box.addEventListener("keydown", (event) => {
     if (!plot) return;

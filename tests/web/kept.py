@@ -1,0 +1,47 @@
+"""A real history that remembers what it was filled with."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.web.seed import Seeded
+from vqmon.core.types import Alert, Outcome
+from vqmon.transport.store import History, open_history
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is in the file, and the file."""
+
+    seeded: Seeded
+    store: History
+
+    def write(self, *items: Outcome | Alert) -> None:
+        """As the daemon would."""
+        outcomes = [it for it in items if not isinstance(it, Alert)]
+        self.store.publish(outcomes, alerts=[it for it in items if isinstance(it, Alert)])
+
+    def outcomes(self, stream_id: str | None = None, rendition: str | None = None) -> list[Outcome]:
+        """What it was filled with, oldest first."""
+        return [
+            it
+            for it in self.seeded.outcomes
+            if stream_id in (None, it.segment.rendition.stream_id) and rendition in (None, it.segment.rendition.name)
+        ]
+
+
+def fill(path: Path, seeded: Seeded) -> Path:
+    """Write all of it."""
+    with open_history(path, "write") as store:
+        store.publish(seeded.outcomes, alerts=seeded.alerts, thumbnails=seeded.thumbnails)
+        store.checkpoint()
+    return path
+
+
+@contextmanager
+def copied(path: Path, seeded: Seeded, folder: Path) -> Iterator[Kept]:
+    """A copy of a filled history, to read and to write."""
+    with open_history(Path(shutil.copy(path, folder / "history.db")), "write") as store:
+        yield Kept(seeded, store)
