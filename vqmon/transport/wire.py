@@ -7,9 +7,11 @@ Every message is one JSON object (structured mode, `application/cloudevents+json
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from vqmon.core.rules import State
 from vqmon.core.series import AlertState, Track
@@ -30,7 +32,9 @@ Type = TypeVar("Type")
 class _Message(BaseModel, Generic[Type, Data]):
     """The envelope: attributes as CloudEvents 1.0.2 names them."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="ignore", allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
 
     specversion: Literal["1.0"] = "1.0"
     type: Type
@@ -115,6 +119,12 @@ def schemas() -> dict[str, dict[str, Any]]:
     }
 
 
+def write_schemas(folder: Path) -> None:
+    """Write every schema to `folder`, one file per message type."""
+    for name, schema in schemas().items():
+        (folder / f"{name}.json").write_text(json.dumps(schema, indent=2) + "\n", encoding="utf-8")
+
+
 def _schema_id(name: str) -> str:
     return f"urn:vqmon:schema:{name}"
 
@@ -135,8 +145,14 @@ def _encode(kind: str, data: Outcome | Alert, *, id: str, source: str, subject: 
         dataschema=f"{_schema_id(kind)}#/properties/data",
         data=data,
     )
+    try:
+        document = message.model_dump_json().encode()
+        if b"NaN" not in document and b"Infinity" not in document:
+            return document
+    except PydanticSerializationError:
+        # What is no valid text, such as a file name in an unknown encoding, must not stop a daemon.
+        pass
     tree = message.model_dump(mode="json")
-    # What is no valid text, such as a file name in an unknown encoding, must not stop a daemon.
     return json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="replace")
 
 
