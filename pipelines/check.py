@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -94,7 +95,11 @@ def _sources(settings: Settings, *, offline: bool) -> Iterator[Finding]:
         text = "nothing to watch: name streams in source.streams, or use `vqmon watch URL`"
         yield Finding(subject="source", text=text, is_good=False)
     for stream in source.streams if not offline else ():
-        yield _checked("source", lambda stream=stream: asyncio.run(_listed(settings, stream.id, stream.url)))
+        yield _checked("source", partial(_listed_now, settings, stream.id, stream.url))
+
+
+def _listed_now(settings: Settings, stream_id: str, url: str) -> str:
+    return asyncio.run(_listed(settings, stream_id, url))
 
 
 async def _listed(settings: Settings, stream_id: str, url: str) -> str:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -244,8 +245,7 @@ def _free_port() -> int:
 
 def _moving_picture(target: Path) -> Path:
     """A slow pan and zoom over real photos: 24 s of 1280x720 at 25 fps."""
-    from skimage import data
-
+    data = import_module("skimage.data")
     photos = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
     console.print("making a moving picture from photos ...")
     command = [FFMPEG, "-v", "error", "-nostdin", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "1280x720"]
@@ -261,8 +261,7 @@ def _moving_picture(target: Path) -> Path:
 
 def _pan(photo: NDArray[np.uint8], *, count: int) -> Iterator[NDArray[np.uint8]]:
     """Frames of (720, 1280, 3) that wander over the photo, enlarged to 1920 wide first."""
-    from skimage.transform import resize
-
+    resize = import_module("skimage.transform").resize
     height = round(photo.shape[0] * 1600 / photo.shape[1])
     large = (resize(photo, (height, 1600), order=3, anti_aliasing=False) * 255).clip(0, 255).astype(np.uint8)
     for step in range(count):

@@ -149,9 +149,9 @@ async def run(
         if health.health_port:
             stack.enter_context(HealthServer(health.health_host, health.health_port, progress=progress))
         fetcher = await stack.enter_async_context(Fetcher(fetch_policy(settings)))
+        sources = open_sources(settings, fetcher=fetcher, history=history, stop=stop)
         observer = await stack.enter_async_context(open_observer(settings, fetcher=fetcher, meters=meters))
         judge = Judge(load_rules(settings), states=history.states())
-        sources = open_sources(settings, fetcher=fetcher, history=history, stop=stop)
         desk = Desk(
             observer=observer,
             sink=Sink(history, judge, thread=thread, meters=meters),

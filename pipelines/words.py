@@ -112,7 +112,9 @@ def scorer_table(specs: Sequence[ScorerSpec], *, used: Sequence[str]) -> Table:
 def _name(outcome: Outcome) -> str:
     segment = outcome.segment
     last = segment.url.split("?")[0].rstrip("/").rsplit("/", 1)[-1]
-    return escape(f"{segment.rendition.stream_id}/{segment.rendition.name} #{segment.sequence} {last}")
+    if segment.rendition.stream_id == last:
+        return escape(last)
+    return escape(f"{segment.rendition.key} #{segment.sequence} {last}")
 
 
 def _picture(event: QualityEvent) -> str:

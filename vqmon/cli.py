@@ -1,6 +1,7 @@
 """The command: what a person types and what they read."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,7 +20,8 @@ from vqmon.settings import Settings, load_settings
 EXIT_UNSCORED = 3
 EXIT_WRONG = 2
 
-out = Console(highlight=False)
+# What goes into a file or a pipe is wide enough not to be folded.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, highlight=False)
 
 

@@ -1,0 +1,230 @@
+"""The daemon on one host, as a process, on real media: nothing lost, nothing doubled, alerts that open and close."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.streams import BLACK, serving, write_story, write_vod
+from tests.media.clips import clip, x264
+from vqmon.core.types import QualityEvent, SegmentFailure
+from vqmon.transport.store import open_history
+
+KILLS = 8
+STILL = "testsrc2=s={size}:r={rate}:d=0.04,loop=-1:1,trim=duration={seconds}"
+
+
+def vqmon(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "vqmon", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_vod_playlist_is_whole_after_sigkills_at_random_moments(tmp_path: Path) -> None:
+    """Killed again and again and started again, the history ends with every segment exactly once."""
+    playlist = write_vod(tmp_path / "vod", segments=120)
+    history = tmp_path / "kills.db"
+    chance = random.Random(11)
+    kills = 0
+    with serving(playlist.parent) as origin:
+        watch = [sys.executable, "-m", "vqmon", "watch", f"{origin}/vod.m3u8", "--history", str(history)]
+        while kills < KILLS:
+            with subprocess.Popen(watch, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as daemon:
+                assert daemon.stdout is not None
+                # Wait for the first verdict so that every kill falls into work, then a random moment more.
+                daemon.stdout.readline()
+                time.sleep(chance.uniform(0, 0.25))
+                kills += daemon.poll() is None
+                daemon.send_signal(signal.SIGKILL)
+                if daemon.wait() == 0:
+                    break
+        last = vqmon("watch", f"{origin}/vod.m3u8", "--history", str(history), cwd=tmp_path)
+    with open_history(history, mode="read") as stored:
+        outcomes = list(stored.outcomes_in_order())
+
+    assert last.returncode == 0, last.stderr
+    assert [outcome.segment.sequence for outcome in outcomes] == list(range(120))
+    assert all(isinstance(outcome, QualityEvent) for outcome in outcomes)
+    assert kills >= 3
+
+
+def test_black_freeze_loss_and_damage_are_told_apart_and_alert(tmp_path: Path) -> None:
+    """A stream that goes black, freezes, loses a segment and breaks one gives the right outcomes and closed alerts."""
+    good = clip(*x264(), size="320x180", seconds=4)
+    black = clip(*x264(), size="320x180", seconds=4, source=BLACK)
+    still = clip(
+        *x264(), size="320x180", seconds=4, source="testsrc2=s={size}:r={rate}:d=0.04,loop=-1:1,trim=duration={seconds}"
+    )
+    broken = bytes(range(256)) * 40
+    playlist = write_story(
+        tmp_path / "story", [good, good, black, good, still, good, b"", broken, good, good], seconds=4
+    )
+    history = tmp_path / "story.db"
+    with serving(playlist.parent) as origin:
+        run = vqmon("watch", f"{origin}/story.m3u8", "--stream", "tv", "--history", str(history), cwd=tmp_path)
+    with open_history(history, mode="read") as stored:
+        outcomes = list(stored.outcomes_in_order())
+        alerts = {alert.rule: alert for alert in stored.alerts()}
+        pictures = stored.evidence(alerts["black"].id)
+
+    assert run.returncode == 0, run.stderr
+    assert [o.reason if isinstance(o, SegmentFailure) else "scored" for o in outcomes] == (
+        ["scored"] * 6 + ["not_found", "not_media"] + ["scored"] * 2
+    )
+    assert {name for name in alerts if name in ("black", "freeze", "missing")} == {"black", "freeze"}
+    assert {alerts[name].state for name in ("black", "freeze")} == {"resolved"}
+    assert alerts["black"].evidence.event_id == outcomes[2].id
+    assert pictures[0].startswith(b"\xff\xd8")
+    assert "ALERT" in run.stdout
+    assert "RESOLVED" in run.stdout
+
+
+def test_replay_finds_the_same_ids_and_scores(tmp_path: Path) -> None:
+    """Looking at stored segments again gives the same verdicts to the last digit."""
+    playlist = write_vod(tmp_path / "vod", segments=6)
+    history = tmp_path / "replay.db"
+    first = vqmon("watch", str(playlist), "--history", str(history), cwd=tmp_path)
+    again = vqmon("replay", "--again", "--history", str(history), cwd=tmp_path)
+
+    assert first.returncode == 0, first.stderr
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.count("the same") == 6
+
+
+def test_replay_shows_what_other_rules_would_have_said(tmp_path: Path) -> None:
+    """A stricter rule on stored events gives the alert that the old rules did not."""
+    playlist = write_vod(tmp_path / "vod", segments=6)
+    history = tmp_path / "rules.db"
+    strict = tmp_path / "strict.toml"
+    strict.write_text(
+        '[rules.never-good]\nkind = "floor"\nseverity = "ticket"\nscorer = "lite"\nbelow = 100\nfor_seconds = 2\n'
+        "recover_above = 100\nrecover_seconds = 2\n",
+        encoding="utf-8",
+    )
+    vqmon("watch", str(playlist), "--history", str(history), cwd=tmp_path)
+    run = vqmon("replay", "--rules", str(strict), "--history", str(history), cwd=tmp_path)
+
+    assert run.returncode == 0, run.stderr
+    assert "new only" in run.stdout
+    assert "never-good" in run.stdout
+
+
+def test_sigterm_finishes_what_is_in_flight_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    """A stopped daemon exits with 0; started again it goes on behind the last segment."""
+    playlist = write_vod(tmp_path / "vod", segments=60)
+    history = tmp_path / "stop.db"
+    with serving(playlist.parent) as origin:
+        watch = [sys.executable, "-m", "vqmon", "watch", f"{origin}/vod.m3u8", "--history", str(history)]
+        with subprocess.Popen(watch, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as daemon:
+            assert daemon.stdout is not None
+            daemon.stdout.readline()
+            daemon.send_signal(signal.SIGTERM)
+            daemon.stdout.read()
+            code = daemon.wait(timeout=40)
+        with open_history(history, mode="read") as stored:
+            before = [outcome.segment.sequence for outcome in stored.outcomes_in_order()]
+        vqmon("watch", f"{origin}/vod.m3u8", "--history", str(history), cwd=tmp_path)
+    with open_history(history, mode="read") as stored:
+        after = [outcome.segment.sequence for outcome in stored.outcomes_in_order()]
+
+    assert code == 0
+    assert before == list(range(len(before)))
+    assert after == list(range(60))
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv", "parquet"])
+def test_export_writes_every_outcome(tmp_path: Path, form: str) -> None:
+    """Each format holds the six segments."""
+    playlist = write_vod(tmp_path / "vod", segments=6)
+    history = tmp_path / "export.db"
+    vqmon("watch", str(playlist), "--history", str(history), cwd=tmp_path)
+    file = tmp_path / f"out.{form}"
+    run = vqmon("export", str(file), "--history", str(history), cwd=tmp_path)
+
+    assert run.returncode == 0, run.stderr
+    if form == "ndjson":
+        events = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        assert [event["data"]["segment"]["sequence"] for event in events] == list(range(6))
+        assert {event["specversion"] for event in events} == {"1.0"}
+    elif form == "csv":
+        assert len(file.read_text(encoding="utf-8").splitlines()) == 7
+    else:
+        import pyarrow.parquet as parquet
+
+        assert parquet.read_table(file).num_rows == 6
+
+
+def test_the_folder_source_takes_each_finished_file_once(tmp_path: Path) -> None:
+    """Files that are there and files that come later are scored once each, also after a restart."""
+    incoming = tmp_path / "incoming" / "720p"
+    incoming.mkdir(parents=True)
+    config = tmp_path / "vqmon.toml"
+    config.write_text(
+        '[source]\nkind = "folder"\nfolder = "incoming"\nfolder_settle_seconds = 0.3\n[history]\npath = "folder.db"\n',
+        encoding="utf-8",
+    )
+    small = clip(*x264(), size="192x108", seconds=1)
+    for name in ("a.ts", "b.ts"):
+        (incoming / name).write_bytes(small)
+    first = vqmon("--config", str(config), "run", "--for", "4", cwd=tmp_path)
+    (incoming / "c.ts").write_bytes(small)
+    second = vqmon("--config", str(config), "run", "--for", "4", cwd=tmp_path)
+    with open_history(tmp_path / "folder.db", mode="read") as stored:
+        names = [outcome.segment.url.rsplit("/", 1)[-1] for outcome in stored.outcomes_in_order()]
+
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert sorted(names) == ["a.ts", "b.ts", "c.ts"]
+
+
+def test_wrong_usage_is_told_in_one_line_with_exit_code_2(tmp_path: Path) -> None:
+    """Unknown scorer, missing history and nothing to watch name the remedy and show no traceback."""
+    (tmp_path / "vqmon.toml").write_text('[scoring]\nscorers = ["lit"]\n', encoding="utf-8")
+    (tmp_path / "a.ts").write_bytes(clip(*x264(), size="192x108", seconds=1))
+    runs = [
+        (vqmon("score", "a.ts", cwd=tmp_path), "did you mean 'lite'"),
+        (vqmon("web", "--history", "none.db", cwd=tmp_path), "no history yet"),
+        (vqmon("run", cwd=tmp_path), "nothing to watch"),
+        (vqmon("--config", "none.toml", "run", cwd=tmp_path), "no such settings file"),
+    ]
+
+    for run, words in runs:
+        assert run.returncode == 2, run.stderr
+        assert words in run.stderr.replace("\n", " ")
+        assert "Traceback" not in run.stderr
+
+
+def test_check_names_what_is_wrong(tmp_path: Path) -> None:
+    """A host that is not allowed is found before the daemon starts, with the setting that mends it."""
+    playlist = write_vod(tmp_path / "vod", segments=2)
+    with serving(playlist.parent) as origin:
+        text = f'[source]\nstreams = [{{ id = "tv", url = "{origin}/vod.m3u8" }}]\n'
+        (tmp_path / "vqmon.toml").write_text(text, encoding="utf-8")
+        refused = vqmon("check", cwd=tmp_path)
+        allowed = '[fetch]\nallowed_hosts = ["127.0.0.1"]\nallowed_networks = ["127.0.0.0/8"]\nallow_http = true\n'
+        port = origin.rsplit(":", 1)[-1]
+        (tmp_path / "vqmon.toml").write_text(f"{text}{allowed}allowed_ports = [{port}]\n", encoding="utf-8")
+        fine = vqmon("check", cwd=tmp_path)
+
+    assert refused.returncode == 1
+    assert "fetch.allowed_hosts" in refused.stdout
+    assert fine.returncode == 0, fine.stdout
+    assert "tv: 2 segments" in fine.stdout
+
+
+def test_score_tells_scores_and_reasons(tmp_path: Path) -> None:
+    """One line per file; a damaged file makes the exit code 3 and does not stop the others."""
+    (tmp_path / "good.ts").write_bytes(clip(*x264(), size="192x108", seconds=2))
+    (tmp_path / "bad.ts").write_bytes(b"\x47" + os.urandom(4000))
+    table = vqmon("score", "good.ts", "bad.ts", cwd=tmp_path)
+    events = vqmon("score", "--json", "good.ts", cwd=tmp_path)
+
+    assert table.returncode == 3
+    assert "unscored" in table.stdout
+    assert "good.ts" in table.stdout
+    assert events.returncode == 0
+    assert len(json.loads(events.stdout)["data"]["scores"][0]["frame_values"]) == 2
