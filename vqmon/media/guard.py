@@ -19,6 +19,7 @@ MAX_URL_BYTES = 2048
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
 
 # IANA special-purpose registries, and what tunnels IPv4 inside IPv6. Kept as a table of its own because
@@ -172,7 +173,7 @@ def check_file(address: str, policy: FetchPolicy) -> Path:
     """The real path of a plain path or file: URL, or FetchError: it must be under one of `file_roots`."""
     name = shown(address)
     path = address
-    if address[:5].lower() == "file:":
+    if _SCHEME.match(address):
         parts = urlsplit(address)
         if parts.netloc not in ("", "localhost"):
             raise FetchError("refused", f"{name}: a file address must not name a host")
@@ -189,17 +190,22 @@ def check_file(address: str, policy: FetchPolicy) -> Path:
 
 def is_local(address: str) -> bool:
     """Whether this is a plain path or a file: URL."""
-    return address[:5].lower() == "file:" or "://" not in address
+    scheme = _SCHEME.match(address)
+    return scheme[0].lower() == "file:" if scheme else "://" not in address
 
 
 def shown(url: str) -> str:
-    """An address as people may see it: without credentials, query and fragment."""
-    plain = re.split(r"[?#]", url, maxsplit=1)[0]
+    """An address as people may see it: without credentials, query and fragment, even when it is written wrongly."""
+    plain, *secret = re.split(r"[?#]", url, maxsplit=1)
     scheme, slashes, rest = plain.partition("://")
     if not slashes:
         return plain[:200]
-    netloc, slash, path = rest.partition("/")
-    return f"{scheme}://{netloc.rpartition('@')[2]}{slash}{path}"[:200]
+    if "@" in "".join(secret):
+        # Either an address in the query, or a question mark in a password that should have been escaped.
+        return f"{scheme}://\N{HORIZONTAL ELLIPSIS}"
+    if "@" in rest:
+        rest = "\N{HORIZONTAL ELLIPSIS}" + rest.rpartition("@")[2]
+    return f"{scheme}://{rest}"[:200]
 
 
 def literal_of(host: str) -> Address | None:
