@@ -16,7 +16,9 @@ from vqmon.core.types import (
     View,
 )
 from vqmon.errors import (
+    BrokerError,
     DecodeError,
+    FencedError,
     FetchError,
     ScoreError,
     ScorerError,
@@ -29,10 +31,12 @@ from vqmon.errors import (
 
 __all__ = [
     "Alert",
+    "BrokerError",
     "Cursor",
     "DecodeError",
     "Decoded",
     "Evidence",
+    "FencedError",
     "FetchError",
     "MediaFacts",
     "Outcome",

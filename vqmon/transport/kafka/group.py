@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.client import AIOKafkaClient
@@ -12,7 +12,7 @@ from aiokafka.structs import ConsumerRecord
 
 from vqmon.flow import apart
 from vqmon.transport.kafka.connection import Connection, translated
-from vqmon.transport.kafka.records import Position, Record
+from vqmon.transport.kafka.records import Assigned, Position, Record, Revoked
 
 log = logging.getLogger("vqmon.kafka")
 
@@ -21,9 +21,6 @@ PING_SECONDS = 5.0
 STOP_SECONDS = 5.0
 START_SECONDS = 60.0
 DAY_MS = 86_400_000
-
-Assigned = Callable[[Collection[int]], None]
-Revoked = Callable[[Collection[int]], Awaitable[None]]
 
 
 class Group:

@@ -40,7 +40,9 @@ class Publisher:
         """Send (key, value, headers) and wait until all are safe; gives their number."""
 
         async def send() -> int:
-            sent = [await self._producer.send(topic, value, key, headers=list(headers)) for key, value, headers in records]
+            sent = [
+                await self._producer.send(topic, value, key, headers=list(headers)) for key, value, headers in records
+            ]
             for future in sent:
                 await future
             return len(sent)

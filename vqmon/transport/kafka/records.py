@@ -1,11 +1,14 @@
 """What goes over the border of this room: records, batches, topic names, and what a transaction writer can do."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
 Headers = tuple[tuple[str, bytes], ...]
+
+Assigned = Callable[[Collection[int]], None]
+Revoked = Callable[[Collection[int]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)

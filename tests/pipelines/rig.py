@@ -1,0 +1,122 @@
+"""A fleet on an in-memory Kafka: broker, members, and what a reader sees."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from pipelines.lane import Floor
+from pipelines.member import Member
+from pipelines.verdicts import Observe, Speaker
+from tests.acceptance.kafka.looks import look_at_once
+from vqmon.core.rules import AlertRule
+from vqmon.core.types import Alert, Outcome, Rendition, Segment
+from vqmon.metrics import Meters
+from vqmon.transport import wire
+from vqmon.transport.kafka import TopicNames
+from vqmon.transport.kafka.memory import MemoryBroker, MemoryGroup, MemoryWriter
+from vqmon.transport.segments import STRUCTURED, encode_segment
+
+NAMES = TopicNames.of("vqmon", "g")
+SPEAKER = Speaker(names=NAMES, source="test", group="g", version="0", max_message_bytes=10_000)
+
+
+class Rig:
+    """Members of one group over one memory broker."""
+
+    def __init__(self, *, partitions: int = 2, rules: Sequence[AlertRule] = ()) -> None:
+        self.broker = MemoryBroker(partitions)
+        self.rules = rules
+        self.restored: list[int] = []
+        self.inputs: list[Segment] = []
+
+    def put(self, partition: int, segment: Segment, *headers: tuple[str, bytes]) -> int:
+        """Put one segment message on the topic."""
+        key, value = encode_segment(segment, source="test")
+        self.inputs.append(segment)
+        return self.put_raw(partition, key, value, ("content-type", STRUCTURED), *headers)
+
+    def put_raw(self, partition: int, key: bytes | None, value: bytes | None, *headers: tuple[str, bytes]) -> int:
+        """Put any record on the topic."""
+        return self.broker.append(NAMES.segments, partition, key, value, headers)
+
+    def floor(self, observe: Observe = look_at_once, **changes: object) -> Floor:
+        """What the lanes of a member share."""
+
+        async def read_state(partition: int) -> Mapping[str, bytes]:
+            self.restored.append(partition)
+            return self.broker.read_state(NAMES.state, partition)
+
+        facts: dict[str, object] = {
+            "speaker": SPEAKER,
+            "rules": self.rules,
+            "observe": observe,
+            "open_writer": self.open_writer,
+            "read_state": read_state,
+            "running": asyncio.Semaphore(100),
+            "meters": Meters(),
+            "told": lambda outcomes, alerts: None,
+            "now": lambda: datetime(2026, 1, 2, tzinfo=UTC),
+            "max_waiting": 8,
+            "gather_seconds": 0.0,
+            "rejected_limit": 0.9,
+            "when_lost": "stop",
+        }
+        return Floor(**{**facts, **changes})  # type: ignore[arg-type]
+
+    def open_writer(self, partition: int) -> MemoryWriter:
+        """The writer of one partition."""
+        return MemoryWriter(
+            self.broker, transactional_id=f"g.{partition}", group="g", topic=NAMES.segments, partition=partition
+        )
+
+    def open_group(self, member: Member) -> MemoryGroup:
+        """The group as a member sees it."""
+        return MemoryGroup(
+            self.broker, topic=NAMES.segments, group="g", assigned=member.assigned, revoked=member.revoked
+        )
+
+    def member(self, floor: Floor, stop: asyncio.Event) -> Member:
+        """A member that has not joined yet."""
+        return Member(floor, self.open_group, stop=stop, revoke_seconds=2.0)
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """Every published outcome, partition by partition."""
+        return [wire.parse_outcome(one.value or b"") for one in self.broker.records(NAMES.quality)]
+
+    @property
+    def alerts(self) -> list[Alert]:
+        """Every published alert, partition by partition."""
+        return [wire.parse_alert(one.value or b"") for one in self.broker.records(NAMES.alerts)]
+
+    async def until(self, count: int, *, seconds: float = 20.0) -> None:
+        """Wait until so many outcomes are there."""
+        await until(lambda: len(self.broker.records(NAMES.quality)) >= count, seconds=seconds)
+
+    async def drain(self, floor: Floor, count: int) -> None:
+        """One member works until so many outcomes are there, then leaves."""
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.member(floor, stop).run())
+            try:
+                await self.until(count)
+            finally:
+                stop.set()
+
+
+async def until(holds: Callable[[], bool], *, seconds: float = 20.0) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - the memory broker has no events
+            await asyncio.sleep(0.005)
+
+
+def segment(sequence: int, *, stream_id: str = "news", url: str = "") -> Segment:
+    """One made-up segment."""
+    return Segment(
+        rendition=Rendition(stream_id=stream_id, name="720p"),
+        sequence=sequence,
+        url=url or f"file:///media/{stream_id}/{sequence}.mp4",
+        starts_at=datetime.fromtimestamp(1_767_225_600 + 4 * sequence, UTC),
+        duration_seconds=4.0,
+    )
