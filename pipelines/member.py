@@ -53,6 +53,7 @@ class Member:
         self._heard_at = self._polled_at = time.monotonic()
         # True once the group has told us what is ours, be it nothing
         self._is_placed = False
+        self._is_leaving = False
         self._group = open_group(self)
 
     @property
@@ -89,12 +90,16 @@ class Member:
                 self._crew.begin("pulse", self._feel_pulse())
                 while not self._stop.is_set():
                     await self._poll_once()
+                self._is_leaving = True
                 await self._end_lanes(within_seconds=3600.0)
             finally:
+                self._is_leaving = True
                 await self._group.stop()
 
     def assigned(self, partitions: Collection[int]) -> None:
-        """Begin a lane for each partition; returns at once."""
+        """Begin a lane for each partition; returns at once. Who is leaving begins nothing more."""
+        if self._is_leaving:
+            return
         self._epoch += 1
         self._is_placed = True
         for partition in partitions:

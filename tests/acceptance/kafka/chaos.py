@@ -81,6 +81,7 @@ class Chaos:
     proxies: Proxies
     visible: Visible
     published: int = 0
+    all_published: bool = False
     recoveries: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     async def run(self) -> None:
@@ -95,7 +96,7 @@ class Chaos:
     async def _recovery(self, fault: str, published: int, began: float) -> None:
         """From the fault until what was published right after it is visible."""
         deadline = began + 180
-        while self.published == published and time.monotonic() < deadline:  # noqa: ASYNC110 - counted elsewhere
+        while self.published == published and not self.all_published and time.monotonic() < deadline:  # noqa: ASYNC110 - counted elsewhere
             await asyncio.sleep(0.05)
         published = self.published
         while self.visible.count < published and time.monotonic() < deadline:  # noqa: ASYNC110 - counted elsewhere

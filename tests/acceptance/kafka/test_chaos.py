@@ -85,6 +85,7 @@ async def _break(
                 chaos.published += await publisher.publish(names.segments, some)
                 expected_seconds = len(plan.faults()) * sum(plan.pause_seconds) / 2
                 await asyncio.sleep(expected_seconds / each)
+            chaos.all_published = True
             await breaking
 
             async def all_there() -> bool:

@@ -50,12 +50,12 @@ class MemoryBroker:
 
     async def rebalance(self) -> None:
         """Take everything from everybody and deal it out anew, as the eager protocol does."""
-        for member in self.members:
+        for member in list(self.members):
             await member.revoked(sorted(member.owned))
             member.owned.clear()
         for number in range(self.partitions if self.members else 0):
             self.members[number % len(self.members)].owned.add(number)
-        for member in self.members:
+        for member in list(self.members):
             member.assigned(sorted(member.owned))
 
     def read_state(self, topic: str, partition: int) -> dict[str, bytes]:
