@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pipelines.parts import as_url, fetch_policy, load_rules, open_observer, utc_now
+from pipelines.publish import check as check_topics
 from vqmon.core.types import Segment
 from vqmon.errors import SegmentError, SettingsError, VqmonError
 from vqmon.media.fetch import Fetcher
@@ -91,11 +92,22 @@ def _sources(settings: Settings, *, offline: bool) -> Iterator[Finding]:
         remedy = "" if is_there else ": no such folder; create it or set source.folder"
         yield Finding(subject="source", text=f"folder {source.folder}{remedy}", is_good=is_there)
         return
+    if source.kind == "kafka":
+        if not offline:
+            yield _checked("source", partial(_topics_now, settings))
+        return
     if not source.streams:
         text = "nothing to watch: name streams in source.streams, or use `vqmon watch URL`"
         yield Finding(subject="source", text=text, is_good=False)
     for stream in source.streams if not offline else ():
         yield _checked("source", partial(_listed_now, settings, stream.id, stream.url))
+
+
+def _topics_now(settings: Settings) -> str:
+    wrong = asyncio.run(check_topics(settings))
+    if wrong:
+        raise SettingsError("; ".join(wrong))
+    return f"the topics of {settings.kafka.prefix}, group {settings.kafka.group}, are as they must be"
 
 
 def _listed_now(settings: Settings, stream_id: str, url: str) -> str:

@@ -66,11 +66,12 @@ def main(ctx: click.Context, config: Path | None) -> None:
 )
 @click.pass_obj
 def run(config: Path | None, for_seconds: float | None) -> None:
-    """Run the daemon: watch all streams of the settings until SIGTERM."""
-    from pipelines import live
+    """Run the daemon until SIGTERM: watch all streams of the settings, or work for a Kafka consumer group."""
+    from pipelines import fleet, live
 
     settings = _ready(config)
-    asyncio.run(live.run(settings, for_seconds=for_seconds))
+    daemon = fleet.run if settings.source.kind == "kafka" else live.run
+    asyncio.run(daemon(settings, for_seconds=for_seconds))
 
 
 @main.command()
@@ -236,6 +237,46 @@ def export(
             stored, file, form=form, stream_id=stream, rendition=rendition, since=_utc(since), until=_utc(until)
         )
     err.print(f"{rows} rows in {file}")
+
+
+@main.command()
+@click.argument("addresses", metavar="PLAYLIST|FILE...", nargs=-1, required=True)
+@click.option("--stream", required=True, help="Name of the stream; the key of its messages.")
+@click.option("--rendition", default="", help="Name of the rendition; default: as the playlist says, else `file`.")
+@click.option("--arm", default="", help="Which encoding of an experiment this is.")
+@click.pass_obj
+def publish(config: Path | None, addresses: tuple[str, ...], stream: str, rendition: str, arm: str) -> None:
+    """Put segment messages on the Kafka topic: what a packager does, or to score an archive."""
+    from pipelines.publish import publish as publish_all
+
+    count, unnamed = asyncio.run(publish_all(_ready(config), addresses, stream_id=stream, rendition=rendition, arm=arm))
+    err.print(f"{count} segment messages published" + (f", {unnamed} entries left out" if unnamed else ""))
+
+
+@main.group()
+def topics() -> None:
+    """Create or check the Kafka topics of the settings."""
+
+
+@topics.command()
+@click.pass_obj
+def create(config: Path | None) -> None:
+    """Create the topics that are missing; those that exist stay as they are."""
+    from pipelines import publish as kafka
+
+    made = asyncio.run(kafka.create(_ready(config)))
+    out.print("\n".join(made) if made else "nothing to create", markup=False)
+
+
+@topics.command("check")
+@click.pass_context
+def check_topics(ctx: click.Context) -> None:
+    """Say what is wrong with the topics and how to mend it."""
+    from pipelines import publish as kafka
+
+    wrong = asyncio.run(kafka.check(_ready(ctx.obj)))
+    out.print("\n".join(wrong) if wrong else "all topics are as they must be", markup=False, soft_wrap=True)
+    ctx.exit(1 if wrong else 0)
 
 
 @main.command()

@@ -1,0 +1,105 @@
+"""Puts segment messages on the topic: a packager's stand-in, and the way to score an archive."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipelines.fleet import connection_of
+from pipelines.parts import as_url, fetch_policy, utc_now
+from vqmon.core.types import Rendition, Segment, SegmentFailure
+from vqmon.errors import FetchError, SettingsError
+from vqmon.media.fetch import Fetcher
+from vqmon.media.playlist import segments_of
+from vqmon.settings import KafkaSettings, Settings
+from vqmon.transport.kafka import (
+    Connection,
+    Publisher,
+    TopicNames,
+    TopicPlan,
+    check_topics,
+    create_topics,
+    planned_topics,
+)
+from vqmon.transport.segments import STRUCTURED, encode_segment
+
+BATCH = 500
+PLAYLISTS = (".m3u8", ".mpd")
+
+
+async def publish(
+    settings: Settings, addresses: Sequence[str], *, stream_id: str, rendition: str = "", arm: str = ""
+) -> tuple[int, int]:
+    """Publish a message per segment that the addresses name now; gives how many, and how many could not be named.
+
+    An address is an HLS or DASH playlist, a media file, or a folder of them. Files follow each other in the order of
+    their names and are dated by their own time, so that publishing them again names the same segments.
+    """
+    async with Fetcher(fetch_policy(settings, named=addresses)) as fetcher:
+        items = [item for address in addresses for item in await _listed(address, fetcher)]
+    named = [item for item in items if isinstance(item, Segment)]
+    segments = list(_labelled(_numbered(named), stream_id=stream_id, rendition=rendition, arm=arm))
+    topic = TopicNames.of(settings.kafka.prefix, settings.kafka.group).segments
+    async with Publisher(connection_of(settings.kafka)) as publisher:
+        for first in range(0, len(segments), BATCH):
+            messages = [encode_segment(one, source="vqmon:publish") for one in segments[first : first + BATCH]]
+            await publisher.publish(topic, [(key, value, (("content-type", STRUCTURED),)) for key, value in messages])
+    return len(segments), len(items) - len(named)
+
+
+async def create(settings: Settings) -> Sequence[str]:
+    """Create the topics that are missing; gives their names."""
+    connection, plans = _topics(settings.kafka)
+    return await create_topics(connection, plans)
+
+
+async def check(settings: Settings) -> Sequence[str]:
+    """What is wrong with the topics; empty when all is well."""
+    connection, plans = _topics(settings.kafka)
+    return await check_topics(connection, plans)
+
+
+def _topics(kafka: KafkaSettings) -> tuple[Connection, Sequence[TopicPlan]]:
+    names = TopicNames.of(kafka.prefix, kafka.group)
+    plans = planned_topics(
+        names, partitions=kafka.partitions, copies=kafka.copies, max_message_bytes=kafka.max_message_bytes
+    )
+    return connection_of(kafka), plans
+
+
+async def _listed(address: str, fetcher: Fetcher) -> Sequence[Segment | SegmentFailure]:
+    if "://" in address or address.endswith(PLAYLISTS):
+        try:
+            return await segments_of(as_url(address), fetcher=fetcher, now=utc_now())
+        except FetchError as error:
+            raise SettingsError(f"{address.split('?')[0]}: {error}") from error
+    return _files_in(address)
+
+
+def _files_in(address: str) -> Sequence[Segment]:
+    place = Path(address)
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    found = [_of_file(file) for file in files if file.is_file() and not file.name.startswith(".")]
+    if not found:
+        raise SettingsError(f"{address}: no media file there")
+    return found
+
+
+def _of_file(file: Path) -> Segment:
+    begins = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    rendition = Rendition(stream_id=file.parent.name or "files", name="file")
+    return Segment(rendition=rendition, sequence=-1, url=as_url(str(file)), starts_at=begins)
+
+
+def _numbered(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Files have no number of their own."""
+    for number, segment in enumerate(segments):
+        yield replace(segment, sequence=number) if segment.sequence < 0 else segment
+
+
+def _labelled(segments: Iterable[Segment], *, stream_id: str, rendition: str, arm: str) -> Iterator[Segment]:
+    for segment in segments:
+        known = segment.rendition
+        labels = {**known.labels, **({"arm": arm} if arm else {})}
+        named = replace(known, stream_id=stream_id, name=rendition or known.name, labels=labels)
+        yield replace(segment, rendition=named)
