@@ -244,30 +244,30 @@ def _free_port() -> int:
 
 
 def _moving_picture(target: Path) -> Path:
-    """A slow pan and zoom over real photos: 24 s of 1280x720 at 25 fps."""
-    data = import_module("skimage.data")
-    photos = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
+    """The camera wanders over a wall of real photos: 24 s of 1280x720 that end where they began."""
     console.print("making a moving picture from photos ...")
+    wall = _wall()
     command = [FFMPEG, "-v", "error", "-nostdin", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "1280x720"]
     command += ["-r", str(FPS), "-i", "-", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "14"]
     with subprocess.Popen([*command, "-pix_fmt", "yuv420p", "-y", str(target)], stdin=subprocess.PIPE) as encoder:
         assert encoder.stdin is not None
-        for photo in photos:
-            for picture in _pan(photo, count=6 * FPS):
-                encoder.stdin.write(picture.tobytes())
+        for turn in np.linspace(0, 2 * np.pi, 24 * FPS, endpoint=False):
+            x = round((wall.shape[1] - 1280) * (0.5 - 0.5 * np.cos(turn)))
+            y = round((wall.shape[0] - 720) * (0.5 - 0.5 * np.cos(2 * turn)))
+            encoder.stdin.write(wall[y : y + 720, x : x + 1280].tobytes())
         encoder.stdin.close()
     return target
 
 
-def _pan(photo: NDArray[np.uint8], *, count: int) -> Iterator[NDArray[np.uint8]]:
-    """Frames of (720, 1280, 3) that wander over the photo, enlarged to 1920 wide first."""
-    resize = import_module("skimage.transform").resize
-    height = round(photo.shape[0] * 1600 / photo.shape[1])
-    large = (resize(photo, (height, 1600), order=3, anti_aliasing=False) * 255).clip(0, 255).astype(np.uint8)
-    for step in range(count):
-        x = round((1600 - 1280) * step / count)
-        y = round((height - 720) * (0.5 + 0.4 * np.sin(2 * np.pi * step / count)))
-        yield large[y : y + 720, x : x + 1280]
+def _wall() -> NDArray[np.uint8]:
+    """Photos near their own size, side by side: (1200, about 2200, 3)."""
+    data, resize = import_module("skimage.data"), import_module("skimage.transform").resize
+    photos = []
+    for photo in (data.astronaut(), data.coffee(), data.stereo_motorcycle()[0], data.rocket()):
+        shape = (400, round(photo.shape[1] * 400 / photo.shape[0]))
+        photos.append((resize(photo, shape, anti_aliasing=True) * 255).clip(0, 255).astype(np.uint8))
+    rows = [np.concatenate(photos[turn:] + photos[:turn], axis=1) for turn in (0, 2, 1)]
+    return np.concatenate(rows, axis=0)
 
 
 if __name__ == "__main__":
