@@ -71,7 +71,7 @@ class HlsPages:
     async def tracks(self) -> tuple[Track, ...]:
         """The renditions of the master playlist, or `main` when this is a media playlist."""
         page, self._page = self._page or await _page(self._url, self._fetcher), None
-        read = _hls(page, self._variables)
+        read = await asyncio.to_thread(_hls, page, self._variables)
         if isinstance(read, Master):
             self._variables = read.variables
             self._urls = {track.name: track.url for track in read.tracks}
@@ -90,7 +90,7 @@ class HlsPages:
         except SegmentError:
             self._urls.pop(name, None)
             raise
-        read = _hls(page, self._variables)
+        read = await asyncio.to_thread(_hls, page, self._variables)
         if isinstance(read, Master):
             raise SegmentError("playlist", "a master playlist stands where a media playlist should be")
         return read
@@ -124,13 +124,14 @@ class DashPages:
         for place in places:
             if place not in self._indexes:
                 self._indexes[place] = await self._index(place)
-        return manifest.listing(track, now, self._indexes)
+        return await asyncio.to_thread(manifest.listing, track, now, self._indexes)
 
     async def _read(self, now: datetime | None) -> Manifest:
         async with self._reading:
             if self._manifest and (now is None or (self._read_at and now - self._read_at < _SHARED)):
                 return self._manifest
             page, self._page = self._page or await _page(self._url, self._fetcher), None
+            # In a thread, as everywhere here: a day of segments takes a while to read.
             self._manifest = await asyncio.to_thread(parse_mpd, page.body, page.url)
             self._read_at = now
             self._url = self._manifest.location if self._manifest.location != page.url else self._url
