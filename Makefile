@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODELS := .venv-models/bin
 
-.PHONY: help demo test test-models check bench lock clean
+.PHONY: help demo test test-models check kafka bench lock clean
 
 help:
 	@echo "make demo         the main job on this machine in two minutes (INPUT=clip.mp4 DEMO_SECONDS=105 KEEP=1)"
 	@echo "make test         every test that needs no torch"
 	@echo "make test-models  the tests of the torch side too"
 	@echo "make check        format, lint, types, import rules, public face"
+	@echo "make kafka        one Kafka broker on 127.0.0.1:9092 to try things with, until Ctrl-C (Java 17 and Maven)"
 	@echo "make bench        speed and memory beside peers, in one run"
 	@echo "make lock         resolve the locked requirements anew"
 
@@ -40,6 +41,9 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_public_face.py tests/test_config_complete.py tests/test_flow.py
+
+kafka: .venv/ready
+	$(BIN)/python -m tests.acceptance.kafka
 
 bench: .venv/ready
 	$(BIN)/python -m bench
