@@ -38,6 +38,10 @@ COLOURS = """() => {
 }"""
 """Every opaque colour of the chart."""
 
+WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+  .reduce((sum, entry) => sum + entry.encodedBodySize, 0)"""
+"""Bytes of a first visit, as sent."""
+
 ATTACK = """() => {
   const script = document.createElement("script");
   script.textContent = "window.pwned = 1";
@@ -261,13 +265,14 @@ def test_everything_can_be_read_without_javascript(browser: Browser, served: Ser
 
 
 def test_five_hundred_renditions(browser: Browser, tmp_path: Path) -> None:
-    """A big fleet is one page of 500 rows that goes on with a link, and updates live."""
+    """A big fleet is one page of 500 rows under 200 kB that goes on with a link, and updates live."""
     many = seed.fleet(streams=260, segments=6)
     with copied(fill(tmp_path / "many.db", many), many, tmp_path) as history, Served(history) as served:
         context = browser.new_context()
         watched = Watched(context, served)
         page = watched.open("/?sort=score&order=desc&q=channel")
         expect(page.locator("tbody tr")).to_have_count(500)
+        assert page.evaluate(WEIGHT) < 200_000
         history.write(seed.fresh("channel-100", "480p", 97.0))
         expect(page.locator("tbody tr").first).to_contain_text("channel-100")
         page.click("text=Next →")

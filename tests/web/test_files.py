@@ -4,10 +4,12 @@ import csv
 import io
 
 import httpx
+import pytest
 
 from tests.web import seed
 from tests.web.kept import Kept
 from vqmon.core.types import SIGNALS
+from vqmon.web import stream
 from vqmon.web.files import csv_of
 
 
@@ -89,3 +91,15 @@ def test_seed_is_the_same_every_time() -> None:
     """Tests lean on it."""
     again = seed.fleet(streams=1, segments=3)
     assert [it.id for it in again.outcomes] == [it.id for it in seed.fleet(streams=1, segments=3).outcomes]
+
+
+async def test_a_long_range_is_drawn_in_parts(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A range with too many segments to read one by one loses no dip, and the caption says what a point is."""
+    monkeypatch.setattr(stream, "MAX_POINTS", 50)
+    chart = (await client.get("/api/streams/sports%20one/points?last=24h")).json()
+    worst = min(value for value in chart["renditions"][0]["value"] if value is not None)
+    assert chart["step_seconds"] == 24 * 3600 / 500
+    assert 20 < worst < 40
+    page = (await client.get("/streams/sports%20one?last=24h")).text
+    assert "180 segments scored by lite@1: mean" in page
+    assert "Each point of the chart is the worst of 3 minutes." in page

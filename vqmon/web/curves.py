@@ -4,6 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+TREND_PLACES = 30
+"""How many outcomes a sparkline shows."""
+
 Place = tuple[float, float]
 
 
@@ -17,11 +20,13 @@ class Trend:
     last: Place | None = None
 
 
-def trend(values: Sequence[float | None], *, width: float = 120, height: float = 28, places: int = 60) -> Trend:
+def trend(
+    values: Sequence[float | None], *, width: float = 120, height: float = 28, places: int = TREND_PLACES
+) -> Trend:
     """Draw scores 0..100, the newest at the right; a None breaks the line and leaves a mark at the bottom.
 
-    >>> trend([50.0, None, 100.0], width=59, height=12).line
-    'M57 6M59 1'
+    >>> trend([50.0, None, 100.0], width=29, height=12).line
+    'M27 6M29 1'
     """
     values = values[-places:]
     step = width / (places - 1)

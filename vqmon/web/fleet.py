@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vqmon.web.addresses import with_query
+from vqmon.web.curves import TREND_PLACES
 from vqmon.web.explain import STATES
 from vqmon.web.looks import DESCENDING_FIRST, SORTS, Row, matches, rows_of, sentence_of, shares_of
 from vqmon.web.site import Site
@@ -26,7 +27,9 @@ _COLUMNS = (
 def fleet(site: Site, request: Request) -> Response:
     """Answer `/`."""
     query = request.query_params
-    everything = rows_of(site.history.renditions(), site.history.alerts(open_only=True), now=site.now())
+    everything = rows_of(
+        site.history.renditions(trend=TREND_PLACES), site.history.alerts(open_only=True), now=site.now()
+    )
     words = query.get("q", "")[:200].strip()
     state = query["state"] if query.get("state") in STATES else None
     sort = query["sort"] if query.get("sort") in SORTS else "state"

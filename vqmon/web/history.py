@@ -104,8 +104,8 @@ class History(Protocol):
         """What was written after `tip`, oldest first."""
         ...
 
-    def renditions(self, *, stream_id: str | None = None) -> Sequence[RenditionState]:
-        """Every rendition, or those of one stream, by stream and name."""
+    def renditions(self, *, stream_id: str | None = None, trend: int) -> Sequence[RenditionState]:
+        """Every rendition, or those of one stream, by stream and name; `trend` outcomes of each."""
         ...
 
     def points(self, stream_id: str, *, begins_at: datetime, ends_at: datetime, limit: int) -> Sequence[Point]:

@@ -22,6 +22,7 @@ from vqmon.web.charts import (
     table_of,
     worst_signal,
 )
+from vqmon.web.curves import TREND_PLACES
 from vqmon.web.history import Bucket, Point, RenditionState
 from vqmon.web.looks import rows_of
 from vqmon.web.ranges import RANGES, Range, range_of
@@ -57,7 +58,7 @@ class Asked:
 def asked_of(site: Site, request: Request, *, limit: int = MAX_POINTS) -> Asked:
     """Read the address and the history; raises 404."""
     stream_id = unquote_stream(request.path_params["stream_id"])
-    states = site.history.renditions(stream_id=stream_id) if stream_id else []
+    states = site.history.renditions(stream_id=stream_id, trend=TREND_PLACES) if stream_id else []
     if not stream_id or not states:
         raise HTTPException(404, "No stream of that name has been seen.")
     newest_at = max(state.last_starts_at for state in states)

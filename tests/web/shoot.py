@@ -1,0 +1,93 @@
+"""Takes the screenshots of the documentation: `python -m tests.web.shoot [FOLDER]`."""
+
+import shutil
+import sys
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import skimage.data
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.web import seed
+from tests.web.conftest import Served
+from tests.web.kept import Kept, copied, fill
+from tests.web.test_browser import FLAGS
+from vqmon.core.types import QualityEvent, SegmentFailure
+
+FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
+PHOTOS = ("coffee", "chelsea", "astronaut", "rocket")
+SCREENS = {"": ("light", 1280, 860), "-dark": ("dark", 1280, 860), "-phone": ("light", 390, 844)}
+
+
+@cache
+def photo(name: str, number: int, softness: int) -> bytes:
+    """A window of a photograph that moves with `number`."""
+    whole = Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
+    width = int(whole.width * 0.8)
+    left = (whole.width - width) * (number % 32) // 32
+    image = whole.crop((left, 40, left + width, 40 + width * 9 // 16)).resize((416, 234))
+    image = image.resize((416 // softness, 234 // softness)).resize((416, 234), Image.Resampling.NEAREST)
+    out = BytesIO()
+    image.save(out, "JPEG", quality=85)
+    return out.getvalue()
+
+
+def with_photos(seeded: seed.Seeded) -> seed.Seeded:
+    """The same with photographs for pictures."""
+    outcomes = {it.id: it for it in seeded.outcomes}
+    for event_id, pictures in seeded.thumbnails.items():
+        it = outcomes[event_id]
+        assert isinstance(it, QualityEvent)
+        name = PHOTOS[len(it.segment.rendition.stream_id) % len(PHOTOS)]
+        soft = 1 if it.scores[0].value > 60 else 4 if it.scores[0].value > 35 else 8
+        first = it.segment.sequence * 4
+        seeded.thumbnails[event_id] = [(at, photo(name, first + n, soft)) for n, (at, _) in enumerate(pictures)]
+    return seeded
+
+
+def paths(history: Kept) -> dict[str, str]:
+    """What is worth a picture."""
+    alert = next(it for it in history.store.alerts() if it.stream_id == "cinema-4k")
+    failure = [it for it in history.outcomes() if isinstance(it, SegmentFailure)][-1]
+    return {
+        "fleet": "/",
+        "stream": "/streams/sports%20one",
+        "segment": f"/segments/{alert.evidence.event_id}",
+        "unscored": f"/segments/{failure.id}",
+        "alerts": "/alerts",
+        "alert": f"/alerts/{alert.id}",
+    }
+
+
+def shoot(browser: Browser, served: Served, folder: Path, *, is_whole: bool) -> None:
+    for suffix, (scheme, width, height) in SCREENS.items():
+        context = browser.new_context(
+            color_scheme="dark" if scheme == "dark" else "light", viewport={"width": width, "height": height}
+        )
+        page = context.new_page()
+        for name, path in paths(served.history).items():
+            page.goto(served.url + path)
+            page.wait_for_timeout(1200)
+            taken = Image.open(BytesIO(page.screenshot(full_page=is_whole)))
+            taken.convert("RGB").quantize(256).save(folder / f"{name}{suffix}.png", optimize=True)
+        context.close()
+
+
+def main(folder: Path) -> None:
+    seeded = with_photos(seed.fleet(streams=8))
+    with (
+        TemporaryDirectory() as scratch,
+        copied(fill(Path(scratch) / "seed.db", seeded), seeded, Path(scratch)) as history,
+        Served(history) as served,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        shoot(browser, served, folder, is_whole=folder != FOLDER)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
