@@ -1,0 +1,218 @@
+"""What the fleet relies on, held against the real broker and against the in-memory one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+import pytest
+
+from pipelines.member import GroupPort
+from tests.acceptance.kafka.broker import Cluster
+from tests.acceptance.kafka.fleet import make_topics, message_of, read_all, segments_of
+from vqmon.errors import BrokerError, FencedError
+from vqmon.transport.kafka import (
+    Batch,
+    Connection,
+    Group,
+    Outgoing,
+    Publisher,
+    TopicNames,
+    Transactions,
+    TransactionWriter,
+    read_changelog,
+)
+from vqmon.transport.kafka.memory import MemoryBroker, MemoryGroup, MemoryWriter
+
+PARTITIONS = 2
+NUMBERS = count()
+
+pytestmark = pytest.mark.kafka
+
+
+class Revocable:
+    """Remembers what the group told us."""
+
+    def __init__(self) -> None:
+        self.owned: set[int] = set()
+
+    def assigned(self, partitions: Collection[int]) -> None:
+        self.owned = set(partitions)
+
+    async def revoked(self, partitions: Collection[int]) -> None:
+        self.owned = set()
+
+
+@dataclass
+class Side:
+    """One of the two Kafkas, with topics of its own."""
+
+    names: TopicNames
+    group: str
+    connection: Connection | None = None
+    memory: MemoryBroker = field(default_factory=lambda: MemoryBroker(PARTITIONS))
+
+    def writer(self, partition: int) -> Transactions:
+        facts = {"transactional_id": f"{self.group}.{partition}", "group": self.group, "topic": self.names.segments}
+        if self.connection:
+            return TransactionWriter(self.connection, partition=partition, **facts)
+        return MemoryWriter(self.memory, partition=partition, **facts)
+
+    def member(self, told: Revocable) -> GroupPort:
+        facts = {"topic": self.names.segments, "group": self.group}
+        if self.connection:
+            return Group(
+                self.connection,
+                session_seconds=6,
+                rebalance_seconds=12,
+                assigned=told.assigned,
+                revoked=told.revoked,
+                **facts,
+            )
+        return MemoryGroup(self.memory, assigned=told.assigned, revoked=told.revoked, **facts)
+
+    async def put(self, numbers: Sequence[int]) -> None:
+        messages = [message_of(segments_of("news", 1, first=number)[0]) for number in numbers]
+        if self.connection:
+            async with Publisher(self.connection) as publisher:
+                await publisher.publish(self.names.segments, messages)
+        else:
+            for key, value, headers in messages:
+                self.memory.append(self.names.segments, 0, key, value, headers)
+
+    async def values(self, topic: str) -> list[bytes | None]:
+        if self.connection:
+            return [one.value for one in await read_all(",".join(self.connection.bootstrap), topic)]
+        return [one.value for one in self.memory.records(topic)]
+
+    async def state(self, partition: int) -> dict[str, bytes]:
+        if self.connection:
+            return await read_changelog(self.connection, self.names.state, partition)
+        return self.memory.read_state(self.names.state, partition)
+
+    def quality(self, value: bytes, partition: int = 0) -> Outgoing:
+        return Outgoing(topic=self.names.quality, partition=partition, key=b"k", value=value)
+
+    def remembered(self, key: str, value: bytes | None) -> Outgoing:
+        return Outgoing(topic=self.names.state, partition=1, key=key.encode(), value=value)
+
+
+@pytest.fixture(params=["real", "memory"])
+async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
+    """The real broker with fresh topics, or an in-memory one."""
+    group = f"promises{next(NUMBERS)}"
+    names = TopicNames.of(group, group)
+    if request.param == "memory":
+        yield Side(names, group)
+        return
+    cluster: Cluster = request.getfixturevalue("cluster")
+    await make_topics(cluster.bootstrap, names, partitions=PARTITIONS, copies=1)
+    yield Side(names, group, Connection(bootstrap=tuple(cluster.bootstrap.split(","))))
+
+
+async def until(holds: Callable[[], bool], *, seconds: float = 30.0) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - told by callbacks of the client
+            await asyncio.sleep(0.02)
+
+
+async def test_a_batch_and_its_offset_become_visible_together(side: Side) -> None:
+    """After a write its records are there and the committed offset is the one that came with them."""
+    writer, told = side.writer(0), Revocable()
+    member = side.member(told)
+    await member.start()
+    await until(lambda: told.owned == {0, 1})
+    assert await member.committed(0) is None
+    await writer.open()
+    await writer.write(Batch(records=[side.quality(b"a"), side.quality(b"b")], next_offset=7))
+    assert await side.values(side.names.quality) == [b"a", b"b"]
+    assert await member.committed(0) == 7
+    await writer.close()
+    await member.stop()
+
+
+async def test_opening_fences_who_had_the_id_before(side: Side) -> None:
+    """The first holder's next write raises FencedError and leaves nothing behind."""
+    first, second = side.writer(0), side.writer(0)
+    await first.open()
+    await first.write(Batch(records=[side.quality(b"first")], next_offset=1))
+    await second.open()
+    with pytest.raises(FencedError):
+        await first.write(Batch(records=[side.quality(b"zombie")], next_offset=2))
+    await first.kill()
+    await second.write(Batch(records=[side.quality(b"second")], next_offset=2))
+    await second.close()
+    assert await side.values(side.names.quality) == [b"first", b"second"]
+
+
+async def test_state_is_the_newest_value_of_each_key(side: Side) -> None:
+    """Later values win, forgotten keys are gone, an empty partition gives nothing."""
+    writer = side.writer(1)
+    await writer.open()
+    for number in range(3):
+        records = [side.remembered(f"key-{one}", f"{number}".encode()) for one in range(5)]
+        await writer.write(Batch(records=records, next_offset=number + 1))
+    await writer.write(Batch(records=[side.remembered("key-0", None)], next_offset=4))
+    await writer.close()
+    assert await side.state(1) == {f"key-{one}": b"2" for one in range(1, 5)}
+    assert await side.state(0) == {}
+
+
+async def test_a_member_gets_its_records_in_order_from_where_it_is_sent(side: Side) -> None:
+    """Everything comes from the offset of `go_on` on, in order; the key decides the partition."""
+    await side.put(range(10))
+    told = Revocable()
+    member = side.member(told)
+    await member.start()
+    await until(lambda: told.owned == {0, 1})
+    positions = [await member.position(number) for number in range(2)]
+    full = next(number for number, one in enumerate(positions) if one.newest)
+    assert positions[full].oldest == 0
+    member.go_on(full, offset=0)
+    records = []
+    async with asyncio.timeout(30):
+        while len(records) < 10:
+            records += (await member.poll([full], seconds=0.2, max_records=4)).get(full, [])
+    offsets = [one.offset for one in records]
+    assert offsets == sorted(set(offsets))
+    assert all(one.key == b"news" for one in records)
+    member.go_on(full, offset=offsets[5])
+    again = []
+    async with asyncio.timeout(30):
+        while not again:
+            again += (await member.poll([full], seconds=0.2, max_records=4)).get(full, [])
+    assert again[0].offset == offsets[5]
+    await member.stop()
+
+
+async def test_two_members_share_the_partitions_and_one_takes_over(side: Side) -> None:
+    """The second member takes one partition; when it leaves the first has both again."""
+    told = [Revocable(), Revocable()]
+    members = [side.member(one) for one in told]
+    await members[0].start()
+    await until(lambda: told[0].owned == {0, 1})
+    await members[1].start()
+    await until(lambda: len(told[0].owned) == 1 and len(told[1].owned) == 1)
+    assert told[0].owned | told[1].owned == {0, 1}
+    await members[1].stop()
+    await until(lambda: told[0].owned == {0, 1})
+    await members[0].stop()
+
+
+async def test_one_refused_record_spoils_the_whole_batch(cluster: Cluster) -> None:
+    """A record that the broker refuses must not vanish in a commit: nothing of its batch becomes visible."""
+    names = TopicNames.of("refused", "refused")
+    await make_topics(cluster.bootstrap, names, partitions=PARTITIONS, copies=1)
+    side = Side(names, "refused", Connection(bootstrap=tuple(cluster.bootstrap.split(","))))
+    writer = side.writer(0)
+    await writer.open()
+    with pytest.raises(BrokerError):
+        await writer.write(
+            Batch(records=[side.quality(b"small"), side.quality(bytes(range(256)) * 40_000)], next_offset=1)
+        )
+    await writer.kill()
+    await writer.open()
+    await writer.write(Batch(records=[side.quality(b"after")], next_offset=1))
+    await writer.close()
+    assert await side.values(names.quality) == [b"after"]
