@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from vqmon.core.types import SIGNALS, Decoded, Sampling, View
 from vqmon.errors import DecodeError
@@ -27,7 +27,7 @@ from vqmon.media.messages import (
 __all__ = ["DecodeLimits", "DecoderPool"]
 
 _START_SECONDS = 30.0
-_PIPE_BYTES = 1 << 20
+_BUFFER_BYTES = 4 << 20
 
 
 class DecoderPool:
@@ -55,6 +55,8 @@ class DecoderPool:
         self._on_replace = on_replace
         self._places = asyncio.Semaphore(size)
         self._idle: list[_Worker] = []
+        # killed, and not yet reaped
+        self._leaving: list[_Worker] = []
         self._replaced: dict[str, int] = {}
         self._is_open = False
 
@@ -65,7 +67,7 @@ class DecoderPool:
             for worker in workers:
                 self.versions = await worker.greet()
         except BaseException:
-            self._close()
+            await self._close()
             raise
         self._is_open = True
         return self
@@ -74,9 +76,7 @@ class DecoderPool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._is_open = False
-        leaving = self._close()
-        for worker in leaving:
-            await worker.gone()
+        await self._close()
 
     @property
     def replaced(self) -> Mapping[str, int]:
@@ -163,7 +163,7 @@ class DecoderPool:
         try:
             await worker.greet()
         except BaseException as error:
-            worker.kill()
+            self._dismiss(worker)
             if isinstance(error, TimeoutError | EOFError | OSError | ValueError):
                 raise DecodeError("crashed", "a decoder process does not start") from error
             raise
@@ -171,51 +171,60 @@ class DecoderPool:
 
     def _give_back(self, worker: "_Worker") -> None:
         if not self._is_open:
-            worker.kill()
+            self._dismiss(worker)
         elif worker.served >= self._recycle_after:
             self._replace(worker, "recycled")
         else:
             self._idle.append(worker)
 
     def _replace(self, worker: "_Worker", reason: str) -> None:
-        worker.kill()
+        self._dismiss(worker)
         self._replaced[reason] = self._replaced.get(reason, 0) + 1
         if self._on_replace is not None:
             self._on_replace(reason)
 
-    def _close(self) -> list["_Worker"]:
-        leaving, self._idle = self._idle, []
-        for worker in leaving:
-            worker.kill()
-        return leaving
+    def _dismiss(self, worker: "_Worker") -> None:
+        worker.kill()
+        self._leaving = [*(one for one in self._leaving if one.is_alive), worker]
+
+    async def _close(self) -> None:
+        while self._idle:
+            self._dismiss(self._idle.pop())
+        for worker in self._leaving:
+            await worker.gone()
 
 
 class _Worker:
-    """One decoder process and the pipes to it."""
+    """One decoder process and the socket to it."""
 
-    def __init__(self, child: asyncio.subprocess.Process) -> None:
-        assert child.stdin is not None
-        assert child.stdout is not None
+    def __init__(self, child: asyncio.subprocess.Process, line: socket.socket) -> None:
         self._child = child
-        self._into = child.stdin
-        self._from = child.stdout
+        self._line = line
         self.served = 0
 
     @classmethod
     async def start(cls, limits: DecodeLimits) -> "_Worker":
-        child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-s", "-m", "vqmon.media.worker"),
-            *(str(limits.memory_bytes), str(limits.threads)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=_environment(),
-            cwd="/",
-            limit=_PIPE_BYTES,
-        )
-        for end in (child.stdin, child.stdout):
-            _widen(end)
-        return cls(child)
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                end.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+        ours.settimeout(0)
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-s", "-m", "vqmon.media.worker"),
+                *(str(limits.memory_bytes), str(limits.threads)),
+                stdin=theirs.fileno(),
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=_environment(),
+                cwd="/",
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return cls(child, ours)
 
     @property
     def pid(self) -> int:
@@ -233,29 +242,40 @@ class _Worker:
             raise ValueError("not a greeting")
         return {text_of(name): text_of(version) for name, version in content.items()}
 
-    async def ask(self, media: bytes, request: DecodeRequest) -> tuple[object, bytes]:
+    async def ask(self, media: bytes, request: DecodeRequest) -> tuple[object, bytearray]:
         self.served += 1
-        self._into.write(head_and_json(request.to_fields(), raw_bytes=len(media)))
-        self._into.write(media)
-        await self._into.drain()
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(self._line, head_and_json(request.to_fields(), raw_bytes=len(media)))
+        await loop.sock_sendall(self._line, media)
         return await self._receive(max_raw_bytes=request.limits.max_reply_bytes)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._child.kill()
-        # the transport otherwise keeps the pipes of a dead child until it is collected
-        self._into.close()
+        self._line.close()
 
     async def gone(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_START_SECONDS):
                 await self._child.wait()
 
-    async def _receive(self, *, max_raw_bytes: int) -> tuple[object, bytes]:
-        head = await self._from.readexactly(HEAD.size)
+    async def _receive(self, *, max_raw_bytes: int) -> tuple[object, bytearray]:
+        head = await self._take(HEAD.size)
         json_bytes, raw_bytes = lengths_of(head, max_raw_bytes=max_raw_bytes)
-        content: object = json.loads(await self._from.readexactly(json_bytes))
-        return content, await self._from.readexactly(raw_bytes)
+        content: object = json.loads(await self._take(json_bytes))
+        return content, await self._take(raw_bytes)
+
+    async def _take(self, count: int) -> bytearray:
+        """Exactly `count` bytes, read into their final place."""
+        loop = asyncio.get_running_loop()
+        content = bytearray(count)
+        rest = memoryview(content)
+        while rest:
+            received = await loop.sock_recv_into(self._line, rest)
+            if not received:
+                raise EOFError("the decoder process closed the line")
+            rest = rest[received:]
+        return content
 
 
 def _environment() -> dict[str, str]:
@@ -264,11 +284,3 @@ def _environment() -> dict[str, str]:
     paths = dict.fromkeys([root, *(path for path in sys.path if os.path.isabs(path))])
     single = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     return {"PYTHONPATH": os.pathsep.join(paths), "PATH": os.defpath, "LC_ALL": "C.UTF-8", **single}
-
-
-def _widen(end: Any) -> None:
-    """Make a pipe hold more: fewer wake-ups for the same bytes. Not every system allows it."""
-    transport = end.transport if hasattr(end, "transport") else end._transport
-    pipe = transport.get_extra_info("pipe")
-    with contextlib.suppress(OSError, AttributeError):
-        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vqmon.core.types import Pixels
 from vqmon.errors import DecodeError
 from vqmon.media.colour import TONE_MAPPING, Colour, colour_of
@@ -87,7 +89,7 @@ class Look:
     def raw(self) -> Iterator[bytes | memoryview]:
         for pictures in self._views:
             for picture in pictures:
-                yield picture.tobytes()
+                yield np.ascontiguousarray(picture).data.cast("B")
         yield from self._thumbnails
 
     @property

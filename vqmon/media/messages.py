@@ -96,7 +96,7 @@ def head_and_json(content: Mapping[str, Any], *, raw_bytes: int) -> bytes:
     return HEAD.pack(_MAGIC, len(text), raw_bytes) + text
 
 
-def lengths_of(head: bytes, *, max_raw_bytes: int) -> tuple[int, int]:
+def lengths_of(head: bytes | bytearray, *, max_raw_bytes: int) -> tuple[int, int]:
     """(JSON bytes, raw bytes) that a head announces; ValueError when it is none or asks for too much."""
     magic, json_bytes, raw_bytes = HEAD.unpack(head)
     if magic != _MAGIC or json_bytes > MAX_JSON_BYTES or raw_bytes > max_raw_bytes:

@@ -12,8 +12,8 @@ noise           Immerkær, "Fast noise variance estimation", CVIU 1996, per 12 x
                 blocks that are neither black nor white, so that texture does not count; a standard deviation of 25
                 levels is 1; 0 when less than a quarter of the picture is between black and white (a text page).
 banding         after Tandon et al., "CAMBI", PCS 2021, simplified: steps of 1 to 8 levels between two sides that are
-                flat for 5 pixels, weighted 0.1, 0.4, 0.7 and 1 for 1, 2, 3 and more levels; one such step every 25 pixels
-                (0.04) is 1.
+                flat for 5 pixels, weighted 0.1, 0.4, 0.7 and 1 for 1, 2, 3 and more levels; one such step every 25
+                pixels (0.04) is 1.
 over_sharpness  at strong edges (>= 24 levels within 4 pixels) between two level plateaus: by how much the picture
                 overshoots the far plateau before and after the edge, as shares of the edge's height; the mean of both
                 medians over all edges, less 0.05 that clean pictures have, 0.3 counting as 1. After the halo measure
@@ -127,7 +127,8 @@ def _contours(cut: Patches) -> float:
     level_right = run[:, :, 2 * reach :] - run[:, :, reach:-reach]
     step = steps[:, :, reach:-reach]
     is_contour = (level_left == reach) & (level_right == reach) & (step >= 1) & (step <= 8)
-    return float(_STEP_WEIGHTS[step[is_contour]].sum()) / is_contour.size
+    weights = float(_STEP_WEIGHTS[step[is_contour]].sum())
+    return weights / int(is_contour.size)
 
 
 def over_sharpness(cut: Patches) -> float:

@@ -1,7 +1,7 @@
 """The decoder process: the only code that imports av. Untrusted bytes in, checked arrays out.
 
-Runs as `python -m vqmon.media.worker MEMORY_BYTES THREADS`, speaks `messages` over its standard input and output, and
-ends when its input ends. libav never gets an address, never guesses the format, and knows a short list of codecs.
+Runs as `python -m vqmon.media.worker MEMORY_BYTES THREADS`, speaks `messages` over the socket that is its standard
+input, and ends when that ends. libav never gets an address, never guesses the format, and knows a short list of codecs.
 """
 
 import io
@@ -92,7 +92,8 @@ class LibavCodec:
         return None if frame.pts is None else self._positions.get(frame.pts)
 
     def time_of(self, frame: av.VideoFrame) -> float | None:
-        return None if frame.pts is None else float(frame.pts * self._track.seconds_per_tick)
+        tick = self._track.seconds_per_tick
+        return None if frame.pts is None else frame.pts * tick.numerator / tick.denominator
 
     def _decoded(self, packet: "av.Packet[VideoStream] | None", *, is_damaged: bool) -> list[av.VideoFrame]:
         try:
@@ -244,7 +245,7 @@ def _pictures(track: Track) -> list[CodedPicture]:
     unused = droppable(context.name, context.extradata, contents)
     return [
         CodedPicture(
-            time_seconds=None if packet.pts is None else float(packet.pts * tick),
+            time_seconds=None if packet.pts is None else packet.pts * tick.numerator / tick.denominator,
             is_key=packet.is_keyframe and not packet.is_corrupt,
             is_shown=not packet.is_discard and not hidden(context.name, content),
             is_droppable=is_unused,
@@ -300,7 +301,7 @@ def _jpeg(picture: Pixels) -> bytes:
 def main() -> None:
     """Answer requests until the input ends."""
     die_with_parent()
-    requests, answers = _take_over_pipes()
+    requests, answers = _take_over_line()
     av.logging.set_libav_level(av.logging.PANIC)
     give_up_rights(memory_bytes=int(sys.argv[1]), threads=int(sys.argv[2]))
     darkroom = Darkroom(av.filter.Graph)
@@ -330,9 +331,9 @@ def _send(answers: BinaryIO, content: dict[str, Any], raw: Iterable[bytes | memo
     answers.flush()
 
 
-def _take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Keep the pipes for ourselves: whatever a library prints goes nowhere."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+def _take_over_line() -> tuple[BinaryIO, BinaryIO]:
+    """Keep the line for ourselves: whatever a library prints goes nowhere."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(0), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)

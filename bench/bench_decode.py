@@ -1,0 +1,219 @@
+"""Our sampling beside ffmpeg, PyAV and decord on the same files in one run; memory, signals and live capacity.
+
+    python -m bench.bench_decode [--segments 12] [--soak 1000] [--peer-python .venv-models/bin/python]
+
+Prints one table per question. Every contender looks at one frame per second and delivers it as RGB of the coded size.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+from skimage import data, transform
+
+from vqmon.core.types import SIGNALS, Sampling, View
+from vqmon.errors import DecodeError
+from vqmon.media.decoder import DecoderPool
+from vqmon.media.picture import Planes
+from vqmon.media.signals import SignalMeter
+
+WIDTH, HEIGHT, RATE, SECONDS, GOP = 1920, 1080, 25, 6, 50
+NATIVE = View(kind="stretch", width=WIDTH, height=HEIGHT)
+TILES = View(kind="tiles", width=512, height=288, short_side=512, columns=4, rows=3)
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+CORES = len(os.sched_getaffinity(0))
+
+CODECS = {
+    "h264": ("-c:v", "libx264", "-preset", "medium", "-crf", "21", "-g", str(GOP), "-sc_threshold", "0"),
+    "hevc": (
+        *("-c:v", "libx265", "-preset", "fast", "-crf", "24"),
+        *("-x265-params", f"keyint={GOP}:min-keyint={GOP}:scenecut=0:log-level=0"),
+    ),
+    "av1": ("-c:v", "libsvtav1", "-preset", "9", "-crf", "32", "-g", str(GOP)),
+}
+
+PYAV_LOOP = """
+import sys, time, av
+start = time.perf_counter()
+for path in sys.argv[1:]:
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        moment = None
+        for frame in container.decode(stream):
+            moment = frame.time if moment is None else moment
+            if frame.time >= moment - 1e-6:
+                frame.to_ndarray(format="rgb24")
+                moment += 1
+print(time.perf_counter() - start)
+"""
+
+DECORD = """
+import sys, time, decord
+start = time.perf_counter()
+for path in sys.argv[1:]:
+    reader = decord.VideoReader(path)
+    reader.get_batch(range(0, len(reader), round(reader.get_avg_fps()))).asnumpy()
+print(time.perf_counter() - start)
+"""
+
+
+def make_segments(folder: Path) -> dict[str, list[Path]]:
+    """Two 6-second segments per codec: a camera that wanders over photos, with a little grain."""
+    photos = [getattr(data, name)()[..., :3] for name in ("astronaut", "coffee", "chelsea", "rocket")]
+    quarters = [transform.resize(photo, (1080, 1920), anti_aliasing=True) for photo in photos]
+    wall = np.concatenate([np.concatenate(quarters[:2], axis=1), np.concatenate(quarters[2:], axis=1)])
+    picture = folder / "wall.ppm"
+    picture.write_bytes(b"P6 3840 2160 255\n" + np.rint(wall * 255).astype(np.uint8).tobytes())
+    found = {}
+    for codec, options in CODECS.items():
+        pan = "crop=1920:1080:x='960+900*sin(t/2)':y='540+500*cos(t/3)',noise=alls=4:allf=t,format=yuv420p"
+        whole = folder / f"{codec}.mp4"
+        source = ("-loop", "1", "-framerate", str(RATE), "-i", str(picture), "-t", str(2 * SECONDS))
+        run(FFMPEG, "-v", "error", *source, "-vf", pan, *options, "-y", str(whole))
+        pieces = ("-f", "segment", "-segment_time", str(SECONDS), "-reset_timestamps", "1")
+        run(FFMPEG, "-v", "error", "-i", str(whole), "-c", "copy", *pieces, "-y", str(folder / f"{codec}-%d.mp4"))
+        found[codec] = sorted(folder.glob(f"{codec}-*.mp4"))
+    return found
+
+
+def run(*command: str) -> bytes:
+    return subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True).stdout
+
+
+def seconds_of(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def ffmpeg_fps(paths: Sequence[Path], *, threads: str, parallel: int) -> float:
+    """`ffmpeg -vf fps=1` to raw RGB, some processes at a time."""
+
+    def one(path: Path) -> None:
+        source = ("-threads", threads, "-i", str(path))
+        pixels = run(FFMPEG, "-v", "error", *source, "-vf", "fps=1", "-pix_fmt", "rgb24", "-f", "rawvideo", "-")
+        assert len(pixels) >= SECONDS * WIDTH * HEIGHT * 3
+
+    with ThreadPoolExecutor(parallel) as pool:
+        return seconds_of(lambda: list(pool.map(one, paths)))
+
+
+def script(python: str, code: str, paths: Sequence[Path]) -> float | None:
+    """Seconds that a script takes by its own clock, without the start of Python; None when it cannot run."""
+    try:
+        return float(run(python, "-c", code, *map(str, paths)))
+    except (subprocess.CalledProcessError, OSError, ValueError):
+        return None
+
+
+async def ours(paths: Sequence[Path], *, sampling: Sampling, views: Sequence[View], **options: Any) -> float:
+    """A pool with a worker per core; the workers are started before."""
+    contents = [path.read_bytes() for path in paths]
+    async with DecoderPool(CORES) as pool:
+        await pool.decode(contents[0], views=views, sampling=sampling, **options)
+        start = time.perf_counter()
+        await asyncio.gather(*(pool.decode(content, views=views, sampling=sampling, **options) for content in contents))
+        return time.perf_counter() - start
+
+
+def contest(codec: str, paths: Sequence[Path], peer_python: str) -> None:
+    """Print everybody's time on the same files."""
+    peers = {
+        "ffmpeg fps=1, default threads": ffmpeg_fps(paths, threads="0", parallel=1),
+        f"ffmpeg fps=1, {CORES} at a time": ffmpeg_fps(paths, threads="1", parallel=CORES),
+        "PyAV loop, all threads": script(sys.executable, PYAV_LOOP, paths),
+        "decord get_batch": script(peer_python, DECORD, paths),
+    }
+    mine = {
+        "vqmon exact": asyncio.run(ours(paths, sampling="exact", views=[NATIVE], signals=())),
+        "vqmon keyframes": asyncio.run(ours(paths, sampling="keyframes", views=[NATIVE], signals=())),
+    }
+    best = min(value for value in peers.values() if value is not None)
+    print(f"\n{codec}: {len(paths)} segments of {SECONDS} s, 1080p, {GOP / RATE:g}-s groups of pictures, {CORES} cores")
+    for name, value in {**peers, **mine}.items():
+        if value is None:
+            print(f"  {name:34s} cannot run here")
+        else:
+            per_segment = 1000 * value / len(paths)
+            print(f"  {name:34s} {per_segment:8.1f} ms per segment {best / value:7.2f} x the best peer")
+
+
+def live_capacity(codec: str, paths: Sequence[Path]) -> None:
+    """1080p streams that the decoding part of this machine keeps up with."""
+    seconds = asyncio.run(ours(paths, sampling="exact", views=[TILES], thumbnail_width=320))
+    rate = len(paths) / seconds
+    print(f"  {codec:6s} {1000 * seconds / len(paths) * CORES:7.1f} ms of one core per segment,"
+          f" {rate * SECONDS:6.1f} streams of 1080p at once")  # fmt: skip
+
+
+def signal_cost() -> None:
+    """Milliseconds for all signals of one 1080p frame."""
+    picture = transform.resize(data.astronaut()[..., 1], (HEIGHT, WIDTH), preserve_range=True).astype(np.uint8)
+    grey = np.full((HEIGHT // 2, WIDTH // 2), 128, np.uint8)
+    meter = SignalMeter(SIGNALS)
+    planes = Planes(picture, grey, grey, is_full=False)
+    seconds = seconds_of(lambda: [meter.measure(planes, damaged_share=0.0) for _ in range(20)])
+    print(f"\nsignals: {seconds / 20 * 1000:.1f} ms per 1080p frame, one core")
+
+
+async def soak(paths: Sequence[Path], count: int) -> None:
+    """One worker, many segments, some damaged: memory must not grow."""
+    chance = random.Random(1)
+    contents = [path.read_bytes() for path in paths]
+    readings: list[float] = []
+    refused = 0
+    async with DecoderPool(1, recycle_after=count + 10) as pool:
+        for index in range(count):
+            content = bytearray(chance.choice(contents))
+            if index % 10 == 9:
+                at = chance.randrange(len(content))
+                content[at : at + 2000] = bytes(len(content[at : at + 2000]))
+            try:
+                await pool.decode(bytes(content), views=[TILES], thumbnail_width=320, sampling="keyframes")
+            except DecodeError:
+                refused += 1
+            if pool.worker_pids and index % max(1, count // 10) == 0:
+                readings.append(resident_mb(pool.worker_pids[0]))
+        readings.append(resident_mb(pool.worker_pids[0]))
+        print(f"\nmemory of one worker over {count} segments, MB: {' '.join(f'{one:.0f}' for one in readings)}")
+        print(f"  refused {refused}, replaced workers {json.dumps(dict(pool.replaced))}")
+
+
+def resident_mb(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--segments", type=int, default=12)
+    parser.add_argument("--soak", type=int, default=1000)
+    parser.add_argument("--peer-python", default=".venv-models/bin/python", help="a Python that has decord")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        files = make_segments(Path(folder))
+        work = {codec: (paths * arguments.segments)[: arguments.segments] for codec, paths in files.items()}
+        for codec, paths in work.items():
+            contest(codec, paths, arguments.peer_python)
+        print(f"\nlive capacity, all signals, the built-in scorer's view and thumbnails, {CORES} cores:")
+        for codec, paths in work.items():
+            live_capacity(codec, paths)
+        signal_cost()
+        asyncio.run(soak([path for paths in files.values() for path in paths], arguments.soak))
+
+
+if __name__ == "__main__":
+    main()
