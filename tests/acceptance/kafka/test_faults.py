@@ -1,0 +1,169 @@
+"""Workers against a real broker that is taken away, workers that are frozen, told to stop, or given poison."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.kafka.broker import REMEDY, Cluster, is_available
+from tests.acceptance.kafka.fleet import Worker, header, make_topics, publish, read_all, segments_of, until, woven
+from tests.conftest import need
+from vqmon.transport import wire
+from vqmon.transport.kafka import Connection, Publisher, TopicNames
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+PARTITIONS = 4
+NUMBERS = count()
+
+
+class Stage:
+    """Topics of its own on one broker, and workers on them."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster = cluster
+        self.group = f"faults{next(NUMBERS)}"
+        self.names = TopicNames.of(self.group, self.group)
+        self.workers: list[Worker] = []
+        self._folder = folder
+
+    def worker(self, *, most_seconds: float = 0.02, **changes: object) -> Worker:
+        """Start one more worker."""
+        kafka = {
+            "bootstrap": self.cluster.bootstrap.split(","),
+            "group": self.group,
+            "prefix": self.group,
+            "partitions": PARTITIONS,
+            "session_seconds": 6,
+            "rebalance_seconds": 12,
+            "max_message_bytes": 100_000,
+            **changes,
+        }
+        log = self._folder / f"worker-{len(self.workers)}.log"
+        self.workers.append(Worker(log, kafka, most_seconds=most_seconds, seed=len(self.workers)).start())
+        return self.workers[-1]
+
+    async def put(self, streams: int, each: int) -> int:
+        """Publish segments."""
+        segments = woven([f"stream-{number}" for number in range(streams)], each)
+        return await publish(self.cluster.bootstrap, self.names.segments, segments)
+
+    def outcomes(self, least: int) -> Callable[[], Awaitable[bool]]:
+        """Whether so many outcomes are visible."""
+
+        async def are_there() -> bool:
+            return len(await read_all(self.cluster.bootstrap, self.names.quality)) >= least
+
+        return are_there
+
+    async def inputs_seen(self) -> list[str]:
+        """Which input records have an outcome, one entry per outcome."""
+        return [header(one, "vqmon-input") for one in await read_all(self.cluster.bootstrap, self.names.quality)]
+
+
+@pytest.fixture
+async def stage(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Stage]:
+    """A stage whose workers are gone afterwards."""
+    made = Stage(cluster, tmp_path)
+    await make_topics(cluster.bootstrap, made.names, partitions=PARTITIONS, copies=1)
+    yield made
+    for worker in made.workers:
+        worker.kill()
+
+
+async def test_a_frozen_worker_writes_nothing_after_it_was_fenced(stage: Stage) -> None:
+    """SIGSTOP beyond the session, then SIGCONT: the others have taken over, and nothing of it comes through."""
+    first = stage.worker(most_seconds=1.0)
+    count = await stage.put(6, 60)
+    await until(stage.outcomes(20), seconds=60)
+    first.signal(signal.SIGSTOP)
+    stage.worker()
+    await until(stage.outcomes(count), seconds=60)
+    before = await stage.inputs_seen()
+    first.signal(signal.SIGCONT)
+
+    async def noticed() -> bool:
+        log = first.log.read_text(encoding="utf-8")
+        return "group.fenced" in log or "group.lost" in log or log.count("group.assigned") > 1
+
+    await until(noticed, seconds=60)
+    more = await publish(stage.cluster.bootstrap, stage.names.segments, segments_of("late", 30))
+    await until(stage.outcomes(count + more), seconds=60)
+    after = await stage.inputs_seen()
+    assert len(before) == len(set(before)) == count
+    assert len(after) == len(set(after)) == count + more
+
+
+async def test_a_broker_that_goes_away_is_waited_for(tmp_path: Path) -> None:
+    """No crash, no loss, a clear message while it is away, and work goes on soon after its return."""
+    need("kafka", present=is_available(), remedy=REMEDY)
+    with Cluster(tmp_path / "broker") as cluster:
+        stage = Stage(cluster, tmp_path)
+        await make_topics(cluster.bootstrap, stage.names, partitions=PARTITIONS, copies=1)
+        worker = stage.worker(most_seconds=0.2)
+        try:
+            count = await stage.put(4, 100)
+            await until(stage.outcomes(10), seconds=60)
+            cluster.brokers[0].kill()
+            await asyncio.sleep(25)
+            assert worker.is_alive
+            cluster.brokers[0].start()
+            await asyncio.to_thread(cluster.brokers[0].wait)
+            back = time.monotonic()
+            await until(stage.outcomes(count), seconds=90)
+            print(f"all {count} outcomes {time.monotonic() - back:.1f} s after the broker's return")  # noqa: T201
+            seen = await stage.inputs_seen()
+            assert len(seen) == len(set(seen)) == count
+            assert "kafka.unreachable" in worker.log.read_text(encoding="utf-8")
+            assert worker.stop() == 0
+        finally:
+            worker.kill()
+
+
+async def test_sigterm_drains_and_hands_over(stage: Stage) -> None:
+    """A worker that is told to stop ends well within its time; what it did not do, the next one does, once."""
+    first = stage.worker(most_seconds=0.5)
+    count = await stage.put(6, 50)
+    await until(stage.outcomes(10), seconds=60)
+    began = time.monotonic()
+    assert first.stop(seconds=35) == 0
+    assert "drain_cut" not in first.log.read_text(encoding="utf-8")
+    print(f"drained in {time.monotonic() - began:.1f} s")  # noqa: T201
+    stage.worker()
+    await until(stage.outcomes(count), seconds=60)
+    seen = await stage.inputs_seen()
+    assert len(seen) == len(set(seen)) == count
+
+
+async def test_poison_on_a_real_topic_has_outcomes_too(stage: Stage) -> None:
+    """Bad records between good ones: one outcome each, the bytes kept, the good ones unharmed."""
+    good = segments_of("stream-0", 20)
+    await publish(stage.cluster.bootstrap, stage.names.segments, good[:10])
+    poison = [(b"stream-0", b"{", ()), (b"other", b"[]", (("traceparent", b"x"),)), (b"x", b"y" * 99_000, ())]
+    async with Publisher(Connection(bootstrap=tuple(stage.cluster.bootstrap.split(",")))) as publisher:
+        await publisher.publish(stage.names.segments, poison)
+    await publish(stage.cluster.bootstrap, stage.names.segments, good[10:])
+    stage.worker(max_message_bytes=50_000)
+    await until(stage.outcomes(23), seconds=60)
+    outcomes = [wire.parse_outcome(one.value) for one in await read_all(stage.cluster.bootstrap, stage.names.quality)]
+    assert sorted(getattr(one, "reason", "scored") for one in outcomes) == ["message"] * 2 + ["scored"] * 20 + [
+        "too_large"
+    ]
+    rejected = await read_all(stage.cluster.bootstrap, stage.names.rejected)
+    assert {one.value for one in rejected} == {value for _, value, _ in poison}
+
+
+async def test_a_worker_refuses_topics_that_are_not_right(stage: Stage) -> None:
+    """A missing topic ends the worker with a message that names it and the remedy."""
+    worker = stage.worker(prefix="nothing-here")
+
+    async def ended() -> bool:
+        return not worker.is_alive
+
+    await until(ended, seconds=60)
+    assert "nothing-here.segments.v1" in worker.log.read_text(encoding="utf-8")
+    assert "vqmon topics create" in worker.log.read_text(encoding="utf-8")
