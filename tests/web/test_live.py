@@ -3,14 +3,17 @@
 import json
 
 import anyio
+import httpx
 import pytest
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from tests.web import seed
 from tests.web.kept import Kept
+from vqmon.errors import StoreError
 from vqmon.web import live as live_module
 from vqmon.web.app import create_app
+from vqmon.web.history import Changes
 
 
 async def open_live(history: Kept, *, query: str = "", told: str | None = None) -> StreamingResponse:
@@ -89,6 +92,29 @@ async def test_a_number_that_cannot_be_starts_at_the_newest(history: Kept, told:
     history.write(seed.fresh("kids", "480p", 44.0))
     (heard,) = await events(reply, 1)
     assert len(json.loads(heard["data"])) == 1
+
+
+class Unreadable:
+    """A history whose file went away."""
+
+    def tip(self) -> int:
+        return 1
+
+    def changes_since(self, tip: int, *, limit: int) -> Changes:
+        raise StoreError("gone")
+
+    def renditions(self, *, trend: int) -> list[object]:
+        raise StoreError("gone")
+
+
+async def test_a_history_that_cannot_be_read(history: Kept) -> None:
+    """A live answer ends quietly, so that the page comes back; a page is a 503 that says why."""
+    reply = await open_live(Kept(history.seeded, Unreadable()))  # type: ignore[arg-type]
+    assert await events(reply, 1) == []
+    app = create_app(Unreadable(), now=lambda: seed.NOW)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://pages") as client:
+        page = await client.get("/")
+    assert (page.status_code, page.text) == (503, "The history cannot be read: gone\n")
 
 
 async def test_silence_is_broken_by_a_heartbeat(history: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from vqmon.errors import StoreError
 from vqmon.web.charts import live_point, mark_of
 from vqmon.web.history import Changes
 from vqmon.web.site import Site, site_of
@@ -60,6 +61,9 @@ async def _events(site: Site, listeners: Listeners, after: int, stream_id: str |
                 yield ": still here\n\n"
             silent_seconds += site.poll_seconds
             await anyio.sleep(site.poll_seconds)
+    except StoreError:
+        # The page comes back by itself, and is answered 503 until the history can be read again.
+        return
     finally:
         listeners.count -= 1
 

@@ -61,7 +61,14 @@
     if (document.body.dataset.liveStream) query.set("stream", document.body.dataset.liveStream);
     source = new EventSource(`/live?${query}`);
     source.onopen = () => showLink("live", "Live");
-    source.onerror = () => showLink("lost", source.readyState === EventSource.CLOSED ? "Not live" : "Reconnecting");
+    source.onerror = () => {
+      showLink("lost", "Reconnecting");
+      // Browsers give up for good after an answer that is an error.
+      if (source.readyState === EventSource.CLOSED) {
+        disconnect();
+        setTimeout(connect, 10000);
+      }
+    };
     on("outcomes", (points) => {
       document.dispatchEvent(new CustomEvent("vqmon:points", { detail: points }));
       refresh();
