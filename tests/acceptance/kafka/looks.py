@@ -1,7 +1,6 @@
 """A look at a segment that costs nothing: the verdict follows from the segment alone."""
 
 import asyncio
-from datetime import UTC, datetime
 from hashlib import sha256
 from random import Random
 
@@ -48,12 +47,12 @@ PROVENANCE = Provenance(
 def look_of(segment: Segment) -> Outcome:
     """Good pictures, with bad stretches of a dozen segments here and there; what `gone` names is not found."""
     if "gone" in segment.url:
-        return failure_of(segment, FetchError("not_found"), observed_at=_now())
+        return failure_of(segment, FetchError("not_found"), observed_at=segment.ends_at)
     value = 20.0 if segment.sequence % 40 >= 28 else 70.0 + _dither(segment)
     return QualityEvent(
         id=event_id(segment, (SCORER,)),
         segment=segment,
-        observed_at=_now(),
+        observed_at=segment.ends_at,
         scores=(
             Score(
                 scorer=SCORER,
@@ -92,7 +91,3 @@ class SlowLook:
 
 def _dither(segment: Segment) -> float:
     return sha256(segment.key.encode()).digest()[0] / 64
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
