@@ -46,7 +46,7 @@ async def client(history: Kept) -> AsyncIterator[httpx.AsyncClient]:
 class Served:
     """The pages on a free port of this machine."""
 
-    def __init__(self, history: Kept) -> None:
+    def __init__(self, history: Kept, *, port: int = 0) -> None:
         app = create_app(
             history.store,
             now=lambda: seed.NOW + timedelta(seconds=2),
@@ -55,8 +55,10 @@ class Served:
         )
         self.history = history
         self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", port))
+        self.port = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, lifespan="off")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)

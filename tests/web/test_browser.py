@@ -173,6 +173,22 @@ def test_fleet_updates_without_reload(watched: Watched) -> None:
     assert page.evaluate("window.sameDocument")
 
 
+def test_page_comes_back_after_a_restart(browser: Browser, history: Kept) -> None:
+    """What was written while the server was away is told once it is back, without a reload."""
+    context = browser.new_context()
+    with Served(history) as served:
+        page = Watched(context, served).open("/")
+        page.evaluate("window.sameDocument = true")
+    expect(page.locator("#link-state")).to_have_attribute("data-state", "lost")
+    history.write(seed.fresh("weather", "480p", 12.3))
+    with Served(history, port=served.port):
+        row = page.locator("tbody tr", has_text="weather").filter(has_text="480p")
+        expect(row.locator(".score b")).to_have_text("12.3", timeout=20_000)
+        expect(page.locator("#link-state")).to_have_attribute("data-state", "live")
+        assert page.evaluate("window.sameDocument")
+        context.close()
+
+
 def test_chart_grows(watched: Watched) -> None:
     """A new verdict is appended to the chart."""
     page = watched.open(stream_path("weather"))
