@@ -15,5 +15,7 @@ def serve(path: Path, *, host: str, port: int, title: str) -> None:
     if not path.is_file():
         raise SettingsError(f"{path}: no history yet; run `vqmon run` or `vqmon watch URL` first, or give --history")
     with open_history(path, mode="read") as history:
-        app = create_app(history, now=utc_now, title=title)
-        uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
+        app = create_app(history, now=utc_now, title=title, is_stopping=lambda: server.should_exit)
+        config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
+        server = uvicorn.Server(config)
+        server.run()
