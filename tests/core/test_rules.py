@@ -157,6 +157,14 @@ def test_a_timeline_that_was_set_back_is_followed_again() -> None:
     assert "floor" in {alert.rule for alert in alerts}
 
 
+def test_the_next_in_sequence_is_never_late() -> None:
+    """A break for advertisements on another clock is judged from its first segment on."""
+    judge = Judge(QUICK)
+    judged(judge, [scored(n, at=4000.0 + 4 * n) for n in range(10)])
+    opened = [alert for alert in judged(judge, [scored(n, 20, at=4.0 * n) for n in (10, 11)]) if alert.rule == "floor"]
+    assert [alert.began_at for alert in opened] == [START + timedelta(seconds=40)]
+
+
 def test_an_alert_open_over_a_set_back_timeline_still_closes() -> None:
     """Neither recovery nor minimum time wait for the old clock to be reached again."""
     judge = Judge(QUICK)

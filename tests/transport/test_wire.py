@@ -207,6 +207,8 @@ def test_text_in_an_unknown_encoding_does_not_stop_anything() -> None:
     """What is no valid Unicode is replaced."""
     strange = replace(failed(1), detail="caf\udce9")
     assert wire.parse_outcome(wire.encode_outcome(strange, source="x")).detail == "caf?"
+    state = AlertState(rule="r", series="caf\udce9", kind="floor")
+    assert wire.parse_state(wire.encode_state(state)) == replace(state, series="caf?")
 
 
 def changed(change: dict[str, Any], document: bytes | None = None) -> str:
@@ -300,7 +302,8 @@ def test_schemas_name_every_field_of_a_message() -> None:
 
 STATES = (
     Track(
-        rendition="news-1/1080p", until=1.1, scored_until=1763668800.123457, scored_seen=0.1 + 0.2, picture="00ff"
+        rendition="news-1/1080p", until=1.1, sequence=7, scored_until=1763668800.123457, scored_seen=0.1 + 0.2,
+        picture="00ff",
     ),
     AlertState(
         rule="r", series="s", kind="floor", began=1.5, clock=0.1, alert=ALERT, basis="lite@1", memory=(1.0, 0.1)

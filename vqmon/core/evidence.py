@@ -59,7 +59,7 @@ def _threshold(condition: Condition) -> float:
 
 
 def _worst_times(condition: Condition, outcome: Outcome, score: Score | None) -> tuple[float, ...]:
-    """Times of the worst frames, worst first; none when the values do not belong to single frames."""
+    """Times of the worst frames, worst first; the middle one when the values do not belong to single frames."""
     if not isinstance(outcome, QualityEvent):
         return ()
     if isinstance(condition, Signal):
@@ -70,6 +70,6 @@ def _worst_times(condition: Condition, outcome: Outcome, score: Score | None) ->
         return ()
     times = outcome.times_seconds
     if len(badness) != len(times):
-        return ()
+        return (times[len(times) // 2],)
     ranked = sorted(range(len(times)), key=lambda index: (-badness[index], index))
     return tuple(times[index] for index in ranked[:WORST_FRAMES])

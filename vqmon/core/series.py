@@ -20,7 +20,7 @@ ROUNDING_SECONDS = 1e-3
 """Segments meet with rounding errors of their time bases."""
 
 LATE_LIMIT = 5
-"""So many segments in a row from the past mean that the stream's timeline was set back."""
+"""So many segments in a row from the past, also by their sequence, mean that the stream began anew."""
 
 SAME_MEAN_LEVELS = 0.5
 SAME_MAX_LEVELS = 3
@@ -33,6 +33,7 @@ class Track:
 
     rendition: str
     until: float
+    sequence: int
     # end of the last scored segment; of none yet: start of the first outcome
     scored_until: float
     # when the last scored segment was observed; of none yet: the first outcome
@@ -132,17 +133,24 @@ def look_at(track: Track | None, outcome: Outcome) -> tuple[Track, Look | None]:
     starts = segment.starts_at.timestamp()
     ends = starts + segment.duration_seconds
     seen = outcome.observed_at.timestamp()
-    fresh = Track(rendition=segment.rendition.key, until=starts, scored_until=starts, scored_seen=seen)
+    fresh = Track(
+        rendition=segment.rendition.key,
+        until=starts,
+        sequence=segment.sequence,
+        scored_until=starts,
+        scored_seen=seen,
+    )
     track = track or fresh
     if isinstance(outcome, SegmentFailure) and outcome.reason in NOT_SEGMENTS:
         return track, Look(outcome=outcome, before=track, starts=starts, ends=ends)
     if ends <= track.until - ROUNDING_SECONDS or starts < ends <= track.until + ROUNDING_SECONDS:
-        if track.late + 1 < LATE_LIMIT:
+        # A segment that is next in sequence but earlier in time is not late: the timeline was set back.
+        if segment.sequence <= track.sequence and track.late + 1 < LATE_LIMIT:
             return replace(track, late=track.late + 1), None
         track = fresh
     if not isinstance(outcome, QualityEvent):
         look = Look(outcome=outcome, before=track, starts=starts, ends=ends)
-        return replace(track, until=ends, late=0), look
+        return replace(track, until=ends, sequence=segment.sequence, late=0), look
     times = tuple(starts + seconds for seconds in outcome.times_seconds)
     look = Look(
         outcome=outcome,
@@ -155,6 +163,7 @@ def look_at(track: Track | None, outcome: Outcome) -> tuple[Track, Look | None]:
     after = Track(
         rendition=track.rendition,
         until=ends,
+        sequence=segment.sequence,
         scored_until=ends,
         scored_seen=seen,
         pictures_at=(*track.pictures_at, *times)[-2:],
@@ -191,7 +200,7 @@ def advance(state: AlertState, span: Span, timing: Timing) -> tuple[AlertState, 
         return (replace(state, calm=None) if state.calm is not None else state), None
     hole = span.at - state.seen_until
     calm = state.calm
-    if calm is None or abs(hole) > FORGET_SECONDS:
+    if calm is None or abs(hole) > FORGET_SECONDS or calm > span.at:
         calm = span.at
     elif hole > ROUNDING_SECONDS:
         calm += hole
@@ -215,7 +224,7 @@ def _towards_open(state: AlertState, span: Span, timing: Timing) -> tuple[AlertS
         return replace(state, began=None, clock=None, count=0), None
     hole = span.at - state.seen_until
     began, clock, count = state.began, state.clock, state.count
-    if began is None or clock is None or abs(hole) > FORGET_SECONDS:
+    if began is None or clock is None or abs(hole) > FORGET_SECONDS or clock > span.at:
         began, clock, count = span.began, span.clock, 0
     elif hole > ROUNDING_SECONDS:
         clock += hole

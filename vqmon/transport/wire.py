@@ -99,7 +99,10 @@ def parse_alert(document: bytes | str) -> Alert:
 
 def encode_state(state: State) -> bytes:
     """What a rule remembers as JSON; no CloudEvent, as it stays in the house."""
-    return _STATE.dump_json(state)
+    try:
+        return _STATE.dump_json(state)
+    except PydanticSerializationError:
+        return _dense(_STATE.dump_python(state, mode="json"))
 
 
 def parse_state(document: bytes | str) -> State:
@@ -150,9 +153,12 @@ def _encode(kind: str, data: Outcome | Alert, *, id: str, source: str, subject: 
         if b"NaN" not in document and b"Infinity" not in document:
             return document
     except PydanticSerializationError:
-        # What is no valid text, such as a file name in an unknown encoding, must not stop a daemon.
         pass
-    tree = message.model_dump(mode="json")
+    return _dense(message.model_dump(mode="json"))
+
+
+def _dense(tree: Any) -> bytes:
+    """JSON for what the fast way refuses: text that is none, such as a file name in an unknown encoding."""
     return json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="replace")
 
 

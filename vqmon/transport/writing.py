@@ -83,12 +83,13 @@ def upsert_alert(connection: Connection, number: int, alert: Alert) -> int:
         None if alert.resolved_at is None else microseconds(alert.resolved_at),
         wire.encode_alert(alert, source="vqmon:history").decode(),
     )
-    return connection.execute(
+    cursor = connection.execute(
         "INSERT INTO alert VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
         " number = excluded.number, resolved_at = excluded.resolved_at, document = excluded.document"
         " WHERE alert.resolved_at IS NULL AND alert.document <> excluded.document",
         values,
-    ).rowcount
+    )
+    return int(cursor.rowcount)
 
 
 def keep_evidence(connection: Connection, alert: Alert, max_bytes: int) -> None:
