@@ -1,7 +1,8 @@
-"""AV1 temporal units that nothing else is predicted from: those whose frames refresh no reference slot.
+"""What each AV1 temporal unit is predicted from, by the reference slots that its frame headers name.
 
 Read are the first fields of the sequence header and of each frame header, AV1 bitstream specification 5.5, 5.9 and
-5.11.1. Whatever is not understood counts as needed.
+5.11.1; the slots follow its reference frame update process (7.20). A frame that does not name its references one by
+one is taken to need all slots. Whatever is not understood makes the whole answer None.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6
 _KEY, _INTRA_ONLY, _SWITCH = 0, 2, 3
 _SELECT = 2
+_ALL_SLOTS = frozenset(range(8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,16 @@ class SequenceHeader:
     screen_content_tools: int
     integer_mv: int
     order_hint_bits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameHeader:
+    """`uses`: slots predicted from; `refreshes`: bit mask of slots written; `shows`: a slot that is shown again."""
+
+    uses: frozenset[int] = frozenset()
+    refreshes: int = 0
+    is_key: bool = False
+    shows: int | None = None
 
 
 class Bits:
@@ -36,14 +48,40 @@ class Bits:
         return self._value >> self._left & (1 << count) - 1
 
 
-def droppable(extradata: bytes | None, packets: Sequence[bytes]) -> list[bool]:
-    """For each temporal unit, whether it can be left out."""
-    sequence = _sequence_in((extradata or b"")[4:])
-    found = []
-    for packet in packets:
-        sequence = _sequence_in(packet) or sequence
-        found.append(sequence is not None and _is_unused(packet, sequence))
+def needs(extradata: bytes | None, packets: Sequence[bytes]) -> list[frozenset[int]] | None:
+    """For each temporal unit, the positions of those that it is predicted from; None when that cannot be told."""
+    try:
+        sequence = _sequence_in((extradata or b"")[4:])
+        slots, found = _Slots(), []
+        for position, packet in enumerate(packets):
+            sequence = _sequence_in(packet) or sequence
+            if sequence is None:
+                return None
+            used: set[int] = set()
+            for kind, payload in obus(packet):
+                if kind in (_FRAME_HEADER, _FRAME):
+                    used |= slots.take(frame_header(payload, sequence), position)
+            found.append(frozenset(used - {position}))
+    except ValueError:
+        return None
     return found
+
+
+class _Slots:
+    """Which temporal unit wrote each of the eight reference slots, and whether it was a key frame."""
+
+    def __init__(self) -> None:
+        self._written: list[tuple[int, bool]] = [(-1, False)] * 8
+
+    def take(self, header: FrameHeader, position: int) -> set[int]:
+        """The units that a frame needs; notes what it writes."""
+        used = {self._written[slot][0] for slot in header.uses} - {-1}
+        is_key = header.is_key or (header.shows is not None and self._written[header.shows][1])
+        refreshed = 0xFF if header.shows is not None and is_key else header.refreshes
+        for slot in range(8):
+            if refreshed >> slot & 1:
+                self._written[slot] = (position, is_key)
+        return used
 
 
 def obus(content: bytes) -> Iterator[tuple[int, bytes]]:
@@ -84,26 +122,41 @@ def sequence_header(payload: bytes) -> SequenceHeader | None:
     return SequenceHeader(frame_id_bits, screen, integer_mv, bits.take(3) + 1 if has_order_hint else 0)
 
 
-def refreshes(payload: bytes, sequence: SequenceHeader) -> bool:
-    """Whether a frame with this header becomes a reference, or shows one again."""
+def frame_header(payload: bytes, sequence: SequenceHeader) -> FrameHeader:
+    """The references that a frame names and the slots that it writes."""
     bits = Bits(payload)
     if bits.take(1):
-        return True
+        shows = bits.take(3)
+        return FrameHeader(uses=frozenset({shows}), shows=shows)
     kind, is_shown = bits.take(2), bits.take(1)
     if not is_shown:
         bits.take(1)
-    is_shown_key = kind == _KEY and is_shown
-    if kind == _SWITCH or is_shown_key:
-        return True
+    if kind == _KEY and is_shown:
+        return FrameHeader(refreshes=0xFF, is_key=True)
+    if kind == _SWITCH:
+        return FrameHeader(refreshes=0xFF, uses=_ALL_SLOTS)
     is_resilient = bits.take(1)
     bits.take(1)
     allows_screen = bits.take(1) if sequence.screen_content_tools == _SELECT else sequence.screen_content_tools
     if allows_screen and sequence.integer_mv == _SELECT:
         bits.take(1)
     bits.take(sequence.frame_id_bits + 1 + sequence.order_hint_bits)
-    if kind not in (_KEY, _INTRA_ONLY) and not is_resilient:
+    is_intra = kind in (_KEY, _INTRA_ONLY)
+    if not is_intra and not is_resilient:
         bits.take(3)
-    return bits.take(8) != 0
+    refreshes = bits.take(8)
+    if is_intra:
+        return FrameHeader(refreshes=refreshes, is_key=kind == _KEY)
+    return FrameHeader(refreshes=refreshes, uses=_references(bits, sequence, is_resilient=bool(is_resilient)))
+
+
+def _references(bits: Bits, sequence: SequenceHeader, *, is_resilient: bool) -> frozenset[int]:
+    if is_resilient and sequence.order_hint_bits:
+        bits.take(8 * sequence.order_hint_bits)
+    is_short = bits.take(1) if sequence.order_hint_bits else 0
+    if is_short or sequence.frame_id_bits:
+        return _ALL_SLOTS
+    return frozenset(bits.take(3) for _ in range(7))
 
 
 def _skip_operating_points(bits: Bits) -> None:
@@ -117,25 +170,7 @@ def _skip_operating_points(bits: Bits) -> None:
 
 
 def _sequence_in(content: bytes) -> SequenceHeader | None:
-    try:
-        return next((sequence_header(payload) for kind, payload in obus(content) if kind == _SEQUENCE), None)
-    except ValueError:
-        return None
-
-
-def _is_unused(packet: bytes, sequence: SequenceHeader) -> bool:
-    frames = 0
-    try:
-        for kind, payload in obus(packet):
-            if kind == _SEQUENCE:
-                return False
-            if kind in (_FRAME_HEADER, _FRAME):
-                frames += 1
-                if refreshes(payload, sequence):
-                    return False
-    except ValueError:
-        return False
-    return frames > 0
+    return next((sequence_header(payload) for kind, payload in obus(content) if kind == _SEQUENCE), None)
 
 
 def _leb128(content: bytes, at: int) -> tuple[int, int]:

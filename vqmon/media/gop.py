@@ -1,6 +1,6 @@
 """Which coded pictures must be decoded to see the wanted ones, bit for bit as a full decode shows them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from vqmon.core.sampling import sample_indices
@@ -17,6 +17,8 @@ class CodedPicture:
     is_shown: bool = True
     # nothing else is predicted from it
     is_droppable: bool = False
+    # positions of what it is directly predicted from; None when its headers do not tell
+    needs: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +66,28 @@ def runs(pictures: Sequence[CodedPicture], wanted: Sequence[int]) -> list[Run]:
 
 def _run(pictures: Sequence[CodedPicture], start: int, end: int, wanted: Sequence[int]) -> Run:
     inside = {position for position in wanted if start <= position <= end}
+    chain = _ancestors(pictures, start, inside)
+    if chain is None:
+        chain = {i for i in range(start, end + 1) if i in inside or not pictures[i].is_droppable}
     return Run(
-        sends=tuple(i for i in range(start, end + 1) if i in inside or i == start or not pictures[i].is_droppable),
+        sends=tuple(sorted(chain | {start})),
         wanted=tuple(sorted(inside, key=lambda i: pictures[i].time_seconds or 0.0)),
     )
+
+
+def _ancestors(pictures: Sequence[CodedPicture], start: int, wanted: Iterable[int]) -> set[int] | None:
+    """The wanted pictures and all that they need; None when that is not known or begins before `start`."""
+    found: set[int] = set()
+    open_ends = list(wanted)
+    while open_ends:
+        position = open_ends.pop()
+        needed = pictures[position].needs
+        if needed is None or position < start:
+            return None
+        if position not in found:
+            found.add(position)
+            open_ends.extend(needed)
+    return found
 
 
 def _entry(pictures: Sequence[CodedPicture], position: int) -> int:

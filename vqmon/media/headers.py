@@ -6,8 +6,6 @@ ISO/IEC 13818-2 6.3.9 (picture_coding_type), RFC 6386 9.1 (VP8 show_frame), VP9 
 
 from collections.abc import Iterator, Sequence
 
-from vqmon.media import av1
-
 _HEVC_LAST_NON_REFERENCE = 14
 _MPEG2_B = 3
 
@@ -26,8 +24,6 @@ def droppable(codec: str, extradata: bytes | None, packets: Sequence[bytes]) -> 
         # "non-reference" is said within one temporal layer: only in the highest one is it the whole truth
         top = max((layer for layer, _ in layers), default=0)
         return [is_unused and layer == top for layer, is_unused in layers]
-    if codec == "libdav1d":
-        return av1.droppable(extradata, packets)
     if codec in ("mpeg2video", "mpeg1video"):
         return [_mpeg2(packet) for packet in packets]
     return [False] * len(packets)

@@ -10,7 +10,6 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, BinaryIO
 
@@ -24,13 +23,12 @@ from vqmon.core.types import Pixels
 from vqmon.errors import DecodeError
 from vqmon.media.container import demuxer_of, dolby_vision_profile
 from vqmon.media.frames import Shown, Tally, Unsafe, among_all, exact, keyframes
-from vqmon.media.gop import CodedPicture
-from vqmon.media.headers import droppable, hidden
 from vqmon.media.look import Look
 from vqmon.media.messages import HEAD, DecodeLimits, DecodeRequest, head_and_json, lengths_of
 from vqmon.media.picture import Darkroom
 from vqmon.media.sandbox import die_with_parent, give_up_rights
 from vqmon.media.signals import SignalMeter
+from vqmon.media.track import Track, facts_of, heal_jumps, pictures_of, sample_aspect_ratio, span_seconds
 
 _CODECS = ("h264", "hevc", "libdav1d", "vp9", "vp8", "mpeg2video", "mpeg1video", "mpeg4")
 # audio and subtitles are never decoded, but libav reads far ahead for a track whose codec it may not open
@@ -43,23 +41,7 @@ _CONTAINER_OPTIONS = {
     "fflags": "+genpts",
 }
 _JPEG_SCALE = 4 * 118
-_MAX_JUMP_SECONDS = 10.0
 _DEFAULT_TRACK_BONUS = 5_000_000
-
-
-@dataclass(slots=True)
-class Track:
-    """The demuxed video track: its packets, and what they say, in decoding order."""
-
-    stream: VideoStream
-    packets: list["av.Packet[VideoStream]"]
-    pictures: list[CodedPicture]
-    demuxer: str
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def seconds_per_tick(self) -> Fraction:
-        return self.stream.time_base or Fraction(1, 90_000)
 
 
 class LibavCodec:
@@ -134,7 +116,9 @@ def _looked(
 ) -> tuple[Look, dict[str, Any]]:
     codec.tally = Tally(notes=list(track.notes))
     meter = SignalMeter(request.signals)
-    look = Look(request, darkroom=darkroom, jpeg=_jpeg, sar=_sar(track.stream), meter=meter, tally=codec.tally)
+    look = Look(
+        request, darkroom=darkroom, jpeg=_jpeg, sar=sample_aspect_ratio(track.stream), meter=meter, tally=codec.tally
+    )
     codec.glance = look.glance if "flicker" in request.signals else None
     try:
         for shown in strategy(codec, track, request):
@@ -146,7 +130,7 @@ def _looked(
         codec.drain()
     if not len(look):
         raise DecodeError("corrupt" if codec.tally.damaged else "no_frames", "not one picture could be decoded")
-    return look, _facts(track)
+    return look, facts_of(track)
 
 
 def _chosen(codec: LibavCodec, track: Track, request: DecodeRequest) -> Iterator[Shown]:
@@ -189,9 +173,9 @@ def _demuxed(container: "av.container.InputContainer", demuxer: str, limits: Dec
         raise DecodeError("encrypted", "the frames are encrypted")
     track = Track(stream=stream, packets=packets, pictures=[], demuxer=demuxer)
     if demuxer == "mpegts":
-        _heal_jumps(track)
-    track.pictures = _pictures(track)
-    if (seconds := _span(track)) > limits.max_duration_seconds:
+        heal_jumps(track)
+    track.pictures = pictures_of(track)
+    if (seconds := span_seconds(track)) > limits.max_duration_seconds:
         raise DecodeError("too_long", f"{seconds:.0f} s; at most {limits.max_duration_seconds:.0f} s are decoded")
     return track
 
@@ -219,69 +203,6 @@ def _check_codec(stream: VideoStream, limits: DecodeLimits) -> None:
         raise DecodeError("unsupported_codec", f"the codec {context.name} is not on the list of those allowed")
     if context.width * context.height > limits.max_pixels:
         raise DecodeError("too_many_pixels", f"{context.width}x{context.height}; at most {limits.max_pixels} pixels")
-
-
-def _heal_jumps(track: Track) -> None:
-    """Close gaps of more than 10 s between neighbouring packets of a transport stream, as ffmpeg does."""
-    tick = track.seconds_per_tick
-    limit, shift, last, step = int(_MAX_JUMP_SECONDS / tick), 0, None, int(Fraction(1, 25) / tick)
-    for packet in track.packets:
-        now = packet.dts if packet.dts is not None else packet.pts
-        if now is None:
-            continue
-        if last is not None and abs(now + shift - last) > limit:
-            shift = last + (packet.duration or step) - now
-            track.notes.append("the timestamps jump; the jump was closed")
-        last = now + shift
-        if shift:
-            packet.dts = None if packet.dts is None else packet.dts + shift
-            packet.pts = None if packet.pts is None else packet.pts + shift
-
-
-def _pictures(track: Track) -> list[CodedPicture]:
-    tick = track.seconds_per_tick
-    context = track.stream.codec_context
-    contents = [bytes(packet) for packet in track.packets]
-    unused = droppable(context.name, context.extradata, contents)
-    return [
-        CodedPicture(
-            time_seconds=None if packet.pts is None else packet.pts * tick.numerator / tick.denominator,
-            is_key=packet.is_keyframe and not packet.is_corrupt,
-            is_shown=not packet.is_discard and not hidden(context.name, content),
-            is_droppable=is_unused,
-        )
-        for packet, content, is_unused in zip(track.packets, contents, unused, strict=True)
-    ]
-
-
-def _span(track: Track) -> float:
-    """Seconds from the first shown picture to the end of the last."""
-    times = sorted(p.time_seconds for p in track.pictures if p.is_shown and p.time_seconds is not None)
-    if not times:
-        return 0.0
-    last = max(track.packets, key=lambda packet: packet.pts if packet.pts is not None else -(1 << 62))
-    step = float((last.duration or 0) * track.seconds_per_tick)
-    if step <= 0 and len(times) > 1:
-        step = (times[-1] - times[0]) / (len(times) - 1)
-    return times[-1] - times[0] + step
-
-
-def _facts(track: Track) -> dict[str, Any]:
-    count = sum(picture.is_shown for picture in track.pictures)
-    seconds = _span(track)
-    rate = float(track.stream.average_rate or 0)
-    return {
-        "container": {"mov": "mp4"}.get(track.demuxer, track.demuxer),
-        "codec": {"libdav1d": "av1"}.get(track.stream.codec_context.name, track.stream.codec_context.name),
-        "fps": round(count / seconds, 6) if seconds > 0 and count > 1 else rate,
-        "duration_seconds": round(seconds, 6),
-        "frame_count": count,
-    }
-
-
-def _sar(stream: VideoStream) -> float:
-    ratio = stream.sample_aspect_ratio
-    return float(ratio) if ratio is not None and 1 / 16 <= ratio <= 16 else 1.0
 
 
 def _jpeg(picture: Pixels) -> bytes:
