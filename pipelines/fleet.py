@@ -13,7 +13,7 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
 from pipelines.daemon import Told, every, pause, stopping, telling
 from pipelines.lane import Floor
-from pipelines.member import GroupPort, Member, stay_member
+from pipelines.member import SILENT_SECONDS, GroupPort, Member, stay_member
 from pipelines.observe import Observation
 from pipelines.patience import MediaRoom, Origins
 from pipelines.verdicts import Observe, Speaker
@@ -34,6 +34,7 @@ from vqmon.transport.kafka import (
     read_changelog,
     read_secret,
 )
+from vqmon.watchdog import Beat, Limit, Watchdog
 
 log = logging.getLogger("vqmon.fleet")
 
@@ -42,7 +43,7 @@ CLOSING_SECONDS = 8.0
 
 LOOK_SECONDS = 1.0
 RETRY_SECONDS = 5.0
-UNREACHABLE_SECONDS = 10.0
+BEAT_SECONDS = 0.5
 
 
 async def run(
@@ -110,7 +111,13 @@ async def serve(
     told = telling(meters, progress, told)
     floor = floor_of(kafka, connection, observe=observe, rules=rules, meters=meters, told=told)
     drain_seconds = max(1.0, settings.daemon.drain_seconds - CLOSING_SECONDS)
-    with stopping(stop, for_seconds, drain_seconds) as limit, every(LOOK_SECONDS, watch.look):
+    beat = Beat()
+    with (
+        stopping(stop, for_seconds, drain_seconds) as limit,
+        every(LOOK_SECONDS, watch.look),
+        every(BEAT_SECONDS, beat.touch),
+        _watchdog(beat, watch, progress, meters, polls_within=kafka.rebalance_seconds + 60.0),
+    ):
         try:
             async with limit:
                 await _wait_for_topics(connection, kafka, stop)
@@ -124,6 +131,19 @@ async def serve(
         except TimeoutError:
             log.warning(**event("daemon.drain_cut", left=progress.in_flight))
     log.info(**event("daemon.stopped"))
+
+
+def _watchdog(beat: Beat, watch: "_Watch", progress: Progress, meters: Meters, *, polls_within: float) -> Watchdog:
+    """Sees a blocked loop, polling that stands still, and work that does not end."""
+    return Watchdog(
+        [
+            Limit(name="loop", read=beat.age_seconds, most_seconds=5.0),
+            Limit(name="poll", read=watch.stuck_seconds, most_seconds=polls_within),
+            Limit(name="work", read=lambda: progress.oldest_seconds, most_seconds=120.0),
+        ],
+        alive=lambda: notify("WATCHDOG=1"),
+        breached=lambda name: meters.count("vqmon.watchdog.breach", what=name),
+    )
 
 
 def connection_of(kafka: KafkaSettings) -> Connection:
@@ -232,6 +252,10 @@ class _Watch:
         """This is the membership from now on."""
         self._member = member
 
+    def stuck_seconds(self) -> float:
+        """How long polling has stood still."""
+        return self._member.stuck_seconds() if self._member else 0.0
+
     def look(self) -> None:
         """Set the gauges; say when the brokers fall silent and when they speak again."""
         member = self._member
@@ -239,7 +263,7 @@ class _Watch:
             return
         lanes = member.lanes
         silent_seconds = member.silent_seconds()
-        is_connected = silent_seconds < UNREACHABLE_SECONDS
+        is_connected = silent_seconds < SILENT_SECONDS
         if is_connected != self._is_connected:
             self._is_connected = is_connected
             told = event("kafka.connected" if is_connected else "kafka.unreachable", silent_seconds=silent_seconds)

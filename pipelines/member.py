@@ -18,6 +18,9 @@ log = logging.getLogger("vqmon.fleet")
 POLL_SECONDS = 0.2
 FULL_POLL_SECONDS = 0.02
 PULSE_SECONDS = 3.0
+SILENT_SECONDS = 10.0
+"""Brokers that have not answered for so long are away."""
+
 BACKOFF_SECONDS = (1.0, 2.0, 5.0)
 CALM_SECONDS = 60.0
 """A membership that lasted so long was good: the next failure is the first again."""
@@ -50,7 +53,7 @@ class Member:
         self._lanes: dict[int, tuple[str, Lane]] = {}
         self._kept: dict[int, Kept] = {}
         self._epoch = 0
-        self._heard_at = self._polled_at = time.monotonic()
+        self._heard_at = self._polled_at = self._answering_since = time.monotonic()
         # True once the group has told us what is ours, be it nothing
         self._is_placed = False
         self._is_leaving = False
@@ -69,9 +72,11 @@ class Member:
         """How long no broker has answered."""
         return time.monotonic() - self._heard_at
 
-    def polled_seconds(self) -> float:
-        """How long ago we last polled."""
-        return time.monotonic() - self._polled_at
+    def stuck_seconds(self) -> float:
+        """How long polling has stood still although the brokers answer; waiting for brokers is not being stuck."""
+        if self._is_leaving or self.silent_seconds() > SILENT_SECONDS:
+            return 0.0
+        return time.monotonic() - max(self._polled_at, self._answering_since)
 
     def lags(self) -> Mapping[int, int]:
         """Partition -> records that wait there, as far as is known."""
@@ -130,6 +135,8 @@ class Member:
     async def _feel_pulse(self) -> None:
         while not self._stop.is_set():
             if await self._group.ping():
+                if self.silent_seconds() > SILENT_SECONDS:
+                    self._answering_since = time.monotonic()
                 self._heard_at = time.monotonic()
             await pause(self._stop, PULSE_SECONDS)
 
