@@ -4,6 +4,7 @@ import random
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from vqmon.core.types import ByteRange, Encryption
 from vqmon.errors import SegmentError
 from vqmon.media.crypto import split_encryption
 from vqmon.media.hls import Master, parse_hls
-from vqmon.media.listing import Listed, Listing, Track, with_names
+from vqmon.media.listing import Listed, Listing, Track, resolve, with_names
 
 URL = "https://cdn.example.com/live/index.m3u8?token=1"
 
@@ -226,6 +227,18 @@ def test_a_local_playlist_may_point_to_local_files_and_to_servers() -> None:
     """The fetch policy still has the last word."""
     listing = media("#EXTINF:4,", "a.ts", "#EXTINF:4,", "https://example.com/b.ts", url="file:///films/x.m3u8")
     assert [entry.url for entry in listing.entries] == ["file:///films/a.ts", "https://example.com/b.ts"]
+
+
+@given(
+    st.sampled_from(
+        [URL, "https://a.example.com", "file:///films/x.m3u8", "http://h/a/b/?q=/c/d#e/f", "https://h/a;p/b"]
+    ),
+    st.text("abZ09_.=,()~+-/:?#%", max_size=12),
+)
+def test_the_short_way_to_an_address_leads_where_the_long_one_does(base: str, reference: str) -> None:
+    """Plain names are not parsed, and come out as if they were."""
+    with suppress(SegmentError, ValueError):
+        assert resolve(base, reference) == urljoin(base, reference)
 
 
 # --- variables ------------------------------------------------------------------------------------------------------
