@@ -153,6 +153,14 @@ def test_interlaced_pictures_are_deinterlaced(options: tuple[str, ...], tmp_path
     assert decoded.media.is_interlaced
 
 
+def test_fields_are_found_in_the_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that does not tell that its pictures are interlaced changes nothing."""
+    monkeypatch.setattr("vqmon.media.worker._FIELD_ORDERS", ())
+    media = clip(*x264("-x264-params", "tff=1:b-adapt=0", *INTERLACED, bframes=3), rate="50", seconds=2.2)
+    decoded = same_as_ffmpeg(media, tmp_path, fps=3.0, filters=DEINTERLACE, levels=1.0)
+    assert decoded.media.is_interlaced
+
+
 def test_keyframes_look_at_key_pictures_only(tmp_path: Path) -> None:
     """At most one key picture per second, at the time where it really stands, pixel for pixel."""
     path = tmp_path / "media.ts"

@@ -66,6 +66,10 @@ class Unsafe(Exception):
     """The packets do not say what the decoder shows: decode everything."""
 
 
+class FieldsFound(Exception):
+    """The frames are interlaced though the container does not say so: start again, with neighbours."""
+
+
 def exact(codec: Codec, pictures: Sequence[CodedPicture], tally: Tally, *, fps: float) -> Iterator[Shown]:
     """The frames that sampling chooses, in the order of their times, with those decoded on the way."""
     order = _order(codec, pictures)
@@ -162,6 +166,9 @@ def _seen(
     for run in runs(pictures, sorted(needed)):
         line: list[tuple[int, Shown]] = []
         for position, frame in _run_out(codec, run, tally):
+            if frame.interlaced_frame and not codec.is_interlaced:
+                codec.is_interlaced = True
+                raise FieldsFound
             if rank[position] <= last:
                 raise Unsafe("frames do not come out in the order of their times")
             last = rank[position]

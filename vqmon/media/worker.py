@@ -4,6 +4,7 @@ Runs as `python -m vqmon.media.worker MEMORY_BYTES THREADS`, speaks `messages` o
 input, and ends when that ends. libav never gets an address, never guesses the format, and knows a short list of codecs.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -22,7 +23,7 @@ from av.video.stream import VideoStream
 from vqmon.core.types import Pixels
 from vqmon.errors import DecodeError
 from vqmon.media.container import demuxer_of, dolby_vision_profile
-from vqmon.media.frames import Shown, Tally, Unsafe, among_all, exact, keyframes
+from vqmon.media.frames import FieldsFound, Shown, Tally, Unsafe, among_all, exact, keyframes
 from vqmon.media.look import Look
 from vqmon.media.messages import HEAD, DecodeLimits, DecodeRequest, head_and_json, lengths_of
 from vqmon.media.picture import Darkroom
@@ -40,6 +41,8 @@ _CONTAINER_OPTIONS = {
     "analyzeduration": "2000000",
     "fflags": "+genpts",
 }
+# AVFieldOrder: TT, BB, TB, BT
+_FIELD_ORDERS = (2, 3, 4, 5)
 _JPEG_SCALE = 4 * 118
 _DEFAULT_TRACK_BONUS = 5_000_000
 
@@ -57,7 +60,7 @@ class LibavCodec:
         context.thread_count = limits.threads
         self._context: VideoCodecContext = context
         self._positions = {packet.pts: i for i, packet in enumerate(track.packets) if packet.pts is not None}
-        self.is_interlaced = context.field_order in (2, 3, 4, 5)
+        self.is_interlaced = context.field_order in _FIELD_ORDERS
 
     def send(self, position: int) -> list[av.VideoFrame]:
         packet = self._track.packets[position]
@@ -102,6 +105,8 @@ def observe(media: bytes, request: DecodeRequest, darkroom: Darkroom) -> tuple[L
         track = _demuxed(container, demuxer, request.limits)
         codec = LibavCodec(track, limits=request.limits)
         try:
+            with contextlib.suppress(FieldsFound):
+                return _looked(codec, track, request, darkroom, strategy=_chosen)
             return _looked(codec, track, request, darkroom, strategy=_chosen)
         except Unsafe as doubt:
             track.notes.append(f"decoded in full: {doubt}")
