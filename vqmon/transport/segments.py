@@ -101,7 +101,12 @@ def parse_rejections(document: bytes | None) -> Rejections:
 
 def segment_schema() -> dict[str, object]:
     """The JSON Schema of a structured segment message."""
-    return _Event.model_json_schema(mode="validation")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:vqmon:schema:{TYPE}",
+        **_Event.model_json_schema(mode="validation"),
+        "title": TYPE,
+    }
 
 
 def _refuse_attributes(headers: Mapping[str, bytes]) -> None:
