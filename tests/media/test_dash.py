@@ -414,6 +414,23 @@ def test_many_small_repeats_are_bounded_too() -> None:
         listed(mpd('type="static" mediaPresentationDuration="P9D"', period(body)))
 
 
+def test_what_is_not_listed_is_bounded_as_well() -> None:
+    """A timeline that lies before its period, for ever."""
+    repeats = '<S t="0" d="1" r="90000"/>' * 50
+    body = f"""<SegmentTemplate media="$Time$" presentationTimeOffset="999999"><SegmentTimeline>{repeats}
+      </SegmentTimeline></SegmentTemplate>"""
+    with pytest.raises(SegmentError):
+        listed(mpd(STATIC, period(body)))
+
+
+def test_a_large_or_wide_mpd_is_refused() -> None:
+    """Before it becomes a tree a hundred times its size, and before names are compared with each other."""
+    with pytest.raises(SegmentError, match="bytes"):
+        mpd(STATIC, "<a/>" * 1_000_001)
+    with pytest.raises(SegmentError, match="renditions"):
+        mpd(STATIC, period("", representations=VIDEO * 1001))
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 5000), st.integers(0, 4), st.integers(0, 3000)), min_size=1, max_size=12),
     st.integers(1, 1000),

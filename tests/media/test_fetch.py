@@ -489,12 +489,13 @@ async def test_a_redirect_is_checked_like_any_address(server: Server, place: str
 async def test_a_redirect_is_followed_and_the_last_address_is_told(server: Server) -> None:
     """Relative addresses inside a playlist start from where it was found."""
     server.answers["/a"] = Answer(status=301, headers={"Location": "/b/c?token=1"})
-    server.answers["/b/c"] = Answer(b"there", headers={"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"})
+    server.answers["/b/c"] = Answer(b"there", headers={"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT", "Date": "?"})
     async with Fetcher(loopback_policy(server)) as fetcher:
         got = await fetcher.get(server.url("/a"), max_bytes=LIMIT)
 
     assert (got.body, got.url) == (b"there", server.url("/b/c?token=1"))
-    assert got.last_modified == datetime(2015, 10, 21, 7, 28, tzinfo=UTC)
+    assert got.modified_at == datetime(2015, 10, 21, 7, 28, tzinfo=UTC)
+    assert got.served_at is None
 
 
 async def test_a_circle_of_redirects_ends(server: Server) -> None:

@@ -139,6 +139,32 @@ def test_of_several_keys_the_plain_one_is_taken() -> None:
         assert encryption.key_url == "https://cdn.example.com/live/key"
 
 
+@pytest.mark.parametrize(
+    "line", ["#EXT-X-KEY:", "#EXT-X-KEY:METHOD", '#EXT-X-KEY:URI="key"', "#EXT-X-KEY:METHOD=ROT13"]
+)
+def test_a_key_that_cannot_be_understood_is_still_a_key(line: str) -> None:
+    """Better `encrypted` than a picture made of noise."""
+    encryption = media(line, "#EXTINF:4,", "a.ts").entries[0].encryption
+    assert encryption is not None
+    assert encryption.method in ("unnamed", "ROT13")
+
+
+def test_a_key_for_each_of_many_segments_is_read_in_no_time() -> None:
+    """Hours of rotating keys: the library alone would compare each with all before it."""
+    lines = [
+        line for number in range(20_000) for line in (f'#EXT-X-KEY:METHOD=AES-128,URI="k{number}"', "#EXTINF:4,", "a")
+    ]
+    assert media(*lines).entries[-1].encryption == Encryption(
+        method="AES-128", key_url="https://cdn.example.com/live/k19999", iv_hex=f"{19_999:032x}"
+    )
+
+
+def test_more_renditions_than_anyone_has_are_refused() -> None:
+    """Alternatives multiply with variants."""
+    with pytest.raises(SegmentError):
+        master(*('#EXT-X-MEDIA:TYPE=VIDEO,GROUP-ID="g",URI="a"',) * 999, *("#EXT-X-STREAM-INF:BANDWIDTH=1", "v") * 99)
+
+
 def test_the_init_section_has_the_key_that_stood_before_it() -> None:
     """A section before the first key is not encrypted, one after it is, with the IV that was given."""
     listing = media(
@@ -209,8 +235,10 @@ def test_line_ends_and_the_missing_target_duration_do_not_matter() -> None:
         ("#EXTINF:4,", "#EXT-X-BYTERANGE:0@0", "a.ts"),
         ("#EXTINF:4,", "#EXT-X-BYTERANGE:x", "a.ts"),
         ("#EXT-X-MAP:BYTERANGE=1", "#EXTINF:4,", "a.ts"),
-        ("#EXT-X-KEY:METHOD", "#EXTINF:4,", "a.ts"),
+        ("#EXTINF:4,", "a.ts") * 100_001,
+        ("",) * 1_000_000,
         ("#EXTINF:4,", "http://[/a.ts"),
+        ("#EXTINF:4,", "a/" * 5000),
         ("#EXTINF:4,", "file:///etc/passwd"),
         ('#EXT-X-MAP:URI="file:///etc/passwd"', "#EXTINF:4,", "a.ts"),
         ('#EXT-X-KEY:METHOD=AES-128,URI="file:///etc/passwd"', "#EXTINF:4,", "a.ts"),

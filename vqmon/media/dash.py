@@ -18,6 +18,7 @@ from vqmon.media.dash_times import Clock
 from vqmon.media.listing import (
     MAX_LISTED,
     MAX_SEQUENCE,
+    MAX_TRACKS,
     Listed,
     Listing,
     Track,
@@ -265,6 +266,8 @@ def _tracks(periods: Sequence[Period], url: str) -> tuple[Track, ...]:
         return period.duration_seconds if period.duration_seconds is not None else math.inf
 
     main = max(with_video, key=length)
+    if len(main.representations) > MAX_TRACKS:
+        raise SegmentError("playlist", "more renditions than any real MPD has")
     return with_names([replace(representation.track, url=url) for representation in main.representations])
 
 

@@ -60,13 +60,15 @@ class Times:
     def pieces(self, clock: Clock) -> list[Piece]:
         """The pieces that are there now, oldest first; raises SegmentError("playlist")."""
         pieces = []
-        for piece in self._timeline(clock) if self.timeline is not None else self._regular(clock):
+        every = self._timeline(clock) if self.timeline is not None else self._regular(clock)
+        for count, piece in enumerate(every):
+            # Those outside of the period are counted, too: somebody could list nothing else, without end.
+            if count > MAX_LISTED:
+                raise SegmentError("playlist", "more segments than any real MPD has")
             if self.end_number is not None and piece.number > self.end_number:
                 break
             if self._is_within(piece, clock):
                 pieces.append(piece)
-            if len(pieces) > MAX_LISTED:
-                raise SegmentError("playlist", "more segments than any real MPD has")
         return pieces
 
     def seconds(self, units: int) -> float:
@@ -84,8 +86,6 @@ class Times:
             time = repeat.time if repeat.time is not None else time
             following = repeats[index + 1].time if index + 1 < len(repeats) else None
             count = repeat.count if repeat.count >= 0 else self._open_count(time, repeat.length, following, clock)
-            if count > MAX_LISTED:
-                raise SegmentError("playlist", "more segments than any real MPD has")
             for _ in range(count):
                 yield Piece(number=number, time=time, length=repeat.length)
                 time += repeat.length

@@ -12,6 +12,9 @@ from defusedxml.ElementTree import fromstring
 from vqmon.core.types import ByteRange
 from vqmon.errors import SegmentError
 
+MAX_XML_BYTES = 4_000_000
+"""As a tree, XML takes up to a hundred times its size."""
+
 _DURATION = re.compile(
     r"P(?:(\d{1,6})Y)?(?:(\d{1,6})M)?(?:(\d{1,9})D)?(?:T(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,12}(?:\.\d{1,12})?)S)?)?"
 )
@@ -22,6 +25,8 @@ _INTEGER = re.compile(r"\s*-?\d{1,18}\s*")
 
 def read_xml(body: bytes) -> Element:
     """The root element; document types and entities are refused."""
+    if len(body) > MAX_XML_BYTES:
+        raise SegmentError("playlist", f"an MPD of more than {MAX_XML_BYTES} bytes")
     try:
         root: Element = fromstring(body, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:

@@ -15,6 +15,7 @@ from vqmon.media.hls_variables import expand
 from vqmon.media.listing import (
     MAX_LISTED,
     MAX_SEQUENCE,
+    MAX_TRACKS,
     Listed,
     Listing,
     Track,
@@ -37,17 +38,15 @@ _TAGS_USED = frozenset(
         "-X-ENDLIST",
         "-X-GAP",
         "-X-I-FRAMES-ONLY",
-        "-X-KEY",
         "-X-MAP",
         "-X-MEDIA",
         "-X-MEDIA-SEQUENCE",
         "-X-PLAYLIST-TYPE",
-        "-X-PROGRAM-DATE-TIME",
         "-X-STREAM-INF",
-        "-X-TARGETDURATION",
     )
 )
 _AUDIO_CODECS = ("mp4a", "ac-3", "ec-3", "ac-4", "opus", "flac", "alac", "mp3", "dts", "mhm1", "mha1")
+_ATTRIBUTE = re.compile(r'([A-Z0-9-]{1,64})=("[^"]*"|[^",]*)')
 _BYTE_RANGE = re.compile(r"\s*(\d{1,18})(?:@(\d{1,18}))?\s*")
 _RESOLUTION = re.compile(r"\s*(\d{1,5})x(\d{1,5})\s*")
 
@@ -65,6 +64,8 @@ class Master:
 
 def parse_hls(text: str, url: str, *, variables: Mapping[str, str] | None = None) -> Master | Listing:
     """Read a master or a media playlist that was found at `url`; `variables` are those of its master."""
+    if text.count("#EXTINF") > MAX_LISTED or text.count("\n") > 8 * MAX_LISTED:
+        raise SegmentError("playlist", "the playlist is longer than any real one")
     text, defined = expand(text, url, imported=variables or {})
     notes = _Notes()
     try:
@@ -77,7 +78,7 @@ def parse_hls(text: str, url: str, *, variables: Mapping[str, str] | None = None
 
 
 class _Notes:
-    """Sees every tag before the library does, and keeps what the library would lose or trip over."""
+    """Sees every tag before the library does, and keeps what it would lose, trip over, or look at for ever."""
 
     def __init__(self) -> None:
         # the key in force at each EXT-X-MAP, in order: it belongs to the initialization section
@@ -95,22 +96,22 @@ class _Notes:
             if moment is not None:
                 state["current_program_date_time"] = moment
         elif name == "#EXT-X-KEY":
-            return self._is_lesser_key(value)
-        elif name == "#EXT-X-MAP":
-            self.map_keys.append(state["current_key"])
-            return False
-        elif name == "#EXTINF":
-            self._has_plain_key = False
-            return False
-        return name not in _TAGS_USED or name in ("#EXT-X-TARGETDURATION", "#EXT-X-PROGRAM-DATE-TIME")
+            self._take_key(value, state)
+        else:
+            if name == "#EXT-X-MAP":
+                self.map_keys.append(state["current_key"])
+            elif name == "#EXTINF":
+                self._has_plain_key = False
+            return name not in _TAGS_USED
+        return True
 
-    def _is_lesser_key(self, value: str) -> bool:
+    def _take_key(self, value: str, state: Tree) -> None:
         """Of several keys for the same segments, the one that is a plain file is kept."""
-        is_plain = "KEYFORMAT=" not in value or 'KEYFORMAT="identity"' in value
-        if not is_plain and self._has_plain_key:
-            return True
-        self._has_plain_key = is_plain
-        return False
+        key = {"method": ""} | {name.lower(): text.strip().strip('"') for name, text in _ATTRIBUTE.findall(value)}
+        is_plain = key.get("keyformat", "identity") == "identity"
+        if is_plain or not self._has_plain_key:
+            state["current_key"] = key
+            self._has_plain_key = is_plain
 
 
 def _listing(tree: Tree, notes: _Notes, url: str) -> Listing:
@@ -118,8 +119,8 @@ def _listing(tree: Tree, notes: _Notes, url: str) -> Listing:
         raise SegmentError("playlist", "the playlist lists key frames only (EXT-X-I-FRAMES-ONLY)")
     lines = [line for line in tree["segments"] if line.get("uri")]
     first = tree["media_sequence"] or 0
-    if len(lines) > MAX_LISTED or not 0 <= first < MAX_SEQUENCE:
-        raise SegmentError("playlist", "the playlist is longer, or counts higher, than any real one")
+    if not 0 <= first < MAX_SEQUENCE:
+        raise SegmentError("playlist", "the playlist counts higher than any real one")
     map_keys = {id(section): key for section, key in zip(tree["segment_map"], notes.map_keys, strict=False)}
     entries: list[Listed] = []
     for sequence, line in enumerate(lines, first):
@@ -181,14 +182,14 @@ def _byte_range(text: str | None, before: ByteRange | None) -> ByteRange | None:
 
 def _encryption(key: Tree | None, base: str, sequence: int | None) -> Encryption | None:
     """How a segment is encrypted; without an IV its sequence number is one (RFC 8216 5.2)."""
-    method = str((key or {}).get("method", "NONE")).strip().upper()
-    if not key or method == "NONE":
+    if key is None or key["method"].upper() == "NONE":
         return None
+    method = key["method"].upper() or "unnamed"
     key_url = None
     if key.get("uri") and key.get("keyformat", "identity") == "identity":
         key_url = resolve(base, key["uri"])
         key_url = key_url if urlsplit(key_url).scheme in ("http", "https", "file") else None
-    given = str(key.get("iv") or "").strip().lower().removeprefix("0x")
+    given = key.get("iv", "").lower().removeprefix("0x")
     iv_hex = given.zfill(32) if given else None
     if iv_hex is None and sequence is not None:
         iv_hex = f"{sequence:032x}"
@@ -197,6 +198,8 @@ def _encryption(key: Tree | None, base: str, sequence: int | None) -> Encryption
 
 def _tracks(tree: Tree, base: str) -> tuple[Track, ...]:
     """The variants that hold video, and alternative video renditions (camera angles) with a playlist of their own."""
+    if len(tree["playlists"]) + len(tree["media"]) > MAX_TRACKS:
+        raise SegmentError("playlist", "more renditions than any real playlist has")
     tracks: dict[str, Track] = {}
     hints: dict[str, str] = {}
     for variant in tree["playlists"]:

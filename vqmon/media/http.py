@@ -35,7 +35,9 @@ class Fetched:
     body: bytes
     # after redirects; relative addresses inside the body start from here
     url: str
-    last_modified: datetime | None = None
+    modified_at: datetime | None = None
+    # by the server's clock
+    served_at: datetime | None = None
 
 
 class _MayHealError(FetchError):
@@ -182,7 +184,12 @@ class HttpGetter:
                 body = await self._receive(name, response.aiter_stream(), part, max_bytes)
         finally:
             await response.aclose()
-        return Fetched(body=body, url=target.url, last_modified=_moment(headers.get(b"last-modified")))
+        return Fetched(
+            body=body,
+            url=target.url,
+            modified_at=_moment(headers.get(b"last-modified")),
+            served_at=_moment(headers.get(b"date")),
+        )
 
     async def _receive(self, name: str, chunks: AsyncIterator[bytes], part: slice, max_bytes: int) -> bytes:
         """Read until the end of the body or of `part`, whichever comes first."""

@@ -16,6 +16,8 @@ MAX_LISTED = 100_000
 
 _PLAIN_NAME = re.compile(r"(?:[a-z0-9_][a-z0-9_.=,()~+-]*/){0,9}[a-z0-9_][a-z0-9_.=,()~+-]*", re.IGNORECASE | re.ASCII)
 
+MAX_TRACKS = 1000
+MAX_ADDRESS = 8192
 MAX_SEQUENCE = 2**62
 MAX_DURATION_SECONDS = 86_400.0
 
@@ -90,6 +92,8 @@ def resolve(base: str, reference: str) -> str:
     What comes from a server must not point to files of this machine.
     """
     reference = reference.strip()
+    if len(reference) > MAX_ADDRESS:
+        raise SegmentError("playlist", "the playlist holds an address longer than any real one")
     # A day of segments is 43,200 addresses, read anew with each look: nearly all of them are plain names.
     if _PLAIN_NAME.fullmatch(reference):
         return _folder_of(base) + reference
