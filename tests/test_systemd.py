@@ -1,0 +1,30 @@
+"""The units are valid and stay sealed."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import need
+
+UNITS = sorted((Path(__file__).parents[1] / "systemd").glob("*.service"))
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_the_exposure_of_each_unit_stays_low(unit: Path) -> None:
+    """systemd's own rating of the sandbox is 1.5 or better."""
+    need("systemd", present=shutil.which("systemd-analyze") is not None, remedy="install systemd")
+    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=15", "--no-pager", str(unit)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert run.returncode == 0, run.stdout[-500:] + run.stderr
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_each_unit_runs_the_command_as_its_own_user(unit: Path) -> None:
+    """The units agree with the command's words and with the sysusers file."""
+    text = unit.read_text(encoding="utf-8")
+
+    assert "ExecStart=/opt/vqmon/bin/vqmon --config /etc/vqmon/vqmon.toml" in text
+    assert "User=vqmon" in text
