@@ -1,6 +1,6 @@
 """Measures lite@1: milliseconds per picture, agreement with human scores, order within one content under three codecs.
 
-    python bench/bench_lite.py [--biq2021 FOLDER] [--clips FOLDER]
+python bench/bench_lite.py [--biq2021 FOLDER] [--clips FOLDER]
 """
 
 import argparse
@@ -76,7 +76,8 @@ def print_speed(rounds: int = 60) -> None:
             start = time.perf_counter()
             score(picture)
             took.append((time.perf_counter() - start) * 1000)
-        print(f"speed      {threads} thread(s)   median {np.median(took):6.1f} ms   fastest {min(took):6.1f} ms per picture")
+        median, fastest = float(np.median(took)), min(took)
+        print(f"speed      {threads} thread(s)   median {median:6.1f} ms   fastest {fastest:6.1f} ms per picture")
 
 
 def print_agreement(folder: Path | None) -> None:
@@ -89,9 +90,9 @@ def print_agreement(folder: Path | None) -> None:
     pictures = (mosaic(Image.open(files[name.lower()])) for name, _ in rows)
     found = np.concatenate([score(picture[None]) for picture in pictures])
     human = np.array([value for _, value in rows])
-    plcc = np.corrcoef(found, human)[0, 1]
+    srcc, plcc = spearman(found, human), float(np.corrcoef(found, human)[0, 1])
     rmse = float(np.sqrt(np.mean((found - human) ** 2)))
-    print(f"BIQ2021    test split, {len(rows)} photos   SRCC {spearman(found, human):.4f}   PLCC {plcc:.4f}   RMSE {rmse:.4f}")
+    print(f"BIQ2021    test split, {len(rows)} photos   SRCC {srcc:.4f}   PLCC {plcc:.4f}   RMSE {rmse:.4f}")
 
 
 def look(clip: Path) -> NDArray[np.uint8]:
@@ -121,7 +122,8 @@ def print_order(folder: Path) -> None:
             means = [_score_encoded(clip, [*arguments, "-crf", str(crf)], score=score) for crf in crfs]
             found.append(spearman(np.array(means), np.array(crfs, float)))
             steps = " ".join(f"{calibrate(mean):3.0f}" for mean in means)
-            print(f"order      {codec:5} {clip.stem:14} Spearman {found[-1]:+.3f}   CRF {crfs[0]}..{crfs[-1]}: {steps} of 100")
+            span = f"CRF {crfs[0]}..{crfs[-1]}"
+            print(f"order      {codec:5} {clip.stem:14} Spearman {found[-1]:+.3f}   {span}: {steps} of 100")
         print(f"order      {codec:5} mean of {len(found)} clips  Spearman {np.mean(found):+.3f}")
 
 

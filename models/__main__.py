@@ -1,4 +1,4 @@
-"""The command: `python -m models data|train|export|verify|card NAME ...`."""
+"""The command: `python -m models data|train|refit|export|verify|card NAME ...`."""
 
 import argparse
 import tomllib
@@ -7,23 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from models import card, data, sources, verify
 from models.export import read_facts, write_pair
 from models.lite import Lite, LiteConfig
+from models.refit import HeadPlan, refit
 from models.train import LadderWeights, Material, PhotoWeights, Plan, Trainer, train
 
 HERE = Path(__file__).parent
 
 
-def read_plan(name: str) -> tuple[Plan, LiteConfig]:
-    """The plan and the network's shape in `models/NAME.toml`."""
+def read_plan(name: str) -> tuple[Plan, LiteConfig, HeadPlan]:
+    """The plan, the network's shape and the plan of the head's refit in `models/NAME.toml`."""
     with (HERE / f"{name}.toml").open("rb") as file:
         table: dict[str, Any] = tomllib.load(file)
     network = LiteConfig(**table.pop("network"))
     photos, ladders = PhotoWeights(**table.pop("photos")), LadderWeights(**table.pop("ladders"))
-    return Plan(**table, photos=photos, ladders=ladders), network
+    head = HeadPlan(**table.pop("head"))
+    return Plan(**table, photos=photos, ladders=ladders), network, head
 
 
 def load_material(folder: Path) -> Material:
@@ -42,7 +44,7 @@ def load_network(name: str, weights: Path) -> Lite:
 
 def run_data(options: argparse.Namespace) -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
-    plan, _ = read_plan(options.name)
+    plan, _, _ = read_plan(options.name)
     with tqdm(total=100, unit="%", desc="photos") as bar:
         for share in data.write_photos(options.biq2021, options.folder):
             bar.update(int(share * 100) - bar.n)
@@ -53,13 +55,22 @@ def run_data(options: argparse.Namespace) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
-    plan, shape = read_plan(options.name)
+    plan, shape, _ = read_plan(options.name)
     torch.manual_seed(plan.seed)
     trainer = Trainer(Lite(shape), plan, material=load_material(options.folder))
     last = options.folder / "last.pt"
     if last.exists() and not options.fresh:
         trainer.restore(torch.load(last, weights_only=True))
     print(train(trainer, options.folder, report=tqdm.write))
+
+
+def run_refit(options: argparse.Namespace) -> None:
+    torch.set_num_threads(options.threads)
+    plan, _, head = read_plan(options.name)
+    network = load_network(options.name, options.weights)
+    material = load_material(options.folder)
+    print(refit(network, material, head, seed=plan.seed, validation=plan.validation))
+    torch.save({"weights": network.state_dict()}, options.folder / "refit.pt")
 
 
 def run_export(options: argparse.Namespace) -> None:
@@ -84,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
     for run, about in (
         (run_data, "decode the photos and make the ladders of degradations"),
         (run_train, "train, or go on training"),
+        (run_refit, "fit the linear head once more on whole pictures"),
         (run_export, "write NAME@VERSION.onnx and its manifest"),
         (run_verify, "check an exported pair, against torch when --weights is given"),
         (run_card, "print a pair's facts as a table"),

@@ -82,7 +82,7 @@ def mosaic(picture: Image.Image) -> Pixels:
 
 
 def write_photos(biq2021: Path, folder: Path) -> Iterator[float]:
-    """Write `photos_<split>.npy` (n, 540, 540, 3) and `mos_<split>.npy` (n,) for fast training; yields the share done."""
+    """Write `photos_<split>.npy` (n, 540, 540, 3) and `mos_<split>.npy` (n,) for training; yields the share done."""
     # One file of the database ends in .JPG where the CSV says .jpg.
     files = {path.name.lower(): path for path in (biq2021 / "Images").iterdir()}
     for number, split in enumerate(SPLITS):

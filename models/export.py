@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped]
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -16,7 +16,16 @@ from models.data import COLUMNS, ROWS, SHORT_SIDE, TILE_HEIGHT, TILE_WIDTH
 from models.lite import MEAN, STD
 from vqmon.core.calibration import Calibration
 from vqmon.core.types import View
-from vqmon.scoring.specs import Golden, GoldenInput, InputSpec, Licence, OutputSpec, ScorerSpec, golden_frames, save_spec
+from vqmon.scoring.specs import (
+    Golden,
+    GoldenInput,
+    InputSpec,
+    Licence,
+    OutputSpec,
+    ScorerSpec,
+    golden_frames,
+    save_spec,
+)
 
 OPSET = 20
 WIDTH, HEIGHT = COLUMNS * TILE_WIDTH, ROWS * TILE_HEIGHT

@@ -11,18 +11,21 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from scipy.ndimage import gaussian_filter, uniform_filter1d
+from scipy.ndimage import gaussian_filter, uniform_filter1d  # type: ignore[import-untyped]
 
 from models.data import Pixels, canvas_size, cut_tiles
 
+H26X = (20, 26, 32, 38, 44, 51)
 CODECS: dict[str, tuple[list[str], str, tuple[int, ...]]] = {
-    "h264": (["-c:v", "libx264", "-preset", "veryfast"], "-crf", (20, 26, 32, 38, 44, 51)),
-    "hevc": (["-c:v", "libx265", "-preset", "superfast", "-x265-params", "log-level=0"], "-crf", (20, 26, 32, 38, 44, 51)),
+    "h264": (["-c:v", "libx264", "-preset", "veryfast"], "-crf", H26X),
+    "hevc": (["-c:v", "libx265", "-preset", "superfast", "-x265-params", "log-level=0"], "-crf", H26X),
     "av1": (["-c:v", "libsvtav1", "-preset", "10", "-svtav1-params", "lp=1"], "-crf", (22, 32, 40, 48, 56, 63)),
     "mpeg2": (["-c:v", "mpeg2video"], "-qscale:v", (2, 5, 9, 14, 21, 31)),
 }
 KERNELS = (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS, Image.Resampling.NEAREST)
 Random = np.random.Generator
+# (content, kind, tiles of the rungs, best first)
+Rungs = Iterator[tuple[str, str, list[Pixels]]]
 
 
 def _ffmpeg(*arguments: str) -> bytes:
@@ -32,7 +35,8 @@ def _ffmpeg(*arguments: str) -> bytes:
 
 
 def _clip(values: NDArray[np.floating]) -> Pixels:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    levels: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return levels
 
 
 def jpeg(canvas: Pixels, _: Random) -> list[Pixels]:
@@ -96,7 +100,9 @@ SYNTHETIC: dict[str, Callable[[Pixels, Random], list[Pixels]]] = {
 }  # fmt: skip
 
 
-def synthetic_ladders(named: Iterator[tuple[str, Pixels]], *, kinds: int, seed: int) -> Iterator[tuple[str, str, list[Pixels]]]:
+def synthetic_ladders(
+    named: Iterator[tuple[str, Pixels]], *, kinds: int, seed: int
+) -> Iterator[tuple[str, str, list[Pixels]]]:
     """For each (name, canvas): `kinds` ladders of drawn kinds, tiles best first, the clean picture at the top."""
     random = np.random.default_rng(seed)
     for name, canvas in named:
@@ -138,9 +144,7 @@ def _frames(clip: Path, looks: tuple[int, ...]) -> list[Pixels]:
     return [cut_tiles(frame) for frame in np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3)]
 
 
-def codec_ladders(
-    sources: list[tuple[str, list[str]]], *, codecs: tuple[str, ...], looks: tuple[int, ...]
-) -> Iterator[tuple[str, str, list[Pixels]]]:
+def codec_ladders(sources: list[tuple[str, list[str]]], *, codecs: tuple[str, ...], looks: tuple[int, ...]) -> Rungs:
     """For each (name, ffmpeg input arguments), codec and look: one ladder; a source that cannot be read is skipped."""
     tasks = [(name, source, codec) for name, source in sources for codec in codecs]
     with ThreadPoolExecutor(2) as pool:

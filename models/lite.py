@@ -76,7 +76,8 @@ class Statistics(nn.Module):
         luma = mscn[:, :1]
         a, right, down = luma[:, :, :-1, :-1], luma[:, :, :-1, 1:], luma[:, :, 1:, :-1]
         pairs = torch.cat([a * right, a * down, a * luma[:, :, 1:, 1:], right * down], 1)
-        sides = torch.cat([maps[:, :1, :-1, 1:] - maps[:, :1, :-1, :-1], maps[:, :1, 1:, :-1] - maps[:, :1, :-1, :-1]], 1)
+        corner = maps[:, :1, :-1, :-1]
+        sides = torch.cat([maps[:, :1, :-1, 1:] - corner, maps[:, :1, 1:, :-1] - corner], 1)
         square, edges = mscn * mscn, sides.abs()
         spread = torch.log(deviation + 0.3)
         return [
@@ -135,11 +136,16 @@ class Lite(nn.Module):
         maps = self.trunk(seen.contiguous(memory_format=torch.channels_last))
         return torch.cat([statistics, *(mean_and_spread(one, (2, 3)) for one in maps[1:-1]), maps[-1].mean((2, 3))], 1)
 
-    def judge(self, tiles: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """(scores [batch], what tells the kind of degradation [batch, kinds]) of tiles [batch * count, 3, 96, 128]."""
+    def facts(self, tiles: Tensor, count: int) -> Tensor:
+        """What the heads read, [batch, 2 * width]: mean and spread over the tiles of each picture, standardised."""
         vectors = self._describe(tiles).reshape(-1, count, self.scale.num_features // 2)
         # Bounded, so that one statistic of a strange picture cannot decide alone.
-        facts = self.dropout(self.scale(mean_and_spread(vectors, (1,))).clamp(-BOUND, BOUND))
+        bounded: Tensor = self.scale(mean_and_spread(vectors, (1,))).clamp(-BOUND, BOUND)
+        return bounded
+
+    def judge(self, tiles: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """(scores [batch], what tells the kind of degradation [batch, kinds]) of tiles [batch * count, 3, 96, 128]."""
+        facts = self.dropout(self.facts(tiles, count))
         hidden = self.hidden(facts)
         return (self.score(self.dropout(hidden)) + self.direct(facts)).squeeze(1), self.kind(hidden)
 

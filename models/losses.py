@@ -7,7 +7,8 @@ from torch import Tensor
 def plcc(predicted: Tensor, target: Tensor) -> Tensor:
     """(1 - Pearson's linear correlation) / 2 of two vectors [n]: 0 when they agree, 1 when they are opposite."""
     a, b = predicted - predicted.mean(), target - target.mean()
-    return (1 - (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-6)) / 2
+    alike: Tensor = (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-6)
+    return (1 - alike) / 2
 
 
 def pair_hinge(predicted: Tensor, target: Tensor, *, margin: float) -> Tensor:
@@ -44,4 +45,5 @@ def spearman(predicted: Tensor, target: Tensor) -> float:
 def _ranks(values: Tensor) -> Tensor:
     _, inverse, counts = torch.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
-    return (last - (counts.double() + 1) / 2)[inverse]
+    ranks: Tensor = (last - (counts.double() + 1) / 2)[inverse]
+    return ranks

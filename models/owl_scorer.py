@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.owl import OwlConfig, chunks
 from models.owl_abstractor import Abstractor
@@ -61,6 +62,9 @@ class PrefixMemory(nn.Module):
         self.register_buffer("keys", keys)
         self.register_buffer("values", values)
 
+    def forward(self, question: Tensor) -> Memory:
+        return self.keys.index_select(0, question), self.values.index_select(0, question)
+
 
 class LanguageScorer(nn.Module):
     """Features (rows, frames, 65, width) and which question each row is asked -> level logits (rows, levels), float32.
@@ -89,30 +93,29 @@ class LanguageScorer(nn.Module):
 
     def forward(self, features: Tensor, question: Tensor) -> Tensor:
         pictures = features.flatten(1, 2)
-        text = self.text[question]
+        text = self.text.index_select(0, question)
         tokens = torch.cat([pictures, text], dim=1)
         context = self._context(features, question, lanes=[(PICTURE, pictures.shape[1]), (TEXT, text.shape[1])])
         for layer, prefix in zip(self.layers[:-1], self.prefix[:-1], strict=True):
-            tokens, _ = layer(tokens, context, (prefix.keys[question], prefix.values[question]))
-        end = self.prefix[-1]
-        token = self.layers[-1].last(tokens, context, (end.keys[question], end.values[question]))
+            tokens, _ = layer(tokens, context, prefix(question))
+        token = self.layers[-1].last(tokens, context, self.prefix[-1](question))
         return (self.norm(token)[:, 0].float() @ self.head.T).float()
 
     def _context(self, features: Tensor, question: Tensor, *, lanes: list[tuple[int, int]]) -> Context:
         frames, count = features.shape[1], features.shape[1] * self.picture_tokens
-        start = self.starts[question][:, None]
+        start = self.starts.index_select(0, question)[:, None]
         at = torch.arange(count, device=features.device)
         pictures = start + (at + at // self.picture_tokens * self.gap)[None]
-        text = start + self.text_offsets[question] + (count + (frames - 1) * self.gap)
+        text = start + self.text_offsets.index_select(0, question) + (count + (frames - 1) * self.gap)
         # Padding of a shorter suffix has an offset far below 0: it is moved where nobody looks.
         unseen = torch.where(text < 0, UNSEEN, text)
         seen_from = torch.cat([pictures, text], dim=1)
-        places = torch.cat([self.prefix_places[question], pictures, unseen], dim=1)
+        places = torch.cat([self.prefix_places.index_select(0, question), pictures, unseen], dim=1)
         turned = seen_from.clamp(min=0)
         return Context(
             lanes=lanes,
-            cosines=self.cosines[turned][:, None],
-            sines=self.sines[turned][:, None],
+            cosines=functional.embedding(turned, self.cosines)[:, None],
+            sines=functional.embedding(turned, self.sines)[:, None],
             mask=(places[:, None, :] <= turned[:, :, None])[:, None],
         )
 
@@ -211,6 +214,6 @@ def _memories(
         kept = []
         for at, context in enumerate(contexts):
             sequences[at], memory = layer(sequences[at], context)
-            kept.append([nn.functional.pad(one, (0, 0, 0, longest - one.shape[2])) for one in memory])
+            kept.append([functional.pad(one, (0, 0, 0, longest - one.shape[2])) for one in memory])
         memories.append((torch.cat([keys for keys, _ in kept]), torch.cat([values for _, values in kept])))
     return memories

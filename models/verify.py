@@ -36,26 +36,31 @@ def golden_pixels(spec: ScorerSpec) -> Pixels:
     return golden_frames(spec.input.view, seed=spec.golden.input.seed, frames=spec.golden.input.frames)
 
 
-def _require(condition: bool, line: str) -> str:
-    if not condition:
-        raise VerifyError(line)
-    return line
+def _near(apart: float, allowed: float, line: str) -> str:
+    """The line with how far apart two results are; raises VerifyError beyond what is allowed (or not a number)."""
+    if not apart <= allowed:
+        raise VerifyError(f"{line}: {apart:.2e} apart, at most {allowed:.2e} is allowed")
+    return f"{line}: {apart:.2e} apart"
 
 
 def _check_hash(pair: Path, expected: str) -> str:
     found = hashlib.sha256(pair.read_bytes()).hexdigest()
-    return _require(found == expected, f"sha256 of {pair.name} is {found}, the manifest says {expected}")
+    if found != expected:
+        raise VerifyError(f"sha256 of {pair.name} is {found}, the manifest says {expected}")
+    return f"sha256 {found}"
 
 
 def _check_graph(pair: Path) -> str:
     kinds = {node.op_type for node in onnx.load(str(pair)).graph.node}
-    return _require(not kinds & FORBIDDEN, f"graph of {len(kinds)} kinds of node; unwanted: {sorted(kinds & FORBIDDEN)}")
+    if kinds & FORBIDDEN:
+        raise VerifyError(f"{pair.name} holds {', '.join(sorted(kinds & FORBIDDEN))}")
+    return f"graph of {len(kinds)} kinds of node, none of {', '.join(sorted(FORBIDDEN))}"
 
 
 def _check_golden(pair: Path, spec: ScorerSpec) -> str:
     found = run_onnx(pair, golden_pixels(spec))
     apart = float(np.abs(found - np.array(spec.golden.output)).max())
-    return _require(apart <= spec.golden.tolerance, f"golden result: {apart:.2e} from the manifest's")
+    return _near(apart, spec.golden.tolerance, "golden result against the manifest")
 
 
 def _check_batches(pair: Path, pictures: Pixels) -> str:
@@ -63,11 +68,11 @@ def _check_batches(pair: Path, pictures: Pixels) -> str:
     many = np.resize(pictures, (max(BATCHES), *pictures.shape[1:]))
     alone = np.concatenate([run_onnx(pair, picture[None]) for picture in many])
     apart = max(float(np.abs(run_onnx(pair, many[:size]) - alone[:size]).max()) for size in BATCHES)
-    return _require(apart <= TOLERANCE, f"batches of {BATCHES} against one by one: {apart:.2e}")
+    return _near(apart, TOLERANCE, f"batches of {BATCHES} against one by one")
 
 
 def _check_torch(pair: Path, pictures: Pixels, *, network: nn.Module) -> str:
     with torch.inference_mode():
         expected = network.eval()(torch.from_numpy(normalise(pictures))).numpy()
     apart = float(np.abs(run_onnx(pair, pictures) - expected).max())
-    return _require(apart <= TOLERANCE, f"torch against ONNX: {apart:.2e}")
+    return _near(apart, TOLERANCE, "torch against ONNX")
