@@ -46,13 +46,14 @@ def spans_of(
             return _missing(condition, state, look)
 
 
-def _whole(look: Look, verdict: Verdict, value: float) -> Span:
+def _whole(look: Look, verdict: Verdict, value: float, *, limit: float) -> Span:
     """The outcome's segment as one span."""
     return Span(
         at=look.starts,
         until=look.ends,
         verdict=verdict,
         value=value,
+        limit=limit,
         began=look.starts,
         clock=look.starts,
         counts_until=look.ends,
@@ -64,8 +65,9 @@ def _floor(condition: Floor, look: Look, score: Score | None) -> Sequence[Span]:
         return ()
     value: float = getattr(score, condition.statistic)
     if value < condition.below:
-        return (_whole(look, "bad", value),)
-    return (_whole(look, "good" if value > condition.recover_above else "between", value),)
+        return (_whole(look, "bad", value, limit=condition.below),)
+    verdict: Verdict = "good" if value > condition.recover_above else "between"
+    return (_whole(look, verdict, value, limit=condition.recover_above),)
 
 
 def _signal(condition: Signal, state: AlertState, look: Look) -> Sequence[Span]:
@@ -101,6 +103,7 @@ def _signal(condition: Signal, state: AlertState, look: Look) -> Sequence[Span]:
                 until=until,
                 verdict=verdict,
                 value=value,
+                limit=condition.above,
                 began=began,
                 clock=max(before, began - REACH_SECONDS) + EDGE_SECONDS if before < began else began,
                 counts_until=min(until, at + REACH_SECONDS),
@@ -138,7 +141,7 @@ def _collapse(
     verdict: Verdict = "bad" if is_low else "good" if is_back or state.alert is None else "between"
     if verdict == "good":
         state = replace(state, memory=(*state.memory, score.value)[-int(condition.baseline_segments) :])
-    return state, (_whole(look, verdict, score.value),)
+    return state, (_whole(look, verdict, score.value, limit=usual - condition.drop),)
 
 
 def _has_settled(condition: Collapse, state: AlertState, look: Look) -> bool:
@@ -151,10 +154,11 @@ def _no_score(condition: NoScore, look: Look) -> Sequence[Span]:
     """What stands for no segment is told by the wall clock, so it is held against when the last score was made."""
     outcome, track = look.outcome, look.before
     if isinstance(outcome, QualityEvent):
-        return (_whole(look, "good", 0.0),)
+        return (_whole(look, "good", 0.0, limit=condition.for_seconds),)
     since = track.scored_seen if outcome.reason in NOT_SEGMENTS else track.scored_until
     silent_seconds = max(look.ends - since, 0.0)
-    span = _whole(look, "bad" if silent_seconds >= condition.for_seconds else "between", silent_seconds)
+    verdict: Verdict = "bad" if silent_seconds >= condition.for_seconds else "between"
+    span = _whole(look, verdict, silent_seconds, limit=condition.for_seconds)
     return (replace(span, began=min(since, look.ends), clock=min(since, look.ends)),)
 
 
@@ -165,13 +169,14 @@ def _missing(condition: Missing, state: AlertState, look: Look) -> tuple[AlertSt
         return state, ()
     mark = look.starts if reason in condition.reasons else 0.0
     if not mark and not state.memory:
-        return state, (_whole(look, "good", 0.0),) if state.alert else ()
+        return state, (_whole(look, "good", 0.0, limit=condition.count),) if state.alert else ()
     memory = (*state.memory, mark)[-condition.of :]
     began = [moment for moment in memory if moment]
     state = replace(state, memory=memory if began else ())
     count = len(began)
     recover_count = condition.count // 2 if condition.recover_count is None else condition.recover_count
     if count >= condition.count:
-        span = _whole(look, "bad", count)
+        span = _whole(look, "bad", count, limit=condition.count)
         return state, (replace(span, began=began[0]),)
-    return state, (_whole(look, "good" if count <= recover_count else "between", count),)
+    verdict: Verdict = "good" if count <= recover_count else "between"
+    return state, (_whole(look, verdict, count, limit=condition.count),)

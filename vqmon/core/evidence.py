@@ -15,7 +15,7 @@ def evidence_of(condition: Condition, outcome: Outcome, score: Score | None, spa
         event_id=outcome.id,
         reading=_reading(condition, outcome, score, span),
         value=round(span.value, 4),
-        threshold=_threshold(condition),
+        threshold=round(span.limit, 4),
         worst_times_seconds=_worst_times(condition, outcome, score),
     )
 
@@ -35,27 +35,14 @@ def _reading(condition: Condition, outcome: Outcome, score: Score | None, span: 
         case Signal():
             return f"{condition.signal} {span.value:.2f} at or above {condition.above:g}"
         case Collapse():
-            return f"{name} {span.value:.1f}, {condition.drop:g} points or more below its usual"
+            usual = span.limit + condition.drop
+            return f"{name} {span.value:.1f}, down {usual - span.value:.1f} from its usual {usual:.1f}"
         case NoScore():
             last = f"; the last one: {outcome.reason}" if isinstance(outcome, SegmentFailure) else ""
             return f"no segment scored for {span.value:.3g} s{last}"
         case Missing():
             last = f"; the last one: {outcome.reason}" if isinstance(outcome, SegmentFailure) else ""
             return f"{span.value:.0f} of the last {condition.of} segments unscored{last}"
-
-
-def _threshold(condition: Condition) -> float:
-    match condition:
-        case Floor():
-            return condition.below
-        case Signal():
-            return condition.above
-        case Collapse():
-            return condition.drop
-        case NoScore():
-            return condition.for_seconds
-        case Missing():
-            return condition.count
 
 
 def _worst_times(condition: Condition, outcome: Outcome, score: Score | None) -> tuple[float, ...]:

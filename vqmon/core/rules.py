@@ -146,11 +146,12 @@ def _turned(
 ) -> tuple[AlertState, Alert]:
     """The alert that begins or ends, and the state after it."""
     if turn.kind == "resolved" and state.alert is not None:
-        lasted = turn.began - state.alert.began_at.timestamp()
+        lasted = max(turn.began - state.alert.began_at.timestamp(), 0.0)
         return closed(state), _ended(state.alert, turn.moment, f"{state.alert.summary}; over after {lasted:.3g} s")
-    began_at = _moment(turn.began)
+    # What began on a timeline that was set back since began, as far as can be told, now.
+    began = min(turn.began, turn.moment)
+    began_at = _moment(began)
     rendition = look.outcome.segment.rendition
-    held = turn.moment - turn.began
     alert = Alert(
         id=alert_id(rule.name, state.series, began_at),
         rule=rule.name,
@@ -162,7 +163,7 @@ def _turned(
         began_at=began_at,
         opened_at=_moment(turn.moment),
         resolved_at=None,
-        summary=summary_of(rule.condition, look.outcome, score, turn.span, held_seconds=held),
+        summary=summary_of(rule.condition, look.outcome, score, turn.span, held_seconds=turn.moment - began),
         evidence=evidence_of(rule.condition, look.outcome, score, turn.span),
     )
     return replace(state, alert=alert, calm=None, clock=None, began=None, count=0), alert

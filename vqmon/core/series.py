@@ -92,6 +92,8 @@ class Span:
     until: float
     verdict: Verdict
     value: float
+    # what the value was held against
+    limit: float
     # of a run that starts here: its first moment and where its clock starts
     began: float
     clock: float
