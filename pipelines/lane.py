@@ -16,7 +16,7 @@ from vqmon.errors import BrokerError, FencedError, SettingsError
 from vqmon.flow import in_order
 from vqmon.logs import event
 from vqmon.metrics import Meters
-from vqmon.transport.kafka.records import Position, Record, Transactions
+from vqmon.transport.kafka.records import Batch, Position, Record, Transactions
 from vqmon.transport.kafka.writing import write_once
 
 log = logging.getLogger("vqmon.fleet")
@@ -50,6 +50,8 @@ class Floor:
     rejected_limit: float
     # what to do when records were deleted before we read them
     when_lost: Literal["stop", "go_on"]
+    # an idle partition commits over what is no record after so long
+    idle_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,13 @@ class Kept:
 
     next_offset: int | None
     verdicts: Verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """No record, but a place further on: what lies before it are markers, or was compacted away."""
+
+    offset: int
 
 
 class Lane:
@@ -71,7 +80,9 @@ class Lane:
         self._floor = floor
         self._group = group
         self._kept = kept
-        self._queue: deque[Record] = deque()
+        self._queue: deque[Record | Step] = deque()
+        self._unfinished = 0
+        self._idle_since = time.monotonic()
         self._changed = asyncio.Event()
         self._ended = False
         self._verdicts: Verdicts | None = None
@@ -82,8 +93,14 @@ class Lane:
         """How many more records it takes now."""
         return self._floor.max_waiting - len(self._queue) if self.is_ready and not self._ended else 0
 
-    def offer(self, records: Sequence[Record]) -> None:
+    @property
+    def idle_seconds(self) -> float:
+        """How long there has been nothing to do."""
+        return 0.0 if self._unfinished or not self.is_ready else time.monotonic() - self._idle_since
+
+    def offer(self, records: Sequence[Record | Step]) -> None:
         """Hand over records in order."""
+        self._unfinished += len(records)
         self._queue.extend(records)
         self._changed.set()
 
@@ -161,7 +178,7 @@ class Lane:
         floor = self._floor
         return Verdicts(self.partition, floor.speaker, rules=floor.rules, stored=stored, limit=floor.rejected_limit)
 
-    async def _records(self) -> AsyncIterator[Record]:
+    async def _records(self) -> AsyncIterator[Record | Step]:
         while not self._ended and not self.is_halted:
             if self._queue:
                 yield self._queue.popleft()
@@ -169,29 +186,40 @@ class Lane:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def _look(self, record: Record) -> Looked:
+    async def _look(self, record: Record | Step) -> Looked | None:
+        if isinstance(record, Step):
+            return None
         return await look_at(record, self._floor.observe, self._floor.speaker, now=self._floor.now)
 
-    async def _finish(self, ready: Sequence[tuple[Record, Looked]]) -> None:
+    async def _finish(self, ready: Sequence[tuple[Record | Step, Looked | None]]) -> None:
         assert self._verdicts is not None
-        batch, taken, alerts = self._verdicts.fold([looked for _, looked in ready])
+        self._unfinished -= len(ready)
+        self._idle_since = time.monotonic()
+        batch, taken, alerts = self._verdicts.fold([looked for _, looked in ready if looked is not None])
+        last = ready[-1][0]
+        if batch is None and isinstance(last, Step) and not self._verdicts.is_halted:
+            batch = Batch(records=[], next_offset=last.offset)
         if batch is not None:
-            began = time.monotonic()
-            await write_once(
-                self._writer,
-                batch,
-                before=self.next_offset,
-                committed=lambda: self._group.committed(self.partition),
-                broken=self._broken,
-            )
-            self.next_offset = batch.next_offset
-            self._floor.meters.record("vqmon.kafka.transaction.duration", time.monotonic() - began)
+            await self._write(batch)
+        if taken:
             self._count(taken)
             self._floor.told([looked.outcome for looked in taken], alerts)
         if self._verdicts.is_halted and not self.is_halted:
             self.is_halted = True
             self._changed.set()
             log.error(**event("partition.halted", partition=self.partition, offset=self.next_offset))
+
+    async def _write(self, batch: Batch) -> None:
+        began = time.monotonic()
+        await write_once(
+            self._writer,
+            batch,
+            before=self.next_offset,
+            committed=lambda: self._group.committed(self.partition),
+            broken=self._broken,
+        )
+        self.next_offset = batch.next_offset
+        self._floor.meters.record("vqmon.kafka.transaction.duration", time.monotonic() - began)
 
     def _count(self, taken: Sequence[Looked]) -> None:
         for looked in taken:

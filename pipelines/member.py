@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from pipelines.daemon import pause
-from pipelines.lane import Floor, Kept, Lane, Membership
+from pipelines.lane import Floor, Kept, Lane, Membership, Step
 from vqmon.errors import BrokerError, FencedError
 from vqmon.flow import Crew
 from vqmon.logs import event
@@ -35,6 +35,7 @@ class GroupPort(Membership, Protocol):
         self, partitions: Collection[int], *, seconds: float, max_records: int
     ) -> Mapping[int, Sequence[Record]]: ...
     async def ping(self) -> bool: ...
+    async def read_up_to(self, partition: int) -> int: ...
     def lag_records(self, partition: int, *, next_offset: int) -> int | None: ...
 
 
@@ -155,6 +156,15 @@ class Member:
         for partition, records in got.items():
             if partition in self._lanes:
                 self._lanes[partition][1].offer(records)
+        for lane in self.lanes:
+            if lane.idle_seconds > self._floor.idle_seconds:
+                await self._step_over(lane)
+
+    async def _step_over(self, lane: Lane) -> None:
+        """Commit beyond what is no record, or the partition would look behind for ever."""
+        offset = await self._group.read_up_to(lane.partition)
+        if lane.idle_seconds and offset > (lane.next_offset or -1):
+            lane.offer([Step(offset)])
 
 
 async def stay_member(

@@ -214,3 +214,16 @@ async def test_own_bugs_end_the_process() -> None:
         await rig.member(rig.floor(broken), asyncio.Event()).run()
     assert rig.outcomes == []
     assert ("g", NAMES.segments, 0) not in rig.broker.offsets
+
+
+async def test_an_idle_partition_steps_over_what_is_no_record() -> None:
+    """Markers at the end are committed over, so that the partition does not look behind for ever."""
+    rig, stop = Rig(partitions=1), asyncio.Event()
+    rig.put(0, segment(0))
+    rig.broker.markers[NAMES.segments, 0] = 3
+    beyond = rig.broker.newest(NAMES.segments, 0) + 3
+    async with asyncio.TaskGroup() as group:
+        group.create_task(rig.member(rig.floor(idle_seconds=0.05), stop).run())
+        await until(lambda: rig.broker.offsets.get(("g", NAMES.segments, 0)) == beyond)
+        stop.set()
+    assert len(rig.outcomes) == 1

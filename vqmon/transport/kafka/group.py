@@ -110,6 +110,11 @@ class Group:
             self._consumer.seek(self._of(partition), offset)
             self._consumer.resume(self._of(partition))
 
+    async def read_up_to(self, partition: int) -> int:
+        """The offset of the next poll: beyond markers and gaps that no record will tell of."""
+        with translated("read the position"):
+            return int(await apart(self._consumer.position(self._of(partition)), within_seconds=ASK_SECONDS))
+
     def lag_records(self, partition: int, *, next_offset: int) -> int | None:
         """How many records lie before us, as far as the last fetch told."""
         end = self._consumer.highwater(self._of(partition))

@@ -25,7 +25,11 @@ class MemoryBroker:
     faults: deque[Fault | None] = field(default_factory=deque)
     # records before it were deleted
     oldest: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
+    # offsets at the end that are no record: transaction markers
+    markers: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
     members: "list[MemoryGroup]" = field(default_factory=list)
+    _rebalancing: "asyncio.Task[None] | None" = None
+    _is_wanted: bool = False
 
     def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers = ()) -> int:
         """Write one record as a producer from outside would; gives its offset."""
@@ -49,14 +53,25 @@ class MemoryBroker:
         return self.faults.popleft() if self.faults else None
 
     async def rebalance(self) -> None:
-        """Take everything from everybody and deal it out anew, as the eager protocol does."""
-        for member in list(self.members):
-            await member.revoked(sorted(member.owned))
-            member.owned.clear()
-        for number in range(self.partitions if self.members else 0):
-            self.members[number % len(self.members)].owned.add(number)
-        for member in list(self.members):
-            member.assigned(sorted(member.owned))
+        """Take everything from everybody and deal it out anew, as the eager protocol does.
+
+        It is the broker who does this: a member that dies meanwhile does not stop it.
+        """
+        self._is_wanted = True
+        if self._rebalancing is None or self._rebalancing.done():
+            self._rebalancing = asyncio.get_running_loop().create_task(self._deal(), name="rebalance")
+        await asyncio.shield(self._rebalancing)
+
+    async def _deal(self) -> None:
+        while self._is_wanted:
+            self._is_wanted = False
+            for member in list(self.members):
+                await member.revoked(sorted(member.owned))
+                member.owned.clear()
+            for number in range(self.partitions if self.members else 0):
+                self.members[number % len(self.members)].owned.add(number)
+            for member in list(self.members):
+                member.assigned(sorted(member.owned))
 
     def read_state(self, topic: str, partition: int) -> dict[str, bytes]:
         """The newest value of every key."""
@@ -174,6 +189,13 @@ class MemoryGroup:
     def go_on(self, partition: int, *, offset: int) -> None:
         """Let the records of a partition come, from this offset on."""
         self._positions[partition] = offset
+
+    async def read_up_to(self, partition: int) -> int:
+        """The offset of the next poll; beyond everything when all was read."""
+        await asyncio.sleep(0)
+        position = self._positions[partition]
+        newest = self._broker.newest(self._topic, partition)
+        return position if position < newest else newest + self._broker.markers[self._topic, partition]
 
     def lag_records(self, partition: int, *, next_offset: int) -> int | None:
         """How many offsets lie before us."""
