@@ -148,6 +148,8 @@ def _watchdog(beat: Beat, watch: "_Watch", progress: Progress, meters: Meters, *
 
 def connection_of(kafka: KafkaSettings) -> Connection:
     """Where the brokers are; the password is read from its file now."""
+    if kafka.mechanism and not (kafka.username and kafka.password_file):
+        raise SettingsError(f"kafka.mechanism: {kafka.mechanism} needs kafka.username and kafka.password_file too")
     return Connection(
         bootstrap=kafka.bootstrap,
         is_encrypted=kafka.encrypted,

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from vqmon.cli_kafka import publish, topics
 from vqmon.core.types import Alert, Outcome, SegmentFailure
 from vqmon.errors import VqmonError
 from vqmon.logs import set_up_logs
@@ -240,46 +241,6 @@ def export(
 
 
 @main.command()
-@click.argument("addresses", metavar="PLAYLIST|FILE...", nargs=-1, required=True)
-@click.option("--stream", required=True, help="Name of the stream; the key of its messages.")
-@click.option("--rendition", default="", help="Name of the rendition; default: as the playlist says, else `file`.")
-@click.option("--arm", default="", help="Which encoding of an experiment this is.")
-@click.pass_obj
-def publish(config: Path | None, addresses: tuple[str, ...], stream: str, rendition: str, arm: str) -> None:
-    """Put segment messages on the Kafka topic: what a packager does, or to score an archive."""
-    from pipelines.publish import publish as publish_all
-
-    count, unnamed = asyncio.run(publish_all(_ready(config), addresses, stream_id=stream, rendition=rendition, arm=arm))
-    err.print(f"{count} segment messages published" + (f", {unnamed} entries left out" if unnamed else ""))
-
-
-@main.group()
-def topics() -> None:
-    """Create or check the Kafka topics of the settings."""
-
-
-@topics.command()
-@click.pass_obj
-def create(config: Path | None) -> None:
-    """Create the topics that are missing; those that exist stay as they are."""
-    from pipelines import publish as kafka
-
-    made = asyncio.run(kafka.create(_ready(config)))
-    out.print("\n".join(made) if made else "nothing to create", markup=False)
-
-
-@topics.command("check")
-@click.pass_context
-def check_topics(ctx: click.Context) -> None:
-    """Say what is wrong with the topics and how to mend it."""
-    from pipelines import publish as kafka
-
-    wrong = asyncio.run(kafka.check(_ready(ctx.obj)))
-    out.print("\n".join(wrong) if wrong else "all topics are as they must be", markup=False, soft_wrap=True)
-    ctx.exit(1 if wrong else 0)
-
-
-@main.command()
 @click.option("--offline", is_flag=True, help="Do not try the sources.")
 @click.pass_context
 def check(ctx: click.Context, offline: bool) -> None:  # noqa: FBT001 - click gives flags so
@@ -325,3 +286,7 @@ def _print_published(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> No
 
 def _utc(moment: datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment else None
+
+
+main.add_command(publish)
+main.add_command(topics)

@@ -92,9 +92,7 @@ METRICS: Mapping[Name, Metric] = {
     "vqmon.origin.closed": Metric(
         kind="gauge", unit="{origin}", meaning="origins that are down: their segments wait and are not given up"
     ),
-    "vqmon.watchdog.breach": Metric(
-        kind="counter", unit="{breach}", meaning="standstills that the watchdog saw"
-    ),
+    "vqmon.watchdog.breach": Metric(kind="counter", unit="{breach}", meaning="standstills that the watchdog saw"),
 }
 """Names are low in cardinality: never labelled by stream, rendition, segment or address."""
 

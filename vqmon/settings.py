@@ -15,8 +15,7 @@ from vqmon.errors import SettingsError
 PLACES = (Path("vqmon.toml"), Path("/etc/vqmon/vqmon.toml"))
 """Where the settings file is looked for when neither `--config` nor `VQMON_CONFIG` names one."""
 
-_KAFKA_FILES = (("kafka", "ca_file"), ("kafka", "cert_file"), ("kafka", "key_file"))
-
+_TLS_FILES = (("kafka", "ca_file"), ("kafka", "cert_file"), ("kafka", "key_file"))
 _STREAM_KEYS = ["id", "url", "renditions", "labels"]
 
 Positive = Annotated[float, Field(gt=0)]
@@ -70,7 +69,6 @@ class KafkaSettings(_Section):
     key_file: Path | None = None
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     username: str = ""
-    # an absolute path, or a name in $CREDENTIALS_DIRECTORY
     password_file: Path | None = None
     commit_seconds: float = Field(default=0.25, ge=0, le=10)
     max_waiting: int = Field(default=64, ge=1, le=2000)
@@ -81,12 +79,6 @@ class KafkaSettings(_Section):
     patience_seconds: Positive = 30.0
     rejected_limit: float = Field(default=0.9, gt=0, le=1)
     when_lost: Literal["stop", "go_on"] = "stop"
-
-    @model_validator(mode="after")
-    def _is_complete(self) -> "KafkaSettings":
-        if self.mechanism and not (self.username and self.password_file):
-            raise ValueError(f"mechanism {self.mechanism} needs username and password_file")
-        return self
 
 
 class FetchSettings(_Section):
@@ -254,7 +246,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
         tree = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsError(f"{file}: {error}") from error
-    for section, name in (("source", "folder"), ("alerts", "rules"), ("history", "path"), *_KAFKA_FILES):
+    for section, name in (("source", "folder"), ("alerts", "rules"), ("history", "path"), *_TLS_FILES):
         if isinstance(tree.get(section), dict) and isinstance(tree[section].get(name), str):
             tree[section][name] = str(file.parent / tree[section][name])
     for section, name in (("fetch", "file_roots"), ("scoring", "folders")):

@@ -3,7 +3,6 @@
 import faulthandler
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ EXIT_STUCK = 70
 """The process was stuck; whoever supervises it starts it again."""
 
 ALIVE_SECONDS = 5.0
+STDERR = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ class Watchdog:
             elif limit.name not in self._since:
                 self._since[limit.name] = now
                 log.error(**event("watchdog.stuck", what=limit.name, seconds=seconds, most=limit.most_seconds))
-                faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
+                faulthandler.dump_traceback(file=STDERR, all_threads=True)
                 self._breached(limit.name)
             elif now - self._since[limit.name] >= self._grace_seconds:
                 log.critical(**event("watchdog.given_up", what=limit.name, seconds=seconds))

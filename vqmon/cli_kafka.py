@@ -1,0 +1,56 @@
+"""The commands that speak to Kafka: publish, topics."""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from vqmon.logs import set_up_logs
+from vqmon.settings import Settings, load_settings
+
+
+@click.command()
+@click.argument("addresses", metavar="PLAYLIST|FILE...", nargs=-1, required=True)
+@click.option("--stream", required=True, help="Name of the stream; the key of its messages.")
+@click.option("--rendition", default="", help="Name of the rendition; default: as the playlist says, else `file`.")
+@click.option("--arm", default="", help="Which encoding of an experiment this is.")
+@click.pass_obj
+def publish(config: Path | None, addresses: tuple[str, ...], stream: str, rendition: str, arm: str) -> None:
+    """Put segment messages on the Kafka topic: what a packager does, or to score an archive."""
+    from pipelines.publish import publish as publish_all
+
+    settings = _ready(config)
+    count, unnamed = asyncio.run(publish_all(settings, addresses, stream_id=stream, rendition=rendition, arm=arm))
+    click.echo(f"{count} segment messages published" + (f", {unnamed} entries left out" if unnamed else ""), err=True)
+
+
+@click.group()
+def topics() -> None:
+    """Create or check the Kafka topics of the settings."""
+
+
+@topics.command()
+@click.pass_obj
+def create(config: Path | None) -> None:
+    """Create the topics that are missing; those that exist stay as they are."""
+    from pipelines.publish import create as create_all
+
+    made = asyncio.run(create_all(_ready(config)))
+    click.echo("\n".join(made) if made else "nothing to create")
+
+
+@topics.command()
+@click.pass_context
+def check(ctx: click.Context) -> None:
+    """Say what is wrong with the topics and how to mend it."""
+    from pipelines.publish import check as check_all
+
+    wrong = asyncio.run(check_all(_ready(ctx.obj)))
+    click.echo("\n".join(wrong) if wrong else "all topics are as they must be")
+    ctx.exit(1 if wrong else 0)
+
+
+def _ready(config: Path | None) -> Settings:
+    settings = load_settings(config)
+    set_up_logs(settings.log.level, settings.log.form)
+    return settings
