@@ -144,14 +144,16 @@ async def run(
     async with AsyncExitStack() as stack:
         stack.callback(meters.close)
         thread = stack.enter_context(ThreadPoolExecutor(1, "history"))
-        history = stack.enter_context(open_history(settings.history.path, mode="write"))
+        kept = settings.history
+        history = stack.enter_context(open_history(kept.path, mode="write", evidence_max_bytes=kept.evidence_max_bytes))
         health = settings.daemon
         if health.health_port:
             stack.enter_context(HealthServer(health.health_host, health.health_port, progress=progress))
         fetcher = await stack.enter_async_context(Fetcher(fetch_policy(settings)))
         sources = open_sources(settings, fetcher=fetcher, history=history, stop=stop)
         observer = await stack.enter_async_context(open_observer(settings, fetcher=fetcher, meters=meters))
-        judge = Judge(load_rules(settings), states=history.states())
+        rules = load_rules(settings, scorers=[scorer.id for scorer in observer.scorers])
+        judge = Judge(rules, states=history.states())
         desk = Desk(
             observer=observer,
             sink=Sink(history, judge, thread=thread, meters=meters),
@@ -191,3 +193,4 @@ def _prune(history: History, settings: Settings) -> None:
         before=utc_now() - timedelta(days=settings.history.keep_days),
         keep_frames_of_segments=settings.history.keep_frames_of_segments,
     )
+    history.checkpoint()

@@ -118,14 +118,17 @@ def _own_network(host: str) -> list[str]:
     return [f"{address}/{address.max_prefixlen}"]
 
 
-def load_rules(settings: Settings) -> tuple[AlertRule, ...]:
-    """The alert rules of the settings, else those that come with vqmon."""
+def load_rules(settings: Settings, *, scorers: Sequence[str] | None = None) -> tuple[AlertRule, ...]:
+    """The alert rules of the settings, else those that come with vqmon.
+
+    A rule of the owner that names a scorer which is not among the ids `scorers` is refused; a shipped one sleeps.
+    """
     file = settings.alerts.rules or shipped("rules.toml")
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: cannot read the alert rules: {error}") from error
-    return parse_rules(text, origin=str(file))
+    return parse_rules(text, origin=str(file), scorers=scorers if settings.alerts.rules else None)
 
 
 def shipped(name: str) -> Path:

@@ -1,0 +1,130 @@
+"""The demo's live stream: a moving picture from photos, two encoders as a packager has them, and a loopback origin."""
+
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+SIZES = {"720p": (1280, 720, 3000), "360p": (640, 360, 900)}
+"""Rendition -> width, height, kbit/s."""
+
+GOP_SECONDS = 2
+FPS = 25
+
+
+class Packager:
+    """Two live encoders that write one HLS stream; one process per rendition, as in real life."""
+
+    def __init__(self, clip: Path, folder: Path) -> None:
+        self._clip, self._folder = clip, folder
+        self._encoders: dict[str, subprocess.Popen[bytes]] = {}
+        lines = ["#EXTM3U", "#EXT-X-VERSION:3"]
+        for name, (width, height, kbps) in SIZES.items():
+            lines.append(f"#EXT-X-STREAM-INF:BANDWIDTH={kbps * 1100},RESOLUTION={width}x{height}")
+            lines.append(f"{name}.m3u8")
+            self.restart(name, kbps)
+        (folder / "master.m3u8").write_text("\n".join(lines) + "\n")
+
+    def restart(self, name: str, kbps: int, *, before: str = "") -> None:
+        """Start a rendition's encoder, in place of the one that runs; `before` goes in front of its filters."""
+        self.stop(name)
+        width, height, _ = SIZES[name]
+        fit = f"{width}:{height}:force_original_aspect_ratio=decrease:force_divisible_by=2"
+        options = (
+            f"-an -sn -dn -map 0:v:0 -r {FPS} -c:v libx264 -preset superfast -g {GOP_SECONDS * FPS} -sc_threshold 0 "
+            f"-vf {before}scale={fit},format=yuv420p "
+            f"-b:v {kbps}k -maxrate {kbps}k -bufsize {kbps}k "
+            f"-f hls -hls_time {GOP_SECONDS} -hls_list_size 8 -hls_delete_threshold 8 "
+            "-hls_flags append_list+omit_endlist+delete_segments+program_date_time+temp_file "
+            f"-hls_segment_filename {name}-%05d.ts {name}.m3u8"
+        )
+        self._encoders[name] = subprocess.Popen(
+            [
+                FFMPEG,
+                *["-v", "error", "-nostdin", "-re", "-stream_loop", "-1", "-i"],
+                str(self._clip),
+                *options.split(),
+            ],
+            cwd=self._folder,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def wait(self, *, within_seconds: float = 30.0) -> None:
+        """Wait until every rendition has a playlist."""
+        until = time.monotonic() + within_seconds
+        while not all((self._folder / f"{name}.m3u8").is_file() for name in SIZES):
+            if time.monotonic() > until or any(encoder.poll() is not None for encoder in self._encoders.values()):
+                raise SystemExit("demo: the encoders wrote no stream; can ffmpeg read the input?")
+            time.sleep(0.1)
+
+    def stop(self, name: str) -> None:
+        """End a rendition's encoder; it finishes its last segment."""
+        if encoder := self._encoders.pop(name, None):
+            encoder.send_signal(signal.SIGINT)
+            try:
+                encoder.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                encoder.kill()
+                encoder.wait()
+
+
+@contextmanager
+def packager(clip: Path, folder: Path) -> Iterator[Packager]:
+    packager = Packager(clip, folder)
+    try:
+        yield packager
+    finally:
+        for name in SIZES:
+            packager.stop(name)
+
+
+@contextmanager
+def origin(folder: Path) -> Iterator[str]:
+    """An HTTP server on a free loopback port."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def moving_picture(target: Path) -> Path:
+    """The camera wanders over a wall of real photos: 24 s of 1280x720 that end where they began."""
+    wall = _wall()
+    command = [FFMPEG, "-v", "error", "-nostdin", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "1280x720"]
+    command += ["-r", str(FPS), "-i", "-", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "14"]
+    with subprocess.Popen([*command, "-pix_fmt", "yuv420p", "-y", str(target)], stdin=subprocess.PIPE) as encoder:
+        assert encoder.stdin is not None
+        for turn in np.linspace(0, 2 * np.pi, 24 * FPS, endpoint=False):
+            x = round((wall.shape[1] - 1280) * (0.5 - 0.5 * np.cos(turn)))
+            y = round((wall.shape[0] - 720) * (0.5 - 0.5 * np.cos(2 * turn)))
+            encoder.stdin.write(wall[y : y + 720, x : x + 1280].tobytes())
+        encoder.stdin.close()
+    return target
+
+
+def _wall() -> NDArray[np.uint8]:
+    """Photos near their own size, side by side: (1200, about 2200, 3)."""
+    data, resize = import_module("skimage.data"), import_module("skimage.transform").resize
+    photos = []
+    for photo in (data.astronaut(), data.coffee(), data.stereo_motorcycle()[0], data.rocket()):
+        shape = (400, round(photo.shape[1] * 400 / photo.shape[0]))
+        photos.append((resize(photo, shape, anti_aliasing=True) * 255).clip(0, 255).astype(np.uint8))
+    rows = [np.concatenate(photos[turn:] + photos[:turn], axis=1) for turn in (0, 2, 1)]
+    return np.concatenate(rows, axis=0)
