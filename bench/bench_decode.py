@@ -3,6 +3,7 @@
     python -m bench.bench_decode [--segments 12] [--soak 1000] [--peer-python .venv-models/bin/python]
 
 Prints one table per question. Every contender looks at one frame per second and delivers it as RGB of the coded size.
+Beside the time by the clock stands the processor time: on a machine that has other work only that one can be compared.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +95,23 @@ def run(*command: str) -> bytes:
     return subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True).stdout
 
 
-def seconds_of(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds by the clock, and of all processors together."""
+
+    clock: float
+    processor: float
+
+
+def cost_of(work: Callable[[], Any]) -> Cost:
+    """What some work costs, its finished child processes included."""
+    before, clock = os.times(), time.perf_counter()
     work()
-    return time.perf_counter() - start
+    after, elapsed = os.times(), time.perf_counter() - clock
+    return Cost(elapsed, sum(after[:4]) - sum(before[:4]))
 
 
-def ffmpeg_fps(paths: Sequence[Path], *, threads: str, parallel: int) -> float:
+def ffmpeg_fps(paths: Sequence[Path], *, threads: str, parallel: int) -> Cost:
     """`ffmpeg -vf fps=1` to raw RGB, some processes at a time."""
 
     def one(path: Path) -> None:
@@ -108,25 +120,37 @@ def ffmpeg_fps(paths: Sequence[Path], *, threads: str, parallel: int) -> float:
         assert len(pixels) >= SECONDS * WIDTH * HEIGHT * 3
 
     with ThreadPoolExecutor(parallel) as pool:
-        return seconds_of(lambda: list(pool.map(one, paths)))
+        return cost_of(lambda: list(pool.map(one, paths)))
 
 
-def script(python: str, code: str, paths: Sequence[Path]) -> float | None:
-    """Seconds that a script takes by its own clock, without the start of Python; None when it cannot run."""
+def script(python: str, code: str, paths: Sequence[Path]) -> Cost | None:
+    """What a script costs; by the clock without the start of Python; None when it cannot run."""
+    found: list[float] = []
     try:
-        return float(run(python, "-c", code, *map(str, paths)))
+        cost = cost_of(lambda: found.append(float(run(python, "-c", code, *map(str, paths)))))
+        return Cost(found[0], cost.processor)
     except (subprocess.CalledProcessError, OSError, ValueError):
         return None
 
 
-async def ours(paths: Sequence[Path], *, sampling: Sampling, views: Sequence[View], **options: Any) -> float:
+async def ours(paths: Sequence[Path], *, sampling: Sampling, views: Sequence[View], **options: Any) -> Cost:
     """A pool with a worker per core; the workers are started before."""
     contents = [path.read_bytes() for path in paths]
     async with DecoderPool(CORES) as pool:
-        await pool.decode(contents[0], views=views, sampling=sampling, **options)
-        start = time.perf_counter()
+        await asyncio.gather(
+            *(pool.decode(content, views=views, sampling=sampling, **options) for content in contents[:CORES])
+        )
+        start, before = time.perf_counter(), processor_seconds(pool.worker_pids)
         await asyncio.gather(*(pool.decode(content, views=views, sampling=sampling, **options) for content in contents))
-        return time.perf_counter() - start
+        return Cost(time.perf_counter() - start, processor_seconds(pool.worker_pids) - before)
+
+
+def processor_seconds(pids: Sequence[int]) -> float:
+    """Of this process and of some others that still run."""
+    own = os.times()
+    fields = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in pids]
+    ticks = sum(int(one[11]) + int(one[12]) for one in fields)
+    return own.user + own.system + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def contest(codec: str, paths: Sequence[Path], peer_python: str) -> None:
@@ -141,22 +165,29 @@ def contest(codec: str, paths: Sequence[Path], peer_python: str) -> None:
         "vqmon exact": asyncio.run(ours(paths, sampling="exact", views=[NATIVE], signals=())),
         "vqmon keyframes": asyncio.run(ours(paths, sampling="keyframes", views=[NATIVE], signals=())),
     }
-    best = min(value for value in peers.values() if value is not None)
+    known = [cost for cost in peers.values() if cost is not None]
+    clock, processor = min(cost.clock for cost in known), min(cost.processor for cost in known)
     print(f"\n{codec}: {len(paths)} segments of {SECONDS} s, 1080p, {GOP / RATE:g}-s groups of pictures, {CORES} cores")
-    for name, value in {**peers, **mine}.items():
-        if value is None:
-            print(f"  {name:34s} cannot run here")
-        else:
-            per_segment = 1000 * value / len(paths)
-            print(f"  {name:34s} {per_segment:8.1f} ms per segment {best / value:7.2f} x the best peer")
+    print(f"  {'ms per segment and times the best peer':40s} {'clock':>16s} {'processor':>18s}")
+    for name, cost in {**peers, **mine}.items():
+        if cost is None:
+            print(f"  {name:40s} cannot run here")
+            continue
+        by_clock, by_processor = 1000 * cost.clock / len(paths), 1000 * cost.processor / len(paths)
+        print(
+            f"  {name:40s} {by_clock:8.0f} {clock / cost.clock:6.2f} x"
+            f" {by_processor:9.0f} {processor / cost.processor:6.2f} x"
+        )
 
 
 def live_capacity(codec: str, paths: Sequence[Path]) -> None:
     """1080p streams that the decoding part of this machine keeps up with."""
-    seconds = asyncio.run(ours(paths, sampling="exact", views=[TILES], thumbnail_width=320))
-    rate = len(paths) / seconds
-    print(f"  {codec:6s} {1000 * seconds / len(paths) * CORES:7.1f} ms of one core per segment,"
-          f" {rate * SECONDS:6.1f} streams of 1080p at once")  # fmt: skip
+    cost = asyncio.run(ours(paths, sampling="exact", views=[TILES], thumbnail_width=320))
+    by_clock, by_processor = len(paths) / cost.clock, len(paths) * CORES / cost.processor
+    print(
+        f"  {codec:6s} {1000 * cost.processor / len(paths):7.0f} ms of one core per segment,"
+        f" {by_clock * SECONDS:6.1f} streams by the clock, {by_processor * SECONDS:6.1f} on idle cores"
+    )
 
 
 def signal_cost() -> None:
@@ -165,8 +196,8 @@ def signal_cost() -> None:
     grey = np.full((HEIGHT // 2, WIDTH // 2), 128, np.uint8)
     meter = SignalMeter(SIGNALS)
     planes = Planes(picture, grey, grey, is_full=False)
-    seconds = seconds_of(lambda: [meter.measure(planes, damaged_share=0.0) for _ in range(20)])
-    print(f"\nsignals: {seconds / 20 * 1000:.1f} ms per 1080p frame, one core")
+    cost = cost_of(lambda: [meter.measure(planes, damaged_share=0.0) for _ in range(20)])
+    print(f"\nsignals: {cost.processor / 20 * 1000:.1f} ms of one core per 1080p frame")
 
 
 async def soak(paths: Sequence[Path], count: int) -> None:

@@ -228,6 +228,24 @@ async def test_a_cancelled_decode_leaves_no_stale_answer() -> None:
         assert pool.replaced == {"cancelled": 1}
 
 
+async def test_views_are_ours_once_given() -> None:
+    """What a later segment puts on the shared board does not change what an earlier one showed, however large."""
+    large = View(kind="stretch", width=3840, height=2160)
+    async with DecoderPool(1) as pool:
+        first = await pool.decode(moving(), views=[SMALL, large], signals=())
+        kept = {view: pixels.copy() for view, pixels in first.views.items()}
+        await pool.decode(clip(*x264(), source="color=red:size={size}:rate={rate}:duration={seconds}"), views=[large])
+        again = await pool.decode(moving(), views=[SMALL, large], signals=())
+    for view, pixels in kept.items():
+        assert np.array_equal(first.views[view], pixels)
+        assert np.array_equal(again.views[view], pixels)
+
+
+async def test_views_that_need_too_much_are_refused() -> None:
+    """There is room for so many bytes of views and no more."""
+    assert await refused(moving(), limits=DecodeLimits(max_view_bytes=2 * 64 * 36 * 3)) == "too_long"
+
+
 async def test_workers_are_recycled() -> None:
     """After so many segments a worker makes room for a fresh one."""
     async with DecoderPool(1, recycle_after=2) as pool:
@@ -263,7 +281,8 @@ async def test_workers_have_given_up_their_rights() -> None:
     for name, value in (("core file size", "0"), ("file size", "0"), ("open files", "32"), ("processes", "0")):
         row = next(line for line in limits.splitlines() if f"Max {name}" in line)
         assert row.removeprefix(f"Max {name}").split()[:2] == [value, value]
-    assert f"Max address space         {DecodeLimits().memory_bytes}" in limits
+    address_space = next(line for line in limits.splitlines() if "Max address space" in line).split()[3]
+    assert int(address_space) == DecodeLimits().memory_bytes + DecodeLimits().max_view_bytes
     assert "NoNewPrivs:\t1" in status
 
 

@@ -57,8 +57,9 @@ CASES = {
 def looked(media: bytes, view: View, *, fps: float = 1.0, sampling: Sampling = "exact") -> Decoded:
     """Decode in this very process, through the message that would cross the border."""
     request = DecodeRequest(views=(view,), signals=(), fps=fps, sampling=sampling, limits=DecodeLimits())
-    look, facts = observe(media, request, Darkroom(av.filter.Graph))
-    return decoded_from(look.answer(facts), b"".join(look.raw()), request)
+    board = np.empty(200_000_000, np.uint8)
+    look, facts = observe(media, request, board, Darkroom(av.filter.Graph))
+    return decoded_from(look.answer(facts), b"".join(look.thumbnails), board, request)
 
 
 def same_as_ffmpeg(media: bytes, folder: Path, *, fps: float, filters: str = "null", levels: float = 0.0) -> Decoded:
@@ -95,7 +96,7 @@ def test_only_what_is_needed_is_decoded(name: str) -> None:
     """Less than half of the pictures are decoded when one in 25 is wanted."""
     media = clip(*CASES[name].options, container=CASES[name].container, seconds=4.2)
     request = DecodeRequest(views=(), signals=())
-    look, _ = observe(media, request, Darkroom(av.filter.Graph))
+    look, _ = observe(media, request, np.empty(0, np.uint8), Darkroom(av.filter.Graph))
     assert look.tally.sent < 105 / 2
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
+import mmap
 import os
 import socket
 import sys
@@ -11,10 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from vqmon.core.types import SIGNALS, Decoded, Sampling, View
 from vqmon.errors import DecodeError
 from vqmon.media.messages import (
     HEAD,
+    Board,
     DecodeLimits,
     DecodeRequest,
     HdrRule,
@@ -27,7 +32,9 @@ from vqmon.media.messages import (
 __all__ = ["DecodeLimits", "DecoderPool"]
 
 _START_SECONDS = 30.0
-_BUFFER_BYTES = 4 << 20
+_BUFFER_BYTES = 1 << 20
+_MAX_THUMBNAIL_BYTES = 256_000_000
+_KEPT_BOARD_BYTES = 64_000_000
 
 
 class DecoderPool:
@@ -143,13 +150,14 @@ class DecoderPool:
             self._replace(worker, "cancelled")
             raise
         try:
-            decoded = decoded_from(content, raw, request)
+            decoded = decoded_from(content, raw, worker.board, request)
         except (ValueError, KeyError, TypeError):
             self._replace(worker, "crashed")
             raise DecodeError("crashed", "the decoder process gave an answer that makes no sense") from None
         except DecodeError:
             self._give_back(worker)
             raise
+        worker.wipe(request.bytes_per_sample * len(decoded.times_seconds))
         self._give_back(worker)
         return decoded
 
@@ -195,9 +203,11 @@ class DecoderPool:
 
 
 class _Worker:
-    """One decoder process and the socket to it."""
+    """One decoder process, the socket to it, and the board on which it puts its views."""
 
-    def __init__(self, child: asyncio.subprocess.Process, line: socket.socket) -> None:
+    def __init__(self, child: asyncio.subprocess.Process, line: socket.socket, board: mmap.mmap) -> None:
+        self.board: Board = np.frombuffer(board, np.uint8)
+        self._memory = board
         self._child = child
         self._line = line
         self.served = 0
@@ -209,14 +219,17 @@ class _Worker:
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                 end.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
         ours.settimeout(0)
+        handle = _board_handle(limits.max_view_bytes)
         try:
+            board = mmap.mmap(handle, limits.max_view_bytes)
             child = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-s", "-m", "vqmon.media.worker"),
-                *(str(limits.memory_bytes), str(limits.threads)),
+                *map(str, (limits.memory_bytes, limits.threads, handle, limits.max_view_bytes)),
                 stdin=theirs.fileno(),
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
                 env=_environment(),
+                pass_fds=(handle,),
                 cwd="/",
             )
         except BaseException:
@@ -224,7 +237,8 @@ class _Worker:
             raise
         finally:
             theirs.close()
-        return cls(child, ours)
+            os.close(handle)
+        return cls(child, ours, board)
 
     @property
     def pid(self) -> int:
@@ -247,7 +261,12 @@ class _Worker:
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(self._line, head_and_json(request.to_fields(), raw_bytes=len(media)))
         await loop.sock_sendall(self._line, media)
-        return await self._receive(max_raw_bytes=request.limits.max_reply_bytes)
+        return await self._receive(max_raw_bytes=_MAX_THUMBNAIL_BYTES)
+
+    def wipe(self, used_bytes: int) -> None:
+        """Give back the memory of a board that held much."""
+        if used_bytes > _KEPT_BOARD_BYTES:
+            self._memory.madvise(mmap.MADV_REMOVE)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -276,6 +295,14 @@ class _Worker:
                 raise EOFError("the decoder process closed the line")
             rest = rest[received:]
         return content
+
+
+def _board_handle(size_bytes: int) -> int:
+    """Memory to share, of a size that neither side can change: a page that went away would kill the reader."""
+    handle = os.memfd_create("vqmon-board", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(handle, size_bytes)
+    fcntl.fcntl(handle, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return handle
 
 
 def _environment() -> dict[str, str]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from vqmon.core.types import Pixels
 from vqmon.errors import DecodeError
 from vqmon.media.colour import TONE_MAPPING, Colour, colour_of
 from vqmon.media.frames import Shown, Tally
-from vqmon.media.messages import DecodeRequest
+from vqmon.media.messages import Board, DecodeRequest
 from vqmon.media.picture import Darkroom, Turn, display_size, thin_luma
 from vqmon.media.signals import SignalMeter, fingerprint
 
@@ -22,11 +20,20 @@ Jpeg = Callable[[Pixels], bytes]
 
 
 class Look:
-    """What is seen of one segment, frame by frame; `answer` gives the JSON part, `raw` the bytes that follow it."""
+    """What is seen of one segment, frame by frame: the views go on the board, `answer` tells of the rest."""
 
     def __init__(
-        self, request: DecodeRequest, *, darkroom: Darkroom, jpeg: Jpeg, sar: float, meter: SignalMeter, tally: Tally
+        self,
+        request: DecodeRequest,
+        board: Board,
+        *,
+        darkroom: Darkroom,
+        jpeg: Jpeg,
+        sar: float,
+        meter: SignalMeter,
+        tally: Tally,
     ) -> None:
+        self._board = board
         self._request = request
         self._darkroom = darkroom
         self._jpeg = jpeg
@@ -35,9 +42,9 @@ class Look:
         self.tally = tally
         self._counted = (0, 0)
         self._times: list[float] = []
-        self._views: list[list[Pixels]] = [[] for _ in request.views]
         self._signals: list[dict[str, float]] = []
-        self._thumbnails: list[bytes] = []
+        # they follow the answer as raw bytes
+        self.thumbnails: list[bytes] = []
         self._edges: list[str] = []
         self._facts: dict[str, Any] = {}
 
@@ -60,11 +67,14 @@ class Look:
         if not self._facts:
             self._facts = self._first_facts(frame, colour, turn)
         frame = self._darkroom.deinterlaced(frame, before=shown.before, after=shown.after)
-        for pictures, view in zip(self._views, self._request.views, strict=True):
-            pictures.append(self._darkroom.view(frame, view, colour=colour, turn=turn, sar=self._sar))
+        at = self._request.bytes_per_sample * len(self._times)
+        for view in self._request.views:
+            picture = self._darkroom.view(frame, view, colour=colour, turn=turn, sar=self._sar)
+            self._board[at : at + picture.size].reshape(picture.shape)[...] = picture
+            at += picture.size
         self._measure(frame, colour)
         if self._request.thumbnail_width:
-            self._thumbnails.append(self._jpeg(self._thumbnail(frame, colour, turn)))
+            self.thumbnails.append(self._jpeg(self._thumbnail(frame, colour, turn)))
         self._times.append(round(shown.time_seconds, 6))
 
     def glance(self, frame: av.VideoFrame | None) -> None:
@@ -81,20 +91,10 @@ class Look:
             "ok": True,
             "times": self._times,
             "signals": {name: [values[name] for values in self._signals] for name in names},
-            "thumbnails": [len(one) for one in self._thumbnails],
+            "thumbnails": [len(one) for one in self.thumbnails],
             "media": {**self._facts, **facts, "notes": self.tally.notes},
             "edges": [self._edges[0], self._edges[-1]],
         }
-
-    def raw(self) -> Iterator[bytes | memoryview]:
-        for pictures in self._views:
-            for picture in pictures:
-                yield np.ascontiguousarray(picture).data.cast("B")
-        yield from self._thumbnails
-
-    @property
-    def raw_bytes(self) -> int:
-        return self._request.bytes_per_sample * len(self._times) + sum(map(len, self._thumbnails))
 
     def _check_size(self, frame: av.VideoFrame) -> None:
         limits = self._request.limits
@@ -102,8 +102,8 @@ class Look:
             raise DecodeError("too_many_pixels", f"{frame.width}x{frame.height}; at most {limits.max_pixels} pixels")
         if len(self._times) >= limits.max_samples:
             raise DecodeError("too_long", f"more than {limits.max_samples} sampled frames")
-        if self._request.bytes_per_sample * (len(self._times) + 1) > limits.max_reply_bytes * 0.9:
-            raise DecodeError("too_long", "the views of all sampled frames are more than one answer may hold")
+        if self._request.bytes_per_sample * (len(self._times) + 1) > len(self._board):
+            raise DecodeError("too_long", "the views of all sampled frames need more memory than allowed")
 
     def _measure(self, frame: av.VideoFrame, colour: Colour) -> None:
         planes = self._darkroom.planes(frame, colour=colour)

@@ -1,14 +1,19 @@
-"""What the daemon and a decoder process say to each other: a fixed head, then JSON, then raw bytes; no pickle."""
+"""What the daemon and a decoder process say to each other: a fixed head, then JSON, then raw bytes; no pickle.
+
+Views do not travel: the worker puts them on a board, memory that both share, sample after sample, the views of a sample
+in the order of the request. The daemon copies them from there.
+"""
 
 import json
 import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vqmon.core.types import SIGNALS, Decoded, MediaFacts, Pixels, Sampling, View
 from vqmon.errors import REASONS, DecodeError
@@ -18,6 +23,9 @@ HEAD = struct.Struct("!4sIQ")
 
 MAX_JSON_BYTES = 4_000_000
 EDGE_DIGITS = 32 * 18 * 2
+
+Board = NDArray[np.uint8]
+"""Flat memory for the views of one segment."""
 
 HdrRule = Literal["tonemap", "refuse"]
 
@@ -30,8 +38,7 @@ class DecodeLimits:
     """What one segment may cost; whatever asks for more is refused with a reason.
 
     `deadline_seconds` and `wait_seconds` are kept by the daemon (the first for the decoding, the second for a free
-    worker), the rest by the worker. Small frames count as `min_frame_pixels` towards nothing: only the largest picture
-    matters for `max_pixels` (4096 x 2160 by default).
+    worker), the rest by the worker. `max_pixels` is that of 4096 x 2160 by default.
     """
 
     deadline_seconds: float = 10.0
@@ -42,8 +49,9 @@ class DecodeLimits:
     max_samples: int = 600
     max_duration_seconds: float = 3_600.0
     max_media_bytes: int = 256_000_000
-    max_reply_bytes: int = 512_000_000
-    # address space of one worker
+    # all views of all samples of one segment; one board of this size per worker, of which only what is used is taken
+    max_view_bytes: int = 512_000_000
+    # address space of one worker, the board not counted
     memory_bytes: int = 1_500_000_000
     # codec threads inside one worker; workers are the parallelism
     threads: int = 1
@@ -104,8 +112,8 @@ def lengths_of(head: bytes | bytearray, *, max_raw_bytes: int) -> tuple[int, int
     return json_bytes, raw_bytes
 
 
-def decoded_from(content: object, raw: bytes | bytearray, request: DecodeRequest) -> Decoded:
-    """Read a worker's answer as if an enemy had written it.
+def decoded_from(content: object, raw: bytes | bytearray, board: Board, request: DecodeRequest) -> Decoded:
+    """Read a worker's answer as if an enemy had written it; `board` may change while it is read.
 
     Raises the DecodeError that the worker reports, and ValueError when the answer does not fit the request.
     """
@@ -116,15 +124,14 @@ def decoded_from(content: object, raw: bytes | bytearray, request: DecodeRequest
     sizes = [_integer(size, 0, 10_000_000) for size in _need(answer.get("thumbnails"), list)]
     if len(sizes) != (len(times) if request.thumbnail_width else 0):
         raise ValueError("wrong number of thumbnails")
-    if len(raw) != request.bytes_per_sample * len(times) + sum(sizes):
-        raise ValueError("wrong number of raw bytes")
-    views, thumbnails = _slices(raw, request.views, sizes, count=len(times))
+    if len(raw) != sum(sizes) or request.bytes_per_sample * len(times) > len(board):
+        raise ValueError("wrong number of raw bytes, or more views than there is room for")
     first, last = (_edge(edge) for edge in _need(answer.get("edges"), list, length=2))
     return Decoded(
         times_seconds=times,
-        views=views,
+        views=_views(board, request, count=len(times)),
         signals=_signals(answer.get("signals"), request.signals, count=len(times)),
-        thumbnails=thumbnails,
+        thumbnails=tuple(bytes(raw[end - size : end]) for size, end in zip(sizes, accumulate(sizes), strict=True)),
         media=_media(_need(answer.get("media"), dict)),
         edges=(first, last),
     )
@@ -142,22 +149,17 @@ def _error_from(answer: Mapping[str, Any]) -> DecodeError:
     return DecodeError(reason, text_of(answer.get("detail", "")))
 
 
-def _slices(
-    raw: bytes | bytearray, views: Sequence[View], sizes: Sequence[int], *, count: int
-) -> tuple[dict[View, Pixels], tuple[bytes, ...]]:
-    pixels: dict[View, Pixels] = {}
+def _views(board: Board, request: DecodeRequest, *, count: int) -> dict[View, Pixels]:
+    samples = board[: count * request.bytes_per_sample].reshape(count, request.bytes_per_sample)
+    found: dict[View, Pixels] = {}
     at = 0
-    for view in views:
-        length = count * view.width * view.height * 3
-        array = np.frombuffer(raw, np.uint8, length, at).reshape(count, view.height, view.width, 3)
-        array.flags.writeable = False
-        pixels[view] = array
+    for view in request.views:
+        length = view.width * view.height * 3
+        pixels = np.array(samples[:, at : at + length], order="C").reshape(count, view.height, view.width, 3)
+        pixels.flags.writeable = False
+        found[view] = pixels
         at += length
-    thumbnails = []
-    for size in sizes:
-        thumbnails.append(bytes(raw[at : at + size]))
-        at += size
-    return pixels, tuple(thumbnails)
+    return found
 
 
 def _signals(value: object, names: Sequence[str], *, count: int) -> dict[str, tuple[float, ...]]:

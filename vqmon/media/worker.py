@@ -1,16 +1,18 @@
 """The decoder process: the only code that imports av. Untrusted bytes in, checked arrays out.
 
-Runs as `python -m vqmon.media.worker MEMORY_BYTES THREADS`, speaks `messages` over the socket that is its standard
-input, and ends when that ends. libav never gets an address, never guesses the format, and knows a short list of codecs.
+Runs as `python -m vqmon.media.worker MEMORY_BYTES THREADS BOARD BOARD_BYTES`, speaks `messages` over the socket that
+is its standard input, and ends when that ends. libav never gets an address, never guesses the format, and knows a short
+list of codecs.
 """
 
 import contextlib
 import io
 import json
+import mmap
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, BinaryIO
 
@@ -25,7 +27,7 @@ from vqmon.errors import DecodeError
 from vqmon.media.container import demuxer_of, dolby_vision_profile
 from vqmon.media.frames import FieldsFound, Shown, Tally, Unsafe, among_all, exact, keyframes
 from vqmon.media.look import Look
-from vqmon.media.messages import HEAD, DecodeLimits, DecodeRequest, head_and_json, lengths_of
+from vqmon.media.messages import HEAD, Board, DecodeLimits, DecodeRequest, head_and_json, lengths_of
 from vqmon.media.picture import Darkroom
 from vqmon.media.sandbox import die_with_parent, give_up_rights
 from vqmon.media.signals import SignalMeter
@@ -96,8 +98,8 @@ class LibavCodec:
         return frames
 
 
-def observe(media: bytes, request: DecodeRequest, darkroom: Darkroom) -> tuple[Look, dict[str, Any]]:
-    """Look at one segment. Raises DecodeError."""
+def observe(media: bytes, request: DecodeRequest, board: Board, darkroom: Darkroom) -> tuple[Look, dict[str, Any]]:
+    """Look at one segment and put its views on the board. Raises DecodeError."""
     demuxer = demuxer_of(media)
     if demuxer == "mov" and dolby_vision_profile(media) == 5:
         raise DecodeError("hdr", "Dolby Vision profile 5 has no picture that can be shown without its metadata")
@@ -106,23 +108,29 @@ def observe(media: bytes, request: DecodeRequest, darkroom: Darkroom) -> tuple[L
         codec = LibavCodec(track, limits=request.limits)
         try:
             with contextlib.suppress(FieldsFound):
-                return _looked(codec, track, request, darkroom, strategy=_chosen)
-            return _looked(codec, track, request, darkroom, strategy=_chosen)
+                return _looked(codec, track, request, board, darkroom, strategy=_chosen)
+            return _looked(codec, track, request, board, darkroom, strategy=_chosen)
         except Unsafe as doubt:
             track.notes.append(f"decoded in full: {doubt}")
-        return _looked(codec, track, request, darkroom, strategy=_among_all)
+        return _looked(codec, track, request, board, darkroom, strategy=_among_all)
 
 
 Strategy = Callable[[LibavCodec, Track, DecodeRequest], Iterator[Shown]]
 
 
 def _looked(
-    codec: LibavCodec, track: Track, request: DecodeRequest, darkroom: Darkroom, *, strategy: Strategy
+    codec: LibavCodec, track: Track, request: DecodeRequest, board: Board, darkroom: Darkroom, *, strategy: Strategy
 ) -> tuple[Look, dict[str, Any]]:
     codec.tally = Tally(notes=list(track.notes))
     meter = SignalMeter(request.signals)
     look = Look(
-        request, darkroom=darkroom, jpeg=_jpeg, sar=sample_aspect_ratio(track.stream), meter=meter, tally=codec.tally
+        request,
+        board,
+        darkroom=darkroom,
+        jpeg=_jpeg,
+        sar=sample_aspect_ratio(track.stream),
+        meter=meter,
+        tally=codec.tally,
     )
     codec.glance = look.glance if "flicker" in request.signals else None
     try:
@@ -226,32 +234,35 @@ def _jpeg(picture: Pixels) -> bytes:
 
 def main() -> None:
     """Answer requests until the input ends."""
+    memory_bytes, threads, board_handle, board_bytes = map(int, sys.argv[1:])
     die_with_parent()
+    board = np.frombuffer(mmap.mmap(board_handle, board_bytes), np.uint8)
+    os.close(board_handle)
     requests, answers = _take_over_line()
     av.logging.set_libav_level(av.logging.PANIC)
-    give_up_rights(memory_bytes=int(sys.argv[1]), threads=int(sys.argv[2]))
+    give_up_rights(memory_bytes=memory_bytes + board_bytes, threads=threads)
     darkroom = Darkroom(av.filter.Graph)
-    _send(answers, _versions(), [], 0)
+    _send(answers, _versions())
     while len(head := requests.read(HEAD.size)) == HEAD.size:
         json_bytes, media_bytes = lengths_of(head, max_raw_bytes=1 << 40)
         request = DecodeRequest.from_fields(json.loads(requests.read(json_bytes)))
-        _answer(answers, requests.read(media_bytes), request, darkroom)
+        _answer(answers, requests.read(media_bytes), request, board, darkroom)
 
 
-def _answer(answers: BinaryIO, media: bytes, request: DecodeRequest, darkroom: Darkroom) -> None:
+def _answer(answers: BinaryIO, media: bytes, request: DecodeRequest, board: Board, darkroom: Darkroom) -> None:
     try:
-        look, facts = observe(media, request, darkroom)
+        look, facts = observe(media, request, board, darkroom)
     except DecodeError as error:
-        _send(answers, {"ok": False, "reason": error.reason, "detail": error.detail}, [], 0)
+        _send(answers, {"ok": False, "reason": error.reason, "detail": error.detail})
     except MemoryError:
         detail = f"decoding needs more than {request.limits.memory_bytes >> 20} MB of memory"
-        _send(answers, {"ok": False, "reason": "too_many_pixels", "detail": detail}, [], 0)
+        _send(answers, {"ok": False, "reason": "too_many_pixels", "detail": detail})
     else:
-        _send(answers, look.answer(facts), look.raw(), look.raw_bytes)
+        _send(answers, look.answer(facts), look.thumbnails)
 
 
-def _send(answers: BinaryIO, content: dict[str, Any], raw: Iterable[bytes | memoryview], raw_bytes: int) -> None:
-    answers.write(head_and_json(content, raw_bytes=raw_bytes))
+def _send(answers: BinaryIO, content: dict[str, Any], raw: Sequence[bytes] = ()) -> None:
+    answers.write(head_and_json(content, raw_bytes=sum(map(len, raw))))
     for part in raw:
         answers.write(part)
     answers.flush()
