@@ -17,6 +17,8 @@ REJECTED_RULE = "rejected-messages"
 REJECTIONS_KEY = "rejections"
 """Its state key; those of the rules have a bar in them."""
 
+MAX_STREAM_ID = 200
+
 Observe = Callable[[Segment], Awaitable[Observation]]
 
 
@@ -180,7 +182,7 @@ class Verdicts:
 
 def _unreadable(record: Record, why: str, speaker: Speaker, observed_at: datetime) -> Outcome:
     """The outcome of a record that announces no segment; it stands for the record."""
-    stream_id = (record.key or b"").decode("utf-8", "replace") or "unknown"
+    stream_id = (record.key or b"").decode("utf-8", "replace")[:MAX_STREAM_ID] or "unknown"
     segment = Segment(
         rendition=Rendition(stream_id=stream_id, name="rejected"),
         sequence=record.offset,

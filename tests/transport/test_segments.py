@@ -153,3 +153,26 @@ def test_the_schema_only_grows() -> None:
         assert set(new["$defs"][name].get("required", [])) == set(part.get("required", []))
         for field, facts in part["properties"].items():
             assert new["$defs"][name]["properties"][field].get("type") == facts.get("type")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ('"duration_seconds": Infinity', "finite"),
+        ('"duration_seconds": NaN', "finite"),
+        ('"duration_seconds": 1e300', "duration"),
+        ('"url": "http://["', "data"),
+        ('"url": "' + "x" * 9000 + '"', "too long"),
+        ('"sequence": 99999999999999999999999999', "sequence"),
+        ('"starts_at": "9999-12-31T23:59:59Z"', "starts_at"),
+        ('"starts_at": "2026-01-01T00:00:00"', "starts_at"),
+        ('"starts_at": "2026-01-01T00:00:00+02:00"', "starts_at"),
+        ('"init_url": "http://["', "data"),
+    ],
+)
+def test_values_that_nothing_could_bear_are_refused(change: str, told: str) -> None:
+    """Numbers, dates and addresses that would break what comes behind are a WireError, as a message of one stream."""
+    _, value = encode_segment(FULL, source="test")
+    text = json.dumps(json.loads(value)["data"])[:-1] + ", " + change + "}"
+    with pytest.raises(WireError, match=told):
+        parse_segment(b"news", text.encode(), BINARY)

@@ -1,10 +1,12 @@
 """Segment messages: CloudEvents 1.0 in structured or binary mode <-> Segment, and W3C trace context."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -15,6 +17,11 @@ from vqmon.errors import WireError
 TYPE = "org.vqmon.segment.v1"
 STRUCTURED = b"application/cloudevents+json; charset=UTF-8"
 MAX_DETAIL = 500
+MAX_DURATION_SECONDS = 86_400.0
+MAX_YEAR = 2999
+MAX_INTEGER = 2**62
+MAX_NAME = 500
+MAX_URL = 8000
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _SEGMENT = TypeAdapter(Segment)
@@ -61,6 +68,7 @@ def parse_segment(key: bytes | None, value: bytes | None, headers: Mapping[str, 
     else:
         _refuse_attributes(headers)
         segment = _parsed(_SEGMENT.validate_json, value)
+    _refuse_nonsense(segment)
     if key is None or key != segment.rendition.stream_id.encode():
         raise WireError("the record's key must be the stream id")
     return segment
@@ -107,6 +115,27 @@ def segment_schema() -> dict[str, object]:
         **_Event.model_json_schema(mode="validation"),
         "title": TYPE,
     }
+
+
+def _refuse_nonsense(segment: Segment) -> None:
+    """What the types let through and nothing behind them could bear."""
+    rendition = segment.rendition
+    numbers = (segment.duration_seconds, rendition.bitrate_kbps or 0.0)
+    if not all(math.isfinite(number) for number in numbers):
+        raise WireError("a number is not finite")
+    if segment.duration_seconds > MAX_DURATION_SECONDS:
+        raise WireError(f"data.duration_seconds: more than {MAX_DURATION_SECONDS:.0f}")
+    if not 1970 <= segment.starts_at.year <= MAX_YEAR:
+        raise WireError("data.starts_at: not between 1970 and 2999")
+    if not -MAX_INTEGER <= segment.sequence <= MAX_INTEGER:
+        raise WireError("data.sequence: not a number of 63 bits")
+    if len(rendition.key) > MAX_NAME or len(segment.url) > MAX_URL:
+        raise WireError("data: a name or an address is too long")
+    try:
+        segment.key.encode()
+        urlsplit(segment.init_url or "").hostname  # noqa: B018 - it raises
+    except ValueError as error:
+        raise WireError(f"data: {error}") from error
 
 
 def _refuse_attributes(headers: Mapping[str, bytes]) -> None:

@@ -7,6 +7,9 @@ from typing import Protocol
 
 Headers = tuple[tuple[str, bytes], ...]
 
+LAST_MS = 32_503_680_000_000
+"""The year 3000."""
+
 Assigned = Callable[[Collection[int]], None]
 Revoked = Callable[[Collection[int]], Awaitable[None]]
 
@@ -25,7 +28,8 @@ class Record:
 
     @property
     def at(self) -> datetime:
-        return datetime.fromtimestamp(max(self.timestamp_ms, 0) / 1000, UTC)
+        # A producer may write anything there.
+        return datetime.fromtimestamp(min(max(self.timestamp_ms, 0), LAST_MS) / 1000, UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
