@@ -83,6 +83,7 @@ class Lane:
         self._queue: deque[Record | Step] = deque()
         self._unfinished = 0
         self._idle_since = time.monotonic()
+        self._is_broken = False
         self._changed = asyncio.Event()
         self._ended = False
         self._verdicts: Verdicts | None = None
@@ -151,6 +152,7 @@ class Lane:
                 await self._writer.kill()
                 await asyncio.sleep(BRING_UP_BACKOFF_SECONDS)
                 continue
+            self._mended()
             self.next_offset = position.committed
             self.is_ready = True
             seconds = time.monotonic() - began
@@ -218,6 +220,7 @@ class Lane:
             committed=lambda: self._group.committed(self.partition),
             broken=self._broken,
         )
+        self._mended()
         self.next_offset = batch.next_offset
         self._floor.meters.record("vqmon.kafka.transaction.duration", time.monotonic() - began)
 
@@ -235,5 +238,13 @@ class Lane:
                 )
 
     def _broken(self, error: BrokerError) -> None:
+        """Say so once; while the brokers are away it happens over and over."""
         self._floor.meters.count("vqmon.kafka.broken")
-        log.warning(**event("partition.broken", partition=self.partition, error=error))
+        if not self._is_broken:
+            self._is_broken = True
+            log.warning(**event("partition.broken", partition=self.partition, error=error))
+
+    def _mended(self) -> None:
+        if self._is_broken:
+            self._is_broken = False
+            log.info(**event("partition.mended", partition=self.partition))

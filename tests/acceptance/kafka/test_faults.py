@@ -127,6 +127,23 @@ async def test_a_broker_that_goes_away_is_waited_for(tmp_path: Path) -> None:
             worker.kill()
 
 
+async def test_sigterm_ends_a_worker_without_brokers_too(tmp_path: Path) -> None:
+    """With work in hand that cannot be written, and with no broker to say goodbye to, it still ends in time."""
+    need("kafka", present=is_available(), remedy=REMEDY)
+    with Cluster(tmp_path / "broker") as cluster:
+        stage = Stage(cluster, tmp_path)
+        await make_topics(cluster.bootstrap, stage.names, partitions=PARTITIONS, copies=1)
+        worker = stage.worker(most_seconds=1.0)
+        try:
+            await stage.put(4, 200)
+            await until(stage.outcomes(5), seconds=60)
+            cluster.brokers[0].kill()
+            await asyncio.sleep(3)
+            assert worker.stop(seconds=40) == 0
+        finally:
+            worker.kill()
+
+
 async def test_sigterm_drains_and_hands_over(stage: Stage) -> None:
     """A worker that is told to stop ends well within its time; what it did not do, the next one does, once."""
     first = stage.worker(most_seconds=0.5)

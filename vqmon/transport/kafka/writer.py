@@ -86,8 +86,7 @@ class TransactionWriter:
             await asyncio.gather(*sent)
         except BaseException:
             for future in sent:
-                # Looked at, so that no warning about a forgotten error appears.
-                future.add_done_callback(lambda done: done.cancelled() or done.exception())
+                _look_at(future)
             raise
 
     def _watch_for_doubt(self, producer: AIOKafkaProducer) -> None:
@@ -124,7 +123,10 @@ class TransactionWriter:
             return
         # These are private names: aiokafka 0.14 has no public way out of a pending batch, commit, abort or offset.
         producer._closed = True
-        producer._message_accumulator.fail_all(ProducerClosed())
+        accumulator = producer._message_accumulator
+        for batch in (*accumulator._pending_batches, *(one for some in accumulator._batches.values() for one in some)):
+            _look_at(batch._drain_waiter)
+        accumulator.fail_all(ProducerClosed())
         sender = producer._sender.sender_task if producer._sender is not None else None
         for _ in range(2):
             if sender is not None and not sender.done():
@@ -134,3 +136,8 @@ class TransactionWriter:
             await apart(producer.client.close(), within_seconds=CLOSE_SECONDS)
         except (Exception, asyncio.CancelledError) as error:
             log.debug("connections did not close: %r", error)
+
+
+def _look_at(future: "asyncio.Future[object]") -> None:
+    """See its error once, so that nobody reports it as forgotten."""
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())

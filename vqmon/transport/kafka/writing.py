@@ -1,14 +1,10 @@
 """Writes a batch exactly once, whatever becomes of the producer that carries it."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
 from vqmon.errors import BrokerError, FencedError
-from vqmon.logs import event
 from vqmon.transport.kafka.records import Batch, Transactions
-
-log = logging.getLogger("vqmon.kafka")
 
 FIRST_BACKOFF_SECONDS = 0.2
 LAST_BACKOFF_SECONDS = 5.0
@@ -54,6 +50,5 @@ async def write_once(
         except BrokerError as error:
             broken(error)
             await writer.kill()
-            log.warning(**event("kafka.unavailable", doing=str(error), again_seconds=seconds))
         await asyncio.sleep(seconds)
         seconds = min(seconds * 2, LAST_BACKOFF_SECONDS)
