@@ -1,0 +1,1 @@
+"""A segment becomes frames and signals: guarded fetch, playlists, decoder processes."""

@@ -1,0 +1,1 @@
+"""Frames become numbers: ONNX models behind one checked contract."""

@@ -1,0 +1,1 @@
+"""Messages in and out: the wire form, the history, Kafka."""

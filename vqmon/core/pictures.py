@@ -1,0 +1,115 @@
+"""What a picture is: views, signals, and what decoding a segment gives."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+"""(frames, height, width, 3), RGB, full range, sRGB-like transfer."""
+
+Sampling = Literal["exact", "keyframes"]
+
+Fingerprint = str
+"""A 32x18 luma picture, row by row, two hexadecimal digits per cell: tells whether two frames are the same picture."""
+
+SIGNALS: dict[str, str] = {
+    "black": "share of the picture that is black",
+    "solid": "how near the picture is to one single colour",
+    "freeze": "1 when the picture is the same as the one looked at before",
+    "blockiness": "strength of a regular block grid left by coding",
+    "blur": "lack of sharp edges",
+    "noise": "random grain, as standard deviation",
+    "banding": "false contours in smooth areas",
+    "over_sharpness": "halos and ringing around edges",
+    "flicker": "brightness that jumps between frames without motion",
+    "borders": "share of the picture covered by constant black borders",
+    "decode_errors": "share of the frames that the decoder reported as damaged or lost",
+}
+"""Every signal, 0..1, higher means more of it. `media.signals` holds the formulas and their sources."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The picture that a scorer asks for, made from a decoded frame inside the decoder process.
+
+    `stretch` squeezes the whole frame to width x height. `fit` keeps the aspect ratio and pads the rest evenly with
+    `pad_rgb`. `tiles` scales the frame so that its short side has `short_side` pixels and lays a grid of
+    `columns` x `rows` native-scale tiles, each centred in its cell, side by side into width x height.
+    """
+
+    kind: Literal["stretch", "fit", "tiles"]
+    width: int
+    height: int
+    short_side: int = 0
+    columns: int = 0
+    rows: int = 0
+    pad_rgb: tuple[int, int, int] = (0, 0, 0)
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.height) <= 0:
+            raise ValueError(f"a view needs a size, got {self.width}x{self.height}")
+        if self.kind == "tiles":
+            if min(self.short_side, self.columns, self.rows) <= 0:
+                raise ValueError("a tiles view needs short_side, columns and rows")
+            if self.width % self.columns or self.height % self.rows:
+                raise ValueError(f"{self.columns}x{self.rows} tiles do not fill {self.width}x{self.height}")
+            if self.width > self.short_side or self.height > self.short_side:
+                raise ValueError("tiles must not overlap: width and height must not exceed short_side")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaFacts:
+    """What the decoder saw: the coded picture and how it was turned into RGB."""
+
+    container: str
+    codec: str
+    # as displayed: after rotation, before any view; square pixels when sar is applied
+    width: int
+    height: int
+    fps: float
+    # span of the presentation times seen, including the last frame's own duration
+    duration_seconds: float
+    frame_count: int
+    pixel_format: str
+    # as used for the conversion, e.g. "bt709/limited"; "guessed" is said when the stream does not tell
+    colour: str
+    transfer: str
+    rotation_degrees: int = 0
+    is_interlaced: bool = False
+    # name of the HDR-to-SDR method, None for SDR
+    tone_mapping: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Decoded:
+    """What one segment looks like: sampled pictures and measured signals, frame by frame."""
+
+    # presentation times of the sampled frames, seconds after the segment's first frame, rising
+    times_seconds: tuple[float, ...]
+    # one (frames, height, width, 3) uint8 array per view asked for
+    views: Mapping[View, Pixels]
+    # one value 0..1 per sampled frame and signal name
+    signals: Mapping[str, tuple[float, ...]]
+    # one small JPEG per sampled frame; empty when none were asked for
+    thumbnails: tuple[bytes, ...]
+    media: MediaFacts
+    # fingerprints of the first and the last sampled frame, for freeze across segments; see `Fingerprint`
+    edges: tuple[Fingerprint, Fingerprint]
+
+    def __post_init__(self) -> None:
+        count = len(self.times_seconds)
+        if count == 0:
+            raise ValueError("a decoded segment has at least one frame")
+        for view, pixels in self.views.items():
+            if pixels.shape != (count, view.height, view.width, 3) or pixels.dtype != np.uint8:
+                raise ValueError(f"view {view.kind} {view.width}x{view.height}: got {pixels.dtype}{pixels.shape}")
+        for name, values in self.signals.items():
+            if len(values) != count:
+                raise ValueError(f"signal {name}: {len(values)} values for {count} frames")
+
+    def __repr__(self) -> str:
+        return f"Decoded({len(self.times_seconds)} frames of {self.media.width}x{self.media.height})"
