@@ -89,7 +89,7 @@ def preferences(logits: NDArray[np.float32], *, temperature: float = TEMPERATURE
 
 
 def comparison_matrix(preferred: Sequence[float] | Matrix, anchors: Matrix = ANCHOR_MATRIX) -> NDArray[np.float64]:
-    """The matrix P(i beats j) of the anchors and, last, the picture that is preferred over anchor j with preferred[j]."""
+    """P(i beats j) of the anchors and, last, of the picture that is preferred over anchor j with preferred[j]."""
     count = len(anchors)
     matrix = np.full((count + 1, count + 1), 0.5, dtype=np.float64)
     matrix[:count, :count] = anchors

@@ -1,4 +1,4 @@
-"""A torch module becomes an ONNX graph whose weights are read one at a time, so models larger than memory can be written."""
+"""A torch module becomes an ONNX graph whose weights are read one at a time: it may be larger than memory."""
 
 import hashlib
 import logging
@@ -159,7 +159,9 @@ def _later(name: str, value: ir.Value, weights: Weights) -> ir.LazyTensor:
     assert dtype is not None
     assert shape is not None
     torch_dtype = ir.tensor_adapters.to_torch_dtype(dtype)
-    return lazy(lambda: weights[name].to(torch_dtype), dtype=torch_dtype, shape=[int(side) for side in shape], name=name)
+    return lazy(
+        lambda: weights[name].to(torch_dtype), dtype=torch_dtype, shape=[int(side) for side in shape], name=name
+    )
 
 
 def _transpose_now(model: ir.Model, node: ir.Node) -> None:

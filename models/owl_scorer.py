@@ -1,7 +1,7 @@
-"""mPLUG-Owl2 as it is exported: a frame encoder, and a language scorer that remembers all that is the same every time."""
+"""mPLUG-Owl2 as it is exported: a frame encoder, and a language scorer that remembers what is always the same."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +34,11 @@ class FrameEncoder(nn.Module):
         super().__init__()
         self.vision_model = VisionTower(config.vision)
         self.visual_abstractor = Abstractor(config.abstractor, config.language.width)
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         # In float32 whatever the tower's type: as precise as preparing the pictures outside, at a quarter of the bytes.
-        scaled = (pixels.float() / 255 - self.mean.float()) / self.std.float()
+        shares = (pixels.float() / 255).unbind(1)
+        scaled = torch.stack([(each - mean) / std for each, mean, std in zip(shares, MEAN, STD, strict=True)], dim=1)
         weight = self.vision_model.embeddings.patch_embed.weight
         return self.visual_abstractor(self.vision_model(scaled.to(weight.dtype)))
 
@@ -49,7 +48,9 @@ class Question:
     """One way to ask: what comes before the pictures, between two of them, and after the last."""
 
     before: tuple[Tensor, ...]
-    """Embeddings (tokens, width) in order of text and pictures already known; the first and the last are text."""
+    """Embeddings (tokens, width) of text and known pictures in turn, text first."""
+    # the place of the first open picture
+    start: int
     between: Tensor
     after: Tensor
 
@@ -82,14 +83,8 @@ class LanguageScorer(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(language) for _ in range(language.depth))
         self.norm = RmsNorm(language)
         self.prefix = nn.ModuleList(PrefixMemory(keys, values) for keys, values in constants.memories)
-        cosines, sines = rotary_tables(language)
-        tables = {
-            "cosines": cosines.to(constants.text), "sines": sines.to(constants.text),
-            "text": constants.text, "head": constants.head.float(), "starts": constants.starts,
-            "prefix_places": constants.prefix_places, "text_offsets": constants.text_offsets,
-        }  # fmt: skip
-        for name, table in tables.items():
-            self.register_buffer(name, table)
+        for name in ("cosines", "sines", "text", "head", "starts", "prefix_places", "text_offsets"):
+            self.register_buffer(name, getattr(constants, name))
 
     def forward(self, features: Tensor, question: Tensor) -> Tensor:
         pictures = features.flatten(1, 2)
@@ -136,26 +131,38 @@ class Constants:
     text_offsets: Tensor
     # tokens between two pictures
     gap: int
-    # (levels, width)
+    # (levels, width), float32
     head: Tensor
+    # (longest, head width) each
+    cosines: Tensor
+    sines: Tensor
+
+    def to(self, dtype: torch.dtype) -> "Constants":
+        """The same in another floating type; the head stays in float32."""
+        changed = {name: getattr(self, name).to(dtype) for name in ("text", "cosines", "sines")}
+        return replace(self, memories=[(keys.to(dtype), values.to(dtype)) for keys, values in self.memories], **changed)
 
 
 def ask(ids: Sequence[int], rows: Tensor, *, known: Sequence[Tensor] = ()) -> Question:
     """A prompt's ids, with `rows` their embeddings in order of the text tokens, as a Question.
 
-    The first places of pictures are filled by `known` (65, width); the others are left to each run. At most two may be
-    left, with the same text between them.
+    The first places of pictures are filled by `known` (65, width); one or two are left open for each run.
     """
-    parts, left = [], list(rows.split([len(ids) for lane, ids in chunks(ids) if lane == TEXT]))
-    pictures = list(known)
-    for lane, _ in chunks(ids):
-        parts.append(left.pop(0) if lane == TEXT else (pictures.pop(0) if pictures else None))
+    texts = list(rows.split([len(ids) for lane, ids in chunks(ids) if lane == TEXT]))
+    pictures: list[Tensor | None] = [*known, *([None] * 2)]
+    parts = [texts.pop(0) if lane == TEXT else pictures.pop(0) for lane, _ in chunks(ids)]
     opens = [at for at, part in enumerate(parts) if part is None]
-    if not 1 <= len(opens) <= 2 or opens[-1] != len(parts) - 2 or (len(opens) == 2 and opens[0] != len(parts) - 4):
+    if not 1 <= len(opens) <= 2 or opens != list(range(len(parts) - 2 * len(opens), len(parts), 2)):
         raise ValueError("a prompt must leave one or two pictures open, with text before, between and after")
-    between = parts[opens[0] + 1] if len(opens) == 2 else rows[:0]
-    before = tuple(part for part in parts[: opens[0]] if part is not None)
-    return Question(before=before, between=between, after=parts[-1])
+    # The text before an only open picture counts as `between` when a known picture comes before it.
+    cut = opens[0] if len(opens) == 2 or not known else opens[0] - 1
+    between = parts[opens[-1] - 1] if len(opens) == 2 or known else rows[:0]
+    before = tuple(part for part in parts[:cut] if part is not None)
+    after = parts[-1]
+    assert between is not None
+    assert after is not None
+    start = sum(len(part) for part in parts[: opens[0]] if part is not None)
+    return Question(before=before, start=start, between=between, after=after)
 
 
 def constants_of(
@@ -168,14 +175,17 @@ def constants_of(
     lengths = [sum(map(len, question.before)) for question in questions]
     longest_text = max(len(question.after) for question in questions)
     (gap,) = gaps
+    cosines, sines = rotary_tables(config)
     return Constants(
         memories=_memories(questions, layers, config=config, longest=max(lengths)),
         prefix_places=torch.stack([_places(length, max(lengths)) for length in lengths]),
-        starts=torch.tensor(lengths),
+        starts=torch.tensor([question.start for question in questions]),
         text=torch.stack([_pad_text(question, longest_text) for question in questions]),
         text_offsets=torch.stack([_offsets(gap, len(question.after), longest_text) for question in questions]),
         gap=gap,
-        head=head,
+        head=head.float(),
+        cosines=cosines.to(questions[0].after),
+        sines=sines.to(questions[0].after),
     )
 
 

@@ -52,13 +52,9 @@ PROMPTS = MappingProxyType(
 VARIANTS = MappingProxyType(
     {
         # evaluation scripts, and the RQ-VQA feature extractor: a space before ASSISTANT where `quality` has a newline
-        "quality_form_b": _after(
-            _ASKED, 29871, 319, 1799, 9047, 13566, 29901, 450, 11029, 310, 278, 1967, 338
-        ),
+        "quality_form_b": _after(_ASKED, 29871, 319, 1799, 9047, 13566, 29901, 450, 11029, 310, 278, 1967, 338),
         # the `score` method of the published model fills its template the wrong way round
-        "quality_form_d": _after(
-            _ASKED, 29871, 13, 22933, 9047, 13566, 29901, 450, 1967, 310, 278, 11029, 338
-        ),
+        "quality_form_d": _after(_ASKED, 29871, 13, 22933, 9047, 13566, 29901, 450, 1967, 310, 278, 11029, 338),
     }
 )
 """Other prompts found in published code; they shift scores by a few hundredths."""
