@@ -30,6 +30,7 @@ from vqmon.transport.kafka import (
     TopicNames,
     TransactionWriter,
     check_topics,
+    largest_record,
     planned_topics,
     read_changelog,
     read_secret,
@@ -109,7 +110,6 @@ async def serve(
     connection = connection_of(kafka)
     watch = _Watch(progress, meters)
     told = telling(meters, progress, told)
-    floor = floor_of(kafka, connection, observe=observe, rules=rules, meters=meters, told=told)
     drain_seconds = max(1.0, settings.daemon.drain_seconds - CLOSING_SECONDS)
     beat = Beat()
     with (
@@ -120,9 +120,11 @@ async def serve(
     ):
         try:
             async with limit:
-                await _wait_for_topics(connection, kafka, stop)
+                max_rejected_bytes = await _wait_for_topics(connection, kafka, stop)
+                floor = floor_of(kafka, connection, observe=observe, rules=rules, meters=meters, told=told)
+                speaker = replace(floor.speaker, max_rejected_bytes=max_rejected_bytes)
                 await stay_member(
-                    floor,
+                    replace(floor, speaker=speaker),
                     lambda member: open_group(connection, kafka, member),
                     stop=stop,
                     revoke_seconds=max(1.0, min(10.0, kafka.rebalance_seconds - 10.0)),
@@ -193,6 +195,7 @@ def floor_of(
             group=kafka.group,
             version=version("vqmon"),
             max_message_bytes=kafka.max_message_bytes,
+            max_rejected_bytes=kafka.max_message_bytes,
         ),
         rules=rules,
         observe=observe,
@@ -223,8 +226,8 @@ def open_group(connection: Connection, kafka: KafkaSettings, member: Member) -> 
     )
 
 
-async def _wait_for_topics(connection: Connection, kafka: KafkaSettings, stop: asyncio.Event) -> None:
-    """Wait for the brokers, then refuse topics that are not what they must be."""
+async def _wait_for_topics(connection: Connection, kafka: KafkaSettings, stop: asyncio.Event) -> int:
+    """Wait for the brokers, then refuse topics that are not what they must be; gives what the rejected topic takes."""
     names = TopicNames.of(kafka.prefix, kafka.group)
     plans = planned_topics(
         names, partitions=kafka.partitions, copies=kafka.copies, max_message_bytes=kafka.max_message_bytes
@@ -232,13 +235,14 @@ async def _wait_for_topics(connection: Connection, kafka: KafkaSettings, stop: a
     while not stop.is_set():
         try:
             wrong = await check_topics(connection, plans)
+            if not wrong:
+                return await largest_record(connection, names.rejected)
         except BrokerError as error:
             log.warning(**event("kafka.unreachable", error=error, again_seconds=RETRY_SECONDS))
             await pause(stop, RETRY_SECONDS)
             continue
-        if wrong:
-            raise SettingsError("\n".join(f"kafka: {problem}" for problem in wrong))
-        return
+        raise SettingsError("\n".join(f"kafka: {problem}" for problem in wrong))
+    return kafka.max_message_bytes
 
 
 class _Watch:

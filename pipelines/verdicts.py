@@ -18,6 +18,10 @@ REJECTIONS_KEY = "rejections"
 """Its state key; those of the rules have a bar in them."""
 
 MAX_STREAM_ID = 200
+MAX_KEY_BYTES = 4000
+MAX_HEADERS_BYTES = 16_000
+SLACK_BYTES = 32_000
+"""For the key, the headers as they came, and ours, in a record of the rejected topic."""
 
 Observe = Callable[[Segment], Awaitable[Observation]]
 
@@ -41,6 +45,8 @@ class Speaker:
     group: str
     version: str
     max_message_bytes: int
+    # the largest record that the rejected topic takes
+    max_rejected_bytes: int
 
 
 async def look_at(record: Record, observe: Observe, speaker: Speaker, *, now: Callable[[], datetime]) -> Looked:
@@ -141,7 +147,7 @@ class Verdicts:
             *trace_of(dict(record.headers)).headers(),
         )
         outcome = wire.encode_outcome(looked.outcome, source=source)
-        outgoing = [self._to(names.quality, record.key, outcome, headers)]
+        outgoing = [self._to(names.quality, _short(record.key), outcome, headers)]
         if looked.rejected is not None:
             outgoing.append(self._rejected_record(looked))
         for alert in alerts:
@@ -151,7 +157,10 @@ class Verdicts:
 
     def _rejected_record(self, looked: Looked) -> Outgoing:
         record, names = looked.record, self._speaker.names
-        value, limit = record.value, 2 * self._speaker.max_message_bytes
+        key, headers = _short(record.key), record.headers
+        if sum(len(name) + len(value) for name, value in headers) > MAX_HEADERS_BYTES:
+            headers = ()
+        value, room = record.value, self._speaker.max_rejected_bytes - SLACK_BYTES
         facts = {
             "reason": "too_large" if len(value or b"") > self._speaker.max_message_bytes else "message",
             "detail": looked.rejected or "",
@@ -164,11 +173,11 @@ class Verdicts:
             "version": self._speaker.version,
             "outcome": looked.outcome.id,
         }
-        if value is not None and len(value) > limit:
+        if value is not None and len(value) > room:
             facts |= {"cut": str(len(value)), "sha256": sha256(value).hexdigest()}
-            value = value[:limit]
+            value = value[:room]
         ours = tuple((f"vqmon-rejected-{name}", text.encode()) for name, text in facts.items())
-        return self._to(names.rejected, record.key, value, (*record.headers, *ours))
+        return self._to(names.rejected, key, value, (*headers, *ours))
 
     def _state_record(self, key: str, value: bytes | None) -> Outgoing:
         return self._to(self._speaker.names.state, key.encode(), value, ())
@@ -191,6 +200,11 @@ def _unreadable(record: Record, why: str, speaker: Speaker, observed_at: datetim
     )
     reason = "too_large" if len(record.value or b"") > speaker.max_message_bytes else "message"
     return failure_of(segment, SegmentError(reason, why), observed_at=observed_at)
+
+
+def _short(key: bytes | None) -> bytes | None:
+    """Only a record that is rejected anyway has a longer key."""
+    return key if key is None else key[:MAX_KEY_BYTES]
 
 
 def _ended(alert: Alert, looked: Looked) -> Alert:

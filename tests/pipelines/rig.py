@@ -17,7 +17,9 @@ from vqmon.transport.kafka.memory import MemoryBroker, MemoryGroup, MemoryWriter
 from vqmon.transport.segments import STRUCTURED, encode_segment
 
 NAMES = TopicNames.of("vqmon", "g")
-SPEAKER = Speaker(names=NAMES, source="test", group="g", version="0", max_message_bytes=10_000)
+SPEAKER = Speaker(
+    names=NAMES, source="test", group="g", version="0", max_message_bytes=10_000, max_rejected_bytes=60_000
+)
 
 
 class Rig:

@@ -56,6 +56,15 @@ def test_structured_mode_comes_back_as_it_went() -> None:
     assert parse_segment(key, value, {"content-type": b"Application/CloudEvents+json"}) == FULL
 
 
+def test_what_is_not_known_is_ignored_at_every_depth() -> None:
+    """A newer producer may say more than we understand."""
+    message = json.loads(encode_segment(FULL, source="test")[1])
+    message["newer"] = message["data"]["newer"] = message["data"]["rendition"]["newer"] = {"a": 1}
+    message["data"]["byte_range"]["newer"] = 2
+    assert parse_segment(b"news", json.dumps(message).encode(), {}) == FULL
+    assert parse_segment(b"news", json.dumps(message["data"]).encode(), BINARY) == FULL
+
+
 def test_binary_mode_is_read_too() -> None:
     """Attributes as headers, the data as the value."""
     _, value = encode_segment(FULL, source="test")

@@ -31,9 +31,10 @@ Parsed = TypeVar("Parsed")
 
 
 class _Event(BaseModel):
-    """A structured segment message; attributes that we do not know are let through."""
+    """A structured segment message; what we do not know is ignored, at every depth."""
 
-    model_config = ConfigDict(extra="allow")
+    # Not "allow": that would reach the dataclasses too, and an unknown field would break them.
+    model_config = ConfigDict(extra="ignore")
 
     specversion: Literal["1.0"]
     type: Literal["org.vqmon.segment.v1"]

@@ -5,7 +5,7 @@ from vqmon.transport.kafka.connection import Connection, read_secret
 from vqmon.transport.kafka.group import Group
 from vqmon.transport.kafka.publisher import Publisher
 from vqmon.transport.kafka.records import Batch, Outgoing, Position, Record, TopicNames, Transactions
-from vqmon.transport.kafka.topics import TopicPlan, check_topics, create_topics, planned_topics
+from vqmon.transport.kafka.topics import TopicPlan, check_topics, create_topics, largest_record, planned_topics
 from vqmon.transport.kafka.writer import TransactionWriter
 from vqmon.transport.kafka.writing import write_once
 
@@ -23,6 +23,7 @@ __all__ = [
     "Transactions",
     "check_topics",
     "create_topics",
+    "largest_record",
     "planned_topics",
     "read_changelog",
     "read_secret",

@@ -95,6 +95,13 @@ async def check_topics(connection: Connection, plans: Sequence[TopicPlan]) -> Se
     return wrong
 
 
+async def largest_record(connection: Connection, topic: str) -> int:
+    """How many bytes the largest record of a topic may have."""
+    async with _Admin(connection) as admin:
+        settings = await _settings(admin, [topic])
+    return int(settings[topic].get("max.message.bytes") or 1_000_000)
+
+
 async def _settings(admin: AIOKafkaAdminClient, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
     if not names:
         return {}
