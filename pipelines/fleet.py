@@ -118,6 +118,8 @@ async def serve(
         every(BEAT_SECONDS, beat.touch),
         _watchdog(beat, watch, progress, meters, polls_within=kafka.rebalance_seconds + 60.0),
     ):
+        # Up, though perhaps without brokers yet: starting again would not help, and /readyz tells.
+        notify("READY=1")
         try:
             async with limit:
                 max_rejected_bytes = await _wait_for_topics(connection, kafka, stop)
@@ -275,8 +277,6 @@ class _Watch:
             told = event("kafka.connected" if is_connected else "kafka.unreachable", silent_seconds=silent_seconds)
             log.warning(**told)
         ready = bool(member.is_settled) and is_connected and not any(lane.is_halted for lane in lanes)
-        if ready and not self._progress.is_ready:
-            notify("READY=1")
         self._progress.is_ready = ready
         self._meters.set("vqmon.kafka.connected", int(is_connected))
         self._meters.set("vqmon.kafka.halted", sum(lane.is_halted for lane in lanes))
