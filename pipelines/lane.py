@@ -164,12 +164,16 @@ class Lane:
     def _start_of(self, position: Position) -> int:
         if position.committed is None:
             return position.oldest
-        if position.oldest <= position.committed <= position.newest:
-            return position.committed
         told = (
             f"partition {self.partition}: the group stands at {position.committed}, but the topic holds "
-            f"{position.oldest} to {position.newest}: records were deleted before they were read"
+            f"{position.oldest} to {position.newest}"
         )
+        if position.committed > position.newest:
+            # A new leader may not know yet how far the old one was; nothing may be skipped or done again for that.
+            raise BrokerError(told)
+        if position.oldest <= position.committed:
+            return position.committed
+        told += ": records were deleted before they were read"
         if self._floor.when_lost == "stop":
             raise SettingsError(f'{told}; set kafka.when_lost = "go_on" to accept the gap')
         log.error(**event("partition.lost_records", told=told))

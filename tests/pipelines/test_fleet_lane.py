@@ -193,6 +193,23 @@ async def test_deleted_records_stop_the_worker_unless_told_to_go_on() -> None:
     assert [one.segment.sequence for one in rig.outcomes] == [4, 5]
 
 
+async def test_a_partition_that_seems_to_end_before_the_group_is_waited_for() -> None:
+    """A new leader that does not know the end yet makes nobody skip, repeat or end."""
+    rig = Rig(partitions=1)
+    first = rig.put(0, segment(0))
+    rig.broker.offsets["g", NAMES.segments, 0] = first + 2
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        member = rig.member(rig.floor(), stop)
+        group.create_task(member.run())
+        await asyncio.sleep(0.2)
+        assert not any(lane.is_ready for lane in member.lanes)
+        rig.put(0, segment(1))
+        await rig.until(1)
+        stop.set()
+    assert [one.segment.sequence for one in rig.outcomes] == [1]
+
+
 async def test_a_refused_bring_up_is_tried_again() -> None:
     """A broker that is away when a partition is assigned delays it, nothing more."""
     rig = Rig(partitions=1)
