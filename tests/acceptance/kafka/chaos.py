@@ -1,6 +1,7 @@
 """Breaks a fleet at random moments while segments flow, and tells afterwards what a reader finds."""
 
 import asyncio
+import signal
 import statistics
 import time
 from collections import defaultdict
@@ -34,11 +35,15 @@ class Plan:
     stalls: int
     seed: int
     pause_seconds: tuple[float, float] = (3.0, 8.0)
+    freezes: int = 1
     stall_seconds: float = 4.0
+    # beyond the session of a worker: it is fenced when it wakes
+    freeze_seconds: float = 9.0
 
     def faults(self) -> list[str]:
         """What is broken, in which order."""
         faults = ["worker"] * self.worker_kills + ["broker"] * self.broker_kills + ["stall"] * self.stalls
+        faults += ["freeze"] * self.freezes
         Random(self.seed).shuffle(faults)
         return faults
 
@@ -91,7 +96,8 @@ class Chaos:
             for fault in self.plan.faults():
                 await asyncio.sleep(random.uniform(*self.plan.pause_seconds))
                 group.create_task(self._recovery(fault, self.published, time.monotonic()))
-                await {"worker": self._kill_worker, "broker": self._kill_broker, "stall": self._stall}[fault](random)
+                faults = {"worker": self._kill_worker, "broker": self._kill_broker, "stall": self._stall}
+                await {**faults, "freeze": self._freeze}[fault](random)
 
     async def _recovery(self, fault: str, published: int, began: float) -> None:
         """From the fault until what was published right after it is visible."""
@@ -115,6 +121,12 @@ class Chaos:
         await asyncio.sleep(random.uniform(0.5, 3.0))
         broker.start()
         await asyncio.to_thread(broker.wait)
+
+    async def _freeze(self, random: Random) -> None:
+        frozen = random.choice([*self.workers, *self.brokers])
+        frozen.signal(signal.SIGSTOP)
+        await asyncio.sleep(self.plan.freeze_seconds)
+        frozen.signal(signal.SIGCONT)
 
     async def _stall(self, random: Random) -> None:
         number = random.randrange(len(self.proxies.all))

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PARTITIONS = 8
 STREAMS = 20
-FULL = {"worker_kills": 20, "broker_kills": 5, "stalls": 5}
+FULL = {"worker_kills": 20, "broker_kills": 5, "stalls": 5, "freezes": 4}
 SMALL = {"worker_kills": 4, "broker_kills": 1, "stalls": 2}
 
 
