@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from vqmon.flow import in_order, together
+from vqmon.flow import Crew, apart, in_order, together
 
 
 async def numbers(count: int) -> AsyncIterator[int]:
@@ -140,3 +140,71 @@ async def test_together_gives_results_in_order_and_raises_the_error_itself() -> 
     assert await together(later(value) for value in (1, 2, 3)) == [1, 2, 3]
     with pytest.raises(KeyError, match="broken"):
         await together([later(1), fails()])
+
+
+async def test_runs_that_gather_take_what_finishes_together() -> None:
+    """The first run goes at once; what finishes soon after it goes together, and the end waits for nothing."""
+    runs: list[list[int]] = []
+
+    async def source() -> AsyncIterator[int]:
+        yield 0
+        await asyncio.sleep(0.05)
+        for number in range(1, 5):
+            yield number
+            await asyncio.sleep(0.01)
+
+    async def work(item: int) -> int:
+        return item
+
+    async def finish(ready: Sequence[tuple[int, int]]) -> None:
+        runs.append([item for item, _ in ready])
+
+    async with asyncio.timeout(20):
+        await in_order(source(), work, finish, running=asyncio.Semaphore(9), gather_seconds=15.0)
+    assert runs == [[0], [1, 2, 3, 4]]
+
+
+async def test_works_of_a_crew_come_and_go() -> None:
+    """A work that ends in time is waited for, one that does not is cancelled, and the first error ends all."""
+    ended: list[str] = []
+
+    async def work(name: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        ended.append(name)
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    async def shift() -> None:
+        async with Crew() as crew:
+            crew.begin("short", work("short", 0.01))
+            crew.begin("long", work("long", 60.0))
+            await crew.end(["short"], within_seconds=20.0)
+            await crew.end(["long", "unknown"], within_seconds=0.01)
+            crew.begin("long", fail())
+            await asyncio.sleep(60)
+
+    with pytest.raises(ZeroDivisionError):
+        await shift()
+    assert ended == ["short"]
+
+
+async def test_what_runs_apart_cannot_cancel_or_hold_up_its_caller() -> None:
+    """A hang and a cancellation from within are a TimeoutError; a result and an error come through."""
+
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    async def failed() -> None:
+        raise ZeroDivisionError
+
+    async def done() -> int:
+        return 7
+
+    with pytest.raises(TimeoutError):
+        await apart(cancelled(), within_seconds=20.0)
+    with pytest.raises(TimeoutError):
+        await apart(asyncio.sleep(60), within_seconds=0.01)
+    with pytest.raises(ZeroDivisionError):
+        await apart(failed(), within_seconds=20.0)
+    assert await apart(done(), within_seconds=20.0) == 7

@@ -25,8 +25,8 @@ async def in_order(
     """Run `work` on the items of one lane in parallel and `finish` on runs of results, in source order.
 
     `running` bounds the work in flight and may be shared by many lanes; a lane without a place holds one item and
-    pulls no more. `max_waiting` bounds started items and results that wait for an earlier one. With `gather_seconds` a
-    finished head waits so long for more to finish with it, unless no more can come. Returns when the source has ended
+    pulls no more. `max_waiting` bounds started items and results that wait for an earlier one. Runs begin at least
+    `gather_seconds` apart, so that more finishes together, unless no more can come. Returns when the source has ended
     and everything taken is finished; the first error cancels the rest and is raised.
     """
     line = _Line(work, running=running, max_waiting=max_waiting)
@@ -52,6 +52,7 @@ class _Line(Generic[Item, Result]):
         self._running = running
         self._places = asyncio.Semaphore(max_waiting)
         self._line: deque[tuple[Item, asyncio.Task[Result]]] = deque()
+        self._gathered_at = float("-inf")
 
     async def start_all(self, source: AsyncIterable[Item], group: asyncio.TaskGroup) -> None:
         """Start items as places become free, until the source ends."""
@@ -78,13 +79,14 @@ class _Line(Generic[Item, Result]):
         return True
 
     async def gather_more(self, starter: asyncio.Task[None], *, seconds: float) -> None:
-        """Wait for more to be done, no longer than makes sense."""
+        """Wait for more to be done until so long after the last run, no longer than makes sense."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
+        until = self._gathered_at + seconds
         while (left := until - loop.time()) > 0:
             if (starter.done() or self._places.locked()) and all(task.done() for _, task in self._line):
-                return
+                break
             await asyncio.sleep(min(left, GATHER_LOOK_SECONDS))
+        self._gathered_at = loop.time()
 
     def take_ready(self) -> list[tuple[Item, Result]]:
         """Take what is done off the head of the line."""
