@@ -50,7 +50,8 @@ class Origins:
 
     async def observe(self, segment: Segment) -> Observation:
         """The observation of a segment, as soon as its origin lets us."""
-        name = urlsplit(segment.url).netloc
+        # Without a name and password that may stand before the host: it is logged.
+        name = urlsplit(segment.url).netloc.rpartition("@")[2]
         origin = self._origins.setdefault(name, _Origin())
         began, seconds = self._now(), FIRST_BACKOFF_SECONDS
         while True:

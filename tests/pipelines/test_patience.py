@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from pipelines.observe import Observation
 from pipelines.patience import MediaRoom, Origins
 from tests.acceptance.kafka.looks import look_of
@@ -66,6 +68,21 @@ async def test_a_dead_origin_is_waited_for_and_nothing_is_given_up() -> None:
         origin.is_down = False
     assert all(isinstance(work.result().outcome, QualityEvent) for work in works)
     assert closed == [1, 0]
+
+
+async def test_credentials_in_an_address_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """What is said about an origin names its host and nothing else."""
+    origin = Origin()
+    origin.is_down = True
+    origins, closed = patient(origin.look)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        works = [group.create_task(origins.observe(at("user:sesame@a", number))) for number in range(3)]
+        await until(lambda: closed == [1])
+        for one in works:
+            one.cancel()
+    facts = [str(getattr(record, "facts", "")) for record in caplog.records]
+    assert any("'origin': 'a'" in one for one in facts)
+    assert not any("sesame" in one for one in facts)
 
 
 async def test_another_origin_is_not_held_up() -> None:
