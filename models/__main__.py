@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from models import card, data, sources, verify
+from models import card, data, owl_command, sources, verify
 from models.export import read_facts, write_pair
 from models.lite import Lite, LiteConfig
 from models.refit import HeadPlan, refit
@@ -74,19 +74,30 @@ def run_refit(options: argparse.Namespace) -> None:
 
 
 def run_export(options: argparse.Namespace) -> None:
+    if options.name in owl_command.NAMES:
+        with owl_command.plain_refusals():
+            print(owl_command.export(options, owl_command.usual_place(options)))
+        return
     network = load_network(options.name, options.weights)
     facts = read_facts(HERE / f"{options.name}.facts.toml")
     print(write_pair(network, options.name, version=options.version, facts=facts, folder=options.built))
 
 
 def run_verify(options: argparse.Namespace) -> None:
+    if options.name in owl_command.NAMES:
+        with owl_command.plain_refusals():
+            print("\n".join(owl_command.verify(options, owl_command.usual_place(options))))
+        return
     network = load_network(options.name, options.weights) if options.weights else None
     pair = options.built / f"{options.name}@{options.version}.onnx"
     print("\n".join(verify.verify(pair, network=network)))
 
 
 def run_card(options: argparse.Namespace) -> None:
-    print(card.table(options.built / f"{options.name}@{options.version}.json"))
+    if options.name in owl_command.NAMES:
+        print(owl_command.card(options))
+    else:
+        print(card.table(options.built / f"{options.name}@{options.version}.json"))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -102,15 +113,18 @@ def parser() -> argparse.ArgumentParser:
     ):
         part = parts.add_parser(run.__name__.removeprefix("run_"), help=about)
         part.set_defaults(run=run)
-        part.add_argument("name", choices=("lite",))
+        is_owl = run in (run_export, run_verify, run_card)
+        part.add_argument("name", choices=("lite", *owl_command.NAMES) if is_owl else ("lite",))
         part.add_argument("--folder", type=Path, default=Path("training"), help="where photos and checkpoints lie")
         part.add_argument("--biq2021", type=Path, help="a copy of the BIQ2021 database")
         part.add_argument("--clips", type=Path, help="video clips to degrade; those in sources.HELD_OUT are left out")
-        part.add_argument("--weights", type=Path, help="best.pt of a training")
-        part.add_argument("--built", type=Path, default=HERE / "built")
+        part.add_argument("--weights", type=Path, help="best.pt of a training; for q_align and compare2score see below")
+        part.add_argument("--built", type=Path, default=HERE / "built", help="where scorers are written")
         part.add_argument("--version", type=int, default=1)
         part.add_argument("--threads", type=int, default=2)
         part.add_argument("--fresh", action="store_true", help="do not go on from last.pt")
+        if is_owl:
+            owl_command.add_arguments(part)
     return root
 
 

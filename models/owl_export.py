@@ -109,11 +109,10 @@ class Recipe:
 
 def write_scorer(recipe: Recipe, weights: Weights, *, form: str, folder: Path, one_file_bytes: int) -> Path:
     """Write both graphs and the manifest; returns the manifest's path. Reads no more than a layer at a time."""
-    complete = ChainMap(with_tables(weights, recipe.config), weights)  # type: ignore[arg-type]
     scorer = recipe.id(form)
     encoder, language = folder / f"{scorer}.encoder.onnx", folder / f"{scorer}.language.onnx"
-    write_encoder(recipe, complete, form=FORMS[form], target=encoder, one_file_bytes=one_file_bytes)
-    write_language(recipe, complete, form=FORMS[form], target=language, one_file_bytes=one_file_bytes)
+    write_encoder(recipe, weights, form=FORMS[form], target=encoder, one_file_bytes=one_file_bytes)
+    write_language(recipe, weights, form=FORMS[form], target=language, one_file_bytes=one_file_bytes)
     spec = LevelScorerSpec(
         kind="levels",
         name=f"{recipe.name}-{form}",
@@ -135,7 +134,7 @@ def write_scorer(recipe: Recipe, weights: Weights, *, form: str, folder: Path, o
         calibration=recipe.facts.calibration,
         licence=recipe.facts.licence,
         provenance=recipe.facts.provenance,
-        golden=golden(recipe, complete, tolerance=FORMS[form].tolerance),
+        golden=golden(recipe, weights, tolerance=FORMS[form].tolerance),
     )
     save_level_spec(spec, folder / f"{scorer}.json")
     return folder / f"{scorer}.json"
@@ -150,7 +149,7 @@ def write_encoder(recipe: Recipe, weights: Weights, *, form: Form, target: Path,
         example=(pixels,), inputs=("pixels",), output="features", varying=({0: ("frames", MOST_ROWS)},)
     )
     model = graphs.trace(encoder.to(form.dtype), signature)
-    graphs.fill(model, _Renamed(weights, "model.", encoder.state_dict()))
+    graphs.fill(model, _Renamed(with_tables(weights, recipe.config), "model.", encoder.state_dict()))
     if form.shrink_encoder:
         form.shrink_encoder(model)
     graphs.write(model, target, one_file_bytes=one_file_bytes)

@@ -1,5 +1,6 @@
 """mPLUG-Owl2 out of a checkpoint piece by piece: no more than one layer is ever in memory."""
 
+from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -26,23 +27,23 @@ def needed_shapes(config: OwlConfig) -> Shapes:
         return shapes_of(Owl(config))
 
 
-def with_tables(weights: Weights, config: OwlConfig) -> dict[str, Tensor]:
-    """The position tables that a checkpoint may lack, by name."""
-    tables = {}
+def with_tables(weights: Weights, config: OwlConfig) -> Weights:
+    """A checkpoint with the position tables that it may lack."""
+    tables: dict[str, Tensor] = {}
     for at in range(config.abstractor.depth):
         prefix = f"model.visual_abstractor.encoder.layers.{at}.crossattention.attention."
         if f"{prefix}q_pos_embed" not in weights:
             tables[f"{prefix}q_pos_embed"] = line_table(config.abstractor.width, config.abstractor.queries)
         if f"{prefix}k_pos_embed" not in weights:
             tables[f"{prefix}k_pos_embed"] = grid_table(config.abstractor.width, config.abstractor.grid)
-    return tables
+    return ChainMap(tables, weights)  # type: ignore[arg-type]
 
 
 def encoder_of(weights: Weights, config: OwlConfig) -> FrameEncoder:
     """The frame encoder in float32."""
     with torch.device("meta"):
         encoder = FrameEncoder(config)
-    return _filled(encoder, weights, prefix="model.")
+    return _filled(encoder, with_tables(weights, config), prefix="model.")
 
 
 def layers_of(weights: Weights, config: OwlConfig) -> Iterator[DecoderLayer]:

@@ -1,0 +1,50 @@
+"""What tests of the torch side lean on: recorded outputs of reference code."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.conftest import SHARED, need
+
+
+class OwlGoldens:
+    """Outputs of the published code of Q-Align and Compare2Score on weights drawn by name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        self._archives: dict[str, Any] = {}
+        spec = importlib.util.spec_from_file_location("weights_by_name", folder / "weights_by_name.py")
+        assert spec is not None
+        assert spec.loader is not None
+        self._rule: ModuleType = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self._rule)
+
+    def archive(self, name: str) -> Any:
+        """One of tiny, full_width, preprocess_map."""
+        if name not in self._archives:
+            self._archives[name] = np.load(self._folder / f"goldens_{name}.npz")
+        return self._archives[name]
+
+    def weight(self, name: str, shape: tuple[int, ...], *, salt: str = "") -> NDArray[np.float32] | None:
+        """A tensor by its published name; None for tables that the network computes."""
+        found: NDArray[np.float32] | None = self._rule.weight(name, shape, salt=salt)
+        return found
+
+    def picture(self, seed: int, height: int = 448, width: int = 448) -> NDArray[np.uint8]:
+        """(height, width, 3)."""
+        drawn: NDArray[np.uint8] = self._rule.picture(seed, height, width)
+        return drawn
+
+
+@pytest.fixture(scope="session")
+def owl_goldens() -> OwlGoldens:
+    folder = SHARED / "goldens" / "owl"
+    need("fixtures", present=folder.is_dir(), remedy=f"put the recorded outputs at {folder}")
+    return OwlGoldens(folder)
