@@ -21,7 +21,7 @@ from models.owl import OwlConfig
 from models.owl_export import FORMS, Recipe, write_scorer
 from models.owl_recipes import compare2score_recipe, q_align_recipe
 from models.owl_stream import IGNORED, OPTIONAL, needed_shapes
-from vqmon.scoring.level_specs import load_level_spec
+from vqmon.scoring.level_specs import GraphSpec, load_level_spec
 
 NAMES = ("q_align", "compare2score")
 HERE = Path(__file__).parent
@@ -30,7 +30,9 @@ _PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
 def add_arguments(part: argparse.ArgumentParser) -> None:
     """What these scorers need to be told beside what all do."""
-    group = part.add_argument_group("q_align, compare2score", "weights: a file, a folder of shards, or owner/name@commit")
+    group = part.add_argument_group(
+        "q_align, compare2score", "weights: a file, a folder of shards, or owner/name@commit"
+    )
     group.add_argument("--dtype", choices=tuple(FORMS), default="fp16")
     group.add_argument("--sha256", action="append", default=[], help="what files may hash to; may be given many times")
     group.add_argument("--cache", type=Path, default=Path("weights"), help="where fetched weights are kept")
@@ -80,8 +82,7 @@ def card(options: argparse.Namespace) -> str:
     spec = load_level_spec(manifest_of(options))
     rows = {
         "scorer": spec.id,
-        "encoder": f"{spec.encoder.file}, {spec.encoder.size_bytes / 2**20:.1f} MiB, sha256 `{spec.encoder.sha256}`",
-        "language": f"{spec.language.file}, {spec.language.size_bytes / 2**20:.1f} MiB, sha256 `{spec.language.sha256}`",
+        **{name: _file(graph) for name, graph in (("encoder", spec.encoder), ("language", spec.language))},
         "view": f"{spec.input.view.kind} {spec.input.view.width} x {spec.input.view.height}",
         "tasks": ", ".join(f"{task.name} ({task.least_frames}..{task.most_frames} frames)" for task in spec.tasks),
         "levels": ", ".join(f"{level.word} = {level.value:g}" for level in spec.levels),
@@ -97,6 +98,10 @@ def manifest_of(options: argparse.Namespace) -> Path:
     """Where the manifest of these options lies."""
     folder: Path = options.built
     return folder / f"{options.name.replace('_', '-')}-{options.dtype}@{options.version}.json"
+
+
+def _file(graph: GraphSpec) -> str:
+    return f"{graph.file}, {graph.size_bytes / 2**20:.1f} MiB, sha256 `{graph.sha256}`"
 
 
 def _prepare(options: argparse.Namespace, place: Place) -> tuple[Found, Recipe]:

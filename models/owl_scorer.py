@@ -149,7 +149,7 @@ def ask(ids: Sequence[int], rows: Tensor, *, known: Sequence[Tensor] = ()) -> Qu
     The first places of pictures are filled by `known` (65, width); one or two are left open for each run.
     """
     texts = list(rows.split([len(ids) for lane, ids in chunks(ids) if lane == TEXT]))
-    pictures: list[Tensor | None] = [*known, *([None] * 2)]
+    pictures: list[Tensor | None] = [*known, *([None] * len(ids))]
     parts = [texts.pop(0) if lane == TEXT else pictures.pop(0) for lane, _ in chunks(ids)]
     opens = [at for at, part in enumerate(parts) if part is None]
     if not 1 <= len(opens) <= 2 or opens != list(range(len(parts) - 2 * len(opens), len(parts), 2)):

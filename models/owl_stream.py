@@ -93,4 +93,4 @@ def plain_logits(
 def _filled(module: Kind, weights: Weights, *, prefix: str) -> Kind:
     table = {name: weights[prefix + name].float() for name in module.state_dict()}
     module.load_state_dict(table, assign=True)
-    return module.eval()
+    return module.eval().requires_grad_(requires_grad=False)

@@ -43,6 +43,13 @@ class OwlGoldens:
         return drawn
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Threads that wait for one another by spinning are many times slower on a machine that does other work too."""
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def owl_goldens() -> OwlGoldens:
     folder = SHARED / "goldens" / "owl"

@@ -32,7 +32,9 @@ def small(owl_goldens: OwlGoldens) -> Owl:
 
 def features(net: Owl, pictures: list[Any]) -> Any:
     with torch.inference_mode():
-        return net.features(torch.from_numpy(normalise(np.stack([to_square(Image.fromarray(one)) for one in pictures]))))
+        return net.features(
+            torch.from_numpy(normalise(np.stack([to_square(Image.fromarray(one)) for one in pictures])))
+        )
 
 
 @pytest.mark.fixtures
@@ -67,7 +69,9 @@ def test_five_anchors_to_score_as_published(small: Owl, owl_goldens: OwlGoldens,
     facts = [*inputs["compare_anchors5"], inputs["compare_end_to_end"][seeds]]
     all_six = features(small, [owl_goldens.picture(one["seed"], one["height"], one["width"]) for one in facts])
     with torch.inference_mode():
-        logits = torch.stack([small.logits(c2s.PROMPT, [all_six[at][None], all_six[5:]])[IDS] for at in range(5)]).numpy()
+        logits = torch.stack(
+            [small.logits(c2s.PROMPT, [all_six[at][None], all_six[5:]])[IDS] for at in range(5)]
+        ).numpy()
     archive, place = owl_goldens.archive("tiny"), f"tiny/compare_end_to_end/{seeds}"
     assert np.abs(logits - archive[f"{place}/logits5_per_anchor"]).max() <= 1e-4
     matrix = c2s.comparison_matrix(c2s.preferences(logits))

@@ -1,0 +1,57 @@
+"""The GPU bench runs, small and on a CPU; and the operations it counts are those that torch counts."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from bench import gpu  # noqa: E402
+from models.owl import OwlConfig, tiny  # noqa: E402
+from models.owl_cost import encoder_flops, language_flops, plain_language_flops  # noqa: E402
+from models.owl_scorer import FrameEncoder  # noqa: E402
+from models.owl_stream import head_of, plain_logits  # noqa: E402
+from tests.models.owl_weights import random_weights  # noqa: E402
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
+
+def test_the_script_runs_small_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every part prints its figures, ONNX Runtime among them."""
+    gpu.main(["--size", "tiny", "--device", "cpu", "--seconds", "0.01", "--without", "compile"])
+    said = capsys.readouterr().out
+    for part in ("device", "ceiling", "plain eager", "torch eager    clip", "ORT fp32       batch   2", "written"):
+        assert part in said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_what_to_do() -> None:
+    """One line, with the small form as the way out."""
+    with pytest.raises(SystemExit, match="--size tiny --device cpu"):
+        gpu.main([])
+
+
+def test_operations_are_those_that_torch_counts() -> None:
+    """Encoder and plain language tower of the small form, as torch counts them while they run."""
+    config = tiny()
+    encoder = FrameEncoder(config).eval().requires_grad_(requires_grad=False)
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+        encoder(torch.zeros(1, 3, 448, 448, dtype=torch.uint8))
+    assert counted.get_total_flops() == pytest.approx(encoder_flops(config), rel=0.01)
+    weights = random_weights()
+    head = head_of(weights, [0, 1])
+    picture = torch.randn(1, 65, config.language.width)
+    with FlopCounterMode(display=False) as counted:
+        plain_logits(weights, config, [((1, 2, 3, -200, 4), [picture])], head=head)
+    tokens, head_flops = 69, 2.0 * config.language.width * config.language.vocabulary
+    assert counted.get_total_flops() == pytest.approx(
+        plain_language_flops(config, tokens=tokens) - tokens * head_flops, rel=0.01
+    )
+
+
+def test_operations_of_the_full_size_are_the_known_ones() -> None:
+    """761.5 GFLOP per picture for the encoder; remembering the prefix and trimming the end saves a fifth."""
+    config = OwlConfig()
+    assert encoder_flops(config) / 1e9 == pytest.approx(761.5, abs=0.1)
+    trimmed = language_flops(config, tokens=77, remembered=15)
+    assert trimmed / plain_language_flops(config, tokens=92) == pytest.approx(0.80, abs=0.01)
