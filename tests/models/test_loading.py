@@ -12,8 +12,9 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import save_file  # noqa: E402
 
-from models.loading import Checkpoint, WeightsError, check_licence, check_names, load  # noqa: E402
+from models.loading import Checkpoint, HuggingFace, WeightsError, check_licence, check_names, load  # noqa: E402
 from models.owl_stream import IGNORED, OPTIONAL, needed_shapes  # noqa: E402
+from tests.models.hub_server import serve  # noqa: E402
 from tests.models.owl_weights import CONFIG, random_weights  # noqa: E402
 from vqmon.scoring.specs import Licence  # noqa: E402
 
@@ -84,6 +85,37 @@ def test_a_commit_of_a_hub_is_fetched(tmp_path: Path) -> None:
     assert found.reference == f"owner/name@{COMMIT}"
     assert [revision for _, revision, _ in hub.asked] == [COMMIT] * 3
     assert hub.asked[0][2] == "pytorch_model.bin.index.json"
+
+
+def hub_files(folder: Path) -> dict[str, bytes]:
+    write_shards(folder, suffix="safetensors")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_hubs_own_client_fetches_and_keeps(tmp_path: Path) -> None:
+    """Index and shards come over HTTP, hashes agree with what the hub says, and a second time nothing is fetched."""
+    (tmp_path / "there").mkdir()
+    with serve(hub_files(tmp_path / "there"), commit=COMMIT) as server:
+        hub = HuggingFace(tmp_path / "here", endpoint=server.url)
+        assert same(load(f"owner/name@{COMMIT}", hub=hub).checkpoint)
+        bodies = [name for method, name, _ in server.seen if method == "GET"]
+        assert len(bodies) == 3
+        assert same(load(f"owner/name@{COMMIT}", hub=hub).checkpoint)
+        assert len([name for method, name, _ in server.seen if method == "GET"]) == 3
+
+
+def test_a_broken_transfer_goes_on_where_it_broke_off(tmp_path: Path) -> None:
+    """The rest is asked for, not the whole, and the file is whole in the end."""
+    large = {"a": torch.arange(6_000_000, dtype=torch.float32)}
+    save_file(large, tmp_path / "model.safetensors")
+    files = {"model.safetensors": (tmp_path / "model.safetensors").read_bytes()}
+    with serve(files, commit=COMMIT, breaks=1) as server:
+        hub = HuggingFace(tmp_path / "here", endpoint=server.url)
+        found = load(f"owner/name@{COMMIT}", hub=hub)
+        assert torch.equal(found.checkpoint["a"], large["a"])
+        ranges = [wanted for method, _, wanted in server.seen if method == "GET"]
+    assert ranges[0] is None
+    assert ranges[1] not in (None, "bytes=0-")
 
 
 @pytest.mark.parametrize("reference", ["owner/name", "owner/name@main", "owner/name@0123", "nowhere.bin", "../up/x@1"])
