@@ -3,7 +3,7 @@
 import io
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,13 +15,21 @@ from scipy.ndimage import gaussian_filter, uniform_filter1d  # type: ignore[impo
 
 from models.data import Pixels, canvas_size, cut_tiles
 
+# (ffmpeg's arguments, the knob, its values from good to bad)
+Codec = tuple[list[str], str, tuple[int, ...]]
 H26X = (20, 26, 32, 38, 44, 51)
-CODECS: dict[str, tuple[list[str], str, tuple[int, ...]]] = {
+CODECS: dict[str, Codec] = {
     "h264": (["-c:v", "libx264", "-preset", "veryfast"], "-crf", H26X),
     "hevc": (["-c:v", "libx265", "-preset", "superfast", "-x265-params", "log-level=0"], "-crf", H26X),
     "av1": (["-c:v", "libsvtav1", "-preset", "10", "-svtav1-params", "lp=1"], "-crf", (22, 32, 40, 48, 56, 63)),
     "mpeg2": (["-c:v", "mpeg2video"], "-qscale:v", (2, 5, 9, 14, 21, 31)),
 }
+STEPS = {
+    "h264": (20, 27, 33, 38, 43, 47, 51),
+    "hevc": (20, 27, 33, 38, 43, 47, 51),
+    "av1": (22, 30, 37, 44, 51, 57, 63),
+}
+FINE: dict[str, Codec] = {name: (*CODECS[name][:2], values) for name, values in STEPS.items()}
 KERNELS = (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS, Image.Resampling.NEAREST)
 Random = np.random.Generator
 # (content, kind, tiles of the rungs, best first)
@@ -120,9 +128,9 @@ def photo_clip(photo: Path, *, side: int, frames: int, speed: int = 3) -> list[s
     return ["-loop", "1", "-framerate", "25", "-i", str(photo), "-frames:v", str(frames), "-vf", pan]
 
 
-def codec_ladder(source: list[str], codec: str, *, looks: tuple[int, ...]) -> list[list[Pixels]]:
+def codec_ladder(source: list[str], codec: Codec, *, looks: tuple[int, ...]) -> list[list[Pixels]]:
     """Per look (frame number): the frame's tiles uncompressed, then through the codec at rising CRF."""
-    arguments, knob, values = CODECS[codec]
+    arguments, knob, values = codec
     with tempfile.TemporaryDirectory() as room:
         clean = Path(room) / "clean.mkv"
         lossless = ["-c:v", "libx264", "-preset", "ultrafast", "-qp", "0", "-threads", "1"]
@@ -144,11 +152,13 @@ def _frames(clip: Path, looks: tuple[int, ...]) -> list[Pixels]:
     return [cut_tiles(frame) for frame in np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3)]
 
 
-def codec_ladders(sources: list[tuple[str, list[str]]], *, codecs: tuple[str, ...], looks: tuple[int, ...]) -> Rungs:
+def codec_ladders(
+    sources: list[tuple[str, list[str]]], *, codecs: Mapping[str, Codec], looks: tuple[int, ...]
+) -> Rungs:
     """For each (name, ffmpeg input arguments), codec and look: one ladder; a source that cannot be read is skipped."""
     tasks = [(name, source, codec) for name, source in sources for codec in codecs]
     with ThreadPoolExecutor(2) as pool:
-        answers = [pool.submit(codec_ladder, source, codec, looks=looks) for _, source, codec in tasks]
+        answers = [pool.submit(codec_ladder, source, codecs[codec], looks=looks) for _, source, codec in tasks]
         for (name, _, codec), answer in zip(tasks, answers, strict=True):
             try:
                 ladders = answer.result()

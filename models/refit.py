@@ -14,48 +14,35 @@ from models.lite import Lite
 from models.losses import spearman
 from models.train import Material, to_tensor
 
-RIDGES = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
 ROUNDS = 4
-Parts = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadPlan:
-    """How many ladders and rungs of each take part, how far a rung must lead the next, and what a pair weighs."""
+    """Ladders and rungs of each that take part, the lead per step (counted up to `furthest`), a pair's weight."""
 
-    ladders: int = 500
-    rungs: int = 4
-    margin: float = 0.06
-    weight: float = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """Pictures as the head reads them: facts [n, width] and what the rest of the head says of them [n]."""
-
-    facts: Tensor
-    rest: Tensor
-
-    def take(self, rows: NDArray[np.int64]) -> "Seen":
-        chosen = torch.from_numpy(rows)
-        return Seen(facts=self.facts[chosen], rest=self.rest[chosen])
+    ladders: int = 1650
+    rungs: int = 8
+    margin: float = 0.04
+    furthest: int = 4
+    weight: float = 3.0
+    ridge: float = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
-    """Pictures of one content, the better one's minus the worse one's, and how far apart they must score [n]."""
+    """What the head reads of the better picture of a content minus the worse one's [n, width], and the lead due [n]."""
 
-    facts: Tensor
-    rest: Tensor
+    apart: Tensor
     lead: Tensor
 
 
 @torch.inference_mode()
-def look(network: Lite, pictures: Iterator[NDArray[np.uint8]]) -> Seen:
-    """Every picture, given as its 12 tiles (12, 96, 128, 3), once through the network."""
+def look(network: Lite, pictures: Iterator[NDArray[np.uint8]]) -> Tensor:
+    """What the head reads of pictures given as tiles (12, 96, 128, 3): facts, then the hidden layer, [n, width]."""
     network.eval()
     facts = torch.cat([network.facts(to_tensor(tiles), ROWS * COLUMNS) for tiles in pictures])
-    return Seen(facts=facts, rest=network.score(network.hidden(facts)).squeeze(1))
+    return torch.cat([facts, network.hidden(facts)], 1)
 
 
 def photo_tiles(material: Material) -> Iterator[NDArray[np.uint8]]:
@@ -63,65 +50,46 @@ def photo_tiles(material: Material) -> Iterator[NDArray[np.uint8]]:
     return (cut_tiles(canvas) for canvas in material.canvases)
 
 
-def neighbours(seen: Seen, steps: list[list[int]], *, margin: float) -> Pairs:
+def neighbours(seen: Tensor, steps: list[list[int]], plan: HeadPlan) -> Pairs:
     """Pairs from rungs looked at ladder by ladder; `steps` are the rungs' numbers, each is above all later ones."""
     better, worse, lead, start = [], [], [], 0
     for ladder in steps:
         for high, low in itertools.combinations(range(len(ladder)), 2):
             better.append(start + high)
             worse.append(start + low)
-            lead.append(margin * (ladder[low] - ladder[high]))
+            lead.append(plan.margin * min(ladder[low] - ladder[high], plan.furthest))
         start += len(ladder)
-    facts = seen.facts[better] - seen.facts[worse]
-    return Pairs(facts=facts, rest=seen.rest[better] - seen.rest[worse], lead=torch.tensor(lead))
+    return Pairs(apart=seen[better] - seen[worse], lead=torch.tensor(lead))
 
 
-def solve(
-    photos: Seen, scores: Tensor, pairs: Pairs, *, ridge: float, weight: float, start: Tensor
-) -> tuple[Tensor, float]:
-    """(weights [width], bias) that are closest to `start` [width] at the price `ridge` for the squared distance.
+def solve(photos: Tensor, scores: Tensor, pairs: Pairs, plan: HeadPlan) -> tuple[Tensor, float]:
+    """(weights [width], bias): ridge regression of scores [n] on photos [n, width] that also keeps pairs in order.
 
-    Squared error on the scores, plus `weight` times that of the pairs that lack their lead, found in a few rounds.
+    Squared error on the scores, plus `plan.weight` times that of the pairs that lack their lead, found in a few rounds.
     """
-    double = photos.facts.double()
-    centre = double.mean(0)
-    x, target = double - centre, (scores - photos.rest).double()
-    fixed = x.T @ x + ridge * torch.eye(x.shape[1], dtype=torch.float64)
-    wanted = x.T @ (target - target.mean()) + ridge * start.double()
-    weights = start.double()
+    centre, mean = photos.mean(0), scores.mean()
+    x = (photos - centre).double()
+    fixed = x.T @ x + plan.ridge * torch.eye(x.shape[1], dtype=torch.float64)
+    wanted = x.T @ (scores - mean).double()
+    weights = torch.zeros(x.shape[1], dtype=torch.float64)
     for _ in range(ROUNDS):
-        short = pairs.rest + (pairs.facts.double() @ weights) < pairs.lead
-        active = pairs.facts[short].double()
-        lack = (pairs.lead - pairs.rest)[short].double()
-        weights = torch.linalg.solve(fixed + weight * active.T @ active, wanted + weight * active.T @ lack)
-    return weights.float(), float(target.mean() - centre @ weights)
+        short = pairs.apart @ weights.float() < pairs.lead
+        active = pairs.apart[short].double()
+        pull = plan.weight * active.T
+        weights = torch.linalg.solve(fixed + pull @ active, wanted + pull @ pairs.lead[short].double())
+    return weights.float(), float(mean - centre @ weights.float())
 
 
-def best_head(
-    photos: Seen, scores: Tensor, pairs: Pairs, *, weight: float, start: Tensor, parts: Parts
-) -> tuple[Tensor, float, str]:
-    """(weights, bias, what was tried) of the ridge with the best SRCC on the second of the `parts` of the rows."""
-    fit, validation = parts
-    tried: list[tuple[float, float, Tensor, float]] = []
-    kept, held = photos.take(fit), photos.take(validation)
-    for ridge in RIDGES:
-        weights, bias = solve(kept, scores[fit], pairs, ridge=ridge, weight=weight, start=start)
-        tried.append((spearman(held.rest + held.facts @ weights, scores[validation]), ridge, weights, bias))
-    _, _, weights, bias = max(tried, key=lambda one: one[0])
-    return weights, bias, ", ".join(f"ridge {ridge:g}: {srcc:.4f}" for srcc, ridge, _, _ in tried)
-
-
-def refit(network: Lite, material: Material, plan: HeadPlan, *, seed: int, validation: int) -> str:
-    """Replace a network's linear head by the best one found; returns what was tried."""
-    parts = split_validation(len(material.scores), validation, seed=seed)
+def refit(network: Lite, material: Material, plan: HeadPlan, *, seed: int, validation: int) -> float:
+    """Replace a network's head by the closed-form one; returns the SRCC on the validation rows."""
+    fit, held = split_validation(len(material.scores), validation, seed=seed)
     scores = torch.from_numpy(material.scores)
     photos = look(network, photo_tiles(material))
     rows, steps = draw_rungs(material, plan, seed=seed)
-    pairs = neighbours(look(network, (material.rungs[row] for row in rows)), steps, margin=plan.margin)
-    start = network.direct.weight.detach()[0]
-    weights, bias, tried = best_head(photos, scores, pairs, weight=plan.weight, start=start, parts=parts)
+    pairs = neighbours(look(network, (material.rungs[row] for row in rows)), steps, plan)
+    weights, bias = solve(photos[fit], scores[fit], pairs, plan)
     set_head(network, weights, bias)
-    return tried
+    return spearman(photos[held] @ weights, scores[held])
 
 
 def draw_rungs(material: Material, plan: HeadPlan, *, seed: int) -> tuple[list[int], list[list[int]]]:
@@ -139,7 +107,9 @@ def draw_rungs(material: Material, plan: HeadPlan, *, seed: int) -> tuple[list[i
 
 
 def set_head(network: Lite, weights: Tensor, bias: float) -> None:
-    """Put the weights into the network; the bias adds to the one that is there."""
+    """Put weights [facts + hidden] and bias into the network in place of those that are there."""
+    facts = network.direct.weight.shape[1]
     with torch.no_grad():
-        network.direct.weight.copy_(weights[None])
-        network.score.bias.add_(bias)
+        network.direct.weight.copy_(weights[None, :facts])
+        network.score.weight.copy_(weights[None, facts:])
+        network.score.bias.fill_(bias)

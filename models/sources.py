@@ -1,15 +1,14 @@
 """Which contents the ladders of degradations are made from, and which clips are kept for measuring only."""
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import skimage.data
 from PIL import Image
 
-from models.data import Pixels, read_scores, split_validation, to_canvas
-from models.ladders import CODECS, codec_ladders, photo_clip, synthetic_ladders
+from models.data import read_scores, split_validation, to_canvas
+from models.ladders import CODECS, FINE, Rungs, codec_ladders, photo_clip, synthetic_ladders
 from models.train import Plan
 
 HELD_OUT = ("bikes", "nasa_13013", "cockatoo", "portrait_4k60")
@@ -30,7 +29,8 @@ BUNDLED = {"astronaut": 540, "coffee": 720, "chelsea": 540, "rocket": 540}
 SIDES = (512, 512, 512, 1024, 768)
 SMALL_SIDES = (180, 240, 270, 360, 480)
 BEST, CODED, CODED_SMALL, DEGRADED, KINDS = 1500, 90, 110, 320, 3
-PICK_SEED, SMALL_SEED, DEGRADE_SEED = 3, 5, 7
+PLAIN, PLAIN_SIDES = 47, (200, 300, 400, 500, 600, 720)
+PICK_SEED, SMALL_SEED, DEGRADE_SEED, PLAIN_SEED = 3, 5, 7, 11
 
 
 def best_photos(biq2021: Path, *, plan: Plan) -> list[str]:
@@ -53,7 +53,7 @@ def _resized(clips: Path, sizes: tuple[tuple[str, int, str], ...]) -> list[tuple
     ]
 
 
-def all_rungs(biq2021: Path, clips: Path | None, *, plan: Plan) -> Iterator[tuple[str, str, list[Pixels]]]:
+def all_rungs(biq2021: Path, clips: Path | None, *, plan: Plan) -> Rungs:
     """Every ladder: synthetic kinds on photos; codecs on clips and on photos that are panned over; the same, small."""
     photos = {path.name.lower(): path for path in (biq2021 / "Images").iterdir()}
     best = [photos[name.lower()] for name in best_photos(biq2021, plan=plan)]
@@ -62,15 +62,27 @@ def all_rungs(biq2021: Path, clips: Path | None, *, plan: Plan) -> Iterator[tupl
     canvases = ((best[index].name, to_canvas(Image.open(best[index]))) for index in degraded)
     yield from synthetic_ladders(canvases, kinds=KINDS, seed=DEGRADE_SEED)
     if clips is not None:
-        yield from codec_ladders(clip_sources(clips), codecs=tuple(CODECS), looks=(4, 9, 18))
+        yield from codec_ladders(clip_sources(clips), codecs=CODECS, looks=(4, 9, 18))
     with tempfile.TemporaryDirectory() as room:
         pans = [(best[index], SIDES[n % len(SIDES)]) for n, index in enumerate(coded)]
         panned = [(path.name, photo_clip(path, side=side, frames=10)) for path, side in pans]
-        yield from codec_ladders([*_bundled(Path(room)), *panned], codecs=tuple(CODECS), looks=(8,))
+        yield from codec_ladders([*_bundled(Path(room)), *panned], codecs=CODECS, looks=(8,))
     yield from small_rungs(best, clips)
+    yield from plain_rungs(biq2021, photos, plan=plan)
 
 
-def small_rungs(best: list[Path], clips: Path | None) -> Iterator[tuple[str, str, list[Pixels]]]:
+def plain_rungs(biq2021: Path, photos: dict[str, Path], *, plan: Plan) -> Rungs:
+    """Codec ladders in finer steps of photos of any rating: a poor source must not look better for being blocky."""
+    rows = read_scores(biq2021, "train")
+    fit, _ = split_validation(len(rows), plan.validation, seed=plan.seed)
+    sources = []
+    for number, index in enumerate(np.random.default_rng(PLAIN_SEED).choice(fit, PLAIN, replace=False)):
+        path, side = photos[rows[index][0].lower()], PLAIN_SIDES[number % len(PLAIN_SIDES)]
+        sources.append((path.name, photo_clip(path, side=side, frames=26, speed=number % 4)))
+    yield from codec_ladders(sources, codecs=FINE, looks=(10, 24))
+
+
+def small_rungs(best: list[Path], clips: Path | None) -> Rungs:
     """Codec ladders of pictures of 180..480 lines, as the low renditions of a stream are."""
     chosen = np.random.default_rng(SMALL_SEED).choice(len(best), CODED_SMALL, replace=False)
     sources = []
@@ -80,7 +92,7 @@ def small_rungs(best: list[Path], clips: Path | None) -> Iterator[tuple[str, str
         sources.append((best[index].name, pan))
     if clips is not None:
         sources = [*_resized(clips, SMALL), *sources]
-    yield from codec_ladders(sources, codecs=("h264", "hevc", "av1"), looks=(8, 20))
+    yield from codec_ladders(sources, codecs={name: CODECS[name] for name in FINE}, looks=(8, 20))
 
 
 def _bundled(room: Path) -> list[tuple[str, list[str]]]:

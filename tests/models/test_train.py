@@ -86,37 +86,42 @@ def test_ladders_read_back_as_written(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rungs[3], tiles[2])
 
 
+HEAD = refit.HeadPlan(ladders=2, rungs=3, margin=0.1, weight=1.0, ridge=1e-6)
+
+
 def test_the_refitted_head_finds_a_straight_line() -> None:
     """Scores that are 0.2 + 0.3 * the first fact come out as such when the ridge costs nothing."""
     facts = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
-    photos = refit.Seen(facts=facts, rest=torch.zeros(50))
-    pairs = refit.Pairs(facts=torch.tensor([[1.0, 0, 0, 0]]), rest=torch.zeros(1), lead=torch.tensor([0.1]))
-    weights, bias = refit.solve(photos, 0.2 + 0.3 * facts[:, 0], pairs, ridge=1e-6, weight=1.0, start=torch.zeros(4))
+    pairs = refit.Pairs(apart=torch.tensor([[1.0, 0, 0, 0]]), lead=torch.tensor([0.1]))
+    weights, bias = refit.solve(facts, 0.2 + 0.3 * facts[:, 0], pairs, HEAD)
     torch.testing.assert_close(weights, torch.tensor([0.3, 0, 0, 0]), atol=1e-4, rtol=0)
     assert bias == pytest.approx(0.2, abs=1e-4)
 
 
 def test_the_refitted_head_turns_a_wrong_order() -> None:
-    """A heavy pair moves a fact's weight towards its lead although the photos say nothing of it."""
-    photos = refit.Seen(facts=torch.zeros(5, 1), rest=torch.zeros(5))
-    pairs = refit.Pairs(facts=torch.tensor([[1.0]]), rest=torch.zeros(1), lead=torch.tensor([0.1]))
-    weights, _ = refit.solve(photos, torch.zeros(5), pairs, ridge=1e-3, weight=1.0, start=torch.tensor([-1.0]))
-    assert weights.item() == pytest.approx(0.1, abs=0.01)
+    """A fact that the photos say nothing of gets the weight that gives a pair its lead."""
+    pairs = refit.Pairs(apart=torch.tensor([[1.0]]), lead=torch.tensor([0.1]))
+    weights, _ = refit.solve(torch.zeros(5, 1), torch.zeros(5), pairs, HEAD)
+    assert weights.item() == pytest.approx(0.1, abs=1e-3)
 
 
-def test_setting_the_head_changes_the_score_as_said(material: Material) -> None:
-    """Scores grow by facts times weights plus bias."""
+def test_setting_the_head_makes_the_score_as_said(material: Material) -> None:
+    """No weights and a bias of 0.25 score every picture 0.25."""
     network = tiny(material).network
-    seen = refit.look(network, (one for one in material.rungs[:2]))
-    before = predict(network, material.canvases, np.array([0, 1]))
-    weights = torch.zeros(seen.facts.shape[1])
-    refit.set_head(network, weights, 0.25)
-    torch.testing.assert_close(predict(network, material.canvases, np.array([0, 1])), before + 0.25)
+    seen = refit.look(network, iter(material.rungs[:2]))
+    refit.set_head(network, torch.zeros(seen.shape[1]), 0.25)
+    torch.testing.assert_close(predict(network, material.canvases, np.array([0, 1])), torch.tensor([0.25, 0.25]))
 
 
 def test_every_rung_leads_every_lower_one() -> None:
-    """Three rungs and two rungs give three pairs and one, none across ladders, with the margin per step between."""
-    seen = refit.Seen(facts=torch.arange(5.0)[:, None], rest=torch.zeros(5))
-    pairs = refit.neighbours(seen, [[0, 1, 2], [0, 3]], margin=0.1)
-    assert pairs.facts.squeeze(1).tolist() == [-1, -2, -1, -1]
-    torch.testing.assert_close(pairs.lead, torch.tensor([0.1, 0.2, 0.1, 0.3]))
+    """Three rungs and two give three pairs and one, none across ladders; the lead grows by the step, up to four."""
+    pairs = refit.neighbours(torch.arange(5.0)[:, None], [[0, 1, 2], [0, 7]], HEAD)
+    assert pairs.apart.squeeze(1).tolist() == [-1, -2, -1, -1]
+    torch.testing.assert_close(pairs.lead, torch.tensor([0.1, 0.2, 0.1, 0.4]))
+
+
+def test_drawn_rungs_stay_in_order(material: Material) -> None:
+    """All rungs of both ladders are drawn when that many are asked for, best first."""
+    rows, steps = refit.draw_rungs(material, HEAD, seed=0)
+    assert sorted(rows) == list(range(6))
+    assert steps == [[0, 1, 2], [0, 1, 2]]
