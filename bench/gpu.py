@@ -28,6 +28,7 @@ from models.owl import Owl, OwlConfig, tiny  # noqa: E402
 from models.owl_cost import encoder_flops, language_flops, plain_language_flops  # noqa: E402
 from models.owl_export import FORMS, Recipe, default_dtype, write_encoder, write_language  # noqa: E402
 from models.owl_recipes import q_align_recipe  # noqa: E402
+from models.owl_run import misplaced  # noqa: E402
 from models.owl_scorer import FrameEncoder, LanguageScorer, ask, constants_of  # noqa: E402
 from models.owl_stream import head_of, layers_of, needed_shapes, rows_of  # noqa: E402
 
@@ -170,12 +171,14 @@ class OrtPart:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         kind = "CUDAExecutionProvider" if setting.on_cuda else "CPUExecutionProvider"
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if setting.on_cuda:
             onnxruntime.preload_dlls(directory="")
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         self._session = onnxruntime.InferenceSession(str(file), options, providers=[kind])
         if kind not in self._session.get_providers():
             raise RuntimeError(f"{kind} cannot start; install onnxruntime-gpu and the CUDA libraries that it needs")
+        if away := misplaced(self._session, kind):
+            raise RuntimeError(f"{', '.join(sorted(away))} of {file.name} do not run on {kind}")
         self._setting = setting
 
     def __call__(self, shape: tuple[int, ...], dtype: torch.dtype, **inputs: Tensor) -> Tensor:

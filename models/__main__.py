@@ -119,7 +119,7 @@ def parser() -> argparse.ArgumentParser:
         part.add_argument("--biq2021", type=Path, help="a copy of the BIQ2021 database")
         part.add_argument("--clips", type=Path, help="video clips to degrade; those in sources.HELD_OUT are left out")
         part.add_argument("--weights", type=Path, help="best.pt of a training; for q_align and compare2score see below")
-        part.add_argument("--built", type=Path, default=HERE / "built", help="where scorers are written")
+        part.add_argument("--built", type=Path, help="where scorers are; lite in models/built, all others in bundles")
         part.add_argument("--version", type=int, default=1)
         part.add_argument("--threads", type=int, default=2)
         part.add_argument("--fresh", action="store_true", help="do not go on from last.pt")
@@ -131,6 +131,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command line."""
     options = parser().parse_args(arguments)
+    if options.built is None:
+        # What lies in models/built goes into the wheel.
+        options.built = Path("bundles") if options.name in owl_command.NAMES else HERE / "built"
     options.run(options)
 
 

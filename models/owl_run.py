@@ -16,12 +16,16 @@ Features = NDArray[np.float32] | NDArray[np.float16]
 Logits = NDArray[np.float32]
 
 
+HEAVY = ("Attention", "Conv", "Gemm", "LayerNormalization", "MatMul", "MatMulNBits", "RMSNormalization")
+"""Kinds of node that must run where the others do; arithmetic on shapes may stay on the CPU."""
+
+
 class Runner:
     """Both graphs of a scorer on one device."""
 
     def __init__(self, manifest: Path, *, provider: str = "CPUExecutionProvider", threads: int = 2) -> None:
         self.spec: LevelScorerSpec = load_level_spec(manifest)
-        self._folder, self._provider, self._threads = manifest.parent, provider, threads
+        self._folder, self.provider, self._threads = manifest.parent, provider, threads
         self.encoder = self._open(self.spec.encoder)
         self.language = self._open(self.spec.language)
 
@@ -44,14 +48,27 @@ class Runner:
             runs.append(self.language.run(None, {"features": rows[part], "question": questions[part]})[0])
         return np.concatenate(runs).reshape(len(clips), len(task.questions), -1)
 
+    def misplaced(self) -> list[str]:
+        """Kinds of heavy nodes that are not on the device that was asked for."""
+        return sorted({kind for one in (self.encoder, self.language) for kind in misplaced(one, self.provider)})
+
     def _open(self, graph: GraphSpec) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
-        if self._provider != "CPUExecutionProvider":
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        return onnxruntime.InferenceSession(str(self._folder / graph.file), options, providers=[self._provider])
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        return onnxruntime.InferenceSession(str(self._folder / graph.file), options, providers=[self.provider])
+
+
+def misplaced(session: onnxruntime.InferenceSession, provider: str) -> set[str]:
+    """Kinds of heavy nodes of a session, opened to record where its nodes are, that are not on `provider`."""
+    return {
+        node.op_type
+        for part in session.get_provider_graph_assignment_info()
+        for node in part.get_nodes()
+        if part.ep_name != provider and node.op_type in HEAVY
+    }
 
 
 def expectations(logits: Logits, spec: LevelScorerSpec) -> NDArray[np.float32]:

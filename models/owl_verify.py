@@ -10,7 +10,7 @@ import torch
 from models import graphs
 from models.graphs import FORBIDDEN, Weights
 from models.owl_export import Recipe, features_of
-from models.owl_run import Features, Logits, Runner, expectations
+from models.owl_run import HEAVY, Features, Logits, Runner, expectations
 from models.owl_stream import head_of, plain_logits
 from models.q_align import PICTURE_ID
 from models.verify import VerifyError
@@ -18,6 +18,7 @@ from vqmon.core.types import Pixels
 from vqmon.scoring.level_specs import GraphSpec, LevelScorerSpec, TaskSpec, load_level_spec
 from vqmon.scoring.specs import golden_frames
 
+CPU = "CPUExecutionProvider"
 LENGTHS = range(1, 13)
 # of the levels' span: 0.005 of 5, whoever shares a batch
 ALONE = 0.00125
@@ -26,15 +27,18 @@ SLACK = {"float32": 1e-4, "float16": 5e-3}
 LOGIT_SLACK = {"float32": 1e-4, "float16": 2e-2}
 
 
-def verify(manifest: Path, *, weights: Weights | None = None, recipe: Recipe | None = None) -> list[str]:
+def verify(
+    manifest: Path, *, weights: Weights | None = None, recipe: Recipe | None = None, provider: str = CPU
+) -> list[str]:
     """What was checked, one line each; raises VerifyError. Against torch too when weights and recipe are given."""
     spec = load_level_spec(manifest)
     lines = [line for graph in (spec.encoder, spec.language) for line in _check_graph(manifest.parent, graph)]
-    if spec.feature_dtype == "bfloat16":
+    if spec.feature_dtype == "bfloat16" and provider == CPU:
         return [*lines, "not run: ONNX Runtime has no bfloat16 kernels for CPUs"]
-    runner = Runner(manifest)
+    runner = Runner(manifest, provider=provider)
     pixels = golden_frames(spec.input.view, seed=spec.golden.input.seed, frames=spec.golden.input.frames)
     features = runner.encode(pixels)
+    lines.append(_check_placement(runner))
     lines += [_check_golden(runner, features), _check_alone(runner, pixels)]
     lines += [_check_batches(runner, features, task) for task in spec.tasks]
     if weights is not None and recipe is not None:
@@ -57,6 +61,12 @@ def _check_graph(folder: Path, graph: GraphSpec) -> Iterator[str]:
         f"{graph.file}: opset {opset}, {len(kinds)} nodes, {kinds.count('Attention')} Attention, "
         f"{kinds.count('RMSNormalization')} RMSNormalization, none of {', '.join(FORBIDDEN)}"
     )
+
+
+def _check_placement(runner: Runner) -> str:
+    if away := runner.misplaced():
+        raise VerifyError(f"{', '.join(away)} do not run on {runner.provider}")
+    return f"every {', '.join(HEAVY[:-1])} and {HEAVY[-1]} runs on {runner.provider}"
 
 
 def _check_golden(runner: Runner, features: Features) -> str:
