@@ -122,7 +122,9 @@ def _gain(scores: NDArray[np.float64], wins: NDArray[np.float64], link: Link) ->
     return float((wins * link.log(scores[:, None] - scores)).sum() - (scores**2).sum() / 2)
 
 
-def _derivatives(scores: NDArray[np.float64], wins: NDArray[np.float64], link: Link) -> tuple[Matrix, Matrix]:
+def _derivatives(
+    scores: NDArray[np.float64], wins: NDArray[np.float64], link: Link
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     apart = scores[:, None] - scores
     pull, curve = wins * link.slope(apart), wins * link.bend(apart)
     curve = curve + curve.T
@@ -206,5 +208,5 @@ def compare_arms(logits_ab: NDArray[np.float32], logits_ba: NDArray[np.float32])
 
     The mean of both orders: whatever the network says about the place of a picture rather than its quality cancels.
     """
-    preferred: NDArray[np.float32] = (preferences(logits_ab) + 1 - preferences(logits_ba)) / 2
+    preferred: NDArray[np.float32] = (preferences(logits_ab) + np.float32(1) - preferences(logits_ba)) / np.float32(2)
     return preferred

@@ -106,6 +106,19 @@ def lazy(function: Callable[[], Tensor], *, dtype: torch.dtype, shape: Sequence[
     )  # fmt: skip
 
 
+def sides(value: ir.Value) -> list[int]:
+    """The shape of a value that has no varying side."""
+    assert value.shape is not None
+    found = value.shape.numpy()
+    return [int(side) for side in found]
+
+
+def torch_type(value: ir.Value) -> torch.dtype:
+    """The type of a value's elements."""
+    assert value.dtype is not None
+    return ir.tensor_adapters.to_torch_dtype(value.dtype)
+
+
 def add_weight(model: ir.Model, tensor: ir.LazyTensor) -> ir.Value:
     """Make a tensor an initializer of the graph."""
     value = ir.Value(name=tensor.name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
@@ -155,13 +168,8 @@ def _is_weight(value: ir.Value | None) -> bool:
 
 
 def _later(name: str, value: ir.Value, weights: Weights) -> ir.LazyTensor:
-    dtype, shape = value.dtype, value.shape
-    assert dtype is not None
-    assert shape is not None
-    torch_dtype = ir.tensor_adapters.to_torch_dtype(dtype)
-    return lazy(
-        lambda: weights[name].to(torch_dtype), dtype=torch_dtype, shape=[int(side) for side in shape], name=name
-    )
+    dtype = torch_type(value)
+    return lazy(lambda: weights[name].to(dtype), dtype=dtype, shape=sides(value), name=name)
 
 
 def _transpose_now(model: ir.Model, node: ir.Node) -> None:
@@ -173,9 +181,9 @@ def _transpose_now(model: ir.Model, node: ir.Node) -> None:
     order = list(node.attributes["perm"].as_ints())
     tensor = lazy(
         lambda: before.raw().raw.permute(order), dtype=ir.tensor_adapters.to_torch_dtype(before.dtype),
-        shape=[int(before.shape[at]) for at in order], name=f"{source.name}.turned",
+        shape=[sides(source)[at] for at in order], name=f"{source.name}.turned",
     )  # fmt: skip
-    known = model.graph.initializers.get(tensor.name)
+    known = model.graph.initializers.get(str(tensor.name))
     turned.replace_all_uses_with(known if known is not None else add_weight(model, tensor))
     model.graph.remove(node, safe=True)
     drop_unused(model, [str(source.name)])

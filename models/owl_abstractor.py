@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.owl_vision import Stack
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbstractorConfig:
@@ -29,8 +31,7 @@ class Abstractor(nn.Module):
         super().__init__()
         self.query_embeds = nn.Parameter(torch.zeros(1, config.queries, config.width))
         self.vit_eos = nn.Parameter(torch.zeros(1, 1, out_width))
-        self.encoder = nn.Module()
-        self.encoder.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
+        self.encoder = Stack(Layer(config) for _ in range(config.depth))
         self.visual_fc = nn.Linear(config.width, out_width)
 
     def forward(self, vision: Tensor) -> Tensor:
@@ -67,6 +68,9 @@ class CrossAttention(nn.Module):
 
 class Attention(nn.Module):
     """Places are added to what makes queries and keys, never to what makes values."""
+
+    q_pos_embed: Tensor
+    k_pos_embed: Tensor
 
     def __init__(self, config: AbstractorConfig) -> None:
         super().__init__()

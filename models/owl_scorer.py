@@ -58,6 +58,9 @@ class Question:
 class PrefixMemory(nn.Module):
     """One layer's keys and values (questions, heads, tokens, head width) of all prefixes."""
 
+    keys: Tensor
+    values: Tensor
+
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
         self.register_buffer("keys", keys)
@@ -74,6 +77,14 @@ class LanguageScorer(nn.Module):
     first in the sequence and text last, whatever the prompt's order: places are carried as numbers, so only the mask
     and the rotation know of order, and each lane is one slice.
     """
+
+    cosines: Tensor
+    sines: Tensor
+    text: Tensor
+    head: Tensor
+    starts: Tensor
+    prefix_places: Tensor
+    text_offsets: Tensor
 
     def __init__(self, config: OwlConfig, constants: "Constants") -> None:
         super().__init__()

@@ -1,5 +1,6 @@
 """The picture tower of mPLUG-Owl2: a ViT whose whole sequence of tokens is its answer; names as published."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -31,8 +32,7 @@ class VisionTower(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.embeddings = Embeddings(config)
-        self.encoder = nn.Module()
-        self.encoder.layers = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.encoder = Stack(Block(config) for _ in range(config.depth))
         self.post_layernorm = nn.LayerNorm(config.width, eps=config.eps)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -41,6 +41,14 @@ class VisionTower(nn.Module):
             tokens = layer(tokens)
         # All tokens go on to the abstractor; the published pooled output is used by nobody.
         return self.post_layernorm(tokens)
+
+
+class Stack(nn.Module):
+    """Holds the name `layers`."""
+
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
 
 
 class Embeddings(nn.Module):

@@ -5,6 +5,7 @@ in whole numbers, activations rounded to 8 bits on the way; fast on CPUs.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.graphs import add_weight, drop_unused, lazy
+from models.graphs import add_weight, drop_unused, lazy, sides, torch_type
 
 BLOCK = 32
 """Weights that share one scale and one zero point."""
@@ -25,7 +26,7 @@ def to_nbits(model: ir.Model, bits: int, *, keep: Keep = lambda _: False) -> int
     """Turn every product with a weight into a MatMulNBits; gives how many were turned."""
     products = _products(model, keep)
     for node, weight in products:
-        rows, columns = (int(side) for side in weight.shape)
+        rows, columns = sides(weight)
         parts = [add_weight(model, part) for part in _packed(weight, bits)]
         facts = {"K": rows, "N": columns, "bits": bits, "block_size": BLOCK}
         _replace(model, node, ir.node("MatMulNBits", [node.inputs[0], *parts], facts, domain=_MICROSOFT))
@@ -92,9 +93,9 @@ def _read(weight: ir.Value) -> Tensor:
 
 
 def _packed(weight: ir.Value, bits: int) -> list[ir.LazyTensor]:
-    rows, columns = (int(side) for side in weight.shape)
+    rows, columns = sides(weight)
     blocks = -(-rows // BLOCK)
-    dtype = ir.tensor_adapters.to_torch_dtype(weight.dtype)
+    dtype = torch_type(weight)
     forms = (
         ("codes", torch.uint8, (columns, blocks, BLOCK * bits // 8)),
         ("scales", dtype, (columns, blocks)),
@@ -105,19 +106,17 @@ def _packed(weight: ir.Value, bits: int) -> list[ir.LazyTensor]:
         return torch.from_numpy(pack_blocks(_read(weight), bits)[at]).to(kind)
 
     return [
-        lazy(lambda at=at, kind=kind: part(at, kind), dtype=kind, shape=shape, name=f"{weight.name}.{name}")
+        lazy(partial(part, at, kind), dtype=kind, shape=shape, name=f"{weight.name}.{name}")
         for at, (name, kind, shape) in enumerate(forms)
     ]
 
 
 def _replace_by_whole_numbers(model: ir.Model, node: ir.Node, weight: ir.Value, rounded: tuple[ir.Value, ...]) -> None:
     codes, step, place = rounded
-    name, (_, columns) = str(weight.name), (int(side) for side in weight.shape)
-    whole = add_weight(
-        model, lazy(lambda: _columns(weight)[0], dtype=torch.int8, shape=weight.shape.numpy(), name=f"{name}.codes")
-    )
+    name, shape = str(weight.name), sides(weight)
+    whole = add_weight(model, lazy(lambda: _columns(weight)[0], dtype=torch.int8, shape=shape, name=f"{name}.codes"))
     scale = add_weight(
-        model, lazy(lambda: _columns(weight)[1], dtype=torch.float32, shape=(columns,), name=f"{name}.scale")
+        model, lazy(lambda: _columns(weight)[1], dtype=torch.float32, shape=shape[1:], name=f"{name}.scale")
     )
     # The order in which ONNX Runtime knows MatMulIntegerToFloat.
     product = ir.node("MatMulInteger", [codes, whole, place])
