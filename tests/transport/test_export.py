@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.core.outcomes import START, failed, scored
-from vqmon.core.types import SIGNALS
+from vqmon.core.types import SIGNALS, Rendition
 from vqmon.errors import SettingsError, StoreError
 from vqmon.transport import wire
 from vqmon.transport.export import COLUMNS, export_outcomes
@@ -116,6 +116,30 @@ def test_a_format_or_folder_that_is_none_is_refused(history: History, tmp_path: 
     assert export_outcomes(history, tmp_path / "out.xls", form="csv") == len(OUTCOMES)
     with pytest.raises(StoreError, match="No such file"):
         export_outcomes(history, tmp_path / "none" / "out.csv")
+
+
+@pytest.mark.parametrize("name", ["history.db", "history.db-wal", "history.db-shm", "history.db.lock", "link.csv"])
+def test_a_database_is_not_written_over(history: History, tmp_path: Path, name: str) -> None:
+    """The history, what stands beside it and a link to it are refused and stay as they were."""
+    (tmp_path / "link.csv").symlink_to(tmp_path / "history.db")
+    (tmp_path / name).touch()
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(SettingsError, match="name another file"):
+        export_outcomes(history, tmp_path / name, form="csv")
+    assert (tmp_path / name).read_bytes() == before
+    assert list(history.outcomes_in_order()) == OUTCOMES
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r"])
+def test_csv_holds_no_formulas(history: History, tmp_path: Path, sign: str) -> None:
+    """A text that a spreadsheet would run gets an apostrophe; numbers stay numbers."""
+    first = scored(0, rendition=Rendition(stream_id=f"{sign}1+1", name="720p"))
+    history.publish([first])
+    export_outcomes(history, tmp_path / "out.csv", stream_id=f"{sign}1+1")
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as lines:
+        (row,) = csv.DictReader(lines)
+    assert row["stream_id"] == f"'{sign}1+1"
+    assert float(row["value"]) == first.scores[0].value
 
 
 def test_every_signal_has_a_column() -> None:

@@ -59,6 +59,8 @@ COLUMNS: Mapping[str, str] = {
 _SIGNALS = tuple(COLUMNS)[tuple(COLUMNS).index("black") :]
 _MOMENTS = ("starts_at", "observed_at")
 _WHOLE = ("width", "height", "sequence", "frames")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_DATABASE = b"SQLite format 3"
 _NUMBERS = ("bitrate_kbps", "duration_seconds", "value", "native_value", "p5", "min", *_SIGNALS)
 
 
@@ -75,9 +77,12 @@ def export_outcomes(
     """Write the outcomes of segments that start within `since` <= start < `until`; how many rows that gave.
 
     One row per outcome and scorer, an unscored outcome being one row; in NDJSON one line per outcome. `form` is
-    "parquet", "csv" or "ndjson", by default what the file's ending says. The file appears when it is complete.
+    "parquet", "csv" or "ndjson", by default what the file's ending says. The file appears when it is complete. A text
+    that a spreadsheet would run as a formula has an apostrophe before it in CSV. Raises SettingsError rather than write
+    over a database.
     """
     chosen = _form(file, form)
+    _refuse_database(file)
     with _complete(file) as sink:
         if chosen == "ndjson":
             documents = history.documents_in_order(stream_id=stream_id, rendition=rendition, since=since, until=until)
@@ -139,6 +144,22 @@ def _form(file: Path, form: str | None) -> Form:
     return cast(Form, chosen)
 
 
+def _refuse_database(file: Path) -> None:
+    """Neither a database nor what SQLite and we keep beside one is written over, whatever its name."""
+    real = file.resolve()
+    whole = [real.with_name(real.name.removesuffix(it)) for it in ("-wal", "-shm", "-journal", ".lock")]
+    for path in (real, *whole):
+        try:
+            if not path.is_file():
+                continue
+            with path.open("rb") as opened:
+                is_database = opened.read(len(_DATABASE)) == _DATABASE
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+        if is_database:
+            raise SettingsError(f"{file}: is a database, or belongs to one; name another file to export to")
+
+
 @contextmanager
 def _complete(file: Path) -> Iterator[IO[bytes]]:
     """A file beside the wanted one that takes its name when all is written, and leaves nothing behind when not."""
@@ -161,14 +182,21 @@ def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]
 def _write_csv(sink: IO[bytes], rows: Iterator[dict[str, Any]]) -> int:
     count = 0
     lines = _Lines()
-    writer = csv.DictWriter(lines, fieldnames=tuple(COLUMNS), lineterminator="\n")
+    # With "\n" alone, a "\r" within a text would not be quoted, and begin a row of its own.
+    writer = csv.DictWriter(lines, fieldnames=tuple(COLUMNS), lineterminator="\r\n")
     writer.writeheader()
     for chunk in _chunks(rows):
-        writer.writerows(row | {name: row[name].isoformat() for name in _MOMENTS} for row in chunk)
+        writer.writerows(_as_text(row) for row in chunk)
         sink.write(lines.take())
         count += len(chunk)
     sink.write(lines.take())
     return count
+
+
+def _as_text(row: dict[str, Any]) -> dict[str, Any]:
+    moments = {name: row[name].isoformat() for name in _MOMENTS}
+    texts = {name: cell for name, cell in row.items() if isinstance(cell, str)}
+    return row | moments | {name: f"'{text}" for name, text in texts.items() if text.startswith(_FORMULA)}
 
 
 class _Lines:
