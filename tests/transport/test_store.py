@@ -12,7 +12,7 @@ from tests.core.outcomes import NEWS, PROVENANCE, START, failed, scored
 from tests.transport.test_wire import ALERT
 from vqmon.core.rules import Judge, parse_rules
 from vqmon.core.types import Alert, Cursor, Outcome, Rendition, SegmentFailure
-from vqmon.errors import StoreError
+from vqmon.errors import SettingsError, StoreError
 from vqmon.transport.store import History, open_history
 
 RULES = parse_rules((Path(__file__).parents[2] / "config" / "rules.toml").read_text())
@@ -310,7 +310,7 @@ def test_names_in_unknown_encodings_are_stored(history: History) -> None:
 
 def test_files_that_are_no_history_are_refused(tmp_path: Path) -> None:
     """Nothing there, another database, no database, another version: each says what to do."""
-    with pytest.raises(StoreError, match="unable to open"), open_history(tmp_path / "none.db", "read"):
+    with pytest.raises(SettingsError, match="no history yet; run"), open_history(tmp_path / "none.db", "read"):
         pass
     with pytest.raises(StoreError, match="folder does not exist"), open_history(tmp_path / "a" / "b.db", "write"):
         pass

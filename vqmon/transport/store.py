@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from vqmon.core.rules import State
 from vqmon.core.types import Alert, Cursor, Outcome
 from vqmon.errors import StoreError
 from vqmon.transport import tables
+from vqmon.transport.access import check_readable, frozen_at, only_writer
 from vqmon.transport.asking import Questions
 from vqmon.transport.rows import Pruned, Thumbnails, microseconds
 from vqmon.transport.writing import delete, insert_outcome, keep_evidence, upsert_alert, write_cursors, write_states
@@ -30,14 +31,18 @@ def open_history(path: Path, mode: Mode, *, evidence_max_bytes: int = 200_000) -
     """Open a history: `write` makes it when there is none, `read` never changes it.
 
     Survives the end of the process at any moment: what `publish` returned from is there, what it did not is not.
-    Raises StoreError when the file is no history or was written by a newer vqmon.
+    Raises SettingsError when there is none to read; StoreError when the file is no history, was written by a newer
+    vqmon, or is being written by another one.
     """
-    connections = _Connections(path, mode)
-    try:
-        _prepare(connections, mode)
-        yield History(connections, evidence_max_bytes=evidence_max_bytes)
-    finally:
-        connections.close()
+    if mode == "read":
+        check_readable(path)
+    with only_writer(path) if mode == "write" else nullcontext():
+        connections = _Connections(path, mode)
+        try:
+            _prepare(connections, mode)
+            yield History(connections, evidence_max_bytes=evidence_max_bytes)
+        finally:
+            connections.close()
 
 
 class _Connections:
@@ -51,13 +56,19 @@ class _Connections:
 
     def get(self) -> sqlite3.Connection:
         known: sqlite3.Connection | None = getattr(self._of_thread, "connection", None)
+        if known is not None and (frozen := self._of_thread.frozen_at) and frozen != frozen_at(self.path):
+            # A writer has come since.
+            self._all.remove(known)
+            known.close()
+            known = None
         if known is None:
-            known = self._of_thread.connection = self._open()
+            frozen = self._of_thread.frozen_at = frozen_at(self.path) if self._mode == "read" else None
+            known = self._of_thread.connection = self._open(is_frozen=frozen is not None)
             self._all.append(known)
         return known
 
-    def _open(self) -> sqlite3.Connection:
-        query = "mode=rwc" if self._mode == "write" else "mode=ro"
+    def _open(self, *, is_frozen: bool) -> sqlite3.Connection:
+        query = "mode=rwc" if self._mode == "write" else "mode=ro&immutable=1" if is_frozen else "mode=ro"
         connection = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?{query}",
             uri=True,
@@ -105,8 +116,6 @@ class _Connections:
 def _prepare(connections: _Connections, mode: Mode) -> None:
     """See that the file is a history of this version; make or migrate the tables in write mode."""
     path = connections.path
-    if not path.absolute().parent.is_dir():
-        raise StoreError(f"{path}: the folder does not exist; create it or name another file")
     version = connections.ask("PRAGMA user_version")[0][0]
     application = connections.ask("PRAGMA application_id")[0][0]
     is_empty = not connections.ask("SELECT 1 FROM sqlite_master LIMIT 1")
