@@ -120,6 +120,29 @@ def test_text_is_no_coding_damage() -> None:
         assert values[signal] < 0.1, signal
 
 
+@pytest.mark.parametrize("name", ["astronaut", "camera", "coffee", "chelsea"])
+def test_coarse_posterization_is_banding(name: str) -> None:
+    """From 128 down to 16 levels the signal rises, and at 8 it is still there."""
+    picture = photo(name)
+    values = [measured(np.floor(picture / (256 / levels)) * (256 / levels))["banding"] for levels in (128, 64, 32, 16)]
+    assert all(later > earlier for earlier, later in pairwise(values)), values
+    assert measured(np.floor(picture / 32) * 32)["banding"] > 0.3
+
+
+def test_a_ramp_of_few_levels_is_banding() -> None:
+    """Few and large steps are seen although they are far apart."""
+    ramp = np.tile(np.linspace(16, 235, 960), (540, 1))
+    assert all(measured(np.floor(ramp / size) * size)["banding"] > 0.3 for size in (2, 4, 8, 16, 32))
+
+
+def test_a_slide_of_flat_areas_is_not_banding() -> None:
+    """Boxes of similar greys, as drawn, stay low."""
+    slide = np.full((540, 960), 40.0)
+    for top, left, level in ((60, 100, 60), (250, 300, 52), (100, 650, 200), (330, 620, 46)):
+        slide[top : top + 150, left : left + 280] = level
+    assert measured(slide)["banding"] < 0.25
+
+
 def test_a_flat_picture_is_solid_and_nothing_else() -> None:
     """One colour has no blur, no noise, no blocks; it may still be black."""
     values = measured(np.full((540, 960), 120.0))

@@ -11,9 +11,10 @@ blur            Crété-Roffet et al., "The blur effect", SPIE 2007, 9-tap box: 
 noise           Immerkær, "Fast noise variance estimation", CVIU 1996, per 12 x 12 block; the 10th percentile of the
                 blocks that are neither black nor white, so that texture does not count; a standard deviation of 25
                 levels is 1; 0 when less than a quarter of the picture is between black and white (a text page).
-banding         after Tandon et al., "CAMBI", PCS 2021, simplified: steps of 1 to 8 levels between two sides that are
-                flat for 5 pixels, weighted 0.1, 0.4, 0.7 and 1 for 1, 2, 3 and more levels; one such step every 25
-                pixels (0.04) is 1.
+banding         after Tandon et al., "CAMBI", PCS 2021, simplified: steps of 1 to 32 levels between two sides that are
+                flat for 5 pixels, weighted 0.1, 0.4, 0.7 and 1 for 1, 2, 3 and 4 to 8 levels, and 1/16 more for each
+                level above 8, as larger steps are fewer; one such step every 25 pixels (0.04) is 1. Steps of more
+                levels are the edges of drawings.
 over_sharpness  at strong edges (>= 24 levels within 4 pixels) between two level plateaus: by how much the picture
                 overshoots the far plateau before and after the edge, as shares of the edge's height; the mean of both
                 medians over all edges, less 0.05 that clean pictures have, 0.3 counting as 1. After the halo measure
@@ -36,7 +37,10 @@ _GRID = 8
 _MAX_EDGES = 1500
 _MIN_EDGES = 40
 _NOISE_BLOCK = 12
-_STEP_WEIGHTS = np.array([0, 0.1, 0.4, 0.7, 1, 1, 1, 1, 1], np.float32)
+_MAX_STEP = 32
+_STEP_WEIGHTS = np.array(
+    [0, 0.1, 0.4, 0.7, *(1 + max(0, step - 8) / 16 for step in range(4, _MAX_STEP + 1))], np.float32
+)
 
 
 def patches(luma: NDArray[np.uint8], *, is_full: bool) -> Patches:
@@ -126,7 +130,7 @@ def _contours(cut: Patches) -> float:
     level_left[:, :, 1:] -= run[:, :, : -2 * reach - 1]
     level_right = run[:, :, 2 * reach :] - run[:, :, reach:-reach]
     step = steps[:, :, reach:-reach]
-    is_contour = (level_left == reach) & (level_right == reach) & (step >= 1) & (step <= 8)
+    is_contour = (level_left == reach) & (level_right == reach) & (step >= 1) & (step <= _MAX_STEP)
     weights = float(_STEP_WEIGHTS[step[is_contour]].sum())
     return weights / int(is_contour.size)
 
