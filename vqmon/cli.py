@@ -14,12 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vqmon.cli_kafka import publish, topics
 from vqmon.core.types import Alert, Outcome, SegmentFailure
-from vqmon.errors import VqmonError
+from vqmon.errors import StoreError, VqmonError
 from vqmon.logs import set_up_logs
 from vqmon.settings import Settings, load_settings
 
 EXIT_UNSCORED = 3
 EXIT_WRONG = 2
+EXIT_STORE = 4
 
 # What goes into a file or a pipe is wide enough not to be folded.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
@@ -34,7 +35,7 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except VqmonError as error:
             err.print(f"vqmon: {error}", style="red", markup=False, soft_wrap=True)
-            ctx.exit(EXIT_WRONG)
+            ctx.exit(EXIT_STORE if isinstance(error, StoreError) else EXIT_WRONG)
         except KeyboardInterrupt:
             err.print("vqmon: stopped")
             ctx.exit(130)
@@ -56,7 +57,8 @@ def main(ctx: click.Context, config: Path | None) -> None:
           vqmon watch https://.../x.m3u8  follow a live stream, alert when it degrades
           vqmon web                       the pages, http://127.0.0.1:8080
     \b
-    Exit codes: 0 fine, 1 a check failed, 2 wrong settings or usage, 3 something could not be scored.
+    Exit codes: 0 fine, 1 a check failed, 2 wrong settings or usage, 3 something could not be scored,
+    4 the history cannot be opened, read or written.
     """
     ctx.obj = config
 
@@ -163,6 +165,7 @@ def web(config: Path | None, history: Path | None, host: str | None, port: int |
         host=host or settings.web.host,
         port=settings.web.port if port is None else port,
         title=settings.web.title,
+        allowed_hosts=settings.web.allowed_hosts,
     )
 
 

@@ -12,7 +12,8 @@
         DecodeError         its bytes cannot be turned into pictures
         ScoreError          its pictures cannot be scored
 
-Two fates only: a `SegmentError` becomes a published outcome; any other error ends the process.
+Two fates only: a `SegmentError` becomes a published outcome; any other error ends the process, with exit
+code 4 when it is a `StoreError`, as no setting is wrong then, else with 2.
 """
 
 from typing import ClassVar, Literal

@@ -142,8 +142,7 @@ class DaemonSettings(_Section):
     in_flight: int = Field(default=0, ge=0)
     drain_seconds: Positive = 30.0
     health_host: str = "127.0.0.1"
-    # 0 = no health and metrics server
-    health_port: int = Field(default=0, ge=0, le=65535)
+    health_port: int = Field(default=0, ge=0, le=65535)  # 0 = no health and metrics server
 
 
 class WebSettings(_Section):
@@ -152,6 +151,7 @@ class WebSettings(_Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     title: str = "vqmon"
+    allowed_hosts: tuple[Annotated[str, Field(pattern=r"^(\*|(\*\.)?[^*/:\s]+|\[[0-9A-Fa-f:.]+\])$")], ...] = ()
 
 
 class LogSettings(_Section):

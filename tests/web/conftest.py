@@ -39,7 +39,7 @@ def history(filled: Path, seeded: seed.Seeded, tmp_path: Path) -> Iterator[Kept]
 async def client(history: Kept) -> AsyncIterator[httpx.AsyncClient]:
     """Asks the pages without a network."""
     app = create_app(history.store, now=lambda: seed.NOW + timedelta(seconds=2), poll_seconds=0.01)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://pages") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         yield client
 
 

@@ -112,7 +112,7 @@ async def test_a_history_that_cannot_be_read(history: Kept) -> None:
     reply = await open_live(Kept(history.seeded, Unreadable()))  # type: ignore[arg-type]
     assert await events(reply, 1) == []
     app = create_app(Unreadable(), now=lambda: seed.NOW)  # type: ignore[arg-type]
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://pages") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         page = await client.get("/")
     assert (page.status_code, page.text) == (503, "The history cannot be read: gone\n")
 

@@ -72,7 +72,7 @@ async def test_an_empty_history_says_how_to_begin(tmp_path: Path) -> None:
     """Before the first segment the page says what to run."""
     with open_history(tmp_path / "empty.db", "write") as store:
         app = create_app(store, now=lambda: seed.NOW)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://pages") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             assert "vqmon watch URL" in await text(client, "/")
             assert "All quiet." in await text(client, "/alerts")
             assert (await client.get("/api/streams.csv")).text == "stream_id,rendition\r\n"

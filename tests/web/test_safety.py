@@ -6,7 +6,9 @@ import re
 import httpx
 import pytest
 
-from vqmon.web.app import HEADERS
+from tests.web import seed
+from tests.web.kept import Kept
+from vqmon.web.app import HEADERS, create_app
 from vqmon.web.site import STATIC
 
 VENDOR = STATIC / "vendor"
@@ -68,3 +70,24 @@ def test_vendored_files_are_what_they_say(line: str) -> None:
     """Each file from others has the sum that is written beside it."""
     name, _, _, digest = (cell.strip(" `") for cell in line.strip("|").split("|"))
     assert hashlib.sha256((VENDOR / name).read_bytes()).hexdigest() == digest
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8080", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:8080", 200),
+        ("vqmon.example", 200),
+        ("a.lan", 200),
+        ("evil.example", 400),
+        ("localhost.evil.example", 400),
+    ],
+)
+async def test_pages_answer_only_by_their_names(history: Kept, host: str, status: int) -> None:
+    """Another name that leads here gets nothing, but the safe headers."""
+    app = create_app(history.store, now=lambda: seed.NOW, allowed_hosts=["vqmon.example", "*.lan"])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        reply = await client.get("/api/streams", headers={"Host": host})
+    assert reply.status_code == status
+    assert reply.headers["X-Frame-Options"] == "DENY"

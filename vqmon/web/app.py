@@ -1,6 +1,6 @@
 """The pages as one application: addresses, errors and the headers that keep a browser safe."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from http import HTTPStatus
 
@@ -10,6 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
@@ -25,6 +26,9 @@ from vqmon.web.site import STATIC, Site, in_thread, open_templates
 
 MAX_THREADS = 4
 """How many questions to the history run at once."""
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+"""Names of this machine that a browser may always ask by."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
@@ -44,16 +48,23 @@ def create_app(
     *,
     now: Callable[[], datetime],
     title: str = "vqmon",
+    allowed_hosts: Sequence[str] = (),
     poll_seconds: float = 1.0,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> Starlette:
     """The pages over `history`; `now` is the clock that ages are told by.
 
+    They answer only by the names in `LOOPBACK` and `allowed_hosts` ("*.example.com" is any name in it, "*" any at all):
+    otherwise a page from elsewhere, whose name is made to lead here, could have a browser read them.
     A server that ends waits for its answers, and a live one has no end of its own: it ends when `is_stopping`.
     """
     app = Starlette(
         routes=_routes(),
-        middleware=[Middleware(SafeHeaders), Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)],
+        middleware=[
+            Middleware(SafeHeaders),
+            Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, *allowed_hosts], www_redirect=False),
+            Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
+        ],
         exception_handlers={HTTPException: _refused, StoreError: _no_history},
     )
     app.state.listeners = Listeners()
