@@ -91,6 +91,15 @@ def test_a_folder_that_cannot_be_written_to_is_read(folder: Path) -> None:
     assert outcome_of_reading(folder) == "tip 1"
 
 
+def test_a_folder_that_another_user_writes_to_is_read(folder: Path) -> None:
+    """What stands in the log of the writer is seen too."""
+    folder.chmod(0o755)
+    with open_history(folder / "history.db", "write") as writer:
+        writer.publish([scored(1)])
+        folder.chmod(0o555)
+        assert outcome_of_reading(folder) == "tip 2"
+
+
 def test_a_missing_permission_is_named(folder: Path) -> None:
     """A log that this user cannot use, and a file that it cannot read, say so."""
     folder.chmod(0o755)
