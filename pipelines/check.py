@@ -36,9 +36,10 @@ def check_all(config: Path | None, *, offline: bool) -> Iterator[Finding]:
     yield Finding(
         subject="settings", text=f"{settings.source.kind} source, {settings.decode_workers} decoders", is_good=True
     )
-    yield _checked("rules", lambda: f"{len(load_rules(settings))} alert rules")
     yield _runtimes()
-    yield _checked("scorers", lambda: asyncio.run(_scorers(settings)))
+    ids: list[str] = []
+    yield _checked("scorers", lambda: asyncio.run(_scorers(settings, ids)))
+    yield _checked("rules", lambda: f"{len(load_rules(settings, scorers=ids or None))} alert rules")
     yield _checked("history", lambda: _history(settings))
     yield from _sources(settings, offline=offline)
 
@@ -66,8 +67,10 @@ def _runtimes() -> Finding:
     )
 
 
-async def _scorers(settings: Settings) -> str:
+async def _scorers(settings: Settings, ids: list[str]) -> str:
+    """Open the scorers; `ids` gets theirs, for the rules that name them."""
     async with Fetcher(fetch_policy(settings)) as fetcher, open_observer(settings, fetcher=fetcher) as observer:
+        ids += [scorer.id for scorer in observer.scorers]
         return ", ".join(
             f"{scorer.id} on {scorer.identity.device}, sha256 {scorer.identity.sha256[:12]}, golden result met"
             for scorer in observer.scorers

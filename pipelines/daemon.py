@@ -18,8 +18,9 @@ Told = Callable[[Sequence[Outcome], Sequence[Alert]], None]
 """Told what was just published; must return at once."""
 
 
-def telling(meters: Meters, progress: Progress, told: Told) -> Told:
-    """Count what was published, then pass it on."""
+def telling(meters: Meters, progress: Progress, told: Told | None) -> Told:
+    """Count what was published, then pass it on; alerts that nobody is told go to the log."""
+    level = logging.WARNING if told is None else logging.DEBUG
 
     def tell(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
         for outcome in outcomes:
@@ -33,9 +34,11 @@ def telling(meters: Meters, progress: Progress, told: Told) -> Told:
         meters.set("vqmon.in_flight", progress.in_flight)
         for alert in alerts:
             meters.count("vqmon.alert.transition", state=alert.state, severity=alert.severity)
-            log.warning(**event(f"alert.{alert.state}", rule=alert.rule, series=alert.series, summary=alert.summary))
+            said = event(f"alert.{alert.state}", rule=alert.rule, series=alert.series, summary=alert.summary)
+            log.log(level, **said)
         notify(f"STATUS=last segment {outcomes[-1].segment.key}")
-        told(outcomes, alerts)
+        if told is not None:
+            told(outcomes, alerts)
 
     return tell
 

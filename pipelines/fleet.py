@@ -47,9 +47,7 @@ RETRY_SECONDS = 5.0
 BEAT_SECONDS = 0.5
 
 
-async def run(
-    settings: Settings, *, for_seconds: float | None = None, told: Told = lambda outcomes, alerts: None
-) -> None:
+async def run(settings: Settings, *, for_seconds: float | None = None, told: Told | None = None) -> None:
     """Work for the group until SIGTERM, SIGINT or `for_seconds`: the map of the fleet form.
 
     On a stop nothing more is taken, what is in flight is finished and written, and the partitions go to the others.
@@ -100,7 +98,7 @@ async def serve(
     rules: Sequence[AlertRule],
     progress: Progress,
     meters: Meters,
-    told: Told = lambda outcomes, alerts: None,
+    told: Told | None = None,
     for_seconds: float | None = None,
 ) -> None:
     """The worker around whatever looks at segments."""

@@ -132,9 +132,7 @@ async def follow(lane: Lane, desk: Desk) -> None:
     await in_order(lane, look, finish, running=desk.running)
 
 
-async def run(
-    settings: Settings, *, for_seconds: float | None = None, told: Told = lambda outcomes, alerts: None
-) -> None:
+async def run(settings: Settings, *, for_seconds: float | None = None, told: Told | None = None) -> None:
     """Watch all that the settings name until SIGTERM, SIGINT, the end of every source, or `for_seconds`.
 
     This is the map of the daemon: parts open in the order of the journey and close in reverse. On a stop the sources

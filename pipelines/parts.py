@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import vqmon
 from pipelines.observe import Observer
@@ -17,10 +17,12 @@ from vqmon.core.types import Decoded, View
 from vqmon.errors import SettingsError
 from vqmon.media.decoder import DecodeLimits, DecoderPool
 from vqmon.media.fetch import Fetcher, FetchPolicy
+from vqmon.media.guard import shown
+from vqmon.media.names import path_of, printable
 from vqmon.media.playlist import FolderSource, PlaylistSource
 from vqmon.metrics import Meters
 from vqmon.scoring.scorers import builtin_folder, open_scorers, runtime_versions
-from vqmon.settings import Settings, SourceSettings, WatchedStream
+from vqmon.settings import DecodeSettings, Settings, SourceSettings, WatchedStream
 from vqmon.transport.store import History
 
 
@@ -31,7 +33,7 @@ def utc_now() -> datetime:
 
 @asynccontextmanager
 async def open_observer(
-    settings: Settings, *, fetcher: Fetcher, meters: Meters | None = None
+    settings: Settings, *, fetcher: Fetcher, meters: Meters | None = None, max_samples: int = 600
 ) -> AsyncIterator[Observer]:
     """Open decoder processes and scorers; they close with the context."""
     meters = meters or Meters()
@@ -40,7 +42,11 @@ async def open_observer(
             DecoderPool(
                 settings.decode_workers,
                 limits=DecodeLimits(
-                    deadline_seconds=settings.decode.deadline_seconds, max_pixels=settings.decode.max_pixels
+                    deadline_seconds=settings.decode.deadline_seconds,
+                    # a worker may be busy for a whole deadline, with others before us
+                    wait_seconds=max(120.0, 3 * settings.decode.deadline_seconds),
+                    max_pixels=settings.decode.max_pixels,
+                    max_samples=max_samples,
                 ),
                 on_replace=lambda reason: meters.count("vqmon.decoder.replaced", reason=reason),
             )
@@ -81,15 +87,17 @@ def fetch_policy(settings: Settings, *, named: Sequence[str] = ()) -> FetchPolic
     fetch = settings.fetch
     hosts, networks, roots = list(fetch.allowed_hosts), list(fetch.allowed_networks), list(fetch.file_roots)
     allow_http, ports = fetch.allow_http, list(fetch.allowed_ports)
+    if settings.source.kind == "folder" and settings.source.folder is not None:
+        roots.append(settings.source.folder)
     for address in named:
-        parts = urlsplit(address)
+        parts, port = _taken_apart(address)
         if parts.scheme in ("http", "https") and parts.hostname:
             hosts.append(parts.hostname)
             networks += _own_network(parts.hostname)
             allow_http = allow_http or parts.scheme == "http"
-            ports += [parts.port] if parts.port else []
+            ports += [port] if port else []
         elif parts.scheme == "file" or "://" not in address:
-            place = Path(unquote(parts.path) if parts.scheme == "file" else address).resolve()
+            place = Path(os.path.realpath(path_of(parts.path) if parts.scheme == "file" else address))
             roots.append(place if place.is_dir() else place.parent)
     return FetchPolicy(
         allowed_hosts=tuple(hosts),
@@ -105,6 +113,16 @@ def fetch_policy(settings: Settings, *, named: Sequence[str] = ()) -> FetchPolic
         max_bytes=fetch.max_bytes,
         retries=fetch.retries,
     )
+
+
+def _taken_apart(address: str) -> tuple[SplitResult, int | None]:
+    try:
+        parts = urlsplit(address)
+        if address and "\0" not in unquote(address):
+            return parts, parts.port
+    except ValueError:
+        pass
+    raise SettingsError(f"{printable(shown(address))!r} is no address: write a path, or https://host[:port]/path")
 
 
 def _own_network(host: str) -> list[str]:
@@ -193,10 +211,28 @@ def watching(settings: Settings, address: str, *, stream_id: str, history: Path 
     return settings.model_copy(update={"source": source, "fetch": fetch, "history": kept})
 
 
-def changed(settings: Settings, *, scorers: Sequence[str], sampling: str | None, max_bytes: int | None) -> Settings:
-    """The settings with what a person chose on the command line."""
+SCORE_DEADLINE_SECONDS = 600.0
+"""How long `vqmon score` lets one file decode: a whole clip instead of a few seconds, and no stream that waits."""
+
+
+SCORE_MAX_SAMPLES = 3_600
+"""How many frames of one file `vqmon score` looks at: an hour at one per second."""
+
+
+def changed(
+    settings: Settings,
+    *,
+    scorers: Sequence[str] = (),
+    sampling: str | None = None,
+    max_bytes: int | None = None,
+    deadline_seconds: float | None = None,
+) -> Settings:
+    """The settings with what a person chose on the command line; the default deadline becomes that of whole clips."""
+    if deadline_seconds is None and settings.decode.deadline_seconds == DecodeSettings().deadline_seconds:
+        deadline_seconds = SCORE_DEADLINE_SECONDS
     scoring = settings.scoring.model_copy(update={"scorers": tuple(scorers)} if scorers else {})
-    decode = settings.decode.model_copy(update={"sampling": sampling} if sampling else {})
+    chosen = {"sampling": sampling, "deadline_seconds": deadline_seconds}
+    decode = settings.decode.model_copy(update={key: value for key, value in chosen.items() if value})
     fetch = settings.fetch.model_copy(update={"max_bytes": max_bytes} if max_bytes else {})
     return settings.model_copy(update={"scoring": scoring, "decode": decode, "fetch": fetch})
 

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from pipelines.observe import Observation
-from pipelines.parts import as_url, fetch_policy, open_observer, utc_now
+from pipelines.parts import SCORE_MAX_SAMPLES, as_url, fetch_policy, open_observer, utc_now
 from vqmon.core.types import Rendition, Segment, SegmentFailure, failure_of
-from vqmon.errors import SegmentError
+from vqmon.errors import FetchError, SegmentError
 from vqmon.flow import in_order
 from vqmon.media.fetch import Fetcher
+from vqmon.media.names import printable
 from vqmon.media.playlist import segments_of
 from vqmon.settings import Settings
 
@@ -34,10 +35,11 @@ async def score(
             seen.append(observation)
             told(observation)
 
+    policy = fetch_policy(settings, named=addresses)
     files = [file for address in addresses for file in _files_of(address)]
     async with (
-        Fetcher(fetch_policy(settings, named=addresses)) as fetcher,
-        open_observer(settings, fetcher=fetcher) as observer,
+        Fetcher(policy) as fetcher,
+        open_observer(settings, fetcher=fetcher, max_samples=SCORE_MAX_SAMPLES) as observer,
     ):
         items = [item for file in files for item in await _listed(file, fetcher)]
         listed(len(items))
@@ -45,22 +47,34 @@ async def score(
     return seen
 
 
-def _files_of(address: str) -> Sequence[str]:
-    """A folder means the files in it."""
+def _files_of(address: str) -> Sequence[str | SegmentFailure]:
+    """A folder means the files in it; one without any is a failure."""
     if "://" in address or not Path(address).is_dir():
         return [address]
-    return [str(file) for file in sorted(Path(address).iterdir()) if file.is_file() and not file.name.startswith(".")]
-
-
-async def _listed(address: str, fetcher: Fetcher) -> Sequence[Item]:
-    now = utc_now()
+    name = printable(address)
     try:
-        return await segments_of(as_url(address), fetcher=fetcher, now=now)
+        found = sorted(Path(address).iterdir())
+    except OSError as error:
+        return [_unlisted(address, FetchError("file", f"{name}: {error.strerror}"))]
+    files = [str(file) for file in found if file.is_file() and not file.name.startswith(".")]
+    return files or [_unlisted(address, FetchError("file", f"no media file in {name}; sub-folders are not searched"))]
+
+
+async def _listed(address: str | SegmentFailure, fetcher: Fetcher) -> Sequence[Item]:
+    if isinstance(address, SegmentFailure):
+        return [address]
+    try:
+        return await segments_of(as_url(address), fetcher=fetcher, now=utc_now())
     except SegmentError as error:
-        name = address.split("?")[0].rstrip("/").rsplit("/", 1)[-1] or "address"
-        rendition = Rendition(stream_id=name, name="file")
-        segment = Segment(rendition=rendition, sequence=0, url=as_url(address), starts_at=now)
-        return [failure_of(segment, error, observed_at=now)]
+        return [_unlisted(address, error)]
+
+
+def _unlisted(address: str, error: SegmentError) -> SegmentFailure:
+    now = utc_now()
+    plain = address.split("?")[0] if "://" in address else address
+    name = printable(plain.rstrip("/").rsplit("/", 1)[-1]) or "address"
+    segment = Segment(rendition=Rendition(stream_id=name, name="file"), sequence=0, url=as_url(address), starts_at=now)
+    return failure_of(segment, error, observed_at=now)
 
 
 async def _each(items: Sequence[Item]) -> AsyncIterator[Item]:

@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vqmon.core.types import Alert, Outcome, QualityEvent, SegmentFailure
+from vqmon.media.names import path_of, printable
 from vqmon.scoring.specs import ScorerSpec
 
 BANDS = ((80.0, "excellent"), (60.0, "good"), (40.0, "fair"), (20.0, "poor"), (0.0, "bad"))
@@ -38,7 +39,9 @@ def score_table(outcomes: Sequence[Outcome]) -> Table:
     for outcome in outcomes:
         name = _name(outcome)
         if isinstance(outcome, SegmentFailure):
-            table.add_row(name, "–", "–", "–", "–", f"[red]unscored: {outcome.reason}[/red]", escape(outcome.detail))
+            table.add_row(
+                name, "–", "–", "–", "–", f"[red]unscored: {outcome.reason}[/red]", escape(_plain(outcome.detail))
+            )
             continue
         for score in outcome.scores:
             words = band(score.value)
@@ -58,9 +61,9 @@ def score_table(outcomes: Sequence[Outcome]) -> Table:
 def outcome_line(outcome: Outcome) -> str:
     """One outcome in one line, with markup."""
     segment = outcome.segment
-    place = f"{segment.starts_at:%H:%M:%S} {escape(segment.rendition.key):24} #{segment.sequence:<6}"
+    place = f"{segment.starts_at:%H:%M:%S} {escape(_plain(segment.rendition.key)):24} #{segment.sequence:<6}"
     if isinstance(outcome, SegmentFailure):
-        return f"{place} [red]unscored: {outcome.reason}[/red] {escape(outcome.detail)}"
+        return f"{place} [red]unscored: {outcome.reason}[/red] {escape(_plain(outcome.detail))}"
     scores = "  ".join(f"[{COLOURS[band(s.value)]}]{s.scorer} {s.value:5.1f}[/]" for s in outcome.scores)
     notable = ", ".join(_notable(outcome))
     return f"{place} {scores}  {len(outcome.times_seconds)} frames" + (
@@ -70,9 +73,10 @@ def outcome_line(outcome: Outcome) -> str:
 
 def alert_line(alert: Alert) -> str:
     """One alert in one line, with markup."""
+    about = escape(_plain(f"{alert.rule} {alert.series}: {alert.summary}"))
     if alert.state == "open":
-        return f"[bold red]ALERT[/bold red] {alert.severity} {escape(alert.series)}: {escape(alert.summary)}"
-    return f"[bold green]RESOLVED[/bold green] {escape(alert.series)}: {escape(alert.summary)}"
+        return f"[bold red]ALERT[/bold red] {alert.severity} {about}"
+    return f"[bold green]RESOLVED[/bold green] {about}"
 
 
 def alert_table(before: Sequence[Alert], after: Sequence[Alert]) -> Table:
@@ -111,10 +115,15 @@ def scorer_table(specs: Sequence[ScorerSpec], *, used: Sequence[str]) -> Table:
 
 def _name(outcome: Outcome) -> str:
     segment = outcome.segment
-    last = segment.url.split("?")[0].rstrip("/").rsplit("/", 1)[-1]
+    last = printable(path_of(segment.url.split("?")[0].rstrip("/").rsplit("/", 1)[-1]))
     if segment.rendition.stream_id == last:
-        return escape(last)
-    return escape(f"{segment.rendition.key} #{segment.sequence} {last}")
+        return escape(_plain(last))
+    return escape(_plain(f"{segment.rendition.key} #{segment.sequence} {last}"))
+
+
+def _plain(text: str) -> str:
+    """Text that only prints: what would move the cursor or turn the line around is written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _picture(event: QualityEvent) -> str:

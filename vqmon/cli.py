@@ -106,8 +106,9 @@ def watch(config: Path | None, url: str, stream: str, history: Path | None, for_
     "--sampling", type=click.Choice(["exact", "keyframes"]), help="How moments are chosen; default: settings."
 )
 @click.option(
-    "--max-bytes", type=click.IntRange(min=1), help="Largest file taken; default: fetch.max_bytes of the settings."
+    "--max-bytes", type=click.IntRange(1, 2**40), help="Largest file taken; default: fetch.max_bytes of the settings."
 )
+@click.option("--deadline", type=click.FloatRange(1, 86_400), help="Seconds to decode one file; default: 600.")
 @click.pass_context
 def score(
     ctx: click.Context,
@@ -116,6 +117,7 @@ def score(
     scorers: tuple[str, ...],
     sampling: str | None,
     max_bytes: int | None,
+    deadline: float | None,
 ) -> None:
     """Score media files, folders, HLS or DASH playlists, once.
 
@@ -125,7 +127,9 @@ def score(
     from pipelines.score import score as score_all
     from vqmon.transport import wire
 
-    settings = changed(_ready(ctx.obj), scorers=scorers, sampling=sampling, max_bytes=max_bytes)
+    settings = changed(
+        _ready(ctx.obj), scorers=scorers, sampling=sampling, max_bytes=max_bytes, deadline_seconds=deadline
+    )
     with Progress(
         TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True
     ) as bar:

@@ -89,7 +89,7 @@ class FetchSettings(_Section):
     allow_http: bool = False
     allowed_ports: tuple[int, ...] = (443, 80)
     file_roots: tuple[Path, ...] = ()
-    max_bytes: Count = 64_000_000
+    max_bytes: int = Field(default=64_000_000, ge=1, le=2**40)
     max_redirects: int = Field(default=3, ge=0, le=10)
     connect_seconds: Positive = 3.0
     first_byte_seconds: Positive = 5.0
@@ -101,9 +101,9 @@ class FetchSettings(_Section):
 class DecodeSettings(_Section):
     """How segments become pictures."""
 
-    workers: int = Field(default=0, ge=0)
+    workers: int = Field(default=0, ge=0, le=256)
     sampling: Literal["exact", "keyframes"] = "exact"
-    fps: Positive = 1.0
+    fps: float = Field(default=1.0, gt=0, le=240)
     hdr: Literal["tonemap", "refuse"] = "tonemap"
     deadline_seconds: Positive = 10.0
     max_pixels: Count = 8_847_360
@@ -113,7 +113,7 @@ class DecodeSettings(_Section):
 class ScoringSettings(_Section):
     """Which scorers run, and where."""
 
-    scorers: tuple[str, ...] = ("lite",)
+    scorers: tuple[str, ...] = Field(default=("lite",), min_length=1)
     folders: tuple[Path, ...] = ()
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=0, ge=0)
@@ -229,6 +229,8 @@ def load_settings(path: Path | None = None) -> Settings:
         return Settings(**tree)
     except ValidationError as error:
         raise SettingsError(_explain(error, str(file) if file else "environment")) from error
+    except ValueError as error:
+        raise SettingsError(f"environment: {error}; lists are JSON, e.g. '[\"foo\"]'") from error
 
 
 def known_keys(section: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
@@ -265,6 +267,8 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 def _refuse_unknown(given: Iterator[str], keys: list[str], origin: str) -> None:
     for key in given:
+        if key in Settings.model_fields:
+            raise SettingsError(f"{origin}: {key}: must be a table, [{key}] with its settings below")
         if key not in keys:
             raise SettingsError(f"{origin}: unknown setting {key!r}{_nearest(key, keys)}")
 

@@ -118,7 +118,8 @@ class DecoderPool:
                 content, raw = await worker.ask(media, request)
         except TimeoutError:
             self._replace(worker, "timeout")
-            raise DecodeError("timeout", f"decoding took more than {self.limits.deadline_seconds:g} s") from None
+            limit = f"{self.limits.deadline_seconds:g} s, decode.deadline_seconds (--deadline)"
+            raise DecodeError("timeout", f"decoding took more than {limit}") from None
         except (EOFError, OSError, ValueError):
             self._replace(worker, "crashed")
             raise DecodeError("crashed") from None

@@ -21,6 +21,7 @@ from vqmon.media.cache import Recent
 from vqmon.media.crypto import decrypt, need_decryptable, split_encryption
 from vqmon.media.guard import FetchPolicy, check_file, is_local, shown
 from vqmon.media.http import Fetched, HttpGetter, PinnedNetwork, Resolve, system_resolver
+from vqmon.media.names import printable
 
 __all__ = ["FetchPolicy", "Fetched", "Fetcher"]
 
@@ -28,6 +29,8 @@ INIT_MAX_BYTES = 1_000_000
 KEY_MAX_BYTES = 1_000
 REMEMBER_SECONDS = 60.0
 """How long initialization sections and keys are reused: a packager that starts anew writes others to the same place."""
+
+_RAISE = "; fetch.max_bytes (--max-bytes) allows more"
 
 
 class Fetcher:
@@ -66,7 +69,7 @@ class Fetcher:
         fetched = await self.get(segment.url, max_bytes=self._policy.max_bytes, byte_range=segment.byte_range)
         media = await self._decrypted(fetched.body, segment.encryption)
         if len(init) + len(media) > self._policy.max_bytes:
-            raise FetchError("too_large", f"{shown(segment.url)}: more than {self._policy.max_bytes} bytes")
+            raise FetchError("too_large", f"{shown(segment.url)}: more than {self._policy.max_bytes} bytes{_RAISE}")
         return init + media
 
     async def get(self, url: str, *, max_bytes: int, byte_range: ByteRange | None = None) -> Fetched:
@@ -75,9 +78,9 @@ class Fetcher:
         At most `max_bytes`, and never more than the policy's. The deadline covers all retries and redirects.
         """
         max_bytes = min(max_bytes, self._policy.max_bytes)
-        if byte_range is not None and byte_range.length_bytes > max_bytes:
-            raise FetchError("too_large", f"{shown(url)}: {byte_range.length_bytes} bytes, {max_bytes} allowed")
         try:
+            if byte_range is not None and byte_range.length_bytes > max_bytes:
+                raise FetchError("too_large", f"{shown(url)}: {byte_range.length_bytes} bytes, {max_bytes} allowed")
             async with asyncio.timeout(self._policy.total_seconds):
                 if not is_local(url):
                     return await self._http.get(url, max_bytes=max_bytes, byte_range=byte_range)
@@ -86,6 +89,10 @@ class Fetcher:
                 return Fetched(body=body, url=url)
         except TimeoutError:
             raise FetchError("timeout", f"{shown(url)}: not done in {self._policy.total_seconds:g} s") from None
+        except FetchError as error:
+            if error.reason == "too_large" and max_bytes == self._policy.max_bytes:
+                raise FetchError("too_large", f"{error.detail}{_RAISE}") from None
+            raise
 
     async def _init_of(self, segment: Segment) -> bytes:
         place = f"{segment.init_url} {segment.init_byte_range}"
@@ -118,19 +125,20 @@ class Fetcher:
 
 def _read_file(path: Path, *, max_bytes: int, byte_range: ByteRange | None) -> bytes:
     """Read a regular file, or a part of it; what is no regular file might never end."""
+    name = printable(str(path))
     try:
         # Without O_NONBLOCK, opening a named pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         with open(descriptor, "rb") as file:
             facts = os.fstat(descriptor)
             if not stat.S_ISREG(facts.st_mode):
-                raise FetchError("file", f"{path} is not a regular file")
+                raise FetchError("file", f"{name} is not a regular file")
             if byte_range is not None:
                 file.seek(byte_range.offset_bytes)
                 return file.read(byte_range.length_bytes)
             body = file.read(max_bytes + 1)
     except OSError as error:
-        raise FetchError("file", f"{path}: {error.strerror}") from None
+        raise FetchError("file", f"{name}: {error.strerror}") from None
     if len(body) > max_bytes:
-        raise FetchError("too_large", f"{path}: more than {max_bytes} bytes")
+        raise FetchError("too_large", f"{name}: more than {max_bytes} bytes")
     return body

@@ -11,6 +11,7 @@ from typing import Literal
 
 from vqmon.core.types import Rendition, Segment, SegmentFailure
 from vqmon.errors import SegmentError
+from vqmon.media.names import printable
 from vqmon.media.silence import Silence
 from vqmon.media.waiting import Wait, wait_or_stop
 
@@ -77,7 +78,7 @@ class FolderSource:
     async def lanes(self) -> "tuple[FolderSource, ...]":
         """The folder is its own and only lane; raises SegmentError("file") when it is no folder."""
         if not await asyncio.to_thread(self._folder.is_dir):
-            raise SegmentError("file", f"{self._folder} is not a folder")
+            raise SegmentError("file", f"{printable(str(self._folder))} is not a folder")
         return (self,)
 
     async def __aiter__(self) -> AsyncIterator[Segment | SegmentFailure]:
@@ -88,7 +89,7 @@ class FolderSource:
             try:
                 found = await asyncio.to_thread(lambda: sorted(_files(self._folder)))
             except OSError as error:
-                gone = SegmentError("playlist", f"{self._folder}: {error.strerror}")
+                gone = SegmentError("playlist", f"{printable(str(self._folder))}: {error.strerror}")
                 if said := silence.said(now, target_seconds=pause, error=gone, sequence=int(now.timestamp())):
                     yield said
                 found = []
@@ -143,7 +144,7 @@ def _files(folder: Path) -> Iterator[_Found]:
                     modified_ns=facts.st_mtime_ns,
                     path=Path(parent, name),
                     size_bytes=facts.st_size,
-                    rendition=below[0] if below else MAIN,
+                    rendition=printable(below[0]) if below else MAIN,
                     init=init if Path(name).suffix.lower() in _FRAGMENTS else "",
                 )
 

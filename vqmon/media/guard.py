@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import idna
 
 from vqmon.errors import FetchError, SettingsError
+from vqmon.media.names import path_of
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -177,7 +178,7 @@ def check_file(address: str, policy: FetchPolicy) -> Path:
         parts = urlsplit(address)
         if parts.netloc not in ("", "localhost"):
             raise FetchError("refused", f"{name}: a file address must not name a host")
-        path = unquote(parts.path)
+        path = path_of(parts.path)
     try:
         real = Path(path).resolve(strict=True)
         roots = [root.resolve() for root in policy.file_roots]

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from vqmon.core.types import ByteRange, Cursor, Rendition, Segment, failure_of
 from vqmon.errors import SegmentError
@@ -13,6 +13,7 @@ from vqmon.media.fetch import Fetcher
 from vqmon.media.folder import FolderSource
 from vqmon.media.follow import Follower, Item, Start
 from vqmon.media.listing import Listing, Track
+from vqmon.media.names import path_of, printable
 from vqmon.media.pages import SNIFF_BYTES, Pages, kind_of, open_pages
 from vqmon.media.silence import Silence
 from vqmon.media.waiting import Wait, wait_or_stop
@@ -161,8 +162,8 @@ async def segments_of(url: str, *, fetcher: Fetcher, now: datetime) -> list[Item
     Raises SegmentError when nothing can be read there; a rendition that cannot be listed is one failure.
     """
     url = _as_url(url)
-    name = unquote(urlsplit(url).path).rstrip("/").rsplit("/", 1)[-1] or "stream"
     head = await fetcher.get(url, max_bytes=SNIFF_BYTES, byte_range=ByteRange(offset_bytes=0, length_bytes=SNIFF_BYTES))
+    name = printable(path_of(urlsplit(url).path)).rstrip("/").rsplit("/", 1)[-1] or "stream"
     if kind_of(head.body) == "other":
         return [Segment(rendition=Rendition(stream_id=name, name="file"), sequence=0, url=url, starts_at=now)]
     pages = await open_pages(url, fetcher)
