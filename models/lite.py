@@ -22,6 +22,11 @@ class LiteConfig:
     hidden: int = 128
     dropout: float = 0.3
     kinds: int = 11
+    # see `lost_detail`
+    slope_gain: float = 0.6
+    slope_usual: float = -0.6
+    level_gain: float = 0.3
+    level_usual: float = 0.18
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1 or self.hidden < 1:
@@ -106,6 +111,23 @@ def _log(values: Tensor) -> Tensor:
     return torch.log(values.mean((2, 3)) + 1e-3)
 
 
+def detail_of(tiles: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """(slope [batch], level [batch]) of the finest diagonal detail, as logarithms, of tiles [batch * count, 3, h, w].
+
+    Diagonal second differences of luma 0..255: axis-aligned edges, those of coding blocks among them, leave no trace.
+    The slope is the finest detail against the next coarser, tile by tile; the level is that of the whole picture.
+    Coding and scaling take the finest detail first.
+    """
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=tiles.dtype).reshape(1, 3, 1, 1) * 255
+    fine = (tiles * weights).sum(1, keepdim=True)
+    found = []
+    for luma in (fine, F.avg_pool2d(fine, 2)):
+        crossed = luma[:, :, :-1, :-1] - luma[:, :, 1:, :-1] - luma[:, :, :-1, 1:] + luma[:, :, 1:, 1:]
+        found.append(crossed.abs().mean((1, 2, 3)).reshape(-1, count))
+    slope = (torch.log(found[0] + 0.05) - torch.log(found[1] + 0.05)).mean(1)
+    return slope, torch.log(found[0].mean(1) + 0.1)
+
+
 class Lite(nn.Module):
     """Pixels [batch, 3, 288, 512], normalised with MEAN and STD, -> score [batch], about 0 (bad) .. 1 (excellent)."""
 
@@ -120,6 +142,7 @@ class Lite(nn.Module):
         self.register_buffer("std", torch.tensor(STD).reshape(3, 1, 1))
         with torch.no_grad():
             width = self._describe(torch.zeros(2, 3, TILE_HEIGHT, TILE_WIDTH)).shape[1]
+        self.config = config
         self.scale = nn.BatchNorm1d(2 * width, affine=False, momentum=0.02)
         self.dropout = nn.Dropout(config.dropout)
         self.hidden = nn.Sequential(nn.Linear(2 * width, config.hidden), nn.ReLU())
@@ -147,7 +170,18 @@ class Lite(nn.Module):
         """(scores [batch], what tells the kind of degradation [batch, kinds]) of tiles [batch * count, 3, 96, 128]."""
         facts = self.dropout(self.facts(tiles, count))
         hidden = self.hidden(facts)
-        return (self.score(self.dropout(hidden)) + self.direct(facts)).squeeze(1), self.kind(hidden)
+        score = (self.score(self.dropout(hidden)) + self.direct(facts)).squeeze(1)
+        return score - self.lost_detail(tiles, count), self.kind(hidden)
+
+    def lost_detail(self, tiles: Tensor, count: int) -> Tensor:
+        """What is taken off the score, [batch]: by how much the detail falls short of the usual.
+
+        More detail than usual gives no credit, so noise and sharpening gain nothing.
+        """
+        slope, level = detail_of(tiles * self.std + self.mean, count)
+        shape = self.config
+        flat = shape.slope_gain * (shape.slope_usual - slope).clamp_min(0)
+        return flat + shape.level_gain * (shape.level_usual - level).clamp_min(0)
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.judge(split_tiles(pixels), ROWS * COLUMNS)[0]
