@@ -38,19 +38,7 @@ async def open_observer(
     """Open decoder processes and scorers; they close with the context."""
     meters = meters or Meters()
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(
-            DecoderPool(
-                settings.decode_workers,
-                limits=DecodeLimits(
-                    deadline_seconds=settings.decode.deadline_seconds,
-                    # a worker may be busy for a whole deadline, with others before us
-                    wait_seconds=max(120.0, 3 * settings.decode.deadline_seconds),
-                    max_pixels=settings.decode.max_pixels,
-                    max_samples=max_samples,
-                ),
-                on_replace=lambda reason: meters.count("vqmon.decoder.replaced", reason=reason),
-            )
-        )
+        pool = await stack.enter_async_context(_decoder_pool(settings, meters, max_samples=max_samples))
         scorers = await stack.enter_async_context(
             open_scorers(
                 settings.scoring.scorers,
@@ -80,6 +68,21 @@ async def open_observer(
             now=utc_now,
             record=lambda stage, seconds: meters.record("vqmon.stage.duration", seconds, stage=stage),
         )
+
+
+def _decoder_pool(settings: Settings, meters: Meters, *, max_samples: int) -> DecoderPool:
+    limits = DecodeLimits(
+        deadline_seconds=settings.decode.deadline_seconds,
+        # A worker may be busy for a whole deadline, with others before us.
+        wait_seconds=max(120.0, 3 * settings.decode.deadline_seconds),
+        max_pixels=settings.decode.max_pixels,
+        max_samples=max_samples,
+    )
+    return DecoderPool(
+        settings.decode_workers,
+        limits=limits,
+        on_replace=lambda reason: meters.count("vqmon.decoder.replaced", reason=reason),
+    )
 
 
 def fetch_policy(settings: Settings, *, named: Sequence[str] = ()) -> FetchPolicy:
