@@ -88,7 +88,7 @@
       cursor: { y: false, points: { size: 8 }, drag: { x: false, y: false }, focus: { prox: 30 } },
       scales: { x: { time: true, range: () => [scale().min, scale().max] }, y: { range: [0, 100] } },
       axes: [
-        { ...axis, size: 32, values: (_, splits, __, ___, step) => splits.map((at) => (step < 60 ? clock(at) : step < 86400 ? clock(at).slice(0, 5) : new Date(at * 1000).toISOString().slice(5, 10))) },
+        { ...axis, size: 32, space: 96, values: (_, splits, __, ___, step) => splits.map((at) => (step < 60 ? clock(at) : step < 86400 ? clock(at).slice(0, 5) : new Date(at * 1000).toISOString().slice(5, 10))) },
         { ...axis, size: 38, splits: [0, 20, 40, 60, 80, 100] },
       ],
       series: [{}, ...answer.renditions.map((line, index) => ({
