@@ -1,6 +1,5 @@
 """The manifest of a scorer that answers in level words: two graphs, and how their answer becomes a number."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,8 +11,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from vqmon.core.calibration import Calibration
-from vqmon.errors import SettingsError
-from vqmon.scoring.specs import GoldenInput, InputSpec, Licence
+from vqmon.scoring.specs import GoldenInput, InputSpec, Licence, read_manifest, write_manifest
 
 _FILE_NAME = r"[a-z0-9][A-Za-z0-9._@-]*\.onnx"
 
@@ -159,20 +157,13 @@ _ADAPTER = TypeAdapter(LevelScorerSpec)
 
 def load_level_spec(path: Path) -> LevelScorerSpec:
     """Read one manifest; raises SettingsError naming file and key."""
-    try:
-        spec = _ADAPTER.validate_json(path.read_bytes(), strict=True, extra="forbid")
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        lines = [f"{path}: {'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
-        raise SettingsError("\n".join(lines)) from error
-    if path.stem != spec.id:
-        raise SettingsError(f"{path}: holds the manifest of {spec.id}; rename it to {spec.id}.json")
-    return spec
+    return read_manifest(path, _ADAPTER, explain=_explain)
 
 
 def save_level_spec(spec: LevelScorerSpec, path: Path) -> None:
     """Write the manifest that `load_level_spec` reads back equal."""
-    if path.name != f"{spec.id}.json":
-        raise ValueError(f"the manifest of {spec.id} is called {spec.id}.json, not {path.name}")
-    path.write_text(json.dumps(asdict(spec), indent=2) + "\n", encoding="utf-8")
+    write_manifest(spec.id, asdict(spec), path)
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    return "\n".join(f"{path}: {'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors())

@@ -3,11 +3,11 @@
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, get_type_hints
+from typing import Literal, Protocol, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,24 +153,44 @@ class ScorerSpec:
 _ADAPTER = TypeAdapter(ScorerSpec)
 
 
+class Manifest(Protocol):
+    """The facts of a scorer, kept in a file that is called after its id."""
+
+    @property
+    def id(self) -> str: ...
+
+
+Facts = TypeVar("Facts", bound=Manifest)
+
+
 def load_spec(path: Path) -> ScorerSpec:
     """Read one manifest; raises SettingsError naming file, key and remedy."""
+    return read_manifest(path, _ADAPTER, explain=_explain)
+
+
+def save_spec(spec: ScorerSpec, path: Path) -> None:
+    """Write the manifest that `load_spec` reads back equal; refuses a file name that is not the scorer's id."""
+    write_manifest(spec.id, asdict(spec), path)
+
+
+def read_manifest(path: Path, adapter: TypeAdapter[Facts], *, explain: Callable[[ValidationError, Path], str]) -> Facts:
+    """Read a manifest of any kind, strictly; `explain` says what is wrong with its content."""
     try:
-        spec = _ADAPTER.validate_json(path.read_bytes(), strict=True, extra="forbid")
+        spec = adapter.validate_json(path.read_bytes(), strict=True, extra="forbid")
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise SettingsError(_explain(error, path)) from error
+        raise SettingsError(explain(error, path)) from error
     if path.stem != spec.id:
         raise SettingsError(f"{path}: holds the manifest of {spec.id}; rename it to {spec.id}.json")
     return spec
 
 
-def save_spec(spec: ScorerSpec, path: Path) -> None:
-    """Write the manifest that `load_spec` reads back equal; refuses a file name that is not the scorer's id."""
-    if path.name != f"{spec.id}.json":
-        raise ValueError(f"the manifest of {spec.id} is called {spec.id}.json, not {path.name}")
-    path.write_text(json.dumps(asdict(spec), indent=2) + "\n", encoding="utf-8")
+def write_manifest(id: str, facts: Mapping[str, object], path: Path) -> None:
+    """Write a manifest of any kind; refuses a file name that is not the scorer's id."""
+    if path.name != f"{id}.json":
+        raise ValueError(f"the manifest of {id} is called {id}.json, not {path.name}")
+    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def find_bundles(folders: Iterable[Path]) -> dict[str, Path]:
