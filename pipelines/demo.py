@@ -24,7 +24,8 @@ from pipelines.parts import shipped, watching
 from pipelines.words import alert_line, outcome_line
 from vqmon.core.types import Alert, Outcome, QualityEvent
 from vqmon.logs import set_up_logs
-from vqmon.settings import AlertSettings, Settings
+from vqmon.sections import AlertSettings
+from vqmon.settings import Settings
 from vqmon.transport.store import open_history
 
 SICK = "720p"

@@ -23,7 +23,8 @@ from vqmon.errors import BrokerError, SettingsError
 from vqmon.health import HealthServer, Progress, notify
 from vqmon.logs import event
 from vqmon.metrics import Meters
-from vqmon.settings import KafkaSettings, Settings
+from vqmon.sections import KafkaSettings
+from vqmon.settings import Settings
 from vqmon.transport.kafka import (
     Connection,
     Group,

@@ -22,7 +22,8 @@ from vqmon.media.names import path_of, printable
 from vqmon.media.playlist import FolderSource, PlaylistSource
 from vqmon.metrics import Meters
 from vqmon.scoring.scorers import builtin_folder, open_scorers, runtime_versions
-from vqmon.settings import DecodeSettings, Settings, SourceSettings, WatchedStream
+from vqmon.sections import DecodeSettings, SourceSettings, WatchedStream
+from vqmon.settings import Settings
 from vqmon.transport.store import History
 
 

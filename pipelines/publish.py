@@ -11,7 +11,8 @@ from vqmon.core.types import Rendition, Segment, SegmentFailure
 from vqmon.errors import FetchError, SettingsError
 from vqmon.media.fetch import Fetcher
 from vqmon.media.playlist import segments_of
-from vqmon.settings import KafkaSettings, Settings
+from vqmon.sections import KafkaSettings
+from vqmon.settings import Settings
 from vqmon.transport.kafka import (
     Connection,
     Publisher,

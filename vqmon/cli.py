@@ -1,30 +1,19 @@
 """The command: what a person types and what they read."""
 
 import asyncio
-import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from vqmon.cli_history import export, replay
 from vqmon.cli_kafka import publish, topics
+from vqmon.console import EXIT_STORE, EXIT_UNSCORED, EXIT_WRONG, err, out, ready
 from vqmon.core.types import Alert, Outcome, SegmentFailure
 from vqmon.errors import StoreError, VqmonError
-from vqmon.logs import set_up_logs
-from vqmon.settings import Settings, load_settings
-
-EXIT_UNSCORED = 3
-EXIT_WRONG = 2
-EXIT_STORE = 4
-
-# What goes into a file or a pipe is wide enough not to be folded.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-err = Console(stderr=True, highlight=False)
 
 
 class _Group(click.Group):
@@ -72,7 +61,7 @@ def run(config: Path | None, for_seconds: float | None) -> None:
     """Run the daemon until SIGTERM: watch all streams of the settings, or work for a Kafka consumer group."""
     from pipelines import fleet, live
 
-    settings = _ready(config)
+    settings = ready(config)
     daemon = fleet.run if settings.source.kind == "kafka" else live.run
     asyncio.run(daemon(settings, for_seconds=for_seconds))
 
@@ -93,7 +82,7 @@ def watch(config: Path | None, url: str, stream: str, history: Path | None, for_
     from pipelines import live
     from pipelines.parts import watching
 
-    settings = watching(_ready(config), url, stream_id=stream, history=history)
+    settings = watching(ready(config), url, stream_id=stream, history=history)
     err.print(f"history {settings.history.path} · pages: vqmon web --history {settings.history.path}", style="dim")
     asyncio.run(live.run(settings, for_seconds=for_seconds, told=_print_published))
 
@@ -128,7 +117,7 @@ def score(
     from vqmon.transport import wire
 
     settings = changed(
-        _ready(ctx.obj), scorers=scorers, sampling=sampling, max_bytes=max_bytes, deadline_seconds=deadline
+        ready(ctx.obj), scorers=scorers, sampling=sampling, max_bytes=max_bytes, deadline_seconds=deadline
     )
     with Progress(
         TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True
@@ -163,7 +152,7 @@ def web(config: Path | None, history: Path | None, host: str | None, port: int |
     """Serve the pages: streams, segments, alerts."""
     from pipelines.pages import serve
 
-    settings = _ready(config)
+    settings = ready(config)
     serve(
         history or settings.history.path,
         host=host or settings.web.host,
@@ -171,80 +160,6 @@ def web(config: Path | None, history: Path | None, host: str | None, port: int |
         title=settings.web.title,
         allowed_hosts=settings.web.allowed_hosts,
     )
-
-
-@main.command()
-@click.option(
-    "--rules",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Other alert rules to try on what is stored.",
-)
-@click.option("--again", is_flag=True, help="Look at the stored segments again and compare ids and scores.")
-@click.option("--stream", default="", help="Only this stream.")
-@click.option("--since", type=click.DateTime(), help="Only segments from this moment (UTC) on.")
-@click.option("--until", type=click.DateTime(), help="Only segments before this moment (UTC).")
-@click.option("--history", type=click.Path(path_type=Path), help="SQLite file; default: history.path of the settings.")
-@click.pass_context
-def replay(
-    ctx: click.Context,
-    rules: Path | None,
-    again: bool,  # noqa: FBT001 - click gives flags so
-    stream: str,
-    since: datetime | None,
-    until: datetime | None,
-    history: Path | None,
-) -> None:
-    """Run stored events through other alert rules, or look at the segments again.
-
-    Shows which alerts the rules of the settings and the new ones give. With --again every stored segment that can still
-    be fetched is scored anew: the same id and the same score are expected.
-    """
-    from pipelines import replay as old
-
-    settings = _ready(ctx.obj)
-    span = old.Span(stream_id=stream, since=_utc(since), until=_utc(until))
-    path = history or settings.history.path
-    if again:
-        differing = asyncio.run(
-            old.look_again(settings, path, span=span, told=lambda line: out.print(line, markup=False))
-        )
-        ctx.exit(1 if differing else 0)
-    from pipelines.words import alert_table
-
-    before, after = old.judge_again(settings, path, rules=rules, span=span)
-    out.print(alert_table(before, after))
-
-
-@main.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--format", "form", type=click.Choice(["parquet", "csv", "ndjson"]), help="Default: by the file's ending."
-)
-@click.option("--stream", default="", help="Only this stream.")
-@click.option("--rendition", default="", help="Only this rendition.")
-@click.option("--since", type=click.DateTime(), help="Only segments from this moment (UTC) on.")
-@click.option("--until", type=click.DateTime(), help="Only segments before this moment (UTC).")
-@click.option("--history", type=click.Path(path_type=Path), help="SQLite file; default: history.path of the settings.")
-@click.pass_obj
-def export(
-    config: Path | None,
-    file: Path,
-    form: str | None,
-    stream: str,
-    rendition: str,
-    since: datetime | None,
-    until: datetime | None,
-    history: Path | None,
-) -> None:
-    """Write the history to FILE as Parquet, CSV or NDJSON (the CloudEvents themselves)."""
-    from vqmon.transport.export import export_outcomes
-    from vqmon.transport.store import open_history
-
-    with open_history(history or _ready(config).history.path, mode="read") as stored:
-        rows = export_outcomes(
-            stored, file, form=form, stream_id=stream, rendition=rendition, since=_utc(since), until=_utc(until)
-        )
-    err.print(f"{rows} rows in {file}")
 
 
 @main.command()
@@ -271,15 +186,9 @@ def scorers(config: Path | None) -> None:
     from vqmon.scoring.scorers import builtin_folder
     from vqmon.scoring.specs import find_bundles, load_spec
 
-    settings = _ready(config)
+    settings = ready(config)
     bundles = find_bundles([builtin_folder(), *settings.scoring.folders])
     out.print(scorer_table([load_spec(path) for _, path in sorted(bundles.items())], used=settings.scoring.scorers))
-
-
-def _ready(config: Path | None) -> Settings:
-    settings = load_settings(config)
-    set_up_logs(settings.log.level, settings.log.form)
-    return settings
 
 
 def _print_published(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
@@ -291,9 +200,5 @@ def _print_published(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> No
         out.print(alert_line(alert))
 
 
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment else None
-
-
-main.add_command(publish)
-main.add_command(topics)
+for command in (replay, export, publish, topics):
+    main.add_command(command)

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import click
 
-from vqmon.logs import set_up_logs
-from vqmon.settings import Settings, load_settings
+from vqmon.console import ready
 
 
 @click.command()
@@ -19,7 +18,7 @@ def publish(config: Path | None, addresses: tuple[str, ...], stream: str, rendit
     """Put segment messages on the Kafka topic: what a packager does, or to score an archive."""
     from pipelines.publish import publish as publish_all
 
-    settings = _ready(config)
+    settings = ready(config)
     count, unnamed = asyncio.run(publish_all(settings, addresses, stream_id=stream, rendition=rendition, arm=arm))
     click.echo(f"{count} segment messages published" + (f", {unnamed} entries left out" if unnamed else ""), err=True)
 
@@ -35,7 +34,7 @@ def create(config: Path | None) -> None:
     """Create the topics that are missing; those that exist stay as they are."""
     from pipelines.publish import create as create_all
 
-    made = asyncio.run(create_all(_ready(config)))
+    made = asyncio.run(create_all(ready(config)))
     click.echo("\n".join(made) if made else "nothing to create")
 
 
@@ -45,12 +44,6 @@ def check(ctx: click.Context) -> None:
     """Say what is wrong with the topics and how to mend it."""
     from pipelines.publish import check as check_all
 
-    wrong = asyncio.run(check_all(_ready(ctx.obj)))
+    wrong = asyncio.run(check_all(ready(ctx.obj)))
     click.echo("\n".join(wrong) if wrong else "all topics are as they must be")
     ctx.exit(1 if wrong else 0)
-
-
-def _ready(config: Path | None) -> Settings:
-    settings = load_settings(config)
-    set_up_logs(settings.log.level, settings.log.form)
-    return settings

@@ -5,160 +5,30 @@ import os
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vqmon.errors import SettingsError
+from vqmon.sections import (
+    AlertSettings,
+    DaemonSettings,
+    DecodeSettings,
+    FetchSettings,
+    HistorySettings,
+    KafkaSettings,
+    LogSettings,
+    ScoringSettings,
+    SourceSettings,
+    WebSettings,
+)
 
 PLACES = (Path("vqmon.toml"), Path("/etc/vqmon/vqmon.toml"))
 """Where the settings file is looked for when neither `--config` nor `VQMON_CONFIG` names one."""
 
 _TLS_FILES = (("kafka", "ca_file"), ("kafka", "cert_file"), ("kafka", "key_file"))
 _STREAM_KEYS = ["id", "url", "renditions", "labels"]
-
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class WatchedStream(_Section):
-    """One stream to watch: an HLS or DASH playlist."""
-
-    id: str = Field(min_length=1)
-    url: str = Field(min_length=1)
-    # names of the renditions to take; none = all
-    renditions: tuple[str, ...] = ()
-    labels: dict[str, str] = Field(default_factory=dict)
-
-
-class SourceSettings(_Section):
-    """Where segments come from."""
-
-    kind: Literal["playlist", "folder", "kafka"] = "playlist"
-    streams: tuple[WatchedStream, ...] = ()
-    start: Literal["oldest", "newest"] = "oldest"
-    stale_after_seconds: Positive | None = None
-    folder: Path | None = None
-    folder_stream_id: str = "folder"
-    folder_settle_seconds: Positive = 2.0
-
-    @model_validator(mode="after")
-    def _is_complete(self) -> "SourceSettings":
-        ids = [stream.id for stream in self.streams]
-        if len(set(ids)) != len(ids):
-            raise ValueError(f"two streams share an id: {', '.join(sorted({i for i in ids if ids.count(i) > 1}))}")
-        return self
-
-
-class KafkaSettings(_Section):
-    """The fleet form: segment messages from a topic, outcomes and alerts to topics."""
-
-    bootstrap: tuple[str, ...] = ("127.0.0.1:9092",)
-    group: str = Field(default="vqmon", pattern=r"^[A-Za-z0-9._-]{1,100}$")
-    prefix: str = Field(default="vqmon", pattern=r"^[A-Za-z0-9._-]{1,100}$")
-    partitions: Count = 12
-    copies: Count = 3
-    encrypted: bool = False
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    username: str = ""
-    password_file: Path | None = None
-    commit_seconds: float = Field(default=0.25, ge=0, le=10)
-    max_waiting: int = Field(default=64, ge=1, le=2000)
-    max_message_bytes: Count = 1_000_000
-    max_media_bytes: Count = 512_000_000
-    session_seconds: Positive = 20.0
-    rebalance_seconds: Positive = 30.0
-    patience_seconds: Positive = 30.0
-    rejected_limit: float = Field(default=0.9, gt=0, le=1)
-    when_lost: Literal["stop", "go_on"] = "stop"
-
-
-class FetchSettings(_Section):
-    """What may be fetched, and how long it may take."""
-
-    allowed_hosts: tuple[str, ...] = ()
-    allowed_networks: tuple[str, ...] = ()
-    allow_http: bool = False
-    allowed_ports: tuple[int, ...] = (443, 80)
-    file_roots: tuple[Path, ...] = ()
-    max_bytes: int = Field(default=64_000_000, ge=1, le=2**40)
-    max_redirects: int = Field(default=3, ge=0, le=10)
-    connect_seconds: Positive = 3.0
-    first_byte_seconds: Positive = 5.0
-    total_seconds: Positive = 20.0
-    min_rate_bytes: int = Field(default=100_000, ge=0)
-    retries: int = Field(default=2, ge=0, le=10)
-
-
-class DecodeSettings(_Section):
-    """How segments become pictures."""
-
-    workers: int = Field(default=0, ge=0, le=256)
-    sampling: Literal["exact", "keyframes"] = "exact"
-    fps: float = Field(default=1.0, gt=0, le=240)
-    hdr: Literal["tonemap", "refuse"] = "tonemap"
-    deadline_seconds: Positive = 10.0
-    max_pixels: Count = 8_847_360
-    thumbnail_width: int = Field(default=416, ge=0, le=1920)
-
-
-class ScoringSettings(_Section):
-    """Which scorers run, and where."""
-
-    scorers: tuple[str, ...] = Field(default=("lite",), min_length=1)
-    folders: tuple[Path, ...] = ()
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = Field(default=0, ge=0)
-    allow_noncommercial: bool = False
-
-
-class AlertSettings(_Section):
-    """Which conditions alert."""
-
-    # none = the rules that come with vqmon
-    rules: Path | None = None
-
-
-class HistorySettings(_Section):
-    """Where outcomes and alerts are kept, and for how long."""
-
-    path: Path = Path("vqmon.db")
-    keep_days: Positive = 35.0
-    keep_frames_of_segments: int = Field(default=200, ge=0)
-    evidence_max_bytes: int = Field(default=200_000, ge=0)
-
-
-class DaemonSettings(_Section):
-    """The daemon itself."""
-
-    in_flight: int = Field(default=0, ge=0)
-    drain_seconds: Positive = 30.0
-    health_host: str = "127.0.0.1"
-    health_port: int = Field(default=0, ge=0, le=65535)  # 0 = no health and metrics server
-
-
-class WebSettings(_Section):
-    """The pages."""
-
-    host: str = "127.0.0.1"
-    port: int = Field(default=8080, ge=0, le=65535)
-    title: str = "vqmon"
-    allowed_hosts: tuple[Annotated[str, Field(pattern=r"^(\*|(\*\.)?[^*/:\s]+|\[[0-9A-Fa-f:.]+\])$")], ...] = ()
-
-
-class LogSettings(_Section):
-    """What is logged, and in which form."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    form: Literal["text", "json"] = "text"
 
 
 class Settings(BaseSettings):

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.pages import names_of, serve
 from vqmon.errors import SettingsError
-from vqmon.settings import WebSettings
+from vqmon.sections import WebSettings
 from vqmon.transport.store import open_history
 
 

@@ -19,7 +19,8 @@ from vqmon.errors import FetchError, SettingsError
 from vqmon.health import Progress
 from vqmon.media.fetch import Fetcher, FetchPolicy
 from vqmon.metrics import Meters
-from vqmon.settings import DecodeSettings, Settings, SourceSettings, load_settings
+from vqmon.sections import DecodeSettings, SourceSettings
+from vqmon.settings import Settings, load_settings
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 

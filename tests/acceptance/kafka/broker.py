@@ -1,6 +1,5 @@
 """A real Apache Kafka for tests: brokers as processes on free loopback ports, from jars that Maven copies."""
 
-import base64
 import hashlib
 import os
 import shutil
@@ -14,6 +13,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 REMEDY = "install a Java 17 runtime and Maven (Debian: openjdk-17-jre-headless, maven)"
 START_SECONDS = 120.0
+# Kept fixed: a random one may begin with "-", which the tool takes for an option.
+CLUSTER_ID = "vqmonvqmonvqmonvqmonvA"
 JVM = ("-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 LOGGING = """
 status = error
@@ -142,7 +143,7 @@ class Cluster:
         extra: str = "",
         scram: tuple[str, str] | None = None,
     ) -> None:
-        self._cluster_id = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
+        self._cluster_id = CLUSTER_ID
         ports = free_ports(3 * brokers)
         clients = client_ports or ports[:brokers]
         advertised = advertised_ports or clients

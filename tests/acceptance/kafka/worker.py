@@ -15,7 +15,8 @@ from vqmon.core.rules import parse_rules
 from vqmon.health import Progress
 from vqmon.logs import set_up_logs
 from vqmon.metrics import Meters
-from vqmon.settings import KafkaSettings, Settings
+from vqmon.sections import KafkaSettings
+from vqmon.settings import Settings
 
 RULES = Path(__file__).parents[3] / "config" / "rules.toml"
 

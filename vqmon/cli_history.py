@@ -1,0 +1,83 @@
+"""The commands that read the history: replay, export."""
+
+import asyncio
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from vqmon.console import err, out, ready, utc
+
+
+@click.command()
+@click.option(
+    "--rules",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Other alert rules to try on what is stored.",
+)
+@click.option("--again", is_flag=True, help="Look at the stored segments again and compare ids and scores.")
+@click.option("--stream", default="", help="Only this stream.")
+@click.option("--since", type=click.DateTime(), help="Only segments from this moment (UTC) on.")
+@click.option("--until", type=click.DateTime(), help="Only segments before this moment (UTC).")
+@click.option("--history", type=click.Path(path_type=Path), help="SQLite file; default: history.path of the settings.")
+@click.pass_context
+def replay(
+    ctx: click.Context,
+    rules: Path | None,
+    again: bool,  # noqa: FBT001 - click gives flags so
+    stream: str,
+    since: datetime | None,
+    until: datetime | None,
+    history: Path | None,
+) -> None:
+    """Run stored events through other alert rules, or look at the segments again.
+
+    Shows which alerts the rules of the settings and the new ones give. With --again every stored segment that can still
+    be fetched is scored anew: the same id and the same score are expected.
+    """
+    from pipelines import replay as old
+
+    settings = ready(ctx.obj)
+    span = old.Span(stream_id=stream, since=utc(since), until=utc(until))
+    path = history or settings.history.path
+    if again:
+        differing = asyncio.run(
+            old.look_again(settings, path, span=span, told=lambda line: out.print(line, markup=False))
+        )
+        ctx.exit(1 if differing else 0)
+    from pipelines.words import alert_table
+
+    before, after = old.judge_again(settings, path, rules=rules, span=span)
+    out.print(alert_table(before, after))
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "form", type=click.Choice(["parquet", "csv", "ndjson"]), help="Default: by the file's ending."
+)
+@click.option("--stream", default="", help="Only this stream.")
+@click.option("--rendition", default="", help="Only this rendition.")
+@click.option("--since", type=click.DateTime(), help="Only segments from this moment (UTC) on.")
+@click.option("--until", type=click.DateTime(), help="Only segments before this moment (UTC).")
+@click.option("--history", type=click.Path(path_type=Path), help="SQLite file; default: history.path of the settings.")
+@click.pass_obj
+def export(
+    config: Path | None,
+    file: Path,
+    form: str | None,
+    stream: str,
+    rendition: str,
+    since: datetime | None,
+    until: datetime | None,
+    history: Path | None,
+) -> None:
+    """Write the history to FILE as Parquet, CSV or NDJSON (the CloudEvents themselves)."""
+    from vqmon.transport.export import export_outcomes
+    from vqmon.transport.store import open_history
+
+    with open_history(history or ready(config).history.path, mode="read") as stored:
+        rows = export_outcomes(
+            stored, file, form=form, stream_id=stream, rendition=rendition, since=utc(since), until=utc(until)
+        )
+    err.print(f"{rows} rows in {file}")

@@ -1,0 +1,30 @@
+"""What all commands share: where they write, how they end, how they get their settings."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from vqmon.logs import set_up_logs
+from vqmon.settings import Settings, load_settings
+
+EXIT_UNSCORED = 3
+EXIT_WRONG = 2
+EXIT_STORE = 4
+
+# What goes into a file or a pipe is wide enough not to be folded.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+err = Console(stderr=True, highlight=False)
+
+
+def ready(config: Path | None) -> Settings:
+    """The settings, with logs set up as they say."""
+    settings = load_settings(config)
+    set_up_logs(settings.log.level, settings.log.form)
+    return settings
+
+
+def utc(moment: datetime | None) -> datetime | None:
+    """A moment typed without a zone is UTC."""
+    return moment.replace(tzinfo=UTC) if moment else None
