@@ -14,12 +14,15 @@ __all__ = [
     "SIGNALS",
     "Alert",
     "ByteRange",
+    "Cause",
+    "Change",
     "Cursor",
     "Decoded",
     "Encryption",
     "Evidence",
     "Fingerprint",
     "MediaFacts",
+    "Moved",
     "Outcome",
     "Pixels",
     "Provenance",
@@ -248,6 +251,37 @@ class Evidence:
     worst_times_seconds: tuple[float, ...] = ()
 
 
+Cause = Literal["", "source", "encoder", "packaging", "scorer"]
+"""Where a regression comes from: what goes in, the encoder or enhancer, one rendition alone, or the scorer itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A series left its usual level: when, and by how much; `after - before` lies in `low`..`high` (95 %)."""
+
+    # the last moment at which the series was as usual
+    at: datetime
+    # means in points of 0..100, or differences of such
+    before: float
+    after: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _need_utc(self.at, "at")
+        if self.low > self.high:
+            raise ValueError(f"not an interval: {self.low}..{self.high}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """A signal or another scorer that moved together with an alert: its mean before and since."""
+
+    name: str
+    before: float
+    after: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
     """A rule began or ceased to hold on one series; the id stays the same from open to resolve."""
@@ -267,6 +301,14 @@ class Alert:
     resolved_at: datetime | None
     summary: str
     evidence: Evidence
+    change: Change | None = None
+    # the largest move first
+    moved: tuple[Moved, ...] = ()
+    cause: Cause = ""
+    # id of the open alert that explains this one; nobody is told of it then
+    muted_by: str = ""
+    # of segment and rendition when it opened
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if (self.state == "resolved") != (self.resolved_at is not None):
