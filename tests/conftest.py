@@ -33,3 +33,19 @@ def chromium() -> str:
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     need("chromium", present=path is not None, remedy="install Debian's `chromium`")
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def alertmanager() -> str:
+    """The path of a Prometheus Alertmanager."""
+    path = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+    need("alertmanager", present=path is not None, remedy="install Debian's `prometheus-alertmanager`")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """The path of Prometheus' checker of rule files."""
+    path = shutil.which("promtool")
+    need("promtool", present=path is not None, remedy="install Debian's `prometheus`")
+    return str(path)
