@@ -55,3 +55,12 @@ def owl_goldens() -> OwlGoldens:
     folder = SHARED / "goldens" / "owl"
     need("fixtures", present=folder.is_dir(), remedy=f"put the recorded outputs at {folder}")
     return OwlGoldens(folder)
+
+
+@pytest.fixture(scope="session")
+def rich_goldens() -> Any:
+    from tests.models.rich_goldens import RichGoldens
+
+    folder = SHARED / "goldens" / "rich"
+    need("fixtures", present=folder.is_dir(), remedy=f"put the recorded outputs at {folder}")
+    return RichGoldens(folder)
