@@ -23,7 +23,7 @@ def alerts(site: Site, request: Request) -> Response:
     """Open alerts, then those resolved lately."""
     stream_id = request.query_params.get("stream") or None
     known = site.history.alerts(stream_id=stream_id, limit=MAX_ALERTS)
-    still_open = site.history.alerts(stream_id=stream_id, open_only=True)
+    still_open = [it for it in site.standing.open_alerts() if stream_id in (None, it.stream_id)][:MAX_ALERTS]
     resolved = [alert for alert in known if alert.state == "resolved"]
     return site.page("alerts.html", request, open=still_open, resolved=resolved, q=stream_id)
 

@@ -23,6 +23,7 @@ from vqmon.web.files import FOREVER
 from vqmon.web.history import History
 from vqmon.web.live import Listeners, live
 from vqmon.web.site import STATIC, Site, in_thread, open_templates
+from vqmon.web.standing import Standing
 
 MAX_THREADS = 4
 """How many questions to the history run at once."""
@@ -70,6 +71,7 @@ def create_app(
     app.state.listeners = Listeners()
     app.state.site = Site(
         history=history,
+        standing=Standing(history, now=now),
         now=now,
         templates=open_templates(title),
         poll_seconds=poll_seconds,

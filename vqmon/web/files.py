@@ -12,8 +12,7 @@ from starlette.responses import JSONResponse, Response
 from vqmon.core.types import SIGNALS, Outcome, QualityEvent
 from vqmon.web.alerts import MAX_ALERTS, alert_asked
 from vqmon.web.charts import chart_of, mark_of
-from vqmon.web.curves import TREND_PLACES
-from vqmon.web.looks import Row, rows_of
+from vqmon.web.looks import Row
 from vqmon.web.segment import outcome_asked
 from vqmon.web.site import Site, iso
 from vqmon.web.stream import asked_of
@@ -40,7 +39,7 @@ def streams_csv(site: Site, request: Request) -> Response:
 
 
 def _rows(site: Site) -> Sequence[Row]:
-    return rows_of(site.history.renditions(trend=TREND_PLACES), site.history.alerts(open_only=True), now=site.now())
+    return site.standing.rows()
 
 
 def _row(row: Row) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class Row:
 
     stream_id: str
     rendition: str
+    # of its pictures, in lines
+    height: int | None
     detail: str
     state: str
     why: str
@@ -66,6 +68,7 @@ def _row(it: RenditionState, alerts: Sequence[Alert], *, now: datetime) -> Row:
     return Row(
         stream_id=it.stream_id,
         rendition=it.rendition,
+        height=it.height,
         detail=_detail(it),
         state=state,
         why=why,
@@ -131,10 +134,11 @@ def _name(row: Row) -> tuple[str, str]:
     return row.stream_id.casefold(), row.rendition
 
 
-_WORST_FIRST = {state: rank for rank, state in enumerate(STATES)}
+WORST_FIRST = {state: rank for rank, state in enumerate(STATES)}
+"""The rank of a state; the worst has the lowest."""
 
 SORTS: dict[str, Callable[[Row], tuple[object, ...]]] = {
-    "state": lambda row: (_WORST_FIRST[row.state], *_name(row)),
+    "state": lambda row: (WORST_FIRST[row.state], *_name(row)),
     "name": lambda row: _name(row),
     "score": lambda row: (row.score or 0.0, *_name(row)),
     "unscored": lambda row: (row.unscored_share, *_name(row)),

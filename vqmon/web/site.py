@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, Response
 from vqmon.web.addresses import stream_path
 from vqmon.web.explain import band
 from vqmon.web.history import History
+from vqmon.web.standing import Standing
 
 STATIC = Path(__file__).parent / "static"
 NAVIGATION = (("/", "Fleet"), ("/alerts", "Alerts"))
@@ -30,6 +31,8 @@ class Site:
     """One set of pages over one history."""
 
     history: History
+    # the fleet as it stands, asked once for all
+    standing: Standing
     now: Callable[[], datetime]
     templates: Environment
     # seconds between two looks for changes, per open page
@@ -49,7 +52,7 @@ class Site:
             "here": request.url.path,
             "self_url": str(request.url.replace(scheme="", netloc="")),
             "tip": self.history.tip(),
-            "open_alerts": len(self.history.alerts(open_only=True)),
+            "open_alerts": len(self.standing.open_alerts()),
             "now": self.now(),
         }
         return HTMLResponse(self.templates.get_template(name).render(**common | facts), status)
