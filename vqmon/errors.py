@@ -5,6 +5,7 @@
       ScorerError         a scorer bundle cannot be trusted or loaded
       WireError           bytes from outside do not follow the schema
       StoreError          the history cannot be opened, read or written
+      DeliveryError       a receiver of alerts cannot be reached, or does not take them
       BrokerError         a Kafka broker cannot be reached, or what it did is not known
         FencedError         somebody else has taken over
       SegmentError        one segment cannot be observed; becomes a SegmentFailure
@@ -75,6 +76,10 @@ class WireError(VqmonError):
 
 class StoreError(VqmonError):
     """The history cannot be opened, read or written."""
+
+
+class DeliveryError(VqmonError):
+    """A receiver of alerts cannot be reached, or does not take them."""
 
 
 class BrokerError(VqmonError):

@@ -8,12 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from vqmon.core.notices import Notice, Said
 from vqmon.core.rules import State
 from vqmon.core.types import Alert, Cursor, Outcome
 from vqmon.errors import StoreError
 from vqmon.transport import tables
 from vqmon.transport.access import check_readable, frozen_at, only_writer
 from vqmon.transport.asking import Questions
+from vqmon.transport.notify_outbox import SELECT_NOTICES, enqueue, notice_of, write_told
 from vqmon.transport.rows import Pruned, Thumbnails, microseconds
 from vqmon.transport.writing import delete, insert_outcome, keep_evidence, upsert_alert, write_cursors, write_states
 
@@ -185,11 +187,13 @@ class History(Questions):
         states: Mapping[str, State | None] | None = None,
         cursors: Sequence[Cursor] = (),
         thumbnails: Mapping[str, Thumbnails] | None = None,
+        queued_at: datetime | None = None,
     ) -> None:
         """Write all of it in one transaction.
 
         What is there already, by event id, stays as it is; an alert that is resolved never opens again. `states` with
-        None are forgotten. `thumbnails` are by event id.
+        None are forgotten. `thumbnails` are by event id. With `queued_at`, the moment by this machine's clock, alerts
+        that are news go into the outbox too.
         """
         pictures = thumbnails or {}
         with self._connections.transaction() as connection:
@@ -197,12 +201,24 @@ class History(Questions):
             for outcome in outcomes:
                 number += insert_outcome(connection, number + 1, outcome, pictures.get(outcome.id, ()))
             for alert in alerts:
-                number += upsert_alert(connection, number + 1, alert)
+                is_news = upsert_alert(connection, number + 1, alert)
+                number += is_news
+                if is_news and queued_at is not None:
+                    enqueue(connection, alert, queued_at)
                 if alert.state == "open":
                     keep_evidence(connection, alert, self._evidence_max_bytes)
             connection.execute("UPDATE tip SET number = ?", (number,))
             write_states(connection, states or {})
             write_cursors(connection, cursors)
+
+    def notices(self, *, after: int = 0) -> Sequence[Notice]:
+        """What waits in the outbox, of alerts written after this number, oldest change first."""
+        return [notice_of(row) for row in self._ask(SELECT_NOTICES, after)]
+
+    def mark_told(self, told: Mapping[str, Mapping[str, Said] | None]) -> None:
+        """Remember what targets were told, by alert; None takes the alert out of the outbox."""
+        with self._connections.transaction() as connection:
+            write_told(connection, told)
 
     def seen_segments(self, stream_id: str) -> SeenSegments:
         """The segments of a stream that have an outcome; keys name their stream, so one answer serves all."""

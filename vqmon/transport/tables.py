@@ -70,6 +70,18 @@ CREATE INDEX alert_open ON alert (opened_at) WHERE resolved_at IS NULL;
 CREATE TABLE evidence (alert_id TEXT NOT NULL, position INTEGER NOT NULL, time_seconds REAL NOT NULL, jpeg BLOB);
 CREATE UNIQUE INDEX evidence_by_alert ON evidence (alert_id, position);
 
+-- What has to be told of alerts: made in the transaction of the alert, gone when every target knows how it ended.
+CREATE TABLE outbox (
+    alert_id TEXT PRIMARY KEY,
+    -- when it came in, and when the alert last changed, by the clock of this machine
+    queued_at INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    -- the alert as it was when it came in
+    opened TEXT NOT NULL,
+    -- JSON: target -> what it was told last, open or resolved
+    told TEXT NOT NULL
+);
+
 CREATE TABLE state (key TEXT PRIMARY KEY, document BLOB NOT NULL);
 CREATE TABLE cursor (
     lane TEXT PRIMARY KEY,
