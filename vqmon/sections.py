@@ -125,6 +125,13 @@ class HistorySettings(Section):
     evidence_max_bytes: int = Field(default=200_000, ge=0)
 
 
+class ExperimentSettings(Section):
+    """Which encodings are held against each other."""
+
+    # none = the file that comes with vqmon, which has no experiment
+    path: Path | None = None
+
+
 class DaemonSettings(Section):
     """The daemon itself."""
 

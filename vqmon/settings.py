@@ -15,6 +15,7 @@ from vqmon.sections import (
     AlertSettings,
     DaemonSettings,
     DecodeSettings,
+    ExperimentSettings,
     FetchSettings,
     HistorySettings,
     KafkaSettings,
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
     scoring: ScoringSettings = ScoringSettings()
     alerts: AlertSettings = AlertSettings()
     history: HistorySettings = HistorySettings()
+    experiments: ExperimentSettings = ExperimentSettings()
     daemon: DaemonSettings = DaemonSettings()
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
@@ -118,7 +120,13 @@ def _read_toml(file: Path) -> dict[str, Any]:
         tree = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsError(f"{file}: {error}") from error
-    for section, name in (("source", "folder"), ("alerts", "rules"), ("history", "path"), *_TLS_FILES):
+    for section, name in (
+        ("source", "folder"),
+        ("alerts", "rules"),
+        ("history", "path"),
+        ("experiments", "path"),
+        *_TLS_FILES,
+    ):
         if isinstance(tree.get(section), dict) and isinstance(tree[section].get(name), str):
             tree[section][name] = str(file.parent / tree[section][name])
     for section, name in (("fetch", "file_roots"), ("scoring", "folders")):
