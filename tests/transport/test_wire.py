@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from tests.core.outcomes import START, failed, scored
 from vqmon.core.series import AlertState, Track
 from vqmon.core.types import (
+    LEFT_OUT,
+    PROMOTIONS,
     Alert,
     ByteRange,
     Encryption,
     Evidence,
     MediaFacts,
+    Promotion,
     Provenance,
     QualityEvent,
     Rendition,
@@ -86,7 +89,12 @@ segments = st.builds(
 
 scores = st.builds(
     Score, scorer=words, value=numbers, native_value=numbers, p5=numbers, min=numbers, pooling=words,
-    frame_values=series,
+    frame_values=series, levels=st.dictionaries(words, numbers, max_size=2), entropy=st.none() | numbers,
+)  # fmt: skip
+
+promotions = st.builds(
+    Promotion, reasons=st.lists(st.sampled_from(sorted(PROMOTIONS)), min_size=1, unique=True).map(tuple),
+    left_out=st.sampled_from(["", *LEFT_OUT]),
 )  # fmt: skip
 
 events = st.builds(
@@ -134,6 +142,9 @@ events = st.builds(
         sampling=st.sampled_from(["exact", "keyframes"]),
         versions=labels,
     ),
+    shadow_scores=st.lists(scores, max_size=1).map(tuple),
+    disagreement=st.none() | numbers,
+    promotion=st.none() | promotions,
 )  # fmt: skip
 
 failures = st.builds(
@@ -280,6 +291,10 @@ def assert_holds(new: Any, old: Any, path: str) -> None:
         for key in old:
             assert key in new, f"{path}.{key} is gone"
             assert_holds(new[key], old[key], f"{path}.{key}")
+    elif isinstance(old, list):
+        assert len(new) == len(old), path
+        for at, (one, other) in enumerate(zip(new, old, strict=True)):
+            assert_holds(one, other, f"{path}.{at}")
     else:
         assert new == old, path
 

@@ -8,9 +8,12 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from vqmon.core.pictures import SIGNALS, Decoded, Fingerprint, MediaFacts, Pixels, Sampling, View
+from vqmon.core.scores import LEFT_OUT, PROMOTIONS, Promotion, Provenance, Score, ScorerIdentity, SignalSummary
 from vqmon.errors import REASONS, SegmentError, Stage
 
 __all__ = [
+    "LEFT_OUT",
+    "PROMOTIONS",
     "SIGNALS",
     "Alert",
     "ByteRange",
@@ -25,6 +28,7 @@ __all__ = [
     "Moved",
     "Outcome",
     "Pixels",
+    "Promotion",
     "Provenance",
     "QualityEvent",
     "Rendition",
@@ -123,51 +127,6 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """One Scorer's verdict on one Segment; 0..100, higher is better, `native_*` on the scorer's own scale."""
-
-    # name@version
-    scorer: str
-    value: float
-    native_value: float
-    p5: float
-    min: float
-    pooling: str
-    frame_values: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignalSummary:
-    """One signal over a segment: 0..1, higher means more of what its name says."""
-
-    mean: float
-    max: float
-    frame_values: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScorerIdentity:
-    """Which scorer exactly, and where it ran."""
-
-    scorer: str
-    sha256: str
-    preprocessing: str
-    calibration_version: int
-    device: str
-    licence: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provenance:
-    """What produced a verdict: enough to reproduce it."""
-
-    scorers: tuple[ScorerIdentity, ...]
-    sampling: Sampling
-    # library name -> version; ffmpeg libraries included
-    versions: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class QualityEvent:
     """What we say about an observed Segment."""
 
@@ -181,6 +140,12 @@ class QualityEvent:
     edges: tuple[Fingerprint, Fingerprint]
     media: MediaFacts
     provenance: Provenance
+    # by scorers on trial: never judged, never alerted on
+    shadow_scores: tuple[Score, ...] = ()
+    # the largest difference between two verdicts on quality, 0..100; None with less than two
+    disagreement: float | None = None
+    # None where no heavy scorers are set
+    promotion: Promotion | None = None
 
     def score_of(self, scorer: str) -> Score | None:
         """The verdict of `name@version` or of any version of `name`."""
