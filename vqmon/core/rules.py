@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from vqmon.core.conditions import AlertRule, Collapse, Condition, Floor, Signal, names
 from vqmon.core.detectors import spans_of
 from vqmon.core.evidence import evidence_of, summary_of
+from vqmon.core.planned import Marker
 from vqmon.core.rulefile import parse_rules
 from vqmon.core.series import AlertState, Look, State, Track, Turn, advance, closed, look_at
 from vqmon.core.types import Alert, Outcome, QualityEvent, Score, alert_id
 
-__all__ = ["AlertRule", "AlertState", "Judge", "State", "parse_rules"]
+__all__ = ["AlertRule", "AlertState", "Judge", "Marker", "State", "parse_rules"]
 
 UNLISTED = "playlist"
 """The rendition that stands for a whole stream while its playlist cannot be had."""
@@ -52,6 +53,11 @@ class Judge:
             for series, score in _series_of(rule.condition, outcome):
                 found += self._ask(rule, series, score, look)
         return tuple(found)
+
+    def mark(self, marker: Marker) -> None:
+        """From the marker's moment on the series that it means start anew; told twice it counts once."""
+        if marker.key not in self._states:
+            self._remember(marker.key, marker)
 
     def states(self) -> Mapping[str, State]:
         """All that is remembered."""

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from vqmon.core.conditions import NOT_SEGMENTS, Timing
+from vqmon.core.planned import Marker
 from vqmon.core.types import Alert, Fingerprint, Outcome, QualityEvent, SegmentFailure
 
 Verdict = Literal["bad", "between", "good"]
@@ -81,7 +82,7 @@ class AlertState:
         return self.clock is None and self.alert is None and not self.memory
 
 
-State = AlertState | Track
+State = AlertState | Track | Marker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from vqmon.core.rules import State
-from vqmon.core.series import AlertState, Track
 from vqmon.core.types import Alert, Outcome, QualityEvent, SegmentFailure
 from vqmon.errors import WireError
 
@@ -62,7 +61,7 @@ _MESSAGES: Mapping[str, type[BaseModel]] = {
 
 _OUTCOME: TypeAdapter[_Quality | _Unscored] = TypeAdapter(Annotated[_Quality | _Unscored, Field(discriminator="type")])
 _ALERT: TypeAdapter[_Opened | _Resolved] = TypeAdapter(Annotated[_Opened | _Resolved, Field(discriminator="type")])
-_STATE: TypeAdapter[AlertState | Track] = TypeAdapter(AlertState | Track)
+_STATE: TypeAdapter[State] = TypeAdapter(State)
 
 
 def encode_outcome(outcome: Outcome, *, source: str) -> bytes:
