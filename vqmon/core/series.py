@@ -71,6 +71,13 @@ class AlertState:
     # what `memory` was learned from, e.g. lite@1
     basis: str = ""
     memory: tuple[float, ...] = ()
+    # signals and scores that are followed beside it, and what is remembered of them; see core.moved
+    names: tuple[str, ...] = ()
+    beside: tuple[float, ...] = ()
+    # for groups: start, sum and number of recent deviations from the usual, three numbers per stretch of time
+    recent: tuple[float, ...] = ()
+    # values that had no partner to be compared with
+    dropped: int = 0
 
     @property
     def key(self) -> str:
@@ -79,7 +86,7 @@ class AlertState:
     @property
     def is_idle(self) -> bool:
         """Nothing to remember: the same as a series never seen."""
-        return self.clock is None and self.alert is None and not self.memory
+        return self.clock is None and self.alert is None and not self.memory and not self.dropped
 
 
 State = AlertState | Track | Marker
