@@ -8,10 +8,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def normalise(pixels: Tensor, mean: Triple, std: Triple, *, dtype: torch.dtype) -> Tensor:
-    """(p / 255 - mean) / std of uint8 RGB: clips (clips, frames, 3, height, width) -> (clips, 3, frames, height,
-    width), pictures (pictures, 3, height, width) -> the same order.
+    """(p / 255 - mean) / std of uint8 RGB: pictures (pictures, 3, height, width), clips (clips, 3, frames, ...).
 
     In float32 whatever the network's type: as precise as preparing pixels outside, at a quarter of the bytes.
     """
-    shares = (pixels.float() / 255).unbind(-3)
+    shares = (pixels.float() / 255).unbind(1)
     return torch.stack([(each - m) / s for each, m, s in zip(shares, mean, std, strict=True)], dim=1).to(dtype)

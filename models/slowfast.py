@@ -159,7 +159,7 @@ def _fast_parts(config: SlowFastConfig) -> list[nn.Module]:
 
 
 class SlowFast(nn.Module):
-    """Clips (clips, 32, 3, side, side) uint8 -> features (clips, 2304): 2048 of the slow pathway, 256 of the fast."""
+    """Clips (clips, 3, 32, side, side) uint8 -> features (clips, 2304): 2048 of the slow pathway, 256 of the fast."""
 
     slow_frames: Tensor
 
@@ -198,7 +198,7 @@ class SlowFast(nn.Module):
 
 
 class FastPathway(nn.Module):
-    """Clips (clips, 32, 3, side, side) uint8 -> features (clips, 256): all that fusing scorers take from SlowFast."""
+    """Clips (clips, 3, 32, side, side) uint8 -> features (clips, 256): all that fusing scorers take from SlowFast."""
 
     def __init__(self, config: SlowFastConfig) -> None:
         super().__init__()

@@ -37,8 +37,8 @@ class RichGoldens:
         return drawn
 
     def clip(self, seed: int, count: int, side: int) -> Tensor:
-        """(count, 3, side, side) uint8."""
-        return torch.from_numpy(self.frames(seed, count, side, side)).permute(0, 3, 1, 2)
+        """(3, count, side, side) uint8."""
+        return torch.from_numpy(self.frames(seed, count, side, side)).permute(3, 0, 1, 2)
 
     def features(self, seed: int, name: str, shape: tuple[int, ...]) -> Tensor:
         """Standard normal values of a named block."""

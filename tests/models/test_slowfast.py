@@ -52,7 +52,7 @@ def test_every_level_equals_the_published_code(rich_goldens: RichGoldens, networ
     """Both pathways after each level, pooled features and class scores."""
     archive = rich_goldens.archive(NAME)
     with torch.inference_mode():
-        pixels = (clip(rich_goldens, 0).transpose(1, 2) / 255 - 0.45) / 0.225
+        pixels = (clip(rich_goldens, 0) / 255 - 0.45) / 0.225
         after = network.pathways(pixels[:, :, network.slow_frames], pixels)
         for at, level in enumerate(after):
             for which, found in zip(("slow", "fast"), level, strict=True):

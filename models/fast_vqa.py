@@ -1,0 +1,90 @@
+"""FAST-VQA and FasterVQA: a Swin transformer over fragments of a clip, and a head that scores every place of it.
+
+Wu et al., "FAST-VQA", ECCV 2022, and "Neighbourhood Representative Sampling for Efficient End-to-end Video Quality
+Assessment", 2022; names as published.
+"""
+
+import math
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from torch import Tensor, nn
+
+from models.pixels import normalise
+from models.swin import RECOMPUTED, Swin, SwinConfig
+
+MEAN, STD = (123.675 / 255, 116.28 / 255, 103.53 / 255), (58.395 / 255, 57.12 / 255, 57.375 / 255)
+HIDDEN = 64
+IGNORED = RECOMPUTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """What of a clip is looked at: `clips` inputs of `parts` runs of frames each, `interval` frames apart.
+
+    `aligned` frames are cut alike. `centre` and `spread` of published scores make 0..1 of a raw score for display.
+    """
+
+    clips: int
+    parts: int
+    frames: int
+    pieces: int
+    aligned: int
+    interval: int = 2
+    centre: float
+    spread: float
+
+    def display(self, score: float) -> float:
+        """A raw score on the published scale of 0..1."""
+        return 1 / (1 + math.exp(-(score - self.centre) / self.spread))
+
+
+VARIANTS = MappingProxyType(
+    {
+        "fast-vqa-b": Sampling(
+            clips=4, parts=1, frames=32, pieces=7, aligned=32, centre=-0.110198185, spread=0.04178565
+        ),
+        "faster-vqa": Sampling(clips=1, parts=8, frames=32, pieces=7, aligned=8, centre=0.14759505, spread=0.03613452),
+        "faster-vqa-mt": Sampling(
+            clips=1, parts=4, frames=16, pieces=7, aligned=8, centre=0.14699507, spread=0.036453716
+        ),
+        "faster-vqa-ms": Sampling(
+            clips=1, parts=8, frames=32, pieces=5, aligned=8, centre=0.15218826, spread=0.03230298
+        ),
+        "fast-vqa-m": Sampling(
+            clips=4, parts=1, frames=16, pieces=4, aligned=16, centre=0.023889644, spread=0.030781006
+        ),
+    }
+)
+"""Published ways to sample. All but the last two share FAST-VQA-B's sizes of network; only the first was checked
+against recorded outputs."""
+
+
+class ScoreHead(nn.Module):
+    """Features (clips, features, time, rows, columns) -> scores (clips, time, rows, columns)."""
+
+    def __init__(self, features: int, hidden: int = HIDDEN) -> None:
+        super().__init__()
+        self.fc_hid = nn.Conv3d(features, hidden, 1)
+        self.fc_last = nn.Conv3d(hidden, 1, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.fc_last(nn.functional.gelu(self.fc_hid(features)))[:, 0]
+
+
+class FastVqa(nn.Module):
+    """Fragments (clips, 3, 32, 224, 224) uint8 -> score (clips), map (clips, 16, 7, 7), features (clips, 768).
+
+    A video's score is the mean over its clips; so is the vector that fusing scorers take.
+    """
+
+    def __init__(self, config: SwinConfig) -> None:
+        super().__init__()
+        self.fragments_backbone = Swin(config)
+        self.vqa_head = ScoreHead(config.features)
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weight = self.vqa_head.fc_last.weight
+        tokens = self.fragments_backbone(normalise(clips, MEAN, STD, dtype=weight.dtype))
+        places = self.vqa_head(tokens.permute(0, 4, 1, 2, 3))
+        return places.mean((1, 2, 3)), places, tokens.mean((1, 2, 3))
