@@ -16,9 +16,10 @@ import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped]
 
 from vqmon.core.types import Pixels
-from vqmon.scoring.batcher import Batcher, Engine, Values
+from vqmon.scoring.batcher import Batcher, Engine
+from vqmon.scoring.engines import open_frames
+from vqmon.scoring.graphs import Array, Placement
 from vqmon.scoring.scorers import builtin_folder, resolve
-from vqmon.scoring.session import open_session
 from vqmon.scoring.specs import ScorerSpec, find_bundles, golden_frames, load_spec
 from vqmon.scoring.tensors import to_tensor
 
@@ -99,8 +100,8 @@ class Nothing:
 
     device, fallback, workers, buckets = "cpu", "", 2, (1,)
 
-    def run(self, pixels: Pixels) -> Values:
-        return np.zeros(len(pixels))
+    def run(self, *rows: Array) -> Array:
+        return np.zeros(len(rows[0]))
 
     def fall_back(self, why: str) -> Engine:
         raise AssertionError(why)
@@ -125,7 +126,7 @@ def bench(manifest: Path, *, count: int, rounds: int) -> None:
     callers, batcher = f"{cores} callers, 1 thread each, batch 1", "the batcher, as vqmon runs it"
     runs: dict[str, Run] = {
         callers: callers_run(spec, model, frames, cores),
-        batcher: batcher_run(open_session(spec, onnx, device="cpu"), frames),
+        batcher: batcher_run(open_frames(spec, onnx, Placement(device="cpu")), frames),
         "  of that: pixels to tensor": lambda: [to_tensor(frame[None], spec.input) for frame in frames],
         "  of that: the batcher itself": batcher_run(Nothing(), frames),
     }

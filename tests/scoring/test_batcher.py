@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from tests.scoring.tiny_onnx import PLAIN, expected, pictures, tiny_spec
+from tests.scoring.tiny_onnx import expected, pictures, tiny_engine
 from vqmon.core.types import Pixels
 from vqmon.errors import ScoreError, ScorerError
-from vqmon.scoring.batcher import Batcher, Engine, Values
-from vqmon.scoring.session import Session
+from vqmon.scoring.batcher import Batcher, Engine
 
 FOREVER = 60.0
 
@@ -38,7 +37,7 @@ class FakeEngine:
     def __post_init__(self) -> None:
         self.open.set()
 
-    def run(self, pixels: Pixels) -> Values:
+    def run(self, pixels: Pixels) -> np.ndarray:
         with self.lock:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
@@ -51,7 +50,7 @@ class FakeEngine:
             raise failure
         return self.value(pixels[:, 0, 0, 0])
 
-    def value(self, first_pixels: np.ndarray) -> Values:
+    def value(self, first_pixels: np.ndarray) -> np.ndarray:
         # 255 stands for a picture on which the scorer fails
         return np.where(first_pixels == 255, np.nan, first_pixels).astype(np.float64)
 
@@ -326,8 +325,7 @@ async def test_nothing_to_score(build: Build) -> None:
 @pytest.mark.parametrize("buckets", [(1,), (1, 2, 4, 8), (8,)])
 async def test_company_does_not_change_a_score(build: Build, buckets: tuple[int, ...]) -> None:
     """With a real session, frames alone and among a hundred callers have the same values."""
-    model = PLAIN.to_bytes()
-    session = Session(tiny_spec(model, batch_buckets=buckets), model, "tiny", device="cpu", threads=2)
+    session = tiny_engine(threads=2, batch_buckets=buckets)
     session.buckets = buckets
     batcher = build(session)
     many = [pictures(1 + seed % 5, seed=seed) for seed in range(100)]

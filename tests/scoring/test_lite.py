@@ -10,8 +10,9 @@ from tests.conftest import need
 from tests.scoring.tiny_onnx import decoded
 from vqmon.core.types import Pixels, View
 from vqmon.scoring.batcher import Batcher
+from vqmon.scoring.engines import open_frames
+from vqmon.scoring.graphs import Placement
 from vqmon.scoring.scorers import FrameScorer, builtin_folder, open_scorers
-from vqmon.scoring.session import open_session
 from vqmon.scoring.specs import find_bundles, golden_frames, load_spec
 
 
@@ -40,7 +41,7 @@ async def test_alone_or_in_company(lite: FrameScorer) -> None:
 async def test_batches_as_on_a_gpu(lite: FrameScorer) -> None:
     """Batches of every bucket change a score by less than 0.05 of 100."""
     bundle = find_bundles([builtin_folder()])[lite.id]
-    session = open_session(load_spec(bundle), bundle.with_suffix(".onnx"), device="cpu", threads=1)
+    session = open_frames(load_spec(bundle), bundle.with_suffix(".onnx"), Placement(device="cpu", threads=1))
     frames = some_frames(lite.view, 7, seed=3)
     one_by_one = np.concatenate([session.run(frames[at : at + 1]) for at in range(7)])
     for bucket in (2, 4, 8):

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.scoring.tiny_onnx import PLAIN, Tiny, decoded, expected, pictures, tiny_spec, write_bundle
+from tests.scoring.tiny_onnx import PLAIN, Tiny, decoded, expected, pictures, tiny_engine, tiny_spec, write_bundle
 from vqmon.core.calibration import Calibration
 from vqmon.errors import ScorerError
 from vqmon.scoring.scorers import FrameScorer, builtin_folder, open_scorers, resolve, runtime_versions, verdict
-from vqmon.scoring.session import Session
 from vqmon.scoring.specs import Licence, ScorerSpec
 
 BUNDLES = {name: Path(f"{name}.json") for name in ("lite@1", "lite@2", "lite@10", "q-align@1")}
@@ -80,8 +79,7 @@ async def test_says_exactly_what_scored(tmp_path: Path) -> None:
 
 async def test_says_that_it_fell_back() -> None:
     """A scorer that had to leave its device carries that in its identity, so events are flagged."""
-    model = PLAIN.to_bytes()
-    session = Session(spec(), model, "tiny@1.onnx", device="cpu", threads=1).fall_back("the device was lost")
+    session = tiny_engine().fall_back("the device was lost")
     async with FrameScorer(spec(), session) as scorer:
         assert scorer.identity.device == "cpu (fallback: the device was lost)"
 

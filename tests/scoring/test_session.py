@@ -7,22 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.scoring.tiny_onnx import PLAIN, VIEW, Tiny, expected, pictures, tiny_spec, write_bundle
+from tests.scoring.tiny_onnx import PLAIN, VIEW, Tiny, expected, pictures, tiny_engine, tiny_spec, write_bundle
 from vqmon.core.types import View
 from vqmon.errors import ScoreError, ScorerError
-from vqmon.scoring.session import Device, Session, open_session, translate
+from vqmon.scoring.engines import FrameEngine, open_frames
+from vqmon.scoring.graphs import Device, Placement, translate
 from vqmon.scoring.specs import Golden, GoldenInput, OutputSpec, golden_frames, load_spec
 
 
-def start(tiny: Tiny = PLAIN, *, device: Device = "cpu", **changes: Any) -> Session:
-    model = tiny.to_bytes()
-    return Session(tiny_spec(model, **changes), model, "tiny@1.onnx", device=device, threads=2)
+def start(tiny: Tiny = PLAIN, *, device: Device = "cpu", **changes: Any) -> FrameEngine:
+    return tiny_engine(tiny, device=device, threads=2, **changes)
 
 
 def test_opens_a_bundle_and_scores(tmp_path: Path) -> None:
     """A sound bundle loads, passes its self-test and gives the documented numbers."""
     manifest = write_bundle(tmp_path)
-    session = open_session(load_spec(manifest), manifest.with_suffix(".onnx"), device="cpu", threads=3)
+    placement = Placement(device="cpu", threads=3)
+    session = open_frames(load_spec(manifest), manifest.with_suffix(".onnx"), placement)
     assert (session.device, session.fallback, session.workers, session.buckets) == ("cpu", "", 3, (1,))
     pixels = pictures(1)
     # float32 arithmetic on values of 100
@@ -47,9 +48,9 @@ def test_a_fixed_batch_is_used_as_it_is(batch: int | str) -> None:
 @pytest.mark.parametrize(
     ("tiny", "says"),
     [
-        (Tiny(input_name="x"), r"names the input 'pixels', the model has \['x'\]"),
+        (Tiny(input_name="x"), r"names the inputs \['pixels'\], the model has \['x'\]"),
         (Tiny(output_name="y"), r"names the output 'score', the model has \['y'\]"),
-        (Tiny(height=9), r"takes \['batch', 3, 9, 16\], the manifest says \[batch, 3, 8, 16\]"),
+        (Tiny(height=9), r"pixels is \[None, 3, 9, 16\], the manifest says \[None, 3, 8, 16\]"),
         (Tiny(batch=4), "takes batches of 4 only"),
         (Tiny(keeps_dims=True), "a scalar head gives"),
         (Tiny(reduced_axes=(2, 3)), "a scalar head gives"),
@@ -68,7 +69,7 @@ def test_refuses_a_model_that_is_not_what_the_manifest_says(tiny: Tiny, says: st
 def test_refuses_another_input_type() -> None:
     """A float model with a uint8 manifest is refused."""
     source = replace(tiny_spec(b"x").input, dtype="uint8")
-    with pytest.raises(ScorerError, match=r"takes tensor\(float\)"):
+    with pytest.raises(ScorerError, match="takes float32 and gives float32, the manifest says uint8"):
         start(input=source)
 
 
@@ -85,7 +86,7 @@ def test_refuses_a_golden_result_that_is_not_met() -> None:
 def test_another_view_is_refused() -> None:
     """A manifest whose view is not the model's is refused."""
     source = replace(tiny_spec(b"x").input, view=View(kind="fit", width=8, height=16))
-    with pytest.raises(ScorerError, match="takes"):
+    with pytest.raises(ScorerError, match="the manifest says"):
         start(input=source)
 
 

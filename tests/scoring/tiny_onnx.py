@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from vqmon.core.calibration import Calibration
 from vqmon.core.types import Decoded, MediaFacts, Pixels, View
+from vqmon.scoring.engines import FrameEngine
+from vqmon.scoring.graph_unit import GraphUnit
+from vqmon.scoring.graphs import Device, Placement
 from vqmon.scoring.specs import (
     Golden,
     GoldenInput,
@@ -110,6 +113,14 @@ def tiny_spec(model: bytes, **changes: Any) -> ScorerSpec:
         ),
     )
     return replace(spec, **changes)
+
+
+def tiny_engine(tiny: Tiny = PLAIN, *, device: Device = "cpu", threads: int = 1, **changes: Any) -> FrameEngine:
+    """The tiny model as the batcher runs it."""
+    model = tiny.to_bytes()
+    spec = tiny_spec(model, **changes)
+    unit = GraphUnit(where="tiny@1.onnx", sha256=spec.sha256, model=model, folder=Path())
+    return FrameEngine(spec, unit, Placement(device=device, threads=threads))
 
 
 def write_bundle(folder: Path, tiny: Tiny = PLAIN, **changes: Any) -> Path:

@@ -2,7 +2,8 @@
 
 import asyncio
 import heapq
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,16 +11,13 @@ from itertools import count
 from typing import Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vqmon.core.types import Pixels
 from vqmon.errors import ScoreError
-
-Values = NDArray[np.float64]
+from vqmon.scoring.graphs import Array, Priority, stand_back
 
 
 class Engine(Protocol):
-    """A scorer on a device; `scoring.session.Session` is the real one."""
+    """A graph on a device; `scoring.engines` has the real ones."""
 
     @property
     def device(self) -> str: ...
@@ -35,25 +33,44 @@ class Engine(Protocol):
     def buckets(self) -> tuple[int, ...]:
         """The batch sizes that `run` takes, rising."""
 
-    def run(self, pixels: Pixels) -> Values:
-        """One native value per picture (bucket, height, width, 3); raises ScoreError."""
+    def run(self, *rows: Array) -> Array:
+        """One answer (bucket, ...) for the rows (bucket, ...) of each input; raises ScoreError."""
 
     def fall_back(self, why: str) -> "Engine":
-        """The same scorer on the CPU; asked only of an engine that is not there yet."""
+        """The same on the CPU; asked only of an engine that is not there yet."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Call:
-    pixels: Pixels
-    values: Values
-    # frames without a value yet
+    rows: tuple[Array, ...]
+    # shape and type of a row of each input: only rows that are alike share a batch
+    alike: tuple[tuple[tuple[int, ...], str], ...]
+    # answers so far, made when the first come
+    values: Array | None = None
+    # rows without an answer yet
     missing: int
-    answer: asyncio.Future[Values]
+    # the first row whose answer is no finite number
+    wrong: int | None = None
+    answer: asyncio.Future[Array]
+
+    @property
+    def work(self) -> int:
+        """Of one row: how many numbers go in."""
+        return max(1, int(np.prod(self.alike[0][0])))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Done:
+    """The answers of one run, which of them are finite, and how long the device was held."""
+
+    values: Array
+    fine: Array
+    seconds: float
 
 
 @dataclass(slots=True, kw_only=True, order=True)
 class _Part:
-    """Frames start..stop of one call; the earliest deadline is the least part."""
+    """Rows start..stop of one call; the earliest deadline is the least part."""
 
     due: float
     number: int
@@ -65,18 +82,28 @@ class _Part:
 class Batcher:
     """Owns one engine and its threads; everything else happens on the event loop, so nothing is locked.
 
-    An idle worker takes at once what waits, earliest deadline first, up to the largest bucket: no call waits for
-    company. A batch is filled up to its bucket with copies of its last picture. Out of memory halves the largest
-    bucket; the second time, or on any other failure, the engine falls back to the CPU and what was under way is done
-    again there. What fails on the CPU fails for the callers in that batch only.
+    An idle worker takes at once what waits, earliest deadline first, up to the largest bucket and to `most_work`
+    numbers of input: no call waits for company, and only rows of one shape go together. A batch is filled up to its
+    bucket with copies of its last row. Out of memory halves both limits; the second time, or on any other failure, the
+    engine falls back to the CPU and what was under way is done again there. What fails on the CPU fails for the
+    callers in that batch only. `spent` hears the seconds that each run held the device.
     """
 
     _engine: Engine
-    # the most pictures in one batch
+    # the most rows in one batch
     _largest: int
     _pool: ThreadPoolExecutor
 
-    def __init__(self, engine: Engine, *, max_waiting: int = 256) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        max_waiting: int = 256,
+        most_work: int | None = None,
+        priority: Priority = "first",
+        spent: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        self._most_work, self._priority, self._spent = most_work, priority, spent
         self._use(engine)
         self._places = asyncio.Semaphore(max_waiting)
         self._numbers = count()
@@ -96,17 +123,18 @@ class Batcher:
     def engine(self) -> Engine:
         return self._engine
 
-    async def score(self, pixels: Pixels, *, deadline_seconds: float) -> Values:
-        """Native values of pictures (frames, height, width, 3), all finite; raises ScoreError."""
-        if self._is_closed or len(pixels) == 0:
-            raise ValueError("nothing to score, or scored after close")
+    async def score(self, *rows: Array, deadline_seconds: float) -> Array:
+        """The answers (rows, ...) to the rows of each input, all finite; raises ScoreError."""
+        size = len(rows[0])
+        if self._is_closed or size == 0 or any(len(each) != size for each in rows):
+            raise ValueError("nothing to score, inputs of different length, or scored after close")
         loop = asyncio.get_running_loop()
         due = loop.time() + deadline_seconds
+        alike = tuple((each.shape[1:], each.dtype.str) for each in rows)
         try:
             async with asyncio.timeout_at(due), self._places:
-                values = np.empty(len(pixels))
-                call = _Call(pixels=pixels, values=values, missing=len(pixels), answer=loop.create_future())
-                part = _Part(due=due, number=next(self._numbers), start=0, stop=len(pixels), call=call)
+                call = _Call(rows=rows, alike=alike, missing=size, answer=loop.create_future())
+                part = _Part(due=due, number=next(self._numbers), start=0, stop=size, call=call)
                 return await self._answer(part)
         except TimeoutError:
             raise ScoreError("timeout", f"no score within {deadline_seconds:g} s") from None
@@ -121,7 +149,7 @@ class Batcher:
             self._fail(self._waiting, ScoreError("timeout", "the scorer was closed"))
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _answer(self, part: _Part) -> Values:
+    async def _answer(self, part: _Part) -> Array:
         heapq.heappush(self._waiting, part)
         self._dispatch()
         try:
@@ -144,11 +172,18 @@ class Batcher:
             self._idle.set()
 
     def _take(self) -> list[_Part]:
+        """The part that is due first, and what is like it and fits beside it."""
         parts: list[_Part] = []
+        others: list[_Part] = []
         room = self._largest
         while self._waiting and room:
             part = heapq.heappop(self._waiting)
             if part.call.answer.done():
+                continue
+            if not parts:
+                room = self._room(part.call)
+            elif part.call.alike != parts[0].call.alike:
+                others.append(part)
                 continue
             cut = min(part.start + room, part.stop)
             if cut < part.stop:
@@ -156,13 +191,23 @@ class Batcher:
                 part.stop = cut
             room -= cut - part.start
             parts.append(part)
+        for part in others:
+            heapq.heappush(self._waiting, part)
         return parts
 
-    def _finish(self, parts: list[_Part], future: asyncio.Future[Values]) -> None:
+    def _room(self, call: _Call) -> int:
+        if self._most_work is None:
+            return self._largest
+        allowed = min(self._largest, self._most_work // call.work)
+        return max((bucket for bucket in self._engine.buckets if bucket <= allowed), default=self._engine.buckets[0])
+
+    def _finish(self, parts: list[_Part], future: asyncio.Future[_Done]) -> None:
         self._running -= 1
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
         if error is None:
-            self._settle(parts, future.result())
+            done = future.result()
+            self._spent(done.seconds)
+            self._settle(parts, done)
         elif isinstance(error, ScoreError) and self._mend(error):
             for part in parts:
                 heapq.heappush(self._waiting, part)
@@ -170,12 +215,16 @@ class Batcher:
             self._fail(parts, error)
         self._dispatch()
 
-    def _settle(self, parts: Sequence[_Part], values: Values) -> None:
-        at = 0
+    def _settle(self, parts: Sequence[_Part], done: _Done) -> None:
+        at, values = 0, done.values
         for part in parts:
-            size = part.stop - part.start
-            part.call.values[part.start : part.stop] = values[at : at + size]
-            part.call.missing -= size
+            size, call = part.stop - part.start, part.call
+            if call.values is None:
+                call.values = np.empty((len(call.rows[0]), *values.shape[1:]), values.dtype)
+            call.values[part.start : part.stop] = values[at : at + size]
+            if call.wrong is None and not done.fine[at : at + size].all():
+                call.wrong = part.start + int(np.argmin(done.fine[at : at + size]))
+            call.missing -= size
             at += size
             if part.call.missing == 0 and not part.call.answer.done():
                 _give(part.call)
@@ -195,6 +244,7 @@ class Batcher:
         if error.reason == "out_of_memory" and smaller and not self._has_shrunk:
             self._has_shrunk = True
             self._largest = smaller[-1]
+            self._most_work = self._most_work and self._most_work // 2
             return True
         if self._engine.device == "cpu":
             return False
@@ -220,22 +270,29 @@ class Batcher:
     def _use(self, engine: Engine) -> None:
         self._engine = engine
         self._largest = engine.buckets[-1]
-        self._pool = ThreadPoolExecutor(engine.workers, thread_name_prefix="scorer")
+        start = stand_back if self._priority == "background" else None
+        self._pool = ThreadPoolExecutor(engine.workers, thread_name_prefix="scorer", initializer=start)
 
 
-def _run(engine: Engine, parts: Sequence[_Part]) -> Values:
-    """In a worker thread: join the parts, fill the batch up to a bucket, drop the extra values."""
-    pictures = [part.call.pixels[part.start : part.stop] for part in parts]
-    size = sum(len(some) for some in pictures)
+def _run(engine: Engine, parts: Sequence[_Part]) -> _Done:
+    """In a worker thread: join the parts, fill the batch up to a bucket, drop the extra answers."""
+    size = sum(part.stop - part.start for part in parts)
     bucket = next(bucket for bucket in engine.buckets if bucket >= size)
-    if bucket > size:
-        pictures.append(np.repeat(pictures[-1][-1:], bucket - size, axis=0))
-    return engine.run(pictures[0] if len(pictures) == 1 else np.concatenate(pictures))[:size]
+    batch = []
+    for each in range(len(parts[0].call.rows)):
+        rows = [part.call.rows[each][part.start : part.stop] for part in parts]
+        if bucket > size:
+            rows.append(np.repeat(rows[-1][-1:], bucket - size, axis=0))
+        batch.append(rows[0] if len(rows) == 1 else np.concatenate(rows))
+    began = time.perf_counter()
+    values = engine.run(*batch)[:size]
+    seconds = time.perf_counter() - began
+    fine = np.atleast_1d(np.isfinite(values).reshape(size, -1).all(axis=1))
+    return _Done(values=values, fine=fine, seconds=seconds)
 
 
 def _give(call: _Call) -> None:
-    wrong = np.flatnonzero(~np.isfinite(call.values))
-    if len(wrong):
-        call.answer.set_exception(ScoreError("scorer_failed", f"no finite number for sampled frame {wrong[0]}"))
-    else:
+    if call.wrong is not None:
+        call.answer.set_exception(ScoreError("scorer_failed", f"no finite number for sampled frame {call.wrong}"))
+    elif call.values is not None:
         call.answer.set_result(call.values)

@@ -20,9 +20,11 @@ _NESTED: dict[str, dict[int, str]] = {
     "node": {5: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
-    "tensor": {},
+    "tensor": {13: "entry"},
+    "entry": {},
 }
 _NODE_OPERATOR, _NODE_DOMAIN, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 4, 7, 13, 14
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _MAX_DEPTH = 32
 
 ALLOWED_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
@@ -36,6 +38,8 @@ class GraphFacts:
     # "domain::operator" of every operator outside ALLOWED_DOMAINS
     foreign: tuple[str, ...]
     has_external_data: bool
+    # file names of that data
+    locations: tuple[str, ...] = ()
 
 
 def read_model(spec: ScorerSpec, onnx: Path) -> bytes:
@@ -51,16 +55,24 @@ def read_model(spec: ScorerSpec, onnx: Path) -> bytes:
     digest = sha256(model).hexdigest()
     if digest != spec.sha256:
         raise ScorerError(f"{onnx}: sha256 {digest[:16]}..., the manifest says {spec.sha256[:16]}...; fetch it again")
+    check_graph(model, onnx, data_name="")
+    return model
+
+
+def check_graph(model: bytes, onnx: Path, *, data_name: str) -> None:
+    """Refuse what is no ONNX file, operators of unknown origin, and weights anywhere but in the file `data_name`."""
     try:
         facts = read_graph(model)
     except ValueError as error:
         raise ScorerError(f"{onnx}: not an ONNX file: {error}") from error
-    if facts.has_external_data:
+    if facts.has_external_data and not data_name:
         raise ScorerError(f"{onnx}: keeps weights outside the file, which no hash covers; export it as one file")
+    if facts.has_external_data and facts.locations != (data_name,):
+        named = ", ".join(facts.locations) or "nowhere"
+        raise ScorerError(f"{onnx}: keeps weights in {named}, the manifest vouches for {data_name} alone")
     if facts.foreign:
         allowed = ", ".join(sorted(domain or "ai.onnx" for domain in ALLOWED_DOMAINS - {"ai.onnx"}))
         raise ScorerError(f"{onnx}: unknown operators {', '.join(facts.foreign)}; allowed domains: {allowed}")
-    return model
 
 
 def read_graph(model: bytes) -> GraphFacts:
@@ -68,9 +80,12 @@ def read_graph(model: bytes) -> GraphFacts:
     node_count = 0
     foreign: dict[str, None] = {}
     has_external_data = False
+    locations: dict[str, None] = {}
     for kind, fields in _walk(memoryview(model), "model", 0):
         if kind == "tensor":
             has_external_data |= _TENSOR_EXTERNAL in fields or fields.get(_TENSOR_LOCATION, 0) != 0
+        elif kind == "entry" and _text(fields.get(_ENTRY_KEY)) == "location":
+            locations[_text(fields.get(_ENTRY_VALUE))] = None
         elif kind == "node":
             node_count += 1
             domain = _text(fields.get(_NODE_DOMAIN))
@@ -78,7 +93,12 @@ def read_graph(model: bytes) -> GraphFacts:
                 foreign[f"{domain}::{_text(fields.get(_NODE_OPERATOR))}"] = None
     if node_count == 0:
         raise ValueError("no graph in it")
-    return GraphFacts(node_count=node_count, foreign=tuple(foreign), has_external_data=has_external_data)
+    return GraphFacts(
+        node_count=node_count,
+        foreign=tuple(foreign),
+        has_external_data=has_external_data,
+        locations=tuple(locations),
+    )
 
 
 Fields = dict[int, memoryview | int]

@@ -12,7 +12,9 @@ from vqmon.core.pooling import pool
 from vqmon.core.types import Decoded, Score, ScorerIdentity, View
 from vqmon.errors import ScorerError
 from vqmon.scoring.batcher import Batcher, Engine
-from vqmon.scoring.session import Device, open_session, runtime_versions
+from vqmon.scoring.engines import open_frames
+from vqmon.scoring.graphs import Device, Placement
+from vqmon.scoring.session import runtime_versions
 from vqmon.scoring.specs import ScorerSpec, find_bundles, load_spec
 
 __all__ = ["FrameScorer", "builtin_folder", "open_scorers", "resolve", "runtime_versions"]
@@ -95,8 +97,8 @@ async def open_scorers(
         for manifest in manifests.values():
             spec = load_spec(manifest)
             check_licence(spec, allow_noncommercial=allow_noncommercial)
-            session = open_session(spec, manifest.with_suffix(".onnx"), device=device, threads=threads)
-            scorer = FrameScorer(spec, session, deadline_seconds=deadline_seconds)
+            engine = open_frames(spec, manifest.with_suffix(".onnx"), Placement(device=device, threads=threads))
+            scorer = FrameScorer(spec, engine, deadline_seconds=deadline_seconds)
             scorers.append(await stack.enter_async_context(scorer))
         yield scorers
 
