@@ -13,7 +13,8 @@ from models import card, data, owl_command, sources, verify
 from models.export import read_facts, write_pair
 from models.lite import Lite, LiteConfig
 from models.refit import HeadPlan, refit
-from models.train import LadderWeights, Material, PhotoWeights, Plan, Trainer, train
+from models.train import Trainer, train
+from models.train_lite import LadderWeights, LiteTask, Material, PhotoWeights, Plan
 
 HERE = Path(__file__).parent
 
@@ -57,7 +58,7 @@ def run_train(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     plan, shape, _ = read_plan(options.name)
     torch.manual_seed(plan.seed)
-    trainer = Trainer(Lite(shape), plan, material=load_material(options.folder))
+    trainer = Trainer(LiteTask(Lite(shape), plan, material=load_material(options.folder)), plan)
     last = options.folder / "last.pt"
     if last.exists() and not options.fresh:
         trainer.restore(torch.load(last, weights_only=True))

@@ -31,6 +31,50 @@ def ladder_hinge(predicted: Tensor, steps: Tensor, *, margin: float) -> Tensor:
     return short.sum() / (apart > 0).sum().clamp_min(1)
 
 
+def rank_hinge(predicted: Tensor, target: Tensor, *, margin: float = 0.05) -> Tensor:
+    """Mean over the ordered pairs of [n] with target_i > target_j of max(0, margin - (predicted_i - predicted_j)).
+
+    `margin` is in units of `predicted`, the same for near and far pairs.
+    """
+    better = target[:, None] > target[None, :]
+    short = (margin - (predicted[:, None] - predicted[None, :])).clamp_min(0) * better
+    return short.sum() / better.sum().clamp_min(1)
+
+
+def plcc_regression(predicted: Tensor, target: Tensor) -> Tensor:
+    """RQ-VQA's PLCC loss of [n]: with z-scores p, t and r = mean(p t), (|p - t|^2 + |r p - t|^2) / 8.
+
+    Both squares are means. Without the second term it is `plcc`; with it, a good correlation pays a little more.
+    """
+    p, t = ((one - one.mean()) / (one.std(correction=0) + 1e-8) for one in (predicted, target))
+    correlation = (p * t).mean()
+    loss: Tensor = (((p - t) ** 2).mean() + ((correlation * p - t) ** 2).mean()) / 8
+    return loss
+
+
+def l1_rank(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean |difference| plus the mean over pairs of [n] with 0 < |target difference| < 1 of how wrong their order is.
+
+    As SimpleVQA trains (Sun et al., ACM MM 2022); targets are meant to be within 0..1.
+    """
+    apart = target[:, None] - target[None, :]
+    lead = predicted[:, None] - predicted[None, :]
+    counted = (apart.abs() > 0) & (apart.abs() < 1)
+    wrong = (-apart.sign() * lead).clamp_min(0) * counted
+    return l1(predicted, target) + wrong.sum() / counted.sum().clamp_min(1)
+
+
+def fidelity(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean over pairs i < j of [n]: 1 - sqrt(P Q) - sqrt((1-P)(1-Q)), Q the order of the targets (1/2 when equal).
+
+    P = Phi((s_i - s_j) / sqrt 2), Thurstone's case V (Tsai et al., FRank, SIGIR 2007, as LIQE trains).
+    """
+    i, j = torch.triu_indices(len(predicted), len(predicted), offset=1)
+    order = (target[i] > target[j]).to(predicted) + 0.5 * (target[i] == target[j]).to(predicted)
+    chance = torch.special.ndtr((predicted[i] - predicted[j]) / 2**0.5).clamp(1e-6, 1 - 1e-6)
+    return (1 - (chance * order).sqrt() - ((1 - chance) * (1 - order)).sqrt()).mean()
+
+
 def l1(predicted: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference of two vectors [n]."""
     return (predicted - target).abs().mean()

@@ -12,7 +12,7 @@ from torch import Tensor
 from models.data import COLUMNS, ROWS, cut_tiles, split_validation
 from models.lite import Lite
 from models.losses import spearman
-from models.train import Material, to_tensor
+from models.train_lite import Material, to_tensor
 
 ROUNDS = 4
 

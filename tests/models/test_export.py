@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from models.data import cut_tiles, lay_out  # noqa: E402
 from models.export import normalise, read_facts, run_onnx, write_pair  # noqa: E402
 from models.lite import Lite, LiteConfig, split_tiles  # noqa: E402
-from models.train import to_tensor  # noqa: E402
+from models.train_lite import to_tensor  # noqa: E402
 from models.verify import VerifyError, verify  # noqa: E402
 from vqmon.scoring.specs import load_spec  # noqa: E402
 

@@ -57,3 +57,32 @@ def test_spearman_agrees_with_scipy_also_with_ties() -> None:
 
     a, b = torch.tensor([3.0, 1.0, 2.0, 2.0, 5.0]), torch.tensor([1.0, 1.0, 4.0, 2.0, 6.0])
     assert losses.spearman(a, b) == pytest.approx(spearmanr(a.numpy(), b.numpy()).statistic)
+
+
+def test_rank_hinge_is_the_same_for_near_and_far_pairs() -> None:
+    """Targets 0.9, 0.5, 0 at margin 0.05: leads 0.02, 0.52, 0.5 fall short by 0.03, 0 and 0."""
+    loss = losses.rank_hinge(torch.tensor([0.52, 0.5, 0.0]), torch.tensor([0.9, 0.5, 0.0]))
+    assert loss.item() == pytest.approx(0.03 / 3, abs=1e-6)
+
+
+def test_plcc_regression_of_three_values_is_as_by_hand() -> None:
+    """For (1, 2, 4) and (1, 3, 2) with r = 0.5 / sqrt(7 / 3): (2 - 2 r + r^2 - 2 r^2 + 1) / 8."""
+    r = 0.5 / (7 / 3) ** 0.5
+    loss = losses.plcc_regression(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 3.0, 2.0]))
+    assert loss.item() == pytest.approx(((2 - 2 * r) + (1 - r * r)) / 8, abs=1e-6)
+
+
+def test_l1_rank_counts_wrong_orders_only() -> None:
+    """Predicted 0.2, 0.6 for 0.5, 0.3: mean difference 0.3, and both orders of the one pair are wrong by 0.4."""
+    loss = losses.l1_rank(torch.tensor([0.2, 0.6]), torch.tensor([0.5, 0.3]))
+    assert loss.item() == pytest.approx(0.3 + 0.4, abs=1e-6)
+    assert losses.l1_rank(torch.tensor([0.6, 0.2]), torch.tensor([0.5, 0.3])).item() == pytest.approx(0.1, abs=1e-6)
+
+
+def test_fidelity_of_a_pair_is_as_by_hand() -> None:
+    """A lead of sqrt 2 gives P = Phi(1) = 0.841345: 1 - sqrt(P) when right, 1 - sqrt(1 - P) when wrong."""
+    predicted = torch.tensor([2.0**0.5, 0.0])
+    assert losses.fidelity(predicted, torch.tensor([1.0, 0.0])).item() == pytest.approx(1 - 0.841345**0.5, abs=1e-5)
+    assert losses.fidelity(predicted, torch.tensor([0.0, 1.0])).item() == pytest.approx(1 - 0.158655**0.5, abs=1e-5)
+    even = 1 - (0.841345 / 2) ** 0.5 - (0.158655 / 2) ** 0.5
+    assert losses.fidelity(predicted, torch.tensor([0.5, 0.5])).item() == pytest.approx(even, abs=1e-5)

@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch")
 from models import refit  # noqa: E402
 from models.data import Ladder, load_ladders, write_ladders  # noqa: E402
 from models.lite import Lite, LiteConfig  # noqa: E402
-from models.train import LadderWeights, Material, PhotoWeights, Plan, Trainer, predict, train  # noqa: E402
+from models.train import Trainer, train  # noqa: E402
+from models.train_lite import LadderWeights, LiteTask, Material, PhotoWeights, Plan, predict  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
@@ -39,7 +40,8 @@ def material() -> Material:
 
 def tiny(material: Material) -> Trainer:
     torch.manual_seed(0)
-    return Trainer(Lite(LiteConfig(trunk="mobilenetv4_conv_small_050", hidden=8)), PLAN, material=material)
+    network = Lite(LiteConfig(trunk="mobilenetv4_conv_small_050", hidden=8))
+    return Trainer(LiteTask(network, PLAN, material=material), PLAN)
 
 
 def test_resuming_gives_the_same_weights_as_not_stopping(material: Material, tmp_path: Path) -> None:
