@@ -6,6 +6,8 @@ ISO/IEC 13818-2 6.3.9 (picture_coding_type), RFC 6386 9.1 (VP8 show_frame), VP9 
 
 from collections.abc import Iterator, Sequence
 
+from vqmon.media import h264
+
 _HEVC_LAST_NON_REFERENCE = 14
 _MPEG2_B = 3
 
@@ -27,6 +29,13 @@ def droppable(codec: str, extradata: bytes | None, packets: Sequence[bytes]) -> 
     if codec in ("mpeg2video", "mpeg1video"):
         return [_mpeg2(packet) for packet in packets]
     return [False] * len(packets)
+
+
+def tells_everything(codec: str, extradata: bytes | None, *, pixel_format: str | None) -> bool:
+    """Whether libav learns nothing about a track by decoding its first pictures that headers have not told it."""
+    if codec == "h264":
+        return h264.tells_reordering(extradata)
+    return codec == "hevc" or (codec == "libdav1d" and pixel_format is not None)
 
 
 def hidden(codec: str, packet: bytes) -> bool:

@@ -2,9 +2,10 @@
 
 import contextlib
 import ctypes
+import os
 import resource
 import signal
-from typing import Any
+from typing import Any, BinaryIO
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -34,6 +35,15 @@ def give_up_rights(*, memory_bytes: int, threads: int) -> None:
         bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(name, (bound, bound))
+
+
+def take_over_line() -> tuple[BinaryIO, BinaryIO]:
+    """Keep the line for ourselves: whatever a library prints goes nowhere."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(0), "wb")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    return requests, answers
 
 
 def _prctl(option: int, value: int) -> None:

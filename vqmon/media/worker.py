@@ -6,6 +6,7 @@ list of codecs.
 """
 
 import contextlib
+import gc
 import io
 import json
 import mmap
@@ -26,10 +27,11 @@ from vqmon.core.types import Pixels
 from vqmon.errors import DecodeError
 from vqmon.media.container import demuxer_of, dolby_vision_profile
 from vqmon.media.frames import FieldsFound, Shown, Tally, Unsafe, among_all, exact, keyframes
+from vqmon.media.headers import tells_everything
 from vqmon.media.look import Look
 from vqmon.media.messages import HEAD, Board, DecodeLimits, DecodeRequest, head_and_json, lengths_of
 from vqmon.media.picture import Darkroom
-from vqmon.media.sandbox import die_with_parent, give_up_rights
+from vqmon.media.sandbox import die_with_parent, give_up_rights, take_over_line
 from vqmon.media.signals import SignalMeter
 from vqmon.media.track import Track, facts_of, heal_jumps, pictures_of, sample_aspect_ratio, span_seconds
 
@@ -158,7 +160,17 @@ def _among_all(codec: LibavCodec, track: Track, request: DecodeRequest) -> Itera
 
 
 def _opened(media: bytes, demuxer: str, limits: DecodeLimits) -> "av.container.InputContainer":
-    options = {"max_pixels": str(limits.max_pixels), "threads": "1"}
+    """The container with its tracks; without decoding a picture, unless something can be learned from that alone."""
+    container = _probed(media, demuxer, limits, skip_frame="all")
+    contexts = [stream.codec_context for stream in container.streams.video]
+    if all(one and tells_everything(one.name, one.extradata, pixel_format=one.pix_fmt) for one in contexts):
+        return container
+    container.close()
+    return _probed(media, demuxer, limits, skip_frame="default")
+
+
+def _probed(media: bytes, demuxer: str, limits: DecodeLimits, *, skip_frame: str) -> "av.container.InputContainer":
+    options = {"max_pixels": str(limits.max_pixels), "threads": "1", "skip_frame": skip_frame}
     try:
         return av.open(io.BytesIO(media), "r", format=demuxer, container_options=_CONTAINER_OPTIONS, options=options)
     except (av.error.FFmpegError, ValueError, UnicodeError) as error:
@@ -238,15 +250,18 @@ def main() -> None:
     die_with_parent()
     board = np.frombuffer(mmap.mmap(board_handle, board_bytes), np.uint8)
     os.close(board_handle)
-    requests, answers = _take_over_line()
+    requests, answers = take_over_line()
     av.logging.set_libav_level(av.logging.PANIC)
     give_up_rights(memory_bytes=memory_bytes + board_bytes, threads=threads)
     darkroom = Darkroom(av.filter.Graph)
     _send(answers, _versions())
+    gc.freeze()
     while len(head := requests.read(HEAD.size)) == HEAD.size:
         json_bytes, media_bytes = lengths_of(head, max_raw_bytes=1 << 40)
         request = DecodeRequest.from_fields(json.loads(requests.read(json_bytes)))
         _answer(answers, requests.read(media_bytes), request, board, darkroom)
+        # PyAV's objects point at each other: left alone, the pictures of several segments stay in memory at once
+        gc.collect()
 
 
 def _answer(answers: BinaryIO, media: bytes, request: DecodeRequest, board: Board, darkroom: Darkroom) -> None:
@@ -266,15 +281,6 @@ def _send(answers: BinaryIO, content: dict[str, Any], raw: Sequence[bytes] = ())
     for part in raw:
         answers.write(part)
     answers.flush()
-
-
-def _take_over_line() -> tuple[BinaryIO, BinaryIO]:
-    """Keep the line for ourselves: whatever a library prints goes nowhere."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(0), "wb")
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
-    return requests, answers
 
 
 def _versions() -> dict[str, str]:
