@@ -28,6 +28,20 @@ def alert_path(alert_id: str) -> str:
     return f"/alerts/{alert_id}"
 
 
+def pair_path(a_event_id: str, b_event_id: str) -> str:
+    """The page that holds two looks at the same moment against each other."""
+    return f"/pairs/{a_event_id}:{b_event_id}"
+
+
+def experiment_path(name: str, *parts: str) -> str:
+    """The page of an experiment, or one below it; each part is a name of its own.
+
+    >>> experiment_path("a b", "c/d", "review")
+    '/experiments/a%20b/~Yy9k/review'
+    """
+    return "/".join(["/experiments", *(quote_name(part) for part in (name, *parts))])
+
+
 def with_query(path: str, **query: str | int | None) -> str:
     """The path with what is given of the query.
 
@@ -38,6 +52,11 @@ def with_query(path: str, **query: str | int | None) -> str:
     return f"{path}?{urlencode(given)}" if given else path
 
 
+def quote_name(name: str) -> str:
+    """A name as one step of a path; `unquote_stream` undoes it."""
+    return _packed(name) if "/" in name else quote_stream(name)
+
+
 def quote_stream(stream_id: str) -> str:
     """The id as it stands in a path.
 
@@ -45,8 +64,12 @@ def quote_stream(stream_id: str) -> str:
     """
     steps = stream_id.split("/")
     if stream_id.startswith("~") or {"", ".", ".."} & set(steps) or not _PLAIN.fullmatch(stream_id):
-        return "~" + base64.urlsafe_b64encode(stream_id.encode()).decode().rstrip("=")
+        return _packed(stream_id)
     return quote(stream_id, safe="/")
+
+
+def _packed(text: str) -> str:
+    return "~" + base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def unquote_stream(text: str) -> str | None:

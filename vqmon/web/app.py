@@ -18,7 +18,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vqmon.errors import StoreError
-from vqmon.web import alerts, files, fleet, segment, stream
+from vqmon.web import alerts, compare, experiment_files, experiments, files, fleet, pairs, review, segment, stream
+from vqmon.web.answers import Answers, NoExperiments, NoReviews, Reviews
 from vqmon.web.files import FOREVER
 from vqmon.web.history import History
 from vqmon.web.live import Listeners, live
@@ -50,6 +51,9 @@ def create_app(
     now: Callable[[], datetime],
     title: str = "vqmon",
     allowed_hosts: Sequence[str] = (),
+    answers: Answers | None = None,
+    reviews: Reviews | None = None,
+    allows_votes: bool = False,
     poll_seconds: float = 1.0,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> Starlette:
@@ -72,6 +76,9 @@ def create_app(
     app.state.site = Site(
         history=history,
         standing=Standing(history, now=now),
+        answers=answers or NoExperiments(),
+        reviews=reviews or NoReviews(),
+        allows_votes=allows_votes and reviews is not None,
         now=now,
         templates=open_templates(title),
         poll_seconds=poll_seconds,
@@ -91,6 +98,16 @@ def _routes() -> list[Route | Mount]:
         "/alerts/count": alerts.open_count,
         "/alerts/{alert_id}": alerts.alert,
         "/alerts/{alert_id}/frames/{number:int}.jpg": files.evidence,
+        "/compare": compare.compare,
+        "/pairs/{pair_id}": pairs.pair,
+        "/pairs/{pair_id}/{side}/{number:int}.jpg": pairs.picture,
+        "/experiments": experiments.experiments,
+        "/experiments/{name}": experiments.experiment,
+        "/experiments/{name}/{arm}/review": review.review,
+        "/experiments/{name}/{arm}/review/{number:int}/{side}.jpg": review.review_picture,
+        "/api/compare": compare.compare_json,
+        "/api/compare.csv": compare.compare_csv,
+        "/api/experiments/{name}/{kind}.csv": experiment_files.table,
         "/api/streams": files.streams,
         "/api/streams.csv": files.streams_csv,
         "/api/streams/{stream_id:path}/points": files.points,
@@ -103,6 +120,7 @@ def _routes() -> list[Route | Mount]:
     }
     return [
         *(Route(path, in_thread(make)) for path, make in blocking.items()),
+        Route("/experiments/{name}/{arm}/review", review.vote, methods=["POST"]),
         Route("/live", live),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]

@@ -108,8 +108,10 @@ class History(Protocol):
         """Every rendition, or those of one stream, by stream and name; `trend` outcomes of each."""
         ...
 
-    def points(self, stream_id: str, *, begins_at: datetime, ends_at: datetime, limit: int) -> Sequence[Point]:
-        """Outcomes that start within the range, in time order; the newest `limit` of them."""
+    def points(
+        self, stream_id: str, *, begins_at: datetime, ends_at: datetime, limit: int, rendition: str | None = None
+    ) -> Sequence[Point]:
+        """Outcomes that start within the range, in time order; the newest `limit` of them; of one rendition or all."""
         ...
 
     def buckets(self, stream_id: str, *, begins_at: datetime, ends_at: datetime, count: int) -> Sequence[Bucket]:

@@ -37,6 +37,9 @@ class Row:
     # 0..1, of the outcomes in the trend
     unscored_share: float
     last_at: datetime
+    # on the media timeline
+    last_starts_at: datetime
+    last_duration_seconds: float
     last_url: str
     open_alerts: int
     alerts_url: str
@@ -80,6 +83,8 @@ def _row(it: RenditionState, alerts: Sequence[Alert], *, now: datetime) -> Row:
         trend_label=_trend_label(it.trend),
         unscored_share=unscored / len(it.trend) if it.trend else 0.0,
         last_at=it.last_observed_at,
+        last_starts_at=it.last_starts_at,
+        last_duration_seconds=it.last_duration_seconds,
         last_url=segment_path(it.last_event_id),
         open_alerts=len(alerts),
         alerts_url=with_query("/alerts", stream=it.stream_id),

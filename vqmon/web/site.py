@@ -15,12 +15,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from vqmon.web.addresses import stream_path
+from vqmon.web.answers import Answers, Reviews
 from vqmon.web.explain import band
 from vqmon.web.history import History
+from vqmon.web.plots import short, signed
 from vqmon.web.standing import Standing
 
 STATIC = Path(__file__).parent / "static"
-NAVIGATION = (("/", "Fleet"), ("/alerts", "Alerts"))
+NAVIGATION = (("/", "Fleet"), ("/alerts", "Alerts"), ("/experiments", "Experiments"), ("/compare", "Compare"))
 """The pages that the head of every page leads to."""
 
 Answer = TypeVar("Answer")
@@ -33,6 +35,10 @@ class Site:
     history: History
     # the fleet as it stands, asked once for all
     standing: Standing
+    answers: Answers
+    reviews: Reviews
+    # whether people may vote here
+    allows_votes: bool
     now: Callable[[], datetime]
     templates: Environment
     # seconds between two looks for changes, per open page
@@ -92,6 +98,10 @@ def open_templates(title: str) -> Environment:
         n1=lambda value: f"{value:.1f}",
         n2=lambda value: f"{value:.2f}",
         n3=lambda value: f"{value:.3f}",
+        signed=signed,
+        short=short,
+        short3=lambda value: "–" if value is None else short(float(f"{value:.3g}")),
+        big=lambda value: f"{value:,.2g}" if value < 10 else f"{min(value, 1e9):,.0f}",
         percent=lambda share: f"{100 * share:.0f} %",
         iso=iso,
         full=full,

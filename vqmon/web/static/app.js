@@ -123,7 +123,7 @@
     row.focus();
     return row.scrollIntoView({ block: "nearest" });
   }
-  const go = { f: "/", a: "/alerts" };
+  const go = { f: "/", a: "/alerts", e: "/experiments", c: "/compare" };
   let afterG = false;
   const keys = {
     j: () => step(1),

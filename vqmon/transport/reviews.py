@@ -1,0 +1,118 @@
+"""What people said in blind looks, and the pictures kept for them: a small SQLite file beside the history.
+
+A file of its own, because the history has one writer, the daemon, while votes come from the pages and pictures from a
+command. Each write is one short transaction, so any number of processes may write.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from vqmon.core.review import Vote
+from vqmon.errors import StoreError
+from vqmon.transport.rows import Thumbnails, microseconds, moment_of, text
+
+APPLICATION_ID = 0x76716D72
+"""Tells it from other SQLite files ("vqmr")."""
+
+BUSY_SECONDS = 5.0
+"""How long one writer waits for another."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS vote (
+    experiment TEXT NOT NULL, pair_id TEXT NOT NULL, voter TEXT NOT NULL, choice TEXT NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (experiment, pair_id, voter)
+);
+CREATE TABLE IF NOT EXISTS picture (
+    event_id TEXT NOT NULL, position INTEGER NOT NULL, time_seconds REAL NOT NULL, jpeg BLOB NOT NULL,
+    PRIMARY KEY (event_id, position)
+);
+CREATE TABLE IF NOT EXISTS secret (number INTEGER PRIMARY KEY CHECK (number = 1), body BLOB NOT NULL);
+"""
+
+
+class Reviews:
+    """Votes and pictures; the file is made by the first write, and safe to use from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def votes(self, experiment: str) -> Sequence[Vote]:
+        """All votes of an experiment, the oldest first."""
+        rows = self._ask("SELECT pair_id, choice, voter, at FROM vote WHERE experiment = ? ORDER BY at", experiment)
+        return [
+            Vote(pair_id=pair_id, choice=choice, voter=voter, at=moment_of(at)) for pair_id, choice, voter, at in rows
+        ]
+
+    def cast(self, experiment: str, vote: Vote) -> None:
+        """Keep a vote; one per voter and pair, a later one takes its place."""
+        with self._writing() as connection:
+            connection.execute(
+                "INSERT INTO vote VALUES (?, ?, ?, ?, ?) ON CONFLICT (experiment, pair_id, voter)"
+                " DO UPDATE SET choice = excluded.choice, at = excluded.at",
+                (text(experiment), vote.pair_id, text(vote.voter), text(vote.choice), microseconds(vote.at)),
+            )
+
+    def pictures(self, event_id: str) -> Sequence[tuple[float, bytes]]:
+        """(presentation time in seconds, JPEG) per frame kept of an outcome."""
+        return self._ask("SELECT time_seconds, jpeg FROM picture WHERE event_id = ? ORDER BY position", event_id)
+
+    def keep_pictures(self, event_id: str, pictures: Thumbnails) -> None:
+        """Keep the pictures of an outcome instead of those kept before."""
+        with self._writing() as connection:
+            connection.execute("DELETE FROM picture WHERE event_id = ?", (event_id,))
+            connection.executemany(
+                "INSERT INTO picture VALUES (?, ?, ?, ?)",
+                [(event_id, position, seconds, jpeg) for position, (seconds, jpeg) in enumerate(pictures)],
+            )
+
+    def drop_pictures(self, *, keep: Sequence[str]) -> int:
+        """Take out the pictures of all outcomes but these; how many outcomes lost theirs."""
+        known = {row[0] for row in self._ask("SELECT DISTINCT event_id FROM picture")}
+        gone = sorted(known - set(keep))
+        if gone:
+            with self._writing() as connection:
+                connection.executemany("DELETE FROM picture WHERE event_id = ?", [(event_id,) for event_id in gone])
+        return len(gone)
+
+    def secret(self) -> bytes:
+        """32 bytes that only this file holds, made at the first need; they sign what the pages hand out."""
+        with self._writing() as connection:
+            connection.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (os.urandom(32),))
+            return bytes(connection.execute("SELECT body FROM secret").fetchone()[0])
+
+    # ---- the file
+
+    def _ask(self, sql: str, *values: object) -> list[Any]:
+        if not self.path.is_file():
+            return []
+        with self._translated(), closing(self._open("ro")) as connection:
+            return connection.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._translated(), closing(self._open("rwc")) as connection:
+            found = connection.execute("PRAGMA application_id").fetchone()[0]
+            if found != APPLICATION_ID:
+                if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+                    raise StoreError(f"{self.path}: is no file of votes; name another one in web.reviews")
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.executescript(_TABLES)
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+
+    def _open(self, mode: str) -> sqlite3.Connection:
+        uri = f"{self.path.absolute().as_uri()}?mode={mode}"
+        return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: {error}") from error
