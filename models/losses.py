@@ -72,7 +72,8 @@ def fidelity(predicted: Tensor, target: Tensor) -> Tensor:
     i, j = torch.triu_indices(len(predicted), len(predicted), offset=1)
     order = (target[i] > target[j]).to(predicted) + 0.5 * (target[i] == target[j]).to(predicted)
     chance = torch.special.ndtr((predicted[i] - predicted[j]) / 2**0.5).clamp(1e-6, 1 - 1e-6)
-    return (1 - (chance * order).sqrt() - ((1 - chance) * (1 - order)).sqrt()).mean()
+    # The root of a product would have no gradient where the order is 0.
+    return (1 - chance.sqrt() * order.sqrt() - (1 - chance).sqrt() * (1 - order).sqrt()).mean()
 
 
 def l1(predicted: Tensor, target: Tensor) -> Tensor:

@@ -96,13 +96,13 @@ def read_frames(path: Path, *, count: int) -> Pixels:
                 return np.asarray(picture.convert("RGB"))[None]
         except (OSError, UnidentifiedImageError) as error:
             raise DataError(f"{path}: cannot be read as a picture: {error}") from error
-    from decord import VideoReader  # type: ignore[import-untyped]
+    from decord import DECORDError, VideoReader  # type: ignore[import-untyped]
 
     try:
         video = VideoReader(str(path), num_threads=1)
         length = len(video)
         places = sorted({part * length // count for part in range(count)})
         frames: Pixels = video.get_batch(places).asnumpy()
-    except RuntimeError as error:
+    except (RuntimeError, DECORDError) as error:
         raise DataError(f"{path}: cannot be read as a clip: {error}") from error
     return frames
