@@ -32,7 +32,9 @@ class Scorer(Protocol):
     @property
     def id(self) -> str: ...
     @property
-    def view(self) -> View: ...
+    def views(self) -> tuple[View, ...]:
+        """The pictures that it needs of each frame."""
+
     @property
     def identity(self) -> ScorerIdentity: ...
     def score(self, decoded: Decoded) -> Coroutine[None, None, Score]: ...
@@ -80,7 +82,7 @@ class Observer:
     async def _look(self, segment: Segment) -> tuple[Decoded, list[Score]]:
         with self._stage("fetch"):
             media = await self.fetch(segment)
-        views = tuple(dict.fromkeys(scorer.view for scorer in self.scorers))
+        views = tuple(dict.fromkeys(view for scorer in self.scorers for view in scorer.views))
         with self._stage("decode"):
             decoded = await self.decode(media, views)
         with self._stage("score"):

@@ -21,7 +21,8 @@ from vqmon.media.guard import shown
 from vqmon.media.names import path_of, printable
 from vqmon.media.playlist import FolderSource, PlaylistSource
 from vqmon.metrics import Meters
-from vqmon.scoring.scorers import builtin_folder, open_scorers, runtime_versions
+from vqmon.scoring.graphs import Placement
+from vqmon.scoring.scorers import Terms, builtin_folder, open_scorers, runtime_versions
 from vqmon.sections import DecodeSettings, SourceSettings, WatchedStream
 from vqmon.settings import Settings
 from vqmon.transport.store import History
@@ -44,9 +45,10 @@ async def open_observer(
             open_scorers(
                 settings.scoring.scorers,
                 [builtin_folder(), *settings.scoring.folders],
-                device=settings.scoring.device,
-                threads=settings.scoring.threads,
-                allow_noncommercial=settings.scoring.allow_noncommercial,
+                Terms(
+                    placement=Placement(device=settings.scoring.device, threads=settings.scoring.threads),
+                    allow_noncommercial=settings.scoring.allow_noncommercial,
+                ),
             )
         )
 

@@ -101,8 +101,8 @@ class LevelScorer:
         return f"{self.name}@1"
 
     @property
-    def view(self) -> View:
-        return self.asks
+    def views(self) -> tuple[View, ...]:
+        return (self.asks,)
 
     @property
     def identity(self) -> ScorerIdentity:

@@ -12,7 +12,7 @@ from vqmon.core.types import Pixels, View
 from vqmon.scoring.batcher import Batcher
 from vqmon.scoring.engines import open_frames
 from vqmon.scoring.graphs import Placement
-from vqmon.scoring.scorers import FrameScorer, builtin_folder, open_scorers
+from vqmon.scoring.scorers import FrameScorer, Terms, builtin_folder, open_scorers
 from vqmon.scoring.specs import find_bundles, golden_frames, load_spec
 
 
@@ -20,7 +20,8 @@ from vqmon.scoring.specs import find_bundles, golden_frames, load_spec
 async def lite() -> AsyncIterator[FrameScorer]:
     bundles = find_bundles([builtin_folder()])
     need("lite", present="lite@1" in bundles, remedy="make the built-in scorer with `python -m models export lite`")
-    async with open_scorers(["lite"], [builtin_folder()], device="cpu", allow_noncommercial=True) as (scorer,):
+    terms = Terms(placement=Placement(device="cpu"), allow_noncommercial=True)
+    async with open_scorers(["lite"], [builtin_folder()], terms) as (scorer,):
         yield scorer
 
 
@@ -30,7 +31,7 @@ def some_frames(view: View, count: int, *, seed: int) -> Pixels:
 
 async def test_alone_or_in_company(lite: FrameScorer) -> None:
     """One segment has exactly one verdict: alone, again, and among other callers."""
-    segments = [decoded(some_frames(lite.view, 1 + seed % 3, seed=seed), lite.view) for seed in range(6)]
+    segments = [decoded(some_frames(lite.views[0], 1 + seed % 3, seed=seed), lite.views[0]) for seed in range(6)]
     alone = [await lite.score(segment) for segment in segments]
     again = [await lite.score(segment) for segment in segments]
     together = await asyncio.gather(*(lite.score(segment) for segment in segments))
@@ -42,7 +43,7 @@ async def test_batches_as_on_a_gpu(lite: FrameScorer) -> None:
     """Batches of every bucket change a score by less than 0.05 of 100."""
     bundle = find_bundles([builtin_folder()])[lite.id]
     session = open_frames(load_spec(bundle), bundle.with_suffix(".onnx"), Placement(device="cpu", threads=1))
-    frames = some_frames(lite.view, 7, seed=3)
+    frames = some_frames(lite.views[0], 7, seed=3)
     one_by_one = np.concatenate([session.run(frames[at : at + 1]) for at in range(7)])
     for bucket in (2, 4, 8):
         session.buckets = (bucket,)
@@ -57,5 +58,5 @@ async def test_a_worse_picture_scores_lower(lite: FrameScorer) -> None:
     skimage = pytest.importorskip("skimage.data")
     photo = skimage.astronaut()[:288]
     blocks = photo[4::8, 4::8].repeat(8, axis=0).repeat(8, axis=1)
-    score = await lite.score(decoded(np.stack([photo, blocks]), lite.view))
+    score = await lite.score(decoded(np.stack([photo, blocks]), lite.views[0]))
     assert score.frame_values[0] > score.frame_values[1]

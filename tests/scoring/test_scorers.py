@@ -11,9 +11,12 @@ import pytest
 from tests.scoring.tiny_onnx import PLAIN, Tiny, decoded, expected, pictures, tiny_engine, tiny_spec, write_bundle
 from vqmon.core.calibration import Calibration
 from vqmon.errors import ScorerError
-from vqmon.scoring.scorers import FrameScorer, builtin_folder, open_scorers, resolve, runtime_versions, verdict
+from vqmon.scoring.batcher import Batcher
+from vqmon.scoring.graphs import Placement
+from vqmon.scoring.scorers import FrameScorer, Terms, builtin_folder, open_scorers, resolve, runtime_versions, verdict
 from vqmon.scoring.specs import Licence, ScorerSpec
 
+CPU = Terms(placement=Placement(device="cpu"))
 BUNDLES = {name: Path(f"{name}.json") for name in ("lite@1", "lite@2", "lite@10", "q-align@1")}
 
 
@@ -52,9 +55,9 @@ async def test_opens_scores_and_closes(tmp_path: Path) -> None:
     """A segment's verdict holds calibrated frame values, their pooling and the native value."""
     manifest = write_bundle(tmp_path)
     pixels = pictures(5)
-    async with open_scorers(["tiny"], [manifest.parent], device="cpu") as (scorer,):
+    async with open_scorers(["tiny"], [manifest.parent], CPU) as (scorer,):
         score = await scorer.score(decoded(pixels))
-        assert (scorer.id, scorer.view) == ("tiny@1", spec().input.view)
+        assert (scorer.id, scorer.views) == ("tiny@1", (spec().input.view,))
     native = expected(pixels)
     assert score.scorer == "tiny@1"
     assert score.frame_values == pytest.approx(native - 1, abs=1e-3)
@@ -67,7 +70,7 @@ async def test_opens_scores_and_closes(tmp_path: Path) -> None:
 async def test_says_exactly_what_scored(tmp_path: Path) -> None:
     """The identity names the bundle's hash, its preparation, calibration, device and licence."""
     write_bundle(tmp_path)
-    async with open_scorers(["tiny@1"], [tmp_path], device="cpu") as (scorer,):
+    async with open_scorers(["tiny@1"], [tmp_path], CPU) as (scorer,):
         identity = scorer.identity
     assert identity.scorer == "tiny@1"
     assert identity.sha256 == spec().sha256
@@ -80,15 +83,15 @@ async def test_says_exactly_what_scored(tmp_path: Path) -> None:
 async def test_says_that_it_fell_back() -> None:
     """A scorer that had to leave its device carries that in its identity, so events are flagged."""
     session = tiny_engine().fall_back("the device was lost")
-    async with FrameScorer(spec(), session) as scorer:
-        assert scorer.identity.device == "cpu (fallback: the device was lost)"
+    async with Batcher(session) as batcher:
+        assert FrameScorer(spec(), batcher).identity.device == "cpu (fallback: the device was lost)"
 
 
 async def test_the_same_segment_alone_and_in_company(tmp_path: Path) -> None:
     """The verdict on a segment is equal whatever else is being scored."""
     write_bundle(tmp_path)
     segments = [decoded(pictures(1 + seed % 7, seed=seed)) for seed in range(60)]
-    async with open_scorers(["tiny"], [tmp_path], device="cpu", threads=3) as (scorer,):
+    async with open_scorers(["tiny"], [tmp_path], Terms(placement=Placement(device="cpu", threads=3))) as (scorer,):
         alone = [await scorer.score(segment) for segment in segments]
         together = await asyncio.gather(*(scorer.score(segment) for segment in segments))
     assert alone == together
@@ -116,12 +119,14 @@ async def test_the_licence_gate(tmp_path: Path) -> None:
     licence = Licence(name="CC-BY-NC-4.0", commercial=False, note="research only")
     write_bundle(tmp_path, licence=licence)
     with pytest.raises(ScorerError, match=r"CC-BY-NC-4\.0: research only.*allow_noncommercial = true"):
-        async with open_scorers(["tiny"], [tmp_path], device="cpu"):
+        async with open_scorers(["tiny"], [tmp_path], CPU):
             pass
-    async with open_scorers(["tiny"], [tmp_path], device="cpu", allow_noncommercial=True) as scorers:
+    async with open_scorers(
+        ["tiny"], [tmp_path], Terms(placement=Placement(device="cpu"), allow_noncommercial=True)
+    ) as scorers:
         assert len(scorers) == 1
     write_bundle(tmp_path, licence=replace(licence, commercial=None))
-    async with open_scorers(["tiny"], [tmp_path], device="cpu") as scorers:
+    async with open_scorers(["tiny"], [tmp_path], CPU) as scorers:
         assert len(scorers) == 1
 
 
@@ -130,7 +135,7 @@ async def test_one_bad_bundle_stops_all(tmp_path: Path) -> None:
     write_bundle(tmp_path)
     write_bundle(tmp_path, Tiny(gain=99.0), name="wrong")
     with pytest.raises(ScorerError, match="wrong@1"):
-        async with open_scorers(["tiny", "wrong"], [tmp_path], device="cpu"):
+        async with open_scorers(["tiny", "wrong"], [tmp_path], CPU):
             pass
 
 

@@ -1,38 +1,46 @@
 """Scorers by name: from a bundle in a folder to the verdict on a segment."""
 
 import difflib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
 from vqmon.core.pooling import pool
 from vqmon.core.types import Decoded, Score, ScorerIdentity, View
 from vqmon.errors import ScorerError
-from vqmon.scoring.batcher import Batcher, Engine
+from vqmon.scoring.batcher import Batcher
+from vqmon.scoring.composite_specs import CompositeSpec, load_composite_spec
+from vqmon.scoring.composites import CompositeScorer, open_composite
 from vqmon.scoring.engines import open_frames
-from vqmon.scoring.graphs import Device, Placement
+from vqmon.scoring.graphs import Placement, made_at
+from vqmon.scoring.hosts import Hosts
+from vqmon.scoring.level_specs import LevelScorerSpec, load_level_spec
+from vqmon.scoring.levels import LevelModel, LevelScorer, PairScorer, open_levels
 from vqmon.scoring.session import runtime_versions
 from vqmon.scoring.specs import ScorerSpec, find_bundles, load_spec
 
-__all__ = ["FrameScorer", "builtin_folder", "open_scorers", "resolve", "runtime_versions"]
+__all__ = [
+    "FrameScorer",
+    "Scorer",
+    "Terms",
+    "builtin_folder",
+    "load_any",
+    "open_pairs",
+    "open_scorers",
+    "resolve",
+    "runtime_versions",
+]
 
 
 class FrameScorer:
     """Scores each sampled frame by itself and pools the frame values."""
 
-    def __init__(self, spec: ScorerSpec, engine: Engine, *, deadline_seconds: float = 30.0) -> None:
-        self.spec = spec
-        self._batcher = Batcher(engine)
-        self._deadline_seconds = deadline_seconds
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._batcher.close()
+    def __init__(self, spec: ScorerSpec, batcher: Batcher, *, deadline_seconds: float = 30.0) -> None:
+        self.spec, self._batcher, self._deadline_seconds = spec, batcher, deadline_seconds
 
     @property
     def id(self) -> str:
@@ -40,8 +48,8 @@ class FrameScorer:
         return self.spec.id
 
     @property
-    def view(self) -> View:
-        return self.spec.input.view
+    def views(self) -> tuple[View, ...]:
+        return (self.spec.input.view,)
 
     @property
     def identity(self) -> ScorerIdentity:
@@ -58,7 +66,7 @@ class FrameScorer:
 
     async def score(self, decoded: Decoded) -> Score:
         """The verdict on one segment; raises ScoreError."""
-        native = await self._batcher.score(decoded.views[self.view], deadline_seconds=self._deadline_seconds)
+        native = await self._batcher.score(decoded.views[self.spec.input.view], deadline_seconds=self._deadline_seconds)
         return verdict(self.spec, native.tolist())
 
 
@@ -76,31 +84,104 @@ def verdict(spec: ScorerSpec, native_values: Sequence[float]) -> Score:
     )
 
 
+Scorer = FrameScorer | LevelScorer | CompositeScorer
+Spec = ScorerSpec | LevelScorerSpec | CompositeSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How scorers are opened: where they run, what is allowed, how long a segment may take, who hears the cost."""
+
+    placement: Placement = field(default_factory=Placement)
+    allow_noncommercial: bool = False
+    deadline_seconds: float = 30.0
+    # told the seconds that each run of a graph held its device
+    spent: Callable[[float], None] = lambda seconds: None
+
+
 @asynccontextmanager
 async def open_scorers(
-    names: Iterable[str],
-    folders: Sequence[Path],
-    *,
-    device: Device = "auto",
-    threads: int = 0,
-    allow_noncommercial: bool = False,
-    deadline_seconds: float = 30.0,
-) -> AsyncIterator[list[FrameScorer]]:
+    names: Iterable[str], folders: Sequence[Path], terms: Terms | None = None, *, hosts: Hosts | None = None
+) -> AsyncIterator[list[Scorer]]:
     """Open scorers by `name` (its newest version) or `name@version`, in the order given; close them at the end.
 
-    Looks in `folders` only: give `builtin_folder()` among them. `threads` 0 = one per core. Raises ScorerError and
-    SettingsError before anything is scored.
+    A scorer that can be asked several things is `name.task`; `name` alone means its first task. Looks in `folders`
+    only: give `builtin_folder()` among them. With `hosts` of the caller's, graphs are shared with what it opened
+    before and close with it. Raises ScorerError and SettingsError before anything is scored.
     """
-    manifests = resolve(names, find_bundles(folders))
+    terms, bundles = terms or Terms(), find_bundles(folders)
     async with AsyncExitStack() as stack:
-        scorers = []
-        for manifest in manifests.values():
-            spec = load_spec(manifest)
-            check_licence(spec, allow_noncommercial=allow_noncommercial)
-            engine = open_frames(spec, manifest.with_suffix(".onnx"), Placement(device=device, threads=threads))
-            scorer = FrameScorer(spec, engine, deadline_seconds=deadline_seconds)
-            scorers.append(await stack.enter_async_context(scorer))
-        yield scorers
+        shared = hosts if hosts is not None else await stack.enter_async_context(Hosts())
+        scorers: dict[str, Scorer] = {}
+        models: dict[Path, LevelModel] = {}
+        for name in names:
+            manifest, task = chosen(name, bundles)
+            spec = load_any(manifest)
+            check_licence(spec, allow_noncommercial=terms.allow_noncommercial)
+            scorer = _open(spec, task, manifest, terms=terms, hosts=shared, models=models)
+            scorers.setdefault(scorer.id, scorer)
+        yield list(scorers.values())
+
+
+@asynccontextmanager
+async def open_pairs(name: str, folders: Sequence[Path], terms: Terms | None = None) -> AsyncIterator[PairScorer]:
+    """Open what compares two arms' frames directly, by the name of a scorer whose manifest has such a task."""
+    terms = terms or Terms()
+    manifest, task = chosen(name, find_bundles(folders))
+    spec = load_any(manifest)
+    check_licence(spec, allow_noncommercial=terms.allow_noncommercial)
+    if not isinstance(spec, LevelScorerSpec):
+        raise ScorerError(f"{spec.id} scores single pictures; only a scorer with a task for pairs compares two")
+    pairs = [each for each in spec.tasks if (each.least_frames, each.most_frames) == (2, 2) and task in ("", each.name)]
+    if not pairs:
+        raise ScorerError(f"{spec.id} has no such task for pairs; its tasks: {', '.join(t.name for t in spec.tasks)}")
+    async with Hosts() as hosts:
+        model = open_levels(spec, manifest.parent, terms.placement, hosts, spent=terms.spent)
+        yield PairScorer(model, pairs[0])
+
+
+def _open(
+    spec: Spec, task: str, manifest: Path, *, terms: Terms, hosts: Hosts, models: dict[Path, LevelModel]
+) -> Scorer:
+    placement, deadline_seconds = terms.placement, terms.deadline_seconds
+    if isinstance(spec, LevelScorerSpec):
+        if manifest not in models:
+            models[manifest] = open_levels(spec, manifest.parent, placement, hosts, spent=terms.spent)
+        asked = spec.task(task) if task else next((t for t in spec.tasks if t.least_frames == 1), spec.tasks[0])
+        return LevelScorer(models[manifest], asked, deadline_seconds=deadline_seconds)
+    if isinstance(spec, CompositeSpec):
+        return open_composite(
+            spec, manifest.parent, placement, hosts, deadline_seconds=deadline_seconds, spent=terms.spent
+        )
+    engine = made_at(placement.priority, lambda: open_frames(spec, manifest.with_suffix(".onnx"), placement))
+    return FrameScorer(spec, hosts.batcher(engine, placement, spent=terms.spent), deadline_seconds=deadline_seconds)
+
+
+def load_any(path: Path) -> Spec:
+    """Read a manifest of any kind; raises SettingsError."""
+    try:
+        kind = json.loads(path.read_bytes()).get("kind", "frame")
+    except (OSError, ValueError, AttributeError):
+        kind = "frame"  # whose reader says best what is wrong
+    readers: dict[str, Callable[[Path], Spec]] = {"levels": load_level_spec, "composite": load_composite_spec}
+    return readers.get(kind, load_spec)(path)
+
+
+def chosen(name: str, bundles: Mapping[str, Path]) -> tuple[Path, str]:
+    """The manifest and the task ("" = the first) that `name`, `name.task` and both with @version mean.
+
+    An unknown name or task is a ScorerError.
+    """
+    stem, at, version = name.partition("@")
+    known = {bundle.split("@")[0] for bundle in bundles}
+    whole, task = (stem, "") if stem in known or "." not in stem else tuple(stem.rsplit(".", 1))
+    (manifest,) = resolve([f"{whole}{at}{version}" if task and whole in known else name], bundles).values()
+    if task:
+        spec = load_any(manifest)
+        tasks = [each.name for each in spec.tasks] if isinstance(spec, LevelScorerSpec) else []
+        if task not in tasks:
+            raise ScorerError(f"{spec.id} has no task {task!r}; its tasks: {', '.join(tasks) or 'none'}")
+    return manifest, task
 
 
 def resolve(names: Iterable[str], bundles: Mapping[str, Path]) -> dict[str, Path]:
@@ -118,7 +199,7 @@ def resolve(names: Iterable[str], bundles: Mapping[str, Path]) -> dict[str, Path
     return found
 
 
-def check_licence(spec: ScorerSpec, *, allow_noncommercial: bool) -> None:
+def check_licence(spec: Spec, *, allow_noncommercial: bool) -> None:
     """Refuse weights that may not be used commercially unless the owner has said that this use is not."""
     if spec.licence.commercial is False and not allow_noncommercial:
         raise ScorerError(

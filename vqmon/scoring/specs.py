@@ -143,11 +143,16 @@ class ScorerSpec:
     @property
     def preprocessing_id(self) -> str:
         """Tells how pictures are prepared; changes when any fact of it changes, never by spelling."""
-        facts = asdict(self.input)
-        facts.pop("name")
-        digest = sha256(json.dumps(_as_floats(facts), sort_keys=True).encode()).hexdigest()[:8]
-        view = self.input.view
-        return f"{view.kind}-{view.width}x{view.height}-{digest}"
+        return preprocessing_id(self.input)
+
+
+def preprocessing_id(source: InputSpec) -> str:
+    """Tells how pictures are prepared; changes when any fact of it changes, never by spelling."""
+    facts = asdict(source)
+    facts.pop("name")
+    digest = sha256(json.dumps(_as_floats(facts), sort_keys=True).encode()).hexdigest()[:8]
+    view = source.view
+    return f"{view.kind}-{view.width}x{view.height}-{digest}"
 
 
 _ADAPTER = TypeAdapter(ScorerSpec)

@@ -1,0 +1,138 @@
+"""Scorers of several graphs: features side by side, joined by a last one."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vqmon.core.pooling import pool
+from vqmon.core.types import Decoded, Pixels, Score, ScorerIdentity, View
+from vqmon.errors import ScoreError, ScorerError
+from vqmon.scoring.composite_specs import CompositeSpec, SourceSpec, StepSpec
+from vqmon.scoring.graphs import Array, Placement
+from vqmon.scoring.hosts import GraphHost, Hosts, device_text, one_by_one, settle
+from vqmon.scoring.specs import golden_frames, preprocessing_id
+from vqmon.scoring.tensors import to_tensor
+
+
+class CompositeScorer:
+    """Runs the steps of a manifest in order; the last one's answer is the verdict."""
+
+    def __init__(self, spec: CompositeSpec, graphs: Mapping[str, GraphHost], *, deadline_seconds: float) -> None:
+        self.spec, self._graphs, self._deadline_seconds = spec, graphs, deadline_seconds
+
+    @property
+    def id(self) -> str:
+        """name@version."""
+        return self.spec.id
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        return tuple(dict.fromkeys(source.input.view for source in self.spec.sources))
+
+    @property
+    def identity(self) -> ScorerIdentity:
+        spec = self.spec
+        return ScorerIdentity(
+            scorer=spec.id,
+            sha256=spec.sha256,
+            preprocessing=" ".join(preprocessing_id(source.input) for source in spec.sources),
+            calibration_version=spec.calibration.version,
+            device=device_text(*self._graphs.values()),
+            licence=spec.licence.name,
+        )
+
+    async def score(self, decoded: Decoded) -> Score:
+        """The verdict on one segment; raises ScoreError."""
+        known = {source.name: rows_of(source, decoded.views[source.input.view]) for source in self.spec.sources}
+        for step in self.spec.steps:
+            graph, taken = self._graphs[step.name], [known[name] for name in step.takes]
+            if step.each == "segment":
+                whole = (each[None] for each in taken)
+                known[step.name] = (await graph.score(*whole, deadline_seconds=self._deadline_seconds))[0]
+            else:
+                known[step.name] = await graph.kept(*taken, deadline_seconds=self._deadline_seconds)
+        native = np.asarray(known[self.spec.steps[-1].name], dtype=np.float64).ravel()
+        return self._verdict(native, frames=len(decoded.times_seconds))
+
+    def _verdict(self, native: Array, *, frames: int) -> Score:
+        spec = self.spec
+        if len(native) not in (1, frames):
+            raise ScoreError("scorer_failed", f"{spec.id}: {len(native)} values for {frames} frames")
+        raw = native.tolist() * (frames if len(native) == 1 else 1)
+        values = [spec.calibration.apply(each) for each in raw]
+        return Score(
+            scorer=spec.id,
+            value=round(pool(spec.pooling, values), 4),
+            native_value=round(float(np.mean(raw)), 6),
+            p5=round(pool("p5", values), 4),
+            min=round(min(values), 4),
+            pooling=spec.pooling,
+            frame_values=tuple(round(value, 4) for value in values),
+        )
+
+
+def rows_of(source: SourceSpec, pixels: Pixels) -> Array:
+    """A view's pictures as the array of a source; raises ScoreError when the decoder gave something else."""
+    view = source.input.view
+    wanted = (view.height, view.width, 3) if source.order == "NCHW" else (source.pictures, view.height, view.width, 3)
+    if pixels.shape[1:] != wanted:
+        raise ScoreError("scorer_failed", f"{source.name}: rows of {pixels.shape[1:]}, not of {wanted}")
+    if source.order == "NCHW":
+        return to_tensor(pixels, source.input)
+    flat = to_tensor(pixels.reshape(-1, *wanted[1:]), source.input)
+    rows = flat.reshape(len(pixels), source.pictures, *flat.shape[1:])
+    return np.ascontiguousarray(rows.transpose(0, 2, 1, 3, 4)) if source.order == "NCTHW" else rows
+
+
+def open_composite(
+    spec: CompositeSpec,
+    folder: Path,
+    placement: Placement,
+    hosts: Hosts,
+    *,
+    deadline_seconds: float,
+    spent: Callable[[float], None] = lambda seconds: None,
+) -> CompositeScorer:
+    """Load the graphs that are not open yet and hold the last one to its golden answer; raises ScorerError."""
+    known = {source.name: _golden_rows(spec, source) for source in spec.sources}
+    graphs = {}
+    for step in spec.steps:
+        taken = tuple(known[name] for name in step.takes)
+        if step.each == "segment":
+            taken = tuple(each[None] for each in taken)
+        graph, is_new = hosts.open(
+            step.graph, folder, placement, shapes=_shapes(step, taken), buckets=step.buckets, spent=spent
+        )
+        answers = one_by_one(graph, *taken)
+        if is_new:
+            settle(graph, taken, answers)
+        graphs[step.name] = graph
+        known[step.name] = answers[0] if step.each == "segment" else answers
+    _check_golden(spec, np.asarray(known[spec.steps[-1].name], dtype=np.float64).ravel())
+    return CompositeScorer(spec, graphs, deadline_seconds=deadline_seconds)
+
+
+def _golden_rows(spec: CompositeSpec, source: SourceSpec) -> Array:
+    view, golden = source.input.view, spec.golden.input
+    pixels = golden_frames(view, seed=golden.seed, frames=golden.frames * source.pictures)
+    if source.order != "NCHW":
+        pixels = pixels.reshape(golden.frames, source.pictures, *pixels.shape[1:])
+    return rows_of(source, pixels)
+
+
+def _shapes(step: StepSpec, taken: tuple[Array, ...]) -> tuple[tuple[int | None, ...], ...]:
+    """Of one row; a segment may have any number of rows."""
+    if step.each == "row":
+        return tuple(each.shape[1:] for each in taken)
+    return tuple((None, *each.shape[2:]) for each in taken)
+
+
+def _check_golden(spec: CompositeSpec, found: Array) -> None:
+    expected = np.array(spec.golden.output)
+    if found.shape != expected.shape or not np.abs(found - expected).max() <= spec.golden.tolerance:
+        raise ScorerError(
+            f"{spec.id}: self-test: golden frames gave {found.tolist()}, the manifest says {expected.tolist()} "
+            f"(tolerance {spec.golden.tolerance:g}); the bundle is not what was exported, or it is computed wrongly "
+            "here: fetch or export the bundle again"
+        )
