@@ -216,8 +216,8 @@ def _check_keys(it: Experiment) -> None:
             if key not in known and not (allows_labels and key.startswith("label:") and len(key) > len("label:")):
                 words = ", ".join([*known, *(["label:NAME"] if allows_labels else [])])
                 raise ValueError(f"{name}: {key!r} is none of: {words}")
-    if "input_score" in it.covariates and not it.input_arm:
-        raise ValueError('covariates: "input_score" needs input_arm, the arm that is the source')
+    if "input_score" in it.covariates and not (it.input_arm and it.design == "paired"):
+        raise ValueError('covariates: "input_score" needs design = "paired" and input_arm, the arm that is the source')
     if len({rail.name for rail in it.guardrails}) != len(it.guardrails):
         raise ValueError("two guardrails have the same name")
     if it.design == "switchback" and it.cluster != "block":
