@@ -18,7 +18,19 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vqmon.errors import StoreError
-from vqmon.web import alerts, compare, experiment_files, experiments, files, fleet, pairs, review, segment, stream
+from vqmon.web import (
+    alerts,
+    compare,
+    experiment_files,
+    experiments,
+    files,
+    fleet,
+    openapi,
+    pairs,
+    review,
+    segment,
+    stream,
+)
 from vqmon.web.answers import Answers, NoExperiments, NoReviews, Reviews
 from vqmon.web.files import FOREVER
 from vqmon.web.history import History
@@ -121,6 +133,7 @@ def _routes() -> list[Route | Mount]:
     return [
         *(Route(path, in_thread(make)) for path, make in blocking.items()),
         Route("/experiments/{name}/{arm}/review", review.vote, methods=["POST"]),
+        *openapi.routes(),
         Route("/live", live),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
@@ -136,7 +149,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     phrase = HTTPStatus(error.status_code).phrase
     text = phrase if error.detail == phrase else error.detail
     if request.url.path.startswith(("/api/", "/live")):
-        return JSONResponse({"error": text}, error.status_code, headers=error.headers)
+        remedy = getattr(error, "remedy", "`/api/v1/openapi.json` tells what can be asked.")
+        return JSONResponse({"error": text, "remedy": remedy}, error.status_code, headers=error.headers)
     heading = "Not found" if error.status_code == 404 else phrase
     told = "There is no page at this address." if text == phrase else text
     make = in_thread(
@@ -146,6 +160,9 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _no_history(request: Request, error: Exception) -> Response:
+    if request.url.path.startswith("/api/"):
+        told = {"error": f"The history cannot be read: {error}", "remedy": "Ask again in a few seconds."}
+        return JSONResponse(told, 503, headers={"Retry-After": "5"})
     return PlainTextResponse(f"The history cannot be read: {error}\n", 503, headers={"Retry-After": "5"})
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from vqmon.web.addresses import pair_path, stream_path, with_query
 from vqmon.web.aligning import Aligned, Pair, Summary, align, align_buckets, summary_of
-from vqmon.web.charts import MAX_BUCKETS, span_words
+from vqmon.web.charts import MAX_BUCKETS, scorers_of, span_words
 from vqmon.web.files import csv_of
 from vqmon.web.history import Point
 from vqmon.web.looks import Row, plural
@@ -57,7 +57,7 @@ def key_of(row: Row) -> str:
 def compare(site: Site, request: Request) -> Response:
     """Answer `/compare`."""
     rows = {key_of(row): row for row in site.standing.rows()}
-    it = _compared(site, request.query_params, rows)
+    it = compared_of(site, request.query_params)
     asked = {name: request.query_params.get(name, "")[:500] for name in ("a", "b")}
     unknown = [key for key in asked.values() if key and key not in rows]
     common: dict[str, Any] = {"keys": sorted(rows), "asked": asked, "unknown": unknown, "it": it}
@@ -112,7 +112,7 @@ def compare_csv(site: Site, request: Request) -> Response:
 
 def compared_asked(site: Site, request: Request) -> Compared:
     """What the address asks for; raises 404."""
-    it = _compared(site, request.query_params, {key_of(row): row for row in site.standing.rows()})
+    it = compared_of(site, request.query_params)
     if it is None:
         raise HTTPException(404, "Give two renditions that have been seen as `a` and `b`, each as STREAM/RENDITION.")
     return it
@@ -132,7 +132,9 @@ def _cells(pair: Pair) -> dict[str, object]:
 # ---- from the history
 
 
-def _compared(site: Site, query: Mapping[str, str], rows: Mapping[str, Row]) -> Compared | None:
+def compared_of(site: Site, query: Mapping[str, str]) -> Compared | None:
+    """What a query asks for; None when one of the two has not been seen."""
+    rows = {key_of(row): row for row in site.standing.rows()}
     a, b = rows.get(query.get("a", "")), rows.get(query.get("b", ""))
     if a is None or b is None:
         return None
@@ -141,11 +143,15 @@ def _compared(site: Site, query: Mapping[str, str], rows: Mapping[str, Row]) -> 
     shift = a.last_starts_at - b.last_starts_at if how == "ends" else timedelta()
     newest_at = a.last_starts_at if how == "ends" else max(a.last_starts_at, b.last_starts_at)
     span = range_of(query, newest_at=newest_at, now=site.now())
-    scorers = sorted({*a.scores, *b.scores}) or ["score"]
+    points = (_points(site, a, span, timedelta()), _points(site, b, span, shift))
+    scorers = scorers_of(chain(*points)) or ["score"]
     scorer = query.get("scorer", "") if query.get("scorer") in scorers else scorers[0]
-    aligned, step_seconds = _aligned(site, a, b, span, scorer, shift)
-    if step_seconds == 0:
-        span = span.fitted(min((pair.at for pair in aligned.pairs), default=None))
+    if max(map(len, points)) < MAX_POINTS:
+        shortest = min([it.last_duration_seconds for it in (a, b) if it.last_duration_seconds > 0], default=2.0)
+        aligned = align(*points, scorer, shift=shift, tolerance=timedelta(seconds=shortest / 2))
+        span, step_seconds = span.fitted(min((pair.at for pair in aligned.pairs), default=None)), 0.0
+    else:
+        aligned, step_seconds = _in_parts(site, a, b, span, shift)
     return Compared(
         a=a,
         b=b,
@@ -159,13 +165,7 @@ def _compared(site: Site, query: Mapping[str, str], rows: Mapping[str, Row]) -> 
     )
 
 
-def _aligned(site: Site, a: Row, b: Row, span: Range, scorer: str, shift: timedelta) -> tuple[Aligned, float]:
-    points_a = _points(site, a, span, timedelta())
-    points_b = _points(site, b, span, shift)
-    if max(len(points_a), len(points_b)) < MAX_POINTS:
-        shortest = min([it.last_duration_seconds for it in (a, b) if it.last_duration_seconds > 0], default=2.0)
-        tolerance = timedelta(seconds=shortest / 2)
-        return align(points_a, points_b, scorer, shift=shift, tolerance=tolerance), 0.0
+def _in_parts(site: Site, a: Row, b: Row, span: Range, shift: timedelta) -> tuple[Aligned, float]:
     begins = (span.begins_at, span.begins_at - shift)
     parts = [
         [
@@ -205,7 +205,9 @@ def sentence_of(it: Compared, summary: Summary | None) -> str:
     words += f"; 9 of 10 differences lie between {signed(summary.low)} and {signed(summary.high)}."
     alone = it.aligned.alone_a + it.aligned.alone_b
     unscored = it.aligned.unscored_a + it.aligned.unscored_b
-    return words + f" {plural(alone, 'segment')} without a partner, {unscored} unscored."
+    left_out = [f"{plural(alone, 'segment')} without a partner"] if alone else []
+    left_out += [f"{unscored} unscored"] if unscored else []
+    return words + (f" Left out: {', '.join(left_out)}." if left_out else "")
 
 
 def _scores_plot(it: Compared) -> Plot:

@@ -13,7 +13,13 @@ HEIGHT = 240.0
 ROOM = 8.0
 """Pixels above and below what is drawn, so that marks at the edge are whole."""
 
-_STEPS_SECONDS = (1, 5, 15, 60, 300, 900, 3600, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000)
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_STEPS_SECONDS = (
+    *(1, 2, 5, 10, 15, 30),
+    *(_MINUTE * count for count in (1, 2, 5, 10, 15, 30)),
+    *(_HOUR * count for count in (1, 2, 3, 6, 12)),
+    *(_DAY * count for count in (1, 2, 7, 14, 30, 90)),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +151,7 @@ def time_ticks(begins_at: datetime, ends_at: datetime, *, count: int = 6) -> lis
     scale = across(begins_at.timestamp(), ends_at.timestamp())
     first = math.ceil(begins_at.timestamp() / step)
     moments = [number * step for number in range(first, math.floor(ends_at.timestamp() / step) + 1)]
-    form = "%d %b" if step >= 86_400 else "%H:%M" if step >= 60 else "%H:%M:%S"
+    form = "%d %b" if step >= _DAY else "%H:%M" if step >= 60 else "%H:%M:%S"
     ticks = [Tick(place=scale(at), label=f"{datetime.fromtimestamp(at, UTC):{form}}") for at in moments]
     # Labels are centred on their place: the outermost would stick out.
     return [tick for tick in ticks if 2.0 <= tick.place <= 98.0]
