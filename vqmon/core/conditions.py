@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
 
-from vqmon.core.types import SIGNALS, Rendition, Score, Segment, Severity
+from vqmon.core.checked import choose, need
+from vqmon.core.drops import Drop, Group, Regression
+from vqmon.core.planned import Mask
+from vqmon.core.types import SIGNALS, Rendition, Segment, Severity
 from vqmon.errors import REASONS
 
 Statistic = Literal["value", "p5", "min"]
@@ -38,10 +41,10 @@ class Floor:
     recover_seconds: float = 10.0
 
     def __post_init__(self) -> None:
-        _need(self, "below", low=0, high=100)
-        _need(self, "recover_above", low=self.below, high=100)
-        _need(self, "for_seconds", "recover_seconds", low=0)
-        _choose(self, "statistic", ("value", "p5", "min"))
+        need(self, "below", low=0, high=100)
+        need(self, "recover_above", low=self.below, high=100)
+        need(self, "for_seconds", "recover_seconds", low=0)
+        choose(self, "statistic", ("value", "p5", "min"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +66,10 @@ class Signal:
                 raise ValueError(f"{key}: unknown signal {name!r}; known: {', '.join(sorted(SIGNALS))}")
         if not all(0 <= value <= 1 for value in self.unless.values()):
             raise ValueError("unless: values must be within 0..1")
-        _need(self, "above", low=0, high=1)
+        need(self, "above", low=0, high=1)
         if self.recover_below is not None:
-            _need(self, "recover_below", low=0, high=self.above)
-        _need(self, "for_seconds", "recover_seconds", low=0)
+            need(self, "recover_below", low=0, high=self.above)
+        need(self, "for_seconds", "recover_seconds", low=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +89,10 @@ class Collapse:
     settle_seconds: float = 1800.0
 
     def __post_init__(self) -> None:
-        _need(self, "drop", low=0.1, high=100)
-        _need(self, "baseline_segments", low=3, high=1000)
-        _need(self, "confirm_segments", low=1, high=100)
-        _need(self, "recover_seconds", "settle_seconds", low=0)
+        need(self, "drop", low=0.1, high=100)
+        need(self, "baseline_segments", low=3, high=1000)
+        need(self, "confirm_segments", low=1, high=100)
+        need(self, "recover_seconds", "settle_seconds", low=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +104,7 @@ class NoScore:
     recover_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        _need(self, "for_seconds", "recover_seconds", low=0)
+        need(self, "for_seconds", "recover_seconds", low=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,10 +118,10 @@ class Missing:
     reasons: tuple[str, ...] = tuple(reason for reason in REASONS if reason not in NOT_SEGMENTS)
 
     def __post_init__(self) -> None:
-        _need(self, "of", low=1, high=1000)
-        _need(self, "count", low=1, high=self.of)
+        need(self, "of", low=1, high=1000)
+        need(self, "count", low=1, high=self.of)
         if self.recover_count is not None:
-            _need(self, "recover_count", low=0, high=self.count - 1)
+            need(self, "recover_count", low=0, high=self.count - 1)
         for reason in self.reasons:
             if reason not in REASONS:
                 raise ValueError(f"reasons: unknown reason {reason!r}; known: {', '.join(sorted(REASONS))}")
@@ -126,10 +129,13 @@ class Missing:
             raise ValueError("reasons: name one or more, or leave the key out")
 
 
-Condition = Floor | Signal | Collapse | NoScore | Missing
+Spanned = Floor | Signal | Collapse | NoScore | Missing
+"""Conditions that call stretches of time good or bad; see core.series."""
+
+Condition = Spanned | Regression | Group
 
 CONDITIONS: Mapping[str, type[Condition]] = {
-    condition.kind: condition for condition in (Floor, Signal, Collapse, NoScore, Missing)
+    condition.kind: condition for condition in (Floor, Signal, Collapse, NoScore, Missing, Regression, Group)
 }
 
 
@@ -147,10 +153,7 @@ class Match:
             fnmatchcase(rendition.name, glob) for glob in self.rendition
         )
 
-    def fits_labels(self, segment: Segment) -> bool:
-        if not self.labels:
-            return True
-        labels = {**segment.rendition.labels, **segment.labels}
+    def fits_labels(self, labels: Mapping[str, str]) -> bool:
         return all(name in labels and fnmatchcase(labels[name], glob) for name, glob in self.labels.items())
 
 
@@ -163,17 +166,25 @@ class AlertRule:
     condition: Condition
     match: Match = Match()
     min_open_seconds: float = 0.0
+    # times at which it looks away
+    masks: tuple[Mask, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name or "|" in self.name:
             raise ValueError(f"a rule needs a name without '|', got {self.name!r}")
-        _choose(self, "severity", ("page", "ticket"))
-        _need(self, "min_open_seconds", low=0)
+        choose(self, "severity", ("page", "ticket"))
+        need(self, "min_open_seconds", low=0)
+
+    def masks_over(self, rendition: Rendition) -> tuple[Mask, ...]:
+        """The masks that lie over a rendition."""
+        return tuple(mask for mask in self.masks if mask.fits(rendition.stream_id, rendition.name))
 
     @property
     def timing(self) -> Timing:
         """The times of the condition and of the rule together."""
         condition = self.condition
+        if isinstance(condition, Drop):
+            return Timing(min_open_seconds=self.min_open_seconds)
         return Timing(
             for_seconds=0.0 if isinstance(condition, Collapse | Missing) else condition.for_seconds,
             confirm=condition.confirm_segments if isinstance(condition, Collapse) else 1,
@@ -182,20 +193,12 @@ class AlertRule:
         )
 
 
-def names(score: Score, pattern: str) -> bool:
-    """Whether a rule's `scorer` means this score: by name, by name@version, or by a glob."""
-    name = score.scorer.split("@")[0]
-    return pattern in (name, score.scorer) or fnmatchcase(name, pattern) or fnmatchcase(score.scorer, pattern)
+def labels_of(segment: Segment) -> Mapping[str, str]:
+    """Labels of the segment go over those of its rendition."""
+    return {**segment.rendition.labels, **segment.labels}
 
 
-def _need(owner: object, *keys: str, low: float, high: float = 1e9) -> None:
-    for key in keys:
-        value = getattr(owner, key)
-        if not low <= value <= high:
-            limits = f"{low:g}..{high:g}" if high < 1e9 else f"{low:g} or more"
-            raise ValueError(f"{key}: must be {limits}, got {value!r}")
-
-
-def _choose(owner: object, key: str, known: tuple[str, ...]) -> None:
-    if getattr(owner, key) not in known:
-        raise ValueError(f"{key}: unknown {getattr(owner, key)!r}; known: {', '.join(known)}")
+def names(scorer: str, pattern: str) -> bool:
+    """Whether a rule's `scorer` means this name@version: by name, by name@version, or by a glob."""
+    name = scorer.split("@")[0]
+    return pattern in (name, scorer) or fnmatchcase(name, pattern) or fnmatchcase(scorer, pattern)

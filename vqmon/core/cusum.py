@@ -206,12 +206,12 @@ def is_back(tuning: Tuning, chart: Chart) -> bool:
     return chart.back >= 2.0 * tuning.k * tuning.h * more or chart.steady >= STEADY_SEGMENTS * more
 
 
-def calmed(memory: Memory, *, at: float) -> Memory:
-    """The memory when what had gathered is settled: the alert is over, or the change was too small to matter."""
+def calmed(memory: Memory, *, closed_at: float | None = None) -> Memory:
+    """The memory when what had gathered is settled: an alert closed, or the change was too small to matter."""
     chart, usual, tail = parts(memory)
     chart = Chart(
         limit=chart.limit, last=chart.last, last_until=chart.last_until, since_at=chart.last_until,
-        flaps=chart.flaps, closed_at=at,
+        flaps=chart.flaps, closed_at=chart.closed_at if closed_at is None else closed_at,
     )  # fmt: skip
     return (*chart, *usual, *tail)
 

@@ -7,12 +7,13 @@ from statistics import median
 from vqmon.core.conditions import (
     NOT_SEGMENTS,
     Collapse,
-    Condition,
     Floor,
     Missing,
     NoScore,
     Signal,
+    Spanned,
 )
+from vqmon.core.planned import Mask, masked_seconds
 from vqmon.core.series import AlertState, Look, Span, Verdict
 from vqmon.core.types import QualityEvent, Score, SegmentFailure
 
@@ -27,21 +28,24 @@ FORGET_BASELINE_SECONDS = 600.0
 
 
 def spans_of(
-    condition: Condition, state: AlertState, look: Look, score: Score | None
+    condition: Spanned, state: AlertState, look: Look, score: Score | None, *, masks: Sequence[Mask] = ()
 ) -> tuple[AlertState, Sequence[Span]]:
     """What a condition says about an outcome; `score` is the one that a condition about scores is asked about.
 
-    A span that the condition can say nothing about is left out.
+    A span that the condition can say nothing about, or that lies under a mask, is left out.
     """
+    if masks and not isinstance(condition, Signal | NoScore) and masked_seconds(masks, look.starts, look.ends):
+        return state, ()
     match condition:
         case Floor():
             return state, _floor(condition, look, score)
         case Signal():
-            return state, _signal(condition, state, look)
+            spans = _signal(condition, state, look)
+            return state, [it for it in spans if not masks or not masked_seconds(masks, it.at, it.until)]
         case Collapse():
             return _collapse(condition, state, look, score)
         case NoScore():
-            return state, _no_score(condition, look)
+            return state, _no_score(condition, look, masks)
         case Missing():
             return _missing(condition, state, look)
 
@@ -150,12 +154,17 @@ def _has_settled(condition: Collapse, state: AlertState, look: Look) -> bool:
     return abs(look.ends - state.alert.opened_at.timestamp()) >= condition.settle_seconds
 
 
-def _no_score(condition: NoScore, look: Look) -> Sequence[Span]:
-    """What stands for no segment is told by the wall clock, so it is held against when the last score was made."""
+def _no_score(condition: NoScore, look: Look, masks: Sequence[Mask]) -> Sequence[Span]:
+    """What stands for no segment is told by the wall clock, so it is held against when the last score was made.
+
+    Silence under a mask does not count: the clock starts so much later.
+    """
     outcome, track = look.outcome, look.before
     if isinstance(outcome, QualityEvent):
         return (_whole(look, "good", 0.0, limit=condition.for_seconds),)
     since = track.scored_seen if outcome.reason in NOT_SEGMENTS else track.scored_until
+    if masks and since < look.ends:
+        since += masked_seconds(masks, since, look.ends)
     silent_seconds = max(look.ends - since, 0.0)
     verdict: Verdict = "bad" if silent_seconds >= condition.for_seconds else "between"
     span = _whole(look, verdict, silent_seconds, limit=condition.for_seconds)

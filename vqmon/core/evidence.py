@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-from vqmon.core.conditions import Collapse, Condition, Floor, Missing, NoScore, Signal
+from vqmon.core.conditions import Collapse, Floor, Missing, NoScore, Signal, Spanned
+from vqmon.core.ladder import worst_times
 from vqmon.core.series import Span
 from vqmon.core.types import Evidence, Outcome, QualityEvent, Score, SegmentFailure
 
-WORST_FRAMES = 4
 
-
-def evidence_of(condition: Condition, outcome: Outcome, score: Score | None, span: Span) -> Evidence:
+def evidence_of(condition: Spanned, outcome: Outcome, score: Score | None, span: Span) -> Evidence:
     """Why an alert opens: the outcome that tipped it and what was read there."""
     return Evidence(
         event_id=outcome.id,
@@ -20,13 +19,13 @@ def evidence_of(condition: Condition, outcome: Outcome, score: Score | None, spa
     )
 
 
-def summary_of(condition: Condition, outcome: Outcome, score: Score | None, span: Span, *, held_seconds: float) -> str:
+def summary_of(condition: Spanned, outcome: Outcome, score: Score | None, span: Span, *, held_seconds: float) -> str:
     """What began, in one line."""
     reading = _reading(condition, outcome, score, span)
     return reading if isinstance(condition, NoScore | Missing) else f"{reading} for {held_seconds:.3g} s"
 
 
-def _reading(condition: Condition, outcome: Outcome, score: Score | None, span: Span) -> str:
+def _reading(condition: Spanned, outcome: Outcome, score: Score | None, span: Span) -> str:
     name = score.scorer if score else ""
     match condition:
         case Floor():
@@ -45,7 +44,7 @@ def _reading(condition: Condition, outcome: Outcome, score: Score | None, span: 
             return f"{span.value:.0f} of the last {condition.of} segments unscored{last}"
 
 
-def _worst_times(condition: Condition, outcome: Outcome, score: Score | None) -> tuple[float, ...]:
+def _worst_times(condition: Spanned, outcome: Outcome, score: Score | None) -> tuple[float, ...]:
     """Times of the worst frames, worst first; the middle one when the values do not belong to single frames."""
     if not isinstance(outcome, QualityEvent):
         return ()
@@ -55,8 +54,4 @@ def _worst_times(condition: Condition, outcome: Outcome, score: Score | None) ->
         badness = [-value for value in score.frame_values]
     else:
         return ()
-    times = outcome.times_seconds
-    if len(badness) != len(times):
-        return (times[len(times) // 2],)
-    ranked = sorted(range(len(times)), key=lambda index: (-badness[index], index))
-    return tuple(times[index] for index in ranked[:WORST_FRAMES])
+    return worst_times(outcome, badness)

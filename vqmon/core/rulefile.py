@@ -4,11 +4,14 @@ import difflib
 import math
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from vqmon.core.conditions import CONDITIONS, AlertRule, Collapse, Floor, Match
+from vqmon.core.conditions import CONDITIONS, AlertRule, Collapse, Floor, Match, Signal
+from vqmon.core.drops import Group, Regression
+from vqmon.core.maskfile import parse_masks
+from vqmon.core.planned import Mask
 from vqmon.errors import SettingsError
 
 _RULE_KEYS = ("kind", "severity", "enabled", "min_open_seconds", "match")
@@ -26,7 +29,7 @@ def parse_rules(
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{origin}: {error}") from error
-    _refuse_unknown(tree, ("rules",), origin)
+    _refuse_unknown(tree, ("rules", "masks"), origin)
     tables = tree.get("rules", {})
     if not isinstance(tables, dict):
         raise SettingsError(f"{origin}: rules: must be tables like [rules.low-score], got {tables!r}")
@@ -34,11 +37,30 @@ def parse_rules(
     for name, table in tables.items():
         where = f"{origin}: rule {name!r}"
         rule = _rule(name, table, where)
-        if scorers is not None and isinstance(rule.condition, Floor | Collapse):
+        if scorers is not None and isinstance(rule.condition, Floor | Collapse | Regression):
             _refuse_unknown_scorer(rule.condition.scorer, scorers, where)
         if _typed(bool, table.get("enabled", True), f"{where}: enabled"):
             rules.append(rule)
-    return tuple(rules)
+    _refuse_strange_groups(rules, tables, origin)
+    masks = parse_masks(tree.get("masks", {}), rules, origin)
+    return tuple(replace(rule, masks=_over(rule, masks)) for rule in rules)
+
+
+def _over(rule: AlertRule, masks: Iterable[Mask]) -> tuple[Mask, ...]:
+    """The masks that excuse a rule: by its name, its kind, or its signal."""
+    signal = rule.condition.signal if isinstance(rule.condition, Signal) else ""
+    return tuple(mask for mask in masks if mask.excuses_any(rule.name, rule.condition.kind, signal))
+
+
+def _refuse_strange_groups(rules: Iterable[AlertRule], tables: Iterable[str], origin: str) -> None:
+    """A group is of a regression rule; of one that is left out it sleeps."""
+    regressions = [rule.name for rule in rules if isinstance(rule.condition, Regression)]
+    for rule in rules:
+        if isinstance(rule.condition, Group) and rule.condition.of not in regressions:
+            if rule.condition.of in tables and rule.condition.of not in [it.name for it in rules]:
+                continue
+            of = rule.condition.of
+            raise SettingsError(f"{origin}: rule {rule.name!r}: of: no regression rule {_unknown(of, regressions)}")
 
 
 def _rule(name: str, table: Any, where: str) -> AlertRule:

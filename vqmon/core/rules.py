@@ -4,12 +4,15 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from vqmon.core.conditions import AlertRule, Collapse, Condition, Floor, Signal, names
+from vqmon.core.conditions import AlertRule, Collapse, Condition, Floor, Signal, Spanned, labels_of, names
 from vqmon.core.detectors import spans_of
+from vqmon.core.drops import Drop, Group, Regression
 from vqmon.core.evidence import evidence_of, summary_of
-from vqmon.core.planned import Marker
+from vqmon.core.memory import Memory
+from vqmon.core.planned import Marker, Mask
 from vqmon.core.rulefile import parse_rules
 from vqmon.core.series import AlertState, Look, State, Track, Turn, advance, closed, look_at
+from vqmon.core.trends import Trends
 from vqmon.core.types import Alert, Outcome, QualityEvent, Score, alert_id
 
 __all__ = ["AlertRule", "AlertState", "Judge", "Marker", "State", "parse_rules"]
@@ -27,65 +30,74 @@ class Judge:
 
     def __init__(self, rules: Collection[AlertRule], states: Mapping[str, State] | None = None) -> None:
         self._rules = {rule.name: rule for rule in rules}
-        self._states: dict[str, State] = dict(states or {})
-        self._changed: dict[str, State | None] = {}
-        # rendition -> rules whose globs fit; filled at its first outcome
-        self._fitting: dict[str, tuple[AlertRule, ...]] = {}
+        self._memory = Memory(states)
+        self._trends = Trends(list(rules), self._memory)
+        # rendition -> rules whose globs fit, and the masks over it; filled at its first outcome
+        self._fitting: dict[str, tuple[tuple[AlertRule, tuple[Mask, ...]], ...]] = {}
         self._inherited: dict[str, list[AlertState]] = {}
-        for state in self._states.values():
+        for state in self._memory.states.values():
             if isinstance(state, AlertState) and state.alert:
-                self._inherited.setdefault(_rendition_of(state.alert), []).append(state)
+                place = "" if state.kind == Group.kind else _rendition_of(state.alert)
+                self._inherited.setdefault(place, []).append(state)
 
     def judge(self, outcome: Outcome) -> tuple[Alert, ...]:
-        """The alerts that open or resolve with this outcome."""
+        """The alerts that open or resolve with this outcome, and with those that waited for it."""
         segment = outcome.segment
-        key = f"|{segment.rendition.key}"
-        track, look = look_at(self._track(key), outcome)
-        self._remember(key, track)
+        track, look = look_at(self._track(f"|{segment.rendition.key}"), outcome)
+        self._memory.remember(track)
         if look is None:
             return ()
         found = list(self._close_orphans(outcome, look))
         if isinstance(outcome, QualityEvent):
             found += self._close_unlisted(segment.rendition.stream_id, look)
-        for rule in self._fitting[segment.rendition.key]:
-            if not rule.match.fits_labels(segment):
+        labels = labels_of(segment)
+        for rule, masks in self._fitting[segment.rendition.key]:
+            if isinstance(rule.condition, Drop) or not rule.match.fits_labels(labels):
                 continue
             for series, score in _series_of(rule.condition, outcome):
-                found += self._ask(rule, series, score, look)
+                found += self._ask(rule, rule.condition, series, score, look, masks)
+        found += self._trends.judge(look)
         return tuple(found)
 
     def mark(self, marker: Marker) -> None:
         """From the marker's moment on the series that it means start anew; told twice it counts once."""
-        if marker.key not in self._states:
-            self._remember(marker.key, marker)
+        if marker.key not in self._memory.states:
+            self._memory.remember(marker)
+            self._trends.read_markers()
 
     def states(self) -> Mapping[str, State]:
         """All that is remembered."""
-        return dict(self._states)
+        return dict(self._memory.states)
 
     def take_changed(self) -> Mapping[str, State | None]:
         """What is remembered differently since the last call; None = forget it."""
-        changed, self._changed = self._changed, {}
-        return changed
+        return self._memory.take_changed()
 
-    def _ask(self, rule: AlertRule, series: str, score: Score | None, look: Look) -> Iterator[Alert]:
+    def _ask(
+        self,
+        rule: AlertRule,
+        condition: Spanned,
+        series: str,
+        score: Score | None,
+        look: Look,
+        masks: tuple[Mask, ...],
+    ) -> Iterator[Alert]:
         key = f"{rule.name}|{series}"
-        known = self._states.get(key)
-        kind = rule.condition.kind
+        known = self._memory.states.get(key)
+        kind = condition.kind
         if not isinstance(known, AlertState) or known.kind != kind:
             known = None
         state = known or AlertState(rule=rule.name, series=series, kind=kind)
-        state, spans = spans_of(rule.condition, state, look, score)
+        state, spans = spans_of(condition, state, look, score, masks=masks)
         for span in spans:
             state, turn = advance(state, span, rule.timing)
             if turn is not None:
-                state, alert = _turned(rule, state, turn, look=look, score=score)
+                state, alert = _turned(rule, condition, state, turn, look=look, score=score)
                 yield alert
-        if not state.is_idle:
-            if state is not known:
-                self._remember(key, state)
-        elif key in self._states:
-            self._forget(key)
+        if state.is_idle:
+            self._memory.forget(key)
+        elif state is not known:
+            self._memory.remember(state)
 
     def _close_orphans(self, outcome: Outcome, look: Look) -> Iterator[Alert]:
         """At the first sight of a rendition: alerts whose rule is gone, changed its kind or looks elsewhere now."""
@@ -93,45 +105,51 @@ class Judge:
         if rendition.key in self._fitting:
             return
         fitting = tuple(rule for rule in self._rules.values() if rule.match.fits_names(rendition))
-        self._fitting[rendition.key] = fitting
-        kinds = {rule.name: rule.condition.kind for rule in fitting}
+        self._fitting[rendition.key] = tuple((rule, rule.masks_over(rendition)) for rule in fitting)
+        follows = {rule.name: rule.condition for rule in fitting}
         for state in self._inherited.pop(rendition.key, ()):
-            if kinds.get(state.rule) != state.kind:
+            if not _is_followed(state, follows.get(state.rule)):
+                yield self._close(state, look, why="the rule no longer applies")
+        for state in self._inherited.pop("", ()):
+            rule = self._rules.get(state.rule)
+            if not _is_followed(state, rule.condition if rule else None):
                 yield self._close(state, look, why="the rule no longer applies")
 
     def _close_unlisted(self, stream_id: str, look: Look) -> Iterator[Alert]:
         """A scored segment ends what was said about the stream as a whole."""
         rendition = f"{stream_id}/{UNLISTED}"
-        if f"|{rendition}" not in self._states:
+        if f"|{rendition}" not in self._memory.states:
             return
-        self._forget(f"|{rendition}")
-        for state in [state for state in self._states.values() if isinstance(state, AlertState)]:
+        self._memory.forget(f"|{rendition}")
+        for state in [state for state in self._memory.states.values() if isinstance(state, AlertState)]:
             if state.alert and _rendition_of(state.alert) == rendition:
                 yield self._close(state, look, why="the stream is listed again")
 
     def _close(self, state: AlertState, look: Look, *, why: str) -> Alert:
         assert state.alert is not None
-        self._forget(state.key)
+        self._memory.forget(state.key)
+        self._trends.drop(state.key)
         return _ended(state.alert, look.ends, f"{state.alert.summary}; closed: {why}")
 
     def _track(self, key: str) -> Track | None:
-        state = self._states.get(key)
+        state = self._memory.states.get(key)
         return state if isinstance(state, Track) else None
 
-    def _remember(self, key: str, state: State) -> None:
-        self._states[key] = state
-        self._changed[key] = state
 
-    def _forget(self, key: str) -> None:
-        del self._states[key]
-        self._changed[key] = None
+def _is_followed(state: AlertState, condition: Condition | None) -> bool:
+    """Whether a rule still asks what an open alert answers."""
+    if condition is None or condition.kind != state.kind:
+        return False
+    if isinstance(condition, Regression):
+        return state.series.endswith(f"~{condition.against}") if condition.against else "~" not in state.series
+    return True
 
 
 def _rendition_of(alert: Alert) -> str:
     return f"{alert.stream_id}/{alert.rendition}"
 
 
-def _series_of(condition: Condition, outcome: Outcome) -> Iterator[tuple[str, Score | None]]:
+def _series_of(condition: Spanned, outcome: Outcome) -> Iterator[tuple[str, Score | None]]:
     """The series that a rule follows in an outcome: stream/rendition/what, and the score it is about.
 
     A scorer's version is left out, so that an alert outlives the change to a new one.
@@ -139,7 +157,7 @@ def _series_of(condition: Condition, outcome: Outcome) -> Iterator[tuple[str, Sc
     rendition = outcome.segment.rendition.key
     if isinstance(condition, Floor | Collapse):
         for score in outcome.scores if isinstance(outcome, QualityEvent) else ():
-            if names(score, condition.scorer):
+            if names(score.scorer, condition.scorer):
                 yield f"{rendition}/{score.scorer.split('@')[0]}", score
     elif isinstance(condition, Signal):
         yield f"{rendition}/{condition.signal}", None
@@ -148,7 +166,7 @@ def _series_of(condition: Condition, outcome: Outcome) -> Iterator[tuple[str, Sc
 
 
 def _turned(
-    rule: AlertRule, state: AlertState, turn: Turn, *, look: Look, score: Score | None
+    rule: AlertRule, condition: Spanned, state: AlertState, turn: Turn, *, look: Look, score: Score | None
 ) -> tuple[AlertState, Alert]:
     """The alert that begins or ends, and the state after it."""
     if turn.kind == "resolved" and state.alert is not None:
@@ -169,8 +187,9 @@ def _turned(
         began_at=began_at,
         opened_at=_moment(turn.moment),
         resolved_at=None,
-        summary=summary_of(rule.condition, look.outcome, score, turn.span, held_seconds=turn.moment - began),
-        evidence=evidence_of(rule.condition, look.outcome, score, turn.span),
+        summary=summary_of(condition, look.outcome, score, turn.span, held_seconds=turn.moment - began),
+        evidence=evidence_of(condition, look.outcome, score, turn.span),
+        labels=labels_of(look.outcome.segment),
     )
     return replace(state, alert=alert, calm=None, clock=None, began=None, count=0), alert
 

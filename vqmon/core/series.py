@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 
 from vqmon.core.conditions import NOT_SEGMENTS, Timing
+from vqmon.core.ladder import Rung
+from vqmon.core.members import Members
 from vqmon.core.planned import Marker
 from vqmon.core.types import Alert, Fingerprint, Outcome, QualityEvent, SegmentFailure
 
@@ -89,7 +91,7 @@ class AlertState:
         return self.clock is None and self.alert is None and not self.memory and not self.dropped
 
 
-State = AlertState | Track | Marker
+State = AlertState | Track | Marker | Rung | Members
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
