@@ -78,8 +78,8 @@ async def _scorers(settings: Settings, ids: list[str]) -> str:
 
 
 def _history(settings: Settings) -> str:
-    path = settings.history.path
-    if not path.is_file():
+    path = settings.history.place
+    if isinstance(path, Path) and not path.is_file():
         if not path.absolute().parent.is_dir():
             raise OSError(f"{path}: the folder does not exist; create it or set history.path")
         return f"{path} will be made at the first run"

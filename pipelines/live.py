@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Protocol
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
 from pipelines.daemon import Told, every, pause, stopping, telling
+from pipelines.keeping import KEEP_SECONDS, keep
 from pipelines.observe import Observation, Observer
 from pipelines.parts import fetch_policy, load_rules, open_observer, open_sources, utc_now
 from vqmon.core.rules import Judge
@@ -30,9 +30,6 @@ log = logging.getLogger("vqmon.live")
 
 RETRY_SECONDS = 5.0
 """How long a stream whose playlist cannot be had at all waits before the next try."""
-
-PRUNE_SECONDS = 300.0
-"""How often what is older than its keep is taken out of the history."""
 
 
 class Lane(Protocol):
@@ -143,7 +140,9 @@ async def run(settings: Settings, *, for_seconds: float | None = None, told: Tol
         stack.callback(meters.close)
         thread = stack.enter_context(ThreadPoolExecutor(1, "history"))
         kept = settings.history
-        history = stack.enter_context(open_history(kept.path, mode="write", evidence_max_bytes=kept.evidence_max_bytes))
+        history = stack.enter_context(
+            open_history(kept.place, mode="write", evidence_max_bytes=kept.evidence_max_bytes)
+        )
         health = settings.daemon
         if health.health_port:
             stack.enter_context(HealthServer(health.health_host, health.health_port, progress=progress))
@@ -161,7 +160,7 @@ async def run(settings: Settings, *, for_seconds: float | None = None, told: Tol
             told=telling(meters, progress, told),
         )
         limit = stack.enter_context(stopping(stop, for_seconds, settings.daemon.drain_seconds))
-        stack.enter_context(every(PRUNE_SECONDS, lambda: thread.submit(_prune, history, settings)))
+        stack.enter_context(every(KEEP_SECONDS, lambda: thread.submit(keep, history, kept, now=utc_now())))
         stack.enter_context(every(5.0, lambda: progress.is_alive and notify("WATCHDOG=1")))
         progress.is_ready = True
         notify("READY=1")
@@ -184,11 +183,3 @@ async def _publish_unlisted(stream_id: str, error: SegmentError, desk: Desk) -> 
     failure = failure_of(segment, SegmentError("playlist", error.detail), observed_at=now)
     alerts = await desk.sink.publish(rendition.key, [Observation(outcome=failure)])
     desk.told([failure], alerts)
-
-
-def _prune(history: History, settings: Settings) -> None:
-    history.prune(
-        before=utc_now() - timedelta(days=settings.history.keep_days),
-        keep_frames_of_segments=settings.history.keep_frames_of_segments,
-    )
-    history.checkpoint()

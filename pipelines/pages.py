@@ -5,22 +5,22 @@ import os
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 import uvicorn
 
 from pipelines.parts import utc_now
 from vqmon.errors import SettingsError
+from vqmon.transport.places import Place
 from vqmon.transport.store import open_history
 from vqmon.web.app import create_app
 
 
-def serve(path: Path, *, host: str, port: int, title: str, allowed_hosts: Sequence[str] = ()) -> None:
+def serve(place: Place, *, host: str, port: int, title: str, allowed_hosts: Sequence[str] = ()) -> None:
     """Serve until SIGTERM or SIGINT; the history is only read.
 
     Answers by the names in `allowed_hosts` and by `host`; by any when `host` is every address and none is named.
     """
-    with open_history(path, mode="read") as history, ExitStack() as stack:
+    with open_history(place, mode="read") as history, ExitStack() as stack:
         sockets = _listen(stack, host, port)
         app = create_app(
             history,

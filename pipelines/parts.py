@@ -199,7 +199,7 @@ def open_sources(
     }
 
 
-def watching(settings: Settings, address: str, *, stream_id: str, history: Path | None) -> Settings:
+def watching(settings: Settings, address: str, *, stream_id: str, history: str | Path | None) -> Settings:
     """The settings for following one playlist that a person named."""
     url = as_url(address)
     policy = fetch_policy(settings, named=[address])
@@ -213,8 +213,7 @@ def watching(settings: Settings, address: str, *, stream_id: str, history: Path 
             "file_roots": policy.file_roots,
         }
     )
-    kept = settings.history.model_copy(update={"path": history} if history else {})
-    return settings.model_copy(update={"source": source, "fetch": fetch, "history": kept})
+    return settings.model_copy(update={"source": source, "fetch": fetch, "history": settings.history.at(history)})
 
 
 SCORE_DEADLINE_SECONDS = 600.0

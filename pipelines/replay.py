@@ -13,6 +13,7 @@ from vqmon.core.types import Alert, Outcome, QualityEvent, Segment
 from vqmon.flow import in_order
 from vqmon.media.fetch import Fetcher
 from vqmon.settings import Settings
+from vqmon.transport.places import Place
 from vqmon.transport.store import History, open_history
 
 
@@ -26,12 +27,12 @@ class Span:
 
 
 def judge_again(
-    settings: Settings, path: Path, *, rules: Path | None, span: Span
+    settings: Settings, place: Place, *, rules: Path | None, span: Span
 ) -> tuple[Sequence[Alert], Sequence[Alert]]:
     """What the rules of the settings and those of `rules` say about the stored outcomes; last state of each alert."""
     old = load_rules(settings)
     new = parse_rules(rules.read_text(encoding="utf-8"), origin=str(rules)) if rules else old
-    with open_history(path, mode="read") as history:
+    with open_history(place, mode="read") as history:
         judges = (Judge(old), Judge(new))
         alerts: tuple[dict[str, Alert], dict[str, Alert]] = ({}, {})
         for outcome in _stored(history, span):
@@ -40,9 +41,9 @@ def judge_again(
     return tuple(alerts[0].values()), tuple(alerts[1].values())
 
 
-async def look_again(settings: Settings, path: Path, *, span: Span, told: Callable[[str], None]) -> int:
+async def look_again(settings: Settings, place: Place, *, span: Span, told: Callable[[str], None]) -> int:
     """Observe stored, scored segments once more; how many came out with another id or another score."""
-    with open_history(path, mode="read") as history:
+    with open_history(place, mode="read") as history:
         events = [outcome for outcome in _stored(history, span) if isinstance(outcome, QualityEvent)]
     stored = {event.segment.key: event for event in events}
     differing = 0

@@ -2,9 +2,12 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.postgres import PostgresServer, programs, running
 
 REQUIRED = {name for name in os.environ.get("VQMON_REQUIRE", "").split(",") if name}
 SHARED = Path(__file__).parents[2] / "shared"
@@ -49,3 +52,13 @@ def promtool() -> str:
     path = shutil.which("promtool")
     need("promtool", present=path is not None, remedy="install Debian's `prometheus`")
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server; `new_database` gives an empty one."""
+    bin = programs()
+    need("postgres", present=bin is not None, remedy="install Debian's `postgresql`")
+    assert bin is not None
+    with running(bin) as server:
+        yield server

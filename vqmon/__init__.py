@@ -25,6 +25,7 @@ from vqmon.errors import (
     SegmentError,
     SettingsError,
     StoreError,
+    StoreUnreachableError,
     VqmonError,
     WireError,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "SegmentFailure",
     "SettingsError",
     "StoreError",
+    "StoreUnreachableError",
     "View",
     "VqmonError",
     "WireError",

@@ -69,12 +69,12 @@ def run(config: Path | None, for_seconds: float | None) -> None:
 @main.command()
 @click.argument("url")
 @click.option("--stream", default="", help="Name of the stream; default: taken from the URL.")
-@click.option("--history", type=click.Path(path_type=Path), help="SQLite file; default: history.path of the settings.")
+@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
 @click.option(
     "--for", "for_seconds", type=click.FloatRange(min=0, min_open=True), help="Stop by itself after so many seconds."
 )
 @click.pass_obj
-def watch(config: Path | None, url: str, stream: str, history: Path | None, for_seconds: float | None) -> None:
+def watch(config: Path | None, url: str, stream: str, history: str | None, for_seconds: float | None) -> None:
     """Follow one HLS or DASH playlist, with defaults, and print verdicts and alerts as they come.
 
     Start `vqmon web` beside it for the pages. Started again, it goes on where it stopped.
@@ -83,7 +83,7 @@ def watch(config: Path | None, url: str, stream: str, history: Path | None, for_
     from pipelines.parts import watching
 
     settings = watching(ready(config), url, stream_id=stream, history=history)
-    err.print(f"history {settings.history.path} · pages: vqmon web --history {settings.history.path}", style="dim")
+    err.print(f"history {settings.history.place} · pages: vqmon web --history {settings.history.place}", style="dim")
     asyncio.run(live.run(settings, for_seconds=for_seconds, told=_print_published))
 
 
@@ -144,17 +144,17 @@ def score(
 
 
 @main.command()
-@click.option("--history", type=click.Path(path_type=Path), help="SQLite file; default: history.path of the settings.")
+@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
 @click.option("--host", help="Default: web.host of the settings.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Default: web.port of the settings.")
 @click.pass_obj
-def web(config: Path | None, history: Path | None, host: str | None, port: int | None) -> None:
+def web(config: Path | None, history: str | None, host: str | None, port: int | None) -> None:
     """Serve the pages: streams, segments, alerts."""
     from pipelines.pages import serve
 
     settings = ready(config)
     serve(
-        history or settings.history.path,
+        settings.history.at(history).place,
         host=host or settings.web.host,
         port=settings.web.port if port is None else port,
         title=settings.web.title,

@@ -19,7 +19,7 @@ from vqmon.console import err, out, ready, utc
 @click.option("--stream", default="", help="Only this stream.")
 @click.option("--since", type=click.DateTime(), help="Only segments from this moment (UTC) on.")
 @click.option("--until", type=click.DateTime(), help="Only segments before this moment (UTC).")
-@click.option("--history", type=click.Path(path_type=Path), help="SQLite file; default: history.path of the settings.")
+@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
 @click.pass_context
 def replay(
     ctx: click.Context,
@@ -28,7 +28,7 @@ def replay(
     stream: str,
     since: datetime | None,
     until: datetime | None,
-    history: Path | None,
+    history: str | None,
 ) -> None:
     """Run stored events through other alert rules, or look at the segments again.
 
@@ -39,7 +39,7 @@ def replay(
 
     settings = ready(ctx.obj)
     span = old.Span(stream_id=stream, since=utc(since), until=utc(until))
-    path = history or settings.history.path
+    path = settings.history.at(history).place
     if again:
         differing = asyncio.run(
             old.look_again(settings, path, span=span, told=lambda line: out.print(line, markup=False))
@@ -60,7 +60,7 @@ def replay(
 @click.option("--rendition", default="", help="Only this rendition.")
 @click.option("--since", type=click.DateTime(), help="Only segments from this moment (UTC) on.")
 @click.option("--until", type=click.DateTime(), help="Only segments before this moment (UTC).")
-@click.option("--history", type=click.Path(path_type=Path), help="SQLite file; default: history.path of the settings.")
+@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
 @click.pass_obj
 def export(
     config: Path | None,
@@ -70,13 +70,13 @@ def export(
     rendition: str,
     since: datetime | None,
     until: datetime | None,
-    history: Path | None,
+    history: str | None,
 ) -> None:
     """Write the history to FILE as Parquet, CSV or NDJSON (the CloudEvents themselves)."""
     from vqmon.transport.export import export_outcomes
     from vqmon.transport.store import open_history
 
-    with open_history(history or ready(config).history.path, mode="read") as stored:
+    with open_history(ready(config).history.at(history).place, mode="read") as stored:
         rows = export_outcomes(
             stored, file, form=form, stream_id=stream, rendition=rendition, since=utc(since), until=utc(until)
         )

@@ -5,6 +5,7 @@
       ScorerError         a scorer bundle cannot be trusted or loaded
       WireError           bytes from outside do not follow the schema
       StoreError          the history cannot be opened, read or written
+        StoreUnreachableError   its server does not answer; what was being written may be there or not
       DeliveryError       a receiver of alerts cannot be reached, or does not take them
       BrokerError         a Kafka broker cannot be reached, or what it did is not known
         FencedError         somebody else has taken over
@@ -76,6 +77,10 @@ class WireError(VqmonError):
 
 class StoreError(VqmonError):
     """The history cannot be opened, read or written."""
+
+
+class StoreUnreachableError(StoreError):
+    """The server of the history does not answer; whether the last transaction is there is not known."""
 
 
 class DeliveryError(VqmonError):

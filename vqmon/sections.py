@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from vqmon.errors import SettingsError
+from vqmon.transport.places import SCHEMES, Place, place_of
+
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -120,9 +123,32 @@ class HistorySettings(Section):
     """Where outcomes and alerts are kept, and for how long."""
 
     path: Path = Path("vqmon.db")
+    # postgresql://user@host:port/database instead of the file; never with a password
+    url: str = ""
+    password_file: Path | None = None
     keep_days: Positive = 35.0
+    keep_rollups_days: Positive = 35.0
+    keep_alerts_days: Positive = 400.0
     keep_frames_of_segments: int = Field(default=200, ge=0)
     evidence_max_bytes: int = Field(default=200_000, ge=0)
+
+    @property
+    def place(self) -> Place:
+        """The database of `url`, else the file."""
+        if not self.url:
+            return self.path
+        if not self.url.startswith(SCHEMES):
+            # Without what is there: it may hold a password.
+            raise SettingsError("history.url: is no postgresql:// address; postgresql://user@host:5432/database")
+        return place_of(self.url, password_file=self.password_file)
+
+    def at(self, place: str | Path | None) -> "HistorySettings":
+        """The same at a file or postgresql:// address that a person named; None changes nothing."""
+        if place is None:
+            return self
+        chosen = place_of(place)
+        is_file = isinstance(chosen, Path)
+        return self.model_copy(update={"path": chosen, "url": ""} if is_file else {"url": str(chosen)})
 
 
 class ExperimentSettings(Section):

@@ -80,7 +80,7 @@ def test_ndjson_is_the_events_themselves(history: History, tmp_path: Path) -> No
 def test_filters_and_small_chunks(history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stream, rendition and range choose; more rows than a chunk holds come out all the same."""
     monkeypatch.setattr("vqmon.transport.export.ROWS_PER_CHUNK", 3)
-    monkeypatch.setattr("vqmon.transport.asking.CHUNK_ROWS", 2)
+    monkeypatch.setattr("vqmon.transport.documents.CHUNK_BLOCKS", 2)
     for form in ("parquet", "csv", "ndjson"):
         file = tmp_path / f"out.{form}"
         assert export_outcomes(history, file) == 8

@@ -13,6 +13,7 @@ from tests.transport.test_wire import ALERT
 from vqmon.core.rules import Judge, parse_rules
 from vqmon.core.types import Alert, Cursor, Outcome, Rendition, SegmentFailure
 from vqmon.errors import SettingsError, StoreError
+from vqmon.transport.places import Place
 from vqmon.transport.store import History, open_history
 
 RULES = parse_rules((Path(__file__).parents[2] / "config" / "rules.toml").read_text())
@@ -21,13 +22,8 @@ FAR = {"begins_at": START - timedelta(days=1), "ends_at": START + timedelta(days
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "it's 100 %.db"
-
-
-@pytest.fixture
-def history(path: Path):
-    with open_history(path, "write") as opened:
+def history(place: Place):
+    with open_history(place, "write") as opened:
         yield opened
 
 
@@ -90,9 +86,9 @@ def test_all_or_nothing(history: History) -> None:
     assert history.tip() == 1
 
 
-def test_pages_can_read_while_the_daemon_writes(history: History, path: Path) -> None:
+def test_pages_can_read_while_the_daemon_writes(history: History, place: Place) -> None:
     """A reader sees what is committed, from other threads too, and can write nothing."""
-    with open_history(path, "read") as reader:
+    with open_history(place, "read") as reader:
         history.publish([scored(0)])
         assert reader.tip() == 1
         seen: list[int] = []
@@ -108,7 +104,7 @@ def test_pages_can_read_while_the_daemon_writes(history: History, path: Path) ->
             reader.publish([scored(1)])
 
 
-def test_a_reader_is_never_shown_half_of_a_publish(history: History, path: Path) -> None:
+def test_a_reader_is_never_shown_half_of_a_publish(history: History, place: Place) -> None:
     """Changes end at a committed number whatever is being written between two questions."""
     stop = threading.Event()
 
@@ -122,7 +118,7 @@ def test_a_reader_is_never_shown_half_of_a_publish(history: History, path: Path)
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        with open_history(path, "read") as reader:
+        with open_history(place, "read") as reader:
             tip, found = 0, []
             while len(found) < 60:
                 changes = reader.changes_since(tip, limit=7)
@@ -216,10 +212,10 @@ def test_alerts_open_and_resolve_once(history: History) -> None:
     assert history.alert("nothing") is None
 
 
-def test_the_worst_frames_are_kept_as_evidence(path: Path) -> None:
+def test_the_worst_frames_are_kept_as_evidence(place: Place) -> None:
     """Worst first, as many as fit, and retention does not take them."""
     event = scored(0)
-    with open_history(path, "write", evidence_max_bytes=250) as history:
+    with open_history(place, "write", evidence_max_bytes=250) as history:
         history.publish([event], alerts=[opened(event, times=(3.0, 1.0, 0.0))], thumbnails=jpegs(event.id))
         expected = [b"\xff\xd8" + bytes([k]) * 100 for k in (3, 1)]
         assert history.evidence("a" * 32) == expected
@@ -229,21 +225,21 @@ def test_the_worst_frames_are_kept_as_evidence(path: Path) -> None:
         assert history.alert("a" * 32) is not None
 
 
-def test_what_the_judge_remembers_survives(path: Path) -> None:
+def test_what_the_judge_remembers_survives(place: Place) -> None:
     """A daemon that starts again goes on as if it had never stopped."""
     outcomes = [scored(n, 30 if 3 < n < 20 else 70) for n in range(40)]
     whole = Judge(RULES)
     expected = [alert for outcome in outcomes for alert in whole.judge(outcome)]
     found: list[Alert] = []
     for outcome in outcomes:
-        with open_history(path, "write") as history:
+        with open_history(place, "write") as history:
             judge = Judge(RULES, states=history.states())
             alerts = judge.judge(outcome)
             found += alerts
             history.publish([outcome], alerts=alerts, states=judge.take_changed())
     assert found == expected
     assert {alert.state for alert in found} == {"open", "resolved"}
-    with open_history(path, "read") as history:
+    with open_history(place, "read") as history:
         assert history.states() == whole.states()
         assert not history.alerts(open_only=True)
 
@@ -267,7 +263,7 @@ def test_cursors_and_seen_segments(history: History) -> None:
 
 def test_old_outcomes_and_pictures_go(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is older than its keep is taken out in small steps; counts tell of all there ever was."""
-    monkeypatch.setattr("vqmon.transport.store.CHUNK_ROWS", 7)
+    monkeypatch.setattr("vqmon.transport.retention.CHUNK_ROWS", 7)
     events = [scored(n) for n in range(40)]
     for event in events:
         history.publish([event], thumbnails=jpegs(event.id))
@@ -327,8 +323,9 @@ def test_files_that_are_no_history_are_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_a_newer_history_is_refused(path: Path) -> None:
+def test_a_newer_history_is_refused(tmp_path: Path) -> None:
     """A file of a later vqmon is not touched."""
+    path = tmp_path / "history.db"
     with open_history(path, "write"):
         pass
     later = sqlite3.connect(path)

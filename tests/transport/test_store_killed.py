@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.core.outcomes import NEWS, failed, scored
 from vqmon.core.rules import Judge, parse_rules
 from vqmon.core.types import Alert, Cursor, Outcome
+from vqmon.transport.places import Place
 from vqmon.transport.store import open_history
 
 RULES = parse_rules((Path(__file__).parents[2] / "config" / "rules.toml").read_text())
@@ -20,9 +21,9 @@ def look(number: int) -> Outcome:
     return failed(number) if number % 17 == 0 else scored(number, 20 if number % 30 > 22 else 70)
 
 
-def publish_for_ever(path: Path, ready: int) -> None:
+def publish_for_ever(place: Place, ready: int) -> None:
     """A daemon: goes on after the cursor, judges, publishes one to three segments at a time."""
-    with open_history(path, "write") as history:
+    with open_history(place, "write") as history:
         judge = Judge(RULES, states=history.states())
         cursor = history.cursors("news-1").get(NEWS.key)
         number = cursor.sequence + 1 if cursor else 0
@@ -43,9 +44,8 @@ def publish_for_ever(path: Path, ready: int) -> None:
             os.write(ready, b".")
 
 
-def test_nothing_is_lost_or_doubled_over_many_kills(tmp_path: Path) -> None:
+def test_nothing_is_lost_or_doubled_over_many_kills(place: Place) -> None:
     """After twenty kills: every segment up to the cursor once, and the alerts of an undisturbed run."""
-    path = tmp_path / "history.db"
     chance = random.Random(11)
     reached = -1
     for _ in range(KILLS):
@@ -53,7 +53,7 @@ def test_nothing_is_lost_or_doubled_over_many_kills(tmp_path: Path) -> None:
         child = os.fork()
         if child == 0:
             try:
-                publish_for_ever(path, ready)
+                publish_for_ever(place, ready)
             finally:
                 os._exit(1)
         os.close(ready)
@@ -63,7 +63,7 @@ def test_nothing_is_lost_or_doubled_over_many_kills(tmp_path: Path) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         os.close(heard)
 
-        with open_history(path, "read") as history:
+        with open_history(place, "read") as history:
             last = history.cursors("news-1")[NEWS.key].sequence
             assert last > reached
             reached = last
@@ -73,7 +73,7 @@ def test_nothing_is_lost_or_doubled_over_many_kills(tmp_path: Path) -> None:
     alerts: dict[str, Alert] = {}
     for number in range(reached + 1):
         alerts.update({alert.id: alert for alert in judge.judge(look(number))})
-    with open_history(path, "read") as history:
+    with open_history(place, "read") as history:
         counts = history.counts()
         assert counts.scored + counts.unscored == reached + 1
         assert {alert.id: alert for alert in history.alerts(limit=10_000)} == alerts

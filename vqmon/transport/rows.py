@@ -1,7 +1,7 @@
 """Rows of a history as the types that come out of it, and outcomes as the rows that go in."""
 
 import json
-import zlib
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,6 @@ from vqmon.core.types import Alert, Outcome, QualityEvent
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_DENSE = (",", ":")
 
 Thumbnails = Sequence[tuple[float, bytes]]
 """(presentation time in seconds, JPEG) per frame looked at."""
@@ -38,7 +37,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """All outcomes of one rendition in a stretch of time; scores are those of the first scorer."""
+    """All outcomes of one rendition in a stretch of time, with the scores of one scorer."""
 
     stream_id: str
     rendition: str
@@ -48,6 +47,8 @@ class Bucket:
     unscored: int
     mean: float | None
     lowest: float | None
+    # the mean of the segments' fifth percentiles over their frames
+    p5: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,30 @@ class Pruned:
 
     outcomes: int
     thumbnails: int
+    rollups: int = 0
+    alerts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What the numbers in `measures` are: per scorer its value, p5 and lowest frame, then each signal's highest."""
+
+    scorers: tuple[str, ...]
+    signals: tuple[str, ...]
+
+    @property
+    def form(self) -> str:
+        return f"<{3 * len(self.scorers) + len(self.signals)}d"
+
+    @property
+    def names(self) -> str:
+        """As it is stored; equal layouts have equal names."""
+        return json.dumps([self.scorers, self.signals], separators=(",", ":"))
+
+    @classmethod
+    def of(cls, names: str) -> "Layout":
+        scorers, signals = json.loads(names)
+        return cls(scorers=tuple(scorers), signals=tuple(signals))
 
 
 def microseconds(moment: datetime) -> int:
@@ -113,59 +138,88 @@ def moment_of(number: int) -> datetime:
 
 
 def text(value: str) -> str:
-    """What SQLite can store: file names in unknown encodings lose what is no text."""
-    return value.encode(errors="replace").decode()
+    """What a database can store: file names in unknown encodings lose what is no text."""
+    return value.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def segment_number(segment_key: str) -> int:
-    """64 bits that tell one segment from another, signed as SQLite has them."""
+    """64 bits that tell one segment from another, signed as databases have them."""
     return int.from_bytes(sha256(segment_key.encode(errors="replace")).digest()[:8], "big", signed=True)
 
 
+def packed_id(event_id: str) -> bytes:
+    """An event id as it is stored: 32 hexadecimal digits as 16 bytes, any other text after a mark.
+
+    >>> unpacked_id(packed_id("ab" * 16)), unpacked_id(packed_id("AB" * 16)), len(packed_id("ab" * 16))
+    ('abababababababababababababababab', 'ABABABABABABABABABABABABABABABAB', 16)
+    """
+    if len(event_id) == 32:
+        try:
+            packed = bytes.fromhex(event_id)
+        except ValueError:
+            pass
+        else:
+            if packed.hex() == event_id:
+                return packed
+    return _OTHER_ID + text(event_id).encode()
+
+
+def unpacked_id(packed: bytes) -> str:
+    return packed.removeprefix(_OTHER_ID).decode() if packed.startswith(_OTHER_ID) else packed.hex()
+
+
+def layout_of(event: QualityEvent) -> Layout:
+    return Layout(scorers=tuple(score.scorer for score in event.scores), signals=tuple(event.signals))
+
+
+def measures_of(event: QualityEvent, layout: Layout) -> bytes:
+    """The numbers of an event that charts need, in the order of its layout."""
+    numbers: list[float] = []
+    for score in event.scores:
+        numbers += (score.value, score.p5, score.min)
+    numbers += [signal.max for signal in event.signals.values()]
+    return struct.pack(layout.form, *numbers)
+
+
 def columns_of(outcome: Outcome) -> tuple[Any, ...]:
-    """The columns of `outcome` from `id` on, without `rendition_id`."""
+    """The columns of `outcome` from `starts_at` up to `score`."""
     segment = outcome.segment
-    common = (
-        text(outcome.id),
+    said: tuple[str | None, float | None]
+    if isinstance(outcome, QualityEvent):
+        said = None, outcome.scores[0].value if outcome.scores else None
+    else:
+        said = outcome.reason, None
+    return (
         microseconds(segment.starts_at),
         microseconds(outcome.observed_at),
         segment.duration_seconds,
         segment_number(segment.key),
+        *said,
     )
-    if not isinstance(outcome, QualityEvent):
-        return (*common, outcome.reason, None, None, None)
-    scores = {score.scorer: (score.value, score.p5, score.min) for score in outcome.scores}
-    signals = {name: signal.max for name, signal in outcome.signals.items()}
-    first = outcome.scores[0].value if outcome.scores else None
-    return (*common, None, first, json.dumps(scores, separators=_DENSE), json.dumps(signals, separators=_DENSE))
 
 
-POINT_COLUMNS = "o.number, o.id, r.stream_id, r.name, o.starts_at, o.reason, o.scores, o.signals"
+POINT_COLUMNS = "o.number, o.id, r.stream_id, r.name, o.starts_at, o.reason, o.layout_id, o.measures"
 
 
-def point_of(row: Sequence[Any]) -> Point:
+def point_of(row: Sequence[Any], layouts: Mapping[int, Layout]) -> Point:
     """A row of POINT_COLUMNS."""
-    _, event_id, stream_id, rendition, starts_at, reason, scores, signals = row
-    triples = json.loads(scores) if scores else {}
+    _, id, stream_id, rendition, starts_at, reason, layout_id, measures = row
+    layout = _NOTHING if layout_id is None else layouts[layout_id]
+    numbers = struct.unpack(layout.form, measures) if layout_id is not None else ()
+    end = 3 * len(layout.scorers)
     return Point(
-        event_id=event_id,
+        event_id=unpacked_id(id),
         stream_id=stream_id,
         rendition=rendition,
         starts_at=moment_of(starts_at),
         reason=reason,
-        scores={scorer: values[0] for scorer, values in triples.items()},
-        p5={scorer: values[1] for scorer, values in triples.items()},
-        lowest={scorer: values[2] for scorer, values in triples.items()},
-        signals=json.loads(signals) if signals else {},
+        scores=dict(zip(layout.scorers, numbers[0:end:3], strict=True)),
+        p5=dict(zip(layout.scorers, numbers[1:end:3], strict=True)),
+        lowest=dict(zip(layout.scorers, numbers[2:end:3], strict=True)),
+        signals=dict(zip(layout.signals, numbers[end:], strict=True)),
     )
 
 
-def pack(document: bytes, dictionary: bytes | None) -> bytes:
-    """Compress a document; what the dictionary holds already costs next to nothing."""
-    packer = zlib.compressobj(6, zdict=dictionary) if dictionary else zlib.compressobj(6)
-    return packer.compress(document) + packer.flush()
-
-
-def unpack(body: bytes, dictionary: bytes | None) -> bytes:
-    unpacker = zlib.decompressobj(zdict=dictionary) if dictionary else zlib.decompressobj()
-    return unpacker.decompress(body) + unpacker.flush()
+_NOTHING = Layout(scorers=(), signals=())
+_OTHER_ID = b"\0" * 17
+"""Longer than any packed id: nothing else begins so."""

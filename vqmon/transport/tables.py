@@ -1,4 +1,9 @@
-"""The tables of a history, as SQL."""
+"""The tables of a history, as SQL that SQLite takes as it stands and PostgreSQL with other names of types."""
+
+import re
+from collections.abc import Iterator
+
+from vqmon.errors import StoreError
 
 APPLICATION_ID = 0x76716D6E
 """Tells a history from other SQLite files ("vqmn")."""
@@ -28,28 +33,53 @@ CREATE TABLE rendition (
 -- What queries need of an outcome. A segment that failed and is scored later has two rows with two ids.
 CREATE TABLE outcome (
     number INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
+    -- as `rows.packed_id` makes it
+    id BLOB NOT NULL UNIQUE,
     rendition_id INTEGER NOT NULL,
     starts_at INTEGER NOT NULL,
     observed_at INTEGER NOT NULL,
     duration_seconds REAL NOT NULL,
-    -- 64 bits of the digest of the segment's key
+    -- 64 bits of the digest of the segment's key; indexed once somebody asks which segments were seen
     segment INTEGER NOT NULL,
     -- NULL = scored
     reason TEXT,
     -- of the first scorer; NULL = unscored
     score REAL,
-    -- JSON: scorer -> [value, p5, min]
-    scores TEXT,
-    -- JSON: signal -> highest frame value
-    signals TEXT
+    -- 64-bit floats, in the order that the layout tells; NULL = unscored
+    layout_id INTEGER,
+    measures BLOB
 );
 CREATE INDEX outcome_by_time ON outcome (rendition_id, starts_at, score);
-CREATE INDEX outcome_by_segment ON outcome (segment);
+CREATE TABLE layout (layout_id INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
 
--- The CloudEvent itself, the source of truth: zlib with one earlier event as the dictionary.
-CREATE TABLE document (number INTEGER PRIMARY KEY, dictionary_id INTEGER, body BLOB NOT NULL);
+-- The CloudEvents themselves, the source of truth, in blocks of what was written together: from `number` up to `last`.
+-- zlib with one earlier event as the dictionary; fingerprints of pictures as bytes beside it.
+CREATE TABLE document (
+    number INTEGER PRIMARY KEY,
+    last INTEGER NOT NULL,
+    dictionary_id INTEGER,
+    body BLOB NOT NULL,
+    pictures BLOB NOT NULL
+);
 CREATE TABLE dictionary (dictionary_id INTEGER PRIMARY KEY, provenance TEXT NOT NULL UNIQUE, body BLOB NOT NULL);
+
+-- Whole minutes of a rendition: what one scorer said, or (scorer_id 0) how much was not scored. Made from the outcomes
+-- up to `rolled`; charts add what came after.
+CREATE TABLE rollup (
+    rendition_id INTEGER NOT NULL,
+    begins_at INTEGER NOT NULL,
+    scorer_id INTEGER NOT NULL,
+    scored INTEGER NOT NULL,
+    unscored INTEGER NOT NULL,
+    -- over the segments: sum of scores, lowest score, sum of the fifth percentiles over frames
+    score_total REAL NOT NULL,
+    lowest REAL,
+    p5_total REAL NOT NULL,
+    PRIMARY KEY (rendition_id, begins_at, scorer_id)
+);
+CREATE TABLE scorer (scorer_id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE rolled (number INTEGER NOT NULL);
+INSERT INTO rolled VALUES (0);
 
 CREATE TABLE thumbnail (number INTEGER NOT NULL, position INTEGER NOT NULL, time_seconds REAL NOT NULL, jpeg BLOB);
 CREATE UNIQUE INDEX thumbnail_by_outcome ON thumbnail (number, position);
@@ -90,6 +120,49 @@ CREATE TABLE cursor (
     ends_at INTEGER NOT NULL
 );
 
+-- How far `vqmon record` has read each partition, in the transaction of what it read.
+CREATE TABLE record_offset (
+    topic TEXT NOT NULL,
+    partition_number INTEGER NOT NULL,
+    next_offset INTEGER NOT NULL,
+    PRIMARY KEY (topic, partition_number)
+);
+
 -- How many outcomes were ever published, also those that retention removed; reason '' = scored.
 CREATE TABLE published (reason TEXT PRIMARY KEY, total INTEGER NOT NULL);
 """
+
+SEGMENT_INDEX = "CREATE INDEX IF NOT EXISTS outcome_by_segment ON outcome (segment)"
+"""For folders, whose files are looked up one by one; elsewhere it would only cost."""
+
+ALREADY_PACKED = (("document", "body"), ("document", "pictures"), ("thumbnail", "jpeg"), ("evidence", "jpeg"))
+"""Columns that a database need not try to compress."""
+
+_TYPES = {"INTEGER": "BIGINT", "REAL": "DOUBLE PRECISION", "BLOB": "BYTEA", "TEXT": 'TEXT COLLATE "C"'}
+
+
+def check_version(version: int, place: str) -> None:
+    """Refuse the tables of a newer vqmon."""
+    if version > VERSION:
+        raise StoreError(
+            f"{place}: was written by a newer vqmon (tables {version}, this one knows {VERSION}); "
+            "upgrade vqmon, or name another"
+        )
+
+
+def upgrade(version: int) -> Iterator[str]:
+    """The statements that make tables of today out of those of a version, 0 being none at all."""
+    scripts = [TABLES] if version == 0 else [MIGRATIONS[older] for older in range(version, VERSION)]
+    for script in scripts:
+        yield from statements(script)
+
+
+def in_postgres(statement: str) -> str:
+    """The same in PostgreSQL's words."""
+    return re.sub(r"\b(INTEGER|REAL|BLOB|TEXT)\b", lambda found: _TYPES[found[0]], statement)
+
+
+def statements(script: str) -> Iterator[str]:
+    """One by one, without comments."""
+    bare = re.sub("--[^\n]*", "", script)
+    yield from (statement.strip() for statement in bare.split(";") if statement.strip())

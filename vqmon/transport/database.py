@@ -1,0 +1,46 @@
+"""What a history needs of a database, so that one set of SQL serves SQLite and PostgreSQL."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Protocol
+
+Mode = Literal["write", "read", "record"]
+"""Write alone; only read; or write beside others that do the same, where the database allows it."""
+
+
+class Rows(Protocol):
+    """What a statement gave."""
+
+    @property
+    def rowcount(self) -> int: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+
+
+class Connection(Protocol):
+    """A connection within a transaction; values take the place of `?`."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Rows: ...
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> object: ...
+
+    def insert_new(self, table: str, rows: Sequence[Sequence[Any]], /) -> bool:
+        """Insert whole rows; False when one of them is there already, and then none of them was inserted."""
+        ...
+
+
+class Database(Protocol):
+    """One place of a history, open; safe to use from several threads."""
+
+    def ask(self, sql: str, *values: Any) -> list[Any]:
+        """Run one SELECT and give all its rows."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """All or nothing; one at a time."""
+        ...
+
+    def checkpoint(self) -> None:
+        """Let go of what only a log still needs."""
+        ...
+
+    def close(self) -> None: ...

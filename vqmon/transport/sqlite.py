@@ -1,0 +1,159 @@
+"""A history in one SQLite file: connections, transactions, and the file's own marks."""
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vqmon.errors import StoreError
+from vqmon.transport import tables
+from vqmon.transport.access import frozen_at
+from vqmon.transport.database import Mode, Rows
+
+BUSY_SECONDS = 5.0
+"""How long a writer waits for another one."""
+
+PAGE_BYTES = 4096
+"""Every row touches a page of its own in two indices: smaller pages are less to write."""
+
+CACHE_KIB = 65_536
+CHECKPOINT_PAGES = 8192
+"""A page that many transactions change goes into the file once per checkpoint: 32 MiB of log between two."""
+
+
+class SqliteDatabase:
+    """One connection per thread, opened when first needed: SQLite's own isolation then holds between threads."""
+
+    def __init__(self, path: Path, mode: Mode) -> None:
+        self.path = path
+        self._is_reader = mode == "read"
+        self._of_thread = threading.local()
+        self._all: list[sqlite3.Connection] = []
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, sql: str, *values: Any) -> list[Any]:
+        """Run one statement and give all its rows."""
+        with self._translated():
+            return self._get().execute(sql, values).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator["_Transaction"]:
+        """All or nothing."""
+        with self._translated():
+            connection = self._get()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield _Transaction(connection)
+            except BaseException:
+                # A full disk has already rolled it back.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    def checkpoint(self) -> None:
+        """Write the log back into the file and empty it; does what it can while others read."""
+        self.ask("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        while self._all:
+            self._all.pop().close()
+
+    def _get(self) -> sqlite3.Connection:
+        known: sqlite3.Connection | None = getattr(self._of_thread, "connection", None)
+        if known is not None and (frozen := self._of_thread.frozen_at) and frozen != frozen_at(self.path):
+            # A writer has come since.
+            self._all.remove(known)
+            known.close()
+            known = None
+        if known is None:
+            frozen = self._of_thread.frozen_at = frozen_at(self.path) if self._is_reader else None
+            known = self._of_thread.connection = self._open(is_frozen=frozen is not None)
+            self._all.append(known)
+        return known
+
+    def _open(self, *, is_frozen: bool) -> sqlite3.Connection:
+        query = "mode=rwc" if not self._is_reader else "mode=ro&immutable=1" if is_frozen else "mode=ro"
+        connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?{query}",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            # Closed by the thread that closes the history.
+            check_same_thread=False,
+            cached_statements=256,
+        )
+        # In WAL mode NORMAL loses nothing when the process dies; only a power cut can take the last transactions.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        if not self._is_reader:
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        return connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: {error}") from error
+
+    def _prepare(self) -> None:
+        """See that the file is a history of this version; make or migrate the tables when writing."""
+        version = self.ask("PRAGMA user_version")[0][0]
+        application = self.ask("PRAGMA application_id")[0][0]
+        is_empty = not self.ask("SELECT 1 FROM sqlite_master LIMIT 1")
+        if application != tables.APPLICATION_ID and not is_empty:
+            raise StoreError(f"{self.path}: is an SQLite file, but no history of vqmon; name another file")
+        tables.check_version(version, str(self.path))
+        if self._is_reader:
+            if version < tables.VERSION:
+                raise StoreError(f"{self.path}: no history yet, or one of an older vqmon; start the daemon once")
+            return
+        if version < tables.VERSION:
+            self.ask(f"PRAGMA page_size = {PAGE_BYTES}")
+            self.ask("PRAGMA journal_mode = WAL")
+            with self.transaction() as connection:
+                _migrate(connection)
+
+
+def _migrate(connection: "_Transaction") -> None:
+    # Asked again, as another process may have been first.
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    for statement in tables.upgrade(version):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {tables.VERSION}")
+    connection.execute(f"PRAGMA application_id = {tables.APPLICATION_ID}")
+
+
+class _Transaction:
+    """SQLite as a `database.Connection`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Rows:
+        return self._connection.execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> object:
+        return self._connection.executemany(sql, parameters)
+
+    def insert_new(self, table: str, rows: Sequence[Sequence[Any]], /) -> bool:
+        if not rows:
+            return True
+        places = ", ".join("?" * len(rows[0]))
+        self._connection.execute("SAVEPOINT new_rows")
+        try:
+            self._connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows)
+        except sqlite3.IntegrityError:
+            self._connection.execute("ROLLBACK TO new_rows")
+            return False
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("RELEASE new_rows")
+        return True
