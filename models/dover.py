@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.convnext3d import ConvNext3d, ConvNextConfig
-from models.fast_vqa import MEAN, STD, ScoreHead
+from models.fast_vqa import MEAN, STD, Fragments, ScoreHead
 from models.pixels import normalise
 from models.swin import RECOMPUTED, Swin, SwinConfig
 
@@ -83,17 +83,22 @@ class Dover(nn.Module):
         self.technical_head = ScoreHead(swin.features)
         self.aesthetic_head = ScoreHead(convnext.widths[-1])
 
-    def technical(self, clips: Tensor) -> Tensor:
-        """Fragments (clips, 3, 32, 224, 224) uint8 -> raw scores of every place (clips, 16, 7, 7)."""
-        tokens = self.technical_backbone(self._scaled(clips))
-        return self.technical_head(tokens.permute(0, 4, 1, 2, 3))
+    def forward(self, technical: Tensor, aesthetic: Tensor) -> tuple[Tensor, Tensor]:
+        """Fragments and squeezed frames, both (clips, 3, 32, 224, 224) uint8 -> raw scores of places, each (clips, 16,
+        7, 7)."""
+        seen = Fragments(self.technical_backbone)(technical), Squeezed(self.aesthetic_backbone)(aesthetic)
+        return self.technical_head(seen[0]), self.aesthetic_head(seen[1])
 
-    def aesthetic(self, clips: Tensor) -> Tensor:
-        """Squeezed frames (clips, 3, 32, 224, 224) uint8 -> raw scores of every place (clips, 16, 7, 7)."""
-        return self.aesthetic_head(self.aesthetic_backbone(self._scaled(clips)))
 
-    def _scaled(self, clips: Tensor) -> Tensor:
-        return normalise(clips, MEAN, STD, dtype=self.technical_head.fc_last.weight.dtype)
+class Squeezed(nn.Module):
+    """Squeezed frames (clips, 3, 32, 224, 224) uint8 -> features of every place (clips, 768, 16, 7, 7)."""
+
+    def __init__(self, backbone: ConvNext3d) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, clips: Tensor) -> Tensor:
+        return self.backbone(normalise(clips, MEAN, STD, dtype=self.backbone.norm.weight.dtype))
 
 
 class Fuse(nn.Module):

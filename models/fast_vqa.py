@@ -73,10 +73,7 @@ class ScoreHead(nn.Module):
 
 
 class FastVqa(nn.Module):
-    """Fragments (clips, 3, 32, 224, 224) uint8 -> score (clips), map (clips, 16, 7, 7), features (clips, 768).
-
-    A video's score is the mean over its clips; so is the vector that fusing scorers take.
-    """
+    """Everything under its published names; exported as `Fragments` and `PlacesToScore`, which share these tensors."""
 
     def __init__(self, config: SwinConfig) -> None:
         super().__init__()
@@ -84,7 +81,33 @@ class FastVqa(nn.Module):
         self.vqa_head = ScoreHead(config.features)
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        weight = self.vqa_head.fc_last.weight
-        tokens = self.fragments_backbone(normalise(clips, MEAN, STD, dtype=weight.dtype))
-        places = self.vqa_head(tokens.permute(0, 4, 1, 2, 3))
-        return places.mean((1, 2, 3)), places, tokens.mean((1, 2, 3))
+        """Fragments (clips, 3, 32, 224, 224) uint8 -> score (clips), map (clips, 16, 7, 7), features (clips, 768).
+
+        A video's score is the mean over its clips; so is the vector that fusing scorers take.
+        """
+        features = Fragments(self.fragments_backbone)(clips)
+        places = self.vqa_head(features)
+        return places.mean((1, 2, 3)), places, features.mean((2, 3, 4))
+
+
+class Fragments(nn.Module):
+    """Fragments (clips, 3, 32, 224, 224) uint8 -> features of every place (clips, 768, 16, 7, 7)."""
+
+    def __init__(self, backbone: Swin) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, clips: Tensor) -> Tensor:
+        tokens = self.backbone(normalise(clips, MEAN, STD, dtype=self.backbone.norm.weight.dtype))
+        return tokens.permute(0, 4, 1, 2, 3)
+
+
+class PlacesToScore(nn.Module):
+    """Features of every place (clips, features, time, rows, columns) -> raw scores (clips)."""
+
+    def __init__(self, head: ScoreHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.head(features).mean((1, 2, 3))

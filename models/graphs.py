@@ -1,6 +1,7 @@
 """A torch module becomes an ONNX graph whose weights are read one at a time: it may be larger than memory."""
 
 import hashlib
+import inspect
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,7 +42,11 @@ def trace(module: nn.Module, signature: Signature) -> ir.Model:
     """The graph of a module on the `meta` device, without weights; raises ValueError when a node is forbidden."""
     named = dict(size for axes in signature.varying for size in axes.values())
     sizes = {name: torch.export.Dim(name, min=1, max=largest) for name, largest in named.items()}
-    shapes = tuple({axis: sizes[name] for axis, (name, _) in axes.items()} for axes in signature.varying)
+    shapes: tuple[object, ...] = tuple(
+        {axis: sizes[name] for axis, (name, _) in axes.items()} for axes in signature.varying
+    )
+    if any(each.kind is each.VAR_POSITIONAL for each in inspect.signature(module.forward).parameters.values()):
+        shapes = (shapes,)
     with warnings.catch_warnings(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

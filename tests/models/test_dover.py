@@ -9,7 +9,8 @@ torch = pytest.importorskip("torch")
 
 from models import fragments  # noqa: E402
 from models.convnext3d import ConvNextConfig  # noqa: E402
-from models.dover import FUSIONS, MEAN, STD, Dover, Fuse  # noqa: E402
+from models.dover import FUSIONS, MEAN, STD, Dover, Fuse, Squeezed  # noqa: E402
+from models.fast_vqa import Fragments  # noqa: E402
 from models.loading import shapes_of  # noqa: E402
 from models.pixels import normalise  # noqa: E402
 from models.swin import SwinConfig  # noqa: E402
@@ -57,6 +58,7 @@ def test_the_aesthetic_side_equals_the_published_code(rich_goldens: RichGoldens,
         near(cut(values), archive["in0.aesthetic.slice"])
         near(values.mean((2, 3, 4)), archive["in0.aesthetic.channel_mean"])
         near(network.aesthetic_head(values)[:, None], archive["in0.aesthetic.score_map"])
+        np.testing.assert_array_equal(Squeezed(backbone)(clip), values)
 
 
 @pytest.mark.fixtures
@@ -65,7 +67,7 @@ def test_the_technical_side_equals_the_published_code(rich_goldens: RichGoldens,
     archive = rich_goldens.archive(NAME)
     clip = rich_goldens.clip(rich_goldens.manifest[NAME]["seeds"]["dover"][1], 96, 224)[None, :, :32]
     with torch.inference_mode():
-        places = network.technical(clip)
+        places = network.technical_head(Fragments(network.technical_backbone)(clip))
     near(places[:, None], archive["in1.technical.score_map"][:1])
     near(places.mean((1, 2, 3)), archive["in1.technical.score_per_clip"][:1])
 

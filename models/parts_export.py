@@ -1,0 +1,116 @@
+"""Writes a scorer of several graphs: an .onnx file per part, and a sheet of facts that says how they go together."""
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from models import graphs
+from models.graphs import Signature
+from models.parts import Array, Assembly, Interchange, Part, inputs_of, run_torch
+from vqmon.scoring.composite_specs import StepSpec
+from vqmon.scoring.level_specs import GraphSpec
+from vqmon.scoring.specs import Licence
+
+DTYPES: Mapping[str, torch.dtype] = MappingProxyType({"fp32": torch.float32, "fp16": torch.float16})
+MOST_ROWS, MOST_SEGMENTS = 64, 16
+GOLDEN_ROWS, GOLDEN_SEED, GOLDEN_VALUES = 2, 384, 16
+SLACK: Mapping[str, float] = MappingProxyType({"fp32": 1e-4, "fp16": 5e-3})
+"""How far an answer may be from torch in float32, as a share of the largest value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SheetFacts:
+    """What a sheet says that graphs cannot."""
+
+    description: str
+    licence: Licence
+    provenance: Mapping[str, str]
+
+
+def write_assembly(
+    assembly: Assembly, facts: SheetFacts, *, form: str, folder: Path, one_file_bytes: int = graphs.ONE_FILE_BYTES
+) -> Path:
+    """Write every part and the sheet `name-form@version.parts.json`; returns the latter's path."""
+    values = run_torch(assembly, assembly.golden(GOLDEN_ROWS, seed=GOLDEN_SEED))
+    steps = []
+    for part in assembly.parts:
+        file = folder / f"{part.name}-{form}@{assembly.version}.onnx"
+        write_part(part, values, dtype=DTYPES[form], target=file, one_file_bytes=one_file_bytes)
+        digest, size = graphs.unit_hash(file)
+        graph = GraphSpec(
+            file=file.name, has_data=graphs.data_file(file).exists(), sha256=digest, size_bytes=size,
+            inputs=input_names(part), output=part.name,
+        )  # fmt: skip
+        steps.append(StepSpec(name=part.name, graph=graph, takes=part.takes, each=part.each))
+    sheet = folder / f"{assembly.name}-{form}@{assembly.version}.parts.json"
+    table = {
+        "kind": "parts",
+        "name": f"{assembly.name}-{form}",
+        "version": assembly.version,
+        "form": form,
+        **asdict(facts),
+        "sources": [{"kind": type(each).__name__.lower(), **asdict(each)} for each in assembly.sources],
+        "steps": [asdict(step) for step in steps],
+        "golden": {part.name: golden_of(values[part.name]) for part in assembly.parts},
+    }
+    sheet.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    return sheet
+
+
+def input_names(part: Part) -> tuple[str, ...]:
+    """A graph's inputs are called after what is put there, which another scorer may call otherwise."""
+    return tuple(f"input_{at}" for at in range(len(part.takes)))
+
+
+def write_part(
+    part: Part, values: Mapping[str, Array], *, dtype: torch.dtype, target: Path, one_file_bytes: int
+) -> None:
+    """One graph; example values tell the shapes and types of its inputs."""
+    network = Interchange(copy.deepcopy(part.network).eval().to(dtype), dtype=dtype)
+    state = dict(network.named_parameters()) | dict(network.named_buffers())
+    examples = []
+    for value in inputs_of(part.takes, values, each=part.each):
+        example = torch.from_numpy(value)
+        examples.append(example.expand(2, *example.shape[1:]).to("meta") if part.each == "segment" else example)
+    signature = Signature(
+        example=tuple(each.to("meta") for each in examples), inputs=input_names(part), output=part.name,
+        varying=tuple(varying(part.each) for _ in examples),
+    )  # fmt: skip
+    model = graphs.trace(on_meta(network), signature)
+    graphs.fill(model, {name: tensor.detach() for name, tensor in state.items()})
+    graphs.write(model, target, one_file_bytes=one_file_bytes)
+
+
+def varying(each: str) -> dict[int, tuple[str, int]]:
+    """Which axes of a part's inputs have no fixed size."""
+    return {0: ("rows", MOST_ROWS)} if each == "row" else {0: ("segments", MOST_SEGMENTS), 1: ("rows", MOST_ROWS)}
+
+
+def on_meta(network: nn.Module) -> nn.Module:
+    """A copy that has shapes alone."""
+    memo: dict[int, Any] = {}
+    for tensor in [*network.parameters(), *network.buffers()]:
+        shape = tensor.detach().to("meta")
+        memo[id(tensor)] = nn.Parameter(shape) if isinstance(tensor, nn.Parameter) else shape
+    copied: nn.Module = copy.deepcopy(network, memo)
+    return copied
+
+
+def golden_of(value: Array) -> dict[str, object]:
+    """Some values at equal steps of an answer, and its largest."""
+    flat = np.asarray(value, dtype=np.float64).ravel()
+    steps = np.linspace(0, len(flat) - 1, min(GOLDEN_VALUES, len(flat))).astype(int)
+    return {
+        "shape": list(value.shape),
+        "at": steps.tolist(),
+        "values": [float(f"{one:.7g}") for one in flat[steps]],
+        "largest": float(f"{np.abs(flat).max():.7g}"),
+    }
