@@ -2,8 +2,9 @@
 
 Every view is one swscale step from the coded picture to the size asked for (bicubic, full chroma, accurate rounding;
 at the coded size the plain conversion that ffmpeg makes by default), then turned as the display matrix says. The step
-goes by way of planes of R, G and B: the same bits as straight to packed pixels, three times as fast. Square pixels: the height is kept, the width becomes width × SAR. Interlaced frames go through `bwdif` with their neighbours,
-one frame out per frame in; a frame that is flagged as interlaced but shows no comb is left as it is.
+goes by way of planes of R, G and B: the same bits as straight to packed pixels, three times as fast. Square pixels: the
+height is kept, the width becomes width × SAR. Interlaced frames go through `bwdif` with their neighbours, one frame out
+per frame in; a frame that is flagged as interlaced but shows no comb is left as it is.
 """
 
 from __future__ import annotations

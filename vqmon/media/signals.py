@@ -64,7 +64,7 @@ class SignalMeter:
         coarse = _coarse(planes)
         whole: dict[str, Callable[[], float]] = {
             "black": lambda: float((coarse <= _BLACK_LEVEL).mean()),
-            "solid": lambda: _solid(planes, coarse),
+            "solid": lambda: _solid(planes),
             "freeze": lambda: 0.0 if self._before is None else freeze(self._before, coarse),
             "flicker": lambda: self._flicker(coarse),
             "borders": lambda: _borders(coarse),
@@ -130,19 +130,38 @@ def cells(picture: Luma) -> Luma:
 
 
 def _coarse(planes: Planes) -> Luma:
-    step = _STEP if min(planes.y.shape) >= EDGE_COLUMNS * _STEP else 1
+    step = _coarse_step(planes)
     picture = planes.y[::step, ::step].astype(np.float32)
-    return picture * np.float32(219 / 255) + 16 if planes.is_full else picture
+    return _limited(picture) if planes.is_full else picture
 
 
-def _solid(planes: Planes, coarse: Luma) -> float:
-    shares = [_near_median(coarse)]
-    shares += [_near_median(chroma[::2, ::2].astype(np.float32)) for chroma in (planes.u, planes.v)]
+def _coarse_step(planes: Planes) -> int:
+    return _STEP if min(planes.y.shape) >= EDGE_COLUMNS * _STEP else 1
+
+
+def _levels(*, is_full: bool) -> Luma:
+    codes = np.arange(256, dtype=np.float32)
+    return _limited(codes) if is_full else codes
+
+
+def _limited(codes: Luma) -> Luma:
+    return codes * np.float32(219 / 255) + 16
+
+
+def _solid(planes: Planes) -> float:
+    step = _coarse_step(planes)
+    shares = [_near_median(planes.y[::step, ::step], levels=_levels(is_full=planes.is_full))]
+    shares += [_near_median(chroma[::2, ::2], levels=_levels(is_full=False)) for chroma in (planes.u, planes.v)]
     return min(shares)
 
 
-def _near_median(values: Luma) -> float:
-    return float((np.abs(values - np.median(values)) <= _SOLID_LEVELS).mean())
+def _near_median(values: NDArray[np.uint8], *, levels: Luma) -> float:
+    """Share of the values within 4 levels of their median, by counting each of the 256 codes."""
+    counts = np.bincount(values.ravel(), minlength=256)
+    up_to = np.cumsum(counts)
+    low, high = np.searchsorted(up_to, ((values.size - 1) // 2, values.size // 2), side="right")
+    median = (levels[low] + levels[high]) / 2
+    return int(counts[np.abs(levels - median) <= _SOLID_LEVELS].sum()) / values.size
 
 
 def _borders(coarse: Luma) -> float:
