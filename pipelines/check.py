@@ -70,10 +70,10 @@ def _runtimes() -> Finding:
 async def _scorers(settings: Settings, ids: list[str]) -> str:
     """Open the scorers; `ids` gets theirs, for the rules that name them."""
     async with Fetcher(fetch_policy(settings)) as fetcher, open_observer(settings, fetcher=fetcher) as observer:
-        ids += [scorer.id for scorer in observer.scorers]
+        ids += [scorer.id for scorer in observer.judged]
         return ", ".join(
             f"{scorer.id} on {scorer.identity.device}, sha256 {scorer.identity.sha256[:12]}, golden result met"
-            for scorer in observer.scorers
+            for scorer in (*observer.judged, *observer.shadows)
         )
 
 

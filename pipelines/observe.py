@@ -5,17 +5,18 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
 
+from pipelines.heavy import HeavyTier, Look, Scorer, tried
 from vqmon.core.pooling import summarize
+from vqmon.core.tiers import disagreement
 from vqmon.core.types import (
     Decoded,
     Outcome,
+    Promotion,
     Provenance,
     QualityEvent,
     Sampling,
     Score,
-    ScorerIdentity,
     Segment,
     SegmentFailure,
     View,
@@ -25,20 +26,7 @@ from vqmon.core.types import (
 from vqmon.errors import SegmentError
 from vqmon.flow import together
 
-
-class Scorer(Protocol):
-    """Maps the frames of one segment to a verdict."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def views(self) -> tuple[View, ...]:
-        """The pictures that it needs of each frame."""
-
-    @property
-    def identity(self) -> ScorerIdentity: ...
-    def score(self, decoded: Decoded) -> Coroutine[None, None, Score]: ...
-
+__all__ = ["Decode", "Fetch", "Observation", "Observer", "Record", "Scorer"]
 
 Fetch = Callable[[Segment], Coroutine[None, None, bytes]]
 Decode = Callable[[bytes, tuple[View, ...]], Coroutine[None, None, Decoded]]
@@ -54,6 +42,19 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was decoded of a segment, and what each kind of scorer says of it."""
+
+    decoded: Decoded
+    # by the scorers that always look, then by the heavy ones
+    scores: Sequence[Score]
+    shadow_scores: Sequence[Score]
+    # of all that said something
+    scorers: Sequence[Scorer]
+    promotion: Promotion | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observer:
     """Everything that looking at a segment needs, wired once."""
 
@@ -63,49 +64,108 @@ class Observer:
     sampling: Sampling
     versions: Mapping[str, str]
     now: Callable[[], datetime]
+    # on trial beside the others: their verdicts are in the event and count for nothing
+    shadows: Sequence[Scorer] = ()
+    heavy: HeavyTier | None = None
     # told the stage's name and its seconds
     record: Record = lambda stage, seconds: None
+
+    @property
+    def judged(self) -> Sequence[Scorer]:
+        """The scorers whose verdicts may alert."""
+        return (*self.scorers, *(self.heavy.scorers if self.heavy else ()))
 
     async def observe(self, item: Segment | SegmentFailure) -> Observation:
         """Look at one segment; what cannot be observed becomes a SegmentFailure, any other error is raised."""
         if isinstance(item, SegmentFailure):
             return Observation(outcome=item)
         try:
-            decoded, scores = await self._look(item)
+            seen = await self._look(item)
         except SegmentError as error:
             return Observation(outcome=failure_of(item, error, observed_at=self.now()))
         return Observation(
-            outcome=self._event(item, decoded, scores),
-            thumbnails=tuple(zip(decoded.times_seconds, decoded.thumbnails, strict=False)),
+            outcome=self._event(item, seen),
+            thumbnails=tuple(zip(seen.decoded.times_seconds, seen.decoded.thumbnails, strict=False)),
         )
 
-    async def _look(self, segment: Segment) -> tuple[Decoded, list[Score]]:
+    async def _look(self, segment: Segment) -> Seen:
         with self._stage("fetch"):
             media = await self.fetch(segment)
-        views = tuple(dict.fromkeys(view for scorer in self.scorers for view in scorer.views))
+        if self.heavy is None:
+            seen = await self._cheaply(media, ())
+            return replace(seen, promotion=None)
+        with self.heavy.look(self.heavy.planned(segment)) as look:
+            seen = await self._cheaply(media, look.scorers)
+            left_out = look.left_out
+            found = self.heavy.suspects(segment, seen.scores)
+            if look.scorers:
+                seen, left_out = await self._heavily(seen, look, seen.decoded)
+        reasons = (*look.reasons, *found)
+        if found and not look.reasons:
+            with self.heavy.look(found) as late:
+                left_out = late.left_out
+                if late.scorers:
+                    seen, left_out = await self._again(media, seen, late)
+        return replace(seen, promotion=self.heavy.say(reasons, left_out))
+
+    async def _cheaply(self, media: bytes, heavy: Sequence[Scorer]) -> Seen:
+        """Decode once for all that are to look, and ask those that always do."""
+        asked = (*self.scorers, *self.shadows)
         with self._stage("decode"):
-            decoded = await self.decode(media, views)
+            decoded = await self.decode(media, views_of((*asked, *heavy)))
         with self._stage("score"):
             scores = await together(scorer.score(decoded) for scorer in self.scorers)
-        return decoded, scores
+            on_trial = await together(tried([shadow], decoded) for shadow in self.shadows)
+        # A scorer on trial that fails is left out; the verdict stands.
+        well = [shadow for shadow, (found, _) in zip(self.shadows, on_trial, strict=True) if found]
+        return Seen(
+            decoded=decoded,
+            scores=scores,
+            shadow_scores=[score for found, _ in on_trial for score in found],
+            scorers=(*self.scorers, *well),
+            promotion=None,
+        )
 
-    def _event(self, segment: Segment, decoded: Decoded, scores: Sequence[Score]) -> QualityEvent:
+    async def _heavily(self, seen: Seen, look: Look, decoded: Decoded) -> tuple[Seen, str]:
+        """With what the heavy scorers say, and why they are left out if they are."""
+        with self._stage("score_heavy"):
+            scores, left_out = await tried(look.scorers, decoded)
+        if left_out:
+            return seen, left_out
+        return replace(seen, scores=[*seen.scores, *scores], scorers=(*seen.scorers, *look.scorers)), ""
+
+    async def _again(self, media: bytes, seen: Seen, look: Look) -> tuple[Seen, str]:
+        """Decode once more for pictures that nobody had asked for: a suspicion comes after the cheap verdict."""
+        decoded, views = seen.decoded, views_of(look.scorers)
+        if not set(views) <= set(decoded.views):
+            try:
+                with self._stage("decode_again"):
+                    decoded = await self.decode(media, views)
+            except SegmentError:
+                return seen, "failed"
+        return await self._heavily(seen, look, decoded)
+
+    def _event(self, segment: Segment, seen: Seen) -> QualityEvent:
+        decoded = seen.decoded
         if not segment.duration_seconds:
             segment = replace(segment, duration_seconds=decoded.media.duration_seconds)
         return QualityEvent(
-            id=event_id(segment, tuple(scorer.id for scorer in self.scorers)),
+            id=event_id(segment, tuple(scorer.id for scorer in self.judged)),
             segment=segment,
             observed_at=self.now(),
-            scores=tuple(scores),
+            scores=tuple(seen.scores),
             signals={name: summarize(values) for name, values in decoded.signals.items()},
             times_seconds=decoded.times_seconds,
             edges=decoded.edges,
             media=decoded.media,
             provenance=Provenance(
-                scorers=tuple(scorer.identity for scorer in self.scorers),
+                scorers=tuple(scorer.identity for scorer in seen.scorers),
                 sampling=self.sampling,
                 versions=self.versions,
             ),
+            shadow_scores=tuple(seen.shadow_scores),
+            disagreement=disagreement(seen.scores),
+            promotion=seen.promotion,
         )
 
     @contextmanager
@@ -115,3 +175,8 @@ class Observer:
             yield
         finally:
             self.record(name, time.perf_counter() - began)
+
+
+def views_of(scorers: Sequence[Scorer]) -> tuple[View, ...]:
+    """The pictures that these scorers need of each frame, each once."""
+    return tuple(dict.fromkeys(view for scorer in scorers for view in scorer.views))

@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import vqmon
 from pipelines.observe import Observer
+from pipelines.tiers import open_tiers
 from vqmon.core.rules import AlertRule, parse_rules
 from vqmon.core.types import Decoded, View
 from vqmon.errors import SettingsError
@@ -21,8 +22,7 @@ from vqmon.media.guard import shown
 from vqmon.media.names import path_of, printable
 from vqmon.media.playlist import FolderSource, PlaylistSource
 from vqmon.metrics import Meters
-from vqmon.scoring.graphs import Placement
-from vqmon.scoring.scorers import Terms, builtin_folder, open_scorers, runtime_versions
+from vqmon.scoring.scorers import runtime_versions
 from vqmon.sections import DecodeSettings, SourceSettings, WatchedStream
 from vqmon.settings import Settings
 from vqmon.transport.store import History
@@ -41,16 +41,7 @@ async def open_observer(
     meters = meters or Meters()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(_decoder_pool(settings, meters, max_samples=max_samples))
-        scorers = await stack.enter_async_context(
-            open_scorers(
-                settings.scoring.scorers,
-                [builtin_folder(), *settings.scoring.folders],
-                Terms(
-                    placement=Placement(device=settings.scoring.device, threads=settings.scoring.threads),
-                    allow_noncommercial=settings.scoring.allow_noncommercial,
-                ),
-            )
-        )
+        tiers = await stack.enter_async_context(open_tiers(settings.scoring, meters=meters))
 
         async def decode(media: bytes, views: tuple[View, ...]) -> Decoded:
             return await pool.decode(
@@ -65,9 +56,11 @@ async def open_observer(
         yield Observer(
             fetch=fetcher.fetch,
             decode=decode,
-            scorers=scorers,
+            scorers=tiers.scorers,
+            shadows=tiers.shadows,
+            heavy=tiers.heavy,
             sampling=settings.decode.sampling,
-            versions={"vqmon": version("vqmon"), **pool.versions, **runtime_versions()},
+            versions={"vqmon": version("vqmon"), **pool.versions, **runtime_versions(settings.scoring.device)},
             now=utc_now,
             record=lambda stage, seconds: meters.record("vqmon.stage.duration", seconds, stage=stage),
         )

@@ -1,9 +1,10 @@
 """The sections of the settings: each a frozen table with its limits."""
 
+from datetime import time
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from vqmon.errors import SettingsError
 from vqmon.transport.places import SCHEMES, Place, place_of
@@ -107,9 +108,22 @@ class ScoringSettings(Section):
 
     scorers: tuple[str, ...] = Field(default=("lite",), min_length=1)
     folders: tuple[Path, ...] = ()
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "openvino"] = "auto"
     threads: int = Field(default=0, ge=0)
+    gpu_memory_bytes: int = Field(default=0, ge=0)
+    feature_bytes: int = Field(default=268_435_456, ge=0)
+    deadline_seconds: Positive = 30.0
     allow_noncommercial: bool = False
+    shadows: tuple[str, ...] = ()
+    heavy: tuple[str, ...] = ()
+    heavy_device: Literal["auto", "cpu", "cuda", "openvino"] = "auto"
+    heavy_threads: Count = 1
+    heavy_share: float = Field(default=0.05, ge=0, le=1)
+    heavy_labels: tuple[Annotated[str, Field(pattern=r"^[^=]+=.*$")], ...] = ()
+    heavy_below: float = Field(default=0.0, ge=0, le=100)
+    heavy_drop: float = Field(default=0.0, ge=0, le=100)
+    heavy_seconds_per_hour: Positive = 360.0
+    heavy_deadline_seconds: Positive = 20.0
 
 
 class AlertSettings(Section):
@@ -117,6 +131,46 @@ class AlertSettings(Section):
 
     # none = the rules that come with vqmon
     rules: Path | None = None
+
+
+class WebhookSettings(Section):
+    """One address that is told of alerts, signed."""
+
+    url: str = Field(pattern=r"^https?://")
+    # the key that signs now, and then those that are on their way out
+    secret_files: tuple[Path, ...] = ()
+
+
+class WindowSettings(Section):
+    """Planned maintenance: once, or every day; UTC."""
+
+    streams: tuple[str, ...] = ("*",)
+    renditions: tuple[str, ...] = ("*",)
+    begins: AwareDatetime | None = Field(default=None, alias="from")
+    until: AwareDatetime | None = None
+    daily_from: time | None = None
+    daily_until: time | None = None
+
+
+class NotifySettings(Section):
+    """Who is told of alerts, and how."""
+
+    alertmanagers: tuple[Annotated[str, Field(pattern=r"^https?://")], ...] = ()
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    webhooks: dict[str, WebhookSettings] = Field(default_factory=dict)
+    windows: dict[str, WindowSettings] = Field(default_factory=dict)
+    severities: tuple[Literal["page", "ticket"], ...] = ("page", "ticket")
+    labels: dict[str, str] = Field(default_factory=dict)
+    carried_labels: tuple[str, ...] = ()
+    public_url: str = ""
+    source: str = "vqmon"
+    resend_seconds: float = Field(default=60.0, ge=1, le=3600)
+    max_age_seconds: Positive = 900.0
+    keep_hours: Positive = 72.0
+    timeout_seconds: Positive = 5.0
+    allowed_networks: tuple[str, ...] = ()
+    path: Path = Path("vqmon-notify.db")
 
 
 class HistorySettings(Section):
@@ -165,6 +219,7 @@ class DaemonSettings(Section):
     drain_seconds: Positive = 30.0
     health_host: str = "127.0.0.1"
     health_port: int = Field(default=0, ge=0, le=65535)  # 0 = no health and metrics server
+    slo_floor: float = Field(default=40.0, ge=0, le=100)
 
 
 class WebSettings(Section):
@@ -174,6 +229,9 @@ class WebSettings(Section):
     port: int = Field(default=8080, ge=0, le=65535)
     title: str = "vqmon"
     allowed_hosts: tuple[Annotated[str, Field(pattern=r"^(\*|(\*\.)?[^*/:\s]+|\[[0-9A-Fa-f:.]+\])$")], ...] = ()
+    # votes of blind looks, and pictures kept for pairs; none = beside the history, or in the working folder
+    reviews: Path | None = None
+    allow_votes: bool = False
 
 
 class LogSettings(Section):
