@@ -12,6 +12,7 @@ from typing import Protocol
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
 from pipelines.daemon import Told, every, pause, stopping, telling
+from pipelines.delivery import Delivery, delivering
 from pipelines.keeping import KEEP_SECONDS, keep
 from pipelines.observe import Observation, Observer
 from pipelines.parts import fetch_policy, load_rules, open_observer, open_sources, utc_now
@@ -49,8 +50,17 @@ class Source(Protocol):
 class Sink:
     """Judges observations and publishes them: outcomes, alerts, alert memory and cursor in one transaction."""
 
-    def __init__(self, history: History, judge: Judge, *, thread: ThreadPoolExecutor, meters: Meters) -> None:
+    def __init__(
+        self,
+        history: History,
+        judge: Judge,
+        *,
+        thread: ThreadPoolExecutor,
+        meters: Meters,
+        delivery: Delivery | None = None,
+    ) -> None:
         self._history = history
+        self._delivery = delivery
         self._judge = judge
         self._thread = thread
         self._meters = meters
@@ -69,11 +79,14 @@ class Sink:
                 states=states,
                 cursors=[cursor] if cursor else [],
                 thumbnails={seen.outcome.id: seen.thumbnails for seen in ready if seen.thumbnails},
+                queued_at=utc_now() if self._delivery else None,
             )
 
         began = time.perf_counter()
         await asyncio.get_running_loop().run_in_executor(self._thread, write)
         self._meters.record("vqmon.publish.duration", time.perf_counter() - began)
+        if self._delivery:
+            self._delivery.published(outcomes, alerts)
         return alerts
 
 
@@ -149,7 +162,7 @@ async def run(settings: Settings, *, for_seconds: float | None = None, told: Tol
         fetcher = await stack.enter_async_context(Fetcher(fetch_policy(settings)))
         sources = open_sources(settings, fetcher=fetcher, history=history, stop=stop)
         observer = await stack.enter_async_context(open_observer(settings, fetcher=fetcher, meters=meters))
-        rules = load_rules(settings, scorers=[scorer.id for scorer in observer.scorers])
+        rules = load_rules(settings, scorers=[scorer.id for scorer in observer.judged])
         judge = Judge(rules, states=history.states())
         desk = Desk(
             observer=observer,

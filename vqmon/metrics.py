@@ -16,7 +16,18 @@ Name = Literal[
     "vqmon.lag",
     "vqmon.in_flight",
     "vqmon.alert.transition",
+    "vqmon.notify.sent",
+    "vqmon.notify.failed",
+    "vqmon.notify.waiting",
+    "vqmon.notify.oldest",
+    "vqmon.notify.given_up",
+    "vqmon.notify.gone",
+    "vqmon.slo.good",
+    "vqmon.slo.total",
     "vqmon.decoder.replaced",
+    "vqmon.scorer.promoted",
+    "vqmon.scorer.left_out",
+    "vqmon.scorer.run.duration",
     "vqmon.publish.duration",
     "vqmon.kafka.lag",
     "vqmon.kafka.connected",
@@ -55,15 +66,56 @@ METRICS: Mapping[Name, Metric] = {
         kind="histogram", unit="1", meaning="pooled score 0..100, by `scorer`", bounds=tuple(range(5, 100, 5))
     ),
     "vqmon.stage.duration": Metric(
-        kind="histogram", unit="s", meaning="time of one segment in a `stage` (fetch, decode, score)", bounds=_SECONDS
+        kind="histogram",
+        unit="s",
+        meaning="time of one segment in a `stage` (fetch, decode, score, score_heavy, decode_again)",
+        bounds=_SECONDS,
     ),
     "vqmon.lag": Metric(kind="gauge", unit="s", meaning="now minus the end of the newest finished segment"),
     "vqmon.in_flight": Metric(kind="gauge", unit="{segment}", meaning="segments being observed"),
     "vqmon.alert.transition": Metric(
         kind="counter", unit="{alert}", meaning="alerts opened or resolved, by `state` and `severity`"
     ),
+    "vqmon.notify.sent": Metric(
+        kind="counter", unit="{message}", meaning="times that a `target` took an alert, by `state`; repeats included"
+    ),
+    "vqmon.notify.failed": Metric(
+        kind="counter", unit="{message}", meaning="tries that a `target` did not take, by `reason`"
+    ),
+    "vqmon.notify.waiting": Metric(
+        kind="gauge", unit="{alert}", meaning="alerts that a `target` has yet to be told of"
+    ),
+    "vqmon.notify.oldest": Metric(
+        kind="gauge", unit="s", meaning="how long the first of those has waited, by `target`"
+    ),
+    "vqmon.notify.given_up": Metric(
+        kind="counter", unit="{alert}", meaning="alerts that a `target` was never told of: it took nothing for days"
+    ),
+    "vqmon.notify.gone": Metric(
+        kind="gauge", unit="1", meaning="1 when a `target` answered that it is gone: nothing more is sent there"
+    ),
+    "vqmon.slo.good": Metric(
+        kind="counter", unit="{segment}", meaning="segments scored at `daemon.slo_floor` or above by the first scorer"
+    ),
+    "vqmon.slo.total": Metric(kind="counter", unit="{segment}", meaning="segments that count for the objective"),
     "vqmon.decoder.replaced": Metric(
         kind="counter", unit="{process}", meaning="decoder processes killed or replaced, by `reason`"
+    ),
+    "vqmon.scorer.promoted": Metric(
+        kind="counter",
+        unit="{segment}",
+        meaning="segments at which the heavy scorers looked too, by the first `reason`",
+    ),
+    "vqmon.scorer.left_out": Metric(
+        kind="counter",
+        unit="{segment}",
+        meaning="segments at which they should have looked and did not, by `reason` (budget, timeout, failed)",
+    ),
+    "vqmon.scorer.run.duration": Metric(
+        kind="histogram",
+        unit="s",
+        meaning="how long one run held its device, by `tier` (first, heavy)",
+        bounds=_SECONDS,
     ),
     "vqmon.publish.duration": Metric(
         kind="histogram", unit="s", meaning="time of one transaction into the history", bounds=_SECONDS
