@@ -5,33 +5,61 @@ import os
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import uvicorn
 
+from pipelines.answers import Answers, answering
+from pipelines.compare import compare, load_experiments
 from pipelines.parts import utc_now
 from vqmon.errors import SettingsError
+from vqmon.settings import Settings
 from vqmon.transport.places import Place
-from vqmon.transport.store import open_history
+from vqmon.transport.reviews import Reviews
+from vqmon.transport.store import History, open_history
 from vqmon.web.app import create_app
 
 
-def serve(place: Place, *, host: str, port: int, title: str, allowed_hosts: Sequence[str] = ()) -> None:
-    """Serve until SIGTERM or SIGINT; the history is only read.
+def serve(settings: Settings, place: Place, *, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; the history is only read, votes go into a file of their own.
 
-    Answers by the names in `allowed_hosts` and by `host`; by any when `host` is every address and none is named.
+    Answers by the names in `web.allowed_hosts` and by `host`; by any when `host` is every address and none is named.
     """
+    web = settings.web
+    reviews = Reviews(reviews_path(web.reviews, place))
     with open_history(place, mode="read") as history, ExitStack() as stack:
         sockets = _listen(stack, host, port)
+        answers = stack.enter_context(answering(_answers(settings.experiments.path, history, reviews)))
         app = create_app(
             history,
             now=utc_now,
-            title=title,
-            allowed_hosts=names_of(host, allowed_hosts),
+            title=web.title,
+            allowed_hosts=names_of(host, web.allowed_hosts),
+            answers=answers,
+            reviews=reviews,
+            allows_votes=web.allow_votes,
             is_stopping=lambda: server.should_exit,
         )
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
         server.run(sockets=sockets)
+
+
+def reviews_path(given: Path | None, place: Place) -> Path:
+    """Where votes and pictures of pairs are: as set, else beside the history's file, else in the working folder."""
+    if given is not None:
+        return given
+    return place.with_name(f"{place.name}.reviews") if isinstance(place, Path) else Path("vqmon.reviews")
+
+
+def _answers(path: Path | None, history: History, reviews: Reviews) -> Answers:
+    return Answers(
+        load=lambda: load_experiments(path),
+        path=path,
+        compare=lambda experiment, votes: compare(history, experiment, votes=votes),
+        votes=reviews.votes,
+        now=utc_now,
+    )
 
 
 def names_of(host: str, allowed_hosts: Sequence[str]) -> Sequence[str]:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vqmon.cli_history import export, replay
 from vqmon.cli_kafka import publish, topics
+from vqmon.cli_pictures import pictures
 from vqmon.console import EXIT_STORE, EXIT_UNSCORED, EXIT_WRONG, err, out, ready
 from vqmon.core.types import Alert, Outcome, SegmentFailure
 from vqmon.errors import StoreError, VqmonError
@@ -149,16 +150,15 @@ def score(
 @click.option("--port", type=click.IntRange(0, 65535), help="Default: web.port of the settings.")
 @click.pass_obj
 def web(config: Path | None, history: str | None, host: str | None, port: int | None) -> None:
-    """Serve the pages: streams, segments, alerts."""
+    """Serve the pages: fleet, streams, segments, alerts, experiments."""
     from pipelines.pages import serve
 
     settings = ready(config)
     serve(
+        settings,
         settings.history.at(history).place,
         host=host or settings.web.host,
         port=settings.web.port if port is None else port,
-        title=settings.web.title,
-        allowed_hosts=settings.web.allowed_hosts,
     )
 
 
@@ -200,5 +200,5 @@ def _print_published(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> No
         out.print(alert_line(alert))
 
 
-for command in (replay, export, publish, topics):
+for command in (replay, export, publish, topics, pictures):
     main.add_command(command)

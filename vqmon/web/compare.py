@@ -151,7 +151,7 @@ def compared_of(site: Site, query: Mapping[str, str]) -> Compared | None:
         aligned = align(*points, scorer, shift=shift, tolerance=timedelta(seconds=shortest / 2))
         span, step_seconds = span.fitted(min((pair.at for pair in aligned.pairs), default=None)), 0.0
     else:
-        aligned, step_seconds = _in_parts(site, a, b, span, shift)
+        aligned, step_seconds = _in_parts(site, a, b, span, shift, scorer)
     return Compared(
         a=a,
         b=b,
@@ -165,19 +165,19 @@ def compared_of(site: Site, query: Mapping[str, str]) -> Compared | None:
     )
 
 
-def _in_parts(site: Site, a: Row, b: Row, span: Range, shift: timedelta) -> tuple[Aligned, float]:
+def _in_parts(site: Site, a: Row, b: Row, span: Range, shift: timedelta, scorer: str) -> tuple[Aligned, float]:
     begins = (span.begins_at, span.begins_at - shift)
     parts = [
         [
             bucket
             for bucket in site.history.buckets(
-                row.stream_id, begins_at=begins_at, ends_at=begins_at + span.length, count=MAX_BUCKETS
+                row.stream_id, begins_at=begins_at, ends_at=begins_at + span.length, count=MAX_BUCKETS, scorer=scorer
             )
             if bucket.rendition == row.rendition
         ]
         for row, begins_at in zip((a, b), begins, strict=True)
     ]
-    step_seconds = span.length.total_seconds() / MAX_BUCKETS
+    step_seconds = next((it.seconds for it in chain(*parts)), span.length.total_seconds() / MAX_BUCKETS)
     return align_buckets(parts[0], parts[1], begins_a=begins[0], begins_b=begins[1]), step_seconds
 
 

@@ -62,7 +62,7 @@ class Point(Protocol):
 
 
 class Bucket(Protocol):
-    """All outcomes of one rendition in a stretch of time; scores are those of the first scorer."""
+    """All outcomes of one rendition in a stretch of time; with the scores of one scorer."""
 
     @property
     def rendition(self) -> str: ...
@@ -114,8 +114,10 @@ class History(Protocol):
         """Outcomes that start within the range, in time order; the newest `limit` of them; of one rendition or all."""
         ...
 
-    def buckets(self, stream_id: str, *, begins_at: datetime, ends_at: datetime, count: int) -> Sequence[Bucket]:
-        """The range in `count` parts of equal length, empty ones left out."""
+    def buckets(
+        self, stream_id: str, *, begins_at: datetime, ends_at: datetime, count: int, scorer: str
+    ) -> Sequence[Bucket]:
+        """The range in `count` parts of equal length, empty ones left out; scores are those of `scorer`."""
         ...
 
     def outcome(self, event_id: str) -> Outcome | None: ...

@@ -65,11 +65,13 @@ def asked_of(site: Site, request: Request, *, limit: int = MAX_POINTS) -> Asked:
     span = range_of(request.query_params, newest_at=newest_at, now=site.now())
     points = site.history.points(stream_id, begins_at=span.begins_at, ends_at=span.ends_at, limit=limit)
     known = site.history.alerts(stream_id=stream_id)
-    buckets: Sequence[Bucket] = ()
-    if len(points) >= MAX_POINTS:
-        buckets = site.history.buckets(stream_id, begins_at=span.begins_at, ends_at=span.ends_at, count=MAX_BUCKETS)
     scorers = scorers_of(points) or sorted({scorer for state in states for scorer in state.last_scores}) or ["score"]
     wanted = request.query_params.get("scorer")
+    scorer = wanted if wanted in scorers else scorers[0]
+    buckets: Sequence[Bucket] = ()
+    if len(points) >= MAX_POINTS:
+        within = {"begins_at": span.begins_at, "ends_at": span.ends_at}
+        buckets = site.history.buckets(stream_id, **within, count=MAX_BUCKETS, scorer=scorer)
     return Asked(
         stream_id=stream_id,
         range=span if buckets else span.fitted(points[0].starts_at if points else None),
@@ -81,7 +83,7 @@ def asked_of(site: Site, request: Request, *, limit: int = MAX_POINTS) -> Asked:
             it for it in known if it.began_at <= span.ends_at and (it.resolved_at or span.ends_at) >= span.begins_at
         ],
         scorers=scorers,
-        scorer=wanted if wanted in scorers else scorers[0],
+        scorer=scorer,
     )
 
 
