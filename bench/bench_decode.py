@@ -4,6 +4,8 @@
 
 Prints one table per question. Every contender looks at one frame per second and delivers it as RGB of the coded size.
 Beside the time by the clock stands the processor time: on a machine that has other work only that one can be compared.
+"limit" is what libav takes on one thread for nothing but decoding: the key pictures alone bound how much faster than a
+full decode looking at key pictures can be, whoever looks.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import imageio_ffmpeg
 import numpy as np
 from skimage import data, transform
@@ -134,15 +137,36 @@ def script(python: str, code: str, paths: Sequence[Path]) -> Cost | None:
 
 
 async def ours(paths: Sequence[Path], *, sampling: Sampling, views: Sequence[View], **options: Any) -> Cost:
-    """A pool with a worker per core; the workers are started before."""
+    """A pool with a worker per core; the workers are started before; pictures are dropped once they are here."""
     contents = [path.read_bytes() for path in paths]
     async with DecoderPool(CORES) as pool:
-        await asyncio.gather(
-            *(pool.decode(content, views=views, sampling=sampling, **options) for content in contents[:CORES])
-        )
+
+        async def look(content: bytes) -> None:
+            await pool.decode(content, views=views, sampling=sampling, **options)
+
+        await asyncio.gather(*(look(content) for content in contents[:CORES]))
         start, before = time.perf_counter(), processor_seconds(pool.worker_pids)
-        await asyncio.gather(*(pool.decode(content, views=views, sampling=sampling, **options) for content in contents))
+        await asyncio.gather(*(look(content) for content in contents))
         return Cost(time.perf_counter() - start, processor_seconds(pool.worker_pids) - before)
+
+
+def decoder_alone(paths: Sequence[Path], *, wanted: Callable[[Any], bool]) -> Cost:
+    """libav on one thread over some packets that are already demuxed, each run from a key picture; shared by all cores.
+
+    The clock is that of as many such threads as there are cores, if they did not disturb each other.
+    """
+    seconds = 0.0
+    for path in sorted(set(paths)):
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            packets = [packet for packet in container.demux(stream) if packet.size and wanted(packet)]
+            before = time.process_time()
+            for packet in packets:
+                stream.codec_context.decode(packet)
+            stream.codec_context.decode(None)
+            seconds += (time.process_time() - before) * paths.count(path)
+    return Cost(seconds / CORES, seconds)
 
 
 def processor_seconds(pids: Sequence[int]) -> float:
@@ -165,19 +189,23 @@ def contest(codec: str, paths: Sequence[Path], peer_python: str) -> None:
         "vqmon exact": asyncio.run(ours(paths, sampling="exact", views=[NATIVE], signals=())),
         "vqmon keyframes": asyncio.run(ours(paths, sampling="keyframes", views=[NATIVE], signals=())),
     }
+    limits = {
+        "limit: all pictures, decoder alone": decoder_alone(paths, wanted=lambda packet: True),
+        "limit: key pictures, decoder alone": decoder_alone(paths, wanted=lambda packet: packet.is_keyframe),
+    }
     known = [cost for cost in peers.values() if cost is not None]
-    clock, processor = min(cost.clock for cost in known), min(cost.processor for cost in known)
+    best = Cost(min(cost.clock for cost in known), min(cost.processor for cost in known))
     print(f"\n{codec}: {len(paths)} segments of {SECONDS} s, 1080p, {GOP / RATE:g}-s groups of pictures, {CORES} cores")
     print(f"  {'ms per segment and times the best peer':40s} {'clock':>16s} {'processor':>18s}")
-    for name, cost in {**peers, **mine}.items():
-        if cost is None:
-            print(f"  {name:40s} cannot run here")
-            continue
-        by_clock, by_processor = 1000 * cost.clock / len(paths), 1000 * cost.processor / len(paths)
-        print(
-            f"  {name:40s} {by_clock:8.0f} {clock / cost.clock:6.2f} x"
-            f" {by_processor:9.0f} {processor / cost.processor:6.2f} x"
-        )
+    for name, cost in {**peers, **mine, **limits}.items():
+        print(f"  {name:40s} {'cannot run here' if cost is None else beside(best, cost, count=len(paths))}")
+
+
+def beside(best: Cost, cost: Cost, *, count: int) -> str:
+    return (
+        f"{1000 * cost.clock / count:8.0f} {best.clock / cost.clock:6.2f} x"
+        f" {1000 * cost.processor / count:9.0f} {best.processor / cost.processor:6.2f} x"
+    )
 
 
 def live_capacity(codec: str, paths: Sequence[Path]) -> None:
@@ -212,14 +240,17 @@ async def soak(paths: Sequence[Path], count: int) -> None:
             if index % 10 == 9:
                 at = chance.randrange(len(content))
                 content[at : at + 2000] = bytes(len(content[at : at + 2000]))
+            sampling: Sampling = "exact" if index % 5 == 4 else "keyframes"
             try:
-                await pool.decode(bytes(content), views=[TILES], thumbnail_width=320, sampling="keyframes")
+                await pool.decode(bytes(content), views=[TILES], thumbnail_width=320, sampling=sampling)
             except DecodeError:
                 refused += 1
             if pool.worker_pids and index % max(1, count // 10) == 0:
                 readings.append(resident_mb(pool.worker_pids[0]))
         readings.append(resident_mb(pool.worker_pids[0]))
-        print(f"\nmemory of one worker over {count} segments, MB: {' '.join(f'{one:.0f}' for one in readings)}")
+        print(
+            f"\nresident memory of one worker over {count} segments, MB: {' '.join(f'{one:.0f}' for one in readings)}"
+        )
         print(f"  refused {refused}, replaced workers {json.dumps(dict(pool.replaced))}")
 
 
