@@ -139,8 +139,8 @@ def test_repeated_segments_change_nothing(plan: list[dict], again: int) -> None:
 
 def test_renditions_do_not_disturb_each_other() -> None:
     """The alerts of a rendition are the same whatever comes between its segments."""
-    ours = [scored(n, 30 if n > 3 else 70) for n in range(12)]
-    others = [scored(n, 90, rendition=LADDER[1]) for n in range(12)]
+    ours = [scored(n, 30 if n > 33 else 70) for n in range(42)]
+    others = [scored(n, 90, rendition=LADDER[1]) for n in range(42)]
     mixed = [it for pair in zip(ours, others, strict=True) for it in pair]
     assert judged(Judge(DEFAULTS), mixed) == judged(Judge(DEFAULTS), ours) != []
 
@@ -217,8 +217,10 @@ def test_rules_look_where_they_match() -> None:
 
 def test_an_alert_says_what_began_and_shows_where() -> None:
     """Id, series, times, reading, threshold and the worst frames of the segment that tipped it."""
-    low = [scored(n, 30, frames=(50, 10, 40, 20)) for n in range(4)]
-    (alert,) = judged(Judge(DEFAULTS), low)
+    usual = [scored(n, at=4.0 * n - 160) for n in range(40)]
+    low = [scored(n, 30, frames=(50, 10, 40, 20), at=4.0 * n - 160) for n in range(40, 44)]
+    judge = Judge([rule for rule in DEFAULTS if rule.name == "low-score"])
+    (alert,) = judged(judge, [*usual, *low])
     assert (alert.series, alert.stream_id, alert.rendition) == ("news-1/1080p/lite", "news-1", "1080p")
     assert (alert.rule, alert.severity, alert.state) == ("low-score", "page", "open")
     assert (alert.began_at, alert.opened_at) == (START, START + timedelta(seconds=12))
@@ -229,11 +231,19 @@ def test_an_alert_says_what_began_and_shows_where() -> None:
 
 
 def test_memory_stays_small() -> None:
-    """A series costs at most 2 kB as JSON besides its last picture, and a quiet one costs nothing."""
+    """A series costs at most 2 kB as JSON besides its last picture, and a quiet one of a signal costs nothing."""
     judge = Judge(DEFAULTS)
     judged(judge, [scored(n, 70.123 + n % 3) for n in range(200)])
     states: dict[str, State] = dict(judge.states())
-    assert sorted(states) == ["collapse|news-1/1080p/lite", "|news-1/1080p"]
+    assert sorted(states) == [
+        "&scorer-fault|all/group/lite",
+        "<news-1/1080p",
+        "collapse|news-1/1080p/lite",
+        "low-score|news-1/1080p/lite",
+        "regression|news-1/1080p/lite",
+        "scorer-fault|all/group/lite",
+        "|news-1/1080p",
+    ]
     assert all(len(encode_state(state)) < 2000 for state in states.values())
 
 
@@ -242,12 +252,15 @@ def test_memory_stays_small() -> None:
 
 def test_the_rules_that_come_with_vqmon() -> None:
     """They are of every kind, some page and some wait, and their scorer exists."""
-    assert {rule.condition.kind for rule in DEFAULTS} == {"floor", "signal", "collapse", "no_score", "missing"}
+    kinds = {"floor", "signal", "collapse", "no_score", "missing", "regression", "group"}
+    assert {rule.condition.kind for rule in DEFAULTS} == kinds
     assert {rule.severity for rule in DEFAULTS} == {"page", "ticket"}
     assert parse_rules(DEFAULT_FILE.read_text(), scorers=["lite@1"]) == DEFAULTS
 
 
 FLOOR = '[rules.low]\nkind = "floor"\nscorer = "lite"\nbelow = 40\nrecover_above = 45\n'
+DROP = '[rules.drop]\nkind = "regression"\nscorer = "lite"\n'
+MASK = FLOOR + '[masks.m]\ndaily_from = "02:00"\ndaily_until = 03:00:00\n'
 
 
 @pytest.mark.parametrize(
@@ -284,6 +297,19 @@ FLOOR = '[rules.low]\nkind = "floor"\nscorer = "lite"\nbelow = 40\nrecover_above
             '[rules.m]\nkind = "missing"\ncount = 1\nof = 2\nreasons = ["lost"]\n',
             ["rule 'm'", "reasons", "'lost'", "timeout"],
         ),
+        (DROP.replace("lite", "light"), ["rule 'drop': scorer", "did you mean 'lite'?"]),
+        (DROP + 'mode = "cussum"\n', ["rule 'drop'", "mode", "guarantee"]),
+        (DROP + 'cause = "network"\n', ["rule 'drop'", "cause", "packaging"]),
+        (DROP + "k = 3\n", ["rule 'drop'", "k: must be 0.05..2"]),
+        (DROP + "baseline = 3\n", ["rule 'drop'", "'baseline'", "did you mean"]),
+        (DROP + '[rules.g]\nkind = "group"\nof = "drip"\n', ["rule 'g': of", "did you mean 'drop'?"]),
+        ('[rules.g]\nkind = "group"\nof = "x"\nquantile = 2\n', ["rule 'g'", "quantile", "0.1..0.95"]),
+        (FLOOR + "[masks.m]\n", ["mask 'm'", "either from and until"]),
+        (FLOOR + "[masks.m]\nform = 1\n", ["mask 'm'", "did you mean 'from'?"]),
+        (FLOOR + "[masks.m]\nfrom = 2026-01-01\nuntil = 2026-01-02\n", ["mask 'm': from", "zone"]),
+        (FLOOR + '[masks.m]\ndaily_from = "2 pm"\ndaily_until = "3 pm"\n', ["mask 'm': daily_from", "02:30"]),
+        (MASK + 'excuses = ["lou"]\n', ["mask 'm': excuses", "did you mean 'low'?"]),
+        (MASK + "stream = 3\n", ["mask 'm': stream", "3"]),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_file_rule_key_and_remedy(text: str, words: list[str]) -> None:
@@ -300,3 +326,38 @@ def test_a_rule_can_be_left_out_and_globs_written_as_text_or_list() -> None:
     (rule,) = parse_rules(FLOOR + 'match = { stream = "news-*", rendition = ["a", "b"], labels = { team = "sr" } }\n')
     assert rule.match == Match(stream=("news-*",), rendition=("a", "b"), labels={"team": "sr"})
     assert parse_rules("") == ()
+
+
+def test_a_mask_goes_to_the_rules_that_it_excuses() -> None:
+    """By name, by kind and by signal; once or daily, in UTC."""
+    text = (
+        FLOOR + DROP + '[rules.dark]\nkind = "signal"\nsignal = "black"\nabove = 0.9\n'
+        '[masks.m]\nexcuses = ["black", "low"]\nstream = "news-*"\ndaily_from = "02:00"\ndaily_until = 03:00:00\n'
+        '[masks.n]\nexcuses = "regression"\nfrom = 2026-11-20T21:00:00+01:00\nuntil = 2026-11-20T21:00:00Z\n'
+    )
+    masks = {rule.name: [mask.name for mask in rule.masks] for rule in parse_rules(text)}
+    assert masks == {"low": ["m"], "drop": ["n"], "dark": ["m"]}
+    (mask,) = parse_rules(text)[1].masks
+    assert (mask.begins, mask.ends) == (START, START + timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    ("values", "opens"),
+    [
+        # always low: that is what it is
+        ([32.0] * 60, 0),
+        # unknown at first, then low beyond its usual
+        ([70.0] * 40 + [30.0] * 5, 1),
+        # below the limit, but not by much below its usual
+        ([44.0] * 40 + [38.0] * 20, 0),
+        # nothing is known yet
+        ([70.0] * 10 + [30.0] * 5, 0),
+        # a slow decline is no new usual
+        ([70.0 - n / 10 for n in range(400)], 1),
+    ],
+)  # fmt: skip
+def test_a_floor_can_ask_for_the_unusual(values: list[float], opens: int) -> None:
+    """With `unusual_by` a rendition that is always low is no alert, one that fell is."""
+    rule = replace(QUICK[0], condition=Floor(scorer="*", below=40, recover_above=45, for_seconds=5, unusual_by=8))
+    alerts = judged(Judge([rule]), [scored(n, value) for n, value in enumerate(values)])
+    assert [alert.state for alert in alerts] == ["open"] * opens

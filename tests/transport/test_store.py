@@ -227,7 +227,7 @@ def test_the_worst_frames_are_kept_as_evidence(place: Place) -> None:
 
 def test_what_the_judge_remembers_survives(place: Place) -> None:
     """A daemon that starts again goes on as if it had never stopped."""
-    outcomes = [scored(n, 30 if 3 < n < 20 else 70) for n in range(40)]
+    outcomes = [scored(n, 30 if 33 < n < 50 else 70) for n in range(100)]
     whole = Judge(RULES)
     expected = [alert for outcome in outcomes for alert in whole.judge(outcome)]
     found: list[Alert] = []

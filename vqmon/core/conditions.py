@@ -29,7 +29,11 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """A score stays below a fixed value; `recover_above` > `below` is the hysteresis."""
+    """A score stays below a fixed value; `recover_above` > `below` is the hysteresis.
+
+    With `unusual_by` it counts only where it is also that far below what this rendition usually has, and not before
+    its usual is known: a rendition that is always low wakes nobody.
+    """
 
     kind: ClassVar[str] = "floor"
     # name, name@version or a glob of them
@@ -37,11 +41,12 @@ class Floor:
     below: float
     recover_above: float
     statistic: Statistic = "value"
+    unusual_by: float = 0.0
     for_seconds: float = 10.0
     recover_seconds: float = 10.0
 
     def __post_init__(self) -> None:
-        need(self, "below", low=0, high=100)
+        need(self, "below", "unusual_by", low=0, high=100)
         need(self, "recover_above", low=self.below, high=100)
         need(self, "for_seconds", "recover_seconds", low=0)
         choose(self, "statistic", ("value", "p5", "min"))

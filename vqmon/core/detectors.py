@@ -26,6 +26,15 @@ EDGE_SECONDS = 0.01
 FORGET_BASELINE_SECONDS = 600.0
 """After a hole of this length the scores before it are not what a new score is held against."""
 
+USUAL_FROM = 30.0
+"""A floor that asks for the unusual knows it after so many values."""
+
+USUAL_LENGTH = 5400.0
+"""So many values it rests on, six hours of 4-second segments: a slow decline does not become the usual soon."""
+
+USUAL_CLIP = 10.0
+"""One value counts for no more than so many points off the usual."""
+
 
 def spans_of(
     condition: Spanned, state: AlertState, look: Look, score: Score | None, *, masks: Sequence[Mask] = ()
@@ -38,7 +47,7 @@ def spans_of(
         return state, ()
     match condition:
         case Floor():
-            return state, _floor(condition, look, score)
+            return _floor(condition, state, look, score)
         case Signal():
             spans = _signal(condition, state, look)
             return state, [it for it in spans if not masks or not masked_seconds(masks, it.at, it.until)]
@@ -64,14 +73,27 @@ def _whole(look: Look, verdict: Verdict, value: float, *, limit: float) -> Span:
     )
 
 
-def _floor(condition: Floor, look: Look, score: Score | None) -> Sequence[Span]:
+def _floor(
+    condition: Floor, state: AlertState, look: Look, score: Score | None
+) -> tuple[AlertState, Sequence[Span]]:  # fmt: skip
+    """With `unusual_by` the memory holds how many values the usual rests on, and the usual; bad ones do not count."""
     if score is None:
-        return ()
+        return state, ()
     value: float = getattr(score, condition.statistic)
-    if value < condition.below:
-        return (_whole(look, "bad", value, limit=condition.below),)
-    verdict: Verdict = "good" if value > condition.recover_above else "between"
-    return (_whole(look, verdict, value, limit=condition.recover_above),)
+    is_low = value < condition.below
+    if condition.unusual_by:
+        if state.basis != score.scorer:
+            state = replace(state, basis=score.scorer, memory=())
+        count, usual = state.memory or (0.0, value)
+        is_low = is_low and count >= USUAL_FROM and value <= usual - condition.unusual_by
+        if not is_low and state.alert is None:
+            count = min(count + 1.0, USUAL_LENGTH)
+            away = max(-USUAL_CLIP, min(USUAL_CLIP, value - usual))
+            state = replace(state, memory=(count, usual + away / count))
+    if is_low:
+        return state, (_whole(look, "bad", value, limit=condition.below),)
+    is_good = value > condition.recover_above or (condition.unusual_by and state.alert is None)
+    return state, (_whole(look, "good" if is_good else "between", value, limit=condition.recover_above),)
 
 
 def _signal(condition: Signal, state: AlertState, look: Look) -> Sequence[Span]:
