@@ -18,6 +18,8 @@ class ClusterTable:
         self._sums = np.zeros((16, columns))
         self._counts = np.zeros((16, columns))
         self._rows = np.zeros(16, np.int64)
+        # the places in the order in which they had all they need
+        self._completed: list[int] = []
 
     @property
     def names(self) -> Sequence[str]:
@@ -39,11 +41,15 @@ class ClusterTable:
         self._sums[place] += np.where(there, values, 0.0)
         self._counts[place] += there
         self._rows[place] += 1
+        if self._rows[place] == max(1, self._most_each):
+            self._completed.append(place)
         return place
 
-    def complete(self) -> NDArray[np.bool_]:
-        """(clusters,) which have as many segments as a cluster needs to count."""
-        return self._rows[: len(self)] >= max(1, self._most_each)
+    def complete(self, *, first: int | None = None) -> NDArray[np.bool_]:
+        """(clusters,) which have as many segments as a cluster needs to count; only the `first` that had them."""
+        found = np.zeros(len(self), dtype=bool)
+        found[self._completed[:first]] = True
+        return found
 
     def rows(self) -> NDArray[np.int64]:
         """(clusters,) segments added."""

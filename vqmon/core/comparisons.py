@@ -117,7 +117,10 @@ class Effect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardrailAnswer:
-    """Whether a guardrail holds: `held` the arm is shown to be no worse than the margin, `broken` shown to be worse."""
+    """Whether a guardrail holds.
+
+    `held`: worse by the margin is excluded. `broken`: surely worse, and by the margin as far as can be told.
+    """
 
     name: str
     of: str

@@ -109,7 +109,9 @@ class PairedReadings:
         return self._pairs.table
 
     def _kept(self, key: str) -> NDArray[np.bool_]:
-        return self._table.complete() & (self._table.counts(self._measures.index[key]) > 0)
+        # Read once means: clusters that come later give no second chance.
+        first = self._it.planned_clusters if self._it.is_read_once else None
+        return self._table.complete(first=first) & (self._table.counts(self._measures.index[key]) > 0)
 
     def _difference(self, cluster: str, row: int, key: str, means: Sequence[float]) -> ClusterDifference:
         keys, scorers = len(self._measures.keys), len(self._measures.scorers)

@@ -69,7 +69,7 @@ class HumanAnswer:
     clusters_tied: int
     # exact sign test over clusters, two-sided
     p: float
-    # share of the decided clusters that chose the arm, with its interval (Wilson, 1 - alpha)
+    # share of the clusters that chose the arm, a tie being half, with its interval (Wilson, 1 - alpha)
     share: float
     low: float
     high: float

@@ -131,3 +131,39 @@ def _binomial_edge(n: int, p: float) -> int:
         else:
             low = middle + 1
     return low
+
+
+def doubled_check(doubled: int, *, of: int) -> Check:
+    """Two different segments of one arm at one moment: `same` does not tell them apart."""
+    good = doubled <= 0.01 * max(1, of)
+    return Check(
+        name="doubled segments",
+        is_good=good,
+        weight="blocks",
+        text=f"{doubled} segments stand where their arm had one already; the first counts",
+        remedy="" if good else 'add "rendition", "height" or a label to `same`, or narrow the arms\' patterns',
+    )
+
+
+def mixed_check(blocks: int, of: int) -> Check:
+    """Blocks of a switchback in which the arm changed."""
+    good = blocks <= 0.05 * max(1, of)
+    return Check(
+        name="mixed blocks",
+        is_good=good,
+        weight="notes",
+        text=f"{blocks} of {of} blocks had more than one arm and are left out",
+        remedy="" if good else "change the arm at whole multiples of block_seconds since 1970 (UTC)",
+    )
+
+
+def crossed_check(sessions: int, of: int) -> Check:
+    """Sessions that saw more than one arm."""
+    good = sessions <= 0.01 * max(1, of)
+    return Check(
+        name="crossed sessions",
+        is_good=good,
+        weight="blocks",
+        text=f"{sessions} of {of} sessions were seen in more than one arm",
+        remedy="" if good else "assign by a hash of the session, and take the session as the cluster",
+    )

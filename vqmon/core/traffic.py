@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +14,6 @@ from vqmon.core.types import Outcome
 
 EVIDENCE_EVERY = 16
 """Sessions between two looks at the sample ratio: the sequence holds for any looks."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mixture:
-    """Blocks in which more than one arm was seen; they are left out."""
-
-    blocks: int
-    of: int
 
 
 class TrafficFold:
@@ -71,9 +62,14 @@ class TrafficFold:
     def shares(self) -> Mapping[str, float]:
         return self._shares
 
-    def mixture(self) -> Mixture:
-        """How many blocks of a switchback had more than one arm."""
-        return Mixture(blocks=sum(arm is None for arm in self._arms.values()), of=len(self._arms))
+    def mixture(self) -> tuple[int, int]:
+        """How many blocks of a switchback had more than one arm, of how many."""
+        return sum(arm is None for arm in self._arms.values()), len(self._arms)
+
+    def crossed(self) -> tuple[int, int]:
+        """How many sessions were seen in more than one arm, of how many."""
+        seen = Counter(name for table in self.tables.values() for name in table.names)
+        return sum(count > 1 for count in seen.values()), len(seen)
 
     def kept(self, arm: str, column: int) -> NDArray[np.bool_]:
         """(sessions of the arm,) which have as much as they need of this column, and are not of two arms."""

@@ -1,6 +1,8 @@
 """The events themselves, out of the blocks that they are stored in."""
 
-from collections.abc import Iterator, Sequence
+import heapq
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -10,6 +12,12 @@ from vqmon.transport.rows import Layout, microseconds, packed_id
 
 CHUNK_BLOCKS = 100
 """How many blocks are read at a time, so that no reader holds back a checkpoint for long: 10 MB at most."""
+
+SORTED_AT_A_TIME = 4000
+"""How many outcomes are held while they are brought into the order of their segments: some 60 MB."""
+
+PLACES_AT_A_TIME = 200_000
+"""How many places of outcomes are held over all renditions."""
 
 FOREVER = (-(1 << 62), 1 << 62)
 
@@ -69,6 +77,56 @@ class Documents:
             stream_id=stream_id, rendition=rendition, since=since, until=until, after=after
         ):
             yield wire.parse_outcome(document)
+
+    def outcomes_by_time(
+        self,
+        *,
+        wanted: Callable[[str, str], bool] = lambda stream_id, rendition: True,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[Outcome]:
+        """Outcomes in the order in which their segments start, whenever they were published.
+
+        Of renditions for which `wanted(stream_id, name)`. Memory stays small, whatever the span.
+        """
+        begins = FOREVER[0] if since is None else microseconds(since)
+        ends = FOREVER[1] if until is None else microseconds(until)
+        found = self._rendition_ids("", "", columns="rendition_id, stream_id, name")
+        chosen = [row[0] for row in found if wanted(row[1], row[2])]
+        each = max(50, PLACES_AT_A_TIME // max(1, len(chosen)))
+        order = heapq.merge(*(self._places(one, begins, ends, each) for one in chosen))
+        while batch := [number for _, number in itertools.islice(order, SORTED_AT_A_TIME)]:
+            parsed = self._parsed(sorted(batch))
+            yield from (parsed.pop(number) for number in batch if number in parsed)
+
+    def _places(self, rendition_id: int, begins: int, ends: int, each: int) -> Iterator[tuple[int, int]]:
+        """(start, number) of a rendition's outcomes in order of both."""
+        last = (begins, -1)
+        while rows := self._ask(
+            "SELECT starts_at, number FROM outcome WHERE rendition_id = ? AND (starts_at, number) > (?, ?)"
+            " AND starts_at < ? ORDER BY starts_at, number LIMIT ?",
+            *(rendition_id, *last, ends, each),
+        ):
+            yield from ((row[0], row[1]) for row in rows)
+            last = (rows[-1][0], rows[-1][1])
+
+    def _parsed(self, numbers: Sequence[int]) -> dict[int, Outcome]:
+        """The outcomes with these rising numbers; what retention takes meanwhile is left out."""
+        parsed: dict[int, Outcome] = {}
+        first, last, lines = 0, -1, list[bytes]()
+        for number in numbers:
+            if number > last:
+                rows = self._ask(
+                    "SELECT number, last, dictionary_id, body, pictures FROM document WHERE number <= ?"
+                    " ORDER BY number DESC LIMIT 1",
+                    number,
+                )
+                if not rows or rows[0][1] < number:
+                    continue
+                (first, last, *block) = rows[0]
+                lines = list(self._unpacked(block))
+            parsed[number] = wire.parse_outcome(lines[number - first])
+        return parsed
 
     def documents_in_order(
         self,
