@@ -7,6 +7,8 @@ from rich.table import Table
 
 from vqmon.core.types import Alert, Outcome, QualityEvent, SegmentFailure
 from vqmon.media.names import path_of, printable
+from vqmon.scoring.composite_specs import CompositeSpec
+from vqmon.scoring.level_specs import LevelScorerSpec
 from vqmon.scoring.specs import ScorerSpec
 
 BANDS = ((80.0, "excellent"), (60.0, "good"), (40.0, "fair"), (20.0, "poor"), (0.0, "bad"))
@@ -99,17 +101,22 @@ def alert_table(before: Sequence[Alert], after: Sequence[Alert]) -> Table:
     return table
 
 
-def scorer_table(specs: Sequence[ScorerSpec], *, used: Sequence[str]) -> Table:
-    """One row per scorer."""
+def scorer_table(specs: Sequence[ScorerSpec | LevelScorerSpec | CompositeSpec], *, used: Sequence[str]) -> Table:
+    """One row per scorer, and one per task of a scorer that can be asked several things."""
     table = Table(box=None, pad_edge=False)
     for name in ("scorer", "used", "view", "licence", "commercial use", "description"):
         table.add_column(name, overflow="fold")
     for spec in specs:
-        view = spec.input.view
+        sources = spec.sources if isinstance(spec, CompositeSpec) else (spec,)
+        views = dict.fromkeys(source.input.view for source in sources)
+        picture = ", ".join(f"{view.kind} {view.width}x{view.height}" for view in views)
         allowed = {True: "yes", False: "no", None: "not stated"}[spec.licence.commercial]
-        is_used = "✓" if spec.id in used or spec.name in used else ""
-        picture = f"{view.kind} {view.width}x{view.height}"
-        table.add_row(spec.id, is_used, picture, spec.licence.name, allowed, escape(spec.description))
+        tasks = [task.name for task in spec.tasks] if isinstance(spec, LevelScorerSpec) else []
+        for name in [f"{spec.name}.{task}" for task in tasks] or [spec.name]:
+            full = f"{name}@{spec.version}"
+            known = {full, name} | ({spec.id, spec.name} if not tasks or name.endswith(f".{tasks[0]}") else set())
+            is_used = "✓" if known & set(used) else ""
+            table.add_row(full, is_used, picture, spec.licence.name, allowed, escape(spec.description))
     return table
 
 

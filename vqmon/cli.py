@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vqmon.cli_history import export, replay
 from vqmon.cli_kafka import publish, topics
 from vqmon.cli_pictures import pictures
+from vqmon.cli_scorers import scorers
 from vqmon.console import EXIT_STORE, EXIT_UNSCORED, EXIT_WRONG, err, out, ready
 from vqmon.core.types import Alert, Outcome, SegmentFailure
 from vqmon.errors import StoreError, VqmonError
@@ -178,19 +179,6 @@ def check(ctx: click.Context, offline: bool) -> None:  # noqa: FBT001 - click gi
     ctx.exit(0 if good else 1)
 
 
-@main.command()
-@click.pass_obj
-def scorers(config: Path | None) -> None:
-    """List the scorers that can be used here."""
-    from pipelines.words import scorer_table
-    from vqmon.scoring.scorers import builtin_folder
-    from vqmon.scoring.specs import find_bundles, load_spec
-
-    settings = ready(config)
-    bundles = find_bundles([builtin_folder(), *settings.scoring.folders])
-    out.print(scorer_table([load_spec(path) for _, path in sorted(bundles.items())], used=settings.scoring.scorers))
-
-
 def _print_published(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
     from pipelines.words import alert_line, outcome_line
 
@@ -200,5 +188,5 @@ def _print_published(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> No
         out.print(alert_line(alert))
 
 
-for command in (replay, export, publish, topics, pictures):
+for command in (replay, export, publish, topics, pictures, scorers):
     main.add_command(command)
