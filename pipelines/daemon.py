@@ -18,12 +18,14 @@ Told = Callable[[Sequence[Outcome], Sequence[Alert]], None]
 """Told what was just published; must return at once."""
 
 
-def telling(meters: Meters, progress: Progress, told: Told | None) -> Told:
+def telling(meters: Meters, progress: Progress, told: Told | None, *, slo_floor: float = 40.0) -> Told:
     """Count what was published, then pass it on; alerts that nobody is told go to the log."""
     level = logging.WARNING if told is None else logging.DEBUG
 
     def tell(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
         for outcome in outcomes:
+            meters.count("vqmon.slo.total")
+            meters.count("vqmon.slo.good", int(_is_good(outcome, slo_floor)))
             if isinstance(outcome, QualityEvent):
                 meters.count("vqmon.segment.count", outcome="scored", reason="")
                 for score in outcome.scores:
@@ -41,6 +43,11 @@ def telling(meters: Meters, progress: Progress, told: Told | None) -> Told:
             told(outcomes, alerts)
 
     return tell
+
+
+def _is_good(outcome: Outcome, floor: float) -> bool:
+    """Whether viewers had a good picture, as far as can be told: what could not be scored counts as bad."""
+    return isinstance(outcome, QualityEvent) and bool(outcome.scores) and outcome.scores[0].value >= floor
 
 
 @contextmanager

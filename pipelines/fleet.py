@@ -108,7 +108,7 @@ async def serve(
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     connection = connection_of(kafka)
     watch = _Watch(progress, meters)
-    told = telling(meters, progress, told)
+    told = telling(meters, progress, told, slo_floor=settings.daemon.slo_floor)
     drain_seconds = max(1.0, settings.daemon.drain_seconds - CLOSING_SECONDS)
     beat = Beat()
     with (

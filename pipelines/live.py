@@ -13,10 +13,11 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
 from pipelines.daemon import Told, every, pause, stopping, telling
 from pipelines.delivery import Delivery, delivering
+from pipelines.deploy import marking
 from pipelines.keeping import KEEP_SECONDS, keep
 from pipelines.observe import Observation, Observer
 from pipelines.parts import fetch_policy, load_rules, open_observer, open_sources, utc_now
-from vqmon.core.rules import Judge
+from vqmon.core.rules import AlertRule, Judge
 from vqmon.core.types import Alert, Cursor, Outcome, Rendition, Segment, SegmentFailure, failure_of
 from vqmon.errors import SegmentError
 from vqmon.flow import in_order, together
@@ -163,14 +164,13 @@ async def run(settings: Settings, *, for_seconds: float | None = None, told: Tol
         sources = open_sources(settings, fetcher=fetcher, history=history, stop=stop)
         observer = await stack.enter_async_context(open_observer(settings, fetcher=fetcher, meters=meters))
         rules = load_rules(settings, scorers=[scorer.id for scorer in observer.judged])
-        judge = Judge(rules, states=history.states())
         desk = Desk(
             observer=observer,
-            sink=Sink(history, judge, thread=thread, meters=meters),
+            sink=await _open_sink(stack, settings, history, rules=rules, thread=thread, meters=meters),
             running=asyncio.Semaphore(settings.in_flight),
             progress=progress,
             stop=stop,
-            told=telling(meters, progress, told),
+            told=telling(meters, progress, told, slo_floor=settings.daemon.slo_floor),
         )
         limit = stack.enter_context(stopping(stop, for_seconds, settings.daemon.drain_seconds))
         stack.enter_context(every(KEEP_SECONDS, lambda: thread.submit(keep, history, kept, now=utc_now())))
@@ -186,6 +186,22 @@ async def run(settings: Settings, *, for_seconds: float | None = None, told: Tol
                 raise
             log.warning(**event("daemon.drain_cut", left=progress.in_flight))
         log.info(**event("daemon.stopped"))
+
+
+async def _open_sink(
+    stack: AsyncExitStack,
+    settings: Settings,
+    history: History,
+    *,
+    rules: Sequence[AlertRule],
+    thread: ThreadPoolExecutor,
+    meters: Meters,
+) -> Sink:
+    """Where verdicts go: into the history, with deploy markers taken up and alerts delivered beside."""
+    judge = Judge(rules, states=history.states())
+    stack.enter_context(marking(history, judge, thread))
+    delivery = await stack.enter_async_context(delivering(settings, history, thread=thread, meters=meters))
+    return Sink(history, judge, thread=thread, meters=meters, delivery=delivery)
 
 
 async def _publish_unlisted(stream_id: str, error: SegmentError, desk: Desk) -> None:

@@ -32,6 +32,7 @@ def test_the_file_holds_the_defaults() -> None:
     """Loading the file changes nothing, but for paths, which become relative to it."""
     default, loaded = Settings().model_dump(), load_settings(CONFIG).model_dump()
     default["history"]["path"] = loaded["history"]["path"]
+    default["notify"]["path"] = loaded["notify"]["path"]
 
     assert loaded == default
     assert tomllib.loads(CONFIG.read_text(encoding="utf-8"))["history"]["path"] == "vqmon.db"

@@ -84,7 +84,16 @@ class StoreUnreachableError(StoreError):
 
 
 class DeliveryError(VqmonError):
-    """A receiver of alerts cannot be reached, or does not take them."""
+    """A receiver of alerts cannot be reached, or does not take them.
+
+    `reason` is one word for counting: unreachable, timeout, busy, refused or gone. `retry_after_seconds` is what the
+    receiver asked for.
+    """
+
+    def __init__(self, reason: str, detail: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.retry_after_seconds = retry_after_seconds
 
 
 class BrokerError(VqmonError):

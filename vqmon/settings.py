@@ -20,9 +20,12 @@ from vqmon.sections import (
     HistorySettings,
     KafkaSettings,
     LogSettings,
+    NotifySettings,
     ScoringSettings,
     SourceSettings,
+    WebhookSettings,
     WebSettings,
+    WindowSettings,
 )
 
 PLACES = (Path("vqmon.toml"), Path("/etc/vqmon/vqmon.toml"))
@@ -30,6 +33,10 @@ PLACES = (Path("vqmon.toml"), Path("/etc/vqmon/vqmon.toml"))
 
 _TLS_FILES = (("kafka", "ca_file"), ("kafka", "cert_file"), ("kafka", "key_file"))
 _STREAM_KEYS = ["id", "url", "renditions", "labels"]
+_NAMED = {"notify.webhooks": WebhookSettings, "notify.windows": WindowSettings}
+"""Tables of tables, by names that the owner chooses."""
+
+_LEAVES = {"source.streams", "notify.labels", *_NAMED}
 
 
 class Settings(BaseSettings):
@@ -61,6 +68,7 @@ class Settings(BaseSettings):
     decode: DecodeSettings = DecodeSettings()
     scoring: ScoringSettings = ScoringSettings()
     alerts: AlertSettings = AlertSettings()
+    notify: NotifySettings = NotifySettings()
     history: HistorySettings = HistorySettings()
     experiments: ExperimentSettings = ExperimentSettings()
     daemon: DaemonSettings = DaemonSettings()
@@ -124,7 +132,10 @@ def _read_toml(file: Path) -> dict[str, Any]:
         ("source", "folder"),
         ("alerts", "rules"),
         ("history", "path"),
+        ("notify", "path"),
+        ("notify", "ca_file"),
         ("experiments", "path"),
+        ("web", "reviews"),
         *_TLS_FILES,
     ):
         if isinstance(tree.get(section), dict) and isinstance(tree[section].get(name), str):
@@ -137,7 +148,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in tree.items():
-        if isinstance(value, dict) and f"{prefix}{name}" != "source.streams":
+        if isinstance(value, dict) and f"{prefix}{name}" not in _LEAVES:
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
@@ -170,8 +181,14 @@ def _explain(error: ValidationError, origin: str) -> str:
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "settings"
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{origin}: unknown setting {key!r}{_nearest(str(problem['loc'][-1]), _STREAM_KEYS)}")
+            lines.append(f"{origin}: unknown setting {key!r}{_nearest(str(problem['loc'][-1]), _keys_at(key))}")
             continue
         given = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
         lines.append(f"{origin}: {key}: {problem['msg']}{given}")
     return "\n".join(lines)
+
+
+def _keys_at(key: str) -> list[str]:
+    """The keys that a table inside a list or under a name of the owner's may have."""
+    section = _NAMED.get(".".join(key.split(".")[:2]))
+    return [field.alias or name for name, field in section.model_fields.items()] if section else _STREAM_KEYS

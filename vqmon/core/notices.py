@@ -1,11 +1,11 @@
 """What is still to be said of an alert, and to whom: decisions about what waits in the outbox."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
-from fnmatch import fnmatchcase
+from datetime import datetime, timedelta
 from typing import Literal
 
+from vqmon.core.planned import Mask
 from vqmon.core.types import Alert
 
 Said = Literal["", "open", "resolved"]
@@ -36,6 +36,11 @@ class Notice:
     number: int = 0
 
     @property
+    def place(self) -> tuple[str, str]:
+        """Rule and series: no two alerts of one place are open at the same time."""
+        return self.opened.rule, self.opened.series
+
+    @property
     def age_when_queued(self) -> timedelta:
         """How far the alert's own time was behind when it came in; much in a backfill."""
         return self.queued_at - self.alert.opened_at
@@ -62,50 +67,29 @@ def next_word(notice: Notice, target: str, *, form: Form, is_held: bool, now: da
     return "done"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """Planned maintenance: alerts of these renditions are kept back while it lasts.
+def words_for(
+    notices: Iterable[Notice], target: str, *, form: Form, held: Collection[str], now: datetime
+) -> dict[str, Word]:
+    """What comes next for a target, by alert; `held` are the ids of those to be kept back.
 
-    Either once, `begins_at`..`ends_at`, or every day `daily_from`..`daily_until` in UTC, over midnight when the end is
-    before the beginning.
+    A target of states knows an alert by its labels, and two of one place share them: only the last one counts, or the
+    end of the earlier one, which is said again and again, would end it too.
     """
-
-    name: str
-    streams: tuple[str, ...] = ("*",)
-    renditions: tuple[str, ...] = ("*",)
-    begins_at: datetime | None = None
-    ends_at: datetime | None = None
-    daily_from: time | None = None
-    daily_until: time | None = None
-
-    def __post_init__(self) -> None:
-        once, daily = (self.begins_at, self.ends_at), (self.daily_from, self.daily_until)
-        if (None in once) == (None in daily) or any(once) == any(part is not None for part in daily):
-            raise ValueError("give from and until, or daily_from and daily_until")
-        if self.begins_at and self.ends_at and self.begins_at >= self.ends_at:
-            raise ValueError("until must be after from")
-        if daily[0] is not None and daily[0] == daily[1]:
-            raise ValueError("daily_from and daily_until are the same")
-
-    def holds(self, alert: Alert, now: datetime) -> bool:
-        """Whether the alert is kept back now."""
-        return (
-            self._is_on(now)
-            and any(fnmatchcase(alert.stream_id, glob) for glob in self.streams)
-            and any(fnmatchcase(alert.rendition, glob) for glob in self.renditions)
-        )
-
-    def _is_on(self, now: datetime) -> bool:
-        if self.begins_at and self.ends_at:
-            return self.begins_at <= now < self.ends_at
-        assert self.daily_from is not None
-        assert self.daily_until is not None
-        moment = now.astimezone(UTC).time()
-        if self.daily_from < self.daily_until:
-            return self.daily_from <= moment < self.daily_until
-        return moment >= self.daily_from or moment < self.daily_until
+    words: dict[str, Word] = {}
+    last: dict[tuple[str, str], str] = {}
+    for notice in sorted(notices, key=lambda notice: (notice.queued_at, notice.opened.opened_at)):
+        alert_id = notice.alert.id
+        words[alert_id] = next_word(notice, target, form=form, is_held=alert_id in held, now=now)
+        if form == "state" and words[alert_id] in ("open", "resolved"):
+            earlier = last.get(notice.place)
+            if earlier is not None:
+                words[earlier] = "done"
+            last[notice.place] = alert_id
+    return words
 
 
-def holding(alert: Alert, windows: Iterable[Window], now: datetime) -> Window | None:
-    """The first window that keeps the alert back now."""
-    return next((window for window in windows if window.holds(alert, now)), None)
+def holding(alert: Alert, windows: Iterable[Mask], now: datetime) -> Mask | None:
+    """The first maintenance window that keeps the alert back now."""
+    at = now.timestamp()
+    fitting = (window for window in windows if window.fits(alert.stream_id, alert.rendition))
+    return next((window for window in fitting if window.covered_seconds(at, at + 1e-3) > 0), None)

@@ -57,10 +57,15 @@ async def system_resolver(host: str, port: int) -> Sequence[str]:
 class PinnedNetwork(httpcore.AsyncNetworkBackend):
     """Resolves a name once, checks every answer, and connects to just those addresses."""
 
-    def __init__(self, policy: FetchPolicy, resolve: Resolve, network: httpcore.AsyncNetworkBackend) -> None:
+    def __init__(
+        self,
+        policy: FetchPolicy,
+        resolve: Resolve = system_resolver,
+        network: httpcore.AsyncNetworkBackend | None = None,
+    ) -> None:
         self._policy = policy
         self._resolve = resolve
-        self._network = network
+        self._network = network or httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,

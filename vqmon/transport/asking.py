@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from vqmon.core.planned import Marker
 from vqmon.core.rules import State
 from vqmon.core.types import Alert, Cursor
 from vqmon.transport import wire
 from vqmon.transport.charting import JOINED, Charting
 from vqmon.transport.documents import Ask
+from vqmon.transport.markers import read_markers
 from vqmon.transport.rows import (
     POINT_COLUMNS,
     Changes,
@@ -99,6 +101,10 @@ class Questions(Charting):
         """How many outcomes were ever published."""
         totals = dict(self._ask("SELECT reason, total FROM published"))
         return Counts(scored=totals.pop("", 0), unscored_by_reason=totals)
+
+    def markers(self, *, limit: int = 1000) -> Sequence[Marker]:
+        """What was changed on purpose, the newest `limit`, oldest first."""
+        return read_markers(self._ask, limit)
 
     def cursors(self, stream_id: str) -> Mapping[str, Cursor]:
         """Lane -> how far it has come, for the lanes of a stream (stream/rendition)."""

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
-Mode = Literal["write", "read", "record"]
-"""Write alone; only read; or write beside others that do the same, where the database allows it."""
+Mode = Literal["write", "read", "record", "mark"]
+"""Write alone; only read; write beside others that do the same, where the database allows it; or add markers only."""
 
 
 class Rows(Protocol):

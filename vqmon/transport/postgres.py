@@ -131,7 +131,8 @@ class PostgresDatabase:
             with self._translated(connection):
                 # The server may take a while to see that an earlier holder is gone.
                 connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{within_seconds}s",))
-                connection.execute(lock)
+                if self._mode != "mark":
+                    connection.execute(lock)
                 connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{LOCK_SECONDS}s",))
         except BaseException as error:
             connection.close()

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from vqmon.core.notices import Notice, Said
+from vqmon.core.planned import Marker
 from vqmon.core.rules import State
 from vqmon.core.types import Alert, Cursor, Outcome
 from vqmon.errors import SettingsError
@@ -14,6 +15,7 @@ from vqmon.transport.access import check_readable, only_writer
 from vqmon.transport.again import repeated
 from vqmon.transport.asking import Questions
 from vqmon.transport.database import Connection, Database, Mode
+from vqmon.transport.markers import insert_marker
 from vqmon.transport.notify_outbox import SELECT_NOTICES, enqueue, notice_of, write_told
 from vqmon.transport.places import Place
 from vqmon.transport.rows import Pruned, Thumbnails, microseconds
@@ -36,13 +38,14 @@ def open_history(place: Place, mode: Mode, *, evidence_max_bytes: int = 200_000)
     """Open a history: `write` makes it when there is none, `read` never changes it.
 
     Survives the end of the process at any moment: what `publish` returned from is there, what it did not is not.
-    Only one `write` has a history open at a time; any number of `record` may, in a PostgreSQL database. Raises
+    Only one `write` has a history open at a time; any number of `record` may, in a PostgreSQL database. `mark` goes
+    beside a writer, for markers alone. Raises
     SettingsError when there is none to read; StoreError when the file is no history, was written by a newer vqmon, or
     is being written by another one.
     """
     if mode == "read" and isinstance(place, Path):
         check_readable(place)
-    with only_writer(place) if mode != "read" and isinstance(place, Path) else nullcontext():
+    with only_writer(place) if mode not in ("read", "mark") and isinstance(place, Path) else nullcontext():
         database = _open(place, mode)
         try:
             yield History(database, evidence_max_bytes=evidence_max_bytes)
@@ -113,6 +116,10 @@ class History(Questions):
     def mark_told(self, told: Mapping[str, Mapping[str, Said] | None]) -> None:
         """Remember what targets were told, by alert; None takes the alert out of the outbox."""
         self._write(lambda connection: write_told(connection, told))
+
+    def add_marker(self, marker: Marker) -> None:
+        """Remember what was changed on purpose; the same marker again changes nothing."""
+        self._write(lambda connection: insert_marker(connection, marker))
 
     def seen_segments(self, stream_id: str) -> SeenSegments:
         """The segments of a stream that have an outcome; keys name their stream, so one answer serves all.

@@ -112,6 +112,15 @@ CREATE TABLE outbox (
     told TEXT NOT NULL
 );
 
+-- What was changed on purpose, and when by the time of the segments; `stream` and `rendition` are globs.
+CREATE TABLE marker (
+    id TEXT PRIMARY KEY,
+    at INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    stream TEXT NOT NULL,
+    rendition TEXT NOT NULL
+);
+
 CREATE TABLE state (key TEXT PRIMARY KEY, document BLOB NOT NULL);
 CREATE TABLE cursor (
     lane TEXT PRIMARY KEY,
