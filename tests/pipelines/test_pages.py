@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.pages import names_of, serve
+from pipelines.pages import names_of, reviews_path, serve
 from vqmon.errors import SettingsError
 from vqmon.sections import WebSettings
+from vqmon.settings import Settings
 from vqmon.transport.store import open_history
 
 
@@ -41,10 +42,16 @@ def test_a_port_that_is_taken_names_the_setting(tmp_path: Path) -> None:
     with open_history(path, "write"), socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=rf"127.0.0.1:{port}: Address already in use; set web.port"):
-            serve(path, host="127.0.0.1", port=port, title="vqmon")
+            serve(Settings(), path, host="127.0.0.1", port=port)
 
 
 def test_a_missing_history_comes_first(tmp_path: Path) -> None:
     """The words say how to get one."""
     with pytest.raises(SettingsError, match="no history yet; run `vqmon run`"):
-        serve(tmp_path / "none.db", host="127.0.0.1", port=0, title="vqmon")
+        serve(Settings(), tmp_path / "none.db", host="127.0.0.1", port=0)
+
+
+def test_votes_are_kept_beside_the_history(tmp_path: Path) -> None:
+    """As set, else by the name of the history's file."""
+    assert reviews_path(None, tmp_path / "vqmon.db") == tmp_path / "vqmon.db.reviews"
+    assert reviews_path(Path("/x/votes.db"), tmp_path / "vqmon.db") == Path("/x/votes.db")

@@ -11,8 +11,9 @@ import httpx
 import pytest
 import uvicorn
 
-from tests.web import seed
+from tests.web import seed, trial
 from tests.web.kept import Kept, copied, fill
+from vqmon.transport.reviews import Reviews
 from vqmon.web.app import create_app
 
 
@@ -36,9 +37,22 @@ def history(filled: Path, seeded: seed.Seeded, tmp_path: Path) -> Iterator[Kept]
 
 
 @pytest.fixture
-async def client(history: Kept) -> AsyncIterator[httpx.AsyncClient]:
+def reviews(tmp_path: Path) -> Reviews:
+    """No vote and no picture yet."""
+    return Reviews(tmp_path / "history.db.reviews")
+
+
+@pytest.fixture
+async def client(history: Kept, reviews: Reviews) -> AsyncIterator[httpx.AsyncClient]:
     """Asks the pages without a network."""
-    app = create_app(history.store, now=lambda: seed.NOW + timedelta(seconds=2), poll_seconds=0.01)
+    app = create_app(
+        history.store,
+        now=lambda: seed.NOW + timedelta(seconds=2),
+        answers=trial.Told(trial.comparison(history.seeded)),
+        reviews=reviews,
+        allows_votes=True,
+        poll_seconds=0.01,
+    )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         yield client
 
@@ -50,6 +64,9 @@ class Served:
         app = create_app(
             history.store,
             now=lambda: seed.NOW + timedelta(seconds=2),
+            answers=trial.Told(trial.comparison(history.seeded)),
+            reviews=Reviews(history.store.path.with_name("served.reviews")),
+            allows_votes=True,
             poll_seconds=0.1,
             is_stopping=lambda: self._server.should_exit,
         )

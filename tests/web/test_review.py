@@ -1,0 +1,168 @@
+"""The blind look: shuffled, shy about arms, and one vote per voter and pair."""
+
+import re
+from collections import Counter
+
+import httpx
+import pytest
+
+from tests.web import seed, trial
+from tests.web.kept import Kept
+from vqmon.transport.reviews import Reviews
+from vqmon.web.addresses import experiment_path
+from vqmon.web.app import create_app
+from vqmon.web.voting import COOKIE
+
+NAME = trial.EXPERIMENT.name
+PAGE = experiment_path(NAME, "sr-v2", "review")
+
+
+async def look(client: httpx.AsyncClient, path: str = PAGE) -> tuple[str, str]:
+    """The page and the token of its form."""
+    page = (await client.get(path)).text
+    token = re.search(r'name="token" value="(\w+)"', page)
+    return page, token[1] if token else ""
+
+
+async def give(client: httpx.AsyncClient, choice: str, token: str, **headers: str) -> httpx.Response:
+    return await client.post(PAGE, data={"choice": choice, "token": token}, headers=headers)
+
+
+def pair_ids(history: Kept) -> list[str]:
+    return [it.id for it in trial.comparison(history.seeded).answers[0].pairs_of("review")]
+
+
+async def test_every_pair_once_then_the_end(client: httpx.AsyncClient, reviews: Reviews, history: Kept) -> None:
+    """Votes are kept, the count goes up, and only the end tells the arms."""
+    ids = pair_ids(history)
+    for done in range(len(ids)):
+        page, token = await look(client)
+        assert f"{done} of {len(ids)}" in page
+        main = page[page.index("<h1>") :]
+        assert not any(word in main for word in ("sr-v1", "sr-v2-", "480p", "1080p", *ids[0].split(":")))
+        assert (await give(client, "left", token)).status_code == 303
+    page, token = await look(client)
+    votes = reviews.votes(NAME)
+    assert {vote.pair_id for vote in votes} == set(ids)
+    assert {vote.choice for vote in votes} <= {"sr-v1", "sr-v2"}
+    counts = Counter(vote.choice for vote in votes)
+    assert f"sr-v2 {counts['sr-v2']} times, sr-v1 {counts['sr-v1']} times, no difference 0 times" in page
+    assert token == ""
+
+
+async def test_a_vote_is_idempotent_and_can_be_changed(client: httpx.AsyncClient, reviews: Reviews) -> None:
+    """The same again changes nothing; another choice takes the place of the first."""
+    _, token = await look(client)
+    for choice in ("tie", "tie"):
+        await give(client, choice, token)
+    assert [vote.choice for vote in reviews.votes(NAME)] == ["tie"]
+    await give(client, "right", token)
+    (vote,) = reviews.votes(NAME)
+    assert vote.choice in ("sr-v1", "sr-v2")
+    page, _ = await look(client, f"{PAGE}?pair=0")
+    assert "You said “right” before" in page
+
+
+def mark(reviews: Reviews, history: Kept) -> None:
+    """Pictures that tell their event."""
+    for pair_id in pair_ids(history):
+        for event_id in pair_id.split(":"):
+            reviews.keep_pictures(event_id, [(0.0, b"\xff\xd8\xff" + event_id.encode())])
+
+
+async def test_sides_and_order_differ_between_voters(
+    client: httpx.AsyncClient, reviews: Reviews, history: Kept
+) -> None:
+    """The pictures stand where the voter's name and the pair put them: not the same for all."""
+    mark(reviews, history)
+    seen = set()
+    for voter in range(8):
+        client.cookies = httpx.Cookies({COOKIE: f"{voter:032x}"})
+        await client.get(PAGE)
+        left = (await client.get(f"{PAGE}/0/left.jpg")).content
+        right = (await client.get(f"{PAGE}/0/right.jpg")).content
+        assert left != right
+        assert left == (await client.get(f"{PAGE}/0/left.jpg")).content
+        seen.add(left)
+    assert len(seen) > 2
+
+
+async def test_the_vote_is_for_what_was_on_that_side(
+    client: httpx.AsyncClient, reviews: Reviews, history: Kept
+) -> None:
+    """Left means the arm whose picture stood left."""
+    mark(reviews, history)
+    told = {it.id: it for it in trial.comparison(history.seeded).answers[0].pairs_of("review")}
+    before: set[str] = set()
+    for _ in told:
+        page, token = await look(client)
+        number = re.search(r"review/(\d+)/left.jpg", page)
+        assert number
+        left = (await client.get(f"{PAGE}/{number[1]}/left.jpg")).content[3:].decode()
+        await give(client, "left", token)
+        (vote,) = [it for it in reviews.votes(NAME) if it.pair_id not in before]
+        before.add(vote.pair_id)
+        pair = told[vote.pair_id]
+        assert left == (pair.arm_event_id if vote.choice == "sr-v2" else pair.control_event_id)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}, 303),
+    ],
+)
+async def test_another_site_cannot_vote(
+    client: httpx.AsyncClient, reviews: Reviews, headers: dict[str, str], status: int
+) -> None:
+    """What a browser says about where a form came from is heard."""
+    _, token = await look(client)
+    assert (await give(client, "left", token, **headers)).status_code == status
+    assert len(reviews.votes(NAME)) == (status == 303)
+
+
+async def test_a_vote_without_its_token_or_cookie_is_refused(client: httpx.AsyncClient, reviews: Reviews) -> None:
+    """A token is for one voter; neither is guessed, and long or strange bodies are not read."""
+    _, token = await look(client)
+    assert (await give(client, "left", "0" * 64)).status_code == 403
+    assert (await give(client, "both", token)).status_code == 400
+    assert (await give(client, "x" * 5000, token)).status_code == 413
+    assert (await client.post(PAGE, json={"choice": "left", "token": token})).status_code == 415
+    client.cookies = httpx.Cookies({COOKIE: "1" * 32})
+    assert (await give(client, "left", token)).status_code == 403
+    client.cookies = httpx.Cookies()
+    assert (await give(client, "left", token)).status_code == 403
+    assert reviews.votes(NAME) == []
+
+
+async def test_the_cookie_stays_here(client: httpx.AsyncClient) -> None:
+    """No script sees it, no other site's request carries it, and no other page gets it."""
+    cookie = (await client.get(PAGE)).headers["set-cookie"]
+    for part in ("HttpOnly", "SameSite=strict", "Path=/experiments"):
+        assert part in cookie
+    assert "set-cookie" not in (await client.get("/experiments")).headers
+
+
+async def test_votes_are_off_unless_allowed(history: Kept, reviews: Reviews) -> None:
+    """The page says how to switch them on, sets no cookie, and takes none."""
+    told = trial.Told(trial.comparison(history.seeded))
+    app = create_app(history.store, now=lambda: seed.NOW, answers=told, reviews=reviews)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        page = await client.get(PAGE)
+        assert "web.allow_votes = true" in page.text
+        assert "set-cookie" not in page.headers
+        client.cookies = httpx.Cookies({COOKIE: "1" * 32})
+        assert (await give(client, "left", "x")).status_code == 403
+    assert not reviews.path.exists()
+
+
+async def test_pairs_without_pictures_are_left_out(client: httpx.AsyncClient, history: Kept) -> None:
+    """Nobody is asked about what cannot be seen; larger pictures take the place of small ones."""
+    number = len(pair_ids(history))
+    history.store.prune(before=seed.NOW.replace(year=2000), keep_frames_of_segments=0)
+    assert "There are no pictures to look at." in (await client.get(PAGE)).text
+    assert number > 3
