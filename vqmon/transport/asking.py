@@ -122,8 +122,8 @@ class Questions(Charting):
         return {key: wire.parse_state(document) for key, document in self._ask("SELECT key, document FROM state")}
 
     def has_segment(self, segment_key: str) -> bool:
-        """Whether there is an outcome of this segment."""
-        return bool(self._ask("SELECT 1 FROM outcome WHERE segment = ? LIMIT 1", segment_number(segment_key)))
+        """Whether there is an outcome of this segment of a folder."""
+        return bool(self._ask("SELECT 1 FROM seen WHERE segment = ?", segment_number(segment_key)))
 
     def _column(self, sql: str, *values: Any) -> list[Any]:
         return [row[0] for row in self._ask(sql, *values)]

@@ -1,7 +1,7 @@
 """Runs of CloudEvents as one compressed block: a tenth of the work and half the room of one by one."""
 
 import zlib
-from binascii import hexlify, unhexlify
+from binascii import unhexlify
 from collections.abc import Sequence
 
 from vqmon.errors import StoreError
@@ -11,6 +11,9 @@ BLOCK_EVENTS = 64
 
 LEVEL = 1
 """Higher levels of zlib take three times the time for a tenth less room."""
+
+_SMALL_WINDOW = 13
+"""As a power of two, in bytes."""
 
 _EDGES = b'"edges":["'
 _CUT = b'"edges":[""]'
@@ -24,15 +27,15 @@ def pack(documents: Sequence[bytes], dictionary: bytes | None) -> tuple[bytes, b
     they are half of an event: they are stored as bytes.
     """
     lines, pictures = [], []
-    if any(_CUT in document for document in documents):
-        # Never by vqmon; what cannot be told apart later stays whole, and the empty line says so.
-        lines = [b"", *documents]
-    else:
-        for document in documents:
-            line, picture = _cut(document)
-            lines.append(line)
-            pictures.append(picture)
-    packer = _packer(cut(dictionary) if dictionary else None)
+    for document in documents:
+        line, picture = _cut(document)
+        if not picture and _CUT in line:
+            # Never by vqmon; what could not be told apart later stays whole, and an empty line says so.
+            lines, pictures = [b"", *documents], []
+            break
+        lines.append(line)
+        pictures.append(picture)
+    packer = _packer(cut(dictionary) if dictionary else b"", sum(map(len, lines)))
     return packer.compress(b"\n".join(lines)) + packer.flush(), b"".join(pictures)
 
 
@@ -57,29 +60,35 @@ def cut(document: bytes) -> bytes:
     return _cut(document)[0]
 
 
-def _packer(dictionary: bytes | None) -> "zlib._Compress":
-    return zlib.compressobj(LEVEL, zdict=dictionary) if dictionary else zlib.compressobj(LEVEL)
+def _packer(dictionary: bytes, length: int) -> "zlib._Compress":
+    # A window that is no larger than it has to be is made in half the time.
+    window = _SMALL_WINDOW if len(dictionary) + length < 1 << _SMALL_WINDOW else zlib.MAX_WBITS
+    return zlib.compressobj(LEVEL, wbits=window, zdict=dictionary)
 
 
 def _cut(document: bytes) -> tuple[bytes, bytes]:
     """The document with its pair of pictures taken out, and the pair as a length and bytes; empty when it has none."""
-    begin = document.find(_EDGES) + len(_EDGES)
-    middle = document.find(_BETWEEN, begin)
-    end = document.find(b'"]', middle)
-    if begin < len(_EDGES) or middle - begin != end - middle - len(_BETWEEN) or (middle - begin) % 2:
+    begin = document.rfind(_EDGES) + len(_EDGES)
+    # By single letters: that is what `find` is fast at.
+    middle = document.find(b'"', begin)
+    end = document.find(b'"', middle + len(_BETWEEN))
+    half = middle - begin
+    if begin < len(_EDGES) or half != end - middle - len(_BETWEEN) or half % 2:
+        return document, b""
+    if document[middle : middle + len(_BETWEEN)] != _BETWEEN or document[end : end + 2] != b'"]':
         return document, b""
     first, second = document[begin:middle], document[middle + len(_BETWEEN) : end]
     try:
         pair = unhexlify(first) + unhexlify(second)
     except ValueError:
         return document, b""
-    if not pair or hexlify(pair) != first + second:
+    if not pair or first != first.lower() or second != second.lower():
         return document, b""
     return document[:begin] + document[end:], len(pair).to_bytes(4, "big") + pair
 
 
 def _whole(line: bytes, pictures: bytes, place: int) -> tuple[bytes, int]:
-    at = line.find(_CUT)
+    at = line.rfind(_CUT)
     if at < 0:
         return line, place
     length = int.from_bytes(pictures[place : place + 4], "big")

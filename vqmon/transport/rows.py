@@ -193,7 +193,6 @@ def columns_of(outcome: Outcome) -> tuple[Any, ...]:
         microseconds(segment.starts_at),
         microseconds(outcome.observed_at),
         segment.duration_seconds,
-        segment_number(segment.key),
         *said,
     )
 

@@ -1,5 +1,6 @@
 """A history in one SQLite file: connections, transactions, and the file's own marks."""
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,15 +13,23 @@ from vqmon.transport import tables
 from vqmon.transport.access import frozen_at
 from vqmon.transport.database import Mode, Rows
 
+log = logging.getLogger("vqmon.history")
+
 BUSY_SECONDS = 5.0
 """How long a writer waits for another one."""
 
-PAGE_BYTES = 4096
-"""Every row touches a page of its own in two indices: smaller pages are less to write."""
+PAGE_BYTES = 8192
+"""An event that is written alone takes one and a half kB: larger pages hold those with less waste."""
 
 CACHE_KIB = 65_536
-CHECKPOINT_PAGES = 8192
-"""A page that many transactions change goes into the file once per checkpoint: 32 MiB of log between two."""
+CHECKPOINT_SECONDS = 5.0
+"""How often a busy writer's log goes into the file, from a thread of its own: no transaction waits for the disk."""
+
+CHECKPOINT_PAGES = 65_536
+"""A log of 256 MiB means that the thread does not keep up: then a transaction does it."""
+
+QUIET_COMMITS = 100
+"""A history of fewer transactions has no such thread."""
 
 
 class SqliteDatabase:
@@ -31,6 +40,8 @@ class SqliteDatabase:
         self._is_reader = mode == "read"
         self._of_thread = threading.local()
         self._all: list[sqlite3.Connection] = []
+        self._commits = 0
+        self._checkpoints: _Checkpoints | None = None
         try:
             self._prepare()
         except BaseException:
@@ -56,12 +67,17 @@ class SqliteDatabase:
                     connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
+        self._commits += 1
+        if self._commits == QUIET_COMMITS:
+            self._checkpoints = _Checkpoints(self._open(is_frozen=False))
 
     def checkpoint(self) -> None:
         """Write the log back into the file and empty it; does what it can while others read."""
         self.ask("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.close()
         while self._all:
             self._all.pop().close()
 
@@ -131,6 +147,29 @@ def _migrate(connection: "_Transaction") -> None:
     connection.execute(f"PRAGMA application_id = {tables.APPLICATION_ID}")
 
 
+class _Checkpoints:
+    """Writes the log back into the file every so often, beside whoever writes and reads."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        while not self._ended.wait(CHECKPOINT_SECONDS):
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            except sqlite3.Error as error:
+                # What is wrong with the disk, the next transaction says.
+                log.debug("no checkpoint: %s", error)
+
+
 class _Transaction:
     """SQLite as a `database.Connection`."""
 
@@ -146,10 +185,12 @@ class _Transaction:
     def insert_new(self, table: str, rows: Sequence[Sequence[Any]], /) -> bool:
         if not rows:
             return True
-        places = ", ".join("?" * len(rows[0]))
+        insert = f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})"
+        if len(rows) == 1:
+            return self._connection.execute(f"{insert} ON CONFLICT DO NOTHING", rows[0]).rowcount == 1
         self._connection.execute("SAVEPOINT new_rows")
         try:
-            self._connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows)
+            self._connection.executemany(insert, rows)
         except sqlite3.IntegrityError:
             self._connection.execute("ROLLBACK TO new_rows")
             return False

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from vqmon.core.notices import Notice, Said
@@ -10,7 +12,7 @@ from vqmon.core.planned import Marker
 from vqmon.core.rules import State
 from vqmon.core.types import Alert, Cursor, Outcome
 from vqmon.errors import SettingsError
-from vqmon.transport import retention, rollups, tables
+from vqmon.transport import retention, rollups
 from vqmon.transport.access import check_readable, only_writer
 from vqmon.transport.again import repeated
 from vqmon.transport.asking import Questions
@@ -26,6 +28,7 @@ from vqmon.transport.writing import (
     keep_evidence,
     upsert_alert,
     write_cursors,
+    write_seen,
     write_states,
 )
 
@@ -63,6 +66,11 @@ def _open(place: Place, mode: Mode) -> Database:
     return PostgresDatabase(place, mode)
 
 
+def _batches(outcomes: Iterator[Outcome], size: int) -> Iterator[Sequence[Outcome]]:
+    while some := list(islice(outcomes, size)):
+        yield some
+
+
 class SeenSegments:
     """The segments that a history has an outcome of; `in` takes a segment's key."""
 
@@ -81,6 +89,7 @@ class History(Questions):
         self._database = database
         self._evidence_max_bytes = evidence_max_bytes
         self._known = Known()
+        self._remembers_segments = False
 
     def publish(
         self,
@@ -103,9 +112,12 @@ class History(Questions):
 
         def write(connection: Connection) -> None:
             number = self._insert(connection, outcomes, documents=documents or {}, thumbnails=thumbnails or {})
-            self._upsert(connection, number, alerts, queued_at)
+            number = self._upsert(connection, number, alerts, queued_at)
+            connection.execute("UPDATE tip SET number = ?", (number,))
             write_states(connection, states or {})
             write_cursors(connection, cursors)
+            if self._remembers_segments:
+                write_seen(connection, outcomes)
 
         self._write(write)
 
@@ -124,9 +136,13 @@ class History(Questions):
     def seen_segments(self, stream_id: str) -> SeenSegments:
         """The segments of a stream that have an outcome; keys name their stream, so one answer serves all.
 
-        The first call of a writer makes the index that answers it.
+        They are remembered from the first call on, and what was published before is gone through then.
         """
-        self._write(lambda connection: connection.execute(tables.SEGMENT_INDEX))
+        if not self._remembers_segments:
+            self._remembers_segments = True
+            if not self._ask("SELECT 1 FROM seen LIMIT 1"):
+                for some in _batches(self.outcomes_in_order(), retention.CHUNK_ROWS):
+                    self._write(partial(write_seen, outcomes=some))
         return SeenSegments(self)
 
     def roll_up(self) -> int:
@@ -178,7 +194,7 @@ class History(Questions):
             connection, number, outcomes, known=self._known, documents=documents, thumbnails=thumbnails
         )
 
-    def _upsert(self, connection: Connection, number: int, alerts: Sequence[Alert], queued_at: datetime | None) -> None:
+    def _upsert(self, connection: Connection, number: int, alerts: Sequence[Alert], queued_at: datetime | None) -> int:
         for alert in alerts:
             is_news = upsert_alert(connection, number + 1, alert)
             number += is_news
@@ -186,7 +202,7 @@ class History(Questions):
                 enqueue(connection, alert, queued_at)
             if alert.state == "open":
                 keep_evidence(connection, alert, self._evidence_max_bytes)
-        connection.execute("UPDATE tip SET number = ?", (number,))
+        return number
 
     def _in_chunks(self, take: Callable[[Connection], int]) -> int:
         total = 0

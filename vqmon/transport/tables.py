@@ -39,8 +39,6 @@ CREATE TABLE outcome (
     starts_at INTEGER NOT NULL,
     observed_at INTEGER NOT NULL,
     duration_seconds REAL NOT NULL,
-    -- 64 bits of the digest of the segment's key; indexed once somebody asks which segments were seen
-    segment INTEGER NOT NULL,
     -- NULL = scored
     reason TEXT,
     -- of the first scorer; NULL = unscored
@@ -50,6 +48,8 @@ CREATE TABLE outcome (
     measures BLOB
 );
 CREATE INDEX outcome_by_time ON outcome (rendition_id, starts_at, score);
+-- The segments of folders that have an outcome: 64 bits of the digest of the segment's key.
+CREATE TABLE seen (segment INTEGER PRIMARY KEY);
 CREATE TABLE layout (layout_id INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
 
 -- The CloudEvents themselves, the source of truth, in blocks of what was written together: from `number` up to `last`.
@@ -140,9 +140,6 @@ CREATE TABLE record_offset (
 -- How many outcomes were ever published, also those that retention removed; reason '' = scored.
 CREATE TABLE published (reason TEXT PRIMARY KEY, total INTEGER NOT NULL);
 """
-
-SEGMENT_INDEX = "CREATE INDEX IF NOT EXISTS outcome_by_segment ON outcome (segment)"
-"""For folders, whose files are looked up one by one; elsewhere it would only cost."""
 
 ALREADY_PACKED = (("document", "body"), ("document", "pictures"), ("thumbnail", "jpeg"), ("evidence", "jpeg"))
 """Columns that a database need not try to compress."""

@@ -18,6 +18,7 @@ from vqmon.transport.rows import (
     measures_of,
     microseconds,
     packed_id,
+    segment_number,
     text,
 )
 
@@ -51,6 +52,8 @@ def insert_outcomes(
     thumbnails: Mapping[str, Thumbnails],
 ) -> int:
     """How many rows that gave, numbered after `tip`: those that are there already, by id, stay as they are."""
+    if not outcomes:
+        return 0
     first_of: dict[str, Outcome] = {}
     for outcome in outcomes:
         first_of.setdefault(outcome.id, outcome)
@@ -219,12 +222,22 @@ def keep_evidence(connection: Connection, alert: Alert, max_bytes: int) -> None:
 
 
 def write_states(connection: Connection, states: Mapping[str, State | None]) -> None:
+    if not states:
+        return
     kept = [(text(key), wire.encode_state(state)) for key, state in states.items() if state is not None]
     connection.executemany(
         "INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET document = excluded.document", kept
     )
     gone = [(text(key),) for key, state in states.items() if state is None]
     connection.executemany("DELETE FROM state WHERE key = ?", gone)
+
+
+def write_seen(connection: Connection, outcomes: Iterable[Outcome]) -> None:
+    """Remember which segments have an outcome."""
+    connection.executemany(
+        "INSERT INTO seen VALUES (?) ON CONFLICT DO NOTHING",
+        [(number,) for number in sorted({segment_number(outcome.segment.key) for outcome in outcomes})],
+    )
 
 
 def write_cursors(connection: Connection, cursors: Iterable[Cursor]) -> None:
