@@ -2,14 +2,14 @@
 
 import argparse
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from models import card, data, owl_command, sources, verify
+from models import card, data, owl_command, rich_command, sources, sr_order, sr_set, verify
 from models.export import read_facts, write_pair
 from models.lite import Lite, LiteConfig
 from models.refit import HeadPlan, refit
@@ -17,6 +17,7 @@ from models.train import Trainer, train
 from models.train_lite import LadderWeights, LiteTask, Material, PhotoWeights, Plan
 
 HERE = Path(__file__).parent
+MAKE_SR = "make-sr"
 
 
 def read_plan(name: str) -> tuple[Plan, LiteConfig, HeadPlan]:
@@ -44,6 +45,11 @@ def load_network(name: str, weights: Path) -> Lite:
 
 
 def run_data(options: argparse.Namespace) -> None:
+    if options.name == MAKE_SR:
+        plan = sr_set.SrPlan()
+        for entry in tqdm(sr_set.make(options.folder, plan, clips=options.clips), unit="clip"):
+            tqdm.write(f"{entry.path}: {entry.score:.3f}")
+        return
     options.folder.mkdir(parents=True, exist_ok=True)
     plan, _, _ = read_plan(options.name)
     with tqdm(total=100, unit="%", desc="photos") as bar:
@@ -74,10 +80,18 @@ def run_refit(options: argparse.Namespace) -> None:
     torch.save({"weights": network.state_dict()}, options.folder / "refit.pt")
 
 
+def run_order(options: argparse.Namespace) -> None:
+    print(sr_order.table(sr_set.read_set(options.folder / "set.csv"), sr_order.read_events(options.events)))
+
+
 def run_export(options: argparse.Namespace) -> None:
     if options.name in owl_command.NAMES:
         with owl_command.plain_refusals():
             print(owl_command.export(options, owl_command.usual_place(options)))
+        return
+    if options.name in rich_command.NAMES:
+        with owl_command.plain_refusals():
+            print(rich_command.export(options))
         return
     network = load_network(options.name, options.weights)
     facts = read_facts(HERE / f"{options.name}.facts.toml")
@@ -89,6 +103,10 @@ def run_verify(options: argparse.Namespace) -> None:
         with owl_command.plain_refusals():
             print("\n".join(owl_command.verify(options, owl_command.usual_place(options))))
         return
+    if options.name in rich_command.NAMES:
+        with owl_command.plain_refusals():
+            print("\n".join(rich_command.verify(options)))
+        return
     network = load_network(options.name, options.weights) if options.weights else None
     pair = options.built / f"{options.name}@{options.version}.onnx"
     print("\n".join(verify.verify(pair, network=network)))
@@ -97,15 +115,23 @@ def run_verify(options: argparse.Namespace) -> None:
 def run_card(options: argparse.Namespace) -> None:
     if options.name in owl_command.NAMES:
         print(owl_command.card(options))
+    elif options.name in rich_command.NAMES:
+        with owl_command.plain_refusals():
+            print(rich_command.card(options))
     else:
         print(card.table(options.built / f"{options.name}@{options.version}.json"))
+
+
+def _own_names(run: Callable[[argparse.Namespace], None]) -> tuple[str, ...]:
+    return {run_data: ("lite", MAKE_SR), run_order: (MAKE_SR,)}.get(run, ("lite",))
 
 
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="models", description="Train, export and check the networks behind scorers.")
     parts = root.add_subparsers(required=True, metavar="COMMAND")
     for run, about in (
-        (run_data, "decode the photos and make the ladders of degradations"),
+        (run_data, "decode the photos and make the ladders of degradations; make-sr: the super-resolution set"),
+        (run_order, "make-sr: how often scorers put two clips of the set in order"),
         (run_train, "train, or go on training"),
         (run_refit, "fit the linear head once more on whole pictures"),
         (run_export, "write NAME@VERSION.onnx and its manifest"),
@@ -115,17 +141,21 @@ def parser() -> argparse.ArgumentParser:
         part = parts.add_parser(run.__name__.removeprefix("run_"), help=about)
         part.set_defaults(run=run)
         is_owl = run in (run_export, run_verify, run_card)
-        part.add_argument("name", choices=("lite", *owl_command.NAMES) if is_owl else ("lite",))
+        part.add_argument(
+            "name", choices=("lite", *owl_command.NAMES, *rich_command.NAMES) if is_owl else _own_names(run)
+        )
         part.add_argument("--folder", type=Path, default=Path("training"), help="where photos and checkpoints lie")
         part.add_argument("--biq2021", type=Path, help="a copy of the BIQ2021 database")
         part.add_argument("--clips", type=Path, help="video clips to degrade; those in sources.HELD_OUT are left out")
         part.add_argument("--weights", type=Path, help="best.pt of a training; for q_align and compare2score see below")
         part.add_argument("--built", type=Path, help="where scorers are; lite in models/built, all others in bundles")
         part.add_argument("--version", type=int, default=1)
+        part.add_argument("--events", type=Path, help="order: what `vqmon score --json` wrote of the set's clips")
         part.add_argument("--threads", type=int, default=2)
         part.add_argument("--fresh", action="store_true", help="do not go on from last.pt")
         if is_owl:
             owl_command.add_arguments(part)
+            rich_command.add_arguments(part)
     return root
 
 
@@ -134,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     if options.built is None:
         # What lies in models/built goes into the wheel.
-        options.built = Path("bundles") if options.name in owl_command.NAMES else HERE / "built"
+        options.built = HERE / "built" if options.name == "lite" else Path("bundles")
     options.run(options)
 
 

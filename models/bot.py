@@ -58,7 +58,7 @@ class BotBlock(nn.Module):
 
 
 class MapAttention(nn.Module):
-    """Maps (pictures, inner, side, side), every place of which looks at every other -> (pictures, heads * head, ...)."""
+    """Maps (pictures, inner, side, side), each place looking at every other -> (pictures, heads * head, side, side)."""
 
     def __init__(self, config: BotConfig) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 """State-dict name -> shape."""
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
-_PICKLES = (".bin", ".pt", ".pth")
+_PICKLES = (".bin", ".pt", ".pth", ".pyth")
 _NAMED_AT_MOST = 8
 
 
@@ -210,7 +210,7 @@ def _read_pickle(file: Path) -> dict[str, Tensor]:
         table: Any = torch.load(file, weights_only=True, mmap=True, map_location="cpu")
     except RuntimeError:  # files from before torch 1.6 cannot be mapped
         table = torch.load(file, weights_only=True, map_location="cpu")
-    for key in ("state_dict", "model", "weights"):
+    for key in ("state_dict", "model_state", "model", "weights"):
         if isinstance(table, dict) and isinstance(table.get(key), dict):
             table = table[key]
     if not isinstance(table, dict) or not all(isinstance(one, Tensor) for one in table.values()):

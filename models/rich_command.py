@@ -1,0 +1,112 @@
+"""`python -m models export|verify|card` for feature networks and the scorers that join them."""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import onnxruntime  # type: ignore[import-untyped]
+import torch
+
+from models import parts_verify, rich
+from models.loading import HuggingFace, WeightsError, check_licence, load
+from models.parts import Assembly
+from models.parts_export import DTYPES, write_assembly
+
+NAMES = tuple(rich.KITS)
+
+
+def add_arguments(part: argparse.ArgumentParser) -> None:
+    """What these scorers need to be told beside what all do."""
+    group = part.add_argument_group(", ".join(NAMES))
+    group.add_argument(
+        "--part", action="append", default=[], metavar="NAME=FILE",
+        help="weights of a network that a scorer joins: slowfast, fast_vqa, liqe; --weights are the scorer's own",
+    )  # fmt: skip
+
+
+def export(options: argparse.Namespace) -> Path:
+    """Write a scorer's graphs and its sheet; returns the sheet's path. Raises WeightsError."""
+    facts = rich.facts_of(options.name)
+    check_licence(options.name, facts.licence, allow_noncommercial=options.allow_noncommercial)
+    assembly, origin = prepare(options)
+    made = {"made by": f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"}
+    facts = replace(facts, provenance={**facts.provenance, **origin, **made})
+    options.built.mkdir(parents=True, exist_ok=True)
+    return write_assembly(assembly, facts, form=form_of(options), folder=options.built)
+
+
+def verify(options: argparse.Namespace) -> list[str]:
+    """Check what was written, against torch when weights are given; raises VerifyError."""
+    assembly = prepare(options)[0] if options.weights is not None or options.part else None
+    return parts_verify.verify(sheet_of(options), assembly=assembly)
+
+
+def card(options: argparse.Namespace) -> str:
+    """A Markdown table of what the sheet says."""
+    table = json.loads(sheet_of(options).read_text())
+    rows = {
+        "scorer": f"{table['name']}@{table['version']}",
+        "says": table["description"],
+        "pixels": ", ".join(_source(each) for each in table["sources"]),
+        **{step["name"]: _step(step) for step in table["steps"]},
+        "commercial use": {True: "allowed", False: "forbidden", None: "nobody has said"}[
+            table["licence"]["commercial"]
+        ],
+        "licence": f"{table['licence']['name']}: {table['licence']['note']}",
+        **table["provenance"],
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def sheet_of(options: argparse.Namespace) -> Path:
+    """Where the sheet of these options lies."""
+    folder: Path = options.built
+    return folder / f"{options.name.replace('_', '-')}-{form_of(options)}@{options.version}.parts.json"
+
+
+def form_of(options: argparse.Namespace) -> str:
+    """How numbers are kept; refuses forms that only language models have."""
+    if options.dtype not in DTYPES:
+        raise WeightsError(f"{options.name} is written as {' or '.join(DTYPES)}, not as {options.dtype}")
+    form: str = options.dtype
+    return form
+
+
+def prepare(options: argparse.Namespace) -> tuple[Assembly, dict[str, str]]:
+    """A scorer with its weights, and where these come from."""
+    kit, given = rich.KITS[options.name], dict(_named(each) for each in options.part)
+    own = next(iter(kit.files))
+    if options.weights is not None:
+        given.setdefault(own, str(options.weights))
+    rich.need_file(options.name, given)
+    if unknown := sorted(given.keys() - kit.files.keys()):
+        raise WeightsError(f"{options.name} takes no weights of {', '.join(unknown)}; it takes {', '.join(kit.files)}")
+    networks, origin = {}, {}
+    for key, spec in kit.files.items():
+        found = load(given[key], hub=HuggingFace(options.cache))
+        networks[key] = rich.fill(spec, found.checkpoint, found.checkpoint.shapes)
+        origin[f"weights of {key}"] = found.reference
+        origin |= {f"sha256 of {name}": digest for name, digest in found.hashes.items()}
+    if unpinned := [name for name in options.sha256 if name not in origin.values()]:
+        raise WeightsError(f"no file has the sha256 {unpinned[0]}; it is not what was pinned")
+    return kit.build(networks, options.version), origin
+
+
+def _named(word: str) -> tuple[str, str]:
+    name, equals, file = word.partition("=")
+    if not equals:
+        raise WeightsError(f"--part {word}: write NAME=FILE")
+    return name, file
+
+
+def _source(source: dict[str, object]) -> str:
+    if source["kind"] == "given":
+        return f"{source['name']}: features given {source['shape']}"
+    return f"{source['name']}: {source['pictures']} x {source['side']} x {source['side']}, {source['made']}"
+
+
+def _step(step: dict[str, dict[str, object]]) -> str:
+    graph = step["graph"]
+    size = f"{float(str(graph['size_bytes'])) / 2**20:.1f} MiB"
+    return f"{graph['file']}, {size}, sha256 `{graph['sha256']}`, of {', '.join(step['takes'])} per {step['each']}"
