@@ -24,6 +24,9 @@ SHOCK = 8.0
 """Two residuals in a row beyond so many deviations, unclipped, are an alarm by themselves. At 6 heavy tails (t with 4
 degrees of freedom) alone would use up the false alarms of 0.04 per stream-day."""
 
+FAST = 1.25
+"""Deviations: a sum that takes off so much per value is begun by a value before the change half as often."""
+
 STEADY_SEGMENTS = 15
 """So many values in a row near the usual end an alarm, however slow the other evidence."""
 
@@ -60,6 +63,11 @@ class Chart(NamedTuple):
     since_count: float = 0.0
     since_sum: float = 0.0
     since_impact: float = 0.0
+    # the same of a second sum with k = FAST, whose beginning is nearer to that of a large drop
+    fast: float = 0.0
+    fast_at: float = 0.0
+    fast_count: float = 0.0
+    fast_sum: float = 0.0
     shocks: float = 0.0
     # while an alert is open: by how many deviations residuals are low, evidence that they are no more, steady values
     shift: float = 0.0
@@ -98,7 +106,7 @@ def step(tuning: Tuning, memory: Memory, x: float, *, at: float, until: float, i
     tail = memory[WARM:]
     gap = at - chart.last_until
     if not -FORGET_SECONDS < gap < FORGET_SECONDS:
-        chart = chart._replace(s=0.0, log_m=0.0, since_count=0.0, shocks=0.0, held_at=0.0)
+        chart = chart._replace(s=0.0, log_m=0.0, since_count=0.0, fast=0.0, fast_count=0.0, shocks=0.0, held_at=0.0)
     is_linked = -LINKED_SECONDS <= gap <= LINKED_SECONDS
     if not memory[HOT]:
         return _cold(tuning, chart, tail, x, at=at, until=until, impact=impact)
@@ -135,9 +143,23 @@ def _gathered(
     else:
         began = chart.since_at if 0.0 <= at - chart.since_at < FORGET_SECONDS else at
         since = (began, 1.0, x, impact)
-    flaps, closed_at, held_at = chart.flaps, chart.closed_at, chart.held_at
-    limit = tuning.log_guarantee or tuning.h
-    return Chart(limit, x, until, s, log_m, *since, chart.shocks, 0.0, 0.0, 0.0, 0.0, flaps, closed_at, held_at)
+    fast = chart.fast + z - FAST
+    if fast <= 0.0 or s <= 0.0:
+        faster = (0.0, until, 0.0, 0.0)
+    else:
+        fast_at = chart.fast_at if chart.fast_count else max(since[0], at)
+        faster = (fast, fast_at, chart.fast_count + 1.0, chart.fast_sum + x)
+    kept = (0.0, 0.0, 0.0, 0.0, chart.flaps, chart.closed_at, chart.held_at)
+    return Chart(tuning.log_guarantee or tuning.h, x, until, s, log_m, *since, *faster, chart.shocks, *kept)
+
+
+def began_at(chart: Chart) -> float:
+    """The last moment at which the series was as usual: where the sum left 0, the second one if it saw a large drop."""
+    return chart.fast_at if _is_large(chart) else chart.since_at
+
+
+def _is_large(chart: Chart) -> bool:
+    return chart.fast >= chart.s / 3.0 and chart.fast_count >= 1.0
 
 
 def _cold(
@@ -145,22 +167,27 @@ def _cold(
 ) -> Memory:  # fmt: skip
     """While nothing is known yet: sequential ranks of the residuals among themselves."""
     values = (*values, round(x, 3))
-    if len(values) < tuning.shortest:
+    if len(values) <= tuning.shortest:
         z, unsure = 0.0, 0.0
     else:
-        z, unsure = rank_residual(values), 1.0 / math.sqrt(len(values))
+        settled = max(len(values) - 1 - int(chart.since_count), int(tuning.shortest))
+        z, unsure = rank_residual(values, settled), 1.0 / math.sqrt(settled)
     chart = _gathered(tuning, chart, z, unsure, x, at=at, until=until, impact=impact)
     if len(values) < COLD:
         return (*chart, *Usual(), *values)
-    return (*chart, *usual_of(values))
+    return (*chart, *usual_of(_settled(chart, values)))
+
+
+def _settled(chart: Chart, values: Memory) -> Memory:
+    """The first values without those since what may be a change."""
+    return values[: max(len(values) - int(chart.since_count), len(values) // 2)]
 
 
 def opened(memory: Memory, *, drop: float, flap_seconds: float, at: float) -> Memory:
     """The memory when an alert opens: what was learned since the change is forgotten, and nothing more is learned."""
     chart, usual, tail = parts(memory)
     if not usual.number:
-        kept = tail[: max(len(tail) - int(chart.since_count), 3)]
-        usual, tail = usual_of(kept), ()
+        usual, tail = usual_of(_settled(chart, tail)), ()
     blocks = [tail[start : start + BLOCK] for start in range(0, len(tail), BLOCK)]
     tail = tuple(number for block in blocks if block[1] <= chart.since_at + LINKED_SECONDS for number in block)
     shift = (1.0 - usual.memory) * drop / usual.deviation
@@ -216,23 +243,25 @@ def calmed(memory: Memory, *, closed_at: float | None = None) -> Memory:
     return (*chart, *usual, *tail)
 
 
-def drop_of(memory: Memory) -> tuple[float, float, float]:
-    """Usual level, mean since the change, and half the width of the 95 % interval of the difference, in points.
+def drop_of(memory: Memory) -> tuple[float, float, float, float]:
+    """Usual level, mean since the change, and the 95 % interval of the drop, in points.
 
-    The noise that neighbours share makes the mean of n of them as sure as that of n (1 - phi) / (1 + phi).
+    The noise that neighbours share makes the mean of n of them as sure as that of n (1 - phi) / (1 + phi). One value
+    from before the change may be among them: the drop may be larger by its share.
     """
     chart, _, tail = parts(memory)
-    count = max(chart.since_count, 1.0)
+    count, total = (chart.fast_count, chart.fast_sum) if _is_large(chart) else (chart.since_count, chart.since_sum)
     usual = usual_now(memory) or Usual(level=chart.last)
     if not memory[HOT]:
-        kept = tail[: max(len(tail) - int(count), 3)]
-        usual = usual_of(kept) if len(kept) >= 3 else usual
+        usual = usual_of(_settled(chart, tail)) if len(tail) >= 6 else usual
     phi = usual.memory
+    count = max(count, 1.0)
     independent = max(count * (1.0 - phi) / (1.0 + phi), 1.0)
     learned_from = max(usual.number * (1.0 - phi) / (1.0 + phi), 1.0)
-    error = math.sqrt(usual.square * (1.0 / independent + 1.0 / learned_from))
-    mean = chart.since_sum / count if chart.since_count else chart.last
-    return usual.level, mean, 1.96 * error
+    unsure = 1.96 * math.sqrt(usual.square * (1.0 / independent + 1.0 / learned_from))
+    mean = total / count if chart.since_count else chart.last
+    drop = usual.level - mean
+    return usual.level, mean, drop - unsure, drop + unsure + max(drop, 0.0) / max(count - 1.0, 1.0)
 
 
 def _learn(
@@ -254,9 +283,9 @@ def _learn(
         return usual, (*block, *older)
     older = (*(round(number, 4) for number in block), *older)
     # A timeline that was set back must not keep a block for ever.
-    while older and not 0.0 <= at - older[-BLOCK + 1] < tuning.lag_seconds:
+    while older and not 0.0 <= until - older[-BLOCK + 1] < tuning.lag_seconds:
         usual, older = learned(usual, older[-BLOCK:], longest=tuning.longest), older[:-BLOCK]
-    return usual, older
+    return usual, (until, until, *_EMPTY[1:], *older)
 
 
 _EMPTY: Sequence[float] = (0.0,) * (BLOCK - 1)

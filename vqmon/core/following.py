@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from vqmon.core.conditions import AlertRule
-from vqmon.core.cusum import HOT, Chart, calmed, drop_of, is_alarm, is_back, opened, parts, step, step_open
+from vqmon.core.cusum import HOT, Chart, began_at, calmed, drop_of, is_alarm, is_back, opened, parts, step, step_open
 from vqmon.core.drops import Drop
 from vqmon.core.ladder import Entry
 from vqmon.core.moved import beside, moved
@@ -66,9 +66,9 @@ def _calm(
     state = replace(state, memory=memory, names=names, beside=after, seen_until=entry.ends)
     if not is_alarm(tuning, chart):
         return (replace(state, memory=_held(memory, 0.0)) if chart.held_at else state), None
-    usual, mean, unsure = drop_of(memory)
+    usual, mean, least, most = drop_of(memory)
     drop = usual - mean
-    if drop + unsure < condition.delta_min:
+    if most < condition.delta_min:
         return replace(state, memory=calmed(memory)), None
     if drop < condition.delta_min or chart.since_impact < reading.min_impact:
         return state, None
@@ -77,11 +77,11 @@ def _calm(
         return replace(state, memory=_held(memory, held_at)), None
     memory = opened(memory, drop=drop, flap_seconds=condition.flap_seconds, at=entry.ends)
     change = Change(
-        at=_moment(min(chart.since_at, entry.ends)),
+        at=_moment(min(began_at(chart), entry.ends)),
         before=round(usual, 3),
         after=round(mean, 3),
-        low=round(-drop - unsure, 3),
-        high=round(-drop + unsure, 3),
+        low=round(-most, 3),
+        high=round(-least, 3),
     )
     alert = _alert(rule, condition, state, reading, change, memory)
     return replace(state, memory=memory, alert=alert, clock=None, calm=None), Turned(kind="open", alert=alert)
