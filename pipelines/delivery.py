@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -61,7 +61,7 @@ class Holding:
     severities: Collection[Severity]
     max_age: timedelta
     # rendition -> how far its media has come
-    reached: dict[str, datetime]
+    reached: dict[str, datetime] = field(default_factory=dict)
 
     def __call__(self, notices: Collection[Notice]) -> Collection[str]:
         """Ids of those that nobody is told of now."""
@@ -97,9 +97,14 @@ class Delivery:
 
 @asynccontextmanager
 async def delivering(
-    settings: Settings, history: History, *, thread: ThreadPoolExecutor, meters: Meters
+    settings: Settings,
+    history: History,
+    *,
+    thread: ThreadPoolExecutor,
+    meters: Meters,
+    after: asyncio.Event | None = None,
 ) -> AsyncIterator[Delivery | None]:
-    """Deliver in the background while the context lasts; None when the settings name nobody to tell."""
+    """Deliver in the background while the context lasts, and `after` is set; None when there is nobody to tell."""
     notify = settings.notify
     if not (notify.alertmanagers or notify.webhooks):
         yield None
@@ -115,12 +120,20 @@ async def delivering(
             resend_seconds=notify.resend_seconds,
             keep_seconds=3600 * notify.keep_hours,
         )
-        crew.begin("notify", deliverer.run())
+        crew.begin("notify", _after(after, deliverer))
         try:
             yield Delivery(deliverer=deliverer, holding=held)
         finally:
             deliverer.stop()
+            if after:
+                after.set()
             await crew.end(["notify"], within_seconds=CLOSING_SECONDS)
+
+
+async def _after(begin: asyncio.Event | None, deliverer: Deliverer) -> None:
+    if begin:
+        await begin.wait()
+    await deliverer.run()
 
 
 def holding_of(notify: NotifySettings) -> Holding:
@@ -145,7 +158,6 @@ def holding_of(notify: NotifySettings) -> Holding:
         windows=windows,
         severities=notify.severities,
         max_age=timedelta(seconds=notify.max_age_seconds),
-        reached={},
     )
 
 

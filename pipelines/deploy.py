@@ -50,7 +50,7 @@ def marking(history: History, judge: Judge, thread: ThreadPoolExecutor) -> Itera
             judge.mark(marker)
             if marker.id not in known:
                 known.add(marker.id)
-                log.info(**event("deploy.marked", name=marker.name, at=marker.at.isoformat(), stream=marker.stream))
+                log.info(**event("deploy.marked", marker=marker.name, at=marker.at.isoformat(), stream=marker.stream))
 
     def read(done: "Future[Sequence[Marker]]") -> None:
         if not done.cancelled() and done.exception() is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines.fleet import connection_of
 from pipelines.parts import as_url, fetch_policy, utc_now
+from vqmon.core.planned import Marker
 from vqmon.core.types import Rendition, Segment, SegmentFailure
 from vqmon.errors import FetchError, SettingsError
 from vqmon.media.fetch import Fetcher
@@ -22,6 +23,7 @@ from vqmon.transport.kafka import (
     create_topics,
     planned_topics,
 )
+from vqmon.transport.markers import HEADER, TYPE, encode_marker
 from vqmon.transport.segments import STRUCTURED, encode_segment
 
 BATCH = 500
@@ -46,6 +48,14 @@ async def publish(
             messages = [encode_segment(one, source="vqmon:publish") for one in segments[first : first + BATCH]]
             await publisher.publish(topic, [(key, value, (("content-type", STRUCTURED),)) for key, value in messages])
     return len(segments), len(items) - len(named)
+
+
+async def announce(settings: Settings, marker: Marker) -> int:
+    """Put a marker on every partition of the segments topic; gives their number."""
+    topic = TopicNames.of(settings.kafka.prefix, settings.kafka.group).segments
+    headers = (("content-type", STRUCTURED), (HEADER, TYPE.encode()))
+    async with Publisher(connection_of(settings.kafka)) as publisher:
+        return await publisher.publish_everywhere(topic, encode_marker(marker, source="vqmon:deploy"), headers)
 
 
 async def create(settings: Settings) -> Sequence[str]:

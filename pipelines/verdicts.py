@@ -1,4 +1,4 @@
-"""One input record becomes one outcome, and a run of outcomes becomes one batch to write."""
+"""One input record becomes one outcome or a marker, and a run of them becomes one batch to write."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,11 +6,13 @@ from datetime import datetime
 from hashlib import sha256
 
 from pipelines.observe import Observation
+from vqmon.core.planned import Marker
 from vqmon.core.rules import AlertRule, Judge, State
 from vqmon.core.types import Alert, Evidence, Outcome, Rendition, Segment, alert_id, failure_of
 from vqmon.errors import SegmentError, SettingsError, WireError
 from vqmon.transport import wire
 from vqmon.transport.kafka.records import Batch, Headers, Outgoing, Record, TopicNames
+from vqmon.transport.markers import is_marker, parse_marker
 from vqmon.transport.segments import STRUCTURED, encode_rejections, parse_rejections, parse_segment, trace_of
 
 REJECTED_RULE = "rejected-messages"
@@ -37,6 +39,14 @@ class Looked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Marked:
+    """A record that is a deploy marker: it moves what the rules remember, and is no outcome."""
+
+    record: Record
+    marker: Marker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Speaker:
     """Who speaks where: what every record that leaves us needs to know."""
 
@@ -49,11 +59,18 @@ class Speaker:
     max_rejected_bytes: int
 
 
-async def look_at(record: Record, observe: Observe, speaker: Speaker, *, now: Callable[[], datetime]) -> Looked:
-    """Observe the segment that a record announces; a record that announces none is rejected, with an outcome too."""
+async def look_at(
+    record: Record, observe: Observe, speaker: Speaker, *, now: Callable[[], datetime]
+) -> Looked | Marked:
+    """Observe the segment that a record announces, or read the marker that it is.
+
+    A record that is neither is rejected, with an outcome too.
+    """
     try:
         if len(record.value or b"") > speaker.max_message_bytes:
             raise WireError(f"the record is larger than {speaker.max_message_bytes} bytes")
+        if record.value and is_marker(dict(record.headers)):
+            return Marked(record=record, marker=parse_marker(record.value))
         segment = parse_segment(record.key, record.value, dict(record.headers))
     except WireError as error:
         return Looked(record=record, outcome=_unreadable(record, str(error), speaker, now()), rejected=str(error))
@@ -74,8 +91,8 @@ class Verdicts:
         self._rejections = parse_rejections(stored.get(REJECTIONS_KEY))
         self.is_halted = False
 
-    def fold(self, ready: Sequence[Looked]) -> tuple[Batch | None, Sequence[Looked], Sequence[Alert]]:
-        """Judge looked-at records in order: the batch to write, which of them are in it, and the alerts.
+    def fold(self, ready: Sequence[Looked | Marked]) -> tuple[Batch | None, Sequence[Looked], Sequence[Alert]]:
+        """Judge looked-at records in order: the batch to write, which outcomes are in it, and the alerts.
 
         Sets `is_halted` when so much is rejected that nothing more may be drained away; what follows is not taken.
         """
@@ -83,7 +100,13 @@ class Verdicts:
         records: list[Outgoing] = []
         taken: list[Looked] = []
         told: list[Alert] = []
+        last: Record | None = None
         for looked in ready:
+            if isinstance(looked, Marked):
+                if not self.is_halted:
+                    self._judge.mark(looked.marker)
+                    last = looked.record
+                continue
             if looked.rejected and self._rejections.is_over(self._limit):
                 self.is_halted = True
             if self.is_halted:
@@ -91,8 +114,9 @@ class Verdicts:
             alerts = self._judge_one(looked)
             records += self._outgoing(looked, alerts)
             taken.append(looked)
+            last = looked.record
             told += alerts
-        if not taken:
+        if last is None:
             return None, [], []
         records += [
             self._state_record(key, None if state is None else wire.encode_state(state))
@@ -100,7 +124,7 @@ class Verdicts:
         ]
         if self._rejections != before:
             records.append(self._state_record(REJECTIONS_KEY, encode_rejections(self._rejections)))
-        return Batch(records=records, next_offset=taken[-1].record.offset + 1), taken, told
+        return Batch(records=records, next_offset=last.offset + 1), taken, told
 
     def _judge_one(self, looked: Looked) -> list[Alert]:
         was = self._rejections.alert

@@ -12,6 +12,8 @@ from vqmon.transport.documents import Ask
 from vqmon.transport.rows import microseconds, moment_of, text
 
 TYPE = "org.vqmon.marker.v1"
+HEADER = "vqmon-type"
+"""Tells a marker from segment messages without looking into the value."""
 
 
 class _Event(BaseModel):
@@ -52,9 +54,9 @@ def encode_marker(marker: Marker, *, source: str) -> bytes:
     return _Event(source=source, id=marker.id, data=marker).model_dump_json().encode()
 
 
-def is_marker(value: bytes | None, headers: Mapping[str, bytes]) -> bool:
+def is_marker(headers: Mapping[str, bytes]) -> bool:
     """Whether a record announces a marker and no segment; cheap, as every record is asked."""
-    return headers.get("vqmon-marker") == b"1" and bool(value)
+    return headers.get(HEADER) == TYPE.encode()
 
 
 def parse_marker(value: bytes) -> Marker:

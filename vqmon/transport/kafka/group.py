@@ -88,7 +88,7 @@ class Group:
             got = await self._consumer.getmany(
                 *(self._of(number) for number in partitions), timeout_ms=int(seconds * 1000), max_records=max_records
             )
-        return {place.partition: [_record(one) for one in records] for place, records in got.items()}
+        return {place.partition: [record_of(one) for one in records] for place, records in got.items()}
 
     async def committed(self, partition: int) -> int | None:
         """How far the group has come; None when it has never been here."""
@@ -172,6 +172,6 @@ async def _refreshed(client: AIOKafkaClient) -> bool:
     return bool(await client.force_metadata_update())
 
 
-def _record(one: "ConsumerRecord[bytes, bytes]") -> Record:
+def record_of(one: "ConsumerRecord[bytes, bytes]") -> Record:
     headers = tuple((name, value if value is not None else b"") for name, value in one.headers)
     return Record(one.partition, one.offset, one.key, one.value, headers, one.timestamp)

@@ -49,3 +49,15 @@ class Publisher:
 
         with translated("publish"):
             return await apart(send(), within_seconds=SEND_SECONDS)
+
+    async def publish_everywhere(self, topic: str, value: bytes, headers: Headers) -> int:
+        """Put one record on every partition of a topic and wait until all are safe; gives the number of partitions."""
+
+        async def send() -> int:
+            partitions = await self._producer.partitions_for(topic)
+            for partition in sorted(partitions):
+                await self._producer.send_and_wait(topic, value, partition=partition, headers=list(headers))
+            return len(partitions)
+
+        with translated("publish"):
+            return await apart(send(), within_seconds=SEND_SECONDS)
