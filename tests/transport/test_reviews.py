@@ -1,0 +1,103 @@
+"""Votes and pictures beside the history."""
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from vqmon.core.review import Vote
+from vqmon.errors import StoreError
+from vqmon.transport.reviews import Reviews
+
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def vote(pair_id: str = "a:b", choice: str = "tie", voter: str = "v", seconds: float = 0.0) -> Vote:
+    return Vote(pair_id=pair_id, choice=choice, voter=voter, at=NOW + timedelta(seconds=seconds))
+
+
+def test_reading_makes_no_file(tmp_path: Path) -> None:
+    """A site that nobody votes at leaves nothing behind."""
+    reviews = Reviews(tmp_path / "r.db")
+    assert (reviews.votes("x"), reviews.pictures("e"), reviews.drop_pictures(keep=[])) == ([], [], 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_vote_per_voter_and_pair(tmp_path: Path) -> None:
+    """The last one counts; other voters, pairs and experiments have their own."""
+    reviews = Reviews(tmp_path / "r.db")
+    for it in (vote(), vote(choice="sr", seconds=1), vote(voter="w", seconds=2), vote(pair_id="c:d", seconds=3)):
+        reviews.cast("x", it)
+    reviews.cast("y", vote())
+    assert [(it.pair_id, it.voter, it.choice) for it in Reviews(reviews.path).votes("x")] == [
+        ("a:b", "v", "sr"),
+        ("a:b", "w", "tie"),
+        ("c:d", "v", "tie"),
+    ]
+
+
+def test_pictures_are_replaced_and_dropped(tmp_path: Path) -> None:
+    """An outcome has the pictures that were kept last; those no longer told of go."""
+    reviews = Reviews(tmp_path / "r.db")
+    reviews.keep_pictures("e", [(0.0, b"old"), (1.0, b"older")])
+    reviews.keep_pictures("e", [(0.5, b"new")])
+    reviews.keep_pictures("f", [(0.0, b"f")])
+    assert reviews.pictures("e") == [(0.5, b"new")]
+    assert reviews.drop_pictures(keep=["e"]) == 1
+    assert (reviews.pictures("e"), reviews.pictures("f")) == ([(0.5, b"new")], [])
+
+
+def test_the_secret_stays(tmp_path: Path) -> None:
+    """All who open the file sign with the same bytes."""
+    first = Reviews(tmp_path / "r.db").secret()
+    assert (Reviews(tmp_path / "r.db").secret(), len(first)) == (first, 32)
+    assert Reviews(tmp_path / "other.db").secret() != first
+
+
+_VOTER = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from vqmon.core.review import Vote
+from vqmon.transport.reviews import Reviews
+for number in range(40):
+    it = Vote(pair_id=f"a:{number}", choice="tie", voter=sys.argv[2], at=datetime(2026, 1, 1, tzinfo=UTC))
+    Reviews(Path(sys.argv[1])).cast("x", it)
+"""
+
+
+def test_several_processes_may_write(tmp_path: Path) -> None:
+    """No vote is lost when web processes vote at once."""
+    path = tmp_path / "r.db"
+    voters = [subprocess.Popen([sys.executable, "-c", _VOTER, str(path), name]) for name in "abc"]
+    assert [it.wait(timeout=60) for it in voters] == [0, 0, 0]
+    assert len(Reviews(path).votes("x")) == 120
+
+
+def test_threads_may_share_one(tmp_path: Path) -> None:
+    """The pages ask from several."""
+    reviews = Reviews(tmp_path / "r.db")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: reviews.cast("x", vote(pair_id=f"a:{number}")), range(40)))
+    assert len(reviews.votes("x")) == 40
+
+
+def _other_database(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE mine (x)")
+
+
+@pytest.mark.parametrize(
+    "make", [_other_database, lambda path: path.write_bytes(b"no database at all" * 100), lambda path: path.mkdir()]
+)
+def test_another_file_is_left_alone(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    """What is no file of votes is neither read nor written, and the message names it."""
+    path = tmp_path / "r.db"
+    make(path)
+    with pytest.raises(StoreError, match=r"r\.db"):
+        Reviews(path).cast("x", vote())
