@@ -1,5 +1,7 @@
 """How feature networks become scorers: which graph takes what, and which graphs are shared."""
 
+from models.align_iqa import AlignIqa, Generated, Natural
+from models.clip import Clip, Places
 from models.dover import FUSIONS, Dover, Fuse, Squeezed
 from models.fast_vqa import FastVqa, Fragments, PlacesToScore
 from models.liqe import CROP, CROPS, Liqe, QualityOf
@@ -105,6 +107,22 @@ def sr_vqa(network: SrVqa, *, fast: FastPathway, clips: FastVqa, sentences: Liqe
     llm = (Given(name="llm", shape=(features["llm"],)),) if "llm" in features else ()
     parts = (spatial, _fast(fast), _fragments(clips), _liqe(sentences), fusion)
     return Assembly(name=name, version=version, sources=(*_sources(network.spatial.backbone, clips), *llm), parts=parts)
+
+
+def align_iqa(network: AlignIqa, *, version: int = 1) -> Assembly:
+    """Quality of natural pictures, guided by where people look."""
+    part = Part(name="align-iqa", network=Natural(network), takes=(PICTURE,))
+    return Assembly(name="align-iqa", version=version, sources=(centre(network.config.swin),), parts=(part,))
+
+
+def align_iqa_generated(network: AlignIqa, *, clip: Clip, version: int = 1) -> Assembly:
+    """Quality of generated pictures, guided by their likeness to the prompt, whose vector is given."""
+    seen = Source(name="clip_picture", made="centre", side=clip.config.side)
+    prompt = Given(name="prompt", shape=(clip.config.joint,))
+    places = Part(name="clip-places", network=Places(clip.visual), takes=(seen.name,))
+    last = Part(name="align-iqa-generated", network=Generated(network), takes=(PICTURE, places.name, prompt.name))
+    sources = (centre(network.config.swin), seen, prompt)
+    return Assembly(name="align-iqa-generated", version=version, sources=sources, parts=(places, last))
 
 
 def _sources(backbone: Swin, clips: FastVqa) -> tuple[Source, ...]:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.pixels import normalise
+
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 START, END = 49406, 49407
@@ -82,8 +84,19 @@ class Visual(nn.Module):
         return self.ln_pre(torch.cat([whole, patches], dim=1) + self.positional_embedding)
 
     def places(self, pixels: Tensor) -> Tensor:
-        """Vectors of every patch (pictures, patches, joint), as `forward` makes that of the whole picture."""
-        return self.ln_post(self.transformer(self.embed(pixels))[:, 1:]) @ self.proj
+        """Vectors of the picture and of every patch (pictures, 1 + patches, joint), not normed."""
+        return self.ln_post(self.transformer(self.embed(pixels))) @ self.proj
+
+
+class Places(nn.Module):
+    """Pictures (pictures, 3, side, side) uint8 -> vectors of each and of its patches (pictures, 1 + patches, joint)."""
+
+    def __init__(self, visual: Visual) -> None:
+        super().__init__()
+        self.visual = visual
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.visual.places(normalise(pictures, MEAN, STD, dtype=self.visual.proj.dtype))
 
 
 class Transformer(nn.Module):

@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from models import assemblies, dover, fast_vqa, liqe, slowfast, sr_vqa
+from models import align_iqa, assemblies, dover, fast_vqa, liqe, slowfast, sr_vqa
 from models.bot import BotConfig
 from models.clip import Clip, ClipConfig
 from models.convnext3d import ConvNextConfig
@@ -53,6 +53,7 @@ _FAST = FileSpec(make=partial(slowfast.FastPathway, slowfast.SlowFastConfig()), 
 _FAST_VQA = FileSpec(make=partial(fast_vqa.FastVqa, SwinConfig()), ignored=fast_vqa.IGNORED)
 _DOVER = FileSpec(make=partial(dover.Dover, SwinConfig(), ConvNextConfig()), ignored=dover.IGNORED)
 _LIQE = FileSpec(make=partial(Clip, ClipConfig()), ignored=("input_resolution", "context_length", "vocab_size"))
+_ALIGN_IQA = FileSpec(make=lambda: align_iqa.AlignIqa(align_iqa.published_sizes()), ignored=sr_vqa.IGNORED)
 _RQ_VQA = FileSpec(make=partial(sr_vqa.RqVqa, swin_b_384(), BotConfig()), ignored=sr_vqa.IGNORED)
 _SHARED = {"slowfast": _FAST, "fast_vqa": _FAST_VQA, "liqe": _LIQE}
 
@@ -92,6 +93,13 @@ KITS: Mapping[str, Kit] = MappingProxyType(
         "sr_vqa_lean": Kit(
             files={"sr_vqa_lean": FileSpec(make=lambda: sr_vqa.SrVqa(sr_vqa.lean())), **_SHARED},
             build=partial(_build_fused, assemblies.sr_vqa, "sr_vqa_lean"),
+        ),
+        "align_iqa": Kit(files={"align_iqa": _ALIGN_IQA}, build=partial(_one, assemblies.align_iqa, "align_iqa")),
+        "align_iqa_generated": Kit(
+            files={"align_iqa": _ALIGN_IQA, "clip": _LIQE},
+            build=lambda nets, version: assemblies.align_iqa_generated(
+                cast("align_iqa.AlignIqa", nets["align_iqa"]), clip=cast("Clip", nets["clip"]), version=version
+            ),
         ),
     }
 )
