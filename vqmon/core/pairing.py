@@ -29,7 +29,7 @@ class Side:
 
     @property
     def is_scored(self) -> bool:
-        return not self.reason and math.isfinite(self.values[0])
+        return not self.reason
 
 
 @dataclass(slots=True, kw_only=True)

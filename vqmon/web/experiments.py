@@ -56,7 +56,7 @@ def experiment(site: Site, request: Request) -> Response:
         page=page,
         shapes=SHAPES,
         api=f"/api{page}",
-        settings=_settings(it),
+        settings=settings_of(it),
         **about,
     )
 
@@ -103,7 +103,7 @@ def _about(site: Site, comparison: Comparison, it: Experiment, query: Mapping[st
         "forest": forest(effect) if effect else None,
         "distribution": distribution_plot(arms, scorer),
         "distribution_arms": [arm.arm for arm in arms],
-        "checks": _checks(comparison.checks, told.checks),
+        "checks": all_checks(comparison.checks, told.checks),
         "rails": RAILS,
         "groups": _groups(told, url),
         "first": _first(site, told),
@@ -119,7 +119,7 @@ def effect_asked(told: ArmAnswer, scorer: str | None) -> Effect | None:
     return next((one for one in told.effects if one.scorer == scorer), next(iter(told.effects), None))
 
 
-def _checks(*groups: Sequence[Check]) -> list[Check]:
+def all_checks(*groups: Sequence[Check]) -> list[Check]:
     """What is wrong first, and of that what weighs most."""
     weights = ("blocks", "look", "notes")
     return sorted((check for group in groups for check in group), key=lambda it: (it.is_good, weights.index(it.weight)))
@@ -151,7 +151,7 @@ def _first(site: Site, told: ArmAnswer) -> dict[str, object] | None:
     return None
 
 
-def _settings(it: Experiment) -> list[tuple[str, str]]:
+def settings_of(it: Experiment) -> list[tuple[str, str]]:
     """What was decided before the first look."""
     facts = [
         ("Design", {"paired": "paired on the same source segment"}.get(it.design, it.design)),
