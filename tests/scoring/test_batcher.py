@@ -12,6 +12,8 @@ from tests.scoring.tiny_onnx import expected, pictures, tiny_engine
 from vqmon.core.types import Pixels
 from vqmon.errors import ScoreError, ScorerError
 from vqmon.scoring.batcher import Batcher, Engine
+from vqmon.scoring.engines import FrameEngine
+from vqmon.scoring.graphs import translate
 
 FOREVER = 60.0
 
@@ -334,3 +336,111 @@ async def test_company_does_not_change_a_score(build: Build, buckets: tuple[int,
     for pixels, one, other in zip(many, alone, together, strict=True):
         assert one.tobytes() == other.tobytes()
         assert one == pytest.approx(expected(pixels), abs=1e-4)
+
+
+async def test_only_rows_of_one_shape_go_together(build: Build) -> None:
+    """Clips of different length are never padded into one batch; the earliest deadline leads."""
+    engine = Shaped()
+    batcher = build(engine)
+    engine.open.clear()
+    calls = [
+        asyncio.create_task(batcher.score(np.full((rows, length), length), deadline_seconds=FOREVER))
+        for rows, length in ((1, 1), (2, 3), (1, 5), (2, 3), (1, 5))
+    ]
+    await settle()
+    engine.open.set()
+    answers = await asyncio.gather(*calls)
+    assert [answer.tolist() for answer in answers] == [[1], [3, 3], [5], [3, 3], [5]]
+    assert engine.shapes == [(1, 1), (4, 3), (2, 5)]
+
+
+async def test_a_batch_is_capped_by_work(build: Build) -> None:
+    """Long rows go fewer at a time; one that is longer than the limit goes alone."""
+    engine = Shaped(buckets=(1, 2, 4, 8))
+    batcher = Batcher(engine, most_work=8)
+    for length, sizes in ((1, [8]), (2, [4, 4]), (3, [2, 2, 2, 2]), (9, [1] * 8)):
+        engine.shapes.clear()
+        assert (await batcher.score(np.full((8, length), length), deadline_seconds=FOREVER) == length).all()
+        assert [rows for rows, _ in engine.shapes] == sizes
+    await batcher.close()
+
+
+async def test_out_of_memory_halves_the_work_too(build: Build) -> None:
+    """A batch of long rows fails once and is done in halves."""
+    engine = Shaped(failures=[full()])
+    batcher = Batcher(engine, most_work=16)
+    assert (await batcher.score(np.full((8, 4), 1), deadline_seconds=FOREVER) == 1).all()
+    assert [rows for rows, _ in engine.shapes] == [4, 2, 2, 2, 2]
+    await batcher.close()
+
+
+async def test_several_inputs_stay_side_by_side(build: Build) -> None:
+    """Rows of all inputs are cut, joined and filled up alike."""
+    engine = Shaped()
+    batcher = build(engine)
+    engine.open.clear()
+    calls = [
+        asyncio.create_task(batcher.score(np.full((n, 1), n), np.full(n, 10 * n), deadline_seconds=FOREVER))
+        for n in (1, 2, 3)
+    ]
+    await settle()
+    engine.open.set()
+    assert [answer.tolist() for answer in await asyncio.gather(*calls)] == [[11], [22, 22], [33, 33, 33]]
+    with pytest.raises(ValueError, match="different length"):
+        await batcher.score(np.zeros((2, 1)), np.zeros(1), deadline_seconds=1)
+
+
+async def test_what_runs_take_is_heard(build: Build) -> None:
+    """The device's seconds are told run by run, failed ones not."""
+    heard: list[float] = []
+    async with Batcher(FakeEngine(buckets=(1,)), spent=heard.append) as batcher:
+        await batcher.score(frames(1, 2, 3), deadline_seconds=FOREVER)
+    assert len(heard) == 3
+    assert min(heard) > 0
+
+
+@dataclass
+class Lost:
+    """A real session behind a device that is lost after some runs."""
+
+    engine: FrameEngine
+    runs_left: int
+    device: str = "cuda"
+    fallback: str = ""
+    workers: int = 1
+    buckets: tuple[int, ...] = (1, 2, 4, 8)
+
+    def run(self, *rows: np.ndarray) -> np.ndarray:
+        self.runs_left -= 1
+        if self.runs_left < 0:
+            raise translate(RuntimeError("CUDA failure 719: unspecified launch failure"), "tiny@1", "cuda")
+        return np.concatenate([self.engine.run(rows[0][at : at + 1]) for at in range(len(rows[0]))])
+
+    def fall_back(self, why: str) -> Engine:
+        return self.engine.fall_back(why)
+
+
+async def test_a_device_lost_within_a_segment_costs_nothing_but_time() -> None:
+    """With real sessions: what was under way is done on the CPU, to the same bits, and the event will say so."""
+    alone = tiny_engine(threads=2)
+    pixels = pictures(20)
+    lost = Lost(engine=tiny_engine(threads=2), runs_left=1)
+    async with Batcher(lost) as batcher:
+        values = await batcher.score(pixels, deadline_seconds=FOREVER)
+        assert batcher.engine.device == "cpu"
+        assert "CUDA failure 719" in batcher.engine.fallback
+    assert values.tolist() == [float(alone.run(each[None])[0]) for each in pixels]
+
+
+@dataclass
+class Shaped(FakeEngine):
+    """Answers with the sum of the first numbers of a row; remembers the shapes that it was given."""
+
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+
+    def run(self, *rows: np.ndarray) -> np.ndarray:
+        self.shapes.append(rows[0].shape)
+        assert self.open.wait(FOREVER)
+        if self.failures and (failure := self.failures.pop(0)):
+            raise failure
+        return np.asarray(sum(each.reshape(len(each), -1)[:, 0] for each in rows), dtype=float)

@@ -5,14 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
+from tests.scoring.tiny_levels import write_levels
 from tests.scoring.tiny_onnx import PLAIN, VIEW, Tiny, expected, pictures, tiny_engine, tiny_spec, write_bundle
 from vqmon.core.types import View
 from vqmon.errors import ScoreError, ScorerError
-from vqmon.scoring.engines import FrameEngine, open_frames
+from vqmon.scoring.engines import FrameEngine, RowEngine, open_frames
+from vqmon.scoring.graph_unit import read_unit
 from vqmon.scoring.graphs import Device, Placement, translate
+from vqmon.scoring.level_specs import load_level_spec
+from vqmon.scoring.session import Bound
 from vqmon.scoring.specs import Golden, GoldenInput, OutputSpec, golden_frames, load_spec
+from vqmon.scoring.tensors import to_tensor
 
 
 def start(tiny: Tiny = PLAIN, *, device: Device = "cpu", **changes: Any) -> FrameEngine:
@@ -136,3 +142,60 @@ def test_an_output_the_manifest_does_not_name_is_left_alone() -> None:
     assert (
         start(Tiny(output_name="quality"), output=OutputSpec(name="quality", head="scalar")).run(pictures(1)).size == 1
     )
+
+
+@pytest.mark.parametrize("device", ["cpu", "openvino"])
+def test_every_runtime_keeps_the_same_contract(device: Device) -> None:
+    """Numbers, names of ports, refusals and errors of a run are alike in both."""
+    session = start(device=device)
+    assert session.run(pictures(1)) == pytest.approx(expected(pictures(1)), abs=1e-4)
+    assert session.device == device
+    for tiny, says in (
+        (Tiny(input_name="x"), "names the inputs"),
+        (Tiny(height=9), "the manifest says"),
+        (Tiny(gain=99.0), "golden frame 0 gave"),
+        (Tiny(last_operator="Nothing"), "cannot be loaded"),
+    ):
+        with pytest.raises(ScorerError, match=says):
+            start(tiny, device=device)
+    with pytest.raises(ScoreError) as caught:
+        session.run(np.zeros((1, 9, 16, 3), dtype=np.uint8))
+    assert (caught.value.reason, caught.value.detail[: len(f"tiny@1 on {device}")]) == (
+        "scorer_failed",
+        f"tiny@1 on {device}",
+    )
+
+
+def test_openvino_that_fails_falls_back_too() -> None:
+    """ONNX Runtime on the CPU takes over."""
+    spare = start(device="openvino").fall_back("it was lost")
+    assert (spare.device, spare.fallback) == ("cpu", "it was lost")
+
+
+def test_bound_inputs_keep_their_place() -> None:
+    """As on a GPU: one place per shape, filled anew for each run, the callers' arrays untouched."""
+    model = PLAIN.to_bytes()
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    bound, plain = Bound(session, "cpu"), start()
+    for seed in range(40):
+        pixels = pictures(1 + seed % 20, seed=seed)
+        tensor = to_tensor(pixels, plain.spec.input)
+        before = tensor.copy()
+        values = bound.run({"pixels": tensor}, "score", ort.RunOptions())
+        assert values.ravel() == pytest.approx(expected(pixels), abs=1e-4)
+        assert (tensor == before).all()
+
+
+def test_a_spare_has_to_give_the_answers_of_the_lost_device(tmp_path: Path) -> None:
+    """A graph of several that falls back is asked on the CPU what it was asked at load."""
+    spec = load_level_spec(write_levels(tmp_path)).encoder
+    unit = read_unit(spec, tmp_path)
+    engine = RowEngine(spec, unit, Placement(device="cpu"), shapes=((3, 8, 16),), buckets=(1, 2))
+    rows = pictures(2).transpose(0, 3, 1, 2)
+    answers = np.concatenate([engine.run(row[None]) for row in rows])
+    engine.remember((rows,), answers)
+    spare = engine.fall_back("lost")
+    assert (spare.fallback, spare.run(rows[:1]).tobytes()) == ("lost", answers[:1].tobytes())
+    engine.remember((rows,), answers * np.float32(1.5))
+    with pytest.raises(ScorerError, match="the CPU's answer is"):
+        engine.fall_back("lost")

@@ -132,7 +132,7 @@ def _spearman(table: Floats) -> float:
     ranks = np.stack([_ranks(column) for column in table.T])
     if ranks.std(axis=1).min() == 0:
         return 0.0
-    return float(np.corrcoef(ranks)[0, 1])
+    return float(np.atleast_2d(np.corrcoef(ranks))[0, 1])
 
 
 def _ranks(values: Floats) -> Floats:
