@@ -1,13 +1,17 @@
 """In-memory stand-ins for the edges: segments, decoded pictures, scorers and lanes without media or models."""
 
+import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 
+from vqmon.core.notices import Notice, Said
 from vqmon.core.types import (
     SIGNALS,
+    Alert,
     Decoded,
     MediaFacts,
     Rendition,
@@ -17,7 +21,7 @@ from vqmon.core.types import (
     SegmentFailure,
     View,
 )
-from vqmon.errors import DecodeError, FetchError, ScoreError
+from vqmon.errors import DecodeError, DeliveryError, FetchError, ScoreError
 
 MORNING = datetime(2026, 11, 20, 8, 0, 0, tzinfo=UTC)
 """When made-up streams begin."""
@@ -137,3 +141,92 @@ class ListedLane:
     async def __aiter__(self) -> AsyncIterator[Segment | SegmentFailure]:
         for item in self.items:
             yield item
+
+
+Labels = tuple[tuple[str, str], ...]
+
+
+@dataclass(slots=True)
+class MemoryAlertmanager:
+    """Takes alerts as Alertmanager's API v2 does. Stands in for HttpPoster; `fault`, when set, is raised instead."""
+
+    now: Callable[[], datetime]
+    fault: DeliveryError | None = None
+    # label set -> (from, until)
+    spans: dict[Labels, tuple[datetime, datetime]] = field(default_factory=dict)
+    posts: list[list[dict[str, Any]]] = field(default_factory=list)
+
+    async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Take what is valid; one invalid alert makes the answer a refusal."""
+        if self.fault is not None:
+            raise self.fault
+        alerts = json.loads(body)
+        self.posts.append(alerts)
+        good = [alert for alert in alerts if alert["labels"].get("alertname") and alert["startsAt"] <= alert["endsAt"]]
+        for alert in good:
+            self._take(alert)
+        if len(good) < len(alerts):
+            raise DeliveryError("refused", "status 400")
+
+    def _take(self, alert: dict[str, Any]) -> None:
+        """An earlier beginning stays; an end that has passed ends it, else the latest end rules."""
+        key = tuple(sorted(alert["labels"].items()))
+        begins, ends = (datetime.fromisoformat(alert[name]) for name in ("startsAt", "endsAt"))
+        known = self.spans.get(key)
+        if known is not None and begins < known[1] and known[0] < ends:
+            ends = ends if ends <= self.now() else max(ends, known[1])
+            begins = min(begins, known[0])
+        self.spans[key] = (begins, ends)
+
+    @property
+    def active(self) -> list[dict[str, str]]:
+        """Label sets of the alerts that hold now."""
+        return [dict(key) for key, (_, ends) in sorted(self.spans.items()) if ends > self.now()]
+
+
+@dataclass(slots=True)
+class MemoryWebhook:
+    """Takes any message. Stands in for HttpPoster; `fault`, when set, is raised instead."""
+
+    fault: DeliveryError | None = None
+    messages: list[tuple[bytes, Mapping[str, str]]] = field(default_factory=list)
+
+    async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Take it."""
+        if self.fault is not None:
+            raise self.fault
+        self.messages.append((body, dict(headers)))
+
+    @property
+    def ids(self) -> list[str]:
+        """Their ids, in the order in which they came."""
+        return [headers["webhook-id"] for _, headers in self.messages]
+
+
+@dataclass(slots=True)
+class MemoryOutbox:
+    """Notices by alert id. Stands in for the outbox of a history."""
+
+    kept: dict[str, Notice] = field(default_factory=dict)
+    _number: int = 0
+
+    def put(self, alert: Alert, at: datetime) -> None:
+        """What a publish of this alert leaves behind."""
+        self._number += 1
+        known = self.kept.get(alert.id)
+        if known is not None:
+            self.kept[alert.id] = replace(known, alert=alert, changed_at=at, number=self._number)
+        elif alert.state == "open" and not alert.muted_by:
+            self.kept[alert.id] = Notice(alert=alert, opened=alert, queued_at=at, changed_at=at, number=self._number)
+
+    async def notices(self, *, after: int) -> Sequence[Notice]:
+        """What waits and changed after a number."""
+        return sorted((it for it in self.kept.values() if it.number > after), key=lambda it: it.number)
+
+    async def mark(self, told: Mapping[str, Mapping[str, Said] | None]) -> None:
+        """Remember what was told; None takes it out."""
+        for alert_id, by_target in told.items():
+            if by_target is None:
+                self.kept.pop(alert_id, None)
+            elif alert_id in self.kept:
+                self.kept[alert_id] = replace(self.kept[alert_id], told=dict(by_target))
