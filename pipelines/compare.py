@@ -6,17 +6,20 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
-from pipelines.parts import shipped
+from pipelines.parts import shipped, utc_now
 from vqmon.core.comparing import Comparing
 from vqmon.core.comparisons import Comparison
-from vqmon.core.experimentfile import parse_experiments
+from vqmon.core.experimentfile import find_experiment, parse_experiments
 from vqmon.core.experiments import Experiment
 from vqmon.core.review import Vote
 from vqmon.errors import SettingsError
 from vqmon.transport.store import History
+from vqmon.web.report import report
 
 TELL_EVERY = 1000
+_COMPARISON = TypeAdapter(Comparison)
 
 
 def load_experiments(path: Path | None) -> tuple[Experiment, ...]:
@@ -27,6 +30,14 @@ def load_experiments(path: Path | None) -> tuple[Experiment, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: cannot read the experiments: {error}") from error
     return parse_experiments(text, origin=str(file))
+
+
+def experiment_named(name: str, path: Path | None) -> Experiment:
+    """One experiment of the file; SettingsError names the nearest, or says where experiments are written."""
+    known = load_experiments(path)
+    if path is None and not known:
+        raise SettingsError("no experiment yet: write a file like config/experiments.toml, name it experiments.path")
+    return find_experiment(known, name, origin=str(path or shipped("experiments.toml")))
 
 
 def compare(
@@ -54,6 +65,20 @@ def compare(
         if read % TELL_EVERY == 0:
             told(read)
     return comparing.finish(votes=votes, rng=np.random.default_rng(_seed(experiment.name)))
+
+
+def as_json(comparison: Comparison) -> str:
+    """The whole answer, field by field as `core.comparisons` names them; what cannot be said is null."""
+    return _COMPARISON.dump_json(comparison, indent=2).decode()
+
+
+def write_report(comparison: Comparison, file: Path, *, title: str) -> None:
+    """Write the answer as one HTML file; SettingsError when it cannot be written."""
+    text = report(comparison, title=title, now=utc_now())
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot write the report: {error.strerror}") from error
 
 
 def _seed(name: str) -> int:

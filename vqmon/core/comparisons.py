@@ -59,6 +59,8 @@ class ClusterDifference:
     difference: float
     low: float | None
     high: float | None
+    # of one segment's difference around the cluster's mean; None with fewer than 2 segments
+    sd: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

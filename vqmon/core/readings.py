@@ -118,9 +118,9 @@ class PairedReadings:
         place = self._measures.index[key]
         squares = 3 * keys + len(self._it.covariates) + place
         n = int(self._table.counts(place)[row])
-        half = _inside(
-            n, means[0], float(self._table.sums(squares)[row]), float(self._table.sums(squares + scorers)[row])
-        )
+        spread, lagged = (float(self._table.sums(squares + step)[row]) for step in (0, scorers))
+        variance = max(0.0, spread - n * means[0] ** 2) / (n - 1) if n > 1 else None
+        half = None if variance is None else _inside(n, variance, lagged / (n - 1) - means[0] ** 2)
         return ClusterDifference(
             cluster=cluster,
             segments=n,
@@ -129,6 +129,7 @@ class PairedReadings:
             difference=means[0],
             low=None if half is None else means[0] - half,
             high=None if half is None else means[0] + half,
+            sd=None if variance is None else math.sqrt(variance),
         )
 
 
@@ -197,14 +198,13 @@ class TrafficReadings:
         return switchback_sample(np.concatenate(means), is_arm, np.concatenate(streams))
 
 
-def _inside(n: int, mean: float, squares: float, lagged: float) -> float | None:
+def _inside(n: int, variance: float, covariance: float) -> float | None:
     """Half of about 95 % of a cluster's own mean, its segments being correlated; None with fewer than 3."""
     if n < LEAST_FOR_SLICE:
         return None
-    variance = max(0.0, (squares - n * mean * mean) / (n - 1))
     if variance == 0:
         return 0.0
-    lag = min(0.95, max(0.0, (lagged / (n - 1) - mean * mean) / variance))
+    lag = min(0.95, max(0.0, covariance / variance))
     useful = max(2.0, n * (1 - lag) / (1 + lag))
     return t_quantile(0.975, useful - 1) * math.sqrt(variance / useful)
 

@@ -1,0 +1,68 @@
+"""How large an experiment must be, with the spread taken from what a history holds or from what a person says."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vqmon.core.comparisons import Comparison
+from vqmon.core.planning import Assumed
+from vqmon.errors import SettingsError
+
+LEAST_CLUSTERS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """How paired differences spread: of one segment, and how much of that is common to a cluster."""
+
+    sd: float
+    icc: float
+    segments_per_cluster: int
+    clusters: int
+
+
+def spread_of(comparison: Comparison) -> Spread:
+    """The spread in a pilot of pairs: analysis of variance over its clusters; SettingsError when it is too small."""
+    effect = next((it.effects[0] for it in comparison.answers if len(it.effects[0].by_cluster) >= LEAST_CLUSTERS), None)
+    if effect is None:
+        raise SettingsError(
+            f"{comparison.experiment.name}: fewer than {LEAST_CLUSTERS} clusters of pairs are there to plan with; "
+            "give --sd and --icc"
+        )
+    lines = [line for line in effect.by_cluster if line.sd is not None and line.segments > 1]
+    if len(lines) < LEAST_CLUSTERS:
+        raise SettingsError(f"{comparison.experiment.name}: clusters with one segment each; give --sd and --icc")
+    counts = np.array([line.segments for line in lines], dtype=float)
+    means = np.array([line.difference for line in lines])
+    inside = float(sum((line.segments - 1) * (line.sd or 0.0) ** 2 for line in lines) / (counts - 1).sum())
+    grand = float((counts * means).sum() / counts.sum())
+    between = float((counts * (means - grand) ** 2).sum()) / (len(lines) - 1)
+    typical = float((counts.sum() - (counts**2).sum() / counts.sum()) / (len(lines) - 1))
+    shared = max(0.0, (between - inside) / typical)
+    total = inside + shared
+    return Spread(
+        sd=total**0.5,
+        icc=shared / total if total > 0 else 0.0,
+        segments_per_cluster=round(float(np.median(counts))),
+        clusters=len(lines),
+    )
+
+
+def assumed_from(
+    comparison: Comparison | None, *, difference: float, sd: float | None, icc: float | None, segments: int | None
+) -> Assumed:
+    """What a plan rests on: what a person says goes over what the pilot shows."""
+    pilot = spread_of(comparison) if comparison is not None and None in (sd, icc, segments) else None
+    if pilot is None and sd is None:
+        raise SettingsError("a plan needs a spread: name an experiment that has run (a pilot), or give --sd")
+    it = comparison.experiment if comparison is not None else None
+    default_icc, default_segments = (pilot.icc, pilot.segments_per_cluster) if pilot else (0.3, 30)
+    return Assumed(
+        difference=difference,
+        sd=sd if sd is not None else pilot.sd if pilot else 0.0,
+        icc=icc if icc is not None else default_icc,
+        segments_per_cluster=segments or default_segments,
+        alpha=it.alpha if it else 0.05,
+        hypotheses=len(it.treatments) * len(it.scorers) if it else 1,
+        guardrails=len(it.guardrails) if it else 0,
+    )
