@@ -47,6 +47,26 @@ class AlignConfig:
         return self.swin.grid(max(0, self.stages - 2))[1]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapsConfig:
+    """The same for maps of another backbone: channels of its stages, and the side of the grid where they meet."""
+
+    widths: tuple[int, ...]
+    grid: int
+    width: int = 256
+    guidance: int = 64
+    dilations: tuple[int, ...] = (1, 2, 3, 5)
+    dropout: float = 0.1
+
+    @property
+    def stages(self) -> int:
+        return len(self.widths)
+
+    def stage_width(self, at: int) -> int:
+        """Channels of a stage."""
+        return self.widths[at]
+
+
 def published_sizes() -> AlignConfig:
     """Swin-B at 384; nobody has published which backbone the authors used."""
     return AlignConfig(swin=swin_b_384())
@@ -147,7 +167,7 @@ class Aggregator(nn.Module):
     side, are mixed and added.
     """
 
-    def __init__(self, config: AlignConfig) -> None:
+    def __init__(self, config: AlignConfig | MapsConfig) -> None:
         super().__init__()
         width, branch = config.width, config.width // len(config.dilations)
         self._grid = config.grid
@@ -167,7 +187,7 @@ class Aggregator(nn.Module):
 class PlainAggregator(nn.Module):
     """The same task without scales: joined and mixed. To tell what the aggregator is worth."""
 
-    def __init__(self, config: AlignConfig) -> None:
+    def __init__(self, config: AlignConfig | MapsConfig) -> None:
         super().__init__()
         self._grid = config.grid
         self.join = nn.Conv2d(config.stages * config.width, config.width, 1)
@@ -192,14 +212,11 @@ class Quality(nn.Module):
         return torch.sigmoid((scores * weights).sum(1) / (weights.sum(1) + 1e-6))
 
 
-class AlignIqa(nn.Module):
-    """One quality network, and a set of injectors per kind of content; the backbone is frozen."""
+class GuidedQuality(nn.Module):
+    """Maps of a frozen backbone -> quality: what is trained, with a set of injectors per kind of content."""
 
-    def __init__(self, config: AlignConfig, *, aggregator: nn.Module | None = None) -> None:
+    def __init__(self, config: AlignConfig | MapsConfig, *, aggregator: nn.Module | None = None) -> None:
         super().__init__()
-        self.config = config
-        self.backbone = Backbone(config.swin)
-        self.saliency = Saliency(config)
         self.narrow = nn.ModuleList(nn.Conv2d(config.stage_width(at), config.width, 1) for at in range(config.stages))
         self.injectors = nn.ModuleDict(
             {
@@ -209,6 +226,24 @@ class AlignIqa(nn.Module):
         )
         self.aggregator = Aggregator(config) if aggregator is None else aggregator
         self.quality = Quality(config.width, config.dropout)
+
+    def judge(self, maps: Sequence[Tensor], guidance: Tensor | None, *, content: Content = "natural") -> Tensor:
+        """Quality from the backbone's maps, which may be kept between epochs; no guidance = nothing is injected."""
+        narrow = [conv(each) for conv, each in zip(self.narrow, maps, strict=True)]
+        if guidance is not None:
+            steer: nn.ModuleList = self.injectors[content]  # type: ignore[assignment]
+            narrow = [inject(each, guidance) for inject, each in zip(steer, narrow, strict=True)]
+        return self.quality(self.aggregator(narrow))
+
+
+class AlignIqa(GuidedQuality):
+    """One quality network, and a set of injectors per kind of content; the backbone is frozen."""
+
+    def __init__(self, config: AlignConfig, *, aggregator: nn.Module | None = None) -> None:
+        super().__init__(config, aggregator=aggregator)
+        self.config = config
+        self.backbone = Backbone(config.swin)
+        self.saliency = Saliency(config)
 
     def forward(self, pictures: Tensor, guidance: Tensor | None = None, *, content: Content = "natural") -> Tensor:
         """Pictures (pictures, 3, side, side) uint8 -> quality (pictures), 0..1.
@@ -222,14 +257,6 @@ class AlignIqa(nn.Module):
                 raise ValueError("generated content needs guidance: the likeness of patches to the prompt")
             guidance = self.saliency(maps)
         return self.judge(maps, guidance, content=content)
-
-    def judge(self, maps: Sequence[Tensor], guidance: Tensor | None, *, content: Content = "natural") -> Tensor:
-        """Quality from the backbone's maps, which may be kept between epochs; no guidance = nothing is injected."""
-        narrow = [conv(each) for conv, each in zip(self.narrow, maps, strict=True)]
-        if guidance is not None:
-            steer: nn.ModuleList = self.injectors[content]  # type: ignore[assignment]
-            narrow = [inject(each, guidance) for inject, each in zip(steer, narrow, strict=True)]
-        return self.quality(self.aggregator(narrow))
 
 
 class Natural(nn.Module):
