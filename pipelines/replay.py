@@ -77,7 +77,10 @@ def _difference(old: QualityEvent, new: Outcome) -> str | None:
         return f"now unscored: {new.reason}: {new.detail}"
     if old.id != new.id:
         return f"another id: other scorers were used ({', '.join(s.scorer for s in old.scores)})"
-    for before, after in zip(old.scores, new.scores, strict=True):
-        if before.frame_values != after.frame_values:
+    again = {score.scorer: score for score in new.scores}
+    for before in old.scores:
+        # A heavy scorer that only one of the looks had a reason or room for makes no difference.
+        after = again.get(before.scorer)
+        if after is not None and before.frame_values != after.frame_values:
             return f"{before.scorer} {before.value:.3f} became {after.value:.3f}"
     return None
