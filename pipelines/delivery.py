@@ -19,7 +19,7 @@ from vqmon.core.types import Alert, Outcome, Severity
 from vqmon.errors import FetchError, SettingsError
 from vqmon.flow import Crew
 from vqmon.media.guard import check_url
-from vqmon.media.http import PinnedNetwork
+from vqmon.media.http import PinnedNetwork, Resolve, system_resolver
 from vqmon.metrics import Meters
 from vqmon.sections import FetchSettings, NotifySettings
 from vqmon.settings import Settings
@@ -161,8 +161,8 @@ def holding_of(notify: NotifySettings) -> Holding:
     )
 
 
-def open_poster(settings: Settings) -> HttpPoster:
-    """Posts to what the settings name; an address that leads into a private network which they do not is refused."""
+def open_poster(settings: Settings, *, resolve: Resolve = system_resolver) -> HttpPoster:
+    """Posts to what the settings name; a name that leads into a private network which they do not allow is refused."""
     notify = settings.notify
     urls = [*notify.alertmanagers, *(hook.url for hook in notify.webhooks.values())]
     guarded = settings.model_copy(update={"fetch": FetchSettings(allowed_networks=notify.allowed_networks)})
@@ -175,7 +175,7 @@ def open_poster(settings: Settings) -> HttpPoster:
         raise SettingsError(f"notify: {error.detail}") from error
     except (OSError, ssl.SSLError) as error:
         raise SettingsError(f"notify.ca_file: {error}") from error
-    return HttpPoster(timeout_seconds=notify.timeout_seconds, network=PinnedNetwork(policy), tls=tls)
+    return HttpPoster(timeout_seconds=notify.timeout_seconds, network=PinnedNetwork(policy, resolve), tls=tls)
 
 
 def targets_of(notify: NotifySettings, post: Post) -> Sequence[Target]:

@@ -152,6 +152,8 @@ class MemoryAlertmanager:
 
     now: Callable[[], datetime]
     fault: DeliveryError | None = None
+    # by its labels, what is invalid
+    refuses: Callable[[Mapping[str, str]], bool] = lambda labels: "alertname" not in labels
     # label set -> (from, until)
     spans: dict[Labels, tuple[datetime, datetime]] = field(default_factory=dict)
     posts: list[list[dict[str, Any]]] = field(default_factory=list)
@@ -162,7 +164,7 @@ class MemoryAlertmanager:
             raise self.fault
         alerts = json.loads(body)
         self.posts.append(alerts)
-        good = [alert for alert in alerts if alert["labels"].get("alertname") and alert["startsAt"] <= alert["endsAt"]]
+        good = [one for one in alerts if one["startsAt"] <= one["endsAt"] and not self.refuses(one["labels"])]
         for alert in good:
             self._take(alert)
         if len(good) < len(alerts):

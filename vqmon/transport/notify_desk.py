@@ -50,6 +50,8 @@ class Desk:
         # what was last tried, and when the next try may be
         self._tried: dict[str, tuple[Word, float]] = {}
         self._refusals: dict[str, int] = {}
+        # what will not be told any more
+        self._let_go: dict[str, Word] = {}
         self._failures = 0
         self._rests_until = 0.0
         self._is_gone = False
@@ -72,7 +74,8 @@ class Desk:
         self._forget_others()
         for notice in notices:
             alert_id = notice.alert.id
-            if self._since.get(alert_id, ("", now))[0] != self._words[alert_id]:
+            since = self._since.get(alert_id)
+            if since is None or since[0] != self._words[alert_id]:
                 self._since[alert_id] = self._words[alert_id], now if alert_id in waited else notice.changed_at
         self._give_up_old(notices, now)
         steps = [
@@ -91,7 +94,7 @@ class Desk:
 
     def _forget_others(self) -> None:
         """Keep what is about alerts that are still in the outbox."""
-        for known in (self._tried, self._refusals, self._since):
+        for known in (self._tried, self._refusals, self._since, self._let_go):
             for alert_id in [alert_id for alert_id in known if alert_id not in self._words]:
                 del known[alert_id]
 
@@ -150,12 +153,11 @@ class Desk:
             alert_id = notice.alert.id
             if self._words[alert_id] not in ("open", "resolved"):
                 continue
-            if self._is_gone:
+            is_old = (now - self._since[alert_id][1]).total_seconds() > self._keep_seconds
+            if self._is_gone or self._let_go.get(alert_id) == self._words[alert_id]:
                 self._words[alert_id] = "done"
-            elif (now - self._since[alert_id][1]).total_seconds() > self._keep_seconds and not (
-                self.target.form == "state" and notice.alert.state == "open"
-            ):
-                self._words[alert_id] = "done"
+            elif is_old and not (self.target.form == "state" and notice.alert.state == "open"):
+                self._let_go[alert_id], self._words[alert_id] = self._words[alert_id], "done"
                 self._meters.count("vqmon.notify.given_up", target=self.target.name)
                 log.error(**event("notify.given_up", target=self.target.name, alert=alert_id))
 

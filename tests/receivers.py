@@ -1,0 +1,145 @@
+"""Receivers of alerts on loopback: a real Alertmanager, and an HTTP server that notes what it is sent."""
+
+import json
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+GROUPING = """
+route:
+  receiver: hook
+  group_by: [stream, alertname]
+  group_wait: {wait}
+  group_interval: {interval}
+  repeat_interval: 4h
+receivers:
+  - name: hook
+    webhook_configs:
+      - url: {url}
+        send_resolved: true
+"""
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Receiver:
+    """What came, as (path, headers, body, seconds), and how it is answered."""
+
+    def __init__(self) -> None:
+        self.came: list[tuple[str, dict[str, str], bytes, float]] = []
+        # status and headers of the next answers; then 200
+        self.answers: list[tuple[int, dict[str, str]]] = []
+        self.url = ""
+
+    @property
+    def notifications(self) -> list[dict[str, Any]]:
+        """The bodies as JSON."""
+        return [json.loads(body) for _, _, body, _ in self.came]
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    """An HTTP server on a free loopback port."""
+    receiver = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            receiver.came.append((self.path, dict(self.headers), body, time.monotonic()))
+            status, headers = receiver.answers.pop(0) if receiver.answers else (200, {})
+            self.send_response(status)
+            for name, value in {"Content-Length": "2", **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        receiver.url = f"http://127.0.0.1:{server.server_address[1]}"
+        try:
+            yield receiver
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class RunningAlertmanager:
+    """One replica; its API as tests ask it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def alerts(self, query: str = "") -> list[dict[str, Any]]:
+        """What it holds as active."""
+        with urllib.request.urlopen(f"{self.url}/api/v2/alerts{query}", timeout=5) as answer:
+            found: list[dict[str, Any]] = json.load(answer)
+        return found
+
+    def metric(self, name: str) -> float:
+        """The sum of one of its own metrics."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
+
+@contextmanager
+def alertmanager_at(
+    program: str, folder: Path, *, hook: str = "http://127.0.0.1:9/", wait: str = "1s", interval: str = "1s"
+) -> Iterator[RunningAlertmanager]:
+    """Start a replica that tells a webhook of groups."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "alertmanager.yml"
+    config.write_text(GROUPING.format(url=hook, wait=wait, interval=interval), encoding="utf-8")
+    port = free_port()
+    command = [
+        program,
+        f"--config.file={config}",
+        f"--storage.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+        "--log.level=error",
+    ]
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            running = RunningAlertmanager(f"http://127.0.0.1:{port}")
+            wait_until(lambda: _is_ready(running.url), seconds=30)
+            yield running
+        finally:
+            process.kill()
+
+
+def wait_until(holds: Callable[[], object], *, seconds: float = 20.0) -> None:
+    """Wait until something holds; TimeoutError when it does not."""
+    ends = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > ends:
+            raise TimeoutError(f"does not hold within {seconds:g} s")
+        time.sleep(0.02)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/-/ready", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
