@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from vqmon.core.drops import CAUSES
+from vqmon.core.conditions import AlertRule
+from vqmon.core.drops import CAUSES, Group
 from vqmon.core.following import Turned
 from vqmon.core.members import Members
 from vqmon.core.memory import Memory
@@ -23,19 +24,21 @@ class Standing:
     scorer: str
     # of a group: stream/rendition of its series; else empty
     members: frozenset[str] = frozenset()
+    # from which moment on it explains others; that of a group once every series has come so far
+    since: float = 0.0
 
     @property
     def place(self) -> str:
         return f"{self.alert.stream_id}/{self.alert.rendition}"
 
 
-def explanation(one: Standing, others: Iterable[Standing]) -> str:
-    """The id of the open alert that explains this one, the strongest first; "" when it stands for itself."""
+def explanation(one: Standing, others: Iterable[Standing], *, at: float) -> str:
+    """The id of the open alert that explains this one at a moment, the strongest first; "" when there is none."""
     rank = CAUSES.index(one.alert.cause)
     stronger = [
         (-CAUSES.index(other.alert.cause), other.alert.opened_at, other.alert.id)
         for other in others
-        if other.scorer == one.scorer and not other.alert.muted_by and _reaches(other, one)
+        if other.since <= at and other.scorer == one.scorer and not other.alert.muted_by and _reaches(other, one)
         if CAUSES.index(other.alert.cause) > rank or (other.members and not one.members)
     ]
     return min(stronger)[2] if stronger else ""
@@ -50,8 +53,10 @@ def _reaches(other: Standing, one: Standing) -> bool:
 class Standings:
     """The alerts that are open now, by the key of their state."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, rules: Iterable[AlertRule], memory: Memory) -> None:
         self._memory = memory
+        # how long every series is given to come as far as its group
+        self._waits = {it.name: it.condition.wait_seconds for it in rules if isinstance(it.condition, Group)}
         self._open: dict[str, Standing] = {}
         for state in memory.states.values():
             if isinstance(state, AlertState) and state.alert and state.kind in ("regression", "group"):
@@ -61,19 +66,19 @@ class Standings:
         """An alert was closed elsewhere."""
         self._open.pop(key, None)
 
-    def settle(self, state: AlertState, turned: Turned | None, moment: float) -> Iterator[Alert]:
+    def settle(self, state: AlertState, turned: Turned | None, *, at: float) -> Iterator[Alert]:
         """Remember a state; tell what turned with it, muted by what explains it, or what is explained no more."""
         if turned is not None and turned.kind == "resolved":
             self._open.pop(state.key, None)
             yield turned.alert
         elif turned is not None:
             standing = self._standing(state, turned.alert)
-            alert = replace(turned.alert, muted_by=explanation(standing, self._open.values()))
+            alert = replace(turned.alert, muted_by=explanation(standing, self._open.values(), at=at))
             state = replace(state, alert=alert)
             self._open[state.key] = replace(standing, alert=alert)
             yield alert
         elif state.alert is not None and state.alert.muted_by:
-            state = self._unmuted(state, state.alert, moment)
+            state = self._unmuted(state, state.alert, at)
             if state.alert is not None and not state.alert.muted_by:
                 yield state.alert
         self._memory.remember(state)
@@ -94,4 +99,5 @@ class Standings:
         members = self._memory.states.get(f"&{state.key}")
         places = members.places if isinstance(members, Members) else ()
         scorer = state.series.rsplit("/", 1)[-1].split("~")[0]
-        return Standing(alert=alert, scorer=scorer, members=frozenset(places))
+        since = alert.opened_at.timestamp() + self._waits.get(state.rule, 0.0) if places else 0.0
+        return Standing(alert=alert, scorer=scorer, members=frozenset(places), since=since)

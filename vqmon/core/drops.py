@@ -27,8 +27,8 @@ class Drop:
     mode: Mode = "cusum"
     # shifts of twice this many deviations are seen soonest
     k: float = 0.5
-    # 11.5: one false alarm in 30 stream-days of 4-second segments
-    h: float = 11.5
+    # 12: one false alarm in 45 stream-days of 4-second segments by the tables, in 30 with what real noise adds
+    h: float = 12.0
     # guarantee mode: at most one false alarm in so many values
     guarantee_segments: float = 648_000.0
     # a smaller drop is no alert, however certain
@@ -113,9 +113,12 @@ class Group(Drop):
     # 0.5: half of the series are lower than this; 0.8: four of five are
     quantile: float = 0.5
     min_series: int = 3
-    # values are taken together over so long, and waited for so much longer
-    bucket_seconds: float = 10.0
-    wait_seconds: float = 20.0
+    # many series are surer than one: large shifts soon, and as few false alarms
+    k: float = 1.0
+    h: float = 6.0
+    # values are taken together over so long, at least a segment, and waited for so much longer
+    bucket_seconds: float = 6.0
+    wait_seconds: float = 10.0
     cause: Cause = ""
 
     def __post_init__(self) -> None:

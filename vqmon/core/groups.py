@@ -92,7 +92,7 @@ class Groups:
             cause=condition.explains_as,
         )
         state, turned = follow(rule, state, reading)
-        yield from self._standings.settle(state, turned, entry.ends)
+        yield from self._standings.settle(state, turned, at=entry.starts)
 
     def _leave(self, members: Members, oldest: float) -> None:
         """Series that have been silent for long are no members any more."""

@@ -26,7 +26,7 @@ class Trends:
         self._memory = memory
         self._rules = [(rule, rule.condition) for rule in rules if isinstance(rule.condition, Regression)]
         self._fitting: dict[str, list[tuple[AlertRule, Regression]]] = {}
-        self._standings = Standings(memory)
+        self._standings = Standings(rules, memory)
         self._groups = Groups(rules, memory, self._standings)
         self._ladders: dict[str, Ladder] = {}
         self._rungs: dict[str, dict[str, Rung]] = {}
@@ -68,6 +68,7 @@ class Trends:
                 self._memory.remember(rung)
 
     def _enter(self, entry: Entry, ladder: Ladder | None) -> Iterator[Alert]:
+        yield from self._groups.pass_time(entry.starts)
         rendition = Rendition(stream_id=entry.stream_id, name=entry.rendition)
         for rule, condition in self._fits(rendition):
             if not rule.match.fits_labels(entry.labels):
@@ -77,7 +78,6 @@ class Trends:
             for scorer in entry.scores:
                 if names(scorer, condition.scorer):
                     yield from self._read(rule, condition, entry, ladder, scorer)
-        yield from self._groups.pass_time(entry.starts)
 
     def _read(
         self, rule: AlertRule, condition: Regression, entry: Entry, ladder: Ladder | None, scorer: str
@@ -107,7 +107,7 @@ class Trends:
         )
         state, turned = follow(rule, state, reading)
         state = self._groups.recorded(state, entry, scorer=scorer, value=value)
-        yield from self._standings.settle(state, turned, entry.ends)
+        yield from self._standings.settle(state, turned, at=entry.starts)
 
     def _partner_of(self, rule: AlertRule, condition: Regression, entry: Entry, ladder: Ladder | None) -> str:
         """The rendition that an entry is compared with; empty when there is none, or one of them has just come."""
