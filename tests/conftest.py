@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import PostgresServer, programs, running
+from vqmon.transport.places import Place, Server
 
 REQUIRED = {name for name in os.environ.get("VQMON_REQUIRE", "").split(",") if name}
 SHARED = Path(__file__).parents[2] / "shared"
@@ -62,3 +63,12 @@ def postgres() -> Iterator[PostgresServer]:
     assert bin is not None
     with running(bin) as server:
         yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where there is no history yet: a file, and a database."""
+    if request.param == "sqlite":
+        return tmp_path / "it's 100 %.db"
+    server = request.getfixturevalue("postgres")
+    return Server(url=server.new_database(), password_file=server.password_file)

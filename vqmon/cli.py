@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vqmon.cli_alerts import deploy, notify
 from vqmon.cli_experiments import compare, plan
 from vqmon.cli_history import export, replay
-from vqmon.cli_kafka import publish, topics
+from vqmon.cli_kafka import publish, record, topics
 from vqmon.cli_pictures import pictures
 from vqmon.cli_scorers import scorers
 from vqmon.console import EXIT_STORE, EXIT_UNSCORED, EXIT_WRONG, err, out, ready
@@ -190,5 +190,5 @@ def _print_published(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> No
         out.print(alert_line(alert))
 
 
-for command in (replay, export, publish, topics, deploy, notify, pictures, scorers, compare, plan):
+for command in (replay, export, publish, record, topics, deploy, notify, pictures, scorers, compare, plan):
     main.add_command(command)

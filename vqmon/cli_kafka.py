@@ -23,6 +23,25 @@ def publish(config: Path | None, addresses: tuple[str, ...], stream: str, rendit
     click.echo(f"{count} segment messages published" + (f", {unnamed} entries left out" if unnamed else ""), err=True)
 
 
+@click.command()
+@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
+@click.option(
+    "--for", "for_seconds", type=click.FloatRange(min=0, min_open=True), help="Stop by itself after so many seconds."
+)
+@click.pass_obj
+def record(config: Path | None, history: str | None, for_seconds: float | None) -> None:
+    """Keep what the fleet says: outcomes and alerts from Kafka into the history, for `web`, `compare` and `export`.
+
+    Each once, also after a SIGKILL. With PostgreSQL, start it as often as you like; an SQLite file has one. Pictures
+    are not on the topics, so this history has none.
+    """
+    from pipelines.record import run
+
+    settings = ready(config)
+    place = settings.history.at(history)
+    asyncio.run(run(settings.model_copy(update={"history": place}), for_seconds=for_seconds))
+
+
 @click.group()
 def topics() -> None:
     """Create or check the Kafka topics of the settings."""

@@ -38,6 +38,9 @@ Name = Literal[
     "vqmon.kafka.broken",
     "vqmon.kafka.membership_lost",
     "vqmon.kafka.halted",
+    "vqmon.record.lag",
+    "vqmon.record.count",
+    "vqmon.record.again",
     "vqmon.origin.closed",
     "vqmon.watchdog.breach",
 ]
@@ -140,6 +143,15 @@ METRICS: Mapping[Name, Metric] = {
     ),
     "vqmon.kafka.halted": Metric(
         kind="gauge", unit="{partition}", meaning="partitions stopped because nearly every record is rejected"
+    ),
+    "vqmon.record.lag": Metric(
+        kind="gauge", unit="{record}", meaning="records that wait to be recorded, by `topic` and `partition`"
+    ),
+    "vqmon.record.count": Metric(
+        kind="counter", unit="{record}", meaning="records read, by `kind` (outcome, alert, unreadable)"
+    ),
+    "vqmon.record.again": Metric(
+        kind="counter", unit="{try}", meaning="times that recording began anew, by `reason` (fenced, unreachable)"
     ),
     "vqmon.origin.closed": Metric(
         kind="gauge", unit="{origin}", meaning="origins that are down: their segments wait and are not given up"

@@ -117,6 +117,11 @@ class Questions(Charting):
             for lane, sequence, segment_key, ends_at in found
         }
 
+    def offsets(self, topic: str) -> Mapping[int, int]:
+        """Partition -> where `vqmon record` goes on."""
+        ask = "SELECT partition_number, next_offset FROM record_offset WHERE topic = ?"
+        return dict(self._ask(ask, topic))
+
     def states(self) -> Mapping[str, State]:
         """What the rules remember."""
         return {key: wire.parse_state(document) for key, document in self._ask("SELECT key, document FROM state")}

@@ -26,7 +26,8 @@ def pack(documents: Sequence[bytes], dictionary: bytes | None) -> tuple[bytes, b
     Fingerprints of pictures are hexadecimal digits that no compressor makes much smaller than four bits each, and
     they are half of an event: they are stored as bytes.
     """
-    lines, pictures = [], []
+    lines: list[bytes] = []
+    pictures: list[bytes] = []
     for document in documents:
         line, picture = _cut(document)
         if not picture and _CUT in line:

@@ -17,6 +17,7 @@ from vqmon.transport.access import check_readable, only_writer
 from vqmon.transport.again import repeated
 from vqmon.transport.asking import Questions
 from vqmon.transport.database import Connection, Database, Mode
+from vqmon.transport.intake import Taken, move_on
 from vqmon.transport.markers import insert_marker
 from vqmon.transport.notify_outbox import SELECT_NOTICES, enqueue, notice_of, write_told
 from vqmon.transport.places import Place
@@ -121,6 +122,18 @@ class History(Questions):
 
         self._write(write)
 
+    def record(self, taken: Taken) -> None:
+        """Write what was read from topics, and how far they were read; FencedError when that is not news any more.
+
+        Raises StoreUnreachableError at once: the offsets tell what is there.
+        """
+        with self._written() as connection:
+            number = self._insert(connection, taken.outcomes, documents=taken.documents, thumbnails={})
+            # From here on no other recorder can move.
+            move_on(connection, taken.steps)
+            number = self._upsert(connection, number, taken.alerts, None)
+            connection.execute("UPDATE tip SET number = ?", (number,))
+
     def notices(self, *, after: int = 0) -> Sequence[Notice]:
         """What waits in the outbox, of alerts written after this number, oldest change first."""
         return [notice_of(row) for row in self._ask(SELECT_NOTICES, after)]
@@ -215,12 +228,17 @@ class History(Questions):
 
     def _write(self, write: Callable[[Connection], object]) -> None:
         def once() -> None:
-            try:
-                with self._database.transaction() as connection:
-                    write(connection)
-            except BaseException:
-                # It may name rows that were rolled back.
-                self._known.forget()
-                raise
+            with self._written() as connection:
+                write(connection)
 
         repeated(once, for_seconds=PATIENCE_SECONDS)
+
+    @contextmanager
+    def _written(self) -> Iterator[Connection]:
+        try:
+            with self._database.transaction() as connection:
+                yield connection
+        except BaseException:
+            # It may name rows that were rolled back.
+            self._known.forget()
+            raise

@@ -1,0 +1,134 @@
+"""`vqmon record` on a real broker and real databases: killed over and over, it loses and doubles nothing."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.kafka.broker import Cluster
+from tests.acceptance.kafka.fleet import ROOT, make_topics, segments_of, until
+from tests.acceptance.kafka.looks import look_of
+from vqmon.core.rules import Judge, parse_rules
+from vqmon.core.types import Alert, Outcome
+from vqmon.transport import wire
+from vqmon.transport.kafka import Connection, Publisher, TopicNames
+from vqmon.transport.places import Place
+from vqmon.transport.segments import STRUCTURED
+from vqmon.transport.store import open_history
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+RULES = parse_rules((ROOT / "config" / "rules.toml").read_text(), origin="rules.toml")
+STREAMS = tuple(f"stream-{number}" for number in range(6))
+EACH = 150
+KILLS = 4
+
+
+def settings_file(folder: Path, cluster: Cluster, prefix: str, place: Place) -> Path:
+    """The settings of a recorder."""
+    history = (
+        f'path = "{place}"' if isinstance(place, Path) else f'url = "{place}"\npassword_file = "{place.password_file}"'
+    )
+    file = folder / "vqmon.toml"
+    file.write_text(
+        f"""[kafka]
+bootstrap = ["{cluster.bootstrap}"]
+prefix = "{prefix}"
+group = "{prefix}"
+copies = 1
+partitions = 3
+session_seconds = 6
+rebalance_seconds = 12
+[history]
+{history}
+""",
+        encoding="utf-8",
+    )
+    return file
+
+
+def recorder(file: Path, number: int) -> "subprocess.Popen[bytes]":
+    """A recorder process; it logs to a file."""
+    with (file.parent / f"record-{number}.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "vqmon", "--config", str(file), "record"],
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+
+async def say(bootstrap: str, names: TopicNames, outcomes: list[Outcome], judge: Judge) -> dict[str, Alert]:
+    """Put outcomes on the topics as a worker would, and the alerts that they give."""
+    alerts: dict[str, Alert] = {}
+    headers = (("content-type", STRUCTURED),)
+    said = [(it.segment.rendition.stream_id.encode(), wire.encode_outcome(it, source="t"), headers) for it in outcomes]
+    told = []
+    for alert in (alert for outcome in outcomes for alert in judge.judge(outcome)):
+        alerts[alert.id] = alert
+        told.append((alert.series.encode(), wire.encode_alert(alert, source="t"), headers))
+    async with Publisher(Connection(bootstrap=tuple(bootstrap.split(",")))) as publisher:
+        await publisher.publish(names.quality, said)
+        await publisher.publish(names.alerts, told)
+    return alerts
+
+
+async def test_killed_recorders_lose_and_double_nothing(cluster: Cluster, place: Place, tmp_path: Path) -> None:
+    """After every kill the next one goes on; in the end each outcome is there once, in the order of its stream."""
+    prefix = f"record-{'file' if isinstance(place, Path) else 'server'}"
+    names = TopicNames.of(prefix, prefix)
+    await make_topics(cluster.bootstrap, names, partitions=3, copies=1)
+    file = settings_file(tmp_path, cluster, prefix, place)
+    count = 1 if isinstance(place, Path) else 2
+    judge, chance = Judge(RULES), random.Random(5)
+    outcomes = [look_of(it) for group in zip(*(segments_of(one, EACH) for one in STREAMS), strict=True) for it in group]
+    alerts: dict[str, Alert] = {}
+    running = [recorder(file, number) for number in range(count)]
+    try:
+        part = len(outcomes) // KILLS
+        for kill in range(KILLS):
+            alerts |= await say(cluster.bootstrap, names, outcomes[part * kill : part * (kill + 1)], judge)
+            if kill == 0:
+                await until(lambda: _stored(place, 1), seconds=60)
+            await asyncio.sleep(chance.random())
+            victim = kill % count
+            running[victim].send_signal(signal.SIGKILL)
+            running[victim].wait()
+            running[victim] = recorder(file, victim)
+        await until(lambda: _stored(place, len(outcomes)), seconds=90)
+        await until(lambda: _has_alerts(place, alerts), seconds=30)
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        assert [process.wait(timeout=40) for process in running] == [0] * count
+    finally:
+        for process in running:
+            process.kill()
+    with open_history(place, "read") as history:
+        stored = list(history.outcomes_in_order())
+        counts = history.counts()
+        assert len(stored) == len(outcomes) == counts.scored + counts.unscored
+        for stream_id in STREAMS:
+            mine = [it for it in stored if it.segment.rendition.stream_id == stream_id]
+            assert mine == [it for it in outcomes if it.segment.rendition.stream_id == stream_id]
+        assert {alert.id: alert for alert in history.alerts(limit=10_000)} == alerts
+        assert alerts
+
+
+async def _stored(place: Place, count: int) -> bool:
+    try:
+        with open_history(place, "read") as history:
+            return history.tip() > 0 and history.counts().scored + history.counts().unscored >= count
+    except Exception:
+        # There is none before the first recorder has made it.
+        return False
+
+
+async def _has_alerts(place: Place, alerts: dict[str, Alert]) -> bool:
+    with open_history(place, "read") as history:
+        return {alert.id: alert for alert in history.alerts(limit=10_000)} == alerts

@@ -1,0 +1,88 @@
+"""What was read from topics, on its way into a history: outcomes, alerts, and how far each partition was read."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from vqmon.core.types import Alert, Outcome
+from vqmon.errors import FencedError, WireError
+from vqmon.transport import wire
+from vqmon.transport.database import Connection
+
+Kind = Literal["outcome", "alert"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One partition was read from `before` on, and goes on at `next_offset`."""
+
+    topic: str
+    partition: int
+    # as it stands in the history; None when nothing does
+    before: int | None
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Records of one partition in order: offset and value."""
+
+    topic: str
+    partition: int
+    kind: Kind
+    before: int | None
+    records: Sequence[tuple[int, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What goes into a history in one transaction."""
+
+    outcomes: Sequence[Outcome]
+    # the events as they came, by event id
+    documents: Mapping[str, bytes]
+    alerts: Sequence[Alert]
+    steps: Sequence[Step]
+    # (topic/partition/offset, why) of records that are neither
+    unreadable: Sequence[tuple[str, str]]
+
+
+def taken_of(batches: Iterable[Batch]) -> Taken:
+    """Read what the records say; one that says nothing does not hold up those behind it."""
+    outcomes: list[Outcome] = []
+    documents: dict[str, bytes] = {}
+    alerts: list[Alert] = []
+    steps: list[Step] = []
+    unreadable: list[tuple[str, str]] = []
+    for batch in batches:
+        for offset, value in batch.records:
+            try:
+                if batch.kind == "alert":
+                    alerts.append(wire.parse_alert(value or b""))
+                    continue
+                outcome = wire.parse_outcome(value or b"")
+            except WireError as error:
+                unreadable.append((f"{batch.topic}/{batch.partition}/{offset}", str(error)))
+                continue
+            outcomes.append(outcome)
+            documents.setdefault(outcome.id, value or b"")
+        if batch.records:
+            last = batch.records[-1][0]
+            steps.append(Step(topic=batch.topic, partition=batch.partition, before=batch.before, next_offset=last + 1))
+    return Taken(outcomes=outcomes, documents=documents, alerts=alerts, steps=steps, unreadable=unreadable)
+
+
+def move_on(connection: Connection, steps: Iterable[Step]) -> None:
+    """Write how far partitions were read; FencedError when somebody else has read one of them meanwhile."""
+    for step in steps:
+        place = (step.topic, step.partition)
+        ask = "SELECT next_offset FROM record_offset WHERE topic = ? AND partition_number = ?"
+        found = connection.execute(ask, place).fetchone()
+        stands = None if found is None else int(found[0])
+        if stands != step.before:
+            raise FencedError(f"{step.topic}/{step.partition}: the history stands at {stands}, not at {step.before}")
+        connection.execute(
+            "INSERT INTO record_offset VALUES (?, ?, ?) ON CONFLICT (topic, partition_number)"
+            " DO UPDATE SET next_offset = excluded.next_offset",
+            (*place, step.next_offset),
+        )
