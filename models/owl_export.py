@@ -149,7 +149,7 @@ def write_encoder(recipe: Recipe, weights: Weights, *, form: Form, target: Path,
         example=(pixels,), inputs=("pixels",), output="features", varying=({0: ("frames", MOST_ROWS)},)
     )
     model = graphs.trace(encoder.to(form.dtype), signature)
-    graphs.fill(model, _Renamed(with_tables(weights, recipe.config), "model.", encoder.state_dict()))
+    graphs.fill(model, Renamed(with_tables(weights, recipe.config), "model.", encoder.state_dict()))
     if form.shrink_encoder:
         form.shrink_encoder(model)
     graphs.write(model, target, one_file_bytes=one_file_bytes)
@@ -177,7 +177,7 @@ def write_language(recipe: Recipe, weights: Weights, *, form: Form, target: Path
         varying=({0: ("rows", MOST_ROWS), 1: ("frames", q_align.MOST_FRAMES)}, {0: ("rows", MOST_ROWS)}),
     )
     model = graphs.trace(scorer, signature)
-    parameters = _Renamed(weights, "model.", dict(scorer.named_parameters()))
+    parameters = Renamed(weights, "model.", dict(scorer.named_parameters()))
     graphs.fill(model, ChainMap(known, parameters))  # type: ignore[arg-type]
     if form.shrink:
         form.shrink(model)
@@ -233,7 +233,7 @@ def _graph(file: Path, *, inputs: tuple[str, ...], output: str) -> GraphSpec:
     )  # fmt: skip
 
 
-class _Renamed(Mapping[str, Tensor]):
+class Renamed(Mapping[str, Tensor]):
     """Published weights under a module's own, shorter names."""
 
     def __init__(self, weights: Weights, prefix: str, names: Mapping[str, object]) -> None:

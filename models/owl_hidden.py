@@ -1,0 +1,90 @@
+"""What RQ-VQA takes from Q-Align: the mean hidden state over all tokens of a question about each half of a picture.
+
+Every token counts here, so no prefix is remembered and no layer trimmed, unlike in the scorer of `owl_scorer.py`; the
+frame encoder is the scorer's own.
+"""
+
+from collections import ChainMap
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from models import graphs, q_align
+from models.graphs import Signature, Weights
+from models.owl import PICTURE_ID, OwlConfig
+from models.owl_export import FORMS, Renamed, default_dtype
+from models.owl_language import PICTURE, TEXT, Context, DecoderLayer, RmsNorm, rotary_tables
+from models.owl_stream import rows_of
+
+PROMPT = q_align.VARIANTS["quality_form_b"]
+"""The question that the published features were made with."""
+HALVES, MOST_ROWS = 2, 32
+
+
+class HiddenMean(nn.Module):
+    """Features of halves (units, 2, 65, width) by the frame encoder -> (units, width), float32.
+
+    `text` (tokens, width) are the embeddings of the prompt's words. Names are those of the language tower without the
+    leading `model.`.
+    """
+
+    before: Tensor
+    after: Tensor
+    cosines: Tensor
+    sines: Tensor
+    mask: Tensor
+
+    def __init__(self, config: OwlConfig, text: Tensor, *, weights_on: str = "cpu") -> None:
+        super().__init__()
+        language, place = config.language, PROMPT.index(PICTURE_ID)
+        before, after = text[:place], text[place:]
+        with torch.device(weights_on):
+            self.layers = nn.ModuleList(DecoderLayer(language) for _ in range(language.depth))
+            self.norm = RmsNorm(language)
+        count = len(before) + config.tokens_per_picture + len(after)
+        cosines, sines = (table[:count].to(before.dtype)[None, None] for table in rotary_tables(language))
+        mask = torch.ones(count, count, dtype=torch.bool).tril()[None, None]
+        tables = {"before": before, "after": after, "cosines": cosines, "sines": sines, "mask": mask}
+        for name, table in tables.items():
+            self.register_buffer(name, table, persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        pictures = features.to(self.before.dtype).flatten(0, 1)
+        text = [part[None].expand(pictures.shape[0], -1, -1) for part in (self.before, self.after)]
+        tokens = torch.cat([text[0], pictures, text[1]], dim=1)
+        lanes = [(TEXT, len(self.before)), (PICTURE, pictures.shape[1]), (TEXT, len(self.after))]
+        context = Context(lanes=lanes, cosines=self.cosines, sines=self.sines, mask=self.mask)
+        for layer in self.layers:
+            tokens, _ = layer(tokens, context)
+        means = self.norm(tokens).float().mean(1)
+        return means.unflatten(0, features.shape[:2]).mean(1)
+
+
+def write(config: OwlConfig, weights: Weights, *, form: str, target: Path, one_file_bytes: int) -> Path:
+    """The graph features (units, 2, 65, width) float32 -> hidden (units, width) float32, a tensor at a time."""
+    chosen = FORMS[form]
+    with default_dtype(chosen.dtype):
+        network = HiddenMean(config, rows_of(weights, PROMPT).to(chosen.dtype), weights_on="meta")
+    known, names = dict(network.named_buffers()), dict(network.named_parameters())
+    shape = (2, HALVES, config.tokens_per_picture, config.language.width)
+    features = torch.empty(shape, dtype=torch.float32, device="meta")
+    signature = Signature(
+        example=(features,), inputs=("features",), output="hidden", varying=({0: ("units", MOST_ROWS)},)
+    )
+    model = graphs.trace(network.to("meta"), signature)
+    graphs.fill(model, ChainMap(known, Renamed(weights, "model.", names)))  # type: ignore[arg-type]
+    if chosen.shrink:
+        chosen.shrink(model)
+    graphs.write(model, target, one_file_bytes=one_file_bytes)
+    return target
+
+
+def halves(picture: Image.Image) -> NDArray[np.uint8]:
+    """The upper and the lower half of a picture (2, 448, 448, 3), each padded to a square of its own and resized."""
+    middle = picture.height // 2
+    boxes = ((0, 0, picture.width, middle), (0, middle, picture.width, picture.height))
+    return np.stack([q_align.to_square(picture.crop(box)) for box in boxes])
