@@ -12,13 +12,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models import graphs, q_align
 from models.graphs import Signature, Weights
 from models.owl import PICTURE_ID, OwlConfig
 from models.owl_export import FORMS, Renamed, default_dtype
 from models.owl_language import PICTURE, TEXT, Context, DecoderLayer, RmsNorm, rotary_tables
-from models.owl_stream import rows_of
+from models.owl_stream import layers_of, rows_of
+from models.parts import Given
+from models.parts_export import GOLDEN_ROWS, GOLDEN_SEED, SheetFacts, graph_of, write_sheet
+from vqmon.scoring.composite_specs import StepSpec
 
 PROMPT = q_align.VARIANTS["quality_form_b"]
 """The question that the published features were made with."""
@@ -53,15 +57,19 @@ class HiddenMean(nn.Module):
             self.register_buffer(name, table, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        pictures = features.to(self.before.dtype).flatten(0, 1)
-        text = [part[None].expand(pictures.shape[0], -1, -1) for part in (self.before, self.after)]
-        tokens = torch.cat([text[0], pictures, text[1]], dim=1)
-        lanes = [(TEXT, len(self.before)), (PICTURE, pictures.shape[1]), (TEXT, len(self.after))]
-        context = Context(lanes=lanes, cosines=self.cosines, sines=self.sines, mask=self.mask)
+        tokens, context = self.sequence(features)
         for layer in self.layers:
             tokens, _ = layer(tokens, context)
         means = self.norm(tokens).float().mean(1)
         return means.unflatten(0, features.shape[:2]).mean(1)
+
+    def sequence(self, features: Tensor) -> tuple[Tensor, Context]:
+        """The tokens of every half, and how they lie."""
+        pictures = features.to(self.before.dtype).flatten(0, 1)
+        text = [part[None].expand(pictures.shape[0], -1, -1) for part in (self.before, self.after)]
+        tokens = torch.cat([text[0], pictures, text[1]], dim=1)
+        lanes = [(TEXT, len(self.before)), (PICTURE, pictures.shape[1]), (TEXT, len(self.after))]
+        return tokens, Context(lanes=lanes, cosines=self.cosines, sines=self.sines, mask=self.mask)
 
 
 def write(config: OwlConfig, weights: Weights, *, form: str, target: Path, one_file_bytes: int) -> Path:
@@ -81,6 +89,33 @@ def write(config: OwlConfig, weights: Weights, *, form: str, target: Path, one_f
         chosen.shrink(model)
     graphs.write(model, target, one_file_bytes=one_file_bytes)
     return target
+
+
+def plain(config: OwlConfig, weights: Weights, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What `HiddenMean` says in float32, a layer of the checkpoint at a time."""
+    with torch.inference_mode():
+        network = HiddenMean(config, rows_of(weights, PROMPT), weights_on="meta")
+        tokens, context = network.sequence(torch.from_numpy(features))
+        for layer in layers_of(weights, config):
+            tokens, _ = layer(tokens, context)
+        scale = weights["model.norm.weight"].float()
+        means = functional.rms_norm(tokens, scale.shape, scale, config.language.eps).mean(1)
+        found: NDArray[np.float32] = means.unflatten(0, features.shape[:2]).mean(1).numpy()
+    return found
+
+
+def write_scorer(
+    config: OwlConfig, weights: Weights, facts: SheetFacts, *, form: str, sheet: Path, one_file_bytes: int
+) -> Path:
+    """Write the graph and its sheet beside it; returns the latter's path."""
+    source = Given(name="halves", shape=(HALVES, config.tokens_per_picture, config.language.width))
+    file = sheet.with_name(sheet.name.replace(".parts.json", ".onnx"))
+    write(config, weights, form=form, target=file, one_file_bytes=one_file_bytes)
+    graph = graph_of(file, inputs=("features",), output="hidden")
+    step = StepSpec(name="llm", graph=graph, takes=(source.name,), each="row")
+    golden = {step.name: plain(config, weights, source.golden(GOLDEN_ROWS, seed=GOLDEN_SEED))}
+    write_sheet(sheet, facts, form=form, sources=(source,), steps=(step,), golden=golden)
+    return sheet
 
 
 def halves(picture: Image.Image) -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +14,7 @@ from torch import nn
 
 from models import graphs
 from models.graphs import Signature
-from models.parts import Array, Assembly, Interchange, Part, inputs_of, run_torch
+from models.parts import Array, Assembly, Given, Interchange, Part, Source, inputs_of, run_torch
 from vqmon.scoring.composite_specs import StepSpec
 from vqmon.scoring.level_specs import GraphSpec
 from vqmon.scoring.specs import Licence
@@ -44,25 +44,40 @@ def write_assembly(
     for part in assembly.parts:
         file = folder / f"{part.name}-{form}@{assembly.version}.onnx"
         write_part(part, values, dtype=DTYPES[form], target=file, one_file_bytes=one_file_bytes)
-        digest, size = graphs.unit_hash(file)
-        graph = GraphSpec(
-            file=file.name, has_data=graphs.data_file(file).exists(), sha256=digest, size_bytes=size,
-            inputs=input_names(part), output=part.name,
-        )  # fmt: skip
+        graph = graph_of(file, inputs=input_names(part), output=part.name)
         steps.append(StepSpec(name=part.name, graph=graph, takes=part.takes, each=part.each))
     sheet = folder / f"{assembly.name}-{form}@{assembly.version}.parts.json"
+    golden = {part.name: values[part.name] for part in assembly.parts}
+    write_sheet(sheet, facts, form=form, sources=assembly.sources, steps=steps, golden=golden)
+    return sheet
+
+
+def graph_of(file: Path, *, inputs: tuple[str, ...], output: str) -> GraphSpec:
+    """The facts of a written graph."""
+    digest, size = graphs.unit_hash(file)
+    return GraphSpec(
+        file=file.name, has_data=graphs.data_file(file).exists(), sha256=digest, size_bytes=size, inputs=inputs,
+        output=output,
+    )  # fmt: skip
+
+
+def write_sheet(
+    sheet: Path, facts: SheetFacts, *, form: str, sources: Sequence[Source | Given], steps: Sequence[StepSpec],
+    golden: Mapping[str, Array],
+) -> None:  # fmt: skip
+    """How graphs go together, and what each said of golden rows in float32."""
+    name, version = sheet.name.removesuffix(".parts.json").rsplit("@", 1)
     table = {
         "kind": "parts",
-        "name": f"{assembly.name}-{form}",
-        "version": assembly.version,
+        "name": name,
+        "version": int(version),
         "form": form,
         **asdict(facts),
-        "sources": [{"kind": type(each).__name__.lower(), **asdict(each)} for each in assembly.sources],
+        "sources": [{"kind": type(each).__name__.lower(), **asdict(each)} for each in sources],
         "steps": [asdict(step) for step in steps],
-        "golden": {part.name: golden_of(values[part.name]) for part in assembly.parts},
+        "golden": {part: golden_of(value) for part, value in golden.items()},
     }
     sheet.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
-    return sheet
 
 
 def input_names(part: Part) -> tuple[str, ...]:

@@ -2,18 +2,23 @@
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import onnxruntime  # type: ignore[import-untyped]
 import torch
 
-from models import parts_verify, rich
-from models.loading import HuggingFace, WeightsError, check_licence, load
+from models import owl_hidden, parts_verify, rich
+from models.graphs import ONE_FILE_BYTES
+from models.loading import HuggingFace, WeightsError, check_licence, check_names, load
+from models.owl import OwlConfig
+from models.owl_stream import IGNORED, OPTIONAL, needed_shapes
 from models.parts import Assembly
-from models.parts_export import DTYPES, write_assembly
+from models.parts_export import DTYPES, SheetFacts, write_assembly
 
-NAMES = tuple(rich.KITS)
+HIDDEN = "q_align_hidden"
+NAMES = (*rich.KITS, HIDDEN)
 
 
 def add_arguments(part: argparse.ArgumentParser) -> None:
@@ -29,16 +34,36 @@ def export(options: argparse.Namespace) -> Path:
     """Write a scorer's graphs and its sheet; returns the sheet's path. Raises WeightsError."""
     facts = rich.facts_of(options.name)
     check_licence(options.name, facts.licence, allow_noncommercial=options.allow_noncommercial)
+    if options.name == HIDDEN:
+        return _export_hidden(options, facts)
     assembly, origin = prepare(options)
-    made = {"made by": f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"}
-    facts = replace(facts, provenance={**facts.provenance, **origin, **made})
     options.built.mkdir(parents=True, exist_ok=True)
-    return write_assembly(assembly, facts, form=form_of(options), folder=options.built)
+    return write_assembly(assembly, _with_origin(facts, origin), form=form_of(options), folder=options.built)
+
+
+def _export_hidden(options: argparse.Namespace, facts: SheetFacts, config: OwlConfig | None = None) -> Path:
+    config = OwlConfig() if config is None else config
+    if options.weights is None:
+        raise WeightsError("name the weights of Q-Align: --weights FILE, FOLDER or owner/name@commit")
+    found = load(str(options.weights), hub=HuggingFace(options.cache), sha256=options.sha256)
+    check_names(found.checkpoint.shapes, needed_shapes(config), optional=OPTIONAL, ignored=IGNORED)
+    origin = {"weights": found.reference, **{f"sha256 of {name}": digest for name, digest in found.hashes.items()}}
+    options.built.mkdir(parents=True, exist_ok=True)
+    return owl_hidden.write_scorer(
+        config, found.checkpoint, _with_origin(facts, origin), form=form_of(options), sheet=sheet_of(options),
+        one_file_bytes=ONE_FILE_BYTES,
+    )  # fmt: skip
+
+
+def _with_origin(facts: SheetFacts, origin: Mapping[str, str]) -> SheetFacts:
+    made = {"made by": f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"}
+    return replace(facts, provenance={**facts.provenance, **origin, **made})
 
 
 def verify(options: argparse.Namespace) -> list[str]:
     """Check what was written, against torch when weights are given; raises VerifyError."""
-    assembly = prepare(options)[0] if options.weights is not None or options.part else None
+    with_torch = options.name != HIDDEN and (options.weights is not None or options.part)
+    assembly = prepare(options)[0] if with_torch else None
     return parts_verify.verify(sheet_of(options), assembly=assembly)
 
 

@@ -10,9 +10,8 @@ torch = pytest.importorskip("torch")
 
 from PIL import Image  # noqa: E402
 
-from models import graphs, owl_hidden, q_align  # noqa: E402
+from models import graphs, owl_hidden, parts_verify, q_align, rich  # noqa: E402
 from models.owl_stream import rows_of  # noqa: E402
-from models.parts_verify import open_graph  # noqa: E402
 from tests.models.owl_weights import CONFIG, network, random_weights  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -41,20 +40,18 @@ def test_it_is_the_mean_state_of_the_plain_network(weights: dict[str, Any], expe
         torch.testing.assert_close(net.eval()(expected[0]), expected[1], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("form", "slack"), [("fp32", 1e-4), ("fp16", 5e-3)])
-def test_the_graph_says_the_same(
-    weights: dict[str, Any], expected: tuple[Any, Any], tmp_path: Path, form: str, slack: float
+@pytest.mark.parametrize("form", ["fp32", "fp16"])
+def test_a_checkpoint_becomes_a_graph_that_says_the_same(
+    weights: dict[str, Any], expected: tuple[Any, Any], tmp_path: Path, form: str
 ) -> None:
-    """Units together and alone; no node that keeps a GPU waiting."""
-    file = owl_hidden.write(
-        CONFIG, weights, form=form, target=tmp_path / "x.onnx", one_file_bytes=graphs.ONE_FILE_BYTES
-    )
-    session = open_graph(file)
-    features, wanted = expected[0].numpy(), expected[1].numpy()
-    said = session.run(["hidden"], {"features": features})[0]
-    assert np.abs(said - wanted).max() <= slack * np.abs(wanted).max()
-    alone = session.run(["hidden"], {"features": features[1:2]})[0]
-    assert np.abs(said[1:2] - alone).max() <= slack * np.abs(wanted).max()
+    """Its sheet holds what the plain network says, read a layer at a time; units together and alone."""
+    sheet = tmp_path / f"q-align-hidden-{form}@1.parts.json"
+    facts = rich.facts_of("q_align_hidden")
+    owl_hidden.write_scorer(CONFIG, weights, facts, form=form, sheet=sheet, one_file_bytes=graphs.ONE_FILE_BYTES)
+    assert len(parts_verify.verify(sheet)) == 3
+    said = parts_verify.PartsRunner(sheet).run({"halves": expected[0].numpy()})["llm"]
+    wanted = expected[1].numpy()
+    assert np.abs(said - wanted).max() <= parts_verify.SLACK[form] * np.abs(wanted).max()
 
 
 def test_a_picture_is_cut_in_the_middle() -> None:
