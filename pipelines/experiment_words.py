@@ -61,6 +61,7 @@ def _effect(effect: Effect) -> Table:
     table = _table("by " + effect.scorer, "mean", "low", "high", "")
     for name, interval in (
         ("any-time", effect.anytime),
+        ("corrected for skew", effect.corrected),
         ("final (t)", effect.final),
         ("weighted by segments", effect.weighted),
         ("with covariates", effect.adjusted),

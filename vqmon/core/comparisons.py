@@ -90,6 +90,8 @@ class Effect:
     segments: int
     # the interval that the verdict reads; None while there is nothing to read yet
     reading: Interval | None = None
+    # the same, corrected for a few contents that stand out; a winner needs both
+    corrected: Interval | None = None
     anytime: Interval | None = None
     final: Interval | None = None
     # each segment counts once instead of each cluster: a sensitivity check

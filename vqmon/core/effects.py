@@ -16,6 +16,7 @@ from vqmon.core.confidence import (
     final_p,
     mixture_rho,
     one_sided_width,
+    without_skew,
 )
 from vqmon.core.course import Course, Samples, Which
 from vqmon.core.experiments import FIRST_LOOK, Experiment, Guardrail
@@ -75,6 +76,7 @@ def effect_of(
         clusters=used.n,
         segments=readings.segments(key),
         reading=reading,
+        corrected=None if reading is None else without_skew(used, reading),
         anytime=anytime,
         final=final,
         weighted=None if weighted is None else final_interval(weighted, alpha=alpha),

@@ -18,7 +18,7 @@ Worse = Literal["higher", "lower"]
 FIRST_LOOK = 20
 """No any-time reading before so many clusters: the sequence is asymptotic (8.0 % errors at 5 clusters, 3.8 % at 20)."""
 
-LOOK_LIMITS: Mapping[str, float] = {"over_sharpness": 0.03, "flicker": 0.03, "noise": 0.03}
+LOOK_LIMITS: Mapping[str, float] = {"over_sharpness": 0.03, "flicker": 0.03, "noise": 0.01}
 """Arms whose mean signals differ by more are shown to a person: scorers are known to be fooled by these."""
 
 GUARDED = ("score", "p5", "min", "signal", "label", "bitrate_kbps", "unscored")

@@ -20,7 +20,9 @@ def paired_sample(differences: Floats) -> Sample | None:
     n = len(differences)
     if n < 2:
         return None
-    return Sample(n=n, mean=float(differences.mean()), sd=float(differences.std(ddof=1)), degrees=n - 1)
+    mean, sd = float(differences.mean()), float(differences.std(ddof=1))
+    skewness = float((((differences - mean) / sd) ** 3).mean()) if sd > 0 else 0.0
+    return Sample(n=n, mean=mean, sd=sd, degrees=n - 1, skewness=skewness)
 
 
 def weighted_sample(differences: Floats, counts: Floats) -> Sample | None:

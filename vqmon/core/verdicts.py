@@ -65,7 +65,7 @@ def _of_scorers(case: Case) -> Verdict:
     if not read:
         return _nothing_yet(case)
     it = case.experiment
-    kinds = [kind_of(reading, delta_min=it.delta_min, margin=it.margin) for _, reading in read]
+    kinds = [kind_of(_safe(effect, reading), delta_min=it.delta_min, margin=it.margin) for effect, reading in read]
     for winner in ("better", "worse"):
         if winner in kinds:
             effect, reading = read[kinds.index(winner)]
@@ -87,6 +87,12 @@ def _of_scorers(case: Case) -> Verdict:
         reasons=tuple(_reason(one, interval) for one, interval in read),
         next_step=_next_of(kind, case),
     )
+
+
+def _safe(effect: Effect, reading: Interval) -> Interval:
+    """What both the reading and its correction for skew allow."""
+    other = effect.corrected or reading
+    return replace(reading, low=min(reading.low, other.low), high=max(reading.high, other.high))
 
 
 def _nothing_yet(case: Case) -> Verdict:
@@ -113,7 +119,7 @@ def _without_winner(kind: VerdictKind, case: Case, reading: Interval) -> str:
     if kind == "not worse":
         small = " The gain is smaller than what is worth anything." if reading.low > 0 else ""
         return f"{arm} is not worse than {it.control}: {_points(reading)}; a loss of {it.margin:g} is excluded.{small}"
-    side = "0" if reading.low <= 0 <= reading.high else f"a difference below {it.delta_min:g}"
+    side = "0" if reading.low <= 0 <= reading.high else "a difference that is worth nothing"
     return f"Undecided between {arm} and {it.control}: {_points(reading)} leaves {side} possible."
 
 
@@ -224,7 +230,11 @@ def _points(interval: Interval) -> str:
 
 
 def _reason(effect: Effect, reading: Interval) -> str:
-    return f"{effect.scorer}: {_points(reading)}, {reading.kind} {reading.level:.1%}, {effect.clusters} clusters"
+    text = f"{effect.scorer}: {_points(reading)}, {reading.kind} {reading.level:.1%}, {effect.clusters} clusters"
+    safe = _safe(effect, reading)
+    if (safe.low <= 0 <= safe.high) == (reading.low <= 0 <= reading.high):
+        return text
+    return f"{text}; but a few contents decide: corrected for that, {safe.low:+.2f} to {safe.high:+.2f}"
 
 
 def _rail(rail: GuardrailAnswer) -> str:

@@ -51,6 +51,7 @@ def _answer(comparison: Comparison, told: ArmAnswer) -> dict[str, object]:
 def _intervals(effect: Effect) -> Iterator[tuple[str, Interval]]:
     for name, interval in (
         ("at any time", effect.anytime),
+        ("corrected for a few contents that stand out", effect.corrected),
         ("one look at the end (t)", effect.final),
         ("each segment counts once", effect.weighted),
         ("with covariates", effect.adjusted),
