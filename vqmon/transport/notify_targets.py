@@ -29,7 +29,7 @@ class Target(Protocol):
     async def tell(self, steps: Sequence[Step], *, now: datetime) -> Mapping[str, DeliveryError | None]:
         """Say all of it: alert id -> why it was refused, None when it was taken.
 
-        At most one step per alert, oldest first. Raises DeliveryError when the receiver takes nothing at all for now;
-        what was taken until then may be said again.
+        At most one step per alert, oldest first; those without an answer are asked for again. Raises DeliveryError when
+        the receiver takes nothing at all for now; what was taken until then may be said again.
         """
         ...

@@ -67,18 +67,18 @@ class Webhook:
         self._source = source
 
     async def tell(self, steps: Sequence[Step], *, now: datetime) -> Mapping[str, DeliveryError | None]:
-        """Post one after the other; what is refused does not hold up the rest."""
+        """Post until one is taken, so that it is remembered before the next; what is refused does not hold it up."""
         told: dict[str, DeliveryError | None] = {}
         for step in steps:
             alert_id = step.notice.alert.id
             try:
                 await self._post(self._url, *self.message(step, now=now))
-                told[alert_id] = None
+                return {**told, alert_id: None}
             except DeliveryError as error:
                 if error.reason == "refused":
                     told[alert_id] = error
                 elif told:
-                    # Those before it were taken; it comes first the next time, and is raised then.
+                    # It comes first the next time, and is raised then.
                     break
                 else:
                     raise

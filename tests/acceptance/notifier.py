@@ -1,0 +1,146 @@
+"""A daemon in small that opens and resolves alerts and tells of them, to be killed at any moment, and what it left."""
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipelines.delivery import delivering
+from tests.transport.test_wire import ALERT
+from vqmon.core.types import Alert, alert_id
+from vqmon.metrics import Meters
+from vqmon.settings import Settings
+from vqmon.transport.store import History, open_history
+
+TICK_SECONDS = 0.03
+LASTS_SECONDS = 3.0
+"""Long enough for each alert to be told of while it is open."""
+
+
+def settings_for(alertmanagers: Sequence[str], hook: str) -> Settings:
+    webhooks = {"hook": {"url": hook}}
+    notify = {"alertmanagers": alertmanagers, "webhooks": webhooks, "resend_seconds": 2.0}
+    return Settings(notify=notify)  # type: ignore[arg-type]
+
+
+def work(path: Path, settings: Settings, ready: int, *, is_last: bool) -> None:
+    """Open an alert every tick and resolve those that have lasted; the last one opens none and ends with all told."""
+    asyncio.run(_work(path, settings, ready, is_last=is_last))
+
+
+async def _work(path: Path, settings: Settings, ready: int, *, is_last: bool) -> None:
+    with ThreadPoolExecutor(1) as thread, open_history(path, "write") as history:
+        async with delivering(settings, history, thread=thread, meters=Meters()) as delivery:
+            assert delivery is not None
+            loop = asyncio.get_running_loop()
+            number = len(history.alerts(limit=100_000))
+            while not is_last or history.alerts(open_only=True, limit=1):
+                alerts = _due(history) + ([] if is_last else [_opened(number)])
+                number += 1
+                publish = partial(history.publish, [], alerts=alerts, queued_at=datetime.now(UTC))
+                await loop.run_in_executor(thread, publish)
+                delivery.published([], alerts)
+                os.write(ready, b".")
+                await asyncio.sleep(TICK_SECONDS)
+            # What is over is said again for five minutes: the last word is enough here.
+            while any(sorted(notice.told.values()) != ["resolved"] * 2 for notice in history.notices()):  # noqa: ASYNC110
+                await asyncio.sleep(TICK_SECONDS)
+
+
+def _opened(number: int) -> Alert:
+    now = datetime.now(UTC)
+    series = f"live/{number}/lite"
+    return replace(
+        ALERT,
+        id=alert_id("low-score", series, now),
+        series=series,
+        stream_id="live",
+        rendition=str(number),
+        began_at=now,
+        opened_at=now,
+    )
+
+
+def _due(history: History) -> list[Alert]:
+    now = datetime.now(UTC)
+    lasting = history.alerts(open_only=True, limit=1000)
+    over = [alert for alert in lasting if now - alert.opened_at >= timedelta(seconds=LASTS_SECONDS)]
+    return [replace(alert, state="resolved", resolved_at=now) for alert in over]
+
+
+def kill_often(path: Path, settings: Settings, *, kills: int, seed: int) -> None:
+    """Start it again and again, kill it at random moments, and let it finish at last."""
+    chance = random.Random(seed)
+    for number in range(kills + 1):
+        heard, ready = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                work(path, settings, ready, is_last=number == kills)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        os.close(ready)
+        if number < kills:
+            assert os.read(heard, 1) == b"."
+            time.sleep(chance.random() * 0.25)
+            os.kill(child, signal.SIGKILL)
+        else:
+            while os.read(heard, 1000):
+                pass
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.close(heard)
+        assert code == (-signal.SIGKILL if number < kills else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What receivers heard, held against the history."""
+
+    alerts: int
+    # transitions that a webhook never heard of, and how often it heard one again
+    lost: int
+    repeated: int
+    # an end before its beginning
+    disordered: int
+    # alerts that people were never told of behind Alertmanager, and those they were told of twice
+    unnoticed: int
+    doubled: int
+    never_ended: int
+
+
+def hold_against(path: Path, ids: Sequence[str], notifications: Sequence[dict[str, Any]]) -> Found:
+    """`ids` came to the webhook, `notifications` from Alertmanager to people."""
+    with open_history(path, "read") as history:
+        alerts = history.alerts(limit=100_000)
+    wanted = {f"{alert.id}.{state}" for alert in alerts for state in ("open", "resolved")}
+    heard = Counter(ids)
+    first = {id: position for position, id in reversed(list(enumerate(ids)))}
+    fired: Counter[str] = Counter()
+    ended: set[str] = set()
+    for notification in notifications:
+        for one in notification["alerts"]:
+            alert = one["annotations"]["alert_id"]
+            if one["status"] == "firing":
+                fired[alert] += 1
+            else:
+                ended.add(alert)
+    known = [alert.id for alert in alerts]
+    return Found(
+        alerts=len(alerts),
+        lost=len(wanted - set(heard)),
+        repeated=sum(count - 1 for count in heard.values()),
+        disordered=sum(first.get(f"{id}.resolved", 0) < first.get(f"{id}.open", 0) for id in known),
+        unnoticed=sum(not fired[id] for id in known),
+        doubled=sum(fired[id] > 1 for id in known),
+        never_ended=sum(id not in ended for id in known),
+    )
