@@ -68,7 +68,7 @@ def _effect(effect: Effect) -> Table:
         ("bootstrap", effect.bootstrap),
     ):
         if interval is not None:
-            table.add_row(name, *_numbers(interval), "← read" if interval == effect.reading else "")
+            table.add_row(name, *_numbers(interval), "← read" if interval is effect.reading else "")
     tests = [
         f"{name} {value:.2g}"
         for name, value in (

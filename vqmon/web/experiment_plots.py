@@ -91,6 +91,12 @@ def interval_sentence(effect: Effect, it: Experiment, names: tuple[str, str]) ->
     """The drawing in words."""
     arm, control = names
     first = next((point for point in effect.over_time if point.low is not None), None)
+    if effect.reading is not None and effect.reading.kind == "final":
+        now = effect.reading
+        return (
+            f"{arm} minus {control} by {effect.scorer} as the data came in; read once, at the planned "
+            f"{it.planned_clusters} clusters: {signed(now.mean)} ({signed(now.low)} to {signed(now.high)})."
+        )
     if effect.anytime is None or first is None:
         return f"{effect.scorer}: {effect.clusters} of {it.planned_clusters} planned clusters; no interval to read yet."
     now = effect.anytime

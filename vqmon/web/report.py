@@ -10,6 +10,9 @@ from vqmon.web.experiment_plots import distribution_plot, forest, interval_plot,
 from vqmon.web.experiments import RAILS, SHAPES, all_checks, settings_of
 from vqmon.web.site import STATIC, open_templates
 
+PAIRS_SHOWN = 6
+"""Of the worst and of the best each."""
+
 
 def report(comparison: Comparison, *, title: str, now: datetime) -> str:
     """The whole answer as HTML with its style inside."""
@@ -44,7 +47,7 @@ def _answer(comparison: Comparison, told: ArmAnswer) -> dict[str, object]:
             }
             for effect in told.effects
         ],
-        "pairs": [pair for pair in told.pairs if pair.role != "review"],
+        "pairs": [*told.pairs_of("worst")[:PAIRS_SHOWN], *told.pairs_of("best")[:PAIRS_SHOWN]],
     }
 
 
@@ -58,7 +61,7 @@ def _intervals(effect: Effect) -> Iterator[tuple[str, Interval]]:
         ("bootstrap over contents", effect.bootstrap),
     ):
         if interval is not None:
-            read = " — this is what the verdict reads" if interval == effect.reading else ""
+            read = " — this is what the verdict reads" if interval is effect.reading else ""
             yield f"{name}, {interval.level:.1%}{read}", interval
 
 
