@@ -1,8 +1,9 @@
 """The commands that read the history: replay, export."""
 
 import asyncio
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -52,7 +53,14 @@ def replay(
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--partitioned",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Instead of one file: a folder of Parquet files by date and hour; run each hour, it adds what is new.",
+)
+@click.option("--by", "each", type=click.Choice(["hour", "day"]), default="hour", help="Of --partitioned: a file per.")
 @click.option(
     "--format", "form", type=click.Choice(["parquet", "csv", "ndjson"]), help="Default: by the file's ending."
 )
@@ -64,7 +72,9 @@ def replay(
 @click.pass_obj
 def export(
     config: Path | None,
-    file: Path,
+    file: Path | None,
+    folder: Path | None,
+    each: Literal["hour", "day"],
     form: str | None,
     stream: str,
     rendition: str,
@@ -76,7 +86,18 @@ def export(
     from vqmon.transport.export import export_outcomes
     from vqmon.transport.store import open_history
 
+    if (file is None) == (folder is None):
+        raise click.UsageError("name a FILE, or a folder with --partitioned")
+    if folder is not None and any((form, stream, rendition, since, until)):
+        raise click.UsageError("--partitioned writes all of the history: no other choice goes with it")
     with open_history(ready(config).history.at(history).place, mode="read") as stored:
+        if folder is not None:
+            from vqmon.transport.partitions import export_partitions
+
+            done = export_partitions(stored, folder, each=each, now=datetime.now(UTC))
+            err.print(f"{done.rows} rows in {done.files} files of {folder}")
+            return
+        assert file is not None
         rows = export_outcomes(
             stored, file, form=form, stream_id=stream, rendition=rendition, since=utc(since), until=utc(until)
         )

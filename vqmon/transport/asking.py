@@ -117,6 +117,10 @@ class Questions(Charting):
             for lane, sequence, segment_key, ends_at in found
         }
 
+    def identity(self) -> str:
+        """What tells this history from every other."""
+        return str(self._column("SELECT id FROM identity")[0])
+
     def offsets(self, topic: str) -> Mapping[int, int]:
         """Partition -> where `vqmon record` goes on."""
         ask = "SELECT partition_number, next_offset FROM record_offset WHERE topic = ?"

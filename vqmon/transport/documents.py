@@ -67,14 +67,15 @@ class Documents:
         since: datetime | None = None,
         until: datetime | None = None,
         after: int = 0,
+        up_to: int = FOREVER[1],
     ) -> Iterator[Outcome]:
         """Outcomes in the order in which they were published, of segments that start within `since` <= start < `until`.
 
-        Reads in chunks: what is published meanwhile comes too, and memory stays small. `after` leaves out what was
-        written up to that number.
+        Reads in chunks: what is published meanwhile comes too, and memory stays small. `after` and
+        `up_to` leave out what was written up to, and after, a number.
         """
         for document in self.documents_in_order(
-            stream_id=stream_id, rendition=rendition, since=since, until=until, after=after
+            stream_id=stream_id, rendition=rendition, since=since, until=until, after=after, up_to=up_to
         ):
             yield wire.parse_outcome(document)
 
@@ -136,16 +137,17 @@ class Documents:
         since: datetime | None = None,
         until: datetime | None = None,
         after: int = 0,
+        up_to: int = FOREVER[1],
     ) -> Iterator[bytes]:
         """The same as CloudEvents."""
         wanted = {row[0] for row in self._rendition_ids(stream_id, rendition)} if stream_id or rendition else None
         begins = FOREVER[0] if since is None else microseconds(since)
         ends = FOREVER[1] if until is None else microseconds(until)
         last = after
-        while chunk := self._chunk(last):
+        while last < up_to and (chunk := self._chunk(last)):
             rows = self._ask(
                 "SELECT number, rendition_id, starts_at FROM outcome WHERE number > ? AND number <= ? ORDER BY number",
-                *(last, chunk[-1][1]),
+                *(last, min(up_to, chunk[-1][1])),
             )
             numbers = [
                 number
@@ -154,6 +156,11 @@ class Documents:
             ]
             yield from self._chosen(chunk, numbers)
             last = chunk[-1][1]
+
+    def starts_after(self, after: int, *, limit: int) -> Sequence[tuple[int, int]]:
+        """(number, start in microseconds since the epoch) of the oldest `limit` outcomes written after a number."""
+        ask = "SELECT number, starts_at FROM outcome WHERE number > ? ORDER BY number LIMIT ?"
+        return [(row[0], row[1]) for row in self._ask(ask, after, limit)]
 
     def _chunk(self, after: int) -> list[Any]:
         """The next blocks that hold anything after a number: (first, last, dictionary, body, pictures)."""

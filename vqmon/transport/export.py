@@ -83,7 +83,7 @@ def export_outcomes(
     """
     chosen = _form(file, form)
     _refuse_database(file)
-    with _complete(file) as sink:
+    with complete(file) as sink:
         if chosen == "ndjson":
             documents = history.documents_in_order(stream_id=stream_id, rendition=rendition, since=since, until=until)
             return sum(1 for document in documents if sink.write(document + b"\n"))
@@ -161,7 +161,7 @@ def _refuse_database(file: Path) -> None:
 
 
 @contextmanager
-def _complete(file: Path) -> Iterator[IO[bytes]]:
+def complete(file: Path) -> Iterator[IO[bytes]]:
     """A file beside the wanted one that takes its name when all is written, and leaves nothing behind when not."""
     unfinished = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
@@ -215,20 +215,32 @@ class _Lines:
 
 def _write_parquet(sink: IO[bytes], rows: Iterator[dict[str, Any]]) -> int:
     # Loaded here: it is large, and nothing else needs it.
-    import pyarrow as pa
     import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(sink, parquet_schema(), compression="zstd") as writer:
+        return write_rows(writer, rows)
+
+
+def write_rows(writer: Any, rows: Iterator[dict[str, Any]]) -> int:
+    """Write rows of COLUMNS to a Parquet writer, chunk by chunk; how many."""
+    import pyarrow as pa
+
+    count = 0
+    for chunk in _chunks(rows):
+        writer.write_table(pa.Table.from_pylist(list(chunk), schema=parquet_schema()))
+        count += len(chunk)
+    return count
+
+
+def parquet_schema() -> Any:
+    """COLUMNS with their types and meanings."""
+    import pyarrow as pa
 
     def type_of(name: str) -> pa.DataType:
         if name in _MOMENTS:
             return pa.timestamp("us", tz="UTC")
         return pa.int64() if name in _WHOLE else pa.float64() if name in _NUMBERS else pa.string()
 
-    schema = pa.schema(
+    return pa.schema(
         [pa.field(name, type_of(name), metadata={"description": meaning}) for name, meaning in COLUMNS.items()]
     )
-    count = 0
-    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
-        for chunk in _chunks(rows):
-            writer.write_table(pa.Table.from_pylist(list(chunk), schema=schema))
-            count += len(chunk)
-    return count

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 from psycopg import sql as quoting
@@ -179,6 +180,7 @@ class PostgresDatabase:
         for statement in tables.upgrade(version):
             connection.execute(tables.in_postgres(statement))
         if version == 0:
+            connection.execute("INSERT INTO identity VALUES (%s)", (uuid4().hex,))
             for table, column in tables.ALREADY_PACKED:
                 connection.execute(f"ALTER TABLE {table} ALTER {column} SET STORAGE EXTERNAL")
         connection.execute("UPDATE about SET version = %s", (tables.VERSION,))

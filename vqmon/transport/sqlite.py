@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from vqmon.errors import StoreError
 from vqmon.transport import tables
@@ -143,6 +144,8 @@ def _migrate(connection: "_Transaction") -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     for statement in tables.upgrade(version):
         connection.execute(statement)
+    if version == 0:
+        connection.execute("INSERT INTO identity VALUES (?)", (uuid4().hex,))
     connection.execute(f"PRAGMA user_version = {tables.VERSION}")
     connection.execute(f"PRAGMA application_id = {tables.APPLICATION_ID}")
 

@@ -20,6 +20,9 @@ TABLES = """
 CREATE TABLE tip (number INTEGER NOT NULL);
 INSERT INTO tip VALUES (0);
 
+-- Tells this history from every other.
+CREATE TABLE identity (id TEXT NOT NULL);
+
 CREATE TABLE rendition (
     rendition_id INTEGER PRIMARY KEY,
     stream_id TEXT NOT NULL,
