@@ -38,3 +38,52 @@ def notify(config: Path | None, for_seconds: float | None) -> None:
     from pipelines.notify import run
 
     asyncio.run(run(ready(config), for_seconds=for_seconds))
+
+
+@click.command()
+@click.option("--rule", default="", help="Only this regression rule; default: every one.")
+@click.option(
+    "--false-alarms",
+    "wanted",
+    type=click.FloatRange(0.0001, 10),
+    default=0.033,
+    show_default=True,
+    help="Wanted, per stream-day and series.",
+)
+@click.option(
+    "--drop",
+    type=click.FloatRange(0.1, 100),
+    default=5.0,
+    show_default=True,
+    help="Points (25 are 1 MOS) that are to be seen soonest.",
+)
+@click.option("--stream", default="", help="Only this stream.")
+@click.option("--since", type=click.DateTime(), help="Only segments from this moment (UTC) on.")
+@click.option("--until", type=click.DateTime(), help="Only segments before this moment (UTC).")
+@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
+@click.pass_obj
+def tune(
+    config: Path | None,
+    rule: str,
+    wanted: float,
+    drop: float,
+    stream: str,
+    since: datetime | None,
+    until: datetime | None,
+    history: str | None,
+) -> None:
+    """Propose settings of regression rules from what is stored, best a week of it.
+
+    Measures the noise of every series, proposes k, h and the length of the baseline for the wanted rate of false
+    alarms, and shows how soon drops of 0.1 to 1 MOS will be seen. Writes nothing.
+    """
+    from pipelines.alert_words import tuning_tables
+    from pipelines.replay import Span
+    from pipelines.tune import tune as propose
+
+    settings = ready(config)
+    span = Span(stream_id=stream, since=utc(since), until=utc(until))
+    place = settings.history.at(history).place
+    for tuned in propose(settings, place, rule=rule, wanted=wanted, drop=drop, span=span):
+        for part in tuning_tables(tuned):
+            out.print(part)

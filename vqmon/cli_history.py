@@ -16,6 +16,11 @@ from vqmon.console import err, out, ready, utc
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Other alert rules to try on what is stored.",
 )
+@click.option(
+    "--incidents",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="What is known to have happened: CSV or TOML with stream, began, ended and, if wanted, rendition.",
+)
 @click.option("--again", is_flag=True, help="Look at the stored segments again and compare ids and scores.")
 @click.option("--stream", default="", help="Only this stream.")
 @click.option("--since", type=click.DateTime(), help="Only segments from this moment (UTC) on.")
@@ -25,6 +30,7 @@ from vqmon.console import err, out, ready, utc
 def replay(
     ctx: click.Context,
     rules: Path | None,
+    incidents: Path | None,
     again: bool,  # noqa: FBT001 - click gives flags so
     stream: str,
     since: datetime | None,
@@ -33,8 +39,9 @@ def replay(
 ) -> None:
     """Run stored events through other alert rules, or look at the segments again.
 
-    Shows which alerts the rules of the settings and the new ones give. With --again every stored segment that can still
-    be fetched is scored anew: the same id and the same score are expected.
+    Shows which alerts the rules of the settings and the new ones give, and how many per stream-day; with --incidents
+    also which of these were found, how soon, and how many alerts were for nothing. With --again every stored segment
+    that can still be fetched is scored anew: the same id and the same score are expected.
     """
     from pipelines import replay as old
 
@@ -46,10 +53,13 @@ def replay(
             old.look_again(settings, path, span=span, told=lambda line: out.print(line, markup=False))
         )
         ctx.exit(1 if differing else 0)
+    from pipelines.alert_words import appraisal_table
     from pipelines.words import alert_table
 
-    before, after = old.judge_again(settings, path, rules=rules, span=span)
-    out.print(alert_table(before, after))
+    before, after = old.judge_again(settings, path, rules=rules, span=span, incidents=incidents)
+    out.print(alert_table(before.alerts, after.alerts))
+    rows = [("old", before.appraisal, before.by_rule), *([("new", after.appraisal, after.by_rule)] if rules else [])]
+    out.print(appraisal_table(rows))
 
 
 @click.command()

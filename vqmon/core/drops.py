@@ -11,7 +11,7 @@ from vqmon.core.types import Cause
 Mode = Literal["cusum", "guarantee"]
 
 LADDER = "ladder"
-"""`against` this: the rendition with the next higher bitrate of the same stream."""
+"""`against` this: the rendition with the next higher bitrate of the same stream, for the highest the next lower."""
 
 BY_LABEL = "label:"
 """`against` this and a name: the rendition that the segment's label of that name says."""

@@ -1,5 +1,6 @@
 """One reading more of a followed series: the gates that an alarm must pass, and when an alert ends."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -36,6 +37,10 @@ class Turned:
 
     kind: Literal["open", "resolved"]
     alert: Alert
+
+
+Follow = Callable[[AlertRule, AlertState, Reading], tuple[AlertState, Turned | None]]
+"""What is done with a reading: `follow`, or something that only listens."""
 
 
 def follow(rule: AlertRule, state: AlertState, reading: Reading) -> tuple[AlertState, Turned | None]:

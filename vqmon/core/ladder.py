@@ -6,7 +6,7 @@ first segment until `GONE_SECONDS` after its last one: both are media times. So 
 `wait_seconds` ahead of another, what comes out does not depend on the interleaving.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vqmon.core.types import QualityEvent, Segment
@@ -149,15 +149,13 @@ class Ladder:
         rung = self.rungs.get(name)
         return rung is not None and rung.since + self._wait_seconds <= at <= rung.until + GONE_SECONDS
 
-    def above(self, entry: Entry, among: Iterator[str]) -> str | None:
-        """The rendition with the next higher rung; None for the top."""
+    def neighbour(self, entry: Entry, among: Iterable[str]) -> str:
+        """The rendition with the next higher rung, of the top the next lower one; empty when it is alone."""
         own = (entry.rung, entry.rendition)
-        higher = [
-            (self.rungs[name].rung, name)
-            for name in among
-            if self.takes_part(name, entry.starts) and (self.rungs[name].rung, name) > own
-        ]
-        return min(higher)[1] if higher else None
+        others = [(self.rungs[name].rung, name) for name in among if self.takes_part(name, entry.starts)]
+        higher = [other for other in others if other > own]
+        nearest = min(higher) if higher else max(others, default=(0.0, ""))
+        return nearest[1]
 
     def _is_due(self, entry: Entry) -> bool:
         farthest = max(it.until for it in self.rungs.values())

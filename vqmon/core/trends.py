@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from vqmon.core.causes import Standings
 from vqmon.core.conditions import NOT_SEGMENTS, AlertRule, labels_of, names
 from vqmon.core.drops import BY_LABEL, LADDER, Regression
-from vqmon.core.following import Reading, follow
+from vqmon.core.following import Follow, Reading, follow
 from vqmon.core.groups import Groups
 from vqmon.core.ladder import Entry, Ladder, Rung, entry_of
 from vqmon.core.memory import Memory
@@ -22,8 +22,9 @@ DEPLOY_LABEL = "deploy"
 class Trends:
     """Follows what regression and group rules ask; keeps nothing but what is in `memory`, and indexes of it."""
 
-    def __init__(self, rules: Sequence[AlertRule], memory: Memory) -> None:
+    def __init__(self, rules: Sequence[AlertRule], memory: Memory, *, follow: Follow = follow) -> None:
         self._memory = memory
+        self._follow = follow
         self._rules = [(rule, rule.condition) for rule in rules if isinstance(rule.condition, Regression)]
         self._fitting: dict[str, list[tuple[AlertRule, Regression]]] = {}
         self._standings = Standings(rules, memory)
@@ -105,7 +106,7 @@ class Trends:
             min_impact=condition.min_impact_minutes,
             cause=condition.explains_as,
         )
-        state, turned = follow(rule, state, reading)
+        state, turned = self._follow(rule, state, reading)
         state = self._groups.recorded(state, entry, scorer=scorer, value=value)
         yield from self._standings.settle(state, turned, at=entry.starts)
 
@@ -117,7 +118,7 @@ class Trends:
         if condition.against == LADDER:
             stream_id = entry.stream_id
             among = (name for name in others if rule.match.fits_names(Rendition(stream_id=stream_id, name=name)))
-            return ladder.above(entry, among) or ""
+            return ladder.neighbour(entry, among)
         wanted = condition.against
         if wanted.startswith(BY_LABEL):
             wanted = entry.labels.get(wanted.removeprefix(BY_LABEL), "")
