@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from models import card, data, owl_command, rich_command, sources, sr_order, sr_set, verify
+from models import card, data, owl_command, rich_command, sources, sr_order, sr_set, train_command, verify
 from models.export import read_facts, write_pair
 from models.lite import Lite, LiteConfig
+from models.loading import WeightsError
 from models.refit import HeadPlan, refit
+from models.scored import DataError
 from models.train import Trainer, train
 from models.train_lite import LadderWeights, LiteTask, Material, PhotoWeights, Plan
 
@@ -61,6 +63,9 @@ def run_data(options: argparse.Namespace) -> None:
 
 
 def run_train(options: argparse.Namespace) -> None:
+    if options.name in train_command.NAMES:
+        train_command.run(options)
+        return
     torch.set_num_threads(options.threads)
     plan, shape, _ = read_plan(options.name)
     torch.manual_seed(plan.seed)
@@ -123,7 +128,9 @@ def run_card(options: argparse.Namespace) -> None:
 
 
 def _own_names(run: Callable[[argparse.Namespace], None]) -> tuple[str, ...]:
-    return {run_data: ("lite", MAKE_SR), run_order: (MAKE_SR,)}.get(run, ("lite",))
+    return {run_data: ("lite", MAKE_SR), run_order: (MAKE_SR,), run_train: ("lite", *train_command.NAMES)}.get(
+        run, ("lite",)
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -153,6 +160,8 @@ def parser() -> argparse.ArgumentParser:
         part.add_argument("--events", type=Path, help="order: what `vqmon score --json` wrote of the set's clips")
         part.add_argument("--threads", type=int, default=2)
         part.add_argument("--fresh", action="store_true", help="do not go on from last.pt")
+        if run is run_train:
+            train_command.add_arguments(part)
         if is_owl:
             owl_command.add_arguments(part)
             rich_command.add_arguments(part)
@@ -165,7 +174,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.built is None:
         # What lies in models/built goes into the wheel.
         options.built = HERE / "built" if options.name == "lite" else Path("bundles")
-    options.run(options)
+    try:
+        options.run(options)
+    except (DataError, WeightsError) as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32] | NDArray[np.float16]
+Array = NDArray[Any]
 
 
 class FeatureCache:
