@@ -65,7 +65,7 @@ class Served:
             history.store,
             now=lambda: seed.NOW + timedelta(seconds=2),
             answers=trial.Told(trial.comparison(history.seeded)),
-            reviews=Reviews(history.store.path.with_name("served.reviews")),
+            reviews=Reviews(history.path.with_name("served.reviews")),
             allows_votes=True,
             poll_seconds=0.1,
             is_stopping=lambda: self._server.should_exit,

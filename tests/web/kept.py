@@ -17,6 +17,7 @@ class Kept:
 
     seeded: Seeded
     store: History
+    path: Path = Path("history.db")
 
     def write(self, *items: Outcome | Alert) -> None:
         """As the daemon would."""
@@ -43,5 +44,6 @@ def fill(path: Path, seeded: Seeded) -> Path:
 @contextmanager
 def copied(path: Path, seeded: Seeded, folder: Path) -> Iterator[Kept]:
     """A copy of a filled history, to read and to write."""
-    with open_history(Path(shutil.copy(path, folder / "history.db")), "write") as store:
-        yield Kept(seeded, store)
+    copy = Path(shutil.copy(path, folder / "history.db"))
+    with open_history(copy, "write") as store:
+        yield Kept(seeded, store, copy)

@@ -13,11 +13,12 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.conftest import need
-from tests.web import seed
+from tests.web import seed, trial
 from tests.web.conftest import Served
 from tests.web.kept import Kept, copied, fill
 from vqmon.core.types import QualityEvent, SegmentFailure
-from vqmon.web.addresses import stream_path
+from vqmon.transport.reviews import Reviews
+from vqmon.web.addresses import experiment_path, stream_path
 
 pytestmark = pytest.mark.chromium
 
@@ -51,6 +52,8 @@ ATTACK = """() => {
   document.body.append(script, image);
 }"""
 """What someone would try who got markup into a page."""
+
+EXPERIMENT = experiment_path(trial.EXPERIMENT.name)
 
 AXE = ("axe-core@4.14.1", "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745")
 
@@ -107,10 +110,13 @@ def paths(history: Kept) -> dict[str, str]:
         "failure": f"/segments/{[it for it in outcomes if isinstance(it, SegmentFailure)][-1].id}",
         "alerts": "/alerts",
         "alert": f"/alerts/{history.store.alerts()[0].id}",
+        "streams": "/?by=stream",
+        "compare": "/compare?a=sports one/1080p&b=sports one/480p",
+        "experiments": "/experiments",
+        "experiment": EXPERIMENT,
+        "review": f"{EXPERIMENT}/sr-v2/review",
+        "pair": f"/pairs/{trial.comparison(history.seeded).answers[0].pairs[0].id}",
     }
-
-
-KINDS = ["fleet", "stream", "unscored", "segment", "failure", "alerts", "alert"]
 
 
 def test_every_page_fits_every_screen(watched: Watched) -> None:
@@ -280,21 +286,90 @@ def test_everything_can_be_read_without_javascript(browser: Browser, served: Ser
     assert watched.complaints == []
 
 
-def test_five_hundred_renditions(browser: Browser, tmp_path: Path) -> None:
-    """A big fleet is one page of 500 rows under 200 kB that goes on with a link, and updates live."""
-    many = seed.fleet(streams=260, segments=6)
+def test_five_hundred_streams(browser: Browser, tmp_path: Path) -> None:
+    """A big fleet is shown by stream under 200 kB, goes on with a link, is as small by rendition, and updates live."""
+    many = seed.fleet(streams=500, segments=4)
     with copied(fill(tmp_path / "many.db", many), many, tmp_path) as history, Served(history) as served:
         context = browser.new_context()
         watched = Watched(context, served)
+        for path in ("/", "/?by=rendition"):
+            page = watched.open(path)
+            expect(page.locator("tbody tr")).to_have_count(250)
+            assert page.evaluate(WEIGHT) < 200_000
         page = watched.open("/?sort=score&order=desc&q=channel")
-        expect(page.locator("tbody tr")).to_have_count(500)
-        assert page.evaluate(WEIGHT) < 200_000
-        history.write(seed.fresh("channel-100", "480p", 97.0))
-        expect(page.locator("tbody tr").first).to_contain_text("channel-100")
+        history.write(seed.fresh("channel-100", "480p", 3.0))
+        expect(page.locator("#chip-failing b")).not_to_have_text("63")
         page.click("text=Next →")
-        expect(page.locator("tbody tr")).to_have_count(4)
+        expect(page.locator("tbody tr")).to_have_count(242)
+        assert "q=channel" in page.url
         context.close()
     assert watched.complaints == []
+
+
+# ---- experiments
+
+
+def test_every_page_weighs_little(watched: Watched) -> None:
+    """A first visit with all that is loaded without scrolling, pictures of the page included."""
+    for path in paths(watched.history).values():
+        page = watched.open(path)
+        page.wait_for_load_state("load")
+        assert page.evaluate(WEIGHT) < 200_000, path
+
+
+def test_wipe_by_keyboard(watched: Watched) -> None:
+    """Arrow keys move the edge; the buttons change how the two are laid together and which moment is shown."""
+    page = watched.open(paths(watched.history)["pair"])
+    frames = page.locator(".frames").first
+    page.get_by_label("How much of A is shown").focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    assert frames.evaluate("frame => frame.style.getPropertyValue('--edge')") == "60%"
+    left = page.locator(".frames .left img").first
+    assert left.evaluate("image => getComputedStyle(image).clipPath") == "inset(0px 40% 0px 0px)"
+    page.get_by_role("button", name="difference").focus()
+    page.keyboard.press("Enter")
+    right = page.locator(".frames .right img").first
+    assert right.evaluate("image => getComputedStyle(image).mixBlendMode") == "difference"
+    expect(page.locator(".slider")).to_be_hidden()
+    page.get_by_role("button", name="2.0 s").click()
+    expect(page.locator(".frames").nth(2)).to_be_visible()
+    expect(frames).to_be_hidden()
+
+
+def test_blind_look_by_keyboard(watched: Watched) -> None:
+    """Left, space and right vote; Backspace goes back; the votes are kept; the end tells the arms."""
+    page = watched.open(paths(watched.history)["review"])
+    count = page.locator("text=0 of").inner_text().rsplit(" ", 1)[-1]
+    for number in range(int(count)):
+        expect(page.locator("text=Which looks better?")).to_be_visible()
+        expect(page.locator(".head")).to_contain_text(f"{number} of {count}")
+        for image in page.locator(".frames img").all():
+            expect(image).to_have_js_property("complete", True)
+        page.keyboard.press(["ArrowLeft", "Space", "ArrowRight"][number % 3])
+        page.wait_for_load_state()
+        if number == 1:
+            page.keyboard.press("Backspace")
+            page.wait_for_url("**pair=*")
+            expect(page.locator("#before")).to_be_visible()
+            page.go_back()
+    expect(page.locator(".empty")).to_contain_text(f"That was all {count} pairs")
+    votes = Reviews(watched.history.path.with_name("served.reviews")).votes(trial.EXPERIMENT.name)
+    assert len(votes) == int(count)
+
+
+def test_compare_from_a_form(watched: Watched) -> None:
+    """Two names typed give the page, whose address can be shared; Enter on a pair shows it."""
+    page = watched.open("/compare")
+    page.get_by_label("A", exact=True).fill("weather/1080p")
+    page.get_by_label("B", exact=True).fill("weather/480p")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**a=weather%2F1080p**")
+    expect(page.locator("#caption")).to_contain_text("weather/1080p is")
+    page.locator(".row-link").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/pairs/**")
+    expect(page.locator(".frames").first).to_be_visible()
 
 
 # ---- accessibility

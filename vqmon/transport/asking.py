@@ -130,6 +130,12 @@ class Questions(Charting):
         """What the rules remember."""
         return {key: wire.parse_state(document) for key, document in self._ask("SELECT key, document FROM state")}
 
+    def states_of(self, stream_id: str) -> Mapping[str, State]:
+        """What the rules remember of one stream's series."""
+        plain = stream_id.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+        found = self._ask("SELECT key, document FROM state WHERE key LIKE ? ESCAPE '!'", f"%|{plain}/%")
+        return {key: wire.parse_state(document) for key, document in found if f"|{stream_id}/" in key}
+
     def has_segment(self, segment_key: str) -> bool:
         """Whether there is an outcome of this segment of a folder."""
         return bool(self._ask("SELECT 1 FROM seen WHERE segment = ?", segment_number(segment_key)))

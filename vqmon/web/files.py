@@ -16,6 +16,7 @@ from vqmon.web.looks import Row
 from vqmon.web.segment import outcome_asked
 from vqmon.web.site import Site, iso
 from vqmon.web.stream import asked_of
+from vqmon.web.watching import bands_of
 
 MAX_CSV_POINTS = 200_000
 FOREVER = "public, max-age=31536000, immutable"
@@ -60,7 +61,9 @@ def _row(row: Row) -> dict[str, Any]:
 def points(site: Site, request: Request) -> Response:
     """Answer `/api/streams/{stream_id}/points`: what the chart draws."""
     it = asked_of(site, request)
-    return JSONResponse(chart_of(it.stream_id, it.lines, it.buckets, it.alerts, it.scorer, it.range))
+    chart = chart_of(it.stream_id, it.lines, it.buckets, it.alerts, it.scorer, it.range)
+    markers = [{"at": marker.at.timestamp(), "name": marker.name} for marker in it.markers]
+    return JSONResponse({**chart, "bands": bands_of(it.watches, it.scorer), "markers": markers})
 
 
 def points_csv(site: Site, request: Request) -> Response:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from vqmon.core.planned import Marker
+from vqmon.core.series import State
 from vqmon.core.types import Alert, Outcome
 
 
@@ -137,6 +139,14 @@ class History(Protocol):
         ...
 
     def alert(self, alert_id: str) -> Alert | None: ...
+
+    def markers(self, *, limit: int) -> Sequence[Marker]:
+        """What was changed on purpose, the newest `limit`, oldest first."""
+        ...
+
+    def states_of(self, stream_id: str) -> Mapping[str, State]:
+        """What the rules remember of one stream's series."""
+        ...
 
     def evidence(self, alert_id: str) -> Sequence[bytes]:
         """JPEGs of the worst frames, in the order of `Evidence.worst_times_seconds`."""

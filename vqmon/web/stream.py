@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from vqmon.core.planned import Marker
 from vqmon.core.types import Alert
 from vqmon.web.addresses import quote_stream, stream_path, unquote_stream, with_query
 from vqmon.web.charts import (
@@ -27,6 +28,7 @@ from vqmon.web.history import Bucket, Point, RenditionState
 from vqmon.web.looks import rows_of
 from vqmon.web.ranges import RANGES, Range, range_of
 from vqmon.web.site import Site
+from vqmon.web.watching import MAX_MARKERS, Watch, bands_of, evidence_plot, markers_of, watches_of
 
 MAX_POINTS = 6000
 """Segments read one by one; a range with more is drawn in parts."""
@@ -46,6 +48,9 @@ class Asked:
     # the range in parts, when it holds more than `points`
     buckets: Sequence[Bucket]
     alerts: Sequence[Alert]
+    # what the rules make of its series now, and what was changed on purpose
+    watches: Sequence[Watch]
+    markers: Sequence[Marker]
     scorers: Sequence[str]
     # the scorer whose scores are shown
     scorer: str
@@ -63,6 +68,7 @@ def asked_of(site: Site, request: Request, *, limit: int = MAX_POINTS) -> Asked:
         raise HTTPException(404, "No stream of that name has been seen.")
     newest_at = max(state.last_starts_at for state in states)
     span = range_of(request.query_params, newest_at=newest_at, now=site.now())
+    names = [state.rendition for state in states]
     points = site.history.points(stream_id, begins_at=span.begins_at, ends_at=span.ends_at, limit=limit)
     known = site.history.alerts(stream_id=stream_id)
     scorers = scorers_of(points) or sorted({scorer for state in states for scorer in state.last_scores}) or ["score"]
@@ -77,11 +83,13 @@ def asked_of(site: Site, request: Request, *, limit: int = MAX_POINTS) -> Asked:
         range=span if buckets else span.fitted(points[0].starts_at if points else None),
         states=states,
         points=points,
-        lines=lines_of(points, [state.rendition for state in states]),
+        lines=lines_of(points, names),
         buckets=buckets,
         alerts=[
             it for it in known if it.began_at <= span.ends_at and (it.resolved_at or span.ends_at) >= span.begins_at
         ],
+        watches=watches_of(site.history.states_of(stream_id), stream_id, names),
+        markers=markers_of(site.history.markers(limit=MAX_MARKERS), stream_id, names, span),
         scorers=scorers,
         scorer=scorer,
     )
@@ -116,6 +124,10 @@ def stream(site: Site, request: Request) -> Response:
         has_unscored=any(point.reason is not None for point in it.points),
         signals=signals,
         quiet_signals=quiet_signals,
+        watches=it.watches,
+        markers=it.markers,
+        evidence=None if it.buckets else evidence_plot(it.watches, it.lines, it.scorer, it.range),
+        has_band=bool(bands_of(it.watches, it.scorer)),
         latest=[_latest(point, it.scorer) for point in list(it.points)[: -LATEST - 1 : -1]],
     )
 

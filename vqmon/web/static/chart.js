@@ -52,6 +52,48 @@
     }
     ctx.restore();
   }
+  function drawUsual(chart) {
+    // the band in which nearly all scores lie when all is as usual, and the usual itself
+    const { ctx, bbox } = chart;
+    ctx.save();
+    for (const band of answer.bands || []) {
+      const index = answer.renditions.findIndex((line) => line.name === band.rendition);
+      if (index < 0) continue;
+      const y = (value) => chart.valToPos(Math.min(100, Math.max(0, value)), "y", true);
+      ctx.fillStyle = ctx.strokeStyle = colour(`s${index % 6}`);
+      ctx.globalAlpha = 0.1;
+      ctx.fillRect(bbox.left, y(band.high), bbox.width, y(band.low) - y(band.high));
+      ctx.globalAlpha = 0.55;
+      ctx.lineWidth = devicePixelRatio;
+      ctx.setLineDash([2 * devicePixelRatio, 4 * devicePixelRatio]);
+      ctx.beginPath();
+      ctx.moveTo(bbox.left, y(band.usual));
+      ctx.lineTo(bbox.left + bbox.width, y(band.usual));
+      ctx.stroke();
+    }
+    ctx.restore();
+  }
+  function drawMarkers(chart) {
+    // what was changed on purpose: a line from top to bottom with its name
+    const { ctx, bbox } = chart;
+    ctx.save();
+    ctx.strokeStyle = ctx.fillStyle = colour("s2");
+    ctx.lineWidth = 1.5 * devicePixelRatio;
+    ctx.font = `${12 * devicePixelRatio}px system-ui, sans-serif`;
+    ctx.textBaseline = "top";
+    for (const marker of answer.markers || []) {
+      const x = chart.valToPos(marker.at, "x", true);
+      if (x < bbox.left || x > bbox.left + bbox.width) continue;
+      ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+      ctx.textAlign = x > bbox.left + bbox.width * 0.8 ? "right" : "left";
+      ctx.fillText(marker.name, x + (ctx.textAlign === "left" ? 5 : -5) * devicePixelRatio, bbox.top + 4 * devicePixelRatio);
+    }
+    ctx.restore();
+  }
   function drawUnscored(chart) {
     const { ctx, bbox } = chart;
     const size = 3.5 * devicePixelRatio;
@@ -98,7 +140,7 @@
         dash: DASHES[index % 6],
         points: { show: line.at.length < 150, size: 5, fill: colour(`s${index % 6}`) },
       }))],
-      hooks: { drawClear: [drawAlerts], draw: [drawUnscored], setCursor: [tell] },
+      hooks: { drawClear: [drawUsual, drawAlerts], draw: [drawUnscored, drawMarkers], setCursor: [tell] },
     };
   }
   function draw() {

@@ -17,6 +17,8 @@
     flip.setAttribute("aria-pressed", String(on));
   }
   flip.hidden = false;
+  // Beside each other they would be too small to judge on a phone.
+  if (matchMedia("(max-width: 46rem)").matches) over();
   flip.addEventListener("click", over);
   // The space key on a focused button would press it twice.
   form.addEventListener("submit", (event) => {

@@ -1,0 +1,52 @@
+"""A regression with its cause, what it mutes, a deploy and what the rules know: written into a seeded history."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from tests.web import seed
+from tests.web.kept import Kept
+from vqmon.core.cusum import FRESH, Tuning, step
+from vqmon.core.planned import Marker
+from vqmon.core.series import AlertState
+from vqmon.core.types import Alert, Change, Moved, QualityEvent
+
+STREAM = "sports one"
+MARKER = Marker(id="m1", at=seed.NOW - timedelta(seconds=200), name="sr-v2 rollout", stream="sports*")
+
+
+def write(history: Kept) -> tuple[Alert, Alert]:
+    """The regression and the alert that it mutes."""
+    line = [it for it in history.outcomes(STREAM, "1080p") if isinstance(it, QualityEvent)]
+    tipped = next(it for it in line if it.scores[0].value < 40)
+    began_at = tipped.segment.starts_at - timedelta(seconds=8)
+    regression = replace(
+        seed.alert(tipped, rule="regression", severity="page", began_at=began_at, resolved_at=None),
+        series=f"{STREAM}/1080p/lite",
+        summary=f"lite@1 of {STREAM} 1080p fell by 52 points",
+        change=Change(at=began_at, before=79.1, after=27.4, low=-54.0, high=-49.3),
+        moved=(Moved(name="blockiness", before=0.01, after=0.63), Moved(name="q-align@1", before=71.0, after=44.0)),
+        cause="encoder",
+        labels={"team": "sr"},
+    )
+    muted = replace(
+        seed.alert(tipped, rule="pairs", severity="ticket", began_at=began_at, resolved_at=None),
+        muted_by=regression.id,
+        summary=f"lite@1 of {STREAM} 1080p fell against 480p",
+    )
+    states = {it.key: it for it in (state(line, "1080p"), state(line, "1080p~480p"))}
+    history.store.publish([], alerts=[regression, muted], states=states)
+    history.store.add_marker(MARKER)
+    return regression, muted
+
+
+def state(line: list[QualityEvent], what: str) -> AlertState:
+    """What a regression rule remembers after an hour like the first segments here, then the newest one."""
+    rendition, _, against = what.partition("~")
+    values = [it.scores[0].value for it in line[:40]] * 10
+    memory = FRESH
+    began = seed.NOW.timestamp() - 4.0 * len(values)
+    for number, value in enumerate(values):
+        at = began + 4.0 * number
+        memory = step(Tuning(), memory, value, at=at, until=at + 4.0, impact=1.0)
+    series = f"{STREAM}/{rendition}/lite" + (f"~{against}" if against else "")
+    return AlertState(rule="regression", series=series, kind="regression", basis="lite@1", memory=memory)
