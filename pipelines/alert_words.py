@@ -69,8 +69,8 @@ def tuning_tables(tuned: Tuned) -> Iterator[RenderableType]:
     )
     if proposal.h > proposal.h_by_tables:
         words += (
-            f" The tables alone would give h = {proposal.h_by_tables:g}: the scores move more than noise does, or there "
-            "were incidents."
+            f" The tables alone would give h = {proposal.h_by_tables:g}: the scores move more than noise does, or "
+            "there were incidents."
         )
     yield words
     yield escape(
