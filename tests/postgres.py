@@ -125,7 +125,7 @@ def running(bin: Path) -> Iterator[PostgresServer]:
         try:
             yield server
         finally:
-            server.stop()
+            server.stop(number=signal.SIGQUIT)
 
 
 def _who() -> dict[str, object]:

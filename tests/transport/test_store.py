@@ -275,6 +275,21 @@ def test_old_outcomes_and_pictures_go(history: History, monkeypatch: pytest.Monk
     history.checkpoint()
 
 
+def test_old_alerts_go_with_their_evidence(history: History) -> None:
+    """Those that ended long enough ago; open ones and those that somebody has to be told of stay."""
+    event = scored(0)
+    ended, waiting, still_open = (opened(event, name=name, times=(0.0,)) for name in "abc")
+    history.publish([event], alerts=[ended, still_open], thumbnails=jpegs(event.id))
+    history.publish([], alerts=[waiting], queued_at=START)
+    history.publish([], alerts=[resolved(ended), resolved(waiting)])
+    month = START + timedelta(days=30)
+    kept = {"before": START, "keep_frames_of_segments": 9}
+    assert history.prune(**kept, alerts_before=START).alerts == 0
+    assert history.prune(**kept, alerts_before=month).alerts == 1
+    assert {alert.id for alert in history.alerts()} == {waiting.id, still_open.id}
+    assert [len(history.evidence(it.id)) for it in (ended, waiting, still_open)] == [0, 1, 1]
+
+
 def test_outcomes_can_be_chosen_by_stream_and_time(history: History) -> None:
     """Stream, rendition and range of starting moments, in the order of publishing."""
     outcomes = [it for n in range(5) for it in (scored(n), scored(n, rendition=SPORTS))]
