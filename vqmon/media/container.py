@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator
 
+import numpy as np
+
 from vqmon.errors import DecodeError
 
 _ISO_BOXES = frozenset(b"ftyp styp moov moof mdat sidx emsg free skip wide uuid prft ssix pdin meta pnot mfra".split())
@@ -14,6 +16,7 @@ _TS_PACKET = 188
 _TS_STRIDES = (188, 192, 204)
 _TS_SEARCH_BYTES = 1024
 _TS_LOOK = 16
+_SCRAMBLED = 0x40
 _TS_SAMPLE_AES = {0xDB, 0xDC}
 _TEXT_START = re.compile(rb"\s*(#EXTM3U|<\?xml|<MPD|v=0\s|<!doctype|<html|WEBVTT|\{)", re.IGNORECASE)
 
@@ -94,7 +97,9 @@ def _ts_layout(media: bytes) -> tuple[int, int] | None:
 
 def _check_ts(media: bytes, offset: int, stride: int) -> None:
     packets = range(offset, len(media) - _TS_PACKET + 1, stride)
-    scrambled = sum(media[at + 3] >= 0x40 for at in packets if media[at] == _SYNC)
+    whole = np.frombuffer(media, np.uint8)
+    starts, marks = whole[offset::stride][: len(packets)], whole[offset + 3 :: stride][: len(packets)]
+    scrambled = int(((starts == _SYNC) & (marks >= _SCRAMBLED)).sum())
     if scrambled * 2 > len(packets):
         raise DecodeError("encrypted", "the transport stream is scrambled")
     if _ts_stream_types(media, packets) & _TS_SAMPLE_AES:

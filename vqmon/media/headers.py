@@ -38,9 +38,9 @@ def tells_everything(codec: str, extradata: bytes | None, *, pixel_format: str |
     return codec == "hevc" or (codec == "libdav1d" and pixel_format is not None)
 
 
-def hidden(codec: str, packet: bytes) -> bool:
+def hidden(codec: str, packet: bytes | memoryview) -> bool:
     """True for a packet of VP8 or VP9 that holds a picture only for others to be predicted from."""
-    if not packet:
+    if not len(packet):
         return False
     if codec == "vp8":
         return not packet[0] & 0x10

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -50,20 +50,28 @@ def heal_jumps(track: Track) -> None:
 
 
 def pictures_of(track: Track) -> list[CodedPicture]:
+    """What the container and the first bytes of each packet say; enough to decode key pictures, or everything."""
     tick = track.seconds_per_tick
+    codec = track.stream.codec_context.name
+    return [
+        CodedPicture(
+            time_seconds=None if packet.pts is None else packet.pts * tick.numerator / tick.denominator,
+            is_key=packet.is_keyframe and not packet.is_corrupt,
+            is_shown=not packet.is_discard and not hidden(codec, memoryview(packet)),
+        )
+        for packet in track.packets
+    ]
+
+
+def linked(track: Track) -> list[CodedPicture]:
+    """The pictures of the track with what their headers say of each other: what is needed for what."""
     context = track.stream.codec_context
     contents = [bytes(packet) for packet in track.packets]
     unused = droppable(context.name, context.extradata, contents)
     chains = av1.needs(context.extradata, contents) if context.name == "libdav1d" else None
     return [
-        CodedPicture(
-            time_seconds=None if packet.pts is None else packet.pts * tick.numerator / tick.denominator,
-            is_key=packet.is_keyframe and not packet.is_corrupt,
-            is_shown=not packet.is_discard and not hidden(context.name, content),
-            is_droppable=is_unused,
-            needs=chains[position] if chains else None,
-        )
-        for position, (packet, content, is_unused) in enumerate(zip(track.packets, contents, unused, strict=True))
+        replace(picture, is_droppable=is_unused, needs=chains[position] if chains else None)
+        for position, (picture, is_unused) in enumerate(zip(track.pictures, unused, strict=True))
     ]
 
 

@@ -33,7 +33,7 @@ from vqmon.media.messages import HEAD, Board, DecodeLimits, DecodeRequest, head_
 from vqmon.media.picture import Darkroom
 from vqmon.media.sandbox import die_with_parent, give_up_rights, take_over_line
 from vqmon.media.signals import SignalMeter
-from vqmon.media.track import Track, facts_of, heal_jumps, pictures_of, sample_aspect_ratio, span_seconds
+from vqmon.media.track import Track, facts_of, heal_jumps, linked, pictures_of, sample_aspect_ratio, span_seconds
 
 _CODECS = ("h264", "hevc", "libdav1d", "vp9", "vp8", "mpeg2video", "mpeg1video", "mpeg4")
 # audio and subtitles are never decoded, but libav reads far ahead for a track whose codec it may not open
@@ -149,8 +149,9 @@ def _looked(
 
 
 def _chosen(codec: LibavCodec, track: Track, request: DecodeRequest) -> Iterator[Shown]:
-    look = exact if request.sampling == "exact" else keyframes
-    return look(codec, track.pictures, codec.tally, fps=request.fps)
+    if request.sampling == "exact":
+        return exact(codec, linked(track), codec.tally, fps=request.fps)
+    return keyframes(codec, track.pictures, codec.tally, fps=request.fps)
 
 
 def _among_all(codec: LibavCodec, track: Track, request: DecodeRequest) -> Iterator[Shown]:
