@@ -85,7 +85,15 @@ class Assembly:
 
     def golden(self, rows: int, *, seed: int) -> dict[str, Array]:
         """Every source's golden rows."""
-        return {source.name: source.golden(rows, seed=seed + at) for at, source in enumerate(self.sources)}
+        return golden_rows(self.sources, rows, seed=seed)
+
+
+def golden_rows(sources: Sequence[Source | Given], rows: int, *, seed: int) -> dict[str, Array]:
+    """Rows by source: pixels of one seed, as the daemon's self-test makes them; features of a seed each."""
+    return {
+        source.name: source.golden(rows, seed=seed + (at if isinstance(source, Given) else 0))
+        for at, source in enumerate(sources)
+    }
 
 
 class Interchange(nn.Module):

@@ -21,6 +21,8 @@ from vqmon.scoring.specs import Licence
 
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType({"fp32": torch.float32, "fp16": torch.float16})
 MOST_ROWS, MOST_SEGMENTS = 64, 16
+BUCKETS = (1, 2, 4, 8)
+"""How many rows are ever run at once."""
 GOLDEN_ROWS, GOLDEN_SEED, GOLDEN_VALUES = 2, 384, 16
 SLACK: Mapping[str, float] = MappingProxyType({"fp32": 1e-4, "fp16": 5e-3})
 """How far an answer may be from torch in float32, as a share of the largest value."""
@@ -45,7 +47,8 @@ def write_assembly(
         file = folder / f"{part.name}-{form}@{assembly.version}.onnx"
         write_part(part, values, dtype=DTYPES[form], target=file, one_file_bytes=one_file_bytes)
         graph = graph_of(file, inputs=input_names(part), output=part.name)
-        steps.append(StepSpec(name=part.name, graph=graph, takes=part.takes, each=part.each))
+        buckets = BUCKETS if part.each == "row" else (1,)
+        steps.append(StepSpec(name=part.name, graph=graph, takes=part.takes, each=part.each, buckets=buckets))
     sheet = folder / f"{assembly.name}-{form}@{assembly.version}.parts.json"
     golden = {part.name: values[part.name] for part in assembly.parts}
     write_sheet(sheet, facts, form=form, sources=assembly.sources, steps=steps, golden=golden)

@@ -12,13 +12,12 @@ from pydantic import TypeAdapter
 
 from models import graphs
 from models.graphs import FORBIDDEN
-from models.parts import Array, Assembly, Given, Source, inputs_of, run_torch
+from models.parts import Array, Assembly, Given, Source, golden_rows, inputs_of, run_torch
 from models.parts_export import GOLDEN_ROWS, GOLDEN_SEED, SLACK
 from models.verify import VerifyError
 from vqmon.scoring.composite_specs import StepSpec
 
 CPU = "CPUExecutionProvider"
-ROWS_TOGETHER = 3
 FOLDED_BYTES = 2**22
 """What a session may compute beforehand from constants: gated biases of a clip are 100 MB each and are better made
 when they are needed."""
@@ -52,12 +51,17 @@ class PartsRunner:
 
     def golden(self, rows: int) -> dict[str, Array]:
         """Golden rows of every source."""
-        made: list[Source | Given] = []
-        for each in self.table["sources"]:
-            facts = {key: tuple(value) if isinstance(value, list) else value for key, value in each.items()}
-            kind = facts.pop("kind")
-            made.append(Source(**facts) if kind == "source" else Given(**facts))
-        return {source.name: source.golden(rows, seed=GOLDEN_SEED + at) for at, source in enumerate(made)}
+        return golden_rows(read_sources(self.table), rows, seed=GOLDEN_SEED)
+
+
+def read_sources(table: Mapping[str, Any]) -> list[Source | Given]:
+    """What goes into a sheet's graphs."""
+    made: list[Source | Given] = []
+    for each in table["sources"]:
+        facts = {key: tuple(value) if isinstance(value, list) else value for key, value in each.items()}
+        kind = facts.pop("kind")
+        made.append(Source(**facts) if kind == "source" else Given(**facts))
+    return made
 
 
 def open_graph(file: Path, provider: str = CPU, threads: int = 2) -> onnxruntime.InferenceSession:
@@ -79,7 +83,7 @@ def verify(sheet: Path, *, assembly: Assembly | None = None, provider: str = CPU
     given = runner.golden(GOLDEN_ROWS)
     said = runner.run(given)
     lines += [_check_golden(said[name], facts, name, slack) for name, facts in table["golden"].items()]
-    lines += _check_batches(runner, slack)
+    lines += _check_alone(runner, given | said, slack)
     if assembly is not None:
         expected = run_torch(assembly, given)
         for part in assembly.parts:
@@ -109,14 +113,13 @@ def _check_golden(said: Array, facts: Mapping[str, Any], name: str, slack: float
     return _near(float(apart) / max(facts["largest"], 1e-12), slack, f"golden values of {name}")
 
 
-def _check_batches(runner: PartsRunner, slack: float) -> list[str]:
+def _check_alone(runner: PartsRunner, together: Mapping[str, Array], slack: float) -> list[str]:
     """Each row says alone what it says among others."""
-    rows = ROWS_TOGETHER
-    together, lines = runner.run(runner.golden(rows)), []
+    lines = []
     for step in runner.steps:
         if step.each == "row":
-            alone = [runner.run_step(step, together, slice(at, at + 1)) for at in range(rows)]
-            line = f"{step.name}: {rows} rows together against one by one"
+            alone = [runner.run_step(step, together, slice(at, at + 1)) for at in range(GOLDEN_ROWS)]
+            line = f"{step.name}: {GOLDEN_ROWS} rows together against one by one"
             lines.append(_near(_share(np.concatenate(alone), together[step.name]), slack, line))
     return lines
 

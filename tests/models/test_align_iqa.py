@@ -7,11 +7,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models import assemblies, parts_verify, rich  # noqa: E402
+from models import assemblies, composite_export, parts_verify, rich  # noqa: E402
 from models.align_iqa import AlignConfig, AlignIqa, Consistency, PlainAggregator, Separable, resize  # noqa: E402
 from models.clip import Clip, ClipConfig  # noqa: E402
 from models.parts_export import write_assembly  # noqa: E402
 from models.swin import SwinConfig  # noqa: E402
+from tests.scoring.tiny_onnx import decoded  # noqa: E402
+from vqmon.core.types import View  # noqa: E402
+from vqmon.scoring.graphs import Placement  # noqa: E402
+from vqmon.scoring.scorers import Terms, open_scorers  # noqa: E402
+from vqmon.scoring.specs import golden_frames  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
@@ -117,10 +122,26 @@ def test_maps_change_their_grid_without_losing_their_mean() -> None:
 
 
 def test_written_graphs_pass_every_check(network: AlignIqa, tmp_path: Path) -> None:
-    """Natural and generated, against torch, together and alone."""
+    """For generated content: CLIP's places and the quality network, against torch, together and alone."""
     clip = Clip(WORDS)
     rich.enliven(clip)
-    for assembly in (assemblies.align_iqa(network), assemblies.align_iqa_generated(network, clip=clip.eval())):
-        sheet = write_assembly(assembly, rich.facts_of("align_iqa"), form="fp32", folder=tmp_path)
-        lines = parts_verify.verify(sheet, assembly=assembly)
-        assert any(line.startswith(f"{assembly.name} against torch") for line in lines)
+    assembly = assemblies.align_iqa_generated(network, clip=clip.eval())
+    sheet = write_assembly(assembly, rich.facts_of("align_iqa"), form="fp16", folder=tmp_path)
+    lines = parts_verify.verify(sheet, assembly=assembly)
+    assert any(line.startswith("align-iqa-generated against torch") for line in lines)
+
+
+async def test_the_daemon_says_what_torch_says(network: AlignIqa, tmp_path: Path) -> None:
+    """Through the daemon's own reader, self-test, batching and calibration; a squeezed view stands for the centre."""
+    assembly = assemblies.align_iqa(network)
+    sheet = write_assembly(assembly, rich.facts_of("align_iqa"), form="fp32", folder=tmp_path)
+    view = View(kind="stretch", width=64, height=64)
+    composite_export.write_composite(sheet, composite_export.scale_of("align_iqa"), views={"picture": view})
+    frames = golden_frames(view, seed=8, frames=3)
+    terms = Terms(placement=Placement(device="cpu", threads=1))
+    async with open_scorers(["align-iqa-fp32"], [tmp_path], terms) as (scorer,):
+        score = await scorer.score(decoded(frames, view))
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(frames).permute(0, 3, 1, 2)).numpy()
+    assert score.frame_values == pytest.approx(list(100 * expected), abs=0.01)
+    assert score.native_value == pytest.approx(float(expected.mean()), abs=1e-4)

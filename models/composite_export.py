@@ -1,0 +1,92 @@
+"""From a sheet of graphs to the manifest with which the daemon serves them as one scorer."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from models.loading import WeightsError
+from models.parts import Given, Source
+from models.parts_export import GOLDEN_ROWS, GOLDEN_SEED, SLACK
+from models.parts_verify import read_sources
+from vqmon.core.calibration import Calibration
+from vqmon.core.types import View
+from vqmon.scoring.composite_specs import CompositeGolden, CompositeSpec, SourceSpec, StepSpec, save_composite_spec
+from vqmon.scoring.specs import GoldenInput, InputSpec, Licence
+
+_FACTS = Path(__file__).parent / "rich.facts.toml"
+_STEPS = TypeAdapter(tuple[StepSpec, ...])
+_LICENCE = TypeAdapter(Licence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """What the last part's answer means: its range, and points (native, 0..100)."""
+
+    native_range: tuple[float, float]
+    calibration: Calibration
+
+
+def scale_of(name: str) -> Scale:
+    """The scale written by hand in `rich.facts.toml`; raises WeightsError for features, and where nobody has said."""
+    table = tomllib.loads(_FACTS.read_text())[name].get("scale")
+    if table is None:
+        raise WeightsError(f"{name} has no scale of its own: fit its answers to scores, then add {name}.scale")
+    low, high = table["native_range"]
+    points = tuple((float(native), float(score)) for native, score in table["points"])
+    return Scale(native_range=(low, high), calibration=Calibration(version=1, points=points))
+
+
+def view_of(source: Source) -> View:
+    """The view that the decoder makes for a source; raises WeightsError for those that it does not make."""
+    if source.made != "stretch":
+        raise WeightsError(f"{source.name}: the decoder makes no view {source.made!r} yet; name one for it")
+    return View(kind="stretch", width=source.side, height=source.side)
+
+
+def write_composite(sheet: Path, scale: Scale, *, views: Mapping[str, View] | None = None) -> Path:
+    """Write `name@version.json` beside a sheet; `views` are those of sources whose own the decoder does not make.
+
+    Raises WeightsError when something is wanted that no decoder gives: another scorer's features, or an unknown view.
+    """
+    table = json.loads(sheet.read_text())
+    views = {} if views is None else views
+    sources = []
+    for source in read_sources(table):
+        if isinstance(source, Given):
+            raise WeightsError(f"{table['name']} takes {source.name} of another scorer's graph: add that graph to it")
+        sources.append(_source(source, views.get(source.name) or view_of(source)))
+    steps = _STEPS.validate_python(table["steps"])
+    golden = table["golden"][steps[-1].name]
+    spec = CompositeSpec(
+        kind="composite",
+        name=table["name"],
+        version=table["version"],
+        description=table["description"],
+        sources=tuple(sources),
+        steps=steps,
+        native_range=scale.native_range,
+        higher_is_better=True,
+        calibration=scale.calibration,
+        pooling="mean",
+        licence=_LICENCE.validate_python(table["licence"]),
+        provenance=table["provenance"],
+        golden=CompositeGolden(
+            input=GoldenInput(kind="pattern", seed=GOLDEN_SEED, frames=GOLDEN_ROWS),
+            output=tuple(golden["values"]),
+            tolerance=SLACK[table["form"]] * max(golden["largest"], 1e-3),
+        ),
+    )
+    target = sheet.with_name(f"{spec.id}.json")
+    save_composite_spec(spec, target)
+    return target
+
+
+def _source(source: Source, view: View) -> SourceSpec:
+    pixels = InputSpec(
+        name=source.name, view=view, colour="rgb", layout="NCHW", dtype="uint8", mean=(0, 0, 0), std=(1, 1, 1)
+    )
+    return SourceSpec(name=source.name, input=pixels, order=source.order, pictures=source.pictures)
