@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from models.loading import WeightsError
 from models.parts import Given, Source
 from models.parts_export import GOLDEN_ROWS, GOLDEN_SEED, SLACK
-from models.parts_verify import read_sources
+from models.parts_verify import LEAST, read_sources
 from vqmon.core.calibration import Calibration
 from vqmon.core.types import View
 from vqmon.scoring.composite_specs import CompositeGolden, CompositeSpec, SourceSpec, StepSpec, save_composite_spec
@@ -77,7 +77,7 @@ def write_composite(sheet: Path, scale: Scale, *, views: Mapping[str, View] | No
         golden=CompositeGolden(
             input=GoldenInput(kind="pattern", seed=GOLDEN_SEED, frames=GOLDEN_ROWS),
             output=tuple(golden["values"]),
-            tolerance=SLACK[table["form"]] * max(golden["largest"], 1e-3),
+            tolerance=SLACK[table["form"]] * max(golden["largest"], LEAST),
         ),
     )
     target = sheet.with_name(f"{spec.id}.json")

@@ -18,6 +18,9 @@ from models.verify import VerifyError
 from vqmon.scoring.composite_specs import StepSpec
 
 CPU = "CPUExecutionProvider"
+LEAST = 0.01
+"""Answers smaller than this are held to a share of this: scores of 0..1 end near 0, where a runtime's logistic
+function has few digits."""
 FOLDED_BYTES = 2**22
 """What a session may compute beforehand from constants: gated biases of a clip are 100 MB each and are better made
 when they are needed."""
@@ -110,7 +113,7 @@ def _check_golden(said: Array, facts: Mapping[str, Any], name: str, slack: float
     if list(said.shape) != facts["shape"]:
         raise VerifyError(f"{name} gave {list(said.shape)}, the sheet says {facts['shape']}")
     apart = np.abs(said.astype(np.float64).ravel()[facts["at"]] - facts["values"]).max()
-    return _near(float(apart) / max(facts["largest"], 1e-12), slack, f"golden values of {name}")
+    return _near(float(apart) / max(facts["largest"], LEAST), slack, f"golden values of {name}")
 
 
 def _check_alone(runner: PartsRunner, together: Mapping[str, Array], slack: float) -> list[str]:
@@ -127,7 +130,7 @@ def _check_alone(runner: PartsRunner, together: Mapping[str, Array], slack: floa
 def _share(ours: Array, theirs: Array) -> float:
     if ours.shape != theirs.shape:
         return float("inf")
-    largest = max(float(np.abs(theirs.astype(np.float64)).max()), 1e-12)
+    largest = max(float(np.abs(theirs.astype(np.float64)).max()), LEAST)
     return float(np.abs(ours.astype(np.float64) - theirs).max()) / largest
 
 
