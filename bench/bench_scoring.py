@@ -1,6 +1,6 @@
 """Milliseconds per picture: onnxruntime by batch, threads and spinning; then what the batcher adds to the bare runs.
 
-python -m bench.bench_scoring [--bundle models/built/lite@1.json] [--rounds 3] [--pictures 16]
+python -m bench.bench_scoring [--bundle models/built/lite@1.json] [--rounds 3] [--pictures 16] [--folder BUNDLES]
 """
 
 import argparse
@@ -8,20 +8,25 @@ import asyncio
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped]
 
 from vqmon.core.types import Pixels
+from vqmon.errors import VqmonError
 from vqmon.scoring.batcher import Batcher, Engine
 from vqmon.scoring.engines import open_frames
 from vqmon.scoring.graphs import Array, Placement
-from vqmon.scoring.scorers import builtin_folder, resolve
+from vqmon.scoring.scorers import Scorer, Terms, builtin_folder, open_scorers, resolve
 from vqmon.scoring.specs import ScorerSpec, find_bundles, golden_frames, load_spec
 from vqmon.scoring.tensors import to_tensor
+from vqmon.testing import make_decoded
 
 Run = Callable[[], object]
 Cost = tuple[float, float]
@@ -107,21 +112,78 @@ class Nothing:
         raise AssertionError(why)
 
 
+def served_runs(
+    stack: AsyncExitStack, names: Sequence[str], folders: Sequence[Path], runner: asyncio.Runner
+) -> dict[str, Run]:
+    """Scorers as vqmon serves them, one segment after the other, on each runtime; what does not load is said."""
+    runs: dict[str, Run] = {}
+    for name in names:
+        for device in ("cpu", "openvino"):
+            terms = Terms(placement=Placement(device=device, threads=1), allow_noncommercial=True, deadline_seconds=600)
+            try:
+                (scorer,) = runner.run(stack.enter_async_context(open_scorers([name], folders, terms)))
+            except VqmonError as error:
+                print(f"  {name} on {device}: {error}")
+                continue
+            runs[f"{scorer.id} on {device}"] = segment_run(scorer, runner)
+    return runs
+
+
+def segment_run(scorer: Scorer, runner: asyncio.Runner) -> Run:
+    """One segment of pictures that were never seen before."""
+    frames = {view: golden_frames(view, seed=3, frames=SEGMENT) for view in scorer.views}
+    turn = count(1)
+
+    def run() -> None:
+        fresh = {view: pixels + np.uint8(next(turn) % 251) for view, pixels in frames.items()}
+        runner.run(scorer.score(replace(make_decoded(frames=SEGMENT, views=()), views=fresh)))
+
+    return run
+
+
+def sizes_of(folders: Sequence[Path], names: Sequence[str]) -> None:
+    """How large each bundle is on disk."""
+    bundles = find_bundles(folders)
+    for name in names:
+        (manifest,) = resolve([name.split(".")[0] if name not in bundles else name], bundles).values()
+        files = [path for path in manifest.parent.glob(f"{manifest.stem}*") if path.suffix != ".json"]
+        print(f"  {manifest.stem:40} {sum(path.stat().st_size for path in files) / 2**20:10.1f} MiB")
+
+
+def bench_served(folder: Path | None, *, rounds: int) -> None:
+    """Print bundles' sizes and what a picture costs, on one thread, through the whole serving path."""
+    folders = [builtin_folder(), *([folder] if folder else [])]
+    names = [name if name == "lite" else f"{name}.quality" for name in ["lite", *_level_names(folder)]]
+    print("\nbundles on disk")
+    sizes_of(folders, names)
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        try:
+            runs = served_runs(stack, names, folders, runner)
+            show("served, 1 thread, one segment at a time", measure(runs, pictures=SEGMENT, rounds=rounds))
+        finally:
+            runner.run(stack.aclose())
+
+
+def _level_names(folder: Path | None) -> list[str]:
+    return sorted(name.split("@")[0] for name in find_bundles([folder])) if folder else []
+
+
 def show(title: str, costs: dict[str, Cost]) -> None:
     print(f"\n{title}\n  {'':40} {'ms/picture':>10} {'CPU ms':>8}")
     for name, (wall, cpu) in costs.items():
         print(f"  {name:40} {wall:10.3f} {cpu:8.3f}")
 
 
-def bench(manifest: Path, *, count: int, rounds: int) -> None:
+def bench(manifest: Path, *, pictures: int, rounds: int) -> None:
     """Print the tables for one bundle."""
     spec, onnx, cores = load_spec(manifest), manifest.with_suffix(".onnx"), len(os.sched_getaffinity(0))
     model = onnx.read_bytes()
-    frames = np.concatenate([golden_frames(spec.input.view, seed=seed, frames=1) for seed in range(count)])
+    frames = np.concatenate([golden_frames(spec.input.view, seed=seed, frames=1) for seed in range(pictures)])
     print(f"{spec.id}, {spec.input.view.width}x{spec.input.view.height}, {cores} cores, onnxruntime {ort.__version__}")
     print(f"load average {os.getloadavg()[0]:.1f} before the start; other work on these cores makes all of it slower")
 
-    costs = measure(bare_runs(spec, model, frames), pictures=count, rounds=rounds)
+    costs = measure(bare_runs(spec, model, frames), pictures=pictures, rounds=rounds)
     show("onnxruntime alone, tensors ready", costs)
     callers, batcher = f"{cores} callers, 1 thread each, batch 1", "the batcher, as vqmon runs it"
     runs: dict[str, Run] = {
@@ -130,7 +192,7 @@ def bench(manifest: Path, *, count: int, rounds: int) -> None:
         "  of that: pixels to tensor": lambda: [to_tensor(frame[None], spec.input) for frame in frames],
         "  of that: the batcher itself": batcher_run(Nothing(), frames),
     }
-    costs = measure(runs, pictures=count, rounds=2 * rounds)
+    costs = measure(runs, pictures=pictures, rounds=2 * rounds)
     show("from pixels to values", costs)
     ratio = [ours / bare for ours, bare in zip(costs[batcher], costs[callers], strict=True)]
     print(f"\nthe batcher takes {ratio[0]:.3f} of the time and {ratio[1]:.3f} of the CPU of the bare callers")
@@ -141,9 +203,11 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="a manifest; default: the newest built-in lite")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pictures", type=int, default=16)
+    parser.add_argument("--folder", type=Path, help="more bundles of level scorers, as bench.owl_bundles writes them")
     given = parser.parse_args()
     manifest = given.bundle or next(iter(resolve(["lite"], find_bundles([builtin_folder()])).values()))
-    bench(manifest, count=given.pictures, rounds=given.rounds)
+    bench(manifest, pictures=given.pictures, rounds=given.rounds)
+    bench_served(given.folder, rounds=given.rounds)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Graphs that are open once: answers are shared, failures are not kept, and a caller that leaves harms nobody."""
 
 import asyncio
+import os
 import threading
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,8 @@ from tests.scoring.tiny_levels import write_levels
 from vqmon.errors import ScoreError
 from vqmon.scoring.batcher import Batcher
 from vqmon.scoring.engines import RowEngine
-from vqmon.scoring.graphs import BACKGROUND_NICENESS, Placement, Priority
+from vqmon.scoring.graph_unit import read_unit
+from vqmon.scoring.graphs import BACKGROUND_NICENESS, Placement, Priority, made_at
 from vqmon.scoring.hosts import GraphHost, Hosts, Shelf, powers_of_two
 from vqmon.scoring.level_specs import load_level_spec
 
@@ -132,21 +134,30 @@ class Nice(FakeEngine):
     """Says with which niceness it runs."""
 
     def run(self, *rows: Any) -> np.ndarray:
-        import os
-
         return np.full(len(rows[0]), os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 
 
 @pytest.mark.parametrize("priority", ["first", "background"])
 async def test_background_work_stands_back(priority: Priority) -> None:
     """Its threads have the lowest claim on a core; the process and its other threads keep theirs."""
-    import os
-
     own = os.getpriority(os.PRIO_PROCESS, 0)
     async with Batcher(Nice(), priority=priority) as batcher:
         (found,) = await batcher.score(frames(1), deadline_seconds=FOREVER)
     assert found == (BACKGROUND_NICENESS if priority == "background" else own)
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
+
+
+def test_a_runtimes_own_threads_stand_back_too(tmp_path: Path) -> None:
+    """A heavy graph that may use several cores: the threads that it starts have the rank of the one that opens it."""
+    spec = load_level_spec(write_levels(tmp_path)).encoder
+    placement = Placement(device="cpu", threads=3, cores_per_run=3, priority="background")
+    before = set(os.listdir("/proc/self/task"))
+    unit = read_unit(spec, tmp_path)
+    engine = made_at("background", lambda: RowEngine(spec, unit, placement, shapes=((3, 8, 16),), buckets=(1,)))
+    assert engine.workers == 1
+    started = set(os.listdir("/proc/self/task")) - before
+    ranks = [os.getpriority(os.PRIO_PROCESS, int(task)) for task in started if task.isdecimal()]
+    assert ranks == [BACKGROUND_NICENESS] * 2
 
 
 def test_powers_of_two() -> None:

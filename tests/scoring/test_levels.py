@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,11 @@ import pytest
 from tests.scoring.tiny_levels import BIAS, Written, means_of, said, write_levels
 from tests.scoring.tiny_onnx import VIEW, decoded, pictures
 from vqmon.errors import ScorerError
-from vqmon.scoring.graphs import Device, Placement
+from vqmon.scoring.engines import RowEngine
+from vqmon.scoring.graphs import Device, Placement, translate
+from vqmon.scoring.hosts import GraphHost, Hosts, Shelf
 from vqmon.scoring.level_specs import load_level_spec
-from vqmon.scoring.levels import cut
+from vqmon.scoring.levels import LevelModel, LevelScorer, cut, open_levels
 from vqmon.scoring.scorers import Terms, open_pairs, open_scorers
 
 CPU = Terms(placement=Placement(device="cpu", threads=2))
@@ -186,3 +188,47 @@ async def test_bfloat16_is_refused_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(ScorerError, match="export it as fp16"):
         async with open_scorers(["tiny-levels"], [tmp_path], CPU):
             pass
+
+
+@dataclass
+class Lost:
+    """A real graph behind a device that is lost after some runs."""
+
+    engine: RowEngine
+    runs_left: int
+    device: str = "cuda"
+    fallback: str = ""
+    workers: int = 1
+    buckets: tuple[int, ...] = (1, 2, 4, 8)
+
+    def run(self, *rows: np.ndarray) -> np.ndarray:
+        self.runs_left -= 1
+        if self.runs_left < 0:
+            raise translate(RuntimeError("CUDA failure 719: unspecified launch failure"), "tiny", "cuda")
+        return np.concatenate([self.engine.run(*(each[at : at + 1] for each in rows)) for at in range(len(rows[0]))])
+
+    def fall_back(self, why: str) -> RowEngine:
+        return self.engine.fall_back(why)
+
+
+@pytest.mark.parametrize("encoder_runs", [0, 1, 99])
+@pytest.mark.parametrize("language_runs", [0, 1])
+async def test_a_device_lost_within_a_segment(tmp_path: Path, encoder_runs: int, language_runs: int) -> None:
+    """Either graph's device may go: the verdict is the same, and the event says where it was made and why."""
+    spec = load_level_spec(write_levels(tmp_path))
+    segments = [decoded(pictures(5, seed=seed)) for seed in (1, 2)]
+    async with Hosts() as hosts:
+        sound = open_levels(spec, tmp_path, CPU.placement, hosts)
+        task = spec.task("video")
+        wanted = [await LevelScorer(sound, task, deadline_seconds=60).score(each) for each in segments]
+        parts = []
+        for host, runs_left in ((sound.encoder, encoder_runs), (sound.language, language_runs)):
+            lost = Lost(engine=host.first_engine, runs_left=runs_left)
+            batcher = hosts.batcher(lost, CPU.placement)
+            parts.append(GraphHost(host.first_engine, batcher, sha256="b" * 64, shelf=Shelf()))
+        scorer = LevelScorer(LevelModel(spec, *parts), task, deadline_seconds=60)
+        assert [await scorer.score(each) for each in segments] == wanted
+        where = scorer.identity.device
+    assert ("cuda + cpu" if encoder_runs == 99 else "cpu") in where
+    assert "(fallback: " in where
+    assert "CUDA failure 719" in where

@@ -1,5 +1,6 @@
 """What every runtime gives: a loaded graph that turns arrays into one array, and where it may run."""
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from numpy.typing import NDArray
 
 from vqmon.errors import ScoreError, ScorerError
+from vqmon.logs import event
 
 Array = NDArray[Any]
 """(rows, ...)."""
@@ -17,6 +19,8 @@ Priority = Literal["first", "background"]
 """`background` work takes a core only when nothing else on this machine wants it."""
 
 BACKGROUND_NICENESS = 19
+log = logging.getLogger(__name__)
+
 _FULL = ("out of memory", "failed to allocate", "bad_alloc", "bad allocation")
 Made = TypeVar("Made")
 
@@ -93,7 +97,10 @@ def check_ports(graph: Graph, *, inputs: Mapping[str, tuple[int | None, ...]], o
 
 def stand_back() -> None:
     """Give this thread, and threads that it starts, the lowest claim on a core: Linux keeps niceness per thread."""
-    os.setpriority(os.PRIO_PROCESS, 0, BACKGROUND_NICENESS)
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, BACKGROUND_NICENESS)
+    except OSError as error:  # a sandbox may forbid it; the work is still confined to its cores
+        log.warning(**event("scorer.priority_refused", why=error.strerror))
 
 
 def made_at(priority: Priority, make: Callable[[], Made]) -> Made:
