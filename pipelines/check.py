@@ -7,6 +7,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pipelines.compare import load_experiments
 from pipelines.parts import as_url, fetch_policy, load_rules, open_observer, utc_now
 from pipelines.publish import check as check_topics
 from vqmon.core.types import Segment
@@ -40,6 +41,10 @@ def check_all(config: Path | None, *, offline: bool) -> Iterator[Finding]:
     ids: list[str] = []
     yield _checked("scorers", lambda: asyncio.run(_scorers(settings, ids)))
     yield _checked("rules", lambda: f"{len(load_rules(settings, scorers=ids or None))} alert rules")
+    if settings.experiments.path is not None:
+        yield _checked(
+            "experiment", lambda: f"{len(load_experiments(settings.experiments.path))} in {settings.experiments.path}"
+        )
     yield _checked("history", lambda: _history(settings))
     yield from _sources(settings, offline=offline)
 

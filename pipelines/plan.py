@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from vqmon.core.comparisons import Comparison
+from vqmon.core.distributions import t_quantile
 from vqmon.core.planning import Assumed
 from vqmon.errors import SettingsError
 
@@ -22,29 +21,29 @@ class Spread:
 
 
 def spread_of(comparison: Comparison) -> Spread:
-    """The spread in a pilot of pairs: analysis of variance over its clusters; SettingsError when it is too small."""
+    """The spread in a pilot of pairs: within clusters and between them; SettingsError when it is too small."""
     effect = next((it.effects[0] for it in comparison.answers if len(it.effects[0].by_cluster) >= LEAST_CLUSTERS), None)
     if effect is None:
         raise SettingsError(
             f"{comparison.experiment.name}: fewer than {LEAST_CLUSTERS} clusters of pairs are there to plan with; "
             "give --sd and --icc"
         )
-    lines = [line for line in effect.by_cluster if line.sd is not None and line.segments > 1]
-    if len(lines) < LEAST_CLUSTERS:
+    lines = [line for line in effect.by_cluster if line.sd is not None]
+    degrees = sum(line.segments - 1 for line in lines)
+    if effect.final is None or degrees < LEAST_CLUSTERS:
         raise SettingsError(f"{comparison.experiment.name}: clusters with one segment each; give --sd and --icc")
-    counts = np.array([line.segments for line in lines], dtype=float)
-    means = np.array([line.difference for line in lines])
-    inside = float(sum((line.segments - 1) * (line.sd or 0.0) ** 2 for line in lines) / (counts - 1).sum())
-    grand = float((counts * means).sum() / counts.sum())
-    between = float((counts * (means - grand) ** 2).sum()) / (len(lines) - 1)
-    typical = float((counts.sum() - (counts**2).sum() / counts.sum()) / (len(lines) - 1))
-    shared = max(0.0, (between - inside) / typical)
+    inside = sum((line.segments - 1) * (line.sd or 0.0) ** 2 for line in lines) / degrees
+    # The t interval's own standard deviation of cluster means, of which segments explain a part.
+    t = t_quantile((1 + effect.final.level) / 2, effect.clusters - 1)
+    of_means = effect.clusters * ((effect.final.high - effect.final.low) / 2 / t) ** 2
+    typical = effect.segments / effect.clusters
+    shared = max(0.0, of_means - inside / typical)
     total = inside + shared
     return Spread(
         sd=total**0.5,
         icc=shared / total if total > 0 else 0.0,
-        segments_per_cluster=round(float(np.median(counts))),
-        clusters=len(lines),
+        segments_per_cluster=max(1, round(typical)),
+        clusters=effect.clusters,
     )
 
 

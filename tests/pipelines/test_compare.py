@@ -224,3 +224,15 @@ def test_a_pilot_sizes_the_next_experiment(history: Path, file: Path) -> None:
     assert "78 clusters of 30 segments when you look at any time" in said.stdout
     assert nothing.exit_code == 2
     assert "--sd" in nothing.stderr
+
+
+def test_check_reads_the_experiments_of_the_settings(file: Path, tmp_path: Path) -> None:
+    """How many there are, or what is wrong with them."""
+    config = tmp_path / "vqmon.toml"
+    config.write_text('[experiments]\npath = "experiments.toml"\n', encoding="utf-8")
+    good = vqmon("--config", config, "check", "--offline").stdout
+    file.write_text(EXPERIMENTS.replace("planned_clusters", "plannd_clusters", 1), encoding="utf-8")
+    wrong = vqmon("--config", config, "check", "--offline").stdout
+
+    assert "3 in" in good
+    assert "did you mean 'planned_clusters'" in wrong

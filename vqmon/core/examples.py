@@ -15,6 +15,9 @@ EXTREMES = 12
 EACH = 3
 """Of one cluster at most so many of them."""
 
+REVIEWED = 200
+"""Clusters that have a review pair: the first so many, so that votes stay valid whatever comes later."""
+
 _HEAP = 120
 _CHOICE = 8
 """The review pair is one of the first so many of its cluster: the choice soon stands, and votes stay valid."""
@@ -36,7 +39,7 @@ class Examples:
             elif entry > heap[0]:
                 heapq.heapreplace(heap, entry)
         seen, lot, kept = self._review.get(pair.cluster, (0, b"", pair))
-        if seen < _CHOICE:
+        if seen < _CHOICE and (seen or len(self._review) < REVIEWED):
             mine = sha256(pair.id.encode()).digest()
             if not lot or mine < lot:
                 lot, kept = mine, pair
