@@ -1,9 +1,9 @@
 """What the history costs: rows per second, bytes per row, and how long the questions of the pages take.
 
-`python -m bench.bench_store [--series 500] [--segments 200] [--week-segments 151200]`. Most series are short so that it
-ends in a minute or two; one holds a whole week of 4-second segments, and that one is asked about. The yardstick is a
-plain `sqlite3` insert of the same rows in the same run. Processor time is shown beside the wall clock, which other work
-on the machine disturbs.
+`python -m bench.bench_store [--series 500] [--segments 200] [--week-segments 151200] [--renditions 2000]`. Most series
+are short so that it ends in a few minutes; one holds a whole week of 4-second segments, and that one is asked about.
+The yardstick is a plain `sqlite3` insert of the same rows in the same run. Processor time is shown beside the wall clock,
+which other work on the machine disturbs. PostgreSQL is measured too where its server's programs are.
 """
 
 import argparse
@@ -13,10 +13,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from bench.store_fleet import Chosen, bench_fleet
+from tests.postgres import programs, running
 from vqmon.core.pooling import summarize
 from vqmon.core.rules import Judge, parse_rules
 from vqmon.core.types import (
@@ -32,6 +35,7 @@ from vqmon.core.types import (
     event_id,
 )
 from vqmon.transport import wire
+from vqmon.transport.places import Server
 from vqmon.transport.store import History, open_history
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
@@ -121,6 +125,11 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=500)
     parser.add_argument("--segments", type=int, default=200, help="per series")
     parser.add_argument("--week-segments", type=int, default=151_200, help="of the one long series")
+    parser.add_argument("--renditions", type=int, default=2000, help="of the fleet")
+    parser.add_argument("--rows", type=int, default=60_000, help="of the fleet")
+    parser.add_argument(
+        "--paced-seconds", type=float, default=30.0, help="how long the fleet is played in its own time"
+    )
     chosen = parser.parse_args()
     chance = random.Random(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -128,8 +137,22 @@ def main() -> None:
         some = list(events(0, 4000, chance))
         print(f"one event is {len(wire.encode_outcome(some[0], source='vqmon://bench'))} bytes of JSON\n")
         bench_writing(place, some)
+        fleet = Chosen(renditions=chosen.renditions, rows=chosen.rows, batch=330, paced_seconds=chosen.paced_seconds)
+        with postgres_server() as server:
+            bench_fleet(place, server, some, fleet)
         bench_judging(some)
         bench_asking(place / "large.db", chosen, some, chance)
+
+
+@contextmanager
+def postgres_server() -> Iterator[Server | None]:
+    """A server of its own, with its defaults for safety; None where there is none to start."""
+    bin = programs()
+    if bin is None:
+        yield None
+        return
+    with running(bin, {"fsync": "on"}) as server:
+        yield Server(url=server.new_database(), password_file=server.password_file)
 
 
 def bench_writing(place: Path, some: Sequence[QualityEvent]) -> None:
@@ -212,6 +235,7 @@ def bench_asking(file: Path, chosen: argparse.Namespace, some: Sequence[QualityE
     with open_history(file, "write") as history:
         began = time.perf_counter()
         rows = fill(history, chosen, some, chance)
+        history.roll_up()
         history.checkpoint()
         spent = time.perf_counter() - began
     print(f"filled {chosen.series} series x {chosen.segments} segments, and one with {chosen.week_segments}:", end=" ")
@@ -232,13 +256,12 @@ def bench_asking(file: Path, chosen: argparse.Namespace, some: Sequence[QualityE
             "one stream's renditions": lambda: reader.renditions(stream_id=stream),
             "points of one hour": lambda: points(1),
             "points of a day, newest 5000": lambda: points(24),
-            "a week in 500 buckets": lambda: reader.buckets(stream, begins_at=START, ends_at=week),
+            "a week in 500 buckets, of minutes": lambda: reader.buckets(stream, begins_at=START, ends_at=week),
             "one event": lambda: reader.outcome(event.id),
             "its neighbours": lambda: reader.neighbours(event.id),
             "open alerts": lambda: reader.alerts(open_only=True),
             "what is new: nothing": lambda: reader.changes_since(rows),
             "what is new: 100 outcomes": lambda: reader.changes_since(rows - 100),
-            "is this segment known": lambda: event.segment.key in reader.seen_segments(stream),
         }
         print(f"{'asking':36} median ms")
         for name, question in questions.items():

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -38,6 +38,7 @@ class PostgresServer:
     bin: Path
     folder: Path
     port: int
+    settings: Mapping[str, str]
     process: "subprocess.Popen[bytes] | None" = None
     _numbers: "count[int]" = field(default_factory=lambda: count(1))
 
@@ -64,7 +65,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        options = [f"--{name}={value}" for name, value in {**SETTINGS, "port": str(self.port)}.items()]
+        options = [f"--{name}={value}" for name, value in {**self.settings, "port": str(self.port)}.items()]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [str(self.bin / "postgres"), "-D", str(self.folder / "data"), *options],
@@ -98,7 +99,7 @@ class PostgresServer:
 
 
 @contextmanager
-def running(bin: Path) -> Iterator[PostgresServer]:
+def running(bin: Path, changes: Mapping[str, str] | None = None) -> Iterator[PostgresServer]:
     """A server that is gone afterwards, its folder too."""
     with tempfile.TemporaryDirectory(prefix="vqmon-postgres-") as name:
         folder = Path(name)
@@ -120,7 +121,7 @@ def running(bin: Path) -> Iterator[PostgresServer]:
         )
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        server = PostgresServer(bin, folder, port)
+        server = PostgresServer(bin, folder, port, {**SETTINGS, **(changes or {})})
         server.start()
         try:
             yield server
