@@ -1,24 +1,34 @@
-"""Answers of experiments for the pages: worked out one by one in a thread of their own, then kept for a while."""
+"""Answers of experiments for the pages: worked out one by one in a process of their own, then kept for a while."""
 
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+from pipelines.compare import compare
 from vqmon.core.comparisons import Comparison
 from vqmon.core.experiments import Experiment
 from vqmon.core.review import Vote
-from vqmon.errors import VqmonError
+from vqmon.errors import StoreError, VqmonError
+from vqmon.transport.places import Place
+from vqmon.transport.store import open_history
 from vqmon.web.answers import Answer
 
 logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 60.0
 """An answer is given again for so long, or for ten times as long as it took, whichever is longer."""
+
+NICE = 10
+"""By how much the work yields to everything else."""
 
 Compare = Callable[[Experiment, Sequence[Vote]], Comparison]
 
@@ -125,6 +135,39 @@ class Answers:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
+
+
+def compare_apart(place: Place, experiment: Experiment, votes: Sequence[Vote]) -> Comparison:
+    """The same as `compare`, in a process of its own at low priority: the pages stay as quick as ever.
+
+    Raises what it raised, or StoreError when the process died.
+    """
+    context = get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_apart, args=(theirs, place, experiment, votes), name="compare", daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        found = ours.recv()
+    except EOFError:
+        process.join()
+        raise StoreError(f"the work on {experiment.name} ended by itself (exit code {process.exitcode})") from None
+    process.join()
+    if isinstance(found, Exception):
+        raise found
+    assert isinstance(found, Comparison)
+    return found
+
+
+def _apart(answer: Connection, place: Place, experiment: Experiment, votes: Sequence[Vote]) -> None:
+    os.nice(NICE)
+    # Ctrl-C at a terminal reaches this process, too; the pages end it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with open_history(place, mode="read") as history:
+            answer.send(compare(history, experiment, votes=votes))
+    except VqmonError as error:
+        answer.send(error)
 
 
 @contextmanager

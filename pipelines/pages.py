@@ -9,14 +9,14 @@ from pathlib import Path
 
 import uvicorn
 
-from pipelines.answers import Answers, answering
-from pipelines.compare import compare, load_experiments
+from pipelines.answers import Answers, answering, compare_apart
+from pipelines.compare import load_experiments
 from pipelines.parts import utc_now
 from vqmon.errors import SettingsError
 from vqmon.settings import Settings
 from vqmon.transport.places import Place
 from vqmon.transport.reviews import Reviews
-from vqmon.transport.store import History, open_history
+from vqmon.transport.store import open_history
 from vqmon.web.app import create_app
 
 
@@ -29,7 +29,7 @@ def serve(settings: Settings, place: Place, *, host: str, port: int) -> None:
     reviews = Reviews(reviews_path(web.reviews, place))
     with open_history(place, mode="read") as history, ExitStack() as stack:
         sockets = _listen(stack, host, port)
-        answers = stack.enter_context(answering(_answers(settings.experiments.path, history, reviews)))
+        answers = stack.enter_context(answering(_answers(settings.experiments.path, place, reviews)))
         app = create_app(
             history,
             now=utc_now,
@@ -52,11 +52,11 @@ def reviews_path(given: Path | None, place: Place) -> Path:
     return place.with_name(f"{place.name}.reviews") if isinstance(place, Path) else Path("vqmon.reviews")
 
 
-def _answers(path: Path | None, history: History, reviews: Reviews) -> Answers:
+def _answers(path: Path | None, place: Place, reviews: Reviews) -> Answers:
     return Answers(
         load=lambda: load_experiments(path),
         path=path,
-        compare=lambda experiment, votes: compare(history, experiment, votes=votes),
+        compare=lambda experiment, votes: compare_apart(place, experiment, votes),
         votes=reviews.votes,
         now=utc_now,
     )

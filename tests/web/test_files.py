@@ -96,6 +96,7 @@ def test_seed_is_the_same_every_time() -> None:
 async def test_a_long_range_is_drawn_in_parts(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """A range with too many segments to read one by one loses no dip, and the caption says what a point is."""
     monkeypatch.setattr(stream, "MAX_POINTS", 50)
+    monkeypatch.setattr(stream, "RECENT_POINTS", 50)
     chart = (await client.get("/api/streams/sports%20one/points?last=24h")).json()
     worst = min(value for value in chart["renditions"][0]["value"] if value is not None)
     assert chart["step_seconds"] == 24 * 3600 / 500

@@ -19,7 +19,7 @@ from vqmon.web.looks import Row, plural
 from vqmon.web.plots import Plot, Rule, Shape, around, down, joined, moment_scale, ribbon, signed, time_ticks
 from vqmon.web.ranges import RANGES, Range, range_of
 from vqmon.web.site import Site, iso
-from vqmon.web.stream import MAX_POINTS
+from vqmon.web.stream import MAX_POINTS, RECENT_POINTS
 
 TOLD_PAIRS = 8
 TABLE_LINES = 200
@@ -143,11 +143,12 @@ def compared_of(site: Site, query: Mapping[str, str]) -> Compared | None:
     shift = a.last_starts_at - b.last_starts_at if how == "ends" else timedelta()
     newest_at = a.last_starts_at if how == "ends" else max(a.last_starts_at, b.last_starts_at)
     span = range_of(query, newest_at=newest_at, now=site.now())
-    points = (_points(site, a, span, timedelta()), _points(site, b, span, shift))
+    shortest = min([it.last_duration_seconds for it in (a, b) if it.last_duration_seconds > 0], default=2.0)
+    most = MAX_POINTS if span.length.total_seconds() / shortest <= MAX_POINTS else RECENT_POINTS
+    points = (_points(site, a, span, timedelta(), most), _points(site, b, span, shift, most))
     scorers = scorers_of(chain(*points)) or ["score"]
     scorer = query.get("scorer", "") if query.get("scorer") in scorers else scorers[0]
-    if max(map(len, points)) < MAX_POINTS:
-        shortest = min([it.last_duration_seconds for it in (a, b) if it.last_duration_seconds > 0], default=2.0)
+    if max(map(len, points)) < most:
         aligned = align(*points, scorer, shift=shift, tolerance=timedelta(seconds=shortest / 2))
         span, step_seconds = span.fitted(min((pair.at for pair in aligned.pairs), default=None)), 0.0
     else:
@@ -181,12 +182,12 @@ def _in_parts(site: Site, a: Row, b: Row, span: Range, shift: timedelta, scorer:
     return align_buckets(parts[0], parts[1], begins_a=begins[0], begins_b=begins[1]), step_seconds
 
 
-def _points(site: Site, row: Row, span: Range, shift: timedelta) -> Sequence[Point]:
+def _points(site: Site, row: Row, span: Range, shift: timedelta, most: int) -> Sequence[Point]:
     return site.history.points(
         row.stream_id,
         begins_at=span.begins_at - shift,
         ends_at=span.ends_at - shift,
-        limit=MAX_POINTS,
+        limit=most,
         rendition=row.rendition,
     )
 

@@ -33,6 +33,9 @@ from vqmon.web.watching import MAX_MARKERS, Watch, bands_of, evidence_plot, mark
 MAX_POINTS = 6000
 """Segments read one by one; a range with more is drawn in parts."""
 
+RECENT_POINTS = 600
+"""Segments read one by one where the rest of a range is drawn in parts."""
+
 LATEST = 15
 
 
@@ -60,8 +63,8 @@ class Asked:
         return with_query(path, **{**self.range.query, "scorer": self.scorer, **other})
 
 
-def asked_of(site: Site, request: Request, *, limit: int = MAX_POINTS) -> Asked:
-    """Read the address and the history; raises 404."""
+def asked_of(site: Site, request: Request, *, limit: int | None = None) -> Asked:
+    """Read the address and the history; raises 404. Without a limit, a range with many segments comes in parts."""
     stream_id = unquote_stream(request.path_params["stream_id"])
     states = site.history.renditions(stream_id=stream_id, trend=TREND_PLACES) if stream_id else []
     if not stream_id or not states:
@@ -69,13 +72,14 @@ def asked_of(site: Site, request: Request, *, limit: int = MAX_POINTS) -> Asked:
     newest_at = max(state.last_starts_at for state in states)
     span = range_of(request.query_params, newest_at=newest_at, now=site.now())
     names = [state.rendition for state in states]
-    points = site.history.points(stream_id, begins_at=span.begins_at, ends_at=span.ends_at, limit=limit)
+    most = limit or (MAX_POINTS if expected_in(states, span) <= MAX_POINTS else RECENT_POINTS)
+    points = site.history.points(stream_id, begins_at=span.begins_at, ends_at=span.ends_at, limit=most)
     known = site.history.alerts(stream_id=stream_id)
     scorers = scorers_of(points) or sorted({scorer for state in states for scorer in state.last_scores}) or ["score"]
     wanted = request.query_params.get("scorer")
     scorer = wanted if wanted in scorers else scorers[0]
     buckets: Sequence[Bucket] = ()
-    if len(points) >= MAX_POINTS:
+    if limit is None and len(points) >= most:
         within = {"begins_at": span.begins_at, "ends_at": span.ends_at}
         buckets = site.history.buckets(stream_id, **within, count=MAX_BUCKETS, scorer=scorer)
     return Asked(
@@ -95,11 +99,16 @@ def asked_of(site: Site, request: Request, *, limit: int = MAX_POINTS) -> Asked:
     )
 
 
+def expected_in(states: Sequence[RenditionState], span: Range) -> float:
+    """About how many segments there are in a range, if none is missing."""
+    return sum(span.length.total_seconds() / max(it.last_duration_seconds, 1.0) for it in states)
+
+
 def stream(site: Site, request: Request) -> Response:
     """Answer `/streams/{stream_id}`."""
     it = asked_of(site, request)
     table = table_of(it.lines, it.scorer)
-    signals, quiet_signals = signals_of(it.lines, it.range)
+    signals, quiet_signals = signals_of({} if it.buckets else it.lines, it.range)
     api = f"/api/streams/{quote_stream(it.stream_id)}/points"
     open_alerts = [alert for alert in it.alerts if alert.state == "open"]
     return site.page(
@@ -121,7 +130,7 @@ def stream(site: Site, request: Request) -> Response:
         table_open=request.query_params.get("table") == "open",
         rows=rows_of(it.states, open_alerts, now=site.now()),
         alerts=it.alerts,
-        has_unscored=any(point.reason is not None for point in it.points),
+        has_unscored=any(part.unscored for part in it.buckets) or any(point.reason for point in it.points),
         signals=signals,
         quiet_signals=quiet_signals,
         watches=it.watches,
