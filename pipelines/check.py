@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pipelines.compare import load_experiments
+from pipelines.delivery import holding_of, open_poster, secret, targets_of
 from pipelines.parts import as_url, fetch_policy, load_rules, open_observer, utc_now
 from pipelines.publish import check as check_topics
 from vqmon.core.types import Segment
@@ -47,6 +48,8 @@ def check_all(config: Path | None, *, offline: bool) -> Iterator[Finding]:
         )
     yield _checked("history", lambda: _history(settings))
     yield from _sources(settings, offline=offline)
+    if settings.notify.alertmanagers or settings.notify.webhooks:
+        yield _checked("notify", lambda: asyncio.run(_receivers(settings, offline=offline)))
 
 
 def _checked(subject: str, look: Callable[[], str]) -> Finding:
@@ -91,6 +94,18 @@ def _history(settings: Settings) -> str:
     with open_history(path, mode="read") as history:
         counts = history.counts()
     return f"{path}: {counts.scored} scored, {counts.unscored} unscored"
+
+
+async def _receivers(settings: Settings, *, offline: bool) -> str:
+    """Secrets can be read, addresses are allowed, and every Alertmanager takes a list of no alerts."""
+    notify = settings.notify
+    holding_of(notify)
+    async with open_poster(settings) as post:
+        targets = targets_of(notify, post)
+        for url in notify.alertmanagers if not offline else ():
+            token = {"Authorization": f"Bearer {secret(notify.token_file)}"} if notify.token_file else {}
+            await post(f"{url.rstrip('/')}/api/v2/alerts", b"[]", {"Content-Type": "application/json"} | token)
+    return ", ".join(target.name for target in targets)
 
 
 def _sources(settings: Settings, *, offline: bool) -> Iterator[Finding]:

@@ -184,7 +184,7 @@ def targets_of(notify: NotifySettings, post: Post) -> Sequence[Target]:
         naming = Naming(labels=notify.labels, carried=notify.carried_labels, public_url=notify.public_url)
     except ValueError as error:
         raise SettingsError(f"notify.labels: {error}") from error
-    token = _secret(notify.token_file) if notify.token_file else ""
+    token = secret(notify.token_file) if notify.token_file else ""
     return [
         *(
             Alertmanager(url, post=post, naming=naming, resend_seconds=notify.resend_seconds, token=token)
@@ -195,7 +195,7 @@ def targets_of(notify: NotifySettings, post: Post) -> Sequence[Target]:
                 name,
                 hook.url,
                 post=post,
-                keys=[secret_of(_secret(file), origin=f"notify.webhooks.{name}") for file in hook.secret_files],
+                keys=[secret_of(secret(file), origin=f"notify.webhooks.{name}") for file in hook.secret_files],
                 source=notify.source,
             )
             for name, hook in notify.webhooks.items()
@@ -203,8 +203,9 @@ def targets_of(notify: NotifySettings, post: Post) -> Sequence[Target]:
     ]
 
 
-def _secret(file: Path) -> str:
+def secret(file: Path) -> str:
+    """A secret out of its file: an absolute path, or a name in `$CREDENTIALS_DIRECTORY`."""
     # Only who has a secret needs the room that reads it.
     from vqmon.transport.kafka.connection import read_secret
 
-    return read_secret(file)
+    return readsecret(file)
