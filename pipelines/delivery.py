@@ -208,4 +208,4 @@ def secret(file: Path) -> str:
     # Only who has a secret needs the room that reads it.
     from vqmon.transport.kafka.connection import read_secret
 
-    return readsecret(file)
+    return read_secret(file)
