@@ -256,6 +256,29 @@ async def test_workers_are_recycled() -> None:
         assert pool.replaced == {"recycled": 2}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory is read from /proc")
+async def test_the_memory_of_a_worker_stays_flat() -> None:
+    """Once it has seen every kind of segment, a worker needs no more for many than for one."""
+    kinds = [
+        clip(*x264(), size="1280x720", seconds=2),
+        clip(*x264(), size="1280x720", seconds=2, container="mp4"),
+        clip("-c:v", "mpeg2video", "-b:v", "4M", size="1024x576", seconds=2),
+    ]
+    resident: list[int] = []
+    async with DecoderPool(1) as pool:
+        for turn in range(12):
+            for media in kinds:
+                await pool.decode(media, views=[SMALL], thumbnail_width=64)
+            if turn >= 3:
+                resident.append(resident_bytes(pool.worker_pids[0]))
+        assert pool.replaced == {}
+    assert max(resident) - min(resident) < 4_000_000
+
+
+def resident_bytes(pid: int) -> int:
+    return int(facts_of(pid, "statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 async def test_workers_end_with_the_pool() -> None:
     """No process is left behind."""
     async with DecoderPool(2) as pool:
