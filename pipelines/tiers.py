@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from pipelines.heavy import HeavyTier, Purse
 from vqmon.core.tiers import Policy
+from vqmon.errors import ScorerError
 from vqmon.metrics import Meters
+from vqmon.scoring.composites import CompositeScorer
 from vqmon.scoring.graphs import Placement
 from vqmon.scoring.hosts import Hosts
 from vqmon.scoring.scorers import Scorer, Terms, builtin_folder, open_scorers
@@ -37,7 +39,9 @@ async def open_tiers(scoring: ScoringSettings, *, meters: Meters) -> AsyncIterat
         hosts = await stack.enter_async_context(Hosts(keep_bytes=scoring.feature_bytes))
 
         async def opened(names: Sequence[str], terms: Terms) -> list[Scorer]:
-            return await stack.enter_async_context(open_scorers(names, folders, terms, hosts=hosts))
+            found = await stack.enter_async_context(open_scorers(names, folders, terms, hosts=hosts))
+            _check_views(found)
+            return found
 
         scorers = await opened(scoring.scorers, first_terms(scoring, meters))
         shadows = await opened(scoring.shadows, first_terms(scoring, meters))
@@ -63,6 +67,15 @@ async def open_tiers(scoring: ScoringSettings, *, meters: Meters) -> AsyncIterat
             count=lambda name, reason: meters.count(name, reason=reason),
         )
         yield Tiers(scorers=scorers, shadows=shadows, heavy=tier if heavy else None)
+
+
+def _check_views(scorers: Sequence[Scorer]) -> None:
+    """Refuse at start what the decoder could not feed; raises ScorerError."""
+    for scorer in scorers:
+        if isinstance(scorer, CompositeScorer) and scorer.needs_groups:
+            raise ScorerError(
+                f"{scorer.id} takes clips or crops, and the decoder gives one picture per moment: it cannot be served yet"
+            )
 
 
 def first_terms(scoring: ScoringSettings, meters: Meters) -> Terms:

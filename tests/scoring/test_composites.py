@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.tiers import open_tiers
 from tests.scoring.tiny_levels import BIAS, SLOPE, means_of, write_levels
 from tests.scoring.tiny_onnx import VIEW, decoded, pictures
 from vqmon.core.calibration import Calibration
 from vqmon.errors import ScoreError, ScorerError, SettingsError
+from vqmon.metrics import Meters
 from vqmon.scoring.composite_specs import (
     CompositeGolden,
     CompositeSpec,
@@ -24,6 +26,7 @@ from vqmon.scoring.graphs import Placement
 from vqmon.scoring.level_specs import GraphSpec, load_level_spec
 from vqmon.scoring.scorers import Terms, open_scorers
 from vqmon.scoring.specs import GoldenInput, InputSpec, Licence, golden_frames
+from vqmon.sections import ScoringSettings
 
 CPU = Terms(placement=Placement(device="cpu"))
 SOURCE = InputSpec(name="pixels", view=VIEW, colour="rgb", layout="NCHW", dtype="uint8", mean=(0, 0, 0), std=(1, 1, 1))
@@ -136,3 +139,16 @@ def test_a_manifest_that_makes_no_sense(tmp_path: Path) -> None:
         SourceSpec(name="x", input=SOURCE, pictures=2)
     with pytest.raises(ValueError, match="takes 2, its graph has 1 inputs"):
         StepSpec(name="s", graph=_head(tmp_path, whole=False), takes=("a", "b"), each="row")
+
+
+async def test_what_the_decoder_cannot_feed_is_refused_at_start(tmp_path: Path) -> None:
+    """A composite over clips passes its self-test; the daemon says at once that it cannot serve it."""
+    spec = load_composite_spec(write_composite(tmp_path))
+    clips = SourceSpec(name="clips", input=SOURCE, order="NKCHW", pictures=2)
+    write_composite(tmp_path, sources=(*spec.sources, clips))
+    async with open_scorers(["joined"], [tmp_path], CPU) as (scorer,):
+        assert scorer.id == "joined@1"
+    settings = ScoringSettings(scorers=("joined",), folders=(tmp_path,), device="cpu")
+    with pytest.raises(ScorerError, match="joined@1 takes clips or crops"):
+        async with open_tiers(settings, meters=Meters()):
+            pass

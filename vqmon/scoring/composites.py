@@ -31,6 +31,11 @@ class CompositeScorer:
         return tuple(dict.fromkeys(source.input.view for source in self.spec.sources))
 
     @property
+    def needs_groups(self) -> bool:
+        """Whether it takes clips or crops, where a decoder has to give more than a picture per moment."""
+        return any(source.pictures > 1 for source in self.spec.sources)
+
+    @property
     def identity(self) -> ScorerIdentity:
         spec = self.spec
         return ScorerIdentity(
