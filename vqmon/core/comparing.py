@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from vqmon.core.course import Course, Samples, Which
 from vqmon.core.effects import effect_of, guardrail_answer, levels_of
 from vqmon.core.experiments import Experiment
 from vqmon.core.measuring import Measures, is_segment, is_within
-from vqmon.core.pairing import PairFold
+from vqmon.core.pairing import Missing, PairFold
 from vqmon.core.people import human_answer
 from vqmon.core.readings import PairedReadings, Readings, TrafficReadings
 from vqmon.core.review import Vote
@@ -102,43 +104,41 @@ class Comparing:
             )
             for scorer in it.scorers
         )
-        rails = tuple(guardrail_answer(it, rail, readings.sample(rail.of)) for rail in it.guardrails)
         pairs = self._pairs.arms[arm] if self._pairs is not None else None
         shown = pairs.examples.shown() if pairs else ()
         review = [pair for pair in shown if pair.role == "review"]
-        people = human_answer(votes, review, arm=arm, control=it.control, alpha=it.alpha)
-        looks = tuple(self._looks(readings))
-        checks = tuple(self._arm_checks(arm, rng))
         case = Case(
             experiment=it,
             arm=arm,
             effects=effects,
-            guardrails=rails,
-            looks=looks,
-            checks=(*shared, *checks),
-            people=people,
+            guardrails=tuple(guardrail_answer(it, rail, readings.sample(rail.of)) for rail in it.guardrails),
+            looks=tuple(self._looks(readings)),
+            checks=tuple(self._arm_checks(arm, rng)),
+            people=human_answer(votes, review, arm=arm, control=it.control, alpha=it.alpha),
         )
-        first = readings.sample(self._measures.scorers[0])
-        gain, mine, other = first.mean if first else None, summaries[arm], summaries[it.control]
-        missing = [one for side in pairs.missing.values() for one in side.newest] if pairs else []
         return ArmAnswer(
             arm=arm,
             control=it.control,
-            verdict=decide(case),
+            verdict=decide(replace(case, checks=(*shared, *case.checks))),
             effects=effects,
-            guardrails=rails,
-            looks=looks,
-            checks=checks,
+            guardrails=case.guardrails,
+            looks=case.looks,
+            checks=case.checks,
             pairs=shown,
-            missing=tuple(sorted(missing, key=lambda one: one.starts_at)),
-            missing_in_arm=pairs.missing[arm].count if pairs else 0,
-            missing_in_control=pairs.missing[it.control].count if pairs else 0,
-            people=people,
-            points_per_extra_mbps=points_per_extra(gain, _mbps(mine), _mbps(other)),
-            points_per_extra_gpu_second=points_per_extra(
-                gain, mine.gpu_seconds_per_second, other.gpu_seconds_per_second
-            ),
+            people=case.people,
+            **({} if pairs is None else _missing(pairs.missing, arm, it.control)),
+            **self._gains(readings, summaries[arm], summaries[it.control]),
         )
+
+    def _gains(self, readings: Readings, arm: ArmSummary, control: ArmSummary) -> dict[str, Any]:
+        sample = readings.sample(self._measures.scorers[0])
+        gain = None if sample is None else sample.mean
+        return {
+            "points_per_extra_mbps": points_per_extra(gain, _mbps(arm), _mbps(control)),
+            "points_per_extra_gpu_second": points_per_extra(
+                gain, arm.gpu_seconds_per_second, control.gpu_seconds_per_second
+            ),
+        }
 
     def _samples(self) -> Samples:
         return {
@@ -192,6 +192,15 @@ class Comparing:
         differences = self._readings[arm].differences(self._measures.scorers[0])
         if differences is not None and (check := aa_check(differences, alpha=self._it.alpha, rng=rng)):
             yield check
+
+
+def _missing(missing: Mapping[str, Missing], arm: str, control: str) -> dict[str, Any]:
+    newest = [one for side in missing.values() for one in side.newest]
+    return {
+        "missing": tuple(sorted(newest, key=lambda one: one.starts_at)),
+        "missing_in_arm": missing[arm].count,
+        "missing_in_control": missing[control].count,
+    }
 
 
 def _mbps(summary: ArmSummary) -> float | None:
