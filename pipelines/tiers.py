@@ -73,9 +73,8 @@ def _check_views(scorers: Sequence[Scorer]) -> None:
     """Refuse at start what the decoder could not feed; raises ScorerError."""
     for scorer in scorers:
         if isinstance(scorer, CompositeScorer) and scorer.needs_groups:
-            raise ScorerError(
-                f"{scorer.id} takes clips or crops, and the decoder gives one picture per moment: it cannot be served yet"
-            )
+            why = "takes clips or crops, and the decoder gives one picture per moment"
+            raise ScorerError(f"{scorer.id} {why}: it cannot be served yet")
 
 
 def first_terms(scoring: ScoringSettings, meters: Meters) -> Terms:
