@@ -2,8 +2,8 @@
 
 `python -m bench.bench_store [--series 500] [--segments 200] [--week-segments 151200] [--renditions 2000]`. Most series
 are short so that it ends in a few minutes; one holds a whole week of 4-second segments, and that one is asked about.
-The yardstick is a plain `sqlite3` insert of the same rows in the same run. Processor time is shown beside the wall clock,
-which other work on the machine disturbs. PostgreSQL is measured too where its server's programs are.
+The yardstick is a plain `sqlite3` insert of the same rows in the same run. Processor time is shown beside the wall
+clock, which other work on the machine disturbs. PostgreSQL is measured too where its server's programs are.
 """
 
 import argparse
@@ -151,8 +151,8 @@ def postgres_server() -> Iterator[Server | None]:
     if bin is None:
         yield None
         return
-    with running(bin, {"fsync": "on"}) as server:
-        yield Server(url=server.new_database(), password_file=server.password_file)
+    with running(bin, {"fsync": "on"}) as server, server.empty_database() as url:
+        yield Server(url=url, password_file=server.password_file)
 
 
 def bench_writing(place: Path, some: Sequence[QualityEvent]) -> None:

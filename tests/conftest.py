@@ -57,7 +57,7 @@ def promtool() -> str:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL server; `new_database` gives an empty one."""
+    """A PostgreSQL server; `empty_database` gives one that holds nothing."""
     bin = programs()
     need("postgres", present=bin is not None, remedy="install Debian's `postgresql`")
     assert bin is not None
@@ -66,9 +66,11 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """Where there is no history yet: a file, and a database."""
     if request.param == "sqlite":
-        return tmp_path / "it's 100 %.db"
+        yield tmp_path / "it's 100 %.db"
+        return
     server = request.getfixturevalue("postgres")
-    return Server(url=server.new_database(), password_file=server.password_file)
+    with server.empty_database() as url:
+        yield Server(url=url, password_file=server.password_file)

@@ -41,6 +41,7 @@ class PostgresServer:
     settings: Mapping[str, str]
     process: "subprocess.Popen[bytes] | None" = None
     _numbers: "count[int]" = field(default_factory=lambda: count(1))
+    _free: list[str] = field(default_factory=list)
 
     @property
     def password_file(self) -> Path:
@@ -49,11 +50,17 @@ class PostgresServer:
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://vqmon@127.0.0.1:{self.port}/{database}"
 
-    def new_database(self) -> str:
-        """The address of a database that holds nothing."""
-        name = f"history_{next(self._numbers)}"
-        self.run_sql(f"CREATE DATABASE {name}")
-        return self.url(name)
+    @contextmanager
+    def empty_database(self) -> Iterator[str]:
+        """The address of a database that holds nothing; the next one may get the same."""
+        if self._free:
+            name = self._free.pop()
+            self.run_sql("DROP SCHEMA IF EXISTS vqmon CASCADE", name)
+        else:
+            name = f"history_{next(self._numbers)}"
+            self.run_sql(f"CREATE DATABASE {name}")
+        yield self.url(name)
+        self._free.append(name)
 
     def run_sql(self, sql: str, database: str = "postgres") -> list[tuple[object, ...]]:
         """Run a statement as the owner of the server."""

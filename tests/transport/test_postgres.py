@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +21,10 @@ pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture
-def place(postgres: PostgresServer) -> Server:
+def place(postgres: PostgresServer) -> Iterator[Server]:
     """An empty database."""
-    return Server(url=postgres.new_database(), password_file=postgres.password_file)
+    with postgres.empty_database() as url:
+        yield Server(url=url, password_file=postgres.password_file)
 
 
 def test_one_daemon_writes_or_many_recorders(place: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +159,7 @@ def test_what_is_no_history_says_so(postgres: PostgresServer, place: Server) -> 
     with open_history(place, "write") as history:
         history.publish([scored(0)])
     assert postgres.run_sql("SELECT count(*) FROM public.outcome", name) == [(0,)]
+    postgres.run_sql("DROP TABLE public.outcome", name)
     postgres.run_sql("UPDATE vqmon.about SET version = 99", name)
     for mode in ("write", "read"):
         with pytest.raises(StoreError, match="newer vqmon"), open_history(place, mode):

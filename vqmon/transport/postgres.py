@@ -151,10 +151,9 @@ class PostgresDatabase:
             if version < tables.VERSION:
                 raise SettingsError(f"{self._name}: no history yet; run `vqmon run` or `vqmon record` first")
             return
-        self._writer = self._connect()
-        with self._translated(self._writer), self._writer.transaction():
-            self._upgrade(self._writer)
-        self._writer.close()
+        if version < tables.VERSION:
+            with self._connect() as connection, self._translated(connection), connection.transaction():
+                self._upgrade(connection)
         self._writer = self._open_writer(within_seconds=FIRST_LOCK_SECONDS)
 
     def _version(self) -> int:
