@@ -1,6 +1,6 @@
 """False winners, coverage, power and sample-ratio alarms of our statistics, seeded, with usual practice beside.
 
-    python -m bench experiments            # all of it, about four minutes on one core
+    python -m bench experiments            # all of it, about five minutes on one core
     python -m bench experiments --runs 400 # a quick look
 
 Differences are in points of 0..100; a published target of .05 MOS (1..5) is 1.25 points, a s.d. of .2 MOS is 5.

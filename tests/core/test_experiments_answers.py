@@ -194,6 +194,19 @@ def test_a_segment_that_failed_and_was_scored_later_is_scored() -> None:
     assert check(more, "doubled segments").text.startswith("0 ")
 
 
+def test_a_scorer_that_looks_at_a_sample_lacks_nothing() -> None:
+    """Segments that it did not score are no missing pairs; the other scorer counts them all."""
+    outcomes = [
+        one if one.segment.sequence % 3 == 0 else replace(one, scores=one.scores[:1])
+        for one in paired(gain=2, second=2)
+    ]
+    told = first(answer(experiment(scorers=("owl", "lite")), outcomes))
+
+    assert (told.missing_in_arm, told.missing_in_control) == (0, 0)
+    assert [effect.segments for effect in told.effects] == [120, 360]
+    assert told.verdict.kind == "better"
+
+
 def test_examples_hold_both_sides_and_the_review_is_one_per_content() -> None:
     """Worst and best by difference, at most three of a content; review pairs stay when more data comes."""
     outcomes = list(paired(gain=1, streams=25, segments=20))

@@ -6,10 +6,12 @@ from decimal import Decimal, getcontext
 import numpy as np
 import pytest
 import scipy.stats
+from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
+from statsmodels.tools import add_constant
 
 from vqmon.core.confidence import (
     Sample,
@@ -190,6 +192,27 @@ def test_the_delta_method_covers_sessions_of_uneven_length() -> None:
         errors.append(sample.standard_error)
 
     assert np.mean(errors) == pytest.approx(np.std(found), rel=0.1)
+
+
+def test_the_delta_method_is_regression_with_errors_by_session() -> None:
+    """Scores of segments on the arm, clustered by session, as statsmodels has it."""
+    rng = np.random.default_rng(11)
+    values, arms, groups, sums = [], [], [], ([], [])
+    for session in range(120):
+        n, arm = int(rng.integers(2, 30)), session % 2
+        scores = rng.normal(60 + 2 * arm, 5) + n / 10 + rng.normal(0, 3, n)
+        values += list(scores)
+        arms += [arm] * n
+        groups += [session] * n
+        sums[arm].append((scores.sum(), float(n)))
+    theirs = OLS(np.array(values), add_constant(np.array(arms, float))).fit(
+        cov_type="cluster", cov_kwds={"groups": np.array(groups)}
+    )
+    sample = two_sample(*(tuple(np.array(column) for column in zip(*side, strict=True)) for side in sums))
+
+    assert sample is not None
+    assert sample.mean == pytest.approx(theirs.params[1], rel=EXACT)
+    assert sample.standard_error == pytest.approx(theirs.bse[1], rel=0.02)
 
 
 def test_covariates_of_sessions_narrow_without_bias() -> None:

@@ -171,7 +171,7 @@ class Comparing:
             taken = sum(int(pairs.table.rows().sum()) for pairs in self._pairs.arms.values())
             yield doubled_check(self._pairs.doubled, of=taken)
         if self._traffic is not None:
-            yield ratio_check(self._traffic.sessions, self._traffic.shares, most=self._traffic.most_uneven)
+            yield ratio_check(self._traffic.sessions, self._traffic.shares, most=self._traffic.most_uneven())
             if self._it.design == "switchback":
                 yield mixed_check(*self._traffic.mixture())
             else:

@@ -30,7 +30,7 @@ class TrafficFold:
         self.tables = {name: ClusterTable(columns, most_each=experiment.segments_per_cluster) for name in names}
         self.slices: dict[tuple[str, str], dict[str, ClusterTable]] = {}
         self.sessions: Counter[str] = Counter({name: 0 for name in names})
-        self.most_uneven = 0.0
+        self._most_uneven = 0.0
         self._shares = {arm.name: arm.share for arm in experiment.arms if arm.name in self.tables}
         # block -> stream; block -> its first arm, None after a second one was seen
         self._streams: dict[str, str] = {}
@@ -86,7 +86,9 @@ class TrafficFold:
     def _counted(self, arm: str) -> None:
         self.sessions[arm] += 1
         if self.sessions.total() % EVIDENCE_EVERY == 0:
-            self.most_uneven = max(self.most_uneven, self._uneven())
+            self._most_uneven = self.most_uneven()
 
-    def _uneven(self) -> float:
-        return ratio_evidence([self.sessions[name] for name in self.tables], [self._shares[n] for n in self.tables])
+    def most_uneven(self) -> float:
+        """ln of the largest evidence against the planned shares at any look, now included."""
+        now = ratio_evidence([self.sessions[name] for name in self.tables], [self._shares[n] for n in self.tables])
+        return max(self._most_uneven, now)
