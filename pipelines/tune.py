@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pipelines.parts import load_rules
 from pipelines.replay import Span, stored
 from vqmon.core.conditions import AlertRule
-from vqmon.core.drops import Regression
+from vqmon.core.drops import Regression, tuning_of
 from vqmon.core.following import Reading, Turned
 from vqmon.core.memory import Memory
 from vqmon.core.series import AlertState, Track, look_at
@@ -48,7 +48,7 @@ def tune(settings: Settings, place: Place, *, rule: str, wanted: float, drop: fl
     for one in rules:
         assert isinstance(one.condition, Regression)
         try:
-            proposal = propose(listener.series(one.name), wanted=wanted, drop=drop, tuning=one.condition.tuning)
+            proposal = propose(listener.series(one.name), wanted=wanted, drop=drop, tuning=tuning_of(one.condition))
         except ValueError as error:
             if rule:
                 raise SettingsError(f"rule {one.name!r}: {error}") from error

@@ -30,6 +30,9 @@ FAST = 1.25
 STEADY_SEGMENTS = 15
 """So many values in a row near the usual end an alarm, however slow the other evidence."""
 
+FEWEST_BACK = 4.0
+"""So many values at least show that a series is back."""
+
 BLOCKS = 4
 """A lag is that many blocks long."""
 
@@ -207,7 +210,9 @@ def step_open(tuning: Tuning, memory: Memory, x: float, *, at: float, until: flo
     residual = away - phi * (chart.last - usual.level) if is_linked else away * math.sqrt(1.0 - phi * phi)
     bound = CLIP * usual.scale
     z = (usual.mean - max(-bound, min(bound, residual))) / usual.deviation
-    back = max(0.0, chart.back + chart.shift * (chart.shift / 2.0 - z))
+    # Single good values, far out as they may be, are no recovery.
+    most = 2.0 * tuning.k * tuning.h / FEWEST_BACK
+    back = max(0.0, chart.back + min(chart.shift * (chart.shift / 2.0 - z), most))
     is_steady = away > -tuning.delta_min / 2.0
     chart = chart._replace(
         last=x,

@@ -56,18 +56,18 @@ class Drop:
         need(self, "min_segments", low=10, high=120)
         need(self, "page_segments", "lag_seconds", "hold_seconds", "settle_seconds", "flap_seconds", low=0)
 
-    @property
-    def tuning(self) -> Tuning:
-        """What the chart needs to know."""
-        return Tuning(
-            k=self.k,
-            h=self.h,
-            lag_seconds=self.lag_seconds,
-            longest=float(self.baseline_segments),
-            shortest=float(self.min_segments),
-            delta_min=self.delta_min,
-            log_guarantee=math.log1p(self.guarantee_segments) if self.mode == "guarantee" else 0.0,
-        )
+
+def tuning_of(condition: Drop) -> Tuning:
+    """What the chart needs to know of a condition."""
+    return Tuning(
+        condition.k,
+        condition.h,
+        condition.lag_seconds,
+        condition.baseline_segments,
+        condition.min_segments,
+        condition.delta_min,
+        math.log1p(condition.guarantee_segments) if condition.mode == "guarantee" else 0.0,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

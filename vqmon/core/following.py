@@ -1,13 +1,13 @@
 """One reading more of a followed series: the gates that an alarm must pass, and when an alert ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 from vqmon.core.conditions import AlertRule
 from vqmon.core.cusum import HOT, Chart, began_at, calmed, drop_of, is_alarm, is_back, opened, parts, step, step_open
-from vqmon.core.drops import Drop
+from vqmon.core.drops import Drop, tuning_of
 from vqmon.core.ladder import Entry
 from vqmon.core.moved import beside, moved
 from vqmon.core.series import AlertState
@@ -60,13 +60,14 @@ def follow(rule: AlertRule, state: AlertState, reading: Reading) -> tuple[AlertS
 def _calm(
     rule: AlertRule, condition: Drop, state: AlertState, reading: Reading
 ) -> tuple[AlertState, Turned | None]:  # fmt: skip
-    entry, tuning = reading.entry, condition.tuning
+    entry, tuning = reading.entry, tuning_of(condition)
     memory = step(
         tuning, state.memory, reading.value, at=entry.starts, until=entry.ends, impact=reading.impact
     )  # fmt: skip
     chart = Chart._make(memory[:HOT])
-    names, values = _companions(reading)
-    known = state.beside if names == state.names else ()
+    values = _companions(reading)
+    is_same = len(values) == len(state.names) and all(name in values for name in state.names)
+    names, known = (state.names, state.beside) if is_same else (tuple(sorted(values)), ())
     after = beside(names, known, values, is_usual=not chart.since_count)
     state = replace(state, memory=memory, names=names, beside=after, seen_until=entry.ends)
     if not is_alarm(tuning, chart):
@@ -95,7 +96,7 @@ def _calm(
 def _open(
     rule: AlertRule, condition: Drop, state: AlertState, alert: Alert, reading: Reading
 ) -> tuple[AlertState, Turned | None]:
-    entry, tuning = reading.entry, condition.tuning
+    entry, tuning = reading.entry, tuning_of(condition)
     memory = step_open(tuning, state.memory, reading.value, at=entry.starts, until=entry.ends)
     chart = Chart._make(memory[:HOT])
     state = replace(state, memory=memory, seen_until=entry.ends)
@@ -110,11 +111,11 @@ def _open(
     return state, None
 
 
-def _companions(reading: Reading) -> tuple[tuple[str, ...], dict[str, float]]:
+def _companions(reading: Reading) -> Mapping[str, float]:
     """Signals and the other scorers' values of the same segment."""
     values = {**reading.entry.signals, **reading.entry.scores}
     values.pop(reading.scorer, None)
-    return tuple(sorted(values)), values
+    return values
 
 
 def _closed(state: AlertState, memory: tuple[float, ...]) -> AlertState:

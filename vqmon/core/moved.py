@@ -21,25 +21,27 @@ def beside(names: tuple[str, ...], known: Beside, values: Mapping[str, float], *
     While the series is usual the means learn and the sums are 0; afterwards the sums gather.
     """
     size = len(names)
-    now = [values.get(name) for name in names]
     if len(known) != 2 + 3 * size:
-        first = [0.0 if value is None else round(value, DIGITS) for value in now]
-        return (1.0, 0.0, *first, *(0.0 for _ in now), *(0.0 for _ in now))
+        return (1.0, 0.0, *(round(values[name], DIGITS) for name in names), *(0.0,) * (2 * size))
     count, since = known[0], known[1]
-    means, variances, sums = known[2 : 2 + size], known[2 + size : 2 + 2 * size], known[2 + 2 * size :]
+    means = known[2 : 2 + size]
+    now = [values[name] for name in names]
     if not is_usual:
-        gathered = [
-            total + (mean if value is None else value) for total, mean, value in zip(sums, means, now, strict=True)
-        ]
-        return (count, since + 1.0, *means, *variances, *(round(total, DIGITS) for total in gathered))
+        sums = known[2 + 2 * size :]
+        gathered = [round(total + value, DIGITS) for total, value in zip(sums, now, strict=True)]
+        return (count, since + 1.0, *known[2 : 2 + 2 * size], *gathered)
     count = min(count + 1.0, LONGEST)
     share = 1.0 / count
-    new_means, new_variances = [], []
-    for mean, variance, value in zip(means, variances, now, strict=True):
-        away = 0.0 if value is None else value - mean
-        new_means.append(round(mean + share * away, DIGITS))
-        new_variances.append(round((1.0 - share) * (variance + share * away * away), 2 * DIGITS - 4))
-    return (count, 0.0, *new_means, *new_variances, *(0.0 for _ in names))
+    away = [value - mean for value, mean in zip(now, means, strict=True)]
+    rest = 1.0 - share
+    spread = known[2 + size : 2 + 2 * size]
+    return (
+        count,
+        0.0,
+        *[round(mean + share * one, DIGITS) for mean, one in zip(means, away, strict=True)],
+        *[round(rest * (old + share * one * one), DIGITS + 2) for old, one in zip(spread, away, strict=True)],
+        *(0.0,) * size,
+    )
 
 
 def moved(names: tuple[str, ...], known: Beside) -> tuple[Moved, ...]:
