@@ -1,6 +1,7 @@
 """Graphs that are open once: answers are shared, failures are not kept, and a caller that leaves harms nobody."""
 
 import asyncio
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -137,13 +138,16 @@ class Nice(FakeEngine):
         return np.full(len(rows[0]), os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 
 
-@pytest.mark.parametrize("priority", ["first", "background"])
-async def test_background_work_stands_back(priority: Priority) -> None:
-    """Its threads have the lowest claim on a core; the process and its other threads keep theirs."""
+@pytest.mark.parametrize(
+    ("priority", "device", "stands_back"),
+    [("first", "cpu", False), ("background", "cpu", True), ("background", "cuda", False)],
+)
+async def test_background_work_stands_back(priority: Priority, device: str, stands_back: bool) -> None:
+    """Its threads have the lowest claim on a core; all others keep theirs, those that only feed a GPU too."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    async with Batcher(Nice(), priority=priority) as batcher:
+    async with Batcher(Nice(device=device), priority=priority) as batcher:
         (found,) = await batcher.score(frames(1), deadline_seconds=FOREVER)
-    assert found == (BACKGROUND_NICENESS if priority == "background" else own)
+    assert found == (BACKGROUND_NICENESS if stands_back else own)
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
 
 
@@ -155,9 +159,12 @@ def test_a_runtimes_own_threads_stand_back_too(tmp_path: Path) -> None:
     unit = read_unit(spec, tmp_path)
     engine = made_at("background", lambda: RowEngine(spec, unit, placement, shapes=((3, 8, 16),), buckets=(1,)))
     assert engine.workers == 1
-    started = set(os.listdir("/proc/self/task")) - before
-    ranks = [os.getpriority(os.PRIO_PROCESS, int(task)) for task in started if task.isdecimal()]
-    assert ranks == [BACKGROUND_NICENESS] * 2
+    ranks = []
+    for task in set(os.listdir("/proc/self/task")) - before:
+        with contextlib.suppress(ProcessLookupError):  # the opener may just have ended
+            ranks.append(os.getpriority(os.PRIO_PROCESS, int(task)))
+    assert len(ranks) >= 2
+    assert set(ranks) == {BACKGROUND_NICENESS}
 
 
 def test_powers_of_two() -> None:

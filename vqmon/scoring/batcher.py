@@ -270,7 +270,8 @@ class Batcher:
     def _use(self, engine: Engine) -> None:
         self._engine = engine
         self._largest = engine.buckets[-1]
-        start = stand_back if self._priority == "background" else None
+        # A GPU's feeder only hands work over: were it to wait for a core, the GPU would wait with it.
+        start = stand_back if self._priority == "background" and engine.device != "cuda" else None
         self._pool = ThreadPoolExecutor(engine.workers, thread_name_prefix="scorer", initializer=start)
 
 

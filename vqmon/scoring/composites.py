@@ -1,5 +1,6 @@
 """Scorers of several graphs: features side by side, joined by a last one."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -49,7 +50,9 @@ class CompositeScorer:
 
     async def score(self, decoded: Decoded) -> Score:
         """The verdict on one segment; raises ScoreError."""
-        known = {source.name: rows_of(source, decoded.views[source.input.view]) for source in self.spec.sources}
+        loop, known = asyncio.get_running_loop(), {}
+        for source in self.spec.sources:
+            known[source.name] = await loop.run_in_executor(None, rows_of, source, decoded.views[source.input.view])
         for step in self.spec.steps:
             graph, taken = self._graphs[step.name], [known[name] for name in step.takes]
             if step.each == "segment":

@@ -1,5 +1,6 @@
 """Scorers that answer in level words: Q-Align, OneAlign and Compare2Score behind one encoder and one language graph."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class LevelModel:
 
     async def features(self, pixels: Pixels, *, deadline_seconds: float) -> Array:
         """(frames, tokens, width) of pictures (frames, height, width, 3); raises ScoreError."""
-        tensor = to_tensor(pixels, self.spec.input)
+        tensor = await asyncio.get_running_loop().run_in_executor(None, to_tensor, pixels, self.spec.input)
         return await self.encoder.kept(tensor, deadline_seconds=deadline_seconds)
 
     async def answer(self, clips: Array, task: TaskSpec, *, deadline_seconds: float) -> Array:
