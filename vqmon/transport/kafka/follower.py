@@ -57,9 +57,9 @@ async def following(connection: Connection, topic: str, *, offsets: Mapping[int,
     try:
         with translated("follow the topic"):
             await apart(consumer.start(), within_seconds=START_SECONDS)
-            # Asking the cluster for a topic that nobody follows yet needs this.
-            await apart(consumer._client.add_topic(topic), within_seconds=START_SECONDS)
-        numbers = consumer.partitions_for_topic(topic)
+            # The public question answers only for topics that the client follows already.
+            known = await apart(consumer._client.fetch_all_metadata(), within_seconds=START_SECONDS)
+        numbers = known.partitions_for_topic(topic)
         if not numbers:
             raise BrokerError(f"topic {topic} does not exist: run `vqmon topics create`")
         places = [TopicPartition(topic, number) for number in sorted(numbers)]
