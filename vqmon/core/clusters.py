@@ -47,6 +47,8 @@ class ClusterTable:
 
     def complete(self, *, first: int | None = None) -> NDArray[np.bool_]:
         """(clusters,) which have as many segments as a cluster needs to count; only the `first` that had them."""
+        if first is None:
+            return self._rows[: len(self)] >= max(1, self._most_each)
         found = np.zeros(len(self), dtype=bool)
         found[self._completed[:first]] = True
         return found
