@@ -212,12 +212,11 @@ def show(loads: dict[str, list[Load]]) -> None:
     print(f"\n  {'':26} {'p50':>8} {'p90':>8} {'p99':>8} {'promoted':>9} {'in time':>8} {'heavy s':>8} {'CPU s':>7}")
     for name, rounds in loads.items():
         p50, p90, p99 = (statistics.median(load.p(percent) for load in rounds) for percent in (50, 90, 99))
-        heavy, busy = (
-            statistics.median(getattr(load, what) for load in rounds) for what in ("heavy_seconds", "busy_seconds")
-        )
-        print(
-            f"  {name:26} {p50:6.1f}ms {p90:6.1f}ms {p99:6.1f}ms {promoted:9.0f} {done:8.0f} {heavy:8.2f} {busy:7.1f}"
-        )
+        heavy = statistics.median(load.heavy_seconds for load in rounds)
+        busy = statistics.median(load.busy_seconds for load in rounds)
+        promoted, done = sum(load.promoted for load in rounds), sum(load.done for load in rounds)
+        times = f"{p50:6.1f}ms {p90:6.1f}ms {p99:6.1f}ms"
+        print(f"  {name:26} {times} {promoted:9} {done:8} {heavy:8.2f} {busy:7.1f}")
     alone = loads["cheap alone"]
     for name, rounds in loads.items():
         if name == "cheap alone":

@@ -147,7 +147,7 @@ async def test_background_work_stands_back(priority: Priority, device: str, stan
     own = os.getpriority(os.PRIO_PROCESS, 0)
     async with Batcher(Nice(device=device), priority=priority) as batcher:
         (found,) = await batcher.score(frames(1), deadline_seconds=FOREVER)
-    assert found == (BACKGROUND_NICENESS if stands_back else own)
+    assert found == (min(19, own + BACKGROUND_NICENESS) if stands_back else own)
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
 
 
@@ -164,7 +164,7 @@ def test_a_runtimes_own_threads_stand_back_too(tmp_path: Path) -> None:
         with contextlib.suppress(ProcessLookupError):  # the opener may just have ended
             ranks.append(os.getpriority(os.PRIO_PROCESS, int(task)))
     assert len(ranks) >= 2
-    assert set(ranks) == {BACKGROUND_NICENESS}
+    assert set(ranks) == {min(19, os.getpriority(os.PRIO_PROCESS, os.getpid()) + BACKGROUND_NICENESS)}
 
 
 def test_powers_of_two() -> None:

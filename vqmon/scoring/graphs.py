@@ -19,9 +19,11 @@ Priority = Literal["first", "background"]
 """`background` work takes a core only when nothing else on this machine wants it."""
 
 BACKGROUND_NICENESS = 19
+"""Above the process's own: a core that both want goes to the others about 68 times as often."""
 log = logging.getLogger(__name__)
 
 _FULL = ("out of memory", "failed to allocate", "bad_alloc", "bad allocation")
+MOST_NICENESS = 19
 Made = TypeVar("Made")
 
 
@@ -96,9 +98,10 @@ def check_ports(graph: Graph, *, inputs: Mapping[str, tuple[int | None, ...]], o
 
 
 def stand_back() -> None:
-    """Give this thread, and threads that it starts, the lowest claim on a core: Linux keeps niceness per thread."""
+    """Let this thread, and threads that it starts, claim a core last: Linux keeps niceness per thread."""
+    own = os.getpriority(os.PRIO_PROCESS, os.getpid())
     try:
-        os.setpriority(os.PRIO_PROCESS, 0, BACKGROUND_NICENESS)
+        os.setpriority(os.PRIO_PROCESS, 0, min(own + BACKGROUND_NICENESS, MOST_NICENESS))
     except OSError as error:  # a sandbox may forbid it; the work is still confined to its cores
         log.warning(**event("scorer.priority_refused", why=error.strerror))
 
