@@ -70,7 +70,7 @@ class Holding:
 
     def _is_held(self, notice: Notice, now: datetime) -> bool:
         alert = notice.alert
-        if alert.severity not in self.severities or alert.muted_by or holding(alert, self.windows, now):
+        if alert.severity not in self.severities or holding(alert, self.windows, now):
             return True
         if notice.age_when_queued <= self.max_age:
             return False

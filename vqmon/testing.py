@@ -217,8 +217,9 @@ class MemoryOutbox:
         self._number += 1
         known = self.kept.get(alert.id)
         if known is not None:
-            self.kept[alert.id] = replace(known, alert=alert, changed_at=at, number=self._number)
-        elif alert.state == "open" and not alert.muted_by:
+            opened = known.opened if known.told or alert.state == "resolved" else alert
+            self.kept[alert.id] = replace(known, alert=alert, opened=opened, changed_at=at, number=self._number)
+        elif alert.state == "open":
             self.kept[alert.id] = Notice(alert=alert, opened=alert, queued_at=at, changed_at=at, number=self._number)
 
     async def notices(self, *, after: int) -> Sequence[Notice]:

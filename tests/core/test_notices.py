@@ -11,6 +11,7 @@ from vqmon.core.planned import Mask
 
 NOW = datetime(2026, 11, 20, 20, 1, tzinfo=UTC)
 OVER = replace(ALERT, state="resolved", resolved_at=ALERT.opened_at + timedelta(seconds=40))
+MUTED = replace(ALERT, muted_by="c" * 32)
 
 
 def notice(alert=ALERT, *, told: str = "", queued_at: datetime = NOW) -> Notice:
@@ -35,6 +36,10 @@ def notice(alert=ALERT, *, told: str = "", queued_at: datetime = NOW) -> Notice:
         (OVER, "open", "changes", True, "resolved"),
         (OVER, "resolved", "changes", False, "done"),
         (OVER, "", "changes", True, "done"),
+        (MUTED, "", "changes", False, "wait"),
+        (MUTED, "", "state", False, "wait"),
+        (MUTED, "open", "state", False, "open"),
+        (replace(OVER, muted_by="c" * 32), "", "changes", False, "done"),
     ],
 )
 def test_what_comes_next(alert, told, form, is_held, word) -> None:

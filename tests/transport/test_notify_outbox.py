@@ -34,15 +34,20 @@ def test_an_alert_waits_until_it_is_marked_as_done(place: Place) -> None:
         assert history.notices() == []
 
 
-def test_nobody_is_told_of_what_another_alert_explains(place: Place) -> None:
-    """It is stored all the same, and told once nothing explains it any more."""
+def test_what_another_alert_explains_waits_and_is_told_once_nothing_explains_it(place: Place) -> None:
+    """It keeps the moment of its coming; what names it is fixed when somebody is told."""
     muted = replace(ALERT, muted_by="c" * 32)
     with open_history(place, "write") as history:
         history.publish([], alerts=[muted], queued_at=NOW)
-        assert history.alert(ALERT.id) == muted
-        assert history.notices() == []
+        assert [notice.opened for notice in history.notices()] == [muted]
         history.publish([], alerts=[ALERT], queued_at=LATER)
-        assert [notice.queued_at for notice in history.notices()] == [LATER]
+        (notice,) = history.notices()
+        assert (notice.opened, notice.queued_at, notice.changed_at) == (ALERT, NOW, LATER)
+        history.mark_told({ALERT.id: {"http://am": "open"}})
+        found = replace(ALERT, cause="encoder")
+        history.publish([], alerts=[found], queued_at=LATER)
+        (notice,) = history.notices()
+        assert (notice.opened, notice.alert) == (ALERT, found)
 
 
 def test_without_anybody_to_tell_the_outbox_stays_empty(place: Place) -> None:

@@ -49,12 +49,13 @@ class Notice:
 def next_word(notice: Notice, target: str, *, form: Form, is_held: bool, now: datetime) -> Word:
     """What comes next for a target.
 
-    `is_held` keeps back what was not told yet; what was told once goes on until it is resolved, or the target would
-    believe that it is over. A target of changes hears of the opening first, also when all is over by then.
+    `is_held`, and another alert that explains this one, keep back what was not told yet; what was told once goes on
+    until it is resolved, or the target would believe that it is over. A target of changes hears of the opening first,
+    also when all is over by then.
     """
     said = notice.told.get(target, "")
     is_over = notice.alert.state == "resolved"
-    if said == "" and is_held:
+    if said == "" and (is_held or notice.alert.muted_by):
         return "done" if is_over else "wait"
     if form == "state":
         if not is_over:

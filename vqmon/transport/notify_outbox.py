@@ -19,17 +19,18 @@ SELECT_NOTICES = (
 
 
 def enqueue(connection: Connection, alert: Alert, queued_at: datetime) -> None:
-    """Let targets be told of an alert that has just been written; of one that another explains, nobody is."""
+    """Let targets be told of an alert that has just been written; what names it stays once somebody was told."""
     now = microseconds(queued_at)
-    if alert.state == "open" and not alert.muted_by:
+    if alert.state == "open":
         document = wire.encode_alert(alert, source="vqmon:history").decode()
         connection.execute(
-            "INSERT INTO outbox VALUES (?, ?, ?, ?, '{}')"
-            " ON CONFLICT (alert_id) DO UPDATE SET changed_at = excluded.changed_at",
+            "INSERT INTO outbox VALUES (?, ?, ?, ?, '{}') ON CONFLICT (alert_id) DO UPDATE SET"
+            " changed_at = excluded.changed_at,"
+            " opened = CASE WHEN outbox.told = '{}' THEN excluded.opened ELSE outbox.opened END",
             (alert.id, now, now, document),
         )
     else:
-        # What nobody was to be told of when it opened, nobody needs to hear the end of.
+        # What was not there when it opened, nobody needs to hear the end of.
         connection.execute("UPDATE outbox SET changed_at = ? WHERE alert_id = ?", (now, alert.id))
 
 
