@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from tests.scoring.tiny_levels import write_levels
+from tests.scoring.tiny_levels import encoder_bytes, write_levels
 from tests.scoring.tiny_onnx import PLAIN, VIEW, Tiny, expected, pictures, tiny_engine, tiny_spec, write_bundle
 from vqmon.core.types import View
 from vqmon.errors import ScoreError, ScorerError
@@ -16,7 +16,7 @@ from vqmon.scoring.engines import FrameEngine, RowEngine, open_frames
 from vqmon.scoring.graph_unit import read_unit
 from vqmon.scoring.graphs import Device, Placement, translate
 from vqmon.scoring.level_specs import load_level_spec
-from vqmon.scoring.session import Bound
+from vqmon.scoring.session import Bound, misplaced
 from vqmon.scoring.specs import Golden, GoldenInput, OutputSpec, golden_frames, load_spec
 from vqmon.scoring.tensors import to_tensor
 
@@ -199,3 +199,15 @@ def test_a_spare_has_to_give_the_answers_of_the_lost_device(tmp_path: Path) -> N
     engine.remember((rows,), answers * np.float32(1.5))
     with pytest.raises(ScorerError, match="the CPU's answer is"):
         engine.fall_back("lost")
+
+
+def test_heavy_nodes_that_are_not_on_the_device_are_found() -> None:
+    """Products on the CPU would make a GPU wait; reshapes and means do not count."""
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    cpu = ["CPUExecutionProvider"]
+    session = ort.InferenceSession(encoder_bytes(work=2, width=16), options, providers=cpu)
+    assert misplaced(session, "CPUExecutionProvider") == []
+    assert misplaced(session, "CUDAExecutionProvider") == ["MatMul"]
+    plain = ort.InferenceSession(encoder_bytes(), options, providers=cpu)
+    assert misplaced(plain, "CUDAExecutionProvider") == []

@@ -23,6 +23,17 @@ _NO_CUDA = (
     "either the driver or the CUDA libraries of vqmon[gpu] are missing or CUDA lacks an operator of this model; "
     "set device to auto or cpu to go without"
 )
+HEAVY_NODES = (
+    "Attention",
+    "Conv",
+    "Gemm",
+    "LayerNormalization",
+    "MatMul",
+    "MatMulInteger",
+    "MatMulNBits",
+    "RMSNormalization",
+)
+"""Kinds of node that cost time; one of them on the CPU makes a GPU wait for it."""
 _SPIN_MICROSECONDS = "1000"
 """How long a pool's threads wait awake for more: the default doubles the CPU's load beside other work."""
 _SHAPES_KEPT = 16
@@ -134,7 +145,7 @@ def _start(unit: GraphUnit, device: str, placement: Placement) -> ort.InferenceS
     providers: list[str | tuple[str, dict[str, str]]] = [provider]
     if device == "cuda":
         _preload_cuda()
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         limit = {"gpu_mem_limit": str(placement.memory_bytes)} if placement.memory_bytes else {}
         providers = [(provider, {**_CUDA_OPTIONS, **limit})]
     _hand_over_data(unit, options)
@@ -146,7 +157,26 @@ def _start(unit: GraphUnit, device: str, placement: Placement) -> ort.InferenceS
     # Asking for CUDA where it cannot start may give a CPU session without an error.
     if provider not in session.get_providers():
         raise ScorerError(f"{unit.where}: CUDA cannot start; {_NO_CUDA}")
+    if device == "cuda" and (away := misplaced(session, provider)):
+        raise ScorerError(
+            f"{unit.where}: CUDA lacks {', '.join(away)} of this model; export it anew, or set device to cpu"
+        )
     return session
+
+
+def misplaced(session: ort.InferenceSession, provider: str) -> list[str]:
+    """Kinds of heavy nodes that are not on a provider; arithmetic on shapes is better off on the CPU.
+
+    The session must have been opened to record where its nodes are.
+    """
+    return sorted(
+        {
+            node.op_type
+            for part in session.get_provider_graph_assignment_info()
+            for node in part.get_nodes()
+            if part.ep_name != provider and node.op_type in HEAVY_NODES
+        }
+    )
 
 
 def _hand_over_data(unit: GraphUnit, options: ort.SessionOptions) -> None:
