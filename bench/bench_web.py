@@ -162,13 +162,13 @@ def visit(browser: Browser, url: str, path: str, *, count: int) -> Visits:
     return found
 
 
-def live(page: Page, history: History, selector: str, *, count: int, now: datetime) -> list[float]:
+def live(page: Page, history: History, selector: str, *, count: int, after: int, now: datetime) -> list[float]:
     """Milliseconds from the end of a write until the page shows it."""
     page.wait_for_selector("#link-state[data-state=live]")
     times = []
-    for number in range(count):
+    for number in range(after, after + count):
         time.sleep(1.5)
-        value = 10.25 + number
+        value = 2.25 + number
         event = seed.scored(seed.segment("channel-001", "480p", -1 - number, end=now), value)
         history.publish([event])
         began = time.perf_counter()
@@ -240,17 +240,18 @@ def _line(name: str, it: Visits) -> None:
 
 def _live_updates(browser: Browser, url: str, path: Path, *, count: int, now: datetime) -> None:
     with open_history(path, "write") as history:
-        for name, address, selector in (
-            ("fleet of one filter", "/?by=rendition&q=channel-001", "tbody .score b"),
-            ("fleet, all streams", "/?sort=score", "tbody .score b"),
-            ("stream", "/streams/channel-001", "#behind td"),
+        for place, (name, address, selector) in enumerate(
+            (
+                ("fleet of one filter", "/?by=rendition&q=channel-001", "tbody .score b"),
+                ("fleet, all streams", "/?sort=score", "tbody .score b"),
+                ("stream", "/streams/channel-001", "#behind td"),
+            )
         ):
             page = browser.new_page()
             page.goto(url + address)
-            times = live(page, history, selector, count=count, now=now + timedelta(minutes=10))
+            times = live(page, history, selector, count=count, after=place * count, now=now)
             print(f"live, {name:20} {statistics.median(times):10.0f} ms ({max(times):.0f})")
             page.close()
-            now += timedelta(minutes=1)
 
 
 if __name__ == "__main__":

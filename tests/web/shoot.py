@@ -11,11 +11,12 @@ import skimage.data
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.web import seed
+from tests.web import incidents, seed, trial
 from tests.web.conftest import Served
 from tests.web.kept import Kept, copied, fill
 from tests.web.test_browser import FLAGS
 from vqmon.core.types import QualityEvent, SegmentFailure
+from vqmon.web.addresses import experiment_path
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 PHOTOS = ("coffee", "chelsea", "astronaut", "rocket")
@@ -51,6 +52,9 @@ def with_photos(seeded: seed.Seeded) -> seed.Seeded:
 def paths(history: Kept) -> dict[str, str]:
     """What is worth a picture."""
     alert = next(it for it in history.store.alerts() if it.stream_id == "cinema-4k")
+    incident, _ = incidents.write(history)
+    experiment = experiment_path(trial.EXPERIMENT.name)
+    told = trial.comparison(history.seeded).answers[0]
     failure = [it for it in history.outcomes() if isinstance(it, SegmentFailure)][-1]
     return {
         "fleet": "/",
@@ -58,7 +62,12 @@ def paths(history: Kept) -> dict[str, str]:
         "segment": f"/segments/{alert.evidence.event_id}",
         "unscored": f"/segments/{failure.id}",
         "alerts": "/alerts",
-        "alert": f"/alerts/{alert.id}",
+        "alert": f"/alerts/{incident.id}",
+        "experiments": "/experiments",
+        "experiment": experiment,
+        "pair": f"/pairs/{told.pairs[2].id}",
+        "review": f"{experiment}/sr-v2/review",
+        "compare": "/compare?a=sports one/1080p&b=sports one/480p",
     }
 
 

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.conftest import need
-from tests.web import seed, trial
+from tests.web import incidents, seed, trial
 from tests.web.conftest import Served
 from tests.web.kept import Kept, copied, fill
 from vqmon.core.types import QualityEvent, SegmentFailure
@@ -110,6 +110,7 @@ def paths(history: Kept) -> dict[str, str]:
         "failure": f"/segments/{[it for it in outcomes if isinstance(it, SegmentFailure)][-1].id}",
         "alerts": "/alerts",
         "alert": f"/alerts/{history.store.alerts()[0].id}",
+        "incident": f"/alerts/{incidents.write(history)[0].id}",
         "streams": "/?by=stream",
         "compare": "/compare?a=sports one/1080p&b=sports one/480p",
         "experiments": "/experiments",

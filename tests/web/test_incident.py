@@ -101,7 +101,7 @@ def test_series_of_rules_without_a_chart_are_left_out() -> None:
 
 
 def test_evidence_is_the_sum_that_the_rule_has(history: Kept) -> None:
-    """With a usual that stays, the drawn sum is that of `core.cusum.step`, but for the first value, which follows none."""
+    """With one usual for all the drawn sum is that of `core.cusum.step`, but for the first value: it follows none."""
     line = [it for it in history.outcomes(incidents.STREAM, "1080p") if isinstance(it, QualityEvent)]
     memory = incidents.state(line, "1080p").memory
     usual = usual_now(memory)

@@ -37,8 +37,8 @@
     item.lastElementChild.textContent = text;
   }
   function refresh() {
-    // A big table costs more to fetch and draw: give it at least ten times as long to be read.
-    const wait = shownAt + Math.max(1000, 10 * cost) - performance.now();
+    // A big table costs more to fetch and draw: give it at least four times as long to be read.
+    const wait = shownAt + Math.max(1000, 4 * cost) - performance.now();
     clearTimeout(pending);
     pending = setTimeout(() => {
       askedAt = performance.now();
