@@ -33,7 +33,7 @@ PLACES = (Path("vqmon.toml"), Path("/etc/vqmon/vqmon.toml"))
 
 _TLS_FILES = (("kafka", "ca_file"), ("kafka", "cert_file"), ("kafka", "key_file"))
 _STREAM_KEYS = ["id", "url", "renditions", "labels"]
-_NAMED = {"notify.webhooks": WebhookSettings, "notify.windows": WindowSettings}
+_NAMED: dict[str, type[BaseModel]] = {"notify.webhooks": WebhookSettings, "notify.windows": WindowSettings}
 """Tables of tables, by names that the owner chooses."""
 
 _LEAVES = {"source.streams", "notify.labels", *_NAMED}

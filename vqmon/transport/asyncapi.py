@@ -1,6 +1,6 @@
 """The AsyncAPI 3.1 description of the topics, made from the code's own plans and schemas.
 
-python -m vqmon.transport.asyncapi config    writes asyncapi.yaml and the schema of segment messages there
+python -m vqmon.transport.asyncapi config    writes asyncapi.yaml and the schemas of what comes in there
 """
 
 import json
@@ -12,13 +12,16 @@ from typing import Any
 from vqmon.transport import wire
 from vqmon.transport.kafka.records import TopicNames
 from vqmon.transport.kafka.topics import TopicPlan, planned_topics
+from vqmon.transport.markers import TYPE as MARKER
+from vqmon.transport.markers import marker_schema
 from vqmon.transport.segments import TYPE, segment_schema
 
 CLOUDEVENT = "application/cloudevents+json"
-SEGMENT_SCHEMA = f"in/{TYPE}.json"
+INCOMING = {TYPE: segment_schema, MARKER: marker_schema}
+"""What others may write, and its schema."""
 
 MESSAGES = {
-    "segments": [TYPE],
+    "segments": [TYPE, MARKER],
     "quality": [wire.QUALITY, wire.UNSCORED],
     "alerts": [wire.ALERT_OPENED, wire.ALERT_RESOLVED],
     "rejected": ["rejected"],
@@ -26,7 +29,7 @@ MESSAGES = {
 """What is on which topic; the state topic is the group's own and not described."""
 
 KEYS = {
-    "segments": "the stream id",
+    "segments": "the stream id; markers have none, and go to every partition",
     "quality": "the key of the segment message",
     "alerts": "the series",
     "rejected": "as it was",
@@ -81,7 +84,7 @@ def _message(name: str) -> dict[str, Any]:
     }
     if name == "rejected":
         return {**message, "contentType": "application/octet-stream", "summary": "the record's own bytes and headers"}
-    file = SEGMENT_SCHEMA if name == TYPE else f"{name}.json"
+    file = f"in/{name}.json" if name in INCOMING else f"{name}.json"
     return {**message, "contentType": CLOUDEVENT, "payload": {"$ref": f"schemas/{file}"}}
 
 
@@ -91,7 +94,7 @@ def documents() -> dict[str, str]:
     plans = planned_topics(names, partitions=12, copies=3, max_message_bytes=1_000_000)
     return {
         "asyncapi.yaml": json.dumps(description(names, plans), indent=2) + "\n",
-        f"schemas/{SEGMENT_SCHEMA}": json.dumps(segment_schema(), indent=2) + "\n",
+        **{f"schemas/in/{name}.json": json.dumps(schema(), indent=2) + "\n" for name, schema in INCOMING.items()},
     }
 
 

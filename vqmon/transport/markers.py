@@ -11,7 +11,7 @@ from vqmon.transport.database import Connection
 from vqmon.transport.documents import Ask
 from vqmon.transport.rows import microseconds, moment_of, text
 
-TYPE = "org.vqmon.marker.v1"
+TYPE: Literal["org.vqmon.marker.v1"] = "org.vqmon.marker.v1"
 HEADER = "vqmon-type"
 """Tells a marker from segment messages without looking into the value."""
 
@@ -66,3 +66,13 @@ def parse_marker(value: bytes) -> Marker:
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         raise WireError(f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}") from None
+
+
+def marker_schema() -> dict[str, object]:
+    """The JSON Schema of a deploy marker."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:vqmon:schema:{TYPE}",
+        **_Event.model_json_schema(mode="validation"),
+        "title": TYPE,
+    }
