@@ -40,7 +40,8 @@ match = { rendition = "1080p" }
 kind = "regression"
 scorer = "lite"
 against = "ladder"
-match = { rendition = ["1080p", "720p", "360p"] }
+match = { rendition = "*0p" }
+among = ["1080p", "720p", "360p"]
 """
 
 Values = Callable[[int], float]

@@ -79,6 +79,8 @@ class Regression(Drop):
     scorer: str
     # "" = its own past; "ladder", "label:NAME", or the name or glob of a rendition of the same stream
     against: str = ""
+    # globs of the renditions that make the ladder: leave the contribution feed out
+    among: tuple[str, ...] = ("*",)
     # how far, in media time, a rendition may be behind before it is not waited for
     wait_seconds: float = 60.0
     # minutes that must be affected, times the label's number where one is named (viewers, say)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 STATES = 400
 """Of the chain that stands for S; with so many the run lengths are within 0.1 % of the tables."""
 
-LONGEST = 20_000.0
+LONGEST = 5000.0
 """Steps; who waits longer sees nothing."""
 
 

@@ -52,10 +52,11 @@ class Trends:
         if isinstance(outcome, SegmentFailure) and outcome.reason in NOT_SEGMENTS:
             return
         segment = outcome.segment
-        entry = None
-        if isinstance(outcome, QualityEvent) and self._fits(segment.rendition):
-            entry = entry_of(outcome, labels_of(segment))
         ladder = self._ladder(segment.rendition.stream_id)
+        entry = None
+        # A rendition that no rule is about may still be the one that others are compared with.
+        if isinstance(outcome, QualityEvent) and (ladder is not None or self._fits(segment.rendition)):
+            entry = entry_of(outcome, labels_of(segment))
         if ladder is None:
             if entry is not None:
                 yield from self._enter(entry, None)
@@ -89,7 +90,7 @@ class Trends:
         value, basis = entry.scores[scorer], scorer
         partner = ""
         if condition.against:
-            partner = self._partner_of(rule, condition, entry, ladder)
+            partner = _partner_of(condition, entry, ladder)
             if not partner or ladder is None:
                 return
             other = ladder.partner(entry, partner, scorer)
@@ -109,21 +110,6 @@ class Trends:
         state, turned = self._follow(rule, state, reading)
         state = self._groups.recorded(state, entry, scorer=scorer, value=value)
         yield from self._standings.settle(state, turned, at=entry.starts)
-
-    def _partner_of(self, rule: AlertRule, condition: Regression, entry: Entry, ladder: Ladder | None) -> str:
-        """The rendition that an entry is compared with; empty when there is none, or one of them has just come."""
-        if ladder is None or not ladder.takes_part(entry.rendition, entry.starts):
-            return ""
-        others = [name for name in ladder.rungs if name != entry.rendition]
-        if condition.against == LADDER:
-            stream_id = entry.stream_id
-            among = (name for name in others if rule.match.fits_names(Rendition(stream_id=stream_id, name=name)))
-            return ladder.neighbour(entry, among)
-        wanted = condition.against
-        if wanted.startswith(BY_LABEL):
-            wanted = entry.labels.get(wanted.removeprefix(BY_LABEL), "")
-        fitting = [name for name in others if fnmatchcase(name, wanted) and ladder.takes_part(name, entry.starts)]
-        return max(fitting, key=lambda name: (ladder.rungs[name].rung, name), default="")
 
     def _since(self, entry: Entry, partner: str) -> str:
         """What tells series before a deploy from those after it."""
@@ -162,6 +148,21 @@ class Trends:
         if isinstance(state, AlertState) and state.kind == Regression.kind:
             return state
         return AlertState(rule=rule.name, series=series, kind=Regression.kind)
+
+
+def _partner_of(condition: Regression, entry: Entry, ladder: Ladder | None) -> str:
+    """The rendition that an entry is compared with; empty when there is none, or one of them has just come."""
+    if ladder is None or not ladder.takes_part(entry.rendition, entry.starts):
+        return ""
+    others = [name for name in ladder.rungs if name != entry.rendition]
+    if condition.against == LADDER:
+        rungs = (name for name in others if any(fnmatchcase(name, glob) for glob in condition.among))
+        return ladder.neighbour(entry, rungs)
+    wanted = condition.against
+    if wanted.startswith(BY_LABEL):
+        wanted = entry.labels.get(wanted.removeprefix(BY_LABEL), "")
+    fitting = [name for name in others if fnmatchcase(name, wanted) and ladder.takes_part(name, entry.starts)]
+    return max(fitting, key=lambda name: (ladder.rungs[name].rung, name), default="")
 
 
 def _weight(text: str | None) -> float:
