@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "config"
 DASHBOARDS = sorted((CONFIG / "grafana" / "dashboards").glob("*.json"))
 RULES = CONFIG / "prometheus" / "vqmon.rules.yml"
+RULE_TESTS = sorted((ROOT / "tests" / "prometheus").glob("*.test.yml"))
 VARIABLES = {"$__rate_interval": "5m", "$job": ".*", "$objective": "0.97"}
 ELSEWHERE = {"up"}
 """Metrics that Prometheus itself makes."""
@@ -107,7 +108,7 @@ def test_promtool_understands_every_expression(promtool: str, tmp_path: Path) ->
         ["check", "rules", str(file)],
         ["check", "rules", str(RULES)],
         ["check", "config", str(CONFIG / "prometheus" / "prometheus.yml")],
-        ["test", "rules", str(ROOT / "tests" / "prometheus" / "vqmon.test.yml")],
+        ["test", "rules", *(str(file) for file in RULE_TESTS)],
     ):
         run = subprocess.run([promtool, *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
         assert run.returncode == 0, run.stdout + run.stderr
@@ -117,7 +118,7 @@ def test_every_alert_rule_is_tested_and_says_what_to_do() -> None:
     """Each is expected once to fire in a unit test, has a summary, a service and a severity."""
     groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     rules = {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
-    tests = yaml.safe_load((ROOT / "tests" / "prometheus" / "vqmon.test.yml").read_text(encoding="utf-8"))["tests"]
+    tests = [test for file in RULE_TESTS for test in yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]]
     fired = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case["exp_alerts"]}
     assert fired == set(rules)
     for rule in rules.values():
