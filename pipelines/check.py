@@ -12,7 +12,7 @@ from pipelines.delivery import holding_of, open_poster, secret, targets_of
 from pipelines.parts import as_url, fetch_policy, load_rules, open_observer, utc_now
 from pipelines.publish import check as check_topics
 from vqmon.core.types import Segment
-from vqmon.errors import SegmentError, SettingsError, VqmonError
+from vqmon.errors import NoHistoryError, SegmentError, SettingsError, VqmonError
 from vqmon.media.fetch import Fetcher
 from vqmon.media.playlist import segments_of
 from vqmon.settings import Settings, load_settings
@@ -91,8 +91,11 @@ def _history(settings: Settings) -> str:
         if not path.absolute().parent.is_dir():
             raise OSError(f"{path}: the folder does not exist; create it or set history.path")
         return f"{path} will be made at the first run"
-    with open_history(path, mode="read") as history:
-        counts = history.counts()
+    try:
+        with open_history(path, mode="read") as history:
+            counts = history.counts()
+    except NoHistoryError:
+        return f"{path} answers; its tables will be made at the first run"
     return f"{path}: {counts.scored} scored, {counts.unscored} unscored"
 
 

@@ -32,7 +32,7 @@ def scorers(ctx: click.Context) -> None:
 @click.option("--stream", default="", help="Only segments of this stream.")
 @click.option("--since", type=click.DateTime(), help="Only segments from this moment (UTC) on.")
 @click.option("--until", type=click.DateTime(), help="Only segments before this moment (UTC).")
-@click.option("--history", type=click.Path(path_type=Path), help="SQLite file; default: that of the settings.")
+@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
 @click.pass_obj
 def bridge(
     config: Path | None,
@@ -42,7 +42,7 @@ def bridge(
     stream: str,
     since: datetime | None,
     until: datetime | None,
-    history: Path | None,
+    history: str | None,
 ) -> None:
     """Fit what scores of OLD would have been by NEW, where both looked at the same segments.
 
@@ -52,7 +52,7 @@ def bridge(
     from pipelines import bridge as bridges
     from vqmon.transport.store import open_history
 
-    with open_history(history or ready(config).history.path, mode="read") as stored:
+    with open_history(ready(config).history.at(history).place, mode="read") as stored:
         outcomes = stored.outcomes_in_order(stream_id=stream, since=utc(since), until=utc(until))
         found = bridges.bridge(outcomes, old, new)
     file = output or Path(f"{old}--{new}.bridge.json")

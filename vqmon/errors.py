@@ -2,6 +2,7 @@
 
     VqmonError
       SettingsError       a setting, rule or manifest file is wrong; the message names file, key and remedy
+        NoHistoryError      there is no history yet that could be read
       ScorerError         a scorer bundle cannot be trusted or loaded
       WireError           bytes from outside do not follow the schema
       StoreError          the history cannot be opened, read or written
@@ -65,6 +66,10 @@ class VqmonError(Exception):
 
 class SettingsError(VqmonError):
     """A setting is wrong; the message names the file, the key and the remedy."""
+
+
+class NoHistoryError(SettingsError):
+    """There is no history yet that could be read."""
 
 
 class ScorerError(VqmonError):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vqmon.errors import SettingsError, StoreError
+from vqmon.errors import NoHistoryError, StoreError
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def check_readable(path: Path) -> None:
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}; {_user()} needs permission to enter its folder") from error
     if not is_there:
-        raise SettingsError(f"{path}: no history yet; run `vqmon run` or `vqmon watch URL` first, or give --history")
+        raise NoHistoryError(f"{path}: no history yet; run `vqmon run` or `vqmon watch URL` first, or give --history")
     if not os.access(path, os.R_OK):
         raise StoreError(f"{path}: {_user()} needs permission to read it")
     folder = path.resolve().parent

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql as quoting
 from psycopg.conninfo import conninfo_to_dict
 
-from vqmon.errors import SettingsError, StoreError, StoreUnreachableError
+from vqmon.errors import NoHistoryError, SettingsError, StoreError, StoreUnreachableError
 from vqmon.transport import tables
 from vqmon.transport.database import Mode, Rows
 from vqmon.transport.places import Server, read_password
@@ -149,7 +149,7 @@ class PostgresDatabase:
         tables.check_version(version, self._name)
         if self._mode == "read":
             if version < tables.VERSION:
-                raise SettingsError(f"{self._name}: no history yet; run `vqmon run` or `vqmon record` first")
+                raise NoHistoryError(f"{self._name}: no history yet; run `vqmon run` or `vqmon record` first")
             return
         if version < tables.VERSION:
             with self._connect() as connection, self._translated(connection), connection.transaction():
