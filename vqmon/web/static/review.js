@@ -25,8 +25,9 @@
     if (form.dataset.sent || !seen()) return void event.preventDefault();
     form.dataset.sent = "yes";
   });
+  addEventListener("pageshow", () => delete form.dataset.sent);
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || document.querySelector("dialog[open]")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || form.dataset.sent || document.querySelector("dialog[open]")) return;
     if (event.target.closest("a, input, #flip, .foot") && event.key === " ") return;
     if (event.key === "Backspace" && document.getElementById("back")) document.getElementById("back").click();
     else if (event.key === "f") over();
