@@ -450,6 +450,22 @@ def test_an_uneven_split_of_sessions_blocks_the_verdict() -> None:
     assert first(answer(planned, outcomes)).verdict.kind == "better"
 
 
+def test_sessions_without_a_score_count_for_nothing() -> None:
+    """Also in slices: a part that was never scored is no number."""
+    fails: list[Outcome] = []
+    for number in range(40):
+        one = lost("live", ("v1", "v2")[number % 2], number, at=9000.0 + number)
+        labels = {**one.segment.rendition.labels, "session": f"f{number}", "genre": "news"}
+        place = replace(one.segment.rendition, labels=labels)
+        fails.append(replace(one, segment=replace(one.segment, rendition=place)))
+    scored = list(sessions(60, gain=0))
+    it = replace(UNPAIRED, slices=("label:genre",))
+    plain, more = answer(it, scored), answer(it, [*scored, *fails])
+
+    assert first(more).effects[0].final == first(plain).effects[0].final
+    assert [part.value for part in first(more).effects[0].slices] == [""]
+
+
 def test_sessions_seen_in_both_arms_block_the_verdict() -> None:
     """They were not assigned by session."""
     outcomes = [event("live", ("v1", "v2")[part % 2], part, 60, at=n * 9.0 + part, session=f"s{n}")

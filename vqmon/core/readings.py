@@ -181,7 +181,8 @@ class TrafficReadings:
         parts = []
         for where, tables in self._fold.slices.items():
             both = [tables.get(arm, ClusterTable(1)) for arm in self._arms]
-            sample = two_sample(*((table.sums(0), table.counts(0)) for table in both))
+            seen = [(table, table.counts(0) > 0) for table in both]
+            sample = two_sample(*((table.sums(0)[kept], table.counts(0)[kept]) for table, kept in seen))
             if sample is not None:
                 rows = sum(int(table.rows().sum()) for table in both)
                 parts.append((where, sample, sample.mean, rows, sample.n))
