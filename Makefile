@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODELS := .venv-models/bin
 
-.PHONY: help demo test test-models check kafka bench bench-experiments lock clean
+.PHONY: help demo test test-models check kafka bench bench-detectors bench-experiments lock clean
 
 help:
 	@echo "make demo         the main job on this machine in two minutes (INPUT=clip.mp4 DEMO_SECONDS=105 KEEP=1)"
@@ -13,6 +13,7 @@ help:
 	@echo "make kafka        one Kafka broker on 127.0.0.1:9092 to try things with, until Ctrl-C (Java 17 and Maven)"
 	@echo "make bench        speed and memory beside peers, in one run"
 	@echo "make bench-experiments  how often experiments are called wrongly: 4,000 seeded runs each, beside usual practice"
+	@echo "make bench-detectors  false alarms and delays of the alert rules, simulated (FULL=1: 400 series-days per shape)"
 	@echo "make lock         resolve the locked requirements anew"
 
 .venv/ready: requirements/dev.txt pyproject.toml
@@ -51,6 +52,9 @@ bench: .venv/ready
 
 bench-experiments: .venv/ready
 	$(BIN)/python -m bench experiments
+
+bench-detectors: .venv/ready
+	$(BIN)/python -m bench.bench_detectors $(if $(FULL),--full)
 
 lock: .venv/ready
 	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/dev.txt

@@ -1,6 +1,6 @@
 """False alarms, delays, flapping and cost of the regression rules, beside a plain threshold and two detectors of river.
 
-python -m bench.bench_detectors [--full] [--only PART ...] [--processes N]
+python -m bench.bench_detectors [--full] [--only PART ...] [--series N] [--processes N]
 
 Parts: noise (A1, A2), collapse (A3), fleet (A4), flapping (A6), cost (A7), tables (A8), ladder (A5 and the noise of
 real scores), week (a labelled week with that noise). Everything is seeded; --full takes 400 series-days per shape.
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -78,10 +78,10 @@ def one_shape(shape: Shape, amount: Amount, seed: int) -> dict[str, Found]:
     return found
 
 
-def noise(full: bool, processes: int) -> bool:  # noqa: FBT001 - a flag of the command line
+def noise(days: Amount, hours: Amount, *, processes: int) -> bool:
     """A1 and A2, and the same for the others."""
     good = True
-    for label, amount, allowed in (("a day", DAYS[full], 0.05), ("an hour", HOURS[full], 0.13)):
+    for label, amount, allowed in (("a day", days, 0.05), ("an hour", hours, 0.13)):
         print(f"\nbaseline of {label}; {amount.series_days:g} series-days per shape; drops of 1, 2 and 3.33 deviations")
         print(f"{'phi':>4} {'tail':7} {'detector':30} {'false/day':>10}  delay, segments: median/p95")
         shapes = [Shape(phi=phi, tail=tail) for phi, tail in SHAPES]
@@ -135,16 +135,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts; 1 when a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--series", type=int, help="series per shape of noise, instead of the planned number")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", nargs="*", default=[])
     chosen = parser.parse_args(arguments)
+
+    def amount(of: dict[bool, Amount]) -> Amount:
+        planned = of[chosen.full]
+        return replace(planned, series=chosen.series) if chosen.series else planned
+
     parts: dict[str, Callable[[], bool]] = {
         "tables": detector_parts.tables,
         "cost": detector_parts.cost,
         "collapse": detector_parts.collapse,
         "flapping": detector_parts.flapping,
         "fleet": lambda: detector_parts.fleet(weeks=4 if chosen.full else 1),
-        "noise": lambda: noise(chosen.full, chosen.processes),
+        "noise": lambda: noise(amount(DAYS), amount(HOURS), processes=chosen.processes),
         "ladder": detector_week.ladder,
         "week": lambda: detector_week.week(streams=4 if chosen.full else 1),
     }

