@@ -3,9 +3,10 @@
 python -m bench.bench_mixed [--streams 36] [--seconds 5] [--rounds 16] [--share 0.05] [--heavy-ms 300] [--pictures 2]
 
 Segments come at random moments, the same ones for all loads of a round. Four loads take short turns in random order, so
-that what else goes on here hurts all of them alike: the cheap scorer alone; with a twentieth of the segments promoted to a heavy one, as vqmon runs it (one core at the lowest priority); the
-same with a heavy scorer of equal rank; and again the first, which tells how much this machine differs from itself.
-Latency is from a segment's arrival to the cheap verdict. The heavy graph computes nothing of use, at a set cost.
+that what else goes on here hurts all of them alike: the cheap scorer alone; with a share of the segments promoted to a
+heavy one, as vqmon runs it (one core, at the last claim on it); the same with a heavy scorer of equal rank; and again the
+first, which tells how much this machine differs from itself. Latency is from a segment's arrival to the cheap verdict.
+The heavy graph computes nothing of use, at a set cost.
 """
 
 import argparse
@@ -173,8 +174,9 @@ async def bench(options: argparse.Namespace) -> None:
         cheap = await opened("lite", "first", 0, [])
         background = await opened("heavy", "background", 1, spent)
         equal = await opened("heavy", "first", 1, spent)
+        rate = segments / options.seconds
         print(
-            f"{cheap.id}, {cores} cores, {options.streams} streams, {segments / options.seconds:.1f} segments/s of {options.pictures} pictures"
+            f"{cheap.id}, {cores} cores, {options.streams} streams, {rate:.1f} segments/s of {options.pictures} pictures"
         )
         print(f"{options.share:.0%} promoted to a graph of {work} products of {MATRIX} x {MATRIX} per picture")
         print(f"load average {os.getloadavg()[0]:.1f} before the start")
@@ -216,9 +218,8 @@ def calibrated(folder: Path, heavy_ms: float) -> int:
 
 def show(loads: dict[str, list[Load]]) -> None:
     """A line per load; `ratio` is its p99 over that of the cheap scorer alone."""
-    print(
-        f"\n  {'':26} {'p50':>8} {'p90':>8} {'p99':>8} {'ratio':>6} {'promoted':>9} {'in time':>8} {'heavy s':>8} {'CPU s':>7}"
-    )
+    head = f"{'p50':>8} {'p90':>8} {'p99':>8} {'ratio':>6} {'promoted':>9} {'in time':>8} {'heavy s':>8} {'CPU s':>7}"
+    print(f"\n  {'':26} {head}")
     base = percentiles(loads["cheap alone"])
     for name, rounds in loads.items():
         times = " ".join(f"{each * 1e3:6.1f}ms" for each in percentiles(rounds))
