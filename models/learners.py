@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models import own_features as own
 from models.align_iqa import GuidedQuality, MapsConfig, PlainAggregator
-from models.lite import Lite
+from models.lite import BOUND, Lite
 from models.scored import DataError
 from models.sr_vqa import Regression, SrVqaConfig
 from models.swin import swin_b_384
@@ -51,15 +51,26 @@ def regression(shape: Shape, features: Mapping[str, int]) -> Regression:
     return Regression(config)
 
 
+class Scale(nn.BatchNorm1d):
+    """Each number of a feature by its own mean and spread, within +-5: one strange statistic cannot decide alone."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, affine=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).clamp(-BOUND, BOUND)
+
+
 class Spatial(nn.Module):
     """The spatial branch alone: maps (n, 1152, 12, 12) of the frozen trunk -> scores (n)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
+        self.scale = Scale(own.SPATIAL_WIDTH)
         self.regression = regression(shape, {"spatial": own.SPATIAL_WIDTH})
 
     def forward(self, maps: Tensor) -> Tensor:
-        return self.regression(pooled(maps))
+        return self.regression(self.scale(pooled(maps)))
 
 
 class LeanSrVqa(nn.Module):
@@ -67,10 +78,12 @@ class LeanSrVqa(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
+        self.scales = nn.ModuleList(Scale(width) for width in own.FEATURES.values())
         self.regression = regression(shape, own.FEATURES)
 
     def forward(self, maps: Tensor, statistics: Tensor, fragments: Tensor) -> Tensor:
-        return self.regression(pooled(maps), statistics, fragments)
+        features = (pooled(maps), statistics, fragments)
+        return self.regression(*(scale(each) for scale, each in zip(self.scales, features, strict=True)))
 
 
 class Guided(nn.Module):
