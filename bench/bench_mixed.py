@@ -4,8 +4,8 @@ python -m bench.bench_mixed [--streams 36] [--seconds 5] [--rounds 16] [--share 
 
 Segments come at random moments, the same ones for all loads of a round. Four loads take short turns in random order, so
 that what else goes on here hurts all of them alike: the cheap scorer alone; with a share of the segments promoted to a
-heavy one, as vqmon runs it (one core, at the last claim on it); the same with a heavy scorer of equal rank; and again the
-first, which tells how much this machine differs from itself. Latency is from a segment's arrival to the cheap verdict.
+heavy one, as vqmon runs it (one core, with the last claim on it); the same with a heavy scorer of equal rank; and again
+the first, which tells how much this machine differs from itself. Latency is from a segment's arrival to the cheap verdict.
 The heavy graph computes nothing of use, at a set cost.
 """
 
@@ -175,10 +175,10 @@ async def bench(options: argparse.Namespace) -> None:
         background = await opened("heavy", "background", 1, spent)
         equal = await opened("heavy", "first", 1, spent)
         rate = segments / options.seconds
+        print(f"{cheap.id}, {cores} cores, {options.streams} streams, {rate:.1f} segments/s")
         print(
-            f"{cheap.id}, {cores} cores, {options.streams} streams, {rate:.1f} segments/s of {options.pictures} pictures"
+            f"{options.pictures} pictures each; {options.share:.0%} promoted to {work} products of {MATRIX} x {MATRIX}"
         )
-        print(f"{options.share:.0%} promoted to a graph of {work} products of {MATRIX} x {MATRIX} per picture")
         print(f"load average {os.getloadavg()[0]:.1f} before the start")
         kinds: dict[str, Scorer | None] = {
             "cheap alone": None, "heavy in the background": background, "heavy of equal rank": equal,
