@@ -5,8 +5,8 @@ python -m bench.bench_mixed [--streams 36] [--seconds 5] [--rounds 16] [--share 
 Segments come at random moments, the same ones for all loads of a round. Four loads take short turns in random order, so
 that what else goes on here hurts all of them alike: the cheap scorer alone; with a share of the segments promoted to a
 heavy one, as vqmon runs it (one core, with the last claim on it); the same with a heavy scorer of equal rank; and again
-the first, which tells how much this machine differs from itself. Latency is from a segment's arrival to the cheap verdict.
-The heavy graph computes nothing of use, at a set cost.
+the first, which tells how much this machine differs from itself. Latency is from a segment's arrival to the cheap
+verdict. The heavy graph computes nothing of use, at a set cost.
 """
 
 import argparse
