@@ -41,6 +41,8 @@ async def run(settings: Settings, *, for_seconds: float | None = None) -> None:
     """
     if not (settings.notify.alertmanagers or settings.notify.webhooks):
         raise SettingsError("notify: nobody to tell; set notify.alertmanagers or [notify.webhooks.NAME]")
+    if settings.source.kind != "kafka":
+        raise SettingsError('notify: for source.kind = "kafka" only; on one host `vqmon run` tells of alerts itself')
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     stop, progress, meters = asyncio.Event(), Progress(time.monotonic), Meters(PrometheusMetricReader())
     async with AsyncExitStack() as stack:

@@ -23,7 +23,7 @@ from vqmon.media.names import path_of, printable
 from vqmon.media.playlist import FolderSource, PlaylistSource
 from vqmon.metrics import Meters
 from vqmon.scoring.scorers import runtime_versions
-from vqmon.sections import DecodeSettings, SourceSettings, WatchedStream
+from vqmon.sections import DecodeSettings, NotifySettings, SourceSettings, WatchedStream
 from vqmon.settings import Settings
 from vqmon.transport.store import History
 
@@ -206,7 +206,10 @@ def watching(settings: Settings, address: str, *, stream_id: str, history: str |
             "file_roots": policy.file_roots,
         }
     )
-    return settings.model_copy(update={"source": source, "fetch": fetch, "history": settings.history.at(history)})
+    kept = settings.history.at(history)
+    # A person is looking: nobody else is told.
+    changes = {"source": source, "fetch": fetch, "history": kept, "notify": NotifySettings()}
+    return settings.model_copy(update=changes)
 
 
 SCORE_DEADLINE_SECONDS = 600.0

@@ -33,7 +33,7 @@ def labels_of(alert: Alert, naming: Naming) -> dict[str, str]:
 
     No number, time or id of a segment is among them: the same condition on the same series has the same labels.
     """
-    carried = {re.sub(r"\W", "_", name, flags=re.ASCII): alert.labels.get(name, "") for name in naming.carried}
+    carried = {_label_name(name): alert.labels.get(name, "") for name in naming.carried}
     what = alert.series.removeprefix(f"{alert.stream_id}/{alert.rendition}/")
     own = {
         "alertname": "Vqmon" + "".join(part.capitalize() for part in re.split(r"[^A-Za-z0-9]+", alert.rule)),
@@ -76,6 +76,12 @@ def _of_change(change: Change) -> dict[str, str]:
         "change": f"{change.before:.4g} -> {change.after:.4g} ({change.low:+.3g} to {change.high:+.3g}, 95 %)",
         "drop": f"{change.after - change.before:+.4g}",
     }
+
+
+def _label_name(name: str) -> str:
+    """A name that Prometheus knows: letters, digits and _, and no digit first."""
+    cleaned = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return cleaned if LABEL_NAME.fullmatch(cleaned) else f"_{cleaned}"
 
 
 def _clean(value: str) -> str:
