@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vqmon.core.baseline import COLD, Usual, usual_of
+from vqmon.core.change import drop_of
 from vqmon.core.cusum import (
     FRESH,
     HOT,
@@ -19,7 +20,6 @@ from vqmon.core.cusum import (
     Memory,
     Tuning,
     calmed,
-    drop_of,
     is_alarm,
     is_back,
     opened,

@@ -156,15 +156,6 @@ def _gathered(
     return Chart(tuning.log_guarantee or tuning.h, x, until, s, log_m, *since, *faster, chart.shocks, *kept)
 
 
-def began_at(chart: Chart) -> float:
-    """The last moment at which the series was as usual: where the sum left 0, the second one if it saw a large drop."""
-    return chart.fast_at if _is_large(chart) else chart.since_at
-
-
-def _is_large(chart: Chart) -> bool:
-    return chart.fast >= chart.s / 3.0 and chart.fast_count >= 1.0
-
-
 def _cold(
     tuning: Tuning, chart: Chart, values: Memory, x: float, *, at: float, until: float, impact: float
 ) -> Memory:  # fmt: skip
@@ -173,15 +164,15 @@ def _cold(
     if len(values) <= tuning.shortest:
         z, unsure = 0.0, 0.0
     else:
-        settled = max(len(values) - 1 - int(chart.since_count), int(tuning.shortest))
-        z, unsure = rank_residual(values, settled), 1.0 / math.sqrt(settled)
+        known = max(len(values) - 1 - int(chart.since_count), int(tuning.shortest))
+        z, unsure = rank_residual(values, known), 1.0 / math.sqrt(known)
     chart = _gathered(tuning, chart, z, unsure, x, at=at, until=until, impact=impact)
     if len(values) < COLD:
         return (*chart, *Usual(), *values)
-    return (*chart, *usual_of(_settled(chart, values)))
+    return (*chart, *usual_of(settled(chart, values)))
 
 
-def _settled(chart: Chart, values: Memory) -> Memory:
+def settled(chart: Chart, values: Memory) -> Memory:
     """The first values without those since what may be a change."""
     return values[: max(len(values) - int(chart.since_count), len(values) // 2)]
 
@@ -190,7 +181,7 @@ def opened(memory: Memory, *, drop: float, flap_seconds: float, at: float) -> Me
     """The memory when an alert opens: what was learned since the change is forgotten, and nothing more is learned."""
     chart, usual, tail = parts(memory)
     if not usual.number:
-        usual, tail = usual_of(_settled(chart, tail)), ()
+        usual, tail = usual_of(settled(chart, tail)), ()
     blocks = [tail[start : start + BLOCK] for start in range(0, len(tail), BLOCK)]
     tail = tuple(number for block in blocks if block[1] <= chart.since_at + LINKED_SECONDS for number in block)
     shift = (1.0 - usual.memory) * drop / usual.deviation
@@ -246,27 +237,6 @@ def calmed(memory: Memory, *, closed_at: float | None = None) -> Memory:
         flaps=chart.flaps, closed_at=chart.closed_at if closed_at is None else closed_at,
     )  # fmt: skip
     return (*chart, *usual, *tail)
-
-
-def drop_of(memory: Memory) -> tuple[float, float, float, float]:
-    """Usual level, mean since the change, and the 95 % interval of the drop, in points.
-
-    The noise that neighbours share makes the mean of n of them as sure as that of n (1 - phi) / (1 + phi). One value
-    from before the change may be among them: the drop may be larger by its share.
-    """
-    chart, _, tail = parts(memory)
-    count, total = (chart.fast_count, chart.fast_sum) if _is_large(chart) else (chart.since_count, chart.since_sum)
-    usual = usual_now(memory) or Usual(level=chart.last)
-    if not memory[HOT]:
-        usual = usual_of(_settled(chart, tail)) if len(tail) >= 6 else usual
-    phi = usual.memory
-    count = max(count, 1.0)
-    independent = max(count * (1.0 - phi) / (1.0 + phi), 1.0)
-    learned_from = max(usual.number * (1.0 - phi) / (1.0 + phi), 1.0)
-    unsure = 1.96 * math.sqrt(usual.square * (1.0 / independent + 1.0 / learned_from))
-    mean = total / count if chart.since_count else chart.last
-    drop = usual.level - mean
-    return usual.level, mean, drop - unsure, drop + unsure + max(drop, 0.0) / max(count - 1.0, 1.0)
 
 
 def _learn(

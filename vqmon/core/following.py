@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
+from vqmon.core.change import began_at, drop_of
 from vqmon.core.conditions import AlertRule
-from vqmon.core.cusum import HOT, Chart, began_at, calmed, drop_of, is_alarm, is_back, opened, parts, step, step_open
+from vqmon.core.cusum import HOT, Chart, calmed, is_alarm, is_back, opened, parts, step, step_open
 from vqmon.core.drops import Drop, tuning_of
 from vqmon.core.ladder import Entry
 from vqmon.core.moved import beside, moved

@@ -6,6 +6,7 @@ from itertools import pairwise
 from statistics import median
 
 from vqmon.core.baseline import CLIP, usual_of
+from vqmon.core.change import drop_of
 from vqmon.core.cusum import (
     FRESH,
     HOT,
@@ -13,7 +14,6 @@ from vqmon.core.cusum import (
     Memory,
     Tuning,
     calmed,
-    drop_of,
     is_alarm,
     is_back,
     opened,
