@@ -60,11 +60,12 @@ class Purse:
     def ask(self) -> Iterator[bool]:
         """Whether a segment may be looked at now; what it usually takes is reserved until it is done.
 
-        Until one is done nobody knows what it takes, and they go one by one.
+        Until one is done nobody knows what it takes, and they go one by one. One that takes more than ever fits begins
+        when all of it is there, and what is missing is paid back before the next.
         """
         usual = self._taken / self._done if self._done else 0.0
         room = self.left_seconds - self._reserved
-        if room <= 0 or room < usual or (not self._done and self._under_way):
+        if room <= 0 or room < min(usual, self._allowance.most) or (not self._done and self._under_way):
             yield False
             return
         self._reserved += usual

@@ -205,6 +205,18 @@ async def test_many_at_once_do_not_overdraw() -> None:
     assert bench.purse.left_seconds == pytest.approx(0)
 
 
+async def test_one_that_costs_more_than_fits_still_gets_its_turn() -> None:
+    """It waits until all is there, and what it takes beyond is paid back: over hours the budget holds."""
+    bench = Bench(Policy(share=1), per_hour=60.0, costs=25.0)
+    done = 0
+    for number in range(1200):
+        bench.clock.now = 30.0 * number
+        event = await bench.see(number, 200)
+        done += event.promotion == Promotion(reasons=("sample",))
+    # ten hours of 50 seconds that flow in, and 10 at the start
+    assert done * 25.0 == pytest.approx(510, abs=26)
+
+
 async def test_scorers_on_trial_count_for_nothing() -> None:
     """Their verdicts are apart, those that fail are left out, and the id stays."""
     on_trial = (LevelScorer("new"), LevelScorer("broken", value_of=lambda _: 0))

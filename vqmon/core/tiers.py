@@ -73,10 +73,15 @@ class Allowance:
         """At the start."""
         return cls(per_hour=per_hour, left=per_hour * _BURST, at=at)
 
+    @property
+    def most(self) -> float:
+        """What it holds at most."""
+        return self.per_hour * _BURST
+
     def refilled(self, at: float) -> "Allowance":
         """With what has flown in since."""
         rate = self.per_hour * (1 - _BURST) / SECONDS_PER_HOUR
-        return replace(self, left=min(self.per_hour * _BURST, self.left + rate * max(0.0, at - self.at)), at=at)
+        return replace(self, left=min(self.most, self.left + rate * max(0.0, at - self.at)), at=at)
 
     def spent(self, seconds: float) -> "Allowance":
         """Less what a run took; may fall under 0, which is paid back before the next."""
