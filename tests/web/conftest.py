@@ -60,11 +60,11 @@ async def client(history: Kept, reviews: Reviews) -> AsyncIterator[httpx.AsyncCl
 class Served:
     """The pages on a free port of this machine."""
 
-    def __init__(self, history: Kept, *, port: int = 0) -> None:
+    def __init__(self, history: Kept, *, port: int = 0, answers: trial.Told | None = None) -> None:
         app = create_app(
             history.store,
             now=lambda: seed.NOW + timedelta(seconds=2),
-            answers=trial.Told(trial.comparison(history.seeded)),
+            answers=answers or trial.Told(trial.comparison(history.seeded)),
             reviews=Reviews(history.path.with_name("served.reviews")),
             allows_votes=True,
             poll_seconds=0.1,

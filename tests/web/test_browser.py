@@ -318,6 +318,21 @@ def test_every_page_weighs_little(watched: Watched) -> None:
         assert page.evaluate(WEIGHT) < 200_000, path
 
 
+def test_an_answer_appears_when_it_is_there(browser: Browser, history: Kept) -> None:
+    """The page of an experiment comes at once, and shows the answer by itself, wipe included."""
+    told = trial.Told(trial.comparison(history.seeded), is_running=True)
+    with Served(history, answers=told) as served:
+        context = browser.new_context()
+        watched = Watched(context, served)
+        page = watched.open(EXPERIMENT)
+        expect(page.locator("#wait")).to_contain_text("being worked out")
+        told.is_running = False
+        expect(page.locator("#verdict-title")).to_contain_text("sr-v2 is better than sr-v1")
+        expect(page.locator(".wipe .slider")).to_be_visible()
+        context.close()
+    assert watched.complaints == []
+
+
 def test_wipe_by_keyboard(watched: Watched) -> None:
     """Arrow keys move the edge; the buttons change how the two are laid together and which moment is shown."""
     page = watched.open(paths(watched.history)["pair"])

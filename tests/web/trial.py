@@ -286,15 +286,16 @@ def _pair(role: str, place: tuple[str, datetime], sides: dict[str, QualityEvent]
 
 @dataclass
 class Told:
-    """Answers that are there at once."""
+    """Answers that are there at once, unless they are said to be worked out still."""
 
     found: Comparison
     problem: str = ""
+    is_running: bool = False
 
     def experiments(self) -> Sequence[Experiment]:
         return (self.found.experiment, OTHER)
 
     def answer(self, name: str) -> Answer:
-        if name != self.found.experiment.name:
+        if name != self.found.experiment.name or self.is_running:
             return Answer(is_running=True)
         return Answer(comparison=self.found, made_at=seed.NOW - timedelta(seconds=40))
