@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.receivers import alertmanager_at
+from tests.receivers import alertmanager_at, receiving
 from tests.transport.test_wire import ALERT
 from vqmon.core.notices import Notice
 from vqmon.core.types import Alert
@@ -23,7 +23,7 @@ from vqmon.transport.notify_alertmanager import Alertmanager
 from vqmon.transport.notify_desk import Clock
 from vqmon.transport.notify_http import HttpPoster, Post
 from vqmon.transport.notify_targets import Step, Target
-from vqmon.transport.notify_webhook import Webhook
+from vqmon.transport.notify_webhook import Webhook, verify
 from vqmon.transport.notify_words import Naming
 
 CLOCK = Clock(now=lambda: datetime.now(UTC), seconds=time.monotonic, chance=lambda: 0.5)
@@ -128,6 +128,32 @@ async def receiver(
     with alertmanager_at(request.getfixturevalue("alertmanager"), tmp_path) as running:
         async with HttpPoster() as post:
             yield running.url, post, lambda: [alert["labels"] for alert in running.alerts()]
+
+
+@pytest.fixture(params=["made up", "loopback"])
+async def hook(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, Post, Callable[[], Any]]]:
+    """A webhook: its address, how to post to it, and (body, headers) of what came."""
+    if request.param == "made up":
+        memory = MemoryWebhook()
+        yield "http://made-up/hook", memory, lambda: memory.messages
+        return
+    with receiving() as receiver:
+        async with HttpPoster() as post:
+            yield f"{receiver.url}/hook", post, lambda: [(body, headers) for _, headers, body, _ in receiver.came]
+
+
+async def test_a_webhook_gets_what_it_can_verify(hook: tuple[str, Post, Callable[[], Any]]) -> None:
+    """One message per round, signed, with an id that is the same again."""
+    url, post, came = hook
+    target = Webhook("chat", url, post=post, keys=(b"k" * 32,), source="t")
+    first, second = numbered(1), numbered(2)
+    assert await target.tell([first, second], now=CLOCK.now()) == {first.notice.alert.id: None}
+    for _ in range(2):
+        assert await target.tell([second], now=CLOCK.now()) == {second.notice.alert.id: None}
+    for body, headers in came():
+        verify(body, headers, keys=[b"k" * 32], now_seconds=time.time())
+    ids = [headers["webhook-id"] for _, headers in came()]
+    assert ids == [f"{1:032}.open", f"{2:032}.open", f"{2:032}.open"]
 
 
 Receiver = tuple[str, Post, Callable[[], list[dict[str, str]]]]

@@ -135,8 +135,13 @@ class History(Questions):
             connection.execute("UPDATE tip SET number = ?", (number,))
 
     def notices(self, *, after: int = 0) -> Sequence[Notice]:
-        """What waits in the outbox, of alerts written after this number, oldest change first."""
-        return [notice_of(row) for row in self._ask(SELECT_NOTICES, after)]
+        """What waits in the outbox, of alerts written after this number, oldest change first; waits for a server."""
+        found: list[Notice] = []
+        repeated(
+            lambda: found.extend(notice_of(row) for row in self._ask(SELECT_NOTICES, after)),
+            for_seconds=PATIENCE_SECONDS,
+        )
+        return found
 
     def mark_told(self, told: Mapping[str, Mapping[str, Said] | None]) -> None:
         """Remember what targets were told, by alert; None takes the alert out of the outbox."""
