@@ -1,8 +1,9 @@
-"""Commands over either history: the same answers, one setting to choose."""
+"""Commands and pages over either history: the same answers, one setting to choose."""
 
 import re
 from pathlib import Path
 
+import httpx
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -11,6 +12,8 @@ from tests.core.outcomes import START, failed, scored
 from vqmon.cli import main
 from vqmon.transport.places import Place
 from vqmon.transport.store import open_history
+from vqmon.web.addresses import segment_path, stream_path
+from vqmon.web.app import create_app
 
 CLICKHOUSE = Path(__file__).parents[1] / "config" / "clickhouse" / "quality.sql"
 
@@ -59,3 +62,21 @@ def test_the_clickhouse_table_gets_what_it_has() -> None:
     select = text.split("\nSELECT\n")[1].split("\nFROM")[0]
     assert re.findall(r" AS (\w+),?$", select, re.MULTILINE) == columns
     assert len(columns) > 20
+
+
+async def test_pages_answer_from_either_history(place: Place) -> None:
+    """Fleet, stream, a long range drawn from minutes, segment and alerts."""
+    outcomes = [scored(number, 40 + number % 50) for number in range(7000)]
+    with open_history(place, "record") as history:
+        for begin in range(0, len(outcomes), 500):
+            history.publish(outcomes[begin : begin + 500])
+        history.roll_up()
+    newest = outcomes[-1].segment
+    with open_history(place, "read") as history:
+        app = create_app(history, now=lambda: newest.ends_at)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            for path in ("/", stream_path("news-1"), segment_path(outcomes[9].id), "/alerts"):
+                answer = await client.get(path)
+                assert answer.status_code == 200, path
+            day = await client.get(stream_path("news-1"), params={"last": "24h"})
+            assert "7,000 segments scored by lite@1: mean 64" in day.text
