@@ -25,6 +25,7 @@ async def test_streams_as_json_and_csv_say_the_same(client: httpx.AsyncClient) -
     table = lines(await client.get("/api/streams.csv"))
     assert [row["state"] for row in rows] == [line["state"] for line in table]
     assert len(rows) == 16
+    assert len(lines(await client.get("/api/streams.csv?q=kids&state=unscored"))) == 2
 
 
 async def test_points_are_what_the_chart_draws(client: httpx.AsyncClient) -> None:

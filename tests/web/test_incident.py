@@ -1,6 +1,9 @@
 """An alert as an incident, and the stream page with what the rules know."""
 
+import csv
+import io
 import re
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from tests.web import incidents, seed
 from tests.web.kept import Kept
 from vqmon.core.cusum import Tuning, parts, step, usual_now
+from vqmon.core.scores import Promotion
 from vqmon.core.series import AlertState
 from vqmon.core.types import QualityEvent
 from vqmon.web.watching import gathered, watches_of
@@ -64,6 +68,34 @@ async def test_a_muted_alert_leads_to_what_explains_it(client: httpx.AsyncClient
     assert f'href="/alerts/{regression.id}"' in page
     assert "Nobody was told of this one" in page
     assert "· muted" in await text(client, "/alerts")
+
+
+async def test_alerts_csv_holds_the_change(client: httpx.AsyncClient, history: Kept) -> None:
+    """What the page says can be had as a file."""
+    regression, _ = incidents.write(history)
+    rows = list(csv.DictReader(io.StringIO((await client.get("/api/alerts.csv")).text)))
+    row = next(row for row in rows if row["id"] == regression.id)
+    assert (row["cause"], row["change"], row["changed_at"]) == ("encoder", "-51.7", "2026-11-20T14:26:52.000Z")
+    assert row["moved"] == "blockiness 0.01 to 0.63; q-align@1 71 to 44"
+
+
+async def test_segment_shows_what_scorers_say_beside_the_score(client: httpx.AsyncClient, history: Kept) -> None:
+    """Levels, disagreement, trials, and why a heavy scorer looked."""
+    event = seed.fresh("weather", "480p", 61.0)
+    first = event.scores[0]
+    levels = replace(first, scorer="q-align@1", levels={"good": 0.7, "fair": 0.3}, entropy=0.38)
+    history.write(
+        replace(
+            event,
+            scores=(first, levels),
+            shadow_scores=(replace(first, scorer="lite@2"),),
+            disagreement=7.25,
+            promotion=Promotion(reasons=("low",), left_out="budget"),
+        )
+    )
+    page = await text(client, f"/segments/{event.id}")
+    for words in ("7.2 points between", "good 70%, fair 30%; entropy 0.38", "lite@2, on trial", "used up"):
+        assert words in page, words
 
 
 async def test_stream_page_shows_what_the_rules_know(client: httpx.AsyncClient, history: Kept) -> None:

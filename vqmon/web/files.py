@@ -9,10 +9,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from vqmon.core.types import SIGNALS, Outcome, QualityEvent
+from vqmon.core.types import SIGNALS, Alert, Outcome, QualityEvent
 from vqmon.web.alerts import MAX_ALERTS, alert_asked
 from vqmon.web.charts import chart_of, mark_of
-from vqmon.web.looks import Row
+from vqmon.web.looks import Row, matches
 from vqmon.web.segment import outcome_asked
 from vqmon.web.site import Site, iso
 from vqmon.web.stream import asked_of
@@ -28,19 +28,20 @@ Cells = Iterable[object]
 
 
 def streams(site: Site, request: Request) -> Response:
-    """Answer `/api/streams`."""
-    return JSONResponse({"renditions": [_row(row) for row in _rows(site)]})
+    """Answer `/api/streams?q=&state=`."""
+    return JSONResponse({"renditions": [_row(row) for row in _rows(site, request)]})
 
 
 def streams_csv(site: Site, request: Request) -> Response:
-    """Answer `/api/streams.csv`."""
-    rows = [_row(row) for row in _rows(site)]
+    """Answer `/api/streams.csv?q=&state=`."""
+    rows = [_row(row) for row in _rows(site, request)]
     names = list(rows[0]) if rows else ["stream_id", "rendition"]
     return csv_of("fleet", names, ([row[name] for name in names] for row in rows))
 
 
-def _rows(site: Site) -> Sequence[Row]:
-    return site.standing.rows()
+def _rows(site: Site, request: Request) -> Sequence[Row]:
+    words, state = request.query_params.get("q", ""), request.query_params.get("state") or None
+    return [row for row in site.standing.rows() if matches(row, words=words, state=state)]
 
 
 def _row(row: Row) -> dict[str, Any]:
@@ -132,13 +133,26 @@ def alerts_csv(site: Site, request: Request) -> Response:
     return csv_of("alerts", names, ([mark[name] for name in names] for mark in marks))
 
 
-def _alerts_asked(site: Site, request: Request) -> Sequence[Any]:
+def _alerts_asked(site: Site, request: Request) -> Sequence[Alert]:
     return site.history.alerts(stream_id=request.query_params.get("stream") or None, limit=MAX_ALERTS)
 
 
-def _alert(it: Any) -> Mapping[str, object]:
+def _alert(it: Alert) -> Mapping[str, object]:
     moments = {name: getattr(it, name) and iso(getattr(it, name)) for name in ("began_at", "opened_at", "resolved_at")}
-    return {**mark_of(it), **moments, "reading": it.evidence.reading, "event_id": it.evidence.event_id}
+    change = it.change
+    return {
+        **mark_of(it),
+        **moments,
+        "reading": it.evidence.reading,
+        "event_id": it.evidence.event_id,
+        "cause": it.cause,
+        "muted_by": it.muted_by,
+        "changed_at": iso(change.at) if change else None,
+        "change": round(change.after - change.before, 4) if change else None,
+        "change_low": change.low if change else None,
+        "change_high": change.high if change else None,
+        "moved": "; ".join(f"{one.name} {one.before:g} to {one.after:g}" for one in it.moved),
+    }
 
 
 # ---- pictures

@@ -61,6 +61,8 @@ def fleet(site: Site, request: Request) -> Response:
         chips=_chips(everything, asked, state),
         columns=_columns(asked, sort, order, view),
         asked=asked,
+        csv_url=with_query("/api/streams.csv", q=words, state=state),
+        json_url=with_query("/api/v1/renditions", q=words, state=state),
         q=words,
         chosen_state=state,
         page=page,

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from vqmon.core.scores import LEFT_OUT, PROMOTIONS
 from vqmon.core.types import SIGNALS, MediaFacts, Outcome, Provenance, QualityEvent, Segment, SegmentFailure
 from vqmon.errors import REASONS
 from vqmon.web.addresses import EVENT_ID, stream_path
@@ -132,6 +133,8 @@ def _facts(it: Outcome) -> Iterator[tuple[str, Facts]]:
         yield "Media", _media(it.media)
     yield "Segment", _segment(it.segment, it)
     if isinstance(it, QualityEvent):
+        if judged := _judged(it):
+            yield "Scorers among themselves", judged
         yield "Provenance", _provenance(it.provenance)
 
 
@@ -166,6 +169,24 @@ def _segment(segment: Segment, it: Outcome) -> Facts:
 
 def _labels(labels: Mapping[str, str]) -> Facts:
     return [(name, value) for name, value in sorted(labels.items())]
+
+
+def _judged(event: QualityEvent) -> Facts:
+    """What scorers say beside their score: levels, how far they differ, trials, why a heavy one looked or did not."""
+    facts: Facts = []
+    if event.disagreement is not None:
+        facts.append(("Disagreement", f"{event.disagreement:.1f} points between the highest and the lowest"))
+    for score in event.scores:
+        if score.levels:
+            told = ", ".join(f"{name} {share:.0%}" for name, share in score.levels.items())
+            sure = "" if score.entropy is None else f"; entropy {score.entropy:.2f}"
+            facts.append((score.scorer, told + sure))
+    facts += [(f"{score.scorer}, on trial", f"{score.value:.1f}, never alerts") for score in event.shadow_scores]
+    if event.promotion is not None and event.promotion.reasons:
+        why = "; ".join(PROMOTIONS[reason] for reason in event.promotion.reasons)
+        left_out = event.promotion.left_out
+        facts.append(("Heavy scorers", f"{why}. Did not look: {LEFT_OUT[left_out]}." if left_out else f"{why}."))
+    return facts
 
 
 def _provenance(provenance: Provenance) -> Facts:
