@@ -135,3 +135,16 @@ def test_blocks_go_with_their_last_outcome(place: Place) -> None:
             assert all(history.outcome(it.id) == it for it in outcomes[gone::40])
             assert history.outcome(outcomes[gone - 1].id) is None
         assert history._ask("SELECT count(*) FROM document")[0][0] == 0
+
+
+def test_what_is_in_no_minute_yet_stays(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Much at once is done in several goes, and no outcome goes before it is in a minute."""
+    monkeypatch.setattr("vqmon.transport.retention.MOST_CHUNKS", 2)
+    monkeypatch.setattr("vqmon.transport.retention.CHUNK_ROWS", 30)
+    monkeypatch.setattr("vqmon.transport.rollups.CHUNK_ROWS", 20)
+    events = [scored(number) for number in range(200)]
+    with open_history(place, "write") as history:
+        history.publish(events)
+        gone = [history.prune(before=START + timedelta(days=1), keep_frames_of_segments=0).outcomes for _ in range(6)]
+        assert gone == [40, 40, 40, 40, 40, 0]
+        assert sum(it.scored for it in asked(history, count=3, scorer="lite@1")) == 200

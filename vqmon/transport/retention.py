@@ -7,6 +7,9 @@ CHUNK_ROWS = 1000
 """How many rows retention takes out in one transaction, so that publishing never waits long."""
 
 
+MOST_CHUNKS = 300
+"""In one go: who has to take out weeks at once does it over hours, and writing goes on meanwhile."""
+
 RENDITIONS = 100
 """Whose minutes go in one transaction."""
 
@@ -17,7 +20,9 @@ def prune_outcomes(connection: Connection, before: int, chunk_rows: int) -> int:
     """Of the oldest writes, those observed before a moment, with their documents and thumbnails; how many."""
     oldest = f"SELECT number, observed_at FROM outcome ORDER BY number LIMIT {chunk_rows}"
     found = connection.execute(
-        f"DELETE FROM outcome WHERE number IN (SELECT number FROM ({oldest}) AS oldest WHERE observed_at < ?)"
+        f"DELETE FROM outcome WHERE number IN (SELECT number FROM ({oldest}) AS oldest WHERE observed_at < ?"
+        # What is in no rollup yet would be missing in charts.
+        " AND number <= (SELECT number FROM rolled))"
         " RETURNING number",
         (before,),
     ).fetchall()

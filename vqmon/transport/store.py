@@ -164,7 +164,7 @@ class History(Questions):
         return SeenSegments(self)
 
     def roll_up(self) -> int:
-        """Make rollups of all outcomes that are in none yet; how many."""
+        """Make rollups of outcomes that are in none yet, the oldest first; how many."""
         return self._in_chunks(lambda connection: rollups.roll_up(connection, self._layouts.__getitem__))
 
     def prune(
@@ -177,7 +177,8 @@ class History(Questions):
     ) -> Pruned:
         """Take out outcomes observed before a moment, and the thumbnails of all but the newest segments of a rendition.
 
-        Works from the oldest write on in small transactions, and makes rollups first. Those that began before
+        Works from the oldest write on in small transactions, and makes rollups first; what is left after MOST_CHUNKS of
+        them is for the next time. Those that began before
         `rollups_before` go, and alerts that ended before `alerts_before`, with their evidence.
         """
         chunk = retention.CHUNK_ROWS
@@ -224,12 +225,13 @@ class History(Questions):
 
     def _in_chunks(self, take: Callable[[Connection], int]) -> int:
         total = 0
-        while True:
+        for _ in range(retention.MOST_CHUNKS):
             with self._database.transaction() as connection:
                 taken = take(connection)
             total += taken
             if not taken:
-                return total
+                break
+        return total
 
     def _write(self, write: Callable[[Connection], object]) -> None:
         def once() -> None:
