@@ -246,6 +246,18 @@ def test_outliers_before_do_not_hide_a_collapse(seed: int) -> None:
     assert [alert.state for alert in alerts] == ["open"]
 
 
+def test_restless_scores_ask_for_a_deeper_fall() -> None:
+    """With `deviations` what falls as far by itself is no collapse; what falls beyond its spread is."""
+    by_spread = replace(COLLAPSE, deviations=4)
+    restless = [60, 80, 62, 78, 64, 76, 66, 74, 68, 72]
+    fallen = [scored(n, value) for n, value in enumerate([*restless, 40, 40, 40])]
+    assert alerts_of(COLLAPSE, fallen)
+    assert not alerts_of(by_spread, fallen)
+    calm = [70, 71, 69, 70, 72, 68, 70, 71, 69, 70]
+    (alert,) = alerts_of(by_spread, [scored(n, value) for n, value in enumerate([*calm, 40, 40, 40])])
+    assert "down 30.0 from its usual 70.0" in alert.summary
+
+
 def test_a_low_level_that_lasts_becomes_the_usual() -> None:
     """After `settle_seconds` the alert closes, and a fall from the new level is found."""
     settling = replace(COLLAPSE, settle_seconds=120)

@@ -81,13 +81,15 @@ class Signal:
 class Collapse:
     """A score falls by `drop` points or more against the median of the `baseline_segments` before.
 
-    `confirm_segments` in a row must show it. It is over when half of the drop is made good for `recover_seconds`, or
+    With `deviations` the fall must also be that many times as large as the spread of these. `confirm_segments` in a row
+    must show it. It is over when half of the drop is made good for `recover_seconds`, or
     when the low level has lasted `settle_seconds`: then it is the new usual (0 = never).
     """
 
     kind: ClassVar[str] = "collapse"
     scorer: str
     drop: float
+    deviations: float = 0.0
     baseline_segments: int = 30
     confirm_segments: int = 2
     recover_seconds: float = 10.0
@@ -95,6 +97,7 @@ class Collapse:
 
     def __post_init__(self) -> None:
         need(self, "drop", low=0.1, high=100)
+        need(self, "deviations", low=0, high=20)
         need(self, "baseline_segments", low=3, high=1000)
         need(self, "confirm_segments", low=1, high=100)
         need(self, "recover_seconds", "settle_seconds", low=0)

@@ -160,14 +160,19 @@ def _collapse(
         state = replace(state, basis=score.scorer, memory=(), began=None, clock=None, count=0)
     enough = len(state.memory) >= max(3, condition.baseline_segments // 2)
     usual = median(state.memory) if enough else score.value
-    is_low = score.value <= usual - condition.drop
-    is_back = score.value >= usual - condition.drop / 2
+    drop = max(condition.drop, condition.deviations * _spread(state.memory, usual)) if enough else condition.drop
+    is_low = score.value <= usual - drop
+    is_back = score.value >= usual - drop / 2
     if not is_back and _has_settled(condition, state, look):
         state, is_low, is_back = replace(state, memory=()), False, True
     verdict: Verdict = "bad" if is_low else "good" if is_back or state.alert is None else "between"
     if verdict == "good":
         state = replace(state, memory=(*state.memory, score.value)[-int(condition.baseline_segments) :])
-    return state, (_whole(look, verdict, score.value, limit=usual - condition.drop),)
+    return state, (replace(_whole(look, verdict, score.value, limit=usual - drop), usual=usual),)
+
+
+def _spread(values: Sequence[float], usual: float) -> float:
+    return 1.4826 * median(abs(value - usual) for value in values)
 
 
 def _has_settled(condition: Collapse, state: AlertState, look: Look) -> bool:

@@ -34,8 +34,7 @@ def _reading(condition: Spanned, outcome: Outcome, score: Score | None, span: Sp
         case Signal():
             return f"{condition.signal} {span.value:.2f} at or above {condition.above:g}"
         case Collapse():
-            usual = span.limit + condition.drop
-            return f"{name} {span.value:.1f}, down {usual - span.value:.1f} from its usual {usual:.1f}"
+            return f"{name} {span.value:.1f}, down {span.usual - span.value:.1f} from its usual {span.usual:.1f}"
         case NoScore():
             last = f"; the last one: {outcome.reason}" if isinstance(outcome, SegmentFailure) else ""
             return f"no segment scored for {span.value:.3g} s{last}"

@@ -109,6 +109,8 @@ class Span:
     clock: float
     # until when it counts for the duration
     counts_until: float
+    # what the value usually is, where the condition knows it
+    usual: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
