@@ -63,8 +63,9 @@ async def keep_pictures(
     A segment is fetched from where it was, under the fetch policy of the settings: one that has left its origin has no
     pictures but the small ones that the history may still hold.
     """
-    wanted = events_of(comparison)
-    new = [id for id in wanted if not reviews.pictures(id)]
+    name, wanted = comparison.experiment.name, events_of(comparison)
+    known = reviews.pictured(name)
+    new = [id for id in wanted if id not in known]
     found = [outcome for outcome in map(history.outcome, new) if isinstance(outcome, QualityEvent)]
     seen = {"looked": 0, "copied": 0}
     missing = [f"{id}: is not in the history any more" for id in new if id not in {it.id for it in found}]
@@ -76,11 +77,11 @@ async def keep_pictures(
                 missing.append(f"{outcome.segment.key}: {pictures}")
                 continue
             seen[how] += 1
-            await asyncio.to_thread(reviews.keep_pictures, outcome.id, kept)
+            await asyncio.to_thread(reviews.keep_pictures, name, outcome.id, kept)
             told(f"{outcome.segment.key}: {len(kept)} pictures {how}")
 
     await _look(settings, found, finish)
-    reviews.drop_pictures(keep=wanted)
+    reviews.drop_pictures(name, keep=wanted)
     return Kept(**seen, known=len(wanted) - len(new), missing=missing)
 
 

@@ -24,7 +24,7 @@ def vote(pair_id: str = "a:b", choice: str = "tie", voter: str = "v", seconds: f
 def test_reading_makes_no_file(tmp_path: Path) -> None:
     """A site that nobody votes at leaves nothing behind."""
     reviews = Reviews(tmp_path / "r.db")
-    assert (reviews.votes("x"), reviews.pictures("e"), reviews.drop_pictures(keep=[])) == ([], [], 0)
+    assert (reviews.votes("x"), reviews.pictures("e"), reviews.drop_pictures("x", keep=[])) == ([], [], 0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -42,14 +42,17 @@ def test_one_vote_per_voter_and_pair(tmp_path: Path) -> None:
 
 
 def test_pictures_are_replaced_and_dropped(tmp_path: Path) -> None:
-    """An outcome has the pictures that were kept last; those no longer told of go."""
+    """An outcome has the pictures that were kept last; an experiment drops its own alone."""
     reviews = Reviews(tmp_path / "r.db")
-    reviews.keep_pictures("e", [(0.0, b"old"), (1.0, b"older")])
-    reviews.keep_pictures("e", [(0.5, b"new")])
-    reviews.keep_pictures("f", [(0.0, b"f")])
+    reviews.keep_pictures("x", "e", [(0.0, b"old"), (1.0, b"older")])
+    reviews.keep_pictures("x", "e", [(0.5, b"new")])
+    reviews.keep_pictures("x", "f", [(0.0, b"f")])
+    reviews.keep_pictures("y", "f", [(0.0, b"f of y")])
+    reviews.keep_pictures("y", "g", [(0.0, b"g")])
     assert reviews.pictures("e") == [(0.5, b"new")]
-    assert reviews.drop_pictures(keep=["e"]) == 1
-    assert (reviews.pictures("e"), reviews.pictures("f")) == ([(0.5, b"new")], [])
+    assert reviews.drop_pictures("x", keep=["e"]) == 1
+    assert reviews.pictures("f") == [(0.0, b"f of y")]
+    assert (reviews.pictured("x"), reviews.pictured()) == ({"e"}, {"e", "f", "g"})
 
 
 def test_the_secret_stays(tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ CREATE TABLE IF NOT EXISTS vote (
     PRIMARY KEY (experiment, pair_id, voter)
 );
 CREATE TABLE IF NOT EXISTS picture (
-    event_id TEXT NOT NULL, position INTEGER NOT NULL, time_seconds REAL NOT NULL, jpeg BLOB NOT NULL,
-    PRIMARY KEY (event_id, position)
+    event_id TEXT NOT NULL, experiment TEXT NOT NULL, position INTEGER NOT NULL, time_seconds REAL NOT NULL,
+    jpeg BLOB NOT NULL, PRIMARY KEY (event_id, experiment, position)
 );
 CREATE TABLE IF NOT EXISTS secret (number INTEGER PRIMARY KEY CHECK (number = 1), body BLOB NOT NULL);
 """
@@ -57,25 +57,37 @@ class Reviews:
             )
 
     def pictures(self, event_id: str) -> Sequence[tuple[float, bytes]]:
-        """(presentation time in seconds, JPEG) per frame kept of an outcome."""
-        return self._ask("SELECT time_seconds, jpeg FROM picture WHERE event_id = ? ORDER BY position", event_id)
+        """(presentation time in seconds, JPEG) per frame kept of an outcome, for whichever experiment."""
+        return self._ask(
+            "SELECT time_seconds, jpeg FROM picture WHERE event_id = ? AND experiment ="
+            " (SELECT min(experiment) FROM picture WHERE event_id = ?) ORDER BY position",
+            *(event_id, event_id),
+        )
 
-    def keep_pictures(self, event_id: str, pictures: Thumbnails) -> None:
-        """Keep the pictures of an outcome instead of those kept before."""
+    def pictured(self, experiment: str | None = None) -> set[str]:
+        """The event ids that have pictures, for one experiment or for any."""
+        where, values = ("", ()) if experiment is None else ("WHERE experiment = ?", (text(experiment),))
+        return {row[0] for row in self._ask(f"SELECT DISTINCT event_id FROM picture {where}", *values)}
+
+    def keep_pictures(self, experiment: str, event_id: str, pictures: Thumbnails) -> None:
+        """Keep the pictures of an outcome for an experiment, instead of those kept before."""
+        key = (event_id, text(experiment))
         with self._writing() as connection:
-            connection.execute("DELETE FROM picture WHERE event_id = ?", (event_id,))
+            connection.execute("DELETE FROM picture WHERE event_id = ? AND experiment = ?", key)
             connection.executemany(
-                "INSERT INTO picture VALUES (?, ?, ?, ?)",
-                [(event_id, position, seconds, jpeg) for position, (seconds, jpeg) in enumerate(pictures)],
+                "INSERT INTO picture VALUES (?, ?, ?, ?, ?)",
+                [(*key, position, seconds, jpeg) for position, (seconds, jpeg) in enumerate(pictures)],
             )
 
-    def drop_pictures(self, *, keep: Sequence[str]) -> int:
-        """Take out the pictures of all outcomes but these; how many outcomes lost theirs."""
-        known = {row[0] for row in self._ask("SELECT DISTINCT event_id FROM picture")}
-        gone = sorted(known - set(keep))
+    def drop_pictures(self, experiment: str, *, keep: Sequence[str]) -> int:
+        """Take out an experiment's pictures of all outcomes but these; how many outcomes lost theirs."""
+        gone = sorted(self.pictured(experiment) - set(keep))
         if gone:
             with self._writing() as connection:
-                connection.executemany("DELETE FROM picture WHERE event_id = ?", [(event_id,) for event_id in gone])
+                connection.executemany(
+                    "DELETE FROM picture WHERE event_id = ? AND experiment = ?",
+                    [(event_id, text(experiment)) for event_id in gone],
+                )
         return len(gone)
 
     def secret(self) -> bytes:

@@ -39,6 +39,10 @@ class Reviews(Protocol):
     def votes(self, experiment: str) -> Sequence[Vote]: ...
     def cast(self, experiment: str, vote: Vote) -> None: ...
     def pictures(self, event_id: str) -> Sequence[tuple[float, bytes]]: ...
+    def pictured(self) -> set[str]:
+        """The event ids that have pictures."""
+        ...
+
     def secret(self) -> bytes:
         """Bytes that sign what forms carry."""
         ...
@@ -67,6 +71,9 @@ class NoReviews:
 
     def pictures(self, event_id: str) -> Sequence[tuple[float, bytes]]:
         return ()
+
+    def pictured(self) -> set[str]:
+        return set()
 
     def secret(self) -> bytes:
         raise NotImplementedError("votes are not allowed here")

@@ -127,7 +127,8 @@ def _table(site: Site, request: Request, voter: str) -> Table:
     told = comparison.answer_of(unquote_stream(request.path_params["arm"]) or "") if comparison else None
     if told is None:
         raise HTTPException(404, "There is no answer about that arm yet; the page of the experiment says more.")
-    pairs = [it for it in told.pairs_of("review") if _has_pictures(site, it)]
+    kept = site.reviews.pictured()
+    pairs = [it for it in told.pairs_of("review") if _has_pictures(site, it, kept)]
     ids = {it.id for it in pairs}
     votes = {it.pair_id: it for it in site.reviews.votes(experiment.name) if it.voter == voter and it.pair_id in ids}
     return Table(
@@ -139,8 +140,8 @@ def _table(site: Site, request: Request, voter: str) -> Table:
     )
 
 
-def _has_pictures(site: Site, it: PairExample) -> bool:
-    return bool(pictures_of(site, it.control_event_id)) and bool(pictures_of(site, it.arm_event_id))
+def _has_pictures(site: Site, it: PairExample, kept: set[str]) -> bool:
+    return all(id in kept or site.history.thumbnails(id) for id in (it.control_event_id, it.arm_event_id))
 
 
 def _number(text: str | None, it: Table) -> int | None:
