@@ -45,19 +45,10 @@ VARIANTS = MappingProxyType(
             clips=4, parts=1, frames=32, pieces=7, aligned=32, centre=-0.110198185, spread=0.04178565
         ),
         "faster-vqa": Sampling(clips=1, parts=8, frames=32, pieces=7, aligned=8, centre=0.14759505, spread=0.03613452),
-        "faster-vqa-mt": Sampling(
-            clips=1, parts=4, frames=16, pieces=7, aligned=8, centre=0.14699507, spread=0.036453716
-        ),
-        "faster-vqa-ms": Sampling(
-            clips=1, parts=8, frames=32, pieces=5, aligned=8, centre=0.15218826, spread=0.03230298
-        ),
-        "fast-vqa-m": Sampling(
-            clips=4, parts=1, frames=16, pieces=4, aligned=16, centre=0.023889644, spread=0.030781006
-        ),
     }
 )
-"""Published ways to sample. All but the last two share FAST-VQA-B's sizes of network; only the first was checked
-against recorded outputs."""
+"""Published ways to sample for this network, each with weights of its own. Smaller published networks (16 frames, or
+fewer pieces) cut their windows down, which `Swin` does not do."""
 
 
 class ScoreHead(nn.Module):
