@@ -108,7 +108,8 @@ async def _receivers(settings: Settings, *, offline: bool) -> str:
         for url in notify.alertmanagers if not offline else ():
             token = {"Authorization": f"Bearer {secret(notify.token_file)}"} if notify.token_file else {}
             await post(f"{url.rstrip('/')}/api/v2/alerts", b"[]", {"Content-Type": "application/json"} | token)
-    return ", ".join(target.name for target in targets)
+    told_by = "`vqmon notify`" if settings.source.kind == "kafka" else "`vqmon run`"
+    return f"{', '.join(target.name for target in targets)}, told by {told_by}"
 
 
 def _sources(settings: Settings, *, offline: bool) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from pipelines.daemon import every, pause, stopping
 from pipelines.delivery import Delivery, delivering
 from pipelines.fleet import connection_of
+from pipelines.keeping import KEEP_SECONDS, keep
 from pipelines.parts import utc_now
 from vqmon.core.types import Alert, Cursor
 from vqmon.errors import BrokerError, SettingsError, WireError
@@ -59,6 +60,8 @@ async def run(settings: Settings, *, for_seconds: float | None = None) -> None:
         assert delivery is not None
         reader = _Reader(settings, history, delivery, thread=thread, meters=meters, begin=begin)
         limit = stack.enter_context(stopping(stop, for_seconds, DRAIN_SECONDS))
+        kept = settings.history
+        stack.enter_context(every(KEEP_SECONDS, lambda: thread.submit(keep, history, kept, now=utc_now())))
         stack.enter_context(every(5.0, lambda: notify("WATCHDOG=1")))
         notify("READY=1")
         progress.is_ready = True

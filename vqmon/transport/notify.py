@@ -19,6 +19,9 @@ class Outbox(Protocol):
     async def mark(self, told: Mapping[str, Mapping[str, Said] | None]) -> None: ...
 
 
+READ_SECONDS = 60.0
+"""How often the outbox is read though nobody said that there is news."""
+
 Held = Callable[[Collection[Notice]], Collection[str]]
 """Which of these alerts are kept back now, by id: maintenance, or a backfill."""
 
@@ -76,7 +79,11 @@ class Deliverer:
                 desk.is_ending = is_last
             if is_last:
                 return
-            await self._news.wait()
+            try:
+                async with asyncio.timeout(READ_SECONDS):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
 
     async def _serve(self, desk: "Desk") -> None:
         while True:
