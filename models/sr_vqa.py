@@ -1,7 +1,8 @@
 """Scorers that join many features of a second of video: SR-VQA, RQ-VQA as released, and a lean form of the former.
 
-Sun et al., "Enhancing Blind Video Quality Assessment with Rich Quality-aware Features", 2024 (RQ-VQA). The paper on SR-VQA
-(Cao et al., ECCV Workshops 2024) is public by its abstract alone: what is joined here, and how, is RQ-VQA's and ours.
+Sun et al., "Enhancing Blind Video Quality Assessment with Rich Quality-aware Features", 2024 (RQ-VQA). The paper on
+SR-VQA (Cao et al., ECCV Workshops 2024) is public by its abstract alone: what is joined here is as in RQ-VQA, and how
+is ours.
 """
 
 from collections.abc import Mapping, Sequence
