@@ -444,7 +444,7 @@ GROUPS = """
 kind = "regression"
 severity = "ticket"
 scorer = "lite"
-hold_seconds = 30
+hold_seconds = 40
 [rules.encoders]
 kind = "group"
 severity = "page"
