@@ -72,9 +72,9 @@ async def open_tiers(scoring: ScoringSettings, *, meters: Meters) -> AsyncIterat
 def _check_views(scorers: Sequence[Scorer]) -> None:
     """Refuse at start what the decoder could not feed; raises ScorerError."""
     for scorer in scorers:
-        if isinstance(scorer, CompositeScorer) and scorer.needs_groups:
-            why = "takes clips or crops, and the decoder gives one picture per moment"
-            raise ScorerError(f"{scorer.id} {why}: it cannot be served yet")
+        if isinstance(scorer, CompositeScorer) and scorer.unfed:
+            why = f"takes clips or crops as {', '.join(scorer.unfed)}, but their view gives another number of pictures"
+            raise ScorerError(f"{scorer.id} {why}: say `clip` or `windows` in the manifest, or export it again")
 
 
 def first_terms(scoring: ScoringSettings, meters: Meters) -> Terms:

@@ -32,25 +32,55 @@ SIGNALS: dict[str, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClipSampling:
+    """Which frames belong to the clip of a sampled frame: that one and every `stride`-th after it, `frames` in all.
+
+    See `sampling.clip_indices` for segments that end earlier and for gaps.
+    """
+
+    frames: int
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.frames <= 256 or not 1 <= self.stride <= 64:
+            raise ValueError(f"a clip has 2..256 frames, 1..64 apart; got {self.frames}, {self.stride}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """The picture that a scorer asks for, made from a decoded frame inside the decoder process.
 
     `stretch` squeezes the whole frame to width x height. `fit` keeps the aspect ratio and pads the rest evenly with
     `pad_rgb`. `tiles` scales the frame so that its short side has `short_side` pixels and lays a grid of
-    `columns` x `rows` native-scale tiles, each centred in its cell, side by side into width x height.
+    `columns` x `rows` native-scale tiles, each centred in its cell, side by side into width x height. `centre` scales
+    likewise and keeps the middle. `fragments` lays `columns` x `rows` pieces of the frame at its own size side by side,
+    each from a place drawn within its cell (`pieces.origins`). `windows` are so many pieces of width x height of the
+    frame at its own size (`pieces.corners`). Frames too small for the last two are enlarged until they fit.
+
+    With a `clip`, a row is not the view of one sampled frame but of all frames of its clip.
     """
 
-    kind: Literal["stretch", "fit", "tiles"]
+    kind: Literal["stretch", "fit", "tiles", "centre", "fragments", "windows"]
     width: int
     height: int
     short_side: int = 0
     columns: int = 0
     rows: int = 0
     pad_rgb: tuple[int, int, int] = (0, 0, 0)
+    windows: int = 0
+    clip: ClipSampling | None = None
 
     def __post_init__(self) -> None:
         if min(self.width, self.height) <= 0:
             raise ValueError(f"a view needs a size, got {self.width}x{self.height}")
+        if self.kind == "centre" and max(self.width, self.height) > self.short_side:
+            raise ValueError("a centre view needs a short_side that neither width nor height exceeds")
+        if (self.kind == "windows") != (self.windows > 0) or (self.windows and self.clip is not None):
+            raise ValueError("a windows view, and no other, needs windows, and is of one frame: no clip")
+        if self.kind == "fragments" and (
+            min(self.columns, self.rows) <= 0 or self.width % self.columns or self.height % self.rows
+        ):
+            raise ValueError(f"{self.columns}x{self.rows} pieces do not fill {self.width}x{self.height}")
         if self.kind == "tiles":
             if min(self.short_side, self.columns, self.rows) <= 0:
                 raise ValueError("a tiles view needs short_side, columns and rows")
@@ -58,6 +88,21 @@ class View:
                 raise ValueError(f"{self.columns}x{self.rows} tiles do not fill {self.width}x{self.height}")
             if self.width > self.short_side or self.height > self.short_side:
                 raise ValueError("tiles must not overlap: width and height must not exceed short_side")
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures make a row: 1 but for clips and windows."""
+        return self.windows or (self.clip.frames if self.clip is not None else 1)
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """(height, width, 3), of clips and windows (pictures, height, width, 3)."""
+        one = (self.height, self.width, 3)
+        return one if self.clip is None and not self.windows else (self.pictures, *one)
+
+    @property
+    def row_bytes(self) -> int:
+        return self.pictures * self.width * self.height * 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +135,7 @@ class Decoded:
 
     # presentation times of the sampled frames, seconds after the segment's first frame, rising
     times_seconds: tuple[float, ...]
-    # one (frames, height, width, 3) uint8 array per view asked for
+    # one (frames, *view.row_shape) uint8 array per view asked for
     views: Mapping[View, Pixels]
     # one value 0..1 per sampled frame and signal name
     signals: Mapping[str, tuple[float, ...]]
@@ -105,7 +150,7 @@ class Decoded:
         if count == 0:
             raise ValueError("a decoded segment has at least one frame")
         for view, pixels in self.views.items():
-            if pixels.shape != (count, view.height, view.width, 3) or pixels.dtype != np.uint8:
+            if pixels.shape != (count, *view.row_shape) or pixels.dtype != np.uint8:
                 raise ValueError(f"view {view.kind} {view.width}x{view.height}: got {pixels.dtype}{pixels.shape}")
         for name, values in self.signals.items():
             if len(values) != count:

@@ -1,8 +1,14 @@
-"""Which moments of a segment we look at."""
+"""Which moments of a segment we look at, and which frames make the clips that begin there."""
 
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+
+from vqmon.core.pictures import ClipSampling
+
+GAP_SECONDS = 1.0
+"""Frames of a clip that are further apart than this have something missing between them."""
 
 
 def sample_indices(times_seconds: Sequence[float], *, fps: float = 1.0) -> tuple[int, ...]:
@@ -23,3 +29,26 @@ def sample_indices(times_seconds: Sequence[float], *, fps: float = 1.0) -> tuple
     moments = times[0] + np.arange(int((times[-1] - times[0]) * fps + 1e-6) + 1) / fps
     found = np.searchsorted(times, moments - 5e-7, side="left")
     return tuple(dict.fromkeys(int(index) for index in found if index < len(times)))
+
+
+def clip_indices(times_seconds: Sequence[float], starts: Sequence[int], clip: ClipSampling) -> NDArray[np.int64]:
+    """(starts, frames): the frames of the clip that begins at each of `starts`, all counted in the order of the times.
+
+    The segment's last frame is repeated where the segment ends before the clip, as the published code of RQ-VQA
+    completes its last clips; the frame before a gap of more than `GAP_SECONDS` is repeated likewise. Frames are
+    counted, not timed: of a variable rate come those that there are, and clips may overlap.
+
+    >>> clip_indices([0.0, 0.5, 1.0, 1.5, 9.0], [0, 2], ClipSampling(frames=3)).tolist()
+    [[0, 1, 2], [2, 3, 3]]
+    """
+    found = np.empty((len(starts), clip.frames), dtype=np.int64)
+    for row, start in enumerate(starts):
+        at = start
+        for slot in range(clip.frames):
+            found[row, slot] = at
+            after = at + clip.stride
+            if after >= len(times_seconds) or times_seconds[after] - times_seconds[at] > GAP_SECONDS:
+                found[row, slot:] = at
+                break
+            at = after
+    return found

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Literal
 from urllib.parse import urlsplit
 
-from vqmon.core.pictures import SIGNALS, Decoded, Fingerprint, MediaFacts, Pixels, Sampling, View
+from vqmon.core.pictures import SIGNALS, ClipSampling, Decoded, Fingerprint, MediaFacts, Pixels, Sampling, View
 from vqmon.core.scores import LEFT_OUT, PROMOTIONS, Promotion, Provenance, Score, ScorerIdentity, SignalSummary
 from vqmon.errors import REASONS, SegmentError, Stage
 
@@ -19,6 +19,7 @@ __all__ = [
     "ByteRange",
     "Cause",
     "Change",
+    "ClipSampling",
     "Cursor",
     "Decoded",
     "Encryption",

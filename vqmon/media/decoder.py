@@ -1,6 +1,7 @@
 """A pool of decoder processes: give it a segment's bytes, get what it looks like; whatever hangs is killed."""
 
 import asyncio
+import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -96,6 +97,8 @@ class DecoderPool:
             hdr=hdr,
             thumbnail_width=thumbnail_width,
             signals=tuple(signals),
+            # of the bytes, so that the same segment is cut alike at every replay and on every worker
+            seed=zlib.crc32(media) if any(view.kind == "fragments" for view in views) else 0,
             limits=self.limits,
         )
         await self._take_place()

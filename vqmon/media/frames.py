@@ -14,7 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from vqmon.core.types import Sampling
+import numpy as np
+
+from vqmon.core.sampling import clip_indices
+from vqmon.core.types import ClipSampling, Sampling
 from vqmon.media.gop import CodedPicture, Run, runs, samples, shown_order, starts_clean
 
 if TYPE_CHECKING:
@@ -45,6 +48,10 @@ class Shown:
     time_seconds: float
     frame: av.VideoFrame
     is_wanted: bool
+    # its place among all frames of the segment, in the order of their times
+    rank: int
+    # False for a frame that is wanted for a clip alone
+    is_sampled: bool
     before: av.VideoFrame | None = None
     after: av.VideoFrame | None = None
 
@@ -70,15 +77,19 @@ class FieldsFound(Exception):
     """The frames are interlaced though the container does not say so: start again, with neighbours."""
 
 
-def exact(codec: Codec, pictures: Sequence[CodedPicture], tally: Tally, *, fps: float) -> Iterator[Shown]:
-    """The frames that sampling chooses, in the order of their times, with those decoded on the way."""
+def exact(
+    codec: Codec, pictures: Sequence[CodedPicture], tally: Tally, *, fps: float, clips: Sequence[ClipSampling] = ()
+) -> Iterator[Shown]:
+    """The frames that sampling chooses and those of their clips, in the order of their times."""
     order = _order(codec, pictures)
     wanted = samples(pictures, order, fps=fps)
-    yield from _seen(codec, pictures, tally, wanted=wanted, order=order)
+    yield from _seen(codec, pictures, tally, wanted=wanted, order=order, clips=clips)
 
 
-def keyframes(codec: Codec, pictures: Sequence[CodedPicture], tally: Tally, *, fps: float) -> Iterator[Shown]:
-    """Key pictures only: for each moment the first key picture at or after it."""
+def keyframes(
+    codec: Codec, pictures: Sequence[CodedPicture], tally: Tally, *, fps: float, clips: Sequence[ClipSampling] = ()
+) -> Iterator[Shown]:
+    """Key pictures only: for each moment the first key picture at or after it, and the frames of their clips."""
     order = _order(codec, pictures)
     keys = [position for position in order if pictures[position].is_key]
     if not keys:
@@ -91,11 +102,18 @@ def keyframes(codec: Codec, pictures: Sequence[CodedPicture], tally: Tally, *, f
         if time >= moment - _HALF_MICROSECOND:
             wanted.append(position)
             moment = first + (int((time - first) * fps + 1e-6) + 1) / fps
-    yield from _seen(codec, pictures, tally, wanted=wanted, order=order)
+    yield from _seen(codec, pictures, tally, wanted=wanted, order=order, clips=clips)
 
 
 def among_all(
-    codec: Codec, count: int, tally: Tally, *, fps: float, step_seconds: float, sampling: Sampling
+    codec: Codec,
+    count: int,
+    tally: Tally,
+    *,
+    fps: float,
+    step_seconds: float,
+    sampling: Sampling,
+    clips: Sequence[ClipSampling] = (),
 ) -> Iterator[Shown]:
     """Decode everything and choose among what comes out; a frame without a time comes a step after the one before."""
     first: float | None = None
@@ -105,13 +123,15 @@ def among_all(
         told = codec.time_of(frame)
         first = (told or 0.0) if first is None else first
         time = last + step_seconds if told is None and index else (told or first) - first
-        is_wanted = time > last and time >= moment - _HALF_MICROSECOND
+        is_sampled = time > last and time >= moment - _HALF_MICROSECOND
         if sampling == "keyframes":
-            is_wanted &= frame.key_frame or index == 0
-        if is_wanted:
+            is_sampled &= frame.key_frame or index == 0
+        if is_sampled:
             moment = (math.floor(time * fps + 1e-6) + 1) / fps
         last = max(last, time)
-        line.append((index, Shown(time_seconds=time, frame=frame, is_wanted=is_wanted)))
+        is_wanted = is_sampled or bool(clips)
+        shown = Shown(time_seconds=time, frame=frame, is_wanted=is_wanted, rank=index, is_sampled=is_sampled)
+        line.append((index, shown))
         yield from _settled(line, keep=1)
     yield from _settled(line, keep=0)
 
@@ -154,13 +174,20 @@ def _position(codec: Codec, frame: av.VideoFrame) -> int:
 
 
 def _seen(
-    codec: Codec, pictures: Sequence[CodedPicture], tally: Tally, *, wanted: Sequence[int], order: Sequence[int]
+    codec: Codec,
+    pictures: Sequence[CodedPicture],
+    tally: Tally,
+    *,
+    wanted: Sequence[int],
+    order: Sequence[int],
+    clips: Sequence[ClipSampling],
 ) -> Iterator[Shown]:
     first = pictures[order[0]].time_seconds or 0.0
     rank = {position: index for index, position in enumerate(order)}
-    chosen, needed = set(wanted), set(wanted)
+    sampled, chosen = set(wanted), {*wanted, *_in_clips(pictures, wanted, order, clips)}
+    needed = set(chosen)
     if codec.is_interlaced:
-        for position in wanted:
+        for position in chosen:
             needed.update(order[max(rank[position] - 1, 0) : rank[position] + 2])
     last = -1
     for run in runs(pictures, sorted(needed)):
@@ -173,9 +200,21 @@ def _seen(
                 raise Unsafe("frames do not come out in the order of their times")
             last = rank[position]
             time = (pictures[position].time_seconds or 0.0) - first
-            line.append((last, Shown(time_seconds=time, frame=frame, is_wanted=position in chosen)))
+            is_wanted, is_sampled = position in chosen, position in sampled
+            shown = Shown(time_seconds=time, frame=frame, is_wanted=is_wanted, rank=last, is_sampled=is_sampled)
+            line.append((last, shown))
             yield from _settled(line, keep=1)
         yield from _settled(line, keep=0)
+
+
+def _in_clips(
+    pictures: Sequence[CodedPicture], wanted: Sequence[int], order: Sequence[int], clips: Sequence[ClipSampling]
+) -> set[int]:
+    """Positions of all frames of the clips that begin at the wanted ones."""
+    times = [pictures[position].time_seconds or 0.0 for position in order] if clips else []
+    ranks = {position: index for index, position in enumerate(order)}
+    starts = [ranks[position] for position in wanted]
+    return {order[index] for clip in clips for index in np.unique(clip_indices(times, starts, clip)).tolist()}
 
 
 def _settled(line: list[tuple[int, Shown]], *, keep: int) -> Iterator[Shown]:

@@ -11,6 +11,8 @@ from vqmon.media.colour import TONE_MAPPING, Colour, colour_of
 from vqmon.media.frames import Shown, Tally
 from vqmon.media.messages import Board, DecodeRequest
 from vqmon.media.picture import Darkroom, Turn, display_size, thin_luma
+from vqmon.media.prints import Prints
+from vqmon.media.reel import Reel
 from vqmon.media.signals import SignalMeter, fingerprint
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class Look:
         self._meter = meter
         self.tally = tally
         self._counted = (0, 0)
+        self._reel = Reel()
         self._times: list[float] = []
         self._signals: list[dict[str, float]] = []
         # they follow the answer as raw bytes
@@ -52,7 +55,7 @@ class Look:
         return len(self._times)
 
     def see(self, shown: Shown) -> None:
-        """Take one sampled frame. Raises DecodeError when it is too much or HDR is refused."""
+        """Take one frame, sampled or of a clip. Raises DecodeError when it is too much or HDR is refused."""
         frame = shown.frame
         self._check_size(frame)
         colour = colour_of(
@@ -67,15 +70,32 @@ class Look:
         if not self._facts:
             self._facts = self._first_facts(frame, colour, turn)
         frame = self._darkroom.deinterlaced(frame, before=shown.before, after=shown.after)
-        at = self._request.bytes_per_sample * len(self._times)
+        seed = self._request.seed
+        prints = Prints(self._darkroom, frame, colour=colour, turn=turn, sar=self._sar, seed=seed)
+        if shown.is_sampled:
+            self._check_room()
+            self._place(prints, rank=shown.rank)
+            self._measure(frame, colour)
+            if self._request.thumbnail_width:
+                self.thumbnails.append(self._jpeg(self._thumbnail(frame, colour, turn)))
+            self._times.append(round(shown.time_seconds, 6))
+        self._reel.see(rank=shown.rank, time_seconds=shown.time_seconds, make=prints.view)
+
+    def finish(self) -> None:
+        """There are no more frames: clips that are under way end here."""
+        self._reel.finish()
+
+    def _place(self, prints: Prints, *, rank: int) -> None:
+        """Put a sampled frame's views on the board, and open the clips that begin with it."""
+        row = len(self._times)
+        at = self._request.bytes_per_sample * row
         for view in self._request.views:
-            picture = self._darkroom.view(frame, view, colour=colour, turn=turn, sar=self._sar)
-            self._board[at : at + picture.size].reshape(picture.shape)[...] = picture
-            at += picture.size
-        self._measure(frame, colour)
-        if self._request.thumbnail_width:
-            self.thumbnails.append(self._jpeg(self._thumbnail(frame, colour, turn)))
-        self._times.append(round(shown.time_seconds, 6))
+            into = self._board[at : at + view.row_bytes].reshape(view.row_shape)
+            if view.clip is None:
+                into[...] = prints.view(view, row)
+            else:
+                self._reel.begin(view, row, into, rank=rank)
+            at += view.row_bytes
 
     def glance(self, frame: av.VideoFrame | None) -> None:
         """Notice a frame that is decoded on the way to a sampled one; None where decoding jumps."""
@@ -100,6 +120,9 @@ class Look:
         limits = self._request.limits
         if frame.width * frame.height > limits.max_pixels:
             raise DecodeError("too_many_pixels", f"{frame.width}x{frame.height}; at most {limits.max_pixels} pixels")
+
+    def _check_room(self) -> None:
+        limits = self._request.limits
         if len(self._times) >= limits.max_samples:
             raise DecodeError("too_long", f"more than {limits.max_samples} sampled frames")
         if self._request.bytes_per_sample * (len(self._times) + 1) > len(self._board):

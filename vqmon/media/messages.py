@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vqmon.core.types import SIGNALS, Decoded, MediaFacts, Pixels, Sampling, View
+from vqmon.core.types import SIGNALS, ClipSampling, Decoded, MediaFacts, Pixels, Sampling, View
 from vqmon.errors import REASONS, DecodeError
 
 HEAD = struct.Struct("!4sIQ")
@@ -72,6 +72,8 @@ class DecodeRequest:
     # 0: no thumbnails
     thumbnail_width: int = 0
     signals: tuple[str, ...] = tuple(SIGNALS)
+    # where fragments are drawn from; row k of a segment draws from seed + k
+    seed: int = 0
     limits: DecodeLimits = field(default_factory=DecodeLimits)
 
     def __post_init__(self) -> None:
@@ -83,19 +85,31 @@ class DecodeRequest:
             raise ValueError(f"unknown signals: {sorted(unknown)}")
         if len(set(self.views)) != len(self.views):
             raise ValueError("a view is asked for twice")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be within 0..2**32-1, got {self.seed}")
 
     @property
     def bytes_per_sample(self) -> int:
-        return sum(view.width * view.height * 3 for view in self.views)
+        return sum(view.row_bytes for view in self.views)
+
+    @property
+    def clips(self) -> tuple[ClipSampling, ...]:
+        """Every way in which clips are wanted."""
+        return tuple(dict.fromkeys(view.clip for view in self.views if view.clip is not None))
 
     def to_fields(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_fields(cls, fields_: Mapping[str, Any]) -> "DecodeRequest":
-        views = tuple(View(**{**view, "pad_rgb": tuple(view["pad_rgb"])}) for view in fields_["views"])
+        views = tuple(_view(view) for view in fields_["views"])
         limits = DecodeLimits(**fields_["limits"])
         return cls(**{**fields_, "views": views, "signals": tuple(fields_["signals"]), "limits": limits})
+
+
+def _view(facts: Mapping[str, Any]) -> View:
+    clip = None if facts["clip"] is None else ClipSampling(**facts["clip"])
+    return View(**{**facts, "pad_rgb": tuple(facts["pad_rgb"]), "clip": clip})
 
 
 def head_and_json(content: Mapping[str, Any], *, raw_bytes: int) -> bytes:
@@ -154,11 +168,10 @@ def _views(board: Board, request: DecodeRequest, *, count: int) -> dict[View, Pi
     found: dict[View, Pixels] = {}
     at = 0
     for view in request.views:
-        length = view.width * view.height * 3
-        pixels = np.array(samples[:, at : at + length], order="C").reshape(count, view.height, view.width, 3)
+        pixels = np.array(samples[:, at : at + view.row_bytes], order="C").reshape(count, *view.row_shape)
         pixels.flags.writeable = False
         found[view] = pixels
-        at += length
+        at += view.row_bytes
     return found
 
 

@@ -138,6 +138,7 @@ def _looked(
     try:
         for shown in strategy(codec, track, request):
             look.see(shown)
+        look.finish()
     except av.error.FFmpegError as error:
         raise DecodeError("corrupt", "the decoded pictures cannot be read") from error
     finally:
@@ -150,14 +151,14 @@ def _looked(
 
 def _chosen(codec: LibavCodec, track: Track, request: DecodeRequest) -> Iterator[Shown]:
     if request.sampling == "exact":
-        return exact(codec, linked(track), codec.tally, fps=request.fps)
-    return keyframes(codec, track.pictures, codec.tally, fps=request.fps)
+        return exact(codec, linked(track), codec.tally, fps=request.fps, clips=request.clips)
+    return keyframes(codec, track.pictures, codec.tally, fps=request.fps, clips=request.clips)
 
 
 def _among_all(codec: LibavCodec, track: Track, request: DecodeRequest) -> Iterator[Shown]:
-    step = 1 / float(track.stream.average_rate or 25)
-    count, sampling = len(track.packets), request.sampling
-    return among_all(codec, count, codec.tally, fps=request.fps, step_seconds=step, sampling=sampling)
+    step, count, clips = 1 / float(track.stream.average_rate or 25), len(track.packets), request.clips
+    how = request.sampling
+    return among_all(codec, count, codec.tally, fps=request.fps, step_seconds=step, sampling=how, clips=clips)
 
 
 def _opened(media: bytes, demuxer: str, limits: DecodeLimits) -> "av.container.InputContainer":

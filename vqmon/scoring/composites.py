@@ -32,9 +32,9 @@ class CompositeScorer:
         return tuple(dict.fromkeys(source.input.view for source in self.spec.sources))
 
     @property
-    def needs_groups(self) -> bool:
-        """Whether it takes clips or crops, where a decoder has to give more than a picture per moment."""
-        return any(source.pictures > 1 for source in self.spec.sources)
+    def unfed(self) -> tuple[str, ...]:
+        """Sources that take more, or fewer, pictures per row than their view gives."""
+        return tuple(each.name for each in self.spec.sources if each.pictures != each.input.view.pictures)
 
     @property
     def identity(self) -> ScorerIdentity:

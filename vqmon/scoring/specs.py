@@ -150,6 +150,10 @@ def preprocessing_id(source: InputSpec) -> str:
     """Tells how pictures are prepared; changes when any fact of it changes, never by spelling."""
     facts = asdict(source)
     facts.pop("name")
+    # what most views do not have says nothing of them
+    for absent in ("windows", "clip"):
+        if not facts["view"][absent]:
+            facts["view"].pop(absent)
     digest = sha256(json.dumps(_as_floats(facts), sort_keys=True).encode()).hexdigest()[:8]
     view = source.view
     return f"{view.kind}-{view.width}x{view.height}-{digest}"
