@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.core.trials import answer, experiment, paired
-from vqmon.core.confidence import anytime_interval, final_interval, half_width, mixture_rho, without_skew
-from vqmon.core.distributions import t_two_sided, wilson
-from vqmon.core.experiments import FIRST_LOOK
-from vqmon.core.planning import Assumed, plan
-from vqmon.core.samples import adjusted_paired, paired_sample, two_sample
-from vqmon.core.soundness import SRM_ALPHA, ratio_evidence
+from vqmon.core.experiments.confidence import anytime_interval, final_interval, half_width, mixture_rho, without_skew
+from vqmon.core.experiments.definition import FIRST_LOOK
+from vqmon.core.experiments.distributions import t_two_sided, wilson
+from vqmon.core.experiments.planning import Assumed, plan
+from vqmon.core.experiments.samples import adjusted_paired, paired_sample, two_sample
+from vqmon.core.experiments.soundness import SRM_ALPHA, ratio_evidence
 
 Floats = NDArray[np.float64]
 

@@ -14,9 +14,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from pipelines.compare import compare
-from vqmon.core.comparisons import Comparison
-from vqmon.core.experiments import Experiment
-from vqmon.core.review import Vote
+from vqmon.core.experiments.comparisons import Comparison
+from vqmon.core.experiments.definition import Experiment
+from vqmon.core.experiments.review import Vote
 from vqmon.errors import StoreError, VqmonError
 from vqmon.transport.places import Place
 from vqmon.transport.store import open_history

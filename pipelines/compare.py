@@ -9,11 +9,11 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pipelines.parts import shipped, utc_now
-from vqmon.core.comparing import Comparing
-from vqmon.core.comparisons import Comparison
-from vqmon.core.experimentfile import find_experiment, parse_experiments
-from vqmon.core.experiments import Experiment
-from vqmon.core.review import Vote
+from vqmon.core.experiments.comparing import Comparing
+from vqmon.core.experiments.comparisons import Comparison
+from vqmon.core.experiments.definition import Experiment
+from vqmon.core.experiments.file import find_experiment, parse_experiments
+from vqmon.core.experiments.review import Vote
 from vqmon.errors import SettingsError
 from vqmon.transport.store import History
 from vqmon.web.report import report

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from rich.markup import escape
 from rich.table import Table
 
-from vqmon.core.comparisons import ArmAnswer, Check, Comparison, Effect, Interval
-from vqmon.core.planning import MOST_CLUSTERS, Assumed, Plan
+from vqmon.core.experiments.comparisons import ArmAnswer, Check, Comparison, Effect, Interval
+from vqmon.core.experiments.planning import MOST_CLUSTERS, Assumed, Plan
 
 COLOURS = {
     "better": "green",

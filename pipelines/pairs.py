@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass
 
 from pipelines.parts import fetch_policy
-from vqmon.core.comparisons import Comparison
+from vqmon.core.experiments.comparisons import Comparison
 from vqmon.core.types import Outcome, QualityEvent
 from vqmon.errors import SegmentError
 from vqmon.flow import in_order

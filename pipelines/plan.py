@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from vqmon.core.comparisons import Comparison
-from vqmon.core.distributions import t_quantile
-from vqmon.core.planning import Assumed
+from vqmon.core.experiments.comparisons import Comparison
+from vqmon.core.experiments.distributions import t_quantile
+from vqmon.core.experiments.planning import Assumed
 from vqmon.errors import SettingsError
 
 LEAST_CLUSTERS = 5

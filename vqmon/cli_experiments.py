@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from vqmon.console import err, out, ready
-from vqmon.core.comparisons import Comparison
+from vqmon.core.experiments.comparisons import Comparison
 from vqmon.settings import Settings
 
 
@@ -78,7 +78,7 @@ def plan(
 
     from pipelines.experiment_words import plan_lines
     from pipelines.plan import assumed_from
-    from vqmon.core.planning import plan as planned
+    from vqmon.core.experiments.planning import plan as planned
 
     settings = ready(config)
     pilot = _answer(settings, name, file=file, history=history) if name else None

@@ -21,7 +21,7 @@ def pictures(config: Path | None, experiment: str, history: str | None) -> None:
     from pipelines.compare import compare, load_experiments
     from pipelines.pages import reviews_path
     from pipelines.pairs import keep_pictures
-    from vqmon.core.experimentfile import find_experiment
+    from vqmon.core.experiments.file import find_experiment
     from vqmon.transport.reviews import Reviews
     from vqmon.transport.store import open_history
 

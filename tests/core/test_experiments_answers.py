@@ -9,11 +9,11 @@ import pytest
 
 from tests.core.outcomes import START
 from tests.core.trials import answer, event, experiment, lost, paired
-from vqmon.core.comparisons import ArmAnswer, Check, Comparison, Interval
-from vqmon.core.experiments import Arm, Experiment, Guardrail
-from vqmon.core.review import Vote
+from vqmon.core.experiments.comparisons import ArmAnswer, Check, Comparison, Interval
+from vqmon.core.experiments.definition import Arm, Experiment, Guardrail
+from vqmon.core.experiments.review import Vote
+from vqmon.core.experiments.verdicts import kind_of
 from vqmon.core.types import Outcome, QualityEvent
-from vqmon.core.verdicts import kind_of
 
 
 def first(found: Comparison) -> ArmAnswer:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.core.trials import event, experiment
-from vqmon.core.experimentfile import find_experiment, parse_experiments
-from vqmon.core.experiments import Arm, Experiment, assigned_arm
+from vqmon.core.experiments.definition import Arm, Experiment, assigned_arm
+from vqmon.core.experiments.file import find_experiment, parse_experiments
 from vqmon.errors import SettingsError
 
 SHIPPED = Path(__file__).parents[2] / "config" / "experiments.toml"

@@ -13,7 +13,7 @@ from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 from statsmodels.tools import add_constant
 
-from vqmon.core.confidence import (
+from vqmon.core.experiments.confidence import (
     Sample,
     anytime_interval,
     e_value,
@@ -23,7 +23,7 @@ from vqmon.core.confidence import (
     mixture_rho,
     one_sided_width,
 )
-from vqmon.core.distributions import (
+from vqmon.core.experiments.distributions import (
     binomial_cdf,
     chi_square_tail,
     fair_coin,
@@ -33,8 +33,8 @@ from vqmon.core.distributions import (
     t_quantile,
     wilson,
 )
-from vqmon.core.planning import Assumed, plan, power_anytime, power_final, smallest_difference
-from vqmon.core.rankings import (
+from vqmon.core.experiments.planning import Assumed, plan, power_anytime, power_final, smallest_difference
+from vqmon.core.experiments.rankings import (
     benjamini_hochberg,
     bootstrap_interval,
     holm_levels,
@@ -42,8 +42,14 @@ from vqmon.core.rankings import (
     wilcoxon_p,
     win_rate,
 )
-from vqmon.core.samples import adjusted_paired, paired_sample, switchback_sample, two_sample, weighted_sample
-from vqmon.core.soundness import ratio_evidence
+from vqmon.core.experiments.samples import (
+    adjusted_paired,
+    paired_sample,
+    switchback_sample,
+    two_sample,
+    weighted_sample,
+)
+from vqmon.core.experiments.soundness import ratio_evidence
 
 EXACT = 1e-9
 DEGREES = (1, 2, 3, 4.5, 9, 30, 83, 1000, 1e4, 9e4, 2e5, 1e6)

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from tests.core.outcomes import failed, scored
-from vqmon.core.comparing import Comparing
-from vqmon.core.comparisons import Comparison
-from vqmon.core.experiments import Arm, Experiment
-from vqmon.core.review import Vote
+from vqmon.core.experiments.comparing import Comparing
+from vqmon.core.experiments.comparisons import Comparison
+from vqmon.core.experiments.definition import Arm, Experiment
+from vqmon.core.experiments.review import Vote
 from vqmon.core.types import Outcome, QualityEvent, Rendition, Score
 
 ARMS = (Arm(name="v1", label="v1"), Arm(name="v2", label="v2"))

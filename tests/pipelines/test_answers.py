@@ -11,9 +11,9 @@ import pytest
 
 from pipelines.answers import Answers, answering
 from pipelines.compare import load_experiments
-from vqmon.core.comparisons import Comparison
-from vqmon.core.experiments import Experiment
-from vqmon.core.review import Vote
+from vqmon.core.experiments.comparisons import Comparison
+from vqmon.core.experiments.definition import Experiment
+from vqmon.core.experiments.review import Vote
 from vqmon.errors import StoreError
 from vqmon.web.answers import Answer
 

@@ -17,8 +17,8 @@ from pipelines.observe import Observation
 from pipelines.parts import fetch_policy, open_observer
 from tests.media.clips import ffmpeg
 from vqmon.cli import main
-from vqmon.core.comparisons import Comparison
-from vqmon.core.review import Vote
+from vqmon.core.experiments.comparisons import Comparison
+from vqmon.core.experiments.review import Vote
 from vqmon.core.types import Rendition, Segment
 from vqmon.media.fetch import Fetcher
 from vqmon.sections import DecodeSettings, FetchSettings

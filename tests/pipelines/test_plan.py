@@ -5,7 +5,7 @@ import pytest
 
 from pipelines.plan import assumed_from, spread_of
 from tests.core.trials import answer, event, experiment
-from vqmon.core.comparisons import Comparison
+from vqmon.core.experiments.comparisons import Comparison
 from vqmon.errors import SettingsError
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from tests.web import seed
-from vqmon.core.comparisons import (
+from vqmon.core.experiments.comparisons import (
     HISTOGRAM_BINS,
     ArmAnswer,
     ArmSummary,
@@ -21,8 +21,8 @@ from vqmon.core.comparisons import (
     SliceDifference,
     Verdict,
 )
-from vqmon.core.experiments import Arm, Experiment, Guardrail
-from vqmon.core.review import HumanAnswer, MissingPair, PairExample
+from vqmon.core.experiments.definition import Arm, Experiment, Guardrail
+from vqmon.core.experiments.review import HumanAnswer, MissingPair, PairExample
 from vqmon.core.types import QualityEvent
 from vqmon.web.answers import Answer
 

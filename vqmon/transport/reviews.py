@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from vqmon.core.review import Vote
+from vqmon.core.experiments.review import Vote
 from vqmon.errors import StoreError
 from vqmon.transport.rows import Thumbnails, microseconds, moment_of, text
 

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vqmon.core.comparisons import HISTOGRAM_BINS, ArmAnswer, ArmSummary, Comparison, Effect
+from vqmon.core.experiments.comparisons import HISTOGRAM_BINS, ArmAnswer, ArmSummary, Comparison, Effect
 from vqmon.web.experiments import chosen, effect_asked, experiment_asked
 from vqmon.web.files import csv_of
 from vqmon.web.site import Site, iso

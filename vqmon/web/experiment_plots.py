@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from vqmon.core.comparisons import HISTOGRAM_BINS, ArmSummary, ClusterDifference, Effect, IntervalPoint
-from vqmon.core.experiments import Experiment
+from vqmon.core.experiments.comparisons import HISTOGRAM_BINS, ArmSummary, ClusterDifference, Effect, IntervalPoint
+from vqmon.core.experiments.definition import Experiment
 from vqmon.web.plots import (
     Plot,
     Rule,

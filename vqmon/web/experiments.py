@@ -7,9 +7,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vqmon.core.comparisons import ArmAnswer, Check, Comparison, Effect
-from vqmon.core.experiments import Experiment
-from vqmon.core.review import PairExample
+from vqmon.core.experiments.comparisons import ArmAnswer, Check, Comparison, Effect
+from vqmon.core.experiments.definition import Experiment
+from vqmon.core.experiments.review import PairExample
 from vqmon.web.addresses import experiment_path, pair_path, unquote_stream, with_query
 from vqmon.web.experiment_plots import distribution_plot, forest, interval_plot, interval_sentence, scorers_in
 from vqmon.web.pairs import Shot, pictures_of, shots_of, side_of

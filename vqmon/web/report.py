@@ -5,7 +5,7 @@ from datetime import datetime
 
 from markupsafe import Markup
 
-from vqmon.core.comparisons import ArmAnswer, Comparison, Effect, Interval
+from vqmon.core.experiments.comparisons import ArmAnswer, Comparison, Effect, Interval
 from vqmon.web.experiment_plots import distribution_plot, forest, interval_plot, interval_sentence, scorers_in
 from vqmon.web.experiments import RAILS, SHAPES, all_checks, settings_of
 from vqmon.web.site import STATIC, open_templates

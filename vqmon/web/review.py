@@ -9,8 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from vqmon.core.comparisons import ArmAnswer
-from vqmon.core.review import PairExample, Vote
+from vqmon.core.experiments.comparisons import ArmAnswer
+from vqmon.core.experiments.review import PairExample, Vote
 from vqmon.web.addresses import experiment_path, unquote_stream, with_query
 from vqmon.web.experiments import experiment_asked
 from vqmon.web.pairs import jpeg_of, pictures_of

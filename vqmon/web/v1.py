@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.datastructures import QueryParams
 
-from vqmon.core.experiments import Experiment
+from vqmon.core.experiments.definition import Experiment
 from vqmon.core.types import Alert, Outcome
 from vqmon.web.addresses import EVENT_ID
 from vqmon.web.aligning import summary_of

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from vqmon.core.comparisons import Comparison
+from vqmon.core.experiments.comparisons import Comparison
 from vqmon.web.aligning import Summary
 
 

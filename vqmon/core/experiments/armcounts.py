@@ -5,9 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vqmon.core.comparisons import HISTOGRAM_BINS, ArmSummary
-from vqmon.core.experiments import Experiment
-from vqmon.core.measuring import bitrate_of, cluster_of, fact, made_by
+from vqmon.core.experiments.comparisons import HISTOGRAM_BINS, ArmSummary
+from vqmon.core.experiments.definition import Experiment
+from vqmon.core.experiments.measuring import bitrate_of, cluster_of, fact, made_by
 from vqmon.core.types import Outcome, QualityEvent
 
 VERSIONS_KEPT = 20

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqmon.core.conditions import NOT_SEGMENTS
-from vqmon.core.experiments import Experiment
+from vqmon.core.experiments.definition import Experiment
 from vqmon.core.types import Outcome, QualityEvent, Segment, SegmentFailure
 
 Floats = NDArray[np.float64]

@@ -7,8 +7,8 @@ arXiv:2103.06476), with a normal mixture tuned to a planned number of clusters.
 import math
 from dataclasses import dataclass, replace
 
-from vqmon.core.comparisons import Interval
-from vqmon.core.distributions import t_quantile, t_two_sided
+from vqmon.core.experiments.comparisons import Interval
+from vqmon.core.experiments.distributions import t_quantile, t_two_sided
 
 MOST_EVIDENCE = 1e300
 """An e-value is not shown larger: it is a number in JSON."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from vqmon.core.experiments import Experiment, Worse
-from vqmon.core.review import HumanAnswer, MissingPair, PairExample
+from vqmon.core.experiments.definition import Experiment, Worse
+from vqmon.core.experiments.review import HumanAnswer, MissingPair, PairExample
 
 VerdictKind = Literal["better", "worse", "not worse", "equivalent", "undecided", "needs human look"]
 

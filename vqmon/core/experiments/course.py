@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from vqmon.core.comparisons import IntervalPoint
-from vqmon.core.confidence import Sample, anytime_interval, e_value, mixture_rho
-from vqmon.core.experiments import FIRST_LOOK, Experiment
+from vqmon.core.experiments.comparisons import IntervalPoint
+from vqmon.core.experiments.confidence import Sample, anytime_interval, e_value, mixture_rho
+from vqmon.core.experiments.definition import FIRST_LOOK, Experiment
 
 MOST_POINTS = 200
 FIRST_STEP_SECONDS = 60.0

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from vqmon.core.comparisons import Effect, GuardrailAnswer, Interval
-from vqmon.core.confidence import (
+from vqmon.core.experiments.comparisons import Effect, GuardrailAnswer, Interval
+from vqmon.core.experiments.confidence import (
     Sample,
     anytime_interval,
     e_value,
@@ -18,9 +18,9 @@ from vqmon.core.confidence import (
     one_sided_width,
     without_skew,
 )
-from vqmon.core.course import Course, Samples, Which
-from vqmon.core.experiments import FIRST_LOOK, Experiment, Guardrail
-from vqmon.core.rankings import (
+from vqmon.core.experiments.course import Course, Samples, Which
+from vqmon.core.experiments.definition import FIRST_LOOK, Experiment, Guardrail
+from vqmon.core.experiments.rankings import (
     SIGN_FLIP_MOST,
     Floats,
     bootstrap_interval,
@@ -29,7 +29,7 @@ from vqmon.core.rankings import (
     wilcoxon_p,
     win_rate,
 )
-from vqmon.core.readings import Readings
+from vqmon.core.experiments.readings import Readings
 
 
 def levels_of(experiment: Experiment, samples: Samples) -> Mapping[Which, float]:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from datetime import UTC, date, datetime
 from typing import Any
 
-from vqmon.core.experiments import Arm, Experiment, Guardrail
+from vqmon.core.experiments.definition import Arm, Experiment, Guardrail
 from vqmon.errors import SettingsError
 
 _PARTS = ("arms", "guardrails")

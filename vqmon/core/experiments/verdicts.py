@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from vqmon.core.comparisons import (
+from vqmon.core.experiments.comparisons import (
     Check,
     Effect,
     GuardrailAnswer,
@@ -13,9 +13,9 @@ from vqmon.core.comparisons import (
     Verdict,
     VerdictKind,
 )
-from vqmon.core.experiments import FIRST_LOOK, Experiment
-from vqmon.core.people import clusters_needed
-from vqmon.core.review import HumanAnswer
+from vqmon.core.experiments.definition import FIRST_LOOK, Experiment
+from vqmon.core.experiments.people import clusters_needed
+from vqmon.core.experiments.review import HumanAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from vqmon.core.distributions import fair_coin, wilson
-from vqmon.core.review import HumanAnswer, PairExample, Vote
+from vqmon.core.experiments.distributions import fair_coin, wilson
+from vqmon.core.experiments.review import HumanAnswer, PairExample, Vote
 
 NO_DIFFERENCE = 0.15
 """People see no difference when the interval of their share lies within 0.5 plus or minus this."""

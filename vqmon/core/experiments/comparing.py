@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from vqmon.core.armcounts import ArmCounts, points_per_extra
-from vqmon.core.comparisons import ArmAnswer, ArmSummary, Check, Comparison, LookDifference
-from vqmon.core.confidence import Sample
-from vqmon.core.course import Course, Samples, Which
-from vqmon.core.effects import effect_of, guardrail_answer, levels_of
-from vqmon.core.experiments import Experiment
-from vqmon.core.measuring import Measures, is_segment, is_within
-from vqmon.core.pairing import Missing, PairFold
-from vqmon.core.people import human_answer
-from vqmon.core.readings import PairedReadings, Readings, TrafficReadings
-from vqmon.core.review import Vote
-from vqmon.core.soundness import (
+from vqmon.core.experiments.armcounts import ArmCounts, points_per_extra
+from vqmon.core.experiments.comparisons import ArmAnswer, ArmSummary, Check, Comparison, LookDifference
+from vqmon.core.experiments.confidence import Sample
+from vqmon.core.experiments.course import Course, Samples, Which
+from vqmon.core.experiments.definition import Experiment
+from vqmon.core.experiments.effects import effect_of, guardrail_answer, levels_of
+from vqmon.core.experiments.measuring import Measures, is_segment, is_within
+from vqmon.core.experiments.pairing import Missing, PairFold
+from vqmon.core.experiments.people import human_answer
+from vqmon.core.experiments.readings import PairedReadings, Readings, TrafficReadings
+from vqmon.core.experiments.review import Vote
+from vqmon.core.experiments.soundness import (
     aa_check,
     crossed_check,
     doubled_check,
@@ -28,9 +28,9 @@ from vqmon.core.soundness import (
     ratio_check,
     versions_check,
 )
-from vqmon.core.traffic import TrafficFold
+from vqmon.core.experiments.traffic import TrafficFold
+from vqmon.core.experiments.verdicts import Case, decide
 from vqmon.core.types import Outcome
-from vqmon.core.verdicts import Case, decide
 
 
 class Comparing:

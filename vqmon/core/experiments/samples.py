@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vqmon.core.confidence import Sample
+from vqmon.core.experiments.confidence import Sample
 
 Floats = NDArray[np.float64]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vqmon.core.clusters import ClusterTable, Floats
-from vqmon.core.examples import Examples
-from vqmon.core.experiments import Experiment
-from vqmon.core.measuring import Measures, cluster_of, fact, word_of
-from vqmon.core.review import MissingPair, PairExample
+from vqmon.core.experiments.clusters import ClusterTable, Floats
+from vqmon.core.experiments.definition import Experiment
+from vqmon.core.experiments.examples import Examples
+from vqmon.core.experiments.measuring import Measures, cluster_of, fact, word_of
+from vqmon.core.experiments.review import MissingPair, PairExample
 from vqmon.core.types import Outcome, QualityEvent, Segment
 
 MISSING_KEPT = 50

@@ -8,15 +8,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vqmon.core.clusters import ClusterTable, Floats
-from vqmon.core.comparisons import ClusterDifference, SliceDifference
-from vqmon.core.confidence import Sample, final_interval, final_p
-from vqmon.core.distributions import t_quantile
-from vqmon.core.experiments import Experiment
-from vqmon.core.measuring import Measures
-from vqmon.core.pairing import ArmPairs
-from vqmon.core.rankings import benjamini_hochberg
-from vqmon.core.samples import (
+from vqmon.core.experiments.clusters import ClusterTable, Floats
+from vqmon.core.experiments.comparisons import ClusterDifference, SliceDifference
+from vqmon.core.experiments.confidence import Sample, final_interval, final_p
+from vqmon.core.experiments.definition import Experiment
+from vqmon.core.experiments.distributions import t_quantile
+from vqmon.core.experiments.measuring import Measures
+from vqmon.core.experiments.pairing import ArmPairs
+from vqmon.core.experiments.rankings import benjamini_hochberg
+from vqmon.core.experiments.samples import (
     adjusted_paired,
     paired_sample,
     switchback_sample,
@@ -24,7 +24,7 @@ from vqmon.core.samples import (
     variance_saved,
     weighted_sample,
 )
-from vqmon.core.traffic import TrafficFold
+from vqmon.core.experiments.traffic import TrafficFold
 
 SLICES_SHOWN = 200
 LINES_SHOWN = 400

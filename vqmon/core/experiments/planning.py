@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vqmon.core.confidence import half_width, mixture_rho
-from vqmon.core.distributions import normal_cdf, normal_quantile, t_quantile
-from vqmon.core.experiments import FIRST_LOOK
+from vqmon.core.experiments.confidence import half_width, mixture_rho
+from vqmon.core.experiments.definition import FIRST_LOOK
+from vqmon.core.experiments.distributions import normal_cdf, normal_quantile, t_quantile
 
 MOST_CLUSTERS = 1_000_000
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from vqmon.core.clusters import ClusterTable
-from vqmon.core.experiments import Experiment
-from vqmon.core.measuring import Measures, cluster_of, fact, word_of
-from vqmon.core.soundness import ratio_evidence
+from vqmon.core.experiments.clusters import ClusterTable
+from vqmon.core.experiments.definition import Experiment
+from vqmon.core.experiments.measuring import Measures, cluster_of, fact, word_of
+from vqmon.core.experiments.soundness import ratio_evidence
 from vqmon.core.types import Outcome
 
 EVIDENCE_EVERY = 16

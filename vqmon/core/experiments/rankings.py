@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vqmon.core.comparisons import Interval
-from vqmon.core.distributions import normal_cdf, normal_quantile, wilson
+from vqmon.core.experiments.comparisons import Interval
+from vqmon.core.experiments.distributions import normal_cdf, normal_quantile, wilson
 
 Floats = NDArray[np.float64]
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vqmon.core.comparisons import Check
-from vqmon.core.distributions import binomial_cdf, chi_square_tail, fair_coin, t_quantile
-from vqmon.core.rankings import Floats
+from vqmon.core.experiments.comparisons import Check
+from vqmon.core.experiments.distributions import binomial_cdf, chi_square_tail, fair_coin, t_quantile
+from vqmon.core.experiments.rankings import Floats
 
 SRM_ALPHA = 0.001
 SRM_PRIOR = 100.0

@@ -1,0 +1,1 @@
+"""Experiments: arms of one source compared, from outcomes to a verdict."""
