@@ -1,6 +1,7 @@
 """Writes small scorers of levels with random weights, to measure how they are served.
 
-.venv-models/bin/python -m bench.owl_bundles FOLDER [--forms fp32,int8], then python -m bench.bench_scoring --folder FOLDER
+.venv-models/bin/python -m bench.owl_bundles FOLDER [--forms fp32,int8]
+.venv/bin/python -m bench.bench_scoring --folder FOLDER
 """
 
 import argparse
