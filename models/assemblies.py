@@ -1,5 +1,7 @@
 """How feature networks become scorers: which graph takes what, and which graphs are shared."""
 
+from dataclasses import replace
+
 from models.align_iqa import AlignIqa, Generated, Natural
 from models.clip import Clip, Places
 from models.dover import FUSIONS, Dover, Fuse, Squeezed
@@ -19,8 +21,8 @@ def motion(side: int = SIDE) -> Source:
 
 
 def pieces(config: SwinConfig) -> Source:
-    """A clip of fragments at native size."""
-    return Source(name=FRAGMENTS, made="fragments", side=config.side, order="NCTHW", pictures=config.frames)
+    """A clip of fragments at native size, of every second frame."""
+    return Source(name=FRAGMENTS, made="fragments", side=config.side, order="NCTHW", pictures=config.frames, stride=2)
 
 
 def windows() -> Source:
@@ -54,7 +56,8 @@ def fast_vqa(network: FastVqa, *, version: int = 1) -> Assembly:
 def dover(network: Dover, *, fusion: str = "by-name", version: int = 1) -> Assembly:
     """Raw scores of both sides, and both in one of 0..1 per segment."""
     config = network.technical_backbone.config
-    squeezed = Source(name="squeezed", made="stretch", side=config.side, order="NCTHW", pictures=config.frames)
+    # the authors take these frames from all over the video; ours are those of the fragments
+    squeezed = replace(pieces(config), name="squeezed", made="stretch")
     sides = (
         ("technical", Fragments(network.technical_backbone), network.technical_head, FRAGMENTS),
         ("aesthetic", Squeezed(network.aesthetic_backbone), network.aesthetic_head, "squeezed"),

@@ -2,18 +2,18 @@
 
 import json
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from models.fragments import Grid
 from models.loading import WeightsError
 from models.parts import Given, Source
 from models.parts_export import GOLDEN_ROWS, GOLDEN_SEED, SLACK
 from models.parts_verify import LEAST, read_sources
 from vqmon.core.calibration import Calibration
-from vqmon.core.types import View
+from vqmon.core.types import ClipSampling, View
 from vqmon.scoring.composite_specs import CompositeGolden, CompositeSpec, SourceSpec, StepSpec, save_composite_spec
 from vqmon.scoring.specs import GoldenInput, InputSpec, Licence
 
@@ -41,24 +41,37 @@ def scale_of(name: str) -> Scale:
 
 
 def view_of(source: Source) -> View:
-    """The view that the decoder makes for a source; raises WeightsError for those that it does not make."""
-    if source.made != "stretch":
-        raise WeightsError(f"{source.name}: the decoder makes no view {source.made!r} yet; name one for it")
-    return View(kind="stretch", width=source.side, height=source.side)
+    """The view that the decoder makes for a source."""
+    clip = ClipSampling(frames=source.pictures, stride=source.stride) if source.order == "NCTHW" else None
+    side, pieces = source.side, Grid().pieces
+    match source.made:
+        case "stretch":
+            return View(kind="stretch", width=side, height=side, clip=clip)
+        case "centre":
+            return View(kind="centre", width=side, height=side, short_side=side, clip=clip)
+        case "fragments":
+            return View(kind="fragments", width=side, height=side, columns=pieces, rows=pieces, clip=clip)
+        case "windows":
+            return View(kind="windows", width=side, height=side, windows=source.pictures)
 
 
-def write_composite(sheet: Path, scale: Scale, *, views: Mapping[str, View] | None = None) -> Path:
-    """Write `name@version.json` beside a sheet; `views` are those of sources whose own the decoder does not make.
+def is_served(sheet: Path, name: str) -> bool:
+    """Whether the daemon can serve it: it has a scale, and takes nothing of another scorer's."""
+    has_scale = "scale" in tomllib.loads(_FACTS.read_text())[name]
+    return has_scale and not any(isinstance(each, Given) for each in read_sources(json.loads(sheet.read_text())))
 
-    Raises WeightsError when something is wanted that no decoder gives: another scorer's features, or an unknown view.
+
+def write_composite(sheet: Path, scale: Scale) -> Path:
+    """Write `name@version.json` beside a sheet.
+
+    Raises WeightsError when something is wanted that no decoder gives: another scorer's features.
     """
     table = json.loads(sheet.read_text())
-    views = {} if views is None else views
     sources = []
     for source in read_sources(table):
         if isinstance(source, Given):
             raise WeightsError(f"{table['name']} takes {source.name} of another scorer's graph: add that graph to it")
-        sources.append(_source(source, views.get(source.name) or view_of(source)))
+        sources.append(_source(source, view_of(source)))
     steps = _STEPS.validate_python(table["steps"])
     golden = table["golden"][steps[-1].name]
     spec = CompositeSpec(

@@ -28,6 +28,8 @@ class Source:
     side: int
     order: Order = "NCHW"
     pictures: int = 1
+    # of a clip: how many frames on the next one is
+    stride: int = 1
 
     def golden(self, rows: int, *, seed: int) -> NDArray[np.uint8]:
         """Rows that anybody can make again."""

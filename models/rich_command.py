@@ -9,7 +9,7 @@ from pathlib import Path
 import onnxruntime  # type: ignore[import-untyped]
 import torch
 
-from models import owl_hidden, parts_verify, rich
+from models import composite_export, owl_hidden, parts_verify, rich
 from models.graphs import ONE_FILE_BYTES
 from models.loading import HuggingFace, WeightsError, check_licence, check_names, load
 from models.owl import OwlConfig
@@ -31,14 +31,20 @@ def add_arguments(part: argparse.ArgumentParser) -> None:
 
 
 def export(options: argparse.Namespace) -> Path:
-    """Write a scorer's graphs and its sheet; returns the sheet's path. Raises WeightsError."""
+    """Write a scorer's graphs, its sheet, and a manifest where the daemon can serve it; returns the sheet's path.
+
+    Raises WeightsError.
+    """
     facts = rich.facts_of(options.name)
     check_licence(options.name, facts.licence, allow_noncommercial=options.allow_noncommercial)
     if options.name == HIDDEN:
         return _export_hidden(options, facts)
     assembly, origin = prepare(options)
     options.built.mkdir(parents=True, exist_ok=True)
-    return write_assembly(assembly, _with_origin(facts, origin), form=form_of(options), folder=options.built)
+    sheet = write_assembly(assembly, _with_origin(facts, origin), form=form_of(options), folder=options.built)
+    if composite_export.is_served(sheet, options.name):
+        composite_export.write_composite(sheet, composite_export.scale_of(options.name))
+    return sheet
 
 
 def _export_hidden(options: argparse.Namespace, facts: SheetFacts, config: OwlConfig | None = None) -> Path:

@@ -26,7 +26,6 @@ from models.slowfast import FastPathway, SlowFast, SlowFastConfig  # noqa: E402
 from models.sr_vqa import RqVqa, SrVqa, SrVqaConfig  # noqa: E402
 from models.swin import SwinConfig  # noqa: E402
 from models.verify import VerifyError  # noqa: E402
-from vqmon.core.types import View  # noqa: E402
 from vqmon.errors import ScorerError  # noqa: E402
 from vqmon.scoring.graphs import Placement  # noqa: E402
 from vqmon.scoring.scorers import Terms, open_scorers  # noqa: E402
@@ -147,16 +146,9 @@ def test_parts_are_the_same_file_whichever_scorer_they_serve(both: tuple[Assembl
 
 
 async def test_the_daemon_opens_what_is_written(tmp_path: Path) -> None:
-    """A manifest for the daemon passes the daemon's own reader, and its self-test: five graphs over clips, fused.
-
-    A squeezed view stands for the fragments, which the decoder does not make yet.
-    """
+    """A manifest for the daemon passes the daemon's own reader, and its self-test: five graphs over clips, fused."""
     sheet = write_assembly(make("dover"), FACTS, form="fp32", folder=tmp_path)
-    scale = composite_export.scale_of("dover")
-    with pytest.raises(WeightsError, match="the decoder makes no view 'fragments' yet"):
-        composite_export.write_composite(sheet, scale)
-    view = View(kind="stretch", width=FLAT.side, height=FLAT.side)
-    manifest = composite_export.write_composite(sheet, scale, views={"fragments": view})
+    manifest = composite_export.write_composite(sheet, composite_export.scale_of("dover"))
     terms = Terms(placement=Placement(device="cpu", threads=1))
     async with open_scorers(["dover-fp32"], [tmp_path], terms) as (scorer,):
         assert scorer.id == "dover-fp32@1"
@@ -172,9 +164,8 @@ def test_features_and_borrowed_features_are_no_scorers(both: tuple[Assembly, Pat
     """A network without a scale, and a composite that takes what no decoder gives."""
     with pytest.raises(WeightsError, match="rq_vqa has no scale of its own"):
         composite_export.scale_of("rq_vqa")
-    views = {name: View(kind="stretch", width=64, height=64) for name in ("picture", "fragments", "windows")}
     with pytest.raises(WeightsError, match="takes llm of another scorer's graph"):
-        composite_export.write_composite(both[1], composite_export.scale_of("sr_vqa"), views=views)
+        composite_export.write_composite(both[1], composite_export.scale_of("sr_vqa"))
 
 
 @pytest.fixture(scope="module")
