@@ -62,9 +62,8 @@ def _calm(
     rule: AlertRule, condition: Drop, state: AlertState, reading: Reading
 ) -> tuple[AlertState, Turned | None]:  # fmt: skip
     entry, tuning = reading.entry, tuning_of(condition)
-    memory = step(
-        tuning, state.memory, reading.value, at=entry.starts, until=entry.ends, impact=reading.impact
-    )  # fmt: skip
+    at, until = entry.starts, entry.ends
+    memory = step(tuning, state.memory, reading.value, at=at, until=until, impact=reading.impact)
     chart = Chart._make(memory[:HOT])
     values = _companions(reading)
     is_same = len(values) == len(state.names) and all(name in values for name in state.names)
