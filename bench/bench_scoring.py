@@ -131,7 +131,10 @@ def served_runs(
 
 def segment_run(scorer: Scorer, runner: asyncio.Runner) -> Run:
     """One segment of pictures that were never seen before."""
-    frames = {view: golden_frames(view, seed=3, frames=SEGMENT) for view in scorer.views}
+    frames = {
+        view: golden_frames(view, seed=3, frames=SEGMENT * view.pictures).reshape(SEGMENT, *view.row_shape)
+        for view in scorer.views
+    }
     turn = count(1)
 
     def run() -> None:

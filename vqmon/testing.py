@@ -47,7 +47,7 @@ def make_decoded(
     given = dict.fromkeys(SIGNALS, 0.0) | dict(signals or {})
     return Decoded(
         times_seconds=tuple(float(second) for second in range(frames)),
-        views={view: np.full((frames, view.height, view.width, 3), level, np.uint8) for view in views},
+        views={view: np.full((frames, *view.row_shape), level, np.uint8) for view in views},
         signals={name: (value,) * frames for name, value in given.items()},
         thumbnails=tuple(b"\xff\xd8%d" % number for number in range(frames)),
         edges=(f"{level:02x}" * 576, f"{level:02x}" * 576),

@@ -158,11 +158,37 @@ async def test_a_pool_cuts_the_same_bytes_alike() -> None:
     assert (found[0] != found[2]).any()
 
 
-async def test_clips_from_key_pictures(tmp_path: Path) -> None:
-    """Where only key pictures are looked at, clips begin at those."""
+async def test_clips_begin_at_key_pictures_where_only_those_are_looked_at(tmp_path: Path) -> None:
+    """And hold the frames after them, key or not."""
     times, pictures = shown(MEDIA["h264"], tmp_path)
     view = View(kind="stretch", width=320, height=180, clip=ClipSampling(frames=4))
     async with DecoderPool(1) as pool:
         decoded = await pool.decode(MEDIA["h264"], views=[view], sampling="keyframes", fps=0.5)
     expected = clip_indices(times, [0, 50], ClipSampling(frames=4))
     np.testing.assert_array_equal(decoded.views[view], pictures[expected])
+
+
+def test_interlaced_frames_of_a_clip_are_deinterlaced_with_their_neighbours(tmp_path: Path) -> None:
+    """Each as bwdif makes it, within a level."""
+    media = clip(*x264("-x264-params", "tff=1:b-adapt=0", "-vf", "interlace", bframes=3), rate="50", seconds=2.4)
+    path = tmp_path / "media.bin"
+    path.write_bytes(media)
+    bob = "bwdif=mode=send_frame:deint=interlaced"
+    times = times_by_ffmpeg(path, filters=bob)
+    pictures = np.stack(pictures_by_ffmpeg(path, range(len(times)), filters=bob))
+    view = View(kind="stretch", width=320, height=180, clip=ClipSampling(frames=8, stride=2))
+    decoded = looked(media, view)
+    expected = pictures[clip_indices(times, sample_indices(times), ClipSampling(frames=8, stride=2))]
+    assert decoded.media.is_interlaced
+    assert decoded.views[view].shape == expected.shape
+    assert np.abs(decoded.views[view].astype(int) - expected).mean(axis=(2, 3, 4)).max() <= 1.0
+
+
+async def test_a_deadline_holds_for_clips_too() -> None:
+    """A minute's clips are not made in a twentieth of a second: the worker is killed, and the reason said."""
+    view = View(kind="stretch", width=224, height=224, clip=ClipSampling(frames=32))
+    long = clip(*x264(), seconds=60, size="640x360")
+    async with DecoderPool(1, limits=DecodeLimits(deadline_seconds=0.05)) as pool:
+        with pytest.raises(DecodeError) as caught:
+            await pool.decode(long, views=[view])
+        assert (caught.value.reason, pool.replaced) == ("timeout", {"timeout": 1})
