@@ -44,6 +44,28 @@ async def test_what_is_typed_is_escaped(client: httpx.AsyncClient, query: str) -
     assert "<img src=x" not in page
 
 
+MANY = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        (f"/?page={MANY}", 200),
+        ("/?page=%D9%A3", 200),
+        (f"/segments/x/frames/{MANY}.jpg", 404),
+        ("/streams/news/hd?from=9999-12-31T23:59:58Z&to=9999-12-31T23:59:59Z", 200),
+        ("/streams/news/hd?from=0001-01-01T00:00:00Z&to=0001-01-01T00:00:01Z", 200),
+        ("/api/v1/outcomes?stream=news/hd&until=0001-01-01T00:00:00Z", 400),
+        ("/api/v1/outcomes?stream=news/hd&since=9999-12-31T23:59:59Z", 400),
+    ],
+)
+async def test_numbers_and_moments_out_of_reach_are_refused_or_passed_over(
+    client: httpx.AsyncClient, address: str, status: int
+) -> None:
+    """More digits than Python reads, and years at the ends of its calendar, are no error of ours."""
+    assert (await client.get(address)).status_code == status
+
+
 async def test_static_files_are_kept_when_dated(client: httpx.AsyncClient) -> None:
     """A file whose address names its content is kept for ever, any other is asked for again."""
     page = (await client.get("/")).text

@@ -6,6 +6,7 @@ import re
 from urllib.parse import quote, urlencode
 
 EVENT_ID = re.compile(r"[0-9a-f]{32}")
+_COUNT = re.compile(r"[0-9]{1,15}")
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f]+")
 
 
@@ -50,6 +51,15 @@ def with_query(path: str, **query: str | int | None) -> str:
     """
     given = {name: value for name, value in query.items() if value not in (None, "")}
     return f"{path}?{urlencode(given)}" if given else path
+
+
+def count_of(text: str | None) -> int | None:
+    """A whole number out of an address; None for anything else, and for more digits than anything here has.
+
+    >>> count_of("12"), count_of("-1"), count_of("9" * 5000)
+    (12, None, None)
+    """
+    return int(text) if text and _COUNT.fullmatch(text) else None
 
 
 def quote_name(name: str) -> str:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vqmon.web.addresses import with_query
+from vqmon.web.ranges import YEARS
 from vqmon.web.site import Site
 
 PREFIX = "/api/v1"
@@ -130,7 +131,10 @@ def _moment(it: Parameter, text: str) -> datetime:
     try:
         # A plus sign that was not escaped arrives as a space.
         at = datetime.fromisoformat(text.replace(" ", "+"))
-        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+        at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+        if at.year not in YEARS:
+            raise ValueError(f"the year {at.year}")
+        return at
     except (ValueError, OverflowError):
         remedy = "Write it as ISO 8601, e.g. 2026-11-20T14:30:00Z."
         raise ApiError(400, f"{it.name}={text[:40]!r} is no moment.", remedy=remedy) from None

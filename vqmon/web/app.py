@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 import anyio
 from starlette.applications import Starlette
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -57,6 +58,15 @@ HEADERS = {
 """Sent with every answer."""
 
 
+class _Count(IntegerConvertor):
+    """A number in a path, of so few digits that Python reads it."""
+
+    regex = "[0-9]{1,9}"
+
+
+register_url_convertor("count", _Count())
+
+
 def create_app(
     history: History,
     *,
@@ -105,18 +115,18 @@ def _routes() -> list[Route | Mount]:
         "/": fleet.fleet,
         "/streams/{stream_id:path}": stream.stream,
         "/segments/{event_id}": segment.segment,
-        "/segments/{event_id}/frames/{number:int}.jpg": files.thumbnail,
+        "/segments/{event_id}/frames/{number:count}.jpg": files.thumbnail,
         "/alerts": alerts.alerts,
         "/alerts/count": alerts.open_count,
         "/alerts/{alert_id}": alerts.alert,
-        "/alerts/{alert_id}/frames/{number:int}.jpg": files.evidence,
+        "/alerts/{alert_id}/frames/{number:count}.jpg": files.evidence,
         "/compare": compare.compare,
         "/pairs/{pair_id}": pairs.pair,
-        "/pairs/{pair_id}/{side}/{number:int}.jpg": pairs.picture,
+        "/pairs/{pair_id}/{side}/{number:count}.jpg": pairs.picture,
         "/experiments": experiments.experiments,
         "/experiments/{name}": experiments.experiment,
         "/experiments/{name}/{arm}/review": review.review,
-        "/experiments/{name}/{arm}/review/{number:int}/{side}.jpg": review.review_picture,
+        "/experiments/{name}/{arm}/review/{number:count}/{side}.jpg": review.review_picture,
         "/api/compare": compare.compare_json,
         "/api/compare.csv": compare.compare_csv,
         "/api/experiments/{name}/{kind}.csv": experiment_files.table,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vqmon.web.addresses import with_query
+from vqmon.web.addresses import count_of, with_query
 from vqmon.web.explain import STATES
 from vqmon.web.looks import DESCENDING_FIRST, SORTS, Row, matches, sentence_of, shares_of
 from vqmon.web.site import Site
@@ -43,7 +43,7 @@ def fleet(site: Site, request: Request) -> Response:
         folded(rows) if view == "stream" else [StreamRow(worst=row, steps=()) for row in rows], sort, order
     )
     pages = max(1, -(-len(found) // PAGE_ROWS))
-    page = min(pages, max(1, int(query["page"]) if query.get("page", "").isdecimal() else 1))
+    page = min(pages, max(1, count_of(query.get("page")) or 1))
     asked: Asked = {"q": words, "state": state, "by": query.get("by") and view}
     asked |= {"sort": query.get("sort") and sort, "order": query.get("order") and order}
     return site.page(

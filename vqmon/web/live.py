@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from vqmon.errors import StoreError
+from vqmon.web.addresses import count_of
 from vqmon.web.charts import live_point, mark_of
 from vqmon.web.history import Changes
 from vqmon.web.site import Site, site_of
@@ -36,7 +37,8 @@ async def live(request: Request) -> Response:
     told = request.headers.get("last-event-id") or request.query_params.get("after") or ""
     newest = await site.ask(site.history.tip)
     # A number from before the history was made anew is no place to go on from.
-    after = int(told) if told.isascii() and told.isdecimal() and int(told) <= newest else newest
+    number = count_of(told)
+    after = number if number is not None and number <= newest else newest
     events = _events(site, listeners, after, request.query_params.get("stream") or None)
     return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 

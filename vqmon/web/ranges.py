@@ -19,6 +19,9 @@ DEFAULT = "recent"
 
 SHORTEST = timedelta(minutes=2)
 
+YEARS = range(1900, 9000)
+"""Moments outside leave no room for a range around them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
@@ -76,6 +79,7 @@ def range_of(query: Mapping[str, str], *, newest_at: datetime | None, now: datet
 def _moment(text: str | None) -> datetime | None:
     try:
         at = datetime.fromisoformat(text or "")
-        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+        at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+        return at if at.year in YEARS else None
     except (ValueError, OverflowError):
         return None

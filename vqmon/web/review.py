@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from vqmon.core.experiments.comparisons import ArmAnswer
 from vqmon.core.experiments.review import PairExample, Vote
-from vqmon.web.addresses import experiment_path, unquote_stream, with_query
+from vqmon.web.addresses import count_of, experiment_path, unquote_stream, with_query
 from vqmon.web.experiments import experiment_asked
 from vqmon.web.pairs import jpeg_of, pictures_of
 from vqmon.web.site import Site, site_of
@@ -145,9 +145,8 @@ def _has_pictures(site: Site, it: PairExample, kept: set[str]) -> bool:
 
 
 def _number(text: str | None, it: Table) -> int | None:
-    if text and text.isascii() and text.isdecimal() and int(text) < len(it.pairs):
-        return int(text)
-    return it.next_number
+    number = count_of(text)
+    return number if number is not None and number < len(it.pairs) else it.next_number
 
 
 def _chosen(it: Table, pair: PairExample | None) -> str:
