@@ -516,6 +516,20 @@ def test_an_alert_of_a_group_whose_rule_is_gone_closes() -> None:
     assert {alert.rule for alert in closed if alert.state == "resolved"} >= {"scorer"}
 
 
+def test_an_alert_of_a_group_without_series_closes() -> None:
+    """Four of six streams end while all are low: a page must not stay open for ever when the other two are well."""
+    lasting = fleet(6, 420, lambda s, n: -4.0 if n >= 300 else 0.0)
+    after = [
+        scored(n, 70.0, rendition=lasting[stream].segment.rendition) for n in range(420, 1100) for stream in range(2)
+    ]
+    alerts = [it for it in judged(GROUPS, [*lasting, *after]) if it.rule == "scorer"]
+    assert [it.state for it in alerts] == ["open", "resolved"]
+    assert "too few series" in alerts[-1].summary
+    assert alerts[-1].resolved_at is not None
+    gone_after = alerts[-1].resolved_at - lasting[-1].segment.ends_at
+    assert timedelta(minutes=35) < gone_after < timedelta(minutes=38)
+
+
 def test_every_state_is_small() -> None:
     """2 kB of JSON per series at most, its open alert not counted."""
     judge = Judge(parse_rules(ALL_RULES + GROUPS.replace("lite", "*")))

@@ -123,6 +123,17 @@ def _open(
     return state, None
 
 
+def given_up(state: AlertState, alert: Alert, *, at: float) -> tuple[AlertState, Turned]:
+    """The state without its open alert, at a moment (seconds) from which on nothing can be said any more."""
+    ended = replace(
+        alert,
+        state="resolved",
+        resolved_at=max(_moment(at), alert.opened_at),
+        summary=f"{alert.summary}; closed: too few series are left",
+    )
+    return _closed(state, ()), Turned(kind="resolved", alert=ended)
+
+
 def _companions(reading: Reading) -> Mapping[str, float]:
     """Signals and the other scorers' values of the same segment."""
     values = {**reading.entry.signals, **reading.entry.scores}

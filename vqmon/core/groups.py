@@ -8,9 +8,9 @@ import numpy as np
 
 from vqmon.core.causes import Standings
 from vqmon.core.conditions import AlertRule
-from vqmon.core.cusum import usual_now
+from vqmon.core.cusum import parts, usual_now
 from vqmon.core.drops import Group
-from vqmon.core.following import Reading, follow
+from vqmon.core.following import Reading, follow, given_up
 from vqmon.core.ladder import Entry
 from vqmon.core.members import Members, group_of
 from vqmon.core.memory import Memory
@@ -69,7 +69,7 @@ class Groups:
         state = replace(self._state(rule, members), seen_until=start + condition.bucket_seconds)
         values = [away for it in self._series_of(members) for away in away_in(it.recent, start)]
         if len(values) < condition.min_series:
-            self._memory.remember(state)
+            yield from self._without_values(condition, state, start)
             return
         entry = Entry(
             event_id="",
@@ -93,6 +93,14 @@ class Groups:
         )
         state, turned = follow(rule, state, reading)
         yield from self._standings.settle(state, turned, at=entry.starts)
+
+    def _without_values(self, condition: Group, state: AlertState, start: float) -> Iterator[Alert]:
+        """Too few series have a value; when that lasts, nothing holds an open alert any more."""
+        turned = None
+        last = parts(state.memory)[0].last_until
+        if state.alert is not None and start - last >= GONE_STRETCHES * condition.bucket_seconds:
+            state, turned = given_up(state, state.alert, at=start + condition.bucket_seconds)
+        yield from self._standings.settle(state, turned, at=start)
 
     def _leave(self, members: Members, oldest: float) -> None:
         """Series that have been silent for long are no members any more."""
