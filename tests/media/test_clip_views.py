@@ -131,6 +131,17 @@ def test_what_is_seen_without_clips_stays_as_it_is(name: str) -> None:
     assert (both.times_seconds, both.signals, both.edges) == (alone.times_seconds, alone.signals, alone.edges)
 
 
+def test_flicker_does_not_depend_on_who_else_looks() -> None:
+    """A flash on the way to a sampled frame counts; a brighter one, in frames that only clips need, does not."""
+    flashes = "lutyuv=y=val+16:enable='eq(n\\,45)',lutyuv=y=val+48:enable='eq(n\\,32)'"
+    media = clip(*x264("-vf", flashes, gop=20, bframes=0), seconds=3.5)
+    view = View(kind="stretch", width=32, height=32, clip=ClipSampling(frames=32))
+    plain = View(kind="stretch", width=32, height=32)
+    alone, both = (looked(media, each, signals=("flicker",)).signals["flicker"] for each in (plain, view))
+    assert max(alone) == max(both)
+    assert 0.3 < max(both) < 0.7
+
+
 def test_more_than_there_is_room_for_is_refused() -> None:
     """Clips count for what they hold: two seconds do not fit where one does."""
     view = View(kind="stretch", width=32, height=32, clip=ClipSampling(frames=32))

@@ -10,7 +10,7 @@ ways give the same frames; `notes` says which was taken.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,10 +27,37 @@ _INTRA = 1
 _HALF_MICROSECOND = 5e-7
 
 
+class Watch:
+    """Tells `glance` of every frame that is decoded in passing, and of every jump (None)."""
+
+    def __init__(self, glance: Callable[[av.VideoFrame | None], None]) -> None:
+        self._glance = glance
+        self._stretches: dict[int, int] | None = None
+        self._last: int | None = None
+
+    def only(self, stretches: Sequence[Run]) -> None:
+        """Of these stretches alone: what is measured in passing must not depend on who else wants frames."""
+        self._stretches = {position: number for number, run in enumerate(stretches) for position in run.sends}
+
+    def see(self, frame: av.VideoFrame, position: int | None) -> None:
+        if self._stretches is not None:
+            stretch = None if position is None else self._stretches.get(position)
+            if stretch is None:
+                return
+            if stretch != self._last:
+                self._glance(None)
+            self._last = stretch
+        self._glance(frame)
+
+    def jump(self) -> None:
+        self._glance(None)
+
+
 class Codec(Protocol):
     """A decoder and the packets of its track, told by their position in decoding order."""
 
     is_interlaced: bool
+    watch: Watch | None
 
     def send(self, position: int) -> list[av.VideoFrame]: ...
 
@@ -185,10 +212,9 @@ def _seen(
     first = pictures[order[0]].time_seconds or 0.0
     rank = {position: index for index, position in enumerate(order)}
     sampled, chosen = set(wanted), {*wanted, *_in_clips(pictures, wanted, order, clips)}
-    needed = set(chosen)
-    if codec.is_interlaced:
-        for position in chosen:
-            needed.update(order[max(rank[position] - 1, 0) : rank[position] + 2])
+    needed, alone = (_with_neighbours(codec, each, order, rank) for each in (chosen, sampled))
+    if codec.watch is not None and clips:
+        codec.watch.only(runs(pictures, sorted(alone)))
     last = -1
     for run in runs(pictures, sorted(needed)):
         line: list[tuple[int, Shown]] = []
@@ -205,6 +231,14 @@ def _seen(
             line.append((last, shown))
             yield from _settled(line, keep=1)
         yield from _settled(line, keep=0)
+
+
+def _with_neighbours(codec: Codec, chosen: set[int], order: Sequence[int], rank: Mapping[int, int]) -> set[int]:
+    """With what deinterlacing looks at."""
+    found = set(chosen)
+    for position in chosen if codec.is_interlaced else ():
+        found.update(order[max(rank[position] - 1, 0) : rank[position] + 2])
+    return found
 
 
 def _in_clips(

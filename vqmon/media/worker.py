@@ -26,7 +26,7 @@ from av.video.stream import VideoStream
 from vqmon.core.types import Pixels
 from vqmon.errors import DecodeError
 from vqmon.media.container import demuxer_of, dolby_vision_profile
-from vqmon.media.frames import FieldsFound, Shown, Tally, Unsafe, among_all, exact, keyframes
+from vqmon.media.frames import FieldsFound, Shown, Tally, Unsafe, Watch, among_all, exact, keyframes
 from vqmon.media.headers import tells_everything
 from vqmon.media.look import Look
 from vqmon.media.messages import HEAD, Board, DecodeLimits, DecodeRequest, head_and_json, lengths_of
@@ -57,8 +57,7 @@ class LibavCodec:
     def __init__(self, track: Track, *, limits: DecodeLimits) -> None:
         self._track = track
         self.tally = Tally()
-        # told of every frame that comes out, and of every jump (None)
-        self.glance: Callable[[av.VideoFrame | None], None] | None = None
+        self.watch: Watch | None = None
         context = track.stream.codec_context
         context.options = {"max_pixels": str(limits.max_pixels), "threads": str(limits.threads)}
         context.thread_count = limits.threads
@@ -73,8 +72,8 @@ class LibavCodec:
     def drain(self) -> list[av.VideoFrame]:
         frames = self._decoded(None, is_damaged=False)
         self._context.flush_buffers()
-        if self.glance is not None:
-            self.glance(None)
+        if self.watch is not None:
+            self.watch.jump()
         return frames
 
     def position_of(self, frame: av.VideoFrame) -> int | None:
@@ -94,9 +93,9 @@ class LibavCodec:
                 raise MemoryError from error
             frames, is_damaged = [], True
         self.tally.damaged += is_damaged or any(frame.is_corrupt for frame in frames)
-        if self.glance is not None:
+        if self.watch is not None:
             for frame in frames:
-                self.glance(frame)
+                self.watch.see(frame, self.position_of(frame))
         return frames
 
 
@@ -134,7 +133,7 @@ def _looked(
         meter=meter,
         tally=codec.tally,
     )
-    codec.glance = look.glance if "flicker" in request.signals else None
+    codec.watch = Watch(look.glance) if "flicker" in request.signals else None
     try:
         for shown in strategy(codec, track, request):
             look.see(shown)
@@ -142,7 +141,7 @@ def _looked(
     except av.error.FFmpegError as error:
         raise DecodeError("corrupt", "the decoded pictures cannot be read") from error
     finally:
-        codec.glance = None
+        codec.watch = None
         codec.drain()
     if not len(look):
         raise DecodeError("corrupt" if codec.tally.damaged else "no_frames", "not one picture could be decoded")
