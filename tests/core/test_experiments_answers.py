@@ -527,7 +527,7 @@ def votes(told: ArmAnswer, choices: str) -> list[Vote]:
     [
         ("a" * 8, "better", True),
         ("c" * 8, "worse", True),
-        ("aaaaa", "needs human look", False),
+        ("aaaaaaa", "needs human look", False),
         ("ac" * 10, "needs human look", False),
     ],
 )
@@ -538,7 +538,7 @@ def test_people_settle_what_needs_a_human_look(choices: str, kind: str, settled:
     told = first(answer(experiment(), outcomes, votes(asked, choices)))
 
     assert asked.verdict.kind == "needs human look"
-    assert "at least 6 more clusters" in asked.verdict.next_step
+    assert "at least 8 more clusters" in asked.verdict.next_step
     assert (told.verdict.kind, told.verdict.is_settled_by_people) == (kind, settled)
     assert told.people is not None
     assert told.people.votes == len(choices)

@@ -70,6 +70,19 @@ def fair_coin(heads: int, tails: int) -> float:
     return min(1.0, 2 * binomial_cdf(min(heads, tails), n, 0.5)) if n else 1.0
 
 
+def fair_coin_anytime(heads: int, tails: int) -> float:
+    """The same when the coin is looked at after every throw: the p of all looks together.
+
+    One over the e-value of a head's probability that may be anything, evenly (Ville 1939, Robbins 1970).
+
+    >>> fair_coin_anytime(7, 0), fair_coin_anytime(8, 0)
+    (0.0625, 0.03515625)
+    """
+    throws = heads + tails
+    ways = (throws + 1) * math.comb(throws, heads)
+    return min(1.0, ways / (1 << throws))
+
+
 def wilson(successes: float, n: int, *, alpha: float) -> tuple[float, float]:
     """The Wilson interval of a share (Wilson 1927); (0, 1) without a trial."""
     if n == 0:

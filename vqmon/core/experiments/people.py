@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from vqmon.core.experiments.distributions import fair_coin, wilson
+from vqmon.core.experiments.distributions import fair_coin_anytime, wilson
 from vqmon.core.experiments.review import HumanAnswer, PairExample, Vote
 
 NO_DIFFERENCE = 0.15
@@ -16,7 +16,8 @@ def human_answer(
     """Combine votes on the review pairs; None without a vote on one of them.
 
     The last vote of a person on a pair counts. A cluster stands for the side that more of its votes chose; ties of a
-    cluster count for neither side in the sign test and half for each in the share.
+    cluster count for neither side in the sign test and half for each in the share. Votes are looked at whenever
+    somebody likes to, and more are asked for until they decide: the test holds at all looks together.
     """
     cluster_of = {pair.id: pair.cluster for pair in review}
     last = {(vote.voter, vote.pair_id): vote for vote in sorted(votes, key=lambda it: it.at)}
@@ -29,7 +30,7 @@ def human_answer(
     for_arm = sum(value > 0 for value in balance.values())
     for_control = sum(value < 0 for value in balance.values())
     tied = len(balance) - for_arm - for_control
-    p = fair_coin(for_arm, for_control)
+    p = fair_coin_anytime(for_arm, for_control)
     low, high = wilson(for_arm + tied / 2, len(balance), alpha=alpha)
     says = ""
     if p <= alpha:
@@ -55,4 +56,4 @@ def clusters_needed(answer: HumanAnswer | None, *, alpha: float) -> int:
     """How many more clusters must be voted on before people can decide, if all of them agree from here on."""
     ahead = max(answer.clusters_for_arm, answer.clusters_for_control) if answer else 0
     behind = min(answer.clusters_for_arm, answer.clusters_for_control) if answer else 0
-    return next(more for more in range(10_000) if fair_coin(ahead + more, behind) <= alpha)
+    return next(more for more in range(10_000) if fair_coin_anytime(ahead + more, behind) <= alpha)

@@ -67,7 +67,7 @@ class HumanAnswer:
     clusters_for_arm: int
     clusters_for_control: int
     clusters_tied: int
-    # exact sign test over clusters, two-sided
+    # sign test over clusters, two-sided; holds at all looks together
     p: float
     # share of the clusters that chose the arm, a tie being half, with its interval (Wilson, 1 - alpha)
     share: float
