@@ -32,6 +32,9 @@ from vqmon.transport.notify_webhook import Webhook, secret_of
 from vqmon.transport.notify_words import Naming
 from vqmon.transport.store import History
 
+GROUP = "group"
+"""What stands for the rendition in the alert of a group: it has come as far as the farthest of all."""
+
 CLOSING_SECONDS = 6.0
 """For a last round when the daemon stops."""
 
@@ -76,6 +79,8 @@ class Holding:
             return False
         # It came late: out of a backfill, or after a pause. Told only if it still holds when the media is of today.
         reached = self.reached.get(f"{alert.stream_id}/{alert.rendition}")
+        if reached is None and alert.rendition == GROUP:
+            reached = max(self.reached.values(), default=None)
         return reached is None or now - reached > self.max_age
 
 

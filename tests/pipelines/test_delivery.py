@@ -37,6 +37,17 @@ def test_alerts_about_old_segments_are_kept_back_until_the_media_is_of_today() -
     assert held([old]) == set()
 
 
+def test_a_late_alert_of_a_group_is_told_when_the_media_is_of_today() -> None:
+    """No segment has the name of a group; those of its series tell."""
+    held = holding_of(Settings().notify)
+    old = notice(replace(ALERT, stream_id="*", rendition="group", series="all/group/lite"), age=timedelta(hours=2))
+    assert held([old]) == {old.alert.id}
+    held.reached["news/hd"] = datetime.now(UTC) - timedelta(hours=1)
+    assert held([old]) == {old.alert.id}
+    held.reached["news/hd"] = datetime.now(UTC) - timedelta(seconds=20)
+    assert held([old]) == set()
+
+
 def test_windows_and_severities_keep_back(tmp_path: Path) -> None:
     """As the settings file says it."""
     now = datetime.now(UTC)
