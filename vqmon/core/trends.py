@@ -35,12 +35,15 @@ class Trends:
             if isinstance(state, Rung):
                 self._rungs.setdefault(state.stream_id, {})[state.rendition] = state
         self._markers: list[Marker] = []
+        # stream and renditions -> the markers that mean them
+        self._meant: dict[tuple[str, ...], Sequence[Marker]] = {}
         self.read_markers()
 
     def read_markers(self) -> None:
         """Another marker has come into the memory."""
         found = (it for it in self._memory.states.values() if isinstance(it, Marker))
         self._markers = sorted(found, key=lambda it: (it.at, it.id))
+        self._meant.clear()
 
     def drop(self, key: str) -> None:
         """An alert was closed elsewhere."""
@@ -116,11 +119,22 @@ class Trends:
         words = ""
         if deploy := entry.labels.get(DEPLOY_LABEL):
             words = f" since {deploy}"
-        for marker in reversed(self._markers):
-            is_meant = any(marker.fits(entry.stream_id, name) for name in (entry.rendition, partner) if name)
-            if is_meant and marker.at.timestamp() <= entry.starts:
+        for marker in self._markers_over(entry.stream_id, entry.rendition, partner):
+            if marker.at.timestamp() <= entry.starts:
                 return f"{words} since {marker.name} ({marker.id[:6]})"
         return words
+
+    def _markers_over(self, stream_id: str, *renditions: str) -> Sequence[Marker]:
+        """The markers that mean one of these renditions, the newest first; a year's are too many to ask each time."""
+        key = (stream_id, *renditions)
+        known = self._meant.get(key)
+        if known is None:
+            known = self._meant[key] = [
+                marker
+                for marker in reversed(self._markers)
+                if any(marker.fits(stream_id, name) for name in renditions if name)
+            ]
+        return known
 
     def _ladder(self, stream_id: str) -> Ladder | None:
         """The ladder of a stream that a rule with pairs is about."""
