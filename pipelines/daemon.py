@@ -32,13 +32,14 @@ def telling(meters: Meters, progress: Progress, told: Told | None, *, slo_floor:
                     meters.record("vqmon.segment.score", score.value, scorer=score.scorer)
             else:
                 meters.count("vqmon.segment.count", outcome="unscored", reason=outcome.reason)
-        meters.set("vqmon.lag", (datetime.now(UTC) - outcomes[-1].segment.ends_at).total_seconds())
+        if outcomes:
+            meters.set("vqmon.lag", (datetime.now(UTC) - outcomes[-1].segment.ends_at).total_seconds())
+            notify(f"STATUS=last segment {outcomes[-1].segment.key}")
         meters.set("vqmon.in_flight", progress.in_flight)
         for alert in alerts:
             meters.count("vqmon.alert.transition", state=alert.state, severity=alert.severity)
             said = event(f"alert.{alert.state}", rule=alert.rule, series=alert.series, summary=alert.summary)
             log.log(level, **said)
-        notify(f"STATUS=last segment {outcomes[-1].segment.key}")
         if told is not None:
             told(outcomes, alerts)
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -26,10 +26,13 @@ from vqmon.logs import event
 from vqmon.media.fetch import Fetcher
 from vqmon.metrics import Meters
 from vqmon.settings import Settings
+from vqmon.transport.rows import Thumbnails
 from vqmon.transport.store import History, open_history
 
 log = logging.getLogger("vqmon.live")
 
+ENDED = "the stream has ended"
+UNWATCHED = "the stream is no longer watched"
 RETRY_SECONDS = 5.0
 """How long a stream whose playlist cannot be had at all waits before the next try."""
 
@@ -70,16 +73,35 @@ class Sink:
         """Judge and write a run of observations of one lane; if this raises, nothing of it is in the history."""
         outcomes = [seen.outcome for seen in ready]
         alerts = [alert for outcome in outcomes for alert in self._judge.judge(outcome)]
-        states = self._judge.take_changed()
         cursor = cursor_after(lane, outcomes)
+        thumbnails = {seen.outcome.id: seen.thumbnails for seen in ready if seen.thumbnails}
+        await self._write(outcomes, alerts, cursors=[cursor] if cursor else [], thumbnails=thumbnails)
+        return alerts
+
+    async def end(self, ended: Callable[[Alert], bool], *, why: str) -> Sequence[Alert]:
+        """Close the open alerts of what has ended or is watched no more."""
+        alerts = self._judge.end(ended, why=why)
+        if alerts:
+            await self._write([], alerts)
+        return alerts
+
+    async def _write(
+        self,
+        outcomes: Sequence[Outcome],
+        alerts: Sequence[Alert],
+        *,
+        cursors: Sequence[Cursor] = (),
+        thumbnails: Mapping[str, Thumbnails] | None = None,
+    ) -> None:
+        states = self._judge.take_changed()
 
         def write() -> None:
             self._history.publish(
                 outcomes,
                 alerts=alerts,
                 states=states,
-                cursors=[cursor] if cursor else [],
-                thumbnails={seen.outcome.id: seen.thumbnails for seen in ready if seen.thumbnails},
+                cursors=cursors,
+                thumbnails=thumbnails,
                 queued_at=utc_now() if self._delivery else None,
             )
 
@@ -88,7 +110,6 @@ class Sink:
         self._meters.record("vqmon.publish.duration", time.perf_counter() - began)
         if self._delivery:
             self._delivery.published(outcomes, alerts)
-        return alerts
 
 
 def cursor_after(lane: str, outcomes: Sequence[Outcome]) -> Cursor | None:
@@ -141,6 +162,9 @@ async def follow(lane: Lane, desk: Desk) -> None:
         desk.told([observation.outcome for observation in seen], alerts)
 
     await in_order(lane, look, finish, running=desk.running)
+    if not desk.stop.is_set():
+        ended = await desk.sink.end(lambda alert: f"{alert.stream_id}/{alert.rendition}" == lane.name, why=ENDED)
+        desk.told([], ended)
 
 
 async def run(settings: Settings, *, for_seconds: float | None = None, told: Told | None = None) -> None:
@@ -178,6 +202,10 @@ async def run(settings: Settings, *, for_seconds: float | None = None, told: Tol
         progress.is_ready = True
         notify("READY=1")
         log.info(**event("daemon.ready", streams=len(sources), in_flight=settings.in_flight))
+        gone = await desk.sink.end(
+            lambda alert: bool(alert.stream_id) and alert.stream_id not in sources, why=UNWATCHED
+        )
+        desk.told([], gone)
         try:
             async with limit:
                 await together(watch_for_ever(name, source, desk) for name, source in sources.items())

@@ -7,16 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.streams import BLACK, serving, write_story, write_vod
 from tests.media.clips import clip, x264
-from vqmon.core.types import QualityEvent, SegmentFailure
+from vqmon.core.rules import AlertState, Judge, parse_rules
+from vqmon.core.types import Alert, QualityEvent, SegmentFailure
 from vqmon.transport.store import open_history
 
 KILLS = 8
+RULES = parse_rules((Path(__file__).parents[2] / "config" / "rules.toml").read_text())
 STILL = "testsrc2=s={size}:r={rate}:d=0.04,loop=-1:1,trim=duration={seconds}"
 
 
@@ -82,6 +85,33 @@ def test_black_freeze_loss_and_damage_are_told_apart_and_alert(tmp_path: Path) -
     assert pictures[0].startswith(b"\xff\xd8")
     assert "ALERT" in run.stdout
     assert "RESOLVED" in run.stdout
+
+
+def test_an_alert_that_is_open_when_its_stream_ends_or_is_watched_no_more_closes(tmp_path: Path) -> None:
+    """A programme that ends in black; and one whose watching was cut short, then left out of the settings."""
+    good = clip(*x264(), size="320x180", seconds=4)
+    black = clip(*x264(), size="320x180", seconds=4, source=BLACK)
+    history = tmp_path / "story.db"
+    with serving(write_story(tmp_path / "story", [good, black], seconds=4).parent) as origin:
+        for name in ("tv", "other"):
+            run = vqmon("watch", f"{origin}/story.m3u8", "--stream", name, "--history", str(history), cwd=tmp_path)
+            assert run.returncode == 0, run.stderr
+            assert "RESOLVED" in run.stdout
+    with open_history(history, mode="write") as stored:
+        alerts = [alert for alert in stored.alerts() if alert.rule == "black"]
+        assert [alert.state for alert in alerts] == ["resolved"] * 2
+        assert all(alert.summary.endswith("closed: the stream has ended") for alert in alerts)
+        judge = Judge(RULES)
+        opened = [one for outcome in stored.outcomes_in_order(stream_id="tv") for one in judge.judge(outcome)]
+        left = replace(opened[-1], id="left-open", stream_id="left")
+        states = {f"{left.rule}|x": replace(state_of(judge, opened[-1]), series="x", alert=left)}
+        stored.publish([], alerts=[left], states=states)
+    with serving(tmp_path / "story") as origin:
+        vqmon("watch", f"{origin}/story.m3u8", "--stream", "tv", "--history", str(history), cwd=tmp_path)
+    with open_history(history, mode="read") as stored:
+        (closed,) = [alert for alert in stored.alerts() if alert.stream_id == "left"]
+    assert closed.state == "resolved"
+    assert closed.summary.endswith("closed: the stream is no longer watched")
 
 
 def test_replay_finds_the_same_ids_and_scores(tmp_path: Path) -> None:
@@ -228,3 +258,9 @@ def test_score_tells_scores_and_reasons(tmp_path: Path) -> None:
     assert "good.ts" in table.stdout
     assert events.returncode == 0
     assert len(json.loads(events.stdout)["data"]["scores"][0]["frame_values"]) == 2
+
+
+def state_of(judge: Judge, alert: Alert) -> AlertState:
+    """What the Judge remembers of an open alert."""
+    states = (state for state in judge.states().values() if isinstance(state, AlertState))
+    return next(state for state in states if state.alert and state.alert.id == alert.id)

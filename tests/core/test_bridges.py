@@ -32,7 +32,8 @@ def test_the_kind_that_fits_and_its_error(bend: bool, kind: str) -> None:
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=30, max_size=120))
 def test_it_never_falls_and_stays_on_the_scale(pairs: list[tuple[float, float]]) -> None:
     """Whatever the scorers said."""
-    if len({old for old, _ in pairs}) < 2:
+    olds = [old for old, _ in pairs]
+    if max(olds) - min(olds) < 0.001:
         with pytest.raises(ValueError, match="nothing can be fitted"):
             fit_bridge(pairs, old="a@1", new="a@2")
         return

@@ -186,6 +186,27 @@ def test_a_rule_that_is_gone_closes_its_alerts() -> None:
         assert not after.judge(scored(5, 20))
 
 
+def test_the_end_of_a_rendition_closes_its_alerts_and_no_others() -> None:
+    """Where it stopped, with the reason; told once, and the state keeps nothing of it."""
+    judge = Judge(QUICK[:1])
+    other = replace(NEWS, name="360p")
+    opened = judged(judge, [scored(n, 20, rendition=rendition) for n in range(4) for rendition in (NEWS, other)])
+    assert len(opened) == 2
+    judge.take_changed()
+    (resolved,) = judge.end(lambda alert: alert.rendition == NEWS.name, why="the stream has ended")
+    assert (resolved.rendition, resolved.state, resolved.resolved_at) == (
+        NEWS.name,
+        "resolved",
+        START + timedelta(seconds=16),
+    )
+    assert resolved.summary.endswith("closed: the stream has ended")
+    assert judge.end(lambda alert: alert.rendition == NEWS.name, why="again") == ()
+    assert list(judge.take_changed().values()) == [None]
+    assert [one.alert.rendition for one in judge.states().values() if isinstance(one, AlertState) and one.alert] == [
+        "360p"
+    ]
+
+
 def test_what_was_said_about_an_unlisted_stream_ends_with_its_first_score() -> None:
     """While the playlist cannot be had an alert stands for the whole stream; any scored segment of it closes that."""
     whole = Rendition(stream_id="news-1", name="playlist")

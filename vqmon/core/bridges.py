@@ -11,6 +11,9 @@ Floats = NDArray[np.float64]
 Kind = Literal["linear", "monotone"]
 LEAST_PAIRS = 30
 _FOLDS = 5
+_DECIMALS = 4
+_ALIKE = 0.001
+"""Old scores nearer than this are one value: points are kept to four decimals."""
 _MOST_KNOTS = 20
 
 
@@ -59,7 +62,7 @@ def fit_bridge(pairs: Sequence[tuple[float, float]], *, old: str, new: str) -> B
     table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     if len(table) < LEAST_PAIRS:
         raise ValueError(f"{len(table)} segments were scored by both {old} and {new}; a bridge needs {LEAST_PAIRS}")
-    if np.ptp(table[:, 0]) == 0:
+    if np.ptp(table[:, 0]) < _ALIKE:
         raise ValueError(f"{old} gave {table[0, 0]:g} to every segment; nothing can be fitted to one value")
     kinds: tuple[Kind, ...] = ("linear", "monotone")
     misses = {kind: _unseen(table, kind) for kind in kinds}
@@ -70,7 +73,7 @@ def fit_bridge(pairs: Sequence[tuple[float, float]], *, old: str, new: str) -> B
         old=old,
         new=new,
         kind=kind,
-        points=tuple((round(float(a), 4), round(float(b), 4)) for a, b in _points(table, kind)),
+        points=tuple((round(float(a), _DECIMALS), round(float(b), _DECIMALS)) for a, b in _points(table, kind)),
         count=len(table),
         error_rms=round(_rms(missed), 4),
         error_p95=round(float(np.percentile(np.abs(missed), 95)), 4),
@@ -86,7 +89,7 @@ def _unseen(table: Floats, kind: Kind) -> Floats:
     missed = []
     for held in np.array_split(np.arange(len(table)), _FOLDS):
         rest = np.delete(table, held, axis=0)
-        points = _points(rest if np.ptp(rest[:, 0]) > 0 else table, kind)
+        points = _points(rest if np.ptp(rest[:, 0]) >= _ALIKE else table, kind)
         missed.append(table[held, 1] - np.interp(table[held, 0], points[:, 0], points[:, 1]))
     return np.concatenate(missed)
 
@@ -102,7 +105,8 @@ def _linear(table: Floats) -> Floats:
     level = y.mean() - slope * x.mean()
     ends = {0.0, 100.0}
     if slope > 0:
-        ends |= {float(edge) for edge in ((0 - level) / slope, (100 - level) / slope) if 0 < edge < 100}
+        edges = (round(float((end - level) / slope), _DECIMALS) for end in (0, 100))
+        ends |= {edge for edge in edges if 0 < edge < 100}
     olds = np.array(sorted(ends))
     return np.stack([olds, np.clip(level + slope * olds, 0, 100)], axis=1)
 
@@ -114,7 +118,7 @@ def _monotone(table: Floats) -> Floats:
     blocks: list[tuple[float, float, int]] = []
     for group in groups:
         blocks.append((float(group[:, 0].mean()), float(group[:, 1].mean()), len(group)))
-        while len(blocks) > 1 and (blocks[-1][1] < blocks[-2][1] or blocks[-1][0] <= blocks[-2][0]):
+        while len(blocks) > 1 and (blocks[-1][1] < blocks[-2][1] or blocks[-1][0] < blocks[-2][0] + _ALIKE):
             right, left = blocks.pop(), blocks.pop()
             count = left[2] + right[2]
             means = [(left[at] * left[2] + right[at] * right[2]) / count for at in (0, 1)]

@@ -1,6 +1,6 @@
 """Rules meet outcomes: the Judge opens and resolves alerts."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -65,6 +65,16 @@ class Judge:
             self._memory.remember(marker)
             self._trends.read_markers()
 
+    def end(self, ended: Callable[[Alert], bool], *, why: str) -> tuple[Alert, ...]:
+        """Close open alerts that no outcome will close any more, where what was seen ends; groups close by others."""
+        found = []
+        for state in list(self._memory.states.values()):
+            if isinstance(state, AlertState) and state.alert and state.kind != Group.kind and ended(state.alert):
+                track = self._track(f"|{_rendition_of(state.alert)}")
+                moment = track.until if track else state.alert.opened_at.timestamp()
+                found.append(self._close(state, moment, why=why))
+        return tuple(found)
+
     def states(self) -> Mapping[str, State]:
         """All that is remembered."""
         return dict(self._memory.states)
@@ -109,11 +119,11 @@ class Judge:
         follows = {rule.name: rule.condition for rule in fitting}
         for state in self._inherited.pop(rendition.key, ()):
             if not _is_followed(state, follows.get(state.rule)):
-                yield self._close(state, look, why="the rule no longer applies")
+                yield self._close(state, look.ends, why="the rule no longer applies")
         for state in self._inherited.pop("", ()):
             rule = self._rules.get(state.rule)
             if not _is_followed(state, rule.condition if rule else None):
-                yield self._close(state, look, why="the rule no longer applies")
+                yield self._close(state, look.ends, why="the rule no longer applies")
 
     def _close_unlisted(self, stream_id: str, look: Look) -> Iterator[Alert]:
         """A scored segment ends what was said about the stream as a whole."""
@@ -123,13 +133,13 @@ class Judge:
         self._memory.forget(f"|{rendition}")
         for state in [state for state in self._memory.states.values() if isinstance(state, AlertState)]:
             if state.alert and _rendition_of(state.alert) == rendition:
-                yield self._close(state, look, why="the stream is listed again")
+                yield self._close(state, look.ends, why="the stream is listed again")
 
-    def _close(self, state: AlertState, look: Look, *, why: str) -> Alert:
+    def _close(self, state: AlertState, moment: float, *, why: str) -> Alert:
         assert state.alert is not None
         self._memory.forget(state.key)
         self._trends.drop(state.key)
-        return _ended(state.alert, look.ends, f"{state.alert.summary}; closed: {why}")
+        return _ended(state.alert, moment, f"{state.alert.summary}; closed: {why}")
 
     def _track(self, key: str) -> Track | None:
         state = self._memory.states.get(key)
