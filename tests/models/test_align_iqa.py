@@ -13,7 +13,7 @@ from models.clip import Clip, ClipConfig  # noqa: E402
 from models.parts_export import write_assembly  # noqa: E402
 from models.swin import SwinConfig  # noqa: E402
 from tests.scoring.tiny_onnx import decoded  # noqa: E402
-from vqmon.core.types import View  # noqa: E402
+from vqmon.scoring.composite_specs import load_composite_spec  # noqa: E402
 from vqmon.scoring.graphs import Placement  # noqa: E402
 from vqmon.scoring.scorers import Terms, open_scorers  # noqa: E402
 from vqmon.scoring.specs import golden_frames  # noqa: E402
@@ -132,11 +132,11 @@ def test_written_graphs_pass_every_check(network: AlignIqa, tmp_path: Path) -> N
 
 
 async def test_the_daemon_says_what_torch_says(network: AlignIqa, tmp_path: Path) -> None:
-    """Through the daemon's own reader, self-test, batching and calibration; a squeezed view stands for the centre."""
+    """Through the daemon's own reader, self-test, batching and calibration."""
     assembly = assemblies.align_iqa(network)
     sheet = write_assembly(assembly, rich.facts_of("align_iqa"), form="fp32", folder=tmp_path)
-    view = View(kind="stretch", width=64, height=64)
-    composite_export.write_composite(sheet, composite_export.scale_of("align_iqa"), views={"picture": view})
+    manifest = composite_export.write_composite(sheet, composite_export.scale_of("align_iqa"))
+    view = load_composite_spec(manifest).sources[0].input.view
     frames = golden_frames(view, seed=8, frames=3)
     terms = Terms(placement=Placement(device="cpu", threads=1))
     async with open_scorers(["align-iqa-fp32"], [tmp_path], terms) as (scorer,):
