@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pipelines.compare import load_experiments
-from pipelines.delivery import holding_of, open_poster, secret, targets_of
+from pipelines.delivery import holding_of, open_poster, targets_of
 from pipelines.parts import as_url, fetch_policy, load_rules, open_observer, utc_now
 from pipelines.publish import check as check_topics
 from vqmon.core.types import Segment
@@ -16,6 +16,7 @@ from vqmon.errors import NoHistoryError, SegmentError, SettingsError, VqmonError
 from vqmon.media.fetch import Fetcher
 from vqmon.media.playlist import segments_of
 from vqmon.settings import Settings, load_settings
+from vqmon.transport.secrets import read_secret
 from vqmon.transport.store import open_history
 
 
@@ -106,7 +107,7 @@ async def _receivers(settings: Settings, *, offline: bool) -> str:
     async with open_poster(settings) as post:
         targets = targets_of(notify, post)
         for url in notify.alertmanagers if not offline else ():
-            token = {"Authorization": f"Bearer {secret(notify.token_file)}"} if notify.token_file else {}
+            token = {"Authorization": f"Bearer {read_secret(notify.token_file)}"} if notify.token_file else {}
             await post(f"{url.rstrip('/')}/api/v2/alerts", b"[]", {"Content-Type": "application/json"} | token)
     told_by = "`vqmon notify`" if settings.source.kind == "kafka" else "`vqmon run`"
     return f"{', '.join(target.name for target in targets)}, told by {told_by}"

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 
 from pipelines.parts import fetch_policy, utc_now
 from vqmon.core.notices import Notice, Said, holding
@@ -30,6 +29,7 @@ from vqmon.transport.notify_http import HttpPoster, Post
 from vqmon.transport.notify_targets import Target
 from vqmon.transport.notify_webhook import Webhook, secret_of
 from vqmon.transport.notify_words import Naming
+from vqmon.transport.secrets import read_secret
 from vqmon.transport.store import History
 
 GROUP = "group"
@@ -189,7 +189,7 @@ def targets_of(notify: NotifySettings, post: Post) -> Sequence[Target]:
         naming = Naming(labels=notify.labels, carried=notify.carried_labels, public_url=notify.public_url)
     except ValueError as error:
         raise SettingsError(f"notify.labels: {error}") from error
-    token = secret(notify.token_file) if notify.token_file else ""
+    token = read_secret(notify.token_file) if notify.token_file else ""
     return [
         *(
             Alertmanager(url, post=post, naming=naming, resend_seconds=notify.resend_seconds, token=token)
@@ -200,17 +200,9 @@ def targets_of(notify: NotifySettings, post: Post) -> Sequence[Target]:
                 name,
                 hook.url,
                 post=post,
-                keys=[secret_of(secret(file), origin=f"notify.webhooks.{name}") for file in hook.secret_files],
+                keys=[secret_of(read_secret(file), origin=f"notify.webhooks.{name}") for file in hook.secret_files],
                 source=notify.source,
             )
             for name, hook in notify.webhooks.items()
         ),
     ]
-
-
-def secret(file: Path) -> str:
-    """A secret out of its file: an absolute path, or a name in `$CREDENTIALS_DIRECTORY`."""
-    # Only who has a secret needs the room that reads it.
-    from vqmon.transport.kafka.connection import read_secret
-
-    return read_secret(file)

@@ -34,8 +34,8 @@ from vqmon.transport.kafka import (
     largest_record,
     planned_topics,
     read_changelog,
-    read_secret,
 )
+from vqmon.transport.secrets import read_secret
 from vqmon.watchdog import Beat, Limit, Watchdog
 
 log = logging.getLogger("vqmon.fleet")

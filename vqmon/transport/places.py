@@ -1,6 +1,5 @@
 """Where a history is: a file of this host, or a PostgreSQL server."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,16 +34,3 @@ def place_of(text: str | Path, *, password_file: Path | None = None) -> Place:
     if "://" in str(text):
         raise SettingsError(f"history: {str(text).split(':')[0]!r} is no kind of history; use postgresql:// or a file")
     return Path(text)
-
-
-def read_password(file: Path) -> str:
-    """The password in a file of its own; it is never part of a message."""
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    place = file if file.is_absolute() or not folder else Path(folder) / file
-    try:
-        password = place.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{place}: cannot read this secret: {type(error).__name__}") from None
-    if not password:
-        raise SettingsError(f"{place}: this secret is empty")
-    return password

@@ -14,7 +14,8 @@ from psycopg.conninfo import conninfo_to_dict
 from vqmon.errors import NoHistoryError, SettingsError, StoreError, StoreUnreachableError
 from vqmon.transport import tables
 from vqmon.transport.database import Mode, Rows
-from vqmon.transport.places import Server, read_password
+from vqmon.transport.places import Server
+from vqmon.transport.secrets import read_secret
 
 SCHEMA = "vqmon"
 CONNECT_SECONDS = 5
@@ -242,7 +243,7 @@ def _arguments_of(server: Server) -> tuple[str, dict[str, Any]]:
         "keepalives_count": 3,
         "tcp_user_timeout": 20_000,
     }
-    secret = {"password": read_password(server.password_file)} if server.password_file else {}
+    secret = {"password": read_secret(server.password_file)} if server.password_file else {}
     options = f"{parts.pop('options', None) or ''} {_OPTIONS}".strip()
     return name, {**defaults, **parts, **secret, "options": options}
 

@@ -16,7 +16,8 @@ from tests.acceptance.kafka.broker import REMEDY, Cluster, is_available
 from tests.acceptance.kafka.fleet import ROOT
 from tests.conftest import need
 from vqmon.errors import SettingsError
-from vqmon.transport.kafka import Connection, read_secret
+from vqmon.transport.kafka import Connection
+from vqmon.transport.secrets import read_secret
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

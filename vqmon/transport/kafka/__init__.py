@@ -1,7 +1,7 @@
 """Kafka in and out, exactly once: records, group membership, transactions, state, topics."""
 
 from vqmon.transport.kafka.changelog import read_changelog
-from vqmon.transport.kafka.connection import Connection, read_secret
+from vqmon.transport.kafka.connection import Connection
 from vqmon.transport.kafka.group import Group
 from vqmon.transport.kafka.publisher import Publisher
 from vqmon.transport.kafka.records import Batch, Outgoing, Position, Record, TopicNames, Transactions
@@ -26,6 +26,5 @@ __all__ = [
     "largest_record",
     "planned_topics",
     "read_changelog",
-    "read_secret",
     "write_once",
 ]
