@@ -67,7 +67,7 @@ class NoReviews:
         return ()
 
     def cast(self, experiment: str, vote: Vote) -> None:
-        raise NotImplementedError("votes are not allowed here")
+        raise RuntimeError("votes are not allowed here")
 
     def pictures(self, event_id: str) -> Sequence[tuple[float, bytes]]:
         return ()
@@ -76,4 +76,4 @@ class NoReviews:
         return set()
 
     def secret(self) -> bytes:
-        raise NotImplementedError("votes are not allowed here")
+        raise RuntimeError("votes are not allowed here")
