@@ -21,17 +21,23 @@ APPLICATION_ID = 0x76716D72
 BUSY_SECONDS = 5.0
 """How long one writer waits for another."""
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS vote (
-    experiment TEXT NOT NULL, pair_id TEXT NOT NULL, voter TEXT NOT NULL, choice TEXT NOT NULL, at INTEGER NOT NULL,
-    PRIMARY KEY (experiment, pair_id, voter)
-);
-CREATE TABLE IF NOT EXISTS picture (
-    event_id TEXT NOT NULL, experiment TEXT NOT NULL, position INTEGER NOT NULL, time_seconds REAL NOT NULL,
-    jpeg BLOB NOT NULL, PRIMARY KEY (event_id, experiment, position)
-);
-CREATE TABLE IF NOT EXISTS secret (number INTEGER PRIMARY KEY CHECK (number = 1), body BLOB NOT NULL);
-"""
+_TABLES = (
+    """
+    CREATE TABLE vote (
+        experiment TEXT NOT NULL, pair_id TEXT NOT NULL, voter TEXT NOT NULL, choice TEXT NOT NULL, at INTEGER NOT NULL,
+        PRIMARY KEY (experiment, pair_id, voter)
+    )
+    """,
+    """
+    CREATE TABLE picture (
+        event_id TEXT NOT NULL, experiment TEXT NOT NULL, position INTEGER NOT NULL, time_seconds REAL NOT NULL,
+        jpeg BLOB NOT NULL, PRIMARY KEY (event_id, experiment, position)
+    )
+    """,
+    """
+    CREATE TABLE secret (number INTEGER PRIMARY KEY CHECK (number = 1), body BLOB NOT NULL)
+    """,
+)
 
 
 class Reviews:
@@ -107,14 +113,14 @@ class Reviews:
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with self._translated(), closing(self._open("rwc")) as connection:
-            found = connection.execute("PRAGMA application_id").fetchone()[0]
-            if found != APPLICATION_ID:
+            # Made within the transaction: of several first writers one makes the tables, the others wait and find them.
+            connection.execute("BEGIN IMMEDIATE")
+            if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
                 if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
                     raise StoreError(f"{self.path}: is no file of votes; name another one in web.reviews")
-                connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.executescript(_TABLES)
-            connection.execute("BEGIN IMMEDIATE")
+                for table in _TABLES:
+                    connection.execute(table)
             yield connection
             connection.execute("COMMIT")
 
