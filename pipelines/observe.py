@@ -1,5 +1,6 @@
 """One Segment becomes one Outcome: fetch, decode, score, pool."""
 
+import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,14 +24,20 @@ from vqmon.core.types import (
     event_id,
     failure_of,
 )
-from vqmon.errors import SegmentError
+from vqmon.errors import DecodeError, SegmentError
 from vqmon.flow import together
+from vqmon.logs import event
 
 __all__ = ["Decode", "Fetch", "Observation", "Observer", "Record", "Scorer"]
 
 Fetch = Callable[[Segment], Coroutine[None, None, bytes]]
 Decode = Callable[[bytes, tuple[View, ...]], Coroutine[None, None, Decoded]]
 Record = Callable[[str, float], None]
+
+TOO_MUCH = ("timeout", "too_long", "crashed")
+"""Why a decode may fail that asks for many pictures, and succeed without those of scorers that may be left out."""
+
+log = logging.getLogger("vqmon.observe")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +59,8 @@ class Seen:
     # of all that said something
     scorers: Sequence[Scorer]
     promotion: Promotion | None
+    # why there are no pictures for scorers that may be left out, empty when there are
+    spared: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,24 +119,38 @@ class Observer:
 
     async def _cheaply(self, media: bytes, heavy: Sequence[Scorer]) -> Seen:
         """Decode once for all that are to look, and ask those that always do."""
-        asked = (*self.scorers, *self.shadows)
         with self._stage("decode"):
-            decoded = await self.decode(media, views_of((*asked, *heavy)))
+            decoded, spared = await self._decoded(media, (*self.shadows, *heavy))
+        shadows = () if spared else self.shadows
         with self._stage("score"):
             scores = await together(scorer.score(decoded) for scorer in self.scorers)
-            on_trial = await together(tried([shadow], decoded) for shadow in self.shadows)
+            on_trial = await together(tried([shadow], decoded) for shadow in shadows)
         # A scorer on trial that fails is left out; the verdict stands.
-        well = [shadow for shadow, (found, _) in zip(self.shadows, on_trial, strict=True) if found]
+        well = [shadow for shadow, (found, _) in zip(shadows, on_trial, strict=True) if found]
         return Seen(
             decoded=decoded,
             scores=scores,
             shadow_scores=[score for found, _ in on_trial for score in found],
             scorers=(*self.scorers, *well),
             promotion=None,
+            spared=spared,
         )
+
+    async def _decoded(self, media: bytes, others: Sequence[Scorer]) -> tuple[Decoded, str]:
+        """The pictures for all, or, where those of `others` are too much, without theirs and why."""
+        needed, all_ = views_of(self.scorers), views_of((*self.scorers, *others))
+        try:
+            return await self.decode(media, all_), ""
+        except DecodeError as error:
+            if error.reason not in TOO_MUCH or needed == all_:
+                raise
+            log.warning(**event("scorer.left_out", scorers=[scorer.id for scorer in others], why=str(error)))
+            return await self.decode(media, needed), error.reason
 
     async def _heavily(self, seen: Seen, look: Look, decoded: Decoded) -> tuple[Seen, str]:
         """With what the heavy scorers say, and why they are left out if they are."""
+        if decoded is seen.decoded and seen.spared:
+            return seen, "timeout" if seen.spared == "timeout" else "failed"
         with self._stage("score_heavy"):
             scores, left_out = await tried(look.scorers, decoded)
         if left_out:

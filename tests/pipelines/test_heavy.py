@@ -47,6 +47,8 @@ class Bench:
     counted: list[tuple[str, str]] = field(default_factory=list)
     media: MemoryMedia = field(default_factory=MemoryMedia)
     decode_fails_at: int = 1_000_000
+    # what a decode with this view fails of
+    refuses: dict[View, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.purse = Purse(self.per_hour, clock=self.clock)
@@ -71,6 +73,8 @@ class Bench:
         self.asked.append(views)
         if len(self.asked) > self.decode_fails_at:
             raise DecodeError("crashed")
+        for reason in (self.refuses[view] for view in views if view in self.refuses):
+            raise DecodeError(reason)
         return await LevelDecoder().decode(media, views)
 
     async def see(self, number: int, level: int) -> QualityEvent:
@@ -169,6 +173,30 @@ async def test_a_second_decode_that_fails_spoils_nothing() -> None:
     """Nor does the decoder."""
     bench = Bench(Policy(share=0, below=90), decode_fails_at=1)
     assert (await bench.see(1, 200)).promotion == Promotion(reasons=("low",), left_out="failed")
+
+
+@pytest.mark.parametrize(
+    ("reason", "left_out"), [("timeout", "timeout"), ("too_long", "failed"), ("crashed", "failed")]
+)
+async def test_pictures_that_are_too_much_cost_the_heavy_verdict_alone(reason: str, left_out: str) -> None:
+    """What a heavy scorer or one on trial asks of the decoder never makes a segment unscored."""
+    bench = Bench(Policy(share=1), shadows=(LevelScorer("trial", LARGE),), refuses={LARGE: reason})
+    event = await bench.see(1, 200)
+    assert [score.scorer for score in event.scores] == ["cheap@1"]
+    assert event.shadow_scores == ()
+    assert event.promotion == Promotion(reasons=("sample",), left_out=left_out)
+    assert bench.asked[1:] == [(LevelScorer().asks,)]
+
+
+async def test_media_that_is_bad_is_not_decoded_twice() -> None:
+    """The same pictures or a damaged segment would fail again."""
+    for bench in (
+        Bench(Policy(share=1), refuses={LARGE: "corrupt"}),
+        Bench(Policy(share=0), refuses={LevelScorer().asks: "timeout"}),
+    ):
+        with pytest.raises(AssertionError):
+            await bench.see(1, 200)
+        assert len(bench.asked) == 1
 
 
 async def test_the_budget_is_kept_over_hours() -> None:

@@ -3,8 +3,10 @@
 import pytest
 
 from pipelines.observe import Observer
-from vqmon.core.types import QualityEvent, SegmentFailure, event_id, failure_of
+from tests.media.clips import clip, x264
+from vqmon.core.types import ClipSampling, QualityEvent, SegmentFailure, View, event_id, failure_of
 from vqmon.errors import SegmentError
+from vqmon.media.decoder import DecodeLimits, DecoderPool
 from vqmon.testing import MORNING, LevelDecoder, LevelScorer, MemoryMedia, make_segment
 
 STAGES: list[str] = []
@@ -81,3 +83,25 @@ async def test_an_error_that_is_no_segment_error_is_raised() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await observer(MemoryMedia({3: b"\x80"}), LevelScorer(value_of=broken)).observe(make_segment(3))
+
+
+async def test_clips_that_are_too_much_for_the_decoder_cost_no_verdict() -> None:
+    """By the real decoder: a scorer on trial wants more pictures of the segment than there is room for."""
+    clips = View(kind="stretch", width=64, height=64, clip=ClipSampling(frames=32))
+    media = MemoryMedia({1: clip(*x264(), seconds=3)})
+    limits = DecodeLimits(max_view_bytes=2 * clips.row_bytes)
+    async with DecoderPool(1, limits=limits) as pool:
+        observer = Observer(
+            fetch=media.fetch,
+            decode=lambda content, views: pool.decode(content, views=views),
+            scorers=(LevelScorer(),),
+            shadows=(LevelScorer("trial", clips),),
+            sampling="exact",
+            versions={},
+            now=lambda: MORNING,
+        )
+        outcome = (await observer.observe(make_segment(1))).outcome
+    assert isinstance(outcome, QualityEvent)
+    assert [score.scorer for score in outcome.scores] == ["level@1"]
+    assert len(outcome.times_seconds) == 3
+    assert outcome.shadow_scores == ()
