@@ -1,13 +1,13 @@
 """One input record becomes one outcome or a marker, and a run of them becomes one batch to write."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 
 from pipelines.observe import Observation
 from vqmon.core.planned import Marker
-from vqmon.core.rules import AlertRule, Judge, State
+from vqmon.core.rules import AlertRule, Judge, State, over_all_streams
 from vqmon.core.types import Alert, Evidence, Outcome, Rendition, Segment, alert_id, failure_of
 from vqmon.errors import SegmentError, SettingsError, WireError
 from vqmon.transport import wire
@@ -78,7 +78,10 @@ async def look_at(
 
 
 class Verdicts:
-    """The memory of one partition, and what it makes of outcomes; worth nothing once a batch did not get through."""
+    """The memory of one partition, and what it makes of outcomes; worth nothing once a batch did not get through.
+
+    Rules over all streams are not judged here: what they need goes to the gathered topic.
+    """
 
     def __init__(
         self, partition: int, speaker: Speaker, *, rules: Sequence[AlertRule], stored: Mapping[str, bytes], limit: float
@@ -86,8 +89,10 @@ class Verdicts:
         self._partition = partition
         self._speaker = speaker
         self._limit = limit
-        states = {key: _stored_state(key, value) for key, value in stored.items() if key != REJECTIONS_KEY}
-        self._judge = Judge(rules, states)
+        elsewhere = over_all_streams(rules)
+        here = [rule for rule in rules if rule not in elsewhere]
+        self._gathered = speaker.names.gathered if elsewhere else None
+        self._judge = Judge(here, stored_states(stored, but=REJECTIONS_KEY))
         self._rejections = parse_rejections(stored.get(REJECTIONS_KEY))
         self.is_halted = False
 
@@ -105,6 +110,7 @@ class Verdicts:
             if isinstance(looked, Marked):
                 if not self.is_halted:
                     self._judge.mark(looked.marker)
+                    records += self._gather(looked.record, looked.record.value, looked.record.headers)
                     last = looked.record
                 continue
             if looked.rejected and self._rejections.is_over(self._limit):
@@ -118,10 +124,7 @@ class Verdicts:
             told += alerts
         if last is None:
             return None, [], []
-        records += [
-            self._state_record(key, None if state is None else wire.encode_state(state))
-            for key, state in self._judge.take_changed().items()
-        ]
+        records += [self._state_record(key, value) for key, value in encoded_states(self._judge.take_changed())]
         if self._rejections != before:
             records.append(self._state_record(REJECTIONS_KEY, encode_rejections(self._rejections)))
         return Batch(records=records, next_offset=last.offset + 1), taken, told
@@ -174,10 +177,17 @@ class Verdicts:
         outgoing = [self._to(names.quality, _short(record.key), outcome, headers)]
         if looked.rejected is not None:
             outgoing.append(self._rejected_record(looked))
+        else:
+            outgoing += self._gather(record, outcome, headers)
         for alert in alerts:
             key = alert.series.encode()
             outgoing.append(self._to(names.alerts, key, wire.encode_alert(alert, source=source), headers))
         return outgoing
+
+    def _gather(self, record: Record, value: bytes | None, headers: Headers) -> list[Outgoing]:
+        if self._gathered is None:
+            return []
+        return [Outgoing(topic=self._gathered, partition=0, key=record.key, value=value, headers=headers)]
 
     def _rejected_record(self, looked: Looked) -> Outgoing:
         record, names = looked.record, self._speaker.names
@@ -233,6 +243,17 @@ def _short(key: bytes | None) -> bytes | None:
 
 def _ended(alert: Alert, looked: Looked) -> Alert:
     return replace(alert, state="resolved", resolved_at=looked.record.at)
+
+
+def encoded_states(changed: Mapping[str, State | None]) -> Iterator[tuple[str, bytes | None]]:
+    """What is remembered differently, as the state topics keep it; None = forget it."""
+    for key, state in changed.items():
+        yield key, None if state is None else wire.encode_state(state)
+
+
+def stored_states(stored: Mapping[str, bytes], *, but: str = "") -> dict[str, State]:
+    """What a state topic holds; raises SettingsError when another version wrote it."""
+    return {key: _stored_state(key, value) for key, value in stored.items() if key != but}
 
 
 def _stored_state(key: str, value: bytes) -> State:

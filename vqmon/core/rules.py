@@ -15,7 +15,7 @@ from vqmon.core.series import AlertState, Look, State, Track, Turn, advance, clo
 from vqmon.core.trends import Trends
 from vqmon.core.types import Alert, Outcome, QualityEvent, Score, alert_id
 
-__all__ = ["AlertRule", "AlertState", "Judge", "Marker", "State", "parse_rules"]
+__all__ = ["AlertRule", "AlertState", "Judge", "Marker", "State", "over_all_streams", "parse_rules"]
 
 UNLISTED = "playlist"
 """The rendition that stands for a whole stream while its playlist cannot be had."""
@@ -144,6 +144,16 @@ class Judge:
     def _track(self, key: str) -> Track | None:
         state = self._memory.states.get(key)
         return state if isinstance(state, Track) else None
+
+
+def over_all_streams(rules: Collection[AlertRule]) -> tuple[AlertRule, ...]:
+    """The rules that one Judge must hold against every stream: groups, and all that these follow or explain.
+
+    None where there is no group: then every stream may have a Judge of its own.
+    """
+    if not any(isinstance(rule.condition, Group) for rule in rules):
+        return ()
+    return tuple(rule for rule in rules if isinstance(rule.condition, Drop))
 
 
 def _is_followed(state: AlertState, condition: Condition | None) -> bool:
