@@ -9,7 +9,7 @@ from models.fast_vqa import FastVqa, Fragments, PlacesToScore
 from models.liqe import CROP, CROPS, Liqe, QualityOf
 from models.parts import Assembly, Given, Part, Source
 from models.slowfast import FRAMES, SIDE, FastPathway, SlowFast
-from models.sr_vqa import FEATURES, RqVqa, SrVqa
+from models.sr_vqa import RqVqa, SrVqa
 from models.swin import Swin, SwinConfig
 
 MOTION, FRAGMENTS, WINDOWS, PICTURE = "motion", "fragments", "windows", "picture"
@@ -90,7 +90,7 @@ def rq_vqa(network: RqVqa, *, fast: FastPathway, clips: FastVqa, sentences: Liqe
     )
     parts = (spatial, _fast(fast), _fragments(clips), _liqe(sentences), fusion)
     sources = _sources(network.feature_extraction.feature_extraction, clips)
-    llm = Given(name="llm", shape=(FEATURES["llm"],))
+    llm = Given(name="llm", shape=(network.features["llm"],))
     return Assembly(name="rq-vqa", version=version, sources=(*sources, llm), parts=parts)
 
 

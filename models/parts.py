@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from vqmon.core.types import View
 from vqmon.scoring.specs import golden_frames
 
-Made = Literal["stretch", "centre", "fragments", "windows"]
+Made = Literal["stretch", "centre", "fragments", "windows", "halves"]
 """How pictures are made of a frame: squeezed whole; scaled to the short side, then its centre; pieces at native size
-put together (`fragments.py`); windows at native size (`liqe.crop_boxes`)."""
+put together (`fragments.py`); windows at native size (`liqe.crop_boxes`); both halves (`owl_hidden.halves`)."""
 Order = Literal["NCHW", "NCTHW", "NKCHW"]
 Array = NDArray[np.generic]
 
@@ -125,5 +125,8 @@ def run_torch(assembly: Assembly, given: Mapping[str, Array]) -> dict[str, Array
 
 
 def inputs_of(takes: Sequence[str], values: Mapping[str, Array], *, each: str) -> list[Array]:
-    """A part's arguments, with all rows as one segment where it wants them so."""
-    return [values[name][None] if each == "segment" else values[name] for name in takes]
+    """A part's arguments: rows, all rows as one segment, or the pictures of rows side by side."""
+    taken = [values[name] for name in takes]
+    if each == "picture":
+        return [value.reshape(-1, *value.shape[2:]) for value in taken]
+    return [value[None] for value in taken] if each == "segment" else taken

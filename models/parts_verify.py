@@ -50,6 +50,8 @@ class PartsRunner:
         some = {name: values[name][rows] for name in step.takes}
         fed = dict(zip(step.graph.inputs, inputs_of(step.takes, some, each=step.each), strict=True))
         answer: Array = self._sessions[step.name].run([step.graph.output], fed)[0]
+        if step.each == "picture":
+            return answer.reshape(*some[step.takes[0]].shape[:2], *answer.shape[1:])
         return answer
 
     def golden(self, rows: int) -> dict[str, Array]:
@@ -88,7 +90,8 @@ def verify(sheet: Path, *, assembly: Assembly | None = None, provider: str = CPU
     lines += [_check_golden(said[name], facts, name, slack) for name, facts in table["golden"].items()]
     lines += _check_alone(runner, given | said, slack)
     if assembly is not None:
-        expected = run_torch(assembly, given)
+        borrowed = {each.name: said[each.name] for each in assembly.sources if each.name in said}
+        expected = run_torch(assembly, given | borrowed)
         for part in assembly.parts:
             apart = _share(said[part.name], expected[part.name])
             lines.append(_near(apart, slack, f"{part.name} against torch"))
@@ -120,7 +123,7 @@ def _check_alone(runner: PartsRunner, together: Mapping[str, Array], slack: floa
     """Each row says alone what it says among others."""
     lines = []
     for step in runner.steps:
-        if step.each == "row":
+        if step.each != "segment":
             alone = [runner.run_step(step, together, slice(at, at + 1)) for at in range(GOLDEN_ROWS)]
             line = f"{step.name}: {GOLDEN_ROWS} rows together against one by one"
             lines.append(_near(_share(np.concatenate(alone), together[step.name]), slack, line))

@@ -11,11 +11,12 @@ import torch
 
 from models import composite_export, owl_hidden, parts_verify, rich
 from models.graphs import ONE_FILE_BYTES
+from models.joined import read_joined
 from models.loading import HuggingFace, WeightsError, check_licence, check_names, load
 from models.owl import OwlConfig
 from models.owl_stream import IGNORED, OPTIONAL, needed_shapes
-from models.parts import Assembly
-from models.parts_export import DTYPES, SheetFacts, write_assembly
+from models.parts import Assembly, Given
+from models.parts_export import DTYPES, Joined, SheetFacts, write_assembly
 
 HIDDEN = "q_align_hidden"
 NAMES = (*rich.KITS, HIDDEN)
@@ -26,8 +27,10 @@ def add_arguments(part: argparse.ArgumentParser) -> None:
     group = part.add_argument_group(", ".join(NAMES))
     group.add_argument(
         "--part", action="append", default=[], metavar="NAME=FILE",
-        help="weights of a network that a scorer joins: slowfast, fast_vqa, liqe; --weights are the scorer's own",
+        help="what a scorer joins: weights of slowfast, fast_vqa, liqe, or q_align_hidden=SHEET.parts.json as written; "
+        "--weights are the scorer's own",
     )  # fmt: skip
+    group.add_argument("--scale", type=Path, metavar="FILE.toml", help="what answers mean: native_range and points")
 
 
 def export(options: argparse.Namespace) -> Path:
@@ -38,16 +41,29 @@ def export(options: argparse.Namespace) -> Path:
     facts = rich.facts_of(options.name)
     check_licence(options.name, facts.licence, allow_noncommercial=options.allow_noncommercial)
     if options.name == HIDDEN:
-        return _export_hidden(options, facts)
+        return export_hidden(options, facts)
     assembly, origin = prepare(options)
     options.built.mkdir(parents=True, exist_ok=True)
-    sheet = write_assembly(assembly, _with_origin(facts, origin), form=form_of(options), folder=options.built)
-    if composite_export.is_served(sheet, options.name):
-        composite_export.write_composite(sheet, composite_export.scale_of(options.name))
+    joined = _joined(options, assembly)
+    facts, form = _with_origin(facts, origin), form_of(options)
+    sheet = write_assembly(assembly, facts, form=form, folder=options.built, joined=joined)
+    if options.scale is not None or composite_export.is_served(sheet, options.name):
+        composite_export.write_composite(sheet, composite_export.scale_of(options.name, options.scale))
     return sheet
 
 
-def _export_hidden(options: argparse.Namespace, facts: SheetFacts, config: OwlConfig | None = None) -> Path:
+def _joined(options: argparse.Namespace, assembly: Assembly) -> dict[str, Joined]:
+    """The sheets that are named, by what they make for a scorer."""
+    given, joins = dict(_named(each) for each in options.part), rich.KITS[options.name].joins
+    features = {each.name: each for each in assembly.sources if isinstance(each, Given)}
+    return {
+        made: read_joined(Path(given[name]), features[made], form=form_of(options), folder=options.built)
+        for name, made in joins.items()
+        if name in given
+    }
+
+
+def export_hidden(options: argparse.Namespace, facts: SheetFacts, config: OwlConfig | None = None) -> Path:
     config = OwlConfig() if config is None else config
     if options.weights is None:
         raise WeightsError("name the weights of Q-Align: --weights FILE, FOLDER or owner/name@commit")
@@ -111,8 +127,9 @@ def prepare(options: argparse.Namespace) -> tuple[Assembly, dict[str, str]]:
     if options.weights is not None:
         given.setdefault(own, str(options.weights))
     rich.need_file(options.name, given)
-    if unknown := sorted(given.keys() - kit.files.keys()):
-        raise WeightsError(f"{options.name} takes no weights of {', '.join(unknown)}; it takes {', '.join(kit.files)}")
+    if unknown := sorted(given.keys() - kit.files.keys() - kit.joins.keys()):
+        known = ", ".join((*kit.files, *kit.joins))
+        raise WeightsError(f"{options.name} takes no weights of {', '.join(unknown)}; it takes {known}")
     networks, origin = {}, {}
     for key, spec in kit.files.items():
         found = load(given[key], hub=HuggingFace(options.cache))

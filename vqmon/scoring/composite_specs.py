@@ -40,15 +40,17 @@ class StepSpec:
     """One graph, fed by sources and earlier steps in the order of `graph.inputs`.
 
     `each` "row": rows of all inputs go in side by side, one answer comes per row; it is kept by content and shared
-    with every scorer whose manifest names a graph of the same sha256. `each` "segment": all rows go in as one
-    (1, rows, ...), one answer (1, ...) comes; segments of different length are never padded into one batch.
+    with every scorer whose manifest names a graph of the same sha256. `each` "picture": the same for the pictures of
+    rows (rows, pictures, ...), which go in as (rows x pictures, ...), and the answers are (rows, pictures, ...) again.
+    `each` "segment": all rows go in as one (1, rows, ...), one answer (1, ...) comes; segments of different length are
+    never padded into one batch.
     """
 
     name: str
     graph: GraphSpec
     takes: tuple[str, ...]
-    each: Literal["row", "segment"]
-    # how many rows or segments are ever run at once, rising
+    each: Literal["row", "picture", "segment"]
+    # how many rows, pictures or segments are ever run at once, rising
     buckets: tuple[int, ...] = (1,)
 
     def __post_init__(self) -> None:
@@ -110,6 +112,12 @@ class CompositeSpec:
             known.append(step.name)
         if len(set(known)) != len(known):
             raise ValueError("two sources or steps share a name")
+        single = {source.name for source in self.sources if source.order != "NKCHW"}
+        for step in self.steps:
+            if step.each == "picture" and single & set(step.takes):
+                raise ValueError(
+                    f"step {step.name} looks at each picture of rows that have several side by side: NKCHW"
+                )
 
     @property
     def id(self) -> str:

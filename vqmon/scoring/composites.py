@@ -54,12 +54,9 @@ class CompositeScorer:
         for source in self.spec.sources:
             known[source.name] = await loop.run_in_executor(None, rows_of, source, decoded.views[source.input.view])
         for step in self.spec.steps:
-            graph, taken = self._graphs[step.name], [known[name] for name in step.takes]
-            if step.each == "segment":
-                whole = (each[None] for each in taken)
-                known[step.name] = (await graph.score(*whole, deadline_seconds=self._deadline_seconds))[0]
-            else:
-                known[step.name] = await graph.kept(*taken, deadline_seconds=self._deadline_seconds)
+            graph, fed = self._graphs[step.name], fed_to(step, known)
+            ask = graph.score if step.each == "segment" else graph.kept
+            known[step.name] = said_by(step, await ask(*fed, deadline_seconds=self._deadline_seconds), known)
         native = np.asarray(known[self.spec.steps[-1].name], dtype=np.float64).ravel()
         return self._verdict(native, frames=len(decoded.times_seconds))
 
@@ -93,6 +90,23 @@ def rows_of(source: SourceSpec, pixels: Pixels) -> Array:
     return np.ascontiguousarray(rows.transpose(0, 2, 1, 3, 4)) if source.order == "NCTHW" else rows
 
 
+def fed_to(step: StepSpec, known: Mapping[str, Array]) -> tuple[Array, ...]:
+    """What goes into a step's graph, of arrays (rows, ...) by name."""
+    taken = (known[name] for name in step.takes)
+    if step.each == "segment":
+        return tuple(each[None] for each in taken)
+    if step.each == "picture":
+        return tuple(each.reshape(-1, *each.shape[2:]) for each in taken)
+    return tuple(taken)
+
+
+def said_by(step: StepSpec, answers: Array, known: Mapping[str, Array]) -> Array:
+    """The graph's answers as an array (rows, ...), or that of the segment."""
+    if step.each == "picture":
+        return answers.reshape(*known[step.takes[0]].shape[:2], *answers.shape[1:])
+    return answers[0] if step.each == "segment" else answers
+
+
 def open_composite(
     spec: CompositeSpec,
     folder: Path,
@@ -106,9 +120,7 @@ def open_composite(
     known = {source.name: _golden_rows(spec, source) for source in spec.sources}
     graphs = {}
     for step in spec.steps:
-        taken = tuple(known[name] for name in step.takes)
-        if step.each == "segment":
-            taken = tuple(each[None] for each in taken)
+        taken = fed_to(step, known)
         graph, is_new = hosts.open(
             step.graph, folder, placement, shapes=_shapes(step, taken), buckets=step.buckets, spent=spent
         )
@@ -116,7 +128,7 @@ def open_composite(
         if is_new:
             settle(graph, taken, answers)
         graphs[step.name] = graph
-        known[step.name] = answers[0] if step.each == "segment" else answers
+        known[step.name] = said_by(step, answers, known)
     _check_golden(spec, np.asarray(known[spec.steps[-1].name], dtype=np.float64).ravel())
     return CompositeScorer(spec, graphs, deadline_seconds=deadline_seconds)
 
@@ -130,10 +142,10 @@ def _golden_rows(spec: CompositeSpec, source: SourceSpec) -> Array:
 
 
 def _shapes(step: StepSpec, taken: tuple[Array, ...]) -> tuple[tuple[int | None, ...], ...]:
-    """Of one row; a segment may have any number of rows."""
-    if step.each == "row":
-        return tuple(each.shape[1:] for each in taken)
-    return tuple((None, *each.shape[2:]) for each in taken)
+    """Of one row or picture; a segment may have any number of rows."""
+    if step.each == "segment":
+        return tuple((None, *each.shape[2:]) for each in taken)
+    return tuple(each.shape[1:] for each in taken)
 
 
 def _check_golden(spec: CompositeSpec, found: Array) -> None:
