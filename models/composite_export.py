@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from models.fragments import Grid
 from models.loading import WeightsError
-from models.parts import Given, Source
+from models.parts import GOLDEN_PROMPT, Given, Source, Text
 from models.parts_export import GOLDEN_ROWS, GOLDEN_SEED, SLACK
 from models.parts_verify import LEAST, read_sources
 from models.q_align import PAD_RGB
@@ -92,7 +92,8 @@ def view_of(source: Source) -> View:
 def is_served(sheet: Path, name: str) -> bool:
     """Whether the daemon can serve it as it is: it has a scale, and is given nothing of another scorer's."""
     has_scale = "scale" in tomllib.loads(_FACTS.read_text())[name]
-    return has_scale and not any(isinstance(each, Given) for each in read_sources(json.loads(sheet.read_text())))
+    sources = read_sources(json.loads(sheet.read_text()), sheet.parent)
+    return has_scale and not any(isinstance(each, Given) for each in sources)
 
 
 def write_composite(sheet: Path, scale: Scale) -> Path:
@@ -101,8 +102,11 @@ def write_composite(sheet: Path, scale: Scale) -> Path:
     Raises WeightsError when something is wanted that no decoder gives: another scorer's features.
     """
     table = json.loads(sheet.read_text())
-    sources = []
-    for source in read_sources(table):
+    sources, texts = [], []
+    for source in read_sources(table, sheet.parent):
+        if isinstance(source, Text):
+            texts.append(source.spec)
+            continue
         if isinstance(source, Given):
             raise WeightsError(
                 f"{table['name']} takes {source.name} of another scorer's graph: name that scorer's sheet by "
@@ -128,7 +132,9 @@ def write_composite(sheet: Path, scale: Scale) -> Path:
             input=GoldenInput(kind="pattern", seed=GOLDEN_SEED, frames=GOLDEN_ROWS),
             output=tuple(golden["values"]),
             tolerance=SLACK[table["form"]] * max(golden["largest"], LEAST),
+            prompt=GOLDEN_PROMPT if texts else "",
         ),
+        texts=tuple(texts),
     )
     target = sheet.with_name(f"{spec.id}.json")
     save_composite_spec(spec, target)

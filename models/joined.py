@@ -23,7 +23,7 @@ def read_joined(sheet: Path, wanted: Given, *, form: str, folder: Path) -> Joine
         )
     try:
         table = json.loads(sheet.read_text())
-        sources, steps = read_sources(table), _STEPS.validate_python(table["steps"])
+        sources, steps = read_sources(table, folder), _STEPS.validate_python(table["steps"])
         golden = dict(table["golden"])
         said, is_form = golden[wanted.name], table["form"]
         rows = np.array(said["values"], dtype=np.float32).reshape(said["shape"])

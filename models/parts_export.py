@@ -14,7 +14,7 @@ from torch import nn
 
 from models import graphs
 from models.graphs import Signature
-from models.parts import Array, Assembly, Given, Interchange, Part, Source, inputs_of, run_torch
+from models.parts import Array, Assembly, Given, Interchange, Part, Source, Text, inputs_of, run_torch
 from vqmon.scoring.composite_specs import StepSpec
 from vqmon.scoring.level_specs import GraphSpec
 from vqmon.scoring.specs import Licence
@@ -64,6 +64,8 @@ def write_assembly(
     sources = [each for each in assembly.sources if each.name not in joined]
     sources += [source for each in joined.values() for source in each.sources]
     steps = [step for each in joined.values() for step in each.steps]
+    for text in (each for each in sources if isinstance(each, Text)):
+        (folder / text.spec.file).write_bytes(text.content)
     for part in assembly.parts:
         file = folder / f"{part.name}-{form}@{assembly.version}.onnx"
         write_part(part, values, dtype=DTYPES[form], target=file, one_file_bytes=one_file_bytes)
@@ -87,7 +89,7 @@ def graph_of(file: Path, *, inputs: tuple[str, ...], output: str) -> GraphSpec:
 
 
 def write_sheet(
-    sheet: Path, facts: SheetFacts, *, form: str, sources: Sequence[Source | Given], steps: Sequence[StepSpec],
+    sheet: Path, facts: SheetFacts, *, form: str, sources: Sequence[Source | Given | Text], steps: Sequence[StepSpec],
     golden: Mapping[str, Mapping[str, object]],
 ) -> None:  # fmt: skip
     """How graphs go together, and what each said of golden rows in float32 (`golden_of`)."""
@@ -98,11 +100,16 @@ def write_sheet(
         "version": int(version),
         "form": form,
         **asdict(facts),
-        "sources": [{"kind": type(each).__name__.lower(), **asdict(each)} for each in sources],
+        "sources": [_source(each) for each in sources],
         "steps": [asdict(step) for step in steps],
         "golden": dict(golden),
     }
     sheet.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+
+
+def _source(source: Source | Given | Text) -> dict[str, object]:
+    facts = source.spec if isinstance(source, Text) else source
+    return {"kind": type(source).__name__.lower(), **asdict(facts)}
 
 
 def input_names(part: Part) -> tuple[str, ...]:

@@ -12,10 +12,12 @@ from pydantic import TypeAdapter
 
 from models import graphs
 from models.graphs import FORBIDDEN
-from models.parts import Array, Assembly, Given, Source, golden_rows, inputs_of, run_torch
+from models.parts import Array, Assembly, Given, Source, Text, golden_rows, inputs_of, run_torch
 from models.parts_export import GOLDEN_ROWS, GOLDEN_SEED, SLACK
 from models.verify import VerifyError
-from vqmon.scoring.composite_specs import StepSpec
+from vqmon.errors import ScorerError
+from vqmon.scoring.composite_specs import StepSpec, TextSpec
+from vqmon.scoring.graph_unit import read_beside
 
 CPU = "CPUExecutionProvider"
 LEAST = 0.01
@@ -56,17 +58,28 @@ class PartsRunner:
 
     def golden(self, rows: int) -> dict[str, Array]:
         """Golden rows of every source."""
-        return golden_rows(read_sources(self.table), rows, seed=GOLDEN_SEED)
+        return golden_rows(read_sources(self.table, self.folder), rows, seed=GOLDEN_SEED)
 
 
-def read_sources(table: Mapping[str, Any]) -> list[Source | Given]:
-    """What goes into a sheet's graphs."""
-    made: list[Source | Given] = []
+def read_sources(table: Mapping[str, Any], folder: Path) -> list[Source | Given | Text]:
+    """What goes into the graphs of a sheet that lies in `folder`."""
+    made: list[Source | Given | Text] = []
     for each in table["sources"]:
         facts = {key: tuple(value) if isinstance(value, list) else value for key, value in each.items()}
         kind = facts.pop("kind")
-        made.append(Source(**facts) if kind == "source" else Given(**facts))
+        if kind == "text":
+            text = TextSpec(**facts)
+            made.append(Text(name=text.name, ids=text.ids, tokens=text.tokens, content=_content(text, folder)))
+        else:
+            made.append(Source(**facts) if kind == "source" else Given(**facts))
     return made
+
+
+def _content(text: TextSpec, folder: Path) -> bytes:
+    try:
+        return read_beside(folder / text.file, sha256_hex=text.sha256, size_bytes=text.size_bytes)
+    except ScorerError as error:
+        raise VerifyError(str(error)) from error
 
 
 def open_graph(file: Path, provider: str = CPU, threads: int = 2) -> onnxruntime.InferenceSession:

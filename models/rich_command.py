@@ -15,8 +15,10 @@ from models.joined import read_joined
 from models.loading import HuggingFace, WeightsError, check_licence, check_names, load
 from models.owl import OwlConfig
 from models.owl_stream import IGNORED, OPTIONAL, needed_shapes
-from models.parts import Assembly, Given
+from models.parts import Assembly, Given, Text
 from models.parts_export import DTYPES, Joined, SheetFacts, write_assembly
+from vqmon.errors import ScorerError
+from vqmon.scoring.clip_text import read_vocabulary
 
 HIDDEN = "q_align_hidden"
 NAMES = (*rich.KITS, HIDDEN)
@@ -29,6 +31,10 @@ def add_arguments(part: argparse.ArgumentParser) -> None:
         "--part", action="append", default=[], metavar="NAME=FILE",
         help="what a scorer joins: weights of slowfast, fast_vqa, liqe, or q_align_hidden=SHEET.parts.json as written; "
         "--weights are the scorer's own",
+    )  # fmt: skip
+    group.add_argument(
+        "--vocabulary", type=Path, metavar="FILE",
+        help="align_iqa_generated: CLIP's list of merges, bpe_simple_vocab_16e6.txt.gz or a plain one",
     )  # fmt: skip
     group.add_argument("--scale", type=Path, metavar="FILE.toml", help="what answers mean: native_range and points")
 
@@ -138,7 +144,30 @@ def prepare(options: argparse.Namespace) -> tuple[Assembly, dict[str, str]]:
         origin |= {f"sha256 of {name}": digest for name, digest in found.hashes.items()}
     if unpinned := [name for name in options.sha256 if name not in origin.values()]:
         raise WeightsError(f"no file has the sha256 {unpinned[0]}; it is not what was pinned")
-    return kit.build(networks, options.version), origin
+    assembly = kit.build(networks, options.version)
+    return _reading(assembly, options), origin
+
+
+def _reading(assembly: Assembly, options: argparse.Namespace) -> Assembly:
+    """With the list of merges that prompts are read with, where there are prompts; raises WeightsError."""
+    sources = [
+        replace(each, content=merges_of(options.vocabulary, ids=each.ids)) if isinstance(each, Text) else each
+        for each in assembly.sources
+    ]
+    return replace(assembly, sources=tuple(sources))
+
+
+def merges_of(file: Path | None, *, ids: int) -> bytes:
+    """The merges of a published list that so many token ids need, a pair a line; raises WeightsError."""
+    if file is None:
+        raise WeightsError("prompts are read with CLIP's list of merges: --vocabulary bpe_simple_vocab_16e6.txt.gz")
+    try:
+        merges = read_vocabulary(file.read_bytes(), size=ids).merges
+    except OSError as error:
+        raise WeightsError(f"--vocabulary {file}: cannot be read: {error.strerror}") from error
+    except ScorerError as error:
+        raise WeightsError(f"--vocabulary {file}: {error}") from error
+    return "".join(f"{left} {right}\n" for left, right in merges).encode()
 
 
 def _named(word: str) -> tuple[str, str]:
@@ -149,6 +178,8 @@ def _named(word: str) -> tuple[str, str]:
 
 
 def _source(source: dict[str, object]) -> str:
+    if source["kind"] == "text":
+        return f"{source['name']}: the segment's prompt, {source['tokens']} tokens of {source['ids']}, {source['file']}"
     if source["kind"] == "given":
         return f"{source['name']}: features given {source['shape']}"
     return f"{source['name']}: {source['pictures']} x {source['side']} x {source['side']}, {source['made']}"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pipelines.heavy import HeavyTier, Look, Scorer, tried
+from pipelines.heavy import HeavyTier, Look, Scorer, able, tried
 from vqmon.core.pooling import summarize
 from vqmon.core.tiers import disagreement
 from vqmon.core.types import (
@@ -23,7 +23,7 @@ from vqmon.core.types import (
     event_id,
     failure_of,
 )
-from vqmon.errors import SegmentError
+from vqmon.errors import ScoreError, SegmentError
 from vqmon.flow import together
 
 __all__ = ["Decode", "Fetch", "Observation", "Observer", "Record", "Scorer"]
@@ -89,42 +89,48 @@ class Observer:
         )
 
     async def _look(self, segment: Segment) -> Seen:
+        if not able(self.scorers, segment):
+            raise ScoreError("no_prompt")
         with self._stage("fetch"):
             media = await self.fetch(segment)
         if self.heavy is None:
-            seen = await self._cheaply(media, ())
+            seen = await self._cheaply(segment, media, ())
             return replace(seen, promotion=None)
-        with self.heavy.look(self.heavy.planned(segment)) as look:
-            seen = await self._cheaply(media, look.scorers)
+        with self.heavy.look(segment, self.heavy.planned(segment)) as look:
+            seen = await self._cheaply(segment, media, look.scorers)
             left_out = look.left_out
             found = self.heavy.suspects(segment, seen.scores)
             if look.scorers:
                 seen, left_out = await self._heavily(seen, look, seen.decoded)
         reasons = (*look.reasons, *found)
         if found and not look.reasons:
-            with self.heavy.look(found) as late:
+            with self.heavy.look(segment, found) as late:
                 left_out = late.left_out
                 if late.scorers:
-                    seen, left_out = await self._again(media, seen, late)
+                    seen, left_out = await self._again(segment, media, seen, late)
         return replace(seen, promotion=self.heavy.say(reasons, left_out))
 
-    async def _cheaply(self, media: bytes, heavy: Sequence[Scorer]) -> Seen:
+    async def _cheaply(self, segment: Segment, media: bytes, heavy: Sequence[Scorer]) -> Seen:
         """Decode once for all that are to look, and ask those that always do."""
-        asked = (*self.scorers, *self.shadows)
+        scorers, shadows = able(self.scorers, segment), able(self.shadows, segment)
         with self._stage("decode"):
-            decoded = await self.decode(media, views_of((*asked, *heavy)))
+            decoded = await self._decoded(segment, media, views_of((*scorers, *shadows, *heavy)))
         with self._stage("score"):
-            scores = await together(scorer.score(decoded) for scorer in self.scorers)
-            on_trial = await together(tried([shadow], decoded) for shadow in self.shadows)
+            scores = await together(scorer.score(decoded) for scorer in scorers)
+            on_trial = await together(tried([shadow], decoded) for shadow in shadows)
         # A scorer on trial that fails is left out; the verdict stands.
-        well = [shadow for shadow, (found, _) in zip(self.shadows, on_trial, strict=True) if found]
+        well = [shadow for shadow, (found, _) in zip(shadows, on_trial, strict=True) if found]
         return Seen(
             decoded=decoded,
             scores=scores,
             shadow_scores=[score for found, _ in on_trial for score in found],
-            scorers=(*self.scorers, *well),
+            scorers=(*scorers, *well),
             promotion=None,
         )
+
+    async def _decoded(self, segment: Segment, media: bytes, views: tuple[View, ...]) -> Decoded:
+        decoded = await self.decode(media, views)
+        return replace(decoded, prompt=segment.prompt) if segment.prompt else decoded
 
     async def _heavily(self, seen: Seen, look: Look, decoded: Decoded) -> tuple[Seen, str]:
         """With what the heavy scorers say, and why they are left out if they are."""
@@ -134,13 +140,13 @@ class Observer:
             return seen, left_out
         return replace(seen, scores=[*seen.scores, *scores], scorers=(*seen.scorers, *look.scorers)), ""
 
-    async def _again(self, media: bytes, seen: Seen, look: Look) -> tuple[Seen, str]:
+    async def _again(self, segment: Segment, media: bytes, seen: Seen, look: Look) -> tuple[Seen, str]:
         """Decode once more for pictures that nobody had asked for: a suspicion comes after the cheap verdict."""
         decoded, views = seen.decoded, views_of(look.scorers)
         if not set(views) <= set(decoded.views):
             try:
                 with self._stage("decode_again"):
-                    decoded = await self.decode(media, views)
+                    decoded = await self._decoded(segment, media, views)
             except SegmentError:
                 return seen, "failed"
         return await self._heavily(seen, look, decoded)

@@ -154,6 +154,8 @@ class Decoded:
     media: MediaFacts
     # fingerprints of the first and the last sampled frame, for freeze across segments; see `Fingerprint`
     edges: tuple[Fingerprint, Fingerprint]
+    # what the pictures were asked to show, as the segment says; "" = nobody has said
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.times_seconds)
