@@ -31,7 +31,13 @@ PLAYLISTS = (".m3u8", ".mpd")
 
 
 async def publish(
-    settings: Settings, addresses: Sequence[str], *, stream_id: str, rendition: str = "", arm: str = ""
+    settings: Settings,
+    addresses: Sequence[str],
+    *,
+    stream_id: str,
+    rendition: str = "",
+    arm: str = "",
+    prompt: str = "",
 ) -> tuple[int, int]:
     """Publish a message per segment that the addresses name now; gives how many, and how many could not be named.
 
@@ -41,7 +47,8 @@ async def publish(
     async with Fetcher(fetch_policy(settings, named=addresses)) as fetcher:
         items = [item for address in addresses for item in await _listed(address, fetcher)]
     named = [item for item in items if isinstance(item, Segment)]
-    segments = list(_labelled(_numbered(named), stream_id=stream_id, rendition=rendition, arm=arm))
+    labelled = _labelled(_numbered(named), stream_id=stream_id, rendition=rendition, arm=arm)
+    segments = [replace(segment, prompt=prompt) for segment in labelled]
     topic = TopicNames.of(settings.kafka.prefix, settings.kafka.group).segments
     async with Publisher(connection_of(settings.kafka)) as publisher:
         for first in range(0, len(segments), BATCH):

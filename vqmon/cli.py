@@ -15,7 +15,7 @@ from vqmon.cli_history import export, replay
 from vqmon.cli_kafka import publish, record, topics
 from vqmon.cli_pictures import pictures
 from vqmon.cli_scorers import scorers
-from vqmon.console import EXIT_STORE, EXIT_UNSCORED, EXIT_WRONG, err, out, ready
+from vqmon.console import EXIT_STORE, EXIT_UNSCORED, EXIT_WRONG, err, out, prompt_option, ready
 from vqmon.core.types import Alert, Outcome, SegmentFailure
 from vqmon.errors import StoreError, VqmonError
 
@@ -102,6 +102,7 @@ def watch(config: Path | None, url: str, stream: str, history: str | None, for_s
     "--max-bytes", type=click.IntRange(1, 2**40), help="Largest file taken; default: fetch.max_bytes of the settings."
 )
 @click.option("--deadline", type=click.FloatRange(1, 86_400), help="Seconds to decode one file; default: 600.")
+@prompt_option
 @click.pass_context
 def score(
     ctx: click.Context,
@@ -111,6 +112,7 @@ def score(
     sampling: str | None,
     max_bytes: int | None,
     deadline: float | None,
+    prompt: str,
 ) -> None:
     """Score media files, folders, HLS or DASH playlists, once.
 
@@ -131,6 +133,7 @@ def score(
             score_all(
                 settings,
                 addresses,
+                prompt=prompt,
                 listed=lambda count: bar.update(task, total=count),
                 told=lambda _: bar.advance(task),
             )

@@ -56,6 +56,7 @@ REASONS: dict[str, str] = {
     # score
     "out_of_memory": "the device has too little memory",
     "scorer_failed": "the scorer gave an error or no finite number",
+    "no_prompt": "every scorer that always looks needs the prompt of a generated picture, and the segment has none",
 }
 """Every reason code and what it means; codes are part of the event schema and only ever added to."""
 

@@ -256,6 +256,19 @@ async def test_scorers_on_trial_count_for_nothing() -> None:
     assert (event.id, event.disagreement) == (plain.id, None)
 
 
+async def test_a_heavy_scorer_that_needs_a_prompt() -> None:
+    """Without one there is no reason to look, planned or found, and nothing is spent; with one it looks."""
+    bench = Bench(Policy(share=1, below=90))
+    bench.tier.scorers = (replace(bench.tier.scorers[0], needs_prompt=True),)
+    event = await bench.see(1, 128)
+    assert (event.promotion, [score.scorer for score in event.scores]) == (Promotion(), ["cheap@1"])
+    assert len(bench.asked) == 1
+    outcome = (await bench.observer.observe(replace(make_segment(1), prompt="A fox"))).outcome
+    assert isinstance(outcome, QualityEvent)
+    assert [score.scorer for score in outcome.scores] == ["cheap@1", "dear@1"]
+    assert outcome.promotion == Promotion(reasons=("sample", "low"))
+
+
 async def test_a_cheap_scorer_that_fails_is_a_failure() -> None:
     """As before."""
     bench = Bench(Policy(share=1))

@@ -38,6 +38,7 @@ FULL = Segment(
     encryption=Encryption(method="AES-128", key_url="https://origin.example.org/key", iv_hex="00" * 16),
     is_discontinuity=True,
     labels={"team": "sr"},
+    prompt="A fox in the snow,\n“35 mm” \N{FOX FACE}",
 )
 BINARY = {
     "ce_specversion": b"1.0",
@@ -54,6 +55,16 @@ def test_structured_mode_comes_back_as_it_went() -> None:
     assert key == b"news"
     assert parse_segment(key, value, {}) == FULL
     assert parse_segment(key, value, {"content-type": b"Application/CloudEvents+json"}) == FULL
+
+
+def test_a_message_without_a_prompt_has_none_and_a_long_one_is_refused() -> None:
+    """As messages were before; one of more than 2,000 characters says so."""
+    message = json.loads(encode_segment(FULL, source="test")[1])
+    del message["data"]["prompt"]
+    assert parse_segment(b"news", json.dumps(message).encode(), {}).prompt == ""
+    message["data"]["prompt"] = "x" * 2001
+    with pytest.raises(WireError, match="prompt: 2001 characters; at most 2000"):
+        parse_segment(b"news", json.dumps(message).encode(), {})
 
 
 def test_what_is_not_known_is_ignored_at_every_depth() -> None:
