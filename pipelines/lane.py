@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from pipelines.daemon import Told
-from pipelines.verdicts import Looked, Marked, Observe, Speaker, Verdicts, look_at
+from pipelines.verdicts import Looked, Noted, Observe, Speaker, Verdicts, look_at
 from vqmon.core.rules import AlertRule
 from vqmon.errors import BrokerError, FencedError, SettingsError
 from vqmon.flow import in_order
@@ -192,12 +192,12 @@ class Lane:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def _look(self, record: Record | Step) -> Looked | Marked | None:
+    async def _look(self, record: Record | Step) -> Looked | Noted | None:
         if isinstance(record, Step):
             return None
         return await look_at(record, self._floor.observe, self._floor.speaker, now=self._floor.now)
 
-    async def _finish(self, ready: Sequence[tuple[Record | Step, Looked | Marked | None]]) -> None:
+    async def _finish(self, ready: Sequence[tuple[Record | Step, Looked | Noted | None]]) -> None:
         assert self._verdicts is not None
         self._unfinished -= len(ready)
         self._idle_since = time.monotonic()
@@ -207,7 +207,7 @@ class Lane:
             batch = Batch(records=[], next_offset=last.offset)
         if batch is not None:
             await self._write(batch)
-        if taken:
+        if taken or alerts:
             self._count(taken)
             self._floor.told([looked.outcome for looked in taken], alerts)
         if self._verdicts.is_halted and not self.is_halted:

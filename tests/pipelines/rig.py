@@ -8,12 +8,14 @@ from pipelines.lane import Floor
 from pipelines.member import Member
 from pipelines.verdicts import Observe, Speaker
 from tests.acceptance.kafka.looks import look_at_once
+from vqmon.core.planned import End
 from vqmon.core.rules import AlertRule
 from vqmon.core.types import Alert, Outcome, Rendition, Segment
 from vqmon.metrics import Meters
 from vqmon.transport import wire
 from vqmon.transport.kafka import TopicNames
 from vqmon.transport.kafka.memory import MemoryBroker, MemoryGroup, MemoryWriter
+from vqmon.transport.notes import Note, encode_note, headers_of, is_note, parse_note
 from vqmon.transport.segments import STRUCTURED, encode_segment
 
 NAMES = TopicNames.of("vqmon", "g")
@@ -40,6 +42,11 @@ class Rig:
     def put_raw(self, partition: int, key: bytes | None, value: bytes | None, *headers: tuple[str, bytes]) -> int:
         """Put any record on the topic."""
         return self.broker.append(NAMES.segments, partition, key, value, headers)
+
+    def note(self, partition: int, note: Note) -> int:
+        """Put an end or a marker on the topic."""
+        key = note.stream_id.encode() if isinstance(note, End) else None
+        return self.put_raw(partition, key, encode_note(note, source="test"), *headers_of(note))
 
     def floor(self, observe: Observe = look_at_once, **changes: object) -> Floor:
         """What the lanes of a member share."""
@@ -84,7 +91,14 @@ class Rig:
     @property
     def outcomes(self) -> list[Outcome]:
         """Every published outcome, partition by partition."""
-        return [wire.parse_outcome(one.value or b"") for one in self.broker.records(NAMES.quality)]
+        records = self.broker.records(NAMES.quality)
+        return [wire.parse_outcome(one.value or b"") for one in records if not is_note(dict(one.headers))]
+
+    @property
+    def notes(self) -> list[Note]:
+        """Every note that was passed on, partition by partition."""
+        records = self.broker.records(NAMES.quality)
+        return [parse_note(one.value or b"") for one in records if is_note(dict(one.headers))]
 
     @property
     def alerts(self) -> list[Alert]:
@@ -92,11 +106,11 @@ class Rig:
         return [wire.parse_alert(one.value or b"") for one in self.broker.records(NAMES.alerts)]
 
     async def until(self, count: int, *, seconds: float = 20.0) -> None:
-        """Wait until so many outcomes are there."""
+        """Wait until so many outcomes and notes are there."""
         await until(lambda: len(self.broker.records(NAMES.quality)) >= count, seconds=seconds)
 
     async def drain(self, floor: Floor, count: int) -> None:
-        """One member works until so many outcomes are there, then leaves."""
+        """One member works until so many outcomes and notes are there, then leaves."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.member(floor, stop).run())
