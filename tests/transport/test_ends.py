@@ -1,15 +1,18 @@
 """Ends of renditions in a history: where they stand among the outcomes, and those that wait to be judged."""
 
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.core.outcomes import NEWS, START, scored
+from tests.postgres import PostgresServer
 from vqmon.core.planned import End, end_of
-from vqmon.errors import StoreError
+from vqmon.errors import NoHistoryError, StoreError
 from vqmon.transport import wire
 from vqmon.transport.intake import Batch, taken_of
 from vqmon.transport.notes import encode_note
@@ -89,17 +92,26 @@ def test_what_was_recorded_of_a_topic_keeps_its_order(place: Place) -> None:
         assert list(history.inputs_in_order()) == [scored(0), ended(1), scored(1), ended(2), scored(2)]
 
 
-def test_a_history_of_the_version_before_gets_the_table(tmp_path: Path) -> None:
+def make_older(place: Place, server: PostgresServer | None) -> None:
+    """As the version before left it."""
+    if isinstance(place, Path):
+        with closing(sqlite3.connect(place)) as older:
+            older.executescript("DROP TABLE ended; PRAGMA user_version = 1;")
+        return
+    assert server is not None
+    database = urlsplit(place.url).path.lstrip("/")
+    server.run_sql("DROP TABLE vqmon.ended", database)
+    server.run_sql("UPDATE vqmon.about SET version = 1", database)
+
+
+def test_a_history_of_the_version_before_gets_the_table(place: Place, request: pytest.FixtureRequest) -> None:
     """With all that is in it; to be read it must have been opened by a writer once."""
-    path = tmp_path / "history.db"
-    with open_history(path, "write") as history:
+    with open_history(place, "write") as history:
         history.publish([scored(0)])
-    older = sqlite3.connect(path)
-    older.executescript("DROP TABLE ended; PRAGMA user_version = 1;")
-    older.close()
-    with pytest.raises(StoreError, match="older vqmon"), open_history(path, "read"):
+    make_older(place, None if isinstance(place, Path) else request.getfixturevalue("postgres"))
+    with pytest.raises((StoreError, NoHistoryError)), open_history(place, "read"):
         pass
-    with open_history(path, "write") as history:
+    with open_history(place, "write") as history:
         history.publish([scored(1)], ends=[ended(2)])
-    with open_history(path, "read") as history:
+    with open_history(place, "read") as history:
         assert list(history.inputs_in_order()) == [scored(0), scored(1), ended(2)]
