@@ -2,23 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 
-from pipelines.verdicts import Looked, Marked, encoded_states, stored_states
+from pipelines.verdicts import Looked, Noted, encoded_states, stored_states
+from vqmon.core.planned import Marker
 from vqmon.core.rules import AlertRule, Judge
 from vqmon.core.types import Alert
 from vqmon.errors import SettingsError, WireError
 from vqmon.transport import wire
 from vqmon.transport.kafka.records import Batch, Outgoing, Record, TopicNames
-from vqmon.transport.markers import is_marker, parse_marker
+from vqmon.transport.notes import is_note, parse_note
 
 MOST_WAITING = 2000
 """Nothing is looked at here, so many may be judged and written at once."""
 
 
-async def read_gathered(record: Record) -> Looked | Marked:
+async def read_gathered(record: Record) -> Looked | Noted:
     """What a worker put on the gathered topic; raises SettingsError when another version of vqmon wrote it."""
     try:
-        if is_marker(dict(record.headers)):
-            return Marked(record=record, marker=parse_marker(record.value or b""))
+        if is_note(dict(record.headers)):
+            return Noted(record=record, note=parse_note(record.value or b""))
         return Looked(record=record, outcome=wire.parse_outcome(record.value or b""))
     except WireError as error:
         raise SettingsError(
@@ -37,17 +38,14 @@ class Gathered:
         self._names, self._source = names, source
         self._judge = Judge(rules, stored_states(stored))
 
-    def fold(self, ready: Sequence[Looked | Marked]) -> tuple[Batch | None, Sequence[Looked], Sequence[Alert]]:
+    def fold(self, ready: Sequence[Looked | Noted]) -> tuple[Batch | None, Sequence[Looked], Sequence[Alert]]:
         """Judge in order: the batch to write, no outcome, and the alerts."""
         if not ready:
             return None, [], []
         records: list[Outgoing] = []
         told: list[Alert] = []
         for looked in ready:
-            if isinstance(looked, Marked):
-                self._judge.mark(looked.marker)
-                continue
-            for alert in self._judge.judge(looked.outcome):
+            for alert in self._alerts_of(looked):
                 told.append(alert)
                 records.append(self._told(alert, looked.record))
         records += [
@@ -55,6 +53,14 @@ class Gathered:
             for key, value in encoded_states(self._judge.take_changed())
         ]
         return Batch(records=records, next_offset=ready[-1].record.offset + 1), [], told
+
+    def _alerts_of(self, looked: Looked | Noted) -> Sequence[Alert]:
+        if isinstance(looked, Looked):
+            return self._judge.judge(looked.outcome)
+        if isinstance(looked.note, Marker):
+            self._judge.mark(looked.note)
+            return ()
+        return self._judge.end(looked.note)
 
     def _told(self, alert: Alert, record: Record) -> Outgoing:
         value = wire.encode_alert(alert, source=self._source)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from pipelines.daemon import Told
-from pipelines.verdicts import Looked, Marked
+from pipelines.verdicts import Looked, Noted
 from vqmon.core.types import Alert
 from vqmon.errors import BrokerError, FencedError, SettingsError
 from vqmon.flow import in_order
@@ -36,7 +36,7 @@ class Folding(Protocol):
 
     is_halted: bool
 
-    def fold(self, ready: Sequence[Looked | Marked]) -> tuple[Batch | None, Sequence[Looked], Sequence[Alert]]: ...
+    def fold(self, ready: Sequence[Looked | Noted]) -> tuple[Batch | None, Sequence[Looked], Sequence[Alert]]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Floor:
     """What all lanes of a membership share."""
 
     # what a record says, at whatever length that takes
-    look: Callable[[Record], Awaitable[Looked | Marked]]
+    look: Callable[[Record], Awaitable[Looked | Noted]]
     # from what the state topic holds of a partition
     fold: Callable[[int, Mapping[str, bytes]], Folding]
     open_writer: Callable[[int], Transactions]
@@ -196,10 +196,10 @@ class Lane:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def _look(self, record: Record | Step) -> Looked | Marked | None:
+    async def _look(self, record: Record | Step) -> Looked | Noted | None:
         return None if isinstance(record, Step) else await self._floor.look(record)
 
-    async def _finish(self, ready: Sequence[tuple[Record | Step, Looked | Marked | None]]) -> None:
+    async def _finish(self, ready: Sequence[tuple[Record | Step, Looked | Noted | None]]) -> None:
         assert self._verdicts is not None
         self._unfinished -= len(ready)
         self._idle_since = time.monotonic()
@@ -209,8 +209,8 @@ class Lane:
             batch = Batch(records=[], next_offset=last.offset)
         if batch is not None:
             await self._write(batch)
-        self._count(taken)
         if taken or alerts:
+            self._count(taken)
             self._floor.told([looked.outcome for looked in taken], alerts)
         if self._verdicts.is_halted and not self.is_halted:
             self.is_halted = True

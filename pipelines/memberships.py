@@ -10,7 +10,7 @@ from pipelines.daemon import Told
 from pipelines.gathered import MOST_WAITING, Gathered, read_gathered
 from pipelines.lane import Floor, Folding
 from pipelines.member import GroupPort, Member, stay_member
-from pipelines.verdicts import Looked, Marked, Observe, Speaker, Verdicts, look_at
+from pipelines.verdicts import Looked, Noted, Observe, Speaker, Verdicts, look_at
 from vqmon.core.rules import AlertRule, over_all_streams
 from vqmon.metrics import Meters
 from vqmon.sections import KafkaSettings
@@ -74,7 +74,7 @@ class Memberships:
         """Look at each segment, and judge each partition by itself."""
         kafka, speaker = self._kafka, self._speaker
 
-        async def look(record: Record) -> Looked | Marked:
+        async def look(record: Record) -> Looked | Noted:
             return await look_at(record, observe, speaker, now=lambda: datetime.now(UTC))
 
         def fold(partition: int, stored: Mapping[str, bytes]) -> Folding:
@@ -94,7 +94,7 @@ class Memberships:
 
     def _floor(
         self,
-        look: Callable[[Record], Awaitable[Looked | Marked]],
+        look: Callable[[Record], Awaitable[Looked | Noted]],
         fold: Callable[[int, Mapping[str, bytes]], Folding],
         topic: str,
         *,

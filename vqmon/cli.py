@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from vqmon.cli_alerts import deploy, notify, tune
+from vqmon.cli_alerts import deploy, end, notify, tune
 from vqmon.cli_experiments import compare, plan
 from vqmon.cli_history import export, replay
 from vqmon.cli_kafka import publish, record, topics
@@ -193,5 +193,5 @@ def _print_published(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> No
         out.print(alert_line(alert))
 
 
-for command in (replay, export, publish, record, topics, deploy, notify, tune, pictures, scorers, compare, plan):
+for command in (replay, export, publish, record, topics, deploy, end, notify, tune, pictures, scorers, compare, plan):
     main.add_command(command)

@@ -148,7 +148,7 @@ METRICS: Mapping[Name, Metric] = {
         kind="gauge", unit="{record}", meaning="records that wait to be recorded, by `topic` and `partition`"
     ),
     "vqmon.record.count": Metric(
-        kind="counter", unit="{record}", meaning="records read, by `kind` (outcome, alert, unreadable)"
+        kind="counter", unit="{record}", meaning="records read, by `kind` (outcome, end, marker, alert, unreadable)"
     ),
     "vqmon.record.again": Metric(
         kind="counter", unit="{try}", meaning="times that recording began anew, by `reason` (fenced, unreachable)"

@@ -7,14 +7,16 @@ from datetime import UTC, datetime
 from pipelines.gathered import Gathered, read_gathered
 from pipelines.lane import Floor, Folding
 from pipelines.member import Member
-from pipelines.verdicts import Looked, Marked, Observe, Speaker, Verdicts, look_at
+from pipelines.verdicts import Looked, Noted, Observe, Speaker, Verdicts, look_at
 from tests.acceptance.kafka.looks import look_at_once
+from vqmon.core.planned import End
 from vqmon.core.rules import AlertRule, over_all_streams
 from vqmon.core.types import Alert, Outcome, Rendition, Segment
 from vqmon.metrics import Meters
 from vqmon.transport import wire
 from vqmon.transport.kafka import Record, TopicNames
 from vqmon.transport.kafka.memory import MemoryBroker, MemoryGroup, MemoryWriter
+from vqmon.transport.notes import Note, encode_note, headers_of, is_note, parse_note
 from vqmon.transport.segments import STRUCTURED, encode_segment
 
 NAMES = TopicNames.of("vqmon", "g")
@@ -43,6 +45,11 @@ class Rig:
         """Put any record on the topic."""
         return self.broker.append(NAMES.segments, partition, key, value, headers)
 
+    def note(self, partition: int, note: Note) -> int:
+        """Put an end or a marker on the topic."""
+        key = note.stream_id.encode() if isinstance(note, End) else None
+        return self.put_raw(partition, key, encode_note(note, source="test"), *headers_of(note))
+
     def floor(self, observe: Observe = look_at_once, **changes: object) -> Floor:
         """What the lanes of a member share."""
 
@@ -50,7 +57,7 @@ class Rig:
             self.restored.append(partition)
             return self.broker.read_state(NAMES.state, partition)
 
-        async def look(record: Record) -> Looked | Marked:
+        async def look(record: Record) -> Looked | Noted:
             return await look_at(record, observe, SPEAKER, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
 
         def fold(partition: int, stored: Mapping[str, bytes]) -> Folding:
@@ -121,7 +128,14 @@ class Rig:
     @property
     def outcomes(self) -> list[Outcome]:
         """Every published outcome, partition by partition."""
-        return [wire.parse_outcome(one.value or b"") for one in self.broker.records(NAMES.quality)]
+        records = self.broker.records(NAMES.quality)
+        return [wire.parse_outcome(one.value or b"") for one in records if not is_note(dict(one.headers))]
+
+    @property
+    def notes(self) -> list[Note]:
+        """Every note that was passed on, partition by partition."""
+        records = self.broker.records(NAMES.quality)
+        return [parse_note(one.value or b"") for one in records if is_note(dict(one.headers))]
 
     @property
     def alerts(self) -> list[Alert]:
@@ -143,11 +157,11 @@ class Rig:
         return newest > 0 and self.broker.offsets.get((GATHERED, NAMES.gathered, 0)) == newest
 
     async def until(self, count: int, *, seconds: float = 20.0) -> None:
-        """Wait until so many outcomes are there."""
+        """Wait until so many outcomes and notes are there."""
         await until(lambda: len(self.broker.records(NAMES.quality)) >= count, seconds=seconds)
 
     async def drain(self, floor: Floor, count: int) -> None:
-        """One member works until so many outcomes are there, then leaves."""
+        """One member works until so many outcomes and notes are there, then leaves."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.member(floor, stop).run())

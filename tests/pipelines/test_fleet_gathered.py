@@ -12,7 +12,7 @@ from tests.pipelines.rig import NAMES, Rig, segment
 from vqmon.core.rules import Judge, over_all_streams, parse_rules
 from vqmon.core.types import Alert, Outcome, QualityEvent, Segment
 from vqmon.errors import SettingsError
-from vqmon.transport.markers import HEADER, TYPE, encode_marker
+from vqmon.transport.notes import encode_note, headers_of
 
 RULES = parse_rules(
     """
@@ -116,13 +116,12 @@ async def test_without_groups_nothing_is_gathered() -> None:
 async def test_a_deploy_marker_is_gathered_and_starts_series_anew() -> None:
     """The fall at the moment of a deploy is none; the marker comes over every partition and counts once."""
     marker = marker_of("encoder 5", datetime.fromtimestamp(1_767_225_600 + 4 * FELL, UTC))
-    header = (HEADER, TYPE.encode())
     rig = Rig(partitions=PARTITIONS, rules=RULES)
     for partition in range(PARTITIONS):
-        rig.put_raw(partition, None, encode_marker(marker, source="test"), header)
+        rig.put_raw(partition, None, encode_note(marker, source="test"), *headers_of(marker))
     for one in in_order():
         rig.put(STREAMS.index(one.rendition.stream_id) % PARTITIONS, one)
-    await rig.drain(rig.floor(look), COUNT * len(STREAMS))
+    await rig.drain(rig.floor(look), COUNT * len(STREAMS) + PARTITIONS)
     await rig.judge_gathered()
     assert len(rig.broker.records(NAMES.gathered)) == COUNT * len(STREAMS) + PARTITIONS
     fell = FELL * 4 + 1_767_225_600

@@ -13,6 +13,7 @@ from vqmon.core.rejections import Rejections
 from vqmon.core.types import ByteRange, Encryption, Rendition, Segment
 from vqmon.errors import WireError
 from vqmon.transport.asyncapi import documents
+from vqmon.transport.notes import ENDED, MARKER
 from vqmon.transport.segments import (
     TYPE,
     encode_rejections,
@@ -142,7 +143,7 @@ def test_rejections_come_back() -> None:
     assert parse_rejections(None) == Rejections()
 
 
-@pytest.mark.parametrize("name", ["asyncapi.yaml", f"schemas/in/{TYPE}.json", "schemas/in/org.vqmon.marker.v1.json"])
+@pytest.mark.parametrize("name", ["asyncapi.yaml", *(f"schemas/in/{kind}.json" for kind in (TYPE, MARKER, ENDED))])
 def test_the_committed_documents_are_those_of_the_code(name: str) -> None:
     """Regenerate: python -m vqmon.transport.asyncapi config"""
     assert (CONFIG / name).read_text(encoding="utf-8") == documents()[name]
@@ -152,7 +153,7 @@ def test_every_reference_of_the_description_is_there() -> None:
     """Each message's schema is a file of its own that exists."""
     messages = json.loads(documents()["asyncapi.yaml"])["components"]["messages"].values()
     files = [message["payload"]["$ref"] for message in messages if "payload" in message]
-    assert len(files) == 6
+    assert len(files) == 7
     assert all((CONFIG / file).is_file() for file in files)
 
 

@@ -59,7 +59,7 @@ def planned_topics(names: TopicNames, *, partitions: int, copies: int, max_messa
         plan(
             names.segments, "segment messages, key = stream id", delete, {"max.message.bytes": str(max_message_bytes)}
         ),
-        plan(names.quality, "one outcome per segment message", delete, roomy),
+        plan(names.quality, "one outcome per segment message; ends and markers in their places", delete, roomy),
         plan(names.alerts, "alerts that open or resolve", delete, keep),
         plan(names.state, "memory of the alert rules", compact, states),
         plan(names.rejected, "records that are no segment message, with their bytes", delete, {**roomy, **keep}),
