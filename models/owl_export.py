@@ -68,7 +68,7 @@ FORMS: Mapping[str, Form] = MappingProxyType(
         # no CPU kernels in ONNX Runtime
         "bf16": Form(dtype=torch.bfloat16, tolerance=0.02),
         # for CPUs: weights and activations in 8 bits; a scale for all activations of a run, hence one row a run
-        "int8": Form(dtype=torch.float32, shrink=_dynamic, shrink_encoder=_dynamic, tolerance=0.05, most_rows=1),
+        "int8": Form(dtype=torch.float32, shrink=_dynamic, shrink_encoder=_dynamic, tolerance=0.08, most_rows=1),
         # for little memory: weights alone
         "int8-weights": Form(dtype=torch.float32, shrink=_nbits(8), tolerance=0.05),
         "int4": Form(dtype=torch.float32, shrink=_nbits(4), tolerance=0.2),
