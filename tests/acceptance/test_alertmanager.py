@@ -56,7 +56,7 @@ def test_an_incident_is_one_notification_grouped_and_closed(alertmanager: str, t
     port = free_port()
     with (
         receiving() as people,
-        alertmanager_at(alertmanager, tmp_path / "a", hook=people.url, wait="2s", interval="2s") as first,
+        alertmanager_at(alertmanager, tmp_path / "a", hook=people.url, wait="8s", interval="2s") as first,
         alertmanager_at(alertmanager, tmp_path / "b") as second,
         receiving() as hook,
     ):

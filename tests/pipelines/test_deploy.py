@@ -48,7 +48,7 @@ async def looked(value: bytes, offset: int) -> object:
 
 
 async def test_a_marker_on_a_partition_is_remembered_there_and_is_no_outcome() -> None:
-    """It moves the offset and the memory and is passed on; told again the memory stays as it is."""
+    """It moves the offset and the memory and is passed on, to the rules over all streams too; told again the memory stays as it is."""
     verdicts = Verdicts(0, SPEAKER, rules=RULES, stored={}, limit=0.9)
     value = encode_note(MARKER, source="test")
     first, again = await looked(value, 7), await looked(value, 9)
@@ -57,12 +57,16 @@ async def test_a_marker_on_a_partition_is_remembered_there_and_is_no_outcome() -
     batch, taken, alerts = verdicts.fold([first])
     assert batch is not None
     assert (batch.next_offset, taken, alerts) == (8, [], [])
-    passed, kept = batch.records
+    passed, gathered, kept = batch.records
     assert (passed.topic, passed.key, parse_note(passed.value or b"")) == (NAMES.quality, None, MARKER)
+    assert (gathered.topic, gathered.partition, gathered.value) == (NAMES.gathered, 0, passed.value)
     assert (kept.topic, kept.key, wire.parse_state(kept.value or b"")) == (NAMES.state, MARKER.key.encode(), MARKER)
     batch, _, _ = verdicts.fold([again])
     assert batch is not None
-    assert (batch.next_offset, [one.topic for one in batch.records]) == (10, [NAMES.quality])
+    assert (batch.next_offset, [one.topic for one in batch.records]) == (
+        10,
+        [NAMES.quality, NAMES.gathered],
+    )
 
 
 async def test_a_marker_that_cannot_be_read_is_rejected() -> None:
