@@ -48,7 +48,7 @@ async def looked(value: bytes, offset: int) -> object:
 
 
 async def test_a_marker_on_a_partition_is_remembered_there_and_is_no_outcome() -> None:
-    """It moves offset and memory and is passed on, to the rules over all streams too; told again memory stays as it is."""
+    """It moves offset and memory and is passed on, gathered too; told again the memory stays as it is."""
     verdicts = Verdicts(0, SPEAKER, rules=RULES, stored={}, limit=0.9)
     value = encode_note(MARKER, source="test")
     first, again = await looked(value, 7), await looked(value, 9)
