@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from models.export import VIEW as TILES
 from models.fragments import Grid
 from models.loading import WeightsError
 from models.parts import Given, Source
@@ -53,6 +54,8 @@ def view_of(source: Source) -> View:
             return View(kind="fragments", width=side, height=side, columns=pieces, rows=pieces, clip=clip)
         case "windows":
             return View(kind="windows", width=side, height=side, windows=source.pictures)
+        case "tiles":
+            return TILES
 
 
 def is_served(sheet: Path, name: str) -> bool:
