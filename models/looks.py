@@ -20,7 +20,7 @@ from models.data import SHORT_SIDE
 from models.feature_cache import FeatureCache
 from models.own_views import Pixels, view_of_picture
 from models.parts import Source
-from models.scored import DataError, Row, read_frames
+from models.scored import PICTURES, DataError, Row, read_frames
 
 Array = NDArray[Any]
 LOOKS_AT_CLIPS = 8
@@ -114,18 +114,22 @@ def seen_by(
     """
     looking = [Looking(look, parts) for look in looks]
     caches = [FeatureCache(folder, maker=each.maker) for each in looking]
-    found: list[list[Array]] = []
-    for row in tqdm(rows, unit="file", desc="features"):
+    room = sum(1 if row.path.suffix.lower() in PICTURES else LOOKS_AT_CLIPS for row in rows)
+    found: list[Array] = []
+    row_of: list[int] = []
+    for number, row in enumerate(tqdm(rows, unit="file", desc="features")):
         frames = cache(partial(read_frames, row.path, count=LOOKS_AT_CLIPS))
-        found.append(
-            [
-                kept.get(row.path, partial(_look, each, frames, row.path))
-                for each, kept in zip(looking, caches, strict=True)
-            ]
-        )
-    counts = [len(one[0]) for one in found]
-    columns = [np.concatenate(column) for column in zip(*found, strict=True)]
-    return columns, np.repeat(np.arange(len(rows)), counts)
+        seen = [
+            kept.get(row.path, partial(_look, each, frames, row.path))
+            for each, kept in zip(looking, caches, strict=True)
+        ]
+        # Filled in place: joined at the end, tens of thousands of maps would be in memory twice.
+        found = found or [np.empty((room, *one.shape[1:]), one.dtype) for one in seen]
+        at = slice(len(row_of), len(row_of) + len(seen[0]))
+        for column, one in zip(found, seen, strict=True):
+            column[at] = one
+        row_of += [number] * len(seen[0])
+    return [column[: len(row_of)] for column in found], np.array(row_of)
 
 
 def _look(looking: Looking, frames: Callable[[], Pixels], path: Path) -> Array:

@@ -41,6 +41,16 @@ def write_assembly(
     assembly: Assembly, facts: SheetFacts, *, form: str, folder: Path, one_file_bytes: int = graphs.ONE_FILE_BYTES
 ) -> Path:
     """Write every part and the sheet `name-form@version.parts.json`; returns the latter's path."""
+    steps, golden = write_steps(assembly, form=form, folder=folder, one_file_bytes=one_file_bytes)
+    sheet = folder / f"{assembly.name}-{form}@{assembly.version}.parts.json"
+    write_sheet(sheet, facts, form=form, sources=assembly.sources, steps=steps, golden=golden)
+    return sheet
+
+
+def write_steps(
+    assembly: Assembly, *, form: str, folder: Path, one_file_bytes: int = graphs.ONE_FILE_BYTES
+) -> tuple[list[StepSpec], dict[str, Array]]:
+    """Write every part; returns the steps in order, and what each said of golden rows in torch."""
     values = run_torch(assembly, assembly.golden(GOLDEN_ROWS, seed=GOLDEN_SEED))
     steps = []
     for part in assembly.parts:
@@ -49,10 +59,7 @@ def write_assembly(
         graph = graph_of(file, inputs=input_names(part), output=part.name)
         buckets = BUCKETS if part.each == "row" else (1,)
         steps.append(StepSpec(name=part.name, graph=graph, takes=part.takes, each=part.each, buckets=buckets))
-    sheet = folder / f"{assembly.name}-{form}@{assembly.version}.parts.json"
-    golden = {part.name: values[part.name] for part in assembly.parts}
-    write_sheet(sheet, facts, form=form, sources=assembly.sources, steps=steps, golden=golden)
-    return sheet
+    return steps, {part.name: values[part.name] for part in assembly.parts}
 
 
 def graph_of(file: Path, *, inputs: tuple[str, ...], output: str) -> GraphSpec:

@@ -14,7 +14,7 @@ from models.graphs import ONE_FILE_BYTES
 from models.loading import HuggingFace, WeightsError, check_licence, check_names, load
 from models.owl import OwlConfig
 from models.owl_stream import IGNORED, OPTIONAL, needed_shapes
-from models.parts import Assembly
+from models.parts import Assembly, Given, Source
 from models.parts_export import DTYPES, SheetFacts, write_assembly
 
 HIDDEN = "q_align_hidden"
@@ -75,11 +75,18 @@ def verify(options: argparse.Namespace) -> list[str]:
 
 def card(options: argparse.Namespace) -> str:
     """A Markdown table of what the sheet says."""
-    table = json.loads(sheet_of(options).read_text())
+    return card_of(sheet_of(options))
+
+
+def card_of(sheet: Path) -> str:
+    """A Markdown table of what a sheet says; raises WeightsError when it is not there."""
+    if not sheet.is_file():
+        raise WeightsError(f"{sheet}: no such sheet; export the scorer first, or name its folder: --built FOLDER")
+    table = json.loads(sheet.read_text())
     rows = {
         "scorer": f"{table['name']}@{table['version']}",
         "says": table["description"],
-        "pixels": ", ".join(_source(each) for each in table["sources"]),
+        "pixels": ", ".join(_source(each) for each in parts_verify.read_sources(table)),
         **{step["name"]: _step(step) for step in table["steps"]},
         "commercial use": {True: "allowed", False: "forbidden", None: "nobody has said"}[
             table["licence"]["commercial"]
@@ -131,10 +138,11 @@ def _named(word: str) -> tuple[str, str]:
     return name, file
 
 
-def _source(source: dict[str, object]) -> str:
-    if source["kind"] == "given":
-        return f"{source['name']}: features given {source['shape']}"
-    return f"{source['name']}: {source['pictures']} x {source['side']} x {source['side']}, {source['made']}"
+def _source(source: Source | Given) -> str:
+    if isinstance(source, Given):
+        return f"{source.name}: features given {source.shape}"
+    height, width = source.size
+    return f"{source.name}: {source.pictures} x {height} x {width}, {source.made}"
 
 
 def _step(step: dict[str, dict[str, object]]) -> str:
