@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts: dict[str, Callable[[], bool]] = {
         "tables": detector_parts.tables,
         "cost": detector_parts.cost,
-        "collapse": detector_parts.collapse,
+        "collapse": lambda: detector_parts.collapse(series_days=20 if chosen.full else 1),
         "flapping": detector_parts.flapping,
         "fleet": lambda: detector_parts.fleet(weeks=4 if chosen.full else 1),
         "noise": lambda: noise(amount(DAYS), amount(HOURS), processes=chosen.processes),

@@ -59,6 +59,10 @@ class Timed:
         return self.inner.views
 
     @property
+    def needs_prompt(self) -> bool:
+        return self.inner.needs_prompt
+
+    @property
     def identity(self) -> ScorerIdentity:
         return self.inner.identity
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.noise import DAY, DEVIATION, LEVEL, SEGMENT_SECONDS, OurChart, Shape
+from bench.noise import DAY, DEVIATION, LEVEL, SEGMENT_SECONDS, SHAPES, OurChart, Shape
 from vqmon.core.conditions import AlertRule
 from vqmon.core.drops import Group, Regression, tuning_of
 from vqmon.core.following import Reading, follow
@@ -22,6 +22,9 @@ from vqmon.transport.wire import encode_state, parse_state
 
 RULES = Path(__file__).parents[1] / "config" / "rules.toml"
 START = datetime(2026, 1, 5, tzinfo=UTC)
+ALLOWED_COLLAPSES = 0.12
+"""Per stream-day over all shapes of noise; heavy tails that fade slowly (phi 0.8, t4) make nearly all of them."""
+
 RULE = AlertRule(name="drop", severity="ticket", condition=Regression(scorer="lite"), min_open_seconds=120.0)
 
 
@@ -98,36 +101,50 @@ def cost() -> bool:
     return min(best) <= 20 and sizes <= 2000
 
 
-def collapse() -> bool:
-    """A3: a fall of 25 points (1 MOS), and silence, under the shipped rules."""
+def collapse(*, series_days: int) -> bool:
+    """A3: a fall of 25 points (1 MOS), and silence, under the shipped rules; what the rule says for nothing."""
     from bench.detector_week import event_of, failure_of_segment
 
-    rules = [
-        rule
-        for rule in parse_rules(RULES.read_text())
-        if rule.name in ("collapse", "regression", "low-score", "no-score")
-    ]
-    good = True
+    shipped = {rule.name: rule for rule in parse_rules(RULES.read_text())}
+    rules, good = [shipped["collapse"]], True
     for phi in (0.0, 0.6):
         found = []
-        for seed in range(60):
-            chance = np.random.default_rng(seed)
-            values = Shape(phi=phi, tail="normal").values(chance, 340)
+        for seed in range(300):
+            values = Shape(phi=phi, tail="normal").values(np.random.default_rng(seed), 340)
             judge, first = Judge(rules), None
             for number, value in enumerate(values):
                 outcome = event_of(number, value - (25 if number >= 300 else 0))
                 if judge.judge(outcome) and number >= 300 and first is None:
                     first = number - 299
             found.append(first or 99)
-        most = float(np.quantile(found, 0.95))
-        good &= np.median(found) <= 3
-        print(f"collapse of 25 points, phi {phi}: median {np.median(found):g}, p95 {most:g} segments; 3 allowed")
-    judge = Judge(rules)
+        half, most = float(np.median(found)), float(np.quantile(found, 0.95))
+        good &= half <= 3 and most <= 3
+        print(f"collapse of 25 points, phi {phi}: median {half:g}, p95 {most:g} segments; 3 allowed")
+    good &= _quiet(rules, series_days=series_days)
+    judge = Judge([shipped["no-score"]])
     for number in range(100):
         judge.judge(event_of(number, LEVEL))
     silent = next(n for n in range(100, 130) if judge.judge(failure_of_segment(n)))
     print(f"no score: after {(silent - 99) * SEGMENT_SECONDS:g} s; the rule says 30 s")
     return bool(good)
+
+
+def _quiet(rules: list[AlertRule], *, series_days: int) -> bool:
+    """Alerts of rules on noise without a fault, per shape; as many as a Poisson count of what is allowed can give."""
+    from bench.detector_week import event_of
+
+    counts = {}
+    for number, (phi, tail) in enumerate(SHAPES):
+        counts[phi, tail] = 0
+        for day in range(series_days):
+            judge = Judge(rules)
+            values = Shape(phi=phi, tail=tail).values(np.random.default_rng([15, number, day]), DAY)
+            for place, value in enumerate(values):
+                counts[phi, tail] += sum(it.state == "open" for it in judge.judge(event_of(place, value)))
+    days, total = series_days * len(SHAPES), sum(counts.values())
+    words = ", ".join(f"{phi} {tail}: {count}" for (phi, tail), count in counts.items() if count)
+    print(f"collapse for nothing: {total} in {days} series-days, {total / days:.3f} per stream-day ({words or 'none'})")
+    return bool(total - 1.96 * total**0.5 <= ALLOWED_COLLAPSES * days)
 
 
 def flapping() -> bool:

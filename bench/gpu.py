@@ -204,7 +204,7 @@ def report_ort(setting: Setting, recipe: Recipe, weights: Mapping[str, Tensor], 
     """The same in ONNX Runtime, from graphs written here."""
     files = [folder / f"gpu.{part}.onnx" for part in ("encoder", "language")]
     start = time.perf_counter()
-    write_encoder(recipe, weights, form=FORMS[form], target=files[0], one_file_bytes=graphs.ONE_FILE_BYTES)
+    write_encoder(recipe.config, weights, form=FORMS[form], target=files[0], one_file_bytes=graphs.ONE_FILE_BYTES)
     write_language(recipe, weights, form=FORMS[form], target=files[1], one_file_bytes=graphs.ONE_FILE_BYTES)
     size = sum(graphs.unit_hash(file)[1] for file in files) / 2**30
     print(f"{'written':14} {size:.2f} GiB as {form} in {time.perf_counter() - start:.0f} s")

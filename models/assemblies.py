@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from models.align_iqa import AlignIqa, Generated, Natural
-from models.clip import Clip, Places
+from models.clip import Clip, Places, Texts
 from models.dover import FUSIONS, Dover, Fuse, Squeezed
 from models.fast_vqa import FastVqa, Fragments, PlacesToScore
 from models.liqe import CROP, CROPS, Liqe, QualityOf
-from models.parts import Assembly, Given, Part, Source
+from models.parts import Assembly, Given, Part, Source, Text
 from models.slowfast import FRAMES, SIDE, FastPathway, SlowFast
-from models.sr_vqa import FEATURES, RqVqa, SrVqa
+from models.sr_vqa import RqVqa, SrVqa
 from models.swin import Swin, SwinConfig
 
 MOTION, FRAGMENTS, WINDOWS, PICTURE = "motion", "fragments", "windows", "picture"
@@ -90,7 +90,7 @@ def rq_vqa(network: RqVqa, *, fast: FastPathway, clips: FastVqa, sentences: Liqe
     )
     parts = (spatial, _fast(fast), _fragments(clips), _liqe(sentences), fusion)
     sources = _sources(network.feature_extraction.feature_extraction, clips)
-    llm = Given(name="llm", shape=(FEATURES["llm"],))
+    llm = Given(name="llm", shape=(network.features["llm"],))
     return Assembly(name="rq-vqa", version=version, sources=(*sources, llm), parts=parts)
 
 
@@ -119,13 +119,14 @@ def align_iqa(network: AlignIqa, *, version: int = 1) -> Assembly:
 
 
 def align_iqa_generated(network: AlignIqa, *, clip: Clip, version: int = 1) -> Assembly:
-    """Quality of generated pictures, guided by their likeness to the prompt, whose vector is given."""
+    """Quality of generated pictures, guided by their likeness to the segment's prompt."""
     seen = Source(name="clip_picture", made="centre", side=clip.config.side)
-    prompt = Given(name="prompt", shape=(clip.config.joint,))
+    prompt = Text(name="prompt", ids=clip.config.vocabulary, tokens=clip.config.context)
     places = Part(name="clip-places", network=Places(clip.visual), takes=(seen.name,))
-    last = Part(name="align-iqa-generated", network=Generated(network), takes=(PICTURE, places.name, prompt.name))
+    asked = Part(name="clip-text", network=Texts(clip), takes=(prompt.name,))
+    last = Part(name="align-iqa-generated", network=Generated(network), takes=(PICTURE, places.name, asked.name))
     sources = (centre(network.config.swin), seen, prompt)
-    return Assembly(name="align-iqa-generated", version=version, sources=sources, parts=(places, last))
+    return Assembly(name="align-iqa-generated", version=version, sources=sources, parts=(places, asked, last))
 
 
 def _sources(backbone: Swin, clips: FastVqa) -> tuple[Source, ...]:

@@ -52,13 +52,30 @@ class Clip(nn.Module):
 
         What follows END is never looked at, so `tokens` may be as many as the longest text has.
         """
+        return Texts(self)(ids)
+
+
+class Texts(nn.Module):
+    """The text tower alone: token ids (texts, tokens), each ended by the last id -> vectors (texts, joint)."""
+
+    def __init__(self, clip: Clip) -> None:
+        super().__init__()
+        self.transformer = clip.transformer
+        self.token_embedding = clip.token_embedding
+        self.positional_embedding = clip.positional_embedding
+        self.ln_final = clip.ln_final
+        self.text_projection = clip.text_projection
+        # START and END are the last two ids of any vocabulary
+        self._end = clip.config.vocabulary - 1
+
+    def forward(self, ids: Tensor) -> Tensor:
         count = ids.shape[1]
         tokens = self.token_embedding(ids) + self.positional_embedding[:count]
         # A token sees those before it and itself.
-        later = torch.full((count, count), float("-inf"), dtype=tokens.dtype).triu(1)
+        later = torch.full((count, count), float("-inf"), dtype=tokens.dtype, device=tokens.device).triu(1)
         tokens = self.ln_final(self.transformer(tokens, later))
-        ends = (ids == END).int().argmax(1)
-        return tokens[torch.arange(len(ids)), ends] @ self.text_projection
+        ends = (ids == self._end).int().argmax(1)
+        return tokens.gather(1, ends[:, None, None].expand(-1, 1, tokens.shape[2]))[:, 0] @ self.text_projection
 
 
 class Visual(nn.Module):

@@ -2,17 +2,21 @@
 
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from models.export import VIEW as TILES
 from models.fragments import Grid
 from models.loading import WeightsError
-from models.parts import Given, Source
+from models.parts import GOLDEN_PROMPT, Given, Source, Text
 from models.parts_export import GOLDEN_ROWS, GOLDEN_SEED, SLACK
 from models.parts_verify import LEAST, read_sources
+from models.q_align import PAD_RGB
 from vqmon.core.calibration import Calibration
 from vqmon.core.types import ClipSampling, View
 from vqmon.scoring.composite_specs import CompositeGolden, CompositeSpec, SourceSpec, StepSpec, save_composite_spec
@@ -31,12 +35,40 @@ class Scale:
     calibration: Calibration
 
 
-def scale_of(name: str) -> Scale:
-    """The scale written by hand in `rich.facts.toml`; raises WeightsError for features, and where nobody has said."""
+def scale_of(name: str, file: Path | None = None) -> Scale:
+    """The scale of an owner's file, else that written by hand in `rich.facts.toml`.
+
+    Raises WeightsError where the file says none, for features, and where nobody has said.
+    """
+    if file is not None:
+        return read_scale(file)
     table = tomllib.loads(_FACTS.read_text())[name].get("scale")
     if table is None:
-        raise WeightsError(f"{name} has no scale of its own: fit its answers to scores, then add {name}.scale")
-    low, high = table["native_range"]
+        raise WeightsError(
+            f"{name} has no scale of its own: fit its answers to scores, and say it by --scale FILE.toml"
+        )
+    return _scale(table)
+
+
+def read_scale(file: Path) -> Scale:
+    """native_range = [low, high] and points = [[native, 0..100], ...] of a TOML file; raises WeightsError."""
+    remedy = "it holds native_range = [low, high] and points = [[native, 0..100], ...], all rising, and nothing else"
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        scale = _scale(table)
+    except OSError as error:
+        raise WeightsError(f"--scale {file}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"--scale {file}: {error!r}; {remedy}") from error
+    (low, high), points = scale.native_range, scale.calibration.points
+    is_rising = low < high and points[0][1] < points[-1][1] and np.isfinite([low, high, *np.ravel(points)]).all()
+    if table.keys() != {"native_range", "points"} or not is_rising:
+        raise WeightsError(f"--scale {file}: {remedy}")
+    return scale
+
+
+def _scale(table: Mapping[str, Any]) -> Scale:
+    low, high = (float(end) for end in table["native_range"])
     points = tuple((float(native), float(score)) for native, score in table["points"])
     return Scale(native_range=(low, high), calibration=Calibration(version=1, points=points))
 
@@ -54,14 +86,17 @@ def view_of(source: Source) -> View:
             return View(kind="fragments", width=side, height=side, columns=pieces, rows=pieces, clip=clip)
         case "windows":
             return View(kind="windows", width=side, height=side, windows=source.pictures)
+        case "halves":
+            return View(kind="halves", width=side, height=side, pad_rgb=PAD_RGB)
         case "tiles":
             return TILES
 
 
 def is_served(sheet: Path, name: str) -> bool:
-    """Whether the daemon can serve it: it has a scale, and takes nothing of another scorer's."""
+    """Whether the daemon can serve it as it is: it has a scale, and is given nothing of another scorer's."""
     has_scale = "scale" in tomllib.loads(_FACTS.read_text())[name]
-    return has_scale and not any(isinstance(each, Given) for each in read_sources(json.loads(sheet.read_text())))
+    sources = read_sources(json.loads(sheet.read_text()), sheet.parent)
+    return has_scale and not any(isinstance(each, Given) for each in sources)
 
 
 def write_composite(sheet: Path, scale: Scale) -> Path:
@@ -70,10 +105,16 @@ def write_composite(sheet: Path, scale: Scale) -> Path:
     Raises WeightsError when something is wanted that no decoder gives: another scorer's features.
     """
     table = json.loads(sheet.read_text())
-    sources = []
-    for source in read_sources(table):
+    sources, texts = [], []
+    for source in read_sources(table, sheet.parent):
+        if isinstance(source, Text):
+            texts.append(source.spec)
+            continue
         if isinstance(source, Given):
-            raise WeightsError(f"{table['name']} takes {source.name} of another scorer's graph: add that graph to it")
+            raise WeightsError(
+                f"{table['name']} takes {source.name} of another scorer's graph: name that scorer's sheet by "
+                "--part q_align_hidden=FILE.parts.json"
+            )
         sources.append(_source(source, view_of(source)))
     steps = _STEPS.validate_python(table["steps"])
     golden = table["golden"][steps[-1].name]
@@ -94,7 +135,9 @@ def write_composite(sheet: Path, scale: Scale) -> Path:
             input=GoldenInput(kind="pattern", seed=GOLDEN_SEED, frames=GOLDEN_ROWS),
             output=tuple(golden["values"]),
             tolerance=SLACK[table["form"]] * max(golden["largest"], LEAST),
+            prompt=GOLDEN_PROMPT if texts else "",
         ),
+        texts=tuple(texts),
     )
     target = sheet.with_name(f"{spec.id}.json")
     save_composite_spec(spec, target)

@@ -1,11 +1,12 @@
 """What RQ-VQA takes from Q-Align: the mean hidden state over all tokens of a question about each half of a picture.
 
 Every token counts here, so no prefix is remembered and no layer trimmed, unlike in the scorer of `owl_scorer.py`; the
-frame encoder is the scorer's own.
+frame encoder is that scorer's own, the same file.
 """
 
 from collections import ChainMap
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -16,12 +17,13 @@ from torch.nn import functional
 
 from models import graphs, q_align
 from models.graphs import Signature, Weights
+from models.loading import WeightsError
 from models.owl import PICTURE_ID, OwlConfig
-from models.owl_export import FORMS, Renamed, default_dtype
+from models.owl_export import FORMS, Renamed, default_dtype, write_encoder
 from models.owl_language import PICTURE, TEXT, Context, DecoderLayer, RmsNorm, rotary_tables
-from models.owl_stream import layers_of, rows_of
-from models.parts import Given
-from models.parts_export import GOLDEN_ROWS, GOLDEN_SEED, SheetFacts, graph_of, write_sheet
+from models.owl_stream import encoder_of, layers_of, rows_of
+from models.parts import Source
+from models.parts_export import BUCKETS, GOLDEN_ROWS, GOLDEN_SEED, SheetFacts, golden_of, graph_of, write_sheet
 from vqmon.scoring.composite_specs import StepSpec
 
 PROMPT = q_align.VARIANTS["quality_form_b"]
@@ -30,7 +32,7 @@ HALVES, MOST_ROWS = 2, 32
 
 
 class HiddenMean(nn.Module):
-    """Features of halves (units, 2, 65, width) by the frame encoder -> (units, width), float32.
+    """Features of halves (units, 2, 65, width) by the frame encoder -> (units, width), float32, whatever comes in.
 
     `text` (tokens, width) are the embeddings of the prompt's words. Names are those of the language tower without the
     leading `model.`.
@@ -73,13 +75,16 @@ class HiddenMean(nn.Module):
 
 
 def write(config: OwlConfig, weights: Weights, *, form: str, target: Path, one_file_bytes: int) -> Path:
-    """The graph features (units, 2, 65, width) float32 -> hidden (units, width) float32, a tensor at a time."""
+    """The graph features (units, 2, 65, width) -> hidden (units, width) float32, a tensor at a time.
+
+    Features are of the form's type, as the encoder gives them.
+    """
     chosen = FORMS[form]
     with default_dtype(chosen.dtype):
         network = HiddenMean(config, rows_of(weights, PROMPT).to(chosen.dtype), weights_on="meta")
     known, names = dict(network.named_buffers()), dict(network.named_parameters())
     shape = (2, HALVES, config.tokens_per_picture, config.language.width)
-    features = torch.empty(shape, dtype=torch.float32, device="meta")
+    features = torch.empty(shape, dtype=chosen.dtype, device="meta")
     signature = Signature(
         example=(features,), inputs=("features",), output="hidden", varying=({0: ("units", MOST_ROWS)},)
     )
@@ -104,18 +109,59 @@ def plain(config: OwlConfig, weights: Weights, features: NDArray[np.float32]) ->
     return found
 
 
+def plain_features(config: OwlConfig, weights: Weights, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What the frame encoder says in float32 of halves (units, 2, 3, 448, 448), a picture at a time."""
+    encoder, pictures = encoder_of(weights, config), torch.from_numpy(pixels).flatten(0, 1)
+    with torch.inference_mode():
+        features = torch.cat([encoder(one[None]) for one in pictures])
+    found: NDArray[np.float32] = features.unflatten(0, pixels.shape[:2]).numpy()
+    return found
+
+
 def write_scorer(
     config: OwlConfig, weights: Weights, facts: SheetFacts, *, form: str, sheet: Path, one_file_bytes: int
 ) -> Path:
-    """Write the graph and its sheet beside it; returns the latter's path."""
-    source = Given(name="halves", shape=(HALVES, config.tokens_per_picture, config.language.width))
-    file = sheet.with_name(sheet.name.replace(".parts.json", ".onnx"))
-    write(config, weights, form=form, target=file, one_file_bytes=one_file_bytes)
-    graph = graph_of(file, inputs=("features",), output="hidden")
-    step = StepSpec(name="llm", graph=graph, takes=(source.name,), each="row")
-    golden = {step.name: plain(config, weights, source.golden(GOLDEN_ROWS, seed=GOLDEN_SEED))}
-    write_sheet(sheet, facts, form=form, sources=(source,), steps=(step,), golden=golden)
+    """Write the frame encoder, the graph behind it, and their sheet; returns the latter's path.
+
+    The encoder's file is that of the scorer: one which is there already is left as it is. Raises WeightsError when it
+    is of other weights.
+    """
+    own = sheet.name.removesuffix(".parts.json")
+    encoder, hidden = (sheet.with_name(f"{name}.onnx") for name in (f"{own.replace('-hidden', '')}.encoder", own))
+    _write_encoder(config, weights, form=form, target=encoder, one_file_bytes=one_file_bytes)
+    write(config, weights, form=form, target=hidden, one_file_bytes=one_file_bytes)
+    source = Source(name="halves", made="halves", side=q_align.SIDE, order="NKCHW", pictures=HALVES)
+    seen, thought = "q-align-encoder", "llm"
+    steps = (
+        StepSpec(
+            name=seen, graph=graph_of(encoder, inputs=("pixels",), output="features"), takes=(source.name,),
+            each="picture", buckets=BUCKETS,
+        ),
+        StepSpec(
+            name=thought, graph=graph_of(hidden, inputs=("features",), output="hidden"), takes=(seen,), each="row",
+            buckets=BUCKETS,
+        ),
+    )  # fmt: skip
+    features = plain_features(config, weights, source.golden(GOLDEN_ROWS, seed=GOLDEN_SEED))
+    said = plain(config, weights, features)
+    # whole: a scorer that takes it is written without running this one
+    golden = {seen: golden_of(features), thought: golden_of(said, most=said.size)}
+    write_sheet(sheet, facts, form=form, sources=(source,), steps=steps, golden=golden)
     return sheet
+
+
+def _write_encoder(config: OwlConfig, weights: Weights, *, form: str, target: Path, one_file_bytes: int) -> None:
+    with TemporaryDirectory(dir=target.parent) as folder:
+        made = Path(folder) / target.name
+        write_encoder(config, weights, form=FORMS[form], target=made, one_file_bytes=one_file_bytes)
+        if target.exists() and graphs.unit_hash(target) != graphs.unit_hash(made):
+            raise WeightsError(
+                f"{target} is there already and is of other weights: name the weights of that scorer, or write to "
+                "another folder (--built)"
+            )
+        for file in (graphs.data_file(made), made):
+            if file.exists():
+                file.replace(target.with_name(file.name))
 
 
 def halves(picture: Image.Image) -> NDArray[np.uint8]:

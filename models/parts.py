@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Literal
 
 import numpy as np
@@ -11,13 +12,17 @@ from torch import Tensor, nn
 
 from models.data import COLUMNS, ROWS, TILE_HEIGHT, TILE_WIDTH
 from vqmon.core.types import View
+from vqmon.scoring.clip_text import read_vocabulary
+from vqmon.scoring.composite_specs import TextSpec
 from vqmon.scoring.specs import golden_frames
 
-Made = Literal["stretch", "centre", "fragments", "windows", "tiles"]
+Made = Literal["stretch", "centre", "fragments", "windows", "halves", "tiles"]
 """How pictures are made of a frame: squeezed whole; scaled to the short side, then its centre; pieces at native size
-put together (`fragments.py`); windows at native size (`liqe.crop_boxes`); lite's mosaic of tiles at a short side."""
+put together (`fragments.py`); windows at native size (`liqe.crop_boxes`); both halves (`owl_hidden.halves`); lite's
+mosaic of tiles at a short side."""
 Order = Literal["NCHW", "NCTHW", "NKCHW"]
 Array = NDArray[np.generic]
+GOLDEN_PROMPT = "A red fox in fresh snow, 35 mm film, it's dawn."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +66,32 @@ class Given:
         return draw.standard_normal((rows, *self.shape)).astype(np.float32)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Text:
+    """A segment's prompt as token ids (rows, tokens), the same in every row; how is in `vqmon.scoring.clip_text`."""
+
+    name: str
+    # how many token ids there are
+    ids: int
+    # merges, a pair a line; none until an owner names a list
+    content: bytes = b""
+    tokens: int = 77
+
+    @property
+    def spec(self) -> TextSpec:
+        """What a manifest says of it."""
+        digest = sha256(self.content).hexdigest()
+        return TextSpec(
+            name=self.name, file=f"clip-merges-{digest[:8]}.txt", sha256=digest, size_bytes=len(self.content),
+            ids=self.ids, tokens=self.tokens,
+        )  # fmt: skip
+
+    def golden(self, rows: int, *, seed: int) -> NDArray[np.int64]:
+        """Rows of a prompt that anybody can write again."""
+        del seed
+        return read_vocabulary(self.content, size=self.ids).rows([GOLDEN_PROMPT] * rows, count=self.tokens)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """One graph. `takes` names sources and earlier parts, in the order of the network's arguments.
@@ -82,7 +113,7 @@ class Assembly:
 
     name: str
     version: int
-    sources: tuple[Source | Given, ...]
+    sources: tuple[Source | Given | Text, ...]
     parts: tuple[Part, ...]
 
     def __post_init__(self) -> None:
@@ -97,7 +128,7 @@ class Assembly:
         return golden_rows(self.sources, rows, seed=seed)
 
 
-def golden_rows(sources: Sequence[Source | Given], rows: int, *, seed: int) -> dict[str, Array]:
+def golden_rows(sources: Sequence[Source | Given | Text], rows: int, *, seed: int) -> dict[str, Array]:
     """Rows by source: pixels of one seed, as the daemon's self-test makes them; features of a seed each."""
     return {
         source.name: source.golden(rows, seed=seed + (at if isinstance(source, Given) else 0))
@@ -132,5 +163,8 @@ def run_torch(assembly: Assembly, given: Mapping[str, Array]) -> dict[str, Array
 
 
 def inputs_of(takes: Sequence[str], values: Mapping[str, Array], *, each: str) -> list[Array]:
-    """A part's arguments, with all rows as one segment where it wants them so."""
-    return [values[name][None] if each == "segment" else values[name] for name in takes]
+    """A part's arguments: rows, all rows as one segment, or the pictures of rows side by side."""
+    taken = [values[name] for name in takes]
+    if each == "picture":
+        return [value.reshape(-1, *value.shape[2:]) for value in taken]
+    return [value[None] for value in taken] if each == "segment" else taken

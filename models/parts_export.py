@@ -14,7 +14,7 @@ from torch import nn
 
 from models import graphs
 from models.graphs import Signature
-from models.parts import Array, Assembly, Given, Interchange, Part, Source, inputs_of, run_torch
+from models.parts import Array, Assembly, Given, Interchange, Part, Source, Text, inputs_of, run_torch
 from vqmon.scoring.composite_specs import StepSpec
 from vqmon.scoring.level_specs import GraphSpec
 from vqmon.scoring.specs import Licence
@@ -29,6 +29,20 @@ SLACK: Mapping[str, float] = MappingProxyType({"fp32": 1e-4, "fp16": 5e-3})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """What makes a feature that a scorer is given: sources and steps of a sheet, and what they say of golden rows."""
+
+    sources: tuple[Source, ...]
+    steps: tuple[StepSpec, ...]
+    golden: Mapping[str, Mapping[str, Any]]
+    # of the last step
+    rows: Array
+
+
+NOTHING: Mapping[str, Joined] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SheetFacts:
     """What a sheet says that graphs cannot."""
 
@@ -38,20 +52,33 @@ class SheetFacts:
 
 
 def write_assembly(
-    assembly: Assembly, facts: SheetFacts, *, form: str, folder: Path, one_file_bytes: int = graphs.ONE_FILE_BYTES
-) -> Path:
-    """Write every part and the sheet `name-form@version.parts.json`; returns the latter's path."""
-    steps, golden = write_steps(assembly, form=form, folder=folder, one_file_bytes=one_file_bytes)
+    assembly: Assembly, facts: SheetFacts, *, form: str, folder: Path, joined: Mapping[str, Joined] = NOTHING,
+    one_file_bytes: int = graphs.ONE_FILE_BYTES,
+) -> Path:  # fmt: skip
+    """Write every part and the sheet `name-form@version.parts.json`; returns the latter's path.
+
+    `joined` says by name what makes features that are given: steps of another sheet, whose graphs lie in `folder`.
+    """
+    known = {name: each.rows for name, each in joined.items()}
+    values = run_torch(assembly, assembly.golden(GOLDEN_ROWS, seed=GOLDEN_SEED) | known)
+    sources = [each for each in assembly.sources if each.name not in joined]
+    sources += [source for each in joined.values() for source in each.sources]
+    steps = [step for each in joined.values() for step in each.steps]
+    for text in (each for each in sources if isinstance(each, Text)):
+        (folder / text.spec.file).write_bytes(text.content)
+    steps += write_parts(assembly, values, form=form, folder=folder, one_file_bytes=one_file_bytes)
     sheet = folder / f"{assembly.name}-{form}@{assembly.version}.parts.json"
-    write_sheet(sheet, facts, form=form, sources=assembly.sources, steps=steps, golden=golden)
+    golden = {name: facts for each in joined.values() for name, facts in each.golden.items()}
+    golden |= {part.name: golden_of(values[part.name]) for part in assembly.parts}
+    write_sheet(sheet, facts, form=form, sources=sources, steps=steps, golden=golden)
     return sheet
 
 
-def write_steps(
-    assembly: Assembly, *, form: str, folder: Path, one_file_bytes: int = graphs.ONE_FILE_BYTES
-) -> tuple[list[StepSpec], dict[str, Array]]:
-    """Write every part; returns the steps in order, and what each said of golden rows in torch."""
-    values = run_torch(assembly, assembly.golden(GOLDEN_ROWS, seed=GOLDEN_SEED))
+def write_parts(
+    assembly: Assembly, values: Mapping[str, Array], *, form: str, folder: Path,
+    one_file_bytes: int = graphs.ONE_FILE_BYTES,
+) -> list[StepSpec]:  # fmt: skip
+    """Write every part's graph; returns the steps in order. Example values tell shapes and types."""
     steps = []
     for part in assembly.parts:
         file = folder / f"{part.name}-{form}@{assembly.version}.onnx"
@@ -59,7 +86,7 @@ def write_steps(
         graph = graph_of(file, inputs=input_names(part), output=part.name)
         buckets = BUCKETS if part.each == "row" else (1,)
         steps.append(StepSpec(name=part.name, graph=graph, takes=part.takes, each=part.each, buckets=buckets))
-    return steps, {part.name: values[part.name] for part in assembly.parts}
+    return steps
 
 
 def graph_of(file: Path, *, inputs: tuple[str, ...], output: str) -> GraphSpec:
@@ -72,10 +99,10 @@ def graph_of(file: Path, *, inputs: tuple[str, ...], output: str) -> GraphSpec:
 
 
 def write_sheet(
-    sheet: Path, facts: SheetFacts, *, form: str, sources: Sequence[Source | Given], steps: Sequence[StepSpec],
-    golden: Mapping[str, Array],
+    sheet: Path, facts: SheetFacts, *, form: str, sources: Sequence[Source | Given | Text], steps: Sequence[StepSpec],
+    golden: Mapping[str, Mapping[str, object]],
 ) -> None:  # fmt: skip
-    """How graphs go together, and what each said of golden rows in float32."""
+    """How graphs go together, and what each said of golden rows in float32 (`golden_of`)."""
     name, version = sheet.name.removesuffix(".parts.json").rsplit("@", 1)
     table = {
         "kind": "parts",
@@ -83,11 +110,16 @@ def write_sheet(
         "version": int(version),
         "form": form,
         **asdict(facts),
-        "sources": [{"kind": type(each).__name__.lower(), **asdict(each)} for each in sources],
+        "sources": [_source(each) for each in sources],
         "steps": [asdict(step) for step in steps],
-        "golden": {part: golden_of(value) for part, value in golden.items()},
+        "golden": dict(golden),
     }
     sheet.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+
+
+def _source(source: Source | Given | Text) -> dict[str, object]:
+    facts = source.spec if isinstance(source, Text) else source
+    return {"kind": type(source).__name__.lower(), **asdict(facts)}
 
 
 def input_names(part: Part) -> tuple[str, ...]:
@@ -129,10 +161,10 @@ def on_meta(network: nn.Module) -> nn.Module:
     return copied
 
 
-def golden_of(value: Array) -> dict[str, object]:
-    """Some values at equal steps of an answer, and its largest."""
+def golden_of(value: Array, *, most: int = GOLDEN_VALUES) -> dict[str, object]:
+    """Some values at equal steps of an answer, or all of them, and its largest."""
     flat = np.asarray(value, dtype=np.float64).ravel()
-    steps = np.linspace(0, len(flat) - 1, min(GOLDEN_VALUES, len(flat))).astype(int)
+    steps = np.arange(len(flat)) if len(flat) <= most else np.linspace(0, len(flat) - 1, most).astype(int)
     return {
         "shape": list(value.shape),
         "at": steps.tolist(),

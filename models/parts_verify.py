@@ -12,10 +12,12 @@ from pydantic import TypeAdapter
 
 from models import graphs
 from models.graphs import FORBIDDEN
-from models.parts import Array, Assembly, Given, Source, golden_rows, inputs_of, run_torch
+from models.parts import Array, Assembly, Given, Source, Text, golden_rows, inputs_of, run_torch
 from models.parts_export import GOLDEN_ROWS, GOLDEN_SEED, SLACK
 from models.verify import VerifyError
-from vqmon.scoring.composite_specs import StepSpec
+from vqmon.errors import ScorerError
+from vqmon.scoring.composite_specs import StepSpec, TextSpec
+from vqmon.scoring.graph_unit import read_beside
 
 CPU = "CPUExecutionProvider"
 LEAST = 0.01
@@ -50,21 +52,34 @@ class PartsRunner:
         some = {name: values[name][rows] for name in step.takes}
         fed = dict(zip(step.graph.inputs, inputs_of(step.takes, some, each=step.each), strict=True))
         answer: Array = self._sessions[step.name].run([step.graph.output], fed)[0]
+        if step.each == "picture":
+            return answer.reshape(*some[step.takes[0]].shape[:2], *answer.shape[1:])
         return answer
 
     def golden(self, rows: int) -> dict[str, Array]:
         """Golden rows of every source."""
-        return golden_rows(read_sources(self.table), rows, seed=GOLDEN_SEED)
+        return golden_rows(read_sources(self.table, self.folder), rows, seed=GOLDEN_SEED)
 
 
-def read_sources(table: Mapping[str, Any]) -> list[Source | Given]:
-    """What goes into a sheet's graphs."""
-    made: list[Source | Given] = []
+def read_sources(table: Mapping[str, Any], folder: Path) -> list[Source | Given | Text]:
+    """What goes into the graphs of a sheet that lies in `folder`."""
+    made: list[Source | Given | Text] = []
     for each in table["sources"]:
         facts = {key: tuple(value) if isinstance(value, list) else value for key, value in each.items()}
         kind = facts.pop("kind")
-        made.append(Source(**facts) if kind == "source" else Given(**facts))
+        if kind == "text":
+            text = TextSpec(**facts)
+            made.append(Text(name=text.name, ids=text.ids, tokens=text.tokens, content=_content(text, folder)))
+        else:
+            made.append(Source(**facts) if kind == "source" else Given(**facts))
     return made
+
+
+def _content(text: TextSpec, folder: Path) -> bytes:
+    try:
+        return read_beside(folder / text.file, sha256_hex=text.sha256, size_bytes=text.size_bytes)
+    except ScorerError as error:
+        raise VerifyError(str(error)) from error
 
 
 def open_graph(file: Path, provider: str = CPU, threads: int = 2) -> onnxruntime.InferenceSession:
@@ -88,7 +103,8 @@ def verify(sheet: Path, *, assembly: Assembly | None = None, provider: str = CPU
     lines += [_check_golden(said[name], facts, name, slack) for name, facts in table["golden"].items()]
     lines += _check_alone(runner, given | said, slack)
     if assembly is not None:
-        expected = run_torch(assembly, given)
+        borrowed = {each.name: said[each.name] for each in assembly.sources if each.name in said}
+        expected = run_torch(assembly, given | borrowed)
         for part in assembly.parts:
             apart = _share(said[part.name], expected[part.name])
             lines.append(_near(apart, slack, f"{part.name} against torch"))
@@ -120,7 +136,7 @@ def _check_alone(runner: PartsRunner, together: Mapping[str, Array], slack: floa
     """Each row says alone what it says among others."""
     lines = []
     for step in runner.steps:
-        if step.each == "row":
+        if step.each != "segment":
             alone = [runner.run_step(step, together, slice(at, at + 1)) for at in range(GOLDEN_ROWS)]
             line = f"{step.name}: {GOLDEN_ROWS} rows together against one by one"
             lines.append(_near(_share(np.concatenate(alone), together[step.name]), slack, line))

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -46,6 +46,8 @@ class Kit:
 
     files: Mapping[str, FileSpec]
     build: Callable[[Networks, int], Assembly]
+    # a scorer whose sheet may be named -> what is given where it is not
+    joins: Mapping[str, str] = field(default_factory=dict)
 
 
 _SLOWFAST = FileSpec(make=partial(slowfast.SlowFast, slowfast.SlowFastConfig()))
@@ -56,6 +58,7 @@ _LIQE = FileSpec(make=partial(Clip, ClipConfig()), ignored=("input_resolution", 
 _ALIGN_IQA = FileSpec(make=lambda: align_iqa.AlignIqa(align_iqa.published_sizes()), ignored=sr_vqa.IGNORED)
 _RQ_VQA = FileSpec(make=partial(sr_vqa.RqVqa, swin_b_384(), BotConfig()), ignored=sr_vqa.IGNORED)
 _SHARED = {"slowfast": _FAST, "fast_vqa": _FAST_VQA, "liqe": _LIQE}
+_HIDDEN = {"q_align_hidden": "llm"}
 
 
 def _liqe_of(networks: Networks) -> liqe.Liqe:
@@ -85,10 +88,15 @@ KITS: Mapping[str, Kit] = MappingProxyType(
         "liqe": Kit(
             files={"liqe": _LIQE}, build=lambda nets, version: assemblies.liqe(_liqe_of(nets), version=version)
         ),
-        "rq_vqa": Kit(files={"rq_vqa": _RQ_VQA, **_SHARED}, build=partial(_build_fused, assemblies.rq_vqa, "rq_vqa")),
+        "rq_vqa": Kit(
+            files={"rq_vqa": _RQ_VQA, **_SHARED},
+            build=partial(_build_fused, assemblies.rq_vqa, "rq_vqa"),
+            joins=_HIDDEN,
+        ),
         "sr_vqa": Kit(
             files={"sr_vqa": FileSpec(make=lambda: sr_vqa.SrVqa(sr_vqa.full())), **_SHARED},
             build=partial(_build_fused, assemblies.sr_vqa, "sr_vqa"),
+            joins=_HIDDEN,
         ),
         "sr_vqa_lean": Kit(
             files={"sr_vqa_lean": FileSpec(make=lambda: sr_vqa.SrVqa(sr_vqa.lean())), **_SHARED},

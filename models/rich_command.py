@@ -11,11 +11,14 @@ import torch
 
 from models import composite_export, owl_hidden, parts_verify, rich
 from models.graphs import ONE_FILE_BYTES
+from models.joined import read_joined
 from models.loading import HuggingFace, WeightsError, check_licence, check_names, load
 from models.owl import OwlConfig
 from models.owl_stream import IGNORED, OPTIONAL, needed_shapes
-from models.parts import Assembly, Given, Source
-from models.parts_export import DTYPES, SheetFacts, write_assembly
+from models.parts import Assembly, Given, Source, Text
+from models.parts_export import DTYPES, Joined, SheetFacts, write_assembly
+from vqmon.errors import ScorerError
+from vqmon.scoring.clip_text import read_vocabulary
 
 HIDDEN = "q_align_hidden"
 NAMES = (*rich.KITS, HIDDEN)
@@ -26,8 +29,14 @@ def add_arguments(part: argparse.ArgumentParser) -> None:
     group = part.add_argument_group(", ".join(NAMES))
     group.add_argument(
         "--part", action="append", default=[], metavar="NAME=FILE",
-        help="weights of a network that a scorer joins: slowfast, fast_vqa, liqe; --weights are the scorer's own",
+        help="what a scorer joins: weights of slowfast, fast_vqa, liqe, or q_align_hidden=SHEET.parts.json as written; "
+        "--weights are the scorer's own",
     )  # fmt: skip
+    group.add_argument(
+        "--vocabulary", type=Path, metavar="FILE",
+        help="align_iqa_generated: CLIP's list of merges, bpe_simple_vocab_16e6.txt.gz or a plain one",
+    )  # fmt: skip
+    group.add_argument("--scale", type=Path, metavar="FILE.toml", help="what answers mean: native_range and points")
 
 
 def export(options: argparse.Namespace) -> Path:
@@ -38,16 +47,29 @@ def export(options: argparse.Namespace) -> Path:
     facts = rich.facts_of(options.name)
     check_licence(options.name, facts.licence, allow_noncommercial=options.allow_noncommercial)
     if options.name == HIDDEN:
-        return _export_hidden(options, facts)
+        return export_hidden(options, facts)
     assembly, origin = prepare(options)
     options.built.mkdir(parents=True, exist_ok=True)
-    sheet = write_assembly(assembly, _with_origin(facts, origin), form=form_of(options), folder=options.built)
-    if composite_export.is_served(sheet, options.name):
-        composite_export.write_composite(sheet, composite_export.scale_of(options.name))
+    joined = _joined(options, assembly)
+    facts, form = _with_origin(facts, origin), form_of(options)
+    sheet = write_assembly(assembly, facts, form=form, folder=options.built, joined=joined)
+    if options.scale is not None or composite_export.is_served(sheet, options.name):
+        composite_export.write_composite(sheet, composite_export.scale_of(options.name, options.scale))
     return sheet
 
 
-def _export_hidden(options: argparse.Namespace, facts: SheetFacts, config: OwlConfig | None = None) -> Path:
+def _joined(options: argparse.Namespace, assembly: Assembly) -> dict[str, Joined]:
+    """The sheets that are named, by what they make for a scorer."""
+    given, joins = dict(_named(each) for each in options.part), rich.KITS[options.name].joins
+    features = {each.name: each for each in assembly.sources if isinstance(each, Given)}
+    return {
+        made: read_joined(Path(given[name]), features[made], form=form_of(options), folder=options.built)
+        for name, made in joins.items()
+        if name in given
+    }
+
+
+def export_hidden(options: argparse.Namespace, facts: SheetFacts, config: OwlConfig | None = None) -> Path:
     config = OwlConfig() if config is None else config
     if options.weights is None:
         raise WeightsError("name the weights of Q-Align: --weights FILE, FOLDER or owner/name@commit")
@@ -86,7 +108,7 @@ def card_of(sheet: Path) -> str:
     rows = {
         "scorer": f"{table['name']}@{table['version']}",
         "says": table["description"],
-        "pixels": ", ".join(_source(each) for each in parts_verify.read_sources(table)),
+        "pixels": ", ".join(_source(each) for each in parts_verify.read_sources(table, sheet.parent)),
         **{step["name"]: _step(step) for step in table["steps"]},
         "commercial use": {True: "allowed", False: "forbidden", None: "nobody has said"}[
             table["licence"]["commercial"]
@@ -118,8 +140,9 @@ def prepare(options: argparse.Namespace) -> tuple[Assembly, dict[str, str]]:
     if options.weights is not None:
         given.setdefault(own, str(options.weights))
     rich.need_file(options.name, given)
-    if unknown := sorted(given.keys() - kit.files.keys()):
-        raise WeightsError(f"{options.name} takes no weights of {', '.join(unknown)}; it takes {', '.join(kit.files)}")
+    if unknown := sorted(given.keys() - kit.files.keys() - kit.joins.keys()):
+        known = ", ".join((*kit.files, *kit.joins))
+        raise WeightsError(f"{options.name} takes no weights of {', '.join(unknown)}; it takes {known}")
     networks, origin = {}, {}
     for key, spec in kit.files.items():
         found = load(given[key], hub=HuggingFace(options.cache))
@@ -128,7 +151,30 @@ def prepare(options: argparse.Namespace) -> tuple[Assembly, dict[str, str]]:
         origin |= {f"sha256 of {name}": digest for name, digest in found.hashes.items()}
     if unpinned := [name for name in options.sha256 if name not in origin.values()]:
         raise WeightsError(f"no file has the sha256 {unpinned[0]}; it is not what was pinned")
-    return kit.build(networks, options.version), origin
+    assembly = kit.build(networks, options.version)
+    return _reading(assembly, options), origin
+
+
+def _reading(assembly: Assembly, options: argparse.Namespace) -> Assembly:
+    """With the list of merges that prompts are read with, where there are prompts; raises WeightsError."""
+    sources = [
+        replace(each, content=merges_of(options.vocabulary, ids=each.ids)) if isinstance(each, Text) else each
+        for each in assembly.sources
+    ]
+    return replace(assembly, sources=tuple(sources))
+
+
+def merges_of(file: Path | None, *, ids: int) -> bytes:
+    """The merges of a published list that so many token ids need, a pair a line; raises WeightsError."""
+    if file is None:
+        raise WeightsError("prompts are read with CLIP's list of merges: --vocabulary bpe_simple_vocab_16e6.txt.gz")
+    try:
+        merges = read_vocabulary(file.read_bytes(), size=ids).merges
+    except OSError as error:
+        raise WeightsError(f"--vocabulary {file}: cannot be read: {error.strerror}") from error
+    except ScorerError as error:
+        raise WeightsError(f"--vocabulary {file}: {error}") from error
+    return "".join(f"{left} {right}\n" for left, right in merges).encode()
 
 
 def _named(word: str) -> tuple[str, str]:
@@ -138,7 +184,10 @@ def _named(word: str) -> tuple[str, str]:
     return name, file
 
 
-def _source(source: Source | Given) -> str:
+def _source(source: Source | Given | Text) -> str:
+    if isinstance(source, Text):
+        spec = source.spec
+        return f"{source.name}: the segment's prompt, {spec.tokens} tokens of {spec.ids}, {spec.file}"
     if isinstance(source, Given):
         return f"{source.name}: features given {source.shape}"
     height, width = source.size

@@ -35,6 +35,7 @@ class RqVqa(nn.Module):
 
     def __init__(self, swin: SwinConfig, bot: BotConfig, features: Mapping[str, int] = FEATURES) -> None:
         super().__init__()
+        self.features = features
         self.feature_extraction = Held(Swin(swin))
         self.bot4 = BotStack(bot)
         self.quality = nn.Sequential(nn.Linear(sum(features.values()), HIDDEN), nn.Linear(HIDDEN, 1))

@@ -16,8 +16,8 @@ from models.composite_export import Scale
 from models.learners import LEARNERS
 from models.looks import FRAGMENT_FEATURES, Frozen, Look, Parts, digest_of, network_of
 from models.own_features import FragmentNet
-from models.parts import Assembly, Part, Source
-from models.parts_export import SheetFacts, write_sheet, write_steps
+from models.parts import Assembly, Part, Source, run_torch
+from models.parts_export import GOLDEN_ROWS, GOLDEN_SEED, SheetFacts, golden_of, write_parts, write_sheet
 from models.scored import DataError
 from models.trained import Trained, read_trained
 from vqmon.core.calibration import Calibration
@@ -28,6 +28,8 @@ FORM = "fp32"
 MOST_POINTS, ROWS_PER_POINT = 8, 20
 LEAST_SPREAD = 1e-4
 """Of predictions 0..1: below it there is nothing to tell apart."""
+LEAST_SLOPE = 1e-6
+"""What rounding leaves of none."""
 _FACTS = Path(__file__).parent / "lite.facts.toml"
 
 
@@ -57,7 +59,9 @@ def export(options: argparse.Namespace) -> Path:
     scale = fit_scale(trained.predicted.numpy(), trained.wanted.numpy())
     sheet = sheet_of(options)
     options.built.mkdir(parents=True, exist_ok=True)
-    steps, golden = write_steps(assembly, form=FORM, folder=options.built)
+    values = run_torch(assembly, assembly.golden(GOLDEN_ROWS, seed=GOLDEN_SEED))
+    steps = write_parts(assembly, values, form=FORM, folder=options.built)
+    golden = {part.name: golden_of(values[part.name]) for part in assembly.parts}
     write_sheet(sheet, facts_of(trained), form=FORM, sources=assembly.sources, steps=steps, golden=golden)
     return composite_export.write_composite(sheet, scale)
 
@@ -133,12 +137,15 @@ def facts_of(trained: Trained) -> SheetFacts:
 
 def fit_scale(predicted: NDArray[np.float32], wanted: NDArray[np.float32]) -> Scale:
     """Native 0..1 to 0..100 by a few rising points: means of equal shares of the rows, neighbours that fall joined, and
-    straight on at both ends. Raises DataError when predictions do not rise with people's scores."""
+    straight on at both ends until the end of either scale.
+
+    Raises DataError when predictions do not rise with people's scores.
+    """
     native, score = predicted.astype(np.float64), 100 * wanted.astype(np.float64)
     if np.ptp(native) < LEAST_SPREAD:
         raise DataError(f"the {len(native)} rows kept apart are all given {native.mean():.4f}: nothing to calibrate")
     slope = float(np.polyfit(native, score, 1)[0])
-    if slope <= 0:
+    if slope <= LEAST_SLOPE:
         raise DataError(
             f"of the {len(native)} rows kept apart those with better scores are not predicted better: nothing to "
             "calibrate; train longer, or on more rows"
@@ -149,15 +156,17 @@ def fit_scale(predicted: NDArray[np.float32], wanted: NDArray[np.float32]) -> Sc
         while len(points) > 1 and points[-1][1] <= points[-2][1]:
             points[-2:] = [_joined(points[-2], points[-1])]
     (low, least, _), (high, most, _) = points[0], points[-1]
-    first, last = (_slope(points[:2], slope), _slope(points[-2:], slope))
-    ends = [(0.0, max(0.0, least - first * low)), *((x, y) for x, y, _ in points), (1.0, most + last * (1 - high))]
-    rounded = {round(x, 6): round(min(y, 100.0), 2) for x, y in ends}
+    first, last = _slope(points[:2], slope), _slope(points[-2:], slope)
+    below, above = min(low, least / first), min(1 - high, (100 - most) / last)
+    ends = [(low - below, least - first * below), *((x, y) for x, y, _ in points), (high + above, most + last * above)]
+    rounded = {round(x, 6): round(y, 2) for x, y in ends}
     return Scale(native_range=(0.0, 1.0), calibration=Calibration(version=1, points=tuple(sorted(rounded.items()))))
 
 
 def _slope(ends: list[tuple[float, float, int]], whole: float) -> float:
     """Between two neighbours; where there is one point alone, that of the whole."""
-    return (ends[1][1] - ends[0][1]) / (ends[1][0] - ends[0][0]) if len(ends) > 1 else whole
+    run = ends[-1][0] - ends[0][0]
+    return (ends[-1][1] - ends[0][1]) / run if run > 0 else whole
 
 
 def _bins(rows: int) -> int:

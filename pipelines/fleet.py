@@ -3,23 +3,22 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
 from pipelines.daemon import Told, every, pause, stopping, telling
-from pipelines.lane import Floor
-from pipelines.member import SILENT_SECONDS, GroupPort, Member, stay_member
+from pipelines.member import SILENT_SECONDS, Member
+from pipelines.memberships import Memberships, speaker_of
 from pipelines.observe import Observation
 from pipelines.patience import MediaRoom, Origins
-from pipelines.verdicts import Observe, Speaker
+from pipelines.verdicts import Observe
 from vqmon.core.rules import AlertRule
 from vqmon.core.types import Segment
 from vqmon.errors import BrokerError, SettingsError
+from vqmon.flow import together
 from vqmon.health import HealthServer, Progress, notify
 from vqmon.logs import event
 from vqmon.metrics import Meters
@@ -27,13 +26,10 @@ from vqmon.sections import KafkaSettings
 from vqmon.settings import Settings
 from vqmon.transport.kafka import (
     Connection,
-    Group,
     TopicNames,
-    TransactionWriter,
     check_topics,
     largest_record,
     planned_topics,
-    read_changelog,
 )
 from vqmon.transport.secrets import read_secret
 from vqmon.watchdog import Beat, Limit, Watchdog
@@ -121,16 +117,10 @@ async def serve(
         notify("READY=1")
         try:
             async with limit:
-                max_rejected_bytes = await _wait_for_topics(connection, kafka, stop)
-                floor = floor_of(kafka, connection, observe=observe, rules=rules, meters=meters, told=told)
-                speaker = replace(floor.speaker, max_rejected_bytes=max_rejected_bytes)
-                await stay_member(
-                    replace(floor, speaker=speaker),
-                    lambda member: open_group(connection, kafka, member),
-                    stop=stop,
-                    revoke_seconds=max(1.0, min(10.0, kafka.rebalance_seconds - 10.0)),
-                    seen=watch.see,
-                )
+                speaker = speaker_of(kafka, max_rejected_bytes=await _wait_for_topics(connection, kafka, stop))
+                work = Memberships(kafka, connection, speaker, rules=rules, meters=meters, told=told)
+                floors = work.floors(observe)
+                await together(work.stay(topic, floor, stop=stop, seen=watch.see) for topic, floor in floors.items())
         except TimeoutError:
             log.warning(**event("daemon.drain_cut", left=progress.in_flight))
     log.info(**event("daemon.stopped"))
@@ -165,68 +155,6 @@ def connection_of(kafka: KafkaSettings) -> Connection:
     )
 
 
-def floor_of(
-    kafka: KafkaSettings,
-    connection: Connection,
-    *,
-    observe: Observe,
-    rules: Sequence[AlertRule],
-    meters: Meters,
-    told: Told,
-) -> Floor:
-    """What all lanes of this worker share."""
-    names = TopicNames.of(kafka.prefix, kafka.group)
-
-    def open_writer(partition: int) -> TransactionWriter:
-        return TransactionWriter(
-            connection,
-            transactional_id=f"{kafka.group}.{names.segments}.{partition}",
-            group=kafka.group,
-            topic=names.segments,
-            partition=partition,
-        )
-
-    async def read_state(partition: int) -> Mapping[str, bytes]:
-        return await read_changelog(connection, names.state, partition)
-
-    return Floor(
-        speaker=Speaker(
-            names=names,
-            source=f"vqmon:{kafka.prefix}/{kafka.group}",
-            group=kafka.group,
-            version=version("vqmon"),
-            max_message_bytes=kafka.max_message_bytes,
-            max_rejected_bytes=kafka.max_message_bytes,
-        ),
-        rules=rules,
-        observe=observe,
-        open_writer=open_writer,
-        read_state=read_state,
-        # Places are given out per try, by who observes; here each lane has as many as it may hold.
-        running=asyncio.Semaphore(kafka.max_waiting * 1000),
-        meters=meters,
-        told=told,
-        now=lambda: datetime.now(UTC),
-        max_waiting=kafka.max_waiting,
-        gather_seconds=kafka.commit_seconds,
-        rejected_limit=kafka.rejected_limit,
-        when_lost=kafka.when_lost,
-    )
-
-
-def open_group(connection: Connection, kafka: KafkaSettings, member: Member) -> GroupPort:
-    """The group as this member sees it."""
-    return Group(
-        connection,
-        topic=TopicNames.of(kafka.prefix, kafka.group).segments,
-        group=kafka.group,
-        session_seconds=kafka.session_seconds,
-        rebalance_seconds=kafka.rebalance_seconds,
-        assigned=member.assigned,
-        revoked=member.revoked,
-    )
-
-
 async def _wait_for_topics(connection: Connection, kafka: KafkaSettings, stop: asyncio.Event) -> int:
     """Wait for the brokers, then refuse topics that are not what they must be; gives what the rejected topic takes."""
     names = TopicNames.of(kafka.prefix, kafka.group)
@@ -247,37 +175,39 @@ async def _wait_for_topics(connection: Connection, kafka: KafkaSettings, stop: a
 
 
 class _Watch:
-    """Looks at the member every so often and says how it is."""
+    """Looks at the memberships every so often and says how they are."""
 
     def __init__(self, progress: Progress, meters: Meters) -> None:
         self._progress = progress
         self._meters = meters
-        self._member: Member | None = None
+        # the newest of each topic
+        self._members: dict[str, Member] = {}
         self._is_connected = True
 
-    def see(self, member: Member) -> None:
+    def see(self, topic: str, member: Member) -> None:
         """This is the membership from now on."""
-        self._member = member
+        self._members[topic] = member
 
     def stuck_seconds(self) -> float:
         """How long polling has stood still."""
-        return self._member.stuck_seconds() if self._member else 0.0
+        return max((member.stuck_seconds() for member in self._members.values()), default=0.0)
 
     def look(self) -> None:
         """Set the gauges; say when the brokers fall silent and when they speak again."""
-        member = self._member
-        if member is None:
+        if not self._members:
             return
-        lanes = member.lanes
-        silent_seconds = member.silent_seconds()
+        members = list(self._members.values())
+        silent_seconds = max(member.silent_seconds() for member in members)
         is_connected = silent_seconds < SILENT_SECONDS
         if is_connected != self._is_connected:
             self._is_connected = is_connected
             told = event("kafka.connected" if is_connected else "kafka.unreachable", silent_seconds=silent_seconds)
             log.warning(**told)
-        ready = bool(member.is_settled) and is_connected and not any(lane.is_halted for lane in lanes)
-        self._progress.is_ready = ready
+        lanes = [lane for member in members for lane in member.lanes]
+        is_settled = all(member.is_settled for member in members)
+        self._progress.is_ready = is_settled and is_connected and not any(lane.is_halted for lane in lanes)
         self._meters.set("vqmon.kafka.connected", int(is_connected))
         self._meters.set("vqmon.kafka.halted", sum(lane.is_halted for lane in lanes))
-        for partition, lag in member.lags().items():
-            self._meters.set("vqmon.kafka.lag", lag, partition=str(partition))
+        for topic, member in self._members.items():
+            for partition, lag in member.lags().items():
+                self._meters.set("vqmon.kafka.lag", lag, topic=topic, partition=str(partition))

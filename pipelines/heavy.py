@@ -33,6 +33,10 @@ class Scorer(Protocol):
         """The pictures that it needs of each frame."""
 
     @property
+    def needs_prompt(self) -> bool:
+        """Whether it can say nothing of a segment that has no prompt."""
+
+    @property
     def identity(self) -> ScorerIdentity: ...
     def score(self, decoded: Decoded) -> Coroutine[None, None, Score]: ...
 
@@ -82,11 +86,11 @@ class Suspicion:
     """The cheap scores of each rendition's latest segments; a segment is compared with those before it."""
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[str, deque[tuple[datetime, float]]] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, str], deque[tuple[datetime, float]]] = OrderedDict()
 
-    def look(self, segment: Segment, value: float, policy: Policy) -> tuple[str, ...]:
-        """The reasons that this score gives; it is remembered."""
-        key = segment.rendition.key
+    def look(self, segment: Segment, score: Score, policy: Policy) -> tuple[str, ...]:
+        """The reasons that this score gives; it is remembered, and compared with the same scorer's alone."""
+        key, value = (segment.rendition.key, score.scorer), score.value
         seen = self._seen.setdefault(key, deque(maxlen=USUAL_SEGMENTS))
         self._seen.move_to_end(key)
         if len(self._seen) > MOST_RENDITIONS:
@@ -125,21 +129,22 @@ class HeavyTier:
         self._suspicion = Suspicion()
 
     @contextmanager
-    def look(self, reasons: tuple[str, ...]) -> Iterator[Look]:
+    def look(self, segment: Segment, reasons: tuple[str, ...]) -> Iterator[Look]:
         """What may be done for these reasons, reserved until the end of the context."""
         if not reasons:
             yield Look(reasons=(), scorers=())
             return
         with self._purse.ask() as has_room:
-            yield Look(reasons=reasons, scorers=self.scorers if has_room else ())
+            yield Look(reasons=reasons, scorers=able(self.scorers, segment) if has_room else ())
 
     def planned(self, segment: Segment) -> tuple[str, ...]:
-        """The reasons that are known before the segment is decoded."""
-        return planned(segment, self._policy)
+        """The reasons that are known before the segment is decoded; none where no heavy scorer can look."""
+        return planned(segment, self._policy) if able(self.scorers, segment) else ()
 
     def suspects(self, segment: Segment, scores: Sequence[Score]) -> tuple[str, ...]:
-        """The reasons that the first cheap score gives."""
-        return self._suspicion.look(segment, scores[0].value, self._policy)
+        """The reasons that the first cheap score gives; none where no heavy scorer can look."""
+        found = self._suspicion.look(segment, scores[0], self._policy)
+        return found if able(self.scorers, segment) else ()
 
     def say(self, reasons: tuple[str, ...], left_out: str) -> Promotion:
         """What the event says of it; counted."""
@@ -148,6 +153,11 @@ class HeavyTier:
         elif reasons:
             self._count("vqmon.scorer.promoted", reasons[0])
         return Promotion(reasons=reasons, left_out=left_out)
+
+
+def able(scorers: Sequence[Scorer], segment: Segment) -> Sequence[Scorer]:
+    """Those that can say something of a segment: without a prompt, all that need none."""
+    return [scorer for scorer in scorers if segment.prompt or not scorer.needs_prompt]
 
 
 async def tried(scorers: Sequence[Scorer], decoded: Decoded) -> tuple[list[Score], str]:

@@ -6,12 +6,11 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal, Protocol
 
 from pipelines.daemon import Told
-from pipelines.verdicts import Looked, Marked, Observe, Speaker, Verdicts, look_at
-from vqmon.core.rules import AlertRule
+from pipelines.verdicts import Looked, Noted
+from vqmon.core.types import Alert
 from vqmon.errors import BrokerError, FencedError, SettingsError
 from vqmon.flow import in_order
 from vqmon.logs import event
@@ -32,22 +31,29 @@ class Membership(Protocol):
     def go_on(self, partition: int, *, offset: int) -> None: ...
 
 
+class Folding(Protocol):
+    """The memory of one partition, and what it makes of records in order."""
+
+    is_halted: bool
+
+    def fold(self, ready: Sequence[Looked | Noted]) -> tuple[Batch | None, Sequence[Looked], Sequence[Alert]]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """What all lanes of a worker share."""
+    """What all lanes of a membership share."""
 
-    speaker: Speaker
-    rules: Sequence[AlertRule]
-    observe: Observe
+    # what a record says, at whatever length that takes
+    look: Callable[[Record], Awaitable[Looked | Noted]]
+    # from what the state topic holds of a partition
+    fold: Callable[[int, Mapping[str, bytes]], Folding]
     open_writer: Callable[[int], Transactions]
     read_state: Callable[[int], Awaitable[Mapping[str, bytes]]]
     running: asyncio.Semaphore
     meters: Meters
     told: Told
-    now: Callable[[], datetime]
     max_waiting: int
     gather_seconds: float
-    rejected_limit: float
     # what to do when records were deleted before we read them
     when_lost: Literal["stop", "go_on"]
     # an idle partition commits over what is no record after so long
@@ -59,7 +65,7 @@ class Kept:
     """What a lane leaves behind when it ended in good order: good for whoever goes on at this very offset."""
 
     next_offset: int | None
-    verdicts: Verdicts
+    verdicts: Folding
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ class Lane:
         self._is_broken = False
         self._changed = asyncio.Event()
         self._ended = False
-        self._verdicts: Verdicts | None = None
+        self._verdicts: Folding | None = None
         self._writer = floor.open_writer(partition)
 
     @property
@@ -179,10 +185,8 @@ class Lane:
         log.error(**event("partition.lost_records", told=told))
         return position.oldest
 
-    async def _restored(self) -> Verdicts:
-        stored = await self._floor.read_state(self.partition)
-        floor = self._floor
-        return Verdicts(self.partition, floor.speaker, rules=floor.rules, stored=stored, limit=floor.rejected_limit)
+    async def _restored(self) -> Folding:
+        return self._floor.fold(self.partition, await self._floor.read_state(self.partition))
 
     async def _records(self) -> AsyncIterator[Record | Step]:
         while not self._ended and not self.is_halted:
@@ -192,12 +196,10 @@ class Lane:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def _look(self, record: Record | Step) -> Looked | Marked | None:
-        if isinstance(record, Step):
-            return None
-        return await look_at(record, self._floor.observe, self._floor.speaker, now=self._floor.now)
+    async def _look(self, record: Record | Step) -> Looked | Noted | None:
+        return None if isinstance(record, Step) else await self._floor.look(record)
 
-    async def _finish(self, ready: Sequence[tuple[Record | Step, Looked | Marked | None]]) -> None:
+    async def _finish(self, ready: Sequence[tuple[Record | Step, Looked | Noted | None]]) -> None:
         assert self._verdicts is not None
         self._unfinished -= len(ready)
         self._idle_since = time.monotonic()
@@ -207,7 +209,7 @@ class Lane:
             batch = Batch(records=[], next_offset=last.offset)
         if batch is not None:
             await self._write(batch)
-        if taken:
+        if taken or alerts:
             self._count(taken)
             self._floor.told([looked.outcome for looked in taken], alerts)
         if self._verdicts.is_halted and not self.is_halted:

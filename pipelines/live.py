@@ -3,10 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -14,13 +14,15 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from pipelines.daemon import Told, every, pause, stopping, telling
 from pipelines.delivery import Delivery, delivering
 from pipelines.deploy import marking
+from pipelines.ends import take_up
 from pipelines.keeping import KEEP_SECONDS, keep
 from pipelines.observe import Observation, Observer
 from pipelines.parts import fetch_policy, load_rules, open_observer, open_sources, utc_now
+from vqmon.core.planned import EVERY, End, Why, end_of
 from vqmon.core.rules import AlertRule, Judge
 from vqmon.core.types import Alert, Cursor, Outcome, Rendition, Segment, SegmentFailure, failure_of
 from vqmon.errors import SegmentError
-from vqmon.flow import in_order, together
+from vqmon.flow import Crew, in_order, together
 from vqmon.health import HealthServer, Progress, notify
 from vqmon.logs import event
 from vqmon.media.fetch import Fetcher
@@ -31,8 +33,6 @@ from vqmon.transport.store import History, open_history
 
 log = logging.getLogger("vqmon.live")
 
-ENDED = "the stream has ended"
-UNWATCHED = "the stream is no longer watched"
 RETRY_SECONDS = 5.0
 """How long a stream whose playlist cannot be had at all waits before the next try."""
 
@@ -78,11 +78,23 @@ class Sink:
         await self._write(outcomes, alerts, cursors=[cursor] if cursor else [], thumbnails=thumbnails)
         return alerts
 
-    async def end(self, ended: Callable[[Alert], bool], *, why: str) -> Sequence[Alert]:
-        """Close the open alerts of what has ended or is watched no more."""
-        alerts = self._judge.end(ended, why=why)
-        if alerts:
-            await self._write([], alerts)
+    async def end(self, stream_id: str, rendition: str = EVERY, *, why: Why = "ended") -> Sequence[Alert]:
+        """Say once that nothing more is expected of what was seen; that closes its alerts."""
+        at = self._judge.until(stream_id, rendition)
+        if at is None:
+            return ()
+        return await self.take_up(end_of(stream_id, rendition, at, told_at=utc_now(), why=why))
+
+    async def leave(self, watched: Collection[str]) -> Sequence[Alert]:
+        """End the streams that are watched no more."""
+        gone = sorted(self._judge.streams().difference(watched))
+        return [alert for stream_id in gone for alert in await self.end(stream_id, why="unwatched")]
+
+    async def take_up(self, end: End) -> Sequence[Alert]:
+        """Judge an end, and write it with the alerts that it closes, dated by what was seen."""
+        end = replace(end, at=self._judge.until(end.stream_id, end.rendition) or end.at)
+        alerts = self._judge.end(end)
+        await self._write([], alerts, ends=[end])
         return alerts
 
     async def _write(
@@ -90,6 +102,7 @@ class Sink:
         outcomes: Sequence[Outcome],
         alerts: Sequence[Alert],
         *,
+        ends: Sequence[End] = (),
         cursors: Sequence[Cursor] = (),
         thumbnails: Mapping[str, Thumbnails] | None = None,
     ) -> None:
@@ -98,6 +111,7 @@ class Sink:
         def write() -> None:
             self._history.publish(
                 outcomes,
+                ends=ends,
                 alerts=alerts,
                 states=states,
                 cursors=cursors,
@@ -142,11 +156,11 @@ async def watch_for_ever(stream_id: str, source: Source, desk: Desk) -> None:
             await _publish_unlisted(stream_id, error, desk)
             await pause(desk.stop, RETRY_SECONDS)
         else:
-            await together(follow(lane, desk) for lane in lanes)
+            await together(follow(stream_id, lane, desk) for lane in lanes)
             return
 
 
-async def follow(lane: Lane, desk: Desk) -> None:
+async def follow(stream_id: str, lane: Lane, desk: Desk) -> None:
     """Observe one lane's segments in parallel; judge and publish them in order."""
 
     async def look(item: Segment | SegmentFailure) -> Observation:
@@ -163,8 +177,7 @@ async def follow(lane: Lane, desk: Desk) -> None:
 
     await in_order(lane, look, finish, running=desk.running)
     if not desk.stop.is_set():
-        ended = await desk.sink.end(lambda alert: f"{alert.stream_id}/{alert.rendition}" == lane.name, why=ENDED)
-        desk.told([], ended)
+        desk.told([], await desk.sink.end(stream_id, lane.name.removeprefix(f"{stream_id}/")))
 
 
 async def run(settings: Settings, *, for_seconds: float | None = None, told: Told | None = None) -> None:
@@ -202,13 +215,13 @@ async def run(settings: Settings, *, for_seconds: float | None = None, told: Tol
         progress.is_ready = True
         notify("READY=1")
         log.info(**event("daemon.ready", streams=len(sources), in_flight=settings.in_flight))
-        gone = await desk.sink.end(
-            lambda alert: bool(alert.stream_id) and alert.stream_id not in sources, why=UNWATCHED
-        )
-        desk.told([], gone)
+        desk.told([], await desk.sink.leave(sources))
+        done = asyncio.Event()
         try:
-            async with limit:
+            async with limit, Crew() as crew:
+                crew.begin("ends", take_up(history, thread, desk.sink.take_up, told=desk.told, done=done))
                 await together(watch_for_ever(name, source, desk) for name, source in sources.items())
+                done.set()
         except TimeoutError:
             if not stop.is_set():
                 raise

@@ -1,12 +1,13 @@
 """One Segment becomes one Outcome: fetch, decode, score, pool."""
 
+import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pipelines.heavy import HeavyTier, Look, Scorer, tried
+from pipelines.heavy import HeavyTier, Look, Scorer, able, tried
 from vqmon.core.pooling import summarize
 from vqmon.core.tiers import disagreement
 from vqmon.core.types import (
@@ -23,14 +24,20 @@ from vqmon.core.types import (
     event_id,
     failure_of,
 )
-from vqmon.errors import SegmentError
+from vqmon.errors import DecodeError, ScoreError, SegmentError
 from vqmon.flow import together
+from vqmon.logs import event
 
 __all__ = ["Decode", "Fetch", "Observation", "Observer", "Record", "Scorer"]
 
 Fetch = Callable[[Segment], Coroutine[None, None, bytes]]
 Decode = Callable[[bytes, tuple[View, ...]], Coroutine[None, None, Decoded]]
 Record = Callable[[str, float], None]
+
+TOO_MUCH = ("timeout", "too_long", "crashed")
+"""Why a decode may fail that asks for many pictures, and succeed without those of scorers that may be left out."""
+
+log = logging.getLogger("vqmon.observe")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +59,8 @@ class Seen:
     # of all that said something
     scorers: Sequence[Scorer]
     promotion: Promotion | None
+    # why there are no pictures for scorers that may be left out, empty when there are
+    spared: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,58 +98,81 @@ class Observer:
         )
 
     async def _look(self, segment: Segment) -> Seen:
+        if not able(self.scorers, segment):
+            raise ScoreError("no_prompt")
         with self._stage("fetch"):
             media = await self.fetch(segment)
         if self.heavy is None:
-            seen = await self._cheaply(media, ())
+            seen = await self._cheaply(segment, media, ())
             return replace(seen, promotion=None)
-        with self.heavy.look(self.heavy.planned(segment)) as look:
-            seen = await self._cheaply(media, look.scorers)
+        with self.heavy.look(segment, self.heavy.planned(segment)) as look:
+            seen = await self._cheaply(segment, media, look.scorers)
             left_out = look.left_out
             found = self.heavy.suspects(segment, seen.scores)
             if look.scorers:
                 seen, left_out = await self._heavily(seen, look, seen.decoded)
         reasons = (*look.reasons, *found)
         if found and not look.reasons:
-            with self.heavy.look(found) as late:
+            with self.heavy.look(segment, found) as late:
                 left_out = late.left_out
                 if late.scorers:
-                    seen, left_out = await self._again(media, seen, late)
+                    seen, left_out = await self._again(segment, media, seen, late)
         return replace(seen, promotion=self.heavy.say(reasons, left_out))
 
-    async def _cheaply(self, media: bytes, heavy: Sequence[Scorer]) -> Seen:
+    async def _cheaply(self, segment: Segment, media: bytes, heavy: Sequence[Scorer]) -> Seen:
         """Decode once for all that are to look, and ask those that always do."""
-        asked = (*self.scorers, *self.shadows)
+        scorers, shadows = able(self.scorers, segment), able(self.shadows, segment)
         with self._stage("decode"):
-            decoded = await self.decode(media, views_of((*asked, *heavy)))
+            decoded, spared = await self._for_all(segment, media, scorers, (*shadows, *heavy))
+        shadows = () if spared else shadows
         with self._stage("score"):
-            scores = await together(scorer.score(decoded) for scorer in self.scorers)
-            on_trial = await together(tried([shadow], decoded) for shadow in self.shadows)
+            scores = await together(scorer.score(decoded) for scorer in scorers)
+            on_trial = await together(tried([shadow], decoded) for shadow in shadows)
         # A scorer on trial that fails is left out; the verdict stands.
-        well = [shadow for shadow, (found, _) in zip(self.shadows, on_trial, strict=True) if found]
+        well = [shadow for shadow, (found, _) in zip(shadows, on_trial, strict=True) if found]
         return Seen(
             decoded=decoded,
             scores=scores,
             shadow_scores=[score for found, _ in on_trial for score in found],
-            scorers=(*self.scorers, *well),
+            scorers=(*scorers, *well),
             promotion=None,
+            spared=spared,
         )
+
+    async def _for_all(
+        self, segment: Segment, media: bytes, scorers: Sequence[Scorer], others: Sequence[Scorer]
+    ) -> tuple[Decoded, str]:
+        """The pictures for all, or, where those of `others` are too much, without theirs and why."""
+        needed, wanted = views_of(scorers), views_of((*scorers, *others))
+        try:
+            return await self._decoded(segment, media, wanted), ""
+        except DecodeError as error:
+            if error.reason not in TOO_MUCH or needed == wanted:
+                raise
+            log.warning(**event("scorer.left_out", scorers=[scorer.id for scorer in others], why=str(error)))
+            return await self._decoded(segment, media, needed), error.reason
+
+    async def _decoded(self, segment: Segment, media: bytes, views: tuple[View, ...]) -> Decoded:
+        decoded = await self.decode(media, views)
+        return replace(decoded, prompt=segment.prompt) if segment.prompt else decoded
 
     async def _heavily(self, seen: Seen, look: Look, decoded: Decoded) -> tuple[Seen, str]:
         """With what the heavy scorers say, and why they are left out if they are."""
+        if decoded is seen.decoded and seen.spared:
+            return seen, "timeout" if seen.spared == "timeout" else "failed"
         with self._stage("score_heavy"):
             scores, left_out = await tried(look.scorers, decoded)
         if left_out:
             return seen, left_out
         return replace(seen, scores=[*seen.scores, *scores], scorers=(*seen.scorers, *look.scorers)), ""
 
-    async def _again(self, media: bytes, seen: Seen, look: Look) -> tuple[Seen, str]:
+    async def _again(self, segment: Segment, media: bytes, seen: Seen, look: Look) -> tuple[Seen, str]:
         """Decode once more for pictures that nobody had asked for: a suspicion comes after the cheap verdict."""
         decoded, views = seen.decoded, views_of(look.scorers)
         if not set(views) <= set(decoded.views):
             try:
                 with self._stage("decode_again"):
-                    decoded = await self.decode(media, views)
+                    decoded = await self._decoded(segment, media, views)
             except SegmentError:
                 return seen, "failed"
         return await self._heavily(seen, look, decoded)

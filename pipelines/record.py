@@ -132,6 +132,8 @@ class Recorder:
         meters = self._desk.meters
         meters.record("vqmon.publish.duration", time.perf_counter() - began)
         meters.count("vqmon.record.count", len(taken.outcomes), kind="outcome")
+        meters.count("vqmon.record.count", len(taken.ends), kind="end")
+        meters.count("vqmon.record.count", len(taken.markers), kind="marker")
         meters.count("vqmon.record.count", len(taken.alerts), kind="alert")
         meters.count("vqmon.record.count", len(taken.unreadable), kind="unreadable")
         for place, why in taken.unreadable:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipelines.observe import Observation
 from pipelines.parts import fetch_policy, load_rules, open_observer
 from vqmon.core.incidents import DAY_SECONDS, Appraisal, Incident, appraise, parse_incidents
+from vqmon.core.planned import End
 from vqmon.core.rules import Judge, parse_rules
 from vqmon.core.types import Alert, Outcome, QualityEvent, Segment
 from vqmon.errors import SettingsError
@@ -44,7 +45,8 @@ def judge_again(
 ) -> tuple[Judged, Judged]:
     """What the rules of the settings and those of `rules` say about the stored outcomes, held against incidents.
 
-    Stored deploy markers count from their moment on. Raises SettingsError when a file cannot be read.
+    Stored deploy markers count from their moment on, stored ends from their place among the outcomes. Raises
+    SettingsError when a file cannot be read.
     """
     old = load_rules(settings)
     new = parse_rules(_read(rules), origin=str(rules)) if rules else old
@@ -56,11 +58,13 @@ def judge_again(
         for marker in history.markers():
             for judge in judges:
                 judge.mark(marker)
-        for outcome in stored(history, span):
-            segment = outcome.segment
-            watched[segment.rendition.key] = watched.get(segment.rendition.key, 0.0) + segment.duration_seconds
+        for it in history.inputs_in_order(stream_id=span.stream_id, since=span.since, until=span.until):
+            if not isinstance(it, End):
+                key = it.segment.rendition.key
+                watched[key] = watched.get(key, 0.0) + it.segment.duration_seconds
             for judge, found in zip(judges, alerts, strict=True):
-                found.update({alert.id: alert for alert in judge.judge(outcome)})
+                said = judge.end(it) if isinstance(it, End) else judge.judge(it)
+                found.update({alert.id: alert for alert in said})
     days = sum(watched.values()) / DAY_SECONDS
     return _judged(alerts[0], known, days), _judged(alerts[1], known, days)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.observe import Observation
@@ -21,6 +22,7 @@ async def score(
     settings: Settings,
     addresses: Sequence[str],
     *,
+    prompt: str = "",
     listed: Callable[[int], None] = lambda count: None,
     told: Callable[[Observation], None] = lambda observation: None,
 ) -> list[Observation]:
@@ -41,7 +43,7 @@ async def score(
         Fetcher(policy) as fetcher,
         open_observer(settings, fetcher=fetcher, max_samples=SCORE_MAX_SAMPLES) as observer,
     ):
-        items = [item for file in files for item in await _listed(file, fetcher)]
+        items = [_asked(item, prompt) for file in files for item in await _listed(file, fetcher)]
         listed(len(items))
         await in_order(_each(items), observer.observe, finish, running=asyncio.Semaphore(settings.in_flight))
     return seen
@@ -67,6 +69,11 @@ async def _listed(address: str | SegmentFailure, fetcher: Fetcher) -> Sequence[I
         return await segments_of(as_url(address), fetcher=fetcher, now=utc_now())
     except SegmentError as error:
         return [_unlisted(address, error)]
+
+
+def _asked(item: Item, prompt: str) -> Item:
+    """With what its pictures were asked to show."""
+    return replace(item, prompt=prompt) if isinstance(item, Segment) else item
 
 
 def _unlisted(address: str, error: SegmentError) -> SegmentFailure:

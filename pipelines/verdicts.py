@@ -1,18 +1,18 @@
-"""One input record becomes one outcome or a marker, and a run of them becomes one batch to write."""
+"""One input record becomes one outcome or a note, and a run of them becomes one batch to write."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 
 from pipelines.observe import Observation
-from vqmon.core.planned import Marker
-from vqmon.core.rules import AlertRule, Judge, State
+from vqmon.core.planned import End, Marker
+from vqmon.core.rules import AlertRule, Judge, State, over_all_streams
 from vqmon.core.types import Alert, Evidence, Outcome, Rendition, Segment, alert_id, failure_of
 from vqmon.errors import SegmentError, SettingsError, WireError
 from vqmon.transport import wire
 from vqmon.transport.kafka.records import Batch, Headers, Outgoing, Record, TopicNames
-from vqmon.transport.markers import is_marker, parse_marker
+from vqmon.transport.notes import Note, encode_note, headers_of, is_note, parse_note
 from vqmon.transport.segments import STRUCTURED, encode_rejections, parse_rejections, parse_segment, trace_of
 
 REJECTED_RULE = "rejected-messages"
@@ -39,11 +39,11 @@ class Looked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Marked:
-    """A record that is a deploy marker: it moves what the rules remember, and is no outcome."""
+class Noted:
+    """A record that is an end or a deploy marker: it is judged and passed on in its place, and is no outcome."""
 
     record: Record
-    marker: Marker
+    note: Note
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,18 +59,16 @@ class Speaker:
     max_rejected_bytes: int
 
 
-async def look_at(
-    record: Record, observe: Observe, speaker: Speaker, *, now: Callable[[], datetime]
-) -> Looked | Marked:
-    """Observe the segment that a record announces, or read the marker that it is.
+async def look_at(record: Record, observe: Observe, speaker: Speaker, *, now: Callable[[], datetime]) -> Looked | Noted:
+    """Observe the segment that a record announces, or read the note that it is.
 
     A record that is neither is rejected, with an outcome too.
     """
     try:
         if len(record.value or b"") > speaker.max_message_bytes:
             raise WireError(f"the record is larger than {speaker.max_message_bytes} bytes")
-        if record.value and is_marker(dict(record.headers)):
-            return Marked(record=record, marker=parse_marker(record.value))
+        if record.value and is_note(dict(record.headers)):
+            return Noted(record=record, note=_note_in(record.key, record.value))
         segment = parse_segment(record.key, record.value, dict(record.headers))
     except WireError as error:
         return Looked(record=record, outcome=_unreadable(record, str(error), speaker, now()), rejected=str(error))
@@ -78,7 +76,10 @@ async def look_at(
 
 
 class Verdicts:
-    """The memory of one partition, and what it makes of outcomes; worth nothing once a batch did not get through."""
+    """The memory of one partition, and what it makes of outcomes; worth nothing once a batch did not get through.
+
+    Rules over all streams are not judged here: what they need goes to the gathered topic.
+    """
 
     def __init__(
         self, partition: int, speaker: Speaker, *, rules: Sequence[AlertRule], stored: Mapping[str, bytes], limit: float
@@ -86,12 +87,14 @@ class Verdicts:
         self._partition = partition
         self._speaker = speaker
         self._limit = limit
-        states = {key: _stored_state(key, value) for key, value in stored.items() if key != REJECTIONS_KEY}
-        self._judge = Judge(rules, states)
+        elsewhere = over_all_streams(rules)
+        here = [rule for rule in rules if rule not in elsewhere]
+        self._gathered = speaker.names.gathered if elsewhere else None
+        self._judge = Judge(here, stored_states(stored, but=REJECTIONS_KEY))
         self._rejections = parse_rejections(stored.get(REJECTIONS_KEY))
         self.is_halted = False
 
-    def fold(self, ready: Sequence[Looked | Marked]) -> tuple[Batch | None, Sequence[Looked], Sequence[Alert]]:
+    def fold(self, ready: Sequence[Looked | Noted]) -> tuple[Batch | None, Sequence[Looked], Sequence[Alert]]:
         """Judge looked-at records in order: the batch to write, which outcomes are in it, and the alerts.
 
         Sets `is_halted` when so much is rejected that nothing more may be drained away; what follows is not taken.
@@ -102,10 +105,13 @@ class Verdicts:
         told: list[Alert] = []
         last: Record | None = None
         for looked in ready:
-            if isinstance(looked, Marked):
-                if not self.is_halted:
-                    self._judge.mark(looked.marker)
-                    last = looked.record
+            if self.is_halted:
+                break
+            if isinstance(looked, Noted):
+                note, alerts = self._judge_note(looked.note)
+                records += self._passed_on(looked.record, note, alerts)
+                last = looked.record
+                told += alerts
                 continue
             if looked.rejected and self._rejections.is_over(self._limit):
                 self.is_halted = True
@@ -118,13 +124,18 @@ class Verdicts:
             told += alerts
         if last is None:
             return None, [], []
-        records += [
-            self._state_record(key, None if state is None else wire.encode_state(state))
-            for key, state in self._judge.take_changed().items()
-        ]
+        records += [self._state_record(key, value) for key, value in encoded_states(self._judge.take_changed())]
         if self._rejections != before:
             records.append(self._state_record(REJECTIONS_KEY, encode_rejections(self._rejections)))
         return Batch(records=records, next_offset=last.offset + 1), taken, told
+
+    def _judge_note(self, note: Note) -> tuple[Note, Sequence[Alert]]:
+        """The alerts that it closes, and the note as it is passed on: an end is dated by what was seen here."""
+        if isinstance(note, Marker):
+            self._judge.mark(note)
+            return note, ()
+        until = self._judge.until(note.stream_id, note.rendition)
+        return replace(note, at=until or note.at), self._judge.end(note)
 
     def _judge_one(self, looked: Looked) -> list[Alert]:
         was = self._rejections.alert
@@ -164,20 +175,38 @@ class Verdicts:
         )
 
     def _outgoing(self, looked: Looked, alerts: Sequence[Alert]) -> list[Outgoing]:
-        record, names, source = looked.record, self._speaker.names, self._speaker.source
-        headers: Headers = (
+        headers = self._headers(looked.record)
+        outcome = wire.encode_outcome(looked.outcome, source=self._speaker.source)
+        published = self._published(looked.record, outcome, headers)
+        beside = self._gathered_too(published) if looked.rejected is None else [self._rejected_record(looked)]
+        return [published, *beside, *self._alert_records(alerts, headers)]
+
+    def _passed_on(self, record: Record, note: Note, alerts: Sequence[Alert]) -> list[Outgoing]:
+        """So that who reads the outcomes in order can judge as we did."""
+        headers = self._headers(record)
+        value = encode_note(note, source=self._speaker.source)
+        passed = self._published(record, value, (*headers, headers_of(note)[-1]))
+        return [passed, *self._gathered_too(passed), *self._alert_records(alerts, headers)]
+
+    def _headers(self, record: Record) -> Headers:
+        return (
             ("content-type", STRUCTURED),
-            ("vqmon-input", f"{names.segments}/{record.partition}/{record.offset}".encode()),
+            ("vqmon-input", f"{self._speaker.names.segments}/{record.partition}/{record.offset}".encode()),
             *trace_of(dict(record.headers)).headers(),
         )
-        outcome = wire.encode_outcome(looked.outcome, source=source)
-        outgoing = [self._to(names.quality, _short(record.key), outcome, headers)]
-        if looked.rejected is not None:
-            outgoing.append(self._rejected_record(looked))
-        for alert in alerts:
-            key = alert.series.encode()
-            outgoing.append(self._to(names.alerts, key, wire.encode_alert(alert, source=source), headers))
-        return outgoing
+
+    def _alert_records(self, alerts: Sequence[Alert], headers: Headers) -> list[Outgoing]:
+        topic, source = self._speaker.names.alerts, self._speaker.source
+        return [
+            self._to(topic, alert.series.encode(), wire.encode_alert(alert, source=source), headers) for alert in alerts
+        ]
+
+    def _published(self, record: Record, value: bytes, headers: Headers) -> Outgoing:
+        return self._to(self._speaker.names.quality, _short(record.key), value, headers)
+
+    def _gathered_too(self, published: Outgoing) -> list[Outgoing]:
+        """The same once more where rules over all streams see it."""
+        return [] if self._gathered is None else [replace(published, topic=self._gathered, partition=0)]
 
     def _rejected_record(self, looked: Looked) -> Outgoing:
         record, names = looked.record, self._speaker.names
@@ -213,6 +242,14 @@ class Verdicts:
         return Outgoing(topic=topic, partition=self._partition, key=key, value=value, headers=headers)
 
 
+def _note_in(key: bytes | None, value: bytes) -> Note:
+    """The note in a record; an end lies where the segments of its stream lie."""
+    note = parse_note(value)
+    if isinstance(note, End) and key != note.stream_id.encode():
+        raise WireError("the record's key must be the stream id")
+    return note
+
+
 def _unreadable(record: Record, why: str, speaker: Speaker, observed_at: datetime) -> Outcome:
     """The outcome of a record that announces no segment; it stands for the record."""
     stream_id = (record.key or b"").decode("utf-8", "replace")[:MAX_STREAM_ID] or "unknown"
@@ -233,6 +270,17 @@ def _short(key: bytes | None) -> bytes | None:
 
 def _ended(alert: Alert, looked: Looked) -> Alert:
     return replace(alert, state="resolved", resolved_at=looked.record.at)
+
+
+def encoded_states(changed: Mapping[str, State | None]) -> Iterator[tuple[str, bytes | None]]:
+    """What is remembered differently, as the state topics keep it; None = forget it."""
+    for key, state in changed.items():
+        yield key, None if state is None else wire.encode_state(state)
+
+
+def stored_states(stored: Mapping[str, bytes], *, but: str = "") -> dict[str, State]:
+    """What a state topic holds; raises SettingsError when another version wrote it."""
+    return {key: _stored_state(key, value) for key, value in stored.items() if key != but}
 
 
 def _stored_state(key: str, value: bytes) -> State:

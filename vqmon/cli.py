@@ -9,13 +9,13 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from vqmon.cli_alerts import deploy, notify, tune
+from vqmon.cli_alerts import deploy, end, notify, tune
 from vqmon.cli_experiments import compare, plan
 from vqmon.cli_history import export, replay
 from vqmon.cli_kafka import publish, record, topics
 from vqmon.cli_pictures import pictures
 from vqmon.cli_scorers import scorers
-from vqmon.console import EXIT_STORE, EXIT_UNSCORED, EXIT_WRONG, err, out, ready
+from vqmon.console import EXIT_STORE, EXIT_UNSCORED, EXIT_WRONG, err, out, prompt_option, ready
 from vqmon.core.types import Alert, Outcome, SegmentFailure
 from vqmon.errors import StoreError, VqmonError
 
@@ -102,6 +102,7 @@ def watch(config: Path | None, url: str, stream: str, history: str | None, for_s
     "--max-bytes", type=click.IntRange(1, 2**40), help="Largest file taken; default: fetch.max_bytes of the settings."
 )
 @click.option("--deadline", type=click.FloatRange(1, 86_400), help="Seconds to decode one file; default: 600.")
+@prompt_option
 @click.pass_context
 def score(
     ctx: click.Context,
@@ -111,6 +112,7 @@ def score(
     sampling: str | None,
     max_bytes: int | None,
     deadline: float | None,
+    prompt: str,
 ) -> None:
     """Score media files, folders, HLS or DASH playlists, once.
 
@@ -131,6 +133,7 @@ def score(
             score_all(
                 settings,
                 addresses,
+                prompt=prompt,
                 listed=lambda count: bar.update(task, total=count),
                 told=lambda _: bar.advance(task),
             )
@@ -190,5 +193,5 @@ def _print_published(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> No
         out.print(alert_line(alert))
 
 
-for command in (replay, export, publish, record, topics, deploy, notify, tune, pictures, scorers, compare, plan):
+for command in (replay, export, publish, record, topics, deploy, end, notify, tune, pictures, scorers, compare, plan):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""The commands about alerts: tune, deploy, notify."""
+"""The commands about alerts: tune, deploy, end, notify."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -26,6 +26,23 @@ def deploy(config: Path | None, name: str, stream: str, rendition: str, at: date
 
     marker = marker_of(name, utc(at) or datetime.now(UTC), stream=stream, rendition=rendition)
     out.print(asyncio.run(tell(ready(config), marker)), markup=False, soft_wrap=True)
+
+
+@click.command()
+@click.argument("stream")
+@click.option("--rendition", help="Only this rendition; default: all that were seen.")
+@click.pass_obj
+def end(config: Path | None, stream: str, rendition: str | None) -> None:
+    """Say that a stream is over: its open alerts close where its segments ended.
+
+    A playlist that is over says so by itself. Goes to the history of the settings, where a running daemon takes it up
+    within seconds and another one when it starts, or, when the source is Kafka, behind the segments of the stream. If
+    segments come again later, rules go on with what they have learned.
+    """
+    from pipelines.ends import end as tell
+    from vqmon.core.planned import EVERY
+
+    out.print(asyncio.run(tell(ready(config), stream, rendition or EVERY)), markup=False, soft_wrap=True)
 
 
 @click.command()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from vqmon.console import ready
+from vqmon.console import prompt_option, ready
 
 
 @click.command()
@@ -13,13 +13,17 @@ from vqmon.console import ready
 @click.option("--stream", required=True, help="Name of the stream; the key of its messages.")
 @click.option("--rendition", default="", help="Name of the rendition; default: as the playlist says, else `file`.")
 @click.option("--arm", default="", help="Which encoding of an experiment this is.")
+@prompt_option
 @click.pass_obj
-def publish(config: Path | None, addresses: tuple[str, ...], stream: str, rendition: str, arm: str) -> None:
+def publish(
+    config: Path | None, addresses: tuple[str, ...], stream: str, rendition: str, arm: str, prompt: str
+) -> None:
     """Put segment messages on the Kafka topic: what a packager does, or to score an archive."""
     from pipelines.publish import publish as publish_all
 
     settings = ready(config)
-    count, unnamed = asyncio.run(publish_all(settings, addresses, stream_id=stream, rendition=rendition, arm=arm))
+    named = publish_all(settings, addresses, stream_id=stream, rendition=rendition, arm=arm, prompt=prompt)
+    count, unnamed = asyncio.run(named)
     click.echo(f"{count} segment messages published" + (f", {unnamed} entries left out" if unnamed else ""), err=True)
 
 

@@ -4,8 +4,10 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import click
 from rich.console import Console
 
+from vqmon.core.checked import need_prompt
 from vqmon.logs import set_up_logs
 from vqmon.settings import Settings, load_settings
 
@@ -28,3 +30,17 @@ def ready(config: Path | None) -> Settings:
 def utc(moment: datetime | None) -> datetime | None:
     """A moment typed without a zone is UTC."""
     return moment.replace(tzinfo=UTC) if moment else None
+
+
+def _short_enough(ctx: click.Context, option: click.Parameter, text: str) -> str:
+    try:
+        need_prompt(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx=ctx, param=option) from error
+    return text
+
+
+prompt_option = click.option(
+    "--prompt", default="", callback=_short_enough, help="What generated pictures were asked to show."
+)
+"""For scorers that compare pictures with it."""

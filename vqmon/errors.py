@@ -56,6 +56,8 @@ REASONS: dict[str, str] = {
     # score
     "out_of_memory": "the device has too little memory",
     "scorer_failed": "the scorer gave an error or no finite number",
+    "no_prompt": "every scorer here needs the prompt of a generated picture, and the segment says none: "
+    "say `prompt` in its message, or add a scorer that needs none",
 }
 """Every reason code and what it means; codes are part of the event schema and only ever added to."""
 

@@ -124,7 +124,7 @@ METRICS: Mapping[Name, Metric] = {
         kind="histogram", unit="s", meaning="time of one transaction into the history", bounds=_SECONDS
     ),
     "vqmon.kafka.lag": Metric(
-        kind="gauge", unit="{record}", meaning="segment messages that wait in our partitions, by `partition`"
+        kind="gauge", unit="{record}", meaning="records that wait in our partitions, by `topic` and `partition`"
     ),
     "vqmon.kafka.connected": Metric(kind="gauge", unit="1", meaning="1 while the brokers answer, else 0"),
     "vqmon.kafka.rebalance": Metric(kind="counter", unit="{rebalance}", meaning="times that partitions were assigned"),
@@ -148,7 +148,7 @@ METRICS: Mapping[Name, Metric] = {
         kind="gauge", unit="{record}", meaning="records that wait to be recorded, by `topic` and `partition`"
     ),
     "vqmon.record.count": Metric(
-        kind="counter", unit="{record}", meaning="records read, by `kind` (outcome, alert, unreadable)"
+        kind="counter", unit="{record}", meaning="records read, by `kind` (outcome, end, marker, alert, unreadable)"
     ),
     "vqmon.record.again": Metric(
         kind="counter", unit="{try}", meaning="times that recording began anew, by `reason` (fenced, unreachable)"

@@ -99,6 +99,7 @@ class LevelScorer:
     name: str = "level"
     asks: View = SMALL
     value_of: Callable[[float], float] = lambda level: level / 2.55
+    needs_prompt: bool = False
 
     @property
     def id(self) -> str:

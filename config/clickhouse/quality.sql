@@ -94,4 +94,6 @@ SELECT
     JSONExtractString(data, 'provenance', 'versions', 'libavcodec') AS decoder
 FROM vqmon.quality_topic
 ARRAY JOIN if(empty(scores), [''], scores) AS score
-WHERE length(_error) = 0 AND JSONHas(message, 'data');
+-- Ends and deploy markers come by on the topic too.
+WHERE length(_error) = 0
+    AND JSONExtractString(message, 'type') IN ('org.vqmon.quality.v1', 'org.vqmon.unscored.v1');

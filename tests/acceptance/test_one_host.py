@@ -14,8 +14,9 @@ import pytest
 
 from tests.acceptance.streams import BLACK, serving, write_story, write_vod
 from tests.media.clips import clip, x264
-from vqmon.core.rules import AlertState, Judge, parse_rules
-from vqmon.core.types import Alert, QualityEvent, SegmentFailure
+from vqmon.core.planned import End
+from vqmon.core.rules import Judge, parse_rules
+from vqmon.core.types import Outcome, QualityEvent, SegmentFailure
 from vqmon.transport.store import open_history
 
 KILLS = 8
@@ -101,17 +102,33 @@ def test_an_alert_that_is_open_when_its_stream_ends_or_is_watched_no_more_closes
         alerts = [alert for alert in stored.alerts() if alert.rule == "black"]
         assert [alert.state for alert in alerts] == ["resolved"] * 2
         assert all(alert.summary.endswith("closed: the stream has ended") for alert in alerts)
-        judge = Judge(RULES)
-        opened = [one for outcome in stored.outcomes_in_order(stream_id="tv") for one in judge.judge(outcome)]
-        left = replace(opened[-1], id="left-open", stream_id="left")
-        states = {f"{left.rule}|x": replace(state_of(judge, opened[-1]), series="x", alert=left)}
-        stored.publish([], alerts=[left], states=states)
+        judge, outcomes = Judge(RULES), list(stored.outcomes_in_order(stream_id="tv"))
+        left = [in_stream("left", outcome) for outcome in outcomes]
+        opened = [one for outcome in left for one in judge.judge(outcome)]
+        assert opened[-1].state == "open"
+        stored.publish(left, alerts=opened, states=judge.take_changed())
     with serving(tmp_path / "story") as origin:
-        vqmon("watch", f"{origin}/story.m3u8", "--stream", "tv", "--history", str(history), cwd=tmp_path)
+        for _ in range(2):
+            vqmon("watch", f"{origin}/story.m3u8", "--stream", "tv", "--history", str(history), cwd=tmp_path)
     with open_history(history, mode="read") as stored:
-        (closed,) = [alert for alert in stored.alerts() if alert.stream_id == "left"]
-    assert closed.state == "resolved"
-    assert closed.summary.endswith("closed: the stream is no longer watched")
+        closed = [alert for alert in stored.alerts() if alert.stream_id == "left"]
+        inputs = list(stored.inputs_in_order())
+    assert [alert.state for alert in closed] == ["resolved"] * len(opened)
+    assert all(alert.summary.endswith("closed: the stream is no longer watched") for alert in closed)
+    # Also with nothing open, and once each.
+    name = outcomes[0].segment.rendition.name
+    assert [(it.stream_id, it.rendition, it.why) for it in inputs if isinstance(it, End)] == [
+        ("tv", name, "ended"),
+        ("other", name, "ended"),
+        ("left", "*", "unwatched"),
+    ]
+
+
+def in_stream(stream_id: str, outcome: Outcome) -> Outcome:
+    """The same as if another stream had shown it."""
+    segment = outcome.segment
+    segment = replace(segment, rendition=replace(segment.rendition, stream_id=stream_id))
+    return replace(outcome, id=f"{stream_id}-{outcome.id}", segment=segment)
 
 
 def test_replay_finds_the_same_ids_and_scores(tmp_path: Path) -> None:
@@ -258,9 +275,3 @@ def test_score_tells_scores_and_reasons(tmp_path: Path) -> None:
     assert "good.ts" in table.stdout
     assert events.returncode == 0
     assert len(json.loads(events.stdout)["data"]["scores"][0]["frame_values"]) == 2
-
-
-def state_of(judge: Judge, alert: Alert) -> AlertState:
-    """What the Judge remembers of an open alert."""
-    states = (state for state in judge.states().values() if isinstance(state, AlertState))
-    return next(state for state in states if state.alert and state.alert.id == alert.id)

@@ -13,7 +13,7 @@ from tests.core.outcomes import PICTURES, START, failed, scored
 from vqmon.core.conditions import AlertRule, Collapse, Condition, Floor, Missing, NoScore, Signal
 from vqmon.core.rules import Judge
 from vqmon.core.sampling import sample_indices
-from vqmon.core.series import SAME_MAX_LEVELS, same_picture
+from vqmon.core.series import SAME_MAX_LEVELS, AlertState, same_picture
 from vqmon.core.types import Alert, Outcome, QualityEvent
 
 FLOOR = Floor(scorer="lite", below=40, recover_above=45, for_seconds=10, recover_seconds=10)
@@ -256,6 +256,55 @@ def test_restless_scores_ask_for_a_deeper_fall() -> None:
     calm = [70, 71, 69, 70, 72, 68, 70, 71, 69, 70]
     (alert,) = alerts_of(by_spread, [scored(n, value) for n, value in enumerate([*calm, 40, 40, 40])])
     assert "down 30.0 from its usual 70.0" in alert.summary
+
+
+@pytest.mark.parametrize(
+    ("low", "opens_at"),
+    [
+        ([45, 45, 45], 3),
+        # one of them by three quarters only, as long as their mean and the latest are deep enough
+        ([51, 38, 45], 3),
+        ([40, 51, 44], 3),
+        # the latest is not: the next one may be
+        ([40, 40, 50], None),
+        ([40, 40, 50, 44], 4),
+        # their mean is not
+        ([51, 51, 45], None),
+        # one is less than three quarters
+        ([40, 52, 40], None),
+        # on its way back: 60 points, then 30
+        ([10, 20, 40, 45], None),
+    ],
+)
+def test_three_in_a_row_make_a_collapse_together(low: list[float], opens_at: int | None) -> None:
+    """25 points below 70: each by three quarters of that, their mean and the latest by all of it, and no recovery."""
+    three = replace(COLLAPSE, confirm_segments=3)
+    outcomes = [scored(n, value) for n, value in enumerate([70.0] * 10 + low)]
+    alerts = alerts_of(three, outcomes)
+    assert turns(alerts) == ([] if opens_at is None else [("open", 40, 40 + 4 * opens_at)])
+
+
+def test_a_level_that_is_low_but_no_collapse_is_learned() -> None:
+    """20 points lower than usual is no fall of 25; another 20 from there neither, but 30 are."""
+    three = replace(COLLAPSE, confirm_segments=3)
+    steps = [70.0] * 20 + [50.0] * 20 + [30.0] * 20
+    assert not alerts_of(three, [scored(n, value) for n, value in enumerate(steps)])
+    alerts = alerts_of(three, [scored(n, value) for n, value in enumerate([*steps, 0, 0, 0])])
+    assert [alert.state for alert in alerts] == ["open"]
+
+
+def test_what_an_older_version_remembers_of_a_run_still_counts() -> None:
+    """It knew how many low ones there were, and not their values: the next low one opens the alert."""
+    rule = AlertRule(name="it", severity="page", condition=replace(COLLAPSE, confirm_segments=3))
+    judge = Judge([rule])
+    for n, value in enumerate([70.0] * 10 + [40.0] * 2):
+        judge.judge(scored(n, value))
+    (key,) = (key for key in judge.states() if key.startswith("it|"))
+    state = judge.states()[key]
+    assert isinstance(state, AlertState)
+    assert (state.count, state.beside) == (2, (40.0, 40.0))
+    older = Judge([rule], {**judge.states(), key: replace(state, beside=())})
+    assert [alert.state for alert in older.judge(scored(12, 40))] == ["open"]
 
 
 def test_a_low_level_that_lasts_becomes_the_usual() -> None:

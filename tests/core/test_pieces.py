@@ -57,6 +57,8 @@ def test_views_that_make_no_sense() -> None:
         View(kind="fragments", width=30, height=28, columns=7, rows=7, clip=clip)
     with pytest.raises(ValueError, match="needs windows"):
         View(kind="windows", width=8, height=8)
+    with pytest.raises(ValueError, match="a halves view is square"):
+        View(kind="halves", width=8, height=6)
     with pytest.raises(ValueError, match="no clip"):
         View(kind="windows", width=8, height=8, windows=2, clip=clip)
     with pytest.raises(ValueError, match=r"2\.\.256 frames"):

@@ -1,5 +1,6 @@
 """The Judge as a whole, on any sequence of outcomes, and the rules file with its mistakes."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.core.outcomes import NEWS, PICTURES, START, failed, scored
 from vqmon.core.conditions import AlertRule, Collapse, Floor, Match, Missing, NoScore, Signal
+from vqmon.core.planned import End, Why, end_of
 from vqmon.core.rules import AlertState, Judge, State, parse_rules
 from vqmon.core.types import Alert, Outcome, Rendition
 from vqmon.errors import SettingsError
@@ -186,25 +188,72 @@ def test_a_rule_that_is_gone_closes_its_alerts() -> None:
         assert not after.judge(scored(5, 20))
 
 
+def ended(rendition: str, at: float, *, why: Why = "ended") -> End:
+    moment = START + timedelta(seconds=at)
+    return end_of(NEWS.stream_id, rendition, moment, told_at=moment, why=why)
+
+
+def open_renditions(judge: Judge) -> list[str]:
+    states = [one for one in judge.states().values() if isinstance(one, AlertState)]
+    return sorted(one.alert.rendition for one in states if one.alert)
+
+
 def test_the_end_of_a_rendition_closes_its_alerts_and_no_others() -> None:
-    """Where it stopped, with the reason; told once, and the state keeps nothing of it."""
+    """Where it stopped, with the reason; told again it changes nothing."""
     judge = Judge(QUICK[:1])
     other = replace(NEWS, name="360p")
     opened = judged(judge, [scored(n, 20, rendition=rendition) for n in range(4) for rendition in (NEWS, other)])
     assert len(opened) == 2
     judge.take_changed()
-    (resolved,) = judge.end(lambda alert: alert.rendition == NEWS.name, why="the stream has ended")
-    assert (resolved.rendition, resolved.state, resolved.resolved_at) == (
-        NEWS.name,
-        "resolved",
-        START + timedelta(seconds=16),
-    )
+    (resolved,) = judge.end(ended(NEWS.name, 999))
+    assert (resolved.rendition, resolved.state) == (NEWS.name, "resolved")
+    assert resolved.resolved_at == START + timedelta(seconds=16)
     assert resolved.summary.endswith("closed: the stream has ended")
-    assert judge.end(lambda alert: alert.rendition == NEWS.name, why="again") == ()
-    assert list(judge.take_changed().values()) == [None]
-    assert [one.alert.rendition for one in judge.states().values() if isinstance(one, AlertState) and one.alert] == [
-        "360p"
-    ]
+    assert sorted(judge.take_changed()) == ["floor|news-1/1080p/lite", "|news-1/1080p"]
+    assert judge.end(ended(NEWS.name, 1000)) == ()
+    assert dict(judge.take_changed()) == {}
+    assert open_renditions(judge) == ["360p"]
+
+
+def test_the_end_of_a_stream_is_that_of_all_it_has_shown_and_is_asked_for_once() -> None:
+    """Also of a stream whose name another one begins with, and after a restart."""
+    judge = Judge(QUICK[:1])
+    longer = replace(NEWS, stream_id="news-1/b")
+    judged(judge, [scored(n, 20, rendition=it) for n in range(4) for it in (NEWS, replace(NEWS, name="360p"), longer)])
+    assert judge.streams() == {"news-1", "news-1/b"}
+    assert judge.until("news-1") == START + timedelta(seconds=16)
+    gone = judge.end(ended("*", 16, why="unwatched"))
+    assert [alert.rendition for alert in gone] == ["1080p", "360p"]
+    assert gone[0].summary.endswith("closed: the stream is no longer watched")
+    again = Judge(QUICK[:1], {key: parse_state(encode_state(it)) for key, it in judge.states().items()})
+    for one in (judge, again):
+        assert one.streams() == {"news-1/b"}
+        assert one.until("news-1") is None
+        assert open_renditions(one) == ["1080p"]
+
+
+def test_a_stream_that_comes_back_goes_on_with_what_was_learned() -> None:
+    """An alert that the end closed can open again; a new end can close that one."""
+    judge = Judge(QUICK[:1])
+    judged(judge, [scored(n, 20) for n in range(4)])
+    assert judge.end(ended("*", 16))
+    opened = judged(judge, [scored(n, 20) for n in range(4, 8)])
+    assert [alert.state for alert in opened] == ["open"]
+    assert judge.streams() == {"news-1"}
+    (resolved,) = judge.end(ended("*", 32))
+    assert resolved.resolved_at == START + timedelta(seconds=32)
+
+
+def test_what_an_older_version_remembers_of_a_rendition_still_ends() -> None:
+    """Its track does not tell the stream."""
+    judge = Judge(QUICK[:1])
+    judged(judge, [scored(n, 20) for n in range(4)])
+    old = {key: it for key, it in judge.states().items()}
+    track = json.loads(encode_state(old["|news-1/1080p"]))
+    del track["stream_id"], track["has_ended"]
+    judge = Judge(QUICK[:1], {**old, "|news-1/1080p": parse_state(json.dumps(track))})
+    assert judge.streams() == {"news-1"}
+    assert [alert.state for alert in judge.end(ended("1080p", 16))] == ["resolved"]
 
 
 def test_what_was_said_about_an_unlisted_stream_ends_with_its_first_score() -> None:

@@ -13,7 +13,7 @@ from tests.core.outcomes import NEWS, START, failed, scored
 from vqmon.core.charts import chart_of
 from vqmon.core.conditions import AlertRule
 from vqmon.core.ladder import Rung
-from vqmon.core.planned import Marker
+from vqmon.core.planned import Marker, end_of
 from vqmon.core.rules import AlertState, Judge, parse_rules
 from vqmon.core.types import Alert, Outcome, QualityEvent, Rendition
 from vqmon.transport.wire import encode_state, parse_state
@@ -423,6 +423,49 @@ def test_a_rendition_that_stops_holds_the_others_up_for_a_minute_only() -> None:
         waited.append(sum(len(it.waiting) for it in judge.states().values() if isinstance(it, Rung)))
     assert max(waited) <= 16
     assert waited[-1] == 0
+
+
+@pytest.mark.parametrize("name", ["1080p", "*"])
+def test_nothing_waits_for_a_rendition_that_has_ended(name: str) -> None:
+    """What waited for it alone comes out at its end, what comes later does not wait; it takes part when it is back."""
+    _, top, mid = ladder(400)
+    judge = Judge(parse_rules(PAIR))
+
+    def waiting() -> int:
+        return sum(len(it.waiting) for it in judge.states().values() if isinstance(it, Rung))
+
+    for outcome in [*mixed(top[:100], mid[:100]), *mid[100:110]]:
+        judge.judge(outcome)
+    assert waiting() == 10
+    end = end_of("news-1", name, START, told_at=START)
+    assert judge.end(end) == ()
+    assert waiting() == 0
+    again = Judge(parse_rules(PAIR), {key: parse_state(encode_state(it)) for key, it in judge.states().items()})
+    for one in (judge, again):
+        for outcome in mid[110:150]:
+            one.judge(outcome)
+        assert waiting() == 0
+    assert again.states() == judge.states()
+    for outcome in mixed(top[150:], mid[150:]):
+        judge.judge(outcome)
+    (state,) = [
+        it for it in judge.states().values() if isinstance(it, AlertState) and it.series.startswith("news-1/72")
+    ]
+    # Those without a partner were dropped and not made up; the others were compared.
+    assert 0 < state.dropped < 60
+
+
+def test_what_waits_may_open_an_alert_of_a_rendition_that_has_ended_and_it_closes() -> None:
+    """Its last entries wait for the other one: what they tell is told, and nothing is left open."""
+    _, top, mid = ladder(300, mid=planted(285, 300, 60))
+    judge = Judge(parse_rules(PAIR))
+    for outcome in [*mixed(top[:285], mid[:285]), *mid[285:]]:
+        judge.judge(outcome)
+    assert judge.end(end_of("news-1", "720p", START, told_at=START)) == ()
+    late = [alert for outcome in top[285:] for alert in judge.judge(outcome)]
+    assert [(alert.rendition, alert.state) for alert in late] == [("720p", "open"), ("720p", "resolved")]
+    assert late[1].summary.endswith("closed: the stream has ended")
+    assert late[1].resolved_at == mid[-1].segment.ends_at
 
 
 # groups

@@ -2,6 +2,7 @@
 
 from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime, timedelta, timezone
+from hashlib import sha256
 
 import pytest
 
@@ -25,6 +26,18 @@ def test_event_ids_depend_on_segment_and_scorers_only() -> None:
     assert event_id(it, ("a@1",)) != event_id(it, ("a@2",))
     assert failed(7).id == replace(failed(7, "timeout"), observed_at=START).id
     assert failed(7).id != scored(7).id
+
+
+def test_a_prompt_is_part_of_an_events_id_and_of_no_segments_key() -> None:
+    """Another prompt is another verdict on the same segment; ids of segments without one are what they were."""
+    it = segment(7)
+    asked = replace(it, prompt="A fox")
+    assert asked.key == it.key
+    assert event_id(it, ("lite@1",)) == sha256(f"{it.key}\nlite@1".encode()).hexdigest()[:32]
+    assert len({event_id(each, ("a@1",)) for each in (it, asked, replace(it, prompt="A cat"))}) == 3
+    replace(it, prompt="x" * 2000)
+    with pytest.raises(ValueError, match="prompt: 2001 characters; at most 2000"):
+        replace(it, prompt="x" * 2001)
 
 
 def test_moments_must_be_utc() -> None:

@@ -20,7 +20,7 @@ from vqmon.media import fetch
 from vqmon.media.fetch import FetchPolicy
 from vqmon.media.follow import MAX_SKIPPED, Follower, Item
 from vqmon.media.listing import Listed, Listing
-from vqmon.media.playlist import PlaylistSource, segments_of
+from vqmon.media.playlist import PlaylistSource, found_at, segments_of
 from vqmon.media.silence import Silence
 from vqmon.media.waiting import wait_or_stop
 
@@ -731,6 +731,18 @@ async def test_one_broken_rendition_leaves_the_others(server: Server) -> None:
         items = await segments_of(server.url("/m.m3u8"), fetcher=fetcher, now=NOON)
     assert [segment_of(item).rendition.key for item in items] == ["m.m3u8/720p", "m.m3u8/360p", "m.m3u8/360p"]
     assert reasons(items) == ["playlist"]
+
+
+@pytest.mark.parametrize(("last", "ended"), [("#EXT-X-ENDLIST\n", {"720p"}), ("", set())])
+async def test_what_is_listed_tells_what_has_ended(server: Server, last: str, ended: set[str]) -> None:
+    """A playlist to which more may be added has not, nor has one that cannot be read."""
+    listing = VOD.format("s", "s").replace("#EXT-X-ENDLIST\n", "").replace("#EXT-X-ENDLIST", "")
+    listing = listing.replace("#EXT-X-PLAYLIST-TYPE:VOD\n", "") + last
+    server.answers = {"/m.m3u8": MASTER.encode(), "/hd.m3u8": listing.encode()}
+    async with Fetcher(policy(server)) as fetcher:
+        found = await found_at(server.url("/m.m3u8"), fetcher=fetcher, now=NOON)
+    assert found.ended == ended
+    assert reasons(found.items) == ["playlist"]
 
 
 async def test_what_cannot_be_read_at_all_is_raised(server: Server, tmp_path: Path) -> None:

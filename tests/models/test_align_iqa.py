@@ -1,5 +1,6 @@
 """The guided scorer: what guidance does, what is trained, and that its graphs say what it says."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ torch = pytest.importorskip("torch")
 from models import assemblies, composite_export, parts_verify, rich  # noqa: E402
 from models.align_iqa import AlignConfig, AlignIqa, Consistency, PlainAggregator, Separable, resize  # noqa: E402
 from models.clip import Clip, ClipConfig  # noqa: E402
+from models.parts import Text  # noqa: E402
 from models.parts_export import write_assembly  # noqa: E402
 from models.swin import SwinConfig  # noqa: E402
 from tests.scoring.tiny_onnx import decoded  # noqa: E402
@@ -24,7 +26,7 @@ SWIN = SwinConfig(
     frames=1, side=64, patch=(1, 4, 4), width=8, depths=(1, 2, 1), heads=(1, 2, 4), window=(1, 4, 4), gated_stages=0
 )
 CONFIG = AlignConfig(swin=SWIN, width=16, guidance=4)
-WORDS = ClipConfig(side=64, patch=16, width=64, depth=1, text_width=64, text_depth=1, joint=8, vocabulary=10)
+WORDS = ClipConfig(side=64, patch=16, width=64, depth=1, text_width=64, text_depth=1, joint=8, vocabulary=516)
 
 
 @pytest.fixture
@@ -122,10 +124,12 @@ def test_maps_change_their_grid_without_losing_their_mean() -> None:
 
 
 def test_written_graphs_pass_every_check(network: AlignIqa, tmp_path: Path) -> None:
-    """For generated content: CLIP's places and the quality network, against torch, together and alone."""
+    """For generated content: CLIP's places, the prompt and the quality network, against torch, together and alone."""
     clip = Clip(WORDS)
     rich.enliven(clip)
     assembly = assemblies.align_iqa_generated(network, clip=clip.eval())
+    read = [replace(each, content=b"f o\nfo x</w>\n") if isinstance(each, Text) else each for each in assembly.sources]
+    assembly = replace(assembly, sources=tuple(read))
     sheet = write_assembly(assembly, rich.facts_of("align_iqa"), form="fp16", folder=tmp_path)
     lines = parts_verify.verify(sheet, assembly=assembly)
     assert any(line.startswith("align-iqa-generated against torch") for line in lines)

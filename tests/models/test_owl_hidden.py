@@ -10,7 +10,10 @@ torch = pytest.importorskip("torch")
 
 from PIL import Image  # noqa: E402
 
-from models import graphs, owl_hidden, parts_verify, q_align, rich  # noqa: E402
+from models import graphs, owl_export, owl_hidden, parts_verify, q_align, rich  # noqa: E402
+from models.export import read_facts  # noqa: E402
+from models.loading import WeightsError  # noqa: E402
+from models.owl_recipes import q_align_recipe  # noqa: E402
 from models.owl_stream import rows_of  # noqa: E402
 from tests.models.owl_weights import CONFIG, network, random_weights  # noqa: E402
 
@@ -41,17 +44,40 @@ def test_it_is_the_mean_state_of_the_plain_network(weights: dict[str, Any], expe
 
 
 @pytest.mark.parametrize("form", ["fp32", "fp16"])
-def test_a_checkpoint_becomes_a_graph_that_says_the_same(
-    weights: dict[str, Any], expected: tuple[Any, Any], tmp_path: Path, form: str
-) -> None:
-    """Its sheet holds what the plain network says, read a layer at a time; units together and alone."""
-    sheet = tmp_path / f"q-align-hidden-{form}@1.parts.json"
-    facts = rich.facts_of("q_align_hidden")
-    owl_hidden.write_scorer(CONFIG, weights, facts, form=form, sheet=sheet, one_file_bytes=graphs.ONE_FILE_BYTES)
-    assert len(parts_verify.verify(sheet)) == 3
-    said = parts_verify.PartsRunner(sheet).run({"halves": expected[0].numpy()})["llm"]
-    wanted = expected[1].numpy()
-    assert np.abs(said - wanted).max() <= parts_verify.SLACK[form] * np.abs(wanted).max()
+def test_a_checkpoint_becomes_graphs_that_say_the_same(weights: dict[str, Any], tmp_path: Path, form: str) -> None:
+    """From pixels of both halves; the sheet holds what the plain network says, read a layer at a time; units together
+    and alone."""
+    sheet = written(weights, tmp_path, form=form)
+    assert len(parts_verify.verify(sheet)) == 6
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 2, 3, 448, 448), dtype=np.uint8)
+    said = parts_verify.PartsRunner(sheet).run({"halves": pixels})
+    net = network(weights)
+    with torch.inference_mode():
+        for unit, seen, thought in zip(pixels, said["q-align-encoder"], said["llm"], strict=True):
+            features = net.features(torch.from_numpy(q_align.normalise(unit.transpose(0, 2, 3, 1))))
+            means = [net.hidden(owl_hidden.PROMPT, [half[None]])[0].mean(0) for half in features]
+            for found, wanted in ((seen, features.numpy()), (thought, torch.stack(means).mean(0).numpy())):
+                assert np.abs(found - wanted).max() <= parts_verify.SLACK[form] * np.abs(wanted).max()
+
+
+def test_the_encoder_is_the_scorers_own_file(weights: dict[str, Any], tmp_path: Path) -> None:
+    """Written before or after it, byte for byte the same; one of other weights is not written over."""
+    recipe = q_align_recipe(read_facts(Path(rich.__file__).with_name("q_align.facts.toml")), config=CONFIG)
+    owl_export.write_scorer(recipe, weights, form="fp32", folder=tmp_path, one_file_bytes=graphs.ONE_FILE_BYTES)
+    file = tmp_path / "q-align-fp32@1.encoder.onnx"
+    before = file.read_bytes()
+    written(weights, tmp_path)
+    assert file.read_bytes() == before
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+    with pytest.raises(WeightsError, match=r"q-align-fp32@1\.encoder\.onnx is there already and is of other weights"):
+        written(random_weights(seed=1), tmp_path)
+    assert file.read_bytes() == before
+
+
+def written(weights: dict[str, Any], folder: Path, *, form: str = "fp32") -> Path:
+    sheet, facts = folder / f"q-align-hidden-{form}@1.parts.json", rich.facts_of("q_align_hidden")
+    limit = graphs.ONE_FILE_BYTES
+    return owl_hidden.write_scorer(CONFIG, weights, facts, form=form, sheet=sheet, one_file_bytes=limit)
 
 
 def test_a_picture_is_cut_in_the_middle() -> None:

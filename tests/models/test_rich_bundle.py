@@ -162,7 +162,7 @@ async def test_the_daemon_opens_what_is_written(tmp_path: Path) -> None:
 
 def test_features_and_borrowed_features_are_no_scorers(both: tuple[Assembly, Path]) -> None:
     """A network without a scale, and a composite that takes what no decoder gives."""
-    with pytest.raises(WeightsError, match="rq_vqa has no scale of its own"):
+    with pytest.raises(WeightsError, match=r"rq_vqa has no scale of its own.*--scale FILE\.toml"):
         composite_export.scale_of("rq_vqa")
     with pytest.raises(WeightsError, match="takes llm of another scorer's graph"):
         composite_export.write_composite(both[1], composite_export.scale_of("sr_vqa"))

@@ -134,23 +134,23 @@ def test_verify_and_card_say_what_was_written(
 
 
 def test_a_manifest_is_calibrated_on_rows_that_nothing_was_fitted_on(trained: dict[str, Path], built: Path) -> None:
-    """Rising from end to end of the native scale, through what people said of them."""
+    """Rising within the native scale, through what people said of them."""
     kept = read_trained(trained["align_iqa"])
     assert len(kept.predicted) == len(kept.wanted) == 4
     points = json.loads((built / "my-align@1.json").read_text())["calibration"]["points"]
-    assert (points[0][0], points[-1][0]) == (0.0, 1.0)
+    assert 0 <= points[0][0] < points[-1][0] <= 1
     assert [y for _, y in points] == sorted(y for _, y in points)
 
 
 def test_calibration_follows_the_scores() -> None:
-    """A bent but rising relation within 6 points of 100, by few points; noise is smoothed, order is kept."""
+    """A bent but rising relation within 4 points of 100, by few points; noise is smoothed, order is kept."""
     native = np.linspace(0.3, 0.7, 400)
     wanted = ((native - 0.3) / 0.4) ** 2
     noise = np.random.default_rng(0).normal(scale=0.05, size=400)
     scale = fit_scale(native.astype(np.float32), np.clip(wanted + noise, 0, 1).astype(np.float32))
     assert len(scale.calibration.points) <= MOST_POINTS + 2
     found = np.array([scale.calibration.apply(each) for each in native])
-    assert np.abs(found - 100 * wanted).max() < 6
+    assert np.abs(found - 100 * wanted).max() < 4
     assert (np.diff(found) > 0).all()
 
 
@@ -187,14 +187,14 @@ def test_wrong_files_are_refused_in_one_line(trained: dict[str, Path], tmp_path:
 def test_clips_with_scores_teach_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every frame that is looked at is a row; a clip's score is the mean over its own, and it is exported."""
     lines = ["path,score"]
-    for n, crf in enumerate(("18", "51", "20", "50", "22", "49")):
+    for n, crf in enumerate(("18", "51") * 6):
         media = clip(*x264("-crf", crf), seconds=1.2, size=f"{320 + 16 * n}x240", container="mp4")
         (tmp_path / f"{n}.mp4").write_bytes(media)
         lines.append(f"{n}.mp4,{-float(crf)}")
     (tmp_path / "clips.csv").write_text("\n".join(lines) + "\n")
     best = train("fragments", tmp_path / "clips.csv", tmp_path / "t", "--test", str(tmp_path / "clips.csv"))
-    assert "6 rows" in capsys.readouterr().out
+    assert "12 rows" in capsys.readouterr().out
     assert {np.load(file).shape for file in (tmp_path / "t" / "cache").rglob("*.npy")} == {(8, 3, 224, 224)}
-    assert len(read_trained(best).predicted) == 2 * 8
+    assert len(read_trained(best).predicted) == 4 * 8
     main(["export", "trained", "--weights", str(best), "--built", str(tmp_path / "built")])
     assert load_composite_spec(tmp_path / "built" / "fragments@1.json").id == "fragments@1"

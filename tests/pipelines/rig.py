@@ -1,22 +1,26 @@
 """A fleet on an in-memory Kafka: broker, members, and what a reader sees."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
-from pipelines.lane import Floor
+from pipelines.gathered import Gathered, read_gathered
+from pipelines.lane import Floor, Folding
 from pipelines.member import Member
-from pipelines.verdicts import Observe, Speaker
+from pipelines.verdicts import Looked, Noted, Observe, Speaker, Verdicts, look_at
 from tests.acceptance.kafka.looks import look_at_once
-from vqmon.core.rules import AlertRule
+from vqmon.core.planned import End
+from vqmon.core.rules import AlertRule, over_all_streams
 from vqmon.core.types import Alert, Outcome, Rendition, Segment
 from vqmon.metrics import Meters
 from vqmon.transport import wire
-from vqmon.transport.kafka import TopicNames
+from vqmon.transport.kafka import Record, TopicNames
 from vqmon.transport.kafka.memory import MemoryBroker, MemoryGroup, MemoryWriter
+from vqmon.transport.notes import Note, encode_note, headers_of, is_note, parse_note
 from vqmon.transport.segments import STRUCTURED, encode_segment
 
 NAMES = TopicNames.of("vqmon", "g")
+GATHERED = "g.gathered"
 SPEAKER = Speaker(
     names=NAMES, source="test", group="g", version="0", max_message_bytes=10_000, max_rejected_bytes=60_000
 )
@@ -41,6 +45,11 @@ class Rig:
         """Put any record on the topic."""
         return self.broker.append(NAMES.segments, partition, key, value, headers)
 
+    def note(self, partition: int, note: Note) -> int:
+        """Put an end or a marker on the topic."""
+        key = note.stream_id.encode() if isinstance(note, End) else None
+        return self.put_raw(partition, key, encode_note(note, source="test"), *headers_of(note))
+
     def floor(self, observe: Observe = look_at_once, **changes: object) -> Floor:
         """What the lanes of a member share."""
 
@@ -48,22 +57,57 @@ class Rig:
             self.restored.append(partition)
             return self.broker.read_state(NAMES.state, partition)
 
+        async def look(record: Record) -> Looked | Noted:
+            return await look_at(record, observe, SPEAKER, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
+
+        def fold(partition: int, stored: Mapping[str, bytes]) -> Folding:
+            return Verdicts(partition, SPEAKER, rules=self.rules, stored=stored, limit=0.9)
+
         facts: dict[str, object] = {
-            "speaker": SPEAKER,
-            "rules": self.rules,
-            "observe": observe,
+            "look": look,
+            "fold": fold,
             "open_writer": self.open_writer,
             "read_state": read_state,
             "running": asyncio.Semaphore(100),
             "meters": Meters(),
             "told": lambda outcomes, alerts: None,
-            "now": lambda: datetime(2026, 1, 2, tzinfo=UTC),
             "max_waiting": 8,
             "gather_seconds": 0.0,
-            "rejected_limit": 0.9,
             "when_lost": "stop",
         }
         return Floor(**{**facts, **changes})  # type: ignore[arg-type]
+
+    def gathered_floor(self) -> Floor:
+        """What the lane of the rules over all streams has."""
+
+        async def read_state(partition: int) -> Mapping[str, bytes]:
+            return self.broker.read_state(NAMES.gathered_state, partition)
+
+        def fold(partition: int, stored: Mapping[str, bytes]) -> Folding:
+            return Gathered(NAMES, source="test", rules=over_all_streams(self.rules), stored=stored)
+
+        def open_writer(partition: int) -> MemoryWriter:
+            name = f"g.gathered.{partition}"
+            return MemoryWriter(self.broker, transactional_id=name, group=GATHERED, topic=NAMES.gathered, partition=0)
+
+        return self.floor(look=read_gathered, fold=fold, read_state=read_state, open_writer=open_writer)
+
+    def open_gathered(self, member: Member) -> MemoryGroup:
+        """The group of the gathered outcomes as a member sees it."""
+        return MemoryGroup(
+            self.broker, topic=NAMES.gathered, group=GATHERED, assigned=member.assigned, revoked=member.revoked
+        )
+
+    async def judge_gathered(self) -> None:
+        """One member holds all that is gathered against the rules over all streams, then leaves."""
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            member = Member(self.gathered_floor(), self.open_gathered, stop=stop, revoke_seconds=2.0)
+            group.create_task(member.run())
+            try:
+                await until(lambda: self.is_gathered)
+            finally:
+                stop.set()
 
     def open_writer(self, partition: int) -> MemoryWriter:
         """The writer of one partition."""
@@ -84,19 +128,40 @@ class Rig:
     @property
     def outcomes(self) -> list[Outcome]:
         """Every published outcome, partition by partition."""
-        return [wire.parse_outcome(one.value or b"") for one in self.broker.records(NAMES.quality)]
+        records = self.broker.records(NAMES.quality)
+        return [wire.parse_outcome(one.value or b"") for one in records if not is_note(dict(one.headers))]
+
+    @property
+    def notes(self) -> list[Note]:
+        """Every note that was passed on, partition by partition."""
+        records = self.broker.records(NAMES.quality)
+        return [parse_note(one.value or b"") for one in records if is_note(dict(one.headers))]
 
     @property
     def alerts(self) -> list[Alert]:
         """Every published alert, partition by partition."""
         return [wire.parse_alert(one.value or b"") for one in self.broker.records(NAMES.alerts)]
 
+    def alerts_of(
+        self, partition: int, *, of: Collection[AlertRule] = (), but: Collection[AlertRule] = ()
+    ) -> list[Alert]:
+        """The published alerts of one partition: those of some rules, or of all but some."""
+        alerts = [wire.parse_alert(one.value or b"") for one in self.broker.logs[NAMES.alerts, partition]]
+        wanted, unwanted = {rule.name for rule in of}, {rule.name for rule in but}
+        return [it for it in alerts if (it.rule in wanted or not of) and it.rule not in unwanted]
+
+    @property
+    def is_gathered(self) -> bool:
+        """Whether all that was gathered has been judged."""
+        newest = self.broker.newest(NAMES.gathered, 0)
+        return newest > 0 and self.broker.offsets.get((GATHERED, NAMES.gathered, 0)) == newest
+
     async def until(self, count: int, *, seconds: float = 20.0) -> None:
-        """Wait until so many outcomes are there."""
+        """Wait until so many outcomes and notes are there."""
         await until(lambda: len(self.broker.records(NAMES.quality)) >= count, seconds=seconds)
 
     async def drain(self, floor: Floor, count: int) -> None:
-        """One member works until so many outcomes are there, then leaves."""
+        """One member works until so many outcomes and notes are there, then leaves."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.member(floor, stop).run())

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines.deploy import deploy, marker_of, marking
-from pipelines.verdicts import Marked, Verdicts, look_at
+from pipelines.verdicts import Noted, Verdicts, look_at
 from tests.acceptance.kafka.looks import look_at_once
 from tests.core.outcomes import scored
 from tests.pipelines.rig import NAMES, SPEAKER
@@ -15,7 +15,7 @@ from vqmon.core.rules import Judge
 from vqmon.settings import Settings
 from vqmon.transport import wire
 from vqmon.transport.kafka import Record
-from vqmon.transport.markers import HEADER, TYPE, encode_marker
+from vqmon.transport.notes import encode_note, headers_of, parse_note
 from vqmon.transport.store import open_history
 
 AT = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
@@ -43,30 +43,30 @@ async def test_a_marker_is_written_beside_a_daemon_and_taken_up(tmp_path: Path) 
 
 
 async def looked(value: bytes, offset: int) -> object:
-    record = Record(0, offset, None, value, ((HEADER, TYPE.encode()),), 1_767_225_600_000)
+    record = Record(0, offset, None, value, headers_of(MARKER), 1_767_225_600_000)
     return await look_at(record, look_at_once, SPEAKER, now=lambda: AT)
 
 
 async def test_a_marker_on_a_partition_is_remembered_there_and_is_no_outcome() -> None:
-    """It moves the offset and the memory; told again it changes nothing more."""
+    """It moves the offset and the memory and is passed on; told again the memory stays as it is."""
     verdicts = Verdicts(0, SPEAKER, rules=RULES, stored={}, limit=0.9)
-    value = encode_marker(MARKER, source="test")
+    value = encode_note(MARKER, source="test")
     first, again = await looked(value, 7), await looked(value, 9)
-    assert isinstance(first, Marked)
-    assert isinstance(again, Marked)
+    assert isinstance(first, Noted)
+    assert isinstance(again, Noted)
     batch, taken, alerts = verdicts.fold([first])
     assert batch is not None
     assert (batch.next_offset, taken, alerts) == (8, [], [])
-    assert [(one.topic, one.key, wire.parse_state(one.value or b"")) for one in batch.records] == [
-        (NAMES.state, MARKER.key.encode(), MARKER)
-    ]
+    passed, kept = batch.records
+    assert (passed.topic, passed.key, parse_note(passed.value or b"")) == (NAMES.quality, None, MARKER)
+    assert (kept.topic, kept.key, wire.parse_state(kept.value or b"")) == (NAMES.state, MARKER.key.encode(), MARKER)
     batch, _, _ = verdicts.fold([again])
     assert batch is not None
-    assert (batch.next_offset, list(batch.records)) == (10, [])
+    assert (batch.next_offset, [one.topic for one in batch.records]) == (10, [NAMES.quality])
 
 
 async def test_a_marker_that_cannot_be_read_is_rejected() -> None:
     """As any other record, with an outcome that stands for it."""
     found = await looked(b'{"specversion": "1.0"}', 3)
-    assert not isinstance(found, Marked)
+    assert not isinstance(found, Noted)
     assert getattr(found, "rejected", None)

@@ -1,6 +1,7 @@
 """One partition: order, poison, state, broken writers, fences, and records that were deleted."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -52,6 +53,15 @@ async def test_every_record_has_one_outcome_and_poison_is_kept_with_its_bytes() 
     assert facts["vqmon-rejected-offset"] == b"2"
     assert facts["traceparent"].startswith(b"00-aaaa")
     assert len({one.id for one in rig.outcomes}) == 7
+
+
+async def test_a_prompt_goes_with_the_segment() -> None:
+    """Into the outcome of the message that says it; the next one has none."""
+    rig = Rig(partitions=1)
+    rig.put(0, replace(segment(0), prompt="A fox in the snow, “35 mm”"))
+    rig.put(0, segment(1))
+    await rig.drain(rig.floor(), 2)
+    assert [one.segment.prompt for one in rig.outcomes] == ["A fox in the snow, “35 mm”", ""]
 
 
 async def test_trace_and_input_position_go_with_the_outcome() -> None:

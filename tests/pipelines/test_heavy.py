@@ -47,6 +47,8 @@ class Bench:
     counted: list[tuple[str, str]] = field(default_factory=list)
     media: MemoryMedia = field(default_factory=MemoryMedia)
     decode_fails_at: int = 1_000_000
+    # what a decode with this view fails of
+    refuses: dict[View, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.purse = Purse(self.per_hour, clock=self.clock)
@@ -71,6 +73,8 @@ class Bench:
         self.asked.append(views)
         if len(self.asked) > self.decode_fails_at:
             raise DecodeError("crashed")
+        for reason in (self.refuses[view] for view in views if view in self.refuses):
+            raise DecodeError(reason)
         return await LevelDecoder().decode(media, views)
 
     async def see(self, number: int, level: int) -> QualityEvent:
@@ -171,6 +175,30 @@ async def test_a_second_decode_that_fails_spoils_nothing() -> None:
     assert (await bench.see(1, 200)).promotion == Promotion(reasons=("low",), left_out="failed")
 
 
+@pytest.mark.parametrize(
+    ("reason", "left_out"), [("timeout", "timeout"), ("too_long", "failed"), ("crashed", "failed")]
+)
+async def test_pictures_that_are_too_much_cost_the_heavy_verdict_alone(reason: str, left_out: str) -> None:
+    """What a heavy scorer or one on trial asks of the decoder never makes a segment unscored."""
+    bench = Bench(Policy(share=1), shadows=(LevelScorer("trial", LARGE),), refuses={LARGE: reason})
+    event = await bench.see(1, 200)
+    assert [score.scorer for score in event.scores] == ["cheap@1"]
+    assert event.shadow_scores == ()
+    assert event.promotion == Promotion(reasons=("sample",), left_out=left_out)
+    assert bench.asked[1:] == [(LevelScorer().asks,)]
+
+
+async def test_media_that_is_bad_is_not_decoded_twice() -> None:
+    """The same pictures or a damaged segment would fail again."""
+    for bench in (
+        Bench(Policy(share=1), refuses={LARGE: "corrupt"}),
+        Bench(Policy(share=0), refuses={LevelScorer().asks: "timeout"}),
+    ):
+        with pytest.raises(AssertionError):
+            await bench.see(1, 200)
+        assert len(bench.asked) == 1
+
+
 async def test_the_budget_is_kept_over_hours() -> None:
     """Every segment has a reason; what the device is held comes to the allowance and not more, and the rest is said."""
     bench = Bench(Policy(share=1), per_hour=360.0, costs=7.0)
@@ -226,6 +254,19 @@ async def test_scorers_on_trial_count_for_nothing() -> None:
     assert [score.scorer for score in event.shadow_scores] == ["new@1"]
     assert [identity.scorer for identity in event.provenance.scorers] == ["cheap@1", "new@1"]
     assert (event.id, event.disagreement) == (plain.id, None)
+
+
+async def test_a_heavy_scorer_that_needs_a_prompt() -> None:
+    """Without one there is no reason to look, planned or found, and nothing is spent; with one it looks."""
+    bench = Bench(Policy(share=1, below=90))
+    bench.tier.scorers = (replace(bench.tier.scorers[0], needs_prompt=True),)
+    event = await bench.see(1, 128)
+    assert (event.promotion, [score.scorer for score in event.scores]) == (Promotion(), ["cheap@1"])
+    assert len(bench.asked) == 1
+    outcome = (await bench.observer.observe(replace(make_segment(1), prompt="A fox"))).outcome
+    assert isinstance(outcome, QualityEvent)
+    assert [score.scorer for score in outcome.scores] == ["cheap@1", "dear@1"]
+    assert outcome.promotion == Promotion(reasons=("sample", "low"))
 
 
 async def test_a_cheap_scorer_that_fails_is_a_failure() -> None:

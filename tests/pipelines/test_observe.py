@@ -1,10 +1,23 @@
 """One segment becomes one outcome, whatever happens on the way."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipelines.observe import Observer
-from vqmon.core.types import QualityEvent, SegmentFailure, event_id, failure_of
+from tests.media.clips import clip, x264
+from vqmon.core.types import (
+    ClipSampling,
+    Decoded,
+    QualityEvent,
+    Score,
+    SegmentFailure,
+    View,
+    event_id,
+    failure_of,
+)
 from vqmon.errors import SegmentError
+from vqmon.media.decoder import DecodeLimits, DecoderPool
 from vqmon.testing import MORNING, LevelDecoder, LevelScorer, MemoryMedia, make_segment
 
 STAGES: list[str] = []
@@ -81,3 +94,59 @@ async def test_an_error_that_is_no_segment_error_is_raised() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await observer(MemoryMedia({3: b"\x80"}), LevelScorer(value_of=broken)).observe(make_segment(3))
+
+
+async def test_clips_that_are_too_much_for_the_decoder_cost_no_verdict() -> None:
+    """By the real decoder: a scorer on trial wants more pictures of the segment than there is room for."""
+    clips = View(kind="stretch", width=64, height=64, clip=ClipSampling(frames=32))
+    media = MemoryMedia({1: clip(*x264(), seconds=3)})
+    limits = DecodeLimits(max_view_bytes=2 * clips.row_bytes)
+    async with DecoderPool(1, limits=limits) as pool:
+        observer = Observer(
+            fetch=media.fetch,
+            decode=lambda content, views: pool.decode(content, views=views),
+            scorers=(LevelScorer(),),
+            shadows=(LevelScorer("trial", clips),),
+            sampling="exact",
+            versions={},
+            now=lambda: MORNING,
+        )
+        outcome = (await observer.observe(make_segment(1))).outcome
+    assert isinstance(outcome, QualityEvent)
+    assert [score.scorer for score in outcome.scores] == ["level@1"]
+    assert len(outcome.times_seconds) == 3
+    assert outcome.shadow_scores == ()
+
+
+async def test_a_scorer_that_needs_a_prompt_leaves_others_alone() -> None:
+    """It is left out of segments without one, as is one on trial; where no scorer is left, the reason is said, and
+    nothing is fetched. The id is that of all scorers either way."""
+    asks, plain = LevelScorer("asks", needs_prompt=True), LevelScorer("plain")
+    without, given = make_segment(3), replace(make_segment(3), prompt="A fox")
+    both = observer(MemoryMedia({3: b"\x80"}), asks, plain)
+    trial = replace(observer(MemoryMedia({3: b"\x80"}), plain), shadows=(asks,))
+    for segment, judged, tried in ((without, ["plain@1"], []), (given, ["asks@1", "plain@1"], ["asks@1"])):
+        event, other = [(await each.observe(segment)).outcome for each in (both, trial)]
+        assert isinstance(event, QualityEvent)
+        assert isinstance(other, QualityEvent)
+        assert [score.scorer for score in event.scores] == judged
+        assert [one.scorer for one in event.provenance.scorers] == judged
+        assert event.id == event_id(segment, ("asks@1", "plain@1"))
+        assert [score.scorer for score in other.shadow_scores] == tried
+    failure = (await observer(MemoryMedia(), asks).observe(without)).outcome
+    assert isinstance(failure, SegmentFailure)
+    assert (failure.stage, failure.reason, STAGES) == ("score", "no_prompt", [])
+
+
+async def test_the_prompt_reaches_the_scorer() -> None:
+    """With the pictures that it is about."""
+    heard: list[str] = []
+
+    class Listening(LevelScorer):
+        async def score(self, decoded: Decoded) -> Score:
+            heard.append(decoded.prompt)
+            return await LevelScorer.score(self, decoded)
+
+    for prompt in ("A fox", ""):
+        await observer(MemoryMedia({3: b"\x80"}), Listening()).observe(replace(make_segment(3), prompt=prompt))
+    assert heard == ["A fox", ""]

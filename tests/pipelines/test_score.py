@@ -177,3 +177,14 @@ def test_lines_name_the_rule_and_hold_no_control_characters() -> None:
 
     assert next(iter(table.columns[0].cells)) == "a\\x1b[2J.ts"
     assert "too-dark" in words.alert_line(an_alert())
+
+
+def test_a_prompt_is_in_the_event_and_one_too_long_is_refused(tmp_path: Path) -> None:
+    """What the pictures were asked to show goes with the segment, also where no scorer asks for it."""
+    (tmp_path / "small.ts").write_bytes(clip(*x264(), size="192x108", seconds=1))
+    run = vqmon("score", "--json", "--prompt", "A fox in the snow", "small.ts")
+    assert (run.exit_code, json.loads(run.stdout)["data"]["segment"]["prompt"]) == (0, "A fox in the snow")
+    for command in (("score", "small.ts"), ("publish", "small.ts", "--stream", "film")):
+        run = vqmon(*command, "--prompt", "x" * 2001)
+        assert run.exit_code == 2
+        assert "2001 characters; at most 2000" in run.output

@@ -128,6 +128,32 @@ def test_clips_and_crops_are_laid_out() -> None:
         rows_of(SourceSpec(name="clips", input=SOURCE, order="NCTHW", pictures=3), pixels)
 
 
+async def test_each_picture_of_a_row_is_a_row_of_another_scorers_graph(tmp_path: Path) -> None:
+    """Two crops per frame go through the encoder side by side, as its own scorer's pictures do; the head sees them
+    together again."""
+    spec = load_composite_spec(write_composite(tmp_path, whole=True))
+    crops = replace(VIEW, kind="windows", windows=2)
+    source = SourceSpec(name="frames", input=replace(SOURCE, view=crops), order="NKCHW", pictures=2)
+    encoder, head = spec.steps
+    # the head takes (rows, pictures, 1, 1): a segment's rows are here a row's pictures
+    steps = (replace(encoder, each="picture"), replace(head, each="row"))
+    golden = golden_frames(VIEW, seed=2, frames=6).reshape(3, 2, VIEW.height, VIEW.width, 3)
+    wanted = CompositeGolden(
+        input=GoldenInput(kind="pattern", seed=2, frames=3),
+        output=tuple(2 * means_of(golden.reshape(6, *golden.shape[2:])).reshape(3, 2).mean(1) + 1),
+        tolerance=1e-4,
+    )
+    write_composite(tmp_path, whole=True, sources=(source,), steps=steps, golden=wanted)
+    pixels = pictures(6, seed=1)
+    runs: list[float] = []
+    async with open_scorers(["joined", "tiny-levels"], [tmp_path], replace(CPU, spent=runs.append)) as (joined, levels):
+        score = await joined.score(decoded(pixels.reshape(3, 2, *pixels.shape[1:]), crops))
+        assert len(runs) == 6 + 3
+        await levels.score(decoded(pixels))
+        assert len(runs) == 6 + 3 + 6
+    assert score.frame_values == pytest.approx(100 * means_of(pixels).reshape(3, 2).mean(1), abs=1e-3)
+
+
 def test_a_manifest_that_makes_no_sense(tmp_path: Path) -> None:
     """A step that takes what is not there before it, and one with the wrong number of inputs, are refused by name."""
     path = write_composite(tmp_path)
@@ -137,6 +163,9 @@ def test_a_manifest_that_makes_no_sense(tmp_path: Path) -> None:
         load_composite_spec(path)
     with pytest.raises(ValueError, match="NCHW has one picture per row"):
         SourceSpec(name="x", input=SOURCE, pictures=2)
+    spec = load_composite_spec(write_composite(tmp_path))
+    with pytest.raises(ValueError, match="looks at each picture of rows that have several side by side"):
+        replace(spec, steps=(replace(spec.steps[0], each="picture"), spec.steps[1]))
     with pytest.raises(ValueError, match="takes 2, its graph has 1 inputs"):
         StepSpec(name="s", graph=_head(tmp_path, whole=False), takes=("a", "b"), each="row")
 

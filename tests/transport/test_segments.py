@@ -13,6 +13,7 @@ from vqmon.core.rejections import Rejections
 from vqmon.core.types import ByteRange, Encryption, Rendition, Segment
 from vqmon.errors import WireError
 from vqmon.transport.asyncapi import documents
+from vqmon.transport.notes import ENDED, MARKER
 from vqmon.transport.segments import (
     TYPE,
     encode_rejections,
@@ -38,6 +39,7 @@ FULL = Segment(
     encryption=Encryption(method="AES-128", key_url="https://origin.example.org/key", iv_hex="00" * 16),
     is_discontinuity=True,
     labels={"team": "sr"},
+    prompt="A fox in the snow,\n“35 mm” \N{FOX FACE}",
 )
 BINARY = {
     "ce_specversion": b"1.0",
@@ -54,6 +56,16 @@ def test_structured_mode_comes_back_as_it_went() -> None:
     assert key == b"news"
     assert parse_segment(key, value, {}) == FULL
     assert parse_segment(key, value, {"content-type": b"Application/CloudEvents+json"}) == FULL
+
+
+def test_a_message_without_a_prompt_has_none_and_a_long_one_is_refused() -> None:
+    """As messages were before; one of more than 2,000 characters says so."""
+    message = json.loads(encode_segment(FULL, source="test")[1])
+    del message["data"]["prompt"]
+    assert parse_segment(b"news", json.dumps(message).encode(), {}).prompt == ""
+    message["data"]["prompt"] = "x" * 2001
+    with pytest.raises(WireError, match="prompt: 2001 characters; at most 2000"):
+        parse_segment(b"news", json.dumps(message).encode(), {})
 
 
 def test_what_is_not_known_is_ignored_at_every_depth() -> None:
@@ -131,7 +143,7 @@ def test_rejections_come_back() -> None:
     assert parse_rejections(None) == Rejections()
 
 
-@pytest.mark.parametrize("name", ["asyncapi.yaml", f"schemas/in/{TYPE}.json", "schemas/in/org.vqmon.marker.v1.json"])
+@pytest.mark.parametrize("name", ["asyncapi.yaml", *(f"schemas/in/{kind}.json" for kind in (TYPE, MARKER, ENDED))])
 def test_the_committed_documents_are_those_of_the_code(name: str) -> None:
     """Regenerate: python -m vqmon.transport.asyncapi config"""
     assert (CONFIG / name).read_text(encoding="utf-8") == documents()[name]
@@ -141,7 +153,7 @@ def test_every_reference_of_the_description_is_there() -> None:
     """Each message's schema is a file of its own that exists."""
     messages = json.loads(documents()["asyncapi.yaml"])["components"]["messages"].values()
     files = [message["payload"]["$ref"] for message in messages if "payload" in message]
-    assert len(files) == 6
+    assert len(files) == 7
     assert all((CONFIG / file).is_file() for file in files)
 
 

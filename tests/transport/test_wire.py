@@ -85,6 +85,7 @@ segments = st.builds(
     encryption=st.none() | st.builds(Encryption, method=words, key_url=st.none() | words, iv_hex=st.none() | words),
     is_discontinuity=st.booleans(),
     labels=labels,
+    prompt=words,
 )  # fmt: skip
 
 scores = st.builds(

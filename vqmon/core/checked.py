@@ -1,4 +1,7 @@
-"""What the keys of rules have in common: limits and choices, refused with the key's name."""
+"""What the keys of rules and the fields of segments have in common: limits and choices, refused with their name."""
+
+MAX_PROMPT = 2000
+"""Characters in what a generated picture was asked to show."""
 
 
 def need(owner: object, *keys: str, low: float, high: float = 1e9) -> None:
@@ -16,3 +19,9 @@ def choose(owner: object, key: str, known: tuple[str, ...]) -> None:
         raise ValueError(
             f"{key}: unknown {getattr(owner, key)!r}; known: {', '.join(word or '(none)' for word in known)}"
         )
+
+
+def need_prompt(text: str) -> None:
+    """Raise ValueError when a prompt is longer than any that is taken."""
+    if len(text) > MAX_PROMPT:
+        raise ValueError(f"prompt: {len(text)} characters; at most {MAX_PROMPT}")

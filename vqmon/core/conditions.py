@@ -82,8 +82,8 @@ class Collapse:
     """A score falls by `drop` points or more against the median of the `baseline_segments` before.
 
     With `deviations` the fall must also be that many times as large as the spread of these. `confirm_segments` in a row
-    must show it. It is over when half of the drop is made good for `recover_seconds`, or
-    when the low level has lasted `settle_seconds`: then it is the new usual (0 = never).
+    must show three quarters of it, their mean and the latest all of it. It is over when half of the drop is made good
+    for `recover_seconds`, or when the low level has lasted `settle_seconds`: then it is the new usual (0 = never).
     """
 
     kind: ClassVar[str] = "collapse"

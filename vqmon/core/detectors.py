@@ -26,6 +26,15 @@ EDGE_SECONDS = 0.01
 FORGET_BASELINE_SECONDS = 600.0
 """After a hole of this length the scores before it are not what a new score is held against."""
 
+COLLAPSE_FROM = 15
+"""A fall is looked for after so many values, or half of the baseline where that is less."""
+
+EACH_SHARE = 0.75
+"""Of the depth that is asked for, each of the low segments in a row shows so much at least."""
+
+STAYS_SHARE = 0.6
+"""The latest of them is at least so deep as the deepest: one bad scene that noise lets fade is no collapse."""
+
 USUAL_FROM = 30.0
 """A floor that asks for the unusual knows it after so many values."""
 
@@ -151,28 +160,43 @@ def _frame_verdict(condition: Signal, event: QualityEvent, index: int, value: fl
 def _collapse(
     condition: Collapse, state: AlertState, look: Look, score: Score | None
 ) -> tuple[AlertState, Sequence[Span]]:
-    """The memory holds the last values of this scorer that were not low, oldest first."""
+    """The memory holds the last values of this scorer that were not low, oldest first; `beside` the low ones in a row.
+
+    Low ones that together are no fall are learned: else a level a little lower would never become the usual.
+    """
     if score is None:
         return state, ()
     has_hole = look.starts - look.before.until > FORGET_BASELINE_SECONDS
     if state.basis != score.scorer or (has_hole and state.alert is None):
         # Held against itself the new scorer's value is good: an alert that the old one opened closes.
-        state = replace(state, basis=score.scorer, memory=(), began=None, clock=None, count=0)
-    enough = len(state.memory) >= max(3, condition.baseline_segments // 2)
-    usual = median(state.memory) if enough else score.value
+        state = replace(state, basis=score.scorer, memory=(), beside=(), began=None, clock=None, count=0)
+    value = score.value
+    enough = len(state.memory) >= max(3, min(COLLAPSE_FROM, condition.baseline_segments // 2))
+    usual = median(state.memory) if enough else value
     drop = max(condition.drop, condition.deviations * _spread(state.memory, usual)) if enough else condition.drop
-    is_low = score.value <= usual - drop
-    is_back = score.value >= usual - drop / 2
+    is_low = value <= usual - EACH_SHARE * drop
+    is_back = value >= usual - drop / 2
     if not is_back and _has_settled(condition, state, look):
         state, is_low, is_back = replace(state, memory=()), False, True
+    low = (*state.beside, value)[-int(condition.confirm_segments) :] if is_low and state.alert is None else ()
     verdict: Verdict = "bad" if is_low else "good" if is_back or state.alert is None else "between"
-    if verdict == "good":
-        state = replace(state, memory=(*state.memory, score.value)[-int(condition.baseline_segments) :])
-    return state, (replace(_whole(look, verdict, score.value, limit=usual - drop), usual=usual),)
+    if low and state.count + 1 >= condition.confirm_segments and not _is_fall(low, usual, drop=drop):
+        verdict = "between"
+    if verdict == "good" or (low and verdict == "between"):
+        # Rounded, as it is written with every segment.
+        state = replace(state, memory=(*state.memory, round(value, 2))[-int(condition.baseline_segments) :])
+    return replace(state, beside=low), (replace(_whole(look, verdict, value, limit=usual - drop), usual=usual),)
+
+
+def _is_fall(low: Sequence[float], usual: float, *, drop: float) -> bool:
+    """Whether low values in a row are together as deep as is asked for, the latest too, and stay there."""
+    latest = usual - low[-1]
+    return latest >= max(drop, STAYS_SHARE * (usual - min(low))) and usual - sum(low) / len(low) >= drop
 
 
 def _spread(values: Sequence[float], usual: float) -> float:
-    return 1.4826 * median(abs(value - usual) for value in values)
+    """The deviation of a normal with this mean absolute deviation; surer than the median one with so few values."""
+    return 1.2533 * sum(abs(value - usual) for value in values) / len(values)
 
 
 def _has_settled(condition: Collapse, state: AlertState, look: Look) -> bool:

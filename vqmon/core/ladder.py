@@ -2,13 +2,14 @@
 
 Entries come out by the time of their segments: an entry is released when every rendition that takes part has come as
 far, or when the farthest is more than `wait_seconds` ahead of it. A rendition takes part from `wait_seconds` after its
-first segment until `GONE_SECONDS` after its last one: both are media times. So as long as no rendition runs more than
-`wait_seconds` ahead of another, what comes out does not depend on the interleaving.
+first segment until `GONE_SECONDS` after its last one: both are media times. One that has ended is not waited for. So as
+long as no rendition runs more than `wait_seconds` ahead of another, what comes out does not depend on the interleaving.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from vqmon.core.planned import End
 from vqmon.core.types import QualityEvent, Segment
 
 ALIGN_SECONDS = 0.5
@@ -63,6 +64,8 @@ class Rung:
     rung: float
     waiting: tuple[Entry, ...] = ()
     passed: tuple[Passed, ...] = ()
+    # nothing has come since its end
+    has_ended: bool = False
 
     @property
     def key(self) -> str:
@@ -120,7 +123,13 @@ class Ladder:
             known = Rung(stream_id=segment.rendition.stream_id, rendition=name, since=starts, until=ends, rung=0.0)
             known = replace(known, waiting=passed)
         waiting = known.waiting if entry is None else (*known.waiting, entry)[-MAX_WAITING:]
-        self.rungs[name] = replace(known, until=ends, rung=rung_of(segment), waiting=waiting)
+        self.rungs[name] = replace(known, until=ends, rung=rung_of(segment), waiting=waiting, has_ended=False)
+
+    def ended(self, end: End) -> None:
+        """Nothing more is expected of these renditions; what waits for them alone may be released."""
+        for name, rung in self.rungs.items():
+            if end.fits(rung.stream_id, f"{rung.stream_id}/{name}"):
+                self.rungs[name] = replace(rung, has_ended=True)
 
     def released(self) -> Iterator[Entry]:
         """The entries that wait for nothing any more, by time, of the same time from the top of the ladder down."""
@@ -147,7 +156,9 @@ class Ladder:
     def takes_part(self, name: str, at: float) -> bool:
         """Whether a rendition is waited for at a moment, and may be compared with."""
         rung = self.rungs.get(name)
-        return rung is not None and rung.since + self._wait_seconds <= at <= rung.until + GONE_SECONDS
+        if rung is None:
+            return False
+        return rung.since + self._wait_seconds <= at <= rung.until + (0.0 if rung.has_ended else GONE_SECONDS)
 
     def neighbour(self, entry: Entry, among: Iterable[str]) -> str:
         """The rendition with the next higher rung, of the top the next lower one; empty when it is alone."""
@@ -164,5 +175,5 @@ class Ladder:
         return all(
             it.until >= entry.starts + ALIGN_SECONDS
             for name, it in self.rungs.items()
-            if name != entry.rendition and self.takes_part(name, entry.starts)
+            if name != entry.rendition and not it.has_ended and self.takes_part(name, entry.starts)
         )

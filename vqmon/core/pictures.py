@@ -55,12 +55,14 @@ class View:
     `columns` x `rows` native-scale tiles, each centred in its cell, side by side into width x height. `centre` scales
     likewise and keeps the middle. `fragments` lays `columns` x `rows` pieces of the frame at its own size side by side,
     each from a place drawn within its cell (`pieces.origins`). `windows` are so many pieces of width x height of the
-    frame at its own size (`pieces.corners`). Frames too small for the last two are enlarged until they fit.
+    frame at its own size (`pieces.corners`). Frames too small for the last two are enlarged until they fit. `halves`
+    are the upper and the lower half of the frame, each padded with `pad_rgb` to a square of its own and only then
+    brought to width x height.
 
     With a `clip`, a row is not the view of one sampled frame but of all frames of its clip.
     """
 
-    kind: Literal["stretch", "fit", "tiles", "centre", "fragments", "windows"]
+    kind: Literal["stretch", "fit", "tiles", "centre", "fragments", "windows", "halves"]
     width: int
     height: int
     short_side: int = 0
@@ -77,28 +79,36 @@ class View:
             raise ValueError("a centre view needs a short_side that neither width nor height exceeds")
         if (self.kind == "windows") != (self.windows > 0) or (self.windows and self.clip is not None):
             raise ValueError("a windows view, and no other, needs windows, and is of one frame: no clip")
+        if self.kind == "halves" and (self.width != self.height or self.clip is not None):
+            raise ValueError("a halves view is square, and of one frame: no clip")
         if self.kind == "fragments" and (
             min(self.columns, self.rows) <= 0 or self.width % self.columns or self.height % self.rows
         ):
             raise ValueError(f"{self.columns}x{self.rows} pieces do not fill {self.width}x{self.height}")
         if self.kind == "tiles":
-            if min(self.short_side, self.columns, self.rows) <= 0:
-                raise ValueError("a tiles view needs short_side, columns and rows")
-            if self.width % self.columns or self.height % self.rows:
-                raise ValueError(f"{self.columns}x{self.rows} tiles do not fill {self.width}x{self.height}")
-            if self.width > self.short_side or self.height > self.short_side:
-                raise ValueError("tiles must not overlap: width and height must not exceed short_side")
+            self._check_tiles()
+
+    def _check_tiles(self) -> None:
+        if min(self.short_side, self.columns, self.rows) <= 0:
+            raise ValueError("a tiles view needs short_side, columns and rows")
+        if self.width % self.columns or self.height % self.rows:
+            raise ValueError(f"{self.columns}x{self.rows} tiles do not fill {self.width}x{self.height}")
+        if self.width > self.short_side or self.height > self.short_side:
+            raise ValueError("tiles must not overlap: width and height must not exceed short_side")
 
     @property
     def pictures(self) -> int:
-        """How many pictures make a row: 1 but for clips and windows."""
+        """How many pictures make a row: 1 but for clips, windows and halves."""
+        if self.kind == "halves":
+            return 2
         return self.windows or (self.clip.frames if self.clip is not None else 1)
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """(height, width, 3), of clips and windows (pictures, height, width, 3)."""
+        """(height, width, 3), of clips, windows and halves (pictures, height, width, 3)."""
         one = (self.height, self.width, 3)
-        return one if self.clip is None and not self.windows else (self.pictures, *one)
+        is_several = self.clip is not None or self.kind in ("windows", "halves")
+        return (self.pictures, *one) if is_several else one
 
     @property
     def row_bytes(self) -> int:
@@ -144,6 +154,8 @@ class Decoded:
     media: MediaFacts
     # fingerprints of the first and the last sampled frame, for freeze across segments; see `Fingerprint`
     edges: tuple[Fingerprint, Fingerprint]
+    # what the pictures were asked to show, as the segment says; "" = nobody has said
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.times_seconds)

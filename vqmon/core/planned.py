@@ -1,10 +1,11 @@
-"""What is known beforehand: deploys that start series anew, and masks over times that are bad on purpose."""
+"""What is told and not seen: deploys that start series anew, ends of renditions, masks over times bad on purpose."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from fnmatch import fnmatchcase
 from hashlib import sha256
+from typing import Literal
 
 DAY_SECONDS = 86_400.0
 
@@ -40,6 +41,45 @@ class Marker:
 def marker_id(name: str, at: datetime, *, stream: str = "*", rendition: str = "*") -> str:
     """The id of a marker; the same again for the same marker."""
     return sha256("\n".join((name, at.astimezone(UTC).isoformat(), stream, rendition)).encode()).hexdigest()[:32]
+
+
+EVERY = "*"
+"""Instead of a rendition's name: all renditions of the stream."""
+
+Why = Literal["ended", "unwatched"]
+
+WORDS: dict[Why, str] = {"ended": "the stream has ended", "unwatched": "the stream is no longer watched"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """Nothing more is expected of a rendition; it holds from its place among the outcomes on, until one comes again."""
+
+    # tells it from other ends; the same end told twice counts once
+    id: str
+    stream_id: str
+    # EVERY = all that were seen
+    rendition: str = EVERY
+    # the end of the last segment, on the segments' own timeline, as far as the speaker knows
+    at: datetime
+    why: Why = "ended"
+
+    def __post_init__(self) -> None:
+        if not self.id or not self.stream_id or not self.rendition:
+            raise ValueError("an end needs an id, a stream_id and a rendition")
+        if self.at.utcoffset() != timedelta(0):
+            raise ValueError(f"at must be aware UTC, got {self.at!r}")
+
+    def fits(self, stream_id: str, key: str) -> bool:
+        """Whether a rendition of this stream and key is meant."""
+        return stream_id == self.stream_id and (self.rendition == EVERY or key == f"{stream_id}/{self.rendition}")
+
+
+def end_of(stream_id: str, rendition: str, at: datetime, *, told_at: datetime, why: Why = "ended") -> End:
+    """An end as it is told at a moment; told at another one it is another end."""
+    parts = (stream_id, rendition, at.isoformat(), why, told_at.isoformat())
+    id = sha256("\n".join(parts).encode(errors="replace")).hexdigest()[:32]
+    return End(id=id, stream_id=stream_id, rendition=rendition, at=at, why=why)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

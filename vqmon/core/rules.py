@@ -1,6 +1,6 @@
 """Rules meet outcomes: the Judge opens and resolves alerts."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -9,13 +9,13 @@ from vqmon.core.detectors import spans_of
 from vqmon.core.drops import Drop, Group, Regression
 from vqmon.core.evidence import evidence_of, summary_of
 from vqmon.core.memory import Memory
-from vqmon.core.planned import Marker, Mask
+from vqmon.core.planned import EVERY, WORDS, End, Marker, Mask, Why
 from vqmon.core.rulefile import parse_rules
 from vqmon.core.series import AlertState, Look, State, Track, Turn, advance, closed, look_at
 from vqmon.core.trends import Trends
 from vqmon.core.types import Alert, Outcome, QualityEvent, Score, alert_id
 
-__all__ = ["AlertRule", "AlertState", "Judge", "Marker", "State", "parse_rules"]
+__all__ = ["AlertRule", "AlertState", "End", "Judge", "Marker", "State", "over_all_streams", "parse_rules"]
 
 UNLISTED = "playlist"
 """The rendition that stands for a whole stream while its playlist cannot be had."""
@@ -56,8 +56,8 @@ class Judge:
                 continue
             for series, score in _series_of(rule.condition, outcome):
                 found += self._ask(rule, rule.condition, series, score, look, masks)
-        found += self._trends.judge(look)
-        return tuple(found)
+        late = list(self._trends.judge(look))
+        return (*found, *late, *self._close_late(late))
 
     def mark(self, marker: Marker) -> None:
         """From the marker's moment on the series that it means start anew; told twice it counts once."""
@@ -65,15 +65,32 @@ class Judge:
             self._memory.remember(marker)
             self._trends.read_markers()
 
-    def end(self, ended: Callable[[Alert], bool], *, why: str) -> tuple[Alert, ...]:
-        """Close open alerts that no outcome will close any more, where what was seen ends; groups close by others."""
-        found = []
-        for state in list(self._memory.states.values()):
-            if isinstance(state, AlertState) and state.alert and state.kind != Group.kind and ended(state.alert):
-                track = self._track(f"|{_rendition_of(state.alert)}")
-                moment = track.until if track else state.alert.opened_at.timestamp()
-                found.append(self._close(state, moment, why=why))
+    def end(self, end: End) -> tuple[Alert, ...]:
+        """Close open alerts that no outcome will close any more, where what was seen ends; groups close by others.
+
+        What was learned stays, and an outcome that comes later goes on with it. Told again it changes nothing.
+        """
+        for track in self._unended(end.stream_id, end.rendition):
+            self._memory.remember(replace(track, has_ended=True))
+        late = list(self._trends.end(end))
+        found = [*late, *self._close_late(late)]
+        states = [it for it in self._memory.states.values() if isinstance(it, AlertState) and it.kind != Group.kind]
+        found += [
+            self._close_ended(state, state.alert, why=end.why)
+            for state in sorted(states, key=lambda it: it.key)
+            if state.alert and end.fits(state.alert.stream_id, _rendition_of(state.alert))
+        ]
         return tuple(found)
+
+    def until(self, stream_id: str, rendition: str = EVERY) -> datetime | None:
+        """How far those of these renditions have come that have not ended; None when there are none."""
+        moments = [track.until for track in self._unended(stream_id, rendition)]
+        return _moment(max(moments)) if moments else None
+
+    def streams(self) -> frozenset[str]:
+        """The streams that have not ended."""
+        tracks = (it for it in self._memory.states.values() if isinstance(it, Track))
+        return frozenset(track.stream for track in tracks if not track.has_ended)
 
     def states(self) -> Mapping[str, State]:
         """All that is remembered."""
@@ -135,6 +152,24 @@ class Judge:
             if state.alert and _rendition_of(state.alert) == rendition:
                 yield self._close(state, look.ends, why="the stream is listed again")
 
+    def _close_late(self, alerts: Iterable[Alert]) -> Iterator[Alert]:
+        """What waited for others may open an alert of a rendition that has ended meanwhile."""
+        for alert in alerts:
+            track = self._track(f"|{_rendition_of(alert)}")
+            state = self._memory.states.get(f"{alert.rule}|{alert.series}")
+            if track and track.has_ended and isinstance(state, AlertState) and state.alert:
+                yield self._close_ended(state, state.alert, why="ended")
+
+    def _close_ended(self, state: AlertState, alert: Alert, *, why: Why) -> Alert:
+        track = self._track(f"|{_rendition_of(alert)}")
+        return self._close(state, track.until if track else alert.opened_at.timestamp(), why=WORDS[why])
+
+    def _unended(self, stream_id: str, rendition: str) -> list[Track]:
+        """What is known of these renditions and has not ended."""
+        tracks = [it for it in self._memory.states.values() if isinstance(it, Track) and it.stream == stream_id]
+        key = f"{stream_id}/{rendition}"
+        return [it for it in tracks if not it.has_ended and (rendition == EVERY or it.rendition == key)]
+
     def _close(self, state: AlertState, moment: float, *, why: str) -> Alert:
         assert state.alert is not None
         self._memory.forget(state.key)
@@ -144,6 +179,16 @@ class Judge:
     def _track(self, key: str) -> Track | None:
         state = self._memory.states.get(key)
         return state if isinstance(state, Track) else None
+
+
+def over_all_streams(rules: Collection[AlertRule]) -> tuple[AlertRule, ...]:
+    """The rules that one Judge must hold against every stream: groups, and all that these follow or explain.
+
+    None where there is no group: then every stream may have a Judge of its own.
+    """
+    if not any(isinstance(rule.condition, Group) for rule in rules):
+        return ()
+    return tuple(rule for rule in rules if isinstance(rule.condition, Drop))
 
 
 def _is_followed(state: AlertState, condition: Condition | None) -> bool:

@@ -12,7 +12,7 @@ from vqmon.core.conditions import NOT_SEGMENTS, Timing
 from vqmon.core.ladder import Rung
 from vqmon.core.members import Members
 from vqmon.core.planned import Marker
-from vqmon.core.types import Alert, Fingerprint, Outcome, QualityEvent, SegmentFailure
+from vqmon.core.types import Alert, Fingerprint, Outcome, QualityEvent, Segment, SegmentFailure
 
 Verdict = Literal["bad", "between", "good"]
 
@@ -46,10 +46,18 @@ class Track:
     # when the last two pictures were, the later one last
     pictures_at: tuple[float, ...] = ()
     picture: Fingerprint = ""
+    # empty in what was stored before it was told
+    stream_id: str = ""
+    # nothing has come since its end
+    has_ended: bool = False
 
     @property
     def key(self) -> str:
         return f"|{self.rendition}"
+
+    @property
+    def stream(self) -> str:
+        return self.stream_id or self.rendition.partition("/")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +81,8 @@ class AlertState:
     # what `memory` was learned from, e.g. lite@1
     basis: str = ""
     memory: tuple[float, ...] = ()
-    # signals and scores that are followed beside it, and what is remembered of them; see core.moved
+    # signals and scores that are followed beside it, and what is remembered of them; see core.moved. Of a collapse the
+    # low values that may become one
     names: tuple[str, ...] = ()
     beside: tuple[float, ...] = ()
     # for groups: start, sum and number of recent deviations from the usual, three numbers per stretch of time
@@ -147,14 +156,8 @@ def look_at(track: Track | None, outcome: Outcome) -> tuple[Track, Look | None]:
     starts = segment.starts_at.timestamp()
     ends = starts + segment.duration_seconds
     seen = outcome.observed_at.timestamp()
-    fresh = Track(
-        rendition=segment.rendition.key,
-        until=starts,
-        sequence=segment.sequence,
-        scored_until=starts,
-        scored_seen=seen,
-    )
-    track = track or fresh
+    fresh = _fresh_track(segment, starts, seen)
+    track = _again(track, fresh) if track else fresh
     if isinstance(outcome, SegmentFailure) and outcome.reason in NOT_SEGMENTS:
         return track, Look(outcome=outcome, before=track, starts=starts, ends=ends)
     if ends <= track.until - ROUNDING_SECONDS or starts < ends <= track.until + ROUNDING_SECONDS:
@@ -182,8 +185,30 @@ def look_at(track: Track | None, outcome: Outcome) -> tuple[Track, Look | None]:
         scored_seen=seen,
         pictures_at=(*track.pictures_at, *times)[-2:],
         picture=outcome.edges[1],
+        stream_id=track.stream_id,
     )
     return after, look
+
+
+def _fresh_track(segment: Segment, starts: float, seen: float) -> Track:
+    return Track(
+        rendition=segment.rendition.key,
+        until=starts,
+        sequence=segment.sequence,
+        scored_until=starts,
+        scored_seen=seen,
+        stream_id=segment.rendition.stream_id,
+    )
+
+
+def _again(track: Track, fresh: Track) -> Track:
+    """What is known of a rendition when something of it comes, perhaps after its end."""
+    if not track.stream_id:
+        track = replace(track, stream_id=fresh.stream_id)
+    if track.has_ended:
+        # While nothing was expected there was no silence.
+        track = replace(track, scored_until=fresh.scored_until, scored_seen=fresh.scored_seen, has_ended=False)
+    return track
 
 
 def same_picture(one: Fingerprint, other: Fingerprint) -> bool:

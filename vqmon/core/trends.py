@@ -1,6 +1,6 @@
 """Regression rules meet outcomes: series, and pairs of renditions, are followed in media time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -11,7 +11,7 @@ from vqmon.core.following import Follow, Reading, follow
 from vqmon.core.groups import Groups
 from vqmon.core.ladder import Entry, Ladder, Rung, entry_of
 from vqmon.core.memory import Memory
-from vqmon.core.planned import Marker, masked_seconds
+from vqmon.core.planned import End, Marker, masked_seconds
 from vqmon.core.series import AlertState, Look
 from vqmon.core.types import Alert, QualityEvent, Rendition, SegmentFailure
 
@@ -66,6 +66,17 @@ class Trends:
             return
         before = dict(ladder.rungs)
         ladder.arrived(segment, entry)
+        yield from self._release(ladder, before)
+
+    def end(self, end: End) -> Iterator[Alert]:
+        """The alerts that open or end with what need not wait for a rendition any longer."""
+        ladder = self._ladder(end.stream_id)
+        if ladder is not None:
+            before = dict(ladder.rungs)
+            ladder.ended(end)
+            yield from self._release(ladder, before)
+
+    def _release(self, ladder: Ladder, before: Mapping[str, Rung]) -> Iterator[Alert]:
         for ready in ladder.released():
             yield from self._enter(ready, ladder)
         for name, rung in ladder.rungs.items():

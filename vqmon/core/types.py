@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Literal
 from urllib.parse import urlsplit
 
+from vqmon.core.checked import need_prompt
 from vqmon.core.pictures import SIGNALS, ClipSampling, Decoded, Fingerprint, MediaFacts, Pixels, Sampling, View
 from vqmon.core.scores import LEFT_OUT, PROMOTIONS, Promotion, Provenance, Score, ScorerIdentity, SignalSummary
 from vqmon.errors import REASONS, SegmentError, Stage
@@ -108,9 +109,12 @@ class Segment:
     encryption: Encryption | None = None
     is_discontinuity: bool = False
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    # what a generated picture was asked to show
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         _need_utc(self.starts_at, "starts_at")
+        need_prompt(self.prompt)
         if self.duration_seconds < 0:
             raise ValueError(f"negative duration: {self.duration_seconds}")
 
@@ -174,8 +178,8 @@ Outcome = QualityEvent | SegmentFailure
 
 
 def event_id(segment: Segment, scorer_ids: tuple[str, ...]) -> str:
-    """The id of what is said about a segment by these scorers (name@version); a replay gives the same one."""
-    return _digest(segment.key, *sorted(scorer_ids))
+    """The id of what these scorers (name@version) say about a segment and its prompt; a replay gives the same one."""
+    return _digest(segment.key, *sorted(scorer_ids), *(("prompt", segment.prompt) if segment.prompt else ()))
 
 
 def failure_of(segment: Segment, error: SegmentError, *, observed_at: datetime) -> SegmentFailure:

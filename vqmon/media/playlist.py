@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +19,7 @@ from vqmon.media.pages import SNIFF_BYTES, Pages, kind_of, open_pages
 from vqmon.media.silence import Silence
 from vqmon.media.waiting import Wait, wait_or_stop
 
-__all__ = ["FolderSource", "Lane", "PlaylistSource", "segments_of"]
+__all__ = ["FolderSource", "Found", "Lane", "PlaylistSource", "found_at", "segments_of"]
 
 _RELOAD_MIN_SECONDS = 0.5
 _RELOAD_MAX_SECONDS = 60.0
@@ -156,7 +157,21 @@ class PlaylistLane:
             return None, (), error
 
 
-async def segments_of(url: str, *, fetcher: Fetcher, now: datetime) -> list[Item]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What an address lists at one moment."""
+
+    items: Sequence[Item]
+    # names of the renditions to which nothing will ever be added
+    ended: frozenset[str] = frozenset()
+
+
+async def segments_of(url: str, *, fetcher: Fetcher, now: datetime) -> Sequence[Item]:
+    """The segments in what `found_at` gives."""
+    return (await found_at(url, fetcher=fetcher, now=now)).items
+
+
+async def found_at(url: str, *, fetcher: Fetcher, now: datetime) -> Found:
     """Everything that an address lists right now: all renditions of a playlist, or the one file that it is.
 
     Raises SegmentError when nothing can be read there; a rendition that cannot be listed is one failure.
@@ -165,21 +180,26 @@ async def segments_of(url: str, *, fetcher: Fetcher, now: datetime) -> list[Item
     head = await fetcher.get(url, max_bytes=SNIFF_BYTES, byte_range=ByteRange(offset_bytes=0, length_bytes=SNIFF_BYTES))
     name = printable(path_of(urlsplit(url).path)).rstrip("/").rsplit("/", 1)[-1] or "stream"
     if kind_of(head.body) == "other":
-        return [Segment(rendition=Rendition(stream_id=name, name="file"), sequence=0, url=url, starts_at=now)]
+        one = Segment(rendition=Rendition(stream_id=name, name="file"), sequence=0, url=url, starts_at=now)
+        return Found(items=[one])
     pages = await open_pages(url, fetcher)
-    return [item for track in await pages.tracks() for item in await _items_of(track, pages, name, now)]
+    found = [await _found_of(track, pages, name, now) for track in await pages.tracks()]
+    return Found(
+        items=[item for one in found for item in one.items],
+        ended=frozenset(name for one in found for name in one.ended),
+    )
 
 
-async def _items_of(track: Track, pages: Pages, stream_id: str, now: datetime) -> list[Item]:
+async def _found_of(track: Track, pages: Pages, stream_id: str, now: datetime) -> Found:
     rendition = track.rendition(stream_id, {})
     try:
-        items = Follower(rendition, track.url).take(await pages.listing(track.name, now), now)
-        if items:
-            return items
+        listing = await pages.listing(track.name, now)
+        if items := Follower(rendition, track.url).take(listing, now):
+            return Found(items=items, ended=frozenset([track.name] if listing.is_ended else []))
         raise SegmentError("playlist", "the playlist lists no segment")
     except SegmentError as error:
         segment = Segment(rendition=rendition, sequence=0, url=track.url, starts_at=now)
-        return [failure_of(segment, error, observed_at=now)]
+        return Found(items=[failure_of(segment, error, observed_at=now)])
 
 
 def _pause_seconds(target_seconds: float, *, failures: int, news: int) -> float:

@@ -11,6 +11,7 @@ from vqmon.core.pieces import corners, origins
 from vqmon.core.types import Pixels, View
 from vqmon.media.colour import Colour
 from vqmon.media.picture import Darkroom, Turn, display_size
+from vqmon.media.squares import to_square
 
 if TYPE_CHECKING:
     import av
@@ -29,7 +30,7 @@ class Prints:
         self._made: dict[View, Pixels] = {}
 
     def view(self, view: View, row: int) -> Pixels:
-        """One picture; of windows (windows, height, width, 3)."""
+        """One picture; of windows and halves (pictures, height, width, 3)."""
         if view.kind == "fragments":
             return _fragments(self._native(view), view, seed=(self._seed + row) % 2**32)
         if view not in self._made:
@@ -39,6 +40,8 @@ class Prints:
     def _make(self, view: View) -> Pixels:
         if view.kind == "windows":
             return _windows(self._native(view), view)
+        if view.kind == "halves":
+            return _halves(self._scaled(1.0), view)
         if view.kind == "centre":
             return _centre(self._scaled(view.short_side / min(self._size)), view)
         return self._darkroom.view(self._frame, view, colour=self._colour, turn=self._turn, sar=self._sar)
@@ -74,3 +77,10 @@ def _fragments(picture: Pixels, view: View, *, seed: int) -> Pixels:
 def _windows(picture: Pixels, view: View) -> Pixels:
     places = corners(*picture.shape[:2], size=(view.height, view.width), count=view.windows)
     return np.stack([picture[top : top + view.height, left : left + view.width] for top, left in places])
+
+
+def _halves(picture: Pixels, view: View) -> Pixels:
+    middle = picture.shape[0] // 2
+    # a frame of one line is its own upper half
+    halves = (picture[: max(1, middle)], picture[middle:])
+    return np.stack([to_square(half, side=view.width, pad_rgb=view.pad_rgb) for half in halves])

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vqmon.core.calibration import Calibration
 from vqmon.core.pooling import POOLINGS
+from vqmon.scoring.clip_text import BYTE_TOKENS, MOST_BYTES, SPECIAL_TOKENS
 from vqmon.scoring.level_specs import GraphSpec
 from vqmon.scoring.specs import GoldenInput, InputSpec, Licence, read_manifest, write_manifest
 
@@ -36,19 +37,44 @@ class SourceSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextSpec:
+    """The prompt of a segment as token ids (rows, tokens) int64, the same in every row (`clip_text.Vocabulary.rows`).
+
+    The list of merges lies beside the graphs; `ids` is how many token ids it is read for.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    size_bytes: int
+    ids: int
+    tokens: int = 77
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][A-Za-z0-9._@-]*\.txt", self.file):
+            raise ValueError(f"{self.file!r} is no plain name of a .txt file")
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256) or not 1 <= self.size_bytes <= MOST_BYTES:
+            raise ValueError(f"sha256 must be 64 hexadecimal digits, size_bytes within 1..{MOST_BYTES}")
+        if self.tokens < 2 or self.ids < BYTE_TOKENS + SPECIAL_TOKENS:
+            raise ValueError("tokens must be 2 or more: start and end; ids 514 or more: bytes, start and end")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepSpec:
     """One graph, fed by sources and earlier steps in the order of `graph.inputs`.
 
     `each` "row": rows of all inputs go in side by side, one answer comes per row; it is kept by content and shared
-    with every scorer whose manifest names a graph of the same sha256. `each` "segment": all rows go in as one
-    (1, rows, ...), one answer (1, ...) comes; segments of different length are never padded into one batch.
+    with every scorer whose manifest names a graph of the same sha256. `each` "picture": the same for the pictures of
+    rows (rows, pictures, ...), which go in as (rows x pictures, ...), and the answers are (rows, pictures, ...) again.
+    `each` "segment": all rows go in as one (1, rows, ...), one answer (1, ...) comes; segments of different length are
+    never padded into one batch.
     """
 
     name: str
     graph: GraphSpec
     takes: tuple[str, ...]
-    each: Literal["row", "segment"]
-    # how many rows or segments are ever run at once, rising
+    each: Literal["row", "picture", "segment"]
+    # how many rows, pictures or segments are ever run at once, rising
     buckets: tuple[int, ...] = (1,)
 
     def __post_init__(self) -> None:
@@ -67,6 +93,8 @@ class CompositeGolden:
     input: GoldenInput
     output: tuple[float, ...]
     tolerance: float
+    # where the scorer takes one
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         if not self.output or not np.isfinite(self.output).all() or not 0 < self.tolerance < np.inf:
@@ -95,14 +123,16 @@ class CompositeSpec:
     licence: Licence
     provenance: Mapping[str, str] = field(hash=False)
     golden: CompositeGolden
+    # not empty: the scorer looks only at segments that have a prompt
+    texts: tuple[TextSpec, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", self.name) or self.version < 1:
             raise ValueError(f"not a scorer id: {self.name!r} version {self.version}")
         if self.pooling not in POOLINGS:
             raise ValueError(f"unknown pooling {self.pooling!r}; known: {', '.join(sorted(POOLINGS))}")
-        known = [source.name for source in self.sources]
-        if not known or not self.steps:
+        known = [*(source.name for source in self.sources), *(text.name for text in self.texts)]
+        if not self.sources or not self.steps:
             raise ValueError("needs a source and a step")
         for step in self.steps:
             if unknown := [name for name in step.takes if name not in known]:
@@ -110,6 +140,12 @@ class CompositeSpec:
             known.append(step.name)
         if len(set(known)) != len(known):
             raise ValueError("two sources or steps share a name")
+        single = {source.name for source in self.sources if source.order != "NKCHW"}
+        for step in self.steps:
+            if step.each == "picture" and single & set(step.takes):
+                raise ValueError(
+                    f"step {step.name} looks at each picture of rows that have several side by side: NKCHW"
+                )
 
     @property
     def id(self) -> str:
@@ -118,8 +154,9 @@ class CompositeSpec:
 
     @property
     def sha256(self) -> str:
-        """Of all that decides a score: every graph, in order."""
-        return sha256("".join(step.graph.sha256 for step in self.steps).encode()).hexdigest()
+        """Of all that decides a score: every graph, in order, and what prompts are read with."""
+        parts = (*(step.graph.sha256 for step in self.steps), *(text.sha256 for text in self.texts))
+        return sha256("".join(parts).encode()).hexdigest()
 
 
 _ADAPTER = TypeAdapter(CompositeSpec)

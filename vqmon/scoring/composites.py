@@ -9,7 +9,9 @@ import numpy as np
 from vqmon.core.pooling import pool
 from vqmon.core.types import Decoded, Pixels, Score, ScorerIdentity, View
 from vqmon.errors import ScoreError, ScorerError
-from vqmon.scoring.composite_specs import CompositeSpec, SourceSpec, StepSpec
+from vqmon.scoring.clip_text import Vocabulary, read_vocabulary
+from vqmon.scoring.composite_specs import CompositeSpec, SourceSpec, StepSpec, TextSpec
+from vqmon.scoring.graph_unit import read_beside
 from vqmon.scoring.graphs import Array, Placement
 from vqmon.scoring.hosts import GraphHost, Hosts, device_text, one_by_one, settle
 from vqmon.scoring.specs import golden_frames, preprocessing_id
@@ -19,8 +21,16 @@ from vqmon.scoring.tensors import to_tensor
 class CompositeScorer:
     """Runs the steps of a manifest in order; the last one's answer is the verdict."""
 
-    def __init__(self, spec: CompositeSpec, graphs: Mapping[str, GraphHost], *, deadline_seconds: float) -> None:
-        self.spec, self._graphs, self._deadline_seconds = spec, graphs, deadline_seconds
+    def __init__(
+        self,
+        spec: CompositeSpec,
+        graphs: Mapping[str, GraphHost],
+        vocabularies: Mapping[str, Vocabulary],
+        *,
+        deadline_seconds: float,
+    ) -> None:
+        self.spec, self._graphs, self._vocabularies = spec, graphs, vocabularies
+        self._deadline_seconds = deadline_seconds
 
     @property
     def id(self) -> str:
@@ -30,6 +40,11 @@ class CompositeScorer:
     @property
     def views(self) -> tuple[View, ...]:
         return tuple(dict.fromkeys(source.input.view for source in self.spec.sources))
+
+    @property
+    def needs_prompt(self) -> bool:
+        """Whether it can say nothing of a segment that has no prompt."""
+        return bool(self.spec.texts)
 
     @property
     def unfed(self) -> tuple[str, ...]:
@@ -42,7 +57,12 @@ class CompositeScorer:
         return ScorerIdentity(
             scorer=spec.id,
             sha256=spec.sha256,
-            preprocessing=" ".join(preprocessing_id(source.input) for source in spec.sources),
+            preprocessing=" ".join(
+                (
+                    *(preprocessing_id(source.input) for source in spec.sources),
+                    *(f"clip-text-{text.tokens}-{text.sha256[:8]}" for text in spec.texts),
+                )
+            ),
             calibration_version=spec.calibration.version,
             device=device_text(*self._graphs.values()),
             licence=spec.licence.name,
@@ -50,16 +70,19 @@ class CompositeScorer:
 
     async def score(self, decoded: Decoded) -> Score:
         """The verdict on one segment; raises ScoreError."""
+        if self.needs_prompt and not decoded.prompt:
+            raise ScoreError("no_prompt", f"{self.id} needs the prompt of a generated picture; the segment has none")
         loop, known = asyncio.get_running_loop(), {}
         for source in self.spec.sources:
             known[source.name] = await loop.run_in_executor(None, rows_of, source, decoded.views[source.input.view])
+        rows, prompt = len(decoded.times_seconds), decoded.prompt
+        for text in self.spec.texts:
+            ids = await loop.run_in_executor(None, ids_of, text, self._vocabularies[text.name], prompt)
+            known[text.name] = np.repeat(ids, rows, axis=0)
         for step in self.spec.steps:
-            graph, taken = self._graphs[step.name], [known[name] for name in step.takes]
-            if step.each == "segment":
-                whole = (each[None] for each in taken)
-                known[step.name] = (await graph.score(*whole, deadline_seconds=self._deadline_seconds))[0]
-            else:
-                known[step.name] = await graph.kept(*taken, deadline_seconds=self._deadline_seconds)
+            graph, fed = self._graphs[step.name], fed_to(step, known)
+            ask = graph.score if step.each == "segment" else graph.kept
+            known[step.name] = said_by(step, await ask(*fed, deadline_seconds=self._deadline_seconds), known)
         native = np.asarray(known[self.spec.steps[-1].name], dtype=np.float64).ravel()
         return self._verdict(native, frames=len(decoded.times_seconds))
 
@@ -93,6 +116,28 @@ def rows_of(source: SourceSpec, pixels: Pixels) -> Array:
     return np.ascontiguousarray(rows.transpose(0, 2, 1, 3, 4)) if source.order == "NCTHW" else rows
 
 
+def ids_of(text: TextSpec, vocabulary: Vocabulary, prompt: str) -> Array:
+    """A prompt's token ids (1, tokens)."""
+    return vocabulary.rows([prompt], count=text.tokens)
+
+
+def fed_to(step: StepSpec, known: Mapping[str, Array]) -> tuple[Array, ...]:
+    """What goes into a step's graph, of arrays (rows, ...) by name."""
+    taken = (known[name] for name in step.takes)
+    if step.each == "segment":
+        return tuple(each[None] for each in taken)
+    if step.each == "picture":
+        return tuple(each.reshape(-1, *each.shape[2:]) for each in taken)
+    return tuple(taken)
+
+
+def said_by(step: StepSpec, answers: Array, known: Mapping[str, Array]) -> Array:
+    """The graph's answers as an array (rows, ...), or that of the segment."""
+    if step.each == "picture":
+        return answers.reshape(*known[step.takes[0]].shape[:2], *answers.shape[1:])
+    return answers[0] if step.each == "segment" else answers
+
+
 def open_composite(
     spec: CompositeSpec,
     folder: Path,
@@ -104,11 +149,13 @@ def open_composite(
 ) -> CompositeScorer:
     """Load the graphs that are not open yet and hold the last one to its golden answer; raises ScorerError."""
     known = {source.name: _golden_rows(spec, source) for source in spec.sources}
+    vocabularies = {text.name: open_vocabulary(text, folder) for text in spec.texts}
+    for text in spec.texts:
+        ids = ids_of(text, vocabularies[text.name], spec.golden.prompt)
+        known[text.name] = np.repeat(ids, spec.golden.input.frames, axis=0)
     graphs = {}
     for step in spec.steps:
-        taken = tuple(known[name] for name in step.takes)
-        if step.each == "segment":
-            taken = tuple(each[None] for each in taken)
+        taken = fed_to(step, known)
         graph, is_new = hosts.open(
             step.graph, folder, placement, shapes=_shapes(step, taken), buckets=step.buckets, spent=spent
         )
@@ -116,9 +163,19 @@ def open_composite(
         if is_new:
             settle(graph, taken, answers)
         graphs[step.name] = graph
-        known[step.name] = answers[0] if step.each == "segment" else answers
+        known[step.name] = said_by(step, answers, known)
     _check_golden(spec, np.asarray(known[spec.steps[-1].name], dtype=np.float64).ravel())
-    return CompositeScorer(spec, graphs, deadline_seconds=deadline_seconds)
+    return CompositeScorer(spec, graphs, vocabularies, deadline_seconds=deadline_seconds)
+
+
+def open_vocabulary(text: TextSpec, folder: Path) -> Vocabulary:
+    """The list of merges that lies beside a manifest; raises ScorerError."""
+    path = folder / text.file
+    content = read_beside(path, sha256_hex=text.sha256, size_bytes=text.size_bytes)
+    try:
+        return read_vocabulary(content, size=text.ids)
+    except ScorerError as error:
+        raise ScorerError(f"{path}: {error}") from error
 
 
 def _golden_rows(spec: CompositeSpec, source: SourceSpec) -> Array:
@@ -130,10 +187,10 @@ def _golden_rows(spec: CompositeSpec, source: SourceSpec) -> Array:
 
 
 def _shapes(step: StepSpec, taken: tuple[Array, ...]) -> tuple[tuple[int | None, ...], ...]:
-    """Of one row; a segment may have any number of rows."""
-    if step.each == "row":
-        return tuple(each.shape[1:] for each in taken)
-    return tuple((None, *each.shape[2:]) for each in taken)
+    """Of one row or picture; a segment may have any number of rows."""
+    if step.each == "segment":
+        return tuple((None, *each.shape[2:]) for each in taken)
+    return tuple(each.shape[1:] for each in taken)
 
 
 def _check_golden(spec: CompositeSpec, found: Array) -> None:

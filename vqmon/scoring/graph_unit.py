@@ -82,6 +82,17 @@ def read_unit(graph: GraphSpec, folder: Path, *, in_memory_bytes: int = IN_MEMOR
     )
 
 
+def read_beside(path: Path, *, sha256_hex: str, size_bytes: int) -> bytes:
+    """A small plain file that a manifest names, when it holds what is promised; raises ScorerError."""
+    with _opened(path) as file:
+        content = file.read(size_bytes + 1)
+    found = sha256(content).hexdigest()
+    if len(content) != size_bytes or found != sha256_hex:
+        wanted = f"sha256 {sha256_hex[:16]}..., {size_bytes} bytes"
+        raise ScorerError(f"{path}: sha256 {found[:16]}..., the manifest says {wanted}; fetch the bundle again")
+    return content
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """A plain file in that very folder: a link could be turned elsewhere after it was checked."""

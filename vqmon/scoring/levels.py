@@ -63,6 +63,8 @@ class LevelModel:
 class LevelScorer:
     """One task of a model: the verdict on a segment, with the levels' probabilities and how undecided they are."""
 
+    needs_prompt = False
+
     def __init__(self, model: LevelModel, task: TaskSpec, *, deadline_seconds: float) -> None:
         if task.least_frames > 1:
             raise ScorerError(f"{model.spec.id}: {task.name} compares pictures; it does not score segments")

@@ -39,6 +39,8 @@ __all__ = [
 class FrameScorer:
     """Scores each sampled frame by itself and pools the frame values."""
 
+    needs_prompt = False
+
     def __init__(self, spec: ScorerSpec, batcher: Batcher, *, deadline_seconds: float = 30.0) -> None:
         self.spec, self._batcher, self._deadline_seconds = spec, batcher, deadline_seconds
 

@@ -1,15 +1,16 @@
 """The questions that pages and commands ask of a history; every answer has a bound."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from vqmon.core.planned import Marker
+from vqmon.core.planned import End, Marker
 from vqmon.core.rules import State
-from vqmon.core.types import Alert, Cursor
+from vqmon.core.types import Alert, Cursor, Outcome
 from vqmon.transport import wire
 from vqmon.transport.charting import JOINED, Charting
-from vqmon.transport.documents import Ask
+from vqmon.transport.documents import FOREVER, Ask
+from vqmon.transport.ends import read_ends, read_waiting
 from vqmon.transport.markers import read_markers
 from vqmon.transport.rows import (
     POINT_COLUMNS,
@@ -105,6 +106,23 @@ class Questions(Charting):
     def markers(self, *, limit: int = 1000) -> Sequence[Marker]:
         """What was changed on purpose, the newest `limit`, oldest first."""
         return read_markers(self._ask, limit)
+
+    def waiting_ends(self) -> Sequence[End]:
+        """The ends that somebody told and nobody has judged yet."""
+        return read_waiting(self._ask)
+
+    def inputs_in_order(
+        self, *, stream_id: str = "", since: datetime | None = None, until: datetime | None = None
+    ) -> Iterator[Outcome | End]:
+        """What was judged, in that order: as `outcomes_in_order`, with the ends among them that are there now."""
+        begins = FOREVER[0] if since is None else microseconds(since)
+        last = FOREVER[1] if until is None else microseconds(until)
+        after = 0
+        for number, end in read_ends(self._ask, stream_id=stream_id, begins=begins, ends=last):
+            yield from self.outcomes_in_order(stream_id=stream_id, since=since, until=until, after=after, up_to=number)
+            yield end
+            after = number
+        yield from self.outcomes_in_order(stream_id=stream_id, since=since, until=until, after=after)
 
     def cursors(self, stream_id: str) -> Mapping[str, Cursor]:
         """Lane -> how far it has come, for the lanes of a stream (stream/rendition)."""

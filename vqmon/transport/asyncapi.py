@@ -5,24 +5,28 @@ python -m vqmon.transport.asyncapi config    writes asyncapi.yaml and the schema
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vqmon.transport import wire
 from vqmon.transport.kafka.records import TopicNames
 from vqmon.transport.kafka.topics import TopicPlan, planned_topics
-from vqmon.transport.markers import TYPE as MARKER
-from vqmon.transport.markers import marker_schema
+from vqmon.transport.notes import ENDED, MARKER, note_schema
 from vqmon.transport.segments import TYPE, segment_schema
 
 CLOUDEVENT = "application/cloudevents+json"
-INCOMING = {TYPE: segment_schema, MARKER: marker_schema}
+INCOMING: dict[str, Callable[[], dict[str, object]]] = {
+    TYPE: segment_schema,
+    MARKER: partial(note_schema, MARKER),
+    ENDED: partial(note_schema, ENDED),
+}
 """What others may write, and its schema."""
 
 MESSAGES = {
-    "segments": [TYPE, MARKER],
-    "quality": [wire.QUALITY, wire.UNSCORED],
+    "segments": [TYPE, MARKER, ENDED],
+    "quality": [wire.QUALITY, wire.UNSCORED, MARKER, ENDED],
     "alerts": [wire.ALERT_OPENED, wire.ALERT_RESOLVED],
     "rejected": ["rejected"],
 }

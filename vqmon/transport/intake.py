@@ -1,13 +1,15 @@
-"""What was read from topics, on its way into a history: outcomes, alerts, and how far each partition was read."""
+"""What was read from topics, on its way into a history: outcomes, notes, alerts, and how far partitions were read."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from vqmon.core.planned import End, Marker
 from vqmon.core.types import Alert, Outcome
 from vqmon.errors import FencedError, WireError
 from vqmon.transport import wire
 from vqmon.transport.database import Connection
+from vqmon.transport.notes import Note, parse_note
 
 Kind = Literal["outcome", "alert"]
 
@@ -41,6 +43,9 @@ class Taken:
     outcomes: Sequence[Outcome]
     # the events as they came, by event id
     documents: Mapping[str, bytes]
+    # each with how many of the outcomes come before it
+    ends: Sequence[tuple[int, End]]
+    markers: Sequence[Marker]
     alerts: Sequence[Alert]
     steps: Sequence[Step]
     # (topic/partition/offset, why) of records that are neither
@@ -51,6 +56,8 @@ def taken_of(batches: Iterable[Batch]) -> Taken:
     """Read what the records say; one that says nothing does not hold up those behind it."""
     outcomes: list[Outcome] = []
     documents: dict[str, bytes] = {}
+    ends: list[tuple[int, End]] = []
+    markers: list[Marker] = []
     alerts: list[Alert] = []
     steps: list[Step] = []
     unreadable: list[tuple[str, str]] = []
@@ -60,16 +67,42 @@ def taken_of(batches: Iterable[Batch]) -> Taken:
                 if batch.kind == "alert":
                     alerts.append(wire.parse_alert(value or b""))
                     continue
-                outcome = wire.parse_outcome(value or b"")
+                said = _said(value or b"")
             except WireError as error:
                 unreadable.append((f"{batch.topic}/{batch.partition}/{offset}", str(error)))
                 continue
-            outcomes.append(outcome)
-            documents.setdefault(outcome.id, value or b"")
+            if isinstance(said, End):
+                ends.append((len(outcomes), said))
+            elif isinstance(said, Marker):
+                markers.append(said)
+            else:
+                outcomes.append(said)
+                documents.setdefault(said.id, value or b"")
         if batch.records:
             last = batch.records[-1][0]
             steps.append(Step(topic=batch.topic, partition=batch.partition, before=batch.before, next_offset=last + 1))
-    return Taken(outcomes=outcomes, documents=documents, alerts=alerts, steps=steps, unreadable=unreadable)
+    return Taken(
+        outcomes=outcomes,
+        documents=documents,
+        ends=ends,
+        markers=markers,
+        alerts=alerts,
+        steps=steps,
+        unreadable=unreadable,
+    )
+
+
+def _said(value: bytes) -> Outcome | Note:
+    """What a record of the topic of outcomes says; raises WireError."""
+    try:
+        return wire.parse_outcome(value)
+    except WireError:
+        # Asked second, as one in thousands is a note.
+        try:
+            return parse_note(value)
+        except WireError:
+            pass
+        raise
 
 
 def move_on(connection: Connection, steps: Iterable[Step]) -> None:

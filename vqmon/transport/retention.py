@@ -17,7 +17,7 @@ _GONE = " AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.number = thumbnail.num
 
 
 def prune_outcomes(connection: Connection, before: int, chunk_rows: int) -> int:
-    """Of the oldest writes, those observed before a moment, with their documents and thumbnails; how many."""
+    """Of the oldest writes, those observed before a moment, with documents, thumbnails and ends; how many."""
     oldest = f"SELECT number, observed_at FROM outcome ORDER BY number LIMIT {chunk_rows}"
     found = connection.execute(
         f"DELETE FROM outcome WHERE number IN (SELECT number FROM ({oldest}) AS oldest WHERE observed_at < ?"
@@ -34,6 +34,10 @@ def prune_outcomes(connection: Connection, before: int, chunk_rows: int) -> int:
             "DELETE FROM document WHERE number <= ? AND NOT EXISTS"
             " (SELECT 1 FROM outcome o WHERE o.number BETWEEN document.number AND document.last)",
             (last,),
+        )
+        # An end goes when nothing is left that came before it.
+        connection.execute(
+            "DELETE FROM ended WHERE number < coalesce((SELECT min(number) FROM outcome), (SELECT number + 1 FROM tip))"
         )
     return len(found)
 

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from vqmon.core.notices import Notice, Said
-from vqmon.core.planned import Marker
+from vqmon.core.planned import End, Marker
 from vqmon.core.rules import State
 from vqmon.core.types import Alert, Cursor, Outcome
 from vqmon.errors import SettingsError
@@ -17,6 +17,7 @@ from vqmon.transport.access import check_readable, only_writer
 from vqmon.transport.again import repeated
 from vqmon.transport.asking import Questions
 from vqmon.transport.database import Connection, Database, Mode
+from vqmon.transport.ends import insert_end
 from vqmon.transport.intake import Taken, move_on
 from vqmon.transport.markers import insert_marker
 from vqmon.transport.notify_outbox import SELECT_NOTICES, enqueue, notice_of, write_told
@@ -43,7 +44,7 @@ def open_history(place: Place, mode: Mode, *, evidence_max_bytes: int = 200_000)
 
     Survives the end of the process at any moment: what `publish` returned from is there, what it did not is not.
     Only one `write` has a history open at a time; any number of `record` may, in a PostgreSQL database. `mark` goes
-    beside a writer, for markers alone. Raises
+    beside a writer, for markers and ends alone. Raises
     SettingsError when there is none to read; StoreError when the file is no history, was written by a newer vqmon, or
     is being written by another one.
     """
@@ -96,6 +97,7 @@ class History(Questions):
         self,
         outcomes: Sequence[Outcome],
         *,
+        ends: Sequence[End] = (),
         alerts: Sequence[Alert] = (),
         states: Mapping[str, State | None] | None = None,
         cursors: Sequence[Cursor] = (),
@@ -103,7 +105,7 @@ class History(Questions):
         queued_at: datetime | None = None,
         documents: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Write all of it in one transaction.
+        """Write all of it in one transaction; `ends` come after the outcomes.
 
         What is there already, by event id, stays as it is; an alert that is resolved never opens again. `states` with
         None are forgotten. `thumbnails` are by event id. With `queued_at`, the moment by this machine's clock, alerts
@@ -112,7 +114,13 @@ class History(Questions):
         """
 
         def write(connection: Connection) -> None:
-            number = self._insert(connection, outcomes, documents=documents or {}, thumbnails=thumbnails or {})
+            number = self._insert(
+                connection,
+                outcomes,
+                ends=[(len(outcomes), end) for end in ends],
+                documents=documents or {},
+                thumbnails=thumbnails or {},
+            )
             number = self._upsert(connection, number, alerts, queued_at)
             connection.execute("UPDATE tip SET number = ?", (number,))
             write_states(connection, states or {})
@@ -128,9 +136,11 @@ class History(Questions):
         Raises StoreUnreachableError at once: the offsets tell what is there.
         """
         with self._written() as connection:
-            number = self._insert(connection, taken.outcomes, documents=taken.documents, thumbnails={})
+            number = self._insert(connection, taken.outcomes, ends=taken.ends, documents=taken.documents, thumbnails={})
             # From here on no other recorder can move.
             move_on(connection, taken.steps)
+            for marker in taken.markers:
+                insert_marker(connection, marker)
             number = self._upsert(connection, number, taken.alerts, None)
             connection.execute("UPDATE tip SET number = ?", (number,))
 
@@ -150,6 +160,10 @@ class History(Questions):
     def add_marker(self, marker: Marker) -> None:
         """Remember what was changed on purpose; the same marker again changes nothing."""
         self._write(lambda connection: insert_marker(connection, marker))
+
+    def add_end(self, end: End) -> None:
+        """Remember that somebody said so; whoever judges takes it up and publishes it at its place."""
+        self._write(lambda connection: insert_end(connection, end, None))
 
     def seen_segments(self, stream_id: str) -> SeenSegments:
         """The segments of a stream that have an outcome; keys name their stream, so one answer serves all.
@@ -204,14 +218,21 @@ class History(Questions):
         connection: Connection,
         outcomes: Sequence[Outcome],
         *,
+        ends: Sequence[tuple[int, End]],
         documents: Mapping[str, bytes],
         thumbnails: Mapping[str, Thumbnails],
     ) -> int:
         # Also locks the row: writers take turns from here on, so numbers become visible in their order.
         number = int(connection.execute("UPDATE tip SET number = number RETURNING number").fetchone()[0])
-        return number + insert_outcomes(
-            connection, number, outcomes, known=self._known, documents=documents, thumbnails=thumbnails
-        )
+        begin = 0
+        for place, end in (*ends, (len(outcomes), None)):
+            some = outcomes[begin:place]
+            number += insert_outcomes(
+                connection, number, some, known=self._known, documents=documents, thumbnails=thumbnails
+            )
+            number += insert_end(connection, end, number + 1) if end else 0
+            begin = place
+        return number
 
     def _upsert(self, connection: Connection, number: int, alerts: Sequence[Alert], queued_at: datetime | None) -> int:
         for alert in alerts:

@@ -8,15 +8,29 @@ from vqmon.errors import StoreError
 APPLICATION_ID = 0x76716D6E
 """Tells a history from other SQLite files ("vqmn")."""
 
-VERSION = 1
+VERSION = 2
 """Of the tables; a newer file is refused, an older one is brought up by MIGRATIONS."""
 
-MIGRATIONS: dict[int, str] = {}
+_ENDED = """
+-- Where renditions came to their end, by `number` among the outcomes; NULL = said by hand and not judged yet. The
+-- rendition '*' means all of the stream.
+CREATE TABLE ended (
+    id TEXT PRIMARY KEY,
+    number INTEGER,
+    stream_id TEXT NOT NULL,
+    rendition TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    why TEXT NOT NULL
+);
+CREATE INDEX ended_by_number ON ended (number);
+"""
+
+MIGRATIONS: dict[int, str] = {1: _ENDED}
 """Version -> what makes the next version out of it."""
 
-TABLES = """
--- Moments are microseconds since the epoch. `number` counts writes over outcomes and alerts together, so that "what is
--- new since" is one comparison; the newest is in `tip`.
+TABLES = f"""{_ENDED}
+-- Moments are microseconds since the epoch. `number` counts writes over outcomes, ends and alerts together, so that
+-- "what is new since" is one comparison; the newest is in `tip`.
 CREATE TABLE tip (number INTEGER NOT NULL);
 INSERT INTO tip VALUES (0);
 

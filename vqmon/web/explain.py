@@ -58,6 +58,7 @@ WHAT_TO_DO: dict[str, tuple[str, ...]] = {
         "Compare the producer with the published schema of segment messages.",
     ),
     "scorer_failed": ("`vqmon check` tests every scorer on its golden input.", "Keep the segment and report it."),
+    "no_prompt": ("Say `prompt` in the segment message (`vqmon publish --prompt`).", "Add a scorer that needs none."),
 }
 """For each reason of `errors.REASONS`, what a person can do, most useful first."""
 

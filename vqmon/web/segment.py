@@ -164,6 +164,7 @@ def _segment(segment: Segment, it: Outcome) -> Facts:
         ("Delay", f"{max(timedelta(), it.observed_at - segment.ends_at).total_seconds():.1f} s after its last picture"),
         ("Event id", it.id),
     ]
+    facts += [("Prompt", segment.prompt)] if segment.prompt else []
     return facts + _labels({**segment.rendition.labels, **segment.labels})
 
 

@@ -5,7 +5,7 @@ import signal
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -16,13 +16,17 @@ from tests.acceptance.kafka.broker import Broker
 from tests.acceptance.kafka.fleet import Worker, header, read_all
 from tests.acceptance.kafka.looks import look_of
 from tests.acceptance.kafka.proxy import Proxies
-from vqmon.core.rules import Judge, parse_rules
-from vqmon.core.types import Segment
+from vqmon.core.rules import AlertRule, Judge, over_all_streams, parse_rules
+from vqmon.core.types import Alert, Outcome, Segment
 from vqmon.transport import wire
 from vqmon.transport.kafka import TopicNames, read_changelog
 from vqmon.transport.kafka.connection import Connection
 from vqmon.transport.segments import parse_segment
 
+GATHERED = "gathered"
+"""Stands for the place of the rules over all streams, beside the numbers of partitions."""
+
+Judged = tuple[Judge, list[Alert]]
 RULES = Path(__file__).parents[3] / "config" / "rules.toml"
 
 
@@ -167,6 +171,23 @@ class Finding:
         return wrong + self.wrong_alerts + self.wrong_states == 0 and self.inputs == self.outputs
 
 
+async def is_gathered(bootstrap: str, names: TopicNames, group: str) -> bool:
+    """Whether the rules over all streams have seen all that was gathered."""
+    place = TopicPartition(names.gathered, 0)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        group_id=f"{group}.gathered",
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+    )
+    await consumer.start()
+    try:
+        newest = (await consumer.end_offsets([place]))[place]
+        return 0 < newest <= (await consumer.committed(place) or 0)
+    finally:
+        await consumer.stop()
+
+
 async def find(bootstrap: str, names: TopicNames) -> Finding:
     """Read everything back and hold it against an undisturbed run of the same records."""
     inputs = await read_all(bootstrap, names.segments)
@@ -180,11 +201,18 @@ async def find(bootstrap: str, names: TopicNames) -> Finding:
         order[record.partition].append(int(place.rsplit("/", 1)[1]))
         source = expected.get(place)
         wrong += source is None or wire.parse_outcome(record.value).id != look_of(_segment(source)).id
-    judged = _undisturbed([(one.partition, _segment(one)) for one in inputs])
-    told = defaultdict(list)
+    rules = parse_rules(RULES.read_text(encoding="utf-8"), origin=str(RULES))
+    over_all = over_all_streams(rules)
+    judged = _undisturbed([rule for rule in rules if rule not in over_all], inputs)
+    told: dict[int | str, list[Alert]] = defaultdict(list)
     for record in alerts:
-        told[record.partition].append(wire.parse_alert(record.value))
-    wrong_alerts = sum(told.get(number, []) != judge[1] for number, judge in judged.items())
+        alert = wire.parse_alert(record.value)
+        is_over_all = alert.rule in {rule.name for rule in over_all}
+        told[GATHERED if is_over_all else record.partition].append(alert)
+    gathered = [wire.parse_outcome(one.value) for one in await read_all(bootstrap, names.gathered)]
+    judged[GATHERED] = _judged(over_all, gathered)
+    wrong_alerts = sum(told.get(place, []) != judge[1] for place, judge in judged.items())
+    wrong += sorted(one.id for one in gathered) != sorted(wire.parse_outcome(one.value).id for one in outputs)
     return Finding(
         inputs=len(inputs),
         outputs=len(outputs),
@@ -198,21 +226,25 @@ async def find(bootstrap: str, names: TopicNames) -> Finding:
     )
 
 
-def _undisturbed(segments: Sequence[tuple[int, Segment]]) -> dict[int, tuple[Judge, list[object]]]:
+def _undisturbed(rules: Sequence[AlertRule], inputs: Sequence[object]) -> dict[int | str, Judged]:
     """What one judge per partition says when nothing is broken."""
-    rules = parse_rules(RULES.read_text(encoding="utf-8"), origin=str(RULES))
-    judged: dict[int, tuple[Judge, list[object]]] = {}
-    for partition, segment in segments:
-        judge, alerts = judged.setdefault(partition, (Judge(rules), []))
-        alerts += judge.judge(look_of(segment))
-    return judged
+    looks: dict[int | str, list[Outcome]] = defaultdict(list)
+    for one in inputs:
+        looks[one.partition].append(look_of(_segment(one)))  # type: ignore[attr-defined]
+    return {partition: _judged(rules, outcomes) for partition, outcomes in looks.items()}
 
 
-async def _wrong_states(bootstrap: str, names: TopicNames, judged: dict[int, tuple[Judge, list[object]]]) -> int:
+def _judged(rules: Sequence[AlertRule], outcomes: Sequence[Outcome]) -> Judged:
+    judge = Judge(rules)
+    return judge, [alert for outcome in outcomes for alert in judge.judge(outcome)]
+
+
+async def _wrong_states(bootstrap: str, names: TopicNames, judged: Mapping[int | str, Judged]) -> int:
     connection = Connection(bootstrap=tuple(bootstrap.split(",")))
     wrong = 0
-    for partition, (judge, _) in judged.items():
-        stored = await read_changelog(connection, names.state, partition)
+    for place, (judge, _) in judged.items():
+        topic, partition = (names.gathered_state, 0) if isinstance(place, str) else (names.state, place)
+        stored = await read_changelog(connection, topic, partition)
         states = {key: wire.parse_state(value) for key, value in stored.items()}
         wrong += states != dict(judge.states())
     return wrong

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.kafka.broker import REMEDY, Cluster, free_ports, is_available
-from tests.acceptance.kafka.chaos import Chaos, Plan, Visible, find
+from tests.acceptance.kafka.chaos import Chaos, Plan, Visible, find, is_gathered
 from tests.acceptance.kafka.fleet import Worker, make_topics, message_of, until, woven
 from tests.acceptance.kafka.proxy import Proxies
 from tests.conftest import need
@@ -92,6 +92,7 @@ async def _break(
                 return visible.count >= len(segments)
 
             await until(all_there, seconds=180)
+            await until(lambda: is_gathered(cluster.bootstrap, names, "g"), seconds=120, every=1.0)
         finally:
             breaking.cancel()
             counting.cancel()

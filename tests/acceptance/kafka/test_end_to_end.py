@@ -10,9 +10,11 @@ import pytest
 
 from tests.acceptance.kafka.broker import Cluster
 from tests.acceptance.kafka.fleet import ROOT, read_all, until
+from vqmon.core.planned import End
 from vqmon.core.types import QualityEvent, SegmentFailure
 from vqmon.transport import wire
 from vqmon.transport.kafka import TopicNames
+from vqmon.transport.notes import parse_note
 
 pytestmark = [pytest.mark.kafka, pytest.mark.fixtures, pytest.mark.slow]
 
@@ -39,7 +41,7 @@ def started(folder: Path) -> subprocess.Popen[bytes]:
 
 
 async def test_files_are_published_scored_and_found(cluster: Cluster, shared: Path, tmp_path: Path) -> None:
-    """Two clips and a file that is no media: two quality events with scores and one failure, in order."""
+    """Two clips, a file that is no media, the end: two quality events, one failure, and the end, in order."""
     media = tmp_path / "media"
     media.mkdir()
     clips = sorted(path for path in (shared / "clips").glob("*.mp4") if path.stat().st_size < 3_000_000)[:2]
@@ -69,12 +71,13 @@ allow_noncommercial = true
     assert "as they must be" in said(tmp_path, "topics", "check")
     published = said(tmp_path, "publish", str(media), "--stream", "film", "--rendition", "1080p", "--arm", "new")
     assert "3 segment messages published" in published
+    assert "the end of film is behind its segments" in said(tmp_path, "end", "film")
     names = TopicNames.of("whole", "whole")
     daemon = started(tmp_path)
     try:
 
         async def all_there() -> bool:
-            return len(await read_all(cluster.bootstrap, names.quality)) >= 3
+            return len(await read_all(cluster.bootstrap, names.quality)) >= 4
 
         await until(all_there, seconds=120, every=1.0)
         daemon.send_signal(signal.SIGTERM)
@@ -82,7 +85,10 @@ allow_noncommercial = true
     finally:
         daemon.kill()
     records = await read_all(cluster.bootstrap, names.quality)
-    outcomes = [wire.parse_outcome(one.value) for one in records]
+    outcomes = [wire.parse_outcome(one.value) for one in records[:-1]]
+    end = parse_note(records[-1].value)
+    assert isinstance(end, End)
+    assert (end.stream_id, end.rendition, end.at) == ("film", "*", max(one.segment.ends_at for one in outcomes))
     assert [type(one) for one in outcomes] == [QualityEvent, QualityEvent, SegmentFailure]
     assert [one.segment.sequence for one in outcomes] == [0, 1, 2]
     assert {one.key for one in records} == {b"film"}

@@ -68,8 +68,12 @@ class MemoryBroker:
             for member in list(self.members):
                 await member.revoked(sorted(member.owned))
                 member.owned.clear()
-            for number in range(self.partitions if self.members else 0):
-                self.members[number % len(self.members)].owned.add(number)
+            groups: dict[str, list[MemoryGroup]] = defaultdict(list)
+            for member in self.members:
+                groups[member.group].append(member)
+            for members in groups.values():
+                for number in range(self.partitions):
+                    members[number % len(members)].owned.add(number)
             for member in list(self.members):
                 member.assigned(sorted(member.owned))
 
@@ -138,7 +142,7 @@ class MemoryGroup:
         self.owned: set[int] = set()
         self._broker = broker
         self._topic = topic
-        self._group = group
+        self.group = group
         self._positions: dict[int, int] = {}
 
     async def start(self) -> None:
@@ -176,7 +180,7 @@ class MemoryGroup:
     async def committed(self, partition: int) -> int | None:
         """How far the group has come."""
         await asyncio.sleep(0)
-        return self._broker.offsets.get((self._group, self._topic, partition))
+        return self._broker.offsets.get((self.group, self._topic, partition))
 
     async def position(self, partition: int) -> Position:
         """Where the group stands."""

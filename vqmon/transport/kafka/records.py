@@ -65,13 +65,20 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicNames:
-    """The five topics of one deployment and group."""
+    """The seven topics of one deployment and group."""
 
     segments: str
     quality: str
     alerts: str
     state: str
     rejected: str
+    gathered: str
+    gathered_state: str
+
+    @property
+    def single(self) -> tuple[str, ...]:
+        """Those of one partition, whatever the others have."""
+        return (self.gathered, self.gathered_state)
 
     @classmethod
     def of(cls, prefix: str, group: str) -> "TopicNames":
@@ -86,6 +93,8 @@ class TopicNames:
             alerts=f"{prefix}.alerts.v1",
             state=f"{prefix}.state.{group}.v1",
             rejected=f"{prefix}.rejected.v1",
+            gathered=f"{prefix}.gathered.{group}.v1",
+            gathered_state=f"{prefix}.gathered-state.{group}.v1",
         )
 
 

@@ -23,6 +23,8 @@ class TopicPlan:
 
     name: str
     partitions: int
+    # one partition, however many the others have
+    is_single: bool = False
     copies: int
     # what the broker must be told, and what is checked again at every start
     must: Mapping[str, str]
@@ -32,7 +34,7 @@ class TopicPlan:
 
 
 def planned_topics(names: TopicNames, *, partitions: int, copies: int, max_message_bytes: int) -> Sequence[TopicPlan]:
-    """The five topics; all have as many partitions, so that a partition's output and state stay beside it."""
+    """The seven topics; all but two have as many partitions, so that a partition's output and state stay beside it."""
     least = str(max(1, copies - 1))
     delete, compact = {"cleanup.policy": "delete"}, {"cleanup.policy": "compact"}
     # A rejected record carries its original bytes and our headers: it must fit whatever the input took.
@@ -40,17 +42,34 @@ def planned_topics(names: TopicNames, *, partitions: int, copies: int, max_messa
 
     def plan(name: str, meaning: str, must: Mapping[str, str], may: Mapping[str, str]) -> TopicPlan:
         settings = {"min.insync.replicas": least, **may}
-        return TopicPlan(name=name, partitions=partitions, copies=copies, must=must, may=settings, meaning=meaning)
+        is_single = name in names.single
+        return TopicPlan(
+            name=name,
+            partitions=1 if is_single else partitions,
+            is_single=is_single,
+            copies=copies,
+            must=must,
+            may=settings,
+            meaning=meaning,
+        )
 
-    keep = {"retention.ms": str(14 * DAY_MS)}
+    keep, soon = {"retention.ms": str(14 * DAY_MS)}, {"retention.ms": str(2 * DAY_MS)}
+    states = {"segment.ms": "3600000", **roomy}
     return [
         plan(
             names.segments, "segment messages, key = stream id", delete, {"max.message.bytes": str(max_message_bytes)}
         ),
-        plan(names.quality, "one outcome per segment message", delete, roomy),
+        plan(names.quality, "one outcome per segment message; ends and markers in their places", delete, roomy),
         plan(names.alerts, "alerts that open or resolve", delete, keep),
-        plan(names.state, "memory of the alert rules", compact, {"segment.ms": "3600000", **roomy}),
+        plan(names.state, "memory of the alert rules", compact, states),
         plan(names.rejected, "records that are no segment message, with their bytes", delete, {**roomy, **keep}),
+        plan(
+            names.gathered,
+            "every outcome once more, in one order, for rules over all streams",
+            delete,
+            {**roomy, **soon},
+        ),
+        plan(names.gathered_state, "memory of the rules over all streams", compact, states),
     ]
 
 
@@ -84,9 +103,15 @@ async def check_topics(connection: Connection, plans: Sequence[TopicPlan]) -> Se
         if plan not in there
     ]
     counts = {plan.name: len(found[plan.name]["partitions"]) for plan in there}
-    if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        wrong.append(f"all topics must have the same number of partitions, but: {told}")
+    alike = {plan.name: counts[plan.name] for plan in there if not plan.is_single}
+    if len(set(alike.values())) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in alike.items())
+        wrong.append(f"these topics must have the same number of partitions, but: {told}")
+    wrong += [
+        f"topic {plan.name} ({plan.meaning}) has {counts[plan.name]} partitions, it must have one: make it anew"
+        for plan in there
+        if plan.is_single and counts[plan.name] != 1
+    ]
     for plan in there:
         for key, value in plan.must.items():
             actual = settings[plan.name].get(key, "")
