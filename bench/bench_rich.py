@@ -1,17 +1,18 @@
 """Measures feature networks and composites on this machine's CPU: milliseconds per unit beside torch eager, and sizes.
 
-python -m bench.bench_rich [--networks fast_vqa,liqe] [--forms fp32] [--threads 2] [--rounds 5]
+python -m bench.bench_rich [--networks fast_vqa,liqe] [--trained best.pt ...] [--forms fp32] [--threads 2] [--rounds 5]
 
-Full sizes, random weights. Torch and ONNX Runtime take turns on the same rows, so that other work on the machine meets
-both; on a busy machine read cores' time with one thread rather than the clock. A graph that several scorers share is
-measured with its own network, and given as features to the others. In the first form every graph is also checked.
+Full sizes, random weights; of scorers that `python -m models train` made, their own. Torch and ONNX Runtime take turns
+on the same rows, so that other work on the machine meets both; on a busy machine read cores' time with one thread
+rather than the clock. A graph that several scorers share is measured with its own network, and given as features to the
+others. In the first form every graph is also checked.
 """
 
 import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ sys.path.insert(0, str(ROOT))
 from models import parts_verify, rich  # noqa: E402
 from models.parts import Array, Assembly, Given, Interchange, inputs_of, run_torch  # noqa: E402
 from models.parts_export import write_assembly  # noqa: E402
+from models.trained import read_trained  # noqa: E402
+from models.trained_export import assembly_of  # noqa: E402
 
 # Features that composites borrow; their graphs are measured with their own networks.
 BORROWED = {
@@ -121,18 +124,27 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", default=USUAL)
+    parser.add_argument("--trained", nargs="*", type=Path, default=[], help="checkpoints of trained scorers")
     parser.add_argument("--forms", default="fp32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(f"{options.threads} threads, one row (a second, a picture, a clip) at a time, random weights")
+    print(f"{options.threads} threads, one row (a second, a picture, a clip) at a time")
     done: set[str] = set()
-    for name in options.networks.split(","):
-        print(f"{name}:", flush=True)
-        assembly = without_borrowed(rich.KITS[name].build(rich.random_networks(name), 1))
+    for assembly in assemblies(options):
+        print(f"{assembly.name}:", flush=True)
         with tempfile.TemporaryDirectory() as place:
             measure(assembly, Path(place), options, done)
+
+
+def assemblies(options: argparse.Namespace) -> Iterator[Assembly]:
+    """What is to be measured, one after the other: each may fill the memory."""
+    for name in filter(None, options.networks.split(",")):
+        yield without_borrowed(rich.KITS[name].build(rich.random_networks(name), 1))
+    for file in options.trained:
+        trained = read_trained(file)
+        yield assembly_of(trained, trained.learner.replace("_", "-"), version=1)
 
 
 if __name__ == "__main__":

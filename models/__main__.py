@@ -9,7 +9,18 @@ from typing import Any
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from models import card, data, owl_command, rich_command, sources, sr_order, sr_set, train_command, verify
+from models import (
+    card,
+    data,
+    owl_command,
+    rich_command,
+    sources,
+    sr_order,
+    sr_set,
+    train_command,
+    trained_export,
+    verify,
+)
 from models.export import read_facts, write_pair
 from models.lite import Lite, LiteConfig
 from models.loading import WeightsError
@@ -90,6 +101,9 @@ def run_order(options: argparse.Namespace) -> None:
 
 
 def run_export(options: argparse.Namespace) -> None:
+    if options.name in trained_export.NAMES:
+        print(trained_export.export(options))
+        return
     if options.name in owl_command.NAMES:
         with owl_command.plain_refusals():
             print(owl_command.export(options, owl_command.usual_place(options)))
@@ -104,6 +118,9 @@ def run_export(options: argparse.Namespace) -> None:
 
 
 def run_verify(options: argparse.Namespace) -> None:
+    if options.name in trained_export.NAMES:
+        print("\n".join(trained_export.verify(options)))
+        return
     if options.name in owl_command.NAMES:
         with owl_command.plain_refusals():
             print("\n".join(owl_command.verify(options, owl_command.usual_place(options))))
@@ -118,7 +135,9 @@ def run_verify(options: argparse.Namespace) -> None:
 
 
 def run_card(options: argparse.Namespace) -> None:
-    if options.name in owl_command.NAMES:
+    if options.name in trained_export.NAMES:
+        print(trained_export.card(options))
+    elif options.name in owl_command.NAMES:
         print(owl_command.card(options))
     elif options.name in rich_command.NAMES:
         with owl_command.plain_refusals():
@@ -128,9 +147,11 @@ def run_card(options: argparse.Namespace) -> None:
 
 
 def _own_names(run: Callable[[argparse.Namespace], None]) -> tuple[str, ...]:
-    return {run_data: ("lite", MAKE_SR), run_order: (MAKE_SR,), run_train: ("lite", *train_command.NAMES)}.get(
-        run, ("lite",)
-    )
+    own: dict[Callable[[argparse.Namespace], None], tuple[str, ...]] = {
+        run_data: ("lite", MAKE_SR), run_order: (MAKE_SR,), run_train: ("lite", *train_command.NAMES),
+        run_refit: ("lite",),
+    }  # fmt: skip
+    return own.get(run, ("lite", *trained_export.NAMES, *owl_command.NAMES, *rich_command.NAMES))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -148,9 +169,7 @@ def parser() -> argparse.ArgumentParser:
         part = parts.add_parser(run.__name__.removeprefix("run_"), help=about)
         part.set_defaults(run=run)
         is_owl = run in (run_export, run_verify, run_card)
-        part.add_argument(
-            "name", choices=("lite", *owl_command.NAMES, *rich_command.NAMES) if is_owl else _own_names(run)
-        )
+        part.add_argument("name", choices=_own_names(run))
         part.add_argument("--folder", type=Path, default=Path("training"), help="where photos and checkpoints lie")
         part.add_argument("--biq2021", type=Path, help="a copy of the BIQ2021 database")
         part.add_argument("--clips", type=Path, help="video clips to degrade; those in sources.HELD_OUT are left out")
@@ -165,6 +184,7 @@ def parser() -> argparse.ArgumentParser:
         if is_owl:
             owl_command.add_arguments(part)
             rich_command.add_arguments(part)
+            trained_export.add_arguments(part)
     return root
 
 

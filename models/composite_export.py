@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from models.export import VIEW as TILES
 from models.fragments import Grid
 from models.loading import WeightsError
 from models.parts import GOLDEN_PROMPT, Given, Source, Text
@@ -87,6 +88,8 @@ def view_of(source: Source) -> View:
             return View(kind="windows", width=side, height=side, windows=source.pictures)
         case "halves":
             return View(kind="halves", width=side, height=side, pad_rgb=PAD_RGB)
+        case "tiles":
+            return TILES
 
 
 def is_served(sheet: Path, name: str) -> bool:

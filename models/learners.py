@@ -3,29 +3,18 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models import looks
 from models import own_features as own
 from models.align_iqa import GuidedQuality, MapsConfig, PlainAggregator
-from models.lite import BOUND, Lite
-from models.scored import DataError
+from models.lite import BOUND
+from models.looks import Look
 from models.sr_vqa import Regression, SrVqaConfig
 from models.swin import swin_b_384
-
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frozen:
-    """Networks that are looked through but do not learn."""
-
-    lite: Lite | None = None
-    fragments: own.FragmentNet | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +28,6 @@ class Shape:
     guidance: Literal["saliency", "none"] = "saliency"
     # align_iqa: "scales" = separable convolutions with gaps, "plain" = joined and mixed alone
     aggregator: Literal["scales", "plain"] = "scales"
-
-
-Look = Callable[[own.Pixels, Frozen], Array]
-"""One view of a picture through frozen networks."""
 
 
 def regression(shape: Shape, features: Mapping[str, int]) -> Regression:
@@ -87,20 +72,20 @@ class LeanSrVqa(nn.Module):
 
 
 class Guided(nn.Module):
-    """Align-IQA's guided quality over the trunk's maps (n, 1152, 12, 12) and saliency (n, 1, 12, 12) -> scores (n)."""
+    """Align-IQA's guided quality over the trunk's maps (n, 1152, 12, 12) and saliency (n, 1, 12, 12), or
+    over maps alone -> scores (n)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         config = MapsConfig(widths=own.WIDTHS, grid=own.GRID, width=shape.width, guidance=16, dropout=shape.dropout)
         plain = PlainAggregator(config) if shape.aggregator == "plain" else None
         self.quality = GuidedQuality(config, aggregator=plain)
-        self.is_guided = shape.guidance == "saliency"
         # Maps of the coarse stages are tens of times larger than those of the fine ones.
         self.norms = nn.ModuleList(nn.BatchNorm2d(width, affine=False) for width in own.WIDTHS)
 
-    def forward(self, maps: Tensor, saliency: Tensor) -> Tensor:
+    def forward(self, maps: Tensor, saliency: Tensor | None = None) -> Tensor:
         stages = [norm(stage) for norm, stage in zip(self.norms, maps.split(own.WIDTHS, dim=1), strict=True)]
-        return self.quality.judge(stages, saliency if self.is_guided else None)
+        return self.quality.judge(stages, saliency)
 
 
 def pooled(maps: Tensor) -> Tensor:
@@ -109,55 +94,24 @@ def pooled(maps: Tensor) -> Tensor:
     return torch.cat([flat.mean(2), flat.std(2)], 1)
 
 
-def _lite(frozen: Frozen) -> Lite:
-    if frozen.lite is None:
-        raise DataError("needs lite's trained weights: --part lite=best.pt")
-    return frozen.lite
-
-
-def _maps(picture: own.Pixels, frozen: Frozen) -> Array:
-    return own.maps_of(_lite(frozen), own.canvas_of(picture))
-
-
-def _saliency(picture: own.Pixels, _: Frozen) -> Array:
-    return own.saliency_of(own.canvas_of(picture))
-
-
-def _statistics(picture: own.Pixels, frozen: Frozen) -> Array:
-    return own.statistics_of(_lite(frozen), own.canvas_of(picture))
-
-
-def _fragments(picture: own.Pixels, _: Frozen) -> Array:
-    return own.fragments_of(own.canvas_of(picture), seed=7)
-
-
-def _fragment_features(picture: own.Pixels, frozen: Frozen) -> Array:
-    if frozen.fragments is None:
-        raise DataError("needs trained weights of `fragments`: --part fragments=best.pt")
-    with torch.inference_mode():
-        seen = torch.from_numpy(_fragments(picture, frozen))[None]
-        return frozen.fragments.features(seen)[0].numpy()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learner:
-    """A network, and what it sees of one picture, in order of its arguments."""
+    """A network, and what one of that shape sees of a picture, in order of its arguments."""
 
     network: Callable[[Shape], nn.Module]
-    looks: Sequence[Look]
+    looks: Callable[[Shape], Sequence[Look]]
 
 
 LEARNERS: Mapping[str, Learner] = MappingProxyType(
     {
-        "fragments": Learner(network=lambda _: own.FragmentNet(), looks=(_fragments,)),
-        "spatial": Learner(network=Spatial, looks=(_maps,)),
-        "lean_sr_vqa": Learner(network=LeanSrVqa, looks=(_maps, _statistics, _fragment_features)),
-        "align_iqa": Learner(network=Guided, looks=(_maps, _saliency)),
+        "fragments": Learner(network=lambda _: own.FragmentNet(), looks=lambda _: (looks.FRAGMENTS,)),
+        "spatial": Learner(network=Spatial, looks=lambda _: (looks.MAPS,)),
+        "lean_sr_vqa": Learner(
+            network=LeanSrVqa, looks=lambda _: (looks.MAPS, looks.STATISTICS, looks.FRAGMENT_FEATURES)
+        ),
+        "align_iqa": Learner(
+            network=Guided,
+            looks=lambda shape: (looks.MAPS, looks.SALIENCY) if shape.guidance == "saliency" else (looks.MAPS,),
+        ),
     }
 )
-
-
-def mean_look(look: Look, frames: Callable[[], own.Pixels], frozen: Frozen) -> Array:
-    """What one look sees of a picture or clip (frames, height, width, 3); of a clip the mean over its frames."""
-    seen = [look(frame, frozen) for frame in frames()]
-    return seen[0] if len(seen) == 1 else np.mean(np.stack(seen), axis=0).astype(seen[0].dtype)

@@ -91,6 +91,10 @@ class Statistics(nn.Module):
             mean_and_spread(spread, (2, 3)), _log(deviation), _log(edges), _log(edges * edges),
         ], luma  # fmt: skip
 
+    def luma_mscn(self, pictures: Tensor) -> Tensor:
+        """The luma MSCN [n, 1, h - 6, w - 6] of pictures [n, 3, h, w] with values in 0..1, without all the rest."""
+        return self._normalise(F.conv2d(pictures, self.to_opponent[:1]))[0]
+
     def forward(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
         """(statistics [n, count], luma MSCN [n, 1, 90, 122]) of tiles [n, 3, 96, 128] with values in 0..1."""
         maps = F.conv2d(tiles, self.to_opponent)

@@ -1,86 +1,102 @@
-"""What can be seen of a picture without anybody's published weights: lite's trunk, statistics, fragments, saliency."""
+"""What can be seen of a picture without anybody's published weights: lite's trunk, statistics, fragments, saliency.
+
+All are networks over the pixels of a view that the decoder makes, uint8, channels first, so that each becomes a graph.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models import data
-from models.data import cut_tiles, to_canvas
-from models.lite import Lite
-
-Pixels = NDArray[np.uint8]
+from models.data import COLUMNS, ROWS, TILE_HEIGHT, TILE_WIDTH
+from models.lite import Lite, split_tiles
 
 GRID = 12
 """Maps of all stages are brought to this many rows and columns."""
 WIDTHS = (32, 64, 96, 960)
 """Channels of the trunk's stages that are looked at."""
 STATISTICS = 238
-FRAGMENTS, FRAGMENT = 7, 32
-"""Fragments per side of the grid, and their side in pixels."""
+STRIDES = (4, 8, 16, 32)
+"""Pixels from place to place in those maps."""
+SALIENCY_SIDE = 64
+"""Saliency is of a picture this small."""
 
 
-def canvas_of(picture: Pixels) -> Pixels:
-    """A picture of any size with a short side of 540 px, its long side cut to four times that."""
-    return to_canvas(Image.fromarray(picture))[: 4 * data.SHORT_SIDE, : 4 * data.SHORT_SIDE]
+class TrunkMaps(nn.Module):
+    """Lite's mosaics (pictures, 3, 288, 512) uint8 -> maps of four stages of lite's trunk (pictures, 1152, 12, 12).
 
-
-def maps_of(lite: Lite, canvas: Pixels) -> NDArray[np.float16]:
-    """Maps of four stages of lite's trunk, joined: (1152, 12, 12), of a canvas (height, width, 3)."""
-    shares = _tensor(canvas)[None]
-    with torch.inference_mode():
-        _, mscn = lite.statistics(shares)
-        joined = torch.cat([(shares - lite.mean) / lite.std, functional.pad(mscn, (3, 3, 3, 3))], 1)
-        stages = lite.trunk(joined)[1:]
-        found = torch.cat([functional.adaptive_avg_pool2d(stage, GRID)[0] for stage in stages])
-    return found.half().numpy()
-
-
-def statistics_of(lite: Lite, canvas: Pixels) -> NDArray[np.float32]:
-    """Natural-scene statistics: mean and spread over the canvas' 12 tiles, (238,)."""
-    with torch.inference_mode():
-        tiles = torch.stack([_tensor(tile) for tile in cut_tiles(canvas)])
-        values, _ = lite.statistics(tiles)
-        return torch.cat([values.mean(0), values.std(0)]).numpy()
-
-
-def fragments_of(canvas: Pixels, *, seed: int) -> Pixels:
-    """A grid of 7 x 7 fragments of 32 px at native scale, one at a drawn place of each cell: (224, 224, 3)."""
-    height, width = canvas.shape[:2]
-    rows, columns = height / FRAGMENTS, width / FRAGMENTS
-    places = np.random.default_rng(seed).random((FRAGMENTS, FRAGMENTS, 2))
-    found = np.empty((FRAGMENTS * FRAGMENT, FRAGMENTS * FRAGMENT, 3), np.uint8)
-    for row, column in np.ndindex(FRAGMENTS, FRAGMENTS):
-        y = int(row * rows + places[row, column, 0] * (rows - FRAGMENT))
-        x = int(column * columns + places[row, column, 1] * (columns - FRAGMENT))
-        cut = canvas[y : y + FRAGMENT, x : x + FRAGMENT]
-        found[row * FRAGMENT : (row + 1) * FRAGMENT, column * FRAGMENT : (column + 1) * FRAGMENT] = cut
-    return found
-
-
-def saliency_of(canvas: Pixels) -> NDArray[np.float16]:
-    """Where a picture stands out from what its spectrum lets expect: (1, 12, 12), 0..1 at the most salient place.
-
-    Spectral residual at 64 x 64 (Hou & Zhang, CVPR 2007): a classical stand-in for networks trained on eye tracking.
+    The trunk sees tile by tile, as it was trained; maps of a tile are brought to 4 x 3 cells and laid out as tiles are.
     """
-    grey = np.asarray(Image.fromarray(canvas).convert("L").resize((64, 64), Image.Resampling.BICUBIC), np.float64)
-    spectrum = np.fft.fft2(grey)
-    log = np.log(np.abs(spectrum) + 1e-9)
-    residual = log - _box(log, 3)
-    found = np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2
-    for _ in range(3):
-        found = _box(found, 5)
-    small = functional.adaptive_avg_pool2d(torch.from_numpy(found)[None], GRID)
-    return (small / small.max().clamp_min(1e-12)).half().numpy()
+
+    def __init__(self, lite: Lite) -> None:
+        super().__init__()
+        self.statistics, self.trunk = lite.statistics, lite.trunk
+        self.register_buffer("mean", lite.mean.clone())
+        self.register_buffer("std", lite.std.clone())
+        self.means = nn.ModuleList(CellMeans(TILE_HEIGHT // stride, TILE_WIDTH // stride) for stride in STRIDES)
+
+    def forward(self, mosaics: Tensor) -> Tensor:
+        tiles = split_tiles(mosaics.float() / 255)
+        mscn = functional.pad(self.statistics.luma_mscn(tiles), (3, 3, 3, 3))
+        seen = torch.cat([(tiles - self.mean) / self.std, mscn], 1)
+        stages = self.trunk(seen.contiguous(memory_format=torch.channels_last))[1:]
+        cells = torch.cat([mean(stage) for mean, stage in zip(self.means, stages, strict=True)], 1)
+        laid = cells.reshape(-1, ROWS, COLUMNS, sum(WIDTHS), GRID // ROWS, GRID // COLUMNS)
+        return laid.permute(0, 3, 1, 4, 2, 5).reshape(-1, sum(WIDTHS), GRID, GRID)
+
+
+class TileStatistics(nn.Module):
+    """Lite's mosaics (pictures, 3, 288, 512) uint8 -> mean and spread over tiles of its statistics (pictures, 238)."""
+
+    def __init__(self, lite: Lite) -> None:
+        super().__init__()
+        self.statistics = lite.statistics
+
+    def forward(self, mosaics: Tensor) -> Tensor:
+        values = self.statistics(split_tiles(mosaics.float() / 255))[0].reshape(-1, ROWS * COLUMNS, STATISTICS // 2)
+        return torch.cat([values.mean(1), values.std(1)], 1)
+
+
+class Saliency(nn.Module):
+    """Whole pictures squeezed to (pictures, 3, 64, 64) uint8 -> where they stand out from what their spectrum lets
+    expect, 0..1 at the most salient place (pictures, 1, 12, 12).
+
+    Spectral residual (Hou & Zhang, CVPR 2007): a classical stand-in for networks trained on eye tracking.
+    The Fourier transform is a product of matrices, as are all means of neighbourhoods. An amplitude counts from 1 on,
+    of a grey of 0..255: under it is what rounding leaves, and one colour is equally salient everywhere.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        at = torch.arange(SALIENCY_SIDE, dtype=torch.float64)
+        turns = 2 * torch.pi * torch.outer(at, at) / SALIENCY_SIDE
+        one = torch.eye(SALIENCY_SIDE, dtype=torch.float64)
+        smooth = torch.linalg.matrix_power(_neighbours(one, 5), 3)
+        for name, matrix in (
+            ("cos", turns.cos()), ("sin", turns.sin()),
+            ("near", _neighbours(one, 3)), ("cells", _cells(SALIENCY_SIDE, GRID).double() @ smooth),
+            ("luma", torch.tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)),
+        ):  # fmt: skip
+            self.register_buffer(name, matrix.float())
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        grey = (pictures.float() * self.luma).sum(1, keepdim=True)
+        real = self.cos @ grey @ self.cos - self.sin @ grey @ self.sin
+        imaginary = -(self.sin @ grey @ self.cos + self.cos @ grey @ self.sin)
+        log = torch.log1p((real * real + imaginary * imaginary).sqrt())
+        # exp(residual), with the phase kept: the spectrum over the mean amplitude of its neighbourhood
+        kept = torch.exp(-_both_ways(self.near, log))
+        real, imaginary = real * kept, imaginary * kept
+        back, aside = self.cos @ real - self.sin @ imaginary, self.cos @ imaginary + self.sin @ real
+        found = (back @ self.cos - aside @ self.sin) ** 2 + (aside @ self.cos + back @ self.sin) ** 2
+        small = _both_ways(self.cells, found)
+        return small / small.amax((2, 3), keepdim=True).clamp_min(1e-12)
 
 
 class FragmentNet(nn.Module):
-    """Fragments (pictures, 224, 224, 3) uint8 -> quality (pictures), 0..1; a small convolution trained from scratch."""
+    """Fragments (pictures, 3, 224, 224) uint8 -> quality (pictures), 0..1; a small convolution trained from scratch."""
 
     def __init__(self, width: int = 96) -> None:
         super().__init__()
@@ -95,23 +111,50 @@ class FragmentNet(nn.Module):
 
     def features(self, fragments: Tensor) -> Tensor:
         """Mean and spread over the places (pictures, 2 * width)."""
-        maps = self.layers(fragments.permute(0, 3, 1, 2).float() / 127.5 - 1).flatten(2)
+        maps = self.layers(fragments.float() / 127.5 - 1).flatten(2)
         return torch.cat([maps.mean(2), maps.std(2)], 1)
 
     def forward(self, fragments: Tensor) -> Tensor:
         return torch.sigmoid(self.last(self.features(fragments))).squeeze(1)
 
 
-def _box(values: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """The mean of each neighbourhood, the border repeated."""
-    padded = np.pad(values, side // 2, mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side))
-    found: NDArray[np.float64] = windows.mean((2, 3))
-    return found
+class FragmentFeatures(nn.Module):
+    """What a trained `FragmentNet` sees of fragments, before it judges (pictures, 192)."""
+
+    def __init__(self, network: FragmentNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, fragments: Tensor) -> Tensor:
+        return self.network.features(fragments)
 
 
-def _tensor(pixels: Pixels) -> Tensor:
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+class CellMeans(nn.Module):
+    """Means of a tile's maps (tiles, channels, height, width) over its cells: adaptive pooling, which no graph has."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", _cells(height, GRID // ROWS))
+        self.register_buffer("columns", _cells(width, GRID // COLUMNS).T)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.rows @ maps @ self.columns
+
+
+def _both_ways(matrix: Tensor, maps: Tensor) -> Tensor:
+    """A matrix over the rows and over the columns of maps (..., side, side)."""
+    return matrix @ maps @ matrix.T
+
+
+def _cells(side: int, cells: int) -> Tensor:
+    """(cells, side): the mean over each cell; cells may share a place where they do not divide evenly."""
+    return functional.adaptive_avg_pool1d(torch.eye(side), cells).T
+
+
+def _neighbours(values: Tensor, width: int) -> Tensor:
+    """Means over `width` rows, the border repeated, of (rows, columns)."""
+    padded = functional.pad(values[None, None], (0, 0, width // 2, width // 2), mode="replicate")[0, 0]
+    return padded.unfold(0, width, 1).mean(2)
 
 
 SPATIAL_WIDTH = 2 * sum(WIDTHS)

@@ -10,14 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.data import COLUMNS, ROWS, TILE_HEIGHT, TILE_WIDTH
 from vqmon.core.types import View
 from vqmon.scoring.clip_text import read_vocabulary
 from vqmon.scoring.composite_specs import TextSpec
 from vqmon.scoring.specs import golden_frames
 
-Made = Literal["stretch", "centre", "fragments", "windows", "halves"]
+Made = Literal["stretch", "centre", "fragments", "windows", "halves", "tiles"]
 """How pictures are made of a frame: squeezed whole; scaled to the short side, then its centre; pieces at native size
-put together (`fragments.py`); windows at native size (`liqe.crop_boxes`); both halves (`owl_hidden.halves`)."""
+put together (`fragments.py`); windows at native size (`liqe.crop_boxes`); both halves (`owl_hidden.halves`); lite's
+mosaic of tiles at a short side."""
 Order = Literal["NCHW", "NCTHW", "NKCHW"]
 Array = NDArray[np.generic]
 GOLDEN_PROMPT = "A red fox in fresh snow, 35 mm film, it's dawn."
@@ -35,11 +37,17 @@ class Source:
     # of a clip: how many frames on the next one is
     stride: int = 1
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of a picture; that of tiles is lite's."""
+        return (ROWS * TILE_HEIGHT, COLUMNS * TILE_WIDTH) if self.made == "tiles" else (self.side, self.side)
+
     def golden(self, rows: int, *, seed: int) -> NDArray[np.uint8]:
         """Rows that anybody can make again."""
-        view = View(kind="stretch", width=self.side, height=self.side)
+        height, width = self.size
+        view = View(kind="stretch", width=width, height=height)
         frames = golden_frames(view, seed=seed, frames=rows * self.pictures)
-        shaped = frames.reshape(rows, self.pictures, self.side, self.side, 3)
+        shaped = frames.reshape(rows, self.pictures, height, width, 3)
         axes = {"NCTHW": (0, 4, 1, 2, 3), "NKCHW": (0, 1, 4, 2, 3), "NCHW": (0, 1, 4, 2, 3)}[self.order]
         turned = shaped.transpose(axes)
         return np.ascontiguousarray(turned[:, 0] if self.order == "NCHW" else turned)

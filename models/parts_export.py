@@ -66,17 +66,27 @@ def write_assembly(
     steps = [step for each in joined.values() for step in each.steps]
     for text in (each for each in sources if isinstance(each, Text)):
         (folder / text.spec.file).write_bytes(text.content)
+    steps += write_parts(assembly, values, form=form, folder=folder, one_file_bytes=one_file_bytes)
+    sheet = folder / f"{assembly.name}-{form}@{assembly.version}.parts.json"
+    golden = {name: facts for each in joined.values() for name, facts in each.golden.items()}
+    golden |= {part.name: golden_of(values[part.name]) for part in assembly.parts}
+    write_sheet(sheet, facts, form=form, sources=sources, steps=steps, golden=golden)
+    return sheet
+
+
+def write_parts(
+    assembly: Assembly, values: Mapping[str, Array], *, form: str, folder: Path,
+    one_file_bytes: int = graphs.ONE_FILE_BYTES,
+) -> list[StepSpec]:  # fmt: skip
+    """Write every part's graph; returns the steps in order. Example values tell shapes and types."""
+    steps = []
     for part in assembly.parts:
         file = folder / f"{part.name}-{form}@{assembly.version}.onnx"
         write_part(part, values, dtype=DTYPES[form], target=file, one_file_bytes=one_file_bytes)
         graph = graph_of(file, inputs=input_names(part), output=part.name)
         buckets = BUCKETS if part.each == "row" else (1,)
         steps.append(StepSpec(name=part.name, graph=graph, takes=part.takes, each=part.each, buckets=buckets))
-    sheet = folder / f"{assembly.name}-{form}@{assembly.version}.parts.json"
-    golden = {name: facts for each in joined.values() for name, facts in each.golden.items()}
-    golden |= {part.name: golden_of(values[part.name]) for part in assembly.parts}
-    write_sheet(sheet, facts, form=form, sources=sources, steps=steps, golden=golden)
-    return sheet
+    return steps
 
 
 def graph_of(file: Path, *, inputs: tuple[str, ...], output: str) -> GraphSpec:

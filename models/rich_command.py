@@ -15,7 +15,7 @@ from models.joined import read_joined
 from models.loading import HuggingFace, WeightsError, check_licence, check_names, load
 from models.owl import OwlConfig
 from models.owl_stream import IGNORED, OPTIONAL, needed_shapes
-from models.parts import Assembly, Given, Text
+from models.parts import Assembly, Given, Source, Text
 from models.parts_export import DTYPES, Joined, SheetFacts, write_assembly
 from vqmon.errors import ScorerError
 from vqmon.scoring.clip_text import read_vocabulary
@@ -97,11 +97,18 @@ def verify(options: argparse.Namespace) -> list[str]:
 
 def card(options: argparse.Namespace) -> str:
     """A Markdown table of what the sheet says."""
-    table = json.loads(sheet_of(options).read_text())
+    return card_of(sheet_of(options))
+
+
+def card_of(sheet: Path) -> str:
+    """A Markdown table of what a sheet says; raises WeightsError when it is not there."""
+    if not sheet.is_file():
+        raise WeightsError(f"{sheet}: no such sheet; export the scorer first, or name its folder: --built FOLDER")
+    table = json.loads(sheet.read_text())
     rows = {
         "scorer": f"{table['name']}@{table['version']}",
         "says": table["description"],
-        "pixels": ", ".join(_source(each) for each in table["sources"]),
+        "pixels": ", ".join(_source(each) for each in parts_verify.read_sources(table, sheet.parent)),
         **{step["name"]: _step(step) for step in table["steps"]},
         "commercial use": {True: "allowed", False: "forbidden", None: "nobody has said"}[
             table["licence"]["commercial"]
@@ -177,12 +184,14 @@ def _named(word: str) -> tuple[str, str]:
     return name, file
 
 
-def _source(source: dict[str, object]) -> str:
-    if source["kind"] == "text":
-        return f"{source['name']}: the segment's prompt, {source['tokens']} tokens of {source['ids']}, {source['file']}"
-    if source["kind"] == "given":
-        return f"{source['name']}: features given {source['shape']}"
-    return f"{source['name']}: {source['pictures']} x {source['side']} x {source['side']}, {source['made']}"
+def _source(source: Source | Given | Text) -> str:
+    if isinstance(source, Text):
+        spec = source.spec
+        return f"{source.name}: the segment's prompt, {spec.tokens} tokens of {spec.ids}, {spec.file}"
+    if isinstance(source, Given):
+        return f"{source.name}: features given {source.shape}"
+    height, width = source.size
+    return f"{source.name}: {source.pictures} x {height} x {width}, {source.made}"
 
 
 def _step(step: dict[str, dict[str, object]]) -> str:

@@ -2,10 +2,11 @@
 
 import csv
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -143,6 +144,13 @@ class Trainer:
             "average": self.average, "optimiser": self.optimiser.state_dict(),
         }  # fmt: skip
 
+    def kept(self, said: Agreement) -> dict[str, Any]:
+        """What is worth keeping of this step: averaged weights, and how they did."""
+        return {
+            "weights": self.average, "srcc": said.srcc, "step": self.step, "predicted": said.predicted,
+            "wanted": said.wanted,
+        }  # fmt: skip
+
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken; the steps that follow are the same as without the stop."""
         self.step, self.best, self.curve = state["step"], state["best"], list(state["curve"])
@@ -168,10 +176,11 @@ class Trainer:
                 self.average[name].copy_(value)
 
 
-def train(trainer: Trainer, folder: Path, *, report: Report) -> Path:
+def train(trainer: Trainer, folder: Path, *, report: Report, facts: Mapping[str, Any] = MappingProxyType({})) -> Path:
     """Run a schedule to its end; returns the file of the best weights by validation SRCC.
 
-    Keeps in `folder`: `last.pt` (to go on from), `best.pt`, `curve.csv`, `curve.png` and `scatter.png`.
+    Keeps in `folder`: `last.pt` (to go on from), `best.pt`, `curve.csv`, `curve.png` and `scatter.png`. `best.pt` has
+    `facts` too, and what was predicted and wanted of the rows that chose it.
     """
     schedule, best = trainer.schedule, folder / "best.pt"
     folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +194,7 @@ def train(trainer: Trainer, folder: Path, *, report: Report) -> Path:
                 trainer.curve.append(row)
                 if said.srcc > trainer.best:
                     trainer.best = said.srcc
-                    torch.save({"weights": trainer.average, "srcc": said.srcc, "step": trainer.step}, best)
+                    torch.save({**facts, **trainer.kept(said)}, best)
                     plots.scatter(said.predicted, said.wanted, folder / "scatter.png")
                 torch.save(trainer.state(), folder / "last.pt")
                 _write_curve(trainer.curve, folder)

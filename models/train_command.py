@@ -2,11 +2,10 @@
 
 import argparse
 import tomllib
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import cache, partial
-from hashlib import sha256
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,25 +15,21 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from models import losses
-from models.feature_cache import FeatureCache
-from models.learners import LEARNERS, Frozen, Learner, Shape, mean_look
-from models.lite import Lite, LiteConfig
+from models.learners import LEARNERS, Shape
 from models.loading import HuggingFace, check_names, load
+from models.looks import seen_by
 from models.owl import Owl, OwlConfig
 from models.owl_stream import IGNORED, OPTIONAL, needed_shapes
-from models.own_features import FragmentNet
 from models.q_align import to_square
-from models.scored import DataError, Row, read_frames, read_rows, unit_scores
-from models.train import Trainer, train
+from models.scored import DataError, read_frames, read_rows, unit_scores
+from models.train import Agreement, Trainer, train
 from models.train_levels import CompareTask, LevelPlan, LevelTask, prepare
 from models.train_scores import LossWeights, ScorePlan, ScoreTask, predict
+from models.trained import kept_facts, read_parts
 
 HERE = Path(__file__).parent
 LEVELS = ("q_align", "compare2score")
 NAMES = (*LEARNERS, *LEVELS)
-LOOKS_AT_CLIPS = 8
-"""Frames of a clip that are looked at; what is seen of them is averaged."""
 
 
 def add_arguments(part: argparse.ArgumentParser) -> None:
@@ -48,8 +43,10 @@ def add_arguments(part: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=FILE",
-        help="weights that are looked through: lite, fragments",
+        help="weights that are looked through: lite (else those of lite@1), fragments",
     )
+    group.add_argument("--cache", type=Path, help="where features are kept, for several trainings; else in --folder")
+    group.add_argument("--licence", help="of the scores and hence of what is learned from them; told in the manifest")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -91,64 +88,40 @@ def score_plan(table: dict[str, Any]) -> tuple[ScorePlan, Shape]:
 def _train_scores(options: argparse.Namespace, table: dict[str, Any]) -> None:
     plan, shape = score_plan(table)
     learner, rows = LEARNERS[options.name], read_rows(options.csv)
-    frozen, maker = read_parts(options.part)
-    see = partial(seen_by, learner, frozen=frozen, folder=options.folder / "cache", maker=maker)
+    parts = read_parts(named_files(options.part))
+    see = partial(seen_by, learner.looks(shape), parts=parts, folder=options.cache or options.folder / "cache")
     torch.manual_seed(plan.seed)
     network = learner.network(shape)
-    inputs = see(rows)
-    groups = [row.group for row in rows]
-    task = ScoreTask(network, plan, inputs=inputs, scores=unit_scores(rows), groups=groups)
-    best = _run(Trainer(task, plan), options)
+    inputs, row_of = see(rows)
+    groups = [rows[at].group for at in row_of]
+    task = ScoreTask(network, plan, inputs=inputs, scores=unit_scores(rows)[row_of], groups=groups)
+    facts = kept_facts(options.name, shape, parts=parts, csv=options.csv, rows=len(rows), licence=options.licence)
+    best = _run(Trainer(task, plan), options, facts=facts)
     if options.test is not None:
         rows = read_rows(options.test)
-        inputs = see(rows)
-        network.load_state_dict(torch.load(best, weights_only=True)["weights"], strict=False)
-        print(agreement(network, inputs, np.array([row.score for row in rows], np.float32)))
+        network.load_state_dict(torch.load(best, weights_only=True)["weights"])
+        print(agreement(network, *see(rows), np.array([row.score for row in rows], np.float32)))
 
 
-def agreement(network: nn.Module, inputs: Sequence[NDArray[Any]], wanted: NDArray[np.float32]) -> str:
-    """SRCC and PLCC of a network on rows, as a line."""
-    predicted, target = predict(network, inputs, np.arange(len(wanted))), torch.from_numpy(wanted)
-    linear = 1 - 2 * float(losses.plcc(predicted.double(), target.double()))
-    return f"test: SRCC {losses.spearman(predicted, target):.4f}, PLCC {linear:.4f}, {len(wanted)} rows"
+def agreement(
+    network: nn.Module, inputs: Sequence[NDArray[Any]], row_of: NDArray[np.int64], wanted: NDArray[np.float32]
+) -> str:
+    """SRCC and PLCC of a network on rows, as a line; a clip's score is the mean over its frames."""
+    frames = predict(network, inputs, np.arange(len(row_of))).numpy()
+    means = np.bincount(row_of, weights=frames) / np.bincount(row_of)
+    said = Agreement(predicted=torch.from_numpy(means), wanted=torch.from_numpy(wanted))
+    return f"test: SRCC {said.srcc:.4f}, PLCC {said.plcc:.4f}, {len(wanted)} rows"
 
 
-def seen_by(learner: Learner, rows: Sequence[Row], *, frozen: Frozen, folder: Path, maker: str) -> list[NDArray[Any]]:
-    """What a learner sees of all rows, one array per look; each made once per content, and kept in a folder."""
-    caches = [FeatureCache(folder, maker=f"{see.__name__} {maker}") for see in learner.looks]
-    found: list[list[NDArray[Any]]] = []
-    for row in tqdm(rows, unit="file", desc="features"):
-        frames = cache(partial(read_frames, row.path, count=LOOKS_AT_CLIPS))
-        found.append(
-            [
-                kept.get(row.path, partial(mean_look, see, frames, frozen))
-                for see, kept in zip(learner.looks, caches, strict=True)
-            ]
-        )
-    return [np.stack(column) for column in zip(*found, strict=True)]
-
-
-def read_parts(given: Sequence[str]) -> tuple[Frozen, str]:
-    """Frozen networks from `name=file`, and their hashes as a line. Raises DataError."""
-    frozen, said = Frozen(), []
+def named_files(given: Sequence[str]) -> dict[str, Path]:
+    """NAME -> FILE of `--part NAME=FILE`. Raises DataError."""
+    found = {}
     for each in given:
-        name, _, file = each.partition("=")
-        if not Path(file).is_file():
-            raise DataError(f"--part {each}: no such file; write NAME=FILE")
-        weights = torch.load(file, weights_only=True)["weights"]
-        said.append(f"{name} {sha256(Path(file).read_bytes()).hexdigest()}")
-        if name == "lite":
-            with (HERE / "lite.toml").open("rb") as toml:
-                lite = Lite(LiteConfig(**tomllib.load(toml)["network"]))
-            lite.load_state_dict(weights)
-            frozen = replace(frozen, lite=lite.eval())
-        elif name == "fragments":
-            net = FragmentNet()
-            net.load_state_dict(weights)
-            frozen = replace(frozen, fragments=net.eval())
-        else:
-            raise DataError(f"--part {each}: known are lite and fragments")
-    return frozen, " ".join(said)
+        name, equals, file = each.partition("=")
+        if not equals:
+            raise DataError(f"--part {each}: write NAME=FILE")
+        found[name] = Path(file)
+    return found
 
 
 def _train_levels(options: argparse.Namespace, table: dict[str, Any]) -> None:
@@ -172,10 +145,10 @@ def _train_levels(options: argparse.Namespace, table: dict[str, Any]) -> None:
     _run(Trainer(task, plan), options)
 
 
-def _run(trainer: Trainer, options: argparse.Namespace) -> Path:
+def _run(trainer: Trainer, options: argparse.Namespace, *, facts: Mapping[str, Any] = MappingProxyType({})) -> Path:
     last = options.folder / "last.pt"
     if last.exists() and not options.fresh:
         trainer.restore(torch.load(last, weights_only=True))
-    best = train(trainer, options.folder, report=tqdm.write)
+    best = train(trainer, options.folder, report=tqdm.write, facts=facts)
     print(best)
     return best

@@ -113,6 +113,8 @@ def test_finds_bundles(tmp_path: Path) -> None:
     path = write_bundle(tmp_path)
     (tmp_path / "notes.json").write_text("{}")
     assert find_bundles([tmp_path, tmp_path]) == {"tiny@1": path}
+    (tmp_path / "tiny@1.parts.json").write_text("{}")
+    assert find_bundles([tmp_path]) == {"tiny@1": path}
 
 
 def test_two_bundles_of_one_name(tmp_path: Path) -> None:

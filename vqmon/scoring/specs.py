@@ -203,12 +203,17 @@ def write_manifest(id: str, facts: Mapping[str, object], path: Path) -> None:
 
 
 def find_bundles(folders: Iterable[Path]) -> dict[str, Path]:
-    """Every manifest `name@version.json` in these folders, by id; the .onnx file has the same stem."""
+    """Every manifest `name@version.json` in these folders, by id; the .onnx file has the same stem.
+
+    Other files are left alone: an export leaves its sheet `name@version.parts.json` beside the manifest.
+    """
     found: dict[str, Path] = {}
     for folder in dict.fromkeys(folder.resolve() for folder in folders):
         if not folder.is_dir():
             raise ScorerError(f"{folder}: no such folder of scorers")
         for path in sorted(folder.glob("*@*.json")):
+            if not path.stem.rpartition("@")[2].isdecimal():
+                continue
             if path.stem in found:
                 raise ScorerError(f"two scorers are called {path.stem}: {found[path.stem]} and {path}; remove one")
             found[path.stem] = path
