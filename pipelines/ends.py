@@ -38,7 +38,7 @@ async def end(settings: Settings, stream_id: str, rendition: str = EVERY) -> str
         tracks = [it for it in history.states_of(stream_id).values() if isinstance(it, Track)]
         seen = sorted(track.rendition for track in tracks if track.stream == stream_id)
         if not seen:
-            raise SettingsError(f"{place}: nothing was ever seen of the stream {stream_id!r}: is it spelt as in the settings?")
+            raise SettingsError(f"{place}: nothing was ever seen of the stream {stream_id!r}; is it spelt so?")
         if rendition != EVERY and what not in seen:
             raise SettingsError(f"{place}: nothing was ever seen of {what}; known: {', '.join(seen)}")
         history.add_end(it)
