@@ -133,5 +133,6 @@ def seen_by(
 
 
 def _look(looking: Looking, frames: Callable[[], Pixels], path: Path) -> Array:
-    # The decoder draws from the bytes of the segment likewise.
-    return looking(list(frames()), seed=zlib.crc32(path.read_bytes()))
+    # The decoder draws from the bytes of the segment likewise, and for fragments alone.
+    seed = zlib.crc32(path.read_bytes()) if looking.look.source.made == "fragments" else 0
+    return looking(list(frames()), seed=seed)

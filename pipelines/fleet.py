@@ -24,13 +24,7 @@ from vqmon.logs import event
 from vqmon.metrics import Meters
 from vqmon.sections import KafkaSettings
 from vqmon.settings import Settings
-from vqmon.transport.kafka import (
-    Connection,
-    TopicNames,
-    check_topics,
-    largest_record,
-    planned_topics,
-)
+from vqmon.transport.kafka import Connection, TopicNames, check_topics, largest_record, planned_topics
 from vqmon.transport.secrets import read_secret
 from vqmon.watchdog import Beat, Limit, Watchdog
 

@@ -67,8 +67,7 @@ class Memberships:
                 revoked=member.revoked,
             )
 
-        revoke_seconds = max(1.0, min(10.0, kafka.rebalance_seconds - 10.0))
-        await stay_member(floor, open_group, stop=stop, revoke_seconds=revoke_seconds, seen=partial(seen, topic))
+        await stay_member(floor, open_group, stop=stop, revoke_seconds=kafka.revoke_seconds, seen=partial(seen, topic))
 
     def _segments(self, observe: Observe) -> Floor:
         """Look at each segment, and judge each partition by itself."""

@@ -221,7 +221,7 @@ def desk_of(
         meters=meters,
         progress=progress,
         gather_seconds=kafka.commit_seconds,
-        revoke_seconds=max(1.0, min(10.0, kafka.rebalance_seconds - 10.0)),
+        revoke_seconds=kafka.revoke_seconds,
         when_lost=kafka.when_lost,
     )
 

@@ -73,6 +73,11 @@ class KafkaSettings(Section):
     rejected_limit: float = Field(default=0.9, gt=0, le=1)
     when_lost: Literal["stop", "go_on"] = "stop"
 
+    @property
+    def revoke_seconds(self) -> float:
+        """What finishing may take of a partition that goes to somebody else: well within the rebalance."""
+        return max(1.0, min(10.0, self.rebalance_seconds - 10.0))
+
 
 class FetchSettings(Section):
     """What may be fetched, and how long it may take."""
