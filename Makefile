@@ -29,7 +29,7 @@ help:
 	@touch $@
 
 demo: .venv/ready
-	INPUT="$(INPUT)" DEMO_SECONDS="$(DEMO_SECONDS)" $(BIN)/python -m pipelines.demo $(if $(KEEP),--keep)
+	INPUT="$(INPUT)" DEMO_SECONDS="$(DEMO_SECONDS)" $(BIN)/python -m pipelines.demo.__main__ $(if $(KEEP),--keep)
 
 test: .venv/ready
 	$(BIN)/pytest -q -m "not torch"
@@ -42,7 +42,7 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q tests/test_public_face.py tests/test_config_complete.py tests/test_flow.py
+	$(BIN)/pytest -q tests/test_public_face.py tests/settings/test_sections.py tests/test_flow.py
 
 kafka: .venv/ready
 	$(BIN)/python -m tests.acceptance.kafka
@@ -54,7 +54,7 @@ bench-experiments: .venv/ready
 	$(BIN)/python -m bench experiments
 
 bench-detectors: .venv/ready
-	$(BIN)/python -m bench.bench_detectors $(if $(FULL),--full)
+	$(BIN)/python -m bench.alerts.detectors $(if $(FULL),--full)
 
 lock: .venv/ready
 	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/dev.txt

@@ -9,27 +9,22 @@ from typing import Any
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from models import (
-    card,
-    data,
-    owl_command,
-    rich_command,
-    sources,
-    sr_order,
-    sr_set,
-    train_command,
-    trained_export,
-    verify,
-)
-from models.export import read_facts, write_pair
-from models.lite import Lite, LiteConfig
-from models.loading import WeightsError
-from models.refit import HeadPlan, refit
-from models.scored import DataError
-from models.train import Trainer, train
-from models.train_lite import LadderWeights, LiteTask, Material, PhotoWeights, Plan
+from models import MODELS_FOLDER, sources, sr_order
+from models.commands import feature_scorers, owl, trained
+from models.commands import train as train_command
+from models.data import photos as data
+from models.data import sr_benchmark
+from models.data.csv_scores import DataError
+from models.export.pair import read_facts, write_pair
+from models.networks.lite import Lite, LiteConfig
+from models.train.lite import LadderWeights, LiteTask, Material, PhotoWeights, Plan
+from models.train.loop import Trainer, train
+from models.train.refit_head import HeadPlan, refit
+from models.verify import model_card
+from models.verify import pair as verify
+from models.weights import WeightsError
 
-HERE = Path(__file__).parent
+HERE = MODELS_FOLDER
 MAKE_SR = "make-sr"
 
 
@@ -59,8 +54,8 @@ def load_network(name: str, weights: Path) -> Lite:
 
 def run_data(options: argparse.Namespace) -> None:
     if options.name == MAKE_SR:
-        plan = sr_set.SrPlan()
-        for entry in tqdm(sr_set.make(options.folder, plan, clips=options.clips), unit="clip"):
+        plan = sr_benchmark.SrPlan()
+        for entry in tqdm(sr_benchmark.make(options.folder, plan, clips=options.clips), unit="clip"):
             tqdm.write(f"{entry.path}: {entry.score:.3f}")
         return
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -97,20 +92,20 @@ def run_refit(options: argparse.Namespace) -> None:
 
 
 def run_order(options: argparse.Namespace) -> None:
-    print(sr_order.table(sr_set.read_set(options.folder / "set.csv"), sr_order.read_events(options.events)))
+    print(sr_order.table(sr_benchmark.read_set(options.folder / "set.csv"), sr_order.read_events(options.events)))
 
 
 def run_export(options: argparse.Namespace) -> None:
-    if options.name in trained_export.NAMES:
-        print(trained_export.export(options))
+    if options.name in trained.NAMES:
+        print(trained.export(options))
         return
-    if options.name in owl_command.NAMES:
-        with owl_command.plain_refusals():
-            print(owl_command.export(options, owl_command.usual_place(options)))
+    if options.name in owl.NAMES:
+        with owl.plain_refusals():
+            print(owl.export(options, owl.usual_place(options)))
         return
-    if options.name in rich_command.NAMES:
-        with owl_command.plain_refusals():
-            print(rich_command.export(options))
+    if options.name in feature_scorers.NAMES:
+        with owl.plain_refusals():
+            print(feature_scorers.export(options))
         return
     network = load_network(options.name, options.weights)
     facts = read_facts(HERE / f"{options.name}.facts.toml")
@@ -118,16 +113,16 @@ def run_export(options: argparse.Namespace) -> None:
 
 
 def run_verify(options: argparse.Namespace) -> None:
-    if options.name in trained_export.NAMES:
-        print("\n".join(trained_export.verify(options)))
+    if options.name in trained.NAMES:
+        print("\n".join(trained.verify(options)))
         return
-    if options.name in owl_command.NAMES:
-        with owl_command.plain_refusals():
-            print("\n".join(owl_command.verify(options, owl_command.usual_place(options))))
+    if options.name in owl.NAMES:
+        with owl.plain_refusals():
+            print("\n".join(owl.verify(options, owl.usual_place(options))))
         return
-    if options.name in rich_command.NAMES:
-        with owl_command.plain_refusals():
-            print("\n".join(rich_command.verify(options)))
+    if options.name in feature_scorers.NAMES:
+        with owl.plain_refusals():
+            print("\n".join(feature_scorers.verify(options)))
         return
     network = load_network(options.name, options.weights) if options.weights else None
     pair = options.built / f"{options.name}@{options.version}.onnx"
@@ -135,15 +130,15 @@ def run_verify(options: argparse.Namespace) -> None:
 
 
 def run_card(options: argparse.Namespace) -> None:
-    if options.name in trained_export.NAMES:
-        print(trained_export.card(options))
-    elif options.name in owl_command.NAMES:
-        print(owl_command.card(options))
-    elif options.name in rich_command.NAMES:
-        with owl_command.plain_refusals():
-            print(rich_command.card(options))
+    if options.name in trained.NAMES:
+        print(trained.card(options))
+    elif options.name in owl.NAMES:
+        print(owl.card(options))
+    elif options.name in feature_scorers.NAMES:
+        with owl.plain_refusals():
+            print(feature_scorers.card(options))
     else:
-        print(card.table(options.built / f"{options.name}@{options.version}.json"))
+        print(model_card.table(options.built / f"{options.name}@{options.version}.json"))
 
 
 def _own_names(run: Callable[[argparse.Namespace], None]) -> tuple[str, ...]:
@@ -151,7 +146,7 @@ def _own_names(run: Callable[[argparse.Namespace], None]) -> tuple[str, ...]:
         run_data: ("lite", MAKE_SR), run_order: (MAKE_SR,), run_train: ("lite", *train_command.NAMES),
         run_refit: ("lite",),
     }  # fmt: skip
-    return own.get(run, ("lite", *trained_export.NAMES, *owl_command.NAMES, *rich_command.NAMES))
+    return own.get(run, ("lite", *trained.NAMES, *owl.NAMES, *feature_scorers.NAMES))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -182,9 +177,9 @@ def parser() -> argparse.ArgumentParser:
         if run is run_train:
             train_command.add_arguments(part)
         if is_owl:
-            owl_command.add_arguments(part)
-            rich_command.add_arguments(part)
-            trained_export.add_arguments(part)
+            owl.add_arguments(part)
+            feature_scorers.add_arguments(part)
+            trained.add_arguments(part)
     return root
 
 

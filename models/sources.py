@@ -7,9 +7,9 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from models.data import read_scores, split_validation, to_canvas
-from models.ladders import CODECS, FINE, Rungs, codec_ladders, photo_clip, synthetic_ladders
-from models.train_lite import Plan
+from models.data.ladders import CODECS, FINE, Rungs, codec_ladders, photo_clip, synthetic_ladders
+from models.data.photos import read_scores, split_validation, to_canvas
+from models.train.lite import Plan
 
 HELD_OUT = ("bikes", "nasa_13013", "cockatoo", "portrait_4k60")
 CLIPS = (

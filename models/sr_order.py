@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from models.scored import DataError
-from models.sr_set import TIERS, Entry, order_accuracy
+from models.data.csv_scores import DataError
+from models.data.sr_benchmark import TIERS, Entry, order_accuracy
 
 
 def read_events(file: Path) -> dict[str, dict[str, float]]:

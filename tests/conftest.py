@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import PostgresServer, programs, running
-from vqmon.transport.places import Place, Server
+from vqmon.transport.history.backends.location import Place, Server
 
 REQUIRED = {name for name in os.environ.get("VQMON_REQUIRE", "").split(",") if name}
 SHARED = Path(__file__).parents[2] / "shared"

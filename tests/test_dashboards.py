@@ -15,8 +15,8 @@ import yaml
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
 from tests.conftest import need
-from vqmon.health import HealthServer, Progress
-from vqmon.metrics import METRICS, Meters
+from vqmon.telemetry.health import HealthServer, Progress
+from vqmon.telemetry.metrics import METRICS, Meters
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "config"

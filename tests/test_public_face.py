@@ -29,14 +29,22 @@ def test_every_error_is_drawn_in_the_tree() -> None:
     assert all(kind.__name__ in (errors.__doc__ or "") for kind in classes)
 
 
-def test_every_module_says_what_it_holds_in_one_sentence_and_stays_short() -> None:
-    """Each module opens with a docstring and has at most 300 lines."""
+def test_every_module_says_what_it_holds() -> None:
+    """Each module opens with a docstring and has at most 600 lines."""
     for path in SOURCES:
         text = path.read_text(encoding="utf-8")
-        doc = ast.get_docstring(ast.parse(text))
 
-        assert doc, f"{path}: no docstring"
-        assert text.count("\n") <= 300, f"{path}: {text.count(chr(10))} lines"
+        assert ast.get_docstring(ast.parse(text)), f"{path}: no docstring"
+        assert text.count("\n") <= 600, f"{path}: {text.count(chr(10))} lines"
+
+
+def test_no_folder_is_a_crowd() -> None:
+    """A folder has at most nine modules and sub-packages; the root of `vqmon` and test fixtures aside."""
+    for folder in {path.parent for path in SOURCES} - {ROOT / "vqmon"}:
+        rooms = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        rooms += [path for path in folder.iterdir() if (path / "__init__.py").exists()]
+
+        assert len(rooms) <= 9, f"{folder}: {len(rooms)} rooms"
 
 
 def test_every_function_is_short() -> None:
@@ -55,7 +63,8 @@ def test_every_function_is_short() -> None:
 def test_the_daemon_never_loads_the_torch_side() -> None:
     """Importing everything the daemon runs brings in neither torch nor models nor a second heavy library."""
     code = (
-        "import sys, pipelines.live, pipelines.replay, pipelines.score, pipelines.pages, pipelines.check\n"
+        "import sys, pipelines.daemon.one_host, pipelines.fleet.worker\n"
+        "from pipelines.commands import check, replay, score, serve_web\n"
         "heavy = ('torch', 'onnx', 'decord', 'transformers', 'timm', 'models', 'av', 'pyarrow')\n"
         "print([name for name in heavy if name in sys.modules])"
     )

@@ -1,5 +1,5 @@
 """`python -m vqmon` is the command."""
 
-from vqmon.cli import main
+from vqmon.cli.main import main
 
 main()

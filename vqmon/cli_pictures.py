@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from vqmon.console import err, out, ready
+from vqmon.cli.console import err, out, ready
 
 
 @click.command()
@@ -18,12 +18,12 @@ def pictures(config: Path | None, experiment: str, history: str | None) -> None:
     Fetches from where the segments were, as far as the settings allow; of what has left its origin, the small pictures
     that the history still holds are kept. Run it now and then while an experiment lasts.
     """
-    from pipelines.compare import compare, load_experiments
-    from pipelines.pages import reviews_path
-    from pipelines.pairs import keep_pictures
+    from pipelines.commands.serve_web import reviews_path
+    from pipelines.experiments.compare import compare, load_experiments
+    from pipelines.experiments.pair_pictures import keep_pictures
     from vqmon.core.experiments.file import find_experiment
+    from vqmon.transport.history.history import open_history
     from vqmon.transport.reviews import Reviews
-    from vqmon.transport.store import open_history
 
     settings = ready(config)
     place = settings.history.at(history).place

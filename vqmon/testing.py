@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vqmon.core.notices import Notice, Said
+from vqmon.core.alerts.notifications import Notice, Said
 from vqmon.core.types import (
     SIGNALS,
     Alert,

@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines.delivery import delivering
-from tests.transport.test_wire import ALERT
+from pipelines.service.notifications import delivering
+from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.core.types import Alert, alert_id
-from vqmon.metrics import Meters
-from vqmon.settings import Settings
-from vqmon.transport.store import History, open_history
+from vqmon.settings.load import Settings
+from vqmon.telemetry.metrics import Meters
+from vqmon.transport.history.history import History, open_history
 
 TICK_SECONDS = 0.03
 LASTS_SECONDS = 3.0

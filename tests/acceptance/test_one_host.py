@@ -14,10 +14,10 @@ import pytest
 
 from tests.acceptance.streams import BLACK, serving, write_story, write_vod
 from tests.media.clips import clip, x264
-from vqmon.core.planned import End
-from vqmon.core.rules import Judge, parse_rules
+from vqmon.core.alerts.annotations import End
+from vqmon.core.alerts.judge import Judge, parse_rules
 from vqmon.core.types import Outcome, QualityEvent, SegmentFailure
-from vqmon.transport.store import open_history
+from vqmon.transport.history.history import open_history
 
 KILLS = 8
 RULES = parse_rules((Path(__file__).parents[2] / "config" / "rules.toml").read_text())

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 import pytest
 
-from tests.core.outcomes import NEWS, START, failed, scored, segment
+from tests.core.alerts.outcomes import NEWS, START, failed, scored, segment
 from vqmon.core.types import Alert, ByteRange, Evidence, Rendition, SegmentFailure, View, alert_id, event_id
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from models.owl import Owl, OwlConfig, tiny
+from models.networks.owl.owl import Owl, OwlConfig, tiny
 
 CONFIG = tiny()
 

@@ -6,21 +6,21 @@ torch = pytest.importorskip("torch")
 
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from bench import gpu, gpu_rich  # noqa: E402
-from models.owl import OwlConfig, tiny  # noqa: E402
-from models.owl_cost import encoder_flops, language_flops, plain_language_flops  # noqa: E402
-from models.owl_scorer import FrameEncoder  # noqa: E402
-from models.owl_stream import head_of, plain_logits  # noqa: E402
-from models.sr_vqa import SrVqa, SrVqaConfig  # noqa: E402
+from bench.scoring import gpu_features, gpu_owl  # noqa: E402
+from models.export.owl_streaming import head_of, plain_logits  # noqa: E402
+from models.networks.owl.exportable import FrameEncoder  # noqa: E402
+from models.networks.owl.owl import OwlConfig, tiny  # noqa: E402
+from models.networks.sr_vqa import SrVqa, SrVqaConfig  # noqa: E402
+from models.verify.owl_flops import encoder_flops, language_flops, plain_language_flops  # noqa: E402
+from tests.models.export.assembly.test_writer import PICTURES, WIDTHS, joined, small  # noqa: E402
 from tests.models.owl_weights import random_weights  # noqa: E402
-from tests.models.test_rich_bundle import PICTURES, WIDTHS, joined, small  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
 
 def test_the_script_runs_small_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     """Every part prints its figures, ONNX Runtime among them."""
-    gpu.main(["--size", "tiny", "--device", "cpu", "--seconds", "0.01", "--without", "compile"])
+    gpu_owl.main(["--size", "tiny", "--device", "cpu", "--seconds", "0.01", "--without", "compile"])
     said = capsys.readouterr().out
     for part in ("device", "ceiling", "plain eager", "torch eager    clip", "ORT fp32       batch   2", "written"):
         assert part in said
@@ -30,23 +30,23 @@ def test_the_script_runs_small_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> N
 def test_without_a_gpu_it_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     """One line, with the small form as the way out."""
     with pytest.raises(SystemExit, match="--size tiny --device cpu"):
-        gpu.main([])
+        gpu_owl.main([])
     with pytest.raises(SystemExit):
-        gpu_rich.main([])
+        gpu_features.main([])
     assert "--device cpu" in capsys.readouterr().err
 
 
 def test_composites_are_measured_small_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     """Torch eager and ONNX Runtime agree with torch in float32, and a step of training changes weights."""
     torch.manual_seed(0)
-    setting = gpu_rich.Setting(device="cpu", units=2, rounds=1)
-    gpu_rich.report(small(joined()), setting, forms=["fp32"])
+    setting = gpu_features.Setting(device="cpu", units=2, rounds=1)
+    gpu_features.report(small(joined()), setting, forms=["fp32"])
     rows = capsys.readouterr().out.splitlines()
     assert [row.split("  ")[0] for row in rows] == ["torch eager fp32", "ORT fp32"]
     assert all(float(row.split()[-2]) <= 1e-4 for row in rows)
     network = SrVqa(SrVqaConfig(features=WIDTHS, swin=PICTURES, hidden=8))
     before = [each.detach().clone() for each in network.parameters()]
-    assert gpu_rich.train_step(network, setting, batch=4) > 0
+    assert gpu_features.train_step(network, setting, batch=4) > 0
     assert any(not torch.equal(one, other) for one, other in zip(before, network.parameters(), strict=True))
 
 

@@ -4,20 +4,20 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
-from pipelines.gathered import Gathered, read_gathered
-from pipelines.lane import Floor, Folding
-from pipelines.member import Member
-from pipelines.verdicts import Looked, Noted, Observe, Speaker, Verdicts, look_at
+from pipelines.fleet.fleet_wide_rules import Gathered, read_gathered
+from pipelines.fleet.judging import Looked, Noted, Observe, Speaker, Verdicts, look_at
+from pipelines.fleet.membership import Member
+from pipelines.fleet.partition import Floor, Folding
 from tests.acceptance.kafka.looks import look_at_once
-from vqmon.core.planned import End
-from vqmon.core.rules import AlertRule, over_all_streams
+from vqmon.core.alerts.annotations import End
+from vqmon.core.alerts.judge import AlertRule, over_all_streams
 from vqmon.core.types import Alert, Outcome, Rendition, Segment
-from vqmon.metrics import Meters
-from vqmon.transport import wire
+from vqmon.telemetry.metrics import Meters
 from vqmon.transport.kafka import Record, TopicNames
-from vqmon.transport.kafka.memory import MemoryBroker, MemoryGroup, MemoryWriter
-from vqmon.transport.notes import Note, encode_note, headers_of, is_note, parse_note
-from vqmon.transport.segments import STRUCTURED, encode_segment
+from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryGroup, MemoryWriter
+from vqmon.transport.wire import cloudevents
+from vqmon.transport.wire.control_messages import Note, encode_note, headers_of, is_note, parse_note
+from vqmon.transport.wire.segment_messages import STRUCTURED, encode_segment
 
 NAMES = TopicNames.of("vqmon", "g")
 GATHERED = "g.gathered"
@@ -129,7 +129,7 @@ class Rig:
     def outcomes(self) -> list[Outcome]:
         """Every published outcome, partition by partition."""
         records = self.broker.records(NAMES.quality)
-        return [wire.parse_outcome(one.value or b"") for one in records if not is_note(dict(one.headers))]
+        return [cloudevents.parse_outcome(one.value or b"") for one in records if not is_note(dict(one.headers))]
 
     @property
     def notes(self) -> list[Note]:
@@ -140,13 +140,13 @@ class Rig:
     @property
     def alerts(self) -> list[Alert]:
         """Every published alert, partition by partition."""
-        return [wire.parse_alert(one.value or b"") for one in self.broker.records(NAMES.alerts)]
+        return [cloudevents.parse_alert(one.value or b"") for one in self.broker.records(NAMES.alerts)]
 
     def alerts_of(
         self, partition: int, *, of: Collection[AlertRule] = (), but: Collection[AlertRule] = ()
     ) -> list[Alert]:
         """The published alerts of one partition: those of some rules, or of all but some."""
-        alerts = [wire.parse_alert(one.value or b"") for one in self.broker.logs[NAMES.alerts, partition]]
+        alerts = [cloudevents.parse_alert(one.value or b"") for one in self.broker.logs[NAMES.alerts, partition]]
         wanted, unwanted = {rule.name for rule in of}, {rule.name for rule in but}
         return [it for it in alerts if (it.rule in wanted or not of) and it.rule not in unwanted]
 

@@ -9,11 +9,11 @@ import pytest
 from tests.conftest import need
 from tests.scoring.tiny_onnx import decoded
 from vqmon.core.types import Pixels, View
-from vqmon.scoring.batcher import Batcher
-from vqmon.scoring.engines import open_frames
-from vqmon.scoring.graphs import Placement
-from vqmon.scoring.scorers import FrameScorer, Terms, builtin_folder, open_scorers
-from vqmon.scoring.specs import find_bundles, golden_frames, load_spec
+from vqmon.scoring.manifests.frame_scorer import find_bundles, golden_frames, load_spec
+from vqmon.scoring.runtime.batcher import Batcher
+from vqmon.scoring.runtime.engines import open_frames
+from vqmon.scoring.runtime.graph import Placement
+from vqmon.scoring.scorers.registry import FrameScorer, Terms, builtin_folder, open_scorers
 
 
 @pytest.fixture

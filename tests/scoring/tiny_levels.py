@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from tests.scoring.tiny_onnx import VIEW, _bytes, _node, _number, _text
 from vqmon.core.calibration import Calibration
 from vqmon.core.types import Pixels
-from vqmon.scoring.level_specs import (
+from vqmon.scoring.manifests.frame_scorer import GoldenInput, InputSpec, Licence, golden_frames
+from vqmon.scoring.manifests.level_scorer import (
     Comparisons,
     GoldenAnswer,
     GraphSpec,
@@ -26,7 +27,6 @@ from vqmon.scoring.level_specs import (
     TaskSpec,
     save_level_spec,
 )
-from vqmon.scoring.specs import GoldenInput, InputSpec, Licence, golden_frames
 
 SLOPE = np.array([6.0, 3.0, 0.0, -3.0, -6.0], dtype=np.float32)
 # one row per question; the last one is that about pairs

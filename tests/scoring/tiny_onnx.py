@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 
 from vqmon.core.calibration import Calibration
 from vqmon.core.types import Decoded, MediaFacts, Pixels, View
-from vqmon.scoring.engines import FrameEngine
 from vqmon.scoring.graph_unit import GraphUnit
-from vqmon.scoring.graphs import Device, Placement
-from vqmon.scoring.specs import (
+from vqmon.scoring.manifests.frame_scorer import (
     Golden,
     GoldenInput,
     InputSpec,
@@ -28,6 +26,8 @@ from vqmon.scoring.specs import (
     golden_frames,
     save_spec,
 )
+from vqmon.scoring.runtime.engines import FrameEngine
+from vqmon.scoring.runtime.graph import Device, Placement
 
 VIEW = View(kind="stretch", width=16, height=8)
 GAIN, OFFSET = 100.0, 1.0

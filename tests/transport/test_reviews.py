@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vqmon.core.experiments.review import Vote
+from vqmon.core.experiments.human_review import Vote
 from vqmon.errors import StoreError
 from vqmon.transport.reviews import Reviews
 

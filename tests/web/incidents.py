@@ -5,9 +5,9 @@ from datetime import timedelta
 
 from tests.web import seed
 from tests.web.kept import Kept
-from vqmon.core.cusum import FRESH, Tuning, step
-from vqmon.core.planned import Marker
-from vqmon.core.series import AlertState
+from vqmon.core.alerts.annotations import Marker
+from vqmon.core.alerts.regression.cusum import FRESH, Tuning, step
+from vqmon.core.alerts.state import AlertState
 from vqmon.core.types import Alert, Change, Moved, QualityEvent
 
 STREAM = "sports one"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.web.seed import Seeded
 from vqmon.core.types import Alert, Outcome
-from vqmon.transport.store import History, open_history
+from vqmon.transport.history.history import History, open_history
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from tests.web import seed
 from tests.web.kept import Kept
 from vqmon.core.types import QualityEvent, SegmentFailure
-from vqmon.transport.store import open_history
+from vqmon.transport.history.history import open_history
 from vqmon.web.addresses import stream_path
 from vqmon.web.app import create_app
 

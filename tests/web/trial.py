@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from tests.web import seed
-from vqmon.core.experiments.comparisons import (
+from vqmon.core.experiments.definition import Arm, Experiment, Guardrail
+from vqmon.core.experiments.human_review import HumanAnswer, MissingPair, PairExample
+from vqmon.core.experiments.results import (
     HISTOGRAM_BINS,
     ArmAnswer,
     ArmSummary,
@@ -21,8 +23,6 @@ from vqmon.core.experiments.comparisons import (
     SliceDifference,
     Verdict,
 )
-from vqmon.core.experiments.definition import Arm, Experiment, Guardrail
-from vqmon.core.experiments.review import HumanAnswer, MissingPair, PairExample
 from vqmon.core.types import QualityEvent
 from vqmon.web.answers import Answer
 

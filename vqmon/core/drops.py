@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from vqmon.core.alerts.regression.cusum import Tuning
 from vqmon.core.checked import choose, need
-from vqmon.core.cusum import Tuning
 from vqmon.core.types import Cause
 
 Mode = Literal["cusum", "guarantee"]

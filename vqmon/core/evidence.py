@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from vqmon.core.conditions import Collapse, Floor, Missing, NoScore, Signal, Spanned
-from vqmon.core.ladder import worst_times
-from vqmon.core.series import Span
+from vqmon.core.alerts.regression.ladder import worst_times
+from vqmon.core.alerts.rules import Collapse, Floor, Missing, NoScore, Signal, Spanned
+from vqmon.core.alerts.state import Span
 from vqmon.core.types import Evidence, Outcome, QualityEvent, Score, SegmentFailure
 
 

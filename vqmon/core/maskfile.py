@@ -6,8 +6,8 @@ from datetime import UTC, datetime, time
 from fnmatch import fnmatchcase
 from typing import Any
 
-from vqmon.core.conditions import AlertRule
-from vqmon.core.planned import Mask
+from vqmon.core.alerts.annotations import Mask
+from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import SIGNALS
 from vqmon.errors import SettingsError
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from vqmon.core.series import State
+from vqmon.core.alerts.state import State
 
 
 class Memory:

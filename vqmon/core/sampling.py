@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vqmon.core.pictures import ClipSampling
+from vqmon.core.frames import ClipSampling
 
 GAP_SECONDS = 1.0
 """Frames of a clip that are further apart than this have something missing between them."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vqmon.core.pictures import Sampling
+from vqmon.core.frames import Sampling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

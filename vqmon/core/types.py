@@ -8,7 +8,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from vqmon.core.checked import need_prompt
-from vqmon.core.pictures import SIGNALS, ClipSampling, Decoded, Fingerprint, MediaFacts, Pixels, Sampling, View
+from vqmon.core.frames import SIGNALS, ClipSampling, Decoded, Fingerprint, MediaFacts, Pixels, Sampling, View
 from vqmon.core.scores import LEFT_OUT, PROMOTIONS, Promotion, Provenance, Score, ScorerIdentity, SignalSummary
 from vqmon.errors import REASONS, SegmentError, Stage
 

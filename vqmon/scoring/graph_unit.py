@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vqmon.errors import ScorerError
-from vqmon.scoring.level_specs import GraphSpec
-from vqmon.scoring.model_file import check_graph, read_model
-from vqmon.scoring.specs import ScorerSpec
+from vqmon.scoring.manifests.frame_scorer import ScorerSpec
+from vqmon.scoring.manifests.level_scorer import GraphSpec
+from vqmon.scoring.runtime.model_file import check_graph, read_model
 
 MOST_GRAPH_BYTES = 2**31
 """A protobuf message holds less."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from vqmon.errors import StoreUnreachableError
-from vqmon.logs import event
+from vqmon.telemetry.logs import event
 
 log = logging.getLogger("vqmon.history")
 

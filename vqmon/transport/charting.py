@@ -4,17 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from vqmon.transport.documents import Documents
+from vqmon.transport.history.documents import Documents
+from vqmon.transport.history.rows import POINT_COLUMNS, Bucket, Point, RenditionState, microseconds, moment_of, point_of
 from vqmon.transport.rollups import MINUTE, UNSCORED, Parts, fill
-from vqmon.transport.rows import (
-    POINT_COLUMNS,
-    Bucket,
-    Point,
-    RenditionState,
-    microseconds,
-    moment_of,
-    point_of,
-)
 
 TREND_OUTCOMES = 60
 """How many outcomes the trend of a rendition shows."""

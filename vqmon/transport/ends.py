@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from vqmon.core.planned import End
-from vqmon.transport.database import Connection
-from vqmon.transport.documents import Ask
-from vqmon.transport.rows import microseconds, moment_of, text
+from vqmon.core.alerts.annotations import End
+from vqmon.transport.history.backends.base import Connection
+from vqmon.transport.history.documents import Ask
+from vqmon.transport.history.rows import microseconds, moment_of, text
 
 _COLUMNS = "id, stream_id, rendition, at, why"
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from vqmon.core.planned import Marker
-from vqmon.transport.database import Connection
-from vqmon.transport.documents import Ask
-from vqmon.transport.rows import microseconds, moment_of, text
+from vqmon.core.alerts.annotations import Marker
+from vqmon.transport.history.backends.base import Connection
+from vqmon.transport.history.documents import Ask
+from vqmon.transport.history.rows import microseconds, moment_of, text
 
 
 def insert_marker(connection: Connection, marker: Marker) -> None:

@@ -11,9 +11,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from vqmon.core.experiments.review import Vote
+from vqmon.core.experiments.human_review import Vote
 from vqmon.errors import StoreError
-from vqmon.transport.rows import Thumbnails, microseconds, moment_of, text
+from vqmon.transport.history.rows import Thumbnails, microseconds, moment_of, text
 
 APPLICATION_ID = 0x76716D72
 """Tells it from other SQLite files ("vqmr")."""

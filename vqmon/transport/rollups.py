@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vqmon.transport.database import Connection
-from vqmon.transport.rows import Bucket, Layout, moment_of
-from vqmon.transport.writing import number_of
+from vqmon.transport.history.backends.base import Connection
+from vqmon.transport.history.inserts import number_of
+from vqmon.transport.history.rows import Bucket, Layout, moment_of
 
 MINUTE = 60_000_000
 """Microseconds."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from vqmon.core.experiments.comparisons import Comparison
 from vqmon.core.experiments.definition import Experiment
-from vqmon.core.experiments.review import Vote
+from vqmon.core.experiments.human_review import Vote
+from vqmon.core.experiments.results import Comparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

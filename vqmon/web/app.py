@@ -19,25 +19,15 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vqmon.errors import StoreError
-from vqmon.web import (
-    alerts,
-    compare,
-    experiment_files,
-    experiments,
-    files,
-    fleet,
-    openapi,
-    pairs,
-    review,
-    segment,
-    stream,
-)
+from vqmon.web import experiment_files
 from vqmon.web.answers import Answers, NoExperiments, NoReviews, Reviews
-from vqmon.web.files import FOREVER
-from vqmon.web.history import History
-from vqmon.web.live import Listeners, live
+from vqmon.web.api import downloads, openapi
+from vqmon.web.api.downloads import FOREVER
+from vqmon.web.api.live_events import Listeners, live
+from vqmon.web.model.fleet_state import Standing
+from vqmon.web.pages import alerts, compare, experiments, fleet, frame_pairs, review, segment, stream
+from vqmon.web.ports import History
 from vqmon.web.site import STATIC, Site, in_thread, open_templates
-from vqmon.web.standing import Standing
 
 MAX_THREADS = 4
 """How many questions to the history run at once."""
@@ -115,14 +105,14 @@ def _routes() -> list[Route | Mount]:
         "/": fleet.fleet,
         "/streams/{stream_id:path}": stream.stream,
         "/segments/{event_id}": segment.segment,
-        "/segments/{event_id}/frames/{number:count}.jpg": files.thumbnail,
+        "/segments/{event_id}/frames/{number:count}.jpg": downloads.thumbnail,
         "/alerts": alerts.alerts,
         "/alerts/count": alerts.open_count,
         "/alerts/{alert_id}": alerts.alert,
-        "/alerts/{alert_id}/frames/{number:count}.jpg": files.evidence,
+        "/alerts/{alert_id}/frames/{number:count}.jpg": downloads.evidence,
         "/compare": compare.compare,
-        "/pairs/{pair_id}": pairs.pair,
-        "/pairs/{pair_id}/{side}/{number:count}.jpg": pairs.picture,
+        "/pairs/{pair_id}": frame_pairs.pair,
+        "/pairs/{pair_id}/{side}/{number:count}.jpg": frame_pairs.picture,
         "/experiments": experiments.experiments,
         "/experiments/{name}": experiments.experiment,
         "/experiments/{name}/{arm}/review": review.review,
@@ -130,14 +120,14 @@ def _routes() -> list[Route | Mount]:
         "/api/compare": compare.compare_json,
         "/api/compare.csv": compare.compare_csv,
         "/api/experiments/{name}/{kind}.csv": experiment_files.table,
-        "/api/streams": files.streams,
-        "/api/streams.csv": files.streams_csv,
-        "/api/streams/{stream_id:path}/points": files.points,
-        "/api/streams/{stream_id:path}/points.csv": files.points_csv,
-        "/api/segments/{event_id}.csv": files.segment_csv,
-        "/api/segments/{event_id}": files.segment,
-        "/api/alerts": files.alerts,
-        "/api/alerts.csv": files.alerts_csv,
+        "/api/streams": downloads.streams,
+        "/api/streams.csv": downloads.streams_csv,
+        "/api/streams/{stream_id:path}/points": downloads.points,
+        "/api/streams/{stream_id:path}/points.csv": downloads.points_csv,
+        "/api/segments/{event_id}.csv": downloads.segment_csv,
+        "/api/segments/{event_id}": downloads.segment,
+        "/api/alerts": downloads.alerts,
+        "/api/alerts.csv": downloads.alerts_csv,
         "/healthz": health,
     }
     return [

@@ -9,9 +9,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vqmon.core.experiments.comparisons import HISTOGRAM_BINS, ArmAnswer, ArmSummary, Comparison, Effect
-from vqmon.web.experiments import chosen, effect_asked, experiment_asked
-from vqmon.web.files import csv_of
+from vqmon.core.experiments.results import HISTOGRAM_BINS, ArmAnswer, ArmSummary, Comparison, Effect
+from vqmon.web.api.downloads import csv_of
+from vqmon.web.pages.experiments import chosen, effect_asked, experiment_asked
 from vqmon.web.site import Site, iso
 
 Line = Mapping[str, Any]

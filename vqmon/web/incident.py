@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from vqmon.core.types import Alert
-from vqmon.web.charts import scorers_of
-from vqmon.web.history import Point
-from vqmon.web.pairs import Shot
-from vqmon.web.plots import Plot, Rule, Scale, Shape, down, joined, moment_scale, signed, time_ticks
+from vqmon.web.charts.control_charts import MAX_MARKERS
+from vqmon.web.charts.series import scorers_of
+from vqmon.web.charts.svg import Plot, Rule, Scale, Shape, down, joined, moment_scale, signed, time_ticks
+from vqmon.web.pages.frame_pairs import Shot
+from vqmon.web.ports import Point
 from vqmon.web.site import Site, full
-from vqmon.web.watching import MAX_MARKERS
 
 MAX_MARGIN = timedelta(hours=6)
 MAX_POINTS = 2000

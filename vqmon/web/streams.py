@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from vqmon.web.looks import WORST_FIRST, Row, plural
+from vqmon.web.model.renditions import WORST_FIRST, Row, plural
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

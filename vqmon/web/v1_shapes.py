@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from vqmon.core.experiments.comparisons import Comparison
-from vqmon.web.aligning import Summary
+from vqmon.core.experiments.results import Comparison
+from vqmon.web.model.alignment import Summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

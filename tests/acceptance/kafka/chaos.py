@@ -16,12 +16,12 @@ from tests.acceptance.kafka.broker import Broker
 from tests.acceptance.kafka.fleet import Worker, header, read_all
 from tests.acceptance.kafka.looks import look_of
 from tests.acceptance.kafka.proxy import Proxies
-from vqmon.core.rules import AlertRule, Judge, over_all_streams, parse_rules
+from vqmon.core.alerts.judge import AlertRule, Judge, over_all_streams, parse_rules
 from vqmon.core.types import Alert, Outcome, Segment
-from vqmon.transport import wire
 from vqmon.transport.kafka import TopicNames, read_changelog
 from vqmon.transport.kafka.connection import Connection
-from vqmon.transport.segments import parse_segment
+from vqmon.transport.wire import cloudevents
+from vqmon.transport.wire.segment_messages import parse_segment
 
 GATHERED = "gathered"
 """Stands for the place of the rules over all streams, beside the numbers of partitions."""
@@ -200,19 +200,19 @@ async def find(bootstrap: str, names: TopicNames) -> Finding:
     for record, place in zip(outputs, seen, strict=True):
         order[record.partition].append(int(place.rsplit("/", 1)[1]))
         source = expected.get(place)
-        wrong += source is None or wire.parse_outcome(record.value).id != look_of(_segment(source)).id
+        wrong += source is None or cloudevents.parse_outcome(record.value).id != look_of(_segment(source)).id
     rules = parse_rules(RULES.read_text(encoding="utf-8"), origin=str(RULES))
     over_all = over_all_streams(rules)
     judged = _undisturbed([rule for rule in rules if rule not in over_all], inputs)
     told: dict[int | str, list[Alert]] = defaultdict(list)
     for record in alerts:
-        alert = wire.parse_alert(record.value)
+        alert = cloudevents.parse_alert(record.value)
         is_over_all = alert.rule in {rule.name for rule in over_all}
         told[GATHERED if is_over_all else record.partition].append(alert)
-    gathered = [wire.parse_outcome(one.value) for one in await read_all(bootstrap, names.gathered)]
+    gathered = [cloudevents.parse_outcome(one.value) for one in await read_all(bootstrap, names.gathered)]
     judged[GATHERED] = _judged(over_all, gathered)
     wrong_alerts = sum(told.get(place, []) != judge[1] for place, judge in judged.items())
-    wrong += sorted(one.id for one in gathered) != sorted(wire.parse_outcome(one.value).id for one in outputs)
+    wrong += sorted(one.id for one in gathered) != sorted(cloudevents.parse_outcome(one.value).id for one in outputs)
     return Finding(
         inputs=len(inputs),
         outputs=len(outputs),
@@ -245,7 +245,7 @@ async def _wrong_states(bootstrap: str, names: TopicNames, judged: Mapping[int |
     for place, (judge, _) in judged.items():
         topic, partition = (names.gathered_state, 0) if isinstance(place, str) else (names.state, place)
         stored = await read_changelog(connection, topic, partition)
-        states = {key: wire.parse_state(value) for key, value in stored.items()}
+        states = {key: cloudevents.parse_state(value) for key, value in stored.items()}
         wrong += states != dict(judge.states())
     return wrong
 

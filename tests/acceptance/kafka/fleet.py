@@ -17,7 +17,7 @@ from aiokafka.structs import ConsumerRecord
 
 from vqmon.core.types import Rendition, Segment
 from vqmon.transport.kafka import Connection, Publisher, TopicNames, create_topics, planned_topics
-from vqmon.transport.segments import STRUCTURED, encode_segment
+from vqmon.transport.wire.segment_messages import STRUCTURED, encode_segment
 
 ROOT = Path(__file__).parents[3]
 BEGINS = datetime(2026, 1, 1, tzinfo=UTC)

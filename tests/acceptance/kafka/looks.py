@@ -4,7 +4,7 @@ import asyncio
 from hashlib import sha256
 from random import Random
 
-from pipelines.observe import Observation
+from pipelines.observe.observer import Observation
 from vqmon.core.types import (
     MediaFacts,
     Outcome,

@@ -10,11 +10,11 @@ import pytest
 
 from tests.acceptance.kafka.broker import Cluster
 from tests.acceptance.kafka.fleet import ROOT, read_all, until
-from vqmon.core.planned import End
+from vqmon.core.alerts.annotations import End
 from vqmon.core.types import QualityEvent, SegmentFailure
-from vqmon.transport import wire
 from vqmon.transport.kafka import TopicNames
-from vqmon.transport.notes import parse_note
+from vqmon.transport.wire import cloudevents
+from vqmon.transport.wire.control_messages import parse_note
 
 pytestmark = [pytest.mark.kafka, pytest.mark.fixtures, pytest.mark.slow]
 
@@ -85,7 +85,7 @@ allow_noncommercial = true
     finally:
         daemon.kill()
     records = await read_all(cluster.bootstrap, names.quality)
-    outcomes = [wire.parse_outcome(one.value) for one in records[:-1]]
+    outcomes = [cloudevents.parse_outcome(one.value) for one in records[:-1]]
     end = parse_note(records[-1].value)
     assert isinstance(end, End)
     assert (end.stream_id, end.rendition, end.at) == ("film", "*", max(one.segment.ends_at for one in outcomes))

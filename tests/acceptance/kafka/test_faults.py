@@ -13,8 +13,8 @@ import pytest
 from tests.acceptance.kafka.broker import REMEDY, Cluster, is_available
 from tests.acceptance.kafka.fleet import Worker, header, make_topics, publish, read_all, segments_of, until, woven
 from tests.conftest import need
-from vqmon.transport import wire
 from vqmon.transport.kafka import Connection, Publisher, TopicNames
+from vqmon.transport.wire import cloudevents
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -169,7 +169,9 @@ async def test_poison_on_a_real_topic_has_outcomes_too(stage: Stage) -> None:
     await publish(stage.cluster.bootstrap, stage.names.segments, good[10:])
     stage.worker(max_message_bytes=50_000)
     await until(stage.outcomes(23), seconds=60)
-    outcomes = [wire.parse_outcome(one.value) for one in await read_all(stage.cluster.bootstrap, stage.names.quality)]
+    outcomes = [
+        cloudevents.parse_outcome(one.value) for one in await read_all(stage.cluster.bootstrap, stage.names.quality)
+    ]
     assert sorted(getattr(one, "reason", "scored") for one in outcomes) == ["message"] * 2 + ["scored"] * 20 + [
         "too_large"
     ]

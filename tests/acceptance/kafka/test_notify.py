@@ -17,11 +17,11 @@ from aiokafka import AIOKafkaProducer
 from tests.acceptance.kafka.broker import Cluster
 from tests.acceptance.kafka.fleet import ROOT, make_topics, read_all
 from tests.receivers import Receiver, receiving, wait_until
-from tests.transport.test_wire import ALERT
+from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.core.types import Alert
-from vqmon.transport import wire
 from vqmon.transport.kafka import TopicNames
-from vqmon.transport.notes import parse_note
+from vqmon.transport.wire import cloudevents
+from vqmon.transport.wire.control_messages import parse_note
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -60,7 +60,7 @@ async def put(bootstrap: str, *alerts: tuple[Alert, timedelta]) -> None:
     try:
         for number, (it, age) in enumerate(alerts):
             stamp = int((datetime.now(UTC) - age).timestamp() * 1000)
-            value = wire.encode_alert(it, source="test")
+            value = cloudevents.encode_alert(it, source="test")
             await producer.send_and_wait(NAMES.alerts, value, it.series.encode(), number % 2, timestamp_ms=stamp)
     finally:
         await producer.stop()

@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from pipelines.member import GroupPort
+from pipelines.fleet.membership import GroupPort
 from tests.acceptance.kafka.broker import Cluster
 from tests.acceptance.kafka.fleet import make_topics, message_of, read_all, segments_of
 from vqmon.errors import BrokerError, FencedError
@@ -22,7 +22,7 @@ from vqmon.transport.kafka import (
     TransactionWriter,
     read_changelog,
 )
-from vqmon.transport.kafka.memory import MemoryBroker, MemoryGroup, MemoryWriter
+from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryGroup, MemoryWriter
 
 PARTITIONS = 2
 NUMBERS = count()

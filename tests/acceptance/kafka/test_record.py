@@ -13,13 +13,13 @@ import pytest
 from tests.acceptance.kafka.broker import Cluster
 from tests.acceptance.kafka.fleet import ROOT, make_topics, segments_of, until
 from tests.acceptance.kafka.looks import look_of
-from vqmon.core.rules import Judge, parse_rules
+from vqmon.core.alerts.judge import Judge, parse_rules
 from vqmon.core.types import Alert, Outcome
-from vqmon.transport import wire
+from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.history import open_history
 from vqmon.transport.kafka import Connection, Publisher, TopicNames
-from vqmon.transport.places import Place
-from vqmon.transport.segments import STRUCTURED
-from vqmon.transport.store import open_history
+from vqmon.transport.wire import cloudevents
+from vqmon.transport.wire.segment_messages import STRUCTURED
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -68,11 +68,14 @@ async def say(bootstrap: str, names: TopicNames, outcomes: list[Outcome], judge:
     """Put outcomes on the topics as a worker would, and the alerts that they give."""
     alerts: dict[str, Alert] = {}
     headers = (("content-type", STRUCTURED),)
-    said = [(it.segment.rendition.stream_id.encode(), wire.encode_outcome(it, source="t"), headers) for it in outcomes]
+    said = [
+        (it.segment.rendition.stream_id.encode(), cloudevents.encode_outcome(it, source="t"), headers)
+        for it in outcomes
+    ]
     told = []
     for alert in (alert for outcome in outcomes for alert in judge.judge(outcome)):
         alerts[alert.id] = alert
-        told.append((alert.series.encode(), wire.encode_alert(alert, source="t"), headers))
+        told.append((alert.series.encode(), cloudevents.encode_alert(alert, source="t"), headers))
     async with Publisher(Connection(bootstrap=tuple(bootstrap.split(",")))) as publisher:
         await publisher.publish(names.quality, said)
         await publisher.publish(names.alerts, told)

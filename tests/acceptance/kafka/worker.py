@@ -9,14 +9,14 @@ import sys
 import time
 from pathlib import Path
 
-from pipelines.fleet import serve
+from pipelines.fleet.worker import serve
 from tests.acceptance.kafka.looks import SlowLook
-from vqmon.core.rules import parse_rules
-from vqmon.health import Progress
-from vqmon.logs import set_up_logs
-from vqmon.metrics import Meters
-from vqmon.sections import KafkaSettings
-from vqmon.settings import Settings
+from vqmon.core.alerts.judge import parse_rules
+from vqmon.settings.load import Settings
+from vqmon.settings.sections import KafkaSettings
+from vqmon.telemetry.health import Progress
+from vqmon.telemetry.logs import set_up_logs
+from vqmon.telemetry.metrics import Meters
 
 RULES = Path(__file__).parents[3] / "config" / "rules.toml"
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Literal
 
-from vqmon.core.experiments.review import PairExample
+from vqmon.core.experiments.human_review import PairExample
 
 EXTREMES = 12
 """Worst and best pairs that are shown."""

@@ -1,0 +1,1 @@
+"""Benches of the alert rules: false alarms and delays."""

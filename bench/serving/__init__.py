@@ -1,0 +1,1 @@
+"""Benches of history, pages, notifications and Kafka."""

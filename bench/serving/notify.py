@@ -1,0 +1,134 @@
+"""How soon Alertmanager is told, and what 200 sudden ends lose or double.
+
+`python -m bench.serving.notify [--kills 200] [--alerts 200] [--open 1000]`. Needs Debian's `prometheus-alertmanager`.
+The time runs from before the transaction that stores an alert until a real Alertmanager has taken it, beside a replica
+that never answers and many alerts that are open already.
+"""
+
+import argparse
+import asyncio
+import shutil
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from pipelines.service.notifications import HistoryOutbox
+from tests.acceptance.notifier import hold_against, kill_often, settings_for
+from tests.receivers import alertmanager_at, receiving, wait_until
+from tests.transport.wire.test_cloudevents import ALERT
+from vqmon.core.types import Alert
+from vqmon.telemetry.metrics import Meters
+from vqmon.transport.history.history import open_history
+from vqmon.transport.notify.alertmanager import Alertmanager
+from vqmon.transport.notify.delivery_queue import Clock
+from vqmon.transport.notify.dispatcher import Deliverer
+from vqmon.transport.notify.http import HttpPoster
+from vqmon.transport.notify.labels import Naming
+
+AIM_SECONDS = 2.0
+CLOCK = Clock(now=lambda: datetime.now(UTC), seconds=time.monotonic, chance=lambda: 0.5)
+
+
+def numbered(number: int) -> Alert:
+    now = datetime.now(UTC)
+    series = f"live/{number}/lite"
+    return replace(
+        ALERT, id=f"{number:032x}", series=series, stream_id="live", rendition=str(number), began_at=now, opened_at=now
+    )
+
+
+async def first_posts(program: str, folder: Path, *, alerts: int, already: int) -> tuple[list[float], float]:
+    """Seconds from each decision to its first post, and processor seconds of all of it."""
+    taken: dict[str, float] = {}
+    with (
+        alertmanager_at(program, folder / "am") as running,
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        ThreadPoolExecutor(1) as thread,
+        open_history(folder / "first.db", "write") as history,
+    ):
+        async with HttpPoster() as post:
+
+            async def noting(url: str, body: bytes, headers: Mapping[str, str]) -> None:
+                await post(url, body, headers)
+                for alert in set(body.decode().split('"alert_id": "')[1:]):
+                    taken.setdefault(alert[:32], time.monotonic())
+
+            named = partial(Alertmanager, post=noting, naming=Naming(), resend_seconds=60.0)
+            targets = [named(running.url), named(f"http://127.0.0.1:{silent.getsockname()[1]}")]
+            outbox = HistoryOutbox(history, thread)
+            deliverer = Deliverer(outbox, targets, clock=CLOCK, held=lambda notices: (), meters=Meters())
+            working = asyncio.get_running_loop().create_task(deliverer.run())
+            publish = partial(asyncio.get_running_loop().run_in_executor, thread)
+            before = [numbered(number) for number in range(already)]
+            await publish(partial(history.publish, [], alerts=before, queued_at=datetime.now(UTC)))
+            deliverer.wake()
+            while len(taken) < already:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            seconds, began_cpu = [], time.process_time()
+            for number in range(already, already + alerts):
+                alert, decided = numbered(number), time.monotonic()
+                await publish(partial(history.publish, [], alerts=[alert], queued_at=datetime.now(UTC)))
+                deliverer.wake()
+                while alert.id not in taken:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+                seconds.append(taken[alert.id] - decided)
+            spent = time.process_time() - began_cpu
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+    return seconds, spent
+
+
+def kills(program: str, folder: Path, count: int) -> bool:
+    """Kill a notifier often; prints what was lost or doubled, True when nothing was."""
+    path = folder / "kills.db"
+    began = time.monotonic()
+    with (
+        receiving() as people,
+        alertmanager_at(program, folder / "kills", hook=people.url, wait="0s", by="...") as replica,
+        receiving() as hook,
+    ):
+        kill_often(path, settings_for([replica.url], hook.url), kills=count, seed=11)
+        ids = [headers["webhook-id"] for _, headers, _, _ in hook.came]
+        wait_until(lambda: hold_against(path, ids, people.notifications).never_ended == 0, seconds=60)
+        found = hold_against(path, ids, people.notifications)
+    print(
+        f"{count} kills in {time.monotonic() - began:.0f} s, {found.alerts} incidents, {2 * found.alerts} transitions"
+    )
+    print(f"  webhook: {found.lost} lost, {found.disordered} out of order, {found.repeated} repeated with the same id")
+    print(f"  people behind Alertmanager: {found.unnoticed} not told, {found.doubled} told twice, 0 left open")
+    return not (found.lost or found.disordered or found.unnoticed or found.doubled)
+
+
+def main() -> int:
+    """Measure; 1 when an aim was missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--alerts", type=int, default=200)
+    parser.add_argument("--open", type=int, default=1000)
+    given = parser.parse_args()
+    program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+    if program is None:
+        print("no Alertmanager here: install Debian's `prometheus-alertmanager`")
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        seconds, spent = asyncio.run(first_posts(program, Path(folder), alerts=given.alerts, already=given.open))
+        found, each = sorted(seconds), 1e3 * spent / len(seconds)
+        print(f"decision to first post, {given.open} alerts open, one replica silent, {given.alerts} times:")
+        print(
+            f"  median {1e3 * statistics.median(found):.1f} ms, p99 {1e3 * found[int(0.99 * len(found))]:.1f} ms, "
+            f"longest {1e3 * found[-1]:.1f} ms (aim {AIM_SECONDS:g} s); {each:.1f} ms of processor each"
+        )
+        is_good = kills(program, Path(folder), given.kills)
+    return int(not is_good or found[-1] > AIM_SECONDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Composite scorers: several networks that share features, exported as one bundle."""

@@ -1,0 +1,1 @@
+"""Features that training computes once and reads many times."""

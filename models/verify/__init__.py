@@ -1,0 +1,1 @@
+"""Checks that exported files give what the networks give."""

@@ -1,0 +1,1 @@
+"""What the single commands run: check, score, replay, tune, bridge, serve-web."""

@@ -1,0 +1,1 @@
+"""Outcomes, alerts and experiments as lines of text."""

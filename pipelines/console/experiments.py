@@ -1,0 +1,168 @@
+"""The answer of an experiment as a person reads it in a terminal."""
+
+from collections.abc import Iterator
+
+from rich.markup import escape
+from rich.table import Table
+
+from vqmon.core.experiments.results import ArmAnswer, Check, Comparison, Effect, Interval
+from vqmon.core.experiments.stats.power import MOST_CLUSTERS, Assumed, Plan
+
+COLOURS = {
+    "better": "green",
+    "worse": "red",
+    "not worse": "green",
+    "equivalent": "cyan",
+    "undecided": "yellow",
+    "needs human look": "magenta",
+}
+LINES_SHOWN = 12
+
+
+def comparison_lines(comparison: Comparison) -> Iterator[str | Table]:
+    """Verdicts first, then what they rest on; with markup."""
+    it = comparison.experiment
+    if it.question:
+        yield f"[bold]{escape(it.question)}[/bold]"
+    if comparison.begins_at is not None and comparison.ends_at is not None:
+        span = f"{comparison.begins_at:%Y-%m-%d %H:%M} to {comparison.ends_at:%Y-%m-%d %H:%M} UTC"
+        yield f"[dim]{comparison.outcomes:,} outcomes, {span} on the media timeline[/dim]"
+    for told in comparison.answers:
+        yield from _answer_lines(told)
+    yield _arms(comparison)
+    checks = [*comparison.checks, *(check for told in comparison.answers for check in told.checks)]
+    yield from (_check_line(check) for check in checks)
+
+
+def _answer_lines(told: ArmAnswer) -> Iterator[str | Table]:
+    verdict = told.verdict
+    colour = COLOURS[verdict.kind]
+    yield ""
+    yield f"[bold {colour}]{escape(verdict.sentence)}[/bold {colour}]"
+    for reason in verdict.reasons:
+        yield f"  · {escape(reason)}"
+    if verdict.next_step:
+        yield f"  → {escape(verdict.next_step)}"
+    for effect in told.effects:
+        if effect.p_t is not None:
+            yield _effect(effect)
+    if told.guardrails or told.looks:
+        yield _guards(told)
+    if told.people is not None:
+        people = told.people
+        sides = f"{people.clusters_for_arm} clusters for {told.arm}, {people.clusters_for_control} for {told.control}"
+        votes = f"{people.votes} votes by {people.voters}"
+        yield escape(f"people: {votes}; {sides}, {people.clusters_tied} tied, p {people.p:.2g}")
+    if told.effects and told.effects[0].by_cluster:
+        yield _clusters(told.effects[0])
+
+
+def _effect(effect: Effect) -> Table:
+    table = _table("by " + effect.scorer, "mean", "low", "high", "")
+    for name, interval in (
+        ("any-time", effect.anytime),
+        ("corrected for skew", effect.corrected),
+        ("final (t)", effect.final),
+        ("weighted by segments", effect.weighted),
+        ("with covariates", effect.adjusted),
+        ("bootstrap", effect.bootstrap),
+    ):
+        if interval is not None:
+            table.add_row(name, *_numbers(interval), "← read" if interval is effect.reading else "")
+    tests = [
+        f"{name} {value:.2g}"
+        for name, value in (
+            ("any-time", effect.p_anytime),
+            ("t", effect.p_t),
+            ("sign-flip", effect.p_sign_flip),
+            ("Wilcoxon", effect.p_wilcoxon),
+        )
+        if value is not None
+    ]
+    table.add_row("p", "", "", "", ", ".join(tests))
+    if effect.win_rate is not None:
+        text = f"{effect.win_rate:.0%} of clusters ({effect.win_low:.0%} to {effect.win_high:.0%})"
+        table.add_row("ahead in", "", "", "", text)
+    return table
+
+
+def _clusters(effect: Effect) -> Table:
+    table = _table("cluster", "segments", "difference", "low", "high")
+    lines = effect.by_cluster
+    shown = lines if len(lines) <= LINES_SHOWN else (*lines[: LINES_SHOWN // 2], *lines[-LINES_SHOWN // 2 :])
+    for line in shown:
+        bounds = ("", "") if line.low is None or line.high is None else (f"{line.low:+.2f}", f"{line.high:+.2f}")
+        table.add_row(escape(line.cluster), str(line.segments), f"{line.difference:+.2f}", *bounds)
+    if len(shown) < len(lines):
+        table.caption = f"the worst and the best of {effect.clusters}; --html and --json hold more"
+    return table
+
+
+def _guards(told: ArmAnswer) -> Table:
+    table = _table("must hold", "control", "arm", "difference", "limit", "state")
+    for rail in told.guardrails:
+        values = [_short(value) for value in (rail.control_mean, rail.arm_mean, rail.difference)]
+        table.add_row(escape(rail.name), *values, f"{rail.margin:g}", rail.state)
+    for look in told.looks:
+        state = "[magenta]beyond[/magenta]" if look.is_beyond else "within"
+        values = [_short(value) for value in (look.control_mean, look.arm_mean, look.difference)]
+        table.add_row(look.signal.replace("_", " "), *values, f"{look.limit:g}", state)
+    return table
+
+
+def _arms(comparison: Comparison) -> Table:
+    table = _table(
+        "arm", "mean", "scored", "unscored", "Mbit/s", "points per Mbit/s", "GPU-s per s", "points per GPU-s"
+    )
+    for arm in comparison.arms:
+        mean = next(iter(arm.mean.values()), None)
+        mbps = None if arm.bitrate_kbps is None else arm.bitrate_kbps / 1000
+        costs = [_short(value) for value in (mbps, arm.points_per_mbps, arm.gpu_seconds_per_second)]
+        table.add_row(
+            f"{escape(arm.arm)} [dim]{arm.role}[/dim]",
+            "–" if mean is None else f"{mean:.1f}",
+            *(str(arm.scored), str(arm.unscored), *costs, _short(arm.points_per_gpu_second)),
+        )
+    return table
+
+
+def plan_lines(assumed: Assumed, found: Plan) -> Iterator[str]:
+    """How large an experiment must be, in words; with markup."""
+    m = assumed.segments_per_cluster
+    yield (
+        f"To see {assumed.difference:g} points with {found.power:.0%} power at alpha {assumed.alpha:g}"
+        + (f" for each of {assumed.hypotheses} hypotheses" if assumed.hypotheses > 1 else "")
+        + ":"
+    )
+    for count, how in (
+        (found.clusters_anytime, "when you look at any time (planned_clusters)"),
+        (found.clusters_final, "when you look once, at the end"),
+    ):
+        text = "more than a million" if count >= MOST_CLUSTERS else f"{count:,}"
+        yield f"  [bold]{text}[/bold] clusters of {m} segments {how}: {count * m:,} segments"
+    yield (
+        f"[dim]A cluster's mean has s.d. {found.cluster_sd:.2f}; segments of one cluster say {found.design_effect:.1f} "
+        "times less than independent ones would.[/dim]"
+    )
+
+
+def _check_line(check: Check) -> str:
+    mark = "[green]✓[/green]" if check.is_good else "[red]✗[/red]"
+    remedy = f" → {escape(check.remedy)}" if check.remedy else ""
+    return f"{mark} {check.name}: {escape(check.text)}{remedy}"
+
+
+def _numbers(interval: Interval) -> tuple[str, str, str]:
+    return f"{interval.mean:+.2f}", f"{interval.low:+.2f}", f"{interval.high:+.2f}"
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _table(first: str, *columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, caption_justify="left")
+    table.add_column(escape(first), overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="left" if name in ("", "state") else "right")
+    return table

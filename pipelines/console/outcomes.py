@@ -1,0 +1,145 @@
+"""Outcomes, alerts and scorers as a person reads them in a terminal."""
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from vqmon.core.types import Alert, Outcome, QualityEvent, SegmentFailure
+from vqmon.media.names import path_of, printable
+from vqmon.scoring.manifests.composite_scorer import CompositeSpec
+from vqmon.scoring.manifests.frame_scorer import ScorerSpec
+from vqmon.scoring.manifests.level_scorer import LevelScorerSpec
+
+BANDS = ((80.0, "excellent"), (60.0, "good"), (40.0, "fair"), (20.0, "poor"), (0.0, "bad"))
+"""Names of the score bands, each from its lower edge on."""
+
+COLOURS = {"excellent": "green", "good": "green", "fair": "yellow", "poor": "red", "bad": "red"}
+
+NOTABLE = 0.5
+"""A signal from here on is worth a word."""
+
+
+def band(value: float) -> str:
+    """The name of a score's band.
+
+    >>> band(61.5)
+    'good'
+    """
+    return next(name for edge, name in BANDS if value >= edge)
+
+
+def score_table(outcomes: Sequence[Outcome]) -> Table:
+    """One row per outcome."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("segment", overflow="fold")
+    for name in ("score", "p5", "min"):
+        table.add_column(name, justify="right")
+    table.add_column("frames", justify="right")
+    table.add_column("band / reason")
+    table.add_column("picture", overflow="fold")
+    for outcome in outcomes:
+        name = _name(outcome)
+        if isinstance(outcome, SegmentFailure):
+            table.add_row(
+                name, "–", "–", "–", "–", f"[red]unscored: {outcome.reason}[/red]", escape(_plain(outcome.detail))
+            )
+            continue
+        for score in outcome.scores:
+            words = band(score.value)
+            table.add_row(
+                name,
+                f"[bold]{score.value:.1f}[/bold]",
+                f"{score.p5:.1f}",
+                f"{score.min:.1f}",
+                str(len(outcome.times_seconds)),
+                f"[{COLOURS[words]}]{words}[/{COLOURS[words]}]"
+                + (f" {score.scorer}" if len(outcome.scores) > 1 else ""),
+                escape(_picture(outcome)),
+            )
+    return table
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """One outcome in one line, with markup."""
+    segment = outcome.segment
+    place = f"{segment.starts_at:%H:%M:%S} {escape(_plain(segment.rendition.key)):24} #{segment.sequence:<6}"
+    if isinstance(outcome, SegmentFailure):
+        return f"{place} [red]unscored: {outcome.reason}[/red] {escape(_plain(outcome.detail))}"
+    scores = "  ".join(f"[{COLOURS[band(s.value)]}]{s.scorer} {s.value:5.1f}[/]" for s in outcome.scores)
+    notable = ", ".join(_notable(outcome))
+    return f"{place} {scores}  {len(outcome.times_seconds)} frames" + (
+        f"  [yellow]{notable}[/yellow]" if notable else ""
+    )
+
+
+def alert_line(alert: Alert) -> str:
+    """One alert in one line, with markup."""
+    about = escape(_plain(f"{alert.rule} {alert.series}: {alert.summary}"))
+    if alert.state == "open":
+        return f"[bold red]ALERT[/bold red] {alert.severity} {about}"
+    return f"[bold green]RESOLVED[/bold green] {about}"
+
+
+def alert_table(before: Sequence[Alert], after: Sequence[Alert]) -> Table:
+    """Alerts of the old and the new rules side by side."""
+    table = Table(box=None, pad_edge=False, title=f"{len(before)} alerts with the old rules, {len(after)} with the new")
+    for name in ("rules", "rule", "series", "began", "opened", "resolved"):
+        table.add_column(name, overflow="fold")
+    rows = [("both" if a in after else "old only", a) for a in before]
+    rows += [("new only", a) for a in after if a not in before]
+    for which, alert in sorted(rows, key=lambda row: (row[1].opened_at, row[1].series)):
+        ended = f"{alert.resolved_at:%Y-%m-%d %H:%M:%S}" if alert.resolved_at else "open"
+        table.add_row(
+            which,
+            alert.rule,
+            escape(alert.series),
+            f"{alert.began_at:%Y-%m-%d %H:%M:%S}",
+            f"{alert.opened_at:%Y-%m-%d %H:%M:%S}",
+            ended,
+        )
+    return table
+
+
+def scorer_table(specs: Sequence[ScorerSpec | LevelScorerSpec | CompositeSpec], *, used: Sequence[str]) -> Table:
+    """One row per scorer, and one per task of a scorer that can be asked several things."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("scorer", "used", "view", "licence", "commercial use", "description"):
+        table.add_column(name, overflow="fold")
+    for spec in specs:
+        sources = spec.sources if isinstance(spec, CompositeSpec) else (spec,)
+        views = dict.fromkeys(source.input.view for source in sources)
+        picture = ", ".join(f"{view.kind} {view.width}x{view.height}" for view in views)
+        allowed = {True: "yes", False: "no", None: "not stated"}[spec.licence.commercial]
+        tasks = [task.name for task in spec.tasks] if isinstance(spec, LevelScorerSpec) else []
+        for name in [f"{spec.name}.{task}" for task in tasks] or [spec.name]:
+            full = f"{name}@{spec.version}"
+            known = {full, name} | ({spec.id, spec.name} if not tasks or name.endswith(f".{tasks[0]}") else set())
+            is_used = "✓" if known & set(used) else ""
+            table.add_row(full, is_used, picture, spec.licence.name, allowed, escape(spec.description))
+    return table
+
+
+def _name(outcome: Outcome) -> str:
+    segment = outcome.segment
+    last = printable(path_of(segment.url.split("?")[0].rstrip("/").rsplit("/", 1)[-1]))
+    if segment.rendition.stream_id == last:
+        return escape(_plain(last))
+    return escape(_plain(f"{segment.rendition.key} #{segment.sequence} {last}"))
+
+
+def _plain(text: str) -> str:
+    """Text that only prints: what would move the cursor or turn the line around is written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _picture(event: QualityEvent) -> str:
+    media = event.media
+    facts = [f"{media.codec} {media.width}x{media.height} {media.duration_seconds:.1f} s"]
+    if media.tone_mapping:
+        facts.append(f"HDR by {media.tone_mapping}")
+    return ", ".join([*facts, *_notable(event)])
+
+
+def _notable(event: QualityEvent) -> list[str]:
+    return [f"{name} {value.mean:.2f}" for name, value in sorted(event.signals.items()) if value.mean >= NOTABLE]

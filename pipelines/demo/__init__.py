@@ -1,0 +1,1 @@
+"""The demo: a stream that degrades, watched until the alert."""

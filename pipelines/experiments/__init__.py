@@ -1,0 +1,1 @@
+"""Experiments: compare, plan, frame pairs, background analysis."""

@@ -1,0 +1,1 @@
+"""The daemon as one of many workers behind Kafka."""

@@ -1,0 +1,1 @@
+"""One segment observed: fetch, decode, score, pool."""

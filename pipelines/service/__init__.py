@@ -1,0 +1,1 @@
+"""What every long-running command needs: wiring, lifecycle, retention, brokers, notifications."""

@@ -1,0 +1,257 @@
+"""Opens the parts that every whole needs, in the order of the journey."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import vqmon
+from pipelines.observe.observer import Observer
+from pipelines.observe.open_scorers import open_tiers
+from vqmon.core.alerts.judge import AlertRule, parse_rules
+from vqmon.core.types import Decoded, View
+from vqmon.errors import SettingsError
+from vqmon.media.decode.pool import DecodeLimits, DecoderPool
+from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
+from vqmon.media.fetch.policy import shown
+from vqmon.media.names import path_of, printable
+from vqmon.media.sources.playlist import FolderSource, PlaylistSource
+from vqmon.scoring.scorers.registry import runtime_versions
+from vqmon.settings.load import Settings
+from vqmon.settings.sections import DecodeSettings, NotifySettings, SourceSettings, WatchedStream
+from vqmon.telemetry.metrics import Meters
+from vqmon.transport.history.history import History
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def open_observer(
+    settings: Settings, *, fetcher: Fetcher, meters: Meters | None = None, max_samples: int = 600
+) -> AsyncIterator[Observer]:
+    """Open decoder processes and scorers; they close with the context."""
+    meters = meters or Meters()
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(_decoder_pool(settings, meters, max_samples=max_samples))
+        tiers = await stack.enter_async_context(open_tiers(settings.scoring, meters=meters))
+
+        async def decode(media: bytes, views: tuple[View, ...]) -> Decoded:
+            return await pool.decode(
+                media,
+                views=views,
+                sampling=settings.decode.sampling,
+                fps=settings.decode.fps,
+                hdr=settings.decode.hdr,
+                thumbnail_width=settings.decode.thumbnail_width,
+            )
+
+        yield Observer(
+            fetch=fetcher.fetch,
+            decode=decode,
+            scorers=tiers.scorers,
+            shadows=tiers.shadows,
+            heavy=tiers.heavy,
+            sampling=settings.decode.sampling,
+            versions={"vqmon": version("vqmon"), **pool.versions, **runtime_versions(settings.scoring.device)},
+            now=utc_now,
+            record=lambda stage, seconds: meters.record("vqmon.stage.duration", seconds, stage=stage),
+        )
+
+
+def _decoder_pool(settings: Settings, meters: Meters, *, max_samples: int) -> DecoderPool:
+    limits = DecodeLimits(
+        deadline_seconds=settings.decode.deadline_seconds,
+        # A worker may be busy for a whole deadline, with others before us.
+        wait_seconds=max(120.0, 3 * settings.decode.deadline_seconds),
+        max_pixels=settings.decode.max_pixels,
+        max_samples=max_samples,
+    )
+    return DecoderPool(
+        settings.decode_workers,
+        limits=limits,
+        on_replace=lambda reason: meters.count("vqmon.decoder.replaced", reason=reason),
+    )
+
+
+def fetch_policy(settings: Settings, *, named: Sequence[str] = ()) -> FetchPolicy:
+    """What may be fetched: the settings, and the hosts and files that a person named on the command line."""
+    fetch = settings.fetch
+    hosts, networks, roots = list(fetch.allowed_hosts), list(fetch.allowed_networks), list(fetch.file_roots)
+    allow_http, ports = fetch.allow_http, list(fetch.allowed_ports)
+    if settings.source.kind == "folder" and settings.source.folder is not None:
+        roots.append(settings.source.folder)
+    for address in named:
+        parts, port = _taken_apart(address)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            hosts.append(parts.hostname)
+            networks += _own_network(parts.hostname)
+            allow_http = allow_http or parts.scheme == "http"
+            ports += [port] if port else []
+        elif parts.scheme == "file" or "://" not in address:
+            place = Path(os.path.realpath(path_of(parts.path) if parts.scheme == "file" else address))
+            roots.append(place if place.is_dir() else place.parent)
+    return FetchPolicy(
+        allowed_hosts=tuple(hosts),
+        allowed_networks=tuple(networks),
+        allow_http=allow_http,
+        allowed_ports=tuple(ports),
+        file_roots=tuple(roots),
+        max_redirects=fetch.max_redirects,
+        connect_seconds=fetch.connect_seconds,
+        first_byte_seconds=fetch.first_byte_seconds,
+        total_seconds=fetch.total_seconds,
+        min_rate_bytes=fetch.min_rate_bytes,
+        max_bytes=fetch.max_bytes,
+        retries=fetch.retries,
+    )
+
+
+def _taken_apart(address: str) -> tuple[SplitResult, int | None]:
+    try:
+        parts = urlsplit(address)
+        if address and "\0" not in unquote(address):
+            return parts, parts.port
+    except ValueError:
+        pass
+    raise SettingsError(f"{printable(shown(address))!r} is no address: write a path, or https://host[:port]/path")
+
+
+def _own_network(host: str) -> list[str]:
+    """The network of a host that was named as an address or as this machine."""
+    if host == "localhost":
+        return ["127.0.0.0/8", "::1/128"]
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return []
+    return [f"{address}/{address.max_prefixlen}"]
+
+
+def load_rules(settings: Settings, *, scorers: Sequence[str] | None = None) -> tuple[AlertRule, ...]:
+    """The alert rules of the settings, else those that come with vqmon.
+
+    A rule of the owner that names a scorer which is not among the ids `scorers` is refused; a shipped one sleeps.
+    """
+    file = settings.alerts.rules or shipped("rules.toml")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: cannot read the alert rules: {error}") from error
+    return parse_rules(text, origin=str(file), scorers=scorers if settings.alerts.rules else None)
+
+
+def shipped(name: str) -> Path:
+    """A settings file that comes with vqmon: inside the wheel, else in the checkout."""
+    package = Path(vqmon.__file__).parent
+    inside = package / "defaults" / name
+    return inside if inside.is_file() else package.parent / "config" / name
+
+
+def open_sources(
+    settings: Settings, *, fetcher: Fetcher, history: History, stop: asyncio.Event
+) -> Mapping[str, PlaylistSource | FolderSource]:
+    """One source per stream, each going on where the history says that it stopped."""
+    source = settings.source
+    if source.kind == "folder":
+        if source.folder is None:
+            raise SettingsError('source.folder: kind = "folder" needs the folder to watch')
+        return {
+            source.folder_stream_id: FolderSource(
+                source.folder,
+                stream_id=source.folder_stream_id,
+                now=utc_now,
+                stop=stop,
+                seen=history.seen_segments(source.folder_stream_id),
+                settle_seconds=source.folder_settle_seconds,
+            )
+        }
+    if not source.streams:
+        raise SettingsError("source.streams: nothing to watch; name a stream, or use `vqmon watch URL`")
+    return {
+        stream.id: PlaylistSource(
+            as_url(stream.url),
+            stream_id=stream.id,
+            fetcher=fetcher,
+            now=utc_now,
+            stop=stop,
+            resume=history.cursors(stream.id),
+            renditions=stream.renditions,
+            start=source.start,
+            stale_after_seconds=source.stale_after_seconds,
+            labels=stream.labels,
+        )
+        for stream in source.streams
+    }
+
+
+def watching(settings: Settings, address: str, *, stream_id: str, history: str | Path | None) -> Settings:
+    """The settings for following one playlist that a person named."""
+    url = as_url(address)
+    policy = fetch_policy(settings, named=[address])
+    source = SourceSettings(streams=(WatchedStream(id=stream_id or name_of(url), url=url),))
+    fetch = settings.fetch.model_copy(
+        update={
+            "allowed_hosts": policy.allowed_hosts,
+            "allowed_networks": policy.allowed_networks,
+            "allow_http": policy.allow_http,
+            "allowed_ports": policy.allowed_ports,
+            "file_roots": policy.file_roots,
+        }
+    )
+    kept = settings.history.at(history)
+    # A person is looking: nobody else is told.
+    changes = {"source": source, "fetch": fetch, "history": kept, "notify": NotifySettings()}
+    return settings.model_copy(update=changes)
+
+
+SCORE_DEADLINE_SECONDS = 600.0
+"""How long `vqmon score` lets one file decode: a whole clip instead of a few seconds, and no stream that waits."""
+
+
+SCORE_MAX_SAMPLES = 3_600
+"""How many frames of one file `vqmon score` looks at: an hour at one per second."""
+
+
+def changed(
+    settings: Settings,
+    *,
+    scorers: Sequence[str] = (),
+    sampling: str | None = None,
+    max_bytes: int | None = None,
+    deadline_seconds: float | None = None,
+) -> Settings:
+    """The settings with what a person chose on the command line; the default deadline becomes that of whole clips."""
+    if deadline_seconds is None and settings.decode.deadline_seconds == DecodeSettings().deadline_seconds:
+        deadline_seconds = SCORE_DEADLINE_SECONDS
+    scoring = settings.scoring.model_copy(update={"scorers": tuple(scorers)} if scorers else {})
+    chosen = {"sampling": sampling, "deadline_seconds": deadline_seconds}
+    decode = settings.decode.model_copy(update={key: value for key, value in chosen.items() if value})
+    fetch = settings.fetch.model_copy(update={"max_bytes": max_bytes} if max_bytes else {})
+    return settings.model_copy(update={"scoring": scoring, "decode": decode, "fetch": fetch})
+
+
+def name_of(url: str) -> str:
+    """A stream's name out of its address: the last telling part of the path, else the host.
+
+    >>> name_of("https://cdn.example.org/news-1/master.m3u8?token=x")
+    'news-1'
+    """
+    parts = urlsplit(url)
+    dull = ("master", "index", "playlist", "manifest", "media", "main", "prog_index", "stream")
+    telling = [part for part in (Path(unquote(p)).stem for p in parts.path.split("/")) if part and part not in dull]
+    return telling[-1] if telling else parts.hostname or "stream"
+
+
+def as_url(address: str) -> str:
+    """A path becomes a file: address; addresses stay."""
+    if "://" in address:
+        return address
+    return Path(os.path.abspath(address)).as_uri()

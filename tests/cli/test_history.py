@@ -1,0 +1,82 @@
+"""Commands and pages over either history: the same answers, one setting to choose."""
+
+import re
+from pathlib import Path
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from tests.core.alerts.outcomes import START, failed, scored
+from vqmon.cli.main import main
+from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.history import open_history
+from vqmon.web.addresses import segment_path, stream_path
+from vqmon.web.app import create_app
+
+CLICKHOUSE = Path(__file__).parents[2] / "config" / "clickhouse" / "quality.sql"
+
+
+@pytest.fixture
+def settings(place: Place, tmp_path: Path) -> Path:
+    """A settings file that names the history."""
+    file = tmp_path / "vqmon.toml"
+    chosen = (
+        f'path = "{place}"' if isinstance(place, Path) else f'url = "{place}"\npassword_file = "{place.password_file}"'
+    )
+    file.write_text(f"[history]\n{chosen}\n", encoding="utf-8")
+    return file
+
+
+def said(settings: Path, *arguments: str, status: int = 0) -> str:
+    """What a command says."""
+    run = CliRunner().invoke(main, ["--config", str(settings), *arguments])
+    assert run.exit_code == status, run.output
+    return run.output
+
+
+def test_export_and_check_read_either_history(place: Place, settings: Path, tmp_path: Path) -> None:
+    """One file, a folder of hours, and what `check` says before and after the first run."""
+    assert "will be made at the first run" in said(settings, "check", "--offline", status=1)
+    assert "no history yet; run" in said(settings, "export", str(tmp_path / "a.csv"), status=2)
+    outcomes = [*(scored(number) for number in range(20)), failed(20)]
+    with open_history(place, "write") as history:
+        history.publish(outcomes)
+    assert "20 scored, 1 unscored" in said(settings, "check", "--offline", status=1)
+    assert "21 rows" in said(settings, "export", str(tmp_path / "a.parquet"))
+    assert "21 rows in 1 files" in said(settings, "export", "--partitioned", str(tmp_path / "lake"))
+    assert "0 rows in 0 files" in said(settings, "export", "--partitioned", str(tmp_path / "lake"))
+    (file,) = (tmp_path / "lake").rglob("*.parquet")
+    assert pq.read_table(file, partitioning=None)["starts_at"][0].as_py() == START
+    assert "name a FILE" in said(settings, "export", status=2)
+    assert "no other choice" in said(
+        settings, "export", "--partitioned", str(tmp_path / "lake"), "--stream", "a", status=2
+    )
+
+
+def test_the_clickhouse_table_gets_what_it_has() -> None:
+    """The view over the topic names every column of the table, in its order, and none else."""
+    text = re.sub("--[^\n]*", "", CLICKHOUSE.read_text(encoding="utf-8"))
+    columns = re.findall(r"^    (\w+) +[A-Z]", text.split("vqmon.quality\n(")[1].split("ENGINE")[0], re.MULTILINE)
+    select = text.split("\nSELECT\n")[1].split("\nFROM")[0]
+    assert re.findall(r" AS (\w+),?$", select, re.MULTILINE) == columns
+    assert len(columns) > 20
+
+
+async def test_pages_answer_from_either_history(place: Place) -> None:
+    """Fleet, stream, a long range drawn from minutes, segment and alerts."""
+    outcomes = [scored(number, 40 + number % 50) for number in range(7000)]
+    with open_history(place, "record") as history:
+        for begin in range(0, len(outcomes), 500):
+            history.publish(outcomes[begin : begin + 500])
+        history.roll_up()
+    newest = outcomes[-1].segment
+    with open_history(place, "read") as history:
+        app = create_app(history, now=lambda: newest.ends_at)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            for path in ("/", stream_path("news-1"), segment_path(outcomes[9].id), "/alerts"):
+                answer = await client.get(path)
+                assert answer.status_code == 200, path
+            day = await client.get(stream_path("news-1"), params={"last": "24h"})
+            assert "7,000 segments scored by lite@1: mean 64" in day.text

@@ -1,0 +1,75 @@
+"""Alerts against known incidents, and the files that name these."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.core.alerts.outcomes import START
+from vqmon.core.alerts.backtest.incidents import Incident, appraise, parse_incidents
+from vqmon.core.types import Alert, Evidence
+from vqmon.errors import SettingsError
+
+
+def alert(
+    seconds: float, *, stream: str = "news-1", rendition: str = "1080p", rule: str = "r", muted_by: str = ""
+) -> Alert:
+    at = START + timedelta(seconds=seconds)
+    return Alert(
+        id=f"{rule}{seconds}", rule=rule, series=f"{stream}/{rendition}/lite", stream_id=stream, rendition=rendition,
+        severity="page", state="open", began_at=at, opened_at=at, resolved_at=None, summary="", muted_by=muted_by,
+        evidence=Evidence(event_id="e", reading="", value=None, threshold=None),
+    )  # fmt: skip
+
+
+def incident(began: float, ended: float, **more: str) -> Incident:
+    return Incident(
+        **({"stream": "news-*"} | more), began=START + timedelta(seconds=began), ended=START + timedelta(seconds=ended)
+    )  # fmt: skip
+
+
+def test_alerts_are_found_false_late_or_flapping() -> None:
+    """Delay from the beginning to the first alert; a second alert of one series is flapping, of another rule is not."""
+    alerts = [
+        alert(40), alert(90), alert(60, rule="other"), alert(1000), alert(1020, muted_by="x"),
+        alert(2010, rendition="group", stream="*"), alert(2020, stream="sports"),
+    ]  # fmt: skip
+    known = [incident(0, 100), incident(2000, 2100), incident(5000, 5100)]
+    it = appraise(alerts, known, stream_days=2.0)
+    assert (it.alerts, it.false, it.found, it.incidents, it.flapped) == (6, 2, 2, 3, 1)
+    assert it.delays == (10.0, 40.0)
+    assert it.false_per_stream_day == 1.0
+    assert (it.delay(0.5), it.delay(0.95)) == (40.0, 40.0)
+    assert appraise([], [], stream_days=0.0).delay(0.5) is None
+
+
+def test_an_incident_has_a_little_room() -> None:
+    """Half a minute before, two minutes after; only where it was."""
+    one = incident(100, 200, rendition="1080*")
+    assert [one.explains(alert(at)) for at in (60, 71, 319, 321)] == [False, True, True, False]
+    assert not one.explains(alert(150, rendition="720p"))
+
+
+def test_incidents_come_from_csv_or_toml() -> None:
+    """Times without a zone are UTC."""
+    csv = "stream,rendition,began,ended\nnews-1,,2026-11-20T21:00:00,2026-11-20T23:00:00+01:00\n"
+    toml = '[[incidents]]\nstream = "news-1"\nbegan = 2026-11-20T21:00:00\nended = 2026-11-20T22:00:00Z\n'
+    expected = Incident(
+        stream="news-1", began=datetime(2026, 11, 20, 21, tzinfo=UTC), ended=datetime(2026, 11, 20, 22, tzinfo=UTC)
+    )
+    assert parse_incidents(csv, origin="x.csv") == parse_incidents(toml, origin="x.toml") == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("text", "origin", "words"),
+    [
+        ("stream,began\nnews-1,2026-11-20\n", "x.csv", "incident 1: ended: is missing"),
+        ("stream,began,ended\na,yesterday,today\n", "x.csv", "incident 1"),
+        ("stream,began,ended\na,2026-01-02,2026-01-01\n", "x.csv", "ended must be after began"),
+        ("incidents = 3\n", "x.toml", "tables"),
+        ("[[incidents]\n", "x.toml", "x.toml"),
+    ],
+)
+def test_a_mistake_in_incidents_is_named(text: str, origin: str, words: str) -> None:
+    """With file, place and key."""
+    with pytest.raises(SettingsError, match=words):
+        parse_incidents(text, origin=origin)

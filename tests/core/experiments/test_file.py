@@ -1,0 +1,120 @@
+"""The experiments file: what it may say, and what it is told when it is wrong."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.core.experiments.trials import event, experiment
+from vqmon.core.experiments.definition import Arm, Experiment, assigned_arm
+from vqmon.core.experiments.file import find_experiment, parse_experiments
+from vqmon.errors import SettingsError
+
+SHIPPED = Path(__file__).parents[3] / "config" / "experiments.toml"
+
+GOOD = """
+[experiments.sr]
+control = "v1"
+since = 2026-11-01
+until = 2026-11-20T12:00:00+01:00
+same = "label:title"
+planned_clusters = 30
+alpha = 0.1
+[experiments.sr.arms.v1]
+[experiments.sr.arms.v2]
+rendition = "*-v2"
+[experiments.sr.guardrails.worst]
+of = "p5:lite"
+margin = 2
+"""
+
+
+def test_the_shipped_file_shows_every_key_and_holds_when_uncommented() -> None:
+    """As shipped there is no experiment; without its comment marks it is one, with every key that exists."""
+    text = SHIPPED.read_text(encoding="utf-8")
+    begin = text.index("# [experiments.")
+    lines = [line.removeprefix("#").removeprefix(" ") for line in text[begin:].splitlines()]
+    (shown,) = parse_experiments("\n".join(lines))
+
+    assert parse_experiments(text) == ()
+    assert shown.name == "sr-v2"
+    fields = set(Experiment.__dataclass_fields__) - {"name", "arms", "guardrails"}
+    assert {line.split(" = ")[0].strip() for line in lines if " = " in line} >= fields
+    plain = Experiment(name="sr-v2", arms=shown.arms, control="sr-v1")
+    for key in ("scorers", "design", "label", "streams", "same", "tolerance_seconds", "cluster", "block_seconds",
+                "gap_seconds", "wash_in_seconds", "planned_clusters", "segments_per_cluster", "alpha", "margin",
+                "look_limits", "input_arm"):  # fmt: skip
+        assert getattr(shown, key) == getattr(plain, key), key
+
+
+def test_what_is_written_is_what_is_read() -> None:
+    """Days and zones become UTC, one text becomes a list, an arm is told by its own name unless it says otherwise."""
+    (found,) = parse_experiments(GOOD)
+
+    assert (found.since, found.until) == (datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 20, 11, tzinfo=UTC))
+    assert found.same == ("label:title",)
+    assert found.arms == (Arm(name="v1", label="v1"), Arm(name="v2", rendition="*-v2"))
+    assert [(rail.worse, rail.margin) for rail in found.guardrails] == [("lower", 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("alpha = 0.1", "alhpa = 0.1", "e.toml: experiment 'sr': unknown key 'alhpa'; did you mean 'alpha'?"),
+        ("alpha = 0.1", 'alpha = "0.1"', "experiment 'sr': alpha: '0.1' is not a number"),
+        ("alpha = 0.1", "alpha = 0.9", "alpha: 0.9 is not between 1e-06 and 0.5"),
+        ("planned_clusters = 30", "planned_clusters = 3.5", "planned_clusters: 3.5 is not a whole number"),
+        ("alpha = 0.1", 'design = "piared"', "design: 'piared'; did you mean 'paired'?"),
+        ("alpha = 0.1", 'design = "switchback"', 'needs cluster = "block"'),
+        ('control = "v1"', 'control = "v3"', "control 'v3' is none of the arms: v1, v2"),
+        ('control = "v1"', "", "control: is missing"),
+        ("since = 2026-11-01", 'since = "yesterday"', "since: 'yesterday' is not a moment"),
+        ("since = 2026-11-01", "since = 2026-12-01", "since must be before until"),
+        ('same = "label:title"', 'same = "tilte"', "same: 'tilte' is none of: stream, rendition, height, label:NAME"),
+        ('same = "label:title"', 'covariates = ["input_score"]', "needs design"),
+        ('rendition = "*-v2"', 'redition = "*-v2"', "arm 'v2': unknown key 'redition'; did you mean 'rendition'?"),
+        ('of = "p5:lite"', 'of = "p6:lite"', "guardrail 'worst': of 'p6:lite' is none of"),
+        ('of = "p5:lite"', 'of = "signal:fliker"', "no signal 'fliker'"),
+        ("margin = 2", "", "guardrail 'worst': margin: is missing"),
+        ("[experiments.sr]", "[experiment.sr]", "unknown key 'experiment'; did you mean 'experiments'?"),
+        ("[experiments.sr]", "[experiments.sr", "Expected ']'"),
+        ("[experiments.sr.arms.v2]\nrendition = \"*-v2\"", "", "at least one arm more"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_with_its_place(old: str, new: str, message: str) -> None:
+    """File, experiment, part and key, and the nearest valid one."""
+    with pytest.raises(SettingsError) as caught:
+        parse_experiments(GOOD.replace(old, new, 1), origin="e.toml")
+
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("e.toml")
+
+
+def test_an_unknown_experiment_is_told_the_nearest() -> None:
+    """By name."""
+    with pytest.raises(SettingsError, match="no experiment 'sr2'; did you mean 'sr'"):
+        find_experiment(parse_experiments(GOOD), "sr2")
+
+
+def test_arms_are_told_by_label_and_by_names() -> None:
+    """A segment's label goes over its rendition's; patterns must all fit; the first arm that fits has it."""
+    it = experiment(
+        arms=(Arm(name="old", label="v1"), Arm(name="new", rendition="v?", stream="film-00*")), control="old"
+    )
+
+    assert it.arm_of(event(1, "v1", 0, 50)) == "old"
+    assert it.arm_of(event(1, "v2", 0, 50)) == "new"
+    assert it.arm_of(event(11, "v2", 0, 50)) is None
+    assert it.arm_of(event(1, "v10", 0, 50)) is None
+    assert experiment(streams=("film-002",)).arm_of(event(1, "v1", 0, 50)) is None
+
+
+def test_sessions_are_assigned_by_share_and_stay() -> None:
+    """The same unit falls into the same arm, by shares; another experiment shuffles anew."""
+    it = experiment(arms=(Arm(name="v1", label="v1", share=3), Arm(name="v2", label="v2")))
+    arms = [assigned_arm(it, f"session-{number}") for number in range(4000)]
+
+    assert arms == [assigned_arm(it, f"session-{number}") for number in range(4000)]
+    assert 2850 < arms.count("v1") < 3150
+    other = [assigned_arm(experiment(name="other", arms=it.arms), f"session-{number}") for number in range(4000)]
+    assert 0.58 < sum(a == b for a, b in zip(arms, other, strict=True)) / 4000 < 0.67

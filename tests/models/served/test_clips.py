@@ -1,0 +1,171 @@
+"""Scorers over clips in the daemon: a real decode and real graphs say what torch says of the same pixels."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from models.data import fragments  # noqa: E402
+from models.export import composite  # noqa: E402
+from models.export.assembly import published, recipes, writer  # noqa: E402
+from models.export.assembly.assembly import Assembly, run_torch  # noqa: E402
+from models.networks import liqe  # noqa: E402
+from models.networks.backbones.clip import ClipConfig  # noqa: E402
+from models.networks.backbones.convnext3d import ConvNextConfig  # noqa: E402
+from models.networks.backbones.slowfast import FastPathway, SlowFastConfig  # noqa: E402
+from models.networks.backbones.swin import SwinConfig  # noqa: E402
+from models.networks.dover import Dover  # noqa: E402
+from models.networks.fast_vqa import FastVqa  # noqa: E402
+from models.networks.sr_vqa import SrVqa, SrVqaConfig  # noqa: E402
+from pipelines.observe.open_scorers import open_tiers  # noqa: E402
+from tests.media.clips import clip, x264  # noqa: E402
+from vqmon.core.pieces import corners, origins  # noqa: E402
+from vqmon.core.types import Decoded  # noqa: E402
+from vqmon.media.decode.pool import DecoderPool  # noqa: E402
+from vqmon.scoring.runtime.graph import Placement  # noqa: E402
+from vqmon.scoring.scorers.registry import Terms, open_scorers  # noqa: E402
+from vqmon.settings.sections import ScoringSettings  # noqa: E402
+from vqmon.telemetry.metrics import Meters  # noqa: E402
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
+CLIPS = SwinConfig(frames=8, side=56, width=8, depths=(1, 1), heads=(1, 2), window=(2, 7, 7), gated_stages=1)
+PICTURES = SwinConfig(
+    frames=1, side=64, patch=(1, 4, 4), width=8, depths=(2, 1), heads=(1, 2), window=(1, 4, 4), gated_stages=0
+)
+MOTION = SlowFastConfig(slow_width=8, fast_width=2, depths=(1, 1, 1, 1), classes=3)
+WORDS = ClipConfig(patch=56, width=64, depth=1, joint=16)
+WIDTHS = {"spatial": 16, "fast": 64, "liqe": 495, "fastvqa": 16}
+MEDIA = {
+    "h264": clip(*x264(), seconds=2.4, size="640x360"),
+    "short": clip(*x264(), seconds=0.2),
+    "variable-rate": clip(
+        *x264("-vf", "select='not(mod(n\\,7))+lt(n\\,20)'", "-fps_mode", "vfr"), seconds=4, container="mp4"
+    ),
+    "odd-size": clip(
+        *x264("-vf", "scale=321:241,setsar=1,format=yuv444p", "-pix_fmt", "yuv444p"), seconds=1.5, container="mp4"
+    ),
+}
+
+
+def lively(network: Any) -> Any:
+    published.enliven(network)
+    return network.eval().requires_grad_(requires_grad=False)
+
+
+def lean(clips: FastVqa) -> Assembly:
+    sentences = torch.nn.functional.normalize(torch.randn(liqe.SENTENCES, WORDS.joint), dim=-1)
+    words = lively(liqe.Liqe(WORDS, sentences, torch.tensor(3.0)))
+    network = lively(SrVqa(SrVqaConfig(features=WIDTHS, swin=PICTURES, hidden=8)))
+    whole = recipes.sr_vqa(network, fast=lively(FastPathway(MOTION)), clips=clips, sentences=words)
+    sources = tuple(recipes.motion(64) if each.name == recipes.MOTION else each for each in whole.sources)
+    return Assembly(name=whole.name, version=whole.version, sources=sources, parts=whole.parts)
+
+
+def build() -> dict[str, Assembly]:
+    """Two of them over the same features."""
+    torch.manual_seed(0)
+    clips = lively(FastVqa(CLIPS))
+    return {
+        "sr_vqa_lean": lean(clips),
+        "fast_vqa": recipes.fast_vqa(clips),
+        "dover": recipes.dover(lively(Dover(CLIPS, ConvNextConfig(widths=(8, 16), depths=(3, 1))))),
+    }
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Assembly]]:
+    """Three scorers, written as `python -m models export` writes them."""
+    folder, made = tmp_path_factory.mktemp("served"), build()
+    for name, assembly in made.items():
+        sheet = writer.write_assembly(assembly, published.facts_of(name), form="fp32", folder=folder)
+        assert composite.is_served(sheet, name)
+        composite.write_composite(sheet, composite.scale_of(name))
+    return folder, made
+
+
+def pixels_of(assembly: Assembly, decoded: Decoded) -> dict[str, np.ndarray]:
+    """The rows of every source as torch takes them."""
+    found = {}
+    for source in assembly.sources:
+        assert not isinstance(source, recipes.Given)
+        pixels = decoded.views[composite.view_of(source)]
+        axes = {"NCHW": (0, 3, 1, 2), "NCTHW": (0, 4, 1, 2, 3), "NKCHW": (0, 1, 4, 2, 3)}[source.order]
+        found[source.name] = np.ascontiguousarray(pixels.transpose(axes))
+    return found
+
+
+@pytest.mark.parametrize("media", MEDIA)
+async def test_a_segment_is_scored_as_torch_scores_its_pixels(
+    served: tuple[Path, dict[str, Assembly]], media: str
+) -> None:
+    """Lean SR-VQA, FAST-VQA and DOVER look at one decode, of whole, short and odd segments."""
+    folder, made = served
+    names = [f"{assembly.name}-fp32" for assembly in made.values()]
+    async with (
+        DecoderPool(1) as pool,
+        open_scorers(names, [folder], Terms(placement=Placement(device="cpu"))) as scorers,
+    ):
+        views = tuple(dict.fromkeys(view for scorer in scorers for view in scorer.views))
+        decoded = await pool.decode(MEDIA[media], views=views)
+        scores = {name: await scorer.score(decoded) for name, scorer in zip(made, scorers, strict=True)}
+    for name, assembly in made.items():
+        said = np.ravel(run_torch(assembly, pixels_of(assembly, decoded))[assembly.parts[-1].name])
+        points = composite.scale_of(name).calibration
+        assert scores[name].native_value == pytest.approx(said.mean(), rel=1e-4, abs=1e-5)
+        expected = [points.apply(each) for each in np.broadcast_to(said, len(decoded.times_seconds)).tolist()]
+        assert scores[name].frame_values == pytest.approx(expected, abs=0.02)
+
+
+async def test_features_of_a_clip_are_computed_once(served: tuple[Path, dict[str, Assembly]]) -> None:
+    """FAST-VQA after lean SR-VQA runs its last graph alone, a row at a time on a CPU: three clips, three runs."""
+    runs: list[float] = []
+    terms = Terms(placement=Placement(device="cpu"), spent=runs.append)
+    async with (
+        DecoderPool(1) as pool,
+        open_scorers(["sr-vqa-lean-fp32", "fast-vqa-fp32"], [served[0]], terms) as (lean, fast),
+    ):
+        decoded = await pool.decode(MEDIA["h264"], views=list({*lean.views, *fast.views}))
+        await lean.score(decoded)
+        before = len(runs)
+        await fast.score(decoded)
+    assert (before, len(runs) - before) == (5 * 3, 3)
+
+
+async def test_the_daemon_opens_them_beside_a_cheap_scorer(served: tuple[Path, dict[str, Assembly]]) -> None:
+    """No refusal at start, and each view asked for once."""
+    settings = ScoringSettings(
+        scorers=("lite", "fast-vqa-fp32"), heavy=("sr-vqa-lean-fp32",), folders=(served[0],), device="cpu",
+        allow_noncommercial=True,
+    )  # fmt: skip
+    async with open_tiers(settings, meters=Meters()) as tiers:
+        assert tiers.heavy is not None
+        assert set(tiers.scorers[1].views) < set(tiers.heavy.scorers[0].views)
+
+
+@pytest.mark.parametrize(("height", "width"), [(224, 224), (225, 398), (360, 640), (541, 961), (2160, 3840)])
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
+def test_both_sides_cut_alike(height: int, width: int, seed: int) -> None:
+    """The decoder's pieces and windows start where the torch side's start, which recorded outputs hold to account."""
+    ours = origins(height, width, rows=7, columns=7, side=(32, 32), seed=seed)
+    np.testing.assert_array_equal(ours, fragments.origins(height, width, groups=1, seed=seed)[:, :, 0])
+    assert corners(height, width, size=(224, 224), count=15) == liqe.crop_boxes(height, width)
+
+
+def test_views_are_those_of_the_published_networks() -> None:
+    """Full size: 32 frames at 224; seven by seven pieces of 32, every second frame; windows; a 384 centre."""
+    found = {
+        source.name: composite.view_of(source)
+        for source in (
+            recipes.motion(), recipes.pieces(SwinConfig()), recipes.windows(),
+            recipes.centre(SwinConfig(frames=1, side=384, patch=(1, 4, 4), window=(1, 12, 12), gated_stages=0)),
+        )
+    }  # fmt: skip
+    assert found["motion"].row_shape == found["fragments"].row_shape == (32, 224, 224, 3)
+    assert (found["fragments"].columns, found["fragments"].rows) == (7, 7)
+    assert [found[name].clip.stride for name in ("motion", "fragments")] == [1, 2]  # type: ignore[union-attr]
+    assert found["windows"].row_shape == (15, 224, 224, 3)
+    assert (found["picture"].short_side, found["picture"].row_shape) == (384, (384, 384, 3))

@@ -1,0 +1,122 @@
+"""What the daemon serves of exported scorers is what the torch side says."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from PIL import Image
+from safetensors.torch import save_file
+
+from models import __main__ as command
+from models.commands import owl
+from models.export import graphs
+from models.export.owl import write_scorer
+from models.export.owl_recipes import q_align_recipe
+from models.export.pair import read_facts
+from models.networks.owl import compare2score, q_align
+from models.verify.owl_runner import Runner
+from tests.models.owl_weights import CONFIG, random_weights
+from tests.scoring.tiny_onnx import decoded
+from vqmon.scoring.manifests.frame_scorer import golden_frames
+from vqmon.scoring.manifests.level_scorer import load_level_spec
+from vqmon.scoring.runtime.graph import Placement
+from vqmon.scoring.scorers.registry import Terms, open_pairs, open_scorers
+
+pytestmark = pytest.mark.torch
+CPU = Terms(placement=Placement(device="cpu", threads=1))
+FACTS = read_facts(Path(q_align.__file__).parent / "q_align.facts.toml")
+FORMS = ("fp32", "int8")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Q-Align in two forms, one with its weights beside the graphs, and Compare2Score with five anchors."""
+    place, folder = tmp_path_factory.mktemp("weights"), tmp_path_factory.mktemp("built")
+    weights: dict[str, Any] = random_weights(CONFIG)
+    recipe = q_align_recipe(FACTS, config=CONFIG)
+    write_scorer(recipe, weights, form="fp32", folder=folder, one_file_bytes=graphs.ONE_FILE_BYTES)
+    write_scorer(recipe, weights, form="int8", folder=folder, one_file_bytes=2**17)
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, place / "x.safetensors")
+    (place / "anchors").mkdir()
+    drawn = np.random.default_rng(1)
+    for at in range(5):
+        Image.fromarray(drawn.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(place / "anchors" / f"{at}.png")
+    words = ["export", "compare2score", "--dtype", "fp32", "--anchors", str(place / "anchors")]
+    options: argparse.Namespace = command.parser().parse_args(
+        [*words, "--weights", str(place / "x.safetensors"), "--built", str(folder)]
+    )
+    owl.export(options, owl.Place(config=CONFIG, hub=_NoHub(), one_file_bytes=graphs.ONE_FILE_BYTES))
+    return folder
+
+
+class _NoHub:
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"nothing is fetched here: {name}")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("task", ["quality", "aesthetics", "video"])
+async def test_every_task_is_what_the_torch_side_says(built: Path, form: str, task: str) -> None:
+    """Score on the native scale, probabilities of the levels and doubt, for a segment of three frames."""
+    manifest = built / f"q-align-{form}@1.json"
+    runner = Runner(manifest, threads=1)
+    frames = golden_frames(runner.spec.input.view, seed=3, frames=3)
+    features = runner.encode(frames)
+    clips = [features] if task == "video" else [features[at : at + 1] for at in range(3)]
+    verdicts = [q_align.verdict(runner.answer([clip], runner.spec.task(task))[0, 0]) for clip in clips]
+    async with open_scorers([f"q-align-{form}.{task}"], [built], CPU) as (scorer,):
+        score = await scorer.score(decoded(frames, runner.spec.input.view))
+    assert score.native_value == pytest.approx(np.mean([each.one_to_five for each in verdicts]), abs=1e-4)
+    assert list(score.levels) == list(q_align.LEVELS)
+    wanted = np.mean([each.level_probabilities for each in verdicts], axis=0)
+    assert list(score.levels.values()) == pytest.approx(wanted, abs=1e-5)
+    assert score.entropy == pytest.approx(np.mean([each.entropy for each in verdicts]), abs=1e-5)
+
+
+async def test_compare2score_places_a_picture_as_the_torch_side_does(built: Path) -> None:
+    """Comparisons with five anchors become the same 0..100."""
+    runner = Runner(built / "compare2score-fp32@1.json", threads=1)
+    frames = golden_frames(runner.spec.input.view, seed=4, frames=2)
+    logits = runner.answer([each[None] for each in runner.encode(frames)], runner.spec.task("anchors"))
+    assert runner.spec.comparisons is not None
+    anchors = np.array(runner.spec.comparisons.anchor_matrix)
+    async with open_scorers(["compare2score-fp32"], [built], CPU) as (scorer,):
+        score = await scorer.score(decoded(frames, runner.spec.input.view))
+    assert score.frame_values == pytest.approx([compare2score.score(each, anchors) for each in logits], abs=2e-3)
+
+
+async def test_two_arms_as_the_torch_side_compares_them(built: Path) -> None:
+    """P(the second arm's frame is better), both orders."""
+    runner = Runner(built / "compare2score-fp32@1.json", threads=1)
+    frames = golden_frames(runner.spec.input.view, seed=5, frames=4)
+    features, task = runner.encode(frames), runner.spec.task("pair")
+    ab = runner.answer([features[[0, 2]], features[[1, 3]]], task)[:, 0]
+    ba = runner.answer([features[[2, 0]], features[[3, 1]]], task)[:, 0]
+    async with open_pairs("compare2score-fp32", [built], CPU) as pair:
+        found = await pair.prefer(frames[:2], frames[2:])
+    assert found == pytest.approx(compare2score.compare_arms(ab, ba), abs=1e-5)
+
+
+async def test_the_encoder_of_both_is_one(built: Path) -> None:
+    """Q-Align and Compare2Score of the same weights name the same graph, so a picture is encoded once for all."""
+    specs = [load_level_spec(built / f"{name}-fp32@1.json") for name in ("q-align", "compare2score")]
+    assert specs[0].encoder.sha256 == specs[1].encoder.sha256
+    runs: list[float] = []
+    view = specs[0].input.view
+    frames = golden_frames(view, seed=6, frames=2)
+    names = ["q-align-fp32.quality", "q-align-fp32.aesthetics", "compare2score-fp32"]
+    async with open_scorers(names, [built], replace(CPU, spent=runs.append)) as scorers:
+        for scorer in scorers:
+            await scorer.score(decoded(frames, view))
+    assert len(runs) == 2 + 2 + 2 + 2 * 5
+
+
+def test_weights_that_lie_beside_are_served_too(built: Path) -> None:
+    """One of the bundles above has them there."""
+    assert load_level_spec(built / "q-align-int8@1.json").language.has_data

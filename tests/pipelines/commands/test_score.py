@@ -1,0 +1,191 @@
+"""What `vqmon score` and `vqmon check` do with odd names, odd addresses and odd settings."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pipelines.console import outcomes as words
+from pipelines.service import wiring
+from pipelines.service.lifecycle import telling
+from tests.media.clips import clip, x264
+from vqmon.cli.main import main
+from vqmon.core.types import Alert, Evidence, Rendition, Segment, failure_of
+from vqmon.errors import FetchError, SettingsError
+from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
+from vqmon.settings.load import Settings, load_settings
+from vqmon.settings.sections import DecodeSettings, SourceSettings
+from vqmon.telemetry.health import Progress
+from vqmon.telemetry.metrics import Meters
+
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VQMON_DECODE__WORKERS", "1")
+    yield
+    logging.getLogger("vqmon").setLevel(logging.NOTSET)
+
+
+def vqmon(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def an_alert() -> Alert:
+    return Alert(
+        id="a",
+        rule="too-dark",
+        series="tv/1080p/black",
+        stream_id="tv",
+        rendition="1080p",
+        severity="ticket",
+        state="open",
+        began_at=NOW,
+        opened_at=NOW,
+        resolved_at=None,
+        summary="black 1.00",
+        evidence=Evidence(event_id="e", reading="black 1.00", value=1.0, threshold=0.95),
+    )
+
+
+def test_a_name_that_is_not_utf8_is_scored_like_its_neighbours(tmp_path: Path) -> None:
+    """A file name is bytes: it is read, shown with escapes, and the other files of the folder are scored too."""
+    small = clip(*x264(), size="192x108", seconds=1)
+    (tmp_path / "plain.ts").write_bytes(small)
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.ts")).write_bytes(small)
+    result = vqmon("score", "--json", str(tmp_path))
+
+    assert result.exit_code == 0, result.output
+    events = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    names = [event["data"]["segment"]["rendition"]["stream_id"] for event in events]
+    assert sorted(names) == ["caf\\xe9.ts", "plain.ts"]
+
+
+def test_a_folder_without_files_is_unscored(tmp_path: Path) -> None:
+    """Nothing to score is said, and is no success."""
+    (tmp_path / "empty" / "below").mkdir(parents=True)
+    result = vqmon("score", "empty")
+
+    assert result.exit_code == 3, result.output
+    assert "unscored: file" in result.stdout
+    assert "sub-folders are not" in result.stdout
+
+
+@pytest.mark.parametrize("address", ["", "https://[::1/x.mp4", "https://example.com:99999/x", "file:///%00"])
+def test_what_is_no_address_is_wrong_usage(address: str) -> None:
+    """One line and exit code 2 instead of a traceback."""
+    result = vqmon("score", address)
+
+    assert result.exit_code == 2, result.output
+    assert "is no address" in result.stderr
+
+
+def test_only_score_waits_long_for_a_whole_clip() -> None:
+    """The default deadline becomes that of clips; a chosen one and one of the settings stay."""
+    own = Settings(decode=DecodeSettings(deadline_seconds=25))
+
+    assert wiring.changed(Settings()).decode.deadline_seconds == 600
+    assert wiring.changed(Settings(), deadline_seconds=3).decode.deadline_seconds == 3
+    assert wiring.changed(own).decode.deadline_seconds == 25
+    assert Settings().decode.deadline_seconds == 10
+
+
+def test_the_folder_of_the_settings_may_be_read(tmp_path: Path) -> None:
+    """A folder source needs no file_roots of its own."""
+    settings = Settings(source=SourceSettings(kind="folder", folder=tmp_path))
+
+    assert wiring.fetch_policy(settings).file_roots == (tmp_path,)
+
+
+async def test_too_large_names_the_setting(tmp_path: Path) -> None:
+    """The detail says what allows more, and only where the setting is the limit."""
+    file = tmp_path / "a.ts"
+    file.write_bytes(bytes(100))
+    async with Fetcher(FetchPolicy(file_roots=(tmp_path,), max_bytes=10)) as fetcher:
+        with pytest.raises(FetchError, match=r"fetch\.max_bytes \(--max-bytes\)"):
+            await fetcher.get(str(file), max_bytes=50)
+        with pytest.raises(FetchError) as caught:
+            await fetcher.get(str(file), max_bytes=5)
+
+    assert "fetch.max_bytes" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[scoring]\nscorers = []\n", "scoring.scorers: "),
+        ("[decode]\nfps = 1000\n", "decode.fps: "),
+        ("[decode]\nworkers = 1000\n", "decode.workers: "),
+        ("[fetch]\nmax_bytes = 9000000000000\n", "fetch.max_bytes: "),
+        ("decode = 3\n", "decode: must be a table"),
+    ],
+)
+def test_settings_beyond_reason_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    """Numbers that no machine bears, no scorer at all, and a section that is no table."""
+    monkeypatch.delenv("VQMON_DECODE__WORKERS")
+    file = tmp_path / "vqmon.toml"
+    file.write_text(text, encoding="utf-8")
+
+    with pytest.raises(SettingsError, match=message):
+        load_settings(file)
+
+
+def test_a_list_in_the_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be read is an error of ours that shows how to write it."""
+    monkeypatch.setenv("VQMON_FETCH__ALLOWED_HOSTS", "foo")
+
+    with pytest.raises(SettingsError, match="lists are JSON"):
+        load_settings()
+
+
+def test_check_refuses_a_rule_about_no_scorer(tmp_path: Path) -> None:
+    """`check` finds what `run` would refuse."""
+    rule = '[rules.odd]\nkind = "floor"\nscorer = "lit"\nbelow = 40\nfor_seconds = 1\n'
+    (tmp_path / "rules.toml").write_text(rule + "recover_above = 45\nrecover_seconds = 1\n", encoding="utf-8")
+    (tmp_path / "vqmon.toml").write_text('[alerts]\nrules = "rules.toml"\n', encoding="utf-8")
+    result = vqmon("check", "--offline")
+
+    assert result.exit_code == 1
+    assert "did you mean 'lite'" in result.stdout
+
+
+def test_alerts_that_somebody_is_told_are_not_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has alerts at warning level only when nothing prints them."""
+    caplog.set_level(logging.DEBUG, logger="vqmon.daemon")
+    segment = Segment(rendition=Rendition(stream_id="tv", name="1080p"), sequence=1, url="file:///a.ts", starts_at=NOW)
+    outcome = failure_of(segment, FetchError("file"), observed_at=NOW)
+    for told in (None, lambda outcomes, alerts: None):
+        telling(Meters(), Progress(lambda: 0.0), told)([outcome], [an_alert()])
+
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.DEBUG]
+
+
+def test_lines_name_the_rule_and_hold_no_control_characters() -> None:
+    """A name cannot steer the terminal."""
+    segment = Segment(
+        rendition=Rendition(stream_id="a\x1b[2J.ts", name="file"), sequence=0, url="file:///a%1B[2J.ts", starts_at=NOW
+    )
+    table = words.score_table([failure_of(segment, FetchError("file"), observed_at=NOW)])
+
+    assert next(iter(table.columns[0].cells)) == "a\\x1b[2J.ts"
+    assert "too-dark" in words.alert_line(an_alert())
+
+
+def test_a_prompt_is_in_the_event_and_one_too_long_is_refused(tmp_path: Path) -> None:
+    """What the pictures were asked to show goes with the segment, also where no scorer asks for it."""
+    (tmp_path / "small.ts").write_bytes(clip(*x264(), size="192x108", seconds=1))
+    run = vqmon("score", "--json", "--prompt", "A fox in the snow", "small.ts")
+    assert (run.exit_code, json.loads(run.stdout)["data"]["segment"]["prompt"]) == (0, "A fox in the snow")
+    for command in (("score", "small.ts"), ("publish", "small.ts", "--stream", "film")):
+        run = vqmon(*command, "--prompt", "x" * 2001)
+        assert run.exit_code == 2
+        assert "2001 characters; at most 2000" in run.output

@@ -1,0 +1,340 @@
+"""The end of a stream: the same alerts live, on replay, over Kafka, and on replay of what was recorded of it."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from pipelines.commands.replay import Span, judge_again
+from pipelines.daemon.one_host import Sink
+from pipelines.daemon.stream_ends import end, take_up
+from pipelines.observe.observer import Observation
+from pipelines.topics.publisher import over, records_of
+from pipelines.topics.recorder import stay_recorder
+from tests.core.alerts.outcomes import NEWS, START, failed, scored, segment
+from tests.pipelines.rig import NAMES, Rig, until
+from tests.pipelines.topics.test_recorder import desk
+from vqmon.core.alerts.annotations import EVERY, End, Marker, end_of
+from vqmon.core.alerts.judge import Judge, over_all_streams, parse_rules
+from vqmon.core.types import Alert, Outcome, Segment
+from vqmon.errors import SettingsError
+from vqmon.flow import together
+from vqmon.media.sources.playlist import Found
+from vqmon.settings.load import Settings
+from vqmon.telemetry.metrics import Meters
+from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.history import open_history
+from vqmon.transport.kafka.in_memory import MemoryGroup
+from vqmon.transport.kafka.records import Assigned, Revoked
+from vqmon.transport.wire.control_messages import encode_note, headers_of, is_note, parse_note
+from vqmon.transport.wire.segment_messages import parse_segment
+
+RULES = """
+[rules.low]
+kind = "floor"
+severity = "page"
+scorer = "lite"
+below = 40
+recover_above = 45
+for_seconds = 8
+[rules.silence]
+kind = "no_score"
+severity = "page"
+for_seconds = 12
+[rules.drop]
+kind = "regression"
+severity = "ticket"
+scorer = "lite"
+[rules.pair]
+kind = "regression"
+severity = "ticket"
+scorer = "lite"
+against = "ladder"
+wait_seconds = 20
+"""
+GROUP = """
+[rules.both]
+kind = "group"
+severity = "page"
+of = "drop"
+min_series = 2
+"""
+MID = replace(NEWS, name="720p", bitrate_kbps=2500.0)
+LONG = 140
+Step = Outcome | End | Marker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What came of one stream, in order, and where whoever judges it is started anew."""
+
+    steps: Sequence[Step]
+    restarts: frozenset[int]
+
+
+def course(seed: int) -> Course:
+    """Two renditions with falls and silences, ends of one or both, the stream coming back, and a deploy."""
+    chance = Random(seed)
+    renditions = {it.name: it for it in (NEWS, MID)}
+    faults = {name: list(_faults(chance)) for name in renditions}
+    done = dict.fromkeys(renditions, 0)
+    pauses = {name: 0.0 for name in renditions}
+    steps: list[Step] = []
+    while min(done.values()) < LONG:
+        name = chance.choice([it for it in done if done[it] < LONG and done[it] - min(done.values()) < 4])
+        number, at = done[name], pauses[name] + 4.0 * done[name]
+        done[name] += 1
+        fault = next((kind for kind, first, last in faults[name] if first <= number < last), "")
+        if fault == "silence":
+            steps.append(failed(number, "timeout", rendition=renditions[name], at=at))
+        else:
+            value = (75 if name == NEWS.name else 65) + chance.gauss(0, 1) - {"": 0, "shallow": 12, "deep": 40}[fault]
+            steps.append(scored(number, value, rendition=renditions[name], at=at))
+        if chance.random() < (0.15 if fault else 0.01):
+            moment = START + timedelta(seconds=chance.choice([at, 1e6]))
+            which = chance.choice([EVERY, *renditions])
+            steps.append(end_of(NEWS.stream_id, which, moment, told_at=START + timedelta(seconds=len(steps))))
+            if chance.random() < 0.5:
+                pauses = dict.fromkeys(pauses, max(pauses.values()) + chance.choice([0.0, 8.0, 120.0]))
+        if sum(done.values()) == LONG:
+            steps.append(Marker(id="d" * 32, at=START + timedelta(seconds=at + 60), name="encoder 4.2"))
+    restarts = frozenset(chance.sample(range(len(steps)), 4))
+    return Course(steps=steps, restarts=restarts)
+
+
+def _faults(chance: Random) -> Iterator[tuple[str, int, int]]:
+    first = chance.randint(30, 50)
+    while first < LONG:
+        last = first + chance.randint(4, 25)
+        yield chance.choice(["shallow", "deep", "silence"]), first, last
+        first = last + chance.randint(5, 40)
+
+
+async def live(course: Course, path: Path, text: str) -> dict[str, Alert]:
+    """The daemon's sink over one history, started anew here and there."""
+    with open_history(path, "write") as history, ThreadPoolExecutor(1) as thread:
+        for number, step in enumerate(course.steps):
+            if number == 0 or number in course.restarts:
+                judge = Judge(parse_rules(text), history.states())
+                sink = Sink(history, judge, thread=thread, meters=Meters())
+            if isinstance(step, End):
+                await sink.take_up(step)
+            elif isinstance(step, Marker):
+                history.add_marker(step)
+                judge.mark(step)
+            else:
+                await sink.publish(step.segment.rendition.key, [Observation(outcome=step)])
+        assert not history.waiting_ends()
+        return {alert.id: alert for alert in history.alerts(limit=10_000)}
+
+
+async def over_kafka(course: Course, text: str) -> Rig:
+    """A fleet of one worker after the other on one partition; rules over all streams are judged by one of their own."""
+    rig = Rig(partitions=1, rules=parse_rules(text))
+    seen = {step.segment.key: step for step in course.steps if not isinstance(step, End | Marker)}
+
+    async def observe(segment: Segment) -> Observation:
+        return Observation(outcome=seen[segment.key])
+
+    async def drained(count: int) -> None:
+        await rig.drain(rig.floor(observe), count)
+        if over_all_streams(rig.rules):
+            await rig.judge_gathered()
+
+    for number, step in enumerate(course.steps):
+        if number in course.restarts and number:
+            await drained(number)
+        if isinstance(step, End | Marker):
+            rig.note(0, step)
+        else:
+            rig.put(0, step.segment)
+    await drained(len(course.steps))
+    return rig
+
+
+async def recorded(rig: Rig, place: Place) -> dict[str, Alert]:
+    """What a recorder that is started anew makes of the fleet's topics."""
+    topics = {NAMES.quality: "outcome", NAMES.alerts: "alert"}
+    for last in (len(rig.broker.logs[NAMES.quality, 0]) // 2, None):
+        brokers = {
+            topic: replace(
+                rig.broker,
+                members=[],
+                _rebalancing=None,
+                _is_wanted=False,
+                logs={key: log[:last] for key, log in rig.broker.logs.items()},
+            )
+            for topic in topics
+        }
+
+        def open_group(topic: str, assigned: Assigned, revoked: Revoked, brokers: dict = brokers) -> MemoryGroup:  # type: ignore[type-arg]
+            return MemoryGroup(brokers[topic], topic=topic, group="g.record", assigned=assigned, revoked=revoked)
+
+        with open_history(place, "record") as history, desk(history, topics=topics) as it:
+            stop = asyncio.Event()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(stay_recorder(it, open_group, stop=stop))
+                await until(
+                    lambda history=history, brokers=brokers: all(  # type: ignore[misc]
+                        history.offsets(topic).get(0, 0) == broker.newest(topic, 0) for topic, broker in brokers.items()
+                    )
+                )
+                stop.set()
+    with open_history(place, "read") as history:
+        assert list(history.outcomes_in_order()) == rig.outcomes
+        assert list(history.markers()) == [note for note in rig.notes if isinstance(note, Marker)]
+        return {alert.id: alert for alert in history.alerts(limit=10_000)}
+
+
+def replayed(place: Place, rules: Path) -> dict[str, Alert]:
+    settings = Settings(alerts={"rules": rules})  # type: ignore[arg-type]
+    return {alert.id: alert for alert in judge_again(settings, place, rules=None, span=Span())[0].alerts}
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("text", [RULES, RULES + GROUP], ids=["alone", "grouped"])
+async def test_the_same_input_gives_the_same_alerts_everywhere(seed: int, text: str, tmp_path: Path) -> None:
+    """Whole alerts are equal, to the last word: live, replayed, over Kafka, recorded, and replayed again."""
+    it, rules = course(seed), tmp_path / "rules.toml"
+    rules.write_text(text)
+    expected = await live(it, tmp_path / "live.db", text)
+    assert {alert.state for alert in expected.values()} >= {"resolved"}
+    assert any("the stream has ended" in alert.summary for alert in expected.values())
+    assert replayed(tmp_path / "live.db", rules) == expected
+    rig = await over_kafka(it, text)
+    outcomes = [step for step in it.steps if not isinstance(step, End | Marker)]
+    assert rig.outcomes == outcomes
+    assert [note.id for note in rig.notes] == [step.id for step in it.steps if isinstance(step, End | Marker)]
+    assert {alert.id: alert for alert in rig.alerts} == expected
+    assert await recorded(rig, tmp_path / "fleet.db") == expected
+    assert replayed(tmp_path / "fleet.db", rules) == expected
+
+
+def test_the_courses_have_all_of_it() -> None:
+    """Each kind of rule opens alerts that an end closes, also what waited for another rendition."""
+    closed: dict[str, int] = {}
+    for seed in range(8):
+        judge = Judge(parse_rules(RULES))
+        for step in course(seed).steps:
+            if isinstance(step, Marker):
+                judge.mark(step)
+                continue
+            for alert in judge.end(step) if isinstance(step, End) else judge.judge(step):
+                closed[alert.rule] = closed.get(alert.rule, 0) + ("the stream has ended" in alert.summary)
+    assert set(closed) == {"low", "silence", "drop", "pair"}
+    assert all(closed.values()), closed
+
+
+async def test_an_end_on_a_partition_closes_alerts_and_is_no_outcome() -> None:
+    """Also in a batch of its own: the alert and the end itself are written, and the worker is told of the alert."""
+    rig, told = Rig(partitions=1, rules=parse_rules(RULES)), list[Alert]()
+    low = [scored(n, 20) for n in range(4)]
+    seen = {it.segment.key: it for it in low}
+
+    async def observe(segment: Segment) -> Observation:
+        return Observation(outcome=seen[segment.key])
+
+    for it in low:
+        rig.put(0, it.segment)
+    await rig.drain(rig.floor(observe), 4)
+    rig.note(0, end_of(NEWS.stream_id, EVERY, START + timedelta(days=1), told_at=START))
+    await rig.drain(rig.floor(observe, told=lambda outcomes, alerts: told.extend(alerts)), 5)
+    assert [alert.state for alert in rig.alerts] == ["open", "resolved"]
+    assert told == rig.alerts[1:]
+    assert rig.outcomes == low
+    (note,) = rig.notes
+    # Dated by what was seen, where its speaker could not know.
+    assert isinstance(note, End)
+    assert note.at == low[-1].segment.ends_at
+
+
+async def test_an_end_with_another_key_is_rejected_with_an_outcome() -> None:
+    """It may lie on a partition that does not have the stream."""
+    rig = Rig(partitions=1)
+    end = end_of("news", EVERY, START, told_at=START)
+    rig.put_raw(0, b"sport", encode_note(end, source="test"), *headers_of(end))
+    await rig.drain(rig.floor(), 1)
+    (outcome,) = rig.outcomes
+    assert "key must be the stream id" in getattr(outcome, "detail", "")
+    assert not rig.notes
+
+
+def listing(*names: str, ended: bool = True) -> Found:
+    items = [segment(n, rendition=replace(NEWS, name=name)) for name in names for n in range(2)]
+    return Found(items=items, ended=frozenset(names if ended else ()))
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([listing("1080p", "720p")], ["0", "1", "1080p ends", "0", "1", "720p ends"]),
+        # more may follow
+        ([listing("1080p", ended=False)], ["0", "1"]),
+        # the same rendition goes on at another address, or ends there
+        ([listing("1080p"), listing("1080p", ended=False)], ["0", "1", "0", "1"]),
+        ([listing("1080p"), listing("1080p")], ["0", "1", "0", "1", "1080p ends"]),
+    ],
+)
+def test_publish_says_which_renditions_are_over(found: Sequence[Found], expected: Sequence[str]) -> None:
+    """Behind the last segment of each; keyed by the stream."""
+    segments = [item for one in found for item in one.items if isinstance(item, Segment)]
+    records = list(records_of(segments, over=over(found)))
+    assert {key for key, _, _ in records} == {b"news-1"}
+    said = [
+        f"{note.rendition} ends"
+        if is_note(dict(headers)) and isinstance(note := parse_note(value), End)
+        else str(parse_segment(key, value, dict(headers)).sequence)
+        for key, value, headers in records
+    ]
+    assert said == expected
+
+
+async def test_an_end_that_is_said_by_hand_is_taken_up_by_a_daemon(tmp_path: Path) -> None:
+    """One that waits for the next start, one that comes while it runs; judged once, at its place."""
+    path = tmp_path / "vqmon.db"
+    settings = Settings(history={"path": path})  # type: ignore[arg-type]
+    with open_history(path, "write") as history, ThreadPoolExecutor(1) as thread:
+        judge = Judge(parse_rules(RULES))
+        sink = Sink(history, judge, thread=thread, meters=Meters())
+        for n in range(4):
+            for rendition in (NEWS, MID):
+                await sink.publish(rendition.key, [Observation(outcome=scored(n, 20, rendition=rendition))])
+        assert "2 s" in await end(settings, NEWS.stream_id, MID.name)
+        told, done = list[Alert](), asyncio.Event()
+
+        async def say() -> None:
+            await until(lambda: len(told) == 1)
+            await end(settings, NEWS.stream_id)
+            await until(lambda: len(told) == 2)
+            done.set()
+
+        await together(
+            [take_up(history, thread, sink.take_up, told=lambda _, alerts: told.extend(alerts), done=done), say()]
+        )
+        assert [alert.rendition for alert in told] == [MID.name, NEWS.name]
+        assert [alert.state for alert in history.alerts()] == ["resolved"] * 2
+        ends = [it for it in history.inputs_in_order() if isinstance(it, End)]
+        assert [(it.rendition, it.at) for it in ends] == [(MID.name, low_end()), (EVERY, low_end())]
+        assert not history.waiting_ends()
+
+
+def low_end() -> datetime:
+    return START + timedelta(seconds=16)
+
+
+async def test_an_end_of_what_was_never_seen_is_refused(tmp_path: Path) -> None:
+    """With what is known."""
+    settings = Settings(history={"path": tmp_path / "vqmon.db"})  # type: ignore[arg-type]
+    with open_history(tmp_path / "vqmon.db", "write") as history:
+        judge = Judge(())
+        judge.judge(scored(0))
+        history.publish([scored(0)], states=judge.take_changed())
+    with pytest.raises(SettingsError, match="nothing was ever seen of the stream 'tv'"):
+        await end(settings, "tv")
+    with pytest.raises(SettingsError, match="news-1/144p; known: news-1/1080p"):
+        await end(settings, NEWS.stream_id, "144p")

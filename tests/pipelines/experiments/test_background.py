@@ -1,0 +1,118 @@
+"""Answers of experiments for the pages: never waited for, kept, and begun anew when they are old."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+from pipelines.experiments.background import Answers, answering
+from pipelines.experiments.compare import load_experiments
+from vqmon.core.experiments.definition import Experiment
+from vqmon.core.experiments.human_review import Vote
+from vqmon.core.experiments.results import Comparison
+from vqmon.errors import StoreError
+from vqmon.web.answers import Answer
+
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+TEXT = '[experiments.x]\ncontrol = "a"\n[experiments.x.arms.a]\n[experiments.x.arms.b]\n'
+VOTE = Vote(pair_id="a:b", choice="tie", voter="v", at=NOW)
+
+
+class Worker:
+    """Compares when it is let to, and says how often."""
+
+    def __init__(self) -> None:
+        self.may = threading.Event()
+        self.asked: list[tuple[str, int]] = []
+        self.error: Exception | None = None
+
+    def __call__(self, experiment: Experiment, votes: Sequence[Vote]) -> Comparison:
+        assert self.may.wait(timeout=10)
+        self.asked.append((experiment.name, len(votes)))
+        if self.error:
+            raise self.error
+        return Comparison(
+            experiment=experiment, begins_at=None, ends_at=None, outcomes=0, arms=(), checks=(), answers=()
+        )
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "experiments.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def answers(file: Path, worker: Worker, votes: list[Vote]) -> Answers:
+    return Answers(
+        load=lambda: load_experiments(file), path=file, compare=worker, votes=lambda name: votes, now=lambda: NOW
+    )
+
+
+def wait_for(answers: Answers, is_there: Callable[[Answer], bool]) -> Answer:
+    until = monotonic() + 10
+    while monotonic() < until:
+        found = answers.answer("x")
+        if is_there(found):
+            return found
+        sleep(0.01)
+    raise AssertionError("it did not come")
+
+
+def test_asking_never_waits(file: Path) -> None:
+    """Until the answer is there, it is said that it is being worked out; then it is kept."""
+    worker = Worker()
+    with answering(answers(file, worker, [])) as it:
+        assert [one.name for one in it.experiments()] == ["x"]
+        assert it.answer("x") == Answer(is_running=True)
+        assert it.answer("none") == Answer()
+        worker.may.set()
+        found = wait_for(it, lambda answer: not answer.is_running)
+        assert found.comparison is not None
+        assert found.made_at == NOW
+        assert it.answer("x") == found
+    assert worker.asked == [("x", 0)]
+
+
+def test_a_vote_makes_an_answer_old(file: Path) -> None:
+    """The old one is shown while the new one is worked out, which knows the vote."""
+    worker, votes = Worker(), list[Vote]()
+    worker.may.set()
+    with answering(answers(file, worker, votes)) as it:
+        it.experiments()
+        wait_for(it, lambda answer: answer.comparison is not None and not answer.is_running)
+        worker.may.clear()
+        votes.append(VOTE)
+        shown = it.answer("x")
+        assert (shown.is_running, shown.comparison is not None) == (True, True)
+        worker.may.set()
+        wait_for(it, lambda answer: not answer.is_running)
+    assert worker.asked == [("x", 0), ("x", 1)]
+
+
+def test_a_failure_is_said(file: Path) -> None:
+    """The thread goes on."""
+    worker = Worker()
+    worker.may.set()
+    worker.error = StoreError("the disk is gone")
+    with answering(answers(file, worker, [])) as it:
+        it.experiments()
+        assert wait_for(it, lambda answer: bool(answer.problem)).problem == "the disk is gone"
+
+
+def test_the_file_is_read_again_when_it_changes(file: Path) -> None:
+    """A mistake in it is told beside what was known before."""
+    it = answers(file, Worker(), [])
+    assert len(it.experiments()) == 1
+    file.write_text(TEXT.replace("control", "contrl"))
+    os.utime(file, (1, 1))
+    assert len(it.experiments()) == 1
+    assert "contrl" in it.problem
+    file.write_text(TEXT + TEXT.replace(".x", ".y"))
+    os.utime(file, (2, 2))
+    assert [one.name for one in it.experiments()] == ["x", "y"]
+    assert it.problem == ""

@@ -1,0 +1,238 @@
+"""Experiments on real encodes, scored by the real pipeline into a real history: what `vqmon compare` says of them."""
+
+import asyncio
+import json
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage
+from click.testing import CliRunner, Result
+
+from pipelines.experiments.compare import compare, experiment_named
+from pipelines.observe.observer import Observation
+from pipelines.service.wiring import fetch_policy, open_observer
+from tests.media.clips import ffmpeg
+from vqmon.cli.main import main
+from vqmon.core.experiments.human_review import Vote
+from vqmon.core.experiments.results import Comparison
+from vqmon.core.types import Rendition, Segment
+from vqmon.media.fetch.fetcher import Fetcher
+from vqmon.settings.load import Settings
+from vqmon.settings.sections import DecodeSettings, FetchSettings
+from vqmon.transport.history.history import open_history
+
+START = datetime(2026, 11, 20, 12, tzinfo=UTC)
+SIZE = "640x360"
+CLIPS = ("bigbuckbunny", "bikes", "chaplin", "cockatoo", "fire2", "carphone_pristine")
+PHOTOS = ("astronaut", "coffee", "chelsea", "rocket")
+SEGMENTS = 2
+
+ARMS: dict[str, tuple[str, ...]] = {
+    "a": ("-crf", "34"),
+    # another encode of the same quality: other bits, the same look
+    "again": ("-crf", "34", "-preset", "faster"),
+    "finer": ("-crf", "28"),
+    "sharp": ("-crf", "28", "-vf", "unsharp=7:7:4"),
+}
+
+EXPERIMENTS = """
+[experiments.same]
+question = "Are two encodes of the same quality the same?"
+control = "a"
+planned_clusters = 10
+delta_min = 1.0
+margin = 2.5
+[experiments.same.arms.a]
+[experiments.same.arms.again]
+
+[experiments.finer]
+control = "a"
+planned_clusters = 10
+delta_min = 1.0
+slices = ["label:kind"]
+[experiments.finer.arms.a]
+[experiments.finer.arms.finer]
+[experiments.finer.guardrails.flicker]
+of = "signal:flicker"
+margin = 0.1
+
+[experiments.sharp]
+control = "a"
+planned_clusters = 10
+[experiments.sharp.arms.a]
+[experiments.sharp.arms.sharp]
+"""
+
+
+@pytest.fixture(scope="module")
+def history(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten contents in four arms, scored by the real pipeline."""
+    folder = tmp_path_factory.mktemp("arms")
+    inputs = {name: ("-i", str(shared / "clips" / f"{name}.mp4")) for name in CLIPS}
+    inputs |= {name: _panned(name, folder) for name in PHOTOS}
+    segments = [
+        _encoded(folder, name, arm, number, inputs[name], hour)
+        for hour, name in enumerate(inputs)
+        for arm in ARMS
+        for number in range(SEGMENTS)
+    ]
+    place = folder / "h.db"
+    with open_history(place, "write") as stored:
+        observations = asyncio.run(_observed(folder, segments))
+        # As arms come in life: one after the other, not pair by pair.
+        for arm in ARMS:
+            stored.publish([it.outcome for it in observations if it.outcome.segment.rendition.labels["arm"] == arm])
+    return place
+
+
+def _panned(name: str, folder: Path) -> tuple[str, ...]:
+    """A photo that a camera moves over, as ffmpeg's input."""
+    picture = np.asarray(getattr(skimage.data, name)())[..., :3]
+    height, width = picture.shape[:2]
+    raw = folder / f"{name}.rgb"
+    raw.write_bytes(np.ascontiguousarray(picture).tobytes())
+    shape = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-stream_loop", "60", "-r", "25")
+    pan = f"crop={width * 3 // 4}:{height * 3 // 4}:x=n*{width}/250:y=n*{height}/400"
+    return (*shape, "-i", str(raw), "-filter_complex", pan)
+
+
+def _encoded(folder: Path, name: str, arm: str, number: int, source: tuple[str, ...], hour: int) -> Segment:
+    file = folder / f"{name}-{arm}-{number}.ts"
+    options = dict(zip(ARMS[arm][::2], ARMS[arm][1::2], strict=True))
+    filters = [source[source.index("-filter_complex") + 1]] if "-filter_complex" in source else []
+    filters += [f"scale={SIZE}", *([options.pop("-vf")] if "-vf" in options else [])]
+    before = source[: source.index("-i")]
+    given = source[source.index("-i") : source.index("-i") + 2]
+    preset = options.pop("-preset", "veryfast")
+    flat = [part for pair in options.items() for part in pair]
+    ffmpeg(
+        *(*before, *given, "-ss", str(number), "-t", "1", "-map", "0:v:0", "-vf", ",".join(filters)),
+        *("-c:v", "libx264", "-preset", preset, *flat, "-pix_fmt", "yuv420p", "-f", "mpegts", str(file)),
+    )
+    kind = "photo" if name in PHOTOS else "film"
+    rendition = Rendition(
+        stream_id=name, name=arm, labels={"arm": arm, "kind": kind, "bytes": str(file.stat().st_size)}
+    )
+    starts_at = START + timedelta(hours=hour, seconds=number)
+    return Segment(rendition=rendition, sequence=number, url=file.as_uri(), starts_at=starts_at, duration_seconds=1.0)
+
+
+async def _observed(folder: Path, segments: Sequence[Segment]) -> Sequence[Observation]:
+    settings = Settings(decode=DecodeSettings(workers=2, thumbnail_width=0), fetch=FetchSettings(file_roots=(folder,)))
+    async with Fetcher(fetch_policy(settings)) as fetcher, open_observer(settings, fetcher=fetcher) as observer:
+        return [await observer.observe(segment) for segment in segments]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The experiments file."""
+    place = tmp_path / "experiments.toml"
+    place.write_text(EXPERIMENTS, encoding="utf-8")
+    return place
+
+
+def answer(history: Path, file: Path, name: str) -> Comparison:
+    with open_history(history, "read") as stored:
+        return compare(stored, experiment_named(name, file))
+
+
+def vqmon(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(one) for one in arguments])
+
+
+def test_two_encodes_of_the_same_quality_have_no_winner(history: Path, file: Path) -> None:
+    """An A/A experiment on real clips is undecided or equivalent; every segment found its partner."""
+    found = answer(history, file, "same")
+    told = found.answers[0]
+
+    assert told.verdict.kind in ("undecided", "equivalent"), told.verdict
+    assert found.outcomes == 2 * SEGMENTS * len((*CLIPS, *PHOTOS))
+    assert (told.missing_in_arm, told.missing_in_control) == (0, 0)
+    assert all(check.is_good for check in (*found.checks, *told.checks))
+    assert any(line.difference != 0 for line in told.effects[0].by_cluster)
+
+
+def test_a_planted_gain_is_found_with_the_planned_clusters(history: Path, file: Path) -> None:
+    """CRF 28 against 34: better, with every content counted once, at a cost that is told."""
+    found = answer(history, file, "finer")
+    told = found.answers[0]
+    effect = told.effects[0]
+
+    assert told.verdict.kind == "better", told.verdict
+    assert effect.scorer == "lite@1"
+    assert (effect.clusters, effect.segments) == (10, 20)
+    assert effect.reading is not None
+    assert effect.reading.kind == "final"
+    assert effect.reading.low > 0
+    assert effect.p_sign_flip is not None
+    assert effect.p_sign_flip < 0.05
+    control, arm = found.arms
+    assert (arm.bitrate_kbps or 0) > (control.bitrate_kbps or 0) > 0
+    assert (told.points_per_extra_mbps or 0) > 0
+    assert {(part.value, part.clusters) for part in effect.slices} == {("film", 6), ("photo", 4)}
+    assert [rail.state for rail in told.guardrails] == ["held"]
+
+
+def test_an_over_sharpened_winner_goes_to_a_person(history: Path, file: Path) -> None:
+    """The scorer likes it; what it likes is sharpening, and only votes of people settle it."""
+    told = answer(history, file, "sharp").answers[0]
+
+    assert told.verdict.kind == "needs human look", told.verdict
+    assert "over_sharpness" in told.verdict.sentence
+    look = next(it for it in told.looks if it.signal == "over_sharpness")
+    assert look.is_beyond
+    assert look.difference > 0
+    votes = [Vote(pair_id=pair.id, choice="a", voter="ann", at=START) for pair in told.pairs_of("review")]
+    with open_history(history, "read") as stored:
+        settled = compare(stored, experiment_named("sharp", file), votes=votes).answers[0].verdict
+    assert (settled.kind, settled.is_settled_by_people) == ("worse", True)
+
+
+def test_the_command_says_it_in_three_forms(history: Path, file: Path, tmp_path: Path) -> None:
+    """Words, JSON and one HTML file that loads nothing, with the same verdict; a wrong name is told the nearest."""
+    html = tmp_path / "finer.html"
+    common = ("--file", file, "--history", history)
+    words = vqmon("compare", "finer", *common, "--html", html)
+    told = json.loads(vqmon("compare", "finer", *common, "--json").stdout)
+    page = html.read_text(encoding="utf-8")
+
+    assert words.exit_code == 0, words.output
+    assert "finer is better than a" in words.stdout
+    assert told["answers"][0]["verdict"]["kind"] == "better"
+    assert told["answers"][0]["verdict"]["sentence"] in re.sub(r"\s+", " ", words.stdout)
+    assert page.startswith("<!doctype html>")
+    assert "finer is better than a" in page
+    assert not re.search(r"(?:src|href)=[\"'](?!#)", page)
+    wrong = vqmon("compare", "finner", *common)
+    assert wrong.exit_code == 2
+    assert "did you mean 'finer'" in wrong.stderr
+
+
+def test_a_pilot_sizes_the_next_experiment(history: Path, file: Path) -> None:
+    """The spread of the pairs so far, or what a person says; without either an error that says what to give."""
+    common = ("--file", file, "--history", history)
+    pilot = vqmon("plan", "finer", "--difference", "2", *common)
+    said = vqmon("plan", "--difference", "1.25", "--sd", "5")
+    nothing = vqmon("plan", "--difference", "1.25")
+
+    assert pilot.exit_code == 0, pilot.output
+    assert "planned_clusters" in pilot.stdout
+    assert "78 clusters of 30 segments when you look at any time" in said.stdout
+    assert nothing.exit_code == 2
+    assert "--sd" in nothing.stderr
+
+
+def test_check_reads_the_experiments_of_the_settings(file: Path, tmp_path: Path) -> None:
+    """How many there are, or what is wrong with them."""
+    config = tmp_path / "vqmon.toml"
+    config.write_text('[experiments]\npath = "experiments.toml"\n', encoding="utf-8")
+    good = vqmon("--config", config, "check", "--offline").stdout
+    file.write_text(EXPERIMENTS.replace("planned_clusters", "plannd_clusters", 1), encoding="utf-8")
+    wrong = vqmon("--config", config, "check", "--offline").stdout
+
+    assert "3 in" in good
+    assert "did you mean 'planned_clusters'" in wrong

@@ -1,0 +1,116 @@
+"""Pictures of an experiment's pairs: looked at again, or copied while the history still holds small ones."""
+
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from pipelines.experiments.compare import compare, load_experiments
+from pipelines.experiments.pair_pictures import PICTURES, events_of
+from tests.media.clips import clip, x264
+from tests.web import seed
+from vqmon.cli.main import main
+from vqmon.core.types import QualityEvent, Rendition, Segment
+from vqmon.transport.history.history import open_history
+from vqmon.transport.reviews import Reviews
+from vqmon.web.answers import Answer
+from vqmon.web.app import create_app
+
+EXPERIMENTS = """
+[experiments.sr]
+control = "old"
+planned_clusters = 2
+[experiments.sr.arms.old]
+rendition = "old"
+[experiments.sr.arms.new]
+rendition = "new"
+"""
+SMALL = (0.0, b"\xff\xd8\xffsmall")
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments.toml").write_text(EXPERIMENTS)
+    (tmp_path / "vqmon.toml").write_text('[experiments]\npath = "experiments.toml"\n[fetch]\nfile_roots = ["media"]\n')
+    monkeypatch.setenv("VQMON_DECODE__WORKERS", "1")
+    yield
+    logging.getLogger("vqmon").setLevel(logging.NOTSET)
+
+
+def an_event(media: Path, stream_id: str, name: str, value: float) -> QualityEvent:
+    place = Segment(
+        rendition=Rendition(stream_id=stream_id, name=name),
+        sequence=1,
+        url=media.as_uri(),
+        starts_at=datetime(2026, 11, 20, tzinfo=UTC),
+        duration_seconds=2.0,
+    )
+    return seed.scored(place, value)
+
+
+def filled(folder: Path) -> Path:
+    """Two contents in two arms; the media of one segment are gone, but its small picture is kept."""
+    media = folder / "media"
+    media.mkdir()
+    (media / "good.ts").write_bytes(clip(*x264(), size="192x108", seconds=2))
+    events = [
+        an_event(media / ("good.ts" if (stream, name) != ("b", "new") else "gone.ts"), stream, name, value)
+        for stream in "ab"
+        for name, value in (("old", 60.0), ("new", 70.0))
+    ]
+    with open_history(folder / "vqmon.db", "write") as history:
+        history.publish(events, thumbnails={events[-1].id: [SMALL]})
+    return folder / "vqmon.db"
+
+
+def test_pictures_of_pairs_are_kept(tmp_path: Path) -> None:
+    """The command looks again where it can, copies where it cannot, and does nothing twice."""
+    path = filled(tmp_path)
+    first = CliRunner().invoke(main, ["pictures", "sr"])
+    assert first.exit_code == 0, first.output
+    assert "3 looked at, 1 copied from the history, 0 were there, 0 without pictures" in first.output
+    again = CliRunner().invoke(main, ["pictures", "sr"])
+    assert "0 looked at, 0 copied from the history, 4 were there" in again.output
+    with open_history(path, "read") as history:
+        comparison = compare(history, load_experiments(tmp_path / "experiments.toml")[0])
+    pictures = [Reviews(tmp_path / "vqmon.db.reviews").pictures(id) for id in events_of(comparison)]
+    assert sorted(len(it) for it in pictures) == [1, 2, 2, 2]
+    assert all(1 <= len(it) <= PICTURES and it[0][1].startswith(b"\xff\xd8\xff") for it in pictures)
+    assert [SMALL] in pictures
+
+
+def test_an_unknown_experiment_names_the_nearest(tmp_path: Path) -> None:
+    """Before anything is looked at."""
+    filled(tmp_path)
+    told = CliRunner().invoke(main, ["pictures", "sl"])
+    assert told.exit_code == 2
+    assert "sr" in told.output
+
+
+async def test_the_page_of_a_real_answer(tmp_path: Path) -> None:
+    """What `compare` says of a real history is shown, also while it is too early to say much."""
+    path = filled(tmp_path)
+    experiments = load_experiments(tmp_path / "experiments.toml")
+    with open_history(path, "read") as history:
+        comparison = compare(history, experiments[0])
+
+        class Told:
+            problem = ""
+
+            def experiments(self):  # type: ignore[no-untyped-def]
+                return experiments
+
+            def answer(self, name: str) -> Answer:
+                return Answer(comparison=comparison, made_at=seed.NOW)
+
+        app = create_app(history, now=lambda: seed.NOW + timedelta(seconds=2), answers=Told())
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            page = (await client.get("/experiments/sr")).text
+            item = (await client.get("/api/v1/experiments/sr")).json()
+    assert comparison.answers[0].verdict.sentence.split("'")[0] in page.replace("&#39;", "'")
+    assert item["comparison"]["answers"][0]["verdict"]["kind"] == comparison.answers[0].verdict.kind

@@ -1,0 +1,41 @@
+"""What a plan rests on: the spread of a pilot is the one that it was made with."""
+
+import numpy as np
+import pytest
+
+from pipelines.experiments.plan import assumed_from, spread_of
+from tests.core.experiments.trials import answer, event, experiment
+from vqmon.core.experiments.results import Comparison
+from vqmon.errors import SettingsError
+
+
+def pilot(*, clusters: int, segments: int) -> Comparison:
+    """Differences with s.d. 5 points, of which 30 % of the variance is common to a cluster."""
+    rng = np.random.default_rng(2)
+    outcomes = []
+    for stream in range(clusters):
+        common = rng.normal(0, 5 * 0.3**0.5)
+        for number in range(segments):
+            outcomes.append(event(stream, "v1", number, 50.0))
+            outcomes.append(event(stream, "v2", number, 50.0 + common + rng.normal(0, 5 * 0.7**0.5)))
+    return answer(experiment(), outcomes)
+
+
+def test_the_spread_of_a_pilot_is_found_again() -> None:
+    """Standard deviation, share common to clusters, segments per cluster."""
+    found = spread_of(pilot(clusters=150, segments=10))
+
+    assert found.sd == pytest.approx(5, rel=0.06)
+    assert found.icc == pytest.approx(0.3, abs=0.06)
+    assert (found.segments_per_cluster, found.clusters) == (10, 150)
+
+
+def test_what_a_person_says_goes_over_the_pilot() -> None:
+    """Each value for itself; a pilot that is too small is refused unless all is said."""
+    small = pilot(clusters=3, segments=2)
+    assumed = assumed_from(pilot(clusters=20, segments=5), difference=1.0, sd=7.0, icc=None, segments=None)
+
+    assert (assumed.sd, assumed.segments_per_cluster, assumed.alpha) == (7.0, 5, 0.05)
+    with pytest.raises(SettingsError, match="give --sd and --icc"):
+        assumed_from(small, difference=1.0, sd=None, icc=None, segments=None)
+    assert assumed_from(small, difference=1.0, sd=3.0, icc=0.1, segments=8).icc == 0.1

@@ -1,0 +1,110 @@
+"""Any order of faults, takeovers and restarts on an in-memory Kafka: exactly one outcome per record, in order."""
+
+import asyncio
+from pathlib import Path
+from random import Random
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipelines.fleet.membership import stay_member
+from pipelines.observe.observer import Observation
+from tests.acceptance.kafka.looks import look_of
+from tests.pipelines.rig import NAMES, Rig, segment, until
+from vqmon.core.alerts.judge import Judge, over_all_streams, parse_rules
+from vqmon.core.types import Segment
+from vqmon.flow import together
+from vqmon.transport.wire import cloudevents
+
+QUICK = """
+[rules.quick]
+kind = "regression"
+severity = "ticket"
+scorer = "lite"
+h = 4
+min_segments = 10
+[rules.both]
+kind = "group"
+severity = "page"
+of = "quick"
+min_series = 2
+h = 2
+min_segments = 10
+"""
+SHIPPED = parse_rules((Path(__file__).parents[3] / "config" / "rules.toml").read_text(), origin="rules.toml")
+RULES = (*SHIPPED, *parse_rules(QUICK, origin="quick"))
+OVER_ALL = over_all_streams(RULES)
+EACH = 80
+FAULTS = st.lists(st.sampled_from([None, None, None, "refused", "not_written", "written"]), max_size=40)
+STEPS = st.lists(st.sampled_from(["join", "leave", "crash", "wait"]), min_size=2, max_size=8)
+
+
+async def play(faults: list[str | None], steps: list[str], seed: int) -> Rig:
+    """Members come, go and crash while records are read and writes break."""
+    rig, random, number = Rig(partitions=2, rules=RULES), Random(seed), 0
+
+    async def look(one: Segment) -> Observation:
+        await asyncio.sleep(random.random() / 500)
+        return Observation(outcome=look_of(one))
+
+    for number in range(EACH):
+        rig.put(0, segment(number, stream_id="a"))
+        rig.put(1, segment(number, stream_id="b"))
+    rig.broker.faults.extend(faults)  # type: ignore[arg-type]
+    floor, gathered = rig.floor(look), rig.gathered_floor()
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        members: list[tuple[asyncio.Event, asyncio.Task[list[None]]]] = []
+
+        def join() -> None:
+            stop = asyncio.Event()
+            works = [
+                stay_member(one, open_group, stop=stop, revoke_seconds=0.05, seen=lambda member: None)
+                for one, open_group in ((floor, rig.open_group), (gathered, rig.open_gathered))
+            ]
+            members.append((stop, group.create_task(together(works))))
+
+        join()
+        for step in steps:
+            await asyncio.sleep(random.random() / 20)
+            if step == "join" and len(members) < 3:
+                join()
+            elif step in ("leave", "crash") and len(members) > 1:
+                stop, task = members.pop(random.randrange(len(members)))
+                stop.set()
+                if step == "crash":
+                    task.cancel()
+        await rig.until(2 * EACH, seconds=50)
+        await until(lambda: rig.is_gathered, seconds=50)
+        for stop, _ in members:
+            stop.set()
+    return rig
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(faults=FAULTS, steps=STEPS, seed=st.integers(0, 1000))
+def test_exactly_once_whatever_happens(faults: list[str | None], steps: list[str], seed: int) -> None:
+    """Committed, visible and remembered always agree, and alerts are those of an undisturbed run."""
+    rig = asyncio.run(play(faults, steps, seed))
+    for partition, stream in enumerate("ab"):
+        records = rig.broker.logs[NAMES.quality, partition]
+        outcomes = [cloudevents.parse_outcome(one.value or b"") for one in records]
+        assert [one.segment.sequence for one in outcomes] == list(range(EACH))
+        judge = Judge([rule for rule in RULES if rule not in OVER_ALL])
+        expected = [
+            alert for number in range(EACH) for alert in judge.judge(look_of(segment(number, stream_id=stream)))
+        ]
+        assert rig.alerts_of(partition, but=OVER_ALL) == expected
+        stored = rig.broker.read_state(NAMES.state, partition)
+        assert {key: cloudevents.parse_state(value) for key, value in stored.items()} == dict(judge.states())
+        assert rig.broker.offsets["g", NAMES.segments, partition] == rig.broker.newest(NAMES.segments, partition)
+    gathered = [cloudevents.parse_outcome(one.value or b"") for one in rig.broker.logs[NAMES.gathered, 0]]
+    for stream in "ab":
+        assert [one.segment.sequence for one in gathered if one.segment.rendition.stream_id == stream] == list(
+            range(EACH)
+        )
+    judge = Judge(OVER_ALL)
+    expected = [alert for outcome in gathered for alert in judge.judge(outcome)]
+    assert expected
+    assert rig.alerts_of(0, of=OVER_ALL) == expected
+    stored = rig.broker.read_state(NAMES.gathered_state, 0)
+    assert {key: cloudevents.parse_state(value) for key, value in stored.items()} == dict(judge.states())

@@ -1,0 +1,138 @@
+"""Rules over all streams of a fleet: one Judge over every partition, as on one host."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from pipelines.daemon.deploy_markers import marker_of
+from pipelines.observe.observer import Observation
+from tests.acceptance.kafka.looks import look_of
+from tests.pipelines.rig import NAMES, Rig, segment
+from vqmon.core.alerts.judge import Judge, over_all_streams, parse_rules
+from vqmon.core.types import Alert, Outcome, QualityEvent, Segment
+from vqmon.errors import SettingsError
+from vqmon.transport.wire.control_messages import encode_note, headers_of
+
+RULES = parse_rules(
+    """
+[rules.series]
+kind = "regression"
+severity = "ticket"
+scorer = "lite"
+hold_seconds = 40
+[rules.scorer-fault]
+kind = "group"
+severity = "page"
+of = "series"
+quantile = 0.8
+min_series = 8
+[rules.low]
+kind = "floor"
+severity = "ticket"
+scorer = "lite"
+below = 40
+recover_above = 45
+for_seconds = 4
+""",
+    origin="rules",
+)
+STREAMS = [f"s{number}" for number in range(12)]
+PARTITIONS = 3
+FELL, COUNT = 200, 280
+
+
+def fallen(one: Segment) -> Outcome:
+    """Ten of twelve streams are 12 points lower after a while; one of them has a fault of its own before."""
+    outcome = look_of(replace(one, sequence=one.sequence % 28))
+    assert isinstance(outcome, QualityEvent)
+    stream, score = one.rendition.stream_id, outcome.scores[0]
+    value = score.value - (12 if one.sequence >= FELL and stream not in STREAMS[:2] else 0)
+    value = 20.0 if stream == "s5" and 100 <= one.sequence < 110 else value
+    return replace(outcome, segment=one, scores=(replace(score, value=value, p5=value, min=value),))
+
+
+async def look(one: Segment) -> Observation:
+    return Observation(outcome=fallen(one))
+
+
+def in_order() -> list[Segment]:
+    """All segments as one host sees them: everybody's next one, in turn."""
+    return [segment(number, stream_id=stream) for number in range(COUNT) for stream in STREAMS]
+
+
+def facts_of(alerts: list[Alert]) -> list[tuple[object, ...]]:
+    """What an alert says, whoever says it."""
+    told = [(it.id, it.rule, it.state, it.opened_at, it.resolved_at, it.muted_by, it.summary) for it in alerts]
+    return sorted(told, key=str)
+
+
+async def run_fleet(*, restart_at: int = COUNT) -> Rig:
+    """The fleet sees the same segments, each stream on its partition; the one Judge moves to another worker once."""
+    rig = Rig(partitions=PARTITIONS, rules=RULES)
+    for first, last in ((0, restart_at), (restart_at, COUNT)):
+        for one in in_order():
+            if first <= one.sequence < last:
+                rig.put(STREAMS.index(one.rendition.stream_id) % PARTITIONS, one)
+        await rig.drain(rig.floor(look), last * len(STREAMS))
+        await rig.judge_gathered()
+    return rig
+
+
+@pytest.mark.parametrize("restart_at", [COUNT, FELL + 5])
+async def test_a_fleet_says_what_one_host_says(restart_at: int) -> None:
+    """Groups across partitions page once and mute their series, as by a single Judge; a restart changes nothing."""
+    rig = await run_fleet(restart_at=restart_at)
+    alerts = [alert for partition in range(PARTITIONS) for alert in rig.alerts_of(partition)]
+    judge = Judge(RULES)
+    expected = [alert for one in in_order() for alert in judge.judge(fallen(one))]
+    assert facts_of(alerts) == facts_of(expected)
+    pages = [it for it in alerts if it.rule == "scorer-fault"]
+    assert [it.state for it in pages] == ["open"]
+    muted = {it.stream_id for it in alerts if it.rule == "series" and it.muted_by == pages[0].id}
+    assert len(muted) >= 8
+    assert {it.rule for it in alerts} == {"scorer-fault", "series", "low"}
+
+
+async def test_a_partition_alone_could_not_tell() -> None:
+    """Four streams of twelve are on a partition, and the group asks for eight."""
+    judge = Judge(RULES)
+    alone = [one for one in in_order() if STREAMS.index(one.rendition.stream_id) % PARTITIONS == 0]
+    assert not [it for one in alone for it in judge.judge(fallen(one)) if it.rule == "scorer-fault"]
+
+
+async def test_without_groups_nothing_is_gathered() -> None:
+    """Each partition judges all by itself then."""
+    rules = [rule for rule in RULES if rule.name != "scorer-fault"]
+    assert over_all_streams(rules) == ()
+    rig = Rig(partitions=1, rules=rules)
+    for number in range(240):
+        rig.put(0, segment(number, stream_id="s5"))
+    await rig.drain(rig.floor(look), 240)
+    assert "series" in {alert.rule for alert in rig.alerts_of(0)}
+    assert rig.broker.records(NAMES.gathered) == []
+
+
+async def test_a_deploy_marker_is_gathered_and_starts_series_anew() -> None:
+    """The fall at the moment of a deploy is none; the marker comes over every partition and counts once."""
+    marker = marker_of("encoder 5", datetime.fromtimestamp(1_767_225_600 + 4 * FELL, UTC))
+    rig = Rig(partitions=PARTITIONS, rules=RULES)
+    for partition in range(PARTITIONS):
+        rig.put_raw(partition, None, encode_note(marker, source="test"), *headers_of(marker))
+    for one in in_order():
+        rig.put(STREAMS.index(one.rendition.stream_id) % PARTITIONS, one)
+    await rig.drain(rig.floor(look), COUNT * len(STREAMS) + PARTITIONS)
+    await rig.judge_gathered()
+    assert len(rig.broker.records(NAMES.gathered)) == COUNT * len(STREAMS) + PARTITIONS
+    fell = FELL * 4 + 1_767_225_600
+    assert not [it for it in rig.alerts if it.rule != "low" and it.opened_at.timestamp() >= fell]
+
+
+async def test_what_another_version_gathered_is_not_stepped_over() -> None:
+    """It stays where it is until a worker comes that can read it."""
+    rig = Rig(partitions=1, rules=RULES)
+    rig.broker.append(NAMES.gathered, 0, b"news", b'{"specversion": "1.0", "type": "org.vqmon.later.v9"}')
+    with pytest.raises(ExceptionGroup) as caught:
+        await rig.judge_gathered()
+    assert caught.group_contains(SettingsError, match="gathered outcome 0 was written by another version")
+    assert not rig.is_gathered

@@ -1,0 +1,78 @@
+"""Any record whatsoever becomes one outcome that can be judged, written and read back."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.fleet.judging import Verdicts, look_at
+from tests.acceptance.kafka.looks import look_at_once
+from tests.pipelines.fleet.test_partition import RULES
+from tests.pipelines.rig import NAMES, SPEAKER, segment
+from vqmon.transport.kafka import Record
+from vqmon.transport.wire import cloudevents
+from vqmon.transport.wire.segment_messages import encode_segment
+
+GOOD = json.loads(encode_segment(segment(1), source="test")[1])
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=True), st.text(max_size=20), st.just("http://[")
+)
+FIELDS = st.sampled_from(
+    ["sequence", "url", "starts_at", "duration_seconds", "labels", "init_url", "rendition", "extra"]
+)
+RENDITION_FIELDS = st.sampled_from(["name", "width", "bitrate_kbps", "codecs", "labels"])
+HEADERS = st.lists(st.tuples(st.text(max_size=10), st.binary(max_size=20)), max_size=4)
+
+
+@st.composite
+def values(draw: st.DrawFn) -> bytes:
+    """A segment message with some of it changed, or any bytes."""
+    if draw(st.booleans()):
+        return draw(st.binary(max_size=100))
+    data = {**GOOD["data"], **draw(st.dictionaries(FIELDS, SCALARS, max_size=3))}
+    if isinstance(data["rendition"], dict):
+        data["rendition"] = {**data["rendition"], **draw(st.dictionaries(RENDITION_FIELDS, SCALARS, max_size=2))}
+    return json.dumps({**GOOD, "data": data}).encode("utf-8", "replace")
+
+
+async def outcome_of(record: Record) -> None:
+    """Look, judge, and read back what would be written."""
+    looked = await look_at(record, look_at_once, SPEAKER, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
+    verdicts = Verdicts(0, SPEAKER, rules=RULES, stored={}, limit=0.9)
+    batch, taken, _ = verdicts.fold([looked])
+    assert batch is not None
+    assert taken == [looked]
+    written = [one for one in batch.records if one.topic == NAMES.quality]
+    assert len(written) == 1
+    assert cloudevents.parse_outcome(written[0].value or b"") == looked.outcome
+    assert (looked.rejected is not None) == any(one.topic == NAMES.rejected for one in batch.records)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    key=st.one_of(st.none(), st.just(b"news"), st.binary(max_size=10)),
+    value=st.one_of(st.none(), values()),
+    headers=HEADERS,
+    timestamp_ms=st.integers(-(2**63), 2**63 - 1),
+)
+async def test_any_record_has_one_outcome(
+    key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]], timestamp_ms: int
+) -> None:
+    """Nothing that a producer can write ends the worker."""
+    await outcome_of(Record(0, 7, key, value, tuple(headers), timestamp_ms))
+
+
+@pytest.mark.parametrize("size", [10_001, 28_000, 28_001, 200_000])
+async def test_large_records_are_kept_as_far_as_they_fit(size: int) -> None:
+    """What the rejected topic cannot take is cut, and the record says so; the whole never exceeds what it takes."""
+    record = Record(0, 7, b"k" * 9000, b"x" * size, (("h", b"y" * 20_000),), 0)
+    looked = await look_at(record, look_at_once, SPEAKER, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
+    batch, _, _ = Verdicts(0, SPEAKER, rules=(), stored={}, limit=0.9).fold([looked])
+    assert batch is not None
+    copy = next(one for one in batch.records if one.topic == NAMES.rejected)
+    assert len(copy.value or b"") == min(size, 28_000)
+    assert ("vqmon-rejected-cut" in dict(copy.headers)) == (size > 28_000)
+    whole = len(copy.key or b"") + len(copy.value or b"") + sum(len(a) + len(b) for a, b in copy.headers)
+    assert whole <= SPEAKER.max_rejected_bytes

@@ -1,0 +1,152 @@
+"""One segment becomes one outcome, whatever happens on the way."""
+
+from dataclasses import replace
+
+import pytest
+
+from pipelines.observe.observer import Observer
+from tests.media.clips import clip, x264
+from vqmon.core.types import (
+    ClipSampling,
+    Decoded,
+    QualityEvent,
+    Score,
+    SegmentFailure,
+    View,
+    event_id,
+    failure_of,
+)
+from vqmon.errors import SegmentError
+from vqmon.media.decode.pool import DecodeLimits, DecoderPool
+from vqmon.testing import MORNING, LevelDecoder, LevelScorer, MemoryMedia, make_segment
+
+STAGES: list[str] = []
+
+
+def observer(media: MemoryMedia, *scorers: LevelScorer) -> Observer:
+    STAGES.clear()
+    return Observer(
+        fetch=media.fetch,
+        decode=LevelDecoder().decode,
+        scorers=scorers or (LevelScorer(),),
+        sampling="exact",
+        versions={"vqmon": "0"},
+        now=lambda: MORNING,
+        record=lambda stage, seconds: STAGES.append(stage),
+    )
+
+
+async def test_a_good_segment_becomes_an_event_with_everything_in_it() -> None:
+    """Scores, signals, times, provenance, pictures and the reproducible id are all there."""
+    seen = await observer(MemoryMedia({3: b"\x80"})).observe(make_segment(3))
+    event = seen.outcome
+
+    assert isinstance(event, QualityEvent)
+    assert event.id == event_id(make_segment(3), ("level@1",))
+    assert event.scores[0].value == pytest.approx(128 / 2.55, abs=1e-3)
+    assert event.times_seconds == (0.0, 1.0, 2.0, 3.0)
+    assert event.signals["black"].mean == 0
+    assert event.provenance.scorers[0].scorer == "level@1"
+    assert [time for time, _ in seen.thumbnails] == [0.0, 1.0, 2.0, 3.0]
+    assert STAGES == ["fetch", "decode", "score"]
+
+
+@pytest.mark.parametrize(
+    ("content", "stage", "reason"),
+    [({}, "fetch", "not_found"), ({3: b""}, "decode", "empty"), ({3: b"\x00"}, "score", "scorer_failed")],
+)
+async def test_what_goes_wrong_becomes_a_failure_with_stage_and_reason(
+    content: dict[int, bytes], stage: str, reason: str
+) -> None:
+    """Each stage's error is an outcome, not a crash."""
+    seen = await observer(MemoryMedia(content)).observe(make_segment(3))
+
+    assert isinstance(seen.outcome, SegmentFailure)
+    assert (seen.outcome.stage, seen.outcome.reason) == (stage, reason)
+    assert seen.thumbnails == ()
+
+
+async def test_a_failure_from_the_source_passes_through() -> None:
+    """What the playlist declares missing is not looked at."""
+    gap = failure_of(make_segment(3), SegmentError("gap"), observed_at=MORNING)
+
+    assert (await observer(MemoryMedia()).observe(gap)).outcome is gap
+    assert STAGES == []
+
+
+async def test_several_scorers_share_one_decode() -> None:
+    """Two scorers give two scores in the order of the settings; one that fails spoils the segment with its reason."""
+    good = await observer(MemoryMedia({3: b"\x80"}), LevelScorer("a"), LevelScorer("b")).observe(make_segment(3))
+    bad = await observer(MemoryMedia({3: b"\x80"}), LevelScorer("a"), LevelScorer("b", value_of=lambda _: 0)).observe(
+        make_segment(3)
+    )
+
+    assert isinstance(good.outcome, QualityEvent)
+    assert [score.scorer for score in good.outcome.scores] == ["a@1", "b@1"]
+    assert isinstance(bad.outcome, SegmentFailure)
+
+
+async def test_an_error_that_is_no_segment_error_is_raised() -> None:
+    """A fault of the program is not turned into an outcome."""
+
+    def broken(level: float) -> float:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await observer(MemoryMedia({3: b"\x80"}), LevelScorer(value_of=broken)).observe(make_segment(3))
+
+
+async def test_clips_that_are_too_much_for_the_decoder_cost_no_verdict() -> None:
+    """By the real decoder: a scorer on trial wants more pictures of the segment than there is room for."""
+    clips = View(kind="stretch", width=64, height=64, clip=ClipSampling(frames=32))
+    media = MemoryMedia({1: clip(*x264(), seconds=3)})
+    limits = DecodeLimits(max_view_bytes=2 * clips.row_bytes)
+    async with DecoderPool(1, limits=limits) as pool:
+        observer = Observer(
+            fetch=media.fetch,
+            decode=lambda content, views: pool.decode(content, views=views),
+            scorers=(LevelScorer(),),
+            shadows=(LevelScorer("trial", clips),),
+            sampling="exact",
+            versions={},
+            now=lambda: MORNING,
+        )
+        outcome = (await observer.observe(make_segment(1))).outcome
+    assert isinstance(outcome, QualityEvent)
+    assert [score.scorer for score in outcome.scores] == ["level@1"]
+    assert len(outcome.times_seconds) == 3
+    assert outcome.shadow_scores == ()
+
+
+async def test_a_scorer_that_needs_a_prompt_leaves_others_alone() -> None:
+    """It is left out of segments without one, as is one on trial; where no scorer is left, the reason is said, and
+    nothing is fetched. The id is that of all scorers either way."""
+    asks, plain = LevelScorer("asks", needs_prompt=True), LevelScorer("plain")
+    without, given = make_segment(3), replace(make_segment(3), prompt="A fox")
+    both = observer(MemoryMedia({3: b"\x80"}), asks, plain)
+    trial = replace(observer(MemoryMedia({3: b"\x80"}), plain), shadows=(asks,))
+    for segment, judged, tried in ((without, ["plain@1"], []), (given, ["asks@1", "plain@1"], ["asks@1"])):
+        event, other = [(await each.observe(segment)).outcome for each in (both, trial)]
+        assert isinstance(event, QualityEvent)
+        assert isinstance(other, QualityEvent)
+        assert [score.scorer for score in event.scores] == judged
+        assert [one.scorer for one in event.provenance.scorers] == judged
+        assert event.id == event_id(segment, ("asks@1", "plain@1"))
+        assert [score.scorer for score in other.shadow_scores] == tried
+    failure = (await observer(MemoryMedia(), asks).observe(without)).outcome
+    assert isinstance(failure, SegmentFailure)
+    assert (failure.stage, failure.reason, STAGES) == ("score", "no_prompt", [])
+
+
+async def test_the_prompt_reaches_the_scorer() -> None:
+    """With the pictures that it is about."""
+    heard: list[str] = []
+
+    class Listening(LevelScorer):
+        async def score(self, decoded: Decoded) -> Score:
+            heard.append(decoded.prompt)
+            return await LevelScorer.score(self, decoded)
+
+    for prompt in ("A fox", ""):
+        await observer(MemoryMedia({3: b"\x80"}), Listening()).observe(replace(make_segment(3), prompt=prompt))
+    assert heard == ["A fox", ""]

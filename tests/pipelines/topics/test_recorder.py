@@ -1,0 +1,246 @@
+"""Recording on an in-memory Kafka and real databases: each outcome and alert once, whoever comes, goes and breaks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from pipelines.topics.recorder import Desk, Recorder, stay_recorder
+from tests.acceptance.kafka.looks import look_of
+from tests.pipelines.rig import segment as rig_segment
+from tests.pipelines.rig import until
+from vqmon.core.alerts.judge import Judge, parse_rules
+from vqmon.core.types import Alert, Outcome
+from vqmon.errors import SettingsError, StoreUnreachableError
+from vqmon.telemetry.health import Progress
+from vqmon.telemetry.metrics import Meters
+from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.history import History, open_history
+from vqmon.transport.history.ingest import Taken
+from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryGroup
+from vqmon.transport.kafka.records import Assigned, Revoked
+from vqmon.transport.wire import cloudevents
+
+RULES = parse_rules((Path(__file__).parents[3] / "config" / "rules.toml").read_text(), origin="rules.toml")
+TOPICS = {"v.quality": "outcome", "v.alerts": "alert"}
+EACH = 120
+
+
+class Fleet:
+    """What a fleet has said: outcomes and alerts of two streams on two partitions."""
+
+    def __init__(self) -> None:
+        self.broker = MemoryBroker(2)
+        self.outcomes: list[Outcome] = []
+        self.alerts: dict[str, Alert] = {}
+        self._judge = Judge(RULES)
+
+    def say(self, stream_id: str, count: int = EACH, *, first: int = 0) -> None:
+        """Put the outcomes of some segments on the topics, and the alerts that they give."""
+        partition = ord(stream_id[0]) % 2
+        for number in range(first, first + count):
+            outcome = look_of(rig_segment(number, stream_id=stream_id))
+            self.outcomes.append(outcome)
+            value = cloudevents.encode_outcome(outcome, source="vqmon:test")
+            self.broker.append("v.quality", partition, stream_id.encode(), value)
+            for alert in self._judge.judge(outcome):
+                self.alerts[alert.id] = alert
+                value = cloudevents.encode_alert(alert, source="vqmon:test")
+                self.broker.append("v.alerts", partition, alert.series.encode(), value)
+
+    def open_group(self, topic: str, assigned: Assigned, revoked: Revoked) -> MemoryGroup:
+        group = MemoryGroup(self._of(topic), topic=topic, group="g.record", assigned=assigned, revoked=revoked)
+        return group
+
+    def _of(self, topic: str) -> MemoryBroker:
+        # One set of members per topic, as each has a group of its own.
+        if not hasattr(self, "_others"):
+            self._others = {
+                name: replace(self.broker, members=[], _rebalancing=None, _is_wanted=False) for name in TOPICS
+            }
+        return self._others[topic]
+
+
+@contextmanager
+def desk(history: History, **changes: object) -> Iterator[Desk]:
+    """What a recorder works with."""
+    with ThreadPoolExecutor(1) as thread:
+        facts: dict[str, object] = {
+            "history": history,
+            "thread": thread,
+            "topics": TOPICS,
+            "meters": Meters(),
+            "progress": Progress(lambda: 0.0),
+            "gather_seconds": 0.0,
+            "revoke_seconds": 1.0,
+            "when_lost": "stop",
+        }
+        yield Desk(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def recording(fleet: Fleet, *desks: Desk) -> AsyncIterator[None]:
+    """Recorders at work, one per desk, until the end of the block."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for one in desks:
+            group.create_task(stay_recorder(one, fleet.open_group, stop=stop))
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+def has_all(fleet: Fleet, history: History) -> bool:
+    """Whether everything said is in the history: as many, and up to the ends of the topics."""
+    ends = [history.offsets(topic).get(number, 0) for topic in TOPICS for number in range(2)]
+    return ends == [fleet.broker.newest(topic, number) for topic in TOPICS for number in range(2)]
+
+
+def check(fleet: Fleet, history: History) -> None:
+    """Each outcome once, in the order of its partition; the last state of each alert."""
+    stored = list(history.outcomes_in_order())
+    for stream_id in {outcome.segment.rendition.stream_id for outcome in fleet.outcomes}:
+
+        def of_stream(outcomes: list[Outcome], name: str = stream_id) -> list[Outcome]:
+            return [it for it in outcomes if it.segment.rendition.stream_id == name]
+
+        assert of_stream(stored) == of_stream(fleet.outcomes)
+    assert len(stored) == len({outcome.id for outcome in fleet.outcomes})
+    assert {alert.id: alert for alert in history.alerts(limit=10_000)} == fleet.alerts
+
+
+async def test_everything_is_recorded_once_over_restarts(place: Place) -> None:
+    """A recorder goes on where the history stands; the same event on the topic twice is one row."""
+    fleet = Fleet()
+    fleet.say("a")
+    fleet.say("b")
+    for part in range(3):
+        with open_history(place, "record") as history, desk(history) as one:
+            async with recording(fleet, one):
+                await until(lambda: has_all(fleet, history))
+            check(fleet, history)
+        fleet.say("a", 20, first=EACH + 20 * part)
+    again = fleet.outcomes[0]
+    fleet.broker.append("v.quality", 1, b"a", cloudevents.encode_outcome(again, source="vqmon:test"))
+    with open_history(place, "record") as history, desk(history) as one:
+        async with recording(fleet, one):
+            await until(lambda: has_all(fleet, history))
+        check(fleet, history)
+        counts = history.counts()
+    assert counts.scored + counts.unscored == len(fleet.outcomes)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_several_recorders_share_the_work(place: Place, seed: int) -> None:
+    """Recorders that come, go and are cut off in mid-write: nothing twice, nothing missing, alerts as they ended."""
+    fleet, chance = Fleet(), Random(seed)
+    for name in ("a", "b", "c"):
+        fleet.say(name)
+    many = not isinstance(place, Path)
+    with ExitStack() as stack:
+        histories = [stack.enter_context(open_history(place, "record")) for _ in range(2 if many else 1)]
+        desks = [stack.enter_context(desk(history)) for history in histories * (1 if many else 2)]
+        for round in range(4):
+            stop = asyncio.Event()
+            tasks = [asyncio.ensure_future(stay_recorder(one, fleet.open_group, stop=stop)) for one in desks]
+            await asyncio.sleep(chance.random() / 20)
+            tasks[round % 2].cancel()
+            await asyncio.sleep(chance.random() / 20)
+            stop.set()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            fleet.say("abc"[round % 3], 10, first=EACH + 10 * round)
+        async with recording(fleet, *desks):
+            await until(lambda: has_all(fleet, histories[0]))
+        check(fleet, histories[0])
+
+
+class Shaky:
+    """A history whose server is away now and then: before the write, or after it."""
+
+    def __init__(self, history: History, faults: list[str]) -> None:
+        self._history = history
+        self._faults = faults
+
+    def offsets(self, topic: str) -> object:
+        return self._history.offsets(topic)
+
+    def record(self, taken: Taken) -> None:
+        fault = self._faults.pop() if self._faults else ""
+        if fault == "before":
+            raise StoreUnreachableError("away")
+        self._history.record(taken)
+        if fault == "after":
+            raise StoreUnreachableError("no answer")
+
+
+async def test_a_database_that_goes_away_is_waited_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a write got through when the answer is lost, the offsets in the history tell."""
+    monkeypatch.setattr("pipelines.topics.recorder.RETRY_SECONDS", 0.01)
+    fleet = Fleet()
+    fleet.say("a")
+    fleet.say("b")
+    with open_history(place, "record") as history:
+        shaky = Shaky(history, ["after", "", "before", "after"])
+        with desk(shaky) as one:  # type: ignore[arg-type]
+            async with recording(fleet, one):
+                for round in range(6):
+                    fleet.say("a", 5, first=EACH + 5 * round)
+                    await until(lambda: has_all(fleet, history))
+        assert not shaky._faults
+        check(fleet, history)
+
+
+async def test_who_writes_the_same_partition_is_noticed(place: Place) -> None:
+    """A recorder that was frozen and wakes up finds that the history stands elsewhere, and goes on from there."""
+    fleet = Fleet()
+    fleet.say("a", 30)
+    with open_history(place, "record") as history, desk(history) as one:
+        late = Recorder(one, fleet.open_group, stop=asyncio.Event())
+        for reader in late._readers:
+            await reader.start()
+        await late._once()
+        assert has_all(fleet, history)
+        fleet.say("a", 30, first=30)
+        async with recording(fleet, one):
+            # The late one has read what the other one now writes too.
+            await until(lambda: has_all(fleet, history))
+        for _ in range(4):
+            await late._once()
+        check(fleet, history)
+
+
+async def test_what_cannot_be_read_holds_nothing_up(place: Place) -> None:
+    """A record that is no outcome is counted and stepped over."""
+    fleet = Fleet()
+    fleet.say("a", 3)
+    fleet.broker.append("v.quality", 1, b"a", b"{}")
+    fleet.broker.append("v.quality", 1, b"a", None)
+    fleet.say("a", 3, first=3)
+    with open_history(place, "record") as history, desk(history) as one:
+        async with recording(fleet, one):
+            await until(lambda: has_all(fleet, history))
+        check(fleet, history)
+
+
+async def test_records_that_were_deleted_unread_stop_it_unless_told_otherwise(tmp_path: Path) -> None:
+    """A gap is an error that says what to set; with `go_on` it is accepted."""
+    fleet = Fleet()
+    fleet.say("a", 10)
+    with open_history(tmp_path / "history.db", "record") as history:
+        with desk(history) as one:
+            async with recording(fleet, one):
+                await until(lambda: has_all(fleet, history))
+        fleet.say("a", 10, first=10)
+        fleet.broker.oldest["v.quality", 1] = fleet.broker.logs["v.quality", 1][15].offset
+        with desk(history) as one, pytest.raises(SettingsError, match=r"deleted before.*when_lost"):
+            await stay_recorder(one, fleet.open_group, stop=asyncio.Event())
+        with desk(history, when_lost="go_on") as one:
+            async with recording(fleet, one):
+                await until(lambda: has_all(fleet, history))
+        assert len(list(history.outcomes_in_order())) == 15

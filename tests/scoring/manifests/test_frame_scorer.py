@@ -1,0 +1,149 @@
+"""The manifest: strict, complete, and the golden pictures it names."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.scoring.tiny_onnx import PLAIN, VIEW, tiny_spec, write_bundle
+from vqmon.core.calibration import Calibration
+from vqmon.core.types import View
+from vqmon.errors import ScorerError, SettingsError
+from vqmon.scoring.manifests.frame_scorer import find_bundles, golden_frames, load_spec, save_spec
+
+Tree = dict[str, Any]
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    """A manifest comes back equal."""
+    spec = tiny_spec(PLAIN.to_bytes())
+    save_spec(spec, tmp_path / "tiny@1.json")
+    assert load_spec(tmp_path / "tiny@1.json") == spec
+    assert spec.id == "tiny@1"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda tree: tree.update(batch_bucket=[1]), "unknown key 'batch_bucket'; did you mean 'batch_buckets'?"),
+        (lambda tree: tree["input"]["view"].update(hight=3), "unknown key 'input.view.hight'; did you mean 'height'?"),
+        (lambda tree: tree["golden"]["input"].update(sed=3), "unknown key 'golden.input.sed'; did you mean 'seed'?"),
+        (lambda tree: tree["calibration"].update(point=3), "unknown key 'calibration.point'; did you mean 'points'?"),
+        (lambda tree: tree.pop("golden"), "golden is missing"),
+        (lambda tree: tree["input"].pop("view"), "input.view is missing"),
+        (lambda tree: tree.update(version="1"), "version: Input should be a valid integer"),
+        (lambda tree: tree["output"].update(head="soft"), "output.head: Input should be 'scalar'"),
+        (lambda tree: tree["input"].update(dtype="bfloat16"), "input.dtype"),
+        (lambda tree: tree["input"].update(std=[1, 0, 1]), "std above 0"),
+        (lambda tree: tree["input"].update(dtype="uint8", mean=[0.5, 0.5, 0.5]), "mean must be 0, 0, 0"),
+        (lambda tree: tree.update(pooling="average"), "unknown pooling 'average'"),
+        (lambda tree: tree.update(batch_buckets=[]), "batch_buckets must rise"),
+        (lambda tree: tree.update(batch_buckets=[2, 1]), "batch_buckets must rise"),
+        (lambda tree: tree.update(sha256="abc"), "64 hexadecimal digits"),
+        (lambda tree: tree.update(native_range=[1, 0]), "native_range"),
+        (lambda tree: tree.update(higher_is_better=False), "calibration must rise"),
+        (lambda tree: tree["golden"].update(output=[1.0]), "need 2 finite output values"),
+        (lambda tree: tree["golden"].update(tolerance=50.0), "more than 1/20"),
+        (lambda tree: tree.update(name="Tiny Scorer"), "not a scorer id"),
+        (lambda tree: tree.update(name="other"), "rename it to other@1.json"),
+    ],
+)
+def test_refuses_what_is_wrong(tmp_path: Path, spoil: Callable[[Tree], object], says: str) -> None:
+    """Each mistake is an error that names the file and what is wrong with it."""
+    path = write_bundle(tmp_path)
+    tree = json.loads(path.read_text())
+    spoil(tree)
+    path.write_text(json.dumps(tree))
+    with pytest.raises(SettingsError) as caught:
+        load_spec(path)
+    assert str(path) in str(caught.value)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\xff"])
+def test_refuses_what_is_no_manifest(tmp_path: Path, text: str) -> None:
+    """Bytes that are no JSON object are refused with the file's name."""
+    path = tmp_path / "tiny@1.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(SettingsError, match=r"tiny@1\.json"):
+        load_spec(path)
+
+
+def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
+    """A missing manifest is said by name."""
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_spec(tmp_path / "tiny@1.json")
+
+
+def test_saves_under_its_own_name_only(tmp_path: Path) -> None:
+    """A manifest cannot be saved where nobody would find it."""
+    with pytest.raises(ValueError, match=r"is called tiny@1\.json"):
+        save_spec(tiny_spec(PLAIN.to_bytes()), tmp_path / "small@1.json")
+
+
+def test_preprocessing_id_follows_the_facts() -> None:
+    """The id changes with any fact of the preparation and with nothing else."""
+    spec = tiny_spec(PLAIN.to_bytes())
+    same = replace(spec, version=2, input=replace(spec.input, name="x", mean=(0.0, 0.0, 0.0)))
+    assert same.preprocessing_id == spec.preprocessing_id
+    others = [
+        replace(spec.input, mean=(0.1, 0, 0)),
+        replace(spec.input, dtype="float16"),
+        replace(spec.input, view=replace(VIEW, kind="fit")),
+        replace(spec.input, view=replace(VIEW, kind="fit", pad_rgb=(1, 1, 1))),
+    ]
+    ids = {spec.preprocessing_id, *(replace(spec, input=other).preprocessing_id for other in others)}
+    assert len(ids) == 5
+    assert spec.preprocessing_id.startswith("stretch-16x8-")
+
+
+def test_a_falling_calibration_goes_with_lower_is_better() -> None:
+    """A scale on which low is good is accepted when the calibration says so."""
+    falling = Calibration(version=1, points=((0, 100), (100, 0)))
+    assert not tiny_spec(PLAIN.to_bytes(), higher_is_better=False, calibration=falling).higher_is_better
+
+
+def test_finds_bundles(tmp_path: Path) -> None:
+    """Bundles are found by id; the same folder twice is one folder; other files are left alone."""
+    path = write_bundle(tmp_path)
+    (tmp_path / "notes.json").write_text("{}")
+    assert find_bundles([tmp_path, tmp_path]) == {"tiny@1": path}
+    (tmp_path / "tiny@1.parts.json").write_text("{}")
+    assert find_bundles([tmp_path]) == {"tiny@1": path}
+
+
+def test_two_bundles_of_one_name(tmp_path: Path) -> None:
+    """One id in two folders is an error that names both."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        write_bundle(tmp_path / name)
+    with pytest.raises(ScorerError, match="two scorers are called tiny@1"):
+        find_bundles([tmp_path / "a", tmp_path / "b"])
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    """A folder that does not exist is an error, not an empty folder."""
+    with pytest.raises(ScorerError, match="no such folder"):
+        find_bundles([tmp_path / "missing"])
+
+
+def test_golden_frames_never_change() -> None:
+    """The golden pictures are the same bytes on every machine and in every release."""
+    view = View(kind="stretch", width=40, height=30)
+    frames = golden_frames(view, seed=2021, frames=3)
+    assert frames.shape == (3, 30, 40, 3)
+    assert frames.dtype == np.uint8
+    assert sha256(frames.tobytes()).hexdigest()[:16] == "e9823bdd270d8786"
+
+
+def test_golden_frames_depend_on_seed_and_number() -> None:
+    """Another seed or frame is another picture, and more frames do not change the first ones."""
+    few, many = golden_frames(VIEW, seed=1, frames=1), golden_frames(VIEW, seed=1, frames=3)
+    assert (few[0] == many[0]).all()
+    assert (many[0] != many[1]).any()
+    assert (golden_frames(VIEW, seed=2, frames=1) != few).any()

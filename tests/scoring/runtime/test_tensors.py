@@ -1,0 +1,46 @@
+"""Pixels to tensors: layout, numbers and types."""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from tests.scoring.tiny_onnx import PLAIN, pictures, tiny_spec
+from vqmon.scoring.manifests.frame_scorer import InputSpec
+from vqmon.scoring.runtime.tensors import to_tensor
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@pytest.fixture
+def spec() -> InputSpec:
+    return replace(tiny_spec(PLAIN.to_bytes()).input, mean=MEAN, std=STD)
+
+
+# float16 keeps 11 bits, and normalised pixels stay below 4.
+@pytest.mark.parametrize(("dtype", "off_by"), [("float32", 1e-6), ("float16", 2e-3)])
+def test_normalises_as_documented(spec: InputSpec, dtype: Literal["float32", "float16"], off_by: float) -> None:
+    """Each value is (pixel / 255 - mean) / std of its channel, channels first, contiguous."""
+    pixels = pictures(3)
+    tensor = to_tensor(pixels, replace(spec, dtype=dtype))
+    wanted = ((pixels / 255 - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
+    assert tensor.dtype == np.dtype(dtype)
+    assert tensor.shape == (3, 3, 8, 16)
+    assert tensor.flags.c_contiguous
+    assert np.abs(tensor - wanted).max() <= off_by
+
+
+def test_uint8_is_handed_over_as_it_is(spec: InputSpec) -> None:
+    """A uint8 scorer gets the pixels themselves."""
+    pixels = pictures(2)
+    tensor = to_tensor(pixels, replace(spec, dtype="uint8", mean=(0, 0, 0), std=(1, 1, 1)))
+    assert tensor.flags.c_contiguous
+    assert (tensor == pixels.transpose(0, 3, 1, 2)).all()
+
+
+def test_leaves_its_input_alone(spec: InputSpec) -> None:
+    """Normalising twice gives the same and does not write into the decoder's pixels."""
+    pixels = pictures(1)
+    pixels.flags.writeable = False
+    assert (to_tensor(pixels, spec) == to_tensor(pixels, spec)).all()

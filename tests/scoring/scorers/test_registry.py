@@ -1,0 +1,157 @@
+"""Scorers by name, their licence, and the verdict on a segment."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.scoring.tiny_onnx import PLAIN, Tiny, decoded, expected, pictures, tiny_engine, tiny_spec, write_bundle
+from vqmon.core.calibration import Calibration
+from vqmon.errors import ScorerError
+from vqmon.scoring.manifests.frame_scorer import Licence, ScorerSpec
+from vqmon.scoring.runtime.batcher import Batcher
+from vqmon.scoring.runtime.graph import Placement
+from vqmon.scoring.scorers.registry import (
+    FrameScorer,
+    Terms,
+    builtin_folder,
+    open_scorers,
+    resolve,
+    runtime_versions,
+    verdict,
+)
+
+CPU = Terms(placement=Placement(device="cpu"))
+BUNDLES = {name: Path(f"{name}.json") for name in ("lite@1", "lite@2", "lite@10", "q-align@1")}
+
+
+def spec(**changes: Any) -> ScorerSpec:
+    return tiny_spec(PLAIN.to_bytes(), **changes)
+
+
+def test_a_name_means_its_newest_version() -> None:
+    """A bare name is the highest version by number; name@version is exactly that; order is kept, twice is once."""
+    assert list(resolve(["q-align", "lite", "lite@2", "lite@10"], BUNDLES)) == ["q-align@1", "lite@10", "lite@2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("light", "did you mean 'lite'"),
+        ("lite@3", "did you mean 'lite@"),
+        ("xyz", "unknown scorer 'xyz'; known: lite@1, lite@10, lite@2, q-align@1"),
+    ],
+)
+def test_an_unknown_name(name: str, says: str) -> None:
+    """An unknown scorer is refused with the nearest name and all known ones."""
+    with pytest.raises(ScorerError) as caught:
+        resolve([name], BUNDLES)
+    assert says in str(caught.value)
+    assert "known: lite@1" in str(caught.value)
+
+
+def test_no_bundles_at_all() -> None:
+    """Where there is none, that is said."""
+    with pytest.raises(ScorerError, match="known: none"):
+        resolve(["lite"], {})
+
+
+async def test_opens_scores_and_closes(tmp_path: Path) -> None:
+    """A segment's verdict holds calibrated frame values, their pooling and the native value."""
+    manifest = write_bundle(tmp_path)
+    pixels = pictures(5)
+    async with open_scorers(["tiny"], [manifest.parent], CPU) as (scorer,):
+        score = await scorer.score(decoded(pixels))
+        assert (scorer.id, scorer.views) == ("tiny@1", (spec().input.view,))
+    native = expected(pixels)
+    assert score.scorer == "tiny@1"
+    assert score.frame_values == pytest.approx(native - 1, abs=1e-3)
+    assert score.value == pytest.approx(native.mean() - 1, abs=1e-3)
+    assert score.native_value == pytest.approx(native.mean(), abs=1e-3)
+    assert score.p5 == pytest.approx(np.percentile(native, 5) - 1, abs=1e-3)
+    assert score.min == pytest.approx(native.min() - 1, abs=1e-3)
+
+
+async def test_says_exactly_what_scored(tmp_path: Path) -> None:
+    """The identity names the bundle's hash, its preparation, calibration, device and licence."""
+    write_bundle(tmp_path)
+    async with open_scorers(["tiny@1"], [tmp_path], CPU) as (scorer,):
+        identity = scorer.identity
+    assert identity.scorer == "tiny@1"
+    assert identity.sha256 == spec().sha256
+    assert identity.preprocessing == spec().preprocessing_id
+    assert identity.calibration_version == 3
+    assert identity.device == "cpu"
+    assert identity.licence == "Apache-2.0"
+
+
+async def test_says_that_it_fell_back() -> None:
+    """A scorer that had to leave its device carries that in its identity, so events are flagged."""
+    session = tiny_engine().fall_back("the device was lost")
+    async with Batcher(session) as batcher:
+        assert FrameScorer(spec(), batcher).identity.device == "cpu (fallback: the device was lost)"
+
+
+async def test_the_same_segment_alone_and_in_company(tmp_path: Path) -> None:
+    """The verdict on a segment is equal whatever else is being scored."""
+    write_bundle(tmp_path)
+    segments = [decoded(pictures(1 + seed % 7, seed=seed)) for seed in range(60)]
+    async with open_scorers(["tiny"], [tmp_path], Terms(placement=Placement(device="cpu", threads=3))) as (scorer,):
+        alone = [await scorer.score(segment) for segment in segments]
+        together = await asyncio.gather(*(scorer.score(segment) for segment in segments))
+    assert alone == together
+
+
+def test_lower_is_better() -> None:
+    """A scale on which low is good becomes one on which high is good, and its worst frames stay the worst."""
+    falling = Calibration(version=1, points=((0, 100), (10, 0)))
+    score = verdict(spec(higher_is_better=False, calibration=falling, pooling="min"), [1.0, 4.0, 2.0])
+    assert score.frame_values == (90, 60, 80)
+    assert (score.value, score.min, score.native_value) == (60, 60, 4)
+    mean = verdict(spec(higher_is_better=False, calibration=falling), [1.0, 4.0, 1.0])
+    assert (mean.value, mean.native_value) == (80, 2)
+
+
+def test_beyond_the_native_range() -> None:
+    """Values beyond the calibration are held at its ends; the native value stays as it came."""
+    score = verdict(spec(), [-50.0, 900.0])
+    assert score.frame_values == (0, 100)
+    assert score.native_value == 425
+
+
+async def test_the_licence_gate(tmp_path: Path) -> None:
+    """Weights that may not be used commercially need the owner's word; unknown terms do not."""
+    licence = Licence(name="CC-BY-NC-4.0", commercial=False, note="research only")
+    write_bundle(tmp_path, licence=licence)
+    with pytest.raises(ScorerError, match=r"CC-BY-NC-4\.0: research only.*allow_noncommercial = true"):
+        async with open_scorers(["tiny"], [tmp_path], CPU):
+            pass
+    async with open_scorers(
+        ["tiny"], [tmp_path], Terms(placement=Placement(device="cpu"), allow_noncommercial=True)
+    ) as scorers:
+        assert len(scorers) == 1
+    write_bundle(tmp_path, licence=replace(licence, commercial=None))
+    async with open_scorers(["tiny"], [tmp_path], CPU) as scorers:
+        assert len(scorers) == 1
+
+
+async def test_one_bad_bundle_stops_all(tmp_path: Path) -> None:
+    """A bundle that fails its self-test keeps the others from starting too."""
+    write_bundle(tmp_path)
+    write_bundle(tmp_path, Tiny(gain=99.0), name="wrong")
+    with pytest.raises(ScorerError, match="wrong@1"):
+        async with open_scorers(["tiny", "wrong"], [tmp_path], CPU):
+            pass
+
+
+def test_the_builtin_folder_is_there() -> None:
+    """The checkout or the wheel holds a folder of built-in scorers."""
+    assert builtin_folder().is_dir()
+
+
+def test_says_which_libraries_compute() -> None:
+    """The provenance can name the runtime's versions."""
+    assert set(runtime_versions()) == {"numpy", "onnxruntime"}

@@ -1,0 +1,126 @@
+"""Who may open a history: one writer, and readers that cannot write beside it."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.core.alerts.outcomes import scored
+from vqmon.errors import SettingsError, StoreError
+from vqmon.transport.history.history import open_history
+
+NOBODY = 65534
+HOLD = """
+import sys, time
+from pathlib import Path
+from vqmon.transport.store import open_history
+with open_history(Path(sys.argv[1]), "write"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_only_one_writes_at_a_time(tmp_path: Path) -> None:
+    """A second writer is refused by any name of the file, readers are not, and the next one may."""
+    path = tmp_path / "history.db"
+    (tmp_path / "other.db").symlink_to(path)
+    with open_history(path, "write"):
+        for name in (path, tmp_path / "other.db"):
+            with pytest.raises(StoreError, match="another vqmon writes"), open_history(name, "write"):
+                pass
+        with open_history(path, "read") as history:
+            assert history.tip() == 0
+    with open_history(path, "write"):
+        pass
+
+
+def test_a_killed_writer_holds_nothing(tmp_path: Path) -> None:
+    """SIGKILL frees the history for the next writer."""
+    path = tmp_path / "history.db"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "held\n"
+        with pytest.raises(StoreError, match="another vqmon writes"), open_history(path, "write"):
+            pass
+        child.send_signal(signal.SIGKILL)
+    with open_history(path, "write"):
+        pass
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that every user may enter, with a history in it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with open_history(folder / "history.db", "write") as history:
+            history.publish([scored(0)])
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+
+
+def outcome_of_reading(folder: Path) -> str:
+    """What a user without special rights gets to see: the number of rows, or the error."""
+    heard, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+            with open_history(folder / "history.db", "read") as history:
+                os.write(told, f"tip {history.tip()}".encode())
+        except (SettingsError, StoreError) as error:
+            os.write(told, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(told)
+    os.waitpid(child, 0)
+    with os.fdopen(heard) as opened:
+        return opened.read()
+
+
+def test_a_folder_that_cannot_be_written_to_is_read(folder: Path) -> None:
+    """The history of another user, at rest, is readable."""
+    assert outcome_of_reading(folder) == "tip 1"
+
+
+def test_a_folder_that_another_user_writes_to_is_read(folder: Path) -> None:
+    """What stands in the log of the writer is seen too."""
+    folder.chmod(0o755)
+    with open_history(folder / "history.db", "write") as writer:
+        writer.publish([scored(1)])
+        folder.chmod(0o555)
+        assert outcome_of_reading(folder) == "tip 2"
+
+
+def test_a_missing_permission_is_named(folder: Path) -> None:
+    """A log that this user cannot use, and a file that it cannot read, say so."""
+    folder.chmod(0o755)
+    (folder / "history.db-wal").write_bytes(b"x" * 100)
+    folder.chmod(0o555)
+    assert "history.db-shm, or to write in" in outcome_of_reading(folder)
+    (folder / "history.db").chmod(0)
+    if os.geteuid() == 0 or not os.access(folder / "history.db", os.R_OK):
+        assert "needs permission to read it" in outcome_of_reading(folder)
+
+
+def test_a_reader_follows_a_writer_that_comes_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was at rest when it was opened is seen to change."""
+    path = tmp_path / "history.db"
+    with open_history(path, "write"):
+        pass
+    monkeypatch.setattr(os, "access", lambda file, mode: mode != os.W_OK)
+    with open_history(path, "read") as reader:
+        assert reader.tip() == 0
+        with open_history(path, "write") as writer:
+            writer.publish([scored(0)])
+            assert reader.tip() == 1
+            writer.publish([scored(1)])
+        assert reader.tip() == 2

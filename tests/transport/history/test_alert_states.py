@@ -1,0 +1,33 @@
+"""What the rules remember of one stream, in both databases."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from vqmon.core.alerts.state import AlertState
+from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.history import History, open_history
+
+STREAMS = ("sports one", "sports_one", "SPORTS ONE", "sports%", "sports", "a!b", "a|sports", "sports/hd")
+
+
+@pytest.fixture
+def history(place: Place) -> Iterator[History]:
+    with open_history(place, "write") as history:
+        yield history
+
+
+def test_states_are_those_of_the_stream_alone(history: History) -> None:
+    """Signs that mean something to a database, other cases and longer names find nothing that is not their own."""
+    states = [
+        AlertState(rule=rule, series=f"{stream}/1080p/lite", kind="regression", memory=(1.0, 2.0), basis="lite@1")
+        for stream in STREAMS
+        for rule in ("regression", "a%b")
+    ]
+    history.publish([], states={state.key: state for state in states})
+    for stream in STREAMS:
+        found = history.states_of(stream)
+        assert {state.series for state in found.values() if isinstance(state, AlertState)} >= {f"{stream}/1080p/lite"}
+        assert all(f"|{stream}/" in key for key in found), stream
+    assert len(history.states_of("sports one")) == 2
+    assert history.states_of("sport") == {}

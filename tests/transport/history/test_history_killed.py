@@ -1,0 +1,81 @@
+"""SIGKILL at any moment: what was committed is there, once, and the next start goes on from there."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+from tests.core.alerts.outcomes import NEWS, failed, scored
+from vqmon.core.alerts.judge import Judge, parse_rules
+from vqmon.core.types import Alert, Cursor, Outcome
+from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.history import open_history
+
+RULES = parse_rules((Path(__file__).parents[3] / "config" / "rules.toml").read_text())
+KILLS = 20
+
+
+def look(number: int) -> Outcome:
+    """What there is to say about a segment; low for half a minute in every two."""
+    return failed(number) if number % 17 == 0 else scored(number, 20 if number % 30 > 22 else 70)
+
+
+def publish_for_ever(place: Place, ready: int) -> None:
+    """A daemon: goes on after the cursor, judges, publishes one to three segments at a time."""
+    with open_history(place, "write") as history:
+        judge = Judge(RULES, states=history.states())
+        cursor = history.cursors("news-1").get(NEWS.key)
+        number = cursor.sequence + 1 if cursor else 0
+        while True:
+            outcomes = [look(n) for n in range(number, number + 1 + number % 3)]
+            alerts = [alert for outcome in outcomes for alert in judge.judge(outcome)]
+            last = outcomes[-1].segment
+            history.publish(
+                outcomes,
+                alerts=alerts,
+                states=judge.take_changed(),
+                cursors=[Cursor(lane=NEWS.key, sequence=last.sequence, segment_key=last.key, ends_at=last.ends_at)],
+                thumbnails={outcome.id: [(0.0, b"\xff\xd8" * 2000)] for outcome in outcomes},
+            )
+            if number == 30:
+                history.checkpoint()
+            number = last.sequence + 1
+            os.write(ready, b".")
+
+
+def test_nothing_is_lost_or_doubled_over_many_kills(place: Place) -> None:
+    """After twenty kills: every segment up to the cursor once, and the alerts of an undisturbed run."""
+    chance = random.Random(11)
+    reached = -1
+    for _ in range(KILLS):
+        heard, ready = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                publish_for_ever(place, ready)
+            finally:
+                os._exit(1)
+        os.close(ready)
+        assert os.read(heard, 1) == b"."
+        time.sleep(chance.random() * 0.06)
+        os.kill(child, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        os.close(heard)
+
+        with open_history(place, "read") as history:
+            last = history.cursors("news-1")[NEWS.key].sequence
+            assert last > reached
+            reached = last
+            assert [it.segment.sequence for it in history.outcomes_in_order()] == list(range(reached + 1))
+
+    judge = Judge(RULES)
+    alerts: dict[str, Alert] = {}
+    for number in range(reached + 1):
+        alerts.update({alert.id: alert for alert in judge.judge(look(number))})
+    with open_history(place, "read") as history:
+        counts = history.counts()
+        assert counts.scored + counts.unscored == reached + 1
+        assert {alert.id: alert for alert in history.alerts(limit=10_000)} == alerts
+        assert history.states() == judge.states()
+        assert all(history.thumbnails(look(number).id) for number in range(reached + 1))

@@ -1,0 +1,117 @@
+"""Ends of renditions in a history: where they stand among the outcomes, and those that wait to be judged."""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.core.alerts.outcomes import NEWS, START, scored
+from tests.postgres import PostgresServer
+from vqmon.core.alerts.annotations import End, end_of
+from vqmon.errors import NoHistoryError, StoreError
+from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.history import open_history
+from vqmon.transport.history.ingest import Batch, taken_of
+from vqmon.transport.wire import cloudevents
+from vqmon.transport.wire.control_messages import encode_note
+
+SPORTS = replace(NEWS, stream_id="sports")
+
+
+def ended(number: int, stream_id: str = "news-1") -> End:
+    at = START + timedelta(seconds=4 * number)
+    return end_of(stream_id, "1080p", at, told_at=at)
+
+
+def test_ends_stand_where_they_were_written(place: Place) -> None:
+    """Behind the outcomes of their transaction, once, in one order with all others; also for one stream and a span."""
+    with open_history(place, "write") as history:
+        history.publish([scored(0), scored(1)], ends=[ended(2), ended(2)])
+        history.publish([], ends=[ended(2)])
+        history.publish([scored(2), scored(0, rendition=SPORTS)], ends=[ended(1, "sports")])
+        history.publish([scored(3)])
+        everything = [scored(0), scored(1), ended(2), scored(2), scored(0, rendition=SPORTS), ended(1, "sports")]
+        assert list(history.inputs_in_order()) == [*everything, scored(3)]
+        assert list(history.inputs_in_order(stream_id="sports")) == [scored(0, rendition=SPORTS), ended(1, "sports")]
+        span = {"since": START + timedelta(seconds=4), "until": START + timedelta(seconds=8)}
+        assert list(history.inputs_in_order(**span)) == [scored(1), ended(2), ended(1, "sports")]
+        assert list(history.outcomes_in_order()) == [scored(0), scored(1), scored(2), everything[4], scored(3)]
+        assert history.counts().scored == 5
+        tip = history.tip()
+        assert [point.event_id for point in history.changes_since(0).points] == [
+            it.id for it in history.outcomes_in_order()
+        ]
+        assert history.changes_since(tip).is_complete
+
+
+def test_an_end_that_was_said_waits_beside_the_writer_until_it_is_judged(place: Place) -> None:
+    """Then it has its place, and waits no more; said again it stays where it is."""
+    with open_history(place, "write") as history:
+        history.publish([scored(0)])
+        with open_history(place, "mark") as beside:
+            beside.add_end(ended(9))
+            beside.add_end(ended(9))
+        assert list(history.waiting_ends()) == [ended(9)]
+        assert list(history.inputs_in_order()) == [scored(0)]
+        judged = replace(ended(9), at=START + timedelta(seconds=4))
+        history.publish([], ends=[judged])
+        history.publish([scored(1)])
+        history.add_end(ended(9))
+        assert list(history.waiting_ends()) == []
+        assert list(history.inputs_in_order()) == [scored(0), judged, scored(1)]
+
+
+def test_ends_go_with_the_outcomes_before_them(place: Place) -> None:
+    """An end that some outcome still stands before stays."""
+    with open_history(place, "write") as history:
+        for number in range(6):
+            history.publish([scored(number)], ends=[ended(number)])
+        history.prune(before=scored(4).observed_at, keep_frames_of_segments=0)
+        assert list(history.inputs_in_order()) == [scored(4), ended(4), scored(5), ended(5)]
+        history.prune(before=scored(9).observed_at, keep_frames_of_segments=0)
+        assert list(history.inputs_in_order()) == []
+
+
+def test_what_was_recorded_of_a_topic_keeps_its_order(place: Place) -> None:
+    """Outcomes, ends and markers of one batch, some of them twice."""
+    with open_history(place, "record") as history:
+        said = [scored(0), ended(1), scored(1), scored(0), ended(1), ended(2), scored(2)]
+        values = [
+            encode_note(it, source="test") if isinstance(it, End) else cloudevents.encode_outcome(it, source="test")
+            for it in said
+        ]
+        records = list(enumerate([*values, b"{}"]))
+        taken = taken_of([Batch(topic="quality", partition=0, kind="outcome", before=None, records=records)])
+        assert [why for _, why in taken.unreadable] != []
+        assert len(taken.unreadable) == 1
+        history.record(taken)
+        assert list(history.inputs_in_order()) == [scored(0), ended(1), scored(1), ended(2), scored(2)]
+
+
+def make_older(place: Place, server: PostgresServer | None) -> None:
+    """As the version before left it."""
+    if isinstance(place, Path):
+        with closing(sqlite3.connect(place)) as older:
+            older.executescript("DROP TABLE ended; PRAGMA user_version = 1;")
+        return
+    assert server is not None
+    database = urlsplit(place.url).path.lstrip("/")
+    server.run_sql("DROP TABLE vqmon.ended", database)
+    server.run_sql("UPDATE vqmon.about SET version = 1", database)
+
+
+def test_a_history_of_the_version_before_gets_the_table(place: Place, request: pytest.FixtureRequest) -> None:
+    """With all that is in it; to be read it must have been opened by a writer once."""
+    with open_history(place, "write") as history:
+        history.publish([scored(0)])
+    make_older(place, None if isinstance(place, Path) else request.getfixturevalue("postgres"))
+    with pytest.raises((StoreError, NoHistoryError)), open_history(place, "read"):
+        pass
+    with open_history(place, "write") as history:
+        history.publish([scored(1)], ends=[ended(2)])
+    with open_history(place, "read") as history:
+        assert list(history.inputs_in_order()) == [scored(0), scored(1), ended(2)]

@@ -1,0 +1,107 @@
+"""JSON, CSV and pictures."""
+
+import csv
+import io
+
+import httpx
+import pytest
+
+from tests.web import seed
+from tests.web.kept import Kept
+from vqmon.core.types import SIGNALS
+from vqmon.web.api.downloads import csv_of
+from vqmon.web.pages import stream
+
+
+def lines(reply: httpx.Response) -> list[dict[str, str]]:
+    assert reply.headers["content-type"].startswith("text/csv")
+    assert "attachment" in reply.headers["content-disposition"]
+    return list(csv.DictReader(io.StringIO(reply.text)))
+
+
+async def test_streams_as_json_and_csv_say_the_same(client: httpx.AsyncClient) -> None:
+    """The fleet as a file has a line per rendition, with the state that the page shows."""
+    rows = (await client.get("/api/streams")).json()["renditions"]
+    table = lines(await client.get("/api/streams.csv"))
+    assert [row["state"] for row in rows] == [line["state"] for line in table]
+    assert len(rows) == 16
+    assert len(lines(await client.get("/api/streams.csv?q=kids&state=unscored"))) == 2
+
+
+async def test_points_are_what_the_chart_draws(client: httpx.AsyncClient) -> None:
+    """A line per rendition with times, values, ids and reasons of equal length, and the alerts as marks."""
+    chart = (await client.get("/api/streams/kids/points?last=1h")).json()
+    first = chart["renditions"][0]
+    assert len({len(first[name]) for name in ("at", "value", "id", "reason")}) == 1
+    assert [value is None for value in first["value"]] == [reason is not None for reason in first["reason"]]
+    assert chart["longest_seconds"] == 3600
+    alerts = (await client.get("/api/streams/cinema-4k/points")).json()["alerts"]
+    assert alerts[0]["resolved_at"] is None
+
+
+async def test_points_csv_has_every_outcome(client: httpx.AsyncClient) -> None:
+    """Nothing is left out of the file, the unscored neither."""
+    table = lines(await client.get("/api/streams/kids/points.csv"))
+    assert len(table) == 180
+    assert {line["reason"] for line in table} == {"", "not_found"}
+    assert set(SIGNALS) < set(table[0])
+
+
+async def test_segment_frames(client: httpx.AsyncClient, history: Kept) -> None:
+    """The frames of a segment as JSON and CSV; a failure as its reason."""
+    event = history.outcomes("weather")[-1]
+    found = (await client.get(f"/api/segments/{event.id}")).json()
+    assert len(found["frames"]) == len(lines(await client.get(f"/api/segments/{event.id}.csv"))) == 4
+    failure = history.outcomes("kids")[-1]
+    assert (await client.get(f"/api/segments/{failure.id}")).json()["reason"] == "not_found"
+
+
+async def test_alerts(client: httpx.AsyncClient) -> None:
+    """The alerts as JSON and CSV."""
+    found = (await client.get("/api/alerts")).json()["alerts"]
+    assert [it["id"] for it in found] == [line["id"] for line in lines(await client.get("/api/alerts.csv"))]
+
+
+async def test_what_is_not_there_is_json_too(client: httpx.AsyncClient) -> None:
+    """A program that asks for nothing gets JSON, not a page."""
+    reply = await client.get("/api/streams/none/points")
+    assert reply.status_code == 404
+    assert "error" in reply.json()
+
+
+async def test_pictures_are_kept_for_ever(client: httpx.AsyncClient, history: Kept) -> None:
+    """A picture never changes, is never guessed to be something else, and is a 404 when it is gone."""
+    event = history.outcomes("weather")[-1]
+    reply = await client.get(f"/segments/{event.id}/frames/3.jpg")
+    assert reply.content.startswith(b"\xff\xd8\xff")
+    assert "immutable" in reply.headers["cache-control"]
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert (await client.get(f"/segments/{event.id}/frames/4.jpg")).status_code == 404
+    other = seed.fresh("weather", "480p", 50.0)
+    history.store.publish([other], thumbnails={other.id: [(0.0, b"<script>")]})
+    assert (await client.get(f"/segments/{other.id}/frames/0.jpg")).status_code == 404
+
+
+def test_csv_is_harmless_in_a_spreadsheet() -> None:
+    """A text that begins like a formula gets an apostrophe; a negative number does not."""
+    body = bytes(csv_of("a/b", ["x"], [["=1+1"], ["@x"], [-1.5]]).body).decode()
+    assert body == "x\r\n'=1+1\r\n'@x\r\n-1.5\r\n"
+
+
+def test_seed_is_the_same_every_time() -> None:
+    """Tests lean on it."""
+    again = seed.fleet(streams=1, segments=3)
+    assert [it.id for it in again.outcomes] == [it.id for it in seed.fleet(streams=1, segments=3).outcomes]
+
+
+async def test_a_long_range_is_drawn_in_parts(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A range with too many segments to read one by one loses no dip, and the caption says what a point is."""
+    monkeypatch.setattr(stream, "MAX_POINTS", 50)
+    monkeypatch.setattr(stream, "RECENT_POINTS", 50)
+    chart = (await client.get("/api/streams/sports%20one/points?last=24h")).json()
+    worst = min(value for value in chart["renditions"][0]["value"] if value is not None)
+    assert chart["step_seconds"] == 24 * 3600 / 500
+    assert 20 < worst < 40
+    page = (await client.get("/streams/sports%20one?last=24h")).text
+    assert "180 segments scored by lite@1: mean" in page
+    assert "Each point of the chart is the worst of 3 minutes." in page

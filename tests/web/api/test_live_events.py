@@ -1,0 +1,124 @@
+"""What an open page is told."""
+
+import json
+
+import anyio
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from tests.web import seed
+from tests.web.kept import Kept
+from vqmon.errors import StoreError
+from vqmon.web.api import live_events as live_module
+from vqmon.web.app import create_app
+from vqmon.web.ports import Changes
+
+
+async def open_live(history: Kept, *, query: str = "", told: str | None = None) -> StreamingResponse:
+    """Ask for `/live` and hand back the answer before it is sent."""
+    app = create_app(history.store, now=lambda: seed.NOW, poll_seconds=0.01)
+    headers = [(b"last-event-id", told.encode())] if told else []
+    scope = {"type": "http", "app": app, "path": "/live", "query_string": query.encode(), "headers": headers}
+    reply = await live_module.live(Request(scope))
+    assert isinstance(reply, StreamingResponse)
+    return reply
+
+
+async def events(reply: StreamingResponse, count: int) -> list[dict[str, str]]:
+    """The first `count` things told after the greeting, comments under the name `comment`."""
+    told: list[dict[str, str]] = []
+    with anyio.fail_after(10):
+        async for chunk in reply.body_iterator:
+            lines = [line.partition(": ") for line in str(chunk).strip().splitlines()]
+            told.append({name or "comment": value for name, _, value in lines})
+            if len(told) > count:
+                break
+    await reply.body_iterator.aclose()  # type: ignore[attr-defined]
+    assert told[0]["retry"] == "3000"
+    return told[1:]
+
+
+async def test_a_new_outcome_is_told(history: Kept) -> None:
+    """What is written after a page was opened reaches it with its number."""
+    reply = await open_live(history)
+    history.write(seed.fresh("news/hd", "480p", 33.0))
+    (told,) = await events(reply, 1)
+    assert told["event"] == "outcomes"
+    assert told["id"] == str(history.store.tip())
+    (point,) = json.loads(told["data"])
+    assert (point["stream_id"], point["rendition"], round(point["scores"]["lite@1"])) == ("news/hd", "480p", 33)
+
+
+async def test_nothing_is_lost_over_a_reconnect(history: Kept) -> None:
+    """The last number heard is where the telling goes on; the header wins over the address."""
+    before = history.store.tip()
+    history.write(seed.fresh("news/hd", "480p", 33.0), seed.fresh("kids", "480p", 44.0))
+    (told,) = await events(await open_live(history, told=str(before), query="after=0"), 1)
+    assert [point["stream_id"] for point in json.loads(told["data"])] == ["news/hd", "kids"]
+
+
+async def test_a_stream_page_hears_of_its_stream_only(history: Kept) -> None:
+    """Outcomes of other streams are left out."""
+    reply = await open_live(history, query=f"after={history.store.tip()}&stream=kids")
+    history.write(seed.fresh("news/hd", "480p", 33.0), seed.fresh("kids", "480p", 44.0))
+    (told,) = await events(reply, 1)
+    assert [point["stream_id"] for point in json.loads(told["data"])] == ["kids"]
+
+
+async def test_an_alert_is_told_by_name(history: Kept) -> None:
+    """An alert is an event of its own."""
+    reply = await open_live(history)
+    event = seed.fresh("kids", "480p", 12.0)
+    history.write(
+        seed.alert(event, rule="score-floor", severity="page", began_at=event.segment.starts_at, resolved_at=None)
+    )
+    (told,) = await events(reply, 1)
+    assert told["event"] == "alerts"
+    assert json.loads(told["data"])[0]["state"] == "open"
+
+
+async def test_who_missed_too_much_is_told_to_ask_again(history: Kept) -> None:
+    """A page that was away for long gets one event, not thousands of points."""
+    (told,) = await events(await open_live(history, query="after=0"), 1)
+    assert (told["event"], told["id"]) == ("behind", str(history.store.tip()))
+
+
+@pytest.mark.parametrize("told", ["-1", "x", "99999999", "²"])
+async def test_a_number_that_cannot_be_starts_at_the_newest(history: Kept, told: str) -> None:
+    """A number from elsewhere, or from a history that was made anew, does no harm."""
+    reply = await open_live(history, told=None, query=f"after={told}")
+    history.write(seed.fresh("kids", "480p", 44.0))
+    (heard,) = await events(reply, 1)
+    assert len(json.loads(heard["data"])) == 1
+
+
+class Unreadable:
+    """A history whose file went away."""
+
+    def tip(self) -> int:
+        return 1
+
+    def changes_since(self, tip: int, *, limit: int) -> Changes:
+        raise StoreError("gone")
+
+    def renditions(self, *, trend: int) -> list[object]:
+        raise StoreError("gone")
+
+
+async def test_a_history_that_cannot_be_read(history: Kept) -> None:
+    """A live answer ends quietly, so that the page comes back; a page is a 503 that says why."""
+    reply = await open_live(Kept(history.seeded, Unreadable()))  # type: ignore[arg-type]
+    assert await events(reply, 1) == []
+    app = create_app(Unreadable(), now=lambda: seed.NOW)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        page = await client.get("/")
+    assert (page.status_code, page.text) == (503, "The history cannot be read: gone\n")
+
+
+async def test_silence_is_broken_by_a_heartbeat(history: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nothing happens a comment keeps the line open."""
+    monkeypatch.setattr(live_module, "HEARTBEAT_SECONDS", 0.03)
+    (told,) = await events(await open_live(history), 1)
+    assert told == {"comment": "still here"}

@@ -1,0 +1,135 @@
+"""The pages of experiments as a reader without JavaScript gets them, and their files."""
+
+import csv
+import io
+import re
+
+import httpx
+import pytest
+
+from tests.web import trial
+from tests.web.kept import Kept
+from vqmon.web.addresses import experiment_path
+from vqmon.web.charts.experiments import forest, interval_plot, thinned
+from vqmon.web.experiment_files import TABLES
+
+PAGE = experiment_path(trial.EXPERIMENT.name)
+
+
+async def text(client: httpx.AsyncClient, path: str, *, status: int = 200) -> str:
+    reply = await client.get(path)
+    assert reply.status_code == status, reply.text[:500]
+    return reply.text
+
+
+async def test_the_list_says_every_verdict(client: httpx.AsyncClient) -> None:
+    """Each arm has its verdict in plain words; what has no answer yet says that it is being worked out."""
+    page = await text(client, "/experiments")
+    assert "sr-v2 is better than sr-v1: +1.94 points" in page
+    assert "cannot be told apart yet" in page
+    assert page.count("being worked out") >= 1
+    assert 'aria-current="page">Experiments' in page
+
+
+async def test_the_verdict_comes_first(client: httpx.AsyncClient) -> None:
+    """Verdict, reasons and next step stand before any number or drawing."""
+    page = await text(client, PAGE)
+    order = ["sr-v2 is better than", "All guardrails hold", "<b>Next:</b>", "How sure we became", "Content by content"]
+    assert [page.index(words) for words in order] == sorted(page.index(words) for words in order)
+
+
+async def test_every_part_of_the_answer_is_told(client: httpx.AsyncClient) -> None:
+    """Margins, spread, cost, checks with remedy, guardrails, people, what fools scorers, pairs, gaps, slices."""
+    page = await text(client, PAGE)
+    for words in (
+        "worth it from +0.50",
+        "margin −1.25",
+        "no difference",
+        "How the arms are spread",
+        "38.8 points per extra Mb/s",
+        "Look at the packager of <code>sr-v2</code>.",
+        "Guardrails",
+        "People&#39;s votes do not decide yet." if "People&#39;s" in page else "People's votes do not decide yet.",
+        "over sharpness",
+        "beyond",
+        "Where sr-v2 loses most",
+        "14 without sr-v2, 3 without sr-v1.",
+        "sports",
+        "too few",
+        "Decided before the first look",
+    ):
+        assert words in page, words
+
+
+async def test_another_arm_and_scorer_by_address(client: httpx.AsyncClient) -> None:
+    """The address chooses; what is unknown is the first."""
+    assert "about 30 contents more" in await text(client, f"{PAGE}?arm=sr-v2-fast")
+    assert "by q-align@1 as the data came in" in await text(client, f"{PAGE}?scorer=q-align@1")
+    assert "sr-v2 is better" in await text(client, f"{PAGE}?arm=none&scorer=none")
+
+
+async def test_an_answer_that_is_not_there_yet(client: httpx.AsyncClient) -> None:
+    """The page comes at once and looks again by itself."""
+    page = await text(client, "/experiments/ladder")
+    assert "The answer is being worked out." in page
+    assert 'hx-trigger="every 1s"' in page
+    assert "There is no experiment of that name" in await text(client, "/experiments/none", status=404)
+
+
+@pytest.mark.parametrize("kind", TABLES)
+async def test_every_table_is_a_file(client: httpx.AsyncClient, kind: str) -> None:
+    """One line per line of the answer."""
+    reply = await client.get(f"/api{PAGE}/{kind}.csv?arm=sr-v2")
+    rows = list(csv.DictReader(io.StringIO(reply.text)))
+    counts = {"interval": 34, "clusters": 34, "slices": 2, "arms": 3, "guardrails": 2, "missing": 1, "checks": 2}
+    assert len(rows) == counts.get(kind, len(rows)) > 0
+    assert (await client.get(f"/api{PAGE}/nothing.csv")).status_code == 404
+
+
+async def test_the_files_that_the_page_names_are_there(client: httpx.AsyncClient) -> None:
+    """No link of the page leads nowhere."""
+    page = await text(client, PAGE)
+    for path in set(re.findall(r'href="(/(?:api|pairs|experiments|segments)[^"]*)"', page)):
+        assert (await client.get(path.replace("&amp;", "&"))).status_code == 200, path
+
+
+def test_drawings_hold_what_the_answer_says(history: Kept) -> None:
+    """The forest has a line per content in order, its mean last; the interval is drawn where it is read."""
+    told = trial.comparison(history.seeded).answers[0]
+    effect = told.effects[0]
+    drawn, trees = interval_plot(effect, trial.EXPERIMENT, ("sr-v2", "sr-v1")), forest(effect)
+    assert drawn is not None
+    assert trees is not None
+    assert trees.whole is not None
+
+    assert [line.it.cluster for line in trees.lines] == [it.cluster for it in effect.by_cluster]
+    assert trees.zero_x < trees.whole.low_x < trees.whole.x < trees.whole.high_x
+    assert {rule.look for rule in drawn.rules} == {"zero", "margin", "aim"}
+    assert drawn.shapes[0].path.count("L") == 2 * sum(point.low is not None for point in effect.over_time) - 1
+    assert thinned(effect.over_time * 40)[-1] is effect.over_time[-1]
+
+
+# ---- pairs
+
+
+async def test_a_pair_is_shown_with_both_pictures(client: httpx.AsyncClient) -> None:
+    """The pictures of the history stand side by side, with scores and signals of both."""
+    page = await text(client, PAGE)
+    pair = re.search(r'href="(/pairs/[^"?]+)', page)
+    assert pair
+    shown = await text(client, pair[1])
+    assert shown.count('<div class="frames') == 4
+    assert "lite@1" in shown
+    picture = await client.get(f"{pair[1]}/a/0.jpg")
+    assert picture.content.startswith(b"\xff\xd8\xff")
+    for path in (f"{pair[1]}/b/9.jpg", "/pairs/x", f"/pairs/{'0' * 32}:{'0' * 32}"):
+        assert (await client.get(path)).status_code == 404
+
+
+async def test_a_pair_leads_back_to_experiments_only(client: httpx.AsyncClient) -> None:
+    """An address of elsewhere in the query is no way back."""
+    pair = re.search(r'href="(/pairs/[^"?]+)', await text(client, PAGE))
+    assert pair
+    assert f'href="{PAGE}"' in await text(client, f"{pair[1]}?from={PAGE}")
+    for bad in ("//evil.example", "/experiments/x//evil", "https://evil.example", "/experiments/\\evil"):
+        assert "evil" not in re.sub(r'hx-get="[^"]*"', "", await text(client, f"{pair[1]}?from={bad}"))

@@ -1,0 +1,111 @@
+"""The commands about experiments: compare, plan."""
+
+from pathlib import Path
+
+import click
+
+from vqmon.cli.console import err, out, ready
+from vqmon.core.experiments.results import Comparison
+from vqmon.settings.load import Settings
+
+
+@click.command()
+@click.argument("name", metavar="EXPERIMENT")
+@click.option(
+    "--file", type=click.Path(path_type=Path), help="Experiments file; default: experiments.path of settings."
+)
+@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
+@click.option("--json", "as_json", is_flag=True, help="The whole answer as one JSON object.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the answer to one HTML file too.")
+@click.pass_obj
+def compare(
+    config: Path | None,
+    name: str,
+    file: Path | None,
+    history: str | None,
+    as_json: bool,  # noqa: FBT001 - click gives flags so
+    html: Path | None,
+) -> None:
+    """Say which arm of EXPERIMENT is better, how sure that is, and what to do next.
+
+    Reads the history once. The answer may be asked for at any time and as often as you like: its intervals hold at
+    every look. Votes of blind reviews count too.
+    """
+    from pipelines.console.experiments import comparison_lines
+    from pipelines.experiments.compare import as_json as dumped
+
+    settings = ready(config)
+    found = _answer(settings, name, file=file, history=history)
+    if html is not None:
+        _write(html, found, settings.web.title)
+    if as_json:
+        click.echo(dumped(found))
+        return
+    for line in comparison_lines(found):
+        out.print(line, soft_wrap=isinstance(line, str))
+
+
+@click.command()
+@click.argument("name", metavar="[EXPERIMENT]", required=False, default="")
+@click.option(
+    "--difference", type=click.FloatRange(min=0, min_open=True), required=True, help="Points of 0..100 to see."
+)
+@click.option("--sd", type=click.FloatRange(min=0), help="Of one segment's difference of the arms, in points.")
+@click.option("--icc", type=click.FloatRange(0, 1), help="Share of that variance common to a cluster; default 0.3.")
+@click.option("--segments", type=click.IntRange(1), help="Per cluster; default 30.")
+@click.option("--power", type=click.FloatRange(0.5, 1, min_open=True, max_open=True), default=0.8, show_default=True)
+@click.option(
+    "--file", type=click.Path(path_type=Path), help="Experiments file; default: experiments.path of settings."
+)
+@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
+@click.pass_obj
+def plan(
+    config: Path | None,
+    name: str,
+    difference: float,
+    sd: float | None,
+    icc: float | None,
+    segments: int | None,
+    power: float,
+    file: Path | None,
+    history: str | None,
+) -> None:
+    """Say how many clusters an experiment needs to see a difference.
+
+    The spread comes from EXPERIMENT's own pairs so far (a pilot), or from --sd, --icc and --segments.
+    """
+    from dataclasses import replace
+
+    from pipelines.console.experiments import plan_lines
+    from pipelines.experiments.plan import assumed_from
+    from vqmon.core.experiments.stats.power import plan as planned
+
+    settings = ready(config)
+    pilot = _answer(settings, name, file=file, history=history) if name else None
+    assumed = assumed_from(pilot, difference=difference, sd=sd, icc=icc, segments=segments)
+    assumed = replace(assumed, power=power)
+    for line in plan_lines(assumed, planned(assumed)):
+        out.print(line, soft_wrap=True)
+
+
+def _answer(settings: Settings, name: str, *, file: Path | None, history: str | None) -> Comparison:
+    from pipelines.commands.serve_web import reviews_path
+    from pipelines.experiments.compare import compare as compare_all
+    from pipelines.experiments.compare import experiment_named
+    from vqmon.transport.history.history import open_history
+    from vqmon.transport.reviews import Reviews
+
+    experiment = experiment_named(name, file or settings.experiments.path)
+    place = settings.history.at(history).place
+    votes = Reviews(reviews_path(settings.web.reviews, place)).votes(name)
+    with open_history(place, "read") as stored, err.status("comparing") as status:
+        return compare_all(
+            stored, experiment, votes=votes, told=lambda read: status.update(f"comparing: {read:,} outcomes read")
+        )
+
+
+def _write(html: Path, found: Comparison, title: str) -> None:
+    from pipelines.experiments.compare import write_report
+
+    write_report(found, html, title=title)
+    err.print(f"report in {html}", markup=False)

@@ -1,0 +1,198 @@
+"""The command: what a person types and what they read."""
+
+import asyncio
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from vqmon.cli.alerts import deploy, end, notify, tune
+from vqmon.cli.console import EXIT_STORE, EXIT_UNSCORED, EXIT_WRONG, err, out, prompt_option, ready
+from vqmon.cli.experiments import compare, plan
+from vqmon.cli.history import export, replay
+from vqmon.cli.kafka import publish, record, topics
+from vqmon.cli.scorers import scorers
+from vqmon.cli_pictures import pictures
+from vqmon.core.types import Alert, Outcome, SegmentFailure
+from vqmon.errors import StoreError, VqmonError
+
+
+class _Group(click.Group):
+    """Shows our own errors as one plain message instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except VqmonError as error:
+            err.print(f"vqmon: {error}", style="red", markup=False, soft_wrap=True)
+            ctx.exit(EXIT_STORE if isinstance(error, StoreError) else EXIT_WRONG)
+        except KeyboardInterrupt:
+            err.print("vqmon: stopped")
+            ctx.exit(130)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("vqmon"), message="vqmon %(version)s")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Settings file; default $VQMON_CONFIG, ./vqmon.toml, /etc/vqmon/vqmon.toml.",
+)
+@click.pass_context
+def main(ctx: click.Context, config: Path | None) -> None:
+    """Know, segment by segment, whether viewers still see good pictures.
+
+    \b
+    Try:  vqmon score clip.mp4            one verdict per file or playlist segment
+          vqmon watch https://.../x.m3u8  follow a live stream, alert when it degrades
+          vqmon web                       the pages, http://127.0.0.1:8080
+    \b
+    Exit codes: 0 fine, 1 a check failed, 2 wrong settings or usage, 3 something could not be scored,
+    4 the history cannot be opened, read or written.
+    """
+    ctx.obj = config
+
+
+@main.command()
+@click.option(
+    "--for", "for_seconds", type=click.FloatRange(min=0, min_open=True), help="Stop by itself after so many seconds."
+)
+@click.pass_obj
+def run(config: Path | None, for_seconds: float | None) -> None:
+    """Run the daemon until SIGTERM: watch all streams of the settings, or work for a Kafka consumer group."""
+    from pipelines.daemon import one_host
+    from pipelines.fleet import worker
+
+    settings = ready(config)
+    daemon = worker.run if settings.source.kind == "kafka" else one_host.run
+    asyncio.run(daemon(settings, for_seconds=for_seconds))
+
+
+@main.command()
+@click.argument("url")
+@click.option("--stream", default="", help="Name of the stream; default: taken from the URL.")
+@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
+@click.option(
+    "--for", "for_seconds", type=click.FloatRange(min=0, min_open=True), help="Stop by itself after so many seconds."
+)
+@click.pass_obj
+def watch(config: Path | None, url: str, stream: str, history: str | None, for_seconds: float | None) -> None:
+    """Follow one HLS or DASH playlist, with defaults, and print verdicts and alerts as they come.
+
+    Start `vqmon web` beside it for the pages. Started again, it goes on where it stopped.
+    """
+    from pipelines.daemon import one_host
+    from pipelines.service.wiring import watching
+
+    settings = watching(ready(config), url, stream_id=stream, history=history)
+    err.print(f"history {settings.history.place} · pages: vqmon web --history {settings.history.place}", style="dim")
+    asyncio.run(one_host.run(settings, for_seconds=for_seconds, told=_print_published))
+
+
+@main.command()
+@click.argument("addresses", metavar="FILE|URL...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="One CloudEvent per line instead of a table.")
+@click.option("--scorer", "scorers", multiple=True, help="Scorer to use, name or name@version; may be repeated.")
+@click.option(
+    "--sampling", type=click.Choice(["exact", "keyframes"]), help="How moments are chosen; default: settings."
+)
+@click.option(
+    "--max-bytes", type=click.IntRange(1, 2**40), help="Largest file taken; default: fetch.max_bytes of the settings."
+)
+@click.option("--deadline", type=click.FloatRange(1, 86_400), help="Seconds to decode one file; default: 600.")
+@prompt_option
+@click.pass_context
+def score(
+    ctx: click.Context,
+    addresses: tuple[str, ...],
+    as_json: bool,  # noqa: FBT001 - click gives flags so
+    scorers: tuple[str, ...],
+    sampling: str | None,
+    max_bytes: int | None,
+    deadline: float | None,
+    prompt: str,
+) -> None:
+    """Score media files, folders, HLS or DASH playlists, once.
+
+    Every segment gives one line: its score 0-100 (higher is better), or why it could not be scored.
+    """
+    from pipelines.commands.score import score as score_all
+    from pipelines.service.wiring import changed
+    from vqmon.transport.wire import cloudevents
+
+    settings = changed(
+        ready(ctx.obj), scorers=scorers, sampling=sampling, max_bytes=max_bytes, deadline_seconds=deadline
+    )
+    with Progress(
+        TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True
+    ) as bar:
+        task = bar.add_task("", total=None)
+        seen = asyncio.run(
+            score_all(
+                settings,
+                addresses,
+                prompt=prompt,
+                listed=lambda count: bar.update(task, total=count),
+                told=lambda _: bar.advance(task),
+            )
+        )
+    outcomes = [observation.outcome for observation in seen]
+    if as_json:
+        for outcome in outcomes:
+            click.echo(cloudevents.encode_outcome(outcome, source="vqmon:score"))
+    else:
+        from pipelines.console.outcomes import score_table
+
+        out.print(score_table(outcomes))
+    if any(isinstance(outcome, SegmentFailure) for outcome in outcomes):
+        ctx.exit(EXIT_UNSCORED)
+
+
+@main.command()
+@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
+@click.option("--host", help="Default: web.host of the settings.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Default: web.port of the settings.")
+@click.pass_obj
+def web(config: Path | None, history: str | None, host: str | None, port: int | None) -> None:
+    """Serve the pages: fleet, streams, segments, alerts, experiments."""
+    from pipelines.commands.serve_web import serve
+
+    settings = ready(config)
+    serve(
+        settings,
+        settings.history.at(history).place,
+        host=host or settings.web.host,
+        port=settings.web.port if port is None else port,
+    )
+
+
+@main.command()
+@click.option("--offline", is_flag=True, help="Do not try the sources.")
+@click.pass_context
+def check(ctx: click.Context, offline: bool) -> None:  # noqa: FBT001 - click gives flags so
+    """Check settings, rules, scorers, history and sources; say what is wrong and how to mend it."""
+    from pipelines.commands.check import check_all
+
+    good = True
+    for finding in check_all(ctx.obj, offline=offline):
+        good = good and finding.is_good
+        mark = "[green]✓[/green]" if finding.is_good else "[red]✗[/red]"
+        out.print(f"{mark} {finding.subject:9}", end=" ")
+        out.print(finding.text, markup=False, soft_wrap=True)
+    ctx.exit(0 if good else 1)
+
+
+def _print_published(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
+    from pipelines.console.outcomes import alert_line, outcome_line
+
+    for outcome in outcomes:
+        out.print(outcome_line(outcome))
+    for alert in alerts:
+        out.print(alert_line(alert))
+
+
+for command in (replay, export, publish, record, topics, deploy, end, notify, tune, pictures, scorers, compare, plan):
+    main.add_command(command)

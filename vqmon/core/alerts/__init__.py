@@ -1,0 +1,1 @@
+"""Alert rules: conditions, state, judge."""

@@ -1,0 +1,1 @@
+"""Regressions: CUSUM charts against a baseline, groups of series, inhibition."""

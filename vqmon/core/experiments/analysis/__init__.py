@@ -1,0 +1,1 @@
+"""From contrasts to an answer: effects, health checks, verdicts."""

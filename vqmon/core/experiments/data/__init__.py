@@ -1,0 +1,1 @@
+"""From events to contrasts: metrics, clusters, pairs, sessions."""

@@ -1,0 +1,208 @@
+"""Pairs of the same source segment, folded to clusters while outcomes come in the order of the media timeline."""
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vqmon.core.experiments.data.clusters import ClusterTable, Floats
+from vqmon.core.experiments.data.metrics import Measures, cluster_of, fact, word_of
+from vqmon.core.experiments.definition import Experiment
+from vqmon.core.experiments.examples import Examples
+from vqmon.core.experiments.human_review import MissingPair, PairExample
+from vqmon.core.types import Outcome, QualityEvent, Segment
+
+MISSING_KEPT = 50
+"""The newest missing pairs are listed; all are counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """What is kept of one outcome until its partners are there."""
+
+    values: Floats
+    event_id: str
+    segment: Segment
+    # a key of errors.REASONS; "" when scored
+    reason: str
+
+    @property
+    def is_scored(self) -> bool:
+        return not self.reason
+
+
+@dataclass(slots=True, kw_only=True)
+class Slot:
+    """One source segment: what every arm has of it."""
+
+    at: float
+    group: tuple[str, ...]
+    sides: dict[str, Side] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class Missing:
+    """Source segments that one side has no score of: counted, and the newest kept."""
+
+    count: int = 0
+    newest: deque[MissingPair] = field(default_factory=lambda: deque(maxlen=MISSING_KEPT))
+
+    def add(self, lost: MissingPair) -> None:
+        self.count += 1
+        self.newest.append(lost)
+
+    def take_over(self, other: "Missing") -> None:
+        """All that the other has."""
+        self.count += other.count
+        self.newest.extend(other.newest)
+        other.count = 0
+        other.newest.clear()
+
+
+@dataclass(slots=True, kw_only=True)
+class ArmPairs:
+    """All pairs of one arm with the control, folded.
+
+    Columns: difference, control and arm value of every measure, then covariates, then squares and lag-1 products of the
+    scorers' differences.
+    """
+
+    table: ClusterTable
+    examples: Examples
+    slices: dict[tuple[str, str], ClusterTable] = field(default_factory=dict)
+    last: dict[str, Floats] = field(default_factory=dict)
+    # by the side that lacks them
+    missing: dict[str, Missing]
+    # newer than anything of that side: they may still come
+    waiting: dict[str, Missing]
+
+
+class PairFold:
+    """Takes outcomes in the order of their starts; gives the clusters of every arm against the control."""
+
+    def __init__(self, experiment: Experiment, measures: Measures) -> None:
+        self._it = experiment
+        self._measures = measures
+        self._open: deque[Slot] = deque()
+        self._groups: dict[tuple[str, ...], list[Slot]] = {}
+        keys, scorers = len(measures.keys), len(measures.scorers)
+        columns = 3 * keys + len(experiment.covariates) + 2 * scorers
+        self.doubled = 0
+        self.arms = {
+            arm.name: ArmPairs(
+                table=ClusterTable(columns, most_each=experiment.segments_per_cluster),
+                examples=Examples(),
+                missing={arm.name: Missing(), experiment.control: Missing()},
+                waiting={arm.name: Missing(), experiment.control: Missing()},
+            )
+            for arm in experiment.treatments
+        }
+
+    def take(self, arm: str, outcome: Outcome) -> None:
+        """One outcome of an arm more."""
+        segment = outcome.segment
+        at = segment.starts_at.timestamp()
+        self._settle_before(at - self._it.tolerance_seconds)
+        self._arrived(arm)
+        group = tuple(word_of(key, segment) for key in self._it.same)
+        slots = self._groups.setdefault(group, [])
+        slot = next((it for it in slots if arm not in it.sides), None) or (slots[-1] if slots else None)
+        if slot is None:
+            slot = Slot(at=at, group=group)
+            slots.append(slot)
+            self._open.append(slot)
+        reason = "" if isinstance(outcome, QualityEvent) else outcome.reason
+        known = slot.sides.get(arm)
+        if known is not None and known.is_scored:
+            # Scored again by the same scorers, the same segment has the same id.
+            self.doubled += not reason and known.segment.key != segment.key
+            return
+        slot.sides[arm] = Side(values=self._measures.of(outcome), event_id=outcome.id, segment=segment, reason=reason)
+
+    def finish(self) -> None:
+        """No more outcomes."""
+        self._settle_before(math.inf)
+
+    def _settle_before(self, moment: float) -> None:
+        while self._open and self._open[0].at < moment:
+            slot = self._open.popleft()
+            self._groups[slot.group].remove(slot)
+            if not self._groups[slot.group]:
+                del self._groups[slot.group]
+            for arm, pairs in self.arms.items():
+                self._settle(slot, arm, pairs)
+
+    def _settle(self, slot: Slot, arm: str, pairs: ArmPairs) -> None:
+        control, other = slot.sides.get(self._it.control), slot.sides.get(arm)
+        some = control or other
+        cluster = cluster_of(self._it, some.segment) if some else None
+        if some is None or cluster is None:
+            return
+        if control is not None and other is not None:
+            self._both(cluster, control, other, pairs, slot.sides.get(self._it.input_arm))
+        for side, partner, missing in ((control, other, arm), (other, control, self._it.control)):
+            if side is not None and side.is_scored and not (partner is not None and partner.is_scored):
+                lost = MissingPair(
+                    cluster=cluster,
+                    starts_at=side.segment.starts_at,
+                    missing=missing,
+                    event_id=side.event_id,
+                    reason=partner.reason or "absent" if partner else "absent",
+                )
+                (pairs.missing if partner is not None else pairs.waiting)[missing].add(lost)
+
+    def _both(self, cluster: str, control: Side, other: Side, pairs: ArmPairs, source: Side | None) -> None:
+        scorers = len(self._measures.scorers)
+        difference = other.values - control.values
+        there = np.isfinite(difference)
+        first = difference[:scorers]
+        before = pairs.last.get(cluster)
+        lag = first * before if before is not None else np.full(scorers, np.nan)
+        values = np.concatenate(
+            [
+                difference,
+                np.where(there, control.values, np.nan),
+                np.where(there, other.values, np.nan),
+                self._covariates(control, source),
+                first * first,
+                lag,
+            ]
+        )
+        if pairs.table.add(cluster, values) is None or not math.isfinite(first[0]):
+            return
+        pairs.last[cluster] = first
+        for key in self._it.slices:
+            where = (key, word_of(key, control.segment))
+            part = pairs.slices.setdefault(where, ClusterTable(1))
+            part.add(cluster, first[:1])
+        pairs.examples.take(_example(cluster, control, other))
+
+    def _covariates(self, control: Side, source: Side | None) -> Floats:
+        return np.array(
+            [
+                (source.values[0] if source else math.nan) if key == "input_score" else fact(key, control.segment)
+                for key in self._it.covariates
+            ]
+        )
+
+    def _arrived(self, arm: str) -> None:
+        """An arm has come this far: what it has not brought is missing."""
+        for pairs in self.arms.values():
+            if arm in pairs.waiting and pairs.waiting[arm].count:
+                pairs.missing[arm].take_over(pairs.waiting[arm])
+
+
+def _example(cluster: str, control: Side, other: Side) -> PairExample:
+    return PairExample(
+        id=f"{control.event_id}:{other.event_id}",
+        role="review",
+        cluster=cluster,
+        starts_at=control.segment.starts_at,
+        control_event_id=control.event_id,
+        arm_event_id=other.event_id,
+        control_key=control.segment.rendition.key,
+        arm_key=other.segment.rendition.key,
+        control_score=float(control.values[0]),
+        arm_score=float(other.values[0]),
+    )

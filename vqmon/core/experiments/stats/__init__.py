@@ -1,0 +1,1 @@
+"""The statistics of experiments: distributions, sequential intervals, power."""

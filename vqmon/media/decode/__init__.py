@@ -1,0 +1,1 @@
+"""Bytes to frames, in a process of its own."""

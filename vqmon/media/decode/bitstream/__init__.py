@@ -1,0 +1,1 @@
+"""Headers of containers and coded pictures."""

@@ -1,0 +1,1 @@
+"""Fetches segments over HTTP(S), from files, decrypted."""

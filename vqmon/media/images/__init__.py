@@ -1,0 +1,1 @@
+"""Frames: views, clips, resampling, colour, signals."""

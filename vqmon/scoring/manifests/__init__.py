@@ -1,0 +1,1 @@
+"""What a scorer takes, gives and may be used for."""

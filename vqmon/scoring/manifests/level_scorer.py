@@ -1,0 +1,169 @@
+"""The manifest of a scorer that answers in level words: two graphs, and how their answer becomes a number."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from vqmon.core.calibration import Calibration
+from vqmon.scoring.manifests.frame_scorer import GoldenInput, InputSpec, Licence, read_manifest, write_manifest
+
+_FILE_NAME = r"[a-z0-9][A-Za-z0-9._@-]*\.onnx"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphSpec:
+    """An .onnx file and, when `has_data`, its weights in `file`.data beside it; both are hashed as one unit."""
+
+    file: str
+    has_data: bool
+    # of the graph's bytes followed by the data's
+    sha256: str
+    size_bytes: int
+    inputs: tuple[str, ...]
+    output: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(_FILE_NAME, self.file):
+            raise ValueError(f"{self.file!r} is no plain name of an .onnx file")
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256) or self.size_bytes < 1:
+            raise ValueError("sha256 must be 64 hexadecimal digits, size_bytes above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """A level word and what it counts on the native scale."""
+
+    word: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec:
+    """What may be asked: `questions` are rows of the language graph's tables, each asked about the same pictures.
+
+    One sequence holds `least_frames`..`most_frames` pictures; clips are never padded to one length.
+    """
+
+    name: str
+    questions: tuple[int, ...]
+    least_frames: int
+    most_frames: int
+
+    def __post_init__(self) -> None:
+        if not self.questions or min(self.questions) < 0 or not 1 <= self.least_frames <= self.most_frames:
+            raise ValueError(f"task {self.name}: needs questions, and 1 <= least_frames <= most_frames")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparisons:
+    """Answers are comparisons with anchors: P(anchor i beats anchor j), and the link of the MAP estimate."""
+
+    anchor_matrix: tuple[tuple[float, ...], ...]
+    link: Literal["logistic", "normal"]
+
+    def __post_init__(self) -> None:
+        matrix = np.array(self.anchor_matrix)
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not ((matrix >= 0) & (matrix <= 1)).all():
+            raise ValueError("anchor_matrix must be square and hold probabilities")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenAnswer:
+    """Logits by the plain network in float32: one row per question, about these golden frames."""
+
+    task: str
+    frames: tuple[int, ...]
+    logits: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelGolden:
+    """What is said of pictures that anybody can make again; `tolerance` in native units of the levels' expectation."""
+
+    input: GoldenInput
+    answers: tuple[GoldenAnswer, ...]
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelScorerSpec:
+    """The facts of one scorer as data; its file is called `name@version.json` and lies beside its graphs.
+
+    The encoder makes features of each picture, to be kept and shared by tasks; the language graph takes features
+    (rows, frames, tokens, width) and a question per row, and gives logits (rows, levels).
+    """
+
+    kind: Literal["levels"]
+    name: str
+    version: int
+    description: str
+    input: InputSpec
+    encoder: GraphSpec
+    language: GraphSpec
+    # in one run; 1 where rounding looks at all rows together, so that a score never depends on its neighbours
+    most_rows: int
+    # of what goes between the graphs
+    feature_dtype: Literal["float32", "float16", "bfloat16"]
+    tasks: tuple[TaskSpec, ...]
+    # in the order of the logits
+    levels: tuple[Level, ...]
+    # logits are divided by it
+    temperature: float
+    # None: the native value is the expectation of the levels' values
+    comparisons: Comparisons | None
+    native_range: tuple[float, float]
+    higher_is_better: bool
+    calibration: Calibration
+    licence: Licence
+    provenance: Mapping[str, str] = field(hash=False)
+    golden: LevelGolden
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", self.name) or self.version < 1:
+            raise ValueError(f"not a scorer id: {self.name!r} version {self.version}")
+        names = [task.name for task in self.tasks]
+        if not names or len(set(names)) != len(names) or len(self.levels) < 2:
+            raise ValueError("needs tasks of different names, and two levels or more")
+        if not self.temperature > 0 or self.most_rows < 1:
+            raise ValueError("temperature and most_rows must be above 0")
+        for answer in self.golden.answers:
+            rows = np.array(answer.logits)
+            if answer.task not in names or rows.shape[1:] != (len(self.levels),) or not np.isfinite(rows).all():
+                raise ValueError(f"golden answer to {answer.task}: needs a known task and one finite logit per level")
+
+    @property
+    def id(self) -> str:
+        """name@version."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def sha256(self) -> str:
+        """Of all that decides a score: both graphs."""
+        return sha256(f"{self.encoder.sha256}{self.language.sha256}".encode()).hexdigest()
+
+    def task(self, name: str) -> TaskSpec:
+        """Raises KeyError."""
+        return {task.name: task for task in self.tasks}[name]
+
+
+_ADAPTER = TypeAdapter(LevelScorerSpec)
+
+
+def load_level_spec(path: Path) -> LevelScorerSpec:
+    """Read one manifest; raises SettingsError naming file and key."""
+    return read_manifest(path, _ADAPTER, explain=_explain)
+
+
+def save_level_spec(spec: LevelScorerSpec, path: Path) -> None:
+    """Write the manifest that `load_level_spec` reads back equal."""
+    write_manifest(spec.id, asdict(spec), path)
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    return "\n".join(f"{path}: {'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors())

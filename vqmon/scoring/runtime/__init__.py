@@ -1,0 +1,1 @@
+"""ONNX graphs opened and run."""

@@ -1,0 +1,1 @@
+"""Scorers by name: frame values, level words, composites."""

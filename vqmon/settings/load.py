@@ -1,0 +1,194 @@
+"""One frozen tree of settings, read once from a TOML file and `VQMON_*` environment variables."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from vqmon.errors import SettingsError
+from vqmon.settings.sections import (
+    AlertSettings,
+    DaemonSettings,
+    DecodeSettings,
+    ExperimentSettings,
+    FetchSettings,
+    HistorySettings,
+    KafkaSettings,
+    LogSettings,
+    NotifySettings,
+    ScoringSettings,
+    SourceSettings,
+    WebhookSettings,
+    WebSettings,
+    WindowSettings,
+)
+
+PLACES = (Path("vqmon.toml"), Path("/etc/vqmon/vqmon.toml"))
+"""Where the settings file is looked for when neither `--config` nor `VQMON_CONFIG` names one."""
+
+_TLS_FILES = (("kafka", "ca_file"), ("kafka", "cert_file"), ("kafka", "key_file"))
+_STREAM_KEYS = ["id", "url", "renditions", "labels"]
+_NAMED: dict[str, type[BaseModel]] = {"notify.webhooks": WebhookSettings, "notify.windows": WindowSettings}
+"""Tables of tables, by names that the owner chooses."""
+
+_LEAVES = {"source.streams", "notify.labels", *_NAMED}
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; `config/vqmon.toml` shows each with its default and why."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="VQMON_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The environment goes over the file, which comes in by the constructor.
+        return env_settings, init_settings
+
+    source: SourceSettings = SourceSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    fetch: FetchSettings = FetchSettings()
+    decode: DecodeSettings = DecodeSettings()
+    scoring: ScoringSettings = ScoringSettings()
+    alerts: AlertSettings = AlertSettings()
+    notify: NotifySettings = NotifySettings()
+    history: HistorySettings = HistorySettings()
+    experiments: ExperimentSettings = ExperimentSettings()
+    daemon: DaemonSettings = DaemonSettings()
+    web: WebSettings = WebSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def decode_workers(self) -> int:
+        """As set, or one per core."""
+        return self.decode.workers or cores()
+
+    @property
+    def in_flight(self) -> int:
+        """As set, or two more than there are decoders: one in fetch, one in scoring."""
+        return self.daemon.in_flight or self.decode_workers + 2
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read the settings file, then the environment over it.
+
+    The file is `path`, else what `VQMON_CONFIG` names, else the first of `PLACES` that exists, else none. Relative
+    paths in the file are relative to the file. Raises SettingsError naming file, key and remedy.
+    """
+    file = path or (Path(os.environ["VQMON_CONFIG"]) if os.environ.get("VQMON_CONFIG") else None)
+    if file is not None and not file.is_file():
+        raise SettingsError(f"{file}: no such settings file")
+    file = file or next((place for place in PLACES if place.is_file()), None)
+    tree = _read_toml(file) if file else {}
+    keys = sorted(known_keys())
+    _refuse_unknown(_leaves(tree), keys, str(file))
+    _refuse_unknown_environment(keys)
+    try:
+        return Settings(**tree)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, str(file) if file else "environment")) from error
+    except ValueError as error:
+        raise SettingsError(f"environment: {error}; lists are JSON, e.g. '[\"foo\"]'") from error
+
+
+def known_keys(section: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
+    """Every dotted key that a settings file may hold, e.g. `decode.fps`."""
+    for name, field in section.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from known_keys(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        tree = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SettingsError(f"{file}: {error}") from error
+    for section, name in (
+        ("source", "folder"),
+        ("alerts", "rules"),
+        ("history", "path"),
+        ("notify", "path"),
+        ("notify", "ca_file"),
+        ("experiments", "path"),
+        ("web", "reviews"),
+        *_TLS_FILES,
+    ):
+        if isinstance(tree.get(section), dict) and isinstance(tree[section].get(name), str):
+            tree[section][name] = str(file.parent / tree[section][name])
+    for section, name in (("fetch", "file_roots"), ("scoring", "folders")):
+        if isinstance(tree.get(section), dict) and isinstance(tree[section].get(name), list):
+            tree[section][name] = [str(file.parent / item) for item in tree[section][name]]
+    return tree
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in tree.items():
+        if isinstance(value, dict) and f"{prefix}{name}" not in _LEAVES:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _refuse_unknown(given: Iterator[str], keys: list[str], origin: str) -> None:
+    for key in given:
+        if key in Settings.model_fields:
+            raise SettingsError(f"{origin}: {key}: must be a table, [{key}] with its settings below")
+        if key not in keys:
+            raise SettingsError(f"{origin}: unknown setting {key!r}{_nearest(key, keys)}")
+
+
+def _refuse_unknown_environment(keys: list[str]) -> None:
+    names = {f"VQMON_{key.replace('.', '__')}".upper(): key for key in keys}
+    for name in os.environ:
+        # Only VQMON_SECTION__KEY is a setting; VQMON_CONFIG and the like are not.
+        if name.startswith("VQMON_") and "__" in name and name.upper() not in names:
+            raise SettingsError(f"environment: unknown setting {name!r}{_nearest(name, list(names))}")
+
+
+def _nearest(key: str, keys: list[str]) -> str:
+    last = key.rsplit(".", 1)[-1]
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.6) or [k for k in keys if k.rsplit(".", 1)[-1] == last]
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(keys)}"
+
+
+def _explain(error: ValidationError, origin: str) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "settings"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{origin}: unknown setting {key!r}{_nearest(str(problem['loc'][-1]), _keys_at(key))}")
+            continue
+        given = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
+        lines.append(f"{origin}: {key}: {problem['msg']}{given}")
+    return "\n".join(lines)
+
+
+def _keys_at(key: str) -> list[str]:
+    """The keys that a table inside a list or under a name of the owner's may have."""
+    section = _NAMED.get(".".join(key.split(".")[:2]))
+    return [field.alias or name for name, field in section.model_fields.items()] if section else _STREAM_KEYS

@@ -1,0 +1,246 @@
+"""The sections of the settings: each a frozen table with its limits."""
+
+from datetime import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from vqmon.errors import SettingsError
+from vqmon.transport.history.backends.location import SCHEMES, Place, place_of
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WatchedStream(Section):
+    """One stream to watch: an HLS or DASH playlist."""
+
+    id: str = Field(min_length=1)
+    url: str = Field(min_length=1)
+    # names of the renditions to take; none = all
+    renditions: tuple[str, ...] = ()
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class SourceSettings(Section):
+    """Where segments come from."""
+
+    kind: Literal["playlist", "folder", "kafka"] = "playlist"
+    streams: tuple[WatchedStream, ...] = ()
+    start: Literal["oldest", "newest"] = "oldest"
+    stale_after_seconds: Positive | None = None
+    folder: Path | None = None
+    folder_stream_id: str = "folder"
+    folder_settle_seconds: Positive = 2.0
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "SourceSettings":
+        ids = [stream.id for stream in self.streams]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"two streams share an id: {', '.join(sorted({i for i in ids if ids.count(i) > 1}))}")
+        return self
+
+
+class KafkaSettings(Section):
+    """The fleet form: segment messages from a topic, outcomes and alerts to topics."""
+
+    bootstrap: tuple[str, ...] = ("127.0.0.1:9092",)
+    group: str = Field(default="vqmon", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    prefix: str = Field(default="vqmon", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    partitions: Count = 12
+    copies: Count = 3
+    encrypted: bool = False
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    username: str = ""
+    password_file: Path | None = None
+    commit_seconds: float = Field(default=0.25, ge=0, le=10)
+    max_waiting: int = Field(default=64, ge=1, le=2000)
+    max_message_bytes: Count = 1_000_000
+    max_media_bytes: Count = 512_000_000
+    session_seconds: Positive = 20.0
+    rebalance_seconds: Positive = 30.0
+    patience_seconds: Positive = 30.0
+    rejected_limit: float = Field(default=0.9, gt=0, le=1)
+    when_lost: Literal["stop", "go_on"] = "stop"
+
+    @property
+    def revoke_seconds(self) -> float:
+        """What finishing may take of a partition that goes to somebody else: well within the rebalance."""
+        return max(1.0, min(10.0, self.rebalance_seconds - 10.0))
+
+
+class FetchSettings(Section):
+    """What may be fetched, and how long it may take."""
+
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_networks: tuple[str, ...] = ()
+    allow_http: bool = False
+    allowed_ports: tuple[int, ...] = (443, 80)
+    file_roots: tuple[Path, ...] = ()
+    max_bytes: int = Field(default=64_000_000, ge=1, le=2**40)
+    max_redirects: int = Field(default=3, ge=0, le=10)
+    connect_seconds: Positive = 3.0
+    first_byte_seconds: Positive = 5.0
+    total_seconds: Positive = 20.0
+    min_rate_bytes: int = Field(default=100_000, ge=0)
+    retries: int = Field(default=2, ge=0, le=10)
+
+
+class DecodeSettings(Section):
+    """How segments become pictures."""
+
+    workers: int = Field(default=0, ge=0, le=256)
+    sampling: Literal["exact", "keyframes"] = "exact"
+    fps: float = Field(default=1.0, gt=0, le=240)
+    hdr: Literal["tonemap", "refuse"] = "tonemap"
+    deadline_seconds: Positive = 10.0
+    max_pixels: Count = 8_847_360
+    thumbnail_width: int = Field(default=416, ge=0, le=1920)
+
+
+class ScoringSettings(Section):
+    """Which scorers run, and where."""
+
+    scorers: tuple[str, ...] = Field(default=("lite",), min_length=1)
+    folders: tuple[Path, ...] = ()
+    device: Literal["auto", "cpu", "cuda", "openvino"] = "auto"
+    threads: int = Field(default=0, ge=0)
+    gpu_memory_bytes: int = Field(default=0, ge=0)
+    feature_bytes: int = Field(default=268_435_456, ge=0)
+    deadline_seconds: Positive = 30.0
+    allow_noncommercial: bool = False
+    shadows: tuple[str, ...] = ()
+    heavy: tuple[str, ...] = ()
+    heavy_device: Literal["auto", "cpu", "cuda", "openvino"] = "auto"
+    heavy_threads: Count = 1
+    heavy_share: float = Field(default=0.05, ge=0, le=1)
+    heavy_labels: tuple[Annotated[str, Field(pattern=r"^[^=]+=.*$")], ...] = ()
+    heavy_below: float = Field(default=0.0, ge=0, le=100)
+    heavy_drop: float = Field(default=0.0, ge=0, le=100)
+    heavy_seconds_per_hour: Positive = 360.0
+    heavy_deadline_seconds: Positive = 20.0
+
+
+class AlertSettings(Section):
+    """Which conditions alert."""
+
+    # none = the rules that come with vqmon
+    rules: Path | None = None
+
+
+class WebhookSettings(Section):
+    """One address that is told of alerts, signed."""
+
+    url: str = Field(pattern=r"^https?://")
+    # the key that signs now, and then those that are on their way out
+    secret_files: tuple[Path, ...] = ()
+
+
+class WindowSettings(Section):
+    """Planned maintenance: once, or every day; UTC."""
+
+    streams: tuple[str, ...] = ("*",)
+    renditions: tuple[str, ...] = ("*",)
+    begins: AwareDatetime | None = Field(default=None, alias="from")
+    until: AwareDatetime | None = None
+    daily_from: time | None = None
+    daily_until: time | None = None
+
+
+class NotifySettings(Section):
+    """Who is told of alerts, and how."""
+
+    alertmanagers: tuple[Annotated[str, Field(pattern=r"^https?://")], ...] = ()
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    webhooks: dict[str, WebhookSettings] = Field(default_factory=dict)
+    windows: dict[str, WindowSettings] = Field(default_factory=dict)
+    severities: tuple[Literal["page", "ticket"], ...] = ("page", "ticket")
+    labels: dict[str, str] = Field(default_factory=dict)
+    carried_labels: tuple[str, ...] = ()
+    public_url: str = ""
+    source: str = "vqmon"
+    resend_seconds: float = Field(default=60.0, ge=1, le=3600)
+    max_age_seconds: Positive = 900.0
+    keep_hours: Positive = 72.0
+    timeout_seconds: Positive = 5.0
+    allowed_networks: tuple[str, ...] = ()
+    path: Path = Path("vqmon-notify.db")
+
+
+class HistorySettings(Section):
+    """Where outcomes and alerts are kept, and for how long."""
+
+    path: Path = Path("vqmon.db")
+    # postgresql://user@host:port/database instead of the file; never with a password
+    url: str = ""
+    password_file: Path | None = None
+    keep_days: Positive = 35.0
+    keep_rollups_days: Positive = 35.0
+    keep_alerts_days: Positive = 400.0
+    keep_frames_of_segments: int = Field(default=200, ge=0)
+    evidence_max_bytes: int = Field(default=200_000, ge=0)
+
+    @property
+    def place(self) -> Place:
+        """The database of `url`, else the file."""
+        if not self.url:
+            return self.path
+        if not self.url.startswith(SCHEMES):
+            # Without what is there: it may hold a password.
+            raise SettingsError("history.url: is no postgresql:// address; postgresql://user@host:5432/database")
+        return place_of(self.url, password_file=self.password_file)
+
+    def at(self, place: str | Path | None) -> "HistorySettings":
+        """The same at a file or postgresql:// address that a person named; None changes nothing."""
+        if place is None:
+            return self
+        chosen = place_of(place)
+        is_file = isinstance(chosen, Path)
+        return self.model_copy(update={"path": chosen, "url": ""} if is_file else {"url": str(chosen)})
+
+
+class ExperimentSettings(Section):
+    """Which encodings are held against each other."""
+
+    # none = the file that comes with vqmon, which has no experiment
+    path: Path | None = None
+
+
+class DaemonSettings(Section):
+    """The daemon itself."""
+
+    in_flight: int = Field(default=0, ge=0)
+    drain_seconds: Positive = 30.0
+    health_host: str = "127.0.0.1"
+    health_port: int = Field(default=0, ge=0, le=65535)  # 0 = no health and metrics server
+    slo_floor: float = Field(default=40.0, ge=0, le=100)
+
+
+class WebSettings(Section):
+    """The pages."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    title: str = "vqmon"
+    allowed_hosts: tuple[Annotated[str, Field(pattern=r"^(\*|(\*\.)?[^*/:\s]+|\[[0-9A-Fa-f:.]+\])$")], ...] = ()
+    # votes of blind looks, and pictures kept for pairs; none = beside the history, or in the working folder
+    reviews: Path | None = None
+    allow_votes: bool = False
+
+
+class LogSettings(Section):
+    """What is logged, and in which form."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    form: Literal["text", "json"] = "text"

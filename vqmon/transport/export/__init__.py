@@ -1,0 +1,1 @@
+"""Tables of outcomes as Parquet and CSV."""

@@ -1,0 +1,1 @@
+"""The history of outcomes and alerts in SQLite or PostgreSQL."""

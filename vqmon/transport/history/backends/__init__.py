@@ -1,0 +1,1 @@
+"""The databases a history lives in."""

@@ -1,0 +1,1 @@
+"""Notifications to Alertmanager and webhooks."""

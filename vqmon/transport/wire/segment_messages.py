@@ -1,0 +1,160 @@
+"""Segment messages: CloudEvents 1.0 in structured or binary mode <-> Segment, and W3C trace context."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from vqmon.core.dead_letters import Rejections
+from vqmon.core.types import Segment
+from vqmon.errors import WireError
+
+TYPE = "org.vqmon.segment.v1"
+STRUCTURED = b"application/cloudevents+json; charset=UTF-8"
+MAX_DETAIL = 500
+MAX_DURATION_SECONDS = 86_400.0
+MAX_YEAR = 2999
+MAX_INTEGER = 2**62
+MAX_NAME = 500
+MAX_URL = 8000
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_SEGMENT = TypeAdapter(Segment)
+_REJECTIONS = TypeAdapter(Rejections)
+
+Parsed = TypeVar("Parsed")
+
+
+class _Event(BaseModel):
+    """A structured segment message; what we do not know is ignored, at every depth."""
+
+    # Not "allow": that would reach the dataclasses too, and an unknown field would break them.
+    model_config = ConfigDict(extra="ignore")
+
+    specversion: Literal["1.0"]
+    type: Literal["org.vqmon.segment.v1"]
+    source: str
+    id: str
+    subject: str | None = None
+    time: datetime | None = None
+    datacontenttype: str | None = None
+    partitionkey: str | None = None
+    traceparent: str | None = None
+    data: Segment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """The trace that a record belongs to, carried on as it came."""
+
+    traceparent: bytes | None = None
+    tracestate: bytes | None = None
+
+    def headers(self) -> tuple[tuple[str, bytes], ...]:
+        pairs = (("traceparent", self.traceparent), ("tracestate", self.tracestate))
+        return tuple((name, value) for name, value in pairs if value is not None)
+
+
+def parse_segment(key: bytes | None, value: bytes | None, headers: Mapping[str, bytes]) -> Segment:
+    """Read a segment message; raises WireError saying what is wrong, without showing the bytes."""
+    if not value:
+        raise WireError("the record is empty")
+    if headers.get("content-type", b"").lower().startswith(b"application/cloudevents") or "ce_type" not in headers:
+        segment = _parsed(_Event.model_validate_json, value).data
+    else:
+        _refuse_attributes(headers)
+        segment = _parsed(_SEGMENT.validate_json, value)
+    _refuse_nonsense(segment)
+    if key is None or key != segment.rendition.stream_id.encode():
+        raise WireError("the record's key must be the stream id")
+    return segment
+
+
+def trace_of(headers: Mapping[str, bytes]) -> Trace:
+    """The trace context of a record; what is malformed is dropped, as the standard says."""
+    traceparent = headers.get("traceparent", headers.get("ce_traceparent", b""))
+    if not _TRACEPARENT.fullmatch(traceparent.decode("ascii", "replace")):
+        return Trace()
+    return Trace(traceparent=traceparent, tracestate=headers.get("tracestate") or headers.get("ce_tracestate"))
+
+
+def encode_segment(segment: Segment, *, source: str) -> tuple[bytes, bytes]:
+    """Key and structured value of a segment message; the same segment gives the same id."""
+    event = _Event(
+        specversion="1.0",
+        type="org.vqmon.segment.v1",
+        source=source,
+        id=segment.key,
+        subject=segment.rendition.key,
+        time=segment.starts_at,
+        datacontenttype="application/json",
+        data=segment,
+    )
+    return segment.rendition.stream_id.encode(), event.model_dump_json(exclude_none=True).encode()
+
+
+def encode_rejections(rejections: Rejections) -> bytes:
+    """How a partition fares, as JSON; it stays in the house."""
+    return _REJECTIONS.dump_json(rejections)
+
+
+def parse_rejections(document: bytes | None) -> Rejections:
+    """The opposite; nothing stored means nothing rejected."""
+    return _parsed(_REJECTIONS.validate_json, document) if document else Rejections()
+
+
+def segment_schema() -> dict[str, object]:
+    """The JSON Schema of a structured segment message."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:vqmon:schema:{TYPE}",
+        **_Event.model_json_schema(mode="validation"),
+        "title": TYPE,
+    }
+
+
+def _refuse_nonsense(segment: Segment) -> None:
+    """What the types let through and nothing behind them could bear."""
+    rendition = segment.rendition
+    numbers = (segment.duration_seconds, rendition.bitrate_kbps or 0.0)
+    if not all(math.isfinite(number) for number in numbers):
+        raise WireError("a number is not finite")
+    if segment.duration_seconds > MAX_DURATION_SECONDS:
+        raise WireError(f"data.duration_seconds: more than {MAX_DURATION_SECONDS:.0f}")
+    if not 1970 <= segment.starts_at.year <= MAX_YEAR:
+        raise WireError("data.starts_at: not between 1970 and 2999")
+    if not -MAX_INTEGER <= segment.sequence <= MAX_INTEGER:
+        raise WireError("data.sequence: not a number of 63 bits")
+    if len(rendition.key) > MAX_NAME or len(segment.url) > MAX_URL:
+        raise WireError("data: a name or an address is too long")
+    try:
+        segment.key.encode()
+        urlsplit(segment.init_url or "").hostname  # noqa: B018 - it raises
+    except ValueError as error:
+        raise WireError(f"data: {error}") from error
+
+
+def _refuse_attributes(headers: Mapping[str, bytes]) -> None:
+    wanted = {"ce_specversion": b"1.0", "ce_type": TYPE.encode()}
+    for name, value in wanted.items():
+        if headers.get(name) != value:
+            raise WireError(f"header {name} must be {value.decode()}")
+    for name in ("ce_id", "ce_source"):
+        if not headers.get(name):
+            raise WireError(f"header {name} is missing")
+
+
+def _parsed(read: Callable[[bytes], Parsed], value: bytes) -> Parsed:
+    try:
+        return read(value)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'value'}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False, include_context=False)
+        )
+        raise WireError(problems[:MAX_DETAIL]) from None

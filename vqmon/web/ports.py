@@ -1,0 +1,153 @@
+"""What the pages ask of a history: read-only, and safe to ask from several threads at once."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from vqmon.core.alerts.annotations import Marker
+from vqmon.core.alerts.state import State
+from vqmon.core.types import Alert, Outcome
+
+
+class RenditionState(Protocol):
+    """Where one rendition stands: its last outcome and the recent ones before it."""
+
+    @property
+    def stream_id(self) -> str: ...
+    @property
+    def rendition(self) -> str: ...
+    @property
+    def width(self) -> int | None: ...
+    @property
+    def height(self) -> int | None: ...
+    @property
+    def bitrate_kbps(self) -> float | None: ...
+    @property
+    def last_event_id(self) -> str: ...
+    @property
+    def last_starts_at(self) -> datetime: ...
+    @property
+    def last_observed_at(self) -> datetime: ...
+    @property
+    def last_duration_seconds(self) -> float: ...
+
+    # of the last outcome: a reason, or its scores by scorer
+    @property
+    def last_reason(self) -> str | None: ...
+    @property
+    def last_scores(self) -> Mapping[str, float]: ...
+
+    # the last outcomes, oldest first: the score of the first scorer, None where unscored
+    @property
+    def trend(self) -> Sequence[float | None]: ...
+
+
+class Point(Protocol):
+    """One outcome as a chart wants it."""
+
+    @property
+    def event_id(self) -> str: ...
+    @property
+    def stream_id(self) -> str: ...
+    @property
+    def rendition(self) -> str: ...
+    @property
+    def starts_at(self) -> datetime: ...
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def scores(self) -> Mapping[str, float]: ...
+
+    # the highest frame value of each signal
+    @property
+    def signals(self) -> Mapping[str, float]: ...
+
+
+class Bucket(Protocol):
+    """All outcomes of one rendition in a stretch of time; with the scores of one scorer."""
+
+    @property
+    def rendition(self) -> str: ...
+    @property
+    def starts_at(self) -> datetime: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def scored(self) -> int: ...
+    @property
+    def unscored(self) -> int: ...
+    @property
+    def mean(self) -> float | None: ...
+    @property
+    def lowest(self) -> float | None: ...
+
+
+class Changes(Protocol):
+    """What was written after a moment: `tip` is where to go on; `is_complete` is False when there was more."""
+
+    @property
+    def tip(self) -> int: ...
+    @property
+    def points(self) -> Sequence[Point]: ...
+    @property
+    def alerts(self) -> Sequence[Alert]: ...
+    @property
+    def is_complete(self) -> bool: ...
+
+
+class History(Protocol):
+    """The questions."""
+
+    def tip(self) -> int:
+        """The number of the newest write."""
+        ...
+
+    def changes_since(self, tip: int, *, limit: int) -> Changes:
+        """What was written after `tip`, oldest first."""
+        ...
+
+    def renditions(self, *, stream_id: str | None = None, trend: int) -> Sequence[RenditionState]:
+        """Every rendition, or those of one stream, by stream and name; `trend` outcomes of each."""
+        ...
+
+    def points(
+        self, stream_id: str, *, begins_at: datetime, ends_at: datetime, limit: int, rendition: str | None = None
+    ) -> Sequence[Point]:
+        """Outcomes that start within the range, in time order; the newest `limit` of them; of one rendition or all."""
+        ...
+
+    def buckets(
+        self, stream_id: str, *, begins_at: datetime, ends_at: datetime, count: int, scorer: str
+    ) -> Sequence[Bucket]:
+        """The range in `count` parts of equal length, empty ones left out; scores are those of `scorer`."""
+        ...
+
+    def outcome(self, event_id: str) -> Outcome | None: ...
+
+    def neighbours(self, event_id: str) -> tuple[str | None, str | None]:
+        """The outcomes before and after this one, of the same rendition."""
+        ...
+
+    def thumbnails(self, event_id: str) -> Sequence[bytes]:
+        """JPEGs of the sampled frames, in order; none when they are not kept any more."""
+        ...
+
+    def alerts(
+        self, *, open_only: bool = False, stream_id: str | None = None, since: datetime | None = None, limit: int = 200
+    ) -> Sequence[Alert]:
+        """Alerts, newest first."""
+        ...
+
+    def alert(self, alert_id: str) -> Alert | None: ...
+
+    def markers(self, *, limit: int) -> Sequence[Marker]:
+        """What was changed on purpose, the newest `limit`, oldest first."""
+        ...
+
+    def states_of(self, stream_id: str) -> Mapping[str, State]:
+        """What the rules remember of one stream's series."""
+        ...
+
+    def evidence(self, alert_id: str) -> Sequence[bytes]:
+        """JPEGs of the worst frames, in the order of `Evidence.worst_times_seconds`."""
+        ...
