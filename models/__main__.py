@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from models import MODELS_FOLDER, sources, sr_order
+from models import MODELS_FOLDER
 from models.commands import feature_scorers, owl, trained
 from models.commands import train as train_command
 from models.data import photos as data
 from models.data import sr_benchmark
+from models.data import sr_benchmark as sr_order
 from models.data.csv_scores import DataError
 from models.export.pair import read_facts, write_pair
 from models.networks.lite import Lite, LiteConfig
+from models.train import lite
 from models.train.lite import LadderWeights, LiteTask, Material, PhotoWeights, Plan
 from models.train.loop import Trainer, train
 from models.train.refit_head import HeadPlan, refit
@@ -63,7 +65,7 @@ def run_data(options: argparse.Namespace) -> None:
     with tqdm(total=100, unit="%", desc="photos") as bar:
         for share in data.write_photos(options.biq2021, options.folder):
             bar.update(int(share * 100) - bar.n)
-    rungs = sources.all_rungs(options.biq2021, options.clips, plan=plan)
+    rungs = lite.all_rungs(options.biq2021, options.clips, plan=plan)
     count = data.write_ladders(options.folder, iter(tqdm(rungs, unit="ladder", desc="ladders")))
     print(f"{count} pictures in ladders")
 

@@ -6,6 +6,19 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Itera
 from types import TracebackType
 from typing import Generic, TypeVar
 
+Wait = Callable[[asyncio.Event, float], Awaitable[None]]
+"""Returns after so many seconds, or as soon as the event is set."""
+
+
+async def wait_or_stop(stop: asyncio.Event, seconds: float) -> None:
+    """Wait so long, or until the stop; other tasks get their turn even when there is nothing to wait for."""
+    try:
+        async with asyncio.timeout(max(0.0, seconds)):
+            await stop.wait()
+    except TimeoutError:
+        pass
+
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

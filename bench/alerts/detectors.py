@@ -17,7 +17,7 @@ import numpy as np
 
 from bench.alerts import labelled_week, tables
 from bench.alerts.noise import DAY, SHAPES, Shape, delay, detectors, middle, p95
-from vqmon.core.drops import Regression, tuning_of
+from vqmon.core.alerts.rules import Regression, tuning_of
 
 DROPS = (1.0, 2.0, 3.33)
 LONGEST = 1000

@@ -14,9 +14,8 @@ from vqmon.core.alerts.backtest.run_length import run_length
 from vqmon.core.alerts.judge import Judge, parse_rules
 from vqmon.core.alerts.regression.ladder import Entry
 from vqmon.core.alerts.regression.series_alert import Reading, follow
-from vqmon.core.alerts.rules import AlertRule
+from vqmon.core.alerts.rules import AlertRule, Group, Regression, tuning_of
 from vqmon.core.alerts.state import AlertState
-from vqmon.core.drops import Group, Regression, tuning_of
 from vqmon.core.types import SIGNALS, Alert
 from vqmon.transport.wire.cloudevents import encode_state, parse_state
 

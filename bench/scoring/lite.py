@@ -25,7 +25,7 @@ from models.data.photos import canvas_size, cut_tiles, lay_out, mosaic, read_sco
 from vqmon.scoring.manifests.frame_scorer import load_spec  # noqa: E402
 
 MODEL = ROOT / "models" / "built" / "lite@1.onnx"
-# Never trained on: see models/sources.py HELD_OUT.
+# Never trained on: see models/train/lite.py HELD_OUT.
 HELD_OUT = ("bikes.mp4", "nasa_13013.mp4", "cockatoo.mp4", "portrait_4k60.mp4")
 CODECS: dict[str, tuple[list[str], tuple[int, ...]]] = {
     "h264": (["-c:v", "libx264", "-preset", "veryfast"], (18, 23, 28, 33, 38, 43, 48)),

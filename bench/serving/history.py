@@ -22,7 +22,7 @@ from pathlib import Path
 from bench.serving.fleet_history import Chosen, bench_fleet
 from tests.postgres import programs, running
 from vqmon.core.alerts.judge import Judge, parse_rules
-from vqmon.core.pooling import summarize
+from vqmon.core.scores import summarize
 from vqmon.core.types import (
     SIGNALS,
     Cursor,

@@ -23,7 +23,7 @@ from models.train.features.extract import FRAGMENT_FEATURES, Frozen, Look, Parts
 from models.train.features.extractors import FragmentNet
 from models.train.learners import LEARNERS
 from models.verify import assembly as parts_verify
-from vqmon.core.calibration import Calibration
+from vqmon.core.scores import Calibration
 from vqmon.scoring.manifests.frame_scorer import Licence
 
 NAMES = ("trained",)

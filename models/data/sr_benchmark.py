@@ -2,10 +2,12 @@
 
 import csv
 import itertools
+import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import imageio_ffmpeg  # type: ignore[import-untyped]
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.metrics import structural_similarity  # type: ignore[import-untyped]
 
+from models.data.csv_scores import DataError
 from models.data.upscalers import KERNELS, TASTES, upscaler
 
 Pixels = NDArray[np.uint8]
@@ -189,3 +192,42 @@ def _contents(plan: SrPlan, photos: list[Pixels], clips: Path | None) -> Iterato
 def _shrunk(frame: Pixels, scale: int) -> Pixels:
     small = Image.fromarray(frame).resize((WIDTH // scale, HEIGHT // scale), Image.Resampling.BICUBIC)
     return np.asarray(small)
+
+
+def read_events(file: Path) -> dict[str, dict[str, float]]:
+    """Scorer -> file name of the clip -> score 0..100, from one CloudEvent per line. Raises DataError.
+
+    A clip of several segments has the mean of them.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            told = json.loads(line)["data"]
+            name = Path(unquote(urlsplit(told["segment"]["url"]).path)).name
+            for score in told.get("scores", ()):
+                found.setdefault(score["scorer"], {}).setdefault(name, []).append(float(score["value"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{file}, line {number}: is no event of `vqmon score --json`: {error!r}") from error
+    return {
+        scorer: {name: sum(values) / len(values) for name, values in clips.items()} for scorer, clips in found.items()
+    }
+
+
+def table(entries: Sequence[Entry], scores: Mapping[str, Mapping[str, float]]) -> str:
+    """A Markdown table: how often each scorer puts two clips of one content in the order of the labels."""
+    lines = ["| scorer | " + " | ".join([*TIERS, "all"]) + " |", "|---" * 5 + "|"]
+    for scorer, values in {**_references(entries), **scores}.items():
+        missing = [entry.path for entry in entries if entry.path not in values]
+        if missing:
+            raise DataError(f"{scorer}: {len(missing)} clips have no score, {missing[0]} among them; score them all")
+        found = order_accuracy(entries, [values[entry.path] for entry in entries])
+        cells = [f"{share:.1%}" for share, _ in (found[tier] for tier in (*TIERS, "all"))]
+        lines.append(f"| {scorer} | " + " | ".join(cells) + " |")
+    counts = order_accuracy(entries, [0.0] * len(entries))
+    lines.append("| pairs | " + " | ".join(f"{counts[tier][1]}" for tier in (*TIERS, "all")) + " |")
+    return "\n".join(lines)
+
+
+def _references(entries: Sequence[Entry]) -> dict[str, dict[str, float]]:
+    # What knows only the rate, as a baseline for all that look at the picture.
+    return {"bitrate alone (CRF)": {entry.path: -float(entry.crf) for entry in entries}}

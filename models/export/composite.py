@@ -18,7 +18,7 @@ from models.export.pair import VIEW as TILES
 from models.networks.owl.q_align import PAD_RGB
 from models.verify.assembly import LEAST, read_sources
 from models.weights import WeightsError
-from vqmon.core.calibration import Calibration
+from vqmon.core.scores import Calibration
 from vqmon.core.types import ClipSampling, View
 from vqmon.scoring.manifests.composite_scorer import (
     CompositeGolden,

@@ -99,7 +99,7 @@ class Learner:
     """A network, and what one of that shape sees of a picture, in order of its arguments."""
 
     network: Callable[[Shape], nn.Module]
-    extract: Callable[[Shape], Sequence[Look]]
+    looks: Callable[[Shape], Sequence[Look]]
 
 
 LEARNERS: Mapping[str, Learner] = MappingProxyType(

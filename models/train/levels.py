@@ -1,20 +1,69 @@
 """What mPLUG-Owl2 learns from human scores: level words for pictures, and comparing words for pairs, by LoRA."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from models.data.csv_scores import DataError, split_by_group
-from models.lora import add_low_rank
 from models.networks.owl import compare2score, q_align
 from models.networks.owl.owl import Owl
 from models.train.loop import Agreement, Schedule, groups_of
+
+
+class LowRank(nn.Module):
+    """A frozen linear layer plus `alpha / rank` times a product of two thin matrices; the same as before at first."""
+
+    def __init__(self, base: nn.Linear, *, rank: int, alpha: float) -> None:
+        super().__init__()
+        if not 0 < rank <= min(base.in_features, base.out_features):
+            raise ValueError(f"rank {rank} does not fit a layer of {base.in_features} x {base.out_features}")
+        self.base = base.requires_grad_(requires_grad=False)
+        self.scale = alpha / rank
+        self.down = nn.Parameter(torch.empty(rank, base.in_features))
+        self.up = nn.Parameter(torch.zeros(base.out_features, rank))
+        nn.init.kaiming_uniform_(self.down, a=5**0.5)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        change = functional.linear(functional.linear(tokens, self.down), self.up)
+        found: Tensor = self.base(tokens) + self.scale * change
+        return found
+
+    def merged(self) -> nn.Linear:
+        """A plain layer that gives the same."""
+        with torch.no_grad():
+            self.base.weight += (self.scale * (self.up @ self.down)).to(self.base.weight.dtype)
+        return self.base
+
+
+def add_low_rank(network: nn.Module, chosen: Callable[[str], bool], *, rank: int, alpha: float) -> list[str]:
+    """Freeze a network and put low-rank updates on the linear layers that `chosen` picks by name; gives their names.
+
+    Raises ValueError when none is picked.
+    """
+    network.requires_grad_(requires_grad=False)
+    names = [name for name, part in network.named_modules() if isinstance(part, nn.Linear) and chosen(name)]
+    if not names:
+        raise ValueError("no linear layer was chosen")
+    for name in names:
+        place, _, last = name.rpartition(".")
+        owner = network.get_submodule(place)
+        setattr(owner, last, LowRank(getattr(owner, last), rank=rank, alpha=alpha))
+    return names
+
+
+def merge(network: nn.Module) -> None:
+    """Put plain layers back in place of low-rank ones, so that all names are the published ones again."""
+    for name, part in list(network.named_modules()):
+        if isinstance(part, LowRank):
+            place, _, last = name.rpartition(".")
+            setattr(network.get_submodule(place), last, part.merged())
+
 
 Pixels = NDArray[np.uint8]
 Scores = NDArray[np.floating[Any]]

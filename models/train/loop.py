@@ -2,20 +2,51 @@
 
 import csv
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
+import matplotlib as mpl
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from models import plots
 from models.train import losses
+
+mpl.use("agg")
+INK, ACCENT, SECOND = "#1f2933", "#0b7285", "#c2410c"
+
+
+def curve(rows: Sequence[Mapping[str, float]], file: Path) -> None:
+    """Loss and correlations against the step, as a PNG; `rows` hold step, loss, srcc and plcc."""
+    steps = [row["step"] for row in rows]
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(steps, [row["loss"] for row in rows], color=INK)
+    left.set(title="loss of the last step", xlabel="step")
+    for name, colour in (("srcc", ACCENT), ("plcc", SECOND)):
+        right.plot(steps, [row[name] for row in rows], color=colour, marker=".", label=name.upper())
+    right.set(title="agreement on validation rows", xlabel="step")
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=120)
+
+
+def scatter(predicted: Tensor, wanted: Tensor, file: Path) -> None:
+    """What the network says against what people say, one dot per row, as a PNG."""
+    figure = Figure(figsize=(4, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(wanted.cpu(), predicted.cpu(), s=8, alpha=0.4, color=ACCENT, linewidths=0)
+    axes.set(xlabel="people", ylabel="network", title=f"{len(wanted)} validation rows")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=120)
+
 
 Report = Callable[[str], None]
 LARGEST_GRADIENT = 5.0
@@ -196,7 +227,7 @@ def train(trainer: Trainer, folder: Path, *, report: Report, facts: Mapping[str,
                 if said.srcc > trainer.best:
                     trainer.best = said.srcc
                     torch.save({**facts, **trainer.kept(said)}, best)
-                    plots.scatter(said.predicted, said.wanted, folder / "scatter.png")
+                    scatter(said.predicted, said.wanted, folder / "scatter.png")
                 torch.save(trainer.state(), folder / "last.pt")
                 _write_curve(trainer.curve, folder)
                 report(
@@ -210,4 +241,4 @@ def _write_curve(curve: list[dict[str, float]], folder: Path) -> None:
         table = csv.DictWriter(file, ["step", "loss", "srcc", "plcc"], lineterminator="\n")
         table.writeheader()
         table.writerows(curve)
-    plots.curve(curve, folder / "curve.png")
+    curve(curve, folder / "curve.png")

@@ -16,8 +16,8 @@ from models.export.assembly.writer import GOLDEN_ROWS, GOLDEN_SEED, SLACK
 from models.export.graphs import FORBIDDEN
 from models.verify.pair import VerifyError
 from vqmon.errors import ScorerError
-from vqmon.scoring.graph_unit import read_beside
 from vqmon.scoring.manifests.composite_scorer import StepSpec, TextSpec
+from vqmon.scoring.runtime.model_file import read_beside
 
 CPU = "CPUExecutionProvider"
 LEAST = 0.01

@@ -11,7 +11,7 @@ from vqmon.core.types import Rendition, Segment, SegmentFailure, failure_of
 from vqmon.errors import FetchError, SegmentError
 from vqmon.flow import in_order
 from vqmon.media.fetch.fetcher import Fetcher
-from vqmon.media.names import printable
+from vqmon.media.fetch.policy import printable
 from vqmon.media.sources.playlist import segments_of
 from vqmon.settings.load import Settings
 

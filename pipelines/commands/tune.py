@@ -8,10 +8,8 @@ from pipelines.service.wiring import load_rules
 from vqmon.core.alerts.backtest.tuning import POINTS_PER_MOS, Expected, Proposal, Recorded, expected, propose
 from vqmon.core.alerts.regression.regressions import Trends
 from vqmon.core.alerts.regression.series_alert import Reading, Turned
-from vqmon.core.alerts.rules import AlertRule
-from vqmon.core.alerts.state import AlertState, Track, look_at
-from vqmon.core.drops import Regression, tuning_of
-from vqmon.core.memory import Memory
+from vqmon.core.alerts.rules import AlertRule, Regression, tuning_of
+from vqmon.core.alerts.state import AlertState, Memory, Track, look_at
 from vqmon.core.types import Outcome
 from vqmon.errors import SettingsError
 from vqmon.settings.load import Settings

@@ -20,7 +20,7 @@ from vqmon.core.experiments.results import Comparison
 from vqmon.errors import StoreError, VqmonError
 from vqmon.transport.history.backends.location import Place
 from vqmon.transport.history.history import open_history
-from vqmon.web.answers import Answer
+from vqmon.web.ports import Answer
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class _Kept:
 
 
 class Answers:
-    """What `vqmon.web.answers.Answers` asks for; safe to ask from several threads, none of which ever waits."""
+    """What `vqmon.web.ports.Answers` asks for; safe to ask from several threads, none of which ever waits."""
 
     def __init__(
         self,

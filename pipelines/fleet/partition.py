@@ -16,7 +16,7 @@ from vqmon.flow import in_order
 from vqmon.telemetry.logs import event
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.kafka.records import Batch, Position, Record, Transactions
-from vqmon.transport.kafka.writing import write_once
+from vqmon.transport.kafka.transactions import write_once
 
 log = logging.getLogger("vqmon.fleet")
 

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from pipelines.observe.scoring_tiers import HeavyTier, Look, Scorer, able, tried
 from vqmon.core.cascade import disagreement
-from vqmon.core.pooling import summarize
+from vqmon.core.scores import summarize
 from vqmon.core.types import (
     Decoded,
     Outcome,

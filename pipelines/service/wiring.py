@@ -18,8 +18,7 @@ from vqmon.core.types import Decoded, View
 from vqmon.errors import SettingsError
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool
 from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
-from vqmon.media.fetch.policy import shown
-from vqmon.media.names import path_of, printable
+from vqmon.media.fetch.policy import path_of, printable, shown
 from vqmon.media.sources.playlist import FolderSource, PlaylistSource
 from vqmon.scoring.scorers.registry import runtime_versions
 from vqmon.settings.load import Settings

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqmon.core.calibration import Calibration
+from vqmon.core.scores import Calibration
 
 RISING = Calibration(version=1, points=((1.0, 0.0), (2.0, 50.0), (5.0, 100.0)))
 FALLING = Calibration(version=1, points=((0.0, 100.0), (10.0, 0.0)))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqmon.core.pieces import corners, origins
+from vqmon.core.frames import corners, origins
 from vqmon.core.types import ClipSampling, View
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqmon.core.pooling import POOLINGS, pool, summarize
+from vqmon.core.scores import POOLINGS, pool, summarize
 
 values = st.lists(st.floats(0, 100), min_size=1, max_size=50)
 

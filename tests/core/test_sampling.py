@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqmon.core.sampling import GAP_SECONDS, clip_indices, sample_indices
+from vqmon.core.frames import GAP_SECONDS, clip_indices, sample_indices
 from vqmon.core.types import ClipSampling
 
 frame_times = st.lists(st.integers(1, 3_000_000), min_size=1, max_size=200).map(

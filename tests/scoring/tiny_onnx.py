@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vqmon.core.calibration import Calibration
+from vqmon.core.scores import Calibration
 from vqmon.core.types import Decoded, MediaFacts, Pixels, View
-from vqmon.scoring.graph_unit import GraphUnit
 from vqmon.scoring.manifests.frame_scorer import (
     Golden,
     GoldenInput,
@@ -28,6 +27,7 @@ from vqmon.scoring.manifests.frame_scorer import (
 )
 from vqmon.scoring.runtime.engines import FrameEngine
 from vqmon.scoring.runtime.graph import Device, Placement
+from vqmon.scoring.runtime.model_file import GraphUnit
 
 VIEW = View(kind="stretch", width=16, height=8)
 GAIN, OFFSET = 100.0, 1.0

@@ -66,7 +66,7 @@ _VOTER = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from vqmon.core.experiments.review import Vote
+from vqmon.core.experiments.human_review import Vote
 from vqmon.transport.reviews import Reviews
 for number in range(40):
     it = Vote(pair_id=f"a:{number}", choice="tie", voter=sys.argv[2], at=datetime(2026, 1, 1, tzinfo=UTC))

@@ -24,7 +24,7 @@ from vqmon.core.experiments.results import (
     Verdict,
 )
 from vqmon.core.types import QualityEvent
-from vqmon.web.answers import Answer
+from vqmon.web.ports import Answer
 
 EXPERIMENT = Experiment(
     name="sr v2/night",

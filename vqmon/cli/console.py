@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from vqmon.core.checked import need_prompt
+from vqmon.core.types import need_prompt
 from vqmon.settings.load import Settings, load_settings
 from vqmon.telemetry.logs import set_up_logs
 

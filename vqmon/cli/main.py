@@ -11,11 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vqmon.cli.alerts import deploy, end, notify, tune
 from vqmon.cli.console import EXIT_STORE, EXIT_UNSCORED, EXIT_WRONG, err, out, prompt_option, ready
-from vqmon.cli.experiments import compare, plan
+from vqmon.cli.experiments import compare, pictures, plan
 from vqmon.cli.history import export, replay
 from vqmon.cli.kafka import publish, record, topics
 from vqmon.cli.scorers import scorers
-from vqmon.cli_pictures import pictures
 from vqmon.core.types import Alert, Outcome, SegmentFailure
 from vqmon.errors import StoreError, VqmonError
 

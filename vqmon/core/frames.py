@@ -1,11 +1,56 @@
 """What a picture is: views, signals, and what decoding a segment gives."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+WINDOW_STRIDE = 32
+
+
+def origins(height: int, width: int, *, rows: int, columns: int, side: tuple[int, int], seed: int) -> NDArray[np.int64]:
+    """(rows, columns, 2): row and column in px where each piece of `side` (height, width) starts in such a frame.
+
+    One piece per cell of the grid, at a drawn place; where cells are no larger than pieces, at the cell's start. Wu et
+    al., "FAST-VQA: Efficient End-to-end Video Quality Assessment with Fragment Sampling", ECCV 2022; the draws are
+    those of the published sampler under torch's seed of that number: all rows, then all columns, each a 32-bit number
+    of the Mersenne twister modulo the room in its cell. Raises ValueError for a frame smaller than a piece.
+    """
+    if height < side[0] or width < side[1]:
+        raise ValueError(f"frames of {height} x {width} hold no piece of {side[0]} x {side[1]}")
+    draw = np.random.RandomState(seed)
+    found = np.empty((rows, columns, 2), dtype=np.int64)
+    for axis, (size, count) in enumerate(((height, rows), (width, columns))):
+        cell = size // count
+        starts = np.minimum(np.arange(count) * cell, size - side[axis])
+        found[..., axis] = starts[:, None] if axis == 0 else starts[None, :]
+        if cell > side[axis]:
+            numbers = draw.randint(0, 2**32, size=(rows, columns), dtype=np.uint32)
+            found[..., axis] += numbers % np.uint32(cell - side[axis])
+    return found
+
+
+def corners(height: int, width: int, *, size: tuple[int, int], count: int) -> list[tuple[int, int]]:
+    """Row and column in px of `count` windows of `size` (height, width), which stand every 32 px.
+
+    Of the list row by row they are taken at equal whole steps from the first; a frame with fewer gives them over again.
+    The choice of LIQE (Zhang et al., CVPR 2023). Raises ValueError for a frame smaller than a window.
+
+    >>> corners(224, 256, size=(224, 224), count=3)
+    [(0, 0), (0, 32), (0, 0)]
+    """
+    if height < size[0] or width < size[1]:
+        raise ValueError(f"a frame of {height} x {width} holds no window of {size[0]} x {size[1]}")
+    lines, places = (
+        range(0, whole - part + 1, WINDOW_STRIDE) for whole, part in zip((height, width), size, strict=True)
+    )
+    every = list(product(lines, places))
+    step = max(1, len(every) // count)
+    return [every[at * step % len(every)] for at in range(count)]
+
 
 Pixels = NDArray[np.uint8]
 """(frames, height, width, 3), RGB, full range, sRGB-like transfer."""
@@ -170,3 +215,50 @@ class Decoded:
 
     def __repr__(self) -> str:
         return f"Decoded({len(self.times_seconds)} frames of {self.media.width}x{self.media.height})"
+
+
+GAP_SECONDS = 1.0
+"""Frames of a clip that are further apart than this have something missing between them."""
+
+
+def sample_indices(times_seconds: Sequence[float], *, fps: float = 1.0) -> tuple[int, ...]:
+    """Choose, for k = 0, 1, 2 ..., the first frame at or after (first frame's time + k / fps).
+
+    `times_seconds` are the presentation times of all frames of a segment, rising. A frame chosen for two moments (a
+    gap in the stream) is looked at once. Half a microsecond of tolerance absorbs time-base rounding. A segment of at
+    least one frame gives at least one index.
+
+    >>> sample_indices([10.0, 10.5, 11.0, 11.5, 12.0])
+    (0, 2, 4)
+    >>> sample_indices([0.0, 0.9, 2.5, 2.9])
+    (0, 2)
+    """
+    if not len(times_seconds):
+        return ()
+    times = np.asarray(times_seconds, dtype=np.float64)
+    moments = times[0] + np.arange(int((times[-1] - times[0]) * fps + 1e-6) + 1) / fps
+    found = np.searchsorted(times, moments - 5e-7, side="left")
+    return tuple(dict.fromkeys(int(index) for index in found if index < len(times)))
+
+
+def clip_indices(times_seconds: Sequence[float], starts: Sequence[int], clip: ClipSampling) -> NDArray[np.int64]:
+    """(starts, frames): the frames of the clip that begins at each of `starts`, all counted in the order of the times.
+
+    The segment's last frame is repeated where the segment ends before the clip, as the published code of RQ-VQA
+    completes its last clips; the frame before a gap of more than `GAP_SECONDS` is repeated likewise. Frames are
+    counted, not timed: of a variable rate come those that there are, and clips may overlap.
+
+    >>> clip_indices([0.0, 0.5, 1.0, 1.5, 9.0], [0, 2], ClipSampling(frames=3)).tolist()
+    [[0, 1, 2], [2, 3, 3]]
+    """
+    found = np.empty((len(starts), clip.frames), dtype=np.int64)
+    for row, start in enumerate(starts):
+        at = start
+        for slot in range(clip.frames):
+            found[row, slot] = at
+            after = at + clip.stride
+            if after >= len(times_seconds) or times_seconds[after] - times_seconds[at] > GAP_SECONDS:
+                found[row, slot:] = at
+                break
+            at = after
+    return found

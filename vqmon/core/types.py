@@ -7,10 +7,19 @@ from hashlib import sha256
 from typing import Literal
 from urllib.parse import urlsplit
 
-from vqmon.core.checked import need_prompt
 from vqmon.core.frames import SIGNALS, ClipSampling, Decoded, Fingerprint, MediaFacts, Pixels, Sampling, View
 from vqmon.core.scores import LEFT_OUT, PROMOTIONS, Promotion, Provenance, Score, ScorerIdentity, SignalSummary
 from vqmon.errors import REASONS, SegmentError, Stage
+
+MAX_PROMPT = 2000
+"""Characters in what a generated picture was asked to show."""
+
+
+def need_prompt(text: str) -> None:
+    """Raise ValueError when a prompt is longer than any that is taken."""
+    if len(text) > MAX_PROMPT:
+        raise ValueError(f"prompt: {len(text)} characters; at most {MAX_PROMPT}")
+
 
 __all__ = [
     "LEFT_OUT",

@@ -19,14 +19,13 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vqmon.errors import StoreError
-from vqmon.web import experiment_files
-from vqmon.web.answers import Answers, NoExperiments, NoReviews, Reviews
 from vqmon.web.api import downloads, openapi
+from vqmon.web.api import downloads as experiment_files
 from vqmon.web.api.downloads import FOREVER
 from vqmon.web.api.live_events import Listeners, live
 from vqmon.web.model.fleet_state import Standing
 from vqmon.web.pages import alerts, compare, experiments, fleet, frame_pairs, review, segment, stream
-from vqmon.web.ports import History
+from vqmon.web.ports import Answers, History, NoExperiments, NoReviews, Reviews
 from vqmon.web.site import STATIC, Site, in_thread, open_templates
 
 MAX_THREADS = 4

@@ -15,11 +15,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from vqmon.web.addresses import stream_path
-from vqmon.web.answers import Answers, Reviews
 from vqmon.web.charts.svg import short, signed
 from vqmon.web.model.explanations import band
 from vqmon.web.model.fleet_state import Standing
-from vqmon.web.ports import History
+from vqmon.web.ports import Answers, History, Reviews
 
 STATIC = Path(__file__).parent / "static"
 NAVIGATION = (("/", "Fleet"), ("/alerts", "Alerts"), ("/experiments", "Experiments"), ("/compare", "Compare"))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from models.data.photos import mosaic
 from models.export.pair import VIEW as TILES
-from vqmon.core.pieces import origins
+from vqmon.core.frames import origins
 from vqmon.core.types import View
 
 Pixels = NDArray[np.uint8]

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from vqmon.core.pooling import pool, summarize
+from vqmon.core.scores import pool, summarize
 from vqmon.core.types import (
     SIGNALS,
     MediaFacts,

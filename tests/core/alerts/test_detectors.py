@@ -13,7 +13,7 @@ from tests.core.alerts.outcomes import PICTURES, START, failed, scored
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.alerts.rules import AlertRule, Collapse, Condition, Floor, Missing, NoScore, Signal
 from vqmon.core.alerts.state import SAME_MAX_LEVELS, AlertState, same_picture
-from vqmon.core.sampling import sample_indices
+from vqmon.core.frames import sample_indices
 from vqmon.core.types import Alert, Outcome, QualityEvent
 
 FLOOR = Floor(scorer="lite", below=40, recover_above=45, for_seconds=10, recover_seconds=10)

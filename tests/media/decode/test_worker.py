@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.media.clips import clip, ffmpeg, pictures_by_ffmpeg, times_by_ffmpeg, x264
-from vqmon.core.sampling import sample_indices
+from vqmon.core.frames import sample_indices
 from vqmon.core.types import Decoded, Sampling, View
 from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, decoded_from
 from vqmon.media.decode.worker import observe

@@ -27,10 +27,9 @@ from hypothesis import strategies as st
 from tests.media.loopback import Answer, Request, Server, serving
 from vqmon.core.types import ByteRange, Encryption, Rendition, Segment
 from vqmon.errors import FetchError, SettingsError
-from vqmon.media.cache import Recent
 from vqmon.media.fetch import fetcher as fetch
 from vqmon.media.fetch.decryption import split_encryption, with_encryption
-from vqmon.media.fetch.fetcher import REMEMBER_SECONDS, FetchPolicy
+from vqmon.media.fetch.fetcher import REMEMBER_SECONDS, FetchPolicy, Recent
 from vqmon.media.fetch.policy import check_url, shown
 
 # Loading the certificates of the world takes longer than most of these tests.

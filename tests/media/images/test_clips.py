@@ -9,8 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.media.clips import clip, pictures_by_ffmpeg, times_by_ffmpeg, x264
-from vqmon.core.pieces import corners, origins
-from vqmon.core.sampling import clip_indices, sample_indices
+from vqmon.core.frames import clip_indices, corners, origins, sample_indices
 from vqmon.core.types import ClipSampling, Decoded, Pixels, View
 from vqmon.errors import DecodeError
 from vqmon.media.decode.pool import DecoderPool

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from tests.media.loopback import Answer, Request, Server, serving
 from vqmon.core.types import Cursor, Rendition, Segment, SegmentFailure
 from vqmon.errors import FetchError, SegmentError
+from vqmon.flow import wait_or_stop
 from vqmon.media.fetch import fetcher as fetch
 from vqmon.media.fetch.fetcher import FetchPolicy
 from vqmon.media.sources.follower import MAX_SKIPPED, Follower, Item
 from vqmon.media.sources.listing import Listed, Listing
 from vqmon.media.sources.playlist import PlaylistSource, found_at, segments_of
 from vqmon.media.sources.staleness import Silence
-from vqmon.media.waiting import wait_or_stop
 
 # Loading the certificates of the world takes longer than most of these tests.
 Fetcher = partial(fetch.Fetcher, tls=ssl.create_default_context())

@@ -13,9 +13,19 @@ import skimage.data  # noqa: E402
 
 from models.data import sr_benchmark  # noqa: E402
 from models.data.csv_scores import DataError, read_rows  # noqa: E402
-from models.data.sr_benchmark import Entry, SrPlan, gmsd, label_of, measures, order_accuracy, read_set, write_set  # noqa: E402
+from models.data.sr_benchmark import (  # noqa: E402  # noqa: E402
+    Entry,
+    SrPlan,
+    gmsd,
+    label_of,
+    measures,
+    order_accuracy,
+    read_events,
+    read_set,
+    table,
+    write_set,
+)
 from models.data.upscalers import KERNELS, hallucinating, shrink, upscaler  # noqa: E402
-from models.sr_order import read_events, table  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 

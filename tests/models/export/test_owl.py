@@ -17,6 +17,7 @@ import onnx  # noqa: E402
 from PIL import Image  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
+from models import MODELS_FOLDER  # noqa: E402
 from models import __main__ as command  # noqa: E402
 from models.commands import owl  # noqa: E402
 from models.export import graphs, quantize  # noqa: E402
@@ -43,7 +44,7 @@ CONFIG = OwlConfig(
     abstractor=AbstractorConfig(width=32, inner_width=48, depth=1, heads=2, vision_width=32),
     language=LanguageConfig(width=64, inner_width=96, depth=2, heads=2, vocabulary=32000),
 )
-FACTS = read_facts(Path(command.__file__).parent / "q_align.facts.toml")
+FACTS = read_facts(MODELS_FOLDER / "q_align.facts.toml")
 RECIPE = q_align_recipe(FACTS, config=CONFIG)
 
 

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from PIL import Image  # noqa: E402
 
+from models import MODELS_FOLDER  # noqa: E402
 from models.export import graphs, owl, owl_hidden  # noqa: E402
 from models.export.assembly import published  # noqa: E402
 from models.export.owl_recipes import q_align_recipe  # noqa: E402
@@ -65,7 +66,7 @@ def test_a_checkpoint_becomes_graphs_that_say_the_same(weights: dict[str, Any], 
 
 def test_the_encoder_is_the_scorers_own_file(weights: dict[str, Any], tmp_path: Path) -> None:
     """Written before or after it, byte for byte the same; one of other weights is not written over."""
-    recipe = q_align_recipe(read_facts(Path(published.__file__).with_name("q_align.facts.toml")), config=CONFIG)
+    recipe = q_align_recipe(read_facts(MODELS_FOLDER / "q_align.facts.toml"), config=CONFIG)
     owl.write_scorer(recipe, weights, form="fp32", folder=tmp_path, one_file_bytes=graphs.ONE_FILE_BYTES)
     file = tmp_path / "q-align-fp32@1.encoder.onnx"
     before = file.read_bytes()

@@ -22,7 +22,7 @@ from models.networks.fast_vqa import FastVqa  # noqa: E402
 from models.networks.sr_vqa import SrVqa, SrVqaConfig  # noqa: E402
 from pipelines.observe.open_scorers import open_tiers  # noqa: E402
 from tests.media.clips import clip, x264  # noqa: E402
-from vqmon.core.pieces import corners, origins  # noqa: E402
+from vqmon.core.frames import corners, origins  # noqa: E402
 from vqmon.core.types import Decoded  # noqa: E402
 from vqmon.media.decode.pool import DecoderPool  # noqa: E402
 from vqmon.scoring.runtime.graph import Placement  # noqa: E402

@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 from PIL import Image
 from safetensors.torch import save_file
 
+from models import MODELS_FOLDER
 from models import __main__ as command
 from models.commands import owl
 from models.export import graphs
@@ -30,7 +31,7 @@ from vqmon.scoring.scorers.registry import Terms, open_pairs, open_scorers
 
 pytestmark = pytest.mark.torch
 CPU = Terms(placement=Placement(device="cpu", threads=1))
-FACTS = read_facts(Path(q_align.__file__).parent / "q_align.facts.toml")
+FACTS = read_facts(MODELS_FOLDER / "q_align.facts.toml")
 FORMS = ("fp32", "int8")
 
 

@@ -60,7 +60,7 @@ class Built:
     """What the command wrote of small networks."""
 
     folder: Path
-    recipes: dict[str, Assembly]
+    assemblies: dict[str, Assembly]
     weights: dict[str, Any]
 
 

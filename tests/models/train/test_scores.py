@@ -11,8 +11,7 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
 from models.data.csv_scores import DataError  # noqa: E402
-from models.lora import LowRank, add_low_rank, merge  # noqa: E402
-from models.train.levels import CompareTask, LevelPlan, LevelTask, comparison_of, prepare  # noqa: E402
+from models.train.levels import CompareTask, LevelPlan, LevelTask, LowRank, add_low_rank, comparison_of, merge, prepare  # noqa: E402  # noqa: E402
 from models.train.loop import Trainer, train  # noqa: E402
 from models.train.scores import LossWeights, ScorePlan, ScoreTask, predict  # noqa: E402
 from tests.models.owl_weights import network, random_weights  # noqa: E402

@@ -15,7 +15,7 @@ from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.experiments.results import Comparison
 from vqmon.errors import StoreError
-from vqmon.web.answers import Answer
+from vqmon.web.ports import Answer
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 TEXT = '[experiments.x]\ncontrol = "a"\n[experiments.x.arms.a]\n[experiments.x.arms.b]\n'

@@ -17,8 +17,8 @@ from vqmon.cli.main import main
 from vqmon.core.types import QualityEvent, Rendition, Segment
 from vqmon.transport.history.history import open_history
 from vqmon.transport.reviews import Reviews
-from vqmon.web.answers import Answer
 from vqmon.web.app import create_app
+from vqmon.web.ports import Answer
 
 EXPERIMENTS = """
 [experiments.sr]

@@ -8,10 +8,10 @@ import pytest
 
 from tests.scoring.tiny_levels import Written, said, write_levels
 from vqmon.errors import ScorerError
-from vqmon.scoring.graph_unit import GraphUnit, read_unit
 from vqmon.scoring.manifests.level_scorer import GraphSpec, load_level_spec
 from vqmon.scoring.runtime.engines import RowEngine
 from vqmon.scoring.runtime.graph import Placement
+from vqmon.scoring.runtime.model_file import GraphUnit, read_unit
 
 DATA = "tiny-levels@1.language.onnx.data"
 

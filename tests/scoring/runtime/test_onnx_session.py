@@ -12,11 +12,11 @@ from tests.scoring.tiny_levels import encoder_bytes, write_levels
 from tests.scoring.tiny_onnx import PLAIN, VIEW, Tiny, expected, pictures, tiny_engine, tiny_spec, write_bundle
 from vqmon.core.types import View
 from vqmon.errors import ScoreError, ScorerError
-from vqmon.scoring.graph_unit import read_unit
 from vqmon.scoring.manifests.frame_scorer import Golden, GoldenInput, OutputSpec, golden_frames, load_spec
 from vqmon.scoring.manifests.level_scorer import load_level_spec
 from vqmon.scoring.runtime.engines import FrameEngine, RowEngine, open_frames
 from vqmon.scoring.runtime.graph import Device, Placement, translate
+from vqmon.scoring.runtime.model_file import read_unit
 from vqmon.scoring.runtime.onnx_session import Bound, misplaced
 from vqmon.scoring.runtime.tensors import to_tensor
 

@@ -13,11 +13,11 @@ import pytest
 from tests.scoring.runtime.test_batcher import FOREVER, FakeEngine, frames
 from tests.scoring.tiny_levels import write_levels
 from vqmon.errors import ScoreError
-from vqmon.scoring.graph_unit import read_unit
 from vqmon.scoring.manifests.level_scorer import load_level_spec
 from vqmon.scoring.runtime.batcher import Batcher
 from vqmon.scoring.runtime.engines import RowEngine
 from vqmon.scoring.runtime.graph import BACKGROUND_NICENESS, Placement, Priority, made_at
+from vqmon.scoring.runtime.model_file import read_unit
 from vqmon.scoring.runtime.shared_graphs import GraphHost, Hosts, Shelf, powers_of_two
 
 

@@ -10,7 +10,7 @@ import pytest
 from pipelines.observe.open_scorers import open_tiers
 from tests.scoring.tiny_levels import BIAS, SLOPE, means_of, write_levels
 from tests.scoring.tiny_onnx import VIEW, decoded, pictures
-from vqmon.core.calibration import Calibration
+from vqmon.core.scores import Calibration
 from vqmon.errors import ScoreError, ScorerError, SettingsError
 from vqmon.scoring.manifests.composite_scorer import (
     CompositeGolden,

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import log_ndtr
 
-from vqmon.scoring.answers import Link, entropy, most_likely, place_among, shares
-from vqmon.scoring.answers import _log_normal as log_normal
+from vqmon.scoring.scorers.levels import Link, entropy, most_likely, place_among, shares
+from vqmon.scoring.scorers.levels import _log_normal as log_normal
 
 ANCHORS = np.array([[0.5, 0.26, 3e-4], [0.74, 0.5, 0.25], [0.9997, 0.75, 0.5]])
 

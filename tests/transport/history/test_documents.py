@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.core.alerts.outcomes import failed, scored
 from vqmon.errors import StoreError
-from vqmon.transport.blocks import pack, unpack
+from vqmon.transport.history.documents import pack, unpack
 from vqmon.transport.wire import cloudevents
 
 EVENTS = [

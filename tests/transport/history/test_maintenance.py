@@ -141,7 +141,7 @@ def test_what_is_in_no_minute_yet_stays(place: Place, monkeypatch: pytest.Monkey
     """Much at once is done in several goes, and no outcome goes before it is in a minute."""
     monkeypatch.setattr("vqmon.transport.history.maintenance.MOST_CHUNKS", 2)
     monkeypatch.setattr("vqmon.transport.history.maintenance.CHUNK_ROWS", 30)
-    monkeypatch.setattr("vqmon.transport.rollups.CHUNK_ROWS", 20)
+    monkeypatch.setattr("vqmon.transport.history.maintenance.ROLLUP_ROWS", 20)
     events = [scored(number) for number in range(200)]
     with open_history(place, "write") as history:
         history.publish(events)

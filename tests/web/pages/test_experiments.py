@@ -10,8 +10,8 @@ import pytest
 from tests.web import trial
 from tests.web.kept import Kept
 from vqmon.web.addresses import experiment_path
+from vqmon.web.api.downloads import TABLES
 from vqmon.web.charts.experiments import forest, interval_plot, thinned
-from vqmon.web.experiment_files import TABLES
 
 PAGE = experiment_path(trial.EXPERIMENT.name)
 

@@ -11,7 +11,7 @@ from tests.web.kept import Kept
 from vqmon.transport.reviews import Reviews
 from vqmon.web.addresses import experiment_path
 from vqmon.web.app import create_app
-from vqmon.web.voting import COOKIE
+from vqmon.web.pages.review import COOKIE
 
 NAME = trial.EXPERIMENT.name
 PAGE = experiment_path(NAME, "sr-v2", "review")

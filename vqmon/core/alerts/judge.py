@@ -5,14 +5,23 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from vqmon.core.alerts.annotations import EVERY, WORDS, End, Marker, Mask, Why
-from vqmon.core.alerts.detectors import spans_of
+from vqmon.core.alerts.detectors import evidence_of, spans_of, summary_of
 from vqmon.core.alerts.regression.regressions import Trends
-from vqmon.core.alerts.rules import AlertRule, Collapse, Condition, Floor, Signal, Spanned, labels_of, names
+from vqmon.core.alerts.rules import (
+    AlertRule,
+    Collapse,
+    Condition,
+    Drop,
+    Floor,
+    Group,
+    Regression,
+    Signal,
+    Spanned,
+    labels_of,
+    names,
+)
 from vqmon.core.alerts.rules_file import parse_rules
-from vqmon.core.alerts.state import AlertState, Look, State, Track, Turn, advance, closed, look_at
-from vqmon.core.drops import Drop, Group, Regression
-from vqmon.core.evidence import evidence_of, summary_of
-from vqmon.core.memory import Memory
+from vqmon.core.alerts.state import AlertState, Look, Memory, State, Track, Turn, advance, closed, look_at
 from vqmon.core.types import Alert, Outcome, QualityEvent, Score, alert_id
 
 __all__ = ["AlertRule", "AlertState", "End", "Judge", "Marker", "State", "over_all_streams", "parse_rules"]

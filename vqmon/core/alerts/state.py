@@ -3,6 +3,7 @@
 Times are seconds since the epoch on the segments' own timeline, exact to a microsecond.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,9 +11,45 @@ import numpy as np
 
 from vqmon.core.alerts.annotations import Marker
 from vqmon.core.alerts.regression.ladder import Rung
-from vqmon.core.alerts.rules import NOT_SEGMENTS, Timing
-from vqmon.core.members import Members
+from vqmon.core.alerts.rules import NOT_SEGMENTS, Group, Timing
 from vqmon.core.types import Alert, Fingerprint, Outcome, QualityEvent, Segment, SegmentFailure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """The series of one group of one scorer."""
+
+    rule: str
+    # e.g. encoder=pool-a; empty = all
+    group: str
+    # name without version
+    scorer: str
+    # keys of their states, sorted
+    series: tuple[str, ...] = ()
+    # stream/rendition of each
+    places: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"&{self.rule}|{self.name}"
+
+    @property
+    def name(self) -> str:
+        """The group as a series."""
+        return f"{self.group or 'all'}/group/{self.scorer}"
+
+    def only(self, pairs: list[tuple[str, str]]) -> "Members":
+        """The same group with these series, given as state key and place."""
+        pairs = sorted(pairs)
+        return replace(self, series=tuple(key for key, _ in pairs), places=tuple(place for _, place in pairs))
+
+
+def group_of(condition: Group, labels: Mapping[str, str]) -> str | None:
+    """The group that labels put a series into; None when one of them is missing."""
+    if any(name not in labels for name in condition.by):
+        return None
+    return ",".join(f"{name}={labels[name]}" for name in condition.by)
+
 
 Verdict = Literal["bad", "between", "good"]
 
@@ -272,3 +309,25 @@ def _towards_open(state: AlertState, span: Span, timing: Timing) -> tuple[AlertS
     if lasting and state.count >= timing.confirm:
         return state, Turn(kind="open", moment=span.until, began=began, span=span)
     return state, None
+
+
+class Memory:
+    """States by key; a change is told once."""
+
+    def __init__(self, states: Mapping[str, State] | None) -> None:
+        self.states: dict[str, State] = dict(states or {})
+        self._changed: dict[str, State | None] = {}
+
+    def remember(self, state: State) -> None:
+        self.states[state.key] = state
+        self._changed[state.key] = state
+
+    def forget(self, key: str) -> None:
+        """Nothing happens when it is not known."""
+        if self.states.pop(key, None) is not None:
+            self._changed[key] = None
+
+    def take_changed(self) -> Mapping[str, State | None]:
+        """What is remembered differently since the last call; None = forget it."""
+        changed, self._changed = self._changed, {}
+        return changed

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from vqmon.core.sampling import clip_indices
+from vqmon.core.frames import clip_indices
 from vqmon.core.types import ClipSampling, Sampling
 from vqmon.media.decode.bitstream.gop import CodedPicture, Run, runs, samples, shown_order, starts_clean
 

@@ -1,8 +1,8 @@
 """The decoder process: the only code that imports av. Untrusted bytes in, checked arrays out.
 
 Runs as `python -m vqmon.media.decode.worker MEMORY_BYTES THREADS BOARD BOARD_BYTES`, speaks `protocol` over the
-socket that is its standard input, and ends when that ends. libav never gets an address, never guesses the format, and knows a
-short list of codecs.
+socket that is its standard input, and ends when that ends. libav never gets an address, never guesses the format, and
+knows a short list of codecs.
 """
 
 import contextlib

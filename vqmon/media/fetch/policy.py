@@ -1,16 +1,31 @@
 """Which addresses may be fetched: decided from the URL, and again from what its name resolves to."""
 
+import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
 import idna
 
 from vqmon.errors import FetchError, SettingsError
-from vqmon.media.names import path_of
+
+
+def path_of(url_path: str) -> str:
+    """The path that the path of a file: address stands for, byte for byte."""
+    return os.fsdecode(unquote_to_bytes(os.fsencode(url_path)))
+
+
+def printable(name: str) -> str:
+    r"""A name as text that can be encoded: bytes that are not UTF-8 become \xNN.
+
+    >>> printable("caf\udce9.mp4")
+    'caf\\xe9.mp4'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network

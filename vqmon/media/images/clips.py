@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vqmon.core.sampling import GAP_SECONDS
+from vqmon.core.frames import GAP_SECONDS
 from vqmon.core.types import Pixels, View
 
 Make = Callable[[View, int], Pixels]

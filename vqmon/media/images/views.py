@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vqmon.core.pieces import corners, origins
+from vqmon.core.frames import corners, origins
 from vqmon.core.types import Pixels, View
 from vqmon.media.images.colour import Colour
 from vqmon.media.images.pillow_resize import to_square

@@ -11,9 +11,9 @@ from typing import Literal
 
 from vqmon.core.types import Rendition, Segment, SegmentFailure
 from vqmon.errors import SegmentError
-from vqmon.media.names import printable
+from vqmon.flow import Wait, wait_or_stop
+from vqmon.media.fetch.policy import printable
 from vqmon.media.sources.staleness import Silence
-from vqmon.media.waiting import Wait, wait_or_stop
 
 MEDIA_SUFFIXES = frozenset({".ts", ".m2ts", ".mts", ".mp4", ".m4s", ".m4v", ".cmfv", ".mov", ".mkv", ".webm"})
 """Other files are not media: playlists, subtitles, and those that are still being written under another name."""

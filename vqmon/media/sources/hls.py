@@ -4,14 +4,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import m3u8
 
 from vqmon.core.types import ByteRange, Encryption
 from vqmon.errors import SegmentError
 from vqmon.media.fetch.decryption import with_encryption
-from vqmon.media.hls_variables import expand
 from vqmon.media.sources.listing import (
     MAX_LISTED,
     MAX_SEQUENCE,
@@ -26,6 +25,56 @@ from vqmon.media.sources.listing import (
     seconds_of,
     with_names,
 )
+
+_DEFINE_ATTRIBUTE = re.compile(r'(NAME|VALUE|QUERYPARAM|IMPORT)="([^"]*)"')
+_REFERENCE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
+# A short playlist can ask for a very long one.
+_MAX_ADDED = 16_000_000
+
+
+def expand(text: str, url: str, *, imported: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
+    """The text with its variables put in, and the variables; raises SegmentError("playlist") for an unknown one."""
+    known: dict[str, str] = {}
+    if "#EXT-X-DEFINE" not in text:
+        return text, known
+    added = 0
+
+    def value_of(found: re.Match[str]) -> str:
+        nonlocal added
+        if found[1] not in known:
+            raise SegmentError("playlist", f"variable {found[1][:40]} is not defined")
+        added += len(known[found[1]])
+        if added > _MAX_ADDED:
+            raise SegmentError("playlist", "variables make the playlist too large")
+        return known[found[1]]
+
+    lines = []
+    for line in text.splitlines():
+        if line.startswith("#EXT-X-DEFINE:"):
+            known.update(_definition(line, url, imported))
+        else:
+            lines.append(_REFERENCE.sub(value_of, line))
+    return "\n".join(lines), known
+
+
+def _definition(line: str, url: str, imported: Mapping[str, str]) -> dict[str, str]:
+    facts: dict[str, str] = dict(_DEFINE_ATTRIBUTE.findall(line))
+    if "NAME" in facts:
+        return {facts["NAME"]: facts.get("VALUE", "")}
+    if "QUERYPARAM" in facts:
+        name = facts["QUERYPARAM"]
+        try:
+            values = parse_qs(urlsplit(url).query, keep_blank_values=True, max_num_fields=1000).get(name)
+        except ValueError:
+            values = None
+        if values is None:
+            raise SegmentError("playlist", f"the address has no query parameter {name[:40]}")
+        return {name: values[0]}
+    name = facts.get("IMPORT", "")
+    if name not in imported:
+        raise SegmentError("playlist", f"variable {name[:40]} cannot be imported")
+    return {name: imported[name]}
+
 
 # Everything else is dropped before the library sees it: a broken tag that we do not need must not cost the playlist.
 # Low-latency parts are among them: only whole segments are looked at.

@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 
 from vqmon.core.types import ByteRange, Cursor, Rendition, Segment, failure_of
 from vqmon.errors import SegmentError
+from vqmon.flow import Wait, wait_or_stop
 from vqmon.media.fetch.fetcher import Fetcher
-from vqmon.media.names import path_of, printable
+from vqmon.media.fetch.policy import path_of, printable
 from vqmon.media.sources.folder import FolderSource
 from vqmon.media.sources.follower import Follower, Item, Start
 from vqmon.media.sources.listing import Listing, Track
 from vqmon.media.sources.loader import SNIFF_BYTES, Pages, kind_of, open_pages
 from vqmon.media.sources.staleness import Silence
-from vqmon.media.waiting import Wait, wait_or_stop
 
 __all__ = ["FolderSource", "Found", "Lane", "PlaylistSource", "found_at", "segments_of"]
 

@@ -10,8 +10,7 @@ from typing import Literal
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from vqmon.core.calibration import Calibration
-from vqmon.core.pooling import POOLINGS
+from vqmon.core.scores import POOLINGS, Calibration
 from vqmon.scoring.manifests.frame_scorer import GoldenInput, InputSpec, Licence, read_manifest, write_manifest
 from vqmon.scoring.manifests.level_scorer import GraphSpec
 from vqmon.scoring.scorers.clip_tokenizer import BYTE_TOKENS, MOST_BYTES, SPECIAL_TOKENS

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from vqmon.errors import ScoreError, ScorerError
-from vqmon.scoring.graph_unit import GraphUnit, unit_of_frames
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec, golden_frames
 from vqmon.scoring.manifests.level_scorer import GraphSpec
 from vqmon.scoring.runtime.graph import Array, Graph, Placement, check_ports, translate
+from vqmon.scoring.runtime.model_file import GraphUnit, unit_of_frames
 from vqmon.scoring.runtime.onnx_session import open_graph, open_spare
 from vqmon.scoring.runtime.tensors import to_tensor
 

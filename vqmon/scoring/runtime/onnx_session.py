@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped]
 
 from vqmon.errors import ScorerError
-from vqmon.scoring.graph_unit import GraphUnit
 from vqmon.scoring.runtime.graph import Array, Device, Graph, Placement, Port, first_line, translate
+from vqmon.scoring.runtime.model_file import GraphUnit
 from vqmon.telemetry.logs import event
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from vqmon.errors import ScorerError
-from vqmon.scoring.graph_unit import GraphUnit
 from vqmon.scoring.runtime.graph import Array, Placement, Port, first_line, translate
+from vqmon.scoring.runtime.model_file import GraphUnit
 
 _DTYPES = {"f32": "float32", "f16": "float16", "f64": "float64", "u8": "uint8", "i64": "int64", "i32": "int32"}
 

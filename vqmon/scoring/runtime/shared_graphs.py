@@ -10,11 +10,11 @@ from typing import Self
 import numpy as np
 
 from vqmon.errors import ScoreError
-from vqmon.scoring.graph_unit import read_unit
 from vqmon.scoring.manifests.level_scorer import GraphSpec
 from vqmon.scoring.runtime.batcher import Batcher, Engine
 from vqmon.scoring.runtime.engines import RowEngine
 from vqmon.scoring.runtime.graph import Array, Placement, made_at
+from vqmon.scoring.runtime.model_file import read_unit
 
 KEEP_BYTES = 256 * 2**20
 """Of answers that are kept over all graphs; one picture's features of Q-Align are half a megabyte."""

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vqmon.core.pooling import pool
+from vqmon.core.scores import pool
 from vqmon.core.types import Decoded, Pixels, Score, ScorerIdentity, View
 from vqmon.errors import ScoreError, ScorerError
-from vqmon.scoring.graph_unit import read_beside
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec, SourceSpec, StepSpec, TextSpec
 from vqmon.scoring.manifests.frame_scorer import golden_frames, preprocessing_id
 from vqmon.scoring.runtime.graph import Array, Placement
+from vqmon.scoring.runtime.model_file import read_beside
 from vqmon.scoring.runtime.shared_graphs import GraphHost, Hosts, device_text, one_by_one, settle
 from vqmon.scoring.runtime.tensors import to_tensor
 from vqmon.scoring.scorers.clip_tokenizer import Vocabulary, read_vocabulary

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vqmon.core.pooling import pool
+from vqmon.core.scores import pool
 from vqmon.core.types import Decoded, Score, ScorerIdentity, View
 from vqmon.errors import ScorerError
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec, load_composite_spec

@@ -12,17 +12,16 @@ from vqmon.core.alerts.judge import State
 from vqmon.core.alerts.notifications import Notice, Said
 from vqmon.core.types import Alert, Cursor, Outcome
 from vqmon.errors import SettingsError
-from vqmon.transport import rollups
-from vqmon.transport.access import check_readable, only_writer
-from vqmon.transport.again import repeated
-from vqmon.transport.ends import insert_end
 from vqmon.transport.history import maintenance
-from vqmon.transport.history.backends.base import Connection, Database, Mode
+from vqmon.transport.history import maintenance as rollups
+from vqmon.transport.history.backends.base import Connection, Database, Mode, repeated
 from vqmon.transport.history.backends.location import Place
-from vqmon.transport.history.backends.sqlite import SqliteDatabase
+from vqmon.transport.history.backends.sqlite import SqliteDatabase, check_readable, only_writer
 from vqmon.transport.history.ingest import Taken, move_on
 from vqmon.transport.history.inserts import (
     Known,
+    insert_end,
+    insert_marker,
     insert_outcomes,
     keep_evidence,
     upsert_alert,
@@ -33,7 +32,6 @@ from vqmon.transport.history.inserts import (
 from vqmon.transport.history.outbox import SELECT_NOTICES, enqueue, notice_of, write_told
 from vqmon.transport.history.queries import Questions
 from vqmon.transport.history.rows import Pruned, Thumbnails, microseconds
-from vqmon.transport.markers import insert_marker
 
 PATIENCE_SECONDS = 60.0
 """How long a write waits for a server that is away before it gives up."""

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from vqmon.core.alerts.annotations import End, Marker
 from vqmon.core.alerts.judge import State
 from vqmon.core.types import Alert, Cursor, Outcome, QualityEvent, Rendition
-from vqmon.transport import blocks
+from vqmon.transport.history import documents as blocks
 from vqmon.transport.history.backends.base import Connection as Connection
+from vqmon.transport.history.documents import Ask
 from vqmon.transport.history.rows import (
     Layout,
     Thumbnails,
@@ -17,11 +19,61 @@ from vqmon.transport.history.rows import (
     layout_of,
     measures_of,
     microseconds,
+    moment_of,
     packed_id,
     segment_number,
     text,
 )
 from vqmon.transport.wire import cloudevents
+
+_COLUMNS = "id, stream_id, rendition, at, why"
+
+
+def insert_end(connection: Connection, end: End, number: int | None) -> int:
+    """How many rows that changed; with a number it has been judged there, without one it waits for that."""
+    cursor = connection.execute(
+        "INSERT INTO ended VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+        " number = excluded.number, at = excluded.at WHERE ended.number IS NULL AND excluded.number IS NOT NULL",
+        (end.id, number, text(end.stream_id), text(end.rendition), microseconds(end.at), end.why),
+    )
+    return int(cursor.rowcount)
+
+
+def read_waiting(ask: Ask) -> Sequence[End]:
+    """What was said by hand and is not judged yet, in one order."""
+    return [_end(row) for row in ask(f"SELECT {_COLUMNS} FROM ended WHERE number IS NULL ORDER BY at, id")]
+
+
+def read_ends(ask: Ask, *, stream_id: str, begins: int, ends: int) -> Sequence[tuple[int, End]]:
+    """(number, end) of what was judged, in that order; of one stream or "" = all, `begins` <= at <= `ends`."""
+    rows = ask(
+        f"SELECT {_COLUMNS}, number FROM ended WHERE number IS NOT NULL AND ? IN (stream_id, '')"
+        " AND at >= ? AND at <= ? ORDER BY number",
+        *(stream_id, begins, ends),
+    )
+    return [(row[5], _end(row)) for row in rows]
+
+
+def _end(row: Sequence[Any]) -> End:
+    return End(id=row[0], stream_id=row[1], rendition=row[2], at=moment_of(row[3]), why=row[4])
+
+
+def insert_marker(connection: Connection, marker: Marker) -> None:
+    """Nothing when it is there."""
+    connection.execute(
+        "INSERT INTO marker VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+        (marker.id, microseconds(marker.at), text(marker.name), text(marker.stream), text(marker.rendition)),
+    )
+
+
+def read_markers(ask: Ask, limit: int) -> Sequence[Marker]:
+    """The newest `limit` markers, oldest first."""
+    rows = ask("SELECT id, at, name, stream, rendition FROM marker ORDER BY at DESC, id LIMIT ?", limit)
+    return [
+        Marker(id=id, at=moment_of(at), name=name, stream=stream, rendition=rendition)
+        for id, at, name, stream, rendition in reversed(rows)
+    ]
+
 
 KNOWN_AT_A_TIME = 500
 """How many ids one question may name."""

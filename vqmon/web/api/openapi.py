@@ -16,12 +16,7 @@ from starlette.routing import Route
 from vqmon.core.types import Alert, Outcome
 from vqmon.web.api import v1
 from vqmon.web.api.framework import AFTER, LIMIT, PREFIX, Operation, Page, Parameter, Problem
-from vqmon.web.model.explanations import STATES
-from vqmon.web.model.renditions import SORTS
-from vqmon.web.model.time_range import RANGES
-from vqmon.web.pages.compare import ALIGNMENTS
-from vqmon.web.site import Site, in_thread
-from vqmon.web.v1_shapes import (
+from vqmon.web.api.v1 import (
     ExperimentAnswer,
     ExperimentItem,
     OutcomeItem,
@@ -29,6 +24,11 @@ from vqmon.web.v1_shapes import (
     RenditionsCompared,
     StreamItem,
 )
+from vqmon.web.model.explanations import STATES
+from vqmon.web.model.renditions import SORTS
+from vqmon.web.model.time_range import RANGES
+from vqmon.web.pages.compare import ALIGNMENTS
+from vqmon.web.site import Site, in_thread
 
 _REF = "#/components/schemas/{model}"
 

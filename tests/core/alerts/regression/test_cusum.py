@@ -24,10 +24,10 @@ from vqmon.core.alerts.regression.cusum import (
     is_back,
     opened,
     parts,
+    rank_residual,
     step,
     step_open,
 )
-from vqmon.core.ranks import rank_residual
 
 USUAL = Usual(
     number=10_000, level=70.0, spread=4.0, square=15.0, product=7.5, scale=3.4, mean=0.1, variance=11.0

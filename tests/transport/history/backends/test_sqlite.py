@@ -18,7 +18,7 @@ NOBODY = 65534
 HOLD = """
 import sys, time
 from pathlib import Path
-from vqmon.transport.store import open_history
+from vqmon.transport.history.history import open_history
 with open_history(Path(sys.argv[1]), "write"):
     print("held", flush=True)
     time.sleep(600)

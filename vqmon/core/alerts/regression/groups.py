@@ -10,11 +10,8 @@ from vqmon.core.alerts.regression.cusum import parts, usual_now
 from vqmon.core.alerts.regression.inhibition import Standings
 from vqmon.core.alerts.regression.ladder import Entry
 from vqmon.core.alerts.regression.series_alert import Reading, follow, given_up
-from vqmon.core.alerts.rules import AlertRule
-from vqmon.core.alerts.state import AlertState
-from vqmon.core.drops import Group
-from vqmon.core.members import Members, group_of
-from vqmon.core.memory import Memory
+from vqmon.core.alerts.rules import AlertRule, Group
+from vqmon.core.alerts.state import AlertState, Members, Memory, group_of
 from vqmon.core.types import Alert
 
 KEPT_STRETCHES = 8

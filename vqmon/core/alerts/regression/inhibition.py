@@ -4,11 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from vqmon.core.alerts.regression.series_alert import Turned
-from vqmon.core.alerts.rules import AlertRule
-from vqmon.core.alerts.state import AlertState
-from vqmon.core.drops import CAUSES, Group
-from vqmon.core.members import Members
-from vqmon.core.memory import Memory
+from vqmon.core.alerts.rules import CAUSES, AlertRule, Group
+from vqmon.core.alerts.state import AlertState, Members, Memory
 from vqmon.core.types import Alert
 
 UNMUTE_SECONDS = 300.0

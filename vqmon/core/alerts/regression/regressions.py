@@ -9,10 +9,8 @@ from vqmon.core.alerts.regression.groups import Groups
 from vqmon.core.alerts.regression.inhibition import Standings
 from vqmon.core.alerts.regression.ladder import Entry, Ladder, Rung, entry_of
 from vqmon.core.alerts.regression.series_alert import Follow, Reading, follow
-from vqmon.core.alerts.rules import NOT_SEGMENTS, AlertRule, labels_of, names
-from vqmon.core.alerts.state import AlertState, Look
-from vqmon.core.drops import BY_LABEL, LADDER, Regression
-from vqmon.core.memory import Memory
+from vqmon.core.alerts.rules import BY_LABEL, LADDER, NOT_SEGMENTS, AlertRule, Regression, labels_of, names
+from vqmon.core.alerts.state import AlertState, Look, Memory
 from vqmon.core.types import Alert, QualityEvent, Rendition, SegmentFailure
 
 DEPLOY_LABEL = "deploy"

@@ -5,13 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from vqmon.core.alerts.regression.change_point import began_at, drop_of
+from vqmon.core.alerts.regression.change_point import began_at, beside, drop_of, moved
 from vqmon.core.alerts.regression.cusum import HOT, Chart, calmed, is_alarm, is_back, opened, parts, step, step_open
 from vqmon.core.alerts.regression.ladder import Entry
-from vqmon.core.alerts.rules import AlertRule
+from vqmon.core.alerts.rules import AlertRule, Drop, tuning_of
 from vqmon.core.alerts.state import AlertState
-from vqmon.core.drops import Drop, tuning_of
-from vqmon.core.moved import beside, moved
 from vqmon.core.types import Alert, Cause, Change, Evidence, Moved, Severity, alert_id
 
 MOVED_IN_SUMMARY = 2

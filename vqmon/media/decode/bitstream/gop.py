@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vqmon.core.sampling import sample_indices
+from vqmon.core.frames import sample_indices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
