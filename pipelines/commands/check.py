@@ -81,7 +81,7 @@ async def _scorers(settings: Settings, ids: list[str]) -> str:
     async with Fetcher(fetch_policy(settings)) as fetcher, open_observer(settings, fetcher=fetcher) as observer:
         ids += [scorer.id for scorer in observer.judged]
         return ", ".join(
-            f"{scorer.id} on {scorer.identity.device}, sha256 {scorer.identity.sha256[:12]}, golden result met"
+            f"{scorer.id} on {scorer.identity.device}, sha256 {scorer.identity.sha256[:12]}, its output matches the manifest's reference output"
             for scorer in (*observer.judged, *observer.shadows)
         )
 
@@ -135,7 +135,7 @@ def _topics_now(settings: Settings) -> str:
     wrong = asyncio.run(check_topics(settings))
     if wrong:
         raise SettingsError("; ".join(wrong))
-    return f"the topics of {settings.kafka.prefix}, group {settings.kafka.group}, are as they must be"
+    return f"the topics of {settings.kafka.prefix}, group {settings.kafka.group}, match the settings"
 
 
 def _listed_now(settings: Settings, stream_id: str, url: str) -> str:

@@ -1,4 +1,4 @@
-"""Deploy markers: something was changed on purpose, so the alert rules learn anew what is usual."""
+"""Deploy markers: a planned change, after which alert rules learn a new baseline."""
 
 import asyncio
 import logging

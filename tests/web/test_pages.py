@@ -142,7 +142,7 @@ async def test_alerts_open_then_resolved(client: httpx.AsyncClient) -> None:
 
 
 async def test_alert_shows_evidence(client: httpx.AsyncClient, history: Kept) -> None:
-    """An alert shows when, the reading, the curve around it, the worst frames and the segment that tipped it."""
+    """An alert shows when, the reading, the curve around it, the worst frames and the segment that triggered it."""
     alert = next(it for it in history.store.alerts() if it.stream_id == "cinema-4k")
     page = await text(client, f"/alerts/{alert.id}")
     assert page.count(f'<a href="/alerts/{alert.id}/frames/') == 2

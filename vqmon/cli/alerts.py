@@ -16,7 +16,7 @@ from vqmon.cli.console import out, ready, utc
 @click.option("--at", type=click.DateTime(), help="When, by the time of the segments (UTC); default: now.")
 @click.pass_obj
 def deploy(config: Path | None, name: str, stream: str, rendition: str, at: datetime | None) -> None:
-    """Say that something was changed on purpose: alert rules learn anew what is usual from then on.
+    """Record a planned change: from then on, alert rules learn a new baseline.
 
     NAME is for people, e.g. "encoder 4.2". Goes to the history of the settings, also while a daemon runs, or to every
     partition of the segments topic when the source is Kafka.

@@ -39,8 +39,8 @@ def pictures(config: Path | None, experiment: str, history: str | None) -> None:
     for line in kept.missing:
         err.print(line, style="yellow", markup=False)
     err.print(
-        f"{kept.looked} looked at, {kept.copied} copied from the history, {kept.known} were there, "
-        f"{len(kept.missing)} without pictures; in {reviews.path}"
+        f"{kept.looked} pairs decoded, {kept.copied} copied from the history, {kept.known} already stored, "
+        f"{len(kept.missing)} without frames; stored in {reviews.path}"
     )
 
 

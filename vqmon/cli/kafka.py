@@ -68,5 +68,5 @@ def check(ctx: click.Context) -> None:
     from pipelines.topics.publisher import check as check_all
 
     wrong = asyncio.run(check_all(ready(ctx.obj)))
-    click.echo("\n".join(wrong) if wrong else "all topics are as they must be")
+    click.echo("\n".join(wrong) if wrong else "all topics match the settings")
     ctx.exit(1 if wrong else 0)

@@ -219,7 +219,7 @@ Severity = Literal["page", "ticket"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Why an alert was raised: the segment that tipped it and what was seen there."""
+    """Why an alert was raised: the segment that triggered it and its values."""
 
     event_id: str
     # e.g. "lite@1 23.4 below 40"

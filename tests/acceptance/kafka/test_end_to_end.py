@@ -68,7 +68,7 @@ allow_noncommercial = true
     )
     assert "whole.quality.v1" in said(tmp_path, "topics", "create")
     assert "nothing to create" in said(tmp_path, "topics", "create")
-    assert "as they must be" in said(tmp_path, "topics", "check")
+    assert "all topics match the settings" in said(tmp_path, "topics", "check")
     published = said(tmp_path, "publish", str(media), "--stream", "film", "--rendition", "1080p", "--arm", "new")
     assert "3 segment messages published" in published
     assert "the end of film is behind its segments" in said(tmp_path, "end", "film")

@@ -286,7 +286,7 @@ def test_rules_look_where_they_match() -> None:
 
 
 def test_an_alert_says_what_began_and_shows_where() -> None:
-    """Id, series, times, reading, threshold and the worst frames of the segment that tipped it."""
+    """Id, series, times, reading, threshold and the worst frames of the segment that triggered it."""
     usual = [scored(n, at=4.0 * n - 160) for n in range(40)]
     low = [scored(n, 30, frames=(50, 10, 40, 20), at=4.0 * n - 160) for n in range(40, 44)]
     judge = Judge([rule for rule in DEFAULTS if rule.name == "low-score"])

@@ -102,7 +102,7 @@ async def test_stream_page_shows_what_the_rules_know(client: httpx.AsyncClient, 
     """Phase, usual, band and evidence of each series; the deploy; and the same for the chart."""
     incidents.write(history)
     page = await text(client, "/streams/sports%20one")
-    for words in ("What the rules know", "1080p lite", "1080p lite − 480p", f"of {Tuning().h:g}", "Changed on purpose"):
+    for words in ("Alert rule status", "1080p lite", "1080p lite − 480p", f"of {Tuning().h:g}", "Changed on purpose"):
         assert words in page, words
     chart = (await client.get("/api/streams/sports%20one/points")).json()
     assert chart["markers"] == [{"at": incidents.MARKER.at.timestamp(), "name": "sr-v2 rollout"}]
@@ -114,7 +114,7 @@ async def test_stream_page_shows_what_the_rules_know(client: httpx.AsyncClient, 
 async def test_a_stream_without_rules_shows_none(client: httpx.AsyncClient) -> None:
     """Nor does it know the series of a stream whose name begins like its own."""
     page = await text(client, "/streams/weather")
-    assert "What the rules know" not in page
+    assert "Alert rule status" not in page
     assert (await client.get("/api/streams/weather/points")).json()["bands"] == []
 
 

@@ -12,7 +12,7 @@ from vqmon.core.types import Evidence, Outcome, QualityEvent, Score, SegmentFail
 
 
 def evidence_of(condition: Spanned, outcome: Outcome, score: Score | None, span: Span) -> Evidence:
-    """Why an alert opens: the outcome that tipped it and what was read there."""
+    """Why an alert opens: the outcome that triggered it and the value measured there."""
     return Evidence(
         event_id=outcome.id,
         reading=_reading(condition, outcome, score, span),

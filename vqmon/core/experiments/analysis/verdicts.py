@@ -119,8 +119,8 @@ def _without_winner(kind: VerdictKind, case: Case, reading: Interval) -> str:
     if kind == "not worse":
         small = " The gain is smaller than what is worth anything." if reading.low > 0 else ""
         return f"{arm} is not worse than {it.control}: {_points(reading)}; a loss of {it.margin:g} is excluded.{small}"
-    side = "0" if reading.low <= 0 <= reading.high else "a difference that is worth nothing"
-    return f"Undecided between {arm} and {it.control}: {_points(reading)} leaves {side} possible."
+    side = "includes 0" if reading.low <= 0 <= reading.high else "includes differences too small to matter"
+    return f"Undecided between {arm} and {it.control}: {_points(reading)}; the interval {side}."
 
 
 def _next_of(kind: VerdictKind, case: Case) -> str:
