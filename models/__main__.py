@@ -14,7 +14,6 @@ from models.commands import feature_scorers, owl, trained
 from models.commands import train as train_command
 from models.data import photos as data
 from models.data import sr_benchmark
-from models.data import sr_benchmark as sr_order
 from models.data.csv_scores import DataError
 from models.export.pair import read_facts, write_pair
 from models.networks.lite import Lite, LiteConfig
@@ -94,7 +93,9 @@ def run_refit(options: argparse.Namespace) -> None:
 
 
 def run_order(options: argparse.Namespace) -> None:
-    print(sr_order.table(sr_benchmark.read_set(options.folder / "set.csv"), sr_order.read_events(options.events)))
+    print(
+        sr_benchmark.table(sr_benchmark.read_set(options.folder / "set.csv"), sr_benchmark.read_events(options.events))
+    )
 
 
 def run_export(options: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ mpl.use("agg")
 INK, ACCENT, SECOND = "#1f2933", "#0b7285", "#c2410c"
 
 
-def curve(rows: Sequence[Mapping[str, float]], file: Path) -> None:
+def plot_curve(rows: Sequence[Mapping[str, float]], file: Path) -> None:
     """Loss and correlations against the step, as a PNG; `rows` hold step, loss, srcc and plcc."""
     steps = [row["step"] for row in rows]
     figure = Figure(figsize=(7, 3), layout="constrained")
@@ -38,7 +38,7 @@ def curve(rows: Sequence[Mapping[str, float]], file: Path) -> None:
     figure.savefig(file, dpi=120)
 
 
-def scatter(predicted: Tensor, wanted: Tensor, file: Path) -> None:
+def plot_scatter(predicted: Tensor, wanted: Tensor, file: Path) -> None:
     """What the network says against what people say, one dot per row, as a PNG."""
     figure = Figure(figsize=(4, 4), layout="constrained")
     axes = figure.subplots()
@@ -227,7 +227,7 @@ def train(trainer: Trainer, folder: Path, *, report: Report, facts: Mapping[str,
                 if said.srcc > trainer.best:
                     trainer.best = said.srcc
                     torch.save({**facts, **trainer.kept(said)}, best)
-                    scatter(said.predicted, said.wanted, folder / "scatter.png")
+                    plot_scatter(said.predicted, said.wanted, folder / "scatter.png")
                 torch.save(trainer.state(), folder / "last.pt")
                 _write_curve(trainer.curve, folder)
                 report(
@@ -241,4 +241,4 @@ def _write_curve(curve: list[dict[str, float]], folder: Path) -> None:
         table = csv.DictWriter(file, ["step", "loss", "srcc", "plcc"], lineterminator="\n")
         table.writeheader()
         table.writerows(curve)
-    curve(curve, folder / "curve.png")
+    plot_curve(curve, folder / "curve.png")

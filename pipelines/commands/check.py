@@ -81,7 +81,7 @@ async def _scorers(settings: Settings, ids: list[str]) -> str:
     async with Fetcher(fetch_policy(settings)) as fetcher, open_observer(settings, fetcher=fetcher) as observer:
         ids += [scorer.id for scorer in observer.judged]
         return ", ".join(
-            f"{scorer.id} on {scorer.identity.device}, sha256 {scorer.identity.sha256[:12]}, its output matches the manifest's reference output"
+            f"{scorer.id} on {scorer.identity.device}, sha256 {scorer.identity.sha256[:12]}, output as in its manifest"
             for scorer in (*observer.judged, *observer.shadows)
         )
 

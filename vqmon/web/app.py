@@ -20,7 +20,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vqmon.errors import StoreError
 from vqmon.web.api import downloads, openapi
-from vqmon.web.api import downloads as experiment_files
 from vqmon.web.api.downloads import FOREVER
 from vqmon.web.api.live_events import Listeners, live
 from vqmon.web.model.fleet_state import Standing
@@ -118,7 +117,7 @@ def _routes() -> list[Route | Mount]:
         "/experiments/{name}/{arm}/review/{number:count}/{side}.jpg": review.review_picture,
         "/api/compare": compare.compare_json,
         "/api/compare.csv": compare.compare_csv,
-        "/api/experiments/{name}/{kind}.csv": experiment_files.table,
+        "/api/experiments/{name}/{kind}.csv": downloads.table,
         "/api/streams": downloads.streams,
         "/api/streams.csv": downloads.streams_csv,
         "/api/streams/{stream_id:path}/points": downloads.points,

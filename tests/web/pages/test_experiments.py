@@ -34,7 +34,13 @@ async def test_the_list_says_every_verdict(client: httpx.AsyncClient) -> None:
 async def test_the_verdict_comes_first(client: httpx.AsyncClient) -> None:
     """Verdict, reasons and next step stand before any number or drawing."""
     page = await text(client, PAGE)
-    order = ["sr-v2 is better than", "All guardrails hold", "<b>Next:</b>", "Confidence interval over time", "Content by content"]
+    order = [
+        "sr-v2 is better than",
+        "All guardrails hold",
+        "<b>Next:</b>",
+        "Confidence interval over time",
+        "Content by content",
+    ]
     assert [page.index(words) for words in order] == sorted(page.index(words) for words in order)
 
 

@@ -13,7 +13,6 @@ from vqmon.core.alerts.notifications import Notice, Said
 from vqmon.core.types import Alert, Cursor, Outcome
 from vqmon.errors import SettingsError
 from vqmon.transport.history import maintenance
-from vqmon.transport.history import maintenance as rollups
 from vqmon.transport.history.backends.base import Connection, Database, Mode, repeated
 from vqmon.transport.history.backends.location import Place
 from vqmon.transport.history.backends.sqlite import SqliteDatabase, check_readable, only_writer
@@ -178,7 +177,7 @@ class History(Questions):
 
     def roll_up(self) -> int:
         """Make rollups of outcomes that are in none yet, the oldest first; how many."""
-        return self._in_chunks(lambda connection: rollups.roll_up(connection, self._layouts.__getitem__))
+        return self._in_chunks(lambda connection: maintenance.roll_up(connection, self._layouts.__getitem__))
 
     def prune(
         self,

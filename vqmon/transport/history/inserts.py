@@ -9,9 +9,8 @@ from typing import Any
 from vqmon.core.alerts.annotations import End, Marker
 from vqmon.core.alerts.judge import State
 from vqmon.core.types import Alert, Cursor, Outcome, QualityEvent, Rendition
-from vqmon.transport.history import documents as blocks
 from vqmon.transport.history.backends.base import Connection as Connection
-from vqmon.transport.history.documents import Ask
+from vqmon.transport.history.documents import BLOCK_EVENTS, Ask, cut, pack
 from vqmon.transport.history.rows import (
     Layout,
     Thumbnails,
@@ -115,8 +114,8 @@ def insert_outcomes(
         stored = _stored(connection, [outcome.id for outcome in new])
         new = [outcome for outcome in new if packed_id(outcome.id) not in stored]
         connection.insert_new("outcome", _rows(connection, tip, new, known))
-    for begin in range(0, len(new), blocks.BLOCK_EVENTS):
-        some = new[begin : begin + blocks.BLOCK_EVENTS]
+    for begin in range(0, len(new), BLOCK_EVENTS):
+        some = new[begin : begin + BLOCK_EVENTS]
         lines = [_document(outcome, documents.get(outcome.id)) for outcome in some]
         _insert_block(connection, tip + 1 + begin, some, lines, known)
     if thumbnails:
@@ -165,7 +164,7 @@ def _insert_block(
     dictionary_id, dictionary = (None, None)
     if first is not None:
         dictionary_id, dictionary = _dictionary(connection, outcomes[first], lines[first], known)
-    body, pictures = blocks.pack(lines, dictionary)
+    body, pictures = pack(lines, dictionary)
     row = (number, number + len(lines) - 1, dictionary_id, body, pictures)
     connection.execute("INSERT INTO document VALUES (?, ?, ?, ?, ?)", row)
 
@@ -230,7 +229,7 @@ def _dictionary(connection: Connection, outcome: Outcome, document: bytes, known
             found = connection.execute(
                 "INSERT INTO dictionary VALUES ((SELECT coalesce(max(dictionary_id), 0) + 1 FROM dictionary), ?, ?)"
                 " RETURNING dictionary_id, body",
-                (provenance, blocks.cut(document)),
+                (provenance, cut(document)),
             ).fetchone()
         known.dictionaries[written] = int(found[0]), bytes(found[1])
     return known.dictionaries[written]
