@@ -42,7 +42,7 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q tests/test_public_face.py tests/settings/test_sections.py tests/test_flow.py
+	$(BIN)/pytest -q tests/test_public_face.py tests/test_import_rules.py tests/settings/test_sections.py tests/test_flow.py
 
 kafka: .venv/ready
 	$(BIN)/python -m tests.acceptance.kafka

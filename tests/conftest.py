@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.postgres import PostgresServer, programs, running
 from vqmon.transport.history.backends.location import Place, Server
+
+# Property tests are about properties, not about speed: no deadlines.
+settings.register_profile("vqmon", deadline=None)
+settings.load_profile("vqmon")
 
 REQUIRED = {name for name in os.environ.get("VQMON_REQUIRE", "").split(",") if name}
 SHARED = Path(__file__).parents[2] / "shared"
