@@ -20,6 +20,7 @@ from pipelines.service.retention import KEEP_SECONDS, keep
 from pipelines.service.wiring import fetch_policy, load_rules, open_observer, open_sources, utc_now
 from vqmon.core.alerts.annotations import EVERY, End, Why, end_of
 from vqmon.core.alerts.judge import AlertRule, Judge
+from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import Alert, Cursor, Outcome, Rendition, Segment, SegmentFailure, failure_of
 from vqmon.errors import SegmentError
 from vqmon.flow import Crew, in_order, together
@@ -29,7 +30,6 @@ from vqmon.telemetry.health import HealthServer, Progress, notify
 from vqmon.telemetry.logs import event
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import History, open_history
-from vqmon.transport.history.rows import Thumbnails
 
 log = logging.getLogger("vqmon.live")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pipelines.service.wiring import fetch_policy
 from vqmon.core.experiments.results import Comparison
+from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import Outcome, QualityEvent
 from vqmon.errors import SegmentError
 from vqmon.flow import in_order
@@ -13,7 +14,6 @@ from vqmon.media.decode.pool import DecodeLimits, DecoderPool
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
 from vqmon.transport.history.history import History
-from vqmon.transport.history.rows import Thumbnails
 from vqmon.transport.reviews import Reviews
 
 PICTURE_WIDTH = 960

@@ -3,11 +3,11 @@
 import logging
 from datetime import datetime, timedelta
 
+from vqmon.core.timeline import Pruned
 from vqmon.errors import StoreError
 from vqmon.settings.sections import HistorySettings
 from vqmon.telemetry.logs import event
 from vqmon.transport.history.history import History
-from vqmon.transport.history.rows import Pruned
 
 log = logging.getLogger("vqmon.history")
 

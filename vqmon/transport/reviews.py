@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from vqmon.core.experiments.human_review import Vote
+from vqmon.core.timeline import Thumbnails
 from vqmon.errors import StoreError
-from vqmon.transport.history.rows import Thumbnails, microseconds, moment_of, text
+from vqmon.transport.history.rows import microseconds, moment_of, text
 
 APPLICATION_ID = 0x76716D72
 """Tells it from other SQLite files ("vqmr")."""

@@ -9,10 +9,10 @@ from statistics import fmean
 import pytest
 
 from tests.core.alerts.outcomes import NEWS, START, failed, scored
+from vqmon.core.timeline import Bucket
 from vqmon.core.types import Outcome, QualityEvent, Rendition
 from vqmon.transport.history.backends.location import Place
 from vqmon.transport.history.history import History, open_history
-from vqmon.transport.history.rows import Bucket
 
 LOW = replace(NEWS, name="360p")
 HOURS = 3

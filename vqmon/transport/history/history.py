@@ -10,6 +10,7 @@ from pathlib import Path
 from vqmon.core.alerts.annotations import End, Marker
 from vqmon.core.alerts.judge import State
 from vqmon.core.alerts.notifications import Notice, Said
+from vqmon.core.timeline import Pruned, Thumbnails
 from vqmon.core.types import Alert, Cursor, Outcome
 from vqmon.errors import SettingsError
 from vqmon.transport.history import maintenance
@@ -30,7 +31,7 @@ from vqmon.transport.history.inserts import (
 )
 from vqmon.transport.history.outbox import SELECT_NOTICES, enqueue, notice_of, write_told
 from vqmon.transport.history.queries import Questions
-from vqmon.transport.history.rows import Pruned, Thumbnails, microseconds
+from vqmon.transport.history.rows import microseconds
 
 PATIENCE_SECONDS = 60.0
 """How long a write waits for a server that is away before it gives up."""

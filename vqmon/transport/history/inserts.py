@@ -8,12 +8,12 @@ from typing import Any
 
 from vqmon.core.alerts.annotations import End, Marker
 from vqmon.core.alerts.judge import State
+from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import Alert, Cursor, Outcome, QualityEvent, Rendition
 from vqmon.transport.history.backends.base import Connection as Connection
 from vqmon.transport.history.documents import BLOCK_EVENTS, Ask, cut, pack
 from vqmon.transport.history.rows import (
     Layout,
-    Thumbnails,
     columns_of,
     layout_of,
     measures_of,

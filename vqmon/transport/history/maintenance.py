@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vqmon.core.timeline import Bucket
 from vqmon.transport.history.backends.base import Connection, Database
 from vqmon.transport.history.documents import Ask
 from vqmon.transport.history.inserts import number_of
-from vqmon.transport.history.rows import Bucket, Layout, moment_of
+from vqmon.transport.history.rows import Layout, moment_of
 
 MINUTE = 60_000_000
 """Microseconds."""

@@ -6,17 +6,13 @@ from typing import Any
 
 from vqmon.core.alerts.annotations import End, Marker
 from vqmon.core.alerts.judge import State
+from vqmon.core.timeline import Bucket, Changes, Counts, Point, RenditionState
 from vqmon.core.types import Alert, Cursor, Outcome
 from vqmon.transport.history.documents import FOREVER, Ask, Documents
 from vqmon.transport.history.inserts import read_ends, read_markers, read_waiting
 from vqmon.transport.history.maintenance import MINUTE, UNSCORED, Parts, fill
 from vqmon.transport.history.rows import (
     POINT_COLUMNS,
-    Bucket,
-    Changes,
-    Counts,
-    Point,
-    RenditionState,
     microseconds,
     moment_of,
     packed_id,
