@@ -14,7 +14,7 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from pipelines.daemon.deploy_markers import marking
 from pipelines.daemon.stream_ends import take_up
 from pipelines.observe.observer import Observation, Observer
-from pipelines.service.lifecycle import Told, every, pause, stopping, telling
+from pipelines.service.lifecycle import Told, every, stopping, telling
 from pipelines.service.notifications import Delivery, delivering
 from pipelines.service.retention import KEEP_SECONDS, keep
 from pipelines.service.wiring import fetch_policy, load_rules, open_observer, open_sources, utc_now
@@ -23,7 +23,7 @@ from vqmon.core.alerts.judge import AlertRule, Judge
 from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import Alert, Cursor, Outcome, Rendition, Segment, SegmentFailure, failure_of
 from vqmon.errors import SegmentError
-from vqmon.flow import Crew, in_order, together
+from vqmon.flow import Crew, in_order, together, wait_or_stop
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
 from vqmon.telemetry.health import HealthServer, Progress, notify
@@ -154,7 +154,7 @@ async def watch_for_ever(stream_id: str, source: Source, desk: Desk) -> None:
             lanes = await source.lanes()
         except SegmentError as error:
             await _publish_unlisted(stream_id, error, desk)
-            await pause(desk.stop, RETRY_SECONDS)
+            await wait_or_stop(desk.stop, RETRY_SECONDS)
         else:
             await together(follow(stream_id, lane, desk) for lane in lanes)
             return

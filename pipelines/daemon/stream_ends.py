@@ -5,12 +5,13 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from pipelines.service.lifecycle import Told, pause
+from pipelines.service.lifecycle import Told
 from pipelines.service.wiring import utc_now
 from vqmon.core.alerts.annotations import EVERY, End, end_of
 from vqmon.core.alerts.state import Track
 from vqmon.core.types import Alert
 from vqmon.errors import SettingsError, StoreUnreachableError
+from vqmon.flow import wait_or_stop
 from vqmon.settings.load import Settings
 from vqmon.telemetry.logs import event
 from vqmon.transport.history.history import History, open_history
@@ -63,4 +64,4 @@ async def take_up(
         for it in waiting:
             told([], await judge(it))
             log.info(**event("end.taken_up", stream=it.stream_id, rendition=it.rendition))
-        await pause(done, LOOK_SECONDS)
+        await wait_or_stop(done, LOOK_SECONDS)

@@ -7,9 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from pipelines.fleet.partition import Floor, Kept, Lane, Membership, Step
-from pipelines.service.lifecycle import pause
 from vqmon.errors import BrokerError, FencedError
-from vqmon.flow import Crew
+from vqmon.flow import Crew, wait_or_stop
 from vqmon.telemetry.logs import event
 from vqmon.transport.kafka.records import Record
 
@@ -139,7 +138,7 @@ class Member:
                 if self.silent_seconds() > SILENT_SECONDS:
                     self._answering_since = time.monotonic()
                 self._heard_at = time.monotonic()
-            await pause(self._stop, PULSE_SECONDS)
+            await wait_or_stop(self._stop, PULSE_SECONDS)
 
     async def _live(self, lane: Lane) -> None:
         kept = await lane.run()
@@ -186,4 +185,4 @@ async def stay_member(
             name = "fenced" if isinstance(error, FencedError) else "lost"
             floor.meters.count("vqmon.kafka.membership_lost", reason=name)
             log.warning(**event(f"group.{name}", error=error, again_seconds=seconds))
-            await pause(stop, seconds)
+            await wait_or_stop(stop, seconds)

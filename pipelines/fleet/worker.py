@@ -14,11 +14,11 @@ from pipelines.fleet.membership import SILENT_SECONDS, Member
 from pipelines.fleet.origin_backoff import MediaRoom, Origins
 from pipelines.fleet.subscriptions import Memberships, speaker_of
 from pipelines.observe.observer import Observation
-from pipelines.service.lifecycle import Told, every, pause, stopping, telling
+from pipelines.service.lifecycle import Told, every, stopping, telling
 from vqmon.core.alerts.judge import AlertRule
 from vqmon.core.types import Segment
 from vqmon.errors import BrokerError, SettingsError
-from vqmon.flow import together
+from vqmon.flow import together, wait_or_stop
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.health import HealthServer, Progress, notify
@@ -162,7 +162,7 @@ async def _wait_for_topics(connection: Connection, kafka: KafkaSettings, stop: a
                 return await largest_record(connection, names.rejected)
         except BrokerError as error:
             log.warning(**event("kafka.unreachable", error=error, again_seconds=RETRY_SECONDS))
-            await pause(stop, RETRY_SECONDS)
+            await wait_or_stop(stop, RETRY_SECONDS)
             continue
         raise SettingsError("\n".join(f"kafka: {problem}" for problem in wrong))
     return kafka.max_message_bytes

@@ -93,12 +93,3 @@ def every(seconds: float, act: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-async def pause(stop: asyncio.Event, seconds: float) -> None:
-    """Wait so long, or until the stop."""
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        pass

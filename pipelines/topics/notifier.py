@@ -11,12 +11,13 @@ from datetime import UTC, datetime, timedelta
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
 from pipelines.fleet.worker import connection_of
-from pipelines.service.lifecycle import every, pause, stopping
+from pipelines.service.lifecycle import every, stopping
 from pipelines.service.notifications import Delivery, delivering
 from pipelines.service.retention import KEEP_SECONDS, keep
 from pipelines.service.wiring import utc_now
 from vqmon.core.types import Alert, Cursor
 from vqmon.errors import BrokerError, SettingsError, WireError
+from vqmon.flow import wait_or_stop
 from vqmon.settings.load import Settings
 from vqmon.telemetry.health import HealthServer, Progress, notify
 from vqmon.telemetry.logs import event
@@ -106,7 +107,7 @@ class _Reader:
                 log.warning(**event("kafka.unreachable", error=error, again_seconds=RETRY_SECONDS))
                 # What is known to be open goes on being said.
                 self._begin.set()
-                await pause(stop, RETRY_SECONDS)
+                await wait_or_stop(stop, RETRY_SECONDS)
 
     def _offsets(self) -> dict[int, int]:
         cursors = self._history.cursors(self._topic)

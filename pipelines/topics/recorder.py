@@ -12,12 +12,12 @@ from typing import Literal, TypeVar
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
 from pipelines.fleet.worker import CLOSING_SECONDS, RETRY_SECONDS, connection_of
-from pipelines.service.lifecycle import every, pause, stopping
+from pipelines.service.lifecycle import every, stopping
 from pipelines.service.retention import KEEP_SECONDS, keep
 from pipelines.service.wiring import utc_now
 from pipelines.topics.topic_reader import OpenGroup, Reader
 from vqmon.errors import BrokerError, FencedError, SettingsError, StoreUnreachableError
-from vqmon.flow import together
+from vqmon.flow import together, wait_or_stop
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.health import HealthServer, Progress, notify
@@ -92,7 +92,7 @@ class Recorder:
                 await self._once()
                 left = self._desk.gather_seconds - (time.monotonic() - began)
                 if left > 0:
-                    await pause(self._stop, left)
+                    await wait_or_stop(self._stop, left)
         finally:
             self._desk.progress.is_ready = False
             for reader in self._readers:
@@ -149,7 +149,7 @@ class Recorder:
         self._desk.progress.is_ready = False
         self._desk.meters.count("vqmon.record.again", reason="unreachable")
         log.warning(**event("history.unreachable", error=error, again_seconds=RETRY_SECONDS))
-        await pause(self._stop, RETRY_SECONDS)
+        await wait_or_stop(self._stop, RETRY_SECONDS)
 
     async def _look(self) -> None:
         if time.monotonic() - self._looked_at < LOOK_SECONDS:
@@ -177,7 +177,7 @@ async def stay_recorder(desk: Desk, open_group: OpenGroup, *, stop: asyncio.Even
             seconds = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
             failures += 1
             log.warning(**event("record.lost", error=error, again_seconds=seconds))
-            await pause(stop, seconds)
+            await wait_or_stop(stop, seconds)
 
 
 async def run(settings: Settings, *, for_seconds: float | None = None) -> None:
@@ -255,7 +255,7 @@ async def _wait_for_topics(connection: Connection, kafka: KafkaSettings, stop: a
             wrong = await check_topics(connection, wanted)
         except BrokerError as error:
             log.warning(**event("kafka.unreachable", error=error, again_seconds=RETRY_SECONDS))
-            await pause(stop, RETRY_SECONDS)
+            await wait_or_stop(stop, RETRY_SECONDS)
             continue
         if wrong:
             raise SettingsError("\n".join(f"kafka: {problem}" for problem in wrong))

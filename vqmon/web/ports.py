@@ -10,6 +10,7 @@ from vqmon.core.alerts.state import State
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.experiments.results import Comparison
+from vqmon.core.timeline import Bucket, Changes, Point, RenditionState
 from vqmon.core.types import Alert, Outcome
 
 
@@ -80,92 +81,6 @@ class NoReviews:
 
     def secret(self) -> bytes:
         raise RuntimeError("votes are not allowed here")
-
-
-class RenditionState(Protocol):
-    """Where one rendition stands: its last outcome and the recent ones before it."""
-
-    @property
-    def stream_id(self) -> str: ...
-    @property
-    def rendition(self) -> str: ...
-    @property
-    def width(self) -> int | None: ...
-    @property
-    def height(self) -> int | None: ...
-    @property
-    def bitrate_kbps(self) -> float | None: ...
-    @property
-    def last_event_id(self) -> str: ...
-    @property
-    def last_starts_at(self) -> datetime: ...
-    @property
-    def last_observed_at(self) -> datetime: ...
-    @property
-    def last_duration_seconds(self) -> float: ...
-
-    # of the last outcome: a reason, or its scores by scorer
-    @property
-    def last_reason(self) -> str | None: ...
-    @property
-    def last_scores(self) -> Mapping[str, float]: ...
-
-    # the last outcomes, oldest first: the score of the first scorer, None where unscored
-    @property
-    def trend(self) -> Sequence[float | None]: ...
-
-
-class Point(Protocol):
-    """One outcome as a chart wants it."""
-
-    @property
-    def event_id(self) -> str: ...
-    @property
-    def stream_id(self) -> str: ...
-    @property
-    def rendition(self) -> str: ...
-    @property
-    def starts_at(self) -> datetime: ...
-    @property
-    def reason(self) -> str | None: ...
-    @property
-    def scores(self) -> Mapping[str, float]: ...
-
-    # the highest frame value of each signal
-    @property
-    def signals(self) -> Mapping[str, float]: ...
-
-
-class Bucket(Protocol):
-    """All outcomes of one rendition in a stretch of time; with the scores of one scorer."""
-
-    @property
-    def rendition(self) -> str: ...
-    @property
-    def starts_at(self) -> datetime: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def scored(self) -> int: ...
-    @property
-    def unscored(self) -> int: ...
-    @property
-    def mean(self) -> float | None: ...
-    @property
-    def lowest(self) -> float | None: ...
-
-
-class Changes(Protocol):
-    """What was written after a moment: `tip` is where to go on; `is_complete` is False when there was more."""
-
-    @property
-    def tip(self) -> int: ...
-    @property
-    def points(self) -> Sequence[Point]: ...
-    @property
-    def alerts(self) -> Sequence[Alert]: ...
-    @property
-    def is_complete(self) -> bool: ...
 
 
 class History(Protocol):

@@ -10,10 +10,10 @@ from starlette.responses import StreamingResponse
 
 from tests.web import seed
 from tests.web.kept import Kept
+from vqmon.core.timeline import Changes
 from vqmon.errors import StoreError
 from vqmon.web.api import live_events as live_module
 from vqmon.web.app import create_app
-from vqmon.web.ports import Changes
 
 
 async def open_live(history: Kept, *, query: str = "", told: str | None = None) -> StreamingResponse:

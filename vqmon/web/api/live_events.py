@@ -8,10 +8,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from vqmon.core.timeline import Changes
 from vqmon.errors import StoreError
 from vqmon.web.addresses import count_of
 from vqmon.web.charts.series import live_point, mark_of
-from vqmon.web.ports import Changes
 from vqmon.web.site import Site, site_of
 
 MAX_LISTENERS = 100

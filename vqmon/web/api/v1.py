@@ -9,6 +9,7 @@ from starlette.datastructures import QueryParams
 
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.results import Comparison
+from vqmon.core.timeline import Point
 from vqmon.core.types import Alert, Outcome
 from vqmon.web.addresses import EVENT_ID
 from vqmon.web.api.framework import ApiError, Page, Values, next_url, page_of
@@ -16,7 +17,6 @@ from vqmon.web.model.alignment import Summary, summary_of
 from vqmon.web.model.renditions import SORTS, Row, matches
 from vqmon.web.pages.compare import compared_of, key_of
 from vqmon.web.pages.fleet import StreamRow, folded
-from vqmon.web.ports import Point
 from vqmon.web.site import Site
 
 

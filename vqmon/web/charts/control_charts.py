@@ -9,10 +9,10 @@ from vqmon.core.alerts.regression.baseline import CLIP, Usual
 from vqmon.core.alerts.regression.chart_status import Charted, chart_of
 from vqmon.core.alerts.regression.cusum import LINKED_SECONDS, Tuning, usual_now
 from vqmon.core.alerts.state import AlertState, State
+from vqmon.core.timeline import Point
 from vqmon.web.charts.series import Lines
 from vqmon.web.charts.svg import Plot, Rule, Shape, down, joined, moment_scale, time_ticks
 from vqmon.web.model.time_range import Range
-from vqmon.web.ports import Point
 
 MAX_MARKERS = 200
 PHASES = {"learning": "stale", "ok": "good", "pending": "degraded", "firing": "failing", "resolving": "degraded"}

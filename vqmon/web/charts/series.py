@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from vqmon.core.timeline import Bucket, Point
 from vqmon.core.types import SIGNALS, Alert
 from vqmon.errors import REASONS
 from vqmon.web.addresses import segment_path
 from vqmon.web.model.renditions import plural
 from vqmon.web.model.sparklines import polyline
 from vqmon.web.model.time_range import Range
-from vqmon.web.ports import Bucket, Point
 
 MAX_CHART_POINTS = 600
 """Points per rendition in a chart; above, each stands for the worst of several segments."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from vqmon.web.ports import Bucket, Point
+from vqmon.core.timeline import Bucket, Point
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2s
 
+from vqmon.core.timeline import RenditionState
 from vqmon.core.types import Alert
 from vqmon.web.addresses import segment_path, stream_path, with_query
 from vqmon.web.model.explanations import STATES, band, meaning
 from vqmon.web.model.sparklines import Trend, trend
-from vqmon.web.ports import RenditionState
 
 STALE_AFTER_SEGMENTS = 5
 STALE_AFTER_SECONDS = 30.0

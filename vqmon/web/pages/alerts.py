@@ -8,13 +8,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from vqmon.core.timeline import Point
 from vqmon.core.types import Alert
 from vqmon.web.addresses import EVENT_ID, stream_path, with_query
 from vqmon.web.charts.control_charts import MAX_MARKERS
 from vqmon.web.charts.series import scorers_of
 from vqmon.web.charts.svg import Plot, Rule, Scale, Shape, down, joined, moment_scale, signed, time_ticks
 from vqmon.web.pages.frame_pairs import Shot
-from vqmon.web.ports import Point
 from vqmon.web.site import Site, full, span
 
 MAX_MARGIN = timedelta(hours=6)

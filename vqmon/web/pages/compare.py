@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from vqmon.core.timeline import Point
 from vqmon.web.addresses import pair_path, stream_path, with_query
 from vqmon.web.api.downloads import csv_of
 from vqmon.web.charts.series import MAX_BUCKETS, scorers_of, span_words
@@ -18,7 +19,6 @@ from vqmon.web.model.alignment import Aligned, Pair, Summary, align, align_bucke
 from vqmon.web.model.renditions import Row, plural
 from vqmon.web.model.time_range import RANGES, Range, range_of
 from vqmon.web.pages.stream import MAX_POINTS, RECENT_POINTS
-from vqmon.web.ports import Point
 from vqmon.web.site import Site, iso
 
 TOLD_PAIRS = 8

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vqmon.core.alerts.annotations import Marker
+from vqmon.core.timeline import Bucket, Point, RenditionState
 from vqmon.core.types import Alert
 from vqmon.web.addresses import quote_stream, stream_path, unquote_stream, with_query
 from vqmon.web.charts.control_charts import MAX_MARKERS, Watch, bands_of, evidence_plot, markers_of, watches_of
@@ -27,7 +28,6 @@ from vqmon.web.charts.series import (
 from vqmon.web.model.renditions import rows_of
 from vqmon.web.model.sparklines import TREND_PLACES
 from vqmon.web.model.time_range import RANGES, Range, range_of
-from vqmon.web.ports import Bucket, Point, RenditionState
 from vqmon.web.site import Site
 
 MAX_POINTS = 6000
