@@ -25,13 +25,12 @@ from models.verify import model_card
 from models.verify import pair as verify
 from models.weights import WeightsError
 
-HERE = MODELS_FOLDER
 MAKE_SR = "make-sr"
 
 
 def read_plan(name: str) -> tuple[Plan, LiteConfig, HeadPlan]:
     """The plan, the network's shape and the plan of the head's refit in `models/NAME.toml`."""
-    with (HERE / f"{name}.toml").open("rb") as file:
+    with (MODELS_FOLDER / f"{name}.toml").open("rb") as file:
         table: dict[str, Any] = tomllib.load(file)
     network = LiteConfig(**table.pop("network"))
     photos, ladders = PhotoWeights(**table.pop("photos")), LadderWeights(**table.pop("ladders"))
@@ -111,7 +110,7 @@ def run_export(options: argparse.Namespace) -> None:
             print(feature_scorers.export(options))
         return
     network = load_network(options.name, options.weights)
-    facts = read_facts(HERE / f"{options.name}.facts.toml")
+    facts = read_facts(MODELS_FOLDER / f"{options.name}.facts.toml")
     print(write_pair(network, options.name, version=options.version, facts=facts, folder=options.built))
 
 
@@ -191,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     if options.built is None:
         # What lies in models/built goes into the wheel.
-        options.built = HERE / "built" if options.name == "lite" else Path("bundles")
+        options.built = MODELS_FOLDER / "built" if options.name == "lite" else Path("bundles")
     try:
         options.run(options)
     except (DataError, WeightsError) as error:

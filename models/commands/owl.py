@@ -27,7 +27,6 @@ from models.weights import Found, Hub, HuggingFace, WeightsError, check_licence,
 from vqmon.scoring.manifests.level_scorer import GraphSpec, load_level_spec
 
 NAMES = ("q_align", "compare2score")
-HERE = MODELS_FOLDER
 _PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
 
@@ -108,7 +107,7 @@ def _file(graph: GraphSpec) -> str:
 
 
 def _prepare(options: argparse.Namespace, place: Place) -> tuple[Found, Recipe]:
-    facts = read_facts(HERE / f"{options.name}.facts.toml")
+    facts = read_facts(MODELS_FOLDER / f"{options.name}.facts.toml")
     check_licence(options.name, facts.licence, allow_noncommercial=options.allow_noncommercial)
     if options.weights is None:
         raise WeightsError("name the weights: --weights FILE, FOLDER or owner/name@commit")

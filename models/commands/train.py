@@ -28,7 +28,6 @@ from models.train.loop import Agreement, Trainer, train
 from models.train.scores import LossWeights, ScorePlan, ScoreTask, predict
 from models.weights import HuggingFace, check_names, load
 
-HERE = MODELS_FOLDER
 LEVELS = ("q_align", "compare2score")
 NAMES = (*LEARNERS, *LEVELS)
 
@@ -55,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
     if options.csv is None:
         raise DataError("name the scores: --csv FILE with the columns path and score")
     torch.set_num_threads(options.threads)
-    table = read_table(HERE / f"{options.name}.toml", options.set)
+    table = read_table(MODELS_FOLDER / f"{options.name}.toml", options.set)
     if options.name in LEVELS:
         _train_levels(options, table)
     else:

@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from models import MODELS_FOLDER  # noqa: E402
 from models.data.photos import cut_tiles, lay_out  # noqa: E402
 from models.export.pair import normalise, read_facts, run_onnx, write_pair  # noqa: E402
 from models.networks.lite import Lite, LiteConfig, split_tiles  # noqa: E402
@@ -16,8 +17,7 @@ from vqmon.scoring.manifests.frame_scorer import load_spec  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
-MODELS = Path(__file__).resolve().parents[3] / "models"
-SHIPPED = MODELS / "built" / "lite@1.onnx"
+SHIPPED = MODELS_FOLDER / "built" / "lite@1.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def network() -> Lite:
 def pair(network: Lite, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small network, exported."""
     folder = tmp_path_factory.mktemp("built")
-    return write_pair(network, "tiny", version=7, facts=read_facts(MODELS / "lite.facts.toml"), folder=folder)
+    return write_pair(network, "tiny", version=7, facts=read_facts(MODELS_FOLDER / "lite.facts.toml"), folder=folder)
 
 
 def test_an_exported_network_passes_every_check(network: Lite, pair: Path) -> None:
@@ -67,7 +67,7 @@ def test_another_network_is_told_apart(pair: Path) -> None:
 def test_the_export_says_nothing_of_the_machine(pair: Path) -> None:
     """No path of the exporting checkout is left in the file."""
     content = pair.read_bytes()
-    assert str(MODELS.parent).encode() not in content
+    assert str(MODELS_FOLDER.parent).encode() not in content
     assert b"site-packages" not in content
 
 

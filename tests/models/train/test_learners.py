@@ -11,8 +11,9 @@ torch = pytest.importorskip("torch")
 import skimage.data  # noqa: E402
 from PIL import Image, ImageFilter  # noqa: E402
 
+from models import MODELS_FOLDER  # noqa: E402
 from models.__main__ import main  # noqa: E402
-from models.commands.train import HERE, read_table, score_plan  # noqa: E402
+from models.commands.train import read_table, score_plan  # noqa: E402
 from models.data.csv_scores import DataError  # noqa: E402
 from models.export.composite import view_of  # noqa: E402
 from models.train.checkpoint import read_parts  # noqa: E402
@@ -195,8 +196,8 @@ def test_fragments_must_be_trained_before_they_are_looked_through(folder: Path) 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_every_learner_has_a_plan_that_can_be_read(name: str) -> None:
     """The shipped TOML gives a plan and a network."""
-    plan, shape = score_plan(read_table(HERE / f"{name}.toml"))
+    plan, shape = score_plan(read_table(MODELS_FOLDER / f"{name}.toml"))
     assert plan.steps > plan.validate_every
     assert sum(p.numel() for p in LEARNERS[name].network(shape).parameters()) > 10_000
     with pytest.raises(DataError, match="has no losses"):
-        read_table(HERE / f"{name}.toml", ["losses.none=1"])
+        read_table(MODELS_FOLDER / f"{name}.toml", ["losses.none=1"])

@@ -285,7 +285,7 @@ class Missing:
 
 
 Spanned = Floor | Signal | Collapse | NoScore | Missing
-"""Conditions that call stretches of time good or bad; see core.series."""
+"""Conditions that call stretches of time good or bad; see core.alerts.state."""
 
 Condition = Spanned | Regression | Group
 

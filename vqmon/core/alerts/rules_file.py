@@ -31,9 +31,7 @@ def parse_masks(tables: Any, rules: Iterable[AlertRule], origin: str) -> tuple[M
 def _mask(name: str, table: Any, known: Iterable[str], where: str) -> Mask:
     if not isinstance(table, dict):
         raise SettingsError(f"{where}: must be a table, got {table!r}")
-    for key in table:
-        if key not in _KEYS:
-            raise SettingsError(f"{where}: unknown key {_unknown(key, _KEYS)}")
+    _refuse_unknown(table, _KEYS, where)
     excuses = _words(table, "excuses", where)
     for word in excuses:
         if not any(fnmatchcase(it, word) for it in known):

@@ -118,8 +118,8 @@ class AlertState:
     # what `memory` was learned from, e.g. lite@1
     basis: str = ""
     memory: tuple[float, ...] = ()
-    # signals and scores that are followed beside it, and what is remembered of them; see core.moved. Of a collapse the
-    # low values that may become one
+    # signals and scores that are followed beside it, and what is remembered of them; see regression.change_point.
+    # Of a collapse the low values that may become one
     names: tuple[str, ...] = ()
     beside: tuple[float, ...] = ()
     # for groups: start, sum and number of recent deviations from the usual, three numbers per stretch of time

@@ -1,6 +1,6 @@
 """Decoding of the chosen pictures of one video track: packets in, frames with their times out.
 
-`Exact` is `core.sampling` over the times of all frames. When the packets tell those times without doubt, only the
+`Exact` is `core.frames` over the times of all frames. When the packets tell those times without doubt, only the
 groups of pictures that hold a wanted one are decoded, each from its key picture up to the wanted one, without the
 pictures from which nothing is predicted. When the packets leave doubt (no times, no key pictures, a wanted picture that
 does not come out, a key picture that is none), everything is decoded and the choice is made among what comes out. Both

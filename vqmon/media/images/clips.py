@@ -27,7 +27,7 @@ class _Clip:
 
 
 class Reel:
-    """Follows `core.sampling.clip_indices` as frames come, in the order of their times; keeps no frame."""
+    """Follows `core.frames.clip_indices` as frames come, in the order of their times; keeps no frame."""
 
     def __init__(self) -> None:
         self._clips: list[_Clip] = []

@@ -101,7 +101,7 @@ class ScorerSpec:
     native_range: tuple[float, float]
     higher_is_better: bool
     calibration: Calibration
-    # a name of core.pooling.POOLINGS
+    # a name of core.scores.POOLINGS
     pooling: str
     # the batch sizes that are ever run, rising
     batch_buckets: tuple[int, ...]

@@ -17,7 +17,7 @@ from vqmon.scoring.runtime.graph import Array, Priority, stand_back
 
 
 class Engine(Protocol):
-    """A graph on a device; `scoring.engines` has the real ones."""
+    """A graph on a device; `scoring.runtime.engines` has the real ones."""
 
     @property
     def device(self) -> str: ...

@@ -12,6 +12,9 @@ from vqmon.transport.kafka.connection import Connection, translated
 from vqmon.transport.kafka.consumer_group import record_of
 from vqmon.transport.kafka.records import Record
 
+START_SECONDS = 60.0
+STOP_SECONDS = 2.0
+NEWEST_SECONDS = 20.0
 READ_SECONDS = 60.0
 QUIET_SECONDS = 0.5
 QUIET_READS = 3
@@ -62,14 +65,9 @@ async def _read(consumer: AIOKafkaConsumer, place: TopicPartition) -> dict[str, 
 async def _stop_consumer(consumer: AIOKafkaConsumer) -> None:
     for closing in (consumer.stop, consumer._client.close):
         try:
-            await apart(closing(), within_seconds=2.0)
+            await apart(closing(), within_seconds=STOP_SECONDS)
         except Exception:
             continue
-
-
-START_SECONDS = 60.0
-STOP_SECONDS = 2.0
-NEWEST_SECONDS = 20.0
 
 
 class Follower:
