@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pipelines.fleet.partition import Floor, Kept, Lane, Membership, Step
 from vqmon.errors import BrokerError, FencedError
-from vqmon.flow import Crew, wait_or_stop
+from vqmon.flow import Backoff, Crew, Retries, wait_or_stop
 from vqmon.telemetry.logs import event
 from vqmon.transport.kafka.records import Record
 
@@ -20,7 +20,7 @@ PULSE_SECONDS = 3.0
 SILENT_SECONDS = 10.0
 """Brokers that have not answered for so long are away."""
 
-BACKOFF_SECONDS = (1.0, 2.0, 5.0)
+BACKOFF = Backoff(first_seconds=1.0, last_seconds=5.0)
 CALM_SECONDS = 60.0
 """A membership that lasted so long was good: the next failure is the first again."""
 
@@ -170,7 +170,7 @@ async def stay_member(
     floor: Floor, open_group: OpenGroup, *, stop: asyncio.Event, revoke_seconds: float, seen: Callable[[Member], None]
 ) -> None:
     """Be a member until the stop; whatever breaks a membership, the next one begins from what is committed."""
-    failures = 0
+    retries = Retries(BACKOFF)
     while not stop.is_set():
         member = Member(floor, open_group, stop=stop, revoke_seconds=revoke_seconds)
         seen(member)
@@ -179,9 +179,9 @@ async def stay_member(
             await member.run()
             return
         except BrokerError as error:
-            failures = 0 if time.monotonic() - began > CALM_SECONDS else failures
-            seconds = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
-            failures += 1
+            if time.monotonic() - began > CALM_SECONDS:
+                retries.reset()
+            seconds = retries.next_delay_seconds()
             name = "fenced" if isinstance(error, FencedError) else "lost"
             floor.meters.count("vqmon.kafka.membership_lost", reason=name)
             log.warning(**event(f"group.{name}", error=error, again_seconds=seconds))

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pipelines.observe.observer import Fetch, Observation
 from vqmon.core.types import Segment, SegmentFailure
+from vqmon.flow import Backoff, Retries
 from vqmon.telemetry.health import Progress
 from vqmon.telemetry.logs import event
 
@@ -18,8 +19,7 @@ TROUBLE = {"unreachable", "timeout", "too_slow", "http_status"}
 CLOSING_SEGMENTS = 3
 """So many different segments without a good one between them, and the origin counts as down."""
 
-FIRST_BACKOFF_SECONDS = 0.2
-LAST_BACKOFF_SECONDS = 5.0
+BACKOFF = Backoff(first_seconds=0.2, last_seconds=5.0)
 
 
 class Origins:
@@ -36,7 +36,7 @@ class Origins:
         progress: Progress,
         now: Callable[[], float],
         patience_seconds: float,
-        probe_seconds: float = LAST_BACKOFF_SECONDS,
+        probe_seconds: float = BACKOFF.last_seconds,
         closed: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._observe = observe
@@ -53,7 +53,7 @@ class Origins:
         # Without a name and password that may stand before the host: it is logged.
         name = urlsplit(segment.url).netloc.rpartition("@")[2]
         origin = self._origins.setdefault(name, _Origin())
-        began, seconds = self._now(), FIRST_BACKOFF_SECONDS
+        began, retries = self._now(), Retries(BACKOFF)
         while True:
             await origin.turn(self._probe_seconds)
             seen = await self._look(segment)
@@ -65,8 +65,7 @@ class Origins:
                 continue
             if self._now() - began >= self._patience_seconds:
                 return seen
-            await asyncio.sleep(seconds)
-            seconds = min(seconds * 2, LAST_BACKOFF_SECONDS)
+            await asyncio.sleep(retries.next_delay_seconds())
 
     async def _look(self, segment: Segment) -> Observation:
         async with self._places:

@@ -17,7 +17,7 @@ from pipelines.service.retention import KEEP_SECONDS, keep
 from pipelines.service.wiring import utc_now
 from pipelines.topics.topic_reader import OpenGroup, Reader
 from vqmon.errors import BrokerError, FencedError, SettingsError, StoreUnreachableError
-from vqmon.flow import together, wait_or_stop
+from vqmon.flow import Backoff, Retries, together, wait_or_stop
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.health import HealthServer, Progress, notify
@@ -34,7 +34,7 @@ POLL_SECONDS = 0.1
 MOST_RECORDS = 2000
 """Of one topic in one transaction."""
 
-BACKOFF_SECONDS = (1.0, 2.0, 5.0)
+BACKOFF = Backoff(first_seconds=1.0, last_seconds=5.0)
 LOOK_SECONDS = 1.0
 
 Answer = TypeVar("Answer")
@@ -168,14 +168,13 @@ class Recorder:
 
 async def stay_recorder(desk: Desk, open_group: OpenGroup, *, stop: asyncio.Event) -> None:
     """Record until the stop; whatever breaks a membership, the next one goes on from what is in the history."""
-    failures = 0
+    retries = Retries(BACKOFF)
     while not stop.is_set():
         try:
             await Recorder(desk, open_group, stop=stop).run()
             return
         except BrokerError as error:
-            seconds = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
-            failures += 1
+            seconds = retries.next_delay_seconds()
             log.warning(**event("record.lost", error=error, again_seconds=seconds))
             await wait_or_stop(stop, seconds)
 
