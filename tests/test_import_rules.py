@@ -12,7 +12,7 @@ PLANTED = {
     "av has one room": ("vqmon/media/images/clips.py", "import av"),
     "onnxruntime has one room": ("vqmon/scoring/runtime/shared_graphs.py", "import onnxruntime"),
     "openvino has one room": ("vqmon/scoring/runtime/engines.py", "import openvino"),
-    "httpcore has one room": ("vqmon/media/sources/playlist.py", "import httpcore"),
+    "httpcore2 has one room": ("vqmon/media/sources/playlist.py", "import httpcore2"),
     "sqlite3 has one room": ("vqmon/transport/history/queries.py", "import sqlite3"),
     "psycopg has one room": ("vqmon/transport/history/history.py", "import psycopg"),
     "aiokafka has one room": ("pipelines/fleet/worker.py", "import aiokafka"),

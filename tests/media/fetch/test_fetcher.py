@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import httpcore
+import httpcore2
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -39,15 +39,15 @@ PUBLIC = "8.8.8.8"
 LIMIT = 1_000_000
 
 
-class DeadNetwork(httpcore.AsyncNetworkBackend):
+class DeadNetwork(httpcore2.AsyncNetworkBackend):
     """Connects to nothing, and remembers to what it should have."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
 
-    async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
+    async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> httpcore2.AsyncNetworkStream:
         self.asked.append((host, port))
-        raise httpcore.ConnectError("nothing is there")
+        raise httpcore2.ConnectError("nothing is there")
 
 
 class Names:

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
-import httpcore
+import httpcore2
 
 from vqmon.core.types import ByteRange, Encryption, Segment
 from vqmon.errors import FetchError
@@ -71,13 +71,13 @@ class Fetcher:
         policy: FetchPolicy,
         *,
         resolve: Resolve = system_resolver,
-        network: httpcore.AsyncNetworkBackend | None = None,
+        network: httpcore2.AsyncNetworkBackend | None = None,
         tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._policy = policy
-        pinned = PinnedNetwork(policy, resolve, network or httpcore.AnyIOBackend())
+        pinned = PinnedNetwork(policy, resolve, network or httpcore2.AnyIOBackend())
         self._http = HttpGetter(policy, network=pinned, tls=tls, clock=clock, sleep=sleep)
         self._inits = Recent(max_count=64, max_age_seconds=REMEMBER_SECONDS, clock=clock)
         self._keys = Recent(max_count=256, max_age_seconds=REMEMBER_SECONDS, clock=clock)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urldefrag, urljoin
 
-import httpcore
+import httpcore2
 
 from vqmon.core.types import ByteRange
 from vqmon.errors import FetchError
@@ -54,18 +54,18 @@ async def system_resolver(host: str, port: int) -> Sequence[str]:
     return [str(answer[4][0]) for answer in answers]
 
 
-class PinnedNetwork(httpcore.AsyncNetworkBackend):
+class PinnedNetwork(httpcore2.AsyncNetworkBackend):
     """Resolves a name once, checks every answer, and connects to just those addresses."""
 
     def __init__(
         self,
         policy: FetchPolicy,
         resolve: Resolve = system_resolver,
-        network: httpcore.AsyncNetworkBackend | None = None,
+        network: httpcore2.AsyncNetworkBackend | None = None,
     ) -> None:
         self._policy = policy
         self._resolve = resolve
-        self._network = network or httpcore.AnyIOBackend()
+        self._network = network or httpcore2.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -73,13 +73,13 @@ class PinnedNetwork(httpcore.AsyncNetworkBackend):
         port: int,
         timeout: float | None = None,
         local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
         """Connect to the first checked address that answers; `timeout` covers them all and the resolver."""
         # The name is checked again here, so that no connection depends on how somebody else read the URL.
         if not self._policy.allows_host(host):
             raise FetchError("refused", f"host {host} is not in allowed_hosts")
-        failure: Exception = httpcore.ConnectError("no address")
+        failure: Exception = httpcore2.ConnectError("no address")
         try:
             async with asyncio.timeout(timeout):
                 for address in check_addresses(host, await self._answers(host, port), self._policy):
@@ -87,15 +87,15 @@ class PinnedNetwork(httpcore.AsyncNetworkBackend):
                         return await self._network.connect_tcp(
                             str(address), port, timeout=timeout, socket_options=socket_options
                         )
-                    except httpcore.ConnectError as error:
+                    except httpcore2.ConnectError as error:
                         failure = error
         except TimeoutError:
-            raise httpcore.ConnectTimeout(host) from None
+            raise httpcore2.ConnectTimeout(host) from None
         raise failure
 
     async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None
-    ) -> httpcore.AsyncNetworkStream:
+        self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None
+    ) -> httpcore2.AsyncNetworkStream:
         """Never: sockets of this machine are not fetched from."""
         raise FetchError("refused", "sockets of this machine are not fetched from")
 
@@ -109,7 +109,7 @@ class PinnedNetwork(httpcore.AsyncNetworkBackend):
         try:
             return list(await self._resolve(host, port))
         except (OSError, UnicodeError):
-            raise httpcore.ConnectError(f"{host} cannot be resolved") from None
+            raise httpcore2.ConnectError(f"{host} cannot be resolved") from None
 
 
 class HttpGetter:
@@ -119,7 +119,7 @@ class HttpGetter:
         self,
         policy: FetchPolicy,
         *,
-        network: httpcore.AsyncNetworkBackend,
+        network: httpcore2.AsyncNetworkBackend,
         tls: ssl.SSLContext | None,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
@@ -128,8 +128,8 @@ class HttpGetter:
         self._clock = clock
         self._sleep = sleep
         # No cookies, no authentication, no proxy from the environment: a client would bring those along.
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls or httpcore.default_ssl_context(),
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=tls or httpcore2.default_ssl_context(),
             max_connections=None,
             max_keepalive_connections=20,
             keepalive_expiry=30,
@@ -214,15 +214,15 @@ class HttpGetter:
         return bytes(body[part])
 
 
-def _request(target: Target, policy: FetchPolicy, byte_range: ByteRange | None) -> httpcore.Request:
+def _request(target: Target, policy: FetchPolicy, byte_range: ByteRange | None) -> httpcore2.Request:
     headers = {"Host": target.authority, "User-Agent": "vqmon", "Accept": "*/*", "Accept-Encoding": "identity"}
     if byte_range is not None:
         last = byte_range.offset_bytes + byte_range.length_bytes - 1
         headers["Range"] = f"bytes={byte_range.offset_bytes}-{last}"
     silence = policy.first_byte_seconds
-    return httpcore.Request(
+    return httpcore2.Request(
         "GET",
-        httpcore.URL(
+        httpcore2.URL(
             scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode()
         ),
         headers=list(headers.items()),
@@ -268,12 +268,12 @@ def _check_length(name: str, headers: Headers, part: slice, max_bytes: int) -> N
 def _translated(name: str) -> Iterator[None]:
     try:
         yield
-    except (httpcore.ConnectTimeout, httpcore.ReadTimeout, httpcore.WriteTimeout) as error:
-        kind = "connection" if isinstance(error, httpcore.ConnectTimeout) else "bytes"
+    except (httpcore2.ConnectTimeout, httpcore2.ReadTimeout, httpcore2.WriteTimeout) as error:
+        kind = "connection" if isinstance(error, httpcore2.ConnectTimeout) else "bytes"
         raise _MayHealError("timeout", f"{name}: no {kind} in time") from None
-    except httpcore.ConnectError as error:
+    except httpcore2.ConnectError as error:
         raise _MayHealError("unreachable", f"{name}: {str(error)[:200] or 'no connection'}") from None
-    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+    except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException) as error:
         raise _MayHealError("unreachable", f"{name}: the connection broke ({type(error).__name__})") from None
 
 

@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Protocol
 
-import httpcore
+import httpcore2
 
 from vqmon.errors import DeliveryError, VqmonError
 
@@ -34,12 +34,12 @@ class HttpPoster:
         self,
         *,
         timeout_seconds: float = 5.0,
-        network: httpcore.AsyncNetworkBackend | None = None,
+        network: httpcore2.AsyncNetworkBackend | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._timeout_seconds = timeout_seconds
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls or httpcore.default_ssl_context(),
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=tls or httpcore2.default_ssl_context(),
             max_connections=20,
             keepalive_expiry=120,
             network_backend=network,
@@ -55,7 +55,7 @@ class HttpPoster:
 
     async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
         """Post and judge the answer: 2xx is taken, 410 is gone, what may heal is busy, all else is refused."""
-        address = httpcore.URL(url)
+        address = httpcore2.URL(url)
         place = f"{address.scheme.decode()}://{address.host.decode()}{address.target.decode().split('?')[0]}"
         sent = {
             "Host": _authority(address),
@@ -64,7 +64,7 @@ class HttpPoster:
             "Content-Length": str(len(body)),
             **headers,
         }
-        request = httpcore.Request("POST", address, headers=list(sent.items()), content=_once(body))
+        request = httpcore2.Request("POST", address, headers=list(sent.items()), content=_once(body))
         async with _translated(place, self._timeout_seconds):
             response = await self._pool.handle_async_request(request)
             try:
@@ -74,7 +74,7 @@ class HttpPoster:
         _judge(place, response.status, {name.lower(): value for name, value in response.headers}, text)
 
 
-def _authority(address: httpcore.URL) -> str:
+def _authority(address: httpcore2.URL) -> str:
     host = address.host.decode()
     name = f"[{host}]" if ":" in host else host
     return name if address.port is None else f"{name}:{address.port}"
@@ -84,7 +84,7 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
     yield body
 
 
-async def _text(response: httpcore.Response) -> str:
+async def _text(response: httpcore2.Response) -> str:
     read = bytearray()
     async for chunk in response.aiter_stream():
         read += chunk
@@ -98,11 +98,11 @@ async def _translated(place: str, timeout_seconds: float) -> AsyncIterator[None]
     try:
         async with asyncio.timeout(timeout_seconds):
             yield
-    except (TimeoutError, httpcore.TimeoutException):
+    except (TimeoutError, httpcore2.TimeoutException):
         raise DeliveryError("timeout", f"{place}: no answer in {timeout_seconds:g} s") from None
     except VqmonError as error:
         raise DeliveryError("refused", f"{place}: {error}") from None
-    except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
+    except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
         raise DeliveryError("unreachable", f"{place}: {str(error)[:200] or type(error).__name__}") from None
 
 
