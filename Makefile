@@ -1,14 +1,22 @@
 # Every target sets up what it needs by itself; only Python 3.11+, make and the package registries are needed.
+# PYTHON names the interpreter: `make test PYTHON=python3.13` makes the environment anew when its version differs.
 PYTHON ?= python3
-BIN := .venv/bin
-MODELS := .venv-models/bin
+VENV ?= .venv
+VENV_MODELS ?= .venv-models
+BIN := $(VENV)/bin
+MODELS := $(VENV_MODELS)/bin
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+READY := $(VENV)/ready-$(VERSION)
+READY_MODELS := $(VENV_MODELS)/ready-$(VERSION)
 
-.PHONY: help demo test test-models check kafka bench bench-detectors bench-experiments lock clean
+.PHONY: help install demo test test-models smoke check kafka bench bench-detectors bench-experiments lock clean
 
 help:
+	@echo "make install      the environment in .venv; every other target does this too (PYTHON=python3.13 picks the interpreter)"
 	@echo "make demo         the main job on this machine in two minutes (INPUT=clip.mp4 DEMO_SECONDS=105 KEEP=1)"
 	@echo "make test         every test that needs no torch"
 	@echo "make test-models  the tests of the torch side too"
+	@echo "make smoke        core, media and scoring on another Python (PYTHON=python3.13 VENV=.venv-newest)"
 	@echo "make check        format, lint, types, import rules, public face"
 	@echo "make kafka        one Kafka broker on 127.0.0.1:9092 to try things with, until Ctrl-C (Java 17 and Maven)"
 	@echo "make bench        speed and memory beside peers, in one run"
@@ -16,49 +24,54 @@ help:
 	@echo "make bench-detectors  false alarms and delays of the alert rules, simulated (FULL=1: 400 series-days per shape)"
 	@echo "make lock         resolve the locked requirements anew"
 
-.venv/ready: requirements/dev.txt pyproject.toml
-	$(PYTHON) -m venv .venv
+$(READY): requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-.venv-models/ready: requirements/models.txt pyproject.toml
-	$(PYTHON) -m venv .venv-models
+$(READY_MODELS): requirements/models.txt pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV_MODELS)
 	$(MODELS)/pip install -q --disable-pip-version-check --require-hashes -r requirements/models.txt
 	$(MODELS)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: .venv/ready
+install: $(READY)
+
+demo: $(READY)
 	INPUT="$(INPUT)" DEMO_SECONDS="$(DEMO_SECONDS)" $(BIN)/python -m pipelines.demo.__main__ $(if $(KEEP),--keep)
 
-test: .venv/ready
+test: $(READY)
 	$(BIN)/pytest -q -m "not torch"
 
-test-models: .venv-models/ready
+test-models: $(READY_MODELS)
 	$(MODELS)/pytest -q tests/models
 
-check: .venv/ready
+smoke: $(READY)
+	$(BIN)/pytest -q -m "not torch and not slow and not kafka" tests/core tests/media tests/scoring tests/settings tests/test_flow.py
+
+check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_public_face.py tests/test_import_rules.py tests/settings/test_sections.py tests/test_flow.py
 
-kafka: .venv/ready
+kafka: $(READY)
 	$(BIN)/python -m tests.acceptance.kafka
 
-bench: .venv/ready
+bench: $(READY)
 	$(BIN)/python -m bench
 
-bench-experiments: .venv/ready
+bench-experiments: $(READY)
 	$(BIN)/python -m bench experiments
 
-bench-detectors: .venv/ready
+bench-detectors: $(READY)
 	$(BIN)/python -m bench.alerts.detectors $(if $(FULL),--full)
 
-lock: .venv/ready
+lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/dev.txt
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra models --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/models.txt
 
 clean:
-	rm -rf .venv .venv-models dist build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-models .venv-newest dist build .mypy_cache .ruff_cache .pytest_cache
