@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from vqmon.core.types import Pixels
@@ -157,6 +157,5 @@ class Look:
 
 def turn_of(frame: av.VideoFrame) -> Turn:
     """How a frame must be turned to be upright."""
-    # PyAV's stubs take the side data for a mapping by name; it is a sequence
-    parts: Iterable[Any] = frame.side_data
-    return Turn.of(next((bytes(part) for part in parts if part.type.name == "DISPLAYMATRIX"), b""))
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX", b"")
+    return Turn.of(bytes(matrix))
