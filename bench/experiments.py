@@ -15,7 +15,7 @@ from decimal import Decimal, getcontext
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.core.experiments.trials import answer, experiment, paired
+from tests import factories
 from vqmon.core.experiments.analysis.health_checks import SRM_ALPHA, ratio_evidence
 from vqmon.core.experiments.definition import FIRST_LOOK
 from vqmon.core.experiments.stats.distributions import t_two_sided, wilson
@@ -167,7 +167,10 @@ def print_whole(runs: int) -> None:
     """C1 and C7 with everything: messages in, verdict out; no winner while the sequence contains 0."""
     winners = looks = broken = 0
     for seed in range(runs):
-        found = answer(experiment(delta_min=0.0), paired(streams=24, segments=6, seed=seed)).answers[0]
+        found = factories.comparison(
+            experiment=factories.experiment(delta_min=0.0),
+            outcomes=factories.paired_events(streams=24, segments=6, seed=seed),
+        ).answers[0]
         reading = found.effects[0].reading
         assert reading is not None
         is_winner = found.verdict.kind in ("better", "worse")

@@ -20,21 +20,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench.serving.fleet_history import Chosen, bench_fleet
+from tests import factories
 from tests.postgres import programs, running
 from vqmon.core.alerts.judge import Judge, parse_rules
-from vqmon.core.scores import summarize
-from vqmon.core.types import (
-    SIGNALS,
-    Cursor,
-    MediaFacts,
-    Provenance,
-    QualityEvent,
-    Rendition,
-    Score,
-    ScorerIdentity,
-    Segment,
-    event_id,
-)
+from vqmon.core.types import SIGNALS, Cursor, QualityEvent, Rendition
 from vqmon.transport.history.backends.location import Server
 from vqmon.transport.history.history import History, open_history
 from vqmon.transport.wire import cloudevents
@@ -43,72 +32,32 @@ START = datetime(2026, 11, 20, tzinfo=UTC)
 SECONDS = 4.0
 RULES = Path(__file__).parents[2] / "config" / "rules.toml"
 
-MEDIA = MediaFacts(
-    container="mpegts",
-    codec="h264",
-    width=1920,
-    height=1080,
-    fps=25.0,
-    duration_seconds=SECONDS,
-    frame_count=100,
-    pixel_format="yuv420p",
-    colour="bt709/limited",
-    transfer="bt709",
-)
-PROVENANCE = Provenance(
-    scorers=(
-        ScorerIdentity(
-            scorer="lite@1",
-            sha256="0123456789abcdef" * 4,
-            preprocessing="stretch 512x288, mean/std, NCHW float32",
-            calibration_version=1,
-            device="cpu",
-            licence="Apache-2.0",
-        ),
-    ),
-    sampling="exact",
-    versions={"vqmon": "0.1.0", "av": "18.1.0", "libavcodec": "62.11.100", "onnxruntime": "1.23.2"},
-)
-
 
 def rendition(series: int) -> Rendition:
     """Three renditions to a stream."""
-    name, width, height = (("1080p", 1920, 1080), ("720p", 1280, 720), ("360p", 640, 360))[series % 3]
-    return Rendition(stream_id=f"channel-{series // 3:03}", name=name, width=width, height=height, bitrate_kbps=3000.0)
+    name = ("1080p", "720p", "360p")[series % 3]
+    return factories.rendition(stream=f"channel-{series // 3:03}", name=name, bitrate_kbps=3000.0, codecs=None)
 
 
 def events(series: int, count: int, chance: random.Random) -> Iterator[QualityEvent]:
     """Segments of one series with noisy scores, smooth pictures as edges and noisy signals."""
     where = rendition(series)
     for number in range(count):
-        segment = Segment(
-            rendition=where,
+        segment = factories.segment(
             sequence=number,
+            rendition=where,
             url=f"https://cdn.example.org/live/{where.key}/segment-{number:08}.ts",
             starts_at=START + timedelta(seconds=number * SECONDS),
             duration_seconds=SECONDS,
         )
         frames = tuple(round(chance.gauss(65, 4), 4) for _ in range(4))
-        yield QualityEvent(
-            id=event_id(segment, ("lite@1",)),
+        mean = round(statistics.fmean(frames), 4)
+        yield factories.event(
             segment=segment,
-            observed_at=segment.ends_at,
-            scores=(
-                Score(
-                    scorer="lite@1",
-                    value=round(statistics.fmean(frames), 4),
-                    native_value=round(statistics.fmean(frames) / 25, 4),
-                    p5=min(frames),
-                    min=min(frames),
-                    pooling="mean",
-                    frame_values=frames,
-                ),
-            ),
-            signals={name: summarize([chance.random() * 0.2 for _ in range(4)]) for name in SIGNALS},
-            times_seconds=(0.0, 1.0, 2.0, 3.0),
+            score=[factories.score(value=mean, native_value=round(mean / 25, 4), frame_values=frames)],
+            signals={name: [chance.random() * 0.2 for _ in range(4)] for name in SIGNALS},
             edges=(picture(chance), picture(chance)),
-            media=MEDIA,
-            provenance=PROVENANCE,
+            observed_after_seconds=0,
         )
 
 

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from tests.core.alerts.outcomes import START, failed, scored
+from tests import factories
+from tests.factories import START
 from vqmon.cli.main import main
 from vqmon.transport.history.backends.location import Place
 from vqmon.transport.history.history import open_history
@@ -40,7 +41,7 @@ def test_export_and_check_read_either_history(place: Place, settings: Path, tmp_
     """One file, a folder of hours, and what `check` says before and after the first run."""
     assert "will be made at the first run" in said(settings, "check", "--offline", status=1)
     assert "no history yet; run" in said(settings, "export", str(tmp_path / "a.csv"), status=2)
-    outcomes = [*(scored(number) for number in range(20)), failed(20)]
+    outcomes = [*(factories.event(sequence=number) for number in range(20)), factories.failure(sequence=20)]
     with open_history(place, "write") as history:
         history.publish(outcomes)
     assert "20 scored, 1 unscored" in said(settings, "check", "--offline", status=1)
@@ -66,7 +67,7 @@ def test_the_clickhouse_table_gets_what_it_has() -> None:
 
 async def test_pages_answer_from_either_history(place: Place) -> None:
     """Fleet, stream, a long range drawn from minutes, segment and alerts."""
-    outcomes = [scored(number, 40 + number % 50) for number in range(7000)]
+    outcomes = [factories.event(sequence=number, score=40 + number % 50) for number in range(7000)]
     with open_history(place, "record") as history:
         for begin in range(0, len(outcomes), 500):
             history.publish(outcomes[begin : begin + 500])

@@ -6,13 +6,14 @@ from hashlib import sha256
 
 import pytest
 
-from tests.core.alerts.outcomes import NEWS, START, failed, scored, segment
+from tests import factories
+from tests.factories import RENDITION, START
 from vqmon.core.types import Alert, ByteRange, Evidence, Rendition, SegmentFailure, View, alert_id, event_id
 
 
 def test_a_segment_key_holds_no_query_and_tells_byte_ranges_apart() -> None:
     """The key is the same with another token and differs for another part of the same file."""
-    it = segment(7)
+    it = factories.segment(sequence=7)
     assert replace(it, url=it.url + "?token=secret").key == it.key
     assert "secret" not in replace(it, url=it.url + "?token=secret").key
     part = replace(it, byte_range=ByteRange(offset_bytes=100, length_bytes=10))
@@ -21,16 +22,19 @@ def test_a_segment_key_holds_no_query_and_tells_byte_ranges_apart() -> None:
 
 def test_event_ids_depend_on_segment_and_scorers_only() -> None:
     """The order of scorers and the moment of observation do not matter, another scorer does."""
-    it = segment(7)
+    it = factories.segment(sequence=7)
     assert event_id(it, ("a@1", "b@1")) == event_id(it, ("b@1", "a@1"))
     assert event_id(it, ("a@1",)) != event_id(it, ("a@2",))
-    assert failed(7).id == replace(failed(7, "timeout"), observed_at=START).id
-    assert failed(7).id != scored(7).id
+    assert (
+        factories.failure(sequence=7).id
+        == replace(factories.failure(sequence=7, reason="timeout"), observed_at=START).id
+    )
+    assert factories.failure(sequence=7).id != factories.event(sequence=7).id
 
 
 def test_a_prompt_is_part_of_an_events_id_and_of_no_segments_key() -> None:
     """Another prompt is another verdict on the same segment; ids of segments without one are what they were."""
-    it = segment(7)
+    it = factories.segment(sequence=7)
     asked = replace(it, prompt="A fox")
     assert asked.key == it.key
     assert event_id(it, ("lite@1",)) == sha256(f"{it.key}\nlite@1".encode()).hexdigest()[:32]
@@ -44,7 +48,7 @@ def test_moments_must_be_utc() -> None:
     """A naive moment or one of another zone is refused."""
     for moment in (datetime(2026, 1, 1), datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=2)))):  # noqa: DTZ001
         with pytest.raises(ValueError, match="starts_at must be aware UTC"):
-            replace(segment(1), starts_at=moment)
+            replace(factories.segment(sequence=1), starts_at=moment)
 
 
 def test_an_alert_id_is_the_same_for_the_same_moment_in_any_zone() -> None:
@@ -59,11 +63,11 @@ def test_an_alert_id_is_the_same_for_the_same_moment_in_any_zone() -> None:
         lambda: ByteRange(offset_bytes=-1, length_bytes=1),
         lambda: ByteRange(offset_bytes=0, length_bytes=0),
         lambda: Rendition(stream_id="", name="x"),
-        lambda: replace(segment(1), duration_seconds=-1.0),
+        lambda: replace(factories.segment(sequence=1), duration_seconds=-1.0),
         lambda: View(kind="tiles", width=224, height=224),
         lambda: View(kind="tiles", width=448, height=448, short_side=224, columns=2, rows=2),
         lambda: SegmentFailure(
-            id="x", segment=segment(1), observed_at=START, stage="fetch", reason="nonsense", detail=""
+            id="x", segment=factories.segment(), observed_at=START, stage="fetch", reason="nonsense", detail=""
         ),
         lambda: Alert(
             id="x",
@@ -89,10 +93,10 @@ def test_nonsense_is_refused_on_construction(make) -> None:
 
 def test_outcomes_are_frozen_and_scores_are_found_by_name_or_identity() -> None:
     """Nobody changes an event; a score is found with and without its version."""
-    event = scored(1, 63.0)
+    event = factories.event(sequence=1, score=63.0)
     with pytest.raises(FrozenInstanceError):
         event.id = "other"
     assert event.score_of("lite") is event.score_of("lite@1") is event.scores[0]
     assert event.score_of("lite@2") is None
     assert event.segment.ends_at == datetime(2026, 11, 20, 20, 0, 8, tzinfo=UTC)
-    assert NEWS.key == "news-1/1080p"
+    assert RENDITION.key == "news-1/1080p"

@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from io import BytesIO
@@ -11,23 +11,9 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from vqmon.core.types import (
-    SIGNALS,
-    Alert,
-    Evidence,
-    MediaFacts,
-    Outcome,
-    Provenance,
-    QualityEvent,
-    Rendition,
-    Score,
-    ScorerIdentity,
-    Segment,
-    SegmentFailure,
-    SignalSummary,
-    alert_id,
-    event_id,
-)
+from tests import factories
+from vqmon.core.types import Alert, Outcome, QualityEvent, Rendition, Segment, SegmentFailure, Severity
+from vqmon.errors import Stage
 
 NOW = datetime(2026, 11, 20, 14, 30, 0, tzinfo=UTC)
 SCORER = "lite@1"
@@ -53,117 +39,69 @@ def picture(number: int, *, softness: int = 1) -> bytes:
 
 
 def rendition(stream_id: str, name: str) -> Rendition:
-    height = int(name.rstrip("p")) if name.rstrip("p").isdecimal() else 720
-    return Rendition(
-        stream_id=stream_id, name=name, width=height * 16 // 9, height=height, bitrate_kbps=height * 4.6, codecs="avc1"
-    )
+    """A rendition whose bitrate follows from its height."""
+    made = factories.rendition(stream=stream_id, name=name, codecs="avc1")
+    return replace(made, bitrate_kbps=(made.height or 720) * 4.6)
 
 
 def segment(stream_id: str, name: str, number: int, *, end: datetime = NOW) -> Segment:
     """The `number`th segment before `end`; 0 is the newest."""
-    return Segment(
+    sequence = 10_000 - number
+    return factories.segment(
+        sequence=sequence,
         rendition=rendition(stream_id, name),
-        sequence=10_000 - number,
-        url=f"https://origin.example/{stream_id}/{name}/{10_000 - number}.m4s?token=secret",
+        url=f"https://origin.example/{stream_id}/{name}/{sequence}.m4s?token=secret",
         starts_at=end - timedelta(seconds=SEGMENT_SECONDS * (number + 1)),
-        duration_seconds=SEGMENT_SECONDS,
     )
 
 
-def scored(place: Segment, value: float, *, signals: dict[str, float] | None = None) -> QualityEvent:
-    """A verdict of about `value`, four frames."""
-    wobble = (0.0, 1.3, -1.9, 0.6)
-    frames = tuple(round(min(100.0, max(0.0, value + it)), 2) for it in wobble)
-    strongest = {"noise": 0.04, "blur": max(0.02, (70 - value) / 100), **(signals or {})}
-    return QualityEvent(
-        id=event_id(place, (SCORER,)),
-        segment=place,
-        observed_at=place.ends_at + timedelta(seconds=1.4),
-        scores=(
-            Score(
-                scorer=SCORER,
-                value=round(sum(frames) / 4, 2),
-                native_value=round(value / 100, 4),
-                p5=min(frames),
-                min=min(frames),
-                pooling="mean",
-                frame_values=frames,
-            ),
-        ),
-        signals={name: _summary(min(1.0, max(0.0, strongest.get(name, 0.0)))) for name in SIGNALS},
-        times_seconds=(0.0, 1.0, 2.0, 3.0),
+def scored(segment: Segment, value: float, *, signals: dict[str, float] | None = None) -> QualityEvent:
+    """A score of about `value` over four frames; a low one comes with blur."""
+    frames = tuple(round(min(100.0, max(0.0, value + offset)), 2) for offset in (0.0, 1.3, -1.9, 0.6))
+    maxima = {"noise": 0.04, "blur": max(0.02, (70 - value) / 100), **(signals or {})}
+    score = factories.score(
+        value=round(sum(frames) / 4, 2), native_value=round(value / 100, 4), frame_values=frames, p5=min(frames)
+    )
+    return factories.event(
+        segment=segment,
+        score=[score],
+        signals={name: _frame_values(min(1.0, max(0.0, maximum))) for name, maximum in maxima.items()},
         edges=("00" * 576, "00" * 576),
-        media=MediaFacts(
+        media=replace(
+            factories.MEDIA,
             container="mp4",
-            codec="h264",
-            width=place.rendition.width or 1280,
-            height=place.rendition.height or 720,
-            fps=25.0,
-            duration_seconds=SEGMENT_SECONDS,
-            frame_count=100,
-            pixel_format="yuv420p",
-            colour="bt709/limited",
-            transfer="bt709",
+            width=segment.rendition.width or 1280,
+            height=segment.rendition.height or 720,
         ),
-        provenance=Provenance(
-            scorers=(
-                ScorerIdentity(
-                    scorer=SCORER,
-                    sha256="5f" * 32,
-                    preprocessing="stretch 512x288 rgb",
-                    calibration_version=1,
-                    device="cpu",
-                    licence="Apache-2.0",
-                ),
-            ),
-            sampling="exact",
-            versions={"av": "18.1.0", "libavcodec": "62.28.102", "onnxruntime": "1.27.0"},
-        ),
+        observed_after_seconds=1.4,
+        provenance=PROVENANCE,
     )
 
 
-def _summary(value: float) -> SignalSummary:
-    frames = tuple(round(value * it, 4) for it in (0.9, 1.0, 0.96, 0.93))
-    return SignalSummary(mean=round(sum(frames) / 4, 4), max=max(frames), frame_values=frames)
+PROVENANCE = replace(
+    factories.provenance(sha256="5f" * 32),
+    versions={"av": "18.1.0", "libavcodec": "62.28.102", "onnxruntime": "1.27.0"},
+)
 
 
-def failed(place: Segment, reason: str = "not_found") -> SegmentFailure:
-    """No verdict."""
-    stage = {"not_found": "fetch", "timeout": "fetch", "corrupt": "decode", "encrypted": "source"}[reason]
-    return SegmentFailure(
-        id=event_id(place, ("unscored",)),
-        segment=place,
-        observed_at=place.ends_at + timedelta(seconds=2),
-        stage=stage,  # type: ignore[arg-type]
-        reason=reason,
-        detail="HTTP 404 from origin.example" if reason == "not_found" else "the detail",
+def _frame_values(maximum: float) -> tuple[float, ...]:
+    return tuple(round(maximum * factor, 4) for factor in (0.9, 1.0, 0.96, 0.93))
+
+
+def failed(segment: Segment, reason: str = "not_found") -> SegmentFailure:
+    """A segment without a score."""
+    stage: Stage = {"not_found": "fetch", "timeout": "fetch", "corrupt": "decode", "encrypted": "source"}[reason]
+    detail = "HTTP 404 from origin.example" if reason == "not_found" else "the detail"
+    return replace(
+        factories.failure(segment=segment, reason=reason, observed_after_seconds=2), stage=stage, detail=detail
     )
 
 
-def alert(tipped: QualityEvent, *, rule: str, severity: str, began_at: datetime, resolved_at: datetime | None) -> Alert:
+def alert(
+    trigger: QualityEvent, *, rule: str, severity: Severity, began_at: datetime, resolved_at: datetime | None
+) -> Alert:
     """A floor alert on the scorer."""
-    who = tipped.segment.rendition
-    series = f"{who.key}/{SCORER}"
-    return Alert(
-        id=alert_id(rule, series, began_at),
-        rule=rule,
-        series=series,
-        stream_id=who.stream_id,
-        rendition=who.name,
-        severity=severity,  # type: ignore[arg-type]
-        state="open" if resolved_at is None else "resolved",
-        began_at=began_at,
-        opened_at=tipped.segment.starts_at,
-        resolved_at=resolved_at,
-        summary=f"{SCORER} of {who.stream_id} {who.name} is below 40",
-        evidence=Evidence(
-            event_id=tipped.id,
-            reading=f"{SCORER} {tipped.scores[0].value:.1f} below 40",
-            value=tipped.scores[0].value,
-            threshold=40.0,
-            worst_times_seconds=(2.0, 0.0),
-        ),
-    )
+    return factories.alert(event=trigger, rule=rule, severity=severity, began_at=began_at, resolved_at=resolved_at)
 
 
 @dataclass(kw_only=True)
@@ -223,7 +161,7 @@ def _fill(seeded: Seeded, stream_id: str, name: str, kind: str, *, segments: int
                 tipped = event
     if tipped is not None:
         resolved_at = NOW - timedelta(seconds=0.25 * segments * SEGMENT_SECONDS) if kind == "dip" else None
-        severity = "page" if kind == "failing" else "ticket"
+        severity: Severity = "page" if kind == "failing" else "ticket"
         began_at = tipped.segment.starts_at - timedelta(seconds=2 * SEGMENT_SECONDS)
         seeded.alerts.append(
             alert(tipped, rule="score-floor", severity=severity, began_at=began_at, resolved_at=resolved_at)

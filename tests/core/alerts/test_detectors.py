@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.alerts.outcomes import PICTURES, START, failed, scored
+from tests import factories
+from tests.factories import FINGERPRINTS, START
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.alerts.rules import AlertRule, Collapse, Condition, Floor, Missing, NoScore, Signal
 from vqmon.core.alerts.state import SAME_MAX_LEVELS, AlertState, same_picture
@@ -63,18 +64,21 @@ def test_a_floor_has_duration_recovery_and_a_band_in_between(
     values: list[float], expected: list[tuple[str, float, float]]
 ) -> None:
     """Four-second segments against: below 40 for 10 s, above 45 for 10 s."""
-    assert turns(alerts_of(FLOOR, [scored(n, value) for n, value in enumerate(values)])) == expected
+    assert (
+        turns(alerts_of(FLOOR, [factories.event(sequence=n, score=value) for n, value in enumerate(values)]))
+        == expected
+    )
 
 
 @given(st.lists(st.sampled_from([39.0, 41.0]), min_size=10, max_size=40))
 def test_flapping_around_the_threshold_gives_at_most_one_alert(values: list[float]) -> None:
     """Noise within the band opens once and never closes."""
-    assert len(alerts_of(FLOOR, [scored(n, value) for n, value in enumerate(values)])) <= 1
+    assert len(alerts_of(FLOOR, [factories.event(sequence=n, score=value) for n, value in enumerate(values)])) <= 1
 
 
 def test_a_floor_can_look_at_the_worst_frames() -> None:
     """The statistic chooses between the pooled value, the fifth percentile and the lowest frame."""
-    events = [scored(n, 70, frames=(80, 80, 80, 20)) for n in range(4)]
+    events = [factories.event(sequence=n, score=70, frame_values=(80, 80, 80, 20)) for n in range(4)]
     assert not alerts_of(FLOOR, events)
     for statistic in ("p5", "min"):
         (alert,) = alerts_of(replace(FLOOR, statistic=statistic), events)
@@ -84,15 +88,31 @@ def test_a_floor_can_look_at_the_worst_frames() -> None:
 
 def test_unscored_segments_stop_the_clock_and_long_holes_reset_it() -> None:
     """A lost segment proves nothing; after a minute without evidence the condition starts anew."""
-    low = [scored(0, 30), failed(1), scored(2, 30), failed(3), scored(4, 30)]
+    low = [
+        factories.event(sequence=0, score=30),
+        factories.failure(sequence=1),
+        factories.event(sequence=2, score=30),
+        factories.failure(sequence=3),
+        factories.event(sequence=4, score=30),
+    ]
     assert turns(alerts_of(FLOOR, low)) == [("open", 0, 20)]
-    assert not alerts_of(FLOOR, [scored(0, 30), scored(1, 30), scored(2, 30, at=100), scored(3, 30, at=104)])
+    assert not alerts_of(
+        FLOOR,
+        [
+            factories.event(sequence=0, score=30),
+            factories.event(sequence=1, score=30),
+            factories.event(sequence=2, score=30, at_seconds=100),
+            factories.event(sequence=3, score=30, at_seconds=104),
+        ],
+    )
 
 
 def test_an_alert_stays_open_for_its_minimum() -> None:
     """A recovery before `min_open_seconds` closes only when they are over."""
     values = [30] * 3 + [90] * 20
-    (opened, resolved) = alerts_of(FLOOR, [scored(n, v) for n, v in enumerate(values)], min_open_seconds=40)
+    (opened, resolved) = alerts_of(
+        FLOOR, [factories.event(sequence=n, score=v) for n, v in enumerate(values)], min_open_seconds=40
+    )
     assert (resolved.resolved_at - opened.opened_at).total_seconds() == 40
 
 
@@ -106,12 +126,12 @@ def pictured(start: float, seconds: float, *, fps: float, lengths: Sequence[int]
         times = [(frame + k) / fps for k in range(length)]
         seen = sample_indices(times)
         values = [1.0 if start - 1e-9 <= times[k] < start + seconds - 1e-9 else 0.0 for k in seen]
-        event = scored(
-            number,
-            seconds=length / fps,
-            at=round(times[0], 6),
+        event = factories.event(
+            sequence=number,
+            duration_seconds=length / fps,
+            at_seconds=round(times[0], 6),
             signals={signal: values},
-            times=[times[k] - times[0] for k in seen],
+            times_seconds=[times[k] - times[0] for k in seen],
         )
         events.append(event)
         frame += length
@@ -151,38 +171,57 @@ def test_two_seconds_at_ntsc_rates_are_sixty_frames(first: int) -> None:
 
 def test_key_frames_far_apart_count_for_a_second_to_each_side() -> None:
     """One black key frame in six seconds is not two seconds of black; two in a row are."""
-    one = [scored(n, seconds=6, times=(0.0,), signals={"black": [1.0 if n == 1 else 0.0]}) for n in range(4)]
-    two = [scored(n, seconds=6, times=(0.0,), signals={"black": [1.0 if n in (1, 2) else 0.0]}) for n in range(4)]
+    one = [
+        factories.event(
+            sequence=n, duration_seconds=6, times_seconds=(0.0,), signals={"black": [1.0 if n == 1 else 0.0]}
+        )
+        for n in range(4)
+    ]
+    two = [
+        factories.event(
+            sequence=n, duration_seconds=6, times_seconds=(0.0,), signals={"black": [1.0 if n in (1, 2) else 0.0]}
+        )
+        for n in range(4)
+    ]
     assert not alerts_of(BLACK, one)
     assert [alert.state for alert in alerts_of(BLACK, two)] == ["open", "resolved"]
 
 
 def frozen(number: int, picture: str, flags: Sequence[float], **more: object) -> QualityEvent:
-    return scored(number, edges=(picture, picture), signals={"freeze": flags}, **more)
+    return factories.event(sequence=number, edges=(picture, picture), signals={"freeze": flags}, **more)
 
 
 def test_a_freeze_is_followed_across_segments() -> None:
     """The first picture of a segment is the last one of the segment before: one alert over the border."""
-    moving = scored(0, edges=(PICTURES[0], PICTURES[1]))
-    tail = scored(1, edges=(PICTURES[2], PICTURES[3]), signals={"freeze": [0, 0, 0, 0]})
-    head = scored(2, edges=(PICTURES[3], PICTURES[4]), signals={"freeze": [0, 0, 0, 0]})
-    alerts = alerts_of(FREEZE, [moving, tail, head, scored(3)])
+    moving = factories.event(sequence=0, edges=(FINGERPRINTS[0], FINGERPRINTS[1]))
+    tail = factories.event(sequence=1, edges=(FINGERPRINTS[2], FINGERPRINTS[3]), signals={"freeze": [0, 0, 0, 0]})
+    head = factories.event(sequence=2, edges=(FINGERPRINTS[3], FINGERPRINTS[4]), signals={"freeze": [0, 0, 0, 0]})
+    alerts = alerts_of(FREEZE, [moving, tail, head, factories.event(sequence=3)])
     assert turns(alerts) == [("open", 7, 9), ("resolved", 7, 11)]
-    assert not alerts_of(FREEZE, [moving, tail, replace(head, edges=(PICTURES[5], PICTURES[4])), scored(3)])
+    assert not alerts_of(
+        FREEZE, [moving, tail, replace(head, edges=(FINGERPRINTS[5], FINGERPRINTS[4])), factories.event(sequence=3)]
+    )
 
 
 def test_a_freeze_goes_on_over_a_lost_segment() -> None:
     """The same picture before and after a segment that could not be observed is one freeze."""
     long = replace(FREEZE, for_seconds=6)
-    still = [frozen(1, PICTURES[0], (0, 1, 1, 1)), failed(2), frozen(3, PICTURES[0], (0, 1, 1, 1))]
-    (alert,) = alerts_of(long, [scored(0), *still])
+    still = [
+        frozen(1, FINGERPRINTS[0], (0, 1, 1, 1)),
+        factories.failure(sequence=2),
+        frozen(3, FINGERPRINTS[0], (0, 1, 1, 1)),
+    ]
+    (alert,) = alerts_of(long, [factories.event(sequence=0), *still])
     assert alert.began_at == START + timedelta(seconds=4)
 
 
 @pytest.mark.parametrize("excuse", ["black", "solid"])
 def test_black_or_one_colour_is_not_also_a_freeze(excuse: str) -> None:
     """A black picture does not move, but that is one fault and not two."""
-    events = [scored(n, edges=(PICTURES[0],) * 2, signals={"freeze": (1,) * 4, excuse: (1,) * 4}) for n in range(5)]
+    events = [
+        factories.event(sequence=n, edges=(FINGERPRINTS[0],) * 2, signals={"freeze": (1,) * 4, excuse: (1,) * 4})
+        for n in range(5)
+    ]
     assert not alerts_of(FREEZE, events)
     assert alerts_of(replace(FREEZE, unless={}), events)
 
@@ -204,7 +243,7 @@ def test_the_same_picture_is_a_matter_of_tolerance(seed: int, level: int, step: 
 
 def test_a_signal_that_was_not_measured_says_nothing() -> None:
     """An event without the signal is no evidence for or against."""
-    events = [replace(scored(n), signals={}) for n in range(5)]
+    events = [replace(factories.event(sequence=n), signals={}) for n in range(5)]
     assert not alerts_of(BLACK, events)
 
 
@@ -214,7 +253,7 @@ def test_a_signal_that_was_not_measured_says_nothing() -> None:
 def test_a_collapse_is_seen_after_two_segments_and_over_after_the_recovery() -> None:
     """A fall of 25 points against the median, confirmed once; half of it must be made good."""
     values = [70, 71, 69, 70, 72, 68, 70, 40, 41, 42, 50, 50, 60, 60, 60]
-    alerts = alerts_of(COLLAPSE, [scored(n, value) for n, value in enumerate(values)])
+    alerts = alerts_of(COLLAPSE, [factories.event(sequence=n, score=value) for n, value in enumerate(values)])
     assert turns(alerts) == [("open", 28, 36), ("resolved", 28, 56)]
     assert (alerts[0].evidence.value, alerts[0].evidence.threshold) == (41, 45)
     assert "lite@1 41.0, down 29.0 from its usual 70.0" in alerts[0].summary
@@ -233,7 +272,7 @@ def test_a_collapse_is_seen_after_two_segments_and_over_after_the_recovery() -> 
 )
 def test_no_collapse(values: list[float]) -> None:
     """Single drops, short histories and slow declines stay quiet."""
-    assert not alerts_of(COLLAPSE, [scored(n, value) for n, value in enumerate(values)])
+    assert not alerts_of(COLLAPSE, [factories.event(sequence=n, score=value) for n, value in enumerate(values)])
 
 
 @given(st.integers(0, 2**32))
@@ -242,7 +281,9 @@ def test_outliers_before_do_not_hide_a_collapse(seed: int) -> None:
     chance = np.random.default_rng(seed)
     usual = np.clip(chance.normal(70, 1, 20), 67, 73)
     values = np.where(chance.random(20) < 0.3, chance.choice([55, 90]), usual).tolist()
-    alerts = alerts_of(COLLAPSE, [scored(n, value) for n, value in enumerate([*values, 28, 28, 28])])
+    alerts = alerts_of(
+        COLLAPSE, [factories.event(sequence=n, score=value) for n, value in enumerate([*values, 28, 28, 28])]
+    )
     assert [alert.state for alert in alerts] == ["open"]
 
 
@@ -250,11 +291,13 @@ def test_restless_scores_ask_for_a_deeper_fall() -> None:
     """With `deviations` what falls as far by itself is no collapse; what falls beyond its spread is."""
     by_spread = replace(COLLAPSE, deviations=4)
     restless = [60, 80, 62, 78, 64, 76, 66, 74, 68, 72]
-    fallen = [scored(n, value) for n, value in enumerate([*restless, 40, 40, 40])]
+    fallen = [factories.event(sequence=n, score=value) for n, value in enumerate([*restless, 40, 40, 40])]
     assert alerts_of(COLLAPSE, fallen)
     assert not alerts_of(by_spread, fallen)
     calm = [70, 71, 69, 70, 72, 68, 70, 71, 69, 70]
-    (alert,) = alerts_of(by_spread, [scored(n, value) for n, value in enumerate([*calm, 40, 40, 40])])
+    (alert,) = alerts_of(
+        by_spread, [factories.event(sequence=n, score=value) for n, value in enumerate([*calm, 40, 40, 40])]
+    )
     assert "down 30.0 from its usual 70.0" in alert.summary
 
 
@@ -279,7 +322,7 @@ def test_restless_scores_ask_for_a_deeper_fall() -> None:
 def test_three_in_a_row_make_a_collapse_together(low: list[float], opens_at: int | None) -> None:
     """25 points below 70: each by three quarters of that, their mean and the latest by all of it, and no recovery."""
     three = replace(COLLAPSE, confirm_segments=3)
-    outcomes = [scored(n, value) for n, value in enumerate([70.0] * 10 + low)]
+    outcomes = [factories.event(sequence=n, score=value) for n, value in enumerate([70.0] * 10 + low)]
     alerts = alerts_of(three, outcomes)
     assert turns(alerts) == ([] if opens_at is None else [("open", 40, 40 + 4 * opens_at)])
 
@@ -288,8 +331,8 @@ def test_a_level_that_is_low_but_no_collapse_is_learned() -> None:
     """20 points lower than usual is no fall of 25; another 20 from there neither, but 30 are."""
     three = replace(COLLAPSE, confirm_segments=3)
     steps = [70.0] * 20 + [50.0] * 20 + [30.0] * 20
-    assert not alerts_of(three, [scored(n, value) for n, value in enumerate(steps)])
-    alerts = alerts_of(three, [scored(n, value) for n, value in enumerate([*steps, 0, 0, 0])])
+    assert not alerts_of(three, [factories.event(sequence=n, score=value) for n, value in enumerate(steps)])
+    alerts = alerts_of(three, [factories.event(sequence=n, score=value) for n, value in enumerate([*steps, 0, 0, 0])])
     assert [alert.state for alert in alerts] == ["open"]
 
 
@@ -298,32 +341,39 @@ def test_what_an_older_version_remembers_of_a_run_still_counts() -> None:
     rule = AlertRule(name="it", severity="page", condition=replace(COLLAPSE, confirm_segments=3))
     judge = Judge([rule])
     for n, value in enumerate([70.0] * 10 + [40.0] * 2):
-        judge.judge(scored(n, value))
+        judge.judge(factories.event(sequence=n, score=value))
     (key,) = (key for key in judge.states() if key.startswith("it|"))
     state = judge.states()[key]
     assert isinstance(state, AlertState)
     assert (state.count, state.beside) == (2, (40.0, 40.0))
     older = Judge([rule], {**judge.states(), key: replace(state, beside=())})
-    assert [alert.state for alert in older.judge(scored(12, 40))] == ["open"]
+    assert [alert.state for alert in older.judge(factories.event(sequence=12, score=40))] == ["open"]
 
 
 def test_a_low_level_that_lasts_becomes_the_usual() -> None:
     """After `settle_seconds` the alert closes, and a fall from the new level is found."""
     settling = replace(COLLAPSE, settle_seconds=120)
     values = [70.0] * 10 + [40.0] * 60 + [10.0] * 4
-    alerts = alerts_of(settling, [scored(n, value) for n, value in enumerate(values)])
+    alerts = alerts_of(settling, [factories.event(sequence=n, score=value) for n, value in enumerate(values)])
     assert [alert.state for alert in alerts] == ["open", "resolved", "open"]
     assert not [
-        a for a in alerts_of(replace(settling, settle_seconds=0), map(scored, range(60), values)) if a.resolved_at
+        a
+        for a in alerts_of(
+            replace(settling, settle_seconds=0),
+            [factories.event(sequence=n, score=value) for n, value in zip(range(60), values, strict=False)],
+        )
+        if a.resolved_at
     ]
 
 
 def test_another_scorer_version_starts_another_baseline() -> None:
     """A score on another scale is no collapse, and closes the alert of the old one."""
-    old = [scored(n, 70) for n in range(10)]
-    assert not alerts_of(COLLAPSE, old + [scored(n, 30, scorer="lite@2") for n in range(10, 20)])
-    low = [scored(n, 30) for n in range(10, 13)]
-    new = [scored(n, 30, scorer="lite@2") for n in range(13, 20)]
+    old = [factories.event(sequence=n, score=70) for n in range(10)]
+    assert not alerts_of(
+        COLLAPSE, old + [factories.event(sequence=n, score=30, scorer="lite@2") for n in range(10, 20)]
+    )
+    low = [factories.event(sequence=n, score=30) for n in range(10, 13)]
+    new = [factories.event(sequence=n, score=30, scorer="lite@2") for n in range(13, 20)]
     assert [alert.state for alert in alerts_of(COLLAPSE, old + low + new)] == ["open", "resolved"]
 
 
@@ -332,7 +382,11 @@ def test_another_scorer_version_starts_another_baseline() -> None:
 
 def test_no_score_counts_from_the_last_score() -> None:
     """Thirty seconds of segments without a score open the alert, the first score closes it."""
-    outcomes = [scored(0), *(failed(n, "timeout") for n in range(1, 12)), scored(12)]
+    outcomes = [
+        factories.event(sequence=0),
+        *(factories.failure(sequence=n, reason="timeout") for n in range(1, 12)),
+        factories.event(sequence=12),
+    ]
     alerts = alerts_of(NoScore(), outcomes)
     assert turns(alerts) == [("open", 4, 36), ("resolved", 4, 52)]
     assert "timeout" in alerts[0].summary
@@ -340,14 +394,15 @@ def test_no_score_counts_from_the_last_score() -> None:
 
 def test_a_stale_playlist_is_told_by_the_clock_that_saw_it() -> None:
     """A timeline that is hours off the wall clock does not make a short silence a long one."""
-    last = replace(scored(0), observed_at=START + timedelta(hours=5))
+    last = replace(factories.event(sequence=0), observed_at=START + timedelta(hours=5))
     stale = [
         replace(
-            failed(n, "stale", seconds=0, at=5 * 3600 + n * 10), observed_at=START + timedelta(hours=5, seconds=n * 10)
+            factories.failure(sequence=n, reason="stale", duration_seconds=0, at_seconds=5 * 3600 + n * 10),
+            observed_at=START + timedelta(hours=5, seconds=n * 10),
         )
         for n in range(1, 6)
     ]
-    alerts = alerts_of(NoScore(), [last, *stale, scored(1)])
+    alerts = alerts_of(NoScore(), [last, *stale, factories.event(sequence=1)])
     assert [alert.state for alert in alerts] == ["open", "resolved"]
     assert alerts[0].evidence.event_id == stale[2].id
     assert alerts[1].resolved_at >= alerts[1].opened_at
@@ -355,7 +410,7 @@ def test_a_stale_playlist_is_told_by_the_clock_that_saw_it() -> None:
 
 def test_a_hole_without_outcomes_is_no_alert_by_itself() -> None:
     """When the daemon did not run nothing is known, and the next score is fine."""
-    assert not alerts_of(NoScore(), [scored(0), scored(1, at=3600)])
+    assert not alerts_of(NoScore(), [factories.event(sequence=0), factories.event(sequence=1, at_seconds=3600)])
 
 
 @pytest.mark.parametrize(
@@ -369,13 +424,15 @@ def test_a_hole_without_outcomes_is_no_alert_by_itself() -> None:
 )
 def test_missing_segments_are_counted_in_a_window(lost: list[int], expected: list[tuple[str, float, float]]) -> None:
     """Three of the last ten open, one of the last ten closes."""
-    outcomes = [failed(n) if n in lost else scored(n) for n in range(40)]
+    outcomes = [factories.failure(sequence=n) if n in lost else factories.event(sequence=n) for n in range(40)]
     assert turns(alerts_of(MISSING, outcomes)) == expected
 
 
 def test_only_the_named_reasons_count_as_missing() -> None:
     """Reasons that the rule does not name, and a stale playlist, are no missing segments."""
     named = replace(MISSING, reasons=("gap",))
-    assert not alerts_of(named, [failed(n, "timeout") for n in range(10)])
-    assert alerts_of(named, [failed(n, "gap") for n in range(10)])
-    assert not alerts_of(MISSING, [failed(n, "stale", seconds=0) for n in range(10)])
+    assert not alerts_of(named, [factories.failure(sequence=n, reason="timeout") for n in range(10)])
+    assert alerts_of(named, [factories.failure(sequence=n, reason="gap") for n in range(10)])
+    assert not alerts_of(
+        MISSING, [factories.failure(sequence=n, reason="stale", duration_seconds=0) for n in range(10)]
+    )

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.alerts.outcomes import NEWS, PICTURES, START, failed, scored
+from tests import factories
+from tests.factories import FINGERPRINTS, RENDITION, START
 from vqmon.core.alerts.annotations import End, Why, end_of
 from vqmon.core.alerts.judge import AlertState, Judge, State, parse_rules
 from vqmon.core.alerts.rules import AlertRule, Collapse, Floor, Match, Missing, NoScore, Signal
@@ -35,7 +36,7 @@ QUICK = (
 )
 """Rules that turn often."""
 
-LADDER = (NEWS, replace(NEWS, name="360p"), Rendition(stream_id="sports", name="720p"))
+LADDER = (RENDITION, replace(RENDITION, name="360p"), Rendition(stream_id="sports", name="720p"))
 
 frames_on = st.lists(st.sampled_from([0.0, 1.0]), min_size=4, max_size=4)
 
@@ -46,7 +47,7 @@ steps = st.fixed_dictionaries(
         "value": st.sampled_from([10.0, 38.0, 42.0, 50.0, 70.0, 90.0]),
         "black": frames_on,
         "freeze": frames_on,
-        "picture": st.sampled_from(PICTURES[:2]),
+        "picture": st.sampled_from(FINGERPRINTS[:2]),
         # mostly the next one; else a hole, a repeat, or one from the past
         "step": st.sampled_from([1, 1, 1, 1, 1, 2, 30, 0, -1, -7]),
     }
@@ -63,10 +64,14 @@ def outcomes_of(plan: Sequence[dict]) -> list[Outcome]:
         if step["what"] == "scored":
             signals = {"black": step["black"], "freeze": step["freeze"]}
             edges = (step["picture"], step["picture"])
-            outcomes.append(scored(number, step["value"], rendition=rendition, signals=signals, edges=edges))
+            outcomes.append(
+                factories.event(sequence=number, score=step["value"], rendition=rendition, signals=signals, edges=edges)
+            )
         else:
             seconds = 0.0 if step["what"] == "stale" else 4.0
-            outcomes.append(failed(number, step["what"], rendition=rendition, seconds=seconds))
+            outcomes.append(
+                factories.failure(sequence=number, reason=step["what"], rendition=rendition, duration_seconds=seconds)
+            )
     return outcomes
 
 
@@ -141,8 +146,8 @@ def test_repeated_segments_change_nothing(plan: list[dict], again: int) -> None:
 
 def test_renditions_do_not_disturb_each_other() -> None:
     """The alerts of a rendition are the same whatever comes between its segments."""
-    ours = [scored(n, 30 if n > 33 else 70) for n in range(42)]
-    others = [scored(n, 90, rendition=LADDER[1]) for n in range(42)]
+    ours = [factories.event(sequence=n, score=30 if n > 33 else 70) for n in range(42)]
+    others = [factories.event(sequence=n, score=90, rendition=LADDER[1]) for n in range(42)]
     mixed = [it for pair in zip(ours, others, strict=True) for it in pair]
     assert judged(Judge(DEFAULTS), mixed) == judged(Judge(DEFAULTS), ours) != []
 
@@ -150,30 +155,34 @@ def test_renditions_do_not_disturb_each_other() -> None:
 def test_a_timeline_that_was_set_back_is_followed_again() -> None:
     """An encoder that restarts its clock is late for a few segments only."""
     judge = Judge(QUICK)
-    judged(judge, [scored(n, at=4000.0 + 4 * n) for n in range(10)])
-    alerts = judged(judge, [scored(n, 20) for n in range(12)])
+    judged(judge, [factories.event(sequence=n, at_seconds=4000.0 + 4 * n) for n in range(10)])
+    alerts = judged(judge, [factories.event(sequence=n, score=20) for n in range(12)])
     assert "floor" in {alert.rule for alert in alerts}
 
 
 def test_the_next_in_sequence_is_never_late() -> None:
     """A break for advertisements on another clock is judged from its first segment on."""
     judge = Judge(QUICK)
-    judged(judge, [scored(n, at=4000.0 + 4 * n) for n in range(10)])
-    opened = [alert for alert in judged(judge, [scored(n, 20, at=4.0 * n) for n in (10, 11)]) if alert.rule == "floor"]
+    judged(judge, [factories.event(sequence=n, at_seconds=4000.0 + 4 * n) for n in range(10)])
+    opened = [
+        alert
+        for alert in judged(judge, [factories.event(sequence=n, score=20, at_seconds=4.0 * n) for n in (10, 11)])
+        if alert.rule == "floor"
+    ]
     assert [alert.began_at for alert in opened] == [START + timedelta(seconds=40)]
 
 
 def test_an_alert_open_over_a_set_back_timeline_still_closes() -> None:
     """Neither recovery nor minimum time wait for the old clock to be reached again."""
     judge = Judge(QUICK)
-    judged(judge, [scored(n, 20, at=4000.0 + 4 * n) for n in range(5)])
-    alerts = judged(judge, [scored(n, 70) for n in range(20)])
+    judged(judge, [factories.event(sequence=n, score=20, at_seconds=4000.0 + 4 * n) for n in range(5)])
+    alerts = judged(judge, [factories.event(sequence=n, score=70) for n in range(20)])
     assert {alert.rule for alert in alerts if alert.state == "resolved"} >= {"floor"}
 
 
 def test_a_rule_that_is_gone_closes_its_alerts() -> None:
     """Without the rule, or with one of another kind or for others, the alert ends at the next outcome."""
-    low = [scored(n, 20) for n in range(4)]
+    low = [factories.event(sequence=n, score=20) for n in range(4)]
     for rules in (
         (),
         (AlertRule(name="floor", severity="page", condition=NoScore()),),
@@ -182,15 +191,15 @@ def test_a_rule_that_is_gone_closes_its_alerts() -> None:
         judge = Judge(QUICK[:1])
         (opened,) = judged(judge, low)
         after = Judge(rules, states=judge.states())
-        (resolved,) = after.judge(scored(4, 20))
+        (resolved,) = after.judge(factories.event(sequence=4, score=20))
         assert (resolved.id, resolved.state) == (opened.id, "resolved")
         assert "no longer applies" in resolved.summary
-        assert not after.judge(scored(5, 20))
+        assert not after.judge(factories.event(sequence=5, score=20))
 
 
 def ended(rendition: str, at: float, *, why: Why = "ended") -> End:
     moment = START + timedelta(seconds=at)
-    return end_of(NEWS.stream_id, rendition, moment, told_at=moment, why=why)
+    return end_of(RENDITION.stream_id, rendition, moment, told_at=moment, why=why)
 
 
 def open_renditions(judge: Judge) -> list[str]:
@@ -201,16 +210,23 @@ def open_renditions(judge: Judge) -> list[str]:
 def test_the_end_of_a_rendition_closes_its_alerts_and_no_others() -> None:
     """Where it stopped, with the reason; told again it changes nothing."""
     judge = Judge(QUICK[:1])
-    other = replace(NEWS, name="360p")
-    opened = judged(judge, [scored(n, 20, rendition=rendition) for n in range(4) for rendition in (NEWS, other)])
+    other = replace(RENDITION, name="360p")
+    opened = judged(
+        judge,
+        [
+            factories.event(sequence=n, score=20, rendition=rendition)
+            for n in range(4)
+            for rendition in (RENDITION, other)
+        ],
+    )
     assert len(opened) == 2
     judge.take_changed()
-    (resolved,) = judge.end(ended(NEWS.name, 999))
-    assert (resolved.rendition, resolved.state) == (NEWS.name, "resolved")
+    (resolved,) = judge.end(ended(RENDITION.name, 999))
+    assert (resolved.rendition, resolved.state) == (RENDITION.name, "resolved")
     assert resolved.resolved_at == START + timedelta(seconds=16)
     assert resolved.summary.endswith("closed: the stream has ended")
     assert sorted(judge.take_changed()) == ["floor|news-1/1080p/lite", "|news-1/1080p"]
-    assert judge.end(ended(NEWS.name, 1000)) == ()
+    assert judge.end(ended(RENDITION.name, 1000)) == ()
     assert dict(judge.take_changed()) == {}
     assert open_renditions(judge) == ["360p"]
 
@@ -218,8 +234,15 @@ def test_the_end_of_a_rendition_closes_its_alerts_and_no_others() -> None:
 def test_the_end_of_a_stream_is_that_of_all_it_has_shown_and_is_asked_for_once() -> None:
     """Also of a stream whose name another one begins with, and after a restart."""
     judge = Judge(QUICK[:1])
-    longer = replace(NEWS, stream_id="news-1/b")
-    judged(judge, [scored(n, 20, rendition=it) for n in range(4) for it in (NEWS, replace(NEWS, name="360p"), longer)])
+    longer = replace(RENDITION, stream_id="news-1/b")
+    judged(
+        judge,
+        [
+            factories.event(sequence=n, score=20, rendition=it)
+            for n in range(4)
+            for it in (RENDITION, replace(RENDITION, name="360p"), longer)
+        ],
+    )
     assert judge.streams() == {"news-1", "news-1/b"}
     assert judge.until("news-1") == START + timedelta(seconds=16)
     gone = judge.end(ended("*", 16, why="unwatched"))
@@ -235,9 +258,9 @@ def test_the_end_of_a_stream_is_that_of_all_it_has_shown_and_is_asked_for_once()
 def test_a_stream_that_comes_back_goes_on_with_what_was_learned() -> None:
     """An alert that the end closed can open again; a new end can close that one."""
     judge = Judge(QUICK[:1])
-    judged(judge, [scored(n, 20) for n in range(4)])
+    judged(judge, [factories.event(sequence=n, score=20) for n in range(4)])
     assert judge.end(ended("*", 16))
-    opened = judged(judge, [scored(n, 20) for n in range(4, 8)])
+    opened = judged(judge, [factories.event(sequence=n, score=20) for n in range(4, 8)])
     assert [alert.state for alert in opened] == ["open"]
     assert judge.streams() == {"news-1"}
     (resolved,) = judge.end(ended("*", 32))
@@ -247,7 +270,7 @@ def test_a_stream_that_comes_back_goes_on_with_what_was_learned() -> None:
 def test_what_an_older_version_remembers_of_a_rendition_still_ends() -> None:
     """Its track does not tell the stream."""
     judge = Judge(QUICK[:1])
-    judged(judge, [scored(n, 20) for n in range(4)])
+    judged(judge, [factories.event(sequence=n, score=20) for n in range(4)])
     old = {key: it for key, it in judge.states().items()}
     track = json.loads(encode_state(old["|news-1/1080p"]))
     del track["stream_id"], track["has_ended"]
@@ -260,12 +283,15 @@ def test_what_was_said_about_an_unlisted_stream_ends_with_its_first_score() -> N
     """While the playlist cannot be had an alert stands for the whole stream; any scored segment of it closes that."""
     whole = Rendition(stream_id="news-1", name="playlist")
     judge = Judge(DEFAULTS)
-    unlisted = [failed(n, "playlist", seconds=0, at=5.0 * n, rendition=whole) for n in range(10)]
+    unlisted = [
+        factories.failure(sequence=n, reason="playlist", duration_seconds=0, at_seconds=5.0 * n, rendition=whole)
+        for n in range(10)
+    ]
     (opened,) = judged(judge, unlisted)
     assert opened.rule == "no-score"
-    (resolved,) = judge.judge(scored(20))
+    (resolved,) = judge.judge(factories.event(sequence=20))
     assert resolved.id == opened.id
-    assert not judge.judge(scored(21))
+    assert not judge.judge(factories.event(sequence=21))
 
 
 def test_rules_look_where_they_match() -> None:
@@ -282,13 +308,16 @@ def test_rules_look_where_they_match() -> None:
     }
     for match, fits in matches.items():
         rules = [replace(QUICK[0], match=match)]
-        assert bool(judged(Judge(rules), [scored(n, 20) for n in range(4)])) == fits
+        assert bool(judged(Judge(rules), [factories.event(sequence=n, score=20) for n in range(4)])) == fits
 
 
 def test_an_alert_says_what_began_and_shows_where() -> None:
     """Id, series, times, reading, threshold and the worst frames of the segment that triggered it."""
-    usual = [scored(n, at=4.0 * n - 160) for n in range(40)]
-    low = [scored(n, 30, frames=(50, 10, 40, 20), at=4.0 * n - 160) for n in range(40, 44)]
+    usual = [factories.event(sequence=n, at_seconds=4.0 * n - 160) for n in range(40)]
+    low = [
+        factories.event(sequence=n, score=30, frame_values=(50, 10, 40, 20), at_seconds=4.0 * n - 160)
+        for n in range(40, 44)
+    ]
     judge = Judge([rule for rule in DEFAULTS if rule.name == "low-score"])
     (alert,) = judged(judge, [*usual, *low])
     assert (alert.series, alert.stream_id, alert.rendition) == ("news-1/1080p/lite", "news-1", "1080p")
@@ -303,7 +332,7 @@ def test_an_alert_says_what_began_and_shows_where() -> None:
 def test_memory_stays_small() -> None:
     """A series costs at most 2 kB as JSON besides its last picture, and a quiet one of a signal costs nothing."""
     judge = Judge(DEFAULTS)
-    judged(judge, [scored(n, 70.123 + n % 3) for n in range(200)])
+    judged(judge, [factories.event(sequence=n, score=70.123 + n % 3) for n in range(200)])
     states: dict[str, State] = dict(judge.states())
     assert sorted(states) == [
         "&scorer-fault|all/group/lite",
@@ -429,5 +458,5 @@ def test_a_mask_goes_to_the_rules_that_it_excuses() -> None:
 def test_a_floor_can_ask_for_the_unusual(values: list[float], opens: int) -> None:
     """With `unusual_by` a rendition that is always low is no alert, one that fell is."""
     rule = replace(QUICK[0], condition=Floor(scorer="*", below=40, recover_above=45, for_seconds=5, unusual_by=8))
-    alerts = judged(Judge([rule]), [scored(n, value) for n, value in enumerate(values)])
+    alerts = judged(Judge([rule]), [factories.event(sequence=n, score=value) for n, value in enumerate(values)])
     assert [alert.state for alert in alerts] == ["open"] * opens

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.experiments.trials import event, experiment
+from tests import factories
 from vqmon.core.experiments.definition import Arm, Experiment, assigned_arm
 from vqmon.core.experiments.file import find_experiment, parse_experiments
 from vqmon.errors import SettingsError
@@ -98,23 +98,30 @@ def test_an_unknown_experiment_is_told_the_nearest() -> None:
 
 def test_arms_are_told_by_label_and_by_names() -> None:
     """A segment's label goes over its rendition's; patterns must all fit; the first arm that fits has it."""
-    it = experiment(
+    it = factories.experiment(
         arms=(Arm(name="old", label="v1"), Arm(name="new", rendition="v?", stream="film-00*")), control="old"
     )
 
-    assert it.arm_of(event(1, "v1", 0, 50)) == "old"
-    assert it.arm_of(event(1, "v2", 0, 50)) == "new"
-    assert it.arm_of(event(11, "v2", 0, 50)) is None
-    assert it.arm_of(event(1, "v10", 0, 50)) is None
-    assert experiment(streams=("film-002",)).arm_of(event(1, "v1", 0, 50)) is None
+    assert it.arm_of(factories.arm_event(stream=1, arm="v1", sequence=0, score=50)) == "old"
+    assert it.arm_of(factories.arm_event(stream=1, arm="v2", sequence=0, score=50)) == "new"
+    assert it.arm_of(factories.arm_event(stream=11, arm="v2", sequence=0, score=50)) is None
+    assert it.arm_of(factories.arm_event(stream=1, arm="v10", sequence=0, score=50)) is None
+    assert (
+        factories.experiment(streams=("film-002",)).arm_of(
+            factories.arm_event(stream=1, arm="v1", sequence=0, score=50)
+        )
+        is None
+    )
 
 
 def test_sessions_are_assigned_by_share_and_stay() -> None:
     """The same unit falls into the same arm, by shares; another experiment shuffles anew."""
-    it = experiment(arms=(Arm(name="v1", label="v1", share=3), Arm(name="v2", label="v2")))
+    it = factories.experiment(arms=(Arm(name="v1", label="v1", share=3), Arm(name="v2", label="v2")))
     arms = [assigned_arm(it, f"session-{number}") for number in range(4000)]
 
     assert arms == [assigned_arm(it, f"session-{number}") for number in range(4000)]
     assert 2850 < arms.count("v1") < 3150
-    other = [assigned_arm(experiment(name="other", arms=it.arms), f"session-{number}") for number in range(4000)]
+    other = [
+        assigned_arm(factories.experiment(name="other", arms=it.arms), f"session-{number}") for number in range(4000)
+    ]
     assert 0.58 < sum(a == b for a, b in zip(arms, other, strict=True)) / 4000 < 0.67

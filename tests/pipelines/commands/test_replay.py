@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.core.alerts.outcomes import NEWS, START, scored
+from tests import factories
+from tests.factories import RENDITION, START
 from vqmon.cli.main import main
 from vqmon.core.alerts.annotations import Marker
 from vqmon.core.alerts.judge import Judge, parse_rules
 from vqmon.transport.history.history import open_history
 
-MID = replace(NEWS, name="720p", bitrate_kbps=2500.0)
+MID = replace(RENDITION, name="720p", bitrate_kbps=2500.0)
 RULES = """
 [rules.drop]
 kind = "regression"
@@ -43,9 +44,11 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for first in range(0, 800, 100):
             outcomes = []
             for n in range(first, first + 100):
-                outcomes.append(scored(n, float(75 + content[n] + own[0, n])))
+                outcomes.append(factories.event(sequence=n, score=float(75 + content[n] + own[0, n])))
                 low = 8 if 600 <= n < 700 else 0
-                outcomes.append(scored(n, float(65 + content[n] + own[1, n] - low), rendition=MID))
+                outcomes.append(
+                    factories.event(sequence=n, score=float(65 + content[n] + own[1, n] - low), rendition=MID)
+                )
             alerts = [alert for outcome in outcomes for alert in judge.judge(outcome)]
             history.publish(outcomes, alerts=alerts, states=judge.take_changed())
     return place

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pipelines.daemon.deploy_markers import deploy, marker_of, marking
 from pipelines.fleet.judging import Noted, Verdicts, look_at
+from tests import factories
 from tests.acceptance.kafka.looks import look_at_once
-from tests.core.alerts.outcomes import scored
 from tests.pipelines.fleet.test_partition import RULES
 from tests.pipelines.rig import NAMES, SPEAKER
 from vqmon.core.alerts.judge import Judge
@@ -34,7 +34,7 @@ async def test_a_marker_is_written_beside_a_daemon_and_taken_up(tmp_path: Path) 
             assert list(judge.states()) == [early.key]
             await deploy(settings, MARKER)
             await deploy(settings, MARKER)
-            history.publish([scored(1)])
+            history.publish([factories.event(sequence=1)])
             async with asyncio.timeout(20):
                 while MARKER.key not in judge.states():  # noqa: ASYNC110
                     await asyncio.sleep(0.05)

@@ -16,7 +16,8 @@ from pipelines.daemon.stream_ends import end, take_up
 from pipelines.observe.observer import Observation
 from pipelines.topics.publisher import over, records_of
 from pipelines.topics.recorder import stay_recorder
-from tests.core.alerts.outcomes import NEWS, START, failed, scored, segment
+from tests import factories
+from tests.factories import RENDITION, START
 from tests.pipelines.rig import NAMES, Rig, until
 from tests.pipelines.topics.test_recorder import desk
 from vqmon.core.alerts.annotations import EVERY, End, Marker, end_of
@@ -64,7 +65,7 @@ severity = "page"
 of = "drop"
 min_series = 2
 """
-MID = replace(NEWS, name="720p", bitrate_kbps=2500.0)
+MID = replace(RENDITION, name="720p", bitrate_kbps=2500.0)
 LONG = 140
 Step = Outcome | End | Marker
 
@@ -80,7 +81,7 @@ class Course:
 def course(seed: int) -> Course:
     """Two renditions with falls and silences, ends of one or both, the stream coming back, and a deploy."""
     chance = Random(seed)
-    renditions = {it.name: it for it in (NEWS, MID)}
+    renditions = {it.name: it for it in (RENDITION, MID)}
     faults = {name: list(_faults(chance)) for name in renditions}
     done = dict.fromkeys(renditions, 0)
     pauses = {name: 0.0 for name in renditions}
@@ -91,14 +92,18 @@ def course(seed: int) -> Course:
         done[name] += 1
         fault = next((kind for kind, first, last in faults[name] if first <= number < last), "")
         if fault == "silence":
-            steps.append(failed(number, "timeout", rendition=renditions[name], at=at))
+            steps.append(
+                factories.failure(sequence=number, reason="timeout", rendition=renditions[name], at_seconds=at)
+            )
         else:
-            value = (75 if name == NEWS.name else 65) + chance.gauss(0, 1) - {"": 0, "shallow": 12, "deep": 40}[fault]
-            steps.append(scored(number, value, rendition=renditions[name], at=at))
+            value = (
+                (75 if name == RENDITION.name else 65) + chance.gauss(0, 1) - {"": 0, "shallow": 12, "deep": 40}[fault]
+            )
+            steps.append(factories.event(sequence=number, score=value, rendition=renditions[name], at_seconds=at))
         if chance.random() < (0.15 if fault else 0.01):
             moment = START + timedelta(seconds=chance.choice([at, 1e6]))
             which = chance.choice([EVERY, *renditions])
-            steps.append(end_of(NEWS.stream_id, which, moment, told_at=START + timedelta(seconds=len(steps))))
+            steps.append(end_of(RENDITION.stream_id, which, moment, told_at=START + timedelta(seconds=len(steps))))
             if chance.random() < 0.5:
                 pauses = dict.fromkeys(pauses, max(pauses.values()) + chance.choice([0.0, 8.0, 120.0]))
         if sum(done.values()) == LONG:
@@ -233,7 +238,7 @@ def test_the_courses_have_all_of_it() -> None:
 async def test_an_end_on_a_partition_closes_alerts_and_is_no_outcome() -> None:
     """Also in a batch of its own: the alert and the end itself are written, and the worker is told of the alert."""
     rig, told = Rig(partitions=1, rules=parse_rules(RULES)), list[Alert]()
-    low = [scored(n, 20) for n in range(4)]
+    low = [factories.event(sequence=n, score=20) for n in range(4)]
     seen = {it.segment.key: it for it in low}
 
     async def observe(segment: Segment) -> Observation:
@@ -242,7 +247,7 @@ async def test_an_end_on_a_partition_closes_alerts_and_is_no_outcome() -> None:
     for it in low:
         rig.put(0, it.segment)
     await rig.drain(rig.floor(observe), 4)
-    rig.note(0, end_of(NEWS.stream_id, EVERY, START + timedelta(days=1), told_at=START))
+    rig.note(0, end_of(RENDITION.stream_id, EVERY, START + timedelta(days=1), told_at=START))
     await rig.drain(rig.floor(observe, told=lambda outcomes, alerts: told.extend(alerts)), 5)
     assert [alert.state for alert in rig.alerts] == ["open", "resolved"]
     assert told == rig.alerts[1:]
@@ -265,7 +270,7 @@ async def test_an_end_with_another_key_is_rejected_with_an_outcome() -> None:
 
 
 def listing(*names: str, ended: bool = True) -> Found:
-    items = [segment(n, rendition=replace(NEWS, name=name)) for name in names for n in range(2)]
+    items = [factories.segment(sequence=n, rendition=replace(RENDITION, name=name)) for name in names for n in range(2)]
     return Found(items=items, ended=frozenset(names if ended else ()))
 
 
@@ -302,21 +307,23 @@ async def test_an_end_that_is_said_by_hand_is_taken_up_by_a_daemon(tmp_path: Pat
         judge = Judge(parse_rules(RULES))
         sink = Sink(history, judge, thread=thread, meters=Meters())
         for n in range(4):
-            for rendition in (NEWS, MID):
-                await sink.publish(rendition.key, [Observation(outcome=scored(n, 20, rendition=rendition))])
-        assert "2 s" in await end(settings, NEWS.stream_id, MID.name)
+            for rendition in (RENDITION, MID):
+                await sink.publish(
+                    rendition.key, [Observation(outcome=factories.event(sequence=n, score=20, rendition=rendition))]
+                )
+        assert "2 s" in await end(settings, RENDITION.stream_id, MID.name)
         told, done = list[Alert](), asyncio.Event()
 
         async def say() -> None:
             await until(lambda: len(told) == 1)
-            await end(settings, NEWS.stream_id)
+            await end(settings, RENDITION.stream_id)
             await until(lambda: len(told) == 2)
             done.set()
 
         await together(
             [take_up(history, thread, sink.take_up, told=lambda _, alerts: told.extend(alerts), done=done), say()]
         )
-        assert [alert.rendition for alert in told] == [MID.name, NEWS.name]
+        assert [alert.rendition for alert in told] == [MID.name, RENDITION.name]
         assert [alert.state for alert in history.alerts()] == ["resolved"] * 2
         ends = [it for it in history.inputs_in_order() if isinstance(it, End)]
         assert [(it.rendition, it.at) for it in ends] == [(MID.name, low_end()), (EVERY, low_end())]
@@ -332,9 +339,9 @@ async def test_an_end_of_what_was_never_seen_is_refused(tmp_path: Path) -> None:
     settings = Settings(history={"path": tmp_path / "vqmon.db"})  # type: ignore[arg-type]
     with open_history(tmp_path / "vqmon.db", "write") as history:
         judge = Judge(())
-        judge.judge(scored(0))
-        history.publish([scored(0)], states=judge.take_changed())
+        judge.judge(factories.event(sequence=0))
+        history.publish([factories.event(sequence=0)], states=judge.take_changed())
     with pytest.raises(SettingsError, match="nothing was ever seen of the stream 'tv'"):
         await end(settings, "tv")
     with pytest.raises(SettingsError, match="news-1/144p; known: news-1/1080p"):
-        await end(settings, NEWS.stream_id, "144p")
+        await end(settings, RENDITION.stream_id, "144p")

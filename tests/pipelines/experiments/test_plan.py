@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.experiments.plan import assumed_from, spread_of
-from tests.core.experiments.trials import answer, event, experiment
+from tests import factories
 from vqmon.core.experiments.results import Comparison
 from vqmon.errors import SettingsError
 
@@ -16,9 +16,13 @@ def pilot(*, clusters: int, segments: int) -> Comparison:
     for stream in range(clusters):
         common = rng.normal(0, 5 * 0.3**0.5)
         for number in range(segments):
-            outcomes.append(event(stream, "v1", number, 50.0))
-            outcomes.append(event(stream, "v2", number, 50.0 + common + rng.normal(0, 5 * 0.7**0.5)))
-    return answer(experiment(), outcomes)
+            outcomes.append(factories.arm_event(stream=stream, arm="v1", sequence=number, score=50.0))
+            outcomes.append(
+                factories.arm_event(
+                    stream=stream, arm="v2", sequence=number, score=50.0 + common + rng.normal(0, 5 * 0.7**0.5)
+                )
+            )
+    return factories.comparison(experiment=factories.experiment(), outcomes=outcomes)
 
 
 def test_the_spread_of_a_pilot_is_found_again() -> None:

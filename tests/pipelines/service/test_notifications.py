@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.commands.check import check_all
 from pipelines.service.notifications import holding_of, targets_of
-from tests.core.alerts.outcomes import segment
+from tests import factories
 from tests.receivers import receiving
 from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.core.alerts.notifications import Notice
@@ -30,7 +30,7 @@ def test_alerts_about_old_segments_are_kept_back_until_the_media_is_of_today() -
     held = holding_of(Settings().notify)
     fresh, old = notice(ALERT, age=timedelta(minutes=5)), notice(replace(ALERT, id="b" * 32), age=timedelta(hours=2))
     assert held([fresh, old]) == {old.alert.id}
-    late = replace(segment(1), starts_at=datetime.now(UTC) - timedelta(hours=1))
+    late = replace(factories.segment(sequence=1), starts_at=datetime.now(UTC) - timedelta(hours=1))
     held.reached[late.rendition.key] = late.ends_at
     assert held([old]) == {old.alert.id}
     held.reached[late.rendition.key] = datetime.now(UTC) - timedelta(seconds=20)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.core.alerts.outcomes import START, failed, scored
+from tests import factories
+from tests.factories import START
 from vqmon.core.types import Outcome, Rendition
 from vqmon.errors import SettingsError, StoreError
 from vqmon.transport.export.partitioned import Exported, export_partitions
@@ -19,7 +20,10 @@ SPORTS = Rendition(stream_id="sports", name="720p")
 OUTCOMES: list[Outcome] = [
     it
     for minute in range(0, 180, 3)
-    for it in (scored(minute, 50 + minute / 10, at=60.0 * minute), failed(minute, at=60.0 * minute, rendition=SPORTS))
+    for it in (
+        factories.event(sequence=minute, score=50 + minute / 10, at_seconds=60.0 * minute),
+        factories.failure(sequence=minute, at_seconds=60.0 * minute, rendition=SPORTS),
+    )
 ]
 
 
@@ -70,7 +74,7 @@ def test_late_outcomes_are_added_and_forgotten_ones_stay(history: History, tmp_p
     export_partitions(history, folder, now=START + 9 * HOUR)
     history.prune(before=START + 8 * HOUR, keep_frames_of_segments=0)
     assert list(history.outcomes_in_order()) == []
-    late = scored(7, at=7.0, rendition=SPORTS)
+    late = factories.event(sequence=7, at_seconds=7.0, rendition=SPORTS)
     history.publish([late])
     assert export_partitions(history, folder, now=START + 9 * HOUR) == Exported(files=1, rows=1)
     assert ids_in(folder) == {name(0): [*expected(0), late.id], name(1): expected(1), name(2): expected(2)}
@@ -85,7 +89,7 @@ def test_a_run_that_was_cut_off_is_mended(history: History, tmp_path: Path) -> N
     export_partitions(history, folder, now=START + 9 * HOUR)
     assert ids_in(folder) == {name(hour): expected(hour) for hour in range(3)}
     with open_history(tmp_path / "other.db", "write") as other:
-        other.publish([*OUTCOMES[:5], scored(8, at=8.0)])
+        other.publish([*OUTCOMES[:5], factories.event(sequence=8, at_seconds=8.0)])
         assert export_partitions(other, folder, now=START + 9 * HOUR) == Exported(files=1, rows=1)
 
 
@@ -97,7 +101,7 @@ def test_days_and_what_is_wrong_with_a_folder(history: History, tmp_path: Path) 
     with pytest.raises(SettingsError, match="--by day"):
         export_partitions(history, folder, now=START + timedelta(days=2))
     (folder / "date=2026-11-20" / "outcomes.parquet").write_bytes(b"no parquet")
-    history.publish([scored(10, at=10.0)])
+    history.publish([factories.event(sequence=10, at_seconds=10.0)])
     with pytest.raises(StoreError, match="no Parquet file"):
         export_partitions(history, folder, each="day", now=START + timedelta(days=2))
     with pytest.raises(StoreError, match="does not exist"):
@@ -106,7 +110,7 @@ def test_days_and_what_is_wrong_with_a_folder(history: History, tmp_path: Path) 
 
 def test_a_timeline_ahead_of_the_clock_holds_nothing_up(history: History, tmp_path: Path) -> None:
     """Segments of next week are written now, and the next run has nothing to do."""
-    ahead = scored(1, at=7 * 86400.0, rendition=SPORTS)
+    ahead = factories.event(sequence=1, at_seconds=7 * 86400.0, rendition=SPORTS)
     history.publish([ahead])
     export_partitions(history, tmp_path / "lake", now=START + 9 * HOUR)
     assert ids_in(tmp_path / "lake")["date=2026-11-27/hour=20/outcomes.parquet"] == [ahead.id]

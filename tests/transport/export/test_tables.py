@@ -9,14 +9,19 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.core.alerts.outcomes import START, failed, scored
+from tests import factories
+from tests.factories import START
 from vqmon.core.types import SIGNALS, Rendition
 from vqmon.errors import SettingsError, StoreError
 from vqmon.transport.export.tables import COLUMNS, export_outcomes
 from vqmon.transport.history.history import History, open_history
 from vqmon.transport.wire import cloudevents
 
-OUTCOMES = [scored(0, 61.5, signals={"blur": (0.1, 0.2, 0.3, 0.4)}), failed(1, "timeout"), *map(scored, range(2, 8))]
+OUTCOMES = [
+    factories.event(sequence=0, score=61.5, signals={"blur": (0.1, 0.2, 0.3, 0.4)}),
+    factories.failure(sequence=1, reason="timeout"),
+    *(factories.event(sequence=n) for n in range(2, 8)),
+]
 
 
 @pytest.fixture
@@ -133,7 +138,7 @@ def test_a_database_is_not_written_over(history: History, tmp_path: Path, name: 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r"])
 def test_csv_holds_no_formulas(history: History, tmp_path: Path, sign: str) -> None:
     """A text that a spreadsheet would run gets an apostrophe; numbers stay numbers."""
-    first = scored(0, rendition=Rendition(stream_id=f"{sign}1+1", name="720p"))
+    first = factories.event(sequence=0, rendition=Rendition(stream_id=f"{sign}1+1", name="720p"))
     history.publish([first])
     export_outcomes(history, tmp_path / "out.csv", stream_id=f"{sign}1+1")
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as lines:

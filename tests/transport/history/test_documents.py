@@ -6,13 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.alerts.outcomes import failed, scored
+from tests import factories
 from vqmon.errors import StoreError
 from vqmon.transport.history.documents import pack, unpack
 from vqmon.transport.wire import cloudevents
 
 EVENTS = [
-    cloudevents.encode_outcome(it, source="vqmon:test") for it in (scored(0), failed(1), scored(2, 33.3), failed(3))
+    cloudevents.encode_outcome(it, source="vqmon:test")
+    for it in (
+        factories.event(sequence=0),
+        factories.failure(sequence=1),
+        factories.event(sequence=2, score=33.3),
+        factories.failure(sequence=3),
+    )
 ]
 PICTURES = st.one_of(st.text("0123456789abcdefABCDEF", max_size=12), st.text(max_size=4))
 ODD = st.builds(
@@ -34,7 +40,7 @@ def test_documents_come_back_byte_for_byte(documents: list[bytes], dictionary: b
 
 def test_pictures_take_half_their_room() -> None:
     """An event in a block takes little more than the bytes of its two fingerprints."""
-    events = [cloudevents.encode_outcome(scored(number), source="vqmon:test") for number in range(64)]
+    events = [cloudevents.encode_outcome(factories.event(sequence=number), source="vqmon:test") for number in range(64)]
     body, pictures = pack(events, events[0])
     assert len(pictures) == 64 * (4 + 2 * 576)
     assert len(body) < 64 * 400

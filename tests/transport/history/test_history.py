@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.alerts.outcomes import NEWS, PROVENANCE, START, failed, scored
+from tests import factories
+from tests.factories import PROVENANCE, RENDITION, START
 from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.core.alerts.judge import Judge, parse_rules
 from vqmon.core.types import Alert, Cursor, Outcome, Rendition, SegmentFailure
@@ -42,7 +43,12 @@ def resolved(alert: Alert) -> Alert:
 
 def test_outcomes_come_back_whole_and_in_order(history: History) -> None:
     """By id, in the order of publishing, with the pictures that came with them."""
-    outcomes = [scored(0), failed(1), scored(2, 33.3), scored(0, rendition=SPORTS)]
+    outcomes = [
+        factories.event(sequence=0),
+        factories.failure(sequence=1),
+        factories.event(sequence=2, score=33.3),
+        factories.event(sequence=0, rendition=SPORTS),
+    ]
     history.publish(outcomes[:1], thumbnails=jpegs(outcomes[0].id))
     history.publish(outcomes[1:])
     assert [history.outcome(it.id) for it in outcomes] == outcomes
@@ -55,10 +61,12 @@ def test_outcomes_come_back_whole_and_in_order(history: History) -> None:
 
 def test_the_same_again_changes_nothing(history: History) -> None:
     """Publishing is idempotent by event id: no row, count or change twice."""
-    event = scored(0)
+    event = factories.event(sequence=0)
     for _ in range(3):
-        history.publish([event, event, failed(1)], alerts=[opened(event)], thumbnails=jpegs(event.id))
-    assert list(history.outcomes_in_order()) == [event, failed(1)]
+        history.publish(
+            [event, event, factories.failure(sequence=1)], alerts=[opened(event)], thumbnails=jpegs(event.id)
+        )
+    assert list(history.outcomes_in_order()) == [event, factories.failure(sequence=1)]
     assert history.counts().scored == history.counts().unscored == 1
     assert len(history.thumbnails(event.id)) == 4
     assert len(history.changes_since(0, limit=99).points) == 2
@@ -67,29 +75,29 @@ def test_the_same_again_changes_nothing(history: History) -> None:
 
 def test_a_segment_that_failed_and_is_scored_later_has_both_outcomes(history: History) -> None:
     """What was said stays said; the score is a row of its own."""
-    history.publish([failed(5)])
-    history.publish([scored(5)])
-    assert list(history.outcomes_in_order()) == [failed(5), scored(5)]
-    assert history.neighbours(failed(5).id) == (None, scored(5).id)
+    history.publish([factories.failure(sequence=5)])
+    history.publish([factories.event(sequence=5)])
+    assert list(history.outcomes_in_order()) == [factories.failure(sequence=5), factories.event(sequence=5)]
+    assert history.neighbours(factories.failure(sequence=5).id) == (None, factories.event(sequence=5).id)
 
 
 def test_all_or_nothing(history: History) -> None:
     """If one thing of a publish cannot be written, none of it is there."""
-    broken = replace(scored(1), times_seconds=(float("nan"),))
+    broken = replace(factories.event(sequence=1), times_seconds=(float("nan"),))
     cursor = Cursor(lane="news-1/1080p", sequence=1, segment_key="k", ends_at=START)
     with pytest.raises(ValueError, match="JSON"):
-        history.publish([scored(0), broken], cursors=[cursor])
+        history.publish([factories.event(sequence=0), broken], cursors=[cursor])
     assert list(history.outcomes_in_order()) == []
     assert history.cursors("news-1") == {}
     assert history.tip() == 0
-    history.publish([scored(0)])
+    history.publish([factories.event(sequence=0)])
     assert history.tip() == 1
 
 
 def test_pages_can_read_while_the_daemon_writes(history: History, place: Place) -> None:
     """A reader sees what is committed, from other threads too, and can write nothing."""
     with open_history(place, "read") as reader:
-        history.publish([scored(0)])
+        history.publish([factories.event(sequence=0)])
         assert reader.tip() == 1
         seen: list[int] = []
         threads = [
@@ -101,7 +109,7 @@ def test_pages_can_read_while_the_daemon_writes(history: History, place: Place) 
             thread.join()
         assert seen == [1] * 4
         with pytest.raises(StoreError, match="readonly"):
-            reader.publish([scored(1)])
+            reader.publish([factories.event(sequence=1)])
 
 
 def test_a_reader_is_never_shown_half_of_a_publish(history: History, place: Place) -> None:
@@ -111,7 +119,7 @@ def test_a_reader_is_never_shown_half_of_a_publish(history: History, place: Plac
     def write() -> None:
         number = 0
         while not stop.is_set():
-            event = scored(number)
+            event = factories.event(sequence=number)
             history.publish([event], alerts=[opened(event, name=f"{number:032x}"[-1])])
             number += 1
 
@@ -127,12 +135,12 @@ def test_a_reader_is_never_shown_half_of_a_publish(history: History, place: Plac
     finally:
         stop.set()
         writer.join()
-    assert found == [scored(number).id for number in range(len(found))]
+    assert found == [factories.event(sequence=number).id for number in range(len(found))]
 
 
 def test_changes_are_told_once_and_in_pieces(history: History) -> None:
     """Going on from `tip` gives everything exactly once; too much is said to be too much."""
-    events = [scored(n) for n in range(10)]
+    events = [factories.event(sequence=n) for n in range(10)]
     history.publish(events, alerts=[opened(events[9])])
     first = history.changes_since(0, limit=4)
     assert (first.tip, first.is_complete, len(first.points), first.alerts) == (4, False, 4, ())
@@ -145,11 +153,19 @@ def test_changes_are_told_once_and_in_pieces(history: History) -> None:
 
 def test_where_each_rendition_stands(history: History) -> None:
     """The last outcome by time, its scores or reason, and the trend before it."""
-    history.publish([scored(n, 60 + n) for n in range(5)] + [failed(5, "timeout")])
-    history.publish([scored(1, 12.5, rendition=SPORTS), scored(0, 99, rendition=SPORTS)])
+    history.publish(
+        [factories.event(sequence=n, score=60 + n) for n in range(5)]
+        + [factories.failure(sequence=5, reason="timeout")]
+    )
+    history.publish(
+        [
+            factories.event(sequence=1, score=12.5, rendition=SPORTS),
+            factories.event(sequence=0, score=99, rendition=SPORTS),
+        ]
+    )
     news, sports = history.renditions()
     assert (news.stream_id, news.rendition, news.width, news.bitrate_kbps) == ("news-1", "1080p", 1920, 5000.0)
-    assert (news.last_event_id, news.last_reason, news.last_scores) == (failed(5).id, "timeout", {})
+    assert (news.last_event_id, news.last_reason, news.last_scores) == (factories.failure(sequence=5).id, "timeout", {})
     assert news.trend == (60, 61, 62, 63, 64, None)
     assert (sports.last_scores, sports.last_reason, sports.trend) == ({"lite@1": 12.5}, None, (99, 12.5))
     assert sports.last_starts_at == START + timedelta(seconds=4)
@@ -160,26 +176,34 @@ def test_where_each_rendition_stands(history: History) -> None:
 
 def test_a_rendition_that_changes_is_told_as_it_is_now(history: History) -> None:
     """Width, height and bit rate are those of the newest outcome."""
-    history.publish([scored(0)])
-    history.publish([scored(1, rendition=replace(NEWS, width=1280, height=720))])
+    history.publish([factories.event(sequence=0)])
+    history.publish([factories.event(sequence=1, rendition=replace(RENDITION, width=1280, height=720))])
     (state,) = history.renditions()
     assert (state.width, state.height) == (1280, 720)
 
 
 def test_points_for_a_chart(history: History) -> None:
     """Within the range, in time order over all renditions, the newest when there are too many."""
-    more = replace(NEWS, name="360p")
-    outcomes: list[Outcome] = [scored(n, 50 + n, signals={"blur": (0.1, 0.4, 0.2, 0.1)}) for n in range(6)]
-    history.publish([*outcomes, failed(3, rendition=more), scored(4, 20, rendition=more, frames=(10, 20, 30, 20))])
+    more = replace(RENDITION, name="360p")
+    outcomes: list[Outcome] = [
+        factories.event(sequence=n, score=50 + n, signals={"blur": (0.1, 0.4, 0.2, 0.1)}) for n in range(6)
+    ]
+    history.publish(
+        [
+            *outcomes,
+            factories.failure(sequence=3, rendition=more),
+            factories.event(sequence=4, score=20, rendition=more, frame_values=(10, 20, 30, 20)),
+        ]
+    )
     points = history.points("news-1", **FAR, limit=100)
     assert [point.starts_at for point in points] == sorted(point.starts_at for point in points)
     assert len(points) == 8
     by_id = {point.event_id: point for point in points}
     assert by_id[outcomes[2].id].scores == {"lite@1": 52}
     assert by_id[outcomes[2].id].signals["blur"] == 0.4
-    low = by_id[scored(4, rendition=more).id]
+    low = by_id[factories.event(sequence=4, rendition=more).id]
     assert (low.lowest, low.p5["lite@1"] < 20) == ({"lite@1": 10}, True)
-    assert by_id[failed(3, rendition=more).id].reason == "not_found"
+    assert by_id[factories.failure(sequence=3, rendition=more).id].reason == "not_found"
     assert len(history.points("news-1", **FAR, limit=3)) == 3
     within = {"begins_at": START + timedelta(seconds=4), "ends_at": START + timedelta(seconds=12)}
     assert [p.scores for p in history.points("news-1", **within, limit=9)] == [{"lite@1": 51}, {"lite@1": 52}]
@@ -188,7 +212,7 @@ def test_points_for_a_chart(history: History) -> None:
 
 def test_buckets_for_a_long_range(history: History) -> None:
     """Mean, minimum and counts of equal parts of the range; empty parts are left out."""
-    history.publish([scored(n, 40 + n) for n in range(10)] + [failed(10)])
+    history.publish([factories.event(sequence=n, score=40 + n) for n in range(10)] + [factories.failure(sequence=10)])
     buckets = history.buckets("news-1", begins_at=START, ends_at=START + timedelta(seconds=80), count=4)
     assert [(b.starts_at - START, b.scored, b.unscored, b.mean, b.lowest) for b in buckets] == [
         (timedelta(seconds=0), 5, 0, 42.0, 40.0),
@@ -199,7 +223,7 @@ def test_buckets_for_a_long_range(history: History) -> None:
 
 def test_alerts_open_and_resolve_once(history: History) -> None:
     """A resolved alert never opens again, whatever is published twice."""
-    event = scored(0)
+    event = factories.event(sequence=0)
     alert = opened(event)
     history.publish([event], alerts=[alert])
     assert history.alerts(open_only=True) == [alert] == history.alerts(stream_id="news-1")
@@ -214,7 +238,7 @@ def test_alerts_open_and_resolve_once(history: History) -> None:
 
 def test_the_worst_frames_are_kept_as_evidence(place: Place) -> None:
     """Worst first, as many as fit, and retention does not take them."""
-    event = scored(0)
+    event = factories.event(sequence=0)
     with open_history(place, "write", evidence_max_bytes=250) as history:
         history.publish([event], alerts=[opened(event, times=(3.0, 1.0, 0.0))], thumbnails=jpegs(event.id))
         expected = [b"\xff\xd8" + bytes([k]) * 100 for k in (3, 1)]
@@ -227,7 +251,7 @@ def test_the_worst_frames_are_kept_as_evidence(place: Place) -> None:
 
 def test_what_the_judge_remembers_survives(place: Place) -> None:
     """A daemon that starts again goes on as if it had never stopped."""
-    outcomes = [scored(n, 30 if 33 < n < 50 else 70) for n in range(100)]
+    outcomes = [factories.event(sequence=n, score=30 if 33 < n < 50 else 70) for n in range(100)]
     whole = Judge(RULES)
     expected = [alert for outcome in outcomes for alert in whole.judge(outcome)]
     found: list[Alert] = []
@@ -250,21 +274,21 @@ def test_cursors_and_seen_segments(history: History) -> None:
         Cursor(lane=lane, sequence=7, segment_key=f"{lane}/7", ends_at=START + timedelta(microseconds=1))
         for lane in ("news-1/1080p", "news-1/360p", "news-10/1080p")
     ]
-    history.publish([scored(0)], cursors=cursors)
+    history.publish([factories.event(sequence=0)], cursors=cursors)
     history.publish([], cursors=[replace(cursors[0], sequence=8)])
     assert history.cursors("news-1") == {
         "news-1/1080p": replace(cursors[0], sequence=8),
         "news-1/360p": cursors[1],
     }
     seen = history.seen_segments("news-1")
-    assert scored(0).segment.key in seen
-    assert scored(1).segment.key not in seen
+    assert factories.event(sequence=0).segment.key in seen
+    assert factories.event(sequence=1).segment.key not in seen
 
 
 def test_old_outcomes_and_pictures_go(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is older than its keep is taken out in small steps; counts tell of all there ever was."""
     monkeypatch.setattr("vqmon.transport.history.maintenance.CHUNK_ROWS", 7)
-    events = [scored(n) for n in range(40)]
+    events = [factories.event(sequence=n) for n in range(40)]
     for event in events:
         history.publish([event], thumbnails=jpegs(event.id))
     pruned = history.prune(before=events[20].observed_at, keep_frames_of_segments=5)
@@ -277,7 +301,7 @@ def test_old_outcomes_and_pictures_go(history: History, monkeypatch: pytest.Monk
 
 def test_old_alerts_go_with_their_evidence(history: History) -> None:
     """Those that ended long enough ago; open ones and those that somebody has to be told of stay."""
-    event = scored(0)
+    event = factories.event(sequence=0)
     ended, waiting, still_open = (opened(event, name=name, times=(0.0,)) for name in "abc")
     history.publish([event], alerts=[ended, still_open], thumbnails=jpegs(event.id))
     history.publish([], alerts=[waiting], queued_at=START)
@@ -292,7 +316,9 @@ def test_old_alerts_go_with_their_evidence(history: History) -> None:
 
 def test_outcomes_can_be_chosen_by_stream_and_time(history: History) -> None:
     """Stream, rendition and range of starting moments, in the order of publishing."""
-    outcomes = [it for n in range(5) for it in (scored(n), scored(n, rendition=SPORTS))]
+    outcomes = [
+        it for n in range(5) for it in (factories.event(sequence=n), factories.event(sequence=n, rendition=SPORTS))
+    ]
     history.publish(outcomes)
     chosen = history.outcomes_in_order(
         stream_id="sports", since=START + timedelta(seconds=4), until=START + timedelta(seconds=12)
@@ -305,7 +331,12 @@ def test_outcomes_can_be_chosen_by_stream_and_time(history: History) -> None:
 def test_events_of_other_scorers_unpack_as_well(history: History) -> None:
     """Each provenance has its own dictionary; failures need none."""
     other = replace(PROVENANCE, versions={"vqmon": "9"})
-    outcomes = [scored(0), replace(scored(1), provenance=other), failed(2), scored(3)]
+    outcomes = [
+        factories.event(sequence=0),
+        replace(factories.event(sequence=1), provenance=other),
+        factories.failure(sequence=2),
+        factories.event(sequence=3),
+    ]
     for outcome in outcomes:
         history.publish([outcome])
     assert list(history.outcomes_in_order()) == outcomes
@@ -313,7 +344,10 @@ def test_events_of_other_scorers_unpack_as_well(history: History) -> None:
 
 def test_names_in_unknown_encodings_are_stored(history: History) -> None:
     """A folder whose name is no Unicode does not stop the daemon."""
-    strange = replace(failed(0), segment=replace(failed(0).segment, rendition=replace(NEWS, name="caf\udce9")))
+    strange = replace(
+        factories.failure(sequence=0),
+        segment=replace(factories.failure(sequence=0).segment, rendition=replace(RENDITION, name="caf\udce9")),
+    )
     history.publish([strange])
     assert isinstance(next(history.outcomes_in_order()), SegmentFailure)
     assert strange.segment.key in history.seen_segments("x")

@@ -6,7 +6,8 @@ import signal
 import time
 from pathlib import Path
 
-from tests.core.alerts.outcomes import NEWS, failed, scored
+from tests import factories
+from tests.factories import RENDITION
 from vqmon.core.alerts.judge import Judge, parse_rules
 from vqmon.core.types import Alert, Cursor, Outcome
 from vqmon.transport.history.backends.location import Place
@@ -18,14 +19,18 @@ KILLS = 20
 
 def look(number: int) -> Outcome:
     """What there is to say about a segment; low for half a minute in every two."""
-    return failed(number) if number % 17 == 0 else scored(number, 20 if number % 30 > 22 else 70)
+    return (
+        factories.failure(sequence=number)
+        if number % 17 == 0
+        else factories.event(sequence=number, score=20 if number % 30 > 22 else 70)
+    )
 
 
 def publish_for_ever(place: Place, ready: int) -> None:
     """A daemon: goes on after the cursor, judges, publishes one to three segments at a time."""
     with open_history(place, "write") as history:
         judge = Judge(RULES, states=history.states())
-        cursor = history.cursors("news-1").get(NEWS.key)
+        cursor = history.cursors("news-1").get(RENDITION.key)
         number = cursor.sequence + 1 if cursor else 0
         while True:
             outcomes = [look(n) for n in range(number, number + 1 + number % 3)]
@@ -35,7 +40,9 @@ def publish_for_ever(place: Place, ready: int) -> None:
                 outcomes,
                 alerts=alerts,
                 states=judge.take_changed(),
-                cursors=[Cursor(lane=NEWS.key, sequence=last.sequence, segment_key=last.key, ends_at=last.ends_at)],
+                cursors=[
+                    Cursor(lane=RENDITION.key, sequence=last.sequence, segment_key=last.key, ends_at=last.ends_at)
+                ],
                 thumbnails={outcome.id: [(0.0, b"\xff\xd8" * 2000)] for outcome in outcomes},
             )
             if number == 30:
@@ -64,7 +71,7 @@ def test_nothing_is_lost_or_doubled_over_many_kills(place: Place) -> None:
         os.close(heard)
 
         with open_history(place, "read") as history:
-            last = history.cursors("news-1")[NEWS.key].sequence
+            last = history.cursors("news-1")[RENDITION.key].sequence
             assert last > reached
             reached = last
             assert [it.segment.sequence for it in history.outcomes_in_order()] == list(range(reached + 1))

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from tests.core.alerts.outcomes import scored
+from tests import factories
 from vqmon.core.alerts.annotations import Marker
 from vqmon.transport.history.backends.location import Place
 from vqmon.transport.history.history import open_history
@@ -17,11 +17,11 @@ def marker(number: int) -> Marker:
 def test_markers_are_added_while_another_writes(place: Place) -> None:
     """The same again changes nothing; the newest are given, oldest first."""
     with open_history(place, "write") as history:
-        history.publish([scored(0)])
+        history.publish([factories.event(sequence=0)])
         with open_history(place, "mark") as beside:
             for number in (2, 1, 3, 2):
                 beside.add_marker(marker(number))
-        history.publish([scored(1)])
+        history.publish([factories.event(sequence=1)])
         assert list(history.markers()) == [marker(1), marker(2), marker(3)]
         assert list(history.markers(limit=2)) == [marker(2), marker(3)]
-        assert list(history.outcomes_in_order()) == [scored(0), scored(1)]
+        assert list(history.outcomes_in_order()) == [factories.event(sequence=0), factories.event(sequence=1)]

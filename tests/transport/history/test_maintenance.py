@@ -8,13 +8,14 @@ from statistics import fmean
 
 import pytest
 
-from tests.core.alerts.outcomes import NEWS, START, failed, scored
+from tests import factories
+from tests.factories import RENDITION, START
 from vqmon.core.timeline import Bucket
 from vqmon.core.types import Outcome, QualityEvent, Rendition
 from vqmon.transport.history.backends.location import Place
 from vqmon.transport.history.history import History, open_history
 
-LOW = replace(NEWS, name="360p")
+LOW = replace(RENDITION, name="360p")
 HOURS = 3
 CHANCE = Random(3)
 
@@ -22,14 +23,14 @@ CHANCE = Random(3)
 def look(number: int, rendition: Rendition) -> Outcome:
     """Noisy scores by two scorers, each thirteenth segment unscored."""
     if number % 13 == 0:
-        return failed(number, rendition=rendition)
+        return factories.failure(sequence=number, rendition=rendition)
     frames = [CHANCE.uniform(20, 90) for _ in range(4)]
-    event = scored(number, sum(frames) / 4, frames=frames, rendition=rendition)
+    event = factories.event(sequence=number, score=sum(frames) / 4, frame_values=frames, rendition=rendition)
     other = replace(event.scores[0], scorer="other@2", value=CHANCE.uniform(0, 100), p5=CHANCE.uniform(0, 50))
     return replace(event, scores=(*event.scores, other) if number % 2 else event.scores)
 
 
-OUTCOMES = [look(number, rendition) for number in range(HOURS * 900) for rendition in (NEWS, LOW)]
+OUTCOMES = [look(number, rendition) for number in range(HOURS * 900) for rendition in (RENDITION, LOW)]
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def told(buckets: Sequence[Bucket], rendition: Rendition) -> list[tuple[float, .
 @pytest.mark.parametrize("count", [3, 12, 400])
 def test_parts_are_what_counting_gives(history: History, count: int, scorer: str) -> None:
     """From minutes and from what is in none yet, and below a minute from the outcomes: exact for each scorer."""
-    for rendition in (NEWS, LOW):
+    for rendition in (RENDITION, LOW):
         if count == 400:
             assert sum(part[0] for part in told(asked(history, count=count, scorer=scorer), rendition)) == sum(
                 part[0] for part in expected(rendition, 1, scorer)
@@ -126,7 +127,7 @@ def test_minutes_outlive_outcomes(history: History) -> None:
 
 def test_blocks_go_with_their_last_outcome(place: Place) -> None:
     """What is left of a block can still be read, and nothing remains when all of it is gone."""
-    outcomes = [scored(number, frames=(50.0, 60.0, 40.0, 50.0)) for number in range(300)]
+    outcomes = [factories.event(sequence=number, frame_values=(50.0, 60.0, 40.0, 50.0)) for number in range(300)]
     with open_history(place, "write") as history:
         history.publish(outcomes)
         for gone in (100, 250, 300):
@@ -142,7 +143,7 @@ def test_what_is_in_no_minute_yet_stays(place: Place, monkeypatch: pytest.Monkey
     monkeypatch.setattr("vqmon.transport.history.maintenance.MOST_CHUNKS", 2)
     monkeypatch.setattr("vqmon.transport.history.maintenance.CHUNK_ROWS", 30)
     monkeypatch.setattr("vqmon.transport.history.maintenance.ROLLUP_ROWS", 20)
-    events = [scored(number) for number in range(200)]
+    events = [factories.event(sequence=number) for number in range(200)]
     with open_history(place, "write") as history:
         history.publish(events)
         gone = [history.prune(before=START + timedelta(days=1), keep_frames_of_segments=0).outcomes for _ in range(6)]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.core.alerts.outcomes import scored
+from tests import factories
 from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.transport.history.backends.location import Place
 from vqmon.transport.history.history import open_history
@@ -60,7 +60,7 @@ def test_without_anybody_to_tell_the_outbox_stays_empty(place: Place) -> None:
 
 def test_an_alert_and_its_notice_are_written_together_or_not_at_all(place: Place) -> None:
     """A publish that fails leaves neither."""
-    broken = replace(scored(1), times_seconds=(float("nan"),))
+    broken = replace(factories.event(sequence=1), times_seconds=(float("nan"),))
     with open_history(place, "write") as history:
         with pytest.raises(ValueError, match="JSON"):
             history.publish([broken], alerts=[ALERT], queued_at=NOW)

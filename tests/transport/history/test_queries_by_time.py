@@ -2,7 +2,8 @@
 
 import random
 
-from tests.core.alerts.outcomes import START, failed, scored
+from tests import factories
+from tests.factories import START
 from vqmon.core.types import Outcome, Rendition
 from vqmon.transport.history import documents
 from vqmon.transport.history.backends.location import Place
@@ -19,8 +20,8 @@ def test_outcomes_by_time_are_the_published_ones_sorted_by_start(place: Place) -
     every: list[Outcome] = []
     for which in range(4):
         for number in range(150):
-            make = failed if number % 17 == 3 else scored
-            every.append(make(number, at=number * 4.0 + which * 0.01, rendition=rendition(which)))
+            make = factories.failure if number % 17 == 3 else factories.event
+            every.append(make(sequence=number, at_seconds=number * 4.0 + which * 0.01, rendition=rendition(which)))
     batches = [every[at : at + 37] for at in range(0, len(every), 37)]
     chance.shuffle(batches)
     with open_history(place, "write") as history:
@@ -41,7 +42,7 @@ def test_outcomes_by_time_are_the_published_ones_sorted_by_start(place: Place) -
 
 def test_a_batch_smaller_than_the_history_gives_the_same(place: Place) -> None:
     """More outcomes than are held at a time come in the same order."""
-    every = [scored(number, rendition=rendition(number % 3)) for number in range(60)]
+    every = [factories.event(sequence=number, rendition=rendition(number % 3)) for number in range(60)]
     with open_history(place, "write") as history:
         history.publish(every)
         whole = [it.id for it in history.outcomes_by_time()]

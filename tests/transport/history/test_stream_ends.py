@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.core.alerts.outcomes import NEWS, START, scored
+from tests import factories
+from tests.factories import RENDITION, START
 from tests.postgres import PostgresServer
 from vqmon.core.alerts.annotations import End, end_of
 from vqmon.errors import NoHistoryError, StoreError
@@ -19,7 +20,7 @@ from vqmon.transport.history.ingest import Batch, taken_of
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.control_messages import encode_note
 
-SPORTS = replace(NEWS, stream_id="sports")
+SPORTS = replace(RENDITION, stream_id="sports")
 
 
 def ended(number: int, stream_id: str = "news-1") -> End:
@@ -30,16 +31,34 @@ def ended(number: int, stream_id: str = "news-1") -> End:
 def test_ends_stand_where_they_were_written(place: Place) -> None:
     """Behind the outcomes of their transaction, once, in one order with all others; also for one stream and a span."""
     with open_history(place, "write") as history:
-        history.publish([scored(0), scored(1)], ends=[ended(2), ended(2)])
+        history.publish([factories.event(sequence=0), factories.event(sequence=1)], ends=[ended(2), ended(2)])
         history.publish([], ends=[ended(2)])
-        history.publish([scored(2), scored(0, rendition=SPORTS)], ends=[ended(1, "sports")])
-        history.publish([scored(3)])
-        everything = [scored(0), scored(1), ended(2), scored(2), scored(0, rendition=SPORTS), ended(1, "sports")]
-        assert list(history.inputs_in_order()) == [*everything, scored(3)]
-        assert list(history.inputs_in_order(stream_id="sports")) == [scored(0, rendition=SPORTS), ended(1, "sports")]
+        history.publish(
+            [factories.event(sequence=2), factories.event(sequence=0, rendition=SPORTS)], ends=[ended(1, "sports")]
+        )
+        history.publish([factories.event(sequence=3)])
+        everything = [
+            factories.event(sequence=0),
+            factories.event(sequence=1),
+            ended(2),
+            factories.event(sequence=2),
+            factories.event(sequence=0, rendition=SPORTS),
+            ended(1, "sports"),
+        ]
+        assert list(history.inputs_in_order()) == [*everything, factories.event(sequence=3)]
+        assert list(history.inputs_in_order(stream_id="sports")) == [
+            factories.event(sequence=0, rendition=SPORTS),
+            ended(1, "sports"),
+        ]
         span = {"since": START + timedelta(seconds=4), "until": START + timedelta(seconds=8)}
-        assert list(history.inputs_in_order(**span)) == [scored(1), ended(2), ended(1, "sports")]
-        assert list(history.outcomes_in_order()) == [scored(0), scored(1), scored(2), everything[4], scored(3)]
+        assert list(history.inputs_in_order(**span)) == [factories.event(sequence=1), ended(2), ended(1, "sports")]
+        assert list(history.outcomes_in_order()) == [
+            factories.event(sequence=0),
+            factories.event(sequence=1),
+            factories.event(sequence=2),
+            everything[4],
+            factories.event(sequence=3),
+        ]
         assert history.counts().scored == 5
         tip = history.tip()
         assert [point.event_id for point in history.changes_since(0).points] == [
@@ -51,35 +70,48 @@ def test_ends_stand_where_they_were_written(place: Place) -> None:
 def test_an_end_that_was_said_waits_beside_the_writer_until_it_is_judged(place: Place) -> None:
     """Then it has its place, and waits no more; said again it stays where it is."""
     with open_history(place, "write") as history:
-        history.publish([scored(0)])
+        history.publish([factories.event(sequence=0)])
         with open_history(place, "mark") as beside:
             beside.add_end(ended(9))
             beside.add_end(ended(9))
         assert list(history.waiting_ends()) == [ended(9)]
-        assert list(history.inputs_in_order()) == [scored(0)]
+        assert list(history.inputs_in_order()) == [factories.event(sequence=0)]
         judged = replace(ended(9), at=START + timedelta(seconds=4))
         history.publish([], ends=[judged])
-        history.publish([scored(1)])
+        history.publish([factories.event(sequence=1)])
         history.add_end(ended(9))
         assert list(history.waiting_ends()) == []
-        assert list(history.inputs_in_order()) == [scored(0), judged, scored(1)]
+        assert list(history.inputs_in_order()) == [factories.event(sequence=0), judged, factories.event(sequence=1)]
 
 
 def test_ends_go_with_the_outcomes_before_them(place: Place) -> None:
     """An end that some outcome still stands before stays."""
     with open_history(place, "write") as history:
         for number in range(6):
-            history.publish([scored(number)], ends=[ended(number)])
-        history.prune(before=scored(4).observed_at, keep_frames_of_segments=0)
-        assert list(history.inputs_in_order()) == [scored(4), ended(4), scored(5), ended(5)]
-        history.prune(before=scored(9).observed_at, keep_frames_of_segments=0)
+            history.publish([factories.event(sequence=number)], ends=[ended(number)])
+        history.prune(before=factories.event(sequence=4).observed_at, keep_frames_of_segments=0)
+        assert list(history.inputs_in_order()) == [
+            factories.event(sequence=4),
+            ended(4),
+            factories.event(sequence=5),
+            ended(5),
+        ]
+        history.prune(before=factories.event(sequence=9).observed_at, keep_frames_of_segments=0)
         assert list(history.inputs_in_order()) == []
 
 
 def test_what_was_recorded_of_a_topic_keeps_its_order(place: Place) -> None:
     """Outcomes, ends and markers of one batch, some of them twice."""
     with open_history(place, "record") as history:
-        said = [scored(0), ended(1), scored(1), scored(0), ended(1), ended(2), scored(2)]
+        said = [
+            factories.event(sequence=0),
+            ended(1),
+            factories.event(sequence=1),
+            factories.event(sequence=0),
+            ended(1),
+            ended(2),
+            factories.event(sequence=2),
+        ]
         values = [
             encode_note(it, source="test") if isinstance(it, End) else cloudevents.encode_outcome(it, source="test")
             for it in said
@@ -89,7 +121,13 @@ def test_what_was_recorded_of_a_topic_keeps_its_order(place: Place) -> None:
         assert [why for _, why in taken.unreadable] != []
         assert len(taken.unreadable) == 1
         history.record(taken)
-        assert list(history.inputs_in_order()) == [scored(0), ended(1), scored(1), ended(2), scored(2)]
+        assert list(history.inputs_in_order()) == [
+            factories.event(sequence=0),
+            ended(1),
+            factories.event(sequence=1),
+            ended(2),
+            factories.event(sequence=2),
+        ]
 
 
 def make_older(place: Place, server: PostgresServer | None) -> None:
@@ -107,11 +145,11 @@ def make_older(place: Place, server: PostgresServer | None) -> None:
 def test_a_history_of_the_version_before_gets_the_table(place: Place, request: pytest.FixtureRequest) -> None:
     """With all that is in it; to be read it must have been opened by a writer once."""
     with open_history(place, "write") as history:
-        history.publish([scored(0)])
+        history.publish([factories.event(sequence=0)])
     make_older(place, None if isinstance(place, Path) else request.getfixturevalue("postgres"))
     with pytest.raises((StoreError, NoHistoryError)), open_history(place, "read"):
         pass
     with open_history(place, "write") as history:
-        history.publish([scored(1)], ends=[ended(2)])
+        history.publish([factories.event(sequence=1)], ends=[ended(2)])
     with open_history(place, "read") as history:
-        assert list(history.inputs_in_order()) == [scored(0), scored(1), ended(2)]
+        assert list(history.inputs_in_order()) == [factories.event(sequence=0), factories.event(sequence=1), ended(2)]

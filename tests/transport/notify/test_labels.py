@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.alerts.outcomes import START
+from tests.factories import START
 from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.core.alerts.notifications import Notice
 from vqmon.core.types import Alert, Change, Moved

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.alerts.outcomes import START, failed, scored
+from tests import factories
+from tests.factories import START
 from vqmon.core.alerts.state import AlertState, Track
 from vqmon.core.types import (
     LEFT_OUT,
@@ -37,22 +38,16 @@ from vqmon.transport.wire import cloudevents
 FIXTURES = Path(__file__).parent / "fixtures"
 SCHEMAS = Path(__file__).parents[3] / "config" / "schemas"
 
-ALERT = Alert(
+ALERT = replace(
+    factories.alert(rule="low-score", began_at=START, opened_at=START + timedelta(seconds=12)),
     id="a" * 32,
-    rule="low-score",
     series="news-1/1080p/lite",
-    stream_id="news-1",
-    rendition="1080p",
-    severity="page",
-    state="open",
-    began_at=START,
-    opened_at=START + timedelta(seconds=12),
-    resolved_at=None,
     summary="lite@1 23.4 below 40 for 12 s",
     evidence=Evidence(
         event_id="b" * 32, reading="lite@1 23.4 below 40", value=23.4, threshold=40.0, worst_times_seconds=(3.0, 0.0)
     ),
 )
+FAILURE = cloudevents.encode_outcome(factories.failure(sequence=1), source="x")
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -178,7 +173,7 @@ def test_an_alert_comes_back_unchanged(alert: Alert, lasted: timedelta | None) -
 
 def test_the_envelope_is_a_cloudevent() -> None:
     """Attributes are those of CloudEvents 1.0, moments RFC 3339 with Z."""
-    event, failure = scored(3), failed(4)
+    event, failure = factories.event(sequence=3), factories.failure(sequence=4)
     envelope = json.loads(cloudevents.encode_outcome(event, source="vqmon://host"))
     data = envelope.pop("data")
     assert envelope == {
@@ -210,14 +205,14 @@ def test_numbers_that_are_not_finite_never_leave() -> None:
     """NaN and infinity are no JSON; a text that says so is."""
     for value in (math.nan, math.inf, -math.inf):
         with pytest.raises(ValueError, match="not JSON compliant"):
-            cloudevents.encode_outcome(replace(scored(1), times_seconds=(value,)), source="x")
-    named = replace(failed(1), detail="NaN and Infinity")
+            cloudevents.encode_outcome(replace(factories.event(sequence=1), times_seconds=(value,)), source="x")
+    named = replace(factories.failure(sequence=1), detail="NaN and Infinity")
     assert cloudevents.parse_outcome(cloudevents.encode_outcome(named, source="x")) == named
 
 
 def test_text_in_an_unknown_encoding_does_not_stop_anything() -> None:
     """What is no valid Unicode is replaced."""
-    strange = replace(failed(1), detail="caf\udce9")
+    strange = replace(factories.failure(sequence=1), detail="caf\udce9")
     assert cloudevents.parse_outcome(cloudevents.encode_outcome(strange, source="x")).detail == "caf?"
     state = AlertState(rule="r", series="caf\udce9", kind="floor")
     assert cloudevents.parse_state(cloudevents.encode_state(state)) == replace(state, series="caf?")
@@ -225,7 +220,7 @@ def test_text_in_an_unknown_encoding_does_not_stop_anything() -> None:
 
 def changed(change: dict[str, Any], document: bytes | None = None) -> str:
     """A message with some places changed: dotted path -> value; None takes the place out."""
-    tree = json.loads(document or cloudevents.encode_outcome(scored(3), source="x"))
+    tree = json.loads(document or cloudevents.encode_outcome(factories.event(sequence=3), source="x"))
     for path, value in change.items():
         *parents, last = path.split(".")
         place = tree
@@ -255,8 +250,8 @@ def changed(change: dict[str, Any], document: bytes | None = None) -> str:
         (changed({"data.scores": {}}), "data.scores: "),
         (changed({"data.provenance.sampling": "random"}), "data.provenance.sampling: "),
         (changed({"data.media.fps": math.inf}), "data.media.fps: "),
-        (changed({"data.reason": "lost"}, cloudevents.encode_outcome(failed(1), source="x")), "data: "),
-        (changed({"data.stage": "x"}, cloudevents.encode_outcome(failed(1), source="x")), "data.stage: "),
+        (changed({"data.reason": "lost"}, FAILURE), "data: "),
+        (changed({"data.stage": "x"}, FAILURE), "data.stage: "),
         (cloudevents.encode_alert(ALERT, source="x").decode(), "org.vqmon.alert.opened.v1"),
     ],
 )  # fmt: skip
@@ -272,7 +267,7 @@ def test_what_a_later_version_adds_is_ignored() -> None:
     document = changed(
         {"traceparent": "00-x", "data.vmaf": 3, "data.segment.cdn": {"a": [1]}, "data.scores.0.interval": [1, 2]}
     )
-    assert cloudevents.parse_outcome(document) == scored(3)
+    assert cloudevents.parse_outcome(document) == factories.event(sequence=3)
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.glob("*.json")))

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.core.alerts.outcomes import START
+from tests.factories import START
 from vqmon.core.alerts.backtest.incidents import Incident, appraise, parse_incidents
 from vqmon.core.types import Alert, Evidence
 from vqmon.errors import SettingsError

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.core.alerts.outcomes import NEWS, START, failed, scored
+from tests import factories
+from tests.factories import RENDITION, START
 from vqmon.core.alerts.annotations import Marker, end_of
 from vqmon.core.alerts.judge import AlertState, Judge, parse_rules
 from vqmon.core.alerts.regression.chart_status import chart_of
@@ -18,10 +19,10 @@ from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import Alert, Outcome, QualityEvent, Rendition
 from vqmon.transport.wire.cloudevents import encode_state, parse_state
 
-SOURCE = replace(NEWS, name="source", bitrate_kbps=20_000.0)
-TOP = NEWS
-MID = replace(NEWS, name="720p", bitrate_kbps=2500.0)
-LOW = replace(NEWS, name="360p", bitrate_kbps=800.0)
+SOURCE = replace(RENDITION, name="source", bitrate_kbps=20_000.0)
+TOP = RENDITION
+MID = replace(RENDITION, name="720p", bitrate_kbps=2500.0)
+LOW = replace(RENDITION, name="360p", bitrate_kbps=800.0)
 
 DROP = '[rules.drop]\nkind = "regression"\nseverity = "page"\nscorer = "lite"\n'
 PAIR = '[rules.pair]\nkind = "regression"\nscorer = "lite"\nagainst = "ladder"\n'
@@ -51,7 +52,10 @@ def series(
     values: Sequence[float], *, rendition: Rendition = TOP, first: int = 0, scorer: str = "lite@1", **more: object
 ) -> list[QualityEvent]:
     """One scored segment per value."""
-    return [scored(first + n, float(v), rendition=rendition, scorer=scorer, **more) for n, v in enumerate(values)]
+    return [
+        factories.event(sequence=first + n, score=float(v), rendition=rendition, scorer=scorer, **more)
+        for n, v in enumerate(values)
+    ]
 
 
 def noise(seed: int, count: int, *, deviation: float = 1.0) -> np.ndarray:
@@ -169,7 +173,10 @@ def test_the_guarantee_mode_sees_it_too() -> None:
 def test_holes_do_not_make_a_drop() -> None:
     """Lost segments restart the lag, and after ten minutes without any what had gathered is forgotten."""
     values = 70 + noise(3, 500)
-    outcomes: list[Outcome] = [failed(n) if n % 7 == 3 else scored(n, float(v)) for n, v in enumerate(values)]
+    outcomes: list[Outcome] = [
+        factories.failure(sequence=n) if n % 7 == 3 else factories.event(sequence=n, score=float(v))
+        for n, v in enumerate(values)
+    ]
     assert not judged(DROP, outcomes)
     early, late = series(falling(205, 200, 205, 5)), series(falling(205, 200, 205, 5)[200:], first=400)
     assert not judged(DROP + "h = 18\n", [*early, *late])
@@ -247,14 +254,16 @@ def test_rules_look_away_under_a_mask() -> None:
     def broken(first: int, last: int) -> list[str]:
         dark = [(1.0,) * 4 if first <= n < last else (0.0,) * 4 for n in range(300)]
         low = [64.0 if first <= n < last else 70.0 for n in range(300)]
-        events = [scored(n, low[n] + 0.3 * (n % 3), signals={"black": dark[n]}) for n in range(300)]
+        events = [
+            factories.event(sequence=n, score=low[n] + 0.3 * (n % 3), signals={"black": dark[n]}) for n in range(300)
+        ]
         return sorted({alert.rule for alert in judged(text, events)})
 
     assert broken(150, 210) == []
     assert broken(220, 280) == ["black", "drop"]
-    lost = [failed(n) if 150 <= n < 210 else scored(n) for n in range(250)]
+    lost = [factories.failure(sequence=n) if 150 <= n < 210 else factories.event(sequence=n) for n in range(250)]
     assert judged(text, lost) == []
-    longer = [failed(n) if 150 <= n < 222 else scored(n) for n in range(250)]
+    longer = [factories.failure(sequence=n) if 150 <= n < 222 else factories.event(sequence=n) for n in range(250)]
     assert [alert.rule for alert in judged(text, longer)] == ["silence", "silence"]
 
 
@@ -298,7 +307,9 @@ def test_a_pair_sees_what_content_hides() -> None:
 def test_a_missing_partner_is_counted_and_never_made_up() -> None:
     """Pairs with one side missing are dropped; the other renditions' fate makes no alert."""
     _, top, mid = ladder(300)
-    holed: list[Outcome] = [failed(n, rendition=TOP) if n % 10 == 4 else it for n, it in enumerate(top)]
+    holed: list[Outcome] = [
+        factories.failure(sequence=n, rendition=TOP) if n % 10 == 4 else it for n, it in enumerate(top)
+    ]
     judge = Judge(parse_rules(PAIR))
     assert not [alert for outcome in mixed(holed, mid) for alert in judge.judge(outcome)]
     state = judge.states()["pair|news-1/720p/lite~ladder"]
@@ -373,7 +384,10 @@ def woven(lanes: Sequence[Sequence[Outcome]], turns: Sequence[int], *, ahead: in
 
 FAULTY = ladder(330, top=planted(200, 260, 8), mid=planted(270, 330, 3), source=lambda n: -12 if 150 <= n < 180 else 0)
 FAULTY_LANES: list[list[Outcome]] = [
-    [failed(n, rendition=it.segment.rendition) if (n * 7 + part) % 41 == 0 else it for n, it in enumerate(lane)]
+    [
+        factories.failure(sequence=n, rendition=it.segment.rendition) if (n * 7 + part) % 41 == 0 else it
+        for n, it in enumerate(lane)
+    ]
     for part, lane in enumerate(FAULTY)
 ]
 ALL_RULES = CAUSES + DROP + 'match = { rendition = "720p" }\n'
@@ -554,7 +568,7 @@ def test_an_alert_of_a_group_whose_rule_is_gone_closes() -> None:
     without = [rule for rule in parse_rules(GROUPS) if rule.name == "series"]
     closed = Judge(without, judge.states()).judge(outcomes[-1])
     assert not closed
-    later = scored(420, 66.0, rendition=outcomes[-1].segment.rendition)
+    later = factories.event(sequence=420, score=66.0, rendition=outcomes[-1].segment.rendition)
     closed = Judge(without, judge.states()).judge(later)
     assert {alert.rule for alert in closed if alert.state == "resolved"} >= {"scorer"}
 
@@ -563,7 +577,9 @@ def test_an_alert_of_a_group_without_series_closes() -> None:
     """Four of six streams end while all are low: a page must not stay open for ever when the other two are well."""
     lasting = fleet(6, 420, lambda s, n: -4.0 if n >= 300 else 0.0)
     after = [
-        scored(n, 70.0, rendition=lasting[stream].segment.rendition) for n in range(420, 1100) for stream in range(2)
+        factories.event(sequence=n, score=70.0, rendition=lasting[stream].segment.rendition)
+        for n in range(420, 1100)
+        for stream in range(2)
     ]
     alerts = [it for it in judged(GROUPS, [*lasting, *after]) if it.rule == "scorer"]
     assert [it.state for it in alerts] == ["open", "resolved"]

@@ -7,8 +7,8 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from tests.core.alerts.outcomes import START
-from tests.core.experiments.trials import answer, event, experiment, lost, paired
+from tests import factories
+from tests.factories import START
 from vqmon.core.experiments.analysis.verdicts import kind_of
 from vqmon.core.experiments.definition import Arm, Experiment, Guardrail
 from vqmon.core.experiments.human_review import Vote
@@ -51,7 +51,7 @@ def test_what_an_interval_allows(low: float, mean: float, high: float, kind: str
 @pytest.mark.parametrize(("gain", "kind"), [(2.0, "better"), (-2.0, "worse"), (0.0, "equivalent")])
 def test_thirty_contents_say_what_is_so(gain: float, kind: str) -> None:
     """Contents differ by 50 points, the arms by 2: pairing sees it, and the sentence says both names."""
-    found = first(answer(experiment(), paired(gain=gain)))
+    found = first(factories.comparison(experiment=factories.experiment(), outcomes=factories.paired_events(gain=gain)))
 
     assert found.verdict.kind == kind
     assert "v2" in found.verdict.sentence
@@ -66,30 +66,36 @@ def test_thirty_contents_say_what_is_so(gain: float, kind: str) -> None:
 
 def test_before_twenty_clusters_there_is_no_reading() -> None:
     """A huge difference in 19 contents is undecided, and says how many more are needed."""
-    found = first(answer(experiment(), paired(gain=9, streams=19)))
+    found = first(
+        factories.comparison(experiment=factories.experiment(), outcomes=factories.paired_events(gain=9, streams=19))
+    )
 
     assert found.verdict.kind == "undecided"
     assert "19 of 20 clusters" in found.verdict.sentence
     assert found.effects[0].reading is None
     assert found.effects[0].final is not None
-    assert "no segment" in first(answer(experiment(), [])).verdict.sentence
+    assert "no segment" in first(factories.comparison(experiment=factories.experiment(), outcomes=[])).verdict.sentence
 
 
 def test_a_small_experiment_is_read_once_and_later_contents_change_nothing() -> None:
     """With 10 planned clusters the first 10 that are complete count; five more, all bad, do not."""
-    it = experiment(planned_clusters=10, segments_per_cluster=12)
-    good = list(paired(gain=2, streams=10))
+    it = factories.experiment(planned_clusters=10, segments_per_cluster=12)
+    good = list(factories.paired_events(gain=2, streams=10))
     bad = [
         replace(one, segment=replace(one.segment, starts_at=one.segment.starts_at + timedelta(days=1)))
-        for one in paired(gain=-30, streams=15)
+        for one in factories.paired_events(gain=-30, streams=15)
         if one.segment.rendition.stream_id >= "film-010"
     ]
-    alone, later = (first(answer(it, outcomes)) for outcomes in (good, good + bad))
+    alone, later = (first(factories.comparison(experiment=it, outcomes=outcomes)) for outcomes in (good, good + bad))
 
     assert alone.verdict.kind == "better"
     assert later.effects[0].reading == alone.effects[0].reading
     assert later.effects[0].p_sign_flip is not None
-    fewer = first(answer(it, [one for one in good if one.segment.rendition.stream_id != "film-003"]))
+    fewer = first(
+        factories.comparison(
+            experiment=it, outcomes=[one for one in good if one.segment.rendition.stream_id != "film-003"]
+        )
+    )
     assert (fewer.verdict.kind, fewer.effects[0].reading) == ("undecided", None)
 
 
@@ -100,9 +106,16 @@ def test_one_content_that_stands_out_makes_no_winner() -> None:
     for stream in range(30):
         for number in range(4):
             base = 50 + rng.normal(0, 3)
-            outcomes += [event(stream, "v1", number, base)]
-            outcomes += [event(stream, "v2", number, base + (5 if stream == 7 else -1) + rng.normal(0, 0.2))]
-    told = first(answer(experiment(delta_min=0.0), outcomes))
+            outcomes += [factories.arm_event(stream=stream, arm="v1", sequence=number, score=base)]
+            outcomes += [
+                factories.arm_event(
+                    stream=stream,
+                    arm="v2",
+                    sequence=number,
+                    score=base + (5 if stream == 7 else -1) + rng.normal(0, 0.2),
+                )
+            ]
+    told = first(factories.comparison(experiment=factories.experiment(delta_min=0.0), outcomes=outcomes))
     effect = told.effects[0]
 
     assert effect.reading is not None
@@ -117,26 +130,33 @@ def test_one_content_that_stands_out_makes_no_winner() -> None:
 
 def test_pairs_are_of_one_moment_of_the_media_timeline_and_not_of_arrival() -> None:
     """One arm comes a day later in the history's order; its segments find their partners all the same."""
-    it = experiment()
-    outcomes = list(paired(gain=2))
+    it = factories.experiment()
+    outcomes = list(factories.paired_events(gain=2))
     late = [
         replace(one, observed_at=one.observed_at + timedelta(days=1)) if one.segment.rendition.name == "v2" else one
         for one in outcomes
     ]
 
-    assert first(answer(it, late)).effects == first(answer(it, outcomes)).effects
+    assert (
+        first(factories.comparison(experiment=it, outcomes=late)).effects
+        == first(factories.comparison(experiment=it, outcomes=outcomes)).effects
+    )
 
 
 def test_missing_pairs_are_counted_by_side_and_an_uneven_loss_blocks() -> None:
     """What one side lacks is told with its reason; a side that loses 5 % of all has no verdict."""
     outcomes: list[Outcome] = []
-    for number, one in enumerate(paired(gain=2)):
+    for number, one in enumerate(factories.paired_events(gain=2)):
         is_arm = one.segment.rendition.name == "v2"
         if is_arm and number % 40 == 1:
-            outcomes.append(lost(one.segment.rendition.stream_id, "v2", one.segment.sequence, reason="timeout"))
+            outcomes.append(
+                factories.arm_failure(
+                    stream=one.segment.rendition.stream_id, arm="v2", sequence=one.segment.sequence, reason="timeout"
+                )
+            )
         elif not (is_arm and number % 40 == 21):
             outcomes.append(one)
-    found = answer(experiment(), outcomes)
+    found = factories.comparison(experiment=factories.experiment(), outcomes=outcomes)
     told = first(found)
 
     assert told.missing_in_control == 0
@@ -150,13 +170,24 @@ def test_missing_pairs_are_counted_by_side_and_an_uneven_loss_blocks() -> None:
 
 def test_what_may_still_come_is_not_missing() -> None:
     """An arm that is behind lacks nothing up to where it is; the rest is told apart."""
-    outcomes = [event(stream, "v1", number, 60) for stream in range(3) for number in range(20)]
-    outcomes += [event(stream, "v2", number, 61) for stream in range(3) for number in range(10)]
-    found = answer(experiment(), outcomes)
+    outcomes = [
+        factories.arm_event(stream=stream, arm="v1", sequence=number, score=60)
+        for stream in range(3)
+        for number in range(20)
+    ]
+    outcomes += [
+        factories.arm_event(stream=stream, arm="v2", sequence=number, score=61)
+        for stream in range(3)
+        for number in range(10)
+    ]
+    found = factories.comparison(experiment=factories.experiment(), outcomes=outcomes)
 
     assert first(found).missing_in_arm == 0
     assert "30 newest not there yet" in check(found, "missing pairs").text
-    more = answer(experiment(), [*outcomes, event(0, "v2", 19, 61)])
+    more = factories.comparison(
+        experiment=factories.experiment(),
+        outcomes=[*outcomes, factories.arm_event(stream=0, arm="v2", sequence=19, score=61)],
+    )
     assert first(more).missing_in_arm == 27
 
 
@@ -167,12 +198,20 @@ def test_two_renditions_of_an_arm_at_one_moment_are_refused_until_told_apart() -
         for rung, loss in (("1080p", 0.0), ("480p", 20.0)):
             for number in range(5):
                 for arm in ("v1", "v2"):
-                    one = event(f"{arm}-{stream}", rung, number, 70 + stream / 5 - loss, title=str(stream))
+                    one = factories.arm_event(
+                        stream=f"{arm}-{stream}",
+                        arm=rung,
+                        sequence=number,
+                        score=70 + stream / 5 - loss,
+                        title=str(stream),
+                    )
                     place = replace(one.segment.rendition, labels={"arm": arm, "title": str(stream)})
                     outcomes.append(replace(one, segment=replace(one.segment, rendition=place)))
-    it = experiment(same=("label:title",), cluster="label:title")
-    doubled = answer(it, outcomes)
-    apart = answer(replace(it, same=("label:title", "rendition"), slices=("rendition",)), outcomes)
+    it = factories.experiment(same=("label:title",), cluster="label:title")
+    doubled = factories.comparison(experiment=it, outcomes=outcomes)
+    apart = factories.comparison(
+        experiment=replace(it, same=("label:title", "rendition"), slices=("rendition",)), outcomes=outcomes
+    )
 
     assert not check(doubled, "doubled segments").is_good
     assert first(doubled).verdict.kind == "undecided"
@@ -185,9 +224,12 @@ def test_two_renditions_of_an_arm_at_one_moment_are_refused_until_told_apart() -
 
 def test_a_segment_that_failed_and_was_scored_later_is_scored() -> None:
     """Two outcomes of one segment are one side of one pair."""
-    outcomes: list[Outcome] = list(paired(gain=2, streams=20))
-    extra = [lost("film-003", "v2", number) for number in range(5)]
-    plain, more = answer(experiment(), outcomes), answer(experiment(), extra + outcomes)
+    outcomes: list[Outcome] = list(factories.paired_events(gain=2, streams=20))
+    extra = [factories.arm_failure(stream="film-003", arm="v2", sequence=number) for number in range(5)]
+    plain, more = (
+        factories.comparison(experiment=factories.experiment(), outcomes=outcomes),
+        factories.comparison(experiment=factories.experiment(), outcomes=extra + outcomes),
+    )
 
     assert first(more).missing_in_arm == 0
     assert first(more).effects[0].reading == first(plain).effects[0].reading
@@ -198,9 +240,9 @@ def test_a_scorer_that_looks_at_a_sample_lacks_nothing() -> None:
     """Segments that it did not score are no missing pairs; the other scorer counts them all."""
     outcomes = [
         one if one.segment.sequence % 3 == 0 else replace(one, scores=one.scores[:1])
-        for one in paired(gain=2, second=2)
+        for one in factories.paired_events(gain=2, second_gain=2)
     ]
-    told = first(answer(experiment(scorers=("owl", "lite")), outcomes))
+    told = first(factories.comparison(experiment=factories.experiment(scorers=("owl", "lite")), outcomes=outcomes))
 
     assert (told.missing_in_arm, told.missing_in_control) == (0, 0)
     assert [effect.segments for effect in told.effects] == [120, 360]
@@ -209,8 +251,8 @@ def test_a_scorer_that_looks_at_a_sample_lacks_nothing() -> None:
 
 def test_examples_hold_both_sides_and_the_review_is_one_per_content() -> None:
     """Worst and best by difference, at most three of a content; review pairs stay when more data comes."""
-    outcomes = list(paired(gain=1, streams=25, segments=20))
-    told = first(answer(experiment(), outcomes))
+    outcomes = list(factories.paired_events(gain=1, streams=25, segments=20))
+    told = first(factories.comparison(experiment=factories.experiment(), outcomes=outcomes))
     events = {one.id: one for one in outcomes}
 
     worst = told.pairs_of("worst")
@@ -221,7 +263,11 @@ def test_examples_hold_both_sides_and_the_review_is_one_per_content() -> None:
     assert max(sum(pair.cluster == one.cluster for pair in worst) for one in worst) <= 3
     review = {pair.cluster: pair.id for pair in told.pairs_of("review")}
     assert len(review) == 25
-    fewer = first(answer(experiment(), [one for one in outcomes if one.segment.sequence < 9]))
+    fewer = first(
+        factories.comparison(
+            experiment=factories.experiment(), outcomes=[one for one in outcomes if one.segment.sequence < 9]
+        )
+    )
     assert {pair.cluster: pair.id for pair in fewer.pairs_of("review")} == review
 
 
@@ -232,8 +278,16 @@ def test_blocks_of_a_live_stream_are_clusters_with_gaps_between() -> None:
     for number in range(30 * 30):
         content = 60 + rng.normal(0, 3)
         for arm, gain in (("v1", 0.0), ("v2", 1.5)):
-            outcomes.append(event(0, arm, number, content + gain + rng.normal(0, 0.5), at=number * 20.0))
-    found = answer(experiment(cluster="block"), outcomes)
+            outcomes.append(
+                factories.arm_event(
+                    stream=0,
+                    arm=arm,
+                    sequence=number,
+                    score=content + gain + rng.normal(0, 0.5),
+                    at_seconds=number * 20.0,
+                )
+            )
+    found = factories.comparison(experiment=factories.experiment(cluster="block"), outcomes=outcomes)
     effect = first(found).effects[0]
 
     assert first(found).verdict.kind == "better"
@@ -254,22 +308,30 @@ def test_blocks_of_a_live_stream_are_clusters_with_gaps_between() -> None:
 def test_three_arms_share_alpha_and_each_has_its_answer() -> None:
     """Two against the control: the surer is read at 97.5 %, the other at 95 % once the first is decided (Holm)."""
     arms = tuple(Arm(name=name, label=name) for name in ("v1", "v2", "v3"))
-    found = answer(experiment(arms=arms), paired(gain=1.2, arms=("v1", "v2", "v3")))
+    found = factories.comparison(
+        experiment=factories.experiment(arms=arms), outcomes=factories.paired_events(gain=1.2, arms=("v1", "v2", "v3"))
+    )
     levels = [one.effects[0].reading.level for one in found.answers if one.effects[0].reading]
 
     assert [one.arm for one in found.answers] == ["v2", "v3"]
     assert [one.verdict.kind for one in found.answers] == ["better", "better"]
     assert sorted(levels) == [0.95, 0.975]
-    nothing = answer(experiment(arms=arms), paired(gain=0, arms=("v1", "v2", "v3")))
+    nothing = factories.comparison(
+        experiment=factories.experiment(arms=arms), outcomes=factories.paired_events(gain=0, arms=("v1", "v2", "v3"))
+    )
     assert {one.effects[0].reading.level for one in nothing.answers if one.effects[0].reading} == {0.975}
 
 
 def test_a_win_that_one_scorer_sees_is_called_so_and_a_disagreement_goes_to_people() -> None:
     """The second scorer sees nothing, or the opposite."""
-    it = experiment(scorers=("lite", "owl"))
-    alone = first(answer(it, paired(gain=2, second=0.05))).verdict
-    both = first(answer(it, paired(gain=2, second=2))).verdict
-    against = first(answer(it, paired(gain=2, second=-2))).verdict
+    it = factories.experiment(scorers=("lite", "owl"))
+    alone = first(
+        factories.comparison(experiment=it, outcomes=factories.paired_events(gain=2, second_gain=0.05))
+    ).verdict
+    both = first(factories.comparison(experiment=it, outcomes=factories.paired_events(gain=2, second_gain=2))).verdict
+    against = first(
+        factories.comparison(experiment=it, outcomes=factories.paired_events(gain=2, second_gain=-2))
+    ).verdict
 
     assert (alone.kind, alone.is_metric_specific) == ("better", True)
     assert "metric-specific" in alone.sentence
@@ -283,20 +345,42 @@ def test_a_winner_that_differs_in_what_fools_scorers_goes_to_people(signal: str)
     """Beyond the limit; within it the winner stands, and without a winner nobody is asked."""
     beyond = {"v2": {signal: 0.2}}
 
-    assert first(answer(experiment(), paired(gain=2, signals=beyond))).verdict.kind == "needs human look"
-    assert first(answer(experiment(), paired(gain=2, signals={"v2": {signal: 0.009}}))).verdict.kind == "better"
-    assert first(answer(experiment(), paired(gain=9, streams=5, signals=beyond))).verdict.kind == "undecided"
+    assert (
+        first(
+            factories.comparison(
+                experiment=factories.experiment(), outcomes=factories.paired_events(gain=2, signals=beyond)
+            )
+        ).verdict.kind
+        == "needs human look"
+    )
+    assert (
+        first(
+            factories.comparison(
+                experiment=factories.experiment(),
+                outcomes=factories.paired_events(gain=2, signals={"v2": {signal: 0.009}}),
+            )
+        ).verdict.kind
+        == "better"
+    )
+    assert (
+        first(
+            factories.comparison(
+                experiment=factories.experiment(), outcomes=factories.paired_events(gain=9, streams=5, signals=beyond)
+            )
+        ).verdict.kind
+        == "undecided"
+    )
 
 
 def test_a_change_of_versions_inside_goes_to_people() -> None:
     """Half of the events come from other weights of the same scorer; another scorer beside it is no change."""
     outcomes = []
-    for one in paired(gain=2):
+    for one in factories.paired_events(gain=2):
         made = one.provenance
         if one.segment.sequence >= 6:
             made = replace(made, scorers=(replace(made.scorers[0], sha256="ff" * 32),))
         outcomes.append(replace(one, provenance=made))
-    found = answer(experiment(), outcomes)
+    found = factories.comparison(experiment=factories.experiment(), outcomes=outcomes)
 
     assert not check(found, "versions").is_good
     assert "changed inside" in check(found, "versions").text
@@ -312,9 +396,9 @@ def test_a_change_of_versions_inside_goes_to_people() -> None:
                 ),
             ),
         )
-        for one in paired(gain=2)
+        for one in factories.paired_events(gain=2)
     ]
-    assert check(answer(experiment(), second), "versions").is_good
+    assert check(factories.comparison(experiment=factories.experiment(), outcomes=second), "versions").is_good
 
 
 @pytest.mark.parametrize(
@@ -326,12 +410,12 @@ def test_guardrails_hold_break_or_stay_open(flicker: float, margin: float, state
     rng = np.random.default_rng(5)
     rail = Guardrail(name="flicker", of="signal:flicker", margin=margin)
     outcomes = []
-    for one in paired(gain=2):
+    for one in factories.paired_events(gain=2):
         extra = flicker * (one.segment.rendition.name == "v2") + 0.01 * float(rng.random())
         signal = one.signals["flicker"]
         outcomes.append(replace(one, signals={**one.signals, "flicker": replace(signal, mean=extra, max=extra)}))
-    it = experiment(guardrails=(rail,), look_limits={"noise": 0.01})
-    told = first(answer(it, outcomes))
+    it = factories.experiment(guardrails=(rail,), look_limits={"noise": 0.01})
+    told = first(factories.comparison(experiment=it, outcomes=outcomes))
 
     assert told.guardrails[0].state == state
     assert told.verdict.kind == kind
@@ -341,10 +425,14 @@ def test_unscored_segments_are_a_guardrail() -> None:
     """The share of segments that one arm cannot be scored on."""
     rail = Guardrail(name="failures", of="unscored", margin=0.05)
     outcomes: list[Outcome] = []
-    for one in paired(gain=0, streams=24):
+    for one in factories.paired_events(gain=0, streams=24):
         fails = one.segment.sequence == 3
-        outcomes.append(lost(one.segment.rendition.stream_id, one.segment.rendition.name, 3) if fails else one)
-    told = first(answer(experiment(guardrails=(rail,)), outcomes))
+        outcomes.append(
+            factories.arm_failure(stream=one.segment.rendition.stream_id, arm=one.segment.rendition.name, sequence=3)
+            if fails
+            else one
+        )
+    told = first(factories.comparison(experiment=factories.experiment(guardrails=(rail,)), outcomes=outcomes))
 
     assert told.guardrails[0].control_mean == pytest.approx(1 / 12)
     assert (told.guardrails[0].state, told.guardrails[0].difference) == ("held", 0.0)
@@ -353,11 +441,11 @@ def test_unscored_segments_are_a_guardrail() -> None:
 def test_what_it_costs() -> None:
     """Bits from the label `bytes`, GPU-seconds from theirs; points for each, and for each one more."""
     outcomes = []
-    for one in paired(gain=2):
+    for one in factories.paired_events(gain=2):
         is_arm = one.segment.rendition.name == "v2"
         labels = {"bytes": "1000000" if is_arm else "500000", "gpu_seconds": "2" if is_arm else "1"}
         outcomes.append(replace(one, segment=replace(one.segment, labels=labels)))
-    found = answer(experiment(), outcomes)
+    found = factories.comparison(experiment=factories.experiment(), outcomes=outcomes)
     control, arm = found.arms
 
     assert (control.bitrate_kbps, arm.bitrate_kbps) == (1000.0, 2000.0)
@@ -376,13 +464,19 @@ def test_paired_covariates_adjust_only_with_their_mean_over_all_traffic() -> Non
     for stream in range(40):
         quality = rng.normal(50, 10)
         for number in range(5):
-            outcomes.append(event(stream, "in", number, quality))
+            outcomes.append(factories.arm_event(stream=stream, arm="in", sequence=number, score=quality))
             for arm, gain in (("v1", 0.0), ("v2", 1.0 + 0.2 * (quality - 50))):
-                outcomes.append(event(stream, arm, number, quality + gain + rng.normal(0, 0.5)))
-    arms = (*experiment().arms, Arm(name="in", label="in"))
-    it = experiment(arms=arms, input_arm="in", covariates=("input_score",))
-    plain = first(answer(it, outcomes)).effects[0]
-    adjusted = first(answer(replace(it, covariate_means={"input_score": 50.0}), outcomes)).effects[0]
+                outcomes.append(
+                    factories.arm_event(
+                        stream=stream, arm=arm, sequence=number, score=quality + gain + rng.normal(0, 0.5)
+                    )
+                )
+    arms = (*factories.experiment().arms, Arm(name="in", label="in"))
+    it = factories.experiment(arms=arms, input_arm="in", covariates=("input_score",))
+    plain = first(factories.comparison(experiment=it, outcomes=outcomes)).effects[0]
+    adjusted = first(
+        factories.comparison(experiment=replace(it, covariate_means={"input_score": 50.0}), outcomes=outcomes)
+    ).effects[0]
 
     assert plain.adjusted is None
     assert plain.reading is not None
@@ -391,7 +485,11 @@ def test_paired_covariates_adjust_only_with_their_mean_over_all_traffic() -> Non
     assert (adjusted.variance_saved or 0) > 0.9
     assert adjusted.reading.high - adjusted.reading.low < (plain.reading.high - plain.reading.low) / 3
     assert adjusted.reading.mean == pytest.approx(1.0, abs=0.15)
-    assert [arm.role for arm in answer(it, outcomes).arms] == ["control", "arm", "input"]
+    assert [arm.role for arm in factories.comparison(experiment=it, outcomes=outcomes).arms] == [
+        "control",
+        "arm",
+        "input",
+    ]
 
 
 # ---- unpaired and switchback
@@ -405,25 +503,27 @@ def sessions(count: int, *, gain: float, share: float = 0.5, seed: int = 1) -> I
         quality = rng.normal(60, 6) + gain * (arm == "v2")
         for part in range(int(rng.integers(1, 21))):
             value = quality + rng.normal(0, 3)
-            yield event(
-                "live",
-                arm,
-                part,
-                value,
-                at=number * 7.0 + part * 4,
+            yield factories.arm_event(
+                stream="live",
+                arm=arm,
+                sequence=part,
+                score=value,
+                at_seconds=number * 7.0 + part * 4,
                 session=f"s{number}",
                 si=str(quality - gain * (arm == "v2")),
             )
 
 
-UNPAIRED = experiment(design="unpaired", cluster="label:session", planned_clusters=400, delta_min=0.0)
+UNPAIRED = factories.experiment(design="unpaired", cluster="label:session", planned_clusters=400, delta_min=0.0)
 
 
 def test_sessions_are_the_unit_of_unpaired_traffic() -> None:
     """A gain of 4 points in 400 sessions is found; covariates make it much surer; there are no pairs."""
     outcomes = list(sessions(400, gain=4))
-    plain = answer(UNPAIRED, outcomes)
-    adjusted = first(answer(replace(UNPAIRED, covariates=("label:si",)), outcomes)).effects[0]
+    plain = factories.comparison(experiment=UNPAIRED, outcomes=outcomes)
+    adjusted = first(
+        factories.comparison(experiment=replace(UNPAIRED, covariates=("label:si",)), outcomes=outcomes)
+    ).effects[0]
     effect = first(plain).effects[0]
 
     assert first(plain).verdict.kind == "better"
@@ -441,26 +541,31 @@ def test_sessions_are_the_unit_of_unpaired_traffic() -> None:
 def test_an_uneven_split_of_sessions_blocks_the_verdict() -> None:
     """Planned half and half, 30 % came: the gain is not believed. Planned so, it is."""
     outcomes = list(sessions(500, gain=4, share=0.3))
-    found = answer(UNPAIRED, outcomes)
+    found = factories.comparison(experiment=UNPAIRED, outcomes=outcomes)
     planned = replace(UNPAIRED, arms=(Arm(name="v1", label="v1", share=7), Arm(name="v2", label="v2", share=3)))
 
     assert not check(found, "sample ratio").is_good
     assert first(found).verdict.kind == "undecided"
     assert "sample ratio" in first(found).verdict.sentence
-    assert first(answer(planned, outcomes)).verdict.kind == "better"
+    assert first(factories.comparison(experiment=planned, outcomes=outcomes)).verdict.kind == "better"
 
 
 def test_sessions_without_a_score_count_for_nothing() -> None:
     """Also in slices: a part that was never scored is no number."""
     fails: list[Outcome] = []
     for number in range(40):
-        one = lost("live", ("v1", "v2")[number % 2], number, at=9000.0 + number)
+        one = factories.arm_failure(
+            stream="live", arm=("v1", "v2")[number % 2], sequence=number, at_seconds=9000.0 + number
+        )
         labels = {**one.segment.rendition.labels, "session": f"f{number}", "genre": "news"}
         place = replace(one.segment.rendition, labels=labels)
         fails.append(replace(one, segment=replace(one.segment, rendition=place)))
     scored = list(sessions(60, gain=0))
     it = replace(UNPAIRED, slices=("label:genre",))
-    plain, more = answer(it, scored), answer(it, [*scored, *fails])
+    plain, more = (
+        factories.comparison(experiment=it, outcomes=scored),
+        factories.comparison(experiment=it, outcomes=[*scored, *fails]),
+    )
 
     assert first(more).effects[0].final == first(plain).effects[0].final
     assert [part.value for part in first(more).effects[0].slices] == [""]
@@ -468,9 +573,12 @@ def test_sessions_without_a_score_count_for_nothing() -> None:
 
 def test_sessions_seen_in_both_arms_block_the_verdict() -> None:
     """They were not assigned by session."""
-    outcomes = [event("live", ("v1", "v2")[part % 2], part, 60, at=n * 9.0 + part, session=f"s{n}")
-                for n in range(60) for part in range(4)]  # fmt: skip
-    found = answer(UNPAIRED, outcomes)
+    outcomes = [
+        factories.arm_event(stream="live", arm=arm, sequence=part, score=60, at_seconds=n * 9.0 + part, session=f"s{n}")
+        for n in range(60)
+        for part, arm in enumerate(("v1", "v2") * 2)
+    ]
+    found = factories.comparison(experiment=UNPAIRED, outcomes=outcomes)
 
     assert not check(found, "crossed sessions").is_good
     assert first(found).verdict.kind == "undecided"
@@ -490,13 +598,15 @@ def switching(*, gain: float, blocks: int = 120, mixed: int = 0) -> Iterator[Qua
                 worn = 10 if part == 0 else 0
                 label = before if block < mixed and part == 10 else arm
                 value = base + likes + gain * (arm == "v2") - worn + rng.normal(0, 2)
-                yield event(stream, label, block * 20 + part, value, at=at)
+                yield factories.arm_event(
+                    stream=stream, arm=label, sequence=block * 20 + part, score=value, at_seconds=at
+                )
 
 
 def test_a_switchback_compares_blocks_within_streams() -> None:
     """The wash-in is dropped; the difference is found although streams differ by 35 points."""
-    it = experiment(design="switchback", cluster="block", planned_clusters=200, wash_in_seconds=30.0)
-    found = answer(it, switching(gain=1.5))
+    it = factories.experiment(design="switchback", cluster="block", planned_clusters=200, wash_in_seconds=30.0)
+    found = factories.comparison(experiment=it, outcomes=switching(gain=1.5))
     effect = first(found).effects[0]
 
     assert first(found).verdict.kind == "better"
@@ -504,7 +614,7 @@ def test_a_switchback_compares_blocks_within_streams() -> None:
     assert effect.segments == 240 * 17
     assert effect.reading is not None
     assert effect.reading.mean == pytest.approx(1.5, abs=0.5)
-    mixed = answer(it, switching(gain=1.5, mixed=30))
+    mixed = factories.comparison(experiment=it, outcomes=switching(gain=1.5, mixed=30))
     assert not check(mixed, "mixed blocks").is_good
     assert first(mixed).effects[0].clusters == 240 - 60
 
@@ -533,9 +643,11 @@ def votes(told: ArmAnswer, choices: str) -> list[Vote]:
 )
 def test_people_settle_what_needs_a_human_look(choices: str, kind: str, settled: bool) -> None:
     """An over-sharp winner: people decide when they are sure, and are asked for more when they are not."""
-    outcomes = list(paired(gain=2, signals={"v2": {"over_sharpness": 0.3}}))
-    asked = first(answer(experiment(), outcomes))
-    told = first(answer(experiment(), outcomes, votes(asked, choices)))
+    outcomes = list(factories.paired_events(gain=2, signals={"v2": {"over_sharpness": 0.3}}))
+    asked = first(factories.comparison(experiment=factories.experiment(), outcomes=outcomes))
+    told = first(
+        factories.comparison(experiment=factories.experiment(), outcomes=outcomes, votes=votes(asked, choices))
+    )
 
     assert asked.verdict.kind == "needs human look"
     assert "at least 8 more clusters" in asked.verdict.next_step
@@ -546,9 +658,11 @@ def test_people_settle_what_needs_a_human_look(choices: str, kind: str, settled:
 
 def test_many_even_votes_say_that_there_is_no_difference() -> None:
     """Ties in 60 contents: people see nothing."""
-    outcomes = list(paired(gain=2, streams=60, segments=3, signals={"v2": {"over_sharpness": 0.3}}))
-    asked = first(answer(experiment(), outcomes))
-    told = first(answer(experiment(), outcomes, votes(asked, "t" * 60)))
+    outcomes = list(factories.paired_events(gain=2, streams=60, segments=3, signals={"v2": {"over_sharpness": 0.3}}))
+    asked = first(factories.comparison(experiment=factories.experiment(), outcomes=outcomes))
+    told = first(
+        factories.comparison(experiment=factories.experiment(), outcomes=outcomes, votes=votes(asked, "t" * 60))
+    )
 
     assert told.people is not None
     assert told.people.says == "no difference"
@@ -557,8 +671,14 @@ def test_many_even_votes_say_that_there_is_no_difference() -> None:
 
 def test_people_who_are_sure_of_the_opposite_are_not_overruled() -> None:
     """A winner of the scorers that people reject is looked at again."""
-    outcomes = list(paired(gain=2))
-    told = first(answer(experiment(), outcomes, votes(first(answer(experiment(), outcomes)), "c" * 10)))
+    outcomes = list(factories.paired_events(gain=2))
+    told = first(
+        factories.comparison(
+            experiment=factories.experiment(),
+            outcomes=outcomes,
+            votes=votes(first(factories.comparison(experiment=factories.experiment(), outcomes=outcomes)), "c" * 10),
+        )
+    )
 
     assert told.verdict.kind == "needs human look"
     assert "people say the opposite" in told.verdict.sentence
@@ -566,8 +686,8 @@ def test_people_who_are_sure_of_the_opposite_are_not_overruled() -> None:
 
 def test_votes_count_once_per_person_and_content_and_only_on_review_pairs() -> None:
     """The last vote of a person counts; three voters of one content are one content; a worst pair proves nothing."""
-    outcomes = list(paired(gain=2))
-    told = first(answer(experiment(), outcomes))
+    outcomes = list(factories.paired_events(gain=2))
+    told = first(factories.comparison(experiment=factories.experiment(), outcomes=outcomes))
     pair = told.pairs_of("review")[0]
     other = next(one for one in told.pairs_of("worst") if one.id not in {it.id for it in told.pairs_of("review")})
     cast = [
@@ -576,7 +696,7 @@ def test_votes_count_once_per_person_and_content_and_only_on_review_pairs() -> N
         Vote(pair_id=pair.id, choice="v2", voter="bob", at=START),
         Vote(pair_id=other.id, choice="v2", voter="bob", at=START),
     ]
-    people = first(answer(experiment(), outcomes, cast)).people
+    people = first(factories.comparison(experiment=factories.experiment(), outcomes=outcomes, votes=cast)).people
 
     assert people is not None
     assert (people.votes, people.voters, people.left_out) == (2, 2, 1)
@@ -585,15 +705,17 @@ def test_votes_count_once_per_person_and_content_and_only_on_review_pairs() -> N
 
 def test_the_same_outcomes_give_the_same_answer_and_others_count_for_nothing() -> None:
     """Outside its time, streams and arms nothing is read; `until` is not part of it."""
-    it: Experiment = experiment(since=START, until=START + timedelta(seconds=40), streams=("film-*",))
-    outcomes = list(paired(gain=2, streams=25))
+    it: Experiment = factories.experiment(since=START, until=START + timedelta(seconds=40), streams=("film-*",))
+    outcomes = list(factories.paired_events(gain=2, streams=25))
     noise = [
-        event("other", "v2", 0, 10),
-        event(1, "v9", 0, 10),
-        event(1, "v2", 0, 1, at=40.0),
-        event(1, "v1", 0, 1, at=-4.0),
+        factories.arm_event(stream="other", arm="v2", sequence=0, score=10),
+        factories.arm_event(stream=1, arm="v9", sequence=0, score=10),
+        factories.arm_event(stream=1, arm="v2", sequence=0, score=1, at_seconds=40.0),
+        factories.arm_event(stream=1, arm="v1", sequence=0, score=1, at_seconds=-4.0),
     ]
     kept = [one for one in outcomes if one.segment.starts_at < START + timedelta(seconds=40)]
 
-    assert answer(it, outcomes + noise) == answer(it, kept)
-    assert answer(it, outcomes).outcomes == len(kept) == 500
+    assert factories.comparison(experiment=it, outcomes=outcomes + noise) == factories.comparison(
+        experiment=it, outcomes=kept
+    )
+    assert factories.comparison(experiment=it, outcomes=outcomes).outcomes == len(kept) == 500

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.alerts.outcomes import scored
+from tests import factories
 from tests.postgres import PASSWORD, PostgresServer
 from vqmon.errors import SettingsError, StoreError, StoreUnreachableError
 from vqmon.settings.sections import HistorySettings
@@ -37,8 +37,8 @@ def test_one_daemon_writes_or_many_recorders(place: Server, monkeypatch: pytest.
         with open_history(place, "read") as reader:
             assert reader.tip() == 0
     with open_history(place, "record") as first, open_history(place, "record") as second:
-        first.publish([scored(0)])
-        second.publish([scored(0), scored(1)])
+        first.publish([factories.event(sequence=0)])
+        second.publish([factories.event(sequence=0), factories.event(sequence=1)])
         with pytest.raises(StoreError, match="another vqmon writes"), open_history(place, "write"):
             pass
         assert [it.segment.sequence for it in first.outcomes_in_order()] == [0, 1]
@@ -50,7 +50,7 @@ def test_many_write_at_once(place: Server) -> None:
 
         def write(history: object, begin: int) -> None:
             for number in range(begin, begin + 60):
-                history.publish([scored(number)])  # type: ignore[attr-defined]
+                history.publish([factories.event(sequence=number)])  # type: ignore[attr-defined]
 
         threads = [threading.Thread(target=write, args=it) for it in ((first, 0), (second, 30), (first, 60))]
         for thread in threads:
@@ -67,7 +67,7 @@ def test_a_server_that_restarts_is_waited_for(
 ) -> None:
     """A write that cannot be done waits and says so, and is there once; readers come back by themselves."""
     with open_history(place, "write") as history, open_history(place, "read") as reader:
-        history.publish([scored(0)])
+        history.publish([factories.event(sequence=0)])
         assert reader.tip() == 1
         postgres.stop(number=signal.SIGINT)
         with pytest.raises(StoreUnreachableError, match=r"postgresql://vqmon@127.0.0.1.*is the server up"):
@@ -75,7 +75,7 @@ def test_a_server_that_restarts_is_waited_for(
         timer = threading.Timer(1.0, postgres.start)
         timer.start()
         with caplog.at_level(logging.WARNING):
-            history.publish([scored(0), scored(1)])
+            history.publish([factories.event(sequence=0), factories.event(sequence=1)])
         timer.join()
         assert [it.segment.sequence for it in reader.outcomes_in_order()] == [0, 1]
     said = [record.getMessage() for record in caplog.records if record.name == "vqmon.history"]
@@ -92,12 +92,12 @@ def test_a_server_that_stays_away_ends_the_write(
         postgres.stop()
         try:
             with pytest.raises(StoreUnreachableError, match="is the server up"):
-                history.publish([scored(0)])
+                history.publish([factories.event(sequence=0)])
             with pytest.raises(StoreUnreachableError, match="is the server up"), open_history(place, "read"):
                 pass
         finally:
             postgres.start()
-        history.publish([scored(0)])
+        history.publish([factories.event(sequence=0)])
         assert history.tip() == 1
 
 
@@ -108,7 +108,7 @@ def test_a_killed_writer_holds_nothing(place: Server) -> None:
     if child == 0:
         try:
             with open_history(place, "write") as history:
-                history.publish([scored(0)])
+                history.publish([factories.event(sequence=0)])
                 os.write(told, b".")
                 signal.pause()
         finally:
@@ -157,7 +157,7 @@ def test_what_is_no_history_says_so(postgres: PostgresServer, place: Server) -> 
     name = place.url.rsplit("/", 1)[1]
     postgres.run_sql("CREATE TABLE outcome (mine integer)", name)
     with open_history(place, "write") as history:
-        history.publish([scored(0)])
+        history.publish([factories.event(sequence=0)])
     assert postgres.run_sql("SELECT count(*) FROM public.outcome", name) == [(0,)]
     postgres.run_sql("DROP TABLE public.outcome", name)
     postgres.run_sql("UPDATE vqmon.about SET version = 99", name)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.alerts.outcomes import scored
+from tests import factories
 from vqmon.errors import SettingsError, StoreError
 from vqmon.transport.history.history import open_history
 
@@ -58,7 +58,7 @@ def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with open_history(folder / "history.db", "write") as history:
-            history.publish([scored(0)])
+            history.publish([factories.event(sequence=0)])
         folder.chmod(0o555)
         yield folder
         folder.chmod(0o755)
@@ -95,7 +95,7 @@ def test_a_folder_that_another_user_writes_to_is_read(folder: Path) -> None:
     """What stands in the log of the writer is seen too."""
     folder.chmod(0o755)
     with open_history(folder / "history.db", "write") as writer:
-        writer.publish([scored(1)])
+        writer.publish([factories.event(sequence=1)])
         folder.chmod(0o555)
         assert outcome_of_reading(folder) == "tip 2"
 
@@ -120,7 +120,7 @@ def test_a_reader_follows_a_writer_that_comes_later(tmp_path: Path, monkeypatch:
     with open_history(path, "read") as reader:
         assert reader.tip() == 0
         with open_history(path, "write") as writer:
-            writer.publish([scored(0)])
+            writer.publish([factories.event(sequence=0)])
             assert reader.tip() == 1
-            writer.publish([scored(1)])
+            writer.publish([factories.event(sequence=1)])
         assert reader.tip() == 2
