@@ -31,7 +31,7 @@ from skimage import data, transform
 from vqmon.core.types import SIGNALS, Sampling, View
 from vqmon.errors import DecodeError
 from vqmon.media.decode.pool import DecoderPool
-from vqmon.media.images.resampling import Planes
+from vqmon.media.images.resampling import YuvPlanes
 from vqmon.media.images.signals import SignalMeter
 
 WIDTH, HEIGHT, RATE, SECONDS, GOP = 1920, 1080, 25, 6, 50
@@ -144,9 +144,9 @@ async def ours(paths: Sequence[Path], *, sampling: Sampling, views: Sequence[Vie
             await pool.decode(content, views=views, sampling=sampling, **options)
 
         await asyncio.gather(*(look(content) for content in contents[:CORES]))
-        start, before = time.perf_counter(), processor_seconds(pool.worker_pids)
+        start, before = time.perf_counter(), processor_seconds(pool.idle_pids)
         await asyncio.gather(*(look(content) for content in contents))
-        return Cost(time.perf_counter() - start, processor_seconds(pool.worker_pids) - before)
+        return Cost(time.perf_counter() - start, processor_seconds(pool.idle_pids) - before)
 
 
 def decoder_alone(paths: Sequence[Path], *, wanted: Callable[[Any], bool]) -> Cost:
@@ -222,7 +222,7 @@ def signal_cost() -> None:
     picture = transform.resize(data.astronaut()[..., 1], (HEIGHT, WIDTH), preserve_range=True).astype(np.uint8)
     grey = np.full((HEIGHT // 2, WIDTH // 2), 128, np.uint8)
     meter = SignalMeter(SIGNALS)
-    planes = Planes(picture, grey, grey, is_full=False)
+    planes = YuvPlanes(picture, grey, grey, is_full=False)
     cost = cost_of(lambda: [meter.measure(planes, damaged_share=0.0) for _ in range(20)])
     print(f"\nsignals: {cost.processor / 20 * 1000:.1f} ms of one core per 1080p frame")
 
@@ -244,13 +244,13 @@ async def soak(paths: Sequence[Path], count: int) -> None:
                 await pool.decode(bytes(content), views=[TILES], thumbnail_width=320, sampling=sampling)
             except DecodeError:
                 refused += 1
-            if pool.worker_pids and index % max(1, count // 10) == 0:
-                readings.append(resident_mb(pool.worker_pids[0]))
-        readings.append(resident_mb(pool.worker_pids[0]))
+            if pool.idle_pids and index % max(1, count // 10) == 0:
+                readings.append(resident_mb(pool.idle_pids[0]))
+        readings.append(resident_mb(pool.idle_pids[0]))
         print(
             f"\nresident memory of one worker over {count} segments, MB: {' '.join(f'{one:.0f}' for one in readings)}"
         )
-        print(f"  refused {refused}, replaced workers {json.dumps(dict(pool.replaced))}")
+        print(f"  refused {refused}, replaced workers {json.dumps(dict(pool.replacements))}")
 
 
 def resident_mb(pid: int) -> float:

@@ -144,11 +144,11 @@ async def test_a_playlist_opens_nothing() -> None:
         f"v=0\nc=IN IP4 127.0.0.1\nm=video {port} RTP/AVP 96",
     ]
     async with server, DecoderPool(1) as pool:
-        before = open_files(pool.worker_pids[0])
+        before = open_files(pool.idle_pids[0])
         for text in texts:
             with pytest.raises(DecodeError):
                 await pool.decode(text.encode(), views=[SMALL])
-        assert open_files(pool.worker_pids[0]) == before
+        assert open_files(pool.idle_pids[0]) == before
     assert hits == 0
 
 
@@ -193,7 +193,7 @@ async def test_a_deadline_kills_the_worker_and_the_pool_lives() -> None:
     """What takes too long is a timeout; the next segment gets a fresh worker."""
     reasons: list[str] = []
     async with DecoderPool(1, limits=DecodeLimits(deadline_seconds=2), on_replace=reasons.append) as pool:
-        os.kill(pool.worker_pids[0], signal.SIGSTOP)
+        os.kill(pool.idle_pids[0], signal.SIGSTOP)
         with pytest.raises(DecodeError) as caught:
             await pool.decode(moving(), views=[SMALL])
         assert caught.value.reason == "timeout"
@@ -204,7 +204,7 @@ async def test_a_deadline_kills_the_worker_and_the_pool_lives() -> None:
 async def test_a_dead_worker_is_replaced() -> None:
     """A worker that dies in the middle of a segment is a crash of that segment only."""
     async with DecoderPool(1) as pool:
-        pid = pool.worker_pids[0]
+        pid = pool.idle_pids[0]
         os.kill(pid, signal.SIGSTOP)
         decoding = asyncio.ensure_future(pool.decode(moving(), views=[SMALL]))
         await asyncio.sleep(0.05)
@@ -213,7 +213,7 @@ async def test_a_dead_worker_is_replaced() -> None:
             await decoding
         assert caught.value.reason == "crashed"
         assert len((await pool.decode(moving(), views=[SMALL])).times_seconds) == 3
-        assert pool.replaced == {"crashed": 1}
+        assert pool.replacements == {"crashed": 1}
 
 
 async def test_a_cancelled_decode_leaves_no_stale_answer() -> None:
@@ -225,11 +225,11 @@ async def test_a_cancelled_decode_leaves_no_stale_answer() -> None:
         with pytest.raises(asyncio.CancelledError):
             await decoding
         assert len((await pool.decode(moving(), views=[SMALL])).times_seconds) == 3
-        assert pool.replaced == {"cancelled": 1}
+        assert pool.replacements == {"cancelled": 1}
 
 
 async def test_views_are_ours_once_given() -> None:
-    """What a later segment puts on the shared board does not change what an earlier one showed, however large."""
+    """The views of a segment do not change when a later one is written to the shared memory, however large."""
     large = View(kind="stretch", width=3840, height=2160)
     async with DecoderPool(1) as pool:
         first = await pool.decode(moving(), views=[SMALL, large], signals=())
@@ -251,9 +251,9 @@ async def test_workers_are_recycled() -> None:
     async with DecoderPool(1, recycle_after=2) as pool:
         pids = []
         for _ in range(4):
-            pids.append(pool.worker_pids)
+            pids.append(pool.idle_pids)
             await pool.decode(moving(1), views=[SMALL], signals=())
-        assert pool.replaced == {"recycled": 2}
+        assert pool.replacements == {"recycled": 2}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory is read from /proc")
@@ -270,8 +270,8 @@ async def test_the_memory_of_a_worker_stays_flat() -> None:
             for media in kinds:
                 await pool.decode(media, views=[SMALL], thumbnail_width=64)
             if turn >= 3:
-                resident.append(resident_bytes(pool.worker_pids[0]))
-        assert pool.replaced == {}
+                resident.append(resident_bytes(pool.idle_pids[0]))
+        assert pool.replacements == {}
     assert max(resident) - min(resident) < 4_000_000
 
 
@@ -282,7 +282,7 @@ def resident_bytes(pid: int) -> int:
 async def test_workers_end_with_the_pool() -> None:
     """No process is left behind."""
     async with DecoderPool(2) as pool:
-        pids = pool.worker_pids
+        pids = pool.idle_pids
         assert len(pids) == 2
     assert not [pid for pid in pids if is_running(pid)]
 
@@ -299,7 +299,7 @@ def facts_of(pid: int, name: str) -> str:
 async def test_workers_have_given_up_their_rights() -> None:
     """No core dumps, no written files, few open files, bounded memory, no new privileges."""
     async with DecoderPool(1) as pool:
-        pid = pool.worker_pids[0]
+        pid = pool.idle_pids[0]
         limits, status = facts_of(pid, "limits"), facts_of(pid, "status")
     for name, value in (("core file size", "0"), ("file size", "0"), ("open files", "32"), ("processes", "0")):
         row = next(line for line in limits.splitlines() if f"Max {name}" in line)

@@ -12,9 +12,9 @@ import pytest
 from tests.media.clips import clip, ffmpeg, pictures_by_ffmpeg, times_by_ffmpeg, x264
 from vqmon.core.frames import sample_indices
 from vqmon.core.types import Decoded, Sampling, View
-from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, decoded_from
-from vqmon.media.decode.worker import observe
-from vqmon.media.images.resampling import Darkroom
+from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, parse_answer
+from vqmon.media.decode.worker import decode_segment
+from vqmon.media.images.resampling import FrameResampler
 
 X265 = ("-c:v", "libx265", "-preset", "veryfast", "-tag:v", "hvc1", "-x265-params")
 VPX = ("-g", "25", "-b:v", "300k", "-auto-alt-ref", "1", "-lag-in-frames", "16", "-cpu-used", "5")
@@ -57,9 +57,9 @@ CASES = {
 def looked(media: bytes, view: View, *, fps: float = 1.0, sampling: Sampling = "exact") -> Decoded:
     """Decode in this very process, through the message that would cross the border."""
     request = DecodeRequest(views=(view,), signals=(), fps=fps, sampling=sampling, limits=DecodeLimits())
-    board = np.empty(200_000_000, np.uint8)
-    look, facts = observe(media, request, board, Darkroom(av.filter.Graph))
-    return decoded_from(look.answer(facts), b"".join(look.thumbnails), board, request)
+    shared_memory = np.empty(200_000_000, np.uint8)
+    collector, facts = decode_segment(media, request, shared_memory, FrameResampler(av.filter.Graph))
+    return parse_answer(collector.answer(facts), b"".join(collector.thumbnails), shared_memory, request)
 
 
 def same_as_ffmpeg(media: bytes, folder: Path, *, fps: float, filters: str = "null", levels: float = 0.0) -> Decoded:
@@ -96,8 +96,8 @@ def test_only_what_is_needed_is_decoded(name: str) -> None:
     """Less than half of the pictures are decoded when one in 25 is wanted."""
     media = clip(*CASES[name].options, container=CASES[name].container, seconds=4.2)
     request = DecodeRequest(views=(), signals=())
-    look, _ = observe(media, request, np.empty(0, np.uint8), Darkroom(av.filter.Graph))
-    assert look.tally.sent < 105 / 2
+    collector, _ = decode_segment(media, request, np.empty(0, np.uint8), FrameResampler(av.filter.Graph))
+    assert collector.stats.sent_pictures < 105 / 2
 
 
 def test_intra_refresh_is_decoded_in_full() -> None:

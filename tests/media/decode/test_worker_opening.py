@@ -11,9 +11,9 @@ import pytest
 from tests.media.clips import clip, x264
 from tests.media.decode.test_worker import X265, same_as_ffmpeg
 from vqmon.media.decode.bitstream import h264
-from vqmon.media.decode.bitstream.container import demuxer_of
+from vqmon.media.decode.bitstream.container import detect_demuxer
 from vqmon.media.decode.protocol import DecodeLimits
-from vqmon.media.decode.worker import _opened
+from vqmon.media.decode.worker import _open_container
 
 STREAMS = {
     "plain": x264(bframes=3),
@@ -63,7 +63,7 @@ def test_the_restriction_is_found_where_ffmpeg_finds_it(name: str) -> None:
     """Every kind of sequence parameter set is read up to the flag that tells of the order of pictures."""
     units = raw(*STREAMS[name])
     assert re.search(r"bitstream_restriction_flag\s+1 = 1", traced(units))
-    assert h264.tells_reordering(b"\0\0\1" + first_set(units))
+    assert h264.declares_reordering(b"\0\0\1" + first_set(units))
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -71,29 +71,29 @@ def test_without_usability_information_nothing_is_told(name: str) -> None:
     """The same set, cut before it, is enough for ffmpeg and does not tell the order."""
     units = without_usability(raw(*STREAMS[name]))
     assert "bitstream_restriction_flag" not in traced(units)
-    assert not h264.tells_reordering(b"\0\0\1" + first_set(units))
+    assert not h264.declares_reordering(b"\0\0\1" + first_set(units))
 
 
 def test_every_set_counts() -> None:
     """One set that tells nothing is enough for doubt, in start codes and in the record of MP4."""
     told, untold = first_set(raw(*STREAMS["plain"])), first_set(without_usability(raw(*STREAMS["plain"])))
     record = b"\x01\x64\0\x1f\xff" + bytes([0xE2]) + b"".join(len(s).to_bytes(2, "big") + s for s in (told, untold))
-    assert h264.tells_reordering(record[:5] + b"\xe1" + len(told).to_bytes(2, "big") + told)
-    assert not h264.tells_reordering(record)
-    assert not h264.tells_reordering(b"\0\0\1" + told + b"\0\0\1" + untold)
+    assert h264.declares_reordering(record[:5] + b"\xe1" + len(told).to_bytes(2, "big") + told)
+    assert not h264.declares_reordering(record)
+    assert not h264.declares_reordering(b"\0\0\1" + told + b"\0\0\1" + untold)
 
 
 def test_what_cannot_be_read_tells_nothing() -> None:
     """Nothing, half a record, sets cut anywhere and random bytes are doubts, never errors."""
     told = first_set(raw(*STREAMS["plain"]))
-    assert not h264.tells_reordering(None)
-    assert not h264.tells_reordering(b"\x01\x64")
-    assert not any(h264.tells_reordering(b"\0\0\1" + told[:size]) for size in range(len(told) - 3))
+    assert not h264.declares_reordering(None)
+    assert not h264.declares_reordering(b"\x01\x64")
+    assert not any(h264.declares_reordering(b"\0\0\1" + told[:size]) for size in range(len(told) - 3))
     chance = np.random.default_rng(5)
     for _ in range(2000):
         size = int(chance.integers(1, 60))
-        h264.tells_reordering(b"\0\0\1\x67" + chance.bytes(size))
-        h264.tells_reordering(b"\x01" + chance.bytes(size))
+        h264.declares_reordering(b"\0\0\1\x67" + chance.bytes(size))
+        h264.declares_reordering(b"\x01" + chance.bytes(size))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_what_cannot_be_read_tells_nothing() -> None:
 def test_no_picture_is_decoded_to_open(options: tuple[str, ...], container: str) -> None:
     """Where headers tell enough, the pixel format, which only a decoded picture tells, is not known yet."""
     media = clip(*options, container=container)
-    with _opened(media, demuxer_of(media), DecodeLimits()) as opened:
+    with _open_container(media, detect_demuxer(media), DecodeLimits()) as opened:
         context = opened.streams.video[0].codec_context
         assert (context.width, context.height, context.pix_fmt) == (320, 180, None)
 
@@ -121,6 +121,6 @@ def test_doubts_are_settled_by_decoding(tmp_path: Path) -> None:
     media = clip(*x264(bframes=3), container="mp4", seconds=2.4)
     assert media.count(told) == 1
     media = media.replace(told, untold.ljust(len(told), b"\0"))
-    with _opened(media, demuxer_of(media), DecodeLimits()) as opened:
+    with _open_container(media, detect_demuxer(media), DecodeLimits()) as opened:
         assert opened.streams.video[0].codec_context.pix_fmt == "yuv420p"
     same_as_ffmpeg(media, tmp_path, fps=3.0)

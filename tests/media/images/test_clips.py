@@ -13,9 +13,9 @@ from vqmon.core.frames import clip_indices, corners, origins, sample_indices
 from vqmon.core.types import ClipSampling, Decoded, Pixels, View
 from vqmon.errors import DecodeError
 from vqmon.media.decode.pool import DecoderPool
-from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, decoded_from
-from vqmon.media.decode.worker import observe
-from vqmon.media.images.resampling import Darkroom
+from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, parse_answer
+from vqmon.media.decode.worker import decode_segment
+from vqmon.media.images.resampling import FrameResampler
 
 SEED = 7
 DROP = "select='lt(n\\,20)+gt(n\\,70)'"
@@ -36,13 +36,13 @@ MEDIA = {
 }
 
 
-def looked(media: bytes, *views: View, board_bytes: int = 200_000_000, signals: tuple[str, ...] = ()) -> Decoded:
+def looked(media: bytes, *views: View, memory_bytes: int = 200_000_000, signals: tuple[str, ...] = ()) -> Decoded:
     """Decode in this very process, through the message that would cross the border."""
     request = DecodeRequest(views=views, signals=signals, seed=SEED)
-    request = DecodeRequest.from_fields(request.to_fields())
-    board = np.full(board_bytes, 99, np.uint8)
-    look, facts = observe(media, request, board, Darkroom(av.filter.Graph))
-    return decoded_from(look.answer(facts), b"", board, request)
+    request = DecodeRequest.from_dict(request.to_dict())
+    shared_memory = np.full(memory_bytes, 99, np.uint8)
+    collector, facts = decode_segment(media, request, shared_memory, FrameResampler(av.filter.Graph))
+    return parse_answer(collector.answer(facts), b"", shared_memory, request)
 
 
 def shown(media: bytes, folder: Path) -> tuple[list[float], Pixels]:
@@ -145,14 +145,14 @@ def test_more_than_there_is_room_for_is_refused() -> None:
     """Clips count for what they hold: two seconds do not fit where one does."""
     view = View(kind="stretch", width=32, height=32, clip=ClipSampling(frames=32))
     room = 3 * view.row_bytes
-    assert looked(MEDIA["h264"], view, board_bytes=room).views[view].shape == (3, 32, 32, 32, 3)
+    assert looked(MEDIA["h264"], view, memory_bytes=room).views[view].shape == (3, 32, 32, 32, 3)
     with pytest.raises(DecodeError, match="more memory than allowed"):
-        looked(MEDIA["h264"], view, board_bytes=room - 1)
+        looked(MEDIA["h264"], view, memory_bytes=room - 1)
     request = DecodeRequest(views=(view,), signals=())
-    board = np.zeros(room, np.uint8)
-    look, facts = observe(MEDIA["h264"], request, board, Darkroom(av.filter.Graph))
-    with pytest.raises(ValueError, match="more views than there is room for"):
-        decoded_from(look.answer(facts), b"", board[:-1], request)
+    shared_memory = np.zeros(room, np.uint8)
+    collector, facts = decode_segment(MEDIA["h264"], request, shared_memory, FrameResampler(av.filter.Graph))
+    with pytest.raises(ValueError, match="the views exceed the shared memory"):
+        parse_answer(collector.answer(facts), b"", shared_memory[:-1], request)
     with pytest.raises(ValueError, match="seed must be"):
         replace(request, seed=-1)
 
@@ -201,4 +201,4 @@ async def test_a_deadline_holds_for_clips_too() -> None:
     async with DecoderPool(1, limits=DecodeLimits(deadline_seconds=0.05)) as pool:
         with pytest.raises(DecodeError) as caught:
             await pool.decode(long, views=[view])
-        assert (caught.value.reason, pool.replaced) == ("timeout", {"timeout": 1})
+        assert (caught.value.reason, pool.replacements) == ("timeout", {"timeout": 1})

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from skimage import data, transform
 
 from vqmon.core.types import SIGNALS
-from vqmon.media.images.resampling import Planes
-from vqmon.media.images.signals import SignalMeter, cells, fingerprint, flicker
+from vqmon.media.images.resampling import YuvPlanes
+from vqmon.media.images.signals import SignalMeter, compute_fingerprint, grid_means, measure_flicker
 
 Picture = NDArray[np.float64]
 
@@ -35,10 +35,10 @@ def text_page() -> Picture:
     return page
 
 
-def planes(picture: Picture, *, is_full: bool = False) -> Planes:
+def planes(picture: Picture, *, is_full: bool = False) -> YuvPlanes:
     y = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
     grey = np.full((y.shape[0] // 2, y.shape[1] // 2), 128, np.uint8)
-    return Planes(y, grey, grey, is_full)
+    return YuvPlanes(y, grey, grey, is_full)
 
 
 def measured(*pictures: Picture) -> dict[str, float]:
@@ -185,12 +185,12 @@ def test_flicker_between_sampled_frames_is_seen() -> None:
     meter = SignalMeter(("flicker",))
     picture = photo().astype(np.float32)
     for step in (0, 16, 0):
-        meter.glance(picture + step)
+        meter.add_intermediate(picture + step)
     assert meter.measure(planes(picture), damaged_share=0.0)["flicker"] > 0.4
     for step in (0, 16):
-        meter.glance(picture + step)
-    meter.jump()
-    meter.glance(picture)
+        meter.add_intermediate(picture + step)
+    meter.mark_gap()
+    meter.add_intermediate(picture)
     assert meter.measure(planes(picture), damaged_share=0.0)["flicker"] == 0.0
 
 
@@ -216,21 +216,21 @@ def test_any_size_can_be_measured(height: int, width: int) -> None:
     """Tiny, odd and lopsided pictures give numbers from 0 to 1."""
     picture = np.random.default_rng(1).integers(16, 235, (height, width)).astype(float)
     assert all(0 <= value <= 1 for value in measured(picture, picture).values())
-    assert len(fingerprint(planes(picture))) == 1152
+    assert len(compute_fingerprint(planes(picture))) == 1152
 
 
 def test_a_fingerprint_is_the_means_of_a_grid() -> None:
     """18 rows of 32 cells, two hexadecimal digits each, top left first."""
     picture = np.full((540, 960), 16.0)
     picture[:120, :120] = 200
-    digits = fingerprint(planes(picture))
+    digits = compute_fingerprint(planes(picture))
     assert digits.startswith("c8c8c8c810")
     assert digits.endswith("1010")
-    assert cells(picture.astype(np.float32)).shape == (18, 32)
+    assert grid_means(picture.astype(np.float32)).shape == (18, 32)
 
 
 def test_flicker_needs_the_same_scene() -> None:
     """Three unrelated pictures are cuts, whatever their brightness."""
     chance = np.random.default_rng(5)
     frames = [chance.uniform(0, 200 + step, (18, 32)).astype(np.float32) for step in (0, 50, 0)]
-    assert flicker(*frames) == 0.0
+    assert measure_flicker(*frames) == 0.0

@@ -1,1 +1,1 @@
-"""Bytes to frames, in a process of its own."""
+"""Decoding of segments in sandboxed worker processes."""

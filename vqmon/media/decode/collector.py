@@ -1,4 +1,4 @@
-"""Looking at the sampled frames of one segment: views, signals, thumbnails, fingerprints."""
+"""Collection of the outputs for the sampled frames of one segment: views, signals, thumbnails, fingerprints."""
 
 from __future__ import annotations
 
@@ -7,58 +7,61 @@ from typing import TYPE_CHECKING, Any
 
 from vqmon.core.types import Pixels
 from vqmon.errors import DecodeError
-from vqmon.media.decode.frame_selection import Shown, Tally
-from vqmon.media.decode.protocol import Board, DecodeRequest
-from vqmon.media.images.clips import Reel
-from vqmon.media.images.colour import TONE_MAPPING, Colour, colour_of
-from vqmon.media.images.resampling import Darkroom, Turn, display_size, thin_luma
-from vqmon.media.images.signals import SignalMeter, fingerprint
-from vqmon.media.images.views import Prints
+from vqmon.media.decode.frame_selection import DecodeStats, SelectedFrame
+from vqmon.media.decode.protocol import DecodeRequest, SharedMemory
+from vqmon.media.images.clips import ClipBuffer
+from vqmon.media.images.colour import TONE_MAPPING, Colour, describe_colour
+from vqmon.media.images.resampling import FrameResampler, Orientation, display_size, subsample_luma
+from vqmon.media.images.signals import SignalMeter, compute_fingerprint
+from vqmon.media.images.views import ViewRenderer
 
 if TYPE_CHECKING:
     import av
 
-Jpeg = Callable[[Pixels], bytes]
+JpegEncoder = Callable[[Pixels], bytes]
+"""(height, width, 3) RGB -> the bytes of a JPEG file."""
 
 
-class Look:
-    """What is seen of one segment, frame by frame: the views go on the board, `answer` tells of the rest."""
+class FrameCollector:
+    """Collects the outputs of one segment frame by frame: views go to shared memory, the rest into `answer`."""
 
     def __init__(
         self,
         request: DecodeRequest,
-        board: Board,
+        shared_memory: SharedMemory,
         *,
-        darkroom: Darkroom,
-        jpeg: Jpeg,
-        sar: float,
+        resampler: FrameResampler,
+        encode_jpeg: JpegEncoder,
+        sample_aspect_ratio: float,
         meter: SignalMeter,
-        tally: Tally,
+        stats: DecodeStats,
     ) -> None:
-        self._board = board
+        self._shared_memory = shared_memory
         self._request = request
-        self._darkroom = darkroom
-        self._jpeg = jpeg
-        self._sar = sar
+        self._resampler = resampler
+        self._encode_jpeg = encode_jpeg
+        self._sample_aspect_ratio = sample_aspect_ratio
         self._meter = meter
-        self.tally = tally
-        self._counted = (0, 0)
-        self._reel = Reel()
+        self.stats = stats
+        # (pictures sent, pictures damaged) at the sampled frame before
+        self._measured_counts = (0, 0)
+        self._clip_buffer = ClipBuffer()
         self._times: list[float] = []
         self._signals: list[dict[str, float]] = []
-        # they follow the answer as raw bytes
+        # JPEG files; sent as the raw bytes behind the answer
         self.thumbnails: list[bytes] = []
+        # fingerprints of the first and the last sampled frame
         self._edges: list[str] = []
-        self._facts: dict[str, Any] = {}
+        self._picture_facts: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return len(self._times)
 
-    def see(self, shown: Shown) -> None:
-        """Take one frame, sampled or of a clip. Raises DecodeError when it is too much or HDR is refused."""
-        frame = shown.frame
+    def add_frame(self, selected: SelectedFrame) -> None:
+        """Process one selected frame, sampled or of a clip; raises DecodeError beyond a limit or for refused HDR."""
+        frame = selected.frame
         self._check_size(frame)
-        colour = colour_of(
+        colour = describe_colour(
             colorspace=frame.colorspace,
             color_range=frame.color_range,
             color_trc=frame.color_trc,
@@ -66,53 +69,59 @@ class Look:
         )
         if colour.transfer != "sdr" and self._request.hdr == "refuse":
             raise DecodeError("hdr", f"the transfer is {colour.transfer_name}, and HDR is set to be refused")
-        turn = turn_of(frame)
-        if not self._facts:
-            self._facts = self._first_facts(frame, colour, turn)
-        frame = self._darkroom.deinterlaced(frame, before=shown.before, after=shown.after)
-        seed = self._request.seed
-        prints = Prints(self._darkroom, frame, colour=colour, turn=turn, sar=self._sar, seed=seed)
-        if shown.is_sampled:
-            self._check_room()
-            self._place(prints, rank=shown.rank)
-            self._measure(frame, colour)
+        orientation = read_orientation(frame)
+        if not self._picture_facts:
+            self._picture_facts = self._describe_picture(frame, colour, orientation)
+        frame = self._resampler.deinterlace(frame, previous=selected.previous, following=selected.following)
+        renderer = ViewRenderer(
+            self._resampler,
+            frame,
+            colour=colour,
+            orientation=orientation,
+            sample_aspect_ratio=self._sample_aspect_ratio,
+            seed=self._request.seed,
+        )
+        if selected.is_sampled:
+            self._check_memory()
+            self._write_views(renderer, frame_index=selected.index)
+            self._measure_signals(frame, colour)
             if self._request.thumbnail_width:
-                self.thumbnails.append(self._jpeg(self._thumbnail(frame, colour, turn)))
-            self._times.append(round(shown.time_seconds, 6))
-        self._reel.see(rank=shown.rank, time_seconds=shown.time_seconds, make=prints.view)
+                self.thumbnails.append(self._encode_jpeg(self._render_thumbnail(frame, colour, orientation)))
+            self._times.append(round(selected.time_seconds, 6))
+        self._clip_buffer.add_frame(selected.index, time_seconds=selected.time_seconds, render=renderer.render)
 
     def finish(self) -> None:
-        """There are no more frames: clips that are under way end here."""
-        self._reel.finish()
+        """Complete the clips that have not ended when there are no more frames."""
+        self._clip_buffer.finish()
 
-    def _place(self, prints: Prints, *, rank: int) -> None:
-        """Put a sampled frame's views on the board, and open the clips that begin with it."""
-        row = len(self._times)
-        at = self._request.bytes_per_sample * row
+    def _write_views(self, renderer: ViewRenderer, *, frame_index: int) -> None:
+        """Write the views of a sampled frame to shared memory, and start the clips that begin with it."""
+        sample = len(self._times)
+        offset = self._request.bytes_per_sample * sample
         for view in self._request.views:
-            into = self._board[at : at + view.row_bytes].reshape(view.row_shape)
+            destination = self._shared_memory[offset : offset + view.row_bytes].reshape(view.row_shape)
             if view.clip is None:
-                into[...] = prints.view(view, row)
+                destination[...] = renderer.render(view, sample)
             else:
-                self._reel.begin(view, row, into, rank=rank)
-            at += view.row_bytes
+                self._clip_buffer.start_clip(view, destination, sample=sample, first_index=frame_index)
+            offset += view.row_bytes
 
-    def glance(self, frame: av.VideoFrame | None) -> None:
-        """Notice a frame that is decoded on the way to a sampled one; None where decoding jumps."""
+    def measure_intermediate(self, frame: av.VideoFrame | None) -> None:
+        """Measure flicker on a frame that is decoded before the next sampled one; None for a gap between frames."""
         if frame is None:
-            self._meter.jump()
+            self._meter.mark_gap()
         else:
-            self._meter.glance(thin_luma(frame))
+            self._meter.add_intermediate(subsample_luma(frame))
 
-    def answer(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """Everything but the pixels; `facts` are those that the container tells."""
+    def answer(self, stream_facts: dict[str, Any]) -> dict[str, Any]:
+        """The JSON of the worker's answer, with the facts that the container gives."""
         names = self._request.signals
         return {
             "ok": True,
             "times": self._times,
             "signals": {name: [values[name] for values in self._signals] for name in names},
-            "thumbnails": [len(one) for one in self.thumbnails],
-            "media": {**self._facts, **facts, "notes": self.tally.notes},
+            "thumbnails": [len(thumbnail) for thumbnail in self.thumbnails],
+            "media": {**self._picture_facts, **stream_facts, "notes": self.stats.notes},
             "edges": [self._edges[0], self._edges[-1]],
         }
 
@@ -121,41 +130,46 @@ class Look:
         if frame.width * frame.height > limits.max_pixels:
             raise DecodeError("too_many_pixels", f"{frame.width}x{frame.height}; at most {limits.max_pixels} pixels")
 
-    def _check_room(self) -> None:
+    def _check_memory(self) -> None:
         limits = self._request.limits
         if len(self._times) >= limits.max_samples:
             raise DecodeError("too_long", f"more than {limits.max_samples} sampled frames")
-        if self._request.bytes_per_sample * (len(self._times) + 1) > len(self._board):
+        if self._request.bytes_per_sample * (len(self._times) + 1) > len(self._shared_memory):
             raise DecodeError("too_long", "the views of all sampled frames need more memory than allowed")
 
-    def _measure(self, frame: av.VideoFrame, colour: Colour) -> None:
-        planes = self._darkroom.planes(frame, colour=colour)
-        sent, damaged = self.tally.sent - self._counted[0], self.tally.damaged - self._counted[1]
-        self._counted = (self.tally.sent, self.tally.damaged)
+    def _measure_signals(self, frame: av.VideoFrame, colour: Colour) -> None:
+        planes = self._resampler.to_planes(frame, colour=colour)
+        sent = self.stats.sent_pictures - self._measured_counts[0]
+        damaged = self.stats.damaged_pictures - self._measured_counts[1]
+        self._measured_counts = (self.stats.sent_pictures, self.stats.damaged_pictures)
         self._signals.append(self._meter.measure(planes, damaged_share=min(1.0, damaged / max(sent, 1))))
-        self._edges[1:] = [fingerprint(planes)]
+        self._edges[1:] = [compute_fingerprint(planes)]
 
-    def _thumbnail(self, frame: av.VideoFrame, colour: Colour, turn: Turn) -> Pixels:
-        width, height = display_size(frame.width, frame.height, turn=turn, sar=self._sar)
+    def _render_thumbnail(self, frame: av.VideoFrame, colour: Colour, orientation: Orientation) -> Pixels:
+        width, height = display_size(
+            frame.width, frame.height, orientation=orientation, sample_aspect_ratio=self._sample_aspect_ratio
+        )
         scale = min(1.0, self._request.thumbnail_width / width)
         size = (max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2))
-        return self._darkroom.rgb(frame, *size, colour=colour, turn=turn)
+        return self._resampler.to_rgb(frame, size, colour=colour, orientation=orientation)
 
-    def _first_facts(self, frame: av.VideoFrame, colour: Colour, turn: Turn) -> dict[str, Any]:
-        width, height = display_size(frame.width, frame.height, turn=turn, sar=self._sar)
+    def _describe_picture(self, frame: av.VideoFrame, colour: Colour, orientation: Orientation) -> dict[str, Any]:
+        width, height = display_size(
+            frame.width, frame.height, orientation=orientation, sample_aspect_ratio=self._sample_aspect_ratio
+        )
         return {
             "width": width,
             "height": height,
             "pixel_format": frame.format.name,
             "colour": colour.name,
             "transfer": colour.transfer_name,
-            "rotation_degrees": turn.degrees,
+            "rotation_degrees": orientation.rotation_degrees,
             "is_interlaced": bool(frame.interlaced_frame),
             "tone_mapping": None if colour.transfer == "sdr" else TONE_MAPPING,
         }
 
 
-def turn_of(frame: av.VideoFrame) -> Turn:
-    """How a frame must be turned to be upright."""
+def read_orientation(frame: av.VideoFrame) -> Orientation:
+    """The orientation that the display matrix in the frame's side data gives; upright without one."""
     matrix: Any = frame.side_data.get("DISPLAYMATRIX", b"")
-    return Turn.of(bytes(matrix))
+    return Orientation.from_display_matrix(bytes(matrix))

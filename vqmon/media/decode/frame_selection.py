@@ -1,10 +1,10 @@
-"""Decoding of the chosen pictures of one video track: packets in, frames with their times out.
+"""Decoding of the selected frames of one video stream: packets in, frames with their times out.
 
-`Exact` is `core.frames` over the times of all frames. When the packets tell those times without doubt, only the
-groups of pictures that hold a wanted one are decoded, each from its key picture up to the wanted one, without the
-pictures from which nothing is predicted. When the packets leave doubt (no times, no key pictures, a wanted picture that
-does not come out, a key picture that is none), everything is decoded and the choice is made among what comes out. Both
-ways give the same frames; `notes` says which was taken.
+"exact" sampling is `core.frames.sample_indices` over the times of all frames. When the packets give those times
+reliably, only the groups of pictures that hold a wanted frame are decoded, each from its key picture up to the wanted
+frame, without the pictures from which nothing is predicted. When the packets are unreliable (no times, no key pictures,
+a wanted frame that is not output, a key picture that is not intra-coded), everything is decoded and the frames are
+chosen from the output. Both ways give the same frames; `notes` says when everything was decoded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ import numpy as np
 
 from vqmon.core.frames import clip_indices
 from vqmon.core.types import ClipSampling, Sampling
-from vqmon.media.decode.bitstream.gop import CodedPicture, Run, runs, samples, shown_order, starts_clean
+from vqmon.media.decode.bitstream.gop import (
+    CodedPicture,
+    DecodeRun,
+    plan_runs,
+    presentation_order,
+    sample_positions,
+    starts_with_key_picture,
+)
 
 if TYPE_CHECKING:
     import av
@@ -27,253 +34,282 @@ _INTRA = 1
 _HALF_MICROSECOND = 5e-7
 
 
-class Watch:
-    """Tells `glance` of every frame that is decoded in passing, and of every jump (None)."""
+class DecodedFrameTap:
+    """Passes every decoded frame to a callback, wanted or not, and None at every gap between frames."""
 
-    def __init__(self, glance: Callable[[av.VideoFrame | None], None]) -> None:
-        self._glance = glance
-        self._stretches: dict[int, int] | None = None
-        self._last: int | None = None
+    def __init__(self, on_frame: Callable[[av.VideoFrame | None], None]) -> None:
+        self._on_frame = on_frame
+        self._run_of_position: dict[int, int] | None = None
+        self._last_run: int | None = None
 
-    def only(self, stretches: Sequence[Run]) -> None:
-        """Of these stretches alone: what is measured in passing must not depend on who else wants frames."""
-        self._stretches = {position: number for number, run in enumerate(stretches) for position in run.sends}
+    def restrict_to(self, runs: Sequence[DecodeRun]) -> None:
+        """Pass frames of these runs only, so that signals do not depend on which clips were requested."""
+        self._run_of_position = {position: number for number, run in enumerate(runs) for position in run.positions}
 
-    def see(self, frame: av.VideoFrame, position: int | None) -> None:
-        if self._stretches is not None:
-            stretch = None if position is None else self._stretches.get(position)
-            if stretch is None:
+    def pass_frame(self, frame: av.VideoFrame, position: int | None) -> None:
+        """Pass a decoded frame; `position` is that of its packet, None when it is unknown."""
+        if self._run_of_position is not None:
+            run = None if position is None else self._run_of_position.get(position)
+            if run is None:
                 return
-            if stretch != self._last:
-                self._glance(None)
-            self._last = stretch
-        self._glance(frame)
+            if run != self._last_run:
+                self._on_frame(None)
+            self._last_run = run
+        self._on_frame(frame)
 
-    def jump(self) -> None:
-        self._glance(None)
+    def mark_gap(self) -> None:
+        """The next frame does not follow the last one."""
+        self._on_frame(None)
 
 
-class Codec(Protocol):
-    """A decoder and the packets of its track, told by their position in decoding order."""
+class PacketDecoder(Protocol):
+    """A decoder over the packets of one stream, which are named by their position in decoding order."""
 
     is_interlaced: bool
-    watch: Watch | None
+    frame_tap: DecodedFrameTap | None
 
-    def send(self, position: int) -> list[av.VideoFrame]: ...
+    def decode(self, position: int) -> list[av.VideoFrame]:
+        """Send one packet; returns the frames that the decoder outputs."""
+        ...
 
-    def drain(self) -> list[av.VideoFrame]: ...
+    def flush(self) -> list[av.VideoFrame]:
+        """Return the frames that the decoder holds back, and reset it."""
+        ...
 
-    def position_of(self, frame: av.VideoFrame) -> int | None: ...
+    def packet_position(self, frame: av.VideoFrame) -> int | None:
+        """The position of the packet that holds a frame; None when the packets do not announce it."""
+        ...
 
-    def time_of(self, frame: av.VideoFrame) -> float | None: ...
+    def time_seconds(self, frame: av.VideoFrame) -> float | None:
+        """The presentation time on the stream's own clock; None when the frame has none."""
+        ...
 
 
 @dataclass(slots=True)
-class Shown:
-    """A decoded frame on its way to the eye. `before` and `after` are its neighbours in time, for deinterlacing."""
+class SelectedFrame:
+    """A decoded frame, and whether it was selected as a sample or for a clip."""
 
+    # seconds after the segment's first frame
     time_seconds: float
     frame: av.VideoFrame
+    # False for a frame that is only a neighbour of a selected one
     is_wanted: bool
-    # its place among all frames of the segment, in the order of their times
-    rank: int
-    # False for a frame that is wanted for a clip alone
+    # index among all frames of the segment in presentation order
+    index: int
+    # False for a frame that is wanted for a clip only
     is_sampled: bool
-    before: av.VideoFrame | None = None
-    after: av.VideoFrame | None = None
+    # the neighbours in presentation order, for deinterlacing
+    previous: av.VideoFrame | None = None
+    following: av.VideoFrame | None = None
 
 
 @dataclass(slots=True)
-class Tally:
-    """What happened while decoding: pictures sent, pictures damaged or lost, and remarks for people."""
+class DecodeStats:
+    """Counts of coded pictures, and the notes for people that are published with the segment."""
 
-    sent: int = 0
-    damaged: int = 0
+    sent_pictures: int = 0
+    # damaged or lost
+    damaged_pictures: int = 0
     notes: list[str] = field(default_factory=list)
 
-    def note(self, text: str) -> None:
-        if text not in self.notes:
-            self.notes.append(text)
+
+class UnreliablePacketsError(Exception):
+    """The packets do not announce what the decoder outputs: everything must be decoded."""
 
 
-class Unsafe(Exception):
-    """The packets do not say what the decoder shows: decode everything."""
+class InterlacingFoundError(Exception):
+    """The frames are interlaced though the container does not say so: decoding must restart, with neighbours."""
 
 
-class FieldsFound(Exception):
-    """The frames are interlaced though the container does not say so: start again, with neighbours."""
+def select_exact(
+    decoder: PacketDecoder,
+    pictures: Sequence[CodedPicture],
+    stats: DecodeStats,
+    *,
+    fps: float,
+    clips: Sequence[ClipSampling] = (),
+) -> Iterator[SelectedFrame]:
+    """The frames sampled at `fps` and those of their clips, in presentation order."""
+    order = _decodable_order(decoder, pictures)
+    sampled = sample_positions(pictures, order, fps=fps)
+    yield from _decode_selected(decoder, pictures, stats, sampled=sampled, order=order, clips=clips)
 
 
-def exact(
-    codec: Codec, pictures: Sequence[CodedPicture], tally: Tally, *, fps: float, clips: Sequence[ClipSampling] = ()
-) -> Iterator[Shown]:
-    """The frames that sampling chooses and those of their clips, in the order of their times."""
-    order = _order(codec, pictures)
-    wanted = samples(pictures, order, fps=fps)
-    yield from _seen(codec, pictures, tally, wanted=wanted, order=order, clips=clips)
-
-
-def keyframes(
-    codec: Codec, pictures: Sequence[CodedPicture], tally: Tally, *, fps: float, clips: Sequence[ClipSampling] = ()
-) -> Iterator[Shown]:
-    """Key pictures only: for each moment the first key picture at or after it, and the frames of their clips."""
-    order = _order(codec, pictures)
+def select_keyframes(
+    decoder: PacketDecoder,
+    pictures: Sequence[CodedPicture],
+    stats: DecodeStats,
+    *,
+    fps: float,
+    clips: Sequence[ClipSampling] = (),
+) -> Iterator[SelectedFrame]:
+    """For each sample time the first key picture at or after it, and the frames of their clips."""
+    order = _decodable_order(decoder, pictures)
     keys = [position for position in order if pictures[position].is_key]
     if not keys:
-        raise Unsafe("no key pictures are marked")
-    first = pictures[order[0]].time_seconds or 0.0
+        raise UnreliablePacketsError("no key pictures are marked")
+    first_time = pictures[order[0]].time_seconds or 0.0
     times = [pictures[position].time_seconds or 0.0 for position in keys]
-    wanted: list[int] = []
-    moment = first
+    sampled: list[int] = []
+    sample_time = first_time
     for time, position in zip(times, keys, strict=True):
-        if time >= moment - _HALF_MICROSECOND:
-            wanted.append(position)
-            moment = first + (int((time - first) * fps + 1e-6) + 1) / fps
-    yield from _seen(codec, pictures, tally, wanted=wanted, order=order, clips=clips)
+        if time >= sample_time - _HALF_MICROSECOND:
+            sampled.append(position)
+            sample_time = first_time + (int((time - first_time) * fps + 1e-6) + 1) / fps
+    yield from _decode_selected(decoder, pictures, stats, sampled=sampled, order=order, clips=clips)
 
 
-def among_all(
-    codec: Codec,
-    count: int,
-    tally: Tally,
+def select_from_full_decode(
+    decoder: PacketDecoder,
+    packet_count: int,
+    stats: DecodeStats,
     *,
     fps: float,
     step_seconds: float,
     sampling: Sampling,
     clips: Sequence[ClipSampling] = (),
-) -> Iterator[Shown]:
-    """Decode everything and choose among what comes out; a frame without a time comes a step after the one before."""
-    first: float | None = None
-    last, moment = -1.0, 0.0
-    line: list[tuple[int, Shown]] = []
-    for index, frame in enumerate(_everything(codec, count, tally)):
-        told = codec.time_of(frame)
-        first = (told or 0.0) if first is None else first
-        time = last + step_seconds if told is None and index else (told or first) - first
-        is_sampled = time > last and time >= moment - _HALF_MICROSECOND
+) -> Iterator[SelectedFrame]:
+    """Decode everything and select from the output; a frame without a time is `step_seconds` after the one before."""
+    first_time: float | None = None
+    last_time, sample_time = -1.0, 0.0
+    window: list[SelectedFrame] = []
+    for index, frame in enumerate(_decode_everything(decoder, packet_count, stats)):
+        stream_time = decoder.time_seconds(frame)
+        first_time = (stream_time or 0.0) if first_time is None else first_time
+        time = last_time + step_seconds if stream_time is None and index else (stream_time or first_time) - first_time
+        is_sampled = time > last_time and time >= sample_time - _HALF_MICROSECOND
         if sampling == "keyframes":
             is_sampled &= frame.key_frame or index == 0
         if is_sampled:
-            moment = (math.floor(time * fps + 1e-6) + 1) / fps
-        last = max(last, time)
+            sample_time = (math.floor(time * fps + 1e-6) + 1) / fps
+        last_time = max(last_time, time)
         is_wanted = is_sampled or bool(clips)
-        shown = Shown(time_seconds=time, frame=frame, is_wanted=is_wanted, rank=index, is_sampled=is_sampled)
-        line.append((index, shown))
-        yield from _settled(line, keep=1)
-    yield from _settled(line, keep=0)
+        window.append(
+            SelectedFrame(time_seconds=time, frame=frame, is_wanted=is_wanted, index=index, is_sampled=is_sampled)
+        )
+        yield from _pop_wanted(window, keep=1)
+    yield from _pop_wanted(window, keep=0)
 
 
-def _everything(codec: Codec, count: int, tally: Tally) -> Iterator[av.VideoFrame]:
-    for position in range(count):
-        tally.sent += 1
-        yield from codec.send(position)
-    yield from codec.drain()
+def _decode_everything(decoder: PacketDecoder, packet_count: int, stats: DecodeStats) -> Iterator[av.VideoFrame]:
+    for position in range(packet_count):
+        stats.sent_pictures += 1
+        yield from decoder.decode(position)
+    yield from decoder.flush()
 
 
-def _order(codec: Codec, pictures: Sequence[CodedPicture]) -> list[int]:
-    """Positions of the pictures that can be seen, in the order of their times."""
-    order = shown_order(pictures)
+def _decodable_order(decoder: PacketDecoder, pictures: Sequence[CodedPicture]) -> list[int]:
+    """Positions of the shown pictures that can be decoded, in presentation order."""
+    order = presentation_order(pictures)
     if not order:
-        raise Unsafe("the container does not tell the times of the frames apart")
-    if starts_clean(pictures, order):
+        raise UnreliablePacketsError("the container does not tell the times of the frames apart")
+    if starts_with_key_picture(pictures, order):
         return order
-    # what comes out first decides: a decoder leaves out what it cannot rebuild
-    first = _first_out(codec, len(pictures))
-    time = pictures[first].time_seconds or 0.0
-    return [position for position in order if (pictures[position].time_seconds or 0.0) >= time]
+    # a decoder drops the pictures that it cannot reconstruct: its first output decides
+    first = _first_output_position(decoder, len(pictures))
+    first_time = pictures[first].time_seconds or 0.0
+    return [position for position in order if (pictures[position].time_seconds or 0.0) >= first_time]
 
 
-def _first_out(codec: Codec, count: int) -> int:
-    for position in range(count):
-        if frames := codec.send(position):
-            codec.drain()
-            return _position(codec, frames[0])
-    if frames := codec.drain():
-        return _position(codec, frames[0])
-    raise Unsafe("no frame comes out")
+def _first_output_position(decoder: PacketDecoder, packet_count: int) -> int:
+    for position in range(packet_count):
+        if frames := decoder.decode(position):
+            decoder.flush()
+            return _announced_position(decoder, frames[0])
+    if frames := decoder.flush():
+        return _announced_position(decoder, frames[0])
+    raise UnreliablePacketsError("no frame comes out")
 
 
-def _position(codec: Codec, frame: av.VideoFrame) -> int:
-    position = codec.position_of(frame)
+def _announced_position(decoder: PacketDecoder, frame: av.VideoFrame) -> int:
+    position = decoder.packet_position(frame)
     if position is None:
-        raise Unsafe("the decoder shows a frame that the container does not announce")
+        raise UnreliablePacketsError("the decoder shows a frame that the container does not announce")
     return position
 
 
-def _seen(
-    codec: Codec,
+def _decode_selected(
+    decoder: PacketDecoder,
     pictures: Sequence[CodedPicture],
-    tally: Tally,
+    stats: DecodeStats,
     *,
-    wanted: Sequence[int],
+    sampled: Sequence[int],
     order: Sequence[int],
     clips: Sequence[ClipSampling],
-) -> Iterator[Shown]:
-    first = pictures[order[0]].time_seconds or 0.0
-    rank = {position: index for index, position in enumerate(order)}
-    sampled, chosen = set(wanted), {*wanted, *_in_clips(pictures, wanted, order, clips)}
-    needed, alone = (_with_neighbours(codec, each, order, rank) for each in (chosen, sampled))
-    if codec.watch is not None and clips:
-        codec.watch.only(runs(pictures, sorted(alone)))
-    last = -1
-    for run in runs(pictures, sorted(needed)):
-        line: list[tuple[int, Shown]] = []
-        for position, frame in _run_out(codec, run, tally):
-            if frame.interlaced_frame and not codec.is_interlaced:
-                codec.is_interlaced = True
-                raise FieldsFound
-            if rank[position] <= last:
-                raise Unsafe("frames do not come out in the order of their times")
-            last = rank[position]
-            time = (pictures[position].time_seconds or 0.0) - first
-            is_wanted, is_sampled = position in chosen, position in sampled
-            shown = Shown(time_seconds=time, frame=frame, is_wanted=is_wanted, rank=last, is_sampled=is_sampled)
-            line.append((last, shown))
-            yield from _settled(line, keep=1)
-        yield from _settled(line, keep=0)
+) -> Iterator[SelectedFrame]:
+    first_time = pictures[order[0]].time_seconds or 0.0
+    indices = {position: index for index, position in enumerate(order)}
+    sampled_set, wanted = set(sampled), {*sampled, *_clip_positions(pictures, sampled, order, clips)}
+    needed = _with_neighbours(decoder, wanted, order, indices)
+    if decoder.frame_tap is not None and clips:
+        without_clips = _with_neighbours(decoder, sampled_set, order, indices)
+        decoder.frame_tap.restrict_to(plan_runs(pictures, sorted(without_clips)))
+    last_index = -1
+    for run in plan_runs(pictures, sorted(needed)):
+        window: list[SelectedFrame] = []
+        for position, frame in _decode_run(decoder, run, stats):
+            if frame.interlaced_frame and not decoder.is_interlaced:
+                decoder.is_interlaced = True
+                raise InterlacingFoundError
+            if indices[position] <= last_index:
+                raise UnreliablePacketsError("frames do not come out in the order of their times")
+            last_index = indices[position]
+            window.append(
+                SelectedFrame(
+                    time_seconds=(pictures[position].time_seconds or 0.0) - first_time,
+                    frame=frame,
+                    is_wanted=position in wanted,
+                    index=last_index,
+                    is_sampled=position in sampled_set,
+                )
+            )
+            yield from _pop_wanted(window, keep=1)
+        yield from _pop_wanted(window, keep=0)
 
 
-def _with_neighbours(codec: Codec, chosen: set[int], order: Sequence[int], rank: Mapping[int, int]) -> set[int]:
-    """With what deinterlacing looks at."""
-    found = set(chosen)
-    for position in chosen if codec.is_interlaced else ():
-        found.update(order[max(rank[position] - 1, 0) : rank[position] + 2])
-    return found
-
-
-def _in_clips(
-    pictures: Sequence[CodedPicture], wanted: Sequence[int], order: Sequence[int], clips: Sequence[ClipSampling]
+def _with_neighbours(
+    decoder: PacketDecoder, positions: set[int], order: Sequence[int], indices: Mapping[int, int]
 ) -> set[int]:
-    """Positions of all frames of the clips that begin at the wanted ones."""
+    """The positions, and for interlaced pictures also their neighbours in presentation order, for deinterlacing."""
+    needed = set(positions)
+    for position in positions if decoder.is_interlaced else ():
+        needed.update(order[max(indices[position] - 1, 0) : indices[position] + 2])
+    return needed
+
+
+def _clip_positions(
+    pictures: Sequence[CodedPicture], sampled: Sequence[int], order: Sequence[int], clips: Sequence[ClipSampling]
+) -> set[int]:
+    """Positions of all frames of the clips that begin at the sampled ones."""
     times = [pictures[position].time_seconds or 0.0 for position in order] if clips else []
-    ranks = {position: index for index, position in enumerate(order)}
-    starts = [ranks[position] for position in wanted]
+    indices = {position: index for index, position in enumerate(order)}
+    starts = [indices[position] for position in sampled]
     return {order[index] for clip in clips for index in np.unique(clip_indices(times, starts, clip)).tolist()}
 
 
-def _settled(line: list[tuple[int, Shown]], *, keep: int) -> Iterator[Shown]:
-    """Give the wanted frames whose neighbours are known, and forget what is no longer needed of `line`."""
-    if len(line) > 1 and line[-2][0] + 1 == line[-1][0]:
-        line[-1][1].before, line[-2][1].after = line[-2][1].frame, line[-1][1].frame
-    while len(line) > keep:
-        shown = line.pop(0)[1]
-        if shown.is_wanted:
-            yield shown
+def _pop_wanted(window: list[SelectedFrame], *, keep: int) -> Iterator[SelectedFrame]:
+    """Remove all but the last `keep` frames from `window` and give the wanted ones, with their neighbours set."""
+    if len(window) > 1 and window[-2].index + 1 == window[-1].index:
+        window[-1].previous, window[-2].following = window[-2].frame, window[-1].frame
+    while len(window) > keep:
+        selected = window.pop(0)
+        if selected.is_wanted:
+            yield selected
 
 
-def _run_out(codec: Codec, run: Run, tally: Tally) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decode one run and give (position, frame) of what is wanted as it comes out."""
+def _decode_run(decoder: PacketDecoder, run: DecodeRun, stats: DecodeStats) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decode one run and give (position, frame) of its wanted pictures as they are output."""
     missing = set(run.wanted)
-    start = run.sends[0]
-    for position in (*run.sends, None):
-        frames = codec.drain() if position is None else codec.send(position)
-        tally.sent += position is not None
+    start = run.positions[0]
+    for position in (*run.positions, None):
+        frames = decoder.flush() if position is None else decoder.decode(position)
+        stats.sent_pictures += position is not None
         for frame in frames:
-            at = _position(codec, frame)
-            if at == start and start > 0 and frame.pict_type != _INTRA:
-                raise Unsafe("a picture marked as key is none")
-            if at in missing:
-                missing.remove(at)
-                yield at, frame
+            frame_position = _announced_position(decoder, frame)
+            if frame_position == start and start > 0 and frame.pict_type != _INTRA:
+                raise UnreliablePacketsError("a picture marked as key is none")
+            if frame_position in missing:
+                missing.remove(frame_position)
+                yield frame_position, frame
     if missing:
-        raise Unsafe("a picture that the container announces does not come out")
+        raise UnreliablePacketsError("a picture that the container announces does not come out")

@@ -1,4 +1,4 @@
-"""A pool of decoder processes: give it a segment's bytes, get what it looks like; whatever hangs is killed."""
+"""A pool of decoder processes that turns the bytes of a segment into views and signals, and kills workers that hang."""
 
 import asyncio
 import zlib
@@ -9,7 +9,7 @@ from typing import Self
 from vqmon.core.types import SIGNALS, Decoded, Sampling, View
 from vqmon.errors import DecodeError
 from vqmon.media.decode.process import DecoderProcess
-from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, HdrRule, decoded_from
+from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, HdrMode, parse_answer
 
 __all__ = ["DecodeLimits", "DecoderPool"]
 
@@ -17,9 +17,9 @@ __all__ = ["DecodeLimits", "DecoderPool"]
 class DecoderPool:
     """Up to `size` decoder processes; an async context manager.
 
-    A worker that passes the deadline, dies, or answers nonsense is killed, and the next decode starts a fresh one; so
-    is one that has served `recycle_after` segments. `on_replace` is told why: "timeout", "crashed", "cancelled" or
-    "recycled".
+    A worker that exceeds the deadline, dies, or sends an invalid answer is killed, and the next decode starts a new
+    one; so is a worker that has decoded `recycle_after` segments. `on_replace` is called with the reason: "timeout",
+    "crashed", "cancelled" or "recycled".
     """
 
     def __init__(
@@ -31,17 +31,17 @@ class DecoderPool:
         on_replace: Callable[[str], None] | None = None,
     ) -> None:
         if size < 1 or recycle_after < 1:
-            raise ValueError(f"a pool needs a worker, and each worker a segment: {size}, {recycle_after}")
+            raise ValueError(f"size and recycle_after must be at least 1, got {size} and {recycle_after}")
         self.size = size
         self.limits = limits or DecodeLimits()
         self.versions: Mapping[str, str] = {}
         self._recycle_after = recycle_after
         self._on_replace = on_replace
-        self._places = asyncio.Semaphore(size)
+        self._free_workers = asyncio.Semaphore(size)
         self._idle: list[DecoderProcess] = []
         # killed, and not yet reaped
-        self._leaving: list[DecoderProcess] = []
-        self._replaced: dict[str, int] = {}
+        self._killed: list[DecoderProcess] = []
+        self._replacements: dict[str, int] = {}
         self._is_open = False
 
     async def __aenter__(self) -> Self:
@@ -49,7 +49,7 @@ class DecoderPool:
         self._idle.extend(workers)
         try:
             for worker in workers:
-                self.versions = await worker.greet()
+                self.versions = await worker.receive_versions()
         except BaseException:
             await self._close()
             raise
@@ -63,13 +63,13 @@ class DecoderPool:
         await self._close()
 
     @property
-    def replaced(self) -> Mapping[str, int]:
+    def replacements(self) -> Mapping[str, int]:
         """How many workers were replaced so far, by reason."""
-        return dict(self._replaced)
+        return dict(self._replacements)
 
     @property
-    def worker_pids(self) -> tuple[int, ...]:
-        """The processes that are waiting for work."""
+    def idle_pids(self) -> tuple[int, ...]:
+        """Process ids of the workers that are idle."""
         return tuple(worker.pid for worker in self._idle)
 
     async def decode(
@@ -79,11 +79,15 @@ class DecoderPool:
         views: Sequence[View],
         sampling: Sampling = "exact",
         fps: float = 1.0,
-        hdr: HdrRule = "tonemap",
+        hdr: HdrMode = "tonemap",
         thumbnail_width: int = 0,
         signals: Collection[str] = tuple(SIGNALS),
     ) -> Decoded:
-        """Look at one segment (initialization section and media joined). Raises DecodeError."""
+        """Decode one segment, its initialization section and media joined.
+
+        `fps` is the rate at which frames are sampled, `thumbnail_width` is in pixels, 0 for no thumbnails. Raises
+        DecodeError.
+        """
         if not self._is_open:
             raise RuntimeError("the decoder pool is not open")
         if not media:
@@ -97,28 +101,28 @@ class DecoderPool:
             hdr=hdr,
             thumbnail_width=thumbnail_width,
             signals=tuple(signals),
-            # of the bytes, so that the same segment is cut alike at every replay and on every worker
+            # derived from the bytes, so that fragments are cut alike at every replay and on every worker
             seed=zlib.crc32(media) if any(view.kind == "fragments" for view in views) else 0,
             limits=self.limits,
         )
-        await self._take_place()
+        await self._acquire_worker_slot()
         try:
             return await self._decode(media, request)
         finally:
-            self._places.release()
+            self._free_workers.release()
 
-    async def _take_place(self) -> None:
+    async def _acquire_worker_slot(self) -> None:
         try:
             async with asyncio.timeout(self.limits.wait_seconds):
-                await self._places.acquire()
+                await self._free_workers.acquire()
         except TimeoutError:
             raise DecodeError("timeout", f"no decoder was free within {self.limits.wait_seconds:g} s") from None
 
     async def _decode(self, media: bytes, request: DecodeRequest) -> Decoded:
-        worker = await self._worker()
+        worker = await self._idle_or_new_worker()
         try:
             async with asyncio.timeout(self.limits.deadline_seconds):
-                content, raw = await worker.ask(media, request)
+                content, raw = await worker.request_decode(media, request)
         except TimeoutError:
             self._replace(worker, "timeout")
             limit = f"{self.limits.deadline_seconds:g} s, decode.deadline_seconds (--deadline)"
@@ -130,18 +134,18 @@ class DecoderPool:
             self._replace(worker, "cancelled")
             raise
         try:
-            decoded = decoded_from(content, raw, worker.board, request)
+            decoded = parse_answer(content, raw, worker.shared_memory, request)
         except (ValueError, KeyError, TypeError):
             self._replace(worker, "crashed")
-            raise DecodeError("crashed", "the decoder process gave an answer that makes no sense") from None
+            raise DecodeError("crashed", "the decoder process sent an invalid answer") from None
         except DecodeError:
-            self._give_back(worker)
+            self._return_worker(worker)
             raise
-        worker.wipe(request.bytes_per_sample * len(decoded.times_seconds))
-        self._give_back(worker)
+        worker.release_memory(request.bytes_per_sample * len(decoded.times_seconds))
+        self._return_worker(worker)
         return decoded
 
-    async def _worker(self) -> DecoderProcess:
+    async def _idle_or_new_worker(self) -> DecoderProcess:
         while self._idle:
             worker = self._idle.pop()
             if worker.is_alive:
@@ -149,34 +153,34 @@ class DecoderPool:
             self._replace(worker, "crashed")
         worker = await DecoderProcess.start(self.limits)
         try:
-            await worker.greet()
+            await worker.receive_versions()
         except BaseException as error:
-            self._dismiss(worker)
+            self._kill(worker)
             if isinstance(error, TimeoutError | EOFError | OSError | ValueError):
-                raise DecodeError("crashed", "a decoder process does not start") from error
+                raise DecodeError("crashed", "a decoder process did not start") from error
             raise
         return worker
 
-    def _give_back(self, worker: DecoderProcess) -> None:
+    def _return_worker(self, worker: DecoderProcess) -> None:
         if not self._is_open:
-            self._dismiss(worker)
-        elif worker.served >= self._recycle_after:
+            self._kill(worker)
+        elif worker.segment_count >= self._recycle_after:
             self._replace(worker, "recycled")
         else:
             self._idle.append(worker)
 
     def _replace(self, worker: DecoderProcess, reason: str) -> None:
-        self._dismiss(worker)
-        self._replaced[reason] = self._replaced.get(reason, 0) + 1
+        self._kill(worker)
+        self._replacements[reason] = self._replacements.get(reason, 0) + 1
         if self._on_replace is not None:
             self._on_replace(reason)
 
-    def _dismiss(self, worker: DecoderProcess) -> None:
+    def _kill(self, worker: DecoderProcess) -> None:
         worker.kill()
-        self._leaving = [*(one for one in self._leaving if one.is_alive), worker]
+        self._killed = [*(process for process in self._killed if process.is_alive), worker]
 
     async def _close(self) -> None:
         while self._idle:
-            self._dismiss(self._idle.pop())
-        for worker in self._leaving:
-            await worker.gone()
+            self._kill(self._idle.pop())
+        for worker in self._killed:
+            await worker.wait_for_exit()

@@ -1,7 +1,7 @@
-"""What the daemon and a decoder process say to each other: a fixed head, then JSON, then raw bytes; no pickle.
+"""The messages between the daemon and a decoder process: a fixed header, then JSON, then raw bytes; no pickle.
 
-Views do not travel: the worker puts them on a board, memory that both share, sample after sample, the views of a sample
-in the order of the request. The daemon copies them from there.
+Views are not part of a message: the worker writes them into memory that both processes share, sample after sample, the
+views of one sample in the order of the request. The daemon copies them from there.
 """
 
 import json
@@ -18,27 +18,27 @@ from numpy.typing import NDArray
 from vqmon.core.types import SIGNALS, ClipSampling, Decoded, MediaFacts, Pixels, Sampling, View
 from vqmon.errors import REASONS, DecodeError
 
-HEAD = struct.Struct("!4sIQ")
-"""Magic, length of the JSON, length of the raw bytes."""
+HEADER = struct.Struct("!4sIQ")
+"""Magic number, length of the JSON in bytes, length of the raw bytes."""
 
 MAX_JSON_BYTES = 4_000_000
-EDGE_DIGITS = 32 * 18 * 2
+FINGERPRINT_DIGITS = 32 * 18 * 2
 
-Board = NDArray[np.uint8]
-"""Flat memory for the views of one segment."""
+SharedMemory = NDArray[np.uint8]
+"""The views of one segment as flat bytes, in memory shared by the daemon and a decoder process."""
 
-HdrRule = Literal["tonemap", "refuse"]
+HdrMode = Literal["tonemap", "refuse"]
 
 _MAGIC = b"vqm1"
-_MAX_TEXT = 200
+_MAX_TEXT_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeLimits:
-    """What one segment may cost; whatever asks for more is refused with a reason.
+    """Limits on time, memory and size for decoding one segment; a segment that exceeds one is refused with a reason.
 
-    `deadline_seconds` and `wait_seconds` are kept by the daemon (the first for the decoding, the second for a free
-    worker), the rest by the worker. `max_pixels` is that of 4096 x 2160 by default.
+    The daemon enforces `deadline_seconds` (for the decoding) and `wait_seconds` (for a free worker), the worker the
+    rest. `max_pixels` is 4096 x 2160 by default.
     """
 
     deadline_seconds: float = 10.0
@@ -49,173 +49,179 @@ class DecodeLimits:
     max_samples: int = 600
     max_duration_seconds: float = 3_600.0
     max_media_bytes: int = 256_000_000
-    # all views of all samples of one segment; one board of this size per worker, of which only what is used is taken
+    # all views of all samples of one segment; every worker reserves this much address space, and memory as it is used
     max_view_bytes: int = 512_000_000
-    # address space of one worker, the board not counted
+    # address space of one worker, without the memory for views
     memory_bytes: int = 1_500_000_000
-    # codec threads inside one worker; workers are the parallelism
+    # codec threads inside one worker; several segments are decoded in parallel by several workers
     threads: int = 1
 
     def __post_init__(self) -> None:
-        if any(getattr(self, item.name) <= 0 for item in fields(self)):
+        if any(getattr(self, limit.name) <= 0 for limit in fields(self)):
             raise ValueError(f"every decode limit must be positive: {self}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeRequest:
-    """What is asked of a worker about one segment."""
+    """What a worker shall extract from one segment."""
 
     views: tuple[View, ...]
     sampling: Sampling = "exact"
     fps: float = 1.0
-    hdr: HdrRule = "tonemap"
+    hdr: HdrMode = "tonemap"
     # 0: no thumbnails
     thumbnail_width: int = 0
     signals: tuple[str, ...] = tuple(SIGNALS)
-    # where fragments are drawn from; row k of a segment draws from seed + k
+    # seeds the positions of fragments; those of sample k are drawn with seed + k
     seed: int = 0
     limits: DecodeLimits = field(default_factory=DecodeLimits)
 
     def __post_init__(self) -> None:
-        if self.sampling not in get_args(Sampling) or self.hdr not in get_args(HdrRule):
-            raise ValueError(f"unknown sampling or hdr rule: {self.sampling!r}, {self.hdr!r}")
+        if self.sampling not in get_args(Sampling) or self.hdr not in get_args(HdrMode):
+            raise ValueError(f"unknown sampling or HDR mode: {self.sampling!r}, {self.hdr!r}")
         if not 0 < self.fps <= 240 or not 0 <= self.thumbnail_width <= 1920:
             raise ValueError(f"out of range: fps {self.fps}, thumbnail_width {self.thumbnail_width}")
         if unknown := set(self.signals) - set(SIGNALS):
             raise ValueError(f"unknown signals: {sorted(unknown)}")
         if len(set(self.views)) != len(self.views):
-            raise ValueError("a view is asked for twice")
+            raise ValueError("the same view is requested twice")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be within 0..2**32-1, got {self.seed}")
 
     @property
     def bytes_per_sample(self) -> int:
+        """Bytes of all views of one sampled frame."""
         return sum(view.row_bytes for view in self.views)
 
     @property
     def clips(self) -> tuple[ClipSampling, ...]:
-        """Every way in which clips are wanted."""
+        """The distinct clip samplings of the requested views."""
         return tuple(dict.fromkeys(view.clip for view in self.views if view.clip is not None))
 
-    def to_fields(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
         return asdict(self)
 
     @classmethod
-    def from_fields(cls, fields_: Mapping[str, Any]) -> "DecodeRequest":
-        views = tuple(_view(view) for view in fields_["views"])
-        limits = DecodeLimits(**fields_["limits"])
-        return cls(**{**fields_, "views": views, "signals": tuple(fields_["signals"]), "limits": limits})
+    def from_dict(cls, values: Mapping[str, Any]) -> "DecodeRequest":
+        """The inverse of `to_dict`; raises ValueError, KeyError or TypeError for anything else."""
+        views = tuple(_view_from_dict(view) for view in values["views"])
+        limits = DecodeLimits(**values["limits"])
+        return cls(**{**values, "views": views, "signals": tuple(values["signals"]), "limits": limits})
 
 
-def _view(facts: Mapping[str, Any]) -> View:
-    clip = None if facts["clip"] is None else ClipSampling(**facts["clip"])
-    return View(**{**facts, "pad_rgb": tuple(facts["pad_rgb"]), "clip": clip})
+def _view_from_dict(values: Mapping[str, Any]) -> View:
+    clip = None if values["clip"] is None else ClipSampling(**values["clip"])
+    return View(**{**values, "pad_rgb": tuple(values["pad_rgb"]), "clip": clip})
 
 
-def head_and_json(content: Mapping[str, Any], *, raw_bytes: int) -> bytes:
-    """The start of a message; `raw_bytes` bytes must follow."""
+def pack_message_start(content: Mapping[str, Any], *, raw_bytes: int) -> bytes:
+    """The header and the JSON of a message; the sender adds `raw_bytes` bytes."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
-    return HEAD.pack(_MAGIC, len(text), raw_bytes) + text
+    return HEADER.pack(_MAGIC, len(text), raw_bytes) + text
 
 
-def lengths_of(head: bytes | bytearray, *, max_raw_bytes: int) -> tuple[int, int]:
-    """(JSON bytes, raw bytes) that a head announces; ValueError when it is none or asks for too much."""
-    magic, json_bytes, raw_bytes = HEAD.unpack(head)
+def unpack_header(header: bytes | bytearray, *, max_raw_bytes: int) -> tuple[int, int]:
+    """(JSON bytes, raw bytes) of a message; raises ValueError for an invalid header or a message that is too large."""
+    magic, json_bytes, raw_bytes = HEADER.unpack(header)
     if magic != _MAGIC or json_bytes > MAX_JSON_BYTES or raw_bytes > max_raw_bytes:
-        raise ValueError("not a message, or one that is too large")
+        raise ValueError("the message has an invalid header or is too large")
     return json_bytes, raw_bytes
 
 
-def decoded_from(content: object, raw: bytes | bytearray, board: Board, request: DecodeRequest) -> Decoded:
-    """Read a worker's answer as if an enemy had written it; `board` may change while it is read.
+def parse_answer(
+    content: object, raw: bytes | bytearray, shared_memory: SharedMemory, request: DecodeRequest
+) -> Decoded:
+    """Parse and check a worker's answer.
 
-    Raises the DecodeError that the worker reports, and ValueError when the answer does not fit the request.
+    The worker is not trusted: an attacker may control it, and the shared memory may change while it is read. Raises the
+    DecodeError that the worker reports, and ValueError, KeyError or TypeError when the answer does not fit the request.
     """
-    answer = _need(content, dict)
+    answer = _expect(content, dict)
     if answer.get("ok") is not True:
-        raise _error_from(answer)
-    times = _times(answer.get("times"), max_samples=request.limits.max_samples)
-    sizes = [_integer(size, 0, 10_000_000) for size in _need(answer.get("thumbnails"), list)]
+        raise _reported_error(answer)
+    times = _parse_times(answer.get("times"), max_samples=request.limits.max_samples)
+    sizes = [_bounded_integer(size, 0, 10_000_000) for size in _expect(answer.get("thumbnails"), list)]
     if len(sizes) != (len(times) if request.thumbnail_width else 0):
         raise ValueError("wrong number of thumbnails")
-    if len(raw) != sum(sizes) or request.bytes_per_sample * len(times) > len(board):
-        raise ValueError("wrong number of raw bytes, or more views than there is room for")
-    first, last = (_edge(edge) for edge in _need(answer.get("edges"), list, length=2))
+    if len(raw) != sum(sizes) or request.bytes_per_sample * len(times) > len(shared_memory):
+        raise ValueError("the number of raw bytes is wrong, or the views exceed the shared memory")
+    first, last = (_parse_fingerprint(fingerprint) for fingerprint in _expect(answer.get("edges"), list, length=2))
     return Decoded(
         times_seconds=times,
-        views=_views(board, request, count=len(times)),
-        signals=_signals(answer.get("signals"), request.signals, count=len(times)),
+        views=_copy_views(shared_memory, request, count=len(times)),
+        signals=_parse_signals(answer.get("signals"), request.signals, count=len(times)),
         thumbnails=tuple(bytes(raw[end - size : end]) for size, end in zip(sizes, accumulate(sizes), strict=True)),
-        media=_media(_need(answer.get("media"), dict)),
+        media=_parse_media(_expect(answer.get("media"), dict)),
         edges=(first, last),
     )
 
 
-def text_of(value: object) -> str:
-    """A short printable text, whatever was sent."""
-    return "".join(letter for letter in str(value)[:_MAX_TEXT] if letter.isprintable())
+def printable_text(value: object) -> str:
+    """The printable characters of a value, at most 200."""
+    return "".join(character for character in str(value)[:_MAX_TEXT_CHARACTERS] if character.isprintable())
 
 
-def _error_from(answer: Mapping[str, Any]) -> DecodeError:
+def _reported_error(answer: Mapping[str, Any]) -> DecodeError:
     reason = answer.get("reason")
     if not isinstance(reason, str) or reason not in REASONS:
         raise ValueError("unknown reason")
-    return DecodeError(reason, text_of(answer.get("detail", "")))
+    return DecodeError(reason, printable_text(answer.get("detail", "")))
 
 
-def _views(board: Board, request: DecodeRequest, *, count: int) -> dict[View, Pixels]:
-    samples = board[: count * request.bytes_per_sample].reshape(count, request.bytes_per_sample)
-    found: dict[View, Pixels] = {}
-    at = 0
+def _copy_views(shared_memory: SharedMemory, request: DecodeRequest, *, count: int) -> dict[View, Pixels]:
+    samples = shared_memory[: count * request.bytes_per_sample].reshape(count, request.bytes_per_sample)
+    views: dict[View, Pixels] = {}
+    offset = 0
     for view in request.views:
-        pixels = np.array(samples[:, at : at + view.row_bytes], order="C").reshape(count, *view.row_shape)
+        pixels = np.array(samples[:, offset : offset + view.row_bytes], order="C").reshape(count, *view.row_shape)
         pixels.flags.writeable = False
-        found[view] = pixels
-        at += view.row_bytes
-    return found
+        views[view] = pixels
+        offset += view.row_bytes
+    return views
 
 
-def _signals(value: object, names: Sequence[str], *, count: int) -> dict[str, tuple[float, ...]]:
-    table = _need(value, dict)
+def _parse_signals(value: object, names: Sequence[str], *, count: int) -> dict[str, tuple[float, ...]]:
+    table = _expect(value, dict)
     if set(table) != set(names):
-        raise ValueError("wrong signals")
-    return {name: tuple(_number(x, 0, 1) for x in _need(table[name], list, length=count)) for name in names}
+        raise ValueError("these are not the requested signals")
+    return {name: tuple(_bounded_number(x, 0, 1) for x in _expect(table[name], list, length=count)) for name in names}
 
 
-def _times(value: object, *, max_samples: int) -> tuple[float, ...]:
-    times = tuple(_number(x, 0, 1e9) for x in _need(value, list))
+def _parse_times(value: object, *, max_samples: int) -> tuple[float, ...]:
+    times = tuple(_bounded_number(x, 0, 1e9) for x in _expect(value, list))
     if not 1 <= len(times) <= max_samples or any(b <= a for a, b in pairwise(times)):
-        raise ValueError("times are not rising, none, or too many")
+        raise ValueError("the times are not increasing, or there are none or too many")
     return times
 
 
-def _media(table: Mapping[str, Any]) -> MediaFacts:
+def _parse_media(table: Mapping[str, Any]) -> MediaFacts:
     tone_mapping = table["tone_mapping"]
     return MediaFacts(
-        container=text_of(table["container"]),
-        codec=text_of(table["codec"]),
-        width=_integer(table["width"], 1, 100_000),
-        height=_integer(table["height"], 1, 100_000),
-        fps=_number(table["fps"], 0, 1e6),
-        duration_seconds=_number(table["duration_seconds"], 0, 1e9),
-        frame_count=_integer(table["frame_count"], 0, 10**9),
-        pixel_format=text_of(table["pixel_format"]),
-        colour=text_of(table["colour"]),
-        transfer=text_of(table["transfer"]),
-        rotation_degrees=_integer(table["rotation_degrees"], -360, 360),
+        container=printable_text(table["container"]),
+        codec=printable_text(table["codec"]),
+        width=_bounded_integer(table["width"], 1, 100_000),
+        height=_bounded_integer(table["height"], 1, 100_000),
+        fps=_bounded_number(table["fps"], 0, 1e6),
+        duration_seconds=_bounded_number(table["duration_seconds"], 0, 1e9),
+        frame_count=_bounded_integer(table["frame_count"], 0, 10**9),
+        pixel_format=printable_text(table["pixel_format"]),
+        colour=printable_text(table["colour"]),
+        transfer=printable_text(table["transfer"]),
+        rotation_degrees=_bounded_integer(table["rotation_degrees"], -360, 360),
         is_interlaced=table["is_interlaced"] is True,
-        tone_mapping=None if tone_mapping is None else text_of(tone_mapping),
-        notes=tuple(text_of(note) for note in _need(table["notes"], list)[:16]),
+        tone_mapping=None if tone_mapping is None else printable_text(tone_mapping),
+        notes=tuple(printable_text(note) for note in _expect(table["notes"], list)[:16]),
     )
 
 
-def _need(value: object, kind: type, *, length: int | None = None) -> Any:
+def _expect(value: object, kind: type, *, length: int | None = None) -> Any:
     if not isinstance(value, kind) or (length is not None and len(value) != length):  # type: ignore[arg-type]
         raise ValueError(f"expected {kind.__name__}")
     return value
 
 
-def _number(value: object, low: float, high: float) -> float:
+def _bounded_number(value: object, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("expected a number")
     if not (math.isfinite(value) and low <= value <= high):
@@ -223,13 +229,13 @@ def _number(value: object, low: float, high: float) -> float:
     return float(value)
 
 
-def _integer(value: object, low: int, high: int) -> int:
+def _bounded_integer(value: object, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ValueError("integer out of range")
     return value
 
 
-def _edge(value: object) -> str:
-    if not isinstance(value, str) or len(value) != EDGE_DIGITS or set(value) - set("0123456789abcdef"):
+def _parse_fingerprint(value: object) -> str:
+    if not isinstance(value, str) or len(value) != FINGERPRINT_DIGITS or set(value) - set("0123456789abcdef"):
         raise ValueError("not a fingerprint")
     return value

@@ -1,4 +1,4 @@
-"""What a decoder process takes away from itself before it touches foreign bytes."""
+"""Privileges that a decoder process drops before it reads untrusted bytes."""
 
 import contextlib
 import ctypes
@@ -13,13 +13,13 @@ _PR_SET_NO_NEW_PRIVS = 38
 _OPEN_FILES = 32
 
 
-def die_with_parent() -> None:
-    """Be killed when the daemon ends, however it ends. Linux only; elsewhere the closed pipe tells."""
+def kill_when_parent_exits() -> None:
+    """Ask the kernel for SIGKILL when the daemon exits. Linux only; elsewhere the worker ends at end of input."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def give_up_rights(*, memory_bytes: int, threads: int) -> None:
-    """No new privileges, no core dumps, no written files, no new processes, few open files, bounded memory."""
+def drop_privileges(*, memory_bytes: int, threads: int) -> None:
+    """No new privileges, core dumps or written files, no new processes, few open files, bounded address space."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _prctl(_PR_SET_DUMPABLE, 0)
     limits = {
@@ -37,12 +37,15 @@ def give_up_rights(*, memory_bytes: int, threads: int) -> None:
             resource.setrlimit(name, (bound, bound))
 
 
-def take_over_line() -> tuple[BinaryIO, BinaryIO]:
-    """Keep the line for ourselves: whatever a library prints goes nowhere."""
+def detach_standard_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Return (requests, answers) on the socket behind standard input, and point the standard streams to /dev/null.
+
+    So nothing that a library prints can get into the answers.
+    """
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(0), "wb")
-    nowhere = os.open(os.devnull, os.O_RDWR)
+    null_device = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
+        os.dup2(null_device, descriptor)
     return requests, answers
 
 

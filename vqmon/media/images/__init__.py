@@ -1,1 +1,1 @@
-"""Frames: views, clips, resampling, colour, signals."""
+"""From decoded frames to arrays and numbers: views, clips, colour conversion, signals."""

@@ -1,4 +1,4 @@
-"""Clips under way: each frame goes, already reduced, to its place in every clip that it belongs to."""
+"""Clips under construction: every rendered frame is written into each clip that contains it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,53 +6,58 @@ from dataclasses import dataclass
 from vqmon.core.frames import GAP_SECONDS
 from vqmon.core.types import Pixels, View
 
-Make = Callable[[View, int], Pixels]
-"""One picture of a view, for so manieth a sampled frame."""
+RenderView = Callable[[View, int], Pixels]
+"""(view, index of the sampled frame) -> the view of the current frame, (height, width, 3)."""
 
 
 @dataclass(slots=True)
 class _Clip:
     view: View
-    row: int
-    # (frames, height, width, 3), where the answer is written
-    into: Pixels
-    # the frame that comes next, by its place in the segment
-    due: int
-    filled: int = 0
+    # index of the sampled frame with which the clip begins
+    sample: int
+    # (frames, height, width, 3), where the clip is written
+    destination: Pixels
+    # index in presentation order of the frame that the clip needs next
+    next_index: int
+    frame_count: int = 0
     last_seconds: float = 0.0
 
-    def end(self) -> None:
-        """Repeat the last frame in what is left."""
-        self.into[self.filled :] = self.into[self.filled - 1]
+    def repeat_last_frame(self) -> None:
+        """Fill the rest of the clip with its last frame."""
+        self.destination[self.frame_count :] = self.destination[self.frame_count - 1]
 
 
-class Reel:
-    """Follows `core.frames.clip_indices` as frames come, in the order of their times; keeps no frame."""
+class ClipBuffer:
+    """Writes clips as `core.frames.clip_indices` defines them while frames arrive in presentation order.
+
+    It holds no frame: each one is rendered and written at once.
+    """
 
     def __init__(self) -> None:
         self._clips: list[_Clip] = []
 
-    def begin(self, view: View, row: int, into: Pixels, *, rank: int) -> None:
-        """A clip that starts with the frame which is shown next."""
-        self._clips.append(_Clip(view=view, row=row, into=into, due=rank))
+    def start_clip(self, view: View, destination: Pixels, *, sample: int, first_index: int) -> None:
+        """Start a clip at the frame with this index in presentation order, which must be added next."""
+        self._clips.append(_Clip(view=view, sample=sample, destination=destination, next_index=first_index))
 
-    def see(self, *, rank: int, time_seconds: float, make: Make) -> None:
-        """Take one frame, which is the segment's so manieth."""
-        self._clips = [clip for clip in self._clips if self._goes_on(clip, rank, time_seconds, make)]
+    def add_frame(self, index: int, *, time_seconds: float, render: RenderView) -> None:
+        """Write one frame into the clips that contain it; `index` counts all frames in presentation order."""
+        self._clips = [clip for clip in self._clips if self._extend(clip, index, time_seconds, render)]
 
     def finish(self) -> None:
-        """The segment is over."""
+        """Complete all clips at the end of the segment."""
         for clip in self._clips:
-            clip.end()
+            clip.repeat_last_frame()
         self._clips = []
 
-    def _goes_on(self, clip: _Clip, rank: int, time_seconds: float, make: Make) -> bool:
-        if rank < clip.due:
+    def _extend(self, clip: _Clip, index: int, time_seconds: float, render: RenderView) -> bool:
+        """Whether the clip needs further frames."""
+        if index < clip.next_index:
             return True
-        if clip.filled and time_seconds - clip.last_seconds > GAP_SECONDS:
-            clip.end()
+        if clip.frame_count and time_seconds - clip.last_seconds > GAP_SECONDS:
+            clip.repeat_last_frame()
             return False
         stride = clip.view.clip.stride if clip.view.clip is not None else 1
-        clip.into[clip.filled] = make(clip.view, clip.row)
-        clip.filled, clip.last_seconds, clip.due = clip.filled + 1, time_seconds, rank + stride
-        return clip.filled < len(clip.into)
+        clip.destination[clip.frame_count] = render(clip.view, clip.sample)
+        clip.frame_count, clip.last_seconds, clip.next_index = clip.frame_count + 1, time_seconds, index + stride
+        return clip.frame_count < len(clip.destination)

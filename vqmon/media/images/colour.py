@@ -1,7 +1,7 @@
-"""What the numbers of a decoded frame mean, and how HDR pictures become SDR ones.
+"""Colour description of decoded frames, and tone mapping from HDR to SDR.
 
-Matrix and range come from the frame; what is not told is read as FFmpeg reads it (BT.601, limited range) and the word
-"guessed" is added to the name.
+Matrix and range come from the frame; where they are not specified, FFmpeg's defaults are assumed (BT.601, limited
+range) and "guessed" is added to the name.
 
 HDR to SDR, `bt2390-203nit`: PQ (SMPTE ST 2084) or HLG (ITU-R BT.2100, 1000 nit display, system gamma 1.2) to linear
 light; the maximum of R, G, B is compressed by the knee of ITU-R BT.2390-11 section 5.4.1 from 1000 nit to the 203 nit
@@ -41,7 +41,7 @@ _FULL_RANGE = 2
 
 _PEAK_NITS = 1000.0
 _WHITE_NITS = 203.0
-_STEPS = 4096
+_TABLE_SIZE = 4096
 _TO_BT709 = np.array(
     [[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008349], [-0.018151, -0.100579, 1.118730]], np.float32
 )
@@ -49,7 +49,10 @@ _TO_BT709 = np.array(
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """How to read a frame: swscale's name of the matrix, "pc" or "tv" range, and the kind of transfer."""
+    """How the values of a frame are interpreted.
+
+    `matrix` is swscale's name, `range` "pc" (full) or "tv" (limited), `is_guessed` tells that the matrix was assumed.
+    """
 
     matrix: str
     range: Literal["pc", "tv"]
@@ -59,12 +62,13 @@ class Colour:
 
     @property
     def name(self) -> str:
+        """As published, for example "bt709/limited"."""
         text = f"{self.matrix}/{'full' if self.range == 'pc' else 'limited'}"
         return f"{text} (guessed)" if self.is_guessed else text
 
 
-def colour_of(*, colorspace: int, color_range: int, color_trc: int, pixel_format: str) -> Colour:
-    """The reading of a frame with these H.273 code points."""
+def describe_colour(*, colorspace: int, color_range: int, color_trc: int, pixel_format: str) -> Colour:
+    """The interpretation of a frame with these code points (ITU-T H.273)."""
     is_rgb = colorspace == _RGB_MATRIX or pixel_format.startswith(("gbr", "rgb", "bgr"))
     is_full = is_rgb or color_range == _FULL_RANGE or pixel_format.startswith("yuvj")
     transfer: Transfer = {16: "pq", 18: "hlg"}.get(color_trc, "sdr")  # type: ignore[assignment]
@@ -77,38 +81,38 @@ def colour_of(*, colorspace: int, color_range: int, color_trc: int, pixel_format
     )
 
 
-def to_sdr(codes: NDArray[np.uint16], transfer: Transfer) -> Pixels:
-    """HDR R'G'B' in BT.2020, 16 bits full range, any shape (..., 3), to SDR R'G'B' in BT.709."""
-    light = _light(transfer)[codes >> 4]
+def tone_map_to_sdr(codes: NDArray[np.uint16], transfer: Transfer) -> Pixels:
+    """Map HDR R'G'B' in BT.2020, 16 bits full range, shape (..., 3), to SDR R'G'B' in BT.709, 8 bits full range."""
+    light = _linear_light(transfer)[codes >> 4]
     if transfer == "hlg":
-        # the system gamma of BT.2100 works on the luminance of the scene, not on each colour
+        # BT.2100 applies the system gamma to the luminance of the scene, not to each colour
         luminance = light @ np.array([0.2627, 0.6780, 0.0593], np.float32)
         light *= np.power(np.maximum(luminance, 1e-6), 0.2)[..., None] * (_PEAK_NITS / _WHITE_NITS)
     brightest = light.max(axis=-1, keepdims=True)
     light *= _gain()[_gain_index(brightest)]
     light = np.clip(light @ _TO_BT709.T, 0, 1)
-    shown: Pixels = _gamma()[(np.sqrt(np.sqrt(light)) * (_STEPS - 1) + 0.5).astype(np.uint16)]
-    return shown
+    sdr: Pixels = _gamma()[(np.sqrt(np.sqrt(light)) * (_TABLE_SIZE - 1) + 0.5).astype(np.uint16)]
+    return sdr
 
 
-def luma_to_sdr(luma: NDArray[np.uint8], colour: Colour) -> NDArray[np.uint8]:
-    """The luma plane of an HDR frame, 8 bits, as a grey of that code would be shown; limited range out."""
-    return _grey_table(colour.transfer, colour.range)[luma]
+def tone_map_luma(luma: NDArray[np.uint8], colour: Colour) -> NDArray[np.uint8]:
+    """Map the 8-bit luma plane of an HDR frame as if each value were a grey; the result has limited range."""
+    return _grey_luma_table(colour.transfer, colour.range)[luma]
 
 
 @cache
-def _grey_table(transfer: Transfer, range_: str) -> NDArray[np.uint8]:
+def _grey_luma_table(transfer: Transfer, range_: str) -> NDArray[np.uint8]:
     codes = np.arange(256, dtype=np.float64)
-    share = codes / 255 if range_ == "pc" else np.clip((codes - 16) / 219, 0, 1)
-    grey = to_sdr(np.repeat((share * 65535).astype(np.uint16)[:, None], 3, axis=1), transfer)[:, 0]
+    grey_level = codes / 255 if range_ == "pc" else np.clip((codes - 16) / 219, 0, 1)
+    grey = tone_map_to_sdr(np.repeat((grey_level * 65535).astype(np.uint16)[:, None], 3, axis=1), transfer)[:, 0]
     table: NDArray[np.uint8] = np.rint(16 + grey * (219 / 255)).astype(np.uint8)
     return table
 
 
 @cache
-def _light(transfer: Transfer) -> NDArray[np.float32]:
-    """Linear light of each code: for PQ in units of diffuse white, for HLG of the scene's maximum."""
-    code = np.arange(_STEPS) / (_STEPS - 1)
+def _linear_light(transfer: Transfer) -> NDArray[np.float32]:
+    """Linear light of each code: for PQ relative to diffuse white, for HLG relative to the maximum of the scene."""
+    code = np.arange(_TABLE_SIZE) / (_TABLE_SIZE - 1)
     if transfer == "pq":
         return (_pq_nits(code) / _WHITE_NITS).astype(np.float32)
     a, b, c = 0.17883277, 0.28466892, 0.55991073
@@ -118,8 +122,8 @@ def _light(transfer: Transfer) -> NDArray[np.float32]:
 
 @cache
 def _gain() -> NDArray[np.float32]:
-    """By how much the knee scales a pixel, over the fourth root of its brightest colour in units of the peak."""
-    nits = np.linspace(0, 1, _STEPS) ** 4 * _PEAK_NITS
+    """The factor that the knee applies to a pixel, by the fourth root of its brightest colour relative to the peak."""
+    nits = np.linspace(0, 1, _TABLE_SIZE) ** 4 * _PEAK_NITS
     nits[0] = nits[1]
     peak = _pq_code(np.array(_PEAK_NITS))
     target = float(_pq_code(np.array(_WHITE_NITS)) / peak)
@@ -133,14 +137,14 @@ def _gain() -> NDArray[np.float32]:
 
 def _gain_index(light: NDArray[np.float32]) -> NDArray[np.uint16]:
     share = np.clip(light * (_WHITE_NITS / _PEAK_NITS), 0, 1)
-    index: NDArray[np.uint16] = (np.sqrt(np.sqrt(share)) * (_STEPS - 1)).astype(np.uint16)
+    index: NDArray[np.uint16] = (np.sqrt(np.sqrt(share)) * (_TABLE_SIZE - 1)).astype(np.uint16)
     return index
 
 
 @cache
 def _gamma() -> NDArray[np.uint8]:
-    """The display's code of each light, over its fourth root: dark tones need the finer steps."""
-    return np.rint(255 * (np.arange(_STEPS) / (_STEPS - 1)) ** (4 / 2.4)).astype(np.uint8)
+    """The display code of each light, by its fourth root, because dark tones need finer steps."""
+    return np.rint(255 * (np.arange(_TABLE_SIZE) / (_TABLE_SIZE - 1)) ** (4 / 2.4)).astype(np.uint8)
 
 
 def _pq_nits(code: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,10 +1,10 @@
-"""A decoded frame as people see it: deinterlaced, turned, square pixels, RGB; and the views that scorers ask for.
+"""Conversion of decoded frames to RGB as a player displays them: deinterlaced, upright, with square pixels, resized.
 
-Every view is one swscale step from the coded picture to the size asked for (bicubic, full chroma, accurate rounding;
-at the coded size the plain conversion that ffmpeg makes by default), then turned as the display matrix says. The step
-goes by way of planes of R, G and B: the same bits as straight to packed pixels, three times as fast. Square pixels: the
-height is kept, the width becomes width × SAR. Interlaced frames go through `bwdif` with their neighbours, one frame out
-per frame in; a frame that is flagged as interlaced but shows no comb is left as it is.
+Every view is one swscale step from the coded picture to the requested size (bicubic, full chroma, accurate rounding; at
+the coded size the conversion that ffmpeg makes by default), then rotated as the display matrix tells. The step goes
+through planar R, G and B, which gives the same bits as packed pixels three times as fast. For square pixels the height
+is kept and the width multiplied by the sample aspect ratio (SAR). Interlaced frames go through `bwdif` with their
+neighbours, one frame out per frame in; a frame that is flagged as interlaced but shows no combing is left unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqmon.core.types import Pixels, View
-from vqmon.media.images.colour import Colour, luma_to_sdr, to_sdr
+from vqmon.media.images.colour import Colour, tone_map_luma, tone_map_to_sdr
 
 if TYPE_CHECKING:
     import av
@@ -32,16 +32,16 @@ _COMB_SHARE = 0.005
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """A display matrix snapped to quarter turns and mirrors: first transpose, then flip left-right, then up-down."""
+class Orientation:
+    """A display matrix rounded to quarter turns and mirrors: first transpose, then flip left-right, then up-down."""
 
     transposes: bool = False
     flips_x: bool = False
     flips_y: bool = False
 
     @classmethod
-    def of(cls, matrix: bytes) -> Turn:
-        """From the 36 bytes of an ISO base media display matrix: 3x3 signed integers, native byte order."""
+    def from_display_matrix(cls, matrix: bytes) -> Orientation:
+        """From the 36 bytes of an ISO BMFF display matrix, 3x3 int32 in native byte order; upright if shorter."""
         if len(matrix) < 36:
             return cls()
         a, b, _, c, d = (int(value) for value in np.frombuffer(matrix[:36], np.int32)[:5])
@@ -49,7 +49,8 @@ class Turn:
             return cls(transposes=True, flips_x=c < 0, flips_y=b < 0)
         return cls(flips_x=a < 0, flips_y=d < 0)
 
-    def __call__(self, picture: NDArray[Any]) -> NDArray[Any]:
+    def apply(self, picture: NDArray[Any]) -> NDArray[Any]:
+        """The coded picture (height, width, ...) made upright; a view of the same memory."""
         if self.transposes:
             picture = picture.swapaxes(0, 1)
         if self.flips_x:
@@ -57,16 +58,16 @@ class Turn:
         return picture[::-1] if self.flips_y else picture
 
     @property
-    def degrees(self) -> int:
-        """Clockwise turn to show the coded picture upright; mirrors count as the turn they contain."""
+    def rotation_degrees(self) -> int:
+        """Clockwise rotation that makes the coded picture upright: 0, 90, 180 or 270; mirroring is not included."""
         if self.transposes:
             return 270 if self.flips_y else 90
         return 180 if self.flips_y else 0
 
 
 @dataclass(frozen=True, slots=True)
-class Planes:
-    """Luma and chroma of a frame as coded, 8 bits; `is_full` tells the range."""
+class YuvPlanes:
+    """Luma and chroma of a frame as coded, 8 bits, (height, width) each; `is_full` tells full from limited range."""
 
     y: NDArray[np.uint8]
     u: NDArray[np.uint8]
@@ -74,78 +75,97 @@ class Planes:
     is_full: bool
 
 
-class Darkroom:
-    """Turns frames into arrays; keeps its filter graphs from frame to frame. `new_graph` makes an empty one."""
+class FrameResampler:
+    """Converts frames to arrays with libavfilter and caches the filter graphs; `new_graph` creates an empty graph."""
 
     def __init__(self, new_graph: Callable[[], Any]) -> None:
         self._new_graph = new_graph
         self._graphs: dict[tuple[str, ...], tuple[Any, Any, Any]] = {}
 
-    def view(self, frame: av.VideoFrame, view: View, *, colour: Colour, turn: Turn, sar: float) -> Pixels:
-        """One (height, width, 3) picture."""
+    def render_view(
+        self, frame: av.VideoFrame, view: View, *, colour: Colour, orientation: Orientation, sample_aspect_ratio: float
+    ) -> Pixels:
+        """A stretch, fit or tiles view, (height, width, 3)."""
         if view.kind == "stretch":
-            return self.rgb(frame, view.width, view.height, colour=colour, turn=turn)
-        width, height = display_size(frame.width, frame.height, turn=turn, sar=sar)
+            return self.to_rgb(frame, (view.width, view.height), colour=colour, orientation=orientation)
+        width, height = display_size(
+            frame.width, frame.height, orientation=orientation, sample_aspect_ratio=sample_aspect_ratio
+        )
         if view.kind == "fit":
             scale = min(view.width / width, view.height / height)
             inner = (min(view.width, max(1, round(width * scale))), min(view.height, max(1, round(height * scale))))
-            return _padded(self.rgb(frame, *inner, colour=colour, turn=turn), view)
+            return _pad(self.to_rgb(frame, inner, colour=colour, orientation=orientation), view)
         scale = view.short_side / min(width, height)
-        outer = (max(view.short_side, _round(width * scale)), max(view.short_side, _round(height * scale)))
-        return _tiled(self.rgb(frame, *outer, colour=colour, turn=turn), view)
+        outer = (
+            max(view.short_side, _round_half_up(width * scale)),
+            max(view.short_side, _round_half_up(height * scale)),
+        )
+        return _lay_tiles(self.to_rgb(frame, outer, colour=colour, orientation=orientation), view)
 
-    def rgb(self, frame: av.VideoFrame, width: int, height: int, *, colour: Colour, turn: Turn) -> Pixels:
-        """The whole frame squeezed to width × height, upright."""
-        size = (height, width) if turn.transposes else (width, height)
+    def to_rgb(
+        self, frame: av.VideoFrame, size: tuple[int, int], *, colour: Colour, orientation: Orientation
+    ) -> Pixels:
+        """The whole frame scaled to `size` (width, height) as displayed, upright, HDR tone-mapped to SDR."""
+        width, height = size
+        coded_size = (height, width) if orientation.transposes else (width, height)
         if colour.transfer == "sdr":
-            out = self._scaled(frame, size, colour=colour, to="rgb24")
-            return turn(_packed(out, np.uint8))
-        out = self._scaled(frame, size, colour=colour, to="rgb48le")
-        return turn(to_sdr(_packed(out, np.uint16), colour.transfer))
+            scaled = self._scale(frame, coded_size, colour=colour, pixel_format="rgb24")
+            return orientation.apply(_packed_rgb(scaled, np.uint8))
+        scaled = self._scale(frame, coded_size, colour=colour, pixel_format="rgb48le")
+        return orientation.apply(tone_map_to_sdr(_packed_rgb(scaled, np.uint16), colour.transfer))
 
-    def planes(self, frame: av.VideoFrame, *, colour: Colour) -> Planes:
-        """The coded picture for measuring: native size, as coded, neither turned nor stretched; HDR as SDR grey."""
+    def to_planes(self, frame: av.VideoFrame, *, colour: Colour) -> YuvPlanes:
+        """The coded picture for measuring signals: not resized or rotated, 8 bits, HDR luma tone-mapped to SDR."""
         is_full = colour.range == "pc"
         if frame.format.name not in _PLANAR_8_BIT:
-            frame = self._scaled(frame, (frame.width, frame.height), colour=colour, to="yuv444p")
+            frame = self._scale(frame, (frame.width, frame.height), colour=colour, pixel_format="yuv444p")
             is_full = is_full and colour.matrix != "rgb"
-        y, u, v = (_plane(plane) for plane in frame.planes[:3])
+        y, u, v = (_plane_pixels(plane) for plane in frame.planes[:3])
         if colour.transfer != "sdr":
-            return Planes(luma_to_sdr(y, colour), u, v, is_full=False)
-        return Planes(y, u, v, is_full=is_full)
+            return YuvPlanes(tone_map_luma(y, colour), u, v, is_full=False)
+        return YuvPlanes(y, u, v, is_full=is_full)
 
-    def deinterlaced(
-        self, frame: av.VideoFrame, *, before: av.VideoFrame | None, after: av.VideoFrame | None
+    def deinterlace(
+        self, frame: av.VideoFrame, *, previous: av.VideoFrame | None, following: av.VideoFrame | None
     ) -> av.VideoFrame:
-        """The frame without comb; itself when it shows none."""
-        if not frame.interlaced_frame or not _is_combed(_plane(frame.planes[0])):
+        """The deinterlaced frame; the frame itself when it is progressive or shows no combing."""
+        if not frame.interlaced_frame or not _is_combed(_plane_pixels(frame.planes[0])):
             return frame
         graph = self._new_graph()
         source = graph.add("buffer", _buffer_arguments(frame))
         nodes = [source, graph.add("bwdif", "mode=send_frame:parity=auto:deint=all"), graph.add("buffersink")]
         graph.link_nodes(*nodes).configure()
-        line = [one for one in (before, frame, after) if one is not None and _same_shape(one, frame)]
-        for place, one in enumerate(line):
-            kept, one.pts = one.pts, place * 40
-            source.push(one)
-            one.pts = kept
+        inputs = [
+            neighbour
+            for neighbour in (previous, frame, following)
+            if neighbour is not None and _have_same_format(neighbour, frame)
+        ]
+        for index, input_frame in enumerate(inputs):
+            original_pts, input_frame.pts = input_frame.pts, index * 40
+            source.push(input_frame)
+            input_frame.pts = original_pts
         source.push(None)
-        shown = [nodes[-1].pull() for _ in line]
-        result: av.VideoFrame = shown[line.index(frame)]
+        outputs = [nodes[-1].pull() for _ in inputs]
+        result: av.VideoFrame = outputs[inputs.index(frame)]
         return result
 
-    def _scaled(self, frame: av.VideoFrame, size: tuple[int, int], *, colour: Colour, to: str) -> av.VideoFrame:
-        source, sink = self._graph(frame, size, colour=colour, to=to)
+    def _scale(
+        self, frame: av.VideoFrame, size: tuple[int, int], *, colour: Colour, pixel_format: str
+    ) -> av.VideoFrame:
+        source, sink = self._scale_graph(frame, size, colour=colour, pixel_format=pixel_format)
         source.push(frame)
         result: av.VideoFrame = sink.pull()
         return result
 
-    def _graph(self, frame: av.VideoFrame, size: tuple[int, int], *, colour: Colour, to: str) -> tuple[Any, Any]:
+    def _scale_graph(
+        self, frame: av.VideoFrame, size: tuple[int, int], *, colour: Colour, pixel_format: str
+    ) -> tuple[Any, Any]:
+        """The (source, sink) of a cached filter graph."""
         is_rgb_source = colour.matrix == "rgb"
         is_scaled = size != (frame.width, frame.height)
         flags = _FLAGS_SCALED if is_scaled else _FLAGS_SAME_SIZE
         scale = f"w={size[0]}:h={size[1]}:flags={flags}:in_range={colour.range}"
-        if to.startswith("rgb"):
+        if pixel_format.startswith("rgb"):
             scale += ":out_range=pc"
         elif is_rgb_source:
             scale += ":out_range=tv:out_color_matrix=bt709"
@@ -153,40 +173,41 @@ class Darkroom:
             scale += f":out_range={colour.range}"
         if not is_rgb_source:
             scale += f":in_color_matrix={colour.matrix}"
-            if not to.startswith("rgb"):
+            if not pixel_format.startswith("rgb"):
                 scale += f":out_color_matrix={colour.matrix}"
-        key = (_buffer_arguments(frame), scale, to)
+        key = (_buffer_arguments(frame), scale, pixel_format)
         if key not in self._graphs:
             if len(self._graphs) >= _MAX_GRAPHS:
                 self._graphs.clear()
-            filters = [("buffer", key[0]), ("scale", scale)]
-            if is_scaled and to == "rgb24":
+            filters: list[tuple[str, str | None]] = [("buffer", key[0]), ("scale", scale)]
+            if is_scaled and pixel_format == "rgb24":
                 filters += [("format", "gbrp"), ("scale", f"flags={_FLAGS_SAME_SIZE}")]
             graph = self._new_graph()
             graph.threads = 1
-            nodes = [graph.add(*one) for one in (*filters, ("format", to), ("buffersink", None))]
+            filters += [("format", pixel_format), ("buffersink", None)]
+            nodes = [graph.add(*arguments) for arguments in filters]
             graph.link_nodes(*nodes).configure()
-            # a filter does not keep its graph alive
+            # the graph is stored because a filter does not keep its graph alive
             self._graphs[key] = (graph, nodes[0], nodes[-1])
         return self._graphs[key][1:]
 
 
-def display_size(width: int, height: int, *, turn: Turn, sar: float) -> tuple[int, int]:
-    """(width, height) of a coded picture with square pixels, upright."""
-    square = max(1, round(width * sar))
-    return (height, square) if turn.transposes else (square, height)
+def display_size(width: int, height: int, *, orientation: Orientation, sample_aspect_ratio: float) -> tuple[int, int]:
+    """(width, height) of a coded picture when it is displayed upright with square pixels."""
+    square_width = max(1, round(width * sample_aspect_ratio))
+    return (height, square_width) if orientation.transposes else (square_width, height)
 
 
-def thin_luma(frame: av.VideoFrame) -> NDArray[np.float32]:
-    """Every eighth pixel of every eighth row of the first plane, in levels of 8 bits."""
+def subsample_luma(frame: av.VideoFrame) -> NDArray[np.float32]:
+    """Every eighth pixel of every eighth row of the luma plane on an 8-bit scale; every pixel of small pictures."""
     bits = frame.format.components[0].bits
     plane = frame.planes[0]
     step = 8 if min(frame.width, frame.height) >= 256 else 1
-    rows = _rows(plane)[::step]
+    rows = _plane_rows(plane)[::step]
     if bits <= 8:
         return rows[:, : plane.width : step].astype(np.float32)
-    deep = rows.view(np.uint16)[:, : plane.width : step].astype(np.float32)
-    return deep / np.float32(1 << (bits - 8))
+    deep_rows = rows.view(np.uint16)[:, : plane.width : step].astype(np.float32)
+    return deep_rows / np.float32(1 << (bits - 8))
 
 
 def _buffer_arguments(frame: av.VideoFrame) -> str:
@@ -196,32 +217,32 @@ def _buffer_arguments(frame: av.VideoFrame) -> str:
     return f"{size}:colorspace={space}:range={ranges.get(frame.color_range, 'unknown')}"
 
 
-def _plane(plane: Any) -> NDArray[np.uint8]:
-    return _rows(plane)[:, : plane.width]
+def _plane_pixels(plane: Any) -> NDArray[np.uint8]:
+    return _plane_rows(plane)[:, : plane.width]
 
 
-def _rows(plane: Any) -> NDArray[np.uint8]:
-    """The bytes of a plane, padding included; no copy."""
+def _plane_rows(plane: Any) -> NDArray[np.uint8]:
+    """The bytes of a plane, (height, line size) with the padding of each line; no copy."""
     return np.frombuffer(plane, np.uint8, plane.height * plane.line_size).reshape(plane.height, plane.line_size)
 
 
-def _packed(frame: av.VideoFrame, kind: type[Any]) -> NDArray[Any]:
-    rows = _rows(frame.planes[0])
-    length = frame.width * 3 * np.dtype(kind).itemsize
-    packed: NDArray[Any] = np.ascontiguousarray(rows[:, :length]).view(kind).reshape(frame.height, frame.width, 3)
+def _packed_rgb(frame: av.VideoFrame, dtype: type[Any]) -> NDArray[Any]:
+    rows = _plane_rows(frame.planes[0])
+    length = frame.width * 3 * np.dtype(dtype).itemsize
+    packed: NDArray[Any] = np.ascontiguousarray(rows[:, :length]).view(dtype).reshape(frame.height, frame.width, 3)
     return packed
 
 
-def _padded(picture: Pixels, view: View) -> Pixels:
-    whole = np.empty((view.height, view.width, 3), np.uint8)
-    whole[:] = np.asarray(view.pad_rgb, np.uint8)
+def _pad(picture: Pixels, view: View) -> Pixels:
+    padded = np.empty((view.height, view.width, 3), np.uint8)
+    padded[:] = np.asarray(view.pad_rgb, np.uint8)
     height, width = picture.shape[:2]
     top, left = (view.height - height) // 2, (view.width - width) // 2
-    whole[top : top + height, left : left + width] = picture
-    return whole
+    padded[top : top + height, left : left + width] = picture
+    return padded
 
 
-def _tiled(picture: Pixels, view: View) -> Pixels:
+def _lay_tiles(picture: Pixels, view: View) -> Pixels:
     mosaic = np.empty((view.height, view.width, 3), np.uint8)
     height, width = picture.shape[:2]
     tile_width, tile_height = view.width // view.columns, view.height // view.rows
@@ -240,18 +261,18 @@ def _tile_start(index: int, count: int, length: int, tile: int) -> int:
     return min(max(start, 0), length - tile)
 
 
-def _round(value: float) -> int:
+def _round_half_up(value: float) -> int:
     return math.floor(value + 0.5)
 
 
-def _same_shape(one: av.VideoFrame, other: av.VideoFrame) -> bool:
-    return (one.width, one.height, one.format.name) == (other.width, other.height, other.format.name)
+def _have_same_format(first: av.VideoFrame, second: av.VideoFrame) -> bool:
+    return (first.width, first.height, first.format.name) == (second.width, second.height, second.format.name)
 
 
 def _is_combed(luma: NDArray[np.uint8]) -> bool:
-    """Whether lines differ from both neighbours in the same direction more often than any picture does."""
-    part = luma[: luma.shape[0] // 2 * 2, ::4].astype(np.int16)
-    above, here, below = part[:-2], part[1:-1], part[2:]
-    comb = (np.minimum(np.abs(here - above), np.abs(here - below)) > _COMB_STEP) & (np.abs(above - below) < _COMB_STEP)
-    comb &= (here > above) == (here > below)
+    """Whether more lines differ from both neighbours in the same direction than in any progressive picture."""
+    columns = luma[: luma.shape[0] // 2 * 2, ::4].astype(np.int16)
+    above, line, below = columns[:-2], columns[1:-1], columns[2:]
+    comb = (np.minimum(np.abs(line - above), np.abs(line - below)) > _COMB_STEP) & (np.abs(above - below) < _COMB_STEP)
+    comb &= (line > above) == (line > below)
     return float(comb.mean()) > _COMB_SHARE

@@ -1,22 +1,22 @@
-"""Impairments of fine detail, measured on full-resolution luma patches: blockiness, blur, noise, banding, halos.
+"""Signals of fine detail, measured on full-resolution luma patches: blockiness, blur, noise, banding, over-sharpness.
 
 signal          formula and source
 blockiness      differences across neighbouring pixels that are small (2..24 levels) and larger than both of their own
-                neighbours are counted per column (row) modulo 8; by how much the fullest phase exceeds the median of
+                neighbours are counted per column (row) modulo 8; the excess of the largest count over the median of
                 the others, 0.4 counting as 1. The 8 x 8 grid after Wang, Sheikh, Bovik, "No-reference perceptual
                 quality assessment of JPEG compressed images", ICIP 2002; strong edges are left out so that text and
                 pixel art do not count.
 blur            Crété-Roffet et al., "The blur effect", SPIE 2007, 9-tap box: how little a strong blur changes the
-                picture; the larger of both directions. 0 for a picture without any edges.
+                picture; the maximum of both directions. 0 for a picture without any edges.
 noise           Immerkær, "Fast noise variance estimation", CVIU 1996, per 12 x 12 block; the 10th percentile of the
                 blocks that are neither black nor white, so that texture does not count; a standard deviation of 25
-                levels is 1; 0 when less than a quarter of the picture is between black and white (a text page).
+                levels counts as 1; 0 when less than a quarter of the picture is between black and white (a text page).
 banding         after Tandon et al., "CAMBI", PCS 2021, simplified: steps of 1 to 32 levels between two sides that are
                 flat for 5 pixels, weighted 0.1, 0.4, 0.7 and 1 for 1, 2, 3 and 4 to 8 levels, and 1/16 more for each
-                level above 8, as larger steps are fewer; one such step every 25 pixels (0.04) is 1. Steps of more
-                levels are the edges of drawings.
-over_sharpness  at strong edges (>= 24 levels within 4 pixels) between two level plateaus: by how much the picture
-                overshoots the far plateau before and after the edge, as shares of the edge's height; the mean of both
+                level above 8, as larger steps are fewer; one such step every 25 pixels (0.04) counts as 1. Larger
+                steps are the edges of drawings.
+over_sharpness  at strong edges (>= 24 levels within 4 pixels) between two level plateaus: the overshoot beyond the
+                plateaus before and after the edge, as shares of the edge's height; the mean of both
                 medians over all edges, less 0.05 that clean pictures have, 0.3 counting as 1. After the halo measure
                 of Marziliano et al., "Perceptual blur and ringing metrics", SPIC 2004. Dense natural texture (grass)
                 reads high by itself: compare pictures of the same content.
@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 Patches = NDArray[np.int16]
 """(patches, rows, columns)."""
 
-_PATCH = 240
-_GRID = 8
+_PATCH_PIXELS = 240
+_BLOCK_GRID = 8
 _MAX_EDGES = 1500
 _MIN_EDGES = 40
 _NOISE_BLOCK = 12
@@ -43,39 +43,41 @@ _STEP_WEIGHTS = np.array(
 )
 
 
-def patches(luma: NDArray[np.uint8], *, is_full: bool) -> Patches:
+def cut_patches(luma: NDArray[np.uint8], *, is_full: bool) -> Patches:
     """Up to 3 x 3 patches, evenly spread, at multiples of 16 pixels; the whole picture when it is small."""
     height, width = luma.shape
-    rows, columns = _starts(height), _starts(width)
-    tall, wide = min(height, _PATCH), min(width, _PATCH)
-    cut = np.stack([luma[top : top + tall, left : left + wide] for top in rows for left in columns]).astype(np.int16)
-    return np.right_shift(cut * np.int16(110), 7) + np.int16(16) if is_full else cut
+    rows, columns = _patch_starts(height), _patch_starts(width)
+    tall, wide = min(height, _PATCH_PIXELS), min(width, _PATCH_PIXELS)
+    patches = np.stack([luma[top : top + tall, left : left + wide] for top in rows for left in columns]).astype(
+        np.int16
+    )
+    return np.right_shift(patches * np.int16(110), 7) + np.int16(16) if is_full else patches
 
 
-def _starts(length: int) -> list[int]:
-    count = min(3, max(1, length // _PATCH))
-    spare = length - min(length, _PATCH)
+def _patch_starts(length: int) -> list[int]:
+    count = min(3, max(1, length // _PATCH_PIXELS))
+    spare = length - min(length, _PATCH_PIXELS)
     return [round(spare * (index + 0.5) / count) // 16 * 16 for index in range(count)]
 
 
-def blockiness(cut: Patches) -> float:
-    return max(_grid_excess(cut), _grid_excess(cut.swapaxes(1, 2)))
+def measure_blockiness(patches: Patches) -> float:
+    return max(_block_grid_excess(patches), _block_grid_excess(patches.swapaxes(1, 2)))
 
 
-def _grid_excess(cut: Patches) -> float:
-    if cut.shape[2] < 4 * _GRID:
+def _block_grid_excess(patches: Patches) -> float:
+    if patches.shape[2] < 4 * _BLOCK_GRID:
         return 0.0
-    steps = np.abs(np.diff(cut[:, ::2], axis=2))
+    steps = np.abs(np.diff(patches[:, ::2], axis=2))
     middle, left, right = steps[:, :, 1:-1], steps[:, :, :-2], steps[:, :, 2:]
-    stands_out = (middle >= 2) & (middle <= 24) & (middle > 2 * np.maximum(left, right))
-    per_column = stands_out.mean(axis=(0, 1))
-    usable = len(per_column) // _GRID * _GRID
-    phases = np.sort(per_column[:usable].reshape(-1, _GRID).mean(axis=0))
+    is_block_edge = (middle >= 2) & (middle <= 24) & (middle > 2 * np.maximum(left, right))
+    per_column = is_block_edge.mean(axis=(0, 1))
+    usable = len(per_column) // _BLOCK_GRID * _BLOCK_GRID
+    phases = np.sort(per_column[:usable].reshape(-1, _BLOCK_GRID).mean(axis=0))
     return float((phases[-1] - np.median(phases[:-1])) / 0.4)
 
 
-def blur(cut: Patches) -> float:
-    return max(_blur_along_rows(cut[:, ::3]), _blur_along_rows(_columns(cut, every=3)))
+def measure_blur(patches: Patches) -> float:
+    return max(_blur_along_rows(patches[:, ::3]), _blur_along_rows(_columns_as_rows(patches, every=3)))
 
 
 def _blur_along_rows(lines: Patches) -> float:
@@ -90,19 +92,19 @@ def _blur_along_rows(lines: Patches) -> float:
     return 1 - int(np.maximum(9 * change - nine_times_rest, 0).sum()) / (9 * edges)
 
 
-def _columns(cut: Patches, *, every: int) -> Patches:
-    """Some of the columns as rows: (patches, columns, rows). They stay as they lie in memory, for numpy's speed."""
-    return np.ascontiguousarray(cut[:, :, ::every]).swapaxes(1, 2)
+def _columns_as_rows(patches: Patches, *, every: int) -> Patches:
+    """Every n-th column as a row: (patches, columns, rows), laid out in memory as before, which numpy reads faster."""
+    return np.ascontiguousarray(patches[:, :, ::every]).swapaxes(1, 2)
 
 
-def noise(cut: Patches) -> float:
-    part = cut[:, : cut.shape[1] // 2 * 2]
-    if min(part.shape[1:]) < _NOISE_BLOCK + 2:
+def measure_noise(patches: Patches) -> float:
+    even_rows = patches[:, : patches.shape[1] // 2 * 2]
+    if min(even_rows.shape[1:]) < _NOISE_BLOCK + 2:
         return 0.0
-    rows = part[:, :-2] - 2 * part[:, 1:-1] + part[:, 2:]
-    mask = np.abs(rows[:, :, :-2] - 2 * rows[:, :, 1:-1] + rows[:, :, 2:])
-    strength = _block_means(mask)
-    level = _block_means(part[:, 1:-1, 1:-1])
+    second_differences = even_rows[:, :-2] - 2 * even_rows[:, 1:-1] + even_rows[:, 2:]
+    response = np.abs(second_differences[:, :, :-2] - 2 * second_differences[:, :, 1:-1] + second_differences[:, :, 2:])
+    strength = _block_means(response)
+    level = _block_means(even_rows[:, 1:-1, 1:-1])
     usable = strength[(level > 24) & (level < 228)]
     if usable.size < max(16, strength.size // 4):
         return 0.0
@@ -120,13 +122,13 @@ def _block_means(values: Patches) -> NDArray[np.float32]:
     return means
 
 
-def banding(cut: Patches) -> float:
-    return max(_contours(cut[:, ::2]), _contours(_columns(cut, every=2))) / 0.04
+def measure_banding(patches: Patches) -> float:
+    return max(_contour_density(patches[:, ::2]), _contour_density(_columns_as_rows(patches, every=2))) / 0.04
 
 
-def _contours(cut: Patches) -> float:
+def _contour_density(patches: Patches) -> float:
     reach = 5
-    steps = np.abs(np.diff(cut, axis=2))
+    steps = np.abs(np.diff(patches, axis=2))
     count = steps.shape[2] - 2 * reach
     if count <= 0:
         return 0.0
@@ -139,44 +141,46 @@ def _contours(cut: Patches) -> float:
     return weights / int(is_contour.size)
 
 
-def over_sharpness(cut: Patches) -> float:
-    over, under = np.concatenate([_overshoots(cut[:, ::3]), _overshoots(_columns(cut, every=3))], axis=1)
+def measure_over_sharpness(patches: Patches) -> float:
+    over, under = np.concatenate(
+        [_overshoots(patches[:, ::3]), _overshoots(_columns_as_rows(patches, every=3))], axis=1
+    )
     if len(over) < _MIN_EDGES:
         return 0.0
     return (float(np.median(over) + np.median(under)) / 2 - 0.05) / 0.3
 
 
-def _overshoots(cut: Patches) -> NDArray[np.float32]:
-    """(2, edges): by how much each edge between level plateaus overshoots after and before it, over its height."""
-    windows = _edge_profiles(cut)
-    rise = windows[:, 12] - windows[:, 8]
-    low, high = windows[:, :4], windows[:, 17:]
+def _overshoots(patches: Patches) -> NDArray[np.float32]:
+    """(2, edges): the overshoot after and before each edge between level plateaus, relative to its height."""
+    profiles = _edge_profiles(patches)
+    rise = profiles[:, 12] - profiles[:, 8]
+    low, high = profiles[:, :4], profiles[:, 17:]
     height = high.mean(axis=1) - low.mean(axis=1)
     is_level = np.maximum(np.ptp(low, axis=1), np.ptp(high, axis=1)) < 0.25 * rise
     is_level &= (height > 0.4 * rise) & (height > 16)
-    over = windows[:, 11:16].max(axis=1) - high.mean(axis=1)
-    under = low.mean(axis=1) - windows[:, 5:10].min(axis=1)
+    over = profiles[:, 11:16].max(axis=1) - high.mean(axis=1)
+    under = low.mean(axis=1) - profiles[:, 5:10].min(axis=1)
     shares: NDArray[np.float32] = np.stack([over[is_level], under[is_level]]) / height[is_level]
     return shares
 
 
-def _edge_profiles(cut: Patches) -> NDArray[np.float32]:
+def _edge_profiles(patches: Patches) -> NDArray[np.float32]:
     """(edges, 21): the pixels across the strongest edges, the edge in the middle, rising from left to right."""
-    if cut.shape[2] < 24:
+    if patches.shape[2] < 24:
         return np.empty((0, 21), np.float32)
-    rise = np.abs(cut[:, :, 4:] - cut[:, :, :-4])
+    rise = np.abs(patches[:, :, 4:] - patches[:, :, :-4])
     here = rise[:, :, 9:-9]
     is_edge = (here >= 24) & (here > rise[:, :, 8:-10]) & (here >= rise[:, :, 10:-8])
     patch, row, column = (index[:: max(1, len(index) // _MAX_EDGES)] for index in np.nonzero(is_edge))
-    windows = sliding_window_view(cut, 21, axis=2)[patch, row, column + 1].astype(np.float32)
-    rising: NDArray[np.float32] = windows * np.sign(windows[:, 12] - windows[:, 8])[:, None]
+    profiles = sliding_window_view(patches, 21, axis=2)[patch, row, column + 1].astype(np.float32)
+    rising: NDArray[np.float32] = profiles * np.sign(profiles[:, 12] - profiles[:, 8])[:, None]
     return rising
 
 
-TEXTURES: Mapping[str, Callable[[Patches], float]] = {
-    "blockiness": blockiness,
-    "blur": blur,
-    "noise": noise,
-    "banding": banding,
-    "over_sharpness": over_sharpness,
+TEXTURE_SIGNALS: Mapping[str, Callable[[Patches], float]] = {
+    "blockiness": measure_blockiness,
+    "blur": measure_blur,
+    "noise": measure_noise,
+    "banding": measure_banding,
+    "over_sharpness": measure_over_sharpness,
 }

@@ -3,8 +3,8 @@
 import pytest
 
 from vqmon.media.decode.bitstream import av1
-from vqmon.media.decode.bitstream.gop import CodedPicture, runs, shown_order, starts_clean
-from vqmon.media.decode.bitstream.headers import droppable, hidden
+from vqmon.media.decode.bitstream.gop import CodedPicture, plan_runs, presentation_order, starts_with_key_picture
+from vqmon.media.decode.bitstream.headers import find_droppable, is_hidden
 
 
 def group(text: str, *, droppable_at: str = "") -> list[CodedPicture]:
@@ -16,7 +16,7 @@ def group(text: str, *, droppable_at: str = "") -> list[CodedPicture]:
 
 
 def sent(pictures: list[CodedPicture], *wanted: int) -> list[tuple[int, ...]]:
-    return [run.sends for run in runs(pictures, wanted)]
+    return [run.positions for run in plan_runs(pictures, wanted)]
 
 
 def test_decoding_ends_at_the_wanted_picture() -> None:
@@ -46,7 +46,7 @@ def test_leading_pictures_belong_to_the_group_before() -> None:
 def test_known_ancestors_are_all_that_is_decoded() -> None:
     """When every picture says what it needs, nothing else is decoded."""
     needs = [frozenset[int](), frozenset({0}), frozenset({0}), frozenset({1, 2}), frozenset({0})]
-    pictures = [CodedPicture(time_seconds=float(i), is_key=i == 0, needs=needed) for i, needed in enumerate(needs)]
+    pictures = [CodedPicture(time_seconds=float(i), is_key=i == 0, references=needed) for i, needed in enumerate(needs)]
     assert sent(pictures, 4) == [(0, 4)]
     assert sent(pictures, 3) == [(0, 1, 2, 3)]
 
@@ -54,22 +54,22 @@ def test_known_ancestors_are_all_that_is_decoded() -> None:
 def test_an_ancestor_before_the_key_picture_means_decode_all() -> None:
     """A reference across a key picture is not trusted: the whole stretch is decoded."""
     pictures = [
-        CodedPicture(time_seconds=0, is_key=True, needs=frozenset()),
-        CodedPicture(time_seconds=1, is_key=True, needs=frozenset()),
-        CodedPicture(time_seconds=2, is_key=False, needs=frozenset({1})),
-        CodedPicture(time_seconds=3, is_key=False, needs=frozenset({0})),
+        CodedPicture(time_seconds=0, is_key=True, references=frozenset()),
+        CodedPicture(time_seconds=1, is_key=True, references=frozenset()),
+        CodedPicture(time_seconds=2, is_key=False, references=frozenset({1})),
+        CodedPicture(time_seconds=3, is_key=False, references=frozenset({0})),
     ]
     assert sent(pictures, 3) == [(1, 2, 3)]
 
 
 def test_order_and_clean_starts() -> None:
     """Times missing or twice the same tell no order; a start is clean when the first coded is the first shown."""
-    assert shown_order(group("K0 P3 B1 B2")) == [0, 2, 3, 1]
-    assert shown_order(group("K0 P0")) is None
-    assert shown_order([CodedPicture(time_seconds=None, is_key=True)]) is None
-    assert starts_clean(group("K0 P1"), [0, 1])
-    assert not starts_clean(group("P0 K1"), [0, 1])
-    assert not starts_clean(group("K2 B0 B1"), [1, 2, 0])
+    assert presentation_order(group("K0 P3 B1 B2")) == [0, 2, 3, 1]
+    assert presentation_order(group("K0 P0")) is None
+    assert presentation_order([CodedPicture(time_seconds=None, is_key=True)]) is None
+    assert starts_with_key_picture(group("K0 P1"), [0, 1])
+    assert not starts_with_key_picture(group("P0 K1"), [0, 1])
+    assert not starts_with_key_picture(group("K2 B0 B1"), [1, 2, 0])
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_order_and_clean_starts() -> None:
 )
 def test_headers_tell_what_is_unused(codec: str, packet: bytes, expected: bool) -> None:
     """Non-reference slices can be dropped; parameter sets, references and broken packets cannot."""
-    assert droppable(codec, None, [packet]) == [expected]
+    assert find_droppable(codec, None, [packet]) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_headers_tell_what_is_unused(codec: str, packet: bytes, expected: bool) 
 )
 def test_hidden_pictures_are_known(codec: str, packet: bytes, expected: bool) -> None:
     """VP8 and VP9 carry pictures that are never shown, alone or in a superframe with one that is."""
-    assert hidden(codec, packet) is expected
+    assert is_hidden(codec, packet) is expected
 
 
 @pytest.mark.parametrize(
@@ -116,4 +116,4 @@ def test_hidden_pictures_are_known(codec: str, packet: bytes, expected: bool) ->
 )
 def test_broken_av1_is_not_understood(packet: bytes) -> None:
     """Nothing is concluded from what cannot be read."""
-    assert av1.needs(None, [packet]) is None
+    assert av1.find_references(None, [packet]) is None
