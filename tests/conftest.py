@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from tests.postgres import PostgresServer, programs, running
-from vqmon.transport.history.backends.location import Place, Server
+from vqmon.transport.history.backends.location import HistoryLocation, PostgresAddress
 
 # Property tests are about properties, not about speed: no deadlines.
 settings.register_profile("vqmon", deadline=None)
@@ -71,11 +71,11 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HistoryLocation]:
     """Where there is no history yet: a file, and a database."""
     if request.param == "sqlite":
         yield tmp_path / "it's 100 %.db"
         return
     server = request.getfixturevalue("postgres")
     with server.empty_database() as url:
-        yield Server(url=url, password_file=server.password_file)
+        yield PostgresAddress(url=url, password_file=server.password_file)

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from vqmon.core.types import QualityEvent, Rendition
-from vqmon.transport.history.backends.location import Place, Server
+from vqmon.transport.history.backends.location import HistoryLocation, PostgresAddress
 from vqmon.transport.history.history import History, open_history
-from vqmon.transport.history.ingest import Batch, taken_of
+from vqmon.transport.history.ingest import RecordBatch, parse_record_batches
 from vqmon.transport.wire import cloudevents
 
 SEGMENT_SECONDS = 6.0
@@ -67,7 +67,7 @@ def fleet(some: Sequence[QualityEvent], renditions: int, begins_at: datetime) ->
         turn += 1
 
 
-def bench_fleet(place: Path, postgres: Server | None, some: Sequence[QualityEvent], chosen: "Chosen") -> None:
+def bench_fleet(place: Path, postgres: PostgresAddress | None, some: Sequence[QualityEvent], chosen: "Chosen") -> None:
     """The same fleet into SQLite and PostgreSQL, in batches as `vqmon record` makes them, and paced as in life."""
     print(
         f"\n{chosen.renditions} renditions, {chosen.rows} rows in batches of {chosen.batch}; processor time is that of"
@@ -91,7 +91,7 @@ class Chosen:
     paced_seconds: float
 
 
-def places(folder: Path, postgres: Server | None) -> Iterator[tuple[str, Place]]:
+def places(folder: Path, postgres: PostgresAddress | None) -> Iterator[tuple[str, HistoryLocation]]:
     yield "SQLite", folder / f"fleet-{time.monotonic_ns()}.db"
     if postgres is not None:
         yield "PostgreSQL", postgres
@@ -102,7 +102,7 @@ def batches(events: Iterator[QualityEvent], rows: int, size: int) -> Iterator[li
         yield [next(events) for _ in range(size)]
 
 
-def _filled(name: str, at: Place, some: Sequence[QualityEvent], chosen: Chosen) -> None:
+def _filled(name: str, at: HistoryLocation, some: Sequence[QualityEvent], chosen: Chosen) -> None:
     events = fleet(some, chosen.renditions, some[0].segment.starts_at)
     with open_history(at, "record") as history:
         publish = Cost()
@@ -114,25 +114,25 @@ def _filled(name: str, at: Place, some: Sequence[QualityEvent], chosen: Chosen) 
                 (number * chosen.batch + k, cloudevents.encode_outcome(it, source="vqmon:b"))
                 for k, it in enumerate(batch)
             ]
-            came = Batch(topic="t", partition=0, kind="outcome", before=stands, records=read)
+            came = RecordBatch(topic="t", partition=0, kind="outcome", previous_offset=stands, records=read)
             taken: list[object] = []
-            parse.of(len(batch), lambda came=came, taken=taken: taken.append(taken_of([came])))
-            record.of(len(batch), lambda taken=taken: history.record(taken[0]))
+            parse.of(len(batch), lambda came=came, taken=taken: taken.append(parse_record_batches([came])))
+            record.of(len(batch), lambda taken=taken: history.ingest(taken[0]))
             stands = read[-1][0] + 1
         size = _size(at, history)
         told(f"{name}: encode and write (one host)", publish, size / (publish.rows + record.rows))
         told(f"{name}: write what came encoded (record)", record)
         told(f"{name}: reading the JSON before that", parse)
         rolled = Cost()
-        rolled.of(publish.rows + record.rows, history.roll_up)
+        rolled.of(publish.rows + record.rows, history.maintenance.roll_up)
         told(f"{name}: making minutes of it", rolled)
         pruned = Cost()
         last = next(events).observed_at
-        pruned.of(publish.rows + record.rows, lambda: history.prune(before=last, keep_frames_of_segments=0))
+        pruned.of(publish.rows + record.rows, lambda: history.maintenance.prune(before=last, keep_frames_of_segments=0))
         told(f"{name}: taking it out again", pruned)
 
 
-def _paced(name: str, at: Place, some: Sequence[QualityEvent], chosen: Chosen) -> None:
+def _paced(name: str, at: HistoryLocation, some: Sequence[QualityEvent], chosen: Chosen) -> None:
     """As many events per second as the renditions have, a transaction each quarter of a second."""
     rate = chosen.renditions / SEGMENT_SECONDS
     events = fleet(some, chosen.renditions, some[0].segment.starts_at + timedelta(days=1))
@@ -148,7 +148,7 @@ def _paced(name: str, at: Place, some: Sequence[QualityEvent], chosen: Chosen) -
             time.sleep(max(0.0, began + number / 4 - time.perf_counter()))
             cost.of(size, lambda batch=batch: history.publish(batch))
             if number % 40 == 39:
-                cost.of(0, history.roll_up)
+                cost.of(0, history.maintenance.roll_up)
         seconds = time.perf_counter() - began
         process = time.process_time() - process - made
     print(
@@ -164,15 +164,15 @@ def told(name: str, cost: Cost, size: float | None = None) -> None:
     print(f"{name:44} {rows:8.0f} {cost.us:11.1f} {'' if size is None else f'{size:10.0f}'}")
 
 
-def _size(at: Place, history: History) -> float:
-    history.checkpoint()
+def _size(at: HistoryLocation, history: History) -> float:
+    history.maintenance.checkpoint()
     if isinstance(at, Path):
         return at.stat().st_size
     sql = (
         "SELECT sum(pg_total_relation_size(oid)) FROM pg_class"
         " WHERE relnamespace = 'vqmon'::regnamespace AND relkind = 'r'"
     )
-    return float(history._ask(sql)[0][0])
+    return float(history._database.query(sql)[0][0])
 
 
 def _plain(file: Path, some: Sequence[QualityEvent], chosen: Chosen) -> None:

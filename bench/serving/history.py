@@ -24,7 +24,7 @@ from tests import factories
 from tests.postgres import programs, running
 from vqmon.core.alerts.judge import Judge, parse_rules
 from vqmon.core.types import SIGNALS, Cursor, QualityEvent, Rendition
-from vqmon.transport.history.backends.location import Server
+from vqmon.transport.history.backends.location import PostgresAddress
 from vqmon.transport.history.history import History, open_history
 from vqmon.transport.wire import cloudevents
 
@@ -95,14 +95,14 @@ def main() -> None:
 
 
 @contextmanager
-def postgres_server() -> Iterator[Server | None]:
+def postgres_server() -> Iterator[PostgresAddress | None]:
     """A server of its own, with its defaults for safety; None where there is none to start."""
     bin = programs()
     if bin is None:
         yield None
         return
     with running(bin, {"fsync": "on"}) as server, server.empty_database() as url:
-        yield Server(url=url, password_file=server.password_file)
+        yield PostgresAddress(url=url, password_file=server.password_file)
 
 
 def bench_writing(place: Path, some: Sequence[QualityEvent]) -> None:
@@ -114,7 +114,7 @@ def bench_writing(place: Path, some: Sequence[QualityEvent]) -> None:
             cpu = time.process_time()
             times = [publish(history, some[at : at + size]) for at in range(0, len(some), size)]
             cpu = time.process_time() - cpu
-            history.checkpoint()
+            history.maintenance.checkpoint()
         tell(name, len(some), times, cpu=cpu, size_bytes=file.stat().st_size)
     for name, size in (("plain sqlite3, one row", 1), ("plain sqlite3, 64 rows", 64)):
         file = place / f"plain-{size}.db"
@@ -190,8 +190,8 @@ def bench_asking(file: Path, chosen: argparse.Namespace, some: Sequence[QualityE
     with open_history(file, "write") as history:
         began = time.perf_counter()
         rows = fill(history, chosen, some, chance)
-        history.roll_up()
-        history.checkpoint()
+        history.maintenance.roll_up()
+        history.maintenance.checkpoint()
         spent = time.perf_counter() - began
     print(f"filled {chosen.series} series x {chosen.segments} segments, and one with {chosen.week_segments}:", end=" ")
     print(f"{rows} rows, {file.stat().st_size / 1e6:.0f} MB, {spent:.0f} s")
@@ -202,21 +202,21 @@ def bench_asking(file: Path, chosen: argparse.Namespace, some: Sequence[QualityE
     week = START + timedelta(days=7)
 
     def points(hours: float) -> object:
-        return reader.points(stream, begins_at=week - timedelta(hours=hours), ends_at=week, limit=5000)
+        return reader.queries.points(stream, begins_at=week - timedelta(hours=hours), ends_at=week, limit=5000)
 
     with open_history(file, "read") as reader:
         event = some[len(some) // 2]
         questions: dict[str, Callable[[], object]] = {
-            "fleet: all renditions, trend of 60": reader.renditions,
-            "one stream's renditions": lambda: reader.renditions(stream_id=stream),
+            "fleet: all renditions, trend of 60": reader.queries.renditions,
+            "one stream's renditions": lambda: reader.queries.renditions(stream_id=stream),
             "points of one hour": lambda: points(1),
             "points of a day, newest 5000": lambda: points(24),
-            "a week in 500 buckets, of minutes": lambda: reader.buckets(stream, begins_at=START, ends_at=week),
-            "one event": lambda: reader.outcome(event.id),
-            "its neighbours": lambda: reader.neighbours(event.id),
-            "open alerts": lambda: reader.alerts(open_only=True),
-            "what is new: nothing": lambda: reader.changes_since(rows),
-            "what is new: 100 outcomes": lambda: reader.changes_since(rows - 100),
+            "a week in 500 buckets, of minutes": lambda: reader.queries.buckets(stream, begins_at=START, ends_at=week),
+            "one event": lambda: reader.queries.outcome(event.id),
+            "its neighbours": lambda: reader.queries.neighbours(event.id),
+            "open alerts": lambda: reader.queries.alerts(open_only=True),
+            "what is new: nothing": lambda: reader.queries.changes_since(rows),
+            "what is new: 100 outcomes": lambda: reader.queries.changes_since(rows - 100),
         }
         print(f"{'asking':36} median ms")
         for name, question in questions.items():
@@ -228,7 +228,7 @@ def bench_asking(file: Path, chosen: argparse.Namespace, some: Sequence[QualityE
                 times.append(time.perf_counter() - began)
             print(f"{name:36} {statistics.median(times) * 1e3:9.2f}")
         began = time.perf_counter()
-        count = sum(1 for _, _ in zip(range(20_000), reader.outcomes_in_order(), strict=False))
+        count = sum(1 for _, _ in zip(range(20_000), reader.documents.outcomes_in_write_order(), strict=False))
         print(f"\nreading back in order: {count / (time.perf_counter() - began):.0f} events/s")
 
 

@@ -77,8 +77,8 @@ def fill(path: Path, *, streams: int, every_seconds: int, now: datetime) -> int:
             if number % 50 == 0:
                 alerts = [_alert(events[-1])]
             history.publish(events, alerts=alerts, thumbnails=pictures)
-        history.roll_up()
-        history.checkpoint()
+        history.maintenance.roll_up()
+        history.maintenance.checkpoint()
     return _add_week(path, every_seconds)
 
 

@@ -94,7 +94,7 @@ def _history(settings: Settings) -> str:
         return f"{path} will be made at the first run"
     try:
         with open_history(path, mode="read") as history:
-            counts = history.counts()
+            counts = history.queries.counts()
     except NoHistoryError:
         return f"{path} answers; its tables will be made at the first run"
     return f"{path}: {counts.scored} scored, {counts.unscored} unscored"

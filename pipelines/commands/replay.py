@@ -16,7 +16,7 @@ from vqmon.errors import SettingsError
 from vqmon.flow import in_order
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
-from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
 
 
@@ -41,7 +41,7 @@ class Judged:
 
 
 def judge_again(
-    settings: Settings, place: Place, *, rules: Path | None, span: Span, incidents: Path | None = None
+    settings: Settings, place: HistoryLocation, *, rules: Path | None, span: Span, incidents: Path | None = None
 ) -> tuple[Judged, Judged]:
     """What the rules of the settings and those of `rules` say about the stored outcomes, held against incidents.
 
@@ -55,10 +55,10 @@ def judge_again(
     alerts: tuple[dict[str, Alert], dict[str, Alert]] = ({}, {})
     watched: dict[str, float] = {}
     with open_history(place, mode="read") as history:
-        for marker in history.markers():
+        for marker in history.queries.markers():
             for judge in judges:
                 judge.mark(marker)
-        for it in history.inputs_in_order(stream_id=span.stream_id, since=span.since, until=span.until):
+        for it in history.documents.judge_inputs(stream_id=span.stream_id, since=span.since, until=span.until):
             if not isinstance(it, End):
                 key = it.segment.rendition.key
                 watched[key] = watched.get(key, 0.0) + it.segment.duration_seconds
@@ -89,7 +89,7 @@ def _read(file: Path) -> str:
         raise SettingsError(f"{file}: cannot be read: {error}") from error
 
 
-async def look_again(settings: Settings, place: Place, *, span: Span, told: Callable[[str], None]) -> int:
+async def look_again(settings: Settings, place: HistoryLocation, *, span: Span, told: Callable[[str], None]) -> int:
     """Observe stored, scored segments once more; how many came out with another id or another score."""
     with open_history(place, mode="read") as history:
         events = [outcome for outcome in stored(history, span) if isinstance(outcome, QualityEvent)]
@@ -118,7 +118,7 @@ async def look_again(settings: Settings, place: Place, *, span: Span, told: Call
 
 def stored(history: History, span: Span) -> Iterator[Outcome]:
     """The outcomes that are meant, in the order in which they were written."""
-    return history.outcomes_in_order(stream_id=span.stream_id, since=span.since, until=span.until)
+    return history.documents.outcomes_in_write_order(stream_id=span.stream_id, since=span.since, until=span.until)
 
 
 def _difference(old: QualityEvent, new: Outcome) -> str | None:

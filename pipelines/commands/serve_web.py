@@ -14,13 +14,13 @@ from pipelines.experiments.compare import load_experiments
 from pipelines.service.wiring import utc_now
 from vqmon.errors import SettingsError
 from vqmon.settings.load import Settings
-from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 from vqmon.transport.reviews import Reviews
 from vqmon.web.app import create_app
 
 
-def serve(settings: Settings, place: Place, *, host: str, port: int) -> None:
+def serve(settings: Settings, place: HistoryLocation, *, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; the history is only read, votes go into a file of their own.
 
     Answers by the names in `web.allowed_hosts` and by `host`; by any when `host` is every address and none is named.
@@ -31,7 +31,7 @@ def serve(settings: Settings, place: Place, *, host: str, port: int) -> None:
         sockets = _listen(stack, host, port)
         answers = stack.enter_context(answering(_answers(settings.experiments.path, place, reviews)))
         app = create_app(
-            history,
+            history.queries,
             now=utc_now,
             title=web.title,
             allowed_hosts=names_of(host, web.allowed_hosts),
@@ -45,14 +45,14 @@ def serve(settings: Settings, place: Place, *, host: str, port: int) -> None:
         server.run(sockets=sockets)
 
 
-def reviews_path(given: Path | None, place: Place) -> Path:
+def reviews_path(given: Path | None, place: HistoryLocation) -> Path:
     """Where votes and pictures of pairs are: as set, else beside the history's file, else in the working folder."""
     if given is not None:
         return given
     return place.with_name(f"{place.name}.reviews") if isinstance(place, Path) else Path("vqmon.reviews")
 
 
-def _answers(path: Path | None, place: Place, reviews: Reviews) -> Answers:
+def _answers(path: Path | None, place: HistoryLocation, reviews: Reviews) -> Answers:
     return Answers(
         load=lambda: load_experiments(path),
         path=path,

@@ -13,7 +13,7 @@ from vqmon.core.alerts.state import AlertState, Memory, Track, look_at
 from vqmon.core.types import Outcome
 from vqmon.errors import SettingsError
 from vqmon.settings.load import Settings
-from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 
 DROPS_MOS = (0.1, 0.2, 0.3, 0.5, 1.0)
@@ -30,7 +30,9 @@ class Tuned:
     expected: tuple[Expected, ...]
 
 
-def tune(settings: Settings, place: Place, *, rule: str, wanted: float, drop: float, span: Span) -> Iterator[Tuned]:
+def tune(
+    settings: Settings, place: HistoryLocation, *, rule: str, wanted: float, drop: float, span: Span
+) -> Iterator[Tuned]:
     """Proposals for the regression rule of that name, or for all, from the stored outcomes.
 
     Raises SettingsError when there is no such rule, or too little is stored.

@@ -34,7 +34,7 @@ async def deploy(settings: Settings, marker: Marker) -> str:
 
         count = await announce(settings, marker)
         return f"marker {marker.name!r} is on its way to {count} partitions"
-    with open_history(settings.history.place, mode="mark") as history:
+    with open_history(settings.history.place, mode="annotate") as history:
         history.add_marker(marker)
     return f"marker {marker.name!r} is in {settings.history.place}; a running daemon takes it up in {LOOK_SECONDS:g} s"
 
@@ -56,6 +56,6 @@ def marking(history: History, judge: Judge, thread: ThreadPoolExecutor) -> Itera
         if not done.cancelled() and done.exception() is None:
             loop.call_soon_threadsafe(mark, done.result())
 
-    mark(history.markers())
-    with every(LOOK_SECONDS, lambda: thread.submit(history.markers).add_done_callback(read)):
+    mark(history.queries.markers())
+    with every(LOOK_SECONDS, lambda: thread.submit(history.queries.markers).add_done_callback(read)):
         yield

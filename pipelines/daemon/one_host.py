@@ -239,7 +239,7 @@ async def _open_sink(
     meters: Meters,
 ) -> Sink:
     """Where verdicts go: into the history, with deploy markers taken up and alerts delivered beside."""
-    judge = Judge(rules, states=history.states())
+    judge = Judge(rules, states=history.queries.states())
     stack.enter_context(marking(history, judge, thread))
     delivery = await stack.enter_async_context(delivering(settings, history, thread=thread, meters=meters))
     return Sink(history, judge, thread=thread, meters=meters, delivery=delivery)

@@ -35,8 +35,8 @@ async def end(settings: Settings, stream_id: str, rendition: str = EVERY) -> str
         await announce_end(settings, it)
         return f"the end of {what} is behind its segments"
     place = settings.history.place
-    with open_history(place, mode="mark") as history:
-        tracks = [it for it in history.states_of(stream_id).values() if isinstance(it, Track)]
+    with open_history(place, mode="annotate") as history:
+        tracks = [it for it in history.queries.states_of_stream(stream_id).values() if isinstance(it, Track)]
         seen = sorted(track.rendition for track in tracks if track.stream == stream_id)
         if not seen:
             raise SettingsError(f"{place}: nothing was ever seen of the stream {stream_id!r}; is it spelt so?")
@@ -57,7 +57,7 @@ async def take_up(
     """Judge and write the ends that were said by hand, now and as they come, until there is nothing more to watch."""
     while not done.is_set():
         try:
-            waiting = await asyncio.get_running_loop().run_in_executor(thread, history.waiting_ends)
+            waiting = await asyncio.get_running_loop().run_in_executor(thread, history.queries.unjudged_ends)
         except StoreUnreachableError:
             # Whoever writes says so, and waits for it.
             waiting = ()

@@ -18,7 +18,7 @@ from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.experiments.results import Comparison
 from vqmon.errors import StoreError, VqmonError
-from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 from vqmon.web.ports import Answer
 
@@ -137,7 +137,7 @@ class Answers:
             self._changed.notify_all()
 
 
-def compare_apart(place: Place, experiment: Experiment, votes: Sequence[Vote]) -> Comparison:
+def compare_apart(place: HistoryLocation, experiment: Experiment, votes: Sequence[Vote]) -> Comparison:
     """The same as `compare`, in a process of its own at low priority: the pages stay as quick as ever.
 
     Raises what it raised, or StoreError when the process died.
@@ -159,7 +159,7 @@ def compare_apart(place: Place, experiment: Experiment, votes: Sequence[Vote]) -
     return found
 
 
-def _apart(answer: Connection, place: Place, experiment: Experiment, votes: Sequence[Vote]) -> None:
+def _apart(answer: Connection, place: HistoryLocation, experiment: Experiment, votes: Sequence[Vote]) -> None:
     os.nice(NICE)
     # Ctrl-C at a terminal reaches this process, too; the pages end it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

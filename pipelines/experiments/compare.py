@@ -59,7 +59,9 @@ def compare(
             fnmatchcase(stream_id, arm.stream) and fnmatchcase(rendition, arm.rendition) for arm in experiment.arms
         )
 
-    outcomes = history.outcomes_by_time(wanted=wanted, since=experiment.since, until=experiment.until)
+    outcomes = history.documents.outcomes_by_start_time(
+        select_rendition=wanted, since=experiment.since, until=experiment.until
+    )
     for read, outcome in enumerate(outcomes, start=1):
         comparing.take(outcome)
         if read % TELL_EVERY == 0:

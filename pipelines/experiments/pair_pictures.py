@@ -66,7 +66,7 @@ async def keep_pictures(
     name, wanted = comparison.experiment.name, events_of(comparison)
     known = reviews.pictured(name)
     new = [id for id in wanted if id not in known]
-    found = [outcome for outcome in map(history.outcome, new) if isinstance(outcome, QualityEvent)]
+    found = [outcome for outcome in map(history.queries.outcome, new) if isinstance(outcome, QualityEvent)]
     seen = {"looked": 0, "copied": 0}
     missing = [f"{id}: is not in the history any more" for id in new if id not in {it.id for it in found}]
 
@@ -133,4 +133,4 @@ def spread(pictures: Thumbnails) -> Thumbnails:
 
 def _copied(history: History, outcome: Outcome) -> tuple[str, Thumbnails]:
     times: Iterable[float] = outcome.times_seconds if isinstance(outcome, QualityEvent) else ()
-    return "copied", spread(list(zip(times, history.thumbnails(outcome.id), strict=False)))
+    return "copied", spread(list(zip(times, history.queries.thumbnails(outcome.id), strict=False)))

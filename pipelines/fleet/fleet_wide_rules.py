@@ -9,7 +9,7 @@ from vqmon.core.types import Alert
 from vqmon.errors import SettingsError, WireError
 from vqmon.transport.kafka.records import Batch, Outgoing, Record, TopicNames
 from vqmon.transport.wire import cloudevents
-from vqmon.transport.wire.control_messages import is_note, parse_note
+from vqmon.transport.wire.control_messages import is_control_message, parse_control_message
 
 MOST_WAITING = 2000
 """Nothing is looked at here, so many may be judged and written at once."""
@@ -18,8 +18,8 @@ MOST_WAITING = 2000
 async def read_gathered(record: Record) -> Looked | Noted:
     """What a worker put on the gathered topic; raises SettingsError when another version of vqmon wrote it."""
     try:
-        if is_note(dict(record.headers)):
-            return Noted(record=record, note=parse_note(record.value or b""))
+        if is_control_message(dict(record.headers)):
+            return Noted(record=record, note=parse_control_message(record.value or b""))
         return Looked(record=record, outcome=cloudevents.parse_outcome(record.value or b""))
     except WireError as error:
         raise SettingsError(

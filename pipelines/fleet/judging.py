@@ -12,13 +12,19 @@ from vqmon.core.types import Alert, Evidence, Outcome, Rendition, Segment, alert
 from vqmon.errors import SegmentError, SettingsError, WireError
 from vqmon.transport.kafka.records import Batch, Headers, Outgoing, Record, TopicNames
 from vqmon.transport.wire import cloudevents
-from vqmon.transport.wire.control_messages import Note, encode_note, headers_of, is_note, parse_note
+from vqmon.transport.wire.control_messages import (
+    ControlMessage,
+    control_message_headers,
+    encode_control_message,
+    is_control_message,
+    parse_control_message,
+)
 from vqmon.transport.wire.segment_messages import (
-    STRUCTURED,
+    STRUCTURED_CONTENT_TYPE,
     encode_rejections,
     parse_rejections,
     parse_segment,
-    trace_of,
+    parse_trace_context,
 )
 
 REJECTED_RULE = "rejected-messages"
@@ -49,7 +55,7 @@ class Noted:
     """A record that is an end or a deploy marker: it is judged and passed on in its place, and is no outcome."""
 
     record: Record
-    note: Note
+    note: ControlMessage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +79,7 @@ async def look_at(record: Record, observe: Observe, speaker: Speaker, *, now: Ca
     try:
         if len(record.value or b"") > speaker.max_message_bytes:
             raise WireError(f"the record is larger than {speaker.max_message_bytes} bytes")
-        if record.value and is_note(dict(record.headers)):
+        if record.value and is_control_message(dict(record.headers)):
             return Noted(record=record, note=_note_in(record.key, record.value))
         segment = parse_segment(record.key, record.value, dict(record.headers))
     except WireError as error:
@@ -135,7 +141,7 @@ class Verdicts:
             records.append(self._state_record(REJECTIONS_KEY, encode_rejections(self._rejections)))
         return Batch(records=records, next_offset=last.offset + 1), taken, told
 
-    def _judge_note(self, note: Note) -> tuple[Note, Sequence[Alert]]:
+    def _judge_note(self, note: ControlMessage) -> tuple[ControlMessage, Sequence[Alert]]:
         """The alerts that it closes, and the note as it is passed on: an end is dated by what was seen here."""
         if isinstance(note, Marker):
             self._judge.mark(note)
@@ -187,18 +193,18 @@ class Verdicts:
         beside = self._gathered_too(published) if looked.rejected is None else [self._rejected_record(looked)]
         return [published, *beside, *self._alert_records(alerts, headers)]
 
-    def _passed_on(self, record: Record, note: Note, alerts: Sequence[Alert]) -> list[Outgoing]:
+    def _passed_on(self, record: Record, note: ControlMessage, alerts: Sequence[Alert]) -> list[Outgoing]:
         """So that who reads the outcomes in order can judge as we did."""
         headers = self._headers(record)
-        value = encode_note(note, source=self._speaker.source)
-        passed = self._published(record, value, (*headers, headers_of(note)[-1]))
+        value = encode_control_message(note, source=self._speaker.source)
+        passed = self._published(record, value, (*headers, control_message_headers(note)[-1]))
         return [passed, *self._gathered_too(passed), *self._alert_records(alerts, headers)]
 
     def _headers(self, record: Record) -> Headers:
         return (
-            ("content-type", STRUCTURED),
+            ("content-type", STRUCTURED_CONTENT_TYPE),
             ("vqmon-input", f"{self._speaker.names.segments}/{record.partition}/{record.offset}".encode()),
-            *trace_of(dict(record.headers)).headers(),
+            *parse_trace_context(dict(record.headers)).headers(),
         )
 
     def _alert_records(self, alerts: Sequence[Alert], headers: Headers) -> list[Outgoing]:
@@ -249,9 +255,9 @@ class Verdicts:
         return Outgoing(topic=topic, partition=self._partition, key=key, value=value, headers=headers)
 
 
-def _note_in(key: bytes | None, value: bytes) -> Note:
+def _note_in(key: bytes | None, value: bytes) -> ControlMessage:
     """The note in a record; an end lies where the segments of its stream lie."""
-    note = parse_note(value)
+    note = parse_control_message(value)
     if isinstance(note, End) and key != note.stream_id.encode():
         raise WireError("the record's key must be the stream id")
     return note

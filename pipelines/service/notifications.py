@@ -48,12 +48,12 @@ class HistoryOutbox:
 
     async def notices(self, *, after: int) -> Sequence[Notice]:
         """What waits, of alerts written after this number."""
-        ask = partial(self._history.notices, after=after)
+        ask = partial(self._history.outbox.notices, after=after)
         return await asyncio.get_running_loop().run_in_executor(self._thread, ask)
 
     async def mark(self, told: Mapping[str, Mapping[str, Said] | None]) -> None:
         """Remember what was told."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._history.mark_told, told)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._history.outbox.record_deliveries, told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

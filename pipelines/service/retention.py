@@ -26,11 +26,11 @@ def keep(history: History, settings: HistorySettings, *, now: datetime) -> Prune
 
 
 def _kept(history: History, settings: HistorySettings, now: datetime) -> Pruned:
-    pruned = history.prune(
+    pruned = history.maintenance.prune(
         before=now - timedelta(days=settings.keep_days),
         keep_frames_of_segments=settings.keep_frames_of_segments,
         rollups_before=now - timedelta(days=settings.keep_rollups_days),
         alerts_before=now - timedelta(days=settings.keep_alerts_days),
     )
-    history.checkpoint()
+    history.maintenance.checkpoint()
     return pruned

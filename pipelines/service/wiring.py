@@ -168,7 +168,7 @@ def open_sources(
                 stream_id=source.folder_stream_id,
                 now=utc_now,
                 stop=stop,
-                seen=history.seen_segments(source.folder_stream_id),
+                seen=history.seen_segments(),
                 settle_seconds=source.folder_settle_seconds,
             )
         }
@@ -181,7 +181,7 @@ def open_sources(
             fetcher=fetcher,
             now=utc_now,
             stop=stop,
-            resume=history.cursors(stream.id),
+            resume=history.queries.cursors(stream.id),
             renditions=stream.renditions,
             start=source.start,
             stale_after_seconds=source.stale_after_seconds,

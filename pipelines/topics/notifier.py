@@ -92,7 +92,7 @@ class _Reader:
         self._meters = meters
         self._begin = begin
         self._max_age = timedelta(seconds=settings.notify.max_age_seconds)
-        self._tip = history.tip()
+        self._tip = history.queries.tip()
 
     async def read_until(self, stop: asyncio.Event) -> None:
         """Read until the stop; brokers that are away are waited for."""
@@ -110,7 +110,7 @@ class _Reader:
                 await wait_or_stop(stop, RETRY_SECONDS)
 
     def _offsets(self) -> dict[int, int]:
-        cursors = self._history.cursors(self._topic)
+        cursors = self._history.queries.cursors(self._topic)
         return {int(lane.rsplit("/", 1)[-1]): cursor.sequence for lane, cursor in cursors.items()}
 
     async def _read(self, follower: Follower) -> None:
@@ -127,9 +127,9 @@ class _Reader:
     def _forget_old(self) -> None:
         """What began and ended long ago, before anybody could be told of it."""
         before = utc_now() - self._max_age
-        found = self._history.notices(after=self._tip)
+        found = self._history.outbox.notices(after=self._tip)
         old = [it for it in found if it.alert.state == "resolved" and not it.told and it.changed_at < before]
-        self._history.mark_told({notice.alert.id: None for notice in old})
+        self._history.outbox.record_deliveries({notice.alert.id: None for notice in old})
 
     def _keep(self, records: Sequence[Record]) -> None:
         for record in records:

@@ -24,8 +24,8 @@ from vqmon.transport.kafka import (
     planned_topics,
 )
 from vqmon.transport.kafka.records import Headers
-from vqmon.transport.wire.control_messages import encode_note, headers_of
-from vqmon.transport.wire.segment_messages import STRUCTURED, encode_segment
+from vqmon.transport.wire.control_messages import control_message_headers, encode_control_message
+from vqmon.transport.wire.segment_messages import STRUCTURED_CONTENT_TYPE, encode_segment
 
 BATCH = 500
 PLAYLISTS = (".m3u8", ".mpd")
@@ -74,21 +74,23 @@ def records_of(segments: Sequence[Segment], *, over: Collection[str]) -> Iterato
     """Segment messages in order, with the end of each rendition that is over behind its last one."""
     last = {segment.rendition.name: place for place, segment in enumerate(segments)}
     for place, segment in enumerate(segments):
-        yield (*encode_segment(segment, source="vqmon:publish"), (("content-type", STRUCTURED),))
+        yield (*encode_segment(segment, source="vqmon:publish"), (("content-type", STRUCTURED_CONTENT_TYPE),))
         name = segment.rendition.name
         if name in over and place == last[name]:
             yield _record_of(end_of(segment.rendition.stream_id, name, segment.ends_at, told_at=utc_now()))
 
 
 def _record_of(end: End) -> tuple[bytes, bytes, Headers]:
-    return end.stream_id.encode(), encode_note(end, source="vqmon:publish"), headers_of(end)
+    return end.stream_id.encode(), encode_control_message(end, source="vqmon:publish"), control_message_headers(end)
 
 
 async def announce(settings: Settings, marker: Marker) -> int:
     """Put a marker on every partition of the segments topic; gives their number."""
     topic = TopicNames.of(settings.kafka.prefix, settings.kafka.group).segments
     async with Publisher(connection_of(settings.kafka)) as publisher:
-        return await publisher.publish_everywhere(topic, encode_note(marker, source="vqmon:deploy"), headers_of(marker))
+        return await publisher.publish_everywhere(
+            topic, encode_control_message(marker, source="vqmon:deploy"), control_message_headers(marker)
+        )
 
 
 async def announce_end(settings: Settings, end: End) -> None:

@@ -24,7 +24,7 @@ from vqmon.telemetry.health import HealthServer, Progress, notify
 from vqmon.telemetry.logs import event
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import History, open_history
-from vqmon.transport.history.ingest import Kind, Taken, taken_of
+from vqmon.transport.history.ingest import ParsedRecords, RecordKind, parse_record_batches
 from vqmon.transport.kafka import Connection, Group, TopicNames, check_topics, planned_topics
 from vqmon.transport.kafka.records import Assigned, Revoked
 
@@ -48,7 +48,7 @@ class Desk:
     # the only thread that writes
     thread: ThreadPoolExecutor
     # topic -> what its records say
-    topics: Mapping[str, Kind]
+    topics: Mapping[str, RecordKind]
     meters: Meters
     progress: Progress
     # at least so long from one transaction to the next
@@ -107,16 +107,16 @@ class Recorder:
             return
         read = [await reader.poll(seconds=POLL_SECONDS, max_records=MOST_RECORDS) for reader in self._readers]
         self._desk.progress.is_ready = all(reader.is_settled for reader in self._readers)
-        taken = taken_of(batch for batches in read for batch in batches)
-        if taken.steps:
+        taken = parse_record_batches(batch for batches in read for batch in batches)
+        if taken.offset_commits:
             await self._write(taken)
         await self._look()
 
-    async def _write(self, taken: Taken) -> None:
+    async def _write(self, taken: ParsedRecords) -> None:
         began = time.perf_counter()
         try:
             async with self._writing:
-                await self._in_thread(lambda: self._desk.history.record(taken))
+                await self._in_thread(lambda: self._desk.history.ingest(taken))
         except FencedError as error:
             self._desk.meters.count("vqmon.record.again", reason="fenced")
             log.warning(**event("record.fenced", error=error))
@@ -128,7 +128,7 @@ class Recorder:
             await self._wait_for_history(error)
             return
         for reader in self._readers:
-            reader.written(taken.steps)
+            reader.written(taken.offset_commits)
         meters = self._desk.meters
         meters.record("vqmon.publish.duration", time.perf_counter() - began)
         meters.count("vqmon.record.count", len(taken.outcomes), kind="outcome")
@@ -160,7 +160,7 @@ class Recorder:
                 self._desk.meters.set("vqmon.record.lag", lag, topic=reader.topic, partition=str(partition))
 
     async def _offsets(self, topic: str) -> Mapping[int, int]:
-        return await self._in_thread(lambda: self._desk.history.offsets(topic))
+        return await self._in_thread(lambda: self._desk.history.queries.next_offsets(topic))
 
     async def _in_thread(self, call: Callable[[], Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._desk.thread, call)

@@ -9,7 +9,7 @@ from typing import Literal
 from pipelines.fleet.membership import GroupPort
 from vqmon.errors import BrokerError, SettingsError
 from vqmon.telemetry.logs import event
-from vqmon.transport.history.ingest import Batch, Kind, Step
+from vqmon.transport.history.ingest import OffsetCommit, RecordBatch, RecordKind
 from vqmon.transport.kafka.records import Assigned, Position, Revoked
 
 log = logging.getLogger("vqmon.record")
@@ -32,7 +32,7 @@ class Reader:
     def __init__(
         self,
         topic: str,
-        kind: Kind,
+        kind: RecordKind,
         *,
         open_group: OpenGroup,
         offsets: Callable[[str], Awaitable[Mapping[int, int]]],
@@ -41,7 +41,7 @@ class Reader:
         when_lost: Literal["stop", "go_on"],
     ) -> None:
         self.topic = topic
-        self._kind: Kind = kind
+        self._kind: RecordKind = kind
         self._offsets = offsets
         self._writing = writing
         self._revoke_seconds = revoke_seconds
@@ -80,7 +80,7 @@ class Reader:
                 self._places[partition] = Place(before, start)
                 log.info(**event("record.partition", topic=self.topic, partition=partition, offset=start))
 
-    async def poll(self, *, seconds: float, max_records: int) -> Sequence[Batch]:
+    async def poll(self, *, seconds: float, max_records: int) -> Sequence[RecordBatch]:
         """What has come, by partition."""
         ready = [partition for partition, place in self._places.items() if place is not None]
         got = await self._group.poll(ready, seconds=seconds, max_records=max_records)
@@ -89,17 +89,17 @@ class Reader:
             place = self._places.get(partition)
             if place is not None and records:
                 batches.append(
-                    Batch(
+                    RecordBatch(
                         topic=self.topic,
                         partition=partition,
                         kind=self._kind,
-                        before=place.before,
+                        previous_offset=place.before,
                         records=[(record.offset, record.value) for record in records],
                     )
                 )
         return batches
 
-    def written(self, steps: Sequence[Step]) -> None:
+    def written(self, steps: Sequence[OffsetCommit]) -> None:
         """These steps are in the history."""
         for step in steps:
             if step.topic == self.topic and self._places.get(step.partition) is not None:

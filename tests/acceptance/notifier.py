@@ -42,8 +42,8 @@ async def _work(path: Path, settings: Settings, ready: int, *, is_last: bool) ->
         async with delivering(settings, history, thread=thread, meters=Meters()) as delivery:
             assert delivery is not None
             loop = asyncio.get_running_loop()
-            number = len(history.alerts(limit=100_000))
-            while not is_last or history.alerts(open_only=True, limit=1):
+            number = len(history.queries.alerts(limit=100_000))
+            while not is_last or history.queries.alerts(open_only=True, limit=1):
                 alerts = _due(history) + ([] if is_last else [_opened(number)])
                 number += 1
                 publish = partial(history.publish, [], alerts=alerts, queued_at=datetime.now(UTC))
@@ -52,7 +52,7 @@ async def _work(path: Path, settings: Settings, ready: int, *, is_last: bool) ->
                 os.write(ready, b".")
                 await asyncio.sleep(TICK_SECONDS)
             # What is over is said again for five minutes: the last word is enough here.
-            while any(sorted(notice.told.values()) != ["resolved"] * 2 for notice in history.notices()):  # noqa: ASYNC110
+            while any(sorted(notice.told.values()) != ["resolved"] * 2 for notice in history.outbox.notices()):  # noqa: ASYNC110
                 await asyncio.sleep(TICK_SECONDS)
 
 
@@ -72,7 +72,7 @@ def _opened(number: int) -> Alert:
 
 def _due(history: History) -> list[Alert]:
     now = datetime.now(UTC)
-    lasting = history.alerts(open_only=True, limit=1000)
+    lasting = history.queries.alerts(open_only=True, limit=1000)
     over = [alert for alert in lasting if now - alert.opened_at >= timedelta(seconds=LASTS_SECONDS)]
     return [replace(alert, state="resolved", resolved_at=now) for alert in over]
 
@@ -121,7 +121,7 @@ class Found:
 def hold_against(path: Path, ids: Sequence[str], notifications: Sequence[dict[str, Any]]) -> Found:
     """`ids` came to the webhook, `notifications` from Alertmanager to people."""
     with open_history(path, "read") as history:
-        alerts = history.alerts(limit=100_000)
+        alerts = history.queries.alerts(limit=100_000)
     wanted = {f"{alert.id}.{state}" for alert in alerts for state in ("open", "resolved")}
     heard = Counter(ids)
     first = {id: position for position, id in reversed(list(enumerate(ids)))}

@@ -49,7 +49,7 @@ def test_a_vod_playlist_is_whole_after_sigkills_at_random_moments(tmp_path: Path
                     break
         last = vqmon("watch", f"{origin}/vod.m3u8", "--history", str(history), cwd=tmp_path)
     with open_history(history, mode="read") as stored:
-        outcomes = list(stored.outcomes_in_order())
+        outcomes = list(stored.documents.outcomes_in_write_order())
 
     assert last.returncode == 0, last.stderr
     assert [outcome.segment.sequence for outcome in outcomes] == list(range(120))
@@ -72,9 +72,9 @@ def test_black_freeze_loss_and_damage_are_told_apart_and_alert(tmp_path: Path) -
     with serving(playlist.parent) as origin:
         run = vqmon("watch", f"{origin}/story.m3u8", "--stream", "tv", "--history", str(history), cwd=tmp_path)
     with open_history(history, mode="read") as stored:
-        outcomes = list(stored.outcomes_in_order())
-        alerts = {alert.rule: alert for alert in stored.alerts()}
-        pictures = stored.evidence(alerts["black"].id)
+        outcomes = list(stored.documents.outcomes_in_write_order())
+        alerts = {alert.rule: alert for alert in stored.queries.alerts()}
+        pictures = stored.queries.evidence(alerts["black"].id)
 
     assert run.returncode == 0, run.stderr
     assert [o.reason if isinstance(o, SegmentFailure) else "scored" for o in outcomes] == (
@@ -99,10 +99,10 @@ def test_an_alert_that_is_open_when_its_stream_ends_or_is_watched_no_more_closes
             assert run.returncode == 0, run.stderr
             assert "RESOLVED" in run.stdout
     with open_history(history, mode="write") as stored:
-        alerts = [alert for alert in stored.alerts() if alert.rule == "black"]
+        alerts = [alert for alert in stored.queries.alerts() if alert.rule == "black"]
         assert [alert.state for alert in alerts] == ["resolved"] * 2
         assert all(alert.summary.endswith("closed: the stream has ended") for alert in alerts)
-        judge, outcomes = Judge(RULES), list(stored.outcomes_in_order(stream_id="tv"))
+        judge, outcomes = Judge(RULES), list(stored.documents.outcomes_in_write_order(stream_id="tv"))
         left = [in_stream("left", outcome) for outcome in outcomes]
         opened = [one for outcome in left for one in judge.judge(outcome)]
         assert opened[-1].state == "open"
@@ -111,8 +111,8 @@ def test_an_alert_that_is_open_when_its_stream_ends_or_is_watched_no_more_closes
         for _ in range(2):
             vqmon("watch", f"{origin}/story.m3u8", "--stream", "tv", "--history", str(history), cwd=tmp_path)
     with open_history(history, mode="read") as stored:
-        closed = [alert for alert in stored.alerts() if alert.stream_id == "left"]
-        inputs = list(stored.inputs_in_order())
+        closed = [alert for alert in stored.queries.alerts() if alert.stream_id == "left"]
+        inputs = list(stored.documents.judge_inputs())
     assert [alert.state for alert in closed] == ["resolved"] * len(opened)
     assert all(alert.summary.endswith("closed: the stream is no longer watched") for alert in closed)
     # Also with nothing open, and once each.
@@ -174,10 +174,10 @@ def test_sigterm_finishes_what_is_in_flight_and_the_next_start_goes_on(tmp_path:
             daemon.stdout.read()
             code = daemon.wait(timeout=40)
         with open_history(history, mode="read") as stored:
-            before = [outcome.segment.sequence for outcome in stored.outcomes_in_order()]
+            before = [outcome.segment.sequence for outcome in stored.documents.outcomes_in_write_order()]
         vqmon("watch", f"{origin}/vod.m3u8", "--history", str(history), cwd=tmp_path)
     with open_history(history, mode="read") as stored:
-        after = [outcome.segment.sequence for outcome in stored.outcomes_in_order()]
+        after = [outcome.segment.sequence for outcome in stored.documents.outcomes_in_write_order()]
 
     assert code == 0
     assert before == list(range(len(before)))
@@ -222,7 +222,7 @@ def test_the_folder_source_takes_each_finished_file_once(tmp_path: Path) -> None
     (incoming / "c.ts").write_bytes(small)
     second = vqmon("--config", str(config), "run", "--for", "4", cwd=tmp_path)
     with open_history(tmp_path / "folder.db", mode="read") as stored:
-        names = [outcome.segment.url.rsplit("/", 1)[-1] for outcome in stored.outcomes_in_order()]
+        names = [outcome.segment.url.rsplit("/", 1)[-1] for outcome in stored.documents.outcomes_in_write_order()]
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert sorted(names) == ["a.ts", "b.ts", "c.ts"]

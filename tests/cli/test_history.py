@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from tests import factories
 from tests.factories import START
 from vqmon.cli.main import main
-from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 from vqmon.web.addresses import segment_path, stream_path
 from vqmon.web.app import create_app
@@ -20,7 +20,7 @@ CLICKHOUSE = Path(__file__).parents[2] / "config" / "clickhouse" / "quality.sql"
 
 
 @pytest.fixture
-def settings(place: Place, tmp_path: Path) -> Path:
+def settings(place: HistoryLocation, tmp_path: Path) -> Path:
     """A settings file that names the history."""
     file = tmp_path / "vqmon.toml"
     chosen = (
@@ -37,7 +37,7 @@ def said(settings: Path, *arguments: str, status: int = 0) -> str:
     return run.output
 
 
-def test_export_and_check_read_either_history(place: Place, settings: Path, tmp_path: Path) -> None:
+def test_export_and_check_read_either_history(place: HistoryLocation, settings: Path, tmp_path: Path) -> None:
     """One file, a folder of hours, and what `check` says before and after the first run."""
     assert "will be made at the first run" in said(settings, "check", "--offline", status=1)
     assert "no history yet; run" in said(settings, "export", str(tmp_path / "a.csv"), status=2)
@@ -65,16 +65,16 @@ def test_the_clickhouse_table_gets_what_it_has() -> None:
     assert len(columns) > 20
 
 
-async def test_pages_answer_from_either_history(place: Place) -> None:
+async def test_pages_answer_from_either_history(place: HistoryLocation) -> None:
     """Fleet, stream, a long range drawn from minutes, segment and alerts."""
     outcomes = [factories.event(sequence=number, score=40 + number % 50) for number in range(7000)]
     with open_history(place, "record") as history:
         for begin in range(0, len(outcomes), 500):
             history.publish(outcomes[begin : begin + 500])
-        history.roll_up()
+        history.maintenance.roll_up()
     newest = outcomes[-1].segment
     with open_history(place, "read") as history:
-        app = create_app(history, now=lambda: newest.ends_at)
+        app = create_app(history.queries, now=lambda: newest.ends_at)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             for path in ("/", stream_path("news-1"), segment_path(outcomes[9].id), "/alerts"):
                 answer = await client.get(path)

@@ -16,8 +16,14 @@ from vqmon.telemetry.metrics import Meters
 from vqmon.transport.kafka import Record, TopicNames
 from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryGroup, MemoryWriter
 from vqmon.transport.wire import cloudevents
-from vqmon.transport.wire.control_messages import Note, encode_note, headers_of, is_note, parse_note
-from vqmon.transport.wire.segment_messages import STRUCTURED, encode_segment
+from vqmon.transport.wire.control_messages import (
+    ControlMessage,
+    control_message_headers,
+    encode_control_message,
+    is_control_message,
+    parse_control_message,
+)
+from vqmon.transport.wire.segment_messages import STRUCTURED_CONTENT_TYPE, encode_segment
 
 NAMES = TopicNames.of("vqmon", "g")
 GATHERED = "g.gathered"
@@ -39,16 +45,16 @@ class Rig:
         """Put one segment message on the topic."""
         key, value = encode_segment(segment, source="test")
         self.inputs.append(segment)
-        return self.put_raw(partition, key, value, ("content-type", STRUCTURED), *headers)
+        return self.put_raw(partition, key, value, ("content-type", STRUCTURED_CONTENT_TYPE), *headers)
 
     def put_raw(self, partition: int, key: bytes | None, value: bytes | None, *headers: tuple[str, bytes]) -> int:
         """Put any record on the topic."""
         return self.broker.append(NAMES.segments, partition, key, value, headers)
 
-    def note(self, partition: int, note: Note) -> int:
+    def note(self, partition: int, note: ControlMessage) -> int:
         """Put an end or a marker on the topic."""
         key = note.stream_id.encode() if isinstance(note, End) else None
-        return self.put_raw(partition, key, encode_note(note, source="test"), *headers_of(note))
+        return self.put_raw(partition, key, encode_control_message(note, source="test"), *control_message_headers(note))
 
     def floor(self, observe: Observe = look_at_once, **changes: object) -> Floor:
         """What the lanes of a member share."""
@@ -129,13 +135,15 @@ class Rig:
     def outcomes(self) -> list[Outcome]:
         """Every published outcome, partition by partition."""
         records = self.broker.records(NAMES.quality)
-        return [cloudevents.parse_outcome(one.value or b"") for one in records if not is_note(dict(one.headers))]
+        return [
+            cloudevents.parse_outcome(one.value or b"") for one in records if not is_control_message(dict(one.headers))
+        ]
 
     @property
-    def notes(self) -> list[Note]:
+    def notes(self) -> list[ControlMessage]:
         """Every note that was passed on, partition by partition."""
         records = self.broker.records(NAMES.quality)
-        return [parse_note(one.value or b"") for one in records if is_note(dict(one.headers))]
+        return [parse_control_message(one.value or b"") for one in records if is_control_message(dict(one.headers))]
 
     @property
     def alerts(self) -> list[Alert]:

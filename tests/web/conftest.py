@@ -46,7 +46,7 @@ def reviews(tmp_path: Path) -> Reviews:
 async def client(history: Kept, reviews: Reviews) -> AsyncIterator[httpx.AsyncClient]:
     """Asks the pages without a network."""
     app = create_app(
-        history.store,
+        history.store.queries,
         now=lambda: seed.NOW + timedelta(seconds=2),
         answers=trial.Told(trial.comparison(history.seeded)),
         reviews=reviews,
@@ -62,7 +62,7 @@ class Served:
 
     def __init__(self, history: Kept, *, port: int = 0, answers: trial.Told | None = None) -> None:
         app = create_app(
-            history.store,
+            history.store.queries,
             now=lambda: seed.NOW + timedelta(seconds=2),
             answers=answers or trial.Told(trial.comparison(history.seeded)),
             reviews=Reviews(history.path.with_name("served.reviews")),

@@ -37,7 +37,7 @@ def fill(path: Path, seeded: Seeded) -> Path:
     """Write all of it."""
     with open_history(path, "write") as store:
         store.publish(seeded.outcomes, alerts=seeded.alerts, thumbnails=seeded.thumbnails)
-        store.checkpoint()
+        store.maintenance.checkpoint()
     return path
 
 

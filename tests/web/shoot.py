@@ -51,7 +51,7 @@ def with_photos(seeded: seed.Seeded) -> seed.Seeded:
 
 def paths(history: Kept) -> dict[str, str]:
     """What is worth a picture."""
-    alert = next(it for it in history.store.alerts() if it.stream_id == "cinema-4k")
+    alert = next(it for it in history.store.queries.alerts() if it.stream_id == "cinema-4k")
     incident, _ = incidents.write(history)
     experiment = experiment_path(trial.EXPERIMENT.name)
     told = trial.comparison(history.seeded).answers[0]

@@ -109,7 +109,7 @@ def paths(history: Kept) -> dict[str, str]:
         "segment": f"/segments/{[it for it in outcomes if isinstance(it, QualityEvent)][-1].id}",
         "failure": f"/segments/{[it for it in outcomes if isinstance(it, SegmentFailure)][-1].id}",
         "alerts": "/alerts",
-        "alert": f"/alerts/{history.store.alerts()[0].id}",
+        "alert": f"/alerts/{history.store.queries.alerts()[0].id}",
         "incident": f"/alerts/{incidents.write(history)[0].id}",
         "streams": "/?by=stream",
         "compare": "/compare?a=sports one/1080p&b=sports one/480p",

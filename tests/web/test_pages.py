@@ -71,7 +71,7 @@ async def test_nonsense_in_the_address_is_not_an_error(client: httpx.AsyncClient
 async def test_an_empty_history_says_how_to_begin(tmp_path: Path) -> None:
     """Before the first segment the page says what to run."""
     with open_history(tmp_path / "empty.db", "write") as store:
-        app = create_app(store, now=lambda: seed.NOW)
+        app = create_app(store.queries, now=lambda: seed.NOW)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             assert "vqmon watch URL" in await text(client, "/")
             assert "All quiet." in await text(client, "/alerts")
@@ -143,7 +143,7 @@ async def test_alerts_open_then_resolved(client: httpx.AsyncClient) -> None:
 
 async def test_alert_shows_evidence(client: httpx.AsyncClient, history: Kept) -> None:
     """An alert shows when, the reading, the curve around it, the worst frames and the segment that triggered it."""
-    alert = next(it for it in history.store.alerts() if it.stream_id == "cinema-4k")
+    alert = next(it for it in history.store.queries.alerts() if it.stream_id == "cinema-4k")
     page = await text(client, f"/alerts/{alert.id}")
     assert page.count(f'<a href="/alerts/{alert.id}/frames/') == 2
     assert f'href="/segments/{alert.evidence.event_id}"' in page

@@ -108,7 +108,7 @@ def test_vendored_files_are_what_they_say(line: str) -> None:
 )
 async def test_pages_answer_only_by_their_names(history: Kept, host: str, status: int) -> None:
     """Another name that leads here gets nothing, but the safe headers."""
-    app = create_app(history.store, now=lambda: seed.NOW, allowed_hosts=["vqmon.example", "*.lan"])
+    app = create_app(history.store.queries, now=lambda: seed.NOW, allowed_hosts=["vqmon.example", "*.lan"])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         reply = await client.get("/api/streams", headers={"Host": host})
     assert reply.status_code == status

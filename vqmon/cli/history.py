@@ -104,11 +104,11 @@ def export(
         if folder is not None:
             from vqmon.transport.export.partitioned import export_partitions
 
-            done = export_partitions(stored, folder, each=each, now=datetime.now(UTC))
-            err.print(f"{done.rows} rows in {done.files} files of {folder}")
+            summary = export_partitions(stored, folder, each=each, now=datetime.now(UTC))
+            err.print(f"{summary.rows} rows in {summary.files} files of {folder}")
             return
         assert file is not None
         rows = export_outcomes(
-            stored, file, form=form, stream_id=stream, rendition=rendition, since=utc(since), until=utc(until)
+            stored.documents, file, form=form, stream_id=stream, rendition=rendition, since=utc(since), until=utc(until)
         )
     err.print(f"{rows} rows in {file}")

@@ -53,7 +53,7 @@ def bridge(
     from vqmon.transport.history.history import open_history
 
     with open_history(ready(config).history.at(history).place, mode="read") as stored:
-        outcomes = stored.outcomes_in_order(stream_id=stream, since=utc(since), until=utc(until))
+        outcomes = stored.documents.outcomes_in_write_order(stream_id=stream, since=utc(since), until=utc(until))
         found = bridges.bridge(outcomes, old, new)
     file = output or Path(f"{old}--{new}.bridge.json")
     bridges.store(found, file)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from vqmon.errors import SettingsError
-from vqmon.transport.history.backends.location import SCHEMES, Place, place_of
+from vqmon.transport.history.backends.location import POSTGRES_SCHEMES, HistoryLocation, parse_location
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -192,20 +192,20 @@ class HistorySettings(Section):
     evidence_max_bytes: int = Field(default=200_000, ge=0)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> HistoryLocation:
         """The database of `url`, else the file."""
         if not self.url:
             return self.path
-        if not self.url.startswith(SCHEMES):
+        if not self.url.startswith(POSTGRES_SCHEMES):
             # Without what is there: it may hold a password.
             raise SettingsError("history.url: is no postgresql:// address; postgresql://user@host:5432/database")
-        return place_of(self.url, password_file=self.password_file)
+        return parse_location(self.url, password_file=self.password_file)
 
     def at(self, place: str | Path | None) -> "HistorySettings":
         """The same at a file or postgresql:// address that a person named; None changes nothing."""
         if place is None:
             return self
-        chosen = place_of(place)
+        chosen = parse_location(place)
         is_file = isinstance(chosen, Path)
         return self.model_copy(update={"path": chosen, "url": ""} if is_file else {"url": str(chosen)})
 

@@ -14,7 +14,7 @@ from typing import Any
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.timeline import Thumbnails
 from vqmon.errors import StoreError
-from vqmon.transport.history.rows import microseconds, moment_of, text
+from vqmon.transport.history.rows import from_microseconds, storable_text, to_microseconds
 
 APPLICATION_ID = 0x76716D72
 """Tells it from other SQLite files ("vqmr")."""
@@ -51,7 +51,8 @@ class Reviews:
         """All votes of an experiment, the oldest first."""
         rows = self._ask("SELECT pair_id, choice, voter, at FROM vote WHERE experiment = ? ORDER BY at", experiment)
         return [
-            Vote(pair_id=pair_id, choice=choice, voter=voter, at=moment_of(at)) for pair_id, choice, voter, at in rows
+            Vote(pair_id=pair_id, choice=choice, voter=voter, at=from_microseconds(at))
+            for pair_id, choice, voter, at in rows
         ]
 
     def cast(self, experiment: str, vote: Vote) -> None:
@@ -60,7 +61,13 @@ class Reviews:
             connection.execute(
                 "INSERT INTO vote VALUES (?, ?, ?, ?, ?) ON CONFLICT (experiment, pair_id, voter)"
                 " DO UPDATE SET choice = excluded.choice, at = excluded.at",
-                (text(experiment), vote.pair_id, text(vote.voter), text(vote.choice), microseconds(vote.at)),
+                (
+                    storable_text(experiment),
+                    vote.pair_id,
+                    storable_text(vote.voter),
+                    storable_text(vote.choice),
+                    to_microseconds(vote.at),
+                ),
             )
 
     def pictures(self, event_id: str) -> Sequence[tuple[float, bytes]]:
@@ -73,12 +80,12 @@ class Reviews:
 
     def pictured(self, experiment: str | None = None) -> set[str]:
         """The event ids that have pictures, for one experiment or for any."""
-        where, values = ("", ()) if experiment is None else ("WHERE experiment = ?", (text(experiment),))
+        where, values = ("", ()) if experiment is None else ("WHERE experiment = ?", (storable_text(experiment),))
         return {row[0] for row in self._ask(f"SELECT DISTINCT event_id FROM picture {where}", *values)}
 
     def keep_pictures(self, experiment: str, event_id: str, pictures: Thumbnails) -> None:
         """Keep the pictures of an outcome for an experiment, instead of those kept before."""
-        key = (event_id, text(experiment))
+        key = (event_id, storable_text(experiment))
         with self._writing() as connection:
             connection.execute("DELETE FROM picture WHERE event_id = ? AND experiment = ?", key)
             connection.executemany(
@@ -93,7 +100,7 @@ class Reviews:
             with self._writing() as connection:
                 connection.executemany(
                     "DELETE FROM picture WHERE event_id = ? AND experiment = ?",
-                    [(event_id, text(experiment)) for event_id in gone],
+                    [(event_id, storable_text(experiment)) for event_id in gone],
                 )
         return len(gone)
 

@@ -132,7 +132,7 @@ class History(Protocol):
         """What was changed on purpose, the newest `limit`, oldest first."""
         ...
 
-    def states_of(self, stream_id: str) -> Mapping[str, State]:
+    def states_of_stream(self, stream_id: str) -> Mapping[str, State]:
         """What the rules remember of one stream's series."""
         ...
 

@@ -17,7 +17,7 @@ from aiokafka.structs import ConsumerRecord
 
 from vqmon.core.types import Rendition, Segment
 from vqmon.transport.kafka import Connection, Publisher, TopicNames, create_topics, planned_topics
-from vqmon.transport.wire.segment_messages import STRUCTURED, encode_segment
+from vqmon.transport.wire.segment_messages import STRUCTURED_CONTENT_TYPE, encode_segment
 
 ROOT = Path(__file__).parents[3]
 BEGINS = datetime(2026, 1, 1, tzinfo=UTC)
@@ -47,7 +47,7 @@ def woven(streams: Sequence[str], count: int) -> list[Segment]:
 def message_of(segment: Segment) -> tuple[bytes, bytes, tuple[tuple[str, bytes], ...]]:
     """Key, value and headers of a segment message."""
     key, value = encode_segment(segment, source="test")
-    return key, value, (("content-type", STRUCTURED),)
+    return key, value, (("content-type", STRUCTURED_CONTENT_TYPE),)
 
 
 async def make_topics(bootstrap: str, names: TopicNames, *, partitions: int, copies: int) -> None:

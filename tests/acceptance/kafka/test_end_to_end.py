@@ -14,7 +14,7 @@ from vqmon.core.alerts.annotations import End
 from vqmon.core.types import QualityEvent, SegmentFailure
 from vqmon.transport.kafka import TopicNames
 from vqmon.transport.wire import cloudevents
-from vqmon.transport.wire.control_messages import parse_note
+from vqmon.transport.wire.control_messages import parse_control_message
 
 pytestmark = [pytest.mark.kafka, pytest.mark.fixtures, pytest.mark.slow]
 
@@ -86,7 +86,7 @@ allow_noncommercial = true
         daemon.kill()
     records = await read_all(cluster.bootstrap, names.quality)
     outcomes = [cloudevents.parse_outcome(one.value) for one in records[:-1]]
-    end = parse_note(records[-1].value)
+    end = parse_control_message(records[-1].value)
     assert isinstance(end, End)
     assert (end.stream_id, end.rendition, end.at) == ("film", "*", max(one.segment.ends_at for one in outcomes))
     assert [type(one) for one in outcomes] == [QualityEvent, QualityEvent, SegmentFailure]

@@ -21,7 +21,7 @@ from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.core.types import Alert
 from vqmon.transport.kafka import TopicNames
 from vqmon.transport.wire import cloudevents
-from vqmon.transport.wire.control_messages import parse_note
+from vqmon.transport.wire.control_messages import parse_control_message
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -139,6 +139,6 @@ async def test_a_marker_reaches_every_partition(cluster: Cluster, tmp_path: Path
     assert "2 partitions" in told
     records = await read_all(cluster.bootstrap, NAMES.segments)
     assert [record.partition for record in records] == [0, 1]
-    (marker,) = {parse_note(record.value) for record in records}
+    (marker,) = {parse_control_message(record.value) for record in records}
     assert (marker.name, marker.stream, marker.at) == ("encoder 4.2", "news-*", datetime(2026, 12, 1, 2, tzinfo=UTC))
     assert json.loads(records[0].value)["type"] == "org.vqmon.marker.v1"

@@ -15,11 +15,11 @@ from tests.acceptance.kafka.fleet import ROOT, make_topics, segments_of, until
 from tests.acceptance.kafka.looks import look_of
 from vqmon.core.alerts.judge import Judge, parse_rules
 from vqmon.core.types import Alert, Outcome
-from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 from vqmon.transport.kafka import Connection, Publisher, TopicNames
 from vqmon.transport.wire import cloudevents
-from vqmon.transport.wire.segment_messages import STRUCTURED
+from vqmon.transport.wire.segment_messages import STRUCTURED_CONTENT_TYPE
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -29,7 +29,7 @@ EACH = 150
 KILLS = 4
 
 
-def settings_file(folder: Path, cluster: Cluster, prefix: str, place: Place) -> Path:
+def settings_file(folder: Path, cluster: Cluster, prefix: str, place: HistoryLocation) -> Path:
     """The settings of a recorder."""
     history = (
         f'path = "{place}"' if isinstance(place, Path) else f'url = "{place}"\npassword_file = "{place.password_file}"'
@@ -67,7 +67,7 @@ def recorder(file: Path, number: int) -> "subprocess.Popen[bytes]":
 async def say(bootstrap: str, names: TopicNames, outcomes: list[Outcome], judge: Judge) -> dict[str, Alert]:
     """Put outcomes on the topics as a worker would, and the alerts that they give."""
     alerts: dict[str, Alert] = {}
-    headers = (("content-type", STRUCTURED),)
+    headers = (("content-type", STRUCTURED_CONTENT_TYPE),)
     said = [
         (it.segment.rendition.stream_id.encode(), cloudevents.encode_outcome(it, source="t"), headers)
         for it in outcomes
@@ -82,7 +82,9 @@ async def say(bootstrap: str, names: TopicNames, outcomes: list[Outcome], judge:
     return alerts
 
 
-async def test_killed_recorders_lose_and_double_nothing(cluster: Cluster, place: Place, tmp_path: Path) -> None:
+async def test_killed_recorders_lose_and_double_nothing(
+    cluster: Cluster, place: HistoryLocation, tmp_path: Path
+) -> None:
     """After every kill the next one goes on; in the end each outcome is there once, in the order of its stream."""
     prefix = f"record-{'file' if isinstance(place, Path) else 'server'}"
     names = TopicNames.of(prefix, prefix)
@@ -113,25 +115,28 @@ async def test_killed_recorders_lose_and_double_nothing(cluster: Cluster, place:
         for process in running:
             process.kill()
     with open_history(place, "read") as history:
-        stored = list(history.outcomes_in_order())
-        counts = history.counts()
+        stored = list(history.documents.outcomes_in_write_order())
+        counts = history.queries.counts()
         assert len(stored) == len(outcomes) == counts.scored + counts.unscored
         for stream_id in STREAMS:
             mine = [it for it in stored if it.segment.rendition.stream_id == stream_id]
             assert mine == [it for it in outcomes if it.segment.rendition.stream_id == stream_id]
-        assert {alert.id: alert for alert in history.alerts(limit=10_000)} == alerts
+        assert {alert.id: alert for alert in history.queries.alerts(limit=10_000)} == alerts
         assert alerts
 
 
-async def _stored(place: Place, count: int) -> bool:
+async def _stored(place: HistoryLocation, count: int) -> bool:
     try:
         with open_history(place, "read") as history:
-            return history.tip() > 0 and history.counts().scored + history.counts().unscored >= count
+            return (
+                history.queries.tip() > 0
+                and history.queries.counts().scored + history.queries.counts().unscored >= count
+            )
     except Exception:
         # There is none before the first recorder has made it.
         return False
 
 
-async def _has_alerts(place: Place, alerts: dict[str, Alert]) -> bool:
+async def _has_alerts(place: HistoryLocation, alerts: dict[str, Alert]) -> bool:
     with open_history(place, "read") as history:
-        return {alert.id: alert for alert in history.alerts(limit=10_000)} == alerts
+        return {alert.id: alert for alert in history.queries.alerts(limit=10_000)} == alerts

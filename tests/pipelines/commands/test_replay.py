@@ -70,12 +70,12 @@ def vqmon(*arguments: str) -> Result:
 def test_replay_gives_what_live_gave(stored: Path) -> None:
     """The alerts that were stored as they came, and those of the replay, are the same to the last word."""
     with open_history(stored, "read") as history:
-        live = {alert.id: alert for alert in history.alerts()}
+        live = {alert.id: alert for alert in history.queries.alerts()}
         judge, again = Judge(parse_rules(RULES)), {}
-        for outcome in history.outcomes_in_order():
+        for outcome in history.documents.outcomes_in_write_order():
             again.update({alert.id: alert for alert in judge.judge(outcome)})
         assert again == live
-        assert judge.states() == history.states()
+        assert judge.states() == history.queries.states()
     assert {alert.rule for alert in live.values()} == {"drop", "pair"}
 
 
@@ -101,7 +101,7 @@ def test_replay_knows_deploys(stored: Path, tmp_path: Path) -> None:
     """A stored marker at the moment of the fall makes it no fall."""
     copy = tmp_path / "copy.db"
     with open_history(stored, "read") as old, open_history(copy, "write") as new:
-        new.publish(list(old.outcomes_in_order()))
+        new.publish(list(old.documents.outcomes_in_write_order()))
         new.add_marker(Marker(id="m", at=START + timedelta(seconds=2400), name="encoder-7"))
     result = vqmon("replay", "--history", str(copy), "--incidents", "incidents.csv")
     assert result.exit_code == 0, result.output

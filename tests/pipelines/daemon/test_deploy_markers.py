@@ -16,7 +16,7 @@ from vqmon.settings.load import Settings
 from vqmon.transport.history.history import open_history
 from vqmon.transport.kafka import Record
 from vqmon.transport.wire import cloudevents
-from vqmon.transport.wire.control_messages import encode_note, headers_of, parse_note
+from vqmon.transport.wire.control_messages import control_message_headers, encode_control_message, parse_control_message
 
 AT = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
 MARKER = marker_of("encoder 4.2", AT, stream="news-*")
@@ -39,18 +39,18 @@ async def test_a_marker_is_written_beside_a_daemon_and_taken_up(tmp_path: Path) 
                 while MARKER.key not in judge.states():  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         assert judge.states() == {early.key: early, MARKER.key: MARKER}
-        assert list(history.markers()) == [early, MARKER] or list(history.markers()) == [MARKER, early]
+        assert list(history.queries.markers()) == [early, MARKER] or list(history.queries.markers()) == [MARKER, early]
 
 
 async def looked(value: bytes, offset: int) -> object:
-    record = Record(0, offset, None, value, headers_of(MARKER), 1_767_225_600_000)
+    record = Record(0, offset, None, value, control_message_headers(MARKER), 1_767_225_600_000)
     return await look_at(record, look_at_once, SPEAKER, now=lambda: AT)
 
 
 async def test_a_marker_on_a_partition_is_remembered_there_and_is_no_outcome() -> None:
     """It moves offset and memory and is passed on, gathered too; told again the memory stays as it is."""
     verdicts = Verdicts(0, SPEAKER, rules=RULES, stored={}, limit=0.9)
-    value = encode_note(MARKER, source="test")
+    value = encode_control_message(MARKER, source="test")
     first, again = await looked(value, 7), await looked(value, 9)
     assert isinstance(first, Noted)
     assert isinstance(again, Noted)
@@ -58,7 +58,7 @@ async def test_a_marker_on_a_partition_is_remembered_there_and_is_no_outcome() -
     assert batch is not None
     assert (batch.next_offset, taken, alerts) == (8, [], [])
     passed, gathered, kept = batch.records
-    assert (passed.topic, passed.key, parse_note(passed.value or b"")) == (NAMES.quality, None, MARKER)
+    assert (passed.topic, passed.key, parse_control_message(passed.value or b"")) == (NAMES.quality, None, MARKER)
     assert (gathered.topic, gathered.partition, gathered.value) == (NAMES.gathered, 0, passed.value)
     assert (kept.topic, kept.key, cloudevents.parse_state(kept.value or b"")) == (
         NAMES.state,

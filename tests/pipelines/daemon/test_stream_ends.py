@@ -28,11 +28,16 @@ from vqmon.flow import together
 from vqmon.media.sources.playlist import Found
 from vqmon.settings.load import Settings
 from vqmon.telemetry.metrics import Meters
-from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 from vqmon.transport.kafka.in_memory import MemoryGroup
 from vqmon.transport.kafka.records import Assigned, Revoked
-from vqmon.transport.wire.control_messages import encode_note, headers_of, is_note, parse_note
+from vqmon.transport.wire.control_messages import (
+    control_message_headers,
+    encode_control_message,
+    is_control_message,
+    parse_control_message,
+)
 from vqmon.transport.wire.segment_messages import parse_segment
 
 RULES = """
@@ -125,7 +130,7 @@ async def live(course: Course, path: Path, text: str) -> dict[str, Alert]:
     with open_history(path, "write") as history, ThreadPoolExecutor(1) as thread:
         for number, step in enumerate(course.steps):
             if number == 0 or number in course.restarts:
-                judge = Judge(parse_rules(text), history.states())
+                judge = Judge(parse_rules(text), history.queries.states())
                 sink = Sink(history, judge, thread=thread, meters=Meters())
             if isinstance(step, End):
                 await sink.take_up(step)
@@ -134,8 +139,8 @@ async def live(course: Course, path: Path, text: str) -> dict[str, Alert]:
                 judge.mark(step)
             else:
                 await sink.publish(step.segment.rendition.key, [Observation(outcome=step)])
-        assert not history.waiting_ends()
-        return {alert.id: alert for alert in history.alerts(limit=10_000)}
+        assert not history.queries.unjudged_ends()
+        return {alert.id: alert for alert in history.queries.alerts(limit=10_000)}
 
 
 async def over_kafka(course: Course, text: str) -> Rig:
@@ -162,7 +167,7 @@ async def over_kafka(course: Course, text: str) -> Rig:
     return rig
 
 
-async def recorded(rig: Rig, place: Place) -> dict[str, Alert]:
+async def recorded(rig: Rig, place: HistoryLocation) -> dict[str, Alert]:
     """What a recorder that is started anew makes of the fleet's topics."""
     topics = {NAMES.quality: "outcome", NAMES.alerts: "alert"}
     for last in (len(rig.broker.logs[NAMES.quality, 0]) // 2, None):
@@ -186,17 +191,18 @@ async def recorded(rig: Rig, place: Place) -> dict[str, Alert]:
                 group.create_task(stay_recorder(it, open_group, stop=stop))
                 await until(
                     lambda history=history, brokers=brokers: all(  # type: ignore[misc]
-                        history.offsets(topic).get(0, 0) == broker.newest(topic, 0) for topic, broker in brokers.items()
+                        history.queries.next_offsets(topic).get(0, 0) == broker.newest(topic, 0)
+                        for topic, broker in brokers.items()
                     )
                 )
                 stop.set()
     with open_history(place, "read") as history:
-        assert list(history.outcomes_in_order()) == rig.outcomes
-        assert list(history.markers()) == [note for note in rig.notes if isinstance(note, Marker)]
-        return {alert.id: alert for alert in history.alerts(limit=10_000)}
+        assert list(history.documents.outcomes_in_write_order()) == rig.outcomes
+        assert list(history.queries.markers()) == [note for note in rig.notes if isinstance(note, Marker)]
+        return {alert.id: alert for alert in history.queries.alerts(limit=10_000)}
 
 
-def replayed(place: Place, rules: Path) -> dict[str, Alert]:
+def replayed(place: HistoryLocation, rules: Path) -> dict[str, Alert]:
     settings = Settings(alerts={"rules": rules})  # type: ignore[arg-type]
     return {alert.id: alert for alert in judge_again(settings, place, rules=None, span=Span())[0].alerts}
 
@@ -262,7 +268,7 @@ async def test_an_end_with_another_key_is_rejected_with_an_outcome() -> None:
     """It may lie on a partition that does not have the stream."""
     rig = Rig(partitions=1)
     end = end_of("news", EVERY, START, told_at=START)
-    rig.put_raw(0, b"sport", encode_note(end, source="test"), *headers_of(end))
+    rig.put_raw(0, b"sport", encode_control_message(end, source="test"), *control_message_headers(end))
     await rig.drain(rig.floor(), 1)
     (outcome,) = rig.outcomes
     assert "key must be the stream id" in getattr(outcome, "detail", "")
@@ -292,7 +298,7 @@ def test_publish_says_which_renditions_are_over(found: Sequence[Found], expected
     assert {key for key, _, _ in records} == {b"news-1"}
     said = [
         f"{note.rendition} ends"
-        if is_note(dict(headers)) and isinstance(note := parse_note(value), End)
+        if is_control_message(dict(headers)) and isinstance(note := parse_control_message(value), End)
         else str(parse_segment(key, value, dict(headers)).sequence)
         for key, value, headers in records
     ]
@@ -324,10 +330,10 @@ async def test_an_end_that_is_said_by_hand_is_taken_up_by_a_daemon(tmp_path: Pat
             [take_up(history, thread, sink.take_up, told=lambda _, alerts: told.extend(alerts), done=done), say()]
         )
         assert [alert.rendition for alert in told] == [MID.name, RENDITION.name]
-        assert [alert.state for alert in history.alerts()] == ["resolved"] * 2
-        ends = [it for it in history.inputs_in_order() if isinstance(it, End)]
+        assert [alert.state for alert in history.queries.alerts()] == ["resolved"] * 2
+        ends = [it for it in history.documents.judge_inputs() if isinstance(it, End)]
         assert [(it.rendition, it.at) for it in ends] == [(MID.name, low_end()), (EVERY, low_end())]
-        assert not history.waiting_ends()
+        assert not history.queries.unjudged_ends()
 
 
 def low_end() -> datetime:

@@ -108,7 +108,7 @@ async def test_the_page_of_a_real_answer(tmp_path: Path) -> None:
             def answer(self, name: str) -> Answer:
                 return Answer(comparison=comparison, made_at=seed.NOW)
 
-        app = create_app(history, now=lambda: seed.NOW + timedelta(seconds=2), answers=Told())
+        app = create_app(history.queries, now=lambda: seed.NOW + timedelta(seconds=2), answers=Told())
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             page = (await client.get("/experiments/sr")).text
             item = (await client.get("/api/v1/experiments/sr")).json()

@@ -12,7 +12,7 @@ from tests.pipelines.rig import NAMES, Rig, segment
 from vqmon.core.alerts.judge import Judge, over_all_streams, parse_rules
 from vqmon.core.types import Alert, Outcome, QualityEvent, Segment
 from vqmon.errors import SettingsError
-from vqmon.transport.wire.control_messages import encode_note, headers_of
+from vqmon.transport.wire.control_messages import control_message_headers, encode_control_message
 
 RULES = parse_rules(
     """
@@ -118,7 +118,7 @@ async def test_a_deploy_marker_is_gathered_and_starts_series_anew() -> None:
     marker = marker_of("encoder 5", datetime.fromtimestamp(1_767_225_600 + 4 * FELL, UTC))
     rig = Rig(partitions=PARTITIONS, rules=RULES)
     for partition in range(PARTITIONS):
-        rig.put_raw(partition, None, encode_note(marker, source="test"), *headers_of(marker))
+        rig.put_raw(partition, None, encode_control_message(marker, source="test"), *control_message_headers(marker))
     for one in in_order():
         rig.put(STREAMS.index(one.rendition.stream_id) % PARTITIONS, one)
     await rig.drain(rig.floor(look), COUNT * len(STREAMS) + PARTITIONS)

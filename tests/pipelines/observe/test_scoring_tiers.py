@@ -316,7 +316,7 @@ async def test_a_bridge_out_of_the_history(tmp_path: Path) -> None:
     assert found.error_rms < 0.01
     assert found.apply(100 / 2.55) == pytest.approx(35, abs=0.01)
     with open_history(database, mode="read") as history, pytest.raises(SettingsError, match="by: cheap@1, new@1"):
-        bridges.bridge(history.outcomes_in_order(), "cheap@1", "newer@1")
+        bridges.bridge(history.documents.outcomes_in_write_order(), "cheap@1", "newer@1")
     file.write_text("{}")
     with pytest.raises(SettingsError, match="make it with `vqmon scorers bridge`"):
         bridges.load(file)

@@ -19,9 +19,9 @@ from vqmon.core.types import Alert, Outcome
 from vqmon.errors import SettingsError, StoreUnreachableError
 from vqmon.telemetry.health import Progress
 from vqmon.telemetry.metrics import Meters
-from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
-from vqmon.transport.history.ingest import Taken
+from vqmon.transport.history.ingest import ParsedRecords
 from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryGroup
 from vqmon.transport.kafka.records import Assigned, Revoked
 from vqmon.transport.wire import cloudevents
@@ -98,13 +98,13 @@ async def recording(fleet: Fleet, *desks: Desk) -> AsyncIterator[None]:
 
 def has_all(fleet: Fleet, history: History) -> bool:
     """Whether everything said is in the history: as many, and up to the ends of the topics."""
-    ends = [history.offsets(topic).get(number, 0) for topic in TOPICS for number in range(2)]
+    ends = [history.queries.next_offsets(topic).get(number, 0) for topic in TOPICS for number in range(2)]
     return ends == [fleet.broker.newest(topic, number) for topic in TOPICS for number in range(2)]
 
 
 def check(fleet: Fleet, history: History) -> None:
     """Each outcome once, in the order of its partition; the last state of each alert."""
-    stored = list(history.outcomes_in_order())
+    stored = list(history.documents.outcomes_in_write_order())
     for stream_id in {outcome.segment.rendition.stream_id for outcome in fleet.outcomes}:
 
         def of_stream(outcomes: list[Outcome], name: str = stream_id) -> list[Outcome]:
@@ -112,10 +112,10 @@ def check(fleet: Fleet, history: History) -> None:
 
         assert of_stream(stored) == of_stream(fleet.outcomes)
     assert len(stored) == len({outcome.id for outcome in fleet.outcomes})
-    assert {alert.id: alert for alert in history.alerts(limit=10_000)} == fleet.alerts
+    assert {alert.id: alert for alert in history.queries.alerts(limit=10_000)} == fleet.alerts
 
 
-async def test_everything_is_recorded_once_over_restarts(place: Place) -> None:
+async def test_everything_is_recorded_once_over_restarts(place: HistoryLocation) -> None:
     """A recorder goes on where the history stands; the same event on the topic twice is one row."""
     fleet = Fleet()
     fleet.say("a")
@@ -132,12 +132,12 @@ async def test_everything_is_recorded_once_over_restarts(place: Place) -> None:
         async with recording(fleet, one):
             await until(lambda: has_all(fleet, history))
         check(fleet, history)
-        counts = history.counts()
+        counts = history.queries.counts()
     assert counts.scored + counts.unscored == len(fleet.outcomes)
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_several_recorders_share_the_work(place: Place, seed: int) -> None:
+async def test_several_recorders_share_the_work(place: HistoryLocation, seed: int) -> None:
     """Recorders that come, go and are cut off in mid-write: nothing twice, nothing missing, alerts as they ended."""
     fleet, chance = Fleet(), Random(seed)
     for name in ("a", "b", "c"):
@@ -164,22 +164,20 @@ class Shaky:
     """A history whose server is away now and then: before the write, or after it."""
 
     def __init__(self, history: History, faults: list[str]) -> None:
+        self.queries = history.queries
         self._history = history
         self._faults = faults
 
-    def offsets(self, topic: str) -> object:
-        return self._history.offsets(topic)
-
-    def record(self, taken: Taken) -> None:
+    def ingest(self, records: ParsedRecords) -> None:
         fault = self._faults.pop() if self._faults else ""
         if fault == "before":
             raise StoreUnreachableError("away")
-        self._history.record(taken)
+        self._history.ingest(records)
         if fault == "after":
             raise StoreUnreachableError("no answer")
 
 
-async def test_a_database_that_goes_away_is_waited_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_that_goes_away_is_waited_for(place: HistoryLocation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether a write got through when the answer is lost, the offsets in the history tell."""
     monkeypatch.setattr("pipelines.topics.recorder.RETRY_SECONDS", 0.01)
     fleet = Fleet()
@@ -196,7 +194,7 @@ async def test_a_database_that_goes_away_is_waited_for(place: Place, monkeypatch
         check(fleet, history)
 
 
-async def test_who_writes_the_same_partition_is_noticed(place: Place) -> None:
+async def test_who_writes_the_same_partition_is_noticed(place: HistoryLocation) -> None:
     """A recorder that was frozen and wakes up finds that the history stands elsewhere, and goes on from there."""
     fleet = Fleet()
     fleet.say("a", 30)
@@ -215,7 +213,7 @@ async def test_who_writes_the_same_partition_is_noticed(place: Place) -> None:
         check(fleet, history)
 
 
-async def test_what_cannot_be_read_holds_nothing_up(place: Place) -> None:
+async def test_what_cannot_be_read_holds_nothing_up(place: HistoryLocation) -> None:
     """A record that is no outcome is counted and stepped over."""
     fleet = Fleet()
     fleet.say("a", 3)
@@ -243,4 +241,4 @@ async def test_records_that_were_deleted_unread_stop_it_unless_told_otherwise(tm
         with desk(history, when_lost="go_on") as one:
             async with recording(fleet, one):
                 await until(lambda: has_all(fleet, history))
-        assert len(list(history.outcomes_in_order())) == 15
+        assert len(list(history.documents.outcomes_in_write_order())) == 15

@@ -10,9 +10,9 @@ from tests import factories
 from tests.factories import START
 from vqmon.core.types import Outcome, Rendition
 from vqmon.errors import SettingsError, StoreError
-from vqmon.transport.export.partitioned import Exported, export_partitions
+from vqmon.transport.export.partitioned import ExportSummary, export_partitions
 from vqmon.transport.export.tables import COLUMNS
-from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
 
 HOUR = timedelta(hours=1)
@@ -28,7 +28,7 @@ OUTCOMES: list[Outcome] = [
 
 
 @pytest.fixture
-def history(place: Place):
+def history(place: HistoryLocation):
     with open_history(place, "write") as opened:
         for begin in range(0, len(OUTCOMES), 7):
             opened.publish(OUTCOMES[begin : begin + 7])
@@ -56,12 +56,12 @@ def test_hours_are_written_when_they_are_over(history: History, tmp_path: Path) 
     """Run each hour: only complete hours, each once, zstd, with all columns; running again changes nothing."""
     folder = tmp_path / "lake"
     soon = timedelta(minutes=5)
-    assert export_partitions(history, folder, now=START + HOUR + soon) == Exported(files=0, rows=0)
+    assert export_partitions(history, folder, now=START + HOUR + soon) == ExportSummary(files=0, rows=0)
     for hours in (1, 1, 2, 3, 3):
         export_partitions(history, folder, now=START + hours * HOUR + timedelta(minutes=11))
         assert ids_in(folder) == {name(hour): expected(hour) for hour in range(hours)}
     before = {file: file.stat().st_mtime_ns for file in folder.rglob("*.parquet")}
-    assert export_partitions(history, folder, now=START + 9 * HOUR) == Exported(files=0, rows=0)
+    assert export_partitions(history, folder, now=START + 9 * HOUR) == ExportSummary(files=0, rows=0)
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*.parquet")} == before
     file = pq.ParquetFile(folder / name(0))
     assert file.schema_arrow.names == list(COLUMNS)
@@ -72,11 +72,11 @@ def test_late_outcomes_are_added_and_forgotten_ones_stay(history: History, tmp_p
     """What comes after its hour was written joins it; retention takes nothing out of the files."""
     folder = tmp_path / "lake"
     export_partitions(history, folder, now=START + 9 * HOUR)
-    history.prune(before=START + 8 * HOUR, keep_frames_of_segments=0)
-    assert list(history.outcomes_in_order()) == []
+    history.maintenance.prune(before=START + 8 * HOUR, keep_frames_of_segments=0)
+    assert list(history.documents.outcomes_in_write_order()) == []
     late = factories.event(sequence=7, at_seconds=7.0, rendition=SPORTS)
     history.publish([late])
-    assert export_partitions(history, folder, now=START + 9 * HOUR) == Exported(files=1, rows=1)
+    assert export_partitions(history, folder, now=START + 9 * HOUR) == ExportSummary(files=1, rows=1)
     assert ids_in(folder) == {name(0): [*expected(0), late.id], name(1): expected(1), name(2): expected(2)}
 
 
@@ -90,7 +90,7 @@ def test_a_run_that_was_cut_off_is_mended(history: History, tmp_path: Path) -> N
     assert ids_in(folder) == {name(hour): expected(hour) for hour in range(3)}
     with open_history(tmp_path / "other.db", "write") as other:
         other.publish([*OUTCOMES[:5], factories.event(sequence=8, at_seconds=8.0)])
-        assert export_partitions(other, folder, now=START + 9 * HOUR) == Exported(files=1, rows=1)
+        assert export_partitions(other, folder, now=START + 9 * HOUR) == ExportSummary(files=1, rows=1)
 
 
 def test_days_and_what_is_wrong_with_a_folder(history: History, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_days_and_what_is_wrong_with_a_folder(history: History, tmp_path: Path) 
         export_partitions(history, folder, now=START + timedelta(days=2))
     (folder / "date=2026-11-20" / "outcomes.parquet").write_bytes(b"no parquet")
     history.publish([factories.event(sequence=10, at_seconds=10.0)])
-    with pytest.raises(StoreError, match="no Parquet file"):
+    with pytest.raises(StoreError, match="not a Parquet file"):
         export_partitions(history, folder, each="day", now=START + timedelta(days=2))
     with pytest.raises(StoreError, match="does not exist"):
         export_partitions(history, tmp_path / "none" / "lake", now=START)
@@ -114,4 +114,4 @@ def test_a_timeline_ahead_of_the_clock_holds_nothing_up(history: History, tmp_pa
     history.publish([ahead])
     export_partitions(history, tmp_path / "lake", now=START + 9 * HOUR)
     assert ids_in(tmp_path / "lake")["date=2026-11-27/hour=20/outcomes.parquet"] == [ahead.id]
-    assert export_partitions(history, tmp_path / "lake", now=START + 9 * HOUR) == Exported(files=0, rows=0)
+    assert export_partitions(history, tmp_path / "lake", now=START + 9 * HOUR) == ExportSummary(files=0, rows=0)

@@ -14,6 +14,7 @@ from tests.factories import START
 from vqmon.core.types import SIGNALS, Rendition
 from vqmon.errors import SettingsError, StoreError
 from vqmon.transport.export.tables import COLUMNS, export_outcomes
+from vqmon.transport.history.documents import Documents
 from vqmon.transport.history.history import History, open_history
 from vqmon.transport.wire import cloudevents
 
@@ -34,7 +35,7 @@ def history(tmp_path: Path) -> Iterator[History]:
 def test_parquet_has_a_row_per_outcome_and_scorer(history: History, tmp_path: Path) -> None:
     """Documented columns with their types, moments in UTC, zstd."""
     file = tmp_path / "out.parquet"
-    assert export_outcomes(history, file) == len(OUTCOMES)
+    assert export_outcomes(history.documents, file) == len(OUTCOMES)
     table = pq.read_table(file)
     assert table.column_names == list(COLUMNS)
     first, second, *_ = table.to_pylist()
@@ -53,8 +54,8 @@ def test_parquet_has_a_row_per_outcome_and_scorer(history: History, tmp_path: Pa
 
 def test_csv_says_the_same_as_parquet(history: History, tmp_path: Path) -> None:
     """The same rows and columns as text; nothing is an empty cell."""
-    export_outcomes(history, tmp_path / "out.csv")
-    export_outcomes(history, tmp_path / "out.parquet")
+    export_outcomes(history.documents, tmp_path / "out.csv")
+    export_outcomes(history.documents, tmp_path / "out.parquet")
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     expected = [
@@ -76,7 +77,7 @@ def test_csv_says_the_same_as_parquet(history: History, tmp_path: Path) -> None:
 def test_ndjson_is_the_events_themselves(history: History, tmp_path: Path) -> None:
     """One CloudEvent per line, in the order of publishing."""
     file = tmp_path / "out.ndjson"
-    assert export_outcomes(history, file) == len(OUTCOMES)
+    assert export_outcomes(history.documents, file) == len(OUTCOMES)
     lines = file.read_bytes().splitlines()
     assert [cloudevents.parse_outcome(line) for line in lines] == OUTCOMES
     assert all(json.loads(line)["specversion"] == "1.0" for line in lines)
@@ -84,14 +85,14 @@ def test_ndjson_is_the_events_themselves(history: History, tmp_path: Path) -> No
 
 def test_filters_and_small_chunks(history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stream, rendition and range choose; more rows than a chunk holds come out all the same."""
-    monkeypatch.setattr("vqmon.transport.export.tables.ROWS_PER_CHUNK", 3)
+    monkeypatch.setattr("vqmon.transport.export.tables.CHUNK_ROWS", 3)
     monkeypatch.setattr("vqmon.transport.history.documents.CHUNK_BLOCKS", 2)
     for form in ("parquet", "csv", "ndjson"):
         file = tmp_path / f"out.{form}"
-        assert export_outcomes(history, file) == 8
+        assert export_outcomes(history.documents, file) == 8
         chosen = {"since": START + timedelta(seconds=4), "until": START + timedelta(seconds=16)}
-        assert export_outcomes(history, file, stream_id="news-1", rendition="1080p", **chosen) == 3
-        assert export_outcomes(history, file, stream_id="other") == 0
+        assert export_outcomes(history.documents, file, stream_id="news-1", rendition="1080p", **chosen) == 3
+        assert export_outcomes(history.documents, file, stream_id="other") == 0
     assert pq.read_table(tmp_path / "out.parquet").num_rows == 0
 
 
@@ -101,15 +102,15 @@ def test_a_file_appears_only_when_it_is_complete(history: History, tmp_path: Pat
     file.parent.mkdir()
     file.write_text("old")
 
-    class Broken(History):
+    class BrokenDocuments(Documents):
         def __init__(self) -> None: ...
 
-        def documents_in_order(self, **_: object) -> Iterator[bytes]:
+        def documents_in_write_order(self, **_: object) -> Iterator[bytes]:
             yield b"{}"
             raise StoreError("disk gone")
 
     with pytest.raises(StoreError, match="disk gone"):
-        export_outcomes(Broken(), file)
+        export_outcomes(BrokenDocuments(), file)
     assert [path.name for path in file.parent.iterdir()] == ["events.ndjson"]
     assert file.read_text() == "old"
 
@@ -117,10 +118,10 @@ def test_a_file_appears_only_when_it_is_complete(history: History, tmp_path: Pat
 def test_a_format_or_folder_that_is_none_is_refused(history: History, tmp_path: Path) -> None:
     """The ending chooses the format unless one is named; a missing folder is said."""
     with pytest.raises(SettingsError, match="--format"):
-        export_outcomes(history, tmp_path / "out.xls")
-    assert export_outcomes(history, tmp_path / "out.xls", form="csv") == len(OUTCOMES)
+        export_outcomes(history.documents, tmp_path / "out.xls")
+    assert export_outcomes(history.documents, tmp_path / "out.xls", form="csv") == len(OUTCOMES)
     with pytest.raises(StoreError, match="No such file"):
-        export_outcomes(history, tmp_path / "none" / "out.csv")
+        export_outcomes(history.documents, tmp_path / "none" / "out.csv")
 
 
 @pytest.mark.parametrize("name", ["history.db", "history.db-wal", "history.db-shm", "history.db.lock", "link.csv"])
@@ -130,9 +131,9 @@ def test_a_database_is_not_written_over(history: History, tmp_path: Path, name: 
     (tmp_path / name).touch()
     before = (tmp_path / name).read_bytes()
     with pytest.raises(SettingsError, match="name another file"):
-        export_outcomes(history, tmp_path / name, form="csv")
+        export_outcomes(history.documents, tmp_path / name, form="csv")
     assert (tmp_path / name).read_bytes() == before
-    assert list(history.outcomes_in_order()) == OUTCOMES
+    assert list(history.documents.outcomes_in_write_order()) == OUTCOMES
 
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r"])
@@ -140,7 +141,7 @@ def test_csv_holds_no_formulas(history: History, tmp_path: Path, sign: str) -> N
     """A text that a spreadsheet would run gets an apostrophe; numbers stay numbers."""
     first = factories.event(sequence=0, rendition=Rendition(stream_id=f"{sign}1+1", name="720p"))
     history.publish([first])
-    export_outcomes(history, tmp_path / "out.csv", stream_id=f"{sign}1+1")
+    export_outcomes(history.documents, tmp_path / "out.csv", stream_id=f"{sign}1+1")
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as lines:
         (row,) = csv.DictReader(lines)
     assert row["stream_id"] == f"'{sign}1+1"

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import pytest
 
 from vqmon.core.alerts.state import AlertState
-from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
 
 STREAMS = ("sports one", "sports_one", "SPORTS ONE", "sports%", "sports", "a!b", "a|sports", "sports/hd")
 
 
 @pytest.fixture
-def history(place: Place) -> Iterator[History]:
+def history(place: HistoryLocation) -> Iterator[History]:
     with open_history(place, "write") as history:
         yield history
 
@@ -26,8 +26,8 @@ def test_states_are_those_of_the_stream_alone(history: History) -> None:
     ]
     history.publish([], states={state.key: state for state in states})
     for stream in STREAMS:
-        found = history.states_of(stream)
+        found = history.queries.states_of_stream(stream)
         assert {state.series for state in found.values() if isinstance(state, AlertState)} >= {f"{stream}/1080p/lite"}
         assert all(f"|{stream}/" in key for key in found), stream
-    assert len(history.states_of("sports one")) == 2
-    assert history.states_of("sport") == {}
+    assert len(history.queries.states_of_stream("sports one")) == 2
+    assert history.queries.states_of_stream("sport") == {}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests import factories
 from vqmon.errors import StoreError
-from vqmon.transport.history.documents import pack, unpack
+from vqmon.transport.history.documents import pack_block, unpack_block
 from vqmon.transport.wire import cloudevents
 
 EVENTS = [
@@ -34,20 +34,20 @@ ODD = st.builds(
 )
 def test_documents_come_back_byte_for_byte(documents: list[bytes], dictionary: bytes | None) -> None:
     """Events, failures, and JSON that looks nearly like an event."""
-    body, pictures = pack(documents, dictionary)
-    assert list(unpack(body, pictures, dictionary)) == documents
+    body, pictures = pack_block(documents, dictionary)
+    assert list(unpack_block(body, pictures, dictionary)) == documents
 
 
 def test_pictures_take_half_their_room() -> None:
     """An event in a block takes little more than the bytes of its two fingerprints."""
     events = [cloudevents.encode_outcome(factories.event(sequence=number), source="vqmon:test") for number in range(64)]
-    body, pictures = pack(events, events[0])
+    body, pictures = pack_block(events, events[0])
     assert len(pictures) == 64 * (4 + 2 * 576)
     assert len(body) < 64 * 400
 
 
 def test_a_damaged_block_says_so() -> None:
     """Bits that rot on the disk are an error with a name, no wrong event."""
-    body, pictures = pack(EVENTS, None)
+    body, pictures = pack_block(EVENTS, None)
     with pytest.raises(StoreError, match="damaged"):
-        unpack(body[:20] + b"\0\0\0\0" + body[24:], pictures, None)
+        unpack_block(body[:20] + b"\0\0\0\0" + body[24:], pictures, None)

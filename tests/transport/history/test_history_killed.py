@@ -10,7 +10,7 @@ from tests import factories
 from tests.factories import RENDITION
 from vqmon.core.alerts.judge import Judge, parse_rules
 from vqmon.core.types import Alert, Cursor, Outcome
-from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 
 RULES = parse_rules((Path(__file__).parents[3] / "config" / "rules.toml").read_text())
@@ -26,11 +26,11 @@ def look(number: int) -> Outcome:
     )
 
 
-def publish_for_ever(place: Place, ready: int) -> None:
+def publish_for_ever(place: HistoryLocation, ready: int) -> None:
     """A daemon: goes on after the cursor, judges, publishes one to three segments at a time."""
     with open_history(place, "write") as history:
-        judge = Judge(RULES, states=history.states())
-        cursor = history.cursors("news-1").get(RENDITION.key)
+        judge = Judge(RULES, states=history.queries.states())
+        cursor = history.queries.cursors("news-1").get(RENDITION.key)
         number = cursor.sequence + 1 if cursor else 0
         while True:
             outcomes = [look(n) for n in range(number, number + 1 + number % 3)]
@@ -46,12 +46,12 @@ def publish_for_ever(place: Place, ready: int) -> None:
                 thumbnails={outcome.id: [(0.0, b"\xff\xd8" * 2000)] for outcome in outcomes},
             )
             if number == 30:
-                history.checkpoint()
+                history.maintenance.checkpoint()
             number = last.sequence + 1
             os.write(ready, b".")
 
 
-def test_nothing_is_lost_or_doubled_over_many_kills(place: Place) -> None:
+def test_nothing_is_lost_or_doubled_over_many_kills(place: HistoryLocation) -> None:
     """After twenty kills: every segment up to the cursor once, and the alerts of an undisturbed run."""
     chance = random.Random(11)
     reached = -1
@@ -71,18 +71,20 @@ def test_nothing_is_lost_or_doubled_over_many_kills(place: Place) -> None:
         os.close(heard)
 
         with open_history(place, "read") as history:
-            last = history.cursors("news-1")[RENDITION.key].sequence
+            last = history.queries.cursors("news-1")[RENDITION.key].sequence
             assert last > reached
             reached = last
-            assert [it.segment.sequence for it in history.outcomes_in_order()] == list(range(reached + 1))
+            assert [it.segment.sequence for it in history.documents.outcomes_in_write_order()] == list(
+                range(reached + 1)
+            )
 
     judge = Judge(RULES)
     alerts: dict[str, Alert] = {}
     for number in range(reached + 1):
         alerts.update({alert.id: alert for alert in judge.judge(look(number))})
     with open_history(place, "read") as history:
-        counts = history.counts()
+        counts = history.queries.counts()
         assert counts.scored + counts.unscored == reached + 1
-        assert {alert.id: alert for alert in history.alerts(limit=10_000)} == alerts
-        assert history.states() == judge.states()
-        assert all(history.thumbnails(look(number).id) for number in range(reached + 1))
+        assert {alert.id: alert for alert in history.queries.alerts(limit=10_000)} == alerts
+        assert history.queries.states() == judge.states()
+        assert all(history.queries.thumbnails(look(number).id) for number in range(reached + 1))

@@ -12,7 +12,7 @@ from tests import factories
 from tests.factories import RENDITION, START
 from vqmon.core.timeline import Bucket
 from vqmon.core.types import Outcome, QualityEvent, Rendition
-from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
 
 LOW = replace(RENDITION, name="360p")
@@ -34,18 +34,18 @@ OUTCOMES = [look(number, rendition) for number in range(HOURS * 900) for renditi
 
 
 @pytest.fixture
-def history(place: Place):
+def history(place: HistoryLocation):
     shuffled = Random(4).sample(OUTCOMES, len(OUTCOMES))
     with open_history(place, "write") as opened:
         for begin in range(0, len(shuffled), 400):
             opened.publish(shuffled[begin : begin + 400])
             if begin % 1200 == 0:
-                opened.roll_up()
+                opened.maintenance.roll_up()
         yield opened
 
 
 def asked(history: History, *, count: int, scorer: str = "", hours: float = HOURS) -> Sequence[Bucket]:
-    return history.buckets(
+    return history.queries.buckets(
         "news-1", begins_at=START, ends_at=START + timedelta(hours=hours), count=count, scorer=scorer
     )
 
@@ -91,8 +91,8 @@ def test_parts_are_what_counting_gives(history: History, count: int, scorer: str
         else:
             assert told(asked(history, count=count, scorer=scorer), rendition) == expected(rendition, count, scorer)
     before = asked(history, count=count, scorer=scorer)
-    assert history.roll_up() > 0
-    assert history.roll_up() == 0
+    assert history.maintenance.roll_up() > 0
+    assert history.maintenance.roll_up() == 0
     after = asked(history, count=count, scorer=scorer)
     assert [(it.starts_at, it.scored, it.unscored) for it in after] == [
         (it.starts_at, it.scored, it.unscored) for it in before
@@ -106,46 +106,51 @@ def test_the_first_scorer_is_the_default(history: History) -> None:
         it.scored for it in asked(history, count=3, scorer="lite@1")
     ]
     assert all(it.scored == 0 and it.unscored > 0 for it in asked(history, count=3, scorer="nobody@1"))
-    assert history.buckets("nothing", begins_at=START, ends_at=START + timedelta(hours=1), count=3) == []
+    assert history.queries.buckets("nothing", begins_at=START, ends_at=START + timedelta(hours=1), count=3) == []
 
 
 def test_minutes_outlive_outcomes(history: History) -> None:
     """Retention makes minutes of what it takes out; they go when their own time comes."""
     before = asked(history, count=12)
-    pruned = history.prune(before=START + timedelta(days=1), keep_frames_of_segments=0)
+    pruned = history.maintenance.prune(before=START + timedelta(days=1), keep_frames_of_segments=0)
     assert pruned.outcomes == len(OUTCOMES)
-    assert list(history.outcomes_in_order()) == []
+    assert list(history.documents.outcomes_in_write_order()) == []
     after = asked(history, count=12, scorer="lite@1")
     assert [(it.rendition, it.starts_at, it.scored, it.unscored) for it in after] == [
         (it.rendition, it.starts_at, it.scored, it.unscored) for it in before
     ]
     hour = START + timedelta(hours=1)
-    pruned = history.prune(before=START, keep_frames_of_segments=0, rollups_before=hour)
+    pruned = history.maintenance.prune(before=START, keep_frames_of_segments=0, rollups_before=hour)
     assert pruned.rollups > 0
     assert min(it.starts_at for it in asked(history, count=12, scorer="lite@1")) == hour
 
 
-def test_blocks_go_with_their_last_outcome(place: Place) -> None:
+def test_blocks_go_with_their_last_outcome(place: HistoryLocation) -> None:
     """What is left of a block can still be read, and nothing remains when all of it is gone."""
     outcomes = [factories.event(sequence=number, frame_values=(50.0, 60.0, 40.0, 50.0)) for number in range(300)]
     with open_history(place, "write") as history:
         history.publish(outcomes)
         for gone in (100, 250, 300):
-            history.prune(before=outcomes[0].observed_at + timedelta(seconds=4 * gone), keep_frames_of_segments=9)
-            assert list(history.outcomes_in_order()) == outcomes[gone:]
-            assert all(history.outcome(it.id) == it for it in outcomes[gone::40])
-            assert history.outcome(outcomes[gone - 1].id) is None
-        assert history._ask("SELECT count(*) FROM document")[0][0] == 0
+            history.maintenance.prune(
+                before=outcomes[0].observed_at + timedelta(seconds=4 * gone), keep_frames_of_segments=9
+            )
+            assert list(history.documents.outcomes_in_write_order()) == outcomes[gone:]
+            assert all(history.queries.outcome(it.id) == it for it in outcomes[gone::40])
+            assert history.queries.outcome(outcomes[gone - 1].id) is None
+        assert history._database.query("SELECT count(*) FROM document")[0][0] == 0
 
 
-def test_what_is_in_no_minute_yet_stays(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_in_no_minute_yet_stays(place: HistoryLocation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Much at once is done in several goes, and no outcome goes before it is in a minute."""
-    monkeypatch.setattr("vqmon.transport.history.maintenance.MOST_CHUNKS", 2)
-    monkeypatch.setattr("vqmon.transport.history.maintenance.CHUNK_ROWS", 30)
-    monkeypatch.setattr("vqmon.transport.history.maintenance.ROLLUP_ROWS", 20)
+    monkeypatch.setattr("vqmon.transport.history.maintenance.MAX_CHUNKS", 2)
+    monkeypatch.setattr("vqmon.transport.history.maintenance.PRUNE_CHUNK_ROWS", 30)
+    monkeypatch.setattr("vqmon.transport.history.maintenance.ROLLUP_CHUNK_ROWS", 20)
     events = [factories.event(sequence=number) for number in range(200)]
     with open_history(place, "write") as history:
         history.publish(events)
-        gone = [history.prune(before=START + timedelta(days=1), keep_frames_of_segments=0).outcomes for _ in range(6)]
+        gone = [
+            history.maintenance.prune(before=START + timedelta(days=1), keep_frames_of_segments=0).outcomes
+            for _ in range(6)
+        ]
         assert gone == [40, 40, 40, 40, 40, 0]
         assert sum(it.scored for it in asked(history, count=3, scorer="lite@1")) == 200

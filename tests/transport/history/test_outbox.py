@@ -7,7 +7,7 @@ import pytest
 
 from tests import factories
 from tests.transport.wire.test_cloudevents import ALERT
-from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 
 NOW = datetime(2026, 11, 20, 20, 1, tzinfo=UTC)
@@ -15,53 +15,53 @@ LATER = NOW + timedelta(minutes=1)
 OVER = replace(ALERT, state="resolved", resolved_at=ALERT.opened_at + timedelta(seconds=40))
 
 
-def test_an_alert_waits_until_it_is_marked_as_done(place: Place) -> None:
+def test_an_alert_waits_until_it_is_marked_as_done(place: HistoryLocation) -> None:
     """What was told is kept; the moment of the end is our clock's."""
     with open_history(place, "write") as history:
         history.publish([], alerts=[ALERT], queued_at=NOW)
-        history.mark_told({ALERT.id: {"http://am": "open"}})
+        history.outbox.record_deliveries({ALERT.id: {"http://am": "open"}})
     with open_history(place, "write") as history:
         history.publish([], alerts=[OVER], queued_at=LATER)
-        (notice,) = history.notices()
+        (notice,) = history.outbox.notices()
         assert (notice.alert, notice.opened) == (OVER, ALERT)
         assert (notice.queued_at, notice.changed_at) == (NOW, LATER)
         assert notice.told == {"http://am": "open"}
-        assert history.notices(after=notice.number) == []
-        history.mark_told({ALERT.id: None})
-        assert history.notices() == []
+        assert history.outbox.notices(after=notice.number) == []
+        history.outbox.record_deliveries({ALERT.id: None})
+        assert history.outbox.notices() == []
         # A segment seen again after a crash is no news.
         history.publish([], alerts=[ALERT, OVER], queued_at=LATER)
-        assert history.notices() == []
+        assert history.outbox.notices() == []
 
 
-def test_what_another_alert_explains_waits_and_is_told_once_nothing_explains_it(place: Place) -> None:
+def test_what_another_alert_explains_waits_and_is_told_once_nothing_explains_it(place: HistoryLocation) -> None:
     """It keeps the moment of its coming; what names it is fixed when somebody is told."""
     muted = replace(ALERT, muted_by="c" * 32)
     with open_history(place, "write") as history:
         history.publish([], alerts=[muted], queued_at=NOW)
-        assert [notice.opened for notice in history.notices()] == [muted]
+        assert [notice.opened for notice in history.outbox.notices()] == [muted]
         history.publish([], alerts=[ALERT], queued_at=LATER)
-        (notice,) = history.notices()
+        (notice,) = history.outbox.notices()
         assert (notice.opened, notice.queued_at, notice.changed_at) == (ALERT, NOW, LATER)
-        history.mark_told({ALERT.id: {"http://am": "open"}})
+        history.outbox.record_deliveries({ALERT.id: {"http://am": "open"}})
         found = replace(ALERT, cause="encoder")
         history.publish([], alerts=[found], queued_at=LATER)
-        (notice,) = history.notices()
+        (notice,) = history.outbox.notices()
         assert (notice.opened, notice.alert) == (ALERT, found)
 
 
-def test_without_anybody_to_tell_the_outbox_stays_empty(place: Place) -> None:
+def test_without_anybody_to_tell_the_outbox_stays_empty(place: HistoryLocation) -> None:
     """Nothing piles up; and the end of what was never told is not told later."""
     with open_history(place, "write") as history:
         history.publish([], alerts=[ALERT])
         history.publish([], alerts=[OVER], queued_at=NOW)
-        assert history.notices() == []
+        assert history.outbox.notices() == []
 
 
-def test_an_alert_and_its_notice_are_written_together_or_not_at_all(place: Place) -> None:
+def test_an_alert_and_its_notice_are_written_together_or_not_at_all(place: HistoryLocation) -> None:
     """A publish that fails leaves neither."""
     broken = replace(factories.event(sequence=1), times_seconds=(float("nan"),))
     with open_history(place, "write") as history:
         with pytest.raises(ValueError, match="JSON"):
             history.publish([broken], alerts=[ALERT], queued_at=NOW)
-        assert (history.alert(ALERT.id), history.notices()) == (None, [])
+        assert (history.queries.alert(ALERT.id), history.outbox.notices()) == (None, [])

@@ -6,7 +6,7 @@ from tests import factories
 from tests.factories import START
 from vqmon.core.types import Outcome, Rendition
 from vqmon.transport.history import documents
-from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 
 
@@ -14,7 +14,7 @@ def rendition(number: int) -> Rendition:
     return Rendition(stream_id=f"film-{number}", name="1080p")
 
 
-def test_outcomes_by_time_are_the_published_ones_sorted_by_start(place: Place) -> None:
+def test_outcomes_by_time_are_the_published_ones_sorted_by_start(place: HistoryLocation) -> None:
     """Four renditions published one after the other in shuffled batches: one series by start, nothing lost."""
     chance = random.Random(7)
     every: list[Outcome] = []
@@ -27,10 +27,10 @@ def test_outcomes_by_time_are_the_published_ones_sorted_by_start(place: Place) -
     with open_history(place, "write") as history:
         for batch in batches:
             history.publish(batch)
-        found = list(history.outcomes_by_time())
+        found = list(history.documents.outcomes_by_start_time())
         some = list(
-            history.outcomes_by_time(
-                wanted=lambda stream, _: stream == "film-2", since=START, until=every[40].segment.starts_at
+            history.documents.outcomes_by_start_time(
+                select_rendition=lambda stream, _: stream == "film-2", since=START, until=every[40].segment.starts_at
             )
         )
 
@@ -40,16 +40,16 @@ def test_outcomes_by_time_are_the_published_ones_sorted_by_start(place: Place) -
     assert [it.id for it in some] == [it.id for it in every[300:340]]
 
 
-def test_a_batch_smaller_than_the_history_gives_the_same(place: Place) -> None:
+def test_a_batch_smaller_than_the_history_gives_the_same(place: HistoryLocation) -> None:
     """More outcomes than are held at a time come in the same order."""
     every = [factories.event(sequence=number, rendition=rendition(number % 3)) for number in range(60)]
     with open_history(place, "write") as history:
         history.publish(every)
-        whole = [it.id for it in history.outcomes_by_time()]
-        kept, documents.SORTED_AT_A_TIME = documents.SORTED_AT_A_TIME, 7
+        whole = [it.id for it in history.documents.outcomes_by_start_time()]
+        kept, documents.SORT_CHUNK_OUTCOMES = documents.SORT_CHUNK_OUTCOMES, 7
         try:
-            pieces = [it.id for it in history.outcomes_by_time()]
+            pieces = [it.id for it in history.documents.outcomes_by_start_time()]
         finally:
-            documents.SORTED_AT_A_TIME = kept
+            documents.SORT_CHUNK_OUTCOMES = kept
 
     assert pieces == whole == [it.id for it in every]

@@ -14,11 +14,11 @@ from tests.factories import RENDITION, START
 from tests.postgres import PostgresServer
 from vqmon.core.alerts.annotations import End, end_of
 from vqmon.errors import NoHistoryError, StoreError
-from vqmon.transport.history.backends.location import Place
+from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
-from vqmon.transport.history.ingest import Batch, taken_of
+from vqmon.transport.history.ingest import RecordBatch, parse_record_batches
 from vqmon.transport.wire import cloudevents
-from vqmon.transport.wire.control_messages import encode_note
+from vqmon.transport.wire.control_messages import encode_control_message
 
 SPORTS = replace(RENDITION, stream_id="sports")
 
@@ -28,7 +28,7 @@ def ended(number: int, stream_id: str = "news-1") -> End:
     return end_of(stream_id, "1080p", at, told_at=at)
 
 
-def test_ends_stand_where_they_were_written(place: Place) -> None:
+def test_ends_stand_where_they_were_written(place: HistoryLocation) -> None:
     """Behind the outcomes of their transaction, once, in one order with all others; also for one stream and a span."""
     with open_history(place, "write") as history:
         history.publish([factories.event(sequence=0), factories.event(sequence=1)], ends=[ended(2), ended(2)])
@@ -45,62 +45,70 @@ def test_ends_stand_where_they_were_written(place: Place) -> None:
             factories.event(sequence=0, rendition=SPORTS),
             ended(1, "sports"),
         ]
-        assert list(history.inputs_in_order()) == [*everything, factories.event(sequence=3)]
-        assert list(history.inputs_in_order(stream_id="sports")) == [
+        assert list(history.documents.judge_inputs()) == [*everything, factories.event(sequence=3)]
+        assert list(history.documents.judge_inputs(stream_id="sports")) == [
             factories.event(sequence=0, rendition=SPORTS),
             ended(1, "sports"),
         ]
         span = {"since": START + timedelta(seconds=4), "until": START + timedelta(seconds=8)}
-        assert list(history.inputs_in_order(**span)) == [factories.event(sequence=1), ended(2), ended(1, "sports")]
-        assert list(history.outcomes_in_order()) == [
+        assert list(history.documents.judge_inputs(**span)) == [
+            factories.event(sequence=1),
+            ended(2),
+            ended(1, "sports"),
+        ]
+        assert list(history.documents.outcomes_in_write_order()) == [
             factories.event(sequence=0),
             factories.event(sequence=1),
             factories.event(sequence=2),
             everything[4],
             factories.event(sequence=3),
         ]
-        assert history.counts().scored == 5
-        tip = history.tip()
-        assert [point.event_id for point in history.changes_since(0).points] == [
-            it.id for it in history.outcomes_in_order()
+        assert history.queries.counts().scored == 5
+        tip = history.queries.tip()
+        assert [point.event_id for point in history.queries.changes_since(0).points] == [
+            it.id for it in history.documents.outcomes_in_write_order()
         ]
-        assert history.changes_since(tip).is_complete
+        assert history.queries.changes_since(tip).is_complete
 
 
-def test_an_end_that_was_said_waits_beside_the_writer_until_it_is_judged(place: Place) -> None:
+def test_an_end_that_was_said_waits_beside_the_writer_until_it_is_judged(place: HistoryLocation) -> None:
     """Then it has its place, and waits no more; said again it stays where it is."""
     with open_history(place, "write") as history:
         history.publish([factories.event(sequence=0)])
-        with open_history(place, "mark") as beside:
+        with open_history(place, "annotate") as beside:
             beside.add_end(ended(9))
             beside.add_end(ended(9))
-        assert list(history.waiting_ends()) == [ended(9)]
-        assert list(history.inputs_in_order()) == [factories.event(sequence=0)]
+        assert list(history.queries.unjudged_ends()) == [ended(9)]
+        assert list(history.documents.judge_inputs()) == [factories.event(sequence=0)]
         judged = replace(ended(9), at=START + timedelta(seconds=4))
         history.publish([], ends=[judged])
         history.publish([factories.event(sequence=1)])
         history.add_end(ended(9))
-        assert list(history.waiting_ends()) == []
-        assert list(history.inputs_in_order()) == [factories.event(sequence=0), judged, factories.event(sequence=1)]
+        assert list(history.queries.unjudged_ends()) == []
+        assert list(history.documents.judge_inputs()) == [
+            factories.event(sequence=0),
+            judged,
+            factories.event(sequence=1),
+        ]
 
 
-def test_ends_go_with_the_outcomes_before_them(place: Place) -> None:
+def test_ends_go_with_the_outcomes_before_them(place: HistoryLocation) -> None:
     """An end that some outcome still stands before stays."""
     with open_history(place, "write") as history:
         for number in range(6):
             history.publish([factories.event(sequence=number)], ends=[ended(number)])
-        history.prune(before=factories.event(sequence=4).observed_at, keep_frames_of_segments=0)
-        assert list(history.inputs_in_order()) == [
+        history.maintenance.prune(before=factories.event(sequence=4).observed_at, keep_frames_of_segments=0)
+        assert list(history.documents.judge_inputs()) == [
             factories.event(sequence=4),
             ended(4),
             factories.event(sequence=5),
             ended(5),
         ]
-        history.prune(before=factories.event(sequence=9).observed_at, keep_frames_of_segments=0)
-        assert list(history.inputs_in_order()) == []
+        history.maintenance.prune(before=factories.event(sequence=9).observed_at, keep_frames_of_segments=0)
+        assert list(history.documents.judge_inputs()) == []
 
 
-def test_what_was_recorded_of_a_topic_keeps_its_order(place: Place) -> None:
+def test_what_was_recorded_of_a_topic_keeps_its_order(place: HistoryLocation) -> None:
     """Outcomes, ends and markers of one batch, some of them twice."""
     with open_history(place, "record") as history:
         said = [
@@ -113,15 +121,19 @@ def test_what_was_recorded_of_a_topic_keeps_its_order(place: Place) -> None:
             factories.event(sequence=2),
         ]
         values = [
-            encode_note(it, source="test") if isinstance(it, End) else cloudevents.encode_outcome(it, source="test")
+            encode_control_message(it, source="test")
+            if isinstance(it, End)
+            else cloudevents.encode_outcome(it, source="test")
             for it in said
         ]
         records = list(enumerate([*values, b"{}"]))
-        taken = taken_of([Batch(topic="quality", partition=0, kind="outcome", before=None, records=records)])
+        taken = parse_record_batches(
+            [RecordBatch(topic="quality", partition=0, kind="outcome", previous_offset=None, records=records)]
+        )
         assert [why for _, why in taken.unreadable] != []
         assert len(taken.unreadable) == 1
-        history.record(taken)
-        assert list(history.inputs_in_order()) == [
+        history.ingest(taken)
+        assert list(history.documents.judge_inputs()) == [
             factories.event(sequence=0),
             ended(1),
             factories.event(sequence=1),
@@ -130,7 +142,7 @@ def test_what_was_recorded_of_a_topic_keeps_its_order(place: Place) -> None:
         ]
 
 
-def make_older(place: Place, server: PostgresServer | None) -> None:
+def make_older(place: HistoryLocation, server: PostgresServer | None) -> None:
     """As the version before left it."""
     if isinstance(place, Path):
         with closing(sqlite3.connect(place)) as older:
@@ -142,7 +154,7 @@ def make_older(place: Place, server: PostgresServer | None) -> None:
     server.run_sql("UPDATE vqmon.about SET version = 1", database)
 
 
-def test_a_history_of_the_version_before_gets_the_table(place: Place, request: pytest.FixtureRequest) -> None:
+def test_a_history_of_the_version_before_gets_the_table(place: HistoryLocation, request: pytest.FixtureRequest) -> None:
     """With all that is in it; to be read it must have been opened by a writer once."""
     with open_history(place, "write") as history:
         history.publish([factories.event(sequence=0)])
@@ -152,4 +164,8 @@ def test_a_history_of_the_version_before_gets_the_table(place: Place, request: p
     with open_history(place, "write") as history:
         history.publish([factories.event(sequence=1)], ends=[ended(2)])
     with open_history(place, "read") as history:
-        assert list(history.inputs_in_order()) == [factories.event(sequence=0), factories.event(sequence=1), ended(2)]
+        assert list(history.documents.judge_inputs()) == [
+            factories.event(sequence=0),
+            factories.event(sequence=1),
+            ended(2),
+        ]

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from vqmon.core.alerts.annotations import End, Marker, end_of
 from vqmon.errors import WireError
 from vqmon.transport.wire import cloudevents
-from vqmon.transport.wire.control_messages import ENDED, HEADER, MARKER, encode_note, headers_of, is_note, parse_note
+from vqmon.transport.wire.control_messages import (
+    ENDED,
+    HEADER,
+    MARKER,
+    control_message_headers,
+    encode_control_message,
+    is_control_message,
+    parse_control_message,
+)
 
 AT = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
 END = end_of("news", "720p", AT, told_at=AT)
@@ -30,15 +38,15 @@ def test_a_note_comes_back_as_it_was(name: str, stream: str, at: datetime) -> No
         (MARKER, Marker(id="a" * 32, at=at, name=name, stream=stream)),
         (ENDED, end_of(stream, name, at, told_at=at, why="unwatched")),
     ):
-        value = encode_note(note, source="test")
-        assert parse_note(value) == note
-        assert dict(headers_of(note))[HEADER] == kind.encode()
-        assert is_note(dict(headers_of(note)))
+        value = encode_control_message(note, source="test")
+        assert parse_control_message(value) == note
+        assert dict(control_message_headers(note))[HEADER] == kind.encode()
+        assert is_control_message(dict(control_message_headers(note)))
         assert json.loads(value)["type"] == kind
         with pytest.raises(WireError):
             cloudevents.parse_outcome(value)
-    assert not is_note({})
-    assert not is_note({HEADER: b"org.vqmon.segment.v1"})
+    assert not is_control_message({})
+    assert not is_control_message({HEADER: b"org.vqmon.segment.v1"})
 
 
 def test_the_same_end_told_at_another_moment_is_another_end() -> None:
@@ -48,7 +56,7 @@ def test_the_same_end_told_at_another_moment_is_another_end() -> None:
 
 
 def changed(**data: Any) -> bytes:
-    tree = json.loads(encode_note(END, source="test"))
+    tree = json.loads(encode_control_message(END, source="test"))
     return json.dumps({**tree, "data": {**tree["data"], **data}}).encode()
 
 
@@ -68,10 +76,10 @@ def changed(**data: Any) -> bytes:
 def test_what_is_no_note_is_refused(value: bytes, why: str) -> None:
     """With the place in the document."""
     with pytest.raises(WireError, match=why):
-        parse_note(value)
+        parse_control_message(value)
 
 
 def test_what_a_later_version_adds_is_ignored() -> None:
     """As everywhere: schemas only ever grow."""
-    assert parse_note(changed(colour="blue")) == END
-    assert isinstance(parse_note(changed(rendition="*")), End)
+    assert parse_control_message(changed(colour="blue")) == END
+    assert isinstance(parse_control_message(changed(rendition="*")), End)

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from vqmon.core.dead_letters import Rejections
 from vqmon.core.types import ByteRange, Encryption, Rendition, Segment
 from vqmon.errors import WireError
-from vqmon.transport.wire.asyncapi import documents
+from vqmon.transport.wire.asyncapi import generated_files
 from vqmon.transport.wire.control_messages import ENDED, MARKER
 from vqmon.transport.wire.segment_messages import (
-    TYPE,
+    SEGMENT_TYPE,
     encode_rejections,
     encode_segment,
     parse_rejections,
     parse_segment,
-    trace_of,
+    parse_trace_context,
 )
 
 CONFIG = Path(__file__).parents[3] / "config"
@@ -43,7 +43,7 @@ FULL = Segment(
 )
 BINARY = {
     "ce_specversion": b"1.0",
-    "ce_type": TYPE.encode(),
+    "ce_type": SEGMENT_TYPE.encode(),
     "ce_id": b"1",
     "ce_source": b"packager",
     "content-type": b"application/json",
@@ -128,12 +128,12 @@ def test_no_bytes_do_anything_but_parse_or_be_refused(value: bytes) -> None:
 
 def test_trace_context_is_carried_and_malformed_context_is_dropped() -> None:
     """The header wins; the CloudEvents extension is read as well; a tracestate alone means nothing."""
-    assert trace_of({"traceparent": TRACE, "tracestate": b"a=b"}).headers() == (
+    assert parse_trace_context({"traceparent": TRACE, "tracestate": b"a=b"}).headers() == (
         ("traceparent", TRACE),
         ("tracestate", b"a=b"),
     )
-    assert trace_of({"ce_traceparent": TRACE}).traceparent == TRACE
-    assert trace_of({"traceparent": b"00-xyz", "tracestate": b"a=b"}).headers() == ()
+    assert parse_trace_context({"ce_traceparent": TRACE}).traceparent == TRACE
+    assert parse_trace_context({"traceparent": b"00-xyz", "tracestate": b"a=b"}).headers() == ()
 
 
 def test_rejections_come_back() -> None:
@@ -143,15 +143,17 @@ def test_rejections_come_back() -> None:
     assert parse_rejections(None) == Rejections()
 
 
-@pytest.mark.parametrize("name", ["asyncapi.yaml", *(f"schemas/in/{kind}.json" for kind in (TYPE, MARKER, ENDED))])
+@pytest.mark.parametrize(
+    "name", ["asyncapi.yaml", *(f"schemas/in/{kind}.json" for kind in (SEGMENT_TYPE, MARKER, ENDED))]
+)
 def test_the_committed_documents_are_those_of_the_code(name: str) -> None:
     """Regenerate: python -m vqmon.transport.wire.asyncapi config"""
-    assert (CONFIG / name).read_text(encoding="utf-8") == documents()[name]
+    assert (CONFIG / name).read_text(encoding="utf-8") == generated_files()[name]
 
 
 def test_every_reference_of_the_description_is_there() -> None:
     """Each message's schema is a file of its own that exists."""
-    messages = json.loads(documents()["asyncapi.yaml"])["components"]["messages"].values()
+    messages = json.loads(generated_files()["asyncapi.yaml"])["components"]["messages"].values()
     files = [message["payload"]["$ref"] for message in messages if "payload" in message]
     assert len(files) == 7
     assert all((CONFIG / file).is_file() for file in files)
@@ -168,7 +170,7 @@ def test_messages_of_the_past_can_still_be_read(file: Path) -> None:
 def test_the_schema_only_grows() -> None:
     """What the frozen first schema requires and describes is still there; nothing new is required."""
     old = json.loads((FIXTURES / "schema-v1.frozen").read_text(encoding="utf-8"))
-    new = json.loads(documents()[f"schemas/in/{TYPE}.json"])
+    new = json.loads(generated_files()[f"schemas/in/{SEGMENT_TYPE}.json"])
     assert set(new["required"]) == set(old["required"])
     for name, part in old["$defs"].items():
         assert set(new["$defs"][name].get("required", [])) == set(part.get("required", []))

@@ -1,6 +1,7 @@
 """What an open page is told."""
 
 import json
+from types import SimpleNamespace
 
 import anyio
 import httpx
@@ -18,7 +19,7 @@ from vqmon.web.app import create_app
 
 async def open_live(history: Kept, *, query: str = "", told: str | None = None) -> StreamingResponse:
     """Ask for `/live` and hand back the answer before it is sent."""
-    app = create_app(history.store, now=lambda: seed.NOW, poll_seconds=0.01)
+    app = create_app(history.store.queries, now=lambda: seed.NOW, poll_seconds=0.01)
     headers = [(b"last-event-id", told.encode())] if told else []
     scope = {"type": "http", "app": app, "path": "/live", "query_string": query.encode(), "headers": headers}
     reply = await live_module.live(Request(scope))
@@ -46,14 +47,14 @@ async def test_a_new_outcome_is_told(history: Kept) -> None:
     history.write(seed.fresh("news/hd", "480p", 33.0))
     (told,) = await events(reply, 1)
     assert told["event"] == "outcomes"
-    assert told["id"] == str(history.store.tip())
+    assert told["id"] == str(history.store.queries.tip())
     (point,) = json.loads(told["data"])
     assert (point["stream_id"], point["rendition"], round(point["scores"]["lite@1"])) == ("news/hd", "480p", 33)
 
 
 async def test_nothing_is_lost_over_a_reconnect(history: Kept) -> None:
     """The last number heard is where the telling goes on; the header wins over the address."""
-    before = history.store.tip()
+    before = history.store.queries.tip()
     history.write(seed.fresh("news/hd", "480p", 33.0), seed.fresh("kids", "480p", 44.0))
     (told,) = await events(await open_live(history, told=str(before), query="after=0"), 1)
     assert [point["stream_id"] for point in json.loads(told["data"])] == ["news/hd", "kids"]
@@ -61,7 +62,7 @@ async def test_nothing_is_lost_over_a_reconnect(history: Kept) -> None:
 
 async def test_a_stream_page_hears_of_its_stream_only(history: Kept) -> None:
     """Outcomes of other streams are left out."""
-    reply = await open_live(history, query=f"after={history.store.tip()}&stream=kids")
+    reply = await open_live(history, query=f"after={history.store.queries.tip()}&stream=kids")
     history.write(seed.fresh("news/hd", "480p", 33.0), seed.fresh("kids", "480p", 44.0))
     (told,) = await events(reply, 1)
     assert [point["stream_id"] for point in json.loads(told["data"])] == ["kids"]
@@ -82,7 +83,7 @@ async def test_an_alert_is_told_by_name(history: Kept) -> None:
 async def test_who_missed_too_much_is_told_to_ask_again(history: Kept) -> None:
     """A page that was away for long gets one event, not thousands of points."""
     (told,) = await events(await open_live(history, query="after=0"), 1)
-    assert (told["event"], told["id"]) == ("behind", str(history.store.tip()))
+    assert (told["event"], told["id"]) == ("behind", str(history.store.queries.tip()))
 
 
 @pytest.mark.parametrize("told", ["-1", "x", "99999999", "²"])
@@ -109,7 +110,7 @@ class Unreadable:
 
 async def test_a_history_that_cannot_be_read(history: Kept) -> None:
     """A live answer ends quietly, so that the page comes back; a page is a 503 that says why."""
-    reply = await open_live(Kept(history.seeded, Unreadable()))  # type: ignore[arg-type]
+    reply = await open_live(Kept(history.seeded, SimpleNamespace(queries=Unreadable())))  # type: ignore[arg-type]
     assert await events(reply, 1) == []
     app = create_app(Unreadable(), now=lambda: seed.NOW)  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:

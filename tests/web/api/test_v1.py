@@ -60,7 +60,7 @@ async def test_answers_have_the_shape_that_is_described(client: httpx.AsyncClien
     asked = {
         "/outcomes": "/outcomes?stream=weather",
         "/outcomes/{event_id}": f"/outcomes/{event.id}",
-        "/alerts/{alert_id}": f"/alerts/{history.store.alerts()[0].id}",
+        "/alerts/{alert_id}": f"/alerts/{history.store.queries.alerts()[0].id}",
         "/experiments/{name}": "/experiments/sr v2/night",
         "/comparison": "/comparison?a=weather/480p&b=weather/1080p",
     }

@@ -50,13 +50,13 @@ def test_any_stream_id_survives_an_address(stream_id: str) -> None:
 
 def test_states(history: Kept) -> None:
     """Silence, an open alert that pages, a missing verdict, a low score: each has its state."""
-    rows = rows_of(history.store.renditions(), history.store.alerts(open_only=True), now=LATE)
+    rows = rows_of(history.store.queries.renditions(), history.store.queries.alerts(open_only=True), now=LATE)
     states = {(row.stream_id, row.rendition): row.state for row in rows}
     assert states["cinema-4k", "1080p"] == "failing"
     assert states["kids", "1080p"] == "unscored"
     assert states["Übertragung/Süd", "1080p"] == "stale"
     assert states["weather", "480p"] == "good"
-    it = next(it for it in history.store.renditions() if it.stream_id == "weather")
+    it = next(it for it in history.store.queries.renditions() if it.stream_id == "weather")
     ticket = next(it for it in history.seeded.alerts if it.severity == "ticket")
     assert state_of(it, [ticket], now=LATE)[0] == "degraded"
     assert state_of(it, [], now=LATE + timedelta(seconds=27))[0] == "good"
@@ -70,7 +70,7 @@ def test_thinning_keeps_the_worst(tmp_path: Path) -> None:
     outcomes[73] = seed.failed(seed.segment("s", "r", 99 - 73))
     with open_history(tmp_path / "h.db", "write") as store:
         store.publish(outcomes)
-        points = store.points("s", begins_at=seed.NOW - timedelta(hours=1), ends_at=seed.NOW, limit=1000)
+        points = store.queries.points("s", begins_at=seed.NOW - timedelta(hours=1), ends_at=seed.NOW, limit=1000)
     kept = thin(points, seed.SCORER, most=10)
     assert len(kept) == 10
     assert points[41] in kept
@@ -82,7 +82,7 @@ def test_a_segment_scored_later_is_one_point(tmp_path: Path) -> None:
     place = seed.segment("s", "r", 0)
     with open_history(tmp_path / "h.db", "write") as store:
         store.publish([seed.failed(place), seed.scored(place, 70.0)])
-        points = store.points("s", begins_at=seed.NOW - timedelta(hours=1), ends_at=seed.NOW, limit=1000)
+        points = store.queries.points("s", begins_at=seed.NOW - timedelta(hours=1), ends_at=seed.NOW, limit=1000)
     assert len(points) == 2
     assert [point.reason for point in lines_of(points, ["r"])["r"]] == [None]
 

@@ -52,7 +52,7 @@ async def test_a_picture_from_before_stands_beside_the_worst(client: httpx.Async
     page = await text(client, f"/alerts/{regression.id}")
     urls = re.findall(r'<figure class="(?:left|right)"><img src="([^"]+)"', page)
     assert len(urls) == 4
-    before = history.store.outcome(urls[0].split("/")[2])
+    before = history.store.queries.outcome(urls[0].split("/")[2])
     assert isinstance(before, QualityEvent)
     assert regression.change
     assert before.segment.starts_at < regression.change.at
@@ -122,8 +122,8 @@ async def test_a_stream_without_rules_shows_none(client: httpx.AsyncClient) -> N
 def test_states_are_those_of_the_stream_alone(history: Kept, stream_id: str) -> None:
     """A name with signs that mean something to a database, or like another's, finds nothing that is not its own."""
     incidents.write(history)
-    assert len(history.store.states_of("sports one")) == 2
-    assert history.store.states_of(stream_id) == {}
+    assert len(history.store.queries.states_of_stream("sports one")) == 2
+    assert history.store.queries.states_of_stream(stream_id) == {}
 
 
 def test_series_of_rules_without_a_chart_are_left_out() -> None:
@@ -140,7 +140,7 @@ def test_evidence_is_the_sum_that_the_rule_has(history: Kept) -> None:
     assert usual is not None
     points = [
         point
-        for point in history.store.points(
+        for point in history.store.queries.points(
             incidents.STREAM, begins_at=seed.NOW.replace(hour=0), ends_at=seed.NOW, limit=1000, rendition="1080p"
         )
         if point.scores[seed.SCORER] < 40

@@ -150,7 +150,7 @@ async def test_the_cookie_stays_here(client: httpx.AsyncClient) -> None:
 async def test_votes_are_off_unless_allowed(history: Kept, reviews: Reviews) -> None:
     """The page says how to switch them on, sets no cookie, and takes none."""
     told = trial.Told(trial.comparison(history.seeded))
-    app = create_app(history.store, now=lambda: seed.NOW, answers=told, reviews=reviews)
+    app = create_app(history.store.queries, now=lambda: seed.NOW, answers=told, reviews=reviews)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         page = await client.get(PAGE)
         assert "web.allow_votes = true" in page.text
@@ -163,6 +163,6 @@ async def test_votes_are_off_unless_allowed(history: Kept, reviews: Reviews) -> 
 async def test_pairs_without_pictures_are_left_out(client: httpx.AsyncClient, history: Kept) -> None:
     """Nobody is asked about what cannot be seen; larger pictures take the place of small ones."""
     number = len(pair_ids(history))
-    history.store.prune(before=seed.NOW.replace(year=2000), keep_frames_of_segments=0)
+    history.store.maintenance.prune(before=seed.NOW.replace(year=2000), keep_frames_of_segments=0)
     assert "There are no pictures to look at." in (await client.get(PAGE)).text
     assert number > 3

@@ -1,4 +1,4 @@
-"""The history as a file for other tools: Parquet, CSV, or the CloudEvents themselves as NDJSON."""
+"""Exports outcomes of a history to one file for other tools: Parquet, CSV, or the CloudEvents as NDJSON."""
 
 import csv
 import os
@@ -11,12 +11,12 @@ from typing import IO, Any, Literal, cast
 
 from vqmon.core.types import Outcome, QualityEvent, Score
 from vqmon.errors import SettingsError, StoreError
-from vqmon.transport.history.queries import Questions
+from vqmon.transport.history.documents import Documents
 
-Form = Literal["parquet", "csv", "ndjson"]
+FileFormat = Literal["parquet", "csv", "ndjson"]
 
-ROWS_PER_CHUNK = 5000
-"""How many rows are in memory at a time; also the size of a Parquet row group."""
+CHUNK_ROWS = 5000
+"""Rows in memory at a time; also the size of a Parquet row group."""
 
 COLUMNS: Mapping[str, str] = {
     "event_id": "id of the outcome; the same for the same segment and scorers",
@@ -28,20 +28,20 @@ COLUMNS: Mapping[str, str] = {
     "bitrate_kbps": "as announced",
     "codec": "as decoded",
     "sequence": "number of the segment within the rendition",
-    "segment_key": "tells the segment from every other",
-    "starts_at": "where the segment stands on the stream's timeline, UTC",
+    "segment_key": "unique key of the segment",
+    "starts_at": "start of the segment on the stream's timeline, UTC",
     "duration_seconds": "of the segment",
-    "observed_at": "when it was looked at, UTC",
+    "observed_at": "when the segment was observed, UTC",
     "stage": "where an unscored segment failed: source, fetch, decode or score",
-    "reason": "why it is unscored; a code",
-    "detail": "why it is unscored; for people",
+    "reason": "why it is unscored, as a code",
+    "detail": "why it is unscored, as text",
     "scorer": "name@version",
     "value": "score of the segment, 0..100, higher is better",
     "native_value": "the same on the scorer's own scale",
     "p5": "fifth percentile over the frames, 0..100",
     "min": "lowest frame, 0..100",
-    "pooling": "how frames became `value`",
-    "frames": "how many frames were looked at",
+    "pooling": "how frame values were pooled into `value`",
+    "frames": "how many frames were sampled",
     "black": "signal, highest frame value, 0..1; so are those that follow",
     "solid": "",
     "freeze": "",
@@ -56,16 +56,16 @@ COLUMNS: Mapping[str, str] = {
 }
 """Every column of Parquet and CSV, in order; columns are only ever added, at the end."""
 
-_SIGNALS = tuple(COLUMNS)[tuple(COLUMNS).index("black") :]
-_MOMENTS = ("starts_at", "observed_at")
-_WHOLE = ("width", "height", "sequence", "frames")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_DATABASE = b"SQLite format 3"
-_NUMBERS = ("bitrate_kbps", "duration_seconds", "value", "native_value", "p5", "min", *_SIGNALS)
+_SIGNAL_COLUMNS = tuple(COLUMNS)[tuple(COLUMNS).index("black") :]
+_TIME_COLUMNS = ("starts_at", "observed_at")
+_INTEGER_COLUMNS = ("width", "height", "sequence", "frames")
+_FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
+_SQLITE_MAGIC = b"SQLite format 3"
+_FLOAT_COLUMNS = ("bitrate_kbps", "duration_seconds", "value", "native_value", "p5", "min", *_SIGNAL_COLUMNS)
 
 
 def export_outcomes(
-    history: Questions,
+    documents: Documents,
     file: Path,
     *,
     form: str | None = None,
@@ -74,35 +74,37 @@ def export_outcomes(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> int:
-    """Write the outcomes of segments that start within `since` <= start < `until`; how many rows that gave.
+    """Write the outcomes of segments with `since` <= start < `until`; returns how many rows that gave.
 
-    One row per outcome and scorer, an unscored outcome being one row; in NDJSON one line per outcome. `form` is
-    "parquet", "csv" or "ndjson", by default what the file's ending says. The file appears when it is complete. A text
-    that a spreadsheet would run as a formula has an apostrophe before it in CSV. Raises SettingsError rather than write
-    over a database.
+    One row per outcome and scorer, one row for an unscored outcome; in NDJSON one line per outcome. `form` is
+    "parquet", "csv" or "ndjson", by default from the file's suffix. The file appears when it is complete. In CSV, an
+    apostrophe is put before a text that a spreadsheet would run as a formula. Raises SettingsError when the file
+    is a database.
     """
-    chosen = _form(file, form)
+    file_format = _file_format(file, form)
     _refuse_database(file)
-    with complete(file) as sink:
-        if chosen == "ndjson":
-            documents = history.documents_in_order(stream_id=stream_id, rendition=rendition, since=since, until=until)
-            return sum(1 for document in documents if sink.write(document + b"\n"))
-        outcomes = history.outcomes_in_order(stream_id=stream_id, rendition=rendition, since=since, until=until)
-        rows = (row for outcome in outcomes for row in rows_of(outcome))
-        return _write_parquet(sink, rows) if chosen == "parquet" else _write_csv(sink, rows)
+    with atomic_writer(file) as sink:
+        if file_format == "ndjson":
+            lines = documents.documents_in_write_order(
+                stream_id=stream_id, rendition=rendition, since=since, until=until
+            )
+            return sum(1 for line in lines if sink.write(line + b"\n"))
+        outcomes = documents.outcomes_in_write_order(stream_id=stream_id, rendition=rendition, since=since, until=until)
+        rows = (row for outcome in outcomes for row in table_rows(outcome))
+        return _write_parquet(sink, rows) if file_format == "parquet" else _write_csv(sink, rows)
 
 
-def rows_of(outcome: Outcome) -> Iterator[dict[str, Any]]:
-    """An outcome as rows of COLUMNS: one per scorer, or one that says why there is no score."""
+def table_rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
+    """An outcome as rows of COLUMNS: one per scorer, or one with the reason why there is no score."""
     if not isinstance(outcome, QualityEvent):
-        yield _common(outcome) | {"stage": outcome.stage, "reason": outcome.reason, "detail": outcome.detail}
+        yield _outcome_cells(outcome) | {"stage": outcome.stage, "reason": outcome.reason, "detail": outcome.detail}
         return
-    signals = {name: signal.max for name, signal in outcome.signals.items() if name in _SIGNALS}
+    signals = {name: signal.max for name, signal in outcome.signals.items() if name in _SIGNAL_COLUMNS}
     for score in outcome.scores or (None,):
-        yield _common(outcome) | signals | _score(score)
+        yield _outcome_cells(outcome) | signals | _score_cells(score)
 
 
-def _common(outcome: Outcome) -> dict[str, Any]:
+def _outcome_cells(outcome: Outcome) -> dict[str, Any]:
     segment, rendition = outcome.segment, outcome.segment.rendition
     media = outcome.media if isinstance(outcome, QualityEvent) else None
     return dict.fromkeys(COLUMNS) | {
@@ -123,7 +125,7 @@ def _common(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _score(score: Score | None) -> dict[str, Any]:
+def _score_cells(score: Score | None) -> dict[str, Any]:
     if score is None:
         return {}
     return {
@@ -136,33 +138,33 @@ def _score(score: Score | None) -> dict[str, Any]:
     }
 
 
-def _form(file: Path, form: str | None) -> Form:
-    ending = file.suffix.lower().lstrip(".")
-    chosen = form or {"jsonl": "ndjson", "pq": "parquet"}.get(ending, ending)
+def _file_format(file: Path, form: str | None) -> FileFormat:
+    suffix = file.suffix.lower().lstrip(".")
+    chosen = form or {"jsonl": "ndjson", "pq": "parquet"}.get(suffix, suffix)
     if chosen not in ("parquet", "csv", "ndjson"):
-        raise SettingsError(f"{file}: cannot tell the format by the ending; use --format parquet, csv or ndjson")
-    return cast(Form, chosen)
+        raise SettingsError(f"{file}: cannot tell the format from the suffix; use --format parquet, csv or ndjson")
+    return cast(FileFormat, chosen)
 
 
 def _refuse_database(file: Path) -> None:
-    """Neither a database nor what SQLite and we keep beside one is written over, whatever its name."""
+    """Raise SettingsError for a database, or a file that SQLite or vqmon keeps next to one, whatever its name."""
     real = file.resolve()
-    whole = [real.with_name(real.name.removesuffix(it)) for it in ("-wal", "-shm", "-journal", ".lock")]
-    for path in (real, *whole):
+    owners = [real.with_name(real.name.removesuffix(suffix)) for suffix in ("-wal", "-shm", "-journal", ".lock")]
+    for path in (real, *owners):
         try:
             if not path.is_file():
                 continue
             with path.open("rb") as opened:
-                is_database = opened.read(len(_DATABASE)) == _DATABASE
+                is_database = opened.read(len(_SQLITE_MAGIC)) == _SQLITE_MAGIC
         except OSError as error:
             raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
         if is_database:
-            raise SettingsError(f"{file}: is a database, or belongs to one; name another file to export to")
+            raise SettingsError(f"{file}: is a database, or belongs to one; name another file for the export")
 
 
 @contextmanager
-def complete(file: Path) -> Iterator[IO[bytes]]:
-    """A file beside the wanted one that takes its name when all is written, and leaves nothing behind when not."""
+def atomic_writer(file: Path) -> Iterator[IO[bytes]]:
+    """Write a temporary file next to `file` that replaces it when complete, and is deleted after an error."""
     unfinished = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         with unfinished.open("wb") as sink:
@@ -175,32 +177,32 @@ def complete(file: Path) -> Iterator[IO[bytes]]:
 
 
 def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]]:
-    while chunk := list(islice(rows, ROWS_PER_CHUNK)):
+    while chunk := list(islice(rows, CHUNK_ROWS)):
         yield chunk
 
 
 def _write_csv(sink: IO[bytes], rows: Iterator[dict[str, Any]]) -> int:
     count = 0
-    lines = _Lines()
-    # With "\n" alone, a "\r" within a text would not be quoted, and begin a row of its own.
-    writer = csv.DictWriter(lines, fieldnames=tuple(COLUMNS), lineterminator="\r\n")
+    buffer = _CsvBuffer()
+    # With "\n" alone, csv would not quote a text with "\r", which other readers take for the end of a row.
+    writer = csv.DictWriter(buffer, fieldnames=tuple(COLUMNS), lineterminator="\r\n")
     writer.writeheader()
     for chunk in _chunks(rows):
-        writer.writerows(_as_text(row) for row in chunk)
-        sink.write(lines.take())
+        writer.writerows(_csv_cells(row) for row in chunk)
+        sink.write(buffer.take())
         count += len(chunk)
-    sink.write(lines.take())
+    sink.write(buffer.take())
     return count
 
 
-def _as_text(row: dict[str, Any]) -> dict[str, Any]:
-    moments = {name: row[name].isoformat() for name in _MOMENTS}
+def _csv_cells(row: dict[str, Any]) -> dict[str, Any]:
+    times = {name: row[name].isoformat() for name in _TIME_COLUMNS}
     texts = {name: cell for name, cell in row.items() if isinstance(cell, str)}
-    return row | moments | {name: f"'{text}" for name, text in texts.items() if text.startswith(_FORMULA)}
+    return row | times | {name: f"'{text}" for name, text in texts.items() if text.startswith(_FORMULA_PREFIXES)}
 
 
-class _Lines:
-    """What the csv module wrote, as bytes."""
+class _CsvBuffer:
+    """Collects what the csv module writes, as bytes."""
 
     def __init__(self) -> None:
         self._written: list[str] = []
@@ -214,15 +216,15 @@ class _Lines:
 
 
 def _write_parquet(sink: IO[bytes], rows: Iterator[dict[str, Any]]) -> int:
-    # Loaded here: it is large, and nothing else needs it.
+    # Imported here: pyarrow is large, and nothing else in the daemon needs it.
     import pyarrow.parquet as pq
 
     with pq.ParquetWriter(sink, parquet_schema(), compression="zstd") as writer:
-        return write_rows(writer, rows)
+        return write_parquet_rows(writer, rows)
 
 
-def write_rows(writer: Any, rows: Iterator[dict[str, Any]]) -> int:
-    """Write rows of COLUMNS to a Parquet writer, chunk by chunk; how many."""
+def write_parquet_rows(writer: Any, rows: Iterator[dict[str, Any]]) -> int:
+    """Write rows of COLUMNS to a `pyarrow.parquet.ParquetWriter` in chunks; returns how many."""
     import pyarrow as pa
 
     count = 0
@@ -233,14 +235,14 @@ def write_rows(writer: Any, rows: Iterator[dict[str, Any]]) -> int:
 
 
 def parquet_schema() -> Any:
-    """COLUMNS with their types and meanings."""
+    """The Arrow schema of COLUMNS, with their descriptions."""
     import pyarrow as pa
 
     def type_of(name: str) -> pa.DataType:
-        if name in _MOMENTS:
+        if name in _TIME_COLUMNS:
             return pa.timestamp("us", tz="UTC")
-        return pa.int64() if name in _WHOLE else pa.float64() if name in _NUMBERS else pa.string()
+        return pa.int64() if name in _INTEGER_COLUMNS else pa.float64() if name in _FLOAT_COLUMNS else pa.string()
 
     return pa.schema(
-        [pa.field(name, type_of(name), metadata={"description": meaning}) for name, meaning in COLUMNS.items()]
+        [pa.field(name, type_of(name), metadata={"description": description}) for name, description in COLUMNS.items()]
     )

@@ -1,4 +1,4 @@
-"""The events themselves, out of the blocks that they are stored in."""
+"""Whole events of a history: the compressed blocks that hold them, and reading them in write order or by time."""
 
 import heapq
 import itertools
@@ -6,155 +6,141 @@ import zlib
 from binascii import unhexlify
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
+from vqmon.core.alerts.annotations import End
 from vqmon.core.types import Outcome
 from vqmon.errors import StoreError
-from vqmon.transport.history.rows import Layout, microseconds, packed_id
+from vqmon.transport.history.backends.base import Database
+from vqmon.transport.history.rows import from_microseconds, pack_event_id, to_microseconds
 from vqmon.transport.wire import cloudevents
 
 BLOCK_EVENTS = 64
-"""Events in a block at most: one that is asked for costs the unpacking of all of its block."""
+"""Events in a block at most: reading one event unpacks its whole block."""
 
-LEVEL = 1
-"""Higher levels of zlib take three times the time for a tenth less room."""
+COMPRESSION_LEVEL = 1
+"""Higher levels of zlib take three times as long and save a tenth of the size."""
 
-_SMALL_WINDOW = 13
-"""As a power of two, in bytes."""
+_SMALL_WINDOW_BITS = 13
 
-_EDGES = b'"edges":["'
-_CUT = b'"edges":[""]'
-_BETWEEN = b'","'
+_EDGES_BEGIN = b'"edges":["'
+_EDGES_EMPTY = b'"edges":[""]'
+_EDGES_BETWEEN = b'","'
 
 
-def pack(documents: Sequence[bytes], dictionary: bytes | None) -> tuple[bytes, bytes]:
-    """A block of one-line JSON documents: what is compressed, and the pictures beside it, half as long as in JSON.
+def pack_block(documents: Sequence[bytes], dictionary: bytes | None) -> tuple[bytes, bytes]:
+    """Compress one-line JSON documents; returns the compressed text and the picture fingerprints cut out of it.
 
-    Fingerprints of pictures are hexadecimal digits that no compressor makes much smaller than four bits each, and
-    they are half of an event: they are stored as bytes.
+    The fingerprints of an event's first and last picture are half of its JSON: hexadecimal digits, which no compressor
+    makes much smaller than four bits each. They are stored as bytes instead.
     """
     lines: list[bytes] = []
-    pictures: list[bytes] = []
+    fingerprints: list[bytes] = []
     for document in documents:
-        line, picture = _cut(document)
-        if not picture and _CUT in line:
-            # Never by vqmon; what could not be told apart later stays whole, and an empty line says so.
-            lines, pictures = [b"", *documents], []
+        line, pair = _cut_fingerprints(document)
+        if not pair and _EDGES_EMPTY in line:
+            # vqmon never writes this; on reading it would look like a cut document. So the whole block stays uncut,
+            # and an empty first line says so.
+            lines, fingerprints = [b"", *documents], []
             break
         lines.append(line)
-        pictures.append(picture)
-    packer = _packer(cut(dictionary) if dictionary else b"", sum(map(len, lines)))
-    return packer.compress(b"\n".join(lines)) + packer.flush(), b"".join(pictures)
+        fingerprints.append(pair)
+    compressor = _compressor(without_fingerprints(dictionary) if dictionary else b"", sum(map(len, lines)))
+    return compressor.compress(b"\n".join(lines)) + compressor.flush(), b"".join(fingerprints)
 
 
-def unpack(body: bytes, pictures: bytes, dictionary: bytes | None) -> Sequence[bytes]:
-    """The documents of a block, as they were."""
-    unpacker = zlib.decompressobj(zdict=cut(dictionary)) if dictionary else zlib.decompressobj()
+def unpack_block(body: bytes, fingerprints: bytes, dictionary: bytes | None) -> Sequence[bytes]:
+    """The documents of a block, byte for byte; raises StoreError when the block is damaged."""
+    decompressor = zlib.decompressobj(zdict=without_fingerprints(dictionary)) if dictionary else zlib.decompressobj()
     try:
-        lines = (unpacker.decompress(body) + unpacker.flush()).split(b"\n")
+        lines = (decompressor.decompress(body) + decompressor.flush()).split(b"\n")
     except zlib.error as error:
         raise StoreError(f"a stored block of events is damaged: {error}") from error
     if lines and not lines[0]:
         return lines[1:]
-    place, documents = 0, []
+    position, documents = 0, []
     for line in lines:
-        document, place = _whole(line, pictures, place)
+        document, position = _insert_fingerprints(line, fingerprints, position)
         documents.append(document)
     return documents
 
 
-def cut(document: bytes) -> bytes:
-    """A document without its pictures: what a dictionary is good for."""
-    return _cut(document)[0]
+def without_fingerprints(document: bytes) -> bytes:
+    """The document as a compression dictionary: its picture fingerprints never repeat."""
+    return _cut_fingerprints(document)[0]
 
 
-def _packer(dictionary: bytes, length: int) -> "zlib._Compress":
-    # A window that is no larger than it has to be is made in half the time.
-    window = _SMALL_WINDOW if len(dictionary) + length < 1 << _SMALL_WINDOW else zlib.MAX_WBITS
-    return zlib.compressobj(LEVEL, wbits=window, zdict=dictionary)
+def _compressor(dictionary: bytes, length: int) -> "zlib._Compress":
+    # A window that is no larger than necessary takes half the time to set up.
+    is_small = len(dictionary) + length < 1 << _SMALL_WINDOW_BITS
+    return zlib.compressobj(
+        COMPRESSION_LEVEL, wbits=_SMALL_WINDOW_BITS if is_small else zlib.MAX_WBITS, zdict=dictionary
+    )
 
 
-def _cut(document: bytes) -> tuple[bytes, bytes]:
-    """The document with its pair of pictures taken out, and the pair as a length and bytes; empty when it has none."""
-    begin = document.rfind(_EDGES) + len(_EDGES)
-    # By single letters: that is what `find` is fast at.
+def _cut_fingerprints(document: bytes) -> tuple[bytes, bytes]:
+    """Cut the pair of fingerprints out; returns the rest, and the pair as length and bytes, empty when it has none."""
+    begin = document.rfind(_EDGES_BEGIN) + len(_EDGES_BEGIN)
+    # `find` is fastest for single bytes.
     middle = document.find(b'"', begin)
-    end = document.find(b'"', middle + len(_BETWEEN))
+    end = document.find(b'"', middle + len(_EDGES_BETWEEN))
     half = middle - begin
-    if begin < len(_EDGES) or half != end - middle - len(_BETWEEN) or half % 2:
+    if begin < len(_EDGES_BEGIN) or half != end - middle - len(_EDGES_BETWEEN) or half % 2:
         return document, b""
-    if document[middle : middle + len(_BETWEEN)] != _BETWEEN or document[end : end + 2] != b'"]':
+    if document[middle : middle + len(_EDGES_BETWEEN)] != _EDGES_BETWEEN or document[end : end + 2] != b'"]':
         return document, b""
-    first, second = document[begin:middle], document[middle + len(_BETWEEN) : end]
+    first, last = document[begin:middle], document[middle + len(_EDGES_BETWEEN) : end]
     try:
-        pair = unhexlify(first) + unhexlify(second)
+        pair = unhexlify(first) + unhexlify(last)
     except ValueError:
         return document, b""
-    if not pair or first != first.lower() or second != second.lower():
+    if not pair or first != first.lower() or last != last.lower():
         return document, b""
     return document[:begin] + document[end:], len(pair).to_bytes(4, "big") + pair
 
 
-def _whole(line: bytes, pictures: bytes, place: int) -> tuple[bytes, int]:
-    at = line.rfind(_CUT)
-    if at < 0:
-        return line, place
-    length = int.from_bytes(pictures[place : place + 4], "big")
-    pair = pictures[place + 4 : place + 4 + length].hex().encode()
-    half, at = len(pair) // 2, at + len(_EDGES)
-    return line[:at] + pair[:half] + _BETWEEN + pair[half:] + line[at:], place + 4 + length
+def _insert_fingerprints(line: bytes, fingerprints: bytes, position: int) -> tuple[bytes, int]:
+    """The opposite; returns the document and the position of the next pair."""
+    begin = line.rfind(_EDGES_EMPTY)
+    if begin < 0:
+        return line, position
+    end = position + 4 + int.from_bytes(fingerprints[position : position + 4], "big")
+    pair = fingerprints[position + 4 : end].hex().encode()
+    half, begin = len(pair) // 2, begin + len(_EDGES_BEGIN)
+    return line[:begin] + pair[:half] + _EDGES_BETWEEN + pair[half:] + line[begin:], end
 
 
 CHUNK_BLOCKS = 100
-"""How many blocks are read at a time, so that no reader holds back a checkpoint for long: 10 MB at most."""
+"""Blocks read by one query, 10 MB at most: a long query would hold back checkpoints."""
 
-SORTED_AT_A_TIME = 4000
-"""How many outcomes are held while they are brought into the order of their segments: some 60 MB."""
+SORT_CHUNK_OUTCOMES = 4000
+"""Outcomes in memory while they are sorted by the start of their segments: some 60 MB."""
 
-PLACES_AT_A_TIME = 200_000
-"""How many places of outcomes are held over all renditions."""
+MERGE_BUFFER_ROWS = 200_000
+"""Rows of (start, number) in memory while renditions are merged, over all of them."""
 
-FOREVER = (-(1 << 62), 1 << 62)
-
-
-class Ask(Protocol):
-    """Runs one SELECT and gives all its rows."""
-
-    def __call__(self, sql: str, *values: Any) -> list[Any]: ...
-
-
-class Layouts(dict[int, Layout]):
-    """The layouts of a history by number, each asked for once."""
-
-    def __init__(self, ask: Ask) -> None:
-        super().__init__()
-        self._ask = ask
-
-    def __missing__(self, layout_id: int) -> Layout:
-        names = self._ask("SELECT names FROM layout WHERE layout_id = ?", layout_id)[0][0]
-        return self.setdefault(layout_id, Layout.of(names))
+MIN_TIME, MAX_TIME = -(1 << 62), 1 << 62
+"""Bounds of an open range of time or numbers; microseconds."""
 
 
 class Documents:
-    """What reads whole events. `ask` may be called from several threads at once."""
+    """Reads whole events; safe to use from several threads."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
-        self._layouts = Layouts(ask)
+    def __init__(self, database: Database) -> None:
+        self._query = database.query
 
     def outcome(self, event_id: str) -> Outcome | None:
-        """One outcome, whole."""
-        found = self._ask(
+        rows = self._query(
             "SELECT o.number, d.number, d.dictionary_id, d.body, d.pictures FROM outcome o, document d"
             " WHERE o.id = ? AND d.number <= o.number ORDER BY d.number DESC LIMIT 1",
-            packed_id(event_id),
+            pack_event_id(event_id),
         )
-        if not found:
+        if not rows:
             return None
-        number, first, *block = found[0]
-        return cloudevents.parse_outcome(self._unpacked(block)[number - first])
+        number, first, *block = rows[0]
+        return cloudevents.parse_outcome(self._unpack(block)[number - first])
 
-    def outcomes_in_order(
+    def outcomes_in_write_order(
         self,
         *,
         stream_id: str = "",
@@ -162,57 +148,115 @@ class Documents:
         since: datetime | None = None,
         until: datetime | None = None,
         after: int = 0,
-        up_to: int = FOREVER[1],
+        up_to: int = MAX_TIME,
     ) -> Iterator[Outcome]:
-        """Outcomes in the order in which they were published, of segments that start within `since` <= start < `until`.
+        """Outcomes in the order in which they were written, of segments with `since` <= start < `until`.
 
-        Reads in chunks: what is published meanwhile comes too, and memory stays small. `after` and
-        `up_to` leave out what was written up to, and after, a number.
+        Reads in chunks: memory stays small, and outcomes that are written meanwhile come too. Only those with a number
+        in `after` < number <= `up_to`.
         """
-        for document in self.documents_in_order(
+        for document in self.documents_in_write_order(
             stream_id=stream_id, rendition=rendition, since=since, until=until, after=after, up_to=up_to
         ):
             yield cloudevents.parse_outcome(document)
 
-    def outcomes_by_time(
+    def documents_in_write_order(
         self,
         *,
-        wanted: Callable[[str, str], bool] = lambda stream_id, rendition: True,
+        stream_id: str = "",
+        rendition: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: int = 0,
+        up_to: int = MAX_TIME,
+    ) -> Iterator[bytes]:
+        """The same as CloudEvents, one line of JSON each."""
+        rendition_ids = (
+            {row[0] for row in rendition_rows(self._query, stream_id=stream_id, rendition=rendition)}
+            if stream_id or rendition
+            else None
+        )
+        begin, end = _range_of(since, until)
+        last = after
+        while last < up_to and (blocks := self._blocks_after(last)):
+            rows = self._query(
+                "SELECT number, rendition_id, starts_at FROM outcome WHERE number > ? AND number <= ? ORDER BY number",
+                *(last, min(up_to, blocks[-1][1])),
+            )
+            numbers = [
+                number
+                for number, rendition_id, starts_at in rows
+                if begin <= starts_at < end and (rendition_ids is None or rendition_id in rendition_ids)
+            ]
+            yield from self._documents_of(blocks, numbers)
+            last = blocks[-1][1]
+
+    def judge_inputs(
+        self, *, stream_id: str = "", since: datetime | None = None, until: datetime | None = None
+    ) -> Iterator[Outcome | End]:
+        """Outcomes, and the ends of renditions among them, in the order in which they were judged.
+
+        Ends that are written while this runs are left out.
+        """
+        begin, end_before = _range_of(since, until)
+        after = 0
+        rows = self._query(
+            "SELECT id, stream_id, rendition, at, why, number FROM ended WHERE number IS NOT NULL"
+            " AND ? IN (stream_id, '') AND at >= ? AND at <= ? ORDER BY number",
+            *(stream_id, begin, end_before),
+        )
+        for *columns, number in rows:
+            yield from self.outcomes_in_write_order(
+                stream_id=stream_id, since=since, until=until, after=after, up_to=number
+            )
+            yield end_from_row(columns)
+            after = number
+        yield from self.outcomes_in_write_order(stream_id=stream_id, since=since, until=until, after=after)
+
+    def outcomes_by_start_time(
+        self,
+        *,
+        select_rendition: Callable[[str, str], bool] = lambda stream_id, rendition: True,
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Iterator[Outcome]:
-        """Outcomes in the order in which their segments start, whenever they were published.
+        """Outcomes in the order in which their segments start, whenever they were written.
 
-        Of renditions for which `wanted(stream_id, name)`. Memory stays small, whatever the span.
+        Only renditions for which `select_rendition(stream_id, rendition)`. Memory stays small, however long the range.
         """
-        begins = FOREVER[0] if since is None else microseconds(since)
-        ends = FOREVER[1] if until is None else microseconds(until)
-        found = self._rendition_ids("", "", columns="rendition_id, stream_id, name")
-        chosen = [row[0] for row in found if wanted(row[1], row[2])]
-        each = max(50, PLACES_AT_A_TIME // max(1, len(chosen)))
-        order = heapq.merge(*(self._places(one, begins, ends, each) for one in chosen))
-        while batch := [number for _, number in itertools.islice(order, SORTED_AT_A_TIME)]:
-            parsed = self._parsed(sorted(batch))
-            yield from (parsed.pop(number) for number in batch if number in parsed)
+        begin, end = _range_of(since, until)
+        ids = [row[0] for row in rendition_rows(self._query) if select_rendition(row[1], row[2])]
+        buffer_rows = max(50, MERGE_BUFFER_ROWS // max(1, len(ids)))
+        merged = heapq.merge(*(self._starts_and_numbers(id, begin, end, buffer_rows) for id in ids))
+        while numbers := [number for _, number in itertools.islice(merged, SORT_CHUNK_OUTCOMES)]:
+            outcomes = self._outcomes_by_number(sorted(numbers))
+            yield from (outcomes.pop(number) for number in numbers if number in outcomes)
 
-    def _places(self, rendition_id: int, begins: int, ends: int, each: int) -> Iterator[tuple[int, int]]:
-        """(start, number) of a rendition's outcomes in order of both."""
-        last = (begins, -1)
-        while rows := self._ask(
+    def start_times_after(self, number: int, *, limit: int) -> Sequence[tuple[int, int]]:
+        """(number, start in microseconds since the epoch) of the oldest `limit` outcomes written after a number."""
+        select = "SELECT number, starts_at FROM outcome WHERE number > ? ORDER BY number LIMIT ?"
+        return [(row[0], row[1]) for row in self._query(select, number, limit)]
+
+    def _starts_and_numbers(
+        self, rendition_id: int, begin: int, end: int, buffer_rows: int
+    ) -> Iterator[tuple[int, int]]:
+        """(start, number) of a rendition's outcomes, sorted."""
+        last = (begin, -1)
+        while rows := self._query(
             "SELECT starts_at, number FROM outcome WHERE rendition_id = ? AND (starts_at, number) > (?, ?)"
             " AND starts_at < ? ORDER BY starts_at, number LIMIT ?",
-            *(rendition_id, *last, ends, each),
+            *(rendition_id, *last, end, buffer_rows),
         ):
             yield from ((row[0], row[1]) for row in rows)
             last = (rows[-1][0], rows[-1][1])
 
-    def _parsed(self, numbers: Sequence[int]) -> dict[int, Outcome]:
-        """The outcomes with these rising numbers; what retention takes meanwhile is left out."""
-        parsed: dict[int, Outcome] = {}
-        first, last, lines = 0, -1, list[bytes]()
+    def _outcomes_by_number(self, numbers: Sequence[int]) -> dict[int, Outcome]:
+        """The outcomes with these ascending numbers; those that retention deletes meanwhile are missing."""
+        outcomes: dict[int, Outcome] = {}
+        first, last, documents = 0, -1, list[bytes]()
         for number in numbers:
             if number > last:
-                rows = self._ask(
+                rows = self._query(
                     "SELECT number, last, dictionary_id, body, pictures FROM document WHERE number <= ?"
                     " ORDER BY number DESC LIMIT 1",
                     number,
@@ -220,73 +264,56 @@ class Documents:
                 if not rows or rows[0][1] < number:
                     continue
                 (first, last, *block) = rows[0]
-                lines = list(self._unpacked(block))
-            parsed[number] = cloudevents.parse_outcome(lines[number - first])
-        return parsed
+                documents = list(self._unpack(block))
+            outcomes[number] = cloudevents.parse_outcome(documents[number - first])
+        return outcomes
 
-    def documents_in_order(
-        self,
-        *,
-        stream_id: str = "",
-        rendition: str = "",
-        since: datetime | None = None,
-        until: datetime | None = None,
-        after: int = 0,
-        up_to: int = FOREVER[1],
-    ) -> Iterator[bytes]:
-        """The same as CloudEvents."""
-        wanted = {row[0] for row in self._rendition_ids(stream_id, rendition)} if stream_id or rendition else None
-        begins = FOREVER[0] if since is None else microseconds(since)
-        ends = FOREVER[1] if until is None else microseconds(until)
-        last = after
-        while last < up_to and (chunk := self._chunk(last)):
-            rows = self._ask(
-                "SELECT number, rendition_id, starts_at FROM outcome WHERE number > ? AND number <= ? ORDER BY number",
-                *(last, min(up_to, chunk[-1][1])),
-            )
-            numbers = [
-                number
-                for number, rendition_id, starts_at in rows
-                if begins <= starts_at < ends and (wanted is None or rendition_id in wanted)
-            ]
-            yield from self._chosen(chunk, numbers)
-            last = chunk[-1][1]
-
-    def starts_after(self, after: int, *, limit: int) -> Sequence[tuple[int, int]]:
-        """(number, start in microseconds since the epoch) of the oldest `limit` outcomes written after a number."""
-        ask = "SELECT number, starts_at FROM outcome WHERE number > ? ORDER BY number LIMIT ?"
-        return [(row[0], row[1]) for row in self._ask(ask, after, limit)]
-
-    def _chunk(self, after: int) -> list[Any]:
-        """The next blocks that hold anything after a number: (first, last, dictionary, body, pictures)."""
+    def _blocks_after(self, number: int) -> list[Any]:
+        """The next blocks that hold anything after a number: (first, last, dictionary_id, body, pictures)."""
         # The number may lie within a block.
-        begin = self._ask("SELECT max(number) FROM document WHERE number <= ?", after + 1)[0][0]
-        return self._ask(
+        begin = self._query("SELECT max(number) FROM document WHERE number <= ?", number + 1)[0][0]
+        return self._query(
             "SELECT number, last, dictionary_id, body, pictures FROM document"
             " WHERE number >= ? AND last > ? ORDER BY number LIMIT ?",
-            *(begin or 0, after, CHUNK_BLOCKS),
+            *(begin or 0, number, CHUNK_BLOCKS),
         )
 
-    def _chosen(self, chunk: Sequence[Sequence[Any]], numbers: Sequence[int]) -> Iterator[bytes]:
-        left = iter(numbers)
-        number = next(left, None)
-        for first, last, *block in chunk:
-            lines: Sequence[bytes] = ()
+    def _documents_of(self, blocks: Sequence[Sequence[Any]], numbers: Sequence[int]) -> Iterator[bytes]:
+        """The documents with these ascending numbers; blocks without one are not unpacked."""
+        remaining = iter(numbers)
+        number = next(remaining, None)
+        for first, last, *block in blocks:
+            documents: Sequence[bytes] = ()
             while number is not None and number <= last:
-                lines = lines or self._unpacked(block)
-                yield lines[number - first]
-                number = next(left, None)
+                documents = documents or self._unpack(block)
+                yield documents[number - first]
+                number = next(remaining, None)
 
-    def _rendition_ids(self, stream_id: str, rendition: str, *, columns: str = "rendition_id") -> list[Any]:
-        return self._ask(
-            f"SELECT {columns} FROM rendition WHERE ? IN (stream_id, '') AND ? IN (name, '') ORDER BY name",
-            *(stream_id, rendition),
-        )
-
-    def _unpacked(self, block: Sequence[Any]) -> Sequence[bytes]:
-        dictionary_id, body, pictures = block
+    def _unpack(self, block: Sequence[Any]) -> Sequence[bytes]:
+        dictionary_id, body, fingerprints = block
         dictionary = None
         if dictionary_id is not None:
-            found = self._ask("SELECT body FROM dictionary WHERE dictionary_id = ?", dictionary_id)
-            dictionary = bytes(found[0][0])
-        return unpack(bytes(body), bytes(pictures), dictionary)
+            rows = self._query("SELECT body FROM dictionary WHERE dictionary_id = ?", dictionary_id)
+            dictionary = bytes(rows[0][0])
+        return unpack_block(bytes(body), bytes(fingerprints), dictionary)
+
+
+def rendition_rows(query: Callable[..., list[Any]], *, stream_id: str = "", rendition: str = "") -> list[Any]:
+    """(rendition_id, stream_id, name) by name; "" selects all streams or all names."""
+    return query(
+        "SELECT rendition_id, stream_id, name FROM rendition WHERE ? IN (stream_id, '') AND ? IN (name, '')"
+        " ORDER BY name",
+        *(stream_id, rendition),
+    )
+
+
+def end_from_row(row: Sequence[Any]) -> End:
+    """Turn a row (id, stream_id, rendition, at, why) of table `ended` into an end."""
+    return End(id=row[0], stream_id=row[1], rendition=row[2], at=from_microseconds(row[3]), why=row[4])
+
+
+def _range_of(since: datetime | None, until: datetime | None) -> tuple[int, int]:
+    return (
+        MIN_TIME if since is None else to_microseconds(since),
+        MAX_TIME if until is None else to_microseconds(until),
+    )

@@ -1,4 +1,4 @@
-"""What was read from topics, on its way into a history: outcomes, notes, alerts, and how far partitions were read."""
+"""Kafka records on their way into a history: parsed outcomes, alerts, ends and markers, and the offsets to commit."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,59 +7,60 @@ from typing import Literal
 from vqmon.core.alerts.annotations import End, Marker
 from vqmon.core.types import Alert, Outcome
 from vqmon.errors import FencedError, WireError
-from vqmon.transport.history.backends.base import Connection
+from vqmon.transport.history.backends.base import Transaction
 from vqmon.transport.wire import cloudevents
-from vqmon.transport.wire.control_messages import Note, parse_note
+from vqmon.transport.wire.control_messages import ControlMessage, parse_control_message
 
-Kind = Literal["outcome", "alert"]
+RecordKind = Literal["outcome", "alert"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One partition was read from `before` on, and goes on at `next_offset`."""
+class OffsetCommit:
+    """Moves the stored offset of one partition from `previous_offset` to `next_offset`."""
 
     topic: str
     partition: int
-    # as it stands in the history; None when nothing does
-    before: int | None
+    # the offset that the history holds now; None: none
+    previous_offset: int | None
     next_offset: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """Records of one partition in order: offset and value."""
+class RecordBatch:
+    """Records of one partition in order, as (offset, value)."""
 
     topic: str
     partition: int
-    kind: Kind
-    before: int | None
+    kind: RecordKind
+    # the offset that the history holds now; None: none
+    previous_offset: int | None
     records: Sequence[tuple[int, bytes | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """What goes into a history in one transaction."""
+class ParsedRecords:
+    """What one transaction writes into a history."""
 
     outcomes: Sequence[Outcome]
-    # the events as they came, by event id
+    # event id -> the event as its record holds it
     documents: Mapping[str, bytes]
-    # each with how many of the outcomes come before it
+    # (how many of the outcomes come before it, end)
     ends: Sequence[tuple[int, End]]
     markers: Sequence[Marker]
     alerts: Sequence[Alert]
-    steps: Sequence[Step]
-    # (topic/partition/offset, why) of records that are neither
+    offset_commits: Sequence[OffsetCommit]
+    # (topic/partition/offset, error) of records that cannot be parsed
     unreadable: Sequence[tuple[str, str]]
 
 
-def taken_of(batches: Iterable[Batch]) -> Taken:
-    """Read what the records say; one that says nothing does not hold up those behind it."""
+def parse_record_batches(batches: Iterable[RecordBatch]) -> ParsedRecords:
+    """Parse the records of all batches; an unreadable record is listed and passed, so that it blocks none behind it."""
     outcomes: list[Outcome] = []
     documents: dict[str, bytes] = {}
     ends: list[tuple[int, End]] = []
     markers: list[Marker] = []
     alerts: list[Alert] = []
-    steps: list[Step] = []
+    offset_commits: list[OffsetCommit] = []
     unreadable: list[tuple[str, str]] = []
     for batch in batches:
         for offset, value in batch.records:
@@ -67,55 +68,64 @@ def taken_of(batches: Iterable[Batch]) -> Taken:
                 if batch.kind == "alert":
                     alerts.append(cloudevents.parse_alert(value or b""))
                     continue
-                said = _said(value or b"")
+                message = _parse_outcome_or_control_message(value or b"")
             except WireError as error:
                 unreadable.append((f"{batch.topic}/{batch.partition}/{offset}", str(error)))
                 continue
-            if isinstance(said, End):
-                ends.append((len(outcomes), said))
-            elif isinstance(said, Marker):
-                markers.append(said)
+            if isinstance(message, End):
+                ends.append((len(outcomes), message))
+            elif isinstance(message, Marker):
+                markers.append(message)
             else:
-                outcomes.append(said)
-                documents.setdefault(said.id, value or b"")
+                outcomes.append(message)
+                documents.setdefault(message.id, value or b"")
         if batch.records:
-            last = batch.records[-1][0]
-            steps.append(Step(topic=batch.topic, partition=batch.partition, before=batch.before, next_offset=last + 1))
-    return Taken(
+            offset_commits.append(
+                OffsetCommit(
+                    topic=batch.topic,
+                    partition=batch.partition,
+                    previous_offset=batch.previous_offset,
+                    next_offset=batch.records[-1][0] + 1,
+                )
+            )
+    return ParsedRecords(
         outcomes=outcomes,
         documents=documents,
         ends=ends,
         markers=markers,
         alerts=alerts,
-        steps=steps,
+        offset_commits=offset_commits,
         unreadable=unreadable,
     )
 
 
-def _said(value: bytes) -> Outcome | Note:
-    """What a record of the topic of outcomes says; raises WireError."""
+def _parse_outcome_or_control_message(value: bytes) -> Outcome | ControlMessage:
+    """Parse a record of the topic of outcomes; raises WireError."""
     try:
         return cloudevents.parse_outcome(value)
     except WireError:
-        # Asked second, as one in thousands is a note.
+        # Tried second, as one record in thousands is a control message.
         try:
-            return parse_note(value)
+            return parse_control_message(value)
         except WireError:
             pass
         raise
 
 
-def move_on(connection: Connection, steps: Iterable[Step]) -> None:
-    """Write how far partitions were read; FencedError when somebody else has read one of them meanwhile."""
-    for step in steps:
-        place = (step.topic, step.partition)
-        ask = "SELECT next_offset FROM record_offset WHERE topic = ? AND partition_number = ?"
-        found = connection.execute(ask, place).fetchone()
-        stands = None if found is None else int(found[0])
-        if stands != step.before:
-            raise FencedError(f"{step.topic}/{step.partition}: the history stands at {stands}, not at {step.before}")
-        connection.execute(
+def commit_offsets(transaction: Transaction, commits: Iterable[OffsetCommit]) -> None:
+    """Store how far partitions were read; raises FencedError when another recorder has moved one of them."""
+    for commit in commits:
+        partition = (commit.topic, commit.partition)
+        select = "SELECT next_offset FROM record_offset WHERE topic = ? AND partition_number = ?"
+        row = transaction.execute(select, partition).fetchone()
+        stored_offset = None if row is None else int(row[0])
+        if stored_offset != commit.previous_offset:
+            raise FencedError(
+                f"{commit.topic}/{commit.partition}: the history holds offset {stored_offset}, "
+                f"not {commit.previous_offset}"
+            )
+        transaction.execute(
             "INSERT INTO record_offset VALUES (?, ?, ?) ON CONFLICT (topic, partition_number)"
             " DO UPDATE SET next_offset = excluded.next_offset",
-            (*place, step.next_offset),
+            (*partition, commit.next_offset),
         )

@@ -1,4 +1,4 @@
-"""The outbox of a history: the alerts that targets still have to be told of, as rows."""
+"""The outbox of a history: alerts that receivers still have to be notified of."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,49 +7,73 @@ from typing import Any
 
 from vqmon.core.alerts.notifications import Notice, Said
 from vqmon.core.types import Alert
-from vqmon.transport.history.inserts import Connection
-from vqmon.transport.history.rows import microseconds, moment_of
+from vqmon.transport.history.backends.base import Database, Transaction, retry_until_reachable
+from vqmon.transport.history.rows import from_microseconds, to_microseconds
 from vqmon.transport.wire import cloudevents
 
-SELECT_NOTICES = (
+_SELECT = (
     "SELECT o.queued_at, o.changed_at, o.opened, o.told, a.document, a.number"
     " FROM outbox o JOIN alert a ON a.id = o.alert_id WHERE a.number > ? ORDER BY a.number"
 )
-"""Everything that waits and whose alert was written after a number."""
 
 
-def enqueue(connection: Connection, alert: Alert, queued_at: datetime) -> None:
-    """Let targets be told of an alert that has just been written; what names it stays once somebody was told."""
-    now = microseconds(queued_at)
+class Outbox:
+    """Reads the queued alerts and records what receivers were notified of.
+
+    Reads and writes are idempotent, so both wait up to `retry_timeout_seconds` for a database that is away.
+    """
+
+    def __init__(self, database: Database, *, retry_timeout_seconds: float) -> None:
+        self._database = database
+        self._retry_timeout_seconds = retry_timeout_seconds
+
+    def notices(self, *, after: int = 0) -> Sequence[Notice]:
+        """Queued alerts that were written after this number, the oldest change first."""
+        notices: list[Notice] = []
+        retry_until_reachable(
+            lambda: notices.extend(_notice_from_row(row) for row in self._database.query(_SELECT, after)),
+            timeout_seconds=self._retry_timeout_seconds,
+        )
+        return notices
+
+    def record_deliveries(self, deliveries: Mapping[str, Mapping[str, Said] | None]) -> None:
+        """Store, by alert id, the last state that each receiver was notified of; None removes the alert."""
+        updated = [
+            (json.dumps(dict(states)), alert_id) for alert_id, states in deliveries.items() if states is not None
+        ]
+        removed = [(alert_id,) for alert_id, states in deliveries.items() if states is None]
+
+        def write() -> None:
+            with self._database.transaction() as transaction:
+                transaction.executemany("UPDATE outbox SET told = ? WHERE alert_id = ?", updated)
+                transaction.executemany("DELETE FROM outbox WHERE alert_id = ?", removed)
+
+        retry_until_reachable(write, timeout_seconds=self._retry_timeout_seconds)
+
+
+def enqueue(transaction: Transaction, alert: Alert, queued_at: datetime) -> None:
+    """Queue an alert that was just written; its opening is fixed once a receiver was notified of it."""
+    queued_us = to_microseconds(queued_at)
     if alert.state == "open":
         document = cloudevents.encode_alert(alert, source="vqmon:history").decode()
-        connection.execute(
+        transaction.execute(
             "INSERT INTO outbox VALUES (?, ?, ?, ?, '{}') ON CONFLICT (alert_id) DO UPDATE SET"
             " changed_at = excluded.changed_at,"
             " opened = CASE WHEN outbox.told = '{}' THEN excluded.opened ELSE outbox.opened END",
-            (alert.id, now, now, document),
+            (alert.id, queued_us, queued_us, document),
         )
     else:
-        # What was not there when it opened, nobody needs to hear the end of.
-        connection.execute("UPDATE outbox SET changed_at = ? WHERE alert_id = ?", (now, alert.id))
+        # An alert that is not queued was never sent, so no receiver needs to hear that it is resolved.
+        transaction.execute("UPDATE outbox SET changed_at = ? WHERE alert_id = ?", (queued_us, alert.id))
 
 
-def notice_of(row: Sequence[Any]) -> Notice:
-    """A row of SELECT_NOTICES."""
+def _notice_from_row(row: Sequence[Any]) -> Notice:
     queued_at, changed_at, opened, told, document, number = row
     return Notice(
         alert=cloudevents.parse_alert(document),
         opened=cloudevents.parse_alert(opened),
-        queued_at=moment_of(queued_at),
-        changed_at=moment_of(changed_at),
+        queued_at=from_microseconds(queued_at),
+        changed_at=from_microseconds(changed_at),
         told=json.loads(told),
         number=int(number),
     )
-
-
-def write_told(connection: Connection, told: Mapping[str, Mapping[str, Said] | None]) -> None:
-    """What targets were told, by alert; None takes the notice out."""
-    known = [(json.dumps(dict(by_target)), alert_id) for alert_id, by_target in told.items() if by_target is not None]
-    connection.executemany("UPDATE outbox SET told = ? WHERE alert_id = ?", known)
-    gone = [(alert_id,) for alert_id, by_target in told.items() if by_target is None]
-    connection.executemany("DELETE FROM outbox WHERE alert_id = ?", gone)

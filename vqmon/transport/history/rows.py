@@ -1,4 +1,4 @@
-"""Rows of a history as the types that come out of it, and outcomes as the rows that go in."""
+"""The stored form of outcomes: how their fields become columns, and rows become read-model types."""
 
 import json
 import struct
@@ -16,55 +16,57 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """What the numbers in `measures` are: per scorer its value, p5 and lowest frame, then each signal's highest."""
+class MeasureLayout:
+    """The order of the numbers in `measures`: per scorer value, p5 and lowest frame, then each signal's maximum."""
 
     scorers: tuple[str, ...]
     signals: tuple[str, ...]
 
     @property
-    def form(self) -> str:
+    def struct_format(self) -> str:
+        """The numbers as little-endian doubles, for `struct`."""
         return f"<{3 * len(self.scorers) + len(self.signals)}d"
 
-    @property
-    def names(self) -> str:
-        """As it is stored; equal layouts have equal names."""
+    def to_json(self) -> str:
+        """The stored text; equal layouts give equal texts."""
         return json.dumps([self.scorers, self.signals], separators=(",", ":"))
 
     @classmethod
-    def of(cls, names: str) -> "Layout":
-        scorers, signals = json.loads(names)
+    def from_json(cls, text: str) -> "MeasureLayout":
+        scorers, signals = json.loads(text)
         return cls(scorers=tuple(scorers), signals=tuple(signals))
 
 
-def microseconds(moment: datetime) -> int:
-    """A moment as a number that sorts.
+def to_microseconds(at: datetime) -> int:
+    """Microseconds since the epoch.
 
-    >>> moment_of(microseconds(datetime(2026, 1, 1, 0, 0, 0, 123456, tzinfo=UTC))).microsecond
+    >>> from_microseconds(to_microseconds(datetime(2026, 1, 1, 0, 0, 0, 123456, tzinfo=UTC))).microsecond
     123456
     """
-    return (moment - _EPOCH) // _MICROSECOND
+    return (at - _EPOCH) // _MICROSECOND
 
 
-def moment_of(number: int) -> datetime:
-    return _EPOCH + number * _MICROSECOND
+def from_microseconds(microseconds: int) -> datetime:
+    return _EPOCH + microseconds * _MICROSECOND
 
 
-def text(value: str) -> str:
-    """What a database can store: file names in unknown encodings lose what is no text."""
-    return value.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+def storable_text(text: str) -> str:
+    """Replace what a database refuses: lone surrogates (file names in an unknown encoding) and NUL."""
+    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def segment_number(segment_key: str) -> int:
-    """64 bits that tell one segment from another, signed as databases have them."""
+def segment_digest(segment_key: str) -> int:
+    """64 bits of the SHA-256 of a segment key, as the signed integer that databases have."""
     return int.from_bytes(sha256(segment_key.encode(errors="replace")).digest()[:8], "big", signed=True)
 
 
-def packed_id(event_id: str) -> bytes:
-    """An event id as it is stored: 32 hexadecimal digits as 16 bytes, any other text after a mark.
+def pack_event_id(event_id: str) -> bytes:
+    """An event id as stored: 32 hexadecimal digits as 16 bytes, any other text after a prefix of 17 zero bytes.
 
-    >>> unpacked_id(packed_id("ab" * 16)), unpacked_id(packed_id("AB" * 16)), len(packed_id("ab" * 16))
-    ('abababababababababababababababab', 'ABABABABABABABABABABABABABABABAB', 16)
+    >>> unpack_event_id(pack_event_id("ab" * 16)), unpack_event_id(pack_event_id("AB" * 16))
+    ('abababababababababababababababab', 'ABABABABABABABABABABABABABABABAB')
+    >>> len(pack_event_id("ab" * 16))
+    16
     """
     if len(event_id) == 32:
         try:
@@ -74,56 +76,61 @@ def packed_id(event_id: str) -> bytes:
         else:
             if packed.hex() == event_id:
                 return packed
-    return _OTHER_ID + text(event_id).encode()
+    return _TEXT_ID_PREFIX + storable_text(event_id).encode()
 
 
-def unpacked_id(packed: bytes) -> str:
-    return packed.removeprefix(_OTHER_ID).decode() if packed.startswith(_OTHER_ID) else packed.hex()
+def unpack_event_id(packed: bytes) -> str:
+    is_text = packed.startswith(_TEXT_ID_PREFIX)
+    return packed.removeprefix(_TEXT_ID_PREFIX).decode() if is_text else packed.hex()
 
 
-def layout_of(event: QualityEvent) -> Layout:
-    return Layout(scorers=tuple(score.scorer for score in event.scores), signals=tuple(event.signals))
+def measure_layout(event: QualityEvent) -> MeasureLayout:
+    return MeasureLayout(scorers=tuple(score.scorer for score in event.scores), signals=tuple(event.signals))
 
 
-def measures_of(event: QualityEvent, layout: Layout) -> bytes:
+def pack_measures(event: QualityEvent, layout: MeasureLayout) -> bytes:
     """The numbers of an event that charts need, in the order of its layout."""
     numbers: list[float] = []
     for score in event.scores:
         numbers += (score.value, score.p5, score.min)
     numbers += [signal.max for signal in event.signals.values()]
-    return struct.pack(layout.form, *numbers)
+    return struct.pack(layout.struct_format, *numbers)
 
 
-def columns_of(outcome: Outcome) -> tuple[Any, ...]:
-    """The columns of `outcome` from `starts_at` up to `score`."""
+def unpack_scores(layout: MeasureLayout, measures: bytes) -> Sequence[tuple[str, float, float]]:
+    """(scorer, score, p5) for each scorer of an event."""
+    numbers = struct.unpack_from(f"<{3 * len(layout.scorers)}d", measures)
+    return list(zip(layout.scorers, numbers[0::3], numbers[1::3], strict=True))
+
+
+def outcome_columns(outcome: Outcome) -> tuple[Any, ...]:
+    """The columns of table `outcome` from `starts_at` to `score`."""
     segment = outcome.segment
-    said: tuple[str | None, float | None]
+    reason: str | None = None
+    score: float | None = None
     if isinstance(outcome, QualityEvent):
-        said = None, outcome.scores[0].value if outcome.scores else None
+        score = outcome.scores[0].value if outcome.scores else None
     else:
-        said = outcome.reason, None
-    return (
-        microseconds(segment.starts_at),
-        microseconds(outcome.observed_at),
-        segment.duration_seconds,
-        *said,
-    )
+        reason = outcome.reason
+    starts_at, observed_at = to_microseconds(segment.starts_at), to_microseconds(outcome.observed_at)
+    return (starts_at, observed_at, segment.duration_seconds, reason, score)
 
 
 POINT_COLUMNS = "o.number, o.id, r.stream_id, r.name, o.starts_at, o.reason, o.layout_id, o.measures"
+"""What `point_from_row` takes, with `outcome o` and `rendition r`."""
 
 
-def point_of(row: Sequence[Any], layouts: Mapping[int, Layout]) -> Point:
-    """A row of POINT_COLUMNS."""
+def point_from_row(row: Sequence[Any], layouts: Mapping[int, MeasureLayout]) -> Point:
+    """Turn a row of POINT_COLUMNS into a point of a chart."""
     _, id, stream_id, rendition, starts_at, reason, layout_id, measures = row
-    layout = _NOTHING if layout_id is None else layouts[layout_id]
-    numbers = struct.unpack(layout.form, measures) if layout_id is not None else ()
+    layout = _EMPTY_LAYOUT if layout_id is None else layouts[layout_id]
+    numbers = struct.unpack(layout.struct_format, measures) if layout_id is not None else ()
     end = 3 * len(layout.scorers)
     return Point(
-        event_id=unpacked_id(id),
+        event_id=unpack_event_id(id),
         stream_id=stream_id,
         rendition=rendition,
-        starts_at=moment_of(starts_at),
+        starts_at=from_microseconds(starts_at),
         reason=reason,
         scores=dict(zip(layout.scorers, numbers[0:end:3], strict=True)),
         p5=dict(zip(layout.scorers, numbers[1:end:3], strict=True)),
@@ -132,6 +139,6 @@ def point_of(row: Sequence[Any], layouts: Mapping[int, Layout]) -> Point:
     )
 
 
-_NOTHING = Layout(scorers=(), signals=())
-_OTHER_ID = b"\0" * 17
-"""Longer than any packed id: nothing else begins so."""
+_EMPTY_LAYOUT = MeasureLayout(scorers=(), signals=())
+_TEXT_ID_PREFIX = b"\0" * 17
+"""Longer than any packed id, so that none begins with it."""

@@ -13,19 +13,19 @@ from typing import Any
 from vqmon.transport.kafka.records import TopicNames
 from vqmon.transport.kafka.topics import TopicPlan, planned_topics
 from vqmon.transport.wire import cloudevents
-from vqmon.transport.wire.control_messages import ENDED, MARKER, note_schema
-from vqmon.transport.wire.segment_messages import TYPE, segment_schema
+from vqmon.transport.wire.control_messages import ENDED, MARKER, control_message_schema
+from vqmon.transport.wire.segment_messages import SEGMENT_TYPE, segment_schema
 
 CLOUDEVENT = "application/cloudevents+json"
 INCOMING: dict[str, Callable[[], dict[str, object]]] = {
-    TYPE: segment_schema,
-    MARKER: partial(note_schema, MARKER),
-    ENDED: partial(note_schema, ENDED),
+    SEGMENT_TYPE: segment_schema,
+    MARKER: partial(control_message_schema, MARKER),
+    ENDED: partial(control_message_schema, ENDED),
 }
 """What others may write, and its schema."""
 
 MESSAGES = {
-    "segments": [TYPE, MARKER, ENDED],
+    "segments": [SEGMENT_TYPE, MARKER, ENDED],
     "quality": [cloudevents.QUALITY, cloudevents.UNSCORED, MARKER, ENDED],
     "alerts": [cloudevents.ALERT_OPENED, cloudevents.ALERT_RESOLVED],
     "rejected": ["rejected"],
@@ -40,7 +40,7 @@ KEYS = {
 }
 
 
-def description(names: TopicNames, plans: Sequence[TopicPlan]) -> dict[str, Any]:
+def asyncapi_document(names: TopicNames, plans: Sequence[TopicPlan]) -> dict[str, Any]:
     """The whole document as plain data."""
     by_name = {plan.name: plan for plan in plans}
     channels = {kind: _channel(kind, by_name[getattr(names, kind)]) for kind in MESSAGES}
@@ -92,16 +92,16 @@ def _message(name: str) -> dict[str, Any]:
     return {**message, "contentType": CLOUDEVENT, "payload": {"$ref": f"schemas/{file}"}}
 
 
-def documents() -> dict[str, str]:
+def generated_files() -> dict[str, str]:
     """File name under config/ -> its text. The YAML is written as JSON, which is YAML too."""
     names = TopicNames.of("vqmon", "vqmon")
     plans = planned_topics(names, partitions=12, copies=3, max_message_bytes=1_000_000)
     return {
-        "asyncapi.yaml": json.dumps(description(names, plans), indent=2) + "\n",
+        "asyncapi.yaml": json.dumps(asyncapi_document(names, plans), indent=2) + "\n",
         **{f"schemas/in/{name}.json": json.dumps(schema(), indent=2) + "\n" for name, schema in INCOMING.items()},
     }
 
 
 if __name__ == "__main__":
-    for name, text in documents().items():
+    for name, text in generated_files().items():
         (Path(sys.argv[1]) / name).write_text(text, encoding="utf-8")

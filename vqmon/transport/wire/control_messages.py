@@ -7,14 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from vqmon.core.alerts.annotations import End, Marker
 from vqmon.errors import WireError
-from vqmon.transport.wire.segment_messages import MAX_NAME, MAX_YEAR, STRUCTURED
+from vqmon.transport.wire.segment_messages import MAX_NAME, MAX_YEAR, STRUCTURED_CONTENT_TYPE
 
 MARKER: Literal["org.vqmon.marker.v1"] = "org.vqmon.marker.v1"
 ENDED: Literal["org.vqmon.ended.v1"] = "org.vqmon.ended.v1"
 HEADER = "vqmon-type"
 """Tells a note from segment messages and outcomes without looking into the value."""
 
-Note = Marker | End
+ControlMessage = Marker | End
 
 
 class _Event(BaseModel):
@@ -42,25 +42,25 @@ _MODELS: Mapping[str, type[BaseModel]] = {MARKER: _Marker, ENDED: _Ended}
 _NOTE: TypeAdapter[_Marker | _Ended] = TypeAdapter(Annotated[_Marker | _Ended, Field(discriminator="type")])
 
 
-def encode_note(note: Note, *, source: str) -> bytes:
+def encode_control_message(note: ControlMessage, *, source: str) -> bytes:
     """A note as one line of JSON."""
     if isinstance(note, Marker):
         return _Marker(source=source, id=note.id, data=note).model_dump_json().encode()
     return _Ended(source=source, id=note.id, data=note).model_dump_json().encode()
 
 
-def headers_of(note: Note) -> tuple[tuple[str, bytes], ...]:
+def control_message_headers(note: ControlMessage) -> tuple[tuple[str, bytes], ...]:
     """What tells that a record is this kind of note."""
     kind = MARKER if isinstance(note, Marker) else ENDED
-    return (("content-type", STRUCTURED), (HEADER, kind.encode()))
+    return (("content-type", STRUCTURED_CONTENT_TYPE), (HEADER, kind.encode()))
 
 
-def is_note(headers: Mapping[str, bytes]) -> bool:
+def is_control_message(headers: Mapping[str, bytes]) -> bool:
     """Whether a record is a note and no segment; cheap, as every record is asked."""
     return headers.get(HEADER, b"").decode("ascii", "replace") in _MODELS
 
 
-def parse_note(value: bytes) -> Note:
+def parse_control_message(value: bytes) -> ControlMessage:
     """The note in a record; raises WireError."""
     try:
         note = _NOTE.validate_json(value).data
@@ -76,7 +76,7 @@ def parse_note(value: bytes) -> Note:
     return note
 
 
-def note_schema(kind: str) -> dict[str, object]:
+def control_message_schema(kind: str) -> dict[str, object]:
     """The JSON Schema of one kind of note."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

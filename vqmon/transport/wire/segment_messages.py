@@ -14,8 +14,8 @@ from vqmon.core.dead_letters import Rejections
 from vqmon.core.types import Segment
 from vqmon.errors import WireError
 
-TYPE = "org.vqmon.segment.v1"
-STRUCTURED = b"application/cloudevents+json; charset=UTF-8"
+SEGMENT_TYPE = "org.vqmon.segment.v1"
+STRUCTURED_CONTENT_TYPE = b"application/cloudevents+json; charset=UTF-8"
 MAX_DETAIL = 500
 MAX_DURATION_SECONDS = 86_400.0
 MAX_YEAR = 2999
@@ -49,7 +49,7 @@ class _Event(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
+class TraceContext:
     """The trace that a record belongs to, carried on as it came."""
 
     traceparent: bytes | None = None
@@ -75,12 +75,12 @@ def parse_segment(key: bytes | None, value: bytes | None, headers: Mapping[str, 
     return segment
 
 
-def trace_of(headers: Mapping[str, bytes]) -> Trace:
+def parse_trace_context(headers: Mapping[str, bytes]) -> TraceContext:
     """The trace context of a record; what is malformed is dropped, as the standard says."""
     traceparent = headers.get("traceparent", headers.get("ce_traceparent", b""))
     if not _TRACEPARENT.fullmatch(traceparent.decode("ascii", "replace")):
-        return Trace()
-    return Trace(traceparent=traceparent, tracestate=headers.get("tracestate") or headers.get("ce_tracestate"))
+        return TraceContext()
+    return TraceContext(traceparent=traceparent, tracestate=headers.get("tracestate") or headers.get("ce_tracestate"))
 
 
 def encode_segment(segment: Segment, *, source: str) -> tuple[bytes, bytes]:
@@ -112,9 +112,9 @@ def segment_schema() -> dict[str, object]:
     """The JSON Schema of a structured segment message."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:vqmon:schema:{TYPE}",
+        "$id": f"urn:vqmon:schema:{SEGMENT_TYPE}",
         **_Event.model_json_schema(mode="validation"),
-        "title": TYPE,
+        "title": SEGMENT_TYPE,
     }
 
 
@@ -140,7 +140,7 @@ def _refuse_nonsense(segment: Segment) -> None:
 
 
 def _refuse_attributes(headers: Mapping[str, bytes]) -> None:
-    wanted = {"ce_specversion": b"1.0", "ce_type": TYPE.encode()}
+    wanted = {"ce_specversion": b"1.0", "ce_type": SEGMENT_TYPE.encode()}
     for name, value in wanted.items():
         if headers.get(name) != value:
             raise WireError(f"header {name} must be {value.decode()}")

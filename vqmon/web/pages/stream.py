@@ -92,7 +92,7 @@ def asked_of(site: Site, request: Request, *, limit: int | None = None) -> Asked
         alerts=[
             it for it in known if it.began_at <= span.ends_at and (it.resolved_at or span.ends_at) >= span.begins_at
         ],
-        watches=watches_of(site.history.states_of(stream_id), stream_id, names),
+        watches=watches_of(site.history.states_of_stream(stream_id), stream_id, names),
         markers=markers_of(site.history.markers(limit=MAX_MARKERS), stream_id, names, span),
         scorers=scorers,
         scorer=scorer,

@@ -14,20 +14,20 @@ from tests import factories
 from tests.postgres import PASSWORD, PostgresServer
 from vqmon.errors import SettingsError, StoreError, StoreUnreachableError
 from vqmon.settings.sections import HistorySettings
-from vqmon.transport.history.backends.location import Server, place_of
+from vqmon.transport.history.backends.location import PostgresAddress, parse_location
 from vqmon.transport.history.history import open_history
 
 pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture
-def place(postgres: PostgresServer) -> Iterator[Server]:
+def place(postgres: PostgresServer) -> Iterator[PostgresAddress]:
     """An empty database."""
     with postgres.empty_database() as url:
-        yield Server(url=url, password_file=postgres.password_file)
+        yield PostgresAddress(url=url, password_file=postgres.password_file)
 
 
-def test_one_daemon_writes_or_many_recorders(place: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_daemon_writes_or_many_recorders(place: PostgresAddress, monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon keeps everybody out; recorders keep only a daemon out; readers are always let in."""
     monkeypatch.setattr("vqmon.transport.history.backends.postgres.FIRST_LOCK_SECONDS", 0.2)
     with open_history(place, "write"):
@@ -35,16 +35,16 @@ def test_one_daemon_writes_or_many_recorders(place: Server, monkeypatch: pytest.
             with pytest.raises(StoreError, match="another vqmon writes postgresql://"), open_history(place, mode):
                 pass
         with open_history(place, "read") as reader:
-            assert reader.tip() == 0
+            assert reader.queries.tip() == 0
     with open_history(place, "record") as first, open_history(place, "record") as second:
         first.publish([factories.event(sequence=0)])
         second.publish([factories.event(sequence=0), factories.event(sequence=1)])
         with pytest.raises(StoreError, match="another vqmon writes"), open_history(place, "write"):
             pass
-        assert [it.segment.sequence for it in first.outcomes_in_order()] == [0, 1]
+        assert [it.segment.sequence for it in first.documents.outcomes_in_write_order()] == [0, 1]
 
 
-def test_many_write_at_once(place: Server) -> None:
+def test_many_write_at_once(place: PostgresAddress) -> None:
     """Writers take turns: numbers rise without a gap, and what both know is there once."""
     with open_history(place, "record") as first, open_history(place, "record") as second:
 
@@ -57,37 +57,37 @@ def test_many_write_at_once(place: Server) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        stored = list(first.outcomes_in_order())
+        stored = list(first.documents.outcomes_in_write_order())
         assert sorted(it.segment.sequence for it in stored) == list(range(120))
-        assert first.tip() == first.counts().scored == 120
+        assert first.queries.tip() == first.queries.counts().scored == 120
 
 
 def test_a_server_that_restarts_is_waited_for(
-    postgres: PostgresServer, place: Server, caplog: pytest.LogCaptureFixture
+    postgres: PostgresServer, place: PostgresAddress, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A write that cannot be done waits and says so, and is there once; readers come back by themselves."""
     with open_history(place, "write") as history, open_history(place, "read") as reader:
         history.publish([factories.event(sequence=0)])
-        assert reader.tip() == 1
+        assert reader.queries.tip() == 1
         postgres.stop(number=signal.SIGINT)
         with pytest.raises(StoreUnreachableError, match=r"postgresql://vqmon@127.0.0.1.*is the server up"):
-            reader.tip()
+            reader.queries.tip()
         timer = threading.Timer(1.0, postgres.start)
         timer.start()
         with caplog.at_level(logging.WARNING):
             history.publish([factories.event(sequence=0), factories.event(sequence=1)])
         timer.join()
-        assert [it.segment.sequence for it in reader.outcomes_in_order()] == [0, 1]
+        assert [it.segment.sequence for it in reader.documents.outcomes_in_write_order()] == [0, 1]
     said = [record.getMessage() for record in caplog.records if record.name == "vqmon.history"]
     assert said == ["history.unreachable", "history.reachable"]
     assert PASSWORD not in caplog.text
 
 
 def test_a_server_that_stays_away_ends_the_write(
-    postgres: PostgresServer, place: Server, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresServer, place: PostgresAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After its patience a write fails, as with any history that cannot be written; so does opening."""
-    monkeypatch.setattr("vqmon.transport.history.history.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("vqmon.transport.history.history.RETRY_TIMEOUT_SECONDS", 0.5)
     with open_history(place, "write") as history:
         postgres.stop()
         try:
@@ -98,10 +98,10 @@ def test_a_server_that_stays_away_ends_the_write(
         finally:
             postgres.start()
         history.publish([factories.event(sequence=0)])
-        assert history.tip() == 1
+        assert history.queries.tip() == 1
 
 
-def test_a_killed_writer_holds_nothing(place: Server) -> None:
+def test_a_killed_writer_holds_nothing(place: PostgresAddress) -> None:
     """The server frees the right to write with the connection."""
     heard, told = os.pipe()
     child = os.fork()
@@ -119,10 +119,10 @@ def test_a_killed_writer_holds_nothing(place: Server) -> None:
     os.close(heard)
     os.close(told)
     with open_history(place, "write") as history:
-        assert history.tip() == 1
+        assert history.queries.tip() == 1
 
 
-def test_secrets_stay_secret(postgres: PostgresServer, place: Server, tmp_path: Path) -> None:
+def test_secrets_stay_secret(postgres: PostgresServer, place: PostgresAddress, tmp_path: Path) -> None:
     """An address with a password is refused without being shown; a wrong one is not shown either."""
     secret = "hunter2-secret"
     for url in (
@@ -132,7 +132,7 @@ def test_secrets_stay_secret(postgres: PostgresServer, place: Server, tmp_path: 
     ):
         with (
             pytest.raises(SettingsError, match=r"history\.(url|password_file)") as caught,
-            open_history(Server(url=url), "write"),
+            open_history(PostgresAddress(url=url), "write"),
         ):
             pass
         assert secret not in str(caught.value)
@@ -150,7 +150,7 @@ def test_secrets_stay_secret(postgres: PostgresServer, place: Server, tmp_path: 
         pass
 
 
-def test_what_is_no_history_says_so(postgres: PostgresServer, place: Server) -> None:
+def test_what_is_no_history_says_so(postgres: PostgresServer, place: PostgresAddress) -> None:
     """An empty database cannot be read; a newer one is left alone; one that belongs to others is added to."""
     with pytest.raises(SettingsError, match="no history yet; run"), open_history(place, "read"):
         pass
@@ -176,12 +176,12 @@ def test_places_by_their_names(tmp_path: Path) -> None:
     file = HistorySettings(path=tmp_path / "a.db")
     server = HistorySettings(url="postgresql://db/vqmon", password_file=Path("pg"))
     assert file.place == tmp_path / "a.db"
-    assert server.place == Server(url="postgresql://db/vqmon", password_file=Path("pg"))
+    assert server.place == PostgresAddress(url="postgresql://db/vqmon", password_file=Path("pg"))
     assert server.at(str(tmp_path / "b.db")).place == tmp_path / "b.db"
-    assert server.at("postgres://other/x").place == Server(url="postgres://other/x", password_file=Path("pg"))
+    assert server.at("postgres://other/x").place == PostgresAddress(url="postgres://other/x", password_file=Path("pg"))
     assert server.at(None) is server
     for wrong in ("mysql://db/x", "user:secret@db"):
         with pytest.raises(SettingsError, match="no postgresql:// address"):
             _ = HistorySettings(url=wrong).place
-    with pytest.raises(SettingsError, match="'mysql' is no kind of history"):
-        place_of("mysql://db/x")
+    with pytest.raises(SettingsError, match="'mysql' is not a kind of history"):
+        parse_location("mysql://db/x")

@@ -34,7 +34,7 @@ def test_only_one_writes_at_a_time(tmp_path: Path) -> None:
             with pytest.raises(StoreError, match="another vqmon writes"), open_history(name, "write"):
                 pass
         with open_history(path, "read") as history:
-            assert history.tip() == 0
+            assert history.queries.tip() == 0
     with open_history(path, "write"):
         pass
 
@@ -75,7 +75,7 @@ def outcome_of_reading(folder: Path) -> str:
                 os.setgid(NOBODY)
                 os.setuid(NOBODY)
             with open_history(folder / "history.db", "read") as history:
-                os.write(told, f"tip {history.tip()}".encode())
+                os.write(told, f"tip {history.queries.tip()}".encode())
         except (SettingsError, StoreError) as error:
             os.write(told, str(error).encode())
         finally:
@@ -118,9 +118,9 @@ def test_a_reader_follows_a_writer_that_comes_later(tmp_path: Path, monkeypatch:
         pass
     monkeypatch.setattr(os, "access", lambda file, mode: mode != os.W_OK)
     with open_history(path, "read") as reader:
-        assert reader.tip() == 0
+        assert reader.queries.tip() == 0
         with open_history(path, "write") as writer:
             writer.publish([factories.event(sequence=0)])
-            assert reader.tip() == 1
+            assert reader.queries.tip() == 1
             writer.publish([factories.event(sequence=1)])
-        assert reader.tip() == 2
+        assert reader.queries.tip() == 2

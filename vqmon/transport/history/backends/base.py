@@ -1,4 +1,4 @@
-"""What a history needs of a database, so that one set of SQL serves SQLite and PostgreSQL."""
+"""The interface of a history's database, the same for SQLite and PostgreSQL, so that one set of SQL serves both."""
 
 import logging
 import time
@@ -7,40 +7,49 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
 from vqmon.errors import StoreUnreachableError
+from vqmon.flow import Backoff, Retries
 from vqmon.telemetry.logs import event
 
 log = logging.getLogger("vqmon.history")
 
-FIRST_SECONDS = 0.2
-LAST_SECONDS = 5.0
+BACKOFF = Backoff(first_seconds=0.2, last_seconds=5.0)
 
 
-def repeated(write: Callable[[], None], *, for_seconds: float, pause: Callable[[float], None] = time.sleep) -> None:
-    """Run what may be run twice until the server takes it; the last StoreUnreachableError after `for_seconds`."""
-    waited, seconds = 0.0, FIRST_SECONDS
+def retry_until_reachable(
+    write: Callable[[], None], *, timeout_seconds: float, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Retry an idempotent write until the database is reachable.
+
+    Raises the last StoreUnreachableError when the delays add up to `timeout_seconds`.
+    """
+    waited_seconds, retries = 0.0, Retries(BACKOFF)
     while True:
         try:
             write()
         except StoreUnreachableError as error:
-            if waited >= for_seconds:
+            if waited_seconds >= timeout_seconds:
                 raise
-            if not waited:
-                log.warning(**event("history.unreachable", error=error, patience_seconds=for_seconds))
+            if not retries.failures:
+                log.warning(**event("history.unreachable", error=error, patience_seconds=timeout_seconds))
         else:
-            if waited:
-                log.warning(**event("history.reachable", seconds=waited))
+            if retries.failures:
+                log.warning(**event("history.reachable", seconds=waited_seconds))
             return
-        pause(seconds)
-        waited += seconds
-        seconds = min(seconds * 2, LAST_SECONDS)
+        seconds = retries.next_delay_seconds()
+        sleep(seconds)
+        waited_seconds += seconds
 
 
-Mode = Literal["write", "read", "record", "mark"]
-"""Write alone; only read; write beside others that do the same, where the database allows it; or add markers only."""
+OpenMode = Literal["write", "read", "record", "annotate"]
+"""How a history is opened.
+
+`write`: the only writer. `read`: no writes. `record`: one of several writers, where the database allows that.
+`annotate`: adds markers and ends beside a writer, nothing else.
+"""
 
 
-class Rows(Protocol):
-    """What a statement gave."""
+class StatementResult(Protocol):
+    """The result of one SQL statement, as in DB-API 2.0."""
 
     @property
     def rowcount(self) -> int: ...
@@ -48,30 +57,30 @@ class Rows(Protocol):
     def fetchall(self) -> list[Any]: ...
 
 
-class Connection(Protocol):
-    """A connection within a transaction; values take the place of `?`."""
+class Transaction(Protocol):
+    """An open transaction; parameters replace the `?` of a statement."""
 
-    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Rows: ...
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> StatementResult: ...
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> object: ...
 
-    def insert_new(self, table: str, rows: Sequence[Sequence[Any]], /) -> bool:
-        """Insert whole rows; False when one of them is there already, and then none of them was inserted."""
+    def insert_if_new(self, table: str, rows: Sequence[Sequence[Any]], /) -> bool:
+        """Insert whole rows; when one of them is already stored, insert none and return False."""
         ...
 
 
 class Database(Protocol):
-    """One place of a history, open; safe to use from several threads."""
+    """An open database; safe to use from several threads."""
 
-    def ask(self, sql: str, *values: Any) -> list[Any]:
-        """Run one SELECT and give all its rows."""
+    def query(self, sql: str, *values: Any) -> list[Any]:
+        """Run one SELECT and return all its rows."""
         ...
 
-    def transaction(self) -> AbstractContextManager[Connection]:
-        """All or nothing; one at a time."""
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Begin a transaction that commits all or nothing; one runs at a time."""
         ...
 
     def checkpoint(self) -> None:
-        """Let go of what only a log still needs."""
+        """Move the write-ahead log into the database file, where there is one."""
         ...
 
     def close(self) -> None: ...

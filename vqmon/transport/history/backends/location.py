@@ -1,36 +1,37 @@
-"""Where a history is: a file of this host, or a PostgreSQL server."""
+"""The location of a history: a file on this host, or a PostgreSQL database."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from vqmon.errors import SettingsError
 
-SCHEMES = ("postgresql://", "postgres://")
+POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """A database of a PostgreSQL server; the password is never part of the address."""
+class PostgresAddress:
+    """A PostgreSQL database; the password is never part of the URL."""
 
     url: str
-    # an absolute path, or a name in $CREDENTIALS_DIRECTORY; none = as libpq finds it (~/.pgpass, peer, certificate)
+    # an absolute path, or a name in $CREDENTIALS_DIRECTORY; None: libpq finds it (~/.pgpass, peer, certificate)
     password_file: Path | None = None
 
     def __str__(self) -> str:
         return self.url
 
 
-Place = Path | Server
+HistoryLocation = Path | PostgresAddress
 
 
-def place_of(text: str | Path, *, password_file: Path | None = None) -> Place:
-    """What a person wrote as the place of a history: `postgresql://...`, else a file.
+def parse_location(text: str | Path, *, password_file: Path | None = None) -> HistoryLocation:
+    """Read the location of a history: `postgresql://...`, else a file. Raises SettingsError for other URLs.
 
-    >>> place_of("vqmon.db")
+    >>> parse_location("vqmon.db")
     PosixPath('vqmon.db')
     """
-    if isinstance(text, str) and text.startswith(SCHEMES):
-        return Server(url=text, password_file=password_file)
+    if isinstance(text, str) and text.startswith(POSTGRES_SCHEMES):
+        return PostgresAddress(url=text, password_file=password_file)
     if "://" in str(text):
-        raise SettingsError(f"history: {str(text).split(':')[0]!r} is no kind of history; use postgresql:// or a file")
+        scheme = str(text).split(":")[0]
+        raise SettingsError(f"history: {scheme!r} is not a kind of history; use postgresql:// or a file")
     return Path(text)

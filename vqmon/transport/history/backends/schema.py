@@ -1,4 +1,4 @@
-"""The tables of a history, as SQL that SQLite takes as it stands and PostgreSQL with other names of types."""
+"""The tables of a history, in SQL for SQLite; PostgreSQL takes it with other type names."""
 
 import re
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ APPLICATION_ID = 0x76716D6E
 """Tells a history from other SQLite files ("vqmn")."""
 
 VERSION = 2
-"""Of the tables; a newer file is refused, an older one is brought up by MIGRATIONS."""
+"""Version of the tables; a newer history is refused, an older one is upgraded by MIGRATIONS."""
 
 _ENDED = """
--- Where renditions came to their end, by `number` among the outcomes; NULL = said by hand and not judged yet. The
--- rendition '*' means all of the stream.
+-- Ends of renditions, by `number` among the outcomes; NULL = added by hand and not judged yet. The rendition '*'
+-- means all renditions of the stream.
 CREATE TABLE ended (
     id TEXT PRIMARY KEY,
     number INTEGER,
@@ -26,15 +26,15 @@ CREATE INDEX ended_by_number ON ended (number);
 """
 
 MIGRATIONS: dict[int, str] = {1: _ENDED}
-"""Version -> what makes the next version out of it."""
+"""Version -> the statements that upgrade it to the next version."""
 
 TABLES = f"""{_ENDED}
--- Moments are microseconds since the epoch. `number` counts writes over outcomes, ends and alerts together, so that
+-- Times are microseconds since the epoch. `number` counts writes over outcomes, ends and alerts together, so that
 -- "what is new since" is one comparison; the newest is in `tip`.
 CREATE TABLE tip (number INTEGER NOT NULL);
 INSERT INTO tip VALUES (0);
 
--- Tells this history from every other.
+-- A random id that differs from that of every other history.
 CREATE TABLE identity (id TEXT NOT NULL);
 
 CREATE TABLE rendition (
@@ -47,10 +47,10 @@ CREATE TABLE rendition (
     UNIQUE (stream_id, name)
 );
 
--- What queries need of an outcome. A segment that failed and is scored later has two rows with two ids.
+-- The columns that queries need. A segment that failed and is scored later has two rows with two ids.
 CREATE TABLE outcome (
     number INTEGER PRIMARY KEY,
-    -- as `rows.packed_id` makes it
+    -- `rows.pack_event_id`
     id BLOB NOT NULL UNIQUE,
     rendition_id INTEGER NOT NULL,
     starts_at INTEGER NOT NULL,
@@ -60,17 +60,17 @@ CREATE TABLE outcome (
     reason TEXT,
     -- of the first scorer; NULL = unscored
     score REAL,
-    -- 64-bit floats, in the order that the layout tells; NULL = unscored
+    -- 64-bit floats in the order of the layout; NULL = unscored
     layout_id INTEGER,
     measures BLOB
 );
 CREATE INDEX outcome_by_time ON outcome (rendition_id, starts_at, score);
--- The segments of folders that have an outcome: 64 bits of the digest of the segment's key.
+-- The segments of folders that have an outcome: `rows.segment_digest` of the segment's key.
 CREATE TABLE seen (segment INTEGER PRIMARY KEY);
 CREATE TABLE layout (layout_id INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
 
--- The CloudEvents themselves, the source of truth, in blocks of what was written together: from `number` up to `last`.
--- zlib with one earlier event as the dictionary; fingerprints of pictures as bytes beside it.
+-- The CloudEvents themselves, the source of truth, in blocks of events written together: from `number` to `last`.
+-- Compressed by zlib with one earlier event as the dictionary; `pictures` holds the fingerprints of pictures as bytes.
 CREATE TABLE document (
     number INTEGER PRIMARY KEY,
     last INTEGER NOT NULL,
@@ -80,8 +80,8 @@ CREATE TABLE document (
 );
 CREATE TABLE dictionary (dictionary_id INTEGER PRIMARY KEY, provenance TEXT NOT NULL UNIQUE, body BLOB NOT NULL);
 
--- Whole minutes of a rendition: what one scorer said, or (scorer_id 0) how much was not scored. Made from the outcomes
--- up to `rolled`; charts add what came after.
+-- Totals per rendition and minute: the scores of one scorer, or (scorer_id 0) the count of unscored segments. They
+-- contain the outcomes up to `rolled`; charts add those written later.
 CREATE TABLE rollup (
     rendition_id INTEGER NOT NULL,
     begins_at INTEGER NOT NULL,
@@ -113,23 +113,24 @@ CREATE INDEX alert_by_number ON alert (number);
 CREATE INDEX alert_by_time ON alert (opened_at);
 CREATE INDEX alert_open ON alert (opened_at) WHERE resolved_at IS NULL;
 
--- The worst frames of the outcome that tipped an alert; never removed by retention.
+-- The worst frames of the outcome that triggered an alert; deleted together with the alert.
 CREATE TABLE evidence (alert_id TEXT NOT NULL, position INTEGER NOT NULL, time_seconds REAL NOT NULL, jpeg BLOB);
 CREATE UNIQUE INDEX evidence_by_alert ON evidence (alert_id, position);
 
--- What has to be told of alerts: made in the transaction of the alert, gone when every target knows how it ended.
+-- Alerts that receivers have to be notified of: inserted in the transaction of the alert, deleted when every receiver
+-- was notified that it is resolved.
 CREATE TABLE outbox (
     alert_id TEXT PRIMARY KEY,
-    -- when it came in, and when the alert last changed, by the clock of this machine
+    -- when it was queued, and when the alert last changed, by the clock of this machine
     queued_at INTEGER NOT NULL,
     changed_at INTEGER NOT NULL,
-    -- the alert as it was when it came in
+    -- the alert as it was when it was queued
     opened TEXT NOT NULL,
-    -- JSON: target -> what it was told last, open or resolved
+    -- JSON: receiver -> the state that it was last notified of, open or resolved
     told TEXT NOT NULL
 );
 
--- What was changed on purpose, and when by the time of the segments; `stream` and `rendition` are globs.
+-- Deploy markers: intended changes, at the time of the segments; `stream` and `rendition` are globs.
 CREATE TABLE marker (
     id TEXT PRIMARY KEY,
     at INTEGER NOT NULL,
@@ -146,7 +147,7 @@ CREATE TABLE cursor (
     ends_at INTEGER NOT NULL
 );
 
--- How far `vqmon record` has read each partition, in the transaction of what it read.
+-- How far `vqmon record` has read each partition; written in the transaction of the records.
 CREATE TABLE record_offset (
     topic TEXT NOT NULL,
     partition_number INTEGER NOT NULL,
@@ -154,38 +155,38 @@ CREATE TABLE record_offset (
     PRIMARY KEY (topic, partition_number)
 );
 
--- How many outcomes were ever published, also those that retention removed; reason '' = scored.
+-- How many outcomes were ever published, those that retention deleted included; reason '' = scored.
 CREATE TABLE published (reason TEXT PRIMARY KEY, total INTEGER NOT NULL);
 """
 
-ALREADY_PACKED = (("document", "body"), ("document", "pictures"), ("thumbnail", "jpeg"), ("evidence", "jpeg"))
-"""Columns that a database need not try to compress."""
+COMPRESSED_COLUMNS = (("document", "body"), ("document", "pictures"), ("thumbnail", "jpeg"), ("evidence", "jpeg"))
+"""Columns whose contents are compressed already, so that the database need not try."""
 
-_TYPES = {"INTEGER": "BIGINT", "REAL": "DOUBLE PRECISION", "BLOB": "BYTEA", "TEXT": 'TEXT COLLATE "C"'}
+_POSTGRES_TYPES = {"INTEGER": "BIGINT", "REAL": "DOUBLE PRECISION", "BLOB": "BYTEA", "TEXT": 'TEXT COLLATE "C"'}
 
 
-def check_version(version: int, place: str) -> None:
-    """Refuse the tables of a newer vqmon."""
+def check_version(version: int, name: str) -> None:
+    """Raise StoreError for the tables of a newer vqmon."""
     if version > VERSION:
         raise StoreError(
-            f"{place}: was written by a newer vqmon (tables {version}, this one knows {VERSION}); "
-            "upgrade vqmon, or name another"
+            f"{name}: was written by a newer vqmon (tables {version}, this vqmon has {VERSION}); "
+            "upgrade vqmon, or name another history"
         )
 
 
-def upgrade(version: int) -> Iterator[str]:
-    """The statements that make tables of today out of those of a version, 0 being none at all."""
+def upgrade_statements(version: int) -> Iterator[str]:
+    """The statements that upgrade the tables of a version to VERSION; version 0 has no tables."""
     scripts = [TABLES] if version == 0 else [MIGRATIONS[older] for older in range(version, VERSION)]
     for script in scripts:
-        yield from statements(script)
+        yield from _split_statements(script)
 
 
-def in_postgres(statement: str) -> str:
-    """The same in PostgreSQL's words."""
-    return re.sub(r"\b(INTEGER|REAL|BLOB|TEXT)\b", lambda found: _TYPES[found[0]], statement)
+def to_postgres(statement: str) -> str:
+    """The statement with PostgreSQL's type names."""
+    return re.sub(r"\b(INTEGER|REAL|BLOB|TEXT)\b", lambda match: _POSTGRES_TYPES[match[0]], statement)
 
 
-def statements(script: str) -> Iterator[str]:
-    """One by one, without comments."""
+def _split_statements(script: str) -> Iterator[str]:
+    """The statements one by one, without comments."""
     bare = re.sub("--[^\n]*", "", script)
     yield from (statement.strip() for statement in bare.split(";") if statement.strip())
