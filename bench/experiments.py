@@ -16,17 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests import factories
-from vqmon.core.experiments.analysis.health_checks import SRM_ALPHA, ratio_evidence
-from vqmon.core.experiments.definition import FIRST_LOOK
-from vqmon.core.experiments.stats.distributions import t_two_sided, wilson
-from vqmon.core.experiments.stats.estimators import adjusted_paired, paired_sample, two_sample
-from vqmon.core.experiments.stats.power import Assumed, plan
+from vqmon.core.experiments.analysis.health_checks import SRM_ALPHA
+from vqmon.core.experiments.definition import MIN_SEQUENTIAL_CLUSTERS
+from vqmon.core.experiments.stats.distributions import t_two_sided_p, wilson_interval
+from vqmon.core.experiments.stats.estimators import paired_difference, ratio_difference, regression_adjusted_difference
+from vqmon.core.experiments.stats.power import PowerAssumptions, plan_sample_size
 from vqmon.core.experiments.stats.sequential import (
-    anytime_interval,
-    final_interval,
-    half_width,
+    anytime_valid_interval,
+    confidence_sequence_half_width,
     mixture_rho,
-    without_skew,
+    skewness_corrected_interval,
+    srm_log_e_value,
+    t_interval,
 )
 
 Floats = NDArray[np.float64]
@@ -75,7 +76,10 @@ def drifting(rng: np.random.Generator) -> Floats:
 
 def print_false_winners(runs: int, rng: np.random.Generator) -> None:
     """C1: how often no difference is called one, at any look."""
-    print(f"\nC1 false winners at alpha 5 %, {runs} null runs each; looks from {FIRST_LOOK} to {MOST} clusters")
+    print(
+        f"\nC1 false winners at alpha 5 %, {runs} null runs each; "
+        f"looks from {MIN_SEQUENTIAL_CLUSTERS} to {MOST} clusters"
+    )
     print(f"{'':34}{'segments, t,':>14}{'clusters, t,':>14}{'vqmon: the':>12}{'vqmon: the':>12}")
     print(f"{'data':34}{'daily peeks':>14}{'daily peeks':>14}{'sequence':>12}{'verdict':>12}   95 % of the sequence")
     kinds: Sequence[tuple[str, Draw]] = (
@@ -89,7 +93,7 @@ def print_false_winners(runs: int, rng: np.random.Generator) -> None:
         wrong = np.zeros(4, int)
         for _ in range(runs):
             wrong += _called(draw(rng))
-        low, high = wilson(int(wrong[2]), runs, alpha=0.05)
+        low, high = wilson_interval(int(wrong[2]), runs, alpha=0.05)
         together += int(wrong[2]) if name.startswith("normal") else 0
         print(
             f"{name:34}"
@@ -102,16 +106,16 @@ def print_false_winners(runs: int, rng: np.random.Generator) -> None:
 
 def _called(run: Floats) -> NDArray[np.int64]:
     means = np.nanmean(run, 1)
-    rho = mixture_rho(alpha=ALPHA, planned=PLANNED)
+    rho = mixture_rho(alpha=ALPHA, planned_clusters=PLANNED)
     by_segments = by_clusters = by_us = by_verdict = False
-    for n in range(FIRST_LOOK, MOST + 1):
-        sample = paired_sample(means[:n])
+    for n in range(MIN_SEQUENTIAL_CLUSTERS, MOST + 1):
+        sample = paired_difference(means[:n])
         assert sample is not None
-        interval = anytime_interval(sample, rho=rho, alpha=ALPHA)
+        interval = anytime_valid_interval(sample, rho=rho, alpha=ALPHA)
         is_out = interval.low > 0 or interval.high < 0
         by_us = by_us or is_out
         if is_out and not by_verdict:
-            safe = without_skew(sample, interval)
+            safe = skewness_corrected_interval(sample, interval)
             by_verdict = safe.low > 0 or safe.high < 0
         if n % PER_DAY == 0:
             by_clusters = by_clusters or _p(means[:n]) < ALPHA
@@ -122,20 +126,20 @@ def _called(run: Floats) -> NDArray[np.int64]:
 def _p(values: Floats) -> float:
     """Usual practice: a t-test that takes all values for independent."""
     n = len(values)
-    return t_two_sided(float(values.mean() / values.std(ddof=1) * math.sqrt(n)), n - 1)
+    return t_two_sided_p(float(values.mean() / values.std(ddof=1) * math.sqrt(n)), n - 1)
 
 
 def print_running_together(runs: int, rng: np.random.Generator) -> None:
     """C1 again, of clusters that all run at the same time and are looked at each day while their means still move."""
     days, clusters, each = 28, 30, 24
     wrong = np.zeros(2, int)
-    rho = mixture_rho(alpha=ALPHA, planned=PLANNED)
+    rho = mixture_rho(alpha=ALPHA, planned_clusters=PLANNED)
     for _ in range(runs):
         parts = rng.normal(0, SD * math.sqrt(0.3), (clusters, 1)) + rng.normal(0, SD, (clusters, days)) / math.sqrt(
             each
         )
         running = np.cumsum(parts, 1) / np.arange(1, days + 1)
-        intervals = [anytime_interval(s, rho=rho, alpha=ALPHA) for s in map(paired_sample, running.T) if s]
+        intervals = [anytime_valid_interval(s, rho=rho, alpha=ALPHA) for s in map(paired_difference, running.T) if s]
         wrong += [
             any(_p(running[:, day]) < ALPHA for day in range(days)),
             any(it.low > 0 or it.high < 0 for it in intervals),
@@ -146,15 +150,15 @@ def print_running_together(runs: int, rng: np.random.Generator) -> None:
 def print_sessions(runs: int, rng: np.random.Generator) -> None:
     """C1 of unpaired traffic: sessions of uneven length, good connections watch longer."""
     wrong = np.zeros(2, int)
-    rho = mixture_rho(alpha=ALPHA, planned=2000)
+    rho = mixture_rho(alpha=ALPHA, planned_clusters=2000)
     for _ in range(runs):
         lengths = np.clip(rng.lognormal(3, 0.8, (2, 1000)), 1, 400).astype(int).astype(float)
         sums = (rng.normal(60 + np.log(lengths), 6) + rng.normal(0, 4, lengths.shape) / np.sqrt(lengths)) * lengths
         called = [False, False]
         for n in range(100, 1001, 100):
-            sample = two_sample((sums[0, :n], lengths[0, :n]), (sums[1, :n], lengths[1, :n]))
+            sample = ratio_difference((sums[0, :n], lengths[0, :n]), (sums[1, :n], lengths[1, :n]))
             assert sample is not None
-            interval = anytime_interval(sample, rho=rho, alpha=ALPHA)
+            interval = anytime_valid_interval(sample, rho=rho, alpha=ALPHA)
             called[1] = called[1] or interval.low > 0 or interval.high < 0
             # By segments: the same means, but every segment independent with s.d. 7.2.
             spread = 7.2 * math.sqrt(1 / lengths[0, :n].sum() + 1 / lengths[1, :n].sum())
@@ -191,11 +195,11 @@ def print_coverage(runs: int, rng: np.random.Generator) -> None:
             flat = run.ravel()
             held[0] += abs(flat.mean()) <= 1.96 * flat.std(ddof=1) / math.sqrt(len(flat))
             for place, one in ((1, run), (2, heavy(rng)[:clusters]), (3, skewed(rng)[:clusters])):
-                sample = paired_sample(one.mean(1))
+                sample = paired_difference(one.mean(1))
                 assert sample is not None
-                interval = final_interval(sample, alpha=ALPHA)
+                interval = t_interval(sample, alpha=ALPHA)
                 held[place] += interval.low <= 0 <= interval.high
-            safe = without_skew(sample, interval)
+            safe = skewness_corrected_interval(sample, interval)
             held[4] += min(interval.low, safe.low) <= 0 <= max(interval.high, safe.high)
         shares = [it / runs for it in held]
         print(
@@ -207,7 +211,7 @@ def print_coverage(runs: int, rng: np.random.Generator) -> None:
 def print_power(runs: int, rng: np.random.Generator) -> None:
     """C3: 1.25 points (.05 MOS) with 84 clusters; when it is seen."""
     print(f"\nC3 power, {runs} runs, s.d. 5 points (.2 MOS), ICC .3, 30 segments per cluster")
-    rho = mixture_rho(alpha=ALPHA, planned=PLANNED)
+    rho = mixture_rho(alpha=ALPHA, planned_clusters=PLANNED)
     for gain in (1.25, 2.5):
         stops = []
         for _ in range(runs):
@@ -216,18 +220,18 @@ def print_power(runs: int, rng: np.random.Generator) -> None:
         by = sum(stop <= 84 for stop in stops) / runs
         text = f"median {np.median(stops):.0f}, 90 % by {np.quantile(stops, 0.9):.0f}"
         print(f"   {gain:.2f} points: seen by 84 clusters in {by:.1%}; clusters {text}")
-    sized = plan(Assumed(difference=1.25, sd=SD, icc=0.3, segments_per_cluster=30))
+    sized = plan_sample_size(PowerAssumptions(difference=1.25, sd=SD, icc=0.3, segments_per_cluster=30))
     print(
         f"   `vqmon plan` for 80 %: {sized.clusters_anytime} clusters at any time, {sized.clusters_final} for one look"
     )
 
 
 def _seen(means: Floats, rho: float) -> Iterator[int]:
-    for n in range(FIRST_LOOK, len(means) + 1):
-        sample = paired_sample(means[:n])
+    for n in range(MIN_SEQUENTIAL_CLUSTERS, len(means) + 1):
+        sample = paired_difference(means[:n])
         assert sample is not None
-        interval = anytime_interval(sample, rho=rho, alpha=ALPHA)
-        if min(interval.low, without_skew(sample, interval).low) > 0:
+        interval = anytime_valid_interval(sample, rho=rho, alpha=ALPHA)
+        if min(interval.low, skewness_corrected_interval(sample, interval).low) > 0:
             yield n
 
 
@@ -240,7 +244,7 @@ def print_ratio(runs: int, rng: np.random.Generator) -> None:
         for _ in range(runs):
             first = np.cumsum(rng.random(most) < share)[15::16]
             looks = ((16 * (k + 1), int(count)) for k, count in enumerate(first))
-            alarms.append(next((n for n, k in looks if ratio_evidence([k, n - k], [1, 1]) >= line), math.inf))
+            alarms.append(next((n for n, k in looks if srm_log_e_value([k, n - k], [1, 1]) >= line), math.inf))
         told = sum(math.isfinite(it) for it in alarms)
         median = f"median after {np.median(alarms):.0f}" if told > runs / 2 else "-"
         print(f"   {share:.0%} of sessions in one arm: {told} of {runs} alarm, {median}")
@@ -255,7 +259,7 @@ def print_formula() -> None:
         rho2 = (-2 * alpha.ln() + (1 - 2 * alpha.ln()).ln()) / PLANNED
         spread = n * rho2 + 1
         exact = float((2 * spread / (n * n * rho2) * (spread.sqrt() / alpha).ln()).sqrt())
-        mine = half_width(1.0, n, rho=mixture_rho(alpha=0.05, planned=PLANNED), alpha=0.05)
+        mine = confidence_sequence_half_width(1.0, n, rho=mixture_rho(alpha=0.05, planned_clusters=PLANNED), alpha=0.05)
         worst = max(worst, abs(mine / exact - 1))
     print(f"\nC6 half-width against the formula in 50 digits: largest relative difference {worst:.1e}")
 
@@ -266,11 +270,14 @@ def print_covariates(runs: int, rng: np.random.Generator) -> None:
     for _ in range(runs):
         easy = rng.normal(50, 10, 40)
         gain = 0.2 * (easy - 50) + rng.normal(0, 1, 40)
-        plain = paired_sample(gain)
-        found = [adjusted_paired(gain, easy[:, None], centre=np.array([at])) for at in (50.0, float(easy.mean()))]
+        plain = paired_difference(gain)
+        found = [
+            regression_adjusted_difference(gain, easy[:, None], centre=np.array([at]))
+            for at in (50.0, float(easy.mean()))
+        ]
         for place, sample in enumerate((plain, *(it[0] for it in found if it))):
             assert sample is not None
-            interval = final_interval(sample, alpha=ALPHA)
+            interval = t_interval(sample, alpha=ALPHA)
             held[place] += interval.low <= 0 <= interval.high
     words = ("plain", "mean of all traffic (vqmon)", "mean of the sample")
     text = ", ".join(f"{word} {it / runs:.1%}" for word, it in zip(words, held, strict=True))

@@ -10,15 +10,15 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from vqmon.core.experiments.analysis.analysis import Comparing
+from vqmon.core.experiments.analysis.analysis import ExperimentAnalysis
 from vqmon.core.experiments.definition import Arm, Experiment
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.experiments.results import Comparison
-from vqmon.core.scores import pool, summarize
+from vqmon.core.scores import pool, summarize_signal
 from vqmon.core.types import (
     SIGNALS,
     Alert,
-    Evidence,
+    AlertEvidence,
     MediaFacts,
     Outcome,
     Provenance,
@@ -31,7 +31,7 @@ from vqmon.core.types import (
     Severity,
     alert_id,
     event_id,
-    failure_of,
+    failure_from_error,
 )
 from vqmon.errors import SegmentError
 
@@ -189,7 +189,8 @@ def event(
         observed_at=segment.ends_at + timedelta(seconds=observed_after_seconds),
         scores=scores,
         signals={
-            name: summarize(values.get(name, (0.0,) * len(times))) for name in {**dict.fromkeys(SIGNALS), **values}
+            name: summarize_signal(values.get(name, (0.0,) * len(times)))
+            for name in {**dict.fromkeys(SIGNALS), **values}
         },
         times_seconds=times,
         edges=edges or (FINGERPRINTS[segment.sequence % 4], FINGERPRINTS[4 + segment.sequence % 4]),
@@ -217,7 +218,7 @@ def failure(
     """A segment that could not be observed, for `reason` or because of `error`."""
     segment = segment or _segment_of(sequence, stream, rendition, at_seconds, duration_seconds, labels)
     observed_at = segment.ends_at + timedelta(seconds=observed_after_seconds)
-    return failure_of(segment, error or SegmentError(reason), observed_at=observed_at)
+    return failure_from_error(segment, error or SegmentError(reason), observed_at=observed_at)
 
 
 def alert(
@@ -247,7 +248,7 @@ def alert(
         opened_at=opened_at or trigger.segment.starts_at,
         resolved_at=resolved_at,
         summary=f"{score.scorer} of {rendition.stream_id} {rendition.name} is below {threshold:g}",
-        evidence=Evidence(
+        evidence=AlertEvidence(
             event_id=trigger.id,
             reading=f"{score.scorer} {score.value:.1f} below {threshold:g}",
             value=score.value,
@@ -351,9 +352,9 @@ def paired_events(
 
 def comparison(*, experiment: Experiment, outcomes: Iterable[Outcome], votes: Sequence[Vote] = ()) -> Comparison:
     """What the analysis of an experiment gives for these outcomes, which it gets in the order of their starts."""
-    analysis = Comparing(experiment)
+    analysis = ExperimentAnalysis(experiment)
     for outcome in sorted(outcomes, key=lambda outcome: outcome.segment.starts_at):
-        analysis.take(outcome)
+        analysis.add(outcome)
     return analysis.finish(votes=votes, rng=np.random.default_rng(0))
 
 

@@ -2,9 +2,9 @@
 
 from vqmon.core.types import (
     Alert,
-    Cursor,
-    Decoded,
-    Evidence,
+    AlertEvidence,
+    DecodedSegment,
+    LaneCursor,
     MediaFacts,
     Outcome,
     Provenance,
@@ -33,13 +33,13 @@ from vqmon.errors import (
 
 __all__ = [
     "Alert",
+    "AlertEvidence",
     "BrokerError",
-    "Cursor",
     "DecodeError",
-    "Decoded",
-    "Evidence",
+    "DecodedSegment",
     "FencedError",
     "FetchError",
+    "LaneCursor",
     "MediaFacts",
     "NoHistoryError",
     "Outcome",

@@ -12,7 +12,7 @@ from vqmon.core.alerts.notifications import Notice, Said
 from vqmon.core.types import (
     SIGNALS,
     Alert,
-    Decoded,
+    DecodedSegment,
     MediaFacts,
     Rendition,
     Score,
@@ -42,10 +42,10 @@ def make_segment(sequence: int = 0, *, stream: str = "news", rendition: str = "7
 
 def make_decoded(
     *, frames: int = 4, level: int = 128, views: Sequence[View] = (SMALL,), signals: Mapping[str, float] | None = None
-) -> Decoded:
+) -> DecodedSegment:
     """What a made-up segment looks like: flat pictures of one grey level, all signals 0 but those given."""
     given = dict.fromkeys(SIGNALS, 0.0) | dict(signals or {})
-    return Decoded(
+    return DecodedSegment(
         times_seconds=tuple(float(second) for second in range(frames)),
         views={view: np.full((frames, *view.row_shape), level, np.uint8) for view in views},
         signals={name: (value,) * frames for name, value in given.items()},
@@ -85,7 +85,7 @@ class LevelDecoder:
 
     frames: int = 4
 
-    async def decode(self, media: bytes, views: tuple[View, ...]) -> Decoded:
+    async def decode(self, media: bytes, views: tuple[View, ...]) -> DecodedSegment:
         """Give flat pictures, or raise DecodeError."""
         if not media:
             raise DecodeError("empty")
@@ -120,7 +120,7 @@ class LevelScorer:
             licence="CC0-1.0",
         )
 
-    async def score(self, decoded: Decoded) -> Score:
+    async def score(self, decoded: DecodedSegment) -> Score:
         """Give the verdict, or raise ScoreError."""
         values = tuple(round(self.value_of(float(v)), 4) for v in decoded.views[self.asks].mean(axis=(1, 2, 3)))
         if not any(values):

@@ -22,7 +22,7 @@ from vqmon.core.types import (
     Score,
     Segment,
     SegmentFailure,
-    failure_of,
+    failure_from_error,
 )
 from vqmon.errors import SegmentError
 
@@ -75,7 +75,7 @@ def event_of(number: int, value: float, rendition: Rendition = TOP) -> QualityEv
 def failure_of_segment(number: int) -> SegmentFailure:
     """A segment that could not be fetched."""
     segment = segment_of(number, TOP)
-    return failure_of(segment, SegmentError("not_found"), observed_at=segment.ends_at)
+    return failure_from_error(segment, SegmentError("not_found"), observed_at=segment.ends_at)
 
 
 def segment_of(number: int, rendition: Rendition) -> Segment:

@@ -26,8 +26,8 @@ import numpy as np
 from pipelines.observe.observer import Observer
 from pipelines.observe.scoring_tiers import HeavyTier, Purse
 from tests.scoring.tiny_levels import Written, write_levels
-from vqmon.core.cascade import Policy
-from vqmon.core.types import Decoded, QualityEvent, Score, ScorerIdentity, Segment, View
+from vqmon.core.cascade import PromotionPolicy
+from vqmon.core.types import DecodedSegment, QualityEvent, Score, ScorerIdentity, Segment, View
 from vqmon.scoring.manifests.frame_scorer import golden_frames
 from vqmon.scoring.runtime.graph import Placement, Priority
 from vqmon.scoring.runtime.shared_graphs import Hosts
@@ -66,7 +66,7 @@ class Timed:
     def identity(self) -> ScorerIdentity:
         return self.inner.identity
 
-    async def score(self, decoded: Decoded) -> Score:
+    async def score(self, decoded: DecodedSegment) -> Score:
         found = await self.inner.score(decoded)
         self.took.append(time.perf_counter() - self.arrived.pop(id(decoded.times_seconds)))
         return found
@@ -91,7 +91,7 @@ class Stage:
         self._count = pictures
         self._pixels = {view: golden_frames(view, seed=1, frames=pictures) for view in views}
 
-    def decoded(self, views: tuple[View, ...]) -> Decoded:
+    def decoded(self, views: tuple[View, ...]) -> DecodedSegment:
         """Pictures that were never seen before, so that nothing is answered from memory."""
         turn = next(TURNS)
         plain = make_decoded(frames=self._count, views=())
@@ -122,7 +122,7 @@ async def one_round(
     async def fetch(segment: Segment) -> bytes:
         return str(segment.sequence).encode()
 
-    async def decode(media: bytes, views: tuple[View, ...]) -> Decoded:
+    async def decode(media: bytes, views: tuple[View, ...]) -> DecodedSegment:
         found = stage.decoded(views)
         timed.arrived[id(found.times_seconds)] = ready[int(media)]
         return found
@@ -131,7 +131,7 @@ async def one_round(
     purse.hear(0.001)
     with purse.ask():
         pass  # what a segment takes is known from here on: none has to go alone
-    tier = HeavyTier([heavy], policy=Policy(share=share), purse=purse) if heavy else None
+    tier = HeavyTier([heavy], policy=PromotionPolicy(share=share), purse=purse) if heavy else None
     observer = Observer(
         fetch=fetch, decode=decode, scorers=(timed,), heavy=tier, sampling="exact", versions={},
         now=lambda: datetime.now(UTC),

@@ -132,7 +132,7 @@ def served_runs(
 def segment_run(scorer: Scorer, runner: asyncio.Runner) -> Run:
     """One segment of pictures that were never seen before."""
     frames = {
-        view: golden_frames(view, seed=3, frames=SEGMENT * view.pictures).reshape(SEGMENT, *view.row_shape)
+        view: golden_frames(view, seed=3, frames=SEGMENT * view.picture_count).reshape(SEGMENT, *view.row_shape)
         for view in scorer.views
     }
     turn = count(1)

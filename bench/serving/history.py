@@ -23,7 +23,7 @@ from bench.serving.fleet_history import Chosen, bench_fleet
 from tests import factories
 from tests.postgres import programs, running
 from vqmon.core.alerts.judge import Judge, parse_rules
-from vqmon.core.types import SIGNALS, Cursor, QualityEvent, Rendition
+from vqmon.core.types import SIGNALS, LaneCursor, QualityEvent, Rendition
 from vqmon.transport.history.backends.location import PostgresAddress
 from vqmon.transport.history.history import History, open_history
 from vqmon.transport.wire import cloudevents
@@ -125,7 +125,7 @@ def bench_writing(place: Path, some: Sequence[QualityEvent]) -> None:
 
 def publish(history: History, batch: Sequence[QualityEvent]) -> float:
     last = batch[-1].segment
-    cursor = Cursor(lane=last.rendition.key, sequence=last.sequence, segment_key=last.key, ends_at=last.ends_at)
+    cursor = LaneCursor(lane=last.rendition.key, sequence=last.sequence, segment_key=last.key, ends_at=last.ends_at)
     began = time.perf_counter()
     history.publish(batch, cursors=[cursor])
     return time.perf_counter() - began

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.observe.observer import Observation
 from pipelines.service.wiring import SCORE_MAX_SAMPLES, as_url, fetch_policy, open_observer, utc_now
-from vqmon.core.types import Rendition, Segment, SegmentFailure, failure_of
+from vqmon.core.types import Rendition, Segment, SegmentFailure, failure_from_error
 from vqmon.errors import FetchError, SegmentError
 from vqmon.flow import in_order
 from vqmon.media.fetch.fetcher import Fetcher
@@ -81,7 +81,7 @@ def _unlisted(address: str, error: SegmentError) -> SegmentFailure:
     plain = address.split("?")[0] if "://" in address else address
     name = printable(plain.rstrip("/").rsplit("/", 1)[-1]) or "address"
     segment = Segment(rendition=Rendition(stream_id=name, name="file"), sequence=0, url=as_url(address), starts_at=now)
-    return failure_of(segment, error, observed_at=now)
+    return failure_from_error(segment, error, observed_at=now)
 
 
 async def _each(items: Sequence[Item]) -> AsyncIterator[Item]:

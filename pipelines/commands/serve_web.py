@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvicorn
 
-from pipelines.experiments.background import Answers, answering, compare_apart
+from pipelines.experiments.background import BackgroundAnalyses, compare_in_subprocess, running_analyses
 from pipelines.experiments.compare import load_experiments
 from pipelines.service.wiring import utc_now
 from vqmon.errors import SettingsError
@@ -29,7 +29,7 @@ def serve(settings: Settings, place: HistoryLocation, *, host: str, port: int) -
     reviews = Reviews(reviews_path(web.reviews, place))
     with open_history(place, mode="read") as history, ExitStack() as stack:
         sockets = _listen(stack, host, port)
-        answers = stack.enter_context(answering(_answers(settings.experiments.path, place, reviews)))
+        answers = stack.enter_context(running_analyses(_answers(settings.experiments.path, place, reviews)))
         app = create_app(
             history.queries,
             now=utc_now,
@@ -52,11 +52,11 @@ def reviews_path(given: Path | None, place: HistoryLocation) -> Path:
     return place.with_name(f"{place.name}.reviews") if isinstance(place, Path) else Path("vqmon.reviews")
 
 
-def _answers(path: Path | None, place: HistoryLocation, reviews: Reviews) -> Answers:
-    return Answers(
+def _answers(path: Path | None, place: HistoryLocation, reviews: Reviews) -> BackgroundAnalyses:
+    return BackgroundAnalyses(
         load=lambda: load_experiments(path),
         path=path,
-        compare=lambda experiment, votes: compare_apart(place, experiment, votes),
+        compare=lambda experiment, votes: compare_in_subprocess(place, experiment, votes),
         votes=reviews.votes,
         now=utc_now,
     )

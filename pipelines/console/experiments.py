@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from rich.markup import escape
 from rich.table import Table
 
-from vqmon.core.experiments.results import ArmAnswer, Check, Comparison, Effect, Interval
-from vqmon.core.experiments.stats.power import MOST_CLUSTERS, Assumed, Plan
+from vqmon.core.experiments.results import ArmResult, Comparison, ConfidenceInterval, Effect, HealthCheck
+from vqmon.core.experiments.stats.power import MAX_CLUSTERS, PowerAssumptions, SampleSizePlan
 
-COLOURS = {
+VERDICT_COLOURS = {
     "better": "green",
     "worse": "red",
     "not worse": "green",
@@ -16,7 +16,7 @@ COLOURS = {
     "undecided": "yellow",
     "needs human look": "magenta",
 }
-LINES_SHOWN = 12
+MAX_CLUSTER_ROWS = 12
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[str | Table]:
@@ -34,9 +34,9 @@ def comparison_lines(comparison: Comparison) -> Iterator[str | Table]:
     yield from (_check_line(check) for check in checks)
 
 
-def _answer_lines(told: ArmAnswer) -> Iterator[str | Table]:
+def _answer_lines(told: ArmResult) -> Iterator[str | Table]:
     verdict = told.verdict
-    colour = COLOURS[verdict.kind]
+    colour = VERDICT_COLOURS[verdict.kind]
     yield ""
     yield f"[bold {colour}]{escape(verdict.sentence)}[/bold {colour}]"
     for reason in verdict.reasons:
@@ -89,7 +89,9 @@ def _effect(effect: Effect) -> Table:
 def _clusters(effect: Effect) -> Table:
     table = _table("cluster", "segments", "difference", "low", "high")
     lines = effect.by_cluster
-    shown = lines if len(lines) <= LINES_SHOWN else (*lines[: LINES_SHOWN // 2], *lines[-LINES_SHOWN // 2 :])
+    shown = (
+        lines if len(lines) <= MAX_CLUSTER_ROWS else (*lines[: MAX_CLUSTER_ROWS // 2], *lines[-MAX_CLUSTER_ROWS // 2 :])
+    )
     for line in shown:
         bounds = ("", "") if line.low is None or line.high is None else (f"{line.low:+.2f}", f"{line.high:+.2f}")
         table.add_row(escape(line.cluster), str(line.segments), f"{line.difference:+.2f}", *bounds)
@@ -98,13 +100,13 @@ def _clusters(effect: Effect) -> Table:
     return table
 
 
-def _guards(told: ArmAnswer) -> Table:
+def _guards(told: ArmResult) -> Table:
     table = _table("must hold", "control", "arm", "difference", "limit", "state")
     for rail in told.guardrails:
         values = [_short(value) for value in (rail.control_mean, rail.arm_mean, rail.difference)]
         table.add_row(escape(rail.name), *values, f"{rail.margin:g}", rail.state)
     for look in told.looks:
-        state = "[magenta]beyond[/magenta]" if look.is_beyond else "within"
+        state = "[magenta]beyond[/magenta]" if look.exceeds_limit else "within"
         values = [_short(value) for value in (look.control_mean, look.arm_mean, look.difference)]
         table.add_row(look.signal.replace("_", " "), *values, f"{look.limit:g}", state)
     return table
@@ -126,7 +128,7 @@ def _arms(comparison: Comparison) -> Table:
     return table
 
 
-def plan_lines(assumed: Assumed, found: Plan) -> Iterator[str]:
+def plan_lines(assumed: PowerAssumptions, found: SampleSizePlan) -> Iterator[str]:
     """How large an experiment must be, in words; with markup."""
     m = assumed.segments_per_cluster
     yield (
@@ -138,7 +140,7 @@ def plan_lines(assumed: Assumed, found: Plan) -> Iterator[str]:
         (found.clusters_anytime, "when you look at any time (planned_clusters)"),
         (found.clusters_final, "when you look once, at the end"),
     ):
-        text = "more than a million" if count >= MOST_CLUSTERS else f"{count:,}"
+        text = "more than a million" if count >= MAX_CLUSTERS else f"{count:,}"
         yield f"  [bold]{text}[/bold] clusters of {m} segments {how}: {count * m:,} segments"
     yield (
         f"[dim]A cluster's mean has s.d. {found.cluster_sd:.2f}; segments of one cluster say {found.design_effect:.1f} "
@@ -146,13 +148,13 @@ def plan_lines(assumed: Assumed, found: Plan) -> Iterator[str]:
     )
 
 
-def _check_line(check: Check) -> str:
+def _check_line(check: HealthCheck) -> str:
     mark = "[green]✓[/green]" if check.is_good else "[red]✗[/red]"
     remedy = f" → {escape(check.remedy)}" if check.remedy else ""
     return f"{mark} {check.name}: {escape(check.text)}{remedy}"
 
 
-def _numbers(interval: Interval) -> tuple[str, str, str]:
+def _numbers(interval: ConfidenceInterval) -> tuple[str, str, str]:
     return f"{interval.mean:+.2f}", f"{interval.low:+.2f}", f"{interval.high:+.2f}"
 
 

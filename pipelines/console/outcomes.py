@@ -11,25 +11,25 @@ from vqmon.scoring.manifests.composite_scorer import CompositeSpec
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec
 from vqmon.scoring.manifests.level_scorer import LevelScorerSpec
 
-BANDS = ((80.0, "excellent"), (60.0, "good"), (40.0, "fair"), (20.0, "poor"), (0.0, "bad"))
+SCORE_BANDS = ((80.0, "excellent"), (60.0, "good"), (40.0, "fair"), (20.0, "poor"), (0.0, "bad"))
 """Names of the score bands, each from its lower edge on."""
 
-COLOURS = {"excellent": "green", "good": "green", "fair": "yellow", "poor": "red", "bad": "red"}
+BAND_COLOURS = {"excellent": "green", "good": "green", "fair": "yellow", "poor": "red", "bad": "red"}
 
-NOTABLE = 0.5
+NOTABLE_SIGNAL = 0.5
 """A signal from here on is worth a word."""
 
 
-def band(value: float) -> str:
+def score_band(value: float) -> str:
     """The name of a score's band.
 
     >>> band(61.5)
     'good'
     """
-    return next(name for edge, name in BANDS if value >= edge)
+    return next(name for edge, name in SCORE_BANDS if value >= edge)
 
 
-def score_table(outcomes: Sequence[Outcome]) -> Table:
+def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
     """One row per outcome."""
     table = Table(box=None, pad_edge=False)
     table.add_column("segment", overflow="fold")
@@ -46,14 +46,14 @@ def score_table(outcomes: Sequence[Outcome]) -> Table:
             )
             continue
         for score in outcome.scores:
-            words = band(score.value)
+            words = score_band(score.value)
             table.add_row(
                 name,
                 f"[bold]{score.value:.1f}[/bold]",
                 f"{score.p5:.1f}",
                 f"{score.min:.1f}",
                 str(len(outcome.times_seconds)),
-                f"[{COLOURS[words]}]{words}[/{COLOURS[words]}]"
+                f"[{BAND_COLOURS[words]}]{words}[/{BAND_COLOURS[words]}]"
                 + (f" {score.scorer}" if len(outcome.scores) > 1 else ""),
                 escape(_picture(outcome)),
             )
@@ -66,7 +66,7 @@ def outcome_line(outcome: Outcome) -> str:
     place = f"{segment.starts_at:%H:%M:%S} {escape(_plain(segment.rendition.key)):24} #{segment.sequence:<6}"
     if isinstance(outcome, SegmentFailure):
         return f"{place} [red]unscored: {outcome.reason}[/red] {escape(_plain(outcome.detail))}"
-    scores = "  ".join(f"[{COLOURS[band(s.value)]}]{s.scorer} {s.value:5.1f}[/]" for s in outcome.scores)
+    scores = "  ".join(f"[{BAND_COLOURS[score_band(s.value)]}]{s.scorer} {s.value:5.1f}[/]" for s in outcome.scores)
     notable = ", ".join(_notable(outcome))
     return f"{place} {scores}  {len(outcome.times_seconds)} frames" + (
         f"  [yellow]{notable}[/yellow]" if notable else ""
@@ -81,7 +81,7 @@ def alert_line(alert: Alert) -> str:
     return f"[bold green]RESOLVED[/bold green] {about}"
 
 
-def alert_table(before: Sequence[Alert], after: Sequence[Alert]) -> Table:
+def rule_change_table(before: Sequence[Alert], after: Sequence[Alert]) -> Table:
     """Alerts of the old and the new rules side by side."""
     table = Table(box=None, pad_edge=False, title=f"{len(before)} alerts with the old rules, {len(after)} with the new")
     for name in ("rules", "rule", "series", "began", "opened", "resolved"):
@@ -101,7 +101,7 @@ def alert_table(before: Sequence[Alert], after: Sequence[Alert]) -> Table:
     return table
 
 
-def scorer_table(specs: Sequence[ScorerSpec | LevelScorerSpec | CompositeSpec], *, used: Sequence[str]) -> Table:
+def scorers_table(specs: Sequence[ScorerSpec | LevelScorerSpec | CompositeSpec], *, used: Sequence[str]) -> Table:
     """One row per scorer, and one per task of a scorer that can be asked several things."""
     table = Table(box=None, pad_edge=False)
     for name in ("scorer", "used", "view", "licence", "commercial use", "description"):
@@ -142,4 +142,4 @@ def _picture(event: QualityEvent) -> str:
 
 
 def _notable(event: QualityEvent) -> list[str]:
-    return [f"{name} {value.mean:.2f}" for name, value in sorted(event.signals.items()) if value.mean >= NOTABLE]
+    return [f"{name} {value.mean:.2f}" for name, value in sorted(event.signals.items()) if value.mean >= NOTABLE_SIGNAL]

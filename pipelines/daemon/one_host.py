@@ -21,7 +21,7 @@ from pipelines.service.wiring import fetch_policy, load_rules, open_observer, op
 from vqmon.core.alerts.annotations import EVERY, End, Why, end_of
 from vqmon.core.alerts.judge import AlertRule, Judge
 from vqmon.core.timeline import Thumbnails
-from vqmon.core.types import Alert, Cursor, Outcome, Rendition, Segment, SegmentFailure, failure_of
+from vqmon.core.types import Alert, LaneCursor, Outcome, Rendition, Segment, SegmentFailure, failure_from_error
 from vqmon.errors import SegmentError
 from vqmon.flow import Crew, in_order, together, wait_or_stop
 from vqmon.media.fetch.fetcher import Fetcher
@@ -103,7 +103,7 @@ class Sink:
         alerts: Sequence[Alert],
         *,
         ends: Sequence[End] = (),
-        cursors: Sequence[Cursor] = (),
+        cursors: Sequence[LaneCursor] = (),
         thumbnails: Mapping[str, Thumbnails] | None = None,
     ) -> None:
         states = self._judge.take_changed()
@@ -126,12 +126,12 @@ class Sink:
             self._delivery.published(outcomes, alerts)
 
 
-def cursor_after(lane: str, outcomes: Sequence[Outcome]) -> Cursor | None:
+def cursor_after(lane: str, outcomes: Sequence[Outcome]) -> LaneCursor | None:
     """How far the lane has come with these outcomes; what the playlist did not announce moves nothing."""
     for outcome in reversed(outcomes):
         if not (isinstance(outcome, SegmentFailure) and outcome.reason in ("stale", "playlist")):
             segment = outcome.segment
-            return Cursor(lane=lane, sequence=segment.sequence, segment_key=segment.key, ends_at=segment.ends_at)
+            return LaneCursor(lane=lane, sequence=segment.sequence, segment_key=segment.key, ends_at=segment.ends_at)
     return None
 
 
@@ -250,6 +250,6 @@ async def _publish_unlisted(stream_id: str, error: SegmentError, desk: Desk) -> 
     now = utc_now()
     rendition = Rendition(stream_id=stream_id, name="playlist")
     segment = Segment(rendition=rendition, sequence=int(now.timestamp()), url="vqmon:unlisted", starts_at=now)
-    failure = failure_of(segment, SegmentError("playlist", error.detail), observed_at=now)
+    failure = failure_from_error(segment, SegmentError("playlist", error.detail), observed_at=now)
     alerts = await desk.sink.publish(rendition.key, [Observation(outcome=failure)])
     desk.told([failure], alerts)

@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from pipelines.experiments.compare import compare
+from pipelines.experiments.compare import compare_arms
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.experiments.results import Comparison
@@ -24,13 +24,13 @@ from vqmon.web.ports import Answer
 
 logger = logging.getLogger(__name__)
 
-FRESH_SECONDS = 60.0
+MIN_CACHE_SECONDS = 60.0
 """An answer is given again for so long, or for ten times as long as it took, whichever is longer."""
 
-NICE = 10
+NICENESS = 10
 """By how much the work yields to everything else."""
 
-Compare = Callable[[Experiment, Sequence[Vote]], Comparison]
+CompareFunction = Callable[[Experiment, Sequence[Vote]], Comparison]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class _Kept:
     until: float
 
 
-class Answers:
+class BackgroundAnalyses:
     """What `vqmon.web.ports.Answers` asks for; safe to ask from several threads, none of which ever waits."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Answers:
         *,
         load: Callable[[], Sequence[Experiment]],
         path: Path | None,
-        compare: Compare,
+        compare: CompareFunction,
         votes: Callable[[str], Sequence[Vote]],
         now: Callable[[], datetime],
     ) -> None:
@@ -127,7 +127,7 @@ class Answers:
             logger.warning("experiment %s: %s", name, error)
             answer = Answer(made_at=self._now(), problem=str(error))
         ended = time.monotonic()
-        until = ended + max(FRESH_SECONDS, 10 * (ended - began))
+        until = ended + max(MIN_CACHE_SECONDS, 10 * (ended - began))
         with self._changed:
             self._kept[name] = _Kept(answer=answer, votes=len(votes), until=until)
 
@@ -137,7 +137,7 @@ class Answers:
             self._changed.notify_all()
 
 
-def compare_apart(place: HistoryLocation, experiment: Experiment, votes: Sequence[Vote]) -> Comparison:
+def compare_in_subprocess(place: HistoryLocation, experiment: Experiment, votes: Sequence[Vote]) -> Comparison:
     """The same as `compare`, in a process of its own at low priority: the pages stay as quick as ever.
 
     Raises what it raised, or StoreError when the process died.
@@ -160,18 +160,18 @@ def compare_apart(place: HistoryLocation, experiment: Experiment, votes: Sequenc
 
 
 def _apart(answer: Connection, place: HistoryLocation, experiment: Experiment, votes: Sequence[Vote]) -> None:
-    os.nice(NICE)
+    os.nice(NICENESS)
     # Ctrl-C at a terminal reaches this process, too; the pages end it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with open_history(place, mode="read") as history:
-            answer.send(compare(history, experiment, votes=votes))
+            answer.send(compare_arms(history, experiment, votes=votes))
     except VqmonError as error:
         answer.send(error)
 
 
 @contextmanager
-def answering(answers: Answers) -> Iterator[Answers]:
+def running_analyses(answers: BackgroundAnalyses) -> Iterator[BackgroundAnalyses]:
     """Run the thread; an answer that is being worked out when this ends is let go."""
     thread = threading.Thread(target=answers.work, name="answers", daemon=True)
     thread.start()

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pipelines.service.wiring import shipped, utc_now
-from vqmon.core.experiments.analysis.analysis import Comparing
+from vqmon.core.experiments.analysis.analysis import ExperimentAnalysis
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.file import find_experiment, parse_experiments
 from vqmon.core.experiments.human_review import Vote
@@ -18,7 +18,7 @@ from vqmon.errors import SettingsError
 from vqmon.transport.history.history import History
 from vqmon.web.pages.report import report
 
-TELL_EVERY = 1000
+PROGRESS_INTERVAL_OUTCOMES = 1000
 _COMPARISON = TypeAdapter(Comparison)
 
 
@@ -32,7 +32,7 @@ def load_experiments(path: Path | None) -> tuple[Experiment, ...]:
     return parse_experiments(text, origin=str(file))
 
 
-def experiment_named(name: str, path: Path | None) -> Experiment:
+def load_experiment(name: str, path: Path | None) -> Experiment:
     """One experiment of the file; SettingsError names the nearest, or says where experiments are written."""
     known = load_experiments(path)
     if path is None and not known:
@@ -40,7 +40,7 @@ def experiment_named(name: str, path: Path | None) -> Experiment:
     return find_experiment(known, name, origin=str(path or shipped("experiments.toml")))
 
 
-def compare(
+def compare_arms(
     history: History,
     experiment: Experiment,
     *,
@@ -51,7 +51,7 @@ def compare(
 
     Reads every outcome of the experiment's streams and time once; `told` hears now and then how many were read.
     """
-    comparing = Comparing(experiment)
+    comparing = ExperimentAnalysis(experiment)
 
     def wanted(stream_id: str, rendition: str) -> bool:
         in_streams = any(fnmatchcase(stream_id, pattern) for pattern in experiment.streams)
@@ -63,18 +63,18 @@ def compare(
         select_rendition=wanted, since=experiment.since, until=experiment.until
     )
     for read, outcome in enumerate(outcomes, start=1):
-        comparing.take(outcome)
-        if read % TELL_EVERY == 0:
+        comparing.add(outcome)
+        if read % PROGRESS_INTERVAL_OUTCOMES == 0:
             told(read)
     return comparing.finish(votes=votes, rng=np.random.default_rng(_seed(experiment.name)))
 
 
-def as_json(comparison: Comparison) -> str:
+def comparison_json(comparison: Comparison) -> str:
     """The whole answer, field by field as `core.comparisons` names them; what cannot be said is null."""
     return _COMPARISON.dump_json(comparison, indent=2).decode()
 
 
-def write_report(comparison: Comparison, file: Path, *, title: str) -> None:
+def write_html_report(comparison: Comparison, file: Path, *, title: str) -> None:
     """Write the answer as one HTML file; SettingsError when it cannot be written."""
     text = report(comparison, title=title, now=utc_now())
     try:

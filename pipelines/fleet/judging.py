@@ -8,7 +8,7 @@ from hashlib import sha256
 from pipelines.observe.observer import Observation
 from vqmon.core.alerts.annotations import End, Marker
 from vqmon.core.alerts.judge import AlertRule, Judge, State, over_all_streams
-from vqmon.core.types import Alert, Evidence, Outcome, Rendition, Segment, alert_id, failure_of
+from vqmon.core.types import Alert, AlertEvidence, Outcome, Rendition, Segment, alert_id, failure_from_error
 from vqmon.errors import SegmentError, SettingsError, WireError
 from vqmon.transport.kafka.records import Batch, Headers, Outgoing, Record, TopicNames
 from vqmon.transport.wire import cloudevents
@@ -125,7 +125,7 @@ class Verdicts:
                 last = looked.record
                 told += alerts
                 continue
-            if looked.rejected and self._rejections.is_over(self._limit):
+            if looked.rejected and self._rejections.exceeds(self._limit):
                 self.is_halted = True
             if self.is_halted:
                 break
@@ -152,10 +152,10 @@ class Verdicts:
     def _judge_one(self, looked: Looked) -> list[Alert]:
         was = self._rejections.alert
         if looked.rejected is None:
-            self._rejections = replace(self._rejections.after_good(), alert=None)
+            self._rejections = replace(self._rejections.after_accepted(), alert=None)
             return [*([_ended(was, looked)] if was else []), *self._judge.judge(looked.outcome)]
         self._rejections = self._rejections.after_rejected()
-        if was or not self._rejections.is_over(self._limit):
+        if was or not self._rejections.exceeds(self._limit):
             return []
         alert = self._halt_alert(looked)
         self._rejections = replace(self._rejections, alert=alert)
@@ -178,7 +178,7 @@ class Verdicts:
             resolved_at=None,
             summary=f"{topic} partition {self._partition} is stopped: nearly every record is rejected; "
             f"the latest: {looked.rejected}",
-            evidence=Evidence(
+            evidence=AlertEvidence(
                 event_id=looked.outcome.id,
                 reading=f"{share:.0%} of the latest records rejected",
                 value=share,
@@ -273,7 +273,7 @@ def _unreadable(record: Record, why: str, speaker: Speaker, observed_at: datetim
         starts_at=record.at,
     )
     reason = "too_large" if len(record.value or b"") > speaker.max_message_bytes else "message"
-    return failure_of(segment, SegmentError(reason, why), observed_at=observed_at)
+    return failure_from_error(segment, SegmentError(reason, why), observed_at=observed_at)
 
 
 def _short(key: bytes | None) -> bytes | None:

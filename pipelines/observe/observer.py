@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pipelines.observe.scoring_tiers import HeavyTier, Look, Scorer, able, tried
-from vqmon.core.cascade import disagreement
-from vqmon.core.scores import summarize
+from vqmon.core.cascade import score_disagreement
+from vqmon.core.scores import summarize_signal
 from vqmon.core.types import (
-    Decoded,
+    DecodedSegment,
     Outcome,
     Promotion,
     Provenance,
@@ -22,7 +22,7 @@ from vqmon.core.types import (
     SegmentFailure,
     View,
     event_id,
-    failure_of,
+    failure_from_error,
 )
 from vqmon.errors import DecodeError, ScoreError, SegmentError
 from vqmon.flow import together
@@ -31,7 +31,7 @@ from vqmon.telemetry.logs import event
 __all__ = ["Decode", "Fetch", "Observation", "Observer", "Record", "Scorer"]
 
 Fetch = Callable[[Segment], Coroutine[None, None, bytes]]
-Decode = Callable[[bytes, tuple[View, ...]], Coroutine[None, None, Decoded]]
+Decode = Callable[[bytes, tuple[View, ...]], Coroutine[None, None, DecodedSegment]]
 Record = Callable[[str, float], None]
 
 TOO_MUCH = ("timeout", "too_long", "crashed")
@@ -52,7 +52,7 @@ class Observation:
 class Seen:
     """What was decoded of a segment, and what each kind of scorer says of it."""
 
-    decoded: Decoded
+    decoded: DecodedSegment
     # by the scorers that always look, then by the heavy ones
     scores: Sequence[Score]
     shadow_scores: Sequence[Score]
@@ -91,7 +91,7 @@ class Observer:
         try:
             seen = await self._look(item)
         except SegmentError as error:
-            return Observation(outcome=failure_of(item, error, observed_at=self.now()))
+            return Observation(outcome=failure_from_error(item, error, observed_at=self.now()))
         return Observation(
             outcome=self._event(item, seen),
             thumbnails=tuple(zip(seen.decoded.times_seconds, seen.decoded.thumbnails, strict=False)),
@@ -141,7 +141,7 @@ class Observer:
 
     async def _for_all(
         self, segment: Segment, media: bytes, scorers: Sequence[Scorer], others: Sequence[Scorer]
-    ) -> tuple[Decoded, str]:
+    ) -> tuple[DecodedSegment, str]:
         """The pictures for all, or, where those of `others` are too much, without theirs and why."""
         needed, wanted = views_of(scorers), views_of((*scorers, *others))
         try:
@@ -152,11 +152,11 @@ class Observer:
             log.warning(**event("scorer.left_out", scorers=[scorer.id for scorer in others], why=str(error)))
             return await self._decoded(segment, media, needed), error.reason
 
-    async def _decoded(self, segment: Segment, media: bytes, views: tuple[View, ...]) -> Decoded:
+    async def _decoded(self, segment: Segment, media: bytes, views: tuple[View, ...]) -> DecodedSegment:
         decoded = await self.decode(media, views)
         return replace(decoded, prompt=segment.prompt) if segment.prompt else decoded
 
-    async def _heavily(self, seen: Seen, look: Look, decoded: Decoded) -> tuple[Seen, str]:
+    async def _heavily(self, seen: Seen, look: Look, decoded: DecodedSegment) -> tuple[Seen, str]:
         """With what the heavy scorers say, and why they are left out if they are."""
         if decoded is seen.decoded and seen.spared:
             return seen, "timeout" if seen.spared == "timeout" else "failed"
@@ -186,7 +186,7 @@ class Observer:
             segment=segment,
             observed_at=self.now(),
             scores=tuple(seen.scores),
-            signals={name: summarize(values) for name, values in decoded.signals.items()},
+            signals={name: summarize_signal(values) for name, values in decoded.signals.items()},
             times_seconds=decoded.times_seconds,
             edges=decoded.edges,
             media=decoded.media,
@@ -196,7 +196,7 @@ class Observer:
                 versions=self.versions,
             ),
             shadow_scores=tuple(seen.shadow_scores),
-            disagreement=disagreement(seen.scores),
+            disagreement=score_disagreement(seen.scores),
             promotion=seen.promotion,
         )
 

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from pipelines.observe.scoring_tiers import HeavyTier, Purse
-from vqmon.core.cascade import Policy
+from vqmon.core.cascade import PromotionPolicy
 from vqmon.errors import ScorerError
 from vqmon.scoring.runtime.graph import Placement
 from vqmon.scoring.runtime.shared_graphs import Hosts
@@ -87,10 +87,10 @@ def first_terms(scoring: ScoringSettings, meters: Meters) -> Terms:
     )
 
 
-def policy_of(scoring: ScoringSettings) -> Policy:
+def policy_of(scoring: ScoringSettings) -> PromotionPolicy:
     """When the heavy scorers look, as the settings say."""
     labels = (label.partition("=") for label in scoring.heavy_labels)
-    return Policy(
+    return PromotionPolicy(
         share=scoring.heavy_share,
         labels=tuple((name, value) for name, _, value in labels),
         below=scoring.heavy_below,

@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
-from vqmon.core.cascade import USUAL_SEGMENTS, Allowance, Policy, planned, suspicious
-from vqmon.core.types import Decoded, Promotion, Score, ScorerIdentity, Segment, View
+from vqmon.core.cascade import (
+    MEDIAN_WINDOW_SEGMENTS,
+    DeviceTimeBudget,
+    PromotionPolicy,
+    reasons_before_decoding,
+    reasons_from_score,
+)
+from vqmon.core.types import DecodedSegment, Promotion, Score, ScorerIdentity, Segment, View
 from vqmon.errors import ScoreError
 from vqmon.flow import together
 from vqmon.telemetry.logs import event
@@ -38,7 +44,7 @@ class Scorer(Protocol):
 
     @property
     def identity(self) -> ScorerIdentity: ...
-    def score(self, decoded: Decoded) -> Coroutine[None, None, Score]: ...
+    def score(self, decoded: DecodedSegment) -> Coroutine[None, None, Score]: ...
 
 
 class Purse:
@@ -46,18 +52,18 @@ class Purse:
 
     def __init__(self, per_hour: float, *, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._allowance = Allowance.full(per_hour, clock())
+        self._allowance = DeviceTimeBudget.full(per_hour, clock())
         self._reserved = 0.0
         self._under_way = 0
         self._taken, self._done = 0.0, 0
 
     @property
     def left_seconds(self) -> float:
-        return self._allowance.refilled(self._clock()).left
+        return self._allowance.refilled_at(self._clock()).remaining_seconds
 
     def hear(self, seconds: float) -> None:
         """A run of a heavy graph held its device so long."""
-        self._allowance = self._allowance.refilled(self._clock()).spent(seconds)
+        self._allowance = self._allowance.refilled_at(self._clock()).after_spending(seconds)
         self._taken += seconds
 
     @contextmanager
@@ -69,7 +75,7 @@ class Purse:
         """
         usual = self._taken / self._done if self._done else 0.0
         room = self.left_seconds - self._reserved
-        if room <= 0 or room < min(usual, self._allowance.most) or (not self._done and self._under_way):
+        if room <= 0 or room < min(usual, self._allowance.capacity_seconds) or (not self._done and self._under_way):
             yield False
             return
         self._reserved += usual
@@ -88,16 +94,16 @@ class Suspicion:
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, str], deque[tuple[datetime, float]]] = OrderedDict()
 
-    def look(self, segment: Segment, score: Score, policy: Policy) -> tuple[str, ...]:
+    def look(self, segment: Segment, score: Score, policy: PromotionPolicy) -> tuple[str, ...]:
         """The reasons that this score gives; it is remembered, and compared with the same scorer's alone."""
         key, value = (segment.rendition.key, score.scorer), score.value
-        seen = self._seen.setdefault(key, deque(maxlen=USUAL_SEGMENTS))
+        seen = self._seen.setdefault(key, deque(maxlen=MEDIAN_WINDOW_SEGMENTS))
         self._seen.move_to_end(key)
         if len(self._seen) > MOST_RENDITIONS:
             self._seen.popitem(last=False)
         before = [earlier for starts_at, earlier in seen if starts_at < segment.starts_at]
         seen.append((segment.starts_at, value))
-        return suspicious(value, before, policy)
+        return reasons_from_score(value, before, policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +126,7 @@ class HeavyTier:
         self,
         scorers: Sequence[Scorer],
         *,
-        policy: Policy,
+        policy: PromotionPolicy,
         purse: Purse,
         count: Count = lambda what, why: None,
     ) -> None:
@@ -139,7 +145,7 @@ class HeavyTier:
 
     def planned(self, segment: Segment) -> tuple[str, ...]:
         """The reasons that are known before the segment is decoded; none where no heavy scorer can look."""
-        return planned(segment, self._policy) if able(self.scorers, segment) else ()
+        return reasons_before_decoding(segment, self._policy) if able(self.scorers, segment) else ()
 
     def suspects(self, segment: Segment, scores: Sequence[Score]) -> tuple[str, ...]:
         """The reasons that the first cheap score gives; none where no heavy scorer can look."""
@@ -160,7 +166,7 @@ def able(scorers: Sequence[Scorer], segment: Segment) -> Sequence[Scorer]:
     return [scorer for scorer in scorers if segment.prompt or not scorer.needs_prompt]
 
 
-async def tried(scorers: Sequence[Scorer], decoded: Decoded) -> tuple[list[Score], str]:
+async def tried(scorers: Sequence[Scorer], decoded: DecodedSegment) -> tuple[list[Score], str]:
     """The verdicts of scorers that must all succeed, and else none with what they are left out for."""
     try:
         return await together(scorer.score(decoded) for scorer in scorers), ""

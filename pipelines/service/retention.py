@@ -3,7 +3,7 @@
 import logging
 from datetime import datetime, timedelta
 
-from vqmon.core.timeline import Pruned
+from vqmon.core.timeline import PrunedCounts
 from vqmon.errors import StoreError
 from vqmon.settings.sections import HistorySettings
 from vqmon.telemetry.logs import event
@@ -15,7 +15,7 @@ KEEP_SECONDS = 300.0
 """How often what is older than its keep is taken out."""
 
 
-def keep(history: History, settings: HistorySettings, *, now: datetime) -> Pruned | None:
+def keep(history: History, settings: HistorySettings, *, now: datetime) -> PrunedCounts | None:
     """Make rollups, and take out what is older than its keep; None, and said, when that cannot be done now."""
     try:
         return _kept(history, settings, now)
@@ -25,7 +25,7 @@ def keep(history: History, settings: HistorySettings, *, now: datetime) -> Prune
         return None
 
 
-def _kept(history: History, settings: HistorySettings, now: datetime) -> Pruned:
+def _kept(history: History, settings: HistorySettings, now: datetime) -> PrunedCounts:
     pruned = history.maintenance.prune(
         before=now - timedelta(days=settings.keep_days),
         keep_frames_of_segments=settings.keep_frames_of_segments,

@@ -14,7 +14,7 @@ import vqmon
 from pipelines.observe.observer import Observer
 from pipelines.observe.open_scorers import open_tiers
 from vqmon.core.alerts.judge import AlertRule, parse_rules
-from vqmon.core.types import Decoded, View
+from vqmon.core.types import DecodedSegment, View
 from vqmon.errors import SettingsError
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool
 from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
@@ -42,7 +42,7 @@ async def open_observer(
         pool = await stack.enter_async_context(_decoder_pool(settings, meters, max_samples=max_samples))
         tiers = await stack.enter_async_context(open_tiers(settings.scoring, meters=meters))
 
-        async def decode(media: bytes, views: tuple[View, ...]) -> Decoded:
+        async def decode(media: bytes, views: tuple[View, ...]) -> DecodedSegment:
             return await pool.decode(
                 media,
                 views=views,

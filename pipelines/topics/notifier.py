@@ -15,7 +15,7 @@ from pipelines.service.lifecycle import every, stopping
 from pipelines.service.notifications import Delivery, delivering
 from pipelines.service.retention import KEEP_SECONDS, keep
 from pipelines.service.wiring import utc_now
-from vqmon.core.types import Alert, Cursor
+from vqmon.core.types import Alert, LaneCursor
 from vqmon.errors import BrokerError, SettingsError, WireError
 from vqmon.flow import wait_or_stop
 from vqmon.settings.load import Settings
@@ -148,6 +148,6 @@ class _Reader:
             log.error(**told)
             return None
 
-    def _cursor_after(self, record: Record) -> Cursor:
+    def _cursor_after(self, record: Record) -> LaneCursor:
         lane = f"{self._topic}/{record.partition}"
-        return Cursor(lane=lane, sequence=record.offset + 1, segment_key="", ends_at=datetime.now(UTC))
+        return LaneCursor(lane=lane, sequence=record.offset + 1, segment_key="", ends_at=datetime.now(UTC))

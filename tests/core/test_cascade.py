@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqmon.core.cascade import Allowance, Policy, disagreement, planned, suspicious
+from vqmon.core.cascade import (
+    DeviceTimeBudget,
+    PromotionPolicy,
+    reasons_before_decoding,
+    reasons_from_score,
+    score_disagreement,
+)
 from vqmon.core.types import Score
 from vqmon.testing import make_segment
 
@@ -14,27 +20,27 @@ from vqmon.testing import make_segment
 def test_the_sample_has_its_share_and_is_the_same_again() -> None:
     """A twentieth of the segments, whoever asks and in whatever order."""
     segments = [make_segment(number, stream=f"s{number % 7}") for number in range(4000)]
-    policy = Policy(share=0.05)
-    chosen = [segment.key for segment in segments if planned(segment, policy)]
+    policy = PromotionPolicy(share=0.05)
+    chosen = [segment.key for segment in segments if reasons_before_decoding(segment, policy)]
     # four standard deviations of a binomial
     assert 145 <= len(chosen) <= 255
-    assert chosen == [segment.key for segment in segments if planned(segment, policy) == ("sample",)]
-    assert not any(planned(segment, Policy(share=0)) for segment in segments)
-    assert all(planned(segment, Policy(share=1)) for segment in segments)
-    more = {segment.key for segment in segments if planned(segment, Policy(share=0.1))}
+    assert chosen == [segment.key for segment in segments if reasons_before_decoding(segment, policy) == ("sample",)]
+    assert not any(reasons_before_decoding(segment, PromotionPolicy(share=0)) for segment in segments)
+    assert all(reasons_before_decoding(segment, PromotionPolicy(share=1)) for segment in segments)
+    more = {segment.key for segment in segments if reasons_before_decoding(segment, PromotionPolicy(share=0.1))}
     assert set(chosen) < more
 
 
 def test_chosen_labels_are_always_looked_at() -> None:
     """Of the segment, or of its rendition; the segment's goes first."""
-    policy = Policy(share=0, labels=(("arm", "sr-v2"), ("tier", "gold")))
+    policy = PromotionPolicy(share=0, labels=(("arm", "sr-v2"), ("tier", "gold")))
     plain = make_segment(1)
-    assert planned(plain, policy) == ()
-    assert planned(replace(plain, labels={"arm": "sr-v2"}), policy) == ("label",)
-    assert planned(replace(plain, labels={"arm": "sr-v1"}), policy) == ()
+    assert reasons_before_decoding(plain, policy) == ()
+    assert reasons_before_decoding(replace(plain, labels={"arm": "sr-v2"}), policy) == ("label",)
+    assert reasons_before_decoding(replace(plain, labels={"arm": "sr-v1"}), policy) == ()
     rendition = replace(plain.rendition, labels={"tier": "gold", "arm": "sr-v2"})
-    assert planned(replace(plain, rendition=rendition), policy) == ("label",)
-    assert planned(replace(plain, rendition=rendition, labels={"tier": "x", "arm": "y"}), policy) == ()
+    assert reasons_before_decoding(replace(plain, rendition=rendition), policy) == ("label",)
+    assert reasons_before_decoding(replace(plain, rendition=rendition, labels={"tier": "x", "arm": "y"}), policy) == ()
 
 
 @pytest.mark.parametrize(
@@ -50,8 +56,8 @@ def test_chosen_labels_are_always_looked_at() -> None:
 )
 def test_suspicion(value: float, before: list[float], reasons: tuple[str, ...]) -> None:
     """Under the limit, or far under the median of enough segments before."""
-    assert suspicious(value, before, Policy(below=30, drop=15)) == reasons
-    assert suspicious(value, before, Policy()) == ()
+    assert reasons_from_score(value, before, PromotionPolicy(below=30, drop=15)) == reasons
+    assert reasons_from_score(value, before, PromotionPolicy()) == ()
 
 
 @given(
@@ -60,13 +66,13 @@ def test_suspicion(value: float, before: list[float], reasons: tuple[str, ...]) 
 )
 def test_no_hour_costs_more_than_it_may(steps: list[tuple[float, float]], per_hour: float) -> None:
     """Whatever is asked when: what is spent within any hour is at most the allowance, when costs are known before."""
-    now, allowance = 0.0, Allowance.full(per_hour, 0.0)
+    now, allowance = 0.0, DeviceTimeBudget.full(per_hour, 0.0)
     spent: list[tuple[float, float]] = []
     for wait, cost in steps:
         now += wait
-        allowance = allowance.refilled(now)
-        if allowance.left >= cost:
-            allowance = allowance.spent(cost)
+        allowance = allowance.refilled_at(now)
+        if allowance.remaining_seconds >= cost:
+            allowance = allowance.after_spending(cost)
             spent.append((now, cost))
     for begin, _ in spent:
         assert sum(cost for at, cost in spent if begin <= at < begin + 3600) <= per_hour * (1 + 1e-9)
@@ -74,11 +80,11 @@ def test_no_hour_costs_more_than_it_may(steps: list[tuple[float, float]], per_ho
 
 def test_an_allowance_fills_up_again() -> None:
     """A debt is paid first; it never holds more than a sixth of an hour's."""
-    allowance = Allowance.full(360, 0.0)
-    assert allowance.left == 60
-    assert allowance.spent(100).refilled(1200).left == pytest.approx(60)
-    assert allowance.spent(100).refilled(600).left == pytest.approx(10)
-    assert allowance.refilled(1e9).left == 60
+    allowance = DeviceTimeBudget.full(360, 0.0)
+    assert allowance.remaining_seconds == 60
+    assert allowance.after_spending(100).refilled_at(1200).remaining_seconds == pytest.approx(60)
+    assert allowance.after_spending(100).refilled_at(600).remaining_seconds == pytest.approx(10)
+    assert allowance.refilled_at(1e9).remaining_seconds == 60
 
 
 def verdict(scorer: str, value: float) -> Score:
@@ -90,7 +96,7 @@ def verdict(scorer: str, value: float) -> Score:
 def test_disagreement() -> None:
     """The largest difference of two verdicts on quality; one alone disagrees with nobody."""
     scores = [verdict("lite@1", 70), verdict("q-align-fp16.quality@1", 55.5), verdict("q-align-fp16.aesthetics@1", 5)]
-    assert disagreement(scores) == 14.5
-    assert disagreement(scores[:1]) is None
-    assert disagreement([scores[0], scores[2]]) is None
-    assert disagreement([]) is None
+    assert score_disagreement(scores) == 14.5
+    assert score_disagreement(scores[:1]) is None
+    assert score_disagreement([scores[0], scores[2]]) is None
+    assert score_disagreement([]) is None

@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqmon.core.frames import corners, origins
+from vqmon.core.frames import fragment_origins, window_corners
 from vqmon.core.types import ClipSampling, View
 
 
 @given(st.integers(32, 700), st.integers(32, 700), st.integers(0, 2**32 - 1))
 def test_pieces_lie_in_the_frame_and_in_their_cells(height: int, width: int, seed: int) -> None:
     """However small the frame; two calls of one seed agree."""
-    found = origins(height, width, rows=7, columns=7, side=(32, 32), seed=seed)
-    assert found.tolist() == origins(height, width, rows=7, columns=7, side=(32, 32), seed=seed).tolist()
+    found = fragment_origins(height, width, rows=7, columns=7, side=(32, 32), seed=seed)
+    assert found.tolist() == fragment_origins(height, width, rows=7, columns=7, side=(32, 32), seed=seed).tolist()
     for axis, size in enumerate((height, width)):
         cells = np.minimum(np.arange(7) * (size // 7), size - 32)
         along = found[..., axis] if axis == 0 else found[..., axis].T
@@ -24,15 +24,15 @@ def test_pieces_lie_in_the_frame_and_in_their_cells(height: int, width: int, see
 
 def test_the_seed_decides() -> None:
     """Other seeds, other places; the first row of seed 384 as it was written down from the published draws."""
-    first = origins(540, 960, rows=7, columns=7, side=(32, 32), seed=384)
-    assert (first != origins(540, 960, rows=7, columns=7, side=(32, 32), seed=385)).any()
+    first = fragment_origins(540, 960, rows=7, columns=7, side=(32, 32), seed=384)
+    assert (first != fragment_origins(540, 960, rows=7, columns=7, side=(32, 32), seed=385)).any()
     assert first[0].tolist() == [[39, 28], [28, 230], [26, 333], [11, 456], [23, 573], [33, 727], [0, 904]]
 
 
 @given(st.integers(224, 500), st.integers(224, 500), st.integers(1, 20))
 def test_windows_are_as_many_as_asked(height: int, width: int, count: int) -> None:
     """All inside the frame, 32 px apart, the first at the corner."""
-    found = corners(height, width, size=(224, 224), count=count)
+    found = window_corners(height, width, size=(224, 224), count=count)
     assert (len(found), found[0]) == (count, (0, 0))
     for top, left in found:
         assert top % 32 == left % 32 == 0
@@ -43,9 +43,9 @@ def test_windows_are_as_many_as_asked(height: int, width: int, count: int) -> No
 def test_frames_too_small_are_refused() -> None:
     """A piece or window larger than the frame; the decoder enlarges before it asks."""
     with pytest.raises(ValueError, match="hold no piece"):
-        origins(31, 100, rows=7, columns=7, side=(32, 32), seed=0)
+        fragment_origins(31, 100, rows=7, columns=7, side=(32, 32), seed=0)
     with pytest.raises(ValueError, match="holds no window"):
-        corners(223, 300, size=(224, 224), count=1)
+        window_corners(223, 300, size=(224, 224), count=1)
 
 
 def test_views_that_make_no_sense() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqmon.core.scores import POOLINGS, pool, summarize
+from vqmon.core.scores import POOLINGS, pool, summarize_signal
 
 values = st.lists(st.floats(0, 100), min_size=1, max_size=50)
 
@@ -43,5 +43,5 @@ def test_what_cannot_be_pooled_is_refused(name: str, frames: list[float]) -> Non
 
 def test_a_signal_keeps_its_frames() -> None:
     """Mean and maximum go with the frame values, four decimals."""
-    it = summarize([0.0, 0.123456, 1.0])
+    it = summarize_signal([0.0, 0.123456, 1.0])
     assert (it.mean, it.max, it.frame_values) == (0.3745, 1.0, (0.0, 0.1235, 1.0))

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqmon.core.frames import GAP_SECONDS, clip_indices, sample_indices
+from vqmon.core.frames import MAX_CLIP_GAP_SECONDS, clip_indices, sample_indices
 from vqmon.core.types import ClipSampling
 
 frame_times = st.lists(st.integers(1, 3_000_000), min_size=1, max_size=200).map(
@@ -59,7 +59,7 @@ def test_a_clip_is_counted_from_its_frame_and_its_end_repeated(times: list[float
     for clip in found.tolist():
         for before, here in pairwise(clip):
             after = before + stride
-            follows = after < len(times) and times[after] - times[before] <= GAP_SECONDS
+            follows = after < len(times) and times[after] - times[before] <= MAX_CLIP_GAP_SECONDS
             assert here == (after if follows else before)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from vqmon.core.score_bridge import Bridge, fit_bridge
+from vqmon.core.score_bridge import ScoreBridge, fit_score_bridge
 
 
 def made(count: int, *, noise: float, bend: bool, seed: int = 0) -> list[tuple[float, float]]:
@@ -20,7 +20,7 @@ def made(count: int, *, noise: float, bend: bool, seed: int = 0) -> list[tuple[f
 def test_the_kind_that_fits_and_its_error(bend: bool, kind: str) -> None:
     """A straight relation gets a line, a bent one steps; the error is the noise that was put in."""
     pairs = made(2000, noise=2.0, bend=bend)
-    found = fit_bridge(pairs, old="a@1", new="a@2")
+    found = fit_score_bridge(pairs, old="a@1", new="a@2")
     assert found.kind == kind
     assert found.error_rms == pytest.approx(2.0, abs=0.35)
     assert found.error_p95 == pytest.approx(3.92, abs=0.9)
@@ -35,9 +35,9 @@ def test_it_never_falls_and_stays_on_the_scale(pairs: list[tuple[float, float]])
     olds = [old for old, _ in pairs]
     if max(olds) - min(olds) < 0.001:
         with pytest.raises(ValueError, match="nothing can be fitted"):
-            fit_bridge(pairs, old="a@1", new="a@2")
+            fit_score_bridge(pairs, old="a@1", new="a@2")
         return
-    found = fit_bridge(pairs, old="a@1", new="a@2")
+    found = fit_score_bridge(pairs, old="a@1", new="a@2")
     line = [found.apply(old) for old in np.linspace(0, 100, 101)]
     assert line == sorted(line)
     assert min(line) >= 0
@@ -48,12 +48,12 @@ def test_it_never_falls_and_stays_on_the_scale(pairs: list[tuple[float, float]])
 def test_too_few_segments() -> None:
     """Said with the number that is needed."""
     with pytest.raises(ValueError, match="29 segments were scored by both a@1 and a@2; a bridge needs 30"):
-        fit_bridge(made(29, noise=1, bend=False), old="a@1", new="a@2")
+        fit_score_bridge(made(29, noise=1, bend=False), old="a@1", new="a@2")
 
 
 def test_a_bridge_that_falls_is_none() -> None:
     """Points must rise."""
     facts = {"old": "a", "new": "b", "kind": "linear", "count": 1, "error_rms": 0.0, "error_p95": 0.0, "bias": 0.0}
-    more = {"correlation": 1.0, "seen_from": 0.0, "seen_to": 1.0}
+    more = {"correlation": 1.0, "old_score_min": 0.0, "old_score_max": 1.0}
     with pytest.raises(ValueError, match="points that rise"):
-        Bridge(points=((0, 5), (1, 4)), **facts, **more)  # type: ignore[arg-type]
+        ScoreBridge(points=((0, 5), (1, 4)), **facts, **more)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import pytest
 
 from tests import factories
 from tests.factories import RENDITION, START
-from vqmon.core.types import Alert, ByteRange, Evidence, Rendition, SegmentFailure, View, alert_id, event_id
+from vqmon.core.types import Alert, AlertEvidence, ByteRange, Rendition, SegmentFailure, View, alert_id, event_id
 
 
 def test_a_segment_key_holds_no_query_and_tells_byte_ranges_apart() -> None:
@@ -81,7 +81,7 @@ def test_an_alert_id_is_the_same_for_the_same_moment_in_any_zone() -> None:
             opened_at=START,
             resolved_at=None,
             summary="",
-            evidence=Evidence(event_id="e", reading="", value=None, threshold=None),
+            evidence=AlertEvidence(event_id="e", reading="", value=None, threshold=None),
         ),
     ],
 )  # fmt: skip

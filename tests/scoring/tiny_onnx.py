@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqmon.core.scores import Calibration
-from vqmon.core.types import Decoded, MediaFacts, Pixels, View
+from vqmon.core.types import DecodedSegment, MediaFacts, Pixels, View
 from vqmon.scoring.manifests.frame_scorer import (
     Golden,
     GoldenInput,
@@ -145,7 +145,7 @@ def pictures(count: int, *, seed: int = 0) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def decoded(pixels: Pixels, view: View = VIEW) -> Decoded:
+def decoded(pixels: Pixels, view: View = VIEW) -> DecodedSegment:
     """A decoded segment that holds nothing but these pictures."""
     media = MediaFacts(
         container="mpegts", codec="h264", width=64, height=36, fps=25, duration_seconds=len(pixels),
@@ -153,7 +153,7 @@ def decoded(pixels: Pixels, view: View = VIEW) -> Decoded:
     )  # fmt: skip
     times = tuple(float(second) for second in range(len(pixels)))
     views: Mapping[View, Pixels] = {view: pixels}
-    return Decoded(times_seconds=times, views=views, signals={}, thumbnails=(), media=media, edges=("", ""))
+    return DecodedSegment(times_seconds=times, views=views, signals={}, thumbnails=(), media=media, edges=("", ""))
 
 
 def _node(operator: str, inputs: Iterable[str], output: str, attributes: Iterable[bytes], *, domain: str = "") -> bytes:

@@ -8,7 +8,7 @@ from tests.web.kept import Kept
 from vqmon.core.alerts.annotations import Marker
 from vqmon.core.alerts.regression.cusum import FRESH, Tuning, step
 from vqmon.core.alerts.state import AlertState
-from vqmon.core.types import Alert, Change, Moved, QualityEvent
+from vqmon.core.types import Alert, CompanionShift, LevelShift, QualityEvent
 
 STREAM = "sports one"
 MARKER = Marker(id="m1", at=seed.NOW - timedelta(seconds=200), name="sr-v2 rollout", stream="sports*")
@@ -23,8 +23,11 @@ def write(history: Kept) -> tuple[Alert, Alert]:
         seed.alert(tipped, rule="regression", severity="page", began_at=began_at, resolved_at=None),
         series=f"{STREAM}/1080p/lite",
         summary=f"lite@1 of {STREAM} 1080p fell by 52 points",
-        change=Change(at=began_at, before=79.1, after=27.4, low=-54.0, high=-49.3),
-        moved=(Moved(name="blockiness", before=0.01, after=0.63), Moved(name="q-align@1", before=71.0, after=44.0)),
+        change=LevelShift(at=began_at, before=79.1, after=27.4, low=-54.0, high=-49.3),
+        moved=(
+            CompanionShift(name="blockiness", before=0.01, after=0.63),
+            CompanionShift(name="q-align@1", before=71.0, after=44.0),
+        ),
         cause="encoder",
         labels={"team": "sr"},
     )

@@ -7,19 +7,19 @@ from datetime import datetime, timedelta
 
 from tests.web import seed
 from vqmon.core.experiments.definition import Arm, Experiment, Guardrail
-from vqmon.core.experiments.human_review import HumanAnswer, MissingPair, PairExample
+from vqmon.core.experiments.human_review import MissingPair, PairExample, VoteTally
 from vqmon.core.experiments.results import (
     HISTOGRAM_BINS,
-    ArmAnswer,
+    ArmResult,
     ArmSummary,
-    Check,
     ClusterDifference,
     Comparison,
+    ConfidenceInterval,
+    ConfidenceSequencePoint,
     Effect,
-    GuardrailAnswer,
-    Interval,
-    IntervalPoint,
-    LookDifference,
+    GuardrailResult,
+    HealthCheck,
+    SignalDifference,
     SliceDifference,
     Verdict,
 )
@@ -60,7 +60,7 @@ def comparison(seeded: seed.Seeded) -> Comparison:
             _arm("sr-v2-fast", "arm", 66.4, chance, mbps=4.0, gpu=0.08),
         ),
         checks=(
-            Check(
+            HealthCheck(
                 name="versions", is_good=True, weight="look", text="One scorer, one decoder: lite@1, libav 62.28.102."
             ),
         ),
@@ -68,8 +68,8 @@ def comparison(seeded: seed.Seeded) -> Comparison:
     )
 
 
-def _better(pairs: Sequence[PairExample], chance: random.Random) -> ArmAnswer:
-    return ArmAnswer(
+def _better(pairs: Sequence[PairExample], chance: random.Random) -> ArmResult:
+    return ArmResult(
         arm="sr-v2",
         control="sr-v1",
         verdict=Verdict(
@@ -80,7 +80,7 @@ def _better(pairs: Sequence[PairExample], chance: random.Random) -> ArmAnswer:
         ),
         effects=(_effect("lite@1", 1.94, 0.84, 34, chance), _effect("q-align@1", 1.2, 0.9, 34, chance)),
         guardrails=(
-            GuardrailAnswer(
+            GuardrailResult(
                 name="steady",
                 of="signal:flicker",
                 margin=0.02,
@@ -91,7 +91,7 @@ def _better(pairs: Sequence[PairExample], chance: random.Random) -> ArmAnswer:
                 difference=0.002,
                 bound=0.0041,
             ),
-            GuardrailAnswer(
+            GuardrailResult(
                 name="worst moments",
                 of="p5:lite",
                 margin=2.0,
@@ -104,11 +104,11 @@ def _better(pairs: Sequence[PairExample], chance: random.Random) -> ArmAnswer:
             ),
         ),
         looks=(
-            LookDifference(signal="over_sharpness", control_mean=0.012, arm_mean=0.021, limit=0.03),
-            LookDifference(signal="noise", control_mean=0.01, arm_mean=0.052, limit=0.03),
+            SignalDifference(signal="over_sharpness", control_mean=0.012, arm_mean=0.021, limit=0.03),
+            SignalDifference(signal="noise", control_mean=0.01, arm_mean=0.052, limit=0.03),
         ),
         checks=(
-            Check(
+            HealthCheck(
                 name="missing pairs",
                 is_good=False,
                 weight="notes",
@@ -129,7 +129,7 @@ def _better(pairs: Sequence[PairExample], chance: random.Random) -> ArmAnswer:
         ),
         missing_in_arm=14,
         missing_in_control=3,
-        people=HumanAnswer(
+        people=VoteTally(
             votes=24,
             voters=3,
             left_out=0,
@@ -147,13 +147,13 @@ def _better(pairs: Sequence[PairExample], chance: random.Random) -> ArmAnswer:
     )
 
 
-def _undecided(chance: random.Random) -> ArmAnswer:
+def _undecided(chance: random.Random) -> ArmResult:
     verdict = Verdict(
         kind="undecided",
         sentence="sr-v2-fast and sr-v1 cannot be told apart yet: +0.21 points (−0.62 to 1.04).",
         next_step="Go on: about 30 contents more would settle it.",
     )
-    return ArmAnswer(
+    return ArmResult(
         arm="sr-v2-fast", control="sr-v1", verdict=verdict, effects=(_effect("lite@1", 0.21, 0.83, 26, chance),)
     )
 
@@ -162,7 +162,7 @@ def _effect(scorer: str, mean: float, half: float, clusters: int, chance: random
     over_time = tuple(_point(number, clusters, mean, half, chance) for number in range(1, clusters + 1))
     last = over_time[-1]
     low, high = mean - half, mean + half
-    now = Interval(mean=mean, low=low, high=high, level=0.95, kind="any-time")
+    now = ConfidenceInterval(mean=mean, low=low, high=high, level=0.95, kind="any-time")
     return Effect(
         scorer=scorer,
         clusters=clusters,
@@ -203,12 +203,12 @@ def _effect(scorer: str, mean: float, half: float, clusters: int, chance: random
     )
 
 
-def _point(number: int, clusters: int, mean: float, half: float, chance: random.Random) -> IntervalPoint:
+def _point(number: int, clusters: int, mean: float, half: float, chance: random.Random) -> ConfidenceSequencePoint:
     at = seed.NOW - timedelta(days=6) * (1 - number / clusters)
     middle = mean + chance.gauss(0, 1.2) / number**0.7
     wide = half * (clusters / number) ** 0.55
     is_read = number >= 20
-    return IntervalPoint(
+    return ConfidenceSequencePoint(
         at=at,
         clusters=number,
         mean=middle,

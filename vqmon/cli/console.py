@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from vqmon.core.types import need_prompt
+from vqmon.core.types import check_prompt_length
 from vqmon.settings.load import Settings, load_settings
 from vqmon.telemetry.logs import set_up_logs
 
@@ -34,7 +34,7 @@ def utc(moment: datetime | None) -> datetime | None:
 
 def _short_enough(ctx: click.Context, option: click.Parameter, text: str) -> str:
     try:
-        need_prompt(text)
+        check_prompt_length(text)
     except ValueError as error:
         raise click.BadParameter(str(error), ctx=ctx, param=option) from error
     return text

@@ -21,8 +21,8 @@ def pictures(config: Path | None, experiment: str, history: str | None) -> None:
     that the history still holds are kept. Run it now and then while an experiment lasts.
     """
     from pipelines.commands.serve_web import reviews_path
-    from pipelines.experiments.compare import compare, load_experiments
-    from pipelines.experiments.pair_pictures import keep_pictures
+    from pipelines.experiments.compare import compare_arms, load_experiments
+    from pipelines.experiments.pair_pictures import store_pair_pictures
     from vqmon.core.experiments.file import find_experiment
     from vqmon.transport.history.history import open_history
     from vqmon.transport.reviews import Reviews
@@ -32,9 +32,9 @@ def pictures(config: Path | None, experiment: str, history: str | None) -> None:
     found = find_experiment(load_experiments(settings.experiments.path), experiment)
     reviews = Reviews(reviews_path(settings.web.reviews, place))
     with open_history(place, mode="read") as stored:
-        comparison = compare(stored, found, votes=reviews.votes(found.name))
+        comparison = compare_arms(stored, found, votes=reviews.votes(found.name))
         kept = asyncio.run(
-            keep_pictures(settings, stored, reviews, comparison, told=lambda line: out.print(line, markup=False))
+            store_pair_pictures(settings, stored, reviews, comparison, told=lambda line: out.print(line, markup=False))
         )
     for line in kept.missing:
         err.print(line, style="yellow", markup=False)
@@ -50,7 +50,7 @@ def pictures(config: Path | None, experiment: str, history: str | None) -> None:
     "--file", type=click.Path(path_type=Path), help="Experiments file; default: experiments.path of settings."
 )
 @click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
-@click.option("--json", "as_json", is_flag=True, help="The whole answer as one JSON object.")
+@click.option("--json", "comparison_json", is_flag=True, help="The whole answer as one JSON object.")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the answer to one HTML file too.")
 @click.pass_obj
 def compare(
@@ -67,7 +67,7 @@ def compare(
     every look. Votes of blind reviews count too.
     """
     from pipelines.console.experiments import comparison_lines
-    from pipelines.experiments.compare import as_json as dumped
+    from pipelines.experiments.compare import comparison_json as dumped
 
     settings = ready(config)
     found = _answer(settings, name, file=file, history=history)
@@ -112,12 +112,12 @@ def plan(
     from dataclasses import replace
 
     from pipelines.console.experiments import plan_lines
-    from pipelines.experiments.plan import assumed_from
-    from vqmon.core.experiments.stats.power import plan as planned
+    from pipelines.experiments.plan import power_assumptions
+    from vqmon.core.experiments.stats.power import plan_sample_size as planned
 
     settings = ready(config)
     pilot = _answer(settings, name, file=file, history=history) if name else None
-    assumed = assumed_from(pilot, difference=difference, sd=sd, icc=icc, segments=segments)
+    assumed = power_assumptions(pilot, difference=difference, sd=sd, icc=icc, segments=segments)
     assumed = replace(assumed, power=power)
     for line in plan_lines(assumed, planned(assumed)):
         out.print(line, soft_wrap=True)
@@ -125,12 +125,12 @@ def plan(
 
 def _answer(settings: Settings, name: str, *, file: Path | None, history: str | None) -> Comparison:
     from pipelines.commands.serve_web import reviews_path
-    from pipelines.experiments.compare import compare as compare_all
-    from pipelines.experiments.compare import experiment_named
+    from pipelines.experiments.compare import compare_arms as compare_all
+    from pipelines.experiments.compare import load_experiment
     from vqmon.transport.history.history import open_history
     from vqmon.transport.reviews import Reviews
 
-    experiment = experiment_named(name, file or settings.experiments.path)
+    experiment = load_experiment(name, file or settings.experiments.path)
     place = settings.history.at(history).place
     votes = Reviews(reviews_path(settings.web.reviews, place)).votes(name)
     with open_history(place, "read") as stored, err.status("comparing") as status:
@@ -140,7 +140,7 @@ def _answer(settings: Settings, name: str, *, file: Path | None, history: str | 
 
 
 def _write(html: Path, found: Comparison, title: str) -> None:
-    from pipelines.experiments.compare import write_report
+    from pipelines.experiments.compare import write_html_report
 
-    write_report(found, html, title=title)
+    write_html_report(found, html, title=title)
     err.print(f"report in {html}", markup=False)

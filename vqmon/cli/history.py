@@ -54,10 +54,10 @@ def replay(
         )
         ctx.exit(1 if differing else 0)
     from pipelines.console.alerts import appraisal_table
-    from pipelines.console.outcomes import alert_table
+    from pipelines.console.outcomes import rule_change_table
 
     before, after = old.judge_again(settings, path, rules=rules, span=span, incidents=incidents)
-    out.print(alert_table(before.alerts, after.alerts))
+    out.print(rule_change_table(before.alerts, after.alerts))
     rows = [("old", before.appraisal, before.by_rule), *([("new", after.appraisal, after.by_rule)] if rules else [])]
     out.print(appraisal_table(rows))
 

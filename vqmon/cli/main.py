@@ -143,9 +143,9 @@ def score(
         for outcome in outcomes:
             click.echo(cloudevents.encode_outcome(outcome, source="vqmon:score"))
     else:
-        from pipelines.console.outcomes import score_table
+        from pipelines.console.outcomes import outcomes_table
 
-        out.print(score_table(outcomes))
+        out.print(outcomes_table(outcomes))
     if any(isinstance(outcome, SegmentFailure) for outcome in outcomes):
         ctx.exit(EXIT_UNSCORED)
 

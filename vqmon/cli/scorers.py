@@ -14,7 +14,7 @@ def scorers(ctx: click.Context) -> None:
     """List the scorers that can be used here."""
     if ctx.invoked_subcommand is not None:
         return
-    from pipelines.console.outcomes import scorer_table
+    from pipelines.console.outcomes import scorers_table
     from vqmon.scoring.manifests.frame_scorer import find_bundles
     from vqmon.scoring.scorers.registry import builtin_folder, load_any
 
@@ -22,7 +22,7 @@ def scorers(ctx: click.Context) -> None:
     scoring = settings.scoring
     bundles = find_bundles([builtin_folder(), *scoring.folders])
     used = (*scoring.scorers, *scoring.heavy, *scoring.shadows)
-    out.print(scorer_table([load_any(path) for _, path in sorted(bundles.items())], used=used))
+    out.print(scorers_table([load_any(path) for _, path in sorted(bundles.items())], used=used))
 
 
 @scorers.command()
@@ -58,8 +58,8 @@ def bridge(
     file = output or Path(f"{old}--{new}.bridge.json")
     bridges.store(found, file)
     out.print(
-        f"{found.kind} bridge {old} -> {new} from {found.count} segments with scores {found.seen_from:.1f} to "
-        f"{found.seen_to:.1f}: error {found.error_rms:.2f} points (95 % within {found.error_p95:.2f}), "
+        f"{found.kind} bridge {old} -> {new} from {found.count} segments with scores {found.old_score_min:.1f} to "
+        f"{found.old_score_max:.1f}: error {found.error_rms:.2f} points (95 % within {found.error_p95:.2f}), "
         f"rank correlation {found.correlation:.3f}; in {file}",
         soft_wrap=True,
         markup=False,

@@ -1,4 +1,4 @@
-"""Which segments the heavy scorers look at beside the cheap ones, what that may cost, and how far verdicts differ."""
+"""Which segments the heavy scorers score in addition to the cheap ones, and the device time that this may take."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,26 +7,29 @@ from statistics import median
 
 from vqmon.core.types import Score, Segment
 
-USUAL_SEGMENTS = 30
-"""Over how many segments before it a drop is measured."""
-LEAST_SEGMENTS = 5
-SECONDS_PER_HOUR = 3600.0
-_BURST = 1 / 6
-_APART = ("aesthetics",)
-"""Tasks that ask for something else than quality."""
+MEDIAN_WINDOW_SEGMENTS = 30
+"""A drop is measured against the median score of this many segments before it."""
+
+MIN_MEDIAN_SEGMENTS = 5
+"""With fewer segments before it, no segment counts as a drop."""
+
+_SECONDS_PER_HOUR = 3600.0
+_BURST_SHARE = 1 / 6
+_NON_QUALITY_TASKS = ("aesthetics",)
+"""Scorer tasks whose scores do not state the technical quality."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """When a segment is looked at by the heavy scorers too."""
+class PromotionPolicy:
+    """When a segment is promoted, that is scored by the heavy scorers too."""
 
-    # 0..1 of all segments
+    # random share of all segments, 0..1
     share: float = 0.05
-    # (name, value) of labels whose segments are always looked at
+    # (name, value) of labels whose segments are always promoted
     labels: tuple[tuple[str, str], ...] = ()
-    # a cheap score under it, 0..100; 0 = never
+    # promote below this cheap score, 0..100; 0 = never
     below: float = 0.0
-    # so many points under the median of the rendition's segments before; 0 = never
+    # promote when the cheap score is this many points below the median of the rendition's segments before; 0 = never
     drop: float = 0.0
 
     def __post_init__(self) -> None:
@@ -34,11 +37,11 @@ class Policy:
             raise ValueError("share must be within 0..1, below and drop within 0..100")
 
 
-def planned(segment: Segment, policy: Policy) -> tuple[str, ...]:
-    """The reasons that are known before a segment is decoded: a replay finds the same ones."""
+def reasons_before_decoding(segment: Segment, policy: PromotionPolicy) -> tuple[str, ...]:
+    """Keys of `PROMOTION_REASONS` that follow from the segment message alone, so a replay finds the same ones."""
     reasons = []
-    number = int.from_bytes(sha256(segment.key.encode(errors="replace")).digest()[:8], "big")
-    if number < policy.share * 2**64:
+    draw = int.from_bytes(sha256(segment.key.encode(errors="replace")).digest()[:8], "big")
+    if draw < policy.share * 2**64:
         reasons.append("sample")
     labels = {**segment.rendition.labels, **segment.labels}
     if any(labels.get(name) == value for name, value in policy.labels):
@@ -46,52 +49,61 @@ def planned(segment: Segment, policy: Policy) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def suspicious(value: float, before: Sequence[float], policy: Policy) -> tuple[str, ...]:
-    """The reasons that a cheap score gives, with those of the segments before it."""
+def reasons_from_score(score: float, previous_scores: Sequence[float], policy: PromotionPolicy) -> tuple[str, ...]:
+    """Keys of `PROMOTION_REASONS` that follow from the cheap score and those of the rendition's segments before it."""
     reasons = []
-    if value < policy.below:
+    if score < policy.below:
         reasons.append("low")
-    if policy.drop and len(before) >= LEAST_SEGMENTS and value < median(before) - policy.drop:
+    if policy.drop and len(previous_scores) >= MIN_MEDIAN_SEGMENTS and score < median(previous_scores) - policy.drop:
         reasons.append("drop")
     return tuple(reasons)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Allowance:
-    """Device-seconds that may be spent; in no hour more than `per_hour` comes out of it.
+class DeviceTimeBudget:
+    """A token bucket of device-seconds: no hour spends more than `seconds_per_hour`.
 
-    A sixth of them may be spent at once, the rest flows in evenly: burst + rate x one hour = `per_hour`.
+    A sixth of them may be spent at once, the rest is refilled evenly: burst + rate x one hour = `seconds_per_hour`.
     """
 
-    per_hour: float
-    left: float
-    # seconds of a clock that only rises
-    at: float
+    seconds_per_hour: float
+    remaining_seconds: float
+    # of a monotonic clock
+    updated_at_seconds: float
 
     @classmethod
-    def full(cls, per_hour: float, at: float) -> "Allowance":
-        """At the start."""
-        return cls(per_hour=per_hour, left=per_hour * _BURST, at=at)
+    def full(cls, seconds_per_hour: float, now_seconds: float) -> "DeviceTimeBudget":
+        """A budget of which nothing has been spent."""
+        return cls(
+            seconds_per_hour=seconds_per_hour,
+            remaining_seconds=seconds_per_hour * _BURST_SHARE,
+            updated_at_seconds=now_seconds,
+        )
 
     @property
-    def most(self) -> float:
-        """What it holds at most."""
-        return self.per_hour * _BURST
+    def capacity_seconds(self) -> float:
+        """The most that may be spent at once."""
+        return self.seconds_per_hour * _BURST_SHARE
 
-    def refilled(self, at: float) -> "Allowance":
-        """With what has flown in since."""
-        rate = self.per_hour * (1 - _BURST) / SECONDS_PER_HOUR
-        return replace(self, left=min(self.most, self.left + rate * max(0.0, at - self.at)), at=at)
+    def refilled_at(self, now_seconds: float) -> "DeviceTimeBudget":
+        """The budget with what was refilled since its last update."""
+        rate = self.seconds_per_hour * (1 - _BURST_SHARE) / _SECONDS_PER_HOUR
+        refill = rate * max(0.0, now_seconds - self.updated_at_seconds)
+        return replace(
+            self,
+            remaining_seconds=min(self.capacity_seconds, self.remaining_seconds + refill),
+            updated_at_seconds=now_seconds,
+        )
 
-    def spent(self, seconds: float) -> "Allowance":
-        """Less what a run took; may fall under 0, which is paid back before the next."""
-        return replace(self, left=self.left - seconds)
+    def after_spending(self, seconds: float) -> "DeviceTimeBudget":
+        """The budget less `seconds`; below 0 it must be refilled before the next run."""
+        return replace(self, remaining_seconds=self.remaining_seconds - seconds)
 
 
-def disagreement(scores: Sequence[Score]) -> float | None:
-    """The largest difference between two verdicts on quality, 0..100; None with less than two of them.
+def score_disagreement(scores: Sequence[Score]) -> float | None:
+    """The largest difference between two scores of quality, in points of 0..100; None with fewer than two.
 
-    Tasks that ask for something else, such as aesthetics, are left out.
+    Scores of tasks that do not state quality, such as aesthetics, are left out.
     """
-    values = [score.value for score in scores if not any(f".{task}@" in score.scorer for task in _APART)]
+    values = [score.value for score in scores if not any(f".{task}@" in score.scorer for task in _NON_QUALITY_TASKS)]
     return round(max(values) - min(values), 4) if len(values) > 1 else None

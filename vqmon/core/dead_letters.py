@@ -1,18 +1,19 @@
-"""When too many records of a partition are rejected, draining them away must stop."""
+"""When too large a share of a partition's records is rejected, so that the reader must stop rejecting them."""
 
 from dataclasses import dataclass, replace
 
 from vqmon.core.types import Alert
 
-HALF_LIFE_WEIGHT = 0.98
-"""Each record counts for 2 % of the share: about the latest hundred records decide."""
+DECAY = 0.98
+"""Weight that each further record leaves to those before it: about the latest hundred records decide."""
 
-FORGOTTEN = 0.01
+NEGLIGIBLE_SHARE = 0.01
+"""A smaller share counts as 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rejections:
-    """How a partition fares: the weighted share of rejected records, 0..1, and the alert that was raised about it."""
+class RejectionRate:
+    """The exponentially weighted share of rejected records of a partition, 0..1, and the alert raised about it."""
 
     share: float = 0.0
     alert: Alert | None = None
@@ -21,15 +22,15 @@ class Rejections:
         if not 0 <= self.share <= 1:
             raise ValueError(f"a share is 0..1, got {self.share}")
 
-    def after_good(self) -> "Rejections":
-        """With one more record that could be read."""
-        share = self.share * HALF_LIFE_WEIGHT
-        return self if self.share == 0 else replace(self, share=0.0 if share < FORGOTTEN else share)
+    def after_accepted(self) -> "RejectionRate":
+        """The rate after one more record that could be parsed."""
+        share = self.share * DECAY
+        return self if self.share == 0 else replace(self, share=0.0 if share < NEGLIGIBLE_SHARE else share)
 
-    def after_rejected(self) -> "Rejections":
-        """With one more record that was rejected."""
-        return replace(self, share=self.share * HALF_LIFE_WEIGHT + 1 - HALF_LIFE_WEIGHT)
+    def after_rejected(self) -> "RejectionRate":
+        """The rate after one more record that was rejected."""
+        return replace(self, share=self.share * DECAY + 1 - DECAY)
 
-    def is_over(self, limit: float) -> bool:
-        """Whether nearly everything is rejected: no further record may be drained away."""
+    def exceeds(self, limit: float) -> bool:
+        """Whether nearly all records are rejected: no further one may be sent to the rejected topic."""
         return self.share > limit

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 WINDOW_STRIDE = 32
 
 
-def origins(height: int, width: int, *, rows: int, columns: int, side: tuple[int, int], seed: int) -> NDArray[np.int64]:
+def fragment_origins(
+    height: int, width: int, *, rows: int, columns: int, side: tuple[int, int], seed: int
+) -> NDArray[np.int64]:
     """(rows, columns, 2): row and column in px where each piece of `side` (height, width) starts in such a frame.
 
     One piece per cell of the grid, at a drawn place; where cells are no larger than pieces, at the cell's start. Wu et
@@ -33,7 +35,7 @@ def origins(height: int, width: int, *, rows: int, columns: int, side: tuple[int
     return found
 
 
-def corners(height: int, width: int, *, size: tuple[int, int], count: int) -> list[tuple[int, int]]:
+def window_corners(height: int, width: int, *, size: tuple[int, int], count: int) -> list[tuple[int, int]]:
     """Row and column in px of `count` windows of `size` (height, width), which stand every 32 px.
 
     Of the list row by row they are taken at equal whole steps from the first; a frame with fewer gives them over again.
@@ -142,7 +144,7 @@ class View:
             raise ValueError("tiles must not overlap: width and height must not exceed short_side")
 
     @property
-    def pictures(self) -> int:
+    def picture_count(self) -> int:
         """How many pictures make a row: 1 but for clips, windows and halves."""
         if self.kind == "halves":
             return 2
@@ -153,11 +155,11 @@ class View:
         """(height, width, 3), of clips, windows and halves (pictures, height, width, 3)."""
         one = (self.height, self.width, 3)
         is_several = self.clip is not None or self.kind in ("windows", "halves")
-        return (self.pictures, *one) if is_several else one
+        return (self.picture_count, *one) if is_several else one
 
     @property
     def row_bytes(self) -> int:
-        return self.pictures * self.width * self.height * 3
+        return self.picture_count * self.width * self.height * 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +187,7 @@ class MediaFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Decoded:
+class DecodedSegment:
     """What one segment looks like: sampled pictures and measured signals, frame by frame."""
 
     # presentation times of the sampled frames, seconds after the segment's first frame, rising
@@ -214,10 +216,10 @@ class Decoded:
                 raise ValueError(f"signal {name}: {len(values)} values for {count} frames")
 
     def __repr__(self) -> str:
-        return f"Decoded({len(self.times_seconds)} frames of {self.media.width}x{self.media.height})"
+        return f"DecodedSegment({len(self.times_seconds)} frames of {self.media.width}x{self.media.height})"
 
 
-GAP_SECONDS = 1.0
+MAX_CLIP_GAP_SECONDS = 1.0
 """Frames of a clip that are further apart than this have something missing between them."""
 
 
@@ -245,8 +247,8 @@ def clip_indices(times_seconds: Sequence[float], starts: Sequence[int], clip: Cl
     """(starts, frames): the frames of the clip that begins at each of `starts`, all counted in the order of the times.
 
     The segment's last frame is repeated where the segment ends before the clip, as the published code of RQ-VQA
-    completes its last clips; the frame before a gap of more than `GAP_SECONDS` is repeated likewise. Frames are
-    counted, not timed: of a variable rate come those that there are, and clips may overlap.
+    completes its last clips; the frame before a gap of more than `MAX_CLIP_GAP_SECONDS` is repeated likewise.
+    Frames are counted, not timed: of a variable rate come those that there are, and clips may overlap.
 
     >>> clip_indices([0.0, 0.5, 1.0, 1.5, 9.0], [0, 2], ClipSampling(frames=3)).tolist()
     [[0, 1, 2], [2, 3, 3]]
@@ -257,7 +259,7 @@ def clip_indices(times_seconds: Sequence[float], starts: Sequence[int], clip: Cl
         for slot in range(clip.frames):
             found[row, slot] = at
             after = at + clip.stride
-            if after >= len(times_seconds) or times_seconds[after] - times_seconds[at] > GAP_SECONDS:
+            if after >= len(times_seconds) or times_seconds[after] - times_seconds[at] > MAX_CLIP_GAP_SECONDS:
                 found[row, slot:] = at
                 break
             at = after

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Kind = Literal["linear", "monotone"]
-LEAST_PAIRS = 30
+MIN_PAIRS = 30
 _FOLDS = 5
 _DECIMALS = 4
 _ALIKE = 0.001
@@ -18,7 +18,7 @@ _MOST_KNOTS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bridge:
+class ScoreBridge:
     """A rising map from the old scorer's 0..100 to the new one's, straight between its points.
 
     Errors are those of segments that the fit had not seen, in points of 0..100.
@@ -39,8 +39,8 @@ class Bridge:
     # Spearman's rank correlation of old and new
     correlation: float
     # of the old scores that were seen; the map is held at its ends beyond
-    seen_from: float
-    seen_to: float
+    old_score_min: float
+    old_score_max: float
 
     def __post_init__(self) -> None:
         olds = [old for old, _ in self.points]
@@ -54,14 +54,14 @@ class Bridge:
         return float(np.interp(old, olds, news))
 
 
-def fit_bridge(pairs: Sequence[tuple[float, float]], *, old: str, new: str) -> Bridge:
+def fit_score_bridge(pairs: Sequence[tuple[float, float]], *, old: str, new: str) -> ScoreBridge:
     """Fit both kinds to (old, new) in the order in which segments came, and keep the better one on unseen segments.
 
     Folds are runs of segments, as neighbours are alike. Raises ValueError when there are too few or all are alike.
     """
     table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
-    if len(table) < LEAST_PAIRS:
-        raise ValueError(f"{len(table)} segments were scored by both {old} and {new}; a bridge needs {LEAST_PAIRS}")
+    if len(table) < MIN_PAIRS:
+        raise ValueError(f"{len(table)} segments were scored by both {old} and {new}; a bridge needs {MIN_PAIRS}")
     if np.ptp(table[:, 0]) < _ALIKE:
         raise ValueError(f"{old} gave {table[0, 0]:g} to every segment; nothing can be fitted to one value")
     kinds: tuple[Kind, ...] = ("linear", "monotone")
@@ -69,7 +69,7 @@ def fit_bridge(pairs: Sequence[tuple[float, float]], *, old: str, new: str) -> B
     # A monotone fit follows noise; it has to be better by more than a little.
     kind: Kind = "monotone" if _rms(misses["monotone"]) < 0.98 * _rms(misses["linear"]) else "linear"
     missed = misses[kind]
-    return Bridge(
+    return ScoreBridge(
         old=old,
         new=new,
         kind=kind,
@@ -79,8 +79,8 @@ def fit_bridge(pairs: Sequence[tuple[float, float]], *, old: str, new: str) -> B
         error_p95=round(float(np.percentile(np.abs(missed), 95)), 4),
         bias=round(float(missed.mean()), 4),
         correlation=round(_spearman(table), 4),
-        seen_from=float(table[:, 0].min()),
-        seen_to=float(table[:, 0].max()),
+        old_score_min=float(table[:, 0].min()),
+        old_score_max=float(table[:, 0].max()),
     )
 
 

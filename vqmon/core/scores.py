@@ -86,7 +86,7 @@ class Provenance:
     versions: Mapping[str, str]
 
 
-PROMOTIONS: dict[str, str] = {
+PROMOTION_REASONS: dict[str, str] = {
     "sample": "chosen by its key, so that every look at it chooses the same",
     "label": "one of its labels is always looked at",
     "low": "the cheap score is under the limit",
@@ -94,7 +94,7 @@ PROMOTIONS: dict[str, str] = {
 }
 """Why the heavy scorers look at a segment, beside the cheap ones."""
 
-LEFT_OUT: dict[str, str] = {
+PROMOTION_SKIP_REASONS: dict[str, str] = {
     "budget": "the device-seconds of this hour are used up",
     "failed": "a heavy scorer failed; the cheap verdict stands alone",
     "timeout": "a heavy scorer was not done in time; the cheap verdict stands alone",
@@ -112,9 +112,9 @@ class Promotion:
     left_out: str = ""
 
     def __post_init__(self) -> None:
-        if unknown := set(self.reasons) - set(PROMOTIONS):
+        if unknown := set(self.reasons) - set(PROMOTION_REASONS):
             raise ValueError(f"unknown reasons {sorted(unknown)}")
-        if self.left_out and (self.left_out not in LEFT_OUT or not self.reasons):
+        if self.left_out and (self.left_out not in PROMOTION_SKIP_REASONS or not self.reasons):
             raise ValueError(f"unknown or without a reason to look: {self.left_out!r}")
 
 
@@ -144,7 +144,7 @@ def pool(name: str, values: Sequence[float]) -> float:
     return POOLINGS[name](array)
 
 
-def summarize(values: Sequence[float]) -> SignalSummary:
+def summarize_signal(values: Sequence[float]) -> SignalSummary:
     """Put one signal's frame values together."""
     return SignalSummary(
         mean=round(pool("mean", values), 4),

@@ -11,7 +11,7 @@ Thumbnails = Sequence[tuple[float, bytes]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class TimelinePoint:
     """One outcome as a chart wants it."""
 
     event_id: str
@@ -29,7 +29,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bucket:
+class TimeBucket:
     """All outcomes of one rendition in a stretch of time, with the scores of one scorer."""
 
     stream_id: str
@@ -64,17 +64,17 @@ class RenditionState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
+class HistoryChanges:
     """What was written after a moment; `tip` is where to go on, `is_complete` False when there was more."""
 
     tip: int
-    points: tuple[Point, ...]
+    points: tuple[TimelinePoint, ...]
     alerts: tuple[Alert, ...]
     is_complete: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class OutcomeCounts:
     """How many outcomes were ever published."""
 
     scored: int
@@ -86,7 +86,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pruned:
+class PrunedCounts:
     """What retention took out."""
 
     outcomes: int

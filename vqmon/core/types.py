@@ -7,41 +7,49 @@ from hashlib import sha256
 from typing import Literal
 from urllib.parse import urlsplit
 
-from vqmon.core.frames import SIGNALS, ClipSampling, Decoded, Fingerprint, MediaFacts, Pixels, Sampling, View
-from vqmon.core.scores import LEFT_OUT, PROMOTIONS, Promotion, Provenance, Score, ScorerIdentity, SignalSummary
+from vqmon.core.frames import SIGNALS, ClipSampling, DecodedSegment, Fingerprint, MediaFacts, Pixels, Sampling, View
+from vqmon.core.scores import (
+    PROMOTION_REASONS,
+    PROMOTION_SKIP_REASONS,
+    Promotion,
+    Provenance,
+    Score,
+    ScorerIdentity,
+    SignalSummary,
+)
 from vqmon.errors import REASONS, SegmentError, Stage
 
-MAX_PROMPT = 2000
+MAX_PROMPT_CHARACTERS = 2000
 """Characters in what a generated picture was asked to show."""
 
 
-def need_prompt(text: str) -> None:
+def check_prompt_length(text: str) -> None:
     """Raise ValueError when a prompt is longer than any that is taken."""
-    if len(text) > MAX_PROMPT:
-        raise ValueError(f"prompt: {len(text)} characters; at most {MAX_PROMPT}")
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise ValueError(f"prompt: {len(text)} characters; at most {MAX_PROMPT_CHARACTERS}")
 
 
 __all__ = [
-    "LEFT_OUT",
-    "PROMOTIONS",
+    "PROMOTION_REASONS",
+    "PROMOTION_SKIP_REASONS",
     "SIGNALS",
     "Alert",
+    "AlertEvidence",
     "ByteRange",
-    "Cause",
-    "Change",
     "ClipSampling",
-    "Cursor",
-    "Decoded",
+    "CompanionShift",
+    "DecodedSegment",
     "Encryption",
-    "Evidence",
     "Fingerprint",
+    "LaneCursor",
+    "LevelShift",
     "MediaFacts",
-    "Moved",
     "Outcome",
     "Pixels",
     "Promotion",
     "Provenance",
     "QualityEvent",
+    "RegressionCause",
     "Rendition",
     "Sampling",
     "Score",
@@ -53,7 +61,7 @@ __all__ = [
     "View",
     "alert_id",
     "event_id",
-    "failure_of",
+    "failure_from_error",
 ]
 
 
@@ -123,7 +131,7 @@ class Segment:
 
     def __post_init__(self) -> None:
         _need_utc(self.starts_at, "starts_at")
-        need_prompt(self.prompt)
+        check_prompt_length(self.prompt)
         if self.duration_seconds < 0:
             raise ValueError(f"negative duration: {self.duration_seconds}")
 
@@ -191,7 +199,7 @@ def event_id(segment: Segment, scorer_ids: tuple[str, ...]) -> str:
     return _digest(segment.key, *sorted(scorer_ids), *(("prompt", segment.prompt) if segment.prompt else ()))
 
 
-def failure_of(segment: Segment, error: SegmentError, *, observed_at: datetime) -> SegmentFailure:
+def failure_from_error(segment: Segment, error: SegmentError, *, observed_at: datetime) -> SegmentFailure:
     """The outcome that an error becomes."""
     return SegmentFailure(
         id=_digest(segment.key, "unscored"),
@@ -204,7 +212,7 @@ def failure_of(segment: Segment, error: SegmentError, *, observed_at: datetime) 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cursor:
+class LaneCursor:
     """How far one lane has come: the last segment whose outcome is in the history."""
 
     lane: str
@@ -218,7 +226,7 @@ Severity = Literal["page", "ticket"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class AlertEvidence:
     """Why an alert was raised: the segment that triggered it and its values."""
 
     event_id: str
@@ -230,12 +238,12 @@ class Evidence:
     worst_times_seconds: tuple[float, ...] = ()
 
 
-Cause = Literal["", "source", "encoder", "packaging", "scorer"]
+RegressionCause = Literal["", "source", "encoder", "packaging", "scorer"]
 """Where a regression comes from: what goes in, the encoder or enhancer, one rendition alone, or the scorer itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class LevelShift:
     """A series left its usual level: when, and by how much; `after - before` lies in `low`..`high` (95 %)."""
 
     # the last moment at which the series was as usual
@@ -253,7 +261,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
+class CompanionShift:
     """A signal or another scorer that moved together with an alert: its mean before and since."""
 
     name: str
@@ -279,11 +287,11 @@ class Alert:
     opened_at: datetime
     resolved_at: datetime | None
     summary: str
-    evidence: Evidence
-    change: Change | None = None
+    evidence: AlertEvidence
+    change: LevelShift | None = None
     # the largest move first
-    moved: tuple[Moved, ...] = ()
-    cause: Cause = ""
+    moved: tuple[CompanionShift, ...] = ()
+    cause: RegressionCause = ""
     # id of the open alert that explains this one; nobody is told of it then
     muted_by: str = ""
     # of segment and rendition when it opened

@@ -10,7 +10,7 @@ from vqmon.core.alerts.state import State
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.experiments.results import Comparison
-from vqmon.core.timeline import Bucket, Changes, Point, RenditionState
+from vqmon.core.timeline import HistoryChanges, RenditionState, TimeBucket, TimelinePoint
 from vqmon.core.types import Alert, Outcome
 
 
@@ -90,7 +90,7 @@ class History(Protocol):
         """The number of the newest write."""
         ...
 
-    def changes_since(self, tip: int, *, limit: int) -> Changes:
+    def changes_since(self, tip: int, *, limit: int) -> HistoryChanges:
         """What was written after `tip`, oldest first."""
         ...
 
@@ -100,13 +100,13 @@ class History(Protocol):
 
     def points(
         self, stream_id: str, *, begins_at: datetime, ends_at: datetime, limit: int, rendition: str | None = None
-    ) -> Sequence[Point]:
+    ) -> Sequence[TimelinePoint]:
         """Outcomes that start within the range, in time order; the newest `limit` of them; of one rendition or all."""
         ...
 
     def buckets(
         self, stream_id: str, *, begins_at: datetime, ends_at: datetime, count: int, scorer: str
-    ) -> Sequence[Bucket]:
+    ) -> Sequence[TimeBucket]:
         """The range in `count` parts of equal length, empty ones left out; scores are those of `scorer`."""
         ...
 

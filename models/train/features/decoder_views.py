@@ -8,7 +8,7 @@ from PIL import Image
 
 from models.data.photos import mosaic
 from models.export.pair import VIEW as TILES
-from vqmon.core.frames import origins
+from vqmon.core.frames import fragment_origins
 from vqmon.core.types import View
 
 Pixels = NDArray[np.uint8]
@@ -40,7 +40,7 @@ def _scaled(picture: Pixels, width: int, height: int) -> Pixels:
 
 def _fragments(picture: Pixels, view: View, *, seed: int) -> Pixels:
     side = (view.height // view.rows, view.width // view.columns)
-    places = origins(*picture.shape[:2], rows=view.rows, columns=view.columns, side=side, seed=seed)
+    places = fragment_origins(*picture.shape[:2], rows=view.rows, columns=view.columns, side=side, seed=seed)
     rows = [
         np.concatenate([picture[y : y + side[0], x : x + side[1]] for y, x in row], axis=1) for row in places.tolist()
     ]

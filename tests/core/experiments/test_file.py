@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import factories
-from vqmon.core.experiments.definition import Arm, Experiment, assigned_arm
+from vqmon.core.experiments.definition import Arm, Experiment, assign_arm
 from vqmon.core.experiments.file import find_experiment, parse_experiments
 from vqmon.errors import SettingsError
 
@@ -117,11 +117,11 @@ def test_arms_are_told_by_label_and_by_names() -> None:
 def test_sessions_are_assigned_by_share_and_stay() -> None:
     """The same unit falls into the same arm, by shares; another experiment shuffles anew."""
     it = factories.experiment(arms=(Arm(name="v1", label="v1", share=3), Arm(name="v2", label="v2")))
-    arms = [assigned_arm(it, f"session-{number}") for number in range(4000)]
+    arms = [assign_arm(it, f"session-{number}") for number in range(4000)]
 
-    assert arms == [assigned_arm(it, f"session-{number}") for number in range(4000)]
+    assert arms == [assign_arm(it, f"session-{number}") for number in range(4000)]
     assert 2850 < arms.count("v1") < 3150
     other = [
-        assigned_arm(factories.experiment(name="other", arms=it.arms), f"session-{number}") for number in range(4000)
+        assign_arm(factories.experiment(name="other", arms=it.arms), f"session-{number}") for number in range(4000)
     ]
     assert 0.58 < sum(a == b for a, b in zip(arms, other, strict=True)) / 4000 < 0.67

@@ -11,7 +11,7 @@ import pytest
 
 from tests.media.clips import clip, ffmpeg, pictures_by_ffmpeg, times_by_ffmpeg, x264
 from vqmon.core.frames import sample_indices
-from vqmon.core.types import Decoded, Sampling, View
+from vqmon.core.types import DecodedSegment, Sampling, View
 from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, parse_answer
 from vqmon.media.decode.worker import decode_segment
 from vqmon.media.images.resampling import FrameResampler
@@ -54,7 +54,7 @@ CASES = {
 }
 
 
-def looked(media: bytes, view: View, *, fps: float = 1.0, sampling: Sampling = "exact") -> Decoded:
+def looked(media: bytes, view: View, *, fps: float = 1.0, sampling: Sampling = "exact") -> DecodedSegment:
     """Decode in this very process, through the message that would cross the border."""
     request = DecodeRequest(views=(view,), signals=(), fps=fps, sampling=sampling, limits=DecodeLimits())
     shared_memory = np.empty(200_000_000, np.uint8)
@@ -62,7 +62,9 @@ def looked(media: bytes, view: View, *, fps: float = 1.0, sampling: Sampling = "
     return parse_answer(collector.answer(facts), b"".join(collector.thumbnails), shared_memory, request)
 
 
-def same_as_ffmpeg(media: bytes, folder: Path, *, fps: float, filters: str = "null", levels: float = 0.0) -> Decoded:
+def same_as_ffmpeg(
+    media: bytes, folder: Path, *, fps: float, filters: str = "null", levels: float = 0.0
+) -> DecodedSegment:
     """Check times and pixels against the ffmpeg command and give what was decoded."""
     path = folder / "media.bin"
     path.write_bytes(media)

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.media.clips import clip, pictures_by_ffmpeg, times_by_ffmpeg, x264
-from vqmon.core.frames import clip_indices, corners, origins, sample_indices
-from vqmon.core.types import ClipSampling, Decoded, Pixels, View
+from vqmon.core.frames import clip_indices, fragment_origins, sample_indices, window_corners
+from vqmon.core.types import ClipSampling, DecodedSegment, Pixels, View
 from vqmon.errors import DecodeError
 from vqmon.media.decode.pool import DecoderPool
 from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, parse_answer
@@ -36,7 +36,9 @@ MEDIA = {
 }
 
 
-def looked(media: bytes, *views: View, memory_bytes: int = 200_000_000, signals: tuple[str, ...] = ()) -> Decoded:
+def looked(
+    media: bytes, *views: View, memory_bytes: int = 200_000_000, signals: tuple[str, ...] = ()
+) -> DecodedSegment:
     """Decode in this very process, through the message that would cross the border."""
     request = DecodeRequest(views=views, signals=signals, seed=SEED)
     request = DecodeRequest.from_dict(request.to_dict())
@@ -71,7 +73,7 @@ def test_clips_are_the_frames_of_the_rule(name: str, sampling: ClipSampling, tmp
     assert decoded.times_seconds == pytest.approx([times[at] - times[0] for at in starts], abs=1e-4)
     expected = clip_indices(times, starts, sampling)
     for row, indices in enumerate(expected):
-        places = origins(height, width, rows=7, columns=7, side=(8, 8), seed=SEED + row)
+        places = fragment_origins(height, width, rows=7, columns=7, side=(8, 8), seed=SEED + row)
         for slot, index in enumerate(indices):
             np.testing.assert_array_equal(decoded.views[whole][row, slot], pictures[index])
             np.testing.assert_array_equal(decoded.views[grid][row, slot], pieces_of(pictures[index], places, 8))
@@ -99,7 +101,7 @@ def test_windows_and_centres_are_cut_out_of_the_frame(name: str, tmp_path: Path)
     decoded = looked(MEDIA[name], windows, centre)
     top, left = (height - side + 20) // 2, (width - side + 20) // 2
     for row, at in enumerate(sample_indices(times)):
-        for number, (y, x) in enumerate(corners(height, width, size=(96, 96), count=15)):
+        for number, (y, x) in enumerate(window_corners(height, width, size=(96, 96), count=15)):
             np.testing.assert_array_equal(decoded.views[windows][row, number], pictures[at, y : y + 96, x : x + 96])
         cut = pictures[at, top : top + side - 20, left : left + side - 20]
         np.testing.assert_array_equal(decoded.views[centre][row], cut)

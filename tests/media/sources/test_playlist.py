@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.media.loopback import Answer, Request, Server, serving
-from vqmon.core.types import Cursor, Rendition, Segment, SegmentFailure
+from vqmon.core.types import LaneCursor, Rendition, Segment, SegmentFailure
 from vqmon.errors import FetchError, SegmentError
 from vqmon.flow import wait_or_stop
 from vqmon.media.fetch import fetcher as fetch
@@ -137,9 +137,9 @@ def segment_of(item: Item) -> Segment:
     return item.segment if isinstance(item, SegmentFailure) else item
 
 
-def cursor_after(item: Item, lane: str = "news/main") -> Cursor:
+def cursor_after(item: Item, lane: str = "news/main") -> LaneCursor:
     segment = segment_of(item)
-    return Cursor(lane=lane, sequence=segment.sequence, segment_key=segment.key, ends_at=segment.ends_at)
+    return LaneCursor(lane=lane, sequence=segment.sequence, segment_key=segment.key, ends_at=segment.ends_at)
 
 
 # --- live HLS -------------------------------------------------------------------------------------------------------
@@ -602,7 +602,7 @@ def listing(numbers: Sequence[int], *, is_ended: bool = False, name: str = "s", 
     )
 
 
-def follower(cursor: Cursor | None = None) -> Follower:
+def follower(cursor: LaneCursor | None = None) -> Follower:
     return Follower(MAIN, "http://h/live.m3u8", cursor=cursor)
 
 

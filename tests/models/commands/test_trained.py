@@ -18,7 +18,7 @@ from models.export.assembly.assembly import Assembly, Source, run_torch  # noqa:
 from models.export.composite import view_of  # noqa: E402
 from models.train.checkpoint import read_trained  # noqa: E402
 from tests.media.clips import clip, x264  # noqa: E402
-from vqmon.core.types import Decoded  # noqa: E402
+from vqmon.core.types import DecodedSegment  # noqa: E402
 from vqmon.media.decode.pool import DecoderPool  # noqa: E402
 from vqmon.scoring.manifests.composite_scorer import load_composite_spec  # noqa: E402
 from vqmon.scoring.runtime.graph import Placement  # noqa: E402
@@ -65,7 +65,7 @@ def built(trained: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-def rows_of(assembly: Assembly, decoded: Decoded) -> dict[str, np.ndarray]:
+def rows_of(assembly: Assembly, decoded: DecodedSegment) -> dict[str, np.ndarray]:
     found = {}
     for source in assembly.sources:
         assert isinstance(source, Source)

@@ -22,8 +22,8 @@ from models.networks.fast_vqa import FastVqa  # noqa: E402
 from models.networks.sr_vqa import SrVqa, SrVqaConfig  # noqa: E402
 from pipelines.observe.open_scorers import open_tiers  # noqa: E402
 from tests.media.clips import clip, x264  # noqa: E402
-from vqmon.core.frames import corners, origins  # noqa: E402
-from vqmon.core.types import Decoded  # noqa: E402
+from vqmon.core.frames import fragment_origins, window_corners  # noqa: E402
+from vqmon.core.types import DecodedSegment  # noqa: E402
 from vqmon.media.decode.pool import DecoderPool  # noqa: E402
 from vqmon.scoring.runtime.graph import Placement  # noqa: E402
 from vqmon.scoring.scorers.registry import Terms, open_scorers  # noqa: E402
@@ -87,7 +87,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, As
     return folder, made
 
 
-def pixels_of(assembly: Assembly, decoded: Decoded) -> dict[str, np.ndarray]:
+def pixels_of(assembly: Assembly, decoded: DecodedSegment) -> dict[str, np.ndarray]:
     """The rows of every source as torch takes them."""
     found = {}
     for source in assembly.sources:
@@ -150,9 +150,9 @@ async def test_the_daemon_opens_them_beside_a_cheap_scorer(served: tuple[Path, d
 @pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
 def test_both_sides_cut_alike(height: int, width: int, seed: int) -> None:
     """The decoder's pieces and windows start where the torch side's start, which recorded outputs hold to account."""
-    ours = origins(height, width, rows=7, columns=7, side=(32, 32), seed=seed)
+    ours = fragment_origins(height, width, rows=7, columns=7, side=(32, 32), seed=seed)
     np.testing.assert_array_equal(ours, fragments.origins(height, width, groups=1, seed=seed)[:, :, 0])
-    assert corners(height, width, size=(224, 224), count=15) == liqe.crop_boxes(height, width)
+    assert window_corners(height, width, size=(224, 224), count=15) == liqe.crop_boxes(height, width)
 
 
 def test_views_are_those_of_the_published_networks() -> None:

@@ -28,7 +28,7 @@ from models.networks.owl import q_align  # noqa: E402
 from models.networks.sr_vqa import RqVqa, SrVqa, SrVqaConfig  # noqa: E402
 from models.weights import HuggingFace, WeightsError  # noqa: E402
 from tests.models.owl_weights import CONFIG, network, random_weights  # noqa: E402
-from vqmon.core.types import Decoded, View  # noqa: E402
+from vqmon.core.types import DecodedSegment, View  # noqa: E402
 from vqmon.media.decode.pool import DecoderPool  # noqa: E402
 from vqmon.scoring.runtime.graph import Placement  # noqa: E402
 from vqmon.scoring.scorers.registry import Terms, open_scorers  # noqa: E402
@@ -113,13 +113,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
         yield Built(folder=folder, assemblies=found, weights=weights)
 
 
-async def seen(clip: Path, *views: View) -> Decoded:
+async def seen(clip: Path, *views: View) -> DecodedSegment:
     media = clip.read_bytes()  # noqa: ASYNC240 - a test waits for nobody
     async with DecoderPool(1) as pool:
         return await pool.decode(media, views=list(dict.fromkeys(views)))
 
 
-def expected_of(built: Built, name: str, decoded: Decoded) -> Any:
+def expected_of(built: Built, name: str, decoded: DecodedSegment) -> Any:
     """What torch says of the decoder's pixels, Q-Align's plain network of the halves first."""
     net, given = network(built.weights), {}
     halves = decoded.views[View(kind="halves", width=448, height=448, pad_rgb=q_align.PAD_RGB)]
@@ -246,4 +246,4 @@ def test_the_view_is_that_of_the_source() -> None:
     """Two squares of 448, padded with the mean of CLIP's pictures."""
     source = recipes.Source(name="halves", made="halves", side=448, order="NKCHW", pictures=2)
     view = composite.view_of(source)
-    assert (view.row_shape, view.pictures, view.pad_rgb) == ((2, 448, 448, 3), 2, (122, 116, 104))
+    assert (view.row_shape, view.picture_count, view.pad_rgb) == ((2, 448, 448, 3), 2, (122, 116, 104))

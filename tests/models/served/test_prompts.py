@@ -25,7 +25,7 @@ from models.networks.backbones.swin import SwinConfig  # noqa: E402
 from models.weights import WeightsError  # noqa: E402
 from pipelines.observe.observer import Observer  # noqa: E402
 from pipelines.observe.open_scorers import open_tiers  # noqa: E402
-from vqmon.core.types import Decoded, QualityEvent, SegmentFailure  # noqa: E402
+from vqmon.core.types import DecodedSegment, QualityEvent, SegmentFailure  # noqa: E402
 from vqmon.errors import ScoreError, ScorerError  # noqa: E402
 from vqmon.media.decode.pool import DecoderPool  # noqa: E402
 from vqmon.scoring.runtime.graph import Placement  # noqa: E402
@@ -142,7 +142,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield made
 
 
-async def seen(shared: Path, scorer: Any, prompt: str) -> Decoded:
+async def seen(shared: Path, scorer: Any, prompt: str) -> DecodedSegment:
     media = (shared / "clips" / "carphone_pristine.mp4").read_bytes()
     async with DecoderPool(1) as pool:
         return replace(await pool.decode(media, views=scorer.views), prompt=prompt)

@@ -15,7 +15,7 @@ from pipelines.service import wiring
 from pipelines.service.lifecycle import telling
 from tests.media.clips import clip, x264
 from vqmon.cli.main import main
-from vqmon.core.types import Alert, Evidence, Rendition, Segment, failure_of
+from vqmon.core.types import Alert, AlertEvidence, Rendition, Segment, failure_from_error
 from vqmon.errors import FetchError, SettingsError
 from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
 from vqmon.settings.load import Settings, load_settings
@@ -51,7 +51,7 @@ def an_alert() -> Alert:
         opened_at=NOW,
         resolved_at=None,
         summary="black 1.00",
-        evidence=Evidence(event_id="e", reading="black 1.00", value=1.0, threshold=0.95),
+        evidence=AlertEvidence(event_id="e", reading="black 1.00", value=1.0, threshold=0.95),
     )
 
 
@@ -162,7 +162,7 @@ def test_alerts_that_somebody_is_told_are_not_logged_too(caplog: pytest.LogCaptu
     """The log has alerts at warning level only when nothing prints them."""
     caplog.set_level(logging.DEBUG, logger="vqmon.daemon")
     segment = Segment(rendition=Rendition(stream_id="tv", name="1080p"), sequence=1, url="file:///a.ts", starts_at=NOW)
-    outcome = failure_of(segment, FetchError("file"), observed_at=NOW)
+    outcome = failure_from_error(segment, FetchError("file"), observed_at=NOW)
     for told in (None, lambda outcomes, alerts: None):
         telling(Meters(), Progress(lambda: 0.0), told)([outcome], [an_alert()])
 
@@ -174,7 +174,7 @@ def test_lines_name_the_rule_and_hold_no_control_characters() -> None:
     segment = Segment(
         rendition=Rendition(stream_id="a\x1b[2J.ts", name="file"), sequence=0, url="file:///a%1B[2J.ts", starts_at=NOW
     )
-    table = words.score_table([failure_of(segment, FetchError("file"), observed_at=NOW)])
+    table = words.outcomes_table([failure_from_error(segment, FetchError("file"), observed_at=NOW)])
 
     assert next(iter(table.columns[0].cells)) == "a\\x1b[2J.ts"
     assert "too-dark" in words.alert_line(an_alert())

@@ -9,7 +9,7 @@ from time import monotonic, sleep
 
 import pytest
 
-from pipelines.experiments.background import Answers, answering
+from pipelines.experiments.background import BackgroundAnalyses, running_analyses
 from pipelines.experiments.compare import load_experiments
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
@@ -47,13 +47,13 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def answers(file: Path, worker: Worker, votes: list[Vote]) -> Answers:
-    return Answers(
+def answers(file: Path, worker: Worker, votes: list[Vote]) -> BackgroundAnalyses:
+    return BackgroundAnalyses(
         load=lambda: load_experiments(file), path=file, compare=worker, votes=lambda name: votes, now=lambda: NOW
     )
 
 
-def wait_for(answers: Answers, is_there: Callable[[Answer], bool]) -> Answer:
+def wait_for(answers: BackgroundAnalyses, is_there: Callable[[Answer], bool]) -> Answer:
     until = monotonic() + 10
     while monotonic() < until:
         found = answers.answer("x")
@@ -66,7 +66,7 @@ def wait_for(answers: Answers, is_there: Callable[[Answer], bool]) -> Answer:
 def test_asking_never_waits(file: Path) -> None:
     """Until the answer is there, it is said that it is being worked out; then it is kept."""
     worker = Worker()
-    with answering(answers(file, worker, [])) as it:
+    with running_analyses(answers(file, worker, [])) as it:
         assert [one.name for one in it.experiments()] == ["x"]
         assert it.answer("x") == Answer(is_running=True)
         assert it.answer("none") == Answer()
@@ -82,7 +82,7 @@ def test_a_vote_makes_an_answer_old(file: Path) -> None:
     """The old one is shown while the new one is worked out, which knows the vote."""
     worker, votes = Worker(), list[Vote]()
     worker.may.set()
-    with answering(answers(file, worker, votes)) as it:
+    with running_analyses(answers(file, worker, votes)) as it:
         it.experiments()
         wait_for(it, lambda answer: answer.comparison is not None and not answer.is_running)
         worker.may.clear()
@@ -99,7 +99,7 @@ def test_a_failure_is_said(file: Path) -> None:
     worker = Worker()
     worker.may.set()
     worker.error = StoreError("the disk is gone")
-    with answering(answers(file, worker, [])) as it:
+    with running_analyses(answers(file, worker, [])) as it:
         it.experiments()
         assert wait_for(it, lambda answer: bool(answer.problem)).problem == "the disk is gone"
 

@@ -12,7 +12,7 @@ import pytest
 import skimage
 from click.testing import CliRunner, Result
 
-from pipelines.experiments.compare import compare, experiment_named
+from pipelines.experiments.compare import compare_arms, load_experiment
 from pipelines.observe.observer import Observation
 from pipelines.service.wiring import fetch_policy, open_observer
 from tests.media.clips import ffmpeg
@@ -137,7 +137,7 @@ def file(tmp_path: Path) -> Path:
 
 def answer(history: Path, file: Path, name: str) -> Comparison:
     with open_history(history, "read") as stored:
-        return compare(stored, experiment_named(name, file))
+        return compare_arms(stored, load_experiment(name, file))
 
 
 def vqmon(*arguments: str | Path) -> Result:
@@ -184,11 +184,11 @@ def test_an_over_sharpened_winner_goes_to_a_person(history: Path, file: Path) ->
     assert told.verdict.kind == "needs human look", told.verdict
     assert "over_sharpness" in told.verdict.sentence
     look = next(it for it in told.looks if it.signal == "over_sharpness")
-    assert look.is_beyond
+    assert look.exceeds_limit
     assert look.difference > 0
-    votes = [Vote(pair_id=pair.id, choice="a", voter="ann", at=START) for pair in told.pairs_of("review")]
+    votes = [Vote(pair_id=pair.id, choice="a", voter="ann", at=START) for pair in told.pairs_with_role("review")]
     with open_history(history, "read") as stored:
-        settled = compare(stored, experiment_named("sharp", file), votes=votes).answers[0].verdict
+        settled = compare_arms(stored, load_experiment("sharp", file), votes=votes).answers[0].verdict
     assert (settled.kind, settled.is_settled_by_people) == ("worse", True)
 
 

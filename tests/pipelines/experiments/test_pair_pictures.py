@@ -9,8 +9,8 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from pipelines.experiments.compare import compare, load_experiments
-from pipelines.experiments.pair_pictures import PICTURES, events_of
+from pipelines.experiments.compare import compare_arms, load_experiments
+from pipelines.experiments.pair_pictures import MAX_PICTURES, pair_event_ids
 from tests.media.clips import clip, x264
 from tests.web import seed
 from vqmon.cli.main import main
@@ -77,10 +77,10 @@ def test_pictures_of_pairs_are_kept(tmp_path: Path) -> None:
     again = CliRunner().invoke(main, ["pictures", "sr"])
     assert "0 pairs decoded, 0 copied from the history, 4 already stored" in again.output
     with open_history(path, "read") as history:
-        comparison = compare(history, load_experiments(tmp_path / "experiments.toml")[0])
-    pictures = [Reviews(tmp_path / "vqmon.db.reviews").pictures(id) for id in events_of(comparison)]
+        comparison = compare_arms(history, load_experiments(tmp_path / "experiments.toml")[0])
+    pictures = [Reviews(tmp_path / "vqmon.db.reviews").pictures(id) for id in pair_event_ids(comparison)]
     assert sorted(len(it) for it in pictures) == [1, 2, 2, 2]
-    assert all(1 <= len(it) <= PICTURES and it[0][1].startswith(b"\xff\xd8\xff") for it in pictures)
+    assert all(1 <= len(it) <= MAX_PICTURES and it[0][1].startswith(b"\xff\xd8\xff") for it in pictures)
     assert [SMALL] in pictures
 
 
@@ -97,7 +97,7 @@ async def test_the_page_of_a_real_answer(tmp_path: Path) -> None:
     path = filled(tmp_path)
     experiments = load_experiments(tmp_path / "experiments.toml")
     with open_history(path, "read") as history:
-        comparison = compare(history, experiments[0])
+        comparison = compare_arms(history, experiments[0])
 
         class Told:
             problem = ""

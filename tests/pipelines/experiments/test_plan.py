@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.experiments.plan import assumed_from, spread_of
+from pipelines.experiments.plan import estimate_pilot_variance, power_assumptions
 from tests import factories
 from vqmon.core.experiments.results import Comparison
 from vqmon.errors import SettingsError
@@ -27,7 +27,7 @@ def pilot(*, clusters: int, segments: int) -> Comparison:
 
 def test_the_spread_of_a_pilot_is_found_again() -> None:
     """Standard deviation, share common to clusters, segments per cluster."""
-    found = spread_of(pilot(clusters=150, segments=10))
+    found = estimate_pilot_variance(pilot(clusters=150, segments=10))
 
     assert found.sd == pytest.approx(5, rel=0.06)
     assert found.icc == pytest.approx(0.3, abs=0.06)
@@ -37,9 +37,9 @@ def test_the_spread_of_a_pilot_is_found_again() -> None:
 def test_what_a_person_says_goes_over_the_pilot() -> None:
     """Each value for itself; a pilot that is too small is refused unless all is said."""
     small = pilot(clusters=3, segments=2)
-    assumed = assumed_from(pilot(clusters=20, segments=5), difference=1.0, sd=7.0, icc=None, segments=None)
+    assumed = power_assumptions(pilot(clusters=20, segments=5), difference=1.0, sd=7.0, icc=None, segments=None)
 
     assert (assumed.sd, assumed.segments_per_cluster, assumed.alpha) == (7.0, 5, 0.05)
     with pytest.raises(SettingsError, match="give --sd and --icc"):
-        assumed_from(small, difference=1.0, sd=None, icc=None, segments=None)
-    assert assumed_from(small, difference=1.0, sd=3.0, icc=0.1, segments=8).icc == 0.1
+        power_assumptions(small, difference=1.0, sd=None, icc=None, segments=None)
+    assert power_assumptions(small, difference=1.0, sd=3.0, icc=0.1, segments=8).icc == 0.1

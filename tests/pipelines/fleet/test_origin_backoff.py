@@ -10,7 +10,7 @@ from pipelines.fleet.origin_backoff import MediaRoom, Origins
 from pipelines.observe.observer import Observation
 from tests.acceptance.kafka.looks import look_of
 from tests.pipelines.rig import segment, until
-from vqmon.core.types import QualityEvent, Segment, SegmentFailure, failure_of
+from vqmon.core.types import QualityEvent, Segment, SegmentFailure, failure_from_error
 from vqmon.errors import FetchError
 from vqmon.flow import together
 from vqmon.telemetry.health import Progress
@@ -29,7 +29,7 @@ class Origin:
         self.tries.append(one.sequence)
         reason = "unreachable" if self.is_down else self.bad.get(one.sequence)
         if reason:
-            return Observation(outcome=failure_of(one, FetchError(reason), observed_at=one.ends_at))
+            return Observation(outcome=failure_from_error(one, FetchError(reason), observed_at=one.ends_at))
         return Observation(outcome=look_of(one))
 
 
@@ -91,7 +91,7 @@ async def test_another_origin_is_not_held_up() -> None:
 
     async def look(one: Segment) -> Observation:
         if "dead" in one.url:
-            return Observation(outcome=failure_of(one, FetchError("timeout"), observed_at=one.ends_at))
+            return Observation(outcome=failure_from_error(one, FetchError("timeout"), observed_at=one.ends_at))
         return await origin.look(one)
 
     origins, closed = patient(look, places=1)

@@ -8,13 +8,13 @@ from pipelines.observe.observer import Observer
 from tests.media.clips import clip, x264
 from vqmon.core.types import (
     ClipSampling,
-    Decoded,
+    DecodedSegment,
     QualityEvent,
     Score,
     SegmentFailure,
     View,
     event_id,
-    failure_of,
+    failure_from_error,
 )
 from vqmon.errors import SegmentError
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool
@@ -68,7 +68,7 @@ async def test_what_goes_wrong_becomes_a_failure_with_stage_and_reason(
 
 async def test_a_failure_from_the_source_passes_through() -> None:
     """What the playlist declares missing is not looked at."""
-    gap = failure_of(make_segment(3), SegmentError("gap"), observed_at=MORNING)
+    gap = failure_from_error(make_segment(3), SegmentError("gap"), observed_at=MORNING)
 
     assert (await observer(MemoryMedia()).observe(gap)).outcome is gap
     assert STAGES == []
@@ -143,7 +143,7 @@ async def test_the_prompt_reaches_the_scorer() -> None:
     heard: list[str] = []
 
     class Listening(LevelScorer):
-        async def score(self, decoded: Decoded) -> Score:
+        async def score(self, decoded: DecodedSegment) -> Score:
             heard.append(decoded.prompt)
             return await LevelScorer.score(self, decoded)
 

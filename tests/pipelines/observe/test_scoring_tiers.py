@@ -14,8 +14,8 @@ from pipelines.observe.scoring_tiers import HeavyTier, Purse
 from tests.scoring.tiny_levels import means_of, write_levels
 from tests.scoring.tiny_onnx import decoded, pictures
 from vqmon.cli.main import main
-from vqmon.core.cascade import Policy
-from vqmon.core.types import Decoded, Promotion, QualityEvent, Score, SegmentFailure, View, event_id
+from vqmon.core.cascade import PromotionPolicy
+from vqmon.core.types import DecodedSegment, Promotion, QualityEvent, Score, SegmentFailure, View, event_id
 from vqmon.errors import DecodeError, ScoreError, SettingsError
 from vqmon.settings.sections import ScoringSettings
 from vqmon.telemetry.metrics import Meters
@@ -37,7 +37,7 @@ class Clock:
 class Bench:
     """An observer of made-up segments with one heavy scorer, and what happened on the way."""
 
-    policy: Policy
+    policy: PromotionPolicy
     per_hour: float = 3600.0
     costs: float = 1.0
     fails: ScoreError | None = None
@@ -69,7 +69,7 @@ class Bench:
             now=lambda: MORNING,
         )
 
-    async def decode(self, media: bytes, views: tuple[View, ...]) -> Decoded:
+    async def decode(self, media: bytes, views: tuple[View, ...]) -> DecodedSegment:
         self.asked.append(views)
         if len(self.asked) > self.decode_fails_at:
             raise DecodeError("crashed")
@@ -90,7 +90,7 @@ class Dear(LevelScorer):
 
     bench: Bench | None = None
 
-    async def score(self, decoded: Decoded) -> Score:
+    async def score(self, decoded: DecodedSegment) -> Score:
         assert self.bench is not None
         if self.bench.fails:
             raise self.bench.fails
@@ -101,7 +101,7 @@ class Dear(LevelScorer):
 
 async def test_a_sampled_segment_is_decoded_once_for_both() -> None:
     """The heavy scorer's picture is asked for in advance; the event says why it looked and how far they differ."""
-    bench = Bench(Policy(share=1))
+    bench = Bench(PromotionPolicy(share=1))
     event = await bench.see(1, 200)
     assert [score.scorer for score in event.scores] == ["cheap@1", "dear@1"]
     assert len(bench.asked) == 1
@@ -114,13 +114,13 @@ async def test_a_sampled_segment_is_decoded_once_for_both() -> None:
 
 async def test_the_id_does_not_depend_on_who_looked() -> None:
     """Promoted or not, an event of these settings has one id."""
-    ids = {(await Bench(Policy(share=share)).see(1, 200)).id for share in (0, 1)}
+    ids = {(await Bench(PromotionPolicy(share=share)).see(1, 200)).id for share in (0, 1)}
     assert ids == {event_id(make_segment(1), ("cheap@1", "dear@1"))}
 
 
 async def test_without_a_reason_nothing_is_spent() -> None:
     """The event says that there was none."""
-    bench = Bench(Policy(share=0))
+    bench = Bench(PromotionPolicy(share=0))
     event = await bench.see(1, 200)
     assert ([score.scorer for score in event.scores], event.promotion) == (["cheap@1"], Promotion())
     assert bench.asked == [(LevelScorer().asks,)]
@@ -129,7 +129,7 @@ async def test_without_a_reason_nothing_is_spent() -> None:
 
 async def test_a_suspicion_has_the_segment_decoded_once_more() -> None:
     """A drop under the median of the segments before; only the heavy scorer's picture is made, once."""
-    bench = Bench(Policy(share=0, drop=15))
+    bench = Bench(PromotionPolicy(share=0, drop=15))
     events = [await bench.see(number, 200) for number in range(6)]
     assert all(event.promotion == Promotion() for event in events)
     fallen = await bench.see(6, 120)
@@ -140,7 +140,7 @@ async def test_a_suspicion_has_the_segment_decoded_once_more() -> None:
 
 async def test_only_segments_before_count() -> None:
     """A segment that comes late is compared with what was before it on the timeline."""
-    bench = Bench(Policy(share=0, drop=15))
+    bench = Bench(PromotionPolicy(share=0, drop=15))
     for number in range(10, 20):
         await bench.see(number, 200)
     assert (await bench.see(5, 100)).promotion == Promotion()
@@ -149,7 +149,7 @@ async def test_only_segments_before_count() -> None:
 
 async def test_no_second_decode_when_the_picture_is_there() -> None:
     """A heavy scorer that looks at the cheap one's picture needs no other."""
-    bench = Bench(Policy(share=0, below=90))
+    bench = Bench(PromotionPolicy(share=0, below=90))
     bench.tier.scorers = (Dear(name="dear", bench=bench),)
     event = await bench.see(1, 200)
     assert event.promotion == Promotion(reasons=("low",))
@@ -161,7 +161,7 @@ async def test_no_second_decode_when_the_picture_is_there() -> None:
 )
 async def test_a_heavy_scorer_that_fails_spoils_nothing(error: ScoreError, left_out: str) -> None:
     """The cheap verdict stands and the event says what is missing."""
-    bench = Bench(Policy(share=1), fails=error)
+    bench = Bench(PromotionPolicy(share=1), fails=error)
     event = await bench.see(1, 200)
     assert [score.scorer for score in event.scores] == ["cheap@1"]
     assert event.promotion == Promotion(reasons=("sample",), left_out=left_out)
@@ -171,7 +171,7 @@ async def test_a_heavy_scorer_that_fails_spoils_nothing(error: ScoreError, left_
 
 async def test_a_second_decode_that_fails_spoils_nothing() -> None:
     """Nor does the decoder."""
-    bench = Bench(Policy(share=0, below=90), decode_fails_at=1)
+    bench = Bench(PromotionPolicy(share=0, below=90), decode_fails_at=1)
     assert (await bench.see(1, 200)).promotion == Promotion(reasons=("low",), left_out="failed")
 
 
@@ -180,7 +180,7 @@ async def test_a_second_decode_that_fails_spoils_nothing() -> None:
 )
 async def test_pictures_that_are_too_much_cost_the_heavy_verdict_alone(reason: str, left_out: str) -> None:
     """What a heavy scorer or one on trial asks of the decoder never makes a segment unscored."""
-    bench = Bench(Policy(share=1), shadows=(LevelScorer("trial", LARGE),), refuses={LARGE: reason})
+    bench = Bench(PromotionPolicy(share=1), shadows=(LevelScorer("trial", LARGE),), refuses={LARGE: reason})
     event = await bench.see(1, 200)
     assert [score.scorer for score in event.scores] == ["cheap@1"]
     assert event.shadow_scores == ()
@@ -191,8 +191,8 @@ async def test_pictures_that_are_too_much_cost_the_heavy_verdict_alone(reason: s
 async def test_media_that_is_bad_is_not_decoded_twice() -> None:
     """The same pictures or a damaged segment would fail again."""
     for bench in (
-        Bench(Policy(share=1), refuses={LARGE: "corrupt"}),
-        Bench(Policy(share=0), refuses={LevelScorer().asks: "timeout"}),
+        Bench(PromotionPolicy(share=1), refuses={LARGE: "corrupt"}),
+        Bench(PromotionPolicy(share=0), refuses={LevelScorer().asks: "timeout"}),
     ):
         with pytest.raises(AssertionError):
             await bench.see(1, 200)
@@ -201,7 +201,7 @@ async def test_media_that_is_bad_is_not_decoded_twice() -> None:
 
 async def test_the_budget_is_kept_over_hours() -> None:
     """Every segment has a reason; what the device is held comes to the allowance and not more, and the rest is said."""
-    bench = Bench(Policy(share=1), per_hour=360.0, costs=7.0)
+    bench = Bench(PromotionPolicy(share=1), per_hour=360.0, costs=7.0)
     spent: list[tuple[float, float]] = []
     left_out = 0
     for number in range(1800):
@@ -224,7 +224,7 @@ async def test_the_budget_is_kept_over_hours() -> None:
 
 async def test_many_at_once_do_not_overdraw() -> None:
     """What is under way is reserved; until one is done nobody knows what it takes and they go one by one."""
-    bench = Bench(Policy(share=1), per_hour=360.0, costs=20.0)
+    bench = Bench(PromotionPolicy(share=1), per_hour=360.0, costs=20.0)
     first = await asyncio.gather(*(bench.see(number, 200) for number in range(8)))
     assert sum(not event.promotion.left_out for event in first if event.promotion) == 1
     second = await asyncio.gather(*(bench.see(number, 200) for number in range(8, 16)))
@@ -235,7 +235,7 @@ async def test_many_at_once_do_not_overdraw() -> None:
 
 async def test_one_that_costs_more_than_fits_still_gets_its_turn() -> None:
     """It waits until all is there, and what it takes beyond is paid back: over hours the budget holds."""
-    bench = Bench(Policy(share=1), per_hour=60.0, costs=25.0)
+    bench = Bench(PromotionPolicy(share=1), per_hour=60.0, costs=25.0)
     done = 0
     for number in range(1200):
         bench.clock.now = 30.0 * number
@@ -248,8 +248,8 @@ async def test_one_that_costs_more_than_fits_still_gets_its_turn() -> None:
 async def test_scorers_on_trial_count_for_nothing() -> None:
     """Their verdicts are apart, those that fail are left out, and the id stays."""
     on_trial = (LevelScorer("new"), LevelScorer("broken", value_of=lambda _: 0))
-    event = await Bench(Policy(share=0), shadows=on_trial).see(1, 200)
-    plain = await Bench(Policy(share=0)).see(1, 200)
+    event = await Bench(PromotionPolicy(share=0), shadows=on_trial).see(1, 200)
+    plain = await Bench(PromotionPolicy(share=0)).see(1, 200)
     assert [score.scorer for score in event.scores] == ["cheap@1"]
     assert [score.scorer for score in event.shadow_scores] == ["new@1"]
     assert [identity.scorer for identity in event.provenance.scorers] == ["cheap@1", "new@1"]
@@ -258,7 +258,7 @@ async def test_scorers_on_trial_count_for_nothing() -> None:
 
 async def test_a_heavy_scorer_that_needs_a_prompt() -> None:
     """Without one there is no reason to look, planned or found, and nothing is spent; with one it looks."""
-    bench = Bench(Policy(share=1, below=90))
+    bench = Bench(PromotionPolicy(share=1, below=90))
     bench.tier.scorers = (replace(bench.tier.scorers[0], needs_prompt=True),)
     event = await bench.see(1, 128)
     assert (event.promotion, [score.scorer for score in event.scores]) == (Promotion(), ["cheap@1"])
@@ -271,7 +271,7 @@ async def test_a_heavy_scorer_that_needs_a_prompt() -> None:
 
 async def test_a_cheap_scorer_that_fails_is_a_failure() -> None:
     """As before."""
-    bench = Bench(Policy(share=1))
+    bench = Bench(PromotionPolicy(share=1))
     bench.media.content[1] = b"\x00"
     assert isinstance((await bench.observer.observe(make_segment(1))).outcome, SegmentFailure)
 
@@ -300,7 +300,7 @@ async def test_the_settings_open_every_tier(tmp_path: Path) -> None:
 
 async def test_a_bridge_out_of_the_history(tmp_path: Path) -> None:
     """The command fits old to new where both looked, and says what is missing where they did not."""
-    bench = Bench(Policy(share=0), shadows=(LevelScorer("new", value_of=lambda level: 10 + level / 4),))
+    bench = Bench(PromotionPolicy(share=0), shadows=(LevelScorer("new", value_of=lambda level: 10 + level / 4),))
     database = tmp_path / "vqmon.db"
     with open_history(database, mode="write") as history:
         for number in range(120):

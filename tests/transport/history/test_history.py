@@ -12,7 +12,7 @@ from tests import factories
 from tests.factories import PROVENANCE, RENDITION, START
 from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.core.alerts.judge import Judge, parse_rules
-from vqmon.core.types import Alert, Cursor, Outcome, Rendition, SegmentFailure
+from vqmon.core.types import Alert, LaneCursor, Outcome, Rendition, SegmentFailure
 from vqmon.errors import SettingsError, StoreError
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
@@ -87,7 +87,7 @@ def test_a_segment_that_failed_and_is_scored_later_has_both_outcomes(history: Hi
 def test_all_or_nothing(history: History) -> None:
     """If one thing of a publish cannot be written, none of it is there."""
     broken = replace(factories.event(sequence=1), times_seconds=(float("nan"),))
-    cursor = Cursor(lane="news-1/1080p", sequence=1, segment_key="k", ends_at=START)
+    cursor = LaneCursor(lane="news-1/1080p", sequence=1, segment_key="k", ends_at=START)
     with pytest.raises(ValueError, match="JSON"):
         history.publish([factories.event(sequence=0), broken], cursors=[cursor])
     assert list(history.documents.outcomes_in_write_order()) == []
@@ -275,7 +275,7 @@ def test_what_the_judge_remembers_survives(place: HistoryLocation) -> None:
 def test_cursors_and_seen_segments(history: History) -> None:
     """How far each lane of a stream has come, and which segments have an outcome."""
     cursors = [
-        Cursor(lane=lane, sequence=7, segment_key=f"{lane}/7", ends_at=START + timedelta(microseconds=1))
+        LaneCursor(lane=lane, sequence=7, segment_key=f"{lane}/7", ends_at=START + timedelta(microseconds=1))
         for lane in ("news-1/1080p", "news-1/360p", "news-10/1080p")
     ]
     history.publish([factories.event(sequence=0)], cursors=cursors)

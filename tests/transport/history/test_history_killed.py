@@ -9,7 +9,7 @@ from pathlib import Path
 from tests import factories
 from tests.factories import RENDITION
 from vqmon.core.alerts.judge import Judge, parse_rules
-from vqmon.core.types import Alert, Cursor, Outcome
+from vqmon.core.types import Alert, LaneCursor, Outcome
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 
@@ -41,7 +41,7 @@ def publish_for_ever(place: HistoryLocation, ready: int) -> None:
                 alerts=alerts,
                 states=judge.take_changed(),
                 cursors=[
-                    Cursor(lane=RENDITION.key, sequence=last.sequence, segment_key=last.key, ends_at=last.ends_at)
+                    LaneCursor(lane=RENDITION.key, sequence=last.sequence, segment_key=last.key, ends_at=last.ends_at)
                 ],
                 thumbnails={outcome.id: [(0.0, b"\xff\xd8" * 2000)] for outcome in outcomes},
             )

@@ -10,7 +10,7 @@ import pytest
 
 from tests import factories
 from tests.factories import RENDITION, START
-from vqmon.core.timeline import Bucket
+from vqmon.core.timeline import TimeBucket
 from vqmon.core.types import Outcome, QualityEvent, Rendition
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
@@ -44,7 +44,7 @@ def history(place: HistoryLocation):
         yield opened
 
 
-def asked(history: History, *, count: int, scorer: str = "", hours: float = HOURS) -> Sequence[Bucket]:
+def asked(history: History, *, count: int, scorer: str = "", hours: float = HOURS) -> Sequence[TimeBucket]:
     return history.queries.buckets(
         "news-1", begins_at=START, ends_at=START + timedelta(hours=hours), count=count, scorer=scorer
     )
@@ -71,7 +71,7 @@ def expected(rendition: Rendition, count: int, scorer: str) -> list[tuple[float,
     return parts
 
 
-def told(buckets: Sequence[Bucket], rendition: Rendition) -> list[tuple[float, ...]]:
+def told(buckets: Sequence[TimeBucket], rendition: Rendition) -> list[tuple[float, ...]]:
     return [
         (it.scored, it.unscored, *(round(number, 6) for number in (it.mean, it.lowest, it.p5) if number is not None))
         for it in buckets

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.factories import START
 from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.core.alerts.notifications import Notice
-from vqmon.core.types import Alert, Change, Moved
+from vqmon.core.types import Alert, CompanionShift, LevelShift
 from vqmon.testing import MemoryWebhook
 from vqmon.transport.notify.alertmanager import Alertmanager
 from vqmon.transport.notify.labels import LABEL_NAME, Naming, annotations_of, labels_of
@@ -21,8 +21,11 @@ NOW = datetime(2026, 11, 20, 20, 1, tzinfo=UTC)
 FULL = replace(
     ALERT,
     rule="quality-drop",
-    change=Change(at=START, before=71.25, after=63.35, low=-9.7, high=-6.1),
-    moved=(Moved(name="blockiness", before=0.12, after=0.41), Moved(name="blur", before=0.2, after=0.3)),
+    change=LevelShift(at=START, before=71.25, after=63.35, low=-9.7, high=-6.1),
+    moved=(
+        CompanionShift(name="blockiness", before=0.12, after=0.41),
+        CompanionShift(name="blur", before=0.2, after=0.3),
+    ),
     cause="encoder",
     labels={"team": "sr", "session": "never a label"},
 )

@@ -15,12 +15,12 @@ from tests import factories
 from tests.factories import START
 from vqmon.core.alerts.state import AlertState, Track
 from vqmon.core.types import (
-    LEFT_OUT,
-    PROMOTIONS,
+    PROMOTION_REASONS,
+    PROMOTION_SKIP_REASONS,
     Alert,
+    AlertEvidence,
     ByteRange,
     Encryption,
-    Evidence,
     MediaFacts,
     Promotion,
     Provenance,
@@ -43,7 +43,7 @@ ALERT = replace(
     id="a" * 32,
     series="news-1/1080p/lite",
     summary="lite@1 23.4 below 40 for 12 s",
-    evidence=Evidence(
+    evidence=AlertEvidence(
         event_id="b" * 32, reading="lite@1 23.4 below 40", value=23.4, threshold=40.0, worst_times_seconds=(3.0, 0.0)
     ),
 )
@@ -89,8 +89,8 @@ scores = st.builds(
 )  # fmt: skip
 
 promotions = st.builds(
-    Promotion, reasons=st.lists(st.sampled_from(sorted(PROMOTIONS)), min_size=1, unique=True).map(tuple),
-    left_out=st.sampled_from(["", *LEFT_OUT]),
+    Promotion, reasons=st.lists(st.sampled_from(sorted(PROMOTION_REASONS)), min_size=1, unique=True).map(tuple),
+    left_out=st.sampled_from(["", *PROMOTION_SKIP_REASONS]),
 )  # fmt: skip
 
 events = st.builds(

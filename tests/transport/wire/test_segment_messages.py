@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqmon.core.dead_letters import Rejections
+from vqmon.core.dead_letters import RejectionRate
 from vqmon.core.types import ByteRange, Encryption, Rendition, Segment
 from vqmon.errors import WireError
 from vqmon.transport.wire.asyncapi import generated_files
@@ -138,9 +138,9 @@ def test_trace_context_is_carried_and_malformed_context_is_dropped() -> None:
 
 def test_rejections_come_back() -> None:
     """How a partition fares survives a restart; nothing stored is nothing rejected."""
-    bad = Rejections().after_rejected().after_rejected()
+    bad = RejectionRate().after_rejected().after_rejected()
     assert parse_rejections(encode_rejections(bad)) == bad
-    assert parse_rejections(None) == Rejections()
+    assert parse_rejections(None) == RejectionRate()
 
 
 @pytest.mark.parametrize(

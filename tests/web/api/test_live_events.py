@@ -11,7 +11,7 @@ from starlette.responses import StreamingResponse
 
 from tests.web import seed
 from tests.web.kept import Kept
-from vqmon.core.timeline import Changes
+from vqmon.core.timeline import HistoryChanges
 from vqmon.errors import StoreError
 from vqmon.web.api import live_events as live_module
 from vqmon.web.app import create_app
@@ -101,7 +101,7 @@ class Unreadable:
     def tip(self) -> int:
         return 1
 
-    def changes_since(self, tip: int, *, limit: int) -> Changes:
+    def changes_since(self, tip: int, *, limit: int) -> HistoryChanges:
         raise StoreError("gone")
 
     def renditions(self, *, trend: int) -> list[object]:

@@ -29,7 +29,7 @@ async def give(client: httpx.AsyncClient, choice: str, token: str, **headers: st
 
 
 def pair_ids(history: Kept) -> list[str]:
-    return [it.id for it in trial.comparison(history.seeded).answers[0].pairs_of("review")]
+    return [it.id for it in trial.comparison(history.seeded).answers[0].pairs_with_role("review")]
 
 
 async def test_every_pair_once_then_the_end(client: httpx.AsyncClient, reviews: Reviews, history: Kept) -> None:
@@ -92,7 +92,7 @@ async def test_the_vote_is_for_what_was_on_that_side(
 ) -> None:
     """Left means the arm whose picture stood left."""
     mark(reviews, history)
-    told = {it.id: it for it in trial.comparison(history.seeded).answers[0].pairs_of("review")}
+    told = {it.id: it for it in trial.comparison(history.seeded).answers[0].pairs_with_role("review")}
     before: set[str] = set()
     for _ in told:
         page, token = await look(client)

@@ -8,12 +8,12 @@ from vqmon.core.alerts.annotations import Mask, masked_seconds
 from vqmon.core.alerts.regression.ladder import worst_times
 from vqmon.core.alerts.rules import NOT_SEGMENTS, Collapse, Floor, Missing, NoScore, Signal, Spanned
 from vqmon.core.alerts.state import AlertState, Look, Span, Verdict
-from vqmon.core.types import Evidence, Outcome, QualityEvent, Score, SegmentFailure
+from vqmon.core.types import AlertEvidence, Outcome, QualityEvent, Score, SegmentFailure
 
 
-def evidence_of(condition: Spanned, outcome: Outcome, score: Score | None, span: Span) -> Evidence:
+def evidence_of(condition: Spanned, outcome: Outcome, score: Score | None, span: Span) -> AlertEvidence:
     """Why an alert opens: the outcome that triggered it and the value measured there."""
-    return Evidence(
+    return AlertEvidence(
         event_id=outcome.id,
         reading=_reading(condition, outcome, score, span),
         value=round(span.value, 4),

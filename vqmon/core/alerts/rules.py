@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from vqmon.core.alerts.annotations import Mask
 from vqmon.core.alerts.regression.cusum import Tuning
-from vqmon.core.types import SIGNALS, Cause, Rendition, Segment, Severity
+from vqmon.core.types import SIGNALS, RegressionCause, Rendition, Segment, Severity
 from vqmon.errors import REASONS
 
 
@@ -37,7 +37,7 @@ LADDER = "ladder"
 BY_LABEL = "label:"
 """`against` this and a name: the rendition that the segment's label of that name says."""
 
-CAUSES: tuple[Cause, ...] = ("", "packaging", "encoder", "source", "scorer")
+CAUSES: tuple[RegressionCause, ...] = ("", "packaging", "encoder", "source", "scorer")
 """A later one explains, and mutes, the ones before it."""
 
 
@@ -108,7 +108,7 @@ class Regression(Drop):
     min_impact_minutes: float = 0.0
     weight_label: str = ""
     # where a drop seen here comes from; "" = by `against`: packaging for the ladder, else the encoder
-    cause: Cause = ""
+    cause: RegressionCause = ""
 
     def __post_init__(self) -> None:
         self.check()
@@ -117,7 +117,7 @@ class Regression(Drop):
         choose(self, "cause", CAUSES)
 
     @property
-    def explains_as(self) -> Cause:
+    def explains_as(self) -> RegressionCause:
         """The cause that its alerts name."""
         if self.cause or not self.against:
             return self.cause
@@ -142,7 +142,7 @@ class Group(Drop):
     # values are taken together over so long, at least a segment, and waited for so much longer
     bucket_seconds: float = 6.0
     wait_seconds: float = 10.0
-    cause: Cause = ""
+    cause: RegressionCause = ""
 
     def __post_init__(self) -> None:
         self.check()
@@ -153,7 +153,7 @@ class Group(Drop):
         choose(self, "cause", CAUSES)
 
     @property
-    def explains_as(self) -> Cause:
+    def explains_as(self) -> RegressionCause:
         """The cause that its alerts name."""
         return self.cause or ("" if self.by else "scorer")
 

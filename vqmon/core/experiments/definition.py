@@ -13,15 +13,15 @@ from vqmon.core.types import SIGNALS, Outcome
 Design = Literal["paired", "unpaired", "switchback"]
 """The same source segment in every arm; each session in one arm; one live encoder that changes arm by the block."""
 
-Worse = Literal["higher", "lower"]
+WorseDirection = Literal["higher", "lower"]
 
-FIRST_LOOK = 20
+MIN_SEQUENTIAL_CLUSTERS = 20
 """No any-time reading before so many clusters: the sequence is asymptotic (8.0 % errors at 5 clusters, 3.8 % at 20)."""
 
-LOOK_LIMITS: Mapping[str, float] = {"over_sharpness": 0.03, "flicker": 0.03, "noise": 0.01}
+SIGNAL_DIFFERENCE_LIMITS: Mapping[str, float] = {"over_sharpness": 0.03, "flicker": 0.03, "noise": 0.01}
 """Arms whose mean signals differ by more are shown to a person: scorers are known to be fooled by these."""
 
-GUARDED = ("score", "p5", "min", "signal", "label", "bitrate_kbps", "unscored")
+_GUARDRAIL_METRICS = ("score", "p5", "min", "signal", "label", "bitrate_kbps", "unscored")
 """What a guardrail may be about: `score:lite`, `p5:lite`, `min:lite`, `signal:flicker`, `label:latency_seconds`, ..."""
 
 
@@ -55,12 +55,14 @@ class Guardrail:
     of: str
     # in the unit of `of`: points of 0..100, signal 0..1, share of segments 0..1, kbit/s, or the label's own
     margin: float
-    worse: Worse = "higher"
+    worse: WorseDirection = "higher"
 
     def __post_init__(self) -> None:
         kind, _, name = self.of.partition(":")
-        if kind not in GUARDED or (kind in ("unscored", "bitrate_kbps")) == bool(name):
-            raise ValueError(f"guardrail {self.name!r}: of {self.of!r} is none of {', '.join(GUARDED)} (`kind:name`)")
+        if kind not in _GUARDRAIL_METRICS or (kind in ("unscored", "bitrate_kbps")) == bool(name):
+            raise ValueError(
+                f"guardrail {self.name!r}: of {self.of!r} is none of {', '.join(_GUARDRAIL_METRICS)} (`kind:name`)"
+            )
         if kind == "signal" and name not in SIGNALS:
             raise ValueError(f"guardrail {self.name!r}: no signal {name!r}; known: {', '.join(sorted(SIGNALS))}")
         if not (math.isfinite(self.margin) and self.margin > 0):
@@ -116,7 +118,7 @@ class Experiment:
     # this arm is not compared: its score is the covariate "input_score"
     input_arm: str = ""
     # signal -> difference of the arms' means (0..1) from which a person must look
-    look_limits: Mapping[str, float] = field(default_factory=lambda: dict(LOOK_LIMITS), hash=False)
+    look_limits: Mapping[str, float] = field(default_factory=lambda: dict(SIGNAL_DIFFERENCE_LIMITS), hash=False)
     # exploratory: "rendition", "height", "label:NAME"
     slices: tuple[str, ...] = ()
 
@@ -131,9 +133,9 @@ class Experiment:
         return tuple(arm for arm in self.arms if arm.name not in (self.control, self.input_arm))
 
     @property
-    def is_read_once(self) -> bool:
+    def is_fixed_horizon(self) -> bool:
         """Too few clusters for a sequence: one reading, at the planned number."""
-        return self.planned_clusters < FIRST_LOOK
+        return self.planned_clusters < MIN_SEQUENTIAL_CLUSTERS
 
     def arm_of(self, outcome: Outcome) -> str | None:
         """The arm an outcome belongs to; None when it is of none."""
@@ -148,7 +150,7 @@ class Experiment:
         return None
 
 
-def assigned_arm(experiment: Experiment, unit: str) -> str:
+def assign_arm(experiment: Experiment, unit: str) -> str:
     """The arm that a session, stream or block falls into: the same every time, by shares, salted with the name.
 
     Whoever routes sessions can call this, so that assignment needs no memory.

@@ -57,7 +57,7 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HumanAnswer:
+class VoteTally:
     """What people saw: a cluster counts once, for the side that most of its votes chose."""
 
     votes: int

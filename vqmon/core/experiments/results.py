@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from vqmon.core.experiments.definition import Experiment, Worse
-from vqmon.core.experiments.human_review import HumanAnswer, MissingPair, PairExample
+from vqmon.core.experiments.definition import Experiment, WorseDirection
+from vqmon.core.experiments.human_review import MissingPair, PairExample, VoteTally
 
 VerdictKind = Literal["better", "worse", "not worse", "equivalent", "undecided", "needs human look"]
 
@@ -15,7 +15,7 @@ HISTOGRAM_BINS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
+class ConfidenceInterval:
     """A mean difference (arm - control) and where it lies with the confidence `level`.
 
     `any-time` holds at every look; `final` holds for one look at the planned number of clusters.
@@ -34,7 +34,7 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IntervalPoint:
+class ConfidenceSequencePoint:
     """The any-time interval as it stood when the media timeline had come to `at`; no bounds before the first look."""
 
     at: datetime
@@ -89,15 +89,15 @@ class Effect:
     clusters: int
     segments: int
     # the interval that the verdict reads; None while there is nothing to read yet
-    reading: Interval | None = None
+    reading: ConfidenceInterval | None = None
     # the same, corrected for a few contents that stand out; a winner needs both
-    corrected: Interval | None = None
-    anytime: Interval | None = None
-    final: Interval | None = None
+    corrected: ConfidenceInterval | None = None
+    anytime: ConfidenceInterval | None = None
+    final: ConfidenceInterval | None = None
     # each segment counts once instead of each cluster: a sensitivity check
-    weighted: Interval | None = None
+    weighted: ConfidenceInterval | None = None
     # with covariates; see `variance_saved`
-    adjusted: Interval | None = None
+    adjusted: ConfidenceInterval | None = None
     # share of the variance that the covariates explain, 0..1
     variance_saved: float | None = None
     # evidence against "no difference" at this look; above 1/alpha is decisive at any time
@@ -112,15 +112,15 @@ class Effect:
     win_low: float | None = None
     win_high: float | None = None
     # bias-corrected cluster bootstrap; above 50 clusters
-    bootstrap: Interval | None = None
-    over_time: tuple[IntervalPoint, ...] = ()
+    bootstrap: ConfidenceInterval | None = None
+    over_time: tuple[ConfidenceSequencePoint, ...] = ()
     # the worst for the arm first; empty unless paired
     by_cluster: tuple[ClusterDifference, ...] = ()
     slices: tuple[SliceDifference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuardrailAnswer:
+class GuardrailResult:
     """Whether a guardrail holds.
 
     `held`: worse by the margin is excluded. `broken`: surely worse, and by the margin as far as can be told.
@@ -129,7 +129,7 @@ class GuardrailAnswer:
     name: str
     of: str
     margin: float
-    worse: Worse
+    worse: WorseDirection
     state: Literal["held", "broken", "open"]
     control_mean: float | None
     arm_mean: float | None
@@ -140,7 +140,7 @@ class GuardrailAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LookDifference:
+class SignalDifference:
     """How far arm and control differ in a signal that fools scorers, 0..1."""
 
     signal: str
@@ -153,12 +153,12 @@ class LookDifference:
         return self.arm_mean - self.control_mean
 
     @property
-    def is_beyond(self) -> bool:
+    def exceeds_limit(self) -> bool:
         return abs(self.difference) > self.limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class HealthCheck:
     """Whether the data can be trusted; `blocks` the verdict, asks a person to `look`, or only `notes` something."""
 
     # "sample ratio", "missing pairs", "versions", "doubled segments", "mixed blocks", "a/a"
@@ -214,7 +214,7 @@ class ArmSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArmAnswer:
+class ArmResult:
     """One arm against the control."""
 
     arm: str
@@ -222,21 +222,21 @@ class ArmAnswer:
     verdict: Verdict
     # the first scorer first
     effects: tuple[Effect, ...]
-    guardrails: tuple[GuardrailAnswer, ...] = ()
-    looks: tuple[LookDifference, ...] = ()
+    guardrails: tuple[GuardrailResult, ...] = ()
+    looks: tuple[SignalDifference, ...] = ()
     # about this arm only
-    checks: tuple[Check, ...] = ()
+    checks: tuple[HealthCheck, ...] = ()
     pairs: tuple[PairExample, ...] = ()
     missing: tuple[MissingPair, ...] = ()
     # how many source segments have a score on one side only
     missing_in_arm: int = 0
     missing_in_control: int = 0
-    people: HumanAnswer | None = None
+    people: VoteTally | None = None
     # points gained per Mbit/s and per GPU-second (per second of media) more than the control; None when not more
     points_per_extra_mbps: float | None = None
     points_per_extra_gpu_second: float | None = None
 
-    def pairs_of(self, role: Literal["worst", "best", "review"]) -> tuple[PairExample, ...]:
+    def pairs_with_role(self, role: Literal["worst", "best", "review"]) -> tuple[PairExample, ...]:
         """The pairs kept for one purpose, the most telling first."""
         return tuple(pair for pair in self.pairs if pair.role == role)
 
@@ -252,10 +252,10 @@ class Comparison:
     outcomes: int
     arms: tuple[ArmSummary, ...]
     # about the experiment as a whole
-    checks: tuple[Check, ...]
+    checks: tuple[HealthCheck, ...]
     # one per treatment, in the order of the experiment
-    answers: tuple[ArmAnswer, ...]
+    answers: tuple[ArmResult, ...]
 
-    def answer_of(self, arm: str) -> ArmAnswer | None:
+    def result_of(self, arm: str) -> ArmResult | None:
         """The answer about one arm."""
         return next((answer for answer in self.answers if answer.arm == arm), None)

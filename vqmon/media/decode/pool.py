@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from vqmon.core.types import SIGNALS, Decoded, Sampling, View
+from vqmon.core.types import SIGNALS, DecodedSegment, Sampling, View
 from vqmon.errors import DecodeError
 from vqmon.media.decode.process import DecoderProcess
 from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, HdrMode, parse_answer
@@ -82,7 +82,7 @@ class DecoderPool:
         hdr: HdrMode = "tonemap",
         thumbnail_width: int = 0,
         signals: Collection[str] = tuple(SIGNALS),
-    ) -> Decoded:
+    ) -> DecodedSegment:
         """Decode one segment, its initialization section and media joined.
 
         `fps` is the rate at which frames are sampled, `thumbnail_width` is in pixels, 0 for no thumbnails. Raises
@@ -118,7 +118,7 @@ class DecoderPool:
         except TimeoutError:
             raise DecodeError("timeout", f"no decoder was free within {self.limits.wait_seconds:g} s") from None
 
-    async def _decode(self, media: bytes, request: DecodeRequest) -> Decoded:
+    async def _decode(self, media: bytes, request: DecodeRequest) -> DecodedSegment:
         worker = await self._idle_or_new_worker()
         try:
             async with asyncio.timeout(self.limits.deadline_seconds):

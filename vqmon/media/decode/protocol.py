@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vqmon.core.types import SIGNALS, ClipSampling, Decoded, MediaFacts, Pixels, Sampling, View
+from vqmon.core.types import SIGNALS, ClipSampling, DecodedSegment, MediaFacts, Pixels, Sampling, View
 from vqmon.errors import REASONS, DecodeError
 
 HEADER = struct.Struct("!4sIQ")
@@ -131,7 +131,7 @@ def unpack_header(header: bytes | bytearray, *, max_raw_bytes: int) -> tuple[int
 
 def parse_answer(
     content: object, raw: bytes | bytearray, shared_memory: SharedMemory, request: DecodeRequest
-) -> Decoded:
+) -> DecodedSegment:
     """Parse and check a worker's answer.
 
     The worker is not trusted: an attacker may control it, and the shared memory may change while it is read. Raises the
@@ -147,7 +147,7 @@ def parse_answer(
     if len(raw) != sum(sizes) or request.bytes_per_sample * len(times) > len(shared_memory):
         raise ValueError("the number of raw bytes is wrong, or the views exceed the shared memory")
     first, last = (_parse_fingerprint(fingerprint) for fingerprint in _expect(answer.get("edges"), list, length=2))
-    return Decoded(
+    return DecodedSegment(
         times_seconds=times,
         views=_copy_views(shared_memory, request, count=len(times)),
         signals=_parse_signals(answer.get("signals"), request.signals, count=len(times)),

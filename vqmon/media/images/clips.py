@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vqmon.core.frames import GAP_SECONDS
+from vqmon.core.frames import MAX_CLIP_GAP_SECONDS
 from vqmon.core.types import Pixels, View
 
 RenderView = Callable[[View, int], Pixels]
@@ -54,7 +54,7 @@ class ClipBuffer:
         """Whether the clip needs further frames."""
         if index < clip.next_index:
             return True
-        if clip.frame_count and time_seconds - clip.last_seconds > GAP_SECONDS:
+        if clip.frame_count and time_seconds - clip.last_seconds > MAX_CLIP_GAP_SECONDS:
             clip.repeat_last_frame()
             return False
         stride = clip.view.clip.stride if clip.view.clip is not None else 1

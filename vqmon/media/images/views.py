@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vqmon.core.frames import corners, origins
+from vqmon.core.frames import fragment_origins, window_corners
 from vqmon.core.types import Pixels, View
 from vqmon.media.images.colour import Colour
 from vqmon.media.images.pillow_resize import pad_and_resize_to_square
@@ -81,7 +81,7 @@ def _centre_crop(picture: Pixels, view: View) -> Pixels:
 
 def _fragments(picture: Pixels, view: View, *, seed: int) -> Pixels:
     height, width = view.height // view.rows, view.width // view.columns
-    starts = origins(*picture.shape[:2], rows=view.rows, columns=view.columns, side=(height, width), seed=seed)
+    starts = fragment_origins(*picture.shape[:2], rows=view.rows, columns=view.columns, side=(height, width), seed=seed)
     mosaic = np.empty((view.height, view.width, 3), np.uint8)
     for row, column in np.ndindex(view.rows, view.columns):
         top, left = starts[row, column]
@@ -91,7 +91,7 @@ def _fragments(picture: Pixels, view: View, *, seed: int) -> Pixels:
 
 
 def _windows(picture: Pixels, view: View) -> Pixels:
-    starts = corners(*picture.shape[:2], size=(view.height, view.width), count=view.windows)
+    starts = window_corners(*picture.shape[:2], size=(view.height, view.width), count=view.windows)
     return np.stack([picture[top : top + view.height, left : left + view.width] for top, left in starts])
 
 

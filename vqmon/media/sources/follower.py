@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
-from vqmon.core.types import Cursor, Rendition, Segment, SegmentFailure, failure_of
+from vqmon.core.types import LaneCursor, Rendition, Segment, SegmentFailure, failure_from_error
 from vqmon.errors import SegmentError
 from vqmon.media.sources.listing import Listed, Listing
 
@@ -27,7 +27,7 @@ class Follower:
     """
 
     def __init__(
-        self, rendition: Rendition, url: str, *, cursor: Cursor | None = None, start: Start = "oldest"
+        self, rendition: Rendition, url: str, *, cursor: LaneCursor | None = None, start: Start = "oldest"
     ) -> None:
         self._rendition = rendition
         self._url = url
@@ -74,7 +74,7 @@ class Follower:
         self._expected = wanted[0].sequence
         self._starts_at = now if listing.is_ended else now - _total(wanted)
 
-    def _offset_by(self, cursor: Cursor, entries: Sequence[Listed]) -> int:
+    def _offset_by(self, cursor: LaneCursor, entries: Sequence[Listed]) -> int:
         """The constant that was added before this process began: the cursor's segment may tell it."""
         if entries[-1].sequence >= cursor.sequence:
             return 0
@@ -157,7 +157,7 @@ class Follower:
                 starts_at=begins + timedelta(seconds=seconds * number),
                 duration_seconds=seconds,
             )
-            items.append(failure_of(segment, error, observed_at=now))
+            items.append(failure_from_error(segment, error, observed_at=now))
         if count > 0:
             self._starts_at = begins + timedelta(seconds=seconds * count)
         return items
@@ -180,7 +180,7 @@ class Follower:
         self._expected = entry.next_sequence
         self._starts_at = segment.ends_at
         self._recent.append((entry.sequence, entry.place))
-        return failure_of(segment, SegmentError("gap"), observed_at=now) if entry.is_gap else segment
+        return failure_from_error(segment, SegmentError("gap"), observed_at=now) if entry.is_gap else segment
 
 
 def _span(entry: Listed) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from vqmon.core.types import ByteRange, Cursor, Rendition, Segment, failure_of
+from vqmon.core.types import ByteRange, LaneCursor, Rendition, Segment, failure_from_error
 from vqmon.errors import SegmentError
 from vqmon.flow import Wait, wait_or_stop
 from vqmon.media.fetch.fetcher import Fetcher
@@ -56,7 +56,7 @@ class PlaylistSource:
         fetcher: Fetcher,
         now: Callable[[], datetime],
         stop: asyncio.Event,
-        resume: Mapping[str, Cursor] | None = None,
+        resume: Mapping[str, LaneCursor] | None = None,
         renditions: tuple[str, ...] = (),
         start: Start = "oldest",
         stale_after_seconds: float | None = None,
@@ -199,7 +199,7 @@ async def _found_of(track: Track, pages: Pages, stream_id: str, now: datetime) -
         raise SegmentError("playlist", "the playlist lists no segment")
     except SegmentError as error:
         segment = Segment(rendition=rendition, sequence=0, url=track.url, starts_at=now)
-        return Found(items=[failure_of(segment, error, observed_at=now)])
+        return Found(items=[failure_from_error(segment, error, observed_at=now)])
 
 
 def _pause_seconds(target_seconds: float, *, failures: int, news: int) -> float:

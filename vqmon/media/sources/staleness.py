@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit, urlunsplit
 
-from vqmon.core.types import Rendition, Segment, SegmentFailure, failure_of
+from vqmon.core.types import Rendition, Segment, SegmentFailure, failure_from_error
 from vqmon.errors import SegmentError
 
 STALE_MIN_SECONDS = 10.0
@@ -41,7 +41,7 @@ class Silence:
             return None
         self._said_at = now
         seconds = (now - self._heard_at).total_seconds()
-        return failure_of(self._moment(now, sequence), _reason(error, seconds), observed_at=now)
+        return failure_from_error(self._moment(now, sequence), _reason(error, seconds), observed_at=now)
 
     def _moment(self, now: datetime, sequence: int) -> Segment:
         """What stands for the missing segment; the moment is part of its address, which makes its id its own."""

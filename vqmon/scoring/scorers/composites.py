@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vqmon.core.scores import pool
-from vqmon.core.types import Decoded, Pixels, Score, ScorerIdentity, View
+from vqmon.core.types import DecodedSegment, Pixels, Score, ScorerIdentity, View
 from vqmon.errors import ScoreError, ScorerError
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec, SourceSpec, StepSpec, TextSpec
 from vqmon.scoring.manifests.frame_scorer import golden_frames, preprocessing_id
@@ -49,7 +49,7 @@ class CompositeScorer:
     @property
     def unfed(self) -> tuple[str, ...]:
         """Sources that take more, or fewer, pictures per row than their view gives."""
-        return tuple(each.name for each in self.spec.sources if each.pictures != each.input.view.pictures)
+        return tuple(each.name for each in self.spec.sources if each.pictures != each.input.view.picture_count)
 
     @property
     def identity(self) -> ScorerIdentity:
@@ -68,7 +68,7 @@ class CompositeScorer:
             licence=spec.licence.name,
         )
 
-    async def score(self, decoded: Decoded) -> Score:
+    async def score(self, decoded: DecodedSegment) -> Score:
         """The verdict on one segment; raises ScoreError."""
         if self.needs_prompt and not decoded.prompt:
             raise ScoreError("no_prompt", f"{self.id} needs the prompt of a generated picture; the segment has none")

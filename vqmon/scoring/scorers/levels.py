@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqmon.core.scores import pool
-from vqmon.core.types import Decoded, Pixels, Score, ScorerIdentity, View
+from vqmon.core.types import DecodedSegment, Pixels, Score, ScorerIdentity, View
 from vqmon.errors import ScorerError
 from vqmon.scoring.manifests.frame_scorer import golden_frames, preprocessing_id
 from vqmon.scoring.manifests.level_scorer import LevelScorerSpec, TaskSpec
@@ -176,7 +176,7 @@ class LevelScorer:
     def identity(self) -> ScorerIdentity:
         return self._model.identity(self.id)
 
-    async def score(self, decoded: Decoded) -> Score:
+    async def score(self, decoded: DecodedSegment) -> Score:
         """The verdict on one segment; raises ScoreError."""
         model, task = self._model, self._task
         features = await model.features(decoded.views[self.views[0]], deadline_seconds=self._deadline_seconds)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vqmon.core.scores import pool
-from vqmon.core.types import Decoded, Score, ScorerIdentity, View
+from vqmon.core.types import DecodedSegment, Score, ScorerIdentity, View
 from vqmon.errors import ScorerError
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec, load_composite_spec
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec, find_bundles, load_spec
@@ -66,7 +66,7 @@ class FrameScorer:
             licence=self.spec.licence.name,
         )
 
-    async def score(self, decoded: Decoded) -> Score:
+    async def score(self, decoded: DecodedSegment) -> Score:
         """The verdict on one segment; raises ScoreError."""
         native = await self._batcher.score(decoded.views[self.spec.input.view], deadline_seconds=self._deadline_seconds)
         return verdict(self.spec, native.tolist())

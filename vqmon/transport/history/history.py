@@ -10,7 +10,7 @@ from pathlib import Path
 from vqmon.core.alerts.annotations import End, Marker
 from vqmon.core.alerts.judge import State
 from vqmon.core.timeline import Thumbnails
-from vqmon.core.types import Alert, Cursor, Outcome
+from vqmon.core.types import Alert, LaneCursor, Outcome
 from vqmon.errors import SettingsError
 from vqmon.transport.history.backends.base import Database, OpenMode, Transaction, retry_until_reachable
 from vqmon.transport.history.backends.location import HistoryLocation
@@ -105,7 +105,7 @@ class History:
         ends: Sequence[End] = (),
         alerts: Sequence[Alert] = (),
         states: Mapping[str, State | None] | None = None,
-        cursors: Sequence[Cursor] = (),
+        cursors: Sequence[LaneCursor] = (),
         thumbnails: Mapping[str, Thumbnails] | None = None,
         queued_at: datetime | None = None,
         documents: Mapping[str, bytes] | None = None,

@@ -9,7 +9,7 @@ from typing import Any
 from vqmon.core.alerts.annotations import End, Marker
 from vqmon.core.alerts.judge import State
 from vqmon.core.timeline import Thumbnails
-from vqmon.core.types import Alert, Cursor, Outcome, QualityEvent, Rendition
+from vqmon.core.types import Alert, LaneCursor, Outcome, QualityEvent, Rendition
 from vqmon.transport.history.backends.base import Transaction
 from vqmon.transport.history.documents import BLOCK_EVENTS, pack_block, without_fingerprints
 from vqmon.transport.history.rows import (
@@ -279,7 +279,7 @@ def insert_seen_segments(transaction: Transaction, outcomes: Iterable[Outcome]) 
     )
 
 
-def upsert_cursors(transaction: Transaction, cursors: Iterable[Cursor]) -> None:
+def upsert_cursors(transaction: Transaction, cursors: Iterable[LaneCursor]) -> None:
     """Write how far each lane has come."""
     transaction.executemany(
         "INSERT INTO cursor VALUES (?, ?, ?, ?) ON CONFLICT (lane) DO UPDATE SET sequence = excluded.sequence,"

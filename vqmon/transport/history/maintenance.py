@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from vqmon.core.timeline import Pruned
+from vqmon.core.timeline import PrunedCounts
 from vqmon.transport.history.backends.base import Database, Transaction
 from vqmon.transport.history.inserts import lookup_or_insert_id
 from vqmon.transport.history.rows import MeasureLayout, to_microseconds, unpack_scores
@@ -81,7 +81,7 @@ class Maintenance:
         keep_frames_of_segments: int,
         rollups_before: datetime | None = None,
         alerts_before: datetime | None = None,
-    ) -> Pruned:
+    ) -> PrunedCounts:
         """Delete outcomes observed before a time, and the thumbnails of all but the newest segments of a rendition.
 
         Also rollups of minutes that begin before `rollups_before`, and alerts that were resolved before
@@ -99,7 +99,7 @@ class Maintenance:
         if alerts_before is not None:
             alerts_before_us = to_microseconds(alerts_before)
             counts["alerts"] = self._in_chunks(lambda transaction: _prune_alerts(transaction, alerts_before_us))
-        return Pruned(**counts)
+        return PrunedCounts(**counts)
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file, as far as readers allow it."""

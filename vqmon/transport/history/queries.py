@@ -6,8 +6,8 @@ from typing import Any
 
 from vqmon.core.alerts.annotations import End, Marker
 from vqmon.core.alerts.judge import State
-from vqmon.core.timeline import Bucket, Changes, Counts, Point, RenditionState
-from vqmon.core.types import Alert, Cursor, Outcome
+from vqmon.core.timeline import HistoryChanges, OutcomeCounts, RenditionState, TimeBucket, TimelinePoint
+from vqmon.core.types import Alert, LaneCursor, Outcome
 from vqmon.transport.history.backends.base import Database
 from vqmon.transport.history.documents import Documents, end_from_row, rendition_rows
 from vqmon.transport.history.maintenance import MINUTE, UNSCORED_ID, ScoreTotals
@@ -60,17 +60,17 @@ class Queries:
         """The number of the newest write."""
         return int(self._query("SELECT number FROM tip")[0][0])
 
-    def changes_since(self, tip: int, *, limit: int = 1000) -> Changes:
+    def changes_since(self, tip: int, *, limit: int = 1000) -> HistoryChanges:
         """The oldest `limit` outcomes and alerts written after `tip`; cheap when there are none."""
         newest = self.tip()
         if newest <= tip:
-            return Changes(tip=newest, points=(), alerts=(), is_complete=True)
+            return HistoryChanges(tip=newest, points=(), alerts=(), is_complete=True)
         within = "number > ? AND number <= ? ORDER BY number LIMIT ?"
         points = self._query(f"SELECT {POINT_COLUMNS} FROM {_OUTCOME_JOIN} WHERE o.{within}", tip, newest, limit + 1)
         alerts = self._query(f"SELECT number, document FROM alert WHERE {within}", tip, newest, limit + 1)
         numbers = sorted([row[0] for row in points] + [row[0] for row in alerts])
         last = numbers[limit - 1] if len(numbers) > limit else newest
-        return Changes(
+        return HistoryChanges(
             tip=last,
             points=tuple(point_from_row(row, self._layouts) for row in points if row[0] <= last),
             alerts=tuple(cloudevents.parse_alert(row[1]) for row in alerts if row[0] <= last),
@@ -105,10 +105,10 @@ class Queries:
             pack_event_id(event_id),
         )
 
-    def counts(self) -> Counts:
+    def counts(self) -> OutcomeCounts:
         """How many outcomes were ever published."""
         totals = dict(self._query("SELECT reason, total FROM published"))
-        return Counts(scored=totals.pop("", 0), unscored_by_reason=totals)
+        return OutcomeCounts(scored=totals.pop("", 0), unscored_by_reason=totals)
 
     # ---- alerts
 
@@ -165,14 +165,14 @@ class Queries:
 
     # ---- progress of sources
 
-    def cursors(self, stream_id: str) -> Mapping[str, Cursor]:
+    def cursors(self, stream_id: str) -> Mapping[str, LaneCursor]:
         """How far each lane (stream/rendition) of a stream has come, by lane."""
         rows = self._query(
             "SELECT lane, sequence, segment_key, ends_at FROM cursor WHERE lane >= ? AND lane < ?",
             *(f"{stream_id}/", f"{stream_id}0"),
         )
         return {
-            lane: Cursor(lane=lane, sequence=sequence, segment_key=segment_key, ends_at=from_microseconds(ends_at))
+            lane: LaneCursor(lane=lane, sequence=sequence, segment_key=segment_key, ends_at=from_microseconds(ends_at))
             for lane, sequence, segment_key, ends_at in rows
         }
 
@@ -195,7 +195,7 @@ class Queries:
 
     def points(
         self, stream_id: str, *, begins_at: datetime, ends_at: datetime, limit: int, rendition: str | None = None
-    ) -> Sequence[Point]:
+    ) -> Sequence[TimelinePoint]:
         """Outcomes of a stream that start within the range, in time order; the newest `limit` of them."""
         rows: list[Any] = []
         for rendition_id, *_ in rendition_rows(self._query, stream_id=stream_id, rendition=rendition or ""):
@@ -209,7 +209,7 @@ class Queries:
 
     def buckets(
         self, stream_id: str, *, begins_at: datetime, ends_at: datetime, count: int = 500, scorer: str = ""
-    ) -> Sequence[Bucket]:
+    ) -> Sequence[TimeBucket]:
         """The range in `count` buckets of equal length, empty ones left out: for ranges with too many points.
 
         Scores are those of `scorer`, by default the first scorer of the stream's newest score. Buckets of a minute and
@@ -349,11 +349,11 @@ class _Buckets:
                 if scorer == self.scorer:
                     totals.add(score, p5)
 
-    def to_read_model(self, stream_id: str, names: Mapping[int, str]) -> Sequence[Bucket]:
+    def to_read_model(self, stream_id: str, names: Mapping[int, str]) -> Sequence[TimeBucket]:
         """The buckets that hold anything, in the order of `names` (rendition_id -> name), then by time."""
         order = {rendition_id: position for position, rendition_id in enumerate(names)}
         return [
-            Bucket(
+            TimeBucket(
                 stream_id=stream_id,
                 rendition=names[rendition_id],
                 starts_at=from_microseconds(self._begins_at + index * self.width),

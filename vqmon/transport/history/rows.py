@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from vqmon.core.timeline import Point
+from vqmon.core.timeline import TimelinePoint
 from vqmon.core.types import Outcome, QualityEvent
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -120,13 +120,13 @@ POINT_COLUMNS = "o.number, o.id, r.stream_id, r.name, o.starts_at, o.reason, o.l
 """What `point_from_row` takes, with `outcome o` and `rendition r`."""
 
 
-def point_from_row(row: Sequence[Any], layouts: Mapping[int, MeasureLayout]) -> Point:
+def point_from_row(row: Sequence[Any], layouts: Mapping[int, MeasureLayout]) -> TimelinePoint:
     """Turn a row of POINT_COLUMNS into a point of a chart."""
     _, id, stream_id, rendition, starts_at, reason, layout_id, measures = row
     layout = _EMPTY_LAYOUT if layout_id is None else layouts[layout_id]
     numbers = struct.unpack(layout.struct_format, measures) if layout_id is not None else ()
     end = 3 * len(layout.scorers)
-    return Point(
+    return TimelinePoint(
         event_id=unpack_event_id(id),
         stream_id=stream_id,
         rendition=rendition,

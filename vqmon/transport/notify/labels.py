@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vqmon.core.types import SIGNALS, Alert, Change
+from vqmon.core.types import SIGNALS, Alert, LevelShift
 
 LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 SERVICE = "vqmon"
@@ -70,7 +70,7 @@ def link_of(alert: Alert, naming: Naming) -> str:
     return f"{naming.public_url.rstrip('/')}/alerts/{alert.id}" if naming.public_url else ""
 
 
-def _of_change(change: Change) -> dict[str, str]:
+def _of_change(change: LevelShift) -> dict[str, str]:
     return {
         "changed_at": change.at.isoformat(timespec="seconds"),
         "change": f"{change.before:.4g} -> {change.after:.4g} ({change.low:+.3g} to {change.high:+.3g}, 95 %)",

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from vqmon.core.dead_letters import Rejections
+from vqmon.core.dead_letters import RejectionRate
 from vqmon.core.types import Segment
 from vqmon.errors import WireError
 
@@ -25,7 +25,7 @@ MAX_URL = 8000
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _SEGMENT = TypeAdapter(Segment)
-_REJECTIONS = TypeAdapter(Rejections)
+_REJECTIONS = TypeAdapter(RejectionRate)
 
 Parsed = TypeVar("Parsed")
 
@@ -98,14 +98,14 @@ def encode_segment(segment: Segment, *, source: str) -> tuple[bytes, bytes]:
     return segment.rendition.stream_id.encode(), event.model_dump_json(exclude_none=True).encode()
 
 
-def encode_rejections(rejections: Rejections) -> bytes:
+def encode_rejections(rejections: RejectionRate) -> bytes:
     """How a partition fares, as JSON; it stays in the house."""
     return _REJECTIONS.dump_json(rejections)
 
 
-def parse_rejections(document: bytes | None) -> Rejections:
+def parse_rejections(document: bytes | None) -> RejectionRate:
     """The opposite; nothing stored means nothing rejected."""
-    return _parsed(_REJECTIONS.validate_json, document) if document else Rejections()
+    return _parsed(_REJECTIONS.validate_json, document) if document else RejectionRate()
 
 
 def segment_schema() -> dict[str, object]:

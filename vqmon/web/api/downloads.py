@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from vqmon.core.experiments.results import HISTOGRAM_BINS, ArmAnswer, ArmSummary, Comparison, Effect
+from vqmon.core.experiments.results import HISTOGRAM_BINS, ArmResult, ArmSummary, Comparison, Effect
 from vqmon.core.types import SIGNALS, Alert, Outcome, QualityEvent
 from vqmon.web.charts.control_charts import bands_of
 from vqmon.web.charts.series import chart_of, mark_of
@@ -224,7 +224,7 @@ def _plain(items: Sequence[Any]) -> list[Line]:
     return [asdict(it) for it in items]
 
 
-def _arms(comparison: Comparison, told: ArmAnswer, effect: Effect | None) -> list[Line]:
+def _arms(comparison: Comparison, told: ArmResult, effect: Effect | None) -> list[Line]:
     return [_arm(it, effect.scorer if effect else "") for it in comparison.arms]
 
 
@@ -247,7 +247,7 @@ def _arm(it: ArmSummary, scorer: str) -> Line:
     }
 
 
-TABLES: dict[str, Callable[[Comparison, ArmAnswer, Effect | None], list[Line]]] = {
+TABLES: dict[str, Callable[[Comparison, ArmResult, Effect | None], list[Line]]] = {
     "interval": lambda _, told, effect: _plain(effect.over_time if effect else ()),
     "clusters": lambda _, told, effect: _plain(effect.by_cluster if effect else ()),
     "slices": lambda _, told, effect: _plain(effect.slices if effect else ()),

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from vqmon.core.timeline import Changes
+from vqmon.core.timeline import HistoryChanges
 from vqmon.errors import StoreError
 from vqmon.web.addresses import count_of
 from vqmon.web.charts.series import live_point, mark_of
@@ -70,11 +70,11 @@ async def _events(site: Site, listeners: Listeners, after: int, stream_id: str |
         listeners.count -= 1
 
 
-def _changes(site: Site, after: int) -> Changes:
+def _changes(site: Site, after: int) -> HistoryChanges:
     return site.history.changes_since(after, limit=MAX_CHANGES)
 
 
-def _told(changes: Changes, stream_id: str | None) -> list[str]:
+def _told(changes: HistoryChanges, stream_id: str | None) -> list[str]:
     """The events that a page about this stream, or about all, wants to hear."""
     points = [live_point(point) for point in changes.points if stream_id in (None, point.stream_id)]
     alerts = [mark_of(alert) for alert in changes.alerts]

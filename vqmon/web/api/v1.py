@@ -9,7 +9,7 @@ from starlette.datastructures import QueryParams
 
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.results import Comparison
-from vqmon.core.timeline import Point
+from vqmon.core.timeline import TimelinePoint
 from vqmon.core.types import Alert, Outcome
 from vqmon.web.addresses import EVENT_ID
 from vqmon.web.api.framework import ApiError, Page, Values, next_url, page_of
@@ -178,7 +178,7 @@ def outcomes(site: Site, values: Values) -> Page[OutcomeItem]:
         limit *= 2
 
 
-def _outcome(it: Point) -> OutcomeItem:
+def _outcome(it: TimelinePoint) -> OutcomeItem:
     return OutcomeItem(
         event_id=it.event_id,
         stream_id=it.stream_id,

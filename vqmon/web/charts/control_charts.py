@@ -9,7 +9,7 @@ from vqmon.core.alerts.regression.baseline import CLIP, Usual
 from vqmon.core.alerts.regression.chart_status import Charted, chart_of
 from vqmon.core.alerts.regression.cusum import LINKED_SECONDS, Tuning, usual_now
 from vqmon.core.alerts.state import AlertState, State
-from vqmon.core.timeline import Point
+from vqmon.core.timeline import TimelinePoint
 from vqmon.web.charts.series import Lines
 from vqmon.web.charts.svg import Plot, Rule, Shape, down, joined, moment_scale, time_ticks
 from vqmon.web.model.time_range import Range
@@ -108,7 +108,7 @@ def evidence_plot(watches: Sequence[Watch], lines: Lines, scorer: str, span: Ran
     )
 
 
-def gathered(points: Sequence[Point], scorer: str, usual: Usual) -> list[tuple[float, float]]:
+def gathered(points: Sequence[TimelinePoint], scorer: str, usual: Usual) -> list[tuple[float, float]]:
     """(seconds since 1970, S) per scored point: the sum of `core.cusum` with its default k and one usual for all."""
     found: list[tuple[float, float]] = []
     deviation, bound = usual.deviation, CLIP * usual.scale

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from vqmon.core.experiments.definition import Experiment
-from vqmon.core.experiments.results import HISTOGRAM_BINS, ArmSummary, ClusterDifference, Effect, IntervalPoint
+from vqmon.core.experiments.results import (
+    HISTOGRAM_BINS,
+    ArmSummary,
+    ClusterDifference,
+    ConfidenceSequencePoint,
+    Effect,
+)
 from vqmon.web.charts.svg import (
     Plot,
     Rule,
@@ -107,7 +113,7 @@ def interval_sentence(effect: Effect, it: Experiment, names: tuple[str, str]) ->
     )
 
 
-def thinned(points: Sequence[IntervalPoint]) -> list[IntervalPoint]:
+def thinned(points: Sequence[ConfidenceSequencePoint]) -> list[ConfidenceSequencePoint]:
     """At most MAX_PLACES of them, the last one included."""
     each = -(-len(points) // MAX_PLACES) or 1
     kept = list(points[::each])

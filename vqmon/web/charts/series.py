@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from vqmon.core.timeline import Bucket, Point
+from vqmon.core.timeline import TimeBucket, TimelinePoint
 from vqmon.core.types import SIGNALS, Alert
 from vqmon.errors import REASONS
 from vqmon.web.addresses import segment_path
@@ -22,7 +22,7 @@ MAX_TABLE_LINES = 200
 QUIET = 0.05
 """A signal that stays under this has nothing to show."""
 
-Lines = dict[str, list[Point]]
+Lines = dict[str, list[TimelinePoint]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class SignalCurve:
     lines: Sequence[str]
 
 
-def lines_of(points: Iterable[Point], renditions: Sequence[str]) -> Lines:
+def lines_of(points: Iterable[TimelinePoint], renditions: Sequence[str]) -> Lines:
     """The points by rendition, in the order of `renditions`, in time order.
 
     A segment that failed and was scored later has two outcomes at one time; the score stays.
@@ -68,12 +68,12 @@ def lines_of(points: Iterable[Point], renditions: Sequence[str]) -> Lines:
     return lines
 
 
-def scorers_of(points: Iterable[Point]) -> list[str]:
+def scorers_of(points: Iterable[TimelinePoint]) -> list[str]:
     """Every scorer that has a score in these points, by name."""
     return sorted({scorer for point in points for scorer in point.scores})
 
 
-def thin(points: Sequence[Point], scorer: str, *, most: int = MAX_CHART_POINTS) -> Sequence[Point]:
+def thin(points: Sequence[TimelinePoint], scorer: str, *, most: int = MAX_CHART_POINTS) -> Sequence[TimelinePoint]:
     """At most `most` points: of neighbours the worst stays, an unscored one being worse than any score."""
     if len(points) <= most:
         return points
@@ -85,7 +85,7 @@ def thin(points: Sequence[Point], scorer: str, *, most: int = MAX_CHART_POINTS) 
 
 
 def chart_of(
-    stream_id: str, lines: Lines, buckets: Sequence[Bucket], alerts: Iterable[Alert], scorer: str, span: Range
+    stream_id: str, lines: Lines, buckets: Sequence[TimeBucket], alerts: Iterable[Alert], scorer: str, span: Range
 ) -> dict[str, object]:
     """What `chart.js` draws; times are seconds since 1970. Buckets, where there are any, stand for the points."""
     return {
@@ -104,7 +104,7 @@ def chart_of(
     }
 
 
-def _line(name: str, points: Sequence[Point], scorer: str) -> dict[str, object]:
+def _line(name: str, points: Sequence[TimelinePoint], scorer: str) -> dict[str, object]:
     return {
         "name": name,
         "at": [point.starts_at.timestamp() for point in points],
@@ -114,7 +114,7 @@ def _line(name: str, points: Sequence[Point], scorer: str) -> dict[str, object]:
     }
 
 
-def _bucket_line(name: str, buckets: Sequence[Bucket]) -> dict[str, object]:
+def _bucket_line(name: str, buckets: Sequence[TimeBucket]) -> dict[str, object]:
     """The worst of each part; a part has no id, the page of the part has."""
     mine = [bucket for bucket in buckets if bucket.rendition == name]
     return {
@@ -142,7 +142,7 @@ def mark_of(alert: Alert) -> dict[str, object]:
     }
 
 
-def live_point(point: Point) -> dict[str, object]:
+def live_point(point: TimelinePoint) -> dict[str, object]:
     """An outcome as an open page is told about it."""
     return {
         "stream_id": point.stream_id,
@@ -156,7 +156,7 @@ def live_point(point: Point) -> dict[str, object]:
 
 def table_of(lines: Lines, scorer: str) -> list[TableLine]:
     """The newest moments first, a cell per rendition."""
-    by_moment: dict[datetime, dict[str, Point]] = {}
+    by_moment: dict[datetime, dict[str, TimelinePoint]] = {}
     for name, points in lines.items():
         for point in points[-MAX_TABLE_LINES:]:
             by_moment.setdefault(point.starts_at, {})[name] = point
@@ -164,7 +164,7 @@ def table_of(lines: Lines, scorer: str) -> list[TableLine]:
     return [TableLine(at=at, cells=[_cell(by_moment[at].get(name), scorer) for name in lines]) for at in newest]
 
 
-def bucket_caption(buckets: Sequence[Bucket], alerts: Sequence[Alert], scorer: str) -> str:
+def bucket_caption(buckets: Sequence[TimeBucket], alerts: Sequence[Alert], scorer: str) -> str:
     """The chart of a long range in two sentences."""
     scored, unscored = sum(it.scored for it in buckets), sum(it.unscored for it in buckets)
     total = sum(it.mean * it.scored for it in buckets if it.mean is not None)
@@ -184,7 +184,7 @@ def span_words(seconds: float) -> str:
     return plural(round(seconds / 60), "minute") if seconds >= 90 else plural(round(seconds), "second")
 
 
-def _cell(point: Point | None, scorer: str) -> Cell | None:
+def _cell(point: TimelinePoint | None, scorer: str) -> Cell | None:
     if point is None:
         return None
     return Cell(url=segment_path(point.event_id), value=point.scores.get(scorer), reason=reason_words(point.reason))
@@ -228,7 +228,7 @@ def signals_of(lines: Lines, span: Range) -> tuple[list[SignalCurve], str]:
     return curves, ", ".join(name.replace("_", " ") for name in SIGNALS if name not in names)
 
 
-def _signal_line(points: Sequence[Point], name: str, span: Range, seconds: float) -> str:
+def _signal_line(points: Sequence[TimelinePoint], name: str, span: Range, seconds: float) -> str:
     return polyline(
         (((point.starts_at - span.begins_at).total_seconds() / seconds, point.signals.get(name)) for point in points),
         width=200,

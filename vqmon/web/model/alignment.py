@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from vqmon.core.timeline import Bucket, Point
+from vqmon.core.timeline import TimeBucket, TimelinePoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,9 @@ class Summary:
     ahead: float
 
 
-def align(a: Sequence[Point], b: Sequence[Point], scorer: str, *, shift: timedelta, tolerance: timedelta) -> Aligned:
+def align(
+    a: Sequence[TimelinePoint], b: Sequence[TimelinePoint], scorer: str, *, shift: timedelta, tolerance: timedelta
+) -> Aligned:
     """Pair segments that start at most `tolerance` apart once `b` is moved by `shift`; both come in time order.
 
     The nearest start wins, and nothing is used twice: media time is compared, never arrival.
@@ -79,11 +81,13 @@ def align(a: Sequence[Point], b: Sequence[Point], scorer: str, *, shift: timedel
     return Aligned(pairs=pairs, alone_a=alone_a, alone_b=len(b) - used, unscored_a=unscored_a, unscored_b=unscored_b)
 
 
-def align_buckets(a: Sequence[Bucket], b: Sequence[Bucket], *, begins_a: datetime, begins_b: datetime) -> Aligned:
+def align_buckets(
+    a: Sequence[TimeBucket], b: Sequence[TimeBucket], *, begins_a: datetime, begins_b: datetime
+) -> Aligned:
     """The same for long ranges: parts of equal length counted from each side's beginning, each with its mean."""
     length = (a or b)[0].seconds if a or b else 1.0
 
-    def number(bucket: Bucket, begins_at: datetime) -> int:
+    def number(bucket: TimeBucket, begins_at: datetime) -> int:
         return round((bucket.starts_at - begins_at).total_seconds() / length)
 
     others = {number(it, begins_b): it for it in b if it.mean is not None}
@@ -120,5 +124,5 @@ def summary_of(pairs: Sequence[Pair]) -> Summary | None:
     )
 
 
-def _apart(one: Point, other: Point, shift: timedelta) -> timedelta:
+def _apart(one: TimelinePoint, other: TimelinePoint, shift: timedelta) -> timedelta:
     return abs(other.starts_at + shift - one.starts_at)

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vqmon.core.timeline import Point
+from vqmon.core.timeline import TimelinePoint
 from vqmon.core.types import Alert
 from vqmon.web.addresses import EVENT_ID, stream_path, with_query
 from vqmon.web.charts.control_charts import MAX_MARKERS
@@ -70,7 +70,7 @@ def curve_of(site: Site, it: Alert) -> Curve | None:
     return _drawn(site, it, points, scorer)
 
 
-def _drawn(site: Site, it: Alert, points: Sequence[Point], scorer: str) -> Curve:
+def _drawn(site: Site, it: Alert, points: Sequence[TimelinePoint], scorer: str) -> Curve:
     begins_at, ends_at = points[0].starts_at, max(points[-1].starts_at, it.opened_at)
     x, y = moment_scale(begins_at, ends_at), down(0.0, 100.0, height=200)
     spots = [
@@ -180,7 +180,7 @@ def before_of(site: Site, it: Alert) -> list[Shot]:
     return []
 
 
-def _scorer_of(it: Alert, points: Sequence[Point]) -> str | None:
+def _scorer_of(it: Alert, points: Sequence[TimelinePoint]) -> str | None:
     names = scorers_of(points)
     told = next((name for name in names if name in it.series or name.split("@")[0] in it.series.split("/")), None)
     return told or next(iter(names), None)

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from vqmon.core.timeline import Point
+from vqmon.core.timeline import TimelinePoint
 from vqmon.web.addresses import pair_path, stream_path, with_query
 from vqmon.web.api.downloads import csv_of
 from vqmon.web.charts.series import MAX_BUCKETS, scorers_of, span_words
@@ -182,7 +182,7 @@ def _in_parts(site: Site, a: Row, b: Row, span: Range, shift: timedelta, scorer:
     return align_buckets(parts[0], parts[1], begins_a=begins[0], begins_b=begins[1]), step_seconds
 
 
-def _points(site: Site, row: Row, span: Range, shift: timedelta, most: int) -> Sequence[Point]:
+def _points(site: Site, row: Row, span: Range, shift: timedelta, most: int) -> Sequence[TimelinePoint]:
     return site.history.points(
         row.stream_id,
         begins_at=span.begins_at - shift,

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import PairExample
-from vqmon.core.experiments.results import ArmAnswer, Check, Comparison, Effect
+from vqmon.core.experiments.results import ArmResult, Comparison, Effect, HealthCheck
 from vqmon.web.addresses import experiment_path, pair_path, unquote_stream, with_query
 from vqmon.web.charts.experiments import distribution_plot, forest, interval_plot, interval_sentence, scorers_in
 from vqmon.web.pages.frame_pairs import Shot, pictures_of, shots_of, side_of
@@ -70,9 +70,9 @@ def experiment_asked(site: Site, request: Request) -> Experiment:
     raise HTTPException(404, "There is no experiment of that name; `experiments.path` names the file they stand in.")
 
 
-def chosen(comparison: Comparison, arm: str | None) -> ArmAnswer | None:
+def chosen(comparison: Comparison, arm: str | None) -> ArmResult | None:
     """The answer about the arm asked for, else about the first one."""
-    return comparison.answer_of(arm or "") or next(iter(comparison.answers), None)
+    return comparison.result_of(arm or "") or next(iter(comparison.answers), None)
 
 
 def _about(site: Site, comparison: Comparison, it: Experiment, query: Mapping[str, str]) -> dict[str, object]:
@@ -109,23 +109,23 @@ def _about(site: Site, comparison: Comparison, it: Experiment, query: Mapping[st
         "first": _first(site, told),
         "missing": told.missing[:TOLD_MISSING],
         "review_url": experiment_path(it.name, told.arm, "review"),
-        "review_count": len(told.pairs_of("review")),
+        "review_count": len(told.pairs_with_role("review")),
         "table_lines": TABLE_LINES,
     }
 
 
-def effect_asked(told: ArmAnswer, scorer: str | None) -> Effect | None:
+def effect_asked(told: ArmResult, scorer: str | None) -> Effect | None:
     """The effect by the scorer asked for, else by the first one."""
     return next((one for one in told.effects if one.scorer == scorer), next(iter(told.effects), None))
 
 
-def all_checks(*groups: Sequence[Check]) -> list[Check]:
+def all_checks(*groups: Sequence[HealthCheck]) -> list[HealthCheck]:
     """What is wrong first, and of that what weighs most."""
     weights = ("blocks", "look", "notes")
     return sorted((check for group in groups for check in group), key=lambda it: (it.is_good, weights.index(it.weight)))
 
 
-def _groups(told: ArmAnswer, url: str) -> list[dict[str, object]]:
+def _groups(told: ArmResult, url: str) -> list[dict[str, object]]:
     back = with_query(url, arm=told.arm)
     named = (("worst", f"Where {told.arm} loses most"), ("best", f"Where {told.arm} gains most"))
     return [
@@ -138,9 +138,9 @@ def _pair(it: PairExample, back: str) -> dict[str, object]:
     return {"it": it, "url": with_query(pair_path(it.control_event_id, it.arm_event_id), **{"from": back})}
 
 
-def _first(site: Site, told: ArmAnswer) -> dict[str, object] | None:
+def _first(site: Site, told: ArmResult) -> dict[str, object] | None:
     """The worst pair that has pictures, to be looked at right here."""
-    for it in told.pairs_of("worst")[:TOLD_PAIRS]:
+    for it in told.pairs_with_role("worst")[:TOLD_PAIRS]:
         pair_id = f"{it.control_event_id}:{it.arm_event_id}"
         found = [site.history.outcome(event_id) for event_id in pair_id.split(":")]
         if found[0] is None or found[1] is None or not pictures_of(site, it.control_event_id, found[0]):

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from markupsafe import Markup
 
-from vqmon.core.experiments.results import ArmAnswer, Comparison, Effect, Interval
+from vqmon.core.experiments.results import ArmResult, Comparison, ConfidenceInterval, Effect
 from vqmon.web.charts.experiments import distribution_plot, forest, interval_plot, interval_sentence, scorers_in
 from vqmon.web.pages.experiments import RAILS, SHAPES, all_checks, settings_of
 from vqmon.web.site import STATIC, open_templates
@@ -32,7 +32,7 @@ def report(comparison: Comparison, *, title: str, now: datetime) -> str:
     )
 
 
-def _answer(comparison: Comparison, told: ArmAnswer) -> dict[str, object]:
+def _answer(comparison: Comparison, told: ArmResult) -> dict[str, object]:
     it, names = comparison.experiment, (told.arm, told.control)
     return {
         "told": told,
@@ -47,11 +47,11 @@ def _answer(comparison: Comparison, told: ArmAnswer) -> dict[str, object]:
             }
             for effect in told.effects
         ],
-        "pairs": [*told.pairs_of("worst")[:PAIRS_SHOWN], *told.pairs_of("best")[:PAIRS_SHOWN]],
+        "pairs": [*told.pairs_with_role("worst")[:PAIRS_SHOWN], *told.pairs_with_role("best")[:PAIRS_SHOWN]],
     }
 
 
-def _intervals(effect: Effect) -> Iterator[tuple[str, Interval]]:
+def _intervals(effect: Effect) -> Iterator[tuple[str, ConfidenceInterval]]:
     for name, interval in (
         ("at any time", effect.anytime),
         ("corrected for a few contents that stand out", effect.corrected),

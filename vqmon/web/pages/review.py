@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from vqmon.core.experiments.human_review import PairExample, Vote
-from vqmon.core.experiments.results import ArmAnswer
+from vqmon.core.experiments.results import ArmResult
 from vqmon.web.addresses import count_of, experiment_path, unquote_stream, with_query
 from vqmon.web.pages.experiments import experiment_asked
 from vqmon.web.pages.frame_pairs import jpeg_of, pictures_of
@@ -90,7 +90,7 @@ class Table:
     """The pairs of one arm in the order in which one voter sees them."""
 
     experiment: str
-    told: ArmAnswer
+    told: ArmResult
     voter: str
     pairs: Sequence[PairExample]
     votes: dict[str, Vote]
@@ -132,7 +132,7 @@ def review(site: Site, request: Request) -> Response:
         token=token_of(site.reviews.secret(), voter, it.experiment, pair.id) if pair else "",
         done=len(it.votes),
         tally=_tally(it),
-        left_out=len(it.told.pairs_of("review")) - len(it.pairs),
+        left_out=len(it.told.pairs_with_role("review")) - len(it.pairs),
         chosen=_chosen(it, pair),
         experiment_url=with_query(experiment_path(it.experiment), arm=it.told.arm),
     )
@@ -189,11 +189,11 @@ def _table(site: Site, request: Request, voter: str) -> Table:
     """The pairs that have pictures, shuffled for this voter; raises 404."""
     experiment = experiment_asked(site, request)
     comparison = site.answers.answer(experiment.name).comparison
-    told = comparison.answer_of(unquote_stream(request.path_params["arm"]) or "") if comparison else None
+    told = comparison.result_of(unquote_stream(request.path_params["arm"]) or "") if comparison else None
     if told is None:
         raise HTTPException(404, "There is no answer about that arm yet; the page of the experiment says more.")
     kept = site.reviews.pictured()
-    pairs = [it for it in told.pairs_of("review") if _has_pictures(site, it, kept)]
+    pairs = [it for it in told.pairs_with_role("review") if _has_pictures(site, it, kept)]
     ids = {it.id for it in pairs}
     votes = {it.pair_id: it for it in site.reviews.votes(experiment.name) if it.voter == voter and it.pair_id in ids}
     return Table(

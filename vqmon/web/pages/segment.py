@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vqmon.core.scores import LEFT_OUT, PROMOTIONS
+from vqmon.core.scores import PROMOTION_REASONS, PROMOTION_SKIP_REASONS
 from vqmon.core.types import SIGNALS, MediaFacts, Outcome, Provenance, QualityEvent, Segment, SegmentFailure
 from vqmon.errors import REASONS
 from vqmon.web.addresses import EVENT_ID, stream_path
@@ -184,9 +184,11 @@ def _judged(event: QualityEvent) -> Facts:
             facts.append((score.scorer, told + sure))
     facts += [(f"{score.scorer}, on trial", f"{score.value:.1f}, never alerts") for score in event.shadow_scores]
     if event.promotion is not None and event.promotion.reasons:
-        why = "; ".join(PROMOTIONS[reason] for reason in event.promotion.reasons)
+        why = "; ".join(PROMOTION_REASONS[reason] for reason in event.promotion.reasons)
         left_out = event.promotion.left_out
-        facts.append(("Heavy scorers", f"{why}. Did not look: {LEFT_OUT[left_out]}." if left_out else f"{why}."))
+        facts.append(
+            ("Heavy scorers", f"{why}. Did not look: {PROMOTION_SKIP_REASONS[left_out]}." if left_out else f"{why}.")
+        )
     return facts
 
 

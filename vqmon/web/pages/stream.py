@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vqmon.core.alerts.annotations import Marker
-from vqmon.core.timeline import Bucket, Point, RenditionState
+from vqmon.core.timeline import RenditionState, TimeBucket, TimelinePoint
 from vqmon.core.types import Alert
 from vqmon.web.addresses import quote_stream, stream_path, unquote_stream, with_query
 from vqmon.web.charts.control_charts import MAX_MARKERS, Watch, bands_of, evidence_plot, markers_of, watches_of
@@ -46,10 +46,10 @@ class Asked:
     stream_id: str
     range: Range
     states: Sequence[RenditionState]
-    points: Sequence[Point]
+    points: Sequence[TimelinePoint]
     lines: Lines
     # the range in parts, when it holds more than `points`
-    buckets: Sequence[Bucket]
+    buckets: Sequence[TimeBucket]
     alerts: Sequence[Alert]
     # what the rules make of its series now, and what was changed on purpose
     watches: Sequence[Watch]
@@ -78,7 +78,7 @@ def asked_of(site: Site, request: Request, *, limit: int | None = None) -> Asked
     scorers = scorers_of(points) or sorted({scorer for state in states for scorer in state.last_scores}) or ["score"]
     wanted = request.query_params.get("scorer")
     scorer = wanted if wanted in scorers else scorers[0]
-    buckets: Sequence[Bucket] = ()
+    buckets: Sequence[TimeBucket] = ()
     if limit is None and len(points) >= most:
         within = {"begins_at": span.begins_at, "ends_at": span.ends_at}
         buckets = site.history.buckets(stream_id, **within, count=MAX_BUCKETS, scorer=scorer)
@@ -161,7 +161,7 @@ def _scorer(it: Asked, name: str) -> dict[str, object]:
     return {"label": name, "url": it.url(stream_path(it.stream_id), scorer=name), "is_current": name == it.scorer}
 
 
-def _latest(point: Point, scorer: str) -> dict[str, object]:
+def _latest(point: TimelinePoint, scorer: str) -> dict[str, object]:
     return {
         "event_id": point.event_id,
         "at": point.starts_at,

@@ -6,7 +6,7 @@ import pytest
 
 from tests.factories import START
 from vqmon.core.alerts.backtest.incidents import Incident, appraise, parse_incidents
-from vqmon.core.types import Alert, Evidence
+from vqmon.core.types import Alert, AlertEvidence
 from vqmon.errors import SettingsError
 
 
@@ -17,7 +17,7 @@ def alert(
     return Alert(
         id=f"{rule}{seconds}", rule=rule, series=f"{stream}/{rendition}/lite", stream_id=stream, rendition=rendition,
         severity="page", state="open", began_at=at, opened_at=at, resolved_at=None, summary="", muted_by=muted_by,
-        evidence=Evidence(event_id="e", reading="", value=None, threshold=None),
+        evidence=AlertEvidence(event_id="e", reading="", value=None, threshold=None),
     )  # fmt: skip
 
 

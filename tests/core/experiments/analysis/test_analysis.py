@@ -9,18 +9,18 @@ import pytest
 
 from tests import factories
 from tests.factories import START
-from vqmon.core.experiments.analysis.verdicts import kind_of
+from vqmon.core.experiments.analysis.verdicts import classify_interval
 from vqmon.core.experiments.definition import Arm, Experiment, Guardrail
 from vqmon.core.experiments.human_review import Vote
-from vqmon.core.experiments.results import ArmAnswer, Check, Comparison, Interval
+from vqmon.core.experiments.results import ArmResult, Comparison, ConfidenceInterval, HealthCheck
 from vqmon.core.types import Outcome, QualityEvent
 
 
-def first(found: Comparison) -> ArmAnswer:
+def first(found: Comparison) -> ArmResult:
     return found.answers[0]
 
 
-def check(found: Comparison, name: str) -> Check:
+def check(found: Comparison, name: str) -> HealthCheck:
     return next(it for it in (*found.checks, *first(found).checks) if it.name == name)
 
 
@@ -43,9 +43,9 @@ def check(found: Comparison, name: str) -> Check:
 )
 def test_what_an_interval_allows(low: float, mean: float, high: float, kind: str) -> None:
     """With a margin of 1.25 and a smallest gain of .5 points; a winner never while 0 is inside."""
-    interval = Interval(low=low, mean=mean, high=high, level=0.95, kind="any-time")
+    interval = ConfidenceInterval(low=low, mean=mean, high=high, level=0.95, kind="any-time")
 
-    assert kind_of(interval, delta_min=0.5, margin=1.25) == kind
+    assert classify_interval(interval, delta_min=0.5, margin=1.25) == kind
 
 
 @pytest.mark.parametrize(("gain", "kind"), [(2.0, "better"), (-2.0, "worse"), (0.0, "equivalent")])
@@ -255,20 +255,20 @@ def test_examples_hold_both_sides_and_the_review_is_one_per_content() -> None:
     told = first(factories.comparison(experiment=factories.experiment(), outcomes=outcomes))
     events = {one.id: one for one in outcomes}
 
-    worst = told.pairs_of("worst")
+    worst = told.pairs_with_role("worst")
     assert [pair.difference for pair in worst] == sorted(pair.difference for pair in worst)
     assert worst[0].difference == min(
         events[pair.arm_event_id].scores[0].value - events[pair.control_event_id].scores[0].value for pair in told.pairs
     )
     assert max(sum(pair.cluster == one.cluster for pair in worst) for one in worst) <= 3
-    review = {pair.cluster: pair.id for pair in told.pairs_of("review")}
+    review = {pair.cluster: pair.id for pair in told.pairs_with_role("review")}
     assert len(review) == 25
     fewer = first(
         factories.comparison(
             experiment=factories.experiment(), outcomes=[one for one in outcomes if one.segment.sequence < 9]
         )
     )
-    assert {pair.cluster: pair.id for pair in fewer.pairs_of("review")} == review
+    assert {pair.cluster: pair.id for pair in fewer.pairs_with_role("review")} == review
 
 
 def test_blocks_of_a_live_stream_are_clusters_with_gaps_between() -> None:
@@ -622,10 +622,10 @@ def test_a_switchback_compares_blocks_within_streams() -> None:
 # ---- people
 
 
-def votes(told: ArmAnswer, choices: str) -> list[Vote]:
+def votes(told: ArmResult, choices: str) -> list[Vote]:
     """One vote per review pair: `a` for the arm, `c` for the control, `t` for a tie."""
     names = {"a": told.arm, "c": told.control, "t": "tie"}
-    pairs = told.pairs_of("review")
+    pairs = told.pairs_with_role("review")
     return [
         Vote(pair_id=pair.id, choice=names[choice], voter="ann", at=START)
         for pair, choice in zip(pairs, choices, strict=False)
@@ -688,8 +688,10 @@ def test_votes_count_once_per_person_and_content_and_only_on_review_pairs() -> N
     """The last vote of a person counts; three voters of one content are one content; a worst pair proves nothing."""
     outcomes = list(factories.paired_events(gain=2))
     told = first(factories.comparison(experiment=factories.experiment(), outcomes=outcomes))
-    pair = told.pairs_of("review")[0]
-    other = next(one for one in told.pairs_of("worst") if one.id not in {it.id for it in told.pairs_of("review")})
+    pair = told.pairs_with_role("review")[0]
+    other = next(
+        one for one in told.pairs_with_role("worst") if one.id not in {it.id for it in told.pairs_with_role("review")}
+    )
     cast = [
         Vote(pair_id=pair.id, choice="v1", voter="ann", at=START),
         Vote(pair_id=pair.id, choice="v2", voter="ann", at=START + timedelta(seconds=9)),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from vqmon.core.alerts.regression.baseline import Usual, usual_of
 from vqmon.core.alerts.regression.cusum import Chart, Memory, parts, settled, usual_now
-from vqmon.core.types import Moved
+from vqmon.core.types import CompanionShift
 
 Beside = tuple[float, ...]
 
@@ -47,7 +47,7 @@ def beside(names: tuple[str, ...], known: Beside, values: Mapping[str, float], *
     )
 
 
-def moved(names: tuple[str, ...], known: Beside) -> tuple[Moved, ...]:
+def moved(names: tuple[str, ...], known: Beside) -> tuple[CompanionShift, ...]:
     """What went further than its own usual spread since the change; the largest first, by that spread."""
     size = len(names)
     if len(known) != 2 + 3 * size or not known[1]:
@@ -60,7 +60,7 @@ def moved(names: tuple[str, ...], known: Beside) -> tuple[Moved, ...]:
         # A hundredth of the scale is the least that is worth a word.
         least = 1.0 if "@" in name else 0.01
         if away > max(OWN_SPREADS * variance**0.5, least):
-            found.append((away / max(variance**0.5, least), Moved(name=name, before=before, after=after)))
+            found.append((away / max(variance**0.5, least), CompanionShift(name=name, before=before, after=after)))
     return tuple(it for _, it in sorted(found, key=lambda pair: (-pair[0], pair[1].name)))
 
 

@@ -10,7 +10,7 @@ from vqmon.core.alerts.regression.cusum import HOT, Chart, calmed, is_alarm, is_
 from vqmon.core.alerts.regression.ladder import Entry
 from vqmon.core.alerts.rules import AlertRule, Drop, tuning_of
 from vqmon.core.alerts.state import AlertState
-from vqmon.core.types import Alert, Cause, Change, Evidence, Moved, Severity, alert_id
+from vqmon.core.types import Alert, AlertEvidence, CompanionShift, LevelShift, RegressionCause, Severity, alert_id
 
 MOVED_IN_SUMMARY = 2
 
@@ -27,7 +27,7 @@ class Reading:
     # minutes, weighted
     impact: float
     min_impact: float = 0.0
-    cause: Cause = ""
+    cause: RegressionCause = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ def _calm(
     if entry.starts - held_at < condition.hold_seconds:
         return replace(state, memory=_held(memory, held_at)), None
     memory = opened(memory, drop=drop, flap_seconds=condition.flap_seconds, at=entry.ends)
-    change = Change(
+    change = LevelShift(
         at=_moment(min(began_at(chart), entry.ends)),
         before=round(usual, 3),
         after=round(mean, 3),
@@ -148,7 +148,7 @@ def _held(memory: tuple[float, ...], held_at: float) -> tuple[float, ...]:
 
 
 def _alert(
-    rule: AlertRule, condition: Drop, state: AlertState, reading: Reading, change: Change, memory: tuple[float, ...]
+    rule: AlertRule, condition: Drop, state: AlertState, reading: Reading, change: LevelShift, memory: tuple[float, ...]
 ) -> Alert:
     entry = reading.entry
     chart, usual, _ = parts(memory)
@@ -166,7 +166,7 @@ def _alert(
         opened_at=_moment(entry.ends),
         resolved_at=None,
         summary=_summary(reading, change, with_it, flaps=int(chart.flaps)),
-        evidence=Evidence(
+        evidence=AlertEvidence(
             event_id=entry.event_id,
             reading=f"{reading.basis} {reading.value:.1f}, usual {change.before:.1f}",
             value=round(reading.value, 4),
@@ -180,7 +180,7 @@ def _alert(
     )
 
 
-def _summary(reading: Reading, change: Change, with_it: tuple[Moved, ...], *, flaps: int) -> str:
+def _summary(reading: Reading, change: LevelShift, with_it: tuple[CompanionShift, ...], *, flaps: int) -> str:
     """E.g. lite@1 down 7.9 points since 20:25:04 (95 %: 6.1-9.7); blockiness 0.12 -> 0.41."""
     drop = change.before - change.after
     words = [

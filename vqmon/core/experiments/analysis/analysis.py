@@ -8,61 +8,61 @@ from typing import Any
 
 import numpy as np
 
-from vqmon.core.experiments.analysis.effects import effect_of, guardrail_answer, levels_of
+from vqmon.core.experiments.analysis.effects import estimate_effect, evaluate_guardrail, significance_levels
 from vqmon.core.experiments.analysis.health_checks import (
-    aa_check,
-    crossed_check,
-    doubled_check,
-    missing_check,
-    mixed_check,
-    ratio_check,
-    versions_check,
+    check_crossover_sessions,
+    check_duplicate_segments,
+    check_missing_pairs,
+    check_mixed_blocks,
+    check_sample_ratio,
+    check_versions,
+    run_aa_test,
 )
-from vqmon.core.experiments.analysis.human_answer import human_answer
-from vqmon.core.experiments.analysis.trajectory import Course, Samples, Which
-from vqmon.core.experiments.analysis.verdicts import Case, decide
-from vqmon.core.experiments.data.arm_totals import ArmCounts, points_per_extra
-from vqmon.core.experiments.data.contrasts import PairedReadings, Readings, TrafficReadings
-from vqmon.core.experiments.data.metrics import Measures, is_segment, is_within
-from vqmon.core.experiments.data.pairs import Missing, PairFold
-from vqmon.core.experiments.data.sessions import TrafficFold
+from vqmon.core.experiments.analysis.human_answer import tally_votes
+from vqmon.core.experiments.analysis.trajectory import ArmAndScorer, EffectTrajectory, Estimates
+from vqmon.core.experiments.analysis.verdicts import VerdictInputs, decide_verdict
+from vqmon.core.experiments.data.arm_totals import ArmTotals, points_per_extra
+from vqmon.core.experiments.data.contrasts import Contrast, PairedContrast, UnpairedContrast
+from vqmon.core.experiments.data.metrics import ExperimentMetrics, is_about_segment, is_in_period
+from vqmon.core.experiments.data.pairs import MissingPairs, PairMatcher
+from vqmon.core.experiments.data.sessions import UnpairedTotals
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
-from vqmon.core.experiments.results import ArmAnswer, ArmSummary, Check, Comparison, LookDifference
-from vqmon.core.experiments.stats.sequential import Sample
+from vqmon.core.experiments.results import ArmResult, ArmSummary, Comparison, HealthCheck, SignalDifference
+from vqmon.core.experiments.stats.sequential import MeanDifference
 from vqmon.core.types import Outcome
 
 
-class Comparing:
+class ExperimentAnalysis:
     """Takes outcomes in the order in which their segments start; gives the answer when asked at the end."""
 
     def __init__(self, experiment: Experiment) -> None:
         self._it = experiment
-        self._measures = Measures(experiment)
-        self._counts = ArmCounts(experiment)
-        self._course = Course(experiment=experiment)
-        self._pairs = PairFold(experiment, self._measures) if experiment.design == "paired" else None
-        self._traffic = None if self._pairs else TrafficFold(experiment, self._measures)
-        self._readings: dict[str, Readings] = {arm.name: self._reading(arm.name) for arm in experiment.treatments}
+        self._measures = ExperimentMetrics(experiment)
+        self._counts = ArmTotals(experiment)
+        self._course = EffectTrajectory(experiment=experiment)
+        self._pairs = PairMatcher(experiment, self._measures) if experiment.design == "paired" else None
+        self._traffic = None if self._pairs else UnpairedTotals(experiment, self._measures)
+        self._readings: dict[str, Contrast] = {arm.name: self._reading(arm.name) for arm in experiment.treatments}
         self._begins_at: datetime | None = None
         self._ends_at: datetime | None = None
         self._taken = 0
 
-    def take(self, outcome: Outcome) -> None:
+    def add(self, outcome: Outcome) -> None:
         """One outcome more; those of no arm, and from outside the experiment's time, count for nothing."""
         starts_at = outcome.segment.starts_at
-        arm = self._it.arm_of(outcome) if is_within(self._it, starts_at) and is_segment(outcome) else None
+        arm = self._it.arm_of(outcome) if is_in_period(self._it, starts_at) and is_about_segment(outcome) else None
         if arm is None:
             return
-        self._course.pass_by(starts_at, self._samples)
+        self._course.advance_to(starts_at, self._samples)
         self._begins_at = self._begins_at or starts_at
         self._ends_at = starts_at
         self._taken += 1
-        self._counts.take(arm, outcome)
+        self._counts.add(arm, outcome)
         if self._pairs is not None:
-            self._pairs.take(arm, outcome)
+            self._pairs.add(arm, outcome)
         elif self._traffic is not None:
-            self._traffic.take(arm, outcome)
+            self._traffic.add(arm, outcome)
 
     def finish(self, *, votes: Sequence[Vote] = (), rng: np.random.Generator) -> Comparison:
         """The answer; `rng` draws the bootstrap and the signs of the A/A check. Call it once."""
@@ -72,7 +72,7 @@ class Comparing:
             self._course.finish(self._ends_at, self._samples())
         summaries = tuple(self._counts.summary(arm.name) for arm in self._it.arms)
         shared = tuple(self._shared_checks())
-        levels = levels_of(self._it, self._samples())
+        levels = significance_levels(self._it, self._samples())
         by_name = {summary.arm: summary for summary in summaries}
         return Comparison(
             experiment=self._it,
@@ -89,17 +89,17 @@ class Comparing:
     def _answer(
         self,
         arm: str,
-        levels: Mapping[Which, float],
-        shared: Sequence[Check],
+        levels: Mapping[ArmAndScorer, float],
+        shared: Sequence[HealthCheck],
         summaries: Mapping[str, ArmSummary],
         *,
         votes: Sequence[Vote],
         rng: np.random.Generator,
-    ) -> ArmAnswer:
+    ) -> ArmResult:
         it, readings = self._it, self._readings[arm]
         names = self._counts.scorer_names()
         effects = tuple(
-            effect_of(
+            estimate_effect(
                 it, readings, self._course, which=(arm, scorer), name=names[scorer], alpha=levels[arm, scorer], rng=rng
             )
             for scorer in it.scorers
@@ -107,19 +107,19 @@ class Comparing:
         pairs = self._pairs.arms[arm] if self._pairs is not None else None
         shown = pairs.examples.shown() if pairs else ()
         review = [pair for pair in shown if pair.role == "review"]
-        case = Case(
+        case = VerdictInputs(
             experiment=it,
             arm=arm,
             effects=effects,
-            guardrails=tuple(guardrail_answer(it, rail, readings.sample(rail.of)) for rail in it.guardrails),
+            guardrails=tuple(evaluate_guardrail(it, rail, readings.sample(rail.of)) for rail in it.guardrails),
             looks=tuple(self._looks(readings)),
             checks=tuple(self._arm_checks(arm, rng)),
-            people=human_answer(votes, review, arm=arm, control=it.control, alpha=it.alpha),
+            people=tally_votes(votes, review, arm=arm, control=it.control, alpha=it.alpha),
         )
-        return ArmAnswer(
+        return ArmResult(
             arm=arm,
             control=it.control,
-            verdict=decide(replace(case, checks=(*shared, *case.checks))),
+            verdict=decide_verdict(replace(case, checks=(*shared, *case.checks))),
             effects=effects,
             guardrails=case.guardrails,
             looks=case.looks,
@@ -130,7 +130,7 @@ class Comparing:
             **self._gains(readings, summaries[arm], summaries[it.control]),
         )
 
-    def _gains(self, readings: Readings, arm: ArmSummary, control: ArmSummary) -> dict[str, Any]:
+    def _gains(self, readings: Contrast, arm: ArmSummary, control: ArmSummary) -> dict[str, Any]:
         sample = readings.sample(self._measures.scorers[0])
         gain = None if sample is None else sample.mean
         return {
@@ -140,48 +140,48 @@ class Comparing:
             ),
         }
 
-    def _samples(self) -> Samples:
+    def _samples(self) -> Estimates:
         return {
             (arm, scorer): self._sample(readings, f"score:{scorer}")
             for arm, readings in self._readings.items()
             for scorer in self._it.scorers
         }
 
-    def _sample(self, readings: Readings, key: str) -> Sample | None:
+    def _sample(self, readings: Contrast, key: str) -> MeanDifference | None:
         adjusted = readings.adjusted(key)
         return adjusted[0] if adjusted else readings.sample(key)
 
-    def _reading(self, arm: str) -> Readings:
+    def _reading(self, arm: str) -> Contrast:
         if self._pairs is not None:
-            return PairedReadings(self._it, self._measures, self._pairs.arms[arm])
+            return PairedContrast(self._it, self._measures, self._pairs.arms[arm])
         assert self._traffic is not None
-        return TrafficReadings(self._it, self._measures, self._traffic, arm)
+        return UnpairedContrast(self._it, self._measures, self._traffic, arm)
 
-    def _looks(self, readings: Readings) -> Iterator[LookDifference]:
+    def _looks(self, readings: Contrast) -> Iterator[SignalDifference]:
         for signal, limit in self._it.look_limits.items():
             sample = readings.sample(f"signal:{signal}")
             if sample is not None and math.isfinite(sample.mean):
-                yield LookDifference(
+                yield SignalDifference(
                     signal=signal, control_mean=sample.control_mean, arm_mean=sample.arm_mean, limit=limit
                 )
 
-    def _shared_checks(self) -> Iterator[Check]:
-        yield versions_check(self._counts.versions)
+    def _shared_checks(self) -> Iterator[HealthCheck]:
+        yield check_versions(self._counts.versions)
         if self._pairs is not None:
-            taken = sum(int(pairs.table.rows().sum()) for pairs in self._pairs.arms.values())
-            yield doubled_check(self._pairs.doubled, of=taken)
+            taken = sum(int(pairs.table.segment_counts().sum()) for pairs in self._pairs.arms.values())
+            yield check_duplicate_segments(self._pairs.doubled, of=taken)
         if self._traffic is not None:
-            yield ratio_check(self._traffic.sessions, self._traffic.shares, most=self._traffic.most_uneven())
+            yield check_sample_ratio(self._traffic.sessions, self._traffic.shares, most=self._traffic.max_log_e_value())
             if self._it.design == "switchback":
-                yield mixed_check(*self._traffic.mixture())
+                yield check_mixed_blocks(*self._traffic.mixed_block_counts())
             else:
-                yield crossed_check(*self._traffic.crossed())
+                yield check_crossover_sessions(*self._traffic.crossover_counts())
 
-    def _arm_checks(self, arm: str, rng: np.random.Generator) -> Iterator[Check]:
+    def _arm_checks(self, arm: str, rng: np.random.Generator) -> Iterator[HealthCheck]:
         if self._pairs is None:
             return
         pairs, control = self._pairs.arms[arm], self._it.control
-        yield missing_check(
+        yield check_missing_pairs(
             arm,
             control,
             pairs=self._readings[arm].segments(self._measures.scorers[0]),
@@ -190,11 +190,11 @@ class Comparing:
             waiting=pairs.waiting[arm].count + pairs.waiting[control].count,
         )
         differences = self._readings[arm].differences(self._measures.scorers[0])
-        if differences is not None and (check := aa_check(differences, alpha=self._it.alpha, rng=rng)):
+        if differences is not None and (check := run_aa_test(differences, alpha=self._it.alpha, rng=rng)):
             yield check
 
 
-def _missing(missing: Mapping[str, Missing], arm: str, control: str) -> dict[str, Any]:
+def _missing(missing: Mapping[str, MissingPairs], arm: str, control: str) -> dict[str, Any]:
     newest = [one for side in missing.values() for one in side.newest]
     return {
         "missing": tuple(sorted(newest, key=lambda one: one.starts_at)),

@@ -1,17 +1,15 @@
 """Whether the data of an experiment can be trusted: sample ratio, missing pairs, versions, A/A of the same data."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from vqmon.core.experiments.results import Check
-from vqmon.core.experiments.stats.distributions import binomial_cdf, chi_square_tail, fair_coin, t_quantile
+from vqmon.core.experiments.results import HealthCheck
+from vqmon.core.experiments.stats.distributions import binomial_cdf, chi_square_upper_tail, sign_test_p, t_quantile
 from vqmon.core.experiments.stats.nonparametric import Floats
 
 SRM_ALPHA = 0.001
-SRM_PRIOR = 100.0
-"""Pseudo-counts over all arms: a flatter prior than thousands finds an uneven split sooner (measured)."""
 
 MISSING_ALPHA = 0.001
 MISSING_SHARE = 0.01
@@ -21,32 +19,15 @@ MISSING_LEAST = 3
 AA_DRAWS = 1000
 
 
-def ratio_evidence(counts: Sequence[int], shares: Sequence[float]) -> float:
-    """ln of the e-value against "arms fill up by their shares" (Lindon and Malek 2020, arXiv:2011.03567).
-
-    A multinomial-Dirichlet mixture: it may be looked at after every session, and 1000 is alarm enough.
-    """
-    total = sum(shares)
-    planned = [share / total for share in shares]
-    prior = [SRM_PRIOR * share for share in planned]
-    n = sum(counts)
-    return (
-        math.lgamma(SRM_PRIOR)
-        - math.lgamma(SRM_PRIOR + n)
-        + sum(math.lgamma(a + k) - math.lgamma(a) for a, k in zip(prior, counts, strict=True))
-        - sum(k * math.log(share) for k, share in zip(counts, planned, strict=True))
-    )
-
-
-def ratio_check(counts: Mapping[str, int], shares: Mapping[str, float], *, most: float) -> Check:
+def check_sample_ratio(counts: Mapping[str, int], shares: Mapping[str, float], *, most: float) -> HealthCheck:
     """Sessions per arm as planned? `most` is the largest ln of the e-value seen so far."""
     n, total = sum(counts.values()), sum(shares.values())
     expected = {arm: n * share / total for arm, share in shares.items()}
     chi = sum((counts[arm] - expected[arm]) ** 2 / expected[arm] for arm in counts) if n else 0.0
-    fixed = chi_square_tail(chi, len(counts) - 1)
+    fixed = chi_square_upper_tail(chi, len(counts) - 1)
     p = min(1.0, math.exp(-max(0.0, most)))
     split = ", ".join(f"{arm} {counts[arm]} of {expected[arm]:.0f} planned" for arm in counts)
-    return Check(
+    return HealthCheck(
         name="sample ratio",
         is_good=p >= SRM_ALPHA,
         weight="blocks",
@@ -58,14 +39,16 @@ def ratio_check(counts: Mapping[str, int], shares: Mapping[str, float], *, most:
     )
 
 
-def missing_check(arm: str, control: str, *, pairs: int, in_arm: int, in_control: int, waiting: int) -> Check:
+def check_missing_pairs(
+    arm: str, control: str, *, pairs: int, in_arm: int, in_control: int, waiting: int
+) -> HealthCheck:
     """Are segments missing on one side more than on the other?"""
-    p = fair_coin(in_arm, in_control)
+    p = sign_test_p(in_arm, in_control)
     uneven = abs(in_arm - in_control)
     share = uneven / max(1, pairs + in_arm + in_control)
     good = p >= MISSING_ALPHA and (share <= MISSING_SHARE or uneven < MISSING_LEAST)
     text = f"{pairs} pairs; {in_arm} without {arm}, {in_control} without {control} (p {p:.2g}, exact binomial)"
-    return Check(
+    return HealthCheck(
         name="missing pairs",
         is_good=good,
         weight="blocks",
@@ -78,17 +61,17 @@ def missing_check(arm: str, control: str, *, pairs: int, in_arm: int, in_control
     )
 
 
-def versions_check(seen: Mapping[str, Mapping[str, int]]) -> Check:
+def check_versions(seen: Mapping[str, Mapping[str, int]]) -> HealthCheck:
     """`seen`: part (scorer, sampling, decoder) -> its versions with how many events each."""
     changed = {part: versions for part, versions in seen.items() if len(versions) > 1}
     if not changed:
         parts = "; ".join(f"{part}: {next(iter(versions))}" for part, versions in seen.items() if versions)
-        return Check(name="versions", is_good=True, weight="look", text=parts or "nothing was scored")
+        return HealthCheck(name="versions", is_good=True, weight="look", text=parts or "nothing was scored")
     text = "; ".join(
         f"{part} changed inside: " + ", ".join(f"{name} ({count} segments)" for name, count in versions.items())
         for part, versions in changed.items()
     )
-    return Check(
+    return HealthCheck(
         name="versions",
         is_good=False,
         weight="look",
@@ -97,7 +80,7 @@ def versions_check(seen: Mapping[str, Mapping[str, int]]) -> Check:
     )
 
 
-def aa_check(differences: Floats, *, alpha: float, rng: np.random.Generator) -> Check | None:
+def run_aa_test(differences: Floats, *, alpha: float, rng: np.random.Generator) -> HealthCheck | None:
     """Signs of the cluster differences drawn by lot: t must reject as often as it says, on these very data.
 
     None below 8 clusters, where too few sign patterns exist.
@@ -112,7 +95,7 @@ def aa_check(differences: Floats, *, alpha: float, rng: np.random.Generator) -> 
     rejected = int((reach > t_quantile(1 - alpha / 2, n - 1)).sum())
     most = _binomial_edge(draws, alpha)
     good = rejected <= most
-    return Check(
+    return HealthCheck(
         name="a/a",
         is_good=good,
         weight="notes",
@@ -133,10 +116,10 @@ def _binomial_edge(n: int, p: float) -> int:
     return low
 
 
-def doubled_check(doubled: int, *, of: int) -> Check:
+def check_duplicate_segments(doubled: int, *, of: int) -> HealthCheck:
     """Two different segments of one arm at one moment: `same` does not tell them apart."""
     good = doubled <= 0.01 * max(1, of)
-    return Check(
+    return HealthCheck(
         name="doubled segments",
         is_good=good,
         weight="blocks",
@@ -145,10 +128,10 @@ def doubled_check(doubled: int, *, of: int) -> Check:
     )
 
 
-def mixed_check(blocks: int, of: int) -> Check:
+def check_mixed_blocks(blocks: int, of: int) -> HealthCheck:
     """Blocks of a switchback in which the arm changed."""
     good = blocks <= 0.05 * max(1, of)
-    return Check(
+    return HealthCheck(
         name="mixed blocks",
         is_good=good,
         weight="notes",
@@ -157,10 +140,10 @@ def mixed_check(blocks: int, of: int) -> Check:
     )
 
 
-def crossed_check(sessions: int, of: int) -> Check:
+def check_crossover_sessions(sessions: int, of: int) -> HealthCheck:
     """Sessions that saw more than one arm."""
     good = sessions <= 0.01 * max(1, of)
-    return Check(
+    return HealthCheck(
         name="crossed sessions",
         is_good=good,
         weight="blocks",

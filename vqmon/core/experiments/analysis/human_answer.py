@@ -3,16 +3,16 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from vqmon.core.experiments.human_review import HumanAnswer, PairExample, Vote
-from vqmon.core.experiments.stats.distributions import fair_coin_anytime, wilson
+from vqmon.core.experiments.human_review import PairExample, Vote, VoteTally
+from vqmon.core.experiments.stats.distributions import anytime_sign_test_p, wilson_interval
 
-NO_DIFFERENCE = 0.15
+EQUIVALENCE_HALF_WIDTH = 0.15
 """People see no difference when the interval of their share lies within 0.5 plus or minus this."""
 
 
-def human_answer(
+def tally_votes(
     votes: Sequence[Vote], review: Sequence[PairExample], *, arm: str, control: str, alpha: float
-) -> HumanAnswer | None:
+) -> VoteTally | None:
     """Combine votes on the review pairs; None without a vote on one of them.
 
     The last vote of a person on a pair counts. A cluster stands for the side that more of its votes chose; ties of a
@@ -30,14 +30,14 @@ def human_answer(
     for_arm = sum(value > 0 for value in balance.values())
     for_control = sum(value < 0 for value in balance.values())
     tied = len(balance) - for_arm - for_control
-    p = fair_coin_anytime(for_arm, for_control)
-    low, high = wilson(for_arm + tied / 2, len(balance), alpha=alpha)
+    p = anytime_sign_test_p(for_arm, for_control)
+    low, high = wilson_interval(for_arm + tied / 2, len(balance), alpha=alpha)
     says = ""
     if p <= alpha:
         says = "arm" if for_arm > for_control else "control"
-    elif low >= 0.5 - NO_DIFFERENCE and high <= 0.5 + NO_DIFFERENCE:
+    elif low >= 0.5 - EQUIVALENCE_HALF_WIDTH and high <= 0.5 + EQUIVALENCE_HALF_WIDTH:
         says = "no difference"
-    return HumanAnswer(
+    return VoteTally(
         votes=len(kept),
         voters=len({vote.voter for vote in kept}),
         left_out=len(last) - len(kept),
@@ -52,8 +52,8 @@ def human_answer(
     )
 
 
-def clusters_needed(answer: HumanAnswer | None, *, alpha: float) -> int:
+def clusters_until_decided(answer: VoteTally | None, *, alpha: float) -> int:
     """How many more clusters must be voted on before people can decide, if all of them agree from here on."""
     ahead = max(answer.clusters_for_arm, answer.clusters_for_control) if answer else 0
     behind = min(answer.clusters_for_arm, answer.clusters_for_control) if answer else 0
-    return next(more for more in range(10_000) if fair_coin_anytime(ahead + more, behind) <= alpha)
+    return next(more for more in range(10_000) if anytime_sign_test_p(ahead + more, behind) <= alpha)

@@ -4,34 +4,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from vqmon.core.experiments.analysis.human_answer import clusters_needed
-from vqmon.core.experiments.definition import FIRST_LOOK, Experiment
-from vqmon.core.experiments.human_review import HumanAnswer
+from vqmon.core.experiments.analysis.human_answer import clusters_until_decided
+from vqmon.core.experiments.definition import MIN_SEQUENTIAL_CLUSTERS, Experiment
+from vqmon.core.experiments.human_review import VoteTally
 from vqmon.core.experiments.results import (
-    Check,
+    ConfidenceInterval,
     Effect,
-    GuardrailAnswer,
-    Interval,
-    LookDifference,
+    GuardrailResult,
+    HealthCheck,
+    SignalDifference,
     Verdict,
     VerdictKind,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class VerdictInputs:
     """Everything that a verdict on one arm is made from."""
 
     experiment: Experiment
     arm: str
     effects: tuple[Effect, ...]
-    guardrails: tuple[GuardrailAnswer, ...] = ()
-    looks: tuple[LookDifference, ...] = ()
-    checks: tuple[Check, ...] = ()
-    people: HumanAnswer | None = None
+    guardrails: tuple[GuardrailResult, ...] = ()
+    looks: tuple[SignalDifference, ...] = ()
+    checks: tuple[HealthCheck, ...] = ()
+    people: VoteTally | None = None
 
 
-def decide(case: Case) -> Verdict:
+def decide_verdict(case: VerdictInputs) -> Verdict:
     """The verdict; a check that failed comes before everything, a human look before every winner."""
     blocked = [check for check in case.checks if not check.is_good and check.weight == "blocks"]
     if blocked:
@@ -48,7 +48,7 @@ def decide(case: Case) -> Verdict:
     return _people_object(case, _guarded(case, verdict))
 
 
-def kind_of(interval: Interval, *, delta_min: float, margin: float) -> VerdictKind:
+def classify_interval(interval: ConfidenceInterval, *, delta_min: float, margin: float) -> VerdictKind:
     """What one interval allows; a winner only when it leaves 0 and the mean is worth something."""
     if interval.low > 0 and interval.mean >= delta_min:
         return "better"
@@ -59,13 +59,15 @@ def kind_of(interval: Interval, *, delta_min: float, margin: float) -> VerdictKi
     return "not worse" if interval.low > -margin else "undecided"
 
 
-def _of_scorers(case: Case) -> Verdict:
+def _of_scorers(case: VerdictInputs) -> Verdict:
     """By the scorers alone: one that sees a winner is enough, as their levels are shared (Holm)."""
     read = [(effect, effect.reading) for effect in case.effects if effect.reading is not None]
     if not read:
         return _nothing_yet(case)
     it = case.experiment
-    kinds = [kind_of(_safe(effect, reading), delta_min=it.delta_min, margin=it.margin) for effect, reading in read]
+    kinds = [
+        classify_interval(_safe(effect, reading), delta_min=it.delta_min, margin=it.margin) for effect, reading in read
+    ]
     for winner in ("better", "worse"):
         if winner in kinds:
             effect, reading = read[kinds.index(winner)]
@@ -89,21 +91,21 @@ def _of_scorers(case: Case) -> Verdict:
     )
 
 
-def _safe(effect: Effect, reading: Interval) -> Interval:
+def _safe(effect: Effect, reading: ConfidenceInterval) -> ConfidenceInterval:
     """What both the reading and its correction for skew allow."""
     other = effect.corrected or reading
     return replace(reading, low=min(reading.low, other.low), high=max(reading.high, other.high))
 
 
-def _nothing_yet(case: Case) -> Verdict:
+def _nothing_yet(case: VerdictInputs) -> Verdict:
     it = case.experiment
     have = max((effect.clusters for effect in case.effects), default=0)
-    need = it.planned_clusters if it.is_read_once else FIRST_LOOK
+    need = it.planned_clusters if it.is_fixed_horizon else MIN_SEQUENTIAL_CLUSTERS
     if not have:
         text = f"no segment of {case.arm} and {it.control} can be compared yet"
         step = f"See that both arms are scored and told by the label {it.label!r} or by their names."
         return Verdict(kind="undecided", sentence=f"Undecided: {text}.", next_step=step)
-    how = "it is read once, when all are complete" if it.is_read_once else "before that no reading is safe"
+    how = "it is read once, when all are complete" if it.is_fixed_horizon else "before that no reading is safe"
     return Verdict(
         kind="undecided",
         sentence=f"Undecided: {have} of {need} clusters are there.",
@@ -112,7 +114,7 @@ def _nothing_yet(case: Case) -> Verdict:
     )
 
 
-def _without_winner(kind: VerdictKind, case: Case, reading: Interval) -> str:
+def _without_winner(kind: VerdictKind, case: VerdictInputs, reading: ConfidenceInterval) -> str:
     arm, it = case.arm, case.experiment
     if kind == "equivalent":
         return f"{arm} and {it.control} are equivalent: {_points(reading)}, within ±{it.margin:g}."
@@ -123,7 +125,7 @@ def _without_winner(kind: VerdictKind, case: Case, reading: Interval) -> str:
     return f"Undecided between {arm} and {it.control}: {_points(reading)}; the interval {side}."
 
 
-def _next_of(kind: VerdictKind, case: Case) -> str:
+def _next_of(kind: VerdictKind, case: VerdictInputs) -> str:
     it = case.experiment
     have = max((effect.clusters for effect in case.effects), default=0)
     if kind == "better":
@@ -139,14 +141,14 @@ def _next_of(kind: VerdictKind, case: Case) -> str:
     return "The planned clusters are there: stop, or plan a larger experiment with `vqmon plan`."
 
 
-def _doubts(case: Case, kind: VerdictKind) -> tuple[str, ...]:
+def _doubts(case: VerdictInputs, kind: VerdictKind) -> tuple[str, ...]:
     """Why a person must look before anything is decided."""
     if kind == "undecided":
         return ()
     found = [
         f"{look.signal} differs by {look.difference:+.3f} (limit {look.limit:g}): scorers are easily fooled by that"
         for look in case.looks
-        if look.is_beyond
+        if look.exceeds_limit
     ]
     found += [f"{check.name}: {check.text}" for check in case.checks if not check.is_good and check.weight == "look"]
     found += _disagreement(case.effects)
@@ -169,7 +171,7 @@ def _disagreement(effects: Sequence[Effect]) -> list[str]:
     return found
 
 
-def _asked(case: Case, verdict: Verdict, doubts: tuple[str, ...]) -> Verdict:
+def _asked(case: VerdictInputs, verdict: Verdict, doubts: tuple[str, ...]) -> Verdict:
     """A person must look; when people have looked and are sure, that settles it."""
     control, people = case.experiment.control, case.people
     if people is not None and people.says:
@@ -183,7 +185,7 @@ def _asked(case: Case, verdict: Verdict, doubts: tuple[str, ...]) -> Verdict:
             next_step=_next_of(kind, case),
             is_settled_by_people=True,
         )
-    more = clusters_needed(people, alpha=case.experiment.alpha)
+    more = clusters_until_decided(people, alpha=case.experiment.alpha)
     seen = f" So far: {_people(people)}." if people else ""
     return Verdict(
         kind="needs human look",
@@ -194,7 +196,7 @@ def _asked(case: Case, verdict: Verdict, doubts: tuple[str, ...]) -> Verdict:
     )
 
 
-def _guarded(case: Case, verdict: Verdict) -> Verdict:
+def _guarded(case: VerdictInputs, verdict: Verdict) -> Verdict:
     """A winner is taken only when every guardrail is shown to hold."""
     still = [rail for rail in case.guardrails if rail.state == "open"]
     if verdict.kind not in ("better", "not worse", "equivalent") or not still:
@@ -209,7 +211,7 @@ def _guarded(case: Case, verdict: Verdict) -> Verdict:
     )
 
 
-def _people_object(case: Case, verdict: Verdict) -> Verdict:
+def _people_object(case: VerdictInputs, verdict: Verdict) -> Verdict:
     """People who are sure of the opposite are never overruled by a number."""
     people = case.people
     opposite: dict[str, Literal["arm", "control"]] = {"better": "control", "worse": "arm"}
@@ -225,11 +227,11 @@ def _people_object(case: Case, verdict: Verdict) -> Verdict:
     )
 
 
-def _points(interval: Interval) -> str:
+def _points(interval: ConfidenceInterval) -> str:
     return f"{interval.mean:+.2f} points ({interval.low:+.2f} to {interval.high:+.2f})"
 
 
-def _reason(effect: Effect, reading: Interval) -> str:
+def _reason(effect: Effect, reading: ConfidenceInterval) -> str:
     text = f"{effect.scorer}: {_points(reading)}, {reading.kind} {reading.level:.1%}, {effect.clusters} clusters"
     safe = _safe(effect, reading)
     if (safe.low <= 0 <= safe.high) == (reading.low <= 0 <= reading.high):
@@ -237,12 +239,12 @@ def _reason(effect: Effect, reading: Interval) -> str:
     return f"{text}; but a few contents decide: corrected for that, {safe.low:+.2f} to {safe.high:+.2f}"
 
 
-def _rail(rail: GuardrailAnswer) -> str:
+def _rail(rail: GuardrailResult) -> str:
     seen = "nothing measured" if rail.bound is None else f"could be as far as {rail.bound:+.3g}"
     return f"guardrail {rail.name}: {seen} (margin {rail.margin:g})"
 
 
-def _people(people: HumanAnswer) -> str:
+def _people(people: VoteTally) -> str:
     return (
         f"{people.clusters_for_arm} clusters for, {people.clusters_for_control} against, {people.clusters_tied} tied, "
         f"p {people.p:.2g}"

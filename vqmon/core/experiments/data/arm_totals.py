@@ -5,12 +5,17 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vqmon.core.experiments.data.metrics import bitrate_of, cluster_of, fact, made_by
+from vqmon.core.experiments.data.metrics import (
+    cluster_of_segment,
+    numeric_attribute,
+    scoring_versions,
+    segment_bitrate_kbps,
+)
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.results import HISTOGRAM_BINS, ArmSummary
 from vqmon.core.types import Outcome, QualityEvent
 
-VERSIONS_KEPT = 20
+MAX_VERSIONS = 20
 """Of one part; enough to say that it changed."""
 
 
@@ -42,7 +47,7 @@ class _Counts:
     gpu: _Mean = field(default_factory=_Mean)
 
 
-class ArmCounts:
+class ArmTotals:
     """Sees every outcome of every arm once."""
 
     def __init__(self, experiment: Experiment) -> None:
@@ -50,17 +55,17 @@ class ArmCounts:
         self._arms = {arm.name: _Counts() for arm in experiment.arms}
         self.versions: dict[str, Counter[str]] = {}
 
-    def take(self, arm: str, outcome: Outcome) -> None:
+    def add(self, arm: str, outcome: Outcome) -> None:
         """One outcome of an arm more."""
         counts, segment = self._arms[arm], outcome.segment
         seconds = segment.duration_seconds or 1.0
-        counts.bitrate.add(bitrate_of(segment), seconds)
-        counts.gpu.add(fact("label:gpu_seconds", segment) / seconds, seconds)
+        counts.bitrate.add(segment_bitrate_kbps(segment), seconds)
+        counts.gpu.add(numeric_attribute("label:gpu_seconds", segment) / seconds, seconds)
         if not isinstance(outcome, QualityEvent):
             counts.reasons[outcome.reason] += 1
             return
         counts.scored += 1
-        cluster = cluster_of(self._it, segment)
+        cluster = cluster_of_segment(self._it, segment)
         for score in outcome.scores:
             bins = counts.histogram.setdefault(score.scorer, [0] * HISTOGRAM_BINS)
             bins[min(HISTOGRAM_BINS - 1, max(0, int(score.value * HISTOGRAM_BINS / 100)))] += 1
@@ -110,11 +115,11 @@ class ArmCounts:
         )
 
     def _made(self, event: QualityEvent) -> None:
-        for part, version in made_by(event).items():
+        for part, version in scoring_versions(event).items():
             if part.partition("@")[0] not in (*(it.split("@")[0] for it in self._it.scorers), "sampling", "decoder"):
                 continue
             seen = self.versions.setdefault(part, Counter())
-            if version in seen or len(seen) < VERSIONS_KEPT:
+            if version in seen or len(seen) < MAX_VERSIONS:
                 seen[version] += 1
 
 

@@ -45,7 +45,7 @@ class ClusterTable:
             self._completed.append(place)
         return place
 
-    def complete(self, *, first: int | None = None) -> NDArray[np.bool_]:
+    def complete_mask(self, *, first: int | None = None) -> NDArray[np.bool_]:
         """(clusters,) which have as many segments as a cluster needs to count; only the `first` that had them."""
         if first is None:
             return self._rows[: len(self)] >= max(1, self._most_each)
@@ -53,7 +53,7 @@ class ClusterTable:
         found[self._completed[:first]] = True
         return found
 
-    def rows(self) -> NDArray[np.int64]:
+    def segment_counts(self) -> NDArray[np.int64]:
         """(clusters,) segments added."""
         return self._rows[: len(self)]
 

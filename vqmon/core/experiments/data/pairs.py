@@ -11,18 +11,18 @@ from typing import Literal
 import numpy as np
 
 from vqmon.core.experiments.data.clusters import ClusterTable, Floats
-from vqmon.core.experiments.data.metrics import Measures, cluster_of, fact, word_of
+from vqmon.core.experiments.data.metrics import ExperimentMetrics, cluster_of_segment, numeric_attribute, text_attribute
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import MissingPair, PairExample
 from vqmon.core.types import Outcome, QualityEvent, Segment
 
-EXTREMES = 12
+MAX_EXTREME_PAIRS = 12
 """Worst and best pairs that are shown."""
 
-EACH = 3
+MAX_EXTREME_PAIRS_PER_CLUSTER = 3
 """Of one cluster at most so many of them."""
 
-REVIEWED = 200
+MAX_REVIEW_CLUSTERS = 200
 """Clusters that have a review pair: the first so many, so that votes stay valid whatever comes later."""
 
 _HEAP = 120
@@ -30,7 +30,7 @@ _CHOICE = 8
 """The review pair is one of the first so many of its cluster: the choice soon stands, and votes stay valid."""
 
 
-class Examples:
+class ExamplePairs:
     """Sees every pair once and keeps a few."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Examples:
             elif entry > heap[0]:
                 heapq.heapreplace(heap, entry)
         seen, lot, kept = self._review.get(pair.cluster, (0, b"", pair))
-        if seen < _CHOICE and (seen or len(self._review) < REVIEWED):
+        if seen < _CHOICE and (seen or len(self._review) < MAX_REVIEW_CLUSTERS):
             mine = sha256(pair.id.encode()).digest()
             if not lot or mine < lot:
                 lot, kept = mine, pair
@@ -66,18 +66,18 @@ def _spread(entries: Iterable[tuple[float, str, PairExample]], role: Literal["wo
     kept: list[PairExample] = []
     each: Counter[str] = Counter()
     for _, _, pair in entries:
-        if each[pair.cluster] < EACH and len(kept) < EXTREMES:
+        if each[pair.cluster] < MAX_EXTREME_PAIRS_PER_CLUSTER and len(kept) < MAX_EXTREME_PAIRS:
             each[pair.cluster] += 1
             kept.append(replace(pair, role=role))
     return kept
 
 
-MISSING_KEPT = 50
+MAX_LISTED_MISSING = 50
 """The newest missing pairs are listed; all are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class ArmObservation:
     """What is kept of one outcome until its partners are there."""
 
     values: Floats
@@ -92,26 +92,26 @@ class Side:
 
 
 @dataclass(slots=True, kw_only=True)
-class Slot:
+class SourceSegment:
     """One source segment: what every arm has of it."""
 
     at: float
     group: tuple[str, ...]
-    sides: dict[str, Side] = field(default_factory=dict)
+    sides: dict[str, ArmObservation] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
-class Missing:
+class MissingPairs:
     """Source segments that one side has no score of: counted, and the newest kept."""
 
     count: int = 0
-    newest: deque[MissingPair] = field(default_factory=lambda: deque(maxlen=MISSING_KEPT))
+    newest: deque[MissingPair] = field(default_factory=lambda: deque(maxlen=MAX_LISTED_MISSING))
 
     def add(self, lost: MissingPair) -> None:
         self.count += 1
         self.newest.append(lost)
 
-    def take_over(self, other: "Missing") -> None:
+    def take_over(self, other: "MissingPairs") -> None:
         """All that the other has."""
         self.count += other.count
         self.newest.extend(other.newest)
@@ -128,47 +128,47 @@ class ArmPairs:
     """
 
     table: ClusterTable
-    examples: Examples
+    examples: ExamplePairs
     slices: dict[tuple[str, str], ClusterTable] = field(default_factory=dict)
     last: dict[str, Floats] = field(default_factory=dict)
     # by the side that lacks them
-    missing: dict[str, Missing]
+    missing: dict[str, MissingPairs]
     # newer than anything of that side: they may still come
-    waiting: dict[str, Missing]
+    waiting: dict[str, MissingPairs]
 
 
-class PairFold:
+class PairMatcher:
     """Takes outcomes in the order of their starts; gives the clusters of every arm against the control."""
 
-    def __init__(self, experiment: Experiment, measures: Measures) -> None:
+    def __init__(self, experiment: Experiment, measures: ExperimentMetrics) -> None:
         self._it = experiment
         self._measures = measures
-        self._open: deque[Slot] = deque()
-        self._groups: dict[tuple[str, ...], list[Slot]] = {}
+        self._open: deque[SourceSegment] = deque()
+        self._groups: dict[tuple[str, ...], list[SourceSegment]] = {}
         keys, scorers = len(measures.keys), len(measures.scorers)
         columns = 3 * keys + len(experiment.covariates) + 2 * scorers
         self.doubled = 0
         self.arms = {
             arm.name: ArmPairs(
                 table=ClusterTable(columns, most_each=experiment.segments_per_cluster),
-                examples=Examples(),
-                missing={arm.name: Missing(), experiment.control: Missing()},
-                waiting={arm.name: Missing(), experiment.control: Missing()},
+                examples=ExamplePairs(),
+                missing={arm.name: MissingPairs(), experiment.control: MissingPairs()},
+                waiting={arm.name: MissingPairs(), experiment.control: MissingPairs()},
             )
             for arm in experiment.treatments
         }
 
-    def take(self, arm: str, outcome: Outcome) -> None:
+    def add(self, arm: str, outcome: Outcome) -> None:
         """One outcome of an arm more."""
         segment = outcome.segment
         at = segment.starts_at.timestamp()
         self._settle_before(at - self._it.tolerance_seconds)
         self._arrived(arm)
-        group = tuple(word_of(key, segment) for key in self._it.same)
+        group = tuple(text_attribute(key, segment) for key in self._it.same)
         slots = self._groups.setdefault(group, [])
         slot = next((it for it in slots if arm not in it.sides), None) or (slots[-1] if slots else None)
         if slot is None:
-            slot = Slot(at=at, group=group)
+            slot = SourceSegment(at=at, group=group)
             slots.append(slot)
             self._open.append(slot)
         reason = "" if isinstance(outcome, QualityEvent) else outcome.reason
@@ -177,7 +177,9 @@ class PairFold:
             # Scored again by the same scorers, the same segment has the same id.
             self.doubled += not reason and known.segment.key != segment.key
             return
-        slot.sides[arm] = Side(values=self._measures.of(outcome), event_id=outcome.id, segment=segment, reason=reason)
+        slot.sides[arm] = ArmObservation(
+            values=self._measures.of(outcome), event_id=outcome.id, segment=segment, reason=reason
+        )
 
     def finish(self) -> None:
         """No more outcomes."""
@@ -192,10 +194,10 @@ class PairFold:
             for arm, pairs in self.arms.items():
                 self._settle(slot, arm, pairs)
 
-    def _settle(self, slot: Slot, arm: str, pairs: ArmPairs) -> None:
+    def _settle(self, slot: SourceSegment, arm: str, pairs: ArmPairs) -> None:
         control, other = slot.sides.get(self._it.control), slot.sides.get(arm)
         some = control or other
-        cluster = cluster_of(self._it, some.segment) if some else None
+        cluster = cluster_of_segment(self._it, some.segment) if some else None
         if some is None or cluster is None:
             return
         if control is not None and other is not None:
@@ -211,7 +213,14 @@ class PairFold:
                 )
                 (pairs.missing if partner is not None else pairs.waiting)[missing].add(lost)
 
-    def _both(self, cluster: str, control: Side, other: Side, pairs: ArmPairs, source: Side | None) -> None:
+    def _both(
+        self,
+        cluster: str,
+        control: ArmObservation,
+        other: ArmObservation,
+        pairs: ArmPairs,
+        source: ArmObservation | None,
+    ) -> None:
         scorers = len(self._measures.scorers)
         difference = other.values - control.values
         there = np.isfinite(difference)
@@ -232,15 +241,17 @@ class PairFold:
             return
         pairs.last[cluster] = first
         for key in self._it.slices:
-            where = (key, word_of(key, control.segment))
+            where = (key, text_attribute(key, control.segment))
             part = pairs.slices.setdefault(where, ClusterTable(1))
             part.add(cluster, first[:1])
         pairs.examples.take(_example(cluster, control, other))
 
-    def _covariates(self, control: Side, source: Side | None) -> Floats:
+    def _covariates(self, control: ArmObservation, source: ArmObservation | None) -> Floats:
         return np.array(
             [
-                (source.values[0] if source else math.nan) if key == "input_score" else fact(key, control.segment)
+                (source.values[0] if source else math.nan)
+                if key == "input_score"
+                else numeric_attribute(key, control.segment)
                 for key in self._it.covariates
             ]
         )
@@ -252,7 +263,7 @@ class PairFold:
                 pairs.missing[arm].take_over(pairs.waiting[arm])
 
 
-def _example(cluster: str, control: Side, other: Side) -> PairExample:
+def _example(cluster: str, control: ArmObservation, other: ArmObservation) -> PairExample:
     return PairExample(
         id=f"{control.event_id}:{other.event_id}",
         role="review",

@@ -1,4 +1,4 @@
-"""From clusters to one mean difference: paired, two-sample ratios, and adjusted by what was known before."""
+"""Estimators of the mean difference between two arms: paired, ratio of sums, switchback, and covariate-adjusted."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,142 +6,163 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vqmon.core.experiments.stats.sequential import Sample
+from vqmon.core.experiments.stats.sequential import MeanDifference
 
 Floats = NDArray[np.float64]
 
-FOLDS = 5
-LEAST_FOR_COVARIATES = 20
-"""Clusters per covariate and more that the slopes are fitted to."""
+MIN_CLUSTERS_PER_COVARIATE = 20
+"""Below this number of clusters per covariate, a paired difference is not adjusted."""
+
+_CROSS_FITTING_FOLDS = 5
 
 
-def paired_sample(differences: Floats) -> Sample | None:
-    """Each cluster counts once; None with fewer than two clusters."""
+def paired_difference(differences: Floats) -> MeanDifference | None:
+    """The mean of the cluster differences, each cluster counting once; None with fewer than two clusters."""
     n = len(differences)
     if n < 2:
         return None
     mean, sd = float(differences.mean()), float(differences.std(ddof=1))
     skewness = float((((differences - mean) / sd) ** 3).mean()) if sd > 0 else 0.0
-    return Sample(n=n, mean=mean, sd=sd, degrees=n - 1, skewness=skewness)
+    return MeanDifference(n=n, mean=mean, sd=sd, degrees_of_freedom=n - 1, skewness=skewness)
 
 
-def weighted_sample(differences: Floats, counts: Floats) -> Sample | None:
-    """Each segment counts once: sum(n d) / sum(n), with the delta method's variance over clusters."""
+def segment_weighted_difference(differences: Floats, segment_counts: Floats) -> MeanDifference | None:
+    """The mean of the cluster differences, each segment counting once: sum(n d) / sum(n).
+
+    Its variance over clusters is that of the delta method. None with fewer than two clusters.
+    """
     n = len(differences)
     if n < 2:
         return None
-    mean = float((counts * differences).sum() / counts.sum())
-    influence = counts / counts.mean() * (differences - mean)
-    return Sample(n=n, mean=mean, sd=float(np.sqrt((influence**2).sum() / (n - 1))), degrees=n - 1)
+    mean = float((segment_counts * differences).sum() / segment_counts.sum())
+    influence = segment_counts / segment_counts.mean() * (differences - mean)
+    sd = float(np.sqrt((influence**2).sum() / (n - 1)))
+    return MeanDifference(n=n, mean=mean, sd=sd, degrees_of_freedom=n - 1)
 
 
-def two_sample(
+def ratio_difference(
     control: tuple[Floats, Floats], arm: tuple[Floats, Floats], *, covariates: tuple[Floats, Floats] | None = None
-) -> Sample | None:
-    """Difference of two ratios sum(Y) / sum(N) over sessions, by the delta method; None with fewer than two in an arm.
+) -> MeanDifference | None:
+    """The difference of two ratios sum(Y) / sum(N) over sessions, with the delta method's variance (cluster-robust).
 
-    `control` and `arm` are (Y, N) per session; `covariates` the sums (sessions, k) of what was known before, of both.
-    With n sessions of both arms, sd**2 = n (variance of one + variance of the other), as in GrowthBook's formula.
+    `control` and `arm` are (Y, N) with one entry per session. `covariates` are the sums (sessions, k) of values known
+    before enhancement, of control and arm; they adjust the difference by regression (CUPED: Deng et al., WSDM 2013),
+    with slopes fitted on the other folds. With n sessions of both arms, sd**2 / n is the sum of both variances, as in
+    GrowthBook's gbstats; degrees of freedom are Welch-Satterthwaite. None with fewer than two sessions in an arm.
     """
     if min(len(control[0]), len(arm[0])) < 2:
         return None
-    values = [_linear(*side) for side in (control, arm)]
-    sides = tuple(float(value.mean()) for value in values)
+    values = [_linearized_ratio(*sums) for sums in (control, arm)]
+    means = tuple(float(value.mean()) for value in values)
     if covariates is not None:
-        known = [
-            np.column_stack([_linear(column, side[1]) for column in sums.T])
-            for sums, side in zip(covariates, (control, arm), strict=True)
-        ]
-        # The same slopes for both arms, from what remains after each arm's own mean.
-        centred = np.concatenate([value - value.mean() for value in values])
-        inputs = np.concatenate([one - one.mean(0) for one in known])
-        slopes = _slopes(centred, inputs, _folds([len(value) for value in values]))
-        whole = np.concatenate(known)
-        moved = np.concatenate(values) - ((whole - whole.mean(0)) * slopes).sum(1)
-        values = [moved[: len(values[0])], moved[len(values[0]) :]]
+        values = _adjusted_values(values, covariates, session_counts=(control[1], arm[1]))
     n = len(values[0]) + len(values[1])
-    parts = [float(value.var(ddof=1)) / len(value) for value in values]
-    total = parts[0] + parts[1]
-    squares = sum(part**2 / (len(value) - 1) for part, value in zip(parts, values, strict=True))
-    return Sample(
+    variances = [float(value.var(ddof=1)) / len(value) for value in values]
+    total = variances[0] + variances[1]
+    squares = sum(variance**2 / (len(value) - 1) for variance, value in zip(variances, values, strict=True))
+    return MeanDifference(
         n=n,
         mean=float(values[1].mean() - values[0].mean()),
         sd=float(np.sqrt(n * total)),
-        degrees=total**2 / squares if squares > 0 else n - 2,
-        control_mean=sides[0],
-        arm_mean=sides[1],
+        degrees_of_freedom=total**2 / squares if squares > 0 else n - 2,
+        control_mean=means[0],
+        arm_mean=means[1],
     )
 
 
-def adjusted_paired(differences: Floats, known: Floats, *, centre: Floats) -> tuple[Sample, float] | None:
-    """The mean difference at the covariates' mean `centre` over all traffic, and the share of variance explained.
+def regression_adjusted_difference(
+    differences: Floats, covariates: Floats, *, centre: Floats
+) -> tuple[MeanDifference, float] | None:
+    """The paired difference at the covariate means `centre` (k,) of all traffic, and the share of variance explained.
 
-    `known` is (clusters, k). Slopes come from the other folds, so that no cluster adjusts itself. Centred at the
-    sample's own mean, an adjusted mean would be the plain one with too small a variance: that is why `centre` must be
-    known. None with too few clusters.
+    `covariates` is (clusters, k). Slopes come from the other folds (cross-fitting), so that no cluster adjusts itself.
+    `centre` must be known from all traffic: centred at the sample's own mean, the adjusted mean would be the plain one
+    with too small a variance. None with too few clusters.
     """
-    plain = paired_sample(differences)
-    if plain is None or len(differences) < LEAST_FOR_COVARIATES * known.shape[1]:
+    plain = paired_difference(differences)
+    if plain is None or len(differences) < MIN_CLUSTERS_PER_COVARIATE * covariates.shape[1]:
         return None
-    slopes = _slopes(differences - differences.mean(), known - known.mean(0), _folds([len(differences)]))
-    moved = paired_sample(differences - ((known - centre) * slopes).sum(1))
-    if moved is None:
+    folds = _folds([len(differences)])
+    slopes = _cross_fitted_slopes(differences - differences.mean(), covariates - covariates.mean(0), folds)
+    adjusted = paired_difference(differences - ((covariates - centre) * slopes).sum(1))
+    if adjusted is None:
         return None
-    saved = 1 - (moved.sd / plain.sd) ** 2 if plain.sd > 0 else 0.0
-    return replace(moved, control_mean=plain.control_mean, arm_mean=plain.arm_mean), saved
+    explained = variance_explained(plain, adjusted)
+    return replace(adjusted, control_mean=plain.control_mean, arm_mean=plain.arm_mean), explained
 
 
-def switchback_sample(means: Floats, is_arm: NDArray[np.bool_], streams: NDArray[np.str_]) -> Sample | None:
-    """Difference of block means within streams: least squares with a mean per stream, variance HC1 over blocks.
+def switchback_difference(
+    block_means: Floats, is_arm: NDArray[np.bool_], streams: NDArray[np.str_]
+) -> MeanDifference | None:
+    """The difference of block means within streams: least squares with one intercept per stream, HC1 variance.
 
-    None with fewer than two blocks more than there are streams, or when no stream has both arms.
+    None when fewer than two blocks more than streams are given, or when no stream has both arms.
     """
-    _, which, sizes = np.unique(streams, return_inverse=True, return_counts=True)
+    _, stream_index, stream_sizes = np.unique(streams, return_inverse=True, return_counts=True)
 
-    def within(values: Floats) -> Floats:
-        centred: Floats = values - (np.bincount(which, values, len(sizes)) / sizes)[which]
+    def centre_within_streams(values: Floats) -> Floats:
+        totals = np.bincount(stream_index, values, len(stream_sizes))
+        centred: Floats = values - (totals / stream_sizes)[stream_index]
         return centred
 
-    n, degrees = len(means), len(means) - len(sizes) - 1
-    lever = within(is_arm.astype(np.float64))
-    weight = float((lever**2).sum())
-    if degrees < 1 or weight < 1e-9:
+    n = len(block_means)
+    degrees_of_freedom = n - len(stream_sizes) - 1
+    treatment = centre_within_streams(is_arm.astype(np.float64))
+    treatment_variation = float((treatment**2).sum())
+    if degrees_of_freedom < 1 or treatment_variation < 1e-9:
         return None
-    slope = float((lever * means).sum()) / weight
-    rest = within(means) - slope * lever
-    variance = float((lever**2 * rest**2).sum()) / weight**2 * n / degrees
-    return Sample(
+    slope = float((treatment * block_means).sum()) / treatment_variation
+    residuals = centre_within_streams(block_means) - slope * treatment
+    variance = float((treatment**2 * residuals**2).sum()) / treatment_variation**2 * n / degrees_of_freedom
+    return MeanDifference(
         n=n,
         mean=slope,
         sd=float(np.sqrt(variance * n)),
-        degrees=degrees,
-        control_mean=float(means[~is_arm].mean()),
-        arm_mean=float(means[is_arm].mean()),
+        degrees_of_freedom=degrees_of_freedom,
+        control_mean=float(block_means[~is_arm].mean()),
+        arm_mean=float(block_means[is_arm].mean()),
     )
 
 
-def variance_saved(plain: Sample, adjusted: Sample) -> float:
-    """Share of the variance that covariates explain; below 0 when they only add noise."""
+def variance_explained(plain: MeanDifference, adjusted: MeanDifference) -> float:
+    """The share of the variance that the covariates explain; below 0 when they only add noise."""
     return 1 - (adjusted.sd / plain.sd) ** 2 if plain.sd > 0 else 0.0
 
 
-def _linear(sums: Floats, counts: Floats) -> Floats:
-    """Per session values whose mean is the ratio and whose variance is that of the delta method."""
+def _adjusted_values(
+    values: Sequence[Floats], covariates: tuple[Floats, Floats], *, session_counts: tuple[Floats, Floats]
+) -> list[Floats]:
+    """The values of both arms less what their covariates explain."""
+    linearized = [
+        np.column_stack([_linearized_ratio(column, counts) for column in sums.T])
+        for sums, counts in zip(covariates, session_counts, strict=True)
+    ]
+    # Both arms get the same slopes, fitted to what remains after each arm's own mean.
+    centred_values = np.concatenate([value - value.mean() for value in values])
+    centred_covariates = np.concatenate([columns - columns.mean(0) for columns in linearized])
+    slopes = _cross_fitted_slopes(centred_values, centred_covariates, _folds([len(value) for value in values]))
+    pooled = np.concatenate(linearized)
+    adjusted = np.concatenate(values) - ((pooled - pooled.mean(0)) * slopes).sum(1)
+    return [adjusted[: len(values[0])], adjusted[len(values[0]) :]]
+
+
+def _linearized_ratio(sums: Floats, counts: Floats) -> Floats:
+    """Values per session whose mean is the ratio sum(sums) / sum(counts) and whose variance is the delta method's."""
     ratio = sums.sum() / counts.sum()
     values: Floats = ratio + (sums - ratio * counts) / counts.mean()
     return values
 
 
 def _folds(sizes: Sequence[int]) -> NDArray[np.int64]:
-    return np.concatenate([np.arange(size) % FOLDS for size in sizes])
+    return np.concatenate([np.arange(size) % _CROSS_FITTING_FOLDS for size in sizes])
 
 
-def _slopes(values: Floats, known: Floats, folds: NDArray[np.int64]) -> Floats:
-    """(rows, k): for each row the least-squares slopes from the rows of the other folds."""
-    slopes = np.empty_like(known)
-    for fold in range(FOLDS):
+def _cross_fitted_slopes(values: Floats, covariates: Floats, folds: NDArray[np.int64]) -> Floats:
+    """(rows, k): for each row, the least-squares slopes of the rows in the other folds."""
+    slopes = np.empty_like(covariates)
+    for fold in range(_CROSS_FITTING_FOLDS):
         others = folds != fold
-        inputs = known[others] - known[others].mean(0)
+        inputs = covariates[others] - covariates[others].mean(0)
         targets = values[others] - values[others].mean()
         slopes[~others] = np.linalg.lstsq(inputs, targets, rcond=None)[0]
     return slopes

@@ -1,30 +1,31 @@
-"""How large an experiment must be to see a difference that matters."""
+"""Power analysis: how many clusters an experiment needs to detect a difference that matters."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vqmon.core.experiments.definition import FIRST_LOOK
-from vqmon.core.experiments.stats.distributions import normal_cdf, normal_quantile, t_quantile
-from vqmon.core.experiments.stats.sequential import half_width, mixture_rho
+from vqmon.core.experiments.definition import MIN_SEQUENTIAL_CLUSTERS
+from vqmon.core.experiments.stats.distributions import normal_cdf, t_quantile
+from vqmon.core.experiments.stats.sequential import confidence_sequence_half_width, mixture_rho
 
-MOST_CLUSTERS = 1_000_000
+MAX_CLUSTERS = 1_000_000
+"""The search ends here: a plan with this many clusters means "at least so many"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assumed:
-    """What is known or guessed before: from an earlier comparison, or a pilot."""
+class PowerAssumptions:
+    """What a plan assumes, from a pilot or from an earlier comparison."""
 
-    # points of 0..100 to be seen
+    # the difference to detect, points of 0..100 (minimum detectable effect, MDE)
     difference: float
     # standard deviation of one segment's paired difference (unpaired: of one segment's score), points
     sd: float
-    # share of its variance that whole clusters have in common, 0..1
+    # intraclass correlation: the share of that variance which lies between clusters, 0..1
     icc: float = 0.3
     segments_per_cluster: int = 30
     alpha: float = 0.05
     power: float = 0.8
-    # primary hypotheses: arms beside the control x scorers
+    # primary hypotheses: arms other than the control x scorers
     hypotheses: int = 1
     guardrails: int = 0
 
@@ -36,66 +37,68 @@ class Assumed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How many clusters, and what for."""
+class SampleSizePlan:
+    """How many clusters an experiment needs."""
 
-    # s.d. of one cluster's mean, points
+    # standard deviation of one cluster's mean, points
     cluster_sd: float
-    # 1 + (m - 1) icc: how much less segments of one cluster say than independent ones
+    # 1 + (m - 1) icc: the variance inflation because segments of one cluster are correlated (Kish)
     design_effect: float
-    # for one look at the end (t), and for looks at any time with the same power when so many are there
+    # for one look at the end, by the t interval
     clusters_final: int
+    # for looks at any time: with the same power when this many clusters are complete
     clusters_anytime: int
-    # the difference that `clusters_anytime` sees with that power, one-sided, for guardrails
+    # the power that each test needs so that all guardrails pass too
     power: float
 
 
-def plan(assumed: Assumed) -> Plan:
-    """Clusters for a paired comparison; unpaired traffic needs this many in each arm with sd * sqrt(2)."""
-    m = assumed.segments_per_cluster
-    effect = 1 + (m - 1) * assumed.icc
-    sd = assumed.sd * math.sqrt(effect / m)
-    # Every guardrail must pass too: their misses share 1 - power (Spotify's rule).
-    power = 1 - (1 - assumed.power) / max(1, assumed.guardrails)
-    alpha = assumed.alpha / assumed.hypotheses
-    return Plan(
-        cluster_sd=sd,
-        design_effect=effect,
-        clusters_final=_least(3, lambda n: power_final(assumed.difference, sd, n, alpha=alpha) >= power),
-        clusters_anytime=_least(FIRST_LOOK, lambda n: power_anytime(assumed.difference, sd, n, alpha=alpha) >= power),
+def plan_sample_size(assumptions: PowerAssumptions) -> SampleSizePlan:
+    """The clusters of a paired comparison; unpaired traffic needs this many in each arm, with sd * sqrt(2)."""
+    segments = assumptions.segments_per_cluster
+    design_effect = 1 + (segments - 1) * assumptions.icc
+    cluster_sd = assumptions.sd * math.sqrt(design_effect / segments)
+    # Every guardrail must pass too, so the guardrails share the type II error 1 - power (as Spotify's platform does).
+    power = 1 - (1 - assumptions.power) / max(1, assumptions.guardrails)
+    alpha = assumptions.alpha / assumptions.hypotheses
+    difference = assumptions.difference
+    return SampleSizePlan(
+        cluster_sd=cluster_sd,
+        design_effect=design_effect,
+        clusters_final=_smallest_n(3, lambda n: fixed_horizon_power(difference, cluster_sd, n, alpha=alpha) >= power),
+        clusters_anytime=_smallest_n(
+            MIN_SEQUENTIAL_CLUSTERS, lambda n: sequential_power(difference, cluster_sd, n, alpha=alpha) >= power
+        ),
         power=power,
     )
 
 
-def power_final(difference: float, sd: float, n: int, *, alpha: float) -> float:
-    """Of the t interval over n clusters; the noncentral t by its normal form (Johnson and Welch), to about 0.5 %."""
+def fixed_horizon_power(difference: float, sd: float, n: int, *, alpha: float) -> float:
+    """The power of the two-sided t-test over n clusters.
+
+    The noncentral t by its normal approximation (Johnson and Welch 1940), to about 0.5 %.
+    """
     if sd == 0:
         return 1.0
     t = t_quantile(1 - alpha / 2, n - 1)
-    shift = difference * math.sqrt(n) / sd
-    return normal_cdf((shift - t * (1 - 1 / (4 * (n - 1)))) / math.sqrt(1 + t * t / (2 * (n - 1))))
+    noncentrality = difference * math.sqrt(n) / sd
+    return normal_cdf((noncentrality - t * (1 - 1 / (4 * (n - 1)))) / math.sqrt(1 + t * t / (2 * (n - 1))))
 
 
-def power_anytime(difference: float, sd: float, n: int, *, alpha: float) -> float:
-    """That the sequence has left 0 when n clusters are there, n being the planned number; earlier looks only add."""
+def sequential_power(difference: float, sd: float, n: int, *, alpha: float) -> float:
+    """The probability that the confidence sequence tuned to n clusters excludes 0 at n; earlier looks add to it."""
     if sd == 0:
         return 1.0
-    half = half_width(sd, n, rho=mixture_rho(alpha=alpha, planned=n), alpha=alpha)
-    return normal_cdf((difference - half) * math.sqrt(n) / sd)
+    rho = mixture_rho(alpha=alpha, planned_clusters=n)
+    half_width = confidence_sequence_half_width(sd, n, rho=rho, alpha=alpha)
+    return normal_cdf((difference - half_width) * math.sqrt(n) / sd)
 
 
-def smallest_difference(sd: float, n: int, *, alpha: float, power: float) -> float:
-    """What n clusters see at any time with this power, in the unit of sd."""
-    half = half_width(sd, n, rho=mixture_rho(alpha=alpha, planned=n), alpha=alpha)
-    return half + normal_quantile(power) * sd / math.sqrt(n)
-
-
-def _least(low: int, is_enough: Callable[[int], bool]) -> int:
-    """The least n from `low` on for which it holds; MOST_CLUSTERS when none does."""
+def _smallest_n(low: int, is_enough: Callable[[int], bool]) -> int:
+    """The smallest n from `low` on with `is_enough(n)`, by bisection; MAX_CLUSTERS when none is enough."""
     high = low
     while not is_enough(high):
-        if high >= MOST_CLUSTERS:
-            return MOST_CLUSTERS
+        if high >= MAX_CLUSTERS:
+            return MAX_CLUSTERS
         low, high = high + 1, high * 2
     while low < high:
         middle = (low + high) // 2
