@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
-from vqmon.core.types import Outcome, QualityEvent, Score
+from vqmon.core.types import SIGNALS, Outcome, QualityEvent, Score
 from vqmon.errors import SettingsError, StoreError
 from vqmon.transport.history.documents import Documents
 
@@ -42,21 +42,11 @@ COLUMNS: Mapping[str, str] = {
     "min": "lowest frame, 0..100",
     "pooling": "how frame values were pooled into `value`",
     "frames": "how many frames were sampled",
-    "black": "signal, highest frame value, 0..1; so are those that follow",
-    "solid": "",
-    "freeze": "",
-    "blockiness": "",
-    "blur": "",
-    "noise": "",
-    "banding": "",
-    "over_sharpness": "",
-    "flicker": "",
-    "borders": "",
-    "decode_errors": "",
+    **{name: f"signal, highest frame value, 0..1: {meaning}" for name, meaning in SIGNALS.items()},
 }
 """Every column of Parquet and CSV, in order; columns are only ever added, at the end."""
 
-_SIGNAL_COLUMNS = tuple(COLUMNS)[tuple(COLUMNS).index("black") :]
+_SIGNAL_COLUMNS = tuple(SIGNALS)
 _TIME_COLUMNS = ("starts_at", "observed_at")
 _INTEGER_COLUMNS = ("width", "height", "sequence", "frames")
 _FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
