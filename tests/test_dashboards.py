@@ -15,7 +15,7 @@ import yaml
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
 from tests.conftest import need
-from vqmon.telemetry.health import HealthServer, Progress
+from vqmon.telemetry.health import HealthServer, ProgressTracker
 from vqmon.telemetry.metrics import METRICS, Meters
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +68,7 @@ def scraped() -> set[str]:
         for name, metric in METRICS.items():
             {"counter": meters.count, "gauge": meters.set, "histogram": meters.record}[metric.kind](name, 1)
         with (
-            HealthServer("127.0.0.1", 0, progress=Progress(lambda: 0.0)) as server,
+            HealthServer("127.0.0.1", 0, progress=ProgressTracker(lambda: 0.0)) as server,
             urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=5) as answer,
         ):
             lines = answer.read().decode().splitlines()

@@ -11,7 +11,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
-from pipelines.commands.score import score
+from pipelines.commands.score import score_media
 from vqmon.core.types import QualityEvent
 from vqmon.settings.load import Settings
 
@@ -116,7 +116,7 @@ def _encode(clip: Path, place: Path, *, crf: int, left: str) -> None:
 def _scored(folder: Path) -> list[list[float]]:
     contents = []
     for content in sorted(folder.iterdir()):
-        outcomes = [seen.outcome for seen in asyncio.run(score(Settings(), [str(content)]))]
+        outcomes = [seen.outcome for seen in asyncio.run(score_media(Settings(), [str(content)]))]
         events = sorted((it for it in outcomes if isinstance(it, QualityEvent)), key=lambda it: it.segment.url)
         contents.append([event.scores[0].value for event in events])
     return contents

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from models.data.photos import canvas_size, cut_tiles, lay_out, mosaic, read_scores  # noqa: E402
-from vqmon.scoring.manifests.frame_scorer import load_spec  # noqa: E402
+from vqmon.scoring.manifests.frame_scorer import load_frame_spec  # noqa: E402
 
 MODEL = ROOT / "models" / "built" / "lite@1.onnx"
 # Never trained on: see models/train/lite.py HELD_OUT.
@@ -39,7 +39,7 @@ Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
 def load(threads: int) -> Scorer:
     """Pictures (n, 288, 512, 3) uint8 RGB -> native scores (n,), on the CPU."""
-    spec = load_spec(MODEL.with_suffix(".json"))
+    spec = load_frame_spec(MODEL.with_suffix(".json"))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
@@ -115,7 +115,7 @@ def print_order(folder: Path) -> None:
     if not clips:
         print(f"order      not measured: none of {', '.join(HELD_OUT)} in the folder of clips (--clips)")
         return
-    score, calibrate = load(2), load_spec(MODEL.with_suffix(".json")).calibration.apply
+    score, calibrate = load(2), load_frame_spec(MODEL.with_suffix(".json")).calibration.apply
     for codec, (arguments, crfs) in CODECS.items():
         found = []
         for clip in clips:

@@ -24,14 +24,14 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.observe.observer import Observer
-from pipelines.observe.scoring_tiers import HeavyTier, Purse
+from pipelines.observe.scoring_tiers import DeviceTimeReservations, HeavyTier, ScoringCascade
 from tests.scoring.tiny_levels import Written, write_levels
 from vqmon.core.cascade import PromotionPolicy
 from vqmon.core.types import DecodedSegment, QualityEvent, Score, ScorerIdentity, Segment, View
 from vqmon.scoring.manifests.frame_scorer import golden_frames
 from vqmon.scoring.runtime.graph import Placement, Priority
-from vqmon.scoring.runtime.shared_graphs import Hosts
-from vqmon.scoring.scorers.registry import Scorer, Terms, builtin_folder, open_scorers
+from vqmon.scoring.runtime.shared_graphs import SharedGraphs
+from vqmon.scoring.scorers.registry import Scorer, ScorerOptions, builtin_folder, open_scorers
 from vqmon.testing import make_decoded, make_segment
 
 SEGMENT_SECONDS = 6
@@ -127,13 +127,13 @@ async def one_round(
         timed.arrived[id(found.times_seconds)] = ready[int(media)]
         return found
 
-    purse = Purse(NO_BUDGET, clock=time.monotonic)
-    purse.hear(0.001)
-    with purse.ask():
-        pass  # what a segment takes is known from here on: none has to go alone
-    tier = HeavyTier([heavy], policy=PromotionPolicy(share=share), purse=purse) if heavy else None
+    budget = DeviceTimeReservations(NO_BUDGET, clock=time.monotonic)
+    budget.spend(0.001)
+    with budget.reserve():
+        pass  # the cost of a segment is known from here on: none has to go alone
+    tier = HeavyTier([heavy], policy=PromotionPolicy(share=share), budget=budget) if heavy else None
     observer = Observer(
-        fetch=fetch, decode=decode, scorers=(timed,), heavy=tier, sampling="exact", versions={},
+        fetch=fetch, cascade=ScoringCascade(decode=decode, scorers=(timed,), heavy=tier), sampling="exact", versions={},
         now=lambda: datetime.now(UTC),
     )  # fmt: skip
     spent.clear()
@@ -167,13 +167,15 @@ async def bench(options: argparse.Namespace) -> None:
         work = calibrated(folder, options.heavy_ms)
 
         async def opened(name: str, priority: Priority, threads: int, cost: list[float]) -> Scorer:
-            terms = Terms(
-                placement=Placement(device="cpu", threads=threads, priority=priority), spent=cost.append,
+            terms = ScorerOptions(
+                placement=Placement(device="cpu", threads=threads, priority=priority), on_run=cost.append,
                 deadline_seconds=600 if name == "lite" else HEAVY_DEADLINE_SECONDS,
             )  # fmt: skip
-            hosts = await stack.enter_async_context(Hosts())
+            shared_graphs = await stack.enter_async_context(SharedGraphs())
             folders = [builtin_folder(), folder]
-            (scorer,) = await stack.enter_async_context(open_scorers([name], folders, terms, hosts=hosts))
+            (scorer,) = await stack.enter_async_context(
+                open_scorers([name], folders, terms, shared_graphs=shared_graphs)
+            )
             return scorer
 
         cheap = await opened("lite", "first", 0, [])

@@ -20,12 +20,12 @@ import onnxruntime as ort  # type: ignore[import-untyped]
 
 from vqmon.core.types import Pixels
 from vqmon.errors import VqmonError
-from vqmon.scoring.manifests.frame_scorer import ScorerSpec, find_bundles, golden_frames, load_spec
+from vqmon.scoring.manifests.frame_scorer import ScorerSpec, find_bundles, golden_frames, load_frame_spec
 from vqmon.scoring.runtime.batcher import Batcher, Engine
-from vqmon.scoring.runtime.engines import open_frames
+from vqmon.scoring.runtime.engines import open_frame_engine
 from vqmon.scoring.runtime.graph import Array, Placement
 from vqmon.scoring.runtime.tensors import to_tensor
-from vqmon.scoring.scorers.registry import Scorer, Terms, builtin_folder, open_scorers, resolve
+from vqmon.scoring.scorers.registry import Scorer, ScorerOptions, builtin_folder, open_scorers, resolve_manifests
 from vqmon.testing import make_decoded
 
 Run = Callable[[], object]
@@ -95,7 +95,7 @@ def batcher_run(engine: Engine, frames: Pixels) -> Run:
     async def score() -> None:
         async with Batcher(engine) as batcher:
             cuts = [frames[at : at + SEGMENT] for at in range(0, len(frames), SEGMENT)]
-            await asyncio.gather(*(batcher.score(cut, deadline_seconds=600) for cut in cuts))
+            await asyncio.gather(*(batcher.infer(cut, deadline_seconds=600) for cut in cuts))
 
     return lambda: asyncio.run(score())
 
@@ -108,8 +108,8 @@ class Nothing:
     def run(self, *rows: Array) -> Array:
         return np.zeros(len(rows[0]))
 
-    def fall_back(self, why: str) -> Engine:
-        raise AssertionError(why)
+    def fall_back(self, reason: str) -> Engine:
+        raise AssertionError(reason)
 
 
 def served_runs(
@@ -119,7 +119,9 @@ def served_runs(
     runs: dict[str, Run] = {}
     for name in names:
         for device in ("cpu", "openvino"):
-            terms = Terms(placement=Placement(device=device, threads=1), allow_noncommercial=True, deadline_seconds=600)
+            terms = ScorerOptions(
+                placement=Placement(device=device, threads=1), allow_noncommercial=True, deadline_seconds=600
+            )
             try:
                 (scorer,) = runner.run(stack.enter_async_context(open_scorers([name], folders, terms)))
             except VqmonError as error:
@@ -148,7 +150,7 @@ def sizes_of(folders: Sequence[Path], names: Sequence[str]) -> None:
     """How large each bundle is on disk."""
     bundles = find_bundles(folders)
     for name in names:
-        (manifest,) = resolve([name.split(".")[0] if name not in bundles else name], bundles).values()
+        (manifest,) = resolve_manifests([name.split(".")[0] if name not in bundles else name], bundles).values()
         files = [path for path in manifest.parent.glob(f"{manifest.stem}*") if path.suffix != ".json"]
         print(f"  {manifest.stem:40} {sum(path.stat().st_size for path in files) / 2**20:10.1f} MiB")
 
@@ -180,7 +182,7 @@ def show(title: str, costs: dict[str, Cost]) -> None:
 
 def bench(manifest: Path, *, pictures: int, rounds: int) -> None:
     """Print the tables for one bundle."""
-    spec, onnx, cores = load_spec(manifest), manifest.with_suffix(".onnx"), len(os.sched_getaffinity(0))
+    spec, onnx, cores = load_frame_spec(manifest), manifest.with_suffix(".onnx"), len(os.sched_getaffinity(0))
     model = onnx.read_bytes()
     frames = np.concatenate([golden_frames(spec.input.view, seed=seed, frames=1) for seed in range(pictures)])
     print(f"{spec.id}, {spec.input.view.width}x{spec.input.view.height}, {cores} cores, onnxruntime {ort.__version__}")
@@ -191,7 +193,7 @@ def bench(manifest: Path, *, pictures: int, rounds: int) -> None:
     callers, batcher = f"{cores} callers, 1 thread each, batch 1", "the batcher, as vqmon runs it"
     runs: dict[str, Run] = {
         callers: callers_run(spec, model, frames, cores),
-        batcher: batcher_run(open_frames(spec, onnx, Placement(device="cpu")), frames),
+        batcher: batcher_run(open_frame_engine(spec, onnx, Placement(device="cpu")), frames),
         "  of that: pixels to tensor": lambda: [to_tensor(frame[None], spec.input) for frame in frames],
         "  of that: the batcher itself": batcher_run(Nothing(), frames),
     }
@@ -210,7 +212,7 @@ def main() -> None:
         "--folder", type=Path, help="more bundles of level scorers, as bench.scoring.owl_bundles writes them"
     )
     given = parser.parse_args()
-    manifest = given.bundle or next(iter(resolve(["lite"], find_bundles([builtin_folder()])).values()))
+    manifest = given.bundle or next(iter(resolve_manifests(["lite"], find_bundles([builtin_folder()])).values()))
     bench(manifest, pictures=given.pictures, rounds=given.rounds)
     bench_served(given.folder, rounds=given.rounds)
 

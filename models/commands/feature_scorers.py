@@ -20,7 +20,7 @@ from models.networks.owl.owl import OwlConfig
 from models.verify import assembly as parts_verify
 from models.weights import HuggingFace, WeightsError, check_licence, check_names, load
 from vqmon.errors import ScorerError
-from vqmon.scoring.scorers.clip_tokenizer import read_vocabulary
+from vqmon.scoring.scorers.clip_tokenizer import load_clip_tokenizer
 
 HIDDEN = "q_align_hidden"
 NAMES = (*published.KITS, HIDDEN)
@@ -171,7 +171,7 @@ def merges_of(file: Path | None, *, ids: int) -> bytes:
     if file is None:
         raise WeightsError("prompts are read with CLIP's list of merges: --vocabulary bpe_simple_vocab_16e6.txt.gz")
     try:
-        merges = read_vocabulary(file.read_bytes(), size=ids).merges
+        merges = load_clip_tokenizer(file.read_bytes(), vocabulary_size=ids).merges
     except OSError as error:
         raise WeightsError(f"--vocabulary {file}: cannot be read: {error.strerror}") from error
     except ScorerError as error:

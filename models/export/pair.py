@@ -24,7 +24,7 @@ from vqmon.scoring.manifests.frame_scorer import (
     OutputSpec,
     ScorerSpec,
     golden_frames,
-    save_spec,
+    save_frame_spec,
 )
 
 OPSET = 20
@@ -67,7 +67,7 @@ def write_pair(network: nn.Module, name: str, *, version: int, facts: Facts, fol
     """Write `name@version.onnx` and its manifest `name@version.json`; returns the path of the former."""
     target = folder / f"{name}@{version}.onnx"
     write_onnx(network, target)
-    save_spec(spec_of(target, name=name, version=version, facts=facts), target.with_suffix(".json"))
+    save_frame_spec(spec_of(target, name=name, version=version, facts=facts), target.with_suffix(".json"))
     return target
 
 

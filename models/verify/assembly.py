@@ -17,7 +17,7 @@ from models.export.graphs import FORBIDDEN
 from models.verify.pair import VerifyError
 from vqmon.errors import ScorerError
 from vqmon.scoring.manifests.composite_scorer import StepSpec, TextSpec
-from vqmon.scoring.runtime.model_file import read_beside
+from vqmon.scoring.runtime.model_file import read_verified_file
 
 CPU = "CPUExecutionProvider"
 LEAST = 0.01
@@ -77,7 +77,7 @@ def read_sources(table: Mapping[str, Any], folder: Path) -> list[Source | Given 
 
 def _content(text: TextSpec, folder: Path) -> bytes:
     try:
-        return read_beside(folder / text.file, sha256_hex=text.sha256, size_bytes=text.size_bytes)
+        return read_verified_file(folder / text.file, sha256_hex=text.sha256, size_bytes=text.size_bytes)
     except ScorerError as error:
         raise VerifyError(str(error)) from error
 

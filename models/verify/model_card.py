@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from vqmon.scoring.manifests.frame_scorer import load_spec
+from vqmon.scoring.manifests.frame_scorer import load_frame_spec
 
 
 def table(manifest: Path) -> str:
     """A Markdown table of what a manifest says."""
-    spec = load_spec(manifest)
+    spec = load_frame_spec(manifest)
     view = spec.input.view
     rows = {
         "scorer": spec.id,

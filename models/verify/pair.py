@@ -10,7 +10,7 @@ from torch import nn
 
 from models.export.pair import normalise, run_onnx
 from vqmon.core.types import Pixels
-from vqmon.scoring.manifests.frame_scorer import ScorerSpec, golden_frames, load_spec
+from vqmon.scoring.manifests.frame_scorer import ScorerSpec, golden_frames, load_frame_spec
 
 FORBIDDEN = {"NonZero", "If", "Loop", "Scan"}
 BATCHES = (1, 2, 5, 8)
@@ -23,7 +23,7 @@ class VerifyError(Exception):
 
 def verify(pair: Path, *, network: nn.Module | None) -> list[str]:
     """What was checked, one line each, of an .onnx file with its .json beside it; raises VerifyError."""
-    spec = load_spec(pair.with_suffix(".json"))
+    spec = load_frame_spec(pair.with_suffix(".json"))
     lines = [_check_hash(pair, spec.sha256), _check_graph(pair), _check_golden(pair, spec)]
     lines.append(_check_batches(pair, golden_pixels(spec)))
     if network is not None:

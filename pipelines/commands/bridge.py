@@ -1,4 +1,4 @@
-"""Fits a bridge between two scorers to the segments in the history that both have scored."""
+"""`vqmon scorers bridge`: fits a map from an old scorer's scores to a new one's, from a history that has both."""
 
 import json
 from collections.abc import Iterable
@@ -10,34 +10,28 @@ from vqmon.core.types import Outcome, QualityEvent
 from vqmon.errors import SettingsError
 
 
-def bridge(outcomes: Iterable[Outcome], old: str, new: str) -> ScoreBridge:
-    """Fit `old` -> `new`, each name@version or name.task@version; raises SettingsError when it cannot be done."""
-    pairs, known = [], set()
+def fit_bridge_from_outcomes(outcomes: Iterable[Outcome], old: str, new: str) -> ScoreBridge:
+    """Fit `old` -> `new`, each name@version or name.task@version, to the segments that both scored.
+
+    Shadow scores count. Raises SettingsError for an unknown scorer and for too few segments.
+    """
+    score_pairs, scorer_ids = [], set()
     for outcome in outcomes:
         if isinstance(outcome, QualityEvent):
-            scores = {score.scorer: score.value for score in (*outcome.scores, *outcome.shadow_scores)}
-            known |= set(scores)
-            if old in scores and new in scores:
-                pairs.append((scores[old], scores[new]))
-    if missing := [name for name in (old, new) if name not in known]:
-        raise SettingsError(
-            f"no segment here was scored by {missing[0]}; scored by: {', '.join(sorted(known)) or 'none'}"
-        )
+            values = {score.scorer: score.value for score in (*outcome.scores, *outcome.shadow_scores)}
+            scorer_ids |= set(values)
+            if old in values and new in values:
+                score_pairs.append((values[old], values[new]))
+    if missing := [scorer_id for scorer_id in (old, new) if scorer_id not in scorer_ids]:
+        scored_by = ", ".join(sorted(scorer_ids)) or "none"
+        raise SettingsError(f"no segment in this history was scored by {missing[0]}; scorers in it: {scored_by}")
     try:
-        return fit_score_bridge(pairs, old=old, new=new)
+        return fit_score_bridge(score_pairs, old=old, new=new)
     except ValueError as error:
-        raise SettingsError(f"{error}; let both look for a while: scoring.shadows = [{new!r}]") from error
+        remedy = f"let both score the same segments for some days: scoring.shadows = [{new!r}]"
+        raise SettingsError(f"{error}; {remedy}") from error
 
 
-def store(found: ScoreBridge, file: Path) -> None:
+def save_bridge(bridge: ScoreBridge, file: Path) -> None:
     """Write a bridge as JSON."""
-    file.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
-
-
-def load(file: Path) -> ScoreBridge:
-    """Read a bridge; raises SettingsError."""
-    try:
-        tree = json.loads(file.read_text(encoding="utf-8"))
-        return ScoreBridge(**{**tree, "points": tuple(tuple(point) for point in tree["points"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise SettingsError(f"{file}: no bridge: {error}; make it with `vqmon scorers bridge`") from error
+    file.write_text(json.dumps(asdict(bridge), indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Everything that can be wrong before the daemon starts, and how to mend it."""
+"""`vqmon check`: checks everything that can be wrong before the daemon starts, and says how to fix it."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -21,87 +21,92 @@ from vqmon.transport.secrets import read_secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was checked."""
+class CheckResult:
+    """The result of one check: what was checked, what was found, and whether it passed."""
 
     subject: str
     text: str
-    is_good: bool
+    passed: bool
 
 
-def check_all(config: Path | None, *, offline: bool) -> Iterator[Finding]:
-    """Check one thing after the other; settings that cannot be read end the list."""
+def run_checks(config: Path | None, *, offline: bool) -> Iterator[CheckResult]:
+    """Run all checks in turn; settings that cannot be loaded end them. `offline` leaves out what needs the network."""
     try:
         settings = load_settings(config)
     except VqmonError as error:
-        yield Finding(subject="settings", text=str(error), is_good=False)
+        yield CheckResult(subject="settings", text=str(error), passed=False)
         return
-    yield Finding(
-        subject="settings", text=f"{settings.source.kind} source, {settings.decode_workers} decoders", is_good=True
+    yield CheckResult(
+        subject="settings",
+        text=f"source.kind {settings.source.kind}, {settings.decode_workers} decoder processes",
+        passed=True,
     )
-    yield _runtimes()
-    ids: list[str] = []
-    yield _checked("scorers", lambda: asyncio.run(_scorers(settings, ids)))
-    yield _checked("rules", lambda: f"{len(load_rules(settings, scorers=ids or None))} alert rules")
-    if settings.experiments.path is not None:
-        yield _checked(
-            "experiment", lambda: f"{len(load_experiments(settings.experiments.path))} in {settings.experiments.path}"
-        )
-    yield _checked("history", lambda: _history(settings))
-    yield from _sources(settings, offline=offline)
+    yield _check_onnxruntime()
+    scorer_ids: list[str] = []
+    yield _result_of("scorers", lambda: asyncio.run(_check_scorers(settings, scorer_ids)))
+    yield _result_of("rules", lambda: f"{len(load_rules(settings, scorers=scorer_ids or None))} alert rules")
+    experiments_file = settings.experiments.path
+    if experiments_file is not None:
+        yield _result_of("experiment", lambda: f"{len(load_experiments(experiments_file))} in {experiments_file}")
+    yield _result_of("history", lambda: _check_history(settings))
+    yield from _check_source(settings, offline=offline)
     if settings.notify.alertmanagers or settings.notify.webhooks:
-        yield _checked("notify", lambda: asyncio.run(_receivers(settings, offline=offline)))
+        yield _result_of("notify", lambda: asyncio.run(_check_notify_targets(settings, offline=offline)))
 
 
-def _checked(subject: str, look: Callable[[], str]) -> Finding:
+def _result_of(subject: str, check: Callable[[], str]) -> CheckResult:
+    """Run a check that returns its text, or raises VqmonError or OSError with the problem."""
     try:
-        return Finding(subject=subject, text=look(), is_good=True)
+        return CheckResult(subject=subject, text=check(), passed=True)
     except (VqmonError, OSError) as error:
-        return Finding(subject=subject, text=str(error), is_good=False)
+        return CheckResult(subject=subject, text=str(error), passed=False)
 
 
-def _runtimes() -> Finding:
-    """Both builds of ONNX Runtime fill the same folder: whichever came last wins, and a removal breaks both."""
-    found = []
-    for name in ("onnxruntime", "onnxruntime-gpu"):
+def _check_onnxruntime() -> CheckResult:
+    """Both builds of ONNX Runtime install into one folder: the later overwrites the other, removing one breaks both."""
+    installed = []
+    for package in ("onnxruntime", "onnxruntime-gpu"):
         try:
-            found.append(f"{name} {version(name)}")
+            installed.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             continue
-    if len(found) == 1:
-        return Finding(subject="runtime", text=found[0], is_good=True)
-    remedy = "uninstall both, then install the one you want (onnxruntime-gpu on hosts with a GPU)"
-    return Finding(
-        subject="runtime", text=f"{' and '.join(found) or 'no ONNX Runtime'} installed: {remedy}", is_good=False
+    if len(installed) == 1:
+        return CheckResult(subject="runtime", text=installed[0], passed=True)
+    problem = f"{' and '.join(installed)} are both installed" if installed else "ONNX Runtime is not installed"
+    remedy = "uninstall both, then install" if installed else "install"
+    return CheckResult(
+        subject="runtime",
+        text=f"{problem}; {remedy} onnxruntime-gpu on a host with a GPU, onnxruntime on others",
+        passed=False,
     )
 
 
-async def _scorers(settings: Settings, ids: list[str]) -> str:
-    """Open the scorers; `ids` gets theirs, for the rules that name them."""
+async def _check_scorers(settings: Settings, scorer_ids: list[str]) -> str:
+    """Open all scorers, which runs their self-tests; adds the ids that alert rules may name to `scorer_ids`."""
     async with Fetcher(fetch_policy(settings)) as fetcher, open_observer(settings, fetcher=fetcher) as observer:
-        ids += [scorer.id for scorer in observer.judged]
+        scorer_ids += [scorer.id for scorer in observer.judged]
         return ", ".join(
-            f"{scorer.id} on {scorer.identity.device}, sha256 {scorer.identity.sha256[:12]}, output as in its manifest"
+            f"{scorer.id} on {scorer.identity.device}, sha256 {scorer.identity.sha256[:12]}, self-test passed"
             for scorer in (*observer.judged, *observer.shadows)
         )
 
 
-def _history(settings: Settings) -> str:
-    path = settings.history.place
-    if isinstance(path, Path) and not path.is_file():
-        if not path.absolute().parent.is_dir():
-            raise OSError(f"{path}: the folder does not exist; create it or set history.path")
-        return f"{path} will be made at the first run"
+def _check_history(settings: Settings) -> str:
+    location = settings.history.place
+    if isinstance(location, Path) and not location.is_file():
+        if not location.absolute().parent.is_dir():
+            raise OSError(f"{location}: its folder does not exist; create the folder or set history.path")
+        return f"{location} does not exist yet; the first run creates it"
     try:
-        with open_history(path, mode="read") as history:
+        with open_history(location, mode="read") as history:
             counts = history.queries.counts()
     except NoHistoryError:
-        return f"{path} answers; its tables will be made at the first run"
-    return f"{path}: {counts.scored} scored, {counts.unscored} unscored"
+        return f"{location} is reachable and has no tables yet; the first run creates them"
+    return f"{location}: {counts.scored} segments scored, {counts.unscored} unscored"
 
 
-async def _receivers(settings: Settings, *, offline: bool) -> str:
-    """Secrets can be read, addresses are allowed, and every Alertmanager takes a list of no alerts."""
+async def _check_notify_targets(settings: Settings, *, offline: bool) -> str:
+    """Read the secrets, check the addresses, and post an empty list of alerts to every Alertmanager."""
     notify = settings.notify
     holding_of(notify)
     async with open_poster(settings) as post:
@@ -109,47 +114,46 @@ async def _receivers(settings: Settings, *, offline: bool) -> str:
         for url in notify.alertmanagers if not offline else ():
             token = {"Authorization": f"Bearer {read_secret(notify.token_file)}"} if notify.token_file else {}
             await post(f"{url.rstrip('/')}/api/v2/alerts", b"[]", {"Content-Type": "application/json"} | token)
-    told_by = "`vqmon notify`" if settings.source.kind == "kafka" else "`vqmon run`"
-    return f"{', '.join(target.name for target in targets)}, told by {told_by}"
+    sender = "`vqmon notify`" if settings.source.kind == "kafka" else "`vqmon run`"
+    return f"{', '.join(target.name for target in targets)}; alerts are sent by {sender}"
 
 
-def _sources(settings: Settings, *, offline: bool) -> Iterator[Finding]:
+def _check_source(settings: Settings, *, offline: bool) -> Iterator[CheckResult]:
     source = settings.source
     if source.kind == "folder":
-        is_there = source.folder is not None and source.folder.is_dir()
-        remedy = "" if is_there else ": no such folder; create it or set source.folder"
-        yield Finding(subject="source", text=f"folder {source.folder}{remedy}", is_good=is_there)
+        exists = source.folder is not None and source.folder.is_dir()
+        remedy = "" if exists else ": no such folder; create it or set source.folder"
+        yield CheckResult(subject="source", text=f"folder {source.folder}{remedy}", passed=exists)
         return
     if source.kind == "kafka":
         if not offline:
-            yield _checked("source", partial(_topics_now, settings))
+            yield _result_of("source", partial(_check_topics, settings))
         return
     if not source.streams:
-        text = "nothing to watch: name streams in source.streams, or use `vqmon watch URL`"
-        yield Finding(subject="source", text=text, is_good=False)
+        text = "no streams to watch: set source.streams, or use `vqmon watch URL`"
+        yield CheckResult(subject="source", text=text, passed=False)
     for stream in source.streams if not offline else ():
-        yield _checked("source", partial(_listed_now, settings, stream.id, stream.url))
+        yield _result_of("source", partial(_check_playlist, settings, stream.id, stream.url))
 
 
-def _topics_now(settings: Settings) -> str:
-    wrong = asyncio.run(check_topics(settings))
-    if wrong:
-        raise SettingsError("; ".join(wrong))
+def _check_topics(settings: Settings) -> str:
+    problems = asyncio.run(check_topics(settings))
+    if problems:
+        raise SettingsError("; ".join(problems))
     return f"the topics of {settings.kafka.prefix}, group {settings.kafka.group}, match the settings"
 
 
-def _listed_now(settings: Settings, stream_id: str, url: str) -> str:
-    return asyncio.run(_listed(settings, stream_id, url))
+def _check_playlist(settings: Settings, stream_id: str, url: str) -> str:
+    return asyncio.run(_describe_playlist(settings, stream_id, url))
 
 
-async def _listed(settings: Settings, stream_id: str, url: str) -> str:
+async def _describe_playlist(settings: Settings, stream_id: str, url: str) -> str:
     async with Fetcher(fetch_policy(settings)) as fetcher:
         try:
             items = await segments_of(as_url(url), fetcher=fetcher, now=utc_now())
         except SegmentError as error:
-            hint = "; list its host in fetch.allowed_hosts" if error.reason == "refused" else ""
-            raise SettingsError(f"{stream_id}: {error}{hint}") from error
-    renditions = sorted(
-        {item.rendition.name if isinstance(item, Segment) else item.segment.rendition.name for item in items}
-    )
+            remedy = "; add its host to fetch.allowed_hosts" if error.reason == "refused" else ""
+            raise SettingsError(f"{stream_id}: {error}{remedy}") from error
+    segments = [item if isinstance(item, Segment) else item.segment for item in items]
+    renditions = sorted({segment.rendition.name for segment in segments})
     return f"{stream_id}: {len(items)} segments in {len(renditions)} renditions ({', '.join(renditions)})"

@@ -1,4 +1,4 @@
-"""The pages over a history, as a process of its own."""
+"""`vqmon web`: serves the pages and the API over a history in a process of its own."""
 
 import errno
 import os
@@ -20,21 +20,22 @@ from vqmon.transport.reviews import Reviews
 from vqmon.web.app import create_app
 
 
-def serve(settings: Settings, place: HistoryLocation, *, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT; the history is only read, votes go into a file of their own.
+def serve_web(settings: Settings, place: HistoryLocation, *, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT. The history is opened read-only; votes are stored in a file of their own.
 
-    Answers by the names in `web.allowed_hosts` and by `host`; by any when `host` is every address and none is named.
+    Requests are accepted for the host names of `web.allowed_hosts` and for `host`; for any name when `host` stands for
+    all addresses and `web.allowed_hosts` is empty. Raises SettingsError.
     """
     web = settings.web
     reviews = Reviews(reviews_path(web.reviews, place))
     with open_history(place, mode="read") as history, ExitStack() as stack:
         sockets = _listen(stack, host, port)
-        answers = stack.enter_context(running_analyses(_answers(settings.experiments.path, place, reviews)))
+        answers = stack.enter_context(running_analyses(_experiment_answers(settings.experiments.path, place, reviews)))
         app = create_app(
             history.queries,
             now=utc_now,
             title=web.title,
-            allowed_hosts=names_of(host, web.allowed_hosts),
+            allowed_hosts=_host_names(host, web.allowed_hosts),
             answers=answers,
             reviews=reviews,
             allows_votes=web.allow_votes,
@@ -45,14 +46,14 @@ def serve(settings: Settings, place: HistoryLocation, *, host: str, port: int) -
         server.run(sockets=sockets)
 
 
-def reviews_path(given: Path | None, place: HistoryLocation) -> Path:
-    """Where votes and pictures of pairs are: as set, else beside the history's file, else in the working folder."""
-    if given is not None:
-        return given
+def reviews_path(configured: Path | None, place: HistoryLocation) -> Path:
+    """The file of votes and pair pictures: as configured, else beside the history file, else in the working folder."""
+    if configured is not None:
+        return configured
     return place.with_name(f"{place.name}.reviews") if isinstance(place, Path) else Path("vqmon.reviews")
 
 
-def _answers(path: Path | None, place: HistoryLocation, reviews: Reviews) -> BackgroundAnalyses:
+def _experiment_answers(path: Path | None, place: HistoryLocation, reviews: Reviews) -> BackgroundAnalyses:
     return BackgroundAnalyses(
         load=lambda: load_experiments(path),
         path=path,
@@ -62,23 +63,23 @@ def _answers(path: Path | None, place: HistoryLocation, reviews: Reviews) -> Bac
     )
 
 
-def names_of(host: str, allowed_hosts: Sequence[str]) -> Sequence[str]:
-    """The names that pages at `host` are asked by."""
+def _host_names(host: str, allowed_hosts: Sequence[str]) -> Sequence[str]:
+    """The host names for which requests are accepted."""
     if host in ("0.0.0.0", "::", ""):
         return allowed_hosts or ["*"]
     return [*allowed_hosts, f"[{host}]" if ":" in host else host]
 
 
 def _listen(stack: ExitStack, host: str, port: int) -> list[socket.socket]:
-    """Listen at every address of `host` that this machine has."""
+    """Listen on every address of `host` that this machine has; raises SettingsError when there is none."""
     sockets: list[socket.socket] = []
     refused: OSError | None = None
     try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise SettingsError(f"web.host {host!r}: no such address: {error.strerror}") from error
-    # A port that the system chooses is chosen once.
-    for family, _, _, _, address in found if port else found[:1]:
+    # With port 0 every address would get a port of its own, so only the first address is used.
+    for family, _, _, _, address in addresses if port else addresses[:1]:
         try:
             sockets.append(stack.enter_context(socket.create_server(address, family=family, backlog=2048)))
         except OSError as error:
@@ -88,5 +89,5 @@ def _listen(stack: ExitStack, host: str, port: int) -> list[socket.socket]:
                 break
     if refused and not sockets:
         reason = os.strerror(refused.errno or 0)
-        raise SettingsError(f"cannot listen at {host}:{port}: {reason}; set web.port (--port) or web.host (--host)")
+        raise SettingsError(f"cannot listen on {host}:{port}: {reason}; set web.port (--port) or web.host (--host)")
     return sockets

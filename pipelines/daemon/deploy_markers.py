@@ -11,7 +11,7 @@ from pipelines.service.lifecycle import every
 from vqmon.core.alerts.annotations import Marker, marker_id
 from vqmon.core.alerts.judge import Judge
 from vqmon.settings.load import Settings
-from vqmon.telemetry.logs import event
+from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.history import History, open_history
 
 log = logging.getLogger("vqmon.deploy")
@@ -50,7 +50,9 @@ def marking(history: History, judge: Judge, thread: ThreadPoolExecutor) -> Itera
             judge.mark(marker)
             if marker.id not in known:
                 known.add(marker.id)
-                log.info(**event("deploy.marked", marker=marker.name, at=marker.at.isoformat(), stream=marker.stream))
+                log.info(
+                    **log_event("deploy.marked", marker=marker.name, at=marker.at.isoformat(), stream=marker.stream)
+                )
 
     def read(done: "Future[Sequence[Marker]]") -> None:
         if not done.cancelled() and done.exception() is None:

@@ -26,8 +26,8 @@ from vqmon.errors import SegmentError
 from vqmon.flow import Crew, in_order, together, wait_or_stop
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
-from vqmon.telemetry.health import HealthServer, Progress, notify
-from vqmon.telemetry.logs import event
+from vqmon.telemetry.health import HealthServer, ProgressTracker, sd_notify
+from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import History, open_history
 
@@ -142,7 +142,7 @@ class Desk:
     observer: Observer
     sink: Sink
     running: asyncio.Semaphore
-    progress: Progress
+    progress: ProgressTracker
     stop: asyncio.Event
     told: Told
 
@@ -186,7 +186,7 @@ async def run(settings: Settings, *, for_seconds: float | None = None, told: Tol
     This is the map of the daemon: parts open in the order of the journey and close in reverse. On a stop the sources
     end, what is in flight is finished and published; what is not done after `drain_seconds` is left to the next start.
     """
-    stop, progress, meters = asyncio.Event(), Progress(time.monotonic), Meters(PrometheusMetricReader())
+    stop, progress, meters = asyncio.Event(), ProgressTracker(time.monotonic), Meters(PrometheusMetricReader())
     async with AsyncExitStack() as stack:
         stack.callback(meters.close)
         thread = stack.enter_context(ThreadPoolExecutor(1, "history"))
@@ -211,10 +211,10 @@ async def run(settings: Settings, *, for_seconds: float | None = None, told: Tol
         )
         limit = stack.enter_context(stopping(stop, for_seconds, settings.daemon.drain_seconds))
         stack.enter_context(every(KEEP_SECONDS, lambda: thread.submit(keep, history, kept, now=utc_now())))
-        stack.enter_context(every(5.0, lambda: progress.is_alive and notify("WATCHDOG=1")))
+        stack.enter_context(every(5.0, lambda: progress.is_alive and sd_notify("WATCHDOG=1")))
         progress.is_ready = True
-        notify("READY=1")
-        log.info(**event("daemon.ready", streams=len(sources), in_flight=settings.in_flight))
+        sd_notify("READY=1")
+        log.info(**log_event("daemon.ready", streams=len(sources), in_flight=settings.in_flight))
         desk.told([], await desk.sink.leave(sources))
         done = asyncio.Event()
         try:
@@ -225,8 +225,8 @@ async def run(settings: Settings, *, for_seconds: float | None = None, told: Tol
         except TimeoutError:
             if not stop.is_set():
                 raise
-            log.warning(**event("daemon.drain_cut", left=progress.in_flight))
-        log.info(**event("daemon.stopped"))
+            log.warning(**log_event("daemon.drain_cut", left=progress.in_flight))
+        log.info(**log_event("daemon.stopped"))
 
 
 async def _open_sink(

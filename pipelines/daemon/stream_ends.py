@@ -13,7 +13,7 @@ from vqmon.core.types import Alert
 from vqmon.errors import SettingsError, StoreUnreachableError
 from vqmon.flow import wait_or_stop
 from vqmon.settings.load import Settings
-from vqmon.telemetry.logs import event
+from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.history import History, open_history
 
 log = logging.getLogger("vqmon.ends")
@@ -63,5 +63,5 @@ async def take_up(
             waiting = ()
         for it in waiting:
             told([], await judge(it))
-            log.info(**event("end.taken_up", stream=it.stream_id, rendition=it.rendition))
+            log.info(**log_event("end.taken_up", stream=it.stream_id, rendition=it.rendition))
         await wait_or_stop(done, LOOK_SECONDS)

@@ -25,7 +25,7 @@ from pipelines.service.wiring import shipped, watching
 from vqmon.core.types import Alert, Outcome, QualityEvent
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import AlertSettings
-from vqmon.telemetry.logs import set_up_logs
+from vqmon.telemetry.logs import configure_logging
 from vqmon.transport.history.history import open_history
 
 SICK = "720p"
@@ -101,7 +101,7 @@ def main() -> None:
         parser.error("--seconds: the story needs 60 seconds or more")
     if chosen.input and not Path(chosen.input).is_file():
         parser.error(f"--input: no such file: {chosen.input}")
-    set_up_logs("error", "text")
+    configure_logging("error", "text")
     with ExitStack() as stack:
         _show(chosen, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vqmon-demo-"))), stack)
 

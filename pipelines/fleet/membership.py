@@ -9,7 +9,7 @@ from typing import Protocol
 from pipelines.fleet.partition import Floor, Kept, Lane, Membership, Step
 from vqmon.errors import BrokerError, FencedError
 from vqmon.flow import Backoff, Crew, Retries, wait_or_stop
-from vqmon.telemetry.logs import event
+from vqmon.telemetry.logs import log_event
 from vqmon.transport.kafka.records import Record
 
 log = logging.getLogger("vqmon.fleet")
@@ -115,7 +115,7 @@ class Member:
         # What was not given back to us is somebody else's now, and so is its memory.
         self._kept.clear()
         self._floor.meters.count("vqmon.kafka.rebalance")
-        log.info(**event("group.assigned", partitions=sorted(partitions)))
+        log.info(**log_event("group.assigned", partitions=sorted(partitions)))
 
     async def revoked(self, partitions: Collection[int]) -> None:
         """Finish and write what is in flight, within the time that the group grants."""
@@ -123,7 +123,7 @@ class Member:
             began = time.monotonic()
             await self._end_lanes(within_seconds=self._revoke_seconds)
             seconds = time.monotonic() - began
-            log.info(**event("group.revoked", partitions=sorted(partitions), seconds=seconds))
+            log.info(**log_event("group.revoked", partitions=sorted(partitions), seconds=seconds))
 
     async def _end_lanes(self, *, within_seconds: float) -> None:
         ending = dict(self._lanes)
@@ -184,5 +184,5 @@ async def stay_member(
             seconds = retries.next_delay_seconds()
             name = "fenced" if isinstance(error, FencedError) else "lost"
             floor.meters.count("vqmon.kafka.membership_lost", reason=name)
-            log.warning(**event(f"group.{name}", error=error, again_seconds=seconds))
+            log.warning(**log_event(f"group.{name}", error=error, again_seconds=seconds))
             await wait_or_stop(stop, seconds)

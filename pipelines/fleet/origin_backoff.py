@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from pipelines.observe.observer import Fetch, Observation
 from vqmon.core.types import Segment, SegmentFailure
 from vqmon.flow import Backoff, Retries
-from vqmon.telemetry.health import Progress
-from vqmon.telemetry.logs import event
+from vqmon.telemetry.health import ProgressTracker
+from vqmon.telemetry.logs import log_event
 
 log = logging.getLogger("vqmon.fleet")
 
@@ -33,7 +33,7 @@ class Origins:
         observe: Callable[[Segment], Awaitable[Observation]],
         *,
         places: asyncio.Semaphore,
-        progress: Progress,
+        progress: ProgressTracker,
         now: Callable[[], float],
         patience_seconds: float,
         probe_seconds: float = BACKOFF.last_seconds,
@@ -78,7 +78,7 @@ class Origins:
     def _told(self, name: str, origin: "_Origin", *, has_turned: bool) -> None:
         if not has_turned:
             return
-        log.warning(**event("origin.closed" if origin.is_closed else "origin.open", origin=name))
+        log.warning(**log_event("origin.closed" if origin.is_closed else "origin.open", origin=name))
         self._closed(sum(one.is_closed for one in self._origins.values()))
 
 

@@ -13,7 +13,7 @@ from pipelines.service.lifecycle import Told
 from vqmon.core.types import Alert
 from vqmon.errors import BrokerError, FencedError, SettingsError
 from vqmon.flow import in_order
-from vqmon.telemetry.logs import event
+from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.kafka.records import Batch, Position, Record, Transactions
 from vqmon.transport.kafka.transactions import write_once
@@ -163,7 +163,7 @@ class Lane:
             self.is_ready = True
             seconds = time.monotonic() - began
             self._floor.meters.record("vqmon.kafka.bring_up.duration", seconds)
-            log.info(**event("partition.ready", partition=self.partition, offset=start, seconds=seconds))
+            log.info(**log_event("partition.ready", partition=self.partition, offset=start, seconds=seconds))
             return True
         return False
 
@@ -182,7 +182,7 @@ class Lane:
         told += ": records were deleted before they were read"
         if self._floor.when_lost == "stop":
             raise SettingsError(f'{told}; set kafka.when_lost = "go_on" to accept the gap')
-        log.error(**event("partition.lost_records", told=told))
+        log.error(**log_event("partition.lost_records", told=told))
         return position.oldest
 
     async def _restored(self) -> Folding:
@@ -215,7 +215,7 @@ class Lane:
         if self._verdicts.is_halted and not self.is_halted:
             self.is_halted = True
             self._changed.set()
-            log.error(**event("partition.halted", partition=self.partition, offset=self.next_offset))
+            log.error(**log_event("partition.halted", partition=self.partition, offset=self.next_offset))
 
     async def _write(self, batch: Batch) -> None:
         began = time.monotonic()
@@ -235,7 +235,7 @@ class Lane:
             if looked.rejected is not None:
                 self._floor.meters.count("vqmon.kafka.rejected")
                 log.warning(
-                    **event(
+                    **log_event(
                         "record.rejected",
                         partition=self.partition,
                         offset=looked.record.offset,
@@ -248,9 +248,9 @@ class Lane:
         self._floor.meters.count("vqmon.kafka.broken")
         if not self._is_broken:
             self._is_broken = True
-            log.warning(**event("partition.broken", partition=self.partition, error=error))
+            log.warning(**log_event("partition.broken", partition=self.partition, error=error))
 
     def _mended(self) -> None:
         if self._is_broken:
             self._is_broken = False
-            log.info(**event("partition.mended", partition=self.partition))
+            log.info(**log_event("partition.mended", partition=self.partition))

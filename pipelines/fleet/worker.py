@@ -21,10 +21,10 @@ from vqmon.errors import BrokerError, SettingsError
 from vqmon.flow import together, wait_or_stop
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import KafkaSettings
-from vqmon.telemetry.health import HealthServer, Progress, notify
-from vqmon.telemetry.logs import event
+from vqmon.telemetry.health import HealthServer, ProgressTracker, sd_notify
+from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
-from vqmon.telemetry.watchdog import Beat, Limit, Watchdog
+from vqmon.telemetry.watchdog import Heartbeat, Watchdog, WatchdogLimit
 from vqmon.transport.kafka import Connection, TopicNames, check_topics, largest_record, planned_topics
 from vqmon.transport.secrets import read_secret
 
@@ -46,7 +46,7 @@ async def run(settings: Settings, *, for_seconds: float | None = None, told: Tol
     from pipelines.service.wiring import fetch_policy, load_rules, open_observer
     from vqmon.media.fetch.fetcher import Fetcher
 
-    progress, meters = Progress(time.monotonic), Meters(PrometheusMetricReader())
+    progress, meters = ProgressTracker(time.monotonic), Meters(PrometheusMetricReader())
     async with AsyncExitStack() as stack:
         stack.callback(meters.close)
         health = settings.daemon
@@ -87,7 +87,7 @@ async def serve(
     *,
     observe: Observe,
     rules: Sequence[AlertRule],
-    progress: Progress,
+    progress: ProgressTracker,
     meters: Meters,
     told: Told | None = None,
     for_seconds: float | None = None,
@@ -100,15 +100,15 @@ async def serve(
     watch = _Watch(progress, meters)
     told = telling(meters, progress, told, slo_floor=settings.daemon.slo_floor)
     drain_seconds = max(1.0, settings.daemon.drain_seconds - CLOSING_SECONDS)
-    beat = Beat()
+    beat = Heartbeat()
     with (
         stopping(stop, for_seconds, drain_seconds) as limit,
         every(LOOK_SECONDS, watch.look),
-        every(BEAT_SECONDS, beat.touch),
+        every(BEAT_SECONDS, beat.beat),
         _watchdog(beat, watch, progress, meters, polls_within=kafka.rebalance_seconds + 60.0),
     ):
         # Up, though perhaps without brokers yet: starting again would not help, and /readyz tells.
-        notify("READY=1")
+        sd_notify("READY=1")
         try:
             async with limit:
                 speaker = speaker_of(kafka, max_rejected_bytes=await _wait_for_topics(connection, kafka, stop))
@@ -116,20 +116,22 @@ async def serve(
                 floors = work.floors(observe)
                 await together(work.stay(topic, floor, stop=stop, seen=watch.see) for topic, floor in floors.items())
         except TimeoutError:
-            log.warning(**event("daemon.drain_cut", left=progress.in_flight))
-    log.info(**event("daemon.stopped"))
+            log.warning(**log_event("daemon.drain_cut", left=progress.in_flight))
+    log.info(**log_event("daemon.stopped"))
 
 
-def _watchdog(beat: Beat, watch: "_Watch", progress: Progress, meters: Meters, *, polls_within: float) -> Watchdog:
+def _watchdog(
+    beat: Heartbeat, watch: "_Watch", progress: ProgressTracker, meters: Meters, *, polls_within: float
+) -> Watchdog:
     """Sees a blocked loop, polling that stands still, and work that does not end."""
     return Watchdog(
         [
-            Limit(name="loop", read=beat.age_seconds, most_seconds=5.0),
-            Limit(name="poll", read=watch.stuck_seconds, most_seconds=polls_within),
-            Limit(name="work", read=lambda: progress.oldest_seconds, most_seconds=120.0),
+            WatchdogLimit(name="loop", read=beat.age_seconds, max_seconds=5.0),
+            WatchdogLimit(name="poll", read=watch.stuck_seconds, max_seconds=polls_within),
+            WatchdogLimit(name="work", read=lambda: progress.oldest_seconds, max_seconds=120.0),
         ],
-        alive=lambda: notify("WATCHDOG=1"),
-        breached=lambda name: meters.count("vqmon.watchdog.breach", what=name),
+        on_healthy=lambda: sd_notify("WATCHDOG=1"),
+        on_breach=lambda name: meters.count("vqmon.watchdog.breach", what=name),
     )
 
 
@@ -161,7 +163,7 @@ async def _wait_for_topics(connection: Connection, kafka: KafkaSettings, stop: a
             if not wrong:
                 return await largest_record(connection, names.rejected)
         except BrokerError as error:
-            log.warning(**event("kafka.unreachable", error=error, again_seconds=RETRY_SECONDS))
+            log.warning(**log_event("kafka.unreachable", error=error, again_seconds=RETRY_SECONDS))
             await wait_or_stop(stop, RETRY_SECONDS)
             continue
         raise SettingsError("\n".join(f"kafka: {problem}" for problem in wrong))
@@ -171,7 +173,7 @@ async def _wait_for_topics(connection: Connection, kafka: KafkaSettings, stop: a
 class _Watch:
     """Looks at the memberships every so often and says how they are."""
 
-    def __init__(self, progress: Progress, meters: Meters) -> None:
+    def __init__(self, progress: ProgressTracker, meters: Meters) -> None:
         self._progress = progress
         self._meters = meters
         # the newest of each topic
@@ -195,7 +197,7 @@ class _Watch:
         is_connected = silent_seconds < SILENT_SECONDS
         if is_connected != self._is_connected:
             self._is_connected = is_connected
-            told = event("kafka.connected" if is_connected else "kafka.unreachable", silent_seconds=silent_seconds)
+            told = log_event("kafka.connected" if is_connected else "kafka.unreachable", silent_seconds=silent_seconds)
             log.warning(**told)
         lanes = [lane for member in members for lane in member.lanes]
         is_settled = all(member.is_settled for member in members)

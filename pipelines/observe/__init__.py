@@ -1,1 +1,1 @@
-"""One segment observed: fetch, decode, score, pool."""
+"""One segment becomes one outcome: fetch, decode, score, pool, calibrate."""

@@ -1,24 +1,24 @@
-"""Opens the scorers of the settings: those that always look, those on trial, and the heavy ones."""
+"""Opens the scorers that the settings name: the first tier, the shadows and the heavy tier."""
 
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from pipelines.observe.scoring_tiers import HeavyTier, Purse
+from pipelines.observe.scoring_tiers import DeviceTimeReservations, HeavyTier
 from vqmon.core.cascade import PromotionPolicy
 from vqmon.errors import ScorerError
 from vqmon.scoring.runtime.graph import Placement
-from vqmon.scoring.runtime.shared_graphs import Hosts
+from vqmon.scoring.runtime.shared_graphs import SharedGraphs
 from vqmon.scoring.scorers.composites import CompositeScorer
-from vqmon.scoring.scorers.registry import Scorer, Terms, builtin_folder, open_scorers
+from vqmon.scoring.scorers.registry import Scorer, ScorerOptions, builtin_folder, open_scorers
 from vqmon.settings.sections import ScoringSettings
 from vqmon.telemetry.metrics import Meters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tiers:
-    """The open scorers."""
+class ScorerTiers:
+    """The open scorers by tier."""
 
     scorers: Sequence[Scorer]
     shadows: Sequence[Scorer]
@@ -26,28 +26,33 @@ class Tiers:
 
 
 @asynccontextmanager
-async def open_tiers(scoring: ScoringSettings, *, meters: Meters) -> AsyncIterator[Tiers]:
-    """Open all of them, graphs that several use once; they close with the context."""
-    folders = [builtin_folder(), *scoring.folders]
-    purse = Purse(scoring.heavy_seconds_per_hour, clock=time.monotonic)
+async def open_scorer_tiers(scoring: ScoringSettings, *, meters: Meters) -> AsyncIterator[ScorerTiers]:
+    """Open all scorers of the settings, each shared graph once; they close with the context.
 
-    def heard(seconds: float) -> None:
-        purse.hear(seconds)
+    Raises ScorerError or SettingsError for a scorer that cannot be opened or fed.
+    """
+    folders = [builtin_folder(), *scoring.folders]
+    budget = DeviceTimeReservations(scoring.heavy_seconds_per_hour, clock=time.monotonic)
+
+    def on_heavy_run(seconds: float) -> None:
+        budget.spend(seconds)
         meters.record("vqmon.scorer.run.duration", seconds, tier="heavy")
 
     async with AsyncExitStack() as stack:
-        hosts = await stack.enter_async_context(Hosts(keep_bytes=scoring.feature_bytes))
+        shared_graphs = await stack.enter_async_context(SharedGraphs(cache_bytes=scoring.feature_bytes))
 
-        async def opened(names: Sequence[str], terms: Terms) -> list[Scorer]:
-            found = await stack.enter_async_context(open_scorers(names, folders, terms, hosts=hosts))
-            _check_views(found)
-            return found
+        async def open_tier(names: Sequence[str], options: ScorerOptions) -> list[Scorer]:
+            context = open_scorers(names, folders, options, shared_graphs=shared_graphs)
+            scorers = await stack.enter_async_context(context)
+            _check_views(scorers)
+            return scorers
 
-        scorers = await opened(scoring.scorers, first_terms(scoring, meters))
-        shadows = await opened(scoring.shadows, first_terms(scoring, meters))
-        heavy = await opened(
+        first_tier_options = _first_tier_options(scoring, meters)
+        scorers = await open_tier(scoring.scorers, first_tier_options)
+        shadows = await open_tier(scoring.shadows, first_tier_options)
+        heavy_scorers = await open_tier(
             scoring.heavy,
-            Terms(
+            ScorerOptions(
                 placement=Placement(
                     device=scoring.heavy_device,
                     threads=scoring.heavy_threads,
@@ -57,38 +62,39 @@ async def open_tiers(scoring: ScoringSettings, *, meters: Meters) -> AsyncIterat
                 ),
                 allow_noncommercial=scoring.allow_noncommercial,
                 deadline_seconds=scoring.heavy_deadline_seconds,
-                spent=heard,
+                on_run=on_heavy_run,
             ),
         )
-        tier = HeavyTier(
-            heavy,
-            policy=policy_of(scoring),
-            purse=purse,
-            count=lambda name, reason: meters.count(name, reason=reason),
+        heavy_tier = HeavyTier(
+            heavy_scorers,
+            policy=_promotion_policy(scoring),
+            budget=budget,
+            count=lambda metric, reason: meters.count(metric, reason=reason),
         )
-        yield Tiers(scorers=scorers, shadows=shadows, heavy=tier if heavy else None)
+        yield ScorerTiers(scorers=scorers, shadows=shadows, heavy=heavy_tier if heavy_scorers else None)
 
 
 def _check_views(scorers: Sequence[Scorer]) -> None:
-    """Refuse at start what the decoder could not feed; raises ScorerError."""
+    """Refuse, before anything is scored, a scorer whose views do not give what its graphs take."""
     for scorer in scorers:
-        if isinstance(scorer, CompositeScorer) and scorer.unfed:
-            why = f"takes clips or crops as {', '.join(scorer.unfed)}, but their view gives another number of pictures"
-            raise ScorerError(f"{scorer.id} {why}: say `clip` or `windows` in the manifest, or export it again")
+        if isinstance(scorer, CompositeScorer) and scorer.mismatched_sources:
+            sources = ", ".join(scorer.mismatched_sources)
+            raise ScorerError(
+                f"{scorer.id}: the view of {sources} gives another number of pictures per row than the source takes; "
+                "add `clip` or `windows` to the view in the manifest, or export the scorer again"
+            )
 
 
-def first_terms(scoring: ScoringSettings, meters: Meters) -> Terms:
-    """How the scorers that always look are opened."""
-    return Terms(
+def _first_tier_options(scoring: ScoringSettings, meters: Meters) -> ScorerOptions:
+    return ScorerOptions(
         placement=Placement(device=scoring.device, threads=scoring.threads, memory_bytes=scoring.gpu_memory_bytes),
         allow_noncommercial=scoring.allow_noncommercial,
         deadline_seconds=scoring.deadline_seconds,
-        spent=lambda seconds: meters.record("vqmon.scorer.run.duration", seconds, tier="first"),
+        on_run=lambda seconds: meters.record("vqmon.scorer.run.duration", seconds, tier="first"),
     )
 
 
-def policy_of(scoring: ScoringSettings) -> PromotionPolicy:
-    """When the heavy scorers look, as the settings say."""
+def _promotion_policy(scoring: ScoringSettings) -> PromotionPolicy:
     labels = (label.partition("=") for label in scoring.heavy_labels)
     return PromotionPolicy(
         share=scoring.heavy_share,

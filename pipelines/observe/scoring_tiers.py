@@ -1,10 +1,11 @@
-"""The heavy scorers: which segments they look at, within which budget, and what is said when they do not."""
+"""The scoring cascade: the first tier scores every segment, heavy scorers score promoted segments within a budget."""
 
 import logging
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -16,144 +17,158 @@ from vqmon.core.cascade import (
     reasons_from_score,
 )
 from vqmon.core.types import DecodedSegment, Promotion, Score, ScorerIdentity, Segment, View
-from vqmon.errors import ScoreError
+from vqmon.errors import DecodeError, ScoreError, SegmentError
 from vqmon.flow import together
-from vqmon.telemetry.logs import event
+from vqmon.telemetry.logs import log_event
 
-MOST_RENDITIONS = 10_000
+_MAX_RENDITIONS = 10_000
+_DECODE_OVERLOAD_REASONS = ("timeout", "too_long", "crashed")
+"""Reasons for which a decode of many views may fail and yet succeed without the views of optional scorers."""
 
-What = Literal["vqmon.scorer.promoted", "vqmon.scorer.left_out"]
-Count = Callable[[What, str], None]
-"""Told the metric and the reason."""
+Decode = Callable[[bytes, tuple[View, ...]], Coroutine[None, None, DecodedSegment]]
+RecordStage = Callable[[str, float], None]
+"""Called with the name of a stage and the seconds that it took."""
+PromotionMetric = Literal["vqmon.scorer.promoted", "vqmon.scorer.left_out"]
+CountPromotion = Callable[[PromotionMetric, str], None]
+"""Called with the metric and the reason."""
 
-log = logging.getLogger("vqmon.heavy")
+_decode_log = logging.getLogger("vqmon.observe")
+_score_log = logging.getLogger("vqmon.heavy")
 
 
 class Scorer(Protocol):
-    """Maps the frames of one segment to a verdict."""
+    """Maps the sampled frames of one segment to a score."""
 
     @property
     def id(self) -> str: ...
     @property
     def views(self) -> tuple[View, ...]:
-        """The pictures that it needs of each frame."""
+        """The views of each frame that the scorer takes."""
 
     @property
     def needs_prompt(self) -> bool:
-        """Whether it can say nothing of a segment that has no prompt."""
+        """Whether the scorer can score only segments that have a prompt."""
 
     @property
     def identity(self) -> ScorerIdentity: ...
     def score(self, decoded: DecodedSegment) -> Coroutine[None, None, Score]: ...
 
 
-class Purse:
-    """Device-seconds: what may begin is decided before, what it took is heard after."""
+class DeviceTimeReservations:
+    """The device-seconds that heavy scorers may use: reserved before a segment is scored, spent run by run."""
 
-    def __init__(self, per_hour: float, *, clock: Callable[[], float]) -> None:
+    def __init__(self, seconds_per_hour: float, *, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._allowance = DeviceTimeBudget.full(per_hour, clock())
-        self._reserved = 0.0
-        self._under_way = 0
-        self._taken, self._done = 0.0, 0
+        self._allowance = DeviceTimeBudget.full(seconds_per_hour, clock())
+        self._reserved_seconds = 0.0
+        self._segments_in_flight = 0
+        self._spent_seconds, self._finished_segments = 0.0, 0
 
     @property
-    def left_seconds(self) -> float:
+    def remaining_seconds(self) -> float:
+        """Device-seconds that could be spent now; negative after a segment that took more than its reservation."""
         return self._allowance.refilled_at(self._clock()).remaining_seconds
 
-    def hear(self, seconds: float) -> None:
-        """A run of a heavy graph held its device so long."""
+    def spend(self, seconds: float) -> None:
+        """Deduct the seconds for which one run of a heavy graph held its device."""
         self._allowance = self._allowance.refilled_at(self._clock()).after_spending(seconds)
-        self._taken += seconds
+        self._spent_seconds += seconds
 
     @contextmanager
-    def ask(self) -> Iterator[bool]:
-        """Whether a segment may be looked at now; what it usually takes is reserved until it is done.
+    def reserve(self) -> Iterator[bool]:
+        """Reserve the mean cost of a segment until the context ends; yields False when the budget does not cover it.
 
-        Until one is done nobody knows what it takes, and they go one by one. One that takes more than ever fits begins
-        when all of it is there, and what is missing is paid back before the next.
+        The mean is unknown until the first segment has finished, so until then one segment is admitted at a time. A
+        segment that costs more than the budget ever holds is admitted when the budget is full, and the deficit is
+        refilled before the next one.
         """
-        usual = self._taken / self._done if self._done else 0.0
-        room = self.left_seconds - self._reserved
-        if room <= 0 or room < min(usual, self._allowance.capacity_seconds) or (not self._done and self._under_way):
+        mean_seconds = self._spent_seconds / self._finished_segments if self._finished_segments else 0.0
+        available_seconds = self.remaining_seconds - self._reserved_seconds
+        is_cost_unknown = not self._finished_segments and self._segments_in_flight > 0
+        if (
+            available_seconds <= 0
+            or available_seconds < min(mean_seconds, self._allowance.capacity_seconds)
+            or is_cost_unknown
+        ):
             yield False
             return
-        self._reserved += usual
-        self._under_way += 1
+        self._reserved_seconds += mean_seconds
+        self._segments_in_flight += 1
         try:
             yield True
         finally:
-            self._reserved -= usual
-            self._under_way -= 1
-            self._done += 1
+            self._reserved_seconds -= mean_seconds
+            self._segments_in_flight -= 1
+            self._finished_segments += 1
 
 
-class Suspicion:
-    """The cheap scores of each rendition's latest segments; a segment is compared with those before it."""
+class RecentScores:
+    """The latest scores of each rendition; the least recently scored renditions are forgotten beyond a bound."""
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[tuple[str, str], deque[tuple[datetime, float]]] = OrderedDict()
+        self._scores: OrderedDict[tuple[str, str], deque[tuple[datetime, float]]] = OrderedDict()
 
-    def look(self, segment: Segment, score: Score, policy: PromotionPolicy) -> tuple[str, ...]:
-        """The reasons that this score gives; it is remembered, and compared with the same scorer's alone."""
-        key, value = (segment.rendition.key, score.scorer), score.value
-        seen = self._seen.setdefault(key, deque(maxlen=MEDIAN_WINDOW_SEGMENTS))
-        self._seen.move_to_end(key)
-        if len(self._seen) > MOST_RENDITIONS:
-            self._seen.popitem(last=False)
-        before = [earlier for starts_at, earlier in seen if starts_at < segment.starts_at]
-        seen.append((segment.starts_at, value))
-        return reasons_from_score(value, before, policy)
+    def record(self, segment: Segment, score: Score) -> list[float]:
+        """Store a score; returns those by the same scorer of the rendition's segments that start earlier."""
+        key = (segment.rendition.key, score.scorer)
+        scores = self._scores.setdefault(key, deque(maxlen=MEDIAN_WINDOW_SEGMENTS))
+        self._scores.move_to_end(key)
+        if len(self._scores) > _MAX_RENDITIONS:
+            self._scores.popitem(last=False)
+        earlier = [value for starts_at, value in scores if starts_at < segment.starts_at]
+        scores.append((segment.starts_at, score.value))
+        return earlier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """One segment at the heavy scorers: why, and whether there is room for it."""
+class Admission:
+    """Which heavy scorers the budget admits to one segment, and the reasons why the segment was promoted."""
 
     reasons: tuple[str, ...]
     scorers: Sequence[Scorer]
 
     @property
     def left_out(self) -> str:
-        """`budget` when there was a reason and no room."""
+        """`budget` when the segment was promoted and the budget was used up, else empty."""
         return "budget" if self.reasons and not self.scorers else ""
 
 
 class HeavyTier:
-    """Scorers that look at some segments only; they never spoil a verdict, nor spend more than they may."""
+    """Scorers that score promoted segments only, within a budget; their failures leave the other scores as they are."""
 
     def __init__(
         self,
         scorers: Sequence[Scorer],
         *,
         policy: PromotionPolicy,
-        purse: Purse,
-        count: Count = lambda what, why: None,
+        budget: DeviceTimeReservations,
+        count: CountPromotion = lambda metric, reason: None,
     ) -> None:
         self.scorers = tuple(scorers)
-        self._policy, self._purse, self._count = policy, purse, count
-        self._suspicion = Suspicion()
+        self._policy, self._budget, self._count = policy, budget, count
+        self._recent_scores = RecentScores()
 
     @contextmanager
-    def look(self, segment: Segment, reasons: tuple[str, ...]) -> Iterator[Look]:
-        """What may be done for these reasons, reserved until the end of the context."""
+    def admit(self, segment: Segment, reasons: tuple[str, ...]) -> Iterator[Admission]:
+        """Admit the heavy scorers to a promoted segment if the budget allows; reserved until the context ends."""
         if not reasons:
-            yield Look(reasons=(), scorers=())
+            yield Admission(reasons=(), scorers=())
             return
-        with self._purse.ask() as has_room:
-            yield Look(reasons=reasons, scorers=able(self.scorers, segment) if has_room else ())
+        with self._budget.reserve() as is_reserved:
+            yield Admission(reasons=reasons, scorers=applicable_scorers(self.scorers, segment) if is_reserved else ())
 
-    def planned(self, segment: Segment) -> tuple[str, ...]:
-        """The reasons that are known before the segment is decoded; none where no heavy scorer can look."""
-        return reasons_before_decoding(segment, self._policy) if able(self.scorers, segment) else ()
+    def planned_reasons(self, segment: Segment) -> tuple[str, ...]:
+        """The reasons for promotion that are known before decoding; none when no heavy scorer applies."""
+        return reasons_before_decoding(segment, self._policy) if applicable_scorers(self.scorers, segment) else ()
 
-    def suspects(self, segment: Segment, scores: Sequence[Score]) -> tuple[str, ...]:
-        """The reasons that the first cheap score gives; none where no heavy scorer can look."""
-        found = self._suspicion.look(segment, scores[0], self._policy)
-        return found if able(self.scorers, segment) else ()
+    def score_reasons(self, segment: Segment, scores: Sequence[Score]) -> tuple[str, ...]:
+        """The reasons for promotion that follow from the first score of the first tier, which is recorded."""
+        first_score = scores[0]
+        reasons = reasons_from_score(first_score.value, self._recent_scores.record(segment, first_score), self._policy)
+        return reasons if applicable_scorers(self.scorers, segment) else ()
 
-    def say(self, reasons: tuple[str, ...], left_out: str) -> Promotion:
-        """What the event says of it; counted."""
+    def record_promotion(self, reasons: tuple[str, ...], left_out: str) -> Promotion:
+        """Count the promotion in the metrics; returns it as the event states it."""
         if left_out:
             self._count("vqmon.scorer.left_out", left_out)
         elif reasons:
@@ -161,15 +176,154 @@ class HeavyTier:
         return Promotion(reasons=reasons, left_out=left_out)
 
 
-def able(scorers: Sequence[Scorer], segment: Segment) -> Sequence[Scorer]:
-    """Those that can say something of a segment: without a prompt, all that need none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentScores:
+    """What was decoded of a segment and how the scorers scored it."""
+
+    decoded: DecodedSegment
+    # of the first tier, followed by the heavy tier
+    scores: Sequence[Score]
+    shadow_scores: Sequence[Score]
+    # all that gave a score, shadows included
+    scorers: Sequence[Scorer]
+    promotion: Promotion | None = None
+    # why the views of optional scorers (shadows and heavy) could not be decoded; empty when they were
+    optional_views_error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringCascade:
+    """Decodes a segment and scores it: by the first tier always, by shadows on trial, by heavy scorers if promoted."""
+
+    decode: Decode
+    scorers: Sequence[Scorer]
+    # their scores are in the event and never raise alerts
+    shadows: Sequence[Scorer] = ()
+    heavy: HeavyTier | None = None
+    record_stage: RecordStage = lambda stage, seconds: None
+
+    @property
+    def judged(self) -> Sequence[Scorer]:
+        """The scorers whose scores may raise alerts."""
+        return (*self.scorers, *(self.heavy.scorers if self.heavy else ()))
+
+    def can_score(self, segment: Segment) -> bool:
+        """Whether a scorer of the first tier applies to a segment."""
+        return bool(applicable_scorers(self.scorers, segment))
+
+    async def score(self, segment: Segment, media: bytes) -> SegmentScores:
+        """Score one segment. Raises DecodeError or ScoreError; optional scorers that fail are left out instead."""
+        if self.heavy is None:
+            return await self._score_first_tier(segment, media, ())
+        with self.heavy.admit(segment, self.heavy.planned_reasons(segment)) as admission:
+            scored = await self._score_first_tier(segment, media, admission.scorers)
+            left_out = admission.left_out
+            score_reasons = self.heavy.score_reasons(segment, scored.scores)
+            if admission.scorers:
+                scored, left_out = await self._add_heavy_scores(scored, admission.scorers, scored.decoded)
+        reasons = (*admission.reasons, *score_reasons)
+        if score_reasons and not admission.reasons:
+            with self.heavy.admit(segment, score_reasons) as late_admission:
+                left_out = late_admission.left_out
+                if late_admission.scorers:
+                    scored, left_out = await self._decode_and_add_heavy_scores(
+                        segment, media, scored, late_admission.scorers
+                    )
+        return replace(scored, promotion=self.heavy.record_promotion(reasons, left_out))
+
+    async def _score_first_tier(self, segment: Segment, media: bytes, heavy_scorers: Sequence[Scorer]) -> SegmentScores:
+        """Decode the views of all scorers at once; score by the first tier and by the shadows."""
+        scorers, shadows = applicable_scorers(self.scorers, segment), applicable_scorers(self.shadows, segment)
+        with measured_stage("decode", self.record_stage):
+            decoded, optional_views_error = await self._decode_with_optional_views(
+                segment, media, scorers, (*shadows, *heavy_scorers)
+            )
+        shadows = () if optional_views_error else shadows
+        with measured_stage("score", self.record_stage):
+            scores = await together(scorer.score(decoded) for scorer in scorers)
+            shadow_results = await together(score_all_or_none([shadow], decoded) for shadow in shadows)
+        successful_shadows = [
+            shadow for shadow, (shadow_scores, _) in zip(shadows, shadow_results, strict=True) if shadow_scores
+        ]
+        return SegmentScores(
+            decoded=decoded,
+            scores=scores,
+            shadow_scores=[score for shadow_scores, _ in shadow_results for score in shadow_scores],
+            scorers=(*scorers, *successful_shadows),
+            optional_views_error=optional_views_error,
+        )
+
+    async def _decode_with_optional_views(
+        self, segment: Segment, media: bytes, scorers: Sequence[Scorer], optional_scorers: Sequence[Scorer]
+    ) -> tuple[DecodedSegment, str]:
+        """Decode the views of all scorers; if that is too much, only the required ones, and return the reason."""
+        required_views, all_views = required_views_of(scorers), required_views_of((*scorers, *optional_scorers))
+        try:
+            return await self._decode(segment, media, all_views), ""
+        except DecodeError as error:
+            if error.reason not in _DECODE_OVERLOAD_REASONS or required_views == all_views:
+                raise
+            _log_left_out(_decode_log, optional_scorers, error)
+            return await self._decode(segment, media, required_views), error.reason
+
+    async def _decode(self, segment: Segment, media: bytes, views: tuple[View, ...]) -> DecodedSegment:
+        decoded = await self.decode(media, views)
+        return replace(decoded, prompt=segment.prompt) if segment.prompt else decoded
+
+    async def _add_heavy_scores(
+        self, scored: SegmentScores, heavy_scorers: Sequence[Scorer], decoded: DecodedSegment
+    ) -> tuple[SegmentScores, str]:
+        """Add the heavy scores; when there are none, the second value says why they are left out."""
+        if decoded is scored.decoded and scored.optional_views_error:
+            return scored, "timeout" if scored.optional_views_error == "timeout" else "failed"
+        with measured_stage("score_heavy", self.record_stage):
+            heavy_scores, left_out = await score_all_or_none(heavy_scorers, decoded)
+        if left_out:
+            return scored, left_out
+        return replace(scored, scores=[*scored.scores, *heavy_scores], scorers=(*scored.scorers, *heavy_scorers)), ""
+
+    async def _decode_and_add_heavy_scores(
+        self, segment: Segment, media: bytes, scored: SegmentScores, heavy_scorers: Sequence[Scorer]
+    ) -> tuple[SegmentScores, str]:
+        """Decode a second time: a segment promoted by its score was decoded without the views of heavy scorers."""
+        decoded, views = scored.decoded, required_views_of(heavy_scorers)
+        if not set(views) <= set(decoded.views):
+            try:
+                with measured_stage("decode_again", self.record_stage):
+                    decoded = await self._decode(segment, media, views)
+            except SegmentError:
+                return scored, "failed"
+        return await self._add_heavy_scores(scored, heavy_scorers, decoded)
+
+
+def applicable_scorers(scorers: Sequence[Scorer], segment: Segment) -> Sequence[Scorer]:
+    """The scorers that can score a segment: all when it has a prompt, else those that need none."""
     return [scorer for scorer in scorers if segment.prompt or not scorer.needs_prompt]
 
 
-async def tried(scorers: Sequence[Scorer], decoded: DecodedSegment) -> tuple[list[Score], str]:
-    """The verdicts of scorers that must all succeed, and else none with what they are left out for."""
+def required_views_of(scorers: Sequence[Scorer]) -> tuple[View, ...]:
+    """The views of each frame that these scorers take, without repetitions."""
+    return tuple(dict.fromkeys(view for scorer in scorers for view in scorer.views))
+
+
+async def score_all_or_none(scorers: Sequence[Scorer], decoded: DecodedSegment) -> tuple[list[Score], str]:
+    """The scores of all scorers; when one fails, no score and why they are left out: `timeout` or `failed`."""
     try:
         return await together(scorer.score(decoded) for scorer in scorers), ""
     except ScoreError as error:
-        log.warning(**event("scorer.left_out", scorers=[scorer.id for scorer in scorers], why=str(error)))
+        _log_left_out(_score_log, scorers, error)
         return [], "timeout" if error.reason == "timeout" else "failed"
+
+
+@contextmanager
+def measured_stage(stage: str, record_stage: RecordStage) -> Iterator[None]:
+    """Record how long the context took, whether or not it raised."""
+    started_at = time.perf_counter()
+    try:
+        yield
+    finally:
+        record_stage(stage, time.perf_counter() - started_at)
+
+
+def _log_left_out(log: logging.Logger, scorers: Sequence[Scorer], error: SegmentError) -> None:
+    log.warning(**log_event("scorer.left_out", scorers=[scorer.id for scorer in scorers], why=str(error)))

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from vqmon.core.types import Alert, Outcome, QualityEvent
-from vqmon.telemetry.health import Progress, notify
-from vqmon.telemetry.logs import event
+from vqmon.telemetry.health import ProgressTracker, sd_notify
+from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
 
 log = logging.getLogger("vqmon.daemon")
@@ -18,7 +18,7 @@ Told = Callable[[Sequence[Outcome], Sequence[Alert]], None]
 """Told what was just published; must return at once."""
 
 
-def telling(meters: Meters, progress: Progress, told: Told | None, *, slo_floor: float = 40.0) -> Told:
+def telling(meters: Meters, progress: ProgressTracker, told: Told | None, *, slo_floor: float = 40.0) -> Told:
     """Count what was published, then pass it on; alerts that nobody is told go to the log."""
     level = logging.WARNING if told is None else logging.DEBUG
 
@@ -34,11 +34,11 @@ def telling(meters: Meters, progress: Progress, told: Told | None, *, slo_floor:
                 meters.count("vqmon.segment.count", outcome="unscored", reason=outcome.reason)
         if outcomes:
             meters.set("vqmon.lag", (datetime.now(UTC) - outcomes[-1].segment.ends_at).total_seconds())
-            notify(f"STATUS=last segment {outcomes[-1].segment.key}")
+            sd_notify(f"STATUS=last segment {outcomes[-1].segment.key}")
         meters.set("vqmon.in_flight", progress.in_flight)
         for alert in alerts:
             meters.count("vqmon.alert.transition", state=alert.state, severity=alert.severity)
-            said = event(f"alert.{alert.state}", rule=alert.rule, series=alert.series, summary=alert.summary)
+            said = log_event(f"alert.{alert.state}", rule=alert.rule, series=alert.series, summary=alert.summary)
             log.log(level, **said)
         if told is not None:
             told(outcomes, alerts)
@@ -59,8 +59,8 @@ def stopping(stop: asyncio.Event, for_seconds: float | None, drain_seconds: floa
 
     def begin() -> None:
         if not stop.is_set():
-            log.info(**event("daemon.stopping"))
-            notify("STOPPING=1")
+            log.info(**log_event("daemon.stopping"))
+            sd_notify("STOPPING=1")
             stop.set()
             limit.reschedule(loop.time() + drain_seconds)
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from vqmon.core.timeline import PrunedCounts
 from vqmon.errors import StoreError
 from vqmon.settings.sections import HistorySettings
-from vqmon.telemetry.logs import event
+from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.history import History
 
 log = logging.getLogger("vqmon.history")
@@ -21,7 +21,7 @@ def keep(history: History, settings: HistorySettings, *, now: datetime) -> Prune
         return _kept(history, settings, now)
     except StoreError as error:
         # The next write waits for the server, or ends the process.
-        log.warning(**event("history.not_kept", error=error))
+        log.warning(**log_event("history.not_kept", error=error))
         return None
 
 

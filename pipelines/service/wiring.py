@@ -12,7 +12,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import vqmon
 from pipelines.observe.observer import Observer
-from pipelines.observe.open_scorers import open_tiers
+from pipelines.observe.open_scorers import open_scorer_tiers
+from pipelines.observe.scoring_tiers import ScoringCascade
 from vqmon.core.alerts.judge import AlertRule, parse_rules
 from vqmon.core.types import DecodedSegment, View
 from vqmon.errors import SettingsError
@@ -40,7 +41,7 @@ async def open_observer(
     meters = meters or Meters()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(_decoder_pool(settings, meters, max_samples=max_samples))
-        tiers = await stack.enter_async_context(open_tiers(settings.scoring, meters=meters))
+        tiers = await stack.enter_async_context(open_scorer_tiers(settings.scoring, meters=meters))
 
         async def decode(media: bytes, views: tuple[View, ...]) -> DecodedSegment:
             return await pool.decode(
@@ -52,16 +53,22 @@ async def open_observer(
                 thumbnail_width=settings.decode.thumbnail_width,
             )
 
+        def record_stage(stage: str, seconds: float) -> None:
+            meters.record("vqmon.stage.duration", seconds, stage=stage)
+
         yield Observer(
             fetch=fetcher.fetch,
-            decode=decode,
-            scorers=tiers.scorers,
-            shadows=tiers.shadows,
-            heavy=tiers.heavy,
+            cascade=ScoringCascade(
+                decode=decode,
+                scorers=tiers.scorers,
+                shadows=tiers.shadows,
+                heavy=tiers.heavy,
+                record_stage=record_stage,
+            ),
             sampling=settings.decode.sampling,
             versions={"vqmon": version("vqmon"), **pool.versions, **runtime_versions(settings.scoring.device)},
             now=utc_now,
-            record=lambda stage, seconds: meters.record("vqmon.stage.duration", seconds, stage=stage),
+            record_stage=record_stage,
         )
 
 

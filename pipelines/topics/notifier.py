@@ -19,8 +19,8 @@ from vqmon.core.types import Alert, LaneCursor
 from vqmon.errors import BrokerError, SettingsError, WireError
 from vqmon.flow import wait_or_stop
 from vqmon.settings.load import Settings
-from vqmon.telemetry.health import HealthServer, Progress, notify
-from vqmon.telemetry.logs import event
+from vqmon.telemetry.health import HealthServer, ProgressTracker, sd_notify
+from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import History, open_history
 from vqmon.transport.kafka import TopicNames
@@ -46,7 +46,7 @@ async def run(settings: Settings, *, for_seconds: float | None = None) -> None:
     if settings.source.kind != "kafka":
         raise SettingsError('notify: for source.kind = "kafka" only; on one host `vqmon run` tells of alerts itself')
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    stop, progress, meters = asyncio.Event(), Progress(time.monotonic), Meters(PrometheusMetricReader())
+    stop, progress, meters = asyncio.Event(), ProgressTracker(time.monotonic), Meters(PrometheusMetricReader())
     async with AsyncExitStack() as stack:
         stack.callback(meters.close)
         thread = stack.enter_context(ThreadPoolExecutor(1, "history"))
@@ -63,12 +63,12 @@ async def run(settings: Settings, *, for_seconds: float | None = None) -> None:
         limit = stack.enter_context(stopping(stop, for_seconds, DRAIN_SECONDS))
         kept = settings.history
         stack.enter_context(every(KEEP_SECONDS, lambda: thread.submit(keep, history, kept, now=utc_now())))
-        stack.enter_context(every(5.0, lambda: notify("WATCHDOG=1")))
-        notify("READY=1")
+        stack.enter_context(every(5.0, lambda: sd_notify("WATCHDOG=1")))
+        sd_notify("READY=1")
         progress.is_ready = True
         async with limit:
             await reader.read_until(stop)
-        log.info(**event("notify.stopped"))
+        log.info(**log_event("notify.stopped"))
 
 
 class _Reader:
@@ -99,12 +99,12 @@ class _Reader:
         while not stop.is_set():
             try:
                 async with following(self._connection, self._topic, offsets=self._offsets()) as follower:
-                    log.info(**event("notify.reading", topic=self._topic))
+                    log.info(**log_event("notify.reading", topic=self._topic))
                     while not stop.is_set():
                         await self._read(follower)
             except BrokerError as error:
                 self._meters.set("vqmon.kafka.connected", 0)
-                log.warning(**event("kafka.unreachable", error=error, again_seconds=RETRY_SECONDS))
+                log.warning(**log_event("kafka.unreachable", error=error, again_seconds=RETRY_SECONDS))
                 # What is known to be open goes on being said.
                 self._begin.set()
                 await wait_or_stop(stop, RETRY_SECONDS)
@@ -121,7 +121,7 @@ class _Reader:
             self._delivery.deliverer.wake()
         elif not self._begin.is_set() and await follower.left() == 0:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._forget_old)
-            log.info(**event("notify.caught_up", topic=self._topic))
+            log.info(**log_event("notify.caught_up", topic=self._topic))
             self._begin.set()
 
     def _forget_old(self) -> None:
@@ -144,7 +144,7 @@ class _Reader:
         try:
             return cloudevents.parse_alert(record.value or b"")
         except WireError as error:
-            told = event("notify.unreadable", partition=record.partition, offset=record.offset, error=error)
+            told = log_event("notify.unreadable", partition=record.partition, offset=record.offset, error=error)
             log.error(**told)
             return None
 

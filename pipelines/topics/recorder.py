@@ -20,8 +20,8 @@ from vqmon.errors import BrokerError, FencedError, SettingsError, StoreUnreachab
 from vqmon.flow import Backoff, Retries, together, wait_or_stop
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import KafkaSettings
-from vqmon.telemetry.health import HealthServer, Progress, notify
-from vqmon.telemetry.logs import event
+from vqmon.telemetry.health import HealthServer, ProgressTracker, sd_notify
+from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import History, open_history
 from vqmon.transport.history.ingest import ParsedRecords, RecordKind, parse_record_batches
@@ -50,7 +50,7 @@ class Desk:
     # topic -> what its records say
     topics: Mapping[str, RecordKind]
     meters: Meters
-    progress: Progress
+    progress: ProgressTracker
     # at least so long from one transaction to the next
     gather_seconds: float
     revoke_seconds: float
@@ -119,7 +119,7 @@ class Recorder:
                 await self._in_thread(lambda: self._desk.history.ingest(taken))
         except FencedError as error:
             self._desk.meters.count("vqmon.record.again", reason="fenced")
-            log.warning(**event("record.fenced", error=error))
+            log.warning(**log_event("record.fenced", error=error))
             self._begin_again()
             return
         except StoreUnreachableError as error:
@@ -137,7 +137,7 @@ class Recorder:
         meters.count("vqmon.record.count", len(taken.alerts), kind="alert")
         meters.count("vqmon.record.count", len(taken.unreadable), kind="unreadable")
         for place, why in taken.unreadable:
-            log.warning(**event("record.unreadable", place=place, why=why))
+            log.warning(**log_event("record.unreadable", place=place, why=why))
 
     def _begin_again(self) -> None:
         self._desk.progress.is_ready = False
@@ -148,7 +148,7 @@ class Recorder:
         """The records stay where they are, and so do we in the group."""
         self._desk.progress.is_ready = False
         self._desk.meters.count("vqmon.record.again", reason="unreachable")
-        log.warning(**event("history.unreachable", error=error, again_seconds=RETRY_SECONDS))
+        log.warning(**log_event("history.unreachable", error=error, again_seconds=RETRY_SECONDS))
         await wait_or_stop(self._stop, RETRY_SECONDS)
 
     async def _look(self) -> None:
@@ -175,13 +175,13 @@ async def stay_recorder(desk: Desk, open_group: OpenGroup, *, stop: asyncio.Even
             return
         except BrokerError as error:
             seconds = retries.next_delay_seconds()
-            log.warning(**event("record.lost", error=error, again_seconds=seconds))
+            log.warning(**log_event("record.lost", error=error, again_seconds=seconds))
             await wait_or_stop(stop, seconds)
 
 
 async def run(settings: Settings, *, for_seconds: float | None = None) -> None:
     """Record the topics of the settings into the history of the settings until SIGTERM, SIGINT or `for_seconds`."""
-    stop, progress, meters = asyncio.Event(), Progress(time.monotonic), Meters(PrometheusMetricReader())
+    stop, progress, meters = asyncio.Event(), ProgressTracker(time.monotonic), Meters(PrometheusMetricReader())
     kafka, kept = settings.kafka, settings.history
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     connection = connection_of(kafka)
@@ -195,21 +195,21 @@ async def run(settings: Settings, *, for_seconds: float | None = None) -> None:
         drain_seconds = max(1.0, settings.daemon.drain_seconds - CLOSING_SECONDS)
         limit = stack.enter_context(stopping(stop, for_seconds, drain_seconds))
         stack.enter_context(every(KEEP_SECONDS, lambda: thread.submit(keep, history, kept, now=utc_now())))
-        stack.enter_context(every(5.0, lambda: notify("WATCHDOG=1")))
-        notify("READY=1")
+        stack.enter_context(every(5.0, lambda: sd_notify("WATCHDOG=1")))
+        sd_notify("READY=1")
         desk = desk_of(kafka, history, thread=thread, meters=meters, progress=progress)
-        log.info(**event("record.ready", history=kept.place, topics=sorted(desk.topics)))
+        log.info(**log_event("record.ready", history=kept.place, topics=sorted(desk.topics)))
         try:
             async with limit:
                 await _wait_for_topics(connection, kafka, stop)
                 await stay_recorder(desk, opening(connection, kafka), stop=stop)
         except TimeoutError:
-            log.warning(**event("daemon.drain_cut", left=0))
-        log.info(**event("daemon.stopped"))
+            log.warning(**log_event("daemon.drain_cut", left=0))
+        log.info(**log_event("daemon.stopped"))
 
 
 def desk_of(
-    kafka: KafkaSettings, history: History, *, thread: ThreadPoolExecutor, meters: Meters, progress: Progress
+    kafka: KafkaSettings, history: History, *, thread: ThreadPoolExecutor, meters: Meters, progress: ProgressTracker
 ) -> Desk:
     """What a recorder of this deployment works with."""
     names = TopicNames.of(kafka.prefix, kafka.group)
@@ -253,7 +253,7 @@ async def _wait_for_topics(connection: Connection, kafka: KafkaSettings, stop: a
         try:
             wrong = await check_topics(connection, wanted)
         except BrokerError as error:
-            log.warning(**event("kafka.unreachable", error=error, again_seconds=RETRY_SECONDS))
+            log.warning(**log_event("kafka.unreachable", error=error, again_seconds=RETRY_SECONDS))
             await wait_or_stop(stop, RETRY_SECONDS)
             continue
         if wrong:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipelines.fleet.membership import GroupPort
 from vqmon.errors import BrokerError, SettingsError
-from vqmon.telemetry.logs import event
+from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.ingest import OffsetCommit, RecordBatch, RecordKind
 from vqmon.transport.kafka.records import Assigned, Position, Revoked
 
@@ -78,7 +78,7 @@ class Reader:
             if partition in self._places:
                 self._group.go_on(partition, offset=start)
                 self._places[partition] = Place(before, start)
-                log.info(**event("record.partition", topic=self.topic, partition=partition, offset=start))
+                log.info(**log_event("record.partition", topic=self.topic, partition=partition, offset=start))
 
     async def poll(self, *, seconds: float, max_records: int) -> Sequence[RecordBatch]:
         """What has come, by partition."""
@@ -130,13 +130,13 @@ class Reader:
         told += ": records were deleted before they were recorded"
         if self._when_lost == "stop":
             raise SettingsError(f'{told}; set kafka.when_lost = "go_on" to accept the gap')
-        log.error(**event("record.lost_records", told=told))
+        log.error(**log_event("record.lost_records", told=told))
         return position.oldest
 
     def _assigned(self, partitions: Collection[int]) -> None:
         self._places.update(dict.fromkeys(partitions))
         self._is_placed = True
-        log.info(**event("record.assigned", topic=self.topic, partitions=sorted(partitions)))
+        log.info(**log_event("record.assigned", topic=self.topic, partitions=sorted(partitions)))
 
     async def _revoked(self, partitions: Collection[int]) -> None:
         """Let a write that has begun come to its end, within the time that the group grants."""
@@ -148,4 +148,4 @@ class Reader:
                     pass
         except TimeoutError:
             # Whoever goes on reads the offset in the history, and so do we.
-            log.warning(**event("record.revoked_while_writing", topic=self.topic))
+            log.warning(**log_event("record.revoked_while_writing", topic=self.topic))

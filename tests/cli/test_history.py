@@ -39,12 +39,12 @@ def said(settings: Path, *arguments: str, status: int = 0) -> str:
 
 def test_export_and_check_read_either_history(place: HistoryLocation, settings: Path, tmp_path: Path) -> None:
     """One file, a folder of hours, and what `check` says before and after the first run."""
-    assert "will be made at the first run" in said(settings, "check", "--offline", status=1)
+    assert "the first run creates" in said(settings, "check", "--offline", status=1)
     assert "no history yet; run" in said(settings, "export", str(tmp_path / "a.csv"), status=2)
     outcomes = [*(factories.event(sequence=number) for number in range(20)), factories.failure(sequence=20)]
     with open_history(place, "write") as history:
         history.publish(outcomes)
-    assert "20 scored, 1 unscored" in said(settings, "check", "--offline", status=1)
+    assert "20 segments scored, 1 unscored" in said(settings, "check", "--offline", status=1)
     assert "21 rows" in said(settings, "export", str(tmp_path / "a.parquet"))
     assert "21 rows in 1 files" in said(settings, "export", "--partitioned", str(tmp_path / "lake"))
     assert "0 rows in 0 files" in said(settings, "export", "--partitioned", str(tmp_path / "lake"))

@@ -9,18 +9,18 @@ import pytest
 from tests.conftest import need
 from tests.scoring.tiny_onnx import decoded
 from vqmon.core.types import Pixels, View
-from vqmon.scoring.manifests.frame_scorer import find_bundles, golden_frames, load_spec
+from vqmon.scoring.manifests.frame_scorer import find_bundles, golden_frames, load_frame_spec
 from vqmon.scoring.runtime.batcher import Batcher
-from vqmon.scoring.runtime.engines import open_frames
+from vqmon.scoring.runtime.engines import open_frame_engine
 from vqmon.scoring.runtime.graph import Placement
-from vqmon.scoring.scorers.registry import FrameScorer, Terms, builtin_folder, open_scorers
+from vqmon.scoring.scorers.registry import FrameScorer, ScorerOptions, builtin_folder, open_scorers
 
 
 @pytest.fixture
 async def lite() -> AsyncIterator[FrameScorer]:
     bundles = find_bundles([builtin_folder()])
     need("lite", present="lite@1" in bundles, remedy="make the built-in scorer with `python -m models export lite`")
-    terms = Terms(placement=Placement(device="cpu"), allow_noncommercial=True)
+    terms = ScorerOptions(placement=Placement(device="cpu"), allow_noncommercial=True)
     async with open_scorers(["lite"], [builtin_folder()], terms) as (scorer,):
         yield scorer
 
@@ -42,13 +42,15 @@ async def test_alone_or_in_company(lite: FrameScorer) -> None:
 async def test_batches_as_on_a_gpu(lite: FrameScorer) -> None:
     """Batches of every bucket change a score by less than 0.05 of 100."""
     bundle = find_bundles([builtin_folder()])[lite.id]
-    session = open_frames(load_spec(bundle), bundle.with_suffix(".onnx"), Placement(device="cpu", threads=1))
+    session = open_frame_engine(
+        load_frame_spec(bundle), bundle.with_suffix(".onnx"), Placement(device="cpu", threads=1)
+    )
     frames = some_frames(lite.views[0], 7, seed=3)
     one_by_one = np.concatenate([session.run(frames[at : at + 1]) for at in range(7)])
     for bucket in (2, 4, 8):
         session.buckets = (bucket,)
         async with Batcher(session) as batcher:
-            values = await batcher.score(frames, deadline_seconds=60)
+            values = await batcher.infer(frames, deadline_seconds=60)
         calibrate = lite.spec.calibration.apply
         assert max(abs(calibrate(a) - calibrate(b)) for a, b in zip(values, one_by_one, strict=True)) < 0.05
 

@@ -23,11 +23,11 @@ from vqmon.scoring.manifests.frame_scorer import (
     OutputSpec,
     ScorerSpec,
     golden_frames,
-    save_spec,
+    save_frame_spec,
 )
 from vqmon.scoring.runtime.engines import FrameEngine
 from vqmon.scoring.runtime.graph import Device, Placement
-from vqmon.scoring.runtime.model_file import GraphUnit
+from vqmon.scoring.runtime.model_file import VerifiedModel
 
 VIEW = View(kind="stretch", width=16, height=8)
 GAIN, OFFSET = 100.0, 1.0
@@ -119,8 +119,8 @@ def tiny_engine(tiny: Tiny = PLAIN, *, device: Device = "cpu", threads: int = 1,
     """The tiny model as the batcher runs it."""
     model = tiny.to_bytes()
     spec = tiny_spec(model, **changes)
-    unit = GraphUnit(where="tiny@1.onnx", sha256=spec.sha256, model=model, folder=Path())
-    return FrameEngine(spec, unit, Placement(device=device, threads=threads))
+    verified = VerifiedModel(where="tiny@1.onnx", sha256=spec.sha256, graph_bytes=model, folder=Path())
+    return FrameEngine(spec, verified, Placement(device=device, threads=threads))
 
 
 def write_bundle(folder: Path, tiny: Tiny = PLAIN, **changes: Any) -> Path:
@@ -129,7 +129,7 @@ def write_bundle(folder: Path, tiny: Tiny = PLAIN, **changes: Any) -> Path:
     spec = tiny_spec(model, **changes)
     path = folder / f"{spec.id}.json"
     path.with_suffix(".onnx").write_bytes(model)
-    save_spec(spec, path)
+    save_frame_spec(spec, path)
     return path
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from vqmon.telemetry.health import HealthServer, Progress, notify
-from vqmon.telemetry.logs import event, set_up_logs
+from vqmon.telemetry.health import HealthServer, ProgressTracker, sd_notify
+from vqmon.telemetry.logs import configure_logging, log_event
 from vqmon.telemetry.metrics import METRICS, Meters
 
 
@@ -41,8 +41,8 @@ def test_the_docs_name_every_metric() -> None:
 def test_log_lines_carry_their_facts(form: str) -> None:
     """A line has the event's name and its facts, for people or for machines."""
     stream = io.StringIO()
-    set_up_logs("info", form, stream=stream)  # type: ignore[arg-type]
-    logging.getLogger("vqmon.test").warning(**event("segment.failed", stage="decode", detail="two words"))
+    configure_logging("info", form, stream=stream)  # type: ignore[arg-type]
+    logging.getLogger("vqmon.test").warning(**log_event("segment.failed", stage="decode", detail="two words"))
     line = stream.getvalue()
     logging.basicConfig(force=True)
 
@@ -60,16 +60,16 @@ def test_notify_reaches_a_path_and_an_abstract_socket(tmp_path: Path) -> None:
             listener.bind(address.replace("@", "\0"))
             listener.settimeout(5)
 
-            assert notify("READY=1", address=address)
+            assert sd_notify("READY=1", address=address)
             assert listener.recv(100) == b"READY=1"
-    assert not notify("READY=1", address=str(tmp_path / "gone"))
-    assert not notify("READY=1", address="")
+    assert not sd_notify("READY=1", address=str(tmp_path / "gone"))
+    assert not sd_notify("READY=1", address="")
 
 
 def test_progress_stalls_only_with_old_work_in_flight() -> None:
     """Idle is alive; work that does not end within the limit is not."""
     now = [0.0]
-    progress = Progress(lambda: now[0], stall_seconds=10)
+    progress = ProgressTracker(lambda: now[0], stall_seconds=10)
     now[0] = 100
     assert progress.is_alive
 
@@ -85,7 +85,7 @@ def test_progress_stalls_only_with_old_work_in_flight() -> None:
 def test_the_health_server_answers_probes_and_scrapes() -> None:
     """/readyz follows readiness, /healthz follows progress, /metrics is text, anything else is a hint."""
     now = [0.0]
-    progress = Progress(lambda: now[0], stall_seconds=10)
+    progress = ProgressTracker(lambda: now[0], stall_seconds=10)
 
     def status(path: str) -> int:
         try:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from vqmon.core.types import check_prompt_length
 from vqmon.settings.load import Settings, load_settings
-from vqmon.telemetry.logs import set_up_logs
+from vqmon.telemetry.logs import configure_logging
 
 EXIT_UNSCORED = 3
 EXIT_WRONG = 2
@@ -23,7 +23,7 @@ err = Console(stderr=True, highlight=False)
 def ready(config: Path | None) -> Settings:
     """The settings, with logs set up as they say."""
     settings = load_settings(config)
-    set_up_logs(settings.log.level, settings.log.form)
+    configure_logging(settings.log.level, settings.log.form)
     return settings
 
 
@@ -41,6 +41,6 @@ def _short_enough(ctx: click.Context, option: click.Parameter, text: str) -> str
 
 
 prompt_option = click.option(
-    "--prompt", default="", callback=_short_enough, help="What generated pictures were asked to show."
+    "--prompt", default="", callback=_short_enough, help="The prompt that the pictures were generated from."
 )
 """For scorers that compare pictures with it."""

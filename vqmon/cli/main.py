@@ -94,14 +94,14 @@ def watch(config: Path | None, url: str, stream: str, history: str | None, for_s
 @main.command()
 @click.argument("addresses", metavar="FILE|URL...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One CloudEvent per line instead of a table.")
-@click.option("--scorer", "scorers", multiple=True, help="Scorer to use, name or name@version; may be repeated.")
 @click.option(
-    "--sampling", type=click.Choice(["exact", "keyframes"]), help="How moments are chosen; default: settings."
+    "--scorer", "scorers", multiple=True, help="Scorer to use: name, name@version or name.task; may be repeated."
 )
 @click.option(
-    "--max-bytes", type=click.IntRange(1, 2**40), help="Largest file taken; default: fetch.max_bytes of the settings."
+    "--sampling", type=click.Choice(["exact", "keyframes"]), help="How frames are sampled; default: decode.sampling."
 )
-@click.option("--deadline", type=click.FloatRange(1, 86_400), help="Seconds to decode one file; default: 600.")
+@click.option("--max-bytes", type=click.IntRange(1, 2**40), help="Largest file to fetch; default: fetch.max_bytes.")
+@click.option("--deadline", type=click.FloatRange(1, 86_400), help="Seconds allowed to decode one file; default: 600.")
 @prompt_option
 @click.pass_context
 def score(
@@ -114,11 +114,11 @@ def score(
     deadline: float | None,
     prompt: str,
 ) -> None:
-    """Score media files, folders, HLS or DASH playlists, once.
+    """Score media files, folders of them, or HLS or DASH playlists, once.
 
-    Every segment gives one line: its score 0-100 (higher is better), or why it could not be scored.
+    Prints one line per segment: its score 0-100 (higher is better), or why it could not be scored.
     """
-    from pipelines.commands.score import score as score_all
+    from pipelines.commands.score import score_media
     from pipelines.service.wiring import changed
     from vqmon.transport.wire import cloudevents
 
@@ -129,16 +129,16 @@ def score(
         TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True
     ) as bar:
         task = bar.add_task("", total=None)
-        seen = asyncio.run(
-            score_all(
+        observations = asyncio.run(
+            score_media(
                 settings,
                 addresses,
                 prompt=prompt,
-                listed=lambda count: bar.update(task, total=count),
-                told=lambda _: bar.advance(task),
+                on_segment_count=lambda count: bar.update(task, total=count),
+                on_observation=lambda _: bar.advance(task),
             )
         )
-    outcomes = [observation.outcome for observation in seen]
+    outcomes = [observation.outcome for observation in observations]
     if as_json:
         for outcome in outcomes:
             click.echo(cloudevents.encode_outcome(outcome, source="vqmon:score"))
@@ -157,10 +157,10 @@ def score(
 @click.pass_obj
 def web(config: Path | None, history: str | None, host: str | None, port: int | None) -> None:
     """Serve the pages: fleet, streams, segments, alerts, experiments."""
-    from pipelines.commands.serve_web import serve
+    from pipelines.commands.serve_web import serve_web
 
     settings = ready(config)
-    serve(
+    serve_web(
         settings,
         settings.history.at(history).place,
         host=host or settings.web.host,
@@ -169,19 +169,19 @@ def web(config: Path | None, history: str | None, host: str | None, port: int | 
 
 
 @main.command()
-@click.option("--offline", is_flag=True, help="Do not try the sources.")
+@click.option("--offline", is_flag=True, help="Skip the checks that need the network.")
 @click.pass_context
 def check(ctx: click.Context, offline: bool) -> None:  # noqa: FBT001 - click gives flags so
-    """Check settings, rules, scorers, history and sources; say what is wrong and how to mend it."""
-    from pipelines.commands.check import check_all
+    """Check settings, rules, scorers, history and sources; print what is wrong and how to fix it."""
+    from pipelines.commands.check import run_checks
 
-    good = True
-    for finding in check_all(ctx.obj, offline=offline):
-        good = good and finding.is_good
-        mark = "[green]✓[/green]" if finding.is_good else "[red]✗[/red]"
-        out.print(f"{mark} {finding.subject:9}", end=" ")
-        out.print(finding.text, markup=False, soft_wrap=True)
-    ctx.exit(0 if good else 1)
+    has_passed = True
+    for result in run_checks(ctx.obj, offline=offline):
+        has_passed = has_passed and result.passed
+        mark = "[green]✓[/green]" if result.passed else "[red]✗[/red]"
+        out.print(f"{mark} {result.subject:9}", end=" ")
+        out.print(result.text, markup=False, soft_wrap=True)
+    ctx.exit(0 if has_passed else 1)
 
 
 def _print_published(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:

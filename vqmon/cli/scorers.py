@@ -1,4 +1,4 @@
-"""The commands about scorers: what there is, and how an old one compares with a new one."""
+"""The commands about scorers: list them, and fit a bridge from an old scorer to a new one."""
 
 from datetime import datetime
 from pathlib import Path
@@ -11,27 +11,27 @@ from vqmon.cli.console import out, ready, utc
 @click.group(invoke_without_command=True)
 @click.pass_context
 def scorers(ctx: click.Context) -> None:
-    """List the scorers that can be used here."""
+    """List the installed scorers, or fit a bridge between two of them."""
     if ctx.invoked_subcommand is not None:
         return
     from pipelines.console.outcomes import scorers_table
     from vqmon.scoring.manifests.frame_scorer import find_bundles
-    from vqmon.scoring.scorers.registry import builtin_folder, load_any
+    from vqmon.scoring.scorers.registry import builtin_folder, load_manifest
 
     settings = ready(ctx.obj)
     scoring = settings.scoring
     bundles = find_bundles([builtin_folder(), *scoring.folders])
     used = (*scoring.scorers, *scoring.heavy, *scoring.shadows)
-    out.print(scorers_table([load_any(path) for _, path in sorted(bundles.items())], used=used))
+    out.print(scorers_table([load_manifest(path) for _, path in sorted(bundles.items())], used=used))
 
 
 @scorers.command()
 @click.argument("old")
 @click.argument("new")
-@click.option("--output", type=click.Path(path_type=Path), help="Default: OLD--NEW.bridge.json here.")
+@click.option("--output", type=click.Path(path_type=Path), help="File to write; default: OLD--NEW.bridge.json.")
 @click.option("--stream", default="", help="Only segments of this stream.")
-@click.option("--since", type=click.DateTime(), help="Only segments from this moment (UTC) on.")
-@click.option("--until", type=click.DateTime(), help="Only segments before this moment (UTC).")
+@click.option("--since", type=click.DateTime(), help="Only segments that start at this time (UTC) or later.")
+@click.option("--until", type=click.DateTime(), help="Only segments that start before this time (UTC).")
 @click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
 @click.pass_obj
 def bridge(
@@ -44,23 +44,24 @@ def bridge(
     until: datetime | None,
     history: str | None,
 ) -> None:
-    """Fit what scores of OLD would have been by NEW, where both looked at the same segments.
+    """Fit a bridge: a map from the scores of OLD to the scores of NEW.
 
-    Let NEW look beside OLD for some days first (scoring.shadows): it is in the events and never alerts. Prints the
-    error on segments that the fit had not seen.
+    OLD and NEW are scorer ids such as lite@1. The bridge is fitted to the segments in the history that both scored, so
+    first let NEW run beside OLD for some days (scoring.shadows): its scores are in the events and raise no alerts.
+    Prints the error of the bridge on segments that were held out of the fit.
     """
-    from pipelines.commands import bridge as bridges
+    from pipelines.commands.bridge import fit_bridge_from_outcomes, save_bridge
     from vqmon.transport.history.history import open_history
 
     with open_history(ready(config).history.at(history).place, mode="read") as stored:
         outcomes = stored.documents.outcomes_in_write_order(stream_id=stream, since=utc(since), until=utc(until))
-        found = bridges.bridge(outcomes, old, new)
+        fitted = fit_bridge_from_outcomes(outcomes, old, new)
     file = output or Path(f"{old}--{new}.bridge.json")
-    bridges.store(found, file)
+    save_bridge(fitted, file)
     out.print(
-        f"{found.kind} bridge {old} -> {new} from {found.count} segments with scores {found.old_score_min:.1f} to "
-        f"{found.old_score_max:.1f}: error {found.error_rms:.2f} points (95 % within {found.error_p95:.2f}), "
-        f"rank correlation {found.correlation:.3f}; in {file}",
+        f"{fitted.kind} bridge {old} -> {new}, fitted to {fitted.count} segments with scores from "
+        f"{fitted.old_score_min:.1f} to {fitted.old_score_max:.1f}: RMS error {fitted.error_rms:.2f} points (95 % of "
+        f"segments within {fitted.error_p95:.2f}), rank correlation {fitted.correlation:.3f}; written to {file}",
         soft_wrap=True,
         markup=False,
     )

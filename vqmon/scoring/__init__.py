@@ -1,1 +1,1 @@
-"""Frames become numbers: ONNX models behind one checked contract."""
+"""Scores frames with ONNX models, each verified against its manifest."""

@@ -1,1 +1,1 @@
-"""Metrics, logs, health and the watchdog."""
+"""The telemetry of the daemon: metrics, logs, health and the watchdog."""

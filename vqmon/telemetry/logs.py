@@ -1,4 +1,4 @@
-"""How log lines look: an event name and key=value pairs, as text or JSON."""
+"""Structured logging: each log line is an event name with fields, as text or JSON."""
 
 import json
 import logging
@@ -6,29 +6,29 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
-# systemd reads "<N>" at the start of a line as the priority (sd-daemon(3)).
+# systemd reads "<N>" at the start of a line as its priority (sd-daemon(3)).
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
-def set_up_logs(level: str, form: Literal["text", "json"], *, stream: TextIO = sys.stderr) -> None:
-    """Send vqmon's log lines to `stream`; libraries speak from warning on."""
+def configure_logging(level: str, form: Literal["text", "json"], *, stream: TextIO = sys.stderr) -> None:
+    """Write vqmon's log lines from `level` on to `stream`; those of libraries from warning on."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("vqmon").setLevel(level.upper())
 
 
-def event(name: str, **facts: object) -> dict[str, Any]:
-    """What goes into a log call: `log.info(**event("segment.failed", stage="decode"))`."""
-    return {"msg": name, "extra": {"facts": facts}}
+def log_event(name: str, **fields: object) -> dict[str, Any]:
+    """The arguments of a log call: `log.info(**log_event("segment.failed", stage="decode"))`."""
+    return {"msg": name, "extra": {"fields": fields}}
 
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        facts: dict[str, object] = getattr(record, "facts", {})
-        pairs = " ".join(f"{key}={_quoted(value)}" for key, value in facts.items())
-        moment = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
-        text = f"{moment} {record.levelname.lower():7} {record.getMessage()} {pairs}".rstrip()
+        fields: dict[str, object] = getattr(record, "fields", {})
+        pairs = " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
+        logged_at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
+        text = f"{logged_at} {record.levelname.lower():7} {record.getMessage()} {pairs}".rstrip()
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
@@ -38,7 +38,7 @@ class _JsonFormatter(logging.Formatter):
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
-            **getattr(record, "facts", {}),
+            **getattr(record, "fields", {}),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -1,4 +1,4 @@
-"""Every metric of the daemon itself: name, kind, unit and meaning."""
+"""Every operational metric of the daemon: its name, kind, unit and description, and the meters that record it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 
-Name = Literal[
+MetricName = Literal[
     "vqmon.segment.count",
     "vqmon.segment.score",
     "vqmon.stage.duration",
@@ -48,121 +48,151 @@ Name = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One metric as data."""
+    """The definition of one metric."""
 
     kind: Literal["counter", "gauge", "histogram"]
     unit: str
-    meaning: str
-    # upper bounds of the histogram's buckets
-    bounds: tuple[float, ...] = ()
+    description: str
+    # upper bounds of the buckets of a histogram, in its unit
+    bucket_bounds: tuple[float, ...] = ()
 
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
-METRICS: Mapping[Name, Metric] = {
+METRICS: Mapping[MetricName, Metric] = {
     "vqmon.segment.count": Metric(
         kind="counter",
         unit="{segment}",
-        meaning="segments with an outcome, by `outcome` (scored, unscored) and `reason`",
+        description="segments with an outcome, by `outcome` (scored, unscored) and `reason`",
     ),
     "vqmon.segment.score": Metric(
-        kind="histogram", unit="1", meaning="pooled score 0..100, by `scorer`", bounds=tuple(range(5, 100, 5))
+        kind="histogram",
+        unit="1",
+        description="pooled score 0..100, by `scorer`",
+        bucket_bounds=tuple(range(5, 100, 5)),
     ),
     "vqmon.stage.duration": Metric(
         kind="histogram",
         unit="s",
-        meaning="time of one segment in a `stage` (fetch, decode, score, score_heavy, decode_again)",
-        bounds=_SECONDS,
+        description="time of one segment in a `stage` (fetch, decode, score, score_heavy, decode_again)",
+        bucket_bounds=_SECONDS,
     ),
-    "vqmon.lag": Metric(kind="gauge", unit="s", meaning="now minus the end of the newest finished segment"),
-    "vqmon.in_flight": Metric(kind="gauge", unit="{segment}", meaning="segments being observed"),
+    "vqmon.lag": Metric(kind="gauge", unit="s", description="now minus the end of the newest finished segment"),
+    "vqmon.in_flight": Metric(kind="gauge", unit="{segment}", description="segments being observed"),
     "vqmon.alert.transition": Metric(
-        kind="counter", unit="{alert}", meaning="alerts opened or resolved, by `state` and `severity`"
+        kind="counter", unit="{alert}", description="alerts opened or resolved, by `state` and `severity`"
     ),
     "vqmon.notify.sent": Metric(
-        kind="counter", unit="{message}", meaning="times that a `target` took an alert, by `state`; repeats included"
+        kind="counter",
+        unit="{message}",
+        description="alerts delivered to a `target`, by `state`; repeats included",
     ),
     "vqmon.notify.failed": Metric(
-        kind="counter", unit="{message}", meaning="tries that a `target` did not take, by `reason`"
+        kind="counter", unit="{message}", description="failed delivery attempts to a `target`, by `reason`"
     ),
-    "vqmon.notify.waiting": Metric(
-        kind="gauge", unit="{alert}", meaning="alerts that a `target` has yet to be told of"
-    ),
+    "vqmon.notify.waiting": Metric(kind="gauge", unit="{alert}", description="alerts that are queued for a `target`"),
     "vqmon.notify.oldest": Metric(
-        kind="gauge", unit="s", meaning="how long the first of those has waited, by `target`"
+        kind="gauge", unit="s", description="how long the oldest queued alert has waited, by `target`"
     ),
     "vqmon.notify.given_up": Metric(
-        kind="counter", unit="{alert}", meaning="alerts that a `target` was never told of: it took nothing for days"
+        kind="counter", unit="{alert}", description="alerts dropped because a `target` accepted nothing for days"
     ),
     "vqmon.notify.gone": Metric(
-        kind="gauge", unit="1", meaning="1 when a `target` answered that it is gone: nothing more is sent there"
+        kind="gauge", unit="1", description="1 when a `target` answered 410 Gone: nothing more is sent to it"
     ),
     "vqmon.slo.good": Metric(
-        kind="counter", unit="{segment}", meaning="segments scored at `daemon.slo_floor` or above by the first scorer"
+        kind="counter",
+        unit="{segment}",
+        description="segments scored at `daemon.slo_floor` or above by the first scorer",
     ),
-    "vqmon.slo.total": Metric(kind="counter", unit="{segment}", meaning="segments that count for the objective"),
+    "vqmon.slo.total": Metric(
+        kind="counter", unit="{segment}", description="segments that count for the service level objective"
+    ),
     "vqmon.decoder.replaced": Metric(
-        kind="counter", unit="{process}", meaning="decoder processes killed or replaced, by `reason`"
+        kind="counter", unit="{process}", description="decoder processes killed or replaced, by `reason`"
     ),
     "vqmon.scorer.promoted": Metric(
         kind="counter",
         unit="{segment}",
-        meaning="segments at which the heavy scorers looked too, by the first `reason`",
+        description="segments that the heavy scorers scored too, by the first `reason`",
     ),
     "vqmon.scorer.left_out": Metric(
         kind="counter",
         unit="{segment}",
-        meaning="segments at which they should have looked and did not, by `reason` (budget, timeout, failed)",
+        description="promoted segments without heavy scores, by `reason` (budget, timeout, failed)",
     ),
     "vqmon.scorer.run.duration": Metric(
         kind="histogram",
         unit="s",
-        meaning="how long one run held its device, by `tier` (first, heavy)",
-        bounds=_SECONDS,
+        description="how long one run of a graph held its device, by `tier` (first, heavy)",
+        bucket_bounds=_SECONDS,
     ),
     "vqmon.publish.duration": Metric(
-        kind="histogram", unit="s", meaning="time of one transaction into the history", bounds=_SECONDS
+        kind="histogram",
+        unit="s",
+        description="duration of one transaction that writes to the history",
+        bucket_bounds=_SECONDS,
     ),
     "vqmon.kafka.lag": Metric(
-        kind="gauge", unit="{record}", meaning="records that wait in our partitions, by `topic` and `partition`"
+        kind="gauge",
+        unit="{record}",
+        description="unread records of the assigned partitions, by `topic` and `partition`",
     ),
-    "vqmon.kafka.connected": Metric(kind="gauge", unit="1", meaning="1 while the brokers answer, else 0"),
-    "vqmon.kafka.rebalance": Metric(kind="counter", unit="{rebalance}", meaning="times that partitions were assigned"),
+    "vqmon.kafka.connected": Metric(kind="gauge", unit="1", description="1 while the brokers answer, else 0"),
+    "vqmon.kafka.rebalance": Metric(
+        kind="counter", unit="{rebalance}", description="times that partitions were assigned"
+    ),
     "vqmon.kafka.bring_up.duration": Metric(
-        kind="histogram", unit="s", meaning="time from a partition's fence to its first poll", bounds=_SECONDS
+        kind="histogram",
+        unit="s",
+        description="time from a partition's fence to its first poll",
+        bucket_bounds=_SECONDS,
     ),
     "vqmon.kafka.transaction.duration": Metric(
-        kind="histogram", unit="s", meaning="time until a batch was safely in Kafka, repairs included", bounds=_SECONDS
+        kind="histogram",
+        unit="s",
+        description="time until a batch was committed to Kafka, retries included",
+        bucket_bounds=_SECONDS,
     ),
-    "vqmon.kafka.rejected": Metric(kind="counter", unit="{record}", meaning="records that are no segment message"),
+    "vqmon.kafka.rejected": Metric(
+        kind="counter", unit="{record}", description="records that are not valid segment messages"
+    ),
     "vqmon.kafka.broken": Metric(
-        kind="counter", unit="{producer}", meaning="producers thrown away because it was not known what happened"
+        kind="counter",
+        unit="{producer}",
+        description="producers replaced because the result of a transaction was unknown",
     ),
     "vqmon.kafka.membership_lost": Metric(
-        kind="counter", unit="{membership}", meaning="memberships of the group begun anew, by `reason` (fenced, lost)"
+        kind="counter",
+        unit="{membership}",
+        description="times that the consumer group was joined again, by `reason` (fenced, lost)",
     ),
     "vqmon.kafka.halted": Metric(
-        kind="gauge", unit="{partition}", meaning="partitions stopped because nearly every record is rejected"
+        kind="gauge", unit="{partition}", description="partitions stopped because nearly every record is rejected"
     ),
     "vqmon.record.lag": Metric(
-        kind="gauge", unit="{record}", meaning="records that wait to be recorded, by `topic` and `partition`"
+        kind="gauge", unit="{record}", description="records that are not yet in the history, by `topic` and `partition`"
     ),
     "vqmon.record.count": Metric(
-        kind="counter", unit="{record}", meaning="records read, by `kind` (outcome, end, marker, alert, unreadable)"
+        kind="counter", unit="{record}", description="records read, by `kind` (outcome, end, marker, alert, unreadable)"
     ),
     "vqmon.record.again": Metric(
-        kind="counter", unit="{try}", meaning="times that recording began anew, by `reason` (fenced, unreachable)"
+        kind="counter", unit="{try}", description="times that the recorder restarted, by `reason` (fenced, unreachable)"
     ),
     "vqmon.origin.closed": Metric(
-        kind="gauge", unit="{origin}", meaning="origins that are down: their segments wait and are not given up"
+        kind="gauge",
+        unit="{origin}",
+        description="origins that are down: their segments wait until the origin answers again",
     ),
-    "vqmon.watchdog.breach": Metric(kind="counter", unit="{breach}", meaning="standstills that the watchdog saw"),
+    "vqmon.watchdog.breach": Metric(
+        kind="counter", unit="{breach}", description="time limits exceeded, as seen by the watchdog"
+    ),
 }
-"""Names are low in cardinality: never labelled by stream, rendition, segment or address."""
+"""Labels have low cardinality: never a stream, rendition, segment or address."""
 
 
 class Meters:
-    """Counts and records by the names of `METRICS`; without a reader nothing is kept."""
+    """Records the metrics of `METRICS`; without a reader nothing is stored."""
 
     def __init__(self, *readers: MetricReader, version: str = "0") -> None:
         resource = Resource({"service.name": "vqmon", "service.version": version})
@@ -173,27 +203,30 @@ class Meters:
         self._histograms: dict[str, Histogram] = {}
         for name, metric in METRICS.items():
             if metric.kind == "counter":
-                self._counters[name] = meter.create_counter(name, metric.unit, metric.meaning)
+                self._counters[name] = meter.create_counter(name, metric.unit, metric.description)
             elif metric.kind == "gauge":
-                self._gauges[name] = meter.create_gauge(name, metric.unit, metric.meaning)
+                self._gauges[name] = meter.create_gauge(name, metric.unit, metric.description)
             else:
                 # Explicit bounds: an exponential histogram breaks the pull exporter's whole scrape.
                 self._histograms[name] = meter.create_histogram(
-                    name, metric.unit, metric.meaning, explicit_bucket_boundaries_advisory=list(metric.bounds)
+                    name,
+                    metric.unit,
+                    metric.description,
+                    explicit_bucket_boundaries_advisory=list(metric.bucket_bounds),
                 )
 
-    def count(self, name: Name, amount: int = 1, **labels: str) -> None:
+    def count(self, name: MetricName, amount: int = 1, **labels: str) -> None:
         """Add to a counter."""
         self._counters[name].add(amount, labels)
 
-    def set(self, name: Name, value: float, **labels: str) -> None:
+    def set(self, name: MetricName, value: float, **labels: str) -> None:
         """Set a gauge."""
         self._gauges[name].set(value, labels)
 
-    def record(self, name: Name, value: float, **labels: str) -> None:
+    def record(self, name: MetricName, value: float, **labels: str) -> None:
         """Record one value of a histogram."""
         self._histograms[name].record(value, labels)
 
     def close(self) -> None:
-        """Flush and end the readers."""
+        """Flush and shut down the readers."""
         self._provider.shutdown()

@@ -14,7 +14,7 @@ from models.data.photos import COLUMNS, ROWS, TILE_HEIGHT, TILE_WIDTH
 from vqmon.core.types import View
 from vqmon.scoring.manifests.composite_scorer import TextSpec
 from vqmon.scoring.manifests.frame_scorer import golden_frames
-from vqmon.scoring.scorers.clip_tokenizer import read_vocabulary
+from vqmon.scoring.scorers.clip_tokenizer import load_clip_tokenizer
 
 Made = Literal["stretch", "centre", "fragments", "windows", "halves", "tiles"]
 """How pictures are made of a frame: squeezed whole; scaled to the short side, then its centre; pieces at native size
@@ -89,7 +89,9 @@ class Text:
     def golden(self, rows: int, *, seed: int) -> NDArray[np.int64]:
         """Rows of a prompt that anybody can write again."""
         del seed
-        return read_vocabulary(self.content, size=self.ids).rows([GOLDEN_PROMPT] * rows, count=self.tokens)
+        return load_clip_tokenizer(self.content, vocabulary_size=self.ids).encode_batch(
+            [GOLDEN_PROMPT] * rows, context_length=self.tokens
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

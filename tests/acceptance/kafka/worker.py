@@ -14,8 +14,8 @@ from tests.acceptance.kafka.looks import SlowLook
 from vqmon.core.alerts.judge import parse_rules
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import KafkaSettings
-from vqmon.telemetry.health import Progress
-from vqmon.telemetry.logs import set_up_logs
+from vqmon.telemetry.health import ProgressTracker
+from vqmon.telemetry.logs import configure_logging
 from vqmon.telemetry.metrics import Meters
 
 RULES = Path(__file__).parents[3] / "config" / "rules.toml"
@@ -28,11 +28,11 @@ async def main(kafka: dict[str, object], most_seconds: float, seed: int) -> None
         settings,
         observe=SlowLook(most_seconds=most_seconds, seed=seed),
         rules=parse_rules(RULES.read_text(encoding="utf-8"), origin=str(RULES)),
-        progress=Progress(time.monotonic),
+        progress=ProgressTracker(time.monotonic),
         meters=Meters(),
     )
 
 
 if __name__ == "__main__":
-    set_up_logs("info", "text")
+    configure_logging("info", "text")
     asyncio.run(main(json.loads(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])))

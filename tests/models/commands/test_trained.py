@@ -22,7 +22,7 @@ from vqmon.core.types import DecodedSegment  # noqa: E402
 from vqmon.media.decode.pool import DecoderPool  # noqa: E402
 from vqmon.scoring.manifests.composite_scorer import load_composite_spec  # noqa: E402
 from vqmon.scoring.runtime.graph import Placement  # noqa: E402
-from vqmon.scoring.scorers.registry import Terms, builtin_folder, open_scorers  # noqa: E402
+from vqmon.scoring.scorers.registry import ScorerOptions, builtin_folder, open_scorers  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default"), pytest.mark.timeout(900)]
 
@@ -76,7 +76,7 @@ def rows_of(assembly: Assembly, decoded: DecodedSegment) -> dict[str, np.ndarray
 async def test_the_daemon_scores_a_real_clip_as_torch_does(trained: dict[str, Path], built: Path, shared: Path) -> None:
     """Opened after their golden self-tests; one decode for all and for lite@1; rows together, and a row alone."""
     media = (shared / "clips" / "bikes.mp4").read_bytes()
-    terms = Terms(placement=Placement(device="cpu", threads=1))
+    terms = ScorerOptions(placement=Placement(device="cpu", threads=1))
     async with (
         DecoderPool(1) as pool,
         open_scorers(["lite", *NAMES.values()], [builtin_folder(), built], terms) as (lite, *scorers),

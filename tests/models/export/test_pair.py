@@ -13,7 +13,7 @@ from models.export.pair import normalise, read_facts, run_onnx, write_pair  # no
 from models.networks.lite import Lite, LiteConfig, split_tiles  # noqa: E402
 from models.train.lite import to_tensor  # noqa: E402
 from models.verify.pair import VerifyError, verify  # noqa: E402
-from vqmon.scoring.manifests.frame_scorer import load_spec  # noqa: E402
+from vqmon.scoring.manifests.frame_scorer import load_frame_spec  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
@@ -41,7 +41,7 @@ def test_an_exported_network_passes_every_check(network: Lite, pair: Path) -> No
 
 def test_a_manifest_reads_back(pair: Path) -> None:
     """The pair's name, its size and the licence note come back through the daemon's own reader."""
-    spec = load_spec(pair.with_suffix(".json"))
+    spec = load_frame_spec(pair.with_suffix(".json"))
     assert (spec.id, spec.size_bytes) == ("tiny@7", pair.stat().st_size)
     assert "BIQ2021" in spec.licence.note
 
@@ -100,7 +100,7 @@ def test_the_shipped_scorer_ranks_a_picture_made_worse() -> None:
 
 def test_the_shipped_manifest_is_calibrated_over_the_whole_scale() -> None:
     """The ends of the native range lie within the calibration, which rises."""
-    spec = load_spec(SHIPPED.with_suffix(".json"))
+    spec = load_frame_spec(SHIPPED.with_suffix(".json"))
     low, high = (spec.calibration.apply(value) for value in spec.native_range)
     assert low < 20
     assert high > 80

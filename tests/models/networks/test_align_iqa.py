@@ -20,7 +20,7 @@ from tests.scoring.tiny_onnx import decoded  # noqa: E402
 from vqmon.scoring.manifests.composite_scorer import load_composite_spec  # noqa: E402
 from vqmon.scoring.manifests.frame_scorer import golden_frames  # noqa: E402
 from vqmon.scoring.runtime.graph import Placement  # noqa: E402
-from vqmon.scoring.scorers.registry import Terms, open_scorers  # noqa: E402
+from vqmon.scoring.scorers.registry import ScorerOptions, open_scorers  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
@@ -144,7 +144,7 @@ async def test_the_daemon_says_what_torch_says(network: AlignIqa, tmp_path: Path
     manifest = composite.write_composite(sheet, composite.scale_of("align_iqa"))
     view = load_composite_spec(manifest).sources[0].input.view
     frames = golden_frames(view, seed=8, frames=3)
-    terms = Terms(placement=Placement(device="cpu", threads=1))
+    terms = ScorerOptions(placement=Placement(device="cpu", threads=1))
     async with open_scorers(["align-iqa-fp32"], [tmp_path], terms) as (scorer,):
         score = await scorer.score(decoded(frames, view))
     with torch.inference_mode():

@@ -20,13 +20,13 @@ from models.networks.backbones.swin import SwinConfig  # noqa: E402
 from models.networks.dover import Dover  # noqa: E402
 from models.networks.fast_vqa import FastVqa  # noqa: E402
 from models.networks.sr_vqa import SrVqa, SrVqaConfig  # noqa: E402
-from pipelines.observe.open_scorers import open_tiers  # noqa: E402
+from pipelines.observe.open_scorers import open_scorer_tiers  # noqa: E402
 from tests.media.clips import clip, x264  # noqa: E402
 from vqmon.core.frames import fragment_origins, window_corners  # noqa: E402
 from vqmon.core.types import DecodedSegment  # noqa: E402
 from vqmon.media.decode.pool import DecoderPool  # noqa: E402
 from vqmon.scoring.runtime.graph import Placement  # noqa: E402
-from vqmon.scoring.scorers.registry import Terms, open_scorers  # noqa: E402
+from vqmon.scoring.scorers.registry import ScorerOptions, open_scorers  # noqa: E402
 from vqmon.settings.sections import ScoringSettings  # noqa: E402
 from vqmon.telemetry.metrics import Meters  # noqa: E402
 
@@ -107,7 +107,7 @@ async def test_a_segment_is_scored_as_torch_scores_its_pixels(
     names = [f"{assembly.name}-fp32" for assembly in made.values()]
     async with (
         DecoderPool(1) as pool,
-        open_scorers(names, [folder], Terms(placement=Placement(device="cpu"))) as scorers,
+        open_scorers(names, [folder], ScorerOptions(placement=Placement(device="cpu"))) as scorers,
     ):
         views = tuple(dict.fromkeys(view for scorer in scorers for view in scorer.views))
         decoded = await pool.decode(MEDIA[media], views=views)
@@ -123,7 +123,7 @@ async def test_a_segment_is_scored_as_torch_scores_its_pixels(
 async def test_features_of_a_clip_are_computed_once(served: tuple[Path, dict[str, Assembly]]) -> None:
     """FAST-VQA after lean SR-VQA runs its last graph alone, a row at a time on a CPU: three clips, three runs."""
     runs: list[float] = []
-    terms = Terms(placement=Placement(device="cpu"), spent=runs.append)
+    terms = ScorerOptions(placement=Placement(device="cpu"), spent=runs.append)
     async with (
         DecoderPool(1) as pool,
         open_scorers(["sr-vqa-lean-fp32", "fast-vqa-fp32"], [served[0]], terms) as (lean, fast),
@@ -141,7 +141,7 @@ async def test_the_daemon_opens_them_beside_a_cheap_scorer(served: tuple[Path, d
         scorers=("lite", "fast-vqa-fp32"), heavy=("sr-vqa-lean-fp32",), folders=(served[0],), device="cpu",
         allow_noncommercial=True,
     )  # fmt: skip
-    async with open_tiers(settings, meters=Meters()) as tiers:
+    async with open_scorer_tiers(settings, meters=Meters()) as tiers:
         assert tiers.heavy is not None
         assert set(tiers.scorers[1].views) < set(tiers.heavy.scorers[0].views)
 

@@ -27,10 +27,10 @@ from tests.scoring.tiny_onnx import decoded
 from vqmon.scoring.manifests.frame_scorer import golden_frames
 from vqmon.scoring.manifests.level_scorer import load_level_spec
 from vqmon.scoring.runtime.graph import Placement
-from vqmon.scoring.scorers.registry import Terms, open_pairs, open_scorers
+from vqmon.scoring.scorers.registry import ScorerOptions, open_pair_scorer, open_scorers
 
 pytestmark = pytest.mark.torch
-CPU = Terms(placement=Placement(device="cpu", threads=1))
+CPU = ScorerOptions(placement=Placement(device="cpu", threads=1))
 FACTS = read_facts(MODELS_FOLDER / "q_align.facts.toml")
 FORMS = ("fp32", "int8")
 
@@ -99,8 +99,8 @@ async def test_two_arms_as_the_torch_side_compares_them(built: Path) -> None:
     features, task = runner.encode(frames), runner.spec.task("pair")
     ab = runner.answer([features[[0, 2]], features[[1, 3]]], task)[:, 0]
     ba = runner.answer([features[[2, 0]], features[[3, 1]]], task)[:, 0]
-    async with open_pairs("compare2score-fp32", [built], CPU) as pair:
-        found = await pair.prefer(frames[:2], frames[2:])
+    async with open_pair_scorer("compare2score-fp32", [built], CPU) as pair:
+        found = await pair.preference_probabilities(frames[:2], frames[2:])
     assert found == pytest.approx(compare2score.compare_arms(ab, ba), abs=1e-5)
 
 
@@ -112,7 +112,7 @@ async def test_the_encoder_of_both_is_one(built: Path) -> None:
     view = specs[0].input.view
     frames = golden_frames(view, seed=6, frames=2)
     names = ["q-align-fp32.quality", "q-align-fp32.aesthetics", "compare2score-fp32"]
-    async with open_scorers(names, [built], replace(CPU, spent=runs.append)) as scorers:
+    async with open_scorers(names, [built], replace(CPU, on_run=runs.append)) as scorers:
         for scorer in scorers:
             await scorer.score(decoded(frames, view))
     assert len(runs) == 2 + 2 + 2 + 2 * 5

@@ -31,11 +31,11 @@ from tests.models.owl_weights import CONFIG, network, random_weights  # noqa: E4
 from vqmon.core.types import DecodedSegment, View  # noqa: E402
 from vqmon.media.decode.pool import DecoderPool  # noqa: E402
 from vqmon.scoring.runtime.graph import Placement  # noqa: E402
-from vqmon.scoring.scorers.registry import Terms, open_scorers  # noqa: E402
+from vqmon.scoring.scorers.registry import ScorerOptions, open_scorers  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
-CPU = Terms(placement=Placement(device="cpu"))
+CPU = ScorerOptions(placement=Placement(device="cpu"))
 CLIPS = SwinConfig(frames=8, side=56, width=8, depths=(1, 1), heads=(1, 2), window=(2, 7, 7), gated_stages=1)
 PICTURES = SwinConfig(
     frames=1, side=64, patch=(1, 4, 4), width=8, depths=(2, 1), heads=(1, 2), window=(1, 4, 4), gated_stages=0
@@ -166,7 +166,7 @@ async def test_one_encoder_serves_all(built: Built, shared: Path) -> None:
     """Q-Align's encoder is open once for three scorers; the second over the same hidden state runs its own graphs
     alone: a picture a run, and the fusion."""
     runs: list[float] = []
-    async with open_scorers(["q-align-fp32", *NAMES], [built.folder], replace(CPU, spent=runs.append)) as scorers:
+    async with open_scorers(["q-align-fp32", *NAMES], [built.folder], replace(CPU, on_run=runs.append)) as scorers:
         levels, ours, released = scorers
         encoder = levels._model.encoder  # type: ignore[union-attr]
         for scorer in (ours, released):

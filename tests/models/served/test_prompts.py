@@ -24,20 +24,21 @@ from models.networks.backbones.clip import Clip, ClipConfig  # noqa: E402
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
 from models.weights import WeightsError  # noqa: E402
 from pipelines.observe.observer import Observer  # noqa: E402
-from pipelines.observe.open_scorers import open_tiers  # noqa: E402
+from pipelines.observe.open_scorers import open_scorer_tiers  # noqa: E402
+from pipelines.observe.scoring_tiers import ScoringCascade  # noqa: E402
 from vqmon.core.types import DecodedSegment, QualityEvent, SegmentFailure  # noqa: E402
 from vqmon.errors import ScoreError, ScorerError  # noqa: E402
 from vqmon.media.decode.pool import DecoderPool  # noqa: E402
 from vqmon.scoring.runtime.graph import Placement  # noqa: E402
-from vqmon.scoring.scorers.clip_tokenizer import Vocabulary, read_vocabulary  # noqa: E402
-from vqmon.scoring.scorers.registry import Terms, open_scorers  # noqa: E402
+from vqmon.scoring.scorers.clip_tokenizer import ClipTokenizer, load_clip_tokenizer  # noqa: E402
+from vqmon.scoring.scorers.registry import ScorerOptions, open_scorers  # noqa: E402
 from vqmon.settings.sections import ScoringSettings  # noqa: E402
 from vqmon.telemetry.metrics import Meters  # noqa: E402
 from vqmon.testing import MORNING, make_segment  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
-CPU = Terms(placement=Placement(device="cpu"))
+CPU = ScorerOptions(placement=Placement(device="cpu"))
 TEXT = """A fox in the snow, painted with oil; the fox's tail isn't red. Two 3-year-old foxes at night, 50 mm film!
 We've asked for a photo of naïve café owners, they'll smile (they're happy), I'd say: don't. Łódź, Straße, Ελλάδα,
 東京の夜景, 한국어, Привет мир, ½ ² Ⅷ — “quotes” … 100% \N{FOX FACE}\N{FIRE} ＡＢＣ don''t __init__ 's 've x'll"""
@@ -52,9 +53,9 @@ CONFIG = AlignConfig(
 
 def trained(count: int) -> list[tuple[str, str]]:
     """Merges learnt from TEXT as byte pairs are: the most frequent pair first."""
-    plain = Vocabulary(merges=())
+    plain = ClipTokenizer(merges=())
     names = {number: name for name, number in plain.ids.items()}
-    words = [[names[one] for one in plain._word(word)] for word in TEXT.lower().split()]
+    words = [[names[one] for one in plain._encode_word(word)] for word in TEXT.lower().split()]
     merges: list[tuple[str, str]] = []
     while len(merges) < count:
         pairs = Counter(pair for word in words for pair in pairwise(word))
@@ -84,7 +85,7 @@ WORDS = ClipConfig(
 
 def test_prompts_are_read_as_transformers_reads_them() -> None:
     """The same ids for real sentences, other scripts, endings, digits, signs, random bits of all, and long ones."""
-    ours = Vocabulary(merges=tuple(MERGES))
+    ours = ClipTokenizer(merges=tuple(MERGES))
     theirs = transformers.CLIPTokenizer(vocab=dict(ours.ids), merges=list(MERGES))
     draw = random.Random(3)
     texts = [*TEXT.splitlines(), *TEXT.split(), "", "  ", "\t a\n\nb ", "a" * 300, TEXT * 3]
@@ -93,7 +94,7 @@ def test_prompts_are_read_as_transformers_reads_them() -> None:
         if "Σ" in text or "&" in text:
             continue
         expected = theirs(text, truncation=True, max_length=77)["input_ids"]
-        found = ours.rows([text], count=77)[0]
+        found = ours.encode_batch([text], context_length=77)[0]
         assert found[: len(expected)].tolist() == expected, text
         assert not found[len(expected) :].any()
 
@@ -152,7 +153,9 @@ async def test_a_real_clip_with_a_prompt_is_scored_as_torch_scores_it(built: Bui
     """The prompt's ids, CLIP's text tower, places and the quality network; another prompt is another score, the same
     one the same, and its tower runs once for all seconds."""
     runs: list[float] = []
-    async with open_scorers(["align-iqa-generated-fp32"], [built.folder], replace(CPU, spent=runs.append)) as (scorer,):
+    async with open_scorers(["align-iqa-generated-fp32"], [built.folder], replace(CPU, on_run=runs.append)) as (
+        scorer,
+    ):
         decoded = await seen(shared, scorer, "A fox in the snow")
         rows = len(decoded.times_seconds)
         score = await scorer.score(decoded)
@@ -164,9 +167,9 @@ async def test_a_real_clip_with_a_prompt_is_scored_as_torch_scores_it(built: Bui
         with pytest.raises(ScoreError, match="no_prompt"):
             await scorer.score(replace(decoded, prompt=""))
     assembly = built.assembly()
-    vocabulary = read_vocabulary((built.folder / "bpe.txt").read_bytes(), size=WORDS.vocabulary)
+    vocabulary = load_clip_tokenizer((built.folder / "bpe.txt").read_bytes(), vocabulary_size=WORDS.vocabulary)
     for said, prompt in ((score, "A fox in the snow"), (other, "100% café, two foxes")):
-        given: dict[str, Any] = {"prompt": vocabulary.rows([prompt] * rows, count=77)}
+        given: dict[str, Any] = {"prompt": vocabulary.encode_batch([prompt] * rows, context_length=77)}
         for source in assembly.sources:
             if isinstance(source, Source):
                 pixels = decoded.views[composite.view_of(source)]
@@ -208,10 +211,12 @@ async def test_generated_segments_get_both_and_natural_ones_saliency_alone(built
     natural, generated = make_segment(1), replace(make_segment(2), prompt="A fox in the snow")
     for names in (("align-iqa-fp32", "align-iqa-generated-fp32"), ("align-iqa-generated-fp32",)):
         settings = ScoringSettings(scorers=names, folders=(built.folder,), device="cpu")
-        async with open_tiers(settings, meters=Meters()) as tiers, DecoderPool(1) as pool:
+        async with open_scorer_tiers(settings, meters=Meters()) as tiers, DecoderPool(1) as pool:
             observer = Observer(
-                fetch=fetch, decode=lambda media, views, pool=pool: pool.decode(media, views=views),
-                scorers=tiers.scorers, sampling="exact", versions={}, now=lambda: MORNING,
+                fetch=fetch, sampling="exact", versions={}, now=lambda: MORNING,
+                cascade=ScoringCascade(
+                    decode=lambda media, views, pool=pool: pool.decode(media, views=views), scorers=tiers.scorers
+                ),
             )  # fmt: skip
             first, second = [(await observer.observe(each)).outcome for each in (natural, generated)]
         assert isinstance(second, QualityEvent)

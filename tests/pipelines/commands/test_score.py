@@ -20,7 +20,7 @@ from vqmon.errors import FetchError, SettingsError
 from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
 from vqmon.settings.load import Settings, load_settings
 from vqmon.settings.sections import DecodeSettings, SourceSettings
-from vqmon.telemetry.health import Progress
+from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.metrics import Meters
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -164,7 +164,7 @@ def test_alerts_that_somebody_is_told_are_not_logged_too(caplog: pytest.LogCaptu
     segment = Segment(rendition=Rendition(stream_id="tv", name="1080p"), sequence=1, url="file:///a.ts", starts_at=NOW)
     outcome = failure_from_error(segment, FetchError("file"), observed_at=NOW)
     for told in (None, lambda outcomes, alerts: None):
-        telling(Meters(), Progress(lambda: 0.0), told)([outcome], [an_alert()])
+        telling(Meters(), ProgressTracker(lambda: 0.0), told)([outcome], [an_alert()])
 
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.DEBUG]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.commands.serve_web import names_of, reviews_path, serve
+from pipelines.commands.serve_web import _host_names, reviews_path, serve_web
 from vqmon.errors import SettingsError
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import WebSettings
@@ -25,7 +25,7 @@ from vqmon.transport.history.history import open_history
 )
 def test_names_are_those_of_the_settings_and_the_host(host: str, allowed: Sequence[str], names: list[str]) -> None:
     """Every address without names means any name."""
-    assert list(names_of(host, allowed)) == names
+    assert list(_host_names(host, allowed)) == names
 
 
 @pytest.mark.parametrize("name", ["a*.lan", "http://tv.lan", "tv.lan:8080", ""])
@@ -42,13 +42,13 @@ def test_a_port_that_is_taken_names_the_setting(tmp_path: Path) -> None:
     with open_history(path, "write"), socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=rf"127.0.0.1:{port}: Address already in use; set web.port"):
-            serve(Settings(), path, host="127.0.0.1", port=port)
+            serve_web(Settings(), path, host="127.0.0.1", port=port)
 
 
 def test_a_missing_history_comes_first(tmp_path: Path) -> None:
     """The words say how to get one."""
     with pytest.raises(SettingsError, match="no history yet; run `vqmon run`"):
-        serve(Settings(), tmp_path / "none.db", host="127.0.0.1", port=0)
+        serve_web(Settings(), tmp_path / "none.db", host="127.0.0.1", port=0)
 
 
 def test_votes_are_kept_beside_the_history(tmp_path: Path) -> None:

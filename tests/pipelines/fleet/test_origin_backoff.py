@@ -13,7 +13,7 @@ from tests.pipelines.rig import segment, until
 from vqmon.core.types import QualityEvent, Segment, SegmentFailure, failure_from_error
 from vqmon.errors import FetchError
 from vqmon.flow import together
-from vqmon.telemetry.health import Progress
+from vqmon.telemetry.health import ProgressTracker
 
 
 class Origin:
@@ -41,7 +41,7 @@ def patient(
     origins = Origins(
         look,
         places=asyncio.Semaphore(places),
-        progress=Progress(time.monotonic),
+        progress=ProgressTracker(time.monotonic),
         now=time.monotonic,
         patience_seconds=patience_seconds,
         probe_seconds=0.02,
@@ -80,7 +80,7 @@ async def test_credentials_in_an_address_are_not_logged(caplog: pytest.LogCaptur
         await until(lambda: closed == [1])
         for one in works:
             one.cancel()
-    facts = [str(getattr(record, "facts", "")) for record in caplog.records]
+    facts = [str(getattr(record, "fields", "")) for record in caplog.records]
     assert any("'origin': 'a'" in one for one in facts)
     assert not any("sesame" in one for one in facts)
 

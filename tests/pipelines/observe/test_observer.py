@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pipelines.observe.observer import Observer
+from pipelines.observe.scoring_tiers import ScoringCascade
 from tests.media.clips import clip, x264
 from vqmon.core.types import (
     ClipSampling,
@@ -23,16 +24,21 @@ from vqmon.testing import MORNING, LevelDecoder, LevelScorer, MemoryMedia, make_
 STAGES: list[str] = []
 
 
+def record_stage(stage: str, seconds: float) -> None:
+    STAGES.append(stage)
+
+
 def observer(media: MemoryMedia, *scorers: LevelScorer) -> Observer:
     STAGES.clear()
     return Observer(
         fetch=media.fetch,
-        decode=LevelDecoder().decode,
-        scorers=scorers or (LevelScorer(),),
+        cascade=ScoringCascade(
+            decode=LevelDecoder().decode, scorers=scorers or (LevelScorer(),), record_stage=record_stage
+        ),
         sampling="exact",
         versions={"vqmon": "0"},
         now=lambda: MORNING,
-        record=lambda stage, seconds: STAGES.append(stage),
+        record_stage=record_stage,
     )
 
 
@@ -104,9 +110,11 @@ async def test_clips_that_are_too_much_for_the_decoder_cost_no_verdict() -> None
     async with DecoderPool(1, limits=limits) as pool:
         observer = Observer(
             fetch=media.fetch,
-            decode=lambda content, views: pool.decode(content, views=views),
-            scorers=(LevelScorer(),),
-            shadows=(LevelScorer("trial", clips),),
+            cascade=ScoringCascade(
+                decode=lambda content, views: pool.decode(content, views=views),
+                scorers=(LevelScorer(),),
+                shadows=(LevelScorer("trial", clips),),
+            ),
             sampling="exact",
             versions={},
             now=lambda: MORNING,
@@ -124,7 +132,8 @@ async def test_a_scorer_that_needs_a_prompt_leaves_others_alone() -> None:
     asks, plain = LevelScorer("asks", needs_prompt=True), LevelScorer("plain")
     without, given = make_segment(3), replace(make_segment(3), prompt="A fox")
     both = observer(MemoryMedia({3: b"\x80"}), asks, plain)
-    trial = replace(observer(MemoryMedia({3: b"\x80"}), plain), shadows=(asks,))
+    without_prompts = observer(MemoryMedia({3: b"\x80"}), plain)
+    trial = replace(without_prompts, cascade=replace(without_prompts.cascade, shadows=(asks,)))
     for segment, judged, tried in ((without, ["plain@1"], []), (given, ["asks@1", "plain@1"], ["asks@1"])):
         event, other = [(await each.observe(segment)).outcome for each in (both, trial)]
         assert isinstance(event, QualityEvent)

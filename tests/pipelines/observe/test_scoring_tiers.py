@@ -5,22 +5,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from pipelines.commands import bridge as bridges
 from pipelines.observe.observer import Observer
-from pipelines.observe.open_scorers import open_tiers
-from pipelines.observe.scoring_tiers import HeavyTier, Purse
+from pipelines.observe.open_scorers import open_scorer_tiers
+from pipelines.observe.scoring_tiers import DeviceTimeReservations, HeavyTier, ScoringCascade
 from tests.scoring.tiny_levels import means_of, write_levels
 from tests.scoring.tiny_onnx import decoded, pictures
-from vqmon.cli.main import main
 from vqmon.core.cascade import PromotionPolicy
 from vqmon.core.types import DecodedSegment, Promotion, QualityEvent, Score, SegmentFailure, View, event_id
-from vqmon.errors import DecodeError, ScoreError, SettingsError
+from vqmon.errors import DecodeError, ScoreError
 from vqmon.settings.sections import ScoringSettings
 from vqmon.telemetry.metrics import Meters
 from vqmon.testing import MORNING, LevelDecoder, LevelScorer, MemoryMedia, make_segment
-from vqmon.transport.history.history import open_history
 
 LARGE = View(kind="stretch", width=16, height=8)
 
@@ -51,19 +47,18 @@ class Bench:
     refuses: dict[View, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.purse = Purse(self.per_hour, clock=self.clock)
+        self.budget = DeviceTimeReservations(self.per_hour, clock=self.clock)
         self.tier = HeavyTier(
             [Dear(name="dear", asks=LARGE, bench=self)],
             policy=self.policy,
-            purse=self.purse,
+            budget=self.budget,
             count=lambda name, reason: self.counted.append((name.rpartition(".")[2], reason)),
         )
         self.observer = Observer(
             fetch=self.media.fetch,
-            decode=self.decode,
-            scorers=(LevelScorer("cheap"),),
-            shadows=self.shadows,
-            heavy=self.tier,
+            cascade=ScoringCascade(
+                decode=self.decode, scorers=(LevelScorer("cheap"),), shadows=self.shadows, heavy=self.tier
+            ),
             sampling="exact",
             versions={},
             now=lambda: MORNING,
@@ -94,7 +89,7 @@ class Dear(LevelScorer):
         assert self.bench is not None
         if self.bench.fails:
             raise self.bench.fails
-        self.bench.purse.hear(self.bench.costs)
+        self.bench.budget.spend(self.bench.costs)
         await asyncio.sleep(0)
         return replace(await LevelScorer(self.name, self.asks, lambda level: level / 5).score(decoded))
 
@@ -230,7 +225,7 @@ async def test_many_at_once_do_not_overdraw() -> None:
     second = await asyncio.gather(*(bench.see(number, 200) for number in range(8, 16)))
     # 60 at the start, 20 spent, 20 each
     assert sum(not event.promotion.left_out for event in second if event.promotion) == 2
-    assert bench.purse.left_seconds == pytest.approx(0)
+    assert bench.budget.remaining_seconds == pytest.approx(0)
 
 
 async def test_one_that_costs_more_than_fits_still_gets_its_turn() -> None:
@@ -284,39 +279,17 @@ async def test_the_settings_open_every_tier(tmp_path: Path) -> None:
         folders=(tmp_path,), device="cpu", heavy_device="cpu", heavy_labels=("arm=sr-v2",),
     )  # fmt: skip
     pixels = pictures(3)
-    async with open_tiers(scoring, meters=Meters()) as tiers:
+    async with open_scorer_tiers(scoring, meters=Meters()) as tiers:
         assert tiers.heavy is not None
         scorers = (*tiers.scorers, *tiers.shadows, *tiers.heavy.scorers)
         names = [scorer.id for scorer in scorers]
         assert names == [f"tiny-levels.{task}@1" for task in ("quality", "aesthetics", "video")]
         scores = [await scorer.score(decoded(pixels)) for scorer in scorers]
         labelled = replace(make_segment(1), labels={"arm": "sr-v2"})
-        assert "label" in tiers.heavy.planned(labelled)
+        assert "label" in tiers.heavy.planned_reasons(labelled)
     assert all(score.levels for score in scores)
     assert means_of(pixels).shape == (3,)
-    async with open_tiers(ScoringSettings(scorers=("tiny-levels",), folders=(tmp_path,)), meters=Meters()) as tiers:
+    async with open_scorer_tiers(
+        ScoringSettings(scorers=("tiny-levels",), folders=(tmp_path,)), meters=Meters()
+    ) as tiers:
         assert tiers.heavy is None
-
-
-async def test_a_bridge_out_of_the_history(tmp_path: Path) -> None:
-    """The command fits old to new where both looked, and says what is missing where they did not."""
-    bench = Bench(PromotionPolicy(share=0), shadows=(LevelScorer("new", value_of=lambda level: 10 + level / 4),))
-    database = tmp_path / "vqmon.db"
-    with open_history(database, mode="write") as history:
-        for number in range(120):
-            event = await bench.see(number, 60 + number)
-            history.publish([event], alerts=[], states=[], cursors=[], thumbnails={})
-    file = tmp_path / "b.json"
-    run = CliRunner().invoke(
-        main, ["scorers", "bridge", "cheap@1", "new@1", "--history", str(database), "--output", str(file)]
-    )
-    assert run.exit_code == 0, run.output
-    found = bridges.load(file)
-    assert (found.old, found.new, found.count, found.kind) == ("cheap@1", "new@1", 120, "linear")
-    assert found.error_rms < 0.01
-    assert found.apply(100 / 2.55) == pytest.approx(35, abs=0.01)
-    with open_history(database, mode="read") as history, pytest.raises(SettingsError, match="by: cheap@1, new@1"):
-        bridges.bridge(history.documents.outcomes_in_write_order(), "cheap@1", "newer@1")
-    file.write_text("{}")
-    with pytest.raises(SettingsError, match="make it with `vqmon scorers bridge`"):
-        bridges.load(file)

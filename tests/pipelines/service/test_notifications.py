@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.commands.check import check_all
+from pipelines.commands.check import run_checks
 from pipelines.service.notifications import holding_of, targets_of
 from tests import factories
 from tests.receivers import receiving
@@ -114,7 +114,7 @@ def test_check_asks_every_alertmanager(tmp_path: Path) -> None:
     with receiving() as receiver:
         receiver.answers = [(200, {}), (404, {})]
         file.write_text(f'[notify]\nalertmanagers = ["{receiver.url}"]\n', encoding="utf-8")
-        found = [{it.subject: it for it in check_all(file, offline=False)}["notify"] for _ in range(2)]
-    assert [it.is_good for it in found] == [True, False]
+        found = [{it.subject: it for it in run_checks(file, offline=False)}["notify"] for _ in range(2)]
+    assert [it.passed for it in found] == [True, False]
     assert "404" in found[1].text
     assert [body for _, _, body, _ in receiver.came] == [b"[]", b"[]"]

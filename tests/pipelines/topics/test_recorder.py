@@ -17,7 +17,7 @@ from tests.pipelines.rig import until
 from vqmon.core.alerts.judge import Judge, parse_rules
 from vqmon.core.types import Alert, Outcome
 from vqmon.errors import SettingsError, StoreUnreachableError
-from vqmon.telemetry.health import Progress
+from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
@@ -75,7 +75,7 @@ def desk(history: History, **changes: object) -> Iterator[Desk]:
             "thread": thread,
             "topics": TOPICS,
             "meters": Meters(),
-            "progress": Progress(lambda: 0.0),
+            "progress": ProgressTracker(lambda: 0.0),
             "gather_seconds": 0.0,
             "revoke_seconds": 1.0,
             "when_lost": "stop",

@@ -14,7 +14,7 @@ from tests.scoring.tiny_onnx import PLAIN, VIEW, tiny_spec, write_bundle
 from vqmon.core.scores import Calibration
 from vqmon.core.types import View
 from vqmon.errors import ScorerError, SettingsError
-from vqmon.scoring.manifests.frame_scorer import find_bundles, golden_frames, load_spec, save_spec
+from vqmon.scoring.manifests.frame_scorer import find_bundles, golden_frames, load_frame_spec, save_frame_spec
 
 Tree = dict[str, Any]
 
@@ -22,8 +22,8 @@ Tree = dict[str, Any]
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     """A manifest comes back equal."""
     spec = tiny_spec(PLAIN.to_bytes())
-    save_spec(spec, tmp_path / "tiny@1.json")
-    assert load_spec(tmp_path / "tiny@1.json") == spec
+    save_frame_spec(spec, tmp_path / "tiny@1.json")
+    assert load_frame_spec(tmp_path / "tiny@1.json") == spec
     assert spec.id == "tiny@1"
 
 
@@ -60,7 +60,7 @@ def test_refuses_what_is_wrong(tmp_path: Path, spoil: Callable[[Tree], object], 
     spoil(tree)
     path.write_text(json.dumps(tree))
     with pytest.raises(SettingsError) as caught:
-        load_spec(path)
+        load_frame_spec(path)
     assert str(path) in str(caught.value)
     assert says in str(caught.value)
 
@@ -71,19 +71,19 @@ def test_refuses_what_is_no_manifest(tmp_path: Path, text: str) -> None:
     path = tmp_path / "tiny@1.json"
     path.write_text(text, encoding="latin-1")
     with pytest.raises(SettingsError, match=r"tiny@1\.json"):
-        load_spec(path)
+        load_frame_spec(path)
 
 
 def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
     """A missing manifest is said by name."""
     with pytest.raises(SettingsError, match="cannot be read"):
-        load_spec(tmp_path / "tiny@1.json")
+        load_frame_spec(tmp_path / "tiny@1.json")
 
 
 def test_saves_under_its_own_name_only(tmp_path: Path) -> None:
     """A manifest cannot be saved where nobody would find it."""
-    with pytest.raises(ValueError, match=r"is called tiny@1\.json"):
-        save_spec(tiny_spec(PLAIN.to_bytes()), tmp_path / "small@1.json")
+    with pytest.raises(ValueError, match=r"must be named tiny@1\.json"):
+        save_frame_spec(tiny_spec(PLAIN.to_bytes()), tmp_path / "small@1.json")
 
 
 def test_preprocessing_id_follows_the_facts() -> None:
@@ -122,7 +122,7 @@ def test_two_bundles_of_one_name(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()
         write_bundle(tmp_path / name)
-    with pytest.raises(ScorerError, match="two scorers are called tiny@1"):
+    with pytest.raises(ScorerError, match="two scorers have the id tiny@1"):
         find_bundles([tmp_path / "a", tmp_path / "b"])
 
 

@@ -76,7 +76,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda tree: tree["encoder"].update(file="../up.onnx"), "no plain name"),
+        (lambda tree: tree["encoder"].update(file="../up.onnx"), "not a plain file name"),
         (lambda tree: tree["language"].update(sha256="x"), "64 hexadecimal digits"),
         (lambda tree: tree["tasks"][0].update(questions=[]), "needs questions"),
         (lambda tree: tree["tasks"][0].update(least_frames=40), "least_frames <= most_frames"),
@@ -111,7 +111,7 @@ def test_refuses_what_is_wrong(tmp_path: Path, spoil: Callable[[Tree], object], 
 
 def test_the_file_is_called_as_the_scorer(tmp_path: Path) -> None:
     """A manifest is not written under another name, and one that is absent is said to be so."""
-    with pytest.raises(ValueError, match="is called words@1"):
+    with pytest.raises(ValueError, match="must be named words@1"):
         save_level_spec(spec(), tmp_path / "x.json")
     with pytest.raises(SettingsError, match="cannot be read"):
         load_level_spec(tmp_path / "words@1.json")

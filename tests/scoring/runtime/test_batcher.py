@@ -13,7 +13,7 @@ from vqmon.core.types import Pixels
 from vqmon.errors import ScoreError, ScorerError
 from vqmon.scoring.runtime.batcher import Batcher, Engine
 from vqmon.scoring.runtime.engines import FrameEngine
-from vqmon.scoring.runtime.graph import translate
+from vqmon.scoring.runtime.graph import to_score_error
 
 FOREVER = 60.0
 
@@ -90,7 +90,7 @@ def ask(batcher: Batcher, *firsts: int, deadline_seconds: float = FOREVER) -> as
     """Start a call; its answer is the values as a list."""
 
     async def score() -> list[float]:
-        values = await batcher.score(frames(*firsts), deadline_seconds=deadline_seconds)
+        values = await batcher.infer(frames(*firsts), deadline_seconds=deadline_seconds)
         return [float(value) for value in values]
 
     return asyncio.create_task(score())
@@ -206,7 +206,7 @@ async def test_a_deadline_that_passes(build: Build) -> None:
 async def test_the_queue_is_bounded(build: Build) -> None:
     """Callers beyond the bound wait outside, within their deadline, and are served when there is room."""
     engine = FakeEngine()
-    batcher = build(engine, max_waiting=2)
+    batcher = build(engine, max_requests=2)
     engine.open.clear()
     calls = [ask(batcher, 1), ask(batcher, 2), ask(batcher, 3)]
     late = ask(batcher, 4, deadline_seconds=0.01)
@@ -301,7 +301,7 @@ async def test_close_finishes_what_was_taken() -> None:
     assert await asyncio.gather(*calls) == [[1], [2]]
     await closing
     with pytest.raises(ValueError, match="after close"):
-        await batcher.score(frames(1), deadline_seconds=1)
+        await batcher.infer(frames(1), deadline_seconds=1)
 
 
 async def test_close_does_not_wait_for_ever() -> None:
@@ -320,8 +320,8 @@ async def test_close_does_not_wait_for_ever() -> None:
 
 async def test_nothing_to_score(build: Build) -> None:
     """No frames is the caller's mistake, not an endless wait."""
-    with pytest.raises(ValueError, match="nothing to score"):
-        await build(FakeEngine()).score(frames(), deadline_seconds=1)
+    with pytest.raises(ValueError, match="no rows"):
+        await build(FakeEngine()).infer(frames(), deadline_seconds=1)
 
 
 @pytest.mark.parametrize("buckets", [(1,), (1, 2, 4, 8), (8,)])
@@ -331,8 +331,8 @@ async def test_company_does_not_change_a_score(build: Build, buckets: tuple[int,
     session.buckets = buckets
     batcher = build(session)
     many = [pictures(1 + seed % 5, seed=seed) for seed in range(100)]
-    alone = [await batcher.score(each, deadline_seconds=FOREVER) for each in many]
-    together = await asyncio.gather(*(batcher.score(each, deadline_seconds=FOREVER) for each in many))
+    alone = [await batcher.infer(each, deadline_seconds=FOREVER) for each in many]
+    together = await asyncio.gather(*(batcher.infer(each, deadline_seconds=FOREVER) for each in many))
     for pixels, one, other in zip(many, alone, together, strict=True):
         assert one.tobytes() == other.tobytes()
         assert one == pytest.approx(expected(pixels), abs=1e-4)
@@ -344,7 +344,7 @@ async def test_only_rows_of_one_shape_go_together(build: Build) -> None:
     batcher = build(engine)
     engine.open.clear()
     calls = [
-        asyncio.create_task(batcher.score(np.full((rows, length), length), deadline_seconds=FOREVER))
+        asyncio.create_task(batcher.infer(np.full((rows, length), length), deadline_seconds=FOREVER))
         for rows, length in ((1, 1), (2, 3), (1, 5), (2, 3), (1, 5))
     ]
     await settle()
@@ -357,10 +357,10 @@ async def test_only_rows_of_one_shape_go_together(build: Build) -> None:
 async def test_a_batch_is_capped_by_work(build: Build) -> None:
     """Long rows go fewer at a time; one that is longer than the limit goes alone."""
     engine = Shaped(buckets=(1, 2, 4, 8))
-    batcher = Batcher(engine, most_work=8)
+    batcher = Batcher(engine, max_batch_elements=8)
     for length, sizes in ((1, [8]), (2, [4, 4]), (3, [2, 2, 2, 2]), (9, [1] * 8)):
         engine.shapes.clear()
-        assert (await batcher.score(np.full((8, length), length), deadline_seconds=FOREVER) == length).all()
+        assert (await batcher.infer(np.full((8, length), length), deadline_seconds=FOREVER) == length).all()
         assert [rows for rows, _ in engine.shapes] == sizes
     await batcher.close()
 
@@ -368,8 +368,8 @@ async def test_a_batch_is_capped_by_work(build: Build) -> None:
 async def test_out_of_memory_halves_the_work_too(build: Build) -> None:
     """A batch of long rows fails once and is done in halves."""
     engine = Shaped(failures=[full()])
-    batcher = Batcher(engine, most_work=16)
-    assert (await batcher.score(np.full((8, 4), 1), deadline_seconds=FOREVER) == 1).all()
+    batcher = Batcher(engine, max_batch_elements=16)
+    assert (await batcher.infer(np.full((8, 4), 1), deadline_seconds=FOREVER) == 1).all()
     assert [rows for rows, _ in engine.shapes] == [4, 2, 2, 2, 2]
     await batcher.close()
 
@@ -380,21 +380,21 @@ async def test_several_inputs_stay_side_by_side(build: Build) -> None:
     batcher = build(engine)
     engine.open.clear()
     calls = [
-        asyncio.create_task(batcher.score(np.full((n, 1), n), np.full(n, 10 * n), deadline_seconds=FOREVER))
+        asyncio.create_task(batcher.infer(np.full((n, 1), n), np.full(n, 10 * n), deadline_seconds=FOREVER))
         for n in (1, 2, 3)
     ]
     await settle()
     engine.open.set()
     assert [answer.tolist() for answer in await asyncio.gather(*calls)] == [[11], [22, 22], [33, 33, 33]]
     with pytest.raises(ValueError, match="different length"):
-        await batcher.score(np.zeros((2, 1)), np.zeros(1), deadline_seconds=1)
+        await batcher.infer(np.zeros((2, 1)), np.zeros(1), deadline_seconds=1)
 
 
 async def test_what_runs_take_is_heard(build: Build) -> None:
     """The device's seconds are told run by run, failed ones not."""
     heard: list[float] = []
-    async with Batcher(FakeEngine(buckets=(1,)), spent=heard.append) as batcher:
-        await batcher.score(frames(1, 2, 3), deadline_seconds=FOREVER)
+    async with Batcher(FakeEngine(buckets=(1,)), on_run=heard.append) as batcher:
+        await batcher.infer(frames(1, 2, 3), deadline_seconds=FOREVER)
     assert len(heard) == 3
     assert min(heard) > 0
 
@@ -413,7 +413,7 @@ class Lost:
     def run(self, *rows: np.ndarray) -> np.ndarray:
         self.runs_left -= 1
         if self.runs_left < 0:
-            raise translate(RuntimeError("CUDA failure 719: unspecified launch failure"), "tiny@1", "cuda")
+            raise to_score_error(RuntimeError("CUDA failure 719: unspecified launch failure"), "tiny@1", "cuda")
         return np.concatenate([self.engine.run(rows[0][at : at + 1]) for at in range(len(rows[0]))])
 
     def fall_back(self, why: str) -> Engine:
@@ -426,7 +426,7 @@ async def test_a_device_lost_within_a_segment_costs_nothing_but_time() -> None:
     pixels = pictures(20)
     lost = Lost(engine=tiny_engine(threads=2), runs_left=1)
     async with Batcher(lost) as batcher:
-        values = await batcher.score(pixels, deadline_seconds=FOREVER)
+        values = await batcher.infer(pixels, deadline_seconds=FOREVER)
         assert batcher.engine.device == "cpu"
         assert "CUDA failure 719" in batcher.engine.fallback
     assert values.tolist() == [float(alone.run(each[None])[0]) for each in pixels]

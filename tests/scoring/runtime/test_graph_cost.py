@@ -9,9 +9,9 @@ import pytest
 from tests.scoring.tiny_levels import Written, said, write_levels
 from vqmon.errors import ScorerError
 from vqmon.scoring.manifests.level_scorer import GraphSpec, load_level_spec
-from vqmon.scoring.runtime.engines import RowEngine
+from vqmon.scoring.runtime.engines import GraphEngine
 from vqmon.scoring.runtime.graph import Placement
-from vqmon.scoring.runtime.model_file import GraphUnit, read_unit
+from vqmon.scoring.runtime.model_file import VerifiedModel, read_graph_model
 
 DATA = "tiny-levels@1.language.onnx.data"
 
@@ -22,15 +22,15 @@ def graph(tmp_path: Path) -> GraphSpec:
     return load_level_spec(write_levels(tmp_path, Written(beside=True))).language
 
 
-def answers_of(graph: GraphSpec, unit: GraphUnit) -> np.ndarray:
-    engine = RowEngine(graph, unit, Placement(device="cpu"), shapes=((None, 1, 1), ()), buckets=(1,))
+def answers_of(graph: GraphSpec, unit: VerifiedModel) -> np.ndarray:
+    engine = GraphEngine(graph, unit, Placement(device="cpu"), shapes=((None, 1, 1), ()), buckets=(1,))
     return engine.run(np.full((1, 2, 1, 1), 0.25, np.float32), np.array([1]))
 
 
 @pytest.mark.parametrize("in_memory_bytes", [2**30, 0])
 def test_small_and_large_weights_give_the_same(tmp_path: Path, graph: GraphSpec, in_memory_bytes: int) -> None:
     """From memory or from where they lie, the runtime computes with the weights that were hashed."""
-    unit = read_unit(graph, tmp_path, in_memory_bytes=in_memory_bytes)
+    unit = read_graph_model(graph, tmp_path, in_memory_bytes=in_memory_bytes)
     assert (unit.data is None) == (in_memory_bytes == 0)
     assert answers_of(graph, unit) == pytest.approx(said(np.array([0.25]), 1), abs=1e-6)
 
@@ -42,12 +42,12 @@ def test_one_changed_bit_is_refused(tmp_path: Path, graph: GraphSpec, in_memory_
     content[3] ^= 1
     (tmp_path / DATA).write_bytes(content)
     with pytest.raises(ScorerError, match=r"language\.onnx: sha256 .* fetch the bundle again"):
-        read_unit(graph, tmp_path, in_memory_bytes=in_memory_bytes)
+        read_graph_model(graph, tmp_path, in_memory_bytes=in_memory_bytes)
 
 
 def test_weights_in_memory_cannot_be_changed_after(tmp_path: Path, graph: GraphSpec) -> None:
     """What happens to the file between the check and the load does not matter."""
-    unit = read_unit(graph, tmp_path)
+    unit = read_graph_model(graph, tmp_path)
     (tmp_path / DATA).write_bytes(b"x" * 60)
     assert answers_of(graph, unit) == pytest.approx(said(np.array([0.25]), 1), abs=1e-6)
 
@@ -55,7 +55,7 @@ def test_weights_in_memory_cannot_be_changed_after(tmp_path: Path, graph: GraphS
 @pytest.mark.parametrize("how", ["write", "replace"])
 def test_large_weights_that_change_while_loading_are_refused(tmp_path: Path, graph: GraphSpec, how: str) -> None:
     """A file that was touched or exchanged after it was hashed is noticed, though its bytes may be the same again."""
-    unit = read_unit(graph, tmp_path, in_memory_bytes=0)
+    unit = read_graph_model(graph, tmp_path, in_memory_bytes=0)
     same = (tmp_path / DATA).read_bytes()
     if how == "write":
         (tmp_path / DATA).write_bytes(same)
@@ -70,7 +70,7 @@ def test_large_weights_that_others_may_write_are_refused(tmp_path: Path, graph: 
     """They stay on disk, so nobody else may change them."""
     (tmp_path / DATA).chmod(0o664)
     with pytest.raises(ScorerError, match="chmod go-w"):
-        read_unit(graph, tmp_path, in_memory_bytes=0)
+        read_graph_model(graph, tmp_path, in_memory_bytes=0)
 
 
 def test_links_are_refused(tmp_path: Path, graph: GraphSpec) -> None:
@@ -78,7 +78,7 @@ def test_links_are_refused(tmp_path: Path, graph: GraphSpec) -> None:
     os.rename(tmp_path / DATA, tmp_path / "elsewhere")
     (tmp_path / DATA).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ScorerError, match="as a file and not as a link"):
-        read_unit(graph, tmp_path)
+        read_graph_model(graph, tmp_path)
 
 
 @pytest.mark.parametrize("location", ["/etc/passwd", "../x.data", "other.data"])
@@ -96,12 +96,12 @@ def test_weights_elsewhere_are_refused(tmp_path: Path, graph: GraphSpec, locatio
         file=graph.file, has_data=True, sha256=sha256(model + data).hexdigest(), size_bytes=len(model + data),
         inputs=graph.inputs, output=graph.output,
     )  # fmt: skip
-    with pytest.raises(ScorerError, match=r"the manifest vouches for tiny-levels@1\.language\.onnx\.data alone"):
-        read_unit(spec, tmp_path)
+    with pytest.raises(ScorerError, match=r"the manifest covers tiny-levels@1\.language\.onnx\.data only"):
+        read_graph_model(spec, tmp_path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path, graph: GraphSpec) -> None:
     """And where it belongs."""
     (tmp_path / DATA).unlink()
     with pytest.raises(ScorerError, match=r"language\.onnx\.data: cannot be read: No such file"):
-        read_unit(graph, tmp_path)
+        read_graph_model(graph, tmp_path)

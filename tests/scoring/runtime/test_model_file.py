@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from tests.scoring.tiny_onnx import PLAIN, Tiny, tiny_spec
 from vqmon.errors import ScorerError
-from vqmon.scoring.runtime.model_file import read_graph, read_model
+from vqmon.scoring.runtime.model_file import inspect_graph, read_model_bytes
 
 
 def _read(folder: Path, held: bytes, promised: bytes | None = None) -> bytes:
     path = folder / "tiny@1.onnx"
     path.write_bytes(held)
-    return read_model(tiny_spec(promised or held), path)
+    return read_model_bytes(tiny_spec(promised or held), path)
 
 
 def test_reads_what_is_right(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_refuses_other_bytes(tmp_path: Path, spoil: Callable[[bytes], bytes], sa
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """A manifest without its model says where the model belongs."""
     with pytest.raises(ScorerError, match=r"belongs beside tiny@1\.json"):
-        read_model(tiny_spec(PLAIN.to_bytes()), tmp_path / "tiny@1.onnx")
+        read_model_bytes(tiny_spec(PLAIN.to_bytes()), tmp_path / "tiny@1.onnx")
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def test_finds_external_data_at_any_depth() -> None:
     tensor = message(13, message(1, b"location") + message(2, b"x"))
     constant = message(4, b"Constant") + message(5, message(5, tensor))
     branch = message(4, b"If") + message(5, message(6, message(1, constant)))
-    facts = read_graph(message(7, message(1, branch)))
+    facts = inspect_graph(message(7, message(1, branch)))
     assert facts.has_external_data
     assert facts.node_count == 2
     sparse = message(7, message(1, message(4, b"Add")) + message(15, message(1, tensor)))
-    assert read_graph(sparse).has_external_data
+    assert inspect_graph(sparse).has_external_data
 
 
 def test_a_graph_within_a_graph_without_end() -> None:
@@ -91,7 +91,7 @@ def test_a_graph_within_a_graph_without_end() -> None:
     for _ in range(60):
         inner = b"\x0a" + _length(b"\x2a" + _length(b"\x32" + _length(inner)))
     with pytest.raises(ValueError, match="nested too deeply"):
-        read_graph(b"\x3a" + _length(inner))
+        inspect_graph(b"\x3a" + _length(inner))
 
 
 @given(at=st.integers(0, len(PLAIN.to_bytes()) - 1), byte=st.integers(0, 255), cut=st.integers(0, 400))
@@ -100,7 +100,7 @@ def test_damage_is_never_more_than_a_refusal(at: int, byte: int, cut: int) -> No
     model = bytearray(PLAIN.to_bytes())
     model[at] = byte
     with contextlib.suppress(ValueError):
-        read_graph(bytes(model[:cut]))
+        inspect_graph(bytes(model[:cut]))
 
 
 def _length(inner: bytes) -> bytes:

@@ -12,12 +12,12 @@ from tests.scoring.tiny_levels import encoder_bytes, write_levels
 from tests.scoring.tiny_onnx import PLAIN, VIEW, Tiny, expected, pictures, tiny_engine, tiny_spec, write_bundle
 from vqmon.core.types import View
 from vqmon.errors import ScoreError, ScorerError
-from vqmon.scoring.manifests.frame_scorer import Golden, GoldenInput, OutputSpec, golden_frames, load_spec
+from vqmon.scoring.manifests.frame_scorer import Golden, GoldenInput, OutputSpec, golden_frames, load_frame_spec
 from vqmon.scoring.manifests.level_scorer import load_level_spec
-from vqmon.scoring.runtime.engines import FrameEngine, RowEngine, open_frames
-from vqmon.scoring.runtime.graph import Device, Placement, translate
-from vqmon.scoring.runtime.model_file import read_unit
-from vqmon.scoring.runtime.onnx_session import Bound, misplaced
+from vqmon.scoring.runtime.engines import FrameEngine, GraphEngine, open_frame_engine
+from vqmon.scoring.runtime.graph import Device, Placement, to_score_error
+from vqmon.scoring.runtime.model_file import read_graph_model
+from vqmon.scoring.runtime.onnx_session import IoBinding, heavy_operators_off_provider
 from vqmon.scoring.runtime.tensors import to_tensor
 
 
@@ -29,7 +29,7 @@ def test_opens_a_bundle_and_scores(tmp_path: Path) -> None:
     """A sound bundle loads, passes its self-test and gives the documented numbers."""
     manifest = write_bundle(tmp_path)
     placement = Placement(device="cpu", threads=3)
-    session = open_frames(load_spec(manifest), manifest.with_suffix(".onnx"), placement)
+    session = open_frame_engine(load_frame_spec(manifest), manifest.with_suffix(".onnx"), placement)
     assert (session.device, session.fallback, session.workers, session.buckets) == ("cpu", "", 3, (1,))
     pixels = pictures(1)
     # float32 arithmetic on values of 100
@@ -117,7 +117,7 @@ def test_a_failing_run_becomes_a_score_error() -> None:
 )
 def test_a_full_memory_is_told_from_other_failures(error: Exception, reason: str) -> None:
     """The words that the runtime uses for a full memory become out_of_memory, all others scorer_failed."""
-    assert translate(error, "tiny@1", "cuda").reason == reason
+    assert to_score_error(error, "tiny@1", "cuda").reason == reason
 
 
 def test_cuda_that_is_not_there() -> None:
@@ -176,7 +176,7 @@ def test_bound_inputs_keep_their_place() -> None:
     """As on a GPU: one place per shape, filled anew for each run, the callers' arrays untouched."""
     model = PLAIN.to_bytes()
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    bound, plain = Bound(session, "cpu"), start()
+    bound, plain = IoBinding(session, "cpu"), start()
     for seed in range(40):
         pixels = pictures(1 + seed % 20, seed=seed)
         tensor = to_tensor(pixels, plain.spec.input)
@@ -189,15 +189,15 @@ def test_bound_inputs_keep_their_place() -> None:
 def test_a_spare_has_to_give_the_answers_of_the_lost_device(tmp_path: Path) -> None:
     """A graph of several that falls back is asked on the CPU what it was asked at load."""
     spec = load_level_spec(write_levels(tmp_path)).encoder
-    unit = read_unit(spec, tmp_path)
-    engine = RowEngine(spec, unit, Placement(device="cpu"), shapes=((3, 8, 16),), buckets=(1, 2))
+    unit = read_graph_model(spec, tmp_path)
+    engine = GraphEngine(spec, unit, Placement(device="cpu"), shapes=((3, 8, 16),), buckets=(1, 2))
     rows = pictures(2).transpose(0, 3, 1, 2)
     answers = np.concatenate([engine.run(row[None]) for row in rows])
-    engine.remember((rows,), answers)
+    engine.set_golden_output((rows,), answers)
     spare = engine.fall_back("lost")
     assert (spare.fallback, spare.run(rows[:1]).tobytes()) == ("lost", answers[:1].tobytes())
-    engine.remember((rows,), answers * np.float32(1.5))
-    with pytest.raises(ScorerError, match="the CPU's answer is"):
+    engine.set_golden_output((rows,), answers * np.float32(1.5))
+    with pytest.raises(ScorerError, match="the CPU's output differs by"):
         engine.fall_back("lost")
 
 
@@ -207,7 +207,7 @@ def test_heavy_nodes_that_are_not_on_the_device_are_found() -> None:
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     cpu = ["CPUExecutionProvider"]
     session = ort.InferenceSession(encoder_bytes(work=2, width=16), options, providers=cpu)
-    assert misplaced(session, "CPUExecutionProvider") == []
-    assert misplaced(session, "CUDAExecutionProvider") == ["MatMul"]
+    assert heavy_operators_off_provider(session, "CPUExecutionProvider") == []
+    assert heavy_operators_off_provider(session, "CUDAExecutionProvider") == ["MatMul"]
     plain = ort.InferenceSession(encoder_bytes(), options, providers=cpu)
-    assert misplaced(plain, "CUDAExecutionProvider") == []
+    assert heavy_operators_off_provider(plain, "CUDAExecutionProvider") == []

@@ -15,20 +15,20 @@ from tests.scoring.tiny_levels import write_levels
 from vqmon.errors import ScoreError
 from vqmon.scoring.manifests.level_scorer import load_level_spec
 from vqmon.scoring.runtime.batcher import Batcher
-from vqmon.scoring.runtime.engines import RowEngine
-from vqmon.scoring.runtime.graph import BACKGROUND_NICENESS, Placement, Priority, made_at
-from vqmon.scoring.runtime.model_file import read_unit
-from vqmon.scoring.runtime.shared_graphs import GraphHost, Hosts, Shelf, powers_of_two
+from vqmon.scoring.runtime.engines import GraphEngine
+from vqmon.scoring.runtime.graph import BACKGROUND_NICENESS, Placement, Priority, call_at_priority
+from vqmon.scoring.runtime.model_file import read_graph_model
+from vqmon.scoring.runtime.shared_graphs import OutputCache, SharedGraph, SharedGraphs, powers_of_two
 
 
-def host_of(engine: FakeEngine, *, keep_bytes: int = 10_000) -> tuple[GraphHost, Batcher]:
+def host_of(engine: FakeEngine, *, cache_bytes: int = 10_000) -> tuple[SharedGraph, Batcher]:
     batcher = Batcher(engine)
-    shelf = Shelf(keep_bytes=keep_bytes)
-    return GraphHost(cast(RowEngine, engine), batcher, sha256="a" * 64, shelf=shelf), batcher
+    cache = OutputCache(cache_bytes=cache_bytes)
+    return SharedGraph(cast(GraphEngine, engine), batcher, sha256="a" * 64, cache=cache), batcher
 
 
-async def ask(host: GraphHost, *firsts: int, deadline_seconds: float = FOREVER) -> list[float]:
-    answers = await host.kept(frames(*firsts), deadline_seconds=deadline_seconds)
+async def ask(host: SharedGraph, *firsts: int, deadline_seconds: float = FOREVER) -> list[float]:
+    answers = await host.infer_cached(frames(*firsts), deadline_seconds=deadline_seconds)
     return [float(answer) for answer in answers]
 
 
@@ -106,15 +106,15 @@ async def test_a_deadline_is_kept() -> None:
     await batcher.close()
 
 
-@pytest.mark.parametrize("keep_bytes", [0, 16, 10_000])
-async def test_what_is_kept_is_bounded(keep_bytes: int) -> None:
+@pytest.mark.parametrize("cache_bytes", [0, 16, 10_000])
+async def test_what_is_kept_is_bounded(cache_bytes: int) -> None:
     """The least used go first; even with no room at all every call is answered."""
     engine = FakeEngine(buckets=(1,))
-    host, batcher = host_of(engine, keep_bytes=keep_bytes)
+    host, batcher = host_of(engine, cache_bytes=cache_bytes)
     assert await ask(host, *range(20)) == list(range(20))
     assert await ask(host, *range(19, -1, -1)) == list(range(19, -1, -1))
     runs = sum(len(batch) for batch in engine.batches)
-    assert runs == {0: 39, 16: 38, 10_000: 20}[keep_bytes]
+    assert runs == {0: 39, 16: 38, 10_000: 20}[cache_bytes]
     await batcher.close()
 
 
@@ -122,13 +122,13 @@ async def test_a_graph_is_opened_once(tmp_path: Path) -> None:
     """By its hash, whoever names it; it closes with the rest."""
     spec = load_level_spec(write_levels(tmp_path))
     shape = ((3, 8, 16),)
-    async with Hosts() as hosts:
+    async with SharedGraphs() as hosts:
         first, is_new = hosts.open(spec.encoder, tmp_path, Placement(device="cpu"), shapes=shape, buckets=(1,))
         again, is_new_again = hosts.open(spec.encoder, tmp_path, Placement(device="cpu"), shapes=shape, buckets=(1,))
         assert first is again
         assert (is_new, is_new_again) == (True, False)
     with pytest.raises(ValueError, match="after close"):
-        await first.score(np.zeros((1, 3, 8, 16), np.uint8), deadline_seconds=1)
+        await first.infer(np.zeros((1, 3, 8, 16), np.uint8), deadline_seconds=1)
 
 
 class Nice(FakeEngine):
@@ -146,7 +146,7 @@ async def test_background_work_stands_back(priority: Priority, device: str, stan
     """Its threads have the lowest claim on a core; all others keep theirs, those that only feed a GPU too."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
     async with Batcher(Nice(device=device), priority=priority) as batcher:
-        (found,) = await batcher.score(frames(1), deadline_seconds=FOREVER)
+        (found,) = await batcher.infer(frames(1), deadline_seconds=FOREVER)
     assert found == (min(19, own + BACKGROUND_NICENESS) if stands_back else own)
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
 
@@ -156,8 +156,10 @@ def test_a_runtimes_own_threads_stand_back_too(tmp_path: Path) -> None:
     spec = load_level_spec(write_levels(tmp_path)).encoder
     placement = Placement(device="cpu", threads=3, cores_per_run=3, priority="background")
     before = set(os.listdir("/proc/self/task"))
-    unit = read_unit(spec, tmp_path)
-    engine = made_at("background", lambda: RowEngine(spec, unit, placement, shapes=((3, 8, 16),), buckets=(1,)))
+    unit = read_graph_model(spec, tmp_path)
+    engine = call_at_priority(
+        "background", lambda: GraphEngine(spec, unit, placement, shapes=((3, 8, 16),), buckets=(1,))
+    )
     assert engine.workers == 1
     ranks = []
     for task in set(os.listdir("/proc/self/task")) - before:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.observe.open_scorers import open_tiers
+from pipelines.observe.open_scorers import open_scorer_tiers
 from tests.scoring.tiny_levels import BIAS, SLOPE, means_of, write_levels
 from tests.scoring.tiny_onnx import VIEW, decoded, pictures
 from vqmon.core.scores import Calibration
@@ -23,12 +23,12 @@ from vqmon.scoring.manifests.composite_scorer import (
 from vqmon.scoring.manifests.frame_scorer import GoldenInput, InputSpec, Licence, golden_frames
 from vqmon.scoring.manifests.level_scorer import GraphSpec, load_level_spec
 from vqmon.scoring.runtime.graph import Placement
-from vqmon.scoring.scorers.composites import rows_of
-from vqmon.scoring.scorers.registry import Terms, open_scorers
+from vqmon.scoring.scorers.composites import source_tensor
+from vqmon.scoring.scorers.registry import ScorerOptions, open_scorers
 from vqmon.settings.sections import ScoringSettings
 from vqmon.telemetry.metrics import Meters
 
-CPU = Terms(placement=Placement(device="cpu"))
+CPU = ScorerOptions(placement=Placement(device="cpu"))
 SOURCE = InputSpec(name="pixels", view=VIEW, colour="rgb", layout="NCHW", dtype="uint8", mean=(0, 0, 0), std=(1, 1, 1))
 
 
@@ -101,7 +101,7 @@ async def test_an_encoder_is_shared_with_another_kind_of_scorer(tmp_path: Path) 
     """The composite and the scorer of levels name the same graph: it is run once per picture."""
     write_composite(tmp_path)
     runs: list[float] = []
-    async with open_scorers(["tiny-levels", "joined"], [tmp_path], replace(CPU, spent=runs.append)) as scorers:
+    async with open_scorers(["tiny-levels", "joined"], [tmp_path], replace(CPU, on_run=runs.append)) as scorers:
         for scorer in scorers:
             await scorer.score(decoded(pictures(4, seed=1)))
     assert len(runs) == 4 + 4 + 4
@@ -120,12 +120,12 @@ async def test_a_golden_answer_that_is_not_met(tmp_path: Path) -> None:
 def test_clips_and_crops_are_laid_out() -> None:
     """Pictures that belong together become (channels, time, height, width) or (crops, channels, height, width)."""
     pixels = np.arange(2 * 4 * 8 * 16 * 3, dtype=np.uint32).astype(np.uint8).reshape(2, 4, 8, 16, 3)
-    clips = rows_of(SourceSpec(name="clips", input=SOURCE, order="NCTHW", pictures=4), pixels)
-    crops = rows_of(SourceSpec(name="crops", input=SOURCE, order="NKCHW", pictures=4), pixels)
+    clips = source_tensor(SourceSpec(name="clips", input=SOURCE, order="NCTHW", pictures=4), pixels)
+    crops = source_tensor(SourceSpec(name="crops", input=SOURCE, order="NKCHW", pictures=4), pixels)
     assert clips.tobytes() == np.ascontiguousarray(pixels.transpose(0, 4, 1, 2, 3)).tobytes()
     assert crops.tobytes() == np.ascontiguousarray(pixels.transpose(0, 1, 4, 2, 3)).tobytes()
     with pytest.raises(ScoreError, match="rows of"):
-        rows_of(SourceSpec(name="clips", input=SOURCE, order="NCTHW", pictures=3), pixels)
+        source_tensor(SourceSpec(name="clips", input=SOURCE, order="NCTHW", pictures=3), pixels)
 
 
 async def test_each_picture_of_a_row_is_a_row_of_another_scorers_graph(tmp_path: Path) -> None:
@@ -146,7 +146,10 @@ async def test_each_picture_of_a_row_is_a_row_of_another_scorers_graph(tmp_path:
     write_composite(tmp_path, whole=True, sources=(source,), steps=steps, golden=wanted)
     pixels = pictures(6, seed=1)
     runs: list[float] = []
-    async with open_scorers(["joined", "tiny-levels"], [tmp_path], replace(CPU, spent=runs.append)) as (joined, levels):
+    async with open_scorers(["joined", "tiny-levels"], [tmp_path], replace(CPU, on_run=runs.append)) as (
+        joined,
+        levels,
+    ):
         score = await joined.score(decoded(pixels.reshape(3, 2, *pixels.shape[1:]), crops))
         assert len(runs) == 6 + 3
         await levels.score(decoded(pixels))
@@ -159,14 +162,14 @@ def test_a_manifest_that_makes_no_sense(tmp_path: Path) -> None:
     path = write_composite(tmp_path)
     text = path.read_text()
     path.write_text(text.replace('"frames"\n      ],', '"nothing"\n      ],'))
-    with pytest.raises(SettingsError, match="step features takes 'nothing'; known before it: frames"):
+    with pytest.raises(SettingsError, match="step features takes 'nothing'; available to it: frames"):
         load_composite_spec(path)
-    with pytest.raises(ValueError, match="NCHW has one picture per row"):
+    with pytest.raises(ValueError, match="NCHW requires one picture per row"):
         SourceSpec(name="x", input=SOURCE, pictures=2)
     spec = load_composite_spec(write_composite(tmp_path))
-    with pytest.raises(ValueError, match="looks at each picture of rows that have several side by side"):
+    with pytest.raises(ValueError, match="step features runs per picture, so its sources must have order NKCHW"):
         replace(spec, steps=(replace(spec.steps[0], each="picture"), spec.steps[1]))
-    with pytest.raises(ValueError, match="takes 2, its graph has 1 inputs"):
+    with pytest.raises(ValueError, match="takes 2 arrays, its graph has 1 inputs"):
         StepSpec(name="s", graph=_head(tmp_path, whole=False), takes=("a", "b"), each="row")
 
 
@@ -178,6 +181,6 @@ async def test_what_the_decoder_cannot_feed_is_refused_at_start(tmp_path: Path) 
     async with open_scorers(["joined"], [tmp_path], CPU) as (scorer,):
         assert scorer.id == "joined@1"
     settings = ScoringSettings(scorers=("joined",), folders=(tmp_path,), device="cpu")
-    with pytest.raises(ScorerError, match="joined@1 takes clips or crops"):
-        async with open_tiers(settings, meters=Meters()):
+    with pytest.raises(ScorerError, match="joined@1: the view of clips gives another number of pictures per row"):
+        async with open_scorer_tiers(settings, meters=Meters()):
             pass

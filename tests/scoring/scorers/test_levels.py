@@ -12,13 +12,13 @@ from tests.scoring.tiny_levels import BIAS, Written, means_of, said, write_level
 from tests.scoring.tiny_onnx import VIEW, decoded, pictures
 from vqmon.errors import ScorerError
 from vqmon.scoring.manifests.level_scorer import load_level_spec
-from vqmon.scoring.runtime.engines import RowEngine
-from vqmon.scoring.runtime.graph import Device, Placement, translate
-from vqmon.scoring.runtime.shared_graphs import GraphHost, Hosts, Shelf
-from vqmon.scoring.scorers.levels import LevelModel, LevelScorer, cut, open_levels
-from vqmon.scoring.scorers.registry import Terms, open_pairs, open_scorers
+from vqmon.scoring.runtime.engines import GraphEngine
+from vqmon.scoring.runtime.graph import Device, Placement, to_score_error
+from vqmon.scoring.runtime.shared_graphs import OutputCache, SharedGraph, SharedGraphs
+from vqmon.scoring.scorers.levels import LevelModel, LevelScorer, open_level_model, split_into_clips
+from vqmon.scoring.scorers.registry import ScorerOptions, open_pair_scorer, open_scorers
 
-CPU = Terms(placement=Placement(device="cpu", threads=2))
+CPU = ScorerOptions(placement=Placement(device="cpu", threads=2))
 VALUES = np.array([5.0, 4, 3, 2, 1])
 
 
@@ -34,7 +34,7 @@ async def test_the_verdict_in_words_and_numbers(tmp_path: Path, device: Device, 
     """Native values, calibrated ones, level probabilities and doubt are those of the formulas."""
     write_levels(tmp_path, Written(beside=beside))
     pixels = pictures(4, seed=3)
-    terms = Terms(placement=Placement(device=device))
+    terms = ScorerOptions(placement=Placement(device=device))
     if device == "openvino" and beside:
         with pytest.raises(ScorerError, match="use device cpu"):
             async with open_scorers(["tiny-levels"], [tmp_path], terms):
@@ -71,7 +71,10 @@ def test_clips_keep_their_order() -> None:
     """Lengths fall, frames stay in order, nothing is lost."""
     for count, most in itertools.product(range(1, 40), (1, 2, 3, 31)):
         clips = [
-            frame for group in cut(np.arange(count)[:, None], most_frames=most) for clip in group for frame in clip
+            frame
+            for group in split_into_clips(np.arange(count)[:, None], most_frames=most)
+            for clip in group
+            for frame in clip
         ]
         assert [int(frame[0]) for frame in clips] == list(range(count))
 
@@ -84,7 +87,7 @@ async def test_features_are_computed_once_for_all_who_ask(tmp_path: Path) -> Non
     names = ["tiny-levels.quality", "tiny-levels.aesthetics", "tiny-levels.video", "sister"]
     pixels = pictures(4, seed=5)
     pixels[3] = pixels[0]
-    async with open_scorers(names, [tmp_path], replace(CPU, spent=runs.append)) as scorers:
+    async with open_scorers(names, [tmp_path], replace(CPU, on_run=runs.append)) as scorers:
         scores = await asyncio.gather(*(scorer.score(decoded(pixels)) for scorer in scorers))
         # 3 different pictures; 4 + 4 + 4 rows of single frames, clips of 2 and 2
         assert len(runs) == 3 + 4 + 4 + 2 + 4
@@ -132,12 +135,15 @@ async def test_two_arms_are_compared_directly(tmp_path: Path) -> None:
     """The brighter arm is preferred, as much as the other one is not, and an arm against itself is a tie."""
     write_levels(tmp_path, Written(compares=True, name="c"))
     dark, bright = pictures(3, seed=7) // 2, pictures(3, seed=7) // 2 + 100
-    async with open_pairs("c", [tmp_path], CPU) as pair:
+    async with open_pair_scorer("c", [tmp_path], CPU) as pair:
         assert pair.views == (VIEW,)
-        forward, backward = await pair.prefer(dark, bright), await pair.prefer(bright, dark)
-        same = await pair.prefer(dark, dark)
+        forward, backward = (
+            await pair.preference_probabilities(dark, bright),
+            await pair.preference_probabilities(bright, dark),
+        )
+        same = await pair.preference_probabilities(dark, dark)
         with pytest.raises(ValueError, match="as many frames"):
-            await pair.prefer(dark, bright[:2])
+            await pair.preference_probabilities(dark, bright[:2])
     assert (forward > 0.6).all()
     assert forward == pytest.approx(1 - backward)
     assert same == pytest.approx([0.5, 0.5, 0.5])
@@ -169,7 +175,7 @@ async def test_a_scorer_without_pairs(tmp_path: Path) -> None:
     """A scorer that cannot compare says so."""
     write_levels(tmp_path)
     with pytest.raises(ScorerError, match="no such task for pairs; its tasks: quality, aesthetics, video"):
-        async with open_pairs("tiny-levels", [tmp_path], CPU):
+        async with open_pair_scorer("tiny-levels", [tmp_path], CPU):
             pass
 
 
@@ -194,7 +200,7 @@ async def test_bfloat16_is_refused_with_a_remedy(tmp_path: Path) -> None:
 class Lost:
     """A real graph behind a device that is lost after some runs."""
 
-    engine: RowEngine
+    engine: GraphEngine
     runs_left: int
     device: str = "cuda"
     fallback: str = ""
@@ -204,10 +210,10 @@ class Lost:
     def run(self, *rows: np.ndarray) -> np.ndarray:
         self.runs_left -= 1
         if self.runs_left < 0:
-            raise translate(RuntimeError("CUDA failure 719: unspecified launch failure"), "tiny", "cuda")
+            raise to_score_error(RuntimeError("CUDA failure 719: unspecified launch failure"), "tiny", "cuda")
         return np.concatenate([self.engine.run(*(each[at : at + 1] for each in rows)) for at in range(len(rows[0]))])
 
-    def fall_back(self, why: str) -> RowEngine:
+    def fall_back(self, why: str) -> GraphEngine:
         return self.engine.fall_back(why)
 
 
@@ -217,15 +223,15 @@ async def test_a_device_lost_within_a_segment(tmp_path: Path, encoder_runs: int,
     """Either graph's device may go: the verdict is the same, and the event says where it was made and why."""
     spec = load_level_spec(write_levels(tmp_path))
     segments = [decoded(pictures(5, seed=seed)) for seed in (1, 2)]
-    async with Hosts() as hosts:
-        sound = open_levels(spec, tmp_path, CPU.placement, hosts)
+    async with SharedGraphs() as hosts:
+        sound = open_level_model(spec, tmp_path, CPU.placement, hosts)
         task = spec.task("video")
         wanted = [await LevelScorer(sound, task, deadline_seconds=60).score(each) for each in segments]
         parts = []
         for host, runs_left in ((sound.encoder, encoder_runs), (sound.language, language_runs)):
-            lost = Lost(engine=host.first_engine, runs_left=runs_left)
-            batcher = hosts.batcher(lost, CPU.placement)
-            parts.append(GraphHost(host.first_engine, batcher, sha256="b" * 64, shelf=Shelf()))
+            lost = Lost(engine=host.load_engine, runs_left=runs_left)
+            batcher = hosts.add_batcher(lost, CPU.placement)
+            parts.append(SharedGraph(host.load_engine, batcher, sha256="b" * 64, cache=OutputCache()))
         scorer = LevelScorer(LevelModel(spec, *parts), task, deadline_seconds=60)
         assert [await scorer.score(each) for each in segments] == wanted
         where = scorer.identity.device

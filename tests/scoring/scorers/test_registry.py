@@ -16,15 +16,15 @@ from vqmon.scoring.runtime.batcher import Batcher
 from vqmon.scoring.runtime.graph import Placement
 from vqmon.scoring.scorers.registry import (
     FrameScorer,
-    Terms,
+    ScorerOptions,
     builtin_folder,
     open_scorers,
-    resolve,
+    pooled_score,
+    resolve_manifests,
     runtime_versions,
-    verdict,
 )
 
-CPU = Terms(placement=Placement(device="cpu"))
+CPU = ScorerOptions(placement=Placement(device="cpu"))
 BUNDLES = {name: Path(f"{name}.json") for name in ("lite@1", "lite@2", "lite@10", "q-align@1")}
 
 
@@ -34,7 +34,11 @@ def spec(**changes: Any) -> ScorerSpec:
 
 def test_a_name_means_its_newest_version() -> None:
     """A bare name is the highest version by number; name@version is exactly that; order is kept, twice is once."""
-    assert list(resolve(["q-align", "lite", "lite@2", "lite@10"], BUNDLES)) == ["q-align@1", "lite@10", "lite@2"]
+    assert list(resolve_manifests(["q-align", "lite", "lite@2", "lite@10"], BUNDLES)) == [
+        "q-align@1",
+        "lite@10",
+        "lite@2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +52,7 @@ def test_a_name_means_its_newest_version() -> None:
 def test_an_unknown_name(name: str, says: str) -> None:
     """An unknown scorer is refused with the nearest name and all known ones."""
     with pytest.raises(ScorerError) as caught:
-        resolve([name], BUNDLES)
+        resolve_manifests([name], BUNDLES)
     assert says in str(caught.value)
     assert "known: lite@1" in str(caught.value)
 
@@ -56,7 +60,7 @@ def test_an_unknown_name(name: str, says: str) -> None:
 def test_no_bundles_at_all() -> None:
     """Where there is none, that is said."""
     with pytest.raises(ScorerError, match="known: none"):
-        resolve(["lite"], {})
+        resolve_manifests(["lite"], {})
 
 
 async def test_opens_scores_and_closes(tmp_path: Path) -> None:
@@ -99,7 +103,9 @@ async def test_the_same_segment_alone_and_in_company(tmp_path: Path) -> None:
     """The verdict on a segment is equal whatever else is being scored."""
     write_bundle(tmp_path)
     segments = [decoded(pictures(1 + seed % 7, seed=seed)) for seed in range(60)]
-    async with open_scorers(["tiny"], [tmp_path], Terms(placement=Placement(device="cpu", threads=3))) as (scorer,):
+    async with open_scorers(["tiny"], [tmp_path], ScorerOptions(placement=Placement(device="cpu", threads=3))) as (
+        scorer,
+    ):
         alone = [await scorer.score(segment) for segment in segments]
         together = await asyncio.gather(*(scorer.score(segment) for segment in segments))
     assert alone == together
@@ -108,16 +114,16 @@ async def test_the_same_segment_alone_and_in_company(tmp_path: Path) -> None:
 def test_lower_is_better() -> None:
     """A scale on which low is good becomes one on which high is good, and its worst frames stay the worst."""
     falling = Calibration(version=1, points=((0, 100), (10, 0)))
-    score = verdict(spec(higher_is_better=False, calibration=falling, pooling="min"), [1.0, 4.0, 2.0])
+    score = pooled_score(spec(higher_is_better=False, calibration=falling, pooling="min"), [1.0, 4.0, 2.0])
     assert score.frame_values == (90, 60, 80)
     assert (score.value, score.min, score.native_value) == (60, 60, 4)
-    mean = verdict(spec(higher_is_better=False, calibration=falling), [1.0, 4.0, 1.0])
+    mean = pooled_score(spec(higher_is_better=False, calibration=falling), [1.0, 4.0, 1.0])
     assert (mean.value, mean.native_value) == (80, 2)
 
 
 def test_beyond_the_native_range() -> None:
     """Values beyond the calibration are held at its ends; the native value stays as it came."""
-    score = verdict(spec(), [-50.0, 900.0])
+    score = pooled_score(spec(), [-50.0, 900.0])
     assert score.frame_values == (0, 100)
     assert score.native_value == 425
 
@@ -130,7 +136,7 @@ async def test_the_licence_gate(tmp_path: Path) -> None:
         async with open_scorers(["tiny"], [tmp_path], CPU):
             pass
     async with open_scorers(
-        ["tiny"], [tmp_path], Terms(placement=Placement(device="cpu"), allow_noncommercial=True)
+        ["tiny"], [tmp_path], ScorerOptions(placement=Placement(device="cpu"), allow_noncommercial=True)
     ) as scorers:
         assert len(scorers) == 1
     write_bundle(tmp_path, licence=replace(licence, commercial=None))

@@ -1,1 +1,1 @@
-"""What a scorer takes, gives and may be used for."""
+"""Manifests: what a scorer takes and gives, how its output is calibrated, and its licence."""

@@ -1,4 +1,4 @@
-"""The manifest beside an .onnx file: what a scorer takes, gives and may be used for."""
+"""The manifest of a frame scorer, which has one .onnx file; how manifests of every kind are read, written and found."""
 
 import difflib
 import json
@@ -17,15 +17,14 @@ from vqmon.core.scores import POOLINGS, Calibration
 from vqmon.core.types import Pixels, View
 from vqmon.errors import ScorerError, SettingsError
 
-MAX_BATCH = 256
+_MAX_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """The array a scorer takes: (batch, 3, height, width) of the view.
+    """The input tensor of a scorer: (batch, 3, height, width) of the view.
 
-    Floats are (pixel / 255 - mean) / std per channel. `uint8` hands the pixels over as they are, and says so with
-    mean 0 and std 1.
+    Floats are (pixel / 255 - mean) / std per channel. `uint8` takes the pixels unchanged and requires mean 0 and std 1.
     """
 
     name: str
@@ -45,7 +44,7 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputSpec:
-    """The array a scorer gives. `scalar`: one native value per picture, (batch) or (batch, 1)."""
+    """The output tensor of a scorer. `scalar`: one native value per picture, (batch) or (batch, 1)."""
 
     name: str
     head: Literal["scalar"]
@@ -53,7 +52,7 @@ class OutputSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Licence:
-    """What the weights may be used for; `commercial` None = nobody has said."""
+    """The licence of the weights; `commercial` says whether they may be used commercially, None = not stated."""
 
     name: str
     commercial: bool | None
@@ -62,20 +61,20 @@ class Licence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenInput:
-    """Pictures that anybody can make again: `golden_frames(view, seed=..., frames=...)`."""
+    """Reproducible test pictures: `golden_frames(view, seed=..., frames=...)`."""
 
     kind: Literal["pattern"]
     seed: int
     frames: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.frames <= MAX_BATCH or not 0 <= self.seed < 2**32:
-            raise ValueError(f"frames must be within 1..{MAX_BATCH} and seed within 0..2**32-1")
+        if not 1 <= self.frames <= _MAX_BATCH or not 0 <= self.seed < 2**32:
+            raise ValueError(f"frames must be within 1..{_MAX_BATCH} and seed within 0..2**32-1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """What the scorer said where it was exported: one native value per golden picture, met within `tolerance`."""
+    """The scorer's outputs at export: one native value per golden frame, to be reproduced within `tolerance`."""
 
     input: GoldenInput
     output: tuple[float, ...]
@@ -90,20 +89,20 @@ class Golden:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScorerSpec:
-    """The facts of one scorer as data; its file is called `name@version.json` and lies beside `name@version.onnx`."""
+    """The manifest of a frame scorer: the file `name@version.json` beside `name@version.onnx`."""
 
     name: str
     version: int
     description: str
     input: InputSpec
     output: OutputSpec
-    # of the native scale, low end first; values may lie a little outside
+    # (low, high) of the native scale; values may lie slightly outside
     native_range: tuple[float, float]
     higher_is_better: bool
     calibration: Calibration
-    # a name of core.scores.POOLINGS
+    # a key of core.scores.POOLINGS
     pooling: str
-    # the batch sizes that are ever run, rising
+    # the batch sizes that are run, in rising order
     batch_buckets: tuple[int, ...]
     # of the .onnx file
     sha256: str
@@ -120,8 +119,8 @@ class ScorerSpec:
         if self.pooling not in POOLINGS:
             raise ValueError(f"unknown pooling {self.pooling!r}; known: {', '.join(sorted(POOLINGS))}")
         buckets = self.batch_buckets
-        if not buckets or list(buckets) != sorted(set(buckets)) or buckets[0] < 1 or buckets[-1] > MAX_BATCH:
-            raise ValueError(f"batch_buckets must rise within 1..{MAX_BATCH}, got {list(buckets)}")
+        if not buckets or list(buckets) != sorted(set(buckets)) or buckets[0] < 1 or buckets[-1] > _MAX_BATCH:
+            raise ValueError(f"batch_buckets must rise within 1..{_MAX_BATCH}, got {list(buckets)}")
         self._check_scale()
 
     def _check_scale(self) -> None:
@@ -141,18 +140,18 @@ class ScorerSpec:
 
     @property
     def preprocessing_id(self) -> str:
-        """Tells how pictures are prepared; changes when any fact of it changes, never by spelling."""
+        """Identifies how pictures are preprocessed; see the function `preprocessing_id`."""
         return preprocessing_id(self.input)
 
 
 def preprocessing_id(source: InputSpec) -> str:
-    """Tells how pictures are prepared; changes when any fact of it changes, never by spelling."""
+    """Identifies how pictures are preprocessed: changes with every fact of the input except its name."""
     facts = asdict(source)
     facts.pop("name")
-    # what most views do not have says nothing of them
-    for absent in ("windows", "clip"):
-        if not facts["view"][absent]:
-            facts["view"].pop(absent)
+    # Fields that were added later do not change the ids of views that leave them unset.
+    for name in ("windows", "clip"):
+        if not facts["view"][name]:
+            facts["view"].pop(name)
     digest = sha256(json.dumps(_as_floats(facts), sort_keys=True).encode()).hexdigest()[:8]
     view = source.view
     return f"{view.kind}-{view.width}x{view.height}-{digest}"
@@ -162,27 +161,39 @@ _ADAPTER = TypeAdapter(ScorerSpec)
 
 
 class Manifest(Protocol):
-    """The facts of a scorer, kept in a file that is called after its id."""
+    """The facts of a scorer, stored in a file whose stem is the scorer's id."""
 
     @property
     def id(self) -> str: ...
 
 
-Facts = TypeVar("Facts", bound=Manifest)
+ManifestT = TypeVar("ManifestT", bound=Manifest)
 
 
-def load_spec(path: Path) -> ScorerSpec:
-    """Read one manifest; raises SettingsError naming file, key and remedy."""
+def load_frame_spec(path: Path) -> ScorerSpec:
+    """Read the manifest of a frame scorer; raises SettingsError with file, key and remedy."""
     return read_manifest(path, _ADAPTER, explain=_explain)
 
 
-def save_spec(spec: ScorerSpec, path: Path) -> None:
-    """Write the manifest that `load_spec` reads back equal; refuses a file name that is not the scorer's id."""
+def save_frame_spec(spec: ScorerSpec, path: Path) -> None:
+    """Write the manifest of a frame scorer; raises ValueError unless the file is named after the scorer's id."""
     write_manifest(spec.id, asdict(spec), path)
 
 
-def read_manifest(path: Path, adapter: TypeAdapter[Facts], *, explain: Callable[[ValidationError, Path], str]) -> Facts:
-    """Read a manifest of any kind, strictly; `explain` says what is wrong with its content."""
+def explain_by_key(error: ValidationError, path: Path) -> str:
+    """One line per problem of a manifest: file, key and message."""
+    return "\n".join(
+        f"{path}: {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()
+    )
+
+
+def read_manifest(
+    path: Path, adapter: TypeAdapter[ManifestT], *, explain: Callable[[ValidationError, Path], str] = explain_by_key
+) -> ManifestT:
+    """Read a manifest of any kind; unknown keys and wrong types are refused with the message of `explain`.
+
+    Raises SettingsError.
+    """
     try:
         spec = adapter.validate_json(path.read_bytes(), strict=True, extra="forbid")
     except OSError as error:
@@ -194,61 +205,62 @@ def read_manifest(path: Path, adapter: TypeAdapter[Facts], *, explain: Callable[
     return spec
 
 
-def write_manifest(id: str, facts: Mapping[str, object], path: Path) -> None:
-    """Write a manifest of any kind; refuses a file name that is not the scorer's id."""
-    if path.name != f"{id}.json":
-        raise ValueError(f"the manifest of {id} is called {id}.json, not {path.name}")
+def write_manifest(scorer_id: str, facts: Mapping[str, object], path: Path) -> None:
+    """Write a manifest of any kind; raises ValueError unless the file is named after the scorer's id."""
+    if path.name != f"{scorer_id}.json":
+        raise ValueError(f"the manifest of {scorer_id} must be named {scorer_id}.json, not {path.name}")
     path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def find_bundles(folders: Iterable[Path]) -> dict[str, Path]:
-    """Every manifest `name@version.json` in these folders, by id; the .onnx file has the same stem.
+    """The manifests `name@version.json` in these folders by scorer id; raises ScorerError.
 
-    Other files are left alone: an export leaves its sheet `name@version.parts.json` beside the manifest.
+    Other files are ignored: an export leaves `name@version.parts.json` beside the manifest.
     """
-    found: dict[str, Path] = {}
+    manifests: dict[str, Path] = {}
     for folder in dict.fromkeys(folder.resolve() for folder in folders):
         if not folder.is_dir():
             raise ScorerError(f"{folder}: no such folder of scorers")
         for path in sorted(folder.glob("*@*.json")):
-            if not path.stem.rpartition("@")[2].isdecimal():
+            scorer_id = path.stem
+            if not scorer_id.rpartition("@")[2].isdecimal():
                 continue
-            if path.stem in found:
-                raise ScorerError(f"two scorers are called {path.stem}: {found[path.stem]} and {path}; remove one")
-            found[path.stem] = path
-    return found
+            if scorer_id in manifests:
+                raise ScorerError(f"two scorers have the id {scorer_id}: {manifests[scorer_id]} and {path}; remove one")
+            manifests[scorer_id] = path
+    return manifests
 
 
 def golden_frames(view: View, *, seed: int, frames: int) -> Pixels:
-    """Pictures (frames, height, width, 3) made by integer arithmetic alone, so they are the same on every machine.
+    """Test pictures (frames, height, width, 3), computed with integers only and so the same on every machine.
 
-    With x, y in pixels, c the channel, f the frame: a slope across the picture, plus two waves made of parabolas
-    (period 256, height 64; the second is finer from frame to frame), plus noise of 5 bits that grows with f, from
-    the 32-bit finaliser of MurmurHash3 over the pixel's number and the seed; cut to 0..255.
+    With x, y in pixels, c the channel, f the frame: a gradient across the picture, plus two waves made of parabolas
+    (period 256, height 64; the second one is finer in each next frame), plus 5-bit noise that grows with f, from
+    the 32-bit finaliser of MurmurHash3 over the index of the pixel and the seed; clipped to 0..255.
     """
     f, y, x, c = np.ogrid[:frames, : view.height, : view.width, :3]
-    slope = 32 + (96 * x // view.width) * (1 + (c + f) % 2) // 2 + 96 * y // view.height
+    gradient = 32 + (96 * x // view.width) * (1 + (c + f) % 2) // 2 + 96 * y // view.height
     waves = _wave(3 * x + (5 - c) * y + 37 * f + seed % 256) + _wave((7 + 6 * f) * (x - 2 * y) + 64 * c) // 2
-    number = (x + view.width * (y + view.height * (c + 3 * f)) + seed * 0x9E3779B9).astype(np.uint32)
-    noise = (_hash(number) >> 27).astype(np.int64) - 16
-    pixels: Pixels = np.clip(slope + waves + noise * (f + 1) // 2, 0, 255).astype(np.uint8)
+    index = (x + view.width * (y + view.height * (c + 3 * f)) + seed * 0x9E3779B9).astype(np.uint32)
+    noise = (_murmur_finalize(index) >> 27).astype(np.int64) - 16
+    pixels: Pixels = np.clip(gradient + waves + noise * (f + 1) // 2, 0, 255).astype(np.uint8)
     return pixels
 
 
 def _wave(phase: NDArray[np.int64]) -> NDArray[np.int64]:
-    within = phase & 127
-    height: NDArray[np.int64] = np.where(phase & 128, -1, 1) * (within * (128 - within) >> 6)
+    offset = phase & 127
+    height: NDArray[np.int64] = np.where(phase & 128, -1, 1) * (offset * (128 - offset) >> 6)
     return height
 
 
-def _hash(number: NDArray[np.uint32]) -> NDArray[np.uint32]:
+def _murmur_finalize(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        number = (number ^ (number >> np.uint32(shift))) * np.uint32(factor)
-    return number ^ (number >> np.uint32(16))
+        values = (values ^ (values >> np.uint32(shift))) * np.uint32(factor)
+    return values ^ (values >> np.uint32(16))
 
 
 def _as_floats(tree: object) -> object:
-    """1 and 1.0 are the same fact, and tuples the same as lists."""
+    """Integers as floats and tuples as lists, so that equal facts have equal JSON."""
     if isinstance(tree, Mapping):
         return {key: _as_floats(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
@@ -261,9 +273,9 @@ def _explain(error: ValidationError, path: Path) -> str:
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "manifest"
         if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            known = _known_keys(problem["loc"][:-1])
-            near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0)
-            lines.append(f"{path}: unknown key {key!r}; did you mean {near[0]!r}?")
+            valid_keys = _valid_keys(problem["loc"][:-1])
+            closest = difflib.get_close_matches(str(problem["loc"][-1]), valid_keys, n=1, cutoff=0)
+            lines.append(f"{path}: unknown key {key!r}; did you mean {closest[0]!r}?")
         elif problem["type"] in ("missing", "missing_argument"):
             lines.append(f"{path}: {key} is missing")
         else:
@@ -271,8 +283,9 @@ def _explain(error: ValidationError, path: Path) -> str:
     return "\n".join(lines)
 
 
-def _known_keys(place: tuple[int | str, ...]) -> list[str]:
-    kind: type = ScorerSpec
-    for part in place:
-        kind = get_type_hints(kind)[str(part)]
-    return [each.name for each in fields(kind)]
+def _valid_keys(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the manifest has at a location."""
+    section: type = ScorerSpec
+    for key in location:
+        section = get_type_hints(section)[str(key)]
+    return [field.name for field in fields(section)]

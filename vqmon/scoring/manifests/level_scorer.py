@@ -1,4 +1,4 @@
-"""The manifest of a scorer that answers in level words: two graphs, and how their answer becomes a number."""
+"""The manifest of a level scorer: its two graphs, and how the logits of level words become a score."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from vqmon.core.scores import Calibration
 from vqmon.scoring.manifests.frame_scorer import GoldenInput, InputSpec, Licence, read_manifest, write_manifest
@@ -30,14 +30,14 @@ class GraphSpec:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(_FILE_NAME, self.file):
-            raise ValueError(f"{self.file!r} is no plain name of an .onnx file")
+            raise ValueError(f"{self.file!r} is not a plain file name that ends in .onnx")
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256) or self.size_bytes < 1:
             raise ValueError("sha256 must be 64 hexadecimal digits, size_bytes above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """A level word and what it counts on the native scale."""
+    """A level word, such as "good", and its value on the native scale."""
 
     word: str
     value: float
@@ -45,9 +45,9 @@ class Level:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
-    """What may be asked: `questions` are rows of the language graph's tables, each asked about the same pictures.
+    """A task of a level scorer: `questions` are prompt indices of the language graph, each asked about the same clip.
 
-    One sequence holds `least_frames`..`most_frames` pictures; clips are never padded to one length.
+    A clip has `least_frames` to `most_frames` pictures; clips are never padded to a common length.
     """
 
     name: str
@@ -62,7 +62,10 @@ class TaskSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparisons:
-    """Answers are comparisons with anchors: P(anchor i beats anchor j), and the link of the MAP estimate."""
+    """How preferences over anchor pictures become a score: `anchor_matrix[i][j]` is P(anchor i beats anchor j).
+
+    `link` is the link function of the maximum a posteriori estimate.
+    """
 
     anchor_matrix: tuple[tuple[float, ...], ...]
     link: Literal["logistic", "normal"]
@@ -70,12 +73,12 @@ class Comparisons:
     def __post_init__(self) -> None:
         matrix = np.array(self.anchor_matrix)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not ((matrix >= 0) & (matrix <= 1)).all():
-            raise ValueError("anchor_matrix must be square and hold probabilities")
+            raise ValueError("anchor_matrix must be square and contain probabilities")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenAnswer:
-    """Logits by the plain network in float32: one row per question, about these golden frames."""
+    """Logits of the network in float32 for a clip of golden frames: one row per question."""
 
     task: str
     frames: tuple[int, ...]
@@ -84,7 +87,7 @@ class GoldenAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelGolden:
-    """What is said of pictures that anybody can make again; `tolerance` in native units of the levels' expectation."""
+    """The golden logits of all tasks; `tolerance` is that of the expected level value, in native units."""
 
     input: GoldenInput
     answers: tuple[GoldenAnswer, ...]
@@ -93,10 +96,10 @@ class LevelGolden:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelScorerSpec:
-    """The facts of one scorer as data; its file is called `name@version.json` and lies beside its graphs.
+    """The manifest of a level scorer: the file `name@version.json` beside its graphs.
 
-    The encoder makes features of each picture, to be kept and shared by tasks; the language graph takes features
-    (rows, frames, tokens, width) and a question per row, and gives logits (rows, levels).
+    The encoder computes features of each picture, which are cached and shared by the tasks; the language graph takes
+    features (rows, frames, tokens, width) and a question index per row, and gives logits (rows, levels).
     """
 
     kind: Literal["levels"]
@@ -106,16 +109,16 @@ class LevelScorerSpec:
     input: InputSpec
     encoder: GraphSpec
     language: GraphSpec
-    # in one run; 1 where rounding looks at all rows together, so that a score never depends on its neighbours
+    # in one run; 1 for graphs whose quantization depends on all rows, so that a score never depends on other rows
     most_rows: int
-    # of what goes between the graphs
+    # of the features that pass from the encoder to the language graph
     feature_dtype: Literal["float32", "float16", "bfloat16"]
     tasks: tuple[TaskSpec, ...]
     # in the order of the logits
     levels: tuple[Level, ...]
-    # logits are divided by it
+    # the logits are divided by it before the softmax
     temperature: float
-    # None: the native value is the expectation of the levels' values
+    # None: the native value is the expected level value
     comparisons: Comparisons | None
     native_range: tuple[float, float]
     higher_is_better: bool
@@ -144,11 +147,11 @@ class LevelScorerSpec:
 
     @property
     def sha256(self) -> str:
-        """Of all that decides a score: both graphs."""
+        """A hash over the hashes of both graphs."""
         return sha256(f"{self.encoder.sha256}{self.language.sha256}".encode()).hexdigest()
 
     def task(self, name: str) -> TaskSpec:
-        """Raises KeyError."""
+        """The task of this name; raises KeyError."""
         return {task.name: task for task in self.tasks}[name]
 
 
@@ -156,14 +159,10 @@ _ADAPTER = TypeAdapter(LevelScorerSpec)
 
 
 def load_level_spec(path: Path) -> LevelScorerSpec:
-    """Read one manifest; raises SettingsError naming file and key."""
-    return read_manifest(path, _ADAPTER, explain=_explain)
+    """Read the manifest of a level scorer; raises SettingsError with file and key."""
+    return read_manifest(path, _ADAPTER)
 
 
 def save_level_spec(spec: LevelScorerSpec, path: Path) -> None:
-    """Write the manifest that `load_level_spec` reads back equal."""
+    """Write the manifest of a level scorer; raises ValueError unless the file is named after the scorer's id."""
     write_manifest(spec.id, asdict(spec), path)
-
-
-def _explain(error: ValidationError, path: Path) -> str:
-    return "\n".join(f"{path}: {'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors())

@@ -1,1 +1,1 @@
-"""ONNX graphs opened and run."""
+"""Opens, checks and runs ONNX graphs: sessions, engines, the batcher, shared graphs."""

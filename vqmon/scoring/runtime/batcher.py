@@ -1,4 +1,4 @@
-"""Many callers, full batches, one device."""
+"""The dynamic batcher: joins the requests of many callers into batches for one engine, earliest deadline first."""
 
 import asyncio
 import heapq
@@ -13,103 +13,105 @@ from typing import Protocol, Self
 import numpy as np
 
 from vqmon.errors import ScoreError
-from vqmon.scoring.runtime.graph import Array, Priority, stand_back
+from vqmon.scoring.runtime.graph import Array, Priority, lower_thread_priority
 
 
 class Engine(Protocol):
-    """A graph on a device; `scoring.runtime.engines` has the real ones."""
+    """A model on a device; `scoring.runtime.engines` has the implementations."""
 
     @property
     def device(self) -> str: ...
     @property
     def fallback(self) -> str:
-        """Why this is not the device that was asked for; empty when it is."""
+        """Why `device` is not the one that was asked for; empty when it is."""
 
     @property
     def workers(self) -> int:
-        """How many threads may be in `run` at once."""
+        """How many threads may call `run` at once."""
 
     @property
     def buckets(self) -> tuple[int, ...]:
-        """The batch sizes that `run` takes, rising."""
+        """The batch sizes that `run` takes, in rising order."""
 
     def run(self, *rows: Array) -> Array:
-        """One answer (bucket, ...) for the rows (bucket, ...) of each input; raises ScoreError."""
+        """Outputs (bucket, ...) for a batch (bucket, ...) of each input; raises ScoreError."""
 
-    def fall_back(self, why: str) -> "Engine":
-        """The same on the CPU; asked only of an engine that is not there yet."""
+    def fall_back(self, reason: str) -> "Engine":
+        """The same model on the CPU; called only on an engine of another device. Raises ScorerError."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Call:
-    rows: tuple[Array, ...]
-    # shape and type of a row of each input: only rows that are alike share a batch
-    alike: tuple[tuple[tuple[int, ...], str], ...]
-    # answers so far, made when the first come
-    values: Array | None = None
-    # rows without an answer yet
-    missing: int
-    # the first row whose answer is no finite number
-    wrong: int | None = None
-    answer: asyncio.Future[Array]
+class _Request:
+    """One call of `Batcher.infer`."""
+
+    inputs: tuple[Array, ...]
+    # shape and dtype of one row of each input; only rows of one signature are batched together
+    signature: tuple[tuple[tuple[int, ...], str], ...]
+    # (rows, ...), allocated when the first run has finished
+    outputs: Array | None = None
+    # how many rows have no output yet
+    pending_rows: int
+    first_nonfinite_row: int | None = None
+    result: asyncio.Future[Array]
 
     @property
-    def work(self) -> int:
-        """Of one row: how many numbers go in."""
-        return max(1, int(np.prod(self.alike[0][0])))
+    def elements_per_row(self) -> int:
+        """Numbers in one row of the first input."""
+        return max(1, int(np.prod(self.signature[0][0])))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Done:
-    """The answers of one run, which of them are finite, and how long the device was held."""
+class _RunResult:
+    """Outputs of one run, which of their rows are finite, and for how long the run held the device."""
 
-    values: Array
-    fine: Array
+    outputs: Array
+    is_finite: Array
     seconds: float
 
 
 @dataclass(slots=True, kw_only=True, order=True)
-class _Part:
-    """Rows start..stop of one call; the earliest deadline is the least part."""
+class _Slice:
+    """Rows start..stop of one request, ordered in the queue by deadline, then by arrival."""
 
-    due: float
-    number: int
+    due_at: float
+    arrival: int
     start: int
     stop: int
-    call: _Call = field(compare=False)
+    request: _Request = field(compare=False)
 
 
 class Batcher:
-    """Owns one engine and its threads; everything else happens on the event loop, so nothing is locked.
+    """Owns one engine and its threads; everything else happens on the event loop, so nothing needs a lock.
 
-    An idle worker takes at once what waits, earliest deadline first, up to the largest bucket and to `most_work`
-    numbers of input: no call waits for company, and only rows of one shape go together. A batch is filled up to its
-    bucket with copies of its last row. Out of memory halves both limits; the second time, or on any other failure, the
-    engine falls back to the CPU and what was under way is done again there. What fails on the CPU fails for the
-    callers in that batch only. `spent` hears the seconds that each run held the device.
+    An idle worker starts at once with what is queued, earliest deadline first, up to the largest bucket and up to
+    `max_batch_elements` numbers of input; no request waits for a batch to fill. Rows of different shape are never
+    batched together. A batch is padded to its bucket with copies of its last row. The first out-of-memory error halves
+    both limits; the second one, or any other failure, moves the engine to the CPU, where the batches that failed are
+    run again. A failure on the CPU fails the requests of that batch only. `on_run` is called with the seconds for which
+    each run held the device.
     """
 
     _engine: Engine
-    # the most rows in one batch
-    _largest: int
+    # rows
+    _max_batch: int
     _pool: ThreadPoolExecutor
 
     def __init__(
         self,
         engine: Engine,
         *,
-        max_waiting: int = 256,
-        most_work: int | None = None,
+        max_requests: int = 256,
+        max_batch_elements: int | None = None,
         priority: Priority = "first",
-        spent: Callable[[float], None] = lambda seconds: None,
+        on_run: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        self._most_work, self._priority, self._spent = most_work, priority, spent
-        self._use(engine)
-        self._places = asyncio.Semaphore(max_waiting)
-        self._numbers = count()
-        self._waiting: list[_Part] = []
+        self._max_batch_elements, self._priority, self._on_run = max_batch_elements, priority, on_run
+        self._use_engine(engine)
+        self._request_slots = asyncio.Semaphore(max_requests)
+        self._arrivals = count()
+        self._queue: list[_Slice] = []
         self._running = 0
-        self._has_shrunk = self._is_replacing = self._is_closed = False
+        self._has_shrunk = self._is_falling_back = self._is_closed = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -121,179 +123,191 @@ class Batcher:
 
     @property
     def engine(self) -> Engine:
+        """The engine in use: the CPU's after a fallback."""
         return self._engine
 
-    async def score(self, *rows: Array, deadline_seconds: float) -> Array:
-        """The answers (rows, ...) to the rows of each input, all finite; raises ScoreError."""
-        size = len(rows[0])
-        if self._is_closed or size == 0 or any(len(each) != size for each in rows):
-            raise ValueError("nothing to score, inputs of different length, or scored after close")
+    async def infer(self, *inputs: Array, deadline_seconds: float) -> Array:
+        """Outputs (rows, ...) for the rows of each input, all finite; raises ScoreError."""
+        size = len(inputs[0])
+        if self._is_closed or size == 0 or any(len(array) != size for array in inputs):
+            raise ValueError("no rows, inputs of different length, or called after close")
         loop = asyncio.get_running_loop()
-        due = loop.time() + deadline_seconds
-        alike = tuple((each.shape[1:], each.dtype.str) for each in rows)
+        due_at = loop.time() + deadline_seconds
+        signature = tuple((array.shape[1:], array.dtype.str) for array in inputs)
         try:
-            async with asyncio.timeout_at(due), self._places:
-                call = _Call(rows=rows, alike=alike, missing=size, answer=loop.create_future())
-                part = _Part(due=due, number=next(self._numbers), start=0, stop=size, call=call)
-                return await self._answer(part)
+            async with asyncio.timeout_at(due_at), self._request_slots:
+                request = _Request(inputs=inputs, signature=signature, pending_rows=size, result=loop.create_future())
+                return await self._result(
+                    _Slice(due_at=due_at, arrival=next(self._arrivals), start=0, stop=size, request=request)
+                )
         except TimeoutError:
             raise ScoreError("timeout", f"no score within {deadline_seconds:g} s") from None
 
     async def close(self, *, grace_seconds: float = 30.0) -> None:
-        """Take no more calls, finish those taken, end the threads; what runs longer than the grace is abandoned."""
+        """Refuse new requests, finish those accepted, end the threads; runs longer than the grace are abandoned."""
         self._is_closed = True
         try:
             async with asyncio.timeout(grace_seconds):
                 await self._idle.wait()
         except TimeoutError:
-            self._fail(self._waiting, ScoreError("timeout", "the scorer was closed"))
+            self._fail(self._queue, ScoreError("timeout", "the scorer was closed"))
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _answer(self, part: _Part) -> Array:
-        heapq.heappush(self._waiting, part)
+    async def _result(self, rows: _Slice) -> Array:
+        request = rows.request
+        heapq.heappush(self._queue, rows)
         self._dispatch()
         try:
-            return await part.call.answer
+            return await request.result
         finally:
-            if part.call.missing:
-                # Gone or failed: nobody needs the rest of it.
-                self._waiting = [other for other in self._waiting if other.call is not part.call]
-                heapq.heapify(self._waiting)
+            if request.pending_rows:
+                # The caller left or the request failed: its other rows need not be run.
+                self._queue = [queued for queued in self._queue if queued.request is not request]
+                heapq.heapify(self._queue)
 
     def _dispatch(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._running < self._engine.workers and not self._is_replacing and (parts := self._take()):
+        while self._running < self._engine.workers and not self._is_falling_back and (batch := self._next_batch()):
             self._running += 1
-            future = loop.run_in_executor(self._pool, _run, self._engine, parts)
-            future.add_done_callback(partial(self._finish, parts))
-        if self._running or self._waiting:
+            future = loop.run_in_executor(self._pool, _run_batch, self._engine, batch)
+            future.add_done_callback(partial(self._on_run_done, batch))
+        if self._running or self._queue:
             self._idle.clear()
         else:
             self._idle.set()
 
-    def _take(self) -> list[_Part]:
-        """The part that is due first, and what is like it and fits beside it."""
-        parts: list[_Part] = []
-        others: list[_Part] = []
-        room = self._largest
-        while self._waiting and room:
-            part = heapq.heappop(self._waiting)
-            if part.call.answer.done():
+    def _next_batch(self) -> list[_Slice]:
+        """The slice with the earliest deadline, and slices of the same signature that fit into the same batch."""
+        batch: list[_Slice] = []
+        other_signatures: list[_Slice] = []
+        free_rows = self._max_batch
+        while self._queue and free_rows:
+            rows = heapq.heappop(self._queue)
+            if rows.request.result.done():
                 continue
-            if not parts:
-                room = self._room(part.call)
-            elif part.call.alike != parts[0].call.alike:
-                others.append(part)
+            if not batch:
+                free_rows = self._batch_limit(rows.request)
+            elif rows.request.signature != batch[0].request.signature:
+                other_signatures.append(rows)
                 continue
-            cut = min(part.start + room, part.stop)
-            if cut < part.stop:
-                heapq.heappush(self._waiting, replace(part, start=cut))
-                part.stop = cut
-            room -= cut - part.start
-            parts.append(part)
-        for part in others:
-            heapq.heappush(self._waiting, part)
-        return parts
+            stop = min(rows.start + free_rows, rows.stop)
+            if stop < rows.stop:
+                heapq.heappush(self._queue, replace(rows, start=stop))
+                rows.stop = stop
+            free_rows -= stop - rows.start
+            batch.append(rows)
+        for rows in other_signatures:
+            heapq.heappush(self._queue, rows)
+        return batch
 
-    def _room(self, call: _Call) -> int:
-        if self._most_work is None:
-            return self._largest
-        allowed = min(self._largest, self._most_work // call.work)
-        return max((bucket for bucket in self._engine.buckets if bucket <= allowed), default=self._engine.buckets[0])
+    def _batch_limit(self, request: _Request) -> int:
+        """The most rows of this request's shape in one batch; always a bucket, and at least the smallest one."""
+        if self._max_batch_elements is None:
+            return self._max_batch
+        limit = min(self._max_batch, self._max_batch_elements // request.elements_per_row)
+        return max((bucket for bucket in self._engine.buckets if bucket <= limit), default=self._engine.buckets[0])
 
-    def _finish(self, parts: list[_Part], future: asyncio.Future[_Done]) -> None:
+    def _on_run_done(self, batch: list[_Slice], future: asyncio.Future[_RunResult]) -> None:
         self._running -= 1
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
         if error is None:
-            done = future.result()
-            self._spent(done.seconds)
-            self._settle(parts, done)
-        elif isinstance(error, ScoreError) and self._mend(error):
-            for part in parts:
-                heapq.heappush(self._waiting, part)
+            run_result = future.result()
+            self._on_run(run_result.seconds)
+            self._deliver(batch, run_result)
+        elif isinstance(error, ScoreError) and self._recover(error):
+            for rows in batch:
+                heapq.heappush(self._queue, rows)
         else:
-            self._fail(parts, error)
+            self._fail(batch, error)
         self._dispatch()
 
-    def _settle(self, parts: Sequence[_Part], done: _Done) -> None:
-        at, values = 0, done.values
-        for part in parts:
-            size, call = part.stop - part.start, part.call
-            if call.values is None:
-                call.values = np.empty((len(call.rows[0]), *values.shape[1:]), values.dtype)
-            call.values[part.start : part.stop] = values[at : at + size]
-            if call.wrong is None and not done.fine[at : at + size].all():
-                call.wrong = part.start + int(np.argmin(done.fine[at : at + size]))
-            call.missing -= size
+    def _deliver(self, batch: Sequence[_Slice], run_result: _RunResult) -> None:
+        """Copy the outputs of a batch to its requests, and resolve those that are complete."""
+        at, outputs = 0, run_result.outputs
+        for rows in batch:
+            size, request = rows.stop - rows.start, rows.request
+            if request.outputs is None:
+                request.outputs = np.empty((len(request.inputs[0]), *outputs.shape[1:]), outputs.dtype)
+            request.outputs[rows.start : rows.stop] = outputs[at : at + size]
+            is_finite = run_result.is_finite[at : at + size]
+            if request.first_nonfinite_row is None and not is_finite.all():
+                request.first_nonfinite_row = rows.start + int(np.argmin(is_finite))
+            request.pending_rows -= size
             at += size
-            if part.call.missing == 0 and not part.call.answer.done():
-                _give(part.call)
+            if request.pending_rows == 0 and not request.result.done():
+                _resolve(request)
 
-    def _fail(self, parts: Sequence[_Part], error: BaseException) -> None:
-        for part in parts:
-            if part.call.answer.done():
+    def _fail(self, batch: Sequence[_Slice], error: BaseException) -> None:
+        for rows in batch:
+            if rows.request.result.done():
                 continue
             if isinstance(error, asyncio.CancelledError):
-                part.call.answer.cancel()
+                rows.request.result.cancel()
             else:
-                part.call.answer.set_exception(error)
+                rows.request.result.set_exception(error)
 
-    def _mend(self, error: ScoreError) -> bool:
-        """Make the next try different; False when there is nothing left to change."""
-        smaller = [bucket for bucket in self._engine.buckets if bucket <= self._largest // 2]
-        if error.reason == "out_of_memory" and smaller and not self._has_shrunk:
+    def _recover(self, error: ScoreError) -> bool:
+        """Halve the batch or start the fallback to the CPU, so that a retry can succeed; False when neither is left."""
+        smaller_buckets = [bucket for bucket in self._engine.buckets if bucket <= self._max_batch // 2]
+        if error.reason == "out_of_memory" and smaller_buckets and not self._has_shrunk:
             self._has_shrunk = True
-            self._largest = smaller[-1]
-            self._most_work = self._most_work and self._most_work // 2
+            self._max_batch = smaller_buckets[-1]
+            self._max_batch_elements = self._max_batch_elements and self._max_batch_elements // 2
             return True
         if self._engine.device == "cpu":
             return False
-        if not self._is_replacing:
-            self._is_replacing = True
+        if not self._is_falling_back:
+            self._is_falling_back = True
             self._running += 1
             loop = asyncio.get_running_loop()
-            loop.run_in_executor(self._pool, self._engine.fall_back, str(error)).add_done_callback(self._fell_back)
+            future = loop.run_in_executor(self._pool, self._engine.fall_back, str(error))
+            future.add_done_callback(self._on_fallback_done)
         return True
 
-    def _fell_back(self, future: asyncio.Future[Engine]) -> None:
+    def _on_fallback_done(self, future: asyncio.Future[Engine]) -> None:
         self._running -= 1
-        self._is_replacing = False
+        self._is_falling_back = False
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
         if error is None:
             self._pool.shutdown(wait=False)
-            self._use(future.result())
+            self._use_engine(future.result())
         else:
-            self._fail(self._waiting, error)
-            self._waiting.clear()
+            self._fail(self._queue, error)
+            self._queue.clear()
         self._dispatch()
 
-    def _use(self, engine: Engine) -> None:
+    def _use_engine(self, engine: Engine) -> None:
         self._engine = engine
-        self._largest = engine.buckets[-1]
-        # A GPU's feeder only hands work over: were it to wait for a core, the GPU would wait with it.
-        start = stand_back if self._priority == "background" and engine.device != "cuda" else None
-        self._pool = ThreadPoolExecutor(engine.workers, thread_name_prefix="scorer", initializer=start)
+        self._max_batch = engine.buckets[-1]
+        # The thread that feeds a GPU keeps its priority: while it waited for a core, the GPU would be idle.
+        is_background = self._priority == "background" and engine.device != "cuda"
+        self._pool = ThreadPoolExecutor(
+            engine.workers,
+            thread_name_prefix="scorer",
+            initializer=lower_thread_priority if is_background else None,
+        )
 
 
-def _run(engine: Engine, parts: Sequence[_Part]) -> _Done:
-    """In a worker thread: join the parts, fill the batch up to a bucket, drop the extra answers."""
-    size = sum(part.stop - part.start for part in parts)
+def _run_batch(engine: Engine, batch: Sequence[_Slice]) -> _RunResult:
+    """In a worker thread: join the rows, pad them to a bucket, run, drop the outputs of the padding."""
+    size = sum(rows.stop - rows.start for rows in batch)
     bucket = next(bucket for bucket in engine.buckets if bucket >= size)
-    batch = []
-    for each in range(len(parts[0].call.rows)):
-        rows = [part.call.rows[each][part.start : part.stop] for part in parts]
+    inputs = []
+    for index in range(len(batch[0].request.inputs)):
+        arrays = [rows.request.inputs[index][rows.start : rows.stop] for rows in batch]
         if bucket > size:
-            rows.append(np.repeat(rows[-1][-1:], bucket - size, axis=0))
-        batch.append(rows[0] if len(rows) == 1 else np.concatenate(rows))
-    began = time.perf_counter()
-    values = engine.run(*batch)[:size]
-    seconds = time.perf_counter() - began
-    fine = np.atleast_1d(np.isfinite(values).reshape(size, -1).all(axis=1))
-    return _Done(values=values, fine=fine, seconds=seconds)
+            arrays.append(np.repeat(arrays[-1][-1:], bucket - size, axis=0))
+        inputs.append(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
+    started_at = time.perf_counter()
+    outputs = engine.run(*inputs)[:size]
+    seconds = time.perf_counter() - started_at
+    is_finite = np.atleast_1d(np.isfinite(outputs).reshape(size, -1).all(axis=1))
+    return _RunResult(outputs=outputs, is_finite=is_finite, seconds=seconds)
 
 
-def _give(call: _Call) -> None:
-    if call.wrong is not None:
-        call.answer.set_exception(ScoreError("scorer_failed", f"no finite number for sampled frame {call.wrong}"))
-    elif call.values is not None:
-        call.answer.set_result(call.values)
+def _resolve(request: _Request) -> None:
+    if request.first_nonfinite_row is not None:
+        detail = f"the output for sampled frame {request.first_nonfinite_row} is not a finite number"
+        request.result.set_exception(ScoreError("scorer_failed", detail))
+    elif request.outputs is not None:
+        request.result.set_result(request.outputs)

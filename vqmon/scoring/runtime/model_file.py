@@ -1,4 +1,4 @@
-"""The bytes of an .onnx file, checked before any runtime may read them.
+"""Reads .onnx files and verifies them against their manifest before a runtime parses them.
 
 Field numbers: `onnx.proto` of ONNX 1.21 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 """
@@ -32,23 +32,75 @@ _NODE_OPERATOR, _NODE_DOMAIN, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 4, 7, 13, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _MAX_DEPTH = 32
 
-ALLOWED_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
+_ALLOWED_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
+
+_MAX_GRAPH_BYTES = 2**31
+"""The limit of a protobuf message."""
+_MAX_IN_MEMORY_BYTES = 2**30
+"""Weights up to this size are read once and passed on in memory; the runtime reads larger ones from their file."""
+_CHUNK_BYTES = 2**24
+
+_Fields = dict[int, memoryview | int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphFacts:
-    """What was found anywhere in the file, subgraphs included."""
+    """What an .onnx file contains, its subgraphs included."""
 
     node_count: int
-    # "domain::operator" of every operator outside ALLOWED_DOMAINS
-    foreign: tuple[str, ...]
+    # "domain::operator" of every operator outside the allowed domains
+    foreign_operators: tuple[str, ...]
     has_external_data: bool
-    # file names of that data
-    locations: tuple[str, ...] = ()
+    # names of the files with external data
+    external_files: tuple[str, ...] = ()
 
 
-def read_model(spec: ScorerSpec, onnx: Path) -> bytes:
-    """The .onnx file's bytes when they are those of the manifest and hold all there is; else ScorerError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileStamp:
+    """Identity, size and times of a file: any write or replacement changes it."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    modified_ns: int
+    changed_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class VerifiedModel:
+    """A graph whose hash and content were checked.
+
+    Its weights are in `graph_bytes`, in `data`, or in the file `data_name` of `folder`.
+    """
+
+    # the file, for messages
+    where: str
+    sha256: str
+    graph_bytes: bytes
+    folder: Path
+    data_name: str = ""
+    data: bytes | None = None
+    # of a data file that the runtime reads by itself
+    stamp: FileStamp | None = None
+
+    def check_unchanged(self) -> None:
+        """Raise ScorerError when the data file was changed between its verification and now."""
+        if self.stamp is None:
+            return
+        path = self.folder / self.data_name
+        if _stamp(os.stat(path, follow_symlinks=False)) != self.stamp:
+            raise ScorerError(f"{path}: was changed while it was loaded; fetch it again")
+
+
+def read_frame_model(spec: ScorerSpec, onnx: Path) -> VerifiedModel:
+    """Read and verify the only file of a frame scorer; raises ScorerError."""
+    return VerifiedModel(
+        where=str(onnx), sha256=spec.sha256, graph_bytes=read_model_bytes(spec, onnx), folder=onnx.parent
+    )
+
+
+def read_model_bytes(spec: ScorerSpec, onnx: Path) -> bytes:
+    """The bytes of a frame scorer's .onnx file; raises ScorerError unless they match the manifest and need no other."""
     try:
         with onnx.open("rb") as file:
             model = file.read(spec.size_bytes + 1)
@@ -60,67 +112,114 @@ def read_model(spec: ScorerSpec, onnx: Path) -> bytes:
     digest = sha256(model).hexdigest()
     if digest != spec.sha256:
         raise ScorerError(f"{onnx}: sha256 {digest[:16]}..., the manifest says {spec.sha256[:16]}...; fetch it again")
-    check_graph(model, onnx, data_name="")
+    _check_graph(model, onnx, data_name="")
     return model
 
 
-def check_graph(model: bytes, onnx: Path, *, data_name: str) -> None:
-    """Refuse what is no ONNX file, operators of unknown origin, and weights anywhere but in the file `data_name`."""
-    try:
-        facts = read_graph(model)
-    except ValueError as error:
-        raise ScorerError(f"{onnx}: not an ONNX file: {error}") from error
-    if facts.has_external_data and not data_name:
-        raise ScorerError(f"{onnx}: keeps weights outside the file, which no hash covers; export it as one file")
-    if facts.has_external_data and facts.locations != (data_name,):
-        named = ", ".join(facts.locations) or "nowhere"
-        raise ScorerError(f"{onnx}: keeps weights in {named}, the manifest vouches for {data_name} alone")
-    if facts.foreign:
-        allowed = ", ".join(sorted(domain or "ai.onnx" for domain in ALLOWED_DOMAINS - {"ai.onnx"}))
-        raise ScorerError(f"{onnx}: unknown operators {', '.join(facts.foreign)}; allowed domains: {allowed}")
+def read_graph_model(graph: GraphSpec, folder: Path, *, in_memory_bytes: int = _MAX_IN_MEMORY_BYTES) -> VerifiedModel:
+    """Read and verify a graph and, where its manifest says so, `file`.data beside it; raises ScorerError.
+
+    One hash covers both files. A data file over `in_memory_bytes` must be writable by its owner only.
+    """
+    onnx = folder / graph.file
+    data_name = f"{graph.file}.data" if graph.has_data else ""
+    digest = sha256()
+    with _open_regular_file(onnx) as file:
+        graph_bytes = file.read(_MAX_GRAPH_BYTES)
+    digest.update(graph_bytes)
+    data, stamp, size = None, None, len(graph_bytes)
+    if data_name:
+        with _open_regular_file(folder / data_name) as file:
+            status = os.fstat(file.fileno())
+            if status.st_size <= in_memory_bytes:
+                data = file.read(in_memory_bytes)
+                digest.update(data)
+                size += len(data)
+            else:
+                _check_permissions(status, folder / data_name)
+                stamp = _stamp(status)
+                size += _hash_rest(file, digest.update)
+    if (digest.hexdigest(), size) != (graph.sha256, graph.size_bytes):
+        actual = f"sha256 {digest.hexdigest()[:16]}..., {size} bytes"
+        expected = f"{graph.sha256[:16]}..., {graph.size_bytes} bytes"
+        raise ScorerError(f"{onnx}: {actual}, the manifest says {expected}; fetch the bundle again")
+    _check_graph(graph_bytes, onnx, data_name=data_name)
+    return VerifiedModel(
+        where=str(onnx),
+        sha256=graph.sha256,
+        graph_bytes=graph_bytes,
+        folder=folder,
+        data_name=data_name,
+        data=data,
+        stamp=stamp,
+    )
 
 
-def read_graph(model: bytes) -> GraphFacts:
-    """Walk an ONNX file; raises ValueError when the bytes are no such file."""
+def read_verified_file(path: Path, *, sha256_hex: str, size_bytes: int) -> bytes:
+    """The content of a small file that a manifest names; raises ScorerError unless it has this hash and size."""
+    with _open_regular_file(path) as file:
+        content = file.read(size_bytes + 1)
+    digest = sha256(content).hexdigest()
+    if len(content) != size_bytes or digest != sha256_hex:
+        expected = f"sha256 {sha256_hex[:16]}..., {size_bytes} bytes"
+        raise ScorerError(f"{path}: sha256 {digest[:16]}..., the manifest says {expected}; fetch the bundle again")
+    return content
+
+
+def inspect_graph(model: bytes) -> GraphFacts:
+    """Walk the messages of an .onnx file; raises ValueError when the bytes are not an ONNX model."""
     node_count = 0
-    foreign: dict[str, None] = {}
+    foreign_operators: dict[str, None] = {}
     has_external_data = False
-    locations: dict[str, None] = {}
+    external_files: dict[str, None] = {}
     for kind, fields in _walk(memoryview(model), "model", 0):
         if kind == "tensor":
             has_external_data |= _TENSOR_EXTERNAL in fields or fields.get(_TENSOR_LOCATION, 0) != 0
         elif kind == "entry" and _text(fields.get(_ENTRY_KEY)) == "location":
-            locations[_text(fields.get(_ENTRY_VALUE))] = None
+            external_files[_text(fields.get(_ENTRY_VALUE))] = None
         elif kind == "node":
             node_count += 1
             domain = _text(fields.get(_NODE_DOMAIN))
-            if domain not in ALLOWED_DOMAINS:
-                foreign[f"{domain}::{_text(fields.get(_NODE_OPERATOR))}"] = None
+            if domain not in _ALLOWED_DOMAINS:
+                foreign_operators[f"{domain}::{_text(fields.get(_NODE_OPERATOR))}"] = None
     if node_count == 0:
-        raise ValueError("no graph in it")
+        raise ValueError("it contains no graph")
     return GraphFacts(
         node_count=node_count,
-        foreign=tuple(foreign),
+        foreign_operators=tuple(foreign_operators),
         has_external_data=has_external_data,
-        locations=tuple(locations),
+        external_files=tuple(external_files),
     )
 
 
-Fields = dict[int, memoryview | int]
+def _check_graph(model: bytes, onnx: Path, *, data_name: str) -> None:
+    """Refuse bytes that are not ONNX, operators of other domains, and weights in any file other than `data_name`."""
+    try:
+        facts = inspect_graph(model)
+    except ValueError as error:
+        raise ScorerError(f"{onnx}: not an ONNX file: {error}") from error
+    if facts.has_external_data and not data_name:
+        raise ScorerError(f"{onnx}: has weights outside the file, which no hash covers; export it as one file")
+    if facts.has_external_data and facts.external_files != (data_name,):
+        files = ", ".join(facts.external_files) or "an unnamed file"
+        raise ScorerError(f"{onnx}: has weights in {files}, but the manifest covers {data_name} only")
+    if facts.foreign_operators:
+        allowed = ", ".join(sorted(domain or "ai.onnx" for domain in _ALLOWED_DOMAINS - {"ai.onnx"}))
+        raise ScorerError(f"{onnx}: unknown operators {', '.join(facts.foreign_operators)}; allowed domains: {allowed}")
 
 
-def _walk(message: memoryview, kind: str, depth: int) -> Iterator[tuple[str, Fields]]:
-    """Every nested message as (kind, its last value per field)."""
+def _walk(message: memoryview, kind: str, depth: int) -> Iterator[tuple[str, _Fields]]:
+    """Every nested message as (kind, the last value of each field)."""
     if depth > _MAX_DEPTH:
-        raise ValueError("nested too deeply")
-    fields: Fields = {}
+        raise ValueError("messages are nested too deeply")
+    fields: _Fields = {}
     for number, value in _fields(message):
         fields[number] = value
-        inner = _NESTED[kind].get(number)
-        if inner is not None:
+        nested_kind = _NESTED[kind].get(number)
+        if nested_kind is not None:
             if isinstance(value, int):
                 raise ValueError(f"field {number} of a {kind} is a number")
-            yield from _walk(value, inner, depth + 1)
+            yield from _walk(value, nested_kind, depth + 1)
     yield kind, fields
 
 
@@ -129,17 +228,17 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
-        wire = tag & 7
-        if wire == 0:
+        wire_type = tag & 7
+        if wire_type == 0:
             value, at = _varint(message, at)
             yield tag >> 3, value
             continue
-        if wire == 2:
+        if wire_type == 2:
             length, at = _varint(message, at)
-        elif wire in (1, 5):
-            length = 8 if wire == 1 else 4
+        elif wire_type in (1, 5):
+            length = 8 if wire_type == 1 else 4
         else:
-            raise ValueError(f"wire type {wire} is unknown")
+            raise ValueError(f"wire type {wire_type} is unknown")
         if at + length > len(message):
             raise ValueError("it ends too early")
         yield tag >> 3, message[at : at + length]
@@ -147,6 +246,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    """The number that starts at a position, and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(message):
@@ -163,112 +263,39 @@ def _text(value: memoryview | int | None) -> str:
     return bytes(value).decode("utf-8", "replace") if isinstance(value, memoryview) else ""
 
 
-MOST_GRAPH_BYTES = 2**31
-"""A protobuf message holds less."""
-IN_MEMORY_BYTES = 2**30
-"""Weights up to this size are read once and handed over from memory; larger ones stay where they are."""
-_CHUNK = 2**24
-
-Stamp = tuple[int, int, int, int, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
-class GraphUnit:
-    """A graph that may be loaded; its weights are inside `model`, in `data`, or in the file `data_name` of `folder`."""
-
-    # for messages
-    where: str
-    sha256: str
-    model: bytes
-    folder: Path
-    data_name: str = ""
-    data: bytes | None = None
-    stamp: Stamp | None = None
-
-    def check_unchanged(self) -> None:
-        """After a runtime has read a large data file by itself: it is still the file that was hashed, untouched."""
-        if (
-            self.stamp is not None
-            and _stamp(os.stat(self.folder / self.data_name, follow_symlinks=False)) != self.stamp
-        ):
-            raise ScorerError(f"{self.folder / self.data_name}: was changed while it was loaded; fetch it again")
-
-
-def unit_of_frames(spec: ScorerSpec, onnx: Path) -> GraphUnit:
-    """The one file of a frame scorer; raises ScorerError."""
-    return GraphUnit(where=str(onnx), sha256=spec.sha256, model=read_model(spec, onnx), folder=onnx.parent)
-
-
-def read_unit(graph: GraphSpec, folder: Path, *, in_memory_bytes: int = IN_MEMORY_BYTES) -> GraphUnit:
-    """A graph and, where its manifest says so, `file`.data beside it, hashed as one; raises ScorerError.
-
-    A data file that is too large for memory must be a plain file that nobody but its owner may write.
-    """
-    onnx = folder / graph.file
-    data_name = f"{graph.file}.data" if graph.has_data else ""
-    digest = sha256()
-    with _opened(onnx) as file:
-        model = file.read(MOST_GRAPH_BYTES)
-    digest.update(model)
-    data, stamp, size = None, None, len(model)
-    if data_name:
-        with _opened(folder / data_name) as file:
-            facts = os.fstat(file.fileno())
-            if facts.st_size <= in_memory_bytes:
-                data = file.read(in_memory_bytes)
-                digest.update(data)
-                size += len(data)
-            else:
-                stamp = _guarded(facts, folder / data_name)
-                size += _hash_rest(file, digest.update)
-    if (digest.hexdigest(), size) != (graph.sha256, graph.size_bytes):
-        found = f"sha256 {digest.hexdigest()[:16]}..., {size} bytes"
-        wanted = f"{graph.sha256[:16]}..., {graph.size_bytes} bytes"
-        raise ScorerError(f"{onnx}: {found}, the manifest says {wanted}; fetch the bundle again")
-    check_graph(model, onnx, data_name=data_name)
-    return GraphUnit(
-        where=str(onnx), sha256=graph.sha256, model=model, folder=folder, data_name=data_name, data=data, stamp=stamp
-    )
-
-
-def read_beside(path: Path, *, sha256_hex: str, size_bytes: int) -> bytes:
-    """A small plain file that a manifest names, when it holds what is promised; raises ScorerError."""
-    with _opened(path) as file:
-        content = file.read(size_bytes + 1)
-    found = sha256(content).hexdigest()
-    if len(content) != size_bytes or found != sha256_hex:
-        wanted = f"sha256 {sha256_hex[:16]}..., {size_bytes} bytes"
-        raise ScorerError(f"{path}: sha256 {found[:16]}..., the manifest says {wanted}; fetch the bundle again")
-    return content
-
-
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """A plain file in that very folder: a link could be turned elsewhere after it was checked."""
+def _open_regular_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file without following a link, whose target could change after the check."""
     try:
-        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         remedy = "it must lie beside the manifest, as a file and not as a link"
         raise ScorerError(f"{path}: cannot be read: {error.strerror}; {remedy}") from error
-    with os.fdopen(number, "rb") as file:
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            raise ScorerError(f"{path}: is no file")
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ScorerError(f"{path}: is not a regular file")
         yield file
 
 
-def _guarded(facts: os.stat_result, path: Path) -> Stamp:
-    if facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ScorerError(f"{path}: others than its owner may write it; chmod go-w {path.name}")
-    return _stamp(facts)
+def _check_permissions(status: os.stat_result, path: Path) -> None:
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ScorerError(f"{path}: users other than its owner may write it; run chmod go-w {path.name}")
 
 
-def _stamp(facts: os.stat_result) -> Stamp:
-    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+def _stamp(status: os.stat_result) -> FileStamp:
+    return FileStamp(
+        device=status.st_dev,
+        inode=status.st_ino,
+        size_bytes=status.st_size,
+        modified_ns=status.st_mtime_ns,
+        changed_ns=status.st_ctime_ns,
+    )
 
 
 def _hash_rest(file: BinaryIO, update: Callable[[bytes], None]) -> int:
+    """Feed the rest of a file to a hash; returns its size in bytes."""
     size = 0
-    while chunk := file.read(_CHUNK):
+    while chunk := file.read(_CHUNK_BYTES):
         update(chunk)
         size += len(chunk)
     return size

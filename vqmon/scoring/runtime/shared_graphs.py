@@ -1,4 +1,4 @@
-"""Graphs that are open, each once: what one says of a row is computed once and shared by all who ask."""
+"""Graphs that several scorers share: each is opened once, and its output for a row is computed once and cached."""
 
 import asyncio
 from collections import OrderedDict
@@ -12,121 +12,126 @@ import numpy as np
 from vqmon.errors import ScoreError
 from vqmon.scoring.manifests.level_scorer import GraphSpec
 from vqmon.scoring.runtime.batcher import Batcher, Engine
-from vqmon.scoring.runtime.engines import RowEngine
-from vqmon.scoring.runtime.graph import Array, Placement, made_at
-from vqmon.scoring.runtime.model_file import read_unit
+from vqmon.scoring.runtime.engines import GraphEngine
+from vqmon.scoring.runtime.graph import Array, Placement, call_at_priority
+from vqmon.scoring.runtime.model_file import read_graph_model
 
-KEEP_BYTES = 256 * 2**20
-"""Of answers that are kept over all graphs; one picture's features of Q-Align are half a megabyte."""
-CLOSED_SECONDS = 30.0
+_CACHE_BYTES = 256 * 2**20
+"""Size of the cache of all graphs together; the features of one picture of Q-Align take half a megabyte."""
+_CLOSE_GRACE_SECONDS = 30.0
 
 
-class GraphHost:
-    """One graph behind its batcher, with the answers to rows that were asked lately."""
+class OutputCache:
+    """Outputs by row key, least recently used ones evicted first; an output being computed is a pending future."""
 
-    def __init__(self, engine: RowEngine, batcher: Batcher, *, sha256: str, shelf: "Shelf") -> None:
-        self._batcher, self._sha256, self._shelf = batcher, sha256, shelf
-        # for the self-test at load, when the batcher is not asked yet
-        self.first_engine = engine
+    def __init__(self, *, cache_bytes: int = _CACHE_BYTES) -> None:
+        self._max_bytes, self._bytes = cache_bytes, 0
+        self._outputs: OrderedDict[bytes, asyncio.Future[Array]] = OrderedDict()
+
+    def get(self, key: bytes) -> asyncio.Future[Array] | None:
+        """The output of a row, done or pending; None when it is not cached."""
+        output = self._outputs.get(key)
+        if output is not None:
+            self._outputs.move_to_end(key)
+        return output
+
+    def add_pending(self, key: bytes, output: asyncio.Future[Array]) -> None:
+        """Store the future of an output that the caller is about to compute."""
+        self._outputs[key] = output
+
+    def complete(self, key: bytes, value: Array) -> None:
+        """Resolve a pending output; evicts others while the cache is over its size."""
+        self._outputs[key].set_result(value)
+        self._bytes += value.nbytes
+        for other_key in list(self._outputs):
+            if self._bytes <= self._max_bytes:
+                break
+            output = self._outputs[other_key]
+            if output.done() and other_key != key:
+                del self._outputs[other_key]
+                self._bytes -= output.result().nbytes
+
+    def discard_pending(self, keys: Sequence[bytes], error: BaseException) -> None:
+        """Remove pending outputs: a failure of the graph reaches all who wait; otherwise they compute the rows anew."""
+        for key in keys:
+            output = self._outputs.pop(key)
+            if isinstance(error, ScoreError) and error.reason != "timeout":
+                output.set_exception(error)
+                output.exception()  # marks it as retrieved: there may be nobody who waits
+            else:
+                output.cancel()
+
+
+class SharedGraph:
+    """One graph behind its batcher, with cached outputs."""
+
+    def __init__(self, engine: GraphEngine, batcher: Batcher, *, sha256: str, cache: OutputCache) -> None:
+        self._batcher, self._sha256, self._cache = batcher, sha256, cache
+        # for the self-test at load, which does not go through the batcher
+        self.load_engine = engine
 
     @property
     def engine(self) -> Engine:
+        """The engine in use: the CPU's after a fallback."""
         return self._batcher.engine
 
-    async def score(self, *rows: Array, deadline_seconds: float) -> Array:
-        """Answers (rows, ...), computed anew; raises ScoreError."""
-        return await self._batcher.score(*rows, deadline_seconds=deadline_seconds)
+    async def infer(self, *inputs: Array, deadline_seconds: float) -> Array:
+        """Outputs (rows, ...), computed without the cache; raises ScoreError."""
+        return await self._batcher.infer(*inputs, deadline_seconds=deadline_seconds)
 
-    async def kept(self, *rows: Array, deadline_seconds: float) -> Array:
-        """Answers (rows, ...); rows whose content was seen lately, here or for somebody else, cost nothing.
+    async def infer_cached(self, *inputs: Array, deadline_seconds: float) -> Array:
+        """Outputs (rows, ...); rows with content that any caller sent recently are not computed again.
 
         Raises ScoreError.
         """
         loop = asyncio.get_running_loop()
-        due = loop.time() + deadline_seconds
-        keys = await loop.run_in_executor(None, _keys, self._sha256, rows)
+        due_at = loop.time() + deadline_seconds
+        keys = await loop.run_in_executor(None, _row_keys, self._sha256, inputs)
         try:
-            async with asyncio.timeout_at(due):
+            async with asyncio.timeout_at(due_at):
                 while True:
-                    answers = await self._asked(keys, rows, due)
-                    await asyncio.wait(set(answers))
-                    # Cancelled: whoever computed it left; it is computed again.
-                    if not any(answer.cancelled() for answer in answers):
-                        return np.stack([answer.result() for answer in answers])
+                    outputs = await self._cached_outputs(keys, inputs, due_at)
+                    await asyncio.wait(set(outputs))
+                    # Cancelled: the caller that computed the row left, so it is computed again.
+                    if not any(output.cancelled() for output in outputs):
+                        return np.stack([output.result() for output in outputs])
         except TimeoutError:
             raise ScoreError("timeout", f"no features within {deadline_seconds:g} s") from None
 
-    async def _asked(self, keys: Sequence[bytes], rows: tuple[Array, ...], due: float) -> list[asyncio.Future[Array]]:
-        """The answers, given or promised, after computing those that nobody has promised."""
+    async def _cached_outputs(
+        self, keys: Sequence[bytes], inputs: tuple[Array, ...], due_at: float
+    ) -> list[asyncio.Future[Array]]:
+        """The outputs of all rows, done or pending elsewhere, after computing those that are not in the cache."""
         loop = asyncio.get_running_loop()
-        answers: dict[bytes, asyncio.Future[Array]] = {}
-        mine: dict[bytes, int] = {}
-        for at, key in enumerate(keys):
-            found = answers.get(key) or self._shelf.get(key)
-            if found is None:
-                mine[key] = at
-                found = self._shelf.promise(key, loop.create_future())
-            answers[key] = found
-        if mine:
-            chosen = list(mine.values())
+        outputs: dict[bytes, asyncio.Future[Array]] = {}
+        missing_rows: dict[bytes, int] = {}
+        for row, key in enumerate(keys):
+            output = outputs.get(key) or self._cache.get(key)
+            if output is None:
+                missing_rows[key] = row
+                output = loop.create_future()
+                self._cache.add_pending(key, output)
+            outputs[key] = output
+        if missing_rows:
+            rows = list(missing_rows.values())
             try:
-                values = await self._batcher.score(*(each[chosen] for each in rows), deadline_seconds=due - loop.time())
+                values = await self._batcher.infer(
+                    *(array[rows] for array in inputs), deadline_seconds=due_at - loop.time()
+                )
             except BaseException as error:
-                self._shelf.take_back(list(mine), error)
+                self._cache.discard_pending(list(missing_rows), error)
                 raise
-            for key, value in zip(mine, values, strict=True):
-                self._shelf.put(key, value.copy())
-        return [answers[key] for key in keys]
+            for key, value in zip(missing_rows, values, strict=True):
+                self._cache.complete(key, value.copy())
+        return [outputs[key] for key in keys]
 
 
-class Shelf:
-    """Answers by content, the least used leave first; an answer that is being computed is a promise."""
+class SharedGraphs:
+    """Opens each graph once by its sha256 and closes all of them; opening takes seconds and blocks the event loop."""
 
-    def __init__(self, *, keep_bytes: int = KEEP_BYTES) -> None:
-        self._keep_bytes, self._bytes = keep_bytes, 0
-        self._answers: OrderedDict[bytes, asyncio.Future[Array]] = OrderedDict()
-
-    def get(self, key: bytes) -> asyncio.Future[Array] | None:
-        """An answer or the promise of one."""
-        found = self._answers.get(key)
-        if found is not None:
-            self._answers.move_to_end(key)
-        return found
-
-    def promise(self, key: bytes, answer: asyncio.Future[Array]) -> asyncio.Future[Array]:
-        """Somebody computes it now."""
-        self._answers[key] = answer
-        return answer
-
-    def put(self, key: bytes, value: Array) -> None:
-        """The promise is kept."""
-        self._answers[key].set_result(value)
-        self._bytes += value.nbytes
-        for other in list(self._answers):
-            if self._bytes <= self._keep_bytes:
-                break
-            answer = self._answers[other]
-            if answer.done() and other != key:
-                del self._answers[other]
-                self._bytes -= answer.result().nbytes
-
-    def take_back(self, keys: Sequence[bytes], error: BaseException) -> None:
-        """The promises are not kept: a failure is one for all who wait, a caller that left is none."""
-        for key in keys:
-            answer = self._answers.pop(key)
-            if isinstance(error, ScoreError) and error.reason != "timeout":
-                answer.set_exception(error)
-                answer.exception()  # looked at, as nobody may be waiting
-            else:
-                answer.cancel()
-
-
-class Hosts:
-    """Opens graphs, each once by its sha256; closes them at the end. Opening takes seconds and holds the loop."""
-
-    def __init__(self, *, keep_bytes: int = KEEP_BYTES) -> None:
-        self._shelf = Shelf(keep_bytes=keep_bytes)
-        self._hosts: dict[str, GraphHost] = {}
+    def __init__(self, *, cache_bytes: int = _CACHE_BYTES) -> None:
+        self._cache = OutputCache(cache_bytes=cache_bytes)
+        self._graphs: dict[str, SharedGraph] = {}
         self._batchers: list[Batcher] = []
 
     async def __aenter__(self) -> Self:
@@ -134,19 +139,20 @@ class Hosts:
 
     async def __aexit__(self, *_: object) -> None:
         for batcher in self._batchers:
-            await batcher.close(grace_seconds=CLOSED_SECONDS)
+            await batcher.close(grace_seconds=_CLOSE_GRACE_SECONDS)
 
-    def batcher(
+    def add_batcher(
         self,
         engine: Engine,
         placement: Placement,
         *,
-        most_work: int | None = None,
-        spent: Callable[[float], None] = lambda seconds: None,
+        max_batch_elements: int | None = None,
+        on_run: Callable[[float], None] = lambda seconds: None,
     ) -> Batcher:
-        """Put an engine behind a batcher that closes with the rest."""
-        self._batchers.append(Batcher(engine, priority=placement.priority, most_work=most_work, spent=spent))
-        return self._batchers[-1]
+        """A batcher for an engine, which closes with the graphs."""
+        batcher = Batcher(engine, priority=placement.priority, max_batch_elements=max_batch_elements, on_run=on_run)
+        self._batchers.append(batcher)
+        return batcher
 
     def open(
         self,
@@ -156,59 +162,62 @@ class Hosts:
         *,
         shapes: tuple[tuple[int | None, ...], ...],
         buckets: tuple[int, ...],
-        most_work: int | None = None,
-        spent: Callable[[float], None] = lambda seconds: None,
-    ) -> tuple[GraphHost, bool]:
-        """A graph that `folder` holds, and whether it was not open before; raises ScorerError.
+        max_batch_elements: int | None = None,
+        on_run: Callable[[float], None] = lambda seconds: None,
+    ) -> tuple[SharedGraph, bool]:
+        """The graph of a manifest in `folder`, and whether this call opened it; raises ScorerError.
 
-        A graph that is open already keeps the placement that it has.
+        `shapes` are those of one row of each input. A graph that is open keeps the placement that it was opened with.
         """
-        found = self._hosts.get(graph.sha256)
-        if found is not None:
-            return found, False
-        unit = read_unit(graph, folder)
-        engine = made_at(placement.priority, lambda: RowEngine(graph, unit, placement, shapes=shapes, buckets=buckets))
-        batcher = self.batcher(engine, placement, most_work=most_work, spent=spent)
-        self._hosts[graph.sha256] = GraphHost(engine, batcher, sha256=graph.sha256, shelf=self._shelf)
-        return self._hosts[graph.sha256], True
+        shared_graph = self._graphs.get(graph.sha256)
+        if shared_graph is not None:
+            return shared_graph, False
+        model = read_graph_model(graph, folder)
+        engine = call_at_priority(
+            placement.priority, lambda: GraphEngine(graph, model, placement, shapes=shapes, buckets=buckets)
+        )
+        batcher = self.add_batcher(engine, placement, max_batch_elements=max_batch_elements, on_run=on_run)
+        shared_graph = SharedGraph(engine, batcher, sha256=graph.sha256, cache=self._cache)
+        self._graphs[graph.sha256] = shared_graph
+        return shared_graph, True
 
 
-def device_text(*graphs: GraphHost) -> str:
-    """Where graphs run now, and why it is not where they were asked to."""
+def describe_devices(*graphs: SharedGraph) -> str:
+    """The devices that the graphs run on now, and why these are not the devices that were asked for."""
     engines = [graph.engine for graph in graphs]
     devices = " + ".join(dict.fromkeys(engine.device for engine in engines))
-    why = "; ".join(dict.fromkeys(engine.fallback for engine in engines if engine.fallback))
-    return f"{devices} (fallback: {why})" if why else devices
+    reasons = "; ".join(dict.fromkeys(engine.fallback for engine in engines if engine.fallback))
+    return f"{devices} (fallback: {reasons})" if reasons else devices
 
 
-def one_by_one(host: GraphHost, *rows: Array) -> Array:
-    """The answers to rows asked one after the other, at load; raises ScorerError."""
-    engine = host.first_engine
-    answers = []
-    for at in range(len(rows[0])):
-        alone = (np.repeat(each[at : at + 1], engine.buckets[0], axis=0) for each in rows)
-        answers.append(engine.tried(*alone)[:1])
-    return np.concatenate(answers)
+def run_row_by_row(graph: SharedGraph, *inputs: Array) -> Array:
+    """Outputs (rows, ...) for the self-test at load, one run per row and without the batcher; raises ScorerError."""
+    engine = graph.load_engine
+    outputs = []
+    for row in range(len(inputs[0])):
+        batch = (np.repeat(array[row : row + 1], engine.buckets[0], axis=0) for array in inputs)
+        outputs.append(engine.run_at_load(*batch)[:1])
+    return np.concatenate(outputs)
 
 
-def settle(host: GraphHost, rows: tuple[Array, ...], answers: Array) -> None:
-    """After its self-test: warm every bucket, and keep the answers for the self-test of a spare."""
-    host.first_engine.remember(rows, answers)
-    host.first_engine.warm(*rows)
+def warm_up(graph: SharedGraph, inputs: tuple[Array, ...], outputs: Array) -> None:
+    """After the self-test: run every bucket once, and store the outputs that a fallback must reproduce."""
+    graph.load_engine.set_golden_output(inputs, outputs)
+    graph.load_engine.warm_up(*inputs)
 
 
-def powers_of_two(most: int) -> tuple[int, ...]:
-    """1, 2, 4 ... up to `most`."""
-    return tuple(2**power for power in range(most.bit_length()) if 2**power <= most)
+def powers_of_two(limit: int) -> tuple[int, ...]:
+    """1, 2, 4 ... up to `limit`."""
+    return tuple(2**power for power in range(limit.bit_length()) if 2**power <= limit)
 
 
-def _keys(sha256: str, rows: tuple[Array, ...]) -> list[bytes]:
-    """In a thread: what tells each row from any other one, for this graph."""
+def _row_keys(sha256: str, inputs: tuple[Array, ...]) -> list[bytes]:
+    """A digest of the graph and of the content of each row; computed in a thread."""
     keys = []
-    for at in range(len(rows[0])):
+    for row in range(len(inputs[0])):
         digest = blake2b(sha256.encode(), digest_size=20)
-        for each in rows:
-            digest.update(f"{each.shape[1:]}{each.dtype.str}".encode())
-            digest.update(np.ascontiguousarray(each[at]).data)
+        for array in inputs:
+            digest.update(f"{array.shape[1:]}{array.dtype.str}".encode())
+            digest.update(np.ascontiguousarray(array[row]).data)
         keys.append(digest.digest())
     return keys

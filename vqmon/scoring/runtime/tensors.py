@@ -1,4 +1,4 @@
-"""Pixels become the array that a scorer asks for."""
+"""Converts pixels to the input tensor of a scorer."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ Tensor = NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8]
 
 
 def to_tensor(pixels: Pixels, spec: InputSpec) -> Tensor:
-    """Lay pictures (batch, height, width, 3) out as channels first, normalised as `spec` says.
+    """Transpose pictures (batch, height, width, 3) to channels first and normalise them as `spec` says.
 
     >>> import numpy as np
     >>> from vqmon.core.types import View

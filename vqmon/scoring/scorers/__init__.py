@@ -1,1 +1,1 @@
-"""Scorers by name: frame values, level words, composites."""
+"""Scorers of every kind: frame, level and composite scorers, opened by name."""

@@ -1,4 +1,4 @@
-"""Scorers of several graphs: features side by side, joined by a last one."""
+"""Composite scorers: several graphs run in the order of a manifest, the last of which gives the score."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -12,24 +12,24 @@ from vqmon.errors import ScoreError, ScorerError
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec, SourceSpec, StepSpec, TextSpec
 from vqmon.scoring.manifests.frame_scorer import golden_frames, preprocessing_id
 from vqmon.scoring.runtime.graph import Array, Placement
-from vqmon.scoring.runtime.model_file import read_beside
-from vqmon.scoring.runtime.shared_graphs import GraphHost, Hosts, device_text, one_by_one, settle
+from vqmon.scoring.runtime.model_file import read_verified_file
+from vqmon.scoring.runtime.shared_graphs import SharedGraph, SharedGraphs, describe_devices, run_row_by_row, warm_up
 from vqmon.scoring.runtime.tensors import to_tensor
-from vqmon.scoring.scorers.clip_tokenizer import Vocabulary, read_vocabulary
+from vqmon.scoring.scorers.clip_tokenizer import ClipTokenizer, load_clip_tokenizer
 
 
 class CompositeScorer:
-    """Runs the steps of a manifest in order; the last one's answer is the verdict."""
+    """Runs the steps of a manifest in order; the last step's output is the score."""
 
     def __init__(
         self,
         spec: CompositeSpec,
-        graphs: Mapping[str, GraphHost],
-        vocabularies: Mapping[str, Vocabulary],
+        graphs: Mapping[str, SharedGraph],
+        tokenizers: Mapping[str, ClipTokenizer],
         *,
         deadline_seconds: float,
     ) -> None:
-        self.spec, self._graphs, self._vocabularies = spec, graphs, vocabularies
+        self.spec, self._graphs, self._tokenizers = spec, graphs, tokenizers
         self._deadline_seconds = deadline_seconds
 
     @property
@@ -43,16 +43,17 @@ class CompositeScorer:
 
     @property
     def needs_prompt(self) -> bool:
-        """Whether it can say nothing of a segment that has no prompt."""
+        """Whether the scorer can score only segments that have a prompt."""
         return bool(self.spec.texts)
 
     @property
-    def unfed(self) -> tuple[str, ...]:
-        """Sources that take more, or fewer, pictures per row than their view gives."""
-        return tuple(each.name for each in self.spec.sources if each.pictures != each.input.view.picture_count)
+    def mismatched_sources(self) -> tuple[str, ...]:
+        """Names of the sources that take another number of pictures per row than their view gives."""
+        return tuple(source.name for source in self.spec.sources if source.pictures != source.input.view.picture_count)
 
     @property
     def identity(self) -> ScorerIdentity:
+        """The identity now: the device changes when the one that was asked for fails."""
         spec = self.spec
         return ScorerIdentity(
             scorer=spec.id,
@@ -64,38 +65,43 @@ class CompositeScorer:
                 )
             ),
             calibration_version=spec.calibration.version,
-            device=device_text(*self._graphs.values()),
+            device=describe_devices(*self._graphs.values()),
             licence=spec.licence.name,
         )
 
     async def score(self, decoded: DecodedSegment) -> Score:
-        """The verdict on one segment; raises ScoreError."""
+        """Score one segment; raises ScoreError."""
         if self.needs_prompt and not decoded.prompt:
-            raise ScoreError("no_prompt", f"{self.id} needs the prompt of a generated picture; the segment has none")
-        loop, known = asyncio.get_running_loop(), {}
+            raise ScoreError("no_prompt", f"{self.id} compares pictures with a prompt; the segment has none")
+        loop = asyncio.get_running_loop()
+        arrays: dict[str, Array] = {}
         for source in self.spec.sources:
-            known[source.name] = await loop.run_in_executor(None, rows_of, source, decoded.views[source.input.view])
-        rows, prompt = len(decoded.times_seconds), decoded.prompt
+            pixels = decoded.views[source.input.view]
+            arrays[source.name] = await loop.run_in_executor(None, source_tensor, source, pixels)
+        frame_count = len(decoded.times_seconds)
         for text in self.spec.texts:
-            ids = await loop.run_in_executor(None, ids_of, text, self._vocabularies[text.name], prompt)
-            known[text.name] = np.repeat(ids, rows, axis=0)
+            tokenizer = self._tokenizers[text.name]
+            token_ids = await loop.run_in_executor(None, _prompt_token_ids, text, tokenizer, decoded.prompt)
+            arrays[text.name] = np.repeat(token_ids, frame_count, axis=0)
         for step in self.spec.steps:
-            graph, fed = self._graphs[step.name], fed_to(step, known)
-            ask = graph.score if step.each == "segment" else graph.kept
-            known[step.name] = said_by(step, await ask(*fed, deadline_seconds=self._deadline_seconds), known)
-        native = np.asarray(known[self.spec.steps[-1].name], dtype=np.float64).ravel()
-        return self._verdict(native, frames=len(decoded.times_seconds))
+            graph, inputs = self._graphs[step.name], _step_inputs(step, arrays)
+            infer = graph.infer if step.each == "segment" else graph.infer_cached
+            output = await infer(*inputs, deadline_seconds=self._deadline_seconds)
+            arrays[step.name] = _step_output(step, output, arrays)
+        native = np.asarray(arrays[self.spec.steps[-1].name], dtype=np.float64).ravel()
+        return self._pooled_score(native, frame_count=frame_count)
 
-    def _verdict(self, native: Array, *, frames: int) -> Score:
+    def _pooled_score(self, native: Array, *, frame_count: int) -> Score:
+        """The score of native values, one per frame or one for the segment; 0..100 to 4 decimals, native to 6."""
         spec = self.spec
-        if len(native) not in (1, frames):
-            raise ScoreError("scorer_failed", f"{spec.id}: {len(native)} values for {frames} frames")
-        raw = native.tolist() * (frames if len(native) == 1 else 1)
-        values = [spec.calibration.apply(each) for each in raw]
+        if len(native) not in (1, frame_count):
+            raise ScoreError("scorer_failed", f"{spec.id}: {len(native)} values for {frame_count} frames")
+        native_values = native.tolist() * (frame_count if len(native) == 1 else 1)
+        values = [spec.calibration.apply(native_value) for native_value in native_values]
         return Score(
             scorer=spec.id,
             value=round(pool(spec.pooling, values), 4),
-            native_value=round(float(np.mean(raw)), 6),
+            native_value=round(float(np.mean(native_values)), 6),
             p5=round(pool("p5", values), 4),
             min=round(min(values), 4),
             pooling=spec.pooling,
@@ -103,101 +109,103 @@ class CompositeScorer:
         )
 
 
-def rows_of(source: SourceSpec, pixels: Pixels) -> Array:
-    """A view's pictures as the array of a source; raises ScoreError when the decoder gave something else."""
+def source_tensor(source: SourceSpec, pixels: Pixels) -> Array:
+    """The array of a source from the pixels of its view; raises ScoreError when their shape is not the view's."""
     view = source.input.view
-    wanted = (view.height, view.width, 3) if source.order == "NCHW" else (source.pictures, view.height, view.width, 3)
-    if pixels.shape[1:] != wanted:
-        raise ScoreError("scorer_failed", f"{source.name}: rows of {pixels.shape[1:]}, not of {wanted}")
+    row_shape = (
+        (view.height, view.width, 3) if source.order == "NCHW" else (source.pictures, view.height, view.width, 3)
+    )
+    if pixels.shape[1:] != row_shape:
+        raise ScoreError("scorer_failed", f"{source.name}: rows of shape {pixels.shape[1:]}, expected {row_shape}")
     if source.order == "NCHW":
         return to_tensor(pixels, source.input)
-    flat = to_tensor(pixels.reshape(-1, *wanted[1:]), source.input)
-    rows = flat.reshape(len(pixels), source.pictures, *flat.shape[1:])
+    pictures = to_tensor(pixels.reshape(-1, *row_shape[1:]), source.input)
+    rows = pictures.reshape(len(pixels), source.pictures, *pictures.shape[1:])
     return np.ascontiguousarray(rows.transpose(0, 2, 1, 3, 4)) if source.order == "NCTHW" else rows
 
 
-def ids_of(text: TextSpec, vocabulary: Vocabulary, prompt: str) -> Array:
-    """A prompt's token ids (1, tokens)."""
-    return vocabulary.rows([prompt], count=text.tokens)
-
-
-def fed_to(step: StepSpec, known: Mapping[str, Array]) -> tuple[Array, ...]:
-    """What goes into a step's graph, of arrays (rows, ...) by name."""
-    taken = (known[name] for name in step.takes)
-    if step.each == "segment":
-        return tuple(each[None] for each in taken)
-    if step.each == "picture":
-        return tuple(each.reshape(-1, *each.shape[2:]) for each in taken)
-    return tuple(taken)
-
-
-def said_by(step: StepSpec, answers: Array, known: Mapping[str, Array]) -> Array:
-    """The graph's answers as an array (rows, ...), or that of the segment."""
-    if step.each == "picture":
-        return answers.reshape(*known[step.takes[0]].shape[:2], *answers.shape[1:])
-    return answers[0] if step.each == "segment" else answers
-
-
-def open_composite(
+def open_composite_scorer(
     spec: CompositeSpec,
     folder: Path,
     placement: Placement,
-    hosts: Hosts,
+    shared_graphs: SharedGraphs,
     *,
     deadline_seconds: float,
-    spent: Callable[[float], None] = lambda seconds: None,
+    on_run: Callable[[float], None] = lambda seconds: None,
 ) -> CompositeScorer:
-    """Load the graphs that are not open yet and hold the last one to its golden answer; raises ScorerError."""
-    known = {source.name: _golden_rows(spec, source) for source in spec.sources}
-    vocabularies = {text.name: open_vocabulary(text, folder) for text in spec.texts}
+    """Open the graphs that are not open yet and check the golden output of the last one; raises ScorerError."""
+    arrays = {source.name: _golden_array(spec, source) for source in spec.sources}
+    tokenizers = {text.name: _open_tokenizer(text, folder) for text in spec.texts}
     for text in spec.texts:
-        ids = ids_of(text, vocabularies[text.name], spec.golden.prompt)
-        known[text.name] = np.repeat(ids, spec.golden.input.frames, axis=0)
+        token_ids = _prompt_token_ids(text, tokenizers[text.name], spec.golden.prompt)
+        arrays[text.name] = np.repeat(token_ids, spec.golden.input.frames, axis=0)
     graphs = {}
     for step in spec.steps:
-        taken = fed_to(step, known)
-        graph, is_new = hosts.open(
-            step.graph, folder, placement, shapes=_shapes(step, taken), buckets=step.buckets, spent=spent
+        inputs = _step_inputs(step, arrays)
+        graph, is_new = shared_graphs.open(
+            step.graph, folder, placement, shapes=_row_shapes(step, inputs), buckets=step.buckets, on_run=on_run
         )
-        answers = one_by_one(graph, *taken)
+        output = run_row_by_row(graph, *inputs)
         if is_new:
-            settle(graph, taken, answers)
+            warm_up(graph, inputs, output)
         graphs[step.name] = graph
-        known[step.name] = said_by(step, answers, known)
-    _check_golden(spec, np.asarray(known[spec.steps[-1].name], dtype=np.float64).ravel())
-    return CompositeScorer(spec, graphs, vocabularies, deadline_seconds=deadline_seconds)
+        arrays[step.name] = _step_output(step, output, arrays)
+    _check_golden(spec, np.asarray(arrays[spec.steps[-1].name], dtype=np.float64).ravel())
+    return CompositeScorer(spec, graphs, tokenizers, deadline_seconds=deadline_seconds)
 
 
-def open_vocabulary(text: TextSpec, folder: Path) -> Vocabulary:
-    """The list of merges that lies beside a manifest; raises ScorerError."""
+def _prompt_token_ids(text: TextSpec, tokenizer: ClipTokenizer, prompt: str) -> Array:
+    """Token ids (1, tokens)."""
+    return tokenizer.encode_batch([prompt], context_length=text.tokens)
+
+
+def _step_inputs(step: StepSpec, arrays: Mapping[str, Array]) -> tuple[Array, ...]:
+    """The inputs of a step's graph, from arrays (rows, ...) by name."""
+    inputs = (arrays[name] for name in step.takes)
+    if step.each == "segment":
+        return tuple(array[None] for array in inputs)
+    if step.each == "picture":
+        return tuple(array.reshape(-1, *array.shape[2:]) for array in inputs)
+    return tuple(inputs)
+
+
+def _step_output(step: StepSpec, output: Array, arrays: Mapping[str, Array]) -> Array:
+    """The output of a step's graph as an array (rows, ...), or of the whole segment."""
+    if step.each == "picture":
+        return output.reshape(*arrays[step.takes[0]].shape[:2], *output.shape[1:])
+    return output[0] if step.each == "segment" else output
+
+
+def _open_tokenizer(text: TextSpec, folder: Path) -> ClipTokenizer:
+    """The tokenizer of the list of merges beside a manifest; raises ScorerError."""
     path = folder / text.file
-    content = read_beside(path, sha256_hex=text.sha256, size_bytes=text.size_bytes)
+    content = read_verified_file(path, sha256_hex=text.sha256, size_bytes=text.size_bytes)
     try:
-        return read_vocabulary(content, size=text.ids)
+        return load_clip_tokenizer(content, vocabulary_size=text.ids)
     except ScorerError as error:
         raise ScorerError(f"{path}: {error}") from error
 
 
-def _golden_rows(spec: CompositeSpec, source: SourceSpec) -> Array:
+def _golden_array(spec: CompositeSpec, source: SourceSpec) -> Array:
     view, golden = source.input.view, spec.golden.input
     pixels = golden_frames(view, seed=golden.seed, frames=golden.frames * source.pictures)
     if source.order != "NCHW":
         pixels = pixels.reshape(golden.frames, source.pictures, *pixels.shape[1:])
-    return rows_of(source, pixels)
+    return source_tensor(source, pixels)
 
 
-def _shapes(step: StepSpec, taken: tuple[Array, ...]) -> tuple[tuple[int | None, ...], ...]:
-    """Of one row or picture; a segment may have any number of rows."""
+def _row_shapes(step: StepSpec, inputs: tuple[Array, ...]) -> tuple[tuple[int | None, ...], ...]:
+    """The shapes of one row of each input; a segment may have any number of rows."""
     if step.each == "segment":
-        return tuple((None, *each.shape[2:]) for each in taken)
-    return tuple(each.shape[1:] for each in taken)
+        return tuple((None, *array.shape[2:]) for array in inputs)
+    return tuple(array.shape[1:] for array in inputs)
 
 
-def _check_golden(spec: CompositeSpec, found: Array) -> None:
+def _check_golden(spec: CompositeSpec, output: Array) -> None:
     expected = np.array(spec.golden.output)
-    if found.shape != expected.shape or not np.abs(found - expected).max() <= spec.golden.tolerance:
+    if output.shape != expected.shape or not np.abs(output - expected).max() <= spec.golden.tolerance:
         raise ScorerError(
-            f"{spec.id}: self-test: golden frames gave {found.tolist()}, the manifest says {expected.tolist()} "
-            f"(tolerance {spec.golden.tolerance:g}); the bundle is not what was exported, or it is computed wrongly "
-            "here: fetch or export the bundle again"
+            f"{spec.id}: self-test: golden frames gave {output.tolist()}, the manifest says {expected.tolist()} "
+            f"(tolerance {spec.golden.tolerance:g}); either the bundle is not the one that was exported or "
+            "this machine computes it wrongly: fetch or export the bundle again"
         )

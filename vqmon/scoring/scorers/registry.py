@@ -1,4 +1,4 @@
-"""Scorers by name: from a bundle in a folder to the verdict on a segment."""
+"""Opens scorers by name: finds the manifest, checks the licence, and builds the scorer of its kind."""
 
 import difflib
 import json
@@ -13,25 +13,25 @@ from vqmon.core.scores import pool
 from vqmon.core.types import DecodedSegment, Score, ScorerIdentity, View
 from vqmon.errors import ScorerError
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec, load_composite_spec
-from vqmon.scoring.manifests.frame_scorer import ScorerSpec, find_bundles, load_spec
+from vqmon.scoring.manifests.frame_scorer import ScorerSpec, find_bundles, load_frame_spec
 from vqmon.scoring.manifests.level_scorer import LevelScorerSpec, load_level_spec
 from vqmon.scoring.runtime.batcher import Batcher
-from vqmon.scoring.runtime.engines import open_frames
-from vqmon.scoring.runtime.graph import Placement, made_at
+from vqmon.scoring.runtime.engines import open_frame_engine
+from vqmon.scoring.runtime.graph import Placement, call_at_priority
 from vqmon.scoring.runtime.onnx_session import runtime_versions
-from vqmon.scoring.runtime.shared_graphs import Hosts
-from vqmon.scoring.scorers.composites import CompositeScorer, open_composite
-from vqmon.scoring.scorers.levels import LevelModel, LevelScorer, PairScorer, open_levels
+from vqmon.scoring.runtime.shared_graphs import SharedGraphs
+from vqmon.scoring.scorers.composites import CompositeScorer, open_composite_scorer
+from vqmon.scoring.scorers.levels import LevelModel, LevelScorer, PairScorer, open_level_model
 
 __all__ = [
     "FrameScorer",
     "Scorer",
-    "Terms",
+    "ScorerOptions",
     "builtin_folder",
-    "load_any",
-    "open_pairs",
+    "load_manifest",
+    "open_pair_scorer",
     "open_scorers",
-    "resolve",
+    "resolve_manifests",
     "runtime_versions",
 ]
 
@@ -55,7 +55,7 @@ class FrameScorer:
 
     @property
     def identity(self) -> ScorerIdentity:
-        """As of now: the device changes when the one asked for fails."""
+        """The identity now: the device changes when the one that was asked for fails."""
         engine = self._batcher.engine
         return ScorerIdentity(
             scorer=self.spec.id,
@@ -67,14 +67,15 @@ class FrameScorer:
         )
 
     async def score(self, decoded: DecodedSegment) -> Score:
-        """The verdict on one segment; raises ScoreError."""
-        native = await self._batcher.score(decoded.views[self.spec.input.view], deadline_seconds=self._deadline_seconds)
-        return verdict(self.spec, native.tolist())
+        """Score one segment; raises ScoreError."""
+        pixels = decoded.views[self.spec.input.view]
+        native_values = await self._batcher.infer(pixels, deadline_seconds=self._deadline_seconds)
+        return pooled_score(self.spec, native_values.tolist())
 
 
-def verdict(spec: ScorerSpec, native_values: Sequence[float]) -> Score:
-    """Put the native values of a segment's frames together; 0..100 to four decimals, native to six."""
-    values = [spec.calibration.apply(native) for native in native_values]
+def pooled_score(spec: ScorerSpec, native_values: Sequence[float]) -> Score:
+    """Calibrate and pool the native values of a segment's frames; 0..100 to four decimals, native to six."""
+    values = [spec.calibration.apply(native_value) for native_value in native_values]
     return Score(
         scorer=spec.id,
         value=round(pool(spec.pooling, values), 4),
@@ -91,118 +92,140 @@ Spec = ScorerSpec | LevelScorerSpec | CompositeSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """How scorers are opened: where they run, what is allowed, how long a segment may take, who hears the cost."""
+class ScorerOptions:
+    """How scorers are opened: their placement, the licences allowed, and the deadline of one segment."""
 
     placement: Placement = field(default_factory=Placement)
     allow_noncommercial: bool = False
     deadline_seconds: float = 30.0
-    # told the seconds that each run of a graph held its device
-    spent: Callable[[float], None] = lambda seconds: None
+    # called with the seconds for which each run of a graph held its device
+    on_run: Callable[[float], None] = lambda seconds: None
 
 
 @asynccontextmanager
 async def open_scorers(
-    names: Iterable[str], folders: Sequence[Path], terms: Terms | None = None, *, hosts: Hosts | None = None
+    names: Iterable[str],
+    folders: Sequence[Path],
+    options: ScorerOptions | None = None,
+    *,
+    shared_graphs: SharedGraphs | None = None,
 ) -> AsyncIterator[list[Scorer]]:
-    """Open scorers by `name` (its newest version) or `name@version`, in the order given; close them at the end.
+    """Open scorers by `name` (the newest version) or `name@version`, in the order given; close them with the context.
 
-    A scorer that can be asked several things is `name.task`; `name` alone means its first task. Looks in `folders`
-    only: give `builtin_folder()` among them. With `hosts` of the caller's, graphs are shared with what it opened
-    before and close with it. Raises ScorerError and SettingsError before anything is scored.
+    `name.task` selects a task of a level scorer; `name` alone selects the first. Only `folders` are searched: include
+    `builtin_folder()` to find the built-in scorers. Graphs are shared with those that are open in `shared_graphs`,
+    and close with it. Raises ScorerError and SettingsError before anything is scored.
     """
-    terms, bundles = terms or Terms(), find_bundles(folders)
+    options, bundles = options or ScorerOptions(), find_bundles(folders)
     async with AsyncExitStack() as stack:
-        shared = hosts if hosts is not None else await stack.enter_async_context(Hosts())
+        graphs = shared_graphs if shared_graphs is not None else await stack.enter_async_context(SharedGraphs())
         scorers: dict[str, Scorer] = {}
         models: dict[Path, LevelModel] = {}
         for name in names:
-            manifest, task = chosen(name, bundles)
-            spec = load_any(manifest)
-            check_licence(spec, allow_noncommercial=terms.allow_noncommercial)
-            scorer = _open(spec, task, manifest, terms=terms, hosts=shared, models=models)
+            manifest, task = resolve_task(name, bundles)
+            spec = load_manifest(manifest)
+            _check_licence(spec, allow_noncommercial=options.allow_noncommercial)
+            scorer = _open_scorer(spec, task, manifest, options=options, shared_graphs=graphs, models=models)
             scorers.setdefault(scorer.id, scorer)
         yield list(scorers.values())
 
 
 @asynccontextmanager
-async def open_pairs(name: str, folders: Sequence[Path], terms: Terms | None = None) -> AsyncIterator[PairScorer]:
-    """Open what compares two arms' frames directly, by the name of a scorer whose manifest has such a task."""
-    terms = terms or Terms()
-    manifest, task = chosen(name, find_bundles(folders))
-    spec = load_any(manifest)
-    check_licence(spec, allow_noncommercial=terms.allow_noncommercial)
+async def open_pair_scorer(
+    name: str, folders: Sequence[Path], options: ScorerOptions | None = None
+) -> AsyncIterator[PairScorer]:
+    """Open a scorer that compares the frames of two arms directly; its manifest must have a task for pairs.
+
+    Raises ScorerError and SettingsError.
+    """
+    options = options or ScorerOptions()
+    manifest, task_name = resolve_task(name, find_bundles(folders))
+    spec = load_manifest(manifest)
+    _check_licence(spec, allow_noncommercial=options.allow_noncommercial)
     if not isinstance(spec, LevelScorerSpec):
-        raise ScorerError(f"{spec.id} scores single pictures; only a scorer with a task for pairs compares two")
-    pairs = [each for each in spec.tasks if (each.least_frames, each.most_frames) == (2, 2) and task in ("", each.name)]
-    if not pairs:
+        raise ScorerError(f"{spec.id} scores single pictures; to compare two, use a scorer with a task for pairs")
+    pair_tasks = [
+        task for task in spec.tasks if (task.least_frames, task.most_frames) == (2, 2) and task_name in ("", task.name)
+    ]
+    if not pair_tasks:
         raise ScorerError(f"{spec.id} has no such task for pairs; its tasks: {', '.join(t.name for t in spec.tasks)}")
-    async with Hosts() as hosts:
-        model = open_levels(spec, manifest.parent, terms.placement, hosts, spent=terms.spent)
-        yield PairScorer(model, pairs[0])
+    async with SharedGraphs() as shared_graphs:
+        model = open_level_model(spec, manifest.parent, options.placement, shared_graphs, on_run=options.on_run)
+        yield PairScorer(model, pair_tasks[0])
 
 
-def _open(
-    spec: Spec, task: str, manifest: Path, *, terms: Terms, hosts: Hosts, models: dict[Path, LevelModel]
+def _open_scorer(
+    spec: Spec,
+    task_name: str,
+    manifest: Path,
+    *,
+    options: ScorerOptions,
+    shared_graphs: SharedGraphs,
+    models: dict[Path, LevelModel],
 ) -> Scorer:
-    placement, deadline_seconds = terms.placement, terms.deadline_seconds
+    placement, deadline_seconds, on_run = options.placement, options.deadline_seconds, options.on_run
+    folder = manifest.parent
     if isinstance(spec, LevelScorerSpec):
         if manifest not in models:
-            models[manifest] = open_levels(spec, manifest.parent, placement, hosts, spent=terms.spent)
-        asked = spec.task(task) if task else next((t for t in spec.tasks if t.least_frames == 1), spec.tasks[0])
-        return LevelScorer(models[manifest], asked, deadline_seconds=deadline_seconds)
+            models[manifest] = open_level_model(spec, folder, placement, shared_graphs, on_run=on_run)
+        first_task = next((task for task in spec.tasks if task.least_frames == 1), spec.tasks[0])
+        task = spec.task(task_name) if task_name else first_task
+        return LevelScorer(models[manifest], task, deadline_seconds=deadline_seconds)
     if isinstance(spec, CompositeSpec):
-        return open_composite(
-            spec, manifest.parent, placement, hosts, deadline_seconds=deadline_seconds, spent=terms.spent
+        return open_composite_scorer(
+            spec, folder, placement, shared_graphs, deadline_seconds=deadline_seconds, on_run=on_run
         )
-    engine = made_at(placement.priority, lambda: open_frames(spec, manifest.with_suffix(".onnx"), placement))
-    return FrameScorer(spec, hosts.batcher(engine, placement, spent=terms.spent), deadline_seconds=deadline_seconds)
+    onnx = manifest.with_suffix(".onnx")
+    engine = call_at_priority(placement.priority, lambda: open_frame_engine(spec, onnx, placement))
+    batcher = shared_graphs.add_batcher(engine, placement, on_run=on_run)
+    return FrameScorer(spec, batcher, deadline_seconds=deadline_seconds)
 
 
-def load_any(path: Path) -> Spec:
+def load_manifest(path: Path) -> Spec:
     """Read a manifest of any kind; raises SettingsError."""
     try:
         kind = json.loads(path.read_bytes()).get("kind", "frame")
     except (OSError, ValueError, AttributeError):
-        kind = "frame"  # whose reader says best what is wrong
+        kind = "frame"  # its reader has the most helpful messages for a file that is not a manifest
     readers: dict[str, Callable[[Path], Spec]] = {"levels": load_level_spec, "composite": load_composite_spec}
-    return readers.get(kind, load_spec)(path)
+    return readers.get(kind, load_frame_spec)(path)
 
 
-def chosen(name: str, bundles: Mapping[str, Path]) -> tuple[Path, str]:
-    """The manifest and the task ("" = the first) that `name`, `name.task` and both with @version mean.
+def resolve_task(name: str, bundles: Mapping[str, Path]) -> tuple[Path, str]:
+    """The manifest and the task ("" = the first) of `name`, `name.task`, `name@version` or `name.task@version`.
 
-    An unknown name or task is a ScorerError.
+    Raises ScorerError for an unknown name or task.
     """
     stem, at, version = name.partition("@")
-    known = {bundle.split("@")[0] for bundle in bundles}
-    whole, task = (stem, "") if stem in known or "." not in stem else tuple(stem.rsplit(".", 1))
-    (manifest,) = resolve([f"{whole}{at}{version}" if task and whole in known else name], bundles).values()
+    bundle_names = {bundle.split("@")[0] for bundle in bundles}
+    bundle_name, task = (stem, "") if stem in bundle_names or "." not in stem else tuple(stem.rsplit(".", 1))
+    scorer = f"{bundle_name}{at}{version}" if task and bundle_name in bundle_names else name
+    (manifest,) = resolve_manifests([scorer], bundles).values()
     if task:
-        spec = load_any(manifest)
-        tasks = [each.name for each in spec.tasks] if isinstance(spec, LevelScorerSpec) else []
+        spec = load_manifest(manifest)
+        tasks = [spec_task.name for spec_task in spec.tasks] if isinstance(spec, LevelScorerSpec) else []
         if task not in tasks:
             raise ScorerError(f"{spec.id} has no task {task!r}; its tasks: {', '.join(tasks) or 'none'}")
     return manifest, task
 
 
-def resolve(names: Iterable[str], bundles: Mapping[str, Path]) -> dict[str, Path]:
-    """The manifests of `name` or `name@version` by id, each once; an unknown name is a ScorerError."""
-    found = {}
+def resolve_manifests(names: Iterable[str], bundles: Mapping[str, Path]) -> dict[str, Path]:
+    """Scorer id -> manifest of each `name` (the newest version) or `name@version`; raises ScorerError if unknown."""
+    manifests = {}
     for name in names:
-        versions = [known for known in bundles if name in (known, known.split("@")[0])]
-        if not versions:
-            known = sorted({*bundles, *(known.split("@")[0] for known in bundles)})
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+        matches = [scorer_id for scorer_id in bundles if name in (scorer_id, scorer_id.split("@")[0])]
+        if not matches:
+            candidates = sorted({*bundles, *(scorer_id.split("@")[0] for scorer_id in bundles)})
+            closest = difflib.get_close_matches(name, candidates, n=1)
+            hint = f"did you mean {closest[0]!r}? " if closest else ""
             raise ScorerError(f"unknown scorer {name!r}; {hint}known: {', '.join(sorted(bundles)) or 'none'}")
-        newest = max(versions, key=_version)
-        found[newest] = bundles[newest]
-    return found
+        newest = max(matches, key=_version)
+        manifests[newest] = bundles[newest]
+    return manifests
 
 
-def check_licence(spec: Spec, *, allow_noncommercial: bool) -> None:
-    """Refuse weights that may not be used commercially unless the owner has said that this use is not."""
+def _check_licence(spec: Spec, *, allow_noncommercial: bool) -> None:
+    """Refuse weights that may not be used commercially unless the settings state that the use is non-commercial."""
     if spec.licence.commercial is False and not allow_noncommercial:
         raise ScorerError(
             f"{spec.id} may not be used commercially ({spec.licence.name}: {spec.licence.note}); "
@@ -211,19 +234,20 @@ def check_licence(spec: Spec, *, allow_noncommercial: bool) -> None:
 
 
 def builtin_folder() -> Path:
-    """Where the built-in scorers are: inside the installed package, else in the checkout."""
+    """The folder of the built-in scorers, in the installed package or in the checkout; raises ScorerError."""
     package = Path(__file__).parents[2]
-    places = (package / "builtin", package.parent / "models" / "built")
-    for place in places:
-        if place.is_dir():
-            return place
-    raise ScorerError(f"no built-in scorers: neither {places[0]} nor {places[1]} exists; install vqmon again")
+    candidates = (package / "builtin", package.parent / "models" / "built")
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    missing = " nor ".join(str(folder) for folder in candidates)
+    raise ScorerError(f"no built-in scorers: neither {missing} exists; install vqmon again")
 
 
 def _pool_native(spec: ScorerSpec, native_values: Sequence[float]) -> float:
     if spec.higher_is_better or spec.pooling not in ("min", "p5"):
         return pool(spec.pooling, native_values)
-    # `min` and `p5` look at the worst frames, which on this scale are the highest.
+    # `min` and `p5` select the worst frames, which have the highest values on this scale.
     return -pool(spec.pooling, (-np.asarray(native_values)).tolist())
 
 

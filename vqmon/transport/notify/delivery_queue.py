@@ -8,7 +8,7 @@ from datetime import datetime
 
 from vqmon.core.alerts.notifications import Notice, Said, Word, words_for
 from vqmon.errors import DeliveryError
-from vqmon.telemetry.logs import event
+from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.notify.receiver import Step, Target
 
@@ -110,7 +110,7 @@ class Desk:
             self._failed(error)
             return {}
         if self._failures:
-            log.info(**event("notify.mended", target=self.target.name, tries=self._failures))
+            log.info(**log_event("notify.mended", target=self.target.name, tries=self._failures))
         self._failures = 0
         return answers
 
@@ -119,13 +119,13 @@ class Desk:
         self._meters.count("vqmon.notify.failed", target=self.target.name, reason=error.reason)
         if error.reason == "gone":
             self._is_gone = True
-            log.error(**event("notify.gone", target=self.target.name, error=error, remedy="restart to try again"))
+            log.error(**log_event("notify.gone", target=self.target.name, error=error, remedy="restart to try again"))
             return
         self._failures += 1
         asked = error.retry_after_seconds
         self._rests_until = self._clock.seconds() + (self._backoff(self._failures) if asked is None else asked)
         if self._failures == 1:
-            log.warning(**event("notify.failed", target=self.target.name, error=error))
+            log.warning(**log_event("notify.failed", target=self.target.name, error=error))
 
     def _learn(self, step: Step, error: DeliveryError | None) -> bool:
         """Whether the target took it."""
@@ -139,7 +139,7 @@ class Desk:
         self._tried[alert_id] = (step.word, seconds + self._backoff(count))
         self._meters.count("vqmon.notify.failed", target=self.target.name, reason=error.reason)
         if count == 1:
-            log.error(**event("notify.refused", target=self.target.name, alert=alert_id, error=error))
+            log.error(**log_event("notify.refused", target=self.target.name, alert=alert_id, error=error))
         return False
 
     def _backoff(self, failures: int) -> float:
@@ -159,7 +159,7 @@ class Desk:
             elif is_old and not (self.target.form == "state" and notice.alert.state == "open"):
                 self._let_go[alert_id], self._words[alert_id] = self._words[alert_id], "done"
                 self._meters.count("vqmon.notify.given_up", target=self.target.name)
-                log.error(**event("notify.given_up", target=self.target.name, alert=alert_id))
+                log.error(**log_event("notify.given_up", target=self.target.name, alert=alert_id))
 
     def _measure(self, notices: Sequence[Notice], said: Mapping[str, Said], now: datetime) -> None:
         """How much waits: what was not said yet, not what is only said again."""

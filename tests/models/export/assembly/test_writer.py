@@ -32,7 +32,7 @@ from models.verify.pair import VerifyError  # noqa: E402
 from models.weights import WeightsError  # noqa: E402
 from vqmon.errors import ScorerError  # noqa: E402
 from vqmon.scoring.runtime.graph import Placement  # noqa: E402
-from vqmon.scoring.scorers.registry import Terms, open_scorers  # noqa: E402
+from vqmon.scoring.scorers.registry import ScorerOptions, open_scorers  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
@@ -153,7 +153,7 @@ async def test_the_daemon_opens_what_is_written(tmp_path: Path) -> None:
     """A manifest for the daemon passes the daemon's own reader, and its self-test: five graphs over clips, fused."""
     sheet = write_assembly(make("dover"), FACTS, form="fp32", folder=tmp_path)
     manifest = composite.write_composite(sheet, composite.scale_of("dover"))
-    terms = Terms(placement=Placement(device="cpu", threads=1))
+    terms = ScorerOptions(placement=Placement(device="cpu", threads=1))
     async with open_scorers(["dover-fp32"], [tmp_path], terms) as (scorer,):
         assert scorer.id == "dover-fp32@1"
     table = json.loads(manifest.read_text())

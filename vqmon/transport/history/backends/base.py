@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from vqmon.errors import StoreUnreachableError
 from vqmon.flow import Backoff, Retries
-from vqmon.telemetry.logs import event
+from vqmon.telemetry.logs import log_event
 
 log = logging.getLogger("vqmon.history")
 
@@ -30,10 +30,10 @@ def retry_until_reachable(
             if waited_seconds >= timeout_seconds:
                 raise
             if not retries.failures:
-                log.warning(**event("history.unreachable", error=error, patience_seconds=timeout_seconds))
+                log.warning(**log_event("history.unreachable", error=error, patience_seconds=timeout_seconds))
         else:
             if retries.failures:
-                log.warning(**event("history.reachable", seconds=waited_seconds))
+                log.warning(**log_event("history.reachable", seconds=waited_seconds))
             return
         seconds = retries.next_delay_seconds()
         sleep(seconds)

@@ -1,0 +1,94 @@
+"""The checks before the daemon starts: what each finds, and the remedy that a failed one names."""
+
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+
+from pipelines.commands import check
+from pipelines.commands.check import CheckResult, run_checks
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VQMON_DECODE__WORKERS", "1")
+
+
+def results(config: Path, text: str) -> dict[str, CheckResult]:
+    """The results by subject, for a settings file with this text."""
+    config.write_text(text, encoding="utf-8")
+    return {result.subject: result for result in run_checks(config, offline=True)}
+
+
+def install(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
+    """Make these packages the only ones that look installed; underscores stand for dashes."""
+    installed = {name.replace("_", "-"): version for name, version in versions.items()}
+
+    def version(package: str) -> str:
+        if package not in installed:
+            raise PackageNotFoundError(package)
+        return installed[package]
+
+    monkeypatch.setattr(check, "version", version)
+
+
+def test_settings_that_cannot_be_loaded_are_the_only_result(tmp_path: Path) -> None:
+    """Every other check needs the settings."""
+    found = results(tmp_path / "vqmon.toml", "[decode]\nfps = 1000\n")
+
+    assert [(result.subject, result.passed) for result in found.values()] == [("settings", False)]
+    assert "decode.fps" in found["settings"].text
+
+
+def test_a_folder_source_passes_with_the_builtin_scorer(tmp_path: Path) -> None:
+    """Scorers are opened and self-tested; a history that does not exist yet is no problem."""
+    (tmp_path / "media").mkdir()
+    found = results(tmp_path / "vqmon.toml", '[source]\nkind = "folder"\nfolder = "media"\n')
+
+    assert {subject: result.passed for subject, result in found.items()} == dict.fromkeys(found, True)
+    assert list(found) == ["settings", "runtime", "scorers", "rules", "history", "source"]
+    assert "lite@1 on cpu" in found["scorers"].text
+    assert "self-test passed" in found["scorers"].text
+    assert "the first run creates it" in found["history"].text
+
+
+def test_an_unknown_scorer_a_missing_folder_and_a_missing_history_folder_fail_with_remedies(tmp_path: Path) -> None:
+    """One failed check does not stop the others."""
+    text = (
+        '[scoring]\nscorers = ["light"]\n[source]\nkind = "folder"\nfolder = "none"\n[history]\npath = "no/vqmon.db"\n'
+    )
+    found = results(tmp_path / "vqmon.toml", text)
+
+    assert "did you mean 'lite'" in found["scorers"].text
+    assert "create it or set source.folder" in found["source"].text
+    assert "create the folder or set history.path" in found["history"].text
+    assert [subject for subject, result in found.items() if not result.passed] == ["scorers", "history", "source"]
+
+
+def test_live_sources_without_streams_fail(tmp_path: Path) -> None:
+    """There would be nothing to watch."""
+    found = results(tmp_path / "vqmon.toml", "")
+
+    assert not found["source"].passed
+    assert "set source.streams" in found["source"].text
+
+
+@pytest.mark.parametrize(
+    ("versions", "passed", "text"),
+    [
+        ({"onnxruntime": "1.24"}, True, "onnxruntime 1.24"),
+        ({"onnxruntime_gpu": "1.24"}, True, "onnxruntime-gpu 1.24"),
+        ({}, False, "ONNX Runtime is not installed; install onnxruntime-gpu on a host with a GPU"),
+        ({"onnxruntime": "1.24", "onnxruntime_gpu": "1.24"}, False, "are both installed; uninstall both, then install"),
+    ],
+)
+def test_exactly_one_build_of_onnx_runtime_must_be_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], passed: bool, text: str
+) -> None:
+    """Both builds install into the same folder, where one overwrites the other."""
+    install(monkeypatch, **versions)
+    runtime = results(tmp_path / "vqmon.toml", "")["runtime"]
+
+    assert runtime.passed == passed
+    assert text in runtime.text
