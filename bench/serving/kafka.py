@@ -22,7 +22,15 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from tests.acceptance.kafka.broker import REMEDY, Cluster, is_available
 from tests.acceptance.kafka.fleet import make_topics, message_of, woven
-from vqmon.transport.kafka import Batch, Connection, Outgoing, Publisher, TopicNames, TransactionWriter, read_changelog
+from vqmon.transport.kafka import (
+    ClientConfig,
+    IdempotentProducer,
+    ProducerRecord,
+    TopicNames,
+    TransactionalProducer,
+    TransactionBatch,
+    read_changelog,
+)
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 8
@@ -135,7 +143,7 @@ async def throughput(cluster: Cluster, course: Course, records: int) -> float:
 async def fill(bootstrap: str, names: TopicNames, records: int) -> None:
     """Put so many segment messages on the input."""
     segments = woven([f"stream-{number:02}" for number in range(STREAMS)], records // STREAMS)
-    async with Publisher(Connection(bootstrap=tuple(bootstrap.split(",")))) as publisher:
+    async with IdempotentProducer(ClientConfig(bootstrap=tuple(bootstrap.split(",")))) as publisher:
         for first in range(0, len(segments), 5000):
             await publisher.publish(names.segments, [message_of(one) for one in segments[first : first + 5000]])
 
@@ -173,17 +181,17 @@ async def _put(bootstrap: str, names: TopicNames, segments: Sequence[object], pu
 
 async def restore(cluster: Cluster, series: int) -> float:
     """Seconds to read so many series back."""
-    names = TopicNames.of("restore", "restore")
+    names = TopicNames.from_prefix("restore", "restore")
     await make_topics(cluster.bootstrap, names, partitions=PARTITIONS, copies=1)
-    connection = Connection(bootstrap=tuple(cluster.bootstrap.split(",")))
-    writer = TransactionWriter(connection, transactional_id="restore", group="r", topic=names.segments, partition=0)
+    connection = ClientConfig(bootstrap=tuple(cluster.bootstrap.split(",")))
+    writer = TransactionalProducer(connection, transactional_id="restore", group="r", topic=names.segments, partition=0)
     await writer.open()
     for first in range(0, series, 1000):
         records = [
-            Outgoing(topic=names.state, partition=0, key=f"rule|s/{number}/lite".encode(), value=b"x" * 600)
+            ProducerRecord(topic=names.state, partition=0, key=f"rule|s/{number}/lite".encode(), value=b"x" * 600)
             for number in range(first, first + 1000)
         ]
-        await writer.write(Batch(records=records, next_offset=first + 1))
+        await writer.write(TransactionBatch(records=records, next_offset=first + 1))
     await writer.close()
     began = time.monotonic()
     found = await read_changelog(connection, names.state, 0)
@@ -193,7 +201,7 @@ async def restore(cluster: Cluster, series: int) -> float:
 
 async def memory(cluster: Cluster, records: int) -> list[tuple[int, float]]:
     """(records done, resident MB) of one worker along a long way."""
-    names = TopicNames.of("long", "long")
+    names = TopicNames.from_prefix("long", "long")
     course = Course(name="long", names=names, commands=[worker_command(cluster.bootstrap, "long")])
     await make_topics(cluster.bootstrap, names, partitions=PARTITIONS, copies=1)
     await fill(cluster.bootstrap, names, records)
@@ -218,7 +226,7 @@ async def main(records: int, long: int) -> None:
     """Run everything on one broker and print one table."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="vqmon-bench-") as folder, Cluster(Path(folder)) as cluster:
-        names = {key: TopicNames.of(key, key) for key in ("one", "two", "aio", "rd", "one-l", "aio-l", "rd-l")}
+        names = {key: TopicNames.from_prefix(key, key) for key in ("one", "two", "aio", "rd", "one-l", "aio-l", "rd-l")}
         at = cluster.bootstrap
         one = Course(name="vqmon, 1 worker", names=names["one"], commands=[worker_command(at, "one")])
         two = Course(name="vqmon, 2 workers", names=names["two"], commands=[worker_command(at, "two")] * 2)

@@ -7,7 +7,7 @@ from vqmon.core.alerts.annotations import Marker
 from vqmon.core.alerts.judge import AlertRule, Judge
 from vqmon.core.types import Alert
 from vqmon.errors import SettingsError, WireError
-from vqmon.transport.kafka.records import Batch, Outgoing, Record, TopicNames
+from vqmon.transport.kafka.records import ProducerRecord, Record, TopicNames, TransactionBatch
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.control_messages import is_control_message, parse_control_message
 
@@ -38,21 +38,23 @@ class Gathered:
         self._names, self._source = names, source
         self._judge = Judge(rules, stored_states(stored))
 
-    def fold(self, ready: Sequence[Looked | Noted]) -> tuple[Batch | None, Sequence[Looked], Sequence[Alert]]:
+    def fold(
+        self, ready: Sequence[Looked | Noted]
+    ) -> tuple[TransactionBatch | None, Sequence[Looked], Sequence[Alert]]:
         """Judge in order: the batch to write, no outcome, and the alerts."""
         if not ready:
             return None, [], []
-        records: list[Outgoing] = []
+        records: list[ProducerRecord] = []
         told: list[Alert] = []
         for looked in ready:
             for alert in self._alerts_of(looked):
                 told.append(alert)
                 records.append(self._told(alert, looked.record))
         records += [
-            Outgoing(topic=self._names.gathered_state, partition=0, key=key.encode(), value=value)
+            ProducerRecord(topic=self._names.gathered_state, partition=0, key=key.encode(), value=value)
             for key, value in encoded_states(self._judge.take_changed())
         ]
-        return Batch(records=records, next_offset=ready[-1].record.offset + 1), [], told
+        return TransactionBatch(records=records, next_offset=ready[-1].record.offset + 1), [], told
 
     def _alerts_of(self, looked: Looked | Noted) -> Sequence[Alert]:
         if isinstance(looked, Looked):
@@ -62,8 +64,8 @@ class Gathered:
             return ()
         return self._judge.end(looked.note)
 
-    def _told(self, alert: Alert, record: Record) -> Outgoing:
+    def _told(self, alert: Alert, record: Record) -> ProducerRecord:
         value = cloudevents.encode_alert(alert, source=self._source)
-        return Outgoing(
+        return ProducerRecord(
             topic=self._names.alerts, partition=0, key=alert.series.encode(), value=value, headers=record.headers
         )

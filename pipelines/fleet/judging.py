@@ -10,7 +10,7 @@ from vqmon.core.alerts.annotations import End, Marker
 from vqmon.core.alerts.judge import AlertRule, Judge, State, over_all_streams
 from vqmon.core.types import Alert, AlertEvidence, Outcome, Rendition, Segment, alert_id, failure_from_error
 from vqmon.errors import SegmentError, SettingsError, WireError
-from vqmon.transport.kafka.records import Batch, Headers, Outgoing, Record, TopicNames
+from vqmon.transport.kafka.records import Headers, ProducerRecord, Record, TopicNames, TransactionBatch
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.control_messages import (
     ControlMessage,
@@ -106,13 +106,15 @@ class Verdicts:
         self._rejections = parse_rejections(stored.get(REJECTIONS_KEY))
         self.is_halted = False
 
-    def fold(self, ready: Sequence[Looked | Noted]) -> tuple[Batch | None, Sequence[Looked], Sequence[Alert]]:
+    def fold(
+        self, ready: Sequence[Looked | Noted]
+    ) -> tuple[TransactionBatch | None, Sequence[Looked], Sequence[Alert]]:
         """Judge looked-at records in order: the batch to write, which outcomes are in it, and the alerts.
 
         Sets `is_halted` when so much is rejected that nothing more may be drained away; what follows is not taken.
         """
         before = self._rejections
-        records: list[Outgoing] = []
+        records: list[ProducerRecord] = []
         taken: list[Looked] = []
         told: list[Alert] = []
         last: Record | None = None
@@ -139,7 +141,7 @@ class Verdicts:
         records += [self._state_record(key, value) for key, value in encoded_states(self._judge.take_changed())]
         if self._rejections != before:
             records.append(self._state_record(REJECTIONS_KEY, encode_rejections(self._rejections)))
-        return Batch(records=records, next_offset=last.offset + 1), taken, told
+        return TransactionBatch(records=records, next_offset=last.offset + 1), taken, told
 
     def _judge_note(self, note: ControlMessage) -> tuple[ControlMessage, Sequence[Alert]]:
         """The alerts that it closes, and the note as it is passed on: an end is dated by what was seen here."""
@@ -186,14 +188,14 @@ class Verdicts:
             ),
         )
 
-    def _outgoing(self, looked: Looked, alerts: Sequence[Alert]) -> list[Outgoing]:
+    def _outgoing(self, looked: Looked, alerts: Sequence[Alert]) -> list[ProducerRecord]:
         headers = self._headers(looked.record)
         outcome = cloudevents.encode_outcome(looked.outcome, source=self._speaker.source)
         published = self._published(looked.record, outcome, headers)
         beside = self._gathered_too(published) if looked.rejected is None else [self._rejected_record(looked)]
         return [published, *beside, *self._alert_records(alerts, headers)]
 
-    def _passed_on(self, record: Record, note: ControlMessage, alerts: Sequence[Alert]) -> list[Outgoing]:
+    def _passed_on(self, record: Record, note: ControlMessage, alerts: Sequence[Alert]) -> list[ProducerRecord]:
         """So that who reads the outcomes in order can judge as we did."""
         headers = self._headers(record)
         value = encode_control_message(note, source=self._speaker.source)
@@ -207,21 +209,21 @@ class Verdicts:
             *parse_trace_context(dict(record.headers)).headers(),
         )
 
-    def _alert_records(self, alerts: Sequence[Alert], headers: Headers) -> list[Outgoing]:
+    def _alert_records(self, alerts: Sequence[Alert], headers: Headers) -> list[ProducerRecord]:
         topic, source = self._speaker.names.alerts, self._speaker.source
         return [
             self._to(topic, alert.series.encode(), cloudevents.encode_alert(alert, source=source), headers)
             for alert in alerts
         ]
 
-    def _published(self, record: Record, value: bytes, headers: Headers) -> Outgoing:
+    def _published(self, record: Record, value: bytes, headers: Headers) -> ProducerRecord:
         return self._to(self._speaker.names.quality, _short(record.key), value, headers)
 
-    def _gathered_too(self, published: Outgoing) -> list[Outgoing]:
+    def _gathered_too(self, published: ProducerRecord) -> list[ProducerRecord]:
         """The same once more where rules over all streams see it."""
         return [] if self._gathered is None else [replace(published, topic=self._gathered, partition=0)]
 
-    def _rejected_record(self, looked: Looked) -> Outgoing:
+    def _rejected_record(self, looked: Looked) -> ProducerRecord:
         record, names = looked.record, self._speaker.names
         key, headers = _short(record.key), record.headers
         if sum(len(name) + len(value) for name, value in headers) > MAX_HEADERS_BYTES:
@@ -245,14 +247,14 @@ class Verdicts:
         ours = tuple((f"vqmon-rejected-{name}", text.encode()) for name, text in facts.items())
         return self._to(names.rejected, key, value, (*headers, *ours))
 
-    def _state_record(self, key: str, value: bytes | None) -> Outgoing:
+    def _state_record(self, key: str, value: bytes | None) -> ProducerRecord:
         return self._to(self._speaker.names.state, key.encode(), value, ())
 
-    def _to(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> Outgoing:
+    def _to(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> ProducerRecord:
         if key is None and value is None:
             # The client refuses a record of nothing at all.
             value = b""
-        return Outgoing(topic=topic, partition=self._partition, key=key, value=value, headers=headers)
+        return ProducerRecord(topic=topic, partition=self._partition, key=key, value=value, headers=headers)
 
 
 def _note_in(key: bytes | None, value: bytes) -> ControlMessage:

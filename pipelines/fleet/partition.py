@@ -15,8 +15,8 @@ from vqmon.errors import BrokerError, FencedError, SettingsError
 from vqmon.flow import in_order
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
-from vqmon.transport.kafka.records import Batch, Position, Record, Transactions
-from vqmon.transport.kafka.transactions import write_once
+from vqmon.transport.kafka.records import BatchWriter, PartitionOffsets, Record, TransactionBatch
+from vqmon.transport.kafka.transactions import write_exactly_once
 
 log = logging.getLogger("vqmon.fleet")
 
@@ -26,7 +26,7 @@ BRING_UP_BACKOFF_SECONDS = 1.0
 class Membership(Protocol):
     """What a lane asks of the group."""
 
-    async def position(self, partition: int) -> Position: ...
+    async def position(self, partition: int) -> PartitionOffsets: ...
     async def committed(self, partition: int) -> int | None: ...
     def go_on(self, partition: int, *, offset: int) -> None: ...
 
@@ -36,7 +36,9 @@ class Folding(Protocol):
 
     is_halted: bool
 
-    def fold(self, ready: Sequence[Looked | Noted]) -> tuple[Batch | None, Sequence[Looked], Sequence[Alert]]: ...
+    def fold(
+        self, ready: Sequence[Looked | Noted]
+    ) -> tuple[TransactionBatch | None, Sequence[Looked], Sequence[Alert]]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ class Floor:
     look: Callable[[Record], Awaitable[Looked | Noted]]
     # from what the state topic holds of a partition
     fold: Callable[[int, Mapping[str, bytes]], Folding]
-    open_writer: Callable[[int], Transactions]
+    open_writer: Callable[[int], BatchWriter]
     read_state: Callable[[int], Awaitable[Mapping[str, bytes]]]
     running: asyncio.Semaphore
     meters: Meters
@@ -167,7 +169,7 @@ class Lane:
             return True
         return False
 
-    def _start_of(self, position: Position) -> int:
+    def _start_of(self, position: PartitionOffsets) -> int:
         if position.committed is None:
             return position.oldest
         told = (
@@ -206,7 +208,7 @@ class Lane:
         batch, taken, alerts = self._verdicts.fold([looked for _, looked in ready if looked is not None])
         last = ready[-1][0]
         if batch is None and isinstance(last, Step) and not self._verdicts.is_halted:
-            batch = Batch(records=[], next_offset=last.offset)
+            batch = TransactionBatch(records=[], next_offset=last.offset)
         if batch is not None:
             await self._write(batch)
         if taken or alerts:
@@ -217,14 +219,14 @@ class Lane:
             self._changed.set()
             log.error(**log_event("partition.halted", partition=self.partition, offset=self.next_offset))
 
-    async def _write(self, batch: Batch) -> None:
+    async def _write(self, batch: TransactionBatch) -> None:
         began = time.monotonic()
-        await write_once(
+        await write_exactly_once(
             self._writer,
             batch,
-            before=self.next_offset,
+            previous_offset=self.next_offset,
             committed=lambda: self._group.committed(self.partition),
-            broken=self._broken,
+            on_error=self._broken,
         )
         self._mended()
         self.next_offset = batch.next_offset

@@ -14,14 +14,14 @@ from pipelines.service.lifecycle import Told
 from vqmon.core.alerts.judge import AlertRule, over_all_streams
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.metrics import Meters
-from vqmon.transport.kafka import Connection, Group, TopicNames, TransactionWriter, read_changelog
+from vqmon.transport.kafka import ClientConfig, GroupConsumer, TopicNames, TransactionalProducer, read_changelog
 from vqmon.transport.kafka.records import Record
 
 
 def speaker_of(kafka: KafkaSettings, *, max_rejected_bytes: int) -> Speaker:
     """How this deployment speaks."""
     return Speaker(
-        names=TopicNames.of(kafka.prefix, kafka.group),
+        names=TopicNames.from_prefix(kafka.prefix, kafka.group),
         source=f"vqmon:{kafka.prefix}/{kafka.group}",
         group=kafka.group,
         version=version("vqmon"),
@@ -36,7 +36,7 @@ class Memberships:
     def __init__(
         self,
         kafka: KafkaSettings,
-        connection: Connection,
+        connection: ClientConfig,
         speaker: Speaker,
         *,
         rules: Sequence[AlertRule],
@@ -57,7 +57,7 @@ class Memberships:
         kafka = self._kafka
 
         def open_group(member: Member) -> GroupPort:
-            return Group(
+            return GroupConsumer(
                 self._connection,
                 topic=topic,
                 group=self._group_of(topic),
@@ -102,9 +102,11 @@ class Memberships:
     ) -> Floor:
         kafka, connection, group = self._kafka, self._connection, self._group_of(topic)
 
-        def open_writer(partition: int) -> TransactionWriter:
+        def open_writer(partition: int) -> TransactionalProducer:
             name = f"{kafka.group}.{topic}.{partition}"
-            return TransactionWriter(connection, transactional_id=name, group=group, topic=topic, partition=partition)
+            return TransactionalProducer(
+                connection, transactional_id=name, group=group, topic=topic, partition=partition
+            )
 
         async def read_state(partition: int) -> Mapping[str, bytes]:
             return await read_changelog(connection, state, partition)

@@ -25,7 +25,7 @@ from vqmon.telemetry.health import HealthServer, ProgressTracker, sd_notify
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
 from vqmon.telemetry.watchdog import Heartbeat, Watchdog, WatchdogLimit
-from vqmon.transport.kafka import Connection, TopicNames, check_topics, largest_record, planned_topics
+from vqmon.transport.kafka import ClientConfig, TopicNames, check_topics, max_record_bytes, topic_specs
 from vqmon.transport.secrets import read_secret
 
 log = logging.getLogger("vqmon.fleet")
@@ -135,11 +135,11 @@ def _watchdog(
     )
 
 
-def connection_of(kafka: KafkaSettings) -> Connection:
+def connection_of(kafka: KafkaSettings) -> ClientConfig:
     """Where the brokers are; the password is read from its file now."""
     if kafka.mechanism and not (kafka.username and kafka.password_file):
         raise SettingsError(f"kafka.mechanism: {kafka.mechanism} needs kafka.username and kafka.password_file too")
-    return Connection(
+    return ClientConfig(
         bootstrap=kafka.bootstrap,
         is_encrypted=kafka.encrypted,
         ca_file=kafka.ca_file,
@@ -151,17 +151,17 @@ def connection_of(kafka: KafkaSettings) -> Connection:
     )
 
 
-async def _wait_for_topics(connection: Connection, kafka: KafkaSettings, stop: asyncio.Event) -> int:
+async def _wait_for_topics(connection: ClientConfig, kafka: KafkaSettings, stop: asyncio.Event) -> int:
     """Wait for the brokers, then refuse topics that are not what they must be; gives what the rejected topic takes."""
-    names = TopicNames.of(kafka.prefix, kafka.group)
-    plans = planned_topics(
-        names, partitions=kafka.partitions, copies=kafka.copies, max_message_bytes=kafka.max_message_bytes
+    names = TopicNames.from_prefix(kafka.prefix, kafka.group)
+    plans = topic_specs(
+        names, partitions=kafka.partitions, replication_factor=kafka.copies, max_message_bytes=kafka.max_message_bytes
     )
     while not stop.is_set():
         try:
             wrong = await check_topics(connection, plans)
             if not wrong:
-                return await largest_record(connection, names.rejected)
+                return await max_record_bytes(connection, names.rejected)
         except BrokerError as error:
             log.warning(**log_event("kafka.unreachable", error=error, again_seconds=RETRY_SECONDS))
             await wait_or_stop(stop, RETRY_SECONDS)

@@ -24,7 +24,7 @@ from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import History, open_history
 from vqmon.transport.kafka import TopicNames
-from vqmon.transport.kafka.reader import Follower, following
+from vqmon.transport.kafka.reader import TopicConsumer, open_topic_consumer
 from vqmon.transport.kafka.records import Record
 from vqmon.transport.wire import cloudevents
 
@@ -85,7 +85,7 @@ class _Reader:
         begin: asyncio.Event,
     ) -> None:
         self._connection = connection_of(settings.kafka)
-        self._topic = TopicNames.of(settings.kafka.prefix, settings.kafka.group).alerts
+        self._topic = TopicNames.from_prefix(settings.kafka.prefix, settings.kafka.group).alerts
         self._history = history
         self._delivery = delivery
         self._thread = thread
@@ -98,7 +98,7 @@ class _Reader:
         """Read until the stop; brokers that are away are waited for."""
         while not stop.is_set():
             try:
-                async with following(self._connection, self._topic, offsets=self._offsets()) as follower:
+                async with open_topic_consumer(self._connection, self._topic, offsets=self._offsets()) as follower:
                     log.info(**log_event("notify.reading", topic=self._topic))
                     while not stop.is_set():
                         await self._read(follower)
@@ -113,13 +113,13 @@ class _Reader:
         cursors = self._history.queries.cursors(self._topic)
         return {int(lane.rsplit("/", 1)[-1]): cursor.sequence for lane, cursor in cursors.items()}
 
-    async def _read(self, follower: Follower) -> None:
+    async def _read(self, follower: TopicConsumer) -> None:
         records = await follower.poll(seconds=POLL_SECONDS)
         self._meters.set("vqmon.kafka.connected", 1)
         if records:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._keep, records)
             self._delivery.deliverer.wake()
-        elif not self._begin.is_set() and await follower.left() == 0:
+        elif not self._begin.is_set() and await follower.lag_records() == 0:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._forget_old)
             log.info(**log_event("notify.caught_up", topic=self._topic))
             self._begin.set()

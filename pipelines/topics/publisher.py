@@ -15,13 +15,13 @@ from vqmon.media.sources.playlist import Found, found_at
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import KafkaSettings
 from vqmon.transport.kafka import (
-    Connection,
-    Publisher,
+    ClientConfig,
+    IdempotentProducer,
     TopicNames,
-    TopicPlan,
+    TopicSpec,
     check_topics,
     create_topics,
-    planned_topics,
+    topic_specs,
 )
 from vqmon.transport.kafka.records import Headers
 from vqmon.transport.wire.control_messages import control_message_headers, encode_control_message
@@ -53,8 +53,8 @@ async def publish(
     labelled = _labelled(_numbered(named), stream_id=stream_id, rendition=rendition, arm=arm)
     segments = [replace(segment, prompt=prompt) for segment in labelled]
     records = list(records_of(segments, over={rendition or name for name in over(found)}))
-    topic = TopicNames.of(settings.kafka.prefix, settings.kafka.group).segments
-    async with Publisher(connection_of(settings.kafka)) as publisher:
+    topic = TopicNames.from_prefix(settings.kafka.prefix, settings.kafka.group).segments
+    async with IdempotentProducer(connection_of(settings.kafka)) as publisher:
         for first in range(0, len(records), BATCH):
             await publisher.publish(topic, records[first : first + BATCH])
     return len(segments), len(items) - len(named)
@@ -86,17 +86,17 @@ def _record_of(end: End) -> tuple[bytes, bytes, Headers]:
 
 async def announce(settings: Settings, marker: Marker) -> int:
     """Put a marker on every partition of the segments topic; gives their number."""
-    topic = TopicNames.of(settings.kafka.prefix, settings.kafka.group).segments
-    async with Publisher(connection_of(settings.kafka)) as publisher:
-        return await publisher.publish_everywhere(
+    topic = TopicNames.from_prefix(settings.kafka.prefix, settings.kafka.group).segments
+    async with IdempotentProducer(connection_of(settings.kafka)) as publisher:
+        return await publisher.publish_to_all_partitions(
             topic, encode_control_message(marker, source="vqmon:deploy"), control_message_headers(marker)
         )
 
 
 async def announce_end(settings: Settings, end: End) -> None:
     """Put an end behind the segments of its stream."""
-    topic = TopicNames.of(settings.kafka.prefix, settings.kafka.group).segments
-    async with Publisher(connection_of(settings.kafka)) as publisher:
+    topic = TopicNames.from_prefix(settings.kafka.prefix, settings.kafka.group).segments
+    async with IdempotentProducer(connection_of(settings.kafka)) as publisher:
         await publisher.publish(topic, [_record_of(end)])
 
 
@@ -112,10 +112,10 @@ async def check(settings: Settings) -> Sequence[str]:
     return await check_topics(connection, plans)
 
 
-def _topics(kafka: KafkaSettings) -> tuple[Connection, Sequence[TopicPlan]]:
-    names = TopicNames.of(kafka.prefix, kafka.group)
-    plans = planned_topics(
-        names, partitions=kafka.partitions, copies=kafka.copies, max_message_bytes=kafka.max_message_bytes
+def _topics(kafka: KafkaSettings) -> tuple[ClientConfig, Sequence[TopicSpec]]:
+    names = TopicNames.from_prefix(kafka.prefix, kafka.group)
+    plans = topic_specs(
+        names, partitions=kafka.partitions, replication_factor=kafka.copies, max_message_bytes=kafka.max_message_bytes
     )
     return connection_of(kafka), plans
 

@@ -25,8 +25,8 @@ from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import History, open_history
 from vqmon.transport.history.ingest import ParsedRecords, RecordKind, parse_record_batches
-from vqmon.transport.kafka import Connection, Group, TopicNames, check_topics, planned_topics
-from vqmon.transport.kafka.records import Assigned, Revoked
+from vqmon.transport.kafka import ClientConfig, GroupConsumer, TopicNames, check_topics, topic_specs
+from vqmon.transport.kafka.records import OnAssigned, OnRevoked
 
 log = logging.getLogger("vqmon.record")
 
@@ -212,7 +212,7 @@ def desk_of(
     kafka: KafkaSettings, history: History, *, thread: ThreadPoolExecutor, meters: Meters, progress: ProgressTracker
 ) -> Desk:
     """What a recorder of this deployment works with."""
-    names = TopicNames.of(kafka.prefix, kafka.group)
+    names = TopicNames.from_prefix(kafka.prefix, kafka.group)
     return Desk(
         history=history,
         thread=thread,
@@ -225,11 +225,11 @@ def desk_of(
     )
 
 
-def opening(connection: Connection, kafka: KafkaSettings) -> OpenGroup:
+def opening(connection: ClientConfig, kafka: KafkaSettings) -> OpenGroup:
     """How to join: a group per topic, apart from that of the workers."""
 
-    def open_group(topic: str, assigned: Assigned, revoked: Revoked) -> Group:
-        return Group(
+    def open_group(topic: str, assigned: OnAssigned, revoked: OnRevoked) -> GroupConsumer:
+        return GroupConsumer(
             connection,
             topic=topic,
             group=f"{kafka.group}.record.{topic}",
@@ -242,11 +242,11 @@ def opening(connection: Connection, kafka: KafkaSettings) -> OpenGroup:
     return open_group
 
 
-async def _wait_for_topics(connection: Connection, kafka: KafkaSettings, stop: asyncio.Event) -> None:
+async def _wait_for_topics(connection: ClientConfig, kafka: KafkaSettings, stop: asyncio.Event) -> None:
     """Wait for the brokers, then refuse to begin without the topics."""
-    names = TopicNames.of(kafka.prefix, kafka.group)
-    plans = planned_topics(
-        names, partitions=kafka.partitions, copies=kafka.copies, max_message_bytes=kafka.max_message_bytes
+    names = TopicNames.from_prefix(kafka.prefix, kafka.group)
+    plans = topic_specs(
+        names, partitions=kafka.partitions, replication_factor=kafka.copies, max_message_bytes=kafka.max_message_bytes
     )
     wanted = [plan for plan in plans if plan.name in (names.quality, names.alerts)]
     while not stop.is_set():

@@ -10,11 +10,11 @@ from pipelines.fleet.membership import GroupPort
 from vqmon.errors import BrokerError, SettingsError
 from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.ingest import OffsetCommit, RecordBatch, RecordKind
-from vqmon.transport.kafka.records import Assigned, Position, Revoked
+from vqmon.transport.kafka.records import OnAssigned, OnRevoked, PartitionOffsets
 
 log = logging.getLogger("vqmon.record")
 
-OpenGroup = Callable[[str, Assigned, Revoked], GroupPort]
+OpenGroup = Callable[[str, OnAssigned, OnRevoked], GroupPort]
 """Joins the group of a topic."""
 
 
@@ -116,7 +116,7 @@ class Reader:
                     lags[partition] = lag
         return lags
 
-    def _start_of(self, partition: int, before: int | None, position: Position) -> int:
+    def _start_of(self, partition: int, before: int | None, position: PartitionOffsets) -> int:
         if before is None:
             return position.oldest
         told = (

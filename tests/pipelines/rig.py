@@ -14,7 +14,7 @@ from vqmon.core.alerts.judge import AlertRule, over_all_streams
 from vqmon.core.types import Alert, Outcome, Rendition, Segment
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.kafka import Record, TopicNames
-from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryGroup, MemoryWriter
+from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryGroupConsumer, MemoryTransactionalProducer
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.control_messages import (
     ControlMessage,
@@ -25,7 +25,7 @@ from vqmon.transport.wire.control_messages import (
 )
 from vqmon.transport.wire.segment_messages import STRUCTURED_CONTENT_TYPE, encode_segment
 
-NAMES = TopicNames.of("vqmon", "g")
+NAMES = TopicNames.from_prefix("vqmon", "g")
 GATHERED = "g.gathered"
 SPEAKER = Speaker(
     names=NAMES, source="test", group="g", version="0", max_message_bytes=10_000, max_rejected_bytes=60_000
@@ -92,15 +92,17 @@ class Rig:
         def fold(partition: int, stored: Mapping[str, bytes]) -> Folding:
             return Gathered(NAMES, source="test", rules=over_all_streams(self.rules), stored=stored)
 
-        def open_writer(partition: int) -> MemoryWriter:
+        def open_writer(partition: int) -> MemoryTransactionalProducer:
             name = f"g.gathered.{partition}"
-            return MemoryWriter(self.broker, transactional_id=name, group=GATHERED, topic=NAMES.gathered, partition=0)
+            return MemoryTransactionalProducer(
+                self.broker, transactional_id=name, group=GATHERED, topic=NAMES.gathered, partition=0
+            )
 
         return self.floor(look=read_gathered, fold=fold, read_state=read_state, open_writer=open_writer)
 
-    def open_gathered(self, member: Member) -> MemoryGroup:
+    def open_gathered(self, member: Member) -> MemoryGroupConsumer:
         """The group of the gathered outcomes as a member sees it."""
-        return MemoryGroup(
+        return MemoryGroupConsumer(
             self.broker, topic=NAMES.gathered, group=GATHERED, assigned=member.assigned, revoked=member.revoked
         )
 
@@ -115,15 +117,15 @@ class Rig:
             finally:
                 stop.set()
 
-    def open_writer(self, partition: int) -> MemoryWriter:
+    def open_writer(self, partition: int) -> MemoryTransactionalProducer:
         """The writer of one partition."""
-        return MemoryWriter(
+        return MemoryTransactionalProducer(
             self.broker, transactional_id=f"g.{partition}", group="g", topic=NAMES.segments, partition=partition
         )
 
-    def open_group(self, member: Member) -> MemoryGroup:
+    def open_group(self, member: Member) -> MemoryGroupConsumer:
         """The group as a member sees it."""
-        return MemoryGroup(
+        return MemoryGroupConsumer(
             self.broker, topic=NAMES.segments, group="g", assigned=member.assigned, revoked=member.revoked
         )
 

@@ -19,7 +19,7 @@ from tests.acceptance.kafka.proxy import Proxies
 from vqmon.core.alerts.judge import AlertRule, Judge, over_all_streams, parse_rules
 from vqmon.core.types import Alert, Outcome, Segment
 from vqmon.transport.kafka import TopicNames, read_changelog
-from vqmon.transport.kafka.connection import Connection
+from vqmon.transport.kafka.connection import ClientConfig
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.segment_messages import parse_segment
 
@@ -240,7 +240,7 @@ def _judged(rules: Sequence[AlertRule], outcomes: Sequence[Outcome]) -> Judged:
 
 
 async def _wrong_states(bootstrap: str, names: TopicNames, judged: Mapping[int | str, Judged]) -> int:
-    connection = Connection(bootstrap=tuple(bootstrap.split(",")))
+    connection = ClientConfig(bootstrap=tuple(bootstrap.split(",")))
     wrong = 0
     for place, (judge, _) in judged.items():
         topic, partition = (names.gathered_state, 0) if isinstance(place, str) else (names.state, place)

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from vqmon.core.types import Rendition, Segment
-from vqmon.transport.kafka import Connection, Publisher, TopicNames, create_topics, planned_topics
+from vqmon.transport.kafka import ClientConfig, IdempotentProducer, TopicNames, create_topics, topic_specs
 from vqmon.transport.wire.segment_messages import STRUCTURED_CONTENT_TYPE, encode_segment
 
 ROOT = Path(__file__).parents[3]
@@ -52,13 +52,13 @@ def message_of(segment: Segment) -> tuple[bytes, bytes, tuple[tuple[str, bytes],
 
 async def make_topics(bootstrap: str, names: TopicNames, *, partitions: int, copies: int) -> None:
     """The five topics."""
-    plans = planned_topics(names, partitions=partitions, copies=copies, max_message_bytes=100_000)
-    await create_topics(Connection(bootstrap=tuple(bootstrap.split(","))), plans)
+    plans = topic_specs(names, partitions=partitions, replication_factor=copies, max_message_bytes=100_000)
+    await create_topics(ClientConfig(bootstrap=tuple(bootstrap.split(","))), plans)
 
 
 async def publish(bootstrap: str, topic: str, segments: Iterable[Segment]) -> int:
     """Put segment messages on the topic."""
-    async with Publisher(Connection(bootstrap=tuple(bootstrap.split(",")))) as publisher:
+    async with IdempotentProducer(ClientConfig(bootstrap=tuple(bootstrap.split(",")))) as publisher:
         return await publisher.publish(topic, [message_of(segment) for segment in segments])
 
 
@@ -101,7 +101,7 @@ class Worker:
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> "Worker":
-        arguments = [json.dumps(self.kafka), str(self.most_seconds), str(self.seed)]
+        arguments = [json.dumps(self.kafka), str(self.max_seconds), str(self.seed)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.acceptance.kafka.worker", *arguments],

@@ -14,7 +14,7 @@ from tests.acceptance.kafka.chaos import Chaos, Plan, Visible, find, is_gathered
 from tests.acceptance.kafka.fleet import Worker, make_topics, message_of, until, woven
 from tests.acceptance.kafka.proxy import Proxies
 from tests.conftest import need
-from vqmon.transport.kafka import Connection, Publisher, TopicNames
+from vqmon.transport.kafka import ClientConfig, IdempotentProducer, TopicNames
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -47,7 +47,7 @@ async def test_nothing_is_missing_and_nothing_is_doubled(tmp_path: Path, capsys:
         Proxies(ports[:3], ports[3:]) as proxies,
         Cluster(tmp_path, brokers=3, client_ports=ports[3:], advertised_ports=ports[:3]) as cluster,
     ):
-        names = TopicNames.of("vqmon", "g")
+        names = TopicNames.from_prefix("vqmon", "g")
         await make_topics(cluster.bootstrap, names, partitions=PARTITIONS, copies=3)
         kafka = settings_of(cluster.bootstrap)
         workers = [Worker(tmp_path / f"worker-{n}.log", kafka, most_seconds=0.2, seed=n) for n in range(3)]
@@ -71,10 +71,10 @@ async def _break(
     plan: Plan, workers: list[Worker], cluster: Cluster, proxies: Proxies, names: TopicNames, each: int
 ) -> Chaos:
     segments = woven([f"stream-{number:02}" for number in range(STREAMS)], each)
-    connection = Connection(bootstrap=tuple(cluster.bootstrap.split(",")))
+    connection = ClientConfig(bootstrap=tuple(cluster.bootstrap.split(",")))
     async with (
         Visible(cluster.bootstrap, names.quality, PARTITIONS) as visible,
-        Publisher(connection) as publisher,
+        IdempotentProducer(connection) as publisher,
     ):
         chaos = Chaos(plan, workers, cluster.brokers, proxies, visible)
         counting = asyncio.create_task(visible.count_on())

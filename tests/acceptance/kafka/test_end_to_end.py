@@ -72,7 +72,7 @@ allow_noncommercial = true
     published = said(tmp_path, "publish", str(media), "--stream", "film", "--rendition", "1080p", "--arm", "new")
     assert "3 segment messages published" in published
     assert "the end of film is behind its segments" in said(tmp_path, "end", "film")
-    names = TopicNames.of("whole", "whole")
+    names = TopicNames.from_prefix("whole", "whole")
     daemon = started(tmp_path)
     try:
 

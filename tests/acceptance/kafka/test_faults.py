@@ -13,7 +13,7 @@ import pytest
 from tests.acceptance.kafka.broker import REMEDY, Cluster, is_available
 from tests.acceptance.kafka.fleet import Worker, header, make_topics, publish, read_all, segments_of, until, woven
 from tests.conftest import need
-from vqmon.transport.kafka import Connection, Publisher, TopicNames
+from vqmon.transport.kafka import ClientConfig, IdempotentProducer, TopicNames
 from vqmon.transport.wire import cloudevents
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -29,7 +29,7 @@ class Stage:
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.cluster = cluster
         self.group = f"faults{next(NUMBERS)}"
-        self.names = TopicNames.of(self.group, self.group)
+        self.names = TopicNames.from_prefix(self.group, self.group)
         self.workers: list[Worker] = []
         self._folder = folder
 
@@ -164,7 +164,7 @@ async def test_poison_on_a_real_topic_has_outcomes_too(stage: Stage) -> None:
     good = segments_of("stream-0", 20)
     await publish(stage.cluster.bootstrap, stage.names.segments, good[:10])
     poison = [(b"stream-0", b"{", ()), (b"other", b"[]", (("traceparent", b"x"),)), (b"x", b"y" * 99_000, ())]
-    async with Publisher(Connection(bootstrap=tuple(stage.cluster.bootstrap.split(",")))) as publisher:
+    async with IdempotentProducer(ClientConfig(bootstrap=tuple(stage.cluster.bootstrap.split(",")))) as publisher:
         await publisher.publish(stage.names.segments, poison)
     await publish(stage.cluster.bootstrap, stage.names.segments, good[10:])
     stage.worker(max_message_bytes=50_000)

@@ -25,7 +25,7 @@ from vqmon.transport.wire.control_messages import parse_control_message
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
-NAMES = TopicNames.of("told", "told")
+NAMES = TopicNames.from_prefix("told", "told")
 CONFIG = """
 [source]
 kind = "kafka"

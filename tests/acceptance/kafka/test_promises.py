@@ -12,17 +12,17 @@ from tests.acceptance.kafka.broker import Cluster
 from tests.acceptance.kafka.fleet import make_topics, message_of, read_all, segments_of
 from vqmon.errors import BrokerError, FencedError
 from vqmon.transport.kafka import (
-    Batch,
-    Connection,
-    Group,
-    Outgoing,
-    Publisher,
+    BatchWriter,
+    ClientConfig,
+    GroupConsumer,
+    IdempotentProducer,
+    ProducerRecord,
     TopicNames,
-    Transactions,
-    TransactionWriter,
+    TransactionalProducer,
+    TransactionBatch,
     read_changelog,
 )
-from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryGroup, MemoryWriter
+from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryGroupConsumer, MemoryTransactionalProducer
 
 PARTITIONS = 2
 NUMBERS = count()
@@ -49,19 +49,19 @@ class Side:
 
     names: TopicNames
     group: str
-    connection: Connection | None = None
+    connection: ClientConfig | None = None
     memory: MemoryBroker = field(default_factory=lambda: MemoryBroker(PARTITIONS))
 
-    def writer(self, partition: int) -> Transactions:
+    def writer(self, partition: int) -> BatchWriter:
         facts = {"transactional_id": f"{self.group}.{partition}", "group": self.group, "topic": self.names.segments}
         if self.connection:
-            return TransactionWriter(self.connection, partition=partition, **facts)
-        return MemoryWriter(self.memory, partition=partition, **facts)
+            return TransactionalProducer(self.connection, partition=partition, **facts)
+        return MemoryTransactionalProducer(self.memory, partition=partition, **facts)
 
     def member(self, told: Revocable) -> GroupPort:
         facts = {"topic": self.names.segments, "group": self.group}
         if self.connection:
-            return Group(
+            return GroupConsumer(
                 self.connection,
                 session_seconds=6,
                 rebalance_seconds=12,
@@ -69,12 +69,12 @@ class Side:
                 revoked=told.revoked,
                 **facts,
             )
-        return MemoryGroup(self.memory, assigned=told.assigned, revoked=told.revoked, **facts)
+        return MemoryGroupConsumer(self.memory, assigned=told.assigned, revoked=told.revoked, **facts)
 
     async def put(self, numbers: Sequence[int]) -> None:
         messages = [message_of(segments_of("news", 1, first=number)[0]) for number in numbers]
         if self.connection:
-            async with Publisher(self.connection) as publisher:
+            async with IdempotentProducer(self.connection) as publisher:
                 await publisher.publish(self.names.segments, messages)
         else:
             for key, value, headers in messages:
@@ -90,24 +90,24 @@ class Side:
             return await read_changelog(self.connection, self.names.state, partition)
         return self.memory.read_state(self.names.state, partition)
 
-    def quality(self, value: bytes, partition: int = 0) -> Outgoing:
-        return Outgoing(topic=self.names.quality, partition=partition, key=b"k", value=value)
+    def quality(self, value: bytes, partition: int = 0) -> ProducerRecord:
+        return ProducerRecord(topic=self.names.quality, partition=partition, key=b"k", value=value)
 
-    def remembered(self, key: str, value: bytes | None) -> Outgoing:
-        return Outgoing(topic=self.names.state, partition=1, key=key.encode(), value=value)
+    def remembered(self, key: str, value: bytes | None) -> ProducerRecord:
+        return ProducerRecord(topic=self.names.state, partition=1, key=key.encode(), value=value)
 
 
 @pytest.fixture(params=["real", "memory"])
 async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
     """The real broker with fresh topics, or an in-memory one."""
     group = f"promises{next(NUMBERS)}"
-    names = TopicNames.of(group, group)
+    names = TopicNames.from_prefix(group, group)
     if request.param == "memory":
         yield Side(names, group)
         return
     cluster: Cluster = request.getfixturevalue("cluster")
     await make_topics(cluster.bootstrap, names, partitions=PARTITIONS, copies=1)
-    yield Side(names, group, Connection(bootstrap=tuple(cluster.bootstrap.split(","))))
+    yield Side(names, group, ClientConfig(bootstrap=tuple(cluster.bootstrap.split(","))))
 
 
 async def until(holds: Callable[[], bool], *, seconds: float = 30.0) -> None:
@@ -125,7 +125,7 @@ async def test_a_batch_and_its_offset_become_visible_together(side: Side) -> Non
     await until(lambda: told.owned == {0, 1})
     assert await member.committed(0) is None
     await writer.open()
-    await writer.write(Batch(records=[side.quality(b"a"), side.quality(b"b")], next_offset=7))
+    await writer.write(TransactionBatch(records=[side.quality(b"a"), side.quality(b"b")], next_offset=7))
     assert await side.values(side.names.quality) == [b"a", b"b"]
     assert await member.committed(0) == 7
     await writer.close()
@@ -136,12 +136,12 @@ async def test_opening_fences_who_had_the_id_before(side: Side) -> None:
     """The first holder's next write raises FencedError and leaves nothing behind."""
     first, second = side.writer(0), side.writer(0)
     await first.open()
-    await first.write(Batch(records=[side.quality(b"first")], next_offset=1))
+    await first.write(TransactionBatch(records=[side.quality(b"first")], next_offset=1))
     await second.open()
     with pytest.raises(FencedError):
-        await first.write(Batch(records=[side.quality(b"zombie")], next_offset=2))
+        await first.write(TransactionBatch(records=[side.quality(b"zombie")], next_offset=2))
     await first.kill()
-    await second.write(Batch(records=[side.quality(b"second")], next_offset=2))
+    await second.write(TransactionBatch(records=[side.quality(b"second")], next_offset=2))
     await second.close()
     assert await side.values(side.names.quality) == [b"first", b"second"]
 
@@ -152,8 +152,8 @@ async def test_state_is_the_newest_value_of_each_key(side: Side) -> None:
     await writer.open()
     for number in range(3):
         records = [side.remembered(f"key-{one}", f"{number}".encode()) for one in range(5)]
-        await writer.write(Batch(records=records, next_offset=number + 1))
-    await writer.write(Batch(records=[side.remembered("key-0", None)], next_offset=4))
+        await writer.write(TransactionBatch(records=records, next_offset=number + 1))
+    await writer.write(TransactionBatch(records=[side.remembered("key-0", None)], next_offset=4))
     await writer.close()
     assert await side.state(1) == {f"key-{one}": b"2" for one in range(1, 5)}
     assert await side.state(0) == {}
@@ -202,17 +202,17 @@ async def test_two_members_share_the_partitions_and_one_takes_over(side: Side) -
 
 async def test_one_refused_record_spoils_the_whole_batch(cluster: Cluster) -> None:
     """A record that the broker refuses must not vanish in a commit: nothing of its batch becomes visible."""
-    names = TopicNames.of("refused", "refused")
+    names = TopicNames.from_prefix("refused", "refused")
     await make_topics(cluster.bootstrap, names, partitions=PARTITIONS, copies=1)
-    side = Side(names, "refused", Connection(bootstrap=tuple(cluster.bootstrap.split(","))))
+    side = Side(names, "refused", ClientConfig(bootstrap=tuple(cluster.bootstrap.split(","))))
     writer = side.writer(0)
     await writer.open()
     with pytest.raises(BrokerError):
         await writer.write(
-            Batch(records=[side.quality(b"small"), side.quality(bytes(range(256)) * 40_000)], next_offset=1)
+            TransactionBatch(records=[side.quality(b"small"), side.quality(bytes(range(256)) * 40_000)], next_offset=1)
         )
     await writer.kill()
     await writer.open()
-    await writer.write(Batch(records=[side.quality(b"after")], next_offset=1))
+    await writer.write(TransactionBatch(records=[side.quality(b"after")], next_offset=1))
     await writer.close()
     assert await side.values(names.quality) == [b"after"]

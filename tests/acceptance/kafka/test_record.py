@@ -17,7 +17,7 @@ from vqmon.core.alerts.judge import Judge, parse_rules
 from vqmon.core.types import Alert, Outcome
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
-from vqmon.transport.kafka import Connection, Publisher, TopicNames
+from vqmon.transport.kafka import ClientConfig, IdempotentProducer, TopicNames
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.segment_messages import STRUCTURED_CONTENT_TYPE
 
@@ -76,7 +76,7 @@ async def say(bootstrap: str, names: TopicNames, outcomes: list[Outcome], judge:
     for alert in (alert for outcome in outcomes for alert in judge.judge(outcome)):
         alerts[alert.id] = alert
         told.append((alert.series.encode(), cloudevents.encode_alert(alert, source="t"), headers))
-    async with Publisher(Connection(bootstrap=tuple(bootstrap.split(",")))) as publisher:
+    async with IdempotentProducer(ClientConfig(bootstrap=tuple(bootstrap.split(",")))) as publisher:
         await publisher.publish(names.quality, said)
         await publisher.publish(names.alerts, told)
     return alerts
@@ -87,7 +87,7 @@ async def test_killed_recorders_lose_and_double_nothing(
 ) -> None:
     """After every kill the next one goes on; in the end each outcome is there once, in the order of its stream."""
     prefix = f"record-{'file' if isinstance(place, Path) else 'server'}"
-    names = TopicNames.of(prefix, prefix)
+    names = TopicNames.from_prefix(prefix, prefix)
     await make_topics(cluster.bootstrap, names, partitions=3, copies=1)
     file = settings_file(tmp_path, cluster, prefix, place)
     count = 1 if isinstance(place, Path) else 2

@@ -16,7 +16,7 @@ from tests.acceptance.kafka.broker import REMEDY, Cluster, is_available
 from tests.acceptance.kafka.fleet import ROOT
 from tests.conftest import need
 from vqmon.errors import SettingsError
-from vqmon.transport.kafka import Connection
+from vqmon.transport.kafka import ClientConfig
 from vqmon.transport.secrets import read_secret
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -139,5 +139,5 @@ def test_a_secret_is_read_from_the_credentials_folder(tmp_path: Path, monkeypatc
 
 def test_a_connection_never_shows_its_password() -> None:
     """Neither repr nor str holds it."""
-    connection = Connection(bootstrap=("127.0.0.1:9092",), mechanism="PLAIN", username="u", password=SECRET)
+    connection = ClientConfig(bootstrap=("127.0.0.1:9092",), mechanism="PLAIN", username="u", password=SECRET)
     assert SECRET not in f"{connection!r} {connection}"

@@ -30,8 +30,8 @@ from vqmon.settings.load import Settings
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
-from vqmon.transport.kafka.in_memory import MemoryGroup
-from vqmon.transport.kafka.records import Assigned, Revoked
+from vqmon.transport.kafka.in_memory import MemoryGroupConsumer
+from vqmon.transport.kafka.records import OnAssigned, OnRevoked
 from vqmon.transport.wire.control_messages import (
     control_message_headers,
     encode_control_message,
@@ -176,14 +176,18 @@ async def recorded(rig: Rig, place: HistoryLocation) -> dict[str, Alert]:
                 rig.broker,
                 members=[],
                 _rebalancing=None,
-                _is_wanted=False,
+                _is_rebalance_pending=False,
                 logs={key: log[:last] for key, log in rig.broker.logs.items()},
             )
             for topic in topics
         }
 
-        def open_group(topic: str, assigned: Assigned, revoked: Revoked, brokers: dict = brokers) -> MemoryGroup:  # type: ignore[type-arg]
-            return MemoryGroup(brokers[topic], topic=topic, group="g.record", assigned=assigned, revoked=revoked)
+        def open_group(
+            topic: str, assigned: OnAssigned, revoked: OnRevoked, brokers: dict = brokers
+        ) -> MemoryGroupConsumer:  # type: ignore[type-arg]
+            return MemoryGroupConsumer(
+                brokers[topic], topic=topic, group="g.record", assigned=assigned, revoked=revoked
+            )
 
         with open_history(place, "record") as history, desk(history, topics=topics) as it:
             stop = asyncio.Event()

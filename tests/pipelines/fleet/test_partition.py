@@ -14,8 +14,8 @@ from tests.pipelines.rig import NAMES, Rig, segment, until
 from vqmon.core.alerts.judge import Judge, parse_rules
 from vqmon.core.types import QualityEvent, Segment, SegmentFailure
 from vqmon.errors import FencedError, SettingsError
-from vqmon.transport.kafka import Batch, Outgoing, write_once
-from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryWriter
+from vqmon.transport.kafka import ProducerRecord, TransactionBatch, write_exactly_once
+from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryTransactionalProducer
 
 RULES = parse_rules((Path(__file__).parents[3] / "config" / "rules.toml").read_text(), origin="rules.toml")
 
@@ -91,8 +91,10 @@ async def test_a_broken_write_is_repaired_without_a_double(fault: str) -> None:
 async def test_who_was_fenced_writes_nothing_more() -> None:
     """A second holder of the id fences the first; the first gives up and what it had is not written."""
     broker = MemoryBroker(1)
-    first, second = (MemoryWriter(broker, transactional_id="x", group="g", topic="in", partition=0) for _ in range(2))
-    batch = Batch(records=[Outgoing(topic="out", partition=0, key=b"k", value=b"v")], next_offset=1)
+    first, second = (
+        MemoryTransactionalProducer(broker, transactional_id="x", group="g", topic="in", partition=0) for _ in range(2)
+    )
+    batch = TransactionBatch(records=[ProducerRecord(topic="out", partition=0, key=b"k", value=b"v")], next_offset=1)
     await first.open()
     await second.open()
 
@@ -100,16 +102,16 @@ async def test_who_was_fenced_writes_nothing_more() -> None:
         return broker.offsets.get(("g", "in", 0))
 
     with pytest.raises(FencedError):
-        await write_once(first, batch, before=None, committed=committed)
+        await write_exactly_once(first, batch, previous_offset=None, committed=committed)
     assert broker.records("out") == []
-    await write_once(second, batch, before=None, committed=committed)
+    await write_exactly_once(second, batch, previous_offset=None, committed=committed)
     assert len(broker.records("out")) == 1
 
 
 async def test_an_offset_that_somebody_else_moved_means_lost() -> None:
     """After a broken write, an offset that is neither the old nor the new one belongs to somebody else."""
     broker = MemoryBroker(1)
-    writer = MemoryWriter(broker, transactional_id="x", group="g", topic="in", partition=0)
+    writer = MemoryTransactionalProducer(broker, transactional_id="x", group="g", topic="in", partition=0)
     await writer.open()
     broker.faults.append("not_written")
     broker.offsets["g", "in", 0] = 7
@@ -118,7 +120,9 @@ async def test_an_offset_that_somebody_else_moved_means_lost() -> None:
         return 7
 
     with pytest.raises(FencedError):
-        await write_once(writer, Batch(records=[], next_offset=5), before=3, committed=committed)
+        await write_exactly_once(
+            writer, TransactionBatch(records=[], next_offset=5), previous_offset=3, committed=committed
+        )
 
 
 async def test_alerts_go_on_where_another_worker_left_them() -> None:

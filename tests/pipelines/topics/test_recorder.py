@@ -22,8 +22,8 @@ from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
 from vqmon.transport.history.ingest import ParsedRecords
-from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryGroup
-from vqmon.transport.kafka.records import Assigned, Revoked
+from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryGroupConsumer
+from vqmon.transport.kafka.records import OnAssigned, OnRevoked
 from vqmon.transport.wire import cloudevents
 
 RULES = parse_rules((Path(__file__).parents[3] / "config" / "rules.toml").read_text(), origin="rules.toml")
@@ -53,15 +53,16 @@ class Fleet:
                 value = cloudevents.encode_alert(alert, source="vqmon:test")
                 self.broker.append("v.alerts", partition, alert.series.encode(), value)
 
-    def open_group(self, topic: str, assigned: Assigned, revoked: Revoked) -> MemoryGroup:
-        group = MemoryGroup(self._of(topic), topic=topic, group="g.record", assigned=assigned, revoked=revoked)
+    def open_group(self, topic: str, assigned: OnAssigned, revoked: OnRevoked) -> MemoryGroupConsumer:
+        group = MemoryGroupConsumer(self._of(topic), topic=topic, group="g.record", assigned=assigned, revoked=revoked)
         return group
 
     def _of(self, topic: str) -> MemoryBroker:
         # One set of members per topic, as each has a group of its own.
         if not hasattr(self, "_others"):
             self._others = {
-                name: replace(self.broker, members=[], _rebalancing=None, _is_wanted=False) for name in TOPICS
+                name: replace(self.broker, members=[], _rebalancing=None, _is_rebalance_pending=False)
+                for name in TOPICS
             }
         return self._others[topic]
 

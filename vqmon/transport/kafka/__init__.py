@@ -1,29 +1,36 @@
-"""Kafka in and out, exactly once: records, group membership, transactions, state, topics."""
+"""Kafka in and out, exactly once: group membership, transactions, changelogs and topics."""
 
-from vqmon.transport.kafka.connection import Connection
-from vqmon.transport.kafka.consumer_group import Group
-from vqmon.transport.kafka.producer import Publisher
+from vqmon.transport.kafka.connection import ClientConfig
+from vqmon.transport.kafka.consumer_group import GroupConsumer
+from vqmon.transport.kafka.producer import IdempotentProducer
 from vqmon.transport.kafka.reader import read_changelog
-from vqmon.transport.kafka.records import Batch, Outgoing, Position, Record, TopicNames, Transactions
-from vqmon.transport.kafka.topics import TopicPlan, check_topics, create_topics, largest_record, planned_topics
-from vqmon.transport.kafka.transactions import TransactionWriter, write_once
+from vqmon.transport.kafka.records import (
+    BatchWriter,
+    PartitionOffsets,
+    ProducerRecord,
+    Record,
+    TopicNames,
+    TransactionBatch,
+)
+from vqmon.transport.kafka.topics import TopicSpec, check_topics, create_topics, max_record_bytes, topic_specs
+from vqmon.transport.kafka.transactions import TransactionalProducer, write_exactly_once
 
 __all__ = [
-    "Batch",
-    "Connection",
-    "Group",
-    "Outgoing",
-    "Position",
-    "Publisher",
+    "BatchWriter",
+    "ClientConfig",
+    "GroupConsumer",
+    "IdempotentProducer",
+    "PartitionOffsets",
+    "ProducerRecord",
     "Record",
     "TopicNames",
-    "TopicPlan",
-    "TransactionWriter",
-    "Transactions",
+    "TopicSpec",
+    "TransactionBatch",
+    "TransactionalProducer",
     "check_topics",
     "create_topics",
-    "largest_record",
-    "planned_topics",
+    "max_record_bytes",
     "read_changelog",
-    "write_once",
+    "topic_specs",
+    "write_exactly_once",
 ]

@@ -1,12 +1,13 @@
-"""How to reach the brokers, and the translation of what goes wrong there."""
+"""The configuration of aiokafka clients, and the translation of their errors."""
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
@@ -16,16 +17,17 @@ from aiokafka.errors import (
 )
 
 from vqmon.errors import BrokerError, FencedError, SettingsError
+from vqmon.flow import apart
 
-REQUEST_SECONDS = 10.0
-"""One try of one request of a producer."""
+REQUEST_TIMEOUT_SECONDS = 10.0
+"""The timeout of one attempt of a producer's request."""
 
-Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
-    """Where the brokers are and who we are to them."""
+class ClientConfig:
+    """The brokers, and how a client authenticates to them."""
 
     bootstrap: tuple[str, ...]
     client_id: str = "vqmon"
@@ -34,12 +36,12 @@ class Connection:
     # a client certificate (PEM) and its key, for mutual TLS
     cert_file: Path | None = None
     key_file: Path | None = None
-    mechanism: Mechanism | None = None
+    mechanism: SaslMechanism | None = None
     username: str = ""
     password: str = field(default="", repr=False)
 
-    def options(self) -> dict[str, Any]:
-        """The arguments that every client of aiokafka takes."""
+    def client_options(self) -> dict[str, Any]:
+        """The keyword arguments that every client of aiokafka takes; SettingsError when TLS files cannot be used."""
         protocol = ("SASL_" if self.mechanism else "") + ("SSL" if self.is_encrypted else "PLAINTEXT")
         options: dict[str, Any] = {
             "bootstrap_servers": list(self.bootstrap),
@@ -51,10 +53,10 @@ class Connection:
             options["sasl_plain_username"] = self.username
             options["sasl_plain_password"] = self.password
         if self.is_encrypted:
-            options["ssl_context"] = self._context()
+            options["ssl_context"] = self._ssl_context()
         return options
 
-    def _context(self) -> ssl.SSLContext:
+    def _ssl_context(self) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
             if self.cert_file:
@@ -65,16 +67,31 @@ class Connection:
 
 
 @contextmanager
-def translated(doing: str) -> Iterator[None]:
-    """Turn what aiokafka raises into our own errors."""
+def translated_errors(action: str) -> Iterator[None]:
+    """Turn errors of aiokafka into FencedError and BrokerError; `action` begins the message."""
     try:
         yield
     except (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping) as error:
-        raise FencedError(f"{doing}: {_named(error)}") from error
+        raise FencedError(f"{action}: {_describe(error)}") from error
     except (KafkaError, OutOfOrderSequenceNumber, OSError, TimeoutError, AssertionError, KeyError) as error:
-        # Asserts and a KeyError are how aiokafka 0.14 says that its own state broke.
-        raise BrokerError(f"{doing}: {_named(error)}") from error
+        # With asserts and a KeyError aiokafka 0.14 reports that its own state is broken.
+        raise BrokerError(f"{action}: {_describe(error)}") from error
 
 
-def _named(error: BaseException) -> str:
+async def stop_consumer(consumer: AIOKafkaConsumer, *, timeout_seconds: float) -> Sequence[Exception]:
+    """Stop a consumer and close its connections; never hangs and never raises, but returns the errors.
+
+    Without brokers, `stop` ends half-way with CancelledError of its own, which `apart` turns into TimeoutError; the
+    connections are closed all the same.
+    """
+    errors: list[Exception] = []
+    for close in (consumer.stop, consumer._client.close):
+        try:
+            await apart(close(), within_seconds=timeout_seconds)
+        except Exception as error:
+            errors.append(error)
+    return errors
+
+
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,4 +1,4 @@
-"""What goes over the border of this room: records, batches, topic names, and what a transaction writer can do."""
+"""The types of the Kafka interface: records, transaction batches, partition offsets and topic names."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -7,34 +7,34 @@ from typing import Protocol
 
 Headers = tuple[tuple[str, bytes], ...]
 
-LAST_MS = 32_503_680_000_000
+MAX_TIMESTAMP_MS = 32_503_680_000_000
 """The year 3000."""
 
-Assigned = Callable[[Collection[int]], None]
-Revoked = Callable[[Collection[int]], Awaitable[None]]
+OnAssigned = Callable[[Collection[int]], None]
+OnRevoked = Callable[[Collection[int]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One input record as the broker gave it; positional for speed."""
+    """One consumed record as the broker gave it; positional for speed."""
 
     partition: int
     offset: int
     key: bytes | None
     value: bytes | None
     headers: Headers
-    # of the record, milliseconds since 1970
+    # milliseconds since the epoch
     timestamp_ms: int
 
     @property
     def at(self) -> datetime:
-        # A producer may write anything there.
-        return datetime.fromtimestamp(min(max(self.timestamp_ms, 0), LAST_MS) / 1000, UTC)
+        """The timestamp, clamped to 1970..3000, as a producer may send any number."""
+        return datetime.fromtimestamp(min(max(self.timestamp_ms, 0), MAX_TIMESTAMP_MS) / 1000, UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
-    """One record to write; a value of None on a compacted topic forgets the key."""
+class ProducerRecord:
+    """One record to produce; on a compacted topic a value of None (a tombstone) deletes the key."""
 
     topic: str
     partition: int
@@ -44,21 +44,21 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """What becomes visible together: records, and how far the input partition has come."""
+class TransactionBatch:
+    """The contents of one transaction: records, and the input offset that is committed with them."""
 
-    records: Sequence[Outgoing]
-    # the offset to go on with
+    records: Sequence[ProducerRecord]
+    # the offset of the next input record to read
     next_offset: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
-    """Where a partition of the input stands for our group."""
+class PartitionOffsets:
+    """The offsets of one input partition for our group."""
 
-    # None when the group has never committed here
+    # None when the group has never committed one
     committed: int | None
-    # first offset still kept, and the one after the last readable
+    # of the first record that is still stored, and the one after the last that can be read
     oldest: int
     newest: int
 
@@ -76,15 +76,15 @@ class TopicNames:
     gathered_state: str
 
     @property
-    def single(self) -> tuple[str, ...]:
-        """Those of one partition, whatever the others have."""
+    def single_partition(self) -> tuple[str, ...]:
+        """The topics that have one partition, whatever the others have."""
         return (self.gathered, self.gathered_state)
 
     @classmethod
-    def of(cls, prefix: str, group: str) -> "TopicNames":
+    def from_prefix(cls, prefix: str, group: str) -> "TopicNames":
         """The names of version 1.
 
-        >>> TopicNames.of("vqmon", "vqmon").state
+        >>> TopicNames.from_prefix("vqmon", "vqmon").state
         'vqmon.state.vqmon.v1'
         """
         return cls(
@@ -98,10 +98,10 @@ class TopicNames:
         )
 
 
-class Transactions(Protocol):
-    """Writes batches of one input partition, each in one transaction; opening fences every earlier holder."""
+class BatchWriter(Protocol):
+    """Writes batches of one input partition, one transaction each; `open` fences every earlier writer."""
 
     async def open(self) -> None: ...
-    async def write(self, batch: Batch) -> None: ...
+    async def write(self, batch: TransactionBatch) -> None: ...
     async def close(self) -> None: ...
     async def kill(self) -> None: ...

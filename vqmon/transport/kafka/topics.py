@@ -1,153 +1,177 @@
-"""The topics of one deployment: what they must be like, making them, and finding out what is wrong with them."""
+"""The topics of one deployment: their required configuration, their creation, and checks with remedies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import for_code
+from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
 from vqmon.errors import BrokerError
 from vqmon.flow import apart
-from vqmon.transport.kafka.connection import Connection, translated
+from vqmon.transport.kafka.connection import ClientConfig, translated_errors
 from vqmon.transport.kafka.records import TopicNames
 
-ADMIN_SECONDS = 30.0
+ADMIN_TIMEOUT_SECONDS = 30.0
+CLOSE_TIMEOUT_SECONDS = 2.0
 DAY_MS = 86_400_000
-NAME_TAKEN = 36
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TopicPlan:
-    """What one topic must be like."""
+class TopicSpec:
+    """The configuration that one topic is created with, and the part of it that is checked at every start."""
 
     name: str
     partitions: int
-    # one partition, however many the others have
-    is_single: bool = False
-    copies: int
-    # what the broker must be told, and what is checked again at every start
-    must: Mapping[str, str]
-    # told at creation only: an operator may change it
-    may: Mapping[str, str]
-    meaning: str
+    # one partition, however many the other topics have
+    has_one_partition: bool = False
+    replication_factor: int
+    # checked at every start
+    required_config: Mapping[str, str]
+    # set at creation only: an operator may change it
+    initial_config: Mapping[str, str]
+    description: str
 
 
-def planned_topics(names: TopicNames, *, partitions: int, copies: int, max_message_bytes: int) -> Sequence[TopicPlan]:
-    """The seven topics; all but two have as many partitions, so that a partition's output and state stay beside it."""
-    least = str(max(1, copies - 1))
+def topic_specs(
+    names: TopicNames, *, partitions: int, replication_factor: int, max_message_bytes: int
+) -> Sequence[TopicSpec]:
+    """The seven topics; all but two have the same number of partitions, as outputs and state keep the input's."""
+    min_insync_replicas = str(max(1, replication_factor - 1))
     delete, compact = {"cleanup.policy": "delete"}, {"cleanup.policy": "compact"}
-    # A rejected record carries its original bytes and our headers: it must fit whatever the input took.
-    roomy = {"max.message.bytes": str(2 * max_message_bytes + (64 << 10))}
+    # A rejected record holds its original bytes and our headers: it must fit whatever the input topic accepted.
+    large_messages = {"max.message.bytes": str(2 * max_message_bytes + (64 << 10))}
 
-    def plan(name: str, meaning: str, must: Mapping[str, str], may: Mapping[str, str]) -> TopicPlan:
-        settings = {"min.insync.replicas": least, **may}
-        is_single = name in names.single
-        return TopicPlan(
+    def spec(name: str, description: str, required: Mapping[str, str], initial: Mapping[str, str]) -> TopicSpec:
+        has_one_partition = name in names.single_partition
+        return TopicSpec(
             name=name,
-            partitions=1 if is_single else partitions,
-            is_single=is_single,
-            copies=copies,
-            must=must,
-            may=settings,
-            meaning=meaning,
+            partitions=1 if has_one_partition else partitions,
+            has_one_partition=has_one_partition,
+            replication_factor=replication_factor,
+            required_config=required,
+            initial_config={"min.insync.replicas": min_insync_replicas, **initial},
+            description=description,
         )
 
-    keep, soon = {"retention.ms": str(14 * DAY_MS)}, {"retention.ms": str(2 * DAY_MS)}
-    states = {"segment.ms": "3600000", **roomy}
+    two_weeks, two_days = {"retention.ms": str(14 * DAY_MS)}, {"retention.ms": str(2 * DAY_MS)}
+    changelog = {"segment.ms": "3600000", **large_messages}
     return [
-        plan(
+        spec(
             names.segments, "segment messages, key = stream id", delete, {"max.message.bytes": str(max_message_bytes)}
         ),
-        plan(names.quality, "one outcome per segment message; ends and markers in their places", delete, roomy),
-        plan(names.alerts, "alerts that open or resolve", delete, keep),
-        plan(names.state, "memory of the alert rules", compact, states),
-        plan(names.rejected, "records that are no segment message, with their bytes", delete, {**roomy, **keep}),
-        plan(
-            names.gathered,
-            "every outcome once more, in one order, for rules over all streams",
+        spec(names.quality, "one outcome per segment message; ends and markers among them", delete, large_messages),
+        spec(names.alerts, "alerts that open or resolve", delete, two_weeks),
+        spec(names.state, "state of the alert rules", compact, changelog),
+        spec(
+            names.rejected,
+            "records that are not segment messages, with their bytes",
             delete,
-            {**roomy, **soon},
+            {**large_messages, **two_weeks},
         ),
-        plan(names.gathered_state, "memory of the rules over all streams", compact, states),
+        spec(
+            names.gathered,
+            "all outcomes in one partition, for rules over all streams",
+            delete,
+            {**large_messages, **two_days},
+        ),
+        spec(names.gathered_state, "state of the rules over all streams", compact, changelog),
     ]
 
 
-async def create_topics(connection: Connection, plans: Sequence[TopicPlan]) -> Sequence[str]:
-    """Create the topics that are missing and give their names; those that exist stay as they are."""
-    async with _Admin(connection) as admin:
-        wanted = [
-            NewTopic(plan.name, plan.partitions, plan.copies, topic_configs={**plan.may, **plan.must}) for plan in plans
-        ]
-        answer = await admin.create_topics(wanted)
-    made = []
-    for name, code, *why in answer.topic_errors:
-        if code == 0:
-            made.append(name)
-        elif code != NAME_TAKEN:
-            raise BrokerError(
-                f"create topic {name}: {for_code(code).__name__} {why[0] if why and why[0] else ''}".strip()
+async def create_topics(config: ClientConfig, specs: Sequence[TopicSpec]) -> Sequence[str]:
+    """Create the missing topics and return their names; existing topics stay as they are. Raises BrokerError."""
+    async with _AdminClient(config) as admin:
+        new_topics = [
+            NewTopic(
+                spec.name,
+                spec.partitions,
+                spec.replication_factor,
+                topic_configs={**spec.initial_config, **spec.required_config},
             )
-    return made
+            for spec in specs
+        ]
+        response = await admin.create_topics(new_topics)
+    created = []
+    for name, code, *details in response.topic_errors:
+        if code == 0:
+            created.append(name)
+        elif code != TopicAlreadyExistsError.errno:
+            detail = details[0] if details and details[0] else ""
+            raise BrokerError(f"create topic {name}: {for_code(code).__name__} {detail}".strip())
+    return created
 
 
-async def check_topics(connection: Connection, plans: Sequence[TopicPlan]) -> Sequence[str]:
-    """What is wrong with the topics, one sentence each with its remedy; empty when all is well."""
-    async with _Admin(connection) as admin:
-        found = {one["topic"]: one for one in await admin.describe_topics([plan.name for plan in plans])}
-        there = [plan for plan in plans if not found.get(plan.name, {"error_code": 3})["error_code"]]
-        settings = await _settings(admin, [plan.name for plan in there])
-    wrong = [
-        f"topic {plan.name} ({plan.meaning}) does not exist: create it, or run `vqmon topics create`"
-        for plan in plans
-        if plan not in there
+async def check_topics(config: ClientConfig, specs: Sequence[TopicSpec]) -> Sequence[str]:
+    """Compare the topics with their specs; returns one sentence with a remedy per problem. Raises BrokerError."""
+    async with _AdminClient(config) as admin:
+        descriptions = {topic["topic"]: topic for topic in await admin.describe_topics([spec.name for spec in specs])}
+        missing = {"error_code": UnknownTopicOrPartitionError.errno}
+        existing = [spec for spec in specs if not descriptions.get(spec.name, missing)["error_code"]]
+        configs = await _topic_configs(admin, [spec.name for spec in existing])
+    counts = {spec.name: len(descriptions[spec.name]["partitions"]) for spec in existing}
+    return topic_problems(specs, partition_counts=counts, configs=configs)
+
+
+def topic_problems(
+    specs: Sequence[TopicSpec], *, partition_counts: Mapping[str, int], configs: Mapping[str, Mapping[str, str]]
+) -> Sequence[str]:
+    """The problems of topics with these partition counts and configs, by name; topics without a count are missing."""
+    existing = [spec for spec in specs if spec.name in partition_counts]
+    problems = [
+        f"topic {spec.name} ({spec.description}) does not exist: create it, or run `vqmon topics create`"
+        for spec in specs
+        if spec.name not in partition_counts
     ]
-    counts = {plan.name: len(found[plan.name]["partitions"]) for plan in there}
-    alike = {plan.name: counts[plan.name] for plan in there if not plan.is_single}
-    if len(set(alike.values())) > 1:
-        told = ", ".join(f"{name} {count}" for name, count in alike.items())
-        wrong.append(f"these topics must have the same number of partitions, but: {told}")
-    wrong += [
-        f"topic {plan.name} ({plan.meaning}) has {counts[plan.name]} partitions, it must have one: make it anew"
-        for plan in there
-        if plan.is_single and counts[plan.name] != 1
+    shared_counts = {spec.name: partition_counts[spec.name] for spec in existing if not spec.has_one_partition}
+    if len(set(shared_counts.values())) > 1:
+        counts = ", ".join(f"{name} {count}" for name, count in shared_counts.items())
+        problems.append(f"these topics must have the same number of partitions, but: {counts}")
+    problems += [
+        f"topic {spec.name} ({spec.description}) has {partition_counts[spec.name]} partitions, it must have one: "
+        "delete it and create it again"
+        for spec in existing
+        if spec.has_one_partition and partition_counts[spec.name] != 1
     ]
-    for plan in there:
-        for key, value in plan.must.items():
-            actual = settings[plan.name].get(key, "")
-            if actual != value:
-                wrong.append(f"topic {plan.name} has {key}={actual}, it must be {value} ({plan.meaning})")
-    return wrong
+    for spec in existing:
+        for key, required in spec.required_config.items():
+            actual = configs[spec.name].get(key, "")
+            if actual != required:
+                problems.append(f"topic {spec.name} has {key}={actual}, it must be {required} ({spec.description})")
+    return problems
 
 
-async def largest_record(connection: Connection, topic: str) -> int:
-    """How many bytes the largest record of a topic may have."""
-    async with _Admin(connection) as admin:
-        settings = await _settings(admin, [topic])
-    return int(settings[topic].get("max.message.bytes") or 1_000_000)
+async def max_record_bytes(config: ClientConfig, topic: str) -> int:
+    """The size limit of a topic's records, `max.message.bytes`."""
+    async with _AdminClient(config) as admin:
+        configs = await _topic_configs(admin, [topic])
+    return int(configs[topic].get("max.message.bytes") or 1_000_000)
 
 
-async def _settings(admin: AIOKafkaAdminClient, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+async def _topic_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
     if not names:
         return {}
-    answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
+    responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
+    # A resource is (error code, message, type, name, entries), an entry begins with (key, value).
     return {
         resource[3]: {entry[0]: entry[1] or "" for entry in resource[4]}
-        for answer in answers
-        for resource in answer.resources
+        for response in responses
+        for resource in response.resources
     }
 
 
-class _Admin:
-    """An admin client within a time limit."""
+class _AdminClient:
+    """An admin client with deadlines."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._client = AIOKafkaAdminClient(**connection.options(), request_timeout_ms=int(ADMIN_SECONDS * 1000))
+    def __init__(self, config: ClientConfig) -> None:
+        self._client = AIOKafkaAdminClient(
+            **config.client_options(), request_timeout_ms=int(ADMIN_TIMEOUT_SECONDS * 1000)
+        )
 
     async def __aenter__(self) -> AIOKafkaAdminClient:
-        with translated("reach the brokers"):
+        with translated_errors("reach the brokers"):
             try:
-                await apart(self._client.start(), within_seconds=ADMIN_SECONDS)
+                await apart(self._client.start(), within_seconds=ADMIN_TIMEOUT_SECONDS)
             except BaseException:
                 await self._close()
                 raise
@@ -158,6 +182,6 @@ class _Admin:
 
     async def _close(self) -> None:
         try:
-            await apart(self._client.close(), within_seconds=2.0)
+            await apart(self._client.close(), within_seconds=CLOSE_TIMEOUT_SECONDS)
         except Exception:
             return

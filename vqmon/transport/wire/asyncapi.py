@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vqmon.transport.kafka.records import TopicNames
-from vqmon.transport.kafka.topics import TopicPlan, planned_topics
+from vqmon.transport.kafka.topics import TopicSpec, topic_specs
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.control_messages import ENDED, MARKER, control_message_schema
 from vqmon.transport.wire.segment_messages import SEGMENT_TYPE, segment_schema
@@ -40,7 +40,7 @@ KEYS = {
 }
 
 
-def asyncapi_document(names: TopicNames, plans: Sequence[TopicPlan]) -> dict[str, Any]:
+def asyncapi_document(names: TopicNames, plans: Sequence[TopicSpec]) -> dict[str, Any]:
     """The whole document as plain data."""
     by_name = {plan.name: plan for plan in plans}
     channels = {kind: _channel(kind, by_name[getattr(names, kind)]) for kind in MESSAGES}
@@ -58,17 +58,17 @@ def asyncapi_document(names: TopicNames, plans: Sequence[TopicPlan]) -> dict[str
     }
 
 
-def _channel(kind: str, plan: TopicPlan) -> dict[str, Any]:
+def _channel(kind: str, plan: TopicSpec) -> dict[str, Any]:
     return {
         "address": plan.name,
-        "description": plan.meaning,
+        "description": plan.description,
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in MESSAGES[kind]},
         "bindings": {
             "kafka": {
                 "topic": plan.name,
                 "partitions": plan.partitions,
-                "replicas": plan.copies,
-                "topicConfiguration": {"cleanup.policy": [plan.must["cleanup.policy"]]},
+                "replicas": plan.replication_factor,
+                "topicConfiguration": {"cleanup.policy": [plan.required_config["cleanup.policy"]]},
                 "bindingVersion": "0.5.0",
             }
         },
@@ -94,8 +94,8 @@ def _message(name: str) -> dict[str, Any]:
 
 def generated_files() -> dict[str, str]:
     """File name under config/ -> its text. The YAML is written as JSON, which is YAML too."""
-    names = TopicNames.of("vqmon", "vqmon")
-    plans = planned_topics(names, partitions=12, copies=3, max_message_bytes=1_000_000)
+    names = TopicNames.from_prefix("vqmon", "vqmon")
+    plans = topic_specs(names, partitions=12, replication_factor=3, max_message_bytes=1_000_000)
     return {
         "asyncapi.yaml": json.dumps(asyncapi_document(names, plans), indent=2) + "\n",
         **{f"schemas/in/{name}.json": json.dumps(schema(), indent=2) + "\n" for name, schema in INCOMING.items()},
