@@ -11,10 +11,10 @@ from pydantic import TypeAdapter
 from pipelines.service.wiring import shipped, utc_now
 from vqmon.core.experiments.analysis.analysis import ExperimentAnalysis
 from vqmon.core.experiments.definition import Experiment
-from vqmon.core.experiments.file import find_experiment, parse_experiments
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.experiments.results import Comparison
 from vqmon.errors import SettingsError
+from vqmon.settings.experiments_file import find_experiment, parse_experiments
 from vqmon.transport.history.history import History
 from vqmon.web.pages.report import report
 

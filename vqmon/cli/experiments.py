@@ -23,7 +23,7 @@ def pictures(config: Path | None, experiment: str, history: str | None) -> None:
     from pipelines.commands.serve_web import reviews_path
     from pipelines.experiments.compare import compare_arms, load_experiments
     from pipelines.experiments.pair_pictures import store_pair_pictures
-    from vqmon.core.experiments.file import find_experiment
+    from vqmon.settings.experiments_file import find_experiment
     from vqmon.transport.history.history import open_history
     from vqmon.transport.reviews import Reviews
 

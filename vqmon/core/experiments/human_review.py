@@ -1,4 +1,4 @@
-"""Pairs that people look at, and what they say: the blind look beside the scorers."""
+"""Blind human review: the pairs that people compare, their votes, and the tally of the votes."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,9 +7,9 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairExample:
-    """The same source segment in control and arm: event ids of both sides.
+    """The same source segment in control and arm, named by the event ids of both.
 
-    `review` pairs are chosen without looking at scores, one per cluster: only these are for blind review.
+    `review` pairs are chosen independently of their scores, one per cluster; only they are for blind review.
     """
 
     # control_event_id:arm_event_id
@@ -19,38 +19,39 @@ class PairExample:
     starts_at: datetime
     control_event_id: str
     arm_event_id: str
-    # stream/rendition of both sides
+    # stream/rendition of both
     control_key: str
     arm_key: str
-    # of the first scorer, 0..100
+    # scores of the first scorer, 0..100
     control_score: float
     arm_score: float
 
     @property
     def difference(self) -> float:
+        """arm - control, in points of 0..100."""
         return self.arm_score - self.control_score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MissingPair:
-    """A source segment that one side has no score for."""
+    """A source segment that has a score in only one of control and arm."""
 
     cluster: str
     starts_at: datetime
-    # which side is missing: an arm's name
+    # name of the arm without a score
     missing: str
-    # the event of the other side
+    # the event of the other arm
     event_id: str
-    # a key of errors.REASONS, or "absent" when nothing was said about it
+    # a key of errors.REASONS, or "absent" when there is no outcome at all
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
-    """What one person saw in one blind look at a pair."""
+    """The choice of one person in the blind review of one pair."""
 
     pair_id: str
-    # name of an arm, or "tie"
+    # name of the preferred arm, or "tie"
     choice: str
     voter: str
     at: datetime
@@ -58,20 +59,20 @@ class Vote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoteTally:
-    """What people saw: a cluster counts once, for the side that most of its votes chose."""
+    """The votes on one arm against the control; a cluster counts once, for the side that most of its votes chose."""
 
     votes: int
     voters: int
-    # votes on pairs that are not (or no longer) among the review pairs
+    # votes on pairs that are not, or no longer, review pairs
     left_out: int
     clusters_for_arm: int
     clusters_for_control: int
     clusters_tied: int
-    # sign test over clusters, two-sided; holds at all looks together
+    # two-sided p-value of the sign test over clusters; valid at all looks together
     p: float
-    # share of the clusters that chose the arm, a tie being half, with its interval (Wilson, 1 - alpha)
+    # share of the clusters that chose the arm (a tie counts half), with its Wilson interval at 1 - alpha
     share: float
     low: float
     high: float
-    # what people say, if they say anything
+    # what the votes decide; "" while they decide nothing
     says: Literal["arm", "control", "no difference", ""]

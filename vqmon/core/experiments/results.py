@@ -1,4 +1,7 @@
-"""The answer of an experiment: numbers with their uncertainty, checks, pairs, and a verdict in plain words."""
+"""The results of an experiment: effects with their intervals, health checks, example pairs, and a verdict per arm.
+
+Field names are keys of `vqmon compare --json` and of the REST API.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,20 +14,21 @@ from vqmon.core.experiments.human_review import MissingPair, PairExample, VoteTa
 VerdictKind = Literal["better", "worse", "not worse", "equivalent", "undecided", "needs human look"]
 
 HISTOGRAM_BINS = 50
-"""Of `ArmSummary.histogram`: 2 points of 0..100 each."""
+"""Number of bins in `ArmSummary.histogram`; each is 2 points of 0..100 wide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfidenceInterval:
-    """A mean difference (arm - control) and where it lies with the confidence `level`.
+    """A mean difference (arm - control) and its confidence interval at `level`.
 
-    `any-time` holds at every look; `final` holds for one look at the planned number of clusters.
+    An `any-time` interval covers at all looks together (a confidence sequence), a `final` one at a single look at the
+    planned number of clusters.
     """
 
     mean: float
     low: float
     high: float
-    # 0.95; with several hypotheses more, so that all hold together (Holm)
+    # e.g. 0.95; higher with several hypotheses, so that all hold together (Holm)
     level: float
     kind: Literal["any-time", "final"]
 
@@ -35,7 +39,7 @@ class ConfidenceInterval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfidenceSequencePoint:
-    """The any-time interval as it stood when the media timeline had come to `at`; no bounds before the first look."""
+    """The any-time interval over the segments up to `at` on the media timeline; no bounds with too few clusters."""
 
     at: datetime
     clusters: int
@@ -46,10 +50,10 @@ class ConfidenceSequencePoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterDifference:
-    """One cluster (title, stream, block): a line of the forest plot.
+    """One cluster (title, stream, block): a row of the forest plot.
 
-    `low`..`high` is about 95 % from the segments inside (with their lag-1 correlation); it describes this cluster and
-    decides nothing. None with fewer than 3 segments.
+    `low`..`high` is an interval of about 95 % from the segments of the cluster and their lag-1 autocorrelation; it
+    describes the cluster and decides nothing. None with fewer than 3 segments.
     """
 
     cluster: str
@@ -59,15 +63,15 @@ class ClusterDifference:
     difference: float
     low: float | None
     high: float | None
-    # of one segment's difference around the cluster's mean; None with fewer than 2 segments
+    # standard deviation of the segments' differences; None with fewer than 2 segments
     sd: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceDifference:
-    """A part of the data, for exploration: `p` by t over its clusters, `q` the same after Benjamini-Hochberg."""
+    """The difference in a slice of the data, for exploration: `p` by t over clusters, `q` by Benjamini-Hochberg."""
 
-    # e.g. "label:genre", and its value
+    # e.g. "label:genre", and the value of that label
     slice: str
     value: str
     clusters: int
@@ -82,39 +86,39 @@ class SliceDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What one scorer says about one arm against the control, in points of 0..100."""
+    """The difference between one arm and the control by one scorer, in points of 0..100."""
 
-    # name@version, as found; the experiment's word when none was found
+    # name@version from the events; as the experiment names it when there are no events
     scorer: str
     clusters: int
     segments: int
-    # the interval that the verdict reads; None while there is nothing to read yet
+    # the interval that decides the verdict; None with too few clusters
     reading: ConfidenceInterval | None = None
-    # the same, corrected for a few contents that stand out; a winner needs both
+    # the same, corrected for skewness (a few outlying clusters); a winner needs both
     corrected: ConfidenceInterval | None = None
     anytime: ConfidenceInterval | None = None
     final: ConfidenceInterval | None = None
-    # each segment counts once instead of each cluster: a sensitivity check
+    # each segment counts once instead of each cluster: a sensitivity analysis
     weighted: ConfidenceInterval | None = None
-    # with covariates; see `variance_saved`
+    # adjusted for covariates, which explain `variance_saved` of the variance
     adjusted: ConfidenceInterval | None = None
-    # share of the variance that the covariates explain, 0..1
+    # 0..1; below 0 when the covariates only add noise
     variance_saved: float | None = None
-    # evidence against "no difference" at this look; above 1/alpha is decisive at any time
+    # evidence against "no difference" now; from 1/alpha on it is decisive, at any look
     e_value: float | None = None
     p_anytime: float | None = None
     p_t: float | None = None
     # exact, up to 20 clusters
     p_sign_flip: float | None = None
     p_wilcoxon: float | None = None
-    # share of the clusters in which the arm is ahead (a tie is half), with its 95 % interval (Wilson)
+    # share of the clusters in which the arm is better (a tie counts half), with its 95 % Wilson interval
     win_rate: float | None = None
     win_low: float | None = None
     win_high: float | None = None
-    # bias-corrected cluster bootstrap; above 50 clusters
+    # BCa bootstrap over clusters; with more than 50 clusters
     bootstrap: ConfidenceInterval | None = None
     over_time: tuple[ConfidenceSequencePoint, ...] = ()
-    # the worst for the arm first; empty unless paired
+    # worst for the arm first; empty unless paired
     by_cluster: tuple[ClusterDifference, ...] = ()
     slices: tuple[SliceDifference, ...] = ()
 
@@ -123,7 +127,8 @@ class Effect:
 class GuardrailResult:
     """Whether a guardrail holds.
 
-    `held`: worse by the margin is excluded. `broken`: surely worse, and by the margin as far as can be told.
+    `held`: a deterioration by `margin` is excluded. `broken`: the metric is significantly worse, and its estimate is
+    worse by at least `margin`. `open`: neither.
     """
 
     name: str
@@ -135,13 +140,13 @@ class GuardrailResult:
     arm_mean: float | None
     # arm - control; None without enough clusters
     difference: float | None
-    # the bound towards the bad side, one-sided at alpha
+    # the one-sided confidence bound on the worse side, at alpha
     bound: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalDifference:
-    """How far arm and control differ in a signal that fools scorers, 0..1."""
+    """The means of a signal that fools scorers in control and arm, 0..1, and the limit of their difference."""
 
     signal: str
     control_mean: float
@@ -150,16 +155,18 @@ class SignalDifference:
 
     @property
     def difference(self) -> float:
+        """arm - control."""
         return self.arm_mean - self.control_mean
 
     @property
     def exceeds_limit(self) -> bool:
+        """Whether a person must look before a winner is declared."""
         return abs(self.difference) > self.limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthCheck:
-    """Whether the data can be trusted; `blocks` the verdict, asks a person to `look`, or only `notes` something."""
+    """The result of a health check. A failed check `blocks` the verdict, asks a person to `look`, or only `notes`."""
 
     # "sample ratio", "missing pairs", "versions", "doubled segments", "mixed blocks", "a/a"
     name: str
@@ -174,22 +181,22 @@ class HealthCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The answer in plain words."""
+    """The verdict on one arm, in plain words."""
 
     kind: VerdictKind
     # one whole sentence, e.g. "sr-v2 is better than sr-v1: +1.9 points (1.1 to 2.7)."
     sentence: str
     reasons: tuple[str, ...] = ()
     next_step: str = ""
-    # only one of two scorers sees it
+    # only one of two scorers finds a winner
     is_metric_specific: bool = False
-    # people's votes have settled what the scorers could not
+    # decided by people's votes, where the scorers could not decide
     is_settled_by_people: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmSummary:
-    """All segments of one arm, and what they cost."""
+    """All segments of one arm: counts, means, and cost."""
 
     arm: str
     role: Literal["control", "arm", "input"]
@@ -198,9 +205,9 @@ class ArmSummary:
     clusters: int
     # by scorer (name@version): mean of cluster means, 0..100
     mean: Mapping[str, float] = field(default_factory=dict, hash=False)
-    # by scorer: how many segments fall into each of HISTOGRAM_BINS parts of 0..100
+    # by scorer: segments in each of HISTOGRAM_BINS equal bins of 0..100
     histogram: Mapping[str, Sequence[int]] = field(default_factory=dict, hash=False)
-    # mean over segments, 0..1
+    # signal -> mean over segments, 0..1
     signals: Mapping[str, float] = field(default_factory=dict, hash=False)
     # reason -> count
     unscored_by_reason: Mapping[str, int] = field(default_factory=dict, hash=False)
@@ -215,12 +222,12 @@ class ArmSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmResult:
-    """One arm against the control."""
+    """The results of one arm against the control."""
 
     arm: str
     control: str
     verdict: Verdict
-    # the first scorer first
+    # in the order of the experiment's scorers
     effects: tuple[Effect, ...]
     guardrails: tuple[GuardrailResult, ...] = ()
     looks: tuple[SignalDifference, ...] = ()
@@ -228,25 +235,26 @@ class ArmResult:
     checks: tuple[HealthCheck, ...] = ()
     pairs: tuple[PairExample, ...] = ()
     missing: tuple[MissingPair, ...] = ()
-    # how many source segments have a score on one side only
+    # source segments without a score in the arm, and in the control
     missing_in_arm: int = 0
     missing_in_control: int = 0
     people: VoteTally | None = None
-    # points gained per Mbit/s and per GPU-second (per second of media) more than the control; None when not more
+    # points gained per additional Mbit/s and per additional GPU-second (per second of media); None when the arm costs
+    # no more than the control
     points_per_extra_mbps: float | None = None
     points_per_extra_gpu_second: float | None = None
 
     def pairs_with_role(self, role: Literal["worst", "best", "review"]) -> tuple[PairExample, ...]:
-        """The pairs kept for one purpose, the most telling first."""
+        """The example pairs of one role; worst and best pairs are sorted, the most extreme first."""
         return tuple(pair for pair in self.pairs if pair.role == role)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The whole answer of an experiment at one moment."""
+    """All results of an experiment at one moment."""
 
     experiment: Experiment
-    # the first and the last start on the media timeline; None without a single outcome
+    # the first and the last start on the media timeline; None without outcomes
     begins_at: datetime | None
     ends_at: datetime | None
     outcomes: int
@@ -257,5 +265,5 @@ class Comparison:
     answers: tuple[ArmResult, ...]
 
     def result_of(self, arm: str) -> ArmResult | None:
-        """The answer about one arm."""
-        return next((answer for answer in self.answers if answer.arm == arm), None)
+        """The results of one arm, or None."""
+        return next((result for result in self.answers if result.arm == arm), None)

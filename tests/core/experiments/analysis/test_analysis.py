@@ -122,7 +122,7 @@ def test_one_content_that_stands_out_makes_no_winner() -> None:
     assert effect.corrected is not None
     assert effect.reading.high < 0 < effect.corrected.high
     assert told.verdict.kind != "worse"
-    assert "a few contents decide" in told.verdict.reasons[0]
+    assert "a few clusters decide" in told.verdict.reasons[0]
 
 
 # ---- pairs
@@ -183,7 +183,7 @@ def test_what_may_still_come_is_not_missing() -> None:
     found = factories.comparison(experiment=factories.experiment(), outcomes=outcomes)
 
     assert first(found).missing_in_arm == 0
-    assert "30 newest not there yet" in check(found, "missing pairs").text
+    assert "30 newest segments still wait" in check(found, "missing pairs").text
     more = factories.comparison(
         experiment=factories.experiment(),
         outcomes=[*outcomes, factories.arm_event(stream=0, arm="v2", sequence=19, score=61)],
@@ -383,7 +383,7 @@ def test_a_change_of_versions_inside_goes_to_people() -> None:
     found = factories.comparison(experiment=factories.experiment(), outcomes=outcomes)
 
     assert not check(found, "versions").is_good
-    assert "changed inside" in check(found, "versions").text
+    assert "changed during the experiment" in check(found, "versions").text
     assert first(found).verdict.kind == "needs human look"
     second = [
         replace(

@@ -1,4 +1,4 @@
-"""From outcomes in the order of their starts to a Comparison: one pass, memory by clusters."""
+"""Analyses an experiment in one pass over its outcomes; memory grows with the clusters, not with the segments."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +18,9 @@ from vqmon.core.experiments.analysis.health_checks import (
     check_versions,
     run_aa_test,
 )
-from vqmon.core.experiments.analysis.human_answer import tally_votes
 from vqmon.core.experiments.analysis.trajectory import ArmAndScorer, EffectTrajectory, Estimates
 from vqmon.core.experiments.analysis.verdicts import VerdictInputs, decide_verdict
+from vqmon.core.experiments.analysis.vote_tally import tally_votes
 from vqmon.core.experiments.data.arm_totals import ArmTotals, points_per_extra
 from vqmon.core.experiments.data.contrasts import Contrast, PairedContrast, UnpairedContrast
 from vqmon.core.experiments.data.metrics import ExperimentMetrics, is_about_segment, is_in_period
@@ -28,176 +28,198 @@ from vqmon.core.experiments.data.pairs import MissingPairs, PairMatcher
 from vqmon.core.experiments.data.sessions import UnpairedTotals
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
-from vqmon.core.experiments.results import ArmResult, ArmSummary, Comparison, HealthCheck, SignalDifference
+from vqmon.core.experiments.results import ArmResult, ArmSummary, Comparison, Effect, HealthCheck, SignalDifference
 from vqmon.core.experiments.stats.sequential import MeanDifference
 from vqmon.core.types import Outcome
 
 
 class ExperimentAnalysis:
-    """Takes outcomes in the order in which their segments start; gives the answer when asked at the end."""
+    """Accumulates outcomes, which must be added in the order in which their segments start, and compares the arms."""
 
     def __init__(self, experiment: Experiment) -> None:
-        self._it = experiment
-        self._measures = ExperimentMetrics(experiment)
-        self._counts = ArmTotals(experiment)
-        self._course = EffectTrajectory(experiment=experiment)
-        self._pairs = PairMatcher(experiment, self._measures) if experiment.design == "paired" else None
-        self._traffic = None if self._pairs else UnpairedTotals(experiment, self._measures)
-        self._readings: dict[str, Contrast] = {arm.name: self._reading(arm.name) for arm in experiment.treatments}
+        self._experiment = experiment
+        self._metrics = ExperimentMetrics(experiment)
+        self._totals = ArmTotals(experiment)
+        self._trajectory = EffectTrajectory(experiment=experiment)
+        self._pairs = PairMatcher(experiment, self._metrics) if experiment.design == "paired" else None
+        self._unpaired = None if self._pairs else UnpairedTotals(experiment, self._metrics)
+        self._contrasts: dict[str, Contrast] = {arm.name: self._contrast(arm.name) for arm in experiment.treatments}
         self._begins_at: datetime | None = None
         self._ends_at: datetime | None = None
-        self._taken = 0
+        self._outcomes = 0
 
     def add(self, outcome: Outcome) -> None:
-        """One outcome more; those of no arm, and from outside the experiment's time, count for nothing."""
+        """Add an outcome; it is ignored when it belongs to no arm or lies outside the experiment's period."""
         starts_at = outcome.segment.starts_at
-        arm = self._it.arm_of(outcome) if is_in_period(self._it, starts_at) and is_about_segment(outcome) else None
+        is_part = is_in_period(self._experiment, starts_at) and is_about_segment(outcome)
+        arm = self._experiment.arm_of(outcome) if is_part else None
         if arm is None:
             return
-        self._course.advance_to(starts_at, self._samples)
+        self._trajectory.advance_to(starts_at, self._estimates)
         self._begins_at = self._begins_at or starts_at
         self._ends_at = starts_at
-        self._taken += 1
-        self._counts.add(arm, outcome)
+        self._outcomes += 1
+        self._totals.add(arm, outcome)
         if self._pairs is not None:
             self._pairs.add(arm, outcome)
-        elif self._traffic is not None:
-            self._traffic.add(arm, outcome)
+        elif self._unpaired is not None:
+            self._unpaired.add(arm, outcome)
 
     def finish(self, *, votes: Sequence[Vote] = (), rng: np.random.Generator) -> Comparison:
-        """The answer; `rng` draws the bootstrap and the signs of the A/A check. Call it once."""
+        """Compare the arms; call it once. `rng` draws the bootstrap and the signs of the A/A test."""
         if self._pairs is not None:
             self._pairs.finish()
         if self._ends_at is not None:
-            self._course.finish(self._ends_at, self._samples())
-        summaries = tuple(self._counts.summary(arm.name) for arm in self._it.arms)
-        shared = tuple(self._shared_checks())
-        levels = significance_levels(self._it, self._samples())
-        by_name = {summary.arm: summary for summary in summaries}
+            self._trajectory.finish(self._ends_at, self._estimates())
+        summaries = {arm.name: self._totals.summary(arm.name) for arm in self._experiment.arms}
+        checks = tuple(self._experiment_checks())
+        levels = significance_levels(self._experiment, self._estimates())
         return Comparison(
-            experiment=self._it,
+            experiment=self._experiment,
             begins_at=self._begins_at,
             ends_at=self._ends_at,
-            outcomes=self._taken,
-            arms=summaries,
-            checks=shared,
+            outcomes=self._outcomes,
+            arms=tuple(summaries.values()),
+            checks=checks,
             answers=tuple(
-                self._answer(arm.name, levels, shared, by_name, votes=votes, rng=rng) for arm in self._it.treatments
+                self._arm_result(arm.name, levels, checks, summaries, votes=votes, rng=rng)
+                for arm in self._experiment.treatments
             ),
         )
 
-    def _answer(
+    def _arm_result(
         self,
         arm: str,
         levels: Mapping[ArmAndScorer, float],
-        shared: Sequence[HealthCheck],
+        experiment_checks: Sequence[HealthCheck],
         summaries: Mapping[str, ArmSummary],
         *,
         votes: Sequence[Vote],
         rng: np.random.Generator,
     ) -> ArmResult:
-        it, readings = self._it, self._readings[arm]
-        names = self._counts.scorer_names()
-        effects = tuple(
-            estimate_effect(
-                it, readings, self._course, which=(arm, scorer), name=names[scorer], alpha=levels[arm, scorer], rng=rng
-            )
-            for scorer in it.scorers
-        )
+        experiment, contrast = self._experiment, self._contrasts[arm]
+        effects = self._effects(arm, levels, rng)
         pairs = self._pairs.arms[arm] if self._pairs is not None else None
-        shown = pairs.examples.shown() if pairs else ()
-        review = [pair for pair in shown if pair.role == "review"]
-        case = VerdictInputs(
-            experiment=it,
+        examples = pairs.examples.selected() if pairs else ()
+        review = [pair for pair in examples if pair.role == "review"]
+        inputs = VerdictInputs(
+            experiment=experiment,
             arm=arm,
             effects=effects,
-            guardrails=tuple(evaluate_guardrail(it, rail, readings.sample(rail.of)) for rail in it.guardrails),
-            looks=tuple(self._looks(readings)),
+            guardrails=tuple(
+                evaluate_guardrail(experiment, guardrail, contrast.difference(guardrail.of))
+                for guardrail in experiment.guardrails
+            ),
+            signals=tuple(self._signal_differences(contrast)),
             checks=tuple(self._arm_checks(arm, rng)),
-            people=tally_votes(votes, review, arm=arm, control=it.control, alpha=it.alpha),
+            votes=tally_votes(votes, review, arm=arm, control=experiment.control, alpha=experiment.alpha),
         )
         return ArmResult(
             arm=arm,
-            control=it.control,
-            verdict=decide_verdict(replace(case, checks=(*shared, *case.checks))),
+            control=experiment.control,
+            verdict=decide_verdict(replace(inputs, checks=(*experiment_checks, *inputs.checks))),
             effects=effects,
-            guardrails=case.guardrails,
-            looks=case.looks,
-            checks=case.checks,
-            pairs=shown,
-            people=case.people,
-            **({} if pairs is None else _missing(pairs.missing, arm, it.control)),
-            **self._gains(readings, summaries[arm], summaries[it.control]),
+            guardrails=inputs.guardrails,
+            looks=inputs.signals,
+            checks=inputs.checks,
+            pairs=examples,
+            people=inputs.votes,
+            **({} if pairs is None else _missing_fields(pairs.missing, arm, experiment.control)),
+            **self._cost_fields(contrast, summaries[arm], summaries[experiment.control]),
         )
 
-    def _gains(self, readings: Contrast, arm: ArmSummary, control: ArmSummary) -> dict[str, Any]:
-        sample = readings.sample(self._measures.scorers[0])
-        gain = None if sample is None else sample.mean
+    def _effects(self, arm: str, levels: Mapping[ArmAndScorer, float], rng: np.random.Generator) -> tuple[Effect, ...]:
+        names = self._totals.scorer_names()
+        return tuple(
+            estimate_effect(
+                self._experiment,
+                self._contrasts[arm],
+                self._trajectory,
+                hypothesis=(arm, scorer),
+                scorer_name=names[scorer],
+                alpha=levels[arm, scorer],
+                rng=rng,
+            )
+            for scorer in self._experiment.scorers
+        )
+
+    def _cost_fields(self, contrast: Contrast, arm: ArmSummary, control: ArmSummary) -> dict[str, Any]:
+        estimate = contrast.difference(self._metrics.scorers[0])
+        gain = None if estimate is None else estimate.mean
         return {
-            "points_per_extra_mbps": points_per_extra(gain, _mbps(arm), _mbps(control)),
+            "points_per_extra_mbps": points_per_extra(gain, arm_cost=_mbps(arm), control_cost=_mbps(control)),
             "points_per_extra_gpu_second": points_per_extra(
-                gain, arm.gpu_seconds_per_second, control.gpu_seconds_per_second
+                gain, arm_cost=arm.gpu_seconds_per_second, control_cost=control.gpu_seconds_per_second
             ),
         }
 
-    def _samples(self) -> Estimates:
+    def _estimates(self) -> Estimates:
         return {
-            (arm, scorer): self._sample(readings, f"score:{scorer}")
-            for arm, readings in self._readings.items()
-            for scorer in self._it.scorers
+            (arm, scorer): _primary_estimate(contrast, f"score:{scorer}")
+            for arm, contrast in self._contrasts.items()
+            for scorer in self._experiment.scorers
         }
 
-    def _sample(self, readings: Contrast, key: str) -> MeanDifference | None:
-        adjusted = readings.adjusted(key)
-        return adjusted[0] if adjusted else readings.sample(key)
-
-    def _reading(self, arm: str) -> Contrast:
+    def _contrast(self, arm: str) -> Contrast:
         if self._pairs is not None:
-            return PairedContrast(self._it, self._measures, self._pairs.arms[arm])
-        assert self._traffic is not None
-        return UnpairedContrast(self._it, self._measures, self._traffic, arm)
+            return PairedContrast(self._experiment, self._metrics, self._pairs.arms[arm])
+        assert self._unpaired is not None
+        return UnpairedContrast(self._experiment, self._metrics, self._unpaired, arm)
 
-    def _looks(self, readings: Contrast) -> Iterator[SignalDifference]:
-        for signal, limit in self._it.look_limits.items():
-            sample = readings.sample(f"signal:{signal}")
-            if sample is not None and math.isfinite(sample.mean):
+    def _signal_differences(self, contrast: Contrast) -> Iterator[SignalDifference]:
+        for signal, limit in self._experiment.look_limits.items():
+            estimate = contrast.difference(f"signal:{signal}")
+            if estimate is not None and math.isfinite(estimate.mean):
                 yield SignalDifference(
-                    signal=signal, control_mean=sample.control_mean, arm_mean=sample.arm_mean, limit=limit
+                    signal=signal, control_mean=estimate.control_mean, arm_mean=estimate.arm_mean, limit=limit
                 )
 
-    def _shared_checks(self) -> Iterator[HealthCheck]:
-        yield check_versions(self._counts.versions)
+    def _experiment_checks(self) -> Iterator[HealthCheck]:
+        yield check_versions(self._totals.versions)
         if self._pairs is not None:
-            taken = sum(int(pairs.table.segment_counts().sum()) for pairs in self._pairs.arms.values())
-            yield check_duplicate_segments(self._pairs.doubled, of=taken)
-        if self._traffic is not None:
-            yield check_sample_ratio(self._traffic.sessions, self._traffic.shares, most=self._traffic.max_log_e_value())
-            if self._it.design == "switchback":
-                yield check_mixed_blocks(*self._traffic.mixed_block_counts())
+            pairs = sum(int(arm.table.segment_counts().sum()) for arm in self._pairs.arms.values())
+            yield check_duplicate_segments(self._pairs.duplicates, pairs=pairs)
+        if self._unpaired is not None:
+            yield check_sample_ratio(
+                self._unpaired.sessions, self._unpaired.shares, max_log_e_value=self._unpaired.max_log_e_value()
+            )
+            if self._experiment.design == "switchback":
+                mixed, blocks = self._unpaired.mixed_block_counts()
+                yield check_mixed_blocks(mixed, blocks=blocks)
             else:
-                yield check_crossover_sessions(*self._traffic.crossover_counts())
+                crossovers, sessions = self._unpaired.crossover_counts()
+                yield check_crossover_sessions(crossovers, sessions=sessions)
 
     def _arm_checks(self, arm: str, rng: np.random.Generator) -> Iterator[HealthCheck]:
         if self._pairs is None:
             return
-        pairs, control = self._pairs.arms[arm], self._it.control
+        pairs, control = self._pairs.arms[arm], self._experiment.control
+        first_score = self._metrics.scorers[0]
         yield check_missing_pairs(
             arm,
             control,
-            pairs=self._readings[arm].segments(self._measures.scorers[0]),
-            in_arm=pairs.missing[arm].count,
-            in_control=pairs.missing[control].count,
-            waiting=pairs.waiting[arm].count + pairs.waiting[control].count,
+            pairs=self._contrasts[arm].segment_count(first_score),
+            missing_in_arm=pairs.missing[arm].count,
+            missing_in_control=pairs.missing[control].count,
+            pending=pairs.pending[arm].count + pairs.pending[control].count,
         )
-        differences = self._readings[arm].differences(self._measures.scorers[0])
-        if differences is not None and (check := run_aa_test(differences, alpha=self._it.alpha, rng=rng)):
-            yield check
+        differences = self._contrasts[arm].cluster_differences(first_score)
+        if differences is not None:
+            check = run_aa_test(differences, alpha=self._experiment.alpha, rng=rng)
+            if check is not None:
+                yield check
 
 
-def _missing(missing: Mapping[str, MissingPairs], arm: str, control: str) -> dict[str, Any]:
-    newest = [one for side in missing.values() for one in side.newest]
+def _primary_estimate(contrast: Contrast, key: str) -> MeanDifference | None:
+    """The adjusted difference where there is one, else the plain one."""
+    adjusted = contrast.adjusted_difference(key)
+    return adjusted[0] if adjusted else contrast.difference(key)
+
+
+def _missing_fields(missing: Mapping[str, MissingPairs], arm: str, control: str) -> dict[str, Any]:
+    newest = [pair for pairs in missing.values() for pair in pairs.newest]
     return {
-        "missing": tuple(sorted(newest, key=lambda one: one.starts_at)),
+        "missing": tuple(sorted(newest, key=lambda pair: pair.starts_at)),
         "missing_in_arm": missing[arm].count,
         "missing_in_control": missing[control].count,
     }

@@ -1,8 +1,8 @@
-"""One scorer's or one guardrail's numbers: every interval and test of a sample, and at which level it is read."""
+"""Effects and guardrails: every interval and test of one arm and metric, at the significance level that applies."""
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,78 +32,124 @@ from vqmon.core.experiments.stats.sequential import (
 )
 
 
-def significance_levels(experiment: Experiment, samples: Estimates) -> Mapping[ArmAndScorer, float]:
-    """The level at which each arm and scorer is read, so that all hold together; what has no reading counts too."""
+def significance_levels(experiment: Experiment, estimates: Estimates) -> Mapping[ArmAndScorer, float]:
+    """The alpha of each arm and scorer so that all hold together (Holm).
+
+    A hypothesis with too few clusters is counted too, with p = 1.
+    """
     rho = mixture_rho(alpha=experiment.alpha, planned_clusters=experiment.planned_clusters)
     p_values = []
-    for sample in samples.values():
-        if sample is None or not has_enough_clusters(experiment, sample):
+    for estimate in estimates.values():
+        if estimate is None or not has_enough_clusters(experiment, estimate):
             p_values.append(1.0)
+        elif experiment.is_fixed_horizon:
+            p_values.append(t_test_p(estimate))
         else:
-            p_values.append(t_test_p(sample) if experiment.is_fixed_horizon else min(1.0, 1 / e_value(sample, rho=rho)))
-    return dict(zip(samples, holm_significance_levels(p_values, alpha=experiment.alpha), strict=True))
+            p_values.append(min(1.0, 1 / e_value(estimate, rho=rho)))
+    return dict(zip(estimates, holm_significance_levels(p_values, alpha=experiment.alpha), strict=True))
 
 
-def has_enough_clusters(experiment: Experiment, sample: MeanDifference) -> bool:
-    """Whether there are enough clusters for a reading."""
-    return sample.n >= (experiment.planned_clusters if experiment.is_fixed_horizon else MIN_SEQUENTIAL_CLUSTERS)
+def has_enough_clusters(experiment: Experiment, estimate: MeanDifference) -> bool:
+    """Whether the interval of the estimate may decide a verdict."""
+    needed = experiment.planned_clusters if experiment.is_fixed_horizon else MIN_SEQUENTIAL_CLUSTERS
+    return estimate.n >= needed
 
 
 def estimate_effect(
     experiment: Experiment,
-    readings: Contrast,
-    course: EffectTrajectory,
+    contrast: Contrast,
+    trajectory: EffectTrajectory,
     *,
-    which: ArmAndScorer,
-    name: str,
+    hypothesis: ArmAndScorer,
+    scorer_name: str,
     alpha: float,
     rng: np.random.Generator,
 ) -> Effect:
-    """Everything about one scorer of one arm, at the level `alpha`."""
-    key = f"score:{which[1]}"
-    plain, adjusted = readings.sample(key), readings.adjusted(key)
-    used = adjusted[0] if adjusted else plain
-    if plain is None or used is None:
-        table = readings.by_cluster(key)
-        return Effect(scorer=name, clusters=len(table), segments=readings.segments(key), by_cluster=table)
-    anytime = anytime_valid_interval(used, rho=course.rho, alpha=alpha) if used.n >= MIN_SEQUENTIAL_CLUSTERS else None
-    final = t_interval(used, alpha=alpha)
-    weighted = readings.weighted(key)
-    reading = (final if experiment.is_fixed_horizon else anytime) if has_enough_clusters(experiment, used) else None
-    most = course.max_e_values.get(which)
+    """The effect of one arm by one scorer at level 1 - alpha; `rng` draws the bootstrap."""
+    _, scorer = hypothesis
+    key = f"score:{scorer}"
+    plain, adjusted = contrast.difference(key), contrast.adjusted_difference(key)
+    primary = adjusted[0] if adjusted else plain
+    if plain is None or primary is None:
+        rows = contrast.forest_rows(key)
+        return Effect(scorer=scorer_name, clusters=len(rows), segments=contrast.segment_count(key), by_cluster=rows)
+    is_sequential = primary.n >= MIN_SEQUENTIAL_CLUSTERS
+    anytime = anytime_valid_interval(primary, rho=trajectory.rho, alpha=alpha) if is_sequential else None
+    final = t_interval(primary, alpha=alpha)
+    weighted = contrast.segment_weighted_difference(key)
+    decisive = None
+    if has_enough_clusters(experiment, primary):
+        decisive = final if experiment.is_fixed_horizon else anytime
+    max_e_value = trajectory.max_e_values.get(hypothesis)
     return Effect(
-        scorer=name,
-        clusters=used.n,
-        segments=readings.segments(key),
-        reading=reading,
-        corrected=None if reading is None else skewness_corrected_interval(used, reading),
+        scorer=scorer_name,
+        clusters=primary.n,
+        segments=contrast.segment_count(key),
+        reading=decisive,
+        corrected=None if decisive is None else skewness_corrected_interval(primary, decisive),
         anytime=anytime,
         final=final,
         weighted=None if weighted is None else t_interval(weighted, alpha=alpha),
-        adjusted=_adjusted(experiment, adjusted, course.rho, alpha),
+        adjusted=None if adjusted is None else _adjusted_interval(experiment, adjusted[0], trajectory.rho, alpha=alpha),
         variance_saved=None if adjusted is None else adjusted[1],
-        e_value=e_value(used, rho=course.rho) if used.n >= MIN_SEQUENTIAL_CLUSTERS else None,
-        p_anytime=None if most is None else min(1.0, 1 / most),
-        p_t=t_test_p(used),
-        over_time=tuple(course.points(which, alpha=alpha)),
-        by_cluster=readings.by_cluster(key),
-        slices=readings.slices() if which[1] == experiment.scorers[0] else (),
-        **_robust(readings.differences(key), alpha, rng),
+        e_value=e_value(primary, rho=trajectory.rho) if is_sequential else None,
+        p_anytime=None if max_e_value is None else min(1.0, 1 / max_e_value),
+        p_t=t_test_p(primary),
+        over_time=tuple(trajectory.points(hypothesis, alpha=alpha)),
+        by_cluster=contrast.forest_rows(key),
+        slices=contrast.slice_differences() if scorer == experiment.scorers[0] else (),
+        **_robustness_fields(contrast.cluster_differences(key), alpha, rng),
     )
 
 
-def _adjusted(
-    experiment: Experiment, found: tuple[MeanDifference, float] | None, rho: float, alpha: float
-) -> ConfidenceInterval | None:
-    if found is None:
-        return None
-    if experiment.is_fixed_horizon or found[0].n < MIN_SEQUENTIAL_CLUSTERS:
-        return t_interval(found[0], alpha=alpha)
-    return anytime_valid_interval(found[0], rho=rho, alpha=alpha)
+def evaluate_guardrail(
+    experiment: Experiment, guardrail: Guardrail, estimate: MeanDifference | None
+) -> GuardrailResult:
+    """A one-sided non-inferiority test at the whole alpha: a stricter level would protect less."""
+    state: Literal["held", "broken", "open"] = "open"
+    bound = None
+    # Positive differences are worse after multiplication with this sign.
+    sign = 1 if guardrail.worse == "higher" else -1
+    if estimate is not None and has_enough_clusters(experiment, estimate):
+        width = _one_sided_width(experiment, estimate)
+        worst = sign * estimate.mean + width
+        bound = sign * worst
+        is_significantly_worse = sign * estimate.mean - width > 0
+        if worst < guardrail.margin:
+            state = "held"
+        elif is_significantly_worse and sign * estimate.mean >= guardrail.margin:
+            state = "broken"
+    measured = estimate if estimate is not None and math.isfinite(estimate.mean) else None
+    return GuardrailResult(
+        name=guardrail.name,
+        of=guardrail.of,
+        margin=guardrail.margin,
+        worse=guardrail.worse,
+        state=state,
+        control_mean=None if measured is None else measured.control_mean,
+        arm_mean=None if measured is None else measured.arm_mean,
+        difference=None if measured is None else measured.mean,
+        bound=bound,
+    )
 
 
-def _robust(differences: Floats | None, alpha: float, rng: np.random.Generator) -> dict[str, Any]:
-    """What needs the clusters themselves: only of pairs."""
+def _one_sided_width(experiment: Experiment, estimate: MeanDifference) -> float:
+    if experiment.is_fixed_horizon:
+        return one_sided_t_width(estimate, alpha=experiment.alpha)
+    rho = mixture_rho(alpha=2 * experiment.alpha, planned_clusters=experiment.planned_clusters)
+    return one_sided_sequence_width(estimate.sd, estimate.n, rho=rho, alpha=experiment.alpha)
+
+
+def _adjusted_interval(
+    experiment: Experiment, adjusted: MeanDifference, rho: float, *, alpha: float
+) -> ConfidenceInterval:
+    if experiment.is_fixed_horizon or adjusted.n < MIN_SEQUENTIAL_CLUSTERS:
+        return t_interval(adjusted, alpha=alpha)
+    return anytime_valid_interval(adjusted, rho=rho, alpha=alpha)
+
+
+def _robustness_fields(differences: Floats | None, alpha: float, rng: np.random.Generator) -> dict[str, Any]:
+    """The fields of an Effect that need the difference of every cluster, which only pairs have."""
     if differences is None or len(differences) < 2:
         return {}
     rate, low, high = win_rate(differences)
@@ -115,32 +161,3 @@ def _robust(differences: Floats | None, alpha: float, rng: np.random.Generator) 
         "win_high": high,
         "bootstrap": bca_bootstrap_interval(differences, alpha=alpha, rng=rng),
     }
-
-
-def evaluate_guardrail(experiment: Experiment, rail: Guardrail, sample: MeanDifference | None) -> GuardrailResult:
-    """Non-inferiority at the unadjusted alpha: a guardrail that is tested more strictly would guard less."""
-    state, bound = "open", None
-    sign = 1 if rail.worse == "higher" else -1
-    if sample is not None and has_enough_clusters(experiment, sample):
-        rho = mixture_rho(alpha=2 * experiment.alpha, planned_clusters=experiment.planned_clusters)
-        width = (
-            one_sided_t_width(sample, alpha=experiment.alpha)
-            if experiment.is_fixed_horizon
-            else one_sided_sequence_width(sample.sd, sample.n, rho=rho, alpha=experiment.alpha)
-        )
-        worst = sign * sample.mean + width
-        bound = sign * worst
-        is_broken = sign * sample.mean - width > 0 and sign * sample.mean >= rail.margin
-        state = "held" if worst < rail.margin else "broken" if is_broken else "open"
-    there = sample is not None and math.isfinite(sample.mean)
-    return GuardrailResult(
-        name=rail.name,
-        of=rail.of,
-        margin=rail.margin,
-        worse=rail.worse,
-        state=state,  # type: ignore[arg-type]
-        control_mean=sample.control_mean if sample and there else None,
-        arm_mean=sample.arm_mean if sample and there else None,
-        difference=sample.mean if sample and there else None,
-        bound=bound,
-    )

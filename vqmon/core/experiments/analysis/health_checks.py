@@ -1,4 +1,4 @@
-"""Whether the data of an experiment can be trusted: sample ratio, missing pairs, versions, A/A of the same data."""
+"""Health checks: whether the data of an experiment can be trusted (sample ratio, missing pairs, versions, A/A test)."""
 
 import math
 from collections.abc import Mapping
@@ -11,142 +11,163 @@ from vqmon.core.experiments.stats.nonparametric import Floats
 
 SRM_ALPHA = 0.001
 
-MISSING_ALPHA = 0.001
-MISSING_SHARE = 0.01
-MISSING_LEAST = 3
+_MISSING_ALPHA = 0.001
+_MISSING_SHARE = 0.01
+_MIN_MISSING_IMBALANCE = 3
 """One or two missing pairs of a small experiment are no imbalance."""
 
-AA_DRAWS = 1000
+_DUPLICATE_SHARE = 0.01
+_MIXED_BLOCK_SHARE = 0.05
+_CROSSOVER_SHARE = 0.01
+
+_AA_DRAWS = 1000
+_MIN_AA_DRAWS = 100
+_MIN_AA_CLUSTERS = 8
+_MAX_AA_VALUES = 5_000_000
+_AA_BAND_UPPER_TAIL = 0.005
+"""Of the 99 % band of the number of rejections."""
 
 
-def check_sample_ratio(counts: Mapping[str, int], shares: Mapping[str, float], *, most: float) -> HealthCheck:
-    """Sessions per arm as planned? `most` is the largest ln of the e-value seen so far."""
+def check_sample_ratio(
+    counts: Mapping[str, int], shares: Mapping[str, float], *, max_log_e_value: float
+) -> HealthCheck:
+    """Whether sessions fall into the arms by the planned shares (sample ratio mismatch, SRM).
+
+    `max_log_e_value` is ln of the largest e-value at any look; the check decides by it, and states Pearson's
+    chi-square test of this look as well.
+    """
     n, total = sum(counts.values()), sum(shares.values())
     expected = {arm: n * share / total for arm, share in shares.items()}
-    chi = sum((counts[arm] - expected[arm]) ** 2 / expected[arm] for arm in counts) if n else 0.0
-    fixed = chi_square_upper_tail(chi, len(counts) - 1)
-    p = min(1.0, math.exp(-max(0.0, most)))
+    chi_square = sum((counts[arm] - expected[arm]) ** 2 / expected[arm] for arm in counts) if n else 0.0
+    p_now = chi_square_upper_tail(chi_square, len(counts) - 1)
+    p_anytime = min(1.0, math.exp(-max(0.0, max_log_e_value)))
+    is_good = p_anytime >= SRM_ALPHA
     split = ", ".join(f"{arm} {counts[arm]} of {expected[arm]:.0f} planned" for arm in counts)
     return HealthCheck(
         name="sample ratio",
-        is_good=p >= SRM_ALPHA,
+        is_good=is_good,
         weight="blocks",
-        text=f"{split}; p {p:.2g} at any look, {fixed:.2g} by chi-square at this one",
+        text=f"{split}; p {p_anytime:.2g} at any look, {p_now:.2g} by chi-square at this look",
         remedy=""
-        if p >= SRM_ALPHA
-        else "find out why sessions of one arm are lost or counted twice, mend it, and start the experiment anew",
-        p=p,
+        if is_good
+        else "find out why sessions of one arm are lost or counted twice, repair that, and restart the experiment",
+        p=p_anytime,
     )
 
 
 def check_missing_pairs(
-    arm: str, control: str, *, pairs: int, in_arm: int, in_control: int, waiting: int
+    arm: str, control: str, *, pairs: int, missing_in_arm: int, missing_in_control: int, pending: int
 ) -> HealthCheck:
-    """Are segments missing on one side more than on the other?"""
-    p = sign_test_p(in_arm, in_control)
-    uneven = abs(in_arm - in_control)
-    share = uneven / max(1, pairs + in_arm + in_control)
-    good = p >= MISSING_ALPHA and (share <= MISSING_SHARE or uneven < MISSING_LEAST)
-    text = f"{pairs} pairs; {in_arm} without {arm}, {in_control} without {control} (p {p:.2g}, exact binomial)"
+    """Whether one arm lacks scores more often than the other: at most 1 % of all pairs, and not significantly."""
+    p = sign_test_p(missing_in_arm, missing_in_control)
+    imbalance = abs(missing_in_arm - missing_in_control)
+    share = imbalance / max(1, pairs + missing_in_arm + missing_in_control)
+    is_good = p >= _MISSING_ALPHA and (share <= _MISSING_SHARE or imbalance < _MIN_MISSING_IMBALANCE)
+    text = (
+        f"{pairs} pairs; {missing_in_arm} without {arm}, {missing_in_control} without {control} "
+        f"(p {p:.2g}, exact binomial test)"
+    )
+    worse_arm = arm if missing_in_arm > missing_in_control else control
     return HealthCheck(
         name="missing pairs",
-        is_good=good,
+        is_good=is_good,
         weight="blocks",
-        text=text + (f"; {waiting} newest not there yet" if waiting else ""),
+        text=text + (f"; {pending} newest segments still wait for their partner" if pending else ""),
         remedy=""
-        if good
-        else f"what {arm if in_arm > in_control else control} loses may be just what looks bad: see the missing pairs, "
-        "mend the loss, and start anew",
+        if is_good
+        else f"{worse_arm} may lose just the segments that look bad: see the missing pairs, repair the loss, and "
+        "restart the experiment",
         p=p,
     )
 
 
-def check_versions(seen: Mapping[str, Mapping[str, int]]) -> HealthCheck:
-    """`seen`: part (scorer, sampling, decoder) -> its versions with how many events each."""
-    changed = {part: versions for part, versions in seen.items() if len(versions) > 1}
+def check_versions(versions: Mapping[str, Mapping[str, int]]) -> HealthCheck:
+    """Whether every component (scorer, sampling, decoder) kept its version; `versions` counts events by version."""
+    changed = {component: counts for component, counts in versions.items() if len(counts) > 1}
     if not changed:
-        parts = "; ".join(f"{part}: {next(iter(versions))}" for part, versions in seen.items() if versions)
-        return HealthCheck(name="versions", is_good=True, weight="look", text=parts or "nothing was scored")
+        text = "; ".join(f"{component}: {next(iter(counts))}" for component, counts in versions.items() if counts)
+        return HealthCheck(name="versions", is_good=True, weight="look", text=text or "no segment was scored")
     text = "; ".join(
-        f"{part} changed inside: " + ", ".join(f"{name} ({count} segments)" for name, count in versions.items())
-        for part, versions in changed.items()
+        f"{component} changed during the experiment: "
+        + ", ".join(f"{version} ({count} segments)" for version, count in counts.items())
+        for component, counts in changed.items()
     )
     return HealthCheck(
         name="versions",
         is_good=False,
         weight="look",
         text=text,
-        remedy="set since or until to one side of the change, or score the rest again with one version",
+        remedy="set since or until to one side of the change, or score all segments with one version",
     )
 
 
 def run_aa_test(differences: Floats, *, alpha: float, rng: np.random.Generator) -> HealthCheck | None:
-    """Signs of the cluster differences drawn by lot: t must reject as often as it says, on these very data.
+    """An A/A test by randomized signs of the cluster differences: t must reject about as often as alpha states.
 
-    None below 8 clusters, where too few sign patterns exist.
+    None below 8 clusters, which have too few sign patterns.
     """
     n = len(differences)
-    if n < 8 or not differences.any():
+    if n < _MIN_AA_CLUSTERS or not differences.any():
         return None
-    draws = max(100, min(AA_DRAWS, 5_000_000 // n))
+    draws = max(_MIN_AA_DRAWS, min(_AA_DRAWS, _MAX_AA_VALUES // n))
     signed = rng.choice((-1.0, 1.0), (draws, n)) * differences
-    spread = signed.std(1, ddof=1) / math.sqrt(n)
-    reach = np.abs(signed.mean(1)) / np.where(spread > 0, spread, np.inf)
-    rejected = int((reach > t_quantile(1 - alpha / 2, n - 1)).sum())
-    most = _binomial_edge(draws, alpha)
-    good = rejected <= most
+    standard_errors = signed.std(1, ddof=1) / math.sqrt(n)
+    t = np.abs(signed.mean(1)) / np.where(standard_errors > 0, standard_errors, np.inf)
+    rejected = int((t > t_quantile(1 - alpha / 2, n - 1)).sum())
+    most = _binomial_quantile(1 - _AA_BAND_UPPER_TAIL, draws, alpha)
+    is_good = rejected <= most
     return HealthCheck(
         name="a/a",
-        is_good=good,
+        is_good=is_good,
         weight="notes",
-        text=f"with signs drawn by lot {rejected} of {draws} were called different ({alpha:.0%} are, {most} at most)",
-        remedy="" if good else "few clusters decide everything: read the sign-flip and Wilcoxon tests instead",
+        text=f"with random signs, {rejected} of {draws} draws are significant ({alpha:.0%} expected, {most} at most)",
+        remedy="" if is_good else "a few clusters decide everything: see the sign-flip and Wilcoxon tests instead",
     )
 
 
-def _binomial_edge(n: int, p: float) -> int:
-    """The upper end of the 99 % band of a count."""
+def check_duplicate_segments(duplicates: int, *, pairs: int) -> HealthCheck:
+    """Whether an arm has several segments at one moment, which `same` does not tell apart: at most 1 % of the pairs."""
+    is_good = duplicates <= _DUPLICATE_SHARE * max(1, pairs)
+    return HealthCheck(
+        name="doubled segments",
+        is_good=is_good,
+        weight="blocks",
+        text=f"{duplicates} segments start at a moment for which their arm already has a segment; the first counts",
+        remedy="" if is_good else 'add "rendition", "height" or a label to `same`, or narrow the patterns of the arms',
+    )
+
+
+def check_mixed_blocks(mixed: int, *, blocks: int) -> HealthCheck:
+    """Whether the arm of a switchback changes only between blocks: at most 5 % of the blocks have several arms."""
+    is_good = mixed <= _MIXED_BLOCK_SHARE * max(1, blocks)
+    return HealthCheck(
+        name="mixed blocks",
+        is_good=is_good,
+        weight="notes",
+        text=f"{mixed} of {blocks} blocks have more than one arm and are left out",
+        remedy="" if is_good else "change the arm at whole multiples of block_seconds since 1970 (UTC)",
+    )
+
+
+def check_crossover_sessions(crossovers: int, *, sessions: int) -> HealthCheck:
+    """Whether each session sees one arm only: at most 1 % see several."""
+    is_good = crossovers <= _CROSSOVER_SHARE * max(1, sessions)
+    return HealthCheck(
+        name="crossed sessions",
+        is_good=is_good,
+        weight="blocks",
+        text=f"{crossovers} of {sessions} sessions saw more than one arm",
+        remedy="" if is_good else "assign arms by a hash of the session, and use the session as the cluster",
+    )
+
+
+def _binomial_quantile(p: float, n: int, success_probability: float) -> int:
+    """The smallest k with P(X <= k) >= p of a binomial distribution."""
     low, high = 0, n
     while low < high:
         middle = (low + high) // 2
-        if binomial_cdf(middle, n, p) >= 0.995:
+        if binomial_cdf(middle, n, success_probability) >= p:
             high = middle
         else:
             low = middle + 1
     return low
-
-
-def check_duplicate_segments(doubled: int, *, of: int) -> HealthCheck:
-    """Two different segments of one arm at one moment: `same` does not tell them apart."""
-    good = doubled <= 0.01 * max(1, of)
-    return HealthCheck(
-        name="doubled segments",
-        is_good=good,
-        weight="blocks",
-        text=f"{doubled} segments stand where their arm had one already; the first counts",
-        remedy="" if good else 'add "rendition", "height" or a label to `same`, or narrow the arms\' patterns',
-    )
-
-
-def check_mixed_blocks(blocks: int, of: int) -> HealthCheck:
-    """Blocks of a switchback in which the arm changed."""
-    good = blocks <= 0.05 * max(1, of)
-    return HealthCheck(
-        name="mixed blocks",
-        is_good=good,
-        weight="notes",
-        text=f"{blocks} of {of} blocks had more than one arm and are left out",
-        remedy="" if good else "change the arm at whole multiples of block_seconds since 1970 (UTC)",
-    )
-
-
-def check_crossover_sessions(sessions: int, of: int) -> HealthCheck:
-    """Sessions that saw more than one arm."""
-    good = sessions <= 0.01 * max(1, of)
-    return HealthCheck(
-        name="crossed sessions",
-        is_good=good,
-        weight="blocks",
-        text=f"{sessions} of {of} sessions were seen in more than one arm",
-        remedy="" if good else "assign by a hash of the session, and take the session as the cluster",
-    )

@@ -1,4 +1,4 @@
-"""How an answer came about: the mean difference at up to 200 moments of the media timeline, whatever their span."""
+"""How the estimated effects develop along the media timeline: up to 200 moments, whatever span they cover."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,69 +13,71 @@ MAX_POINTS = 200
 INITIAL_STEP_SECONDS = 60.0
 
 ArmAndScorer = tuple[str, str]
-"""(arm, scorer as the experiment names it)."""
+"""(arm, scorer as the experiment names it): one primary hypothesis."""
 
 Estimates = Mapping[ArmAndScorer, MeanDifference | None]
+"""None where there are too few clusters."""
 
 
 @dataclass(slots=True, kw_only=True)
 class EffectTrajectory:
-    """Looks at the samples now and then; when there are too many looks, every other one is forgotten."""
+    """Records the estimates at regular steps of the media timeline; the step doubles at MAX_POINTS records."""
 
     experiment: Experiment
-    # the largest e-value at any look, by arm and scorer
+    # the largest e-value at any record
     max_e_values: dict[ArmAndScorer, float] = field(default_factory=dict)
-    _step: float = INITIAL_STEP_SECONDS
-    _next: float = -math.inf
-    _looks: list[tuple[float, Estimates]] = field(default_factory=list)
+    _step_seconds: float = INITIAL_STEP_SECONDS
+    _next_at_seconds: float = -math.inf
+    # (moment in seconds since 1970, estimates)
+    _records: list[tuple[float, Estimates]] = field(default_factory=list)
 
-    def advance_to(self, moment: datetime, samples: Callable[[], Estimates]) -> None:
-        """The media timeline comes to `moment`: look if it is time to."""
+    def advance_to(self, moment: datetime, estimate: Callable[[], Estimates]) -> None:
+        """The media timeline reaches `moment`: record what `estimate` returns if the next step is due."""
         seconds = moment.timestamp()
-        if seconds < self._next:
+        if seconds < self._next_at_seconds:
             return
-        self._look(seconds, samples())
-        if len(self._looks) > MAX_POINTS:
-            self._looks = self._looks[1::2]
-            self._step *= 2
-        self._next = (seconds // self._step + 1) * self._step
+        self._record(seconds, estimate())
+        if len(self._records) > MAX_POINTS:
+            self._records = self._records[1::2]
+            self._step_seconds *= 2
+        self._next_at_seconds = (seconds // self._step_seconds + 1) * self._step_seconds
 
-    def finish(self, moment: datetime, samples: Estimates) -> None:
-        """The last look."""
+    def finish(self, moment: datetime, estimates: Estimates) -> None:
+        """Record the final estimates."""
         seconds = moment.timestamp()
-        if self._looks and self._looks[-1][0] >= seconds:
-            self._looks.pop()
-        self._look(seconds, samples)
+        if self._records and self._records[-1][0] >= seconds:
+            self._records.pop()
+        self._record(seconds, estimates)
 
-    def points(self, which: ArmAndScorer, *, alpha: float) -> Sequence[ConfidenceSequencePoint]:
-        """What was seen of one arm and scorer, at this level; no bounds before the first look that counts."""
-        found = []
-        for seconds, samples in self._looks:
-            sample = samples.get(which)
-            if sample is None:
+    def points(self, hypothesis: ArmAndScorer, *, alpha: float) -> Sequence[ConfidenceSequencePoint]:
+        """The confidence sequence of one arm and scorer at level 1 - alpha; no bounds with too few clusters."""
+        points = []
+        for seconds, estimates in self._records:
+            estimate = estimates.get(hypothesis)
+            if estimate is None:
                 continue
-            interval = (
-                anytime_valid_interval(sample, rho=self.rho, alpha=alpha)
-                if sample.n >= MIN_SEQUENTIAL_CLUSTERS
-                else None
-            )
-            found.append(
+            interval = None
+            if estimate.n >= MIN_SEQUENTIAL_CLUSTERS:
+                interval = anytime_valid_interval(estimate, rho=self.rho, alpha=alpha)
+            points.append(
                 ConfidenceSequencePoint(
                     at=datetime.fromtimestamp(seconds, UTC),
-                    clusters=sample.n,
-                    mean=sample.mean,
+                    clusters=estimate.n,
+                    mean=estimate.mean,
                     low=None if interval is None else interval.low,
                     high=None if interval is None else interval.high,
                 )
             )
-        return found
+        return points
 
     @property
     def rho(self) -> float:
+        """The mixture parameter that is tuned to the planned number of clusters."""
         return mixture_rho(alpha=self.experiment.alpha, planned_clusters=self.experiment.planned_clusters)
 
-    def _look(self, seconds: float, samples: Estimates) -> None:
-        for which, sample in samples.items():
-            if sample is not None and sample.n >= MIN_SEQUENTIAL_CLUSTERS:
-                self.max_e_values[which] = max(self.max_e_values.get(which, 0.0), e_value(sample, rho=self.rho))
-        self._looks.append((seconds, samples))
+    def _record(self, seconds: float, estimates: Estimates) -> None:
+        for hypothesis, estimate in estimates.items():
+            if estimate is not None and estimate.n >= MIN_SEQUENTIAL_CLUSTERS:
+                value = e_value(estimate, rho=self.rho)
+                self.max_e_values[hypothesis] = max(self.max_e_values.get(hypothesis, 0.0), value)
+        self._records.append((seconds, estimates))

@@ -1,10 +1,10 @@
-"""The answer in plain words: which verdict the numbers allow, why, and what to do next."""
+"""Decides the verdict on an arm: which conclusion the numbers allow, why, and what to do next."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from vqmon.core.experiments.analysis.human_answer import clusters_until_decided
+from vqmon.core.experiments.analysis.vote_tally import clusters_until_decided
 from vqmon.core.experiments.definition import MIN_SEQUENTIAL_CLUSTERS, Experiment
 from vqmon.core.experiments.human_review import VoteTally
 from vqmon.core.experiments.results import (
@@ -20,36 +20,36 @@ from vqmon.core.experiments.results import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictInputs:
-    """Everything that a verdict on one arm is made from."""
+    """Everything that the verdict on one arm depends on."""
 
     experiment: Experiment
     arm: str
     effects: tuple[Effect, ...]
     guardrails: tuple[GuardrailResult, ...] = ()
-    looks: tuple[SignalDifference, ...] = ()
+    signals: tuple[SignalDifference, ...] = ()
     checks: tuple[HealthCheck, ...] = ()
-    people: VoteTally | None = None
+    votes: VoteTally | None = None
 
 
-def decide_verdict(case: VerdictInputs) -> Verdict:
-    """The verdict; a check that failed comes before everything, a human look before every winner."""
-    blocked = [check for check in case.checks if not check.is_good and check.weight == "blocks"]
-    if blocked:
+def decide_verdict(inputs: VerdictInputs) -> Verdict:
+    """The verdict: a failed health check comes before everything, a human look before every conclusion."""
+    failed = [check for check in inputs.checks if not check.is_good and check.weight == "blocks"]
+    if failed:
         return Verdict(
             kind="undecided",
-            sentence=f"Undecided: the data cannot be trusted ({', '.join(check.name for check in blocked)}).",
-            reasons=tuple(f"{check.name}: {check.text}" for check in blocked),
-            next_step=_sentence(blocked[0].remedy),
+            sentence=f"Undecided: the data cannot be trusted ({', '.join(check.name for check in failed)}).",
+            reasons=tuple(f"{check.name}: {check.text}" for check in failed),
+            next_step=_as_sentence(failed[0].remedy),
         )
-    verdict = _of_scorers(case)
-    doubts = _doubts(case, verdict.kind)
+    verdict = _verdict_of_scorers(inputs)
+    doubts = _doubts(inputs, verdict.kind)
     if doubts:
-        return _asked(case, verdict, doubts)
-    return _people_object(case, _guarded(case, verdict))
+        return _verdict_with_doubts(inputs, verdict, doubts)
+    return _apply_votes(inputs, _apply_guardrails(inputs, verdict))
 
 
 def classify_interval(interval: ConfidenceInterval, *, delta_min: float, margin: float) -> VerdictKind:
-    """What one interval allows; a winner only when it leaves 0 and the mean is worth something."""
+    """The conclusion that an interval allows; a winner needs an interval without 0 and a mean of at least delta_min."""
     if interval.low > 0 and interval.mean >= delta_min:
         return "better"
     if interval.high < 0 and -interval.mean >= delta_min:
@@ -59,171 +59,191 @@ def classify_interval(interval: ConfidenceInterval, *, delta_min: float, margin:
     return "not worse" if interval.low > -margin else "undecided"
 
 
-def _of_scorers(case: VerdictInputs) -> Verdict:
-    """By the scorers alone: one that sees a winner is enough, as their levels are shared (Holm)."""
-    read = [(effect, effect.reading) for effect in case.effects if effect.reading is not None]
-    if not read:
-        return _nothing_yet(case)
-    it = case.experiment
+def _verdict_of_scorers(inputs: VerdictInputs) -> Verdict:
+    """The verdict by the scorers alone: one that sees a winner is enough, because they share alpha (Holm)."""
+    readings = _readings(inputs.effects)
+    if not readings:
+        return _verdict_without_reading(inputs)
+    experiment = inputs.experiment
     kinds = [
-        classify_interval(_safe(effect, reading), delta_min=it.delta_min, margin=it.margin) for effect, reading in read
+        classify_interval(
+            _conservative_interval(effect, interval), delta_min=experiment.delta_min, margin=experiment.margin
+        )
+        for effect, interval in readings
     ]
+    reasons = tuple(_reason(effect, interval) for effect, interval in readings)
     for winner in ("better", "worse"):
         if winner in kinds:
-            effect, reading = read[kinds.index(winner)]
-            is_specific = len(case.effects) > 1 and kinds.count(winner) == 1
-            note = f" Only {effect.scorer} sees it: metric-specific." if is_specific else ""
+            effect, interval = readings[kinds.index(winner)]
+            is_specific = len(inputs.effects) > 1 and kinds.count(winner) == 1
+            note = f" Only {effect.scorer} finds this: metric-specific." if is_specific else ""
             return Verdict(
                 kind=winner,
-                sentence=f"{case.arm} is {winner} than {it.control}: {_points(reading)}.{note}",
-                reasons=tuple(_reason(one, interval) for one, interval in read),
-                next_step=_next_of(winner, case),
+                sentence=f"{inputs.arm} is {winner} than {experiment.control}: {_points(interval)}.{note}",
+                reasons=reasons,
+                next_step=_next_step(winner, inputs),
                 is_metric_specific=is_specific,
             )
-    order: tuple[VerdictKind, ...] = ("undecided", "not worse", "equivalent")
-    kind = next(one for one in order if one in kinds)
-    _, reading = read[kinds.index(kind)]
+    weakest_first: tuple[VerdictKind, ...] = ("undecided", "not worse", "equivalent")
+    kind = next(candidate for candidate in weakest_first if candidate in kinds)
+    _, interval = readings[kinds.index(kind)]
     return Verdict(
         kind=kind,
-        sentence=_without_winner(kind, case, reading),
-        reasons=tuple(_reason(one, interval) for one, interval in read),
-        next_step=_next_of(kind, case),
+        sentence=_sentence_without_winner(kind, inputs, interval),
+        reasons=reasons,
+        next_step=_next_step(kind, inputs),
     )
 
 
-def _safe(effect: Effect, reading: ConfidenceInterval) -> ConfidenceInterval:
-    """What both the reading and its correction for skew allow."""
-    other = effect.corrected or reading
-    return replace(reading, low=min(reading.low, other.low), high=max(reading.high, other.high))
+def _readings(effects: Sequence[Effect]) -> list[tuple[Effect, ConfidenceInterval]]:
+    """The effects with enough clusters, each with the interval that decides."""
+    return [(effect, effect.reading) for effect in effects if effect.reading is not None]
 
 
-def _nothing_yet(case: VerdictInputs) -> Verdict:
-    it = case.experiment
-    have = max((effect.clusters for effect in case.effects), default=0)
-    need = it.planned_clusters if it.is_fixed_horizon else MIN_SEQUENTIAL_CLUSTERS
-    if not have:
-        text = f"no segment of {case.arm} and {it.control} can be compared yet"
-        step = f"See that both arms are scored and told by the label {it.label!r} or by their names."
-        return Verdict(kind="undecided", sentence=f"Undecided: {text}.", next_step=step)
-    how = "it is read once, when all are complete" if it.is_fixed_horizon else "before that no reading is safe"
+def _conservative_interval(effect: Effect, interval: ConfidenceInterval) -> ConfidenceInterval:
+    """The smallest interval that contains both the interval and its correction for skewness."""
+    corrected = effect.corrected or interval
+    return replace(interval, low=min(interval.low, corrected.low), high=max(interval.high, corrected.high))
+
+
+def _verdict_without_reading(inputs: VerdictInputs) -> Verdict:
+    experiment = inputs.experiment
+    clusters = max((effect.clusters for effect in inputs.effects), default=0)
+    needed = experiment.planned_clusters if experiment.is_fixed_horizon else MIN_SEQUENTIAL_CLUSTERS
+    if not clusters:
+        return Verdict(
+            kind="undecided",
+            sentence=f"Undecided: no segment of {inputs.arm} and {experiment.control} can be compared yet.",
+            next_step=f"Check that both arms are scored, and that the label {experiment.label!r} or the patterns of "
+            "the experiment tell them apart.",
+        )
+    if experiment.is_fixed_horizon:
+        why = "the experiment is analysed once, when all clusters are complete"
+    else:
+        why = "with fewer, the confidence sequence is not reliable"
     return Verdict(
         kind="undecided",
-        sentence=f"Undecided: {have} of {need} clusters are there.",
-        reasons=(f"the first reading is at {need} clusters; {how}",),
-        next_step=f"Wait for {max(1, need - have)} more.",
+        sentence=f"Undecided: {clusters} of {needed} clusters are complete.",
+        reasons=(f"the first interval needs {needed} clusters; {why}",),
+        next_step=f"Wait for {max(1, needed - clusters)} more.",
     )
 
 
-def _without_winner(kind: VerdictKind, case: VerdictInputs, reading: ConfidenceInterval) -> str:
-    arm, it = case.arm, case.experiment
+def _sentence_without_winner(kind: VerdictKind, inputs: VerdictInputs, interval: ConfidenceInterval) -> str:
+    arm, control, margin = inputs.arm, inputs.experiment.control, inputs.experiment.margin
     if kind == "equivalent":
-        return f"{arm} and {it.control} are equivalent: {_points(reading)}, within ±{it.margin:g}."
+        return f"{arm} and {control} are equivalent: {_points(interval)}, within ±{margin:g}."
     if kind == "not worse":
-        small = " The gain is smaller than what is worth anything." if reading.low > 0 else ""
-        return f"{arm} is not worse than {it.control}: {_points(reading)}; a loss of {it.margin:g} is excluded.{small}"
-    side = "includes 0" if reading.low <= 0 <= reading.high else "includes differences too small to matter"
-    return f"Undecided between {arm} and {it.control}: {_points(reading)}; the interval {side}."
+        note = " The gain is smaller than delta_min." if interval.low > 0 else ""
+        return f"{arm} is not worse than {control}: {_points(interval)}; a loss of {margin:g} is excluded.{note}"
+    contains = "0" if interval.low <= 0 <= interval.high else "differences too small to matter"
+    return f"Undecided between {arm} and {control}: {_points(interval)}; the interval includes {contains}."
 
 
-def _next_of(kind: VerdictKind, case: VerdictInputs) -> str:
-    it = case.experiment
-    have = max((effect.clusters for effect in case.effects), default=0)
+def _next_step(kind: VerdictKind, inputs: VerdictInputs) -> str:
+    planned = inputs.experiment.planned_clusters
+    clusters = max((effect.clusters for effect in inputs.effects), default=0)
     if kind == "better":
-        return f"Take {case.arm}, if what it costs is worth it."
+        return f"Take {inputs.arm}, if it is worth its cost."
     if kind == "worse":
-        return f"Keep {it.control}; the worst pairs show why."
+        return f"Keep {inputs.experiment.control}; the worst pairs show why."
     if kind == "equivalent":
         return "Take the cheaper one."
     if kind == "not worse":
-        return f"Take {case.arm} if it is cheaper; for a winner, wait for more clusters."
-    if have < it.planned_clusters:
-        return f"Wait: {have} of {it.planned_clusters} planned clusters are there."
-    return "The planned clusters are there: stop, or plan a larger experiment with `vqmon plan`."
+        return f"Take {inputs.arm} if it is cheaper; for a winner, wait for more clusters."
+    if clusters < planned:
+        return f"Wait: {clusters} of {planned} planned clusters are complete."
+    return "All planned clusters are complete: stop, or plan a larger experiment with `vqmon plan`."
 
 
-def _doubts(case: VerdictInputs, kind: VerdictKind) -> tuple[str, ...]:
-    """Why a person must look before anything is decided."""
+def _doubts(inputs: VerdictInputs, kind: VerdictKind) -> tuple[str, ...]:
+    """Why a person must look before anything is concluded."""
     if kind == "undecided":
         return ()
-    found = [
-        f"{look.signal} differs by {look.difference:+.3f} (limit {look.limit:g}): scorers are easily fooled by that"
-        for look in case.looks
-        if look.exceeds_limit
+    doubts = [
+        f"{signal.signal} differs by {signal.difference:+.3f} (limit {signal.limit:g}), which is known to fool scorers"
+        for signal in inputs.signals
+        if signal.exceeds_limit
     ]
-    found += [f"{check.name}: {check.text}" for check in case.checks if not check.is_good and check.weight == "look"]
-    found += _disagreement(case.effects)
-    found += [
-        f"guardrail {rail.name} is broken: {rail.difference:+.3g} (margin {rail.margin:g})"
-        for rail in case.guardrails
-        if rail.state == "broken" and rail.difference is not None and kind != "worse"
+    doubts += [f"{check.name}: {check.text}" for check in inputs.checks if not check.is_good and check.weight == "look"]
+    doubts += _disagreements(inputs.effects)
+    doubts += [
+        f"guardrail {guardrail.name} is broken: {guardrail.difference:+.3g} (margin {guardrail.margin:g})"
+        for guardrail in inputs.guardrails
+        if guardrail.state == "broken" and guardrail.difference is not None and kind != "worse"
     ]
-    return tuple(found)
+    return tuple(doubts)
 
 
-def _disagreement(effects: Sequence[Effect]) -> list[str]:
-    """One scorer is sure of a sign and another points the other way."""
-    read = [(effect.scorer, effect.reading) for effect in effects if effect.reading is not None]
-    found = []
-    for scorer, reading in read:
-        sign = (reading.low > 0) - (reading.high < 0)
-        others = [other for other, its in read if sign and its.mean * sign < 0]
-        found += [f"the scorers disagree: {scorer} says {_points(reading)}, {other} the opposite" for other in others]
-    return found
+def _disagreements(effects: Sequence[Effect]) -> list[str]:
+    """Scorers whose interval excludes 0 while the mean of another scorer has the opposite sign."""
+    readings = _readings(effects)
+    disagreements = []
+    for effect, interval in readings:
+        sign = (interval.low > 0) - (interval.high < 0)
+        disagreements += [
+            f"the scorers disagree: {effect.scorer} says {_points(interval)}, {other.scorer} the opposite"
+            for other, other_interval in readings
+            if sign and other_interval.mean * sign < 0
+        ]
+    return disagreements
 
 
-def _asked(case: VerdictInputs, verdict: Verdict, doubts: tuple[str, ...]) -> Verdict:
-    """A person must look; when people have looked and are sure, that settles it."""
-    control, people = case.experiment.control, case.people
-    if people is not None and people.says:
+def _verdict_with_doubts(inputs: VerdictInputs, verdict: Verdict, doubts: tuple[str, ...]) -> Verdict:
+    """A person must look; votes that decide settle the doubts."""
+    control, tally = inputs.experiment.control, inputs.votes
+    if tally is not None and tally.says:
         kinds: dict[str, VerdictKind] = {"arm": "better", "control": "worse", "no difference": "equivalent"}
-        kind = kinds[people.says]
-        words = {"better": f"better than {control}", "worse": f"worse than {control}"}
+        kind = kinds[tally.says]
+        claims = {"better": f"better than {control}", "worse": f"worse than {control}"}
+        claim = claims.get(kind, f"as good as {control}")
         return Verdict(
             kind=kind,
-            sentence=f"{case.arm} is {words.get(kind, f'as good as {control}')}: people say so ({_people(people)}).",
+            sentence=f"{inputs.arm} is {claim}, by people's votes ({_votes_text(tally)}).",
             reasons=(*doubts, *verdict.reasons),
-            next_step=_next_of(kind, case),
+            next_step=_next_step(kind, inputs),
             is_settled_by_people=True,
         )
-    more = clusters_until_decided(people, alpha=case.experiment.alpha)
-    seen = f" So far: {_people(people)}." if people else ""
+    more = clusters_until_decided(tally, alpha=inputs.experiment.alpha)
+    so_far = f" So far: {_votes_text(tally)}." if tally else ""
     return Verdict(
         kind="needs human look",
-        sentence=f"Needs a human look: the scorers would say {verdict.kind}, but {doubts[0]}.",
+        sentence=f"Needs a human look: by the scorers the arm is {verdict.kind}, but {doubts[0]}.",
         reasons=(*doubts, *verdict.reasons),
-        next_step=f"Do the blind review of at least {more} more clusters, one pair each.{seen}",
+        next_step=f"Do the blind review of at least {more} more clusters, one pair each.{so_far}",
         is_metric_specific=verdict.is_metric_specific,
     )
 
 
-def _guarded(case: VerdictInputs, verdict: Verdict) -> Verdict:
-    """A winner is taken only when every guardrail is shown to hold."""
-    still = [rail for rail in case.guardrails if rail.state == "open"]
-    if verdict.kind not in ("better", "not worse", "equivalent") or not still:
+def _apply_guardrails(inputs: VerdictInputs, verdict: Verdict) -> Verdict:
+    """Nothing that favours the arm is concluded until every guardrail is shown to hold."""
+    open_guardrails = [guardrail for guardrail in inputs.guardrails if guardrail.state == "open"]
+    if verdict.kind not in ("better", "not worse", "equivalent") or not open_guardrails:
         return verdict
-    names = ", ".join(rail.name for rail in still)
+    names = ", ".join(guardrail.name for guardrail in open_guardrails)
     return replace(
         verdict,
         kind="undecided",
-        sentence=f"Undecided: the score says {verdict.kind}, but {names} is not shown to hold yet.",
-        reasons=(*verdict.reasons, *(_rail(rail) for rail in still)),
-        next_step="Wait for more clusters, or give the guardrail a margin that can be shown.",
+        sentence=f"Undecided: by the scorers the arm is {verdict.kind}, but {names} is not shown to hold yet.",
+        reasons=(*verdict.reasons, *(_guardrail_reason(guardrail) for guardrail in open_guardrails)),
+        next_step="Wait for more clusters, or give the guardrail a margin that can be shown to hold.",
     )
 
 
-def _people_object(case: VerdictInputs, verdict: Verdict) -> Verdict:
-    """People who are sure of the opposite are never overruled by a number."""
-    people = case.people
+def _apply_votes(inputs: VerdictInputs, verdict: Verdict) -> Verdict:
+    """Votes that decide for the opposite of a verdict are never overruled by scorers."""
+    tally = inputs.votes
     opposite: dict[str, Literal["arm", "control"]] = {"better": "control", "worse": "arm"}
-    if people is None or not people.says:
+    if tally is None or not tally.says:
         return verdict
-    if people.says != opposite.get(verdict.kind):
-        return replace(verdict, reasons=(*verdict.reasons, f"people: {_people(people)}"))
+    if tally.says != opposite.get(verdict.kind):
+        return replace(verdict, reasons=(*verdict.reasons, f"people: {_votes_text(tally)}"))
     return replace(
         verdict,
         kind="needs human look",
-        sentence=f"Needs a human look: the scorers say {verdict.kind}, people say the opposite ({_people(people)}).",
-        next_step="Look at the pairs together: what do the scorers not see?",
+        sentence=f"Needs a human look: by the scorers the arm is {verdict.kind}, people say the opposite "
+        f"({_votes_text(tally)}).",
+        next_step="Look at the pairs together, and find what the scorers do not see.",
     )
 
 
@@ -231,25 +251,29 @@ def _points(interval: ConfidenceInterval) -> str:
     return f"{interval.mean:+.2f} points ({interval.low:+.2f} to {interval.high:+.2f})"
 
 
-def _reason(effect: Effect, reading: ConfidenceInterval) -> str:
-    text = f"{effect.scorer}: {_points(reading)}, {reading.kind} {reading.level:.1%}, {effect.clusters} clusters"
-    safe = _safe(effect, reading)
-    if (safe.low <= 0 <= safe.high) == (reading.low <= 0 <= reading.high):
+def _reason(effect: Effect, interval: ConfidenceInterval) -> str:
+    text = f"{effect.scorer}: {_points(interval)}, {interval.kind} {interval.level:.1%}, {effect.clusters} clusters"
+    conservative = _conservative_interval(effect, interval)
+    if (conservative.low <= 0 <= conservative.high) == (interval.low <= 0 <= interval.high):
         return text
-    return f"{text}; but a few contents decide: corrected for that, {safe.low:+.2f} to {safe.high:+.2f}"
-
-
-def _rail(rail: GuardrailResult) -> str:
-    seen = "nothing measured" if rail.bound is None else f"could be as far as {rail.bound:+.3g}"
-    return f"guardrail {rail.name}: {seen} (margin {rail.margin:g})"
-
-
-def _people(people: VoteTally) -> str:
     return (
-        f"{people.clusters_for_arm} clusters for, {people.clusters_for_control} against, {people.clusters_tied} tied, "
-        f"p {people.p:.2g}"
+        f"{text}; but a few clusters decide this: corrected for skewness, {conservative.low:+.2f} to "
+        f"{conservative.high:+.2f}"
     )
 
 
-def _sentence(text: str) -> str:
+def _guardrail_reason(guardrail: GuardrailResult) -> str:
+    if guardrail.bound is None:
+        return f"guardrail {guardrail.name}: too few clusters to test it (margin {guardrail.margin:g})"
+    return f"guardrail {guardrail.name}: the bound is {guardrail.bound:+.3g} (margin {guardrail.margin:g})"
+
+
+def _votes_text(tally: VoteTally) -> str:
+    return (
+        f"{tally.clusters_for_arm} clusters for, {tally.clusters_for_control} against, {tally.clusters_tied} tied, "
+        f"p {tally.p:.2g}"
+    )
+
+
+def _as_sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}." if text else ""

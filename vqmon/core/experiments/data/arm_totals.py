@@ -1,4 +1,4 @@
-"""All outcomes of each arm counted: scores, reasons, signals, cost, and which versions made them."""
+"""Totals of each arm over all its outcomes: scores, failures by reason, signals, cost, and scoring versions."""
 
 import math
 from collections import Counter, defaultdict
@@ -16,12 +16,12 @@ from vqmon.core.experiments.results import HISTOGRAM_BINS, ArmSummary
 from vqmon.core.types import Outcome, QualityEvent
 
 MAX_VERSIONS = 20
-"""Of one part; enough to say that it changed."""
+"""Versions that are counted of each component (scorer, sampling, decoder): enough to state that it changed."""
 
 
 @dataclass(slots=True)
-class _Mean:
-    """Weighted by seconds of media."""
+class _WeightedMean:
+    """A mean weighted by seconds of media."""
 
     total: float = 0.0
     seconds: float = 0.0
@@ -37,98 +37,107 @@ class _Mean:
 
 
 @dataclass(slots=True)
-class _Counts:
+class _ClusterSum:
+    total: float = 0.0
+    count: int = 0
+
+
+@dataclass(slots=True)
+class _Totals:
     scored: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    scores: defaultdict[str, dict[str, list[float]]] = field(default_factory=lambda: defaultdict(dict))
+    unscored_by_reason: Counter[str] = field(default_factory=Counter)
+    # scorer -> cluster -> sum
+    scores: defaultdict[str, dict[str, _ClusterSum]] = field(default_factory=lambda: defaultdict(dict))
     histogram: dict[str, list[int]] = field(default_factory=dict)
     signals: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    bitrate: _Mean = field(default_factory=_Mean)
-    gpu: _Mean = field(default_factory=_Mean)
+    bitrate_kbps: _WeightedMean = field(default_factory=_WeightedMean)
+    gpu_seconds_per_second: _WeightedMean = field(default_factory=_WeightedMean)
 
 
 class ArmTotals:
-    """Sees every outcome of every arm once."""
+    """Accumulates the outcomes of every arm, each of which must be added once."""
 
     def __init__(self, experiment: Experiment) -> None:
-        self._it = experiment
-        self._arms = {arm.name: _Counts() for arm in experiment.arms}
+        self._experiment = experiment
+        self._totals = {arm.name: _Totals() for arm in experiment.arms}
+        # component (scorer, sampling, decoder) -> version -> events
         self.versions: dict[str, Counter[str]] = {}
 
     def add(self, arm: str, outcome: Outcome) -> None:
-        """One outcome of an arm more."""
-        counts, segment = self._arms[arm], outcome.segment
+        """Add an outcome of an arm."""
+        totals, segment = self._totals[arm], outcome.segment
         seconds = segment.duration_seconds or 1.0
-        counts.bitrate.add(segment_bitrate_kbps(segment), seconds)
-        counts.gpu.add(numeric_attribute("label:gpu_seconds", segment) / seconds, seconds)
+        totals.bitrate_kbps.add(segment_bitrate_kbps(segment), seconds)
+        totals.gpu_seconds_per_second.add(numeric_attribute("label:gpu_seconds", segment) / seconds, seconds)
         if not isinstance(outcome, QualityEvent):
-            counts.reasons[outcome.reason] += 1
+            totals.unscored_by_reason[outcome.reason] += 1
             return
-        counts.scored += 1
-        cluster = cluster_of_segment(self._it, segment)
+        totals.scored += 1
+        cluster = cluster_of_segment(self._experiment, segment)
         for score in outcome.scores:
-            bins = counts.histogram.setdefault(score.scorer, [0] * HISTOGRAM_BINS)
+            bins = totals.histogram.setdefault(score.scorer, [0] * HISTOGRAM_BINS)
             bins[min(HISTOGRAM_BINS - 1, max(0, int(score.value * HISTOGRAM_BINS / 100)))] += 1
             if cluster is not None:
-                sums = counts.scores[score.scorer].setdefault(cluster, [0.0, 0.0])
-                sums[0] += score.value
-                sums[1] += 1
+                cluster_sum = totals.scores[score.scorer].setdefault(cluster, _ClusterSum())
+                cluster_sum.total += score.value
+                cluster_sum.count += 1
         for name, signal in outcome.signals.items():
-            counts.signals[name] += signal.mean
-        self._made(outcome)
+            totals.signals[name] += signal.mean
+        self._count_versions(outcome)
 
     def scorer_names(self) -> Mapping[str, str]:
-        """What the experiment calls a scorer -> name@version as found, the most frequent."""
-        found: Counter[str] = Counter()
-        for counts in self._arms.values():
-            for scorer, bins in counts.histogram.items():
-                found[scorer] += sum(bins)
+        """Scorer as the experiment names it -> name@version in the events, the most frequent one."""
+        counts: Counter[str] = Counter()
+        for totals in self._totals.values():
+            for scorer, bins in totals.histogram.items():
+                counts[scorer] += sum(bins)
         names = {}
-        for word in self._it.scorers:
-            fitting = [name for name, _ in found.most_common() if word in (name, name.split("@")[0])]
-            names[word] = fitting[0] if fitting else word
+        for scorer in self._experiment.scorers:
+            matches = [name for name, _ in counts.most_common() if scorer in (name, name.split("@")[0])]
+            names[scorer] = matches[0] if matches else scorer
         return names
 
     def summary(self, arm: str) -> ArmSummary:
-        """What was counted of one arm."""
-        counts = self._arms[arm]
+        """The totals of one arm."""
+        experiment, totals = self._experiment, self._totals[arm]
         means = {
-            scorer: sum(total / n for total, n in clusters.values()) / len(clusters)
-            for scorer, clusters in counts.scores.items()
+            scorer: sum(cluster.total / cluster.count for cluster in clusters.values()) / len(clusters)
+            for scorer, clusters in totals.scores.items()
         }
-        first = means.get(self.scorer_names()[self._it.scorers[0]])
-        mbps = counts.bitrate.value and counts.bitrate.value / 1000
+        first_mean = means.get(self.scorer_names()[experiment.scorers[0]])
+        kbps, gpu_seconds = totals.bitrate_kbps.value, totals.gpu_seconds_per_second.value
         return ArmSummary(
             arm=arm,
-            role="control" if arm == self._it.control else "input" if arm == self._it.input_arm else "arm",
-            scored=counts.scored,
-            unscored=counts.reasons.total(),
-            clusters=max((len(clusters) for clusters in counts.scores.values()), default=0),
+            role="control" if arm == experiment.control else "input" if arm == experiment.input_arm else "arm",
+            scored=totals.scored,
+            unscored=totals.unscored_by_reason.total(),
+            clusters=max((len(clusters) for clusters in totals.scores.values()), default=0),
             mean=means,
-            histogram={scorer: tuple(bins) for scorer, bins in counts.histogram.items()},
-            signals={name: total / counts.scored for name, total in sorted(counts.signals.items())},
-            unscored_by_reason=dict(counts.reasons),
-            bitrate_kbps=counts.bitrate.value,
-            gpu_seconds_per_second=counts.gpu.value,
-            points_per_mbps=_per(first, mbps),
-            points_per_gpu_second=_per(first, counts.gpu.value),
+            histogram={scorer: tuple(bins) for scorer, bins in totals.histogram.items()},
+            signals={name: total / totals.scored for name, total in sorted(totals.signals.items())},
+            unscored_by_reason=dict(totals.unscored_by_reason),
+            bitrate_kbps=kbps,
+            gpu_seconds_per_second=gpu_seconds,
+            points_per_mbps=_ratio(first_mean, None if kbps is None else kbps / 1000),
+            points_per_gpu_second=_ratio(first_mean, gpu_seconds),
         )
 
-    def _made(self, event: QualityEvent) -> None:
-        for part, version in scoring_versions(event).items():
-            if part.partition("@")[0] not in (*(it.split("@")[0] for it in self._it.scorers), "sampling", "decoder"):
+    def _count_versions(self, event: QualityEvent) -> None:
+        components = (*(scorer.split("@")[0] for scorer in self._experiment.scorers), "sampling", "decoder")
+        for component, version in scoring_versions(event).items():
+            if component.partition("@")[0] not in components:
                 continue
-            seen = self.versions.setdefault(part, Counter())
-            if version in seen or len(seen) < MAX_VERSIONS:
-                seen[version] += 1
+            counts = self.versions.setdefault(component, Counter())
+            if version in counts or len(counts) < MAX_VERSIONS:
+                counts[version] += 1
 
 
-def points_per_extra(gain: float | None, cost: float | None, cost_before: float | None) -> float | None:
-    """Points gained for one unit of cost more; None when it costs no more or one of them is not known."""
-    if gain is None or cost is None or cost_before is None or cost <= cost_before:
+def points_per_extra(gain: float | None, *, arm_cost: float | None, control_cost: float | None) -> float | None:
+    """Points gained per additional unit of cost; None when the arm costs no more, or a number is unknown."""
+    if gain is None or arm_cost is None or control_cost is None or arm_cost <= control_cost:
         return None
-    return gain / (cost - cost_before)
+    return gain / (arm_cost - control_cost)
 
 
-def _per(value: float | None, cost: float | None) -> float | None:
+def _ratio(value: float | None, cost: float | None) -> float | None:
     return value / cost if value is not None and cost is not None and cost > 0 else None

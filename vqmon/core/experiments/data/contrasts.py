@@ -1,8 +1,8 @@
-"""What a fold gives to read: the sample of every measure of one arm against the control, plain, weighted, adjusted."""
+"""Contrasts of one arm with the control: the plain, weighted and covariate-adjusted difference of every metric."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -28,217 +28,282 @@ from vqmon.core.experiments.stats.sequential import MeanDifference, t_interval, 
 
 MAX_SLICES = 200
 MAX_CLUSTER_DIFFERENCES = 400
-"""Clusters of a forest plot: above, the worst and the best half of so many."""
+"""Rows of a forest plot; of more clusters, the worst and the best halves are shown."""
 
 MIN_FOR_INTERVAL = 3
+"""With fewer clusters (in a slice) or segments (in a cluster), there is no interval."""
+
+_MAX_LAG1_CORRELATION = 0.95
 
 
 class Contrast(Protocol):
-    """One arm against the control."""
+    """One arm against the control; `key` names a metric of the experiment, such as `score:lite`."""
 
-    def sample(self, key: str) -> MeanDifference | None: ...
-    def weighted(self, key: str) -> MeanDifference | None: ...
-    def adjusted(self, key: str) -> tuple[MeanDifference, float] | None: ...
-    def differences(self, key: str) -> Floats | None: ...
-    def segments(self, key: str) -> int: ...
-    def by_cluster(self, key: str) -> tuple[ClusterDifference, ...]: ...
-    def slices(self) -> tuple[SliceDifference, ...]: ...
+    def difference(self, key: str) -> MeanDifference | None:
+        """Each cluster counts once; None with too few clusters."""
+        ...
+
+    def segment_weighted_difference(self, key: str) -> MeanDifference | None:
+        """Each segment counts once; None unless paired."""
+        ...
+
+    def adjusted_difference(self, key: str) -> tuple[MeanDifference, float] | None:
+        """Adjusted for the covariates, with the share of variance that they explain; None when not adjusted."""
+        ...
+
+    def cluster_differences(self, key: str) -> Floats | None:
+        """(clusters,) differences; None unless paired."""
+        ...
+
+    def segment_count(self, key: str) -> int:
+        """Pairs, or segments of both arms when they are not paired."""
+        ...
+
+    def forest_rows(self, key: str) -> tuple[ClusterDifference, ...]:
+        """One row per cluster, worst for the arm first; empty unless paired."""
+        ...
+
+    def slice_differences(self) -> tuple[SliceDifference, ...]:
+        """The differences of the first scorer by slice."""
+        ...
 
 
 class PairedContrast:
-    """Of pairs: a cluster's number is the mean over its pairs."""
+    """The contrast of pairs: the value of a cluster is the mean over its pairs."""
 
-    def __init__(self, experiment: Experiment, measures: ExperimentMetrics, pairs: ArmPairs) -> None:
-        self._it, self._measures, self._pairs = experiment, measures, pairs
+    def __init__(self, experiment: Experiment, metrics: ExperimentMetrics, pairs: ArmPairs) -> None:
+        self._experiment, self._metrics, self._pairs = experiment, metrics, pairs
 
-    def sample(self, key: str) -> MeanDifference | None:
-        kept, place = self._kept(key), self._measures.index[key]
-        sample = paired_difference(self._table.means(place)[kept])
-        if sample is None:
+    def difference(self, key: str) -> MeanDifference | None:
+        mask, column = self._included_mask(key), self._metrics.index[key]
+        estimate = paired_difference(self._table.means(column)[mask])
+        if estimate is None:
             return None
-        keys = len(self._measures.keys)
-        sides = [float(self._table.means(place + side * keys)[kept].mean()) for side in (1, 2)]
-        return replace(sample, control_mean=sides[0], arm_mean=sides[1])
+        keys = len(self._metrics.keys)
+        control_mean, arm_mean = (float(self._table.means(column + side * keys)[mask].mean()) for side in (1, 2))
+        return replace(estimate, control_mean=control_mean, arm_mean=arm_mean)
 
-    def weighted(self, key: str) -> MeanDifference | None:
-        kept, place = self._kept(key), self._measures.index[key]
-        return segment_weighted_difference(self._table.means(place)[kept], self._table.counts(place)[kept])
+    def segment_weighted_difference(self, key: str) -> MeanDifference | None:
+        mask, column = self._included_mask(key), self._metrics.index[key]
+        return segment_weighted_difference(self._table.means(column)[mask], self._table.counts(column)[mask])
 
-    def adjusted(self, key: str) -> tuple[MeanDifference, float] | None:
-        if not self._it.covariates or set(self._it.covariates) - set(self._it.covariate_means):
+    def adjusted_difference(self, key: str) -> tuple[MeanDifference, float] | None:
+        names = self._experiment.covariates
+        if not names or set(names) - set(self._experiment.covariate_means):
             return None
-        keys = len(self._measures.keys)
-        known = np.column_stack([self._table.means(3 * keys + k) for k in range(len(self._it.covariates))])
-        kept = self._kept(key) & np.isfinite(known).all(1)
-        if kept.sum() < self._kept(key).sum():
-            # Dropping clusters without a covariate would change the question.
+        first_column = 3 * len(self._metrics.keys)
+        covariates = np.column_stack([self._table.means(first_column + index) for index in range(len(names))])
+        included = self._included_mask(key)
+        mask = included & np.isfinite(covariates).all(1)
+        if mask.sum() < included.sum():
+            # Dropping the clusters without a covariate would change the population that the estimate is about.
             return None
-        centre = np.array([self._it.covariate_means[name] for name in self._it.covariates])
-        found = regression_adjusted_difference(
-            self._table.means(self._measures.index[key])[kept], known[kept], centre=centre
-        )
-        plain = self.sample(key)
-        if found is None or plain is None:
+        centre = np.array([self._experiment.covariate_means[name] for name in names])
+        means = self._table.means(self._metrics.index[key])
+        adjusted = regression_adjusted_difference(means[mask], covariates[mask], centre=centre)
+        plain = self.difference(key)
+        if adjusted is None or plain is None:
             return None
-        return replace(found[0], control_mean=plain.control_mean, arm_mean=plain.arm_mean), found[1]
+        return replace(adjusted[0], control_mean=plain.control_mean, arm_mean=plain.arm_mean), adjusted[1]
 
-    def differences(self, key: str) -> Floats | None:
-        return self._table.means(self._measures.index[key])[self._kept(key)]
+    def cluster_differences(self, key: str) -> Floats | None:
+        return self._table.means(self._metrics.index[key])[self._included_mask(key)]
 
-    def segments(self, key: str) -> int:
-        return int(self._table.counts(self._measures.index[key])[self._kept(key)].sum())
+    def segment_count(self, key: str) -> int:
+        return int(self._table.counts(self._metrics.index[key])[self._included_mask(key)].sum())
 
-    def by_cluster(self, key: str) -> tuple[ClusterDifference, ...]:
-        place, keys = self._measures.index[key], len(self._measures.keys)
-        means = [self._table.means(place + side * keys) for side in range(3)]
+    def forest_rows(self, key: str) -> tuple[ClusterDifference, ...]:
+        column, keys = self._metrics.index[key], len(self._metrics.keys)
+        difference, control, arm = (self._table.means(column + side * keys) for side in range(3))
         names = self._table.names
         rows = sorted(
-            (int(row) for row in np.flatnonzero(self._kept(key))), key=lambda row: (means[0][row], names[row])
+            (int(row) for row in np.flatnonzero(self._included_mask(key))),
+            key=lambda row: (difference[row], names[row]),
         )
         if len(rows) > MAX_CLUSTER_DIFFERENCES:
             rows = rows[: MAX_CLUSTER_DIFFERENCES // 2] + rows[-MAX_CLUSTER_DIFFERENCES // 2 :]
-        return tuple(self._difference(names[row], row, key, [float(side[row]) for side in means]) for row in rows)
-
-    def slices(self) -> tuple[SliceDifference, ...]:
-        parts = []
-        for where, table in self._pairs.slices.items():
-            means = table.means(0)
-            parts.append(
-                (where, paired_difference(means), float(means.mean()), int(table.segment_counts().sum()), len(table))
+        return tuple(
+            self._forest_row(
+                row, key, difference=float(difference[row]), control=float(control[row]), arm=float(arm[row])
             )
-        return _tested(parts, self._it.alpha)
+            for row in rows
+        )
+
+    def slice_differences(self) -> tuple[SliceDifference, ...]:
+        slices = []
+        for (attribute, value), table in self._pairs.slices.items():
+            means = table.means(0)
+            slices.append(
+                _Slice(
+                    attribute=attribute,
+                    value=value,
+                    estimate=paired_difference(means),
+                    mean=float(means.mean()),
+                    segments=int(table.segment_counts().sum()),
+                    clusters=len(table),
+                )
+            )
+        return _test_slices(slices, self._experiment.alpha)
 
     @property
     def _table(self) -> ClusterTable:
         return self._pairs.table
 
-    def _kept(self, key: str) -> NDArray[np.bool_]:
-        # Read once means: clusters that come later give no second chance.
-        first = self._it.planned_clusters if self._it.is_fixed_horizon else None
-        return self._table.complete_mask(first=first) & (self._table.counts(self._measures.index[key]) > 0)
+    def _included_mask(self, key: str) -> NDArray[np.bool_]:
+        # A fixed-horizon experiment is analysed once: clusters that come later give no second chance.
+        first = self._experiment.planned_clusters if self._experiment.is_fixed_horizon else None
+        return self._table.complete_mask(first=first) & (self._table.counts(self._metrics.index[key]) > 0)
 
-    def _difference(self, cluster: str, row: int, key: str, means: Sequence[float]) -> ClusterDifference:
-        keys, scorers = len(self._measures.keys), len(self._measures.scorers)
-        place = self._measures.index[key]
-        squares = 3 * keys + len(self._it.covariates) + place
-        n = int(self._table.counts(place)[row])
-        spread, lagged = (float(self._table.sums(squares + step)[row]) for step in (0, scorers))
-        variance = max(0.0, spread - n * means[0] ** 2) / (n - 1) if n > 1 else None
-        half = None if variance is None else _inside(n, variance, lagged / (n - 1) - means[0] ** 2)
+    def _forest_row(self, row: int, key: str, *, difference: float, control: float, arm: float) -> ClusterDifference:
+        column = self._metrics.index[key]
+        squares_column = 3 * len(self._metrics.keys) + len(self._experiment.covariates) + column
+        lag_column = squares_column + len(self._metrics.scorers)
+        n = int(self._table.counts(column)[row])
+        sum_of_squares = float(self._table.sums(squares_column)[row])
+        sum_of_lag_products = float(self._table.sums(lag_column)[row])
+        variance = max(0.0, sum_of_squares - n * difference**2) / (n - 1) if n > 1 else None
+        half_width = None
+        if variance is not None:
+            half_width = _autocorrelated_half_width(n, variance, sum_of_lag_products / (n - 1) - difference**2)
         return ClusterDifference(
-            cluster=cluster,
+            cluster=self._table.names[row],
             segments=n,
-            control_mean=means[1],
-            arm_mean=means[2],
-            difference=means[0],
-            low=None if half is None else means[0] - half,
-            high=None if half is None else means[0] + half,
+            control_mean=control,
+            arm_mean=arm,
+            difference=difference,
+            low=None if half_width is None else difference - half_width,
+            high=None if half_width is None else difference + half_width,
             sd=None if variance is None else math.sqrt(variance),
         )
 
 
 class UnpairedContrast:
-    """Of sessions or blocks: difference of two ratios, or of block means within streams."""
+    """The contrast of sessions (difference of two ratios) or of switchback blocks (block means within streams)."""
 
-    def __init__(self, experiment: Experiment, measures: ExperimentMetrics, fold: UnpairedTotals, arm: str) -> None:
-        self._it, self._measures, self._fold = experiment, measures, fold
+    def __init__(self, experiment: Experiment, metrics: ExperimentMetrics, totals: UnpairedTotals, arm: str) -> None:
+        self._experiment, self._metrics, self._totals = experiment, metrics, totals
         self._arms = (experiment.control, arm)
 
-    def sample(self, key: str) -> MeanDifference | None:
-        place = self._measures.index[key]
-        if self._it.design == "switchback":
-            return self._within_streams(place)
-        return ratio_difference(*(self._sums(arm, place) for arm in self._arms))
+    def difference(self, key: str) -> MeanDifference | None:
+        column = self._metrics.index[key]
+        if self._experiment.design == "switchback":
+            return self._switchback_difference(column)
+        return ratio_difference(*(self._sums_and_counts(arm, column) for arm in self._arms))
 
-    def weighted(self, key: str) -> MeanDifference | None:
+    def segment_weighted_difference(self, key: str) -> MeanDifference | None:
         return None
 
-    def adjusted(self, key: str) -> tuple[MeanDifference, float] | None:
-        if not self._it.covariates or self._it.design == "switchback":
+    def adjusted_difference(self, key: str) -> tuple[MeanDifference, float] | None:
+        if not self._experiment.covariates or self._experiment.design == "switchback":
             return None
-        place, first = self._measures.index[key], len(self._measures.keys)
-        columns = range(first, first + len(self._it.covariates))
-        inputs = []
+        column, first_covariate = self._metrics.index[key], len(self._metrics.keys)
+        covariate_columns = range(first_covariate, first_covariate + len(self._experiment.covariates))
+        covariates = []
         for arm in self._arms:
-            table, kept = self._fold.tables[arm], self._fold.included_mask(arm, place)
-            if any((table.counts(column)[kept] != table.counts(place)[kept]).any() for column in columns):
+            table, mask = self._totals.tables[arm], self._totals.included_mask(arm, column)
+            counts = table.counts(column)[mask]
+            if any((table.counts(covariate)[mask] != counts).any() for covariate in covariate_columns):
                 return None
-            inputs.append(np.column_stack([table.sums(column)[kept] for column in columns]))
-        plain = self.sample(key)
-        control, other = (self._sums(arm, place) for arm in self._arms)
-        found = ratio_difference(control, other, covariates=(inputs[0], inputs[1]))
-        return None if plain is None or found is None else (found, variance_explained(plain, found))
+            covariates.append(np.column_stack([table.sums(covariate)[mask] for covariate in covariate_columns]))
+        plain = self.difference(key)
+        control, treatment = (self._sums_and_counts(arm, column) for arm in self._arms)
+        adjusted = ratio_difference(control, treatment, covariates=(covariates[0], covariates[1]))
+        if plain is None or adjusted is None:
+            return None
+        return adjusted, variance_explained(plain, adjusted)
 
-    def differences(self, key: str) -> Floats | None:
+    def cluster_differences(self, key: str) -> Floats | None:
         return None
 
-    def segments(self, key: str) -> int:
-        return sum(int(self._sums(arm, self._measures.index[key])[1].sum()) for arm in self._arms)
+    def segment_count(self, key: str) -> int:
+        return sum(int(self._sums_and_counts(arm, self._metrics.index[key])[1].sum()) for arm in self._arms)
 
-    def by_cluster(self, key: str) -> tuple[ClusterDifference, ...]:
+    def forest_rows(self, key: str) -> tuple[ClusterDifference, ...]:
         return ()
 
-    def slices(self) -> tuple[SliceDifference, ...]:
-        if self._it.design == "switchback":
-            # Which part of a stream saw which arm is told by the block, not by what a part has in common.
+    def slice_differences(self) -> tuple[SliceDifference, ...]:
+        if self._experiment.design == "switchback":
+            # Arms alternate by block, so a slice of a stream does not see both arms under the same conditions.
             return ()
-        parts = []
-        for where, tables in self._fold.slices.items():
+        slices = []
+        for (attribute, value), tables in self._totals.slices.items():
             both = [tables.get(arm, ClusterTable(1)) for arm in self._arms]
-            seen = [(table, table.counts(0) > 0) for table in both]
-            sample = ratio_difference(*((table.sums(0)[kept], table.counts(0)[kept]) for table, kept in seen))
-            if sample is not None:
-                rows = sum(int(table.segment_counts().sum()) for table in both)
-                parts.append((where, sample, sample.mean, rows, sample.n))
-        return _tested(parts, self._it.alpha)
+            masks = [table.counts(0) > 0 for table in both]
+            estimate = ratio_difference(
+                *((table.sums(0)[mask], table.counts(0)[mask]) for table, mask in zip(both, masks, strict=True))
+            )
+            if estimate is not None:
+                slices.append(
+                    _Slice(
+                        attribute=attribute,
+                        value=value,
+                        estimate=estimate,
+                        mean=estimate.mean,
+                        segments=sum(int(table.segment_counts().sum()) for table in both),
+                        clusters=estimate.n,
+                    )
+                )
+        return _test_slices(slices, self._experiment.alpha)
 
-    def _sums(self, arm: str, place: int) -> tuple[Floats, Floats]:
-        kept, table = self._fold.included_mask(arm, place), self._fold.tables[arm]
-        return table.sums(place)[kept], table.counts(place)[kept]
+    def _sums_and_counts(self, arm: str, column: int) -> tuple[Floats, Floats]:
+        mask, table = self._totals.included_mask(arm, column), self._totals.tables[arm]
+        return table.sums(column)[mask], table.counts(column)[mask]
 
-    def _within_streams(self, place: int) -> MeanDifference | None:
-        kept = [self._fold.included_mask(arm, place) for arm in self._arms]
-        if not all(one.any() for one in kept):
+    def _switchback_difference(self, column: int) -> MeanDifference | None:
+        masks = [self._totals.included_mask(arm, column) for arm in self._arms]
+        if not all(mask.any() for mask in masks):
             return None
-        means = [self._fold.tables[arm].means(place)[one] for arm, one in zip(self._arms, kept, strict=True)]
-        streams = [self._fold.block_streams(arm)[one] for arm, one in zip(self._arms, kept, strict=True)]
-        is_arm = np.repeat([False, True], [len(one) for one in means])
+        by_arm = list(zip(self._arms, masks, strict=True))
+        means = [self._totals.tables[arm].means(column)[mask] for arm, mask in by_arm]
+        streams = [self._totals.block_streams(arm)[mask] for arm, mask in by_arm]
+        is_arm = np.repeat([False, True], [len(arm_means) for arm_means in means])
         return switchback_difference(np.concatenate(means), is_arm, np.concatenate(streams))
 
 
-def _inside(n: int, variance: float, covariance: float) -> float | None:
-    """Half of about 95 % of a cluster's own mean, its segments being correlated; None with fewer than 3."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Slice:
+    attribute: str
+    value: str
+    estimate: MeanDifference | None
+    mean: float
+    segments: int
+    clusters: int
+
+
+def _autocorrelated_half_width(n: int, variance: float, lag1_covariance: float) -> float | None:
+    """Half the 95 % interval of the mean of n autocorrelated segments (AR(1)); None with fewer than 3 segments.
+
+    The effective sample size of an AR(1) process is n (1 - r) / (1 + r), r being the lag-1 autocorrelation.
+    """
     if n < MIN_FOR_INTERVAL:
         return None
     if variance == 0:
         return 0.0
-    lag = min(0.95, max(0.0, covariance / variance))
-    useful = max(2.0, n * (1 - lag) / (1 + lag))
-    return t_quantile(0.975, useful - 1) * math.sqrt(variance / useful)
+    correlation = min(_MAX_LAG1_CORRELATION, max(0.0, lag1_covariance / variance))
+    effective_n = max(2.0, n * (1 - correlation) / (1 + correlation))
+    return t_quantile(0.975, effective_n - 1) * math.sqrt(variance / effective_n)
 
 
-Part = tuple[tuple[str, str], MeanDifference | None, float, int, int]
-
-
-def _tested(parts: Sequence[Part], alpha: float) -> tuple[SliceDifference, ...]:
-    parts = sorted(parts, key=lambda it: (it[0][0], -it[3], it[0][1]))[:MAX_SLICES]
-    tests = [None if sample is None or clusters < MIN_FOR_INTERVAL else sample for _, sample, _, _, clusters in parts]
-    p_values = [None if sample is None else t_test_p(sample) for sample in tests]
-    found = iter(benjamini_hochberg_q([p for p in p_values if p is not None]))
-    slices = []
-    for ((slice_, value), _, mean, segments, clusters), sample, p in zip(parts, tests, p_values, strict=True):
-        interval = None if sample is None else t_interval(sample, alpha=alpha)
-        slices.append(
+def _test_slices(slices: Sequence[_Slice], alpha: float) -> tuple[SliceDifference, ...]:
+    """The slices with the most segments of each attribute first, tested by t with Benjamini-Hochberg's correction."""
+    slices = sorted(slices, key=lambda part: (part.attribute, -part.segments, part.value))[:MAX_SLICES]
+    estimates = [part.estimate if part.clusters >= MIN_FOR_INTERVAL else None for part in slices]
+    p_values = [None if estimate is None else t_test_p(estimate) for estimate in estimates]
+    q_values = iter(benjamini_hochberg_q([p for p in p_values if p is not None]))
+    differences = []
+    for part, estimate, p in zip(slices, estimates, p_values, strict=True):
+        interval = None if estimate is None else t_interval(estimate, alpha=alpha)
+        differences.append(
             SliceDifference(
-                slice=slice_,
-                value=value,
-                clusters=clusters,
-                segments=segments,
-                mean=mean,
+                slice=part.attribute,
+                value=part.value,
+                clusters=part.clusters,
+                segments=part.segments,
+                mean=part.mean,
                 low=None if interval is None else interval.low,
                 high=None if interval is None else interval.high,
                 p=p,
-                q=None if p is None else next(found),
+                q=None if p is None else next(q_values),
             )
         )
-    return tuple(slices)
+    return tuple(differences)

@@ -1,38 +1,37 @@
-"""What an experiment reads from one outcome: its numbers, its cluster, its covariates."""
+"""Reads the metrics, attributes and cluster of an outcome, as an experiment names them."""
 
 import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vqmon.core.alerts.rules import NOT_SEGMENTS
+from vqmon.core.experiments.data.clusters import Floats
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.types import Outcome, QualityEvent, Segment, SegmentFailure
-
-Floats = NDArray[np.float64]
 
 _LIBRARIES = ("av", "libavcodec", "libavformat", "libavutil", "libswscale")
 
 
 class ExperimentMetrics:
-    """The numbers that an experiment follows, in a fixed order: scorers, guardrails, signals that fool scorers."""
+    """The metrics of an experiment in a fixed order: scorers, guardrails, signals that fool scorers."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.scorers = tuple(f"score:{scorer}" for scorer in experiment.scorers)
-        rails = tuple(rail.of for rail in experiment.guardrails)
-        looks = tuple(f"signal:{name}" for name in experiment.look_limits)
-        self.keys = tuple(dict.fromkeys((*self.scorers, *rails, *looks)))
-        self.index = {key: place for place, key in enumerate(self.keys)}
+        guardrails = tuple(guardrail.of for guardrail in experiment.guardrails)
+        signals = tuple(f"signal:{name}" for name in experiment.look_limits)
+        # metric names like "p5:lite"
+        self.keys = tuple(dict.fromkeys((*self.scorers, *guardrails, *signals)))
+        self.index = {key: index for index, key in enumerate(self.keys)}
 
-    def of(self, outcome: Outcome) -> Floats:
-        """(keys,) numbers; nan where this outcome has none."""
+    def values(self, outcome: Outcome) -> Floats:
+        """(keys,) values of the metrics; nan where the outcome has none."""
         return np.array([metric_value(key, outcome) for key in self.keys])
 
 
 def metric_value(key: str, outcome: Outcome) -> float:
-    """One number of an outcome, e.g. `p5:lite`; nan when it has none."""
+    """The value of a metric such as `p5:lite`; nan when the outcome has none."""
     kind, _, name = key.partition(":")
     if kind == "unscored":
         return float(isinstance(outcome, SegmentFailure))
@@ -49,7 +48,7 @@ def metric_value(key: str, outcome: Outcome) -> float:
 
 
 def numeric_attribute(key: str, segment: Segment) -> float:
-    """A number known without looking at the picture: `bitrate_kbps`, `height`, `label:NAME`; nan when not known."""
+    """The number `bitrate_kbps`, `height` or `label:NAME` of a segment, known without its frames; nan when unknown."""
     kind, _, name = key.partition(":")
     if kind == "bitrate_kbps":
         return segment_bitrate_kbps(segment)
@@ -63,12 +62,12 @@ def numeric_attribute(key: str, segment: Segment) -> float:
 
 
 def label_value(name: str, segment: Segment) -> str:
-    """A label of the segment, else of its rendition, else ""."""
+    """The label of the segment, else of its rendition, else ""."""
     return segment.labels.get(name, segment.rendition.labels.get(name, ""))
 
 
 def text_attribute(key: str, segment: Segment) -> str:
-    """What `stream`, `rendition`, `height` or `label:NAME` is for this segment, as text."""
+    """The text of `stream`, `rendition`, `height` or `label:NAME` of a segment; "" when unknown."""
     kind, _, name = key.partition(":")
     rendition = segment.rendition
     if kind == "label":
@@ -77,45 +76,44 @@ def text_attribute(key: str, segment: Segment) -> str:
 
 
 def segment_bitrate_kbps(segment: Segment) -> float:
-    """kbit/s: from the label `bytes` and the duration, else as the rendition declares it; nan when not known."""
-    size = numeric_attribute("label:bytes", segment)
-    if math.isfinite(size) and segment.duration_seconds > 0:
-        return size * 8e-3 / segment.duration_seconds
+    """From the label `bytes` and the duration, else the declared bitrate of the rendition; nan when unknown."""
+    size_bytes = numeric_attribute("label:bytes", segment)
+    if math.isfinite(size_bytes) and segment.duration_seconds > 0:
+        return size_bytes * 8e-3 / segment.duration_seconds
     return segment.rendition.bitrate_kbps or math.nan
 
 
 def cluster_of_segment(experiment: Experiment, segment: Segment) -> str | None:
-    """The unit of analysis that a segment belongs to; None in the gap between blocks and in the wash-in."""
+    """The name of the cluster that a segment belongs to; None in the gap between blocks and in the wash-in."""
     if experiment.cluster != "block":
         return text_attribute(experiment.cluster, segment) or segment.rendition.stream_id
-    starts = segment.starts_at.timestamp()
-    inside = starts % experiment.block_seconds
-    wash_in = experiment.wash_in_seconds if experiment.design == "switchback" else 0.0
-    if inside < wash_in or inside >= experiment.block_seconds - experiment.gap_seconds:
+    seconds_into_block = segment.starts_at.timestamp() % experiment.block_seconds
+    wash_in_seconds = experiment.wash_in_seconds if experiment.design == "switchback" else 0.0
+    if not wash_in_seconds <= seconds_into_block < experiment.block_seconds - experiment.gap_seconds:
         return None
-    begins = segment.starts_at - timedelta(seconds=inside)
-    return f"{segment.rendition.stream_id} {begins:%Y-%m-%d %H:%M:%S}"
+    block_starts_at = segment.starts_at - timedelta(seconds=seconds_into_block)
+    return f"{segment.rendition.stream_id} {block_starts_at:%Y-%m-%d %H:%M:%S}"
 
 
 def is_about_segment(outcome: Outcome) -> bool:
-    """Whether the outcome is about a segment; that a playlist went stale is about none."""
+    """Whether the outcome is about a segment; the outcome of a stale playlist is not."""
     return not (isinstance(outcome, SegmentFailure) and outcome.reason in NOT_SEGMENTS)
 
 
-def is_in_period(experiment: Experiment, moment: datetime) -> bool:
-    """Whether a segment that starts then is part of the experiment."""
-    return (experiment.since is None or moment >= experiment.since) and (
-        experiment.until is None or moment < experiment.until
+def is_in_period(experiment: Experiment, starts_at: datetime) -> bool:
+    """Whether a segment with this start is part of the experiment: since <= starts_at < until."""
+    return (experiment.since is None or starts_at >= experiment.since) and (
+        experiment.until is None or starts_at < experiment.until
     )
 
 
 def scoring_versions(event: QualityEvent) -> Mapping[str, str]:
-    """What a score depends on beside the picture: scorers with weights and preprocessing, sampling, decoder."""
-    parts = {
-        it.scorer.split("@")[0]: f"{it.scorer} {it.sha256[:12]} {it.preprocessing} calibration {it.calibration_version}"
-        for it in event.provenance.scorers
+    """What a score depends on apart from the picture: the version of each scorer, of sampling and of the decoder."""
+    scorers = {
+        scorer.scorer.split("@")[0]: f"{scorer.scorer} {scorer.sha256[:12]} {scorer.preprocessing} "
+        f"calibration {scorer.calibration_version}"
+        for scorer in event.provenance.scorers
     }
-    libraries = " ".join(
-        f"{key} {event.provenance.versions[key]}" for key in _LIBRARIES if key in event.provenance.versions
-    )
-    return {**parts, "sampling": event.provenance.sampling, "decoder": libraries}
+    versions = event.provenance.versions
+    libraries = " ".join(f"{name} {versions[name]}" for name in _LIBRARIES if name in versions)
+    return {**scorers, "sampling": event.provenance.sampling, "decoder": libraries}

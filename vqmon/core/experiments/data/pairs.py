@@ -1,4 +1,4 @@
-"""Pairs of the same source segment, folded to clusters while outcomes come in the order of the media timeline."""
+"""Pairs segments of the same source across arms and sums them up by cluster, in the order of the media timeline."""
 
 import heapq
 import math
@@ -11,75 +11,83 @@ from typing import Literal
 import numpy as np
 
 from vqmon.core.experiments.data.clusters import ClusterTable, Floats
-from vqmon.core.experiments.data.metrics import ExperimentMetrics, cluster_of_segment, numeric_attribute, text_attribute
+from vqmon.core.experiments.data.metrics import (
+    ExperimentMetrics,
+    cluster_of_segment,
+    numeric_attribute,
+    text_attribute,
+)
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import MissingPair, PairExample
 from vqmon.core.types import Outcome, QualityEvent, Segment
 
 MAX_EXTREME_PAIRS = 12
-"""Worst and best pairs that are shown."""
+"""Worst pairs, and best pairs, that are shown."""
 
 MAX_EXTREME_PAIRS_PER_CLUSTER = 3
-"""Of one cluster at most so many of them."""
 
 MAX_REVIEW_CLUSTERS = 200
-"""Clusters that have a review pair: the first so many, so that votes stay valid whatever comes later."""
-
-_HEAP = 120
-_CHOICE = 8
-"""The review pair is one of the first so many of its cluster: the choice soon stands, and votes stay valid."""
-
-
-class ExamplePairs:
-    """Sees every pair once and keeps a few."""
-
-    def __init__(self) -> None:
-        self._worst: list[tuple[float, str, PairExample]] = []
-        self._best: list[tuple[float, str, PairExample]] = []
-        self._review: dict[str, tuple[int, bytes, PairExample]] = {}
-
-    def take(self, pair: PairExample) -> None:
-        for heap, sign in ((self._worst, -1), (self._best, 1)):
-            entry = (sign * pair.difference, pair.id, pair)
-            if len(heap) < _HEAP:
-                heapq.heappush(heap, entry)
-            elif entry > heap[0]:
-                heapq.heapreplace(heap, entry)
-        seen, lot, kept = self._review.get(pair.cluster, (0, b"", pair))
-        if seen < _CHOICE and (seen or len(self._review) < MAX_REVIEW_CLUSTERS):
-            mine = sha256(pair.id.encode()).digest()
-            if not lot or mine < lot:
-                lot, kept = mine, pair
-            self._review[pair.cluster] = (seen + 1, lot, kept)
-
-    def shown(self) -> tuple[PairExample, ...]:
-        """Worst, best and review pairs, each the most telling first; a pair may have two roles."""
-        review = sorted(self._review.values(), key=lambda it: it[1])
-        return (
-            *_spread(sorted(self._worst, reverse=True), "worst"),
-            *_spread(sorted(self._best, reverse=True), "best"),
-            *(pair for _, _, pair in review),
-        )
-
-
-def _spread(entries: Iterable[tuple[float, str, PairExample]], role: Literal["worst", "best"]) -> Sequence[PairExample]:
-    kept: list[PairExample] = []
-    each: Counter[str] = Counter()
-    for _, _, pair in entries:
-        if each[pair.cluster] < MAX_EXTREME_PAIRS_PER_CLUSTER and len(kept) < MAX_EXTREME_PAIRS:
-            each[pair.cluster] += 1
-            kept.append(replace(pair, role=role))
-    return kept
-
+"""Clusters with a review pair: the first ones, so that votes stay valid whatever comes later."""
 
 MAX_LISTED_MISSING = 50
 """The newest missing pairs are listed; all are counted."""
 
+_EXTREME_CANDIDATES = 120
+_REVIEW_CANDIDATES = 8
+"""The review pair is one of the first pairs of its cluster, so that it soon stays the same and votes stay valid."""
+
+
+class ExamplePairs:
+    """Selects the worst, the best and the review pairs out of all pairs of an arm."""
+
+    def __init__(self) -> None:
+        self._worst: list[tuple[float, str, PairExample]] = []
+        self._best: list[tuple[float, str, PairExample]] = []
+        # cluster -> (pairs considered, hash of the pair, pair); the pair with the smallest hash is reviewed
+        self._review: dict[str, tuple[int, bytes, PairExample]] = {}
+
+    def add(self, pair: PairExample) -> None:
+        """Consider a pair."""
+        for heap, sign in ((self._worst, -1), (self._best, 1)):
+            entry = (sign * pair.difference, pair.id, pair)
+            if len(heap) < _EXTREME_CANDIDATES:
+                heapq.heappush(heap, entry)
+            elif entry > heap[0]:
+                heapq.heapreplace(heap, entry)
+        considered, smallest_hash, review_pair = self._review.get(pair.cluster, (0, b"", pair))
+        if considered < _REVIEW_CANDIDATES and (considered or len(self._review) < MAX_REVIEW_CLUSTERS):
+            pair_hash = sha256(pair.id.encode()).digest()
+            if not smallest_hash or pair_hash < smallest_hash:
+                smallest_hash, review_pair = pair_hash, pair
+            self._review[pair.cluster] = (considered + 1, smallest_hash, review_pair)
+
+    def selected(self) -> tuple[PairExample, ...]:
+        """Worst and best pairs, the most extreme first, and review pairs; one pair may be selected twice."""
+        review = sorted(self._review.values(), key=lambda entry: entry[1])
+        return (
+            *_select_extremes(sorted(self._worst, reverse=True), "worst"),
+            *_select_extremes(sorted(self._best, reverse=True), "best"),
+            *(pair for _, _, pair in review),
+        )
+
+
+def _select_extremes(
+    entries: Iterable[tuple[float, str, PairExample]], role: Literal["worst", "best"]
+) -> Sequence[PairExample]:
+    pairs: list[PairExample] = []
+    pairs_per_cluster: Counter[str] = Counter()
+    for _, _, pair in entries:
+        if pairs_per_cluster[pair.cluster] < MAX_EXTREME_PAIRS_PER_CLUSTER and len(pairs) < MAX_EXTREME_PAIRS:
+            pairs_per_cluster[pair.cluster] += 1
+            pairs.append(replace(pair, role=role))
+    return pairs
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmObservation:
-    """What is kept of one outcome until its partners are there."""
+    """One outcome of an arm, reduced to what pairing needs."""
 
+    # (metrics,)
     values: Floats
     event_id: str
     segment: Segment
@@ -88,31 +96,35 @@ class ArmObservation:
 
     @property
     def is_scored(self) -> bool:
+        """Whether the segment has a quality event."""
         return not self.reason
 
 
 @dataclass(slots=True, kw_only=True)
 class SourceSegment:
-    """One source segment: what every arm has of it."""
+    """One source segment with the observations of all arms that have it."""
 
-    at: float
-    group: tuple[str, ...]
-    sides: dict[str, ArmObservation] = field(default_factory=dict)
+    # start on the media timeline, seconds since 1970
+    starts_at_seconds: float
+    # the attributes in `Experiment.same`
+    attributes: tuple[str, ...]
+    observations: dict[str, ArmObservation] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
 class MissingPairs:
-    """Source segments that one side has no score of: counted, and the newest kept."""
+    """Source segments without a score in one arm: their number, and the newest of them."""
 
     count: int = 0
     newest: deque[MissingPair] = field(default_factory=lambda: deque(maxlen=MAX_LISTED_MISSING))
 
-    def add(self, lost: MissingPair) -> None:
+    def add(self, pair: MissingPair) -> None:
+        """Count one more."""
         self.count += 1
-        self.newest.append(lost)
+        self.newest.append(pair)
 
-    def take_over(self, other: "MissingPairs") -> None:
-        """All that the other has."""
+    def move_from(self, other: "MissingPairs") -> None:
+        """Take all of `other` and empty it."""
         self.count += other.count
         self.newest.extend(other.newest)
         other.count = 0
@@ -121,130 +133,141 @@ class MissingPairs:
 
 @dataclass(slots=True, kw_only=True)
 class ArmPairs:
-    """All pairs of one arm with the control, folded.
+    """All pairs of one arm with the control, summed up by cluster.
 
-    Columns: difference, control and arm value of every measure, then covariates, then squares and lag-1 products of the
-    scorers' differences.
+    Columns of the table: difference, control value and arm value of every metric, then the covariates, then the squares
+    and the lag-1 products of the scorers' differences.
     """
 
     table: ClusterTable
     examples: ExamplePairs
+    # (attribute, value) -> table of the first scorer's differences
     slices: dict[tuple[str, str], ClusterTable] = field(default_factory=dict)
-    last: dict[str, Floats] = field(default_factory=dict)
-    # by the side that lacks them
+    # cluster -> the scorers' differences of its last pair
+    last_differences: dict[str, Floats] = field(default_factory=dict)
+    # by the arm without a score
     missing: dict[str, MissingPairs]
-    # newer than anything of that side: they may still come
-    waiting: dict[str, MissingPairs]
+    # newer than any outcome of the arm that lacks them, so they may still come
+    pending: dict[str, MissingPairs]
 
 
 class PairMatcher:
-    """Takes outcomes in the order of their starts; gives the clusters of every arm against the control."""
+    """Matches outcomes, added in the order of their starts, to pairs of every arm with the control."""
 
-    def __init__(self, experiment: Experiment, measures: ExperimentMetrics) -> None:
-        self._it = experiment
-        self._measures = measures
+    def __init__(self, experiment: Experiment, metrics: ExperimentMetrics) -> None:
+        self._experiment = experiment
+        self._metrics = metrics
         self._open: deque[SourceSegment] = deque()
-        self._groups: dict[tuple[str, ...], list[SourceSegment]] = {}
-        keys, scorers = len(measures.keys), len(measures.scorers)
-        columns = 3 * keys + len(experiment.covariates) + 2 * scorers
-        self.doubled = 0
+        self._open_by_attributes: dict[tuple[str, ...], list[SourceSegment]] = {}
+        columns = 3 * len(metrics.keys) + len(experiment.covariates) + 2 * len(metrics.scorers)
+        # segments of an arm at a moment for which it already has one
+        self.duplicates = 0
         self.arms = {
             arm.name: ArmPairs(
-                table=ClusterTable(columns, most_each=experiment.segments_per_cluster),
+                table=ClusterTable(columns, max_segments=experiment.segments_per_cluster),
                 examples=ExamplePairs(),
                 missing={arm.name: MissingPairs(), experiment.control: MissingPairs()},
-                waiting={arm.name: MissingPairs(), experiment.control: MissingPairs()},
+                pending={arm.name: MissingPairs(), experiment.control: MissingPairs()},
             )
             for arm in experiment.treatments
         }
 
     def add(self, arm: str, outcome: Outcome) -> None:
-        """One outcome of an arm more."""
+        """Add an outcome of an arm."""
         segment = outcome.segment
-        at = segment.starts_at.timestamp()
-        self._settle_before(at - self._it.tolerance_seconds)
-        self._arrived(arm)
-        group = tuple(text_attribute(key, segment) for key in self._it.same)
-        slots = self._groups.setdefault(group, [])
-        slot = next((it for it in slots if arm not in it.sides), None) or (slots[-1] if slots else None)
-        if slot is None:
-            slot = SourceSegment(at=at, group=group)
-            slots.append(slot)
-            self._open.append(slot)
+        starts_at_seconds = segment.starts_at.timestamp()
+        self._match_before(starts_at_seconds - self._experiment.tolerance_seconds)
+        self._confirm_missing(arm)
+        source = self._source_segment(arm, segment, starts_at_seconds)
         reason = "" if isinstance(outcome, QualityEvent) else outcome.reason
-        known = slot.sides.get(arm)
-        if known is not None and known.is_scored:
-            # Scored again by the same scorers, the same segment has the same id.
-            self.doubled += not reason and known.segment.key != segment.key
+        earlier = source.observations.get(arm)
+        if earlier is not None and earlier.is_scored:
+            # The same segment may be scored again; only another segment is a duplicate.
+            self.duplicates += not reason and earlier.segment.key != segment.key
             return
-        slot.sides[arm] = ArmObservation(
-            values=self._measures.of(outcome), event_id=outcome.id, segment=segment, reason=reason
+        source.observations[arm] = ArmObservation(
+            values=self._metrics.values(outcome), event_id=outcome.id, segment=segment, reason=reason
         )
 
     def finish(self) -> None:
-        """No more outcomes."""
-        self._settle_before(math.inf)
+        """Match the last source segments; no outcome may be added after this."""
+        self._match_before(math.inf)
 
-    def _settle_before(self, moment: float) -> None:
-        while self._open and self._open[0].at < moment:
-            slot = self._open.popleft()
-            self._groups[slot.group].remove(slot)
-            if not self._groups[slot.group]:
-                del self._groups[slot.group]
+    def _source_segment(self, arm: str, segment: Segment, starts_at_seconds: float) -> SourceSegment:
+        """The open source segment that the segment shows: one without the arm, else the last one, else a new one."""
+        attributes = tuple(text_attribute(key, segment) for key in self._experiment.same)
+        candidates = self._open_by_attributes.setdefault(attributes, [])
+        without_arm = next((source for source in candidates if arm not in source.observations), None)
+        if without_arm is not None:
+            return without_arm
+        if candidates:
+            return candidates[-1]
+        source = SourceSegment(starts_at_seconds=starts_at_seconds, attributes=attributes)
+        candidates.append(source)
+        self._open.append(source)
+        return source
+
+    def _match_before(self, moment_seconds: float) -> None:
+        """Match the source segments that start before this moment: no arm can add to them any more."""
+        while self._open and self._open[0].starts_at_seconds < moment_seconds:
+            source = self._open.popleft()
+            self._open_by_attributes[source.attributes].remove(source)
+            if not self._open_by_attributes[source.attributes]:
+                del self._open_by_attributes[source.attributes]
             for arm, pairs in self.arms.items():
-                self._settle(slot, arm, pairs)
+                self._match(source, arm, pairs)
 
-    def _settle(self, slot: SourceSegment, arm: str, pairs: ArmPairs) -> None:
-        control, other = slot.sides.get(self._it.control), slot.sides.get(arm)
-        some = control or other
-        cluster = cluster_of_segment(self._it, some.segment) if some else None
-        if some is None or cluster is None:
+    def _match(self, source: SourceSegment, arm: str, pairs: ArmPairs) -> None:
+        control_name = self._experiment.control
+        control, treatment = source.observations.get(control_name), source.observations.get(arm)
+        either = control or treatment
+        cluster = cluster_of_segment(self._experiment, either.segment) if either else None
+        if cluster is None:
             return
-        if control is not None and other is not None:
-            self._both(cluster, control, other, pairs, slot.sides.get(self._it.input_arm))
-        for side, partner, missing in ((control, other, arm), (other, control, self._it.control)):
-            if side is not None and side.is_scored and not (partner is not None and partner.is_scored):
-                lost = MissingPair(
+        if control is not None and treatment is not None:
+            self._add_pair(cluster, control, treatment, pairs, source.observations.get(self._experiment.input_arm))
+        for scored, partner, missing_arm in ((control, treatment, arm), (treatment, control, control_name)):
+            if scored is not None and scored.is_scored and not (partner is not None and partner.is_scored):
+                missing_pair = MissingPair(
                     cluster=cluster,
-                    starts_at=side.segment.starts_at,
-                    missing=missing,
-                    event_id=side.event_id,
+                    starts_at=scored.segment.starts_at,
+                    missing=missing_arm,
+                    event_id=scored.event_id,
                     reason=partner.reason or "absent" if partner else "absent",
                 )
-                (pairs.missing if partner is not None else pairs.waiting)[missing].add(lost)
+                (pairs.missing if partner is not None else pairs.pending)[missing_arm].add(missing_pair)
 
-    def _both(
+    def _add_pair(
         self,
         cluster: str,
         control: ArmObservation,
-        other: ArmObservation,
+        treatment: ArmObservation,
         pairs: ArmPairs,
         source: ArmObservation | None,
     ) -> None:
-        scorers = len(self._measures.scorers)
-        difference = other.values - control.values
-        there = np.isfinite(difference)
-        first = difference[:scorers]
-        before = pairs.last.get(cluster)
-        lag = first * before if before is not None else np.full(scorers, np.nan)
+        scorers = len(self._metrics.scorers)
+        difference = treatment.values - control.values
+        is_measured = np.isfinite(difference)
+        score_differences = difference[:scorers]
+        previous = pairs.last_differences.get(cluster)
+        lag_products = score_differences * previous if previous is not None else np.full(scorers, np.nan)
         values = np.concatenate(
             [
                 difference,
-                np.where(there, control.values, np.nan),
-                np.where(there, other.values, np.nan),
+                np.where(is_measured, control.values, np.nan),
+                np.where(is_measured, treatment.values, np.nan),
                 self._covariates(control, source),
-                first * first,
-                lag,
+                score_differences * score_differences,
+                lag_products,
             ]
         )
-        if pairs.table.add(cluster, values) is None or not math.isfinite(first[0]):
+        if pairs.table.add(cluster, values) is None or not math.isfinite(score_differences[0]):
             return
-        pairs.last[cluster] = first
-        for key in self._it.slices:
-            where = (key, text_attribute(key, control.segment))
-            part = pairs.slices.setdefault(where, ClusterTable(1))
-            part.add(cluster, first[:1])
-        pairs.examples.take(_example(cluster, control, other))
+        pairs.last_differences[cluster] = score_differences
+        for key in self._experiment.slices:
+            table = pairs.slices.setdefault((key, text_attribute(key, control.segment)), ClusterTable(1))
+            table.add(cluster, score_differences[:1])
+        pairs.examples.add(_example(cluster, control, treatment))
 
     def _covariates(self, control: ArmObservation, source: ArmObservation | None) -> Floats:
         return np.array(
@@ -252,27 +275,27 @@ class PairMatcher:
                 (source.values[0] if source else math.nan)
                 if key == "input_score"
                 else numeric_attribute(key, control.segment)
-                for key in self._it.covariates
+                for key in self._experiment.covariates
             ]
         )
 
-    def _arrived(self, arm: str) -> None:
-        """An arm has come this far: what it has not brought is missing."""
+    def _confirm_missing(self, arm: str) -> None:
+        """The arm has reached a later moment: its pending pairs are missing for good."""
         for pairs in self.arms.values():
-            if arm in pairs.waiting and pairs.waiting[arm].count:
-                pairs.missing[arm].take_over(pairs.waiting[arm])
+            if arm in pairs.pending and pairs.pending[arm].count:
+                pairs.missing[arm].move_from(pairs.pending[arm])
 
 
-def _example(cluster: str, control: ArmObservation, other: ArmObservation) -> PairExample:
+def _example(cluster: str, control: ArmObservation, treatment: ArmObservation) -> PairExample:
     return PairExample(
-        id=f"{control.event_id}:{other.event_id}",
+        id=f"{control.event_id}:{treatment.event_id}",
         role="review",
         cluster=cluster,
         starts_at=control.segment.starts_at,
         control_event_id=control.event_id,
-        arm_event_id=other.event_id,
+        arm_event_id=treatment.event_id,
         control_key=control.segment.rendition.key,
-        arm_key=other.segment.rendition.key,
+        arm_key=treatment.segment.rendition.key,
         control_score=float(control.values[0]),
-        arm_score=float(other.values[0]),
+        arm_score=float(treatment.values[0]),
     )

@@ -7,10 +7,10 @@ import pytest
 
 from tests import factories
 from vqmon.core.experiments.definition import Arm, Experiment, assign_arm
-from vqmon.core.experiments.file import find_experiment, parse_experiments
 from vqmon.errors import SettingsError
+from vqmon.settings.experiments_file import find_experiment, parse_experiments
 
-SHIPPED = Path(__file__).parents[3] / "config" / "experiments.toml"
+SHIPPED = Path(__file__).parents[2] / "config" / "experiments.toml"
 
 GOOD = """
 [experiments.sr]
@@ -61,14 +61,18 @@ def test_what_is_written_is_what_is_read() -> None:
     ("old", "new", "message"),
     [
         ("alpha = 0.1", "alhpa = 0.1", "e.toml: experiment 'sr': unknown key 'alhpa'; did you mean 'alpha'?"),
-        ("alpha = 0.1", 'alpha = "0.1"', "experiment 'sr': alpha: '0.1' is not a number"),
+        ("alpha = 0.1", 'alpha = "0.1"', "experiment 'sr': alpha: Input should be a valid number, got '0.1'"),
         ("alpha = 0.1", "alpha = 0.9", "alpha: 0.9 is not between 1e-06 and 0.5"),
-        ("planned_clusters = 30", "planned_clusters = 3.5", "planned_clusters: 3.5 is not a whole number"),
+        ("planned_clusters = 30", "planned_clusters = 3.5", "Input should be a valid integer, got 3.5"),
+        ("alpha = 0.1", "alpha = nan", "experiment 'sr': alpha: nan is not a number that can be used"),
+        ("margin = 2", 'margin = "2"', "guardrail 'worst': margin: Input should be a valid number, got '2'"),
+        ('rendition = "*-v2"', "share = 0", "arm 'v2': share must be more than 0, got 0"),
+        ("[experiments.sr.arms.v1]", "[experiments.sr.arms]\nv1 = 3", "arm 'v1': must be a table, got 3"),
         ("alpha = 0.1", 'design = "piared"', "design: 'piared'; did you mean 'paired'?"),
         ("alpha = 0.1", 'design = "switchback"', 'needs cluster = "block"'),
         ('control = "v1"', 'control = "v3"', "control 'v3' is none of the arms: v1, v2"),
         ('control = "v1"', "", "control: is missing"),
-        ("since = 2026-11-01", 'since = "yesterday"', "since: 'yesterday' is not a moment"),
+        ("since = 2026-11-01", 'since = "yesterday"', "since: Input should be a valid datetime"),
         ("since = 2026-11-01", "since = 2026-12-01", "since must be before until"),
         ('same = "label:title"', 'same = "tilte"', "same: 'tilte' is none of: stream, rendition, height, label:NAME"),
         ('same = "label:title"', 'covariates = ["input_score"]', "needs design"),
