@@ -36,7 +36,7 @@ def serve_web(settings: Settings, place: HistoryLocation, *, host: str, port: in
             now=utc_now,
             title=web.title,
             allowed_hosts=_host_names(host, web.allowed_hosts),
-            answers=answers,
+            experiment_results=answers,
             reviews=reviews,
             allows_votes=web.allow_votes,
             is_stopping=lambda: server.should_exit,

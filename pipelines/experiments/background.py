@@ -20,7 +20,7 @@ from vqmon.core.experiments.results import Comparison
 from vqmon.errors import StoreError, VqmonError
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
-from vqmon.web.ports import Answer
+from vqmon.web.ports import ExperimentResult
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ CompareFunction = Callable[[Experiment, Sequence[Vote]], Comparison]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kept:
-    answer: Answer
+    answer: ExperimentResult
     votes: int
     # on the monotonic clock; until then it is fresh
     until: float
@@ -83,7 +83,7 @@ class BackgroundAnalyses:
         self._kept = {name: it for name, it in self._kept.items() if self._known.get(name) == found.get(name)}
         self._known = found
 
-    def answer(self, name: str) -> Answer:
+    def result(self, name: str) -> ExperimentResult:
         """The newest answer; a newer one is begun when this one is old or people have voted since."""
         votes = len(self._votes(name))
         with self._changed:
@@ -92,8 +92,8 @@ class BackgroundAnalyses:
             if not is_fresh and name in self._known:
                 self._wanted.setdefault(name)
                 self._changed.notify()
-            found = kept.answer if kept else Answer()
-            return Answer(
+            found = kept.answer if kept else ExperimentResult()
+            return ExperimentResult(
                 comparison=found.comparison,
                 made_at=found.made_at,
                 is_running=name in self._wanted,
@@ -122,10 +122,10 @@ class BackgroundAnalyses:
             return
         began, votes = time.monotonic(), self._votes(name)
         try:
-            answer = Answer(comparison=self._compare(experiment, votes), made_at=self._now())
+            answer = ExperimentResult(comparison=self._compare(experiment, votes), made_at=self._now())
         except VqmonError as error:
             logger.warning("experiment %s: %s", name, error)
-            answer = Answer(made_at=self._now(), problem=str(error))
+            answer = ExperimentResult(made_at=self._now(), problem=str(error))
         ended = time.monotonic()
         until = ended + max(MIN_CACHE_SECONDS, 10 * (ended - began))
         with self._changed:

@@ -16,7 +16,7 @@ from vqmon.core.experiments.results import Comparison
 from vqmon.errors import SettingsError
 from vqmon.settings.experiments_file import find_experiment, parse_experiments
 from vqmon.transport.history.history import History
-from vqmon.web.pages.report import report
+from vqmon.web.pages.report import render_report
 
 PROGRESS_INTERVAL_OUTCOMES = 1000
 _COMPARISON = TypeAdapter(Comparison)
@@ -76,7 +76,7 @@ def comparison_json(comparison: Comparison) -> str:
 
 def write_html_report(comparison: Comparison, file: Path, *, title: str) -> None:
     """Write the answer as one HTML file; SettingsError when it cannot be written."""
-    text = report(comparison, title=title, now=utc_now())
+    text = render_report(comparison, title=title, now=utc_now())
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:

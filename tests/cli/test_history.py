@@ -13,8 +13,8 @@ from tests.factories import START
 from vqmon.cli.main import main
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
-from vqmon.web.addresses import segment_path, stream_path
 from vqmon.web.app import create_app
+from vqmon.web.urls import segment_path, stream_path
 
 CLICKHOUSE = Path(__file__).parents[2] / "config" / "clickhouse" / "quality.sql"
 
@@ -80,4 +80,4 @@ async def test_pages_answer_from_either_history(place: HistoryLocation) -> None:
                 answer = await client.get(path)
                 assert answer.status_code == 200, path
             day = await client.get(stream_path("news-1"), params={"last": "24h"})
-            assert "7,000 segments scored by lite@1: mean 64" in day.text
+            assert "7,000 segments, scored by lite@1: mean 64" in day.text

@@ -48,7 +48,7 @@ async def client(history: Kept, reviews: Reviews) -> AsyncIterator[httpx.AsyncCl
     app = create_app(
         history.store.queries,
         now=lambda: seed.NOW + timedelta(seconds=2),
-        answers=trial.Told(trial.comparison(history.seeded)),
+        experiment_results=trial.Told(trial.comparison(history.seeded)),
         reviews=reviews,
         allows_votes=True,
         poll_seconds=0.01,
@@ -60,11 +60,11 @@ async def client(history: Kept, reviews: Reviews) -> AsyncIterator[httpx.AsyncCl
 class Served:
     """The pages on a free port of this machine."""
 
-    def __init__(self, history: Kept, *, port: int = 0, answers: trial.Told | None = None) -> None:
+    def __init__(self, history: Kept, *, port: int = 0, results: trial.Told | None = None) -> None:
         app = create_app(
             history.store.queries,
             now=lambda: seed.NOW + timedelta(seconds=2),
-            answers=answers or trial.Told(trial.comparison(history.seeded)),
+            experiment_results=results or trial.Told(trial.comparison(history.seeded)),
             reviews=Reviews(history.path.with_name("served.reviews")),
             allows_votes=True,
             poll_seconds=0.1,

@@ -16,7 +16,7 @@ from tests.web.conftest import Served
 from tests.web.kept import Kept, copied, fill
 from tests.web.test_browser import FLAGS
 from vqmon.core.types import QualityEvent, SegmentFailure
-from vqmon.web.addresses import experiment_path
+from vqmon.web.urls import experiment_path
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 PHOTOS = ("coffee", "chelsea", "astronaut", "rocket")

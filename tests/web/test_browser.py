@@ -18,7 +18,7 @@ from tests.web.conftest import Served
 from tests.web.kept import Kept, copied, fill
 from vqmon.core.types import QualityEvent, SegmentFailure
 from vqmon.transport.reviews import Reviews
-from vqmon.web.addresses import experiment_path, stream_path
+from vqmon.web.urls import experiment_path, stream_path
 
 pytestmark = pytest.mark.chromium
 
@@ -70,23 +70,23 @@ class Watched:
     """A page whose every complaint and every request is noted."""
 
     def __init__(self, context: BrowserContext, served: Served) -> None:
-        self.page = context.new_page()
+        self.render_page = context.new_page()
         self.history = served.history
         self.url = served.url
         self.complaints: list[str] = []
-        self.page.on("console", lambda told: self.complaints.append(told.text) if told.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self._note(request.url))
+        self.render_page.on("console", lambda told: self.complaints.append(told.text) if told.type == "error" else None)
+        self.render_page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.render_page.on("request", lambda request: self._note(request.url))
 
     def _note(self, url: str) -> None:
         if not url.startswith(self.url):
             self.complaints.append(f"asked another host: {url}")
 
     def open(self, path: str, *, live: bool = True) -> Page:
-        self.page.goto(self.url + path)
+        self.render_page.goto(self.url + path)
         if live:
-            expect(self.page.locator("#link-state")).to_have_attribute("data-state", "live")
-        return self.page
+            expect(self.render_page.locator("#link-state")).to_have_attribute("data-state", "live")
+        return self.render_page
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def paths(history: Kept) -> dict[str, str]:
 def test_every_page_fits_every_screen(watched: Watched) -> None:
     """Nothing is wider than the screen, nothing complains, nothing asks another host."""
     for width in (1280, 390, 320):
-        watched.page.set_viewport_size({"width": width, "height": 800})
+        watched.render_page.set_viewport_size({"width": width, "height": 800})
         for path in paths(watched.history).values():
             page = watched.open(path)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
@@ -321,11 +321,11 @@ def test_every_page_weighs_little(watched: Watched) -> None:
 def test_an_answer_appears_when_it_is_there(browser: Browser, history: Kept) -> None:
     """The page of an experiment comes at once, and shows the answer by itself, wipe included."""
     told = trial.Told(trial.comparison(history.seeded), is_running=True)
-    with Served(history, answers=told) as served:
+    with Served(history, results=told) as served:
         context = browser.new_context()
         watched = Watched(context, served)
         page = watched.open(EXPERIMENT)
-        expect(page.locator("#wait")).to_contain_text("being worked out")
+        expect(page.locator("#wait")).to_contain_text("being computed")
         told.is_running = False
         expect(page.locator("#verdict-title")).to_contain_text("sr-v2 is better than sr-v1")
         expect(page.locator(".wipe .slider")).to_be_visible()
@@ -337,7 +337,7 @@ def test_wipe_by_keyboard(watched: Watched) -> None:
     """Arrow keys move the edge; the buttons change how the two are laid together and which moment is shown."""
     page = watched.open(paths(watched.history)["pair"])
     frames = page.locator(".frames").first
-    page.get_by_label("How much of A is shown").focus()
+    page.get_by_label("Share of A that is shown").focus()
     for _ in range(10):
         page.keyboard.press("ArrowRight")
     assert frames.evaluate("frame => frame.style.getPropertyValue('--edge')") == "60%"
@@ -369,7 +369,7 @@ def test_blind_look_by_keyboard(watched: Watched) -> None:
             page.wait_for_url("**pair=*")
             expect(page.locator("#before")).to_be_visible()
             page.go_back()
-    expect(page.locator(".empty")).to_contain_text(f"That was all {count} pairs")
+    expect(page.locator(".empty")).to_contain_text(f"You have seen all {count} pairs")
     votes = Reviews(watched.history.path.with_name("served.reviews")).votes(trial.EXPERIMENT.name)
     assert len(votes) == int(count)
 

@@ -10,8 +10,8 @@ from tests.web import seed
 from tests.web.kept import Kept
 from vqmon.core.types import QualityEvent, SegmentFailure
 from vqmon.transport.history.history import open_history
-from vqmon.web.addresses import stream_path
 from vqmon.web.app import create_app
+from vqmon.web.urls import stream_path
 
 SCORED, UNSCORED = QualityEvent, SegmentFailure
 
@@ -48,7 +48,7 @@ async def test_filter_and_state_narrow_the_fleet(client: httpx.AsyncClient) -> N
     page = await text(client, "/?q=KIDS+480p&state=unscored")
     assert page.count('class="name row-link"') == 1
     assert 'value="KIDS 480p"' in page
-    assert "Nothing fits that filter" in await text(client, "/?q=nosuchstream")
+    assert "Nothing matches the filter" in await text(client, "/?q=nosuchstream")
 
 
 @pytest.mark.parametrize(("order", "first"), [("asc", "cinema-4k"), ("desc", "news/hd")])
@@ -74,7 +74,7 @@ async def test_an_empty_history_says_how_to_begin(tmp_path: Path) -> None:
         app = create_app(store.queries, now=lambda: seed.NOW)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             assert "vqmon watch URL" in await text(client, "/")
-            assert "All quiet." in await text(client, "/alerts")
+            assert "No alert is open." in await text(client, "/alerts")
             assert (await client.get("/api/streams.csv")).text == "stream_id,rendition\r\n"
 
 
@@ -89,7 +89,7 @@ async def test_stream_page_of_any_id(client: httpx.AsyncClient, stream_id: str) 
 async def test_stream_page_holds_the_numbers_of_its_chart(client: httpx.AsyncClient) -> None:
     """The table behind the chart has a line per moment, a caption sentence and a file to download."""
     page = await text(client, "/streams/sports%20one")
-    assert re.search(r"180 segments scored by lite@1: 1080p from \d+ to \d+, mean \d+; 480p", page)
+    assert re.search(r"180 segments, scored by lite@1: 1080p from \d+ to \d+, mean \d+; 480p", page)
     assert page.count('<tr><th scope="row"><time') == 90
     assert "points.csv?last=recent&amp;scorer=lite%401" in page
 
@@ -97,21 +97,21 @@ async def test_stream_page_holds_the_numbers_of_its_chart(client: httpx.AsyncCli
 async def test_stream_range_by_address(client: httpx.AsyncClient) -> None:
     """From and to choose a stretch; what is outside is not in the table."""
     page = await text(client, "/streams/weather?from=2026-11-20T14:29:00Z&to=2026-11-20T14:29:20Z")
-    assert "10 segments scored" in page
-    assert "No segment in this time" in await text(client, "/streams/weather?from=2020-01-01&to=2020-01-02")
+    assert "10 segments, scored" in page
+    assert "There is no segment in this time" in await text(client, "/streams/weather?from=2020-01-01&to=2020-01-02")
 
 
 async def test_a_stream_that_ended_is_shown_where_it_ended(client: httpx.AsyncClient) -> None:
     """A short range of a stream that fell silent ends at its newest segment, not at an empty now."""
     page = await text(client, f"{stream_path('Übertragung/Süd')}?last=15m")
-    assert "No segment in this time" not in page
+    assert "There is no segment in this time" not in page
 
 
 async def test_segment_shows_frames_signals_and_provenance(client: httpx.AsyncClient, history: Kept) -> None:
     """A verdict is told down to its frames, and no query string of an address is shown."""
     page = await text(client, f"/segments/{newest(history, SCORED, 'cinema-4k')}")
     assert page.count("/frames/") == 8
-    for words in ("worst 5 %", "bt709/limited", "sha256 5f5f", "onnxruntime", "banding"):
+    for words in ("5th percentile of frames", "bt709/limited", "sha256 5f5f", "onnxruntime", "banding"):
         assert words in page
     assert "token=secret" not in page
 

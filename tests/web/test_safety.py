@@ -8,7 +8,7 @@ import pytest
 
 from tests.web import seed
 from tests.web.kept import Kept
-from vqmon.web.app import HEADERS, create_app
+from vqmon.web.app import SECURITY_HEADERS, create_app
 from vqmon.web.site import STATIC
 
 VENDOR = STATIC / "vendor"
@@ -19,7 +19,7 @@ EVERY = ["/", "/alerts", "/streams/news/hd", "/nothing", "/api/streams", "/healt
 async def test_headers_go_with_every_answer(client: httpx.AsyncClient, path: str) -> None:
     """Also with errors and files."""
     reply = await client.get(path)
-    assert {name: reply.headers.get(name) for name in HEADERS} == HEADERS
+    assert {name: reply.headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
 
 
 @pytest.mark.parametrize("path", ["/", "/alerts", "/streams/archive%20%3Cb%3Ebold%3C/b%3E"])

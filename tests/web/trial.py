@@ -24,7 +24,7 @@ from vqmon.core.experiments.results import (
     Verdict,
 )
 from vqmon.core.types import QualityEvent
-from vqmon.web.ports import Answer
+from vqmon.web.ports import ExperimentResult
 
 EXPERIMENT = Experiment(
     name="sr v2/night",
@@ -295,7 +295,7 @@ class Told:
     def experiments(self) -> Sequence[Experiment]:
         return (self.found.experiment, OTHER)
 
-    def answer(self, name: str) -> Answer:
+    def result(self, name: str) -> ExperimentResult:
         if name != self.found.experiment.name or self.is_running:
-            return Answer(is_running=True)
-        return Answer(comparison=self.found, made_at=seed.NOW - timedelta(seconds=40))
+            return ExperimentResult(is_running=True)
+        return ExperimentResult(comparison=self.found, made_at=seed.NOW - timedelta(seconds=40))

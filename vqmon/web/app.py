@@ -1,4 +1,4 @@
-"""The pages as one application: addresses, errors and the headers that keep a browser safe."""
+"""The web application: routes, error responses and security headers."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -20,20 +20,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vqmon.errors import StoreError
 from vqmon.web.api import downloads, openapi
-from vqmon.web.api.downloads import FOREVER
-from vqmon.web.api.live_events import Listeners, live
-from vqmon.web.model.fleet_state import Standing
+from vqmon.web.api.downloads import CACHE_FOREVER
+from vqmon.web.api.live_events import ListenerCount, live_events
+from vqmon.web.model.fleet_state import FleetState
 from vqmon.web.pages import alerts, compare, experiments, fleet, frame_pairs, review, segment, stream
-from vqmon.web.ports import Answers, History, NoExperiments, NoReviews, Reviews
-from vqmon.web.site import STATIC, Site, in_thread, open_templates
+from vqmon.web.ports import ExperimentResults, HistoryReader, NoExperiments, NoReviews, ReviewStore
+from vqmon.web.site import STATIC, Site, open_templates, threaded_endpoint
 
-MAX_THREADS = 4
-"""How many questions to the history run at once."""
+MAX_HISTORY_THREADS = 4
+"""How many requests query the history at the same time."""
 
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-"""Names of this machine that a browser may always ask by."""
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+"""Host names that are always accepted."""
 
-HEADERS = {
+SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     "object-src 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -43,140 +43,144 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-"""Sent with every answer."""
+"""Sent with every response."""
 
 
-class _Count(IntegerConvertor):
-    """A number in a path, of so few digits that Python reads it."""
+class _CountConvertor(IntegerConvertor):
+    """A number of at most nine digits in a path: Python refuses to parse very long ones."""
 
     regex = "[0-9]{1,9}"
 
 
-register_url_convertor("count", _Count())
+register_url_convertor("count", _CountConvertor())
 
 
 def create_app(
-    history: History,
+    history: HistoryReader,
     *,
     now: Callable[[], datetime],
     title: str = "vqmon",
     allowed_hosts: Sequence[str] = (),
-    answers: Answers | None = None,
-    reviews: Reviews | None = None,
+    experiment_results: ExperimentResults | None = None,
+    reviews: ReviewStore | None = None,
     allows_votes: bool = False,
     poll_seconds: float = 1.0,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> Starlette:
-    """The pages over `history`; `now` is the clock that ages are told by.
+    """The application that serves the pages of `history`; `now` is the clock from which ages are computed.
 
-    They answer only by the names in `LOOPBACK` and `allowed_hosts` ("*.example.com" is any name in it, "*" any at all):
-    otherwise a page from elsewhere, whose name is made to lead here, could have a browser read them.
-    A server that ends waits for its answers, and a live one has no end of its own: it ends when `is_stopping`.
+    Only requests for a host of `LOOPBACK_HOSTS` or `allowed_hosts` are answered ("*.example.com" allows its
+    subdomains, "*" any host). This stops DNS rebinding: a foreign site cannot make a browser read these pages.
+    A server waits for open responses before it exits, and a stream of live events has no end of its own: it ends when
+    `is_stopping` returns True.
     """
     app = Starlette(
         routes=_routes(),
         middleware=[
-            Middleware(SafeHeaders),
-            Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, *allowed_hosts], www_redirect=False),
+            Middleware(_SecurityHeadersMiddleware),
+            Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK_HOSTS, *allowed_hosts], www_redirect=False),
             Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
         ],
-        exception_handlers={HTTPException: _refused, StoreError: _no_history},
+        exception_handlers={HTTPException: _http_error_response, StoreError: _history_unavailable_response},
     )
-    app.state.listeners = Listeners()
+    app.state.listeners = ListenerCount()
     app.state.site = Site(
         history=history,
-        standing=Standing(history, now=now),
-        answers=answers or NoExperiments(),
+        fleet=FleetState(history, now=now),
+        experiment_results=experiment_results or NoExperiments(),
         reviews=reviews or NoReviews(),
         allows_votes=allows_votes and reviews is not None,
         now=now,
         templates=open_templates(title),
         poll_seconds=poll_seconds,
         is_stopping=is_stopping,
-        limiter=anyio.CapacityLimiter(MAX_THREADS),
+        thread_limiter=anyio.CapacityLimiter(MAX_HISTORY_THREADS),
     )
     return app
 
 
 def _routes() -> list[Route | Mount]:
     blocking = {
-        "/": fleet.fleet,
-        "/streams/{stream_id:path}": stream.stream,
-        "/segments/{event_id}": segment.segment,
-        "/segments/{event_id}/frames/{number:count}.jpg": downloads.thumbnail,
-        "/alerts": alerts.alerts,
-        "/alerts/count": alerts.open_count,
-        "/alerts/{alert_id}": alerts.alert,
-        "/alerts/{alert_id}/frames/{number:count}.jpg": downloads.evidence,
-        "/compare": compare.compare,
-        "/pairs/{pair_id}": frame_pairs.pair,
-        "/pairs/{pair_id}/{side}/{number:count}.jpg": frame_pairs.picture,
-        "/experiments": experiments.experiments,
-        "/experiments/{name}": experiments.experiment,
-        "/experiments/{name}/{arm}/review": review.review,
+        "/": fleet.fleet_page,
+        "/streams/{stream_id:path}": stream.stream_page,
+        "/segments/{event_id}": segment.segment_page,
+        "/segments/{event_id}/frames/{number:count}.jpg": downloads.thumbnail_jpeg,
+        "/alerts": alerts.alerts_page,
+        "/alerts/count": alerts.open_alert_count,
+        "/alerts/{alert_id}": alerts.alert_page,
+        "/alerts/{alert_id}/frames/{number:count}.jpg": downloads.evidence_jpeg,
+        "/compare": compare.compare_page,
+        "/pairs/{pair_id}": frame_pairs.frame_pair_page,
+        "/pairs/{pair_id}/{side}/{number:count}.jpg": frame_pairs.frame_pair_picture,
+        "/experiments": experiments.experiments_page,
+        "/experiments/{name}": experiments.experiment_page,
+        "/experiments/{name}/{arm}/review": review.review_page,
         "/experiments/{name}/{arm}/review/{number:count}/{side}.jpg": review.review_picture,
         "/api/compare": compare.compare_json,
         "/api/compare.csv": compare.compare_csv,
-        "/api/experiments/{name}/{kind}.csv": downloads.table,
-        "/api/streams": downloads.streams,
-        "/api/streams.csv": downloads.streams_csv,
-        "/api/streams/{stream_id:path}/points": downloads.points,
+        "/api/experiments/{name}/{kind}.csv": downloads.experiment_table_csv,
+        "/api/streams": downloads.renditions_json,
+        "/api/streams.csv": downloads.renditions_csv,
+        "/api/streams/{stream_id:path}/points": downloads.chart_json,
         "/api/streams/{stream_id:path}/points.csv": downloads.points_csv,
         "/api/segments/{event_id}.csv": downloads.segment_csv,
-        "/api/segments/{event_id}": downloads.segment,
-        "/api/alerts": downloads.alerts,
+        "/api/segments/{event_id}": downloads.segment_json,
+        "/api/alerts": downloads.alerts_json,
         "/api/alerts.csv": downloads.alerts_csv,
-        "/healthz": health,
+        "/healthz": healthz,
     }
     return [
-        *(Route(path, in_thread(make)) for path, make in blocking.items()),
-        Route("/experiments/{name}/{arm}/review", review.vote, methods=["POST"]),
-        *openapi.routes(),
-        Route("/live", live),
+        *(Route(path, threaded_endpoint(respond)) for path, respond in blocking.items()),
+        Route("/experiments/{name}/{arm}/review", review.submit_vote, methods=["POST"]),
+        *openapi.api_routes(),
+        Route("/live", live_events),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
 
 
-def health(site: Site, request: Request) -> Response:
-    """Answer `/healthz`: the history can be read."""
+def healthz(site: Site, request: Request) -> Response:
+    """Answer `/healthz`: 200 when the history can be read."""
     return PlainTextResponse(f"history at {site.history.tip()}\n")
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _http_error_response(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
-    text = phrase if error.detail == phrase else error.detail
     if request.url.path.startswith(("/api/", "/live")):
-        remedy = getattr(error, "remedy", "`/api/v1/openapi.json` tells what can be asked.")
-        return JSONResponse({"error": text, "remedy": remedy}, error.status_code, headers=error.headers)
+        remedy = getattr(error, "remedy", "`/api/v1/openapi.json` describes all requests.")
+        body = {"error": error.detail, "remedy": remedy}
+        return JSONResponse(body, error.status_code, headers=error.headers)
     heading = "Not found" if error.status_code == 404 else phrase
-    told = "There is no page at this address." if text == phrase else text
-    make = in_thread(
-        lambda site, asked: site.page("missing.html", asked, status=error.status_code, heading=heading, text=told)
+    text = "There is no page at this address." if error.detail == phrase else error.detail
+    endpoint = threaded_endpoint(
+        lambda site, request: site.render_page(
+            "missing.html", request, status=error.status_code, heading=heading, text=text
+        )
     )
-    return await make(request)
+    return await endpoint(request)
 
 
-async def _no_history(request: Request, error: Exception) -> Response:
+async def _history_unavailable_response(request: Request, error: Exception) -> Response:
+    text, headers = f"The history cannot be read: {error}", {"Retry-After": "5"}
     if request.url.path.startswith("/api/"):
-        told = {"error": f"The history cannot be read: {error}", "remedy": "Ask again in a few seconds."}
-        return JSONResponse(told, 503, headers={"Retry-After": "5"})
-    return PlainTextResponse(f"The history cannot be read: {error}\n", 503, headers={"Retry-After": "5"})
+        return JSONResponse({"error": text, "remedy": "Retry in a few seconds."}, 503, headers=headers)
+    return PlainTextResponse(f"{text}\n", 503, headers=headers)
 
 
-class SafeHeaders:
-    """Adds `HEADERS` to every answer, and says how long it may be kept."""
+class _SecurityHeadersMiddleware:
+    """Adds `SECURITY_HEADERS` to every response, and `Cache-Control` where the endpoint set none."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_safely(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(HEADERS)
-                is_dated = scope["path"].startswith("/static/") and b"v=" in scope["query_string"]
-                headers.setdefault("Cache-Control", FOREVER if is_dated and message["status"] == 200 else "no-store")
+                headers.update(SECURITY_HEADERS)
+                is_versioned = scope["path"].startswith("/static/") and b"v=" in scope["query_string"]
+                is_immutable = is_versioned and message["status"] == 200
+                headers.setdefault("Cache-Control", CACHE_FOREVER if is_immutable else "no-store")
             await send(message)
 
-        await self._app(scope, receive, send_safely)
+        await self._app(scope, receive, send_with_headers)

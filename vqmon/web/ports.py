@@ -1,4 +1,7 @@
-"""What the pages ask of a history: read-only, and safe to ask from several threads at once."""
+"""The interfaces through which the pages read the history, experiment results and reviews, and their empty stand-ins.
+
+All of them are called from several threads at once.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,64 +17,129 @@ from vqmon.core.timeline import HistoryChanges, RenditionState, TimeBucket, Time
 from vqmon.core.types import Alert, Outcome
 
 
+class HistoryReader(Protocol):
+    """Queries of the history; nothing is written through it."""
+
+    def tip(self) -> int:
+        """The number of the newest write."""
+        ...
+
+    def changes_since(self, tip: int, *, limit: int) -> HistoryChanges:
+        """Outcomes and alerts written after `tip`, oldest first."""
+        ...
+
+    def renditions(self, *, stream_id: str | None = None, trend: int) -> Sequence[RenditionState]:
+        """All renditions, or those of one stream, ordered by stream and name, with the last `trend` scores of each."""
+        ...
+
+    def points(
+        self, stream_id: str, *, begins_at: datetime, ends_at: datetime, limit: int, rendition: str | None = None
+    ) -> Sequence[TimelinePoint]:
+        """The newest `limit` outcomes that start within the range, in time order; of one rendition or of all."""
+        ...
+
+    def buckets(
+        self, stream_id: str, *, begins_at: datetime, ends_at: datetime, count: int, scorer: str
+    ) -> Sequence[TimeBucket]:
+        """The range as `count` buckets of equal length, without the empty ones; scores are those of `scorer`."""
+        ...
+
+    def outcome(self, event_id: str) -> Outcome | None: ...
+
+    def neighbours(self, event_id: str) -> tuple[str | None, str | None]:
+        """Event ids of the previous and the next outcome of the same rendition."""
+        ...
+
+    def thumbnails(self, event_id: str) -> Sequence[bytes]:
+        """JPEGs of the sampled frames, in order; empty once they are deleted."""
+        ...
+
+    def alerts(
+        self, *, open_only: bool = False, stream_id: str | None = None, since: datetime | None = None, limit: int = 200
+    ) -> Sequence[Alert]:
+        """Alerts, newest first; `since` leaves out those resolved before it."""
+        ...
+
+    def alert(self, alert_id: str) -> Alert | None: ...
+
+    def markers(self, *, limit: int) -> Sequence[Marker]:
+        """The newest `limit` markers of deliberate changes such as deploys, oldest first."""
+        ...
+
+    def states_of_stream(self, stream_id: str) -> Mapping[str, State]:
+        """The stored states of the alert rules for the series of one stream."""
+        ...
+
+    def evidence(self, alert_id: str) -> Sequence[bytes]:
+        """JPEGs of the worst frames, in the order of `Evidence.worst_times_seconds`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The newest answer of an experiment, if there is one yet, and whether a newer one is being worked out."""
+class ExperimentResult:
+    """The newest comparison of an experiment, if there is one, and whether a newer one is being computed."""
 
     comparison: Comparison | None = None
     made_at: datetime | None = None
     is_running: bool = False
-    # why there is none
+    # why there is no comparison
     problem: str = ""
 
 
-class Answers(Protocol):
-    """Experiments and their answers; asking never waits for an answer to be worked out."""
+class ExperimentResults(Protocol):
+    """Experiments and their results; no method waits for a result to be computed."""
 
     def experiments(self) -> Sequence[Experiment]: ...
-    def answer(self, name: str) -> Answer: ...
+    def result(self, name: str) -> ExperimentResult: ...
 
     @property
     def problem(self) -> str:
-        """What is wrong with the experiments file; empty when nothing is."""
+        """Why the experiments file cannot be read; empty if it can."""
         ...
 
 
-class Reviews(Protocol):
-    """Votes of people, and pictures kept for pairs."""
+class ReviewStore(Protocol):
+    """Votes of human reviewers, and the pictures stored for the pairs that they judge."""
 
     def votes(self, experiment: str) -> Sequence[Vote]: ...
-    def cast(self, experiment: str, vote: Vote) -> None: ...
-    def pictures(self, event_id: str) -> Sequence[tuple[float, bytes]]: ...
+
+    def cast(self, experiment: str, vote: Vote) -> None:
+        """Store a vote; it replaces the same voter's earlier vote on the same pair."""
+        ...
+
+    def pictures(self, event_id: str) -> Sequence[tuple[float, bytes]]:
+        """(seconds into the segment, JPEG) per stored picture."""
+        ...
+
     def pictured(self) -> set[str]:
-        """The event ids that have pictures."""
+        """The event ids for which pictures are stored."""
         ...
 
     def secret(self) -> bytes:
-        """Bytes that sign what forms carry."""
+        """The key that signs the tokens of voting forms."""
         ...
 
 
 class NoExperiments:
-    """Stands for a site without experiments."""
+    """`ExperimentResults` of a site without experiments."""
 
     problem = ""
 
     def experiments(self) -> Sequence[Experiment]:
         return ()
 
-    def answer(self, name: str) -> Answer:
-        return Answer()
+    def result(self, name: str) -> ExperimentResult:
+        return ExperimentResult()
 
 
 class NoReviews:
-    """Stands for a site without votes and pictures of its own."""
+    """`ReviewStore` of a site where nobody can vote."""
 
     def votes(self, experiment: str) -> Sequence[Vote]:
         return ()
 
     def cast(self, experiment: str, vote: Vote) -> None:
-        raise RuntimeError("votes are not allowed here")
+        raise RuntimeError("this site does not accept votes")
 
     def pictures(self, event_id: str) -> Sequence[tuple[float, bytes]]:
         return ()
@@ -80,62 +148,4 @@ class NoReviews:
         return set()
 
     def secret(self) -> bytes:
-        raise RuntimeError("votes are not allowed here")
-
-
-class History(Protocol):
-    """The questions."""
-
-    def tip(self) -> int:
-        """The number of the newest write."""
-        ...
-
-    def changes_since(self, tip: int, *, limit: int) -> HistoryChanges:
-        """What was written after `tip`, oldest first."""
-        ...
-
-    def renditions(self, *, stream_id: str | None = None, trend: int) -> Sequence[RenditionState]:
-        """Every rendition, or those of one stream, by stream and name; `trend` outcomes of each."""
-        ...
-
-    def points(
-        self, stream_id: str, *, begins_at: datetime, ends_at: datetime, limit: int, rendition: str | None = None
-    ) -> Sequence[TimelinePoint]:
-        """Outcomes that start within the range, in time order; the newest `limit` of them; of one rendition or all."""
-        ...
-
-    def buckets(
-        self, stream_id: str, *, begins_at: datetime, ends_at: datetime, count: int, scorer: str
-    ) -> Sequence[TimeBucket]:
-        """The range in `count` parts of equal length, empty ones left out; scores are those of `scorer`."""
-        ...
-
-    def outcome(self, event_id: str) -> Outcome | None: ...
-
-    def neighbours(self, event_id: str) -> tuple[str | None, str | None]:
-        """The outcomes before and after this one, of the same rendition."""
-        ...
-
-    def thumbnails(self, event_id: str) -> Sequence[bytes]:
-        """JPEGs of the sampled frames, in order; none when they are not kept any more."""
-        ...
-
-    def alerts(
-        self, *, open_only: bool = False, stream_id: str | None = None, since: datetime | None = None, limit: int = 200
-    ) -> Sequence[Alert]:
-        """Alerts, newest first."""
-        ...
-
-    def alert(self, alert_id: str) -> Alert | None: ...
-
-    def markers(self, *, limit: int) -> Sequence[Marker]:
-        """What was changed on purpose, the newest `limit`, oldest first."""
-        ...
-
-    def states_of_stream(self, stream_id: str) -> Mapping[str, State]:
-        """What the rules remember of one stream's series."""
-        ...
-
-    def evidence(self, alert_id: str) -> Sequence[bytes]:
-        """JPEGs of the worst frames, in the order of `Evidence.worst_times_seconds`."""
-        ...
+        raise RuntimeError("this site does not accept votes")

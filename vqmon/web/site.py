@@ -1,6 +1,8 @@
-"""What every page leans on: the history, the clock, the templates, and how an answer is made in a thread."""
+"""What all endpoints share: the `Site` and its data sources, threads for blocking code, templates and CSV files."""
 
-from collections.abc import Awaitable, Callable
+import csv
+import io
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -14,68 +16,68 @@ from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from vqmon.web.addresses import stream_path
-from vqmon.web.charts.svg import short, signed
-from vqmon.web.model.explanations import band
-from vqmon.web.model.fleet_state import Standing
-from vqmon.web.ports import Answers, History, Reviews
+from vqmon.web.charts.svg import format_number, format_signed
+from vqmon.web.model.explanations import quality_grade
+from vqmon.web.model.fleet_state import FleetState
+from vqmon.web.ports import ExperimentResults, HistoryReader, ReviewStore
+from vqmon.web.urls import stream_path
 
 STATIC = Path(__file__).parent / "static"
-NAVIGATION = (("/", "Fleet"), ("/alerts", "Alerts"), ("/experiments", "Experiments"), ("/compare", "Compare"))
-"""The pages that the head of every page leads to."""
+_NAVIGATION = (("/", "Fleet"), ("/alerts", "Alerts"), ("/experiments", "Experiments"), ("/compare", "Compare"))
+"""Path and label of the pages that the header of every page links to."""
 
-Answer = TypeVar("Answer")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """One set of pages over one history."""
+    """Everything that the endpoints of one application share."""
 
-    history: History
-    # the fleet as it stands, asked once for all
-    standing: Standing
-    answers: Answers
-    reviews: Reviews
-    # whether people may vote here
+    history: HistoryReader
+    # cached for all requests
+    fleet: FleetState
+    experiment_results: ExperimentResults
+    reviews: ReviewStore
+    # whether people may vote on the review pages
     allows_votes: bool
     now: Callable[[], datetime]
     templates: Environment
-    # seconds between two looks for changes, per open page
+    # seconds between two polls of the history, per open page
     poll_seconds: float
-    # whether the server is about to end, so that open pages let go
+    # True once the server shuts down: live event streams end then
     is_stopping: Callable[[], bool]
-    # how many questions to the history may run at once
-    limiter: anyio.CapacityLimiter
+    # bounds the concurrent queries of the history
+    thread_limiter: anyio.CapacityLimiter
 
-    async def ask(self, question: Callable[..., Answer], *arguments: object) -> Answer:
-        """Run something that blocks in one of few threads."""
-        return await anyio.to_thread.run_sync(question, *arguments, limiter=self.limiter)
+    async def run_in_thread(self, function: Callable[..., _Result], *arguments: object) -> _Result:
+        """Run a blocking function in one of few threads."""
+        return await anyio.to_thread.run_sync(function, *arguments, limiter=self.thread_limiter)
 
-    def page(self, name: str, request: Request, *, status: int = 200, **facts: object) -> HTMLResponse:
-        """Render a template."""
+    def render_page(self, template: str, request: Request, *, status: int = 200, **context: object) -> HTMLResponse:
+        """Render a template with `context` and what `base.html` needs."""
         common = {
             "here": request.url.path,
             "self_url": str(request.url.replace(scheme="", netloc="")),
             "tip": self.history.tip(),
-            "open_alerts": len(self.standing.open_alerts()),
+            "open_alerts": len(self.fleet.open_alerts()),
             "now": self.now(),
         }
-        return HTMLResponse(self.templates.get_template(name).render(**common | facts), status)
+        return HTMLResponse(self.templates.get_template(template).render(**common | context), status)
 
 
-def site_of(request: Request) -> Site:
-    """The site that this request was made to."""
+def site_of_request(request: Request) -> Site:
+    """The site of the application that received this request."""
     site = request.app.state.site
     assert isinstance(site, Site)
     return site
 
 
-def in_thread(make: Callable[[Site, Request], Response]) -> Callable[[Request], Awaitable[Response]]:
-    """An endpoint from a function that may block."""
+def threaded_endpoint(respond: Callable[[Site, Request], Response]) -> Callable[[Request], Awaitable[Response]]:
+    """An asynchronous endpoint that runs a blocking function in a thread."""
 
     async def endpoint(request: Request) -> Response:
-        site = site_of(request)
-        return await site.ask(make, site, request)
+        site = site_of_request(request)
+        return await site.run_in_thread(respond, site, request)
 
     return endpoint
 
@@ -84,7 +86,7 @@ def in_thread(make: Callable[[Site, Request], Response]) -> Callable[[Request], 
 
 
 def open_templates(title: str) -> Environment:
-    """The templates with everything escaped, an unknown name an error, and the filters below."""
+    """The template environment: HTML is escaped, unknown names are errors, and the filters below are available."""
     templates = Environment(
         loader=PackageLoader("vqmon.web"),
         autoescape=True,
@@ -92,47 +94,50 @@ def open_templates(title: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.globals.update(site=title, nav=NAVIGATION, static=_static_urls().__getitem__)
+    templates.globals.update(site=title, nav=_NAVIGATION, static=_static_file_urls().__getitem__)
     templates.filters.update(
         n1=lambda value: f"{value:.1f}",
         n2=lambda value: f"{value:.2f}",
         n3=lambda value: f"{value:.3f}",
-        signed=signed,
-        short=short,
-        short3=lambda value: "–" if value is None else short(float(f"{value:.3g}")),
-        big=lambda value: f"{value:,.2g}" if value < 10 else f"{min(value, 1e9):,.0f}",
+        signed=format_signed,
+        number=format_number,
+        three_digits=lambda value: "–" if value is None else format_number(float(f"{value:.3g}")),
+        e_value=lambda value: f"{value:,.2g}" if value < 10 else f"{min(value, 1e9):,.0f}",
         percent=lambda share: f"{100 * share:.0f} %",
-        iso=iso,
-        full=full,
+        iso=format_iso,
+        date_time=format_date_time,
         clock=lambda at: f"{at.astimezone(UTC):%H:%M:%S}",
         day=lambda at: f"{at.astimezone(UTC):%d %b %Y}",
-        age=age,
-        span=span,
-        band=band,
-        stream=stream_path,
-        words=lambda name: name.replace("_", " "),
-        ticks=_ticks,
+        age=format_age,
+        duration=format_duration,
+        grade=quality_grade,
+        stream_path=stream_path,
+        spaced=lambda name: name.replace("_", " "),
+        code=_code_markup,
     )
     return templates
 
 
-def iso(at: datetime) -> str:
+def format_iso(at: datetime) -> str:
     """
-    >>> iso(datetime(2026, 11, 20, 12, tzinfo=UTC))
+    >>> format_iso(datetime(2026, 11, 20, 12, tzinfo=UTC))
     '2026-11-20T12:00:00.000Z'
     """
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def full(at: datetime) -> str:
-    """Day and time for people."""
+def format_date_time(at: datetime) -> str:
+    """
+    >>> format_date_time(datetime(2026, 11, 20, 12, tzinfo=UTC))
+    '20 Nov 2026, 12:00:00'
+    """
     return f"{at.astimezone(UTC):%d %b %Y, %H:%M:%S}"
 
 
-def age(length: timedelta) -> str:
-    """How long ago, in one unit; `app.js` says it in the same words.
+def format_age(length: timedelta) -> str:
+    """A length of time in one unit; `app.js` formats ages in the same way.
 
-    >>> age(timedelta(seconds=59)), age(timedelta(minutes=90)), age(timedelta(days=3))
+    >>> format_age(timedelta(seconds=59)), format_age(timedelta(minutes=90)), format_age(timedelta(days=3))
     ('59 s', '1 h', '3 d')
     """
     seconds = max(0, round(length.total_seconds()))
@@ -142,11 +147,11 @@ def age(length: timedelta) -> str:
     return f"{seconds // 86_400} d"
 
 
-def span(length: timedelta) -> str:
-    """How long something lasted, in at most two units.
+def format_duration(length: timedelta) -> str:
+    """A length of time in at most two units.
 
-    >>> span(timedelta(seconds=75)), span(timedelta(hours=2)), span(timedelta(seconds=4.4))
-    ('1 min 15 s', '2 h 0 min', '4 s')
+    >>> [format_duration(timedelta(seconds=seconds)) for seconds in (75, 7200, 4.4)]
+    ['1 min 15 s', '2 h 0 min', '4 s']
     """
     minutes, seconds = divmod(round(max(0.0, length.total_seconds())), 60)
     hours, minutes = divmod(minutes, 60)
@@ -155,16 +160,38 @@ def span(length: timedelta) -> str:
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
-def _ticks(text: str) -> Markup:
-    """What stands between backticks becomes code."""
+def _code_markup(text: str) -> Markup:
+    """Text between backticks becomes a <code> element.
+
+    >>> str(_code_markup("set `a<b` now"))
+    'set <code>a&lt;b</code> now'
+    """
     parts = text.split("`")
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if number % 2 else escape(part) for number, part in enumerate(parts)
+        Markup("<code>{}</code>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
     )
 
 
-def _static_urls() -> dict[str, str]:
-    """The address of each file beside the templates; it changes with the content, so it may be kept for ever."""
+def _static_file_urls() -> dict[str, str]:
+    """The URL of each static file; it contains a hash of the content, so that browsers may cache the file for ever."""
     files = (file for file in STATIC.rglob("*") if file.suffix in (".js", ".css", ".svg"))
-    names = ((file.relative_to(STATIC).as_posix(), file.read_bytes()) for file in files)
-    return {name: f"/static/{name}?v={sha256(content).hexdigest()[:12]}" for name, content in names}
+    contents = ((file.relative_to(STATIC).as_posix(), file.read_bytes()) for file in files)
+    return {name: f"/static/{name}?v={sha256(content).hexdigest()[:12]}" for name, content in contents}
+
+
+# ---- CSV
+
+
+def csv_response(name: str, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> Response:
+    """A CSV file to download, named after `name`; text that a spreadsheet would run as a formula is quoted with '."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(columns)
+    writer.writerows([_without_formula(cell) for cell in row] for row in rows)
+    safe_name = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "-_.") else "-" for sign in name)
+    headers = {"Content-Disposition": f'attachment; filename="vqmon-{safe_name}.csv"'}
+    return Response(out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _without_formula(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -15,7 +15,7 @@ from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.experiments.results import Comparison
 from vqmon.errors import StoreError
-from vqmon.web.ports import Answer
+from vqmon.web.ports import ExperimentResult
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 TEXT = '[experiments.x]\ncontrol = "a"\n[experiments.x.arms.a]\n[experiments.x.arms.b]\n'
@@ -53,10 +53,10 @@ def answers(file: Path, worker: Worker, votes: list[Vote]) -> BackgroundAnalyses
     )
 
 
-def wait_for(answers: BackgroundAnalyses, is_there: Callable[[Answer], bool]) -> Answer:
+def wait_for(answers: BackgroundAnalyses, is_there: Callable[[ExperimentResult], bool]) -> ExperimentResult:
     until = monotonic() + 10
     while monotonic() < until:
-        found = answers.answer("x")
+        found = answers.result("x")
         if is_there(found):
             return found
         sleep(0.01)
@@ -68,13 +68,13 @@ def test_asking_never_waits(file: Path) -> None:
     worker = Worker()
     with running_analyses(answers(file, worker, [])) as it:
         assert [one.name for one in it.experiments()] == ["x"]
-        assert it.answer("x") == Answer(is_running=True)
-        assert it.answer("none") == Answer()
+        assert it.result("x") == ExperimentResult(is_running=True)
+        assert it.result("none") == ExperimentResult()
         worker.may.set()
         found = wait_for(it, lambda answer: not answer.is_running)
         assert found.comparison is not None
         assert found.made_at == NOW
-        assert it.answer("x") == found
+        assert it.result("x") == found
     assert worker.asked == [("x", 0)]
 
 
@@ -87,7 +87,7 @@ def test_a_vote_makes_an_answer_old(file: Path) -> None:
         wait_for(it, lambda answer: answer.comparison is not None and not answer.is_running)
         worker.may.clear()
         votes.append(VOTE)
-        shown = it.answer("x")
+        shown = it.result("x")
         assert (shown.is_running, shown.comparison is not None) == (True, True)
         worker.may.set()
         wait_for(it, lambda answer: not answer.is_running)

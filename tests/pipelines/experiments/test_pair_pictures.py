@@ -18,7 +18,7 @@ from vqmon.core.types import QualityEvent, Rendition, Segment
 from vqmon.transport.history.history import open_history
 from vqmon.transport.reviews import Reviews
 from vqmon.web.app import create_app
-from vqmon.web.ports import Answer
+from vqmon.web.ports import ExperimentResult
 
 EXPERIMENTS = """
 [experiments.sr]
@@ -105,10 +105,10 @@ async def test_the_page_of_a_real_answer(tmp_path: Path) -> None:
             def experiments(self):  # type: ignore[no-untyped-def]
                 return experiments
 
-            def answer(self, name: str) -> Answer:
-                return Answer(comparison=comparison, made_at=seed.NOW)
+            def result(self, name: str) -> ExperimentResult:
+                return ExperimentResult(comparison=comparison, made_at=seed.NOW)
 
-        app = create_app(history.queries, now=lambda: seed.NOW + timedelta(seconds=2), answers=Told())
+        app = create_app(history.queries, now=lambda: seed.NOW + timedelta(seconds=2), experiment_results=Told())
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             page = (await client.get("/experiments/sr")).text
             item = (await client.get("/api/v1/experiments/sr")).json()

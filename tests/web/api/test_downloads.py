@@ -9,8 +9,8 @@ import pytest
 from tests.web import seed
 from tests.web.kept import Kept
 from vqmon.core.types import SIGNALS
-from vqmon.web.api.downloads import csv_of
 from vqmon.web.pages import stream
+from vqmon.web.site import csv_response
 
 
 def lines(reply: httpx.Response) -> list[dict[str, str]]:
@@ -84,7 +84,7 @@ async def test_pictures_are_kept_for_ever(client: httpx.AsyncClient, history: Ke
 
 def test_csv_is_harmless_in_a_spreadsheet() -> None:
     """A text that begins like a formula gets an apostrophe; a negative number does not."""
-    body = bytes(csv_of("a/b", ["x"], [["=1+1"], ["@x"], [-1.5]]).body).decode()
+    body = bytes(csv_response("a/b", ["x"], [["=1+1"], ["@x"], [-1.5]]).body).decode()
     assert body == "x\r\n'=1+1\r\n'@x\r\n-1.5\r\n"
 
 
@@ -103,5 +103,5 @@ async def test_a_long_range_is_drawn_in_parts(client: httpx.AsyncClient, monkeyp
     assert chart["step_seconds"] == 24 * 3600 / 500
     assert 20 < worst < 40
     page = (await client.get("/streams/sports%20one?last=24h")).text
-    assert "180 segments scored by lite@1: mean" in page
-    assert "Each point of the chart is the worst of 3 minutes." in page
+    assert "180 segments, scored by lite@1: mean" in page
+    assert "Each point of the chart is the lowest score of 3 minutes." in page

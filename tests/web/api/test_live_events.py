@@ -22,7 +22,7 @@ async def open_live(history: Kept, *, query: str = "", told: str | None = None) 
     app = create_app(history.store.queries, now=lambda: seed.NOW, poll_seconds=0.01)
     headers = [(b"last-event-id", told.encode())] if told else []
     scope = {"type": "http", "app": app, "path": "/live", "query_string": query.encode(), "headers": headers}
-    reply = await live_module.live(Request(scope))
+    reply = await live_module.live_events(Request(scope))
     assert isinstance(reply, StreamingResponse)
     return reply
 
@@ -122,4 +122,4 @@ async def test_silence_is_broken_by_a_heartbeat(history: Kept, monkeypatch: pyte
     """When nothing happens a comment keeps the line open."""
     monkeypatch.setattr(live_module, "HEARTBEAT_SECONDS", 0.03)
     (told,) = await events(await open_live(history), 1)
-    assert told == {"comment": "still here"}
+    assert told == {"comment": "heartbeat"}

@@ -11,7 +11,7 @@ import pytest
 from tests.web.kept import Kept
 from vqmon.core.types import QualityEvent
 from vqmon.web.api.framework import PREFIX
-from vqmon.web.api.openapi import OPERATIONS, document
+from vqmon.web.api.openapi import OPERATIONS, openapi_document
 
 CONFIG = Path(__file__).parents[3] / "config"
 
@@ -37,13 +37,13 @@ async def every(client: httpx.AsyncClient, path: str) -> list[dict[str, Any]]:
 
 def test_description_is_made_from_the_code() -> None:
     """Regenerate: python -m vqmon.web.api.openapi config"""
-    assert (CONFIG / "openapi.yaml").read_text() == document()
+    assert (CONFIG / "openapi.yaml").read_text() == openapi_document()
 
 
 def test_description_is_whole() -> None:
     """Every reference leads somewhere, every path parameter is described, every operation has a name of its own."""
-    it = json.loads(document())
-    refs = set(re.findall(r'"#/components/schemas/([^"]+)"', document()))
+    it = json.loads(openapi_document())
+    refs = set(re.findall(r'"#/components/schemas/([^"]+)"', openapi_document()))
     assert refs <= set(it["components"]["schemas"])
     assert set(it["components"]["schemas"]) <= refs | {"Problem"}
     names = [path["get"]["operationId"] for path in it["paths"].values()]

@@ -12,18 +12,18 @@ from tests.web.kept import Kept
 from vqmon.core.types import Outcome
 from vqmon.errors import REASONS
 from vqmon.transport.history.history import open_history
-from vqmon.web import addresses, site
-from vqmon.web.addresses import quote_stream, stream_path, unquote_stream
+from vqmon.web import site, urls
 from vqmon.web.charts import series
-from vqmon.web.charts.series import caption_of, lines_of, thin
+from vqmon.web.charts.series import chart_caption, downsample_to_worst, group_by_rendition
 from vqmon.web.model import explanations, renditions, sparklines
-from vqmon.web.model.renditions import rows_of, state_of
-from vqmon.web.model.time_range import range_of
+from vqmon.web.model.renditions import rendition_rows, rendition_state
+from vqmon.web.model.time_range import parse_time_range
+from vqmon.web.urls import quote_stream_id, stream_path, unquote_stream_id
 
 LATE = seed.NOW + timedelta(seconds=2)
 
 
-@pytest.mark.parametrize("module", [addresses, series, sparklines, explanations, renditions, site])
+@pytest.mark.parametrize("module", [urls, series, sparklines, explanations, renditions, site])
 def test_examples(module: ModuleType) -> None:
     """The examples in the docstrings hold."""
     assert doctest.testmod(module).failed == 0
@@ -31,8 +31,8 @@ def test_examples(module: ModuleType) -> None:
 
 def test_every_reason_has_a_remedy() -> None:
     """No failure leaves a reader without something to do."""
-    assert set(explanations.WHAT_TO_DO) == set(REASONS)
-    assert all(explanations.WHAT_TO_DO.values())
+    assert set(explanations.REMEDIES_BY_REASON) == set(REASONS)
+    assert all(explanations.REMEDIES_BY_REASON.values())
 
 
 @pytest.mark.parametrize(
@@ -42,15 +42,15 @@ def test_any_stream_id_survives_an_address(stream_id: str) -> None:
     """What goes into a path comes out of it, and a browser finds no dots to fold."""
     from urllib.parse import unquote
 
-    quoted = quote_stream(stream_id)
-    assert unquote_stream(unquote(quoted)) == stream_id
+    quoted = quote_stream_id(stream_id)
+    assert unquote_stream_id(unquote(quoted)) == stream_id
     assert not {"", ".", ".."} & set(quoted.split("/"))
     assert stream_path(stream_id).isascii()
 
 
 def test_states(history: Kept) -> None:
     """Silence, an open alert that pages, a missing verdict, a low score: each has its state."""
-    rows = rows_of(history.store.queries.renditions(), history.store.queries.alerts(open_only=True), now=LATE)
+    rows = rendition_rows(history.store.queries.renditions(), history.store.queries.alerts(open_only=True), now=LATE)
     states = {(row.stream_id, row.rendition): row.state for row in rows}
     assert states["cinema-4k", "1080p"] == "failing"
     assert states["kids", "1080p"] == "unscored"
@@ -58,9 +58,9 @@ def test_states(history: Kept) -> None:
     assert states["weather", "480p"] == "good"
     it = next(it for it in history.store.queries.renditions() if it.stream_id == "weather")
     ticket = next(it for it in history.seeded.alerts if it.severity == "ticket")
-    assert state_of(it, [ticket], now=LATE)[0] == "degraded"
-    assert state_of(it, [], now=LATE + timedelta(seconds=27))[0] == "good"
-    assert state_of(it, [], now=LATE + timedelta(seconds=31))[0] == "stale"
+    assert rendition_state(it, [ticket], now=LATE)[0] == "degraded"
+    assert rendition_state(it, [], now=LATE + timedelta(seconds=27))[0] == "good"
+    assert rendition_state(it, [], now=LATE + timedelta(seconds=31))[0] == "stale"
 
 
 def test_thinning_keeps_the_worst(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_thinning_keeps_the_worst(tmp_path: Path) -> None:
     with open_history(tmp_path / "h.db", "write") as store:
         store.publish(outcomes)
         points = store.queries.points("s", begins_at=seed.NOW - timedelta(hours=1), ends_at=seed.NOW, limit=1000)
-    kept = thin(points, seed.SCORER, most=10)
+    kept = downsample_to_worst(points, seed.SCORER, max_points=10)
     assert len(kept) == 10
     assert points[41] in kept
     assert points[73] in kept
@@ -84,12 +84,12 @@ def test_a_segment_scored_later_is_one_point(tmp_path: Path) -> None:
         store.publish([seed.failed(place), seed.scored(place, 70.0)])
         points = store.queries.points("s", begins_at=seed.NOW - timedelta(hours=1), ends_at=seed.NOW, limit=1000)
     assert len(points) == 2
-    assert [point.reason for point in lines_of(points, ["r"])["r"]] == [None]
+    assert [point.reason for point in group_by_rendition(points, ["r"])["r"]] == [None]
 
 
 def test_caption_of_nothing() -> None:
     """An empty chart has a sentence too."""
-    assert caption_of({"a": []}, [], seed.SCORER) == "No segment in this time. Choose a longer range."
+    assert chart_caption({"a": []}, [], seed.SCORER) == "There is no segment in this time. Choose a longer range."
 
 
 @pytest.mark.parametrize(
@@ -97,5 +97,5 @@ def test_caption_of_nothing() -> None:
 )
 def test_a_range_that_makes_no_sense_is_the_recent_one(query: dict[str, str]) -> None:
     """Also when it ends before it begins."""
-    found = range_of(query, newest_at=seed.NOW, now=LATE)
-    assert (found.name, found.ends_at) == ("recent", LATE)
+    found = parse_time_range(query, newest_at=seed.NOW, now=LATE)
+    assert (found.preset, found.ends_at) == ("recent", LATE)

@@ -14,7 +14,7 @@ from vqmon.core.alerts.regression.cusum import Tuning, parts, step, usual_now
 from vqmon.core.alerts.state import AlertState
 from vqmon.core.scores import Promotion
 from vqmon.core.types import QualityEvent
-from vqmon.web.charts.control_charts import gathered, watches_of
+from vqmon.web.charts.control_charts import cusum_values, monitored_series
 
 
 async def text(client: httpx.AsyncClient, path: str) -> str:
@@ -35,10 +35,10 @@ async def test_alert_tells_the_change_its_cause_and_what_moved(client: httpx.Asy
         "q-align@1",
         "−27.00",
         "sr-v2 rollout",
-        "the line before it when the level changed",
-        "Muted, because this explains them",
+        "the level changed at the vertical line before it",
+        "Muted by this alert",
         "fell against 480p",
-        "Before and since",
+        "Before and after",
         "team",
     ):
         assert words in page, words
@@ -66,7 +66,7 @@ async def test_a_muted_alert_leads_to_what_explains_it(client: httpx.AsyncClient
     regression, muted = incidents.write(history)
     page = await text(client, f"/alerts/{muted.id}")
     assert f'href="/alerts/{regression.id}"' in page
-    assert "Nobody was told of this one" in page
+    assert "No notification was sent" in page
     assert "· muted" in await text(client, "/alerts")
 
 
@@ -94,7 +94,7 @@ async def test_segment_shows_what_scorers_say_beside_the_score(client: httpx.Asy
         )
     )
     page = await text(client, f"/segments/{event.id}")
-    for words in ("7.2 points between", "good 70%, fair 30%; entropy 0.38", "lite@2, on trial", "used up"):
+    for words in ("7.2 points between", "good 70%, fair 30%; entropy 0.38", "lite@2, shadow", "used up"):
         assert words in page, words
 
 
@@ -102,7 +102,7 @@ async def test_stream_page_shows_what_the_rules_know(client: httpx.AsyncClient, 
     """Phase, usual, band and evidence of each series; the deploy; and the same for the chart."""
     incidents.write(history)
     page = await text(client, "/streams/sports%20one")
-    for words in ("Alert rule status", "1080p lite", "1080p lite − 480p", f"of {Tuning().h:g}", "Changed on purpose"):
+    for words in ("Alert rule status", "1080p lite", "1080p lite − 480p", f"of {Tuning().h:g}", "Deploys"):
         assert words in page, words
     chart = (await client.get("/api/streams/sports%20one/points")).json()
     assert chart["markers"] == [{"at": incidents.MARKER.at.timestamp(), "name": "sr-v2 rollout"}]
@@ -129,7 +129,7 @@ def test_states_are_those_of_the_stream_alone(history: Kept, stream_id: str) -> 
 def test_series_of_rules_without_a_chart_are_left_out() -> None:
     """Only what has a usual is told of."""
     states = {"a": AlertState(rule="floor", series="s/r/lite", kind="floor")}
-    assert watches_of(states, "s", ["r"]) == []
+    assert monitored_series(states, "s", ["r"]) == []
 
 
 def test_evidence_is_the_sum_that_the_rule_has(history: Kept) -> None:
@@ -145,7 +145,7 @@ def test_evidence_is_the_sum_that_the_rule_has(history: Kept) -> None:
         )
         if point.scores[seed.SCORER] < 40
     ]
-    drawn = gathered(points, seed.SCORER, usual)
+    drawn = cusum_values(points, seed.SCORER, usual)
     for point in points:
         at = point.starts_at.timestamp()
         memory = step(Tuning(), memory, point.scores[seed.SCORER], at=at, until=at + 4.0, impact=1.0)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.web import seed
-from vqmon.web.model.alignment import align, align_buckets, summary_of
+from vqmon.web.model.alignment import align_buckets, align_segments, summarize_differences
 
 SECOND = timedelta(seconds=1)
 
@@ -39,14 +39,14 @@ class At:
 
 
 def aligned(a: list[At], b: list[At], *, shift: float = 0.0):  # type: ignore[no-untyped-def]
-    return align(a, b, "lite@1", shift=shift * SECOND, tolerance=2 * SECOND)
+    return align_segments(a, b, "lite@1", shift=shift * SECOND, tolerance=2 * SECOND)
 
 
 def test_segments_are_paired_by_the_time_of_the_media() -> None:
     """The nearest start within the tolerance; nothing is used twice, and what is alone is counted."""
     found = aligned([At(0, 50), At(4, 60), At(8, 70)], [At(0.1, 55), At(3.9, 66), At(4.5, 1), At(20, 9)])
     assert [(pair.a, pair.b) for pair in found.pairs] == [(50, 55), (60, 66)]
-    assert (found.alone_a, found.alone_b) == (1, 2)
+    assert (found.unpaired_a, found.unpaired_b) == (1, 2)
 
 
 def test_unscored_sides_are_counted() -> None:
@@ -64,10 +64,10 @@ def test_timelines_can_be_laid_on_each_other() -> None:
 def test_summary_is_a_description() -> None:
     """Mean, median, the middle nine of ten, and the share ahead with ties half."""
     pairs = aligned([At(4 * n, 50) for n in range(4)], [At(4 * n, 50 + n) for n in range(4)]).pairs
-    it = summary_of(pairs)
+    it = summarize_differences(pairs)
     assert it is not None
     assert (it.mean, it.median, it.low, it.high, it.ahead) == (1.5, 1.5, 0, 3, 0.875)
-    assert summary_of([]) is None
+    assert summarize_differences([]) is None
 
 
 async def test_page_says_who_is_ahead(client: httpx.AsyncClient) -> None:
@@ -103,7 +103,7 @@ async def test_what_is_not_there(client: httpx.AsyncClient, query: str) -> None:
     """The page asks again; the file says what is missing."""
     page = await client.get(f"/compare{query}")
     assert page.status_code == 200
-    assert ("Nothing has been seen of “none”." in page.text) == ("none" in query)
+    assert ("The history has no rendition “none”." in page.text) == ("none" in query)
     assert (await client.get(f"/api/compare{query}")).status_code == 404
 
 
@@ -126,4 +126,4 @@ def test_long_ranges_are_paired_part_by_part() -> None:
     b = [Part(seed.NOW - timedelta(days=1) + n * 60 * SECOND, mean) for n, mean in enumerate((60.0, None, 70.0))]
     found = align_buckets(a, b, begins_a=seed.NOW, begins_b=seed.NOW - timedelta(days=1))  # type: ignore[arg-type]
     assert [pair.difference for pair in found.pairs] == [10.0, 18.0]
-    assert (found.alone_a, found.unscored_b) == (10, 3)
+    assert (found.unpaired_a, found.unscored_b) == (10, 3)

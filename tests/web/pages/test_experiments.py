@@ -9,9 +9,9 @@ import pytest
 
 from tests.web import trial
 from tests.web.kept import Kept
-from vqmon.web.addresses import experiment_path
-from vqmon.web.api.downloads import TABLES
-from vqmon.web.charts.experiments import forest, interval_plot, thinned
+from vqmon.web.api.downloads import EXPERIMENT_TABLES
+from vqmon.web.charts.experiments import downsample_interval, forest_plot, interval_plot
+from vqmon.web.urls import experiment_path
 
 PAGE = experiment_path(trial.EXPERIMENT.name)
 
@@ -27,7 +27,7 @@ async def test_the_list_says_every_verdict(client: httpx.AsyncClient) -> None:
     page = await text(client, "/experiments")
     assert "sr-v2 is better than sr-v1: +1.94 points" in page
     assert "cannot be told apart yet" in page
-    assert page.count("being worked out") >= 1
+    assert page.count("being computed") >= 1
     assert 'aria-current="page">Experiments' in page
 
 
@@ -39,7 +39,7 @@ async def test_the_verdict_comes_first(client: httpx.AsyncClient) -> None:
         "All guardrails hold",
         "<b>Next:</b>",
         "Confidence interval over time",
-        "Content by content",
+        "Difference by content",
     ]
     assert [page.index(words) for words in order] == sorted(page.index(words) for words in order)
 
@@ -48,21 +48,21 @@ async def test_every_part_of_the_answer_is_told(client: httpx.AsyncClient) -> No
     """Margins, spread, cost, checks with remedy, guardrails, people, what fools scorers, pairs, gaps, slices."""
     page = await text(client, PAGE)
     for words in (
-        "worth it from +0.50",
+        "smallest gain of interest +0.50",
         "margin −1.25",
         "no difference",
-        "How the arms are spread",
+        "Distribution and cost of the arms",
         "38.8 points per extra Mb/s",
         "Look at the packager of <code>sr-v2</code>.",
         "Guardrails",
-        "People&#39;s votes do not decide yet." if "People&#39;s" in page else "People's votes do not decide yet.",
+        "The votes are not conclusive yet.",
         "over sharpness",
-        "beyond",
+        "exceeded",
         "Where sr-v2 loses most",
         "14 without sr-v2, 3 without sr-v1.",
         "sports",
         "too few",
-        "Decided before the first look",
+        "Fixed before the experiment began",
     ):
         assert words in page, words
 
@@ -77,12 +77,12 @@ async def test_another_arm_and_scorer_by_address(client: httpx.AsyncClient) -> N
 async def test_an_answer_that_is_not_there_yet(client: httpx.AsyncClient) -> None:
     """The page comes at once and looks again by itself."""
     page = await text(client, "/experiments/ladder")
-    assert "The answer is being worked out." in page
+    assert "The result is being computed." in page
     assert 'hx-trigger="every 1s"' in page
     assert "There is no experiment of that name" in await text(client, "/experiments/none", status=404)
 
 
-@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("kind", EXPERIMENT_TABLES)
 async def test_every_table_is_a_file(client: httpx.AsyncClient, kind: str) -> None:
     """One line per line of the answer."""
     reply = await client.get(f"/api{PAGE}/{kind}.csv?arm=sr-v2")
@@ -103,16 +103,16 @@ def test_drawings_hold_what_the_answer_says(history: Kept) -> None:
     """The forest has a line per content in order, its mean last; the interval is drawn where it is read."""
     told = trial.comparison(history.seeded).answers[0]
     effect = told.effects[0]
-    drawn, trees = interval_plot(effect, trial.EXPERIMENT, ("sr-v2", "sr-v1")), forest(effect)
+    drawn, trees = interval_plot(effect, trial.EXPERIMENT, arm="sr-v2", control="sr-v1"), forest_plot(effect)
     assert drawn is not None
     assert trees is not None
-    assert trees.whole is not None
+    assert trees.total is not None
 
-    assert [line.it.cluster for line in trees.lines] == [it.cluster for it in effect.by_cluster]
-    assert trees.zero_x < trees.whole.low_x < trees.whole.x < trees.whole.high_x
-    assert {rule.look for rule in drawn.rules} == {"zero", "margin", "aim"}
+    assert [row.cluster.cluster for row in trees.rows] == [it.cluster for it in effect.by_cluster]
+    assert trees.zero_x < trees.total.low_x < trees.total.x < trees.total.high_x
+    assert {line.css_class for line in drawn.reference_lines} == {"zero", "margin", "aim"}
     assert drawn.shapes[0].path.count("L") == 2 * sum(point.low is not None for point in effect.over_time) - 1
-    assert thinned(effect.over_time * 40)[-1] is effect.over_time[-1]
+    assert downsample_interval(effect.over_time * 40)[-1] is effect.over_time[-1]
 
 
 # ---- pairs

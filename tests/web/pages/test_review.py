@@ -9,9 +9,9 @@ import pytest
 from tests.web import seed, trial
 from tests.web.kept import Kept
 from vqmon.transport.reviews import Reviews
-from vqmon.web.addresses import experiment_path
 from vqmon.web.app import create_app
-from vqmon.web.pages.review import COOKIE
+from vqmon.web.pages.review import VOTER_COOKIE
+from vqmon.web.urls import experiment_path
 
 NAME = trial.EXPERIMENT.name
 PAGE = experiment_path(NAME, "sr-v2", "review")
@@ -60,7 +60,7 @@ async def test_a_vote_is_idempotent_and_can_be_changed(client: httpx.AsyncClient
     (vote,) = reviews.votes(NAME)
     assert vote.choice in ("sr-v1", "sr-v2")
     page, _ = await look(client, f"{PAGE}?pair=0")
-    assert "You said “right” before" in page
+    assert "You chose “right” before" in page
 
 
 def mark(reviews: Reviews, history: Kept) -> None:
@@ -77,7 +77,7 @@ async def test_sides_and_order_differ_between_voters(
     mark(reviews, history)
     seen = set()
     for voter in range(8):
-        client.cookies = httpx.Cookies({COOKIE: f"{voter:032x}"})
+        client.cookies = httpx.Cookies({VOTER_COOKIE: f"{voter:032x}"})
         await client.get(PAGE)
         left = (await client.get(f"{PAGE}/0/left.jpg")).content
         right = (await client.get(f"{PAGE}/0/right.jpg")).content
@@ -132,7 +132,7 @@ async def test_a_vote_without_its_token_or_cookie_is_refused(client: httpx.Async
     assert (await give(client, "both", token)).status_code == 400
     assert (await give(client, "x" * 5000, token)).status_code == 413
     assert (await client.post(PAGE, json={"choice": "left", "token": token})).status_code == 415
-    client.cookies = httpx.Cookies({COOKIE: "1" * 32})
+    client.cookies = httpx.Cookies({VOTER_COOKIE: "1" * 32})
     assert (await give(client, "left", token)).status_code == 403
     client.cookies = httpx.Cookies()
     assert (await give(client, "left", token)).status_code == 403
@@ -150,12 +150,12 @@ async def test_the_cookie_stays_here(client: httpx.AsyncClient) -> None:
 async def test_votes_are_off_unless_allowed(history: Kept, reviews: Reviews) -> None:
     """The page says how to switch them on, sets no cookie, and takes none."""
     told = trial.Told(trial.comparison(history.seeded))
-    app = create_app(history.store.queries, now=lambda: seed.NOW, answers=told, reviews=reviews)
+    app = create_app(history.store.queries, now=lambda: seed.NOW, experiment_results=told, reviews=reviews)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         page = await client.get(PAGE)
         assert "web.allow_votes = true" in page.text
         assert "set-cookie" not in page.headers
-        client.cookies = httpx.Cookies({COOKIE: "1" * 32})
+        client.cookies = httpx.Cookies({VOTER_COOKIE: "1" * 32})
         assert (await give(client, "left", "x")).status_code == 403
     assert not reviews.path.exists()
 
@@ -164,5 +164,5 @@ async def test_pairs_without_pictures_are_left_out(client: httpx.AsyncClient, hi
     """Nobody is asked about what cannot be seen; larger pictures take the place of small ones."""
     number = len(pair_ids(history))
     history.store.maintenance.prune(before=seed.NOW.replace(year=2000), keep_frames_of_segments=0)
-    assert "There are no pictures to look at." in (await client.get(PAGE)).text
+    assert "There are no pictures to review." in (await client.get(PAGE)).text
     assert number > 3

@@ -1,7 +1,5 @@
-"""What the pages show, for programs: JSON and CSV, and the pictures."""
+"""The data of the pages as files: unversioned JSON and CSV, and the JPEGs of frames."""
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -13,42 +11,43 @@ from starlette.responses import JSONResponse, Response
 
 from vqmon.core.experiments.results import HISTOGRAM_BINS, ArmResult, ArmSummary, Comparison, Effect
 from vqmon.core.types import SIGNALS, Alert, Outcome, QualityEvent
-from vqmon.web.charts.control_charts import bands_of
-from vqmon.web.charts.series import chart_of, mark_of
-from vqmon.web.model.renditions import Row, matches
-from vqmon.web.pages.alerts import MAX_ALERTS, alert_asked
-from vqmon.web.pages.experiments import chosen, effect_asked, experiment_asked
-from vqmon.web.pages.segment import outcome_asked
-from vqmon.web.pages.stream import asked_of
-from vqmon.web.site import Site, iso
+from vqmon.web.charts.control_charts import baseline_bands
+from vqmon.web.charts.series import alert_data, chart_data
+from vqmon.web.model.renditions import RenditionRow, matches_filter
+from vqmon.web.pages.alerts import MAX_ALERTS, requested_alert
+from vqmon.web.pages.experiments import requested_experiment, select_arm_result, select_effect
+from vqmon.web.pages.frame_pairs import jpeg_response
+from vqmon.web.pages.segment import requested_outcome
+from vqmon.web.pages.stream import load_stream_view
+from vqmon.web.site import Site, csv_response, format_iso
 
-MAX_CSV_POINTS = 200_000
-FOREVER = "public, max-age=31536000, immutable"
+CACHE_FOREVER = "public, max-age=31536000, immutable"
+"""`Cache-Control` of a URL whose content never changes."""
 
-Cells = Iterable[object]
+_MAX_CSV_POINTS = 200_000
 
 
 # ---- streams
 
 
-def streams(site: Site, request: Request) -> Response:
+def renditions_json(site: Site, request: Request) -> Response:
     """Answer `/api/streams?q=&state=`."""
-    return JSONResponse({"renditions": [_row(row) for row in _rows(site, request)]})
+    return JSONResponse({"renditions": [_rendition_data(row) for row in _matching_rows(site, request)]})
 
 
-def streams_csv(site: Site, request: Request) -> Response:
+def renditions_csv(site: Site, request: Request) -> Response:
     """Answer `/api/streams.csv?q=&state=`."""
-    rows = [_row(row) for row in _rows(site, request)]
-    names = list(rows[0]) if rows else ["stream_id", "rendition"]
-    return csv_of("fleet", names, ([row[name] for name in names] for row in rows))
+    rows = [_rendition_data(row) for row in _matching_rows(site, request)]
+    columns = list(rows[0]) if rows else ["stream_id", "rendition"]
+    return csv_response("fleet", columns, ([row[name] for name in columns] for row in rows))
 
 
-def _rows(site: Site, request: Request) -> Sequence[Row]:
+def _matching_rows(site: Site, request: Request) -> Sequence[RenditionRow]:
     words, state = request.query_params.get("q", ""), request.query_params.get("state") or None
-    return [row for row in site.standing.rows() if matches(row, words=words, state=state)]
+    return [row for row in site.fleet.rows() if matches_filter(row, words=words, state=state)]
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _rendition_data(row: RenditionRow) -> dict[str, Any]:
     return {
         "stream_id": row.stream_id,
         "rendition": row.rendition,
@@ -57,204 +56,198 @@ def _row(row: Row) -> dict[str, Any]:
         "score": row.score,
         "reason": row.reason,
         "unscored_share": round(row.unscored_share, 4),
-        "last_at": iso(row.last_at),
-        "last_event_id": row.last_url.rsplit("/", 1)[-1],
+        "last_at": format_iso(row.last_observed_at),
+        "last_event_id": row.last_event_id,
         "open_alerts": row.open_alerts,
     }
 
 
-def points(site: Site, request: Request) -> Response:
-    """Answer `/api/streams/{stream_id}/points`: what the chart draws."""
-    it = asked_of(site, request)
-    chart = chart_of(it.stream_id, it.lines, it.buckets, it.alerts, it.scorer, it.range)
-    markers = [{"at": marker.at.timestamp(), "name": marker.name} for marker in it.markers]
-    return JSONResponse({**chart, "bands": bands_of(it.watches, it.scorer), "markers": markers})
+def chart_json(site: Site, request: Request) -> Response:
+    """Answer `/api/streams/{stream_id}/points`: the data that the chart of the stream's page draws."""
+    view = load_stream_view(site, request)
+    chart = chart_data(
+        view.stream_id,
+        view.points_by_rendition,
+        view.buckets,
+        view.alerts,
+        scorer=view.scorer,
+        time_range=view.range,
+    )
+    markers = [{"at": marker.at.timestamp(), "name": marker.name} for marker in view.markers]
+    return JSONResponse({**chart, "bands": baseline_bands(view.monitored, view.scorer), "markers": markers})
 
 
 def points_csv(site: Site, request: Request) -> Response:
-    """Answer `/api/streams/{stream_id}/points.csv`: every outcome of the range, nothing thinned."""
-    it = asked_of(site, request, limit=MAX_CSV_POINTS)
-    head = ["starts_at", "stream_id", "rendition", "event_id", "reason", *it.scorers, *SIGNALS]
-    body = (
-        [iso(point.starts_at), point.stream_id, point.rendition, point.event_id, point.reason]
-        + [point.scores.get(scorer) for scorer in it.scorers]
+    """Answer `/api/streams/{stream_id}/points.csv`: every outcome of the range, without downsampling."""
+    view = load_stream_view(site, request, max_points=_MAX_CSV_POINTS)
+    columns = ["starts_at", "stream_id", "rendition", "event_id", "reason", *view.scorers, *SIGNALS]
+    rows = (
+        [format_iso(point.starts_at), point.stream_id, point.rendition, point.event_id, point.reason]
+        + [point.scores.get(scorer) for scorer in view.scorers]
         + [point.signals.get(name) for name in SIGNALS]
-        for point in it.points
+        for point in view.points
     )
-    return csv_of(f"scores-{it.stream_id}", head, body)
+    return csv_response(f"scores-{view.stream_id}", columns, rows)
 
 
 # ---- segments
 
 
-def segment(site: Site, request: Request) -> Response:
-    """Answer `/api/segments/{event_id}`: the numbers of its frames."""
-    it = outcome_asked(site, request)
-    rendition = it.segment.rendition
-    known: dict[str, object] = {
-        "event_id": it.id,
+def segment_json(site: Site, request: Request) -> Response:
+    """Answer `/api/segments/{event_id}`: the scores and signals of its frames, or why it is unscored."""
+    outcome = requested_outcome(site, request)
+    rendition = outcome.segment.rendition
+    common: dict[str, object] = {
+        "event_id": outcome.id,
         "stream_id": rendition.stream_id,
         "rendition": rendition.name,
-        "sequence": it.segment.sequence,
-        "starts_at": iso(it.segment.starts_at),
-        "observed_at": iso(it.observed_at),
+        "sequence": outcome.segment.sequence,
+        "starts_at": format_iso(outcome.segment.starts_at),
+        "observed_at": format_iso(outcome.observed_at),
     }
-    if isinstance(it, QualityEvent):
-        scores = {score.scorer: {"value": score.value, "p5": score.p5, "min": score.min} for score in it.scores}
-        return JSONResponse(known | {"scores": scores, "frames": list(_frames(it))})
-    return JSONResponse(known | {"stage": it.stage, "reason": it.reason, "detail": it.detail})
+    if isinstance(outcome, QualityEvent):
+        scores = {score.scorer: {"value": score.value, "p5": score.p5, "min": score.min} for score in outcome.scores}
+        return JSONResponse(common | {"scores": scores, "frames": list(_frames(outcome))})
+    return JSONResponse(common | {"stage": outcome.stage, "reason": outcome.reason, "detail": outcome.detail})
 
 
 def segment_csv(site: Site, request: Request) -> Response:
-    """Answer `/api/segments/{event_id}.csv`: a line per frame."""
-    it = outcome_asked(site, request)
-    frames = list(_frames(it))
-    names = list(frames[0]) if frames else ["time_seconds"]
-    return csv_of(f"segment-{it.segment.sequence}", names, ([frame[name] for name in names] for frame in frames))
+    """Answer `/api/segments/{event_id}.csv`: a row per frame."""
+    outcome = requested_outcome(site, request)
+    frames = list(_frames(outcome))
+    columns = list(frames[0]) if frames else ["time_seconds"]
+    rows = ([frame[name] for name in columns] for frame in frames)
+    return csv_response(f"segment-{outcome.segment.sequence}", columns, rows)
 
 
-def _frames(it: Outcome) -> Iterable[dict[str, float]]:
-    if not isinstance(it, QualityEvent):
+def _frames(outcome: Outcome) -> Iterable[dict[str, float]]:
+    if not isinstance(outcome, QualityEvent):
         return
-    for number, time in enumerate(it.times_seconds):
-        values = {score.scorer: score.frame_values[number] for score in it.scores if number < len(score.frame_values)}
-        signals = {name: summary.frame_values[number] for name, summary in it.signals.items()}
-        yield {"time_seconds": time, **values, **signals}
+    for index, time in enumerate(outcome.times_seconds):
+        scores = {
+            score.scorer: score.frame_values[index] for score in outcome.scores if index < len(score.frame_values)
+        }
+        signals = {name: summary.frame_values[index] for name, summary in outcome.signals.items()}
+        yield {"time_seconds": time, **scores, **signals}
 
 
 # ---- alerts
 
 
-def alerts(site: Site, request: Request) -> Response:
-    """Answer `/api/alerts`."""
-    return JSONResponse({"alerts": [_alert(it) for it in _alerts_asked(site, request)]})
+def alerts_json(site: Site, request: Request) -> Response:
+    """Answer `/api/alerts?stream=`."""
+    return JSONResponse({"alerts": [_alert_row(alert) for alert in _requested_alerts(site, request)]})
 
 
 def alerts_csv(site: Site, request: Request) -> Response:
-    """Answer `/api/alerts.csv`."""
-    marks = [_alert(it) for it in _alerts_asked(site, request)]
-    names = list(marks[0]) if marks else ["id"]
-    return csv_of("alerts", names, ([mark[name] for name in names] for mark in marks))
+    """Answer `/api/alerts.csv?stream=`."""
+    rows = [_alert_row(alert) for alert in _requested_alerts(site, request)]
+    columns = list(rows[0]) if rows else ["id"]
+    return csv_response("alerts", columns, ([row[name] for name in columns] for row in rows))
 
 
-def _alerts_asked(site: Site, request: Request) -> Sequence[Alert]:
+def _requested_alerts(site: Site, request: Request) -> Sequence[Alert]:
     return site.history.alerts(stream_id=request.query_params.get("stream") or None, limit=MAX_ALERTS)
 
 
-def _alert(it: Alert) -> Mapping[str, object]:
-    moments = {name: getattr(it, name) and iso(getattr(it, name)) for name in ("began_at", "opened_at", "resolved_at")}
-    change = it.change
+def _alert_row(alert: Alert) -> Mapping[str, object]:
+    change = alert.change
     return {
-        **mark_of(it),
-        **moments,
-        "reading": it.evidence.reading,
-        "event_id": it.evidence.event_id,
-        "cause": it.cause,
-        "muted_by": it.muted_by,
-        "changed_at": iso(change.at) if change else None,
+        **alert_data(alert),
+        "began_at": format_iso(alert.began_at),
+        "opened_at": format_iso(alert.opened_at),
+        "resolved_at": alert.resolved_at and format_iso(alert.resolved_at),
+        "reading": alert.evidence.reading,
+        "event_id": alert.evidence.event_id,
+        "cause": alert.cause,
+        "muted_by": alert.muted_by,
+        "changed_at": format_iso(change.at) if change else None,
         "change": round(change.after - change.before, 4) if change else None,
         "change_low": change.low if change else None,
         "change_high": change.high if change else None,
-        "moved": "; ".join(f"{one.name} {one.before:g} to {one.after:g}" for one in it.moved),
+        "moved": "; ".join(f"{moved.name} {moved.before:g} to {moved.after:g}" for moved in alert.moved),
     }
 
 
 # ---- pictures
 
 
-def thumbnail(site: Site, request: Request) -> Response:
+def thumbnail_jpeg(site: Site, request: Request) -> Response:
     """Answer `/segments/{event_id}/frames/{number}.jpg`."""
-    it = outcome_asked(site, request)
-    return _picture(site.history.thumbnails(it.id), request.path_params["number"])
+    outcome = requested_outcome(site, request)
+    thumbnails = site.history.thumbnails(outcome.id)
+    return jpeg_response(thumbnails, request.path_params["number"], cache_control=CACHE_FOREVER)
 
 
-def evidence(site: Site, request: Request) -> Response:
+def evidence_jpeg(site: Site, request: Request) -> Response:
     """Answer `/alerts/{alert_id}/frames/{number}.jpg`."""
-    it = alert_asked(site, request)
-    return _picture(site.history.evidence(it.id), request.path_params["number"])
+    alert = requested_alert(site, request)
+    frames = site.history.evidence(alert.id)
+    return jpeg_response(frames, request.path_params["number"], cache_control=CACHE_FOREVER)
 
 
-def _picture(pictures: Sequence[bytes], number: int) -> Response:
-    if number >= len(pictures) or not pictures[number].startswith(b"\xff\xd8\xff"):
-        raise HTTPException(404, "This picture is not kept any more.")
-    return Response(pictures[number], media_type="image/jpeg", headers={"Cache-Control": FOREVER})
+# ---- experiments
+
+_Row = Mapping[str, Any]
 
 
-# ---- CSV
-
-
-def csv_of(name: str, head: Sequence[str], body: Iterable[Cells]) -> Response:
-    """A file to download; a text that a spreadsheet would run as a formula gets an apostrophe before it."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(head)
-    writer.writerows([_harmless(cell) for cell in cells] for cells in body)
-    plain = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "-_.") else "-" for sign in name)
-    headers = {"Content-Disposition": f'attachment; filename="vqmon-{plain}.csv"'}
-    return Response(out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
-
-
-def _harmless(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
-
-
-Line = Mapping[str, Any]
-
-
-def table(site: Site, request: Request) -> Response:
+def experiment_table_csv(site: Site, request: Request) -> Response:
     """Answer `/api/experiments/{name}/{kind}.csv?arm=&scorer=`; raises 404."""
-    it = experiment_asked(site, request)
+    experiment = requested_experiment(site, request)
     kind = request.path_params["kind"]
-    comparison = site.answers.answer(it.name).comparison
-    told = chosen(comparison, request.query_params.get("arm")) if comparison else None
-    if comparison is None or told is None:
-        raise HTTPException(404, "There is no answer of this experiment yet; its page says more.")
-    if kind not in TABLES:
-        raise HTTPException(404, f"There is no such table; known are {', '.join(TABLES)}.")
-    lines = TABLES[kind](comparison, told, effect_asked(told, request.query_params.get("scorer")))
-    names = list(lines[0]) if lines else ["nothing"]
-    return csv_of(f"{it.name}-{kind}", names, ([_cell(line[name]) for name in names] for line in lines))
+    comparison = site.experiment_results.result(experiment.name).comparison
+    arm_result = select_arm_result(comparison, request.query_params.get("arm")) if comparison else None
+    if comparison is None or arm_result is None:
+        raise HTTPException(404, "There is no result of this experiment yet; its page says why.")
+    if kind not in EXPERIMENT_TABLES:
+        raise HTTPException(404, f"There is no such table; the tables are {', '.join(EXPERIMENT_TABLES)}.")
+    effect = select_effect(arm_result, request.query_params.get("scorer"))
+    rows = EXPERIMENT_TABLES[kind](comparison, arm_result, effect)
+    columns = list(rows[0]) if rows else ["nothing"]
+    return csv_response(f"{experiment.name}-{kind}", columns, ([_cell(row[name]) for name in columns] for row in rows))
 
 
 def _cell(value: Any) -> Any:
-    return iso(value) if isinstance(value, datetime) else value
+    return format_iso(value) if isinstance(value, datetime) else value
 
 
-def _plain(items: Sequence[Any]) -> list[Line]:
-    return [asdict(it) for it in items]
+def _rows(items: Sequence[Any]) -> list[_Row]:
+    return [asdict(item) for item in items]
 
 
-def _arms(comparison: Comparison, told: ArmResult, effect: Effect | None) -> list[Line]:
-    return [_arm(it, effect.scorer if effect else "") for it in comparison.arms]
+def _arm_rows(comparison: Comparison, arm_result: ArmResult, effect: Effect | None) -> list[_Row]:
+    return [_arm_row(arm, effect.scorer if effect else "") for arm in comparison.arms]
 
 
-def _arm(it: ArmSummary, scorer: str) -> Line:
-    counts = it.histogram.get(scorer, [0] * HISTOGRAM_BINS)
-    width = 100 // HISTOGRAM_BINS
+def _arm_row(arm: ArmSummary, scorer: str) -> _Row:
+    counts = arm.histogram.get(scorer, [0] * HISTOGRAM_BINS)
+    bin_width = 100 // HISTOGRAM_BINS
     return {
-        "arm": it.arm,
-        "role": it.role,
+        "arm": arm.arm,
+        "role": arm.role,
         "scorer": scorer,
-        "mean": it.mean.get(scorer),
-        "scored": it.scored,
-        "unscored": it.unscored,
-        "clusters": it.clusters,
-        "bitrate_kbps": it.bitrate_kbps,
-        "gpu_seconds_per_second": it.gpu_seconds_per_second,
-        "points_per_mbps": it.points_per_mbps,
-        "points_per_gpu_second": it.points_per_gpu_second,
-        **{f"from_{number * width}": count for number, count in enumerate(counts)},
+        "mean": arm.mean.get(scorer),
+        "scored": arm.scored,
+        "unscored": arm.unscored,
+        "clusters": arm.clusters,
+        "bitrate_kbps": arm.bitrate_kbps,
+        "gpu_seconds_per_second": arm.gpu_seconds_per_second,
+        "points_per_mbps": arm.points_per_mbps,
+        "points_per_gpu_second": arm.points_per_gpu_second,
+        **{f"from_{index * bin_width}": count for index, count in enumerate(counts)},
     }
 
 
-TABLES: dict[str, Callable[[Comparison, ArmResult, Effect | None], list[Line]]] = {
-    "interval": lambda _, told, effect: _plain(effect.over_time if effect else ()),
-    "clusters": lambda _, told, effect: _plain(effect.by_cluster if effect else ()),
-    "slices": lambda _, told, effect: _plain(effect.slices if effect else ()),
-    "arms": _arms,
-    "guardrails": lambda _, told, effect: _plain(told.guardrails),
-    "pairs": lambda _, told, effect: [{**asdict(it), "difference": it.difference} for it in told.pairs],
-    "missing": lambda _, told, effect: _plain(told.missing),
-    "checks": lambda comparison, told, effect: _plain([*comparison.checks, *told.checks]),
+EXPERIMENT_TABLES: dict[str, Callable[[Comparison, ArmResult, Effect | None], list[_Row]]] = {
+    "interval": lambda _, arm_result, effect: _rows(effect.over_time if effect else ()),
+    "clusters": lambda _, arm_result, effect: _rows(effect.by_cluster if effect else ()),
+    "slices": lambda _, arm_result, effect: _rows(effect.slices if effect else ()),
+    "arms": _arm_rows,
+    "guardrails": lambda _, arm_result, effect: _rows(arm_result.guardrails),
+    "pairs": lambda _, arm_result, effect: [
+        {**asdict(pair), "difference": pair.difference} for pair in arm_result.pairs
+    ],
+    "missing": lambda _, arm_result, effect: _rows(arm_result.missing),
+    "checks": lambda comparison, arm_result, effect: _rows([*comparison.checks, *arm_result.checks]),
 }
-"""Name in the address -> the lines of the table."""
+"""Name of the table in the URL -> its rows."""

@@ -1,4 +1,4 @@
-"""The REST interface as data: what can be asked, with which parameters, and the shape of every answer."""
+"""The building blocks of the REST API: operations, their parameters, errors and pagination."""
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
@@ -11,20 +11,20 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vqmon.web.addresses import with_query
-from vqmon.web.model.time_range import YEARS
+from vqmon.web.model.time_range import ACCEPTED_YEARS
 from vqmon.web.site import Site
+from vqmon.web.urls import with_query
 
 PREFIX = "/api/v1"
-MAX_ITEMS = 1000
-DEFAULT_ITEMS = 100
+_MAX_ITEMS = 1000
+_DEFAULT_ITEMS = 100
 
 Item = TypeVar("Item")
-Kind = Literal["text", "moment", "count", "choice"]
+ParameterKind = Literal["text", "moment", "count", "choice"]
 
 
 class ApiError(HTTPException):
-    """What a program is told when it asks for something that cannot be, with what to do instead."""
+    """An error response with a remedy: what to request instead."""
 
     def __init__(self, status_code: int, text: str, *, remedy: str) -> None:
         super().__init__(status_code, text)
@@ -32,8 +32,8 @@ class ApiError(HTTPException):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """Every answer that is an error."""
+class ErrorBody:
+    """The body of every error response."""
 
     error: str
     remedy: str
@@ -41,7 +41,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page(Generic[Item]):
-    """A part of a list; `next` is the address of the part after it, null at the end."""
+    """A part of a list; `next` is the URL of the following part, null at the end."""
 
     items: Sequence[Item]
     next: str | None
@@ -49,126 +49,135 @@ class Page(Generic[Item]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One word of a query."""
+    """A parameter of a request, in the query or in the path."""
 
     name: str
+    # its description
     meaning: str
-    kind: Kind = "text"
+    kind: ParameterKind = "text"
     is_required: bool = False
     choices: Sequence[str] = ()
-    # of a count
-    least: int = 1
-    most: int = MAX_ITEMS
+    # bounds of a count
+    min: int = 1
+    max: int = _MAX_ITEMS
     default: int | None = None
-    # part of the path instead of the query
     is_path: bool = False
 
 
-Values = Mapping[str, Any]
+ParameterValues = Mapping[str, Any]
 
-LIMIT = Parameter(name="limit", meaning="At most so many items.", kind="count", default=DEFAULT_ITEMS)
-AFTER = Parameter(
-    name="after", meaning="Where to go on; taken from `next`.", kind="count", least=0, most=10**9, default=0
+LIMIT_PARAMETER = Parameter(name="limit", meaning="At most this many items.", kind="count", default=_DEFAULT_ITEMS)
+AFTER_PARAMETER = Parameter(
+    name="after", meaning="Number of items to skip; taken from `next`.", kind="count", min=0, max=10**9, default=0
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One address: what it answers, from which values."""
+    """A GET request: its path, parameters and response."""
 
     path: str
+    # operationId in the OpenAPI description
     name: str
     summary: str
-    # a dataclass or a union of such
-    answer: Any
-    make: Callable[[Site, Values], Any]
+    # type of the response: a dataclass or a union of dataclasses
+    response_type: Any
+    compute: Callable[[Site, ParameterValues], Any]
     parameters: Sequence[Parameter] = ()
 
     def respond(self, site: Site, request: Request) -> Response:
-        """Answer a request as JSON."""
-        values = read(self.parameters, request)
-        return Response(_adapter(self.answer).dump_json(self.make(site, values)), media_type="application/json")
+        """Answer a request with JSON; raises ApiError."""
+        result = self.compute(site, read_parameters(self.parameters, request))
+        return Response(_adapter(self.response_type).dump_json(result), media_type="application/json")
 
 
 _adapters: dict[int, TypeAdapter[Any]] = {}
 
 
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """Built once per kind: building takes longer than answering."""
-    if id(kind) not in _adapters:
-        _adapters[id(kind)] = TypeAdapter(kind)
-    return _adapters[id(kind)]
+def _adapter(response_type: Any) -> TypeAdapter[Any]:
+    """One adapter per type: building one takes longer than using it."""
+    if id(response_type) not in _adapters:
+        _adapters[id(response_type)] = TypeAdapter(response_type)
+    return _adapters[id(response_type)]
 
 
-# ---- reading a query
+# ---- parameters
 
 
-def read(parameters: Sequence[Parameter], request: Request) -> dict[str, Any]:
-    """The values of a request by parameter; None where optional and not given. Raises ApiError."""
-    known = {it.name: it for it in parameters if not it.is_path}
+def read_parameters(parameters: Sequence[Parameter], request: Request) -> dict[str, Any]:
+    """The values of a request by parameter name; the default, or None, where not given. Raises ApiError."""
+    allowed = [parameter.name for parameter in parameters if not parameter.is_path]
     for name in request.query_params:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            remedy = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(known) or 'none'}."
-            raise ApiError(400, f"There is no parameter {name!r}.", remedy=remedy)
+        if name not in allowed:
+            raise _unknown_parameter(name, allowed)
     values: dict[str, Any] = {}
-    for it in parameters:
-        given = request.path_params.get(it.name) if it.is_path else request.query_params.get(it.name)
-        if given in (None, "") and it.is_required:
-            raise ApiError(400, f"The parameter {it.name!r} is missing.", remedy=it.meaning)
-        values[it.name] = it.default if given in (None, "") else _READERS[it.kind](it, str(given))
+    for parameter in parameters:
+        source = request.path_params if parameter.is_path else request.query_params
+        text = source.get(parameter.name)
+        if text in (None, "") and parameter.is_required:
+            raise ApiError(400, f"The parameter {parameter.name!r} is missing.", remedy=parameter.meaning)
+        is_given = text not in (None, "")
+        values[parameter.name] = _PARSERS[parameter.kind](parameter, str(text)) if is_given else parameter.default
     return values
 
 
-def _count(it: Parameter, text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 12 and it.least <= int(text) <= it.most):
-        remedy = f"Give a whole number from {it.least} to {it.most}."
-        raise ApiError(400, f"{it.name}={text[:40]!r} is no such number.", remedy=remedy)
+def _unknown_parameter(name: str, allowed: Sequence[str]) -> ApiError:
+    similar = difflib.get_close_matches(name, allowed, n=1)
+    remedy = f"Did you mean {similar[0]!r}?" if similar else f"Allowed parameters: {', '.join(allowed) or 'none'}."
+    return ApiError(400, f"There is no parameter {name!r}.", remedy=remedy)
+
+
+def _parse_count(parameter: Parameter, text: str) -> int:
+    is_count = text.isascii() and text.isdecimal() and len(text) < 12
+    if not (is_count and parameter.min <= int(text) <= parameter.max):
+        remedy = f"Give a whole number from {parameter.min} to {parameter.max}."
+        raise ApiError(400, f"{parameter.name}={text[:40]!r} is not a valid number.", remedy=remedy)
     return int(text)
 
 
-def _moment(it: Parameter, text: str) -> datetime:
+def _parse_moment(parameter: Parameter, text: str) -> datetime:
     try:
         # A plus sign that was not escaped arrives as a space.
         at = datetime.fromisoformat(text.replace(" ", "+"))
         at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
-        if at.year not in YEARS:
+        if at.year not in ACCEPTED_YEARS:
             raise ValueError(f"the year {at.year}")
         return at
     except (ValueError, OverflowError):
         remedy = "Write it as ISO 8601, e.g. 2026-11-20T14:30:00Z."
-        raise ApiError(400, f"{it.name}={text[:40]!r} is no moment.", remedy=remedy) from None
+        raise ApiError(400, f"{parameter.name}={text[:40]!r} is not a valid moment.", remedy=remedy) from None
 
 
-def _choice(it: Parameter, text: str) -> str:
-    if text not in it.choices:
-        raise ApiError(400, f"{it.name}={text[:40]!r} is not known.", remedy=f"Give one of: {', '.join(it.choices)}.")
+def _parse_choice(parameter: Parameter, text: str) -> str:
+    if text not in parameter.choices:
+        remedy = f"Give one of: {', '.join(parameter.choices)}."
+        raise ApiError(400, f"{parameter.name}={text[:40]!r} is not a valid value.", remedy=remedy)
     return text
 
 
-_READERS: dict[Kind, Callable[[Parameter, str], Any]] = {
-    "text": lambda it, text: text,
-    "count": _count,
-    "moment": _moment,
-    "choice": _choice,
+_PARSERS: dict[ParameterKind, Callable[[Parameter, str], Any]] = {
+    "text": lambda parameter, text: text,
+    "count": _parse_count,
+    "moment": _parse_moment,
+    "choice": _parse_choice,
 }
 
 
-# ---- pages of a list
+# ---- pagination
 
 
-def page_of(items: Sequence[Item], path: str, values: Values) -> Page[Item]:
-    """The part of a list that `after` and `limit` ask for."""
-    begin, count = values["after"], values["limit"]
-    more = begin + count < len(items)
-    return Page(items=items[begin : begin + count], next=next_url(path, values, after=begin + count) if more else None)
+def paginate(items: Sequence[Item], path: str, values: ParameterValues) -> Page[Item]:
+    """The part of a list that the parameters `after` and `limit` select."""
+    begin, end = values["after"], values["after"] + values["limit"]
+    next_page = next_url(path, values, after=end) if end < len(items) else None
+    return Page(items=items[begin:end], next=next_page)
 
 
-def next_url(path: str, values: Values, **changed: object) -> str:
-    """The same question with something changed."""
-    plain = {name: _plain(value) for name, value in {**values, **changed}.items() if value is not None}
-    return with_query(PREFIX + path, **plain)
+def next_url(path: str, values: ParameterValues, **changes: object) -> str:
+    """The URL of the same request with some parameters changed."""
+    query = {name: _query_text(value) for name, value in {**values, **changes}.items() if value is not None}
+    return with_query(PREFIX + path, **query)
 
 
-def _plain(value: object) -> str:
+def _query_text(value: object) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)

@@ -1,4 +1,4 @@
-"""Server-sent events: an open page is told what was written, as it is written."""
+"""Server-sent events: an open page receives new outcomes and alerts as they are written."""
 
 import json
 from collections.abc import AsyncIterator
@@ -10,77 +10,78 @@ from starlette.responses import Response, StreamingResponse
 
 from vqmon.core.timeline import HistoryChanges
 from vqmon.errors import StoreError
-from vqmon.web.addresses import count_of
-from vqmon.web.charts.series import live_point, mark_of
-from vqmon.web.site import Site, site_of
+from vqmon.web.charts.series import alert_data, point_data
+from vqmon.web.site import Site, site_of_request
+from vqmon.web.urls import parse_count
 
-MAX_LISTENERS = 100
-MAX_CHANGES = 1000
-"""What a page missed beyond this is not told one by one: it is told to ask for everything again."""
+_MAX_LISTENERS = 100
+"""Pages that may listen at the same time, since each polls the history."""
+
+_MAX_CHANGES = 1000
+"""A page that missed more changes than this gets one `behind` event and reloads its data."""
 
 HEARTBEAT_SECONDS = 15.0
-RETRY_MILLISECONDS = 3000
+_RETRY_MILLISECONDS = 3000
 
 
-class Listeners:
-    """How many pages listen; a bound, since each asks the history once in a while."""
+class ListenerCount:
+    """The number of open event streams of an application."""
 
     def __init__(self) -> None:
         self.count = 0
 
 
-async def live(request: Request) -> Response:
-    """Answer `/live?stream=&after=`; `Last-Event-ID` wins over `after`."""
-    site, listeners = site_of(request), request.app.state.listeners
-    if listeners.count >= MAX_LISTENERS:
+async def live_events(request: Request) -> Response:
+    """Answer `/live?stream=&after=`: changes after a write number; the `Last-Event-ID` header overrides `after`."""
+    site, listeners = site_of_request(request), request.app.state.listeners
+    if listeners.count >= _MAX_LISTENERS:
         raise HTTPException(503, "Too many pages are open.", headers={"Retry-After": "30"})
-    told = request.headers.get("last-event-id") or request.query_params.get("after") or ""
-    newest = await site.ask(site.history.tip)
-    # A number from before the history was made anew is no place to go on from.
-    number = count_of(told)
-    after = number if number is not None and number <= newest else newest
-    events = _events(site, listeners, after, request.query_params.get("stream") or None)
+    requested = parse_count(request.headers.get("last-event-id") or request.query_params.get("after"))
+    newest = await site.run_in_thread(site.history.tip)
+    # A number above the newest one comes from an earlier history, since deleted.
+    after = requested if requested is not None and requested <= newest else newest
+    events = _events(site, listeners, after=after, stream_id=request.query_params.get("stream") or None)
     return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
-async def _events(site: Site, listeners: Listeners, after: int, stream_id: str | None) -> AsyncIterator[str]:
+async def _events(site: Site, listeners: ListenerCount, *, after: int, stream_id: str | None) -> AsyncIterator[str]:
     listeners.count += 1
     try:
-        yield f"retry: {RETRY_MILLISECONDS}\n: connected\n\n"
+        yield f"retry: {_RETRY_MILLISECONDS}\n: connected\n\n"
         silent_seconds = 0.0
         while not site.is_stopping():
-            changes = await site.ask(_changes, site, after)
+            changes = await site.run_in_thread(_changes_after, site, after)
             if not changes.is_complete:
-                # Drop to the latest: the page asks for everything anyway.
-                after, silent_seconds = await site.ask(site.history.tip), 0.0
+                # Skip to the newest write: the page reloads its data anyway.
+                after, silent_seconds = await site.run_in_thread(site.history.tip), 0.0
                 yield _event("behind", after, {})
             elif changes.tip != after:
                 after, silent_seconds = changes.tip, 0.0
-                for event in _told(changes, stream_id):
+                for event in _events_of_changes(changes, stream_id):
                     yield event
             elif silent_seconds >= HEARTBEAT_SECONDS:
                 silent_seconds = 0.0
-                yield ": still here\n\n"
+                yield ": heartbeat\n\n"
             silent_seconds += site.poll_seconds
             await anyio.sleep(site.poll_seconds)
     except StoreError:
-        # The page comes back by itself, and is answered 503 until the history can be read again.
+        # The browser reconnects by itself, and gets 503 until the history can be read again.
         return
     finally:
         listeners.count -= 1
 
 
-def _changes(site: Site, after: int) -> HistoryChanges:
-    return site.history.changes_since(after, limit=MAX_CHANGES)
+def _changes_after(site: Site, after: int) -> HistoryChanges:
+    return site.history.changes_since(after, limit=_MAX_CHANGES)
 
 
-def _told(changes: HistoryChanges, stream_id: str | None) -> list[str]:
-    """The events that a page about this stream, or about all, wants to hear."""
-    points = [live_point(point) for point in changes.points if stream_id in (None, point.stream_id)]
-    alerts = [mark_of(alert) for alert in changes.alerts]
-    named = (("outcomes", points), ("alerts", alerts))
-    return [_event(name, changes.tip, items) for name, items in named if items]
+def _events_of_changes(changes: HistoryChanges, stream_id: str | None) -> list[str]:
+    """The events for a page: outcomes of its stream, or of all if it has none, and all alerts."""
+    points = [point_data(point) for point in changes.points if stream_id in (None, point.stream_id)]
+    alerts = [alert_data(alert) for alert in changes.alerts]
+    batches = (("outcomes", points), ("alerts", alerts))
+    return [_event(name, changes.tip, items) for name, items in batches if items]
 
 
-def _event(name: str, number: int, content: object) -> str:
-    return f"event: {name}\nid: {number}\ndata: {json.dumps(content, separators=(',', ':'))}\n\n"
+def _event(name: str, number: int, data: object) -> str:
+    return f"event: {name}\nid: {number}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"

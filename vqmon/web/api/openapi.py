@@ -1,6 +1,6 @@
-"""Every question of the REST interface, and its OpenAPI 3.1 description.
+"""All operations of the REST API, and their OpenAPI 3.1 description.
 
-python -m vqmon.web.api.openapi config    writes openapi.yaml there
+python -m vqmon.web.api.openapi config    writes config/openapi.yaml
 """
 
 import json
@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from vqmon.core.types import Alert, Outcome
 from vqmon.web.api import v1
-from vqmon.web.api.framework import AFTER, LIMIT, PREFIX, Operation, Page, Parameter, Problem
+from vqmon.web.api.framework import AFTER_PARAMETER, LIMIT_PARAMETER, PREFIX, ErrorBody, Operation, Page, Parameter
 from vqmon.web.api.v1 import (
     ExperimentAnswer,
     ExperimentItem,
@@ -24,16 +24,16 @@ from vqmon.web.api.v1 import (
     RenditionsCompared,
     StreamItem,
 )
-from vqmon.web.model.explanations import STATES
-from vqmon.web.model.renditions import SORTS
-from vqmon.web.model.time_range import RANGES
+from vqmon.web.model.explanations import STATE_DESCRIPTIONS
+from vqmon.web.model.renditions import SORT_KEYS
+from vqmon.web.model.time_range import PRESETS
 from vqmon.web.pages.compare import ALIGNMENTS
-from vqmon.web.site import Site, in_thread
+from vqmon.web.site import Site, threaded_endpoint
 
-_REF = "#/components/schemas/{model}"
+_REFERENCE = "#/components/schemas/{model}"
 
-_WORDS = Parameter(name="q", meaning="Words that stream, rendition, state or reason must hold.")
-_STATE = Parameter(name="state", meaning="Only in this state.", kind="choice", choices=tuple(STATES))
+_WORDS = Parameter(name="q", meaning="Words that must all occur in the stream, rendition, state or reason.")
+_STATE = Parameter(name="state", meaning="Only in this state.", kind="choice", choices=tuple(STATE_DESCRIPTIONS))
 _SINCE = Parameter(name="since", meaning="From this moment on, on the media timeline.", kind="moment")
 _UNTIL = Parameter(name="until", meaning="Before this moment, on the media timeline.", kind="moment")
 _STREAM = Parameter(name="stream", meaning="Only this stream.")
@@ -42,130 +42,145 @@ OPERATIONS = (
     Operation(
         path="/streams",
         name="listStreams",
-        summary="Every stream with the state of each rendition, by name.",
-        answer=Page[StreamItem],
-        make=v1.streams,
-        parameters=(_WORDS, _STATE, LIMIT, AFTER),
+        summary="All streams with the state of each rendition, ordered by name.",
+        response_type=Page[StreamItem],
+        compute=v1.list_streams,
+        parameters=(_WORDS, _STATE, LIMIT_PARAMETER, AFTER_PARAMETER),
     ),
     Operation(
         path="/renditions",
         name="listRenditions",
-        summary="Every rendition as it stands now.",
-        answer=Page[RenditionItem],
-        make=v1.renditions,
+        summary="The current state of all renditions.",
+        response_type=Page[RenditionItem],
+        compute=v1.list_renditions,
         parameters=(
             _WORDS,
             _STATE,
-            Parameter(name="sort", meaning="By what; name when not given.", kind="choice", choices=tuple(SORTS)),
-            LIMIT,
-            AFTER,
+            Parameter(name="sort", meaning="Order; default: name.", kind="choice", choices=tuple(SORT_KEYS)),
+            LIMIT_PARAMETER,
+            AFTER_PARAMETER,
         ),
     ),
     Operation(
         path="/outcomes",
         name="listOutcomes",
-        summary="Outcomes of a stream, the newest first: of the last day, unless `since` says otherwise.",
-        answer=Page[OutcomeItem],
-        make=v1.outcomes,
+        summary="Outcomes of a stream, newest first; of the last day unless `since` is given.",
+        response_type=Page[OutcomeItem],
+        compute=v1.list_outcomes,
         parameters=(
             Parameter(name="stream", meaning="The stream.", is_required=True),
             Parameter(name="rendition", meaning="Only this rendition."),
             _SINCE,
             _UNTIL,
-            LIMIT,
+            LIMIT_PARAMETER,
         ),
     ),
     Operation(
         path="/outcomes/{event_id}",
         name="getOutcome",
-        summary="One outcome, whole: scores and signals frame by frame with provenance, or why there are none.",
-        answer=Outcome,
-        make=v1.event,
-        parameters=(Parameter(name="event_id", meaning="Its id.", is_required=True, is_path=True),),
+        summary="One outcome in full: scores, signals and provenance, or why the segment is unscored.",
+        response_type=Outcome,
+        compute=v1.get_outcome,
+        parameters=(Parameter(name="event_id", meaning="Id of the event.", is_required=True, is_path=True),),
     ),
     Operation(
         path="/alerts",
         name="listAlerts",
-        summary="Alerts, the newest first.",
-        answer=Page[Alert],
-        make=v1.alerts,
+        summary="Alerts, newest first.",
+        response_type=Page[Alert],
+        compute=v1.list_alerts,
         parameters=(
             _STREAM,
-            Parameter(name="state", meaning="Only these.", kind="choice", choices=("open", "resolved")),
+            Parameter(name="state", meaning="Only in this state.", kind="choice", choices=("open", "resolved")),
             Parameter(name="since", meaning="Open, or resolved after this moment.", kind="moment"),
-            LIMIT,
-            AFTER,
+            LIMIT_PARAMETER,
+            AFTER_PARAMETER,
         ),
     ),
     Operation(
         path="/alerts/{alert_id}",
         name="getAlert",
         summary="One alert.",
-        answer=Alert,
-        make=v1.alert,
-        parameters=(Parameter(name="alert_id", meaning="Its id.", is_required=True, is_path=True),),
+        response_type=Alert,
+        compute=v1.get_alert,
+        parameters=(Parameter(name="alert_id", meaning="Id of the alert.", is_required=True, is_path=True),),
     ),
     Operation(
         path="/experiments",
         name="listExperiments",
-        summary="Every experiment with its verdicts.",
-        answer=Page[ExperimentItem],
-        make=v1.experiments,
-        parameters=(LIMIT, AFTER),
+        summary="All experiments with their verdicts.",
+        response_type=Page[ExperimentItem],
+        compute=v1.list_experiments,
+        parameters=(LIMIT_PARAMETER, AFTER_PARAMETER),
     ),
     Operation(
         path="/experiments/{name}",
         name="getExperiment",
-        summary="The whole answer of an experiment: what `vqmon compare --json` prints, and when it was made.",
-        answer=ExperimentAnswer,
-        make=v1.answer,
-        parameters=(Parameter(name="name", meaning="Its name.", is_required=True, is_path=True),),
+        summary="The whole result of an experiment, as `vqmon compare --json` prints it, and when it was computed.",
+        response_type=ExperimentAnswer,
+        compute=v1.get_experiment,
+        parameters=(Parameter(name="name", meaning="Name of the experiment.", is_required=True, is_path=True),),
     ),
     Operation(
         path="/comparison",
         name="compareRenditions",
-        summary="Any two renditions side by side on the media timeline.",
-        answer=RenditionsCompared,
-        make=v1.comparison,
+        summary="Any two renditions aligned by media time.",
+        response_type=RenditionsCompared,
+        compute=v1.get_comparison,
         parameters=(
             Parameter(name="a", meaning="STREAM/RENDITION.", is_required=True),
             Parameter(name="b", meaning="STREAM/RENDITION.", is_required=True),
-            Parameter(name="scorer", meaning="name@version; the first by name when not given."),
+            Parameter(name="scorer", meaning="name@version; default: the first in alphabetical order."),
             Parameter(
-                name="align", meaning="How the timelines are laid together.", kind="choice", choices=tuple(ALIGNMENTS)
+                name="align",
+                meaning="How the timelines are aligned; default: timeline.",
+                kind="choice",
+                choices=tuple(ALIGNMENTS),
             ),
             Parameter(
-                name="last", meaning="The newest of it; `recent` when not given.", kind="choice", choices=tuple(RANGES)
+                name="last",
+                meaning="A range that ends now; default: recent.",
+                kind="choice",
+                choices=tuple(PRESETS),
             ),
             _SINCE,
             _UNTIL,
         ),
     ),
 )
-"""All of them; the newest version of a question is added, an old one never changes."""
+"""Operations are only added: a published one never changes."""
 
 
-def routes() -> list[Route]:
-    """The addresses, the description of them included."""
-    found = [Route(PREFIX + it.path.replace("{name}", "{name:path}"), in_thread(it.respond)) for it in OPERATIONS]
-    return [*found, Route(f"{PREFIX}/openapi.json", in_thread(_described))]
+def api_routes() -> list[Route]:
+    """The routes of all operations and of their description."""
+    operations = [
+        Route(PREFIX + operation.path.replace("{name}", "{name:path}"), threaded_endpoint(operation.respond))
+        for operation in OPERATIONS
+    ]
+    return [*operations, Route(f"{PREFIX}/openapi.json", threaded_endpoint(_openapi_json))]
 
 
-def _described(site: Site, request: Request) -> Response:
-    return JSONResponse(description())
+def openapi_document() -> str:
+    """The text of config/openapi.yaml: JSON, which is also YAML."""
+    return json.dumps(_openapi_description(), indent=1) + "\n"
 
 
-def description() -> dict[str, Any]:
-    """The whole document as plain data."""
+def _openapi_json(site: Site, request: Request) -> Response:
+    return JSONResponse(_openapi_description())
+
+
+def _openapi_description() -> dict[str, Any]:
     schemas: dict[str, Any] = {}
-    problem = {"application/json": {"schema": _schema(Problem, schemas)}}
-    paths = {PREFIX + it.path: {"get": _operation(it, schemas, problem)} for it in OPERATIONS}
+    problem = {"application/json": {"schema": _schema(ErrorBody, schemas)}}
+    paths = {
+        PREFIX + operation.path: {"get": _operation_object(operation, schemas, problem)} for operation in OPERATIONS
+    }
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "vqmon",
             "version": "1",
-            "description": "What the pages show, for programs. Only reads; moments are UTC, scores are 0 to 100.",
+            "description": "The data of the pages, read-only. Times are UTC, scores are 0 to 100.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -174,50 +189,52 @@ def description() -> dict[str, Any]:
     }
 
 
-def _operation(it: Operation, schemas: dict[str, Any], problem: dict[str, Any]) -> dict[str, Any]:
-    refused = {"400": "A parameter is wrong.", "404": "It is not there.", "503": "The history cannot be read."}
+def _operation_object(operation: Operation, schemas: dict[str, Any], problem: dict[str, Any]) -> dict[str, Any]:
+    errors = {"400": "A parameter is invalid.", "404": "Not found.", "503": "The history cannot be read."}
     return {
-        "operationId": it.name,
-        "summary": it.summary,
-        "parameters": [_parameter(one) for one in it.parameters],
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "parameters": [_parameter_object(parameter) for parameter in operation.parameters],
         "responses": {
             "200": {
-                "description": "The answer.",
-                "content": {"application/json": {"schema": _schema(it.answer, schemas)}},
+                "description": "The result.",
+                "content": {"application/json": {"schema": _schema(operation.response_type, schemas)}},
             },
-            **{code: {"description": text, "content": problem} for code, text in refused.items()},
+            **{code: {"description": text, "content": problem} for code, text in errors.items()},
         },
     }
 
 
-def _parameter(it: Parameter) -> dict[str, Any]:
+def _parameter_object(parameter: Parameter) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "string"}
-    if it.kind == "count":
-        schema = {"type": "integer", "minimum": it.least, "maximum": it.most, "default": it.default}
-    elif it.kind == "moment":
+    if parameter.kind == "count":
+        bounds = {"minimum": parameter.min, "maximum": parameter.max}
+        schema = {"type": "integer", **bounds, "default": parameter.default}
+    elif parameter.kind == "moment":
         schema["format"] = "date-time"
-    elif it.kind == "choice":
-        schema["enum"] = list(it.choices)
-    place = "path" if it.is_path else "query"
-    return {"name": it.name, "in": place, "required": it.is_required, "description": it.meaning, "schema": schema}
+    elif parameter.kind == "choice":
+        schema["enum"] = list(parameter.choices)
+    return {
+        "name": parameter.name,
+        "in": "path" if parameter.is_path else "query",
+        "required": parameter.is_required,
+        "description": parameter.meaning,
+        "schema": schema,
+    }
 
 
-def _schema(kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
-    found = TypeAdapter(kind).json_schema(ref_template=_REF, mode="serialization")
-    for name, schema in found.pop("$defs", {}).items():
-        assert schemas.setdefault(name, schema) == schema, f"two shapes are called {name}"
-    name = found.get("title", "")
-    if not isinstance(kind, type) or name != kind.__name__:
-        # A part of a list, or one of several shapes: it stands where it is used.
-        return found
-    assert schemas.setdefault(name, found) == found, f"two shapes are called {name}"
-    return {"$ref": _REF.format(model=name)}
-
-
-def document() -> str:
-    """The text of config/openapi.yaml. It is written as JSON, which is YAML too."""
-    return json.dumps(description(), indent=1) + "\n"
+def _schema(response_type: Any, schemas: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a type, as a reference if it is a class; classes are added to `schemas`."""
+    schema = TypeAdapter(response_type).json_schema(ref_template=_REFERENCE, mode="serialization")
+    for name, definition in schema.pop("$defs", {}).items():
+        assert schemas.setdefault(name, definition) == definition, f"two schemas are called {name}"
+    name = schema.get("title", "")
+    if not isinstance(response_type, type) or name != response_type.__name__:
+        # A page of a list, or a union: it is described where it is used.
+        return schema
+    assert schemas.setdefault(name, schema) == schema, f"two schemas are called {name}"
+    return {"$ref": _REFERENCE.format(model=name)}
 
 
 if __name__ == "__main__":
-    (Path(sys.argv[1]) / "openapi.yaml").write_text(document(), encoding="utf-8")
+    (Path(sys.argv[1]) / "openapi.yaml").write_text(openapi_document(), encoding="utf-8")

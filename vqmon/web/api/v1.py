@@ -1,4 +1,4 @@
-"""Where the answers of version 1 of the REST interface come from."""
+"""The responses of version 1 of the REST API: their types, and how they are computed from the history."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.results import Comparison
 from vqmon.core.timeline import TimelinePoint
 from vqmon.core.types import Alert, Outcome
-from vqmon.web.addresses import EVENT_ID
-from vqmon.web.api.framework import ApiError, Page, Values, next_url, page_of
-from vqmon.web.model.alignment import Summary, summary_of
-from vqmon.web.model.renditions import SORTS, Row, matches
-from vqmon.web.pages.compare import compared_of, key_of
-from vqmon.web.pages.fleet import StreamRow, folded
+from vqmon.web.api.framework import ApiError, Page, ParameterValues, next_url, paginate
+from vqmon.web.model.alignment import DifferenceSummary, summarize_differences
+from vqmon.web.model.renditions import SORT_KEYS, RenditionRow, matches_filter
+from vqmon.web.pages.compare import compare_renditions
+from vqmon.web.pages.fleet import StreamRow, group_by_stream
 from vqmon.web.site import Site
+from vqmon.web.urls import EVENT_ID_PATTERN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenditionItem:
-    """One rendition as it stands now; scores are 0..100."""
+    """The current state of a rendition; scores are 0..100."""
 
     stream_id: str
     rendition: str
@@ -39,7 +39,7 @@ class RenditionItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamItem:
-    """One stream by its worst rendition, and the state of each."""
+    """A stream: the state of its worst rendition, and the state of each rendition by name."""
 
     stream_id: str
     state: str
@@ -51,7 +51,7 @@ class StreamItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeItem:
-    """One outcome in short: scores 0..100 by scorer, the highest frame value of each signal 0..1."""
+    """An outcome in short: scores 0..100 by scorer, and the highest frame value 0..1 of each signal."""
 
     event_id: str
     stream_id: str
@@ -64,7 +64,7 @@ class OutcomeItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentItem:
-    """One experiment with the verdict on each arm, if there is an answer yet."""
+    """An experiment with the verdict on each arm; there are none until the first result."""
 
     name: str
     question: str
@@ -76,7 +76,7 @@ class ExperimentItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentAnswer:
-    """The whole answer of an experiment, null while there is none."""
+    """The whole result of an experiment; `comparison` is null until there is one."""
 
     name: str
     made_at: datetime | None
@@ -86,7 +86,7 @@ class ExperimentAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairItem:
-    """The same moment in both; ids are empty where a pair stands for many segments."""
+    """The scores of two renditions at one moment; the ids are empty where a pair stands for many segments."""
 
     at: datetime
     a: float
@@ -98,14 +98,14 @@ class PairItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenditionsCompared:
-    """Two renditions side by side; null numbers when no moment has a score in both."""
+    """Two renditions aligned by media time; `summary` is null when there is no moment at which both have a score."""
 
     a: str
     b: str
     scorer: str
     begins_at: datetime
     ends_at: datetime
-    summary: Summary | None
+    summary: DifferenceSummary | None
     alone_a: int
     alone_b: int
     unscored_a: int
@@ -113,36 +113,39 @@ class RenditionsCompared:
     pairs: Sequence[PairItem]
 
 
-MAX_ALERTS = 10_000
+_MAX_ALERTS = 10_000
 
 
-def streams(site: Site, values: Values) -> Page[StreamItem]:
-    rows = [_stream(it) for it in folded(_matching(site, values))]
-    return page_of(rows, "/streams", values)
+# ---- streams and renditions
 
 
-def _stream(it: StreamRow) -> StreamItem:
+def list_streams(site: Site, values: ParameterValues) -> Page[StreamItem]:
+    items = [_stream_item(row) for row in group_by_stream(_matching_rows(site, values))]
+    return paginate(items, "/streams", values)
+
+
+def _stream_item(row: StreamRow) -> StreamItem:
     return StreamItem(
-        stream_id=it.worst.stream_id,
-        state=it.worst.state,
-        why=it.worst.why,
-        open_alerts=it.worst.open_alerts,
-        last_observed_at=it.worst.last_at,
-        renditions={step.name: step.state for step in it.steps},
+        stream_id=row.summary.stream_id,
+        state=row.summary.state,
+        why=row.summary.why,
+        open_alerts=row.summary.open_alerts,
+        last_observed_at=row.summary.last_observed_at,
+        renditions={rendition.name: rendition.state for rendition in row.ladder},
     )
 
 
-def renditions(site: Site, values: Values) -> Page[RenditionItem]:
-    rows = sorted(_matching(site, values), key=SORTS[values["sort"] or "name"])
-    return page_of([_rendition(row) for row in rows], "/renditions", values)
+def list_renditions(site: Site, values: ParameterValues) -> Page[RenditionItem]:
+    rows = sorted(_matching_rows(site, values), key=SORT_KEYS[values["sort"] or "name"])
+    return paginate([_rendition_item(row) for row in rows], "/renditions", values)
 
 
-def _matching(site: Site, values: Values) -> list[Row]:
+def _matching_rows(site: Site, values: ParameterValues) -> list[RenditionRow]:
     words, state = values["q"] or "", values["state"]
-    return [row for row in site.standing.rows() if matches(row, words=words, state=state)]
+    return [row for row in site.fleet.rows() if matches_filter(row, words=words, state=state)]
 
 
-def _rendition(row: Row) -> RenditionItem:
+def _rendition_item(row: RenditionRow) -> RenditionItem:
     return RenditionItem(
         stream_id=row.stream_id,
         rendition=row.rendition,
@@ -151,119 +154,128 @@ def _rendition(row: Row) -> RenditionItem:
         scores=dict(row.scores),
         reason=row.reason,
         unscored_share=round(row.unscored_share, 4),
-        last_event_id=row.last_url.rsplit("/", 1)[-1],
+        last_event_id=row.last_event_id,
         last_starts_at=row.last_starts_at,
-        last_observed_at=row.last_at,
+        last_observed_at=row.last_observed_at,
         open_alerts=row.open_alerts,
     )
 
 
-def outcomes(site: Site, values: Values) -> Page[OutcomeItem]:
-    """The newest first; the next part ends where this one begins."""
+# ---- outcomes and alerts
+
+
+def list_outcomes(site: Site, values: ParameterValues) -> Page[OutcomeItem]:
+    """Outcomes, newest first; the next page ends before the first moment of this one."""
     since = values["since"] or (values["until"] or site.now()) - timedelta(days=1)
     until = values["until"] or site.now() + timedelta(days=1)
     limit = values["limit"]
     while True:
-        found = site.history.points(
+        points = site.history.points(
             values["stream"], begins_at=since, ends_at=until, limit=limit + 1, rendition=values["rendition"]
         )
-        if len(found) <= limit:
-            return Page(items=[_outcome(it) for it in reversed(found)], next=None)
-        # A moment that several renditions share is never cut in two.
-        whole = [it for it in found if it.starts_at > found[0].starts_at]
-        if whole:
-            until = found[0].starts_at + timedelta(microseconds=1)
-            address = next_url("/outcomes", values, since=since, until=until)
-            return Page(items=[_outcome(it) for it in reversed(whole)], next=address)
+        if len(points) <= limit:
+            return Page(items=[_outcome_item(point) for point in reversed(points)], next=None)
+        # All outcomes of one moment stay on one page, since the next page is found by its moment.
+        oldest_at = points[0].starts_at
+        complete = [point for point in points if point.starts_at > oldest_at]
+        if complete:
+            url = next_url("/outcomes", values, since=since, until=oldest_at + timedelta(microseconds=1))
+            return Page(items=[_outcome_item(point) for point in reversed(complete)], next=url)
         limit *= 2
 
 
-def _outcome(it: TimelinePoint) -> OutcomeItem:
+def _outcome_item(point: TimelinePoint) -> OutcomeItem:
     return OutcomeItem(
-        event_id=it.event_id,
-        stream_id=it.stream_id,
-        rendition=it.rendition,
-        starts_at=it.starts_at,
-        reason=it.reason,
-        scores=dict(it.scores),
-        signals=dict(it.signals),
+        event_id=point.event_id,
+        stream_id=point.stream_id,
+        rendition=point.rendition,
+        starts_at=point.starts_at,
+        reason=point.reason,
+        scores=dict(point.scores),
+        signals=dict(point.signals),
     )
 
 
-def event(site: Site, values: Values) -> Outcome:
-    found = site.history.outcome(values["event_id"]) if EVENT_ID.fullmatch(values["event_id"]) else None
-    if found is None:
-        raise ApiError(404, "There is no such outcome.", remedy="It may be older than what the history keeps.")
-    return found
+def get_outcome(site: Site, values: ParameterValues) -> Outcome:
+    event_id = values["event_id"]
+    outcome = site.history.outcome(event_id) if EVENT_ID_PATTERN.fullmatch(event_id) else None
+    if outcome is None:
+        raise ApiError(404, "There is no such outcome.", remedy="It may be older than the history's retention.")
+    return outcome
 
 
-def alerts(site: Site, values: Values) -> Page[Alert]:
-    found = site.history.alerts(
-        open_only=values["state"] == "open", stream_id=values["stream"], since=values["since"], limit=MAX_ALERTS
+def list_alerts(site: Site, values: ParameterValues) -> Page[Alert]:
+    state = values["state"]
+    alerts = site.history.alerts(
+        open_only=state == "open", stream_id=values["stream"], since=values["since"], limit=_MAX_ALERTS
     )
-    kept = [it for it in found if values["state"] in (None, it.state)]
-    return page_of(kept, "/alerts", values)
+    return paginate([alert for alert in alerts if state in (None, alert.state)], "/alerts", values)
 
 
-def alert(site: Site, values: Values) -> Alert:
-    found = site.history.alert(values["alert_id"]) if EVENT_ID.fullmatch(values["alert_id"]) else None
-    if found is None:
-        raise ApiError(404, "There is no such alert.", remedy="`/api/v1/alerts` lists those that there are.")
-    return found
+def get_alert(site: Site, values: ParameterValues) -> Alert:
+    alert_id = values["alert_id"]
+    alert = site.history.alert(alert_id) if EVENT_ID_PATTERN.fullmatch(alert_id) else None
+    if alert is None:
+        raise ApiError(404, "There is no such alert.", remedy="`/api/v1/alerts` lists all alerts.")
+    return alert
 
 
-def experiments(site: Site, values: Values) -> Page[ExperimentItem]:
-    return page_of([_experiment(site, it) for it in site.answers.experiments()], "/experiments", values)
+# ---- experiments and comparison
 
 
-def _experiment(site: Site, it: Experiment) -> ExperimentItem:
-    answer = site.answers.answer(it.name)
-    found = answer.comparison.answers if answer.comparison else ()
+def list_experiments(site: Site, values: ParameterValues) -> Page[ExperimentItem]:
+    items = [_experiment_item(site, experiment) for experiment in site.experiment_results.experiments()]
+    return paginate(items, "/experiments", values)
+
+
+def _experiment_item(site: Site, experiment: Experiment) -> ExperimentItem:
+    result = site.experiment_results.result(experiment.name)
+    arm_results = result.comparison.answers if result.comparison else ()
     return ExperimentItem(
-        name=it.name,
-        question=it.question,
-        verdicts={one.arm: one.verdict.kind for one in found},
-        made_at=answer.made_at,
-        is_running=answer.is_running,
-        problem=answer.problem,
+        name=experiment.name,
+        question=experiment.question,
+        verdicts={arm_result.arm: arm_result.verdict.kind for arm_result in arm_results},
+        made_at=result.made_at,
+        is_running=result.is_running,
+        problem=result.problem,
     )
 
 
-def answer(site: Site, values: Values) -> ExperimentAnswer:
+def get_experiment(site: Site, values: ParameterValues) -> ExperimentAnswer:
     name = values["name"]
-    if name not in {it.name for it in site.answers.experiments()}:
-        raise ApiError(
-            404, f"There is no experiment {name!r}.", remedy="`/api/v1/experiments` lists those that there are."
-        )
-    answer = site.answers.answer(name)
+    if name not in {experiment.name for experiment in site.experiment_results.experiments()}:
+        remedy = "`/api/v1/experiments` lists all experiments."
+        raise ApiError(404, f"There is no experiment {name!r}.", remedy=remedy)
+    result = site.experiment_results.result(name)
     return ExperimentAnswer(
-        name=name, made_at=answer.made_at, is_running=answer.is_running, comparison=answer.comparison
+        name=name, made_at=result.made_at, is_running=result.is_running, comparison=result.comparison
     )
 
 
-def comparison(site: Site, values: Values) -> RenditionsCompared:
-    query: dict[str, Any] = {key: value for key, value in values.items() if isinstance(value, str)}
+def get_comparison(site: Site, values: ParameterValues) -> RenditionsCompared:
+    query: dict[str, Any] = {name: value for name, value in values.items() if isinstance(value, str)}
     for name, value in (("from", values["since"]), ("to", values["until"])):
         query |= {name: value.isoformat()} if value else {}
-    it = compared_of(site, QueryParams(query))
-    if it is None:
-        remedy = "Write each as STREAM/RENDITION; `/api/v1/renditions` lists those that there are."
-        raise ApiError(404, "One of the two renditions has not been seen.", remedy=remedy)
+    comparison = compare_renditions(site, QueryParams(query))
+    if comparison is None:
+        remedy = "Write each as STREAM/RENDITION; `/api/v1/renditions` lists all renditions."
+        raise ApiError(404, "The history has no outcome of one of the two renditions.", remedy=remedy)
+    alignment = comparison.alignment
     return RenditionsCompared(
-        a=key_of(it.a),
-        b=key_of(it.b),
-        scorer=it.scorer,
-        begins_at=it.range.begins_at,
-        ends_at=it.range.ends_at,
-        summary=summary_of(it.aligned.pairs),
-        alone_a=it.aligned.alone_a,
-        alone_b=it.aligned.alone_b,
-        unscored_a=it.aligned.unscored_a,
-        unscored_b=it.aligned.unscored_b,
+        a=comparison.a_key,
+        b=comparison.b_key,
+        scorer=comparison.scorer,
+        begins_at=comparison.range.begins_at,
+        ends_at=comparison.range.ends_at,
+        summary=summarize_differences(alignment.pairs),
+        alone_a=alignment.unpaired_a,
+        alone_b=alignment.unpaired_b,
+        unscored_a=alignment.unscored_a,
+        unscored_b=alignment.unscored_b,
         pairs=[
             PairItem(
                 at=pair.at, a=pair.a, b=pair.b, difference=pair.difference, a_event_id=pair.a_id, b_event_id=pair.b_id
             )
-            for pair in it.aligned.pairs
+            for pair in alignment.pairs
         ],
     )

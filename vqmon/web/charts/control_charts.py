@@ -1,4 +1,4 @@
-"""What the rules make of a stream's series now: the usual with its band, and the evidence of a drop as it gathered."""
+"""Control charts of a stream: what the regression rules know of its series, as bands, CUSUM charts and status rows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,123 +10,153 @@ from vqmon.core.alerts.regression.chart_status import Charted, chart_of
 from vqmon.core.alerts.regression.cusum import LINKED_SECONDS, Tuning, usual_now
 from vqmon.core.alerts.state import AlertState, State
 from vqmon.core.timeline import TimelinePoint
-from vqmon.web.charts.series import Lines
-from vqmon.web.charts.svg import Plot, Rule, Shape, down, joined, moment_scale, time_ticks
-from vqmon.web.model.time_range import Range
+from vqmon.web.charts.series import PointsByRendition
+from vqmon.web.charts.svg import (
+    Plot,
+    ReferenceLine,
+    Shape,
+    format_number,
+    line_path,
+    time_scale,
+    time_ticks,
+    vertical_scale,
+)
+from vqmon.web.model.time_range import TimeRange
 
 MAX_MARKERS = 200
-PHASES = {"learning": "stale", "ok": "good", "pending": "degraded", "firing": "failing", "resolving": "degraded"}
-"""Phase of a series -> the shape and colour that it is shown with."""
+_PHASE_CLASSES = {
+    "learning": "stale",
+    "ok": "good",
+    "pending": "degraded",
+    "firing": "failing",
+    "resolving": "degraded",
+}
+"""Phase of a series -> class of its badge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
-    """One series of one rule."""
+class MonitoredSeries:
+    """One series that a regression rule monitors, and its current status."""
 
-    it: Charted
+    status: Charted
     rendition: str
-    # what is followed, e.g. "lite", or "lite~1080p" for a difference
-    what: str
-    usual: Usual | None
-    shape: str
-    # of the limit, 0..100
+    # "lite", or "lite~1080p" for the difference from another rendition
+    measure: str
+    baseline: Usual | None
+    badge_class: str
+    # CUSUM in percent of the alarm limit, 0..100
     evidence_percent: float
 
     @property
     def is_difference(self) -> bool:
-        return "~" in self.what
+        return "~" in self.measure
 
 
-def watches_of(states: Mapping[str, State], stream_id: str, renditions: Iterable[str]) -> list[Watch]:
-    """The series of regression rules, by rendition, rule and series."""
+def monitored_series(states: Mapping[str, State], stream_id: str, renditions: Iterable[str]) -> list[MonitoredSeries]:
+    """The series of this stream that regression rules monitor, ordered by rendition, rule and series."""
+    # A rendition's name may begin like another's: the longest match is the right one.
     names = sorted(renditions, key=len, reverse=True)
     found = []
     for state in states.values():
-        charted = chart_of(state) if isinstance(state, AlertState) else None
-        rest = state.series.removeprefix(f"{stream_id}/") if isinstance(state, AlertState) else ""
-        name = next((name for name in names if rest.startswith(f"{name}/")), None)
-        if charted is None or name is None or not isinstance(state, AlertState):
+        status = chart_of(state) if isinstance(state, AlertState) else None
+        if status is None or not isinstance(state, AlertState):
             continue
-        found.append(_watch(charted, state, name, rest.removeprefix(f"{name}/")))
-    return sorted(found, key=lambda watch: (watch.rendition, watch.it.rule, watch.it.series))
+        path = state.series.removeprefix(f"{stream_id}/")
+        rendition = next((name for name in names if path.startswith(f"{name}/")), None)
+        if rendition is not None:
+            found.append(_series_of_state(status, state, rendition, path.removeprefix(f"{rendition}/")))
+    return sorted(found, key=lambda series: (series.rendition, series.status.rule, series.status.series))
 
 
-def _watch(charted: Charted, state: AlertState, rendition: str, what: str) -> Watch:
-    share = 100 * charted.evidence / charted.limit if charted.limit else 0.0
-    return Watch(
-        it=charted,
+def _series_of_state(status: Charted, state: AlertState, rendition: str, measure: str) -> MonitoredSeries:
+    percent = 100 * status.evidence / status.limit if status.limit else 0.0
+    return MonitoredSeries(
+        status=status,
         rendition=rendition,
-        what=what,
-        usual=usual_now(state.memory),
-        shape=PHASES[charted.phase],
-        evidence_percent=min(100.0, max(0.0, share)),
+        measure=measure,
+        baseline=usual_now(state.memory),
+        badge_class=_PHASE_CLASSES[status.phase],
+        evidence_percent=min(100.0, max(0.0, percent)),
     )
 
 
-def bands_of(watches: Iterable[Watch], scorer: str) -> list[dict[str, Any]]:
-    """The usual of each rendition by this scorer, for the chart of scores; the first rule's where there are several."""
+def baseline_bands(monitored: Iterable[MonitoredSeries], scorer: str) -> list[dict[str, Any]]:
+    """The baseline and its band per rendition for this scorer, as `chart.js` draws them; of several rules the first."""
     bands: dict[str, dict[str, Any]] = {}
-    for watch in watches:
-        if not watch.is_difference and watch.what == scorer.split("@")[0] and watch.it.usual is not None:
-            band = {"rendition": watch.rendition, "usual": watch.it.usual, "low": watch.it.low, "high": watch.it.high}
-            bands.setdefault(watch.rendition, band)
+    for series in monitored:
+        status = series.status
+        if not series.is_difference and series.measure == scorer.split("@")[0] and status.usual is not None:
+            band = {"rendition": series.rendition, "usual": status.usual, "low": status.low, "high": status.high}
+            bands.setdefault(series.rendition, band)
     return list(bands.values())
 
 
-def markers_of(markers: Iterable[Marker], stream_id: str, renditions: Sequence[str], span: Range) -> list[Marker]:
-    """What was changed on purpose to any of these, within the range."""
+def markers_in_range(
+    markers: Iterable[Marker], stream_id: str, renditions: Sequence[str], time_range: TimeRange
+) -> list[Marker]:
+    """The markers (such as deploys) within the range that apply to one of these renditions."""
     return [
-        it
-        for it in markers
-        if span.begins_at <= it.at <= span.ends_at and any(it.fits(stream_id, name) for name in renditions)
+        marker
+        for marker in markers
+        if time_range.begins_at <= marker.at <= time_range.ends_at
+        and any(marker.fits(stream_id, name) for name in renditions)
     ]
 
 
-def evidence_plot(watches: Sequence[Watch], lines: Lines, scorer: str, span: Range) -> Plot | None:
-    """The evidence of a drop over the points shown, with the usual of now; None when there is nothing to draw."""
-    x = moment_scale(span.begins_at, span.ends_at)
-    own = [it for it in watches if not it.is_difference and it.what == scorer.split("@")[0] and it.usual]
-    limit = max((it.it.limit for it in own), default=0.0)
-    if not own or limit <= 0:
+def cusum_plot(
+    monitored: Sequence[MonitoredSeries], points: PointsByRendition, scorer: str, time_range: TimeRange
+) -> Plot | None:
+    """The CUSUM of each rendition over the points shown; None when no rule monitors this scorer."""
+    shown = [
+        series
+        for series in monitored
+        if not series.is_difference and series.measure == scorer.split("@")[0] and series.baseline
+    ]
+    limit = max((series.status.limit for series in shown), default=0.0)
+    if not shown or limit <= 0:
         return None
-    y = down(0.0, 1.6 * limit, height=120)
-    order = list(lines)
+    x, y = time_scale(time_range.begins_at, time_range.ends_at), vertical_scale(0.0, 1.6 * limit, height=120)
+    order = list(points)
     shapes = []
-    for watch in own:
-        number = order.index(watch.rendition) % 6
-        sums = gathered(lines[watch.rendition], scorer, watch.usual) if watch.usual else []
-        places = [(x(at), y(value)) for at, value in sums]
-        shapes.append(Shape(path=joined(places), look=f"s c{number} d{number}"))
+    for series in shown:
+        number = order.index(series.rendition) % 6
+        sums = cusum_values(points[series.rendition], scorer, series.baseline) if series.baseline else []
+        path = line_path((x(at), y(value)) for at, value in sums)
+        shapes.append(Shape(path=path, css_class=f"s c{number} d{number}"))
     return Plot(
-        label=f"Evidence that {scorer} fell under its usual, as sums of deviations (CUSUM), "
-        f"worked out anew over the segments shown with the usual of now. A rule alarms at {limit:g}.",
+        label=f"Evidence (CUSUM) that {scorer} fell below its baseline, computed again over the segments shown with "
+        f"the current baseline. A rule triggers at {format_number(limit)}.",
         height=120,
         y_ticks=y.ticks(count=3),
-        x_ticks=time_ticks(span.begins_at, span.ends_at),
+        x_ticks=time_ticks(time_range.begins_at, time_range.ends_at),
         shapes=shapes,
-        rules=[Rule(look="margin", y=y(limit), label="alarm")],
+        reference_lines=[ReferenceLine(css_class="margin", y=y(limit), label="limit")],
     )
 
 
-def gathered(points: Sequence[TimelinePoint], scorer: str, usual: Usual) -> list[tuple[float, float]]:
-    """(seconds since 1970, S) per scored point: the sum of `core.cusum` with its default k and one usual for all."""
-    found: list[tuple[float, float]] = []
-    deviation, bound = usual.deviation, CLIP * usual.scale
-    # As there, a usual that rests on little asks for more.
-    k = Tuning().k + 1.0 / max(usual.number, 1.0) ** 0.5
-    total, last, last_at, length = 0.0, 0.0, 0.0, 0.0
+def cusum_values(points: Sequence[TimelinePoint], scorer: str, baseline: Usual) -> list[tuple[float, float]]:
+    """(seconds since 1970, S) per scored point: the CUSUM of `core.alerts.regression.cusum` with its default k.
+
+    One baseline serves all points, whereas the rule's own baseline moves on.
+    """
+    sums: list[tuple[float, float]] = []
+    deviation, bound, phi = baseline.deviation, CLIP * baseline.scale, baseline.memory
+    # As in the rule, a baseline of few values requires more evidence.
+    k = Tuning().k + 1.0 / max(baseline.number, 1.0) ** 0.5
+    total = previous_value = previous_at = previous_step = 0.0
     for point in points:
         value = point.scores.get(scorer)
         if value is None or deviation <= 0:
             continue
         at = point.starts_at.timestamp()
-        step = at - last_at
-        is_linked = bool(found) and (not length or abs(step - length) <= LINKED_SECONDS)
-        length = step if found else 0.0
-        away, phi = value - usual.level, usual.memory
-        residual = away - phi * (last - usual.level) if is_linked else away * (1.0 - phi * phi) ** 0.5
-        z = (usual.mean - min(bound, max(-bound, residual))) / deviation
+        step = at - previous_at
+        # A value follows the one before only at the stream's own cadence; after a gap it has no predecessor.
+        is_linked = bool(sums) and (not previous_step or abs(step - previous_step) <= LINKED_SECONDS)
+        previous_step = step if sums else 0.0
+        away = value - baseline.level
+        residual = away - phi * (previous_value - baseline.level) if is_linked else away * (1.0 - phi * phi) ** 0.5
+        z = (baseline.mean - min(bound, max(-bound, residual))) / deviation
         total = max(0.0, total + z - k)
-        found.append((at, total))
-        last, last_at = value, at
-    return found
+        sums.append((at, total))
+        previous_value, previous_at = value, at
+    return sums

@@ -1,6 +1,6 @@
-"""The drawings of an experiment: interval over time, one line per content, distributions of the arms."""
+"""The charts of an experiment: confidence interval over time, forest plot by content, distribution of each arm."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,186 +14,208 @@ from vqmon.core.experiments.results import (
 )
 from vqmon.web.charts.svg import (
     Plot,
-    Rule,
+    ReferenceLine,
     Scale,
     Shape,
     Tick,
-    across,
-    around,
-    down,
-    joined,
-    moment_scale,
-    ribbon,
-    signed,
+    area_path,
+    format_signed,
+    horizontal_scale,
+    line_path,
+    range_around_zero,
+    time_scale,
     time_ticks,
+    vertical_scale,
 )
 
-MAX_PLACES = 400
-"""Points of the interval that are drawn; the file holds them all."""
+_MAX_INTERVAL_POINTS = 400
+"""Points of the interval that are drawn; the CSV file has all of them."""
+
+_BIN_WIDTH = 100 / HISTOGRAM_BINS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForestLine:
-    """One content: its numbers, and where they stand in a drawing 100 wide."""
+class ForestRow:
+    """One content in a forest plot: its numbers, and positions in percent of the width."""
 
-    it: ClusterDifference
+    cluster: ClusterDifference
     x: float
     low_x: float
     high_x: float
-    words: str
+    # difference and interval as text
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forest:
-    """All contents on one axis, with the mean of them all below."""
+class ForestPlot:
+    """A row per content on one axis, and the mean of all of them."""
 
-    lines: Sequence[ForestLine]
+    rows: Sequence[ForestRow]
     ticks: Sequence[Tick]
     zero_x: float
-    whole: ForestLine | None
+    total: ForestRow | None
 
 
-def interval_plot(effect: Effect, it: Experiment, names: tuple[str, str]) -> Plot | None:
-    """The any-time interval as it grew; None before the first point."""
-    places = thinned(effect.over_time)
-    if not places:
+# ---- interval over time
+
+
+def interval_plot(effect: Effect, experiment: Experiment, *, arm: str, control: str) -> Plot | None:
+    """The mean difference and its any-time interval as data arrived; None before the first point."""
+    points = downsample_interval(effect.over_time)
+    if not points:
         return None
-    bounds = [value for point in places for value in (point.low, point.high, point.mean) if value is not None]
-    # The first intervals are wide: the later half sets the scale, what is beyond is cut off at the edge.
-    late = [v for point in places[len(places) // 2 :] for v in (point.low, point.high) if v is not None]
-    low, high = around([*(late or bounds), -it.margin, it.margin], least=0.5)
-    begins_at, ends_at = places[0].at, max(places[-1].at, places[0].at + timedelta(seconds=1))
-    x, y = moment_scale(begins_at, ends_at), down(low, high)
+    bounds = [value for point in points for value in (point.low, point.high, point.mean) if value is not None]
+    # The first intervals are wide: the later half sets the scale, and what exceeds it is cut off at the edge.
+    late = [value for point in points[len(points) // 2 :] for value in (point.low, point.high) if value is not None]
+    low, high = range_around_zero([*(late or bounds), -experiment.margin, experiment.margin], min_extent=0.5)
+    begins_at, ends_at = points[0].at, max(points[-1].at, points[0].at + timedelta(seconds=1))
+    x, y = time_scale(begins_at, ends_at), vertical_scale(low, high)
     band = [
         (x(point.at.timestamp()), y(point.high), y(point.low))
-        for point in places
+        for point in points
         if point.low is not None and point.high is not None
     ]
     return Plot(
-        label=interval_sentence(effect, it, names),
+        label=interval_sentence(effect, experiment, arm=arm, control=control),
         height=240,
         y_ticks=y.ticks(),
         x_ticks=time_ticks(begins_at, ends_at),
         shapes=[
-            Shape(path=ribbon(band), look="band"),
-            Shape(path=joined((x(point.at.timestamp()), y(point.mean)) for point in places), look="s c0"),
+            Shape(path=area_path(band), css_class="band"),
+            Shape(path=line_path((x(point.at.timestamp()), y(point.mean)) for point in points), css_class="s c0"),
         ],
-        rules=_rules(it, y),
+        reference_lines=_reference_lines(experiment, y),
     )
 
 
-def _rules(it: Experiment, y: Scale) -> list[Rule]:
-    rules = [
-        Rule(look="zero", y=y(0.0), label="no difference"),
-        Rule(look="margin", y=y(-it.margin), label=f"margin {signed(-it.margin)}"),
-        Rule(look="margin", y=y(it.margin)),
+def _reference_lines(experiment: Experiment, y: Scale) -> list[ReferenceLine]:
+    margin, smallest_gain = experiment.margin, experiment.delta_min
+    lines = [
+        ReferenceLine(css_class="zero", y=y(0.0), label="no difference"),
+        ReferenceLine(css_class="margin", y=y(-margin), label=f"margin {format_signed(-margin)}"),
+        ReferenceLine(css_class="margin", y=y(margin)),
     ]
-    if it.delta_min > 0:
-        rules.append(Rule(look="aim", y=y(it.delta_min), label=f"worth it from {signed(it.delta_min)}"))
-    return rules
+    if smallest_gain > 0:
+        label = f"smallest gain of interest {format_signed(smallest_gain)}"
+        lines.append(ReferenceLine(css_class="aim", y=y(smallest_gain), label=label))
+    return lines
 
 
-def interval_sentence(effect: Effect, it: Experiment, names: tuple[str, str]) -> str:
-    """The drawing in words."""
-    arm, control = names
+def interval_sentence(effect: Effect, experiment: Experiment, *, arm: str, control: str) -> str:
+    """What the interval chart shows, in words."""
     first = next((point for point in effect.over_time if point.low is not None), None)
+    subject = f"{arm} minus {control} by {effect.scorer} as the data came in"
     if effect.reading is not None and effect.reading.kind == "final":
-        now = effect.reading
+        final = effect.reading
         return (
-            f"{arm} minus {control} by {effect.scorer} as the data came in; read once, at the planned "
-            f"{it.planned_clusters} clusters: {signed(now.mean)} ({signed(now.low)} to {signed(now.high)})."
+            f"{subject}; tested once, at the planned {experiment.planned_clusters} clusters: "
+            f"{format_signed(final.mean)} ({format_signed(final.low)} to {format_signed(final.high)})."
         )
     if effect.anytime is None or first is None:
-        return f"{effect.scorer}: {effect.clusters} of {it.planned_clusters} planned clusters; no interval to read yet."
-    now = effect.anytime
+        return (
+            f"{effect.scorer}: {effect.clusters} of {experiment.planned_clusters} planned clusters; too few for an "
+            "interval yet."
+        )
+    current = effect.anytime
     return (
-        f"{arm} minus {control} by {effect.scorer} as the data came in: first read at {first.clusters} clusters, now "
-        f"{signed(now.mean)} ({signed(now.low)} to {signed(now.high)}) over {effect.clusters}. The band holds the true "
-        f"difference at every look with {100 * now.level:g} % confidence."
+        f"{subject}: first interval at {first.clusters} clusters, now {format_signed(current.mean)} "
+        f"({format_signed(current.low)} to {format_signed(current.high)}) over {effect.clusters}. The band covers the "
+        f"true difference at all times with {100 * current.level:g} % confidence."
     )
 
 
-def thinned(points: Sequence[ConfidenceSequencePoint]) -> list[ConfidenceSequencePoint]:
-    """At most MAX_PLACES of them, the last one included."""
-    each = -(-len(points) // MAX_PLACES) or 1
-    kept = list(points[::each])
-    return kept if not points or kept[-1] is points[-1] else [*kept, points[-1]]
+def downsample_interval(points: Sequence[ConfidenceSequencePoint]) -> list[ConfidenceSequencePoint]:
+    """Every n-th point, so that at most about `_MAX_INTERVAL_POINTS` remain, and always the last one."""
+    step = -(-len(points) // _MAX_INTERVAL_POINTS) or 1
+    sampled = list(points[::step])
+    return sampled if not points or sampled[-1] is points[-1] else [*sampled, points[-1]]
 
 
-def forest(effect: Effect) -> Forest | None:
-    """One line per content, the worst for the arm first; None when there is none."""
+# ---- forest plot
+
+
+def forest_plot(effect: Effect) -> ForestPlot | None:
+    """One row per content, the worst for the arm first; None when there is no content."""
     if not effect.by_cluster:
         return None
-    ends = [v for it in effect.by_cluster for v in (it.low, it.high, it.difference) if v is not None]
-    low, high = around(ends)
-    x = across(low, high)
-    whole = None
+    values = [
+        value
+        for cluster in effect.by_cluster
+        for value in (cluster.low, cluster.high, cluster.difference)
+        if value is not None
+    ]
+    x = horizontal_scale(*range_around_zero(values))
+    total = None
     if effect.reading is not None:
-        now = effect.reading
-        summary = ClusterDifference(
+        overall = ClusterDifference(
             cluster="all",
             segments=effect.segments,
             control_mean=0.0,
             arm_mean=0.0,
-            difference=now.mean,
-            low=now.low,
-            high=now.high,
+            difference=effect.reading.mean,
+            low=effect.reading.low,
+            high=effect.reading.high,
         )
-        whole = _line(summary, x)
-    return Forest(lines=[_line(it, x) for it in effect.by_cluster], ticks=x.ticks(), zero_x=x(0.0), whole=whole)
+        total = _forest_row(overall, x)
+    rows = [_forest_row(cluster, x) for cluster in effect.by_cluster]
+    return ForestPlot(rows=rows, ticks=x.ticks(), zero_x=x(0.0), total=total)
 
 
-def _line(it: ClusterDifference, x: Scale) -> ForestLine:
-    low = it.difference if it.low is None else it.low
-    high = it.difference if it.high is None else it.high
-    words = signed(it.difference) if it.low is None else f"{signed(it.difference)} ({signed(low)} to {signed(high)})"
-    return ForestLine(it=it, x=x(it.difference), low_x=x(low), high_x=x(high), words=words)
+def _forest_row(cluster: ClusterDifference, x: Scale) -> ForestRow:
+    low = cluster.difference if cluster.low is None else cluster.low
+    high = cluster.difference if cluster.high is None else cluster.high
+    text = format_signed(cluster.difference)
+    if cluster.low is not None:
+        text += f" ({format_signed(low)} to {format_signed(high)})"
+    return ForestRow(cluster=cluster, x=x(cluster.difference), low_x=x(low), high_x=x(high), text=text)
 
 
-def scorers_in(arms: Sequence[ArmSummary]) -> list[str]:
-    """Every scorer that an arm has a distribution of."""
+# ---- distribution of the scores
+
+
+def scorers_with_histograms(arms: Sequence[ArmSummary]) -> list[str]:
+    """Every scorer for which an arm has a histogram."""
     return list(dict.fromkeys(name for arm in arms for name in arm.histogram))
 
 
 def distribution_plot(arms: Sequence[ArmSummary], scorer: str) -> Plot | None:
-    """How many segments of each arm have which score, in shares of the arm; None without a score."""
-    shares = {arm.arm: shares_of(arm.histogram.get(scorer, ())) for arm in arms}
-    most = max((max(line, default=0.0) for line in shares.values()), default=0.0)
-    if most == 0:
+    """The histogram of each arm's scores, as shares of its segments; None without any score."""
+    shares = {arm.arm: _proportions(arm.histogram.get(scorer, ())) for arm in arms}
+    highest = max((max(bins, default=0.0) for bins in shares.values()), default=0.0)
+    if highest == 0:
         return None
-    low, high = _held({name: line for name, line in shares.items() if line})
-    x, y = across(low, high), down(0.0, 100 * most * 1.05, height=180)
+    low, high = _occupied_range(shares)
+    x, y = horizontal_scale(low, high), vertical_scale(0.0, 100 * highest * 1.05, height=180)
     shapes = [
-        Shape(path=_steps(line, x, y), look=f"s c{index % 6} d{index % 6}")
-        for index, line in enumerate(shares.values())
+        Shape(path=_step_path(bins, x, y), css_class=f"s c{index % 6} d{index % 6}")
+        for index, bins in enumerate(shares.values())
     ]
-    told = ", ".join(f"{arm.arm} mean {arm.mean[scorer]:.1f}" for arm in arms if scorer in arm.mean)
+    means = ", ".join(f"{arm.arm} mean {arm.mean[scorer]:.1f}" for arm in arms if scorer in arm.mean)
     return Plot(
-        label=f"Share of each arm's segments by their score of {scorer}, in percent: {told}.",
+        label=f"Share of each arm's segments by their {scorer} score, in percent: {means}.",
         height=180,
         y_ticks=y.ticks(count=4),
-        x_ticks=[tick for tick in x.ticks(count=8) if 2 <= tick.place <= 98],
+        x_ticks=[tick for tick in x.ticks(count=8) if 2 <= tick.position <= 98],
         shapes=shapes,
     )
 
 
-def shares_of(counts: Sequence[int]) -> list[float]:
-    """Each part's share of all, 0..1."""
+def _proportions(counts: Sequence[int]) -> list[float]:
+    """Each count as a share of their sum, 0..1."""
     total = sum(counts)
     return [count / total for count in counts] if total else []
 
 
-def _held(shares: dict[str, list[float]]) -> tuple[float, float]:
-    """The part of 0..100 that holds anything, with a bin to each side."""
-    filled = [place for line in shares.values() for place, share in enumerate(line) if share]
-    width = 100 / HISTOGRAM_BINS
-    return max(0.0, (min(filled) - 1) * width), min(100.0, (max(filled) + 2) * width)
+def _occupied_range(shares: Mapping[str, Sequence[float]]) -> tuple[float, float]:
+    """The part of 0..100 that holds any score, with an empty bin on each side."""
+    occupied = [index for bins in shares.values() for index, share in enumerate(bins) if share]
+    return max(0.0, (min(occupied) - 1) * _BIN_WIDTH), min(100.0, (max(occupied) + 2) * _BIN_WIDTH)
 
 
-def _steps(shares: Sequence[float], x: Scale, y: Scale) -> str:
-    width = 100 / HISTOGRAM_BINS
-    places: list[tuple[float, float | None]] = []
-    for number, share in enumerate(shares):
-        if x.low <= number * width < x.high:
-            places += [(x(number * width), y(100 * share)), (x((number + 1) * width), y(100 * share))]
-    return joined(places)
+def _step_path(shares: Sequence[float], x: Scale, y: Scale) -> str:
+    points: list[tuple[float, float | None]] = []
+    for index, share in enumerate(shares):
+        if x.low <= index * _BIN_WIDTH < x.high:
+            height = y(100 * share)
+            points += [(x(index * _BIN_WIDTH), height), (x((index + 1) * _BIN_WIDTH), height)]
+    return line_path(points)

@@ -1,4 +1,4 @@
-"""Outcomes over time as a chart, a table, small multiples and a sentence: the same numbers, four ways."""
+"""The outcomes of a stream over time, as chart data, table, signal charts and caption."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,27 +7,28 @@ from datetime import datetime
 from vqmon.core.timeline import TimeBucket, TimelinePoint
 from vqmon.core.types import SIGNALS, Alert
 from vqmon.errors import REASONS
-from vqmon.web.addresses import segment_path
 from vqmon.web.model.renditions import plural
-from vqmon.web.model.sparklines import polyline
-from vqmon.web.model.time_range import Range
-
-MAX_CHART_POINTS = 600
-"""Points per rendition in a chart; above, each stands for the worst of several segments."""
+from vqmon.web.model.sparklines import polyline_path
+from vqmon.web.model.time_range import TimeRange
+from vqmon.web.urls import segment_path
 
 MAX_BUCKETS = 500
-"""Parts of a range that holds too many segments to be read one by one."""
+"""Buckets of a range that holds too many segments to read one by one."""
 
-MAX_TABLE_LINES = 200
-QUIET = 0.05
-"""A signal that stays under this has nothing to show."""
+MAX_TABLE_ROWS = 200
 
-Lines = dict[str, list[TimelinePoint]]
+_MAX_CHART_POINTS = 600
+"""Points per rendition in a chart; with more segments, each point is the worst of several."""
+
+_MIN_VISIBLE_SIGNAL = 0.05
+"""A signal that stays below this value is not shown."""
+
+PointsByRendition = dict[str, list[TimelinePoint]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One outcome in the table behind the chart."""
+class TableCell:
+    """One outcome in the table behind the chart; a score or the reason why there is none."""
 
     url: str
     value: float | None
@@ -35,76 +36,89 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TableLine:
-    """One moment in the table behind the chart, a cell per rendition."""
+class TableRow:
+    """One moment in the table behind the chart, with a cell per rendition."""
 
     at: datetime
-    cells: Sequence[Cell | None]
+    cells: Sequence[TableCell | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SignalCurve:
-    """One signal over the range, a line per rendition."""
+class SignalChart:
+    """One signal over the time range: an SVG path per rendition."""
 
     name: str
     meaning: str
     max: float
     label: str
-    lines: Sequence[str]
+    paths: Sequence[str]
 
 
-def lines_of(points: Iterable[TimelinePoint], renditions: Sequence[str]) -> Lines:
-    """The points by rendition, in the order of `renditions`, in time order.
+def group_by_rendition(points: Iterable[TimelinePoint], renditions: Sequence[str]) -> PointsByRendition:
+    """The points of each rendition in time order; renditions in the order given.
 
-    A segment that failed and was scored later has two outcomes at one time; the score stays.
+    A segment that failed first and was scored later has two outcomes of the same start time; the scored one remains.
     """
-    lines: Lines = {name: [] for name in renditions}
+    groups: PointsByRendition = {name: [] for name in renditions}
     for point in points:
-        line = lines.setdefault(point.rendition, [])
-        if not line or line[-1].starts_at != point.starts_at:
-            line.append(point)
+        group = groups.setdefault(point.rendition, [])
+        if not group or group[-1].starts_at != point.starts_at:
+            group.append(point)
         elif point.reason is None:
-            line[-1] = point
-    return lines
+            group[-1] = point
+    return groups
 
 
-def scorers_of(points: Iterable[TimelinePoint]) -> list[str]:
-    """Every scorer that has a score in these points, by name."""
+def scorer_names(points: Iterable[TimelinePoint]) -> list[str]:
+    """Every scorer that scored one of the points, in alphabetical order."""
     return sorted({scorer for point in points for scorer in point.scores})
 
 
-def thin(points: Sequence[TimelinePoint], scorer: str, *, most: int = MAX_CHART_POINTS) -> Sequence[TimelinePoint]:
-    """At most `most` points: of neighbours the worst stays, an unscored one being worse than any score."""
-    if len(points) <= most:
+def downsample_to_worst(
+    points: Sequence[TimelinePoint], scorer: str, *, max_points: int = _MAX_CHART_POINTS
+) -> Sequence[TimelinePoint]:
+    """At most `max_points` points: of each run of neighbours the worst; unscored is worse than any score."""
+    if len(points) <= max_points:
         return points
-    each = -(-len(points) // most)
+    size = -(-len(points) // max_points)
     return [
-        min(points[begin : begin + each], key=lambda point: point.scores.get(scorer, -1.0))
-        for begin in range(0, len(points), each)
+        min(points[begin : begin + size], key=lambda point: point.scores.get(scorer, -1.0))
+        for begin in range(0, len(points), size)
     ]
 
 
-def chart_of(
-    stream_id: str, lines: Lines, buckets: Sequence[TimeBucket], alerts: Iterable[Alert], scorer: str, span: Range
+# ---- data of the chart
+
+
+def chart_data(
+    stream_id: str,
+    points: PointsByRendition,
+    buckets: Sequence[TimeBucket],
+    alerts: Iterable[Alert],
+    *,
+    scorer: str,
+    time_range: TimeRange,
 ) -> dict[str, object]:
-    """What `chart.js` draws; times are seconds since 1970. Buckets, where there are any, stand for the points."""
+    """The data that `chart.js` draws; times are seconds since 1970. Buckets, if any, are drawn instead of points."""
     return {
         "stream_id": stream_id,
         "scorer": scorer,
-        "begins_at": span.begins_at.timestamp(),
-        "ends_at": span.ends_at.timestamp(),
-        "longest_seconds": span.longest.total_seconds(),
-        "follows": span.follows,
+        "begins_at": time_range.begins_at.timestamp(),
+        "ends_at": time_range.ends_at.timestamp(),
+        "longest_seconds": time_range.max_length.total_seconds(),
+        "follows": time_range.is_live,
         "step_seconds": buckets[0].seconds if buckets else 0.0,
         "renditions": [
-            _bucket_line(name, buckets) if buckets else _line(name, thin(points, scorer), scorer)
-            for name, points in lines.items()
+            _bucket_series(name, buckets)
+            if buckets
+            else _rendition_series(name, downsample_to_worst(group, scorer), scorer)
+            for name, group in points.items()
         ],
-        "alerts": [mark_of(alert) for alert in alerts],
+        "alerts": [alert_data(alert) for alert in alerts],
     }
 
 
-def _line(name: str, points: Sequence[TimelinePoint], scorer: str) -> dict[str, object]:
+def _rendition_series(name: str, points: Sequence[TimelinePoint], scorer: str) -> dict[str, object]:
     return {
         "name": name,
         "at": [point.starts_at.timestamp() for point in points],
@@ -114,20 +128,20 @@ def _line(name: str, points: Sequence[TimelinePoint], scorer: str) -> dict[str, 
     }
 
 
-def _bucket_line(name: str, buckets: Sequence[TimeBucket]) -> dict[str, object]:
-    """The worst of each part; a part has no id, the page of the part has."""
-    mine = [bucket for bucket in buckets if bucket.rendition == name]
+def _bucket_series(name: str, buckets: Sequence[TimeBucket]) -> dict[str, object]:
+    """The lowest score of each bucket; a bucket has no event id, so the chart opens its time range instead."""
+    own = [bucket for bucket in buckets if bucket.rendition == name]
     return {
         "name": name,
-        "at": [bucket.starts_at.timestamp() for bucket in mine],
-        "value": [_rounded(bucket.lowest) for bucket in mine],
-        "id": [None for _ in mine],
-        "reason": [f"{bucket.unscored} unscored" if bucket.unscored else None for bucket in mine],
+        "at": [bucket.starts_at.timestamp() for bucket in own],
+        "value": [_rounded(bucket.lowest) for bucket in own],
+        "id": [None for _ in own],
+        "reason": [f"{bucket.unscored} unscored" if bucket.unscored else None for bucket in own],
     }
 
 
-def mark_of(alert: Alert) -> dict[str, object]:
-    """An alert as a mark in a chart and as what a reader hears."""
+def alert_data(alert: Alert) -> dict[str, object]:
+    """An alert as the chart draws it and as live events announce it; times are seconds since 1970."""
     return {
         "id": alert.id,
         "rule": alert.rule,
@@ -142,8 +156,8 @@ def mark_of(alert: Alert) -> dict[str, object]:
     }
 
 
-def live_point(point: TimelinePoint) -> dict[str, object]:
-    """An outcome as an open page is told about it."""
+def point_data(point: TimelinePoint) -> dict[str, object]:
+    """An outcome as live events announce it; its time is in seconds since 1970."""
     return {
         "stream_id": point.stream_id,
         "rendition": point.rendition,
@@ -154,98 +168,116 @@ def live_point(point: TimelinePoint) -> dict[str, object]:
     }
 
 
-def table_of(lines: Lines, scorer: str) -> list[TableLine]:
-    """The newest moments first, a cell per rendition."""
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+# ---- table
+
+
+def table_rows(points: PointsByRendition, scorer: str) -> list[TableRow]:
+    """A row per moment, the newest first, with a cell per rendition."""
     by_moment: dict[datetime, dict[str, TimelinePoint]] = {}
-    for name, points in lines.items():
-        for point in points[-MAX_TABLE_LINES:]:
+    for name, group in points.items():
+        for point in group[-MAX_TABLE_ROWS:]:
             by_moment.setdefault(point.starts_at, {})[name] = point
-    newest = sorted(by_moment, reverse=True)[:MAX_TABLE_LINES]
-    return [TableLine(at=at, cells=[_cell(by_moment[at].get(name), scorer) for name in lines]) for at in newest]
+    moments = sorted(by_moment, reverse=True)[:MAX_TABLE_ROWS]
+    return [TableRow(at=at, cells=[_cell(by_moment[at].get(name), scorer) for name in points]) for at in moments]
+
+
+def _cell(point: TimelinePoint | None, scorer: str) -> TableCell | None:
+    if point is None:
+        return None
+    url = segment_path(point.event_id)
+    return TableCell(url=url, value=point.scores.get(scorer), reason=reason_label(point.reason))
+
+
+# ---- captions
+
+
+def chart_caption(points: PointsByRendition, alerts: Sequence[Alert], scorer: str) -> str:
+    """What the chart shows, in one to three sentences."""
+    count = sum(len(group) for group in points.values())
+    if not count:
+        return "There is no segment in this time. Choose a longer range."
+    ranges = []
+    for name, group in points.items():
+        values = [point.scores[scorer] for point in group if scorer in point.scores]
+        if values:
+            ranges.append(f"{name} from {min(values):.0f} to {max(values):.0f}, mean {sum(values) / len(values):.0f}")
+    unscored = sum(point.reason is not None for group in points.values() for point in group)
+    caption = f"{plural(count, 'segment')}, scored by {scorer}: {'; '.join(ranges) or 'none has a score'}."
+    caption += f" {unscored} unscored, {plural(len(alerts), 'alert')}."
+    longest = max(len(group) for group in points.values())
+    if longest > _MAX_CHART_POINTS:
+        size = -(-longest // _MAX_CHART_POINTS)
+        caption += f" Each point of the chart is the worst of {size} segments."
+    return caption
 
 
 def bucket_caption(buckets: Sequence[TimeBucket], alerts: Sequence[Alert], scorer: str) -> str:
-    """The chart of a long range in two sentences."""
-    scored, unscored = sum(it.scored for it in buckets), sum(it.unscored for it in buckets)
-    total = sum(it.mean * it.scored for it in buckets if it.mean is not None)
+    """What the chart of a long range shows, in three sentences."""
+    scored, unscored = sum(bucket.scored for bucket in buckets), sum(bucket.unscored for bucket in buckets)
+    total = sum(bucket.mean * bucket.scored for bucket in buckets if bucket.mean is not None)
     mean = f"{total / scored:.0f}" if scored else "none"
-    lowest = min((it.lowest for it in buckets if it.lowest is not None), default=0.0)
+    lowest = min((bucket.lowest for bucket in buckets if bucket.lowest is not None), default=0.0)
     return (
-        f"{scored + unscored:,} segments scored by {scorer}: mean {mean}, lowest {lowest:.0f}. {unscored:,} unscored, "
-        f"{plural(len(alerts), 'alert')}. Each point of the chart is the worst of {span_words(buckets[0].seconds)}."
+        f"{scored + unscored:,} segments, scored by {scorer}: mean {mean}, lowest {lowest:.0f}. {unscored:,} unscored, "
+        f"{plural(len(alerts), 'alert')}. Each point of the chart is the lowest score of "
+        f"{duration_words(buckets[0].seconds)}."
     )
 
 
-def span_words(seconds: float) -> str:
+def duration_words(seconds: float) -> str:
     """
-    >>> span_words(1209.6), span_words(43.2)
+    >>> duration_words(1209.6), duration_words(43.2)
     ('20 minutes', '43 seconds')
     """
     return plural(round(seconds / 60), "minute") if seconds >= 90 else plural(round(seconds), "second")
 
 
-def _cell(point: TimelinePoint | None, scorer: str) -> Cell | None:
-    if point is None:
-        return None
-    return Cell(url=segment_path(point.event_id), value=point.scores.get(scorer), reason=reason_words(point.reason))
+def reason_label(reason: str | None) -> str | None:
+    """A reason code with spaces instead of underscores; any other text unchanged."""
+    return reason.replace("_", " ") if reason in REASONS and reason is not None else reason
 
 
-def caption_of(lines: Lines, alerts: Sequence[Alert], scorer: str) -> str:
-    """The chart in one or two sentences."""
-    count = sum(len(points) for points in lines.values())
-    if not count:
-        return "No segment in this time. Choose a longer range."
-    told = []
-    for name, points in lines.items():
-        values = [point.scores[scorer] for point in points if scorer in point.scores]
-        if values:
-            told.append(f"{name} from {min(values):.0f} to {max(values):.0f}, mean {sum(values) / len(values):.0f}")
-    unscored = sum(point.reason is not None for points in lines.values() for point in points)
-    words = f"{plural(count, 'segment')} scored by {scorer}: {'; '.join(told) or 'none with a score'}."
-    words += f" {unscored} unscored, {plural(len(alerts), 'alert')}."
-    most = max(len(points) for points in lines.values())
-    if most > MAX_CHART_POINTS:
-        words += f" Each point of the chart is the worst of {-(-most // MAX_CHART_POINTS)} segments."
-    return words
+# ---- signals
 
 
-def signals_of(lines: Lines, span: Range) -> tuple[list[SignalCurve], str]:
-    """The signals that show something, strongest first, and the names of those that do not."""
-    everything = [point for points in lines.values() for point in points if point.reason is None]
-    highest = {name: max((point.signals.get(name, 0.0) for point in everything), default=0.0) for name in SIGNALS}
-    names = sorted((name for name in SIGNALS if highest[name] >= QUIET), key=lambda name: -highest[name])
-    seconds = span.length.total_seconds()
-    curves = [
-        SignalCurve(
+def signal_charts(points: PointsByRendition, time_range: TimeRange) -> tuple[list[SignalChart], str]:
+    """The charts of the signals that are not negligible, strongest first, and the names of the other signals."""
+    scored = [point for group in points.values() for point in group if point.reason is None]
+    highest = {name: max((point.signals.get(name, 0.0) for point in scored), default=0.0) for name in SIGNALS}
+    visible = sorted(
+        (name for name in SIGNALS if highest[name] >= _MIN_VISIBLE_SIGNAL), key=lambda name: -highest[name]
+    )
+    charts = [
+        SignalChart(
             name=name.replace("_", " "),
             meaning=SIGNALS[name],
             max=highest[name],
             label=f"{name.replace('_', ' ')} over time, at most {highest[name]:.2f}",
-            lines=[_signal_line(thin(points, ""), name, span, seconds) for points in lines.values()],
+            paths=[_signal_path(downsample_to_worst(group, ""), name, time_range) for group in points.values()],
         )
-        for name in names
+        for name in visible
     ]
-    return curves, ", ".join(name.replace("_", " ") for name in SIGNALS if name not in names)
+    return charts, ", ".join(name.replace("_", " ") for name in SIGNALS if name not in visible)
 
 
-def _signal_line(points: Sequence[TimelinePoint], name: str, span: Range, seconds: float) -> str:
-    return polyline(
-        (((point.starts_at - span.begins_at).total_seconds() / seconds, point.signals.get(name)) for point in points),
-        width=200,
-        height=46,
+def _signal_path(points: Sequence[TimelinePoint], signal: str, time_range: TimeRange) -> str:
+    seconds = time_range.length.total_seconds()
+    shares = (
+        ((point.starts_at - time_range.begins_at).total_seconds() / seconds, point.signals.get(signal))
+        for point in points
     )
+    return polyline_path(shares, width=200, height=46)
 
 
-def worst_signal(signals: Mapping[str, float]) -> str:
-    """The strongest signal with its value; nothing when all are quiet."""
+def strongest_signal_label(signals: Mapping[str, float]) -> str:
+    """The strongest signal with its value, e.g. "blur 0.42"; empty when all are negligible.
+
+    >>> strongest_signal_label({"over_sharpness": 0.3, "noise": 0.1})
+    'over sharpness 0.30'
+    """
     name, value = max(signals.items(), key=lambda item: item[1], default=("", 0.0))
-    return f"{name.replace('_', ' ')} {value:.2f}" if value >= QUIET else ""
-
-
-def reason_words(reason: str | None) -> str | None:
-    """A reason code as it stands in a table."""
-    return reason.replace("_", " ") if reason in REASONS and reason is not None else reason
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)
+    return f"{name.replace('_', ' ')} {value:.2f}" if value >= _MIN_VISIBLE_SIGNAL else ""

@@ -1,6 +1,7 @@
-"""Numbers over time, differences and distributions as drawings whose texts stay crisp at any width.
+"""Axes, scales and paths of SVG charts whose text keeps its size at any width.
 
-Across, places are percent of the width; down, they are pixels. What is stretched (lines, areas) is drawn 1000 wide.
+Horizontal positions are in percent of the width, vertical positions in pixels from the top. Paths (lines and areas) are
+stretched to the width of the page: their x runs from 0 to 1000.
 """
 
 import math
@@ -8,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-WIDE = 1000.0
-HEIGHT = 240.0
-ROOM = 8.0
-"""Pixels above and below what is drawn, so that marks at the edge are whole."""
+_PATH_WIDTH = 1000.0
+_DEFAULT_HEIGHT = 240.0
+_VERTICAL_PADDING = 8.0
+"""Pixels above and below the data, so that lines and points at the edge are drawn whole."""
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-_STEPS_SECONDS = (
+_TICK_STEPS_SECONDS = (
     *(1, 2, 5, 10, 15, 30),
     *(_MINUTE * count for count in (1, 2, 5, 10, 15, 30)),
     *(_HOUR * count for count in (1, 2, 3, 6, 12)),
@@ -24,120 +25,116 @@ _STEPS_SECONDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """A label at a place of an axis."""
+    """A label of an axis, with its position in the unit of that axis."""
 
-    place: float
+    position: float
     label: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """A line or an area, as an SVG path on 1000 x height; `look` is a class of the style sheet."""
+    """A line or an area: an SVG path 1000 wide, and a class of the style sheet."""
 
     path: str
-    look: str
+    css_class: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """A level across the whole drawing, or a moment from top to bottom (then `x` percent is given)."""
+class ReferenceLine:
+    """A horizontal line at `y` pixels, or a vertical one at `x` percent."""
 
-    look: str
+    css_class: str
     y: float | None = None
     x: float | None = None
     label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """A point that leads somewhere; the title is what a reader hears."""
-
-    x: float
-    y: float
-    look: str
-    title: str
-    url: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
-    """One drawing with its axes and the sentence that says the same."""
+    """A chart with its axes; `label` says in words what it shows."""
 
     label: str
+    # in pixels
     height: float
     y_ticks: Sequence[Tick]
     x_ticks: Sequence[Tick]
     shapes: Sequence[Shape] = ()
-    rules: Sequence[Rule] = ()
-    marks: Sequence[Mark] = ()
+    reference_lines: Sequence[ReferenceLine] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Where numbers of `low`..`high` stand on an axis from `begin` to `end`."""
+    """Maps values from `low` to `high` linearly to positions from `first` to `last`."""
 
     low: float
     high: float
-    begin: float
-    end: float
+    first: float
+    last: float
 
     def __call__(self, value: float) -> float:
-        """The place, kept within the axis.
+        """The position of a value; values outside the scale are put at its ends.
 
-        >>> Scale(low=0, high=10, begin=0, end=100)(2.5)
+        >>> Scale(low=0, high=10, first=0, last=100)(2.5)
         25.0
         """
         share = (value - self.low) / ((self.high - self.low) or 1.0)
-        return round(self.begin + min(1.0, max(0.0, share)) * (self.end - self.begin), 2)
+        return round(self.first + min(1.0, max(0.0, share)) * (self.last - self.first), 2)
 
     def ticks(self, *, count: int = 5) -> list[Tick]:
-        return [Tick(place=self(value), label=short(value)) for value in nice(self.low, self.high, count=count)]
+        """About `count` ticks at round values."""
+        values = _round_values(self.low, self.high, count=count)
+        return [Tick(position=self(value), label=format_number(value)) for value in values]
 
 
-def down(low: float, high: float, *, height: float = HEIGHT) -> Scale:
-    """An upright axis: high values on top."""
-    return Scale(low=low, high=high, begin=height - ROOM, end=ROOM)
+def vertical_scale(low: float, high: float, *, height: float = _DEFAULT_HEIGHT) -> Scale:
+    """A scale in pixels; high values are at the top."""
+    return Scale(low=low, high=high, first=height - _VERTICAL_PADDING, last=_VERTICAL_PADDING)
 
 
-def across(low: float, high: float) -> Scale:
-    """A level axis in percent."""
-    return Scale(low=low, high=high, begin=0.0, end=100.0)
+def horizontal_scale(low: float, high: float) -> Scale:
+    """A scale in percent of the width."""
+    return Scale(low=low, high=high, first=0.0, last=100.0)
 
 
-def around(values: Iterable[float], *, least: float = 1.0) -> tuple[float, float]:
-    """An even range that holds all the values and 0, at least `least` to each side, with a little air.
+def time_scale(begins_at: datetime, ends_at: datetime) -> Scale:
+    """A horizontal scale whose values are seconds since 1970."""
+    return horizontal_scale(begins_at.timestamp(), max(ends_at, begins_at + timedelta(seconds=1)).timestamp())
 
-    >>> around([2.0, 9.0])
+
+def range_around_zero(values: Iterable[float], *, min_extent: float = 1.0) -> tuple[float, float]:
+    """A range that holds 0 and all values with a margin of a tenth, and at least `min_extent` to each side of 0.
+
+    >>> range_around_zero([2.0, 9.0])
     (-1.0, 9.9)
     """
     values = list(values)
-    return min(-least, 1.1 * min(values, default=0.0)), max(least, 1.1 * max(values, default=0.0))
+    return min(-min_extent, 1.1 * min(values, default=0.0)), max(min_extent, 1.1 * max(values, default=0.0))
 
 
-def nice(low: float, high: float, *, count: int = 5) -> list[float]:
-    """Round numbers within a range.
+def _round_values(low: float, high: float, *, count: int = 5) -> list[float]:
+    """About `count` evenly spaced round numbers within a range.
 
-    >>> nice(-1.2, 9.9)
+    >>> _round_values(-1.2, 9.9)
     [0.0, 2.5, 5.0, 7.5]
     """
-    rough = (high - low) / max(count, 1) or 1.0
-    size = 10 ** math.floor(math.log10(rough))
-    step = size * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * size >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [round(number * step, 10) + 0.0 for number in range(first, math.floor(high / step + 1e-9) + 1)]
+    min_step = (high - low) / max(count, 1) or 1.0
+    power = 10 ** math.floor(math.log10(min_step))
+    step = power * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * power >= min_step * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(index * step, 10) + 0.0 for index in range(first, last + 1)]
 
 
-def short(value: float) -> str:
+def format_number(value: float) -> str:
     """
-    >>> short(20.0), short(-0.5), short(0.0)
+    >>> format_number(20.0), format_number(-0.5), format_number(0.0)
     ('20', '−0.5', '0')
     """
     return f"{value:g}".replace("-", "−")
 
 
-def signed(value: float) -> str:
+def format_signed(value: float) -> str:
     """
-    >>> signed(1.234), signed(-0.5), signed(0.001)
+    >>> format_signed(1.234), format_signed(-0.5), format_signed(0.001)
     ('+1.23', '−0.50', '0.00')
     """
     text = f"{abs(value):.2f}"
@@ -145,40 +142,46 @@ def signed(value: float) -> str:
 
 
 def time_ticks(begins_at: datetime, ends_at: datetime, *, count: int = 6) -> list[Tick]:
-    """Round moments of a stretch of time: clock within a day or two, else days."""
+    """At most about `count` ticks at round moments: clock times, or days when the range spans many of them."""
     seconds = max(1.0, (ends_at - begins_at).total_seconds())
-    step = next((step for step in _STEPS_SECONDS if seconds / step <= count), _STEPS_SECONDS[-1])
-    scale = across(begins_at.timestamp(), ends_at.timestamp())
-    first = math.ceil(begins_at.timestamp() / step)
-    moments = [number * step for number in range(first, math.floor(ends_at.timestamp() / step) + 1)]
+    step = next((step for step in _TICK_STEPS_SECONDS if seconds / step <= count), _TICK_STEPS_SECONDS[-1])
+    scale = horizontal_scale(begins_at.timestamp(), ends_at.timestamp())
+    first, last = math.ceil(begins_at.timestamp() / step), math.floor(ends_at.timestamp() / step)
     form = "%d %b" if step >= _DAY else "%H:%M" if step >= 60 else "%H:%M:%S"
-    ticks = [Tick(place=scale(at), label=f"{datetime.fromtimestamp(at, UTC):{form}}") for at in moments]
-    # Labels are centred on their place: the outermost would stick out.
-    return [tick for tick in ticks if 2.0 <= tick.place <= 98.0]
+    ticks = [
+        Tick(position=scale(at), label=f"{datetime.fromtimestamp(at, UTC):{form}}")
+        for at in (index * step for index in range(first, last + 1))
+    ]
+    # Labels are centred on their ticks: at the very edge they would stick out of the chart.
+    return [tick for tick in ticks if 2.0 <= tick.position <= 98.0]
 
 
-def joined(places: Iterable[tuple[float, float | None]], *, most_apart: float = WIDE) -> str:
-    """One path through (percent, pixels); None, or a step of more than `most_apart` percent, breaks it."""
-    parts: list[str] = []
-    last: float | None = None
-    for x, y in places:
+def line_path(points: Iterable[tuple[float, float | None]], *, max_step: float = _PATH_WIDTH) -> str:
+    """The path through (percent, pixels); None, or a step of more than `max_step` percent, interrupts the line.
+
+    >>> line_path([(0.0, 5.0), (10.0, 6.0), (20.0, None), (30.0, 7.0)])
+    'M0.0 5.0L100.0 6.0M300.0 7.0'
+    """
+    commands: list[str] = []
+    previous_x: float | None = None
+    for x, y in points:
         if y is None:
-            last = None
+            previous_x = None
             continue
-        parts.append(f"{'L' if last is not None and x - last <= most_apart else 'M'}{x * 10:.1f} {y:.1f}")
-        last = x
-    return "".join(parts)
+        is_joined = previous_x is not None and x - previous_x <= max_step
+        commands.append(f"{'L' if is_joined else 'M'}{x * 10:.1f} {y:.1f}")
+        previous_x = x
+    return "".join(commands)
 
 
-def ribbon(places: Sequence[tuple[float, float, float]]) -> str:
-    """The area between two lines: (percent, upper pixels, lower pixels) from left to right."""
-    if not places:
+def area_path(points: Sequence[tuple[float, float, float]]) -> str:
+    """The area between two lines: (percent, upper pixels, lower pixels) from left to right.
+
+    >>> area_path([(0.0, 1.0, 4.0), (10.0, 2.0, 3.0)])
+    'M0.0 1.0L100.0 2.0L100.0 3.0L0.0 4.0Z'
+    """
+    if not points:
         return ""
-    upper = [f"{x * 10:.1f} {top:.1f}" for x, top, _ in places]
-    lower = [f"{x * 10:.1f} {bottom:.1f}" for x, _, bottom in reversed(places)]
+    upper = [f"{x * 10:.1f} {top:.1f}" for x, top, _ in points]
+    lower = [f"{x * 10:.1f} {bottom:.1f}" for x, _, bottom in reversed(points)]
     return f"M{'L'.join([*upper, *lower])}Z"
-
-
-def moment_scale(begins_at: datetime, ends_at: datetime) -> Scale:
-    """A level axis of time."""
-    return across(begins_at.timestamp(), max(ends_at, begins_at + timedelta(seconds=1)).timestamp())

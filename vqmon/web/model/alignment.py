@@ -1,4 +1,4 @@
-"""Two renditions on one timeline: which segments show the same moment, and how far their scores are apart."""
+"""Two renditions aligned by media time: which segments form a pair, and how far their scores differ."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from vqmon.core.timeline import TimeBucket, TimelinePoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """The same moment in both; `a` and `b` are scores 0..100, ids are empty where a pair stands for many segments."""
+class AlignedPair:
+    """The scores (0..100) of both renditions at one moment; ids are empty where a pair stands for many segments."""
 
     at: datetime
     a: float
@@ -25,94 +25,110 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Aligned:
-    """Pairs in time order, and what found no partner or no score."""
+class Alignment:
+    """Pairs in time order, and how many segments have no partner or no score."""
 
-    pairs: Sequence[Pair]
-    # segments of either side with no segment of the other at their moment
-    alone_a: int = 0
-    alone_b: int = 0
-    # moments at which a side is unscored
+    pairs: Sequence[AlignedPair]
+    # segments of a (b) for which b (a) has no segment at the same time
+    unpaired_a: int = 0
+    unpaired_b: int = 0
+    # paired segments of a (b) without a score
     unscored_a: int = 0
     unscored_b: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """The pairs in a few numbers; a description, not a test."""
+class DifferenceSummary:
+    """The differences b - a of all pairs in a few numbers; a description, not a test."""
 
     count: int
     mean_a: float
     mean_b: float
     mean: float
     median: float
-    # from here to there lie 9 of 10 differences
+    # 9 of 10 differences lie between these two
     low: float
     high: float
     # share of pairs in which b is ahead; ties count half
     ahead: float
 
 
-def align(
+def align_segments(
     a: Sequence[TimelinePoint], b: Sequence[TimelinePoint], scorer: str, *, shift: timedelta, tolerance: timedelta
-) -> Aligned:
-    """Pair segments that start at most `tolerance` apart once `b` is moved by `shift`; both come in time order.
+) -> Alignment:
+    """Pair segments whose start times differ by at most `tolerance` once `shift` is added to those of `b`.
 
-    The nearest start wins, and nothing is used twice: media time is compared, never arrival.
+    Both inputs are in time order. Each segment pairs with the nearest one of the other side and is used at most once.
+    Media time decides, not the time of arrival.
     """
-    pairs: list[Pair] = []
-    alone_a = unscored_a = unscored_b = used = place = 0
+    pairs: list[AlignedPair] = []
+    unpaired_a = unscored_a = unscored_b = paired_count = next_index = 0
     for point in a:
-        while place < len(b) and b[place].starts_at + shift < point.starts_at - tolerance:
-            place += 1
-        near = place
-        while near + 1 < len(b) and _apart(point, b[near + 1], shift) < _apart(point, b[near], shift):
-            near += 1
-        if near >= len(b) or _apart(point, b[near], shift) > tolerance:
-            alone_a += 1
+        while next_index < len(b) and b[next_index].starts_at + shift < point.starts_at - tolerance:
+            next_index += 1
+        nearest = next_index
+        while nearest + 1 < len(b) and (
+            _start_distance(point, b[nearest + 1], shift) < _start_distance(point, b[nearest], shift)
+        ):
+            nearest += 1
+        if nearest >= len(b) or _start_distance(point, b[nearest], shift) > tolerance:
+            unpaired_a += 1
             continue
-        other, place = b[near], near + 1
-        used += 1
+        partner, next_index = b[nearest], nearest + 1
+        paired_count += 1
         unscored_a += scorer not in point.scores
-        unscored_b += scorer not in other.scores
-        if scorer in point.scores and scorer in other.scores:
-            ids = {"a_id": point.event_id, "b_id": other.event_id}
-            pairs.append(Pair(at=point.starts_at, a=point.scores[scorer], b=other.scores[scorer], **ids))
-    return Aligned(pairs=pairs, alone_a=alone_a, alone_b=len(b) - used, unscored_a=unscored_a, unscored_b=unscored_b)
+        unscored_b += scorer not in partner.scores
+        if scorer in point.scores and scorer in partner.scores:
+            pairs.append(
+                AlignedPair(
+                    at=point.starts_at,
+                    a=point.scores[scorer],
+                    b=partner.scores[scorer],
+                    a_id=point.event_id,
+                    b_id=partner.event_id,
+                )
+            )
+    return Alignment(
+        pairs=pairs,
+        unpaired_a=unpaired_a,
+        unpaired_b=len(b) - paired_count,
+        unscored_a=unscored_a,
+        unscored_b=unscored_b,
+    )
 
 
 def align_buckets(
     a: Sequence[TimeBucket], b: Sequence[TimeBucket], *, begins_a: datetime, begins_b: datetime
-) -> Aligned:
-    """The same for long ranges: parts of equal length counted from each side's beginning, each with its mean."""
-    length = (a or b)[0].seconds if a or b else 1.0
+) -> Alignment:
+    """Pair the mean scores of buckets that have the same index, counted from the beginning of each side's range."""
+    length_seconds = (a or b)[0].seconds if a or b else 1.0
 
-    def number(bucket: TimeBucket, begins_at: datetime) -> int:
-        return round((bucket.starts_at - begins_at).total_seconds() / length)
+    def index_of(bucket: TimeBucket, begins_at: datetime) -> int:
+        return round((bucket.starts_at - begins_at).total_seconds() / length_seconds)
 
-    others = {number(it, begins_b): it for it in b if it.mean is not None}
-    mine = {number(it, begins_a): it for it in a if it.mean is not None}
+    a_buckets = {index_of(bucket, begins_a): bucket for bucket in a if bucket.mean is not None}
+    b_buckets = {index_of(bucket, begins_b): bucket for bucket in b if bucket.mean is not None}
     pairs = [
-        Pair(at=it.starts_at, a=it.mean or 0.0, b=others[place].mean or 0.0)
-        for place, it in sorted(mine.items())
-        if place in others
+        AlignedPair(at=bucket.starts_at, a=bucket.mean or 0.0, b=b_buckets[index].mean or 0.0)
+        for index, bucket in sorted(a_buckets.items())
+        if index in b_buckets
     ]
-    return Aligned(
+    return Alignment(
         pairs=pairs,
-        alone_a=sum(it.scored for place, it in mine.items() if place not in others),
-        alone_b=sum(it.scored for place, it in others.items() if place not in mine),
-        unscored_a=sum(it.unscored for it in a),
-        unscored_b=sum(it.unscored for it in b),
+        unpaired_a=sum(bucket.scored for index, bucket in a_buckets.items() if index not in b_buckets),
+        unpaired_b=sum(bucket.scored for index, bucket in b_buckets.items() if index not in a_buckets),
+        unscored_a=sum(bucket.unscored for bucket in a),
+        unscored_b=sum(bucket.unscored for bucket in b),
     )
 
 
-def summary_of(pairs: Sequence[Pair]) -> Summary | None:
+def summarize_differences(pairs: Sequence[AlignedPair]) -> DifferenceSummary | None:
     """None when there is no pair."""
     if not pairs:
         return None
     differences = sorted(pair.difference for pair in pairs)
     last = len(differences) - 1
-    return Summary(
+    return DifferenceSummary(
         count=len(pairs),
         mean_a=statistics.fmean(pair.a for pair in pairs),
         mean_b=statistics.fmean(pair.b for pair in pairs),
@@ -120,9 +136,9 @@ def summary_of(pairs: Sequence[Pair]) -> Summary | None:
         median=statistics.median(differences),
         low=differences[round(0.05 * last)],
         high=differences[round(0.95 * last)],
-        ahead=sum((it > 0) + 0.5 * (it == 0) for it in differences) / len(differences),
+        ahead=sum((value > 0) + 0.5 * (value == 0) for value in differences) / len(differences),
     )
 
 
-def _apart(one: TimelinePoint, other: TimelinePoint, shift: timedelta) -> timedelta:
-    return abs(other.starts_at + shift - one.starts_at)
+def _start_distance(point: TimelinePoint, other: TimelinePoint, shift: timedelta) -> timedelta:
+    return abs(other.starts_at + shift - point.starts_at)

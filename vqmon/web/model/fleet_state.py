@@ -1,4 +1,4 @@
-"""Where the whole fleet stands now, asked of the history once for all who look at the same moment."""
+"""The current state of the whole fleet, read from the history once for all requests of the same moment."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -6,52 +6,50 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from vqmon.core.types import Alert
-from vqmon.web.model.renditions import Row, rows_of
-from vqmon.web.model.sparklines import TREND_PLACES
-from vqmon.web.ports import History
+from vqmon.web.model.renditions import RenditionRow, rendition_rows
+from vqmon.web.model.sparklines import SPARKLINE_POINTS
+from vqmon.web.ports import HistoryReader
 
 MAX_OPEN_ALERTS = 5000
-"""Open alerts that states are told by."""
+"""At most this many open alerts are read; further ones do not change the state of a rendition."""
 
-FRESH = timedelta(seconds=1)
-"""An answer is given again for so long while nothing was written: states change with time alone, too."""
+_CACHE_LIFETIME = timedelta(seconds=1)
+"""How long rows are reused while nothing is written: a rendition becomes stale by the passing of time alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
+class _CachedRows:
     tip: int
-    asked_at: datetime
-    alerts: Sequence[Alert]
-    rows: Sequence[Row]
+    read_at: datetime
+    rows: Sequence[RenditionRow]
 
 
-class Standing:
-    """The rows of the fleet and the open alerts; safe to ask from several threads, who then wait for one answer."""
+class FleetState:
+    """The rows of all renditions and the open alerts; thread-safe: callers at the same time share one query."""
 
-    def __init__(self, history: History, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, history: HistoryReader, *, now: Callable[[], datetime]) -> None:
         self._history = history
         self._now = now
         self._lock = threading.Lock()
         self._alerts: tuple[int, Sequence[Alert]] | None = None
-        self._last: _Answer | None = None
+        self._cache: _CachedRows | None = None
 
-    def rows(self) -> Sequence[Row]:
-        """Every rendition as it stands, by stream and name."""
+    def rows(self) -> Sequence[RenditionRow]:
+        """Every rendition with its current state, ordered by stream and name."""
         with self._lock:
-            tip, now, last = self._history.tip(), self._now(), self._last
-            if last is None or last.tip != tip or not timedelta() <= now - last.asked_at < FRESH:
-                states = self._history.renditions(trend=TREND_PLACES)
-                alerts = self._open_at(tip)
-                rows = rows_of(states, alerts, now=now)
-                last = self._last = _Answer(tip=tip, asked_at=now, alerts=alerts, rows=rows)
-            return last.rows
+            tip, now, cache = self._history.tip(), self._now(), self._cache
+            if cache is None or cache.tip != tip or not timedelta() <= now - cache.read_at < _CACHE_LIFETIME:
+                states = self._history.renditions(trend=SPARKLINE_POINTS)
+                rows = rendition_rows(states, self._open_alerts_at(tip), now=now)
+                cache = self._cache = _CachedRows(tip=tip, read_at=now, rows=rows)
+            return cache.rows
 
     def open_alerts(self) -> Sequence[Alert]:
         """Every open alert, newest first, up to `MAX_OPEN_ALERTS`."""
         with self._lock:
-            return self._open_at(self._history.tip())
+            return self._open_alerts_at(self._history.tip())
 
-    def _open_at(self, tip: int) -> Sequence[Alert]:
+    def _open_alerts_at(self, tip: int) -> Sequence[Alert]:
         if self._alerts is None or self._alerts[0] != tip:
             self._alerts = tip, self._history.alerts(open_only=True, limit=MAX_OPEN_ALERTS)
         return self._alerts[1]

@@ -1,4 +1,4 @@
-"""A rendition as the pages show it: its state, why, and its numbers, from what the history says."""
+"""A rendition as the pages show it: its state, the reason for that state, and its numbers."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,180 +8,193 @@ from hashlib import blake2s
 
 from vqmon.core.timeline import RenditionState
 from vqmon.core.types import Alert
-from vqmon.web.addresses import segment_path, stream_path, with_query
-from vqmon.web.model.explanations import STATES, band, meaning
-from vqmon.web.model.sparklines import Trend, trend
+from vqmon.web.model.explanations import STATE_DESCRIPTIONS, quality_grade, reason_sentence
+from vqmon.web.model.sparklines import Sparkline, draw_sparkline
+from vqmon.web.urls import segment_path, stream_path, with_query
 
-STALE_AFTER_SEGMENTS = 5
-STALE_AFTER_SECONDS = 30.0
-"""A rendition is stale when nothing came for this many segments, and for at least this long."""
+_STALE_AFTER_SEGMENTS = 5
+_STALE_AFTER_SECONDS = 30.0
+"""A rendition is stale when nothing came for the length of this many segments, and for at least this long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One rendition in a table."""
+class RenditionRow:
+    """One rendition as a row of a table."""
 
     stream_id: str
     rendition: str
-    # of its pictures, in lines
+    # height of the picture in lines
     height: int | None
+    # picture size and bitrate
     detail: str
+    # a key of STATE_DESCRIPTIONS, and why the rendition is in that state
     state: str
     why: str
+    # why the last segment is unscored, a key of errors.REASONS
     reason: str | None
+    # of the last segment, 0..100 by scorer; `score` is that of the first scorer
     scores: Mapping[str, float]
     score: float | None
-    band: str
-    trend: Trend
-    trend_label: str
-    # 0..1, of the outcomes in the trend
+    grade: str
+    sparkline: Sparkline
+    sparkline_label: str
+    # 0..1, of the segments in the sparkline
     unscored_share: float
-    last_at: datetime
+    last_observed_at: datetime
     # on the media timeline
     last_starts_at: datetime
     last_duration_seconds: float
-    last_url: str
+    last_event_id: str
+    last_segment_url: str
     open_alerts: int
     alerts_url: str
-    anchor: str
+    element_id: str
     url: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """One state's part of the bar over the fleet, in thousandths."""
+class StateShare:
+    """The part of the fleet that is in one state, as a piece of a bar 1000 wide."""
 
     state: str
     x: float
     width: float
 
 
-def rows_of(states: Iterable[RenditionState], open_alerts: Sequence[Alert], *, now: datetime) -> list[Row]:
+def rendition_rows(
+    states: Iterable[RenditionState], open_alerts: Sequence[Alert], *, now: datetime
+) -> list[RenditionRow]:
     """The rows of these renditions, in the same order."""
     alerts: dict[tuple[str, str], list[Alert]] = {}
     for alert in open_alerts:
         alerts.setdefault((alert.stream_id, alert.rendition), []).append(alert)
-    return [_row(it, alerts.get((it.stream_id, it.rendition), []), now=now) for it in states]
+    return [_row(state, alerts.get((state.stream_id, state.rendition), []), now=now) for state in states]
 
 
-def _row(it: RenditionState, alerts: Sequence[Alert], *, now: datetime) -> Row:
-    score = next(iter(it.last_scores.values()), None)
-    state, why = state_of(it, alerts, now=now)
-    unscored = sum(value is None for value in it.trend)
-    return Row(
-        stream_id=it.stream_id,
-        rendition=it.rendition,
-        height=it.height,
-        detail=_detail(it),
+def _row(rendition: RenditionState, alerts: Sequence[Alert], *, now: datetime) -> RenditionRow:
+    score = next(iter(rendition.last_scores.values()), None)
+    state, why = rendition_state(rendition, alerts, now=now)
+    unscored = sum(value is None for value in rendition.trend)
+    key = f"{rendition.stream_id}/{rendition.rendition}"
+    return RenditionRow(
+        stream_id=rendition.stream_id,
+        rendition=rendition.rendition,
+        height=rendition.height,
+        detail=_size_and_bitrate(rendition),
         state=state,
         why=why,
-        reason=it.last_reason,
-        scores=it.last_scores,
+        reason=rendition.last_reason,
+        scores=rendition.last_scores,
         score=score,
-        band="" if score is None else band(score),
-        trend=trend(it.trend),
-        trend_label=_trend_label(it.trend),
-        unscored_share=unscored / len(it.trend) if it.trend else 0.0,
-        last_at=it.last_observed_at,
-        last_starts_at=it.last_starts_at,
-        last_duration_seconds=it.last_duration_seconds,
-        last_url=segment_path(it.last_event_id),
+        grade="" if score is None else quality_grade(score),
+        sparkline=draw_sparkline(rendition.trend),
+        sparkline_label=_sparkline_label(rendition.trend),
+        unscored_share=unscored / len(rendition.trend) if rendition.trend else 0.0,
+        last_observed_at=rendition.last_observed_at,
+        last_starts_at=rendition.last_starts_at,
+        last_duration_seconds=rendition.last_duration_seconds,
+        last_event_id=rendition.last_event_id,
+        last_segment_url=segment_path(rendition.last_event_id),
         open_alerts=len(alerts),
-        alerts_url=with_query("/alerts", stream=it.stream_id),
-        anchor="row-" + blake2s(f"{it.stream_id}/{it.rendition}".encode(), digest_size=6).hexdigest(),
-        url=stream_path(it.stream_id),
+        alerts_url=with_query("/alerts", stream=rendition.stream_id),
+        element_id="row-" + blake2s(key.encode(), digest_size=6).hexdigest(),
+        url=stream_path(rendition.stream_id),
     )
 
 
-def state_of(it: RenditionState, alerts: Sequence[Alert], *, now: datetime) -> tuple[str, str]:
-    """The state of a rendition, a key of `explain.STATES`, and the fact behind it."""
-    silence = now - it.last_observed_at
-    score = next(iter(it.last_scores.values()), None)
-    if silence > timedelta(seconds=max(STALE_AFTER_SECONDS, STALE_AFTER_SEGMENTS * it.last_duration_seconds)):
-        return "stale", "no segment for longer than it should take"
+def rendition_state(rendition: RenditionState, alerts: Sequence[Alert], *, now: datetime) -> tuple[str, str]:
+    """The state of a rendition, a key of `STATE_DESCRIPTIONS`, and the fact that decides it.
+
+    `alerts` are the open alerts of this rendition.
+    """
+    silence = now - rendition.last_observed_at
+    score = next(iter(rendition.last_scores.values()), None)
+    limit_seconds = max(_STALE_AFTER_SECONDS, _STALE_AFTER_SEGMENTS * rendition.last_duration_seconds)
+    if silence > timedelta(seconds=limit_seconds):
+        return "stale", "no segment has arrived for too long"
     for alert in alerts:
         if alert.severity == "page":
             return "failing", alert.summary
-    if it.last_reason is not None:
-        return "unscored", meaning(it.last_reason)
+    if rendition.last_reason is not None:
+        return "unscored", reason_sentence(rendition.last_reason)
     if score is not None and score < 20:
         return "failing", f"the last score is {score:.1f}"
     if alerts:
         return "degraded", alerts[0].summary
     if score is not None and score < 40:
         return "degraded", f"the last score is {score:.1f}"
-    return "good", STATES["good"]
+    return "good", STATE_DESCRIPTIONS["good"]
 
 
-def _detail(it: RenditionState) -> str:
-    size = f"{it.width}×{it.height}" if it.width and it.height else ""
-    rate = f"{it.bitrate_kbps / 1000:.1f} Mb/s" if it.bitrate_kbps else ""
-    return " · ".join(part for part in (size, rate) if part)
+def _size_and_bitrate(rendition: RenditionState) -> str:
+    size = f"{rendition.width}×{rendition.height}" if rendition.width and rendition.height else ""
+    bitrate = f"{rendition.bitrate_kbps / 1000:.1f} Mb/s" if rendition.bitrate_kbps else ""
+    return " · ".join(text for text in (size, bitrate) if text)
 
 
-def _trend_label(values: Sequence[float | None]) -> str:
-    scored = [value for value in values if value is not None]
-    if not scored:
+def _sparkline_label(values: Sequence[float | None]) -> str:
+    scores = [value for value in values if value is not None]
+    if not scores:
         return f"No score in the last {len(values)} segments"
-    return f"Last {len(values)} segments: {min(scored):.0f} to {max(scored):.0f}, newest score {scored[-1]:.0f}"
+    return f"Last {len(values)} segments: {min(scores):.0f} to {max(scores):.0f}, newest score {scores[-1]:.0f}"
 
 
 # ---- filter, sort, count
 
 
-def matches(row: Row, *, words: str, state: str | None) -> bool:
-    """Whether a row has every word somewhere and is in the state, if one is asked for."""
+def matches_filter(row: RenditionRow, *, words: str, state: str | None) -> bool:
+    """Whether the row contains every one of the words, and is in the state if that is not None."""
     text = f"{row.stream_id} {row.rendition} {row.state} {row.reason or ''} {row.detail}".casefold()
     return (state is None or row.state == state) and all(word in text for word in words.casefold().split())
 
 
-def _name(row: Row) -> tuple[str, str]:
+def _name_key(row: RenditionRow) -> tuple[str, str]:
     return row.stream_id.casefold(), row.rendition
 
 
-WORST_FIRST = {state: rank for rank, state in enumerate(STATES)}
-"""The rank of a state; the worst has the lowest."""
+STATE_RANKS = {state: rank for rank, state in enumerate(STATE_DESCRIPTIONS)}
+"""State -> rank; the worst state has rank 0."""
 
-SORTS: dict[str, Callable[[Row], tuple[object, ...]]] = {
-    "state": lambda row: (WORST_FIRST[row.state], *_name(row)),
-    "name": lambda row: _name(row),
-    "score": lambda row: (row.score or 0.0, *_name(row)),
-    "unscored": lambda row: (row.unscored_share, *_name(row)),
-    "last": lambda row: (row.last_at, *_name(row)),
-    "alerts": lambda row: (row.open_alerts, *_name(row)),
+SORT_KEYS: dict[str, Callable[[RenditionRow], tuple[object, ...]]] = {
+    "state": lambda row: (STATE_RANKS[row.state], *_name_key(row)),
+    "name": lambda row: _name_key(row),
+    "score": lambda row: (row.score or 0.0, *_name_key(row)),
+    "unscored": lambda row: (row.unscored_share, *_name_key(row)),
+    "last": lambda row: (row.last_observed_at, *_name_key(row)),
+    "alerts": lambda row: (row.open_alerts, *_name_key(row)),
 }
-"""How a table of renditions can be sorted, by its name in the address."""
+"""Orders of a table of renditions: name in the URL -> sort key."""
 
-DESCENDING_FIRST = {"unscored", "last", "alerts"}
+DESCENDING_BY_DEFAULT = {"unscored", "last", "alerts"}
 
 
-def sentence_of(rows: Sequence[Row]) -> str:
-    """The fleet in one sentence.
+def fleet_sentence(rows: Sequence[RenditionRow]) -> str:
+    """How many renditions are in which state, as one sentence.
 
-    >>> sentence_of([])
-    'Nothing is watched.'
+    >>> fleet_sentence([])
+    'No stream is monitored yet.'
     """
     if not rows:
-        return "Nothing is watched."
-    count = Counter(row.state for row in rows)
+        return "No stream is monitored yet."
+    counts = Counter(row.state for row in rows)
     streams = len({row.stream_id for row in rows})
-    what = f"{plural(len(rows), 'rendition')} of {plural(streams, 'stream')}: "
-    if count["good"] == len(rows):
-        return what + "all good."
-    return what + ", ".join(f"{count[state]} {state}" for state in STATES if count[state]) + "."
+    subject = f"{plural(len(rows), 'rendition')} of {plural(streams, 'stream')}: "
+    if counts["good"] == len(rows):
+        return subject + "all good."
+    return subject + ", ".join(f"{counts[state]} {state}" for state in STATE_DESCRIPTIONS if counts[state]) + "."
 
 
-def shares_of(rows: Sequence[Row]) -> list[Share]:
-    """How the fleet divides into states, worst first, with a hair between the parts."""
-    count = Counter(row.state for row in rows)
-    parts: list[Share] = []
+def state_shares(rows: Sequence[RenditionRow]) -> list[StateShare]:
+    """How the fleet divides into states, worst first, with a small gap between the pieces."""
+    counts = Counter(row.state for row in rows)
+    shares: list[StateShare] = []
     x = 0.0
-    for state in STATES:
-        width = 1000 * count[state] / max(1, len(rows))
+    for state in STATE_DESCRIPTIONS:
+        width = 1000 * counts[state] / max(1, len(rows))
         if width:
-            parts.append(Share(state=state, x=round(x, 1), width=round(max(width - 3, 2), 1)))
+            shares.append(StateShare(state=state, x=round(x, 1), width=round(max(width - 3, 2), 1)))
         x += width
-    return parts
+    return shares
 
 
 def plural(count: int, noun: str) -> str:

@@ -1,10 +1,10 @@
-"""Which stretch of time a page of a stream shows, from its address."""
+"""The time range that a page shows, from its URL."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-RANGES = {
+PRESETS = {
     "recent": ("recent", timedelta(hours=1)),
     "15m": ("15 min", timedelta(minutes=15)),
     "1h": ("1 hour", timedelta(hours=1)),
@@ -12,40 +12,41 @@ RANGES = {
     "24h": ("1 day", timedelta(days=1)),
     "7d": ("7 days", timedelta(days=7)),
 }
-"""The ranges on offer, by their name in the address."""
+"""Ranges that end now: value of `last` in the URL -> label and length."""
 
-DEFAULT = "recent"
-"""The last hour, or the part of it that holds anything."""
+_DEFAULT_PRESET = "recent"
+"""The last hour, without the part before the first segment."""
 
-SHORTEST = timedelta(minutes=2)
+_MIN_LENGTH = timedelta(minutes=2)
 
-YEARS = range(1900, 9000)
-"""Moments outside leave no room for a range around them."""
+ACCEPTED_YEARS = range(1900, 9000)
+"""Moments outside these years leave no room for a range around them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Range:
-    """From `begins_at` up to `ends_at`; one that follows moves on with what comes."""
+class TimeRange:
+    """From `begins_at` up to `ends_at`; a preset range moves on as segments arrive."""
 
-    # a key of RANGES; None when both ends are given
-    name: str | None
+    # a key of PRESETS; None when the URL gives both ends
+    preset: str | None
     begins_at: datetime
     ends_at: datetime
 
     @property
-    def follows(self) -> bool:
-        return self.name is not None
+    def is_live(self) -> bool:
+        """Whether the range moves on as segments arrive."""
+        return self.preset is not None
 
     @property
-    def longest(self) -> timedelta:
-        """How much of the time it holds while it moves on."""
-        return RANGES[self.name][1] if self.name is not None else self.length
+    def max_length(self) -> timedelta:
+        """The length that the range has while it moves on."""
+        return PRESETS[self.preset][1] if self.preset is not None else self.length
 
-    def fitted(self, first_at: datetime | None) -> "Range":
-        """The same range, a recent one without the empty time before its first segment."""
-        if self.name != DEFAULT or first_at is None:
+    def without_empty_start(self, first_at: datetime | None) -> "TimeRange":
+        """The range from its first segment on if it is the default range, else the range unchanged."""
+        if self.preset != _DEFAULT_PRESET or first_at is None:
             return self
-        return replace(self, begins_at=max(self.begins_at, min(first_at, self.ends_at - SHORTEST)))
+        return replace(self, begins_at=max(self.begins_at, min(first_at, self.ends_at - _MIN_LENGTH)))
 
     @property
     def length(self) -> timedelta:
@@ -53,33 +54,34 @@ class Range:
 
     @property
     def query(self) -> dict[str, str]:
-        """What asks for the same range again."""
-        if self.name is not None:
-            return {"last": self.name}
+        """The query parameters that select this range."""
+        if self.preset is not None:
+            return {"last": self.preset}
         return {"from": self.begins_at.isoformat(), "to": self.ends_at.isoformat()}
 
 
-def range_of(query: Mapping[str, str], *, newest_at: datetime | None, now: datetime) -> Range:
-    """The range that an address asks for; what cannot be understood counts as not given.
+def parse_time_range(query: Mapping[str, str], *, newest_at: datetime | None, now: datetime) -> TimeRange:
+    """The range of a query's `from` and `to`, or else of `last`; values that are not valid are ignored.
 
-    A stream that has ended, or whose timeline is not the clock, is shown up to its newest segment.
+    A preset range ends at `newest_at`, the newest segment, when that is not within the preset's length before `now`:
+    so a stream that has ended, or whose media timeline is not the clock's, is not shown as empty.
     """
-    begins_at, ends_at = _moment(query.get("from")), _moment(query.get("to"))
+    begins_at, ends_at = _parse_moment(query.get("from")), _parse_moment(query.get("to"))
     if begins_at is not None and ends_at is not None and begins_at < ends_at:
-        return Range(name=None, begins_at=begins_at, ends_at=ends_at)
-    name = query.get("last", DEFAULT)
-    name = name if name in RANGES else DEFAULT
-    length = RANGES[name][1]
+        return TimeRange(preset=None, begins_at=begins_at, ends_at=ends_at)
+    preset = query.get("last", _DEFAULT_PRESET)
+    preset = preset if preset in PRESETS else _DEFAULT_PRESET
+    length = PRESETS[preset][1]
     end = now
     if newest_at is not None and not now - length < newest_at <= now:
         end = newest_at + timedelta(seconds=1)
-    return Range(name=name, begins_at=end - length, ends_at=end)
+    return TimeRange(preset=preset, begins_at=end - length, ends_at=end)
 
 
-def _moment(text: str | None) -> datetime | None:
+def _parse_moment(text: str | None) -> datetime | None:
     try:
         at = datetime.fromisoformat(text or "")
         at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
-        return at if at.year in YEARS else None
+        return at if at.year in ACCEPTED_YEARS else None
     except (ValueError, OverflowError):
         return None

@@ -1,4 +1,4 @@
-"""The alerts: what is open, what was, and one with all that was seen."""
+"""The page that lists alerts, and the page of one alert with its evidence."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,95 +8,239 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from vqmon.core.alerts.annotations import Marker
 from vqmon.core.timeline import TimelinePoint
 from vqmon.core.types import Alert
-from vqmon.web.addresses import EVENT_ID, stream_path, with_query
 from vqmon.web.charts.control_charts import MAX_MARKERS
-from vqmon.web.charts.series import scorers_of
-from vqmon.web.charts.svg import Plot, Rule, Scale, Shape, down, joined, moment_scale, signed, time_ticks
-from vqmon.web.pages.frame_pairs import Shot
-from vqmon.web.site import Site, full, span
+from vqmon.web.charts.series import scorer_names
+from vqmon.web.charts.svg import (
+    Plot,
+    ReferenceLine,
+    Scale,
+    Shape,
+    format_number,
+    format_signed,
+    line_path,
+    time_scale,
+    time_ticks,
+    vertical_scale,
+)
+from vqmon.web.pages.frame_pairs import FramePair
+from vqmon.web.site import Site, format_date_time, format_duration
+from vqmon.web.urls import EVENT_ID_PATTERN, stream_path, with_query
 
-MAX_MARGIN = timedelta(hours=6)
-MAX_POINTS = 2000
-LOOK_BACK = timedelta(minutes=10)
-"""How far before a change a picture of better times is looked for."""
+MAX_ALERTS = 200
+_MAX_CHART_MARGIN = timedelta(hours=6)
+_MAX_CHART_POINTS = 2000
+_CHART_HEIGHT = 200
+_BEFORE_PICTURE_WINDOW = timedelta(minutes=10)
+"""How long before a change a picture of a good segment is looked for."""
 
-CAUSES = {
-    "source": "The source got worse: what goes into the encoder is already bad.",
+_CAUSE_SENTENCES = {
+    "source": "The source got worse: the input of the encoder is already bad.",
     "encoder": "The encoder or enhancer: its best rendition got worse, the source did not.",
-    "packaging": "One rendition alone got worse: look at its encoding settings and packaging.",
-    "scorer": "The scorer itself: many streams moved together, or it was changed.",
+    "packaging": "One rendition alone got worse: check its encoding settings and packaging.",
+    "scorer": "The scorer itself: many streams changed together, or the scorer was replaced.",
 }
-"""Where a regression comes from, as a sentence."""
+"""Cause of a regression -> sentence."""
+
+
+# ---- pages
+
+
+def alerts_page(site: Site, request: Request) -> Response:
+    """Answer `/alerts`: open alerts, then recently resolved ones."""
+    stream_id = request.query_params.get("stream") or None
+    recent = site.history.alerts(stream_id=stream_id, limit=MAX_ALERTS)
+    open_alerts = [alert for alert in site.fleet.open_alerts() if stream_id in (None, alert.stream_id)][:MAX_ALERTS]
+    resolved = [alert for alert in recent if alert.state == "resolved"]
+    return site.render_page("alerts.html", request, open=open_alerts, resolved=resolved, q=stream_id)
+
+
+def open_alert_count(site: Site, request: Request) -> Response:
+    """Answer `/alerts/count`: the number of open alerts, for the header of every page."""
+    return site.render_page("_count.html", request)
+
+
+def alert_page(site: Site, request: Request) -> Response:
+    """Answer `/alerts/{alert_id}`."""
+    alert = requested_alert(site, request)
+    chart = _score_chart(site, alert)
+    explained_by, explains = _related_alerts(site, alert)
+    pictures = [
+        {"url": f"/alerts/{alert.id}/frames/{number}.jpg", **_picture_caption(alert, number)}
+        for number in range(len(site.history.evidence(alert.id)))
+    ]
+    urgency = "wakes someone" if alert.severity == "page" else "can wait until the morning"
+    facts = (
+        ("Rule", alert.rule),
+        ("Severity", f"{alert.severity}: {urgency}"),
+        ("Series", alert.series),
+        ("Began", format_date_time(alert.began_at)),
+        ("Opened", format_date_time(alert.opened_at)),
+        ("Resolved", format_date_time(alert.resolved_at) if alert.resolved_at else "not yet"),
+        ("Alert id", alert.id),
+    )
+    return site.render_page(
+        "alert.html",
+        request,
+        alert=alert,
+        sentence=_state_sentence(alert, now=site.now()),
+        pictures=pictures,
+        chart=chart,
+        chart_url=with_query(stream_path(alert.stream_id), **chart.query) if chart else "",
+        change=_change_sentence(alert),
+        cause=_CAUSE_SENTENCES.get(alert.cause, ""),
+        moved=_moved_measures(alert),
+        explained_by=explained_by,
+        explains=explains,
+        before_and_after=_before_and_after(site, alert),
+        facts=facts + tuple((name, value) for name, value in sorted(alert.labels.items())),
+    )
+
+
+def requested_alert(site: Site, request: Request) -> Alert:
+    """The alert that the path names; raises 404."""
+    alert_id = request.path_params["alert_id"]
+    alert = site.history.alert(alert_id) if EVENT_ID_PATTERN.fullmatch(alert_id) else None
+    if alert is None:
+        raise HTTPException(404, "There is no such alert, or the history no longer holds it.")
+    return alert
+
+
+# ---- sentences and tables
+
+
+def _state_sentence(alert: Alert, *, now: datetime) -> str:
+    if alert.resolved_at:
+        return f"The condition held for {format_duration(alert.resolved_at - alert.began_at)}."
+    return f"The condition still holds; it began {format_duration(now - alert.began_at)} ago."
+
+
+def _change_sentence(alert: Alert) -> str:
+    """By how much and when the level changed; empty when the alert names no change."""
+    if alert.change is None:
+        return ""
+    change = alert.change
+    difference = change.after - change.before
+    return (
+        f"{'Fell' if difference < 0 else 'Rose'} from {change.before:.1f} to {change.after:.1f} at "
+        f"{format_date_time(change.at)}: {format_signed(difference)} points "
+        f"({format_signed(change.low)} to {format_signed(change.high)})."
+    )
+
+
+def _moved_measures(alert: Alert) -> list[dict[str, object]]:
+    """Signals and scores that changed at the same time."""
+    return [
+        {"name": moved.name.replace("_", " "), "before": moved.before, "after": moved.after} for moved in alert.moved
+    ]
+
+
+def _related_alerts(site: Site, alert: Alert) -> tuple[Alert | None, list[Alert]]:
+    """The alert that mutes this one, and the alerts that this one mutes."""
+    muted_by = site.history.alert(alert.muted_by) if alert.muted_by else None
+    candidates = site.history.alerts(since=alert.began_at)
+    return muted_by, [candidate for candidate in candidates if candidate.muted_by == alert.id]
+
+
+def _picture_caption(alert: Alert, number: int) -> dict[str, str]:
+    times = alert.evidence.worst_times_seconds
+    caption = f"{times[number]:.2f} s into the segment" if number < len(times) else "from the segment"
+    return {"caption": caption, "alt": f"Worst frame {number + 1}, {caption}"}
+
+
+def _before_and_after(site: Site, alert: Alert) -> list[FramePair]:
+    """Each worst frame with a frame from before the change; empty when the pictures are deleted."""
+    changed_at = min(alert.began_at, alert.change.at) if alert.change else alert.began_at
+    earlier = site.history.points(
+        alert.stream_id,
+        begins_at=changed_at - _BEFORE_PICTURE_WINDOW,
+        ends_at=changed_at,
+        limit=5,
+        rendition=alert.rendition,
+    )
+    times = alert.evidence.worst_times_seconds
+    worst_count = min(len(site.history.evidence(alert.id)), len(times))
+    for point in reversed(earlier):
+        count = len(site.history.thumbnails(point.event_id)) if point.reason is None else 0
+        if count and worst_count:
+            return [
+                FramePair(
+                    number=number,
+                    seconds=times[number],
+                    a_url=f"/segments/{point.event_id}/frames/{min(number, count - 1)}.jpg",
+                    b_url=f"/alerts/{alert.id}/frames/{number}.jpg",
+                )
+                for number in range(worst_count)
+            ]
+    return []
+
+
+# ---- chart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """The scores around an alert, and where to see more of them."""
+class _ScoreChart:
+    """The scores around an alert, and the query parameters that show the same time on the stream's page."""
 
     title: str
     plot: Plot
-    url_query: Mapping[str, str]
+    query: Mapping[str, str]
 
 
-def change_words(it: Alert) -> str:
-    """The change as a sentence; empty when none is known."""
-    if it.change is None:
-        return ""
-    change = it.change
-    drop = change.after - change.before
-    return (
-        f"{'Fell' if drop < 0 else 'Rose'} from {change.before:.1f} to {change.after:.1f} at {full(change.at)}: "
-        f"{signed(drop)} points ({signed(change.low)} to {signed(change.high)})."
-    )
-
-
-def curve_of(site: Site, it: Alert) -> Curve | None:
-    """The scores before, during and after; None when there are too few."""
-    ending = it.resolved_at or site.now()
-    beginning = min(it.began_at, it.change.at) if it.change else it.began_at
-    margin = max(timedelta(seconds=60), min(ending - beginning, MAX_MARGIN) / 2)
+def _score_chart(site: Site, alert: Alert) -> _ScoreChart | None:
+    """The scores before, during and after the alert; None with fewer than two outcomes."""
+    ends_at = alert.resolved_at or site.now()
+    begins_at = min(alert.began_at, alert.change.at) if alert.change else alert.began_at
+    margin = max(timedelta(seconds=60), min(ends_at - begins_at, _MAX_CHART_MARGIN) / 2)
     points = site.history.points(
-        it.stream_id,
-        begins_at=beginning - margin,
-        ends_at=ending + margin,
-        limit=MAX_POINTS,
-        rendition=it.rendition,
+        alert.stream_id,
+        begins_at=begins_at - margin,
+        ends_at=ends_at + margin,
+        limit=_MAX_CHART_POINTS,
+        rendition=alert.rendition,
     )
-    scorer = _scorer_of(it, points)
+    scorer = _scorer_of_series(alert, points)
     if scorer is None or len(points) < 2:
         return None
-    return _drawn(site, it, points, scorer)
+    return _draw_scores(site, alert, points, scorer)
 
 
-def _drawn(site: Site, it: Alert, points: Sequence[TimelinePoint], scorer: str) -> Curve:
-    begins_at, ends_at = points[0].starts_at, max(points[-1].starts_at, it.opened_at)
-    x, y = moment_scale(begins_at, ends_at), down(0.0, 100.0, height=200)
-    spots = [
-        (x(point.starts_at.timestamp()), y(point.scores[scorer]) if scorer in point.scores else None)
-        for point in points
-    ]
-    held = (10 * x(it.began_at.timestamp()), 10 * x((it.resolved_at or ends_at).timestamp()))
-    limit = it.evidence.threshold if scorer in f"{it.series} {it.evidence.reading}" else None
-    limit = limit if limit is not None and 0 < limit <= 100 else None
-    rules, words = _rules(site, it, x, y, limit, (begins_at, ends_at))
-    return Curve(
-        title=f"{scorer} around it",
+def _scorer_of_series(alert: Alert, points: Sequence[TimelinePoint]) -> str | None:
+    """The scorer whose series the rule follows, else the first one that scored these points."""
+    scorers = scorer_names(points)
+    series_parts = alert.series.split("/")
+    return next(
+        (name for name in scorers if name in alert.series or name.split("@")[0] in series_parts),
+        next(iter(scorers), None),
+    )
+
+
+def _draw_scores(site: Site, alert: Alert, points: Sequence[TimelinePoint], scorer: str) -> _ScoreChart:
+    begins_at, ends_at = points[0].starts_at, max(points[-1].starts_at, alert.opened_at)
+    x, y = time_scale(begins_at, ends_at), vertical_scale(0.0, 100.0, height=_CHART_HEIGHT)
+    scores = [(x(point.starts_at.timestamp()), _position(y, point.scores.get(scorer))) for point in points]
+    left, right = 10 * x(alert.began_at.timestamp()), 10 * x((alert.resolved_at or ends_at).timestamp())
+    lines, explanation = _reference_lines(site, alert, scorer, x=x, y=y, begins_at=begins_at, ends_at=ends_at)
+    shaded = f"M{left:.1f} 0H{max(right, left + 2):.1f}V{_CHART_HEIGHT}H{left:.1f}Z"
+    return _ScoreChart(
+        title=f"{scorer} before, during and after",
         plot=Plot(
-            label=f"Scores of {it.rendition} by {scorer}, 0 to 100, from {full(begins_at)} to {full(ends_at)}. "
-            f"Shaded where the condition held; the upright line marks when the alert opened{words}.",
-            height=200,
+            label=f"Scores of {alert.rendition} by {scorer}, 0 to 100, from {format_date_time(begins_at)} to "
+            f"{format_date_time(ends_at)}. The condition held in the shaded time; the alert opened at the solid "
+            f"vertical line{explanation}.",
+            height=_CHART_HEIGHT,
             y_ticks=y.ticks(),
             x_ticks=time_ticks(begins_at, ends_at),
             shapes=[
-                Shape(path=f"M{held[0]:.1f} 0H{max(held[1], held[0] + 2):.1f}V200H{held[0]:.1f}Z", look="held"),
-                *_levels(it, x, y, (begins_at, ends_at)),
-                Shape(path=joined(spots), look="s c0"),
+                Shape(path=shaded, css_class="held"),
+                *_level_shapes(alert, x=x, y=y, ends_at=ends_at),
+                Shape(path=line_path(scores), css_class="s c0"),
             ],
-            rules=rules,
+            reference_lines=lines,
         ),
-        url_query={
+        query={
             "from": begins_at.isoformat(),
             "to": (ends_at + timedelta(seconds=1)).isoformat(),
             "scorer": scorer,
@@ -104,157 +248,45 @@ def _drawn(site: Site, it: Alert, points: Sequence[TimelinePoint], scorer: str) 
     )
 
 
-def _rules(
-    site: Site, it: Alert, x: Scale, y: Scale, limit: float | None, within: tuple[datetime, datetime]
-) -> tuple[list[Rule], str]:
-    rules = [Rule(look="opened", x=x(it.opened_at.timestamp()))]
-    words = ""
-    if limit is not None:
-        rules.append(Rule(look="limit", y=y(limit), label=f"limit {limit:g}"))
-        words += f", the dashed one is the limit of {limit:g}"
-    if it.change is not None and within[0] <= it.change.at:
-        rules.append(Rule(look="changed", x=x(it.change.at.timestamp())))
-        words += ", the line before it when the level changed"
-    deploys = [
+def _position(y: Scale, score: float | None) -> float | None:
+    return None if score is None else y(score)
+
+
+def _reference_lines(
+    site: Site, alert: Alert, scorer: str, *, x: Scale, y: Scale, begins_at: datetime, ends_at: datetime
+) -> tuple[list[ReferenceLine], str]:
+    """The lines for opening, limit, change and deploys, and the rest of the sentence that explains them."""
+    lines = [ReferenceLine(css_class="opened", x=x(alert.opened_at.timestamp()))]
+    explanation = ""
+    limit = alert.evidence.threshold if scorer in f"{alert.series} {alert.evidence.reading}" else None
+    if limit is not None and 0 < limit <= 100:
+        lines.append(ReferenceLine(css_class="limit", y=y(limit), label=f"limit {format_number(limit)}"))
+        explanation += f", and the dashed line is the limit of {format_number(limit)}"
+    if alert.change is not None and begins_at <= alert.change.at:
+        lines.append(ReferenceLine(css_class="changed", x=x(alert.change.at.timestamp())))
+        explanation += "; the level changed at the vertical line before it"
+    deploys = _markers_within(site, alert, begins_at, ends_at)
+    lines += [ReferenceLine(css_class="deploy", x=x(marker.at.timestamp()), label=marker.name) for marker in deploys]
+    if deploys:
+        explanation += f"; dotted vertical lines are deploys: {', '.join(marker.name for marker in deploys)}"
+    return lines, explanation
+
+
+def _markers_within(site: Site, alert: Alert, begins_at: datetime, ends_at: datetime) -> list[Marker]:
+    return [
         marker
         for marker in site.history.markers(limit=MAX_MARKERS)
-        if marker.fits(it.stream_id, it.rendition) and within[0] <= marker.at <= within[1]
+        if marker.fits(alert.stream_id, alert.rendition) and begins_at <= marker.at <= ends_at
     ]
-    rules += [Rule(look="deploy", x=x(marker.at.timestamp()), label=marker.name) for marker in deploys]
-    if deploys:
-        words += f", the dotted one {', '.join(marker.name for marker in deploys)}"
-    return rules, words
 
 
-def _levels(it: Alert, x: Scale, y: Scale, within: tuple[datetime, datetime]) -> list[Shape]:
-    """The level before and since the change."""
-    if it.change is None or "~" in it.series or not 0 <= it.change.before <= 100:
+def _level_shapes(alert: Alert, *, x: Scale, y: Scale, ends_at: datetime) -> list[Shape]:
+    """Horizontal lines at the level before and after the change; none for a series of differences."""
+    if alert.change is None or "~" in alert.series or not 0 <= alert.change.before <= 100:
         return []
-    middle = 10 * x(it.change.at.timestamp())
-    end = 10 * x((it.resolved_at or within[1]).timestamp())
+    changed_x = 10 * x(alert.change.at.timestamp())
+    end_x = 10 * x((alert.resolved_at or ends_at).timestamp())
     return [
-        Shape(path=f"M0 {y(it.change.before):.1f}H{middle:.1f}", look="level"),
-        Shape(path=f"M{middle:.1f} {y(it.change.after):.1f}H{max(end, middle):.1f}", look="level"),
+        Shape(path=f"M0 {y(alert.change.before):.1f}H{changed_x:.1f}", css_class="level"),
+        Shape(path=f"M{changed_x:.1f} {y(alert.change.after):.1f}H{max(end_x, changed_x):.1f}", css_class="level"),
     ]
-
-
-def moved_of(it: Alert) -> list[dict[str, object]]:
-    """What moved with it, with both means as shares of 100 for the bars."""
-    return [
-        {
-            "name": one.name.replace("_", " "),
-            "before": one.before,
-            "after": one.after,
-            "full": 100.0 if max(abs(one.before), abs(one.after)) > 1.0 else 1.0,
-        }
-        for one in it.moved
-    ]
-
-
-def related(site: Site, it: Alert) -> tuple[Alert | None, list[Alert]]:
-    """The alert that explains this one, and those that this one explains."""
-    cause = site.history.alert(it.muted_by) if it.muted_by else None
-    others = site.history.alerts(since=it.began_at)
-    return cause, [other for other in others if other.muted_by == it.id]
-
-
-def before_of(site: Site, it: Alert) -> list[Shot]:
-    """The worst frame beside one from before it began, as far as pictures are kept."""
-    changed_at = min(it.began_at, it.change.at) if it.change else it.began_at
-    points = site.history.points(
-        it.stream_id, begins_at=changed_at - LOOK_BACK, ends_at=changed_at, limit=5, rendition=it.rendition
-    )
-    kept = len(site.history.evidence(it.id))
-    for point in reversed(points):
-        count = len(site.history.thumbnails(point.event_id)) if point.reason is None else 0
-        if count and kept:
-            return [
-                Shot(
-                    number=number,
-                    seconds=it.evidence.worst_times_seconds[number],
-                    a_url=f"/segments/{point.event_id}/frames/{min(number, count - 1)}.jpg",
-                    b_url=f"/alerts/{it.id}/frames/{number}.jpg",
-                )
-                for number in range(min(kept, len(it.evidence.worst_times_seconds)))
-            ]
-    return []
-
-
-def _scorer_of(it: Alert, points: Sequence[TimelinePoint]) -> str | None:
-    names = scorers_of(points)
-    told = next((name for name in names if name in it.series or name.split("@")[0] in it.series.split("/")), None)
-    return told or next(iter(names), None)
-
-
-MAX_ALERTS = 200
-
-
-def alerts(site: Site, request: Request) -> Response:
-    """Open alerts, then those resolved lately."""
-    stream_id = request.query_params.get("stream") or None
-    known = site.history.alerts(stream_id=stream_id, limit=MAX_ALERTS)
-    still_open = [it for it in site.standing.open_alerts() if stream_id in (None, it.stream_id)][:MAX_ALERTS]
-    resolved = [alert for alert in known if alert.state == "resolved"]
-    return site.page("alerts.html", request, open=still_open, resolved=resolved, q=stream_id)
-
-
-def open_count(site: Site, request: Request) -> Response:
-    """How many alerts are open, for the head of a page."""
-    return site.page("_count.html", request)
-
-
-def alert(site: Site, request: Request) -> Response:
-    """One alert with what was seen."""
-    it = alert_asked(site, request)
-    curve = curve_of(site, it)
-    explained_by, explains = related(site, it)
-    pictures = [
-        {"url": f"/alerts/{it.id}/frames/{number}.jpg", **_about_picture(it, number)}
-        for number in range(len(site.history.evidence(it.id)))
-    ]
-    facts = (
-        ("Rule", it.rule),
-        ("Severity", f"{it.severity}: {'wakes someone' if it.severity == 'page' else 'can wait for the day'}"),
-        ("Series", it.series),
-        ("Began", full(it.began_at)),
-        ("Opened", full(it.opened_at)),
-        ("Resolved", full(it.resolved_at) if it.resolved_at else "not yet"),
-        ("Alert id", it.id),
-    )
-    return site.page(
-        "alert.html",
-        request,
-        alert=it,
-        sentence=_sentence(it, now=site.now()),
-        pictures=pictures,
-        curve=curve,
-        curve_url=with_query(stream_path(it.stream_id), **curve.url_query) if curve else "",
-        change=change_words(it),
-        cause=CAUSES.get(it.cause, ""),
-        moved=moved_of(it),
-        explained_by=explained_by,
-        explains=explains,
-        shots=before_of(site, it),
-        facts=facts + tuple((name, value) for name, value in sorted(it.labels.items())),
-    )
-
-
-def alert_asked(site: Site, request: Request) -> Alert:
-    """The alert that the path names; raises 404."""
-    alert_id = request.path_params["alert_id"]
-    it = site.history.alert(alert_id) if EVENT_ID.fullmatch(alert_id) else None
-    if it is None:
-        raise HTTPException(404, "There is no such alert, or it is older than what the history keeps.")
-    return it
-
-
-def _sentence(it: Alert, *, now: datetime) -> str:
-    if it.resolved_at:
-        return f"It is over: the condition held for {span(it.resolved_at - it.began_at)}."
-    return f"It still holds; it began {span(now - it.began_at)} ago."
-
-
-def _about_picture(it: Alert, number: int) -> dict[str, str]:
-    times = it.evidence.worst_times_seconds
-    where = f"{times[number]:.2f} s into the segment" if number < len(times) else "from the segment"
-    return {"caption": where, "alt": f"Worst frame {number + 1}, {where}"}

@@ -1,4 +1,4 @@
-"""Any two renditions side by side on the media timeline: `/compare?a=STREAM/RENDITION&b=STREAM/RENDITION`."""
+"""The page that compares two renditions over time: `/compare?a=STREAM/RENDITION&b=STREAM/RENDITION`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,116 +11,168 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from vqmon.core.timeline import TimelinePoint
-from vqmon.web.addresses import pair_path, stream_path, with_query
-from vqmon.web.api.downloads import csv_of
-from vqmon.web.charts.series import MAX_BUCKETS, scorers_of, span_words
-from vqmon.web.charts.svg import Plot, Rule, Shape, around, down, joined, moment_scale, ribbon, signed, time_ticks
-from vqmon.web.model.alignment import Aligned, Pair, Summary, align, align_buckets, summary_of
-from vqmon.web.model.renditions import Row, plural
-from vqmon.web.model.time_range import RANGES, Range, range_of
+from vqmon.web.charts.series import MAX_BUCKETS, duration_words, scorer_names
+from vqmon.web.charts.svg import (
+    Plot,
+    ReferenceLine,
+    Shape,
+    area_path,
+    format_signed,
+    line_path,
+    range_around_zero,
+    time_scale,
+    time_ticks,
+    vertical_scale,
+)
+from vqmon.web.model.alignment import (
+    AlignedPair,
+    Alignment,
+    DifferenceSummary,
+    align_buckets,
+    align_segments,
+    summarize_differences,
+)
+from vqmon.web.model.renditions import RenditionRow, plural
+from vqmon.web.model.time_range import PRESETS, TimeRange, parse_time_range
 from vqmon.web.pages.stream import MAX_POINTS, RECENT_POINTS
-from vqmon.web.site import Site, iso
+from vqmon.web.site import Site, csv_response, format_iso
+from vqmon.web.urls import frame_pair_path, stream_path, with_query
 
-TOLD_PAIRS = 8
-TABLE_LINES = 200
 ALIGNMENTS = {"timeline": "same time", "ends": "newest with newest"}
-"""How two timelines are laid on each other, by its name in the address."""
+"""How two timelines are aligned: name in the URL -> label on the page."""
+
+_MAX_PAIRS = 8
+"""Pairs listed for each rendition that is ahead."""
+
+_MAX_TABLE_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """What an address asks for, and what came of it."""
+class RenditionComparison:
+    """Two renditions over a time range, aligned by media time."""
 
-    a: Row
-    b: Row
-    range: Range
+    a: RenditionRow
+    b: RenditionRow
+    range: TimeRange
     scorer: str
     scorers: Sequence[str]
+    # a key of ALIGNMENTS
     align: str
-    # what is added to the times of b
+    # added to the start times of b
     shift: timedelta
-    aligned: Aligned
-    # length of a part when pairs stand for many segments, else 0
-    step_seconds: float
+    alignment: Alignment
+    # length of a bucket when a pair stands for many segments, else 0
+    bucket_seconds: float
 
-    def query(self, **other: str) -> dict[str, str]:
-        """What asks for the same again, with something changed."""
-        names = {"a": key_of(self.a), "b": key_of(self.b), "scorer": self.scorer, "align": self.align}
-        return {**names, **self.range.query, **other}
+    @property
+    def a_key(self) -> str:
+        return rendition_key(self.a)
+
+    @property
+    def b_key(self) -> str:
+        return rendition_key(self.b)
+
+    def query(self, **changes: str) -> dict[str, str]:
+        """The query parameters of this comparison, with `changes` applied."""
+        names = {"a": self.a_key, "b": self.b_key, "scorer": self.scorer, "align": self.align}
+        return {**names, **self.range.query, **changes}
 
 
-def key_of(row: Row) -> str:
-    """A rendition as it is named in the address."""
+def rendition_key(row: RenditionRow) -> str:
+    """STREAM/RENDITION, as `a` and `b` name a rendition in the URL."""
     return f"{row.stream_id}/{row.rendition}"
 
 
-def compare(site: Site, request: Request) -> Response:
+def compare_page(site: Site, request: Request) -> Response:
     """Answer `/compare`."""
-    rows = {key_of(row): row for row in site.standing.rows()}
-    it = compared_of(site, request.query_params)
-    asked = {name: request.query_params.get(name, "")[:500] for name in ("a", "b")}
-    unknown = [key for key in asked.values() if key and key not in rows]
-    common: dict[str, Any] = {"keys": sorted(rows), "asked": asked, "unknown": unknown, "it": it}
-    if it is None:
-        return site.page("compare.html", request, **common)
-    summary = summary_of(it.aligned.pairs)
-    ranked = sorted(it.aligned.pairs, key=lambda pair: pair.difference)
-    return site.page(
+    rows = {rendition_key(row): row for row in site.fleet.rows()}
+    comparison = compare_renditions(site, request.query_params)
+    requested = {name: request.query_params.get(name, "")[:500] for name in ("a", "b")}
+    unknown = [key for key in requested.values() if key and key not in rows]
+    common: dict[str, Any] = {
+        "keys": sorted(rows),
+        "requested": requested,
+        "unknown": unknown,
+        "comparison": comparison,
+    }
+    if comparison is None:
+        return site.render_page("compare.html", request, **common)
+    pairs = comparison.alignment.pairs
+    summary = summarize_differences(pairs)
+    ranked = sorted(pairs, key=lambda pair: pair.difference)
+    return site.render_page(
         "compare.html",
         request,
         **common,
-        ranges=[
-            {"label": label, "url": _url(it, name=key), "is_current": key == it.range.name}
-            for key, (label, _) in RANGES.items()
-        ],
-        alignments=[
-            {"label": label, "url": with_query("/compare", **it.query(align=key)), "is_current": key == it.align}
-            for key, label in ALIGNMENTS.items()
-        ],
-        sentence=sentence_of(it, summary),
+        ranges=_range_links(comparison),
+        alignments=_alignment_links(comparison),
+        sentence=_difference_sentence(comparison, summary),
         summary=summary,
-        scores=_scores_plot(it),
-        differences=_difference_plot(it, summary),
+        scores=_scores_plot(comparison),
+        differences=_difference_plot(comparison, summary),
         extremes=[
-            {"title": f"Where {key_of(it.a)} is ahead most", "pairs": _told(ranked[:TOLD_PAIRS])},
-            {"title": f"Where {key_of(it.b)} is ahead most", "pairs": _told(ranked[: -TOLD_PAIRS - 1 : -1])},
+            {"title": f"Where {comparison.a_key} is furthest ahead", "pairs": _pair_links(ranked[:_MAX_PAIRS])},
+            {"title": f"Where {comparison.b_key} is furthest ahead", "pairs": _pair_links(_last(ranked, _MAX_PAIRS))},
         ],
-        table=list(it.aligned.pairs)[: -TABLE_LINES - 1 : -1],
-        a_url=stream_path(it.a.stream_id),
-        b_url=stream_path(it.b.stream_id),
-        swap_url=with_query("/compare", **it.query(a=key_of(it.b), b=key_of(it.a))),
-        csv_url=with_query("/api/compare.csv", **it.query()),
-        json_url=with_query("/api/compare", **it.query()),
-        pair_path=pair_path,
+        table=_last(pairs, _MAX_TABLE_ROWS),
+        a_url=stream_path(comparison.a.stream_id),
+        b_url=stream_path(comparison.b.stream_id),
+        swap_url=with_query("/compare", **comparison.query(a=comparison.b_key, b=comparison.a_key)),
+        csv_url=with_query("/api/compare.csv", **comparison.query()),
+        json_url=with_query("/api/compare", **comparison.query()),
+        frame_pair_path=frame_pair_path,
     )
+
+
+def _range_links(comparison: RenditionComparison) -> list[dict[str, object]]:
+    return [
+        {"label": label, "url": _preset_url(comparison, preset), "is_current": preset == comparison.range.preset}
+        for preset, (label, _) in PRESETS.items()
+    ]
+
+
+def _preset_url(comparison: RenditionComparison, preset: str) -> str:
+    query = {name: value for name, value in comparison.query(last=preset).items() if name not in ("from", "to")}
+    return with_query("/compare", **query)
+
+
+def _alignment_links(comparison: RenditionComparison) -> list[dict[str, object]]:
+    return [
+        {
+            "label": label,
+            "url": with_query("/compare", **comparison.query(align=name)),
+            "is_current": name == comparison.align,
+        }
+        for name, label in ALIGNMENTS.items()
+    ]
 
 
 def compare_json(site: Site, request: Request) -> Response:
     """Answer `/api/compare`."""
-    it = compared_asked(site, request)
-    pairs = [{**_cells(pair), "at": iso(pair.at)} for pair in it.aligned.pairs]
-    return JSONResponse({"a": key_of(it.a), "b": key_of(it.b), "scorer": it.scorer, "pairs": pairs})
+    comparison = _requested_comparison(site, request)
+    pairs = [_pair_data(pair) for pair in comparison.alignment.pairs]
+    return JSONResponse({"a": comparison.a_key, "b": comparison.b_key, "scorer": comparison.scorer, "pairs": pairs})
 
 
 def compare_csv(site: Site, request: Request) -> Response:
-    """Answer `/api/compare.csv`: a line per pair."""
-    it = compared_asked(site, request)
-    rows = [_cells(pair) for pair in it.aligned.pairs]
-    names = ["at", "a", "b", "difference", "a_event_id", "b_event_id"]
-    return csv_of("compare", names, ([row[name] for name in names] for row in rows))
+    """Answer `/api/compare.csv`: a row per pair."""
+    comparison = _requested_comparison(site, request)
+    rows = [_pair_data(pair) for pair in comparison.alignment.pairs]
+    columns = ["at", "a", "b", "difference", "a_event_id", "b_event_id"]
+    return csv_response("compare", columns, ([row[name] for name in columns] for row in rows))
 
 
-def compared_asked(site: Site, request: Request) -> Compared:
-    """What the address asks for; raises 404."""
-    it = compared_of(site, request.query_params)
-    if it is None:
-        raise HTTPException(404, "Give two renditions that have been seen as `a` and `b`, each as STREAM/RENDITION.")
-    return it
+def _requested_comparison(site: Site, request: Request) -> RenditionComparison:
+    """The comparison that the query names; raises 404."""
+    comparison = compare_renditions(site, request.query_params)
+    if comparison is None:
+        raise HTTPException(404, "Name two renditions of the history as `a` and `b`, each as STREAM/RENDITION.")
+    return comparison
 
 
-def _cells(pair: Pair) -> dict[str, object]:
+def _pair_data(pair: AlignedPair) -> dict[str, object]:
     return {
-        "at": iso(pair.at),
+        "at": format_iso(pair.at),
         "a": pair.a,
         "b": pair.b,
         "difference": round(pair.difference, 4),
@@ -132,136 +184,156 @@ def _cells(pair: Pair) -> dict[str, object]:
 # ---- from the history
 
 
-def compared_of(site: Site, query: Mapping[str, str]) -> Compared | None:
-    """What a query asks for; None when one of the two has not been seen."""
-    rows = {key_of(row): row for row in site.standing.rows()}
+def compare_renditions(site: Site, query: Mapping[str, str]) -> RenditionComparison | None:
+    """Align the two renditions that a query names; None when the history holds no outcome of one of them."""
+    rows = {rendition_key(row): row for row in site.fleet.rows()}
     a, b = rows.get(query.get("a", "")), rows.get(query.get("b", ""))
     if a is None or b is None:
         return None
-    how = query.get("align", "timeline")
-    how = how if how in ALIGNMENTS else "timeline"
-    shift = a.last_starts_at - b.last_starts_at if how == "ends" else timedelta()
-    newest_at = a.last_starts_at if how == "ends" else max(a.last_starts_at, b.last_starts_at)
-    span = range_of(query, newest_at=newest_at, now=site.now())
-    shortest = min([it.last_duration_seconds for it in (a, b) if it.last_duration_seconds > 0], default=2.0)
-    most = MAX_POINTS if span.length.total_seconds() / shortest <= MAX_POINTS else RECENT_POINTS
-    points = (_points(site, a, span, timedelta(), most), _points(site, b, span, shift, most))
-    scorers = scorers_of(chain(*points)) or ["score"]
+    align = query.get("align", "timeline")
+    align = align if align in ALIGNMENTS else "timeline"
+    shift = a.last_starts_at - b.last_starts_at if align == "ends" else timedelta()
+    newest_at = a.last_starts_at if align == "ends" else max(a.last_starts_at, b.last_starts_at)
+    time_range = parse_time_range(query, newest_at=newest_at, now=site.now())
+    segment_seconds = min([row.last_duration_seconds for row in (a, b) if row.last_duration_seconds > 0], default=2.0)
+    expected_segments = time_range.length.total_seconds() / segment_seconds
+    limit = MAX_POINTS if expected_segments <= MAX_POINTS else RECENT_POINTS
+    a_points = _points(site, a, time_range, shift=timedelta(), limit=limit)
+    b_points = _points(site, b, time_range, shift=shift, limit=limit)
+    scorers = scorer_names(chain(a_points, b_points)) or ["score"]
     scorer = query.get("scorer", "") if query.get("scorer") in scorers else scorers[0]
-    if max(map(len, points)) < most:
-        aligned = align(*points, scorer, shift=shift, tolerance=timedelta(seconds=shortest / 2))
-        span, step_seconds = span.fitted(min((pair.at for pair in aligned.pairs), default=None)), 0.0
+    if max(len(a_points), len(b_points)) < limit:
+        tolerance = timedelta(seconds=segment_seconds / 2)
+        alignment = align_segments(a_points, b_points, scorer, shift=shift, tolerance=tolerance)
+        first_at = min((pair.at for pair in alignment.pairs), default=None)
+        time_range, bucket_seconds = time_range.without_empty_start(first_at), 0.0
     else:
-        aligned, step_seconds = _in_parts(site, a, b, span, shift, scorer)
-    return Compared(
+        alignment, bucket_seconds = _align_in_buckets(site, a, b, time_range, shift=shift, scorer=scorer)
+    return RenditionComparison(
         a=a,
         b=b,
-        range=span,
+        range=time_range,
         scorer=scorer,
         scorers=scorers,
-        align=how,
+        align=align,
         shift=shift,
-        aligned=aligned,
-        step_seconds=step_seconds,
+        alignment=alignment,
+        bucket_seconds=bucket_seconds,
     )
 
 
-def _in_parts(site: Site, a: Row, b: Row, span: Range, shift: timedelta, scorer: str) -> tuple[Aligned, float]:
-    begins = (span.begins_at, span.begins_at - shift)
-    parts = [
+def _align_in_buckets(
+    site: Site, a: RenditionRow, b: RenditionRow, time_range: TimeRange, *, shift: timedelta, scorer: str
+) -> tuple[Alignment, float]:
+    """The alignment of a long range, and the length of its buckets in seconds."""
+    begins = (time_range.begins_at, time_range.begins_at - shift)
+    buckets = [
         [
             bucket
             for bucket in site.history.buckets(
-                row.stream_id, begins_at=begins_at, ends_at=begins_at + span.length, count=MAX_BUCKETS, scorer=scorer
+                row.stream_id,
+                begins_at=begins_at,
+                ends_at=begins_at + time_range.length,
+                count=MAX_BUCKETS,
+                scorer=scorer,
             )
             if bucket.rendition == row.rendition
         ]
         for row, begins_at in zip((a, b), begins, strict=True)
     ]
-    step_seconds = next((it.seconds for it in chain(*parts)), span.length.total_seconds() / MAX_BUCKETS)
-    return align_buckets(parts[0], parts[1], begins_a=begins[0], begins_b=begins[1]), step_seconds
+    bucket_seconds = next(
+        (bucket.seconds for bucket in chain(*buckets)), time_range.length.total_seconds() / MAX_BUCKETS
+    )
+    return align_buckets(buckets[0], buckets[1], begins_a=begins[0], begins_b=begins[1]), bucket_seconds
 
 
-def _points(site: Site, row: Row, span: Range, shift: timedelta, most: int) -> Sequence[TimelinePoint]:
+def _points(
+    site: Site, row: RenditionRow, time_range: TimeRange, *, shift: timedelta, limit: int
+) -> Sequence[TimelinePoint]:
     return site.history.points(
         row.stream_id,
-        begins_at=span.begins_at - shift,
-        ends_at=span.ends_at - shift,
-        limit=most,
+        begins_at=time_range.begins_at - shift,
+        ends_at=time_range.ends_at - shift,
+        limit=limit,
         rendition=row.rendition,
     )
 
 
-# ---- in words and drawings
+# ---- sentence and charts
 
 
-def sentence_of(it: Compared, summary: Summary | None) -> str:
-    """What the pairs say, with what is left out."""
+def _difference_sentence(comparison: RenditionComparison, summary: DifferenceSummary | None) -> str:
+    """The mean difference as a sentence, with the number of segments that were left out."""
     if summary is None:
-        return "No moment of this time has a score in both. Choose a longer time, or another way to lay them together."
-    ahead, behind = (it.b, it.a) if summary.mean >= 0 else (it.a, it.b)
-    what = plural(summary.count, "pair") if not it.step_seconds else plural(summary.count, "part")
-    words = f"{key_of(ahead)} is {abs(summary.mean):.2f} points ahead of {key_of(behind)} on average over {what}"
-    words += f" of {span_words(it.step_seconds)}" if it.step_seconds else ""
-    words += f"; 9 of 10 differences lie between {signed(summary.low)} and {signed(summary.high)}."
-    alone = it.aligned.alone_a + it.aligned.alone_b
-    unscored = it.aligned.unscored_a + it.aligned.unscored_b
-    left_out = [f"{plural(alone, 'segment')} without a partner"] if alone else []
+        return "There is no moment in this time at which both have a score. Choose a longer time or another alignment."
+    b_leads = summary.mean >= 0
+    ahead, behind = (comparison.b_key, comparison.a_key) if b_leads else (comparison.a_key, comparison.b_key)
+    count = plural(summary.count, "period" if comparison.bucket_seconds else "pair")
+    sentence = f"{ahead} is {abs(summary.mean):.2f} points ahead of {behind} on average over {count}"
+    sentence += f" of {duration_words(comparison.bucket_seconds)}" if comparison.bucket_seconds else ""
+    sentence += f"; 9 of 10 differences lie between {format_signed(summary.low)} and {format_signed(summary.high)}."
+    alignment = comparison.alignment
+    unpaired = alignment.unpaired_a + alignment.unpaired_b
+    unscored = alignment.unscored_a + alignment.unscored_b
+    left_out = [f"{plural(unpaired, 'segment')} without a partner"] if unpaired else []
     left_out += [f"{unscored} unscored"] if unscored else []
-    return words + (f" Left out: {', '.join(left_out)}." if left_out else "")
+    return sentence + (f" Left out: {', '.join(left_out)}." if left_out else "")
 
 
-def _scores_plot(it: Compared) -> Plot:
-    x, y = moment_scale(it.range.begins_at, it.range.ends_at), down(0, 100, height=200)
-    hole = _hole(it)
+def _scores_plot(comparison: RenditionComparison) -> Plot:
+    time_range, pairs = comparison.range, comparison.alignment.pairs
+    x, y = time_scale(time_range.begins_at, time_range.ends_at), vertical_scale(0, 100, height=200)
+    gap = _max_joined_percent(comparison)
+    a_line = line_path(((x(pair.at.timestamp()), y(pair.a)) for pair in pairs), max_step=gap)
+    b_line = line_path(((x(pair.at.timestamp()), y(pair.b)) for pair in pairs), max_step=gap)
     return Plot(
-        label=f"Scores by {it.scorer} of both over time, 0 to 100: {key_of(it.a)} solid, {key_of(it.b)} dashed.",
+        label=f"Scores of both by {comparison.scorer} over time, 0 to 100: {comparison.a_key} solid, "
+        f"{comparison.b_key} dashed.",
         height=200,
         y_ticks=y.ticks(),
-        x_ticks=time_ticks(it.range.begins_at, it.range.ends_at),
-        shapes=[
-            Shape(path=joined(((x(p.at.timestamp()), y(p.a)) for p in it.aligned.pairs), most_apart=hole), look="s c0"),
-            Shape(
-                path=joined(((x(p.at.timestamp()), y(p.b)) for p in it.aligned.pairs), most_apart=hole), look="s c1 d1"
-            ),
-        ],
+        x_ticks=time_ticks(time_range.begins_at, time_range.ends_at),
+        shapes=[Shape(path=a_line, css_class="s c0"), Shape(path=b_line, css_class="s c1 d1")],
     )
 
 
-def _difference_plot(it: Compared, summary: Summary | None) -> Plot:
-    low, high = around((pair.difference for pair in it.aligned.pairs), least=2.0)
-    x, y = moment_scale(it.range.begins_at, it.range.ends_at), down(low, high, height=180)
-    places = [(x(pair.at.timestamp()), y(pair.difference)) for pair in it.aligned.pairs]
-    rules = [Rule(look="zero", y=y(0.0))]
+def _difference_plot(comparison: RenditionComparison, summary: DifferenceSummary | None) -> Plot:
+    time_range, pairs = comparison.range, comparison.alignment.pairs
+    low, high = range_around_zero((pair.difference for pair in pairs), min_extent=2.0)
+    x, y = time_scale(time_range.begins_at, time_range.ends_at), vertical_scale(low, high, height=180)
+    zero_y = y(0.0)
+    points = [(x(pair.at.timestamp()), y(pair.difference)) for pair in pairs]
+    lines = [ReferenceLine(css_class="zero", y=zero_y)]
     if summary is not None:
-        rules.append(Rule(look="mean", y=y(summary.mean), label=f"mean {signed(summary.mean)}"))
+        lines.append(ReferenceLine(css_class="mean", y=y(summary.mean), label=f"mean {format_signed(summary.mean)}"))
     return Plot(
-        label=f"{key_of(it.b)} minus {key_of(it.a)} over time, in points; above the line {key_of(it.b)} is better.",
+        label=f"{comparison.b_key} minus {comparison.a_key} over time, in points; {comparison.b_key} is better above "
+        "the zero line.",
         height=180,
         y_ticks=y.ticks(),
-        x_ticks=time_ticks(it.range.begins_at, it.range.ends_at),
+        x_ticks=time_ticks(time_range.begins_at, time_range.ends_at),
         shapes=[
-            Shape(path=ribbon([(at, min(place, y(0.0)), y(0.0)) for at, place in places]), look="up"),
-            Shape(path=ribbon([(at, y(0.0), max(place, y(0.0))) for at, place in places]), look="below"),
-            Shape(path=joined(places, most_apart=_hole(it)), look="s c0"),
+            Shape(path=area_path([(at, min(value, zero_y), zero_y) for at, value in points]), css_class="up"),
+            Shape(path=area_path([(at, zero_y, max(value, zero_y)) for at, value in points]), css_class="below"),
+            Shape(path=line_path(points, max_step=_max_joined_percent(comparison)), css_class="s c0"),
         ],
-        rules=rules,
+        reference_lines=lines,
     )
 
 
-def _hole(it: Compared) -> float:
-    """Percent of the width from which two neighbours are not joined by a line."""
-    pairs = it.aligned.pairs
+def _max_joined_percent(comparison: RenditionComparison) -> float:
+    """The largest distance, in percent of the width, at which two neighbours are still joined by a line."""
+    pairs = comparison.alignment.pairs
     if len(pairs) < 3:
         return 100.0
-    steps = sorted((b.at - a.at).total_seconds() for a, b in pairwise(pairs))
-    return 100 * 3.5 * steps[len(steps) // 2] / max(1.0, it.range.length.total_seconds())
+    distances = sorted((later.at - earlier.at).total_seconds() for earlier, later in pairwise(pairs))
+    median = distances[len(distances) // 2]
+    return 100 * 3.5 * median / max(1.0, comparison.range.length.total_seconds())
 
 
-def _told(pairs: Sequence[Pair]) -> list[dict[str, object]]:
-    return [{"pair": pair, "url": pair_path(pair.a_id, pair.b_id) if pair.a_id else None} for pair in pairs]
+def _pair_links(pairs: Sequence[AlignedPair]) -> list[dict[str, object]]:
+    return [{"pair": pair, "url": frame_pair_path(pair.a_id, pair.b_id) if pair.a_id else None} for pair in pairs]
 
 
-def _url(it: Compared, *, name: str) -> str:
-    query = {key: value for key, value in it.query(last=name).items() if key not in ("from", "to")}
-    return with_query("/compare", **query)
+def _last(pairs: Sequence[AlignedPair], count: int) -> list[AlignedPair]:
+    """The last `count` pairs, the last one first."""
+    return list(reversed(pairs[-count:]))

@@ -1,4 +1,4 @@
-"""The experiments: all of them with their verdicts, and one with everything that its verdict rests on."""
+"""The page that lists experiments with their verdicts, and the page of one experiment with everything behind it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,12 +10,18 @@ from starlette.responses import Response
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import PairExample
 from vqmon.core.experiments.results import ArmResult, Comparison, Effect, HealthCheck
-from vqmon.web.addresses import experiment_path, pair_path, unquote_stream, with_query
-from vqmon.web.charts.experiments import distribution_plot, forest, interval_plot, interval_sentence, scorers_in
-from vqmon.web.pages.frame_pairs import Shot, pictures_of, shots_of, side_of
+from vqmon.web.charts.experiments import (
+    distribution_plot,
+    forest_plot,
+    interval_plot,
+    interval_sentence,
+    scorers_with_histograms,
+)
+from vqmon.web.pages.frame_pairs import frame_pairs, frame_pictures, load_side
 from vqmon.web.site import Site
+from vqmon.web.urls import experiment_path, frame_pair_path, unquote_stream_id, with_query
 
-SHAPES = {
+VERDICT_CLASSES = {
     "better": "good",
     "worse": "failing",
     "not worse": "good",
@@ -23,147 +29,170 @@ SHAPES = {
     "undecided": "stale",
     "needs human look": "look",
 }
-"""Verdict -> the shape and colour that it is shown with."""
+"""Verdict -> class of its badge."""
 
-RAILS = {"held": "good", "broken": "failing", "open": "stale"}
-TOLD_PAIRS = 6
-TOLD_MISSING = 12
-TABLE_LINES = 100
+GUARDRAIL_CLASSES = {"held": "good", "broken": "failing", "open": "stale"}
+"""State of a guardrail -> class of its badge."""
+
+_MAX_PAIRS = 6
+_MAX_MISSING = 12
+_MAX_TABLE_ROWS = 100
 
 
-def experiments(site: Site, request: Request) -> Response:
+def experiments_page(site: Site, request: Request) -> Response:
     """Answer `/experiments`."""
+    results = site.experiment_results
     items = [
-        {"it": it, "answer": site.answers.answer(it.name), "url": experiment_path(it.name)}
-        for it in site.answers.experiments()
+        {
+            "experiment": experiment,
+            "result": results.result(experiment.name),
+            "url": experiment_path(experiment.name),
+        }
+        for experiment in results.experiments()
     ]
-    return site.page("experiments.html", request, items=items, problem=site.answers.problem, shapes=SHAPES)
-
-
-def experiment(site: Site, request: Request) -> Response:
-    """Answer `/experiments/{name}`."""
-    it = experiment_asked(site, request)
-    answer = site.answers.answer(it.name)
-    page = experiment_path(it.name)
-    about: dict[str, Any] = {"told": None, "comparison": None}
-    if answer.comparison:
-        about |= _about(site, answer.comparison, it, request.query_params)
-    return site.page(
-        "experiment.html",
-        request,
-        it=it,
-        answer=answer,
-        page=page,
-        shapes=SHAPES,
-        api=f"/api{page}",
-        settings=settings_of(it),
-        **about,
+    return site.render_page(
+        "experiments.html", request, items=items, problem=results.problem, verdict_classes=VERDICT_CLASSES
     )
 
 
-def experiment_asked(site: Site, request: Request) -> Experiment:
+def experiment_page(site: Site, request: Request) -> Response:
+    """Answer `/experiments/{name}`."""
+    experiment = requested_experiment(site, request)
+    result = site.experiment_results.result(experiment.name)
+    path = experiment_path(experiment.name)
+    context: dict[str, Any] = {"arm_result": None, "comparison": None}
+    if result.comparison:
+        context |= _comparison_context(site, result.comparison, experiment, request.query_params)
+    return site.render_page(
+        "experiment.html",
+        request,
+        experiment=experiment,
+        result=result,
+        verdict_classes=VERDICT_CLASSES,
+        api_path=f"/api{path}",
+        settings=experiment_settings(experiment),
+        **context,
+    )
+
+
+def requested_experiment(site: Site, request: Request) -> Experiment:
     """The experiment that the path names; raises 404."""
-    name = unquote_stream(request.path_params["name"])
-    for it in site.answers.experiments():
-        if it.name == name:
-            return it
-    raise HTTPException(404, "There is no experiment of that name; `experiments.path` names the file they stand in.")
+    name = unquote_stream_id(request.path_params["name"])
+    for experiment in site.experiment_results.experiments():
+        if experiment.name == name:
+            return experiment
+    raise HTTPException(
+        404, "There is no experiment of that name; the setting `experiments.path` names the file that defines them."
+    )
 
 
-def chosen(comparison: Comparison, arm: str | None) -> ArmResult | None:
-    """The answer about the arm asked for, else about the first one."""
+def select_arm_result(comparison: Comparison, arm: str | None) -> ArmResult | None:
+    """The answer about an arm, or about the first one if there is none about that arm."""
     return comparison.result_of(arm or "") or next(iter(comparison.answers), None)
 
 
-def _about(site: Site, comparison: Comparison, it: Experiment, query: Mapping[str, str]) -> dict[str, object]:
-    told = chosen(comparison, query.get("arm"))
-    if told is None:
+def select_effect(arm_result: ArmResult, scorer: str | None) -> Effect | None:
+    """The effect measured by a scorer, or by the first one if there is none by that scorer."""
+    effects = arm_result.effects
+    return next((effect for effect in effects if effect.scorer == scorer), next(iter(effects), None))
+
+
+def sort_checks(*groups: Sequence[HealthCheck]) -> list[HealthCheck]:
+    """All checks, failed ones first, those that block a verdict before others."""
+    weights = ("blocks", "look", "notes")
+    checks = (check for group in groups for check in group)
+    return sorted(checks, key=lambda check: (check.is_good, weights.index(check.weight)))
+
+
+def _comparison_context(
+    site: Site, comparison: Comparison, experiment: Experiment, query: Mapping[str, str]
+) -> dict[str, object]:
+    arm_result = select_arm_result(comparison, query.get("arm"))
+    if arm_result is None:
         return {"comparison": comparison}
-    effect = effect_asked(told, query.get("scorer"))
-    names = (told.arm, told.control)
-    url = experiment_path(it.name)
-    arms = [arm for arm in comparison.arms if arm.arm in (*names, it.input_arm)]
-    scorers = scorers_in(arms)
-    scorer = effect.scorer if effect and effect.scorer in scorers else next(iter(scorers), "")
+    effect = select_effect(arm_result, query.get("scorer"))
+    names = {"arm": arm_result.arm, "control": arm_result.control}
+    url = experiment_path(experiment.name)
+    shown_arms = [arm for arm in comparison.arms if arm.arm in (*names.values(), experiment.input_arm)]
+    histogram_scorers = scorers_with_histograms(shown_arms)
+    if effect and effect.scorer in histogram_scorers:
+        histogram_scorer = effect.scorer
+    else:
+        histogram_scorer = next(iter(histogram_scorers), "")
     return {
         "comparison": comparison,
-        "told": told,
+        "arm_result": arm_result,
         "effect": effect,
         "scorers": [
             {
-                "label": one.scorer,
-                "url": with_query(url, arm=told.arm, scorer=one.scorer),
-                "is_current": one is effect,
+                "label": other.scorer,
+                "url": with_query(url, arm=arm_result.arm, scorer=other.scorer),
+                "is_current": other is effect,
             }
-            for one in told.effects
+            for other in arm_result.effects
         ],
-        "arm_urls": {one.arm: with_query(url, arm=one.arm) for one in comparison.answers},
-        "interval": interval_plot(effect, it, names) if effect else None,
-        "interval_words": interval_sentence(effect, it, names) if effect else "",
-        "forest": forest(effect) if effect else None,
-        "distribution": distribution_plot(arms, scorer),
-        "distribution_arms": [arm.arm for arm in arms],
-        "checks": all_checks(comparison.checks, told.checks),
-        "rails": RAILS,
-        "groups": _groups(told, url),
-        "first": _first(site, told),
-        "missing": told.missing[:TOLD_MISSING],
-        "review_url": experiment_path(it.name, told.arm, "review"),
-        "review_count": len(told.pairs_with_role("review")),
-        "table_lines": TABLE_LINES,
+        "arm_urls": {other.arm: with_query(url, arm=other.arm) for other in comparison.answers},
+        "interval": interval_plot(effect, experiment, **names) if effect else None,
+        "interval_sentence": interval_sentence(effect, experiment, **names) if effect else "",
+        "forest": forest_plot(effect) if effect else None,
+        "distribution": distribution_plot(shown_arms, histogram_scorer),
+        "distribution_arms": [arm.arm for arm in shown_arms],
+        "checks": sort_checks(comparison.checks, arm_result.checks),
+        "guardrail_classes": GUARDRAIL_CLASSES,
+        "pair_groups": _pair_groups(arm_result, url),
+        "worst_pair": _worst_pair_with_pictures(site, arm_result),
+        "missing": arm_result.missing[:_MAX_MISSING],
+        "review_url": experiment_path(experiment.name, arm_result.arm, "review"),
+        "review_count": len(arm_result.pairs_with_role("review")),
+        "max_table_rows": _MAX_TABLE_ROWS,
     }
 
 
-def effect_asked(told: ArmResult, scorer: str | None) -> Effect | None:
-    """The effect by the scorer asked for, else by the first one."""
-    return next((one for one in told.effects if one.scorer == scorer), next(iter(told.effects), None))
-
-
-def all_checks(*groups: Sequence[HealthCheck]) -> list[HealthCheck]:
-    """What is wrong first, and of that what weighs most."""
-    weights = ("blocks", "look", "notes")
-    return sorted((check for group in groups for check in group), key=lambda it: (it.is_good, weights.index(it.weight)))
-
-
-def _groups(told: ArmResult, url: str) -> list[dict[str, object]]:
-    back = with_query(url, arm=told.arm)
-    named = (("worst", f"Where {told.arm} loses most"), ("best", f"Where {told.arm} gains most"))
+def _pair_groups(arm_result: ArmResult, url: str) -> list[dict[str, object]]:
+    back = with_query(url, arm=arm_result.arm)
+    titles = (("worst", f"Where {arm_result.arm} loses most"), ("best", f"Where {arm_result.arm} gains most"))
     return [
-        {"title": title, "pairs": [_pair(it, back) for it in told.pairs if it.role == role][:TOLD_PAIRS]}
-        for role, title in named
+        {
+            "title": title,
+            "pairs": [_pair_link(pair, back) for pair in arm_result.pairs if pair.role == role][:_MAX_PAIRS],
+        }
+        for role, title in titles
     ]
 
 
-def _pair(it: PairExample, back: str) -> dict[str, object]:
-    return {"it": it, "url": with_query(pair_path(it.control_event_id, it.arm_event_id), **{"from": back})}
+def _pair_link(pair: PairExample, back: str) -> dict[str, object]:
+    path = frame_pair_path(pair.control_event_id, pair.arm_event_id)
+    return {"pair": pair, "url": with_query(path, **{"from": back})}
 
 
-def _first(site: Site, told: ArmResult) -> dict[str, object] | None:
-    """The worst pair that has pictures, to be looked at right here."""
-    for it in told.pairs_with_role("worst")[:TOLD_PAIRS]:
-        pair_id = f"{it.control_event_id}:{it.arm_event_id}"
-        found = [site.history.outcome(event_id) for event_id in pair_id.split(":")]
-        if found[0] is None or found[1] is None or not pictures_of(site, it.control_event_id, found[0]):
+def _worst_pair_with_pictures(site: Site, arm_result: ArmResult) -> dict[str, object] | None:
+    """The worst pair of which there are pictures, with its frames."""
+    for pair in arm_result.pairs_with_role("worst")[:_MAX_PAIRS]:
+        control = site.history.outcome(pair.control_event_id)
+        arm = site.history.outcome(pair.arm_event_id)
+        if control is None or arm is None or not frame_pictures(site, pair.control_event_id, control):
             continue
-        shots: list[Shot] = shots_of(pair_id, side_of(site, found[0]), side_of(site, found[1]))
-        if shots:
-            return {"it": it, "shots": shots}
+        pair_id = f"{pair.control_event_id}:{pair.arm_event_id}"
+        frames = frame_pairs(pair_id, load_side(site, control), load_side(site, arm))
+        if frames:
+            return {"pair": pair, "frames": frames}
     return None
 
 
-def settings_of(it: Experiment) -> list[tuple[str, str]]:
-    """What was decided before the first look."""
+def experiment_settings(experiment: Experiment) -> list[tuple[str, str]]:
+    """Label and value of the settings that were fixed before the experiment began."""
+    is_block = experiment.cluster == "block"
     facts = [
-        ("Design", {"paired": "paired on the same source segment"}.get(it.design, it.design)),
-        ("Unit of analysis", it.cluster if it.cluster != "block" else f"blocks of {it.block_seconds / 60:g} min"),
-        ("Planned clusters", str(it.planned_clusters)),
-        ("Wrong winners accepted", f"{100 * it.alpha:g} %"),
-        ("A loss that does not matter", f"up to {it.margin:g} points"),
-        ("Smallest gain worth anything", f"{it.delta_min:g} points"),
-        ("Scorers", ", ".join(it.scorers)),
-        ("Streams", ", ".join(it.streams)),
+        ("Design", {"paired": "paired on the same source segment"}.get(experiment.design, experiment.design)),
+        ("Unit of analysis", f"blocks of {experiment.block_seconds / 60:g} min" if is_block else experiment.cluster),
+        ("Planned clusters", str(experiment.planned_clusters)),
+        ("False positive rate (alpha)", f"{100 * experiment.alpha:g} %"),
+        ("Non-inferiority margin", f"{experiment.margin:g} points"),
+        ("Smallest gain of interest", f"{experiment.delta_min:g} points"),
+        ("Scorers", ", ".join(experiment.scorers)),
+        ("Streams", ", ".join(experiment.streams)),
     ]
-    if it.since or it.until:
-        span = [f"{at:%d %b %Y %H:%M}" if at else "…" for at in (it.since, it.until)]
-        facts.append(("Time", " to ".join(span)))
+    if experiment.since or experiment.until:
+        ends = [f"{at:%d %b %Y %H:%M}" if at else "…" for at in (experiment.since, experiment.until)]
+        facts.append(("Time", " to ".join(ends)))
     return facts

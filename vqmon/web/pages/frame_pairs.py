@@ -1,4 +1,4 @@
-"""Two looks at the same moment, one over the other: wipe, side by side, difference."""
+"""The page that compares two segments of the same moment frame by frame: wipe, side by side, difference."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,29 +8,31 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vqmon.core.types import Outcome, QualityEvent
-from vqmon.web.addresses import EVENT_ID, segment_path, stream_path
 from vqmon.web.site import Site
+from vqmon.web.urls import EVENT_ID_PATTERN, segment_path, stream_path
 
-A_WHILE = "private, max-age=300"
-"""A larger picture may take the place of a small one."""
+_CACHE_CONTROL = "private, max-age=300"
+"""Not longer, since a larger picture may replace a thumbnail."""
+
+_MIN_VISIBLE_SIGNAL = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
-    """One of the two looks."""
+class PairSide:
+    """One of the two segments, with its pictures."""
 
     outcome: Outcome
     name: str
     score: float | None
     url: str
     stream_url: str
-    # (seconds into the segment, picture)
+    # (seconds into the segment, JPEG)
     pictures: Sequence[tuple[float, bytes]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shot:
-    """The same moment in both: addresses of the two pictures."""
+class FramePair:
+    """The URLs of two pictures of the same moment."""
 
     number: int
     seconds: float
@@ -38,75 +40,76 @@ class Shot:
     b_url: str
 
 
-def pair(site: Site, request: Request) -> Response:
+def frame_pair_page(site: Site, request: Request) -> Response:
     """Answer `/pairs/{pair_id}`."""
-    a, b = sides_asked(site, request)
-    pair_id = request.path_params["pair_id"]
-    shots = shots_of(pair_id, a, b)
-    return site.page(
+    a, b = _requested_sides(site, request)
+    return site.render_page(
         "pair.html",
         request,
         a=a,
         b=b,
-        shots=shots,
-        shared=_shared(a, b),
-        back=_back(request.query_params.get("from", "")),
+        frames=frame_pairs(request.path_params["pair_id"], a, b),
+        measures=_shared_measures(a, b),
+        back=_back_path(request.query_params.get("from", "")),
     )
 
 
-def picture(site: Site, request: Request) -> Response:
+def frame_pair_picture(site: Site, request: Request) -> Response:
     """Answer `/pairs/{pair_id}/{side}/{number}.jpg`."""
-    sides = sides_asked(site, request)
+    sides = _requested_sides(site, request)
     side = sides[0] if request.path_params["side"] == "a" else sides[1]
-    return jpeg_of([jpeg for _, jpeg in side.pictures], request.path_params["number"], cache=A_WHILE)
+    pictures = [jpeg for _, jpeg in side.pictures]
+    return jpeg_response(pictures, request.path_params["number"], cache_control=_CACHE_CONTROL)
 
 
-def jpeg_of(pictures: Sequence[bytes], number: int, *, cache: str) -> Response:
-    """A picture as an answer; raises 404 when it is not there or is no JPEG."""
+def jpeg_response(pictures: Sequence[bytes], number: int, *, cache_control: str) -> Response:
+    """One of the pictures; raises 404 when it does not exist or is not a JPEG."""
     if number >= len(pictures) or not pictures[number].startswith(b"\xff\xd8\xff"):
-        raise HTTPException(404, "This picture is not kept any more.")
-    return Response(pictures[number], media_type="image/jpeg", headers={"Cache-Control": cache})
+        raise HTTPException(404, "This picture is no longer stored.")
+    return Response(pictures[number], media_type="image/jpeg", headers={"Cache-Control": cache_control})
 
 
-def sides_asked(site: Site, request: Request) -> tuple[Side, Side]:
-    """Both looks that the path names; raises 404."""
-    ids = request.path_params["pair_id"].split(":")
-    if len(ids) != 2 or not all(EVENT_ID.fullmatch(it) for it in ids):
+def _requested_sides(site: Site, request: Request) -> tuple[PairSide, PairSide]:
+    """Both segments that the path names; raises 404."""
+    event_ids = request.path_params["pair_id"].split(":")
+    if len(event_ids) != 2 or not all(EVENT_ID_PATTERN.fullmatch(event_id) for event_id in event_ids):
         raise HTTPException(404, "There is no such pair.")
-    found = [site.history.outcome(it) for it in ids]
-    if found[0] is None or found[1] is None:
-        raise HTTPException(404, "One of the two segments is older than what the history keeps.")
-    return side_of(site, found[0]), side_of(site, found[1])
+    a, b = (site.history.outcome(event_id) for event_id in event_ids)
+    if a is None or b is None:
+        raise HTTPException(404, "The history no longer holds one of the two segments.")
+    return load_side(site, a), load_side(site, b)
 
 
-def side_of(site: Site, outcome: Outcome) -> Side:
-    """A look with its pictures."""
+def load_side(site: Site, outcome: Outcome) -> PairSide:
+    """One side of a pair, with its pictures."""
     rendition = outcome.segment.rendition
     scores = outcome.scores if isinstance(outcome, QualityEvent) else ()
-    return Side(
+    return PairSide(
         outcome=outcome,
         name=rendition.key,
         score=scores[0].value if scores else None,
         url=segment_path(outcome.id),
         stream_url=stream_path(rendition.stream_id),
-        pictures=pictures_of(site, outcome.id, outcome),
+        pictures=frame_pictures(site, outcome.id, outcome),
     )
 
 
-def pictures_of(site: Site, event_id: str, outcome: Outcome | None = None) -> Sequence[tuple[float, bytes]]:
-    """Pictures kept for pairs, else the small ones of the history."""
-    kept = site.reviews.pictures(event_id)
-    if kept:
-        return kept
-    small = site.history.thumbnails(event_id)
+def frame_pictures(site: Site, event_id: str, outcome: Outcome | None = None) -> Sequence[tuple[float, bytes]]:
+    """(seconds into the segment, JPEG): the pictures stored for reviews, else the thumbnails of the history.
+
+    Without the outcome, the times of thumbnails are unknown and counted as one per second.
+    """
+    if stored := site.reviews.pictures(event_id):
+        return stored
+    thumbnails = site.history.thumbnails(event_id)
     times = outcome.times_seconds if isinstance(outcome, QualityEvent) else ()
-    return [(times[number] if number < len(times) else float(number), jpeg) for number, jpeg in enumerate(small)]
+    return [(times[number] if number < len(times) else float(number), jpeg) for number, jpeg in enumerate(thumbnails)]
 
 
-def shots_of(pair_id: str, a: Side, b: Side) -> list[Shot]:
-    """The moments that both have a picture of."""
+def frame_pairs(pair_id: str, a: PairSide, b: PairSide) -> list[FramePair]:
+    """The moments of which both sides have a picture."""
     return [
-        Shot(
+        FramePair(
             number=number,
             seconds=a.pictures[number][0],
             a_url=f"/pairs/{pair_id}/a/{number}.jpg",
@@ -116,20 +119,23 @@ def shots_of(pair_id: str, a: Side, b: Side) -> list[Shot]:
     ]
 
 
-def _shared(a: Side, b: Side) -> list[tuple[str, float, float]]:
-    """Name, a and b of every scorer, then of every signal that says something, that both have."""
+def _shared_measures(a: PairSide, b: PairSide) -> list[tuple[str, float, float]]:
+    """Name and both values of every scorer, then of every signal that is not negligible, that both sides have."""
     if not (isinstance(a.outcome, QualityEvent) and isinstance(b.outcome, QualityEvent)):
         return []
-    lines = [
+    scores = [
         (score.scorer, score.value, other.value)
         for score in a.outcome.scores
         if (other := b.outcome.score_of(score.scorer)) is not None
     ]
-    signals = a.outcome.signals.keys() & b.outcome.signals.keys()
-    means = [(name, a.outcome.signals[name].mean, b.outcome.signals[name].mean) for name in sorted(signals)]
-    return lines + [(name.replace("_", " "), one, other) for name, one, other in means if max(one, other) >= 0.01]
+    a_signals, b_signals = a.outcome.signals, b.outcome.signals
+    means = [
+        (name.replace("_", " "), a_signals[name].mean, b_signals[name].mean)
+        for name in sorted(a_signals.keys() & b_signals.keys())
+    ]
+    return scores + [measure for measure in means if max(measure[1:]) >= _MIN_VISIBLE_SIGNAL]
 
 
-def _back(path: str) -> str:
-    """Only a path of this site is somewhere to go back to."""
+def _back_path(path: str) -> str:
+    """The path if it is a page of an experiment here, else `/compare`: a link must not leave this site."""
     return path if path.startswith("/experiments/") and "//" not in path and "\\" not in path else "/compare"

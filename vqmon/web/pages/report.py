@@ -1,4 +1,4 @@
-"""The answer of an experiment as one HTML file that loads nothing: to be mailed, kept, and read in ten years."""
+"""The result of an experiment as one self-contained HTML file, to be mailed or archived."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -6,72 +6,78 @@ from datetime import datetime
 from markupsafe import Markup
 
 from vqmon.core.experiments.results import ArmResult, Comparison, ConfidenceInterval, Effect
-from vqmon.web.charts.experiments import distribution_plot, forest, interval_plot, interval_sentence, scorers_in
-from vqmon.web.pages.experiments import RAILS, SHAPES, all_checks, settings_of
+from vqmon.web.charts.experiments import (
+    distribution_plot,
+    forest_plot,
+    interval_plot,
+    interval_sentence,
+    scorers_with_histograms,
+)
+from vqmon.web.pages.experiments import GUARDRAIL_CLASSES, VERDICT_CLASSES, experiment_settings, sort_checks
 from vqmon.web.site import STATIC, open_templates
 
-PAIRS_SHOWN = 6
-"""Of the worst and of the best each."""
+_MAX_PAIRS = 6
+"""At most this many of the worst pairs and as many of the best."""
 
 
-def report(comparison: Comparison, *, title: str, now: datetime) -> str:
-    """The whole answer as HTML with its style inside."""
-    scorers = scorers_in(comparison.arms)
-    page = open_templates(title).get_template("report.html")
-    return page.render(
-        it=comparison.experiment,
+def render_report(comparison: Comparison, *, title: str, now: datetime) -> str:
+    """The whole result as HTML that loads nothing: style sheet and charts are part of it."""
+    scorers = scorers_with_histograms(comparison.arms)
+    template = open_templates(title).get_template("report.html")
+    return template.render(
+        experiment=comparison.experiment,
         comparison=comparison,
         now=now,
         css=Markup((STATIC / "vqmon.css").read_text(encoding="utf-8")),
-        shapes=SHAPES,
-        rails=RAILS,
-        answers=[_answer(comparison, told) for told in comparison.answers],
+        verdict_classes=VERDICT_CLASSES,
+        guardrail_classes=GUARDRAIL_CLASSES,
+        arms=[_arm_section(comparison, arm_result) for arm_result in comparison.answers],
         distribution=distribution_plot(comparison.arms, scorers[0]) if scorers else None,
-        checks=all_checks(comparison.checks, *(told.checks for told in comparison.answers)),
-        settings=settings_of(comparison.experiment),
+        checks=sort_checks(comparison.checks, *(arm_result.checks for arm_result in comparison.answers)),
+        settings=experiment_settings(comparison.experiment),
     )
 
 
-def _answer(comparison: Comparison, told: ArmResult) -> dict[str, object]:
-    it, names = comparison.experiment, (told.arm, told.control)
+def _arm_section(comparison: Comparison, arm_result: ArmResult) -> dict[str, object]:
+    experiment, names = comparison.experiment, {"arm": arm_result.arm, "control": arm_result.control}
     return {
-        "told": told,
-        "parts": [
+        "answer": arm_result,
+        "effects": [
             {
                 "effect": effect,
                 "intervals": list(_intervals(effect)),
                 "facts": list(_facts(effect)),
-                "interval": interval_plot(effect, it, names),
-                "words": interval_sentence(effect, it, names),
-                "forest": forest(effect),
+                "interval": interval_plot(effect, experiment, **names),
+                "sentence": interval_sentence(effect, experiment, **names),
+                "forest": forest_plot(effect),
             }
-            for effect in told.effects
+            for effect in arm_result.effects
         ],
-        "pairs": [*told.pairs_with_role("worst")[:PAIRS_SHOWN], *told.pairs_with_role("best")[:PAIRS_SHOWN]],
+        "pairs": [*arm_result.pairs_with_role("worst")[:_MAX_PAIRS], *arm_result.pairs_with_role("best")[:_MAX_PAIRS]],
     }
 
 
 def _intervals(effect: Effect) -> Iterator[tuple[str, ConfidenceInterval]]:
     for name, interval in (
-        ("at any time", effect.anytime),
-        ("corrected for a few contents that stand out", effect.corrected),
-        ("one look at the end (t)", effect.final),
-        ("each segment counts once", effect.weighted),
-        ("with covariates", effect.adjusted),
+        ("any-time", effect.anytime),
+        ("corrected for outlying contents", effect.corrected),
+        ("once, at the end (t)", effect.final),
+        ("every segment weighs the same", effect.weighted),
+        ("adjusted for covariates", effect.adjusted),
         ("bootstrap over contents", effect.bootstrap),
     ):
         if interval is not None:
-            read = " — this is what the verdict reads" if interval is effect.reading else ""
-            yield f"{name}, {interval.level:.1%}{read}", interval
+            note = ", used for the verdict" if interval is effect.reading else ""
+            yield f"{name}, {interval.level:.1%}{note}", interval
 
 
 def _facts(effect: Effect) -> Iterator[tuple[str, str]]:
     yield "Contents", f"{effect.clusters}, {effect.segments:,} segments"
     for name, value in (
-        ("p at any look", effect.p_anytime),
-        ("p by t", effect.p_t),
-        ("p by flipping signs", effect.p_sign_flip),
-        ("p by ranks (Wilcoxon)", effect.p_wilcoxon),
+        ("p, any-time", effect.p_anytime),
+        ("p, t test", effect.p_t),
+        ("p, sign flips", effect.p_sign_flip),
+        ("p, Wilcoxon signed-rank", effect.p_wilcoxon),
     ):
         if value is not None:
             yield name, f"{value:.3g}"

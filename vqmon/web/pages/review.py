@@ -1,4 +1,4 @@
-"""The blind look: two pictures without names, left and right shuffled per voter and pair; which looks better?"""
+"""Blind review: voters see two pictures without names, in an order and on sides shuffled per voter, and pick one."""
 
 import hmac
 import re
@@ -15,220 +15,234 @@ from starlette.responses import RedirectResponse, Response
 
 from vqmon.core.experiments.human_review import PairExample, Vote
 from vqmon.core.experiments.results import ArmResult
-from vqmon.web.addresses import count_of, experiment_path, unquote_stream, with_query
-from vqmon.web.pages.experiments import experiment_asked
-from vqmon.web.pages.frame_pairs import jpeg_of, pictures_of
-from vqmon.web.site import Site, site_of
+from vqmon.web.pages.experiments import requested_experiment
+from vqmon.web.pages.frame_pairs import frame_pictures, jpeg_response
+from vqmon.web.site import Site, site_of_request
+from vqmon.web.urls import experiment_path, parse_count, unquote_stream_id, with_query
 
-COOKIE = "vqmon_voter"
-MAX_FORM_BYTES = 4096
-YEAR_SECONDS = 31_536_000
-
-_VOTER = re.compile(r"[0-9a-f]{32}")
-
-
-def voter_of(request: Request) -> str | None:
-    """The random name that this browser got; None when it has none yet."""
-    name = request.cookies.get(COOKIE, "")
-    return name if _VOTER.fullmatch(name) else None
+VOTER_COOKIE = "vqmon_voter"
+_COOKIE_AGE_SECONDS = 31_536_000
+_MAX_FORM_BYTES = 4096
+_CHOICES = ("left", "tie", "right")
+_VOTER_ID_PATTERN = re.compile(r"[0-9a-f]{32}")
 
 
-def new_voter() -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ReviewSession:
+    """The pairs of one arm in the order in which one voter sees them, and this voter's votes by pair id."""
+
+    experiment: str
+    arm_result: ArmResult
+    voter: str
+    pairs: Sequence[PairExample]
+    votes: dict[str, Vote]
+
+    @property
+    def path(self) -> str:
+        return experiment_path(self.experiment, self.arm_result.arm, "review")
+
+    @property
+    def next_number(self) -> int | None:
+        """Index of the first pair without a vote; None when all have one."""
+        return next((number for number, pair in enumerate(self.pairs) if pair.id not in self.votes), None)
+
+    def left_and_right(self, pair: PairExample) -> tuple[str, str]:
+        """The arms that are shown left and right to this voter."""
+        arms = (self.arm_result.control, self.arm_result.arm)
+        return arms if _digest(self.voter, pair.id, "side")[0] % 2 else arms[::-1]
+
+    def event_id(self, pair: PairExample, side: str) -> str:
+        """The segment that is shown on a side."""
+        left, right = self.left_and_right(pair)
+        arm = left if side == "left" else right
+        return pair.control_event_id if arm == self.arm_result.control else pair.arm_event_id
+
+
+# ---- endpoints
+
+
+def review_page(site: Site, request: Request) -> Response:
+    """Answer `/experiments/{name}/{arm}/review`."""
+    voter = _voter_id(request) or _new_voter_id()
+    session = _review_session(site, request, voter)
+    number = _requested_pair_number(request.query_params.get("pair"), session)
+    pair = session.pairs[number] if number is not None and site.allows_votes else None
+    response = site.render_page(
+        "review.html",
+        request,
+        session=session,
+        allows_votes=site.allows_votes,
+        number=number,
+        pair=pair,
+        left_url=f"{session.path}/{number}/left.jpg",
+        right_url=f"{session.path}/{number}/right.jpg",
+        back_url=with_query(session.path, pair=number - 1) if number else None,
+        token=_sign_token(site.reviews.secret(), voter, session.experiment, pair.id) if pair else "",
+        vote_count=len(session.votes),
+        choice_counts=_choice_counts(session),
+        left_out=len(session.arm_result.pairs_with_role("review")) - len(session.pairs),
+        previous_choice=_previous_choice(session, pair),
+        experiment_url=with_query(experiment_path(session.experiment), arm=session.arm_result.arm),
+    )
+    return _set_voter_cookie(response, request, voter) if site.allows_votes else response
+
+
+async def submit_vote(request: Request) -> Response:
+    """Store a posted vote and redirect to the next pair; a repeated vote is stored once."""
+    site = site_of_request(request)
+    _require_same_origin(request)
+    form = await _read_form(request)
+    return await site.run_in_thread(_record_vote, site, request, form)
+
+
+def review_picture(site: Site, request: Request) -> Response:
+    """Answer `/experiments/{name}/{arm}/review/{number}/{side}.jpg`; the URL does not reveal the arm."""
+    session = _review_session(site, request, _voter_id(request) or "")
+    number, side = request.path_params["number"], request.path_params["side"]
+    if side not in ("left", "right") or number >= len(session.pairs):
+        raise HTTPException(404, "There is no such picture.")
+    pair = session.pairs[number]
+    pictures = [jpeg for _, jpeg in frame_pictures(site, session.event_id(pair, side))]
+    other_side = frame_pictures(site, session.event_id(pair, "right" if side == "left" else "left"))
+    # A hash of the pair chooses the frame, so that nobody can pick a flattering one.
+    count = min(len(pictures), len(other_side))
+    frame = _digest(pair.id, "moment")[0] % count if count else 0
+    return jpeg_response(pictures, frame, cache_control="no-store")
+
+
+# ---- session
+
+
+def _review_session(site: Site, request: Request, voter: str) -> _ReviewSession:
+    """The pairs that have pictures, shuffled for this voter; raises 404."""
+    experiment = requested_experiment(site, request)
+    comparison = site.experiment_results.result(experiment.name).comparison
+    arm = unquote_stream_id(request.path_params["arm"]) or ""
+    arm_result = comparison.result_of(arm) if comparison else None
+    if arm_result is None:
+        raise HTTPException(404, "There is no result for that arm yet; the page of the experiment says why.")
+    stored = site.reviews.pictured()
+    pairs = [pair for pair in arm_result.pairs_with_role("review") if _has_pictures(site, pair, stored)]
+    pair_ids = {pair.id for pair in pairs}
+    votes = site.reviews.votes(experiment.name)
+    return _ReviewSession(
+        experiment=experiment.name,
+        arm_result=arm_result,
+        voter=voter,
+        pairs=sorted(pairs, key=lambda pair: _digest(voter, pair.id, "order")),
+        votes={vote.pair_id: vote for vote in votes if vote.voter == voter and vote.pair_id in pair_ids},
+    )
+
+
+def _has_pictures(site: Site, pair: PairExample, stored: set[str]) -> bool:
+    event_ids = (pair.control_event_id, pair.arm_event_id)
+    return all(event_id in stored or site.history.thumbnails(event_id) for event_id in event_ids)
+
+
+def _requested_pair_number(text: str | None, session: _ReviewSession) -> int | None:
+    number = parse_count(text)
+    return number if number is not None and number < len(session.pairs) else session.next_number
+
+
+def _previous_choice(session: _ReviewSession, pair: PairExample | None) -> str:
+    """This voter's earlier choice for the pair: left, right or tie; empty if there is none."""
+    if pair is None or pair.id not in session.votes:
+        return ""
+    choice = session.votes[pair.id].choice
+    return "tie" if choice == "tie" else _CHOICES[2 * session.left_and_right(pair).index(choice)]
+
+
+def _choice_counts(session: _ReviewSession) -> list[tuple[str, int]]:
+    """How often the voter chose each arm; empty until the last pair has a vote, so as not to reveal the arms."""
+    if session.next_number is not None:
+        return []
+    counts = Counter(vote.choice for vote in session.votes.values())
+    arms = (session.arm_result.arm, session.arm_result.control)
+    return [*((arm, counts[arm]) for arm in arms), ("no difference", counts["tie"])]
+
+
+def _digest(*parts: str) -> bytes:
+    return sha256("\n".join(parts).encode(errors="replace")).digest()
+
+
+# ---- votes
+
+
+def _record_vote(site: Site, request: Request, form: dict[str, str]) -> Response:
+    if not site.allows_votes:
+        raise HTTPException(403, "Voting is disabled; `web.allow_votes = true` enables it.")
+    voter = _voter_id(request)
+    if voter is None:
+        raise HTTPException(403, "The browser did not send the voter cookie; allow cookies for this site.")
+    session = _review_session(site, request, voter)
+    if form.get("choice") not in _CHOICES:
+        raise HTTPException(400, "There is no such choice.")
+    secret, token = site.reviews.secret(), form.get("token", "")
+    # The token identifies the pair: a pair's id in the form would reveal which side is which arm.
+    pair = next(
+        (pair for pair in session.pairs if _is_valid_token(secret, token, voter, session.experiment, pair.id)), None
+    )
+    if pair is None:
+        raise HTTPException(403, "This form is invalid or has expired; open the page again.")
+    left, right = session.left_and_right(pair)
+    choice = {"left": left, "right": right, "tie": "tie"}[form["choice"]]
+    site.reviews.cast(session.experiment, Vote(pair_id=pair.id, choice=choice, voter=voter, at=site.now()))
+    return RedirectResponse(session.path, 303)
+
+
+def _require_same_origin(request: Request) -> None:
+    """Raise 403 when the browser reports that the request comes from another site."""
+    fetch_site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    host = request.headers.get("host", "")
+    if fetch_site not in (None, "same-origin") or (origin is not None and urlsplit(origin).netloc != host):
+        raise HTTPException(403, "Votes are accepted only from the review page of this site.")
+
+
+async def _read_form(request: Request) -> dict[str, str]:
+    """The fields of a small form; raises 413 or 415."""
+    content_type = request.headers.get("content-type", "").split(";")[0].strip()
+    if content_type != "application/x-www-form-urlencoded":
+        raise HTTPException(415, "A vote must be sent as a form.")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MAX_FORM_BYTES:
+            raise HTTPException(413, "The form is too large for a vote.")
+    return {name: values[-1] for name, values in parse_qs(body.decode(errors="replace")).items()}
+
+
+def _sign_token(secret: bytes, *parts: str) -> str:
+    """A signature that a form carries to prove that this site made it, for this voter and this pair."""
+    return hmac.new(secret, "\n".join(parts).encode(errors="replace"), sha256).hexdigest()
+
+
+def _is_valid_token(secret: bytes, token: str, *parts: str) -> bool:
+    return hmac.compare_digest(token.encode(errors="replace"), _sign_token(secret, *parts).encode())
+
+
+# ---- voters
+
+
+def _voter_id(request: Request) -> str | None:
+    """The random id in this browser's cookie; None when it has none yet."""
+    voter = request.cookies.get(VOTER_COOKIE, "")
+    return voter if _VOTER_ID_PATTERN.fullmatch(voter) else None
+
+
+def _new_voter_id() -> str:
     return secrets.token_hex(16)
 
 
-def remember(response: Response, request: Request, voter: str) -> Response:
-    """Give the browser its name: unseen by scripts, and never sent along from other sites."""
+def _set_voter_cookie(response: Response, request: Request, voter: str) -> Response:
+    """Store the voter id in the browser: invisible to scripts, and not sent with requests from other sites."""
     response.set_cookie(
-        COOKIE,
+        VOTER_COOKIE,
         voter,
-        max_age=YEAR_SECONDS,
+        max_age=_COOKIE_AGE_SECONDS,
         path="/experiments",
         secure=request.url.scheme == "https",
         httponly=True,
         samesite="strict",
     )
     return response
-
-
-def token_of(secret: bytes, *parts: str) -> str:
-    """What a form carries to show that it came from a page of ours, for this voter and pair."""
-    return hmac.new(secret, "\n".join(parts).encode(errors="replace"), sha256).hexdigest()
-
-
-def is_token(secret: bytes, given: str, *parts: str) -> bool:
-    return hmac.compare_digest(given.encode(errors="replace"), token_of(secret, *parts).encode())
-
-
-def check_same_origin(request: Request) -> None:
-    """Raise 403 when the browser says that another site made it ask."""
-    told = request.headers.get("sec-fetch-site")
-    origin = request.headers.get("origin")
-    host = request.headers.get("host", "")
-    if told not in (None, "same-origin") or (origin is not None and urlsplit(origin).netloc != host):
-        raise HTTPException(403, "A vote counts only when it is given on the page of the blind look itself.")
-
-
-async def form_of(request: Request) -> dict[str, str]:
-    """The fields of a small form; raises 413 or 415."""
-    kind = request.headers.get("content-type", "").split(";")[0].strip()
-    if kind != "application/x-www-form-urlencoded":
-        raise HTTPException(415, "A vote is sent as a form.")
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_FORM_BYTES:
-            raise HTTPException(413, "A vote is not that long.")
-    return {name: values[-1] for name, values in parse_qs(body.decode(errors="replace")).items()}
-
-
-CHOICES = ("left", "tie", "right")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """The pairs of one arm in the order in which one voter sees them."""
-
-    experiment: str
-    told: ArmResult
-    voter: str
-    pairs: Sequence[PairExample]
-    votes: dict[str, Vote]
-
-    @property
-    def next_number(self) -> int | None:
-        """The first pair without a vote; None at the end."""
-        return next((number for number, it in enumerate(self.pairs) if it.id not in self.votes), None)
-
-    def sides(self, it: PairExample) -> tuple[str, str]:
-        """The arms that are shown left and right."""
-        arms = (self.told.control, self.told.arm)
-        return arms if _digest(self.voter, it.id, "side")[0] % 2 else arms[::-1]
-
-    def event_id(self, it: PairExample, side: str) -> str:
-        left, right = self.sides(it)
-        arm = left if side == "left" else right
-        return it.control_event_id if arm == self.told.control else it.arm_event_id
-
-
-def review(site: Site, request: Request) -> Response:
-    """Answer `/experiments/{name}/{arm}/review`."""
-    voter = voter_of(request) or new_voter()
-    it = _table(site, request, voter)
-    page = review_path(it)
-    number = _number(request.query_params.get("pair"), it)
-    pair = it.pairs[number] if number is not None and site.allows_votes else None
-    answer = site.page(
-        "review.html",
-        request,
-        it=it,
-        allows_votes=site.allows_votes,
-        number=number,
-        pair=pair,
-        left_url=f"{page}/{number}/left.jpg",
-        right_url=f"{page}/{number}/right.jpg",
-        back_url=with_query(page, pair=number - 1) if number else None,
-        action=page,
-        token=token_of(site.reviews.secret(), voter, it.experiment, pair.id) if pair else "",
-        done=len(it.votes),
-        tally=_tally(it),
-        left_out=len(it.told.pairs_with_role("review")) - len(it.pairs),
-        chosen=_chosen(it, pair),
-        experiment_url=with_query(experiment_path(it.experiment), arm=it.told.arm),
-    )
-    return remember(answer, request, voter) if site.allows_votes else answer
-
-
-async def vote(request: Request) -> Response:
-    """Answer a vote, then go on with the next pair; the same vote twice is one vote."""
-    site = site_of(request)
-    check_same_origin(request)
-    form = await form_of(request)
-    return await site.ask(_cast, site, request, form)
-
-
-def review_picture(site: Site, request: Request) -> Response:
-    """Answer `/experiments/{name}/{arm}/review/{number}/{side}.jpg`: its address says nothing of the arm."""
-    it = _table(site, request, voter_of(request) or "")
-    number, side = request.path_params["number"], request.path_params["side"]
-    if side not in ("left", "right") or number >= len(it.pairs):
-        raise HTTPException(404, "There is no such picture.")
-    pair = it.pairs[number]
-    pictures = [jpeg for _, jpeg in pictures_of(site, it.event_id(pair, side))]
-    others = pictures_of(site, it.event_id(pair, "right" if side == "left" else "left"))
-    # The moment is chosen by the pair, so that nobody picks telling ones.
-    count = min(len(pictures), len(others))
-    return jpeg_of(pictures, _digest(pair.id, "moment")[0] % count if count else 0, cache="no-store")
-
-
-def review_path(it: Table) -> str:
-    return experiment_path(it.experiment, it.told.arm, "review")
-
-
-def _cast(site: Site, request: Request, form: dict[str, str]) -> Response:
-    if not site.allows_votes:
-        raise HTTPException(403, "Votes are switched off here; `web.allow_votes = true` switches them on.")
-    voter = voter_of(request)
-    if voter is None:
-        raise HTTPException(403, "The browser did not send the name it got; allow cookies for this site.")
-    it = _table(site, request, voter)
-    if form.get("choice") not in CHOICES:
-        raise HTTPException(400, "There is no such choice.")
-    secret, token = site.reviews.secret(), form.get("token", "")
-    # The token names the pair, too: an id of ours would tell which side is which.
-    pair = next((one for one in it.pairs if is_token(secret, token, voter, it.experiment, one.id)), None)
-    if pair is None:
-        raise HTTPException(403, "This form is not from here, or too old; open the page again.")
-    left, right = it.sides(pair)
-    choice = {"left": left, "right": right, "tie": "tie"}[form["choice"]]
-    site.reviews.cast(it.experiment, Vote(pair_id=pair.id, choice=choice, voter=voter, at=site.now()))
-    return RedirectResponse(review_path(it), 303)
-
-
-def _table(site: Site, request: Request, voter: str) -> Table:
-    """The pairs that have pictures, shuffled for this voter; raises 404."""
-    experiment = experiment_asked(site, request)
-    comparison = site.answers.answer(experiment.name).comparison
-    told = comparison.result_of(unquote_stream(request.path_params["arm"]) or "") if comparison else None
-    if told is None:
-        raise HTTPException(404, "There is no answer about that arm yet; the page of the experiment says more.")
-    kept = site.reviews.pictured()
-    pairs = [it for it in told.pairs_with_role("review") if _has_pictures(site, it, kept)]
-    ids = {it.id for it in pairs}
-    votes = {it.pair_id: it for it in site.reviews.votes(experiment.name) if it.voter == voter and it.pair_id in ids}
-    return Table(
-        experiment=experiment.name,
-        told=told,
-        voter=voter,
-        pairs=sorted(pairs, key=lambda it: _digest(voter, it.id, "order")),
-        votes=votes,
-    )
-
-
-def _has_pictures(site: Site, it: PairExample, kept: set[str]) -> bool:
-    return all(id in kept or site.history.thumbnails(id) for id in (it.control_event_id, it.arm_event_id))
-
-
-def _number(text: str | None, it: Table) -> int | None:
-    number = count_of(text)
-    return number if number is not None and number < len(it.pairs) else it.next_number
-
-
-def _chosen(it: Table, pair: PairExample | None) -> str:
-    """What this voter said of the pair before, as left, right or tie."""
-    if pair is None or pair.id not in it.votes:
-        return ""
-    choice = it.votes[pair.id].choice
-    return "tie" if choice == "tie" else CHOICES[2 * it.sides(pair).index(choice)]
-
-
-def _tally(it: Table) -> list[tuple[str, int]]:
-    """What the voter chose, told at the end only."""
-    if it.next_number is not None:
-        return []
-    counts = Counter(vote.choice for vote in it.votes.values())
-    return [*((arm, counts[arm]) for arm in (it.told.arm, it.told.control)), ("no difference", counts["tie"])]
-
-
-def _digest(*parts: str) -> bytes:
-    return sha256("\n".join(parts).encode(errors="replace")).digest()

@@ -1,4 +1,4 @@
-"""One segment: what was seen in it frame by frame, or why nothing could be seen."""
+"""The page of a segment: its scores and signals frame by frame, or why it is unscored."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,22 +10,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vqmon.core.scores import PROMOTION_REASONS, PROMOTION_SKIP_REASONS
-from vqmon.core.types import SIGNALS, MediaFacts, Outcome, Provenance, QualityEvent, Segment, SegmentFailure
+from vqmon.core.types import SIGNALS, Alert, MediaFacts, Outcome, Provenance, QualityEvent, Segment, SegmentFailure
 from vqmon.errors import REASONS
-from vqmon.web.addresses import EVENT_ID, stream_path
-from vqmon.web.model.explanations import STAGES, WHAT_TO_DO, meaning
+from vqmon.web.model.explanations import REMEDIES_BY_REASON, STAGE_ACTIONS, reason_sentence
 from vqmon.web.site import Site
+from vqmon.web.urls import EVENT_ID_PATTERN, stream_path
 
 Facts = list[tuple[str, str]]
+"""Label and value."""
 
-PICTURE_WIDTH = 416
+_PICTURE_WIDTH = 416
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameRow:
-    """One frame: a value per scorer, how far that is on 0..100, and a value per signal shown."""
+    """One frame: a value per scorer, the same clipped to 0..100 for the bar, and a value per signal shown."""
 
-    time: float
+    time_seconds: float
     picture_url: str | None
     values: Sequence[float]
     shares: Sequence[float]
@@ -33,94 +34,94 @@ class FrameRow:
     is_worst: bool
 
 
-def segment(site: Site, request: Request) -> Response:
+def segment_page(site: Site, request: Request) -> Response:
     """Answer `/segments/{event_id}`."""
-    it = outcome_asked(site, request)
-    previous, following = site.history.neighbours(it.id)
-    event = it if isinstance(it, QualityEvent) else None
-    seconds = (event.media.duration_seconds if event else 0) or it.segment.duration_seconds
-    return site.page(
+    outcome = requested_outcome(site, request)
+    previous, following = site.history.neighbours(outcome.id)
+    event = outcome if isinstance(outcome, QualityEvent) else None
+    seconds = (event.media.duration_seconds if event else 0) or outcome.segment.duration_seconds
+    return site.render_page(
         "segment.html",
         request,
-        outcome=it,
-        segment=it.segment,
+        outcome=outcome,
+        segment=outcome.segment,
         seconds=seconds,
-        stream_url=stream_path(it.segment.rendition.stream_id),
+        stream_url=stream_path(outcome.segment.rendition.stream_id),
         previous=previous,
         next=following,
-        failure=_failure(it) if isinstance(it, SegmentFailure) else None,
-        alerts=_alerts(site, it),
-        facts=[{"title": title, "facts": facts} for title, facts in _facts(it)],
-        **(_frames(event, len(site.history.thumbnails(it.id))) if event else {}),
+        failure=_failure(outcome) if isinstance(outcome, SegmentFailure) else None,
+        alerts=_alerts_during(site, outcome.segment),
+        sections=[{"title": title, "facts": facts} for title, facts in _fact_sections(outcome)],
+        **(_frames(event, picture_count=len(site.history.thumbnails(outcome.id))) if event else {}),
     )
 
 
-def outcome_asked(site: Site, request: Request) -> Outcome:
+def requested_outcome(site: Site, request: Request) -> Outcome:
     """The outcome that the path names; raises 404."""
     event_id = request.path_params["event_id"]
-    it = site.history.outcome(event_id) if EVENT_ID.fullmatch(event_id) else None
-    if it is None:
-        raise HTTPException(404, "There is no such segment, or it is older than what the history keeps.")
-    return it
+    outcome = site.history.outcome(event_id) if EVENT_ID_PATTERN.fullmatch(event_id) else None
+    if outcome is None:
+        raise HTTPException(404, "There is no such segment, or the history no longer holds it.")
+    return outcome
 
 
-def _alerts(site: Site, it: Outcome) -> list[object]:
-    """Alerts of this rendition that held while the segment played."""
-    rendition = it.segment.rendition
+def _alerts_during(site: Site, segment: Segment) -> list[Alert]:
+    """Alerts of this rendition whose condition held at some time during the segment."""
+    rendition = segment.rendition
     return [
         alert
         for alert in site.history.alerts(stream_id=rendition.stream_id)
         if alert.rendition == rendition.name
-        and alert.began_at <= it.segment.ends_at
-        and (alert.resolved_at is None or alert.resolved_at >= it.segment.starts_at)
+        and alert.began_at <= segment.ends_at
+        and (alert.resolved_at is None or alert.resolved_at >= segment.starts_at)
     ]
 
 
 # ---- frames
 
 
-def _frames(event: QualityEvent, picture_count: int) -> dict[str, Any]:
+def _frames(event: QualityEvent, *, picture_count: int) -> dict[str, Any]:
     shown = [name for name in SIGNALS if name in event.signals and event.signals[name].max > 0]
-    frames = [_frame(event, number, shown, picture_count) for number in range(len(event.times_seconds))]
     ratio = event.media.height / event.media.width if event.media.width else 9 / 16
     return {
         "scores": event.scores,
-        "frames": frames,
+        "frames": [_frame(event, index, shown, picture_count) for index in range(len(event.times_seconds))],
         "signal_names": shown,
         "signal_meanings": SIGNALS,
         "quiet_signals": ", ".join(name.replace("_", " ") for name in event.signals if name not in shown),
-        "picture_height": round(PICTURE_WIDTH * ratio),
+        "picture_height": round(_PICTURE_WIDTH * ratio),
     }
 
 
-def _frame(event: QualityEvent, number: int, shown: Sequence[str], picture_count: int) -> FrameRow:
-    values = [score.frame_values[number] for score in event.scores if number < len(score.frame_values)]
-    first = event.scores[0].frame_values if event.scores else ()
+def _frame(event: QualityEvent, index: int, shown: Sequence[str], picture_count: int) -> FrameRow:
+    values = [score.frame_values[index] for score in event.scores if index < len(score.frame_values)]
+    first_scorer = event.scores[0].frame_values if event.scores else ()
     return FrameRow(
-        time=event.times_seconds[number],
-        picture_url=f"/segments/{event.id}/frames/{number}.jpg" if number < picture_count else None,
+        time_seconds=event.times_seconds[index],
+        picture_url=f"/segments/{event.id}/frames/{index}.jpg" if index < picture_count else None,
         values=values,
         shares=[min(100.0, max(0.0, value)) for value in values],
-        signals=[event.signals[name].frame_values[number] for name in shown],
-        is_worst=len(first) > 1 and number < len(first) and first.index(min(first)) == number,
+        signals=[event.signals[name].frame_values[index] for name in shown],
+        is_worst=len(first_scorer) > 1 and index < len(first_scorer) and first_scorer.index(min(first_scorer)) == index,
     )
 
 
 # ---- failures
 
 
-def _failure(it: SegmentFailure) -> dict[str, object]:
-    stages = list(STAGES)
-    reached = stages.index(it.stage)
-    words = ["done" if number < reached else "not reached" for number in range(len(stages))]
-    words[reached] = it.reason.replace("_", " ")
+def _failure(failure: SegmentFailure) -> dict[str, object]:
+    stages = list(STAGE_ACTIONS)
+    failed = stages.index(failure.stage)
+    results = ["done" if index < failed else "not reached" for index in range(len(stages))]
+    results[failed] = failure.reason.replace("_", " ")
     return {
-        "meaning": meaning(it.reason),
-        "doing": STAGES[it.stage],
-        "detail": "" if it.detail == REASONS[it.reason] else it.detail,
-        "remedies": WHAT_TO_DO[it.reason],
-        "steps": [
-            {"name": stage, "word": words[number], "is_here": number == reached} for number, stage in enumerate(stages)
+        "meaning": reason_sentence(failure.reason),
+        "action": STAGE_ACTIONS[failure.stage],
+        "detail": "" if failure.detail == REASONS[failure.reason] else failure.detail,
+        "remedies": REMEDIES_BY_REASON[failure.reason],
+        "stages": [
+            {"name": stage, "result": results[index], "is_failed": index == failed}
+            for index, stage in enumerate(stages)
         ],
     }
 
@@ -128,22 +129,22 @@ def _failure(it: SegmentFailure) -> dict[str, object]:
 # ---- facts
 
 
-def _facts(it: Outcome) -> Iterator[tuple[str, Facts]]:
-    if isinstance(it, QualityEvent):
-        yield "Media", _media(it.media)
-    yield "Segment", _segment(it.segment, it)
-    if isinstance(it, QualityEvent):
-        if judged := _judged(it):
-            yield "Scorers among themselves", judged
-        yield "Provenance", _provenance(it.provenance)
+def _fact_sections(outcome: Outcome) -> Iterator[tuple[str, Facts]]:
+    if isinstance(outcome, QualityEvent):
+        yield "Media", _media_facts(outcome.media)
+    yield "Segment", _segment_facts(outcome)
+    if isinstance(outcome, QualityEvent):
+        if facts := _scorer_facts(outcome):
+            yield "Scorers in detail", facts
+        yield "Provenance", _provenance_facts(outcome.provenance)
 
 
-def _media(media: MediaFacts) -> Facts:
+def _media_facts(media: MediaFacts) -> Facts:
     facts = [
         ("Picture", f"{media.width}×{media.height}, {media.fps:.2f} fps, {media.frame_count} frames"),
         ("Length", f"{media.duration_seconds:.2f} s"),
         ("Codec", f"{media.codec} in {media.container}"),
-        ("Pixels", media.pixel_format),
+        ("Pixel format", media.pixel_format),
         ("Colour", f"{media.colour}, transfer {media.transfer}"),
     ]
     if media.rotation_degrees:
@@ -155,44 +156,46 @@ def _media(media: MediaFacts) -> Facts:
     return facts + [("Note", note) for note in media.notes]
 
 
-def _segment(segment: Segment, it: Outcome) -> Facts:
+def _segment_facts(outcome: Outcome) -> Facts:
+    segment = outcome.segment
+    delay = max(timedelta(), outcome.observed_at - segment.ends_at).total_seconds()
     facts = [
         ("Rendition", segment.rendition.name),
-        ("Sequence", str(segment.sequence)),
-        ("Address", segment.url.split("?")[0]),
+        ("Sequence number", str(segment.sequence)),
+        ("URL", segment.url.split("?")[0]),
         ("Announced length", f"{segment.duration_seconds:.2f} s" if segment.duration_seconds else "unknown"),
-        ("Delay", f"{max(timedelta(), it.observed_at - segment.ends_at).total_seconds():.1f} s after its last picture"),
-        ("Event id", it.id),
+        ("Delay", f"observed {delay:.1f} s after the segment ended"),
+        ("Event id", outcome.id),
     ]
     facts += [("Prompt", segment.prompt)] if segment.prompt else []
-    return facts + _labels({**segment.rendition.labels, **segment.labels})
+    return facts + _label_facts({**segment.rendition.labels, **segment.labels})
 
 
-def _labels(labels: Mapping[str, str]) -> Facts:
+def _label_facts(labels: Mapping[str, str]) -> Facts:
     return [(name, value) for name, value in sorted(labels.items())]
 
 
-def _judged(event: QualityEvent) -> Facts:
-    """What scorers say beside their score: levels, how far they differ, trials, why a heavy one looked or did not."""
+def _scorer_facts(event: QualityEvent) -> Facts:
+    """What scorers report beside their scores: level probabilities, disagreement, shadow scores, promotion."""
     facts: Facts = []
     if event.disagreement is not None:
-        facts.append(("Disagreement", f"{event.disagreement:.1f} points between the highest and the lowest"))
+        facts.append(("Disagreement", f"{event.disagreement:.1f} points between the highest and the lowest score"))
     for score in event.scores:
         if score.levels:
-            told = ", ".join(f"{name} {share:.0%}" for name, share in score.levels.items())
-            sure = "" if score.entropy is None else f"; entropy {score.entropy:.2f}"
-            facts.append((score.scorer, told + sure))
-    facts += [(f"{score.scorer}, on trial", f"{score.value:.1f}, never alerts") for score in event.shadow_scores]
+            levels = ", ".join(f"{name} {share:.0%}" for name, share in score.levels.items())
+            entropy = "" if score.entropy is None else f"; entropy {score.entropy:.2f}"
+            facts.append((score.scorer, levels + entropy))
+    facts += [(f"{score.scorer}, shadow", f"{score.value:.1f}, never alerts") for score in event.shadow_scores]
     if event.promotion is not None and event.promotion.reasons:
-        why = "; ".join(PROMOTION_REASONS[reason] for reason in event.promotion.reasons)
+        reasons = "; ".join(PROMOTION_REASONS[reason] for reason in event.promotion.reasons)
         left_out = event.promotion.left_out
         facts.append(
-            ("Heavy scorers", f"{why}. Did not look: {PROMOTION_SKIP_REASONS[left_out]}." if left_out else f"{why}.")
+            ("Heavy scorers", f"{reasons}. Not run: {PROMOTION_SKIP_REASONS[left_out]}." if left_out else f"{reasons}.")
         )
     return facts
 
 
-def _provenance(provenance: Provenance) -> Facts:
+def _provenance_facts(provenance: Provenance) -> Facts:
     facts: Facts = [("Sampling", provenance.sampling)]
     for scorer in provenance.scorers:
         facts.append((scorer.scorer, f"sha256 {scorer.sha256[:16]}…, {scorer.device}, {scorer.licence}"))

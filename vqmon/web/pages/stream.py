@@ -1,4 +1,4 @@
-"""One stream: its scores over time, its renditions now, its signals and its latest segments."""
+"""The page of a stream: its scores over time, its renditions now, its signals and its latest segments."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,163 +10,183 @@ from starlette.responses import Response
 from vqmon.core.alerts.annotations import Marker
 from vqmon.core.timeline import RenditionState, TimeBucket, TimelinePoint
 from vqmon.core.types import Alert
-from vqmon.web.addresses import quote_stream, stream_path, unquote_stream, with_query
-from vqmon.web.charts.control_charts import MAX_MARKERS, Watch, bands_of, evidence_plot, markers_of, watches_of
+from vqmon.web.charts.control_charts import (
+    MAX_MARKERS,
+    MonitoredSeries,
+    baseline_bands,
+    cusum_plot,
+    markers_in_range,
+    monitored_series,
+)
 from vqmon.web.charts.series import (
     MAX_BUCKETS,
-    MAX_TABLE_LINES,
-    Lines,
+    MAX_TABLE_ROWS,
+    PointsByRendition,
     bucket_caption,
-    caption_of,
-    lines_of,
-    reason_words,
-    scorers_of,
-    signals_of,
-    table_of,
-    worst_signal,
+    chart_caption,
+    group_by_rendition,
+    reason_label,
+    scorer_names,
+    signal_charts,
+    strongest_signal_label,
+    table_rows,
 )
-from vqmon.web.model.renditions import rows_of
-from vqmon.web.model.sparklines import TREND_PLACES
-from vqmon.web.model.time_range import RANGES, Range, range_of
+from vqmon.web.model.renditions import rendition_rows
+from vqmon.web.model.sparklines import SPARKLINE_POINTS
+from vqmon.web.model.time_range import PRESETS, TimeRange, parse_time_range
 from vqmon.web.site import Site
+from vqmon.web.urls import quote_stream_id, stream_path, unquote_stream_id, with_query
 
 MAX_POINTS = 6000
-"""Segments read one by one; a range with more is drawn in parts."""
+"""Segments that are read one by one; a range with more is read in buckets."""
 
 RECENT_POINTS = 600
-"""Segments read one by one where the rest of a range is drawn in parts."""
+"""Segments that are read one by one, for tables, where the chart is drawn from buckets."""
 
-LATEST = 15
+_LATEST_SEGMENTS = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What an address of a stream asks for, and what there is."""
+class StreamView:
+    """What the URL of a stream selects, with the data for it."""
 
     stream_id: str
-    range: Range
+    range: TimeRange
     states: Sequence[RenditionState]
     points: Sequence[TimelinePoint]
-    lines: Lines
-    # the range in parts, when it holds more than `points`
+    points_by_rendition: PointsByRendition
+    # empty unless the range holds more segments than `points`
     buckets: Sequence[TimeBucket]
     alerts: Sequence[Alert]
-    # what the rules make of its series now, and what was changed on purpose
-    watches: Sequence[Watch]
+    monitored: Sequence[MonitoredSeries]
+    # deploys and other deliberate changes
     markers: Sequence[Marker]
     scorers: Sequence[str]
     # the scorer whose scores are shown
     scorer: str
 
-    def url(self, path: str, **other: str) -> str:
-        """The same range and scorer at another address."""
-        return with_query(path, **{**self.range.query, "scorer": self.scorer, **other})
+    def url(self, path: str, **changes: str) -> str:
+        """Another path with the query parameters of this view, with `changes` applied."""
+        return with_query(path, **{**self.range.query, "scorer": self.scorer, **changes})
 
 
-def asked_of(site: Site, request: Request, *, limit: int | None = None) -> Asked:
-    """Read the address and the history; raises 404. Without a limit, a range with many segments comes in parts."""
-    stream_id = unquote_stream(request.path_params["stream_id"])
-    states = site.history.renditions(stream_id=stream_id, trend=TREND_PLACES) if stream_id else []
+def load_stream_view(site: Site, request: Request, *, max_points: int | None = None) -> StreamView:
+    """Read from the history what the URL selects; raises 404.
+
+    With `max_points`, the newest segments of the range are all read one by one, up to that number; without, a range
+    with many segments is read in buckets.
+    """
+    stream_id = unquote_stream_id(request.path_params["stream_id"])
+    states = site.history.renditions(stream_id=stream_id, trend=SPARKLINE_POINTS) if stream_id else []
     if not stream_id or not states:
-        raise HTTPException(404, "No stream of that name has been seen.")
+        raise HTTPException(404, "The history has no stream of that name.")
     newest_at = max(state.last_starts_at for state in states)
-    span = range_of(request.query_params, newest_at=newest_at, now=site.now())
+    time_range = parse_time_range(request.query_params, newest_at=newest_at, now=site.now())
     names = [state.rendition for state in states]
-    most = limit or (MAX_POINTS if expected_in(states, span) <= MAX_POINTS else RECENT_POINTS)
-    points = site.history.points(stream_id, begins_at=span.begins_at, ends_at=span.ends_at, limit=most)
-    known = site.history.alerts(stream_id=stream_id)
-    scorers = scorers_of(points) or sorted({scorer for state in states for scorer in state.last_scores}) or ["score"]
-    wanted = request.query_params.get("scorer")
-    scorer = wanted if wanted in scorers else scorers[0]
+    limit = max_points or (MAX_POINTS if _expected_segments(states, time_range) <= MAX_POINTS else RECENT_POINTS)
+    begins_at, ends_at = time_range.begins_at, time_range.ends_at
+    points = site.history.points(stream_id, begins_at=begins_at, ends_at=ends_at, limit=limit)
+    scorers = scorer_names(points) or sorted({name for state in states for name in state.last_scores}) or ["score"]
+    requested = request.query_params.get("scorer")
+    scorer = requested if requested in scorers else scorers[0]
     buckets: Sequence[TimeBucket] = ()
-    if limit is None and len(points) >= most:
-        within = {"begins_at": span.begins_at, "ends_at": span.ends_at}
-        buckets = site.history.buckets(stream_id, **within, count=MAX_BUCKETS, scorer=scorer)
-    return Asked(
+    if max_points is None and len(points) >= limit:
+        buckets = site.history.buckets(
+            stream_id, begins_at=begins_at, ends_at=ends_at, count=MAX_BUCKETS, scorer=scorer
+        )
+    first_at = points[0].starts_at if points else None
+    return StreamView(
         stream_id=stream_id,
-        range=span if buckets else span.fitted(points[0].starts_at if points else None),
+        range=time_range if buckets else time_range.without_empty_start(first_at),
         states=states,
         points=points,
-        lines=lines_of(points, names),
+        points_by_rendition=group_by_rendition(points, names),
         buckets=buckets,
-        alerts=[
-            it for it in known if it.began_at <= span.ends_at and (it.resolved_at or span.ends_at) >= span.begins_at
-        ],
-        watches=watches_of(site.history.states_of_stream(stream_id), stream_id, names),
-        markers=markers_of(site.history.markers(limit=MAX_MARKERS), stream_id, names, span),
+        alerts=_alerts_in_range(site, stream_id, time_range),
+        monitored=monitored_series(site.history.states_of_stream(stream_id), stream_id, names),
+        markers=markers_in_range(site.history.markers(limit=MAX_MARKERS), stream_id, names, time_range),
         scorers=scorers,
         scorer=scorer,
     )
 
 
-def expected_in(states: Sequence[RenditionState], span: Range) -> float:
-    """About how many segments there are in a range, if none is missing."""
-    return sum(span.length.total_seconds() / max(it.last_duration_seconds, 1.0) for it in states)
+def _alerts_in_range(site: Site, stream_id: str, time_range: TimeRange) -> list[Alert]:
+    return [
+        alert
+        for alert in site.history.alerts(stream_id=stream_id)
+        if alert.began_at <= time_range.ends_at and (alert.resolved_at or time_range.ends_at) >= time_range.begins_at
+    ]
 
 
-def stream(site: Site, request: Request) -> Response:
+def _expected_segments(states: Sequence[RenditionState], time_range: TimeRange) -> float:
+    """About how many segments the range holds if none is missing."""
+    seconds = time_range.length.total_seconds()
+    return sum(seconds / max(state.last_duration_seconds, 1.0) for state in states)
+
+
+def stream_page(site: Site, request: Request) -> Response:
     """Answer `/streams/{stream_id}`."""
-    it = asked_of(site, request)
-    table = table_of(it.lines, it.scorer)
-    signals, quiet_signals = signals_of({} if it.buckets else it.lines, it.range)
-    api = f"/api/streams/{quote_stream(it.stream_id)}/points"
-    open_alerts = [alert for alert in it.alerts if alert.state == "open"]
-    return site.page(
+    view = load_stream_view(site, request)
+    signals, quiet_signals = signal_charts({} if view.buckets else view.points_by_rendition, view.range)
+    chart_path = f"/api/streams/{quote_stream_id(view.stream_id)}/points"
+    open_alerts = [alert for alert in view.alerts if alert.state == "open"]
+    return site.render_page(
         "stream.html",
         request,
-        stream_id=it.stream_id,
-        ranges=_ranges(it),
-        scorers=[_scorer(it, name) for name in it.scorers],
-        scorer=it.scorer,
-        follows=it.range.follows,
-        legend=list(it.lines),
-        caption=bucket_caption(it.buckets, it.alerts, it.scorer)
-        if it.buckets
-        else caption_of(it.lines, it.alerts, it.scorer),
-        points_url=it.url(api),
-        csv_url=it.url(f"{api}.csv"),
-        table=table,
-        table_left_out=len({point.starts_at for point in it.points}) > MAX_TABLE_LINES,
-        table_open=request.query_params.get("table") == "open",
-        rows=rows_of(it.states, open_alerts, now=site.now()),
-        alerts=it.alerts,
-        has_unscored=any(part.unscored for part in it.buckets) or any(point.reason for point in it.points),
+        stream_id=view.stream_id,
+        ranges=_range_links(view),
+        scorers=[_scorer_link(view, name) for name in view.scorers],
+        scorer=view.scorer,
+        is_live=view.range.is_live,
+        legend=list(view.points_by_rendition),
+        caption=bucket_caption(view.buckets, view.alerts, view.scorer)
+        if view.buckets
+        else chart_caption(view.points_by_rendition, view.alerts, view.scorer),
+        points_url=view.url(chart_path),
+        csv_url=view.url(f"{chart_path}.csv"),
+        table=table_rows(view.points_by_rendition, view.scorer),
+        is_table_cut=len({point.starts_at for point in view.points}) > MAX_TABLE_ROWS,
+        is_table_open=request.query_params.get("table") == "open",
+        rows=rendition_rows(view.states, open_alerts, now=site.now()),
+        alerts=view.alerts,
+        has_unscored=any(bucket.unscored for bucket in view.buckets) or any(point.reason for point in view.points),
         signals=signals,
         quiet_signals=quiet_signals,
-        watches=it.watches,
-        markers=it.markers,
-        evidence=None if it.buckets else evidence_plot(it.watches, it.lines, it.scorer, it.range),
-        has_band=bool(bands_of(it.watches, it.scorer)),
-        latest=[_latest(point, it.scorer) for point in list(it.points)[: -LATEST - 1 : -1]],
+        monitored=view.monitored,
+        markers=view.markers,
+        cusum=None if view.buckets else cusum_plot(view.monitored, view.points_by_rendition, view.scorer, view.range),
+        has_band=bool(baseline_bands(view.monitored, view.scorer)),
+        latest=[_latest_segment(point, view.scorer) for point in reversed(view.points[-_LATEST_SEGMENTS:])],
     )
 
 
-def _ranges(it: Asked) -> list[dict[str, object]]:
-    page = stream_path(it.stream_id)
-    ranges: list[dict[str, object]] = [
+def _range_links(view: StreamView) -> list[dict[str, object]]:
+    path = stream_path(view.stream_id)
+    links: list[dict[str, object]] = [
         {
-            "key": key,
+            "key": preset,
             "label": label,
-            "url": with_query(page, last=key, scorer=it.scorer),
-            "is_current": key == it.range.name,
+            "url": with_query(path, last=preset, scorer=view.scorer),
+            "is_current": preset == view.range.preset,
         }
-        for key, (label, _) in RANGES.items()
+        for preset, (label, _) in PRESETS.items()
     ]
-    if not it.range.follows:
-        ranges.append({"key": "chosen", "label": "as chosen", "url": it.url(page), "is_current": True})
-    return ranges
+    if view.range.preset is None:
+        links.append({"key": "chosen", "label": "custom", "url": view.url(path), "is_current": True})
+    return links
 
 
-def _scorer(it: Asked, name: str) -> dict[str, object]:
-    return {"label": name, "url": it.url(stream_path(it.stream_id), scorer=name), "is_current": name == it.scorer}
+def _scorer_link(view: StreamView, scorer: str) -> dict[str, object]:
+    url = view.url(stream_path(view.stream_id), scorer=scorer)
+    return {"label": scorer, "url": url, "is_current": scorer == view.scorer}
 
 
-def _latest(point: TimelinePoint, scorer: str) -> dict[str, object]:
+def _latest_segment(point: TimelinePoint, scorer: str) -> dict[str, object]:
     return {
         "event_id": point.event_id,
         "at": point.starts_at,
         "rendition": point.rendition,
         "value": point.scores.get(scorer),
-        "reason": reason_words(point.reason),
-        "worst_signal": worst_signal(point.signals),
+        "reason": reason_label(point.reason),
+        "worst_signal": strongest_signal_label(point.signals),
     }

@@ -1,11 +1,10 @@
-// What every page does in the browser: live updates, ages, keyboard. Without it all pages can still be read.
+// Live updates, ages and keyboard shortcuts of every page. Without JavaScript all pages can still be read.
 "use strict";
 (() => {
   const $ = (selector, root = document) => root.querySelector(selector);
   const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  // ---- ages: the server writes them once, they go on by themselves
-  // by the clock of the server, whatever the clock of this machine says
+  // ---- ages: rendered by the server and updated here, by the clock of the server rather than that of this machine
   const clockOffset = Date.parse(document.body.dataset.now) - Date.now();
   function age(seconds) {
     if (seconds < 60) return `${Math.max(0, Math.round(seconds))} s`;
@@ -22,26 +21,26 @@
   }
   setInterval(writeAges, 1000);
 
-  // ---- live: one stream of events; a table asks again only when the last answer is in and shown
+  // ---- live: one event stream; a table reloads only after the previous reload is shown
   let source = null;
   let after = document.body.dataset.liveAfter;
-  let askedAt = 0;
+  let requestedAt = 0;
   let shownAt = 0;
-  let cost = 0;
-  let pending = 0;
+  let reloadMilliseconds = 0;
+  let timer = 0;
 
-  function showLink(state, text) {
+  function showConnection(state, text) {
     const item = $("#link-state");
     item.hidden = false;
     item.dataset.state = state;
     item.lastElementChild.textContent = text;
   }
-  function refresh() {
-    // A big table costs more to fetch and draw: give it at least four times as long to be read.
-    const wait = shownAt + Math.max(1000, 4 * cost) - performance.now();
-    clearTimeout(pending);
-    pending = setTimeout(() => {
-      askedAt = performance.now();
+  function scheduleReload() {
+    // A big table takes longer to load and draw: leave at least four times as long to read it.
+    const wait = shownAt + Math.max(1000, 4 * reloadMilliseconds) - performance.now();
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      requestedAt = performance.now();
       htmx.trigger(document.body, "live-outcomes");
     }, Math.max(0, wait));
   }
@@ -60,10 +59,10 @@
     const query = new URLSearchParams({ after });
     if (document.body.dataset.liveStream) query.set("stream", document.body.dataset.liveStream);
     source = new EventSource(`/live?${query}`);
-    source.onopen = () => showLink("live", "Live");
+    source.onopen = () => showConnection("live", "Live");
     source.onerror = () => {
-      showLink("lost", "Reconnecting");
-      // Browsers give up for good after an answer that is an error.
+      showConnection("lost", "Reconnecting");
+      // Browsers do not reconnect after an error response.
       if (source.readyState === EventSource.CLOSED) {
         disconnect();
         setTimeout(connect, 10000);
@@ -71,7 +70,7 @@
     };
     on("outcomes", (points) => {
       document.dispatchEvent(new CustomEvent("vqmon:points", { detail: points }));
-      refresh();
+      scheduleReload();
     });
     on("alerts", (alerts) => {
       announce(alerts);
@@ -81,39 +80,39 @@
     on("behind", () => {
       document.dispatchEvent(new CustomEvent("vqmon:behind"));
       htmx.trigger(document.body, "live-alerts");
-      refresh();
+      scheduleReload();
     });
   }
   function disconnect() {
     if (source) source.close();
     source = null;
   }
-  // A browser has few connections to one server: hidden tabs give theirs back.
+  // A browser opens few connections to one server: hidden tabs release theirs.
   document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
   addEventListener("pagehide", disconnect);
   addEventListener("pageshow", connect);
 
-  // ---- what a swap must not undo: open details, scrolled tables
-  const kept = new Map();
+  // ---- a swap keeps open details and scroll positions
+  const saved = new Map();
   document.addEventListener("htmx:beforeSwap", (event) => {
-    kept.set("open", $$("details[id]", event.detail.target).filter((item) => item.open).map((item) => item.id));
-    kept.set("scroll", $$(".scroll", event.detail.target).map((item) => [item.scrollLeft, item.scrollTop]));
+    saved.set("open", $$("details[id]", event.detail.target).filter((item) => item.open).map((item) => item.id));
+    saved.set("scroll", $$(".scroll", event.detail.target).map((item) => [item.scrollLeft, item.scrollTop]));
   });
   document.addEventListener("htmx:afterSettle", () => {
-    for (const id of kept.get("open") || []) if ($(`#${id}`)) $(`#${id}`).open = true;
-    (kept.get("scroll") || []).forEach(([left, top], index) => {
+    for (const id of saved.get("open") || []) if ($(`#${id}`)) $(`#${id}`).open = true;
+    (saved.get("scroll") || []).forEach(([left, top], index) => {
       const item = $$(".block .scroll")[index];
       if (item && (left || top)) item.scrollTo(left, top);
     });
     shownAt = performance.now();
-    if (askedAt) cost = shownAt - askedAt;
-    askedAt = 0;
+    if (requestedAt) reloadMilliseconds = shownAt - requestedAt;
+    requestedAt = 0;
     writeAges();
   });
 
   // ---- keyboard
-  const typing = (target) => target.closest("input, select, textarea, dialog[open], [contenteditable]");
-  function step(by) {
+  const isTyping = (target) => target.closest("input, select, textarea, dialog[open], [contenteditable]");
+  function moveFocus(by) {
     const neighbour = $(by > 0 ? "#next" : "#previous");
     if (neighbour) return neighbour.click();
     const rows = $$(".row-link");
@@ -126,15 +125,15 @@
   const go = { f: "/", a: "/alerts", e: "/experiments", c: "/compare" };
   let afterG = false;
   const keys = {
-    j: () => step(1),
-    k: () => step(-1),
+    j: () => moveFocus(1),
+    k: () => moveFocus(-1),
     ArrowRight: () => $("#next") && $("#next").click(),
     ArrowLeft: () => $("#previous") && $("#previous").click(),
     "/": () => $("#q") && $("#q").focus(),
     "?": () => $("#keys").showModal(),
   };
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || typing(event.target)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || isTyping(event.target)) return;
     if (afterG && go[event.key]) return void location.assign(go[event.key]);
     afterG = event.key === "g";
     const isArrow = event.key.startsWith("Arrow");
