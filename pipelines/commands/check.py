@@ -14,7 +14,7 @@ from pipelines.topics.publisher import check as check_topics
 from vqmon.core.types import Segment
 from vqmon.errors import NoHistoryError, SegmentError, SettingsError, VqmonError
 from vqmon.media.fetch.fetcher import Fetcher
-from vqmon.media.sources.playlist import segments_of
+from vqmon.media.sources.playlist import list_segments
 from vqmon.settings.load import Settings, load_settings
 from vqmon.transport.history.history import open_history
 from vqmon.transport.secrets import read_secret
@@ -150,7 +150,7 @@ def _check_playlist(settings: Settings, stream_id: str, url: str) -> str:
 async def _describe_playlist(settings: Settings, stream_id: str, url: str) -> str:
     async with Fetcher(fetch_policy(settings)) as fetcher:
         try:
-            items = await segments_of(as_url(url), fetcher=fetcher, now=utc_now())
+            items = await list_segments(as_url(url), fetcher=fetcher, now=utc_now())
         except SegmentError as error:
             remedy = "; add its host to fetch.allowed_hosts" if error.reason == "refused" else ""
             raise SettingsError(f"{stream_id}: {error}{remedy}") from error

@@ -12,7 +12,7 @@ from vqmon.errors import FetchError, SegmentError
 from vqmon.flow import in_order
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.media.fetch.policy import printable
-from vqmon.media.sources.playlist import segments_of
+from vqmon.media.sources.playlist import list_segments
 from vqmon.settings.load import Settings
 
 _Item = Segment | SegmentFailure
@@ -69,7 +69,7 @@ async def _list_segments(address: str | SegmentFailure, fetcher: Fetcher) -> Seq
     if isinstance(address, SegmentFailure):
         return [address]
     try:
-        return await segments_of(as_url(address), fetcher=fetcher, now=utc_now())
+        return await list_segments(as_url(address), fetcher=fetcher, now=utc_now())
     except SegmentError as error:
         return [_listing_failure(address, error)]
 

@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vqmon.core.types import Alert, Outcome, QualityEvent, SegmentFailure
-from vqmon.media.fetch.policy import path_of, printable
+from vqmon.media.fetch.policy import decode_url_path, printable
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec
 from vqmon.scoring.manifests.level_scorer import LevelScorerSpec
@@ -122,7 +122,7 @@ def scorers_table(specs: Sequence[ScorerSpec | LevelScorerSpec | CompositeSpec],
 
 def _name(outcome: Outcome) -> str:
     segment = outcome.segment
-    last = printable(path_of(segment.url.split("?")[0].rstrip("/").rsplit("/", 1)[-1]))
+    last = printable(decode_url_path(segment.url.split("?")[0].rstrip("/").rsplit("/", 1)[-1]))
     if segment.rendition.stream_id == last:
         return escape(_plain(last))
     return escape(_plain(f"{segment.rendition.key} #{segment.sequence} {last}"))

@@ -17,7 +17,7 @@ from vqmon.core.alerts.notifications import Notice, Said, holding
 from vqmon.core.types import Alert, Outcome, Severity
 from vqmon.errors import FetchError, SettingsError
 from vqmon.flow import Crew
-from vqmon.media.fetch.http import PinnedNetwork, Resolve, system_resolver
+from vqmon.media.fetch.http import PinnedNetworkBackend, Resolver, resolve_host
 from vqmon.media.fetch.policy import check_url
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import FetchSettings, NotifySettings
@@ -166,7 +166,7 @@ def holding_of(notify: NotifySettings) -> Holding:
     )
 
 
-def open_poster(settings: Settings, *, resolve: Resolve = system_resolver) -> HttpPoster:
+def open_poster(settings: Settings, *, resolve: Resolver = resolve_host) -> HttpPoster:
     """Posts to what the settings name; a name that leads into a private network which they do not allow is refused."""
     notify = settings.notify
     urls = [*notify.alertmanagers, *(hook.url for hook in notify.webhooks.values())]
@@ -180,7 +180,7 @@ def open_poster(settings: Settings, *, resolve: Resolve = system_resolver) -> Ht
         raise SettingsError(f"notify: {error.detail}") from error
     except (OSError, ssl.SSLError) as error:
         raise SettingsError(f"notify.ca_file: {error}") from error
-    return HttpPoster(timeout_seconds=notify.timeout_seconds, network=PinnedNetwork(policy, resolve), tls=tls)
+    return HttpPoster(timeout_seconds=notify.timeout_seconds, network=PinnedNetworkBackend(policy, resolve), tls=tls)
 
 
 def targets_of(notify: NotifySettings, post: Post) -> Sequence[Target]:

@@ -19,7 +19,7 @@ from vqmon.core.types import DecodedSegment, View
 from vqmon.errors import SettingsError
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool
 from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
-from vqmon.media.fetch.policy import path_of, printable, shown
+from vqmon.media.fetch.policy import decode_url_path, printable, redact_url
 from vqmon.media.sources.playlist import FolderSource, PlaylistSource
 from vqmon.scoring.scorers.registry import runtime_versions
 from vqmon.settings.load import Settings
@@ -102,7 +102,7 @@ def fetch_policy(settings: Settings, *, named: Sequence[str] = ()) -> FetchPolic
             allow_http = allow_http or parts.scheme == "http"
             ports += [port] if port else []
         elif parts.scheme == "file" or "://" not in address:
-            place = Path(os.path.realpath(path_of(parts.path) if parts.scheme == "file" else address))
+            place = Path(os.path.realpath(decode_url_path(parts.path) if parts.scheme == "file" else address))
             roots.append(place if place.is_dir() else place.parent)
     return FetchPolicy(
         allowed_hosts=tuple(hosts),
@@ -127,7 +127,7 @@ def _taken_apart(address: str) -> tuple[SplitResult, int | None]:
             return parts, parts.port
     except ValueError:
         pass
-    raise SettingsError(f"{printable(shown(address))!r} is no address: write a path, or https://host[:port]/path")
+    raise SettingsError(f"{printable(redact_url(address))!r} is no address: write a path, or https://host[:port]/path")
 
 
 def _own_network(host: str) -> list[str]:

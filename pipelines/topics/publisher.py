@@ -11,7 +11,7 @@ from vqmon.core.alerts.annotations import End, Marker, end_of
 from vqmon.core.types import Rendition, Segment, SegmentFailure
 from vqmon.errors import FetchError, SettingsError
 from vqmon.media.fetch.fetcher import Fetcher
-from vqmon.media.sources.playlist import Found, found_at
+from vqmon.media.sources.playlist import DiscoveredSegments, discover_segments
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import KafkaSettings
 from vqmon.transport.kafka import (
@@ -60,10 +60,10 @@ async def publish(
     return len(segments), len(items) - len(named)
 
 
-def over(found: Sequence[Found]) -> set[str]:
+def over(found: Sequence[DiscoveredSegments]) -> set[str]:
     """The renditions that no address will add to; of files more may follow."""
-    ended = {name for one in found for name in one.ended}
-    return ended - {name for one in found for name in map(_name_of, one.items) if name not in one.ended}
+    ended = {name for one in found for name in one.ended_renditions}
+    return ended - {name for one in found for name in map(_name_of, one.items) if name not in one.ended_renditions}
 
 
 def _name_of(item: Segment | SegmentFailure) -> str:
@@ -120,13 +120,13 @@ def _topics(kafka: KafkaSettings) -> tuple[ClientConfig, Sequence[TopicSpec]]:
     return connection_of(kafka), plans
 
 
-async def _listed(address: str, fetcher: Fetcher) -> Found:
+async def _listed(address: str, fetcher: Fetcher) -> DiscoveredSegments:
     if "://" in address or address.endswith(PLAYLISTS):
         try:
-            return await found_at(as_url(address), fetcher=fetcher, now=utc_now())
+            return await discover_segments(as_url(address), fetcher=fetcher, now=utc_now())
         except FetchError as error:
             raise SettingsError(f"{address.split('?')[0]}: {error}") from error
-    return Found(items=_files_in(address))
+    return DiscoveredSegments(items=_files_in(address))
 
 
 def _files_in(address: str) -> Sequence[Segment]:

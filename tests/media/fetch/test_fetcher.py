@@ -28,9 +28,9 @@ from tests.media.loopback import Answer, Request, Server, serving
 from vqmon.core.types import ByteRange, Encryption, Rendition, Segment
 from vqmon.errors import FetchError, SettingsError
 from vqmon.media.fetch import fetcher as fetch
-from vqmon.media.fetch.decryption import split_encryption, with_encryption
-from vqmon.media.fetch.fetcher import REMEMBER_SECONDS, FetchPolicy, Recent
-from vqmon.media.fetch.policy import check_url, shown
+from vqmon.media.fetch.decryption import add_encryption_fragment, split_encryption_fragment
+from vqmon.media.fetch.fetcher import CACHE_SECONDS, FetchPolicy, TtlCache
+from vqmon.media.fetch.policy import check_url, redact_url
 
 # Loading the certificates of the world takes longer than most of these tests.
 Fetcher = partial(fetch.Fetcher, tls=ssl.create_default_context())
@@ -806,7 +806,7 @@ async def test_the_init_section_comes_first_and_is_fetched_once(server: Server) 
         assert await fetcher.fetch(part) == b"one\x01\x02"
         assert await fetcher.fetch(part) == b"one\x01\x02"
         assert await fetcher.fetch(replace(part, is_discontinuity=True)) == b"two\x01\x02"
-        clock.seconds += REMEMBER_SECONDS
+        clock.seconds += CACHE_SECONDS
         assert await fetcher.fetch(part) == b"three\x01\x02"
 
 
@@ -822,7 +822,7 @@ async def test_a_segment_is_decrypted_with_a_key_that_is_fetched_once(server: Se
     part = segment(
         server.url("/a"),
         encryption=Encryption(method="AES-128", key_url=server.url("/key"), iv_hex=IV.hex()),
-        init_url=with_encryption(server.url("/init"), other),
+        init_url=add_encryption_fragment(server.url("/init"), other),
     )
     async with Fetcher(loopback_policy(server)) as fetcher:
         for _ in range(2):
@@ -875,7 +875,7 @@ def test_how_an_init_section_is_encrypted_survives_in_its_address() -> None:
     """What goes into the fragment comes out again, and a plain address stays as it is."""
     encryption = Encryption(method="AES-128", key_url="https://k.example/key?a=1&b=2#x", iv_hex="00" * 16)
     for method in (None, encryption, Encryption(method="SAMPLE-AES")):
-        assert split_encryption(with_encryption("https://e.example/i.mp4?t=1", method)) == (
+        assert split_encryption_fragment(add_encryption_fragment("https://e.example/i.mp4?t=1", method)) == (
             "https://e.example/i.mp4?t=1",
             method,
         )
@@ -884,7 +884,7 @@ def test_how_an_init_section_is_encrypted_survives_in_its_address() -> None:
 def test_memory_is_bounded_in_count_and_age() -> None:
     """The oldest goes first, and nothing is used for longer than said."""
     clock = Clock()
-    recent = Recent(max_count=2, max_age_seconds=10, clock=clock)
+    recent = TtlCache(max_count=2, max_age_seconds=10, clock=clock)
     for name in ("a", "b", "c"):
         recent.put(name, name.encode())
     assert [recent.get(name) for name in ("a", "b", "c")] == [None, b"b", b"c"]
@@ -927,5 +927,5 @@ async def test_errors_and_logs_never_hold_credentials_or_queries(
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_an_address_is_shown_without_its_secrets(user: str, query: str) -> None:
     """Nothing after a question mark or before an at sign is ever shown."""
-    assert "s3cr3t" not in shown(f"https://{user}:s3cr3t@example.com/a?{query}s3cr3t")
-    assert "s3cr3t" not in shown(f"https://example.com/a?{query}s3cr3t")
+    assert "s3cr3t" not in redact_url(f"https://{user}:s3cr3t@example.com/a?{query}s3cr3t")
+    assert "s3cr3t" not in redact_url(f"https://example.com/a?{query}s3cr3t")

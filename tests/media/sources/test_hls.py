@@ -12,22 +12,22 @@ from hypothesis import strategies as st
 
 from vqmon.core.types import ByteRange, Encryption
 from vqmon.errors import SegmentError
-from vqmon.media.fetch.decryption import split_encryption
-from vqmon.media.sources.hls import Master, parse_hls
-from vqmon.media.sources.listing import Listed, Listing, Track, resolve, with_names
+from vqmon.media.fetch.decryption import split_encryption_fragment
+from vqmon.media.sources.hls import MasterPlaylist, parse_hls
+from vqmon.media.sources.media_playlist import MediaPlaylist, PlaylistEntry, Track, assign_names, resolve_url
 
 URL = "https://cdn.example.com/live/index.m3u8?token=1"
 
 
-def media(*lines: str, url: str = URL) -> Listing:
+def media(*lines: str, url: str = URL) -> MediaPlaylist:
     read = parse_hls("\n".join(("#EXTM3U", "#EXT-X-TARGETDURATION:6", *lines)), url)
-    assert isinstance(read, Listing)
+    assert isinstance(read, MediaPlaylist)
     return read
 
 
-def master(*lines: str) -> Master:
+def master(*lines: str) -> MasterPlaylist:
     read = parse_hls("\n".join(("#EXTM3U", *lines)), URL)
-    assert isinstance(read, Master)
+    assert isinstance(read, MasterPlaylist)
     return read
 
 
@@ -172,7 +172,7 @@ def test_the_init_section_has_the_key_that_stood_before_it() -> None:
         '#EXT-X-MAP:URI="secret.mp4"', '#EXT-X-KEY:METHOD=AES-128,URI="key2"', "#EXTINF:4,", "b.m4s",
     )  # fmt: skip
     base = "https://cdn.example.com/live"
-    assert [split_encryption(entry.init_url or "") for entry in listing.entries] == [
+    assert [split_encryption_fragment(entry.init_url or "") for entry in listing.entries] == [
         (f"{base}/plain.mp4", None),
         (f"{base}/secret.mp4", Encryption(method="AES-128", key_url=f"{base}/key", iv_hex=f"{255:032x}")),
     ]
@@ -220,7 +220,7 @@ def test_low_latency_parts_and_unknown_tags_are_passed_over() -> None:
 def test_line_ends_and_the_missing_target_duration_do_not_matter() -> None:
     """CRLF, and the longest segment for a target."""
     read = parse_hls("#EXTM3U\r\n#EXTINF:3.5,\r\na.ts\r\n#EXTINF:-1,\r\nb.ts\r\n", URL)
-    assert isinstance(read, Listing)
+    assert isinstance(read, MediaPlaylist)
     assert ([entry.duration_seconds for entry in read.entries], read.target_seconds) == ([3.5, 0.0], 3.5)
 
 
@@ -266,7 +266,7 @@ def test_a_local_playlist_may_point_to_local_files_and_to_servers() -> None:
 def test_the_short_way_to_an_address_leads_where_the_long_one_does(base: str, reference: str) -> None:
     """Plain names are not parsed, and come out as if they were."""
     with suppress(SegmentError, ValueError):
-        assert resolve(base, reference) == urljoin(base, reference)
+        assert resolve_url(base, reference) == urljoin(base, reference)
 
 
 # --- variables ------------------------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def test_variables_are_put_in_wherever_they_come_from() -> None:
         )
     )
     read = parse_hls(text, URL, variables={"path": "p/q", "host": "not this one"})
-    assert isinstance(read, Listing)
+    assert isinstance(read, MediaPlaylist)
     assert read.entries[0].url == "https://a.example.com/p/q/a.ts?t=1"
 
 
@@ -372,7 +372,7 @@ def test_a_master_playlist_without_video_is_a_failure() -> None:
 def test_names_are_always_there_and_always_different(tracks: list[Track], data: st.DataObject) -> None:
     """Two lanes of one name would share a cursor."""
     hints = data.draw(st.lists(st.sampled_from(["", "HD", "720p"]), min_size=len(tracks), max_size=len(tracks)))
-    names = [track.name for track in with_names(tracks, hints)]
+    names = [track.name for track in assign_names(tracks, hints)]
     assert all(names)
     assert len(set(names)) == len(names)
 
@@ -414,15 +414,15 @@ def test_what_is_written_is_what_is_read(
     assert [entry.sequence for entry in media(*lines).entries] == list(range(first, first + len(written)))
 
 
-def check(read: Master | Listing) -> None:
+def check(read: MasterPlaylist | MediaPlaylist) -> None:
     """Whatever was read can be counted with."""
-    if isinstance(read, Master):
+    if isinstance(read, MasterPlaylist):
         assert read.tracks
         return
     for entry in read.entries:
-        assert isinstance(entry, Listed)
+        assert isinstance(entry, PlaylistEntry)
         assert 0 <= entry.duration_seconds <= 86_400
-        assert entry.place
+        assert entry.media_location
 
 
 NOISE = ('"', "'", ",", "=", ":", "@", "-1", "9" * 30, "1e999", "nan", "\x00", "[", "{$x}")
@@ -513,7 +513,7 @@ OFFERED = {
 }
 
 
-def read_file(shared: Path, name: str) -> Master | Listing:
+def read_file(shared: Path, name: str) -> MasterPlaylist | MediaPlaylist:
     file = shared / "streams" / name
     return parse_hls(file.read_text(), file.as_uri())
 
@@ -523,7 +523,7 @@ def read_file(shared: Path, name: str) -> Master | Listing:
 def test_a_real_media_playlist_is_listed(shared: Path, name: str) -> None:
     """As many segments as it has, all ended, with its target duration."""
     read = read_file(shared, name)
-    assert isinstance(read, Listing)
+    assert isinstance(read, MediaPlaylist)
     assert (len(read.entries), read.target_seconds, read.is_ended) == (*LISTED[name], True)
 
 
@@ -532,7 +532,7 @@ def test_a_real_media_playlist_is_listed(shared: Path, name: str) -> None:
 def test_a_real_master_playlist_offers_its_video(shared: Path, name: str) -> None:
     """Camera angles are there, sound is not."""
     read = read_file(shared, name)
-    assert isinstance(read, Master)
+    assert isinstance(read, MasterPlaylist)
     assert [track.name for track in read.tracks] == OFFERED[name]
 
 
@@ -540,7 +540,7 @@ def test_a_real_master_playlist_offers_its_video(shared: Path, name: str) -> Non
 def test_real_gaps_and_dates_are_found(shared: Path) -> None:
     """Segments 1 and 5 of the gap stream are missing; the rollover stream is dated."""
     gaps, dated = read_file(shared, "hls-gap/playlist.m3u8"), read_file(shared, "hls-ts-rollover/playlist.m3u8")
-    assert isinstance(gaps, Listing)
-    assert isinstance(dated, Listing)
+    assert isinstance(gaps, MediaPlaylist)
+    assert isinstance(dated, MediaPlaylist)
     assert [entry.sequence for entry in gaps.entries if entry.is_gap] == [0, 4]
     assert dated.entries[-1].starts_at == datetime(2024, 3, 4, 23, 2, 35, 684_000, UTC)

@@ -19,10 +19,10 @@ from vqmon.errors import FetchError, SegmentError
 from vqmon.flow import wait_or_stop
 from vqmon.media.fetch import fetcher as fetch
 from vqmon.media.fetch.fetcher import FetchPolicy
-from vqmon.media.sources.follower import MAX_SKIPPED, Follower, Item
-from vqmon.media.sources.listing import Listed, Listing
-from vqmon.media.sources.playlist import PlaylistSource, found_at, segments_of
-from vqmon.media.sources.staleness import Silence
+from vqmon.media.sources.follower import MAX_SKIPPED, PlaylistFollower, SegmentOrFailure
+from vqmon.media.sources.media_playlist import MediaPlaylist, PlaylistEntry
+from vqmon.media.sources.playlist import PlaylistSource, discover_segments, list_segments
+from vqmon.media.sources.staleness import StalenessMonitor
 
 # Loading the certificates of the world takes longer than most of these tests.
 Fetcher = partial(fetch.Fetcher, tls=ssl.create_default_context())
@@ -105,7 +105,9 @@ def scripted(make: Callable[[], Answer | str]) -> Callable[[Request, asyncio.Str
     return answer
 
 
-async def watch(server: Server, world: World, path: str = "/live.m3u8", **arguments: Any) -> dict[str, list[Item]]:
+async def watch(
+    server: Server, world: World, path: str = "/live.m3u8", **arguments: Any
+) -> dict[str, list[SegmentOrFailure]]:
     """All that the lanes give until the world ends, by lane."""
     async with Fetcher(policy(server)) as fetcher:
         source = PlaylistSource(
@@ -120,24 +122,24 @@ async def watch(server: Server, world: World, path: str = "/live.m3u8", **argume
         return {lane.name: [item async for item in lane] for lane in await source.lanes()}
 
 
-async def watch_one(server: Server, world: World, path: str = "/live.m3u8", **arguments: Any) -> list[Item]:
+async def watch_one(server: Server, world: World, path: str = "/live.m3u8", **arguments: Any) -> list[SegmentOrFailure]:
     (items,) = (await watch(server, world, path, **arguments)).values()
     return items
 
 
-def sequences(items: Sequence[Item]) -> list[int]:
+def sequences(items: Sequence[SegmentOrFailure]) -> list[int]:
     return [item.sequence for item in items if isinstance(item, Segment)]
 
 
-def reasons(items: Sequence[Item]) -> list[str]:
+def reasons(items: Sequence[SegmentOrFailure]) -> list[str]:
     return [item.reason for item in items if isinstance(item, SegmentFailure)]
 
 
-def segment_of(item: Item) -> Segment:
+def segment_of(item: SegmentOrFailure) -> Segment:
     return item.segment if isinstance(item, SegmentFailure) else item
 
 
-def cursor_after(item: Item, lane: str = "news/main") -> LaneCursor:
+def cursor_after(item: SegmentOrFailure, lane: str = "news/main") -> LaneCursor:
     segment = segment_of(item)
     return LaneCursor(lane=lane, sequence=segment.sequence, segment_key=segment.key, ends_at=segment.ends_at)
 
@@ -241,7 +243,7 @@ async def test_a_slow_consumer_loses_segments_but_not_their_count(server: Server
     """While the consumer is busy the window moves on; what is lost is said, and nobody calls the stream stale."""
     world = World(ends=200)
     server.answers["/live.m3u8"] = scripted(Packager(world).text)
-    items: list[Item] = []
+    items: list[SegmentOrFailure] = []
     async with Fetcher(policy(server)) as fetcher:
         source = PlaylistSource(
             server.url("/live.m3u8"),
@@ -589,10 +591,12 @@ async def test_the_lanes_of_one_mpd_read_it_together(server: Server) -> None:
 # --- what is new ----------------------------------------------------------------------------------------------------
 
 
-def listing(numbers: Sequence[int], *, is_ended: bool = False, name: str = "s", seconds: float = TARGET) -> Listing:
-    return Listing(
+def listing(
+    numbers: Sequence[int], *, is_ended: bool = False, name: str = "s", seconds: float = TARGET
+) -> MediaPlaylist:
+    return MediaPlaylist(
         entries=[
-            Listed(
+            PlaylistEntry(
                 sequence=number, next_sequence=number + 1, url=f"http://h/{name}{number}.ts", duration_seconds=seconds
             )
             for number in numbers
@@ -602,8 +606,8 @@ def listing(numbers: Sequence[int], *, is_ended: bool = False, name: str = "s", 
     )
 
 
-def follower(cursor: LaneCursor | None = None) -> Follower:
-    return Follower(MAIN, "http://h/live.m3u8", cursor=cursor)
+def follower(cursor: LaneCursor | None = None) -> PlaylistFollower:
+    return PlaylistFollower(MAIN, "http://h/live.m3u8", cursor=cursor)
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 8)), min_size=1, max_size=20), st.integers(0, 10**6))
@@ -612,7 +616,7 @@ def test_every_number_comes_out_exactly_once(looks: list[tuple[int, int]], first
     following, newest, items = follower(), first, []
     for advance, window in looks:
         newest += advance
-        items += following.take(listing(range(max(first, newest - window), newest + 1)), NOON)
+        items += following.update(listing(range(max(first, newest - window), newest + 1)), NOON)
     numbers = [segment_of(item).sequence for item in items]
     assert numbers == list(range(numbers[0], newest + 1))
     keys = {segment_of(item).key for item in items}
@@ -622,15 +626,15 @@ def test_every_number_comes_out_exactly_once(looks: list[tuple[int, int]], first
 @given(st.integers(1, 30), st.data())
 def test_a_vod_that_is_taken_in_pieces_is_taken_once(count: int, data: st.DataObject) -> None:
     """Killed anywhere, any number of times: every segment once, with the same keys as in one go."""
-    whole = follower().take(listing(range(count), is_ended=True), NOON)
+    whole = follower().update(listing(range(count), is_ended=True), NOON)
     cursor, keys = None, []
     while cursor is None or cursor.sequence < count - 1:
-        rest = follower(cursor).take(listing(range(count), is_ended=True), NOON)
+        rest = follower(cursor).update(listing(range(count), is_ended=True), NOON)
         taken = rest[: data.draw(st.integers(1, len(rest)))]
         keys += [segment_of(item).key for item in taken]
         cursor = cursor_after(taken[-1])
     assert keys == [segment_of(item).key for item in whole]
-    assert follower(cursor).take(listing(range(count), is_ended=True), NOON) == []
+    assert follower(cursor).update(listing(range(count), is_ended=True), NOON) == []
 
 
 @given(st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=9).map(sorted), max_size=12), st.integers(0, 60))
@@ -640,26 +644,26 @@ def test_numbers_never_fall_whatever_is_listed(listed: list[list[int]], start: i
     following, numbers, now = follower(cursor_after(before)), [start], NOON
     for look in listed:
         now += timedelta(seconds=5)
-        numbers += [segment_of(item).sequence for item in following.take(listing(sorted(set(look))), now)]
+        numbers += [segment_of(item).sequence for item in following.update(listing(sorted(set(look))), now)]
     assert numbers == sorted(set(numbers))
 
 
 def test_after_a_restart_of_both_the_constant_is_found_again() -> None:
     """The packager started anew, we went on counting, and then we were restarted, too."""
     following = follower()
-    following.take(listing(range(1000, 1006)), NOON)
-    anew = following.take(listing(range(6), name="n"), NOON)
+    following.update(listing(range(1000, 1006)), NOON)
+    anew = following.update(listing(range(6), name="n"), NOON)
     assert [segment_of(item).sequence for item in anew] == list(range(1006, 1012))
 
-    resumed = follower(cursor_after(anew[3])).take(listing(range(2, 8), name="n"), NOON)
+    resumed = follower(cursor_after(anew[3])).update(listing(range(2, 8), name="n"), NOON)
     assert [segment_of(item).sequence for item in resumed] == [1010, 1011, 1012, 1013]
 
 
 def test_a_short_stream_that_starts_anew_under_the_same_names_is_found_out_in_time() -> None:
     """It looks like an old copy at first; an old copy would have healed."""
     following = follower()
-    following.take(listing(range(6)), NOON)
-    looks = [following.take(listing(range(3)), NOON + timedelta(seconds=seconds)) for seconds in (4, 8, 12, 16, 20)]
+    following.update(listing(range(6)), NOON)
+    looks = [following.update(listing(range(3)), NOON + timedelta(seconds=seconds)) for seconds in (4, 8, 12, 16, 20)]
     assert [len(items) for items in looks] == [0, 0, 0, 3, 0]
     assert [segment_of(item).sequence for item in looks[3]] == [6, 7, 8]
 
@@ -667,8 +671,8 @@ def test_a_short_stream_that_starts_anew_under_the_same_names_is_found_out_in_ti
 def test_numbers_that_jump_ahead_are_a_new_count_not_a_thousand_lost_segments() -> None:
     """Four seconds cannot hold a million segments."""
     following = follower()
-    following.take(listing(range(6)), NOON)
-    items = following.take(listing(range(1_000_000, 1_000_006)), NOON + timedelta(seconds=4))
+    following.update(listing(range(6)), NOON)
+    items = following.update(listing(range(1_000_000, 1_000_006)), NOON + timedelta(seconds=4))
     assert reasons(items) == []
     assert sequences(items) == list(range(6, 12))
 
@@ -676,7 +680,7 @@ def test_numbers_that_jump_ahead_are_a_new_count_not_a_thousand_lost_segments() 
 def test_a_very_long_absence_is_reported_within_bounds() -> None:
     """The newest thousand, and how many there were."""
     before = Segment(rendition=MAIN, sequence=0, url="http://h/s0.ts", starts_at=NOON, duration_seconds=4)
-    items = follower(cursor_after(before)).take(listing(range(5001, 5006)), NOON)
+    items = follower(cursor_after(before)).update(listing(range(5001, 5006)), NOON)
     lost = [item for item in items if isinstance(item, SegmentFailure)]
     assert (len(lost), lost[0].segment.sequence, lost[-1].segment.sequence) == (MAX_SKIPPED, 4001, 5000)
     assert "5000 in a row" in lost[0].detail
@@ -686,22 +690,22 @@ def test_a_very_long_absence_is_reported_within_bounds() -> None:
 def test_after_an_outage_an_undated_timeline_goes_on_at_the_present() -> None:
     """An hour without segments is an hour, also when the numbers go on."""
     following = follower()
-    following.take(listing(range(6)), NOON)
-    (item,) = following.take(listing(range(1, 7)), NOON + timedelta(hours=1))
+    following.update(listing(range(6)), NOON)
+    (item,) = following.update(listing(range(1, 7)), NOON + timedelta(hours=1))
     assert segment_of(item).ends_at == NOON + timedelta(hours=1)
 
 
 def test_an_empty_playlist_brings_nothing() -> None:
     """A stream that has not begun yet."""
-    assert follower().take(listing([]), NOON) == []
+    assert follower().update(listing([]), NOON) == []
 
 
 def test_silence_is_said_by_the_setting_when_there_is_one() -> None:
     """stale_after_seconds overrules three target durations."""
-    silence = Silence(MAIN, "http://h/a.m3u8?token=1", stale_after_seconds=30)
-    silence.heard(NOON)
+    silence = StalenessMonitor(MAIN, "http://h/a.m3u8?token=1", stale_after_seconds=30)
+    silence.record_progress(NOON)
     moments = [NOON + timedelta(seconds=seconds) for seconds in range(0, 100, 10)]
-    said = [silence.said(moment, target_seconds=4, error=None, sequence=7) for moment in moments]
+    said = [silence.check(moment, target_seconds=4, error=None, sequence=7) for moment in moments]
     assert [moments[index] for index, failure in enumerate(said) if failure] == [
         NOON + timedelta(seconds=seconds) for seconds in (30, 60, 90)
     ]
@@ -716,8 +720,8 @@ async def test_an_address_is_told_by_its_content_not_by_its_name(server: Server)
     """A playlist named like a film, a film named like a playlist."""
     server.answers = {"/film.mp4": VOD.format("s", "s").encode(), "/live.m3u8": b"\x00\x00\x00\x18ftypisom" * 9999}
     async with Fetcher(policy(server)) as fetcher:
-        listed = await segments_of(server.url("/film.mp4?t=1"), fetcher=fetcher, now=NOON)
-        (film,) = await segments_of(server.url("/live.m3u8"), fetcher=fetcher, now=NOON)
+        listed = await list_segments(server.url("/film.mp4?t=1"), fetcher=fetcher, now=NOON)
+        (film,) = await list_segments(server.url("/live.m3u8"), fetcher=fetcher, now=NOON)
 
     assert [segment_of(item).url for item in listed] == [server.url("/s0.ts"), server.url("/s1.ts")]
     assert [segment_of(item).starts_at for item in listed] == [NOON, NOON + timedelta(seconds=4)]
@@ -728,7 +732,7 @@ async def test_one_broken_rendition_leaves_the_others(server: Server) -> None:
     """Its failure stands where its segments would."""
     server.answers = {"/m.m3u8": MASTER.encode(), "/sd.m3u8": VOD.format("s", "s").encode()}
     async with Fetcher(policy(server)) as fetcher:
-        items = await segments_of(server.url("/m.m3u8"), fetcher=fetcher, now=NOON)
+        items = await list_segments(server.url("/m.m3u8"), fetcher=fetcher, now=NOON)
     assert [segment_of(item).rendition.key for item in items] == ["m.m3u8/720p", "m.m3u8/360p", "m.m3u8/360p"]
     assert reasons(items) == ["playlist"]
 
@@ -740,8 +744,8 @@ async def test_what_is_listed_tells_what_has_ended(server: Server, last: str, en
     listing = listing.replace("#EXT-X-PLAYLIST-TYPE:VOD\n", "") + last
     server.answers = {"/m.m3u8": MASTER.encode(), "/hd.m3u8": listing.encode()}
     async with Fetcher(policy(server)) as fetcher:
-        found = await found_at(server.url("/m.m3u8"), fetcher=fetcher, now=NOON)
-    assert found.ended == ended
+        found = await discover_segments(server.url("/m.m3u8"), fetcher=fetcher, now=NOON)
+    assert found.ended_renditions == ended
     assert reasons(found.items) == ["playlist"]
 
 
@@ -754,7 +758,7 @@ async def test_what_cannot_be_read_at_all_is_raised(server: Server, tmp_path: Pa
             ("https://example.com/a.ts", "refused"),
         ):
             with pytest.raises(FetchError) as caught:
-                await segments_of(address, fetcher=fetcher, now=NOON)
+                await list_segments(address, fetcher=fetcher, now=NOON)
             assert caught.value.reason == reason
 
 
@@ -779,7 +783,7 @@ async def test_every_segment_of_a_real_stream_can_be_fetched(shared: Path, name:
     """Joined and decrypted: each begins as MPEG-TS or with an initialization section and a fragment."""
     count, failed = 0, []
     async with Fetcher(FetchPolicy(file_roots=(shared,))) as fetcher:
-        for item in await segments_of(str(shared / "streams" / name), fetcher=fetcher, now=NOON):
+        for item in await list_segments(str(shared / "streams" / name), fetcher=fetcher, now=NOON):
             if isinstance(item, SegmentFailure):
                 failed.append(item.reason)
                 continue

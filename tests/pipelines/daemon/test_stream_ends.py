@@ -25,7 +25,7 @@ from vqmon.core.alerts.judge import Judge, over_all_streams, parse_rules
 from vqmon.core.types import Alert, Outcome, Segment
 from vqmon.errors import SettingsError
 from vqmon.flow import together
-from vqmon.media.sources.playlist import Found
+from vqmon.media.sources.playlist import DiscoveredSegments
 from vqmon.settings.load import Settings
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.backends.location import HistoryLocation
@@ -279,9 +279,9 @@ async def test_an_end_with_another_key_is_rejected_with_an_outcome() -> None:
     assert not rig.notes
 
 
-def listing(*names: str, ended: bool = True) -> Found:
+def listing(*names: str, ended: bool = True) -> DiscoveredSegments:
     items = [factories.segment(sequence=n, rendition=replace(RENDITION, name=name)) for name in names for n in range(2)]
-    return Found(items=items, ended=frozenset(names if ended else ()))
+    return DiscoveredSegments(items=items, ended_renditions=frozenset(names if ended else ()))
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def listing(*names: str, ended: bool = True) -> Found:
         ([listing("1080p"), listing("1080p")], ["0", "1", "0", "1", "1080p ends"]),
     ],
 )
-def test_publish_says_which_renditions_are_over(found: Sequence[Found], expected: Sequence[str]) -> None:
+def test_publish_says_which_renditions_are_over(found: Sequence[DiscoveredSegments], expected: Sequence[str]) -> None:
     """Behind the last segment of each; keyed by the stream."""
     segments = [item for one in found for item in one.items if isinstance(item, Segment)]
     records = list(records_of(segments, over=over(found)))

@@ -1,4 +1,4 @@
-"""Undoing full-segment encryption: which methods there are and how bytes are decrypted."""
+"""Decryption of segments that are encrypted as a whole (HLS AES-128 and its variants)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,7 +17,7 @@ class _Method:
     mode: Literal["cbc", "ctr"]
 
 
-# AES-128 is RFC 8216 5.2; the AES-256 ones are what packagers write for the same thing with a longer key.
+# AES-128 is defined in RFC 8216 5.2; packagers use the AES-256 names for the same scheme with a longer key.
 _METHODS = {
     "AES-128": _Method(16, "cbc"),
     "AES-256": _Method(32, "cbc"),
@@ -25,23 +25,23 @@ _METHODS = {
 }
 
 
-def need_decryptable(encryption: Encryption) -> str:
-    """The address of the key, or FetchError("encrypted") when this cannot be undone here."""
+def require_key_url(encryption: Encryption) -> str:
+    """The URL of the key; raises FetchError("encrypted") when the method is not supported or there is no URL."""
     if encryption.method not in _METHODS:
-        raise FetchError("encrypted", f"method {encryption.method[:40]} cannot be undone here")
+        raise FetchError("encrypted", f"method {encryption.method[:40]} is not supported")
     if encryption.key_url is None:
-        raise FetchError("encrypted", f"{encryption.method}: the key is not offered at a plain address")
+        raise FetchError("encrypted", f"{encryption.method}: the key has no plain URL")
     return encryption.key_url
 
 
 def decrypt(encrypted: bytes, encryption: Encryption, key: bytes) -> bytes:
-    """Decrypt a whole segment; FetchError("key") when key, iv and bytes do not fit each other."""
+    """Decrypt a whole segment; raises FetchError("key") when key, IV and bytes do not fit each other."""
     method = _METHODS[encryption.method]
     if len(key) != method.key_bytes:
         raise FetchError("key", f"{encryption.method} needs a key of {method.key_bytes} bytes, got {len(key)}")
-    cipher = Cipher(algorithms.AES(key), _mode(method, encryption.iv_hex))
+    cipher = Cipher(algorithms.AES(key), _cipher_mode(method, encryption.iv_hex))
     if method.mode == "cbc" and len(encrypted) % 16:
-        raise FetchError("key", f"{len(encrypted)} bytes are no whole number of cipher blocks")
+        raise FetchError("key", f"{len(encrypted)} bytes are not a whole number of cipher blocks")
     decryptor = cipher.decryptor()
     plain = decryptor.update(encrypted) + decryptor.finalize()
     if method.mode == "ctr" or not plain:
@@ -53,29 +53,29 @@ def decrypt(encrypted: bytes, encryption: Encryption, key: bytes) -> bytes:
         raise FetchError("key", "the key does not fit: wrong padding after decryption") from None
 
 
-def with_encryption(url: str, encryption: Encryption | None) -> str:
-    """The address of an encrypted initialization section, with how to decrypt it.
+def add_encryption_fragment(url: str, encryption: Encryption | None) -> str:
+    """Append the encryption of an initialization section to its URL, as a fragment.
 
-    RFC 8216 4.3.2.4 lets the section have a key of its own, while a Segment has one `encryption`, for its media. So the
-    section's own goes into the fragment of its address, which is never sent to a server.
+    RFC 8216 4.3.2.4 allows the section a key of its own, while a Segment has one `encryption`, for its media. The
+    fragment of a URL is never sent to a server.
     """
     if encryption is None:
         return url
-    facts = {"method": encryption.method, "key": encryption.key_url or "", "iv": encryption.iv_hex or ""}
-    return f"{urldefrag(url).url}#{urlencode(facts)}"
+    fields = {"method": encryption.method, "key": encryption.key_url or "", "iv": encryption.iv_hex or ""}
+    return f"{urldefrag(url).url}#{urlencode(fields)}"
 
 
-def split_encryption(url: str) -> tuple[str, Encryption | None]:
-    """Undo `with_encryption`."""
+def split_encryption_fragment(url: str) -> tuple[str, Encryption | None]:
+    """The inverse of `add_encryption_fragment`: (URL without fragment, encryption)."""
     plain, fragment = urldefrag(url)
-    facts = dict(parse_qsl(fragment, keep_blank_values=True))
-    if "method" not in facts:
+    fields = dict(parse_qsl(fragment, keep_blank_values=True))
+    if "method" not in fields:
         return plain, None
-    key, iv = facts.get("key"), facts.get("iv")
-    return plain, Encryption(method=facts["method"], key_url=key or None, iv_hex=iv or None)
+    key, iv = fields.get("key"), fields.get("iv")
+    return plain, Encryption(method=fields["method"], key_url=key or None, iv_hex=iv or None)
 
 
-def _mode(method: _Method, iv_hex: str | None) -> modes.CBC | modes.CTR:
+def _cipher_mode(method: _Method, iv_hex: str | None) -> modes.CBC | modes.CTR:
     try:
         iv = bytes.fromhex(iv_hex or "")
     except ValueError:

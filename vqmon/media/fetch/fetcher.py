@@ -1,7 +1,7 @@
-"""Segment -> bytes: the guarded way to whatever an address names.
+"""Fetching of segments and playlists over HTTP(S) and from local files, within a `FetchPolicy`.
 
-Every connection goes to an address that was resolved once and checked just then (`vqmon.media.fetch.policy`), with
-Host, SNI and certificate check on the name. Answers are streamed with a hard stop and never decompressed.
+A name is resolved once per connection, its IP addresses are checked, and the connection goes to one of them, with Host
+header, SNI and certificate check on the name. Responses are streamed up to a hard limit and never decompressed.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ import httpcore2
 
 from vqmon.core.types import ByteRange, Encryption, Segment
 from vqmon.errors import FetchError
-from vqmon.media.fetch.decryption import decrypt, need_decryptable, split_encryption
-from vqmon.media.fetch.http import Fetched, HttpGetter, PinnedNetwork, Resolve, system_resolver
-from vqmon.media.fetch.policy import FetchPolicy, check_file, is_local, printable, shown
+from vqmon.media.fetch.decryption import decrypt, require_key_url, split_encryption_fragment
+from vqmon.media.fetch.http import FetchedResource, HttpClient, PinnedNetworkBackend, Resolver, resolve_host
+from vqmon.media.fetch.policy import FetchPolicy, check_file, is_local_address, printable, redact_url
 
 
-class Recent:
-    """Remembers the newest `max_count` bodies for `max_age_seconds`; places are kept as digests, never in clear."""
+class TtlCache:
+    """Caches the newest `max_count` bodies for `max_age_seconds`; keys are stored as digests, never in clear."""
 
     def __init__(self, *, max_count: int, max_age_seconds: float, clock: Callable[[], float]) -> None:
         self._max_count = max_count
@@ -33,54 +33,54 @@ class Recent:
         self._clock = clock
         self._bodies: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
 
-    def get(self, place: str) -> bytes | None:
-        """What was put there, unless it is too old."""
-        put_at, body = self._bodies.get(_digest(place), (float("-inf"), b""))
-        return body if self._clock() - put_at < self._max_age_seconds else None
+    def get(self, key: str) -> bytes | None:
+        """The body stored under a key; None when there is none or it has expired."""
+        stored_at, body = self._bodies.get(_digest(key), (float("-inf"), b""))
+        return body if self._clock() - stored_at < self._max_age_seconds else None
 
-    def put(self, place: str, body: bytes) -> None:
-        """Remember a body; the oldest one makes room."""
-        self._bodies.pop(_digest(place), None)
-        self._bodies[_digest(place)] = (self._clock(), body)
+    def put(self, key: str, body: bytes) -> None:
+        """Store a body and evict the oldest beyond `max_count`."""
+        self._bodies.pop(_digest(key), None)
+        self._bodies[_digest(key)] = (self._clock(), body)
         while len(self._bodies) > self._max_count:
             self._bodies.popitem(last=False)
 
 
-def _digest(place: str) -> bytes:
-    return sha256(place.encode("utf-8", "surrogatepass")).digest()
+def _digest(key: str) -> bytes:
+    return sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
-__all__ = ["FetchPolicy", "Fetched", "Fetcher"]
+__all__ = ["FetchPolicy", "FetchedResource", "Fetcher"]
 
 INIT_MAX_BYTES = 1_000_000
 KEY_MAX_BYTES = 1_000
-REMEMBER_SECONDS = 60.0
-"""How long initialization sections and keys are reused: a packager that starts anew writes others to the same place."""
+CACHE_SECONDS = 60.0
+"""How long initialization sections and keys are reused; a packager that restarts writes new ones to the same URL."""
 
-_RAISE = "; fetch.max_bytes (--max-bytes) allows more"
+_MAX_BYTES_HINT = "; fetch.max_bytes (--max-bytes) allows more"
 
 
 class Fetcher:
     """Fetches segments and playlists within a policy; raises FetchError and nothing else.
 
-    `resolve`, `network`, `tls`, `clock` and `sleep` are for tests and for networks of one's own.
+    `resolve`, `network`, `tls`, `clock` and `sleep` can be replaced by tests and for special networks.
     """
 
     def __init__(
         self,
         policy: FetchPolicy,
         *,
-        resolve: Resolve = system_resolver,
+        resolve: Resolver = resolve_host,
         network: httpcore2.AsyncNetworkBackend | None = None,
         tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._policy = policy
-        pinned = PinnedNetwork(policy, resolve, network or httpcore2.AnyIOBackend())
-        self._http = HttpGetter(policy, network=pinned, tls=tls, clock=clock, sleep=sleep)
-        self._inits = Recent(max_count=64, max_age_seconds=REMEMBER_SECONDS, clock=clock)
-        self._keys = Recent(max_count=256, max_age_seconds=REMEMBER_SECONDS, clock=clock)
+        pinned = PinnedNetworkBackend(policy, resolve, network or httpcore2.AnyIOBackend())
+        self._http = HttpClient(policy, network=pinned, tls=tls, clock=clock, sleep=sleep)
+        self._inits = TtlCache(max_count=64, max_age_seconds=CACHE_SECONDS, clock=clock)
+        self._keys = TtlCache(max_count=256, max_age_seconds=CACHE_SECONDS, clock=clock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -89,76 +89,79 @@ class Fetcher:
         await self._http.close()
 
     async def fetch(self, segment: Segment) -> bytes:
-        """The bytes of a segment, decrypted, with its initialization section in front."""
+        """The bytes of a segment, decrypted and preceded by its initialization section."""
         if segment.encryption is not None:
-            need_decryptable(segment.encryption)
-        init = await self._init_of(segment) if segment.init_url else b""
+            require_key_url(segment.encryption)
+        init = await self._init_section(segment) if segment.init_url else b""
         fetched = await self.get(segment.url, max_bytes=self._policy.max_bytes, byte_range=segment.byte_range)
-        media = await self._decrypted(fetched.body, segment.encryption)
+        media = await self._decrypt(fetched.body, segment.encryption)
         if len(init) + len(media) > self._policy.max_bytes:
-            raise FetchError("too_large", f"{shown(segment.url)}: more than {self._policy.max_bytes} bytes{_RAISE}")
+            raise FetchError(
+                "too_large", f"{redact_url(segment.url)}: more than {self._policy.max_bytes} bytes{_MAX_BYTES_HINT}"
+            )
         return init + media
 
-    async def get(self, url: str, *, max_bytes: int, byte_range: ByteRange | None = None) -> Fetched:
-        """What is at an address now: http(s) or a local file, whole or in part.
+    async def get(self, url: str, *, max_bytes: int, byte_range: ByteRange | None = None) -> FetchedResource:
+        """Fetch an http(s) URL or a local file, whole or in part.
 
-        At most `max_bytes`, and never more than the policy's. The deadline covers all retries and redirects.
+        The body has at most `max_bytes`, and never more than the policy allows. The deadline covers everything.
         """
         max_bytes = min(max_bytes, self._policy.max_bytes)
         try:
             if byte_range is not None and byte_range.length_bytes > max_bytes:
-                raise FetchError("too_large", f"{shown(url)}: {byte_range.length_bytes} bytes, {max_bytes} allowed")
+                raise FetchError(
+                    "too_large", f"{redact_url(url)}: {byte_range.length_bytes} bytes, {max_bytes} allowed"
+                )
             async with asyncio.timeout(self._policy.total_seconds):
-                if not is_local(url):
+                if not is_local_address(url):
                     return await self._http.get(url, max_bytes=max_bytes, byte_range=byte_range)
                 path = await asyncio.to_thread(check_file, url, self._policy)
                 body = await asyncio.to_thread(_read_file, path, max_bytes=max_bytes, byte_range=byte_range)
-                return Fetched(body=body, url=url)
+                return FetchedResource(body=body, url=url)
         except TimeoutError:
-            raise FetchError("timeout", f"{shown(url)}: not done in {self._policy.total_seconds:g} s") from None
+            raise FetchError("timeout", f"{redact_url(url)}: not done in {self._policy.total_seconds:g} s") from None
         except FetchError as error:
             if error.reason == "too_large" and max_bytes == self._policy.max_bytes:
-                raise FetchError("too_large", f"{error.detail}{_RAISE}") from None
+                raise FetchError("too_large", f"{error.detail}{_MAX_BYTES_HINT}") from None
             raise
 
-    async def _init_of(self, segment: Segment) -> bytes:
-        place = f"{segment.init_url} {segment.init_byte_range}"
-        known = None if segment.is_discontinuity else self._inits.get(place)
-        if known is not None:
-            return known
-        url, encryption = split_encryption(segment.init_url or "")
+    async def _init_section(self, segment: Segment) -> bytes:
+        key = f"{segment.init_url} {segment.init_byte_range}"
+        cached = None if segment.is_discontinuity else self._inits.get(key)
+        if cached is not None:
+            return cached
+        url, encryption = split_encryption_fragment(segment.init_url or "")
         fetched = await self.get(url, max_bytes=INIT_MAX_BYTES, byte_range=segment.init_byte_range)
-        init = await self._decrypted(fetched.body, encryption)
-        self._inits.put(place, init)
+        init = await self._decrypt(fetched.body, encryption)
+        self._inits.put(key, init)
         return init
 
-    async def _decrypted(self, body: bytes, encryption: Encryption | None) -> bytes:
+    async def _decrypt(self, body: bytes, encryption: Encryption | None) -> bytes:
         if encryption is None:
             return body
-        key = await self._key_at(need_decryptable(encryption))
+        key = await self._fetch_key(require_key_url(encryption))
         return await asyncio.to_thread(decrypt, body, encryption, key)
 
-    async def _key_at(self, url: str) -> bytes:
-        known = self._keys.get(url)
-        if known is not None:
-            return known
+    async def _fetch_key(self, url: str) -> bytes:
+        cached = self._keys.get(url)
+        if cached is not None:
+            return cached
         try:
             key = (await self.get(url, max_bytes=KEY_MAX_BYTES)).body
         except FetchError as error:
-            raise FetchError("key", f"the key cannot be had: {error}") from None
+            raise FetchError("key", f"the key cannot be fetched: {error}") from None
         self._keys.put(url, key)
         return key
 
 
 def _read_file(path: Path, *, max_bytes: int, byte_range: ByteRange | None) -> bytes:
-    """Read a regular file, or a part of it; what is no regular file might never end."""
+    """Read a regular file, or a part of it; other files are refused because reading them might never end."""
     name = printable(str(path))
     try:
         # Without O_NONBLOCK, opening a named pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         with open(descriptor, "rb") as file:
-            facts = os.fstat(descriptor)
-            if not stat.S_ISREG(facts.st_mode):
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise FetchError("file", f"{name} is not a regular file")
             if byte_range is not None:
                 file.seek(byte_range.offset_bytes)

@@ -1,1 +1,1 @@
-"""Where segments come from: HLS and DASH playlists, folders."""
+"""Sources of segments: HLS and DASH playlists, and folders of media files."""

@@ -1,4 +1,4 @@
-"""HLS text -> tracks or a listing (RFC 8216), read with the `m3u8` library; raises SegmentError("playlist") only."""
+"""Parsing of HLS playlists (RFC 8216) with the `m3u8` library; raises SegmentError("playlist") only."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,74 +10,78 @@ import m3u8
 
 from vqmon.core.types import ByteRange, Encryption
 from vqmon.errors import SegmentError
-from vqmon.media.fetch.decryption import with_encryption
-from vqmon.media.sources.listing import (
-    MAX_LISTED,
+from vqmon.media.fetch.decryption import add_encryption_fragment
+from vqmon.media.sources.media_playlist import (
+    MAX_ENTRIES,
     MAX_SEQUENCE,
     MAX_TRACKS,
-    Listed,
-    Listing,
+    MediaPlaylist,
+    PlaylistEntry,
     Track,
-    later,
-    moment_of,
-    real,
-    resolve,
-    seconds_of,
-    with_names,
+    add_seconds,
+    assign_names,
+    parse_seconds,
+    parse_timestamp,
+    plausible_time,
+    resolve_url,
 )
 
 _DEFINE_ATTRIBUTE = re.compile(r'(NAME|VALUE|QUERYPARAM|IMPORT)="([^"]*)"')
-_REFERENCE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
-# A short playlist can ask for a very long one.
-_MAX_ADDED = 16_000_000
+_VARIABLE_REFERENCE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
+# Variables can make a very long playlist of a short one.
+_MAX_ADDED_CHARACTERS = 16_000_000
 
 
-def expand(text: str, url: str, *, imported: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
-    """The text with its variables put in, and the variables; raises SegmentError("playlist") for an unknown one."""
-    known: dict[str, str] = {}
+def substitute_variables(text: str, url: str, *, imported: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
+    """Replace the variables of a playlist (EXT-X-DEFINE); returns the text and the variables that it defines.
+
+    `imported` are the variables of the master playlist. Raises SegmentError("playlist") for an undefined variable.
+    """
+    variables: dict[str, str] = {}
     if "#EXT-X-DEFINE" not in text:
-        return text, known
+        return text, variables
     added = 0
 
-    def value_of(found: re.Match[str]) -> str:
+    def value_of(reference: re.Match[str]) -> str:
         nonlocal added
-        if found[1] not in known:
-            raise SegmentError("playlist", f"variable {found[1][:40]} is not defined")
-        added += len(known[found[1]])
-        if added > _MAX_ADDED:
+        name = reference[1]
+        if name not in variables:
+            raise SegmentError("playlist", f"variable {name[:40]} is not defined")
+        added += len(variables[name])
+        if added > _MAX_ADDED_CHARACTERS:
             raise SegmentError("playlist", "variables make the playlist too large")
-        return known[found[1]]
+        return variables[name]
 
     lines = []
     for line in text.splitlines():
         if line.startswith("#EXT-X-DEFINE:"):
-            known.update(_definition(line, url, imported))
+            variables.update(_parse_definition(line, url, imported))
         else:
-            lines.append(_REFERENCE.sub(value_of, line))
-    return "\n".join(lines), known
+            lines.append(_VARIABLE_REFERENCE.sub(value_of, line))
+    return "\n".join(lines), variables
 
 
-def _definition(line: str, url: str, imported: Mapping[str, str]) -> dict[str, str]:
-    facts: dict[str, str] = dict(_DEFINE_ATTRIBUTE.findall(line))
-    if "NAME" in facts:
-        return {facts["NAME"]: facts.get("VALUE", "")}
-    if "QUERYPARAM" in facts:
-        name = facts["QUERYPARAM"]
+def _parse_definition(line: str, url: str, imported: Mapping[str, str]) -> dict[str, str]:
+    attributes: dict[str, str] = dict(_DEFINE_ATTRIBUTE.findall(line))
+    if "NAME" in attributes:
+        return {attributes["NAME"]: attributes.get("VALUE", "")}
+    if "QUERYPARAM" in attributes:
+        name = attributes["QUERYPARAM"]
         try:
             values = parse_qs(urlsplit(url).query, keep_blank_values=True, max_num_fields=1000).get(name)
         except ValueError:
             values = None
         if values is None:
-            raise SegmentError("playlist", f"the address has no query parameter {name[:40]}")
+            raise SegmentError("playlist", f"the URL has no query parameter {name[:40]}")
         return {name: values[0]}
-    name = facts.get("IMPORT", "")
+    name = attributes.get("IMPORT", "")
     if name not in imported:
         raise SegmentError("playlist", f"variable {name[:40]} cannot be imported")
     return {name: imported[name]}
 
 
-# Everything else is dropped before the library sees it: a broken tag that we do not need must not cost the playlist.
-# Low-latency parts are among them: only whole segments are looked at.
+# All other tags are dropped before the library parses them: an invalid tag that is not needed must not cause a failure.
+# Partial segments of low-latency HLS are dropped too: only whole segments are decoded.
 _TAGS_USED = frozenset(
     f"#EXT{name}"
     for name in (
@@ -99,53 +103,53 @@ _ATTRIBUTE = re.compile(r'([A-Z0-9-]{1,64})=("[^"]*"|[^",]*)')
 _BYTE_RANGE = re.compile(r"\s*(\d{1,18})(?:@(\d{1,18}))?\s*")
 _RESOLUTION = re.compile(r"\s*(\d{1,5})x(\d{1,5})\s*")
 
-Tree = dict[str, Any]
-"""What the library makes of a playlist, or of a part of it."""
+_M3u8Dict = dict[str, Any]
+"""A playlist, or a part of one, as the library parses it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Master:
-    """A master playlist: the video renditions, and the variables that media playlists may import."""
+class MasterPlaylist:
+    """The video renditions of a master playlist, and the variables that its media playlists may import."""
 
     tracks: tuple[Track, ...]
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def parse_hls(text: str, url: str, *, variables: Mapping[str, str] | None = None) -> Master | Listing:
-    """Read a master or a media playlist that was found at `url`; `variables` are those of its master."""
-    if text.count("#EXTINF") > MAX_LISTED or text.count("\n") > 8 * MAX_LISTED:
-        raise SegmentError("playlist", "the playlist is longer than any real one")
-    text, defined = expand(text, url, imported=variables or {})
-    notes = _Notes()
+def parse_hls(text: str, url: str, *, variables: Mapping[str, str] | None = None) -> MasterPlaylist | MediaPlaylist:
+    """Parse a master or a media playlist; `url` is its own, `variables` are those of its master playlist."""
+    if text.count("#EXTINF") > MAX_ENTRIES or text.count("\n") > 8 * MAX_ENTRIES:
+        raise SegmentError("playlist", "the playlist is too long")
+    text, defined = substitute_variables(text, url, imported=variables or {})
+    interceptor = _TagInterceptor()
     try:
-        tree = m3u8.parse(text, custom_tags_parser=notes.tag)
-    except Exception as error:  # the library promises nothing about what it raises on nonsense
-        raise SegmentError("playlist", f"HLS that cannot be read ({type(error).__name__})") from None
+        tree = m3u8.parse(text, custom_tags_parser=interceptor.intercept)
+    except Exception as error:  # the library does not document what it raises on invalid input
+        raise SegmentError("playlist", f"the HLS playlist cannot be parsed ({type(error).__name__})") from None
     if tree["is_variant"]:
-        return Master(tracks=_tracks(tree, url), variables=defined)
-    return _listing(tree, notes, url)
+        return MasterPlaylist(tracks=_parse_tracks(tree, url), variables=defined)
+    return _parse_media_playlist(tree, interceptor, url)
 
 
-class _Notes:
-    """Sees every tag before the library does, and keeps what it would lose, trip over, or look at for ever."""
+class _TagInterceptor:
+    """Handles tags before the library does where it would lose information, fail, or take quadratic time."""
 
     def __init__(self) -> None:
-        # the key in force at each EXT-X-MAP, in order: it belongs to the initialization section
-        self.map_keys: list[Tree | None] = []
+        # the key in force at each EXT-X-MAP, in order: it applies to the initialization section
+        self.map_keys: list[_M3u8Dict | None] = []
         self._has_plain_key = False
 
-    def tag(self, line: str, _number: int, tree: Tree, state: Tree) -> bool:
-        """Whether this line is done with."""
+    def intercept(self, line: str, _number: int, tree: _M3u8Dict, state: _M3u8Dict) -> bool:
+        """Whether the library must ignore this line."""
         name, _, value = line.partition(":")
         name = name.strip()
         if name == "#EXT-X-TARGETDURATION":
-            tree["targetduration"] = seconds_of(value)
+            tree["targetduration"] = parse_seconds(value)
         elif name == "#EXT-X-PROGRAM-DATE-TIME":
-            moment = moment_of(value)
-            if moment is not None:
-                state["current_program_date_time"] = moment
+            time = parse_timestamp(value)
+            if time is not None:
+                state["current_program_date_time"] = time
         elif name == "#EXT-X-KEY":
-            self._take_key(value, state)
+            self._set_key(value, state)
         else:
             if name == "#EXT-X-MAP":
                 self.map_keys.append(state["current_key"])
@@ -154,8 +158,8 @@ class _Notes:
             return name not in _TAGS_USED
         return True
 
-    def _take_key(self, value: str, state: Tree) -> None:
-        """Of several keys for the same segments, the one that is a plain file is kept."""
+    def _set_key(self, value: str, state: _M3u8Dict) -> None:
+        """Of several keys for the same segments, prefer one with the identity format, which is a plain file."""
         key = {"method": ""} | {name.lower(): text.strip().strip('"') for name, text in _ATTRIBUTE.findall(value)}
         is_plain = key.get("keyformat", "identity") == "identity"
         if is_plain or not self._has_plain_key:
@@ -163,128 +167,131 @@ class _Notes:
             self._has_plain_key = is_plain
 
 
-def _listing(tree: Tree, notes: _Notes, url: str) -> Listing:
+def _parse_media_playlist(tree: _M3u8Dict, interceptor: _TagInterceptor, url: str) -> MediaPlaylist:
     if tree["is_i_frames_only"]:
         raise SegmentError("playlist", "the playlist lists key frames only (EXT-X-I-FRAMES-ONLY)")
-    lines = [line for line in tree["segments"] if line.get("uri")]
+    segments = [segment for segment in tree["segments"] if segment.get("uri")]
     first = tree["media_sequence"] or 0
     if not 0 <= first < MAX_SEQUENCE:
-        raise SegmentError("playlist", "the playlist counts higher than any real one")
-    map_keys = {id(section): key for section, key in zip(tree["segment_map"], notes.map_keys, strict=False)}
-    entries: list[Listed] = []
-    for sequence, line in enumerate(lines, first):
-        section = line.get("init_section")
-        init_url, init_range = _init(section, map_keys.get(id(section)), url) if section else (None, None)
-        place = resolve(url, line["uri"])
-        before = entries[-1] if entries and entries[-1].url == place else None
+        raise SegmentError("playlist", "the media sequence number is out of range")
+    map_keys = {id(section): key for section, key in zip(tree["segment_map"], interceptor.map_keys, strict=False)}
+    entries: list[PlaylistEntry] = []
+    for sequence, segment in enumerate(segments, first):
+        section = segment.get("init_section")
+        init_url, init_range = _parse_init_section(section, map_keys.get(id(section)), url) if section else (None, None)
+        segment_url = resolve_url(url, segment["uri"])
+        previous = entries[-1] if entries and entries[-1].url == segment_url else None
         entries.append(
-            Listed(
+            PlaylistEntry(
                 sequence=sequence,
                 next_sequence=sequence + 1,
-                url=place,
-                duration_seconds=seconds_of(line.get("duration")),
-                starts_at=real(line.get("current_program_date_time")),
-                byte_range=_byte_range(line.get("byterange"), before.byte_range if before else None),
+                url=segment_url,
+                duration_seconds=parse_seconds(segment.get("duration")),
+                starts_at=plausible_time(segment.get("current_program_date_time")),
+                byte_range=_parse_byte_range(segment.get("byterange"), previous.byte_range if previous else None),
                 init_url=init_url,
                 init_byte_range=init_range,
-                encryption=_encryption(line.get("key"), url, sequence),
-                is_discontinuity=bool(line.get("discontinuity")),
-                is_gap=bool(line.get("gap_tag")),
+                encryption=_parse_encryption(segment.get("key"), url, sequence),
+                is_discontinuity=bool(segment.get("discontinuity")),
+                is_gap=bool(segment.get("gap_tag")),
             )
         )
     longest = max((entry.duration_seconds for entry in entries), default=0.0)
-    return Listing(
-        entries=_dated_backwards(entries),
+    return MediaPlaylist(
+        entries=_date_first_entries(entries),
         target_seconds=tree.get("targetduration") or longest,
         is_ended=tree["is_endlist"] or tree["playlist_type"] == "vod",
     )
 
 
-def _dated_backwards(entries: Sequence[Listed]) -> tuple[Listed, ...]:
-    """The library dates what follows a date; what comes before the first one is dated here (RFC 8216 6.3.3)."""
-    dated = next((index for index, entry in enumerate(entries) if entry.starts_at), 0)
-    out = list(entries)
-    for index in range(dated - 1, -1, -1):
-        following = out[index + 1].starts_at
+def _date_first_entries(entries: Sequence[PlaylistEntry]) -> tuple[PlaylistEntry, ...]:
+    """Set the times of the entries before the first date; the library sets the later ones (RFC 8216 6.3.3)."""
+    first_dated = next((index for index, entry in enumerate(entries) if entry.starts_at), 0)
+    dated_entries = list(entries)
+    for index in range(first_dated - 1, -1, -1):
+        following = dated_entries[index + 1].starts_at
         if following:
-            out[index] = replace(out[index], starts_at=later(following, -out[index].duration_seconds))
-    return tuple(out)
+            entry = dated_entries[index]
+            dated_entries[index] = replace(entry, starts_at=add_seconds(following, -entry.duration_seconds))
+    return tuple(dated_entries)
 
 
-def _init(section: Tree, key: Tree | None, base: str) -> tuple[str, ByteRange | None]:
+def _parse_init_section(section: _M3u8Dict, key: _M3u8Dict | None, base: str) -> tuple[str, ByteRange | None]:
     if not section.get("uri"):
-        raise SegmentError("playlist", "an EXT-X-MAP without an address")
-    url = with_encryption(resolve(base, section["uri"]), _encryption(key, base, None))
-    return url, _byte_range(section.get("byterange"), None)
+        raise SegmentError("playlist", "an EXT-X-MAP without a URI")
+    url = add_encryption_fragment(resolve_url(base, section["uri"]), _parse_encryption(key, base, None))
+    return url, _parse_byte_range(section.get("byterange"), None)
 
 
-def _byte_range(text: str | None, before: ByteRange | None) -> ByteRange | None:
-    """`length[@offset]`; without an offset it follows the range before it in the same resource."""
+def _parse_byte_range(text: str | None, previous: ByteRange | None) -> ByteRange | None:
+    """Parse `length[@offset]`; without an offset the range follows the previous one in the same resource."""
     if text is None:
         return None
-    found = _BYTE_RANGE.fullmatch(text)
-    if not found or not int(found[1]):
-        raise SegmentError("playlist", "a byte range that is none")
-    follows = before.offset_bytes + before.length_bytes if before else 0
-    return ByteRange(offset_bytes=int(found[2]) if found[2] else follows, length_bytes=int(found[1]))
+    match = _BYTE_RANGE.fullmatch(text)
+    if not match or not int(match[1]):
+        raise SegmentError("playlist", "a byte range is invalid")
+    next_offset = previous.offset_bytes + previous.length_bytes if previous else 0
+    return ByteRange(offset_bytes=int(match[2]) if match[2] else next_offset, length_bytes=int(match[1]))
 
 
-def _encryption(key: Tree | None, base: str, sequence: int | None) -> Encryption | None:
-    """How a segment is encrypted; without an IV its sequence number is one (RFC 8216 5.2)."""
+def _parse_encryption(key: _M3u8Dict | None, base: str, sequence: int | None) -> Encryption | None:
+    """The encryption of a segment; without an IV its sequence number is the IV (RFC 8216 5.2)."""
     if key is None or key["method"].upper() == "NONE":
         return None
     method = key["method"].upper() or "unnamed"
     key_url = None
     if key.get("uri") and key.get("keyformat", "identity") == "identity":
-        key_url = resolve(base, key["uri"])
+        key_url = resolve_url(base, key["uri"])
         key_url = key_url if urlsplit(key_url).scheme in ("http", "https", "file") else None
-    given = key.get("iv", "").lower().removeprefix("0x")
-    iv_hex = given.zfill(32) if given else None
+    iv_digits = key.get("iv", "").lower().removeprefix("0x")
+    iv_hex = iv_digits.zfill(32) if iv_digits else None
     if iv_hex is None and sequence is not None:
         iv_hex = f"{sequence:032x}"
     return Encryption(method=method[:40], key_url=key_url, iv_hex=iv_hex)
 
 
-def _tracks(tree: Tree, base: str) -> tuple[Track, ...]:
-    """The variants that hold video, and alternative video renditions (camera angles) with a playlist of their own."""
+def _parse_tracks(tree: _M3u8Dict, base: str) -> tuple[Track, ...]:
+    """The variants with video, and alternative video renditions (camera angles) that have playlists of their own."""
     if len(tree["playlists"]) + len(tree["media"]) > MAX_TRACKS:
-        raise SegmentError("playlist", "more renditions than any real playlist has")
+        raise SegmentError("playlist", "the playlist lists too many renditions")
     tracks: dict[str, Track] = {}
     hints: dict[str, str] = {}
     for variant in tree["playlists"]:
-        facts = variant["stream_info"]
-        if _is_audio(facts):
+        attributes = variant["stream_info"]
+        if _is_audio_only(attributes):
             continue
-        track = _track(facts, resolve(base, variant["uri"]))
+        track = _parse_track(attributes, resolve_url(base, variant["uri"]))
         if tracks.setdefault(track.url, track) is track:
-            hints[track.url] = str(facts.get("name") or "").strip('"')
+            hints[track.url] = str(attributes.get("name") or "").strip('"')
         for angle in tree["media"]:
-            if _is_angle_of(angle, facts):
-                other = replace(track, url=resolve(base, angle["uri"]))
-                tracks.setdefault(other.url, other)
-                hints.setdefault(other.url, f"{with_names([track])[0].name}-{angle.get('name') or 'angle'}")
+            if _is_angle_of(angle, attributes):
+                angle_track = replace(track, url=resolve_url(base, angle["uri"]))
+                tracks.setdefault(angle_track.url, angle_track)
+                hints.setdefault(angle_track.url, f"{assign_names([track])[0].name}-{angle.get('name') or 'angle'}")
     if not tracks:
         raise SegmentError("playlist", "the master playlist offers no video")
-    return with_names(list(tracks.values()), list(hints.values()))
+    return assign_names(list(tracks.values()), list(hints.values()))
 
 
-def _is_angle_of(angle: Tree, variant: Tree) -> bool:
+def _is_angle_of(angle: _M3u8Dict, variant: _M3u8Dict) -> bool:
     return bool(angle.get("type") == "VIDEO" and angle.get("uri") and angle.get("group_id") == variant.get("video"))
 
 
-def _is_audio(facts: Tree) -> bool:
-    codecs = [codec.strip().lower() for codec in str(facts.get("codecs") or "").split(",") if codec.strip()]
-    return bool(codecs) and not facts.get("resolution") and all(codec.startswith(_AUDIO_CODECS) for codec in codecs)
+def _is_audio_only(attributes: _M3u8Dict) -> bool:
+    codecs = [codec.strip().lower() for codec in str(attributes.get("codecs") or "").split(",") if codec.strip()]
+    return (
+        bool(codecs) and not attributes.get("resolution") and all(codec.startswith(_AUDIO_CODECS) for codec in codecs)
+    )
 
 
-def _track(facts: Tree, url: str) -> Track:
-    size = _RESOLUTION.fullmatch(str(facts.get("resolution") or ""))
-    bandwidth = facts.get("average_bandwidth") or facts.get("bandwidth") or 0
+def _parse_track(attributes: _M3u8Dict, url: str) -> Track:
+    size = _RESOLUTION.fullmatch(str(attributes.get("resolution") or ""))
+    bandwidth = attributes.get("average_bandwidth") or attributes.get("bandwidth") or 0
     return Track(
         name="",
         url=url,
         width=int(size[1]) if size else None,
         height=int(size[2]) if size else None,
         bitrate_kbps=bandwidth / 1000 if 0 < bandwidth < 1e12 else None,
-        codecs=facts.get("codecs"),
+        codecs=attributes.get("codecs"),
     )

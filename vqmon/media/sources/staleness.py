@@ -1,4 +1,4 @@
-"""When a lane without news says so, and what it says."""
+"""Detection of lanes without new segments."""
 
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit, urlunsplit
@@ -10,48 +10,53 @@ STALE_MIN_SECONDS = 10.0
 STALE_TARGETS = 3
 
 
-class Silence:
-    """Counts the time without news of one lane, and turns it into a failure every `stale_after_seconds`.
+class StalenessMonitor:
+    """Reports one failure for every `stale_after_seconds` in which a lane got no new segment.
 
-    None means three target durations, at least ten seconds. An address that cannot be read at the very first is said at
-    once.
+    None means three target durations, at least ten seconds. A playlist that cannot be read at the first attempt is
+    reported at once.
     """
 
     def __init__(self, rendition: Rendition, url: str, *, stale_after_seconds: float | None) -> None:
         self._rendition = rendition
         self._url = url
         self._stale_after_seconds = stale_after_seconds
-        self._heard_at: datetime | None = None
-        self._said_at: datetime | None = None
+        self._progress_at: datetime | None = None
+        self._reported_at: datetime | None = None
 
-    def heard(self, now: datetime) -> None:
-        """There was something new."""
-        self._heard_at = now
-        self._said_at = None
+    def record_progress(self, now: datetime) -> None:
+        """A reload at this time brought new segments."""
+        self._progress_at = now
+        self._reported_at = None
 
-    def said(
+    def check(
         self, now: datetime, *, target_seconds: float, error: SegmentError | None, sequence: int
     ) -> SegmentFailure | None:
-        """What there is to say of a look that brought nothing new, if it is time."""
-        is_first = self._heard_at is None
-        self._heard_at = self._heard_at or now
-        after = self._stale_after_seconds or max(STALE_TARGETS * target_seconds, STALE_MIN_SECONDS)
-        is_due = now - (self._said_at or self._heard_at) >= timedelta(seconds=after)
-        if not is_due and not (is_first and error):
-            return None
-        self._said_at = now
-        seconds = (now - self._heard_at).total_seconds()
-        return failure_from_error(self._moment(now, sequence), _reason(error, seconds), observed_at=now)
+        """The failure to publish after a reload without new segments; None until one is due.
 
-    def _moment(self, now: datetime, sequence: int) -> Segment:
-        """What stands for the missing segment; the moment is part of its address, which makes its id its own."""
+        `error` is why the reload failed, if it did; `sequence` is the number that the next segment is expected to get.
+        """
+        is_first_reload = self._progress_at is None
+        self._progress_at = self._progress_at or now
+        stale_after = self._stale_after_seconds or max(STALE_TARGETS * target_seconds, STALE_MIN_SECONDS)
+        is_due = now - (self._reported_at or self._progress_at) >= timedelta(seconds=stale_after)
+        if not is_due and not (is_first_reload and error):
+            return None
+        self._reported_at = now
+        seconds = (now - self._progress_at).total_seconds()
+        return failure_from_error(
+            self._missing_segment(now, sequence), _error_to_report(error, seconds), observed_at=now
+        )
+
+    def _missing_segment(self, now: datetime, sequence: int) -> Segment:
+        """A placeholder for the missing segment; the time in its URL makes the id of each failure unique."""
         parts = urlsplit(self._url)
         path = f"{parts.path};at={now:%Y%m%dT%H%M%S.%fZ}"
         url = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
         return Segment(rendition=self._rendition, sequence=sequence, url=url, starts_at=now)
 
 
-def _reason(error: SegmentError | None, seconds: float) -> SegmentError:
+def _error_to_report(error: SegmentError | None, seconds: float) -> SegmentError:
     if error is None:
         return SegmentError("stale", f"no new segment for {seconds:.0f} s")
     return error if error.reason == "playlist" else SegmentError("playlist", str(error))

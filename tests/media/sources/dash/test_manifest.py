@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from vqmon.core.types import ByteRange, Encryption
 from vqmon.errors import SegmentError
-from vqmon.media.fetch.decryption import split_encryption
+from vqmon.media.fetch.decryption import split_encryption_fragment
 from vqmon.media.sources.dash.manifest import Manifest, parse_mpd
-from vqmon.media.sources.dash.segments import Indexes, IndexPlace
+from vqmon.media.sources.dash.segments import Indexes, IndexLocation
 from vqmon.media.sources.dash.sidx import parse_sidx
-from vqmon.media.sources.dash.timeline import MAX_UNBOUNDED
-from vqmon.media.sources.listing import Listing
+from vqmon.media.sources.dash.timeline import MAX_NEWEST_SEGMENTS
+from vqmon.media.sources.media_playlist import MediaPlaylist
 
 URL = "https://cdn.example.com/live/stream.mpd?token=1"
 BASE = "https://cdn.example.com/live"
@@ -38,11 +38,11 @@ def period(addressing: str, *, attributes: str = "", representations: str = VIDE
     </Period>"""
 
 
-def listed(manifest: Manifest, *, at: float = 0.0, indexes: Indexes | None = None) -> Listing:
-    return manifest.listing(manifest.tracks[0], ORIGIN + timedelta(seconds=at), indexes or {})
+def listed(manifest: Manifest, *, at: float = 0.0, indexes: Indexes | None = None) -> MediaPlaylist:
+    return manifest.media_playlist(manifest.tracks[0], ORIGIN + timedelta(seconds=at), indexes or {})
 
 
-def names(listing: Listing) -> list[str]:
+def names(listing: MediaPlaylist) -> list[str]:
     return [entry.url.removeprefix(f"{BASE}/") for entry in listing.entries]
 
 
@@ -144,8 +144,8 @@ def test_an_index_cuts_one_file_into_segments(version: int) -> None:
     box = sidx([(1000, 40), (500, 20)], first=8, version=version)
     text = ONE_FILE.format(index=f"200-{200 + len(box) - 1}", init="")
     manifest = mpd(STATIC, period("", representations=text))
-    (place,) = manifest.indexes(manifest.tracks[0])
-    assert place == IndexPlace(f"{BASE}/film.mp4", ByteRange(offset_bytes=200, length_bytes=len(box)))
+    (place,) = manifest.index_locations(manifest.tracks[0])
+    assert place == IndexLocation(f"{BASE}/film.mp4", ByteRange(offset_bytes=200, length_bytes=len(box)))
 
     listing = listed(manifest, indexes={place: parse_sidx(box, offset_bytes=200)})
     after = 200 + len(box) + 8
@@ -173,7 +173,7 @@ def test_without_a_usable_index_the_file_is_one_segment(box: bytes) -> None:
     manifest = mpd(
         STATIC, period("", representations=ONE_FILE.format(index="200-299", init='<Initialization range="0-199"/>'))
     )
-    (place,) = manifest.indexes(manifest.tracks[0])
+    (place,) = manifest.index_locations(manifest.tracks[0])
     (entry,) = listed(manifest, indexes={place: parse_sidx(box, offset_bytes=200)}).entries
     assert (entry.byte_range, entry.init_url, entry.duration_seconds) == (None, None, 20.0)
 
@@ -227,7 +227,10 @@ def test_a_track_goes_on_in_a_period_with_another_ladder() -> None:
     )
     manifest = mpd(STATIC, body)
     assert [track.name for track in manifest.tracks] == ["1080p", "360p"]
-    assert [names(manifest.listing(track, ORIGIN, {}))[0] for track in manifest.tracks] == ["ad-720-1", "ad-480-1"]
+    assert [names(manifest.media_playlist(track, ORIGIN, {}))[0] for track in manifest.tracks] == [
+        "ad-720-1",
+        "ad-480-1",
+    ]
 
 
 # --- live -----------------------------------------------------------------------------------------------------------
@@ -253,7 +256,7 @@ def test_a_live_stream_that_keeps_everything_is_listed_from_its_newest_end() -> 
     """Without timeShiftBufferDepth there may be years of it."""
     manifest = mpd(DYNAMIC, period('<SegmentTemplate media="$Number$" duration="2"/>'))
     listing = listed(manifest, at=1e8)
-    assert len(listing.entries) == MAX_UNBOUNDED
+    assert len(listing.entries) == MAX_NEWEST_SEGMENTS
 
 
 def test_a_live_timeline_is_trusted_and_open_repeats_end_now() -> None:
@@ -341,7 +344,7 @@ def test_protected_content_says_how() -> None:
     def encryption(inner: str) -> tuple[Encryption | None, Encryption | None]:
         template = '<SegmentTemplate media="$Number$" initialization="i.mp4" duration="20"/>'
         (entry,) = listed(mpd(STATIC, period(inner + template))).entries
-        return entry.encryption, split_encryption(entry.init_url or "")[1]
+        return entry.encryption, split_encryption_fragment(entry.init_url or "")[1]
 
     common = '<ContentProtection schemeIdUri="urn:mpeg:dash:mp4protection:2011" value="{}"/>'
     whole = """<ContentProtection schemeIdUri="urn:mpeg:dash:sea:2012">
@@ -502,7 +505,7 @@ def test_two_thousand_damaged_mpds_give_a_listing_or_a_failure() -> None:
         try:
             manifest = parse_mpd(text.encode(), URL)
             for track in manifest.tracks:
-                listing = manifest.listing(track, ORIGIN + timedelta(seconds=100), {})
+                listing = manifest.media_playlist(track, ORIGIN + timedelta(seconds=100), {})
                 assert all(0 <= entry.duration_seconds <= 86_400 for entry in listing.entries)
         except SegmentError as error:
             assert error.reason == "playlist", text  # noqa: PT017
@@ -545,11 +548,11 @@ def test_a_real_index_is_listed(shared: Path) -> None:
     """One file of a minute, cut by its sidx box; the two sounds are left out."""
     manifest = read_file(shared, "dash-multi-codec/dash.mpd")
     (track,) = manifest.tracks
-    (place,) = manifest.indexes(track)
+    (place,) = manifest.index_locations(track)
     film = (shared / "streams/dash-multi-codec/video_144p_108k_h264.mp4").read_bytes()
     end = place.byte_range.offset_bytes + place.byte_range.length_bytes
     box = film[place.byte_range.offset_bytes : end]
-    indexes: Mapping[IndexPlace, tuple[object, ...]] = {place: parse_sidx(box, offset_bytes=860)}
+    indexes: Mapping[IndexLocation, tuple[object, ...]] = {place: parse_sidx(box, offset_bytes=860)}
     entries = listed(manifest, indexes=indexes).entries  # type: ignore[arg-type]
     last = entries[-1].byte_range
     assert (track.name, len(entries)) == ("144p", 15)

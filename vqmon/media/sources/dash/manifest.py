@@ -1,7 +1,7 @@
-"""DASH MPD -> tracks and listings (ISO/IEC 23009-1); raises SegmentError("playlist") only.
+"""Parsing of DASH MPDs (ISO/IEC 23009-1) to tracks and media playlists; raises SegmentError("playlist") only.
 
-Segments of a presentation with a wall-clock origin are numbered by their start in milliseconds, because $Number$ begins
-again with each period and moves with each update of a timeline; those of a plain VOD by their place in the list.
+Segments of a presentation with a wall-clock origin are numbered by their start in milliseconds, because $Number$
+restarts with each period and changes with each update of a timeline; segments of other VOD by their position.
 """
 
 import math
@@ -13,44 +13,44 @@ from xml.etree.ElementTree import Element
 from vqmon.core.types import Encryption
 from vqmon.errors import SegmentError
 from vqmon.media.sources.dash import xml
-from vqmon.media.sources.dash.segments import Indexes, IndexPlace, Representation
-from vqmon.media.sources.dash.timeline import Clock
-from vqmon.media.sources.listing import (
-    MAX_LISTED,
+from vqmon.media.sources.dash.segments import Indexes, IndexLocation, Representation
+from vqmon.media.sources.dash.timeline import PeriodBounds
+from vqmon.media.sources.media_playlist import (
+    MAX_ENTRIES,
     MAX_SEQUENCE,
     MAX_TRACKS,
-    Listed,
-    Listing,
+    MediaPlaylist,
+    PlaylistEntry,
     Track,
-    later,
-    moment_of,
-    real,
-    resolve,
-    seconds_of,
-    with_names,
+    add_seconds,
+    assign_names,
+    parse_seconds,
+    parse_timestamp,
+    plausible_time,
+    resolve_url,
 )
 
 _TRICK_MODE = "http://dashif.org/guidelines/trickmode"
 _SEGMENT_ENCRYPTION = "urn:mpeg:dash:sea:2012"
 _COMMON_ENCRYPTION = "urn:mpeg:dash:mp4protection:2011"
-_SCHEMES = frozenset({"cenc", "cens", "cbc1", "cbcs"})
-# A presentation that began earlier than this only says that its media times count from zero.
-_EARLIEST_REAL = datetime(2000, 1, 1, tzinfo=UTC)
+_PROTECTION_SCHEMES = frozenset({"cenc", "cens", "cbc1", "cbcs"})
+# An earlier start of a VOD presentation is not a real time: its media times just count from zero.
+_EARLIEST_ORIGIN = datetime(2000, 1, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DEFAULT_TARGET_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """One Period: where it stands in the presentation, and its video."""
+    """One Period: its start and duration within the presentation, and its video representations."""
 
-    begins_seconds: float
+    start_seconds: float
     # None = open end
     duration_seconds: float | None
     representations: Sequence[Representation]
 
-    def nearest(self, track: Track) -> Representation | None:
-        """The representation that goes on with a track: the same one, else the most similar."""
+    def closest_representation(self, track: Track) -> Representation | None:
+        """The representation that continues a track: the same one, else the most similar one."""
 
         def distance(other: Representation) -> tuple[bool, int, float]:
             size = abs((other.track.height or 0) - (track.height or 0))
@@ -62,75 +62,80 @@ class Period:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """An MPD, read."""
+    """A parsed MPD."""
 
     is_dynamic: bool
-    # the wall-clock moment of presentation time zero
+    # the wall-clock time of presentation time zero (availabilityStartTime)
     available_at: datetime | None
+    # time-shift buffer depth
     window_seconds: float | None
     duration_seconds: float | None
     is_updated: bool
     periods: Sequence[Period]
     tracks: tuple[Track, ...]
-    # where the next update is
+    # the URL of the next update
     location: str
 
-    def indexes(self, track: Track) -> list[IndexPlace]:
-        """The indexes that `listing` needs for a track."""
-        found = (period.nearest(track) for period in self.periods)
-        return [place for representation in found if representation and (place := representation.index())]
+    def index_locations(self, track: Track) -> list[IndexLocation]:
+        """The locations of the indexes that `media_playlist` needs for a track."""
+        representations = (period.closest_representation(track) for period in self.periods)
+        locations = (representation.index_location() for representation in representations if representation)
+        return [location for location in locations if location]
 
-    def listing(self, track: Track, now: datetime, indexes: Indexes) -> Listing:
-        """What a track lists at the moment `now`."""
-        entries: list[Listed] = []
-        for entry in self._entries(track, now, indexes):
-            # Periods that overlap, or a timeline that jumps back, must not make the numbers fall.
+    def media_playlist(self, track: Track, now: datetime, indexes: Indexes) -> MediaPlaylist:
+        """The segments of a track that are available at the time `now`."""
+        entries: list[PlaylistEntry] = []
+        for entry in self._list_entries(track, now, indexes):
+            # Overlapping periods, or a timeline that jumps back, must not make sequence numbers decrease.
             if not entries or entry.sequence > entries[-1].sequence:
                 entries.append(entry)
-            if len(entries) > MAX_LISTED:
-                raise SegmentError("playlist", "more segments than any real MPD has")
+            if len(entries) > MAX_ENTRIES:
+                raise SegmentError("playlist", "the MPD lists too many segments")
         longest = max((entry.duration_seconds for entry in entries), default=_DEFAULT_TARGET_SECONDS)
-        return Listing(entries=entries, target_seconds=longest, is_ended=self._is_ended(now))
+        return MediaPlaylist(entries=entries, target_seconds=longest, is_ended=self._is_ended(now))
 
-    def _entries(self, track: Track, now: datetime, indexes: Indexes) -> Iterator[Listed]:
+    def _list_entries(self, track: Track, now: datetime, indexes: Indexes) -> Iterator[PlaylistEntry]:
         count = 0
         for number, period in enumerate(self.periods):
-            representation = period.nearest(track)
+            representation = period.closest_representation(track)
             if representation is None:
                 continue
-            init = representation.init(indexes)
-            for place, part in enumerate(representation.parts(self._clock(period, now), indexes)):
-                begins = period.begins_seconds + part.begins_seconds
-                sequence, following = self._numbers(begins, part.duration_seconds, count)
+            init_section = representation.init_section(indexes)
+            segments = representation.segments(self._period_bounds(period, now), indexes)
+            for position, segment in enumerate(segments):
+                starts = period.start_seconds + segment.start_seconds
+                sequence, next_sequence = self._sequence_numbers(starts, segment.duration_seconds, count)
                 count += 1
-                yield Listed(
+                yield PlaylistEntry(
                     sequence=sequence,
-                    next_sequence=following,
-                    url=part.url,
-                    duration_seconds=seconds_of(part.duration_seconds),
-                    starts_at=real(later(self.available_at, begins)) if self.available_at else None,
-                    byte_range=part.byte_range,
-                    init_url=init.url if init else None,
-                    init_byte_range=init.byte_range if init else None,
+                    next_sequence=next_sequence,
+                    url=segment.url,
+                    duration_seconds=parse_seconds(segment.duration_seconds),
+                    starts_at=plausible_time(add_seconds(self.available_at, starts)) if self.available_at else None,
+                    byte_range=segment.byte_range,
+                    init_url=init_section.url if init_section else None,
+                    init_byte_range=init_section.byte_range if init_section else None,
                     encryption=representation.encryption,
-                    is_discontinuity=number > 0 and place == 0,
+                    is_discontinuity=number > 0 and position == 0,
                 )
 
-    def _numbers(self, begins: float, seconds: float, place: int) -> tuple[int, int]:
-        """The number of a segment and of the one after it."""
+    def _sequence_numbers(self, starts: float, seconds: float, position: int) -> tuple[int, int]:
+        """The sequence numbers of a segment and of the next one; `starts` is in seconds of presentation time."""
         if self.available_at is None and not self.is_dynamic:
-            return place, place + 1
+            return position, position + 1
         origin = (self.available_at - _EPOCH).total_seconds() if self.available_at else 0.0
-        sequence, following = (round((origin + moment) * 1000) for moment in (begins, begins + seconds))
+        sequence, next_sequence = (round((origin + time) * 1000) for time in (starts, starts + seconds))
         if not 0 <= sequence < MAX_SEQUENCE:
-            raise SegmentError("playlist", "the MPD counts time beyond the calendar")
-        return sequence, max(following, sequence + 1)
+            raise SegmentError("playlist", "a time in the MPD is out of range")
+        return sequence, max(next_sequence, sequence + 1)
 
-    def _clock(self, period: Period, now: datetime) -> Clock:
-        available = None
+    def _period_bounds(self, period: Period, now: datetime) -> PeriodBounds:
+        available_seconds = None
         if self.is_dynamic:
-            available = (now - (self.available_at or _EPOCH)).total_seconds() - period.begins_seconds
-        return Clock(ends=period.duration_seconds, available=available, window=self.window_seconds)
+            available_seconds = (now - (self.available_at or _EPOCH)).total_seconds() - period.start_seconds
+        return PeriodBounds(
+            end_seconds=period.duration_seconds, available_seconds=available_seconds, window_seconds=self.window_seconds
+        )
 
     def _is_ended(self, now: datetime) -> bool:
         if not self.is_dynamic:
@@ -141,123 +146,130 @@ class Manifest:
 
 
 def parse_mpd(body: bytes, url: str) -> Manifest:
-    """Read an MPD that was found at `url`."""
-    root = xml.read_xml(body)
+    """Parse an MPD; `url` is its own."""
+    root = xml.parse_mpd_xml(body)
     is_dynamic = root.get("type", "static") == "dynamic"
-    base = _base(url, root)
-    duration = xml.duration(root.attrib, "mediaPresentationDuration")
-    periods = _periods(root, base, duration)
-    location = xml.child(root, "Location")
+    base = _base_url(url, root)
+    duration = xml.parse_duration_seconds(root.attrib, "mediaPresentationDuration")
+    periods = _parse_periods(root, base, duration)
+    location = xml.find_child(root, "Location")
     return Manifest(
         is_dynamic=is_dynamic,
-        available_at=_origin(root, periods, is_dynamic=is_dynamic),
-        window_seconds=xml.duration(root.attrib, "timeShiftBufferDepth"),
+        available_at=_find_origin(root, periods, is_dynamic=is_dynamic),
+        window_seconds=xml.parse_duration_seconds(root.attrib, "timeShiftBufferDepth"),
         duration_seconds=duration,
         is_updated=is_dynamic and "minimumUpdatePeriod" in root.attrib,
         periods=periods,
-        tracks=_tracks(periods, url),
-        location=resolve(url, location.text) if location is not None and location.text else url,
+        tracks=_name_tracks(periods, url),
+        location=resolve_url(url, location.text) if location is not None and location.text else url,
     )
 
 
-def _origin(root: Element, periods: Sequence[Period], *, is_dynamic: bool) -> datetime | None:
-    origin = real(moment_of(root.get("availabilityStartTime", "")))
+def _find_origin(root: Element, periods: Sequence[Period], *, is_dynamic: bool) -> datetime | None:
+    origin = plausible_time(parse_timestamp(root.get("availabilityStartTime", "")))
     if origin is None or is_dynamic:
         return origin
-    first = periods[0].begins_seconds if periods else 0.0
-    return origin if later(origin, first) >= _EARLIEST_REAL else None
+    first = periods[0].start_seconds if periods else 0.0
+    return origin if add_seconds(origin, first) >= _EARLIEST_ORIGIN else None
 
 
-def _periods(root: Element, base: str, total_seconds: float | None) -> list[Period]:
-    elements = xml.children(root, "Period")
-    starts = [xml.duration(element.attrib, "start") for element in elements]
+def _parse_periods(root: Element, base: str, total_seconds: float | None) -> list[Period]:
+    elements = xml.find_children(root, "Period")
+    period_starts = [xml.parse_duration_seconds(element.attrib, "start") for element in elements]
     periods: list[Period] = []
-    begins: float | None = 0.0
+    starts: float | None = 0.0
     for number, element in enumerate(elements):
-        begins = starts[number] if starts[number] is not None else begins
-        if begins is None:
-            # announced, but nobody knows yet when it begins
+        period_start = period_starts[number]
+        starts = period_start if period_start is not None else starts
+        if starts is None:
+            # an early available period, whose start is not known yet
             break
-        length = xml.duration(element.attrib, "duration")
-        following = starts[number + 1] if number + 1 < len(elements) else total_seconds
-        if length is None and following is not None:
-            length = max(0.0, following - begins)
+        length = xml.parse_duration_seconds(element.attrib, "duration")
+        next_start = period_starts[number + 1] if number + 1 < len(elements) else total_seconds
+        if length is None and next_start is not None:
+            length = max(0.0, next_start - starts)
         periods.append(
             Period(
-                begins_seconds=begins,
+                start_seconds=starts,
                 duration_seconds=length,
-                representations=list(_representations(element, _base(base, element))),
+                representations=list(_parse_representations(element, _base_url(base, element))),
             )
         )
-        begins = begins + length if length is not None else None
+        starts = starts + length if length is not None else None
     return periods
 
 
-def _representations(period: Element, base: str) -> Iterator[Representation]:
-    for group in xml.children(period, "AdaptationSet"):
-        group_base = _base(base, group)
-        for element in xml.children(group, "Representation"):
-            if not _is_video(group, element):
+def _parse_representations(period: Element, base: str) -> Iterator[Representation]:
+    for adaptation_set in xml.find_children(period, "AdaptationSet"):
+        set_base = _base_url(base, adaptation_set)
+        for element in xml.find_children(adaptation_set, "Representation"):
+            if not _is_video(adaptation_set, element):
                 continue
-            own_base = _base(group_base, element)
-            facts = {**group.attrib, **element.attrib}
-            bandwidth = xml.integer(facts, "bandwidth", 0)
+            own_base = _base_url(set_base, element)
+            attributes = {**adaptation_set.attrib, **element.attrib}
+            bandwidth = xml.parse_integer(attributes, "bandwidth", 0)
             yield Representation(
                 track=Track(
                     name="",
                     url=own_base,
-                    id=facts.get("id", "") if "id" in element.attrib else "",
-                    width=xml.integer(facts, "width", 0) or None,
-                    height=xml.integer(facts, "height", 0) or None,
+                    id=attributes.get("id", "") if "id" in element.attrib else "",
+                    width=xml.parse_integer(attributes, "width", 0) or None,
+                    height=xml.parse_integer(attributes, "height", 0) or None,
                     bitrate_kbps=bandwidth / 1000 if 0 < bandwidth < 10**12 else None,
-                    codecs=facts.get("codecs"),
+                    codecs=attributes.get("codecs"),
                 ),
                 bandwidth=bandwidth,
                 base_url=own_base,
-                addressing=xml.inherited((period, group, element)),
-                encryption=_encryption((group, element), own_base),
+                addressing=xml.find_addressing((period, adaptation_set, element)),
+                encryption=_parse_encryption((adaptation_set, element), own_base),
             )
 
 
-def _is_video(group: Element, element: Element) -> bool:
-    for level in (group, element):
-        properties = xml.children(level, "EssentialProperty") + xml.children(level, "SupplementalProperty")
-        if any(found.get("schemeIdUri") == _TRICK_MODE for found in properties):
+def _is_video(adaptation_set: Element, element: Element) -> bool:
+    for level in (adaptation_set, element):
+        properties = xml.find_children(level, "EssentialProperty") + xml.find_children(level, "SupplementalProperty")
+        if any(descriptor.get("schemeIdUri") == _TRICK_MODE for descriptor in properties):
             return False
     if "dependencyId" in element.attrib:
         return False
-    component = xml.child(group, "ContentComponent")
-    kind = group.get("contentType") or (component.get("contentType") if component is not None else None)
+    component = xml.find_child(adaptation_set, "ContentComponent")
+    kind = adaptation_set.get("contentType") or (component.get("contentType") if component is not None else None)
     if kind:
         return kind == "video"
-    mime = element.get("mimeType") or group.get("mimeType")
+    mime = element.get("mimeType") or adaptation_set.get("mimeType")
     return mime.startswith("video/") if mime else any(name in element.attrib for name in ("width", "height"))
 
 
-def _encryption(levels: Sequence[Element], base: str) -> Encryption | None:
-    found = [element for level in levels for element in xml.children(level, "ContentProtection")]
-    if not found:
+def _parse_encryption(levels: Sequence[Element], base: str) -> Encryption | None:
+    protections = [element for level in levels for element in xml.find_children(level, "ContentProtection")]
+    if not protections:
         return None
-    for element in found:
-        period = xml.child(element, "CryptoPeriod")
+    for element in protections:
+        period = xml.find_child(element, "CryptoPeriod")
         if element.get("schemeIdUri") == _SEGMENT_ENCRYPTION and period is not None:
-            return _whole_segments(element, period, base)
-    values = [element.get("value", "") for element in found if element.get("schemeIdUri") == _COMMON_ENCRYPTION]
-    return Encryption(method=next((value for value in values if value in _SCHEMES), "cenc"))
+            return _parse_segment_encryption(element, period, base)
+    values = [element.get("value", "") for element in protections if element.get("schemeIdUri") == _COMMON_ENCRYPTION]
+    return Encryption(method=next((value for value in values if value in _PROTECTION_SCHEMES), "cenc"))
 
 
-def _whole_segments(element: Element, period: Element, base: str) -> Encryption:
-    """ISO/IEC 23009-4: AES-128-CBC over whole segments, one key and IV for all of them; more is not undone here."""
-    system = xml.child(element, "SegmentEncryption")
+def _parse_segment_encryption(element: Element, period: Element, base: str) -> Encryption:
+    """ISO/IEC 23009-4: AES-128-CBC of whole segments with one key and IV for all; nothing else is supported."""
+    system = xml.find_child(element, "SegmentEncryption")
     scheme = system.get("schemeIdUri", "") if system is not None else ""
     key, iv = period.get("keyUriTemplate", ""), period.get("IV", "")
-    if "aes128-cbc" not in scheme or not key or "$" in key or not iv or len(xml.children(element, "CryptoPeriod")) > 1:
+    if (
+        "aes128-cbc" not in scheme
+        or not key
+        or "$" in key
+        or not iv
+        or len(xml.find_children(element, "CryptoPeriod")) > 1
+    ):
         return Encryption(method="sea")
-    return Encryption(method="AES-128", key_url=resolve(base, key), iv_hex=iv.lower().removeprefix("0x").zfill(32))
+    return Encryption(method="AES-128", key_url=resolve_url(base, key), iv_hex=iv.lower().removeprefix("0x").zfill(32))
 
 
-def _tracks(periods: Sequence[Period], url: str) -> tuple[Track, ...]:
-    """Named after the longest period: advertisements come and go with ladders of their own."""
+def _name_tracks(periods: Sequence[Period], url: str) -> tuple[Track, ...]:
+    """Name the tracks of the longest period, because advertisement periods have ladders of their own."""
     with_video = [period for period in periods if period.representations]
     if not with_video:
         raise SegmentError("playlist", "the MPD offers no video")
@@ -267,10 +279,10 @@ def _tracks(periods: Sequence[Period], url: str) -> tuple[Track, ...]:
 
     main = max(with_video, key=length)
     if len(main.representations) > MAX_TRACKS:
-        raise SegmentError("playlist", "more renditions than any real MPD has")
-    return with_names([replace(representation.track, url=url) for representation in main.representations])
+        raise SegmentError("playlist", "the MPD lists too many renditions")
+    return assign_names([replace(representation.track, url=url) for representation in main.representations])
 
 
-def _base(base: str, element: Element) -> str:
-    found = xml.child(element, "BaseURL")
-    return resolve(base, found.text) if found is not None and found.text else base
+def _base_url(base: str, element: Element) -> str:
+    child = xml.find_child(element, "BaseURL")
+    return resolve_url(base, child.text) if child is not None and child.text else base

@@ -1,4 +1,4 @@
-"""A DASH Representation -> its pieces of media: SegmentTemplate, SegmentList and SegmentBase."""
+"""The segments of a DASH Representation, from SegmentTemplate, SegmentList or SegmentBase."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,39 +6,39 @@ from dataclasses import dataclass
 
 from vqmon.core.types import ByteRange, Encryption
 from vqmon.errors import SegmentError
-from vqmon.media.fetch.decryption import with_encryption
+from vqmon.media.fetch.decryption import add_encryption_fragment
 from vqmon.media.sources.dash import xml
-from vqmon.media.sources.dash.sidx import IndexedPart
-from vqmon.media.sources.dash.timeline import Clock, Repeat, Times
-from vqmon.media.sources.listing import MAX_LISTED, Track, resolve
+from vqmon.media.sources.dash.sidx import Subsegment
+from vqmon.media.sources.dash.timeline import PeriodBounds, SegmentTiming, TimelineEntry
+from vqmon.media.sources.media_playlist import MAX_ENTRIES, Track, resolve_url
 
 _IDENTIFIER = re.compile(r"\$(?:(RepresentationID|Number|Time|Bandwidth)(?:%0(\d{1,2})d)?)?\$")
 
 
 @dataclass(frozen=True, slots=True)
-class IndexPlace:
-    """Where the index of a file is."""
+class IndexLocation:
+    """The URL and byte range of a segment index box."""
 
     url: str
     byte_range: ByteRange
 
 
-Indexes = Mapping[IndexPlace, Sequence[IndexedPart]]
-"""What was found at those places; empty when there was nothing of use."""
+Indexes = Mapping[IndexLocation, Sequence[Subsegment]]
+"""The subsegments in each loaded index; empty for an index that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One piece of media: where it is, and when it begins in seconds since the period's start."""
+class AddressedSegment:
+    """One segment: its URL, and its start in seconds since the period's start."""
 
     url: str
-    begins_seconds: float
+    start_seconds: float
     duration_seconds: float
     byte_range: ByteRange | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Init:
+class InitSection:
     """The initialization section of a representation."""
 
     url: str
@@ -47,141 +47,144 @@ class Init:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Representation:
-    """One video Representation of one Period; `track` has no name yet."""
+    """One video Representation of one Period; its `track` has no name yet."""
 
     track: Track
     bandwidth: int
     base_url: str
-    addressing: xml.Inherited | None
+    addressing: xml.SegmentAddressing | None
     encryption: Encryption | None
 
-    def index(self) -> IndexPlace | None:
-        """Where the index is that `parts` needs."""
+    def index_location(self) -> IndexLocation | None:
+        """The location of the index that `segments` needs; None when it needs none."""
         if self.addressing is None or self.addressing.name != "SegmentBase":
             return None
-        place = xml.byte_range(self.addressing.attributes.get("indexRange"))
-        return IndexPlace(self.base_url, place) if place else None
+        byte_range = xml.parse_byte_range(self.addressing.attributes.get("indexRange"))
+        return IndexLocation(self.base_url, byte_range) if byte_range else None
 
-    def parts(self, clock: Clock, indexes: Indexes) -> list[Part]:
-        """The pieces that are there now, oldest first; a file without an index is one piece."""
+    def segments(self, bounds: PeriodBounds, indexes: Indexes) -> list[AddressedSegment]:
+        """The available segments, oldest first; a file without an index is one segment."""
         if self.addressing is not None and self.addressing.name == "SegmentTemplate":
-            return self._by_template(self.addressing, clock)
+            return self._from_template(self.addressing, bounds)
         if self.addressing is not None and self.addressing.name == "SegmentList":
-            return self._by_list(self.addressing, clock)
-        indexed = self._indexed(indexes)
-        if not indexed:
-            return [Part(url=self.base_url, begins_seconds=0.0, duration_seconds=clock.ends or 0.0)]
-        parts = []
-        begins = 0.0
-        for part in indexed:
-            parts.append(
-                Part(
+            return self._from_list(self.addressing, bounds)
+        subsegments = self._subsegments(indexes)
+        if not subsegments:
+            return [AddressedSegment(url=self.base_url, start_seconds=0.0, duration_seconds=bounds.end_seconds or 0.0)]
+        segments = []
+        start_seconds = 0.0
+        for subsegment in subsegments:
+            segments.append(
+                AddressedSegment(
                     url=self.base_url,
-                    begins_seconds=begins,
-                    duration_seconds=part.duration_seconds,
-                    byte_range=part.byte_range,
+                    start_seconds=start_seconds,
+                    duration_seconds=subsegment.duration_seconds,
+                    byte_range=subsegment.byte_range,
                 )
             )
-            begins += part.duration_seconds
-        return parts
+            start_seconds += subsegment.duration_seconds
+        return segments
 
-    def init(self, indexes: Indexes) -> Init | None:
-        """The initialization section; None when the media holds its own."""
+    def init_section(self, indexes: Indexes) -> InitSection | None:
+        """The initialization section; None when the segments contain it."""
         addressing = self.addressing
         if addressing is None:
             return None
-        if addressing.name == "SegmentBase" and not self._indexed(indexes):
+        if addressing.name == "SegmentBase" and not self._subsegments(indexes):
             return None
         template = addressing.attributes.get("initialization")
         if template is not None and addressing.name == "SegmentTemplate":
-            return self._encrypted(self._url(template, {}), None)
+            return self._make_init_section(self._fill_template(template, {}), None)
         for element in addressing.children.get("Initialization", ()):
-            place = xml.byte_range(element.get("range"))
-            return self._encrypted(resolve(self.base_url, element.get("sourceURL", "")), place)
-        index = self.index()
-        if index and index.byte_range.offset_bytes:
-            before = ByteRange(offset_bytes=0, length_bytes=index.byte_range.offset_bytes)
-            return self._encrypted(self.base_url, before)
+            byte_range = xml.parse_byte_range(element.get("range"))
+            return self._make_init_section(resolve_url(self.base_url, element.get("sourceURL", "")), byte_range)
+        location = self.index_location()
+        if location and location.byte_range.offset_bytes:
+            before_index = ByteRange(offset_bytes=0, length_bytes=location.byte_range.offset_bytes)
+            return self._make_init_section(self.base_url, before_index)
         return None
 
-    def _indexed(self, indexes: Indexes) -> Sequence[IndexedPart]:
-        place = self.index()
-        return indexes.get(place, ()) if place else ()
+    def _subsegments(self, indexes: Indexes) -> Sequence[Subsegment]:
+        location = self.index_location()
+        return indexes.get(location, ()) if location else ()
 
-    def _encrypted(self, url: str, byte_range: ByteRange | None) -> Init:
-        """Full-segment encryption covers the initialization section, common encryption does not."""
-        whole = self.encryption if self.encryption and self.encryption.method == "AES-128" else None
-        return Init(url=with_encryption(url, whole), byte_range=byte_range)
+    def _make_init_section(self, url: str, byte_range: ByteRange | None) -> InitSection:
+        """Full-segment encryption applies to the initialization section as well, common encryption does not."""
+        encryption = self.encryption if self.encryption and self.encryption.method == "AES-128" else None
+        return InitSection(url=add_encryption_fragment(url, encryption), byte_range=byte_range)
 
-    def _by_template(self, addressing: xml.Inherited, clock: Clock) -> list[Part]:
+    def _from_template(self, addressing: xml.SegmentAddressing, bounds: PeriodBounds) -> list[AddressedSegment]:
         media = addressing.attributes.get("media")
         if media is None:
-            raise SegmentError("playlist", "a SegmentTemplate without media")
-        times = _times(addressing)
-        parts = []
-        for piece in times.pieces(clock):
-            begins, seconds = times.seconds(piece.time), piece.length / times.timescale
-            if times.timeline is None and clock.ends is not None:
-                seconds = min(seconds, clock.ends - begins)
-            url = self._url(media, {"Number": piece.number, "Time": piece.time})
-            parts.append(Part(url=url, begins_seconds=begins, duration_seconds=seconds))
-        return parts
+            raise SegmentError("playlist", "the SegmentTemplate has no media attribute")
+        timing = _parse_timing(addressing)
+        segments = []
+        for segment in timing.expand(bounds):
+            start_seconds, seconds = timing.to_seconds(segment.time), segment.length / timing.timescale
+            if timing.timeline is None and bounds.end_seconds is not None:
+                seconds = min(seconds, bounds.end_seconds - start_seconds)
+            url = self._fill_template(media, {"Number": segment.number, "Time": segment.time})
+            segments.append(AddressedSegment(url=url, start_seconds=start_seconds, duration_seconds=seconds))
+        return segments
 
-    def _by_list(self, addressing: xml.Inherited, clock: Clock) -> list[Part]:
+    def _from_list(self, addressing: xml.SegmentAddressing, bounds: PeriodBounds) -> list[AddressedSegment]:
         elements = addressing.children.get("SegmentURL", ())
-        times = _times(addressing)
-        if len(elements) > MAX_LISTED:
-            raise SegmentError("playlist", "more segments than any real MPD has")
-        if times.timeline is not None:
-            spans = [(times.seconds(piece.time), piece.length / times.timescale) for piece in times.pieces(clock)]
+        timing = _parse_timing(addressing)
+        if len(elements) > MAX_ENTRIES:
+            raise SegmentError("playlist", "the MPD lists too many segments")
+        if timing.timeline is not None:
+            spans = [
+                (timing.to_seconds(segment.time), segment.length / timing.timescale)
+                for segment in timing.expand(bounds)
+            ]
         else:
-            whole = (clock.ends or 0.0) / max(1, len(elements))
-            seconds = times.length / times.timescale if times.length else whole
+            even_share = (bounds.end_seconds or 0.0) / max(1, len(elements))
+            seconds = timing.length / timing.timescale if timing.length else even_share
             spans = [(seconds * number, seconds) for number in range(len(elements))]
         return [
-            Part(
-                url=resolve(self.base_url, element.get("media", "")),
-                begins_seconds=begins,
+            AddressedSegment(
+                url=resolve_url(self.base_url, element.get("media", "")),
+                start_seconds=start_seconds,
                 duration_seconds=seconds,
-                byte_range=xml.byte_range(element.get("mediaRange")),
+                byte_range=xml.parse_byte_range(element.get("mediaRange")),
             )
-            for element, (begins, seconds) in zip(elements, spans, strict=False)
+            for element, (start_seconds, seconds) in zip(elements, spans, strict=False)
         ]
 
-    def _url(self, template: str, numbers: Mapping[str, int]) -> str:
-        """Fill in a template (5.3.9.4.4); `$$` is a dollar sign."""
-        facts: Mapping[str, int | str] = {"RepresentationID": self.track.id, "Bandwidth": self.bandwidth, **numbers}
+    def _fill_template(self, template: str, numbers: Mapping[str, int]) -> str:
+        """The URL that a template gives (ISO/IEC 23009-1, 5.3.9.4.4)."""
+        values: Mapping[str, int | str] = {"RepresentationID": self.track.id, "Bandwidth": self.bandwidth, **numbers}
 
-        def value_of(found: re.Match[str]) -> str:
-            name, width = found.groups()
+        def value_of(identifier: re.Match[str]) -> str:
+            name, width = identifier.groups()
             if name is None:
                 return "$"
-            value = facts.get(name)
+            value = values.get(name)
             if value is None:
-                raise SegmentError("playlist", f"${name}$ has no meaning here")
+                raise SegmentError("playlist", f"the identifier ${name}$ is not defined here")
             return str(value).zfill(int(width or 0)) if isinstance(value, int) else value
 
-        return resolve(self.base_url, _IDENTIFIER.sub(value_of, template))
+        return resolve_url(self.base_url, _IDENTIFIER.sub(value_of, template))
 
 
-def _times(addressing: xml.Inherited) -> Times:
-    facts = addressing.attributes
-    end_number = xml.integer(facts, "endNumber", -1)
+def _parse_timing(addressing: xml.SegmentAddressing) -> SegmentTiming:
+    attributes = addressing.attributes
+    end_number = xml.parse_integer(attributes, "endNumber", -1)
     timeline = None
     for element in addressing.children.get("SegmentTimeline", ()):
         timeline = [
-            Repeat(
-                time=xml.integer(repeat.attrib, "t", 0) if "t" in repeat.attrib else None,
-                length=xml.positive(repeat.attrib, "d", 0),
-                count=-1 if (count := xml.integer(repeat.attrib, "r", 0)) < 0 else count + 1,
+            TimelineEntry(
+                time=xml.parse_integer(entry.attrib, "t", 0) if "t" in entry.attrib else None,
+                length=xml.parse_positive_integer(entry.attrib, "d", 0),
+                count=-1 if (repeats := xml.parse_integer(entry.attrib, "r", 0)) < 0 else repeats + 1,
             )
-            for repeat in xml.children(element, "S")
+            for entry in xml.find_children(element, "S")
         ]
-    return Times(
-        timescale=xml.positive(facts, "timescale", 1),
-        offset=xml.integer(facts, "presentationTimeOffset", 0),
-        start_number=xml.integer(facts, "startNumber", 1),
+    return SegmentTiming(
+        timescale=xml.parse_positive_integer(attributes, "timescale", 1),
+        offset=xml.parse_integer(attributes, "presentationTimeOffset", 0),
+        start_number=xml.parse_integer(attributes, "startNumber", 1),
         end_number=end_number if end_number >= 0 else None,
-        length=xml.positive(facts, "duration", 1) if "duration" in facts else None,
+        length=xml.parse_positive_integer(attributes, "duration", 1) if "duration" in attributes else None,
         timeline=timeline,
     )

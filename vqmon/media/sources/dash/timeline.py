@@ -1,23 +1,23 @@
-"""Which pieces of media a DASH period holds, and when: SegmentTimeline and @duration, expanded within bounds."""
+"""Expansion of a DASH SegmentTimeline or constant segment duration into numbered segments, within bounds."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vqmon.errors import SegmentError
-from vqmon.media.sources.listing import MAX_LISTED
+from vqmon.media.sources.media_playlist import MAX_ENTRIES
 
-MAX_UNBOUNDED = 1000
-"""So many of the newest segments are listed when a live MPD does not say how far back they are kept."""
+MAX_NEWEST_SEGMENTS = 1000
+"""The number of newest segments that are listed when a live MPD gives no time-shift buffer depth."""
 
-# Clocks differ: a segment that is only just complete is asked for a little later.
-_EDGE_SECONDS = 0.5
+# Clocks differ: a segment that has just been completed is listed a little later.
+_LIVE_EDGE_MARGIN_SECONDS = 0.5
 _ROUNDING_SECONDS = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Repeat:
-    """One S element: `count` segments of `length` units from `time` on; -1 = until what follows."""
+class TimelineEntry:
+    """One S element: `count` segments of `length` units from `time` on; count -1: until the next element."""
 
     time: int | None
     length: int
@@ -25,20 +25,20 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clock:
-    """What a period's time is bounded by, in seconds since its start."""
+class PeriodBounds:
+    """The end of a period and the availability of its segments, in seconds since the period's start."""
 
     # None = open end
-    ends: float | None
-    # complete segments end before this; None = all of them are there
-    available: float | None = None
-    # how long segments are kept; None = not said
-    window: float | None = None
+    end_seconds: float | None
+    # segments that end by this time are complete; None: all segments are
+    available_seconds: float | None = None
+    # time-shift buffer depth; None: not given
+    window_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """One segment's number and its media time in units of the timescale."""
+class TimedSegment:
+    """The number of a segment, and its media time and duration in units of the timescale."""
 
     number: int
     time: int
@@ -46,76 +46,85 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Times:
-    """How time runs in one representation: a timeline, or a constant length, in units of `timescale` per second."""
+class SegmentTiming:
+    """The segment times of a representation: a timeline or a constant length, in units of `timescale` per second."""
 
     timescale: int
-    # media time at the period's start
+    # media time at the period's start (presentationTimeOffset)
     offset: int
     start_number: int
     end_number: int | None
     length: int | None
-    timeline: Sequence[Repeat] | None
+    timeline: Sequence[TimelineEntry] | None
 
-    def pieces(self, clock: Clock) -> list[Piece]:
-        """The pieces that are there now, oldest first; raises SegmentError("playlist")."""
-        pieces = []
-        every = self._timeline(clock) if self.timeline is not None else self._regular(clock)
-        for count, piece in enumerate(every):
-            # Those outside of the period are counted, too: somebody could list nothing else, without end.
-            if count > MAX_LISTED:
-                raise SegmentError("playlist", "more segments than any real MPD has")
-            if self.end_number is not None and piece.number > self.end_number:
+    def expand(self, bounds: PeriodBounds) -> list[TimedSegment]:
+        """The available segments of the period, oldest first; raises SegmentError("playlist")."""
+        segments = []
+        candidates = self._expand_timeline(bounds) if self.timeline is not None else self._expand_constant(bounds)
+        for count, segment in enumerate(candidates):
+            # Segments outside of the period count as well: a hostile MPD could list nothing else without end.
+            if count > MAX_ENTRIES:
+                raise SegmentError("playlist", "the MPD lists too many segments")
+            if self.end_number is not None and segment.number > self.end_number:
                 break
-            if self._is_within(piece, clock):
-                pieces.append(piece)
-        return pieces
+            if self._is_within(segment, bounds):
+                segments.append(segment)
+        return segments
 
-    def seconds(self, units: int) -> float:
-        """Media time as seconds since the period's start."""
+    def to_seconds(self, units: int) -> float:
+        """Convert a media time to seconds since the period's start."""
         return (units - self.offset) / self.timescale
 
-    def _is_within(self, piece: Piece, clock: Clock) -> bool:
-        begins, ends = self.seconds(piece.time), self.seconds(piece.time + piece.length)
-        return ends > 0 and (clock.ends is None or begins < clock.ends - _ROUNDING_SECONDS)
+    def _is_within(self, segment: TimedSegment, bounds: PeriodBounds) -> bool:
+        starts, ends = self.to_seconds(segment.time), self.to_seconds(segment.time + segment.length)
+        return ends > 0 and (bounds.end_seconds is None or starts < bounds.end_seconds - _ROUNDING_SECONDS)
 
-    def _timeline(self, clock: Clock) -> Iterator[Piece]:
+    def _expand_timeline(self, bounds: PeriodBounds) -> Iterator[TimedSegment]:
         time, number = 0, self.start_number
-        repeats = self.timeline or ()
-        for index, repeat in enumerate(repeats):
-            time = repeat.time if repeat.time is not None else time
-            following = repeats[index + 1].time if index + 1 < len(repeats) else None
-            count = repeat.count if repeat.count >= 0 else self._open_count(time, repeat.length, following, clock)
+        entries = self.timeline or ()
+        for index, entry in enumerate(entries):
+            time = entry.time if entry.time is not None else time
+            following = entries[index + 1].time if index + 1 < len(entries) else None
+            count = entry.count if entry.count >= 0 else self._count_until_next(time, entry.length, following, bounds)
             for _ in range(count):
-                yield Piece(number=number, time=time, length=repeat.length)
-                time += repeat.length
+                yield TimedSegment(number=number, time=time, length=entry.length)
+                time += entry.length
                 number += 1
 
-    def _open_count(self, time: int, length: int, following: int | None, clock: Clock) -> int:
-        """How often an S with r=-1 repeats: until the next S, the period's end, or the present."""
+    def _count_until_next(self, time: int, length: int, following: int | None, bounds: PeriodBounds) -> int:
+        """The number of segments of an S element with r=-1: until the next S, the period's end, or the present."""
         if following is not None:
             return max(0, math.ceil((following - time) / length))
-        if clock.ends is not None and clock.available is None:
-            return max(0, math.ceil((clock.ends * self.timescale + self.offset - time) / length))
-        if clock.available is None:
-            raise SegmentError("playlist", "a timeline without an end in a period without an end")
-        until = min(clock.available - _EDGE_SECONDS, clock.ends if clock.ends is not None else math.inf)
-        return max(0, math.floor((until * self.timescale + self.offset - time) / length))
+        if bounds.end_seconds is not None and bounds.available_seconds is None:
+            return max(0, math.ceil((bounds.end_seconds * self.timescale + self.offset - time) / length))
+        if bounds.available_seconds is None:
+            raise SegmentError("playlist", "the timeline and the period have no end")
+        end_seconds = min(
+            bounds.available_seconds - _LIVE_EDGE_MARGIN_SECONDS,
+            bounds.end_seconds if bounds.end_seconds is not None else math.inf,
+        )
+        return max(0, math.floor((end_seconds * self.timescale + self.offset - time) / length))
 
-    def _regular(self, clock: Clock) -> Iterator[Piece]:
+    def _expand_constant(self, bounds: PeriodBounds) -> Iterator[TimedSegment]:
         if self.length is None:
-            raise SegmentError("playlist", "segments without a duration and without a timeline")
+            raise SegmentError("playlist", "there are neither a segment duration nor a timeline")
         seconds = self.length / self.timescale
-        total = math.ceil(clock.ends / seconds - _ROUNDING_SECONDS) if clock.ends is not None else None
+        total = math.ceil(bounds.end_seconds / seconds - _ROUNDING_SECONDS) if bounds.end_seconds is not None else None
         first = 0
-        if clock.available is not None:
-            complete = max(0, math.floor((clock.available - _EDGE_SECONDS) / seconds))
-            kept = math.floor((clock.available - clock.window) / seconds) if clock.window is not None else 0
-            first = max(kept, 0 if clock.window is not None else complete - MAX_UNBOUNDED, 0)
+        if bounds.available_seconds is not None:
+            complete = max(0, math.floor((bounds.available_seconds - _LIVE_EDGE_MARGIN_SECONDS) / seconds))
+            oldest = (
+                math.floor((bounds.available_seconds - bounds.window_seconds) / seconds)
+                if bounds.window_seconds is not None
+                else 0
+            )
+            first = max(oldest, 0 if bounds.window_seconds is not None else complete - MAX_NEWEST_SEGMENTS, 0)
             total = complete if total is None else min(total, complete)
         if total is None:
-            raise SegmentError("playlist", "segments of constant length in a period without an end")
-        if total - first > MAX_LISTED:
-            raise SegmentError("playlist", "more segments than any real MPD has")
+            raise SegmentError("playlist", "a static period without an end has segments of constant length")
+        if total - first > MAX_ENTRIES:
+            raise SegmentError("playlist", "the MPD lists too many segments")
         for index in range(first, total):
-            yield Piece(number=self.start_number + index, time=self.offset + index * self.length, length=self.length)
+            yield TimedSegment(
+                number=self.start_number + index, time=self.offset + index * self.length, length=self.length
+            )

@@ -1,4 +1,4 @@
-"""Reading the XML of an MPD: names without namespaces, numbers and durations within bounds."""
+"""Parsing of MPD XML: elements without namespaces, numbers and durations within bounds."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from vqmon.core.types import ByteRange
 from vqmon.errors import SegmentError
 
 MAX_XML_BYTES = 4_000_000
-"""As a tree, XML takes up to a hundred times its size."""
+"""A parsed XML document takes up to a hundred times its size in memory."""
 
 _DURATION = re.compile(
     r"P(?:(\d{1,6})Y)?(?:(\d{1,6})M)?(?:(\d{1,9})D)?(?:T(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,12}(?:\.\d{1,12})?)S)?)?"
@@ -23,95 +23,97 @@ _RANGE = re.compile(r"\s*(\d{1,18})-(\d{1,18})\s*")
 _INTEGER = re.compile(r"\s*-?\d{1,18}\s*")
 
 
-def read_xml(body: bytes) -> Element:
-    """The root element; document types and entities are refused."""
+def parse_mpd_xml(body: bytes) -> Element:
+    """The root element of an MPD; raises SegmentError("playlist"), also for document types and entities."""
     if len(body) > MAX_XML_BYTES:
-        raise SegmentError("playlist", f"an MPD of more than {MAX_XML_BYTES} bytes")
+        raise SegmentError("playlist", f"the MPD has more than {MAX_XML_BYTES} bytes")
     try:
         root: Element = fromstring(body, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        raise SegmentError("playlist", f"XML that cannot be read ({type(error).__name__})") from None
-    if name_of(root) != "MPD":
-        raise SegmentError("playlist", "XML that is no MPD")
+        raise SegmentError("playlist", f"the XML cannot be parsed ({type(error).__name__})") from None
+    if local_name(root) != "MPD":
+        raise SegmentError("playlist", "the XML is not an MPD")
     return root
 
 
-def name_of(element: Element) -> str:
+def local_name(element: Element) -> str:
     """The element's name without its namespace."""
     return str(element.tag).rpartition("}")[2]
 
 
-def children(element: Element, name: str) -> list[Element]:
-    """The children of that name, in any namespace."""
-    return [child for child in element if name_of(child) == name]
+def find_children(element: Element, name: str) -> list[Element]:
+    """The child elements with a name, in any namespace."""
+    return [child for child in element if local_name(child) == name]
 
 
-def child(element: Element, name: str) -> Element | None:
-    """The first child of that name."""
-    return next((found for found in element if name_of(found) == name), None)
+def find_child(element: Element, name: str) -> Element | None:
+    """The first child element with a name, in any namespace."""
+    return next((child for child in element if local_name(child) == name), None)
 
 
-def integer(attributes: Mapping[str, str], name: str, default: int) -> int:
-    """A whole number of at most 18 digits."""
+def parse_integer(attributes: Mapping[str, str], name: str, default: int) -> int:
+    """An integer attribute of at most 18 digits; raises SegmentError("playlist")."""
     text = attributes.get(name)
     if text is None:
         return default
     if not _INTEGER.fullmatch(text):
-        raise SegmentError("playlist", f"{name} is no whole number")
+        raise SegmentError("playlist", f"{name} is not an integer")
     return int(text)
 
 
-def positive(attributes: Mapping[str, str], name: str, default: int) -> int:
-    """A whole number above zero."""
-    value = integer(attributes, name, default)
+def parse_positive_integer(attributes: Mapping[str, str], name: str, default: int) -> int:
+    """An integer attribute above zero; raises SegmentError("playlist")."""
+    value = parse_integer(attributes, name, default)
     if value <= 0:
-        raise SegmentError("playlist", f"{name} must be above zero")
+        raise SegmentError("playlist", f"{name} must be positive")
     return value
 
 
-def duration(attributes: Mapping[str, str], name: str) -> float | None:
-    """An ISO 8601 duration in seconds; None when absent. Years and months are taken as 365 and 30 days."""
+def parse_duration_seconds(attributes: Mapping[str, str], name: str) -> float | None:
+    """An ISO 8601 duration attribute in seconds; None when absent. Years and months count as 365 and 30 days."""
     text = attributes.get(name)
     if text is None:
         return None
-    found = _DURATION.fullmatch(text.strip())
-    if not found:
-        raise SegmentError("playlist", f"{name} is no duration")
-    return sum(float(part or 0) * unit for part, unit in zip(found.groups(), _DURATION_UNITS_SECONDS, strict=True))
+    match = _DURATION.fullmatch(text.strip())
+    if not match:
+        raise SegmentError("playlist", f"{name} is not a duration")
+    return sum(float(part or 0) * unit for part, unit in zip(match.groups(), _DURATION_UNITS_SECONDS, strict=True))
 
 
-def byte_range(text: str | None) -> ByteRange | None:
-    """`first-last`, both inclusive; None when absent."""
+def parse_byte_range(text: str | None) -> ByteRange | None:
+    """Parse `first-last`, both inclusive; None when absent."""
     if text is None:
         return None
-    found = _RANGE.fullmatch(text)
-    if not found or int(found[2]) < int(found[1]):
-        raise SegmentError("playlist", "a byte range that is none")
-    return ByteRange(offset_bytes=int(found[1]), length_bytes=int(found[2]) - int(found[1]) + 1)
+    match = _RANGE.fullmatch(text)
+    if not match or int(match[2]) < int(match[1]):
+        raise SegmentError("playlist", "a byte range is invalid")
+    return ByteRange(offset_bytes=int(match[1]), length_bytes=int(match[2]) - int(match[1]) + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inherited:
-    """One of SegmentTemplate, SegmentList and SegmentBase, with what it inherits from the levels above."""
+class SegmentAddressing:
+    """A SegmentTemplate, SegmentList or SegmentBase, merged with the elements of that name on higher levels."""
 
     name: str
     attributes: Mapping[str, str]
     children: Mapping[str, Sequence[Element]]
 
 
-def inherited(levels: Sequence[Element]) -> Inherited | None:
-    """How a representation is addressed; `levels` are Period, AdaptationSet and Representation, in that order."""
+def find_addressing(levels: Sequence[Element]) -> SegmentAddressing | None:
+    """The addressing of a representation; `levels` are Period, AdaptationSet and Representation in that order."""
     names = ("SegmentTemplate", "SegmentList", "SegmentBase")
-    found = [(name, part) for level in levels for name in names if (part := child(level, name)) is not None]
-    if not found:
+    elements = [
+        (name, element) for level in levels for name in names if (element := find_child(level, name)) is not None
+    ]
+    if not elements:
         return None
-    name = found[-1][0]
+    name = elements[-1][0]
     attributes: dict[str, str] = {}
-    parts: dict[str, Sequence[Element]] = {}
-    for element in (part for kind, part in found if kind == name):
+    children: dict[str, Sequence[Element]] = {}
+    for element in (element for element_name, element in elements if element_name == name):
         attributes.update(element.attrib)
-        kinds: dict[str, Any] = {}
-        for part in element:
-            kinds.setdefault(name_of(part), []).append(part)
-        parts.update(kinds)
-    return Inherited(name=name, attributes=attributes, children=parts)
+        own_children: dict[str, Any] = {}
+        for child in element:
+            own_children.setdefault(local_name(child), []).append(child)
+        children.update(own_children)
+    return SegmentAddressing(name=name, attributes=attributes, children=children)
