@@ -25,7 +25,7 @@ import numpy as np
 
 from pipelines.observe.observer import Observer
 from pipelines.observe.scoring_tiers import DeviceTimeReservations, HeavyTier, ScoringCascade
-from tests.scoring.tiny_levels import Written, write_levels
+from tests.scoring.tiny_levels import LevelBundle, write_levels
 from vqmon.core.cascade import PromotionPolicy
 from vqmon.core.types import DecodedSegment, QualityEvent, Score, ScorerIdentity, Segment, View
 from vqmon.scoring.manifests.frame_scorer import golden_frames
@@ -208,7 +208,7 @@ def calibrated(folder: Path, heavy_ms: float) -> int:
 
     probe = folder / "probe"
     probe.mkdir()
-    manifest = write_levels(probe, Written(name="probe", work=20, width=MATRIX))
+    manifest = write_levels(probe, LevelBundle(name="probe", work=20, width=MATRIX))
     options = SessionOptions()
     options.intra_op_num_threads = 1
     session = InferenceSession(str(manifest.with_suffix(".encoder.onnx")), options, providers=["CPUExecutionProvider"])
@@ -219,7 +219,7 @@ def calibrated(folder: Path, heavy_ms: float) -> int:
         session.run(None, {"pixels": pixels})
     one = (time.process_time() - cpu) / 5 / 20
     work = max(1, round(heavy_ms / 1e3 / one))
-    write_levels(folder, Written(name="heavy", work=work, width=MATRIX))
+    write_levels(folder, LevelBundle(name="heavy", work=work, width=MATRIX))
     return work
 
 

@@ -59,7 +59,7 @@ class DeviceTimeReservations:
 
     def __init__(self, seconds_per_hour: float, *, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._allowance = DeviceTimeBudget.full(seconds_per_hour, clock())
+        self._budget = DeviceTimeBudget.full(seconds_per_hour, clock())
         self._reserved_seconds = 0.0
         self._segments_in_flight = 0
         self._spent_seconds, self._finished_segments = 0.0, 0
@@ -67,11 +67,11 @@ class DeviceTimeReservations:
     @property
     def remaining_seconds(self) -> float:
         """Device-seconds that could be spent now; negative after a segment that took more than its reservation."""
-        return self._allowance.refilled_at(self._clock()).remaining_seconds
+        return self._budget.refilled_at(self._clock()).remaining_seconds
 
     def spend(self, seconds: float) -> None:
         """Deduct the seconds for which one run of a heavy graph held its device."""
-        self._allowance = self._allowance.refilled_at(self._clock()).after_spending(seconds)
+        self._budget = self._budget.refilled_at(self._clock()).after_spending(seconds)
         self._spent_seconds += seconds
 
     @contextmanager
@@ -87,7 +87,7 @@ class DeviceTimeReservations:
         is_cost_unknown = not self._finished_segments and self._segments_in_flight > 0
         if (
             available_seconds <= 0
-            or available_seconds < min(mean_seconds, self._allowance.capacity_seconds)
+            or available_seconds < min(mean_seconds, self._budget.capacity_seconds)
             or is_cost_unknown
         ):
             yield False

@@ -1,4 +1,4 @@
-"""The built-in scorer: it loads as shipped and gives the same verdict whatever the company."""
+"""The built-in scorer: it loads as shipped, and other requests do not change its scores."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -29,8 +29,8 @@ def some_frames(view: View, count: int, *, seed: int) -> Pixels:
     return golden_frames(view, seed=seed, frames=count)
 
 
-async def test_alone_or_in_company(lite: FrameScorer) -> None:
-    """One segment has exactly one verdict: alone, again, and among other callers."""
+async def test_other_segments_do_not_change_a_score(lite: FrameScorer) -> None:
+    """Alone, again, and among other segments."""
     segments = [decoded(some_frames(lite.views[0], 1 + seed % 3, seed=seed), lite.views[0]) for seed in range(6)]
     alone = [await lite.score(segment) for segment in segments]
     again = [await lite.score(segment) for segment in segments]
@@ -39,8 +39,8 @@ async def test_alone_or_in_company(lite: FrameScorer) -> None:
     assert all(0 <= value <= 100 for score in alone for value in score.frame_values)
 
 
-async def test_batches_as_on_a_gpu(lite: FrameScorer) -> None:
-    """Batches of every bucket change a score by less than 0.05 of 100."""
+async def test_batches_of_every_bucket_give_nearly_the_same_score(lite: FrameScorer) -> None:
+    """As on a GPU: within 0.05 of 100."""
     bundle = find_bundles([builtin_folder()])[lite.id]
     session = open_frame_engine(
         load_frame_spec(bundle), bundle.with_suffix(".onnx"), Placement(device="cpu", threads=1)
@@ -55,8 +55,8 @@ async def test_batches_as_on_a_gpu(lite: FrameScorer) -> None:
         assert max(abs(calibrate(a) - calibrate(b)) for a, b in zip(values, one_by_one, strict=True)) < 0.05
 
 
-async def test_a_worse_picture_scores_lower(lite: FrameScorer) -> None:
-    """A photo scores higher than the same photo after coarse blocks took its detail."""
+async def test_a_picture_with_coarse_blocks_scores_lower(lite: FrameScorer) -> None:
+    """A photo against the same photo at an eighth of its resolution."""
     skimage = pytest.importorskip("skimage.data")
     photo = skimage.astronaut()[:288]
     blocks = photo[4::8, 4::8].repeat(8, axis=0).repeat(8, axis=1)

@@ -1,4 +1,4 @@
-"""Small scorers of levels, written without the onnx package, whose answers a test can say beforehand.
+"""Small level scorers, written without the onnx package, whose logits a test can compute.
 
 The encoder gives the mean of the picture, 0..1, as one token of one number. The language graph gives
 slope * m + bias[question] per level, where m is the mean over the clip's frames, or, where it compares, the last
@@ -37,7 +37,7 @@ _FLOAT, _UINT8, _INT64 = 1, 2, 7
 
 @dataclass(frozen=True, kw_only=True)
 class Outside:
-    """Weights that lie beside a graph; they are put into `data` one after the other."""
+    """A data file for weights, which are appended to `data`."""
 
     location: str
     data: bytearray
@@ -93,21 +93,21 @@ def language_bytes(
     return _model(nodes, constants, inputs, ("logits", _FLOAT, ["rows", 5]))
 
 
-def said(means: NDArray[np.floating], question: int) -> NDArray[np.float64]:
+def logits_of(means: NDArray[np.floating], question: int) -> NDArray[np.float64]:
     """Logits of clips with these means of their frames."""
     logits: NDArray[np.float64] = np.asarray(means, np.float64)[..., None] * SLOPE + BIAS[question]
     return logits
 
 
 def means_of(pixels: Pixels) -> NDArray[np.float64]:
-    """What the encoder says of pictures."""
+    """The encoder's output for pictures."""
     means: NDArray[np.float64] = pixels.astype(np.float64).mean(axis=(1, 2, 3)) / 255
     return means
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
-    """What may differ from the plain bundle."""
+class LevelBundle:
+    """The options of a bundle; the defaults are those of the plain one."""
 
     name: str = "tiny-levels"
     work: int = 0
@@ -117,10 +117,10 @@ class Written:
     compares: bool = False
 
 
-PLAIN = Written()
+PLAIN = LevelBundle()
 
 
-def write_levels(folder: Path, written: Written = PLAIN, **changes: Any) -> Path:
+def write_levels(folder: Path, written: LevelBundle = PLAIN, **changes: Any) -> Path:
     """Write both graphs and the manifest; gives the manifest's path."""
     scorer = f"{written.name}@1"
     data = bytearray()
@@ -176,7 +176,7 @@ def _golden(tasks: tuple[TaskSpec, ...]) -> LevelGolden:
     for task in tasks:
         frames = tuple(range(task.least_frames))
         seen = means[frames[-1]] - means[0] / 2 if tasks[0].name == "anchors" else means[list(frames)].mean()
-        rows = [said(seen, question).tolist() for question in task.questions]
+        rows = [logits_of(seen, question).tolist() for question in task.questions]
         answers.append(GoldenAnswer(task=task.name, frames=frames, logits=tuple(map(tuple, rows))))
     return LevelGolden(input=GoldenInput(kind="pattern", seed=9, frames=2), answers=tuple(answers), tolerance=1e-4)
 

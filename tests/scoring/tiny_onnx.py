@@ -1,6 +1,6 @@
 """Small ONNX files and their manifests, written without the onnx package.
 
-The model gives gain * mean(picture) + offset per picture, so a test can say what must come out.
+The model gives gain * mean(picture) + offset per picture, so that a test can compute the expected values.
 """
 
 import struct
@@ -36,7 +36,7 @@ _FLOAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Tiny:
-    """What may differ from the plain tiny model."""
+    """The options of a tiny model; the defaults are those of the plain one."""
 
     gain: float = GAIN
     batch: int | str = "batch"
@@ -116,7 +116,7 @@ def tiny_spec(model: bytes, **changes: Any) -> ScorerSpec:
 
 
 def tiny_engine(tiny: Tiny = PLAIN, *, device: Device = "cpu", threads: int = 1, **changes: Any) -> FrameEngine:
-    """The tiny model as the batcher runs it."""
+    """The engine of a tiny model."""
     model = tiny.to_bytes()
     spec = tiny_spec(model, **changes)
     verified = VerifiedModel(where="tiny@1.onnx", sha256=spec.sha256, graph_bytes=model, folder=Path())
@@ -124,7 +124,7 @@ def tiny_engine(tiny: Tiny = PLAIN, *, device: Device = "cpu", threads: int = 1,
 
 
 def write_bundle(folder: Path, tiny: Tiny = PLAIN, **changes: Any) -> Path:
-    """Write the pair and give the manifest's path."""
+    """Write the .onnx file and the manifest; returns the manifest's path."""
     model = tiny.to_bytes()
     spec = tiny_spec(model, **changes)
     path = folder / f"{spec.id}.json"
@@ -134,7 +134,7 @@ def write_bundle(folder: Path, tiny: Tiny = PLAIN, **changes: Any) -> Path:
 
 
 def expected(pixels: Pixels) -> NDArray[np.float64]:
-    """What the plain tiny model must say, one native value per picture."""
+    """The output of the plain tiny model: one native value per picture."""
     values: NDArray[np.float64] = GAIN * pixels.mean(axis=(1, 2, 3)) / 255 + OFFSET
     return values
 
@@ -146,7 +146,7 @@ def pictures(count: int, *, seed: int = 0) -> Pixels:
 
 
 def decoded(pixels: Pixels, view: View = VIEW) -> DecodedSegment:
-    """A decoded segment that holds nothing but these pictures."""
+    """A decoded segment with these pictures only."""
     media = MediaFacts(
         container="mpegts", codec="h264", width=64, height=36, fps=25, duration_seconds=len(pixels),
         frame_count=25 * len(pixels), pixel_format="yuv420p", colour="bt709/limited", transfer="bt709",

@@ -55,8 +55,8 @@ def an_alert() -> Alert:
     )
 
 
-def test_a_name_that_is_not_utf8_is_scored_like_its_neighbours(tmp_path: Path) -> None:
-    """A file name is bytes: it is read, shown with escapes, and the other files of the folder are scored too."""
+def test_a_file_name_that_is_not_utf8_is_scored(tmp_path: Path) -> None:
+    """It is shown with escapes, and the other files of the folder are scored too."""
     small = clip(*x264(), size="192x108", seconds=1)
     (tmp_path / "plain.ts").write_bytes(small)
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.ts")).write_bytes(small)
@@ -69,7 +69,7 @@ def test_a_name_that_is_not_utf8_is_scored_like_its_neighbours(tmp_path: Path) -
 
 
 def test_a_folder_without_files_is_unscored(tmp_path: Path) -> None:
-    """Nothing to score is said, and is no success."""
+    """The exit code says so, and the message says that sub-folders are not searched."""
     (tmp_path / "empty" / "below").mkdir(parents=True)
     result = vqmon("score", "empty")
 
@@ -79,8 +79,8 @@ def test_a_folder_without_files_is_unscored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["", "https://[::1/x.mp4", "https://example.com:99999/x", "file:///%00"])
-def test_what_is_no_address_is_wrong_usage(address: str) -> None:
-    """One line and exit code 2 instead of a traceback."""
+def test_an_argument_that_is_not_an_address_is_wrong_usage(address: str) -> None:
+    """One line and exit code 2, no traceback."""
     result = vqmon("score", address)
 
     assert result.exit_code == 2, result.output
@@ -147,8 +147,8 @@ def test_a_list_in_the_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> N
         load_settings()
 
 
-def test_check_refuses_a_rule_about_no_scorer(tmp_path: Path) -> None:
-    """`check` finds what `run` would refuse."""
+def test_a_rule_that_names_an_unknown_scorer_fails(tmp_path: Path) -> None:
+    """As `run` would refuse it."""
     rule = '[rules.odd]\nkind = "floor"\nscorer = "lit"\nbelow = 40\nfor_seconds = 1\n'
     (tmp_path / "rules.toml").write_text(rule + "recover_above = 45\nrecover_seconds = 1\n", encoding="utf-8")
     (tmp_path / "vqmon.toml").write_text('[alerts]\nrules = "rules.toml"\n', encoding="utf-8")
@@ -180,8 +180,8 @@ def test_lines_name_the_rule_and_hold_no_control_characters() -> None:
     assert "too-dark" in words.alert_line(an_alert())
 
 
-def test_a_prompt_is_in_the_event_and_one_too_long_is_refused(tmp_path: Path) -> None:
-    """What the pictures were asked to show goes with the segment, also where no scorer asks for it."""
+def test_a_prompt_is_in_the_event_and_a_long_one_is_refused(tmp_path: Path) -> None:
+    """Also when no scorer takes a prompt."""
     (tmp_path / "small.ts").write_bytes(clip(*x264(), size="192x108", seconds=1))
     run = vqmon("score", "--json", "--prompt", "A fox in the snow", "small.ts")
     assert (run.exit_code, json.loads(run.stdout)["data"]["segment"]["prompt"]) == (0, "A fox in the snow")

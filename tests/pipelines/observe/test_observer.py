@@ -42,8 +42,8 @@ def observer(media: MemoryMedia, *scorers: LevelScorer) -> Observer:
     )
 
 
-async def test_a_good_segment_becomes_an_event_with_everything_in_it() -> None:
-    """Scores, signals, times, provenance, pictures and the reproducible id are all there."""
+async def test_a_segment_becomes_an_event_with_scores_signals_and_provenance() -> None:
+    """The event also has the sampled times and an id that is reproducible; thumbnails go with it."""
     seen = await observer(MemoryMedia({3: b"\x80"})).observe(make_segment(3))
     event = seen.outcome
 
@@ -61,10 +61,10 @@ async def test_a_good_segment_becomes_an_event_with_everything_in_it() -> None:
     ("content", "stage", "reason"),
     [({}, "fetch", "not_found"), ({3: b""}, "decode", "empty"), ({3: b"\x00"}, "score", "scorer_failed")],
 )
-async def test_what_goes_wrong_becomes_a_failure_with_stage_and_reason(
+async def test_an_error_of_each_stage_becomes_a_failure_with_stage_and_reason(
     content: dict[int, bytes], stage: str, reason: str
 ) -> None:
-    """Each stage's error is an outcome, not a crash."""
+    """A SegmentError is an outcome, not a crash."""
     seen = await observer(MemoryMedia(content)).observe(make_segment(3))
 
     assert isinstance(seen.outcome, SegmentFailure)
@@ -72,8 +72,8 @@ async def test_what_goes_wrong_becomes_a_failure_with_stage_and_reason(
     assert seen.thumbnails == ()
 
 
-async def test_a_failure_from_the_source_passes_through() -> None:
-    """What the playlist declares missing is not looked at."""
+async def test_a_failure_of_the_source_passes_through() -> None:
+    """A segment that the playlist declares missing is neither fetched nor decoded."""
     gap = failure_from_error(make_segment(3), SegmentError("gap"), observed_at=MORNING)
 
     assert (await observer(MemoryMedia()).observe(gap)).outcome is gap
@@ -81,7 +81,7 @@ async def test_a_failure_from_the_source_passes_through() -> None:
 
 
 async def test_several_scorers_share_one_decode() -> None:
-    """Two scorers give two scores in the order of the settings; one that fails spoils the segment with its reason."""
+    """Two scorers give two scores in the order of the settings; when one fails, the segment is unscored."""
     good = await observer(MemoryMedia({3: b"\x80"}), LevelScorer("a"), LevelScorer("b")).observe(make_segment(3))
     bad = await observer(MemoryMedia({3: b"\x80"}), LevelScorer("a"), LevelScorer("b", value_of=lambda _: 0)).observe(
         make_segment(3)
@@ -92,8 +92,8 @@ async def test_several_scorers_share_one_decode() -> None:
     assert isinstance(bad.outcome, SegmentFailure)
 
 
-async def test_an_error_that_is_no_segment_error_is_raised() -> None:
-    """A fault of the program is not turned into an outcome."""
+async def test_an_error_that_is_not_a_segment_error_is_raised() -> None:
+    """A programming error does not become an outcome."""
 
     def broken(level: float) -> float:
         raise ZeroDivisionError
@@ -102,8 +102,8 @@ async def test_an_error_that_is_no_segment_error_is_raised() -> None:
         await observer(MemoryMedia({3: b"\x80"}), LevelScorer(value_of=broken)).observe(make_segment(3))
 
 
-async def test_clips_that_are_too_much_for_the_decoder_cost_no_verdict() -> None:
-    """By the real decoder: a scorer on trial wants more pictures of the segment than there is room for."""
+async def test_a_shadow_whose_clips_are_too_large_to_decode_does_not_make_a_segment_unscored() -> None:
+    """With the real decoder: the views of a shadow exceed the limit, so the segment is decoded without them."""
     clips = View(kind="stretch", width=64, height=64, clip=ClipSampling(frames=32))
     media = MemoryMedia({1: clip(*x264(), seconds=3)})
     limits = DecodeLimits(max_view_bytes=2 * clips.row_bytes)
@@ -126,9 +126,9 @@ async def test_clips_that_are_too_much_for_the_decoder_cost_no_verdict() -> None
     assert outcome.shadow_scores == ()
 
 
-async def test_a_scorer_that_needs_a_prompt_leaves_others_alone() -> None:
-    """It is left out of segments without one, as is one on trial; where no scorer is left, the reason is said, and
-    nothing is fetched. The id is that of all scorers either way."""
+async def test_a_scorer_that_needs_a_prompt_skips_segments_without_one() -> None:
+    """Also as a shadow. When no scorer is left, the segment is unscored and not fetched; the event id does not depend
+    on it."""
     asks, plain = LevelScorer("asks", needs_prompt=True), LevelScorer("plain")
     without, given = make_segment(3), replace(make_segment(3), prompt="A fox")
     both = observer(MemoryMedia({3: b"\x80"}), asks, plain)
@@ -147,8 +147,8 @@ async def test_a_scorer_that_needs_a_prompt_leaves_others_alone() -> None:
     assert (failure.stage, failure.reason, STAGES) == ("score", "no_prompt", [])
 
 
-async def test_the_prompt_reaches_the_scorer() -> None:
-    """With the pictures that it is about."""
+async def test_the_prompt_of_a_segment_reaches_the_scorer() -> None:
+    """It is passed on with the decoded views."""
     heard: list[str] = []
 
     class Listening(LevelScorer):

@@ -1,4 +1,4 @@
-"""The manifest: strict, complete, and the golden pictures it names."""
+"""The manifest of a frame scorer, the search for bundles, and golden frames."""
 
 import json
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from vqmon.scoring.manifests.frame_scorer import find_bundles, golden_frames, lo
 Tree = dict[str, Any]
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
-    """A manifest comes back equal."""
+def test_a_saved_manifest_is_loaded_equal(tmp_path: Path) -> None:
+    """Saving and loading loses nothing."""
     spec = tiny_spec(PLAIN.to_bytes())
     save_frame_spec(spec, tmp_path / "tiny@1.json")
     assert load_frame_spec(tmp_path / "tiny@1.json") == spec
@@ -53,8 +53,10 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
         (lambda tree: tree.update(name="other"), "rename it to other@1.json"),
     ],
 )
-def test_refuses_what_is_wrong(tmp_path: Path, spoil: Callable[[Tree], object], says: str) -> None:
-    """Each mistake is an error that names the file and what is wrong with it."""
+def test_a_manifest_with_a_mistake_is_refused_with_file_key_and_problem(
+    tmp_path: Path, spoil: Callable[[Tree], object], says: str
+) -> None:
+    """One case per rule of the manifest."""
     path = write_bundle(tmp_path)
     tree = json.loads(path.read_text())
     spoil(tree)
@@ -66,28 +68,28 @@ def test_refuses_what_is_wrong(tmp_path: Path, spoil: Callable[[Tree], object], 
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\xff"])
-def test_refuses_what_is_no_manifest(tmp_path: Path, text: str) -> None:
-    """Bytes that are no JSON object are refused with the file's name."""
+def test_a_file_that_is_not_a_json_object_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    """Empty, truncated, another type, and not UTF-8."""
     path = tmp_path / "tiny@1.json"
     path.write_text(text, encoding="latin-1")
     with pytest.raises(SettingsError, match=r"tiny@1\.json"):
         load_frame_spec(path)
 
 
-def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
-    """A missing manifest is said by name."""
+def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
+    """The message says that the file cannot be read."""
     with pytest.raises(SettingsError, match="cannot be read"):
         load_frame_spec(tmp_path / "tiny@1.json")
 
 
-def test_saves_under_its_own_name_only(tmp_path: Path) -> None:
-    """A manifest cannot be saved where nobody would find it."""
+def test_a_manifest_is_saved_only_under_the_id_of_its_scorer(tmp_path: Path) -> None:
+    """Under another name it would not be found."""
     with pytest.raises(ValueError, match=r"must be named tiny@1\.json"):
         save_frame_spec(tiny_spec(PLAIN.to_bytes()), tmp_path / "small@1.json")
 
 
-def test_preprocessing_id_follows_the_facts() -> None:
-    """The id changes with any fact of the preparation and with nothing else."""
+def test_the_preprocessing_id_changes_with_every_fact_of_the_preprocessing() -> None:
+    """Other fields and the spelling of numbers do not change it."""
     spec = tiny_spec(PLAIN.to_bytes())
     same = replace(spec, version=2, input=replace(spec.input, name="x", mean=(0.0, 0.0, 0.0)))
     assert same.preprocessing_id == spec.preprocessing_id
@@ -102,14 +104,14 @@ def test_preprocessing_id_follows_the_facts() -> None:
     assert spec.preprocessing_id.startswith("stretch-16x8-")
 
 
-def test_a_falling_calibration_goes_with_lower_is_better() -> None:
-    """A scale on which low is good is accepted when the calibration says so."""
+def test_a_falling_calibration_is_accepted_when_lower_is_better() -> None:
+    """It maps the lowest native value to 100."""
     falling = Calibration(version=1, points=((0, 100), (100, 0)))
     assert not tiny_spec(PLAIN.to_bytes(), higher_is_better=False, calibration=falling).higher_is_better
 
 
-def test_finds_bundles(tmp_path: Path) -> None:
-    """Bundles are found by id; the same folder twice is one folder; other files are left alone."""
+def test_bundles_are_found_by_id(tmp_path: Path) -> None:
+    """A folder given twice is searched once; other files are ignored."""
     path = write_bundle(tmp_path)
     (tmp_path / "notes.json").write_text("{}")
     assert find_bundles([tmp_path, tmp_path]) == {"tiny@1": path}
@@ -117,8 +119,8 @@ def test_finds_bundles(tmp_path: Path) -> None:
     assert find_bundles([tmp_path]) == {"tiny@1": path}
 
 
-def test_two_bundles_of_one_name(tmp_path: Path) -> None:
-    """One id in two folders is an error that names both."""
+def test_two_bundles_with_one_id_are_refused(tmp_path: Path) -> None:
+    """The message names both files."""
     for name in "ab":
         (tmp_path / name).mkdir()
         write_bundle(tmp_path / name)
@@ -126,14 +128,14 @@ def test_two_bundles_of_one_name(tmp_path: Path) -> None:
         find_bundles([tmp_path / "a", tmp_path / "b"])
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    """A folder that does not exist is an error, not an empty folder."""
+def test_a_missing_folder_of_scorers_is_refused(tmp_path: Path) -> None:
+    """It is not treated as an empty one."""
     with pytest.raises(ScorerError, match="no such folder"):
         find_bundles([tmp_path / "missing"])
 
 
-def test_golden_frames_never_change() -> None:
-    """The golden pictures are the same bytes on every machine and in every release."""
+def test_golden_frames_are_the_same_on_every_machine() -> None:
+    """Bit for bit, in every release."""
     view = View(kind="stretch", width=40, height=30)
     frames = golden_frames(view, seed=2021, frames=3)
     assert frames.shape == (3, 30, 40, 3)
@@ -141,8 +143,8 @@ def test_golden_frames_never_change() -> None:
     assert sha256(frames.tobytes()).hexdigest()[:16] == "e9823bdd270d8786"
 
 
-def test_golden_frames_depend_on_seed_and_number() -> None:
-    """Another seed or frame is another picture, and more frames do not change the first ones."""
+def test_golden_frames_depend_on_the_seed_and_the_frame_index() -> None:
+    """More frames do not change the first ones."""
     few, many = golden_frames(VIEW, seed=1, frames=1), golden_frames(VIEW, seed=1, frames=3)
     assert (few[0] == many[0]).all()
     assert (many[0] != many[1]).any()

@@ -1,4 +1,4 @@
-"""The manifest of a scorer of levels: strict and complete."""
+"""The manifest of a level scorer."""
 
 import json
 from collections.abc import Callable
@@ -64,8 +64,8 @@ def spec() -> LevelScorerSpec:
     )
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
-    """A manifest comes back equal, and its hash covers both graphs."""
+def test_a_saved_manifest_is_loaded_equal(tmp_path: Path) -> None:
+    """Its hash covers both graphs."""
     path = tmp_path / "words@1.json"
     save_level_spec(spec(), path)
     assert load_level_spec(path) == spec()
@@ -95,8 +95,10 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
         (lambda tree: tree.update(name="other"), "rename it to other@1.json"),
     ],
 )
-def test_refuses_what_is_wrong(tmp_path: Path, spoil: Callable[[Tree], object], says: str) -> None:
-    """Each mistake is an error that names the file and what is wrong with it."""
+def test_a_manifest_with_a_mistake_is_refused_with_file_and_problem(
+    tmp_path: Path, spoil: Callable[[Tree], object], says: str
+) -> None:
+    """One case per rule of the manifest."""
     path = tmp_path / "words@1.json"
     save_level_spec(spec(), path)
     tree = json.loads(path.read_text())
@@ -109,8 +111,8 @@ def test_refuses_what_is_wrong(tmp_path: Path, spoil: Callable[[Tree], object], 
     assert says in str(caught.value)
 
 
-def test_the_file_is_called_as_the_scorer(tmp_path: Path) -> None:
-    """A manifest is not written under another name, and one that is absent is said to be so."""
+def test_a_manifest_is_saved_only_under_the_id_of_its_scorer(tmp_path: Path) -> None:
+    """A missing manifest is refused with a message that says so."""
     with pytest.raises(ValueError, match="must be named words@1"):
         save_level_spec(spec(), tmp_path / "x.json")
     with pytest.raises(SettingsError, match="cannot be read"):

@@ -1,4 +1,4 @@
-"""Many callers on one engine: full batches, right answers, failures that stay where they belong."""
+"""The batcher: batches of many callers' rows, deadlines, failures, and the fallback to the CPU."""
 
 import asyncio
 import threading
@@ -20,20 +20,20 @@ FOREVER = 60.0
 
 @dataclass
 class FakeEngine:
-    """An engine whose value for a picture is its first pixel; it can be held, and fail as told."""
+    """An engine whose value for a picture is its first pixel; a test can block it and make runs fail."""
 
     device: str = "cuda"
     fallback: str = ""
     workers: int = 1
     buckets: tuple[int, ...] = (1, 2, 4, 8)
-    # raised by one run after the other; None = that run works
+    # raised by the runs in turn; None = the run succeeds
     failures: list[Exception | None] = field(default_factory=list)
-    spare: "FakeEngine | Exception" = field(default_factory=lambda: ScorerError("no spare"))
+    cpu_engine: "FakeEngine | Exception" = field(default_factory=lambda: ScorerError("no CPU engine"))
     # first pixels of each batch that was run
     batches: list[list[int]] = field(default_factory=list)
     open: threading.Event = field(default_factory=threading.Event)
-    most_at_once: int = 0
-    at_once: int = 0
+    max_concurrent_runs: int = 0
+    concurrent_runs: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -41,29 +41,29 @@ class FakeEngine:
 
     def run(self, pixels: Pixels) -> np.ndarray:
         with self.lock:
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
+            self.concurrent_runs += 1
+            self.max_concurrent_runs = max(self.max_concurrent_runs, self.concurrent_runs)
             self.batches.append(pixels[:, 0, 0, 0].tolist())
             failure = self.failures.pop(0) if self.failures else None
         assert self.open.wait(FOREVER)
         with self.lock:
-            self.at_once -= 1
+            self.concurrent_runs -= 1
         if failure is not None:
             raise failure
         return self.value(pixels[:, 0, 0, 0])
 
     def value(self, first_pixels: np.ndarray) -> np.ndarray:
-        # 255 stands for a picture on which the scorer fails
+        # 255 stands for a picture whose value is not finite
         return np.where(first_pixels == 255, np.nan, first_pixels).astype(np.float64)
 
-    def fall_back(self, why: str) -> Engine:
-        if isinstance(self.spare, Exception):
-            raise self.spare
-        self.spare.fallback = why
-        return self.spare
+    def fall_back(self, reason: str) -> Engine:
+        if isinstance(self.cpu_engine, Exception):
+            raise self.cpu_engine
+        self.cpu_engine.fallback = reason
+        return self.cpu_engine
 
 
-def full() -> ScoreError:
+def out_of_memory() -> ScoreError:
     return ScoreError("out_of_memory")
 
 
@@ -87,7 +87,7 @@ async def build() -> AsyncIterator[Callable[..., Batcher]]:
 
 
 def ask(batcher: Batcher, *firsts: int, deadline_seconds: float = FOREVER) -> asyncio.Task[list[float]]:
-    """Start a call; its answer is the values as a list."""
+    """Start a request; the task returns the values as a list."""
 
     async def score() -> list[float]:
         values = await batcher.infer(frames(*firsts), deadline_seconds=deadline_seconds)
@@ -106,14 +106,14 @@ Build = Callable[..., Batcher]
 
 
 async def test_an_idle_engine_starts_at_once(build: Build) -> None:
-    """A single call does not wait for company."""
+    """A single request does not wait for a batch to fill."""
     engine = FakeEngine()
     assert await ask(build(engine), 7) == [7]
     assert engine.batches == [[7]]
 
 
-async def test_what_waits_is_taken_together_and_filled_up(build: Build) -> None:
-    """Calls that came during a run share the next batch, filled up to a bucket with the last picture."""
+async def test_queued_requests_share_a_batch_that_is_padded_to_a_bucket(build: Build) -> None:
+    """The padding repeats the last row, and its outputs are dropped."""
     engine = FakeEngine()
     batcher = build(engine)
     engine.open.clear()
@@ -124,15 +124,15 @@ async def test_what_waits_is_taken_together_and_filled_up(build: Build) -> None:
     assert engine.batches == [[1], [2, 3, 4, 5, 6, 6, 6, 6]]
 
 
-async def test_a_long_call_is_cut_into_batches(build: Build) -> None:
-    """More frames than the largest bucket come back complete and in order."""
+async def test_a_long_request_is_split_into_batches(build: Build) -> None:
+    """More rows than the largest bucket come back complete and in order."""
     engine = FakeEngine()
     assert await ask(build(engine), *range(21)) == list(range(21))
     assert [len(batch) for batch in engine.batches] == [8, 8, 8]
 
 
-async def test_the_earliest_deadline_goes_first(build: Build) -> None:
-    """Calls are taken by deadline, not by arrival."""
+async def test_the_earliest_deadline_is_served_first(build: Build) -> None:
+    """Whatever the order of arrival."""
     engine = FakeEngine(buckets=(1,))
     batcher = build(engine)
     engine.open.clear()
@@ -148,8 +148,8 @@ async def test_the_earliest_deadline_goes_first(build: Build) -> None:
     assert engine.batches == [[0], [1], [2], [3]]
 
 
-async def test_no_more_runs_at_once_than_workers(build: Build) -> None:
-    """One device has one run at a time; a CPU engine has as many as it says."""
+async def test_there_are_never_more_concurrent_runs_than_workers(build: Build) -> None:
+    """One on a GPU; as many on a CPU as the engine says."""
     for workers in (1, 3):
         engine = FakeEngine(workers=workers, buckets=(1,))
         batcher = build(engine)
@@ -160,19 +160,19 @@ async def test_no_more_runs_at_once_than_workers(build: Build) -> None:
             await asyncio.sleep(0.001)
         engine.open.set()
         assert await call == list(range(12))
-        assert engine.most_at_once == workers
+        assert engine.max_concurrent_runs == workers
 
 
-async def test_a_hundred_callers_get_their_own_numbers(build: Build) -> None:
-    """Whatever is batched with whatever, each caller gets the values of its own frames."""
+async def test_a_hundred_callers_get_their_own_values(build: Build) -> None:
+    """Whichever requests share a batch."""
     engine = FakeEngine(workers=2)
     batcher = build(engine)
     wanted = [[(7 * caller + frame) % 251 for frame in range(1 + caller % 11)] for caller in range(100)]
     assert await asyncio.gather(*(ask(batcher, *firsts) for firsts in wanted)) == wanted
 
 
-async def test_a_cancelled_caller_does_not_disturb_others(build: Build) -> None:
-    """Callers cancelled while waiting or under way leave; the others get their answers."""
+async def test_a_cancelled_caller_does_not_affect_others(build: Build) -> None:
+    """Queued rows of callers that left are not run."""
     engine = FakeEngine()
     batcher = build(engine)
     engine.open.clear()
@@ -189,8 +189,8 @@ async def test_a_cancelled_caller_does_not_disturb_others(build: Build) -> None:
     assert sorted({number for batch in engine.batches for number in batch}) == [0, *range(1, 40, 2)]
 
 
-async def test_a_deadline_that_passes(build: Build) -> None:
-    """A call that is not answered in time fails as timeout, and the one behind it is answered."""
+async def test_a_request_past_its_deadline_fails_with_timeout(build: Build) -> None:
+    """The request behind it is served."""
     engine = FakeEngine()
     batcher = build(engine)
     engine.open.clear()
@@ -203,8 +203,8 @@ async def test_a_deadline_that_passes(build: Build) -> None:
     assert engine.batches == [[1], [3]]
 
 
-async def test_the_queue_is_bounded(build: Build) -> None:
-    """Callers beyond the bound wait outside, within their deadline, and are served when there is room."""
+async def test_the_number_of_requests_is_bounded(build: Build) -> None:
+    """Callers beyond the bound wait within their deadline, and are served when a slot is free."""
     engine = FakeEngine()
     batcher = build(engine, max_requests=2)
     engine.open.clear()
@@ -218,8 +218,8 @@ async def test_the_queue_is_bounded(build: Build) -> None:
     assert engine.batches == [[1], [2], [3]]
 
 
-async def test_an_error_reaches_only_its_batch(build: Build) -> None:
-    """On the CPU a failing batch fails its callers with the reason; those before and after are answered."""
+async def test_an_error_on_the_cpu_fails_only_its_batch(build: Build) -> None:
+    """Requests before and after it are served."""
     engine = FakeEngine(device="cpu", buckets=(1,), failures=[None, ScoreError("scorer_failed", "boom")])
     batcher = build(engine)
     answers = await asyncio.gather(*(ask(batcher, number) for number in range(4)), return_exceptions=True)
@@ -228,8 +228,8 @@ async def test_an_error_reaches_only_its_batch(build: Build) -> None:
     assert answers[1].detail == "boom"
 
 
-async def test_no_finite_number_fails_only_that_call(build: Build) -> None:
-    """A picture without a finite value fails its own call, not those in the same batch."""
+async def test_a_value_that_is_not_finite_fails_only_its_request(build: Build) -> None:
+    """Other requests of the same batch are served; the message names the frame."""
     engine = FakeEngine()
     batcher = build(engine)
     engine.open.clear()
@@ -243,52 +243,54 @@ async def test_no_finite_number_fails_only_that_call(build: Build) -> None:
     assert "frame 1" in answers[2].detail
 
 
-async def test_an_error_that_is_none_of_ours_is_raised_as_it_is(build: Build) -> None:
-    """A mistake in the code is not dressed up as an unscored segment."""
+async def test_an_error_that_is_not_a_score_error_is_raised_unchanged(build: Build) -> None:
+    """A programming error does not become an unscored segment."""
     with pytest.raises(ZeroDivisionError):
         await ask(build(FakeEngine(failures=[ZeroDivisionError()])), 1)
 
 
-async def test_out_of_memory_halves_the_batch(build: Build) -> None:
-    """The first time the memory is full, the same frames are scored in halves; nobody notices."""
-    engine = FakeEngine(failures=[full()])
+async def test_the_first_out_of_memory_error_halves_the_batch(build: Build) -> None:
+    """The same rows are run again in halves on the same engine."""
+    engine = FakeEngine(failures=[out_of_memory()])
     batcher = build(engine)
     assert await ask(batcher, *range(8)) == list(range(8))
     assert [len(batch) for batch in engine.batches] == [8, 4, 4]
     assert batcher.engine is engine
 
 
-@pytest.mark.parametrize("failures", [[full(), None, full()], [ScoreError("scorer_failed", "CUDA failure 700")]])
-async def test_a_lost_device_falls_back_to_the_cpu(build: Build, failures: Sequence[Exception]) -> None:
-    """The second full memory, or any other failure, moves everything under way to the CPU, and says why."""
-    spare = FakeEngine(device="cpu", workers=2, buckets=(1,))
-    engine = FakeEngine(failures=list(failures), spare=spare)
+@pytest.mark.parametrize(
+    "failures", [[out_of_memory(), None, out_of_memory()], [ScoreError("scorer_failed", "CUDA failure 700")]]
+)
+async def test_a_failed_device_falls_back_to_the_cpu(build: Build, failures: Sequence[Exception]) -> None:
+    """After a second out-of-memory error or any other failure, all rows in flight are run again on the CPU."""
+    cpu_engine = FakeEngine(device="cpu", workers=2, buckets=(1,))
+    engine = FakeEngine(failures=list(failures), cpu_engine=cpu_engine)
     batcher = build(engine)
     long, short = ask(batcher, *range(12)), ask(batcher, 12, 13)
     assert [await long, await short] == [list(range(12)), [12, 13]]
-    assert batcher.engine is spare
-    assert spare.fallback == str(failures[-1])
+    assert batcher.engine is cpu_engine
+    assert cpu_engine.fallback == str(failures[-1])
     assert await ask(batcher, 9) == [9]
 
 
-async def test_no_spare_ends_all_who_wait(build: Build) -> None:
-    """When the CPU cannot take over, every waiting caller gets that error and nobody hangs."""
+async def test_all_callers_fail_when_the_cpu_cannot_take_over(build: Build) -> None:
+    """None of them hangs."""
     batcher = build(FakeEngine(failures=[ScoreError("scorer_failed")]))
     answers = await asyncio.gather(*(ask(batcher, number) for number in range(3)), return_exceptions=True)
-    assert [str(answer) for answer in answers] == ["no spare"] * 3
+    assert [str(answer) for answer in answers] == ["no CPU engine"] * 3
 
 
-async def test_out_of_memory_on_the_cpu(build: Build) -> None:
-    """Without anything smaller or safer the callers get out_of_memory, and the next ones are tried."""
-    batcher = build(FakeEngine(device="cpu", buckets=(1,), failures=[full()]))
+async def test_out_of_memory_on_the_cpu_fails_the_request(build: Build) -> None:
+    """There is nothing left to fall back to; the next request is tried."""
+    batcher = build(FakeEngine(device="cpu", buckets=(1,), failures=[out_of_memory()]))
     with pytest.raises(ScoreError) as caught:
         await ask(batcher, 1)
     assert caught.value.reason == "out_of_memory"
     assert await ask(batcher, 2) == [2]
 
 
-async def test_close_finishes_what_was_taken() -> None:
-    """Closing drains: taken calls are answered, later ones are refused."""
+async def test_close_finishes_accepted_requests() -> None:
+    """Later ones are refused."""
     engine = FakeEngine()
     batcher = Batcher(engine)
     engine.open.clear()
@@ -304,8 +306,8 @@ async def test_close_finishes_what_was_taken() -> None:
         await batcher.infer(frames(1), deadline_seconds=1)
 
 
-async def test_close_does_not_wait_for_ever() -> None:
-    """A run that does not end is left behind after the grace, and who waits is told."""
+async def test_close_abandons_a_run_that_outlasts_the_grace() -> None:
+    """Queued callers get an error."""
     engine = FakeEngine()
     batcher = Batcher(engine)
     engine.open.clear()
@@ -318,15 +320,15 @@ async def test_close_does_not_wait_for_ever() -> None:
     assert await stuck == [1]
 
 
-async def test_nothing_to_score(build: Build) -> None:
-    """No frames is the caller's mistake, not an endless wait."""
+async def test_a_request_without_rows_is_refused(build: Build) -> None:
+    """It would never be resolved."""
     with pytest.raises(ValueError, match="no rows"):
         await build(FakeEngine()).infer(frames(), deadline_seconds=1)
 
 
 @pytest.mark.parametrize("buckets", [(1,), (1, 2, 4, 8), (8,)])
-async def test_company_does_not_change_a_score(build: Build, buckets: tuple[int, ...]) -> None:
-    """With a real session, frames alone and among a hundred callers have the same values."""
+async def test_other_requests_do_not_change_a_value(build: Build, buckets: tuple[int, ...]) -> None:
+    """With a real session, bit for bit, alone and among a hundred callers."""
     session = tiny_engine(threads=2, batch_buckets=buckets)
     session.buckets = buckets
     batcher = build(session)
@@ -338,9 +340,9 @@ async def test_company_does_not_change_a_score(build: Build, buckets: tuple[int,
         assert one == pytest.approx(expected(pixels), abs=1e-4)
 
 
-async def test_only_rows_of_one_shape_go_together(build: Build) -> None:
-    """Clips of different length are never padded into one batch; the earliest deadline leads."""
-    engine = Shaped()
+async def test_only_rows_of_one_shape_share_a_batch(build: Build) -> None:
+    """Clips of different length are never padded; the shape of the earliest deadline goes first."""
+    engine = ShapeRecordingEngine()
     batcher = build(engine)
     engine.open.clear()
     calls = [
@@ -354,9 +356,9 @@ async def test_only_rows_of_one_shape_go_together(build: Build) -> None:
     assert engine.shapes == [(1, 1), (4, 3), (2, 5)]
 
 
-async def test_a_batch_is_capped_by_work(build: Build) -> None:
-    """Long rows go fewer at a time; one that is longer than the limit goes alone."""
-    engine = Shaped(buckets=(1, 2, 4, 8))
+async def test_a_batch_is_limited_by_its_number_of_elements(build: Build) -> None:
+    """A row that exceeds the limit runs alone."""
+    engine = ShapeRecordingEngine(buckets=(1, 2, 4, 8))
     batcher = Batcher(engine, max_batch_elements=8)
     for length, sizes in ((1, [8]), (2, [4, 4]), (3, [2, 2, 2, 2]), (9, [1] * 8)):
         engine.shapes.clear()
@@ -365,18 +367,18 @@ async def test_a_batch_is_capped_by_work(build: Build) -> None:
     await batcher.close()
 
 
-async def test_out_of_memory_halves_the_work_too(build: Build) -> None:
-    """A batch of long rows fails once and is done in halves."""
-    engine = Shaped(failures=[full()])
+async def test_out_of_memory_halves_the_limit_of_elements_too(build: Build) -> None:
+    """The batch is run again in halves."""
+    engine = ShapeRecordingEngine(failures=[out_of_memory()])
     batcher = Batcher(engine, max_batch_elements=16)
     assert (await batcher.infer(np.full((8, 4), 1), deadline_seconds=FOREVER) == 1).all()
     assert [rows for rows, _ in engine.shapes] == [4, 2, 2, 2, 2]
     await batcher.close()
 
 
-async def test_several_inputs_stay_side_by_side(build: Build) -> None:
-    """Rows of all inputs are cut, joined and filled up alike."""
-    engine = Shaped()
+async def test_rows_of_several_inputs_stay_aligned(build: Build) -> None:
+    """All inputs are split, joined and padded alike."""
+    engine = ShapeRecordingEngine()
     batcher = build(engine)
     engine.open.clear()
     calls = [
@@ -390,18 +392,18 @@ async def test_several_inputs_stay_side_by_side(build: Build) -> None:
         await batcher.infer(np.zeros((2, 1)), np.zeros(1), deadline_seconds=1)
 
 
-async def test_what_runs_take_is_heard(build: Build) -> None:
-    """The device's seconds are told run by run, failed ones not."""
-    heard: list[float] = []
-    async with Batcher(FakeEngine(buckets=(1,)), on_run=heard.append) as batcher:
+async def test_on_run_gets_the_seconds_of_every_run(build: Build) -> None:
+    """One call per run."""
+    run_seconds: list[float] = []
+    async with Batcher(FakeEngine(buckets=(1,)), on_run=run_seconds.append) as batcher:
         await batcher.infer(frames(1, 2, 3), deadline_seconds=FOREVER)
-    assert len(heard) == 3
-    assert min(heard) > 0
+    assert len(run_seconds) == 3
+    assert min(run_seconds) > 0
 
 
 @dataclass
-class Lost:
-    """A real session behind a device that is lost after some runs."""
+class DeviceLosingEngine:
+    """A real session behind a device that is lost after a number of runs."""
 
     engine: FrameEngine
     runs_left: int
@@ -416,15 +418,15 @@ class Lost:
             raise to_score_error(RuntimeError("CUDA failure 719: unspecified launch failure"), "tiny@1", "cuda")
         return np.concatenate([self.engine.run(rows[0][at : at + 1]) for at in range(len(rows[0]))])
 
-    def fall_back(self, why: str) -> Engine:
-        return self.engine.fall_back(why)
+    def fall_back(self, reason: str) -> Engine:
+        return self.engine.fall_back(reason)
 
 
-async def test_a_device_lost_within_a_segment_costs_nothing_but_time() -> None:
-    """With real sessions: what was under way is done on the CPU, to the same bits, and the event will say so."""
+async def test_a_device_lost_within_a_segment_does_not_change_values() -> None:
+    """With real sessions: the rows in flight are run on the CPU, with the same bits, and the engine says why."""
     alone = tiny_engine(threads=2)
     pixels = pictures(20)
-    lost = Lost(engine=tiny_engine(threads=2), runs_left=1)
+    lost = DeviceLosingEngine(engine=tiny_engine(threads=2), runs_left=1)
     async with Batcher(lost) as batcher:
         values = await batcher.infer(pixels, deadline_seconds=FOREVER)
         assert batcher.engine.device == "cpu"
@@ -433,8 +435,8 @@ async def test_a_device_lost_within_a_segment_costs_nothing_but_time() -> None:
 
 
 @dataclass
-class Shaped(FakeEngine):
-    """Answers with the sum of the first numbers of a row; remembers the shapes that it was given."""
+class ShapeRecordingEngine(FakeEngine):
+    """Its output is the sum of the first numbers of a row of each input; records the shapes of the batches."""
 
     shapes: list[tuple[int, ...]] = field(default_factory=list)
 

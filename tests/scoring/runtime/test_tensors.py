@@ -20,8 +20,10 @@ def spec() -> InputSpec:
 
 # float16 keeps 11 bits, and normalised pixels stay below 4.
 @pytest.mark.parametrize(("dtype", "off_by"), [("float32", 1e-6), ("float16", 2e-3)])
-def test_normalises_as_documented(spec: InputSpec, dtype: Literal["float32", "float16"], off_by: float) -> None:
-    """Each value is (pixel / 255 - mean) / std of its channel, channels first, contiguous."""
+def test_pixels_are_normalised_per_channel(
+    spec: InputSpec, dtype: Literal["float32", "float16"], off_by: float
+) -> None:
+    """(pixel / 255 - mean) / std, channels first, contiguous."""
     pixels = pictures(3)
     tensor = to_tensor(pixels, replace(spec, dtype=dtype))
     wanted = ((pixels / 255 - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
@@ -31,16 +33,16 @@ def test_normalises_as_documented(spec: InputSpec, dtype: Literal["float32", "fl
     assert np.abs(tensor - wanted).max() <= off_by
 
 
-def test_uint8_is_handed_over_as_it_is(spec: InputSpec) -> None:
-    """A uint8 scorer gets the pixels themselves."""
+def test_uint8_pixels_are_not_normalised(spec: InputSpec) -> None:
+    """They are only transposed."""
     pixels = pictures(2)
     tensor = to_tensor(pixels, replace(spec, dtype="uint8", mean=(0, 0, 0), std=(1, 1, 1)))
     assert tensor.flags.c_contiguous
     assert (tensor == pixels.transpose(0, 3, 1, 2)).all()
 
 
-def test_leaves_its_input_alone(spec: InputSpec) -> None:
-    """Normalising twice gives the same and does not write into the decoder's pixels."""
+def test_the_pixels_are_not_modified(spec: InputSpec) -> None:
+    """They may be read-only."""
     pixels = pictures(1)
     pixels.flags.writeable = False
     assert (to_tensor(pixels, spec) == to_tensor(pixels, spec)).all()

@@ -1,4 +1,4 @@
-"""Scorers of several graphs: steps in order, features shared, golden answer, clips and crops laid out."""
+"""Composite scorers: steps in order, shared graphs, the golden output, and the layout of clips and crops."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.observe.open_scorers import open_scorer_tiers
 from tests.scoring.tiny_levels import BIAS, SLOPE, means_of, write_levels
 from tests.scoring.tiny_onnx import VIEW, decoded, pictures
 from vqmon.core.scores import Calibration
-from vqmon.errors import ScoreError, ScorerError, SettingsError
+from vqmon.errors import ScoreError, ScorerError
 from vqmon.scoring.manifests.composite_scorer import (
     CompositeGolden,
     CompositeSpec,
@@ -25,8 +24,6 @@ from vqmon.scoring.manifests.level_scorer import GraphSpec, load_level_spec
 from vqmon.scoring.runtime.graph import Placement
 from vqmon.scoring.scorers.composites import source_tensor
 from vqmon.scoring.scorers.registry import ScorerOptions, open_scorers
-from vqmon.settings.sections import ScoringSettings
-from vqmon.telemetry.metrics import Meters
 
 CPU = ScorerOptions(placement=Placement(device="cpu"))
 SOURCE = InputSpec(name="pixels", view=VIEW, colour="rgb", layout="NCHW", dtype="uint8", mean=(0, 0, 0), std=(1, 1, 1))
@@ -84,8 +81,8 @@ def _head(folder: Path, *, whole: bool) -> GraphSpec:
 
 
 @pytest.mark.parametrize("whole", [False, True])
-async def test_steps_run_in_order(tmp_path: Path, whole: bool) -> None:
-    """One value per frame, or one for all of them, from the last step."""
+async def test_steps_run_in_order_and_the_last_one_gives_the_score(tmp_path: Path, whole: bool) -> None:
+    """One value per frame, or one for the segment."""
     manifest = write_composite(tmp_path, whole=whole)
     assert load_composite_spec(manifest).id == "joined@1"
     pixels = pictures(3, seed=1)
@@ -97,8 +94,8 @@ async def test_steps_run_in_order(tmp_path: Path, whole: bool) -> None:
     assert score.native_value == pytest.approx(2 * means_of(pixels).mean() + 1, abs=1e-5)
 
 
-async def test_an_encoder_is_shared_with_another_kind_of_scorer(tmp_path: Path) -> None:
-    """The composite and the scorer of levels name the same graph: it is run once per picture."""
+async def test_a_graph_is_shared_with_a_scorer_of_another_kind(tmp_path: Path) -> None:
+    """The encoder of a level scorer runs once per picture for both."""
     write_composite(tmp_path)
     runs: list[float] = []
     async with open_scorers(["tiny-levels", "joined"], [tmp_path], replace(CPU, on_run=runs.append)) as scorers:
@@ -108,8 +105,8 @@ async def test_an_encoder_is_shared_with_another_kind_of_scorer(tmp_path: Path) 
     assert SLOPE.shape == BIAS[0].shape
 
 
-async def test_a_golden_answer_that_is_not_met(tmp_path: Path) -> None:
-    """Refused at load."""
+async def test_a_golden_output_that_is_not_reproduced_is_refused(tmp_path: Path) -> None:
+    """Before anything is scored."""
     golden = CompositeGolden(input=GoldenInput(kind="pattern", seed=2, frames=3), output=(1, 1, 1), tolerance=0.1)
     write_composite(tmp_path, golden=golden)
     with pytest.raises(ScorerError, match="joined@1: self-test: golden frames gave"):
@@ -117,8 +114,8 @@ async def test_a_golden_answer_that_is_not_met(tmp_path: Path) -> None:
             pass
 
 
-def test_clips_and_crops_are_laid_out() -> None:
-    """Pictures that belong together become (channels, time, height, width) or (crops, channels, height, width)."""
+def test_clips_and_crops_have_the_layout_of_the_manifest() -> None:
+    """(channels, time, height, width) for a clip, (crops, channels, height, width) for crops."""
     pixels = np.arange(2 * 4 * 8 * 16 * 3, dtype=np.uint32).astype(np.uint8).reshape(2, 4, 8, 16, 3)
     clips = source_tensor(SourceSpec(name="clips", input=SOURCE, order="NCTHW", pictures=4), pixels)
     crops = source_tensor(SourceSpec(name="crops", input=SOURCE, order="NKCHW", pictures=4), pixels)
@@ -128,9 +125,8 @@ def test_clips_and_crops_are_laid_out() -> None:
         source_tensor(SourceSpec(name="clips", input=SOURCE, order="NCTHW", pictures=3), pixels)
 
 
-async def test_each_picture_of_a_row_is_a_row_of_another_scorers_graph(tmp_path: Path) -> None:
-    """Two crops per frame go through the encoder side by side, as its own scorer's pictures do; the head sees them
-    together again."""
+async def test_a_step_per_picture_shares_the_graph_of_single_pictures(tmp_path: Path) -> None:
+    """Two crops per frame go through the encoder like pictures of its own scorer; the head gets them as one row."""
     spec = load_composite_spec(write_composite(tmp_path, whole=True))
     crops = replace(VIEW, kind="windows", windows=2)
     source = SourceSpec(name="frames", input=replace(SOURCE, view=crops), order="NKCHW", pictures=2)
@@ -155,32 +151,3 @@ async def test_each_picture_of_a_row_is_a_row_of_another_scorers_graph(tmp_path:
         await levels.score(decoded(pixels))
         assert len(runs) == 6 + 3 + 6
     assert score.frame_values == pytest.approx(100 * means_of(pixels).reshape(3, 2).mean(1), abs=1e-3)
-
-
-def test_a_manifest_that_makes_no_sense(tmp_path: Path) -> None:
-    """A step that takes what is not there before it, and one with the wrong number of inputs, are refused by name."""
-    path = write_composite(tmp_path)
-    text = path.read_text()
-    path.write_text(text.replace('"frames"\n      ],', '"nothing"\n      ],'))
-    with pytest.raises(SettingsError, match="step features takes 'nothing'; available to it: frames"):
-        load_composite_spec(path)
-    with pytest.raises(ValueError, match="NCHW requires one picture per row"):
-        SourceSpec(name="x", input=SOURCE, pictures=2)
-    spec = load_composite_spec(write_composite(tmp_path))
-    with pytest.raises(ValueError, match="step features runs per picture, so its sources must have order NKCHW"):
-        replace(spec, steps=(replace(spec.steps[0], each="picture"), spec.steps[1]))
-    with pytest.raises(ValueError, match="takes 2 arrays, its graph has 1 inputs"):
-        StepSpec(name="s", graph=_head(tmp_path, whole=False), takes=("a", "b"), each="row")
-
-
-async def test_what_the_decoder_cannot_feed_is_refused_at_start(tmp_path: Path) -> None:
-    """A composite over clips passes its self-test; the daemon says at once that it cannot serve it."""
-    spec = load_composite_spec(write_composite(tmp_path))
-    clips = SourceSpec(name="clips", input=SOURCE, order="NKCHW", pictures=2)
-    write_composite(tmp_path, sources=(*spec.sources, clips))
-    async with open_scorers(["joined"], [tmp_path], CPU) as (scorer,):
-        assert scorer.id == "joined@1"
-    settings = ScoringSettings(scorers=("joined",), folders=(tmp_path,), device="cpu")
-    with pytest.raises(ScorerError, match="joined@1: the view of clips gives another number of pictures per row"):
-        async with open_scorer_tiers(settings, meters=Meters()):
-            pass

@@ -1,4 +1,4 @@
-"""Scorers by name, their licence, and the verdict on a segment."""
+"""Scorers by name, their licence, and the score of a segment."""
 
 import asyncio
 from dataclasses import replace
@@ -32,8 +32,8 @@ def spec(**changes: Any) -> ScorerSpec:
     return tiny_spec(PLAIN.to_bytes(), **changes)
 
 
-def test_a_name_means_its_newest_version() -> None:
-    """A bare name is the highest version by number; name@version is exactly that; order is kept, twice is once."""
+def test_a_name_alone_means_its_newest_version() -> None:
+    """By number, not by text; the order is kept, and a scorer named twice is used once."""
     assert list(resolve_manifests(["q-align", "lite", "lite@2", "lite@10"], BUNDLES)) == [
         "q-align@1",
         "lite@10",
@@ -49,22 +49,22 @@ def test_a_name_means_its_newest_version() -> None:
         ("xyz", "unknown scorer 'xyz'; known: lite@1, lite@10, lite@2, q-align@1"),
     ],
 )
-def test_an_unknown_name(name: str, says: str) -> None:
-    """An unknown scorer is refused with the nearest name and all known ones."""
+def test_an_unknown_name_is_refused_with_the_closest_one(name: str, says: str) -> None:
+    """The message lists all scorers."""
     with pytest.raises(ScorerError) as caught:
         resolve_manifests([name], BUNDLES)
     assert says in str(caught.value)
     assert "known: lite@1" in str(caught.value)
 
 
-def test_no_bundles_at_all() -> None:
-    """Where there is none, that is said."""
+def test_an_unknown_name_without_any_scorers_is_refused() -> None:
+    """The list of known scorers is `none`."""
     with pytest.raises(ScorerError, match="known: none"):
         resolve_manifests(["lite"], {})
 
 
-async def test_opens_scores_and_closes(tmp_path: Path) -> None:
-    """A segment's verdict holds calibrated frame values, their pooling and the native value."""
+async def test_a_score_has_calibrated_frame_values_and_pooled_values(tmp_path: Path) -> None:
+    """Mean, fifth percentile, minimum and the native mean."""
     manifest = write_bundle(tmp_path)
     pixels = pictures(5)
     async with open_scorers(["tiny"], [manifest.parent], CPU) as (scorer,):
@@ -79,8 +79,8 @@ async def test_opens_scores_and_closes(tmp_path: Path) -> None:
     assert score.min == pytest.approx(native.min() - 1, abs=1e-3)
 
 
-async def test_says_exactly_what_scored(tmp_path: Path) -> None:
-    """The identity names the bundle's hash, its preparation, calibration, device and licence."""
+async def test_the_identity_has_hash_preprocessing_calibration_device_and_licence(tmp_path: Path) -> None:
+    """As in the manifest."""
     write_bundle(tmp_path)
     async with open_scorers(["tiny@1"], [tmp_path], CPU) as (scorer,):
         identity = scorer.identity
@@ -92,15 +92,15 @@ async def test_says_exactly_what_scored(tmp_path: Path) -> None:
     assert identity.licence == "Apache-2.0"
 
 
-async def test_says_that_it_fell_back() -> None:
-    """A scorer that had to leave its device carries that in its identity, so events are flagged."""
+async def test_the_identity_says_that_the_device_fell_back() -> None:
+    """So the event is flagged."""
     session = tiny_engine().fall_back("the device was lost")
     async with Batcher(session) as batcher:
         assert FrameScorer(spec(), batcher).identity.device == "cpu (fallback: the device was lost)"
 
 
-async def test_the_same_segment_alone_and_in_company(tmp_path: Path) -> None:
-    """The verdict on a segment is equal whatever else is being scored."""
+async def test_other_segments_do_not_change_a_score(tmp_path: Path) -> None:
+    """With sixty segments at the same time."""
     write_bundle(tmp_path)
     segments = [decoded(pictures(1 + seed % 7, seed=seed)) for seed in range(60)]
     async with open_scorers(["tiny"], [tmp_path], ScorerOptions(placement=Placement(device="cpu", threads=3))) as (
@@ -111,8 +111,8 @@ async def test_the_same_segment_alone_and_in_company(tmp_path: Path) -> None:
     assert alone == together
 
 
-def test_lower_is_better() -> None:
-    """A scale on which low is good becomes one on which high is good, and its worst frames stay the worst."""
+def test_a_scale_on_which_lower_is_better_is_reversed() -> None:
+    """The worst frames are those with the highest native values."""
     falling = Calibration(version=1, points=((0, 100), (10, 0)))
     score = pooled_score(spec(higher_is_better=False, calibration=falling, pooling="min"), [1.0, 4.0, 2.0])
     assert score.frame_values == (90, 60, 80)
@@ -121,15 +121,15 @@ def test_lower_is_better() -> None:
     assert (mean.value, mean.native_value) == (80, 2)
 
 
-def test_beyond_the_native_range() -> None:
-    """Values beyond the calibration are held at its ends; the native value stays as it came."""
+def test_values_beyond_the_calibration_are_clamped() -> None:
+    """The native value is not."""
     score = pooled_score(spec(), [-50.0, 900.0])
     assert score.frame_values == (0, 100)
     assert score.native_value == 425
 
 
-async def test_the_licence_gate(tmp_path: Path) -> None:
-    """Weights that may not be used commercially need the owner's word; unknown terms do not."""
+async def test_weights_that_are_not_for_commercial_use_need_the_setting(tmp_path: Path) -> None:
+    """Weights whose terms are not stated do not."""
     licence = Licence(name="CC-BY-NC-4.0", commercial=False, note="research only")
     write_bundle(tmp_path, licence=licence)
     with pytest.raises(ScorerError, match=r"CC-BY-NC-4\.0: research only.*allow_noncommercial = true"):
@@ -144,8 +144,8 @@ async def test_the_licence_gate(tmp_path: Path) -> None:
         assert len(scorers) == 1
 
 
-async def test_one_bad_bundle_stops_all(tmp_path: Path) -> None:
-    """A bundle that fails its self-test keeps the others from starting too."""
+async def test_a_bundle_that_fails_its_self_test_stops_all_scorers(tmp_path: Path) -> None:
+    """No scorer starts without the others."""
     write_bundle(tmp_path)
     write_bundle(tmp_path, Tiny(gain=99.0), name="wrong")
     with pytest.raises(ScorerError, match="wrong@1"):
@@ -153,11 +153,11 @@ async def test_one_bad_bundle_stops_all(tmp_path: Path) -> None:
             pass
 
 
-def test_the_builtin_folder_is_there() -> None:
-    """The checkout or the wheel holds a folder of built-in scorers."""
+def test_the_builtin_folder_exists() -> None:
+    """In the checkout or in the wheel."""
     assert builtin_folder().is_dir()
 
 
-def test_says_which_libraries_compute() -> None:
-    """The provenance can name the runtime's versions."""
+def test_runtime_versions_name_the_libraries_that_compute() -> None:
+    """They are part of the provenance of an event."""
     assert set(runtime_versions()) == {"numpy", "onnxruntime"}

@@ -1,0 +1,54 @@
+"""The scorers that the settings name, opened by tier."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines.observe.open_scorers import open_scorer_tiers
+from tests.scoring.scorers.test_composites import CPU, SOURCE, write_composite
+from tests.scoring.tiny_levels import means_of, write_levels
+from tests.scoring.tiny_onnx import decoded, pictures
+from vqmon.errors import ScorerError
+from vqmon.scoring.manifests.composite_scorer import SourceSpec, load_composite_spec
+from vqmon.scoring.scorers.registry import open_scorers
+from vqmon.settings.sections import ScoringSettings
+from vqmon.telemetry.metrics import Meters
+from vqmon.testing import make_segment
+
+
+async def test_a_composite_that_its_views_cannot_feed_is_refused_at_start(tmp_path: Path) -> None:
+    """Its self-test passes, as that does not decode; the daemon refuses it before the first segment."""
+    spec = load_composite_spec(write_composite(tmp_path))
+    clips = SourceSpec(name="clips", input=SOURCE, order="NKCHW", pictures=2)
+    write_composite(tmp_path, sources=(*spec.sources, clips))
+    async with open_scorers(["joined"], [tmp_path], CPU) as (scorer,):
+        assert scorer.id == "joined@1"
+    settings = ScoringSettings(scorers=("joined",), folders=(tmp_path,), device="cpu")
+    with pytest.raises(ScorerError, match="joined@1: the view of clips gives another number of pictures per row"):
+        async with open_scorer_tiers(settings, meters=Meters()):
+            pass
+
+
+async def test_the_settings_open_all_tiers(tmp_path: Path) -> None:
+    """With real graphs: all tiers share the encoder, and labels of the settings promote segments."""
+    write_levels(tmp_path)
+    scoring = ScoringSettings(
+        scorers=("tiny-levels",), shadows=("tiny-levels.aesthetics",), heavy=("tiny-levels.video",),
+        folders=(tmp_path,), device="cpu", heavy_device="cpu", heavy_labels=("arm=sr-v2",),
+    )  # fmt: skip
+    pixels = pictures(3)
+    async with open_scorer_tiers(scoring, meters=Meters()) as tiers:
+        assert tiers.heavy is not None
+        scorers = (*tiers.scorers, *tiers.shadows, *tiers.heavy.scorers)
+        names = [scorer.id for scorer in scorers]
+        assert names == [f"tiny-levels.{task}@1" for task in ("quality", "aesthetics", "video")]
+        scores = [await scorer.score(decoded(pixels)) for scorer in scorers]
+        labelled = replace(make_segment(1), labels={"arm": "sr-v2"})
+        assert "label" in tiers.heavy.planned_reasons(labelled)
+    assert all(score.levels for score in scores)
+    assert means_of(pixels).shape == (3,)
+    async with open_scorer_tiers(
+        ScoringSettings(scorers=("tiny-levels",), folders=(tmp_path,)), meters=Meters()
+    ) as tiers:
+        assert tiers.heavy is None
