@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vqmon.core.alerts.notifications import Notice, Said
+from vqmon.core.alerts.notifications import NotifiedState, QueuedAlert
 from vqmon.core.types import (
     SIGNALS,
     Alert,
@@ -210,7 +210,7 @@ class MemoryWebhook:
 class MemoryOutbox:
     """Notices by alert id. Stands in for the outbox of a history."""
 
-    kept: dict[str, Notice] = field(default_factory=dict)
+    kept: dict[str, QueuedAlert] = field(default_factory=dict)
     _number: int = 0
 
     def put(self, alert: Alert, at: datetime) -> None:
@@ -218,19 +218,21 @@ class MemoryOutbox:
         self._number += 1
         known = self.kept.get(alert.id)
         if known is not None:
-            opened = known.opened if known.told or alert.state == "resolved" else alert
+            opened = known.opened if known.notified_states or alert.state == "resolved" else alert
             self.kept[alert.id] = replace(known, alert=alert, opened=opened, changed_at=at, number=self._number)
         elif alert.state == "open":
-            self.kept[alert.id] = Notice(alert=alert, opened=alert, queued_at=at, changed_at=at, number=self._number)
+            self.kept[alert.id] = QueuedAlert(
+                alert=alert, opened=alert, queued_at=at, changed_at=at, number=self._number
+            )
 
-    async def notices(self, *, after: int) -> Sequence[Notice]:
+    async def queued_alerts(self, *, after: int) -> Sequence[QueuedAlert]:
         """What waits and changed after a number."""
         return sorted((it for it in self.kept.values() if it.number > after), key=lambda it: it.number)
 
-    async def mark(self, told: Mapping[str, Mapping[str, Said] | None]) -> None:
+    async def record_deliveries(self, deliveries: Mapping[str, Mapping[str, NotifiedState] | None]) -> None:
         """Remember what was told; None takes it out."""
-        for alert_id, by_target in told.items():
+        for alert_id, by_target in deliveries.items():
             if by_target is None:
                 self.kept.pop(alert_id, None)
             elif alert_id in self.kept:
-                self.kept[alert_id] = replace(self.kept[alert_id], told=dict(by_target))
+                self.kept[alert_id] = replace(self.kept[alert_id], notified_states=dict(by_target))

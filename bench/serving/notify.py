@@ -29,12 +29,12 @@ from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import open_history
 from vqmon.transport.notify.alertmanager import Alertmanager
 from vqmon.transport.notify.delivery_queue import Clock
-from vqmon.transport.notify.dispatcher import Deliverer
+from vqmon.transport.notify.dispatcher import Dispatcher
 from vqmon.transport.notify.http import HttpPoster
-from vqmon.transport.notify.labels import Naming
+from vqmon.transport.notify.labels import LabelConfig
 
 AIM_SECONDS = 2.0
-CLOCK = Clock(now=lambda: datetime.now(UTC), seconds=time.monotonic, chance=lambda: 0.5)
+CLOCK = Clock(now=lambda: datetime.now(UTC), monotonic_seconds=time.monotonic, random_fraction=lambda: 0.5)
 
 
 def numbered(number: int) -> Alert:
@@ -61,10 +61,10 @@ async def first_posts(program: str, folder: Path, *, alerts: int, already: int) 
                 for alert in set(body.decode().split('"alert_id": "')[1:]):
                     taken.setdefault(alert[:32], time.monotonic())
 
-            named = partial(Alertmanager, post=noting, naming=Naming(), resend_seconds=60.0)
+            named = partial(Alertmanager, post=noting, label_config=LabelConfig(), resend_seconds=60.0)
             targets = [named(running.url), named(f"http://127.0.0.1:{silent.getsockname()[1]}")]
             outbox = HistoryOutbox(history, thread)
-            deliverer = Deliverer(outbox, targets, clock=CLOCK, held=lambda notices: (), meters=Meters())
+            deliverer = Dispatcher(outbox, targets, clock=CLOCK, muted=lambda queued: (), meters=Meters())
             working = asyncio.get_running_loop().create_task(deliverer.run())
             publish = partial(asyncio.get_running_loop().run_in_executor, thread)
             before = [numbered(number) for number in range(already)]

@@ -13,7 +13,7 @@ from functools import partial
 
 from pipelines.service.wiring import fetch_policy, utc_now
 from vqmon.core.alerts.annotations import Mask
-from vqmon.core.alerts.notifications import Notice, Said, holding
+from vqmon.core.alerts.notifications import NotifiedState, QueuedAlert, holding
 from vqmon.core.types import Alert, Outcome, Severity
 from vqmon.errors import FetchError, SettingsError
 from vqmon.flow import Crew
@@ -25,11 +25,11 @@ from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import History
 from vqmon.transport.notify.alertmanager import Alertmanager
 from vqmon.transport.notify.delivery_queue import Clock
-from vqmon.transport.notify.dispatcher import Deliverer
+from vqmon.transport.notify.dispatcher import Dispatcher
 from vqmon.transport.notify.http import HttpPoster, Post
-from vqmon.transport.notify.labels import Naming
-from vqmon.transport.notify.receiver import Target
-from vqmon.transport.notify.webhook import Webhook, secret_of
+from vqmon.transport.notify.labels import LabelConfig
+from vqmon.transport.notify.receiver import Receiver
+from vqmon.transport.notify.webhook import Webhook, parse_secret
 from vqmon.transport.secrets import read_secret
 
 GROUP = "group"
@@ -46,14 +46,16 @@ class HistoryOutbox:
         self._history = history
         self._thread = thread
 
-    async def notices(self, *, after: int) -> Sequence[Notice]:
+    async def queued_alerts(self, *, after: int) -> Sequence[QueuedAlert]:
         """What waits, of alerts written after this number."""
-        ask = partial(self._history.outbox.notices, after=after)
+        ask = partial(self._history.outbox.queued_alerts, after=after)
         return await asyncio.get_running_loop().run_in_executor(self._thread, ask)
 
-    async def mark(self, told: Mapping[str, Mapping[str, Said] | None]) -> None:
+    async def record_deliveries(self, deliveries: Mapping[str, Mapping[str, NotifiedState] | None]) -> None:
         """Remember what was told."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._history.outbox.record_deliveries, told)
+        await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._history.outbox.record_deliveries, deliveries
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +68,12 @@ class Holding:
     # rendition -> how far its media has come
     reached: dict[str, datetime] = field(default_factory=dict)
 
-    def __call__(self, notices: Collection[Notice]) -> Collection[str]:
+    def __call__(self, notices: Collection[QueuedAlert]) -> Collection[str]:
         """Ids of those that nobody is told of now."""
         now = utc_now()
         return {notice.alert.id for notice in notices if self._is_held(notice, now)}
 
-    def _is_held(self, notice: Notice, now: datetime) -> bool:
+    def _is_held(self, notice: QueuedAlert, now: datetime) -> bool:
         alert = notice.alert
         if alert.severity not in self.severities or holding(alert, self.windows, now):
             return True
@@ -88,7 +90,7 @@ class Holding:
 class Delivery:
     """What a daemon that publishes tells the delivery."""
 
-    deliverer: Deliverer
+    deliverer: Dispatcher
     holding: Holding
 
     def published(self, outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
@@ -116,11 +118,11 @@ async def delivering(
         return
     held = holding_of(notify)
     async with open_poster(settings) as post, Crew() as crew:
-        deliverer = Deliverer(
+        deliverer = Dispatcher(
             HistoryOutbox(history, thread),
             targets_of(notify, post),
-            clock=Clock(now=utc_now, seconds=time.monotonic, chance=random.random),
-            held=held,
+            clock=Clock(now=utc_now, monotonic_seconds=time.monotonic, random_fraction=random.random),
+            muted=held,
             meters=meters,
             resend_seconds=notify.resend_seconds,
             keep_seconds=3600 * notify.keep_hours,
@@ -135,7 +137,7 @@ async def delivering(
             await crew.end(["notify"], within_seconds=CLOSING_SECONDS)
 
 
-async def _after(begin: asyncio.Event | None, deliverer: Deliverer) -> None:
+async def _after(begin: asyncio.Event | None, deliverer: Dispatcher) -> None:
     if begin:
         await begin.wait()
     await deliverer.run()
@@ -183,16 +185,16 @@ def open_poster(settings: Settings, *, resolve: Resolver = resolve_host) -> Http
     return HttpPoster(timeout_seconds=notify.timeout_seconds, network=PinnedNetworkBackend(policy, resolve), tls=tls)
 
 
-def targets_of(notify: NotifySettings, post: Post) -> Sequence[Target]:
+def targets_of(notify: NotifySettings, post: Post) -> Sequence[Receiver]:
     """Every receiver of the settings; secrets are read from their files now."""
     try:
-        naming = Naming(labels=notify.labels, carried=notify.carried_labels, public_url=notify.public_url)
+        naming = LabelConfig(labels=notify.labels, copied=notify.carried_labels, public_url=notify.public_url)
     except ValueError as error:
         raise SettingsError(f"notify.labels: {error}") from error
     token = read_secret(notify.token_file) if notify.token_file else ""
     return [
         *(
-            Alertmanager(url, post=post, naming=naming, resend_seconds=notify.resend_seconds, token=token)
+            Alertmanager(url, post=post, label_config=naming, resend_seconds=notify.resend_seconds, token=token)
             for url in notify.alertmanagers
         ),
         *(
@@ -200,7 +202,7 @@ def targets_of(notify: NotifySettings, post: Post) -> Sequence[Target]:
                 name,
                 hook.url,
                 post=post,
-                keys=[secret_of(read_secret(file), origin=f"notify.webhooks.{name}") for file in hook.secret_files],
+                keys=[parse_secret(read_secret(file), origin=f"notify.webhooks.{name}") for file in hook.secret_files],
                 source=notify.source,
             )
             for name, hook in notify.webhooks.items()

@@ -127,8 +127,8 @@ class _Reader:
     def _forget_old(self) -> None:
         """What began and ended long ago, before anybody could be told of it."""
         before = utc_now() - self._max_age
-        found = self._history.outbox.notices(after=self._tip)
-        old = [it for it in found if it.alert.state == "resolved" and not it.told and it.changed_at < before]
+        found = self._history.outbox.queued_alerts(after=self._tip)
+        old = [it for it in found if it.alert.state == "resolved" and not it.notified_states and it.changed_at < before]
         self._history.outbox.record_deliveries({notice.alert.id: None for notice in old})
 
     def _keep(self, records: Sequence[Record]) -> None:

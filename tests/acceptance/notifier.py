@@ -52,7 +52,9 @@ async def _work(path: Path, settings: Settings, ready: int, *, is_last: bool) ->
                 os.write(ready, b".")
                 await asyncio.sleep(TICK_SECONDS)
             # What is over is said again for five minutes: the last word is enough here.
-            while any(sorted(notice.told.values()) != ["resolved"] * 2 for notice in history.outbox.notices()):  # noqa: ASYNC110
+            while any(  # noqa: ASYNC110 - other processes send no event
+                sorted(notice.notified_states.values()) != ["resolved"] * 2 for notice in history.outbox.queued_alerts()
+            ):
                 await asyncio.sleep(TICK_SECONDS)
 
 

@@ -7,15 +7,17 @@ import pytest
 
 from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.core.alerts.annotations import Mask
-from vqmon.core.alerts.notifications import ECHO, Notice, holding, next_word, words_for
+from vqmon.core.alerts.notifications import ECHO, QueuedAlert, holding, next_action, next_actions
 
 NOW = datetime(2026, 11, 20, 20, 1, tzinfo=UTC)
 OVER = replace(ALERT, state="resolved", resolved_at=ALERT.opened_at + timedelta(seconds=40))
 MUTED = replace(ALERT, muted_by="c" * 32)
 
 
-def notice(alert=ALERT, *, told: str = "", queued_at: datetime = NOW) -> Notice:
-    return Notice(alert=alert, opened=ALERT, queued_at=queued_at, changed_at=NOW, told={"it": told} if told else {})
+def notice(alert=ALERT, *, told: str = "", queued_at: datetime = NOW) -> QueuedAlert:
+    return QueuedAlert(
+        alert=alert, opened=ALERT, queued_at=queued_at, changed_at=NOW, notified_states={"it": told} if told else {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,24 +46,24 @@ def notice(alert=ALERT, *, told: str = "", queued_at: datetime = NOW) -> Notice:
 )
 def test_what_comes_next(alert, told, form, is_held, word) -> None:
     """States are said over and over, changes once and in order; what is kept back was never said."""
-    assert next_word(notice(alert, told=told), "it", form=form, is_held=is_held, now=NOW) == word
+    assert next_action(notice(alert, told=told), "it", form=form, is_held=is_held, now=NOW) == word
 
 
 def test_an_end_is_said_again_for_a_while() -> None:
     """A target of states may have forgotten; after five minutes it has not."""
     over = notice(OVER, told="resolved")
-    assert next_word(over, "it", form="state", is_held=False, now=NOW + ECHO - timedelta(seconds=1)) == "resolved"
-    assert next_word(over, "it", form="state", is_held=False, now=NOW + ECHO) == "done"
+    assert next_action(over, "it", form="state", is_held=False, now=NOW + ECHO - timedelta(seconds=1)) == "resolved"
+    assert next_action(over, "it", form="state", is_held=False, now=NOW + ECHO) == "done"
 
 
 def test_the_end_of_an_earlier_alert_does_not_end_the_one_that_is_open_now() -> None:
     """Both have the same labels in a target of states: only the later one is spoken of; changes are told of both."""
     earlier = notice(OVER, told="open", queued_at=NOW - timedelta(minutes=2))
-    later = replace(notice(replace(ALERT, id="b" * 32)), told={})
+    later = replace(notice(replace(ALERT, id="b" * 32)), notified_states={})
     for order in ([earlier, later], [later, earlier]):
-        assert words_for(order, "it", form="state", held=(), now=NOW) == {"a" * 32: "done", "b" * 32: "open"}
-        assert words_for(order, "it", form="changes", held=(), now=NOW) == {"a" * 32: "resolved", "b" * 32: "open"}
-    assert words_for([earlier, later], "it", form="state", held={"b" * 32}, now=NOW)["a" * 32] == "resolved"
+        assert next_actions(order, "it", form="state", held=(), now=NOW) == {"a" * 32: "done", "b" * 32: "open"}
+        assert next_actions(order, "it", form="changes", held=(), now=NOW) == {"a" * 32: "resolved", "b" * 32: "open"}
+    assert next_actions([earlier, later], "it", form="state", held={"b" * 32}, now=NOW)["a" * 32] == "resolved"
 
 
 def test_a_window_keeps_back_its_streams_while_it_lasts() -> None:

@@ -11,18 +11,18 @@ from pipelines.service.notifications import holding_of, targets_of
 from tests import factories
 from tests.receivers import receiving
 from tests.transport.wire.test_cloudevents import ALERT
-from vqmon.core.alerts.notifications import Notice
+from vqmon.core.alerts.notifications import QueuedAlert
 from vqmon.core.types import Alert
 from vqmon.errors import SettingsError
 from vqmon.settings.load import Settings, load_settings
 from vqmon.testing import MemoryWebhook
 
 
-def notice(it: Alert, *, age: timedelta) -> Notice:
+def notice(it: Alert, *, age: timedelta) -> QueuedAlert:
     """An alert that came in now, about media of some age."""
     now = datetime.now(UTC)
     it = replace(it, began_at=now - age, opened_at=now - age)
-    return Notice(alert=it, opened=it, queued_at=now, changed_at=now)
+    return QueuedAlert(alert=it, opened=it, queued_at=now, changed_at=now)
 
 
 def test_alerts_about_old_segments_are_kept_back_until_the_media_is_of_today() -> None:

@@ -128,7 +128,7 @@ def test_a_format_or_folder_that_is_none_is_refused(history: History, tmp_path: 
 def test_a_database_is_not_written_over(history: History, tmp_path: Path, name: str) -> None:
     """The history, what stands beside it and a link to it are refused and stay as they were."""
     (tmp_path / "link.csv").symlink_to(tmp_path / "history.db")
-    (tmp_path / name).beat()
+    (tmp_path / name).touch()
     before = (tmp_path / name).read_bytes()
     with pytest.raises(SettingsError, match="name another file"):
         export_outcomes(history.documents, tmp_path / name, form="csv")

@@ -366,7 +366,7 @@ def test_files_that_are_no_history_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database at all, but long enough to be looked at" * 20)
     with pytest.raises(StoreError, match="not a database"), open_history(tmp_path / "text.db", "write"):
         pass
-    (tmp_path / "empty.db").beat()
+    (tmp_path / "empty.db").touch()
     with pytest.raises(StoreError, match="no history yet"), open_history(tmp_path / "empty.db", "read"):
         pass
     other = sqlite3.connect(tmp_path / "other.db")

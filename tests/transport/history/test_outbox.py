@@ -22,16 +22,16 @@ def test_an_alert_waits_until_it_is_marked_as_done(place: HistoryLocation) -> No
         history.outbox.record_deliveries({ALERT.id: {"http://am": "open"}})
     with open_history(place, "write") as history:
         history.publish([], alerts=[OVER], queued_at=LATER)
-        (notice,) = history.outbox.notices()
+        (notice,) = history.outbox.queued_alerts()
         assert (notice.alert, notice.opened) == (OVER, ALERT)
         assert (notice.queued_at, notice.changed_at) == (NOW, LATER)
-        assert notice.told == {"http://am": "open"}
-        assert history.outbox.notices(after=notice.number) == []
+        assert notice.notified_states == {"http://am": "open"}
+        assert history.outbox.queued_alerts(after=notice.number) == []
         history.outbox.record_deliveries({ALERT.id: None})
-        assert history.outbox.notices() == []
+        assert history.outbox.queued_alerts() == []
         # A segment seen again after a crash is no news.
         history.publish([], alerts=[ALERT, OVER], queued_at=LATER)
-        assert history.outbox.notices() == []
+        assert history.outbox.queued_alerts() == []
 
 
 def test_what_another_alert_explains_waits_and_is_told_once_nothing_explains_it(place: HistoryLocation) -> None:
@@ -39,14 +39,14 @@ def test_what_another_alert_explains_waits_and_is_told_once_nothing_explains_it(
     muted = replace(ALERT, muted_by="c" * 32)
     with open_history(place, "write") as history:
         history.publish([], alerts=[muted], queued_at=NOW)
-        assert [notice.opened for notice in history.outbox.notices()] == [muted]
+        assert [notice.opened for notice in history.outbox.queued_alerts()] == [muted]
         history.publish([], alerts=[ALERT], queued_at=LATER)
-        (notice,) = history.outbox.notices()
+        (notice,) = history.outbox.queued_alerts()
         assert (notice.opened, notice.queued_at, notice.changed_at) == (ALERT, NOW, LATER)
         history.outbox.record_deliveries({ALERT.id: {"http://am": "open"}})
         found = replace(ALERT, cause="encoder")
         history.publish([], alerts=[found], queued_at=LATER)
-        (notice,) = history.outbox.notices()
+        (notice,) = history.outbox.queued_alerts()
         assert (notice.opened, notice.alert) == (ALERT, found)
 
 
@@ -55,7 +55,7 @@ def test_without_anybody_to_tell_the_outbox_stays_empty(place: HistoryLocation) 
     with open_history(place, "write") as history:
         history.publish([], alerts=[ALERT])
         history.publish([], alerts=[OVER], queued_at=NOW)
-        assert history.outbox.notices() == []
+        assert history.outbox.queued_alerts() == []
 
 
 def test_an_alert_and_its_notice_are_written_together_or_not_at_all(place: HistoryLocation) -> None:
@@ -64,4 +64,4 @@ def test_an_alert_and_its_notice_are_written_together_or_not_at_all(place: Histo
     with open_history(place, "write") as history:
         with pytest.raises(ValueError, match="JSON"):
             history.publish([broken], alerts=[ALERT], queued_at=NOW)
-        assert (history.queries.alert(ALERT.id), history.outbox.notices()) == (None, [])
+        assert (history.queries.alert(ALERT.id), history.outbox.queued_alerts()) == (None, [])

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from tests.factories import START
 from tests.transport.wire.test_cloudevents import ALERT
-from vqmon.core.alerts.notifications import Notice
+from vqmon.core.alerts.notifications import QueuedAlert
 from vqmon.core.types import Alert, CompanionShift, LevelShift
 from vqmon.testing import MemoryWebhook
 from vqmon.transport.notify.alertmanager import Alertmanager
-from vqmon.transport.notify.labels import LABEL_NAME, Naming, annotations_of, labels_of
-from vqmon.transport.notify.receiver import Step
+from vqmon.transport.notify.labels import LABEL_NAME, LabelConfig, alert_annotations, alert_labels
+from vqmon.transport.notify.receiver import Notification
 
 NOW = datetime(2026, 11, 20, 20, 1, tzinfo=UTC)
 FULL = replace(
@@ -32,16 +32,16 @@ FULL = replace(
 words = st.text(max_size=12)
 
 
-def body(alert: Alert, naming: Naming) -> object:
-    target = Alertmanager("http://am", post=MemoryWebhook(), naming=naming, resend_seconds=60.0)
-    notice = Notice(alert=alert, opened=alert, queued_at=NOW, changed_at=NOW)
-    return json.loads(target.body([Step(notice=notice, word="open")], now=NOW))
+def body(alert: Alert, config: LabelConfig) -> object:
+    target = Alertmanager("http://am", post=MemoryWebhook(), label_config=config, resend_seconds=60.0)
+    notice = QueuedAlert(alert=alert, opened=alert, queued_at=NOW, changed_at=NOW)
+    return json.loads(target.body([Notification(queued=notice, state="open")], now=NOW))
 
 
 def test_the_whole_alert_as_it_is_posted() -> None:
     """Facts that stay are labels, numbers and times are annotations, and the link leads to its page."""
-    naming = Naming(labels={"site": "oslo"}, carried=("team", "none"), public_url="https://vqmon.example.org/")
-    assert body(FULL, naming) == [
+    config = LabelConfig(labels={"site": "oslo"}, copied=("team", "none"), public_url="https://vqmon.example.org/")
+    assert body(FULL, config) == [
         {
             "labels": {
                 "service": "vqmon",
@@ -86,20 +86,20 @@ def test_labels_stay_while_numbers_change() -> None:
         change=None,
         moved=(),
     )
-    naming = Naming(carried=("team",))
-    assert labels_of(later, naming) == labels_of(FULL, naming)
-    assert annotations_of(later) != annotations_of(FULL)
+    config = LabelConfig(copied=("team",))
+    assert alert_labels(later, config) == alert_labels(FULL, config)
+    assert alert_annotations(later) != alert_annotations(FULL)
 
 
 def test_a_series_of_a_signal_says_so() -> None:
     """A signal is no scorer."""
     black = replace(ALERT, rule="black", series="news-1/1080p/black")
-    assert labels_of(black, Naming())["signal"] == "black"
-    assert "scorer" not in labels_of(black, Naming())
+    assert alert_labels(black, LabelConfig())["signal"] == "black"
+    assert "scorer" not in alert_labels(black, LabelConfig())
 
 
-@given(stream=words, rendition=words, rule=words, carried=words, value=words)
-def test_any_names_give_labels_that_are_taken(stream: str, rendition: str, rule: str, carried: str, value: str) -> None:
+@given(stream=words, rendition=words, rule=words, copied=words, value=words)
+def test_any_names_give_labels_that_are_taken(stream: str, rendition: str, rule: str, copied: str, value: str) -> None:
     """Names of labels are those that Prometheus knows, values are never empty, identity cannot be overwritten."""
     odd = replace(
         ALERT,
@@ -107,9 +107,9 @@ def test_any_names_give_labels_that_are_taken(stream: str, rendition: str, rule:
         rendition=rendition,
         rule=rule,
         series=f"{stream}/{rendition}/lite",
-        labels={carried: value, "rule": "mine"},
+        labels={copied: value, "rule": "mine"},
     )
-    labels = labels_of(odd, Naming(labels={"service": "tv"}, carried=(carried, "rule")))
+    labels = alert_labels(odd, LabelConfig(labels={"service": "tv"}, copied=(copied, "rule")))
     assert all(LABEL_NAME.fullmatch(name) for name in labels)
     assert all(labels.values())
     assert labels["service"] == "tv"

@@ -8,16 +8,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.transport.wire.test_cloudevents import ALERT
-from vqmon.core.alerts.notifications import Notice
+from vqmon.core.alerts.notifications import QueuedAlert
 from vqmon.errors import DeliveryError, SettingsError
 from vqmon.testing import MemoryWebhook
-from vqmon.transport.notify.receiver import Step
-from vqmon.transport.notify.webhook import Webhook, secret_of, signature, verify
+from vqmon.transport.notify.receiver import Notification
+from vqmon.transport.notify.webhook import Webhook, parse_secret, sign, verify_signature
 from vqmon.transport.wire import cloudevents
 
 NOW = datetime(2026, 11, 20, 20, 1, tzinfo=UTC)
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-KEY = secret_of(SECRET, origin="test")
+KEY = parse_secret(SECRET, origin="test")
 OTHER = bytes(range(32))
 OVER = replace(ALERT, state="resolved", resolved_at=ALERT.opened_at + timedelta(seconds=40))
 
@@ -30,9 +30,9 @@ VECTOR = {
 }
 
 
-def step(word, alert=ALERT) -> Step:
-    notice = Notice(alert=alert, opened=ALERT, queued_at=NOW, changed_at=NOW)
-    return Step(notice=notice, word=word)
+def step(word, alert=ALERT) -> Notification:
+    notice = QueuedAlert(alert=alert, opened=ALERT, queued_at=NOW, changed_at=NOW)
+    return Notification(queued=notice, state=word)
 
 
 def hook(post, *keys: bytes) -> Webhook:
@@ -41,9 +41,9 @@ def hook(post, *keys: bytes) -> Webhook:
 
 def test_the_published_vector_passes() -> None:
     """Our signature is theirs, and we accept it."""
-    made = signature(VECTOR_BODY, id=VECTOR["webhook-id"], at_seconds=1614265330, key=KEY)
+    made = sign(VECTOR_BODY, id=VECTOR["webhook-id"], at_seconds=1614265330, key=KEY)
     assert made == VECTOR["webhook-signature"]
-    verify(VECTOR_BODY, VECTOR, keys=[KEY], now_seconds=1614265330)
+    verify_signature(VECTOR_BODY, VECTOR, keys=[KEY], now_seconds=1614265330)
 
 
 @pytest.mark.parametrize(
@@ -62,19 +62,19 @@ def test_the_published_vector_passes() -> None:
 def test_what_is_old_or_altered_is_refused(change: dict[str, str], seconds: int, words: str) -> None:
     """Five minutes either way, and every signed part counts."""
     with pytest.raises(DeliveryError, match=words):
-        verify(VECTOR_BODY, VECTOR | change, keys=[KEY], now_seconds=seconds)
+        verify_signature(VECTOR_BODY, VECTOR | change, keys=[KEY], now_seconds=seconds)
     with pytest.raises(DeliveryError, match="no signature"):
-        verify(VECTOR_BODY + b" ", VECTOR, keys=[KEY], now_seconds=1614265330)
+        verify_signature(VECTOR_BODY + b" ", VECTOR, keys=[KEY], now_seconds=1614265330)
 
 
 async def test_messages_are_cloudevents_with_ids_of_their_own() -> None:
     """An opening, told late, says what it was then; the end says what it became; each verifies."""
     post = MemoryWebhook()
     for each in (step("open", OVER), step("resolved", OVER)):
-        assert await hook(post, KEY).tell([each], now=NOW) == {ALERT.id: None}
+        assert await hook(post, KEY).notify([each], now=NOW) == {ALERT.id: None}
     assert post.ids == [f"{ALERT.id}.open", f"{ALERT.id}.resolved"]
     for (body, headers), alert in zip(post.messages, (ALERT, OVER), strict=True):
-        verify(body, headers, keys=[KEY], now_seconds=NOW.timestamp())
+        verify_signature(body, headers, keys=[KEY], now_seconds=NOW.timestamp())
         assert headers["Content-Type"] == "application/cloudevents+json"
         assert cloudevents.parse_alert(body) == alert
         assert json.loads(body)["id"] == headers["webhook-id"]
@@ -84,17 +84,17 @@ async def test_messages_are_cloudevents_with_ids_of_their_own() -> None:
 async def test_while_a_key_is_changed_both_sign() -> None:
     """A receiver that knows either of them accepts."""
     post = MemoryWebhook()
-    await hook(post, OTHER, KEY).tell([step("open")], now=NOW)
+    await hook(post, OTHER, KEY).notify([step("open")], now=NOW)
     body, headers = post.messages[0]
     assert headers["webhook-signature"].count("v1,") == 2
     for key in (KEY, OTHER):
-        verify(body, headers, keys=[key], now_seconds=NOW.timestamp())
+        verify_signature(body, headers, keys=[key], now_seconds=NOW.timestamp())
 
 
 async def test_without_a_key_nothing_is_signed() -> None:
     """A receiver that asks for no signature gets none."""
     post = MemoryWebhook()
-    await hook(post).tell([step("open")], now=NOW)
+    await hook(post).notify([step("open")], now=NOW)
     assert "webhook-signature" not in post.messages[0][1]
 
 
@@ -102,5 +102,5 @@ async def test_without_a_key_nothing_is_signed() -> None:
 def test_a_weak_or_broken_secret_is_refused_without_being_shown(text: str) -> None:
     """24 to 64 bytes in base64."""
     with pytest.raises(SettingsError, match="chat: a webhook's secret") as caught:
-        secret_of(text, origin="chat")
+        parse_secret(text, origin="chat")
     assert text not in str(caught.value) or text == "whsec_"

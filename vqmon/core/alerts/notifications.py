@@ -8,13 +8,13 @@ from typing import Literal
 from vqmon.core.alerts.annotations import Mask
 from vqmon.core.types import Alert
 
-Said = Literal["", "open", "resolved"]
+NotifiedState = Literal["", "open", "resolved"]
 """What a target was told last of an alert."""
 
-Word = Literal["open", "resolved", "wait", "done"]
+DeliveryAction = Literal["open", "resolved", "wait", "done"]
 """What comes next: say that it is open or resolved, nothing now, or nothing ever again."""
 
-Form = Literal["state", "changes"]
+ReceiverKind = Literal["state", "changes"]
 """How a target listens: the state again and again, as Alertmanager does, or each change once, as a webhook does."""
 
 ECHO = timedelta(minutes=5)
@@ -22,7 +22,7 @@ ECHO = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
+class QueuedAlert:
     """One alert in the outbox; its moments are by the clock of the machine, the alert's by the media."""
 
     alert: Alert
@@ -31,7 +31,7 @@ class Notice:
     queued_at: datetime
     changed_at: datetime
     # target -> what it was told last
-    told: Mapping[str, Said] = field(default_factory=dict)
+    notified_states: Mapping[str, NotifiedState] = field(default_factory=dict)
     # of the last change, in the order of the history
     number: int = 0
 
@@ -46,14 +46,16 @@ class Notice:
         return self.queued_at - self.alert.opened_at
 
 
-def next_word(notice: Notice, target: str, *, form: Form, is_held: bool, now: datetime) -> Word:
+def next_action(
+    notice: QueuedAlert, target: str, *, form: ReceiverKind, is_held: bool, now: datetime
+) -> DeliveryAction:
     """What comes next for a target.
 
     `is_held`, and another alert that explains this one, keep back what was not told yet; what was told once goes on
     until it is resolved, or the target would believe that it is over. A target of changes hears of the opening first,
     also when all is over by then.
     """
-    said = notice.told.get(target, "")
+    said = notice.notified_states.get(target, "")
     is_over = notice.alert.state == "resolved"
     if said == "" and (is_held or notice.alert.muted_by):
         return "done" if is_over else "wait"
@@ -68,19 +70,19 @@ def next_word(notice: Notice, target: str, *, form: Form, is_held: bool, now: da
     return "done"
 
 
-def words_for(
-    notices: Iterable[Notice], target: str, *, form: Form, held: Collection[str], now: datetime
-) -> dict[str, Word]:
+def next_actions(
+    notices: Iterable[QueuedAlert], target: str, *, form: ReceiverKind, held: Collection[str], now: datetime
+) -> dict[str, DeliveryAction]:
     """What comes next for a target, by alert; `held` are the ids of those to be kept back.
 
     A target of states knows an alert by its labels, and two of one place share them: only the last one counts, or the
     end of the earlier one, which is said again and again, would end it too.
     """
-    words: dict[str, Word] = {}
+    words: dict[str, DeliveryAction] = {}
     last: dict[tuple[str, str], str] = {}
     for notice in sorted(notices, key=lambda notice: (notice.queued_at, notice.opened.opened_at)):
         alert_id = notice.alert.id
-        words[alert_id] = next_word(notice, target, form=form, is_held=alert_id in held, now=now)
+        words[alert_id] = next_action(notice, target, form=form, is_held=alert_id in held, now=now)
         if form == "state" and words[alert_id] in ("open", "resolved"):
             earlier = last.get(notice.place)
             if earlier is not None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from vqmon.core.alerts.notifications import Notice, Said
+from vqmon.core.alerts.notifications import NotifiedState, QueuedAlert
 from vqmon.core.types import Alert
 from vqmon.transport.history.backends.base import Database, Transaction, retry_until_reachable
 from vqmon.transport.history.rows import from_microseconds, to_microseconds
@@ -27,16 +27,16 @@ class Outbox:
         self._database = database
         self._retry_timeout_seconds = retry_timeout_seconds
 
-    def notices(self, *, after: int = 0) -> Sequence[Notice]:
+    def queued_alerts(self, *, after: int = 0) -> Sequence[QueuedAlert]:
         """Queued alerts that were written after this number, the oldest change first."""
-        notices: list[Notice] = []
+        queued_alerts: list[QueuedAlert] = []
         retry_until_reachable(
-            lambda: notices.extend(_notice_from_row(row) for row in self._database.query(_SELECT, after)),
+            lambda: queued_alerts.extend(_queued_alert_from_row(row) for row in self._database.query(_SELECT, after)),
             timeout_seconds=self._retry_timeout_seconds,
         )
-        return notices
+        return queued_alerts
 
-    def record_deliveries(self, deliveries: Mapping[str, Mapping[str, Said] | None]) -> None:
+    def record_deliveries(self, deliveries: Mapping[str, Mapping[str, NotifiedState] | None]) -> None:
         """Store, by alert id, the last state that each receiver was notified of; None removes the alert."""
         updated = [
             (json.dumps(dict(states)), alert_id) for alert_id, states in deliveries.items() if states is not None
@@ -67,13 +67,13 @@ def enqueue(transaction: Transaction, alert: Alert, queued_at: datetime) -> None
         transaction.execute("UPDATE outbox SET changed_at = ? WHERE alert_id = ?", (queued_us, alert.id))
 
 
-def _notice_from_row(row: Sequence[Any]) -> Notice:
+def _queued_alert_from_row(row: Sequence[Any]) -> QueuedAlert:
     queued_at, changed_at, opened, told, document, number = row
-    return Notice(
+    return QueuedAlert(
         alert=cloudevents.parse_alert(document),
         opened=cloudevents.parse_alert(opened),
         queued_at=from_microseconds(queued_at),
         changed_at=from_microseconds(changed_at),
-        told=json.loads(told),
+        notified_states=json.loads(told),
         number=int(number),
     )

@@ -1,38 +1,44 @@
-"""Alerts to one replica of Prometheus Alertmanager, by its API v2."""
+"""The receiver Prometheus Alertmanager: alerts to one replica by its API v2."""
 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from vqmon.core.alerts.notifications import Form
+from vqmon.core.alerts.notifications import ReceiverKind
 from vqmon.errors import DeliveryError
 from vqmon.transport.notify.http import Post
-from vqmon.transport.notify.labels import Naming, annotations_of, labels_of, link_of
-from vqmon.transport.notify.receiver import Step
+from vqmon.transport.notify.labels import LabelConfig, alert_annotations, alert_labels, alert_url
+from vqmon.transport.notify.receiver import Notification
 
-MOST_AT_ONCE = 64
-EXPIRES_AFTER_RESENDS = 4
-"""An alert that is not sent again ends by itself after so many resend times: what Prometheus does too."""
+MAX_BATCH_ALERTS = 64
+EXPIRY_RESENDS = 4
+"""An open alert that is not sent again expires after so many resend intervals, as with Prometheus."""
 
 
 class Alertmanager:
-    """One replica; a cluster is as many targets as it has replicas, since each must hear everything."""
+    """One replica; a cluster needs one receiver per replica, as each must get every alert."""
 
-    form: Form = "state"
+    kind: ReceiverKind = "state"
     max_backoff_seconds = 60.0
 
-    def __init__(self, url: str, *, post: Post, naming: Naming, resend_seconds: float, token: str = "") -> None:
+    def __init__(
+        self, url: str, *, post: Post, label_config: LabelConfig, resend_seconds: float, token: str = ""
+    ) -> None:
         self.name = url.rstrip("/")
         self._post = post
-        self._naming = naming
+        self._label_config = label_config
         self._resend_seconds = resend_seconds
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
 
-    async def tell(self, steps: Sequence[Step], *, now: datetime) -> Mapping[str, DeliveryError | None]:
-        """Post in batches; one that is refused is halved until what spoils it stands alone."""
-        told: dict[str, DeliveryError | None] = {step.notice.alert.id: None for step in steps}
-        batches = [steps[start : start + MOST_AT_ONCE] for start in range(0, len(steps), MOST_AT_ONCE)]
+    async def notify(
+        self, notifications: Sequence[Notification], *, now: datetime
+    ) -> Mapping[str, DeliveryError | None]:
+        """Post in batches; a refused batch is halved until the alert that spoils it is alone."""
+        answers: dict[str, DeliveryError | None] = {notification.alert_id: None for notification in notifications}
+        batches = [
+            notifications[start : start + MAX_BATCH_ALERTS] for start in range(0, len(notifications), MAX_BATCH_ALERTS)
+        ]
         while batches:
             batch = batches.pop(0)
             try:
@@ -42,33 +48,33 @@ class Alertmanager:
                     raise
                 half = len(batch) // 2
                 if half == 0:
-                    told[batch[0].notice.alert.id] = error
+                    answers[batch[0].alert_id] = error
                 else:
                     batches[:0] = [batch[:half], batch[half:]]
-        return told
+        return answers
 
-    def body(self, steps: Sequence[Step], *, now: datetime) -> bytes:
-        """The array of postable alerts."""
-        return json.dumps([self._postable(step, now) for step in steps], ensure_ascii=False).encode()
+    def body(self, notifications: Sequence[Notification], *, now: datetime) -> bytes:
+        """The JSON array of `postableAlert`."""
+        alerts = [self._postable_alert(notification, now) for notification in notifications]
+        return json.dumps(alerts, ensure_ascii=False).encode()
 
-    def _postable(self, step: Step, now: datetime) -> dict[str, Any]:
-        notice = step.notice
-        # Media may be dated in the future, and nothing may end before it began.
-        starts_at = min(notice.opened.began_at, notice.queued_at)
-        if step.word == "open":
-            ends = now.timestamp() + EXPIRES_AFTER_RESENDS * self._resend_seconds
-            ends_at = datetime.fromtimestamp(ends, UTC)
+    def _postable_alert(self, notification: Notification, now: datetime) -> dict[str, Any]:
+        queued = notification.queued
+        # Media may be dated in the future, but no alert may end before it starts.
+        starts_at = min(queued.opened.began_at, queued.queued_at)
+        if notification.state == "open":
+            ends_at = datetime.fromtimestamp(now.timestamp() + EXPIRY_RESENDS * self._resend_seconds, UTC)
         else:
-            ends_at = max(notice.changed_at, starts_at)
-        link = link_of(notice.alert, self._naming)
+            ends_at = max(queued.changed_at, starts_at)
+        url = alert_url(queued.alert, self._label_config)
         return {
-            "labels": labels_of(notice.opened, self._naming),
-            "annotations": annotations_of(notice.alert),
+            "labels": alert_labels(queued.opened, self._label_config),
+            "annotations": alert_annotations(queued.alert),
             "startsAt": _rfc3339(starts_at),
             "endsAt": _rfc3339(ends_at),
-            **({"generatorURL": link} if link else {}),
+            **({"generatorURL": url} if url else {}),
         }
 
 
-def _rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _rfc3339(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

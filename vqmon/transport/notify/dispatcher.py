@@ -1,127 +1,133 @@
-"""Works the outbox off: every target hears of every alert, at least once, and as long as it needs to."""
+"""Dispatches queued alerts to all receivers: each is notified at least once of every alert, at its own pace."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from vqmon.core.alerts.notifications import Notice, Said
+from vqmon.core.alerts.notifications import NotifiedState, QueuedAlert
 from vqmon.flow import together
 from vqmon.telemetry.metrics import Meters
-from vqmon.transport.notify.delivery_queue import Clock, Desk
-from vqmon.transport.notify.receiver import Target
-
-
-class Outbox(Protocol):
-    """Where alerts wait; what is marked is remembered over a sudden end."""
-
-    async def notices(self, *, after: int) -> Sequence[Notice]: ...
-    async def mark(self, told: Mapping[str, Mapping[str, Said] | None]) -> None: ...
-
+from vqmon.transport.notify.delivery_queue import Clock, DeliveryQueue
+from vqmon.transport.notify.receiver import Receiver
 
 READ_SECONDS = 60.0
-"""How often the outbox is read though nobody said that there is news."""
+"""How often the outbox is read without a `wake`."""
 
-Held = Callable[[Collection[Notice]], Collection[str]]
-"""Which of these alerts are kept back now, by id: maintenance, or a backfill."""
+MuteAlerts = Callable[[Collection[QueuedAlert]], Collection[str]]
+"""Returns the ids of the alerts that are muted now, by maintenance windows or because they come from a backfill."""
 
 
-class Deliverer:
-    """Tells targets of alerts, each target at its own pace: one that hangs holds up no other."""
+class AsyncOutbox(Protocol):
+    """The outbox of a history, as `history.outbox.Outbox` without blocking."""
+
+    async def queued_alerts(self, *, after: int) -> Sequence[QueuedAlert]: ...
+    async def record_deliveries(self, deliveries: Mapping[str, Mapping[str, NotifiedState] | None]) -> None: ...
+
+
+class Dispatcher:
+    """Reads the outbox and runs one delivery queue per receiver: a receiver that hangs delays no other."""
 
     def __init__(
         self,
-        outbox: Outbox,
-        targets: Sequence[Target],
+        outbox: AsyncOutbox,
+        receivers: Sequence[Receiver],
         *,
         clock: Clock,
-        held: Held,
+        muted: MuteAlerts,
         meters: Meters,
         resend_seconds: float = 60.0,
         keep_seconds: float = 259_200.0,
     ) -> None:
         self._outbox = outbox
         self._clock = clock
-        self._held = held
-        self._notices: dict[str, Notice] = {}
-        self._number = 0
+        self._muted = muted
+        self._queued: dict[str, QueuedAlert] = {}
+        self._last_number = 0
         self._is_stopped = False
-        self._news = asyncio.Event()
-        self._desks = [
-            Desk(target, clock=clock, meters=meters, resend_seconds=resend_seconds, keep_seconds=keep_seconds)
-            for target in targets
+        self._outbox_changed = asyncio.Event()
+        self._queues = [
+            DeliveryQueue(
+                receiver, clock=clock, meters=meters, resend_seconds=resend_seconds, keep_seconds=keep_seconds
+            )
+            for receiver in receivers
         ]
 
     def wake(self) -> None:
-        """There is news in the outbox."""
-        self._news.set()
+        """Read the outbox now, as it has changed."""
+        self._outbox_changed.set()
 
     def stop(self) -> None:
-        """Say what is to be said once more, then end."""
+        """Read the outbox and deliver what is due once more, then end."""
         self._is_stopped = True
-        self._news.set()
+        self._outbox_changed.set()
 
     async def run(self) -> None:
-        """Deliver until the stop; what could not be said by then is said after the next start."""
-        await together([self._read_news(), *(self._serve(desk) for desk in self._desks)])
+        """Dispatch until `stop`; what was not delivered by then is delivered after the next start."""
+        await together([self._read_outbox(), *(self._run_queue(queue) for queue in self._queues)])
 
-    async def _read_news(self) -> None:
+    async def _read_outbox(self) -> None:
         while True:
-            is_last = self._is_stopped
-            self._news.clear()
-            for notice in await self._outbox.notices(after=self._number):
-                known = self._notices.get(notice.alert.id)
-                # What we know of our own telling is newer than what was read.
-                self._notices[notice.alert.id] = replace(notice, told=known.told) if known else notice
-                self._number = max(self._number, notice.number)
-            for desk in self._desks:
-                desk.changed.set()
-                desk.is_ending = is_last
-            if is_last:
+            is_last_read = self._is_stopped
+            self._outbox_changed.clear()
+            for queued in await self._outbox.queued_alerts(after=self._last_number):
+                earlier = self._queued.get(queued.alert.id)
+                # Our own record of deliveries is newer than the one that was read.
+                self._queued[queued.alert.id] = (
+                    replace(queued, notified_states=earlier.notified_states) if earlier else queued
+                )
+                self._last_number = max(self._last_number, queued.number)
+            for queue in self._queues:
+                queue.changed.set()
+                queue.is_ending = is_last_read
+            if is_last_read:
                 return
             try:
                 async with asyncio.timeout(READ_SECONDS):
-                    await self._news.wait()
+                    await self._outbox_changed.wait()
             except TimeoutError:
                 pass
 
-    async def _serve(self, desk: "Desk") -> None:
+    async def _run_queue(self, queue: DeliveryQueue) -> None:
         while True:
             try:
-                async with asyncio.timeout(desk.wait_seconds()):
-                    await desk.changed.wait()
+                async with asyncio.timeout(queue.seconds_until_due()):
+                    await queue.changed.wait()
             except TimeoutError:
                 pass
-            desk.changed.clear()
-            is_last = desk.is_ending
-            said = await self._say(desk)
-            if said:
-                # Whoever hears of changes may have the next one waiting.
-                desk.changed.set()
-            elif is_last:
+            queue.changed.clear()
+            is_last_round = queue.is_ending
+            delivered = await self._deliver_due(queue)
+            if delivered:
+                # A receiver that gets each change once may have the next one due already.
+                queue.changed.set()
+            elif is_last_round:
                 return
 
-    async def _say(self, desk: "Desk") -> Mapping[str, Said]:
-        """One round: say what is due, remember what was said."""
-        notices = list(self._notices.values())
-        said = await desk.say(notices, self._held(notices))
-        marks: dict[str, Mapping[str, Said] | None] = {}
-        for alert_id, word in said.items():
-            known = self._notices[alert_id]
-            if known.told.get(desk.target.name, "") != word:
-                known = self._notices[alert_id] = replace(known, told={**known.told, desk.target.name: word})
-                marks[alert_id] = known.told
-        for alert_id in self._finished():
-            marks[alert_id] = None
-            del self._notices[alert_id]
-        if marks:
-            await self._outbox.mark(marks)
-        return said
+    async def _deliver_due(self, queue: DeliveryQueue) -> Mapping[str, NotifiedState]:
+        """Deliver what is due to one receiver, and record it in the outbox."""
+        queued_alerts = list(self._queued.values())
+        delivered = await queue.deliver_due(queued_alerts, muted_ids=self._muted(queued_alerts))
+        records: dict[str, Mapping[str, NotifiedState] | None] = {}
+        name = queue.receiver.name
+        for alert_id, state in delivered.items():
+            queued = self._queued[alert_id]
+            if queued.notified_states.get(name, "") != state:
+                queued = self._queued[alert_id] = replace(
+                    queued, notified_states={**queued.notified_states, name: state}
+                )
+                records[alert_id] = queued.notified_states
+        for alert_id in self._finished_ids():
+            records[alert_id] = None
+            del self._queued[alert_id]
+        if records:
+            await self._outbox.record_deliveries(records)
+        return delivered
 
-    def _finished(self) -> list[str]:
-        """What no target needs to hear of any more."""
+    def _finished_ids(self) -> list[str]:
+        """Ids of resolved alerts of which no receiver needs a notification any more."""
         return [
             alert_id
-            for alert_id, notice in self._notices.items()
-            if notice.alert.state == "resolved" and all(desk.is_done_with(alert_id) for desk in self._desks)
+            for alert_id, queued in self._queued.items()
+            if queued.alert.state == "resolved" and all(queue.is_finished(alert_id) for queue in self._queues)
         ]

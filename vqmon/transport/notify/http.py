@@ -1,4 +1,4 @@
-"""One HTTP POST to a receiver of alerts: no redirects, no proxy, limits in time and size."""
+"""HTTP POST to receivers of alerts: no redirects, no proxy, limits in time and size."""
 
 import asyncio
 import ssl
@@ -13,21 +13,21 @@ import httpcore2
 
 from vqmon.errors import DeliveryError, VqmonError
 
-MAX_ANSWER_BYTES = 64_000
+MAX_RESPONSE_BYTES = 64_000
 MAX_RETRY_AFTER_SECONDS = 3600.0
-_BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class Post(Protocol):
-    """Sends one body and returns when it was taken; raises DeliveryError."""
+    """Posts one body and returns when the response was 2xx; raises DeliveryError."""
 
     async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> None: ...
 
 
 class HttpPoster:
-    """POSTs over connections that stay open.
+    """POSTs over persistent connections.
 
-    `network` decides which addresses are connected to, so that a name which suddenly leads into the house is refused.
+    `network` opens the connections and can refuse addresses, such as a private one behind a public name.
     """
 
     def __init__(
@@ -54,78 +54,80 @@ class HttpPoster:
         await self._pool.aclose()
 
     async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
-        """Post and judge the answer: 2xx is taken, 410 is gone, what may heal is busy, all else is refused."""
-        address = httpcore2.URL(url)
-        place = f"{address.scheme.decode()}://{address.host.decode()}{address.target.decode().split('?')[0]}"
-        sent = {
-            "Host": _authority(address),
+        """Post one body; raises DeliveryError: gone (410), busy (statuses worth a retry) or refused (others)."""
+        target = httpcore2.URL(url)
+        shown_url = f"{target.scheme.decode()}://{target.host.decode()}{target.target.decode().split('?')[0]}"
+        sent_headers = {
+            "Host": _authority(target),
             "User-Agent": "vqmon",
             "Accept": "*/*",
             "Content-Length": str(len(body)),
             **headers,
         }
-        request = httpcore2.Request("POST", address, headers=list(sent.items()), content=_once(body))
-        async with _translated(place, self._timeout_seconds):
+        request = httpcore2.Request("POST", target, headers=list(sent_headers.items()), content=_single_chunk(body))
+        async with _translated_errors(shown_url, self._timeout_seconds):
             response = await self._pool.handle_async_request(request)
             try:
-                text = await _text(response)
+                text = await _read_text(response)
             finally:
                 await response.aclose()
-        _judge(place, response.status, {name.lower(): value for name, value in response.headers}, text)
+        _raise_for_status(shown_url, response.status, {name.lower(): value for name, value in response.headers}, text)
 
 
-def _authority(address: httpcore2.URL) -> str:
-    host = address.host.decode()
+def _authority(target: httpcore2.URL) -> str:
+    host = target.host.decode()
     name = f"[{host}]" if ":" in host else host
-    return name if address.port is None else f"{name}:{address.port}"
+    return name if target.port is None else f"{name}:{target.port}"
 
 
-async def _once(body: bytes) -> AsyncIterator[bytes]:
+async def _single_chunk(body: bytes) -> AsyncIterator[bytes]:
     yield body
 
 
-async def _text(response: httpcore2.Response) -> str:
+async def _read_text(response: httpcore2.Response) -> str:
     read = bytearray()
     async for chunk in response.aiter_stream():
         read += chunk
-        if len(read) > MAX_ANSWER_BYTES:
+        if len(read) > MAX_RESPONSE_BYTES:
             break
     return read.decode("utf-8", "replace").strip()[:300]
 
 
 @asynccontextmanager
-async def _translated(place: str, timeout_seconds: float) -> AsyncIterator[None]:
+async def _translated_errors(shown_url: str, timeout_seconds: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(timeout_seconds):
             yield
     except (TimeoutError, httpcore2.TimeoutException):
-        raise DeliveryError("timeout", f"{place}: no answer in {timeout_seconds:g} s") from None
+        raise DeliveryError("timeout", f"{shown_url}: no answer in {timeout_seconds:g} s") from None
     except VqmonError as error:
-        raise DeliveryError("refused", f"{place}: {error}") from None
+        raise DeliveryError("refused", f"{shown_url}: {error}") from None
     except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
-        raise DeliveryError("unreachable", f"{place}: {str(error)[:200] or type(error).__name__}") from None
+        raise DeliveryError("unreachable", f"{shown_url}: {str(error)[:200] or type(error).__name__}") from None
 
 
-def _judge(place: str, status: int, headers: Mapping[bytes, bytes], text: str) -> None:
+def _raise_for_status(shown_url: str, status: int, headers: Mapping[bytes, bytes], text: str) -> None:
     if 200 <= status < 300:
         return
-    told = f"{place}: status {status}" + (f", {text}" if text else "")
+    message = f"{shown_url}: status {status}" + (f", {text}" if text else "")
     if status == 410:
-        raise DeliveryError("gone", told)
-    if status in _BUSY:
-        after = _retry_after(headers.get(b"retry-after", b"").decode("latin-1"), datetime.now(UTC))
-        raise DeliveryError("busy", told, retry_after_seconds=after)
-    # A redirect too: whoever signs or shows a token does not follow where an answer points.
-    raise DeliveryError("refused", told)
+        raise DeliveryError("gone", message)
+    if status in _RETRYABLE_STATUSES:
+        retry_after_seconds = _retry_after_seconds(
+            headers.get(b"retry-after", b"").decode("latin-1"), datetime.now(UTC)
+        )
+        raise DeliveryError("busy", message, retry_after_seconds=retry_after_seconds)
+    # Redirects too: a sender that signs or sends a token must not follow a redirect to another host.
+    raise DeliveryError("refused", message)
 
 
-def _retry_after(text: str, now: datetime) -> float | None:
-    """Seconds to wait, from a number of seconds or a date; None for nonsense."""
+def _retry_after_seconds(text: str, now: datetime) -> float | None:
+    """Read a Retry-After header, a number of seconds or a date; None when it is neither."""
     if text.isascii() and text.isdigit():
         return min(float(text[:9]), MAX_RETRY_AFTER_SECONDS)
     try:
-        moment = parsedate_to_datetime(text)
+        retry_at = parsedate_to_datetime(text)
     except (TypeError, ValueError):
         return None
-    seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()
+    seconds = (retry_at.replace(tzinfo=retry_at.tzinfo or UTC) - now).total_seconds()
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)

@@ -1,4 +1,4 @@
-"""What an alert is called and what is said of it: labels that never change, annotations that may."""
+"""Labels and annotations of alerts: labels identify an alert and never change, annotations may."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,69 +8,69 @@ from vqmon.core.types import SIGNALS, Alert, LevelShift
 
 LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 SERVICE = "vqmon"
-MAX_MOVED = 5
+MAX_MOVED_SIGNALS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Naming:
-    """How this deployment names its alerts."""
+class LabelConfig:
+    """How this deployment labels and links its alerts."""
 
     # added to every alert
     labels: Mapping[str, str] = field(default_factory=dict)
-    # labels of streams and segments that become labels of alerts: few values each, and no change within an alert
-    carried: Sequence[str] = ()
-    # address of the pages, as people reach them; without it nothing is linked
+    # labels of streams and segments that are copied to alerts: few values each, constant within an alert
+    copied: Sequence[str] = ()
+    # base URL of the pages, as people reach them; "" = no links
     public_url: str = ""
 
     def __post_init__(self) -> None:
         for name in self.labels:
             if not LABEL_NAME.fullmatch(name):
-                raise ValueError(f"label {name!r}: letters, digits and _ only, and no digit first")
+                raise ValueError(f"label {name!r}: only letters, digits and _, and no digit first")
 
 
-def labels_of(alert: Alert, naming: Naming) -> dict[str, str]:
-    """The labels that are the identity of an alert; `alert` is as it was when it came in.
+def alert_labels(alert: Alert, config: LabelConfig) -> dict[str, str]:
+    """The labels that identify an alert; `alert` is as it was when it was queued.
 
-    No number, time or id of a segment is among them: the same condition on the same series has the same labels.
+    They contain no measured value, time or segment id: the same condition on the same series has the same labels.
     """
-    carried = {_label_name(name): alert.labels.get(name, "") for name in naming.carried}
-    what = alert.series.removeprefix(f"{alert.stream_id}/{alert.rendition}/")
+    copied = {_label_name(name): alert.labels.get(name, "") for name in config.copied}
+    metric = alert.series.removeprefix(f"{alert.stream_id}/{alert.rendition}/")
     own = {
         "alertname": "Vqmon" + "".join(part.capitalize() for part in re.split(r"[^A-Za-z0-9]+", alert.rule)),
         "severity": alert.severity,
         "stream": alert.stream_id,
         "rendition": alert.rendition,
         "rule": alert.rule,
-        "signal" if what in SIGNALS else "scorer": what,
+        "signal" if metric in SIGNALS else "scorer": metric,
         "cause": alert.cause,
     }
-    labels = {"service": SERVICE, **carried, **naming.labels, **own}
-    # Alertmanager drops empty ones; what identifies must not depend on that.
-    return {name: _clean(value) for name, value in labels.items() if value}
+    labels = {"service": SERVICE, **copied, **config.labels, **own}
+    # Alertmanager drops empty labels; the identity must not depend on that.
+    return {name: _valid_text(value) for name, value in labels.items() if value}
 
 
-def annotations_of(alert: Alert) -> dict[str, str]:
-    """What is said of an alert now; receivers show the last that they were sent."""
+def alert_annotations(alert: Alert) -> dict[str, str]:
+    """The current details of an alert; receivers show those that they got last."""
     evidence = alert.evidence
-    said = {
+    annotations = {
         "summary": f"{alert.stream_id} {alert.rendition}: {alert.summary}",
         "reading": evidence.reading,
         "value": "" if evidence.value is None else f"{evidence.value:.4g}",
         "threshold": "" if evidence.threshold is None else f"{evidence.threshold:.4g}",
         "began_at": alert.began_at.isoformat(timespec="seconds"),
         "alert_id": alert.id,
-        "moved": "; ".join(f"{it.name} {it.before:.3g} -> {it.after:.3g}" for it in alert.moved[:MAX_MOVED]),
-        **(_of_change(alert.change) if alert.change else {}),
+        "moved": "; ".join(f"{it.name} {it.before:.3g} -> {it.after:.3g}" for it in alert.moved[:MAX_MOVED_SIGNALS]),
+        **(_change_annotations(alert.change) if alert.change else {}),
     }
-    return {name: _clean(value) for name, value in said.items() if value}
+    return {name: _valid_text(value) for name, value in annotations.items() if value}
 
 
-def link_of(alert: Alert, naming: Naming) -> str:
-    """The page of an alert, "" when nobody said where the pages are."""
-    return f"{naming.public_url.rstrip('/')}/alerts/{alert.id}" if naming.public_url else ""
+def alert_url(alert: Alert, config: LabelConfig) -> str:
+    """The URL of the alert's page, "" without `public_url`."""
+    return f"{config.public_url.rstrip('/')}/alerts/{alert.id}" if config.public_url else ""
 
 
-def _of_change(change: LevelShift) -> dict[str, str]:
+def _change_annotations(change: LevelShift) -> dict[str, str]:
     return {
         "changed_at": change.at.isoformat(timespec="seconds"),
         "change": f"{change.before:.4g} -> {change.after:.4g} ({change.low:+.3g} to {change.high:+.3g}, 95 %)",
@@ -79,11 +79,11 @@ def _of_change(change: LevelShift) -> dict[str, str]:
 
 
 def _label_name(name: str) -> str:
-    """A name that Prometheus knows: letters, digits and _, and no digit first."""
+    """Turn a name into a valid Prometheus label name: letters, digits and _, and no digit first."""
     cleaned = re.sub(r"\W", "_", name, flags=re.ASCII)
     return cleaned if LABEL_NAME.fullmatch(cleaned) else f"_{cleaned}"
 
 
-def _clean(value: str) -> str:
-    """Text that any receiver can read: names in unknown encodings lose what is no text."""
+def _valid_text(value: str) -> str:
+    """Replace lone surrogates, which names in an unknown encoding contain and UTF-8 cannot encode."""
     return value.encode(errors="replace").decode()

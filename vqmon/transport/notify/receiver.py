@@ -1,35 +1,41 @@
-"""What a receiver of alerts is to the deliverer."""
+"""The interface of a receiver of alerts, as the dispatcher uses it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
-from vqmon.core.alerts.notifications import Form, Notice
+from vqmon.core.alerts.notifications import QueuedAlert, ReceiverKind
 from vqmon.errors import DeliveryError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One thing to say: this alert is open, or is resolved."""
+class Notification:
+    """What a receiver is notified of: this alert is open, or is resolved."""
 
-    notice: Notice
-    word: Literal["open", "resolved"]
+    queued: QueuedAlert
+    state: Literal["open", "resolved"]
+
+    @property
+    def alert_id(self) -> str:
+        return self.queued.alert.id
 
 
-class Target(Protocol):
-    """One receiver. `name` stays the same over restarts: what it was told is remembered by it."""
+class Receiver(Protocol):
+    """One receiver. Its name must survive restarts: the outbox remembers by it what the receiver was notified of."""
 
     @property
     def name(self) -> str: ...
     @property
-    def form(self) -> Form: ...
+    def kind(self) -> ReceiverKind: ...
     @property
     def max_backoff_seconds(self) -> float: ...
-    async def tell(self, steps: Sequence[Step], *, now: datetime) -> Mapping[str, DeliveryError | None]:
-        """Say all of it: alert id -> why it was refused, None when it was taken.
+    async def notify(
+        self, notifications: Sequence[Notification], *, now: datetime
+    ) -> Mapping[str, DeliveryError | None]:
+        """Deliver notifications, at most one per alert, oldest first; returns alert id -> the refusal, None if taken.
 
-        At most one step per alert, oldest first; those without an answer are asked for again. Raises DeliveryError when
-        the receiver takes nothing at all for now; what was taken until then may be said again.
+        Notifications without an answer are delivered again later. Raises DeliveryError when the receiver takes nothing
+        for now; what it took before may be delivered again.
         """
         ...

@@ -1,4 +1,4 @@
-"""Alerts to a webhook: CloudEvents, signed as Standard Webhooks (https://www.standardwebhooks.com) says."""
+"""The receiver webhook: alerts as CloudEvents, signed as Standard Webhooks (https://www.standardwebhooks.com)."""
 
 import base64
 import binascii
@@ -7,21 +7,21 @@ import hmac
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from vqmon.core.alerts.notifications import Form
+from vqmon.core.alerts.notifications import ReceiverKind
 from vqmon.errors import DeliveryError, SettingsError
 from vqmon.transport.notify.http import Post
-from vqmon.transport.notify.receiver import Step
+from vqmon.transport.notify.receiver import Notification
 from vqmon.transport.wire import cloudevents
 
 PREFIX = "whsec_"
 MIN_SECRET_BYTES = 24
 MAX_SECRET_BYTES = 64
 TOLERANCE_SECONDS = 300
-"""A message whose time is further away than this is refused: somebody may be sending an old one again."""
+"""A message with a timestamp further away than this is refused, as it may be replayed."""
 
 
-def secret_of(text: str, *, origin: str) -> bytes:
-    """The key in `whsec_` and base64; SettingsError names `origin` and never shows the secret."""
+def parse_secret(text: str, *, origin: str) -> bytes:
+    """Decode a key written as `whsec_` and base64; SettingsError names `origin` and never shows the secret."""
     try:
         key = base64.b64decode(text.strip().removeprefix(PREFIX), validate=True)
     except (binascii.Error, ValueError):
@@ -31,66 +31,71 @@ def secret_of(text: str, *, origin: str) -> bytes:
     return key
 
 
-def signature(body: bytes, *, id: str, at_seconds: int, key: bytes) -> str:
-    """One signature of version 1."""
+def sign(body: bytes, *, id: str, at_seconds: int, key: bytes) -> str:
+    """The signature of a message, `v1,` and base64 of HMAC-SHA256; `at_seconds` is the Unix time of sending."""
     signed = f"{id}.{at_seconds}.".encode() + body
     return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
 
 
-def verify(body: bytes, headers: Mapping[str, str], *, keys: Sequence[bytes], now_seconds: float) -> None:
-    """What a receiver does; DeliveryError("refused") says what is wrong. Drop ids that you have seen already."""
-    given = {name.lower(): value for name, value in headers.items()}
-    id, stamp = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
-    if not id or not (stamp.isascii() and stamp.isdigit()):
+def verify_signature(body: bytes, headers: Mapping[str, str], *, keys: Sequence[bytes], now_seconds: float) -> None:
+    """Verify a message as a receiver does; raises DeliveryError("refused") with the problem.
+
+    A receiver must also drop messages whose `webhook-id` it has already seen.
+    """
+    lowered = {name.lower(): value for name, value in headers.items()}
+    id, timestamp = lowered.get("webhook-id", ""), lowered.get("webhook-timestamp", "")
+    if not id or not (timestamp.isascii() and timestamp.isdigit()):
         raise DeliveryError("refused", "webhook-id or webhook-timestamp is missing")
-    if abs(now_seconds - int(stamp)) > TOLERANCE_SECONDS:
+    if abs(now_seconds - int(timestamp)) > TOLERANCE_SECONDS:
         raise DeliveryError("refused", "the message is too old, or from the future")
-    wanted = [signature(body, id=id, at_seconds=int(stamp), key=key) for key in keys]
-    found = given.get("webhook-signature", "").split()
-    # Every pair is compared, so that the time it takes tells nothing.
-    if not any([hmac.compare_digest(one.encode(), other.encode()) for one in wanted for other in found]):
-        raise DeliveryError("refused", "no signature fits")
+    expected = [sign(body, id=id, at_seconds=int(timestamp), key=key) for key in keys]
+    signatures = lowered.get("webhook-signature", "").split()
+    # All pairs are compared, so that the time it takes reveals nothing.
+    if not any([hmac.compare_digest(one.encode(), other.encode()) for one in expected for other in signatures]):
+        raise DeliveryError("refused", "no signature matches")
 
 
 class Webhook:
-    """One address that hears of each opening and each end once, in this order; the same again has the same id."""
+    """One URL that gets each opening and each resolution once, in this order; a retry has the same `webhook-id`."""
 
-    form: Form = "changes"
+    kind: ReceiverKind = "changes"
     max_backoff_seconds = 3600.0
 
     def __init__(self, name: str, url: str, *, post: Post, keys: Sequence[bytes], source: str) -> None:
         self.name = f"webhook {name}"
         self._url = url
         self._post = post
-        # The new one first; while it is being changed the receiver may know only the old one.
+        # The new key first; during a rotation the receiver may know only the old one.
         self._keys = tuple(keys)
         self._source = source
 
-    async def tell(self, steps: Sequence[Step], *, now: datetime) -> Mapping[str, DeliveryError | None]:
-        """Post until one is taken, so that it is remembered before the next; what is refused does not hold it up."""
-        told: dict[str, DeliveryError | None] = {}
-        for step in steps:
-            alert_id = step.notice.alert.id
+    async def notify(
+        self, notifications: Sequence[Notification], *, now: datetime
+    ) -> Mapping[str, DeliveryError | None]:
+        """Post until one is taken, so that it is recorded before the next; a refused one does not delay the others."""
+        answers: dict[str, DeliveryError | None] = {}
+        for notification in notifications:
             try:
-                await self._post(self._url, *self.message(step, now=now))
-                return {**told, alert_id: None}
+                await self._post(self._url, *self.message(notification, now=now))
+                return {**answers, notification.alert_id: None}
             except DeliveryError as error:
                 if error.reason == "refused":
-                    told[alert_id] = error
-                elif told:
-                    # It comes first the next time, and is raised then.
+                    answers[notification.alert_id] = error
+                elif answers:
+                    # The next call begins with this notification and raises the error.
                     break
                 else:
                     raise
-        return told
+        return answers
 
-    def message(self, step: Step, *, now: datetime) -> tuple[bytes, dict[str, str]]:
-        """Body and headers."""
-        alert = step.notice.alert if step.word == "resolved" else step.notice.opened
+    def message(self, notification: Notification, *, now: datetime) -> tuple[bytes, dict[str, str]]:
+        """The body and the headers."""
+        queued, state = notification.queued, notification.state
+        alert = queued.alert if state == "resolved" else queued.opened
         body = cloudevents.encode_alert(alert, source=self._source)
-        id, seconds = f"{alert.id}.{step.word}", int(now.timestamp())
+        id, seconds = f"{alert.id}.{state}", int(now.timestamp())
         headers = {"Content-Type": cloudevents.MEDIA_TYPE, "webhook-id": id, "webhook-timestamp": str(seconds)}
         if self._keys:
-            signatures = [signature(body, id=id, at_seconds=seconds, key=key) for key in self._keys]
+            signatures = [sign(body, id=id, at_seconds=seconds, key=key) for key in self._keys]
             headers["webhook-signature"] = " ".join(signatures)
         return body, headers
