@@ -20,23 +20,25 @@ from vqmon.transport.reviews import Reviews
 from vqmon.web.app import create_app
 
 
-def serve_web(settings: Settings, place: HistoryLocation, *, host: str, port: int) -> None:
+def serve_web(settings: Settings, location: HistoryLocation, *, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT. The history is opened read-only; votes are stored in a file of their own.
 
     Requests are accepted for the host names of `web.allowed_hosts` and for `host`; for any name when `host` stands for
     all addresses and `web.allowed_hosts` is empty. Raises SettingsError.
     """
     web = settings.web
-    reviews = Reviews(reviews_path(web.reviews, place))
-    with open_history(place, mode="read") as history, ExitStack() as stack:
+    reviews = Reviews(reviews_path(web.reviews, location))
+    with open_history(location, mode="read") as history, ExitStack() as stack:
         sockets = _listen(stack, host, port)
-        answers = stack.enter_context(running_analyses(_experiment_answers(settings.experiments.path, place, reviews)))
+        analyses = stack.enter_context(
+            running_analyses(_background_analyses(settings.experiments.path, location, reviews))
+        )
         app = create_app(
             history.queries,
             now=utc_now,
             title=web.title,
             allowed_hosts=_host_names(host, web.allowed_hosts),
-            experiment_results=answers,
+            experiment_results=analyses,
             reviews=reviews,
             allows_votes=web.allow_votes,
             is_stopping=lambda: server.should_exit,
@@ -46,18 +48,18 @@ def serve_web(settings: Settings, place: HistoryLocation, *, host: str, port: in
         server.run(sockets=sockets)
 
 
-def reviews_path(configured: Path | None, place: HistoryLocation) -> Path:
+def reviews_path(configured: Path | None, location: HistoryLocation) -> Path:
     """The file of votes and pair pictures: as configured, else beside the history file, else in the working folder."""
     if configured is not None:
         return configured
-    return place.with_name(f"{place.name}.reviews") if isinstance(place, Path) else Path("vqmon.reviews")
+    return location.with_name(f"{location.name}.reviews") if isinstance(location, Path) else Path("vqmon.reviews")
 
 
-def _experiment_answers(path: Path | None, place: HistoryLocation, reviews: Reviews) -> BackgroundAnalyses:
+def _background_analyses(path: Path | None, location: HistoryLocation, reviews: Reviews) -> BackgroundAnalyses:
     return BackgroundAnalyses(
         load=lambda: load_experiments(path),
         path=path,
-        compare=lambda experiment, votes: compare_in_subprocess(place, experiment, votes),
+        compare=lambda experiment, votes: compare_in_subprocess(location, experiment, votes),
         votes=reviews.votes,
         now=utc_now,
     )

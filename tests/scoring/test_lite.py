@@ -25,17 +25,17 @@ async def lite() -> AsyncIterator[FrameScorer]:
         yield scorer
 
 
-def some_frames(view: View, count: int, *, seed: int) -> Pixels:
+def frames_of(view: View, count: int, *, seed: int) -> Pixels:
     return golden_frames(view, seed=seed, frames=count)
 
 
 async def test_other_segments_do_not_change_a_score(lite: FrameScorer) -> None:
     """Alone, again, and among other segments."""
-    segments = [decoded(some_frames(lite.views[0], 1 + seed % 3, seed=seed), lite.views[0]) for seed in range(6)]
+    segments = [decoded(frames_of(lite.views[0], 1 + seed % 3, seed=seed), lite.views[0]) for seed in range(6)]
     alone = [await lite.score(segment) for segment in segments]
-    again = [await lite.score(segment) for segment in segments]
+    repeated = [await lite.score(segment) for segment in segments]
     together = await asyncio.gather(*(lite.score(segment) for segment in segments))
-    assert alone == again == together
+    assert alone == repeated == together
     assert all(0 <= value <= 100 for score in alone for value in score.frame_values)
 
 
@@ -45,7 +45,7 @@ async def test_batches_of_every_bucket_give_nearly_the_same_score(lite: FrameSco
     session = open_frame_engine(
         load_frame_spec(bundle), bundle.with_suffix(".onnx"), Placement(device="cpu", threads=1)
     )
-    frames = some_frames(lite.views[0], 7, seed=3)
+    frames = frames_of(lite.views[0], 7, seed=3)
     one_by_one = np.concatenate([session.run(frames[at : at + 1]) for at in range(7)])
     for bucket in (2, 4, 8):
         session.buckets = (bucket,)

@@ -120,20 +120,20 @@ class LevelBundle:
 PLAIN = LevelBundle()
 
 
-def write_levels(folder: Path, written: LevelBundle = PLAIN, **changes: Any) -> Path:
+def write_levels(folder: Path, bundle: LevelBundle = PLAIN, **changes: Any) -> Path:
     """Write both graphs and the manifest; gives the manifest's path."""
-    scorer = f"{written.name}@1"
+    scorer = f"{bundle.name}@1"
     data = bytearray()
-    outside = Outside(location=f"{scorer}.language.onnx.data", data=data) if written.beside else None
-    bias = BIAS if written.bias is None else written.bias
-    encoder = _write(folder / f"{scorer}.encoder.onnx", encoder_bytes(work=written.work, width=written.width), b"",
+    outside = Outside(location=f"{scorer}.language.onnx.data", data=data) if bundle.beside else None
+    bias = BIAS if bundle.bias is None else bundle.bias
+    encoder = _write(folder / f"{scorer}.encoder.onnx", encoder_bytes(work=bundle.work, width=bundle.width), b"",
                      inputs=("pixels",), output="features")  # fmt: skip
-    graph = language_bytes(bias=bias, outside=outside, compares=written.compares)
+    graph = language_bytes(bias=bias, outside=outside, compares=bundle.compares)
     language = _write(folder / f"{scorer}.language.onnx", graph, bytes(data),
                       inputs=("features", "question"), output="logits")  # fmt: skip
     spec = LevelScorerSpec(
         kind="levels",
-        name=written.name,
+        name=bundle.name,
         version=1,
         description="the mean of the picture in words",
         input=InputSpec(
@@ -143,18 +143,18 @@ def write_levels(folder: Path, written: LevelBundle = PLAIN, **changes: Any) -> 
         language=language,
         most_rows=64,
         feature_dtype="float32",
-        tasks=_tasks(compares=written.compares),
+        tasks=_tasks(compares=bundle.compares),
         levels=tuple(Level(word=word, value=value) for word, value in zip(WORDS, (5, 4, 3, 2, 1), strict=True))
-        if not written.compares
+        if not bundle.compares
         else tuple(Level(word=word, value=value) for word, value in zip(WORDS, (1, 0.75, 0.5, 0.25, 0), strict=True)),
         temperature=1.0,
-        comparisons=Comparisons(anchor_matrix=((0.5, 0.2), (0.8, 0.5)), link="logistic") if written.compares else None,
-        native_range=(0, 100) if written.compares else (1, 5),
+        comparisons=Comparisons(anchor_matrix=((0.5, 0.2), (0.8, 0.5)), link="logistic") if bundle.compares else None,
+        native_range=(0, 100) if bundle.compares else (1, 5),
         higher_is_better=True,
-        calibration=Calibration(version=1, points=((0, 0), (100, 100)) if written.compares else ((1, 0), (5, 100))),
+        calibration=Calibration(version=1, points=((0, 0), (100, 100)) if bundle.compares else ((1, 0), (5, 100))),
         licence=Licence(name="Apache-2.0", commercial=True, note=""),
         provenance={"made_by": "a test"},
-        golden=_golden(_tasks(compares=written.compares)),
+        golden=_golden(_tasks(compares=bundle.compares)),
     )
     path = folder / f"{scorer}.json"
     save_level_spec(replace(spec, **changes), path)

@@ -92,3 +92,13 @@ def test_exactly_one_build_of_onnx_runtime_must_be_installed(
 
     assert runtime.passed == passed
     assert text in runtime.text
+
+
+def test_a_rule_that_names_an_unknown_scorer_fails(tmp_path: Path) -> None:
+    """As `run` would refuse it."""
+    rule = '[rules.odd]\nkind = "floor"\nscorer = "lit"\nbelow = 40\nfor_seconds = 1\n'
+    (tmp_path / "rules.toml").write_text(rule + "recover_above = 45\nrecover_seconds = 1\n", encoding="utf-8")
+    rules = results(tmp_path / "vqmon.toml", '[alerts]\nrules = "rules.toml"\n')["rules"]
+
+    assert not rules.passed
+    assert "did you mean 'lite'" in rules.text

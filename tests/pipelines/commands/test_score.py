@@ -1,4 +1,4 @@
-"""What `vqmon score` and `vqmon check` do with odd names, odd addresses and odd settings."""
+"""`vqmon score`: file names, folders, addresses and prompts."""
 
 import json
 import logging
@@ -10,16 +10,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pipelines.console import outcomes as words
-from pipelines.service import wiring
 from pipelines.service.lifecycle import telling
 from tests.media.clips import clip, x264
 from vqmon.cli.main import main
 from vqmon.core.types import Alert, AlertEvidence, Rendition, Segment, failure_from_error
-from vqmon.errors import FetchError, SettingsError
+from vqmon.errors import FetchError
 from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
-from vqmon.settings.load import Settings, load_settings
-from vqmon.settings.sections import DecodeSettings, SourceSettings
 from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.metrics import Meters
 
@@ -87,23 +83,6 @@ def test_an_argument_that_is_not_an_address_is_wrong_usage(address: str) -> None
     assert "is no address" in result.stderr
 
 
-def test_only_score_waits_long_for_a_whole_clip() -> None:
-    """The default deadline becomes that of clips; a chosen one and one of the settings stay."""
-    own = Settings(decode=DecodeSettings(deadline_seconds=25))
-
-    assert wiring.changed(Settings()).decode.deadline_seconds == 600
-    assert wiring.changed(Settings(), deadline_seconds=3).decode.deadline_seconds == 3
-    assert wiring.changed(own).decode.deadline_seconds == 25
-    assert Settings().decode.deadline_seconds == 10
-
-
-def test_the_folder_of_the_settings_may_be_read(tmp_path: Path) -> None:
-    """A folder source needs no file_roots of its own."""
-    settings = Settings(source=SourceSettings(kind="folder", folder=tmp_path))
-
-    assert wiring.fetch_policy(settings).file_roots == (tmp_path,)
-
-
 async def test_too_large_names_the_setting(tmp_path: Path) -> None:
     """The detail says what allows more, and only where the setting is the limit."""
     file = tmp_path / "a.ts"
@@ -117,47 +96,6 @@ async def test_too_large_names_the_setting(tmp_path: Path) -> None:
     assert "fetch.max_bytes" not in caught.value.detail
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[scoring]\nscorers = []\n", "scoring.scorers: "),
-        ("[decode]\nfps = 1000\n", "decode.fps: "),
-        ("[decode]\nworkers = 1000\n", "decode.workers: "),
-        ("[fetch]\nmax_bytes = 9000000000000\n", "fetch.max_bytes: "),
-        ("decode = 3\n", "decode: must be a table"),
-    ],
-)
-def test_settings_beyond_reason_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
-) -> None:
-    """Numbers that no machine bears, no scorer at all, and a section that is no table."""
-    monkeypatch.delenv("VQMON_DECODE__WORKERS")
-    file = tmp_path / "vqmon.toml"
-    file.write_text(text, encoding="utf-8")
-
-    with pytest.raises(SettingsError, match=message):
-        load_settings(file)
-
-
-def test_a_list_in_the_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be read is an error of ours that shows how to write it."""
-    monkeypatch.setenv("VQMON_FETCH__ALLOWED_HOSTS", "foo")
-
-    with pytest.raises(SettingsError, match="lists are JSON"):
-        load_settings()
-
-
-def test_a_rule_that_names_an_unknown_scorer_fails(tmp_path: Path) -> None:
-    """As `run` would refuse it."""
-    rule = '[rules.odd]\nkind = "floor"\nscorer = "lit"\nbelow = 40\nfor_seconds = 1\n'
-    (tmp_path / "rules.toml").write_text(rule + "recover_above = 45\nrecover_seconds = 1\n", encoding="utf-8")
-    (tmp_path / "vqmon.toml").write_text('[alerts]\nrules = "rules.toml"\n', encoding="utf-8")
-    result = vqmon("check", "--offline")
-
-    assert result.exit_code == 1
-    assert "did you mean 'lite'" in result.stdout
-
-
 def test_alerts_that_somebody_is_told_are_not_logged_too(caplog: pytest.LogCaptureFixture) -> None:
     """The log has alerts at warning level only when nothing prints them."""
     caplog.set_level(logging.DEBUG, logger="vqmon.daemon")
@@ -167,17 +105,6 @@ def test_alerts_that_somebody_is_told_are_not_logged_too(caplog: pytest.LogCaptu
         telling(Meters(), ProgressTracker(lambda: 0.0), told)([outcome], [an_alert()])
 
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.DEBUG]
-
-
-def test_lines_name_the_rule_and_hold_no_control_characters() -> None:
-    """A name cannot steer the terminal."""
-    segment = Segment(
-        rendition=Rendition(stream_id="a\x1b[2J.ts", name="file"), sequence=0, url="file:///a%1B[2J.ts", starts_at=NOW
-    )
-    table = words.outcomes_table([failure_from_error(segment, FetchError("file"), observed_at=NOW)])
-
-    assert next(iter(table.columns[0].cells)) == "a\\x1b[2J.ts"
-    assert "too-dark" in words.alert_line(an_alert())
 
 
 def test_a_prompt_is_in_the_event_and_a_long_one_is_refused(tmp_path: Path) -> None:

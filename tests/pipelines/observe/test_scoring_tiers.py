@@ -1,13 +1,15 @@
 """The scoring cascade: the first tier, shadows, promotion to heavy scorers, and their budget."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from pipelines.observe.observer import Observer
-from pipelines.observe.scoring_tiers import DeviceTimeReservations, HeavyTier, ScoringCascade
-from vqmon.core.cascade import PromotionPolicy
+from pipelines.observe.scoring_tiers import DeviceTimeReservations, HeavyTier, RecentScores, ScoringCascade
+from tests import factories
+from vqmon.core.cascade import MEDIAN_WINDOW_SEGMENTS, PromotionPolicy
 from vqmon.core.types import DecodedSegment, Promotion, QualityEvent, Score, SegmentFailure, View, event_id
 from vqmon.errors import DecodeError, ScoreError
 from vqmon.testing import MORNING, LevelDecoder, LevelScorer, MemoryMedia, make_segment
@@ -265,3 +267,42 @@ async def test_a_first_tier_scorer_that_fails_makes_the_segment_unscored() -> No
     rig = CascadeRig(PromotionPolicy(share=1))
     rig.media.content[1] = b"\x00"
     assert isinstance((await rig.observer.observe(make_segment(1))).outcome, SegmentFailure)
+
+
+def score_of(value: float, scorer: str = "cheap@1") -> Score:
+    return factories.score(value=value, scorer=scorer)
+
+
+def test_recent_scores_are_those_of_the_same_rendition_and_scorer() -> None:
+    """Another scorer or rendition has scores of its own, and a segment does not count for itself."""
+    recent = RecentScores()
+    assert recent.record(make_segment(1), score_of(80)) == []
+    assert recent.record(make_segment(2), score_of(70)) == [80]
+    assert recent.record(make_segment(3), score_of(60, "other@1")) == []
+    assert recent.record(make_segment(3, rendition="360p"), score_of(60)) == []
+    assert recent.record(make_segment(3), score_of(60)) == [80, 70]
+
+
+def test_recent_scores_are_limited_to_the_window_of_the_median() -> None:
+    """The oldest one is dropped."""
+    recent = RecentScores()
+    for number in range(MEDIAN_WINDOW_SEGMENTS + 5):
+        earlier = recent.record(make_segment(number), score_of(number))
+    assert earlier == [float(number) for number in range(4, MEDIAN_WINDOW_SEGMENTS + 4)]
+
+
+def test_a_reservation_ends_with_its_context() -> None:
+    """Also when scoring raises; the segment then counts as finished."""
+    clock = Clock()
+    reservations = DeviceTimeReservations(360.0, clock=clock)
+    with contextlib.suppress(ScoreError), reservations.reserve() as is_reserved:
+        assert is_reserved
+        with reservations.reserve() as is_second_reserved:
+            assert not is_second_reserved
+        reservations.spend(10.0)
+        raise ScoreError("timeout")
+    assert reservations.remaining_seconds == pytest.approx(50.0)
+    with reservations.reserve() as first, reservations.reserve() as second:
+        assert (first, second) == (True, True)
+    clock.now = 3600.0
+    assert reservations.remaining_seconds == pytest.approx(60.0)

@@ -28,7 +28,7 @@ def test_a_saved_manifest_is_loaded_equal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
         (lambda tree: tree.update(batch_bucket=[1]), "unknown key 'batch_bucket'; did you mean 'batch_buckets'?"),
         (lambda tree: tree["input"]["view"].update(hight=3), "unknown key 'input.view.hight'; did you mean 'height'?"),
@@ -54,7 +54,7 @@ def test_a_saved_manifest_is_loaded_equal(tmp_path: Path) -> None:
     ],
 )
 def test_a_manifest_with_a_mistake_is_refused_with_file_key_and_problem(
-    tmp_path: Path, spoil: Callable[[Tree], object], says: str
+    tmp_path: Path, spoil: Callable[[Tree], object], message: str
 ) -> None:
     """One case per rule of the manifest."""
     path = write_bundle(tmp_path)
@@ -64,7 +64,7 @@ def test_a_manifest_with_a_mistake_is_refused_with_file_key_and_problem(
     with pytest.raises(SettingsError) as caught:
         load_frame_spec(path)
     assert str(path) in str(caught.value)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\xff"])

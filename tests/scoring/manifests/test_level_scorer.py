@@ -74,7 +74,7 @@ def test_a_saved_manifest_is_loaded_equal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
         (lambda tree: tree["encoder"].update(file="../up.onnx"), "not a plain file name"),
         (lambda tree: tree["language"].update(sha256="x"), "64 hexadecimal digits"),
@@ -96,7 +96,7 @@ def test_a_saved_manifest_is_loaded_equal(tmp_path: Path) -> None:
     ],
 )
 def test_a_manifest_with_a_mistake_is_refused_with_file_and_problem(
-    tmp_path: Path, spoil: Callable[[Tree], object], says: str
+    tmp_path: Path, spoil: Callable[[Tree], object], message: str
 ) -> None:
     """One case per rule of the manifest."""
     path = tmp_path / "words@1.json"
@@ -108,7 +108,7 @@ def test_a_manifest_with_a_mistake_is_refused_with_file_and_problem(
         load_level_spec(path)
     with pytest.raises(SettingsError) as caught:
         load_level_spec(path)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_manifest_is_saved_only_under_the_id_of_its_scorer(tmp_path: Path) -> None:

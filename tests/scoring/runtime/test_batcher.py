@@ -182,9 +182,9 @@ async def test_a_cancelled_caller_does_not_affect_others(build: Build) -> None:
         call.cancel()
     await settle()
     engine.open.set()
-    answers = await asyncio.gather(*calls, return_exceptions=True)
-    assert answers[1::2] == [[number] for number in range(1, 40, 2)]
-    assert all(isinstance(answer, asyncio.CancelledError) for answer in answers[::2])
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert results[1::2] == [[number] for number in range(1, 40, 2)]
+    assert all(isinstance(result, asyncio.CancelledError) for result in results[::2])
     # the one that was running, and those that nobody had left
     assert sorted({number for batch in engine.batches for number in batch}) == [0, *range(1, 40, 2)]
 
@@ -222,10 +222,10 @@ async def test_an_error_on_the_cpu_fails_only_its_batch(build: Build) -> None:
     """Requests before and after it are served."""
     engine = FakeEngine(device="cpu", buckets=(1,), failures=[None, ScoreError("scorer_failed", "boom")])
     batcher = build(engine)
-    answers = await asyncio.gather(*(ask(batcher, number) for number in range(4)), return_exceptions=True)
-    assert [answers[0], answers[2], answers[3]] == [[0], [2], [3]]
-    assert isinstance(answers[1], ScoreError)
-    assert answers[1].detail == "boom"
+    results = await asyncio.gather(*(ask(batcher, number) for number in range(4)), return_exceptions=True)
+    assert [results[0], results[2], results[3]] == [[0], [2], [3]]
+    assert isinstance(results[1], ScoreError)
+    assert results[1].detail == "boom"
 
 
 async def test_a_value_that_is_not_finite_fails_only_its_request(build: Build) -> None:
@@ -236,11 +236,11 @@ async def test_a_value_that_is_not_finite_fails_only_its_request(build: Build) -
     calls = [ask(batcher, 0), ask(batcher, 1), ask(batcher, 2, 255), ask(batcher, 3)]
     await settle()
     engine.open.set()
-    answers = await asyncio.gather(*calls, return_exceptions=True)
-    assert [answers[0], answers[1], answers[3]] == [[0], [1], [3]]
-    assert isinstance(answers[2], ScoreError)
-    assert answers[2].reason == "scorer_failed"
-    assert "frame 1" in answers[2].detail
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [results[0], results[1], results[3]] == [[0], [1], [3]]
+    assert isinstance(results[2], ScoreError)
+    assert results[2].reason == "scorer_failed"
+    assert "frame 1" in results[2].detail
 
 
 async def test_an_error_that_is_not_a_score_error_is_raised_unchanged(build: Build) -> None:
@@ -276,8 +276,8 @@ async def test_a_failed_device_falls_back_to_the_cpu(build: Build, failures: Seq
 async def test_all_callers_fail_when_the_cpu_cannot_take_over(build: Build) -> None:
     """None of them hangs."""
     batcher = build(FakeEngine(failures=[ScoreError("scorer_failed")]))
-    answers = await asyncio.gather(*(ask(batcher, number) for number in range(3)), return_exceptions=True)
-    assert [str(answer) for answer in answers] == ["no CPU engine"] * 3
+    results = await asyncio.gather(*(ask(batcher, number) for number in range(3)), return_exceptions=True)
+    assert [str(result) for result in results] == ["no CPU engine"] * 3
 
 
 async def test_out_of_memory_on_the_cpu_fails_the_request(build: Build) -> None:
@@ -333,11 +333,11 @@ async def test_other_requests_do_not_change_a_value(build: Build, buckets: tuple
     session.buckets = buckets
     batcher = build(session)
     many = [pictures(1 + seed % 5, seed=seed) for seed in range(100)]
-    alone = [await batcher.infer(each, deadline_seconds=FOREVER) for each in many]
-    together = await asyncio.gather(*(batcher.infer(each, deadline_seconds=FOREVER) for each in many))
-    for pixels, one, other in zip(many, alone, together, strict=True):
-        assert one.tobytes() == other.tobytes()
-        assert one == pytest.approx(expected(pixels), abs=1e-4)
+    alone = [await batcher.infer(pixels, deadline_seconds=FOREVER) for pixels in many]
+    together = await asyncio.gather(*(batcher.infer(pixels, deadline_seconds=FOREVER) for pixels in many))
+    for pixels, single, concurrent in zip(many, alone, together, strict=True):
+        assert single.tobytes() == concurrent.tobytes()
+        assert single == pytest.approx(expected(pixels), abs=1e-4)
 
 
 async def test_only_rows_of_one_shape_share_a_batch(build: Build) -> None:
@@ -351,8 +351,8 @@ async def test_only_rows_of_one_shape_share_a_batch(build: Build) -> None:
     ]
     await settle()
     engine.open.set()
-    answers = await asyncio.gather(*calls)
-    assert [answer.tolist() for answer in answers] == [[1], [3, 3], [5], [3, 3], [5]]
+    results = await asyncio.gather(*calls)
+    assert [result.tolist() for result in results] == [[1], [3, 3], [5], [3, 3], [5]]
     assert engine.shapes == [(1, 1), (4, 3), (2, 5)]
 
 
@@ -387,7 +387,7 @@ async def test_rows_of_several_inputs_stay_aligned(build: Build) -> None:
     ]
     await settle()
     engine.open.set()
-    assert [answer.tolist() for answer in await asyncio.gather(*calls)] == [[11], [22, 22], [33, 33, 33]]
+    assert [result.tolist() for result in await asyncio.gather(*calls)] == [[11], [22, 22], [33, 33, 33]]
     with pytest.raises(ValueError, match="different length"):
         await batcher.infer(np.zeros((2, 1)), np.zeros(1), deadline_seconds=1)
 

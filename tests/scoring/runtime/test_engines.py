@@ -36,8 +36,8 @@ def test_a_bundle_that_matches_its_manifest_is_opened_and_run(tmp_path: Path) ->
 def test_the_same_picture_gives_the_same_bits_in_every_session() -> None:
     """Also twice in one session."""
     pixels = pictures(1)
-    one, other = start(), start()
-    assert one.run(pixels).tobytes() == one.run(pixels).tobytes() == other.run(pixels).tobytes()
+    first, second = start(), start()
+    assert first.run(pixels).tobytes() == first.run(pixels).tobytes() == second.run(pixels).tobytes()
 
 
 @pytest.mark.parametrize("batch", [4, "batch"])
@@ -49,7 +49,7 @@ def test_a_model_with_a_fixed_batch_size_is_run_with_that_size(batch: int | str)
 
 
 @pytest.mark.parametrize(
-    ("tiny", "says"),
+    ("tiny", "message"),
     [
         (Tiny(input_name="x"), r"names the inputs \['pixels'\], the model has \['x'\]"),
         (Tiny(output_name="y"), r"names the output 'score', the model has \['y'\]"),
@@ -62,9 +62,9 @@ def test_a_model_with_a_fixed_batch_size_is_run_with_that_size(batch: int | str)
         (Tiny(last_operator="Nothing"), "cannot be loaded"),
     ],
 )
-def test_a_model_that_contradicts_its_manifest_is_refused(tiny: Tiny, says: str) -> None:
+def test_a_model_that_contradicts_its_manifest_is_refused(tiny: Tiny, message: str) -> None:
     """Wrong names, shapes or values, and graphs that do not load; the message starts with the file."""
-    with pytest.raises(ScorerError, match=says) as caught:
+    with pytest.raises(ScorerError, match=message) as caught:
         start(tiny)
     assert str(caught.value).startswith("tiny@1.onnx: ")
 
@@ -123,10 +123,10 @@ def test_a_fallback_must_reproduce_the_golden_output_of_the_lost_device(tmp_path
     model = read_graph_model(spec, tmp_path)
     engine = GraphEngine(spec, model, Placement(device="cpu"), shapes=((3, 8, 16),), buckets=(1, 2))
     rows = pictures(2).transpose(0, 3, 1, 2)
-    answers = np.concatenate([engine.run(row[None]) for row in rows])
-    engine.set_golden_output((rows,), answers)
+    outputs = np.concatenate([engine.run(row[None]) for row in rows])
+    engine.set_golden_output((rows,), outputs)
     cpu_engine = engine.fall_back("lost")
-    assert (cpu_engine.fallback, cpu_engine.run(rows[:1]).tobytes()) == ("lost", answers[:1].tobytes())
-    engine.set_golden_output((rows,), answers * np.float32(1.5))
+    assert (cpu_engine.fallback, cpu_engine.run(rows[:1]).tobytes()) == ("lost", outputs[:1].tobytes())
+    engine.set_golden_output((rows,), outputs * np.float32(1.5))
     with pytest.raises(ScorerError, match="the CPU's output differs by"):
         engine.fall_back("lost")

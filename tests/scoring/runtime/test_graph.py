@@ -60,8 +60,8 @@ async def test_background_threads_run_at_the_lowest_priority(priority: Priority,
     """Other threads keep theirs, also those that only feed a GPU."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
     async with Batcher(NicenessEngine(device=device), priority=priority) as batcher:
-        (found,) = await batcher.infer(frames(1), deadline_seconds=FOREVER)
-    assert found == (min(19, own + BACKGROUND_NICENESS) if is_lowered else own)
+        (niceness,) = await batcher.infer(frames(1), deadline_seconds=FOREVER)
+    assert niceness == (min(19, own + BACKGROUND_NICENESS) if is_lowered else own)
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
 
 

@@ -32,7 +32,7 @@ def test_a_file_that_matches_its_manifest_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
         (lambda model: model[:-1], "bytes, it has only"),
         (lambda model: model + b"\0", "it has more"),
@@ -41,9 +41,9 @@ def test_a_file_that_matches_its_manifest_is_read(tmp_path: Path) -> None:
         (lambda model: model[:-1] + bytes([model[-1] ^ 1]), "sha256"),
     ],
 )
-def test_a_file_with_other_bytes_is_refused(tmp_path: Path, spoil: Callable[[bytes], bytes], says: str) -> None:
+def test_a_file_with_other_bytes_is_refused(tmp_path: Path, spoil: Callable[[bytes], bytes], message: str) -> None:
     """Truncated, longer or changed; the message names the file."""
-    with pytest.raises(ScorerError, match=says) as caught:
+    with pytest.raises(ScorerError, match=message) as caught:
         _read(tmp_path, spoil(PLAIN.to_bytes()), PLAIN.to_bytes())
     assert "tiny@1.onnx" in str(caught.value)
 

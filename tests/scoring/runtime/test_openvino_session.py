@@ -14,13 +14,13 @@ def test_both_runtimes_satisfy_the_same_contract(device: Device) -> None:
     session = tiny_engine(device=device, threads=2)
     assert session.run(pictures(1)) == pytest.approx(expected(pictures(1)), abs=1e-4)
     assert session.device == device
-    for tiny, says in (
+    for tiny, message in (
         (Tiny(input_name="x"), "names the inputs"),
         (Tiny(height=9), "the manifest says"),
         (Tiny(gain=99.0), "golden frame 0 gave"),
         (Tiny(last_operator="Nothing"), "cannot be loaded"),
     ):
-        with pytest.raises(ScorerError, match=says):
+        with pytest.raises(ScorerError, match=message):
             tiny_engine(tiny, device=device, threads=2)
     with pytest.raises(ScoreError) as caught:
         session.run(np.zeros((1, 9, 16, 3), dtype=np.uint8))

@@ -24,8 +24,8 @@ def shared_graph_of(engine: FakeEngine, *, cache_bytes: int = 10_000) -> tuple[S
 
 
 async def infer(graph: SharedGraph, *firsts: int, deadline_seconds: float = FOREVER) -> list[float]:
-    answers = await graph.infer_cached(frames(*firsts), deadline_seconds=deadline_seconds)
-    return [float(answer) for answer in answers]
+    outputs = await graph.infer_cached(frames(*firsts), deadline_seconds=deadline_seconds)
+    return [float(output) for output in outputs]
 
 
 async def until_running(engine: FakeEngine, runs: int = 1) -> None:
@@ -82,7 +82,7 @@ async def test_a_failure_reaches_all_waiting_callers_and_is_not_cached() -> None
     both = asyncio.gather(infer(graph, 1), infer(graph, 1), return_exceptions=True)
     await until_running(engine)
     engine.open.set()
-    assert [str(answer) for answer in await both] == ["scorer_failed: boom"] * 2
+    assert [str(output) for output in await both] == ["scorer_failed: boom"] * 2
     assert await infer(graph, 1) == [1]
     await batcher.close()
 
@@ -118,10 +118,12 @@ async def test_a_graph_is_opened_once_by_its_hash(tmp_path: Path) -> None:
     """It closes with all the others."""
     spec = load_level_spec(write_levels(tmp_path))
     shape = ((3, 8, 16),)
-    async with SharedGraphs() as hosts:
-        first, is_new = hosts.open(spec.encoder, tmp_path, Placement(device="cpu"), shapes=shape, buckets=(1,))
-        again, is_new_again = hosts.open(spec.encoder, tmp_path, Placement(device="cpu"), shapes=shape, buckets=(1,))
-        assert first is again
+    async with SharedGraphs() as shared_graphs:
+        first, is_new = shared_graphs.open(spec.encoder, tmp_path, Placement(device="cpu"), shapes=shape, buckets=(1,))
+        second, is_new_again = shared_graphs.open(
+            spec.encoder, tmp_path, Placement(device="cpu"), shapes=shape, buckets=(1,)
+        )
+        assert first is second
         assert (is_new, is_new_again) == (True, False)
     with pytest.raises(ValueError, match="after close"):
         await first.infer(np.zeros((1, 3, 8, 16), np.uint8), deadline_seconds=1)

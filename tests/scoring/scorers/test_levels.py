@@ -108,9 +108,9 @@ async def test_features_are_computed_once_for_all_tasks_and_scorers(tmp_path: Pa
         scores = await asyncio.gather(*(scorer.score(decoded(pixels)) for scorer in scorers))
         # 3 different pictures; 4 + 4 + 4 rows of single frames, clips of 2 and 2
         assert len(runs) == 3 + 4 + 4 + 2 + 4
-        again = await scorers[0].score(decoded(pixels[:2]))
+        repeated = await scorers[0].score(decoded(pixels[:2]))
         assert len(runs) == 17 + 2
-    assert again.frame_values == scores[0].frame_values[:2]
+    assert repeated.frame_values == scores[0].frame_values[:2]
     assert scores[0].frame_values[0] == scores[0].frame_values[3]
 
 
@@ -137,7 +137,7 @@ async def test_comparisons_with_anchors_become_a_score(tmp_path: Path) -> None:
         score = await scorer.score(decoded(pixels))
         assert scorer.id == "c.anchors@1"
     weights = np.array([1, 0.75, 0.5, 0.25, 0])
-    for mean, found in zip(means_of(pixels), score.frame_values, strict=True):
+    for mean, frame_value in zip(means_of(pixels), score.frame_values, strict=True):
         preferred = [float(reference_softmax(logits_of(mean / 2, question)) @ weights) for question in (0, 1)]
         wins = np.array([[0.5, 0.2, 1 - preferred[0]], [0.8, 0.5, 1 - preferred[1]], [*preferred, 0.5]])
         scores = np.zeros(3)
@@ -145,7 +145,7 @@ async def test_comparisons_with_anchors_become_a_score(tmp_path: Path) -> None:
             falling = 1 / (1 + np.exp(scores[:, None] - scores))
             pull = wins * falling
             scores += 0.05 * ((pull - pull.T).sum(axis=1) - scores)
-        assert found == pytest.approx(100 * (scores[2] - scores.min()) / np.ptp(scores), abs=1e-3)
+        assert frame_value == pytest.approx(100 * (scores[2] - scores.min()) / np.ptp(scores), abs=1e-3)
 
 
 async def test_two_arms_are_compared_in_both_orders(tmp_path: Path) -> None:
@@ -172,18 +172,18 @@ async def test_two_arms_are_compared_in_both_orders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         ("c.pair", "pair compares pictures; it does not score segments"),
         ("c.beauty", "no task 'beauty'; its tasks: anchors, pair"),
         ("tiny-level", "did you mean 'tiny-levels'"),
     ],
 )
-async def test_a_task_that_does_not_exist_or_compares_pairs_is_refused(tmp_path: Path, name: str, says: str) -> None:
+async def test_a_task_that_does_not_exist_or_compares_pairs_is_refused(tmp_path: Path, name: str, message: str) -> None:
     """The message lists the tasks."""
     write_levels(tmp_path, LevelBundle(compares=True, name="c"))
     write_levels(tmp_path)
-    with pytest.raises(ScorerError, match=says):
+    with pytest.raises(ScorerError, match=message):
         async with open_scorers([name], [tmp_path], CPU):
             pass
 
@@ -199,8 +199,8 @@ async def test_a_scorer_without_a_task_for_pairs_is_refused(tmp_path: Path) -> N
 async def test_golden_logits_are_checked_at_load(tmp_path: Path) -> None:
     """The message has the task, the difference and the remedy."""
     write_levels(tmp_path, LevelBundle(bias=BIAS[:, ::-1].copy()))
-    says = r"tiny-levels@1: self-test on cpu: aesthetics of 1 golden frames is .* export the bundle again"
-    with pytest.raises(ScorerError, match=says):
+    message = r"tiny-levels@1: self-test on cpu: aesthetics of 1 golden frames is .* export the bundle again"
+    with pytest.raises(ScorerError, match=message):
         async with open_scorers(["tiny-levels"], [tmp_path], CPU):
             pass
 
@@ -242,14 +242,14 @@ async def test_a_device_lost_within_a_segment_does_not_change_the_score(
     """Of either graph; the identity says where it ran and why."""
     spec = load_level_spec(write_levels(tmp_path))
     segments = [decoded(pictures(5, seed=seed)) for seed in (1, 2)]
-    async with SharedGraphs() as hosts:
-        sound = open_level_model(spec, tmp_path, CPU.placement, hosts)
+    async with SharedGraphs() as shared_graphs:
+        sound = open_level_model(spec, tmp_path, CPU.placement, shared_graphs)
         task = spec.task("video")
         wanted = [await LevelScorer(sound, task, deadline_seconds=60).score(each) for each in segments]
         parts = []
         for host, runs_left in ((sound.encoder, encoder_runs), (sound.language, language_runs)):
             lost = DeviceLosingEngine(engine=host.load_engine, runs_left=runs_left)
-            batcher = hosts.add_batcher(lost, CPU.placement)
+            batcher = shared_graphs.add_batcher(lost, CPU.placement)
             parts.append(SharedGraph(host.load_engine, batcher, sha256="b" * 64, cache=OutputCache()))
         scorer = LevelScorer(LevelModel(spec, *parts), task, deadline_seconds=60)
         assert [await scorer.score(each) for each in segments] == wanted

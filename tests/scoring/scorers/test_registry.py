@@ -42,18 +42,18 @@ def test_a_name_alone_means_its_newest_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         ("light", "did you mean 'lite'"),
         ("lite@3", "did you mean 'lite@"),
         ("xyz", "unknown scorer 'xyz'; known: lite@1, lite@10, lite@2, q-align@1"),
     ],
 )
-def test_an_unknown_name_is_refused_with_the_closest_one(name: str, says: str) -> None:
+def test_an_unknown_name_is_refused_with_the_closest_one(name: str, message: str) -> None:
     """The message lists all scorers."""
     with pytest.raises(ScorerError) as caught:
         resolve_manifests([name], BUNDLES)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "known: lite@1" in str(caught.value)
 
 

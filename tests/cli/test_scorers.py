@@ -1,0 +1,47 @@
+"""The commands about scorers, as a person types them."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.scoring.tiny_levels import write_levels
+from vqmon.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def tiny_levels_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_levels(tmp_path)
+    monkeypatch.setenv("VQMON_SCORING__FOLDERS", f'["{tmp_path}"]')
+
+
+def test_scorers_are_listed_with_their_tasks_and_a_mark_for_those_in_use() -> None:
+    """The default settings use the built-in scorer only."""
+    run = CliRunner().invoke(main, ["scorers"])
+
+    assert run.exit_code == 0, run.output
+    rows = {line.split()[0]: line for line in run.output.splitlines() if "@" in line}
+    assert "✓" in rows["lite@1"]
+    for task in ("quality", "aesthetics", "video"):
+        assert "✓" not in rows[f"tiny-levels.{task}@1"]
+        assert "stretch 16x8" in rows[f"tiny-levels.{task}@1"]
+
+
+def test_two_bundles_with_one_id_are_one_line_of_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 2, no traceback."""
+    (tmp_path / "copy").mkdir()
+    write_levels(tmp_path / "copy")
+    monkeypatch.setenv("VQMON_SCORING__FOLDERS", f'["{tmp_path}", "{tmp_path / "copy"}"]')
+    run = CliRunner().invoke(main, ["scorers"])
+
+    assert run.exit_code == 2
+    assert "two scorers have the id tiny-levels@1" in run.output
+
+
+def test_a_bridge_needs_a_history() -> None:
+    """The message says how to create one."""
+    run = CliRunner().invoke(main, ["scorers", "bridge", "lite@1", "lite@2", "--history", "none.db"])
+
+    assert run.exit_code == 2
+    assert "no history yet; run `vqmon run`" in run.output

@@ -1,0 +1,21 @@
+"""Outcomes and alerts as a terminal shows them."""
+
+from datetime import UTC, datetime
+
+from pipelines.console import outcomes
+from tests import factories
+from vqmon.core.types import Rendition, Segment, failure_from_error
+from vqmon.errors import FetchError
+
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def test_control_characters_of_names_are_escaped() -> None:
+    """A file name cannot control the terminal; a line about an alert names its rule."""
+    segment = Segment(
+        rendition=Rendition(stream_id="a\x1b[2J.ts", name="file"), sequence=0, url="file:///a%1B[2J.ts", starts_at=NOW
+    )
+    table = outcomes.outcomes_table([failure_from_error(segment, FetchError("file"), observed_at=NOW)])
+
+    assert next(iter(table.columns[0].cells)) == "a\\x1b[2J.ts"
+    assert "too-dark" in outcomes.alert_line(factories.alert(rule="too-dark"))

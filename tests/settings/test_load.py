@@ -1,0 +1,35 @@
+"""Settings from a file and the environment: what is refused, and with which message."""
+
+from pathlib import Path
+
+import pytest
+
+from vqmon.errors import SettingsError
+from vqmon.settings.load import load_settings
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[scoring]\nscorers = []\n", "scoring.scorers: "),
+        ("[decode]\nfps = 1000\n", "decode.fps: "),
+        ("[decode]\nworkers = 1000\n", "decode.workers: "),
+        ("[fetch]\nmax_bytes = 9000000000000\n", "fetch.max_bytes: "),
+        ("decode = 3\n", "decode: must be a table"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_key(tmp_path: Path, text: str, message: str) -> None:
+    """Numbers beyond any machine, an empty list of scorers, and a section that is not a table."""
+    file = tmp_path / "vqmon.toml"
+    file.write_text(text, encoding="utf-8")
+
+    with pytest.raises(SettingsError, match=message):
+        load_settings(file)
+
+
+def test_a_list_in_the_environment_must_be_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says how to write it."""
+    monkeypatch.setenv("VQMON_FETCH__ALLOWED_HOSTS", "foo")
+
+    with pytest.raises(SettingsError, match="lists are JSON"):
+        load_settings()
