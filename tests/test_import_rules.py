@@ -24,6 +24,12 @@ PLANTED = {
     "Nothing at run time needs torch; nothing imports models": ("vqmon/scoring/scorers/levels.py", "import torch"),
     "models knows the core and the scorer manifests only": ("models/weights.py", "import vqmon.media"),
     "Layers: the command on top, the pure core at the bottom": ("vqmon/web/site.py", "import vqmon.media"),
+    "Layers inside core": ("vqmon/core/types.py", "import vqmon.core.alerts.judge"),
+    "Layers inside media": ("vqmon/media/images/views.py", "import vqmon.media.decode.pool"),
+    "Layers inside scoring": ("vqmon/scoring/runtime/batcher.py", "import vqmon.scoring.scorers.registry"),
+    "Layers inside transport": ("vqmon/transport/wire/cloudevents.py", "import vqmon.transport.history.history"),
+    "Layers inside web": ("vqmon/web/charts/svg.py", "import vqmon.web.pages.fleet"),
+    "Layers inside pipelines": ("pipelines/observe/observer.py", "import pipelines.daemon.one_host"),
 }
 """Contract -> the file into which an import that it refuses is planted, and that import."""
 
