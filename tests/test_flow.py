@@ -1,4 +1,4 @@
-"""Order, bounds, errors and draining of the daemon's only concurrency machinery."""
+"""Order, bounds, errors and draining of the ordered map and the task groups; delays of the backoff."""
 
 import asyncio
 import random
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from vqmon.flow import Backoff, Crew, Retries, apart, in_order, together
+from vqmon.flow import Backoff, NamedTasks, Retries, map_in_order, run_concurrently, run_with_deadline
 
 
 async def numbers(count: int) -> AsyncIterator[int]:
@@ -14,7 +14,7 @@ async def numbers(count: int) -> AsyncIterator[int]:
         yield number
 
 
-async def test_results_finish_in_source_order_whatever_the_work_takes() -> None:
+async def test_results_finish_in_source_order_however_long_the_work_takes() -> None:
     """A slow item holds back the ones behind it, never the other way round."""
     chance = random.Random(7)
     delays = [chance.random() / 200 for _ in range(200)]
@@ -28,7 +28,7 @@ async def test_results_finish_in_source_order_whatever_the_work_takes() -> None:
         assert all(result == item * 2 for item, result in ready)
         finished.extend(item for item, _ in ready)
 
-    await in_order(numbers(200), work, finish, running=asyncio.Semaphore(8))
+    await map_in_order(numbers(200), work, finish, running=asyncio.Semaphore(8))
 
     assert list(range(200)) == finished
 
@@ -49,7 +49,7 @@ async def test_work_in_flight_and_waiting_results_are_bounded() -> None:
         nonlocal done
         done += len(ready)
 
-    await in_order(numbers(100), work, finish, running=asyncio.Semaphore(3), max_waiting=10)
+    await map_in_order(numbers(100), work, finish, running=asyncio.Semaphore(3), max_waiting=10)
 
     assert done == 100
     assert 2 <= most_at_work <= 3
@@ -72,13 +72,13 @@ async def test_an_idle_source_does_not_hold_back_results() -> None:
     async def work(item: int) -> int:
         return item
 
-    await asyncio.wait_for(in_order(source(), work, finish, running=asyncio.Semaphore(2)), 5)
+    await asyncio.wait_for(map_in_order(source(), work, finish, running=asyncio.Semaphore(2)), 5)
 
     assert finished == [1]
 
 
 @pytest.mark.parametrize("where", ["source", "work", "finish"])
-async def test_the_first_error_ends_all_and_is_raised(where: str) -> None:
+async def test_the_first_error_cancels_all_work_and_is_raised(where: str) -> None:
     """An error in the source, the work or the finish cancels what runs and reaches the caller as it is."""
     cancelled: list[int] = []
 
@@ -104,13 +104,13 @@ async def test_the_first_error_ends_all_and_is_raised(where: str) -> None:
             raise KeyError(where)
 
     with pytest.raises(KeyError, match=where):
-        await asyncio.wait_for(in_order(source(), work, finish, running=asyncio.Semaphore(4)), 5)
+        await asyncio.wait_for(map_in_order(source(), work, finish, running=asyncio.Semaphore(4)), 5)
 
     assert cancelled == ([] if where == "work" else [1])
 
 
-async def test_many_idle_lanes_share_few_places_without_deadlock() -> None:
-    """Lanes that wait for their source hold no place."""
+async def test_many_idle_sources_share_a_small_semaphore_without_deadlock() -> None:
+    """A map that waits for its source holds no slot of the semaphore."""
     running = asyncio.Semaphore(1)
     finished: list[int] = []
 
@@ -121,13 +121,13 @@ async def test_many_idle_lanes_share_few_places_without_deadlock() -> None:
     async def finish(ready: Sequence[tuple[int, int]]) -> None:
         finished.extend(item for item, _ in ready)
 
-    lanes = [in_order(numbers(5), work, finish, running=running) for _ in range(20)]
-    await asyncio.wait_for(together(lanes), 10)
+    maps = [map_in_order(numbers(5), work, finish, running=running) for _ in range(20)]
+    await asyncio.wait_for(run_concurrently(maps), 10)
 
     assert len(finished) == 100
 
 
-async def test_together_gives_results_in_order_and_raises_the_error_itself() -> None:
+async def test_concurrent_results_come_in_order_and_an_error_is_raised_as_it_is() -> None:
     """Results come in the order of the arguments; an error is not wrapped in a group."""
 
     async def later(value: int) -> int:
@@ -137,14 +137,14 @@ async def test_together_gives_results_in_order_and_raises_the_error_itself() -> 
     async def fails() -> int:
         raise KeyError("broken")
 
-    assert await together(later(value) for value in (1, 2, 3)) == [1, 2, 3]
+    assert await run_concurrently(later(value) for value in (1, 2, 3)) == [1, 2, 3]
     with pytest.raises(KeyError, match="broken"):
-        await together([later(1), fails()])
+        await run_concurrently([later(1), fails()])
 
 
-async def test_runs_that_gather_take_what_finishes_together() -> None:
-    """The first run goes at once; what finishes soon after it goes together, and the end waits for nothing."""
-    runs: list[list[int]] = []
+async def test_batches_that_gather_take_what_finishes_together() -> None:
+    """The first batch goes at once; what finishes soon after it goes together, and the end waits for nothing."""
+    batches: list[list[int]] = []
 
     async def source() -> AsyncIterator[int]:
         yield 0
@@ -157,15 +157,15 @@ async def test_runs_that_gather_take_what_finishes_together() -> None:
         return item
 
     async def finish(ready: Sequence[tuple[int, int]]) -> None:
-        runs.append([item for item, _ in ready])
+        batches.append([item for item, _ in ready])
 
     async with asyncio.timeout(20):
-        await in_order(source(), work, finish, running=asyncio.Semaphore(9), gather_seconds=15.0)
-    assert runs == [[0], [1, 2, 3, 4]]
+        await map_in_order(source(), work, finish, running=asyncio.Semaphore(9), gather_seconds=15.0)
+    assert batches == [[0], [1, 2, 3, 4]]
 
 
-async def test_works_of_a_crew_come_and_go() -> None:
-    """A work that ends in time is waited for, one that does not is cancelled, and the first error ends all."""
+async def test_named_tasks_are_waited_for_or_cancelled_one_by_one() -> None:
+    """A task that ends in time is waited for, one that does not is cancelled, and the first error ends all."""
     ended: list[str] = []
 
     async def work(name: str, seconds: float) -> None:
@@ -176,12 +176,12 @@ async def test_works_of_a_crew_come_and_go() -> None:
         raise ZeroDivisionError
 
     async def shift() -> None:
-        async with Crew() as crew:
-            crew.begin("short", work("short", 0.01))
-            crew.begin("long", work("long", 60.0))
-            await crew.end(["short"], within_seconds=20.0)
-            await crew.end(["long", "unknown"], within_seconds=0.01)
-            crew.begin("long", fail())
+        async with NamedTasks() as tasks:
+            tasks.start("short", work("short", 0.01))
+            tasks.start("long", work("long", 60.0))
+            await tasks.wait_or_cancel(["short"], within_seconds=20.0)
+            await tasks.wait_or_cancel(["long", "unknown"], within_seconds=0.01)
+            tasks.start("long", fail())
             await asyncio.sleep(60)
 
     with pytest.raises(ZeroDivisionError):
@@ -189,7 +189,7 @@ async def test_works_of_a_crew_come_and_go() -> None:
     assert ended == ["short"]
 
 
-async def test_what_runs_apart_cannot_cancel_or_hold_up_its_caller() -> None:
+async def test_a_coroutine_with_a_deadline_cannot_cancel_or_block_its_caller() -> None:
     """A hang and a cancellation from within are a TimeoutError; a result and an error come through."""
 
     async def cancelled() -> None:
@@ -202,12 +202,12 @@ async def test_what_runs_apart_cannot_cancel_or_hold_up_its_caller() -> None:
         return 7
 
     with pytest.raises(TimeoutError):
-        await apart(cancelled(), within_seconds=20.0)
+        await run_with_deadline(cancelled(), within_seconds=20.0)
     with pytest.raises(TimeoutError):
-        await apart(asyncio.sleep(60), within_seconds=0.01)
+        await run_with_deadline(asyncio.sleep(60), within_seconds=0.01)
     with pytest.raises(ZeroDivisionError):
-        await apart(failed(), within_seconds=20.0)
-    assert await apart(done(), within_seconds=20.0) == 7
+        await run_with_deadline(failed(), within_seconds=20.0)
+    assert await run_with_deadline(done(), within_seconds=20.0) == 7
 
 
 def test_a_backoff_doubles_from_the_first_delay_to_the_last() -> None:

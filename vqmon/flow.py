@@ -1,4 +1,7 @@
-"""Work in parallel, finish in order: the only place where the daemon's lanes create tasks."""
+"""Concurrency and retries: the ordered parallel map, task groups, deadlines and backoff.
+
+Tasks are created here and in the batcher of scorers, nowhere else.
+"""
 
 import asyncio
 import math
@@ -8,12 +11,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, TypeVar
 
-Wait = Callable[[asyncio.Event, float], Awaitable[None]]
-"""Returns after so many seconds, or as soon as the event is set."""
+StoppableSleep = Callable[[asyncio.Event, float], Awaitable[None]]
+"""Sleeps so many seconds, or until the event is set; `wait_or_stop` or a fake of it."""
 
 
 async def wait_or_stop(stop: asyncio.Event, seconds: float) -> None:
-    """Wait so long, or until the stop; other tasks get their turn even when there is nothing to wait for."""
+    """Sleep until the stop, at most so many seconds; lets other tasks run even when `seconds` is 0 or less."""
     try:
         async with asyncio.timeout(max(0.0, seconds)):
             await stop.wait()
@@ -71,11 +74,10 @@ class Retries:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-GATHER_LOOK_SECONDS = 0.02
-"""How often a lane that gathers looks whether more can come."""
+_GATHER_POLL_SECONDS = 0.02
 
 
-async def in_order(
+async def map_in_order(
     source: AsyncIterable[Item],
     work: Callable[[Item], Awaitable[Result]],
     finish: Callable[[Sequence[tuple[Item, Result]]], Awaitable[None]],
@@ -84,27 +86,27 @@ async def in_order(
     max_waiting: int = 64,
     gather_seconds: float = 0.0,
 ) -> None:
-    """Run `work` on the items of one lane in parallel and `finish` on runs of results, in source order.
+    """Run `work` on items in parallel and `finish` on batches of results, one batch at a time, in source order.
 
-    `running` bounds the work in flight and may be shared by many lanes; a lane without a place holds one item and
-    pulls no more. `max_waiting` bounds started items and results that wait for an earlier one. Runs begin at least
-    `gather_seconds` apart, so that more finishes together, unless no more can come. Returns when the source has ended
-    and everything taken is finished; the first error cancels the rest and is raised.
+    `running` bounds the work in flight, possibly across many sources: while it is exhausted, one item is held and no
+    more are pulled. `max_waiting` bounds the items that were started and not finished. Batches begin at least
+    `gather_seconds` apart, so that they grow, unless no more results can come. Returns when the source has ended and
+    every item is finished; the first error cancels the rest and is raised.
     """
-    line = _Line(work, running=running, max_waiting=max_waiting)
+    pending = _OrderedTasks(work, running=running, max_waiting=max_waiting)
     try:
         async with asyncio.TaskGroup() as group:
-            starter = group.create_task(line.start_all(source, group), name="start")
-            starter.add_done_callback(lambda _: line.changed.set())
-            while await line.wait_for_head(starter):
-                await line.gather_more(starter, seconds=gather_seconds)
-                await finish(line.take_ready())
+            starter = group.create_task(pending.start_all(source, group), name="start")
+            starter.add_done_callback(lambda _: pending.changed.set())
+            while await pending.wait_for_oldest(starter):
+                await pending.gather_results(starter, seconds=gather_seconds)
+                await finish(pending.pop_finished())
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
 
 
-class _Line(Generic[Item, Result]):
-    """Started items in source order."""
+class _OrderedTasks(Generic[Item, Result]):
+    """The items that were started and not yet finished, oldest first, each with its task."""
 
     def __init__(
         self, work: Callable[[Item], Awaitable[Result]], *, running: asyncio.Semaphore, max_waiting: int
@@ -112,16 +114,16 @@ class _Line(Generic[Item, Result]):
         self.changed = asyncio.Event()
         self._work = work
         self._running = running
-        self._places = asyncio.Semaphore(max_waiting)
-        self._line: deque[tuple[Item, asyncio.Task[Result]]] = deque()
+        self._free_slots = asyncio.Semaphore(max_waiting)
+        self._tasks: deque[tuple[Item, asyncio.Task[Result]]] = deque()
         self._gathered_at = float("-inf")
 
     async def start_all(self, source: AsyncIterable[Item], group: asyncio.TaskGroup) -> None:
-        """Start items as places become free, until the source ends."""
+        """Start items as slots become free, until the source ends."""
         async for item in source:
-            await self._places.acquire()
+            await self._free_slots.acquire()
             await self._running.acquire()
-            self._line.append((item, group.create_task(self._run(item), name="work")))
+            self._tasks.append((item, group.create_task(self._run(item), name="work")))
             self.changed.set()
 
     async def _run(self, item: Item) -> Result:
@@ -130,54 +132,54 @@ class _Line(Generic[Item, Result]):
         finally:
             self._running.release()
 
-    async def wait_for_head(self, starter: asyncio.Task[None]) -> bool:
-        """Wait until the first in line is done; False when nothing is in line and nothing more will be."""
-        while not self._line:
+    async def wait_for_oldest(self, starter: asyncio.Task[None]) -> bool:
+        """Wait until the oldest item is done; False when none is left and the source has ended."""
+        while not self._tasks:
             if starter.done():
                 return False
             self.changed.clear()
             await self.changed.wait()
-        await asyncio.wait([self._line[0][1]])
+        await asyncio.wait([self._tasks[0][1]])
         return True
 
-    async def gather_more(self, starter: asyncio.Task[None], *, seconds: float) -> None:
-        """Wait for more to be done until so long after the last run, no longer than makes sense."""
+    async def gather_results(self, starter: asyncio.Task[None], *, seconds: float) -> None:
+        """Wait until `seconds` after the last batch, but no longer than more results can come."""
         loop = asyncio.get_running_loop()
-        until = self._gathered_at + seconds
-        while (left := until - loop.time()) > 0:
-            if (starter.done() or self._places.locked()) and all(task.done() for _, task in self._line):
+        ends_at = self._gathered_at + seconds
+        while (left_seconds := ends_at - loop.time()) > 0:
+            if (starter.done() or self._free_slots.locked()) and all(task.done() for _, task in self._tasks):
                 break
-            await asyncio.sleep(min(left, GATHER_LOOK_SECONDS))
+            await asyncio.sleep(min(left_seconds, _GATHER_POLL_SECONDS))
         self._gathered_at = loop.time()
 
-    def take_ready(self) -> list[tuple[Item, Result]]:
-        """Take what is done off the head of the line."""
-        ready = []
-        while self._line and self._line[0][1].done():
-            item, task = self._line.popleft()
-            self._places.release()
-            ready.append((item, task.result()))
-        return ready
+    def pop_finished(self) -> list[tuple[Item, Result]]:
+        """Remove the oldest items up to the first one that is not done, and return their results."""
+        finished = []
+        while self._tasks and self._tasks[0][1].done():
+            item, task = self._tasks.popleft()
+            self._free_slots.release()
+            finished.append((item, task.result()))
+        return finished
 
 
-async def together(works: Iterable[Coroutine[None, None, Result]]) -> list[Result]:
-    """Run a few things side by side and give their results in order; the first error cancels the others."""
+async def run_concurrently(works: Iterable[Coroutine[None, None, Result]]) -> list[Result]:
+    """Run coroutines concurrently and return their results in order; the first error cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work, name=f"together-{number}") for number, work in enumerate(works)]
+            tasks = [group.create_task(work, name=f"concurrent-{number}") for number, work in enumerate(works)]
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
 
 
-async def apart(work: Coroutine[None, None, Result], *, within_seconds: float) -> Result:
-    """Run something that may hang or end itself as cancelled; neither reaches the caller as its own cancellation.
+async def run_with_deadline(work: Coroutine[None, None, Result], *, within_seconds: float) -> Result:
+    """Run a coroutine that may hang or cancel itself, as library code does; neither cancels the caller.
 
-    Raises TimeoutError when the time is up or the work was cancelled from within. Work that does not end when told to
-    is left behind.
+    Raises TimeoutError when the deadline passes or the coroutine ends as cancelled. A coroutine that ignores its
+    cancellation is abandoned after one more second.
     """
-    task = asyncio.get_running_loop().create_task(work, name="apart")
-    # An error that nobody waits for any more is looked at here, so that it is not reported as forgotten.
+    task = asyncio.get_running_loop().create_task(work, name="with deadline")
+    # Retrieve the error of an abandoned task, or asyncio reports that nobody did.
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     try:
         await asyncio.wait([task], timeout=within_seconds)
@@ -192,14 +194,14 @@ async def apart(work: Coroutine[None, None, Result], *, within_seconds: float) -
     return task.result()
 
 
-class Crew:
-    """Named works that begin and end one by one; the first error ends them all and is raised at the end."""
+class NamedTasks:
+    """A task group whose tasks are started and waited for by name; the first error cancels all and is raised."""
 
     def __init__(self) -> None:
         self._group = asyncio.TaskGroup()
-        self._works: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def __aenter__(self) -> "Crew":
+    async def __aenter__(self) -> "NamedTasks":
         await self._group.__aenter__()
         return self
 
@@ -211,16 +213,16 @@ class Crew:
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    def begin(self, name: str, work: Coroutine[None, None, None]) -> None:
-        """Start a work; the name must be free."""
-        if name in self._works:
-            raise ValueError(f"{name} has begun already")
-        self._works[name] = task = self._group.create_task(work, name=name)
-        task.add_done_callback(lambda _: self._works.pop(name, None))
+    def start(self, name: str, work: Coroutine[None, None, None]) -> None:
+        """Start a task; raises ValueError when a task of this name still runs."""
+        if name in self._tasks:
+            raise ValueError(f"a task named {name} runs already")
+        self._tasks[name] = task = self._group.create_task(work, name=name)
+        task.add_done_callback(lambda _: self._tasks.pop(name, None))
 
-    async def end(self, names: Iterable[str], *, within_seconds: float) -> None:
-        """Wait for works to end by themselves; those that take longer are cancelled."""
-        tasks = [self._works[name] for name in names if name in self._works]
+    async def wait_or_cancel(self, names: Iterable[str], *, within_seconds: float) -> None:
+        """Wait for the named tasks to end; those that take longer are cancelled. Unknown names are ignored."""
+        tasks = [self._tasks[name] for name in names if name in self._tasks]
         if not tasks:
             return
         _, late = await asyncio.wait(tasks, timeout=within_seconds)

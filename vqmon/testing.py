@@ -23,10 +23,10 @@ from vqmon.core.types import (
 )
 from vqmon.errors import DecodeError, DeliveryError, FetchError, ScoreError
 
-MORNING = datetime(2026, 11, 20, 8, 0, 0, tzinfo=UTC)
+STREAM_STARTS_AT = datetime(2026, 11, 20, 8, 0, 0, tzinfo=UTC)
 """When made-up streams begin."""
 
-SMALL = View(kind="stretch", width=8, height=4)
+SMALL_VIEW = View(kind="stretch", width=8, height=4)
 
 
 def make_segment(sequence: int = 0, *, stream: str = "news", rendition: str = "720p", seconds: float = 4.0) -> Segment:
@@ -35,13 +35,17 @@ def make_segment(sequence: int = 0, *, stream: str = "news", rendition: str = "7
         rendition=Rendition(stream_id=stream, name=rendition, width=1280, height=720, bitrate_kbps=3000.0),
         sequence=sequence,
         url=f"https://media.example/{stream}/{rendition}/{sequence}.ts",
-        starts_at=MORNING + timedelta(seconds=sequence * seconds),
+        starts_at=STREAM_STARTS_AT + timedelta(seconds=sequence * seconds),
         duration_seconds=seconds,
     )
 
 
 def make_decoded(
-    *, frames: int = 4, level: int = 128, views: Sequence[View] = (SMALL,), signals: Mapping[str, float] | None = None
+    *,
+    frames: int = 4,
+    level: int = 128,
+    views: Sequence[View] = (SMALL_VIEW,),
+    signals: Mapping[str, float] | None = None,
 ) -> DecodedSegment:
     """What a made-up segment looks like: flat pictures of one grey level, all signals 0 but those given."""
     given = dict.fromkeys(SIGNALS, 0.0) | dict(signals or {})
@@ -67,7 +71,7 @@ def make_decoded(
 
 
 @dataclass(slots=True)
-class MemoryMedia:
+class MemoryFetcher:
     """Bytes by segment sequence; what is not there is `not_found`. Stands in for Fetcher.fetch."""
 
     content: dict[int, bytes] = field(default_factory=dict)
@@ -80,7 +84,7 @@ class MemoryMedia:
 
 
 @dataclass(slots=True)
-class LevelDecoder:
+class GreyLevelDecoder:
     """Reads a grey level out of the first byte; b"" does not decode. Stands in for DecoderPool.decode."""
 
     frames: int = 4
@@ -93,11 +97,11 @@ class LevelDecoder:
 
 
 @dataclass(slots=True)
-class LevelScorer:
+class GreyLevelScorer:
     """Scores a picture by its mean grey level, 0..255 -> 0..100; level 0 fails. Stands in for FrameScorer."""
 
     name: str = "level"
-    asks: View = SMALL
+    asks: View = SMALL_VIEW
     value_of: Callable[[float], float] = lambda level: level / 2.55
     needs_prompt: bool = False
 
@@ -133,7 +137,7 @@ class LevelScorer:
 
 
 @dataclass(slots=True)
-class ListedLane:
+class ListedSegments:
     """A lane of given items."""
 
     name: str
@@ -208,31 +212,34 @@ class MemoryWebhook:
 
 @dataclass(slots=True)
 class MemoryOutbox:
-    """Notices by alert id. Stands in for the outbox of a history."""
+    """Queued alerts by alert id. Stands in for the outbox of a history."""
 
-    kept: dict[str, QueuedAlert] = field(default_factory=dict)
+    alerts_by_id: dict[str, QueuedAlert] = field(default_factory=dict)
     _number: int = 0
 
-    def put(self, alert: Alert, at: datetime) -> None:
-        """What a publish of this alert leaves behind."""
+    def add(self, alert: Alert, at: datetime) -> None:
+        """Queue an alert as the history does when it is published."""
         self._number += 1
-        known = self.kept.get(alert.id)
-        if known is not None:
-            opened = known.opened if known.notified_states or alert.state == "resolved" else alert
-            self.kept[alert.id] = replace(known, alert=alert, opened=opened, changed_at=at, number=self._number)
+        queued = self.alerts_by_id.get(alert.id)
+        if queued is not None:
+            opened = queued.opened if queued.notified_states or alert.state == "resolved" else alert
+            self.alerts_by_id[alert.id] = replace(
+                queued, alert=alert, opened=opened, changed_at=at, number=self._number
+            )
         elif alert.state == "open":
-            self.kept[alert.id] = QueuedAlert(
+            self.alerts_by_id[alert.id] = QueuedAlert(
                 alert=alert, opened=alert, queued_at=at, changed_at=at, number=self._number
             )
 
     async def queued_alerts(self, *, after: int) -> Sequence[QueuedAlert]:
-        """What waits and changed after a number."""
-        return sorted((it for it in self.kept.values() if it.number > after), key=lambda it: it.number)
+        """Return the alerts that changed after this number, in order."""
+        changed = [queued for queued in self.alerts_by_id.values() if queued.number > after]
+        return sorted(changed, key=lambda queued: queued.number)
 
     async def record_deliveries(self, deliveries: Mapping[str, Mapping[str, NotifiedState] | None]) -> None:
-        """Remember what was told; None takes it out."""
-        for alert_id, by_target in deliveries.items():
-            if by_target is None:
-                self.kept.pop(alert_id, None)
-            elif alert_id in self.kept:
-                self.kept[alert_id] = replace(self.kept[alert_id], notified_states=dict(by_target))
+        """Store what each receiver was told, by alert id; None removes the alert."""
+        for alert_id, states in deliveries.items():
+            if states is None:
+                self.alerts_by_id.pop(alert_id, None)
+            elif alert_id in self.alerts_by_id:
+                self.alerts_by_id[alert_id] = replace(self.alerts_by_id[alert_id], notified_states=dict(states))

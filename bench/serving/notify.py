@@ -14,19 +14,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from pipelines.service.history_thread import open_history_thread
 from pipelines.service.notifications import HistoryOutbox
 from tests.acceptance.notifier import hold_against, kill_often, settings_for
 from tests.receivers import alertmanager_at, receiving, wait_until
 from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.core.types import Alert
 from vqmon.telemetry.metrics import Meters
-from vqmon.transport.history.history import open_history
 from vqmon.transport.notify.alertmanager import Alertmanager
 from vqmon.transport.notify.delivery_queue import Clock
 from vqmon.transport.notify.dispatcher import Dispatcher
@@ -51,8 +50,7 @@ async def first_posts(program: str, folder: Path, *, alerts: int, already: int) 
     with (
         alertmanager_at(program, folder / "am") as running,
         socket.create_server(("127.0.0.1", 0)) as silent,
-        ThreadPoolExecutor(1) as thread,
-        open_history(folder / "first.db", "write") as history,
+        open_history_thread(folder / "first.db", mode="write") as thread,
     ):
         async with HttpPoster() as post:
 
@@ -63,19 +61,18 @@ async def first_posts(program: str, folder: Path, *, alerts: int, already: int) 
 
             named = partial(Alertmanager, post=noting, label_config=LabelConfig(), resend_seconds=60.0)
             targets = [named(running.url), named(f"http://127.0.0.1:{silent.getsockname()[1]}")]
-            outbox = HistoryOutbox(history, thread)
+            outbox = HistoryOutbox(thread)
             deliverer = Dispatcher(outbox, targets, clock=CLOCK, muted=lambda queued: (), meters=Meters())
             working = asyncio.get_running_loop().create_task(deliverer.run())
-            publish = partial(asyncio.get_running_loop().run_in_executor, thread)
             before = [numbered(number) for number in range(already)]
-            await publish(partial(history.publish, [], alerts=before, queued_at=datetime.now(UTC)))
+            await thread.run(partial(thread.history.publish, [], alerts=before, queued_at=datetime.now(UTC)))
             deliverer.wake()
             while len(taken) < already:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             seconds, began_cpu = [], time.process_time()
             for number in range(already, already + alerts):
                 alert, decided = numbered(number), time.monotonic()
-                await publish(partial(history.publish, [], alerts=[alert], queued_at=datetime.now(UTC)))
+                await thread.run(partial(thread.history.publish, [], alerts=[alert], queued_at=datetime.now(UTC)))
                 deliverer.wake()
                 while alert.id not in taken:  # noqa: ASYNC110
                     await asyncio.sleep(0.001)

@@ -8,9 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pipelines.experiments.compare import load_experiments
-from pipelines.service.notifications import holding_of, open_poster, targets_of
+from pipelines.service.notifications import mute_filter_of, open_poster, open_receivers
 from pipelines.service.wiring import as_url, fetch_policy, load_rules, open_observer, utc_now
-from pipelines.topics.publisher import check as check_topics
+from pipelines.topics.publisher import topic_problems
 from vqmon.core.types import Segment
 from vqmon.errors import NoHistoryError, SegmentError, SettingsError, VqmonError
 from vqmon.media.fetch.fetcher import Fetcher
@@ -92,7 +92,7 @@ async def _check_scorers(settings: Settings, scorer_ids: list[str]) -> str:
 
 
 def _check_history(settings: Settings) -> str:
-    location = settings.history.place
+    location = settings.history.location
     if isinstance(location, Path) and not location.is_file():
         if not location.absolute().parent.is_dir():
             raise OSError(f"{location}: its folder does not exist; create the folder or set history.path")
@@ -108,9 +108,9 @@ def _check_history(settings: Settings) -> str:
 async def _check_notify_targets(settings: Settings, *, offline: bool) -> str:
     """Read the secrets, check the addresses, and post an empty list of alerts to every Alertmanager."""
     notify = settings.notify
-    holding_of(notify)
+    mute_filter_of(notify)
     async with open_poster(settings) as post:
-        targets = targets_of(notify, post)
+        targets = open_receivers(notify, post)
         for url in notify.alertmanagers if not offline else ():
             token = {"Authorization": f"Bearer {read_secret(notify.token_file)}"} if notify.token_file else {}
             await post(f"{url.rstrip('/')}/api/v2/alerts", b"[]", {"Content-Type": "application/json"} | token)
@@ -137,7 +137,7 @@ def _check_source(settings: Settings, *, offline: bool) -> Iterator[CheckResult]
 
 
 def _check_topics(settings: Settings) -> str:
-    problems = asyncio.run(check_topics(settings))
+    problems = asyncio.run(topic_problems(settings))
     if problems:
         raise SettingsError("; ".join(problems))
     return f"the topics of {settings.kafka.prefix}, group {settings.kafka.group}, match the settings"

@@ -13,7 +13,7 @@ from vqmon.core.alerts.backtest.incidents import DAY_SECONDS, Appraisal, Inciden
 from vqmon.core.alerts.judge import Judge, parse_rules
 from vqmon.core.types import Alert, Outcome, QualityEvent, Segment
 from vqmon.errors import SettingsError
-from vqmon.flow import in_order
+from vqmon.flow import map_in_order
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
 from vqmon.transport.history.backends.location import HistoryLocation
@@ -112,7 +112,7 @@ async def look_again(settings: Settings, place: HistoryLocation, *, span: Span, 
         Fetcher(fetch_policy(settings, named=named)) as fetcher,
         open_observer(settings, fetcher=fetcher) as observer,
     ):
-        await in_order(each(), observer.observe, finish, running=asyncio.Semaphore(settings.in_flight))
+        await map_in_order(each(), observer.observe, finish, running=asyncio.Semaphore(settings.in_flight))
     return differing
 
 

@@ -9,7 +9,7 @@ from pipelines.observe.observer import Observation
 from pipelines.service.wiring import SCORE_MAX_SAMPLES, as_url, fetch_policy, open_observer, utc_now
 from vqmon.core.types import Rendition, Segment, SegmentFailure, failure_from_error
 from vqmon.errors import FetchError, SegmentError
-from vqmon.flow import in_order
+from vqmon.flow import map_in_order
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.media.fetch.policy import printable
 from vqmon.media.sources.playlist import list_segments
@@ -46,7 +46,7 @@ async def score_media(
     ):
         items = [_with_prompt(item, prompt) for file in files for item in await _list_segments(file, fetcher)]
         on_segment_count(len(items))
-        await in_order(_iterate(items), observer.observe, finish, running=asyncio.Semaphore(settings.in_flight))
+        await map_in_order(_iterate(items), observer.observe, finish, running=asyncio.Semaphore(settings.in_flight))
     return observations
 
 

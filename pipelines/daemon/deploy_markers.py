@@ -1,63 +1,67 @@
-"""Deploy markers: a planned change, after which alert rules learn a new baseline."""
+"""Deploy markers: a planned change of encoders, after which alert rules learn a new baseline."""
 
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
 
-from pipelines.service.lifecycle import every
+from pipelines.service.history_thread import HistoryThread
+from pipelines.service.lifecycle import call_every
 from vqmon.core.alerts.annotations import Marker, marker_id
 from vqmon.core.alerts.judge import Judge
 from vqmon.settings.load import Settings
 from vqmon.telemetry.logs import log_event
-from vqmon.transport.history.history import History, open_history
+from vqmon.transport.history.history import open_history
 
 log = logging.getLogger("vqmon.deploy")
 
-LOOK_SECONDS = 2.0
-"""How often a running daemon looks for new markers."""
+POLL_SECONDS = 2.0
+"""How often a running daemon reads new markers from its history."""
 
 
-def marker_of(name: str, at: datetime, *, stream: str = "*", rendition: str = "*") -> Marker:
-    """The marker of a deployment; the same again has the same id."""
+def make_marker(name: str, at: datetime, *, stream: str = "*", rendition: str = "*") -> Marker:
+    """Return the marker of a deployment to streams and renditions by globs; equal arguments give an equal id."""
     return Marker(
         id=marker_id(name, at, stream=stream, rendition=rendition), at=at, name=name, stream=stream, rendition=rendition
     )
 
 
-async def deploy(settings: Settings, marker: Marker) -> str:
-    """Tell the daemon, or every worker of the fleet, of a marker; gives a sentence for people."""
+async def record_deployment(settings: Settings, marker: Marker) -> str:
+    """Write a marker to the segments topic of a fleet, or to the history of one host; returns a sentence for people."""
     if settings.source.kind == "kafka":
-        from pipelines.topics.publisher import announce
+        from pipelines.topics.publisher import publish_marker
 
-        count = await announce(settings, marker)
-        return f"marker {marker.name!r} is on its way to {count} partitions"
-    with open_history(settings.history.place, mode="annotate") as history:
+        partition_count = await publish_marker(settings, marker)
+        return f"marker {marker.name!r} was written to {partition_count} partitions of the segments topic"
+    location = settings.history.location
+    with open_history(location, mode="annotate") as history:
         history.add_marker(marker)
-    return f"marker {marker.name!r} is in {settings.history.place}; a running daemon takes it up in {LOOK_SECONDS:g} s"
+    return f"marker {marker.name!r} was written to {location}; a running daemon applies it within {POLL_SECONDS:g} s"
 
 
 @contextmanager
-def marking(history: History, judge: Judge, thread: ThreadPoolExecutor) -> Iterator[None]:
-    """Tell the judge of the markers of a history, now and as they come."""
+def follow_markers(thread: HistoryThread, judge: Judge) -> Iterator[None]:
+    """Give the judge the markers of a history: those of now, and new ones while the context lasts."""
     loop = asyncio.get_running_loop()
-    known: set[str] = set()
+    logged_ids: set[str] = set()
 
-    def mark(markers: Sequence[Marker]) -> None:
+    def apply(markers: Sequence[Marker]) -> None:
         for marker in markers:
             judge.mark(marker)
-            if marker.id not in known:
-                known.add(marker.id)
+            if marker.id not in logged_ids:
+                logged_ids.add(marker.id)
                 log.info(
                     **log_event("deploy.marked", marker=marker.name, at=marker.at.isoformat(), stream=marker.stream)
                 )
 
-    def read(done: "Future[Sequence[Marker]]") -> None:
-        if not done.cancelled() and done.exception() is None:
-            loop.call_soon_threadsafe(mark, done.result())
+    def apply_on_loop(reading: "Future[Sequence[Marker]]") -> None:
+        if not reading.cancelled() and reading.exception() is None:
+            loop.call_soon_threadsafe(apply, reading.result())
 
-    mark(history.queries.markers())
-    with every(LOOK_SECONDS, lambda: thread.submit(history.queries.markers).add_done_callback(read)):
+    apply(thread.history.queries.markers())
+    with call_every(
+        POLL_SECONDS, lambda: thread.submit(thread.history.queries.markers).add_done_callback(apply_on_loop)
+    ):
         yield

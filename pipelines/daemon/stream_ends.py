@@ -1,11 +1,11 @@
-"""Ends said by hand: a stream, or one rendition of it, is over, and what is open about it closes."""
+"""Ends that people request: a stream, or one rendition of it, is over, and its open alerts resolve."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
-from pipelines.service.lifecycle import Told
+from pipelines.service.history_thread import HistoryThread
+from pipelines.service.lifecycle import OnPublish
 from pipelines.service.wiring import utc_now
 from vqmon.core.alerts.annotations import EVERY, End, end_of
 from vqmon.core.alerts.state import Track
@@ -18,50 +18,56 @@ from vqmon.transport.history.history import History, open_history
 
 log = logging.getLogger("vqmon.ends")
 
-LOOK_SECONDS = 2.0
-"""How often a running daemon looks for ends that were said."""
+POLL_SECONDS = 2.0
+"""How often a running daemon reads requested ends from its history."""
 
 
-async def end(settings: Settings, stream_id: str, rendition: str = EVERY) -> str:
-    """Tell the daemon, or the worker that has the stream, of an end; gives a sentence for people.
+async def request_end(settings: Settings, stream_id: str, rendition: str = EVERY) -> str:
+    """Request the end of a stream from the daemon of one host or from the fleet; returns a sentence for people.
 
-    Raises SettingsError when the history of one host knows nothing of it; of a fleet, nobody here can tell.
+    Raises SettingsError when the history of one host has nothing of the stream; for a fleet this is not checked.
     """
-    it = end_of(stream_id, rendition, utc_now(), told_at=utc_now())
-    what = stream_id if rendition == EVERY else f"{stream_id}/{rendition}"
+    end = end_of(stream_id, rendition, utc_now(), told_at=utc_now())
+    subject = stream_id if rendition == EVERY else f"{stream_id}/{rendition}"
     if settings.source.kind == "kafka":
-        from pipelines.topics.publisher import announce_end
+        from pipelines.topics.publisher import publish_end
 
-        await announce_end(settings, it)
-        return f"the end of {what} is behind its segments"
-    place = settings.history.place
-    with open_history(place, mode="annotate") as history:
-        tracks = [it for it in history.queries.states_of_stream(stream_id).values() if isinstance(it, Track)]
-        seen = sorted(track.rendition for track in tracks if track.stream == stream_id)
-        if not seen:
-            raise SettingsError(f"{place}: nothing was ever seen of the stream {stream_id!r}; is it spelt so?")
-        if rendition != EVERY and what not in seen:
-            raise SettingsError(f"{place}: nothing was ever seen of {what}; known: {', '.join(seen)}")
-        history.add_end(it)
-    return f"the end of {what} is in {place}; a daemon takes it up in {LOOK_SECONDS:g} s, or when it starts"
+        await publish_end(settings, end)
+        return f"the end of {subject} was written to the segments topic, after the segments of the stream"
+    location = settings.history.location
+    with open_history(location, mode="annotate") as history:
+        renditions = _renditions_seen(history, stream_id)
+        if not renditions:
+            raise SettingsError(f"{location}: no segment of the stream {stream_id!r} was ever seen; check its spelling")
+        if rendition != EVERY and subject not in renditions:
+            raise SettingsError(f"{location}: no segment of {subject} was ever seen; known: {', '.join(renditions)}")
+        history.add_end(end)
+    return (
+        f"the end of {subject} was written to {location}; a running daemon applies it within {POLL_SECONDS:g} s, "
+        "another one when it starts"
+    )
 
 
-async def take_up(
-    history: History,
-    thread: ThreadPoolExecutor,
-    judge: Callable[[End], Awaitable[Sequence[Alert]]],
+def _renditions_seen(history: History, stream_id: str) -> list[str]:
+    tracks = [state for state in history.queries.states_of_stream(stream_id).values() if isinstance(state, Track)]
+    return sorted(track.rendition for track in tracks if track.stream == stream_id)
+
+
+async def publish_requested_ends(
+    thread: HistoryThread,
+    publish_end: Callable[[End], Awaitable[Sequence[Alert]]],
     *,
-    told: Told,
-    done: asyncio.Event,
+    on_publish: OnPublish,
+    stop: asyncio.Event,
 ) -> None:
-    """Judge and write the ends that were said by hand, now and as they come, until there is nothing more to watch."""
-    while not done.is_set():
+    """Judge and publish the requested ends of a history, those of now and new ones, until the stop."""
+    while not stop.is_set():
         try:
-            waiting = await asyncio.get_running_loop().run_in_executor(thread, history.queries.unjudged_ends)
+            requested = await thread.run(thread.history.queries.unjudged_ends)
         except StoreUnreachableError:
-            # Whoever writes says so, and waits for it.
-            waiting = ()
-        for it in waiting:
-            told([], await judge(it))
-            log.info(**log_event("end.taken_up", stream=it.stream_id, rendition=it.rendition))
-        await wait_or_stop(done, LOOK_SECONDS)
+            # The writer of outcomes logs that and waits for the server.
+            requested = ()
+        for end in requested:
+            on_publish([], await publish_end(end))
+            log.info(**log_event("end.taken_up", stream=end.stream_id, rendition=end.rendition))
+        await wait_or_stop(stop, POLL_SECONDS)

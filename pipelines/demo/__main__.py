@@ -21,7 +21,7 @@ from rich.console import Console
 from pipelines.console.outcomes import alert_line, outcome_line
 from pipelines.daemon import one_host
 from pipelines.demo.stream import GOP_SECONDS, SIZES, Packager, moving_picture, origin, packager
-from pipelines.service.wiring import shipped, watching
+from pipelines.service.wiring import default_file, settings_for_watch
 from vqmon.core.types import Alert, Outcome, QualityEvent
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import AlertSettings
@@ -130,9 +130,9 @@ def _show(chosen: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
         timer.daemon = True
         timer.start()
     rules = folder / "rules.toml"
-    rules.write_text(shipped("rules.toml").read_text(encoding="utf-8") + DEMO_RULE, encoding="utf-8")
-    settings = watching(Settings(alerts=AlertSettings(rules=rules)), url, stream_id="demo", history=history)
-    asyncio.run(one_host.run(settings, for_seconds=None if chosen.keep else chosen.seconds, told=diary.told))
+    rules.write_text(default_file("rules.toml").read_text(encoding="utf-8") + DEMO_RULE, encoding="utf-8")
+    settings = settings_for_watch(Settings(alerts=AlertSettings(rules=rules)), url, stream_id="demo", history=history)
+    asyncio.run(one_host.run(settings, for_seconds=None if chosen.keep else chosen.seconds, on_publish=diary.told))
     _summarize(diary)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from pipelines.service.wiring import shipped, utc_now
+from pipelines.service.wiring import default_file, utc_now
 from vqmon.core.experiments.analysis.analysis import ExperimentAnalysis
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
@@ -24,7 +24,7 @@ _COMPARISON = TypeAdapter(Comparison)
 
 def load_experiments(path: Path | None) -> tuple[Experiment, ...]:
     """The experiments in a file, else those that come with vqmon; SettingsError says what is wrong with it."""
-    file = path or shipped("experiments.toml")
+    file = path or default_file("experiments.toml")
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -37,7 +37,7 @@ def load_experiment(name: str, path: Path | None) -> Experiment:
     known = load_experiments(path)
     if path is None and not known:
         raise SettingsError("no experiment yet: write a file like config/experiments.toml, name it experiments.path")
-    return find_experiment(known, name, origin=str(path or shipped("experiments.toml")))
+    return find_experiment(known, name, origin=str(path or default_file("experiments.toml")))
 
 
 def compare_arms(

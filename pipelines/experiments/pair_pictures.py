@@ -9,7 +9,7 @@ from vqmon.core.experiments.results import Comparison
 from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import Outcome, QualityEvent
 from vqmon.errors import SegmentError
-from vqmon.flow import in_order
+from vqmon.flow import map_in_order
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
@@ -117,7 +117,7 @@ async def _look(settings: Settings, outcomes: Sequence[Outcome], finish: StorePi
         Fetcher(fetch_policy(settings)) as fetcher,
         DecoderPool(settings.decode_workers, limits=limits, on_replace=lambda reason: None) as pool,
     ):
-        await in_order(each(), look, finish, running=asyncio.Semaphore(settings.in_flight))
+        await map_in_order(each(), look, finish, running=asyncio.Semaphore(settings.in_flight))
 
 
 def pick_evenly(pictures: Thumbnails) -> Thumbnails:

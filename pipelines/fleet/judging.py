@@ -1,4 +1,4 @@
-"""One input record becomes one outcome or a note, and a run of them becomes one batch to write."""
+"""Judges the records of one partition, and encodes what is written for them in one transaction."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,38 +29,49 @@ from vqmon.transport.wire.segment_messages import (
 
 REJECTED_RULE = "rejected-messages"
 REJECTIONS_KEY = "rejections"
-"""Its state key; those of the rules have a bar in them."""
+"""The key of the rejection counts in the state topic; the keys of rules contain a `|`."""
 
-MAX_STREAM_ID = 200
+MAX_STREAM_ID_CHARACTERS = 200
 MAX_KEY_BYTES = 4000
 MAX_HEADERS_BYTES = 16_000
-SLACK_BYTES = 32_000
-"""For the key, the headers as they came, and ours, in a record of the rejected topic."""
+OVERHEAD_BYTES = 32_000
+"""Reserved in a record of the rejected topic for the key, the original headers and our own."""
 
 Observe = Callable[[Segment], Awaitable[Observation]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
-    """What came of one input record."""
+class ObservedRecord:
+    """An input record and the outcome that it led to."""
 
     record: Record
     outcome: Outcome
-    # why the record is no segment message, None when it is one
+    # why the record is no segment message; None when it is one
     rejected: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Noted:
-    """A record that is an end or a deploy marker: it is judged and passed on in its place, and is no outcome."""
+class ControlRecord:
+    """An input record that is an end or a deploy marker: it is judged and passed on in order, and has no outcome."""
 
     record: Record
-    note: ControlMessage
+    message: ControlMessage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Speaker:
-    """Who speaks where: what every record that leaves us needs to know."""
+class JudgedRecords:
+    """What came of consecutive input records, to be written in one transaction."""
+
+    # None when there is nothing to write or commit
+    batch: TransactionBatch | None
+    # the records whose outcomes are in the batch
+    observed: Sequence[ObservedRecord] = ()
+    alerts: Sequence[Alert] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducerIdentity:
+    """Who writes to which topics: what goes into every record that a worker writes."""
 
     names: TopicNames
     source: str
@@ -71,104 +82,111 @@ class Speaker:
     max_rejected_bytes: int
 
 
-async def look_at(record: Record, observe: Observe, speaker: Speaker, *, now: Callable[[], datetime]) -> Looked | Noted:
-    """Observe the segment that a record announces, or read the note that it is.
+async def observe_record(
+    record: Record, observe: Observe, identity: ProducerIdentity, *, now: Callable[[], datetime]
+) -> ObservedRecord | ControlRecord:
+    """Observe the segment that a record announces, or parse the end or marker that it is.
 
-    A record that is neither is rejected, with an outcome too.
+    A record that is neither is rejected and has an outcome too: a failure at the source.
     """
     try:
-        if len(record.value or b"") > speaker.max_message_bytes:
-            raise WireError(f"the record is larger than {speaker.max_message_bytes} bytes")
+        if len(record.value or b"") > identity.max_message_bytes:
+            raise WireError(f"the record is larger than {identity.max_message_bytes} bytes")
         if record.value and is_control_message(dict(record.headers)):
-            return Noted(record=record, note=_note_in(record.key, record.value))
+            return ControlRecord(record=record, message=_parse_keyed_message(record.key, record.value))
         segment = parse_segment(record.key, record.value, dict(record.headers))
     except WireError as error:
-        return Looked(record=record, outcome=_unreadable(record, str(error), speaker, now()), rejected=str(error))
-    return Looked(record=record, outcome=(await observe(segment)).outcome)
+        outcome = _rejected_outcome(record, str(error), identity, now())
+        return ObservedRecord(record=record, outcome=outcome, rejected=str(error))
+    return ObservedRecord(record=record, outcome=(await observe(segment)).outcome)
 
 
-class Verdicts:
-    """The memory of one partition, and what it makes of outcomes; worth nothing once a batch did not get through.
+class PartitionJudge:
+    """Judges the records of one partition and holds its alert states; discard it when a batch was not written.
 
-    Rules over all streams are not judged here: what they need goes to the gathered topic.
+    Rules over all streams are not judged here: the records that they need are copied to the gathered topic.
     """
 
     def __init__(
-        self, partition: int, speaker: Speaker, *, rules: Sequence[AlertRule], stored: Mapping[str, bytes], limit: float
+        self,
+        partition: int,
+        identity: ProducerIdentity,
+        *,
+        rules: Sequence[AlertRule],
+        stored: Mapping[str, bytes],
+        rejected_limit: float,
     ) -> None:
+        """`stored` is the partition's state topic; `rejected_limit` the share of rejected records, 0..1, that halts."""
         self._partition = partition
-        self._speaker = speaker
-        self._limit = limit
-        elsewhere = over_all_streams(rules)
-        here = [rule for rule in rules if rule not in elsewhere]
-        self._gathered = speaker.names.gathered if elsewhere else None
-        self._judge = Judge(here, stored_states(stored, but=REJECTIONS_KEY))
+        self._identity = identity
+        self._rejected_limit = rejected_limit
+        fleet_wide = over_all_streams(rules)
+        partition_rules = [rule for rule in rules if rule not in fleet_wide]
+        self._gathered_topic = identity.names.gathered if fleet_wide else None
+        self._judge = Judge(partition_rules, parse_states(stored, exclude=REJECTIONS_KEY))
         self._rejections = parse_rejections(stored.get(REJECTIONS_KEY))
         self.is_halted = False
 
-    def fold(
-        self, ready: Sequence[Looked | Noted]
-    ) -> tuple[TransactionBatch | None, Sequence[Looked], Sequence[Alert]]:
-        """Judge looked-at records in order: the batch to write, which outcomes are in it, and the alerts.
+    def judge_records(self, ready: Sequence[ObservedRecord | ControlRecord]) -> JudgedRecords:
+        """Judge records in order and encode what must be written with their offset.
 
-        Sets `is_halted` when so much is rejected that nothing more may be drained away; what follows is not taken.
+        Sets `is_halted` when so many records are rejected that the topic must hold something else than segment
+        messages; the records from there on stay unread.
         """
-        before = self._rejections
-        records: list[ProducerRecord] = []
-        taken: list[Looked] = []
-        told: list[Alert] = []
+        rejections_before = self._rejections
+        outgoing: list[ProducerRecord] = []
+        judged: list[ObservedRecord] = []
+        alerts: list[Alert] = []
         last: Record | None = None
-        for looked in ready:
-            if self.is_halted:
-                break
-            if isinstance(looked, Noted):
-                note, alerts = self._judge_note(looked.note)
-                records += self._passed_on(looked.record, note, alerts)
-                last = looked.record
-                told += alerts
-                continue
-            if looked.rejected and self._rejections.exceeds(self._limit):
+        for entry in ready:
+            if isinstance(entry, ObservedRecord) and entry.rejected and self._rejections.exceeds(self._rejected_limit):
                 self.is_halted = True
             if self.is_halted:
                 break
-            alerts = self._judge_one(looked)
-            records += self._outgoing(looked, alerts)
-            taken.append(looked)
-            last = looked.record
-            told += alerts
+            if isinstance(entry, ControlRecord):
+                message, entry_alerts = self._judge_control_message(entry.message)
+                outgoing += self._encode_control_message(entry.record, message, entry_alerts)
+            else:
+                entry_alerts = self._judge_observed(entry)
+                outgoing += self._encode_observed(entry, entry_alerts)
+                judged.append(entry)
+            alerts += entry_alerts
+            last = entry.record
         if last is None:
-            return None, [], []
-        records += [self._state_record(key, value) for key, value in encoded_states(self._judge.take_changed())]
-        if self._rejections != before:
-            records.append(self._state_record(REJECTIONS_KEY, encode_rejections(self._rejections)))
-        return TransactionBatch(records=records, next_offset=last.offset + 1), taken, told
+            return JudgedRecords(batch=None)
+        outgoing += [self._state_record(key, value) for key, value in encode_states(self._judge.take_changed())]
+        if self._rejections != rejections_before:
+            outgoing.append(self._state_record(REJECTIONS_KEY, encode_rejections(self._rejections)))
+        batch = TransactionBatch(records=outgoing, next_offset=last.offset + 1)
+        return JudgedRecords(batch=batch, observed=judged, alerts=alerts)
 
-    def _judge_note(self, note: ControlMessage) -> tuple[ControlMessage, Sequence[Alert]]:
-        """The alerts that it closes, and the note as it is passed on: an end is dated by what was seen here."""
-        if isinstance(note, Marker):
-            self._judge.mark(note)
-            return note, ()
-        until = self._judge.until(note.stream_id, note.rendition)
-        return replace(note, at=until or note.at), self._judge.end(note)
+    def _judge_control_message(self, message: ControlMessage) -> tuple[ControlMessage, Sequence[Alert]]:
+        """Return the message to pass on and the alerts that it resolves; an end gets the time of the last segment."""
+        if isinstance(message, Marker):
+            self._judge.mark(message)
+            return message, ()
+        last_seen_at = self._judge.until(message.stream_id, message.rendition)
+        return replace(message, at=last_seen_at or message.at), self._judge.end(message)
 
-    def _judge_one(self, looked: Looked) -> list[Alert]:
-        was = self._rejections.alert
-        if looked.rejected is None:
+    def _judge_observed(self, observed: ObservedRecord) -> Sequence[Alert]:
+        open_alert = self._rejections.alert
+        if observed.rejected is None:
             self._rejections = replace(self._rejections.after_accepted(), alert=None)
-            return [*([_ended(was, looked)] if was else []), *self._judge.judge(looked.outcome)]
+            resolved = [_resolve(open_alert, observed)] if open_alert else []
+            return [*resolved, *self._judge.judge(observed.outcome)]
         self._rejections = self._rejections.after_rejected()
-        if was or not self._rejections.exceeds(self._limit):
+        if open_alert or not self._rejections.exceeds(self._rejected_limit):
             return []
-        alert = self._halt_alert(looked)
+        alert = self._halt_alert(observed)
         self._rejections = replace(self._rejections, alert=alert)
         return [alert]
 
-    def _halt_alert(self, looked: Looked) -> Alert:
-        topic, at = self._speaker.names.segments, looked.record.at
+    def _halt_alert(self, observed: ObservedRecord) -> Alert:
+        topic, at = self._identity.names.segments, observed.record.at
         series = f"{topic}/{self._partition}/{REJECTED_RULE}"
         share = self._rejections.share
         return Alert(
-            id=alert_id(REJECTED_RULE, f"{series}/{looked.record.offset}", at),
+            id=alert_id(REJECTED_RULE, f"{series}/{observed.record.offset}", at),
             rule=REJECTED_RULE,
             series=series,
             stream_id=topic,
@@ -179,126 +197,128 @@ class Verdicts:
             opened_at=at,
             resolved_at=None,
             summary=f"{topic} partition {self._partition} is stopped: nearly every record is rejected; "
-            f"the latest: {looked.rejected}",
+            f"the latest: {observed.rejected}",
             evidence=AlertEvidence(
-                event_id=looked.outcome.id,
+                event_id=observed.outcome.id,
                 reading=f"{share:.0%} of the latest records rejected",
                 value=share,
-                threshold=self._limit,
+                threshold=self._rejected_limit,
             ),
         )
 
-    def _outgoing(self, looked: Looked, alerts: Sequence[Alert]) -> list[ProducerRecord]:
-        headers = self._headers(looked.record)
-        outcome = cloudevents.encode_outcome(looked.outcome, source=self._speaker.source)
-        published = self._published(looked.record, outcome, headers)
-        beside = self._gathered_too(published) if looked.rejected is None else [self._rejected_record(looked)]
-        return [published, *beside, *self._alert_records(alerts, headers)]
+    def _encode_observed(self, observed: ObservedRecord, alerts: Sequence[Alert]) -> list[ProducerRecord]:
+        headers = self._headers(observed.record)
+        outcome = cloudevents.encode_outcome(observed.outcome, source=self._identity.source)
+        published = self._published(observed.record, outcome, headers)
+        copies = self._gathered_copy(published) if observed.rejected is None else [self._rejected_record(observed)]
+        return [published, *copies, *self._alert_records(alerts, headers)]
 
-    def _passed_on(self, record: Record, note: ControlMessage, alerts: Sequence[Alert]) -> list[ProducerRecord]:
-        """So that who reads the outcomes in order can judge as we did."""
+    def _encode_control_message(
+        self, record: Record, message: ControlMessage, alerts: Sequence[Alert]
+    ) -> list[ProducerRecord]:
+        """Pass the message on among the outcomes, so that whoever reads them in order can judge as we did."""
         headers = self._headers(record)
-        value = encode_control_message(note, source=self._speaker.source)
-        passed = self._published(record, value, (*headers, control_message_headers(note)[-1]))
-        return [passed, *self._gathered_too(passed), *self._alert_records(alerts, headers)]
+        value = encode_control_message(message, source=self._identity.source)
+        published = self._published(record, value, (*headers, control_message_headers(message)[-1]))
+        return [published, *self._gathered_copy(published), *self._alert_records(alerts, headers)]
 
     def _headers(self, record: Record) -> Headers:
         return (
             ("content-type", STRUCTURED_CONTENT_TYPE),
-            ("vqmon-input", f"{self._speaker.names.segments}/{record.partition}/{record.offset}".encode()),
+            ("vqmon-input", f"{self._identity.names.segments}/{record.partition}/{record.offset}".encode()),
             *parse_trace_context(dict(record.headers)).headers(),
         )
 
     def _alert_records(self, alerts: Sequence[Alert], headers: Headers) -> list[ProducerRecord]:
-        topic, source = self._speaker.names.alerts, self._speaker.source
+        topic, source = self._identity.names.alerts, self._identity.source
         return [
-            self._to(topic, alert.series.encode(), cloudevents.encode_alert(alert, source=source), headers)
+            self._outgoing(topic, alert.series.encode(), cloudevents.encode_alert(alert, source=source), headers)
             for alert in alerts
         ]
 
     def _published(self, record: Record, value: bytes, headers: Headers) -> ProducerRecord:
-        return self._to(self._speaker.names.quality, _short(record.key), value, headers)
+        return self._outgoing(self._identity.names.quality, _truncate_key(record.key), value, headers)
 
-    def _gathered_too(self, published: ProducerRecord) -> list[ProducerRecord]:
-        """The same once more where rules over all streams see it."""
-        return [] if self._gathered is None else [replace(published, topic=self._gathered, partition=0)]
+    def _gathered_copy(self, published: ProducerRecord) -> list[ProducerRecord]:
+        """Copy a record for the rules over all streams, if there are any."""
+        return [] if self._gathered_topic is None else [replace(published, topic=self._gathered_topic, partition=0)]
 
-    def _rejected_record(self, looked: Looked) -> ProducerRecord:
-        record, names = looked.record, self._speaker.names
-        key, headers = _short(record.key), record.headers
+    def _rejected_record(self, observed: ObservedRecord) -> ProducerRecord:
+        record, names = observed.record, self._identity.names
+        key, headers = _truncate_key(record.key), record.headers
         if sum(len(name) + len(value) for name, value in headers) > MAX_HEADERS_BYTES:
             headers = ()
-        value, room = record.value, self._speaker.max_rejected_bytes - SLACK_BYTES
-        facts = {
-            "reason": "too_large" if len(value or b"") > self._speaker.max_message_bytes else "message",
-            "detail": looked.rejected or "",
+        value, max_value_bytes = record.value, self._identity.max_rejected_bytes - OVERHEAD_BYTES
+        reasons = {
+            "reason": "too_large" if len(value or b"") > self._identity.max_message_bytes else "message",
+            "detail": observed.rejected or "",
             "stage": "source",
             "topic": names.segments,
             "partition": str(record.partition),
             "offset": str(record.offset),
             "timestamp": str(record.timestamp_ms),
-            "group": self._speaker.group,
-            "version": self._speaker.version,
-            "outcome": looked.outcome.id,
+            "group": self._identity.group,
+            "version": self._identity.version,
+            "outcome": observed.outcome.id,
         }
-        if value is not None and len(value) > room:
-            facts |= {"cut": str(len(value)), "sha256": sha256(value).hexdigest()}
-            value = value[:room]
-        ours = tuple((f"vqmon-rejected-{name}", text.encode()) for name, text in facts.items())
-        return self._to(names.rejected, key, value, (*headers, *ours))
+        if value is not None and len(value) > max_value_bytes:
+            reasons |= {"cut": str(len(value)), "sha256": sha256(value).hexdigest()}
+            value = value[:max_value_bytes]
+        added = tuple((f"vqmon-rejected-{name}", text.encode()) for name, text in reasons.items())
+        return self._outgoing(names.rejected, key, value, (*headers, *added))
 
     def _state_record(self, key: str, value: bytes | None) -> ProducerRecord:
-        return self._to(self._speaker.names.state, key.encode(), value, ())
+        return self._outgoing(self._identity.names.state, key.encode(), value, ())
 
-    def _to(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> ProducerRecord:
+    def _outgoing(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> ProducerRecord:
         if key is None and value is None:
-            # The client refuses a record of nothing at all.
+            # The client refuses a record without both key and value.
             value = b""
         return ProducerRecord(topic=topic, partition=self._partition, key=key, value=value, headers=headers)
 
 
-def _note_in(key: bytes | None, value: bytes) -> ControlMessage:
-    """The note in a record; an end lies where the segments of its stream lie."""
-    note = parse_control_message(value)
-    if isinstance(note, End) and key != note.stream_id.encode():
+def _parse_keyed_message(key: bytes | None, value: bytes) -> ControlMessage:
+    """Parse an end or a marker; an end must have its stream as key, which puts it behind the stream's segments."""
+    message = parse_control_message(value)
+    if isinstance(message, End) and key != message.stream_id.encode():
         raise WireError("the record's key must be the stream id")
-    return note
+    return message
 
 
-def _unreadable(record: Record, why: str, speaker: Speaker, observed_at: datetime) -> Outcome:
-    """The outcome of a record that announces no segment; it stands for the record."""
-    stream_id = (record.key or b"").decode("utf-8", "replace")[:MAX_STREAM_ID] or "unknown"
+def _rejected_outcome(record: Record, detail: str, identity: ProducerIdentity, observed_at: datetime) -> Outcome:
+    """Return the failure that is published for a record that is no segment message."""
+    stream_id = (record.key or b"").decode("utf-8", "replace")[:MAX_STREAM_ID_CHARACTERS] or "unknown"
     segment = Segment(
         rendition=Rendition(stream_id=stream_id, name="rejected"),
         sequence=record.offset,
-        url=f"kafka://{speaker.names.segments}/{record.partition}/{record.offset}",
+        url=f"kafka://{identity.names.segments}/{record.partition}/{record.offset}",
         starts_at=record.at,
     )
-    reason = "too_large" if len(record.value or b"") > speaker.max_message_bytes else "message"
-    return failure_from_error(segment, SegmentError(reason, why), observed_at=observed_at)
+    reason = "too_large" if len(record.value or b"") > identity.max_message_bytes else "message"
+    return failure_from_error(segment, SegmentError(reason, detail), observed_at=observed_at)
 
 
-def _short(key: bytes | None) -> bytes | None:
-    """Only a record that is rejected anyway has a longer key."""
+def _truncate_key(key: bytes | None) -> bytes | None:
+    """Bound the key; only records that are rejected anyway have a longer one."""
     return key if key is None else key[:MAX_KEY_BYTES]
 
 
-def _ended(alert: Alert, looked: Looked) -> Alert:
-    return replace(alert, state="resolved", resolved_at=looked.record.at)
+def _resolve(alert: Alert, observed: ObservedRecord) -> Alert:
+    return replace(alert, state="resolved", resolved_at=observed.record.at)
 
 
-def encoded_states(changed: Mapping[str, State | None]) -> Iterator[tuple[str, bytes | None]]:
-    """What is remembered differently, as the state topics keep it; None = forget it."""
+def encode_states(changed: Mapping[str, State | None]) -> Iterator[tuple[str, bytes | None]]:
+    """Yield key and value of each changed alert state for a state topic; a value of None deletes the key."""
     for key, state in changed.items():
         yield key, None if state is None else cloudevents.encode_state(state)
 
 
-def stored_states(stored: Mapping[str, bytes], *, but: str = "") -> dict[str, State]:
-    """What a state topic holds; raises SettingsError when another version wrote it."""
-    return {key: _stored_state(key, value) for key, value in stored.items() if key != but}
+def parse_states(stored: Mapping[str, bytes], *, exclude: str = "") -> dict[str, State]:
+    """Parse the alert states of a state topic; raises SettingsError when another version of vqmon wrote them."""
+    return {key: _parse_state(key, value) for key, value in stored.items() if key != exclude}
 
 
-def _stored_state(key: str, value: bytes) -> State:
+def _parse_state(key: str, value: bytes) -> State:
     try:
         return cloudevents.parse_state(value)
     except WireError as error:

@@ -1,4 +1,4 @@
-"""Waits instead of giving up: for an origin that is down, and for room for fetched media."""
+"""Waits instead of giving up: for an origin that is down, and for memory to hold fetched media."""
 
 import asyncio
 import logging
@@ -13,139 +13,144 @@ from vqmon.telemetry.logs import log_event
 
 log = logging.getLogger("vqmon.fleet")
 
-TROUBLE = {"unreachable", "timeout", "too_slow", "http_status"}
-"""What may be the origin's fault and not the segment's."""
+ORIGIN_FAULTS = {"unreachable", "timeout", "too_slow", "http_status"}
+"""The reasons of fetch failures that may be the origin's fault and not the segment's."""
 
-CLOSING_SEGMENTS = 3
-"""So many different segments without a good one between them, and the origin counts as down."""
+FAILED_SEGMENTS_UNTIL_DOWN = 3
+"""After so many different failed segments without a fetched one between them, the origin counts as down."""
 
 BACKOFF = Backoff(first_seconds=0.2, last_seconds=5.0)
 
 
-class Origins:
-    """Observes segments; those of an origin that is down wait until it is back, and are not declared unscored.
+class OriginBackoff:
+    """Observes segments behind a circuit breaker per origin: segments of an origin that is down wait until it is back.
 
-    A closed origin is probed with one segment at a time, each time with another one. What waits holds no place.
+    Such an origin is probed with one segment at a time, a different one each time. A segment that waits occupies no
+    slot of `running`.
     """
 
     def __init__(
         self,
         observe: Callable[[Segment], Awaitable[Observation]],
         *,
-        places: asyncio.Semaphore,
+        running: asyncio.Semaphore,
         progress: ProgressTracker,
         now: Callable[[], float],
-        patience_seconds: float,
+        retry_seconds: float,
         probe_seconds: float = BACKOFF.last_seconds,
-        closed: Callable[[int], None] = lambda count: None,
+        on_change: Callable[[int], None] = lambda down_count: None,
     ) -> None:
+        """Each segment is retried for `retry_seconds` while its origin is up.
+
+        `now` is a monotonic clock in seconds; `on_change` gets the number of origins that are down whenever it changes.
+        """
         self._observe = observe
-        self._places = places
+        self._running = running
         self._progress = progress
         self._now = now
-        self._patience_seconds = patience_seconds
+        self._retry_seconds = retry_seconds
         self._probe_seconds = probe_seconds
-        self._closed = closed
-        self._origins: dict[str, _Origin] = {}
+        self._on_change = on_change
+        self._breakers: dict[str, _CircuitBreaker] = {}
 
     async def observe(self, segment: Segment) -> Observation:
-        """The observation of a segment, as soon as its origin lets us."""
-        # Without a name and password that may stand before the host: it is logged.
-        name = urlsplit(segment.url).netloc.rpartition("@")[2]
-        origin = self._origins.setdefault(name, _Origin())
-        began, retries = self._now(), Retries(BACKOFF)
+        """Observe a segment once its origin is up; an origin's failure is returned only after the retries."""
+        # Host and port only: the origin is logged, and a name and password may precede the host.
+        origin = urlsplit(segment.url).netloc.rpartition("@")[2]
+        breaker = self._breakers.setdefault(origin, _CircuitBreaker())
+        started_at, retries = self._now(), Retries(BACKOFF)
         while True:
-            await origin.turn(self._probe_seconds)
-            seen = await self._look(segment)
-            if not _is_trouble(seen):
-                self._told(name, origin, has_turned=origin.good())
-                return seen
-            self._told(name, origin, has_turned=origin.bad(segment.key))
-            if origin.is_closed:
+            await breaker.wait_for_turn(self._probe_seconds)
+            observation = await self._try_once(segment)
+            if not _is_origin_fault(observation):
+                if breaker.record_success():
+                    self._report(origin, breaker)
+                return observation
+            if breaker.record_failure(segment.key):
+                self._report(origin, breaker)
+            if breaker.is_down:
                 continue
-            if self._now() - began >= self._patience_seconds:
-                return seen
+            if self._now() - started_at >= self._retry_seconds:
+                return observation
             await asyncio.sleep(retries.next_delay_seconds())
 
-    async def _look(self, segment: Segment) -> Observation:
-        async with self._places:
+    async def _try_once(self, segment: Segment) -> Observation:
+        async with self._running:
             ticket = self._progress.begin()
             try:
                 return await self._observe(segment)
             finally:
                 self._progress.end(ticket)
 
-    def _told(self, name: str, origin: "_Origin", *, has_turned: bool) -> None:
-        if not has_turned:
-            return
-        log.warning(**log_event("origin.closed" if origin.is_closed else "origin.open", origin=name))
-        self._closed(sum(one.is_closed for one in self._origins.values()))
+    def _report(self, origin: str, breaker: "_CircuitBreaker") -> None:
+        log.warning(**log_event("origin.closed" if breaker.is_down else "origin.open", origin=origin))
+        self._on_change(sum(each.is_down for each in self._breakers.values()))
 
 
-class _Origin:
-    """One host: which different segments failed since the last good one."""
+class _CircuitBreaker:
+    """Whether one origin is down, from the segments that failed since the last one that was fetched."""
 
     def __init__(self) -> None:
-        self._failed: set[str] = set()
-        self._open = asyncio.Event()
-        self._open.set()
+        self._failed_keys: set[str] = set()
+        self._up = asyncio.Event()
+        self._up.set()
         self._probing = asyncio.Lock()
 
     @property
-    def is_closed(self) -> bool:
-        return not self._open.is_set()
+    def is_down(self) -> bool:
+        return not self._up.is_set()
 
-    async def turn(self, probe_seconds: float) -> None:
-        """Return at once while open; else when it opens, or as the next probe."""
-        if not self.is_closed:
+    async def wait_for_turn(self, probe_seconds: float) -> None:
+        """Return at once while the origin is up; else when it is up again, or when it is time for the next probe."""
+        if not self.is_down:
             return
         async with self._probing:
             try:
                 async with asyncio.timeout(probe_seconds):
-                    await self._open.wait()
+                    await self._up.wait()
             except TimeoutError:
                 return
 
-    def good(self) -> bool:
-        """It gave something: open again; True when it was closed."""
-        self._failed.clear()
-        was_closed = self.is_closed
-        self._open.set()
-        return was_closed
+    def record_success(self) -> bool:
+        """Mark the origin as up; True when it was down."""
+        self._failed_keys.clear()
+        was_down = self.is_down
+        self._up.set()
+        return was_down
 
-    def bad(self, segment_key: str) -> bool:
-        """It failed with this segment; True when that closed it."""
-        self._failed.add(segment_key)
-        if self.is_closed or len(self._failed) < CLOSING_SEGMENTS:
+    def record_failure(self, segment_key: str) -> bool:
+        """Count a failed segment; True when that marks the origin as down."""
+        self._failed_keys.add(segment_key)
+        if self.is_down or len(self._failed_keys) < FAILED_SEGMENTS_UNTIL_DOWN:
             return False
-        self._open.clear()
+        self._up.clear()
         return True
 
 
-class MediaRoom:
-    """Bounds the bytes that are fetched and not yet decoded: a fetch waits while there is no room."""
+class MediaMemoryLimit:
+    """Bounds the bytes that are fetched and not yet decoded: above the limit, fetches wait."""
 
     def __init__(self, fetch: Fetch, *, max_bytes: int) -> None:
         self._fetch = fetch
         self._max_bytes = max_bytes
-        self._held: dict[int, int] = {}
-        self._freed = asyncio.Event()
+        self._held_bytes: dict[int, int] = {}
+        self._released = asyncio.Event()
 
     async def fetch(self, segment: Segment) -> bytes:
-        """Fetch as soon as there is room; what was fetched counts until `release`."""
-        while sum(self._held.values()) >= self._max_bytes:
-            self._freed.clear()
-            await self._freed.wait()
+        """Fetch as soon as less than the limit is held; the bytes count until `release`."""
+        while sum(self._held_bytes.values()) >= self._max_bytes:
+            self._released.clear()
+            await self._released.wait()
         media = await self._fetch(segment)
-        self._held[id(segment)] = len(media)
+        self._held_bytes[id(segment)] = len(media)
         return media
 
     def release(self, segment: Segment) -> None:
-        """The segment was looked at; its bytes are gone."""
-        self._held.pop(id(segment), None)
-        self._freed.set()
+        """Stop counting the bytes of a segment, which has been observed."""
+        self._held_bytes.pop(id(segment), None)
+        self._released.set()
 
 
-def _is_trouble(seen: Observation) -> bool:
-    outcome = seen.outcome
-    return isinstance(outcome, SegmentFailure) and outcome.stage == "fetch" and outcome.reason in TROUBLE
+def _is_origin_fault(observation: Observation) -> bool:
+    outcome = observation.outcome
+    return isinstance(outcome, SegmentFailure) and outcome.stage == "fetch" and outcome.reason in ORIGIN_FAULTS

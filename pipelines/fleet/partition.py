@@ -1,4 +1,4 @@
-"""One assigned partition: brought up behind a fence, observed in parallel, judged and written in order."""
+"""One assigned partition: fenced and restored first, then observed in parallel, judged and written in order."""
 
 import asyncio
 import logging
@@ -6,13 +6,13 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
-from pipelines.fleet.judging import Looked, Noted
-from pipelines.service.lifecycle import Told
-from vqmon.core.types import Alert
-from vqmon.errors import BrokerError, FencedError, SettingsError
-from vqmon.flow import in_order
+from pipelines.fleet.judging import ControlRecord, JudgedRecords, ObservedRecord
+from pipelines.service.brokers import WhenLost, resume_offset
+from pipelines.service.lifecycle import OnPublish
+from vqmon.errors import BrokerError, FencedError
+from vqmon.flow import map_in_order
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.kafka.records import BatchWriter, PartitionOffsets, Record, TransactionBatch
@@ -20,239 +20,236 @@ from vqmon.transport.kafka.transactions import write_exactly_once
 
 log = logging.getLogger("vqmon.fleet")
 
-BRING_UP_BACKOFF_SECONDS = 1.0
+OPEN_RETRY_SECONDS = 1.0
 
 
-class Membership(Protocol):
-    """What a lane asks of the group."""
+class GroupOffsets(Protocol):
+    """The offsets of a consumer group, and where it reads on."""
 
     async def position(self, partition: int) -> PartitionOffsets: ...
     async def committed(self, partition: int) -> int | None: ...
     def go_on(self, partition: int, *, offset: int) -> None: ...
 
 
-class Folding(Protocol):
-    """The memory of one partition, and what it makes of records in order."""
+class RecordJudge(Protocol):
+    """Judges the records of one partition in order and holds the partition's alert states."""
 
     is_halted: bool
 
-    def fold(
-        self, ready: Sequence[Looked | Noted]
-    ) -> tuple[TransactionBatch | None, Sequence[Looked], Sequence[Alert]]: ...
+    def judge_records(self, ready: Sequence[ObservedRecord | ControlRecord]) -> JudgedRecords: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Floor:
-    """What all lanes of a membership share."""
+class PartitionContext:
+    """What the workers of all partitions of a topic share."""
 
-    # what a record says, at whatever length that takes
-    look: Callable[[Record], Awaitable[Looked | Noted]]
-    # from what the state topic holds of a partition
-    fold: Callable[[int, Mapping[str, bytes]], Folding]
+    # reads a record, and observes the segment that it announces
+    observe: Callable[[Record], Awaitable[ObservedRecord | ControlRecord]]
+    # partition, and key -> value of its state topic -> its judge
+    open_judge: Callable[[int, Mapping[str, bytes]], RecordJudge]
     open_writer: Callable[[int], BatchWriter]
     read_state: Callable[[int], Awaitable[Mapping[str, bytes]]]
     running: asyncio.Semaphore
     meters: Meters
-    told: Told
+    on_publish: OnPublish
+    # most records that a partition holds unfinished
     max_waiting: int
+    # least time from one transaction to the next
     gather_seconds: float
-    # what to do when records were deleted before we read them
-    when_lost: Literal["stop", "go_on"]
-    # an idle partition commits over what is no record after so long
+    when_lost: WhenLost
+    # after so long without records, a partition commits past offsets that hold none
     idle_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """What a lane leaves behind when it ended in good order: good for whoever goes on at this very offset."""
+class PartitionHandover:
+    """What a worker that ended in good order leaves to the next one; valid if that one resumes at the same offset."""
 
     next_offset: int | None
-    verdicts: Folding
+    judge: RecordJudge
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """No record, but a place further on: what lies before it are markers, or was compacted away."""
+class OffsetAdvance:
+    """Stands for offsets without a record, such as transaction markers, up to this one (exclusive)."""
 
     offset: int
 
 
-class Lane:
-    """One partition from its assignment until it is taken away."""
+class PartitionWorker:
+    """Works on one partition from its assignment until it is revoked."""
 
-    def __init__(self, partition: int, floor: Floor, group: Membership, *, kept: Kept | None) -> None:
+    def __init__(
+        self, partition: int, context: PartitionContext, group: GroupOffsets, *, handover: PartitionHandover | None
+    ) -> None:
         self.partition = partition
         self.is_ready = False
         self.is_halted = False
         self.next_offset: int | None = None
-        self._floor = floor
+        self._context = context
         self._group = group
-        self._kept = kept
-        self._queue: deque[Record | Step] = deque()
+        self._handover = handover
+        self._queue: deque[Record | OffsetAdvance] = deque()
         self._unfinished = 0
         self._idle_since = time.monotonic()
         self._is_broken = False
         self._changed = asyncio.Event()
-        self._ended = False
-        self._verdicts: Folding | None = None
-        self._writer = floor.open_writer(partition)
+        self._is_stopping = False
+        self._judge: RecordJudge | None = None
+        self._writer = context.open_writer(partition)
 
     @property
-    def room(self) -> int:
-        """How many more records it takes now."""
-        return self._floor.max_waiting - len(self._queue) if self.is_ready and not self._ended else 0
+    def free_slots(self) -> int:
+        """How many more records fit into the queue now."""
+        return self._context.max_waiting - len(self._queue) if self.is_ready and not self._is_stopping else 0
 
     @property
     def idle_seconds(self) -> float:
         """How long there has been nothing to do."""
         return 0.0 if self._unfinished or not self.is_ready else time.monotonic() - self._idle_since
 
-    def offer(self, records: Sequence[Record | Step]) -> None:
-        """Hand over records in order."""
+    def enqueue(self, records: Sequence[Record | OffsetAdvance]) -> None:
+        """Append polled records in order."""
         self._unfinished += len(records)
         self._queue.extend(records)
         self._changed.set()
 
-    def end(self) -> None:
-        """Start no more; what is in flight may be finished."""
-        self._ended = True
+    def stop(self) -> None:
+        """Start no more records; those in flight are finished."""
+        self._is_stopping = True
         self._changed.set()
 
-    async def run(self) -> Kept | None:
-        """Live until `end`; gives what may be kept, None when it never got ready."""
+    async def run(self) -> PartitionHandover | None:
+        """Work until `stop`; returns what the next worker may use, None when this one never became ready."""
         try:
-            if not await self._bring_up():
+            if not await self._open():
                 return None
-            await in_order(
-                self._records(),
-                self._look,
-                self._finish,
-                running=self._floor.running,
-                max_waiting=self._floor.max_waiting,
-                gather_seconds=self._floor.gather_seconds,
+            await map_in_order(
+                self._queued_records(),
+                self._observe,
+                self._judge_and_write,
+                running=self._context.running,
+                max_waiting=self._context.max_waiting,
+                gather_seconds=self._context.gather_seconds,
             )
-            while not self._ended:
-                # Halted: the partition stays ours, so that nobody else drains it away.
+            while not self._is_stopping:
+                # Halted: the partition stays ours, so that no other worker rejects the rest of it.
                 self._changed.clear()
                 await self._changed.wait()
         finally:
             self.is_ready = False
             await self._writer.close()
-        return Kept(next_offset=self.next_offset, verdicts=self._verdicts) if self._verdicts else None
+        return PartitionHandover(next_offset=self.next_offset, judge=self._judge) if self._judge else None
 
-    async def _bring_up(self) -> bool:
-        """Fence, then read the offset, then the memory, then let records come; in this order, or commits are missed."""
-        while not self._ended:
+    async def _open(self) -> bool:
+        """Fence the last owner, then read its offset, then its state, then resume; other orders miss its commits."""
+        while not self._is_stopping:
             try:
-                began = time.monotonic()
+                started_at = time.monotonic()
                 await self._writer.open()
                 position = await self._group.position(self.partition)
-                start = self._start_of(position)
-                if self._kept and self._kept.next_offset == position.committed:
-                    self._verdicts = self._kept.verdicts
+                offset = self._resume_offset(position)
+                if self._handover and self._handover.next_offset == position.committed:
+                    self._judge = self._handover.judge
                 else:
-                    self._verdicts = await self._restored()
-                self._group.go_on(self.partition, offset=start)
+                    state = await self._context.read_state(self.partition)
+                    self._judge = self._context.open_judge(self.partition, state)
+                self._group.go_on(self.partition, offset=offset)
             except FencedError:
                 raise
             except BrokerError as error:
-                self._broken(error)
+                self._report_broken(error)
                 await self._writer.kill()
-                await asyncio.sleep(BRING_UP_BACKOFF_SECONDS)
+                await asyncio.sleep(OPEN_RETRY_SECONDS)
                 continue
-            self._mended()
+            self._report_mended()
             self.next_offset = position.committed
             self.is_ready = True
-            seconds = time.monotonic() - began
-            self._floor.meters.record("vqmon.kafka.bring_up.duration", seconds)
-            log.info(**log_event("partition.ready", partition=self.partition, offset=start, seconds=seconds))
+            seconds = time.monotonic() - started_at
+            self._context.meters.record("vqmon.kafka.bring_up.duration", seconds)
+            log.info(**log_event("partition.ready", partition=self.partition, offset=offset, seconds=seconds))
             return True
         return False
 
-    def _start_of(self, position: PartitionOffsets) -> int:
-        if position.committed is None:
-            return position.oldest
-        told = (
-            f"partition {self.partition}: the group stands at {position.committed}, but the topic holds "
-            f"{position.oldest} to {position.newest}"
-        )
-        if position.committed > position.newest:
-            # A new leader may not know yet how far the old one was; nothing may be skipped or done again for that.
-            raise BrokerError(told)
-        if position.oldest <= position.committed:
-            return position.committed
-        told += ": records were deleted before they were read"
-        if self._floor.when_lost == "stop":
-            raise SettingsError(f'{told}; set kafka.when_lost = "go_on" to accept the gap')
-        log.error(**log_event("partition.lost_records", told=told))
-        return position.oldest
+    def _resume_offset(self, position: PartitionOffsets) -> int:
+        committed = position.committed
+        offset = resume_offset(committed, position, self._context.when_lost, partition=f"partition {self.partition}")
+        if committed is not None and offset > committed:
+            log.error(
+                **log_event(
+                    "partition.lost_records",
+                    partition=self.partition,
+                    stored_offset=committed,
+                    oldest_offset=position.oldest,
+                )
+            )
+        return offset
 
-    async def _restored(self) -> Folding:
-        return self._floor.fold(self.partition, await self._floor.read_state(self.partition))
-
-    async def _records(self) -> AsyncIterator[Record | Step]:
-        while not self._ended and not self.is_halted:
+    async def _queued_records(self) -> AsyncIterator[Record | OffsetAdvance]:
+        while not self._is_stopping and not self.is_halted:
             if self._queue:
                 yield self._queue.popleft()
             else:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def _look(self, record: Record | Step) -> Looked | Noted | None:
-        return None if isinstance(record, Step) else await self._floor.look(record)
+    async def _observe(self, record: Record | OffsetAdvance) -> ObservedRecord | ControlRecord | None:
+        return None if isinstance(record, OffsetAdvance) else await self._context.observe(record)
 
-    async def _finish(self, ready: Sequence[tuple[Record | Step, Looked | Noted | None]]) -> None:
-        assert self._verdicts is not None
+    async def _judge_and_write(
+        self, ready: Sequence[tuple[Record | OffsetAdvance, ObservedRecord | ControlRecord | None]]
+    ) -> None:
+        assert self._judge is not None
         self._unfinished -= len(ready)
         self._idle_since = time.monotonic()
-        batch, taken, alerts = self._verdicts.fold([looked for _, looked in ready if looked is not None])
-        last = ready[-1][0]
-        if batch is None and isinstance(last, Step) and not self._verdicts.is_halted:
+        judged = self._judge.judge_records([observed for _, observed in ready if observed is not None])
+        batch, last = judged.batch, ready[-1][0]
+        if batch is None and isinstance(last, OffsetAdvance) and not self._judge.is_halted:
             batch = TransactionBatch(records=[], next_offset=last.offset)
         if batch is not None:
             await self._write(batch)
-        if taken or alerts:
-            self._count(taken)
-            self._floor.told([looked.outcome for looked in taken], alerts)
-        if self._verdicts.is_halted and not self.is_halted:
+        if judged.observed or judged.alerts:
+            self._count_rejected(judged.observed)
+            self._context.on_publish([observed.outcome for observed in judged.observed], judged.alerts)
+        if self._judge.is_halted and not self.is_halted:
             self.is_halted = True
             self._changed.set()
             log.error(**log_event("partition.halted", partition=self.partition, offset=self.next_offset))
 
     async def _write(self, batch: TransactionBatch) -> None:
-        began = time.monotonic()
+        started_at = time.monotonic()
         await write_exactly_once(
             self._writer,
             batch,
             previous_offset=self.next_offset,
             committed=lambda: self._group.committed(self.partition),
-            on_error=self._broken,
+            on_error=self._report_broken,
         )
-        self._mended()
+        self._report_mended()
         self.next_offset = batch.next_offset
-        self._floor.meters.record("vqmon.kafka.transaction.duration", time.monotonic() - began)
+        self._context.meters.record("vqmon.kafka.transaction.duration", time.monotonic() - started_at)
 
-    def _count(self, taken: Sequence[Looked]) -> None:
-        for looked in taken:
-            if looked.rejected is not None:
-                self._floor.meters.count("vqmon.kafka.rejected")
+    def _count_rejected(self, observed_records: Sequence[ObservedRecord]) -> None:
+        for observed in observed_records:
+            if observed.rejected is not None:
+                self._context.meters.count("vqmon.kafka.rejected")
                 log.warning(
                     **log_event(
                         "record.rejected",
                         partition=self.partition,
-                        offset=looked.record.offset,
-                        why=looked.rejected,
+                        offset=observed.record.offset,
+                        why=observed.rejected,
                     )
                 )
 
-    def _broken(self, error: BrokerError) -> None:
-        """Say so once; while the brokers are away it happens over and over."""
-        self._floor.meters.count("vqmon.kafka.broken")
+    def _report_broken(self, error: BrokerError) -> None:
+        """Count an error of the brokers; only the first one in a row is logged."""
+        self._context.meters.count("vqmon.kafka.broken")
         if not self._is_broken:
             self._is_broken = True
             log.warning(**log_event("partition.broken", partition=self.partition, error=error))
 
-    def _mended(self) -> None:
+    def _report_mended(self) -> None:
         if self._is_broken:
             self._is_broken = False
             log.info(**log_event("partition.mended", partition=self.partition))

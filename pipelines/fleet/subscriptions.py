@@ -1,4 +1,4 @@
-"""What one worker takes part in: the group of the segment messages, and that of the gathered outcomes."""
+"""The topics that one worker subscribes to: segment messages, and gathered outcomes where rules span all streams."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -6,22 +6,30 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 
-from pipelines.fleet.fleet_wide_rules import MOST_WAITING, Gathered, read_gathered
-from pipelines.fleet.judging import Looked, Noted, Observe, Speaker, Verdicts, look_at
-from pipelines.fleet.membership import GroupPort, Member, stay_member
-from pipelines.fleet.partition import Floor, Folding
-from pipelines.service.lifecycle import Told
+from pipelines.fleet.fleet_wide_rules import MAX_WAITING, FleetWideJudge, parse_gathered_record
+from pipelines.fleet.judging import (
+    ControlRecord,
+    Observe,
+    ObservedRecord,
+    PartitionJudge,
+    ProducerIdentity,
+    observe_record,
+)
+from pipelines.fleet.membership import ConsumerGroup, GroupMember, run_member
+from pipelines.fleet.partition import PartitionContext, RecordJudge
+from pipelines.service.brokers import topic_names
+from pipelines.service.lifecycle import OnPublish
 from vqmon.core.alerts.judge import AlertRule, over_all_streams
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.metrics import Meters
-from vqmon.transport.kafka import ClientConfig, GroupConsumer, TopicNames, TransactionalProducer, read_changelog
+from vqmon.transport.kafka import ClientConfig, GroupConsumer, TransactionalProducer, read_changelog
 from vqmon.transport.kafka.records import Record
 
 
-def speaker_of(kafka: KafkaSettings, *, max_rejected_bytes: int) -> Speaker:
-    """How this deployment speaks."""
-    return Speaker(
-        names=TopicNames.from_prefix(kafka.prefix, kafka.group),
+def producer_identity(kafka: KafkaSettings, *, max_rejected_bytes: int) -> ProducerIdentity:
+    """Return how the workers of this deployment identify themselves in what they write."""
+    return ProducerIdentity(
+        names=topic_names(kafka),
         source=f"vqmon:{kafka.prefix}/{kafka.group}",
         group=kafka.group,
         version=version("vqmon"),
@@ -30,33 +38,35 @@ def speaker_of(kafka: KafkaSettings, *, max_rejected_bytes: int) -> Speaker:
     )
 
 
-class Memberships:
-    """The memberships of one worker, and what their lanes share."""
+class Subscriptions:
+    """Opens the partition contexts and consumer groups of the topics that one worker subscribes to."""
 
     def __init__(
         self,
         kafka: KafkaSettings,
         connection: ClientConfig,
-        speaker: Speaker,
+        identity: ProducerIdentity,
         *,
         rules: Sequence[AlertRule],
         meters: Meters,
-        told: Told,
+        on_publish: OnPublish,
     ) -> None:
-        self._kafka, self._connection, self._speaker = kafka, connection, speaker
-        self._rules, self._meters, self._told = rules, meters, told
+        self._kafka, self._connection, self._identity = kafka, connection, identity
+        self._rules, self._meters, self._on_publish = rules, meters, on_publish
 
-    def floors(self, observe: Observe) -> Mapping[str, Floor]:
-        """Topic that this worker takes part in -> what its lanes share; the gathered one where rules need it."""
-        names = self._speaker.names
-        floors = {names.segments: self._segments(observe)}
-        return floors | {names.gathered: self._gathered()} if over_all_streams(self._rules) else floors
+    def contexts(self, observe: Observe) -> Mapping[str, PartitionContext]:
+        """Subscribed topic -> what the workers of its partitions share."""
+        names = self._identity.names
+        contexts = {names.segments: self._segments_context(observe)}
+        return contexts | {names.gathered: self._gathered_context()} if over_all_streams(self._rules) else contexts
 
-    async def stay(self, topic: str, floor: Floor, *, stop: asyncio.Event, seen: Callable[[str, Member], None]) -> None:
-        """Be a member of the topic's group until the stop."""
+    async def run_member(
+        self, topic: str, context: PartitionContext, *, stop: asyncio.Event, on_join: Callable[[str, GroupMember], None]
+    ) -> None:
+        """Be a member of the topic's consumer group until the stop."""
         kafka = self._kafka
 
-        def open_group(member: Member) -> GroupPort:
+        def open_group(member: GroupMember) -> ConsumerGroup:
             return GroupConsumer(
                 self._connection,
                 topic=topic,
@@ -67,39 +77,51 @@ class Memberships:
                 revoked=member.revoked,
             )
 
-        await stay_member(floor, open_group, stop=stop, revoke_seconds=kafka.revoke_seconds, seen=partial(seen, topic))
+        on_join_topic = partial(on_join, topic)
+        await run_member(context, open_group, stop=stop, revoke_seconds=kafka.revoke_seconds, on_join=on_join_topic)
 
-    def _segments(self, observe: Observe) -> Floor:
-        """Look at each segment, and judge each partition by itself."""
-        kafka, speaker = self._kafka, self._speaker
+    def _segments_context(self, observe: Observe) -> PartitionContext:
+        """Observe each segment and judge each partition by itself."""
+        kafka, identity = self._kafka, self._identity
 
-        async def look(record: Record) -> Looked | Noted:
-            return await look_at(record, observe, speaker, now=lambda: datetime.now(UTC))
+        async def observe_segment(record: Record) -> ObservedRecord | ControlRecord:
+            return await observe_record(record, observe, identity, now=lambda: datetime.now(UTC))
 
-        def fold(partition: int, stored: Mapping[str, bytes]) -> Folding:
-            return Verdicts(partition, speaker, rules=self._rules, stored=stored, limit=kafka.rejected_limit)
+        def open_judge(partition: int, stored: Mapping[str, bytes]) -> RecordJudge:
+            return PartitionJudge(
+                partition, identity, rules=self._rules, stored=stored, rejected_limit=kafka.rejected_limit
+            )
 
-        return self._floor(look, fold, speaker.names.segments, state=speaker.names.state, most=kafka.max_waiting)
+        names = identity.names
+        return self._context(
+            observe_segment, open_judge, topic=names.segments, state_topic=names.state, max_waiting=kafka.max_waiting
+        )
 
-    def _gathered(self) -> Floor:
-        """Hold the outcomes of all partitions against the rules over all streams."""
-        speaker, rules = self._speaker, over_all_streams(self._rules)
+    def _gathered_context(self) -> PartitionContext:
+        """Judge the outcomes of all partitions by the rules over all streams."""
+        identity, rules = self._identity, over_all_streams(self._rules)
 
-        def fold(partition: int, stored: Mapping[str, bytes]) -> Folding:
-            return Gathered(speaker.names, source=speaker.source, rules=rules, stored=stored)
+        def open_judge(partition: int, stored: Mapping[str, bytes]) -> RecordJudge:
+            return FleetWideJudge(identity.names, source=identity.source, rules=rules, stored=stored)
 
-        names = speaker.names
-        return self._floor(read_gathered, fold, names.gathered, state=names.gathered_state, most=MOST_WAITING)
+        names = identity.names
+        return self._context(
+            parse_gathered_record,
+            open_judge,
+            topic=names.gathered,
+            state_topic=names.gathered_state,
+            max_waiting=MAX_WAITING,
+        )
 
-    def _floor(
+    def _context(
         self,
-        look: Callable[[Record], Awaitable[Looked | Noted]],
-        fold: Callable[[int, Mapping[str, bytes]], Folding],
-        topic: str,
+        observe: Callable[[Record], Awaitable[ObservedRecord | ControlRecord]],
+        open_judge: Callable[[int, Mapping[str, bytes]], RecordJudge],
         *,
-        state: str,
-        most: int,
-    ) -> Floor:
+        topic: str,
+        state_topic: str,
+        max_waiting: int,
+    ) -> PartitionContext:
         kafka, connection, group = self._kafka, self._connection, self._group_of(topic)
 
         def open_writer(partition: int) -> TransactionalProducer:
@@ -109,21 +131,21 @@ class Memberships:
             )
 
         async def read_state(partition: int) -> Mapping[str, bytes]:
-            return await read_changelog(connection, state, partition)
+            return await read_changelog(connection, state_topic, partition)
 
-        return Floor(
-            look=look,
-            fold=fold,
+        return PartitionContext(
+            observe=observe,
+            open_judge=open_judge,
             open_writer=open_writer,
             read_state=read_state,
-            # Places are given out per try, by who observes; here each lane has as many as it may hold.
-            running=asyncio.Semaphore(most * 1000),
+            # OriginBackoff bounds the observations at work; here each partition may start all that it holds.
+            running=asyncio.Semaphore(max_waiting * 1000),
             meters=self._meters,
-            told=self._told,
-            max_waiting=most,
+            on_publish=self._on_publish,
+            max_waiting=max_waiting,
             gather_seconds=kafka.commit_seconds,
             when_lost=kafka.when_lost,
         )
 
     def _group_of(self, topic: str) -> str:
-        return f"{self._kafka.group}.gathered" if topic == self._speaker.names.gathered else self._kafka.group
+        return f"{self._kafka.group}.gathered" if topic == self._identity.names.gathered else self._kafka.group

@@ -18,7 +18,7 @@ from vqmon.core.cascade import (
 )
 from vqmon.core.types import DecodedSegment, Promotion, Score, ScorerIdentity, Segment, View
 from vqmon.errors import DecodeError, ScoreError, SegmentError
-from vqmon.flow import together
+from vqmon.flow import run_concurrently
 from vqmon.telemetry.logs import log_event
 
 _MAX_RENDITIONS = 10_000
@@ -240,8 +240,8 @@ class ScoringCascade:
             )
         shadows = () if optional_views_error else shadows
         with measured_stage("score", self.record_stage):
-            scores = await together(scorer.score(decoded) for scorer in scorers)
-            shadow_results = await together(score_all_or_none([shadow], decoded) for shadow in shadows)
+            scores = await run_concurrently(scorer.score(decoded) for scorer in scorers)
+            shadow_results = await run_concurrently(score_all_or_none([shadow], decoded) for shadow in shadows)
         successful_shadows = [
             shadow for shadow, (shadow_scores, _) in zip(shadows, shadow_results, strict=True) if shadow_scores
         ]
@@ -309,7 +309,7 @@ def required_views_of(scorers: Sequence[Scorer]) -> tuple[View, ...]:
 async def score_all_or_none(scorers: Sequence[Scorer], decoded: DecodedSegment) -> tuple[list[Score], str]:
     """The scores of all scorers; when one fails, no score and why they are left out: `timeout` or `failed`."""
     try:
-        return await together(scorer.score(decoded) for scorer in scorers), ""
+        return await run_concurrently(scorer.score(decoded) for scorer in scorers), ""
     except ScoreError as error:
         _log_left_out(_score_log, scorers, error)
         return [], "timeout" if error.reason == "timeout" else "failed"

@@ -1,74 +1,132 @@
-"""What both forms of the daemon share: counting what was published, stopping, doing things every so often."""
+"""The life of every long-running command: opening, readiness, stopping on signals, and counting what it publishes."""
 
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+
 from vqmon.core.types import Alert, Outcome, QualityEvent
-from vqmon.telemetry.health import ProgressTracker, sd_notify
+from vqmon.settings.sections import DaemonSettings
+from vqmon.telemetry.health import HealthServer, ProgressTracker, sd_notify
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
 
 log = logging.getLogger("vqmon.daemon")
 
-Told = Callable[[Sequence[Outcome], Sequence[Alert]], None]
-"""Told what was just published; must return at once."""
+WATCHDOG_PING_SECONDS = 5.0
+
+OnPublish = Callable[[Sequence[Outcome], Sequence[Alert]], None]
+"""Called with what was just published; must return at once."""
 
 
-def telling(meters: Meters, progress: ProgressTracker, told: Told | None, *, slo_floor: float = 40.0) -> Told:
-    """Count what was published, then pass it on; alerts that nobody is told go to the log."""
-    level = logging.WARNING if told is None else logging.DEBUG
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What every long-running command reports to and is stopped by."""
 
-    def tell(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
-        for outcome in outcomes:
-            meters.count("vqmon.slo.total")
-            meters.count("vqmon.slo.good", int(_is_good(outcome, slo_floor)))
-            if isinstance(outcome, QualityEvent):
-                meters.count("vqmon.segment.count", outcome="scored", reason="")
-                for score in outcome.scores:
-                    meters.record("vqmon.segment.score", score.value, scorer=score.scorer)
-            else:
-                meters.count("vqmon.segment.count", outcome="unscored", reason=outcome.reason)
-        if outcomes:
-            meters.set("vqmon.lag", (datetime.now(UTC) - outcomes[-1].segment.ends_at).total_seconds())
-            sd_notify(f"STATUS=last segment {outcomes[-1].segment.key}")
-        meters.set("vqmon.in_flight", progress.in_flight)
-        for alert in alerts:
-            meters.count("vqmon.alert.transition", state=alert.state, severity=alert.severity)
-            said = log_event(f"alert.{alert.state}", rule=alert.rule, series=alert.series, summary=alert.summary)
-            log.log(level, **said)
-        if told is not None:
-            told(outcomes, alerts)
+    meters: Meters
+    progress: ProgressTracker
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
 
-    return tell
+    @asynccontextmanager
+    async def serving(self, *, for_seconds: float | None, drain_seconds: float) -> AsyncIterator[None]:
+        """Report READY to systemd and run the body, which ends soon after `stop` is set.
 
+        SIGTERM, SIGINT and the end of `for_seconds` set `stop`; `drain_seconds` later the body is cancelled.
+        """
+        with stop_on_signals(self.stop, for_seconds, drain_seconds) as drain_limit:
+            # Ready even when brokers or origins are away: a restart would not help, and /readyz tells.
+            sd_notify("READY=1")
+            try:
+                async with drain_limit:
+                    yield
+            except TimeoutError:
+                if not self.stop.is_set():
+                    raise
+                log.warning(**log_event("daemon.drain_cut", left=self.progress.in_flight))
 
-def _is_good(outcome: Outcome, floor: float) -> bool:
-    """Whether viewers had a good picture, as far as can be told: what could not be scored counts as bad."""
-    return isinstance(outcome, QualityEvent) and bool(outcome.scores) and outcome.scores[0].value >= floor
+    @contextmanager
+    def watchdog_pings(self) -> Iterator[None]:
+        """Tell systemd every few seconds that the loop runs and that work in flight gets on."""
+        with call_every(WATCHDOG_PING_SECONDS, lambda: self.progress.is_alive and sd_notify("WATCHDOG=1")):
+            yield
 
 
 @contextmanager
-def stopping(stop: asyncio.Event, for_seconds: float | None, drain_seconds: float) -> Iterator[asyncio.Timeout]:
-    """SIGTERM, SIGINT or the end of `for_seconds` set `stop` and start the time limit for draining."""
-    loop = asyncio.get_running_loop()
-    limit = asyncio.timeout(None)
+def open_service(daemon: DaemonSettings) -> Iterator[Service]:
+    """Open the metrics and, if the settings give it a port, the server of /healthz, /readyz and /metrics."""
+    service = Service(meters=Meters(PrometheusMetricReader()), progress=ProgressTracker(time.monotonic))
+    with ExitStack() as stack:
+        stack.callback(service.meters.close)
+        if daemon.health_port:
+            stack.enter_context(HealthServer(daemon.health_host, daemon.health_port, progress=service.progress))
+        yield service
 
-    def begin() -> None:
+
+def counting_callback(service: Service, on_publish: OnPublish | None, *, slo_floor: float = 40.0) -> OnPublish:
+    """Return a callback that counts what was published, then calls `on_publish`; without one, alerts are logged.
+
+    `slo_floor` is the lowest score, 0..100, of the first scorer that counts as good picture quality.
+    """
+    meters = service.meters
+    level = logging.WARNING if on_publish is None else logging.DEBUG
+
+    def count(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
+        for outcome in outcomes:
+            _count_outcome(outcome, meters, slo_floor)
+        if outcomes:
+            meters.set("vqmon.lag", (datetime.now(UTC) - outcomes[-1].segment.ends_at).total_seconds())
+            sd_notify(f"STATUS=last segment {outcomes[-1].segment.key}")
+        meters.set("vqmon.in_flight", service.progress.in_flight)
+        for alert in alerts:
+            meters.count("vqmon.alert.transition", state=alert.state, severity=alert.severity)
+            fields = log_event(f"alert.{alert.state}", rule=alert.rule, series=alert.series, summary=alert.summary)
+            log.log(level, **fields)
+        if on_publish is not None:
+            on_publish(outcomes, alerts)
+
+    return count
+
+
+def _count_outcome(outcome: Outcome, meters: Meters, slo_floor: float) -> None:
+    meters.count("vqmon.slo.total")
+    meters.count("vqmon.slo.good", int(_is_good(outcome, slo_floor)))
+    if isinstance(outcome, QualityEvent):
+        meters.count("vqmon.segment.count", outcome="scored", reason="")
+        for score in outcome.scores:
+            meters.record("vqmon.segment.score", score.value, scorer=score.scorer)
+    else:
+        meters.count("vqmon.segment.count", outcome="unscored", reason=outcome.reason)
+
+
+def _is_good(outcome: Outcome, slo_floor: float) -> bool:
+    """Whether viewers had a good picture, as far as can be told: what could not be scored counts as bad."""
+    return isinstance(outcome, QualityEvent) and bool(outcome.scores) and outcome.scores[0].value >= slo_floor
+
+
+@contextmanager
+def stop_on_signals(stop: asyncio.Event, for_seconds: float | None, drain_seconds: float) -> Iterator[asyncio.Timeout]:
+    """Set `stop` at SIGTERM, SIGINT or the end of `for_seconds`; yields the time limit that then starts to run."""
+    loop = asyncio.get_running_loop()
+    drain_limit = asyncio.timeout(None)
+
+    def begin_stop() -> None:
         if not stop.is_set():
             log.info(**log_event("daemon.stopping"))
             sd_notify("STOPPING=1")
             stop.set()
-            limit.reschedule(loop.time() + drain_seconds)
+            drain_limit.reschedule(loop.time() + drain_seconds)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, begin)
-    timer = loop.call_later(for_seconds, begin) if for_seconds is not None else None
+        loop.add_signal_handler(number, begin_stop)
+    timer = loop.call_later(for_seconds, begin_stop) if for_seconds is not None else None
     try:
-        yield limit
+        yield drain_limit
     finally:
         if timer:
             timer.cancel()
@@ -77,18 +135,18 @@ def stopping(stop: asyncio.Event, for_seconds: float | None, drain_seconds: floa
 
 
 @contextmanager
-def every(seconds: float, act: Callable[[], object]) -> Iterator[None]:
-    """Call `act` on the loop every so often."""
+def call_every(seconds: float, callback: Callable[[], object]) -> Iterator[None]:
+    """Call back on the event loop every so many seconds while the context lasts."""
     loop = asyncio.get_running_loop()
 
     timer: asyncio.TimerHandle
 
-    def again() -> None:
+    def call_and_reschedule() -> None:
         nonlocal timer
-        act()
-        timer = loop.call_later(seconds, again)
+        callback()
+        timer = loop.call_later(seconds, call_and_reschedule)
 
-    timer = loop.call_later(seconds, again)
+    timer = loop.call_later(seconds, call_and_reschedule)
     try:
         yield
     finally:

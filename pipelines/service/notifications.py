@@ -1,28 +1,27 @@
-"""Tells Alertmanager and webhooks of the alerts of a history."""
+"""Sends the alerts of a history to Alertmanager and webhooks."""
 
 import asyncio
 import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
+from pipelines.service.history_thread import HistoryThread
 from pipelines.service.wiring import fetch_policy, utc_now
 from vqmon.core.alerts.annotations import Mask
 from vqmon.core.alerts.notifications import NotifiedState, QueuedAlert, holding
 from vqmon.core.types import Alert, Outcome, Severity
 from vqmon.errors import FetchError, SettingsError
-from vqmon.flow import Crew
+from vqmon.flow import NamedTasks
 from vqmon.media.fetch.http import PinnedNetworkBackend, Resolver, resolve_host
 from vqmon.media.fetch.policy import check_url
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import FetchSettings, NotifySettings
 from vqmon.telemetry.metrics import Meters
-from vqmon.transport.history.history import History
 from vqmon.transport.notify.alertmanager import Alertmanager
 from vqmon.transport.notify.delivery_queue import Clock
 from vqmon.transport.notify.dispatcher import Dispatcher
@@ -32,119 +31,113 @@ from vqmon.transport.notify.receiver import Receiver
 from vqmon.transport.notify.webhook import Webhook, parse_secret
 from vqmon.transport.secrets import read_secret
 
-GROUP = "group"
-"""What stands for the rendition in the alert of a group: it has come as far as the farthest of all."""
+GROUP_RENDITION = "group"
+"""The rendition name of a group's alert; its media is as new as that of the newest rendition."""
 
-CLOSING_SECONDS = 6.0
-"""For a last round when the daemon stops."""
+LAST_DELIVERY_SECONDS = 6.0
+"""How long the last delivery may take when the daemon stops."""
 
 
 class HistoryOutbox:
-    """The outbox of a history, from the loop: one thread does all that touches the file."""
+    """The outbox of a history for the event loop; every access runs in the history's thread."""
 
-    def __init__(self, history: History, thread: ThreadPoolExecutor) -> None:
-        self._history = history
+    def __init__(self, thread: HistoryThread) -> None:
         self._thread = thread
 
     async def queued_alerts(self, *, after: int) -> Sequence[QueuedAlert]:
-        """What waits, of alerts written after this number."""
-        ask = partial(self._history.outbox.queued_alerts, after=after)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, ask)
+        """Return the queued alerts that changed after this number."""
+        return await self._thread.run(partial(self._thread.history.outbox.queued_alerts, after=after))
 
     async def record_deliveries(self, deliveries: Mapping[str, Mapping[str, NotifiedState] | None]) -> None:
-        """Remember what was told."""
-        await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._history.outbox.record_deliveries, deliveries
-        )
+        """Store what each receiver was told, by alert id; None removes the alert from the outbox."""
+        await self._thread.run(partial(self._thread.history.outbox.record_deliveries, deliveries))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
-    """Which alerts are kept back."""
+class MuteFilter:
+    """Selects the alerts that nobody is notified of: by severity, maintenance window and age."""
 
     windows: Sequence[Mask]
     severities: Collection[Severity]
     max_age: timedelta
-    # rendition -> how far its media has come
-    reached: dict[str, datetime] = field(default_factory=dict)
+    # rendition key -> end of its newest published segment
+    media_ends_at: dict[str, datetime] = field(default_factory=dict)
 
-    def __call__(self, notices: Collection[QueuedAlert]) -> Collection[str]:
-        """Ids of those that nobody is told of now."""
+    def __call__(self, queued_alerts: Collection[QueuedAlert]) -> Collection[str]:
+        """Return the ids of the muted alerts."""
         now = utc_now()
-        return {notice.alert.id for notice in notices if self._is_held(notice, now)}
+        return {queued.alert.id for queued in queued_alerts if self._is_muted(queued, now)}
 
-    def _is_held(self, notice: QueuedAlert, now: datetime) -> bool:
-        alert = notice.alert
+    def _is_muted(self, queued: QueuedAlert, now: datetime) -> bool:
+        alert = queued.alert
         if alert.severity not in self.severities or holding(alert, self.windows, now):
             return True
-        if notice.age_when_queued <= self.max_age:
+        if queued.age_when_queued <= self.max_age:
             return False
-        # It came late: out of a backfill, or after a pause. Told only if it still holds when the media is of today.
-        reached = self.reached.get(f"{alert.stream_id}/{alert.rendition}")
-        if reached is None and alert.rendition == GROUP:
-            reached = max(self.reached.values(), default=None)
-        return reached is None or now - reached > self.max_age
+        # A late alert comes from a backfill or after a pause: it is sent only once the media is current again.
+        media_ends_at = self.media_ends_at.get(f"{alert.stream_id}/{alert.rendition}")
+        if media_ends_at is None and alert.rendition == GROUP_RENDITION:
+            media_ends_at = max(self.media_ends_at.values(), default=None)
+        return media_ends_at is None or now - media_ends_at > self.max_age
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """What a daemon that publishes tells the delivery."""
+class AlertNotifier:
+    """Delivers alerts in the background; whoever publishes calls `on_publish`."""
 
-    deliverer: Dispatcher
-    holding: Holding
+    dispatcher: Dispatcher
+    mute_filter: MuteFilter
 
-    def published(self, outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
-        """These are in the history now."""
+    def on_publish(self, outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
+        """Note how new the media is, and start a delivery if there are alerts; both are in the history by now."""
         for outcome in outcomes:
             segment = outcome.segment
-            self.holding.reached[segment.rendition.key] = segment.ends_at
+            self.mute_filter.media_ends_at[segment.rendition.key] = segment.ends_at
         if alerts:
-            self.deliverer.wake()
+            self.dispatcher.wake()
 
 
 @asynccontextmanager
-async def delivering(
-    settings: Settings,
-    history: History,
-    *,
-    thread: ThreadPoolExecutor,
-    meters: Meters,
-    after: asyncio.Event | None = None,
-) -> AsyncIterator[Delivery | None]:
-    """Deliver in the background while the context lasts, and `after` is set; None when there is nobody to tell."""
+async def open_notifier(
+    settings: Settings, thread: HistoryThread, *, meters: Meters, start: asyncio.Event | None = None
+) -> AsyncIterator[AlertNotifier | None]:
+    """Deliver alerts in the background while the context lasts; None when the settings name no receiver.
+
+    Delivery begins at once, or when `start` is set.
+    """
     notify = settings.notify
     if not (notify.alertmanagers or notify.webhooks):
         yield None
         return
-    held = holding_of(notify)
-    async with open_poster(settings) as post, Crew() as crew:
-        deliverer = Dispatcher(
-            HistoryOutbox(history, thread),
-            targets_of(notify, post),
+    mute_filter = mute_filter_of(notify)
+    async with open_poster(settings) as post, NamedTasks() as tasks:
+        dispatcher = Dispatcher(
+            HistoryOutbox(thread),
+            open_receivers(notify, post),
             clock=Clock(now=utc_now, monotonic_seconds=time.monotonic, random_fraction=random.random),
-            muted=held,
+            muted=mute_filter,
             meters=meters,
             resend_seconds=notify.resend_seconds,
             keep_seconds=3600 * notify.keep_hours,
         )
-        crew.begin("notify", _after(after, deliverer))
+        tasks.start("notify", _deliver_after(start, dispatcher))
         try:
-            yield Delivery(deliverer=deliverer, holding=held)
+            yield AlertNotifier(dispatcher=dispatcher, mute_filter=mute_filter)
         finally:
-            deliverer.stop()
-            if after:
-                after.set()
-            await crew.end(["notify"], within_seconds=CLOSING_SECONDS)
+            dispatcher.stop()
+            if start:
+                start.set()
+            await tasks.wait_or_cancel(["notify"], within_seconds=LAST_DELIVERY_SECONDS)
 
 
-async def _after(begin: asyncio.Event | None, deliverer: Dispatcher) -> None:
-    if begin:
-        await begin.wait()
-    await deliverer.run()
+async def _deliver_after(start: asyncio.Event | None, dispatcher: Dispatcher) -> None:
+    if start:
+        await start.wait()
+    await dispatcher.run()
 
 
-def holding_of(notify: NotifySettings) -> Holding:
-    """What the settings keep back; SettingsError when a window makes no sense."""
+def mute_filter_of(notify: NotifySettings) -> MuteFilter:
+    """Return what the settings mute; raises SettingsError for a maintenance window that makes no sense."""
     windows = []
     for name, window in notify.windows.items():
         try:
@@ -161,7 +154,7 @@ def holding_of(notify: NotifySettings) -> Holding:
             )
         except ValueError as error:
             raise SettingsError(f"notify.windows.{name}: {error}") from error
-    return Holding(
+    return MuteFilter(
         windows=windows,
         severities=notify.severities,
         max_age=timedelta(seconds=notify.max_age_seconds),
@@ -169,11 +162,14 @@ def holding_of(notify: NotifySettings) -> Holding:
 
 
 def open_poster(settings: Settings, *, resolve: Resolver = resolve_host) -> HttpPoster:
-    """Posts to what the settings name; a name that leads into a private network which they do not allow is refused."""
+    """Return a client for the receivers of the settings.
+
+    Refuses host names that resolve to a private network unless the settings allow that network.
+    """
     notify = settings.notify
-    urls = [*notify.alertmanagers, *(hook.url for hook in notify.webhooks.values())]
-    guarded = settings.model_copy(update={"fetch": FetchSettings(allowed_networks=notify.allowed_networks)})
-    policy = fetch_policy(guarded, named=urls)
+    urls = [*notify.alertmanagers, *(webhook.url for webhook in notify.webhooks.values())]
+    restricted = settings.model_copy(update={"fetch": FetchSettings(allowed_networks=notify.allowed_networks)})
+    policy = fetch_policy(restricted, named=urls)
     try:
         for url in urls:
             check_url(url, policy)
@@ -185,8 +181,8 @@ def open_poster(settings: Settings, *, resolve: Resolver = resolve_host) -> Http
     return HttpPoster(timeout_seconds=notify.timeout_seconds, network=PinnedNetworkBackend(policy, resolve), tls=tls)
 
 
-def targets_of(notify: NotifySettings, post: Post) -> Sequence[Receiver]:
-    """Every receiver of the settings; secrets are read from their files now."""
+def open_receivers(notify: NotifySettings, post: Post) -> Sequence[Receiver]:
+    """Return every receiver of the settings; reads the secret files."""
     try:
         naming = LabelConfig(labels=notify.labels, copied=notify.carried_labels, public_url=notify.public_url)
     except ValueError as error:
@@ -200,11 +196,13 @@ def targets_of(notify: NotifySettings, post: Post) -> Sequence[Receiver]:
         *(
             Webhook(
                 name,
-                hook.url,
+                webhook.url,
                 post=post,
-                keys=[parse_secret(read_secret(file), origin=f"notify.webhooks.{name}") for file in hook.secret_files],
+                keys=[
+                    parse_secret(read_secret(file), origin=f"notify.webhooks.{name}") for file in webhook.secret_files
+                ],
                 source=notify.source,
             )
-            for name, hook in notify.webhooks.items()
+            for name, webhook in notify.webhooks.items()
         ),
     ]

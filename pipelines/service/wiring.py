@@ -146,7 +146,7 @@ def load_rules(settings: Settings, *, scorers: Sequence[str] | None = None) -> t
 
     A rule of the owner that names a scorer which is not among the ids `scorers` is refused; a shipped one sleeps.
     """
-    file = settings.alerts.rules or shipped("rules.toml")
+    file = settings.alerts.rules or default_file("rules.toml")
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -154,7 +154,7 @@ def load_rules(settings: Settings, *, scorers: Sequence[str] | None = None) -> t
     return parse_rules(text, origin=str(file), scorers=scorers if settings.alerts.rules else None)
 
 
-def shipped(name: str) -> Path:
+def default_file(name: str) -> Path:
     """A settings file that comes with vqmon: inside the wheel, else in the checkout."""
     package = Path(vqmon.__file__).parent
     inside = package / "defaults" / name
@@ -198,11 +198,11 @@ def open_sources(
     }
 
 
-def watching(settings: Settings, address: str, *, stream_id: str, history: str | Path | None) -> Settings:
+def settings_for_watch(settings: Settings, address: str, *, stream_id: str, history: str | Path | None) -> Settings:
     """The settings for following one playlist that a person named."""
     url = as_url(address)
     policy = fetch_policy(settings, named=[address])
-    source = SourceSettings(streams=(WatchedStream(id=stream_id or name_of(url), url=url),))
+    source = SourceSettings(streams=(WatchedStream(id=stream_id or stream_name_of(url), url=url),))
     fetch = settings.fetch.model_copy(
         update={
             "allowed_hosts": policy.allowed_hosts,
@@ -212,7 +212,7 @@ def watching(settings: Settings, address: str, *, stream_id: str, history: str |
             "file_roots": policy.file_roots,
         }
     )
-    kept = settings.history.at(history)
+    kept = settings.history.at_location(history)
     # A person is looking: nobody else is told.
     changes = {"source": source, "fetch": fetch, "history": kept, "notify": NotifySettings()}
     return settings.model_copy(update=changes)
@@ -226,7 +226,7 @@ SCORE_MAX_SAMPLES = 3_600
 """How many frames of one file `vqmon score` looks at: an hour at one per second."""
 
 
-def changed(
+def settings_for_score(
     settings: Settings,
     *,
     scorers: Sequence[str] = (),
@@ -244,10 +244,10 @@ def changed(
     return settings.model_copy(update={"scoring": scoring, "decode": decode, "fetch": fetch})
 
 
-def name_of(url: str) -> str:
+def stream_name_of(url: str) -> str:
     """A stream's name out of its address: the last telling part of the path, else the host.
 
-    >>> name_of("https://cdn.example.org/news-1/master.m3u8?token=x")
+    >>> stream_name_of("https://cdn.example.org/news-1/master.m3u8?token=x")
     'news-1'
     """
     parts = urlsplit(url)

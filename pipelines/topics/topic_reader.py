@@ -1,33 +1,33 @@
-"""One topic as a recorder reads it: which partitions are ours, and where each of them goes on."""
+"""One topic as the recorder reads it: which partitions are assigned, and the offset at which each resumes."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from pipelines.fleet.membership import GroupPort
-from vqmon.errors import BrokerError, SettingsError
+from pipelines.fleet.membership import ConsumerGroup
+from pipelines.service.brokers import WhenLost, resume_offset
 from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.ingest import OffsetCommit, RecordBatch, RecordKind
-from vqmon.transport.kafka.records import OnAssigned, OnRevoked, PartitionOffsets
+from vqmon.transport.kafka.records import OnAssigned, OnRevoked
 
 log = logging.getLogger("vqmon.record")
 
-OpenGroup = Callable[[str, OnAssigned, OnRevoked], GroupPort]
-"""Joins the group of a topic."""
+OpenGroup = Callable[[str, OnAssigned, OnRevoked], ConsumerGroup]
+"""Joins the consumer group of a topic."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a partition stands: in the history, and with us."""
+class PartitionPosition:
+    """How far a partition was read: the offset that the history holds, and the one to read next."""
 
-    before: int | None
+    # None when the history holds none
+    stored_offset: int | None
     next_offset: int
 
 
-class Reader:
-    """The partitions of one topic that are ours."""
+class TopicReader:
+    """Reads the partitions of one topic that are assigned to us, each from the offset in the history."""
 
     def __init__(
         self,
@@ -35,26 +35,26 @@ class Reader:
         kind: RecordKind,
         *,
         open_group: OpenGroup,
-        offsets: Callable[[str], Awaitable[Mapping[int, int]]],
+        read_offsets: Callable[[str], Awaitable[Mapping[int, int]]],
         writing: asyncio.Lock,
         revoke_seconds: float,
-        when_lost: Literal["stop", "go_on"],
+        when_lost: WhenLost,
     ) -> None:
         self.topic = topic
         self._kind: RecordKind = kind
-        self._offsets = offsets
+        self._read_offsets = read_offsets
         self._writing = writing
         self._revoke_seconds = revoke_seconds
-        self._when_lost = when_lost
-        # None = assigned, and not yet looked up
-        self._places: dict[int, Place | None] = {}
-        self._is_placed = False
+        self._when_lost: WhenLost = when_lost
+        # None = assigned, and its offset not read from the history yet
+        self._positions: dict[int, PartitionPosition | None] = {}
+        self._has_assignment = False
         self._group = open_group(topic, self._assigned, self._revoked)
 
     @property
     def is_settled(self) -> bool:
-        """Whether the group has placed us and every partition of ours is up."""
-        return self._is_placed and None not in self._places.values()
+        """Whether the group has assigned partitions to us, be it none, and all of them are being read."""
+        return self._has_assignment and None not in self._positions.values()
 
     async def start(self) -> None:
         await self._group.start()
@@ -62,90 +62,85 @@ class Reader:
     async def stop(self) -> None:
         await self._group.stop()
 
-    def begin_again(self) -> None:
-        """Nothing is certain any more: look up anew where every partition goes on."""
-        self._places = dict.fromkeys(self._places)
+    def reset_positions(self) -> None:
+        """Read the offsets of all partitions from the history again before the next poll."""
+        self._positions = dict.fromkeys(self._positions)
 
-    async def bring_up(self) -> None:
-        """Let the records of newly assigned partitions come, from where the history stands."""
-        waiting = [partition for partition, place in self._places.items() if place is None]
+    async def resume_assigned(self) -> None:
+        """Start to read newly assigned partitions from the offsets in the history."""
+        waiting = [partition for partition, position in self._positions.items() if position is None]
         if not waiting:
             return
-        stands = await self._offsets(self.topic)
+        stored_offsets = await self._read_offsets(self.topic)
         for partition in waiting:
-            before = stands.get(partition)
-            start = self._start_of(partition, before, await self._group.position(partition))
-            if partition in self._places:
-                self._group.go_on(partition, offset=start)
-                self._places[partition] = Place(before, start)
-                log.info(**log_event("record.partition", topic=self.topic, partition=partition, offset=start))
+            stored = stored_offsets.get(partition)
+            position = await self._group.position(partition)
+            offset = resume_offset(stored, position, self._when_lost, partition=f"{self.topic}/{partition}")
+            if stored is not None and offset > stored:
+                log.error(
+                    **log_event(
+                        "record.lost_records",
+                        topic=self.topic,
+                        partition=partition,
+                        stored_offset=stored,
+                        oldest_offset=position.oldest,
+                    )
+                )
+            # The partition may have been revoked meanwhile.
+            if partition in self._positions:
+                self._group.go_on(partition, offset=offset)
+                self._positions[partition] = PartitionPosition(stored, offset)
+                log.info(**log_event("record.partition", topic=self.topic, partition=partition, offset=offset))
 
     async def poll(self, *, seconds: float, max_records: int) -> Sequence[RecordBatch]:
-        """What has come, by partition."""
-        ready = [partition for partition, place in self._places.items() if place is not None]
-        got = await self._group.poll(ready, seconds=seconds, max_records=max_records)
+        """Return the records that have arrived, as one batch per partition."""
+        readable = [partition for partition, position in self._positions.items() if position is not None]
+        records_by_partition = await self._group.poll(readable, seconds=seconds, max_records=max_records)
         batches = []
-        for partition, records in got.items():
-            place = self._places.get(partition)
-            if place is not None and records:
+        for partition, records in records_by_partition.items():
+            position = self._positions.get(partition)
+            if position is not None and records:
                 batches.append(
                     RecordBatch(
                         topic=self.topic,
                         partition=partition,
                         kind=self._kind,
-                        previous_offset=place.before,
+                        previous_offset=position.stored_offset,
                         records=[(record.offset, record.value) for record in records],
                     )
                 )
         return batches
 
-    def written(self, steps: Sequence[OffsetCommit]) -> None:
-        """These steps are in the history."""
+    def advance(self, steps: Sequence[OffsetCommit]) -> None:
+        """Move the positions of partitions whose new offsets are in the history now."""
         for step in steps:
-            if step.topic == self.topic and self._places.get(step.partition) is not None:
-                self._places[step.partition] = Place(step.next_offset, step.next_offset)
+            if step.topic == self.topic and self._positions.get(step.partition) is not None:
+                self._positions[step.partition] = PartitionPosition(step.next_offset, step.next_offset)
 
     async def lags(self) -> Mapping[int, int]:
-        """Partition -> records that wait there, as far as is known; what is no record does not count."""
+        """Partition -> records not read yet, where known; transaction markers do not count."""
         lags = {}
-        for partition, place in list(self._places.items()):
-            if place is not None:
-                read = await self._group.read_up_to(partition)
-                lag = self._group.lag_records(partition, next_offset=read)
+        for partition, position in list(self._positions.items()):
+            if position is not None:
+                next_offset = await self._group.read_up_to(partition)
+                lag = self._group.lag_records(partition, next_offset=next_offset)
                 if lag is not None:
                     lags[partition] = lag
         return lags
 
-    def _start_of(self, partition: int, before: int | None, position: PartitionOffsets) -> int:
-        if before is None:
-            return position.oldest
-        told = (
-            f"{self.topic}/{partition}: the history stands at {before}, but the topic holds "
-            f"{position.oldest} to {position.newest}"
-        )
-        if before > position.newest:
-            raise BrokerError(f"{told}: is it another topic of the same name?")
-        if position.oldest <= before:
-            return before
-        told += ": records were deleted before they were recorded"
-        if self._when_lost == "stop":
-            raise SettingsError(f'{told}; set kafka.when_lost = "go_on" to accept the gap')
-        log.error(**log_event("record.lost_records", told=told))
-        return position.oldest
-
     def _assigned(self, partitions: Collection[int]) -> None:
-        self._places.update(dict.fromkeys(partitions))
-        self._is_placed = True
+        self._positions.update(dict.fromkeys(partitions))
+        self._has_assignment = True
         log.info(**log_event("record.assigned", topic=self.topic, partitions=sorted(partitions)))
 
     async def _revoked(self, partitions: Collection[int]) -> None:
-        """Let a write that has begun come to its end, within the time that the group grants."""
+        """Let a write that has begun finish, within the time that the group grants."""
         for partition in partitions:
-            self._places.pop(partition, None)
+            self._positions.pop(partition, None)
         try:
             async with asyncio.timeout(self._revoke_seconds):
                 async with self._writing:
                     pass
         except TimeoutError:
-            # Whoever goes on reads the offset in the history, and so do we.
+            # The next owner of the partition reads the offset from the history, and so do we.
             log.warning(**log_event("record.revoked_while_writing", topic=self.topic))

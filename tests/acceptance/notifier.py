@@ -7,14 +7,14 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines.service.notifications import delivering
+from pipelines.service.history_thread import open_history_thread
+from pipelines.service.notifications import open_notifier
 from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.core.types import Alert, alert_id
 from vqmon.settings.load import Settings
@@ -38,17 +38,17 @@ def work(path: Path, settings: Settings, ready: int, *, is_last: bool) -> None:
 
 
 async def _work(path: Path, settings: Settings, ready: int, *, is_last: bool) -> None:
-    with ThreadPoolExecutor(1) as thread, open_history(path, "write") as history:
-        async with delivering(settings, history, thread=thread, meters=Meters()) as delivery:
-            assert delivery is not None
-            loop = asyncio.get_running_loop()
+    with open_history_thread(path, mode="write") as thread:
+        history = thread.history
+        async with open_notifier(settings, thread, meters=Meters()) as notifier:
+            assert notifier is not None
             number = len(history.queries.alerts(limit=100_000))
             while not is_last or history.queries.alerts(open_only=True, limit=1):
                 alerts = _due(history) + ([] if is_last else [_opened(number)])
                 number += 1
                 publish = partial(history.publish, [], alerts=alerts, queued_at=datetime.now(UTC))
-                await loop.run_in_executor(thread, publish)
-                delivery.published([], alerts)
+                await thread.run(publish)
+                notifier.on_publish([], alerts)
                 os.write(ready, b".")
                 await asyncio.sleep(TICK_SECONDS)
             # What is over is said again for five minutes: the last word is enough here.

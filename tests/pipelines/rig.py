@@ -4,10 +4,17 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
-from pipelines.fleet.fleet_wide_rules import Gathered, read_gathered
-from pipelines.fleet.judging import Looked, Noted, Observe, Speaker, Verdicts, look_at
-from pipelines.fleet.membership import Member
-from pipelines.fleet.partition import Floor, Folding
+from pipelines.fleet.fleet_wide_rules import FleetWideJudge, parse_gathered_record
+from pipelines.fleet.judging import (
+    ControlRecord,
+    Observe,
+    ObservedRecord,
+    PartitionJudge,
+    ProducerIdentity,
+    observe_record,
+)
+from pipelines.fleet.membership import GroupMember
+from pipelines.fleet.partition import PartitionContext, RecordJudge
 from tests.acceptance.kafka.looks import look_at_once
 from vqmon.core.alerts.annotations import End
 from vqmon.core.alerts.judge import AlertRule, over_all_streams
@@ -27,7 +34,7 @@ from vqmon.transport.wire.segment_messages import STRUCTURED_CONTENT_TYPE, encod
 
 NAMES = TopicNames.from_prefix("vqmon", "g")
 GATHERED = "g.gathered"
-SPEAKER = Speaker(
+SPEAKER = ProducerIdentity(
     names=NAMES, source="test", group="g", version="0", max_message_bytes=10_000, max_rejected_bytes=60_000
 )
 
@@ -56,41 +63,41 @@ class Rig:
         key = note.stream_id.encode() if isinstance(note, End) else None
         return self.put_raw(partition, key, encode_control_message(note, source="test"), *control_message_headers(note))
 
-    def floor(self, observe: Observe = look_at_once, **changes: object) -> Floor:
+    def floor(self, observe_segment: Observe = look_at_once, **changes: object) -> PartitionContext:
         """What the lanes of a member share."""
 
         async def read_state(partition: int) -> Mapping[str, bytes]:
             self.restored.append(partition)
             return self.broker.read_state(NAMES.state, partition)
 
-        async def look(record: Record) -> Looked | Noted:
-            return await look_at(record, observe, SPEAKER, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
+        async def observe(record: Record) -> ObservedRecord | ControlRecord:
+            return await observe_record(record, observe_segment, SPEAKER, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
 
-        def fold(partition: int, stored: Mapping[str, bytes]) -> Folding:
-            return Verdicts(partition, SPEAKER, rules=self.rules, stored=stored, limit=0.9)
+        def open_judge(partition: int, stored: Mapping[str, bytes]) -> RecordJudge:
+            return PartitionJudge(partition, SPEAKER, rules=self.rules, stored=stored, rejected_limit=0.9)
 
         facts: dict[str, object] = {
-            "look": look,
-            "fold": fold,
+            "observe": observe,
+            "open_judge": open_judge,
             "open_writer": self.open_writer,
             "read_state": read_state,
             "running": asyncio.Semaphore(100),
             "meters": Meters(),
-            "told": lambda outcomes, alerts: None,
+            "on_publish": lambda outcomes, alerts: None,
             "max_waiting": 8,
             "gather_seconds": 0.0,
             "when_lost": "stop",
         }
-        return Floor(**{**facts, **changes})  # type: ignore[arg-type]
+        return PartitionContext(**{**facts, **changes})  # type: ignore[arg-type]
 
-    def gathered_floor(self) -> Floor:
+    def gathered_floor(self) -> PartitionContext:
         """What the lane of the rules over all streams has."""
 
         async def read_state(partition: int) -> Mapping[str, bytes]:
             return self.broker.read_state(NAMES.gathered_state, partition)
 
-        def fold(partition: int, stored: Mapping[str, bytes]) -> Folding:
-            return Gathered(NAMES, source="test", rules=over_all_streams(self.rules), stored=stored)
+        def open_judge(partition: int, stored: Mapping[str, bytes]) -> RecordJudge:
+            return FleetWideJudge(NAMES, source="test", rules=over_all_streams(self.rules), stored=stored)
 
         def open_writer(partition: int) -> MemoryTransactionalProducer:
             name = f"g.gathered.{partition}"
@@ -98,9 +105,11 @@ class Rig:
                 self.broker, transactional_id=name, group=GATHERED, topic=NAMES.gathered, partition=0
             )
 
-        return self.floor(look=read_gathered, fold=fold, read_state=read_state, open_writer=open_writer)
+        return self.floor(
+            observe=parse_gathered_record, open_judge=open_judge, read_state=read_state, open_writer=open_writer
+        )
 
-    def open_gathered(self, member: Member) -> MemoryGroupConsumer:
+    def open_gathered(self, member: GroupMember) -> MemoryGroupConsumer:
         """The group of the gathered outcomes as a member sees it."""
         return MemoryGroupConsumer(
             self.broker, topic=NAMES.gathered, group=GATHERED, assigned=member.assigned, revoked=member.revoked
@@ -110,7 +119,7 @@ class Rig:
         """One member holds all that is gathered against the rules over all streams, then leaves."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            member = Member(self.gathered_floor(), self.open_gathered, stop=stop, revoke_seconds=2.0)
+            member = GroupMember(self.gathered_floor(), self.open_gathered, stop=stop, revoke_seconds=2.0)
             group.create_task(member.run())
             try:
                 await until(lambda: self.is_gathered)
@@ -123,15 +132,15 @@ class Rig:
             self.broker, transactional_id=f"g.{partition}", group="g", topic=NAMES.segments, partition=partition
         )
 
-    def open_group(self, member: Member) -> MemoryGroupConsumer:
+    def open_group(self, member: GroupMember) -> MemoryGroupConsumer:
         """The group as a member sees it."""
         return MemoryGroupConsumer(
             self.broker, topic=NAMES.segments, group="g", assigned=member.assigned, revoked=member.revoked
         )
 
-    def member(self, floor: Floor, stop: asyncio.Event) -> Member:
+    def member(self, floor: PartitionContext, stop: asyncio.Event) -> GroupMember:
         """A member that has not joined yet."""
-        return Member(floor, self.open_group, stop=stop, revoke_seconds=2.0)
+        return GroupMember(floor, self.open_group, stop=stop, revoke_seconds=2.0)
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -170,7 +179,7 @@ class Rig:
         """Wait until so many outcomes and notes are there."""
         await until(lambda: len(self.broker.records(NAMES.quality)) >= count, seconds=seconds)
 
-    async def drain(self, floor: Floor, count: int) -> None:
+    async def drain(self, floor: PartitionContext, count: int) -> None:
         """One member works until so many outcomes and notes are there, then leaves."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vqmon.cli.console import out, ready, utc
+from vqmon.cli.console import as_utc, open_settings, out
 
 
 @click.command()
@@ -21,11 +21,11 @@ def deploy(config: Path | None, name: str, stream: str, rendition: str, at: date
     NAME is for people, e.g. "encoder 4.2". Goes to the history of the settings, also while a daemon runs, or to every
     partition of the segments topic when the source is Kafka.
     """
-    from pipelines.daemon.deploy_markers import deploy as tell
-    from pipelines.daemon.deploy_markers import marker_of
+    from pipelines.daemon.deploy_markers import make_marker
+    from pipelines.daemon.deploy_markers import record_deployment as tell
 
-    marker = marker_of(name, utc(at) or datetime.now(UTC), stream=stream, rendition=rendition)
-    out.print(asyncio.run(tell(ready(config), marker)), markup=False, soft_wrap=True)
+    marker = make_marker(name, as_utc(at) or datetime.now(UTC), stream=stream, rendition=rendition)
+    out.print(asyncio.run(tell(open_settings(config), marker)), markup=False, soft_wrap=True)
 
 
 @click.command()
@@ -39,10 +39,10 @@ def end(config: Path | None, stream: str, rendition: str | None) -> None:
     within seconds and another one when it starts, or, when the source is Kafka, behind the segments of the stream. If
     segments come again later, rules go on with what they have learned.
     """
-    from pipelines.daemon.stream_ends import end as tell
+    from pipelines.daemon.stream_ends import request_end as tell
     from vqmon.core.alerts.annotations import EVERY
 
-    out.print(asyncio.run(tell(ready(config), stream, rendition or EVERY)), markup=False, soft_wrap=True)
+    out.print(asyncio.run(tell(open_settings(config), stream, rendition or EVERY)), markup=False, soft_wrap=True)
 
 
 @click.command()
@@ -54,7 +54,7 @@ def notify(config: Path | None, for_seconds: float | None) -> None:
     """Tell Alertmanager and webhooks of the alerts of a fleet over Kafka. On one host `vqmon run` does it itself."""
     from pipelines.topics.notifier import run
 
-    asyncio.run(run(ready(config), for_seconds=for_seconds))
+    asyncio.run(run(open_settings(config), for_seconds=for_seconds))
 
 
 @click.command()
@@ -98,9 +98,9 @@ def tune(
     from pipelines.commands.tune import tune as propose
     from pipelines.console.alerts import tuning_tables
 
-    settings = ready(config)
-    span = Span(stream_id=stream, since=utc(since), until=utc(until))
-    place = settings.history.at(history).place
+    settings = open_settings(config)
+    span = Span(stream_id=stream, since=as_utc(since), until=as_utc(until))
+    place = settings.history.at_location(history).location
     for tuned in propose(settings, place, rule=rule, wanted=wanted, drop=drop, span=span):
         for part in tuning_tables(tuned):
             out.print(part)

@@ -12,7 +12,7 @@ from vqmon.settings.load import Settings, load_settings
 from vqmon.telemetry.logs import configure_logging
 
 EXIT_UNSCORED = 3
-EXIT_WRONG = 2
+EXIT_USAGE = 2
 EXIT_STORE = 4
 
 # What goes into a file or a pipe is wide enough not to be folded.
@@ -20,14 +20,14 @@ out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, highlight=False)
 
 
-def ready(config: Path | None) -> Settings:
+def open_settings(config: Path | None) -> Settings:
     """The settings, with logs set up as they say."""
     settings = load_settings(config)
     configure_logging(settings.log.level, settings.log.form)
     return settings
 
 
-def utc(moment: datetime | None) -> datetime | None:
+def as_utc(moment: datetime | None) -> datetime | None:
     """A moment typed without a zone is UTC."""
     return moment.replace(tzinfo=UTC) if moment else None
 

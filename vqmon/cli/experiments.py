@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from vqmon.cli.console import err, out, ready
+from vqmon.cli.console import err, open_settings, out
 from vqmon.core.experiments.results import Comparison
 from vqmon.settings.load import Settings
 
@@ -27,8 +27,8 @@ def pictures(config: Path | None, experiment: str, history: str | None) -> None:
     from vqmon.transport.history.history import open_history
     from vqmon.transport.reviews import Reviews
 
-    settings = ready(config)
-    place = settings.history.at(history).place
+    settings = open_settings(config)
+    place = settings.history.at_location(history).location
     found = find_experiment(load_experiments(settings.experiments.path), experiment)
     reviews = Reviews(reviews_path(settings.web.reviews, place))
     with open_history(place, mode="read") as stored:
@@ -50,7 +50,7 @@ def pictures(config: Path | None, experiment: str, history: str | None) -> None:
     "--file", type=click.Path(path_type=Path), help="Experiments file; default: experiments.path of settings."
 )
 @click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
-@click.option("--json", "comparison_json", is_flag=True, help="The whole answer as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="The whole answer as one JSON object.")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the answer to one HTML file too.")
 @click.pass_obj
 def compare(
@@ -69,7 +69,7 @@ def compare(
     from pipelines.console.experiments import comparison_lines
     from pipelines.experiments.compare import comparison_json as dumped
 
-    settings = ready(config)
+    settings = open_settings(config)
     found = _answer(settings, name, file=file, history=history)
     if html is not None:
         _write(html, found, settings.web.title)
@@ -115,7 +115,7 @@ def plan(
     from pipelines.experiments.plan import power_assumptions
     from vqmon.core.experiments.stats.power import plan_sample_size as planned
 
-    settings = ready(config)
+    settings = open_settings(config)
     pilot = _answer(settings, name, file=file, history=history) if name else None
     assumed = power_assumptions(pilot, difference=difference, sd=sd, icc=icc, segments=segments)
     assumed = replace(assumed, power=power)
@@ -131,7 +131,7 @@ def _answer(settings: Settings, name: str, *, file: Path | None, history: str | 
     from vqmon.transport.reviews import Reviews
 
     experiment = load_experiment(name, file or settings.experiments.path)
-    place = settings.history.at(history).place
+    place = settings.history.at_location(history).location
     votes = Reviews(reviews_path(settings.web.reviews, place)).votes(name)
     with open_history(place, "read") as stored, err.status("comparing") as status:
         return compare_all(

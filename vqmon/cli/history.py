@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from vqmon.cli.console import err, out, ready, utc
+from vqmon.cli.console import as_utc, err, open_settings, out
 
 
 @click.command()
@@ -45,9 +45,9 @@ def replay(
     """
     from pipelines.commands import replay as old
 
-    settings = ready(ctx.obj)
-    span = old.Span(stream_id=stream, since=utc(since), until=utc(until))
-    path = settings.history.at(history).place
+    settings = open_settings(ctx.obj)
+    span = old.Span(stream_id=stream, since=as_utc(since), until=as_utc(until))
+    path = settings.history.at_location(history).location
     if again:
         differing = asyncio.run(
             old.look_again(settings, path, span=span, told=lambda line: out.print(line, markup=False))
@@ -100,7 +100,7 @@ def export(
         raise click.UsageError("name a FILE, or a folder with --partitioned")
     if folder is not None and any((form, stream, rendition, since, until)):
         raise click.UsageError("--partitioned writes all of the history: no other choice goes with it")
-    with open_history(ready(config).history.at(history).place, mode="read") as stored:
+    with open_history(open_settings(config).history.at_location(history).location, mode="read") as stored:
         if folder is not None:
             from vqmon.transport.export.partitioned import export_partitions
 
@@ -109,6 +109,12 @@ def export(
             return
         assert file is not None
         rows = export_outcomes(
-            stored.documents, file, form=form, stream_id=stream, rendition=rendition, since=utc(since), until=utc(until)
+            stored.documents,
+            file,
+            form=form,
+            stream_id=stream,
+            rendition=rendition,
+            since=as_utc(since),
+            until=as_utc(until),
         )
     err.print(f"{rows} rows in {file}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from vqmon.cli.console import prompt_option, ready
+from vqmon.cli.console import open_settings, prompt_option
 
 
 @click.command()
@@ -19,9 +19,9 @@ def publish(
     config: Path | None, addresses: tuple[str, ...], stream: str, rendition: str, arm: str, prompt: str
 ) -> None:
     """Put segment messages on the Kafka topic: what a packager does, or to score an archive."""
-    from pipelines.topics.publisher import publish as publish_all
+    from pipelines.topics.publisher import publish_segments as publish_all
 
-    settings = ready(config)
+    settings = open_settings(config)
     named = publish_all(settings, addresses, stream_id=stream, rendition=rendition, arm=arm, prompt=prompt)
     count, unnamed = asyncio.run(named)
     click.echo(f"{count} segment messages published" + (f", {unnamed} entries left out" if unnamed else ""), err=True)
@@ -41,8 +41,8 @@ def record(config: Path | None, history: str | None, for_seconds: float | None) 
     """
     from pipelines.topics.recorder import run
 
-    settings = ready(config)
-    place = settings.history.at(history)
+    settings = open_settings(config)
+    place = settings.history.at_location(history)
     asyncio.run(run(settings.model_copy(update={"history": place}), for_seconds=for_seconds))
 
 
@@ -55,9 +55,9 @@ def topics() -> None:
 @click.pass_obj
 def create(config: Path | None) -> None:
     """Create the topics that are missing; those that exist stay as they are."""
-    from pipelines.topics.publisher import create as create_all
+    from pipelines.topics.publisher import create_missing_topics as create_all
 
-    made = asyncio.run(create_all(ready(config)))
+    made = asyncio.run(create_all(open_settings(config)))
     click.echo("\n".join(made) if made else "nothing to create")
 
 
@@ -65,8 +65,8 @@ def create(config: Path | None) -> None:
 @click.pass_context
 def check(ctx: click.Context) -> None:
     """Say what is wrong with the topics and how to mend it."""
-    from pipelines.topics.publisher import check as check_all
+    from pipelines.topics.publisher import topic_problems as check_all
 
-    wrong = asyncio.run(check_all(ready(ctx.obj)))
+    wrong = asyncio.run(check_all(open_settings(ctx.obj)))
     click.echo("\n".join(wrong) if wrong else "all topics match the settings")
     ctx.exit(1 if wrong else 0)

@@ -10,7 +10,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vqmon.cli.alerts import deploy, end, notify, tune
-from vqmon.cli.console import EXIT_STORE, EXIT_UNSCORED, EXIT_WRONG, err, out, prompt_option, ready
+from vqmon.cli.console import EXIT_STORE, EXIT_UNSCORED, EXIT_USAGE, err, open_settings, out, prompt_option
 from vqmon.cli.experiments import compare, pictures, plan
 from vqmon.cli.history import export, replay
 from vqmon.cli.kafka import publish, record, topics
@@ -27,7 +27,7 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except VqmonError as error:
             err.print(f"vqmon: {error}", style="red", markup=False, soft_wrap=True)
-            ctx.exit(EXIT_STORE if isinstance(error, StoreError) else EXIT_WRONG)
+            ctx.exit(EXIT_STORE if isinstance(error, StoreError) else EXIT_USAGE)
         except KeyboardInterrupt:
             err.print("vqmon: stopped")
             ctx.exit(130)
@@ -65,7 +65,7 @@ def run(config: Path | None, for_seconds: float | None) -> None:
     from pipelines.daemon import one_host
     from pipelines.fleet import worker
 
-    settings = ready(config)
+    settings = open_settings(config)
     daemon = worker.run if settings.source.kind == "kafka" else one_host.run
     asyncio.run(daemon(settings, for_seconds=for_seconds))
 
@@ -84,11 +84,13 @@ def watch(config: Path | None, url: str, stream: str, history: str | None, for_s
     Start `vqmon web` beside it for the pages. Started again, it goes on where it stopped.
     """
     from pipelines.daemon import one_host
-    from pipelines.service.wiring import watching
+    from pipelines.service.wiring import settings_for_watch
 
-    settings = watching(ready(config), url, stream_id=stream, history=history)
-    err.print(f"history {settings.history.place} · pages: vqmon web --history {settings.history.place}", style="dim")
-    asyncio.run(one_host.run(settings, for_seconds=for_seconds, told=_print_published))
+    settings = settings_for_watch(open_settings(config), url, stream_id=stream, history=history)
+    err.print(
+        f"history {settings.history.location} · pages: vqmon web --history {settings.history.location}", style="dim"
+    )
+    asyncio.run(one_host.run(settings, for_seconds=for_seconds, on_publish=_print_published))
 
 
 @main.command()
@@ -119,11 +121,11 @@ def score(
     Prints one line per segment: its score 0-100 (higher is better), or why it could not be scored.
     """
     from pipelines.commands.score import score_media
-    from pipelines.service.wiring import changed
+    from pipelines.service.wiring import settings_for_score
     from vqmon.transport.wire import cloudevents
 
-    settings = changed(
-        ready(ctx.obj), scorers=scorers, sampling=sampling, max_bytes=max_bytes, deadline_seconds=deadline
+    settings = settings_for_score(
+        open_settings(ctx.obj), scorers=scorers, sampling=sampling, max_bytes=max_bytes, deadline_seconds=deadline
     )
     with Progress(
         TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True
@@ -159,10 +161,10 @@ def web(config: Path | None, history: str | None, host: str | None, port: int | 
     """Serve the pages: fleet, streams, segments, alerts, experiments."""
     from pipelines.commands.serve_web import serve_web
 
-    settings = ready(config)
+    settings = open_settings(config)
     serve_web(
         settings,
-        settings.history.at(history).place,
+        settings.history.at_location(history).location,
         host=host or settings.web.host,
         port=settings.web.port if port is None else port,
     )

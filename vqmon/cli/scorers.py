@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from vqmon.cli.console import out, ready, utc
+from vqmon.cli.console import as_utc, open_settings, out
 
 
 @click.group(invoke_without_command=True)
@@ -18,7 +18,7 @@ def scorers(ctx: click.Context) -> None:
     from vqmon.scoring.manifests.frame_scorer import find_bundles
     from vqmon.scoring.scorers.registry import builtin_folder, load_manifest
 
-    settings = ready(ctx.obj)
+    settings = open_settings(ctx.obj)
     scoring = settings.scoring
     bundles = find_bundles([builtin_folder(), *scoring.folders])
     used = (*scoring.scorers, *scoring.heavy, *scoring.shadows)
@@ -53,8 +53,8 @@ def bridge(
     from pipelines.commands.bridge import fit_bridge_from_outcomes, save_bridge
     from vqmon.transport.history.history import open_history
 
-    with open_history(ready(config).history.at(history).place, mode="read") as stored:
-        outcomes = stored.documents.outcomes_in_write_order(stream_id=stream, since=utc(since), until=utc(until))
+    with open_history(open_settings(config).history.at_location(history).location, mode="read") as stored:
+        outcomes = stored.documents.outcomes_in_write_order(stream_id=stream, since=as_utc(since), until=as_utc(until))
         fitted = fit_bridge_from_outcomes(outcomes, old, new)
     file = output or Path(f"{old}--{new}.bridge.json")
     save_bridge(fitted, file)

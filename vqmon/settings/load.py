@@ -28,7 +28,7 @@ from vqmon.settings.sections import (
     WindowSettings,
 )
 
-PLACES = (Path("vqmon.toml"), Path("/etc/vqmon/vqmon.toml"))
+SETTINGS_FILES = (Path("vqmon.toml"), Path("/etc/vqmon/vqmon.toml"))
 """Where the settings file is looked for when neither `--config` nor `VQMON_CONFIG` names one."""
 
 _TLS_FILES = (("kafka", "ca_file"), ("kafka", "cert_file"), ("kafka", "key_file"))
@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     @property
     def decode_workers(self) -> int:
         """As set, or one per core."""
-        return self.decode.workers or cores()
+        return self.decode.workers or usable_cores()
 
     @property
     def in_flight(self) -> int:
@@ -86,7 +86,7 @@ class Settings(BaseSettings):
         return self.daemon.in_flight or self.decode_workers + 2
 
 
-def cores() -> int:
+def usable_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0))
 
@@ -100,9 +100,9 @@ def load_settings(path: Path | None = None) -> Settings:
     file = path or (Path(os.environ["VQMON_CONFIG"]) if os.environ.get("VQMON_CONFIG") else None)
     if file is not None and not file.is_file():
         raise SettingsError(f"{file}: no such settings file")
-    file = file or next((place for place in PLACES if place.is_file()), None)
+    file = file or next((place for place in SETTINGS_FILES if place.is_file()), None)
     tree = _read_toml(file) if file else {}
-    keys = sorted(known_keys())
+    keys = sorted(setting_keys())
     _refuse_unknown(_leaves(tree), keys, str(file))
     _refuse_unknown_environment(keys)
     try:
@@ -113,12 +113,12 @@ def load_settings(path: Path | None = None) -> Settings:
         raise SettingsError(f"environment: {error}; lists are JSON, e.g. '[\"foo\"]'") from error
 
 
-def known_keys(section: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
+def setting_keys(section: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
     """Every dotted key that a settings file may hold, e.g. `decode.fps`."""
     for name, field in section.model_fields.items():
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from known_keys(inner, f"{prefix}{name}.")
+            yield from setting_keys(inner, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
 

@@ -9,8 +9,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from vqmon.errors import SettingsError
 from vqmon.transport.history.backends.location import POSTGRES_SCHEMES, HistoryLocation, parse_location
 
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
@@ -35,10 +35,10 @@ class SourceSettings(Section):
     kind: Literal["playlist", "folder", "kafka"] = "playlist"
     streams: tuple[WatchedStream, ...] = ()
     start: Literal["oldest", "newest"] = "oldest"
-    stale_after_seconds: Positive | None = None
+    stale_after_seconds: PositiveFloat | None = None
     folder: Path | None = None
     folder_stream_id: str = "folder"
-    folder_settle_seconds: Positive = 2.0
+    folder_settle_seconds: PositiveFloat = 2.0
 
     @model_validator(mode="after")
     def _is_complete(self) -> "SourceSettings":
@@ -54,8 +54,8 @@ class KafkaSettings(Section):
     bootstrap: tuple[str, ...] = ("127.0.0.1:9092",)
     group: str = Field(default="vqmon", pattern=r"^[A-Za-z0-9._-]{1,100}$")
     prefix: str = Field(default="vqmon", pattern=r"^[A-Za-z0-9._-]{1,100}$")
-    partitions: Count = 12
-    copies: Count = 3
+    partitions: PositiveInt = 12
+    copies: PositiveInt = 3
     encrypted: bool = False
     ca_file: Path | None = None
     cert_file: Path | None = None
@@ -65,11 +65,11 @@ class KafkaSettings(Section):
     password_file: Path | None = None
     commit_seconds: float = Field(default=0.25, ge=0, le=10)
     max_waiting: int = Field(default=64, ge=1, le=2000)
-    max_message_bytes: Count = 1_000_000
-    max_media_bytes: Count = 512_000_000
-    session_seconds: Positive = 20.0
-    rebalance_seconds: Positive = 30.0
-    patience_seconds: Positive = 30.0
+    max_message_bytes: PositiveInt = 1_000_000
+    max_media_bytes: PositiveInt = 512_000_000
+    session_seconds: PositiveFloat = 20.0
+    rebalance_seconds: PositiveFloat = 30.0
+    patience_seconds: PositiveFloat = 30.0
     rejected_limit: float = Field(default=0.9, gt=0, le=1)
     when_lost: Literal["stop", "go_on"] = "stop"
 
@@ -89,9 +89,9 @@ class FetchSettings(Section):
     file_roots: tuple[Path, ...] = ()
     max_bytes: int = Field(default=64_000_000, ge=1, le=2**40)
     max_redirects: int = Field(default=3, ge=0, le=10)
-    connect_seconds: Positive = 3.0
-    first_byte_seconds: Positive = 5.0
-    total_seconds: Positive = 20.0
+    connect_seconds: PositiveFloat = 3.0
+    first_byte_seconds: PositiveFloat = 5.0
+    total_seconds: PositiveFloat = 20.0
     min_rate_bytes: int = Field(default=100_000, ge=0)
     retries: int = Field(default=2, ge=0, le=10)
 
@@ -103,8 +103,8 @@ class DecodeSettings(Section):
     sampling: Literal["exact", "keyframes"] = "exact"
     fps: float = Field(default=1.0, gt=0, le=240)
     hdr: Literal["tonemap", "refuse"] = "tonemap"
-    deadline_seconds: Positive = 10.0
-    max_pixels: Count = 8_847_360
+    deadline_seconds: PositiveFloat = 10.0
+    max_pixels: PositiveInt = 8_847_360
     thumbnail_width: int = Field(default=416, ge=0, le=1920)
 
 
@@ -117,18 +117,18 @@ class ScoringSettings(Section):
     threads: int = Field(default=0, ge=0)
     gpu_memory_bytes: int = Field(default=0, ge=0)
     feature_bytes: int = Field(default=268_435_456, ge=0)
-    deadline_seconds: Positive = 30.0
+    deadline_seconds: PositiveFloat = 30.0
     allow_noncommercial: bool = False
     shadows: tuple[str, ...] = ()
     heavy: tuple[str, ...] = ()
     heavy_device: Literal["auto", "cpu", "cuda", "openvino"] = "auto"
-    heavy_threads: Count = 1
+    heavy_threads: PositiveInt = 1
     heavy_share: float = Field(default=0.05, ge=0, le=1)
     heavy_labels: tuple[Annotated[str, Field(pattern=r"^[^=]+=.*$")], ...] = ()
     heavy_below: float = Field(default=0.0, ge=0, le=100)
     heavy_drop: float = Field(default=0.0, ge=0, le=100)
-    heavy_seconds_per_hour: Positive = 360.0
-    heavy_deadline_seconds: Positive = 20.0
+    heavy_seconds_per_hour: PositiveFloat = 360.0
+    heavy_deadline_seconds: PositiveFloat = 20.0
 
 
 class AlertSettings(Section):
@@ -171,9 +171,9 @@ class NotifySettings(Section):
     public_url: str = ""
     source: str = "vqmon"
     resend_seconds: float = Field(default=60.0, ge=1, le=3600)
-    max_age_seconds: Positive = 900.0
-    keep_hours: Positive = 72.0
-    timeout_seconds: Positive = 5.0
+    max_age_seconds: PositiveFloat = 900.0
+    keep_hours: PositiveFloat = 72.0
+    timeout_seconds: PositiveFloat = 5.0
     allowed_networks: tuple[str, ...] = ()
     path: Path = Path("vqmon-notify.db")
 
@@ -185,14 +185,14 @@ class HistorySettings(Section):
     # postgresql://user@host:port/database instead of the file; never with a password
     url: str = ""
     password_file: Path | None = None
-    keep_days: Positive = 35.0
-    keep_rollups_days: Positive = 35.0
-    keep_alerts_days: Positive = 400.0
+    keep_days: PositiveFloat = 35.0
+    keep_rollups_days: PositiveFloat = 35.0
+    keep_alerts_days: PositiveFloat = 400.0
     keep_frames_of_segments: int = Field(default=200, ge=0)
     evidence_max_bytes: int = Field(default=200_000, ge=0)
 
     @property
-    def place(self) -> HistoryLocation:
+    def location(self) -> HistoryLocation:
         """The database of `url`, else the file."""
         if not self.url:
             return self.path
@@ -201,7 +201,7 @@ class HistorySettings(Section):
             raise SettingsError("history.url: is no postgresql:// address; postgresql://user@host:5432/database")
         return parse_location(self.url, password_file=self.password_file)
 
-    def at(self, place: str | Path | None) -> "HistorySettings":
+    def at_location(self, place: str | Path | None) -> "HistorySettings":
         """The same at a file or postgresql:// address that a person named; None changes nothing."""
         if place is None:
             return self
@@ -221,7 +221,7 @@ class DaemonSettings(Section):
     """The daemon itself."""
 
     in_flight: int = Field(default=0, ge=0)
-    drain_seconds: Positive = 30.0
+    drain_seconds: PositiveFloat = 30.0
     health_host: str = "127.0.0.1"
     health_port: int = Field(default=0, ge=0, le=65535)  # 0 = no health and metrics server
     slo_floor: float = Field(default=40.0, ge=0, le=100)

@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from pipelines.fleet.membership import GroupPort
+from pipelines.fleet.membership import ConsumerGroup
 from tests.acceptance.kafka.broker import Cluster
 from tests.acceptance.kafka.fleet import make_topics, message_of, read_all, segments_of
 from vqmon.errors import BrokerError, FencedError
@@ -58,7 +58,7 @@ class Side:
             return TransactionalProducer(self.connection, partition=partition, **facts)
         return MemoryTransactionalProducer(self.memory, partition=partition, **facts)
 
-    def member(self, told: Revocable) -> GroupPort:
+    def member(self, told: Revocable) -> ConsumerGroup:
         facts = {"topic": self.names.segments, "group": self.group}
         if self.connection:
             return GroupConsumer(

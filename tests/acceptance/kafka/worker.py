@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from pipelines.fleet.worker import serve
+from pipelines.service.lifecycle import Service
 from tests.acceptance.kafka.looks import SlowLook
 from vqmon.core.alerts.judge import parse_rules
 from vqmon.settings.load import Settings
@@ -26,10 +27,9 @@ async def main(kafka: dict[str, object], most_seconds: float, seed: int) -> None
     settings = Settings(kafka=KafkaSettings.model_validate(kafka))
     await serve(
         settings,
+        Service(meters=Meters(), progress=ProgressTracker(time.monotonic)),
         observe=SlowLook(most_seconds=most_seconds, seed=seed),
         rules=parse_rules(RULES.read_text(encoding="utf-8"), origin=str(RULES)),
-        progress=ProgressTracker(time.monotonic),
-        meters=Meters(),
     )
 
 

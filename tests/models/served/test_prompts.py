@@ -34,7 +34,7 @@ from vqmon.scoring.scorers.clip_tokenizer import ClipTokenizer, load_clip_tokeni
 from vqmon.scoring.scorers.registry import ScorerOptions, open_scorers  # noqa: E402
 from vqmon.settings.sections import ScoringSettings  # noqa: E402
 from vqmon.telemetry.metrics import Meters  # noqa: E402
-from vqmon.testing import MORNING, make_segment  # noqa: E402
+from vqmon.testing import STREAM_STARTS_AT, make_segment  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
@@ -213,7 +213,7 @@ async def test_generated_segments_get_both_and_natural_ones_saliency_alone(built
         settings = ScoringSettings(scorers=names, folders=(built.folder,), device="cpu")
         async with open_scorer_tiers(settings, meters=Meters()) as tiers, DecoderPool(1) as pool:
             observer = Observer(
-                fetch=fetch, sampling="exact", versions={}, now=lambda: MORNING,
+                fetch=fetch, sampling="exact", versions={}, now=lambda: STREAM_STARTS_AT,
                 cascade=ScoringCascade(
                     decode=lambda media, views, pool=pool: pool.decode(media, views=views), scorers=tiers.scorers
                 ),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pipelines.service.lifecycle import telling
+from pipelines.service.lifecycle import counting_callback
 from tests.media.clips import clip, x264
 from vqmon.cli.main import main
 from vqmon.core.types import Alert, AlertEvidence, Rendition, Segment, failure_from_error
@@ -102,7 +102,7 @@ def test_alerts_that_somebody_is_told_are_not_logged_too(caplog: pytest.LogCaptu
     segment = Segment(rendition=Rendition(stream_id="tv", name="1080p"), sequence=1, url="file:///a.ts", starts_at=NOW)
     outcome = failure_from_error(segment, FetchError("file"), observed_at=NOW)
     for told in (None, lambda outcomes, alerts: None):
-        telling(Meters(), ProgressTracker(lambda: 0.0), told)([outcome], [an_alert()])
+        counting_callback(Meters(), ProgressTracker(lambda: 0.0), told)([outcome], [an_alert()])
 
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.DEBUG]
 

@@ -1,71 +1,71 @@
 """Deploy markers: told to a running daemon, and to every partition of a fleet."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipelines.daemon.deploy_markers import deploy, marker_of, marking
-from pipelines.fleet.judging import Noted, Verdicts, look_at
+from pipelines.daemon.deploy_markers import follow_markers, make_marker, record_deployment
+from pipelines.fleet.judging import ControlRecord, PartitionJudge, observe_record
+from pipelines.service.history_thread import open_history_thread
 from tests import factories
 from tests.acceptance.kafka.looks import look_at_once
 from tests.pipelines.fleet.test_partition import RULES
 from tests.pipelines.rig import NAMES, SPEAKER
 from vqmon.core.alerts.judge import Judge
 from vqmon.settings.load import Settings
-from vqmon.transport.history.history import open_history
 from vqmon.transport.kafka import Record
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.control_messages import control_message_headers, encode_control_message, parse_control_message
 
 AT = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
-MARKER = marker_of("encoder 4.2", AT, stream="news-*")
+MARKER = make_marker("encoder 4.2", AT, stream="news-*")
 
 
 async def test_a_marker_is_written_beside_a_daemon_and_taken_up(tmp_path: Path) -> None:
     """The writer keeps the history open; what was there at its start and what comes later both count, once."""
     path = tmp_path / "vqmon.db"
     settings = Settings(history={"path": path})  # type: ignore[arg-type]
-    early = marker_of("before the start", AT)
-    assert "2 s" in await deploy(settings, early)
-    with open_history(path, "write") as history, ThreadPoolExecutor(1) as thread:
+    early = make_marker("before the start", AT)
+    assert "2 s" in await record_deployment(settings, early)
+    with open_history_thread(path, mode="write") as thread:
         judge = Judge(())
-        with marking(history, judge, thread):
+        with follow_markers(thread, judge):
             assert list(judge.states()) == [early.key]
-            await deploy(settings, MARKER)
-            await deploy(settings, MARKER)
-            history.publish([factories.event(sequence=1)])
+            await record_deployment(settings, MARKER)
+            await record_deployment(settings, MARKER)
+            thread.history.publish([factories.event(sequence=1)])
             async with asyncio.timeout(20):
                 while MARKER.key not in judge.states():  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         assert judge.states() == {early.key: early, MARKER.key: MARKER}
-        assert list(history.queries.markers()) == [early, MARKER] or list(history.queries.markers()) == [MARKER, early]
+        assert {marker.id for marker in thread.history.queries.markers()} == {early.id, MARKER.id}
 
 
-async def looked(value: bytes, offset: int) -> object:
+async def observed(value: bytes, offset: int) -> object:
     record = Record(0, offset, None, value, control_message_headers(MARKER), 1_767_225_600_000)
-    return await look_at(record, look_at_once, SPEAKER, now=lambda: AT)
+    return await observe_record(record, look_at_once, SPEAKER, now=lambda: AT)
 
 
 async def test_a_marker_on_a_partition_is_remembered_there_and_is_no_outcome() -> None:
     """It moves offset and memory and is passed on, gathered too; told again the memory stays as it is."""
-    verdicts = Verdicts(0, SPEAKER, rules=RULES, stored={}, limit=0.9)
+    judge = PartitionJudge(0, SPEAKER, rules=RULES, stored={}, rejected_limit=0.9)
     value = encode_control_message(MARKER, source="test")
-    first, again = await looked(value, 7), await looked(value, 9)
-    assert isinstance(first, Noted)
-    assert isinstance(again, Noted)
-    batch, taken, alerts = verdicts.fold([first])
+    first, again = await observed(value, 7), await observed(value, 9)
+    assert isinstance(first, ControlRecord)
+    assert isinstance(again, ControlRecord)
+    judged = judge.judge_records([first])
+    batch = judged.batch
     assert batch is not None
-    assert (batch.next_offset, taken, alerts) == (8, [], [])
-    passed, gathered, kept = batch.records
+    assert (batch.next_offset, judged.observed, judged.alerts) == (8, [], [])
+    passed, gathered, stored = batch.records
     assert (passed.topic, passed.key, parse_control_message(passed.value or b"")) == (NAMES.quality, None, MARKER)
     assert (gathered.topic, gathered.partition, gathered.value) == (NAMES.gathered, 0, passed.value)
-    assert (kept.topic, kept.key, cloudevents.parse_state(kept.value or b"")) == (
+    assert (stored.topic, stored.key, cloudevents.parse_state(stored.value or b"")) == (
         NAMES.state,
         MARKER.key.encode(),
         MARKER,
     )
-    batch, _, _ = verdicts.fold([again])
+    batch = judge.judge_records([again]).batch
     assert batch is not None
     assert (batch.next_offset, [one.topic for one in batch.records]) == (
         10,
@@ -75,6 +75,6 @@ async def test_a_marker_on_a_partition_is_remembered_there_and_is_no_outcome() -
 
 async def test_a_marker_that_cannot_be_read_is_rejected() -> None:
     """As any other record, with an outcome that stands for it."""
-    found = await looked(b'{"specversion": "1.0"}', 3)
-    assert not isinstance(found, Noted)
-    assert getattr(found, "rejected", None)
+    rejected = await observed(b'{"specversion": "1.0"}', 3)
+    assert not isinstance(rejected, ControlRecord)
+    assert getattr(rejected, "rejected", None)

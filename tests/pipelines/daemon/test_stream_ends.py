@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,20 +10,21 @@ from random import Random
 import pytest
 
 from pipelines.commands.replay import Span, judge_again
-from pipelines.daemon.one_host import Sink
-from pipelines.daemon.stream_ends import end, take_up
+from pipelines.daemon.one_host import OutcomeSink
+from pipelines.daemon.stream_ends import publish_requested_ends, request_end
 from pipelines.observe.observer import Observation
-from pipelines.topics.publisher import over, records_of
-from pipelines.topics.recorder import stay_recorder
+from pipelines.service.history_thread import open_history_thread
+from pipelines.topics.publisher import encode_records, ended_renditions
+from pipelines.topics.recorder import run_recorder
 from tests import factories
 from tests.factories import RENDITION, START
 from tests.pipelines.rig import NAMES, Rig, until
-from tests.pipelines.topics.test_recorder import desk
+from tests.pipelines.topics.test_recorder import recorder_context
 from vqmon.core.alerts.annotations import EVERY, End, Marker, end_of
 from vqmon.core.alerts.judge import Judge, over_all_streams, parse_rules
 from vqmon.core.types import Alert, Outcome, Segment
 from vqmon.errors import SettingsError
-from vqmon.flow import together
+from vqmon.flow import run_concurrently
 from vqmon.media.sources.playlist import DiscoveredSegments
 from vqmon.settings.load import Settings
 from vqmon.telemetry.metrics import Meters
@@ -127,13 +127,14 @@ def _faults(chance: Random) -> Iterator[tuple[str, int, int]]:
 
 async def live(course: Course, path: Path, text: str) -> dict[str, Alert]:
     """The daemon's sink over one history, started anew here and there."""
-    with open_history(path, "write") as history, ThreadPoolExecutor(1) as thread:
+    with open_history_thread(path, mode="write") as thread:
+        history = thread.history
         for number, step in enumerate(course.steps):
             if number == 0 or number in course.restarts:
                 judge = Judge(parse_rules(text), history.queries.states())
-                sink = Sink(history, judge, thread=thread, meters=Meters())
+                sink = OutcomeSink(thread, judge, meters=Meters())
             if isinstance(step, End):
-                await sink.take_up(step)
+                await sink.publish_end(step)
             elif isinstance(step, Marker):
                 history.add_marker(step)
                 judge.mark(step)
@@ -189,17 +190,16 @@ async def recorded(rig: Rig, place: HistoryLocation) -> dict[str, Alert]:
                 brokers[topic], topic=topic, group="g.record", assigned=assigned, revoked=revoked
             )
 
-        with open_history(place, "record") as history, desk(history, topics=topics) as it:
-            stop = asyncio.Event()
+        with open_history(place, "record") as history, recorder_context(history, topics=topics) as context:
             async with asyncio.TaskGroup() as group:
-                group.create_task(stay_recorder(it, open_group, stop=stop))
+                group.create_task(run_recorder(context, open_group))
                 await until(
                     lambda history=history, brokers=brokers: all(  # type: ignore[misc]
                         history.queries.next_offsets(topic).get(0, 0) == broker.newest(topic, 0)
                         for topic, broker in brokers.items()
                     )
                 )
-                stop.set()
+                context.service.stop.set()
     with open_history(place, "read") as history:
         assert list(history.documents.outcomes_in_write_order()) == rig.outcomes
         assert list(history.queries.markers()) == [note for note in rig.notes if isinstance(note, Marker)]
@@ -258,7 +258,7 @@ async def test_an_end_on_a_partition_closes_alerts_and_is_no_outcome() -> None:
         rig.put(0, it.segment)
     await rig.drain(rig.floor(observe), 4)
     rig.note(0, end_of(RENDITION.stream_id, EVERY, START + timedelta(days=1), told_at=START))
-    await rig.drain(rig.floor(observe, told=lambda outcomes, alerts: told.extend(alerts)), 5)
+    await rig.drain(rig.floor(observe, on_publish=lambda outcomes, alerts: told.extend(alerts)), 5)
     assert [alert.state for alert in rig.alerts] == ["open", "resolved"]
     assert told == rig.alerts[1:]
     assert rig.outcomes == low
@@ -298,7 +298,7 @@ def listing(*names: str, ended: bool = True) -> DiscoveredSegments:
 def test_publish_says_which_renditions_are_over(found: Sequence[DiscoveredSegments], expected: Sequence[str]) -> None:
     """Behind the last segment of each; keyed by the stream."""
     segments = [item for one in found for item in one.items if isinstance(item, Segment)]
-    records = list(records_of(segments, over=over(found)))
+    records = list(encode_records(segments, ended=ended_renditions(found)))
     assert {key for key, _, _ in records} == {b"news-1"}
     said = [
         f"{note.rendition} ends"
@@ -313,25 +313,31 @@ async def test_an_end_that_is_said_by_hand_is_taken_up_by_a_daemon(tmp_path: Pat
     """One that waits for the next start, one that comes while it runs; judged once, at its place."""
     path = tmp_path / "vqmon.db"
     settings = Settings(history={"path": path})  # type: ignore[arg-type]
-    with open_history(path, "write") as history, ThreadPoolExecutor(1) as thread:
+    with open_history_thread(path, mode="write") as thread:
+        history = thread.history
         judge = Judge(parse_rules(RULES))
-        sink = Sink(history, judge, thread=thread, meters=Meters())
+        sink = OutcomeSink(thread, judge, meters=Meters())
         for n in range(4):
             for rendition in (RENDITION, MID):
                 await sink.publish(
                     rendition.key, [Observation(outcome=factories.event(sequence=n, score=20, rendition=rendition))]
                 )
-        assert "2 s" in await end(settings, RENDITION.stream_id, MID.name)
+        assert "2 s" in await request_end(settings, RENDITION.stream_id, MID.name)
         told, done = list[Alert](), asyncio.Event()
 
         async def say() -> None:
             await until(lambda: len(told) == 1)
-            await end(settings, RENDITION.stream_id)
+            await request_end(settings, RENDITION.stream_id)
             await until(lambda: len(told) == 2)
             done.set()
 
-        await together(
-            [take_up(history, thread, sink.take_up, told=lambda _, alerts: told.extend(alerts), done=done), say()]
+        await run_concurrently(
+            [
+                publish_requested_ends(
+                    thread, sink.publish_end, on_publish=lambda _, alerts: told.extend(alerts), stop=done
+                ),
+                say(),
+            ]
         )
         assert [alert.rendition for alert in told] == [MID.name, RENDITION.name]
         assert [alert.state for alert in history.queries.alerts()] == ["resolved"] * 2
@@ -351,7 +357,7 @@ async def test_an_end_of_what_was_never_seen_is_refused(tmp_path: Path) -> None:
         judge = Judge(())
         judge.judge(factories.event(sequence=0))
         history.publish([factories.event(sequence=0)], states=judge.take_changed())
-    with pytest.raises(SettingsError, match="nothing was ever seen of the stream 'tv'"):
-        await end(settings, "tv")
-    with pytest.raises(SettingsError, match="news-1/144p; known: news-1/1080p"):
-        await end(settings, RENDITION.stream_id, "144p")
+    with pytest.raises(SettingsError, match="no segment of the stream 'tv' was ever seen"):
+        await request_end(settings, "tv")
+    with pytest.raises(SettingsError, match="news-1/144p was ever seen; known: news-1/1080p"):
+        await request_end(settings, RENDITION.stream_id, "144p")

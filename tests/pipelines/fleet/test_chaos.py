@@ -7,13 +7,13 @@ from random import Random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.fleet.membership import stay_member
+from pipelines.fleet.membership import run_member
 from pipelines.observe.observer import Observation
 from tests.acceptance.kafka.looks import look_of
 from tests.pipelines.rig import NAMES, Rig, segment, until
 from vqmon.core.alerts.judge import Judge, over_all_streams, parse_rules
 from vqmon.core.types import Segment
-from vqmon.flow import together
+from vqmon.flow import run_concurrently
 from vqmon.transport.wire import cloudevents
 
 QUICK = """
@@ -58,10 +58,10 @@ async def play(faults: list[str | None], steps: list[str], seed: int) -> Rig:
         def join() -> None:
             stop = asyncio.Event()
             works = [
-                stay_member(one, open_group, stop=stop, revoke_seconds=0.05, seen=lambda member: None)
+                run_member(one, open_group, stop=stop, revoke_seconds=0.05, on_join=lambda member: None)
                 for one, open_group in ((floor, rig.open_group), (gathered, rig.open_gathered))
             ]
-            members.append((stop, group.create_task(together(works))))
+            members.append((stop, group.create_task(run_concurrently(works))))
 
         join()
         for step in steps:

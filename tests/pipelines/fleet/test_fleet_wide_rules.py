@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipelines.daemon.deploy_markers import marker_of
+from pipelines.daemon.deploy_markers import make_marker
 from pipelines.observe.observer import Observation
 from tests.acceptance.kafka.looks import look_of
 from tests.pipelines.rig import NAMES, Rig, segment
@@ -115,7 +115,7 @@ async def test_without_groups_nothing_is_gathered() -> None:
 
 async def test_a_deploy_marker_is_gathered_and_starts_series_anew() -> None:
     """The fall at the moment of a deploy is none; the marker comes over every partition and counts once."""
-    marker = marker_of("encoder 5", datetime.fromtimestamp(1_767_225_600 + 4 * FELL, UTC))
+    marker = make_marker("encoder 5", datetime.fromtimestamp(1_767_225_600 + 4 * FELL, UTC))
     rig = Rig(partitions=PARTITIONS, rules=RULES)
     for partition in range(PARTITIONS):
         rig.put_raw(partition, None, encode_control_message(marker, source="test"), *control_message_headers(marker))

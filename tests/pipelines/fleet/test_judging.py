@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.fleet.judging import Verdicts, look_at
+from pipelines.fleet.judging import PartitionJudge, observe_record
 from tests.acceptance.kafka.looks import look_at_once
 from tests.pipelines.fleet.test_partition import RULES
 from tests.pipelines.rig import NAMES, SPEAKER, segment
@@ -39,11 +39,12 @@ def values(draw: st.DrawFn) -> bytes:
 
 async def outcome_of(record: Record) -> None:
     """Look, judge, and read back what would be written."""
-    looked = await look_at(record, look_at_once, SPEAKER, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
-    verdicts = Verdicts(0, SPEAKER, rules=RULES, stored={}, limit=0.9)
-    batch, taken, _ = verdicts.fold([looked])
+    looked = await observe_record(record, look_at_once, SPEAKER, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
+    judge = PartitionJudge(0, SPEAKER, rules=RULES, stored={}, rejected_limit=0.9)
+    judged = judge.judge_records([looked])
+    batch = judged.batch
     assert batch is not None
-    assert taken == [looked]
+    assert list(judged.observed) == [looked]
     written = [one for one in batch.records if one.topic == NAMES.quality]
     assert len(written) == 1
     assert cloudevents.parse_outcome(written[0].value or b"") == looked.outcome
@@ -68,8 +69,8 @@ async def test_any_record_has_one_outcome(
 async def test_large_records_are_kept_as_far_as_they_fit(size: int) -> None:
     """What the rejected topic cannot take is cut, and the record says so; the whole never exceeds what it takes."""
     record = Record(0, 7, b"k" * 9000, b"x" * size, (("h", b"y" * 20_000),), 0)
-    looked = await look_at(record, look_at_once, SPEAKER, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
-    batch, _, _ = Verdicts(0, SPEAKER, rules=(), stored={}, limit=0.9).fold([looked])
+    looked = await observe_record(record, look_at_once, SPEAKER, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
+    batch = PartitionJudge(0, SPEAKER, rules=(), stored={}, rejected_limit=0.9).judge_records([looked]).batch
     assert batch is not None
     copy = next(one for one in batch.records if one.topic == NAMES.rejected)
     assert len(copy.value or b"") == min(size, 28_000)

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from pipelines.fleet.origin_backoff import MediaRoom, Origins
+from pipelines.fleet.origin_backoff import MediaMemoryLimit, OriginBackoff
 from pipelines.observe.observer import Observation
 from tests.acceptance.kafka.looks import look_of
 from tests.pipelines.rig import segment, until
 from vqmon.core.types import QualityEvent, Segment, SegmentFailure, failure_from_error
 from vqmon.errors import FetchError
-from vqmon.flow import together
+from vqmon.flow import run_concurrently
 from vqmon.telemetry.health import ProgressTracker
 
 
@@ -34,18 +34,18 @@ class Origin:
 
 
 def patient(
-    look: Callable[[Segment], Awaitable[Observation]], *, patience_seconds: float = 30.0, places: int = 4
-) -> tuple[Origins, list[int]]:
+    look: Callable[[Segment], Awaitable[Observation]], *, retry_seconds: float = 30.0, running: int = 4
+) -> tuple[OriginBackoff, list[int]]:
     """Origins over a look, and how many were closed over time."""
     closed: list[int] = []
-    origins = Origins(
+    origins = OriginBackoff(
         look,
-        places=asyncio.Semaphore(places),
+        running=asyncio.Semaphore(running),
         progress=ProgressTracker(time.monotonic),
         now=time.monotonic,
-        patience_seconds=patience_seconds,
+        retry_seconds=retry_seconds,
         probe_seconds=0.02,
-        closed=closed.append,
+        on_change=closed.append,
     )
     return origins, closed
 
@@ -59,7 +59,7 @@ async def test_a_dead_origin_is_waited_for_and_nothing_is_given_up() -> None:
     """While it is down nothing is declared unscored, however long; when it is back everything is scored."""
     origin = Origin()
     origin.is_down = True
-    origins, closed = patient(origin.look, patience_seconds=0.5)
+    origins, closed = patient(origin.look, retry_seconds=0.5)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         works = [group.create_task(origins.observe(at("a", number))) for number in range(5)]
         await until(lambda: closed == [1])
@@ -86,7 +86,7 @@ async def test_credentials_in_an_address_are_not_logged(caplog: pytest.LogCaptur
 
 
 async def test_another_origin_is_not_held_up() -> None:
-    """What waits for a dead origin holds no place."""
+    """What waits for a dead origin occupies no slot."""
     origin = Origin()
 
     async def look(one: Segment) -> Observation:
@@ -94,11 +94,11 @@ async def test_another_origin_is_not_held_up() -> None:
             return Observation(outcome=failure_from_error(one, FetchError("timeout"), observed_at=one.ends_at))
         return await origin.look(one)
 
-    origins, closed = patient(look, places=1)
+    origins, closed = patient(look, running=1)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         waiting = [group.create_task(origins.observe(at("dead", number))) for number in range(4)]
         await until(lambda: closed == [1])
-        seen = await together(origins.observe(at("good", number)) for number in range(10))
+        seen = await run_concurrently(origins.observe(at("good", number)) for number in range(10))
         for one in waiting:
             one.cancel()
     assert all(isinstance(one.outcome, QualityEvent) for one in seen)
@@ -108,9 +108,9 @@ async def test_a_single_bad_segment_is_given_up_after_its_patience() -> None:
     """An error of one segment alone does not close its origin; it is tried again, then unscored."""
     origin = Origin()
     origin.bad[1] = "http_status"
-    origins, closed = patient(origin.look, patience_seconds=0.3)
+    origins, closed = patient(origin.look, retry_seconds=0.3)
     async with asyncio.timeout(20):
-        seen = await together(origins.observe(at("a", number)) for number in range(3))
+        seen = await run_concurrently(origins.observe(at("a", number)) for number in range(3))
     assert [type(one.outcome) for one in seen] == [QualityEvent, SegmentFailure, QualityEvent]
     assert origin.tries.count(1) >= 2
     assert closed == []
@@ -122,7 +122,7 @@ async def test_what_does_not_exist_is_no_trouble_of_the_origin() -> None:
     origin.bad = {number: "not_found" for number in range(5)}
     origins, closed = patient(origin.look)
     async with asyncio.timeout(20):
-        seen = await together(origins.observe(at("a", number)) for number in range(5))
+        seen = await run_concurrently(origins.observe(at("a", number)) for number in range(5))
     assert [one.outcome.reason for one in seen if isinstance(one.outcome, SegmentFailure)] == ["not_found"] * 5
     assert len(origin.tries) == 5
     assert closed == []
@@ -134,7 +134,7 @@ async def test_fetched_media_is_bounded() -> None:
     async def fetch(one: Segment) -> bytes:
         return b"x" * 10
 
-    room = MediaRoom(fetch, max_bytes=15)
+    room = MediaMemoryLimit(fetch, max_bytes=15)
     segments = [segment(number) for number in range(3)]
     await room.fetch(segments[0])
     await room.fetch(segments[1])

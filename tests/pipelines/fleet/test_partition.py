@@ -162,7 +162,7 @@ async def test_state_is_kept_when_the_partition_comes_back() -> None:
 
 
 async def test_a_partition_of_poison_stops_instead_of_draining_away() -> None:
-    """When nearly all is rejected the lane stops with one alert; a good record later resolves it."""
+    """When nearly all is rejected the partition stops with one alert; a good record later resolves it."""
     rig = Rig(partitions=1)
     for _ in range(300):
         rig.put_raw(0, b"news", b"{")
@@ -170,7 +170,7 @@ async def test_a_partition_of_poison_stops_instead_of_draining_away() -> None:
     async with asyncio.TaskGroup() as group:
         member = rig.member(rig.floor(), stop)
         group.create_task(member.run())
-        await until(lambda: any(lane.is_halted for lane in member.lanes))
+        await until(lambda: any(worker.is_halted for worker in member.workers))
         stop.set()
     taken = len(rig.outcomes)
     assert 100 < taken < 130
@@ -188,7 +188,7 @@ async def _still_halted(rig: Rig, taken: int) -> None:
     async with asyncio.TaskGroup() as group:
         member = rig.member(rig.floor(), stop)
         group.create_task(member.run())
-        await until(lambda: any(lane.is_halted for lane in member.lanes))
+        await until(lambda: any(worker.is_halted for worker in member.workers))
         stop.set()
     assert len(rig.outcomes) == taken
     assert len(rig.alerts) == 1
@@ -217,7 +217,7 @@ async def test_a_partition_that_seems_to_end_before_the_group_is_waited_for() ->
         member = rig.member(rig.floor(), stop)
         group.create_task(member.run())
         await asyncio.sleep(0.2)
-        assert not any(lane.is_ready for lane in member.lanes)
+        assert not any(worker.is_ready for worker in member.workers)
         rig.put(0, segment(1))
         await rig.until(1)
         stop.set()

@@ -19,7 +19,7 @@ from vqmon.core.types import (
 )
 from vqmon.errors import SegmentError
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool
-from vqmon.testing import MORNING, LevelDecoder, LevelScorer, MemoryMedia, make_segment
+from vqmon.testing import STREAM_STARTS_AT, GreyLevelDecoder, GreyLevelScorer, MemoryFetcher, make_segment
 
 STAGES: list[str] = []
 
@@ -28,23 +28,23 @@ def record_stage(stage: str, seconds: float) -> None:
     STAGES.append(stage)
 
 
-def observer(media: MemoryMedia, *scorers: LevelScorer) -> Observer:
+def observer(media: MemoryFetcher, *scorers: GreyLevelScorer) -> Observer:
     STAGES.clear()
     return Observer(
         fetch=media.fetch,
         cascade=ScoringCascade(
-            decode=LevelDecoder().decode, scorers=scorers or (LevelScorer(),), record_stage=record_stage
+            decode=GreyLevelDecoder().decode, scorers=scorers or (GreyLevelScorer(),), record_stage=record_stage
         ),
         sampling="exact",
         versions={"vqmon": "0"},
-        now=lambda: MORNING,
+        now=lambda: STREAM_STARTS_AT,
         record_stage=record_stage,
     )
 
 
 async def test_a_segment_becomes_an_event_with_scores_signals_and_provenance() -> None:
     """The event also has the sampled times and an id that is reproducible; thumbnails go with it."""
-    seen = await observer(MemoryMedia({3: b"\x80"})).observe(make_segment(3))
+    seen = await observer(MemoryFetcher({3: b"\x80"})).observe(make_segment(3))
     event = seen.outcome
 
     assert isinstance(event, QualityEvent)
@@ -65,7 +65,7 @@ async def test_an_error_of_each_stage_becomes_a_failure_with_stage_and_reason(
     content: dict[int, bytes], stage: str, reason: str
 ) -> None:
     """A SegmentError is an outcome, not a crash."""
-    seen = await observer(MemoryMedia(content)).observe(make_segment(3))
+    seen = await observer(MemoryFetcher(content)).observe(make_segment(3))
 
     assert isinstance(seen.outcome, SegmentFailure)
     assert (seen.outcome.stage, seen.outcome.reason) == (stage, reason)
@@ -74,18 +74,23 @@ async def test_an_error_of_each_stage_becomes_a_failure_with_stage_and_reason(
 
 async def test_a_failure_of_the_source_passes_through() -> None:
     """A segment that the playlist declares missing is neither fetched nor decoded."""
-    gap = failure_from_error(make_segment(3), SegmentError("gap"), observed_at=MORNING)
+    gap = failure_from_error(make_segment(3), SegmentError("gap"), observed_at=STREAM_STARTS_AT)
 
-    assert (await observer(MemoryMedia()).observe(gap)).outcome is gap
+    assert (await observer(MemoryFetcher()).observe(gap)).outcome is gap
     assert STAGES == []
 
 
 async def test_several_scorers_share_one_decode() -> None:
     """Two scorers give two scores in the order of the settings; when one fails, the segment is unscored."""
-    good = await observer(MemoryMedia({3: b"\x80"}), LevelScorer("a"), LevelScorer("b")).observe(make_segment(3))
-    bad = await observer(MemoryMedia({3: b"\x80"}), LevelScorer("a"), LevelScorer("b", value_of=lambda _: 0)).observe(
+    good = await observer(MemoryFetcher({3: b"\x80"}), GreyLevelScorer("a"), GreyLevelScorer("b")).observe(
         make_segment(3)
     )
+    bad = await observer(
+        MemoryFetcher({3: b"\x80"}), GreyLevelScorer("a"), GreyLevelScorer("b", value_of=lambda _: 0)
+    ).observe(make_segment(3))
+    bad = await observer(
+        MemoryFetcher({3: b"\x80"}), GreyLevelScorer("a"), GreyLevelScorer("b", value_of=lambda _: 0)
+    ).observe(make_segment(3))
 
     assert isinstance(good.outcome, QualityEvent)
     assert [score.scorer for score in good.outcome.scores] == ["a@1", "b@1"]
@@ -99,25 +104,25 @@ async def test_an_error_that_is_not_a_segment_error_is_raised() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await observer(MemoryMedia({3: b"\x80"}), LevelScorer(value_of=broken)).observe(make_segment(3))
+        await observer(MemoryFetcher({3: b"\x80"}), GreyLevelScorer(value_of=broken)).observe(make_segment(3))
 
 
 async def test_a_shadow_whose_clips_are_too_large_to_decode_does_not_make_a_segment_unscored() -> None:
     """With the real decoder: the views of a shadow exceed the limit, so the segment is decoded without them."""
     clips = View(kind="stretch", width=64, height=64, clip=ClipSampling(frames=32))
-    media = MemoryMedia({1: clip(*x264(), seconds=3)})
+    media = MemoryFetcher({1: clip(*x264(), seconds=3)})
     limits = DecodeLimits(max_view_bytes=2 * clips.row_bytes)
     async with DecoderPool(1, limits=limits) as pool:
         observer = Observer(
             fetch=media.fetch,
             cascade=ScoringCascade(
                 decode=lambda content, views: pool.decode(content, views=views),
-                scorers=(LevelScorer(),),
-                shadows=(LevelScorer("trial", clips),),
+                scorers=(GreyLevelScorer(),),
+                shadows=(GreyLevelScorer("trial", clips),),
             ),
             sampling="exact",
             versions={},
-            now=lambda: MORNING,
+            now=lambda: STREAM_STARTS_AT,
         )
         outcome = (await observer.observe(make_segment(1))).outcome
     assert isinstance(outcome, QualityEvent)
@@ -129,10 +134,10 @@ async def test_a_shadow_whose_clips_are_too_large_to_decode_does_not_make_a_segm
 async def test_a_scorer_that_needs_a_prompt_skips_segments_without_one() -> None:
     """Also as a shadow. When no scorer is left, the segment is unscored and not fetched; the event id does not depend
     on it."""
-    asks, plain = LevelScorer("asks", needs_prompt=True), LevelScorer("plain")
+    asks, plain = GreyLevelScorer("asks", needs_prompt=True), GreyLevelScorer("plain")
     without, given = make_segment(3), replace(make_segment(3), prompt="A fox")
-    both = observer(MemoryMedia({3: b"\x80"}), asks, plain)
-    without_prompts = observer(MemoryMedia({3: b"\x80"}), plain)
+    both = observer(MemoryFetcher({3: b"\x80"}), asks, plain)
+    without_prompts = observer(MemoryFetcher({3: b"\x80"}), plain)
     trial = replace(without_prompts, cascade=replace(without_prompts.cascade, shadows=(asks,)))
     for segment, judged, tried in ((without, ["plain@1"], []), (given, ["asks@1", "plain@1"], ["asks@1"])):
         event, other = [(await each.observe(segment)).outcome for each in (both, trial)]
@@ -142,7 +147,7 @@ async def test_a_scorer_that_needs_a_prompt_skips_segments_without_one() -> None
         assert [one.scorer for one in event.provenance.scorers] == judged
         assert event.id == event_id(segment, ("asks@1", "plain@1"))
         assert [score.scorer for score in other.shadow_scores] == tried
-    failure = (await observer(MemoryMedia(), asks).observe(without)).outcome
+    failure = (await observer(MemoryFetcher(), asks).observe(without)).outcome
     assert isinstance(failure, SegmentFailure)
     assert (failure.stage, failure.reason, STAGES) == ("score", "no_prompt", [])
 
@@ -151,11 +156,11 @@ async def test_the_prompt_of_a_segment_reaches_the_scorer() -> None:
     """It is passed on with the decoded views."""
     heard: list[str] = []
 
-    class Listening(LevelScorer):
+    class Listening(GreyLevelScorer):
         async def score(self, decoded: DecodedSegment) -> Score:
             heard.append(decoded.prompt)
-            return await LevelScorer.score(self, decoded)
+            return await GreyLevelScorer.score(self, decoded)
 
     for prompt in ("A fox", ""):
-        await observer(MemoryMedia({3: b"\x80"}), Listening()).observe(replace(make_segment(3), prompt=prompt))
+        await observer(MemoryFetcher({3: b"\x80"}), Listening()).observe(replace(make_segment(3), prompt=prompt))
     assert heard == ["A fox", ""]

@@ -12,7 +12,7 @@ from tests import factories
 from vqmon.core.cascade import MEDIAN_WINDOW_SEGMENTS, PromotionPolicy
 from vqmon.core.types import DecodedSegment, Promotion, QualityEvent, Score, SegmentFailure, View, event_id
 from vqmon.errors import DecodeError, ScoreError
-from vqmon.testing import MORNING, LevelDecoder, LevelScorer, MemoryMedia, make_segment
+from vqmon.testing import STREAM_STARTS_AT, GreyLevelDecoder, GreyLevelScorer, MemoryFetcher, make_segment
 
 LARGE = View(kind="stretch", width=16, height=8)
 
@@ -33,11 +33,11 @@ class CascadeRig:
     seconds_per_hour: float = 3600.0
     cost_seconds: float = 1.0
     heavy_error: ScoreError | None = None
-    shadows: tuple[LevelScorer, ...] = ()
+    shadows: tuple[GreyLevelScorer, ...] = ()
     clock: Clock = field(default_factory=Clock)
     decoded_views: list[tuple[View, ...]] = field(default_factory=list)
     counted: list[tuple[str, str]] = field(default_factory=list)
-    media: MemoryMedia = field(default_factory=MemoryMedia)
+    media: MemoryFetcher = field(default_factory=MemoryFetcher)
     decode_fails_at: int = 1_000_000
     # view -> the reason for which a decode with it fails
     decode_errors: dict[View, str] = field(default_factory=dict)
@@ -53,11 +53,11 @@ class CascadeRig:
         self.observer = Observer(
             fetch=self.media.fetch,
             cascade=ScoringCascade(
-                decode=self.decode, scorers=(LevelScorer("cheap"),), shadows=self.shadows, heavy=self.tier
+                decode=self.decode, scorers=(GreyLevelScorer("cheap"),), shadows=self.shadows, heavy=self.tier
             ),
             sampling="exact",
             versions={},
-            now=lambda: MORNING,
+            now=lambda: STREAM_STARTS_AT,
         )
 
     async def decode(self, media: bytes, views: tuple[View, ...]) -> DecodedSegment:
@@ -66,7 +66,7 @@ class CascadeRig:
             raise DecodeError("crashed")
         for reason in (self.decode_errors[view] for view in views if view in self.decode_errors):
             raise DecodeError(reason)
-        return await LevelDecoder().decode(media, views)
+        return await GreyLevelDecoder().decode(media, views)
 
     async def observe(self, number: int, level: int) -> QualityEvent:
         self.media.content[number] = bytes([level])
@@ -76,7 +76,7 @@ class CascadeRig:
 
 
 @dataclass(slots=True)
-class HeavyScorer(LevelScorer):
+class HeavyScorer(GreyLevelScorer):
     """Spends device-seconds of the budget, or fails."""
 
     rig: CascadeRig | None = None
@@ -87,7 +87,7 @@ class HeavyScorer(LevelScorer):
             raise self.rig.heavy_error
         self.rig.budget.spend(self.rig.cost_seconds)
         await asyncio.sleep(0)
-        return replace(await LevelScorer(self.name, self.asks, lambda level: level / 5).score(decoded))
+        return replace(await GreyLevelScorer(self.name, self.asks, lambda level: level / 5).score(decoded))
 
 
 async def test_a_sampled_segment_is_decoded_once_for_both_tiers() -> None:
@@ -96,7 +96,7 @@ async def test_a_sampled_segment_is_decoded_once_for_both_tiers() -> None:
     event = await rig.observe(1, 200)
     assert [score.scorer for score in event.scores] == ["cheap@1", "heavy@1"]
     assert len(rig.decoded_views) == 1
-    assert set(rig.decoded_views[0]) == {LevelScorer().asks, LARGE}
+    assert set(rig.decoded_views[0]) == {GreyLevelScorer().asks, LARGE}
     assert event.promotion == Promotion(reasons=("sample",))
     assert event.disagreement == pytest.approx(200 / 2.55 - 200 / 5, abs=1e-3)
     assert [identity.scorer for identity in event.provenance.scorers] == ["cheap@1", "heavy@1"]
@@ -114,7 +114,7 @@ async def test_a_segment_without_a_reason_is_not_promoted() -> None:
     rig = CascadeRig(PromotionPolicy(share=0))
     event = await rig.observe(1, 200)
     assert ([score.scorer for score in event.scores], event.promotion) == (["cheap@1"], Promotion())
-    assert rig.decoded_views == [(LevelScorer().asks,)]
+    assert rig.decoded_views == [(GreyLevelScorer().asks,)]
     assert event.disagreement is None
 
 
@@ -126,7 +126,7 @@ async def test_a_drop_of_the_score_promotes_the_segment_with_a_second_decode() -
     fallen = await rig.observe(6, 120)
     assert fallen.promotion == Promotion(reasons=("drop",))
     assert [score.scorer for score in fallen.scores] == ["cheap@1", "heavy@1"]
-    assert rig.decoded_views[-2:] == [(LevelScorer().asks,), (LARGE,)]
+    assert rig.decoded_views[-2:] == [(GreyLevelScorer().asks,), (LARGE,)]
 
 
 async def test_a_late_segment_is_compared_with_those_that_start_before_it() -> None:
@@ -173,19 +173,21 @@ async def test_optional_views_that_cannot_be_decoded_leave_the_heavy_scorer_and_
     reason: str, left_out: str
 ) -> None:
     """A decode that is too slow, too large or crashes is repeated with the first tier's views only."""
-    rig = CascadeRig(PromotionPolicy(share=1), shadows=(LevelScorer("trial", LARGE),), decode_errors={LARGE: reason})
+    rig = CascadeRig(
+        PromotionPolicy(share=1), shadows=(GreyLevelScorer("trial", LARGE),), decode_errors={LARGE: reason}
+    )
     event = await rig.observe(1, 200)
     assert [score.scorer for score in event.scores] == ["cheap@1"]
     assert event.shadow_scores == ()
     assert event.promotion == Promotion(reasons=("sample",), left_out=left_out)
-    assert rig.decoded_views[1:] == [(LevelScorer().asks,)]
+    assert rig.decoded_views[1:] == [(GreyLevelScorer().asks,)]
 
 
 async def test_a_decode_that_would_fail_again_is_not_repeated() -> None:
     """For damaged media, and when there are no optional views to leave out."""
     for rig in (
         CascadeRig(PromotionPolicy(share=1), decode_errors={LARGE: "corrupt"}),
-        CascadeRig(PromotionPolicy(share=0), decode_errors={LevelScorer().asks: "timeout"}),
+        CascadeRig(PromotionPolicy(share=0), decode_errors={GreyLevelScorer().asks: "timeout"}),
     ):
         with pytest.raises(AssertionError):
             await rig.observe(1, 200)
@@ -203,7 +205,7 @@ async def test_heavy_runs_stay_within_the_budget_of_every_hour() -> None:
         assert event.promotion is not None
         if event.promotion.left_out:
             assert event.promotion.left_out == "budget"
-            assert set(rig.decoded_views[-1]) == {LevelScorer().asks}
+            assert set(rig.decoded_views[-1]) == {GreyLevelScorer().asks}
             left_out += 1
         else:
             spent.append((rig.clock.now, 7.0))
@@ -240,7 +242,7 @@ async def test_a_segment_that_costs_more_than_a_full_budget_is_admitted_when_it_
 
 async def test_shadow_scores_are_separate_and_do_not_change_the_event_id() -> None:
     """A shadow that fails is left out."""
-    shadows = (LevelScorer("new"), LevelScorer("broken", value_of=lambda _: 0))
+    shadows = (GreyLevelScorer("new"), GreyLevelScorer("broken", value_of=lambda _: 0))
     event = await CascadeRig(PromotionPolicy(share=0), shadows=shadows).observe(1, 200)
     plain = await CascadeRig(PromotionPolicy(share=0)).observe(1, 200)
     assert [score.scorer for score in event.scores] == ["cheap@1"]

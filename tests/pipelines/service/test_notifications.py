@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.commands.check import run_checks
-from pipelines.service.notifications import holding_of, targets_of
+from pipelines.service.notifications import mute_filter_of, open_receivers
 from tests import factories
 from tests.receivers import receiving
 from tests.transport.wire.test_cloudevents import ALERT
@@ -27,24 +27,24 @@ def notice(it: Alert, *, age: timedelta) -> QueuedAlert:
 
 def test_alerts_about_old_segments_are_kept_back_until_the_media_is_of_today() -> None:
     """A backfill wakes nobody; what still holds when its rendition has caught up is told."""
-    held = holding_of(Settings().notify)
+    held = mute_filter_of(Settings().notify)
     fresh, old = notice(ALERT, age=timedelta(minutes=5)), notice(replace(ALERT, id="b" * 32), age=timedelta(hours=2))
     assert held([fresh, old]) == {old.alert.id}
     late = replace(factories.segment(sequence=1), starts_at=datetime.now(UTC) - timedelta(hours=1))
-    held.reached[late.rendition.key] = late.ends_at
+    held.media_ends_at[late.rendition.key] = late.ends_at
     assert held([old]) == {old.alert.id}
-    held.reached[late.rendition.key] = datetime.now(UTC) - timedelta(seconds=20)
+    held.media_ends_at[late.rendition.key] = datetime.now(UTC) - timedelta(seconds=20)
     assert held([old]) == set()
 
 
 def test_a_late_alert_of_a_group_is_told_when_the_media_is_of_today() -> None:
     """No segment has the name of a group; those of its series tell."""
-    held = holding_of(Settings().notify)
+    held = mute_filter_of(Settings().notify)
     old = notice(replace(ALERT, stream_id="*", rendition="group", series="all/group/lite"), age=timedelta(hours=2))
     assert held([old]) == {old.alert.id}
-    held.reached["news/hd"] = datetime.now(UTC) - timedelta(hours=1)
+    held.media_ends_at["news/hd"] = datetime.now(UTC) - timedelta(hours=1)
     assert held([old]) == {old.alert.id}
-    held.reached["news/hd"] = datetime.now(UTC) - timedelta(seconds=20)
+    held.media_ends_at["news/hd"] = datetime.now(UTC) - timedelta(seconds=20)
     assert held([old]) == set()
 
 
@@ -57,7 +57,7 @@ def test_windows_and_severities_keep_back(tmp_path: Path) -> None:
         f"from = {(now - timedelta(hours=1)).isoformat()}\nuntil = {(now + timedelta(hours=1)).isoformat()}\n",
         encoding="utf-8",
     )
-    held = holding_of(load_settings(file).notify)
+    held = mute_filter_of(load_settings(file).notify)
     none = timedelta()
     assert held([notice(ALERT, age=none)]) == {ALERT.id}
     assert held([notice(replace(ALERT, stream_id="sports"), age=none)]) == set()
@@ -91,7 +91,7 @@ def test_a_window_without_an_end_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "vqmon.toml"
     file.write_text("[notify.windows.a]\ndaily_from = 02:00:00\n", encoding="utf-8")
     with pytest.raises(SettingsError, match=r"notify.windows.a: .*daily_until"):
-        holding_of(load_settings(file).notify)
+        mute_filter_of(load_settings(file).notify)
 
 
 def test_targets_are_those_of_the_settings_with_their_secrets(tmp_path: Path) -> None:
@@ -99,13 +99,13 @@ def test_targets_are_those_of_the_settings_with_their_secrets(tmp_path: Path) ->
     (tmp_path / "key").write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
     hook = {"url": "https://x.example.org", "secret_files": [tmp_path / "key"]}
     notify = {"alertmanagers": ["http://am:9093/"], "webhooks": {"chat": hook}, "token_file": tmp_path / "key"}
-    found = targets_of(Settings(notify=notify).notify, MemoryWebhook())  # type: ignore[arg-type]
+    found = open_receivers(Settings(notify=notify).notify, MemoryWebhook())  # type: ignore[arg-type]
     assert [target.name for target in found] == ["http://am:9093", "webhook chat"]
     hook["secret_files"] = [tmp_path / "none"]
     with pytest.raises(SettingsError, match="none: cannot read this secret"):
-        targets_of(Settings(notify=notify).notify, MemoryWebhook())  # type: ignore[arg-type]
+        open_receivers(Settings(notify=notify).notify, MemoryWebhook())  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match=r"notify\.labels: label 'a-b'"):
-        targets_of(Settings(notify={"labels": {"a-b": "c"}}).notify, MemoryWebhook())  # type: ignore[arg-type]
+        open_receivers(Settings(notify={"labels": {"a-b": "c"}}).notify, MemoryWebhook())  # type: ignore[arg-type]
 
 
 def test_check_asks_every_alertmanager(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ def test_score_has_a_long_decode_deadline_by_default() -> None:
     """A deadline of the option or of the settings is used instead; other commands have the short default."""
     own = Settings(decode=DecodeSettings(deadline_seconds=25))
 
-    assert wiring.changed(Settings()).decode.deadline_seconds == 600
-    assert wiring.changed(Settings(), deadline_seconds=3).decode.deadline_seconds == 3
-    assert wiring.changed(own).decode.deadline_seconds == 25
+    assert wiring.settings_for_score(Settings()).decode.deadline_seconds == 600
+    assert wiring.settings_for_score(Settings(), deadline_seconds=3).decode.deadline_seconds == 3
+    assert wiring.settings_for_score(own).decode.deadline_seconds == 25
     assert Settings().decode.deadline_seconds == 10
 
 

@@ -10,7 +10,9 @@ from random import Random
 
 import pytest
 
-from pipelines.topics.recorder import Desk, Recorder, stay_recorder
+from pipelines.service.history_thread import HistoryThread
+from pipelines.service.lifecycle import Service
+from pipelines.topics.recorder import Recorder, RecorderContext, run_recorder
 from tests.acceptance.kafka.looks import look_of
 from tests.pipelines.rig import segment as rig_segment
 from tests.pipelines.rig import until
@@ -68,33 +70,32 @@ class Fleet:
 
 
 @contextmanager
-def desk(history: History, **changes: object) -> Iterator[Desk]:
+def recorder_context(history: History, **changes: object) -> Iterator[RecorderContext]:
     """What a recorder works with."""
-    with ThreadPoolExecutor(1) as thread:
-        facts: dict[str, object] = {
-            "history": history,
-            "thread": thread,
+    with ThreadPoolExecutor(1) as executor:
+        fields: dict[str, object] = {
+            "thread": HistoryThread(history, executor),
             "topics": TOPICS,
-            "meters": Meters(),
-            "progress": ProgressTracker(lambda: 0.0),
+            "service": Service(meters=Meters(), progress=ProgressTracker(lambda: 0.0)),
             "gather_seconds": 0.0,
             "revoke_seconds": 1.0,
             "when_lost": "stop",
         }
-        yield Desk(**{**facts, **changes})  # type: ignore[arg-type]
+        yield RecorderContext(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 @asynccontextmanager
-async def recording(fleet: Fleet, *desks: Desk) -> AsyncIterator[None]:
-    """Recorders at work, one per desk, until the end of the block."""
-    stop = asyncio.Event()
+async def recording(fleet: Fleet, *contexts: RecorderContext) -> AsyncIterator[None]:
+    """Run a recorder per context until the end of the block."""
     async with asyncio.TaskGroup() as group:
-        for one in desks:
-            group.create_task(stay_recorder(one, fleet.open_group, stop=stop))
+        for context in contexts:
+            context.service.stop.clear()
+            group.create_task(run_recorder(context, fleet.open_group))
         try:
             yield
         finally:
-            stop.set()
+            for context in contexts:
+                context.service.stop.set()
 
 
 def has_all(fleet: Fleet, history: History) -> bool:
@@ -122,14 +123,14 @@ async def test_everything_is_recorded_once_over_restarts(place: HistoryLocation)
     fleet.say("a")
     fleet.say("b")
     for part in range(3):
-        with open_history(place, "record") as history, desk(history) as one:
+        with open_history(place, "record") as history, recorder_context(history) as one:
             async with recording(fleet, one):
                 await until(lambda: has_all(fleet, history))
             check(fleet, history)
         fleet.say("a", 20, first=EACH + 20 * part)
     again = fleet.outcomes[0]
     fleet.broker.append("v.quality", 1, b"a", cloudevents.encode_outcome(again, source="vqmon:test"))
-    with open_history(place, "record") as history, desk(history) as one:
+    with open_history(place, "record") as history, recorder_context(history) as one:
         async with recording(fleet, one):
             await until(lambda: has_all(fleet, history))
         check(fleet, history)
@@ -146,23 +147,25 @@ async def test_several_recorders_share_the_work(place: HistoryLocation, seed: in
     many = not isinstance(place, Path)
     with ExitStack() as stack:
         histories = [stack.enter_context(open_history(place, "record")) for _ in range(2 if many else 1)]
-        desks = [stack.enter_context(desk(history)) for history in histories * (1 if many else 2)]
+        contexts = [stack.enter_context(recorder_context(history)) for history in histories * (1 if many else 2)]
         for round in range(4):
-            stop = asyncio.Event()
-            tasks = [asyncio.ensure_future(stay_recorder(one, fleet.open_group, stop=stop)) for one in desks]
+            for context in contexts:
+                context.service.stop.clear()
+            tasks = [asyncio.ensure_future(run_recorder(context, fleet.open_group)) for context in contexts]
             await asyncio.sleep(chance.random() / 20)
             tasks[round % 2].cancel()
             await asyncio.sleep(chance.random() / 20)
-            stop.set()
+            for context in contexts:
+                context.service.stop.set()
             await asyncio.gather(*tasks, return_exceptions=True)
             fleet.say("abc"[round % 3], 10, first=EACH + 10 * round)
-        async with recording(fleet, *desks):
+        async with recording(fleet, *contexts):
             await until(lambda: has_all(fleet, histories[0]))
         check(fleet, histories[0])
 
 
-class Shaky:
-    """A history whose server is away now and then: before the write, or after it."""
+class UnreliableHistory:
+    """A history whose server is unreachable now and then: before a write, or after it."""
 
     def __init__(self, history: History, faults: list[str]) -> None:
         self.queries = history.queries
@@ -185,13 +188,13 @@ async def test_a_database_that_goes_away_is_waited_for(place: HistoryLocation, m
     fleet.say("a")
     fleet.say("b")
     with open_history(place, "record") as history:
-        shaky = Shaky(history, ["after", "", "before", "after"])
-        with desk(shaky) as one:  # type: ignore[arg-type]
+        unreliable = UnreliableHistory(history, ["after", "", "before", "after"])
+        with recorder_context(unreliable) as one:  # type: ignore[arg-type]
             async with recording(fleet, one):
                 for round in range(6):
                     fleet.say("a", 5, first=EACH + 5 * round)
                     await until(lambda: has_all(fleet, history))
-        assert not shaky._faults
+        assert not unreliable._faults
         check(fleet, history)
 
 
@@ -199,18 +202,18 @@ async def test_who_writes_the_same_partition_is_noticed(place: HistoryLocation) 
     """A recorder that was frozen and wakes up finds that the history stands elsewhere, and goes on from there."""
     fleet = Fleet()
     fleet.say("a", 30)
-    with open_history(place, "record") as history, desk(history) as one:
-        late = Recorder(one, fleet.open_group, stop=asyncio.Event())
+    with open_history(place, "record") as history, recorder_context(history) as one:
+        late = Recorder(one, fleet.open_group)
         for reader in late._readers:
             await reader.start()
-        await late._once()
+        await late._record_once()
         assert has_all(fleet, history)
         fleet.say("a", 30, first=30)
         async with recording(fleet, one):
             # The late one has read what the other one now writes too.
             await until(lambda: has_all(fleet, history))
         for _ in range(4):
-            await late._once()
+            await late._record_once()
         check(fleet, history)
 
 
@@ -221,7 +224,7 @@ async def test_what_cannot_be_read_holds_nothing_up(place: HistoryLocation) -> N
     fleet.broker.append("v.quality", 1, b"a", b"{}")
     fleet.broker.append("v.quality", 1, b"a", None)
     fleet.say("a", 3, first=3)
-    with open_history(place, "record") as history, desk(history) as one:
+    with open_history(place, "record") as history, recorder_context(history) as one:
         async with recording(fleet, one):
             await until(lambda: has_all(fleet, history))
         check(fleet, history)
@@ -232,14 +235,14 @@ async def test_records_that_were_deleted_unread_stop_it_unless_told_otherwise(tm
     fleet = Fleet()
     fleet.say("a", 10)
     with open_history(tmp_path / "history.db", "record") as history:
-        with desk(history) as one:
+        with recorder_context(history) as one:
             async with recording(fleet, one):
                 await until(lambda: has_all(fleet, history))
         fleet.say("a", 10, first=10)
         fleet.broker.oldest["v.quality", 1] = fleet.broker.logs["v.quality", 1][15].offset
-        with desk(history) as one, pytest.raises(SettingsError, match=r"deleted before.*when_lost"):
-            await stay_recorder(one, fleet.open_group, stop=asyncio.Event())
-        with desk(history, when_lost="go_on") as one:
+        with recorder_context(history) as one, pytest.raises(SettingsError, match=r"deleted before.*when_lost"):
+            await run_recorder(one, fleet.open_group)
+        with recorder_context(history, when_lost="go_on") as one:
             async with recording(fleet, one):
                 await until(lambda: has_all(fleet, history))
         assert len(list(history.documents.outcomes_in_write_order())) == 15

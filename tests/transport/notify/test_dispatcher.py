@@ -69,14 +69,14 @@ async def test_a_receiver_that_hangs_or_is_down_delays_no_other() -> None:
     chat = Webhook("chat", "https://x", post=hook, keys=(), source="t")
     targets = [manager("http://hangs", hang), manager("http://down", down), manager("http://good", good), chat]
     async with asyncio.timeout(10):
-        outbox.put(ALERT, CLOCK.now())
+        outbox.add(ALERT, CLOCK.now())
         dispatcher = Dispatcher(outbox, targets, clock=CLOCK, muted=lambda queued: (), meters=Meters())
         running = asyncio.get_running_loop().create_task(dispatcher.run())
         await until(lambda: len(good.active) == len(hook.messages) == 1)
-        outbox.put(OVER, CLOCK.now())
+        outbox.add(OVER, CLOCK.now())
         dispatcher.wake()
         await until(lambda: not good.active and len(hook.messages) == 2)
-        assert outbox.kept[ALERT.id].notified_states == {"http://good": "resolved", "webhook chat": "resolved"}
+        assert outbox.alerts_by_id[ALERT.id].notified_states == {"http://good": "resolved", "webhook chat": "resolved"}
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -88,10 +88,10 @@ async def test_a_stop_delivers_what_is_still_due() -> None:
     chat = Webhook("chat", "https://x", post=hook, keys=(), source="t")
     async with dispatching(outbox, [chat], muted=lambda queued: ()):
         await asyncio.sleep(0.05)
-        outbox.put(ALERT, CLOCK.now())
-        outbox.put(OVER, CLOCK.now())
+        outbox.add(ALERT, CLOCK.now())
+        outbox.add(OVER, CLOCK.now())
     assert hook.ids == [f"{ALERT.id}.open", f"{ALERT.id}.resolved"]
-    assert outbox.kept == {}
+    assert outbox.alerts_by_id == {}
 
 
 async def test_after_a_restart_a_webhook_gets_no_change_twice_and_alertmanager_gets_what_is_open() -> None:
@@ -101,7 +101,7 @@ async def test_after_a_restart_a_webhook_gets_no_change_twice_and_alertmanager_g
         hook, am = MemoryWebhook(), MemoryAlertmanager(CLOCK.now)
         chat = Webhook("chat", "https://x", post=hook, keys=(), source="t")
         if is_first:
-            outbox.put(ALERT, CLOCK.now())
+            outbox.add(ALERT, CLOCK.now())
         async with dispatching(outbox, [chat, manager("http://am", am)], muted=lambda queued: ()):
             await until(lambda am=am: am.active)
         assert len(hook.messages) == int(is_first)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from vqmon.core.types import Rendition, Segment, SegmentFailure
 from vqmon.errors import SegmentError
-from vqmon.flow import Wait, wait_or_stop
+from vqmon.flow import StoppableSleep, wait_or_stop
 from vqmon.media.fetch.policy import printable
 from vqmon.media.sources.staleness import StalenessMonitor
 
@@ -56,7 +56,7 @@ class FolderSource:
         seen: Container[str] = frozenset(),
         settle_seconds: float = 2.0,
         until: Until = "stopped",
-        wait: Wait = wait_or_stop,
+        wait: StoppableSleep = wait_or_stop,
     ) -> None:
         self._folder = folder.absolute()
         self._stream_id = stream_id

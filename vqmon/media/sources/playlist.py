@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from vqmon.core.types import ByteRange, LaneCursor, Rendition, Segment, failure_from_error
 from vqmon.errors import SegmentError
-from vqmon.flow import Backoff, Wait, wait_or_stop
+from vqmon.flow import Backoff, StoppableSleep, wait_or_stop
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.media.fetch.policy import decode_url_path, printable
 from vqmon.media.sources.folder import FolderSource
@@ -61,7 +61,7 @@ class PlaylistSource:
         start: StartPosition = "oldest",
         stale_after_seconds: float | None = None,
         labels: Mapping[str, str] | None = None,
-        wait: Wait = wait_or_stop,
+        wait: StoppableSleep = wait_or_stop,
     ) -> None:
         self._url = _as_url(url)
         self._stream_id = stream_id
@@ -111,7 +111,7 @@ class PlaylistLane:
         staleness: StalenessMonitor,
         now: Callable[[], datetime],
         stop: asyncio.Event,
-        wait: Wait,
+        wait: StoppableSleep,
     ) -> None:
         self._rendition = rendition
         self._loader = loader

@@ -17,7 +17,7 @@ from aiokafka.errors import (
 )
 
 from vqmon.errors import BrokerError, FencedError, SettingsError
-from vqmon.flow import apart
+from vqmon.flow import run_with_deadline
 
 REQUEST_TIMEOUT_SECONDS = 10.0
 """The timeout of one attempt of a producer's request."""
@@ -87,7 +87,7 @@ async def stop_consumer(consumer: AIOKafkaConsumer, *, timeout_seconds: float) -
     errors: list[Exception] = []
     for close in (consumer.stop, consumer._client.close):
         try:
-            await apart(close(), within_seconds=timeout_seconds)
+            await run_with_deadline(close(), within_seconds=timeout_seconds)
         except Exception as error:
             errors.append(error)
     return errors

@@ -10,7 +10,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
-from vqmon.flow import apart
+from vqmon.flow import run_with_deadline
 from vqmon.transport.kafka.connection import ClientConfig, stop_consumer, translated_errors
 from vqmon.transport.kafka.records import OnAssigned, OnRevoked, PartitionOffsets, Record
 
@@ -68,7 +68,7 @@ class GroupConsumer:
     async def start(self) -> None:
         """Connect to the brokers and begin to join the group; raises BrokerError."""
         with translated_errors("join the group"):
-            await apart(self._consumer.start(), within_seconds=START_TIMEOUT_SECONDS)
+            await run_with_deadline(self._consumer.start(), within_seconds=START_TIMEOUT_SECONDS)
             self._consumer.subscribe([self._topic], listener=self._listener)
 
     async def poll(
@@ -96,7 +96,7 @@ class GroupConsumer:
     async def committed(self, partition: int) -> int | None:
         """The group's committed offset; None when there is none."""
         with translated_errors("read the committed offset"):
-            offset = await apart(
+            offset = await run_with_deadline(
                 self._consumer.committed(self._topic_partition(partition)), within_seconds=REQUEST_TIMEOUT_SECONDS
             )
         return None if offset is None else int(offset)
@@ -105,10 +105,12 @@ class GroupConsumer:
         """The committed, the oldest and the newest offset of a partition."""
         topic_partition = self._topic_partition(partition)
         with translated_errors("read the ends of the partition"):
-            oldest = await apart(
+            oldest = await run_with_deadline(
                 self._consumer.beginning_offsets([topic_partition]), within_seconds=REQUEST_TIMEOUT_SECONDS
             )
-            newest = await apart(self._consumer.end_offsets([topic_partition]), within_seconds=REQUEST_TIMEOUT_SECONDS)
+            newest = await run_with_deadline(
+                self._consumer.end_offsets([topic_partition]), within_seconds=REQUEST_TIMEOUT_SECONDS
+            )
         return PartitionOffsets(
             committed=await self.committed(partition), oldest=oldest[topic_partition], newest=newest[topic_partition]
         )
@@ -123,7 +125,7 @@ class GroupConsumer:
         """The consumer's position: the offset of the next fetch, beyond transaction markers and compacted records."""
         with translated_errors("read the position"):
             return int(
-                await apart(
+                await run_with_deadline(
                     self._consumer.position(self._topic_partition(partition)), within_seconds=REQUEST_TIMEOUT_SECONDS
                 )
             )
@@ -136,7 +138,9 @@ class GroupConsumer:
     async def ping(self) -> bool:
         """Whether a broker answers."""
         try:
-            return bool(await apart(_refresh_metadata(self._consumer._client), within_seconds=PING_TIMEOUT_SECONDS))
+            return bool(
+                await run_with_deadline(_refresh_metadata(self._consumer._client), within_seconds=PING_TIMEOUT_SECONDS)
+            )
         except (KafkaError, OSError, TimeoutError):
             return False
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from vqmon.errors import BrokerError
-from vqmon.flow import apart
+from vqmon.flow import run_with_deadline
 from vqmon.transport.kafka.connection import ClientConfig, stop_consumer, translated_errors
 from vqmon.transport.kafka.consumer_group import to_record
 from vqmon.transport.kafka.records import Record
@@ -37,8 +37,8 @@ async def read_changelog(config: ClientConfig, topic: str, partition: int) -> di
     )
     with translated_errors("read the state"):
         try:
-            await apart(consumer.start(), within_seconds=CHANGELOG_TIMEOUT_SECONDS)
-            return await apart(
+            await run_with_deadline(consumer.start(), within_seconds=CHANGELOG_TIMEOUT_SECONDS)
+            return await run_with_deadline(
                 _read_to_end(consumer, TopicPartition(topic, partition)), within_seconds=CHANGELOG_TIMEOUT_SECONDS
             )
         finally:
@@ -82,7 +82,7 @@ class TopicConsumer:
     async def lag_records(self) -> int:
         """The number of offsets that are not read yet, over all partitions."""
         with translated_errors("read the ends of the topic"):
-            end_offsets = await apart(
+            end_offsets = await run_with_deadline(
                 self._consumer.end_offsets(list(self._partitions)), within_seconds=REQUEST_TIMEOUT_SECONDS
             )
             positions = [await self._consumer.position(partition) for partition in self._partitions]
@@ -112,9 +112,11 @@ async def open_topic_consumer(
     )
     try:
         with translated_errors("follow the topic"):
-            await apart(consumer.start(), within_seconds=START_TIMEOUT_SECONDS)
+            await run_with_deadline(consumer.start(), within_seconds=START_TIMEOUT_SECONDS)
             # The public method knows only topics to which the client is subscribed already.
-            metadata = await apart(consumer._client.fetch_all_metadata(), within_seconds=START_TIMEOUT_SECONDS)
+            metadata = await run_with_deadline(
+                consumer._client.fetch_all_metadata(), within_seconds=START_TIMEOUT_SECONDS
+            )
         numbers = metadata.partitions_for_topic(topic)
         if not numbers:
             raise BrokerError(f"topic {topic} does not exist: run `vqmon topics create`")

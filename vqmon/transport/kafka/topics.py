@@ -8,7 +8,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
 from vqmon.errors import BrokerError
-from vqmon.flow import apart
+from vqmon.flow import run_with_deadline
 from vqmon.transport.kafka.connection import ClientConfig, translated_errors
 from vqmon.transport.kafka.records import TopicNames
 
@@ -171,7 +171,7 @@ class _AdminClient:
     async def __aenter__(self) -> AIOKafkaAdminClient:
         with translated_errors("reach the brokers"):
             try:
-                await apart(self._client.start(), within_seconds=ADMIN_TIMEOUT_SECONDS)
+                await run_with_deadline(self._client.start(), within_seconds=ADMIN_TIMEOUT_SECONDS)
             except BaseException:
                 await self._close()
                 raise
@@ -182,6 +182,6 @@ class _AdminClient:
 
     async def _close(self) -> None:
         try:
-            await apart(self._client.close(), within_seconds=CLOSE_TIMEOUT_SECONDS)
+            await run_with_deadline(self._client.close(), within_seconds=CLOSE_TIMEOUT_SECONDS)
         except Exception:
             return

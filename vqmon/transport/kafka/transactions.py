@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerClosed
 
 from vqmon.errors import BrokerError, FencedError
-from vqmon.flow import Backoff, Retries, apart
+from vqmon.flow import Backoff, Retries, run_with_deadline
 from vqmon.transport.kafka.connection import REQUEST_TIMEOUT_SECONDS, ClientConfig, translated_errors
 from vqmon.transport.kafka.records import BatchWriter, ProducerRecord, TransactionBatch
 
@@ -96,7 +96,7 @@ class TransactionalProducer:
         self._producer = producer
         try:
             with translated_errors("open the producer"):
-                await apart(producer.start(), within_seconds=OPEN_TIMEOUT_SECONDS)
+                await run_with_deadline(producer.start(), within_seconds=OPEN_TIMEOUT_SECONDS)
         except BaseException:
             await self.kill()
             raise
@@ -149,7 +149,7 @@ class TransactionalProducer:
         if producer is None:
             return
         try:
-            await apart(producer.stop(), within_seconds=CLOSE_TIMEOUT_SECONDS)
+            await run_with_deadline(producer.stop(), within_seconds=CLOSE_TIMEOUT_SECONDS)
         except (Exception, asyncio.CancelledError) as error:
             log.debug("producer did not stop: %r", error)
         await self.kill()
@@ -172,7 +172,7 @@ class TransactionalProducer:
                 sender_task.cancel()
                 await asyncio.wait([sender_task], timeout=CLOSE_TIMEOUT_SECONDS)
         try:
-            await apart(producer.client.close(), within_seconds=CLOSE_TIMEOUT_SECONDS)
+            await run_with_deadline(producer.client.close(), within_seconds=CLOSE_TIMEOUT_SECONDS)
         except (Exception, asyncio.CancelledError) as error:
             log.debug("connections did not close: %r", error)
 

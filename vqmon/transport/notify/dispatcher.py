@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from vqmon.core.alerts.notifications import NotifiedState, QueuedAlert
-from vqmon.flow import together
+from vqmon.flow import run_concurrently
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.notify.delivery_queue import Clock, DeliveryQueue
 from vqmon.transport.notify.receiver import Receiver
@@ -64,7 +64,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Dispatch until `stop`; what was not delivered by then is delivered after the next start."""
-        await together([self._read_outbox(), *(self._run_queue(queue) for queue in self._queues)])
+        await run_concurrently([self._read_outbox(), *(self._run_queue(queue) for queue in self._queues)])
 
     async def _read_outbox(self) -> None:
         while True:

@@ -1,0 +1,140 @@
+"""Opening, stopping and draining of a long-running command, and what it counts."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from urllib.request import urlopen
+
+import pytest
+
+from pipelines.service.lifecycle import Service, call_every, counting_callback, open_service
+from tests import factories
+from vqmon.core.types import Alert, Outcome
+from vqmon.settings.sections import DaemonSettings
+from vqmon.telemetry.health import ProgressTracker
+from vqmon.telemetry.metrics import Meters, MetricName
+
+FAILURE = factories.failure(reason="file")
+EVENT = factories.event()
+ALERT = factories.alert()
+
+
+class CountingMeters(Meters):
+    """Remembers what was counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: dict[tuple[str, ...], float] = {}
+
+    def count(self, name: MetricName, amount: int = 1, **labels: str) -> None:
+        key = (name, *labels.values())
+        self.counts[key] = self.counts.get(key, 0) + amount
+
+
+def make_service() -> Service:
+    return Service(meters=CountingMeters(), progress=ProgressTracker(lambda: 0.0))
+
+
+async def test_a_body_that_ends_by_itself_is_not_stopped() -> None:
+    """The end of every source ends the command."""
+    service = make_service()
+    async with service.serving(for_seconds=None, drain_seconds=30.0):
+        pass
+    assert not service.stop.is_set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_asks_the_body_to_stop(number: signal.Signals) -> None:
+    """The body sees the stop and ends in its own time, and the handlers are gone afterwards."""
+    service = make_service()
+    async with service.serving(for_seconds=None, drain_seconds=30.0):
+        os.kill(os.getpid(), number)
+        async with asyncio.timeout(20):
+            await service.stop.wait()
+    assert not asyncio.get_running_loop().remove_signal_handler(number)
+
+
+async def test_a_body_that_does_not_stop_is_cancelled_when_the_drain_time_is_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log says how many segments are left to the next start."""
+    service = make_service()
+    service.progress.begin()
+    async with asyncio.timeout(20), service.serving(for_seconds=0.0, drain_seconds=0.0):
+        await asyncio.Event().wait()
+    assert service.stop.is_set()
+    (record,) = [record for record in caplog.records if record.getMessage() == "daemon.drain_cut"]
+    assert record.levelno == logging.WARNING
+
+
+async def test_a_timeout_of_the_body_itself_is_an_error() -> None:
+    """Only the end of the drain time ends the command in good order."""
+    with pytest.raises(TimeoutError, match="own"):
+        async with make_service().serving(for_seconds=None, drain_seconds=30.0):
+            raise TimeoutError("own")
+
+
+async def test_the_health_server_reports_readiness() -> None:
+    """It runs while the service is open, and only when the settings give it a port."""
+    with open_service(DaemonSettings()) as service:
+        assert not service.progress.is_ready
+    port = _free_port()
+    with open_service(DaemonSettings(health_port=port)) as service:
+        service.progress.is_ready = True
+        answer = await asyncio.to_thread(lambda: urlopen(f"http://127.0.0.1:{port}/readyz").read())
+    assert answer == b"ready\n"
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+async def test_callbacks_repeat_until_the_context_ends() -> None:
+    """Each call schedules the next; after the context nothing is called."""
+    calls: list[int] = []
+    third = asyncio.Event()
+
+    def callback() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            third.set()
+
+    with call_every(0.0, callback):
+        async with asyncio.timeout(20):
+            await third.wait()
+    count = len(calls)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(calls) == count
+
+
+@pytest.mark.parametrize(("slo_floor", "good"), [(0.0, 1), (100.0, 0)])
+def test_outcomes_are_counted_and_passed_on(slo_floor: float, good: int) -> None:
+    """An unscored segment never counts as good; a scored one does from the floor on."""
+    service = make_service()
+    published: list[tuple[Sequence[Outcome], Sequence[Alert]]] = []
+    callback = counting_callback(
+        service, lambda outcomes, alerts: published.append((outcomes, alerts)), slo_floor=slo_floor
+    )
+    callback([EVENT, FAILURE], [ALERT])
+    assert published == [([EVENT, FAILURE], [ALERT])]
+    assert isinstance(service.meters, CountingMeters)
+    counts = service.meters.counts
+    assert counts["vqmon.slo.total",] == 2
+    assert counts["vqmon.slo.good",] == good
+    assert counts["vqmon.segment.count", "scored", ""] == 1
+    assert counts["vqmon.segment.count", "unscored", "file"] == 1
+    assert counts["vqmon.alert.transition", ALERT.state, ALERT.severity] == 1
+
+
+def test_alerts_are_logged_as_warnings_only_when_nobody_else_gets_them(caplog: pytest.LogCaptureFixture) -> None:
+    """A callback prints or delivers them itself."""
+    caplog.set_level(logging.DEBUG, logger="vqmon.daemon")
+    for on_publish in (None, lambda outcomes, alerts: None):
+        counting_callback(make_service(), on_publish)([FAILURE], [ALERT])
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.DEBUG]
