@@ -11,8 +11,8 @@ import httpx
 import pytest
 import uvicorn
 
-from tests.web import seed, trial
-from tests.web.kept import Kept, copied, fill
+from tests.web import experiment_results, seed
+from tests.web.stored_history import StoredHistory, open_copy, write_history
 from vqmon.transport.reviews import Reviews
 from vqmon.web.app import create_app
 
@@ -26,13 +26,13 @@ def seeded() -> seed.Seeded:
 @pytest.fixture(scope="session")
 def filled(seeded: seed.Seeded, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """They are written once."""
-    return fill(tmp_path_factory.mktemp("filled") / "history.db", seeded)
+    return write_history(tmp_path_factory.mktemp("filled") / "history.db", seeded)
 
 
 @pytest.fixture
-def history(filled: Path, seeded: seed.Seeded, tmp_path: Path) -> Iterator[Kept]:
+def history(filled: Path, seeded: seed.Seeded, tmp_path: Path) -> Iterator[StoredHistory]:
     """Fresh for each test, so that tests may write."""
-    with copied(filled, seeded, tmp_path) as kept:
+    with open_copy(filled, seeded, tmp_path) as kept:
         yield kept
 
 
@@ -43,12 +43,12 @@ def reviews(tmp_path: Path) -> Reviews:
 
 
 @pytest.fixture
-async def client(history: Kept, reviews: Reviews) -> AsyncIterator[httpx.AsyncClient]:
+async def client(history: StoredHistory, reviews: Reviews) -> AsyncIterator[httpx.AsyncClient]:
     """Asks the pages without a network."""
     app = create_app(
         history.store.queries,
         now=lambda: seed.NOW + timedelta(seconds=2),
-        experiment_results=trial.Told(trial.comparison(history.seeded)),
+        experiment_results=experiment_results.FixedResults(experiment_results.comparison(history.seeded)),
         reviews=reviews,
         allows_votes=True,
         poll_seconds=0.01,
@@ -60,11 +60,14 @@ async def client(history: Kept, reviews: Reviews) -> AsyncIterator[httpx.AsyncCl
 class Served:
     """The pages on a free port of this machine."""
 
-    def __init__(self, history: Kept, *, port: int = 0, results: trial.Told | None = None) -> None:
+    def __init__(
+        self, history: StoredHistory, *, port: int = 0, results: experiment_results.FixedResults | None = None
+    ) -> None:
         app = create_app(
             history.store.queries,
             now=lambda: seed.NOW + timedelta(seconds=2),
-            experiment_results=results or trial.Told(trial.comparison(history.seeded)),
+            experiment_results=results
+            or experiment_results.FixedResults(experiment_results.comparison(history.seeded)),
             reviews=Reviews(history.path.with_name("served.reviews")),
             allows_votes=True,
             poll_seconds=0.1,
@@ -94,7 +97,7 @@ class Served:
 
 
 @pytest.fixture
-def served(history: Kept) -> Iterator[Served]:
+def served(history: StoredHistory) -> Iterator[Served]:
     """The seeded pages, served."""
     with Served(history) as served:
         yield served

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from tests.web import seed
-from tests.web.kept import Kept
+from tests.web.stored_history import StoredHistory
 from vqmon.core.alerts.annotations import Marker
 from vqmon.core.alerts.regression.cusum import FRESH, Tuning, step
 from vqmon.core.alerts.state import AlertState
@@ -14,13 +14,13 @@ STREAM = "sports one"
 MARKER = Marker(id="m1", at=seed.NOW - timedelta(seconds=200), name="sr-v2 rollout", stream="sports*")
 
 
-def write(history: Kept) -> tuple[Alert, Alert]:
+def write(history: StoredHistory) -> tuple[Alert, Alert]:
     """The regression and the alert that it mutes."""
     line = [it for it in history.outcomes(STREAM, "1080p") if isinstance(it, QualityEvent)]
-    tipped = next(it for it in line if it.scores[0].value < 40)
-    began_at = tipped.segment.starts_at - timedelta(seconds=8)
+    trigger = next(it for it in line if it.scores[0].value < 40)
+    began_at = trigger.segment.starts_at - timedelta(seconds=8)
     regression = replace(
-        seed.alert(tipped, rule="regression", severity="page", began_at=began_at, resolved_at=None),
+        seed.alert(trigger, rule="regression", severity="page", began_at=began_at, resolved_at=None),
         series=f"{STREAM}/1080p/lite",
         summary=f"lite@1 of {STREAM} 1080p fell by 52 points",
         change=LevelShift(at=began_at, before=79.1, after=27.4, low=-54.0, high=-49.3),
@@ -32,7 +32,7 @@ def write(history: Kept) -> tuple[Alert, Alert]:
         labels={"team": "sr"},
     )
     muted = replace(
-        seed.alert(tipped, rule="pairs", severity="ticket", began_at=began_at, resolved_at=None),
+        seed.alert(trigger, rule="pairs", severity="ticket", began_at=began_at, resolved_at=None),
         muted_by=regression.id,
         summary=f"lite@1 of {STREAM} 1080p fell against 480p",
     )

@@ -144,7 +144,7 @@ def _fill(seeded: Seeded, stream_id: str, name: str, kind: str, *, segments: int
     chance = random.Random(seed)
     end = NOW - timedelta(minutes=9) if kind == "stale" else NOW
     level = 82 - 14 * (name != "1080p") + chance.uniform(-6, 4)
-    tipped: QualityEvent | None = None
+    trigger: QualityEvent | None = None
     for number in reversed(range(segments)):
         place = segment(stream_id, name, number, end=end)
         value = level + 2.5 * math.sin(number / 9) + chance.gauss(0, 1.4) - _drop(kind, number / segments)
@@ -153,18 +153,18 @@ def _fill(seeded: Seeded, stream_id: str, name: str, kind: str, *, segments: int
         seeded.outcomes.append(event)
         if isinstance(event, QualityEvent):
             soft = 1 if value > 60 else 4 if value > 35 else 9
-            if seed < 1000 and (number < 8 or tipped is None):
+            if seed < 1000 and (number < 8 or trigger is None):
                 seeded.thumbnails[event.id] = [
                     (float(it), picture((number * 4 + it) % 32, softness=soft)) for it in range(4)
                 ]
-            if tipped is None and value < 40:
-                tipped = event
-    if tipped is not None:
+            if trigger is None and value < 40:
+                trigger = event
+    if trigger is not None:
         resolved_at = NOW - timedelta(seconds=0.25 * segments * SEGMENT_SECONDS) if kind == "dip" else None
         severity: Severity = "page" if kind == "failing" else "ticket"
-        began_at = tipped.segment.starts_at - timedelta(seconds=2 * SEGMENT_SECONDS)
+        began_at = trigger.segment.starts_at - timedelta(seconds=2 * SEGMENT_SECONDS)
         seeded.alerts.append(
-            alert(tipped, rule="score-floor", severity=severity, began_at=began_at, resolved_at=resolved_at)
+            alert(trigger, rule="score-floor", severity=severity, began_at=began_at, resolved_at=resolved_at)
         )
 
 
@@ -183,6 +183,6 @@ def _signals(kind: str, value: float, chance: random.Random) -> dict[str, float]
     return {"blockiness": 0.55 + 0.2 * chance.random(), "banding": 0.2, "over_sharpness": 0.1 * chance.random()}
 
 
-def fresh(stream_id: str, name: str, value: float, *, after: int = 1) -> QualityEvent:
+def next_event(stream_id: str, name: str, value: float, *, after: int = 1) -> QualityEvent:
     """One more verdict, `after` segments after the newest."""
     return scored(segment(stream_id, name, -after), value)

@@ -13,9 +13,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.conftest import need
-from tests.web import incidents, seed, trial
+from tests.web import experiment_results, incidents, seed
 from tests.web.conftest import Served
-from tests.web.kept import Kept, copied, fill
+from tests.web.stored_history import StoredHistory, open_copy, write_history
 from vqmon.core.types import QualityEvent, SegmentFailure
 from vqmon.transport.reviews import Reviews
 from vqmon.web.urls import experiment_path, stream_path
@@ -53,7 +53,7 @@ ATTACK = """() => {
 }"""
 """What someone would try who got markup into a page."""
 
-EXPERIMENT = experiment_path(trial.EXPERIMENT.name)
+EXPERIMENT = experiment_path(experiment_results.EXPERIMENT.name)
 
 AXE = ("axe-core@4.14.1", "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745")
 
@@ -99,7 +99,7 @@ def watched(browser: Browser, served: Served) -> Iterator[Watched]:
     assert watched.complaints == []
 
 
-def paths(history: Kept) -> dict[str, str]:
+def paths(history: StoredHistory) -> dict[str, str]:
     """One address of every kind."""
     outcomes = history.outcomes()
     return {
@@ -116,7 +116,7 @@ def paths(history: Kept) -> dict[str, str]:
         "experiments": "/experiments",
         "experiment": EXPERIMENT,
         "review": f"{EXPERIMENT}/sr-v2/review",
-        "pair": f"/pairs/{trial.comparison(history.seeded).answers[0].pairs[0].id}",
+        "pair": f"/pairs/{experiment_results.comparison(history.seeded).answers[0].pairs[0].id}",
     }
 
 
@@ -158,7 +158,7 @@ def test_table_behind_the_chart(watched: Watched) -> None:
     page.keyboard.press("Enter")
     rows = page.locator("#table-toggle tbody tr")
     expect(rows).to_have_count(90)
-    watched.history.write(seed.fresh("weather", "480p", 31.4))
+    watched.history.write(seed.next_event("weather", "480p", 31.4))
     expect(rows).to_have_count(91)
     expect(rows.first).to_be_visible()
 
@@ -167,7 +167,7 @@ def test_fleet_updates_without_reload(watched: Watched) -> None:
     """A new verdict and a new alert appear by themselves; only the alert is announced."""
     page = watched.open("/")
     page.evaluate("window.sameDocument = true")
-    event = seed.fresh("weather", "480p", 12.3)
+    event = seed.next_event("weather", "480p", 12.3)
     watched.history.write(event)
     row = page.locator("tbody tr", has_text="weather").filter(has_text="480p")
     expect(row.locator(".score b")).to_have_text("12.3")
@@ -180,14 +180,14 @@ def test_fleet_updates_without_reload(watched: Watched) -> None:
     assert page.evaluate("window.sameDocument")
 
 
-def test_page_comes_back_after_a_restart(browser: Browser, history: Kept) -> None:
+def test_page_comes_back_after_a_restart(browser: Browser, history: StoredHistory) -> None:
     """What was written while the server was away is told once it is back, without a reload."""
     context = browser.new_context()
     with Served(history) as served:
         page = Watched(context, served).open("/")
         page.evaluate("window.sameDocument = true")
     expect(page.locator("#link-state")).to_have_attribute("data-state", "lost")
-    history.write(seed.fresh("weather", "480p", 12.3))
+    history.write(seed.next_event("weather", "480p", 12.3))
     with Served(history, port=served.port):
         row = page.locator("tbody tr", has_text="weather").filter(has_text="480p")
         expect(row.locator(".score b")).to_have_text("12.3", timeout=20_000)
@@ -200,7 +200,7 @@ def test_chart_grows(watched: Watched) -> None:
     """A new verdict is appended to the chart."""
     page = watched.open(stream_path("weather"))
     expect(page.locator("#chart")).to_have_attribute("data-points", "90")
-    watched.history.write(seed.fresh("weather", "480p", 31.4), seed.fresh("news/hd", "480p", 31.4))
+    watched.history.write(seed.next_event("weather", "480p", 31.4), seed.next_event("news/hd", "480p", 31.4))
     expect(page.locator("#chart")).to_have_attribute("data-points", "91")
 
 
@@ -212,7 +212,7 @@ def test_filter_while_typing(watched: Watched) -> None:
     expect(page.locator("tbody tr")).to_have_count(1)
     expect(page.locator("#q")).to_be_focused()
     expect(page).to_have_url(re.compile("q=kids(%20|[+])480"))
-    watched.history.write(seed.fresh("kids", "480p", 61.4))
+    watched.history.write(seed.next_event("kids", "480p", 61.4))
     expect(page.locator("tbody .score b")).to_have_text("61.4")
     expect(page.locator("tbody tr")).to_have_count(1)
 
@@ -224,7 +224,7 @@ def test_rows_by_keyboard(watched: Watched) -> None:
         page.keyboard.press(key)
     second = page.locator(".row-link").nth(1)
     expect(second).to_be_focused()
-    watched.history.write(seed.fresh("weather", "480p", 71.2))
+    watched.history.write(seed.next_event("weather", "480p", 71.2))
     expect(page.locator("tbody tr", has_text="weather").filter(has_text="71.2")).to_have_count(1)
     expect(second).to_be_focused()
     page.keyboard.press("Enter")
@@ -290,7 +290,7 @@ def test_everything_can_be_read_without_javascript(browser: Browser, served: Ser
 def test_five_hundred_streams(browser: Browser, tmp_path: Path) -> None:
     """A big fleet is shown by stream under 200 kB, goes on with a link, is as small by rendition, and updates live."""
     many = seed.fleet(streams=500, segments=4)
-    with copied(fill(tmp_path / "many.db", many), many, tmp_path) as history, Served(history) as served:
+    with open_copy(write_history(tmp_path / "many.db", many), many, tmp_path) as history, Served(history) as served:
         context = browser.new_context()
         watched = Watched(context, served)
         for path in ("/", "/?by=rendition"):
@@ -298,7 +298,7 @@ def test_five_hundred_streams(browser: Browser, tmp_path: Path) -> None:
             expect(page.locator("tbody tr")).to_have_count(250)
             assert page.evaluate(WEIGHT) < 200_000
         page = watched.open("/?sort=score&order=desc&q=channel")
-        history.write(seed.fresh("channel-100", "480p", 3.0))
+        history.write(seed.next_event("channel-100", "480p", 3.0))
         expect(page.locator("#chip-failing b")).not_to_have_text("63")
         page.click("text=Next →")
         expect(page.locator("tbody tr")).to_have_count(242)
@@ -318,9 +318,9 @@ def test_every_page_weighs_little(watched: Watched) -> None:
         assert page.evaluate(WEIGHT) < 200_000, path
 
 
-def test_an_answer_appears_when_it_is_there(browser: Browser, history: Kept) -> None:
+def test_an_answer_appears_when_it_is_there(browser: Browser, history: StoredHistory) -> None:
     """The page of an experiment comes at once, and shows the answer by itself, wipe included."""
-    told = trial.Told(trial.comparison(history.seeded), is_running=True)
+    told = experiment_results.FixedResults(experiment_results.comparison(history.seeded), is_running=True)
     with Served(history, results=told) as served:
         context = browser.new_context()
         watched = Watched(context, served)
@@ -370,7 +370,7 @@ def test_blind_look_by_keyboard(watched: Watched) -> None:
             expect(page.locator("#before")).to_be_visible()
             page.go_back()
     expect(page.locator(".empty")).to_contain_text(f"You have seen all {count} pairs")
-    votes = Reviews(watched.history.path.with_name("served.reviews")).votes(trial.EXPERIMENT.name)
+    votes = Reviews(watched.history.path.with_name("served.reviews")).votes(experiment_results.EXPERIMENT.name)
     assert len(votes) == int(count)
 
 

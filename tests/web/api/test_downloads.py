@@ -4,13 +4,10 @@ import csv
 import io
 
 import httpx
-import pytest
 
 from tests.web import seed
-from tests.web.kept import Kept
+from tests.web.stored_history import StoredHistory
 from vqmon.core.types import SIGNALS
-from vqmon.web.pages import stream
-from vqmon.web.site import csv_response
 
 
 def lines(reply: httpx.Response) -> list[dict[str, str]]:
@@ -47,7 +44,7 @@ async def test_points_csv_has_every_outcome(client: httpx.AsyncClient) -> None:
     assert set(SIGNALS) < set(table[0])
 
 
-async def test_segment_frames(client: httpx.AsyncClient, history: Kept) -> None:
+async def test_segment_frames(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """The frames of a segment as JSON and CSV; a failure as its reason."""
     event = history.outcomes("weather")[-1]
     found = (await client.get(f"/api/segments/{event.id}")).json()
@@ -69,7 +66,7 @@ async def test_what_is_not_there_is_json_too(client: httpx.AsyncClient) -> None:
     assert "error" in reply.json()
 
 
-async def test_pictures_are_kept_for_ever(client: httpx.AsyncClient, history: Kept) -> None:
+async def test_pictures_are_kept_for_ever(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """A picture never changes, is never guessed to be something else, and is a 404 when it is gone."""
     event = history.outcomes("weather")[-1]
     reply = await client.get(f"/segments/{event.id}/frames/3.jpg")
@@ -77,31 +74,12 @@ async def test_pictures_are_kept_for_ever(client: httpx.AsyncClient, history: Ke
     assert "immutable" in reply.headers["cache-control"]
     assert reply.headers["x-content-type-options"] == "nosniff"
     assert (await client.get(f"/segments/{event.id}/frames/4.jpg")).status_code == 404
-    other = seed.fresh("weather", "480p", 50.0)
+    other = seed.next_event("weather", "480p", 50.0)
     history.store.publish([other], thumbnails={other.id: [(0.0, b"<script>")]})
     assert (await client.get(f"/segments/{other.id}/frames/0.jpg")).status_code == 404
-
-
-def test_csv_is_harmless_in_a_spreadsheet() -> None:
-    """A text that begins like a formula gets an apostrophe; a negative number does not."""
-    body = bytes(csv_response("a/b", ["x"], [["=1+1"], ["@x"], [-1.5]]).body).decode()
-    assert body == "x\r\n'=1+1\r\n'@x\r\n-1.5\r\n"
 
 
 def test_seed_is_the_same_every_time() -> None:
     """Tests lean on it."""
     again = seed.fleet(streams=1, segments=3)
     assert [it.id for it in again.outcomes] == [it.id for it in seed.fleet(streams=1, segments=3).outcomes]
-
-
-async def test_a_long_range_is_drawn_in_parts(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A range with too many segments to read one by one loses no dip, and the caption says what a point is."""
-    monkeypatch.setattr(stream, "MAX_POINTS", 50)
-    monkeypatch.setattr(stream, "RECENT_POINTS", 50)
-    chart = (await client.get("/api/streams/sports%20one/points?last=24h")).json()
-    worst = min(value for value in chart["renditions"][0]["value"] if value is not None)
-    assert chart["step_seconds"] == 24 * 3600 / 500
-    assert 20 < worst < 40
-    page = (await client.get("/streams/sports%20one?last=24h")).text
-    assert "180 segments, scored by lite@1: mean" in page
-    assert "Each point of the chart is the lowest score of 3 minutes." in page

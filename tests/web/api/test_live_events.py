@@ -10,14 +10,14 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from tests.web import seed
-from tests.web.kept import Kept
+from tests.web.stored_history import StoredHistory
 from vqmon.core.timeline import HistoryChanges
 from vqmon.errors import StoreError
 from vqmon.web.api import live_events as live_module
 from vqmon.web.app import create_app
 
 
-async def open_live(history: Kept, *, query: str = "", told: str | None = None) -> StreamingResponse:
+async def open_live(history: StoredHistory, *, query: str = "", told: str | None = None) -> StreamingResponse:
     """Ask for `/live` and hand back the answer before it is sent."""
     app = create_app(history.store.queries, now=lambda: seed.NOW, poll_seconds=0.01)
     headers = [(b"last-event-id", told.encode())] if told else []
@@ -41,10 +41,10 @@ async def events(reply: StreamingResponse, count: int) -> list[dict[str, str]]:
     return told[1:]
 
 
-async def test_a_new_outcome_is_told(history: Kept) -> None:
+async def test_a_new_outcome_is_told(history: StoredHistory) -> None:
     """What is written after a page was opened reaches it with its number."""
     reply = await open_live(history)
-    history.write(seed.fresh("news/hd", "480p", 33.0))
+    history.write(seed.next_event("news/hd", "480p", 33.0))
     (told,) = await events(reply, 1)
     assert told["event"] == "outcomes"
     assert told["id"] == str(history.store.queries.tip())
@@ -52,26 +52,26 @@ async def test_a_new_outcome_is_told(history: Kept) -> None:
     assert (point["stream_id"], point["rendition"], round(point["scores"]["lite@1"])) == ("news/hd", "480p", 33)
 
 
-async def test_nothing_is_lost_over_a_reconnect(history: Kept) -> None:
+async def test_nothing_is_lost_over_a_reconnect(history: StoredHistory) -> None:
     """The last number heard is where the telling goes on; the header wins over the address."""
     before = history.store.queries.tip()
-    history.write(seed.fresh("news/hd", "480p", 33.0), seed.fresh("kids", "480p", 44.0))
+    history.write(seed.next_event("news/hd", "480p", 33.0), seed.next_event("kids", "480p", 44.0))
     (told,) = await events(await open_live(history, told=str(before), query="after=0"), 1)
     assert [point["stream_id"] for point in json.loads(told["data"])] == ["news/hd", "kids"]
 
 
-async def test_a_stream_page_hears_of_its_stream_only(history: Kept) -> None:
+async def test_a_stream_page_hears_of_its_stream_only(history: StoredHistory) -> None:
     """Outcomes of other streams are left out."""
     reply = await open_live(history, query=f"after={history.store.queries.tip()}&stream=kids")
-    history.write(seed.fresh("news/hd", "480p", 33.0), seed.fresh("kids", "480p", 44.0))
+    history.write(seed.next_event("news/hd", "480p", 33.0), seed.next_event("kids", "480p", 44.0))
     (told,) = await events(reply, 1)
     assert [point["stream_id"] for point in json.loads(told["data"])] == ["kids"]
 
 
-async def test_an_alert_is_told_by_name(history: Kept) -> None:
+async def test_an_alert_is_told_by_name(history: StoredHistory) -> None:
     """An alert is an event of its own."""
     reply = await open_live(history)
-    event = seed.fresh("kids", "480p", 12.0)
+    event = seed.next_event("kids", "480p", 12.0)
     history.write(
         seed.alert(event, rule="score-floor", severity="page", began_at=event.segment.starts_at, resolved_at=None)
     )
@@ -80,17 +80,17 @@ async def test_an_alert_is_told_by_name(history: Kept) -> None:
     assert json.loads(told["data"])[0]["state"] == "open"
 
 
-async def test_who_missed_too_much_is_told_to_ask_again(history: Kept) -> None:
+async def test_who_missed_too_much_is_told_to_ask_again(history: StoredHistory) -> None:
     """A page that was away for long gets one event, not thousands of points."""
     (told,) = await events(await open_live(history, query="after=0"), 1)
     assert (told["event"], told["id"]) == ("behind", str(history.store.queries.tip()))
 
 
 @pytest.mark.parametrize("told", ["-1", "x", "99999999", "²"])
-async def test_a_number_that_cannot_be_starts_at_the_newest(history: Kept, told: str) -> None:
+async def test_a_number_that_cannot_be_starts_at_the_newest(history: StoredHistory, told: str) -> None:
     """A number from elsewhere, or from a history that was made anew, does no harm."""
     reply = await open_live(history, told=None, query=f"after={told}")
-    history.write(seed.fresh("kids", "480p", 44.0))
+    history.write(seed.next_event("kids", "480p", 44.0))
     (heard,) = await events(reply, 1)
     assert len(json.loads(heard["data"])) == 1
 
@@ -108,9 +108,9 @@ class Unreadable:
         raise StoreError("gone")
 
 
-async def test_a_history_that_cannot_be_read(history: Kept) -> None:
+async def test_a_history_that_cannot_be_read(history: StoredHistory) -> None:
     """A live answer ends quietly, so that the page comes back; a page is a 503 that says why."""
-    reply = await open_live(Kept(history.seeded, SimpleNamespace(queries=Unreadable())))  # type: ignore[arg-type]
+    reply = await open_live(StoredHistory(history.seeded, SimpleNamespace(queries=Unreadable())))  # type: ignore[arg-type]
     assert await events(reply, 1) == []
     app = create_app(Unreadable(), now=lambda: seed.NOW)  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
@@ -118,7 +118,7 @@ async def test_a_history_that_cannot_be_read(history: Kept) -> None:
     assert (page.status_code, page.text) == (503, "The history cannot be read: gone\n")
 
 
-async def test_silence_is_broken_by_a_heartbeat(history: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silence_is_broken_by_a_heartbeat(history: StoredHistory, monkeypatch: pytest.MonkeyPatch) -> None:
     """When nothing happens a comment keeps the line open."""
     monkeypatch.setattr(live_module, "HEARTBEAT_SECONDS", 0.03)
     (told,) = await events(await open_live(history), 1)

@@ -1,101 +1,102 @@
-"""The small decisions behind the pages."""
+"""States, filters, sort orders and counts of renditions."""
 
-import doctest
+from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from tests.web import seed
-from tests.web.kept import Kept
-from vqmon.core.types import Outcome
-from vqmon.errors import REASONS
-from vqmon.transport.history.history import open_history
-from vqmon.web import site, urls
-from vqmon.web.charts import series
-from vqmon.web.charts.series import chart_caption, downsample_to_worst, group_by_rendition
-from vqmon.web.model import explanations, renditions, sparklines
-from vqmon.web.model.renditions import rendition_rows, rendition_state
-from vqmon.web.model.time_range import parse_time_range
-from vqmon.web.urls import quote_stream_id, stream_path, unquote_stream_id
+from tests.web.stored_history import StoredHistory
+from vqmon.core.timeline import RenditionState
+from vqmon.web.model.explanations import STATE_DESCRIPTIONS
+from vqmon.web.model.renditions import (
+    SORT_KEYS,
+    RenditionRow,
+    fleet_sentence,
+    matches_filter,
+    rendition_rows,
+    rendition_state,
+    state_shares,
+)
 
 LATE = seed.NOW + timedelta(seconds=2)
 
 
-@pytest.mark.parametrize("module", [urls, series, sparklines, explanations, renditions, site])
-def test_examples(module: ModuleType) -> None:
-    """The examples in the docstrings hold."""
-    assert doctest.testmod(module).failed == 0
+@pytest.fixture
+def good(history: StoredHistory) -> RenditionState:
+    """A rendition with a high score and without alerts."""
+    return next(state for state in history.store.queries.renditions() if state.stream_id == "weather")
 
 
-def test_every_reason_has_a_remedy() -> None:
-    """No failure leaves a reader without something to do."""
-    assert set(explanations.REMEDIES_BY_REASON) == set(REASONS)
-    assert all(explanations.REMEDIES_BY_REASON.values())
+def row(good: RenditionState, **changes: object) -> RenditionRow:
+    (made,) = rendition_rows([good], [], now=LATE)
+    return replace(made, **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "stream_id", ["a", "a/b", "..", "a/../b", "a//b", "~x", "ü 1", "a?b#c", "%2F", "x\n", "/", "a\\b"]
-)
-def test_any_stream_id_survives_an_address(stream_id: str) -> None:
-    """What goes into a path comes out of it, and a browser finds no dots to fold."""
-    from urllib.parse import unquote
-
-    quoted = quote_stream_id(stream_id)
-    assert unquote_stream_id(unquote(quoted)) == stream_id
-    assert not {"", ".", ".."} & set(quoted.split("/"))
-    assert stream_path(stream_id).isascii()
-
-
-def test_states(history: Kept) -> None:
-    """Silence, an open alert that pages, a missing verdict, a low score: each has its state."""
-    rows = rendition_rows(history.store.queries.renditions(), history.store.queries.alerts(open_only=True), now=LATE)
+def test_every_kind_of_stream_has_its_state(history: StoredHistory) -> None:
+    """A paging alert, a missing verdict, silence, and none of these."""
+    queries = history.store.queries
+    rows = rendition_rows(queries.renditions(), queries.alerts(open_only=True), now=LATE)
     states = {(row.stream_id, row.rendition): row.state for row in rows}
     assert states["cinema-4k", "1080p"] == "failing"
     assert states["kids", "1080p"] == "unscored"
     assert states["Übertragung/Süd", "1080p"] == "stale"
     assert states["weather", "480p"] == "good"
-    it = next(it for it in history.store.queries.renditions() if it.stream_id == "weather")
-    ticket = next(it for it in history.seeded.alerts if it.severity == "ticket")
-    assert rendition_state(it, [ticket], now=LATE)[0] == "degraded"
-    assert rendition_state(it, [], now=LATE + timedelta(seconds=27))[0] == "good"
-    assert rendition_state(it, [], now=LATE + timedelta(seconds=31))[0] == "stale"
 
 
-def test_thinning_keeps_the_worst(tmp_path: Path) -> None:
-    """A long range is drawn with fewer points, and no dip and no gap is lost."""
-    outcomes: list[Outcome] = [seed.scored(seed.segment("s", "r", 99 - number), 80.0) for number in range(100)]
-    outcomes[41] = seed.scored(seed.segment("s", "r", 99 - 41), 5.0)
-    outcomes[73] = seed.failed(seed.segment("s", "r", 99 - 73))
-    with open_history(tmp_path / "h.db", "write") as store:
-        store.publish(outcomes)
-        points = store.queries.points("s", begins_at=seed.NOW - timedelta(hours=1), ends_at=seed.NOW, limit=1000)
-    kept = downsample_to_worst(points, seed.SCORER, max_points=10)
-    assert len(kept) == 10
-    assert points[41] in kept
-    assert points[73] in kept
+def test_an_open_ticket_degrades_a_rendition(good: RenditionState, history: StoredHistory) -> None:
+    ticket = next(alert for alert in history.seeded.alerts if alert.severity == "ticket")
+    assert rendition_state(good, [ticket], now=LATE) == ("degraded", ticket.summary)
 
 
-def test_a_segment_scored_later_is_one_point(tmp_path: Path) -> None:
-    """A failure that a later look made good leaves one point, the score."""
-    place = seed.segment("s", "r", 0)
-    with open_history(tmp_path / "h.db", "write") as store:
-        store.publish([seed.failed(place), seed.scored(place, 70.0)])
-        points = store.queries.points("s", begins_at=seed.NOW - timedelta(hours=1), ends_at=seed.NOW, limit=1000)
-    assert len(points) == 2
-    assert [point.reason for point in group_by_rendition(points, ["r"])["r"]] == [None]
-
-
-def test_caption_of_nothing() -> None:
-    """An empty chart has a sentence too."""
-    assert chart_caption({"a": []}, [], seed.SCORER) == "There is no segment in this time. Choose a longer range."
+def test_a_paging_alert_outweighs_an_unscored_segment(good: RenditionState, history: StoredHistory) -> None:
+    page = next(alert for alert in history.seeded.alerts if alert.severity == "page")
+    unscored = replace(good, last_reason="timeout", last_scores={})
+    assert rendition_state(unscored, [page], now=LATE)[0] == "failing"
+    assert rendition_state(unscored, [], now=LATE) == ("unscored", "The deadline passed.")
 
 
 @pytest.mark.parametrize(
-    "query", [{}, {"last": "x"}, {"from": "x", "to": "y"}, {"from": "2026-11-21", "to": "2026-11-20"}]
+    ("score", "state"), [(19.9, "failing"), (20.0, "degraded"), (39.9, "degraded"), (40.0, "good")]
 )
-def test_a_range_that_makes_no_sense_is_the_recent_one(query: dict[str, str]) -> None:
-    """Also when it ends before it begins."""
-    found = parse_time_range(query, newest_at=seed.NOW, now=LATE)
-    assert (found.preset, found.ends_at) == ("recent", LATE)
+def test_a_low_score_decides_without_an_alert(good: RenditionState, score: float, state: str) -> None:
+    assert rendition_state(replace(good, last_scores={"lite@1": score}), [], now=LATE)[0] == state
+
+
+@pytest.mark.parametrize(
+    ("segment_seconds", "silence_seconds", "state"),
+    [(4.0, 30.0, "good"), (4.0, 30.1, "stale"), (10.0, 50.0, "good"), (10.0, 50.1, "stale")],
+)
+def test_silence_is_measured_in_segments_and_at_least_thirty_seconds(
+    good: RenditionState, segment_seconds: float, silence_seconds: float, state: str
+) -> None:
+    rendition = replace(good, last_duration_seconds=segment_seconds)
+    now = rendition.last_observed_at + timedelta(seconds=silence_seconds)
+    assert rendition_state(rendition, [], now=now)[0] == state
+
+
+def test_a_filter_needs_every_word_in_any_case(good: RenditionState) -> None:
+    weather = row(good, reason="not_found")
+    assert matches_filter(weather, words="WEATHER not_found", state=None)
+    assert not matches_filter(weather, words="weather sports", state=None)
+    assert not matches_filter(weather, words="", state="failing")
+
+
+def test_renditions_are_sorted_worst_state_first(good: RenditionState) -> None:
+    rows = [row(good, state=state) for state in ("good", "stale", "failing", "unscored", "degraded")]
+    assert [item.state for item in sorted(rows, key=SORT_KEYS["state"])] == list(STATE_DESCRIPTIONS)
+
+
+def test_the_sentence_counts_states_and_streams(good: RenditionState) -> None:
+    rows = [row(good), row(good, state="stale"), row(good, stream_id="other")]
+    assert fleet_sentence(rows) == "3 renditions of 2 streams: 1 stale, 2 good."
+    assert fleet_sentence(rows[:1]) == "1 rendition of 1 stream: all good."
+
+
+def test_even_one_of_very_many_is_visible_in_the_bar(good: RenditionState) -> None:
+    """The share of a state is at least two thousandths wide."""
+    rows = [row(good)] * 9999 + [row(good, state="failing")]
+    failing, rest = state_shares(rows)
+    assert (failing.state, failing.x, failing.width) == ("failing", 0.0, 2)
+    assert rest.x + rest.width <= 1000
+    assert state_shares([]) == []

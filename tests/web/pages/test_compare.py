@@ -2,72 +2,9 @@
 
 import csv
 import io
-from dataclasses import dataclass, field
-from datetime import timedelta
 
 import httpx
 import pytest
-
-from tests.web import seed
-from vqmon.web.model.alignment import align_buckets, align_segments, summarize_differences
-
-SECOND = timedelta(seconds=1)
-
-
-@dataclass
-class At:
-    """An outcome at a second, as a chart has it."""
-
-    second: float
-    score: float | None
-    stream_id: str = "s"
-    rendition: str = "r"
-    reason: str | None = None
-    signals: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def event_id(self) -> str:
-        return f"{self.rendition}-{self.second:g}"
-
-    @property
-    def starts_at(self):  # type: ignore[no-untyped-def]
-        return seed.NOW + self.second * SECOND
-
-    @property
-    def scores(self) -> dict[str, float]:
-        return {} if self.score is None else {"lite@1": self.score}
-
-
-def aligned(a: list[At], b: list[At], *, shift: float = 0.0):  # type: ignore[no-untyped-def]
-    return align_segments(a, b, "lite@1", shift=shift * SECOND, tolerance=2 * SECOND)
-
-
-def test_segments_are_paired_by_the_time_of_the_media() -> None:
-    """The nearest start within the tolerance; nothing is used twice, and what is alone is counted."""
-    found = aligned([At(0, 50), At(4, 60), At(8, 70)], [At(0.1, 55), At(3.9, 66), At(4.5, 1), At(20, 9)])
-    assert [(pair.a, pair.b) for pair in found.pairs] == [(50, 55), (60, 66)]
-    assert (found.unpaired_a, found.unpaired_b) == (1, 2)
-
-
-def test_unscored_sides_are_counted() -> None:
-    """A moment with one score only is no pair."""
-    found = aligned([At(0, None), At(4, 60)], [At(0, 50), At(4, None)])
-    assert (len(found.pairs), found.unscored_a, found.unscored_b) == (0, 1, 1)
-
-
-def test_timelines_can_be_laid_on_each_other() -> None:
-    """Another stream with the same content at another time is moved by what lies between."""
-    found = aligned([At(0, 50), At(4, 60)], [At(-100, 51), At(-96, 62)], shift=100)
-    assert [pair.difference for pair in found.pairs] == [1, 2]
-
-
-def test_summary_is_a_description() -> None:
-    """Mean, median, the middle nine of ten, and the share ahead with ties half."""
-    pairs = aligned([At(4 * n, 50) for n in range(4)], [At(4 * n, 50 + n) for n in range(4)]).pairs
-    it = summarize_differences(pairs)
-    assert it is not None
-    assert (it.mean, it.median, it.low, it.high, it.ahead) == (1.5, 1.5, 0, 3, 0.875)
-    assert summarize_differences([]) is None
 
 
 async def test_page_says_who_is_ahead(client: httpx.AsyncClient) -> None:
@@ -105,25 +42,3 @@ async def test_what_is_not_there(client: httpx.AsyncClient, query: str) -> None:
     assert page.status_code == 200
     assert ("The history has no rendition “none”." in page.text) == ("none" in query)
     assert (await client.get(f"/api/compare{query}")).status_code == 404
-
-
-@dataclass
-class Part:
-    """A stretch of time with its mean."""
-
-    starts_at: object
-    mean: float | None
-    seconds: float = 60.0
-    scored: int = 10
-    unscored: int = 1
-    rendition: str = "r"
-    lowest: float | None = 0.0
-
-
-def test_long_ranges_are_paired_part_by_part() -> None:
-    """Parts count from the beginning of each side; a part without a score has no partner."""
-    a = [Part(seed.NOW + n * 60 * SECOND, 50.0 + n) for n in range(3)]
-    b = [Part(seed.NOW - timedelta(days=1) + n * 60 * SECOND, mean) for n, mean in enumerate((60.0, None, 70.0))]
-    found = align_buckets(a, b, begins_a=seed.NOW, begins_b=seed.NOW - timedelta(days=1))  # type: ignore[arg-type]
-    assert [pair.difference for pair in found.pairs] == [10.0, 18.0]
-    assert (found.unpaired_a, found.unscored_b) == (10, 3)

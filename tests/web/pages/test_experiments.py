@@ -7,13 +7,11 @@ import re
 import httpx
 import pytest
 
-from tests.web import trial
-from tests.web.kept import Kept
+from tests.web import experiment_results
 from vqmon.web.api.downloads import EXPERIMENT_TABLES
-from vqmon.web.charts.experiments import downsample_interval, forest_plot, interval_plot
 from vqmon.web.urls import experiment_path
 
-PAGE = experiment_path(trial.EXPERIMENT.name)
+PAGE = experiment_path(experiment_results.EXPERIMENT.name)
 
 
 async def text(client: httpx.AsyncClient, path: str, *, status: int = 200) -> str:
@@ -97,45 +95,3 @@ async def test_the_files_that_the_page_names_are_there(client: httpx.AsyncClient
     page = await text(client, PAGE)
     for path in set(re.findall(r'href="(/(?:api|pairs|experiments|segments)[^"]*)"', page)):
         assert (await client.get(path.replace("&amp;", "&"))).status_code == 200, path
-
-
-def test_drawings_hold_what_the_answer_says(history: Kept) -> None:
-    """The forest has a line per content in order, its mean last; the interval is drawn where it is read."""
-    told = trial.comparison(history.seeded).answers[0]
-    effect = told.effects[0]
-    drawn, trees = interval_plot(effect, trial.EXPERIMENT, arm="sr-v2", control="sr-v1"), forest_plot(effect)
-    assert drawn is not None
-    assert trees is not None
-    assert trees.total is not None
-
-    assert [row.cluster.cluster for row in trees.rows] == [it.cluster for it in effect.by_cluster]
-    assert trees.zero_x < trees.total.low_x < trees.total.x < trees.total.high_x
-    assert {line.css_class for line in drawn.reference_lines} == {"zero", "margin", "aim"}
-    assert drawn.shapes[0].path.count("L") == 2 * sum(point.low is not None for point in effect.over_time) - 1
-    assert downsample_interval(effect.over_time * 40)[-1] is effect.over_time[-1]
-
-
-# ---- pairs
-
-
-async def test_a_pair_is_shown_with_both_pictures(client: httpx.AsyncClient) -> None:
-    """The pictures of the history stand side by side, with scores and signals of both."""
-    page = await text(client, PAGE)
-    pair = re.search(r'href="(/pairs/[^"?]+)', page)
-    assert pair
-    shown = await text(client, pair[1])
-    assert shown.count('<div class="frames') == 4
-    assert "lite@1" in shown
-    picture = await client.get(f"{pair[1]}/a/0.jpg")
-    assert picture.content.startswith(b"\xff\xd8\xff")
-    for path in (f"{pair[1]}/b/9.jpg", "/pairs/x", f"/pairs/{'0' * 32}:{'0' * 32}"):
-        assert (await client.get(path)).status_code == 404
-
-
-async def test_a_pair_leads_back_to_experiments_only(client: httpx.AsyncClient) -> None:
-    """An address of elsewhere in the query is no way back."""
-    pair = re.search(r'href="(/pairs/[^"?]+)', await text(client, PAGE))
-    assert pair
-    assert f'href="{PAGE}"' in await text(client, f"{pair[1]}?from={PAGE}")
-    for bad in ("//evil.example", "/experiments/x//evil", "https://evil.example", "/experiments/\\evil"):
-        assert "evil" not in re.sub(r'hx-get="[^"]*"', "", await text(client, f"{pair[1]}?from={bad}"))

@@ -6,14 +6,14 @@ from collections import Counter
 import httpx
 import pytest
 
-from tests.web import seed, trial
-from tests.web.kept import Kept
+from tests.web import experiment_results, seed
+from tests.web.stored_history import StoredHistory
 from vqmon.transport.reviews import Reviews
 from vqmon.web.app import create_app
 from vqmon.web.pages.review import VOTER_COOKIE
 from vqmon.web.urls import experiment_path
 
-NAME = trial.EXPERIMENT.name
+NAME = experiment_results.EXPERIMENT.name
 PAGE = experiment_path(NAME, "sr-v2", "review")
 
 
@@ -28,11 +28,13 @@ async def give(client: httpx.AsyncClient, choice: str, token: str, **headers: st
     return await client.post(PAGE, data={"choice": choice, "token": token}, headers=headers)
 
 
-def pair_ids(history: Kept) -> list[str]:
-    return [it.id for it in trial.comparison(history.seeded).answers[0].pairs_with_role("review")]
+def pair_ids(history: StoredHistory) -> list[str]:
+    return [it.id for it in experiment_results.comparison(history.seeded).answers[0].pairs_with_role("review")]
 
 
-async def test_every_pair_once_then_the_end(client: httpx.AsyncClient, reviews: Reviews, history: Kept) -> None:
+async def test_every_pair_once_then_the_end(
+    client: httpx.AsyncClient, reviews: Reviews, history: StoredHistory
+) -> None:
     """Votes are kept, the count goes up, and only the end tells the arms."""
     ids = pair_ids(history)
     for done in range(len(ids)):
@@ -63,7 +65,7 @@ async def test_a_vote_is_idempotent_and_can_be_changed(client: httpx.AsyncClient
     assert "You chose “right” before" in page
 
 
-def mark(reviews: Reviews, history: Kept) -> None:
+def mark(reviews: Reviews, history: StoredHistory) -> None:
     """Pictures that tell their event."""
     for pair_id in pair_ids(history):
         for event_id in pair_id.split(":"):
@@ -71,7 +73,7 @@ def mark(reviews: Reviews, history: Kept) -> None:
 
 
 async def test_sides_and_order_differ_between_voters(
-    client: httpx.AsyncClient, reviews: Reviews, history: Kept
+    client: httpx.AsyncClient, reviews: Reviews, history: StoredHistory
 ) -> None:
     """The pictures stand where the voter's name and the pair put them: not the same for all."""
     mark(reviews, history)
@@ -88,11 +90,11 @@ async def test_sides_and_order_differ_between_voters(
 
 
 async def test_the_vote_is_for_what_was_on_that_side(
-    client: httpx.AsyncClient, reviews: Reviews, history: Kept
+    client: httpx.AsyncClient, reviews: Reviews, history: StoredHistory
 ) -> None:
     """Left means the arm whose picture stood left."""
     mark(reviews, history)
-    told = {it.id: it for it in trial.comparison(history.seeded).answers[0].pairs_with_role("review")}
+    told = {it.id: it for it in experiment_results.comparison(history.seeded).answers[0].pairs_with_role("review")}
     before: set[str] = set()
     for _ in told:
         page, token = await look(client)
@@ -147,9 +149,9 @@ async def test_the_cookie_stays_here(client: httpx.AsyncClient) -> None:
     assert "set-cookie" not in (await client.get("/experiments")).headers
 
 
-async def test_votes_are_off_unless_allowed(history: Kept, reviews: Reviews) -> None:
+async def test_votes_are_off_unless_allowed(history: StoredHistory, reviews: Reviews) -> None:
     """The page says how to switch them on, sets no cookie, and takes none."""
-    told = trial.Told(trial.comparison(history.seeded))
+    told = experiment_results.FixedResults(experiment_results.comparison(history.seeded))
     app = create_app(history.store.queries, now=lambda: seed.NOW, experiment_results=told, reviews=reviews)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         page = await client.get(PAGE)
@@ -160,7 +162,7 @@ async def test_votes_are_off_unless_allowed(history: Kept, reviews: Reviews) -> 
     assert not reviews.path.exists()
 
 
-async def test_pairs_without_pictures_are_left_out(client: httpx.AsyncClient, history: Kept) -> None:
+async def test_pairs_without_pictures_are_left_out(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """Nobody is asked about what cannot be seen; larger pictures take the place of small ones."""
     number = len(pair_ids(history))
     history.store.maintenance.prune(before=seed.NOW.replace(year=2000), keep_frames_of_segments=0)

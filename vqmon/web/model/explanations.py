@@ -78,10 +78,10 @@ REMEDIES_BY_REASON: dict[str, tuple[str, ...]] = {
 """Reason (a key of `errors.REASONS`) -> what a person can do about it, most useful first."""
 
 STAGE_ACTIONS = {
-    "source": "find it in the playlist",
-    "fetch": "fetch it",
-    "decode": "decode it",
-    "score": "score it",
+    "source": "find this segment in the playlist",
+    "fetch": "fetch this segment",
+    "decode": "decode this segment",
+    "score": "score this segment",
 }
 """Stage of the pipeline, in order -> what vqmon does to a segment there."""
 
@@ -99,7 +99,7 @@ _QUALITY_GRADES = ((80.0, "excellent"), (60.0, "good"), (40.0, "fair"), (20.0, "
 
 
 def reason_sentence(reason: str) -> str:
-    """The meaning of a failure reason as a sentence; an unknown reason unchanged."""
+    """The meaning of a failure reason as a sentence; of an unknown reason, its code."""
     text = REASONS.get(reason, reason)
     return text[:1].upper() + text[1:] + "."
 

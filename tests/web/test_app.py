@@ -1,4 +1,4 @@
-"""What keeps a browser safe, and the files of others unchanged."""
+"""Routes, error pages, security headers and host names of the application."""
 
 import hashlib
 import re
@@ -7,12 +7,46 @@ import httpx
 import pytest
 
 from tests.web import seed
-from tests.web.kept import Kept
+from tests.web.stored_history import StoredHistory
 from vqmon.web.app import SECURITY_HEADERS, create_app
 from vqmon.web.site import STATIC
 
+
+async def text(client: httpx.AsyncClient, path: str, *, status: int = 200) -> str:
+    reply = await client.get(path)
+    assert reply.status_code == status, reply.text[:500]
+    return reply.text
+
+
 VENDOR = STATIC / "vendor"
+
+
 EVERY = ["/", "/alerts", "/streams/news/hd", "/nothing", "/api/streams", "/healthz", "/static/app.js"]
+
+
+MANY = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/segments/none",
+        f"/segments/{'0' * 32}",
+        "/alerts/none",
+        "/streams/none",
+        "/streams/~!!",
+        "/nothing",
+        "/alerts/../x",
+    ],
+)
+async def test_what_is_not_there_is_a_friendly_404(client: httpx.AsyncClient, path: str) -> None:
+    """A wrong address gives a page with a way back."""
+    assert "Back to the fleet" in await text(client, path, status=404)
+
+
+async def test_healthz(client: httpx.AsyncClient) -> None:
+    """The health check says that the history can be read."""
+    assert (await text(client, "/healthz")).startswith("history at ")
 
 
 @pytest.mark.parametrize("path", EVERY)
@@ -42,9 +76,6 @@ async def test_what_is_typed_is_escaped(client: httpx.AsyncClient, query: str) -
     page = (await client.get(f"/{query}")).text
     assert "<script>alert" not in page
     assert "<img src=x" not in page
-
-
-MANY = "9" * 5000
 
 
 @pytest.mark.parametrize(
@@ -106,7 +137,7 @@ def test_vendored_files_are_what_they_say(line: str) -> None:
         ("localhost.evil.example", 400),
     ],
 )
-async def test_pages_answer_only_by_their_names(history: Kept, host: str, status: int) -> None:
+async def test_pages_answer_only_by_their_names(history: StoredHistory, host: str, status: int) -> None:
     """Another name that leads here gets nothing, but the safe headers."""
     app = create_app(history.store.queries, now=lambda: seed.NOW, allowed_hosts=["vqmon.example", "*.lan"])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:

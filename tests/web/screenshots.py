@@ -1,4 +1,4 @@
-"""Takes the screenshots of the documentation: `python -m tests.web.shoot [FOLDER]`."""
+"""Takes the screenshots of the documentation: `python -m tests.web.screenshots [FOLDER]`."""
 
 import shutil
 import sys
@@ -11,9 +11,9 @@ import skimage.data
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.web import incidents, seed, trial
+from tests.web import experiment_results, incidents, seed
 from tests.web.conftest import Served
-from tests.web.kept import Kept, copied, fill
+from tests.web.stored_history import StoredHistory, open_copy, write_history
 from tests.web.test_browser import FLAGS
 from vqmon.core.types import QualityEvent, SegmentFailure
 from vqmon.web.urls import experiment_path
@@ -49,12 +49,12 @@ def with_photos(seeded: seed.Seeded) -> seed.Seeded:
     return seeded
 
 
-def paths(history: Kept) -> dict[str, str]:
+def paths(history: StoredHistory) -> dict[str, str]:
     """What is worth a picture."""
     alert = next(it for it in history.store.queries.alerts() if it.stream_id == "cinema-4k")
     incident, _ = incidents.write(history)
-    experiment = experiment_path(trial.EXPERIMENT.name)
-    told = trial.comparison(history.seeded).answers[0]
+    experiment = experiment_path(experiment_results.EXPERIMENT.name)
+    told = experiment_results.comparison(history.seeded).answers[0]
     failure = [it for it in history.outcomes() if isinstance(it, SegmentFailure)][-1]
     return {
         "fleet": "/",
@@ -89,7 +89,7 @@ def main(folder: Path) -> None:
     seeded = with_photos(seed.fleet(streams=8))
     with (
         TemporaryDirectory() as scratch,
-        copied(fill(Path(scratch) / "seed.db", seeded), seeded, Path(scratch)) as history,
+        open_copy(write_history(Path(scratch) / "seed.db", seeded), seeded, Path(scratch)) as history,
         Served(history) as served,
         sync_playwright() as playwright,
     ):

@@ -12,7 +12,7 @@ from vqmon.transport.history.history import History, open_history
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredHistory:
     """What is in the file, and the file."""
 
     seeded: Seeded
@@ -33,7 +33,7 @@ class Kept:
         ]
 
 
-def fill(path: Path, seeded: Seeded) -> Path:
+def write_history(path: Path, seeded: Seeded) -> Path:
     """Write all of it."""
     with open_history(path, "write") as store:
         store.publish(seeded.outcomes, alerts=seeded.alerts, thumbnails=seeded.thumbnails)
@@ -42,8 +42,8 @@ def fill(path: Path, seeded: Seeded) -> Path:
 
 
 @contextmanager
-def copied(path: Path, seeded: Seeded, folder: Path) -> Iterator[Kept]:
+def open_copy(path: Path, seeded: Seeded, folder: Path) -> Iterator[StoredHistory]:
     """A copy of a filled history, to read and to write."""
     copy = Path(shutil.copy(path, folder / "history.db"))
     with open_history(copy, "write") as store:
-        yield Kept(seeded, store, copy)
+        yield StoredHistory(seeded, store, copy)

@@ -285,17 +285,17 @@ def _pair(role: str, place: tuple[str, datetime], sides: dict[str, QualityEvent]
 
 
 @dataclass
-class Told:
-    """Answers that are there at once, unless they are said to be worked out still."""
+class FixedResults:
+    """A result that is there at once, unless `is_running` says that it is still being computed."""
 
-    found: Comparison
+    comparison: Comparison
     problem: str = ""
     is_running: bool = False
 
     def experiments(self) -> Sequence[Experiment]:
-        return (self.found.experiment, OTHER)
+        return (self.comparison.experiment, OTHER)
 
     def result(self, name: str) -> ExperimentResult:
-        if name != self.found.experiment.name or self.is_running:
+        if name != self.comparison.experiment.name or self.is_running:
             return ExperimentResult(is_running=True)
-        return ExperimentResult(comparison=self.found, made_at=seed.NOW - timedelta(seconds=40))
+        return ExperimentResult(comparison=self.comparison, made_at=seed.NOW - timedelta(seconds=40))

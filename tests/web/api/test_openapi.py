@@ -1,0 +1,93 @@
+"""The OpenAPI description matches the code and the responses."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.web.stored_history import StoredHistory
+from vqmon.core.types import QualityEvent
+from vqmon.web.api.framework import PREFIX
+from vqmon.web.api.openapi import OPERATIONS, openapi_document
+
+CONFIG = Path(__file__).parents[3] / "config"
+
+
+async def get(client: httpx.AsyncClient, path: str, *, status: int = 200) -> Any:
+    reply = await client.get(PREFIX + path)
+    assert reply.status_code == status, reply.text[:300]
+    assert reply.headers["content-type"] == "application/json"
+    return reply.json()
+
+
+async def every(client: httpx.AsyncClient, path: str) -> list[dict[str, Any]]:
+    """All items of a list, part by part."""
+    items: list[dict[str, Any]] = []
+    address: str | None = path
+    while address is not None:
+        part = await get(client, address.removeprefix(PREFIX))
+        items += part["items"]
+        address = part["next"]
+        assert len(items) < 2000
+    return items
+
+
+def fits(value: Any, schema: dict[str, Any], known: dict[str, Any], where: str) -> None:
+    """What of JSON Schema the description uses."""
+    if "$ref" in schema:
+        schema = known[schema["$ref"].rsplit("/", 1)[-1]]
+    if "anyOf" in schema:
+        errors = []
+        for choice in schema["anyOf"]:
+            try:
+                return fits(value, choice, known, where)
+            except AssertionError as error:
+                errors.append(error)
+        raise AssertionError(f"{where}: fits none: {errors}")
+    kinds = {"object": dict, "array": list, "string": str, "null": type(None), "boolean": bool, "integer": int}
+    kind = schema.get("type")
+    assert kind is None or isinstance(value, (int, float) if kind == "number" else kinds[kind]), (where, value)
+    if kind == "object" and "properties" in schema:
+        assert set(schema.get("required", ())) <= set(value) <= set(schema["properties"]), where
+        for name, part in value.items():
+            fits(part, schema["properties"][name], known, f"{where}.{name}")
+    if kind == "array" and isinstance(schema.get("items"), dict):
+        for part in value:
+            fits(part, schema["items"], known, f"{where}[]")
+    return None
+
+
+def test_description_is_made_from_the_code() -> None:
+    """Regenerate: python -m vqmon.web.api.openapi config"""
+    assert (CONFIG / "openapi.yaml").read_text() == openapi_document()
+
+
+def test_description_is_whole() -> None:
+    """Every reference leads somewhere, every path parameter is described, every operation has a name of its own."""
+    it = json.loads(openapi_document())
+    refs = set(re.findall(r'"#/components/schemas/([^"]+)"', openapi_document()))
+    assert refs <= set(it["components"]["schemas"])
+    assert set(it["components"]["schemas"]) <= refs | {"Problem"}
+    names = [path["get"]["operationId"] for path in it["paths"].values()]
+    assert len(set(names)) == len(names) == len(OPERATIONS)
+    for path, item in it["paths"].items():
+        in_path = {one["name"] for one in item["get"]["parameters"] if one["in"] == "path"}
+        assert in_path == set(re.findall(r"\{(\w+)\}", path))
+
+
+async def test_answers_have_the_shape_that_is_described(client: httpx.AsyncClient, history: StoredHistory) -> None:
+    """Each answer has every property that its schema requires, and no other."""
+    it = await get(client, "/openapi.json")
+    event = next(one for one in history.outcomes() if isinstance(one, QualityEvent))
+    asked = {
+        "/outcomes": "/outcomes?stream=weather",
+        "/outcomes/{event_id}": f"/outcomes/{event.id}",
+        "/alerts/{alert_id}": f"/alerts/{history.store.queries.alerts()[0].id}",
+        "/experiments/{name}": "/experiments/sr v2/night",
+        "/comparison": "/comparison?a=weather/480p&b=weather/1080p",
+    }
+    for one in OPERATIONS:
+        schema = it["paths"][PREFIX + one.path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        fits(await get(client, asked.get(one.path, one.path)), schema, it["components"]["schemas"], one.path)

@@ -1,0 +1,68 @@
+"""The page of a segment."""
+
+from dataclasses import replace
+
+import httpx
+
+from tests.web import seed
+from tests.web.stored_history import StoredHistory
+from vqmon.core.scores import Promotion
+from vqmon.core.types import QualityEvent, SegmentFailure
+
+SCORED, UNSCORED = QualityEvent, SegmentFailure
+
+
+def newest(history: StoredHistory, kind: type, stream_id: str | None = None) -> str:
+    return [it for it in history.outcomes(stream_id) if isinstance(it, kind)][-1].id
+
+
+async def text(client: httpx.AsyncClient, path: str) -> str:
+    reply = await client.get(path)
+    assert reply.status_code == 200, reply.text[:500]
+    return reply.text
+
+
+async def test_segment_shows_frames_signals_and_provenance(client: httpx.AsyncClient, history: StoredHistory) -> None:
+    """A verdict is told down to its frames, and no query string of an address is shown."""
+    page = await text(client, f"/segments/{newest(history, SCORED, 'cinema-4k')}")
+    assert page.count("/frames/") == 8
+    for words in ("5th percentile of frames", "bt709/limited", "sha256 5f5f", "onnxruntime", "banding"):
+        assert words in page
+    assert "token=secret" not in page
+
+
+async def test_unscored_segment_says_why_and_what_to_do(client: httpx.AsyncClient, history: StoredHistory) -> None:
+    """A failure is told in plain words, with the stage it came to and a remedy."""
+    page = await text(client, f"/segments/{newest(history, UNSCORED)}")
+    for words in ("The server says that the segment does not exist.", "What you can do", "not reached", "HTTP 404"):
+        assert words in page
+
+
+async def test_segment_leads_to_its_neighbours(client: httpx.AsyncClient, history: StoredHistory) -> None:
+    """Previous and next are the neighbours of the same rendition; the newest has no next."""
+    line = [it.id for it in history.outcomes("weather", "480p")]
+    page = await text(client, f"/segments/{line[-2]}")
+    assert f'rel="prev" href="/segments/{line[-3]}"' in page
+    assert f'rel="next" href="/segments/{line[-1]}"' in page
+    assert 'id="next"' not in await text(client, f"/segments/{line[-1]}")
+
+
+async def test_segment_shows_what_scorers_say_beside_the_score(
+    client: httpx.AsyncClient, history: StoredHistory
+) -> None:
+    """Levels, disagreement, trials, and why a heavy scorer looked."""
+    event = seed.next_event("weather", "480p", 61.0)
+    first = event.scores[0]
+    levels = replace(first, scorer="q-align@1", levels={"good": 0.7, "fair": 0.3}, entropy=0.38)
+    history.write(
+        replace(
+            event,
+            scores=(first, levels),
+            shadow_scores=(replace(first, scorer="lite@2"),),
+            disagreement=7.25,
+            promotion=Promotion(reasons=("low",), left_out="budget"),
+        )
+    )
+    page = await text(client, f"/segments/{event.id}")
+    for words in ("7.2 points between", "good 70%, fair 30%; entropy 0.38", "lite@2, shadow", "used up"):
+        assert words in page, words
