@@ -46,24 +46,32 @@ def x264(*options: str, gop: int = 25, bframes: int = 2) -> tuple[str, ...]:
 
 def times_by_ffmpeg(path: Path, *, filters: str = "null") -> list[float]:
     """The time of every frame that ffmpeg shows, in seconds, as it stands in the file."""
-    return [float(time) for time in re.findall(r" pts_time:\s*([-\d.]+)", _told(path, filters))]
+    return [float(time) for time in re.findall(r" pts_time:\s*([-\d.]+)", _showinfo(path, filters))]
 
 
 def pictures_by_ffmpeg(path: Path, indices: Sequence[int], *, filters: str = "null") -> list[Pixels]:
     """The RGB pictures of some of the frames that ffmpeg shows, at the size and turned as ffmpeg shows them."""
     wanted = "+".join(f"eq(n\\,{index})" for index in indices)
     chain = f"{filters},select={wanted},format=rgb24"
-    width, height = re.findall(r" s:(\d+)x(\d+)", _told(path, chain))[0]
-    raw = ffmpeg(*_input(path), "-vf", chain, "-fps_mode", "passthrough", "-f", "rawvideo", "-")
+    width, height = re.findall(r" s:(\d+)x(\d+)", _showinfo(path, chain))[0]
+    raw = ffmpeg(*_input_options(path), "-vf", chain, "-fps_mode", "passthrough", "-f", "rawvideo", "-")
     return list(np.frombuffer(raw, np.uint8).reshape(-1, int(height), int(width), 3))
 
 
-def _input(path: Path) -> tuple[str, ...]:
+def _input_options(path: Path) -> tuple[str, ...]:
     return ("-i", str(path), "-an", "-sn", "-dn")
 
 
-def _told(path: Path, filters: str) -> str:
+def _showinfo(path: Path, filters: str) -> str:
     """What ffmpeg's `showinfo` says about each frame."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-v", "info", "-copyts", *_input(path)]
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-nostdin",
+        "-hide_banner",
+        "-v",
+        "info",
+        "-copyts",
+        *_input_options(path),
+    ]
     command += ["-vf", f"{filters},showinfo=checksum=0", "-fps_mode", "passthrough", "-f", "null", "-"]
     return subprocess.run(command, check=True, capture_output=True).stderr.decode(errors="replace")

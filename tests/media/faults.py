@@ -3,7 +3,7 @@
 import random
 
 
-def damaged(media: bytes, chance: random.Random) -> bytes:
+def damage(media: bytes, chance: random.Random) -> bytes:
     """Truncated, bits flipped, a range zeroed or cut out, or the head overwritten."""
     content = bytearray(media)
     kind = chance.choice(("truncate", "flip", "zero", "cut", "head"))

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from tests.media.clips import clip, ffmpeg, pictures_by_ffmpeg, times_by_ffmpeg, x264
+from tests.media.decode.bitstream.rig import first_parameter_set, raw_h264, without_usability_information
 from vqmon.core.frames import sample_indices
 from vqmon.core.types import DecodedSegment, Sampling, View
+from vqmon.media.decode.bitstream.container import detect_demuxer
 from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, parse_answer
-from vqmon.media.decode.worker import decode_segment
+from vqmon.media.decode.worker import _open_container, decode_segment
 from vqmon.media.images.resampling import FrameResampler
 
 X265 = ("-c:v", "libx265", "-preset", "veryfast", "-tag:v", "hvc1", "-x265-params")
@@ -54,15 +56,15 @@ CASES = {
 }
 
 
-def looked(media: bytes, view: View, *, fps: float = 1.0, sampling: Sampling = "exact") -> DecodedSegment:
-    """Decode in this very process, through the message that would cross the border."""
+def decode_in_process(media: bytes, view: View, *, fps: float = 1.0, sampling: Sampling = "exact") -> DecodedSegment:
+    """Decode in this process, with the answer encoded and parsed as between two processes."""
     request = DecodeRequest(views=(view,), signals=(), fps=fps, sampling=sampling, limits=DecodeLimits())
     shared_memory = np.empty(200_000_000, np.uint8)
     collector, facts = decode_segment(media, request, shared_memory, FrameResampler(av.filter.Graph))
     return parse_answer(collector.answer(facts), b"".join(collector.thumbnails), shared_memory, request)
 
 
-def same_as_ffmpeg(
+def check_against_ffmpeg(
     media: bytes, folder: Path, *, fps: float, filters: str = "null", levels: float = 0.0
 ) -> DecodedSegment:
     """Check times and pixels against the ffmpeg command and give what was decoded."""
@@ -73,7 +75,7 @@ def same_as_ffmpeg(
     expected = pictures_by_ffmpeg(path, indices, filters=filters)
     height, width = expected[0].shape[:2]
     view = View(kind="stretch", width=width, height=height)
-    decoded = looked(media, view, fps=fps)
+    decoded = decode_in_process(media, view, fps=fps)
     # ffmpeg prints six digits
     assert decoded.times_seconds == pytest.approx([times[i] - times[0] for i in indices], abs=1e-4)
     assert mean_differences(decoded.views[view], expected) <= levels
@@ -90,11 +92,11 @@ def test_frames_are_those_of_ffmpeg(name: str, fps: float, tmp_path: Path) -> No
     """Leaving out what is not needed changes neither which frames are seen nor one bit of them."""
     case = CASES[name]
     media = clip(*case.options, container=case.container, rate=case.rate, seconds=4.2)
-    same_as_ffmpeg(media, tmp_path, fps=fps)
+    check_against_ffmpeg(media, tmp_path, fps=fps)
 
 
 @pytest.mark.parametrize("name", ["h264", "hevc", "av1", "mpeg2"])
-def test_only_what_is_needed_is_decoded(name: str) -> None:
+def test_fewer_than_half_of_the_pictures_are_decoded_when_few_are_wanted(name: str) -> None:
     """Less than half of the pictures are decoded when one in 25 is wanted."""
     media = clip(*CASES[name].options, container=CASES[name].container, seconds=4.2)
     request = DecodeRequest(views=(), signals=())
@@ -105,7 +107,7 @@ def test_only_what_is_needed_is_decoded(name: str) -> None:
 def test_intra_refresh_is_decoded_in_full() -> None:
     """A stream whose marked key pictures are none is decoded from its start, and the event says so."""
     media = clip(*CASES["h264-intra-refresh"].options, seconds=4.2)
-    decoded = looked(media, View(kind="stretch", width=32, height=32))
+    decoded = decode_in_process(media, View(kind="stretch", width=32, height=32))
     assert any("decoded in full" in note for note in decoded.media.notes)
 
 
@@ -114,20 +116,20 @@ def test_intra_refresh_is_decoded_in_full() -> None:
 def test_a_stream_that_does_not_begin_with_a_key_picture(name: str, share: float, tmp_path: Path) -> None:
     """The first frame is the first one that ffmpeg can rebuild, and the moments count from it."""
     media = clip(*CASES[name].options, seconds=6)
-    same_as_ffmpeg(media[int(len(media) * share) // 188 * 188 :], tmp_path, fps=3.0)
+    check_against_ffmpeg(media[int(len(media) * share) // 188 * 188 :], tmp_path, fps=3.0)
 
 
 @pytest.mark.parametrize("offset", ["95440.5", "95442.5"])
-def test_the_clock_of_a_transport_stream_may_wrap(offset: str, tmp_path: Path) -> None:
+def test_a_wrapping_transport_stream_clock_is_followed(offset: str, tmp_path: Path) -> None:
     """The 33-bit clock of MPEG-TS starts again at 0 within a segment, and nothing is seen of it."""
     media = clip(*x264(), "-output_ts_offset", offset, "-muxdelay", "0", seconds=6)
-    same_as_ffmpeg(media, tmp_path, fps=3.0)
+    check_against_ffmpeg(media, tmp_path, fps=3.0)
 
 
 def test_a_jump_of_the_clock_is_closed() -> None:
     """Two pieces with clocks 5000 s apart are seen one after the other, as ffmpeg shows them."""
     media = clip(*x264(), seconds=3) + clip(*x264(), "-output_ts_offset", "5000", seconds=3)
-    decoded = looked(media, View(kind="stretch", width=32, height=32))
+    decoded = decode_in_process(media, View(kind="stretch", width=32, height=32))
     assert decoded.times_seconds == pytest.approx((0, 1, 2, 3, 4, 5))
     assert "the timestamps jump; the jump was closed" in decoded.media.notes
 
@@ -137,7 +139,7 @@ def test_edit_lists_are_followed(tmp_path: Path) -> None:
     (tmp_path / "whole.mp4").write_bytes(clip(*x264(), container="mp4", seconds=6))
     cut = tmp_path / "cut.mp4"
     ffmpeg("-ss", "1.3", "-i", str(tmp_path / "whole.mp4"), "-c", "copy", "-y", str(cut))
-    decoded = same_as_ffmpeg(cut.read_bytes(), tmp_path, fps=3.0)
+    decoded = check_against_ffmpeg(cut.read_bytes(), tmp_path, fps=3.0)
     assert decoded.media.frame_count < 150
 
 
@@ -152,31 +154,31 @@ def test_edit_lists_are_followed(tmp_path: Path) -> None:
 def test_interlaced_pictures_are_deinterlaced(options: tuple[str, ...], tmp_path: Path) -> None:
     """Combed frames come out as from bwdif, within one level."""
     media = clip(*options, rate="50", seconds=4.2)
-    decoded = same_as_ffmpeg(media, tmp_path, fps=3.0, filters=DEINTERLACE, levels=1.0)
+    decoded = check_against_ffmpeg(media, tmp_path, fps=3.0, filters=DEINTERLACE, levels=1.0)
     assert decoded.media.is_interlaced
 
 
-def test_fields_are_found_in_the_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interlacing_is_detected_from_the_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container that does not tell that its pictures are interlaced changes nothing."""
     monkeypatch.setattr("vqmon.media.decode.worker._FIELD_ORDERS", ())
     media = clip(*x264("-x264-params", "tff=1:b-adapt=0", *INTERLACED, bframes=3), rate="50", seconds=2.2)
-    decoded = same_as_ffmpeg(media, tmp_path, fps=3.0, filters=DEINTERLACE, levels=1.0)
+    decoded = check_against_ffmpeg(media, tmp_path, fps=3.0, filters=DEINTERLACE, levels=1.0)
     assert decoded.media.is_interlaced
 
 
-def test_keyframes_look_at_key_pictures_only(tmp_path: Path) -> None:
+def test_keyframe_sampling_uses_key_pictures_only(tmp_path: Path) -> None:
     """At most one key picture per second, at the time where it really stands, pixel for pixel."""
     path = tmp_path / "media.ts"
     path.write_bytes(clip(*x264(gop=40), seconds=6.4))
     view = View(kind="stretch", width=320, height=180)
-    decoded = looked(path.read_bytes(), view, sampling="keyframes")
+    decoded = decode_in_process(path.read_bytes(), view, sampling="keyframes")
     assert decoded.times_seconds == pytest.approx((0, 1.6, 3.2, 4.8))
     assert mean_differences(decoded.views[view], pictures_by_ffmpeg(path, [0, 40, 80, 120])) == 0
 
 
-def test_a_segment_of_one_frame() -> None:
+def test_a_segment_of_one_frame_has_one_sample() -> None:
     """The shortest segment gives one frame and no padding."""
-    decoded = looked(clip(*x264(), seconds=0.04), View(kind="stretch", width=32, height=32))
+    decoded = decode_in_process(clip(*x264(), seconds=0.04), View(kind="stretch", width=32, height=32))
     assert decoded.times_seconds == (0.0,)
 
 
@@ -184,7 +186,7 @@ def test_the_same_segment_twice_is_bit_equal() -> None:
     """Nothing of an earlier segment is left in what is seen later."""
     view = View(kind="tiles", width=128, height=96, short_side=128, columns=4, rows=3)
     media = clip(*x264(), seconds=3)
-    assert np.array_equal(looked(media, view).views[view], looked(media, view).views[view])
+    assert np.array_equal(decode_in_process(media, view).views[view], decode_in_process(media, view).views[view])
 
 
 FIXTURES = [
@@ -217,7 +219,7 @@ FIXTURES = [
 @pytest.mark.parametrize("name", FIXTURES)
 def test_real_clips_look_as_ffmpeg_shows_them(name: str, shared: Path, tmp_path: Path) -> None:
     """Times agree, pixels agree within a tenth of a level (the rule is one), turned and at the coded size."""
-    same_as_ffmpeg((shared / "clips" / name).read_bytes(), tmp_path, fps=1.0, levels=0.1)
+    check_against_ffmpeg((shared / "clips" / name).read_bytes(), tmp_path, fps=1.0, levels=0.1)
 
 
 @pytest.mark.fixtures
@@ -232,8 +234,38 @@ def test_hdr_is_tone_mapped(name: str, shared: Path, tmp_path: Path) -> None:
         pytest.skip("this ffmpeg has no zscale")
     height, width = theirs.shape[:2]
     view = View(kind="stretch", width=width, height=height)
-    decoded = looked(path.read_bytes(), view)
+    decoded = decode_in_process(path.read_bytes(), view)
     ours = decoded.views[view][0].astype(float)
     assert decoded.media.tone_mapping == "bt2390-203nit"
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.95
     assert 0.9 < ours.mean() / theirs.mean() < 1.8
+
+
+@pytest.mark.parametrize(
+    ("options", "container"),
+    [
+        (x264(bframes=3), "mpegts"),
+        (x264(bframes=3), "mp4"),
+        (x264(bframes=0), "mpegts"),
+        ((*X265, "keyint=25:log-level=0"), "mpegts"),
+    ],
+    ids=["h264-ts", "h264-mp4", "h264-no-b", "hevc-ts"],
+)
+def test_opening_decodes_no_picture_when_headers_suffice(options: tuple[str, ...], container: str) -> None:
+    """Where headers tell enough, the pixel format, which only a decoded picture tells, is not known yet."""
+    media = clip(*options, container=container)
+    with _open_container(media, detect_demuxer(media), DecodeLimits()) as opened:
+        context = opened.streams.video[0].codec_context
+        assert (context.width, context.height, context.pix_fmt) == (320, 180, None)
+
+
+def test_opening_decodes_pictures_when_headers_do_not_suffice(tmp_path: Path) -> None:
+    """A track that does not tell the order of its pictures is opened as ffmpeg opens it, and looks the same."""
+    units = raw_h264(*x264(bframes=3), seconds=2.4)
+    told, untold = first_parameter_set(units), first_parameter_set(without_usability_information(units))
+    media = clip(*x264(bframes=3), container="mp4", seconds=2.4)
+    assert media.count(told) == 1
+    media = media.replace(told, untold.ljust(len(told), b"\0"))
+    with _open_container(media, detect_demuxer(media), DecodeLimits()) as opened:
+        assert opened.streams.video[0].codec_context.pix_fmt == "yuv420p"
+    check_against_ffmpeg(media, tmp_path, fps=3.0)

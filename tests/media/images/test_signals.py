@@ -5,49 +5,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from skimage import data, transform
 
+from tests.media.images.pictures import Picture, measure_last, photo, planes
 from vqmon.core.types import SIGNALS
-from vqmon.media.images.resampling import YuvPlanes
 from vqmon.media.images.signals import SignalMeter, compute_fingerprint, grid_means, measure_flicker
-
-Picture = NDArray[np.float64]
-
-
-def photo(name: str = "astronaut") -> Picture:
-    """A photo's luma in limited range, 960 x 540."""
-    picture = getattr(data, name)().astype(float)
-    grey = picture[..., :3].mean(axis=-1) if picture.ndim == 3 else picture
-    return 16 + transform.resize(grey, (540, 960), order=3, anti_aliasing=True, preserve_range=True) * 219 / 255
-
-
-def text_page() -> Picture:
-    """Black strokes of irregular lengths on white: what a slide looks like to a block detector."""
-    chance = np.random.default_rng(3)
-    page = np.full((540, 960), 235.0)
-    for top in range(30, 500, 31):
-        left = 40
-        while left < 900:
-            width, height = int(chance.integers(2, 9)), int(chance.integers(8, 18))
-            page[top : top + height, left : left + width] = 16
-            left += width + int(chance.integers(3, 12))
-    return page
-
-
-def planes(picture: Picture, *, is_full: bool = False) -> YuvPlanes:
-    y = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
-    grey = np.full((y.shape[0] // 2, y.shape[1] // 2), 128, np.uint8)
-    return YuvPlanes(y, grey, grey, is_full)
-
-
-def measured(*pictures: Picture) -> dict[str, float]:
-    """The signals of the last of some pictures."""
-    meter = SignalMeter(SIGNALS)
-    values: dict[str, float] = {}
-    for picture in pictures:
-        values = meter.measure(planes(picture), damaged_share=0.0)
-    return values
 
 
 def blurred(picture: Picture, radius: float) -> Picture:
@@ -100,7 +61,7 @@ RISING: dict[str, tuple[Callable[[Picture, float], Picture], tuple[float, ...]]]
 def test_a_signal_rises_with_its_impairment(name: str) -> None:
     """More of the impairment is more of the signal, by a clear step."""
     impair, amounts = RISING[name]
-    values = [measured(impair(photo("camera"), amount))[name] for amount in amounts]
+    values = [measure_last(impair(photo("camera"), amount))[name] for amount in amounts]
     assert all(later > earlier for earlier, later in pairwise(values)), values
     assert values[-1] - values[0] > 0.15
 
@@ -108,79 +69,49 @@ def test_a_signal_rises_with_its_impairment(name: str) -> None:
 @pytest.mark.parametrize("name", ["astronaut", "camera", "coffee", "chelsea"])
 def test_clean_pictures_read_low(name: str) -> None:
     """A good photo shows none of the impairments."""
-    values = measured(photo(name))
+    values = measure_last(photo(name))
     for signal in ("blockiness", "noise", "banding", "over_sharpness", "borders", "freeze", "flicker", "solid"):
         assert values[signal] < 0.25, signal
 
 
-def test_text_is_no_coding_damage() -> None:
-    """A high-contrast page is neither blocky, noisy, banded nor over-sharp."""
-    values = measured(text_page())
-    for signal in ("blockiness", "noise", "banding", "over_sharpness"):
-        assert values[signal] < 0.1, signal
-
-
-@pytest.mark.parametrize("name", ["astronaut", "camera", "coffee", "chelsea"])
-def test_coarse_posterization_is_banding(name: str) -> None:
-    """From 128 down to 16 levels the signal rises, and at 8 it is still there."""
-    picture = photo(name)
-    values = [measured(np.floor(picture / (256 / levels)) * (256 / levels))["banding"] for levels in (128, 64, 32, 16)]
-    assert all(later > earlier for earlier, later in pairwise(values)), values
-    assert measured(np.floor(picture / 32) * 32)["banding"] > 0.3
-
-
-def test_a_ramp_of_few_levels_is_banding() -> None:
-    """Few and large steps are seen although they are far apart."""
-    ramp = np.tile(np.linspace(16, 235, 960), (540, 1))
-    assert all(measured(np.floor(ramp / size) * size)["banding"] > 0.3 for size in (2, 4, 8, 16, 32))
-
-
-def test_a_slide_of_flat_areas_is_not_banding() -> None:
-    """Boxes of similar greys, as drawn, stay low."""
-    slide = np.full((540, 960), 40.0)
-    for top, left, level in ((60, 100, 60), (250, 300, 52), (100, 650, 200), (330, 620, 46)):
-        slide[top : top + 150, left : left + 280] = level
-    assert measured(slide)["banding"] < 0.25
-
-
 def test_a_flat_picture_is_solid_and_nothing_else() -> None:
     """One colour has no blur, no noise, no blocks; it may still be black."""
-    values = measured(np.full((540, 960), 120.0))
+    values = measure_last(np.full((540, 960), 120.0))
     assert values.pop("solid") == 1.0
     assert set(values.values()) == {0.0}
 
 
 def test_all_black_has_no_borders() -> None:
     """A black picture is black, not a border around nothing."""
-    values = measured(np.full((540, 960), 16.0))
+    values = measure_last(np.full((540, 960), 16.0))
     assert (values["black"], values["borders"]) == (1.0, 0.0)
 
 
 def test_freeze_outlasts_coding_noise() -> None:
     """The same picture with noise of -60 dB is frozen; the first of a segment is not."""
     picture = photo()
-    assert measured(picture)["freeze"] == 0.0
-    assert measured(picture, picture)["freeze"] == 1.0
-    assert measured(picture, noisy(picture, 0.2))["freeze"] > 0.9
+    assert measure_last(picture)["freeze"] == 0.0
+    assert measure_last(picture, picture)["freeze"] == 1.0
+    assert measure_last(picture, noisy(picture, 0.2))["freeze"] > 0.9
 
 
-def test_a_small_moving_thing_ends_a_freeze() -> None:
+def test_a_small_moving_object_is_no_freeze() -> None:
     """A clock hand that moves on an otherwise still picture is motion."""
     picture = photo()
     moved = picture.copy()
     moved[100:130, 200:230] = 235
-    assert measured(picture, moved)["freeze"] == 0.0
+    assert measure_last(picture, moved)["freeze"] == 0.0
 
 
 def test_flicker_goes_up_and_comes_back() -> None:
     """A flash is flicker; a fade and a cut to another picture are not."""
     picture, other = photo(), photo("coffee")
-    assert measured(picture, picture + 16, picture)["flicker"] == pytest.approx(0.5, abs=0.1)
-    assert measured(picture, picture + 10, picture + 20)["flicker"] == 0.0
-    assert measured(picture, other, picture)["flicker"] == 0.0
+    assert measure_last(picture, picture + 16, picture)["flicker"] == pytest.approx(0.5, abs=0.1)
+    assert measure_last(picture, picture + 10, picture + 20)["flicker"] == 0.0
+    assert measure_last(picture, other, picture)["flicker"] == 0.0
 
 
-def test_flicker_between_sampled_frames_is_seen() -> None:
+def test_flicker_between_sampled_frames_is_measured() -> None:
     """Frames that are decoded on the way count, unless decoding jumped in between."""
     meter = SignalMeter(("flicker",))
     picture = photo().astype(np.float32)
@@ -206,7 +137,7 @@ def test_full_range_reads_like_limited_range() -> None:
         assert values[0][name] == pytest.approx(values[1][name], abs=0.05), name
 
 
-def test_damage_is_passed_on() -> None:
+def test_decode_errors_are_the_given_share() -> None:
     """The share of damaged pictures is what the decoder counted."""
     assert SignalMeter(("decode_errors",)).measure(planes(photo()), damaged_share=0.3) == {"decode_errors": 0.3}
 
@@ -215,7 +146,7 @@ def test_damage_is_passed_on() -> None:
 def test_any_size_can_be_measured(height: int, width: int) -> None:
     """Tiny, odd and lopsided pictures give numbers from 0 to 1."""
     picture = np.random.default_rng(1).integers(16, 235, (height, width)).astype(float)
-    assert all(0 <= value <= 1 for value in measured(picture, picture).values())
+    assert all(0 <= value <= 1 for value in measure_last(picture, picture).values())
     assert len(compute_fingerprint(planes(picture))) == 1152
 
 

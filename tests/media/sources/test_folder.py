@@ -16,8 +16,8 @@ from vqmon.media.sources.folder import FolderSource
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-class World:
-    """A clock that only waiting moves; what happens at which second is written down beforehand."""
+class ManualClock:
+    """A clock that advances only by waiting, and runs scheduled actions."""
 
     def __init__(self, *, ends: float = 30.0) -> None:
         self.seconds = 0.0
@@ -36,7 +36,7 @@ class World:
             stop.set()
 
 
-def write(path: Path, *, at: float, body: bytes = b"x") -> Path:
+def write_file(path: Path, *, at: float, body: bytes = b"x") -> Path:
     """A file that was written so many seconds after noon."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(body)
@@ -45,32 +45,32 @@ def write(path: Path, *, at: float, body: bytes = b"x") -> Path:
     return path
 
 
-def source(folder: Path, world: World, **arguments: Any) -> FolderSource:
-    return FolderSource(folder, stream_id="films", now=world.now, stop=world.stop, wait=world.wait, **arguments)
+def folder_source(folder: Path, clock: ManualClock, **arguments: Any) -> FolderSource:
+    return FolderSource(folder, stream_id="films", now=clock.now, stop=clock.stop, wait=clock.wait, **arguments)
 
 
-async def taken(folder: FolderSource) -> list[Segment]:
+async def collect_segments(folder: FolderSource) -> list[Segment]:
     (lane,) = await folder.lanes()
     return [item async for item in lane if isinstance(item, Segment)]
 
 
-def names(segments: list[Segment]) -> list[str]:
+def file_names(segments: list[Segment]) -> list[str]:
     return [segment.url.rsplit("/")[-1] for segment in segments]
 
 
 async def test_finished_files_come_by_time_then_name(tmp_path: Path) -> None:
     """Whatever order the file system lists them in."""
     for name, at in (("c.ts", -100.0), ("b.ts", -50), ("a.ts", -50), ("d.ts", -200)):
-        write(tmp_path / name, at=at)
-    segments = await taken(source(tmp_path, World(), until="exhausted"))
+        write_file(tmp_path / name, at=at)
+    segments = await collect_segments(folder_source(tmp_path, ManualClock(), until="exhausted"))
 
-    assert names(segments) == ["d.ts", "c.ts", "a.ts", "b.ts"]
+    assert file_names(segments) == ["d.ts", "c.ts", "a.ts", "b.ts"]
     assert segments[0].starts_at == NOON - timedelta(seconds=200)
     assert segments[0].sequence == round((NOON - timedelta(seconds=200)).timestamp() * 1000)
     assert segments[0].rendition.key == "films/main"
 
 
-async def test_what_is_no_visible_media_file_is_passed_over(tmp_path: Path) -> None:
+async def test_hidden_and_non_media_files_are_ignored(tmp_path: Path) -> None:
     """Hidden and half-written names, playlists, folders that look like films, hidden folders."""
     for name in (
         ".a.ts",
@@ -84,86 +84,88 @@ async def test_what_is_no_visible_media_file_is_passed_over(tmp_path: Path) -> N
         ".hidden/a.ts",
         "x/.y/a.ts",
     ):
-        write(tmp_path / name, at=-100)
+        write_file(tmp_path / name, at=-100)
     (tmp_path / "folder.ts").mkdir()
     os.mkfifo(tmp_path / "pipe.ts")
     (tmp_path / "gone.ts").symlink_to("nowhere.ts")
     (tmp_path / "circle").symlink_to(tmp_path, target_is_directory=True)
-    write(tmp_path / "b.MP4", at=-100)
-    assert names(await taken(source(tmp_path, World(), until="exhausted"))) == ["b.MP4"]
+    write_file(tmp_path / "b.MP4", at=-100)
+    assert file_names(await collect_segments(folder_source(tmp_path, ManualClock(), until="exhausted"))) == ["b.MP4"]
 
 
 async def test_sub_folders_name_renditions(tmp_path: Path) -> None:
     """The first level counts, however deep the file lies."""
-    write(tmp_path / "720p" / "a.ts", at=-3)
-    write(tmp_path / "720p" / "2026" / "b.ts", at=-4)
-    write(tmp_path / "360p" / "c.ts", at=-5)
-    segments = await taken(source(tmp_path, World(), until="exhausted"))
-    assert [(segment.rendition.name, names([segment])[0]) for segment in segments] == [
+    write_file(tmp_path / "720p" / "a.ts", at=-3)
+    write_file(tmp_path / "720p" / "2026" / "b.ts", at=-4)
+    write_file(tmp_path / "360p" / "c.ts", at=-5)
+    segments = await collect_segments(folder_source(tmp_path, ManualClock(), until="exhausted"))
+    assert [(segment.rendition.name, file_names([segment])[0]) for segment in segments] == [
         ("360p", "c.ts"), ("720p", "b.ts"), ("720p", "a.ts"),
     ]  # fmt: skip
 
 
-async def test_a_file_that_still_grows_is_not_taken(tmp_path: Path) -> None:
+async def test_a_growing_file_is_not_finished(tmp_path: Path) -> None:
     """It is taken once its size and time have stood still for as long as set."""
-    world = World(ends=20)
+    clock = ManualClock(ends=20)
     for second in range(6):
-        world.happens.append(
-            (second, lambda second=second: write(tmp_path / "a.ts", at=second, body=b"x" * (second + 1)))
+        clock.happens.append(
+            (second, lambda second=second: write_file(tmp_path / "a.ts", at=second, body=b"x" * (second + 1)))
         )
-    segments = await taken(source(tmp_path, world, settle_seconds=2))
+    segments = await collect_segments(folder_source(tmp_path, clock, settle_seconds=2))
     assert [segment.starts_at for segment in segments] == [NOON + timedelta(seconds=5)]
 
 
-async def test_a_file_from_a_clock_that_is_ahead_settles_by_ours(tmp_path: Path) -> None:
+async def test_a_modification_time_in_the_future_settles_by_our_clock(tmp_path: Path) -> None:
     """A file from tomorrow is not waited for until tomorrow."""
-    write(tmp_path / "a.ts", at=86_400)
-    world = World(ends=1000)
-    assert names(await taken(source(tmp_path, world, until="exhausted", settle_seconds=5))) == ["a.ts"]
-    assert 5 <= world.seconds < 10
+    write_file(tmp_path / "a.ts", at=86_400)
+    clock = ManualClock(ends=1000)
+    assert file_names(await collect_segments(folder_source(tmp_path, clock, until="exhausted", settle_seconds=5))) == [
+        "a.ts"
+    ]
+    assert 5 <= clock.seconds < 10
 
 
 async def test_new_files_are_taken_as_they_appear(tmp_path: Path) -> None:
     """And files that vanish, or a folder that does, harm nobody."""
-    write(tmp_path / "a.ts", at=-10)
-    world = World(ends=30)
-    world.happens = [
-        (3, lambda: write(tmp_path / "b.ts", at=3)),
+    write_file(tmp_path / "a.ts", at=-10)
+    clock = ManualClock(ends=30)
+    clock.happens = [
+        (3, lambda: write_file(tmp_path / "b.ts", at=3)),
         (9, lambda: (tmp_path / "a.ts").unlink()),
-        (12, lambda: write(tmp_path / "c.ts", at=12)),
+        (12, lambda: write_file(tmp_path / "c.ts", at=12)),
     ]
-    assert names(await taken(source(tmp_path, world))) == ["a.ts", "b.ts", "c.ts"]
+    assert file_names(await collect_segments(folder_source(tmp_path, clock))) == ["a.ts", "b.ts", "c.ts"]
 
 
 async def test_a_file_that_is_written_again_is_another_segment(tmp_path: Path) -> None:
     """The same name at another time has another key."""
-    write(tmp_path / "a.ts", at=-10)
-    world = World(ends=20)
-    world.happens = [(5, lambda: write(tmp_path / "a.ts", at=5))]
-    segments = await taken(source(tmp_path, world))
-    assert names(segments) == ["a.ts", "a.ts"]
+    write_file(tmp_path / "a.ts", at=-10)
+    clock = ManualClock(ends=20)
+    clock.happens = [(5, lambda: write_file(tmp_path / "a.ts", at=5))]
+    segments = await collect_segments(folder_source(tmp_path, clock))
+    assert file_names(segments) == ["a.ts", "a.ts"]
     assert len({segment.key for segment in segments}) == 2
 
 
-async def test_what_was_seen_before_a_restart_is_not_taken_again(tmp_path: Path) -> None:
+async def test_files_of_earlier_runs_are_skipped(tmp_path: Path) -> None:
     """Keys are the same after a restart."""
     for number in range(4):
-        write(tmp_path / f"{number}.ts", at=-10 - number)
-    first = await taken(source(tmp_path, World(), until="exhausted"))
+        write_file(tmp_path / f"{number}.ts", at=-10 - number)
+    first = await collect_segments(folder_source(tmp_path, ManualClock(), until="exhausted"))
     seen = {segment.key for segment in first[:2]}
-    second = await taken(source(tmp_path, World(), until="exhausted", seen=seen))
+    second = await collect_segments(folder_source(tmp_path, ManualClock(), until="exhausted", seen=seen))
     assert [segment.key for segment in second] == [segment.key for segment in first[2:]]
 
 
 async def test_a_stop_ends_the_lane_between_two_files(tmp_path: Path) -> None:
     """The rest is left to the next start."""
     for number in range(4):
-        write(tmp_path / f"{number}.ts", at=-10)
-    world, seen = World(), []
-    (lane,) = await source(tmp_path, world).lanes()
+        write_file(tmp_path / f"{number}.ts", at=-10)
+    clock, seen = ManualClock(), []
+    (lane,) = await folder_source(tmp_path, clock).lanes()
     async for item in lane:
         seen.append(item)
-        world.stop.set()
+        clock.stop.set()
     assert len(seen) == 1
 
 
@@ -178,10 +180,10 @@ async def test_fragments_get_the_init_section_beside_them(tmp_path: Path) -> Non
         "two/init-1.mp4",
         "two/1.m4s",
     ):
-        write(tmp_path / name, at=-10)
-    segments = await taken(source(tmp_path, World(), until="exhausted"))
+        write_file(tmp_path / name, at=-10)
+    segments = await collect_segments(folder_source(tmp_path, ManualClock(), until="exhausted"))
     inits = {
-        f"{segment.rendition.name}/{names([segment])[0]}": (segment.init_url or "").rsplit("/")[-1]
+        f"{segment.rendition.name}/{file_names([segment])[0]}": (segment.init_url or "").rsplit("/")[-1]
         for segment in segments
     }
     assert inits == {
@@ -192,31 +194,31 @@ async def test_fragments_get_the_init_section_beside_them(tmp_path: Path) -> Non
 
 async def test_a_folder_that_is_not_there_is_refused_at_the_start(tmp_path: Path) -> None:
     """The caller decides when to try again."""
-    for place in (tmp_path / "none", write(tmp_path / "file.ts", at=0)):
+    for place in (tmp_path / "none", write_file(tmp_path / "file.ts", at=0)):
         with pytest.raises(SegmentError) as caught:
-            await source(place, World()).lanes()
+            await folder_source(place, ManualClock()).lanes()
         assert caught.value.reason == "file"
 
 
-async def test_a_folder_that_goes_away_is_an_outcome_and_may_come_back(tmp_path: Path) -> None:
+async def test_a_removed_folder_is_a_failure_and_may_reappear(tmp_path: Path) -> None:
     """An unmounted disk is said, no more often than a stale playlist."""
     folder = tmp_path / "disk"
-    write(folder / "a.ts", at=-10)
-    world = World(ends=60)
-    world.happens = [
+    write_file(folder / "a.ts", at=-10)
+    clock = ManualClock(ends=60)
+    clock.happens = [
         (2, lambda: folder.rename(tmp_path / "elsewhere")),
-        (40, lambda: write(folder / "b.ts", at=40)),
+        (40, lambda: write_file(folder / "b.ts", at=40)),
     ]
-    (lane,) = await source(folder, world).lanes()
+    (lane,) = await folder_source(folder, clock).lanes()
     items = [item async for item in lane]
     failures = [item for item in items if isinstance(item, SegmentFailure)]
     assert 2 <= len(failures) <= 5
     assert {failure.reason for failure in failures} == {"playlist"}
-    assert names([item for item in items if isinstance(item, Segment)]) == ["a.ts", "b.ts"]
+    assert file_names([item for item in items if isinstance(item, Segment)]) == ["a.ts", "b.ts"]
 
 
-async def test_strange_names_survive_the_way_through_an_address(tmp_path: Path) -> None:
+async def test_file_names_survive_the_conversion_to_urls(tmp_path: Path) -> None:
     """Blanks, percent signs, question marks and umlauts."""
-    write(tmp_path / "ä b%41?#.ts", at=-10)
-    (segment,) = await taken(source(tmp_path, World(), until="exhausted"))
+    write_file(tmp_path / "ä b%41?#.ts", at=-10)
+    (segment,) = await collect_segments(folder_source(tmp_path, ManualClock(), until="exhausted"))
     assert segment.url == (tmp_path / "ä b%41?#.ts").as_uri()

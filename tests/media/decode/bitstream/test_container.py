@@ -1,0 +1,64 @@
+"""Detection of container formats from bytes."""
+
+import pytest
+
+from tests.media.clips import clip, x264
+from vqmon.errors import DecodeError
+from vqmon.media.decode.bitstream.container import detect_demuxer, find_dolby_vision_profile
+
+
+@pytest.mark.parametrize(
+    ("media", "reason"),
+    [
+        (b"", "empty"),
+        (b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/secret.ts\n", "not_media"),
+        (b"v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n", "not_media"),
+        (b"concat:/etc/hostname|/etc/passwd", "not_media"),
+        (b"ffconcat version 1.0\nfile /etc/passwd\n", "not_media"),
+        (bytes(5000), "not_media"),
+        (b"\x1f\x43\xb6\x75" + bytes(50), "missing_init"),
+        (b"\x00\x00\x00\x10moof" + bytes(8) + b"\x00\x00\x00\x10mdat" + bytes(8), "missing_init"),
+        (b"\x00\x00\x00\x20moov\x00\x00\x00\x18encv\x00\x00\x00\x10sinf" + bytes(8), "encrypted"),
+        ((b"\x47\x01\x00\x90" + bytes(184)) * 50, "encrypted"),
+    ],
+)
+def test_text_fragments_without_header_and_encrypted_media_are_refused(media: bytes, reason: str) -> None:
+    """None of these bytes ever reach libav."""
+    with pytest.raises(DecodeError) as caught:
+        detect_demuxer(media)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("container", "demuxer"), [("mpegts", "mpegts"), ("mp4", "mov"), ("matroska", "matroska"), ("webm", "matroska")]
+)
+def test_the_demuxer_follows_from_the_bytes(container: str, demuxer: str) -> None:
+    """Each container that FFmpeg writes is recognized."""
+    options = ("-c:v", "libvpx", "-b:v", "300k") if container == "webm" else x264()
+    assert detect_demuxer(clip(*options, container=container, seconds=0.2)) == demuxer
+
+
+@pytest.mark.parametrize("prefix_bytes", [0, 1, 700])
+@pytest.mark.parametrize("stride", [188, 192, 204])
+def test_transport_streams_may_start_late_and_have_longer_packets(prefix_bytes: int, stride: int) -> None:
+    """Bytes before the first packet, and packets with timestamps or parity, do not matter."""
+    packet = b"\x47\x01\x00\x10" + bytes(184) + bytes(stride - 188)
+    assert detect_demuxer(bytes(prefix_bytes) + packet * 40) == "mpegts"
+
+
+def test_a_transport_stream_with_some_damaged_packets_is_recognized() -> None:
+    """Up to a quarter of the sync bytes may be missing."""
+    packet = b"\x47\x01\x00\x10" + bytes(184)
+    damaged = b"\x00" + packet[1:]
+    assert detect_demuxer((packet * 3 + damaged) * 10) == "mpegts"
+    with pytest.raises(DecodeError):
+        detect_demuxer((packet + damaged) * 20)
+
+
+def test_the_dolby_vision_profile_is_read_from_its_box() -> None:
+    """The profile is the upper seven bits of the third byte of the configuration."""
+    box = b"\x00\x00\x00\x20dvcC\x01\x00" + bytes([5 << 1]) + bytes(21)
+    movie = (len(box) + 8).to_bytes(4, "big") + b"moov" + box
+    assert find_dolby_vision_profile(movie) == 5
+    assert find_dolby_vision_profile(movie.replace(b"dvcC", b"free")) is None
+    assert find_dolby_vision_profile(b"") is None

@@ -1,0 +1,107 @@
+"""Timestamps, durations and facts of the packets of a video stream."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from vqmon.media.decode.bitstream.gop import CodedPicture
+from vqmon.media.decode.bitstream.packets import (
+    VideoPackets,
+    close_timestamp_jumps,
+    duration_seconds,
+    sample_aspect_ratio,
+    stream_facts,
+)
+
+
+@dataclass
+class Packet:
+    """As much of a packet as timestamps need."""
+
+    pts: int | None
+    dts: int | None
+    duration: int | None = 3600
+
+
+@dataclass
+class Context:
+    name: str = "h264"
+
+
+@dataclass
+class Stream:
+    """As much of a libav stream as is read here."""
+
+    time_base: Fraction | None = Fraction(1, 90_000)
+    average_rate: Fraction | None = Fraction(25)
+    sample_aspect_ratio: Fraction | None = None
+    codec_context: Context = field(default_factory=Context)
+
+
+def video(*packets: Packet, stream: Any = None) -> VideoPackets:
+    pictures = [
+        CodedPicture(time_seconds=None if packet.pts is None else packet.pts / 90_000, is_key=i == 0)
+        for i, packet in enumerate(packets)
+    ]
+    return VideoPackets(stream=stream or Stream(), packets=list(packets), pictures=pictures, demuxer="mpegts")  # type: ignore[arg-type]
+
+
+def test_a_jump_of_more_than_ten_seconds_is_closed() -> None:
+    """The packet after the jump follows the one before it by that one's own duration, and a note says so."""
+    packets = video(
+        Packet(0, 0), Packet(3600, 3600), Packet(900_000_000, 900_000_000), Packet(900_003_600, 900_003_600)
+    )
+    close_timestamp_jumps(packets)
+    assert [packet.dts for packet in packets.packets] == [0, 3600, 7200, 10800]
+    assert [packet.pts for packet in packets.packets] == [0, 3600, 7200, 10800]
+    assert packets.notes == ["the timestamps jump; the jump was closed"]
+
+
+def test_a_jump_back_is_closed_as_well() -> None:
+    """As when a 33-bit clock wraps."""
+    packets = video(Packet(8_589_930_000, 8_589_930_000), Packet(0, 0))
+    close_timestamp_jumps(packets)
+    assert packets.packets[1].pts == 8_589_933_600
+
+
+def test_a_gap_of_ten_seconds_is_kept() -> None:
+    """It may be a real pause."""
+    packets = video(Packet(0, 0), Packet(900_000, 900_000))
+    close_timestamp_jumps(packets)
+    assert packets.packets[1].pts == 900_000
+    assert packets.notes == []
+
+
+def test_packets_without_timestamps_are_left_alone() -> None:
+    """Neither moved nor taken for a jump."""
+    packets = video(Packet(0, 0), Packet(None, None), Packet(7200, None))
+    close_timestamp_jumps(packets)
+    assert [packet.pts for packet in packets.packets] == [0, None, 7200]
+
+
+def test_the_duration_includes_the_last_picture() -> None:
+    """By its packet's duration, else by the average distance of the pictures."""
+    assert duration_seconds(video(Packet(0, 0), Packet(3600, 3600))) == pytest.approx(0.08)
+    assert duration_seconds(video(Packet(0, 0, 0), Packet(9000, 9000, 0), Packet(18000, 18000, 0))) == pytest.approx(
+        0.3
+    )
+    assert duration_seconds(video(Packet(None, None))) == 0.0
+
+
+def test_facts_use_the_names_of_the_events() -> None:
+    """libav's names of demuxers and decoders do not appear in events."""
+    packets = video(Packet(0, 0), Packet(3600, 3600), stream=Stream(codec_context=Context("libdav1d")))
+    packets.demuxer = "mov"
+    facts = stream_facts(packets)
+    assert facts == {"container": "mp4", "codec": "av1", "fps": 25.0, "duration_seconds": 0.08, "frame_count": 2}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [(None, 1.0), (Fraction(4, 3), 4 / 3), (Fraction(0), 1.0), (Fraction(100), 1.0), (Fraction(1, 16), 1 / 16)],
+)
+def test_an_implausible_sample_aspect_ratio_is_ignored(ratio: Fraction | None, expected: float) -> None:
+    """From 1:16 to 16:1 it is applied."""
+    assert sample_aspect_ratio(Stream(sample_aspect_ratio=ratio)) == pytest.approx(expected)  # type: ignore[arg-type]

@@ -1,0 +1,35 @@
+"""A small moving clip and views for the tests of decoding."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.media.clips import clip, x264
+from vqmon.core.types import View
+from vqmon.errors import DecodeError
+from vqmon.media.decode.pool import DecodeLimits, DecoderPool
+
+SMALL = View(kind="stretch", width=64, height=36)
+
+
+FIT = View(kind="fit", width=64, height=64, pad_rgb=(1, 2, 3))
+
+
+TILES = View(kind="tiles", width=128, height=96, short_side=128, columns=4, rows=3)
+
+
+def moving_clip(seconds: float = 3) -> bytes:
+    return clip(*x264(), seconds=seconds)
+
+
+async def refusal_reason(media: bytes, *, limits: DecodeLimits | None = None, **options: object) -> str:
+    """The reason with which a pool refuses a segment."""
+    async with DecoderPool(1, limits=limits) as pool:
+        with pytest.raises(DecodeError) as caught:
+            await pool.decode(media, views=[SMALL], **options)  # type: ignore[arg-type]
+        assert caught.value.detail
+        return caught.value.reason
+
+
+def read_proc_file(pid: int, name: str) -> str:
+    return Path(f"/proc/{pid}/{name}").read_text()

@@ -1,0 +1,104 @@
+"""Following a playlist from one version to the next: new, lost and renumbered segments."""
+
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.media.sources.rig import MAIN, NOON, cursor_after, listing, reasons, segment_of, sequences
+from vqmon.core.types import LaneCursor, Segment, SegmentFailure
+from vqmon.media.sources.follower import MAX_SKIPPED, PlaylistFollower
+
+
+def follower(cursor: LaneCursor | None = None) -> PlaylistFollower:
+    return PlaylistFollower(MAIN, "http://h/live.m3u8", cursor=cursor)
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 8)), min_size=1, max_size=20), st.integers(0, 10**6))
+def test_every_number_comes_out_exactly_once(looks: list[tuple[int, int]], first: int) -> None:
+    """Whatever the window's size and however late we look: taken or skipped, in order, without holes."""
+    following, newest, items = follower(), first, []
+    for advance, window in looks:
+        newest += advance
+        items += following.update(listing(range(max(first, newest - window), newest + 1)), NOON)
+    numbers = [segment_of(item).sequence for item in items]
+    assert numbers == list(range(numbers[0], newest + 1))
+    keys = {segment_of(item).key for item in items}
+    assert len(keys) == len(items)
+
+
+@given(st.integers(1, 30), st.data())
+def test_a_growing_vod_playlist_gives_each_segment_once(count: int, data: st.DataObject) -> None:
+    """Killed anywhere, any number of times: every segment once, with the same keys as in one go."""
+    whole = follower().update(listing(range(count), is_ended=True), NOON)
+    cursor, keys = None, []
+    while cursor is None or cursor.sequence < count - 1:
+        rest = follower(cursor).update(listing(range(count), is_ended=True), NOON)
+        taken = rest[: data.draw(st.integers(1, len(rest)))]
+        keys += [segment_of(item).key for item in taken]
+        cursor = cursor_after(taken[-1])
+    assert keys == [segment_of(item).key for item in whole]
+    assert follower(cursor).update(listing(range(count), is_ended=True), NOON) == []
+
+
+@given(st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=9).map(sorted), max_size=12), st.integers(0, 60))
+def test_sequence_numbers_never_decrease(listed: list[list[int]], start: int) -> None:
+    """A packager out of its mind does not make us give out one number twice."""
+    before = Segment(rendition=MAIN, sequence=start, url="http://h/x.ts", starts_at=NOON)
+    following, numbers, now = follower(cursor_after(before)), [start], NOON
+    for look in listed:
+        now += timedelta(seconds=5)
+        numbers += [segment_of(item).sequence for item in following.update(listing(sorted(set(look))), now)]
+    assert numbers == sorted(set(numbers))
+
+
+def test_the_offset_is_recovered_after_a_restart_of_both_sides() -> None:
+    """The packager started anew, we went on counting, and then we were restarted, too."""
+    following = follower()
+    following.update(listing(range(1000, 1006)), NOON)
+    anew = following.update(listing(range(6), name="n"), NOON)
+    assert [segment_of(item).sequence for item in anew] == list(range(1006, 1012))
+
+    resumed = follower(cursor_after(anew[3])).update(listing(range(2, 8), name="n"), NOON)
+    assert [segment_of(item).sequence for item in resumed] == [1010, 1011, 1012, 1013]
+
+
+def test_a_restart_under_the_same_names_is_detected_in_time() -> None:
+    """It looks like an old copy at first; an old copy would have healed."""
+    following = follower()
+    following.update(listing(range(6)), NOON)
+    looks = [following.update(listing(range(3)), NOON + timedelta(seconds=seconds)) for seconds in (4, 8, 12, 16, 20)]
+    assert [len(items) for items in looks] == [0, 0, 0, 3, 0]
+    assert [segment_of(item).sequence for item in looks[3]] == [6, 7, 8]
+
+
+def test_a_jump_ahead_is_a_new_numbering_not_lost_segments() -> None:
+    """Four seconds cannot hold a million segments."""
+    following = follower()
+    following.update(listing(range(6)), NOON)
+    items = following.update(listing(range(1_000_000, 1_000_006)), NOON + timedelta(seconds=4))
+    assert reasons(items) == []
+    assert sequences(items) == list(range(6, 12))
+
+
+def test_a_very_long_outage_is_reported_within_bounds() -> None:
+    """The newest thousand, and how many there were."""
+    before = Segment(rendition=MAIN, sequence=0, url="http://h/s0.ts", starts_at=NOON, duration_seconds=4)
+    items = follower(cursor_after(before)).update(listing(range(5001, 5006)), NOON)
+    lost = [item for item in items if isinstance(item, SegmentFailure)]
+    assert (len(lost), lost[0].segment.sequence, lost[-1].segment.sequence) == (MAX_SKIPPED, 4001, 5000)
+    assert "5000 in a row" in lost[0].detail
+    assert lost[-1].segment.ends_at == segment_of(items[-5]).starts_at
+
+
+def test_after_an_outage_a_timeline_without_times_continues_at_the_present() -> None:
+    """An hour without segments is an hour, also when the numbers go on."""
+    following = follower()
+    following.update(listing(range(6)), NOON)
+    (item,) = following.update(listing(range(1, 7)), NOON + timedelta(hours=1))
+    assert segment_of(item).ends_at == NOON + timedelta(hours=1)
+
+
+def test_an_empty_playlist_gives_no_items() -> None:
+    """A stream that has not begun yet."""
+    assert follower().update(listing([]), NOON) == []

@@ -1,0 +1,85 @@
+"""Loading and reloading of playlists and manifests."""
+
+from typing import Any
+
+import pytest
+
+from tests.media.loopback import Answer, Server
+from tests.media.sources.rig import (
+    MASTER,
+    Fetcher,
+    ManualClock,
+    Packager,
+    collect_lanes,
+    collect_single_lane,
+    live_mpd,
+    policy,
+    reasons,
+    scripted_answer,
+    segment_of,
+    sequences,
+)
+from vqmon.errors import SegmentError
+from vqmon.media.sources.playlist import PlaylistSource
+
+
+async def test_an_expired_media_playlist_url_is_looked_up_again(server: Server) -> None:
+    """Signed addresses of media playlists end; the master playlist has fresh ones."""
+    clock = ManualClock(ends=60)
+    packager = Packager(clock)
+    server.answers = {
+        "/m.m3u8": scripted_answer(
+            lambda: f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n/live-{clock.seconds // 20:.0f}.m3u8"
+        ),
+        **{
+            f"/live-{number}.m3u8": scripted_answer(
+                lambda number=number: packager.text() if clock.seconds // 20 == number else Answer(status=403)
+            )
+            for number in range(4)
+        },
+    }
+    items = await collect_single_lane(server, clock, "/m.m3u8")
+
+    assert reasons(items) == []
+    assert sequences(items) == list(range(100, 100 + len(items)))
+    assert len(items) > 15
+
+
+async def test_urls_are_resolved_against_the_redirected_playlist_url(server: Server) -> None:
+    """After redirects of the master and of the media playlist; variables of the master may be imported."""
+    server.answers = {
+        "/m.m3u8": Answer(status=302, headers={"Location": "/a/m.m3u8"}),
+        "/a/m.m3u8": MASTER.encode(),
+        "/a/hd.m3u8": Answer(status=302, headers={"Location": "/b/c/hd.m3u8?x=1"}),
+        "/b/c/hd.m3u8": b'#EXTM3U\n#EXT-X-DEFINE:IMPORT="token"\n#EXTINF:4,\ns.ts?t={$token}\n#EXT-X-ENDLIST',
+    }
+    lanes = await collect_lanes(server, ManualClock(), "/m.m3u8", renditions=("720p",))
+    assert [segment_of(item).url for item in lanes["news/720p"]] == [server.url("/b/c/s.ts?t=abc")]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(status=404), b"", b"hello", b"<html></html>", b"<MPD", b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=x\na"],
+)
+async def test_a_playlist_that_cannot_be_loaded_raises_an_error(server: Server, answer: Any) -> None:
+    """The caller decides when to try again."""
+    server.answers["/live.m3u8"] = answer
+    with pytest.raises(SegmentError) as caught:
+        await collect_lanes(server, ManualClock())
+    assert (caught.value.reason, caught.value.stage) == ("playlist", "source")
+
+
+async def test_the_lanes_of_one_mpd_share_reloads(server: Server) -> None:
+    """Two renditions at the same moment cost one request."""
+    clock = ManualClock()
+    server.answers["/live.mpd"] = scripted_answer(lambda: live_mpd(clock))
+    async with Fetcher(policy(server)) as fetcher:
+        source = PlaylistSource(
+            server.url("/live.mpd"), stream_id="news", fetcher=fetcher, now=clock.now, stop=clock.stop, wait=clock.wait
+        )
+        lanes = await source.lanes()
+        for step in range(3):
+            clock.seconds = step * 10.0
+            for lane in lanes:
+                await anext(aiter(lane))
+    assert server.count("/live.mpd") == 4
