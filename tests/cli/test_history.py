@@ -50,7 +50,7 @@ def test_export_and_check_read_either_history(place: HistoryLocation, settings: 
     assert "0 rows in 0 files" in said(settings, "export", "--partitioned", str(tmp_path / "lake"))
     (file,) = (tmp_path / "lake").rglob("*.parquet")
     assert pq.read_table(file, partitioning=None)["starts_at"][0].as_py() == START
-    assert "name a FILE" in said(settings, "export", status=2)
+    assert "give a FILE" in said(settings, "export", status=2)
     assert "no other choice" in said(
         settings, "export", "--partitioned", str(tmp_path / "lake"), "--stream", "a", status=2
     )

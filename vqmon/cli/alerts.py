@@ -6,20 +6,25 @@ from pathlib import Path
 
 import click
 
-from vqmon.cli.console import as_utc, open_settings, out
+from vqmon.cli.console import as_utc, for_option, history_option, open_settings, out, since_option, until_option
 
 
 @click.command()
 @click.argument("name")
-@click.option("--stream", default="*", help="Streams that it changes, a glob; default: all.")
-@click.option("--rendition", default="*", help="Renditions that it changes, a glob; default: all.")
-@click.option("--at", type=click.DateTime(), help="When, by the time of the segments (UTC); default: now.")
+@click.option("--stream", default="*", help="Glob of the stream ids that change; default: all.")
+@click.option("--rendition", default="*", help="Glob of the renditions that change; default: all.")
+@click.option(
+    "--at",
+    type=click.DateTime(),
+    metavar="TIME",
+    help="When it takes effect, in the time of the segments (UTC); default: now.",
+)
 @click.pass_obj
 def deploy(config: Path | None, name: str, stream: str, rendition: str, at: datetime | None) -> None:
-    """Record a planned change: from then on, alert rules learn a new baseline.
+    """Record a deployment, after which alert rules learn a new baseline.
 
-    NAME is for people, e.g. "encoder 4.2". Goes to the history of the settings, also while a daemon runs, or to every
-    partition of the segments topic when the source is Kafka.
+    NAME describes the change, for example "encoder 4.2". The marker is written to the history of the settings, where a
+    running daemon finds it or, if the source is Kafka, to every partition of the segments topic.
     """
     from pipelines.daemon.deploy_markers import make_marker
     from pipelines.daemon.deploy_markers import record_deployment as tell
@@ -30,14 +35,14 @@ def deploy(config: Path | None, name: str, stream: str, rendition: str, at: date
 
 @click.command()
 @click.argument("stream")
-@click.option("--rendition", help="Only this rendition; default: all that were seen.")
+@click.option("--rendition", help="Only this rendition; default: all renditions of the stream.")
 @click.pass_obj
 def end(config: Path | None, stream: str, rendition: str | None) -> None:
-    """Say that a stream is over: its open alerts close where its segments ended.
+    """End a stream: resolve its open alerts at the end of its last segment.
 
-    A playlist that is over says so by itself. Goes to the history of the settings, where a running daemon takes it up
-    within seconds and another one when it starts, or, when the source is Kafka, behind the segments of the stream. If
-    segments come again later, rules go on with what they have learned.
+    Playlists that end by themselves do not need this. The end is written to the history of the settings, where a
+    running daemon finds it within seconds, or, if the source is Kafka, to the segments topic after the segments of the
+    stream. If the stream returns later, alert rules keep their baselines.
     """
     from pipelines.daemon.stream_ends import request_end as tell
     from vqmon.core.alerts.annotations import EVERY
@@ -46,38 +51,40 @@ def end(config: Path | None, stream: str, rendition: str | None) -> None:
 
 
 @click.command()
-@click.option(
-    "--for", "for_seconds", type=click.FloatRange(min=0, min_open=True), help="Stop by itself after so many seconds."
-)
+@for_option
 @click.pass_obj
 def notify(config: Path | None, for_seconds: float | None) -> None:
-    """Tell Alertmanager and webhooks of the alerts of a fleet over Kafka. On one host `vqmon run` does it itself."""
+    """Send the alerts of a fleet from Kafka to Alertmanager and webhooks.
+
+    On one host `vqmon run` sends them itself."""
     from pipelines.topics.notifier import run
 
     asyncio.run(run(open_settings(config), for_seconds=for_seconds))
 
 
 @click.command()
-@click.option("--rule", default="", help="Only this regression rule; default: every one.")
+@click.option("--rule", default="", help="Only this regression rule; default: all of them.")
 @click.option(
     "--false-alarms",
     "wanted",
     type=click.FloatRange(0.0001, 10),
     default=0.033,
     show_default=True,
-    help="Wanted, per stream-day and series.",
+    metavar="RATE",
+    help="Target rate of false alarms, per stream-day and series.",
 )
 @click.option(
     "--drop",
     type=click.FloatRange(0.1, 100),
     default=5.0,
     show_default=True,
-    help="Points (25 are 1 MOS) that are to be seen soonest.",
+    metavar="POINTS",
+    help="Drop to detect soonest, in points; 25 points are 1 MOS.",
 )
-@click.option("--stream", default="", help="Only this stream.")
-@click.option("--since", type=click.DateTime(), help="Only segments from this moment (UTC) on.")
-@click.option("--until", type=click.DateTime(), help="Only segments before this moment (UTC).")
-@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
+@click.option("--stream", default="", help="Only the stream with this id.")
+@since_option
+@until_option
+@history_option
 @click.pass_obj
 def tune(
     config: Path | None,
@@ -89,10 +96,10 @@ def tune(
     until: datetime | None,
     history: str | None,
 ) -> None:
-    """Propose settings of regression rules from what is stored, best a week of it.
+    """Propose settings of regression rules from the stored scores, of a week if possible.
 
-    Measures the noise of every series, proposes k, h and the length of the baseline for the wanted rate of false
-    alarms, and shows how soon drops of 0.1 to 1 MOS will be seen. Writes nothing.
+    Measures the noise of every series, proposes k, h and the baseline length for the target rate of false alarms, and
+    prints the delay after which drops of 0.1 to 1 MOS are detected. Changes no file.
     """
     from pipelines.commands.replay import Span
     from pipelines.commands.tune import tune as propose

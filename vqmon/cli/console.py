@@ -1,4 +1,4 @@
-"""What all commands share: where they write, how they end, how they get their settings."""
+"""Shared by all commands: consoles, exit codes, settings, and options that several commands have."""
 
 import sys
 from datetime import UTC, datetime
@@ -15,20 +15,20 @@ EXIT_UNSCORED = 3
 EXIT_USAGE = 2
 EXIT_STORE = 4
 
-# What goes into a file or a pipe is wide enough not to be folded.
+# Lines written to a file or a pipe are not wrapped.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, highlight=False)
 
 
 def open_settings(config: Path | None) -> Settings:
-    """The settings, with logs set up as they say."""
+    """Load the settings and configure logging by them."""
     settings = load_settings(config)
     configure_logging(settings.log.level, settings.log.form)
     return settings
 
 
 def as_utc(moment: datetime | None) -> datetime | None:
-    """A moment typed without a zone is UTC."""
+    """Return a time from the command line, which has no zone, as UTC."""
     return moment.replace(tzinfo=UTC) if moment else None
 
 
@@ -44,3 +44,26 @@ prompt_option = click.option(
     "--prompt", default="", callback=_short_enough, help="The prompt that the pictures were generated from."
 )
 """For scorers that compare pictures with it."""
+
+TIME = "TIME"
+TIME_FORMATS = "a date or YYYY-MM-DDTHH:MM:SS, UTC"
+
+history_option = click.option(
+    "--history", metavar="LOCATION", help="SQLite file or postgresql:// address; default: history of the settings."
+)
+for_option = click.option(
+    "--for",
+    "for_seconds",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stop after so many seconds.",
+)
+since_option = click.option(
+    "--since",
+    metavar=TIME,
+    type=click.DateTime(),
+    help=f"Only segments that start at this time or later: {TIME_FORMATS}.",
+)
+until_option = click.option(
+    "--until", metavar=TIME, type=click.DateTime(), help="Only segments that start before this time."
+)

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import click
 
-from vqmon.cli.console import err, open_settings, out
+from vqmon.cli.console import err, history_option, open_settings, out
 from vqmon.core.experiments.results import Comparison
 from vqmon.settings.load import Settings
 
 
 @click.command()
 @click.argument("experiment")
-@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
+@history_option
 @click.pass_obj
 def pictures(config: Path | None, experiment: str, history: str | None) -> None:
-    """Look at the pairs of an EXPERIMENT again and keep their pictures, for its page and for blind looks.
+    """Store pictures of the segment pairs of an EXPERIMENT, for its page and for blind reviews.
 
-    Fetches from where the segments were, as far as the settings allow; of what has left its origin, the small pictures
-    that the history still holds are kept. Run it now and then while an experiment lasts.
+    Fetches the segments from their origin, as far as the settings allow, and decodes them again. Of segments that are
+    no longer there, thumbnails from the history are stored. Run it regularly while an experiment lasts.
     """
     from pipelines.commands.serve_web import reviews_path
     from pipelines.experiments.compare import compare_arms, load_experiments
@@ -47,11 +47,13 @@ def pictures(config: Path | None, experiment: str, history: str | None) -> None:
 @click.command()
 @click.argument("name", metavar="EXPERIMENT")
 @click.option(
-    "--file", type=click.Path(path_type=Path), help="Experiments file; default: experiments.path of settings."
+    "--file", type=click.Path(path_type=Path), help="Experiments file; default: experiments.path of the settings."
 )
-@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
-@click.option("--json", "as_json", is_flag=True, help="The whole answer as one JSON object.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the answer to one HTML file too.")
+@history_option
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write the result to this HTML file."
+)
 @click.pass_obj
 def compare(
     config: Path | None,
@@ -61,10 +63,9 @@ def compare(
     as_json: bool,  # noqa: FBT001 - click gives flags so
     html: Path | None,
 ) -> None:
-    """Say which arm of EXPERIMENT is better, how sure that is, and what to do next.
+    """Print which arm of EXPERIMENT is better, with confidence intervals, and what to do next.
 
-    Reads the history once. The answer may be asked for at any time and as often as you like: its intervals hold at
-    every look. Votes of blind reviews count too.
+    The intervals are always valid: run it at any time and as often as you like. Votes of blind reviews are included.
     """
     from pipelines.console.experiments import comparison_lines
     from pipelines.experiments.compare import comparison_json as dumped
@@ -83,16 +84,35 @@ def compare(
 @click.command()
 @click.argument("name", metavar="[EXPERIMENT]", required=False, default="")
 @click.option(
-    "--difference", type=click.FloatRange(min=0, min_open=True), required=True, help="Points of 0..100 to see."
+    "--difference",
+    type=click.FloatRange(min=0, min_open=True),
+    required=True,
+    metavar="POINTS",
+    help="Difference to detect, in points of 0..100.",
 )
-@click.option("--sd", type=click.FloatRange(min=0), help="Of one segment's difference of the arms, in points.")
-@click.option("--icc", type=click.FloatRange(0, 1), help="Share of that variance common to a cluster; default 0.3.")
-@click.option("--segments", type=click.IntRange(1), help="Per cluster; default 30.")
-@click.option("--power", type=click.FloatRange(0.5, 1, min_open=True, max_open=True), default=0.8, show_default=True)
 @click.option(
-    "--file", type=click.Path(path_type=Path), help="Experiments file; default: experiments.path of settings."
+    "--sd",
+    type=click.FloatRange(min=0),
+    metavar="POINTS",
+    help="Standard deviation of the difference between the arms of one segment.",
 )
-@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
+@click.option(
+    "--icc",
+    type=click.FloatRange(0, 1),
+    help="Intraclass correlation: the share of the variance that a cluster has in common; default: 0.3.",
+)
+@click.option("--segments", type=click.IntRange(1), help="Segments per cluster; default: 30.")
+@click.option(
+    "--power",
+    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
+    default=0.8,
+    show_default=True,
+    help="Probability to detect the difference.",
+)
+@click.option(
+    "--file", type=click.Path(path_type=Path), help="Experiments file; default: experiments.path of the settings."
+)
+@history_option
 @click.pass_obj
 def plan(
     config: Path | None,
@@ -105,9 +125,10 @@ def plan(
     file: Path | None,
     history: str | None,
 ) -> None:
-    """Say how many clusters an experiment needs to see a difference.
+    """Print how many clusters an experiment needs to detect a difference.
 
-    The spread comes from EXPERIMENT's own pairs so far (a pilot), or from --sd, --icc and --segments.
+    The variance is estimated from the pairs that EXPERIMENT has so far (a pilot), or given by --sd, --icc and
+    --segments.
     """
     from dataclasses import replace
 

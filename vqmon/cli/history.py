@@ -7,25 +7,25 @@ from typing import Literal
 
 import click
 
-from vqmon.cli.console import as_utc, err, open_settings, out
+from vqmon.cli.console import as_utc, err, history_option, open_settings, out, since_option, until_option
 
 
 @click.command()
 @click.option(
     "--rules",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Other alert rules to try on what is stored.",
+    help="File of alert rules to compare with those of the settings.",
 )
 @click.option(
     "--incidents",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="What is known to have happened: CSV or TOML with stream, began, ended and, if wanted, rendition.",
+    help="Known incidents, to measure the rules by: CSV or TOML with stream, began, ended and optionally rendition.",
 )
-@click.option("--again", is_flag=True, help="Look at the stored segments again and compare ids and scores.")
-@click.option("--stream", default="", help="Only this stream.")
-@click.option("--since", type=click.DateTime(), help="Only segments from this moment (UTC) on.")
-@click.option("--until", type=click.DateTime(), help="Only segments before this moment (UTC).")
-@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
+@click.option("--again", is_flag=True, help="Fetch and score the stored segments again, and compare ids and scores.")
+@click.option("--stream", default="", help="Only the stream with this id.")
+@since_option
+@until_option
+@history_option
 @click.pass_context
 def replay(
     ctx: click.Context,
@@ -37,11 +37,11 @@ def replay(
     until: datetime | None,
     history: str | None,
 ) -> None:
-    """Run stored events through other alert rules, or look at the segments again.
+    """Judge the stored outcomes by other alert rules, or score the stored segments again.
 
-    Shows which alerts the rules of the settings and the new ones give, and how many per stream-day; with --incidents
-    also which of these were found, how soon, and how many alerts were for nothing. With --again every stored segment
-    that can still be fetched is scored anew: the same id and the same score are expected.
+    Prints the alerts by the rules of the settings and by those of --rules, and their number per stream-day. With
+    --incidents also which incidents were detected, after which delay, and how many alerts were false. With --again
+    every segment that can still be fetched is scored again; exit code 1 means that an id or a score differs.
     """
     from pipelines.commands import replay as old
 
@@ -68,17 +68,23 @@ def replay(
     "--partitioned",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Instead of one file: a folder of Parquet files by date and hour; run each hour, it adds what is new.",
+    help="Write a folder of Parquet files by date and hour instead of one file; later runs add what is new.",
 )
-@click.option("--by", "each", type=click.Choice(["hour", "day"]), default="hour", help="Of --partitioned: a file per.")
 @click.option(
-    "--format", "form", type=click.Choice(["parquet", "csv", "ndjson"]), help="Default: by the file's ending."
+    "--by",
+    "each",
+    type=click.Choice(["hour", "day"]),
+    default="hour",
+    help="With --partitioned: the time span of one file.",
 )
-@click.option("--stream", default="", help="Only this stream.")
+@click.option(
+    "--format", "form", type=click.Choice(["parquet", "csv", "ndjson"]), help="Default: from the suffix of FILE."
+)
+@click.option("--stream", default="", help="Only the stream with this id.")
 @click.option("--rendition", default="", help="Only this rendition.")
-@click.option("--since", type=click.DateTime(), help="Only segments from this moment (UTC) on.")
-@click.option("--until", type=click.DateTime(), help="Only segments before this moment (UTC).")
-@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
+@since_option
+@until_option
+@history_option
 @click.pass_obj
 def export(
     config: Path | None,
@@ -97,9 +103,9 @@ def export(
     from vqmon.transport.history.history import open_history
 
     if (file is None) == (folder is None):
-        raise click.UsageError("name a FILE, or a folder with --partitioned")
+        raise click.UsageError("give a FILE, or a folder with --partitioned")
     if folder is not None and any((form, stream, rendition, since, until)):
-        raise click.UsageError("--partitioned writes all of the history: no other choice goes with it")
+        raise click.UsageError("--partitioned always writes the whole history: it takes no other filter or format")
     with open_history(open_settings(config).history.at_location(history).location, mode="read") as stored:
         if folder is not None:
             from vqmon.transport.export.partitioned import export_partitions

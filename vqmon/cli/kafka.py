@@ -1,43 +1,47 @@
-"""The commands that speak to Kafka: publish, topics."""
+"""The commands of a fleet: publish, record, topics."""
 
 import asyncio
 from pathlib import Path
 
 import click
 
-from vqmon.cli.console import open_settings, prompt_option
+from vqmon.cli.console import for_option, history_option, open_settings, prompt_option
 
 
 @click.command()
 @click.argument("addresses", metavar="PLAYLIST|FILE...", nargs=-1, required=True)
-@click.option("--stream", required=True, help="Name of the stream; the key of its messages.")
-@click.option("--rendition", default="", help="Name of the rendition; default: as the playlist says, else `file`.")
-@click.option("--arm", default="", help="Which encoding of an experiment this is.")
+@click.option("--stream", required=True, help="Id of the stream, which is the key of its messages.")
+@click.option(
+    "--rendition", default="", help="Name of the rendition; default: from the playlist, or `file` for media files."
+)
+@click.option("--arm", default="", help="Arm of an experiment that these segments belong to.")
 @prompt_option
 @click.pass_obj
 def publish(
     config: Path | None, addresses: tuple[str, ...], stream: str, rendition: str, arm: str, prompt: str
 ) -> None:
-    """Put segment messages on the Kafka topic: what a packager does, or to score an archive."""
+    """Write a segment message to Kafka for each segment of playlists, media files or folders.
+
+    Use it to score an archive, or in place of a packager that announces its own segments."""
     from pipelines.topics.publisher import publish_segments as publish_all
 
     settings = open_settings(config)
     named = publish_all(settings, addresses, stream_id=stream, rendition=rendition, arm=arm, prompt=prompt)
     count, unnamed = asyncio.run(named)
-    click.echo(f"{count} segment messages published" + (f", {unnamed} entries left out" if unnamed else ""), err=True)
+    click.echo(
+        f"{count} segment messages published" + (f", {unnamed} playlist entries skipped" if unnamed else ""), err=True
+    )
 
 
 @click.command()
-@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
-@click.option(
-    "--for", "for_seconds", type=click.FloatRange(min=0, min_open=True), help="Stop by itself after so many seconds."
-)
+@history_option
+@for_option
 @click.pass_obj
 def record(config: Path | None, history: str | None, for_seconds: float | None) -> None:
-    """Keep what the fleet says: outcomes and alerts from Kafka into the history, for `web`, `compare` and `export`.
+    """Record the outcomes and alerts of a fleet from Kafka into the history that the other commands read.
 
-    Each once, also after a SIGKILL. With PostgreSQL, start it as often as you like; an SQLite file has one. Pictures
-    are not on the topics, so this history has none.
+    Every outcome is recorded exactly once, even after a SIGKILL. Any number of recorders may share a PostgreSQL
+    database, but only one may write to an SQLite file. Thumbnails are not sent over Kafka, so the history has none.
     """
     from pipelines.topics.recorder import run
 
@@ -54,7 +58,7 @@ def topics() -> None:
 @topics.command()
 @click.pass_obj
 def create(config: Path | None) -> None:
-    """Create the topics that are missing; those that exist stay as they are."""
+    """Create the missing topics; existing ones are not changed."""
     from pipelines.topics.publisher import create_missing_topics as create_all
 
     made = asyncio.run(create_all(open_settings(config)))
@@ -64,7 +68,7 @@ def create(config: Path | None) -> None:
 @topics.command()
 @click.pass_context
 def check(ctx: click.Context) -> None:
-    """Say what is wrong with the topics and how to mend it."""
+    """Print what is wrong with the topics and how to fix it."""
     from pipelines.topics.publisher import topic_problems as check_all
 
     wrong = asyncio.run(check_all(open_settings(ctx.obj)))

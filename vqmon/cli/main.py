@@ -1,4 +1,4 @@
-"""The command: what a person types and what they read."""
+"""The `vqmon` command: its group, and the commands that run, watch, score, serve and check."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,7 +10,17 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vqmon.cli.alerts import deploy, end, notify, tune
-from vqmon.cli.console import EXIT_STORE, EXIT_UNSCORED, EXIT_USAGE, err, open_settings, out, prompt_option
+from vqmon.cli.console import (
+    EXIT_STORE,
+    EXIT_UNSCORED,
+    EXIT_USAGE,
+    err,
+    for_option,
+    history_option,
+    open_settings,
+    out,
+    prompt_option,
+)
 from vqmon.cli.experiments import compare, pictures, plan
 from vqmon.cli.history import export, replay
 from vqmon.cli.kafka import publish, record, topics
@@ -20,7 +30,7 @@ from vqmon.errors import StoreError, VqmonError
 
 
 class _Group(click.Group):
-    """Shows our own errors as one plain message instead of a traceback."""
+    """Prints the errors of vqmon as one message instead of a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -38,30 +48,30 @@ class _Group(click.Group):
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="Settings file; default $VQMON_CONFIG, ./vqmon.toml, /etc/vqmon/vqmon.toml.",
+    help="Settings file; default: the first of $VQMON_CONFIG, ./vqmon.toml and /etc/vqmon/vqmon.toml that exists.",
 )
 @click.pass_context
 def main(ctx: click.Context, config: Path | None) -> None:
-    """Know, segment by segment, whether viewers still see good pictures.
+    """Score the video quality of every segment and alert when it gets worse.
 
     \b
-    Try:  vqmon score clip.mp4            one verdict per file or playlist segment
-          vqmon watch https://.../x.m3u8  follow a live stream, alert when it degrades
-          vqmon web                       the pages, http://127.0.0.1:8080
+    Try:  vqmon score clip.mp4            one score per file or playlist segment
+          vqmon watch https://.../x.m3u8  follow a live stream and print alerts
+          vqmon web                       serve the web pages at http://127.0.0.1:8080
     \b
-    Exit codes: 0 fine, 1 a check failed, 2 wrong settings or usage, 3 something could not be scored,
+    Exit codes: 0 success, 1 a check failed, 2 wrong settings or usage, 3 a segment could not be scored,
     4 the history cannot be opened, read or written.
     """
     ctx.obj = config
 
 
 @main.command()
-@click.option(
-    "--for", "for_seconds", type=click.FloatRange(min=0, min_open=True), help="Stop by itself after so many seconds."
-)
+@for_option
 @click.pass_obj
 def run(config: Path | None, for_seconds: float | None) -> None:
-    """Run the daemon until SIGTERM: watch all streams of the settings, or work for a Kafka consumer group."""
+    """Run the daemon until SIGTERM.
+
+    It watches the streams of the settings or, with source.kind = "kafka", is a worker of a Kafka consumer group."""
     from pipelines.daemon import one_host
     from pipelines.fleet import worker
 
@@ -72,16 +82,14 @@ def run(config: Path | None, for_seconds: float | None) -> None:
 
 @main.command()
 @click.argument("url")
-@click.option("--stream", default="", help="Name of the stream; default: taken from the URL.")
-@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
-@click.option(
-    "--for", "for_seconds", type=click.FloatRange(min=0, min_open=True), help="Stop by itself after so many seconds."
-)
+@click.option("--stream", default="", help="Id of the stream; default: derived from the URL.")
+@history_option
+@for_option
 @click.pass_obj
 def watch(config: Path | None, url: str, stream: str, history: str | None, for_seconds: float | None) -> None:
-    """Follow one HLS or DASH playlist, with defaults, and print verdicts and alerts as they come.
+    """Follow one HLS or DASH playlist and print its scores and alerts.
 
-    Start `vqmon web` beside it for the pages. Started again, it goes on where it stopped.
+    A later run resumes where this one stopped. For the web pages run `vqmon web` at the same time.
     """
     from pipelines.daemon import one_host
     from pipelines.service.wiring import settings_for_watch
@@ -153,12 +161,12 @@ def score(
 
 
 @main.command()
-@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
-@click.option("--host", help="Default: web.host of the settings.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Default: web.port of the settings.")
+@history_option
+@click.option("--host", help="Address to listen on; default: web.host of the settings.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; default: web.port of the settings.")
 @click.pass_obj
 def web(config: Path | None, history: str | None, host: str | None, port: int | None) -> None:
-    """Serve the pages: fleet, streams, segments, alerts, experiments."""
+    """Serve the web pages: fleet, streams, segments, alerts and experiments."""
     from pipelines.commands.serve_web import serve_web
 
     settings = open_settings(config)

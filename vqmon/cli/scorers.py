@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from vqmon.cli.console import as_utc, open_settings, out
+from vqmon.cli.console import as_utc, history_option, open_settings, out, since_option, until_option
 
 
 @click.group(invoke_without_command=True)
@@ -29,10 +29,10 @@ def scorers(ctx: click.Context) -> None:
 @click.argument("old")
 @click.argument("new")
 @click.option("--output", type=click.Path(path_type=Path), help="File to write; default: OLD--NEW.bridge.json.")
-@click.option("--stream", default="", help="Only segments of this stream.")
-@click.option("--since", type=click.DateTime(), help="Only segments that start at this time (UTC) or later.")
-@click.option("--until", type=click.DateTime(), help="Only segments that start before this time (UTC).")
-@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
+@click.option("--stream", default="", help="Only segments of the stream with this id.")
+@since_option
+@until_option
+@history_option
 @click.pass_obj
 def bridge(
     config: Path | None,

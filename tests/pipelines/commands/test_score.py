@@ -10,14 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pipelines.service.lifecycle import counting_callback
 from tests.media.clips import clip, x264
 from vqmon.cli.main import main
-from vqmon.core.types import Alert, AlertEvidence, Rendition, Segment, failure_from_error
+from vqmon.core.types import Alert, AlertEvidence
 from vqmon.errors import FetchError
 from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
-from vqmon.telemetry.health import ProgressTracker
-from vqmon.telemetry.metrics import Meters
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -94,17 +91,6 @@ async def test_too_large_names_the_setting(tmp_path: Path) -> None:
             await fetcher.get(str(file), max_bytes=5)
 
     assert "fetch.max_bytes" not in caught.value.detail
-
-
-def test_alerts_that_somebody_is_told_are_not_logged_too(caplog: pytest.LogCaptureFixture) -> None:
-    """The log has alerts at warning level only when nothing prints them."""
-    caplog.set_level(logging.DEBUG, logger="vqmon.daemon")
-    segment = Segment(rendition=Rendition(stream_id="tv", name="1080p"), sequence=1, url="file:///a.ts", starts_at=NOW)
-    outcome = failure_from_error(segment, FetchError("file"), observed_at=NOW)
-    for told in (None, lambda outcomes, alerts: None):
-        counting_callback(Meters(), ProgressTracker(lambda: 0.0), told)([outcome], [an_alert()])
-
-    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.DEBUG]
 
 
 def test_a_prompt_is_in_the_event_and_a_long_one_is_refused(tmp_path: Path) -> None:
