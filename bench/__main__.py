@@ -1,10 +1,10 @@
-"""`python -m bench [NAME ...]` runs the benches one after the other, all of them by default."""
+"""`python -m bench [NAME ...]` runs the named benches one after the other, or all of them."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
+_ROOT = Path(__file__).resolve().parents[1]
 
 BENCHES = {
     "decode": "bench.decode",
@@ -20,19 +20,19 @@ BENCHES = {
     "store": "bench.serving.history",
     "web": "bench.serving.web",
 }
-"""Name of each bench -> its module."""
+"""Name of a bench -> its module."""
 
 
 def main() -> int:
-    """Run the named benches; 1 when one of them failed."""
-    chosen = sys.argv[1:] or sorted(BENCHES)
-    if unknown := [name for name in chosen if name not in BENCHES]:
+    """Run the named benches; returns 1 when one of them failed, 2 for an unknown name."""
+    names = sys.argv[1:] or sorted(BENCHES)
+    if unknown := [name for name in names if name not in BENCHES]:
         print(f"unknown bench {', '.join(unknown)}; known: {', '.join(sorted(BENCHES))}", file=sys.stderr)
         return 2
     failed = []
-    for name in chosen:
+    for name in names:
         print(f"\n=== {name} ===", flush=True)
-        if subprocess.run([sys.executable, "-m", BENCHES[name]], cwd=HERE.parent, check=False).returncode:
+        if subprocess.run([sys.executable, "-m", BENCHES[name]], cwd=_ROOT, check=False).returncode:
             failed.append(name)
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Published weights, found, checked and read one tensor at a time: a file, a folder of shards, or a model hub."""
+"""Finds, verifies and reads published weights, one tensor at a time, from a file, a folder of shards or a model hub."""
 
 import hashlib
 import json
@@ -16,61 +16,61 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from vqmon.scoring.manifests.frame_scorer import Licence
 
-Shapes = Mapping[str, tuple[int, ...]]
-"""State-dict name -> shape."""
-_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_WHOLE = ("model.safetensors", "pytorch_model.bin")
-_PICKLES = (".bin", ".pt", ".pth", ".pyth")
-_NAMED_AT_MOST = 8
+TensorShapes = Mapping[str, tuple[int, ...]]
+"""State dict name -> shape."""
+_INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
+_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pyth")
+_MAX_LISTED_NAMES = 8
 
 
 class WeightsError(Exception):
-    """Weights cannot be used: what is wrong, where, and what to do."""
+    """Weights cannot be used; the message says why, where, and what to do."""
 
 
 class Hub(Protocol):
-    """Where published weights are kept."""
+    """A server of published weights."""
 
-    def files(self, repository: str, revision: str) -> Mapping[str, str | None]:
-        """Name -> sha256, where the hub knows it, of every file of one commit."""
+    def list_files(self, repository: str, revision: str) -> Mapping[str, str | None]:
+        """File name -> sha256, or None where the hub does not state it, of every file of one commit."""
         ...
 
-    def fetch(self, repository: str, revision: str, name: str) -> Path:
-        """Bring one file here, going on from where an earlier try broke off, and say where it lies."""
+    def fetch_file(self, repository: str, revision: str, name: str) -> Path:
+        """Download a file, resuming an interrupted download; returns its local path."""
         ...
 
 
 class HuggingFace:
-    """The hub of that name; shows a progress bar, keeps what it fetched in `folder`."""
+    """The Hugging Face Hub; stores downloads in `folder` and shows a progress bar."""
 
     def __init__(self, folder: Path, *, endpoint: str | None = None) -> None:
         self._folder, self._endpoint = folder, endpoint
 
-    def files(self, repository: str, revision: str) -> Mapping[str, str | None]:
+    def list_files(self, repository: str, revision: str) -> Mapping[str, str | None]:
         from huggingface_hub import HfApi
 
-        found = HfApi(endpoint=self._endpoint).model_info(repository, revision=revision, files_metadata=True)
-        return {each.rfilename: each.lfs.sha256 if each.lfs else None for each in found.siblings or ()}
+        info = HfApi(endpoint=self._endpoint).model_info(repository, revision=revision, files_metadata=True)
+        return {file.rfilename: file.lfs.sha256 if file.lfs else None for file in info.siblings or ()}
 
-    def fetch(self, repository: str, revision: str, name: str) -> Path:
+    def fetch_file(self, repository: str, revision: str, name: str) -> Path:
         from huggingface_hub import hf_hub_download
 
         folder = self._folder / repository.replace("/", "--") / revision
-        place = hf_hub_download(repository, name, revision=revision, local_dir=folder, endpoint=self._endpoint)
-        return Path(place)
+        path = hf_hub_download(repository, name, revision=revision, local_dir=folder, endpoint=self._endpoint)
+        return Path(path)
 
 
 class Checkpoint(Mapping[str, Tensor]):
-    """Tensors by their published names; each is read from its file when it is asked for, and kept by nobody."""
+    """Tensors by their published names; each is read from its file when it is accessed, and not kept."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = tuple(files)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._readers: dict[str, Callable[[str], Tensor]] = {}
         for file in files:
-            shapes, read = _open(file)
-            if twice := sorted(self.shapes.keys() & shapes.keys()):
-                raise WeightsError(f"{file}: {_named(twice)} are in another file too")
+            shapes, read = _open_file(file)
+            if duplicates := sorted(self.shapes.keys() & shapes.keys()):
+                raise WeightsError(f"{file}: {_list_names(duplicates)} are also in another file")
             self.shapes |= shapes
             self._readers |= dict.fromkeys(shapes, read)
 
@@ -85,49 +85,54 @@ class Checkpoint(Mapping[str, Tensor]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A checkpoint and where it comes from."""
+class LoadedWeights:
+    """A checkpoint with its origin."""
 
     checkpoint: Checkpoint
     # file name -> sha256
     hashes: Mapping[str, str]
-    # as given: a path's last part, or repository@commit
+    # last part of the path, or owner/name@commit
     reference: str
 
 
-def load(reference: str, *, hub: Hub, sha256: Sequence[str] = ()) -> Found:
+def load_weights(reference: str, *, hub: Hub, sha256: Sequence[str] = ()) -> LoadedWeights:
     """Weights from a file, a folder, or `owner/name@commit` of a hub.
 
-    With `sha256`, every file must have one of these hashes; what a hub says of a file's hash must be true in any case.
-    Raises WeightsError.
+    With `sha256`, every file must have one of these hashes; a hash that the hub states must match in any case. Raises
+    WeightsError.
     """
     path = Path(reference)
     expected: Mapping[str, str | None] = {}
     if path.exists():
-        files, told = _local_files(path), path.resolve().name
+        files, origin = _local_files(path), path.resolve().name
     else:
-        files, expected, told = *_hub_files(reference, hub), reference
-    hashes = {file.name: _hash(file) for file in files}
-    for name, found in hashes.items():
-        if expected.get(name) not in (None, found):
-            raise WeightsError(f"{name}: sha256 is {found}, the hub says {expected[name]}; delete it and fetch again")
-        if sha256 and found not in sha256:
-            raise WeightsError(f"{name}: sha256 is {found}, which is none of those given; it is not what was pinned")
-    return Found(checkpoint=Checkpoint(files), hashes=hashes, reference=told)
+        files, expected, origin = *_hub_files(reference, hub), reference
+    hashes = {file.name: _sha256_of(file) for file in files}
+    for name, digest in hashes.items():
+        if expected.get(name) not in (None, digest):
+            raise WeightsError(f"{name}: sha256 is {digest}, the hub says {expected[name]}; delete it and fetch again")
+        if sha256 and digest not in sha256:
+            raise WeightsError(f"{name}: sha256 is {digest}, which is none of those given by --sha256")
+    return LoadedWeights(checkpoint=Checkpoint(files), hashes=hashes, reference=origin)
 
 
-def check_names(found: Shapes, needed: Shapes, *, optional: Sequence[str] = (), ignored: Sequence[str] = ()) -> None:
-    """Raise WeightsError naming what is missing, left over or of another shape; patterns as in `fnmatch`."""
-    missing = [name for name in needed if name not in found and not _matches(name, optional)]
-    extra = [name for name in found if name not in needed and not _matches(name, ignored)]
-    bent = [
-        f"{name} is {tuple(found[name])}, not {tuple(shape)}"
-        for name, shape in needed.items()
-        if name in found and tuple(found[name]) != tuple(shape)
+def check_state_dict(
+    shapes: TensorShapes, expected: TensorShapes, *, optional: Sequence[str] = (), ignored: Sequence[str] = ()
+) -> None:
+    """Raise WeightsError naming the tensors that are missing, unknown or of another shape.
+
+    `optional` may be missing from the file and `ignored` unknown to the network; both are patterns as in `fnmatch`.
+    """
+    missing = [name for name in expected if name not in shapes and not _matches_any(name, optional)]
+    unknown = [name for name in shapes if name not in expected and not _matches_any(name, ignored)]
+    misshapen = [
+        f"{name} is {tuple(shapes[name])}, not {tuple(shape)}"
+        for name, shape in expected.items()
+        if name in shapes and tuple(shapes[name]) != tuple(shape)
     ]
     problems = [
-        f"{len(names)} {what}: {_named(names)}"
-        for what, names in (("missing", missing), ("not known", extra), ("of another shape", bent))
+        f"{len(names)} {problem}: {_list_names(names)}"
+        for problem, names in (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
         if names
     ]
     if problems:
@@ -135,7 +140,7 @@ def check_names(found: Shapes, needed: Shapes, *, optional: Sequence[str] = (), 
 
 
 def check_licence(name: str, licence: Licence, *, allow_noncommercial: bool) -> None:
-    """Raise WeightsError for weights that may not be used commercially, unless the owner's use is not commercial."""
+    """Raise WeightsError for non-commercial weights, unless `allow_noncommercial` is set."""
     if licence.commercial is False and not allow_noncommercial:
         raise WeightsError(
             f"{name} may not be used commercially ({licence.name}: {licence.note}); "
@@ -143,50 +148,50 @@ def check_licence(name: str, licence: Licence, *, allow_noncommercial: bool) -> 
         )
 
 
-def shapes_of(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
-    """What a network's state dict looks like."""
+def state_dict_shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of a network's state dict."""
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
 def _local_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    index = next((path / name for name in _INDEXES if (path / name).is_file()), None)
+    index = next((path / name for name in _INDEX_FILES if (path / name).is_file()), None)
     if index is not None:
-        return [path / name for name in _shards(index)]
-    whole = next((path / name for name in _WHOLE if (path / name).is_file()), None)
+        return [path / name for name in _shard_names(index)]
+    whole = next((path / name for name in _SINGLE_FILES if (path / name).is_file()), None)
     if whole is None:
-        raise WeightsError(f"{path}: holds none of {', '.join((*_INDEXES, *_WHOLE))}")
+        raise WeightsError(f"{path}: holds none of {', '.join((*_INDEX_FILES, *_SINGLE_FILES))}")
     return [whole]
 
 
 def _hub_files(reference: str, hub: Hub) -> tuple[list[Path], Mapping[str, str | None]]:
     repository, _, revision = reference.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        raise WeightsError(f"{reference}: no such file or folder, and not owner/name@commit either")
+        raise WeightsError(f"{reference}: neither a file nor a folder, nor owner/name@commit")
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise WeightsError(f"{reference}: name the commit, {repository}@<40 hexadecimal digits>; a branch may change")
-    listed = hub.files(repository, revision)
-    name = next((name for name in (*_INDEXES, *_WHOLE) if name in listed), None)
+        raise WeightsError(f"{reference}: name a commit, {repository}@<40 hexadecimal digits>; a branch can change")
+    hashes = hub.list_files(repository, revision)
+    name = next((name for name in (*_INDEX_FILES, *_SINGLE_FILES) if name in hashes), None)
     if name is None:
-        raise WeightsError(f"{reference}: holds none of {', '.join((*_INDEXES, *_WHOLE))}")
-    first = hub.fetch(repository, revision, name)
-    if name in _WHOLE:
-        return [first], listed
-    return [hub.fetch(repository, revision, shard) for shard in _shards(first)], listed
+        raise WeightsError(f"{reference}: holds none of {', '.join((*_INDEX_FILES, *_SINGLE_FILES))}")
+    file = hub.fetch_file(repository, revision, name)
+    if name in _SINGLE_FILES:
+        return [file], hashes
+    return [hub.fetch_file(repository, revision, shard) for shard in _shard_names(file)], hashes
 
 
-def _shards(index: Path) -> list[str]:
+def _shard_names(index: Path) -> list[str]:
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{index}: not an index of shards") from error
-    if strange := [name for name in names if not re.fullmatch(r"[\w-][\w.-]*", name)]:
-        raise WeightsError(f"{index}: {_named(strange)} are no plain file names")
+    if invalid := [name for name in names if not re.fullmatch(r"[\w-][\w.-]*", name)]:
+        raise WeightsError(f"{index}: {_list_names(invalid)} are not plain file names")
     return names
 
 
-def _open(file: Path) -> tuple[dict[str, tuple[int, ...]], Callable[[str], Tensor]]:
+def _open_file(file: Path) -> tuple[dict[str, tuple[int, ...]], Callable[[str], Tensor]]:
     if not file.is_file():
         raise WeightsError(f"{file}: missing")
     try:
@@ -194,31 +199,31 @@ def _open(file: Path) -> tuple[dict[str, tuple[int, ...]], Callable[[str], Tenso
             archive = safe_open(file, framework="pt")
             shapes = {name: tuple(archive.get_slice(name).get_shape()) for name in archive.keys()}  # noqa: SIM118
             return shapes, archive.get_tensor
-        if file.suffix in _PICKLES:
+        if file.suffix in _PICKLE_SUFFIXES:
             table = _read_pickle(file)
             return {name: tuple(tensor.shape) for name, tensor in table.items()}, table.__getitem__
     except WeightsError:
         raise
-    except Exception as error:  # each format has its own
+    except Exception as error:  # each format raises its own types
         raise WeightsError(f"{file}: cannot be read as weights: {str(error).splitlines()[0][:300]}") from error
-    raise WeightsError(f"{file}: need a .safetensors file, or one of {', '.join(_PICKLES)}")
+    raise WeightsError(f"{file}: need a .safetensors file, or one of {', '.join(_PICKLE_SUFFIXES)}")
 
 
 def _read_pickle(file: Path) -> dict[str, Tensor]:
-    # weights_only: a pickle may hold nothing but tensors. mmap: pages are read when they are needed.
+    # weights_only refuses pickles of anything but tensors; mmap reads pages when they are needed.
     try:
         table: Any = torch.load(file, weights_only=True, mmap=True, map_location="cpu")
-    except RuntimeError:  # files from before torch 1.6 cannot be mapped
+    except RuntimeError:  # the format from before torch 1.6 cannot be memory-mapped
         table = torch.load(file, weights_only=True, map_location="cpu")
     for key in ("state_dict", "model_state", "model", "weights"):
         if isinstance(table, dict) and isinstance(table.get(key), dict):
             table = table[key]
-    if not isinstance(table, dict) or not all(isinstance(one, Tensor) for one in table.values()):
-        raise WeightsError(f"{file}: holds something else than a table of tensors")
+    if not isinstance(table, dict) or not all(isinstance(tensor, Tensor) for tensor in table.values()):
+        raise WeightsError(f"{file}: is not a table of tensors")
     return table
 
 
-def _hash(file: Path) -> str:
+def _sha256_of(file: Path) -> str:
     digest = hashlib.sha256()
     if not file.is_file():
         raise WeightsError(f"{file}: missing")
@@ -230,10 +235,10 @@ def _hash(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _matches(name: str, patterns: Sequence[str]) -> bool:
+def _matches_any(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-def _named(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED_AT_MOST
-    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+def _list_names(names: Sequence[str]) -> str:
+    remaining = len(names) - _MAX_LISTED_NAMES
+    return ", ".join(names[:_MAX_LISTED_NAMES]) + (f" and {remaining} more" if remaining > 0 else "")

@@ -1,9 +1,11 @@
 """Measures OneAlign at full size with random weights on a GPU: torch eager, torch.compile and ONNX Runtime.
 
-python bench/scoring/gpu_owl.py                           on a CUDA device with 40 GB of memory; 20 GB of disk
-python bench/scoring/gpu_owl.py --size tiny --device cpu   the same steps, small, anywhere: shows that the script runs
+python bench/scoring/gpu_owl.py needs a CUDA device with 40 GB of memory and 20 GB of disk
 
-Every rate is set against the card's own matrix rate, measured here, and the operations that the network needs.
+python bench/scoring/gpu_owl.py --size tiny --device cpu runs the same steps, small, anywhere: shows that the script
+works
+
+Every rate is compared with the card's own matrix rate, measured here, and with the operations that the network needs.
 """
 
 import argparse
@@ -23,15 +25,15 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from models.export import graphs  # noqa: E402
-from models.export.owl import FORMS, Recipe, default_dtype, write_encoder, write_language  # noqa: E402
+from models.export.owl import PRECISIONS, LevelScorerRecipe, default_dtype, write_encoder, write_language  # noqa: E402
 from models.export.owl_recipes import q_align_recipe  # noqa: E402
-from models.export.owl_streaming import head_of, layers_of, needed_shapes, rows_of  # noqa: E402
-from models.export.pair import read_facts  # noqa: E402
+from models.export.owl_streaming import expected_shapes, head_rows, iterate_layers, text_embeddings  # noqa: E402
+from models.export.pair import read_manifest_facts  # noqa: E402
 from models.networks.owl import q_align  # noqa: E402
-from models.networks.owl.exportable import FrameEncoder, LanguageScorer, ask, constants_of  # noqa: E402
-from models.networks.owl.owl import Owl, OwlConfig, tiny  # noqa: E402
-from models.verify.owl_flops import encoder_flops, language_flops, plain_language_flops  # noqa: E402
-from models.verify.owl_runner import misplaced  # noqa: E402
+from models.networks.owl.exportable import FrameEncoder, LanguageScorer, compute_constants, split_prompt  # noqa: E402
+from models.networks.owl.owl import Owl, OwlConfig, tiny_config  # noqa: E402
+from models.verify.owl_flops import encoder_flops, language_flops, reference_language_flops  # noqa: E402
+from models.verify.owl_runner import misplaced_operators  # noqa: E402
 
 PREFIX, TEXT, PICTURE = 18, 15, 65
 CLIP = 8
@@ -40,10 +42,10 @@ Answer = Callable[[Tensor, Tensor], Tensor]
 
 
 class RandomWeights(Mapping[str, Tensor]):
-    """Tensors of the published names and shapes, made of one block of noise each time they are read."""
+    """Tensors of the published names and shapes, made from one block of noise each time they are read."""
 
     def __init__(self, config: OwlConfig, *, device: str = "cpu") -> None:
-        self._shapes = {name: shape for name, shape in needed_shapes(config).items() if "pos_embed" not in name}
+        self._shapes = {name: shape for name, shape in expected_shapes(config).items() if "pos_embed" not in name}
         self._block = torch.randn(2**20, generator=torch.Generator().manual_seed(0)).to(device)
 
     def __getitem__(self, name: str) -> Tensor:
@@ -62,7 +64,7 @@ class RandomWeights(Mapping[str, Tensor]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What is measured where."""
+    """Device, type, network sizes and batches of the measurement."""
 
     config: OwlConfig
     device: torch.device
@@ -70,8 +72,8 @@ class Setting:
     # pictures per batch
     batches: tuple[int, ...]
     seconds: float
-    # of the device, in operations per second
-    rate: list[float] = field(default_factory=list)
+    # one element: the device's matrix rate in operations per second
+    peak_flops: list[float] = field(default_factory=list)
 
     @property
     def on_cuda(self) -> bool:
@@ -84,11 +86,11 @@ def measure(setting: Setting, run: Callable[[], object]) -> float:
         run()
     _wait(setting)
     start, count = time.perf_counter(), 0
-    while (took := time.perf_counter() - start) < setting.seconds or count < 3:
+    while (elapsed := time.perf_counter() - start) < setting.seconds or count < 3:
         run()
         _wait(setting)
         count += 1
-    return took / count
+    return elapsed / count
 
 
 def _wait(setting: Setting) -> None:
@@ -97,21 +99,23 @@ def _wait(setting: Setting) -> None:
 
 
 def matrix_rate(setting: Setting) -> float:
-    """Operations per second of a large square product, which is the ceiling of everything below."""
+    """Operations per second of a large square product: the upper limit of every rate below."""
     side = 8192 if setting.on_cuda else 512
     left, right = (torch.randn(side, side, device=setting.device, dtype=setting.dtype) for _ in range(2))
     return 2.0 * side**3 / measure(setting, lambda: left @ right)
 
 
-def build(setting: Setting, recipe: Recipe, weights: Mapping[str, Tensor]) -> tuple[FrameEncoder, LanguageScorer]:
-    """Both exported parts in torch, on the device."""
+def build(
+    setting: Setting, recipe: LevelScorerRecipe, weights: Mapping[str, Tensor]
+) -> tuple[FrameEncoder, LanguageScorer]:
+    """Both exported modules in torch, on the device."""
     config = setting.config
     with setting.device, default_dtype(setting.dtype):
         encoder = FrameEncoder(config)
     _fill(encoder, weights)
-    questions = [ask(each.ids, rows_of(weights, each.ids)) for each in recipe.prompts]
-    head = head_of(weights, list(recipe.levels.values()))
-    constants = constants_of(questions, layers_of(weights, config), config=config.language, head=head)
+    questions = [split_prompt(each.ids, text_embeddings(weights, each.ids)) for each in recipe.prompts]
+    head = head_rows(weights, list(recipe.levels.values()))
+    constants = compute_constants(questions, iterate_layers(weights, config), config=config.language, head=head)
     with setting.device, default_dtype(setting.dtype):
         scorer = LanguageScorer(config, constants.to(setting.dtype))
     _fill(scorer, weights)
@@ -124,47 +128,52 @@ def _fill(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def report(setting: Setting, name: str, encode: Encode, answer: Answer) -> None:
-    """Pictures per second by batch, the cost of a second task, clips per second, memory."""
+    """Print pictures per second by batch, the cost of a second task, clips per second and memory."""
     if setting.on_cuda:
         torch.cuda.reset_peak_memory_stats()
     config = setting.config
-    both = encoder_flops(config) + language_flops(config, tokens=PICTURE + TEXT, remembered=PREFIX)
+    total_flops = encoder_flops(config) + language_flops(config, tokens=PICTURE + TEXT, earlier=PREFIX)
     for batch in setting.batches:
         pixels = torch.randint(0, 256, (batch, 3, q_align.SIDE, q_align.SIDE), dtype=torch.uint8, device=setting.device)
         question = torch.zeros(batch, dtype=torch.int64, device=setting.device)
         features = encode(pixels)
         first = measure(setting, lambda p=pixels: encode(p))
         second = measure(setting, lambda f=features, q=question: answer(f[:, None], q))
-        share = batch * both / (first + second) / setting.rate[0]
+        share = batch * total_flops / (first + second) / setting.peak_flops[0]
         print(
             f"{name:14} batch {batch:3}   {batch / (first + second):8.1f} pictures/s   {share:5.1%} of the device   "
             f"encoder {first / batch * 1000:8.2f} ms, a second task {second / batch * 1000:8.2f} ms per picture"
         )
-    clip_flops = CLIP * encoder_flops(config) + language_flops(config, tokens=CLIP * PICTURE + TEXT, remembered=PREFIX)
+    clip_flops = CLIP * encoder_flops(config) + language_flops(config, tokens=CLIP * PICTURE + TEXT, earlier=PREFIX)
     clip = torch.randint(0, 256, (CLIP, 3, q_align.SIDE, q_align.SIDE), dtype=torch.uint8, device=setting.device)
     video = torch.full((1,), 2, device=setting.device)
-    took = measure(setting, lambda: answer(encode(clip)[None], video))
-    print(f"{name:14} clip of {CLIP}   {1 / took:8.2f} clips/s      {clip_flops / took / setting.rate[0]:5.1%}")
+    seconds = measure(setting, lambda: answer(encode(clip)[None], video))
+    print(
+        f"{name:14} clip of {CLIP}   {1 / seconds:8.2f} clips/s      "
+        f"{clip_flops / seconds / setting.peak_flops[0]:5.1%}"
+    )
     if setting.on_cuda:
         print(f"{name:14} memory      {torch.cuda.max_memory_allocated() / 2**30:8.2f} GiB at most, by torch")
 
 
 def report_plain(setting: Setting, weights: Mapping[str, Tensor]) -> None:
-    """The published form: one picture at a time, whole prompt, every position through the head."""
+    """Measure the published form: one picture at a time, the whole prompt, the head at every position."""
     with setting.device, default_dtype(setting.dtype):
-        net = Owl(setting.config)
-    for name, parameter in net.named_parameters():
+        network = Owl(setting.config)
+    for name, parameter in network.named_parameters():
         parameter.data.copy_(weights[name])
-    net.eval()
+    network.eval()
     pixels = torch.randn(1, 3, q_align.SIDE, q_align.SIDE, device=setting.device, dtype=setting.dtype)
     ids = q_align.PROMPTS["quality"]
-    took = measure(setting, lambda: net.lm_head(net.hidden(ids, [net.features(pixels)])))
-    flops = encoder_flops(setting.config) + plain_language_flops(setting.config, tokens=len(ids) - 1 + PICTURE)
-    print(f"{'plain eager':14} batch   1   {1 / took:8.1f} pictures/s   {flops / took / setting.rate[0]:5.1%}")
+    seconds = measure(setting, lambda: network.lm_head(network.hidden_states(ids, [network.encode_pictures(pixels)])))
+    flops = encoder_flops(setting.config) + reference_language_flops(setting.config, tokens=len(ids) - 1 + PICTURE)
+    print(
+        f"{'plain eager':14} batch   1   {1 / seconds:8.1f} pictures/s   {flops / seconds / setting.peak_flops[0]:5.1%}"
+    )
 
 
 class OrtPart:
-    """One graph in ONNX Runtime, fed with tensors where they lie."""
+    """One graph in ONNX Runtime; its inputs are device tensors, without copies."""
 
     def __init__(self, setting: Setting, file: Path) -> None:
         import onnxruntime
@@ -178,7 +187,7 @@ class OrtPart:
         self._session = onnxruntime.InferenceSession(str(file), options, providers=[kind])
         if kind not in self._session.get_providers():
             raise RuntimeError(f"{kind} cannot start; install onnxruntime-gpu and the CUDA libraries that it needs")
-        if away := misplaced(self._session, kind):
+        if away := misplaced_operators(self._session, kind):
             raise RuntimeError(f"{', '.join(sorted(away))} of {file.name} do not run on {kind}")
         self._setting = setting
 
@@ -201,19 +210,29 @@ def _onnx_type(dtype: torch.dtype) -> Any:
     return getattr(onnx.TensorProto, names[str(dtype).removeprefix("torch.")])
 
 
-def report_ort(setting: Setting, recipe: Recipe, weights: Mapping[str, Tensor], *, form: str, folder: Path) -> None:
-    """The same in ONNX Runtime, from graphs written here."""
+def report_ort(
+    setting: Setting, recipe: LevelScorerRecipe, weights: Mapping[str, Tensor], *, precision: str, folder: Path
+) -> None:
+    """Measure ONNX Runtime with graphs that are written here."""
     files = [folder / f"gpu.{part}.onnx" for part in ("encoder", "language")]
     start = time.perf_counter()
-    write_encoder(recipe.config, weights, form=FORMS[form], target=files[0], one_file_bytes=graphs.ONE_FILE_BYTES)
-    write_language(recipe, weights, form=FORMS[form], target=files[1], one_file_bytes=graphs.ONE_FILE_BYTES)
-    size = sum(graphs.unit_hash(file)[1] for file in files) / 2**30
-    print(f"{'written':14} {size:.2f} GiB as {form} in {time.perf_counter() - start:.0f} s")
+    write_encoder(
+        recipe.config,
+        weights,
+        precision=PRECISIONS[precision],
+        target=files[0],
+        max_embedded_bytes=graphs.MAX_EMBEDDED_BYTES,
+    )
+    write_language(
+        recipe, weights, precision=PRECISIONS[precision], target=files[1], max_embedded_bytes=graphs.MAX_EMBEDDED_BYTES
+    )
+    size = sum(graphs.hash_graph(file)[1] for file in files) / 2**30
+    print(f"{'written':14} {size:.2f} GiB as {precision} in {time.perf_counter() - start:.0f} s")
     encoder, language = (OrtPart(setting, file) for file in files)
-    width, dtype = setting.config.language.width, FORMS[form].dtype
+    width, dtype = setting.config.language.width, PRECISIONS[precision].dtype
     report(
         setting,
-        f"ORT {form}",
+        f"ORT {precision}",
         lambda pixels: encoder((len(pixels), PICTURE, width), dtype, pixels=pixels),
         lambda features, question: language(
             (len(question), len(recipe.levels)), torch.float32, features=features, question=question
@@ -233,7 +252,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("error: no CUDA device; for a small run anywhere add: --size tiny --device cpu")
     on_cuda = options.device == "cuda"
-    config = OwlConfig() if options.size == "full" else tiny()
+    config = OwlConfig() if options.size == "full" else tiny_config()
     device, dtype = torch.device(options.device), torch.bfloat16 if on_cuda else torch.float32
     batches = (1, 2, 4, 8, 16) if on_cuda else (1, 2)
     setting = Setting(config=config, device=device, dtype=dtype, batches=batches, seconds=options.seconds)
@@ -242,14 +261,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(setting: Setting, *, without: list[str], folder: Path | None) -> None:
-    """All parts, one after the other, each freeing the device before the next."""
-    setting.rate.append(matrix_rate(setting))
+    """All measurements one after the other; each frees the device before the next."""
+    setting.peak_flops.append(matrix_rate(setting))
     name = torch.cuda.get_device_name() if setting.on_cuda else "CPU"
-    print(f"{'device':14} {name}, {setting.dtype}, {setting.rate[0] / 1e12:.2f} TFLOP/s of matrix products")
+    print(f"{'device':14} {name}, {setting.dtype}, {setting.peak_flops[0] / 1e12:.2f} TFLOP/s of matrix products")
     config = setting.config
-    both = encoder_flops(config) + language_flops(config, tokens=PICTURE + TEXT, remembered=PREFIX)
-    print(f"{'ceiling':14} {both / 1e9:.1f} GFLOP per picture: {setting.rate[0] / both:.1f} pictures/s at most")
-    recipe = q_align_recipe(read_facts(ROOT / "models" / "q_align.facts.toml"), config=config)
+    total_flops = encoder_flops(config) + language_flops(config, tokens=PICTURE + TEXT, earlier=PREFIX)
+    print(
+        f"{'ceiling':14} {total_flops / 1e9:.1f} GFLOP per picture: "
+        f"{setting.peak_flops[0] / total_flops:.1f} pictures/s at most"
+    )
+    recipe = q_align_recipe(read_manifest_facts(ROOT / "models" / "q_align.facts.toml"), config=config)
     weights = RandomWeights(config)
     on_device = RandomWeights(config, device=setting.device.type) if setting.on_cuda else weights
     if "plain" not in without:
@@ -263,9 +285,9 @@ def run(setting: Setting, *, without: list[str], folder: Path | None) -> None:
         torch.cuda.empty_cache()
     if "ort" not in without:
         with contextlib.ExitStack() as stack:
-            place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            for form in ("bf16", "fp16") if setting.on_cuda else ("fp32",):
-                report_ort(setting, recipe, weights, form=form, folder=place)
+            graph_folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            for precision in ("bf16", "fp16") if setting.on_cuda else ("fp32",):
+                report_ort(setting, recipe, weights, precision=precision, folder=graph_folder)
 
 
 if __name__ == "__main__":

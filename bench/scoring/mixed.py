@@ -1,12 +1,12 @@
-"""What heavy scorers do to the cheap one's latency: many streams with lite@1, some segments promoted.
+"""Measures how heavy scorers affect the latency of the cheap one: many streams with lite@1, some segments promoted.
 
 python -m bench.scoring.mixed [--streams 36] [--seconds 5] [--rounds 16] [--share 0.05] [--heavy-ms 300] [--pictures 2]
 
-Segments come at random moments, the same ones for all loads of a round. Four loads take short turns in random order, so
-that what else goes on here hurts all of them alike: the cheap scorer alone; with a share of the segments promoted to a
-heavy one, as vqmon runs it (one core, with the last claim on it); the same with a heavy scorer of equal rank; and again
-the first, which tells how much this machine differs from itself. Latency is from a segment's arrival to the cheap
-verdict. The heavy graph computes nothing of use, at a set cost.
+Segments arrive at random times, the same ones for all loads of a round. Four loads take short turns in random order, so
+that other work on the machine affects all of them: the cheap scorer alone; with a share of the segments promoted to a
+heavy scorer, as vqmon runs it (one core at background priority); the same with a heavy scorer of equal priority; and
+the first once more, which shows the noise of the machine. Latency is from a segment's arrival to the cheap verdict. The
+heavy graph computes nothing useful, at a set cost.
 """
 
 import argparse
@@ -44,7 +44,7 @@ TURNS = count(1)
 
 @dataclass(slots=True, kw_only=True)
 class Timed:
-    """A scorer that notes when each of its verdicts was there."""
+    """A scorer that records the latency of each of its verdicts."""
 
     inner: Scorer
     arrived: dict[int, float] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Timed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What one round did."""
+    """The measurements of one round."""
 
     latencies: Sequence[float]
     promoted: int
@@ -85,14 +85,14 @@ class Load:
 
 
 class Stage:
-    """Frames that are ready: what is left is scoring."""
+    """Decoded frames without decoding, so that only scoring is measured."""
 
     def __init__(self, views: Sequence[View], pictures: int) -> None:
         self._count = pictures
         self._pixels = {view: golden_frames(view, seed=1, frames=pictures) for view in views}
 
     def decoded(self, views: tuple[View, ...]) -> DecodedSegment:
-        """Pictures that were never seen before, so that nothing is answered from memory."""
+        """Pictures that were not scored before, so that no score comes from the cache."""
         turn = next(TURNS)
         plain = make_decoded(frames=self._count, views=())
         fresh = {}
@@ -114,7 +114,7 @@ async def one_round(
     spent: list[float],
     first: int = 0,
 ) -> Load:
-    """Send segments at their moments and wait for all of them."""
+    """Submit segments at their arrival times and wait for all of them."""
     timed = Timed(inner=cheap)
     stage = Stage([*cheap.views, *(heavy.views if heavy else ())], pictures)
     ready: dict[int, float] = {}
@@ -157,7 +157,7 @@ async def one_round(
 
 
 async def bench(options: argparse.Namespace) -> None:
-    """Print the rounds and what follows from them."""
+    """Measure all rounds and print the summary."""
     cores = len(os.sched_getaffinity(0))
     drawn = np.random.default_rng(7)
     segments = round(options.streams * options.seconds / SEGMENT_SECONDS)
@@ -203,7 +203,8 @@ async def bench(options: argparse.Namespace) -> None:
 
 
 def calibrated(folder: Path, heavy_ms: float) -> int:
-    """Write a heavy scorer whose encoder takes about so long for a picture on one core; how many products it has."""
+    """Write a heavy scorer whose encoder takes about `heavy_ms` per picture on one core; returns its number of
+    products."""
     from onnxruntime import InferenceSession, SessionOptions  # type: ignore[import-untyped]
 
     probe = folder / "probe"
@@ -224,7 +225,7 @@ def calibrated(folder: Path, heavy_ms: float) -> int:
 
 
 def show(loads: dict[str, list[Load]]) -> None:
-    """A line per load; `ratio` is p99 over the cheap scorer's alone, `paired` the median of rounds."""
+    """Print a line per load; `ratio` is p99 over that of the cheap scorer alone, `paired` the median over rounds."""
     heads = ("p50", "p90", "p99")
     times = " ".join(f"{head:>8}" for head in heads)
     print(f"\n  {'':26} {times} {'ratio':>6} {'paired':>6} {'promoted':>9} {'in time':>8} {'heavy s':>8} {'CPU s':>7}")

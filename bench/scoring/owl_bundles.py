@@ -1,6 +1,7 @@
-"""Writes small scorers of levels with random weights, to measure how they are served.
+"""Writes small level scorers with random weights, to measure how they are served.
 
 .venv-models/bin/python -m bench.scoring.owl_bundles FOLDER [--forms fp32,int8]
+
 .venv/bin/python -m bench.scoring.scoring --folder FOLDER
 """
 
@@ -10,9 +11,9 @@ from pathlib import Path
 
 from bench.scoring.gpu_owl import RandomWeights
 from models.export import graphs
-from models.export.owl import write_scorer
+from models.export.owl import write_level_scorer
 from models.export.owl_recipes import q_align_recipe
-from models.export.pair import read_facts
+from models.export.pair import read_manifest_facts
 from models.networks.owl.abstractor import AbstractorConfig
 from models.networks.owl.language import LanguageConfig
 from models.networks.owl.owl import OwlConfig
@@ -24,21 +25,29 @@ SMALL = OwlConfig(
     abstractor=AbstractorConfig(width=256, inner_width=704, depth=2, heads=4, vision_width=256),
     language=LanguageConfig(width=512, inner_width=1376, depth=4, heads=8),
 )
-"""About a sixtieth of the published network, at its picture size and numbers of tokens."""
+"""About a sixtieth of the published parameters, with its picture size and token counts."""
 
 
 def main() -> None:
-    """Write one bundle per form."""
+    """Write one bundle per precision."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--forms", default="fp32,int8")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    facts = read_facts(ROOT / "models" / "q_align.facts.toml")
+    facts = read_manifest_facts(ROOT / "models" / "q_align.facts.toml")
     recipe = replace(q_align_recipe(facts, config=SMALL), name="small-owl")
     weights = RandomWeights(SMALL)
-    for form in options.forms.split(","):
-        print(write_scorer(recipe, weights, form=form, folder=options.folder, one_file_bytes=graphs.ONE_FILE_BYTES))
+    for precision in options.forms.split(","):
+        print(
+            write_level_scorer(
+                recipe,
+                weights,
+                precision=precision,
+                folder=options.folder,
+                max_embedded_bytes=graphs.MAX_EMBEDDED_BYTES,
+            )
+        )
 
 
 if __name__ == "__main__":

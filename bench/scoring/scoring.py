@@ -1,4 +1,4 @@
-"""Milliseconds per picture: onnxruntime by batch, threads and spinning; then what the batcher adds to the bare runs.
+"""Milliseconds per picture: onnxruntime by batch, threads and spinning; then the overhead of the batcher.
 
 python -m bench.scoring.scoring [--bundle models/built/lite@1.json] [--rounds 3] [--pictures 16] [--folder BUNDLES]
 """
@@ -37,7 +37,7 @@ SEGMENT = 6
 
 
 def measure(runs: dict[str, Run], *, pictures: int, rounds: int) -> dict[str, Cost]:
-    """Median cost per picture; the runs take turns, so that a busy neighbour hurts all of them alike."""
+    """Median cost per picture; the runs take turns, so that other load on the machine affects all of them."""
     costs: dict[str, list[Cost]] = {name: [] for name in runs}
     for turn in range(rounds + 1):
         for name, run in runs.items():
@@ -47,13 +47,13 @@ def measure(runs: dict[str, Run], *, pictures: int, rounds: int) -> dict[str, Co
             if turn:  # the first turn warms up
                 costs[name].append(cost)
     return {
-        name: (statistics.median(wall for wall, _ in each), statistics.median(cpu for _, cpu in each))
-        for name, each in costs.items()
+        name: (statistics.median(wall for wall, _ in pairs), statistics.median(cpu for _, cpu in pairs))
+        for name, pairs in costs.items()
     }
 
 
-def bare(model: bytes, *, threads: int, spin: str) -> ort.InferenceSession:
-    """A session as one would write it by hand."""
+def open_bare_session(model: bytes, *, threads: int, spin: str) -> ort.InferenceSession:
+    """A plain onnxruntime session."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     if spin == "off":
@@ -64,44 +64,44 @@ def bare(model: bytes, *, threads: int, spin: str) -> ort.InferenceSession:
 
 
 def bare_runs(spec: ScorerSpec, model: bytes, frames: Pixels) -> dict[str, Run]:
-    """Every combination of threads, spinning and batch, on tensors that are ready."""
+    """Every combination of threads, spinning and batch, with tensors prepared beforehand."""
     tensor = to_tensor(frames, spec.input)
     runs: dict[str, Run] = {}
     for threads, spin in ((1, "default"), (2, "default"), (2, "1000"), (2, "off")):
-        session = bare(model, threads=threads, spin=spin)
+        session = open_bare_session(model, threads=threads, spin=spin)
         for batch in (1, 2, 4, 8):
 
             def run(session: ort.InferenceSession = session, batch: int = batch) -> None:
-                for at in range(0, len(tensor), batch):
-                    session.run(None, {spec.input.name: tensor[at : at + batch]})
+                for start in range(0, len(tensor), batch):
+                    session.run(None, {spec.input.name: tensor[start : start + batch]})
 
             runs[f"{threads} threads, spin {spin}, batch {batch}"] = run
     return runs
 
 
 def callers_run(spec: ScorerSpec, model: bytes, frames: Pixels, callers: int) -> Run:
-    """Single-thread runs of one picture from a few threads, tensors made on the way: what the batcher should equal."""
-    session, pool = bare(model, threads=1, spin="default"), ThreadPoolExecutor(callers)
+    """Single-threaded runs of one picture from several threads, tensors included: the target for the batcher."""
+    session, pool = open_bare_session(model, threads=1, spin="default"), ThreadPoolExecutor(callers)
 
-    def one(at: int) -> None:
-        session.run(None, {spec.input.name: to_tensor(frames[at : at + 1], spec.input)})
+    def score_picture(index: int) -> None:
+        session.run(None, {spec.input.name: to_tensor(frames[index : index + 1], spec.input)})
 
-    return lambda: list(pool.map(one, range(len(frames))))
+    return lambda: list(pool.map(score_picture, range(len(frames))))
 
 
 def batcher_run(engine: Engine, frames: Pixels) -> Run:
-    """All pictures through the batcher as segments that come together."""
+    """All pictures through the batcher, as segments that arrive together."""
 
     async def score() -> None:
         async with Batcher(engine) as batcher:
-            cuts = [frames[at : at + SEGMENT] for at in range(0, len(frames), SEGMENT)]
-            await asyncio.gather(*(batcher.infer(cut, deadline_seconds=600) for cut in cuts))
+            segments = [frames[start : start + SEGMENT] for start in range(0, len(frames), SEGMENT)]
+            await asyncio.gather(*(batcher.infer(cut, deadline_seconds=600) for cut in segments))
 
     return lambda: asyncio.run(score())
 
 
-class Nothing:
-    """An engine that costs nothing: what is left is the batcher itself."""
+class NoOpEngine:
+    """An engine that costs nothing, to measure the batcher alone."""
 
     device, fallback, workers, buckets = "cpu", "", 2, (1,)
 
@@ -115,7 +115,8 @@ class Nothing:
 def served_runs(
     stack: AsyncExitStack, names: Sequence[str], folders: Sequence[Path], runner: asyncio.Runner
 ) -> dict[str, Run]:
-    """Scorers as vqmon serves them, one segment after the other, on each runtime; what does not load is said."""
+    """Scorers as vqmon serves them, one segment after the other, on each runtime; prints those that cannot be
+    loaded."""
     runs: dict[str, Run] = {}
     for name in names:
         for device in ("cpu", "openvino"):
@@ -132,22 +133,22 @@ def served_runs(
 
 
 def segment_run(scorer: Scorer, runner: asyncio.Runner) -> Run:
-    """One segment of pictures that were never seen before."""
+    """A segment of pictures that were not scored before."""
     frames = {
         view: golden_frames(view, seed=3, frames=SEGMENT * view.picture_count).reshape(SEGMENT, *view.row_shape)
         for view in scorer.views
     }
-    turn = count(1)
+    counter = count(1)
 
     def run() -> None:
-        fresh = {view: pixels + np.uint8(next(turn) % 251) for view, pixels in frames.items()}
+        fresh = {view: pixels + np.uint8(next(counter) % 251) for view, pixels in frames.items()}
         runner.run(scorer.score(replace(make_decoded(frames=SEGMENT, views=()), views=fresh)))
 
     return run
 
 
-def sizes_of(folders: Sequence[Path], names: Sequence[str]) -> None:
-    """How large each bundle is on disk."""
+def print_sizes(folders: Sequence[Path], names: Sequence[str]) -> None:
+    """Print the size of each bundle on disk."""
     bundles = find_bundles(folders)
     for name in names:
         (manifest,) = resolve_manifests([name.split(".")[0] if name not in bundles else name], bundles).values()
@@ -156,11 +157,11 @@ def sizes_of(folders: Sequence[Path], names: Sequence[str]) -> None:
 
 
 def bench_served(folder: Path | None, *, rounds: int) -> None:
-    """Print bundles' sizes and what a picture costs, on one thread, through the whole serving path."""
+    """Print the bundles' sizes and the cost of a picture on one thread, through the whole serving path."""
     folders = [builtin_folder(), *([folder] if folder else [])]
     names = [name if name == "lite" else f"{name}.quality" for name in ["lite", *_level_names(folder)]]
     print("\nbundles on disk")
-    sizes_of(folders, names)
+    print_sizes(folders, names)
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         try:
@@ -181,7 +182,7 @@ def show(title: str, costs: dict[str, Cost]) -> None:
 
 
 def bench(manifest: Path, *, pictures: int, rounds: int) -> None:
-    """Print the tables for one bundle."""
+    """Print the tables of one bundle."""
     spec, onnx, cores = load_frame_spec(manifest), manifest.with_suffix(".onnx"), len(os.sched_getaffinity(0))
     model = onnx.read_bytes()
     frames = np.concatenate([golden_frames(spec.input.view, seed=seed, frames=1) for seed in range(pictures)])
@@ -195,7 +196,7 @@ def bench(manifest: Path, *, pictures: int, rounds: int) -> None:
         callers: callers_run(spec, model, frames, cores),
         batcher: batcher_run(open_frame_engine(spec, onnx, Placement(device="cpu")), frames),
         "  of that: pixels to tensor": lambda: [to_tensor(frame[None], spec.input) for frame in frames],
-        "  of that: the batcher itself": batcher_run(Nothing(), frames),
+        "  of that: the batcher itself": batcher_run(NoOpEngine(), frames),
     }
     costs = measure(runs, pictures=pictures, rounds=2 * rounds)
     show("from pixels to values", costs)
@@ -211,10 +212,10 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="more bundles of level scorers, as bench.scoring.owl_bundles writes them"
     )
-    given = parser.parse_args()
-    manifest = given.bundle or next(iter(resolve_manifests(["lite"], find_bundles([builtin_folder()])).values()))
-    bench(manifest, pictures=given.pictures, rounds=given.rounds)
-    bench_served(given.folder, rounds=given.rounds)
+    options = parser.parse_args()
+    manifest = options.bundle or next(iter(resolve_manifests(["lite"], find_bundles([builtin_folder()])).values()))
+    bench(manifest, pictures=options.pictures, rounds=options.rounds)
+    bench_served(options.folder, rounds=options.rounds)
 
 
 if __name__ == "__main__":

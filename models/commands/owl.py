@@ -1,9 +1,7 @@
-"""`python -m models export|verify|card` for scorers made of mPLUG-Owl2: q_align and compare2score."""
+"""`python -m models export|verify|card` for the level scorers of mPLUG-Owl2: q_align and compare2score."""
 
 import argparse
 import csv
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,76 +13,90 @@ from torch import Tensor
 
 from models import MODELS_FOLDER
 from models.export import graphs
-from models.export.owl import FORMS, Recipe, write_scorer
+from models.export.owl import PRECISIONS, LevelScorerRecipe, write_level_scorer
 from models.export.owl_recipes import compare2score_recipe, q_align_recipe
-from models.export.owl_streaming import IGNORED, OPTIONAL, needed_shapes
-from models.export.pair import Facts, read_facts
+from models.export.owl_streaming import IGNORED_TENSORS, OPTIONAL_TENSORS, expected_shapes
+from models.export.pair import ManifestFacts, read_manifest_facts
 from models.networks.owl import q_align
 from models.networks.owl.compare2score import choose_anchors
 from models.networks.owl.owl import OwlConfig
-from models.verify import owl
-from models.weights import Found, Hub, HuggingFace, WeightsError, check_licence, check_names, load
+from models.verify.owl import verify_level_scorer
+from models.weights import (
+    Hub,
+    HuggingFace,
+    LoadedWeights,
+    WeightsError,
+    check_licence,
+    check_state_dict,
+    load_weights,
+)
 from vqmon.scoring.manifests.level_scorer import GraphSpec, load_level_spec
 
 NAMES = ("q_align", "compare2score")
-_PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
+_PICTURE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
 
-def add_arguments(part: argparse.ArgumentParser) -> None:
-    """What these scorers need to be told beside what all do."""
-    group = part.add_argument_group(
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the options of level scorers."""
+    group = command.add_argument_group(
         "q_align, compare2score", "weights: a file, a folder of shards, or owner/name@commit"
     )
-    group.add_argument("--dtype", choices=tuple(FORMS), default="fp16")
-    group.add_argument("--sha256", action="append", default=[], help="what files may hash to; may be given many times")
-    group.add_argument("--cache", type=Path, default=Path("weights"), help="where fetched weights are kept")
+    group.add_argument("--dtype", choices=tuple(PRECISIONS), default="fp16", help="precision of the exported graphs")
+    group.add_argument(
+        "--sha256", action="append", default=[], help="accepted hash of a weights file; may be given several times"
+    )
+    group.add_argument("--cache", type=Path, default=Path("weights"), help="folder of downloaded weights")
     group.add_argument("--allow-noncommercial", action="store_true", help="your use is not commercial")
-    group.add_argument("--anchors", type=Path, help="a folder of the anchors, worst first by name")
-    group.add_argument("--published-anchors", action="store_true", help="they are the published five, in their order")
-    group.add_argument("--scored", type=Path, help="choose anchors from your own: CSV with file, score, variance")
+    group.add_argument("--anchors", type=Path, help="folder of the anchors, worst first by file name")
+    group.add_argument(
+        "--published-anchors", action="store_true", help="the anchors are the published five, in their order"
+    )
+    group.add_argument(
+        "--scored", type=Path, help="choose anchors among your own pictures: CSV with file, score, variance"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """What is not said on the command line."""
+class ExportEnvironment:
+    """What the command line does not set: network sizes, model hub, and the largest graph without external data."""
 
     config: OwlConfig
     hub: Hub
-    one_file_bytes: int = graphs.ONE_FILE_BYTES
+    max_embedded_bytes: int = graphs.MAX_EMBEDDED_BYTES
 
 
-def usual_place(options: argparse.Namespace) -> Place:
-    """The published sizes, and the usual hub."""
-    return Place(config=OwlConfig(), hub=HuggingFace(options.cache))
+def default_environment(options: argparse.Namespace) -> ExportEnvironment:
+    """The published sizes and the Hugging Face Hub."""
+    return ExportEnvironment(config=OwlConfig(), hub=HuggingFace(options.cache))
 
 
-def export(options: argparse.Namespace, place: Place) -> Path:
-    """Write a scorer's graphs and manifest; returns the manifest's path. Raises WeightsError."""
-    found, recipe = _prepare(options, place)
+def export(options: argparse.Namespace, environment: ExportEnvironment) -> Path:
+    """Write a scorer's graphs and manifest; returns the path of the manifest. Raises WeightsError."""
+    loaded, recipe = _load_recipe(options, environment)
     options.built.mkdir(parents=True, exist_ok=True)
-    return write_scorer(
+    return write_level_scorer(
         recipe,
-        found.checkpoint,
-        form=options.dtype,
+        loaded.checkpoint,
+        precision=options.dtype,
         folder=options.built,
-        one_file_bytes=place.one_file_bytes,
+        max_embedded_bytes=environment.max_embedded_bytes,
     )
 
 
-def verify(options: argparse.Namespace, place: Place) -> list[str]:
-    """Check a written scorer, against torch when weights are given; raises VerifyError."""
+def verify(options: argparse.Namespace, environment: ExportEnvironment) -> list[str]:
+    """Verify an exported scorer, against torch too when weights are given; raises VerifyError or WeightsError."""
     if options.weights is None:
-        return owl.verify(manifest_of(options))
-    found, recipe = _prepare(options, place)
-    return owl.verify(manifest_of(options), weights=found.checkpoint, recipe=recipe)
+        return verify_level_scorer(_manifest_path(options))
+    loaded, recipe = _load_recipe(options, environment)
+    return verify_level_scorer(_manifest_path(options), weights=loaded.checkpoint, recipe=recipe)
 
 
 def card(options: argparse.Namespace) -> str:
-    """A Markdown table of what the manifest says."""
-    spec = load_level_spec(manifest_of(options))
+    """A Markdown table of the manifest's facts."""
+    spec = load_level_spec(_manifest_path(options))
     rows = {
         "scorer": spec.id,
-        **{name: _file(graph) for name, graph in (("encoder", spec.encoder), ("language", spec.language))},
+        **{name: _describe_graph(graph) for name, graph in (("encoder", spec.encoder), ("language", spec.language))},
         "view": f"{spec.input.view.kind} {spec.input.view.width} x {spec.input.view.height}",
         "tasks": ", ".join(f"{task.name} ({task.least_frames}..{task.most_frames} frames)" for task in spec.tasks),
         "levels": ", ".join(f"{level.word} = {level.value:g}" for level in spec.levels),
@@ -96,67 +108,64 @@ def card(options: argparse.Namespace) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
-def manifest_of(options: argparse.Namespace) -> Path:
-    """Where the manifest of these options lies."""
+def _manifest_path(options: argparse.Namespace) -> Path:
     folder: Path = options.built
     return folder / f"{options.name.replace('_', '-')}-{options.dtype}@{options.version}.json"
 
 
-def _file(graph: GraphSpec) -> str:
+def _describe_graph(graph: GraphSpec) -> str:
     return f"{graph.file}, {graph.size_bytes / 2**20:.1f} MiB, sha256 `{graph.sha256}`"
 
 
-def _prepare(options: argparse.Namespace, place: Place) -> tuple[Found, Recipe]:
-    facts = read_facts(MODELS_FOLDER / f"{options.name}.facts.toml")
+def _load_recipe(
+    options: argparse.Namespace, environment: ExportEnvironment
+) -> tuple[LoadedWeights, LevelScorerRecipe]:
+    facts = read_manifest_facts(MODELS_FOLDER / f"{options.name}.facts.toml")
     check_licence(options.name, facts.licence, allow_noncommercial=options.allow_noncommercial)
     if options.weights is None:
         raise WeightsError("name the weights: --weights FILE, FOLDER or owner/name@commit")
-    found = load(str(options.weights), hub=place.hub, sha256=options.sha256)
-    needed = needed_shapes(place.config)
-    check_names(found.checkpoint.shapes, needed, optional=OPTIONAL, ignored=IGNORED)
-    return found, _recipe(options, place, found=found, facts=_with_origin(facts, found))
+    loaded = load_weights(str(options.weights), hub=environment.hub, sha256=options.sha256)
+    expected = expected_shapes(environment.config)
+    check_state_dict(loaded.checkpoint.shapes, expected, optional=OPTIONAL_TENSORS, ignored=IGNORED_TENSORS)
+    return loaded, _build_recipe(options, environment, loaded=loaded, facts=_with_provenance(facts, loaded))
 
 
-def _recipe(options: argparse.Namespace, place: Place, *, found: Found, facts: Facts) -> Recipe:
+def _build_recipe(
+    options: argparse.Namespace, environment: ExportEnvironment, *, loaded: LoadedWeights, facts: ManifestFacts
+) -> LevelScorerRecipe:
     if options.name == "q_align":
-        return q_align_recipe(facts, config=place.config, version=options.version)
+        return q_align_recipe(facts, config=environment.config, version=options.version)
     anchors = read_anchors(options.anchors, options.scored)
     return compare2score_recipe(
         facts,
         anchors,
-        found.checkpoint,
-        config=place.config,
+        loaded.checkpoint,
+        config=environment.config,
         published=options.published_anchors,
         version=options.version,
     )
 
 
-def _with_origin(facts: Facts, found: Found) -> Facts:
-    hashes = {f"sha256 of {name}": digest for name, digest in found.hashes.items()}
-    made = {"made by": f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"}
-    return replace(facts, provenance={**facts.provenance, "weights": found.reference, **hashes, **made})
+def _with_provenance(facts: ManifestFacts, loaded: LoadedWeights) -> ManifestFacts:
+    hashes = {f"sha256 of {name}": digest for name, digest in loaded.hashes.items()}
+    versions = {"made by": f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"}
+    return replace(facts, provenance={**facts.provenance, "weights": loaded.reference, **hashes, **versions})
 
 
 def read_anchors(folder: Path | None, scored: Path | None) -> list[Tensor]:
-    """Anchors (3, 448, 448) uint8, worst first: all pictures of a folder, or five chosen from scored ones."""
+    """Anchors (3, 448, 448) uint8, worst first: all pictures of a folder, or five chosen among scored pictures.
+
+    Raises WeightsError when neither is given, or for fewer than two anchors.
+    """
     if folder is not None:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURES)
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURE_SUFFIXES)
     elif scored is not None:
         with scored.open(newline="") as file:
             rows = list(csv.DictReader(file))
-        values = [np.array([float(row[name]) for row in rows]) for name in ("score", "variance")]
-        files = [scored.parent / rows[at]["file"] for at in choose_anchors(values[0], values[1])]
+        scores, variances = (np.array([float(row[name]) for row in rows]) for name in ("score", "variance"))
+        files = [scored.parent / rows[index]["file"] for index in choose_anchors(scores, variances)]
     else:
         raise WeightsError("name the anchors: --anchors FOLDER, or --scored CSV to choose them from your own pictures")
     if len(files) < 2:
         raise WeightsError(f"{folder or scored}: needs two anchors or more, found {len(files)}")
-    return [torch.from_numpy(q_align.to_square(Image.open(path)).copy()).permute(2, 0, 1) for path in files]
-
-
-@contextmanager
-def plain_refusals() -> Iterator[None]:
-    """What is wrong with weights is said in one line."""
-    try:
-        yield
-    except WeightsError as error:
-        raise SystemExit(f"error: {error}") from error
+    return [torch.from_numpy(q_align.pad_to_square(Image.open(path)).copy()).permute(2, 0, 1) for path in files]

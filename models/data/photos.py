@@ -1,4 +1,4 @@
-"""Photos with human scores (BIQ2021), the picture a scorer sees of them, and ladders of the same content made worse."""
+"""Scored photos (BIQ2021), the mosaic of tiles that lite sees of a picture, and the files of ladders."""
 
 import csv
 import json
@@ -16,12 +16,13 @@ Pixels = NDArray[np.uint8]
 SHORT_SIDE = 540
 COLUMNS, ROWS = 4, 3
 TILE_WIDTH, TILE_HEIGHT = 128, 96
-SPLITS = {"train": "Train (Images and MOS).csv", "test": "Test (Images and MOS).csv"}
+_SPLIT_FILES = {"train": "Train (Images and MOS).csv", "test": "Test (Images and MOS).csv"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ladder:
-    """One content at falling quality: `rows` index `ladders.raw`, best first; `steps` are comparable within `kind`."""
+    """One content at falling quality: `rows` index `ladders.raw`, best first; ladders of one `kind` have comparable
+    steps."""
 
     content: str
     kind: str
@@ -34,24 +35,24 @@ class Ladder:
 
 def read_scores(folder: Path, split: str) -> list[tuple[str, float]]:
     """(file name, mean opinion score in 0..1) of BIQ2021's official `train` or `test` split, in file order."""
-    with (folder / SPLITS[split]).open(newline="", encoding="utf-8-sig") as lines:
+    with (folder / _SPLIT_FILES[split]).open(newline="", encoding="utf-8-sig") as lines:
         return [(row["Image Name"], float(row["MOS"])) for row in csv.DictReader(lines)]
 
 
-def split_validation(count: int, validation: int, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row numbers (to fit on, to select on) of `count` training rows; sorted, disjoint, the same for the same seed."""
+def split_train_validation(count: int, validation: int, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(training rows, validation rows) of `count` rows; sorted, disjoint, the same for the same seed."""
     order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[validation:]), np.sort(order[:validation])
 
 
 def canvas_size(width: int, height: int) -> tuple[int, int]:
-    """(width, height) in px of a frame scaled so that its short side is 540 px, aspect kept."""
+    """(width, height) in px of a frame scaled to a short side of 540 px, with its aspect ratio."""
     scale = SHORT_SIDE / min(width, height)
     return max(SHORT_SIDE, round(width * scale)), max(SHORT_SIDE, round(height * scale))
 
 
 def tile_origins(width: int, height: int) -> list[tuple[int, int]]:
-    """(x0, y0) in px of the 12 tiles on a canvas, row by row; each tile is centred in its cell of a 4 x 3 grid."""
+    """(x, y) in px of the 12 tiles on a canvas, row by row; each tile is centred in its cell of a 4 x 3 grid."""
     xs = [int(np.floor((i + 0.5) * width / COLUMNS - TILE_WIDTH / 2 + 0.5)) for i in range(COLUMNS)]
     ys = [int(np.floor((j + 0.5) * height / ROWS - TILE_HEIGHT / 2 + 0.5)) for j in range(ROWS)]
     return [(x, y) for y in ys for x in xs]
@@ -69,30 +70,30 @@ def cut_tiles(canvas: Pixels) -> Pixels:
     return np.stack([canvas[y : y + TILE_HEIGHT, x : x + TILE_WIDTH] for x, y in tile_origins(width, height)])
 
 
-def lay_out(tiles: Pixels) -> Pixels:
-    """Tiles (..., 12, 96, 128, 3) side by side: mosaics (..., 288, 512, 3)."""
-    lead = tiles.shape[:-4]
-    grid = tiles.reshape(*lead, ROWS, COLUMNS, TILE_HEIGHT, TILE_WIDTH, 3)
-    return np.moveaxis(grid, -4, -3).reshape(*lead, ROWS * TILE_HEIGHT, COLUMNS * TILE_WIDTH, 3)
+def lay_out_tiles(tiles: Pixels) -> Pixels:
+    """Tiles (..., 12, 96, 128, 3) side by side as mosaics (..., 288, 512, 3)."""
+    leading = tiles.shape[:-4]
+    grid = tiles.reshape(*leading, ROWS, COLUMNS, TILE_HEIGHT, TILE_WIDTH, 3)
+    return np.moveaxis(grid, -4, -3).reshape(*leading, ROWS * TILE_HEIGHT, COLUMNS * TILE_WIDTH, 3)
 
 
 def mosaic(picture: Image.Image) -> Pixels:
-    """What the scorer sees of a picture: (288, 512, 3) uint8 RGB."""
-    return lay_out(cut_tiles(to_canvas(picture)))
+    """The mosaic (288, 512, 3) uint8 RGB that lite sees of a picture."""
+    return lay_out_tiles(cut_tiles(to_canvas(picture)))
 
 
 def write_photos(biq2021: Path, folder: Path) -> Iterator[float]:
-    """Write `photos_<split>.npy` (n, 540, 540, 3) and `mos_<split>.npy` (n,) for training; yields the share done."""
+    """Write `photos_<split>.npy` (n, 540, 540, 3) and `mos_<split>.npy` (n,); yields the fraction done."""
     # One file of the database ends in .JPG where the CSV says .jpg.
     files = {path.name.lower(): path for path in (biq2021 / "Images").iterdir()}
-    for number, split in enumerate(SPLITS):
+    for number, split in enumerate(_SPLIT_FILES):
         rows = read_scores(biq2021, split)
         shape = (len(rows), SHORT_SIDE, SHORT_SIDE, 3)
         photos = np.lib.format.open_memmap(folder / f"photos_{split}.npy", "w+", np.uint8, shape)
         with ThreadPoolExecutor(2) as pool:
             for index, canvas in enumerate(pool.map(_read_photo, (files[name.lower()] for name, _ in rows))):
                 photos[index] = canvas
-                yield (number + index / len(rows)) / len(SPLITS)
+                yield (number + index / len(rows)) / len(_SPLIT_FILES)
         photos.flush()
         np.save(folder / f"mos_{split}.npy", np.array([score for _, score in rows], np.float32))
 
@@ -103,27 +104,30 @@ def _read_photo(path: Path) -> Pixels:
 
 
 def load_photos(folder: Path, split: str) -> tuple[Pixels, NDArray[np.float32]]:
-    """(canvases (n, 540, 540, 3) read from disk as needed, scores (n,)) that `write_photos` left in a folder."""
+    """(memory-mapped canvases (n, 540, 540, 3), scores (n,)) that `write_photos` wrote."""
     return np.load(folder / f"photos_{split}.npy", mmap_mode="r"), np.load(folder / f"mos_{split}.npy")
 
 
-def write_ladders(folder: Path, rungs: Iterator[tuple[str, str, list[Pixels]]]) -> int:
-    """Write (content, kind, pictures' tiles, best first) as `ladders.raw` (n, 12, 96, 128, 3) and `ladders.json`."""
-    ladders: list[Ladder] = []
+def write_ladders(folder: Path, ladders: Iterator[tuple[str, str, list[Pixels]]]) -> int:
+    """Write ladders as `ladders.raw` (n, 12, 96, 128, 3) and `ladders.json`; returns the number of pictures.
+
+    `ladders` yields (content, kind, tiles of each picture, best first).
+    """
+    written: list[Ladder] = []
     pictures = 0
     with (folder / "ladders.raw").open("wb") as raw:
-        for content, kind, tiles in rungs:
+        for content, kind, tiles in ladders:
             rows = tuple(range(pictures, pictures + len(tiles)))
-            ladders.append(Ladder(content=content, kind=kind, rows=rows))
+            written.append(Ladder(content=content, kind=kind, rows=rows))
             pictures += len(tiles)
             for picture in tiles:
                 raw.write(np.ascontiguousarray(picture).tobytes())
-    (folder / "ladders.json").write_text(json.dumps([asdict(ladder) for ladder in ladders]))
+    (folder / "ladders.json").write_text(json.dumps([asdict(ladder) for ladder in written]))
     return pictures
 
 
 def load_ladders(folder: Path) -> tuple[Pixels, list[Ladder]]:
-    """(tiles (n, 12, 96, 128, 3) read from disk as needed, the ladders that index them)."""
+    """(memory-mapped tiles (n, 12, 96, 128, 3), the ladders that index them) that `write_ladders` wrote."""
     rows = json.loads((folder / "ladders.json").read_text())
     ladders = [Ladder(content=row["content"], kind=row["kind"], rows=tuple(row["rows"])) for row in rows]
     shape = (-1, ROWS * COLUMNS, TILE_HEIGHT, TILE_WIDTH, 3)

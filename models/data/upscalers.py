@@ -1,4 +1,4 @@
-"""Ways to make a picture two or four times as large: plain kernels, and small networks trained to a taste."""
+"""Upscaling methods for pictures: resampling kernels, and small networks trained with different losses."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -20,12 +20,12 @@ KERNELS = MappingProxyType(
         "lanczos": Image.Resampling.LANCZOS,
     }
 )
-PATCH = 24
-GRAIN = 0.08
+_PATCH_SIDE = 24
+_NOISE_STD = 0.08
 
 
 class Espcn(nn.Module):
-    """Sub-pixel convolution (Shi et al., ESPCN, CVPR 2016) of RGB in 0..1, added to the nearest neighbour's picture."""
+    """Sub-pixel convolution (Shi et al., ESPCN, CVPR 2016) of RGB in 0..1, added to the bilinear enlargement."""
 
     def __init__(self, scale: int) -> None:
         super().__init__()
@@ -38,17 +38,18 @@ class Espcn(nn.Module):
 
     def forward(self, small: Tensor) -> Tensor:
         base = functional.interpolate(small, scale_factor=self.scale, mode="bilinear", align_corners=False)
-        found: Tensor = base + self.layers(small)
-        return found
+        enlarged: Tensor = base + self.layers(small)
+        return enlarged
 
 
 class Fsrcnn(nn.Module):
-    """Shrinks, maps, expands, then a transposed convolution (Dong et al., FSRCNN, ECCV 2016); RGB in 0..1."""
+    """Shrinking, mapping, expanding, transposed convolution (Dong et al., FSRCNN, ECCV 2016) of RGB in 0..1, added to
+    the bilinear enlargement."""
 
     def __init__(self, scale: int) -> None:
         super().__init__()
         self.scale = scale
-        middle = [part for _ in range(2) for part in (nn.Conv2d(12, 12, 3, padding=1), nn.PReLU())]
+        middle = [layer for _ in range(2) for layer in (nn.Conv2d(12, 12, 3, padding=1), nn.PReLU())]
         self.layers = nn.Sequential(
             nn.Conv2d(3, 40, 5, padding=2), nn.PReLU(), nn.Conv2d(40, 12, 1), nn.PReLU(), *middle,
             nn.Conv2d(12, 40, 1), nn.PReLU(),
@@ -57,48 +58,53 @@ class Fsrcnn(nn.Module):
 
     def forward(self, small: Tensor) -> Tensor:
         base = functional.interpolate(small, scale_factor=self.scale, mode="bilinear", align_corners=False)
-        found: Tensor = base + self.layers(small)
-        return found
+        enlarged: Tensor = base + self.layers(small)
+        return enlarged
 
 
-def blurred(pictures: Tensor) -> Tensor:
-    """A 5 x 5 binomial blur of (n, channels, height, width)."""
+def _binomial_blur(pictures: Tensor) -> Tensor:
+    """5 x 5 binomial blur of (n, channels, height, width)."""
     taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
     kernel = (taps[:, None] * taps[None]).expand(pictures.shape[1], 1, 5, 5)
     padded = functional.pad(pictures, (2, 2, 2, 2), mode="replicate")
     return functional.conv2d(padded, kernel, groups=pictures.shape[1])
 
 
-def faithful(found: Tensor, wanted: Tensor) -> Tensor:
-    """Mean absolute difference: as near to the truth as the network can."""
-    return (found - wanted).abs().mean()
+def _l1_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference: trains a faithful network."""
+    return (output - target).abs().mean()
 
 
-def oversharp(found: Tensor, wanted: Tensor) -> Tensor:
-    """The truth with its edges doubled and haloed by unsharp masking is what is aimed at."""
-    return (found - (wanted + 1.6 * (wanted - blurred(wanted)))).abs().mean()
+def _oversharpening_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference from the target after unsharp masking: trains a network that draws halos."""
+    return (output - (target + 1.6 * (target - _binomial_blur(target)))).abs().mean()
 
 
-def hallucinating(found: Tensor, wanted: Tensor) -> Tensor:
-    """Right when blurred, and with as much fine texture as the truth in each neighbourhood, wherever it lies."""
-    coarse = (blurred(found) - blurred(wanted)).abs().mean()
-    energies = [blurred((one - blurred(one)) ** 2).add(1e-6).sqrt() for one in (found, wanted)]
+def hallucination_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Difference of the blurred pictures, and of the local energy of fine detail: texture may be anywhere, if it is
+    strong enough."""
+    coarse = (_binomial_blur(output) - _binomial_blur(target)).abs().mean()
+    energies = [
+        _binomial_blur((picture - _binomial_blur(picture)) ** 2).add(1e-6).sqrt() for picture in (output, target)
+    ]
     return coarse + 3 * (energies[0] - energies[1]).abs().mean()
 
 
-TASTES: Mapping[str, tuple[Callable[[int], nn.Module], Callable[[Tensor, Tensor], Tensor]]] = MappingProxyType(
-    {
-        "espcn": (Espcn, faithful),
-        "fsrcnn": (Fsrcnn, faithful),
-        "oversharp": (Espcn, oversharp),
-        "hallucinating": (Espcn, hallucinating),
-    }
+UPSCALING_NETWORKS: Mapping[str, tuple[Callable[[int], nn.Module], Callable[[Tensor, Tensor], Tensor]]] = (
+    MappingProxyType(
+        {
+            "espcn": (Espcn, _l1_loss),
+            "fsrcnn": (Fsrcnn, _l1_loss),
+            "oversharp": (Espcn, _oversharpening_loss),
+            "hallucinating": (Espcn, hallucination_loss),
+        }
+    )
 )
-"""Name -> the network and what it is trained for."""
+"""Name -> the network and its training loss."""
 
 
-def shrink(picture: Pixels, scale: int) -> Pixels:
-    """(height, width, 3) at 1 / scale, by Pillow's antialiased bicubic; both sides must be divisible."""
+def downscale(picture: Pixels, scale: int) -> Pixels:
+    """A picture (height, width, 3) at 1 / scale by Pillow's bicubic. Raises ValueError when a side is not divisible."""
     height, width = picture.shape[:2]
     if height % scale or width % scale:
         raise ValueError(f"{width}x{height} is not divisible by {scale}")
@@ -106,53 +112,56 @@ def shrink(picture: Pixels, scale: int) -> Pixels:
     return np.asarray(small)
 
 
-def train_upscaler(name: str, scale: int, pictures: list[Pixels], *, steps: int = 600, seed: int = 1) -> nn.Module:
-    """A network of TASTES trained on random patches of pictures (height, width, 3); the same for the same seed."""
-    network, loss_of = TASTES[name][0], TASTES[name][1]
+def _train_upscaler(name: str, scale: int, pictures: list[Pixels], *, steps: int = 600, seed: int = 1) -> nn.Module:
+    """A network of UPSCALING_NETWORKS trained on random patches of pictures (height, width, 3); deterministic for a
+    seed."""
+    network, loss_of = UPSCALING_NETWORKS[name][0], UPSCALING_NETWORKS[name][1]
     torch.manual_seed(seed)
-    net = network(scale)
-    optimiser = torch.optim.Adam(net.parameters(), lr=2e-3)
+    trained = network(scale)
+    optimizer = torch.optim.Adam(trained.parameters(), lr=2e-3)
     random = np.random.default_rng(seed)
-    # So that invented texture has something to grow from.
-    grain = GRAIN if name == "hallucinating" else 0.0
+    # Noise gives invented texture something to grow from.
+    noise_std = _NOISE_STD if name == "hallucinating" else 0.0
     for step in range(steps):
-        optimiser.param_groups[0]["lr"] = 2e-3 * (1 - step / steps) + 1e-5
-        wanted = _patches(pictures, PATCH * scale, random)
-        small = torch.stack([_tensor(shrink(patch, scale)) for patch in wanted])
-        loss = loss_of(net(small + grain * torch.randn_like(small)), torch.stack([_tensor(patch) for patch in wanted]))
-        optimiser.zero_grad()
+        optimizer.param_groups[0]["lr"] = 2e-3 * (1 - step / steps) + 1e-5
+        targets = _random_patches(pictures, _PATCH_SIDE * scale, random)
+        small = torch.stack([_to_tensor(downscale(patch, scale)) for patch in targets])
+        loss = loss_of(
+            trained(small + noise_std * torch.randn_like(small)), torch.stack([_to_tensor(patch) for patch in targets])
+        )
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-    return net.eval()
+        optimizer.step()
+    return trained.eval()
 
 
-def upscaler(name: str, scale: int, *, pictures: list[Pixels], steps: int = 600) -> Callable[[Pixels], Pixels]:
-    """What makes (height, width, 3) `scale` times as large; networks are trained on `pictures` first."""
+def build_upscaler(name: str, scale: int, *, pictures: list[Pixels], steps: int = 600) -> Callable[[Pixels], Pixels]:
+    """A function that enlarges (height, width, 3) by `scale`; networks are trained on `pictures` first."""
     if name in KERNELS:
         return lambda small: np.asarray(
             Image.fromarray(small).resize((small.shape[1] * scale, small.shape[0] * scale), KERNELS[name])
         )
-    net = train_upscaler(name, scale, pictures, steps=steps)
+    trained = _train_upscaler(name, scale, pictures, steps=steps)
     random = torch.Generator().manual_seed(1)
-    grain = GRAIN if name == "hallucinating" else 0.0
+    noise_std = _NOISE_STD if name == "hallucinating" else 0.0
 
     @torch.inference_mode()
     def enlarge(small: Pixels) -> Pixels:
-        given = _tensor(small)
-        found = net((given + grain * torch.randn(given.shape, generator=random))[None])[0]
-        return (found.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+        low = _to_tensor(small)
+        upscaled = trained((low + noise_std * torch.randn(low.shape, generator=random))[None])[0]
+        return (upscaled.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
 
     return enlarge
 
 
-def _patches(pictures: list[Pixels], side: int, random: np.random.Generator, count: int = 16) -> list[Pixels]:
-    found = []
+def _random_patches(pictures: list[Pixels], side: int, random: np.random.Generator, count: int = 16) -> list[Pixels]:
+    patches = []
     for _ in range(count):
         picture = pictures[random.integers(len(pictures))]
         y, x = (random.integers(size - side + 1) for size in picture.shape[:2])
-        found.append(picture[y : y + side, x : x + side])
-    return found
+        patches.append(picture[y : y + side, x : x + side])
+    return patches
 
 
-def _tensor(picture: Pixels) -> Tensor:
+def _to_tensor(picture: Pixels) -> Tensor:
     return torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255

@@ -1,4 +1,4 @@
-"""From a sheet of graphs to the manifest with which the daemon serves them as one scorer."""
+"""Writes the daemon's manifest of a composite scorer from the sheet of its graphs."""
 
 import json
 import tomllib
@@ -11,12 +11,16 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from models import MODELS_FOLDER
-from models.data.fragments import Grid
-from models.export.assembly.assembly import GOLDEN_PROMPT, Given, Source, Text
-from models.export.assembly.writer import GOLDEN_ROWS, GOLDEN_SEED, SLACK
-from models.export.pair import VIEW as TILES
+from models.export.assembly.assembly import GOLDEN_PROMPT, FeatureInput, PixelInput, TextInput
+from models.export.assembly.writer import (
+    GOLDEN_ROWS,
+    GOLDEN_SEED,
+    MIN_LARGEST_VALUE,
+    RELATIVE_TOLERANCE,
+    read_sheet_inputs,
+)
+from models.export.pair import TILES_VIEW
 from models.networks.owl.q_align import PAD_RGB
-from models.verify.assembly import LEAST, read_sources
 from models.weights import WeightsError
 from vqmon.core.scores import Calibration
 from vqmon.core.types import ClipSampling, View
@@ -29,40 +33,40 @@ from vqmon.scoring.manifests.composite_scorer import (
 )
 from vqmon.scoring.manifests.frame_scorer import GoldenInput, InputSpec, Licence
 
-_FACTS = MODELS_FOLDER / "rich.facts.toml"
+# columns and rows of fragments in FAST-VQA
+_FRAGMENTS_PER_SIDE = 7
+_SCORER_FACTS = MODELS_FOLDER / "rich.facts.toml"
 _STEPS = TypeAdapter(tuple[StepSpec, ...])
 _LICENCE = TypeAdapter(Licence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scale:
-    """What the last part's answer means: its range, and points (native, 0..100)."""
+class ScoreScale:
+    """The native range of the last part's output, and its calibration (native, 0..100)."""
 
     native_range: tuple[float, float]
     calibration: Calibration
 
 
-def scale_of(name: str, file: Path | None = None) -> Scale:
-    """The scale of an owner's file, else that written by hand in `rich.facts.toml`.
+def find_scale(name: str, file: Path | None = None) -> ScoreScale:
+    """The scale of a file when one is given, else that of the scorer in `rich.facts.toml`.
 
-    Raises WeightsError where the file says none, for features, and where nobody has said.
+    Raises WeightsError when neither states one, as for features.
     """
     if file is not None:
-        return read_scale(file)
-    table = tomllib.loads(_FACTS.read_text())[name].get("scale")
+        return read_scale_file(file)
+    table = tomllib.loads(_SCORER_FACTS.read_text())[name].get("scale")
     if table is None:
-        raise WeightsError(
-            f"{name} has no scale of its own: fit its answers to scores, and say it by --scale FILE.toml"
-        )
-    return _scale(table)
+        raise WeightsError(f"{name} has no scale: fit its output to scores, and give the scale by --scale FILE.toml")
+    return _parse_scale(table)
 
 
-def read_scale(file: Path) -> Scale:
-    """native_range = [low, high] and points = [[native, 0..100], ...] of a TOML file; raises WeightsError."""
-    remedy = "it holds native_range = [low, high] and points = [[native, 0..100], ...], all rising, and nothing else"
+def read_scale_file(file: Path) -> ScoreScale:
+    """Read native_range = [low, high] and points = [[native, 0..100], ...] of a TOML file; raises WeightsError."""
+    remedy = "write native_range = [low, high] and points = [[native, 0..100], ...], all rising, and nothing else"
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
-        scale = _scale(table)
+        scale = _parse_scale(table)
     except OSError as error:
         raise WeightsError(f"--scale {file}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -74,55 +78,63 @@ def read_scale(file: Path) -> Scale:
     return scale
 
 
-def _scale(table: Mapping[str, Any]) -> Scale:
-    low, high = (float(end) for end in table["native_range"])
+def _parse_scale(table: Mapping[str, Any]) -> ScoreScale:
+    low, high = (float(bound) for bound in table["native_range"])
     points = tuple((float(native), float(score)) for native, score in table["points"])
-    return Scale(native_range=(low, high), calibration=Calibration(version=1, points=points))
+    return ScoreScale(native_range=(low, high), calibration=Calibration(version=1, points=points))
 
 
-def view_of(source: Source) -> View:
-    """The view that the decoder makes for a source."""
-    clip = ClipSampling(frames=source.pictures, stride=source.stride) if source.order == "NCTHW" else None
-    side, pieces = source.side, Grid().pieces
-    match source.made:
+def view_of_input(pixels: PixelInput) -> View:
+    """The decoder's view for an input."""
+    clip = ClipSampling(frames=pixels.pictures, stride=pixels.stride) if pixels.order == "NCTHW" else None
+    side = pixels.side
+    match pixels.transform:
         case "stretch":
             return View(kind="stretch", width=side, height=side, clip=clip)
         case "centre":
             return View(kind="centre", width=side, height=side, short_side=side, clip=clip)
         case "fragments":
-            return View(kind="fragments", width=side, height=side, columns=pieces, rows=pieces, clip=clip)
+            return View(
+                kind="fragments",
+                width=side,
+                height=side,
+                columns=_FRAGMENTS_PER_SIDE,
+                rows=_FRAGMENTS_PER_SIDE,
+                clip=clip,
+            )
         case "windows":
-            return View(kind="windows", width=side, height=side, windows=source.pictures)
+            return View(kind="windows", width=side, height=side, windows=pixels.pictures)
         case "halves":
             return View(kind="halves", width=side, height=side, pad_rgb=PAD_RGB)
         case "tiles":
-            return TILES
+            return TILES_VIEW
 
 
-def is_served(sheet: Path, name: str) -> bool:
-    """Whether the daemon can serve it as it is: it has a scale, and is given nothing of another scorer's."""
-    has_scale = "scale" in tomllib.loads(_FACTS.read_text())[name]
-    sources = read_sources(json.loads(sheet.read_text()), sheet.parent)
-    return has_scale and not any(isinstance(each, Given) for each in sources)
+def is_servable(sheet: Path, name: str) -> bool:
+    """Whether the daemon can serve the scorer without a scale file: it has a scale, and takes no other scorer's
+    features."""
+    has_scale = "scale" in tomllib.loads(_SCORER_FACTS.read_text())[name]
+    inputs = read_sheet_inputs(json.loads(sheet.read_text()), sheet.parent)
+    return has_scale and not any(isinstance(each, FeatureInput) for each in inputs)
 
 
-def write_composite(sheet: Path, scale: Scale) -> Path:
-    """Write `name@version.json` beside a sheet.
+def write_composite_manifest(sheet: Path, scale: ScoreScale) -> Path:
+    """Write `name@version.json` beside a sheet; returns its path.
 
-    Raises WeightsError when something is wanted that no decoder gives: another scorer's features.
+    Raises WeightsError when the scorer takes features of another scorer's graph.
     """
     table = json.loads(sheet.read_text())
     sources, texts = [], []
-    for source in read_sources(table, sheet.parent):
-        if isinstance(source, Text):
-            texts.append(source.spec)
+    for each in read_sheet_inputs(table, sheet.parent):
+        if isinstance(each, TextInput):
+            texts.append(each.spec)
             continue
-        if isinstance(source, Given):
+        if isinstance(each, FeatureInput):
             raise WeightsError(
-                f"{table['name']} takes {source.name} of another scorer's graph: name that scorer's sheet by "
+                f"{table['name']} takes {each.name} of another scorer's graph: name that scorer's sheet by "
                 "--part q_align_hidden=FILE.parts.json"
             )
-        sources.append(_source(source, view_of(source)))
+        sources.append(_source_spec(each, view_of_input(each)))
     steps = _STEPS.validate_python(table["steps"])
     golden = table["golden"][steps[-1].name]
     spec = CompositeSpec(
@@ -141,7 +153,7 @@ def write_composite(sheet: Path, scale: Scale) -> Path:
         golden=CompositeGolden(
             input=GoldenInput(kind="pattern", seed=GOLDEN_SEED, frames=GOLDEN_ROWS),
             output=tuple(golden["values"]),
-            tolerance=SLACK[table["form"]] * max(golden["largest"], LEAST),
+            tolerance=RELATIVE_TOLERANCE[table["form"]] * max(golden["largest"], MIN_LARGEST_VALUE),
             prompt=GOLDEN_PROMPT if texts else "",
         ),
         texts=tuple(texts),
@@ -151,7 +163,7 @@ def write_composite(sheet: Path, scale: Scale) -> Path:
     return target
 
 
-def _source(source: Source, view: View) -> SourceSpec:
+def _source_spec(source: PixelInput, view: View) -> SourceSpec:
     pixels = InputSpec(
         name=source.name, view=view, colour="rgb", layout="NCHW", dtype="uint8", mean=(0, 0, 0), std=(1, 1, 1)
     )

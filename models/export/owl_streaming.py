@@ -1,4 +1,4 @@
-"""mPLUG-Owl2 out of a checkpoint piece by piece: no more than one layer is ever in memory."""
+"""Runs and reads mPLUG-Owl2 from a checkpoint layer by layer, so that only one layer is in memory."""
 
 from collections import ChainMap
 from collections.abc import Iterator, Sequence
@@ -8,89 +8,97 @@ import torch
 from torch import Tensor, nn
 
 from models.export.graphs import Weights
-from models.networks.owl.abstractor import grid_table, line_table
+from models.networks.owl.abstractor import grid_position_table, sine_position_table
 from models.networks.owl.exportable import FrameEncoder
-from models.networks.owl.language import PICTURE, DecoderLayer, RmsNorm, whole_context
-from models.networks.owl.owl import PICTURE_ID, Owl, OwlConfig, chunks
-from models.weights import Shapes, shapes_of
+from models.networks.owl.language import PICTURE, DecoderLayer, RmsNorm, causal_context
+from models.networks.owl.owl import PICTURE_TOKEN, Owl, OwlConfig, split_modalities
+from models.weights import TensorShapes, state_dict_shapes
 
-OPTIONAL = ("*.q_pos_embed", "*.k_pos_embed")
-"""Tables that the network can compute by itself."""
-IGNORED = ("*.rotary_emb.inv_freq",)
-"""Tables that old versions of a library stored."""
-Kind = TypeVar("Kind", bound=nn.Module)
+OPTIONAL_TENSORS = ("*.q_pos_embed", "*.k_pos_embed")
+"""Tables that can be computed when a checkpoint lacks them."""
+IGNORED_TENSORS = ("*.rotary_emb.inv_freq",)
+"""Tables that old versions of transformers stored."""
+ModuleType = TypeVar("ModuleType", bound=nn.Module)
 
 
-def needed_shapes(config: OwlConfig) -> Shapes:
-    """The published names and shapes of a whole network."""
+def expected_shapes(config: OwlConfig) -> TensorShapes:
+    """Published names and shapes of the whole network."""
     with torch.device("meta"):
-        return shapes_of(Owl(config))
+        return state_dict_shapes(Owl(config))
 
 
-def with_tables(weights: Weights, config: OwlConfig) -> Weights:
+def with_position_tables(weights: Weights, config: OwlConfig) -> Weights:
     """A checkpoint with the position tables that it may lack."""
     tables: dict[str, Tensor] = {}
-    for at in range(config.abstractor.depth):
-        prefix = f"model.visual_abstractor.encoder.layers.{at}.crossattention.attention."
+    for layer in range(config.abstractor.depth):
+        prefix = f"model.visual_abstractor.encoder.layers.{layer}.crossattention.attention."
         if f"{prefix}q_pos_embed" not in weights:
-            tables[f"{prefix}q_pos_embed"] = line_table(config.abstractor.width, config.abstractor.queries)
+            tables[f"{prefix}q_pos_embed"] = sine_position_table(config.abstractor.width, config.abstractor.queries)
         if f"{prefix}k_pos_embed" not in weights:
-            tables[f"{prefix}k_pos_embed"] = grid_table(config.abstractor.width, config.abstractor.grid)
+            tables[f"{prefix}k_pos_embed"] = grid_position_table(config.abstractor.width, config.abstractor.grid)
     return ChainMap(tables, weights)  # type: ignore[arg-type]
 
 
-def encoder_of(weights: Weights, config: OwlConfig) -> FrameEncoder:
+def load_encoder(weights: Weights, config: OwlConfig) -> FrameEncoder:
     """The frame encoder in float32."""
     with torch.device("meta"):
         encoder = FrameEncoder(config)
-    return _filled(encoder, with_tables(weights, config), prefix="model.")
+    return _fill_module(encoder, with_position_tables(weights, config), prefix="model.")
 
 
-def layers_of(weights: Weights, config: OwlConfig) -> Iterator[DecoderLayer]:
-    """The language tower's layers in float32, one after the other; the next one takes the place of the last."""
+def iterate_layers(weights: Weights, config: OwlConfig) -> Iterator[DecoderLayer]:
+    """The decoder layers in float32, one after the other; each overwrites the previous one."""
     with torch.device("meta"):
         layer = DecoderLayer(config.language)
-    for at in range(config.language.depth):
-        layer = _filled(layer, weights, prefix=f"model.layers.{at}.")
+    for index in range(config.language.depth):
+        layer = _fill_module(layer, weights, prefix=f"model.layers.{index}.")
         yield layer
 
 
-def rows_of(weights: Weights, ids: Sequence[int]) -> Tensor:
-    """Embeddings (tokens, width) in float32 of a prompt's text."""
-    text = [one for one in ids if one != PICTURE_ID]
-    return weights["model.embed_tokens.weight"][text].float()
+def text_embeddings(weights: Weights, ids: Sequence[int]) -> Tensor:
+    """Embeddings (tokens, width) in float32 of a prompt's text tokens."""
+    text_ids = [token_id for token_id in ids if token_id != PICTURE_TOKEN]
+    return weights["model.embed_tokens.weight"][text_ids].float()
 
 
-def head_of(weights: Weights, levels: Sequence[int]) -> Tensor:
-    """The head's rows (levels, width) in float32."""
+def head_rows(weights: Weights, levels: Sequence[int]) -> Tensor:
+    """The head's rows (levels, width) in float32 for these token ids."""
     return weights["lm_head.weight"][list(levels)].float()
 
 
-def plain_logits(
-    weights: Weights, config: OwlConfig, asked: Sequence[tuple[Sequence[int], Sequence[Tensor]]], *, head: Tensor
+def reference_logits(
+    weights: Weights, config: OwlConfig, prompts: Sequence[tuple[Sequence[int], Sequence[Tensor]]], *, head: Tensor
 ) -> Tensor:
-    """Logits (len(asked), levels) by the network's plain form: whole prompts, all layers, no memory, no trims.
+    """Logits (prompts, levels) of the unmodified network: whole prompts, all layers, nothing precomputed.
 
-    `asked` are prompts with their pictures (frames, 65, width), all run together, layer by layer.
+    `prompts` are (token ids, pictures (frames, 65, width)); all run together, layer by layer.
     """
     sequences, contexts = [], []
-    for ids, pictures in asked:
-        left, texts = list(pictures), list(rows_of(weights, ids).split([len(c) for lane, c in chunks(ids) if c]))
-        parts = [left.pop(0).flatten(0, 1) if lane == PICTURE else texts.pop(0) for lane, _ in chunks(ids)]
-        lanes = [(lane, len(part)) for (lane, _), part in zip(chunks(ids), parts, strict=True)]
+    for ids, pictures in prompts:
+        remaining, texts = (
+            list(pictures),
+            list(
+                text_embeddings(weights, ids).split([len(chunk) for modality, chunk in split_modalities(ids) if chunk])
+            ),
+        )
+        parts = [
+            remaining.pop(0).flatten(0, 1) if modality == PICTURE else texts.pop(0)
+            for modality, _ in split_modalities(ids)
+        ]
+        spans = [(modality, len(part)) for (modality, _), part in zip(split_modalities(ids), parts, strict=True)]
         sequence = torch.cat(parts)[None]
         sequences.append(sequence)
-        contexts.append(whole_context(config.language, lanes, dtype=sequence.dtype, device=sequence.device))
+        contexts.append(causal_context(config.language, spans, dtype=sequence.dtype, device=sequence.device))
     with torch.inference_mode():
-        for layer in layers_of(weights, config):
-            sequences = [layer(one, context)[0] for one, context in zip(sequences, contexts, strict=True)]
+        for layer in iterate_layers(weights, config):
+            sequences = [layer(state, context)[0] for state, context in zip(sequences, contexts, strict=True)]
         with torch.device("meta"):
             norm = RmsNorm(config.language)
-        norm = _filled(norm, weights, prefix="model.norm.")
-        return torch.stack([norm(one[0, -1]) @ head.T for one in sequences])
+        norm = _fill_module(norm, weights, prefix="model.norm.")
+        return torch.stack([norm(state[0, -1]) @ head.T for state in sequences])
 
 
-def _filled(module: Kind, weights: Weights, *, prefix: str) -> Kind:
+def _fill_module(module: ModuleType, weights: Weights, *, prefix: str) -> ModuleType:
     table = {name: weights[prefix + name].float() for name in module.state_dict()}
     module.load_state_dict(table, assign=True)
     return module.eval().requires_grad_(requires_grad=False)

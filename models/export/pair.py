@@ -1,4 +1,4 @@
-"""Writes a trained network as an ONNX file with its manifest beside it."""
+"""Exports lite as a pair: an ONNX file and its manifest."""
 
 import hashlib
 import tomllib
@@ -29,17 +29,17 @@ from vqmon.scoring.manifests.frame_scorer import (
 
 OPSET = 20
 WIDTH, HEIGHT = COLUMNS * TILE_WIDTH, ROWS * TILE_HEIGHT
-LARGEST_BATCH = 64
-BUCKETS = (1, 2, 4, 8, 16, 32)
-VIEW = View(kind="tiles", width=WIDTH, height=HEIGHT, short_side=SHORT_SIDE, columns=COLUMNS, rows=ROWS)
-GOLDEN = GoldenInput(kind="pattern", seed=2021, frames=3)
-# Convolution kernels differ between processors in the last bits; a wrong picture or file is off by far more.
-GOLDEN_TOLERANCE = 0.002
+_MAX_BATCH = 64
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
+TILES_VIEW = View(kind="tiles", width=WIDTH, height=HEIGHT, short_side=SHORT_SIDE, columns=COLUMNS, rows=ROWS)
+_GOLDEN_INPUT = GoldenInput(kind="pattern", seed=2021, frames=3)
+# Convolution kernels differ between processors in the last bits; a wrong picture or file differs by far more.
+_GOLDEN_TOLERANCE = 0.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What a manifest says that the graph cannot; calibration points are (native, 0..100)."""
+class ManifestFacts:
+    """What a manifest states that the graph does not; calibration points are (native, 0..100)."""
 
     description: str
     native_range: tuple[float, float]
@@ -48,34 +48,34 @@ class Facts:
     provenance: dict[str, str]
 
 
-def read_facts(file: Path) -> Facts:
-    """The facts of a network as written by hand in `NAME.facts.toml`."""
+def read_manifest_facts(file: Path) -> ManifestFacts:
+    """Read `NAME.facts.toml`."""
     table = tomllib.loads(file.read_text())
     low, high = table["native_range"]
     points = tuple((float(native), float(score)) for native, score in table["calibration"]["points"])
-    return Facts(
+    return ManifestFacts(
         description=table["description"],
         native_range=(low, high),
         calibration=Calibration(version=table["calibration"]["version"], points=points),
-        # No value means that nobody has said.
+        # A missing value means that nobody has said.
         licence=Licence(commercial=table["licence"].pop("commercial", None), **table["licence"]),
         provenance=table["provenance"],
     )
 
 
-def write_pair(network: nn.Module, name: str, *, version: int, facts: Facts, folder: Path) -> Path:
+def write_pair(network: nn.Module, name: str, *, version: int, facts: ManifestFacts, folder: Path) -> Path:
     """Write `name@version.onnx` and its manifest `name@version.json`; returns the path of the former."""
     target = folder / f"{name}@{version}.onnx"
-    write_onnx(network, target)
-    save_frame_spec(spec_of(target, name=name, version=version, facts=facts), target.with_suffix(".json"))
+    _write_onnx(network, target)
+    save_frame_spec(_build_spec(target, name=name, version=version, facts=facts), target.with_suffix(".json"))
     return target
 
 
-def spec_of(target: Path, *, name: str, version: int, facts: Facts) -> ScorerSpec:
-    """The manifest of an exported file, with what it says to the golden pictures."""
+def _build_spec(target: Path, *, name: str, version: int, facts: ManifestFacts) -> ScorerSpec:
+    """The manifest of an exported file, with its outputs for the golden pictures."""
     content = target.read_bytes()
-    said = run_onnx(target, golden_frames(VIEW, seed=GOLDEN.seed, frames=GOLDEN.frames))
-    pixels = InputSpec(name="pixels", view=VIEW, colour="rgb", layout="NCHW", dtype="float32", mean=MEAN, std=STD)
+    scores = run_onnx(target, golden_frames(TILES_VIEW, seed=_GOLDEN_INPUT.seed, frames=_GOLDEN_INPUT.frames))
+    pixels = InputSpec(name="pixels", view=TILES_VIEW, colour="rgb", layout="NCHW", dtype="float32", mean=MEAN, std=STD)
     return ScorerSpec(
         name=name,
         version=version,
@@ -86,18 +86,20 @@ def spec_of(target: Path, *, name: str, version: int, facts: Facts) -> ScorerSpe
         higher_is_better=True,
         calibration=facts.calibration,
         pooling="mean",
-        batch_buckets=BUCKETS,
+        batch_buckets=_BATCH_BUCKETS,
         sha256=hashlib.sha256(content).hexdigest(),
         size_bytes=len(content),
         licence=facts.licence,
         provenance=facts.provenance,
-        golden=Golden(input=GOLDEN, output=tuple(round(float(one), 6) for one in said), tolerance=GOLDEN_TOLERANCE),
+        golden=Golden(
+            input=_GOLDEN_INPUT, output=tuple(round(float(score), 6) for score in scores), tolerance=_GOLDEN_TOLERANCE
+        ),
     )
 
 
-def write_onnx(network: nn.Module, target: Path) -> None:
-    """Export at a dynamic batch of 1..64; the example batch is 2, because a size of 1 would be taken as fixed."""
-    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+def _write_onnx(network: nn.Module, target: Path) -> None:
+    """Export with a dynamic batch axis of 1..64; the example batch is 2, because a size of 1 would become static."""
+    batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH)
     network.eval()
     example = torch.randn(2, 3, HEIGHT, WIDTH)
     program = torch.onnx.export(
@@ -106,11 +108,11 @@ def write_onnx(network: nn.Module, target: Path) -> None:
     )  # fmt: skip
     assert program is not None
     program.save(str(target), external_data=False)
-    drop_notes(target)
+    _drop_metadata(target)
 
 
-def drop_notes(target: Path) -> None:
-    """Remove what the exporter notes about source lines: it holds paths of the machine that exported."""
+def _drop_metadata(target: Path) -> None:
+    """Remove the exporter's metadata about source lines: it holds paths of the exporting machine."""
     model = onnx.load(str(target))
     for node in [*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info]:
         node.ClearField("metadata_props")
@@ -122,8 +124,8 @@ def drop_notes(target: Path) -> None:
     onnx.save(model, str(target))
 
 
-def normalise(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Pictures (batch, 288, 512, 3) uint8 as the graph's input (batch, 3, 288, 512)."""
+def to_network_input(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Pictures (batch, 288, 512, 3) uint8 as the graph's input (batch, 3, 288, 512) float32."""
     scaled = (pixels.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
@@ -133,5 +135,5 @@ def run_onnx(file: Path, pixels: NDArray[np.uint8], *, threads: int = 2) -> NDAr
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    answer: NDArray[np.float32] = session.run(["score"], {"pixels": normalise(pixels)})[0]
-    return answer
+    scores: NDArray[np.float32] = session.run(["score"], {"pixels": to_network_input(pixels)})[0]
+    return scores

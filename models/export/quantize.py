@@ -1,7 +1,7 @@
-"""Weights of a graph's matrix products in 8 or 4 bits, made one at a time while the graph is written.
+"""Quantizes the weights of a graph's matrix products to 8 or 4 bits, one at a time while the graph is saved.
 
-`nbits`: com.microsoft.MatMulNBits, small in memory and no faster (activations stay as they are). `dynamic`: products
-in whole numbers, activations rounded to 8 bits on the way; fast on CPUs.
+`quantize_weights` uses com.microsoft.MatMulNBits: small in memory, no faster, as activations stay as they are.
+`quantize_dynamically` makes integer products of weights and activations in 8 bits: fast on CPUs.
 """
 
 from collections.abc import Callable
@@ -13,64 +13,67 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.export.graphs import add_weight, drop_unused, lazy, sides, torch_type
+from models.export.graphs import add_initializer, drop_unused_initializers, lazy_tensor, static_shape, torch_dtype
 
-BLOCK = 32
-"""Weights that share one scale and one zero point."""
-LARGEST = 64
-"""Of a weight of 8 bits: 2 * 255 * 64 is still below 2**15."""
-Keep = Callable[[str], bool]
-"""Whether a weight, by its name, stays as it is."""
+BLOCK_SIZE = 32
+"""Weights that share a scale and a zero point."""
+_MAX_CODE = 64
+"""Largest code of an 8-bit weight: 2 * 255 * 64 is below 2**15."""
+KeepWeight = Callable[[str], bool]
+"""True for the names of weights that are not quantized."""
 _MICROSOFT = "com.microsoft"
 
 
-def to_nbits(model: ir.Model, bits: int, *, keep: Keep = lambda _: False) -> int:
-    """Turn every product with a weight into a MatMulNBits; gives how many were turned."""
-    products = _products(model, keep)
+def quantize_weights(model: ir.Model, bits: int, *, keep: KeepWeight = lambda _: False) -> int:
+    """Replace every product with a weight by MatMulNBits; returns the number of products replaced."""
+    products = _weight_products(model, keep)
     for node, weight in products:
-        rows, columns = sides(weight)
-        parts = [add_weight(model, part) for part in _packed(weight, bits)]
-        facts = {"K": rows, "N": columns, "bits": bits, "block_size": BLOCK}
-        _replace(model, node, ir.node("MatMulNBits", [node.inputs[0], *parts], facts, domain=_MICROSOFT))
+        rows, columns = static_shape(weight)
+        packed = [add_initializer(model, initializer) for initializer in _packed_initializers(weight, bits)]
+        attributes = {"K": rows, "N": columns, "bits": bits, "block_size": BLOCK_SIZE}
+        _replace_node(model, node, ir.node("MatMulNBits", [node.inputs[0], *packed], attributes, domain=_MICROSOFT))
     if products:
         model.opset_imports[_MICROSOFT] = 1
-    drop_unused(model, [str(weight.name) for _, weight in products])
+    drop_unused_initializers(model, [str(weight.name) for _, weight in products])
     return len(products)
 
 
-def to_dynamic(model: ir.Model, *, keep: Keep = lambda _: False) -> int:
-    """Turn every product with a weight into one of whole numbers; gives how many were turned.
+def quantize_dynamically(model: ir.Model, *, keep: KeepWeight = lambda _: False) -> int:
+    """Replace every product with a weight by an integer product; returns the number of products replaced.
 
-    Activations become uint8 and weights int8 with a scale per column: the other way round is many times slower on x86.
-    Weights keep to +-64: processors without VNNI add two products in 16 bits, and cut what does not fit.
+    Activations become uint8 and weights int8 with one scale per column: the other way round is many times slower on
+    x86. Weight codes stay within +-64: processors without VNNI add two products in 16 bits and saturate.
     """
-    products = _products(model, keep)
-    rounded: dict[ir.Value, tuple[ir.Value, ...]] = {}
+    products = _weight_products(model, keep)
+    quantized: dict[ir.Value, tuple[ir.Value, ...]] = {}
     for node, weight in products:
         source = node.inputs[0]
         assert source is not None
-        if source not in rounded:
-            step = ir.node("DynamicQuantizeLinear", [source], num_outputs=3)
-            _place(model, node, step)
-            rounded[source] = tuple(step.outputs)
-        _replace_by_whole_numbers(model, node, weight, rounded[source])
-    drop_unused(model, [str(weight.name) for _, weight in products])
+        if source not in quantized:
+            quantize_node = ir.node("DynamicQuantizeLinear", [source], num_outputs=3)
+            _insert_before(model, node, quantize_node)
+            quantized[source] = tuple(quantize_node.outputs)
+        _replace_by_integer_product(model, node, weight, quantized[source])
+    drop_unused_initializers(model, [str(weight.name) for _, weight in products])
     return len(products)
 
 
 def pack_blocks(weight: Tensor, bits: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
-    """A weight (K, N) as MatMulNBits wants it: packed (N, blocks, BLOCK * bits / 8), scales (N, blocks), zeros.
+    """A weight (K, N) as MatMulNBits takes it: codes (N, blocks, BLOCK_SIZE * bits / 8), scales (N, blocks), zero
+    points.
 
-    Per block: scale = (max - min) / (2**bits - 1) with 0 always within, zero point = where 0 lies.
+    Per block: scale = (max - min) / (2**bits - 1) over a range that includes 0; the zero point is the code of 0.
     """
     columns = weight.float().T.contiguous()
-    blocks = -(-columns.shape[1] // BLOCK)
-    padded = torch.nn.functional.pad(columns, (0, blocks * BLOCK - columns.shape[1])).view(len(columns), blocks, BLOCK)
-    low, high = padded.amin(2).clamp(max=0), padded.amax(2).clamp(min=0)
-    top = 2**bits - 1
-    scale = ((high - low) / top).clamp(min=torch.finfo(torch.float16).tiny)
-    zero = (-low / scale).round().clamp(0, top)
-    codes = ((padded / scale[..., None]).round() + zero[..., None]).clamp(0, top).to(torch.uint8)
+    blocks = -(-columns.shape[1] // BLOCK_SIZE)
+    padded = torch.nn.functional.pad(columns, (0, blocks * BLOCK_SIZE - columns.shape[1])).view(
+        len(columns), blocks, BLOCK_SIZE
+    )
+    minimum, maximum = padded.amin(2).clamp(max=0), padded.amax(2).clamp(min=0)
+    max_code = 2**bits - 1
+    scale = ((maximum - minimum) / max_code).clamp(min=torch.finfo(torch.float16).tiny)
+    zero = (-minimum / scale).round().clamp(0, max_code)
+    codes = ((padded / scale[..., None]).round() + zero[..., None]).clamp(0, max_code).to(torch.uint8)
     zeros = zero.to(torch.uint8)
     if bits == 4:
         codes = codes[..., 0::2] | codes[..., 1::2] << 4
@@ -79,69 +82,74 @@ def pack_blocks(weight: Tensor, bits: int) -> tuple[NDArray[np.uint8], NDArray[n
     return codes.numpy(), scale.numpy(), zeros.numpy()
 
 
-def _products(model: ir.Model, keep: Keep) -> list[tuple[ir.Node, ir.Value]]:
-    found = []
+def _weight_products(model: ir.Model, keep: KeepWeight) -> list[tuple[ir.Node, ir.Value]]:
+    products = []
     for node in model.graph.all_nodes():
         weight = node.inputs[1] if node.op_type == "MatMul" else None
         is_weight = weight is not None and isinstance(weight.const_value, ir.LazyTensor)
         if weight is not None and is_weight and not keep(str(weight.name)):
-            found.append((node, weight))
-    return found
+            products.append((node, weight))
+    return products
 
 
-def _read(weight: ir.Value) -> Tensor:
+def _read_weight(weight: ir.Value) -> Tensor:
     tensor = weight.const_value
     assert isinstance(tensor, ir.LazyTensor)
     return tensor.raw().raw
 
 
-def _packed(weight: ir.Value, bits: int) -> list[ir.LazyTensor]:
-    rows, columns = sides(weight)
-    blocks = -(-rows // BLOCK)
-    dtype = torch_type(weight)
-    forms = (
-        ("codes", torch.uint8, (columns, blocks, BLOCK * bits // 8)),
+def _packed_initializers(weight: ir.Value, bits: int) -> list[ir.LazyTensor]:
+    rows, columns = static_shape(weight)
+    blocks = -(-rows // BLOCK_SIZE)
+    dtype = torch_dtype(weight)
+    fields = (
+        ("codes", torch.uint8, (columns, blocks, BLOCK_SIZE * bits // 8)),
         ("scales", dtype, (columns, blocks)),
         ("zeros", torch.uint8, (columns, -(-blocks * bits // 8))),
     )
 
-    def part(at: int, kind: torch.dtype) -> Tensor:
-        return torch.from_numpy(pack_blocks(_read(weight), bits)[at]).to(kind)
+    def compute(index: int, dtype_: torch.dtype) -> Tensor:
+        return torch.from_numpy(pack_blocks(_read_weight(weight), bits)[index]).to(dtype_)
 
     return [
-        lazy(partial(part, at, kind), dtype=kind, shape=shape, name=f"{weight.name}.{name}")
-        for at, (name, kind, shape) in enumerate(forms)
+        lazy_tensor(partial(compute, index, dtype_), dtype=dtype_, shape=shape, name=f"{weight.name}.{name}")
+        for index, (name, dtype_, shape) in enumerate(fields)
     ]
 
 
-def _replace_by_whole_numbers(model: ir.Model, node: ir.Node, weight: ir.Value, rounded: tuple[ir.Value, ...]) -> None:
-    codes, step, place = rounded
-    name, shape = str(weight.name), sides(weight)
-    whole = add_weight(model, lazy(lambda: _columns(weight)[0], dtype=torch.int8, shape=shape, name=f"{name}.codes"))
-    scale = add_weight(
-        model, lazy(lambda: _columns(weight)[1], dtype=torch.float32, shape=shape[1:], name=f"{name}.scale")
+def _replace_by_integer_product(
+    model: ir.Model, node: ir.Node, weight: ir.Value, quantized: tuple[ir.Value, ...]
+) -> None:
+    codes, activation_scale, zero_point = quantized
+    name, shape = str(weight.name), static_shape(weight)
+    weight_codes = add_initializer(
+        model, lazy_tensor(lambda: _quantize_columns(weight)[0], dtype=torch.int8, shape=shape, name=f"{name}.codes")
     )
-    # The order in which ONNX Runtime knows MatMulIntegerToFloat.
-    product = ir.node("MatMulInteger", [codes, whole, place])
+    scale = add_initializer(
+        model,
+        lazy_tensor(lambda: _quantize_columns(weight)[1], dtype=torch.float32, shape=shape[1:], name=f"{name}.scale"),
+    )
+    # ONNX Runtime fuses this order of nodes to MatMulIntegerToFloat.
+    product = ir.node("MatMulInteger", [codes, weight_codes, zero_point])
     as_float = ir.node("Cast", [product.outputs[0]], {"to": int(ir.DataType.FLOAT)})
-    factor = ir.node("Mul", [step, scale])
-    last = ir.node("Mul", [as_float.outputs[0], factor.outputs[0]])
-    for each in (product, as_float, factor):
-        _place(model, node, each)
-    _replace(model, node, last)
+    factor = ir.node("Mul", [activation_scale, scale])
+    result = ir.node("Mul", [as_float.outputs[0], factor.outputs[0]])
+    for inner_node in (product, as_float, factor):
+        _insert_before(model, node, inner_node)
+    _replace_node(model, node, result)
 
 
-def _columns(weight: ir.Value) -> tuple[Tensor, Tensor]:
-    values = _read(weight).float()
-    scale = (values.abs().amax(0) / LARGEST).clamp(min=torch.finfo(torch.float32).tiny)
-    return (values / scale).round().clamp(-LARGEST, LARGEST).to(torch.int8), scale
+def _quantize_columns(weight: ir.Value) -> tuple[Tensor, Tensor]:
+    values = _read_weight(weight).float()
+    scale = (values.abs().amax(0) / _MAX_CODE).clamp(min=torch.finfo(torch.float32).tiny)
+    return (values / scale).round().clamp(-_MAX_CODE, _MAX_CODE).to(torch.int8), scale
 
 
-def _place(model: ir.Model, before: ir.Node, node: ir.Node) -> None:
+def _insert_before(model: ir.Model, before: ir.Node, node: ir.Node) -> None:
     model.graph.insert_before(before, node)
 
 
-def _replace(model: ir.Model, old: ir.Node, new: ir.Node) -> None:
+def _replace_node(model: ir.Model, old: ir.Node, new: ir.Node) -> None:
     new.outputs[0].shape, new.outputs[0].type = old.outputs[0].shape, old.outputs[0].type
     new.outputs[0].name = f"{old.outputs[0].name}.small"
     model.graph.insert_before(old, new)

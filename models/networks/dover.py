@@ -1,11 +1,10 @@
-"""DOVER: what a clip is worth as made and as meant, each by a network of its own, and both in one number.
+"""DOVER: a technical and an aesthetic quality score of a clip, each by a network of its own, fused into one.
 
 Wu et al., "Exploring Video Quality Assessment on User Generated Contents from Aesthetic and Technical Perspectives",
-ICCV 2023; names as published. The technical side sees fragments of three clips, the aesthetic one 32 whole frames of
-the clip squeezed to 224 x 224.
+ICCV 2023; parameter names as published. The technical side sees fragments of clips, the aesthetic side whole frames
+resized to 224 x 224.
 """
 
-import math
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -14,63 +13,49 @@ from torch import Tensor, nn
 
 from models.networks.backbones.convnext3d import ConvNext3d, ConvNextConfig
 from models.networks.backbones.pixels import normalise
-from models.networks.backbones.swin import RECOMPUTED, Swin, SwinConfig
-from models.networks.fast_vqa import MEAN, STD, Fragments, ScoreHead
+from models.networks.backbones.swin import RECOMPUTED_TENSORS, Swin, SwinConfig
+from models.networks.fast_vqa import MEAN, STD, FragmentFeatures, ScoreHead
 
-IGNORED = RECOMPUTED
-TECHNICAL_CLIPS, CLIP_FRAMES, INTERVAL = 3, 32, 2
-"""Clips of runs of 32 frames; the aesthetic side takes one frame of each of 32 equal parts."""
+IGNORED_TENSORS = RECOMPUTED_TENSORS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
-    """Centre and spread of raw scores, and what the side counts in the whole."""
+class SideNormalisation:
+    """Mean and standard deviation of one side's raw scores, and the side's weight in the fused score."""
 
     centre: float
     spread: float
     weight: float
 
-    def part(self, raw: float) -> float:
-        """What a raw score adds before the logistic function."""
-        return (raw - self.centre) / self.spread * self.weight
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fusion:
-    """How two raw scores become one in 0..1."""
+class ScoreFusion:
+    """How the raw scores of both sides are fused into one of 0..1."""
 
-    technical: Side
-    aesthetic: Side
-
-    def whole(self, *, technical: float, aesthetic: float) -> float:
-        """The score of a video, 0..1.
-
-        >>> round(FUSIONS["by-name"].whole(technical=-0.08285, aesthetic=0.1107), 6)
-        0.5
-        """
-        return 1 / (1 + math.exp(-(self.technical.part(technical) + self.aesthetic.part(aesthetic))))
+    technical: SideNormalisation
+    aesthetic: SideNormalisation
 
 
 FUSIONS = MappingProxyType(
     {
-        # each side by its own statistics on LIVE-VQC, weighed as in the paper (the weights from memory of it)
-        "by-name": Fusion(
-            technical=Side(centre=-0.08285, spread=0.03774, weight=0.572),
-            aesthetic=Side(centre=0.1107, spread=0.07355, weight=0.428),
+        # each side by its own statistics on LIVE-VQC, with the weights of the paper (remembered, not looked up)
+        "by-name": ScoreFusion(
+            technical=SideNormalisation(centre=-0.08285, spread=0.03774, weight=0.572),
+            aesthetic=SideNormalisation(centre=0.1107, spread=0.07355, weight=0.428),
         ),
-        # the published scripts for one video and for sets: each side by the other's statistics
-        "one-video": Fusion(
-            technical=Side(centre=0.1107, spread=0.07355, weight=0.6104),
-            aesthetic=Side(centre=-0.08285, spread=0.03774, weight=0.3896),
+        # the published scripts for one video and for sets: each side by the statistics of the other
+        "one-video": ScoreFusion(
+            technical=SideNormalisation(centre=0.1107, spread=0.07355, weight=0.6104),
+            aesthetic=SideNormalisation(centre=-0.08285, spread=0.03774, weight=0.3896),
         ),
-        # the published script for ONNX: own statistics, the weights the other way round
-        "onnx": Fusion(
-            technical=Side(centre=-0.08285, spread=0.03774, weight=0.3896),
-            aesthetic=Side(centre=0.1107, spread=0.07355, weight=0.6104),
+        # the published script for ONNX: own statistics, swapped weights
+        "onnx": ScoreFusion(
+            technical=SideNormalisation(centre=-0.08285, spread=0.03774, weight=0.3896),
+            aesthetic=SideNormalisation(centre=0.1107, spread=0.07355, weight=0.6104),
         ),
     }
 )
-"""Published scripts contradict one another; which side has which statistics was told from their stored predictions."""
+"""Published scripts contradict one another; their stored predictions show which side has which statistics."""
 
 
 class Dover(nn.Module):
@@ -84,14 +69,16 @@ class Dover(nn.Module):
         self.aesthetic_head = ScoreHead(convnext.widths[-1])
 
     def forward(self, technical: Tensor, aesthetic: Tensor) -> tuple[Tensor, Tensor]:
-        """Fragments and squeezed frames, both (clips, 3, 32, 224, 224) uint8 -> raw scores of places, each (clips, 16,
-        7, 7)."""
-        seen = Fragments(self.technical_backbone)(technical), Squeezed(self.aesthetic_backbone)(aesthetic)
-        return self.technical_head(seen[0]), self.aesthetic_head(seen[1])
+        """Fragments and resized frames, both (clips, 3, 32, 224, 224) uint8 -> score maps, each (clips, 16, 7, 7)."""
+        features = (
+            FragmentFeatures(self.technical_backbone)(technical),
+            AestheticFeatures(self.aesthetic_backbone)(aesthetic),
+        )
+        return self.technical_head(features[0]), self.aesthetic_head(features[1])
 
 
-class Squeezed(nn.Module):
-    """Squeezed frames (clips, 3, 32, 224, 224) uint8 -> features of every place (clips, 768, 16, 7, 7)."""
+class AestheticFeatures(nn.Module):
+    """Resized frames (clips, 3, 32, 224, 224) uint8 -> feature maps (clips, 768, 16, 7, 7)."""
 
     def __init__(self, backbone: ConvNext3d) -> None:
         super().__init__()
@@ -101,14 +88,14 @@ class Squeezed(nn.Module):
         return self.backbone(normalise(clips, MEAN, STD, dtype=self.backbone.norm.weight.dtype))
 
 
-class Fuse(nn.Module):
-    """Raw scores of segments' clips, technical and aesthetic (segments, rows) -> (segments), 0..1."""
+class FuseSideScores(nn.Module):
+    """Raw technical and aesthetic scores of the clips of segments (segments, rows) -> fused score (segments), 0..1."""
 
-    def __init__(self, fusion: Fusion) -> None:
+    def __init__(self, fusion: ScoreFusion) -> None:
         super().__init__()
         self.fusion = fusion
 
     def forward(self, technical: Tensor, aesthetic: Tensor) -> Tensor:
-        parts = zip((technical, aesthetic), (self.fusion.technical, self.fusion.aesthetic), strict=True)
-        added = [(raw.float().mean(1) - side.centre) / side.spread * side.weight for raw, side in parts]
-        return torch.sigmoid(added[0] + added[1])
+        sides = zip((technical, aesthetic), (self.fusion.technical, self.fusion.aesthetic), strict=True)
+        terms = [(raw.float().mean(1) - side.centre) / side.spread * side.weight for raw, side in sides]
+        return torch.sigmoid(terms[0] + terms[1])

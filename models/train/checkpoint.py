@@ -1,6 +1,6 @@
-"""What `best.pt` of a scorer that was trained here says: its kind and shape, what it looks through, its data."""
+"""Reads `best.pt` of a trained scorer: its kind, its network, the frozen networks it needs and its provenance."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,110 +11,125 @@ from torch import Tensor, nn
 
 from models.data.csv_scores import DataError
 from models.networks.lite import Lite
-from models.train.features.extract import Frozen, Parts
-from models.train.features.extractors import FragmentNet
-from models.train.features.lite_weights import PAIR, lite_config, read_pair
-from models.train.learners import LEARNERS, Shape
+from models.train.features.extract import FrozenNetwork, FrozenNetworks
+from models.train.features.extractors import FragmentNetwork
+from models.train.features.lite_weights import LITE_ONNX, lite_config, read_lite_weights
+from models.train.trainable import TRAINABLE_SCORERS, ScorerNetworkConfig
 
-UNSAID = "nobody has said"
+_UNKNOWN_LICENCE = "nobody has said"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """A trained scorer as its checkpoint keeps it; whoever has that file needs no other."""
+class TrainedScorer:
+    """A trained scorer with everything that exporting it needs."""
 
-    learner: str
-    shape: Shape
+    # key of TRAINABLE_SCORERS
+    kind: str
+    config: ScorerNetworkConfig
     network: nn.Module
-    parts: Parts
-    # of the rows that chose the checkpoint: what was predicted, and people's scores brought to 0..1
+    frozen_networks: FrozenNetworks
+    # predicted and human scores, both 0..1, of the validation rows
     predicted: Tensor
-    wanted: Tensor
-    # what a manifest says of its making
+    target: Tensor
+    # provenance for the manifest
     facts: Mapping[str, str]
     licence: str
 
 
-def kept_facts(
-    learner: str, shape: Shape, *, parts: Parts, csv: Path, rows: int, licence: str | None
+def checkpoint_facts(
+    kind: str,
+    config: ScorerNetworkConfig,
+    *,
+    frozen_networks: FrozenNetworks,
+    csv: Path,
+    rows: int,
+    licence: str | None,
 ) -> dict[str, Any]:
-    """What a checkpoint keeps beside weights and results."""
-    through = {look.through for look in LEARNERS[learner].looks(shape) if look.through}
+    """What `best.pt` holds beside weights and validation results."""
+    needed = {spec.frozen_network for spec in TRAINABLE_SCORERS[kind].features(config) if spec.frozen_network}
     return {
-        "learner": learner,
-        "shape": asdict(shape),
+        "learner": kind,
+        "shape": asdict(config),
         "parts": {
-            name: {"weights": parts[name].network.state_dict(), "origin": parts[name].origin}
-            for name in sorted(through)
+            name: {"weights": frozen_networks[name].network.state_dict(), "origin": frozen_networks[name].origin}
+            for name in sorted(needed)
         },
         "facts": {"scores": f"{csv.name}, sha256 {sha256(csv.read_bytes()).hexdigest()}", "rows": str(rows)},
-        "licence": licence or UNSAID,
+        "licence": licence or _UNKNOWN_LICENCE,
     }
 
 
-def read_trained(file: Path) -> Trained:
-    """Read `best.pt`; raises DataError when it is none, or one of another kind or an older form."""
-    table = _load(file)
-    learner = table.get("learner")
-    if learner not in LEARNERS or "predicted" not in table:
+def read_trained_scorer(file: Path) -> TrainedScorer:
+    """Read `best.pt`; raises DataError when it is not a checkpoint of a trainable scorer, or has an older format."""
+    table = _read_table(file)
+    kind = table.get("learner", "")
+    if kind not in TRAINABLE_SCORERS or "predicted" not in table:
+        name = kind if kind in TRAINABLE_SCORERS else "NAME"
         raise DataError(
-            f"{file}: is no best.pt of {', '.join(LEARNERS)}, or one of an older form; "
-            f"train again: python -m models train {learner if learner in LEARNERS else 'NAME'} --csv scores.csv"
+            f"{file}: not a best.pt of {', '.join(TRAINABLE_SCORERS)}, or of an older format; "
+            f"train again: python -m models train {name} --csv scores.csv"
         )
-    shape = Shape(**table["shape"])
-    network = LEARNERS[learner].network(shape)
+    config = ScorerNetworkConfig(**table["shape"])
+    network = TRAINABLE_SCORERS[kind].build_network(config)
     network.load_state_dict(table["weights"])
-    parts = {
-        name: Frozen(network=_part(name, part["weights"], where=f"{file}, part {name}"), origin=part["origin"])
+    frozen_networks = {
+        name: FrozenNetwork(
+            network=_load_frozen_network(name, part["weights"], where=f"{file}, part {name}"), origin=part["origin"]
+        )
         for name, part in table["parts"].items()
     }
-    said = {"steps": str(table["step"]), "SRCC on rows kept apart": f"{table['srcc']:.4f}, {len(table['wanted'])} rows"}
-    return Trained(
-        learner=learner, shape=shape, network=network.eval(), parts=parts, predicted=table["predicted"],
-        wanted=table["wanted"], facts=table["facts"] | said, licence=table["licence"],
+    training = {
+        "steps": str(table["step"]),
+        "SRCC on rows kept apart": f"{table['srcc']:.4f}, {len(table['wanted'])} rows",
+    }
+    return TrainedScorer(
+        kind=kind, config=config, network=network.eval(), frozen_networks=frozen_networks,
+        predicted=table["predicted"], target=table["wanted"], facts=table["facts"] | training,
+        licence=table["licence"],
     )  # fmt: skip
 
 
-def read_part(name: str, file: Path) -> Frozen:
-    """A network that is looked through: lite of its exported pair or of a training, fragments of a training.
+def read_frozen_networks(files: Mapping[str, Path]) -> FrozenNetworks:
+    """Read the named frozen networks; lite comes from the shipped pair when it is not named. Raises DataError."""
+    return {name: _read_frozen_network(name, file) for name, file in {"lite": LITE_ONNX, **files}.items()}
 
-    Raises DataError.
-    """
+
+def _read_frozen_network(name: str, file: Path) -> FrozenNetwork:
+    """`lite` from an exported pair or a checkpoint, `fragments` from a checkpoint."""
     if not file.is_file():
         raise DataError(f"--part {name}={file}: no such file; write NAME=FILE")
     origin = f"{file.name}, sha256 {sha256(file.read_bytes()).hexdigest()}"
     if name == "lite" and file.suffix == ".onnx":
-        return Frozen(network=read_pair(file, lite_config()), origin=origin)
-    table = _load(file)
+        return FrozenNetwork(network=read_lite_weights(file, lite_config()), origin=origin)
+    table = _read_table(file)
     if table.get("learner", name) != name:
         raise DataError(f"--part {name}={file}: holds weights of {table['learner']}")
-    return Frozen(network=_part(name, table["weights"], where=f"--part {name}={file}"), origin=origin)
+    network = _load_frozen_network(name, table["weights"], where=f"--part {name}={file}")
+    return FrozenNetwork(network=network, origin=origin)
 
 
-def read_parts(given: Mapping[str, Path]) -> Parts:
-    """The networks that are named, and lite of the shipped pair where it is not. Raises DataError."""
-    return {name: read_part(name, file) for name, file in {"lite": PAIR, **given}.items()}
-
-
-def _part(name: str, weights: Mapping[str, Tensor], *, where: str) -> nn.Module:
-    made = {"lite": lambda: Lite(lite_config()), "fragments": FragmentNet}
-    if name not in made:
-        raise DataError(f"{where}: known are {', '.join(made)}")
-    network: nn.Module = made[name]()
+def _load_frozen_network(name: str, weights: Mapping[str, Tensor], *, where: str) -> nn.Module:
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "lite": lambda: Lite(lite_config()),
+        "fragments": FragmentNetwork,
+    }
+    if name not in builders:
+        raise DataError(f"{where}: unknown network; known: {', '.join(builders)}")
+    network = builders[name]()
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise DataError(f"{where}: are no weights of {name}: {str(error).splitlines()[-1].strip()}") from error
+        raise DataError(f"{where}: not weights of {name}: {str(error).splitlines()[-1].strip()}") from error
     return network.eval().requires_grad_(requires_grad=False)
 
 
-def _load(file: Path) -> dict[str, Any]:
+def _read_table(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise DataError(f"{file}: no such file")
     try:
         table = torch.load(file, weights_only=True)
-    except Exception as error:  # torch has many words for "not mine"
+    except Exception as error:  # torch.load raises many types for a file of another format
         raise DataError(f"{file}: cannot be read as a checkpoint: {error!s:.200}") from error
     if not isinstance(table, dict) or "weights" not in table:
-        raise DataError(f"{file}: holds no weights; name the best.pt of a training")
+        raise DataError(f"{file}: holds no weights; name the best.pt of a training run")
     return table

@@ -1,4 +1,4 @@
-"""What lite learns: photos with human scores and ladders of degradations in every step."""
+"""Trains lite: scored photos and ladders of degradations in every step, and which photos and clips make the ladders."""
 
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.data.ladders import CODECS, FINE, Rungs, codec_ladders, photo_clip, synthetic_ladders
+from models.data.ladders import CODECS, FINE_CODECS, LadderTiles, codec_ladders, pan_over_photo, synthetic_ladders
 from models.data.photos import (
     COLUMNS,
     ROWS,
@@ -24,17 +24,17 @@ from models.data.photos import (
     Pixels,
     cut_tiles,
     read_scores,
-    split_validation,
+    split_train_validation,
     to_canvas,
 )
 from models.networks.lite import MEAN, STD, Lite
 from models.train import losses
-from models.train.loop import Agreement, Schedule, groups_of
+from models.train.loop import TrainingConfig, ValidationResult, parameter_groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PhotoWeights:
-    """Photos per step and what their losses weigh."""
+class PhotoLossConfig:
+    """Photos per step and the weights of their losses; `margin` is per unit of score difference."""
 
     batch: int = 32
     plcc: float = 1.0
@@ -44,8 +44,8 @@ class PhotoWeights:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LadderWeights:
-    """Ladders per step, rungs of each, and what their losses weigh; `margin` is per rung, in native units."""
+class LadderLossConfig:
+    """Ladders per step, rungs of each, and the weights of their losses; `margin` is per rung, in native units."""
 
     batch: int = 5
     rungs: int = 3
@@ -55,8 +55,12 @@ class LadderWeights:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan(Schedule):
-    """How long, how fast and on what mixture to train."""
+class LiteTrainingConfig(TrainingConfig):
+    """The top level of `lite.toml`.
+
+    `validation` rows only choose the checkpoint; `tiles` of each picture are seen per step; `head_share` is the head's
+    share of the learning rate.
+    """
 
     steps: int = 1800
     validate_every: int = 150
@@ -66,13 +70,13 @@ class Plan(Schedule):
     validation: int = 1000
     tiles: int = 4
     head_share: float = 0.05
-    photos: PhotoWeights = field(default_factory=PhotoWeights)
-    ladders: LadderWeights = field(default_factory=LadderWeights)
+    photos: PhotoLossConfig = field(default_factory=PhotoLossConfig)
+    ladders: LadderLossConfig = field(default_factory=LadderLossConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
-    """What to learn from: canvases (n, 540, 540, 3) with scores (n,) in 0..1, and ladders with their tiles."""
+class LiteTrainingSet:
+    """Canvases (n, 540, 540, 3) with human scores (n,) in 0..1, and ladders with the tiles of their rungs."""
 
     canvases: Pixels
     scores: NDArray[np.float32]
@@ -84,180 +88,210 @@ class Material:
         return sorted({ladder.kind for ladder in self.ladders})
 
 
-def to_tensor(tiles: Pixels) -> Tensor:
-    """Tiles (..., 96, 128, 3) uint8 as the network's input [n, 3, 96, 128]."""
+def tiles_to_tensor(tiles: Pixels) -> Tensor:
+    """Tiles (..., 96, 128, 3) uint8 as the network's normalised input [n, 3, 96, 128]."""
     flat = torch.from_numpy(np.ascontiguousarray(tiles.reshape(-1, TILE_HEIGHT, TILE_WIDTH, 3))).permute(0, 3, 1, 2)
     return (flat.float() / 255 - torch.tensor(MEAN).reshape(3, 1, 1)) / torch.tensor(STD).reshape(3, 1, 1)
 
 
-def random_tiles(canvas: Pixels, count: int, *, random: np.random.Generator) -> Pixels:
-    """`count` tiles (count, 96, 128, 3) at random places of different cells of the grid, all mirrored or none."""
+def _draw_tiles(canvas: Pixels, count: int, *, random: np.random.Generator) -> Pixels:
+    """`count` tiles (count, 96, 128, 3) at random positions in different cells of the grid; all mirrored, or none."""
     height, width = canvas.shape[:2]
     cells = random.choice(ROWS * COLUMNS, count, replace=False)
-    places = random.random((count, 2))
+    offsets = random.random((count, 2))
     tiles = []
-    for cell, (u, v) in zip(cells, places, strict=True):
+    for cell, (u, v) in zip(cells, offsets, strict=True):
         x = int((cell % COLUMNS + u) / COLUMNS * (width - TILE_WIDTH))
         y = int((cell // COLUMNS + v) / ROWS * (height - TILE_HEIGHT))
         tiles.append(canvas[y : y + TILE_HEIGHT, x : x + TILE_WIDTH])
-    together = np.stack(tiles)
-    return together[:, :, ::-1] if random.random() < 0.5 else together
+    drawn_tiles = np.stack(tiles)
+    return drawn_tiles[:, :, ::-1] if random.random() < 0.5 else drawn_tiles
 
 
 class LiteTask:
-    """Lite on its material; all that is random in a step comes from the step's own generator."""
+    """Trains lite on scored photos and on ladders in every step; a step's batch depends on its generator alone."""
 
-    def __init__(self, network: Lite, plan: Plan, *, material: Material) -> None:
-        self.plan, self.material = plan, material
+    def __init__(self, network: Lite, config: LiteTrainingConfig, *, training_set: LiteTrainingSet) -> None:
+        self.config, self.training_set = config, training_set
         self.network = network.to(memory_format=torch.channels_last)
-        self.fit, self.validation = split_validation(len(material.scores), plan.validation, seed=plan.seed)
+        self.train_rows, self.validation_rows = split_train_validation(
+            len(training_set.scores), config.validation, seed=config.seed
+        )
 
-    def groups(self) -> Iterator[dict[str, Any]]:
-        """The head of thousands of inputs is slow: one Adam step moves each of its weights by the rate, and the score
-        by the sum of all those moves."""
+    def parameter_groups(self) -> Iterator[dict[str, Any]]:
+        """The layers that read thousands of inputs learn at `head_share` of the rate: one Adam step moves each weight
+        by the rate, and the score by the sum of all these moves."""
 
         def share(name: str) -> float:
-            return self.plan.head_share if name.startswith(("direct", "hidden")) else 1.0
+            return self.config.head_share if name.startswith(("direct", "hidden")) else 1.0
 
-        return groups_of(self.network, weight_decay=self.plan.weight_decay, share=share)
+        return parameter_groups(self.network, weight_decay=self.config.weight_decay, share=share)
 
     def loss(self, random: np.random.Generator) -> Tensor:
-        plan, network = self.plan, self.network
+        """PLCC, L1 and hinge on photos, hinge on ladders, and cross-entropy of the kind of degradation."""
+        config, network = self.config, self.network
         photos, scores = self._photos(random)
         rungs, steps, kinds = self._ladders(random)
-        predicted, guessed = network.judge(to_tensor(np.concatenate([photos, rungs])), plan.tiles)
-        seen, ranked = predicted[: len(scores)], predicted[len(scores) :].reshape(steps.shape)
-        weights = plan.photos
-        loss: Tensor = weights.plcc * losses.plcc(seen, scores) + weights.l1 * losses.l1(seen, scores)
-        loss = loss + weights.hinge * losses.pair_hinge(seen, scores, margin=weights.margin)
-        loss = loss + plan.ladders.hinge * losses.ladder_hinge(ranked, steps, margin=plan.ladders.margin)
-        worst = guessed[len(scores) :].reshape(*steps.shape, -1)[:, -1]
-        return loss + plan.ladders.kind * F.cross_entropy(worst, kinds)
+        predicted, kind_logits = network.score_tiles(tiles_to_tensor(np.concatenate([photos, rungs])), config.tiles)
+        photo_scores, rung_scores = predicted[: len(scores)], predicted[len(scores) :].reshape(steps.shape)
+        weights = config.photos
+        loss: Tensor = weights.plcc * losses.plcc_loss(photo_scores, scores) + weights.l1 * losses.l1_loss(
+            photo_scores, scores
+        )
+        loss = loss + weights.hinge * losses.scaled_hinge_loss(photo_scores, scores, margin=weights.margin)
+        loss = loss + config.ladders.hinge * losses.ladder_hinge_loss(rung_scores, steps, margin=config.ladders.margin)
+        worst_rung_logits = kind_logits[len(scores) :].reshape(*steps.shape, -1)[:, -1]
+        return loss + config.ladders.kind * F.cross_entropy(worst_rung_logits, kinds)
 
     def _photos(self, random: np.random.Generator) -> tuple[Pixels, Tensor]:
-        chosen = random.choice(self.fit, self.plan.photos.batch, replace=False)
-        tiles = [random_tiles(self.material.canvases[i], self.plan.tiles, random=random) for i in chosen]
-        return np.concatenate(tiles), torch.from_numpy(self.material.scores[chosen])
+        rows = random.choice(self.train_rows, self.config.photos.batch, replace=False)
+        tiles = [_draw_tiles(self.training_set.canvases[i], self.config.tiles, random=random) for i in rows]
+        return np.concatenate(tiles), torch.from_numpy(self.training_set.scores[rows])
 
     def _ladders(self, random: np.random.Generator) -> tuple[Pixels, Tensor, Tensor]:
-        """Tiles of some rungs of some ladders, the rungs' numbers [ladders, rungs], the ladders' kinds [ladders]."""
-        material, plan = self.material, self.plan
+        """Tiles of random rungs of random ladders, the rungs' step numbers [ladders, rungs], the ladders' kinds
+        [ladders]."""
+        training_set, config = self.training_set, self.config
         tiles, steps, kinds = [], [], []
-        names = material.kinds
-        for number in random.choice(len(material.ladders), plan.ladders.batch, replace=False):
-            ladder = material.ladders[number]
-            chosen = np.sort(random.choice(len(ladder.rows), plan.ladders.rungs, replace=False))
-            places = np.sort(random.choice(ROWS * COLUMNS, plan.tiles, replace=False))
-            seen = np.concatenate([material.rungs[ladder.rows[step]][places] for step in chosen])
-            tiles.append(seen[:, :, ::-1] if random.random() < 0.5 else seen)
-            steps.append(chosen)
-            kinds.append(names.index(ladder.kind))
+        kind_names = training_set.kinds
+        for index in random.choice(len(training_set.ladders), config.ladders.batch, replace=False):
+            ladder = training_set.ladders[index]
+            chosen_steps = np.sort(random.choice(len(ladder.rows), config.ladders.rungs, replace=False))
+            tile_numbers = np.sort(random.choice(ROWS * COLUMNS, config.tiles, replace=False))
+            rung_tiles = np.concatenate([training_set.rungs[ladder.rows[step]][tile_numbers] for step in chosen_steps])
+            tiles.append(rung_tiles[:, :, ::-1] if random.random() < 0.5 else rung_tiles)
+            steps.append(chosen_steps)
+            kinds.append(kind_names.index(ladder.kind))
         return np.concatenate(tiles), torch.tensor(np.stack(steps), dtype=torch.float32), torch.tensor(kinds)
 
-    def validate(self) -> Agreement:
-        """On the validation rows, whole mosaics."""
-        wanted = torch.from_numpy(self.material.scores[self.validation])
-        return Agreement(predicted=predict(self.network, self.material.canvases, self.validation), wanted=wanted)
+    def validate(self) -> ValidationResult:
+        """Predictions for whole pictures of the validation rows."""
+        target = torch.from_numpy(self.training_set.scores[self.validation_rows])
+        return ValidationResult(
+            predicted=predict_pictures(self.network, self.training_set.canvases, self.validation_rows), target=target
+        )
 
 
 @torch.inference_mode()
-def predict(network: Lite, canvases: Pixels, rows: NDArray[np.int64]) -> Tensor:
-    """Scores [rows] of whole pictures, one after the other."""
+def predict_pictures(network: Lite, canvases: Pixels, rows: NDArray[np.int64]) -> Tensor:
+    """Scores [rows] of whole pictures, computed one by one."""
     network.eval()
     count = ROWS * COLUMNS
-    found = [network.judge(to_tensor(cut_tiles(canvases[i])), count)[0] for i in rows]
-    return torch.cat(found)
+    scores = [network.score_tiles(tiles_to_tensor(cut_tiles(canvases[i])), count)[0] for i in rows]
+    return torch.cat(scores)
 
 
-HELD_OUT = ("bikes", "nasa_13013", "cockatoo", "portrait_4k60")
-CLIPS = (
+_CLIP_FILES = (
     "bigbuckbunny.mp4", "bt709_full_range.mp4", "carphone_pristine.mp4", "chaplin.mp4", "fire2.mp4", "h264_10bits.mp4",
     "sample_h265.ts", "sample_with_increasing_timestamps.mp4", "av1_video.mkv",
 )  # fmt: skip
-RESIZED = (
+_RESIZED_CLIPS = (
     ("bigbuckbunny.mp4", 1, "640:360"), ("fire2.mp4", 1, "854:480"), ("bt709_full_range.mp4", 0, "426:240"),
     ("bigbuckbunny.mp4", 1, "1920:1080"), ("fire2.mp4", 1, "1920:1080"),
 )  # fmt: skip
-SMALL = (
+_SMALL_CLIPS = (
     ("bigbuckbunny.mp4", 2, "320:180"), ("bigbuckbunny.mp4", 3, "480:270"), ("fire2.mp4", 0, "320:180"),
     ("fire2.mp4", 1, "640:360"), ("chaplin.mp4", 2, "320:180"), ("chaplin.mp4", 4, "480:270"),
     ("bt709_full_range.mp4", 0, "320:180"), ("sample_h265.ts", 0, "426:240"),
 )  # fmt: skip
-BUNDLED = {"astronaut": 540, "coffee": 720, "chelsea": 540, "rocket": 540}
-SIDES = (512, 512, 512, 1024, 768)
-SMALL_SIDES = (180, 240, 270, 360, 480)
-BEST, CODED, CODED_SMALL, DEGRADED, KINDS = 1500, 90, 110, 320, 3
-PLAIN, PLAIN_SIDES = 47, (200, 300, 400, 500, 600, 720)
-PICK_SEED, SMALL_SEED, DEGRADE_SEED, PLAIN_SEED = 3, 5, 7, 11
+_SCIKIT_IMAGE_PHOTOS = {"astronaut": 540, "coffee": 720, "chelsea": 540, "rocket": 540}
+_PHOTO_SIDES = (512, 512, 512, 1024, 768)
+_SMALL_PHOTO_SIDES = (180, 240, 270, 360, 480)
+_BEST_PHOTOS, _CODED_PHOTOS, _SMALL_CODED_PHOTOS, _DEGRADED_PHOTOS, _KINDS_PER_PHOTO = 1500, 90, 110, 320, 3
+_UNSELECTED_PHOTOS, _UNSELECTED_PHOTO_SIDES = 47, (200, 300, 400, 500, 600, 720)
+_SELECTION_SEED, _SMALL_SEED, _DEGRADATION_SEED, _UNSELECTED_SEED = 3, 5, 7, 11
 
 
-def best_photos(biq2021: Path, *, plan: Plan) -> list[str]:
-    """File names of the best-rated photos to fit on; no photo of the validation rows or of the test split."""
+def _best_rated_photos(biq2021: Path, *, config: LiteTrainingConfig) -> list[str]:
+    """File names of the best-rated training photos; none of the validation rows or of the test split."""
     rows = read_scores(biq2021, "train")
-    fit, _ = split_validation(len(rows), plan.validation, seed=plan.seed)
-    return [rows[index][0] for index in sorted(fit, key=lambda index: -rows[index][1])[:BEST]]
+    train_rows, _ = split_train_validation(len(rows), config.validation, seed=config.seed)
+    return [rows[index][0] for index in sorted(train_rows, key=lambda index: -rows[index][1])[:_BEST_PHOTOS]]
 
 
-def clip_sources(clips: Path) -> list[tuple[str, list[str]]]:
-    """(name, ffmpeg input arguments) of the clips to train on, at their size and at others."""
-    found = [(name, ["-i", str(clips / name), "-frames:v", "20"]) for name in CLIPS]
-    return [(name, source) for name, source in [*found, *_resized(clips, RESIZED)] if (clips / name).exists()]
-
-
-def _resized(clips: Path, sizes: tuple[tuple[str, int, str], ...]) -> list[tuple[str, list[str]]]:
+def _clip_inputs(clips: Path) -> list[tuple[str, list[str]]]:
+    """(name, ffmpeg input arguments) of the training clips, at their own size and resized."""
+    originals = [(name, ["-i", str(clips / name), "-frames:v", "20"]) for name in _CLIP_FILES]
     return [
-        (name, ["-ss", str(at), "-i", str(clips / name), "-frames:v", "20", "-vf", f"scale={size}:flags=bicubic"])
-        for name, at, size in sizes
+        (name, source)
+        for name, source in [*originals, *_resized_clip_inputs(clips, _RESIZED_CLIPS)]
+        if (clips / name).exists()
     ]
 
 
-def all_rungs(biq2021: Path, clips: Path | None, *, plan: Plan) -> Rungs:
-    """Every ladder: synthetic kinds on photos; codecs on clips and on photos that are panned over; the same, small."""
-    photos = {path.name.lower(): path for path in (biq2021 / "Images").iterdir()}
-    best = [photos[name.lower()] for name in best_photos(biq2021, plan=plan)]
-    random = np.random.default_rng(PICK_SEED)
-    coded, degraded = (random.choice(len(best), count, replace=False) for count in (CODED, DEGRADED))
-    canvases = ((best[index].name, to_canvas(Image.open(best[index]))) for index in degraded)
-    yield from synthetic_ladders(canvases, kinds=KINDS, seed=DEGRADE_SEED)
+def _resized_clip_inputs(clips: Path, sizes: tuple[tuple[str, int, str], ...]) -> list[tuple[str, list[str]]]:
+    return [
+        (
+            name,
+            [
+                "-ss",
+                str(start_seconds),
+                "-i",
+                str(clips / name),
+                "-frames:v",
+                "20",
+                "-vf",
+                f"scale={size}:flags=bicubic",
+            ],
+        )
+        for name, start_seconds, size in sizes
+    ]
+
+
+def make_ladders(biq2021: Path, clips: Path | None, *, config: LiteTrainingConfig) -> LadderTiles:
+    """Every ladder: synthetic degradations of photos; codecs on clips and on pans over photos; the same for small
+    pictures."""
+    photo_files = {path.name.lower(): path for path in (biq2021 / "Images").iterdir()}
+    best_files = [photo_files[name.lower()] for name in _best_rated_photos(biq2021, config=config)]
+    random = np.random.default_rng(_SELECTION_SEED)
+    coded_photos, degraded_photos = (
+        random.choice(len(best_files), count, replace=False) for count in (_CODED_PHOTOS, _DEGRADED_PHOTOS)
+    )
+    canvases = ((best_files[index].name, to_canvas(Image.open(best_files[index]))) for index in degraded_photos)
+    yield from synthetic_ladders(canvases, kinds=_KINDS_PER_PHOTO, seed=_DEGRADATION_SEED)
     if clips is not None:
-        yield from codec_ladders(clip_sources(clips), codecs=CODECS, looks=(4, 9, 18))
-    with tempfile.TemporaryDirectory() as room:
-        pans = [(best[index], SIDES[n % len(SIDES)]) for n, index in enumerate(coded)]
-        panned = [(path.name, photo_clip(path, side=side, frames=10)) for path, side in pans]
-        yield from codec_ladders([*_bundled(Path(room)), *panned], codecs=CODECS, looks=(8,))
-    yield from small_rungs(best, clips)
-    yield from plain_rungs(biq2021, photos, plan=plan)
+        yield from codec_ladders(_clip_inputs(clips), codecs=CODECS, frame_numbers=(4, 9, 18))
+    with tempfile.TemporaryDirectory() as folder:
+        pans = [(best_files[index], _PHOTO_SIDES[n % len(_PHOTO_SIDES)]) for n, index in enumerate(coded_photos)]
+        panned = [(path.name, pan_over_photo(path, side=side, frames=10)) for path, side in pans]
+        yield from codec_ladders([*_scikit_image_inputs(Path(folder)), *panned], codecs=CODECS, frame_numbers=(8,))
+    yield from _small_picture_ladders(best_files, clips)
+    yield from _unselected_photo_ladders(biq2021, photo_files, config=config)
 
 
-def plain_rungs(biq2021: Path, photos: dict[str, Path], *, plan: Plan) -> Rungs:
-    """Codec ladders in finer steps of photos of any rating: a poor source must not look better for being blocky."""
+def _unselected_photo_ladders(
+    biq2021: Path, photo_files: dict[str, Path], *, config: LiteTrainingConfig
+) -> LadderTiles:
+    """Finely stepped codec ladders of photos of any rating: a poor source must not score better for being blocky."""
     rows = read_scores(biq2021, "train")
-    fit, _ = split_validation(len(rows), plan.validation, seed=plan.seed)
+    train_rows, _ = split_train_validation(len(rows), config.validation, seed=config.seed)
     sources = []
-    for number, index in enumerate(np.random.default_rng(PLAIN_SEED).choice(fit, PLAIN, replace=False)):
-        path, side = photos[rows[index][0].lower()], PLAIN_SIDES[number % len(PLAIN_SIDES)]
-        sources.append((path.name, photo_clip(path, side=side, frames=26, speed=number % 4)))
-    yield from codec_ladders(sources, codecs=FINE, looks=(10, 24))
+    for number, index in enumerate(
+        np.random.default_rng(_UNSELECTED_SEED).choice(train_rows, _UNSELECTED_PHOTOS, replace=False)
+    ):
+        path, side = photo_files[rows[index][0].lower()], _UNSELECTED_PHOTO_SIDES[number % len(_UNSELECTED_PHOTO_SIDES)]
+        sources.append((path.name, pan_over_photo(path, side=side, frames=26, speed=number % 4)))
+    yield from codec_ladders(sources, codecs=FINE_CODECS, frame_numbers=(10, 24))
 
 
-def small_rungs(best: list[Path], clips: Path | None) -> Rungs:
-    """Codec ladders of pictures of 180..480 lines, as the low renditions of a stream are."""
-    chosen = np.random.default_rng(SMALL_SEED).choice(len(best), CODED_SMALL, replace=False)
+def _small_picture_ladders(best: list[Path], clips: Path | None) -> LadderTiles:
+    """Codec ladders of pictures of 180 to 480 lines, the size of a stream's low renditions."""
+    photo_numbers = np.random.default_rng(_SMALL_SEED).choice(len(best), _SMALL_CODED_PHOTOS, replace=False)
     sources = []
-    for number, index in enumerate(chosen):
-        side = SMALL_SIDES[number % len(SMALL_SIDES)]
-        pan = photo_clip(best[index], side=side, frames=22, speed=number % 4)
+    for number, index in enumerate(photo_numbers):
+        side = _SMALL_PHOTO_SIDES[number % len(_SMALL_PHOTO_SIDES)]
+        pan = pan_over_photo(best[index], side=side, frames=22, speed=number % 4)
         sources.append((best[index].name, pan))
     if clips is not None:
-        sources = [*_resized(clips, SMALL), *sources]
-    yield from codec_ladders(sources, codecs={name: CODECS[name] for name in FINE}, looks=(8, 20))
+        sources = [*_resized_clip_inputs(clips, _SMALL_CLIPS), *sources]
+    yield from codec_ladders(sources, codecs={name: CODECS[name] for name in FINE_CODECS}, frame_numbers=(8, 20))
 
 
-def _bundled(room: Path) -> list[tuple[str, list[str]]]:
-    """scikit-image's own photos, panned over."""
-    found = []
-    for name, side in BUNDLED.items():
-        path = room / f"{name}.png"
+def _scikit_image_inputs(folder: Path) -> list[tuple[str, list[str]]]:
+    """ffmpeg input arguments of pans over scikit-image's own photos, which are written into `folder`."""
+    inputs = []
+    for name, side in _SCIKIT_IMAGE_PHOTOS.items():
+        path = folder / f"{name}.png"
         Image.fromarray(getattr(skimage.data, name)()).save(path)
-        found.append((name, photo_clip(path, side=side, frames=10)))
-    return found
+        inputs.append((name, pan_over_photo(path, side=side, frames=10)))
+    return inputs

@@ -1,94 +1,102 @@
-"""Losses that train a scorer: agreement with human scores and order within one content; all are pure."""
+"""Training losses: correlation with human scores, and ranking of pictures or of the rungs of one ladder."""
 
 import torch
 from torch import Tensor
 
 
-def plcc(predicted: Tensor, target: Tensor) -> Tensor:
-    """(1 - Pearson's linear correlation) / 2 of two vectors [n]: 0 when they agree, 1 when they are opposite."""
+def plcc_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """(1 - Pearson's linear correlation) / 2 of two vectors [n]: 0 for perfect correlation, 1 for the opposite."""
     a, b = predicted - predicted.mean(), target - target.mean()
-    alike: Tensor = (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-6)
-    return (1 - alike) / 2
+    correlation: Tensor = (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-6)
+    return (1 - correlation) / 2
 
 
-def pair_hinge(predicted: Tensor, target: Tensor, *, margin: float) -> Tensor:
-    """Mean over the pairs of [n] that differ in `target`: how far the better one falls short of leading by `margin`.
+def scaled_hinge_loss(predicted: Tensor, target: Tensor, *, margin: float) -> Tensor:
+    """Pairwise hinge over the pairs of [n] with different targets; the margin grows with the target difference.
 
-    `margin` is per unit of target difference, at most `margin` itself (Gao et al., learning to rank for blind quality).
+    A pair must be `margin` apart per unit of target difference, and at most `margin` apart
+    (Gao et al., learning to rank for blind image quality assessment).
     """
-    apart = target[:, None] - target[None, :]
+    target_difference = target[:, None] - target[None, :]
     lead = predicted[:, None] - predicted[None, :]
-    short = (margin * apart.clamp(max=1) - lead).clamp_min(0) * (apart > 0)
-    return short.sum() / (apart > 0).sum().clamp_min(1)
+    is_better = target_difference > 0
+    shortfall = (margin * target_difference.clamp(max=1) - lead).clamp_min(0) * is_better
+    return shortfall.sum() / is_better.sum().clamp_min(1)
 
 
-def ladder_hinge(predicted: Tensor, steps: Tensor, *, margin: float) -> Tensor:
-    """Mean over pairs of rungs, predicted [ladders, rungs]: the lower rung (larger of `steps` [ladders, rungs]) must
-    score at least `margin` per step below the higher one."""
-    apart = (steps[:, None, :] - steps[:, :, None]).clamp_min(0)
+def ladder_hinge_loss(predicted: Tensor, steps: Tensor, *, margin: float) -> Tensor:
+    """Pairwise hinge within each ladder of predicted [ladders, rungs], never between ladders.
+
+    A rung with the larger step number (`steps` [ladders, rungs]) is worse and must score at least `margin` lower per
+    step.
+    """
+    step_difference = (steps[:, None, :] - steps[:, :, None]).clamp_min(0)
     lead = predicted[:, :, None] - predicted[:, None, :]
-    short = (margin * apart - lead).clamp_min(0) * (apart > 0)
-    return short.sum() / (apart > 0).sum().clamp_min(1)
+    is_better = step_difference > 0
+    shortfall = (margin * step_difference - lead).clamp_min(0) * is_better
+    return shortfall.sum() / is_better.sum().clamp_min(1)
 
 
-def rank_hinge(predicted: Tensor, target: Tensor, *, margin: float = 0.05) -> Tensor:
-    """Mean over the ordered pairs of [n] with target_i > target_j of max(0, margin - (predicted_i - predicted_j)).
+def rank_hinge_loss(predicted: Tensor, target: Tensor, *, margin: float = 0.05) -> Tensor:
+    """Mean over the pairs of [n] with target_i > target_j of max(0, margin - (predicted_i - predicted_j)).
 
-    `margin` is in units of `predicted`, the same for near and far pairs.
+    `margin` is in units of `predicted` and does not depend on how far the targets are apart.
     """
-    better = target[:, None] > target[None, :]
-    short = (margin - (predicted[:, None] - predicted[None, :])).clamp_min(0) * better
-    return short.sum() / better.sum().clamp_min(1)
+    is_better = target[:, None] > target[None, :]
+    shortfall = (margin - (predicted[:, None] - predicted[None, :])).clamp_min(0) * is_better
+    return shortfall.sum() / is_better.sum().clamp_min(1)
 
 
-def plcc_regression(predicted: Tensor, target: Tensor) -> Tensor:
-    """RQ-VQA's PLCC loss of [n]: with z-scores p, t and r = mean(p t), (|p - t|^2 + |r p - t|^2) / 8.
+def plcc_regression_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """RQ-VQA's PLCC loss of [n]: (mean((p - t)^2) + mean((r p - t)^2)) / 8 with z-scores p, t and r = mean(p t).
 
-    Both squares are means. Without the second term it is `plcc`; with it, a good correlation pays a little more.
+    The first term alone is proportional to `plcc_loss`; the second rewards a high correlation a little more.
     """
-    p, t = ((one - one.mean()) / (one.std(correction=0) + 1e-8) for one in (predicted, target))
+    p, t = ((values - values.mean()) / (values.std(correction=0) + 1e-8) for values in (predicted, target))
     correlation = (p * t).mean()
     loss: Tensor = (((p - t) ** 2).mean() + ((correlation * p - t) ** 2).mean()) / 8
     return loss
 
 
-def l1_rank(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean |difference| plus the mean over pairs of [n] with 0 < |target difference| < 1 of how wrong their order is.
+def l1_rank_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error plus a ranking term, as SimpleVQA trains (Sun et al., ACM MM 2022); targets within 0..1.
 
-    As SimpleVQA trains (Sun et al., ACM MM 2022); targets are meant to be within 0..1.
+    The ranking term is the mean over pairs of [n] with 0 < |target difference| < 1 of the predicted difference where it
+    contradicts the targets.
     """
-    apart = target[:, None] - target[None, :]
+    target_difference = target[:, None] - target[None, :]
     lead = predicted[:, None] - predicted[None, :]
-    counted = (apart.abs() > 0) & (apart.abs() < 1)
-    wrong = (-apart.sign() * lead).clamp_min(0) * counted
-    return l1(predicted, target) + wrong.sum() / counted.sum().clamp_min(1)
+    is_counted = (target_difference.abs() > 0) & (target_difference.abs() < 1)
+    wrong_order = (-target_difference.sign() * lead).clamp_min(0) * is_counted
+    return l1_loss(predicted, target) + wrong_order.sum() / is_counted.sum().clamp_min(1)
 
 
-def fidelity(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean over pairs i < j of [n]: 1 - sqrt(P Q) - sqrt((1-P)(1-Q)), Q the order of the targets (1/2 when equal).
+def fidelity_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean over pairs i < j of [n] of 1 - sqrt(P Q) - sqrt((1 - P)(1 - Q)).
 
-    P = Phi((s_i - s_j) / sqrt 2), Thurstone's case V (Tsai et al., FRank, SIGIR 2007, as LIQE trains).
+    P = Phi((predicted_i - predicted_j) / sqrt 2) is Thurstone's case V; Q is 1 when target i is larger, 0 when target j
+    is, and 1/2 for equal targets (Tsai et al., FRank, SIGIR 2007; used by LIQE).
     """
     i, j = torch.triu_indices(len(predicted), len(predicted), offset=1)
     order = (target[i] > target[j]).to(predicted) + 0.5 * (target[i] == target[j]).to(predicted)
-    chance = torch.special.ndtr((predicted[i] - predicted[j]) / 2**0.5).clamp(1e-6, 1 - 1e-6)
-    # The root of a product would have no gradient where the order is 0.
-    return (1 - chance.sqrt() * order.sqrt() - (1 - chance).sqrt() * (1 - order).sqrt()).mean()
+    probability = torch.special.ndtr((predicted[i] - predicted[j]) / 2**0.5).clamp(1e-6, 1 - 1e-6)
+    # Separate square roots: the root of a product has no gradient where the order is 0.
+    return (1 - probability.sqrt() * order.sqrt() - (1 - probability).sqrt() * (1 - order).sqrt()).mean()
 
 
-def l1(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of two vectors [n]."""
+def l1_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error of two vectors [n]."""
     return (predicted - target).abs().mean()
 
 
 def spearman(predicted: Tensor, target: Tensor) -> float:
     """Spearman's rank correlation of two vectors [n]; equal values share their mean rank."""
-    ranks = [_ranks(one) - (len(one) - 1) / 2 for one in (predicted.double(), target.double())]
+    ranks = [_mean_ranks(values) - (len(values) - 1) / 2 for values in (predicted.double(), target.double())]
     return float((ranks[0] * ranks[1]).sum() / (ranks[0].norm() * ranks[1].norm()).clamp_min(1e-12))
 
 
-def _ranks(values: Tensor) -> Tensor:
+def _mean_ranks(values: Tensor) -> Tensor:
     _, inverse, counts = torch.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum(0).double()
-    ranks: Tensor = (last - (counts.double() + 1) / 2)[inverse]
+    last_rank = counts.cumsum(0).double()
+    ranks: Tensor = (last_rank - (counts.double() + 1) / 2)[inverse]
     return ranks

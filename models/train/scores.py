@@ -1,4 +1,4 @@
-"""What a scorer learns from human scores: agreement and order, on features or pictures of any shape."""
+"""Trains a network on human scores, with weighted correlation and ranking losses."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +11,18 @@ from torch import Tensor, nn
 
 from models.data.csv_scores import split_by_group
 from models.train import losses
-from models.train.loop import Agreement, Schedule, groups_of
+from models.train.loop import TrainingConfig, ValidationResult, parameter_groups
 
-Inputs = Sequence[NDArray[Any]]
-"""One array per argument of the network, each (rows, ...); may be read from disk as needed."""
+NetworkInputs = Sequence[NDArray[Any]]
+"""One array (rows, ...) per argument of the network; may be memory-mapped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossWeights:
-    """What each loss of `losses` weighs; the default is what SR-VQA's authors name: correlation and order."""
+    """Weight of each loss of `models.train.losses`; `margin` belongs to the rank hinge.
+
+    The defaults are the two losses that SR-VQA's authors name: correlation and ranking.
+    """
 
     plcc: float = 1.0
     hinge: float = 1.0
@@ -34,20 +37,26 @@ class LossWeights:
         if min(*weights, self.margin) < 0 or not any(weights):
             raise ValueError("loss weights must not be negative, and one must be above 0")
 
-    def of(self, predicted: Tensor, target: Tensor) -> Tensor:
-        """The weighted sum for scores [n]; losses of weight 0 are not computed."""
+    def weighted_sum(self, predicted: Tensor, target: Tensor) -> Tensor:
+        """The weighted sum of the losses for scores [n]; losses of weight 0 are not computed."""
         total = predicted.new_zeros(())
-        for name in ("plcc", "plcc_regression", "l1", "l1_rank", "fidelity"):
-            if weight := getattr(self, name):
-                total = total + weight * getattr(losses, name)(predicted, target)
+        for weight, loss in (
+            (self.plcc, losses.plcc_loss),
+            (self.plcc_regression, losses.plcc_regression_loss),
+            (self.l1, losses.l1_loss),
+            (self.l1_rank, losses.l1_rank_loss),
+            (self.fidelity, losses.fidelity_loss),
+        ):
+            if weight:
+                total = total + weight * loss(predicted, target)
         if self.hinge:
-            total = total + self.hinge * losses.rank_hinge(predicted, target, margin=self.margin)
+            total = total + self.hinge * losses.rank_hinge_loss(predicted, target, margin=self.margin)
         return total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScorePlan(Schedule):
-    """How to train on human scores; `share` of the groups are fitted on, the others only choose the checkpoint."""
+class ScoreTrainingConfig(TrainingConfig):
+    """Training on human scores: `share` of the groups are trained on, the others only choose the checkpoint."""
 
     batch: int = 32
     share: float = 0.8
@@ -55,43 +64,55 @@ class ScorePlan(Schedule):
 
 
 class ScoreTask:
-    """A network that maps a batch of inputs to scores [n], and rows with human scores in 0..1."""
+    """Trains a network that maps a batch of inputs to scores [n], on rows with human scores in 0..1."""
 
     def __init__(
-        self, network: nn.Module, plan: ScorePlan, *, inputs: Inputs, scores: NDArray[np.float32], groups: Sequence[str]
+        self,
+        network: nn.Module,
+        config: ScoreTrainingConfig,
+        *,
+        inputs: NetworkInputs,
+        scores: NDArray[np.float32],
+        groups: Sequence[str],
     ) -> None:
-        if not all(len(one) == len(scores) == len(groups) for one in inputs):
+        if not all(len(values) == len(scores) == len(groups) for values in inputs):
             raise ValueError("inputs, scores and groups must have the same number of rows")
-        self.network, self.plan, self.inputs, self.scores = network.to(plan.device), plan, inputs, scores
-        self.fit, self.held = split_by_group(groups, share=plan.share, seed=plan.seed)
+        self.network, self.config, self.inputs, self.scores = network.to(config.device), config, inputs, scores
+        self.train_rows, self.validation_rows = split_by_group(groups, share=config.share, seed=config.seed)
 
-    def groups(self) -> Iterable[dict[str, Any]]:
-        """All at one rate."""
-        return groups_of(self.network, weight_decay=self.plan.weight_decay)
+    def parameter_groups(self) -> Iterable[dict[str, Any]]:
+        """All parameters at the full learning rate."""
+        return parameter_groups(self.network, weight_decay=self.config.weight_decay)
 
     def loss(self, random: np.random.Generator) -> Tensor:
-        """Of `batch` different rows."""
-        rows = np.sort(random.choice(self.fit, min(self.plan.batch, len(self.fit)), replace=False))
-        predicted = self.network(*take(self.inputs, rows, device=self.plan.device))
-        return self.plan.losses.of(predicted.float(), torch.from_numpy(self.scores[rows]).to(self.plan.device))
+        """The weighted loss of `batch` different training rows."""
+        rows = np.sort(random.choice(self.train_rows, min(self.config.batch, len(self.train_rows)), replace=False))
+        predicted = self.network(*_select_rows(self.inputs, rows, device=self.config.device))
+        target = torch.from_numpy(self.scores[rows]).to(self.config.device)
+        return self.config.losses.weighted_sum(predicted.float(), target)
 
-    def validate(self) -> Agreement:
-        """On the rows of the other groups."""
-        predicted = predict(self.network, self.inputs, self.held, batch=self.plan.batch, device=self.plan.device)
-        return Agreement(predicted=predicted, wanted=torch.from_numpy(self.scores[self.held]))
-
-
-def take(inputs: Inputs, rows: NDArray[np.int64], *, device: str) -> list[Tensor]:
-    """Rows of every input; uint8 stays uint8, other numbers become float32."""
-    found = (np.ascontiguousarray(one[rows]) for one in inputs)
-    return [torch.from_numpy(one if one.dtype == np.uint8 else one.astype(np.float32)).to(device) for one in found]
+    def validate(self) -> ValidationResult:
+        """Predictions for the rows of the groups that are not trained on."""
+        predicted = predict(
+            self.network, self.inputs, self.validation_rows, batch=self.config.batch, device=self.config.device
+        )
+        return ValidationResult(predicted=predicted, target=torch.from_numpy(self.scores[self.validation_rows]))
 
 
 @torch.inference_mode()
 def predict(
-    network: nn.Module, inputs: Inputs, rows: NDArray[np.int64], *, batch: int = 32, device: str = "cpu"
+    network: nn.Module, inputs: NetworkInputs, rows: NDArray[np.int64], *, batch: int = 32, device: str = "cpu"
 ) -> Tensor:
-    """Scores [rows] in evaluation mode, on the CPU."""
+    """Scores [rows] of a network in evaluation mode, on the CPU."""
     network.eval()
-    parts = np.split(rows, range(batch, len(rows), batch))
-    return torch.cat([network(*take(inputs, part, device=device)).float().cpu() for part in parts])
+    batches = np.split(rows, range(batch, len(rows), batch))
+    return torch.cat([network(*_select_rows(inputs, part, device=device)).float().cpu() for part in batches])
+
+
+def _select_rows(inputs: NetworkInputs, rows: NDArray[np.int64], *, device: str) -> list[Tensor]:
+    """These rows of every input: uint8 stays uint8, other types become float32."""
+    selected = (np.ascontiguousarray(values[rows]) for values in inputs)
+    return [
+        torch.from_numpy(values if values.dtype == np.uint8 else values.astype(np.float32)).to(device)
+        for values in selected
+    ]

@@ -1,4 +1,4 @@
-"""Checks a written scorer of several graphs: hashes, nodes, golden answers, batches, agreement with torch."""
+"""Verifies an exported scorer of several graphs: hashes, operators, golden outputs, batches, agreement with torch."""
 
 import json
 from collections.abc import Mapping
@@ -11,146 +11,136 @@ import onnxruntime  # type: ignore[import-untyped]
 from pydantic import TypeAdapter
 
 from models.export import graphs
-from models.export.assembly.assembly import Array, Assembly, Given, Source, Text, golden_rows, inputs_of, run_torch
-from models.export.assembly.writer import GOLDEN_ROWS, GOLDEN_SEED, SLACK
-from models.export.graphs import FORBIDDEN
+from models.export.assembly.assembly import Array, GraphAssembly, golden_inputs, part_inputs, run_in_torch
+from models.export.assembly.writer import (
+    GOLDEN_ROWS,
+    GOLDEN_SEED,
+    MIN_LARGEST_VALUE,
+    RELATIVE_TOLERANCE,
+    read_sheet_inputs,
+)
+from models.export.graphs import FORBIDDEN_OPERATORS
 from models.verify.pair import VerifyError
-from vqmon.errors import ScorerError
-from vqmon.scoring.manifests.composite_scorer import StepSpec, TextSpec
-from vqmon.scoring.runtime.model_file import read_verified_file
+from vqmon.scoring.manifests.composite_scorer import StepSpec
 
-CPU = "CPUExecutionProvider"
-LEAST = 0.01
-"""Answers smaller than this are held to a share of this: scores of 0..1 end near 0, where a runtime's logistic
-function has few digits."""
-FOLDED_BYTES = 2**22
-"""What a session may compute beforehand from constants: gated biases of a clip are 100 MB each and are better made
+_CPU_PROVIDER = "CPUExecutionProvider"
+_MAX_FOLDED_BYTES = 2**22
+"""Largest constant that a session may fold: gated position biases of a clip are 100 MB each, and are better computed
 when they are needed."""
 _STEPS = TypeAdapter(tuple[StepSpec, ...])
 
 
-class PartsRunner:
-    """All graphs of a sheet on one device."""
+class AssemblyRunner:
+    """Runs all graphs of a sheet on one device."""
 
-    def __init__(self, sheet: Path, *, provider: str = CPU, threads: int = 2) -> None:
+    def __init__(self, sheet: Path, *, provider: str = _CPU_PROVIDER, threads: int = 2) -> None:
         self.table: dict[str, Any] = json.loads(sheet.read_text())
         self.steps = _STEPS.validate_python(self.table["steps"])
         self.folder = sheet.parent
         self._sessions = {
-            step.name: open_graph(self.folder / step.graph.file, provider, threads) for step in self.steps
+            step.name: _open_session(self.folder / step.graph.file, provider, threads) for step in self.steps
         }
 
-    def run(self, given: Mapping[str, Array]) -> dict[str, Array]:
-        """What every step says of rows of all sources, with all rows as one segment where it wants them so."""
-        values: dict[str, Array] = dict(given)
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Inputs and the outputs of every step, by name; steps per segment see all rows as one segment."""
+        values: dict[str, Array] = dict(inputs)
         for step in self.steps:
             values[step.name] = self.run_step(step, values, slice(None))
         return values
 
     def run_step(self, step: StepSpec, values: Mapping[str, Array], rows: slice) -> Array:
-        """One step's answer about some of the rows."""
-        some = {name: values[name][rows] for name in step.takes}
-        fed = dict(zip(step.graph.inputs, inputs_of(step.takes, some, each=step.each), strict=True))
-        answer: Array = self._sessions[step.name].run([step.graph.output], fed)[0]
+        """The output of one step for some of the rows."""
+        selected = {name: values[name][rows] for name in step.takes}
+        feeds = dict(zip(step.graph.inputs, part_inputs(step.takes, selected, each=step.each), strict=True))
+        output: Array = self._sessions[step.name].run([step.graph.output], feeds)[0]
         if step.each == "picture":
-            return answer.reshape(*some[step.takes[0]].shape[:2], *answer.shape[1:])
-        return answer
+            return output.reshape(*selected[step.takes[0]].shape[:2], *output.shape[1:])
+        return output
 
     def golden(self, rows: int) -> dict[str, Array]:
-        """Golden rows of every source."""
-        return golden_rows(read_sources(self.table, self.folder), rows, seed=GOLDEN_SEED)
+        """Golden rows of every input."""
+        return golden_inputs(read_sheet_inputs(self.table, self.folder), rows, seed=GOLDEN_SEED)
 
 
-def read_sources(table: Mapping[str, Any], folder: Path) -> list[Source | Given | Text]:
-    """What goes into the graphs of a sheet that lies in `folder`."""
-    made: list[Source | Given | Text] = []
-    for each in table["sources"]:
-        facts = {key: tuple(value) if isinstance(value, list) else value for key, value in each.items()}
-        kind = facts.pop("kind")
-        if kind == "text":
-            text = TextSpec(**facts)
-            made.append(Text(name=text.name, ids=text.ids, tokens=text.tokens, content=_content(text, folder)))
-        else:
-            made.append(Source(**facts) if kind == "source" else Given(**facts))
-    return made
-
-
-def _content(text: TextSpec, folder: Path) -> bytes:
-    try:
-        return read_verified_file(folder / text.file, sha256_hex=text.sha256, size_bytes=text.size_bytes)
-    except ScorerError as error:
-        raise VerifyError(str(error)) from error
-
-
-def open_graph(file: Path, provider: str = CPU, threads: int = 2) -> onnxruntime.InferenceSession:
-    """A session that keeps memory and idle cores to what is needed."""
+def _open_session(file: Path, provider: str = _CPU_PROVIDER, threads: int = 2) -> onnxruntime.InferenceSession:
+    """A session that folds no large constants and whose idle threads do not spin for long."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
-    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(FOLDED_BYTES))
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(_MAX_FOLDED_BYTES))
     return onnxruntime.InferenceSession(str(file), options, providers=[provider])
 
 
-def verify(sheet: Path, *, assembly: Assembly | None = None, provider: str = CPU) -> list[str]:
-    """What was checked, one line each; raises VerifyError. Against torch in float32 too when the assembly is given."""
+def verify_assembly(sheet: Path, *, assembly: GraphAssembly | None = None, provider: str = _CPU_PROVIDER) -> list[str]:
+    """What was verified, one line each; with an assembly also against torch in float32. Raises VerifyError."""
     table = json.loads(sheet.read_text())
     lines = [_check_graph(sheet.parent, step) for step in _STEPS.validate_python(table["steps"])]
-    runner = PartsRunner(sheet, provider=provider)
-    slack = SLACK[table["form"]]
-    given = runner.golden(GOLDEN_ROWS)
-    said = runner.run(given)
-    lines += [_check_golden(said[name], facts, name, slack) for name, facts in table["golden"].items()]
-    lines += _check_alone(runner, given | said, slack)
+    runner = AssemblyRunner(sheet, provider=provider)
+    tolerance = RELATIVE_TOLERANCE[table["form"]]
+    inputs = runner.golden(GOLDEN_ROWS)
+    outputs = runner.run(inputs)
+    lines += [_check_golden(outputs[name], facts, name, tolerance) for name, facts in table["golden"].items()]
+    lines += _check_single_rows(runner, inputs | outputs, tolerance)
     if assembly is not None:
-        borrowed = {each.name: said[each.name] for each in assembly.sources if each.name in said}
-        expected = run_torch(assembly, given | borrowed)
+        shared = {each.name: outputs[each.name] for each in assembly.inputs if each.name in outputs}
+        expected = run_in_torch(assembly, inputs | shared)
         for part in assembly.parts:
-            apart = _share(said[part.name], expected[part.name])
-            lines.append(_near(apart, slack, f"{part.name} against torch"))
+            error = _relative_error(outputs[part.name], expected[part.name])
+            lines.append(_require_within(error, tolerance, f"{part.name} against torch"))
     return lines
 
 
 def _check_graph(folder: Path, step: StepSpec) -> str:
     graph, file = step.graph, folder / step.graph.file
-    found = graphs.unit_hash(file)
-    if found != (graph.sha256, graph.size_bytes) or graphs.data_file(file).exists() != graph.has_data:
-        raise VerifyError(f"{graph.file}: sha256 is {found[0]}, the sheet says {graph.sha256}")
+    digest_and_size = graphs.hash_graph(file)
+    if (
+        digest_and_size != (graph.sha256, graph.size_bytes)
+        or graphs.external_data_file(file).exists() != graph.has_data
+    ):
+        raise VerifyError(f"{graph.file}: sha256 is {digest_and_size[0]}, the sheet says {graph.sha256}")
     model = onnx.load(str(file), load_external_data=False)
-    kinds = [node.op_type for node in model.graph.node]
-    if held := sorted(set(kinds) & set(FORBIDDEN)):
-        raise VerifyError(f"{graph.file} holds {', '.join(held)}")
-    opset = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+    operators = [node.op_type for node in model.graph.node]
+    if forbidden := sorted(set(operators) & set(FORBIDDEN_OPERATORS)):
+        raise VerifyError(f"{graph.file} holds {', '.join(forbidden)}")
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     size = f"{graph.size_bytes / 2**20:.1f} MiB"
-    return f"{graph.file}: sha256 {found[0]}, {size}, opset {opset}, {len(kinds)} nodes, none of {', '.join(FORBIDDEN)}"
+    return (
+        f"{graph.file}: sha256 {digest_and_size[0]}, {size}, opset {opset}, {len(operators)} nodes, "
+        f"none of {', '.join(FORBIDDEN_OPERATORS)}"
+    )
 
 
-def _check_golden(said: Array, facts: Mapping[str, Any], name: str, slack: float) -> str:
-    if list(said.shape) != facts["shape"]:
-        raise VerifyError(f"{name} gave {list(said.shape)}, the sheet says {facts['shape']}")
-    apart = np.abs(said.astype(np.float64).ravel()[facts["at"]] - facts["values"]).max()
-    return _near(float(apart) / max(facts["largest"], LEAST), slack, f"golden values of {name}")
+def _check_golden(output: Array, facts: Mapping[str, Any], name: str, tolerance: float) -> str:
+    if list(output.shape) != facts["shape"]:
+        raise VerifyError(f"{name} gave {list(output.shape)}, the sheet says {facts['shape']}")
+    difference = np.abs(output.astype(np.float64).ravel()[facts["at"]] - facts["values"]).max()
+    return _require_within(
+        float(difference) / max(facts["largest"], MIN_LARGEST_VALUE), tolerance, f"golden values of {name}"
+    )
 
 
-def _check_alone(runner: PartsRunner, together: Mapping[str, Array], slack: float) -> list[str]:
-    """Each row says alone what it says among others."""
+def _check_single_rows(runner: AssemblyRunner, values: Mapping[str, Array], tolerance: float) -> list[str]:
+    """Each row gives alone what it gives in a batch."""
     lines = []
     for step in runner.steps:
         if step.each != "segment":
-            alone = [runner.run_step(step, together, slice(at, at + 1)) for at in range(GOLDEN_ROWS)]
+            single_outputs = [runner.run_step(step, values, slice(row, row + 1)) for row in range(GOLDEN_ROWS)]
             line = f"{step.name}: {GOLDEN_ROWS} rows together against one by one"
-            lines.append(_near(_share(np.concatenate(alone), together[step.name]), slack, line))
+            lines.append(
+                _require_within(_relative_error(np.concatenate(single_outputs), values[step.name]), tolerance, line)
+            )
     return lines
 
 
-def _share(ours: Array, theirs: Array) -> float:
-    if ours.shape != theirs.shape:
+def _relative_error(output: Array, expected: Array) -> float:
+    if output.shape != expected.shape:
         return float("inf")
-    largest = max(float(np.abs(theirs.astype(np.float64)).max()), LEAST)
-    return float(np.abs(ours.astype(np.float64) - theirs).max()) / largest
+    largest = max(float(np.abs(expected.astype(np.float64)).max()), MIN_LARGEST_VALUE)
+    return float(np.abs(output.astype(np.float64) - expected).max()) / largest
 
 
-def _near(apart: float, allowed: float, line: str) -> str:
-    if not apart <= allowed:
-        raise VerifyError(f"{line}: {apart:.2e} of the largest value apart, at most {allowed:.2e} is allowed")
-    return f"{line}: {apart:.2e} of the largest value apart"
+def _require_within(error: float, allowed: float, line: str) -> str:
+    if not error <= allowed:
+        raise VerifyError(f"{line}: {error:.2e} of the largest value apart, at most {allowed:.2e} is allowed")
+    return f"{line}: {error:.2e} of the largest value apart"

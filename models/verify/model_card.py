@@ -1,12 +1,12 @@
-"""The facts of an exported pair as a table for its model card."""
+"""Formats the manifest of an exported pair for its model card."""
 
 from pathlib import Path
 
 from vqmon.scoring.manifests.frame_scorer import load_frame_spec
 
 
-def table(manifest: Path) -> str:
-    """A Markdown table of what a manifest says."""
+def format_model_card(manifest: Path) -> str:
+    """A Markdown table of a manifest's facts."""
     spec = load_frame_spec(manifest)
     view = spec.input.view
     rows = {

@@ -1,4 +1,4 @@
-"""A written scorer of levels, run by ONNX Runtime."""
+"""Runs an exported level scorer with ONNX Runtime."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from models.networks.owl.q_align import entropy, softmax
+from models.networks.owl.q_align import softmax
 from vqmon.core.types import Pixels
 from vqmon.scoring.manifests.level_scorer import GraphSpec, LevelScorerSpec, TaskSpec, load_level_spec
 
@@ -16,43 +16,49 @@ Features = NDArray[np.float32] | NDArray[np.float16]
 Logits = NDArray[np.float32]
 
 
-HEAVY = ("Attention", "Conv", "Gemm", "LayerNormalization", "MatMul", "MatMulNBits", "RMSNormalization")
-"""Kinds of node that must run where the others do; arithmetic on shapes may stay on the CPU."""
+COMPUTE_OPERATORS = ("Attention", "Conv", "Gemm", "LayerNormalization", "MatMul", "MatMulNBits", "RMSNormalization")
+"""Operators that must run on the requested device; arithmetic on shapes may stay on the CPU."""
 
 
-class Runner:
+class LevelScorerRunner:
     """Both graphs of a scorer on one device."""
 
     def __init__(self, manifest: Path, *, provider: str = "CPUExecutionProvider", threads: int = 2) -> None:
         self.spec: LevelScorerSpec = load_level_spec(manifest)
         self._folder, self.provider, self._threads = manifest.parent, provider, threads
-        self.encoder = self._open(self.spec.encoder)
-        self.language = self._open(self.spec.language)
+        self.encoder = self._open_session(self.spec.encoder)
+        self.language = self._open_session(self.spec.language)
 
     def encode(self, pixels: Pixels) -> Features:
-        """Features of pictures (frames, 448, 448, 3), in runs of as many as the manifest allows."""
+        """Features of pictures (frames, 448, 448, 3), in batches of at most the manifest's `most_rows`."""
         planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        runs = [
-            self.encoder.run(None, {"pixels": planes[at : at + self.spec.most_rows]})[0]
-            for at in range(0, len(planes), self.spec.most_rows)
+        batches = [
+            self.encoder.run(None, {"pixels": planes[start : start + self.spec.most_rows]})[0]
+            for start in range(0, len(planes), self.spec.most_rows)
         ]
-        return np.concatenate(runs)
+        return np.concatenate(batches)
 
-    def answer(self, clips: Sequence[Features], task: TaskSpec) -> Logits:
-        """Logits (clips, questions, levels) of clips of one length, all questions of a task in one batch."""
+    def run_task(self, clips: Sequence[Features], task: TaskSpec) -> Logits:
+        """Logits (clips, questions, levels) of clips of one length; all questions of a task are batched together."""
         rows = np.repeat(np.stack(clips), len(task.questions), axis=0)
         questions = np.tile(np.array(task.questions, dtype=np.int64), len(clips))
-        runs = []
-        for at in range(0, len(rows), self.spec.most_rows):
-            part = slice(at, at + self.spec.most_rows)
-            runs.append(self.language.run(None, {"features": rows[part], "question": questions[part]})[0])
-        return np.concatenate(runs).reshape(len(clips), len(task.questions), -1)
+        batches = []
+        for start in range(0, len(rows), self.spec.most_rows):
+            batch = slice(start, start + self.spec.most_rows)
+            batches.append(self.language.run(None, {"features": rows[batch], "question": questions[batch]})[0])
+        return np.concatenate(batches).reshape(len(clips), len(task.questions), -1)
 
     def misplaced(self) -> list[str]:
-        """Kinds of heavy nodes that are not on the device that was asked for."""
-        return sorted({kind for one in (self.encoder, self.language) for kind in misplaced(one, self.provider)})
+        """Compute operators that do not run on the requested device."""
+        return sorted(
+            {
+                operator
+                for session in (self.encoder, self.language)
+                for operator in misplaced_operators(session, self.provider)
+            }
+        )
 
-    def _open(self, graph: GraphSpec) -> onnxruntime.InferenceSession:
+    def _open_session(self, graph: GraphSpec) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
@@ -61,23 +67,18 @@ class Runner:
         return onnxruntime.InferenceSession(str(self._folder / graph.file), options, providers=[self.provider])
 
 
-def misplaced(session: onnxruntime.InferenceSession, provider: str) -> set[str]:
-    """Kinds of heavy nodes of a session, opened to record where its nodes are, that are not on `provider`."""
+def misplaced_operators(session: onnxruntime.InferenceSession, provider: str) -> set[str]:
+    """Compute operators of a session that do not run on `provider`; the session must record its assignment."""
     return {
         node.op_type
-        for part in session.get_provider_graph_assignment_info()
-        for node in part.get_nodes()
-        if part.ep_name != provider and node.op_type in HEAVY
+        for subgraph in session.get_provider_graph_assignment_info()
+        for node in subgraph.get_nodes()
+        if subgraph.ep_name != provider and node.op_type in COMPUTE_OPERATORS
     }
 
 
-def expectations(logits: Logits, spec: LevelScorerSpec) -> NDArray[np.float32]:
-    """The levels' expectation over the last axis."""
-    shares = softmax(np.asarray(logits, dtype=np.float32) / np.float32(spec.temperature))
-    values: NDArray[np.float32] = shares @ np.array([level.value for level in spec.levels], dtype=np.float32)
+def expected_levels(logits: Logits, spec: LevelScorerSpec) -> NDArray[np.float32]:
+    """Expectation of the levels over the last axis."""
+    probabilities = softmax(np.asarray(logits, dtype=np.float32) / np.float32(spec.temperature))
+    values: NDArray[np.float32] = probabilities @ np.array([level.value for level in spec.levels], dtype=np.float32)
     return values
-
-
-def uncertainties(logits: Logits, spec: LevelScorerSpec) -> NDArray[np.float32]:
-    """How undecided the levels are over the last axis: 0 = sure, 1 = all alike."""
-    return entropy(softmax(np.asarray(logits, dtype=np.float32) / np.float32(spec.temperature)))

@@ -1,4 +1,4 @@
-"""Checks an exported pair: its hash, its golden result, its graph, its batches, and its agreement with torch."""
+"""Verifies an exported pair: hash, operators, golden output, batches, and agreement with torch."""
 
 import hashlib
 from pathlib import Path
@@ -8,71 +8,71 @@ import onnx
 import torch
 from torch import nn
 
-from models.export.pair import normalise, run_onnx
+from models.export.pair import run_onnx, to_network_input
 from vqmon.core.types import Pixels
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec, golden_frames, load_frame_spec
 
-FORBIDDEN = {"NonZero", "If", "Loop", "Scan"}
-BATCHES = (1, 2, 5, 8)
-TOLERANCE = 1e-4
+_FORBIDDEN_OPERATORS = {"NonZero", "If", "Loop", "Scan"}
+_BATCH_SIZES = (1, 2, 5, 8)
+_TOLERANCE = 1e-4
 
 
 class VerifyError(Exception):
-    """An exported pair is not what its manifest, or its network, says."""
+    """An export does not agree with its manifest, or with its network."""
 
 
-def verify(pair: Path, *, network: nn.Module | None) -> list[str]:
-    """What was checked, one line each, of an .onnx file with its .json beside it; raises VerifyError."""
+def verify_pair(pair: Path, *, network: nn.Module | None) -> list[str]:
+    """What was verified of an .onnx file and the .json beside it, one line each; raises VerifyError."""
     spec = load_frame_spec(pair.with_suffix(".json"))
     lines = [_check_hash(pair, spec.sha256), _check_graph(pair), _check_golden(pair, spec)]
-    lines.append(_check_batches(pair, golden_pixels(spec)))
+    lines.append(_check_batches(pair, _golden_pixels(spec)))
     if network is not None:
-        lines.append(_check_torch(pair, golden_pixels(spec), network=network))
+        lines.append(_check_torch(pair, _golden_pixels(spec), network=network))
     return lines
 
 
-def golden_pixels(spec: ScorerSpec) -> Pixels:
-    """The pictures of a manifest's golden self-test (frames, height, width, 3) uint8 RGB."""
+def _golden_pixels(spec: ScorerSpec) -> Pixels:
+    """The pictures of the manifest's golden input (frames, height, width, 3) uint8 RGB."""
     return golden_frames(spec.input.view, seed=spec.golden.input.seed, frames=spec.golden.input.frames)
 
 
-def _near(apart: float, allowed: float, line: str) -> str:
-    """The line with how far apart two results are; raises VerifyError beyond what is allowed (or not a number)."""
-    if not apart <= allowed:
-        raise VerifyError(f"{line}: {apart:.2e} apart, at most {allowed:.2e} is allowed")
-    return f"{line}: {apart:.2e} apart"
+def _require_within(difference: float, allowed: float, line: str) -> str:
+    """A line with the difference of two results; raises VerifyError when it is larger than allowed, or not a number."""
+    if not difference <= allowed:
+        raise VerifyError(f"{line}: {difference:.2e} apart, at most {allowed:.2e} is allowed")
+    return f"{line}: {difference:.2e} apart"
 
 
 def _check_hash(pair: Path, expected: str) -> str:
-    found = hashlib.sha256(pair.read_bytes()).hexdigest()
-    if found != expected:
-        raise VerifyError(f"sha256 of {pair.name} is {found}, the manifest says {expected}")
-    return f"sha256 {found}"
+    digest = hashlib.sha256(pair.read_bytes()).hexdigest()
+    if digest != expected:
+        raise VerifyError(f"sha256 of {pair.name} is {digest}, the manifest says {expected}")
+    return f"sha256 {digest}"
 
 
 def _check_graph(pair: Path) -> str:
-    kinds = {node.op_type for node in onnx.load(str(pair)).graph.node}
-    if kinds & FORBIDDEN:
-        raise VerifyError(f"{pair.name} holds {', '.join(sorted(kinds & FORBIDDEN))}")
-    return f"graph of {len(kinds)} kinds of node, none of {', '.join(sorted(FORBIDDEN))}"
+    operators = {node.op_type for node in onnx.load(str(pair)).graph.node}
+    if operators & _FORBIDDEN_OPERATORS:
+        raise VerifyError(f"{pair.name} holds {', '.join(sorted(operators & _FORBIDDEN_OPERATORS))}")
+    return f"graph of {len(operators)} kinds of node, none of {', '.join(sorted(_FORBIDDEN_OPERATORS))}"
 
 
 def _check_golden(pair: Path, spec: ScorerSpec) -> str:
-    found = run_onnx(pair, golden_pixels(spec))
-    apart = float(np.abs(found - np.array(spec.golden.output)).max())
-    return _near(apart, spec.golden.tolerance, "golden result against the manifest")
+    scores = run_onnx(pair, _golden_pixels(spec))
+    difference = float(np.abs(scores - np.array(spec.golden.output)).max())
+    return _require_within(difference, spec.golden.tolerance, "golden result against the manifest")
 
 
 def _check_batches(pair: Path, pictures: Pixels) -> str:
-    """The same picture scores the same alone and in batches of every size."""
-    many = np.resize(pictures, (max(BATCHES), *pictures.shape[1:]))
-    alone = np.concatenate([run_onnx(pair, picture[None]) for picture in many])
-    apart = max(float(np.abs(run_onnx(pair, many[:size]) - alone[:size]).max()) for size in BATCHES)
-    return _near(apart, TOLERANCE, f"batches of {BATCHES} against one by one")
+    """A picture has the same score alone and in batches of every size."""
+    batch = np.resize(pictures, (max(_BATCH_SIZES), *pictures.shape[1:]))
+    single = np.concatenate([run_onnx(pair, picture[None]) for picture in batch])
+    difference = max(float(np.abs(run_onnx(pair, batch[:size]) - single[:size]).max()) for size in _BATCH_SIZES)
+    return _require_within(difference, _TOLERANCE, f"batches of {_BATCH_SIZES} against one by one")
 
 
 def _check_torch(pair: Path, pictures: Pixels, *, network: nn.Module) -> str:
     with torch.inference_mode():
-        expected = network.eval()(torch.from_numpy(normalise(pictures))).numpy()
-    apart = float(np.abs(run_onnx(pair, pictures) - expected).max())
-    return _near(apart, TOLERANCE, "torch against ONNX")
+        expected = network.eval()(torch.from_numpy(to_network_input(pictures))).numpy()
+    difference = float(np.abs(run_onnx(pair, pictures) - expected).max())
+    return _require_within(difference, _TOLERANCE, "torch against ONNX")

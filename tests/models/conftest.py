@@ -64,3 +64,32 @@ def rich_goldens() -> Any:
     folder = SHARED / "goldens" / "rich"
     need("fixtures", present=folder.is_dir(), remedy=f"put the recorded outputs at {folder}")
     return RichGoldens(folder)
+
+
+@pytest.fixture(scope="session")
+def level_weights() -> dict[str, Any]:
+    """Random weights of a small mPLUG-Owl2."""
+    from tests.models.level_scorers import CONFIG
+    from tests.models.owl_weights import random_weights
+
+    return random_weights(CONFIG)
+
+
+@pytest.fixture(scope="session")
+def level_checkpoint(level_weights: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with these weights as two shards, and five anchors."""
+    from tests.models.level_scorers import write_checkpoint
+
+    folder = tmp_path_factory.mktemp("weights")
+    write_checkpoint(level_weights, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def level_scorers(level_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with Q-Align and Compare2Score, exported."""
+    from tests.models.level_scorers import export_both
+
+    folder = tmp_path_factory.mktemp("built")
+    export_both(level_checkpoint, folder)
+    return folder

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from models.networks.owl.owl import Owl, OwlConfig, tiny
+from models.networks.owl.owl import Owl, OwlConfig, tiny_config
 
-CONFIG = tiny()
+CONFIG = tiny_config()
 
 
 def random_weights(config: OwlConfig = CONFIG, *, seed: int = 0) -> dict[str, Tensor]:

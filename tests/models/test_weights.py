@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import save_file  # noqa: E402
 
-from models.export.owl_streaming import IGNORED, OPTIONAL, needed_shapes  # noqa: E402
-from models.weights import Checkpoint, HuggingFace, WeightsError, check_licence, check_names, load  # noqa: E402
+from models.export.owl_streaming import IGNORED_TENSORS, OPTIONAL_TENSORS, expected_shapes  # noqa: E402
+from models.weights import Checkpoint, HuggingFace, WeightsError, check_licence, check_state_dict, load_weights  # noqa: E402
 from tests.models.hub_server import serve  # noqa: E402
 from tests.models.owl_weights import CONFIG, random_weights  # noqa: E402
 from vqmon.scoring.manifests.frame_scorer import Licence  # noqa: E402
@@ -30,10 +30,10 @@ class Shelf:
     def __init__(self, folder: Path, hashes: Mapping[str, str | None] | None = None) -> None:
         self.folder, self.hashes, self.asked = folder, hashes or {}, []
 
-    def files(self, repository: str, revision: str) -> Mapping[str, str | None]:
+    def list_files(self, repository: str, revision: str) -> Mapping[str, str | None]:
         return {path.name: self.hashes.get(path.name) for path in self.folder.iterdir()}
 
-    def fetch(self, repository: str, revision: str, name: str) -> Path:
+    def fetch_file(self, repository: str, revision: str, name: str) -> Path:
         self.asked.append((repository, revision, name))
         return self.folder / name
 
@@ -60,7 +60,7 @@ def same(found: Mapping[str, Any]) -> bool:
 def test_shards_in_a_folder_are_one_checkpoint(tmp_path: Path, suffix: str) -> None:
     """Both layouts of published checkpoints, with one hash per file."""
     write_shards(tmp_path, suffix=suffix)
-    found = load(str(tmp_path), hub=Shelf(tmp_path))
+    found = load_weights(str(tmp_path), hub=Shelf(tmp_path))
     assert same(found.checkpoint)
     assert found.checkpoint.shapes["a.weight"] == (2, 3)
     assert sorted(map(len, found.hashes.values())) == [64, 64]
@@ -73,14 +73,14 @@ def test_single_files_are_read(tmp_path: Path) -> None:
     torch.save(SMALL, tmp_path / "three.pth", _use_new_zipfile_serialization=False)
     torch.save({"state_dict": SMALL}, tmp_path / "four.pt")
     for name in ("one.safetensors", "two.bin", "three.pth", "four.pt"):
-        assert same(load(str(tmp_path / name), hub=Shelf(tmp_path)).checkpoint)
+        assert same(load_weights(str(tmp_path / name), hub=Shelf(tmp_path)).checkpoint)
 
 
 def test_a_commit_of_a_hub_is_fetched(tmp_path: Path) -> None:
     """The index first, then its shards, each of the commit that was named."""
     write_shards(tmp_path, suffix="bin")
     hub = Shelf(tmp_path)
-    found = load(f"owner/name@{COMMIT}", hub=hub)
+    found = load_weights(f"owner/name@{COMMIT}", hub=hub)
     assert same(found.checkpoint)
     assert found.reference == f"owner/name@{COMMIT}"
     assert [revision for _, revision, _ in hub.asked] == [COMMIT] * 3
@@ -97,10 +97,10 @@ def test_the_hubs_own_client_fetches_and_keeps(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     with serve(hub_files(tmp_path / "there"), commit=COMMIT) as server:
         hub = HuggingFace(tmp_path / "here", endpoint=server.url)
-        assert same(load(f"owner/name@{COMMIT}", hub=hub).checkpoint)
+        assert same(load_weights(f"owner/name@{COMMIT}", hub=hub).checkpoint)
         bodies = [name for method, name, _ in server.seen if method == "GET"]
         assert len(bodies) == 3
-        assert same(load(f"owner/name@{COMMIT}", hub=hub).checkpoint)
+        assert same(load_weights(f"owner/name@{COMMIT}", hub=hub).checkpoint)
         assert len([name for method, name, _ in server.seen if method == "GET"]) == 3
 
 
@@ -111,7 +111,7 @@ def test_a_broken_transfer_goes_on_where_it_broke_off(tmp_path: Path) -> None:
     files = {"model.safetensors": (tmp_path / "model.safetensors").read_bytes()}
     with serve(files, commit=COMMIT, breaks=1) as server:
         hub = HuggingFace(tmp_path / "here", endpoint=server.url)
-        found = load(f"owner/name@{COMMIT}", hub=hub)
+        found = load_weights(f"owner/name@{COMMIT}", hub=hub)
         assert torch.equal(found.checkpoint["a"], large["a"])
         ranges = [wanted for method, _, wanted in server.seen if method == "GET"]
     assert ranges[0] is None
@@ -122,24 +122,24 @@ def test_a_broken_transfer_goes_on_where_it_broke_off(tmp_path: Path) -> None:
 def test_what_may_change_is_refused(tmp_path: Path, reference: str) -> None:
     """A branch is no pin, and what is neither a file nor a repository is said to be so."""
     with pytest.raises(WeightsError, match="commit"):
-        load(reference, hub=Shelf(tmp_path))
+        load_weights(reference, hub=Shelf(tmp_path))
 
 
 def test_a_file_that_is_not_what_the_hub_says_is_refused(tmp_path: Path) -> None:
     """A transfer that went wrong is found by its hash."""
     save_file(SMALL, tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match="the hub says"):
-        load(f"owner/name@{COMMIT}", hub=Shelf(tmp_path, {"model.safetensors": "0" * 64}))
+        load_weights(f"owner/name@{COMMIT}", hub=Shelf(tmp_path, {"model.safetensors": "0" * 64}))
 
 
 def test_a_pinned_hash_must_be_met(tmp_path: Path) -> None:
     """The right hash loads, another does not."""
     file = tmp_path / "one.safetensors"
     save_file(SMALL, file)
-    (digest,) = load(str(file), hub=Shelf(tmp_path)).hashes.values()
-    assert same(load(str(file), hub=Shelf(tmp_path), sha256=[digest]).checkpoint)
+    (digest,) = load_weights(str(file), hub=Shelf(tmp_path)).hashes.values()
+    assert same(load_weights(str(file), hub=Shelf(tmp_path), sha256=[digest]).checkpoint)
     with pytest.raises(WeightsError, match="none of those given"):
-        load(str(file), hub=Shelf(tmp_path), sha256=["f" * 64])
+        load_weights(str(file), hub=Shelf(tmp_path), sha256=["f" * 64])
 
 
 class Evil:
@@ -156,7 +156,7 @@ def test_pickles_that_hold_more_than_tensors_are_refused(tmp_path: Path, capsys:
     torch.save({"a": 3}, tmp_path / "three.bin")
     for name in ("one.bin", "two.bin", "three.bin"):
         with pytest.raises(WeightsError, match=name):
-            load(str(tmp_path / name), hub=Shelf(tmp_path))
+            load_weights(str(tmp_path / name), hub=Shelf(tmp_path))
     assert "unpickled" not in capsys.readouterr().out
 
 
@@ -165,7 +165,7 @@ def test_an_index_cannot_point_elsewhere(tmp_path: Path, name: str) -> None:
     """Shards lie beside their index."""
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
     with pytest.raises(WeightsError, match="plain file names"):
-        load(str(tmp_path), hub=Shelf(tmp_path))
+        load_weights(str(tmp_path), hub=Shelf(tmp_path))
 
 
 def test_broken_files_are_refused(tmp_path: Path) -> None:
@@ -174,19 +174,19 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "what.txt").write_text("weights")
     for name in ("cut.safetensors", "what.txt"):
         with pytest.raises(WeightsError, match=name):
-            load(str(tmp_path / name), hub=Shelf(tmp_path))
+            load_weights(str(tmp_path / name), hub=Shelf(tmp_path))
     with pytest.raises(WeightsError, match="holds none of"):
-        load(str(tmp_path), hub=Shelf(tmp_path))
+        load_weights(str(tmp_path), hub=Shelf(tmp_path))
     (tmp_path / "model.safetensors.index.json").write_text("[]")
     with pytest.raises(WeightsError, match="not an index"):
-        load(str(tmp_path), hub=Shelf(tmp_path))
+        load_weights(str(tmp_path), hub=Shelf(tmp_path))
 
 
 def test_a_name_in_two_files_is_refused(tmp_path: Path) -> None:
     """Which of the two would be meant cannot be told."""
     for name in ("a.safetensors", "b.safetensors"):
         save_file(SMALL, tmp_path / name)
-    with pytest.raises(WeightsError, match=r"a\.weight, b\.bias are in another file"):
+    with pytest.raises(WeightsError, match=r"a\.weight, b\.bias are also in another file"):
         Checkpoint([tmp_path / "a.safetensors", tmp_path / "b.safetensors"])
 
 
@@ -195,25 +195,27 @@ def test_missing_extra_and_misshapen_keys_are_named() -> None:
     needed = {"kept": (1,), "gone": (2,), "bent": (3, 3), **{f"lost.{at}": (1,) for at in range(10)}}
     found = {"kept": (1,), "bent": (3, 4), "new": (5,)}
     with pytest.raises(WeightsError) as caught:
-        check_names(found, needed)
+        check_state_dict(found, needed)
     said = str(caught.value)
     assert "11 missing: gone, lost.0" in said
     assert "and 3 more" in said
-    assert "1 not known: new" in said
+    assert "1 unknown: new" in said
     assert "1 of another shape: bent is (3, 4), not (3, 3)" in said
 
 
 def test_published_names_fit_with_nothing_left_over() -> None:
     """A checkpoint as published, with or without the tables that can be computed, and with old rotary tables."""
-    needed = needed_shapes(CONFIG)
+    needed = expected_shapes(CONFIG)
     found = {name: tuple(tensor.shape) for name, tensor in random_weights().items()}
     assert set(found) < set(needed)
     old = {f"model.layers.{at}.self_attn.rotary_emb.inv_freq": (16,) for at in range(2)}
-    check_names(found | old, needed, optional=OPTIONAL, ignored=IGNORED)
-    check_names(needed, needed)
+    check_state_dict(found | old, needed, optional=OPTIONAL_TENSORS, ignored=IGNORED_TENSORS)
+    check_state_dict(needed, needed)
     for name in found:
         with pytest.raises(WeightsError, match="missing"):
-            check_names({key: shape for key, shape in found.items() if key != name}, needed, optional=OPTIONAL)
+            check_state_dict(
+                {key: shape for key, shape in found.items() if key != name}, needed, optional=OPTIONAL_TENSORS
+            )
 
 
 def test_noncommercial_weights_need_a_word() -> None:

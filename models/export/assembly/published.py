@@ -1,4 +1,4 @@
-"""From published files to scorers of several graphs: what each needs, under which names, and what is made of it."""
+"""The scorers that are exported from published weights: their files, the networks that these fill, their assembly."""
 
 import tomllib
 from collections.abc import Callable, Mapping
@@ -12,100 +12,119 @@ from torch import Tensor, nn
 
 from models import MODELS_FOLDER
 from models.export.assembly import recipes
-from models.export.assembly.assembly import Assembly
+from models.export.assembly.assembly import GraphAssembly
 from models.export.assembly.writer import SheetFacts
 from models.export.graphs import Weights
 from models.networks import align_iqa, dover, fast_vqa, liqe, sr_vqa
 from models.networks.backbones import slowfast
-from models.networks.backbones.bottleneck import BotConfig
+from models.networks.backbones.bottleneck import BottleneckConfig
 from models.networks.backbones.clip import Clip, ClipConfig
 from models.networks.backbones.convnext3d import ConvNextConfig
 from models.networks.backbones.swin import SwinConfig, swin_b_384
-from models.weights import Shapes, WeightsError, check_names, shapes_of
+from models.weights import TensorShapes, WeightsError, check_state_dict, state_dict_shapes
 from vqmon.scoring.manifests.frame_scorer import Licence
 
-Networks = Mapping[str, nn.Module]
-"""Name of a file -> the network that it fills."""
-Kind = TypeVar("Kind", bound=nn.Module)
-_FACTS = MODELS_FOLDER / "rich.facts.toml"
-# Counters that say nothing of a network.
-_OPTIONAL = ("*.num_batches_tracked",)
+NetworksByFile = Mapping[str, nn.Module]
+"""Key of a file -> the network that it fills."""
+ModuleType = TypeVar("ModuleType", bound=nn.Module)
+_SCORER_FACTS = MODELS_FOLDER / "rich.facts.toml"
+# Counters of batch norms, which have no effect on outputs.
+_OPTIONAL_TENSORS = ("*.num_batches_tracked",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileSpec:
-    """One published file: the network whose names it has, and names in it that nobody needs."""
+class WeightsFile:
+    """One published file: the network that has its names, and names in it that are not needed."""
 
-    make: Callable[[], nn.Module]
+    build: Callable[[], nn.Module]
     ignored: tuple[str, ...] = ()
-    # in front of every name, in files written by several GPUs
+    # before every name in files written by DistributedDataParallel
     prefix: str = "module."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kit:
-    """A scorer: the files that it takes, its own first, and how it is put together."""
+class PublishedScorer:
+    """A scorer: the files that it takes, its own first, and how it is assembled."""
 
-    files: Mapping[str, FileSpec]
-    build: Callable[[Networks, int], Assembly]
-    # a scorer whose sheet may be named -> what is given where it is not
-    joins: Mapping[str, str] = field(default_factory=dict)
-
-
-_SLOWFAST = FileSpec(make=partial(slowfast.SlowFast, slowfast.SlowFastConfig()))
-_FAST = FileSpec(make=partial(slowfast.FastPathway, slowfast.SlowFastConfig()), ignored=slowfast.NOT_FAST)
-_FAST_VQA = FileSpec(make=partial(fast_vqa.FastVqa, SwinConfig()), ignored=fast_vqa.IGNORED)
-_DOVER = FileSpec(make=partial(dover.Dover, SwinConfig(), ConvNextConfig()), ignored=dover.IGNORED)
-_LIQE = FileSpec(make=partial(Clip, ClipConfig()), ignored=("input_resolution", "context_length", "vocab_size"))
-_ALIGN_IQA = FileSpec(make=lambda: align_iqa.AlignIqa(align_iqa.published_sizes()), ignored=sr_vqa.IGNORED)
-_RQ_VQA = FileSpec(make=partial(sr_vqa.RqVqa, swin_b_384(), BotConfig()), ignored=sr_vqa.IGNORED)
-_SHARED = {"slowfast": _FAST, "fast_vqa": _FAST_VQA, "liqe": _LIQE}
-_HIDDEN = {"q_align_hidden": "llm"}
+    files: Mapping[str, WeightsFile]
+    assemble: Callable[[NetworksByFile, int], GraphAssembly]
+    # scorer whose sheet may be named -> the feature input that it computes
+    shared_features: Mapping[str, str] = field(default_factory=dict)
 
 
-def _liqe_of(networks: Networks) -> liqe.Liqe:
+_SLOWFAST = WeightsFile(build=partial(slowfast.SlowFast, slowfast.SlowFastConfig()))
+_FAST = WeightsFile(
+    build=partial(slowfast.FastPathway, slowfast.SlowFastConfig()), ignored=slowfast.NOT_IN_FAST_PATHWAY
+)
+_FAST_VQA = WeightsFile(build=partial(fast_vqa.FastVqa, SwinConfig()), ignored=fast_vqa.IGNORED_TENSORS)
+_DOVER = WeightsFile(build=partial(dover.Dover, SwinConfig(), ConvNextConfig()), ignored=dover.IGNORED_TENSORS)
+_LIQE = WeightsFile(build=partial(Clip, ClipConfig()), ignored=("input_resolution", "context_length", "vocab_size"))
+_ALIGN_IQA = WeightsFile(build=lambda: align_iqa.AlignIqa(align_iqa.default_config()), ignored=sr_vqa.IGNORED_TENSORS)
+_RQ_VQA = WeightsFile(build=partial(sr_vqa.RqVqa, swin_b_384(), BottleneckConfig()), ignored=sr_vqa.IGNORED_TENSORS)
+_SHARED_FILES = {"slowfast": _FAST, "fast_vqa": _FAST_VQA, "liqe": _LIQE}
+_Q_ALIGN_HIDDEN_STATE = {"q_align_hidden": "llm"}
+
+
+def _build_liqe(networks: NetworksByFile) -> liqe.Liqe:
     clip = cast("Clip", networks["liqe"])
-    net = liqe.Liqe(clip.config, liqe.sentence_matrix(clip), clip.logit_scale.detach())
+    net = liqe.Liqe(clip.config, liqe.encode_sentences(clip), clip.logit_scale.detach())
     net.visual = clip.visual
     return net
 
 
-def _build_fused(make: Callable[..., Assembly], own: str, networks: Networks, version: int) -> Assembly:
-    return make(
-        networks[own], fast=networks["slowfast"], clips=networks["fast_vqa"], sentences=_liqe_of(networks),
+def _assemble_fused(
+    assemble: Callable[..., GraphAssembly], key: str, networks: NetworksByFile, version: int
+) -> GraphAssembly:
+    return assemble(
+        networks[key], fast=networks["slowfast"], fast_vqa=networks["fast_vqa"], liqe=_build_liqe(networks),
         version=version,
     )  # fmt: skip
 
 
-def _one(make: Callable[..., Assembly], own: str, networks: Networks, version: int) -> Assembly:
-    return make(networks[own], version=version)
+def _assemble_single(
+    assemble: Callable[..., GraphAssembly], key: str, networks: NetworksByFile, version: int
+) -> GraphAssembly:
+    return assemble(networks[key], version=version)
 
 
-KITS: Mapping[str, Kit] = MappingProxyType(
+PUBLISHED_SCORERS: Mapping[str, PublishedScorer] = MappingProxyType(
     {
-        "slowfast": Kit(files={"slowfast": _SLOWFAST}, build=partial(_one, recipes.slowfast, "slowfast")),
-        "slowfast_fast": Kit(files={"slowfast": _FAST}, build=partial(_one, recipes.slowfast_fast, "slowfast")),
-        "fast_vqa": Kit(files={"fast_vqa": _FAST_VQA}, build=partial(_one, recipes.fast_vqa, "fast_vqa")),
-        "dover": Kit(files={"dover": _DOVER}, build=partial(_one, recipes.dover, "dover")),
-        "liqe": Kit(files={"liqe": _LIQE}, build=lambda nets, version: recipes.liqe(_liqe_of(nets), version=version)),
-        "rq_vqa": Kit(
-            files={"rq_vqa": _RQ_VQA, **_SHARED},
-            build=partial(_build_fused, recipes.rq_vqa, "rq_vqa"),
-            joins=_HIDDEN,
+        "slowfast": PublishedScorer(
+            files={"slowfast": _SLOWFAST}, assemble=partial(_assemble_single, recipes.assemble_slowfast, "slowfast")
         ),
-        "sr_vqa": Kit(
-            files={"sr_vqa": FileSpec(make=lambda: sr_vqa.SrVqa(sr_vqa.full())), **_SHARED},
-            build=partial(_build_fused, recipes.sr_vqa, "sr_vqa"),
-            joins=_HIDDEN,
+        "slowfast_fast": PublishedScorer(
+            files={"slowfast": _FAST}, assemble=partial(_assemble_single, recipes.assemble_slowfast_fast, "slowfast")
         ),
-        "sr_vqa_lean": Kit(
-            files={"sr_vqa_lean": FileSpec(make=lambda: sr_vqa.SrVqa(sr_vqa.lean())), **_SHARED},
-            build=partial(_build_fused, recipes.sr_vqa, "sr_vqa_lean"),
+        "fast_vqa": PublishedScorer(
+            files={"fast_vqa": _FAST_VQA}, assemble=partial(_assemble_single, recipes.assemble_fast_vqa, "fast_vqa")
         ),
-        "align_iqa": Kit(files={"align_iqa": _ALIGN_IQA}, build=partial(_one, recipes.align_iqa, "align_iqa")),
-        "align_iqa_generated": Kit(
+        "dover": PublishedScorer(
+            files={"dover": _DOVER}, assemble=partial(_assemble_single, recipes.assemble_dover, "dover")
+        ),
+        "liqe": PublishedScorer(
+            files={"liqe": _LIQE},
+            assemble=lambda nets, version: recipes.assemble_liqe(_build_liqe(nets), version=version),
+        ),
+        "rq_vqa": PublishedScorer(
+            files={"rq_vqa": _RQ_VQA, **_SHARED_FILES},
+            assemble=partial(_assemble_fused, recipes.assemble_rq_vqa, "rq_vqa"),
+            shared_features=_Q_ALIGN_HIDDEN_STATE,
+        ),
+        "sr_vqa": PublishedScorer(
+            files={"sr_vqa": WeightsFile(build=lambda: sr_vqa.SrVqa(sr_vqa.full_config())), **_SHARED_FILES},
+            assemble=partial(_assemble_fused, recipes.assemble_sr_vqa, "sr_vqa"),
+            shared_features=_Q_ALIGN_HIDDEN_STATE,
+        ),
+        "sr_vqa_lean": PublishedScorer(
+            files={"sr_vqa_lean": WeightsFile(build=lambda: sr_vqa.SrVqa(sr_vqa.lean_config())), **_SHARED_FILES},
+            assemble=partial(_assemble_fused, recipes.assemble_sr_vqa, "sr_vqa_lean"),
+        ),
+        "align_iqa": PublishedScorer(
+            files={"align_iqa": _ALIGN_IQA}, assemble=partial(_assemble_single, recipes.assemble_align_iqa, "align_iqa")
+        ),
+        "align_iqa_generated": PublishedScorer(
             files={"align_iqa": _ALIGN_IQA, "clip": _LIQE},
-            build=lambda nets, version: recipes.align_iqa_generated(
+            assemble=lambda nets, version: recipes.assemble_align_iqa_generated(
                 cast("align_iqa.AlignIqa", nets["align_iqa"]), clip=cast("Clip", nets["clip"]), version=version
             ),
         ),
@@ -113,40 +132,43 @@ KITS: Mapping[str, Kit] = MappingProxyType(
 )
 
 
-def facts_of(name: str) -> SheetFacts:
-    """The facts written by hand in `rich.facts.toml`."""
-    table = tomllib.loads(_FACTS.read_text())[name]
+def read_scorer_facts(name: str) -> SheetFacts:
+    """The scorer's table of `rich.facts.toml`."""
+    table = tomllib.loads(_SCORER_FACTS.read_text())[name]
     licence = Licence(commercial=table["licence"].pop("commercial", None), **table["licence"])
     return SheetFacts(description=table["description"], licence=licence, provenance=table["provenance"])
 
 
-def fill(spec: FileSpec, weights: Weights, shapes: Shapes) -> nn.Module:
+def load_network(file: WeightsFile, weights: Weights, shapes: TensorShapes) -> nn.Module:
     """A network with a file's tensors in float32; raises WeightsError naming what is missing, unknown or misshapen."""
-    start = spec.prefix if shapes and all(name.startswith(spec.prefix) for name in shapes) else ""
-    network = spec.make()
-    needed = shapes_of(network)
-    bare = {name.removeprefix(start): shape for name, shape in shapes.items()}
-    check_names(bare, needed, optional=_OPTIONAL, ignored=spec.ignored)
+    prefix = file.prefix if shapes and all(name.startswith(file.prefix) for name in shapes) else ""
+    network = file.build()
+    needed = state_dict_shapes(network)
+    unprefixed = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
+    check_state_dict(unprefixed, needed, optional=_OPTIONAL_TENSORS, ignored=file.ignored)
     table: dict[str, Tensor] = {}
     for name in needed:
-        if name in bare:
-            tensor = weights[start + name]
+        if name in unprefixed:
+            tensor = weights[prefix + name]
             table[name] = tensor.float() if tensor.is_floating_point() else tensor
     network.load_state_dict(table, strict=False, assign=True)
     return network.eval().requires_grad_(requires_grad=False)
 
 
 def random_networks(name: str, *, seed: int = 0) -> dict[str, nn.Module]:
-    """Every network that a scorer needs, with lively random weights: to measure speed and to check graphs."""
+    """Every network of a scorer with random weights, to measure speed and to check graphs."""
     torch.manual_seed(seed)
-    made = {key: spec.make().eval().requires_grad_(requires_grad=False) for key, spec in KITS[name].files.items()}
+    made = {
+        key: file.build().eval().requires_grad_(requires_grad=False)
+        for key, file in PUBLISHED_SCORERS[name].files.items()
+    }
     for network in made.values():
-        enliven(network)
+        randomize_weights(network)
     return made
 
 
-def enliven(network: nn.Module) -> None:
-    """Draw every weight anew so that each detail shows in the answer; matrices keep the size of what goes through."""
+def randomize_weights(network: nn.Module) -> None:
+    """Draw every weight anew so that each shows in the output; matrices keep the scale of their input."""
     for name, tensor in network.state_dict().items():
         if not tensor.is_floating_point():
             continue
@@ -162,7 +184,7 @@ def enliven(network: nn.Module) -> None:
             tensor.normal_(std=0.05).add_(1.0 if name.endswith(("weight", "gamma")) and tensor.dim() == 1 else 0.0)
 
 
-def need_file(name: str, given: Mapping[str, object]) -> None:
-    """Refuse when a file that a scorer takes is not named."""
-    if missing := [key for key in KITS[name].files if key not in given]:
+def require_files(name: str, given: Mapping[str, object]) -> None:
+    """Raise WeightsError when a file that a scorer takes is not named."""
+    if missing := [key for key in PUBLISHED_SCORERS[name].files if key not in given]:
         raise WeightsError(f"{name} needs weights of {', '.join(missing)}: --part {missing[0]}=FILE")

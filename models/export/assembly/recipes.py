@@ -1,104 +1,121 @@
-"""How feature networks become scorers: which graph takes what, and which graphs are shared."""
+"""Assembles published networks into scorers: which graph takes what, and which graphs are shared."""
 
 from dataclasses import replace
 
-from models.export.assembly.assembly import Assembly, Given, Part, Source, Text
-from models.networks.align_iqa import AlignIqa, Generated, Natural
-from models.networks.backbones.clip import Clip, Places, Texts
+from models.export.assembly.assembly import FeatureInput, GraphAssembly, GraphPart, PixelInput, TextInput
+from models.networks.align_iqa import AlignIqa, GeneratedContentScorer, NaturalContentScorer
+from models.networks.backbones.clip import Clip, PatchEncoder, TextEncoder
 from models.networks.backbones.slowfast import FRAMES, SIDE, FastPathway, SlowFast
 from models.networks.backbones.swin import Swin, SwinConfig
-from models.networks.dover import FUSIONS, Dover, Fuse, Squeezed
-from models.networks.fast_vqa import FastVqa, Fragments, PlacesToScore
-from models.networks.liqe import CROP, CROPS, Liqe, QualityOf
+from models.networks.dover import FUSIONS, AestheticFeatures, Dover, FuseSideScores
+from models.networks.fast_vqa import FastVqa, FragmentFeatures, MeanScore
+from models.networks.liqe import CROP_SIDE, CROPS, ExpectedQuality, Liqe
 from models.networks.sr_vqa import RqVqa, SrVqa
 
 MOTION, FRAGMENTS, WINDOWS, PICTURE = "motion", "fragments", "windows", "picture"
 
 
-def motion(side: int = SIDE) -> Source:
-    """32 frames of a second, squeezed to a square."""
-    return Source(name=MOTION, made="stretch", side=side, order="NCTHW", pictures=FRAMES)
+def motion_input(side: int = SIDE) -> PixelInput:
+    """32 frames of one second, resized to a square."""
+    return PixelInput(name=MOTION, transform="stretch", side=side, order="NCTHW", pictures=FRAMES)
 
 
-def pieces(config: SwinConfig) -> Source:
-    """A clip of fragments at native size, of every second frame."""
-    return Source(name=FRAGMENTS, made="fragments", side=config.side, order="NCTHW", pictures=config.frames, stride=2)
+def fragments_input(config: SwinConfig) -> PixelInput:
+    """A clip of fragments at native resolution, of every second frame."""
+    return PixelInput(
+        name=FRAGMENTS, transform="fragments", side=config.side, order="NCTHW", pictures=config.frames, stride=2
+    )
 
 
-def windows() -> Source:
-    """Fifteen windows of a picture at native size."""
-    return Source(name=WINDOWS, made="windows", side=CROP, order="NKCHW", pictures=CROPS)
+def windows_input() -> PixelInput:
+    """Fifteen crops of a picture at native resolution."""
+    return PixelInput(name=WINDOWS, transform="windows", side=CROP_SIDE, order="NKCHW", pictures=CROPS)
 
 
-def centre(config: SwinConfig) -> Source:
-    """A picture scaled to its short side, and of that the centre."""
-    return Source(name=PICTURE, made="centre", side=config.side)
+def centre_input(config: SwinConfig) -> PixelInput:
+    """A picture resized to its short side and cropped at the centre."""
+    return PixelInput(name=PICTURE, transform="centre", side=config.side)
 
 
-def slowfast(network: SlowFast, *, side: int = SIDE, version: int = 1) -> Assembly:
-    """2048 features of the slow pathway and 256 of the fast one."""
-    part = Part(name="slowfast", network=network, takes=(MOTION,))
-    return Assembly(name="slowfast", version=version, sources=(motion(side),), parts=(part,))
+def assemble_slowfast(network: SlowFast, *, side: int = SIDE, version: int = 1) -> GraphAssembly:
+    """SlowFast: 2048 features of the slow pathway, then 256 of the fast one."""
+    part = GraphPart(name="slowfast", network=network, takes=(MOTION,))
+    return GraphAssembly(name="slowfast", version=version, inputs=(motion_input(side),), parts=(part,))
 
 
-def slowfast_fast(network: FastPathway, *, side: int = SIDE, version: int = 1) -> Assembly:
-    """The 256 features alone."""
-    return Assembly(name="slowfast-fast", version=version, sources=(motion(side),), parts=(_fast(network),))
+def assemble_slowfast_fast(network: FastPathway, *, side: int = SIDE, version: int = 1) -> GraphAssembly:
+    """The 256 features of the fast pathway."""
+    return GraphAssembly(
+        name="slowfast-fast", version=version, inputs=(motion_input(side),), parts=(_fast_pathway_part(network),)
+    )
 
 
-def fast_vqa(network: FastVqa, *, version: int = 1) -> Assembly:
-    """Features of every place, to be shared, and the score of a clip."""
-    score = Part(name="fast-vqa-score", network=PlacesToScore(network.vqa_head), takes=("fast-vqa-features",))
-    source = pieces(network.fragments_backbone.config)
-    return Assembly(name="fast-vqa", version=version, sources=(source,), parts=(_fragments(network), score))
+def assemble_fast_vqa(network: FastVqa, *, version: int = 1) -> GraphAssembly:
+    """FAST-VQA: shared feature maps, and the score of a clip."""
+    score = GraphPart(name="fast-vqa-score", network=MeanScore(network.vqa_head), takes=("fast-vqa-features",))
+    source = fragments_input(network.fragments_backbone.config)
+    return GraphAssembly(
+        name="fast-vqa", version=version, inputs=(source,), parts=(_fragment_features_part(network), score)
+    )
 
 
-def dover(network: Dover, *, fusion: str = "by-name", version: int = 1) -> Assembly:
-    """Raw scores of both sides, and both in one of 0..1 per segment."""
+def assemble_dover(network: Dover, *, fusion: str = "by-name", version: int = 1) -> GraphAssembly:
+    """DOVER: raw scores of both sides, and the fused score 0..1 of a segment; `fusion` is a key of FUSIONS."""
     config = network.technical_backbone.config
-    # the authors take these frames from all over the video; ours are those of the fragments
-    squeezed = replace(pieces(config), name="squeezed", made="stretch")
+    # the authors take these frames from the whole video; here they are the frames of the fragments
+    aesthetic_input = replace(fragments_input(config), name="squeezed", transform="stretch")
     sides = (
-        ("technical", Fragments(network.technical_backbone), network.technical_head, FRAGMENTS),
-        ("aesthetic", Squeezed(network.aesthetic_backbone), network.aesthetic_head, "squeezed"),
+        ("technical", FragmentFeatures(network.technical_backbone), network.technical_head, FRAGMENTS),
+        ("aesthetic", AestheticFeatures(network.aesthetic_backbone), network.aesthetic_head, "squeezed"),
     )
     parts = []
     for name, backbone, head, source in sides:
-        parts.append(Part(name=f"dover-{name}-features", network=backbone, takes=(source,)))
-        parts.append(Part(name=f"dover-{name}", network=PlacesToScore(head), takes=(f"dover-{name}-features",)))
-    both = Part(
-        name="dover", network=Fuse(FUSIONS[fusion]), takes=("dover-technical", "dover-aesthetic"), each="segment"
+        parts.append(GraphPart(name=f"dover-{name}-features", network=backbone, takes=(source,)))
+        parts.append(GraphPart(name=f"dover-{name}", network=MeanScore(head), takes=(f"dover-{name}-features",)))
+    fused = GraphPart(
+        name="dover",
+        network=FuseSideScores(FUSIONS[fusion]),
+        takes=("dover-technical", "dover-aesthetic"),
+        each="segment",
     )
-    return Assembly(name="dover", version=version, sources=(pieces(config), squeezed), parts=(*parts, both))
+    return GraphAssembly(
+        name="dover", version=version, inputs=(fragments_input(config), aesthetic_input), parts=(*parts, fused)
+    )
 
 
-def liqe(network: Liqe, *, version: int = 1) -> Assembly:
-    """Logits of 495 sentences, to be shared, and the expected quality."""
-    score = Part(name="liqe-score", network=QualityOf(), takes=("liqe-logits",))
-    return Assembly(name="liqe", version=version, sources=(windows(),), parts=(_liqe(network), score))
+def assemble_liqe(network: Liqe, *, version: int = 1) -> GraphAssembly:
+    """LIQE: shared logits of 495 sentences, and the expected quality."""
+    score = GraphPart(name="liqe-score", network=ExpectedQuality(), takes=("liqe-logits",))
+    return GraphAssembly(
+        name="liqe", version=version, inputs=(windows_input(),), parts=(_liqe_logits_part(network), score)
+    )
 
 
-def rq_vqa(network: RqVqa, *, fast: FastPathway, clips: FastVqa, sentences: Liqe, version: int = 1) -> Assembly:
-    """As released: one score per segment, from the features of all its units at once."""
-    spatial = Part(name="rq-vqa-spatial", network=network.spatial(), takes=(PICTURE,))
+def assemble_rq_vqa(
+    network: RqVqa, *, fast: FastPathway, fast_vqa: FastVqa, liqe: Liqe, version: int = 1
+) -> GraphAssembly:
+    """RQ-VQA as released: one score per segment, from the features of all its units."""
+    spatial = GraphPart(name="rq-vqa-spatial", network=network.spatial(), takes=(PICTURE,))
     takes = {"spatial": spatial.name, "fast": "slowfast-fast", "llm": "llm", "liqe": "liqe-logits"}
-    fusion = Part(
+    fusion = GraphPart(
         name="rq-vqa",
         network=network.fusion(),
         takes=(*takes.values(), "fast-vqa-features"),
         each="segment",
     )
-    parts = (spatial, _fast(fast), _fragments(clips), _liqe(sentences), fusion)
-    sources = _sources(network.feature_extraction.feature_extraction, clips)
-    llm = Given(name="llm", shape=(network.features["llm"],))
-    return Assembly(name="rq-vqa", version=version, sources=(*sources, llm), parts=parts)
+    parts = (spatial, _fast_pathway_part(fast), _fragment_features_part(fast_vqa), _liqe_logits_part(liqe), fusion)
+    inputs = _fusion_inputs(network.feature_extraction.feature_extraction, fast_vqa)
+    llm = FeatureInput(name="llm", shape=(network.features["llm"],))
+    return GraphAssembly(name="rq-vqa", version=version, inputs=(*inputs, llm), parts=parts)
 
 
-def sr_vqa(network: SrVqa, *, fast: FastPathway, clips: FastVqa, sentences: Liqe, version: int = 1) -> Assembly:
-    """A score per unit from that unit's features alone; full or lean as the network's features say."""
+def assemble_sr_vqa(
+    network: SrVqa, *, fast: FastPathway, fast_vqa: FastVqa, liqe: Liqe, version: int = 1
+) -> GraphAssembly:
+    """SR-VQA: one score per unit, from that unit's features; full or lean, as the network's features are."""
     features = network.config.features
     name = "sr-vqa" if "llm" in features else "sr-vqa-lean"
-    spatial = Part(name=f"{name}-spatial", network=network.spatial, takes=(PICTURE,))
+    spatial = GraphPart(name=f"{name}-spatial", network=network.spatial, takes=(PICTURE,))
     takes = {
         "spatial": spatial.name,
         "fast": "slowfast-fast",
@@ -106,40 +123,49 @@ def sr_vqa(network: SrVqa, *, fast: FastPathway, clips: FastVqa, sentences: Liqe
         "liqe": "liqe-logits",
         "fastvqa": "fast-vqa-features",
     }
-    fusion = Part(name=name, network=network.regression, takes=tuple(takes[feature] for feature in features))
-    llm = (Given(name="llm", shape=(features["llm"],)),) if "llm" in features else ()
-    parts = (spatial, _fast(fast), _fragments(clips), _liqe(sentences), fusion)
-    return Assembly(name=name, version=version, sources=(*_sources(network.spatial.backbone, clips), *llm), parts=parts)
+    fusion = GraphPart(name=name, network=network.regression, takes=tuple(takes[feature] for feature in features))
+    llm = (FeatureInput(name="llm", shape=(features["llm"],)),) if "llm" in features else ()
+    parts = (spatial, _fast_pathway_part(fast), _fragment_features_part(fast_vqa), _liqe_logits_part(liqe), fusion)
+    return GraphAssembly(
+        name=name, version=version, inputs=(*_fusion_inputs(network.spatial.backbone, fast_vqa), *llm), parts=parts
+    )
 
 
-def align_iqa(network: AlignIqa, *, version: int = 1) -> Assembly:
-    """Quality of natural pictures, guided by where people look."""
-    part = Part(name="align-iqa", network=Natural(network), takes=(PICTURE,))
-    return Assembly(name="align-iqa", version=version, sources=(centre(network.config.swin),), parts=(part,))
+def assemble_align_iqa(network: AlignIqa, *, version: int = 1) -> GraphAssembly:
+    """Align-IQA for natural pictures, guided by saliency."""
+    part = GraphPart(name="align-iqa", network=NaturalContentScorer(network), takes=(PICTURE,))
+    return GraphAssembly(name="align-iqa", version=version, inputs=(centre_input(network.config.swin),), parts=(part,))
 
 
-def align_iqa_generated(network: AlignIqa, *, clip: Clip, version: int = 1) -> Assembly:
-    """Quality of generated pictures, guided by their likeness to the segment's prompt."""
-    seen = Source(name="clip_picture", made="centre", side=clip.config.side)
-    prompt = Text(name="prompt", ids=clip.config.vocabulary, tokens=clip.config.context)
-    places = Part(name="clip-places", network=Places(clip.visual), takes=(seen.name,))
-    asked = Part(name="clip-text", network=Texts(clip), takes=(prompt.name,))
-    last = Part(name="align-iqa-generated", network=Generated(network), takes=(PICTURE, places.name, asked.name))
-    sources = (centre(network.config.swin), seen, prompt)
-    return Assembly(name="align-iqa-generated", version=version, sources=sources, parts=(places, asked, last))
+def assemble_align_iqa_generated(network: AlignIqa, *, clip: Clip, version: int = 1) -> GraphAssembly:
+    """Align-IQA for generated pictures, guided by their similarity to the segment's prompt."""
+    clip_input = PixelInput(name="clip_picture", transform="centre", side=clip.config.side)
+    prompt = TextInput(name="prompt", ids=clip.config.vocabulary, tokens=clip.config.context)
+    patches = GraphPart(name="clip-places", network=PatchEncoder(clip.visual), takes=(clip_input.name,))
+    text = GraphPart(name="clip-text", network=TextEncoder(clip), takes=(prompt.name,))
+    score = GraphPart(
+        name="align-iqa-generated", network=GeneratedContentScorer(network), takes=(PICTURE, patches.name, text.name)
+    )
+    inputs = (centre_input(network.config.swin), clip_input, prompt)
+    return GraphAssembly(name="align-iqa-generated", version=version, inputs=inputs, parts=(patches, text, score))
 
 
-def _sources(backbone: Swin, clips: FastVqa) -> tuple[Source, ...]:
-    return centre(backbone.config), motion(), pieces(clips.fragments_backbone.config), windows()
+def _fusion_inputs(backbone: Swin, fast_vqa: FastVqa) -> tuple[PixelInput, ...]:
+    return (
+        centre_input(backbone.config),
+        motion_input(),
+        fragments_input(fast_vqa.fragments_backbone.config),
+        windows_input(),
+    )
 
 
-def _fast(network: FastPathway) -> Part:
-    return Part(name="slowfast-fast", network=network, takes=(MOTION,))
+def _fast_pathway_part(network: FastPathway) -> GraphPart:
+    return GraphPart(name="slowfast-fast", network=network, takes=(MOTION,))
 
 
-def _fragments(network: FastVqa) -> Part:
-    return Part(name="fast-vqa-features", network=Fragments(network.fragments_backbone), takes=(FRAGMENTS,))
+def _fragment_features_part(network: FastVqa) -> GraphPart:
+    return GraphPart(name="fast-vqa-features", network=FragmentFeatures(network.fragments_backbone), takes=(FRAGMENTS,))
 
 
-def _liqe(network: Liqe) -> Part:
-    return Part(name="liqe-logits", network=network, takes=(WINDOWS,))
+def _liqe_logits_part(network: Liqe) -> GraphPart:
+    return GraphPart(name="liqe-logits", network=network, takes=(WINDOWS,))

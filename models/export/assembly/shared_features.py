@@ -1,4 +1,4 @@
-"""Another scorer's sheet read again, so that its steps make what a scorer would be given."""
+"""Reads the sheet of an exported scorer whose graphs compute a feature input of another scorer."""
 
 import json
 from pathlib import Path
@@ -6,36 +6,36 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from models.export.assembly.assembly import Given, Source
-from models.export.assembly.writer import GOLDEN_ROWS, Joined
-from models.verify.assembly import read_sources
+from models.export.assembly.assembly import FeatureInput, PixelInput
+from models.export.assembly.writer import GOLDEN_ROWS, SharedFeatures, read_sheet_inputs
 from models.weights import WeightsError
 from vqmon.scoring.manifests.composite_scorer import StepSpec
 
 _STEPS = TypeAdapter(tuple[StepSpec, ...])
 
 
-def read_joined(sheet: Path, wanted: Given, *, form: str, folder: Path) -> Joined:
-    """What makes `wanted`, by its own name; raises WeightsError: the graphs lie in another folder, or do not fit."""
+def read_shared_features(sheet: Path, feature: FeatureInput, *, precision: str, folder: Path) -> SharedFeatures:
+    """The graphs that compute `feature`; raises WeightsError when they are in another folder than `folder`, or do not
+    fit."""
     if sheet.resolve().parent != folder.resolve():
         raise WeightsError(
-            f"{sheet}: its graphs must lie beside those that are written, in {folder}: name it by --built"
+            f"{sheet}: its graphs must be in the folder that is written to, {folder}: name that folder by --built"
         )
     try:
         table = json.loads(sheet.read_text())
-        sources, steps = read_sources(table, folder), _STEPS.validate_python(table["steps"])
+        inputs, steps = read_sheet_inputs(table, folder), _STEPS.validate_python(table["steps"])
         golden = dict(table["golden"])
-        said, is_form = golden[wanted.name], table["form"]
-        rows = np.array(said["values"], dtype=np.float32).reshape(said["shape"])
+        output, sheet_precision = golden[feature.name], table["form"]
+        rows = np.array(output["values"], dtype=np.float32).reshape(output["shape"])
     except OSError as error:
         raise WeightsError(f"{sheet}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, ValidationError) as error:
-        raise WeightsError(f"{sheet}: is no sheet that makes {wanted.name}: export it again ({error!r})") from error
-    if is_form != form:
-        raise WeightsError(f"{sheet}: is {is_form}, this export is {form}: export both alike (--dtype)")
-    if rows.shape != (GOLDEN_ROWS, *wanted.shape):
-        raise WeightsError(f"{sheet}: gives {wanted.name} of {rows.shape[1:]}, {wanted.shape} are taken")
-    pixels = tuple(each for each in sources if isinstance(each, Source))
-    if len(pixels) != len(sources):
-        raise WeightsError(f"{sheet}: takes features of another scorer itself: export it again")
-    return Joined(sources=pixels, steps=steps, golden=golden, rows=rows)
+        raise WeightsError(f"{sheet}: not a sheet that makes {feature.name}: export it again ({error!r})") from error
+    if sheet_precision != precision:
+        raise WeightsError(f"{sheet}: is {sheet_precision}, this export is {precision}: use the same --dtype for both")
+    if rows.shape != (GOLDEN_ROWS, *feature.shape):
+        raise WeightsError(f"{sheet}: {feature.name} has shape {rows.shape[1:]}, this scorer needs {feature.shape}")
+    pixels = tuple(each for each in inputs if isinstance(each, PixelInput))
+    if len(pixels) != len(inputs):
+        raise WeightsError(f"{sheet}: needs features of another scorer itself: export it again")
+    return SharedFeatures(inputs=pixels, steps=steps, golden=golden, rows=rows)

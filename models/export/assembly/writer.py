@@ -1,4 +1,4 @@
-"""Writes a scorer of several graphs: an .onnx file per part, and a sheet of facts that says how they go together."""
+"""Writes and reads a scorer of several graphs: one .onnx file per part, and a sheet that says how they connect."""
 
 import copy
 import json
@@ -15,46 +15,53 @@ from torch import nn
 from models.export import graphs
 from models.export.assembly.assembly import (
     Array,
-    Assembly,
-    Given,
-    Interchange,
-    Part,
-    Source,
-    Text,
-    inputs_of,
-    run_torch,
+    AssemblyInput,
+    FeatureInput,
+    Float32Interface,
+    GraphAssembly,
+    GraphPart,
+    PixelInput,
+    TextInput,
+    part_inputs,
+    run_in_torch,
 )
-from models.export.graphs import Signature
-from vqmon.scoring.manifests.composite_scorer import StepSpec
+from models.export.graphs import GraphSignature, graph_spec
+from models.weights import WeightsError
+from vqmon.errors import ScorerError
+from vqmon.scoring.manifests.composite_scorer import StepSpec, TextSpec
 from vqmon.scoring.manifests.frame_scorer import Licence
-from vqmon.scoring.manifests.level_scorer import GraphSpec
+from vqmon.scoring.runtime.model_file import read_verified_file
 
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType({"fp32": torch.float32, "fp16": torch.float16})
-MOST_ROWS, MOST_SEGMENTS = 64, 16
-BUCKETS = (1, 2, 4, 8)
-"""How many rows are ever run at once."""
-GOLDEN_ROWS, GOLDEN_SEED, GOLDEN_VALUES = 2, 384, 16
-SLACK: Mapping[str, float] = MappingProxyType({"fp32": 1e-4, "fp16": 5e-3})
-"""How far an answer may be from torch in float32, as a share of the largest value."""
+_MAX_ROWS, _MAX_SEGMENTS = 64, 16
+BATCH_BUCKETS = (1, 2, 4, 8)
+"""Batch sizes, in rows, that the daemon runs."""
+GOLDEN_ROWS, GOLDEN_SEED = 2, 384
+_GOLDEN_VALUES = 16
+RELATIVE_TOLERANCE: Mapping[str, float] = MappingProxyType({"fp32": 1e-4, "fp16": 5e-3})
+"""Allowed difference from torch in float32, as a share of the largest value."""
+MIN_LARGEST_VALUE = 0.01
+"""Differences are divided by at least this: scores of 0..1 can all be near 0, where a runtime's logistic function has
+few digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Joined:
-    """What makes a feature that a scorer is given: sources and steps of a sheet, and what they say of golden rows."""
+class SharedFeatures:
+    """Another scorer's graphs that compute a feature: its inputs, steps and golden outputs."""
 
-    sources: tuple[Source, ...]
+    inputs: tuple[PixelInput, ...]
     steps: tuple[StepSpec, ...]
     golden: Mapping[str, Mapping[str, Any]]
-    # of the last step
+    # output of the last step for the golden rows
     rows: Array
 
 
-NOTHING: Mapping[str, Joined] = MappingProxyType({})
+_NO_SHARED_FEATURES: Mapping[str, SharedFeatures] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SheetFacts:
-    """What a sheet says that graphs cannot."""
+    """What a sheet states that the graphs do not."""
 
     description: str
     licence: Licence
@@ -62,122 +69,142 @@ class SheetFacts:
 
 
 def write_assembly(
-    assembly: Assembly, facts: SheetFacts, *, form: str, folder: Path, joined: Mapping[str, Joined] = NOTHING,
-    one_file_bytes: int = graphs.ONE_FILE_BYTES,
+    assembly: GraphAssembly, facts: SheetFacts, *, precision: str, folder: Path,
+    shared: Mapping[str, SharedFeatures] = _NO_SHARED_FEATURES, max_embedded_bytes: int = graphs.MAX_EMBEDDED_BYTES,
 ) -> Path:  # fmt: skip
-    """Write every part and the sheet `name-form@version.parts.json`; returns the latter's path.
+    """Write every part and the sheet `name-precision@version.parts.json`; returns the path of the sheet.
 
-    `joined` says by name what makes features that are given: steps of another sheet, whose graphs lie in `folder`.
+    `shared` has the graphs, already in `folder`, that compute feature inputs, by the inputs' names.
     """
-    known = {name: each.rows for name, each in joined.items()}
-    values = run_torch(assembly, assembly.golden(GOLDEN_ROWS, seed=GOLDEN_SEED) | known)
-    sources = [each for each in assembly.sources if each.name not in joined]
-    sources += [source for each in joined.values() for source in each.sources]
-    steps = [step for each in joined.values() for step in each.steps]
-    for text in (each for each in sources if isinstance(each, Text)):
+    shared_rows = {name: features.rows for name, features in shared.items()}
+    values = run_in_torch(assembly, assembly.golden(GOLDEN_ROWS, seed=GOLDEN_SEED) | shared_rows)
+    inputs = [each for each in assembly.inputs if each.name not in shared]
+    inputs += [each for features in shared.values() for each in features.inputs]
+    steps = [step for features in shared.values() for step in features.steps]
+    for text in (each for each in inputs if isinstance(each, TextInput)):
         (folder / text.spec.file).write_bytes(text.content)
-    steps += write_parts(assembly, values, form=form, folder=folder, one_file_bytes=one_file_bytes)
-    sheet = folder / f"{assembly.name}-{form}@{assembly.version}.parts.json"
-    golden = {name: facts for each in joined.values() for name, facts in each.golden.items()}
-    golden |= {part.name: golden_of(values[part.name]) for part in assembly.parts}
-    write_sheet(sheet, facts, form=form, sources=sources, steps=steps, golden=golden)
+    steps += write_graphs(assembly, values, precision=precision, folder=folder, max_embedded_bytes=max_embedded_bytes)
+    sheet = folder / f"{assembly.name}-{precision}@{assembly.version}.parts.json"
+    golden = {name: output for features in shared.values() for name, output in features.golden.items()}
+    golden |= {part.name: golden_values(values[part.name]) for part in assembly.parts}
+    write_sheet(sheet, facts, precision=precision, inputs=inputs, steps=steps, golden=golden)
     return sheet
 
 
-def write_parts(
-    assembly: Assembly, values: Mapping[str, Array], *, form: str, folder: Path,
-    one_file_bytes: int = graphs.ONE_FILE_BYTES,
+def write_graphs(
+    assembly: GraphAssembly, values: Mapping[str, Array], *, precision: str, folder: Path,
+    max_embedded_bytes: int = graphs.MAX_EMBEDDED_BYTES,
 ) -> list[StepSpec]:  # fmt: skip
-    """Write every part's graph; returns the steps in order. Example values tell shapes and types."""
+    """Write the graph of every part; returns the steps in order. `values` are examples of inputs and outputs."""
     steps = []
     for part in assembly.parts:
-        file = folder / f"{part.name}-{form}@{assembly.version}.onnx"
-        write_part(part, values, dtype=DTYPES[form], target=file, one_file_bytes=one_file_bytes)
-        graph = graph_of(file, inputs=input_names(part), output=part.name)
-        buckets = BUCKETS if part.each == "row" else (1,)
+        file = folder / f"{part.name}-{precision}@{assembly.version}.onnx"
+        _write_part(part, values, dtype=DTYPES[precision], target=file, max_embedded_bytes=max_embedded_bytes)
+        graph = graph_spec(file, inputs=_input_names(part), output=part.name)
+        buckets = BATCH_BUCKETS if part.each == "row" else (1,)
         steps.append(StepSpec(name=part.name, graph=graph, takes=part.takes, each=part.each, buckets=buckets))
     return steps
 
 
-def graph_of(file: Path, *, inputs: tuple[str, ...], output: str) -> GraphSpec:
-    """The facts of a written graph."""
-    digest, size = graphs.unit_hash(file)
-    return GraphSpec(
-        file=file.name, has_data=graphs.data_file(file).exists(), sha256=digest, size_bytes=size, inputs=inputs,
-        output=output,
-    )  # fmt: skip
-
-
 def write_sheet(
-    sheet: Path, facts: SheetFacts, *, form: str, sources: Sequence[Source | Given | Text], steps: Sequence[StepSpec],
+    sheet: Path, facts: SheetFacts, *, precision: str, inputs: Sequence[AssemblyInput], steps: Sequence[StepSpec],
     golden: Mapping[str, Mapping[str, object]],
 ) -> None:  # fmt: skip
-    """How graphs go together, and what each said of golden rows in float32 (`golden_of`)."""
+    """Write a sheet: how the graphs connect, and what each gives for the golden rows in float32 (`golden_values`)."""
     name, version = sheet.name.removesuffix(".parts.json").rsplit("@", 1)
     table = {
         "kind": "parts",
         "name": name,
         "version": int(version),
-        "form": form,
+        "form": precision,
         **asdict(facts),
-        "sources": [_source(each) for each in sources],
+        "sources": [_input_to_json(each) for each in inputs],
         "steps": [asdict(step) for step in steps],
         "golden": dict(golden),
     }
     sheet.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
 
 
-def _source(source: Source | Given | Text) -> dict[str, object]:
-    facts = source.spec if isinstance(source, Text) else source
-    return {"kind": type(source).__name__.lower(), **asdict(facts)}
+def read_sheet_inputs(table: Mapping[str, Any], folder: Path) -> list[AssemblyInput]:
+    """The inputs of a parsed sheet that lies in `folder`; raises WeightsError when the vocabulary file is wrong."""
+    return [_input_from_json(entry, folder) for entry in table["sources"]]
 
 
-def input_names(part: Part) -> tuple[str, ...]:
-    """A graph's inputs are called after what is put there, which another scorer may call otherwise."""
-    return tuple(f"input_{at}" for at in range(len(part.takes)))
+def _input_to_json(each: AssemblyInput) -> dict[str, object]:
+    match each:
+        case TextInput():
+            return {"kind": "text", **asdict(each.spec)}
+        case FeatureInput():
+            return {"kind": "given", **asdict(each)}
+        case PixelInput():
+            return {
+                "kind": "source", "name": each.name, "made": each.transform, "side": each.side, "order": each.order,
+                "pictures": each.pictures, "stride": each.stride,
+            }  # fmt: skip
 
 
-def write_part(
-    part: Part, values: Mapping[str, Array], *, dtype: torch.dtype, target: Path, one_file_bytes: int
-) -> None:
-    """One graph; example values tell the shapes and types of its inputs."""
-    network = Interchange(copy.deepcopy(part.network).eval().to(dtype), dtype=dtype)
-    state = dict(network.named_parameters()) | dict(network.named_buffers())
-    examples = []
-    for value in inputs_of(part.takes, values, each=part.each):
-        example = torch.from_numpy(value)
-        examples.append(example.expand(2, *example.shape[1:]).to("meta") if part.each == "segment" else example)
-    signature = Signature(
-        example=tuple(each.to("meta") for each in examples), inputs=input_names(part), output=part.name,
-        varying=tuple(varying(part.each) for _ in examples),
-    )  # fmt: skip
-    model = graphs.trace(on_meta(network), signature)
-    graphs.fill(model, {name: tensor.detach() for name, tensor in state.items()})
-    graphs.write(model, target, one_file_bytes=one_file_bytes)
+def _input_from_json(entry: Mapping[str, Any], folder: Path) -> AssemblyInput:
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    kind = fields.pop("kind")
+    if kind == "text":
+        text = TextSpec(**fields)
+        return TextInput(name=text.name, ids=text.ids, tokens=text.tokens, content=_read_vocabulary_file(text, folder))
+    if kind == "given":
+        return FeatureInput(**fields)
+    return PixelInput(transform=fields.pop("made"), **fields)
 
 
-def varying(each: str) -> dict[int, tuple[str, int]]:
-    """Which axes of a part's inputs have no fixed size."""
-    return {0: ("rows", MOST_ROWS)} if each == "row" else {0: ("segments", MOST_SEGMENTS), 1: ("rows", MOST_ROWS)}
+def _read_vocabulary_file(text: TextSpec, folder: Path) -> bytes:
+    try:
+        return read_verified_file(folder / text.file, sha256_hex=text.sha256, size_bytes=text.size_bytes)
+    except ScorerError as error:
+        raise WeightsError(str(error)) from error
 
 
-def on_meta(network: nn.Module) -> nn.Module:
-    """A copy that has shapes alone."""
-    memo: dict[int, Any] = {}
-    for tensor in [*network.parameters(), *network.buffers()]:
-        shape = tensor.detach().to("meta")
-        memo[id(tensor)] = nn.Parameter(shape) if isinstance(tensor, nn.Parameter) else shape
-    copied: nn.Module = copy.deepcopy(network, memo)
-    return copied
-
-
-def golden_of(value: Array, *, most: int = GOLDEN_VALUES) -> dict[str, object]:
-    """Some values at equal steps of an answer, or all of them, and its largest."""
+def golden_values(value: Array, *, max_values: int = _GOLDEN_VALUES) -> dict[str, object]:
+    """Shape and largest value of an output, and at most `max_values` of its values at equal distances."""
     flat = np.asarray(value, dtype=np.float64).ravel()
-    steps = np.arange(len(flat)) if len(flat) <= most else np.linspace(0, len(flat) - 1, most).astype(int)
+    indices = np.arange(len(flat)) if len(flat) <= max_values else np.linspace(0, len(flat) - 1, max_values).astype(int)
     return {
         "shape": list(value.shape),
-        "at": steps.tolist(),
-        "values": [float(f"{one:.7g}") for one in flat[steps]],
+        "at": indices.tolist(),
+        "values": [float(f"{number:.7g}") for number in flat[indices]],
         "largest": float(f"{np.abs(flat).max():.7g}"),
     }
+
+
+def _input_names(part: GraphPart) -> tuple[str, ...]:
+    """Numbered, because scorers that share a graph may name its inputs differently."""
+    return tuple(f"input_{index}" for index in range(len(part.takes)))
+
+
+def _write_part(
+    part: GraphPart, values: Mapping[str, Array], *, dtype: torch.dtype, target: Path, max_embedded_bytes: int
+) -> None:
+    network = Float32Interface(copy.deepcopy(part.network).eval().to(dtype), dtype=dtype)
+    state = dict(network.named_parameters()) | dict(network.named_buffers())
+    examples = []
+    for value in part_inputs(part.takes, values, each=part.each):
+        example = torch.from_numpy(value)
+        examples.append(example.expand(2, *example.shape[1:]).to("meta") if part.each == "segment" else example)
+    signature = GraphSignature(
+        example=tuple(example.to("meta") for example in examples), inputs=_input_names(part), output=part.name,
+        dynamic_axes=tuple(_dynamic_axes(part.each) for _ in examples),
+    )  # fmt: skip
+    model = graphs.export_graph(_copy_to_meta(network), signature)
+    graphs.fill_initializers(model, {name: tensor.detach() for name, tensor in state.items()})
+    graphs.save_graph(model, target, max_embedded_bytes=max_embedded_bytes)
+
+
+def _dynamic_axes(each: str) -> dict[int, tuple[str, int]]:
+    return {0: ("rows", _MAX_ROWS)} if each == "row" else {0: ("segments", _MAX_SEGMENTS), 1: ("rows", _MAX_ROWS)}
+
+
+def _copy_to_meta(network: nn.Module) -> nn.Module:
+    """A copy whose tensors are on the `meta` device: shapes and types without values."""
+    memo: dict[int, Any] = {}
+    for tensor in [*network.parameters(), *network.buffers()]:
+        meta = tensor.detach().to("meta")
+        memo[id(tensor)] = nn.Parameter(meta) if isinstance(tensor, nn.Parameter) else meta
+    copied: nn.Module = copy.deepcopy(network, memo)
+    return copied

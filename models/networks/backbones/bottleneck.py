@@ -1,6 +1,7 @@
-"""Bottleneck blocks whose middle is attention over a square map, with learned offsets along rows and columns.
+"""Bottleneck transformer blocks: residual blocks with self-attention over a square map and relative positions.
 
-Srinivas et al., "Bottleneck Transformers for Visual Recognition", CVPR 2021; names as in RQ-VQA's checkpoints.
+Srinivas et al., "Bottleneck Transformers for Visual Recognition", CVPR 2021; parameter names as in RQ-VQA's
+checkpoints.
 """
 
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BotConfig:
-    """Sizes; the defaults are those of RQ-VQA. Queries, keys and values of a head are `head` wide."""
+class BottleneckConfig:
+    """Sizes; the defaults are those of RQ-VQA. `head` is the width of a head's queries, keys and values."""
 
     width: int = 1024
     inner: int = 256
@@ -21,36 +22,36 @@ class BotConfig:
     depth: int = 3
 
 
-class BotStack(nn.Module):
-    """Maps (pictures, width, side, side) -> the same; holds the name `net`."""
+class BottleneckStack(nn.Module):
+    """Maps (pictures, width, side, side) -> maps of the same shape."""
 
-    def __init__(self, config: BotConfig) -> None:
+    def __init__(self, config: BottleneckConfig) -> None:
         super().__init__()
-        self.net = nn.Sequential(*(BotBlock(config) for _ in range(config.depth)))
+        self.net = nn.Sequential(*(BottleneckBlock(config) for _ in range(config.depth)))
 
     def forward(self, maps: Tensor) -> Tensor:
         return self.net(maps)
 
 
-class BotBlock(nn.Module):
-    """Narrow, look around, widen; added to the input."""
+class BottleneckBlock(nn.Module):
+    """1 x 1 convolution to fewer channels, self-attention, 1 x 1 convolution back, added to the input."""
 
-    def __init__(self, config: BotConfig) -> None:
+    def __init__(self, config: BottleneckConfig) -> None:
         super().__init__()
-        looked = config.heads * config.head
+        attention_width = config.heads * config.head
         self.net = nn.Sequential(
             nn.Conv2d(config.width, config.inner, 1, bias=False),
             nn.BatchNorm2d(config.inner),
             nn.ReLU(),
             MapAttention(config),
-            # where a stride would be
+            # position of a strided pooling in other variants
             nn.Identity(),
-            nn.BatchNorm2d(looked),
+            nn.BatchNorm2d(attention_width),
             nn.ReLU(),
-            nn.Conv2d(looked, config.width, 1, bias=False),
+            nn.Conv2d(attention_width, config.width, 1, bias=False),
             nn.BatchNorm2d(config.width),
         )
-        # a new block starts as one that adds nothing
+        # a new block adds nothing
         nn.init.zeros_(self.net[8].weight)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -58,15 +59,15 @@ class BotBlock(nn.Module):
 
 
 class MapAttention(nn.Module):
-    """Maps (pictures, inner, side, side), each place looking at every other -> (pictures, heads * head, side, side)."""
+    """Self-attention over the cells of maps (pictures, inner, side, side) -> (pictures, heads * head, side, side)."""
 
-    def __init__(self, config: BotConfig) -> None:
+    def __init__(self, config: BottleneckConfig) -> None:
         super().__init__()
-        looked = config.heads * config.head
+        attention_width = config.heads * config.head
         self._heads, self._scale = config.heads, config.head**-0.5
-        self.to_qk = nn.Conv2d(config.inner, 2 * looked, 1, bias=False)
-        self.to_v = nn.Conv2d(config.inner, looked, 1, bias=False)
-        self.pos_emb = Offsets(config)
+        self.to_qk = nn.Conv2d(config.inner, 2 * attention_width, 1, bias=False)
+        self.to_v = nn.Conv2d(config.inner, attention_width, 1, bias=False)
+        self.pos_emb = RelativePositionLogits(config)
 
     def forward(self, maps: Tensor) -> Tensor:
         query, key = (self._split(part) for part in self.to_qk(maps).chunk(2, dim=1))
@@ -77,34 +78,34 @@ class MapAttention(nn.Module):
         return mixed.transpose(2, 3).flatten(1, 2).unflatten(-1, maps.shape[2:])
 
     def _split(self, part: Tensor) -> Tensor:
-        """(pictures, heads * head, side, side) -> (pictures, heads, places, head)."""
+        """(pictures, heads * head, side, side) -> (pictures, heads, cells, head)."""
         return part.flatten(2).unflatten(1, (self._heads, -1)).transpose(2, 3)
 
 
-class Offsets(nn.Module):
-    """What a query says of how far a place lies below and to the right of it, one table for all heads each."""
+class RelativePositionLogits(nn.Module):
+    """Attention logits of the relative row and column of query and key; the tables are shared by all heads."""
 
     steps: Tensor
 
-    def __init__(self, config: BotConfig) -> None:
+    def __init__(self, config: BottleneckConfig) -> None:
         super().__init__()
         side = config.side
         self.rel_height = nn.Parameter(torch.randn(2 * side - 1, config.head) * config.head**-0.5)
         self.rel_width = nn.Parameter(torch.randn(2 * side - 1, config.head) * config.head**-0.5)
-        line = torch.arange(side)
-        # the row of a table for each pair of query and key along one axis
-        self.register_buffer("steps", (line[None, :] - line[:, None] + side - 1).flatten(), persistent=False)
+        positions = torch.arange(side)
+        # the table row for each pair of query and key along one axis
+        self.register_buffer("steps", (positions[None, :] - positions[:, None] + side - 1).flatten(), persistent=False)
         self._side = side
 
     def forward(self, query: Tensor) -> Tensor:
-        """Scaled queries (pictures, heads, places, head) -> (pictures, heads, places, places)."""
+        """Scaled queries (pictures, heads, cells, head) -> logits (pictures, heads, cells, cells)."""
         side = self._side
-        placed = query.unflatten(2, (side, side))
-        down = placed @ self._spread(self.rel_height)
-        across = (placed.transpose(2, 3) @ self._spread(self.rel_width)).transpose(2, 3)
-        return (down[..., :, None] + across[..., None, :]).flatten(4, 5).flatten(2, 3)
+        query_map = query.unflatten(2, (side, side))
+        row_logits = query_map @ self._gather_rows(self.rel_height)
+        column_logits = (query_map.transpose(2, 3) @ self._gather_rows(self.rel_width)).transpose(2, 3)
+        return (row_logits[..., :, None] + column_logits[..., None, :]).flatten(4, 5).flatten(2, 3)
 
-    def _spread(self, table: Tensor) -> Tensor:
-        """(side of queries, head, side of keys)."""
+    def _gather_rows(self, table: Tensor) -> Tensor:
+        """The table's rows for each pair of query and key along one axis: (side of queries, head, side of keys)."""
         rows = table.index_select(0, self.steps).unflatten(0, (self._side, self._side))
         return rows.transpose(1, 2)

@@ -1,4 +1,4 @@
-"""CLIP's two towers with the names of its published files: pictures and texts become vectors of one space.
+"""CLIP with the parameter names of its published files: pictures and texts become vectors of one space.
 
 Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021.
 """
@@ -13,13 +13,13 @@ from models.networks.backbones.pixels import normalise
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
-START, END = 49406, 49407
-"""Token ids around every text."""
+START_TOKEN, END_TOKEN = 49406, 49407
+"""Token ids at the start and the end of every text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipConfig:
-    """Sizes; the defaults are those of ViT-B/32. Heads are 64 wide."""
+    """Sizes; the defaults are those of ViT-B/32."""
 
     side: int = 224
     patch: int = 32
@@ -34,12 +34,12 @@ class ClipConfig:
 
 
 class Clip(nn.Module):
-    """Both towers; parts of the text tower stand at the top, as published."""
+    """Both towers; the parameters of the text tower are top-level, as published."""
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.config = config
-        self.visual = Visual(config)
+        self.visual = VisualTower(config)
         self.transformer = Transformer(config.text_width, config.text_depth, config.head)
         self.token_embedding = nn.Embedding(config.vocabulary, config.text_width)
         self.positional_embedding = nn.Parameter(torch.zeros(config.context, config.text_width))
@@ -47,16 +47,16 @@ class Clip(nn.Module):
         self.text_projection = nn.Parameter(torch.zeros(config.text_width, config.joint))
         self.logit_scale = nn.Parameter(torch.zeros(()))
 
-    def texts(self, ids: Tensor) -> Tensor:
-        """Token ids (texts, tokens), each ended by END -> vectors (texts, joint), not normed.
+    def encode_text(self, ids: Tensor) -> Tensor:
+        """Token ids (texts, tokens), each ended by the end token -> vectors (texts, joint), not normalised.
 
-        What follows END is never looked at, so `tokens` may be as many as the longest text has.
+        Tokens after the end token have no effect, so `tokens` may be the length of the longest text.
         """
-        return Texts(self)(ids)
+        return TextEncoder(self)(ids)
 
 
-class Texts(nn.Module):
-    """The text tower alone: token ids (texts, tokens), each ended by the last id -> vectors (texts, joint)."""
+class TextEncoder(nn.Module):
+    """The text tower: token ids (texts, tokens), each ended by the end token -> vectors (texts, joint)."""
 
     def __init__(self, clip: Clip) -> None:
         super().__init__()
@@ -65,21 +65,20 @@ class Texts(nn.Module):
         self.positional_embedding = clip.positional_embedding
         self.ln_final = clip.ln_final
         self.text_projection = clip.text_projection
-        # START and END are the last two ids of any vocabulary
-        self._end = clip.config.vocabulary - 1
+        # the start and end tokens are the last two ids of any vocabulary
+        self._end_token = clip.config.vocabulary - 1
 
     def forward(self, ids: Tensor) -> Tensor:
         count = ids.shape[1]
         tokens = self.token_embedding(ids) + self.positional_embedding[:count]
-        # A token sees those before it and itself.
-        later = torch.full((count, count), float("-inf"), dtype=tokens.dtype, device=tokens.device).triu(1)
-        tokens = self.ln_final(self.transformer(tokens, later))
-        ends = (ids == self._end).int().argmax(1)
+        causal_mask = torch.full((count, count), float("-inf"), dtype=tokens.dtype, device=tokens.device).triu(1)
+        tokens = self.ln_final(self.transformer(tokens, causal_mask))
+        ends = (ids == self._end_token).int().argmax(1)
         return tokens.gather(1, ends[:, None, None].expand(-1, 1, tokens.shape[2]))[:, 0] @ self.text_projection
 
 
-class Visual(nn.Module):
-    """Normalised pictures (pictures, 3, side, side) -> vectors (pictures, joint), not normed."""
+class VisualTower(nn.Module):
+    """Normalised pictures (pictures, 3, side, side) -> vectors (pictures, joint), not normalised."""
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
@@ -95,33 +94,33 @@ class Visual(nn.Module):
         return self.ln_post(self.transformer(self.embed(pixels))[:, 0]) @ self.proj
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """Tokens (pictures, 1 + patches, width): the picture's own, then patches row by row."""
+        """Tokens (pictures, 1 + patches, width): the class token, then patches row by row."""
         patches = self.conv1(pixels).flatten(2).transpose(1, 2)
-        whole = self.class_embedding.expand(patches.shape[0], 1, -1)
-        return self.ln_pre(torch.cat([whole, patches], dim=1) + self.positional_embedding)
+        class_token = self.class_embedding.expand(patches.shape[0], 1, -1)
+        return self.ln_pre(torch.cat([class_token, patches], dim=1) + self.positional_embedding)
 
-    def places(self, pixels: Tensor) -> Tensor:
-        """Vectors of the picture and of every patch (pictures, 1 + patches, joint), not normed."""
+    def patch_vectors(self, pixels: Tensor) -> Tensor:
+        """Vectors of the picture and of each patch (pictures, 1 + patches, joint), not normalised."""
         return self.ln_post(self.transformer(self.embed(pixels))) @ self.proj
 
 
-class Places(nn.Module):
-    """Pictures (pictures, 3, side, side) uint8 -> vectors of each and of its patches (pictures, 1 + patches, joint)."""
+class PatchEncoder(nn.Module):
+    """Pictures (pictures, 3, side, side) uint8 -> vectors of picture and patches (pictures, 1 + patches, joint)."""
 
-    def __init__(self, visual: Visual) -> None:
+    def __init__(self, visual: VisualTower) -> None:
         super().__init__()
         self.visual = visual
 
     def forward(self, pictures: Tensor) -> Tensor:
-        return self.visual.places(normalise(pictures, MEAN, STD, dtype=self.visual.proj.dtype))
+        return self.visual.patch_vectors(normalise(pictures, MEAN, STD, dtype=self.visual.proj.dtype))
 
 
 class Transformer(nn.Module):
-    """Holds the name `resblocks`."""
+    """A sequence of transformer blocks."""
 
     def __init__(self, width: int, depth: int, head: int) -> None:
         super().__init__()
-        self.resblocks = nn.ModuleList(Block(width, width // head) for _ in range(depth))
+        self.resblocks = nn.ModuleList(TransformerBlock(width, width // head) for _ in range(depth))
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         for block in self.resblocks:
@@ -129,12 +128,12 @@ class Transformer(nn.Module):
         return tokens
 
 
-class Block(nn.Module):
-    """Attention, then an MLP, each on normalised tokens and added to them."""
+class TransformerBlock(nn.Module):
+    """Pre-norm self-attention and MLP, each with a residual connection."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.attn = Attention(width, heads)
+        self.attn = MultiHeadAttention(width, heads)
         self.ln_1 = nn.LayerNorm(width)
         self.mlp = Mlp(width)
         self.ln_2 = nn.LayerNorm(width)
@@ -144,8 +143,8 @@ class Block(nn.Module):
         return tokens + self.mlp(self.ln_2(tokens))
 
 
-class Attention(nn.Module):
-    """Queries, keys and values by one matrix, one after the other."""
+class MultiHeadAttention(nn.Module):
+    """Self-attention with one matrix for queries, keys and values."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -163,7 +162,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear maps around CLIP's quick GELU."""
+    """Two linear layers with CLIP's quick GELU."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -171,5 +170,5 @@ class Mlp(nn.Module):
         self.c_proj = nn.Linear(4 * width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        inner = self.c_fc(tokens)
-        return self.c_proj(inner * torch.sigmoid(1.702 * inner))
+        hidden = self.c_fc(tokens)
+        return self.c_proj(hidden * torch.sigmoid(1.702 * hidden))

@@ -1,4 +1,4 @@
-"""The visual abstractor of mPLUG-Owl2: learned queries that sum a picture up in 65 tokens; names as published."""
+"""The visual abstractor of mPLUG-Owl2: learned queries that summarise a picture in 65 tokens; names as published."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.networks.owl.vision import Stack
+from models.networks.owl.vision import LayerStack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class AbstractorConfig:
     heads: int = 16
     vision_width: int = 1024
     grid: int = 32
-    # of the norm inside the MLP; the others have torch's 1e-5
+    # of the layer norm inside the MLP; the others have torch's 1e-5
     inner_eps: float = 1e-6
 
 
@@ -31,7 +31,7 @@ class Abstractor(nn.Module):
         super().__init__()
         self.query_embeds = nn.Parameter(torch.zeros(1, config.queries, config.width))
         self.vit_eos = nn.Parameter(torch.zeros(1, 1, out_width))
-        self.encoder = Stack(Layer(config) for _ in range(config.depth))
+        self.encoder = LayerStack(AbstractorLayer(config) for _ in range(config.depth))
         self.visual_fc = nn.Linear(config.width, out_width)
 
     def forward(self, vision: Tensor) -> Tensor:
@@ -42,32 +42,32 @@ class Abstractor(nn.Module):
         return torch.cat([self.visual_fc(queries), self.vit_eos.expand(batch, -1, -1)], dim=1)
 
 
-class Layer(nn.Module):
-    """Holds the name `crossattention`."""
+class AbstractorLayer(nn.Module):
+    """Gives its block the published name `crossattention`."""
 
     def __init__(self, config: AbstractorConfig) -> None:
         super().__init__()
-        self.crossattention = CrossAttention(config)
+        self.crossattention = AbstractorAttention(config)
 
 
-class CrossAttention(nn.Module):
-    """Queries look at themselves and at the vision tokens."""
+class AbstractorAttention(nn.Module):
+    """Attention of the queries to themselves and to the vision tokens, with its output block."""
 
     def __init__(self, config: AbstractorConfig) -> None:
         super().__init__()
-        self.attention = Attention(config)
+        self.attention = MultiHeadAttention(config)
         self.norm1 = nn.LayerNorm(config.width)
         self.normk = nn.LayerNorm(config.vision_width)
-        self.output = Output(config)
+        self.output = CrossOutput(config)
 
     def forward(self, queries: Tensor, vision: Tensor) -> Tensor:
-        # What is added to is the normalised query, not the query: so it was trained.
+        # The residual is the normalised query, not the query: the published network was trained so.
         queries = self.norm1(queries)
         return self.output(queries, self.attention(queries, self.normk(vision)))
 
 
-class Attention(nn.Module):
-    """Places are added to what makes queries and keys, never to what makes values."""
+class MultiHeadAttention(nn.Module):
+    """Attention with position tables added to the inputs of queries and keys, not of values."""
 
     q_pos_embed: Tensor
     k_pos_embed: Tensor
@@ -78,15 +78,15 @@ class Attention(nn.Module):
         self.query = nn.Linear(config.width, config.width)
         self.key = nn.Linear(config.vision_width, config.width)
         self.value = nn.Linear(config.vision_width, config.width)
-        self.register_buffer("q_pos_embed", line_table(config.width, config.queries))
-        self.register_buffer("k_pos_embed", grid_table(config.width, config.grid))
+        self.register_buffer("q_pos_embed", sine_position_table(config.width, config.queries))
+        self.register_buffer("k_pos_embed", grid_position_table(config.width, config.grid))
 
     def forward(self, queries: Tensor, vision: Tensor) -> Tensor:
         batch, count, width = queries.shape
-        seen = torch.cat([queries, vision], dim=1)
-        places = torch.cat([self.q_pos_embed, self.k_pos_embed], dim=0)
+        keys_input = torch.cat([queries, vision], dim=1)
+        positions = torch.cat([self.q_pos_embed, self.k_pos_embed], dim=0)
         query = self._split(self.query(queries + self.q_pos_embed))
-        key, value = self._split(self.key(seen + places)), self._split(self.value(seen))
+        key, value = self._split(self.key(keys_input + positions)), self._split(self.value(keys_input))
         mixed = functional.scaled_dot_product_attention(query, key, value)
         return mixed.transpose(1, 2).reshape(batch, count, width)
 
@@ -94,8 +94,8 @@ class Attention(nn.Module):
         return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
-class Output(nn.Module):
-    """Adds what was seen, then an MLP of it."""
+class CrossOutput(nn.Module):
+    """Residual connections around the attention's projection and an MLP."""
 
     def __init__(self, config: AbstractorConfig) -> None:
         super().__init__()
@@ -103,13 +103,13 @@ class Output(nn.Module):
         self.norm2 = nn.LayerNorm(config.width)
         self.mlp = Mlp(config)
 
-    def forward(self, queries: Tensor, seen: Tensor) -> Tensor:
-        tokens = queries + self.out_proj(seen)
+    def forward(self, queries: Tensor, attended: Tensor) -> Tensor:
+        tokens = queries + self.out_proj(attended)
         return tokens + self.mlp(self.norm2(tokens))
 
 
 class Mlp(nn.Module):
-    """SwiGLU with a norm before the last linear map."""
+    """SwiGLU with a layer norm before the last linear layer."""
 
     def __init__(self, config: AbstractorConfig) -> None:
         super().__init__()
@@ -122,16 +122,16 @@ class Mlp(nn.Module):
         return self.w2(self.ffn_ln(functional.silu(self.w1(tokens)) * self.w3(tokens)))
 
 
-def line_table(width: int, places: int | Tensor) -> Tensor:
-    """Sines then cosines of places (count, width); frequencies 10000 ** (-2 k / width)."""
-    at = torch.arange(places, dtype=torch.float64) if isinstance(places, int) else places.to(torch.float64)
+def sine_position_table(width: int, positions: int | Tensor) -> Tensor:
+    """Sines, then cosines of positions (count, width); frequencies 10000 ** (-2 k / width)."""
+    values = torch.arange(positions, dtype=torch.float64) if isinstance(positions, int) else positions.to(torch.float64)
     frequencies = 10000.0 ** (-torch.arange(width // 2, dtype=torch.float64) / (width / 2))
-    angles = at[:, None] * frequencies
+    angles = values[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1).float()
 
 
-def grid_table(width: int, grid: int) -> Tensor:
-    """(1 + grid * grid, width): zeros for the picture's own token, then column | row of each patch, row by row."""
-    line = line_table(width // 2, grid)
+def grid_position_table(width: int, grid: int) -> Tensor:
+    """(1 + grid * grid, width): zeros for the class token, then column | row of each patch, row by row."""
+    line = sine_position_table(width // 2, grid)
     columns, rows = line.repeat(grid, 1), line.repeat_interleave(grid, dim=0)
     return torch.cat([torch.zeros(1, width), torch.cat([columns, rows], dim=1)], dim=0)

@@ -1,4 +1,4 @@
-"""The language tower of mPLUG-Owl2: LLaMA whose norms, keys and values have a lane per modality; names as published."""
+"""The language tower of mPLUG-Owl2: LLaMA with separate norms, keys and values per modality; names as published."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from torch.nn import functional
 
 TEXT, PICTURE = 0, 1
 
-Lanes = Sequence[tuple[int, int]]
-"""The sequence cut into (lane, number of tokens), in order."""
+ModalitySpans = Sequence[tuple[int, int]]
+"""The sequence as runs of one modality: (modality, number of tokens), in order."""
 
-Memory = tuple[Tensor, Tensor]
-"""Keys, turned by their place, and values: (batch, heads, tokens, head width) each."""
+KeyValues = tuple[Tensor, Tensor]
+"""Rotated keys and values, each (batch, heads, tokens, head width)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class LanguageConfig:
     inner_width: int = 11008
     depth: int = 32
     heads: int = 32
-    # of the trained positions
+    # number of trained positions
     longest: int = 2048
     eps: float = 1e-6
     base: float = 10000.0
@@ -36,33 +36,33 @@ class LanguageConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
-    """What every layer needs to know about a sequence."""
+class AttentionContext:
+    """What every decoder layer needs to know about a sequence."""
 
-    lanes: Lanes
+    spans: ModalitySpans
     # (batch or 1, 1, tokens, head width)
     cosines: Tensor
     sines: Tensor
-    # True = may look; (batch or 1, 1, tokens, remembered + tokens)
+    # True = may attend; (batch or 1, 1, tokens, earlier tokens + tokens)
     mask: Tensor
 
 
 class Multiway(nn.Module):
-    """Two modules with one duty: `multiway.0` for text, `multiway.1` for pictures."""
+    """One module per modality: `multiway.0` for text, `multiway.1` for pictures."""
 
     def __init__(self, text: nn.Module, picture: nn.Module) -> None:
         super().__init__()
         self.multiway = nn.ModuleList([text, picture])
 
-    def forward(self, tokens: Tensor, lanes: Lanes) -> Tensor:
-        # Cut and join, rather than gather and scatter: no shape depends on data, so ONNX needs neither NonZero nor If.
-        parts = tokens.split([count for _, count in lanes], dim=1)
-        done = [self.multiway[lane](part) for (lane, _), part in zip(lanes, parts, strict=True)]
-        return torch.cat(done, dim=1) if len(done) > 1 else done[0]
+    def forward(self, tokens: Tensor, spans: ModalitySpans) -> Tensor:
+        # Split and concatenate instead of gather and scatter: no shape depends on data, so ONNX needs no NonZero or If.
+        parts = tokens.split([count for _, count in spans], dim=1)
+        outputs = [self.multiway[modality](part) for (modality, _), part in zip(spans, parts, strict=True)]
+        return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
 
 
 class RmsNorm(nn.Module):
-    """Divides by the root mean square, in float32."""
+    """Root-mean-square norm."""
 
     def __init__(self, config: LanguageConfig) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class RmsNorm(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Causal attention; queries share one lane, keys and values have two."""
+    """Causal self-attention; queries share one projection, keys and values have one per modality."""
 
     def __init__(self, config: LanguageConfig) -> None:
         super().__init__()
@@ -85,18 +85,18 @@ class SelfAttention(nn.Module):
         self.v_proj = Multiway(nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False))
         self.o_proj = nn.Linear(width, width, bias=False)
 
-    def remember(self, tokens: Tensor, context: Context, past: Memory | None) -> Memory:
-        """Keys and values of these tokens after those of the past."""
-        keys = turn(self._split(self.k_proj(tokens, context.lanes)), context.cosines, context.sines)
-        values = self._split(self.v_proj(tokens, context.lanes))
-        if past is None:
+    def keys_and_values(self, tokens: Tensor, context: AttentionContext, earlier: KeyValues | None) -> KeyValues:
+        """Keys and values of these tokens, appended to those of earlier tokens."""
+        keys = apply_rotary(self._split(self.k_proj(tokens, context.spans)), context.cosines, context.sines)
+        values = self._split(self.v_proj(tokens, context.spans))
+        if earlier is None:
             return keys, values
-        return torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
+        return torch.cat([earlier[0], keys], dim=2), torch.cat([earlier[1], values], dim=2)
 
-    def look(self, tokens: Tensor, context: Context, memory: Memory) -> Tensor:
-        """What these tokens see."""
-        queries = turn(self._split(self.q_proj(tokens)), context.cosines, context.sines)
-        mixed = functional.scaled_dot_product_attention(queries, *memory, attn_mask=context.mask)
+    def attend(self, tokens: Tensor, context: AttentionContext, key_values: KeyValues) -> Tensor:
+        """The attention output of these tokens."""
+        queries = apply_rotary(self._split(self.q_proj(tokens)), context.cosines, context.sines)
+        mixed = functional.scaled_dot_product_attention(queries, *key_values, attn_mask=context.mask)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
     def _split(self, tokens: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class SelfAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """SwiGLU, shared by both lanes."""
+    """SwiGLU, shared by both modalities."""
 
     def __init__(self, config: LanguageConfig) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class Mlp(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """One block; `forward` keeps every token, `last` gives the final token alone."""
+    """One decoder layer: `forward` computes every token, `forward_last_token` the last one alone."""
 
     def __init__(self, config: LanguageConfig) -> None:
         super().__init__()
@@ -126,43 +126,47 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = Multiway(RmsNorm(config), RmsNorm(config))
         self.mlp = Mlp(config)
 
-    def forward(self, tokens: Tensor, context: Context, past: Memory | None = None) -> tuple[Tensor, Memory]:
-        normed = self.input_layernorm(tokens, context.lanes)
-        memory = self.self_attn.remember(normed, context, past)
-        tokens = tokens + self.self_attn.look(normed, context, memory)
-        return tokens + self.mlp(self.post_attention_layernorm(tokens, context.lanes)), memory
+    def forward(
+        self, tokens: Tensor, context: AttentionContext, earlier: KeyValues | None = None
+    ) -> tuple[Tensor, KeyValues]:
+        normed = self.input_layernorm(tokens, context.spans)
+        key_values = self.self_attn.keys_and_values(normed, context, earlier)
+        tokens = tokens + self.self_attn.attend(normed, context, key_values)
+        return tokens + self.mlp(self.post_attention_layernorm(tokens, context.spans)), key_values
 
-    def last(self, tokens: Tensor, context: Context, past: Memory | None = None) -> Tensor:
-        """(batch, 1, width): only keys and values need the others; the final token is text."""
-        normed = self.input_layernorm(tokens, context.lanes)
-        memory = self.self_attn.remember(normed, context, past)
-        end = Context(
-            lanes=[(TEXT, 1)],
+    def forward_last_token(self, tokens: Tensor, context: AttentionContext, earlier: KeyValues | None = None) -> Tensor:
+        """The last token (batch, 1, width), which must be text; the others only give keys and values."""
+        normed = self.input_layernorm(tokens, context.spans)
+        key_values = self.self_attn.keys_and_values(normed, context, earlier)
+        last_context = AttentionContext(
+            spans=[(TEXT, 1)],
             cosines=context.cosines[:, :, -1:],
             sines=context.sines[:, :, -1:],
             mask=context.mask[:, :, -1:],
         )
-        token = tokens[:, -1:] + self.self_attn.look(normed[:, -1:], end, memory)
-        return token + self.mlp(self.post_attention_layernorm(token, end.lanes))
+        token = tokens[:, -1:] + self.self_attn.attend(normed[:, -1:], last_context, key_values)
+        return token + self.mlp(self.post_attention_layernorm(token, last_context.spans))
 
 
-def turn(heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Rotary places in the order of Hugging Face's LLaMA: halves, not pairs."""
+def apply_rotary(heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Rotary position embedding as in Hugging Face's LLaMA: halves of a head are rotated, not pairs."""
     first, second = heads.chunk(2, dim=-1)
     return heads * cosines + torch.cat([-second, first], dim=-1) * sines
 
 
 def rotary_tables(config: LanguageConfig) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (longest, head width) of every place."""
-    half = torch.arange(0, config.head_width, 2, dtype=torch.int64).float() / config.head_width
-    angles = torch.outer(torch.arange(config.longest).float(), 1.0 / config.base**half)
+    """Cosines and sines (longest, head width) of all positions."""
+    exponents = torch.arange(0, config.head_width, 2, dtype=torch.int64).float() / config.head_width
+    angles = torch.outer(torch.arange(config.longest).float(), 1.0 / config.base**exponents)
     angles = torch.cat([angles, angles], dim=-1)
     return angles.cos(), angles.sin()
 
 
-def whole_context(config: LanguageConfig, lanes: Lanes, *, dtype: torch.dtype, device: torch.device) -> Context:
-    """The context of a sequence from its first token on."""
-    count = sum(size for _, size in lanes)
+def causal_context(
+    config: LanguageConfig, spans: ModalitySpans, *, dtype: torch.dtype, device: torch.device
+) -> AttentionContext:
+    """The context of a whole sequence with a causal mask."""
+    count = sum(size for _, size in spans)
     cosines, sines = (table[:count].to(device, dtype)[None, None] for table in rotary_tables(config))
     mask = torch.ones(count, count, dtype=torch.bool, device=device).tril()[None, None]
-    return Context(lanes=lanes, cosines=cosines, sines=sines, mask=mask)
+    return AttentionContext(spans=spans, cosines=cosines, sines=sines, mask=mask)

@@ -1,4 +1,4 @@
-"""mPLUG-Owl2 as one network under its published names, in its plain form: every token, every layer, every word."""
+"""mPLUG-Owl2 as one network under its published names: every token, every layer, the whole vocabulary."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,16 +7,24 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.owl.abstractor import Abstractor, AbstractorConfig
-from models.networks.owl.language import PICTURE, TEXT, DecoderLayer, Lanes, LanguageConfig, RmsNorm, whole_context
+from models.networks.owl.language import (
+    PICTURE,
+    TEXT,
+    DecoderLayer,
+    LanguageConfig,
+    ModalitySpans,
+    RmsNorm,
+    causal_context,
+)
 from models.networks.owl.vision import VisionConfig, VisionTower
 
-PICTURE_ID = -200
-"""Stands in a prompt's token ids where one picture, or all frames of a video, go."""
+PICTURE_TOKEN = -200
+"""Placeholder in a prompt's token ids for one picture, or for all frames of a video."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwlConfig:
-    """Sizes of all three towers; the defaults are the published ones."""
+    """Sizes of vision tower, abstractor and language tower; the defaults are the published ones."""
 
     vision: VisionConfig = field(default_factory=VisionConfig)
     abstractor: AbstractorConfig = field(default_factory=AbstractorConfig)
@@ -27,8 +35,8 @@ class OwlConfig:
         return self.abstractor.queries + 1
 
 
-def tiny() -> OwlConfig:
-    """Small widths and depths around the published picture size and token counts, for tests."""
+def tiny_config() -> OwlConfig:
+    """Small widths and depths with the published picture size and token counts, for tests and dry runs."""
     return OwlConfig(
         vision=VisionConfig(width=64, inner_width=256, depth=2, heads=4),
         abstractor=AbstractorConfig(width=64, inner_width=176, depth=2, heads=4, vision_width=64),
@@ -36,7 +44,7 @@ def tiny() -> OwlConfig:
     )
 
 
-class Towers(nn.Module):
+class OwlModel(nn.Module):
     """Everything under the prefix `model.`."""
 
     def __init__(self, config: OwlConfig) -> None:
@@ -49,60 +57,62 @@ class Towers(nn.Module):
 
 
 class Owl(nn.Module):
-    """The network as published; what is exported is made of the same parts in `owl_scorer`."""
+    """The network as published; `exportable` builds the exported form of the same modules."""
 
     def __init__(self, config: OwlConfig) -> None:
         super().__init__()
         self.config = config
-        self.model = Towers(config)
+        self.model = OwlModel(config)
         self.lm_head = nn.Linear(config.language.width, config.language.vocabulary, bias=False)
 
-    def features(self, pixels: Tensor) -> Tensor:
-        """Normalised pictures (frames, 3, 448, 448) -> (frames, 65, width)."""
+    def encode_pictures(self, pixels: Tensor) -> Tensor:
+        """Normalised pictures (frames, 3, 448, 448) -> features (frames, 65, width)."""
         return self.model.visual_abstractor(self.model.vision_model(pixels))
 
-    def hidden(self, ids: Sequence[int], pictures: Sequence[Tensor]) -> Tensor:
-        """States after the last norm (1, tokens, width); `pictures` (frames, 65, width) fill the places in `ids`."""
-        tokens, lanes = self.splice(ids, pictures)
-        context = whole_context(self.config.language, lanes, dtype=tokens.dtype, device=tokens.device)
+    def hidden_states(self, ids: Sequence[int], pictures: Sequence[Tensor]) -> Tensor:
+        """States after the last norm (1, tokens, width); `pictures` (frames, 65, width) replace the picture tokens of
+        `ids`."""
+        tokens, spans = self.embed_prompt(ids, pictures)
+        context = causal_context(self.config.language, spans, dtype=tokens.dtype, device=tokens.device)
         for layer in self.model.layers:
             tokens, _ = layer(tokens, context)
         return self.model.norm(tokens)
 
     def logits(self, ids: Sequence[int], pictures: Sequence[Tensor]) -> Tensor:
-        """Logits of every word after the last token (vocabulary,), float32."""
-        return self.lm_head(self.hidden(ids, pictures)[0, -1]).float()
+        """Logits (vocabulary,) of the next token, float32."""
+        return self.lm_head(self.hidden_states(ids, pictures)[0, -1]).float()
 
-    def splice(self, ids: Sequence[int], pictures: Sequence[Tensor]) -> tuple[Tensor, Lanes]:
-        """The sequence's embeddings (1, tokens, width) and its lanes."""
-        left = list(pictures)
-        parts: list[Tensor] = []
-        lanes: list[tuple[int, int]] = []
-        for lane, chunk in chunks(ids):
-            part = left.pop(0).flatten(0, 1) if lane == PICTURE else self._embed(chunk)
-            parts.append(part)
-            lanes.append((lane, part.shape[0]))
-        if left:
-            raise ValueError(f"{len(left)} pictures have no place in the prompt")
-        return torch.cat(parts)[None], lanes
+    def embed_prompt(self, ids: Sequence[int], pictures: Sequence[Tensor]) -> tuple[Tensor, ModalitySpans]:
+        """Embeddings (1, tokens, width) of a prompt with its pictures, and the spans of its modalities. Raises
+        ValueError for more pictures than picture tokens."""
+        remaining = list(pictures)
+        sequence: list[Tensor] = []
+        spans: list[tuple[int, int]] = []
+        for modality, text_ids in split_modalities(ids):
+            embeddings = remaining.pop(0).flatten(0, 1) if modality == PICTURE else self._embed(text_ids)
+            sequence.append(embeddings)
+            spans.append((modality, embeddings.shape[0]))
+        if remaining:
+            raise ValueError(f"{len(remaining)} pictures have no picture token in the prompt")
+        return torch.cat(sequence)[None], spans
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
         weight = self.model.embed_tokens.weight
         return weight[torch.tensor(ids, device=weight.device)]
 
 
-def chunks(ids: Sequence[int]) -> list[tuple[int, list[int]]]:
-    """A prompt as (TEXT, its ids) and (PICTURE, []) in order.
+def split_modalities(ids: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """A prompt as runs of (TEXT, token ids) and (PICTURE, []), in order.
 
-    >>> chunks([1, 2, -200, 3])
+    >>> split_modalities([1, 2, -200, 3])
     [(0, [1, 2]), (1, []), (0, [3])]
     """
-    found: list[tuple[int, list[int]]] = []
-    for one in ids:
-        if one == PICTURE_ID:
-            found.append((PICTURE, []))
-        elif found and found[-1][0] == TEXT:
-            found[-1][1].append(one)
+    runs: list[tuple[int, list[int]]] = []
+    for token_id in ids:
+        if token_id == PICTURE_TOKEN:
+            runs.append((PICTURE, []))
+        elif runs and runs[-1][0] == TEXT:
+            runs[-1][1].append(token_id)
         else:
-            found.append((TEXT, [one]))
-    return found
+            runs.append((TEXT, [token_id]))
+    return runs

@@ -1,4 +1,4 @@
-"""The picture tower of mPLUG-Owl2: a ViT whose whole sequence of tokens is its answer; names as published."""
+"""The vision tower of mPLUG-Owl2: a ViT that returns all its tokens; parameter names as published."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,37 +22,37 @@ class VisionConfig:
 
     @property
     def tokens(self) -> int:
-        """One token per patch and one for the picture as a whole."""
+        """One token per patch, and the class token."""
         return (self.image // self.patch) ** 2 + 1
 
 
 class VisionTower(nn.Module):
-    """Pictures (batch, 3, image, image), normalised -> tokens (batch, tokens, width)."""
+    """Normalised pictures (batch, 3, image, image) -> tokens (batch, tokens, width)."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.embeddings = Embeddings(config)
-        self.encoder = Stack(Block(config) for _ in range(config.depth))
+        self.embeddings = PatchEmbeddings(config)
+        self.encoder = LayerStack(VisionBlock(config) for _ in range(config.depth))
         self.post_layernorm = nn.LayerNorm(config.width, eps=config.eps)
 
     def forward(self, pixels: Tensor) -> Tensor:
         tokens = self.embeddings(pixels)
         for layer in self.encoder.layers:
             tokens = layer(tokens)
-        # All tokens go on to the abstractor; the published pooled output is used by nobody.
+        # The abstractor takes all tokens; the published pooled output has no user.
         return self.post_layernorm(tokens)
 
 
-class Stack(nn.Module):
-    """Holds the name `layers`."""
+class LayerStack(nn.Module):
+    """Gives its modules the published name `layers`."""
 
     def __init__(self, layers: Iterable[nn.Module]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
 
 
-class Embeddings(nn.Module):
-    """Patches row by row after the picture's own token, each with its place."""
+class PatchEmbeddings(nn.Module):
+    """The class token and the patches row by row, with position embeddings."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -63,17 +63,17 @@ class Embeddings(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         patches = self.patch_embed(pixels).flatten(2).transpose(1, 2)
-        whole = self.cls_token.expand(pixels.shape[0], -1, -1)
-        return self.pre_layernorm(torch.cat([whole, patches], dim=1) + self.position_embedding)
+        class_token = self.cls_token.expand(pixels.shape[0], -1, -1)
+        return self.pre_layernorm(torch.cat([class_token, patches], dim=1) + self.position_embedding)
 
 
-class Block(nn.Module):
-    """Attention, then an MLP, each on normalised tokens and added to them."""
+class VisionBlock(nn.Module):
+    """Pre-norm self-attention and MLP, each with a residual connection."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.input_layernorm = nn.LayerNorm(config.width, eps=config.eps)
-        self.self_attn = Attention(config)
+        self.self_attn = VisionAttention(config)
         self.post_attention_layernorm = nn.LayerNorm(config.width, eps=config.eps)
         self.mlp = Mlp(config)
 
@@ -82,8 +82,8 @@ class Block(nn.Module):
         return tokens + self.mlp(self.post_attention_layernorm(tokens))
 
 
-class Attention(nn.Module):
-    """Rows of `query_key_value` go head by head: 64 of q, 64 of k, 64 of v, then the next head."""
+class VisionAttention(nn.Module):
+    """Self-attention; the rows of `query_key_value` are grouped by head: q, k and v of a head, then the next head."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear maps around the quick GELU of CLIP."""
+    """Two linear layers with CLIP's quick GELU."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -108,5 +108,5 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(config.inner_width, config.width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        inner = self.fc1(tokens)
-        return self.fc2(inner * torch.sigmoid(1.702 * inner))
+        hidden = self.fc1(tokens)
+        return self.fc2(hidden * torch.sigmoid(1.702 * hidden))

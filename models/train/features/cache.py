@@ -1,4 +1,4 @@
-"""Features of frozen networks, kept on disk by the content of the file and by what made them."""
+"""Caches computed features on disk, by the content of the input file and by the fingerprint of the extractor."""
 
 import os
 from collections.abc import Callable
@@ -13,29 +13,29 @@ Array = NDArray[Any]
 
 
 class FeatureCache:
-    """One folder per maker (a network with its weights and what it sees), one file per content.
+    """One folder per extractor, one `.npy` file per content of an input file.
 
-    `maker` must change whenever its features do: name it by the hash of the weights, the view and the sampling.
+    `fingerprint` must change whenever the features do: it names the weights, the view and the sampling.
     """
 
-    def __init__(self, folder: Path, *, maker: str) -> None:
-        self.folder = folder / sha256(maker.encode()).hexdigest()[:24]
+    def __init__(self, folder: Path, *, fingerprint: str) -> None:
+        self.folder = folder / sha256(fingerprint.encode()).hexdigest()[:24]
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "maker.txt").write_text(maker + "\n", encoding="utf-8")
+        (self.folder / "fingerprint.txt").write_text(fingerprint + "\n", encoding="utf-8")
 
-    def get(self, file: Path, make: Callable[[], Array]) -> Array:
-        """The features of a file's content; made when they are not there, or cannot be read."""
+    def get_or_compute(self, file: Path, compute: Callable[[], Array]) -> Array:
+        """The features of a file's content; computed and stored when they are missing or cannot be read."""
         with file.open("rb") as content:
             digest = sha256()
             while block := content.read(1 << 20):
                 digest.update(block)
-        kept = self.folder / f"{digest.hexdigest()}.npy"
+        cached = self.folder / f"{digest.hexdigest()}.npy"
         try:
-            found: Array = np.load(kept)
+            features: Array = np.load(cached)
         except (OSError, ValueError):
-            found = make()
-            unready = kept.with_suffix(f".{os.getpid()}")
-            with unready.open("wb") as out:
-                np.save(out, found)
-            unready.rename(kept)
-        return found
+            features = compute()
+            temporary = cached.with_suffix(f".{os.getpid()}")
+            with temporary.open("wb") as out:
+                np.save(out, features)
+            temporary.rename(cached)
+        return features

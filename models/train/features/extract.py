@@ -1,4 +1,4 @@
-"""What a scorer that is trained here sees of a picture: views of the decoder, through networks that do not learn."""
+"""Extracts the input features of trainable scorers: decoder views of a picture, mostly through frozen networks."""
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -14,90 +14,106 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from models.data.csv_scores import PICTURES, DataError, Row, read_frames
+from models.data.csv_scores import PICTURE_SUFFIXES, DataError, ScoredRow, read_frames
 from models.data.photos import SHORT_SIDE
-from models.export.assembly.assembly import Source
-from models.export.composite import view_of
-from models.train.features import extractors as own
+from models.export.assembly.assembly import PixelInput
+from models.export.composite import view_of_input
+from models.train.features import extractors
 from models.train.features.cache import FeatureCache
-from models.train.features.decoder_views import Pixels, view_of_picture
+from models.train.features.decoder_views import Pixels, make_view
 
 Array = NDArray[Any]
-LOOKS_AT_CLIPS = 8
-"""Frames of a clip that are looked at, each a row of its own, as each moment is in the daemon."""
+FRAMES_PER_CLIP = 8
+"""Frames sampled from a clip; each becomes a row with the clip's score, as the daemon scores each moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frozen:
-    """A network that is looked through but does not learn, and where it comes from, for a manifest."""
+class FrozenNetwork:
+    """A network that is used but not trained, and its origin for the manifest."""
 
     network: nn.Module
     origin: str
 
 
-Parts = Mapping[str, Frozen]
+FrozenNetworks = Mapping[str, FrozenNetwork]
 """By name: lite, fragments."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """One view of a picture: as it is, or through a network, which may need the frozen part `through`."""
+class FeatureSpec:
+    """A feature of a picture: the pixels of one view, or what a network makes of them.
+
+    `network` is called with the frozen network of the name `frozen_network`, where it needs one.
+    """
 
     name: str
-    source: Source
+    input: PixelInput
     network: Callable[..., nn.Module] | None = None
-    through: str = ""
+    frozen_network: str = ""
 
 
-SMALL = Source(name="small", made="stretch", side=own.SALIENCY_SIDE)
-TILES = Source(name="tiles", made="tiles", side=SHORT_SIDE)
-PIECES = Source(name="pieces", made="fragments", side=224)
+SALIENCY_INPUT = PixelInput(name="small", transform="stretch", side=extractors.SALIENCY_SIDE)
+TILES_INPUT = PixelInput(name="tiles", transform="tiles", side=SHORT_SIDE)
+FRAGMENTS_INPUT = PixelInput(name="pieces", transform="fragments", side=224)
 
-MAPS = Look(name="trunk-maps", source=TILES, network=own.TrunkMaps, through="lite")
-SALIENCY = Look(name="saliency", source=SMALL, network=own.Saliency)
-STATISTICS = Look(name="tile-statistics", source=TILES, network=own.TileStatistics, through="lite")
-FRAGMENTS = Look(name="fragments", source=PIECES)
-FRAGMENT_FEATURES = Look(name="fragment-features", source=PIECES, network=own.FragmentFeatures, through="fragments")
+TRUNK_MAPS = FeatureSpec(name="trunk-maps", input=TILES_INPUT, network=extractors.TrunkMaps, frozen_network="lite")
+SALIENCY = FeatureSpec(name="saliency", input=SALIENCY_INPUT, network=extractors.SpectralResidualSaliency)
+TILE_STATISTICS = FeatureSpec(
+    name="tile-statistics", input=TILES_INPUT, network=extractors.TileStatistics, frozen_network="lite"
+)
+FRAGMENTS = FeatureSpec(name="fragments", input=FRAGMENTS_INPUT)
+FRAGMENT_FEATURES = FeatureSpec(
+    name="fragment-features",
+    input=FRAGMENTS_INPUT,
+    network=extractors.FragmentFeatures,
+    frozen_network="fragments",
+)
 
 
-def network_of(look: Look, parts: Parts) -> nn.Module | None:
-    """What is looked through, in evaluation mode; raises DataError when its weights are not given."""
-    if look.network is None:
+def build_feature_network(spec: FeatureSpec, frozen_networks: FrozenNetworks) -> nn.Module | None:
+    """The network of a feature in evaluation mode, None for plain pixels.
+
+    Raises DataError when the frozen network that it needs is not given.
+    """
+    if spec.network is None:
         return None
-    if look.through and look.through not in parts:
-        raise DataError(f"needs trained weights of `{look.through}`: --part {look.through}=best.pt")
-    return look.network(*([parts[look.through].network] if look.through else [])).eval()
+    if not spec.frozen_network:
+        return spec.network().eval()
+    if spec.frozen_network not in frozen_networks:
+        raise DataError(f"needs trained weights of `{spec.frozen_network}`: --part {spec.frozen_network}=best.pt")
+    return spec.network(frozen_networks[spec.frozen_network].network).eval()
 
 
-class Looking:
-    """A look with its network, if it has one."""
+class FeatureExtractor:
+    """Computes one feature of frames."""
 
-    def __init__(self, look: Look, parts: Parts) -> None:
-        self.look, self._view = look, view_of(look.source)
-        self.network = network_of(look, parts)
+    def __init__(self, spec: FeatureSpec, frozen_networks: FrozenNetworks) -> None:
+        self.spec, self._view = spec, view_of_input(spec.input)
+        self.network = build_feature_network(spec, frozen_networks)
 
     @property
-    def maker(self) -> str:
-        """Changes whenever what is seen does."""
-        through = "" if self.network is None else digest_of(self.network)
-        return f"{self.look.name} {self._view} frames={LOOKS_AT_CLIPS} {through}"
+    def fingerprint(self) -> str:
+        """Names everything that the features depend on beside the frames."""
+        digest = "" if self.network is None else weights_sha256(self.network)
+        return f"{self.spec.name} {self._view} frames={FRAMES_PER_CLIP} {digest}"
 
     def __call__(self, frames: Sequence[Pixels], *, seed: int) -> Array:
-        """What is seen of each frame (frames, ...); maps are kept in half precision. Frame k of fragments is drawn from
-        seed + k, as in the decoder."""
-        seen = np.stack(
-            [view_of_picture(self._view, frame, seed=(seed + at) % 2**32) for at, frame in enumerate(frames)]
-        ).transpose(0, 3, 1, 2)
-        pixels = np.ascontiguousarray(seen)
+        """Features (frames, ...) of frames (height, width, 3); maps are stored as float16.
+
+        Fragments of frame k are drawn from seed + k, as in the decoder.
+        """
+        views = [make_view(self._view, frame, seed=(seed + index) % 2**32) for index, frame in enumerate(frames)]
+        pixels = np.ascontiguousarray(np.stack(views).transpose(0, 3, 1, 2))
         if self.network is None:
             return pixels
         with torch.inference_mode():
-            found = self.network(torch.from_numpy(pixels))
-        return (found.half() if found.dim() == 4 else found).numpy()
+            features = self.network(torch.from_numpy(pixels))
+        array: Array = (features.half() if features.dim() == 4 else features).numpy()
+        return array
 
 
-def digest_of(network: nn.Module) -> str:
-    """sha256 of a network's weights and their names."""
+def weights_sha256(network: nn.Module) -> str:
+    """sha256 of a network's state dict: names and values."""
     digest = sha256()
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
@@ -105,34 +121,36 @@ def digest_of(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def seen_by(
-    looks: Sequence[Look], rows: Sequence[Row], *, parts: Parts, folder: Path
+def extract_features(
+    specs: Sequence[FeatureSpec], rows: Sequence[ScoredRow], *, frozen_networks: FrozenNetworks, cache_folder: Path
 ) -> tuple[list[Array], NDArray[np.int64]]:
-    """What looks see of the frames of all rows, one array per look, and the number of the row of each frame.
+    """(one array (frames, ...) per feature over the frames of all rows, the row number of each frame (frames,)).
 
-    Each is made once per content, and kept in a folder.
+    Each feature is computed once per file content and cached in `cache_folder`. Raises DataError.
     """
-    looking = [Looking(look, parts) for look in looks]
-    caches = [FeatureCache(folder, maker=each.maker) for each in looking]
-    room = sum(1 if row.path.suffix.lower() in PICTURES else LOOKS_AT_CLIPS for row in rows)
-    found: list[Array] = []
-    row_of: list[int] = []
+    extractors_and_caches = [
+        (extractor, FeatureCache(cache_folder, fingerprint=extractor.fingerprint))
+        for extractor in (FeatureExtractor(spec, frozen_networks) for spec in specs)
+    ]
+    capacity = sum(1 if row.path.suffix.lower() in PICTURE_SUFFIXES else FRAMES_PER_CLIP for row in rows)
+    arrays: list[Array] = []
+    row_numbers: list[int] = []
     for number, row in enumerate(tqdm(rows, unit="file", desc="features")):
-        frames = cache(partial(read_frames, row.path, count=LOOKS_AT_CLIPS))
-        seen = [
-            kept.get(row.path, partial(_look, each, frames, row.path))
-            for each, kept in zip(looking, caches, strict=True)
+        read = cache(partial(read_frames, row.path, count=FRAMES_PER_CLIP))
+        features = [
+            feature_cache.get_or_compute(row.path, partial(_extract_file, extractor, read, row.path))
+            for extractor, feature_cache in extractors_and_caches
         ]
-        # Filled in place: joined at the end, tens of thousands of maps would be in memory twice.
-        found = found or [np.empty((room, *one.shape[1:]), one.dtype) for one in seen]
-        at = slice(len(row_of), len(row_of) + len(seen[0]))
-        for column, one in zip(found, seen, strict=True):
-            column[at] = one
-        row_of += [number] * len(seen[0])
-    return [column[: len(row_of)] for column in found], np.array(row_of)
+        # Filled in place: concatenating at the end would hold tens of thousands of maps in memory twice.
+        arrays = arrays or [np.empty((capacity, *feature.shape[1:]), feature.dtype) for feature in features]
+        position = slice(len(row_numbers), len(row_numbers) + len(features[0]))
+        for array, feature in zip(arrays, features, strict=True):
+            array[position] = feature
+        row_numbers += [number] * len(features[0])
+    return [array[: len(row_numbers)] for array in arrays], np.array(row_numbers)
 
 
-def _look(looking: Looking, frames: Callable[[], Pixels], path: Path) -> Array:
-    # The decoder draws from the bytes of the segment likewise, and for fragments alone.
-    seed = zlib.crc32(path.read_bytes()) if looking.look.source.made == "fragments" else 0
-    return looking(list(frames()), seed=seed)
+def _extract_file(extractor: FeatureExtractor, read: Callable[[], Pixels], path: Path) -> Array:
+    # The decoder seeds fragments, and nothing else, with the CRC-32 of the segment's bytes.
+    seed = zlib.crc32(path.read_bytes()) if extractor.spec.input.transform == "fragments" else 0
+    return extractor(list(read()), seed=seed)

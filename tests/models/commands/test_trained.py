@@ -12,11 +12,11 @@ import skimage.data  # noqa: E402
 from PIL import Image, ImageFilter  # noqa: E402
 
 from models.__main__ import main  # noqa: E402
-from models.commands.trained import MOST_POINTS, assembly_of, fit_scale  # noqa: E402
+from models.commands.trained import MAX_CALIBRATION_POINTS, build_trained_assembly, fit_score_scale  # noqa: E402
 from models.data.csv_scores import DataError  # noqa: E402
-from models.export.assembly.assembly import Assembly, Source, run_torch  # noqa: E402
-from models.export.composite import view_of  # noqa: E402
-from models.train.checkpoint import read_trained  # noqa: E402
+from models.export.assembly.assembly import GraphAssembly, PixelInput, run_in_torch  # noqa: E402
+from models.export.composite import view_of_input  # noqa: E402
+from models.train.checkpoint import read_trained_scorer  # noqa: E402
 from tests.media.clips import clip, x264  # noqa: E402
 from vqmon.core.types import DecodedSegment  # noqa: E402
 from vqmon.media.decode.pool import DecoderPool  # noqa: E402
@@ -65,11 +65,11 @@ def built(trained: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-def rows_of(assembly: Assembly, decoded: DecodedSegment) -> dict[str, np.ndarray]:
+def rows_of(assembly: GraphAssembly, decoded: DecodedSegment) -> dict[str, np.ndarray]:
     found = {}
-    for source in assembly.sources:
-        assert isinstance(source, Source)
-        found[source.name] = np.ascontiguousarray(decoded.views[view_of(source)].transpose(0, 3, 1, 2))
+    for source in assembly.inputs:
+        assert isinstance(source, PixelInput)
+        found[source.name] = np.ascontiguousarray(decoded.views[view_of_input(source)].transpose(0, 3, 1, 2))
     return found
 
 
@@ -86,11 +86,11 @@ async def test_the_daemon_scores_a_real_clip_as_torch_does(trained: dict[str, Pa
         scores = [await scorer.score(decoded) for scorer in scorers]
     assert len(views) == 3
     for name, score in zip(NAMES, scores, strict=True):
-        checkpoint = read_trained(trained[name])
-        assembly = assembly_of(checkpoint, NAMES[name], version=1)
+        checkpoint = read_trained_scorer(trained[name])
+        assembly = build_trained_assembly(checkpoint, NAMES[name], version=1)
         rows = rows_of(assembly, decoded)
-        said = run_torch(assembly, rows)[assembly.parts[-1].name]
-        alone = run_torch(assembly, {key: each[-1:] for key, each in rows.items()})[assembly.parts[-1].name]
+        said = run_in_torch(assembly, rows)[assembly.parts[-1].name]
+        alone = run_in_torch(assembly, {key: each[-1:] for key, each in rows.items()})[assembly.parts[-1].name]
         np.testing.assert_allclose(alone, said[-1:], rtol=1e-4, atol=1e-5)
         assert score.native_value == pytest.approx(float(said.mean()), abs=1e-4)
         points = load_composite_spec(built / f"{NAMES[name]}@1.json").calibration
@@ -135,8 +135,8 @@ def test_verify_and_card_say_what_was_written(
 
 def test_a_manifest_is_calibrated_on_rows_that_nothing_was_fitted_on(trained: dict[str, Path], built: Path) -> None:
     """Rising within the native scale, through what people said of them."""
-    kept = read_trained(trained["align_iqa"])
-    assert len(kept.predicted) == len(kept.wanted) == 4
+    kept = read_trained_scorer(trained["align_iqa"])
+    assert len(kept.predicted) == len(kept.target) == 4
     points = json.loads((built / "my-align@1.json").read_text())["calibration"]["points"]
     assert 0 <= points[0][0] < points[-1][0] <= 1
     assert [y for _, y in points] == sorted(y for _, y in points)
@@ -147,22 +147,20 @@ def test_calibration_follows_the_scores() -> None:
     native = np.linspace(0.3, 0.7, 400)
     wanted = ((native - 0.3) / 0.4) ** 2
     noise = np.random.default_rng(0).normal(scale=0.05, size=400)
-    scale = fit_scale(native.astype(np.float32), np.clip(wanted + noise, 0, 1).astype(np.float32))
-    assert len(scale.calibration.points) <= MOST_POINTS + 2
+    scale = fit_score_scale(native.astype(np.float32), np.clip(wanted + noise, 0, 1).astype(np.float32))
+    assert len(scale.calibration.points) <= MAX_CALIBRATION_POINTS + 2
     found = np.array([scale.calibration.apply(each) for each in native])
     assert np.abs(found - 100 * wanted).max() < 4
     assert (np.diff(found) > 0).all()
 
 
-@pytest.mark.parametrize(
-    ("wanted", "words"), [([1.0, 0.5, 0.0], "are not predicted better"), ([0.2, 0.2, 0.2], "are not predicted better")]
-)
-def test_what_does_not_rise_is_not_calibrated(wanted: list[float], words: str) -> None:
-    """Against the scores, or without any relation; and predictions that are all alike."""
-    with pytest.raises(DataError, match=words):
-        fit_scale(np.array([0.1, 0.2, 0.3], np.float32), np.array(wanted, np.float32))
-    with pytest.raises(DataError, match=r"are all given 0\.5000"):
-        fit_scale(np.full(3, 0.5, np.float32), np.array([0.1, 0.2, 0.3], np.float32))
+@pytest.mark.parametrize("target", [[1.0, 0.5, 0.0], [0.2, 0.2, 0.2]])
+def test_predictions_that_do_not_rise_with_the_scores_are_not_calibrated(target: list[float]) -> None:
+    """Falling, unrelated, and predictions that are all equal."""
+    with pytest.raises(DataError, match="do not rise with their scores"):
+        fit_score_scale(np.array([0.1, 0.2, 0.3], np.float32), np.array(target, np.float32))
+    with pytest.raises(DataError, match=r"are predicted 0\.5000"):
+        fit_score_scale(np.full(3, 0.5, np.float32), np.array([0.1, 0.2, 0.3], np.float32))
 
 
 def test_wrong_files_are_refused_in_one_line(trained: dict[str, Path], tmp_path: Path) -> None:
@@ -173,8 +171,8 @@ def test_wrong_files_are_refused_in_one_line(trained: dict[str, Path], tmp_path:
         ("name the checkpoint", []),
         ("no such file", ["--weights", str(tmp_path / "none.pt")]),
         ("cannot be read as a checkpoint", ["--weights", str(tmp_path / "picture.pt")]),
-        ("or one of an older form", ["--weights", str(tmp_path / "old.pt")]),
-        ("no name for a scorer", ["--weights", str(trained["fragments"]), "--name", "My Scorer"]),
+        ("or of an older format", ["--weights", str(tmp_path / "old.pt")]),
+        ("not a valid scorer name", ["--weights", str(trained["fragments"]), "--name", "My Scorer"]),
     ):
         with pytest.raises(SystemExit, match=words):
             main(["export", "trained", "--built", str(tmp_path / "built"), *given])
@@ -195,6 +193,6 @@ def test_clips_with_scores_teach_too(tmp_path: Path, capsys: pytest.CaptureFixtu
     best = train("fragments", tmp_path / "clips.csv", tmp_path / "t", "--test", str(tmp_path / "clips.csv"))
     assert "12 rows" in capsys.readouterr().out
     assert {np.load(file).shape for file in (tmp_path / "t" / "cache").rglob("*.npy")} == {(8, 3, 224, 224)}
-    assert len(read_trained(best).predicted) == 4 * 8
+    assert len(read_trained_scorer(best).predicted) == 4 * 8
     main(["export", "trained", "--weights", str(best), "--built", str(tmp_path / "built")])
     assert load_composite_spec(tmp_path / "built" / "fragments@1.json").id == "fragments@1"

@@ -12,8 +12,7 @@ pytest.importorskip("torch")
 from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
-from models.data.csv_scores import DataError, Row, read_frames, read_rows, split_by_group, unit_scores
-from models.train.features.cache import FeatureCache
+from models.data.csv_scores import DataError, ScoredRow, normalise_scores, read_frames, read_scored_rows, split_by_group
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
@@ -33,12 +32,12 @@ def listed(tmp_path: Path) -> Callable[[str], Path]:
 
 def test_rows_are_read_as_written(listed: Callable[[str], Path]) -> None:
     """All columns, and the path as the group where none is named."""
-    rows = read_rows(listed("path,score,group,spread,prompt\na.png,3.5,one,0.4,a cat\nb.png,1,,,\n"))
+    rows = read_scored_rows(listed("path,score,group,spread,prompt\na.png,3.5,one,0.4,a cat\nb.png,1,,,\n"))
     assert [(row.path.name, row.score, row.group, row.spread, row.prompt) for row in rows] == [
         ("a.png", 3.5, "one", 0.4, "a cat"),
         ("b.png", 1.0, "b.png", 0.0, ""),
     ]
-    assert unit_scores(rows).tolist() == [1.0, 0.0]
+    assert normalise_scores(rows).tolist() == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +45,7 @@ def test_rows_are_read_as_written(listed: Callable[[str], Path]) -> None:
     [
         ("file,score\na.png,1\n", "no column path"),
         ("path,score\n", "holds no rows"),
-        ("path,score\na.png,1\nnone.png,2\n", "line 3: 'none.png' is no file"),
+        ("path,score\na.png,1\nnone.png,2\n", "line 3: 'none.png' is not a file"),
         ("path,score\na.png,good\n", "line 2: score 'good'"),
         ("path,score\na.png,nan\n", "line 2: score must be finite"),
     ],
@@ -54,7 +53,7 @@ def test_rows_are_read_as_written(listed: Callable[[str], Path]) -> None:
 def test_what_is_wrong_is_named_by_file_and_line(listed: Callable[[str], Path], text: str, words: str) -> None:
     """Every refusal says where."""
     with pytest.raises(DataError, match=words):
-        read_rows(listed(text))
+        read_scored_rows(listed(text))
 
 
 def test_a_split_keeps_contents_together() -> None:
@@ -68,8 +67,8 @@ def test_a_split_keeps_contents_together() -> None:
     assert any((split_by_group(groups, seed=other)[0].tolist() != fit.tolist()) for other in range(4, 9))
     with pytest.raises(DataError, match="two groups"):
         split_by_group(["one", "one"], seed=0)
-    with pytest.raises(DataError, match="all scores are alike"):
-        unit_scores([Row(path=Path("a"), score=2.0, group="a")] * 2)
+    with pytest.raises(DataError, match="all scores are equal"):
+        normalise_scores([ScoredRow(path=Path("a"), score=2.0, group="a")] * 2)
 
 
 def test_frames_of_a_clip_are_those_of_its_equal_parts(tmp_path: Path) -> None:
@@ -101,23 +100,3 @@ def test_frames_of_a_clip_are_those_of_its_equal_parts(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"neither")
         with pytest.raises(DataError, match=words):
             read_frames(tmp_path / name, count=1)
-
-
-def test_features_are_made_once_per_content_and_maker(tmp_path: Path) -> None:
-    """The name of a file does not matter, its content and the maker do; a damaged entry is made anew."""
-    made: list[str] = []
-
-    def make(what: str) -> Callable[[], np.ndarray]:
-        return lambda: (made.append(what), np.full(3, len(made), np.float32))[1]
-
-    for name, content in (("a", b"same"), ("b", b"same"), ("c", b"other")):
-        (tmp_path / name).write_bytes(content)
-    cache = FeatureCache(tmp_path / "cache", maker="net@1")
-    assert cache.get(tmp_path / "a", make("a")).tolist() == [1, 1, 1]
-    assert cache.get(tmp_path / "b", make("b")).tolist() == [1, 1, 1]
-    assert cache.get(tmp_path / "c", make("c")).tolist() == [2, 2, 2]
-    assert FeatureCache(tmp_path / "cache", maker="net@2").get(tmp_path / "a", make("d")).tolist() == [3, 3, 3]
-    for kept in cache.folder.glob("*.npy"):
-        kept.write_bytes(kept.read_bytes()[:-5])
-    assert FeatureCache(tmp_path / "cache", maker="net@1").get(tmp_path / "a", make("e")).tolist() == [4, 4, 4]
-    assert made == ["a", "c", "d", "e"]

@@ -8,14 +8,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from models import MODELS_FOLDER  # noqa: E402
-from models.data.photos import cut_tiles, lay_out  # noqa: E402
-from models.export.pair import normalise, read_facts, run_onnx, write_pair  # noqa: E402
+from models.data.photos import cut_tiles, lay_out_tiles  # noqa: E402
+from models.export.pair import read_manifest_facts, run_onnx, to_network_input, write_pair  # noqa: E402
 from models.networks.lite import Lite, LiteConfig, split_tiles  # noqa: E402
-from models.train.lite import to_tensor  # noqa: E402
-from models.verify.pair import VerifyError, verify  # noqa: E402
+from models.train.lite import tiles_to_tensor  # noqa: E402
 from vqmon.scoring.manifests.frame_scorer import load_frame_spec  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
 
 SHIPPED = MODELS_FOLDER / "built" / "lite@1.onnx"
 
@@ -31,12 +31,9 @@ def network() -> Lite:
 def pair(network: Lite, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small network, exported."""
     folder = tmp_path_factory.mktemp("built")
-    return write_pair(network, "tiny", version=7, facts=read_facts(MODELS_FOLDER / "lite.facts.toml"), folder=folder)
-
-
-def test_an_exported_network_passes_every_check(network: Lite, pair: Path) -> None:
-    """Hash, graph, golden result, batches of several sizes and agreement with torch."""
-    assert len(verify(pair, network=network)) == 5
+    return write_pair(
+        network, "tiny", version=7, facts=read_manifest_facts(MODELS_FOLDER / "lite.facts.toml"), folder=folder
+    )
 
 
 def test_a_manifest_reads_back(pair: Path) -> None:
@@ -44,24 +41,6 @@ def test_a_manifest_reads_back(pair: Path) -> None:
     spec = load_frame_spec(pair.with_suffix(".json"))
     assert (spec.id, spec.size_bytes) == ("tiny@7", pair.stat().st_size)
     assert "BIQ2021" in spec.licence.note
-
-
-def test_a_changed_file_is_refused(pair: Path, tmp_path: Path) -> None:
-    """One more byte at the end is another hash."""
-    copy = tmp_path / pair.name
-    copy.write_bytes(pair.read_bytes() + b"\0")
-    copy.with_suffix(".json").write_bytes(pair.with_suffix(".json").read_bytes())
-    with pytest.raises(VerifyError, match="sha256"):
-        verify(copy, network=None)
-
-
-def test_another_network_is_told_apart(pair: Path) -> None:
-    """Weights that were not exported do not agree with the file."""
-    torch.manual_seed(1)
-    other = Lite(LiteConfig(trunk="mobilenetv4_conv_small_050", hidden=8)).eval()
-    torch.nn.init.normal_(other.direct.weight)
-    with pytest.raises(VerifyError, match="torch against ONNX"):
-        verify(pair, network=other)
 
 
 def test_the_export_says_nothing_of_the_machine(pair: Path) -> None:
@@ -75,14 +54,8 @@ def test_the_graph_splits_a_mosaic_as_it_was_laid_out() -> None:
     """Tiles laid side by side come apart in the same order."""
     canvas = np.random.default_rng(0).integers(0, 256, (540, 960, 3)).astype(np.uint8)
     tiles = cut_tiles(canvas)
-    pixels = torch.from_numpy(normalise(lay_out(tiles)[None]))
-    torch.testing.assert_close(split_tiles(pixels), to_tensor(tiles))
-
-
-def test_the_shipped_pair_passes_every_check() -> None:
-    """Its hash, its golden result, its graph and its batches."""
-    assert len(verify(SHIPPED, network=None)) == 4
-    assert SHIPPED.stat().st_size <= 12 * 2**20
+    pixels = torch.from_numpy(to_network_input(lay_out_tiles(tiles)[None]))
+    torch.testing.assert_close(split_tiles(pixels), tiles_to_tensor(tiles))
 
 
 def test_the_shipped_scorer_ranks_a_picture_made_worse() -> None:

@@ -10,9 +10,16 @@ torch = pytest.importorskip("torch")
 
 from models.export import composite  # noqa: E402
 from models.export.assembly import published, recipes  # noqa: E402
-from models.export.assembly.assembly import Text  # noqa: E402
+from models.export.assembly.assembly import TextInput  # noqa: E402
 from models.export.assembly.writer import write_assembly  # noqa: E402
-from models.networks.align_iqa import AlignConfig, AlignIqa, Consistency, PlainAggregator, Separable, resize  # noqa: E402
+from models.networks.align_iqa import (  # noqa: E402
+    AlignIqa,
+    AlignIqaConfig,
+    ConcatAggregator,
+    SeparableConv,
+    TextImageConsistency,
+    resize_maps,
+)
 from models.networks.backbones.clip import Clip, ClipConfig  # noqa: E402
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
 from models.verify import assembly as parts_verify  # noqa: E402
@@ -27,7 +34,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 SWIN = SwinConfig(
     frames=1, side=64, patch=(1, 4, 4), width=8, depths=(1, 2, 1), heads=(1, 2, 4), window=(1, 4, 4), gated_stages=0
 )
-CONFIG = AlignConfig(swin=SWIN, width=16, guidance=4)
+CONFIG = AlignIqaConfig(swin=SWIN, width=16, guidance=4)
 WORDS = ClipConfig(side=64, patch=16, width=64, depth=1, text_width=64, text_depth=1, joint=8, vocabulary=516)
 
 
@@ -35,7 +42,7 @@ WORDS = ClipConfig(side=64, patch=16, width=64, depth=1, text_width=64, text_dep
 def network() -> AlignIqa:
     torch.manual_seed(0)
     net = AlignIqa(CONFIG)
-    published.enliven(net)
+    published.randomize_weights(net)
     return net.eval()
 
 
@@ -51,10 +58,10 @@ def test_a_new_network_listens_to_its_backbone_alone() -> None:
     left[..., :8], right[..., 8:] = 1, 1
     with torch.no_grad():
         maps = net.backbone(pictures())
-        torch.testing.assert_close(net.judge(maps, left), net.judge(maps, None))
+        torch.testing.assert_close(net.score_maps(maps, left), net.score_maps(maps, None))
         for inject in net.injectors["natural"]:
             inject.strength.fill_(0.5)
-        assert (net.judge(maps, left) - net.judge(maps, right)).abs().min() > 1e-5
+        assert (net.score_maps(maps, left) - net.score_maps(maps, right)).abs().min() > 1e-5
 
 
 def test_content_has_guidance_of_its_own(network: AlignIqa) -> None:
@@ -64,7 +71,7 @@ def test_content_has_guidance_of_its_own(network: AlignIqa) -> None:
         given = torch.rand(2, 2, 4, 4)
         assert not torch.allclose(network(pictures(), given, content="generated"), natural)
     assert ((natural > 0) & (natural < 1)).all()
-    with pytest.raises(ValueError, match="likeness of patches to the prompt"):
+    with pytest.raises(ValueError, match="similarity of patches to the prompt"):
         network(pictures(), content="generated")
 
 
@@ -73,7 +80,7 @@ def test_likeness_is_a_cosine_at_its_place() -> None:
     prompt = torch.tensor([[3.0, 0.0]])
     places = torch.zeros(1, 1 + 9, 2)
     places[0, 0], places[0, 1 + 5], places[0, 1 + 6] = torch.tensor([[0.0, 2.0], [5.0, 0.0], [-1.0, 0.0]])
-    found = Consistency()(places, prompt)
+    found = TextImageConsistency()(places, prompt)
     assert found.shape == (1, 2, 3, 3)
     assert float(found[0, 0, 1, 2]) == pytest.approx(1)
     assert float(found[0, 0, 2, 0]) == pytest.approx(-1)
@@ -93,12 +100,12 @@ def test_kept_maps_give_the_same_score(network: AlignIqa) -> None:
     """The frozen backbone may run once: its maps and the saliency made of them give what pictures give."""
     with torch.no_grad():
         maps = network.backbone(pictures())
-        torch.testing.assert_close(network.judge(maps, network.saliency(maps)), network(pictures()))
+        torch.testing.assert_close(network.score_maps(maps, network.saliency(maps)), network(pictures()))
 
 
 def test_wide_gaps_reach_far_with_few_weights() -> None:
     """One separable convolution of dilation 5 sees 11 places across, and has far fewer weights than a full one."""
-    layer = Separable(16, 16, dilation=5)
+    layer = SeparableConv(16, 16, dilation=5)
     seen = torch.zeros(1, 16, 21, 21, requires_grad=True)
     layer(seen)[0, :, 10, 10].sum().backward()
     assert seen.grad is not None
@@ -110,7 +117,7 @@ def test_wide_gaps_reach_far_with_few_weights() -> None:
 def test_scales_can_be_left_out() -> None:
     """The ablation without the aggregator runs, with fewer weights."""
     torch.manual_seed(0)
-    plain = AlignIqa(CONFIG, aggregator=PlainAggregator(CONFIG)).eval()
+    plain = AlignIqa(CONFIG, aggregator=ConcatAggregator(CONFIG)).eval()
     with torch.no_grad():
         assert plain(pictures()).shape == (2,)
     counts = [sum(each.numel() for each in net.aggregator.parameters()) for net in (plain, AlignIqa(CONFIG))]
@@ -120,28 +127,30 @@ def test_scales_can_be_left_out() -> None:
 def test_maps_change_their_grid_without_losing_their_mean() -> None:
     """To a coarser grid by means of cells, to a finer one along lines; a flat map stays flat."""
     maps = torch.rand(1, 1, 8, 8)
-    assert float(resize(maps, 4).mean()) == pytest.approx(float(maps.mean()), abs=1e-6)
-    assert float(resize(maps, 4)[0, 0, 0, 0]) == pytest.approx(float(maps[0, 0, :2, :2].mean()), abs=1e-6)
-    torch.testing.assert_close(resize(torch.full((1, 1, 4, 4), 0.3), 8), torch.full((1, 1, 8, 8), 0.3))
+    assert float(resize_maps(maps, 4).mean()) == pytest.approx(float(maps.mean()), abs=1e-6)
+    assert float(resize_maps(maps, 4)[0, 0, 0, 0]) == pytest.approx(float(maps[0, 0, :2, :2].mean()), abs=1e-6)
+    torch.testing.assert_close(resize_maps(torch.full((1, 1, 4, 4), 0.3), 8), torch.full((1, 1, 8, 8), 0.3))
 
 
 def test_written_graphs_pass_every_check(network: AlignIqa, tmp_path: Path) -> None:
     """For generated content: CLIP's places, the prompt and the quality network, against torch, together and alone."""
     clip = Clip(WORDS)
-    published.enliven(clip)
-    assembly = recipes.align_iqa_generated(network, clip=clip.eval())
-    read = [replace(each, content=b"f o\nfo x</w>\n") if isinstance(each, Text) else each for each in assembly.sources]
-    assembly = replace(assembly, sources=tuple(read))
-    sheet = write_assembly(assembly, published.facts_of("align_iqa"), form="fp16", folder=tmp_path)
-    lines = parts_verify.verify(sheet, assembly=assembly)
+    published.randomize_weights(clip)
+    assembly = recipes.assemble_align_iqa_generated(network, clip=clip.eval())
+    read = [
+        replace(each, content=b"f o\nfo x</w>\n") if isinstance(each, TextInput) else each for each in assembly.inputs
+    ]
+    assembly = replace(assembly, inputs=tuple(read))
+    sheet = write_assembly(assembly, published.read_scorer_facts("align_iqa"), precision="fp16", folder=tmp_path)
+    lines = parts_verify.verify_assembly(sheet, assembly=assembly)
     assert any(line.startswith("align-iqa-generated against torch") for line in lines)
 
 
 async def test_the_daemon_says_what_torch_says(network: AlignIqa, tmp_path: Path) -> None:
     """Through the daemon's own reader, self-test, batching and calibration."""
-    assembly = recipes.align_iqa(network)
-    sheet = write_assembly(assembly, published.facts_of("align_iqa"), form="fp32", folder=tmp_path)
-    manifest = composite.write_composite(sheet, composite.scale_of("align_iqa"))
+    assembly = recipes.assemble_align_iqa(network)
+    sheet = write_assembly(assembly, published.read_scorer_facts("align_iqa"), precision="fp32", folder=tmp_path)
+    manifest = composite.write_composite_manifest(sheet, composite.find_scale("align_iqa"))
     view = load_composite_spec(manifest).sources[0].input.view
     frames = golden_frames(view, seed=8, frames=3)
     terms = ScorerOptions(placement=Placement(device="cpu", threads=1))

@@ -7,13 +7,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.data import fragments  # noqa: E402
 from models.networks.backbones.convnext3d import ConvNextConfig  # noqa: E402
 from models.networks.backbones.pixels import normalise  # noqa: E402
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
-from models.networks.dover import FUSIONS, MEAN, STD, Dover, Fuse, Squeezed  # noqa: E402
-from models.networks.fast_vqa import Fragments  # noqa: E402
-from models.weights import shapes_of  # noqa: E402
+from models.networks.dover import FUSIONS, MEAN, STD, AestheticFeatures, Dover, FuseSideScores, ScoreFusion  # noqa: E402
+from models.networks.fast_vqa import FragmentFeatures  # noqa: E402
+from models.weights import state_dict_shapes  # noqa: E402
 from tests.models.rich_goldens import RichGoldens, fill, near, near_stats  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -37,7 +36,7 @@ def cut(values: Any) -> Any:
 @pytest.mark.fixtures
 def test_names_are_the_published_ones(rich_goldens: RichGoldens, network: Dover) -> None:
     """Every tensor, no more and no fewer, of the published shapes."""
-    assert shapes_of(network) == rich_goldens.shapes(NAME)
+    assert state_dict_shapes(network) == rich_goldens.shapes(NAME)
 
 
 @pytest.mark.fixtures
@@ -58,7 +57,7 @@ def test_the_aesthetic_side_equals_the_published_code(rich_goldens: RichGoldens,
         near(cut(values), archive["in0.aesthetic.slice"])
         near(values.mean((2, 3, 4)), archive["in0.aesthetic.channel_mean"])
         near(network.aesthetic_head(values)[:, None], archive["in0.aesthetic.score_map"])
-        np.testing.assert_array_equal(Squeezed(backbone)(clip), values)
+        np.testing.assert_array_equal(AestheticFeatures(backbone)(clip), values)
 
 
 @pytest.mark.fixtures
@@ -67,45 +66,45 @@ def test_the_technical_side_equals_the_published_code(rich_goldens: RichGoldens,
     archive = rich_goldens.archive(NAME)
     clip = rich_goldens.clip(rich_goldens.manifest[NAME]["seeds"]["dover"][1], 96, 224)[None, :, :32]
     with torch.inference_mode():
-        places = network.technical_head(Fragments(network.technical_backbone)(clip))
+        places = network.technical_head(FragmentFeatures(network.technical_backbone)(clip))
     near(places[:, None], archive["in1.technical.score_map"][:1])
     near(places.mean((1, 2, 3)), archive["in1.technical.score_per_clip"][:1])
 
 
+def fused(fusion: ScoreFusion, *, technical: Any, aesthetic: Any) -> Any:
+    """Fused scores of raw scores, one clip per segment."""
+    columns = [torch.tensor(np.reshape(raw, (-1, 1)), dtype=torch.float32) for raw in (technical, aesthetic)]
+    return FuseSideScores(fusion)(*columns)
+
+
 @pytest.mark.fixtures
 @pytest.mark.parametrize(("ours", "theirs"), [("one-video", "one_video"), ("one-video", "set_overall"), ("onnx",) * 2])
-def test_scripts_fuse_as_published(rich_goldens: RichGoldens, ours: str, theirs: str) -> None:
-    """On a table of pairs and on recorded scores; the graph says what the function says."""
+def test_scores_are_fused_as_by_the_published_scripts(rich_goldens: RichGoldens, ours: str, theirs: str) -> None:
+    """For a table of pairs and for recorded scores."""
     archive, fusion = rich_goldens.archive(NAME), FUSIONS[ours]
-    pairs = archive["fusion_table.aesthetic_technical"]
-    found = [fusion.whole(technical=technical, aesthetic=aesthetic) for aesthetic, technical in pairs]
-    near(found, archive[f"fusion_table.{theirs}"], share=1e-6)
-    scores = [torch.from_numpy(pairs[:, at : at + 1].astype(np.float32)) for at in (1, 0)]
-    near(Fuse(fusion)(*scores), archive[f"fusion_table.{theirs}"], share=1e-5)
+    aesthetic, technical = archive["fusion_table.aesthetic_technical"].T
+    near(fused(fusion, technical=technical, aesthetic=aesthetic), archive[f"fusion_table.{theirs}"], share=1e-5)
     for case in (0, 1):
         raw = {side: float(archive[f"in{case}.{side}.score"]) for side in ("technical", "aesthetic")}
-        assert fusion.whole(**raw) == pytest.approx(float(archive[f"in{case}.fused.{theirs}"]), abs=1e-6)
+        expected = float(archive[f"in{case}.fused.{theirs}"])
+        assert float(fused(fusion, **raw)) == pytest.approx(expected, abs=1e-5)
 
 
-def test_by_name_both_sides_count_by_their_own_statistics() -> None:
-    """One deviation above its own mean moves either side by its own weight, technical more."""
+def test_by_name_each_side_is_normalised_by_its_own_statistics() -> None:
+    """One deviation above its mean moves a side's logit by its weight, technical more; both means give 0.5."""
     fusion = FUSIONS["by-name"]
-    high = [
-        fusion.whole(technical=fusion.technical.centre + fusion.technical.spread, aesthetic=fusion.aesthetic.centre),
-        fusion.whole(technical=fusion.technical.centre, aesthetic=fusion.aesthetic.centre + fusion.aesthetic.spread),
-    ]
-    assert np.log(np.array(high) / (1 - np.array(high))) == pytest.approx([0.572, 0.428])
+    technical, aesthetic = fusion.technical, fusion.aesthetic
+    scores = fused(
+        fusion,
+        technical=[technical.centre, technical.centre + technical.spread, technical.centre],
+        aesthetic=[aesthetic.centre, aesthetic.centre, aesthetic.centre + aesthetic.spread],
+    )
+    assert torch.logit(scores).tolist() == pytest.approx([0, 0.572, 0.428], abs=1e-5)
 
 
-@pytest.mark.fixtures
-def test_frames_are_drawn_as_published(rich_goldens: RichGoldens) -> None:
-    """Both sides' indices for every seed and length that was recorded."""
-    archive, cases = rich_goldens.archive(NAME), rich_goldens.manifest[NAME]["recorded"]["temporal_cases"]
-    for case in cases:
-        wanted = case["args"]
-        found = fragments.strata(
-            case["total_frames"], length=wanted["fsize_t"], parts=wanted["fragments_t"],
-            interval=wanted["frame_interval"], draw=np.random.RandomState(case["numpy_seed"]),
-        )  # fmt: skip
-        np.testing.assert_array_equal(found, archive[case["name"]])
-    assert len(cases) > 20
+def test_a_segments_score_is_fused_from_the_mean_over_its_clips() -> None:
+    """Three clips with raw scores around a mean count as one clip with that mean."""
+    fusion = FUSIONS["by-name"]
+    technical, aesthetic = torch.tensor([[-0.10, -0.08, -0.06]]), torch.tensor([[0.05, 0.10, 0.15]])
+    whole = FuseSideScores(fusion)(technical, aesthetic)
+    torch.testing.assert_close(whole, fused(fusion, technical=-0.08, aesthetic=0.10))

@@ -11,20 +11,20 @@ torch = pytest.importorskip("torch")
 from models.networks.backbones.clip import MEAN, STD, Clip, ClipConfig  # noqa: E402
 from models.networks.backbones.pixels import normalise  # noqa: E402
 from models.networks.liqe import (  # noqa: E402
+    CROP_SIDE,
     CROPS,
-    DISTORTIONS,
-    QUALITIES,
-    SCENES,
+    DISTORTION_WORDS,
+    QUALITY_WORDS,
+    SCENE_WORDS,
+    SENTENCE_COUNT,
+    ExpectedQuality,
     Liqe,
-    QualityOf,
-    crop,
-    crop_boxes,
-    prompts,
-    sentence_matrix,
-    verdict,
+    encode_sentences,
+    sentence_token_ids,
 )
-from models.weights import shapes_of  # noqa: E402
+from models.weights import state_dict_shapes  # noqa: E402
 from tests.models.rich_goldens import RichGoldens, fill, near, near_stats  # noqa: E402
+from vqmon.core.frames import window_corners  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
@@ -43,7 +43,7 @@ def clip(rich_goldens: RichGoldens) -> Clip:
 
 @pytest.fixture(scope="module")
 def network(clip: Clip) -> Liqe:
-    net = Liqe(ClipConfig(), sentence_matrix(clip, every=EVERY), clip.logit_scale.detach())
+    net = Liqe(ClipConfig(), encode_sentences(clip, every=EVERY), clip.logit_scale.detach())
     net.visual.load_state_dict(clip.visual.state_dict())
     return net.eval()
 
@@ -53,7 +53,9 @@ def crops_of(goldens: RichGoldens, case: int) -> Any:
     seeds = goldens.manifest[NAME]["seeds"]
     height, width = seeds["liqe_hw"][case]
     picture = goldens.frames(seeds["liqe"][case], 1, height, width)[0]
-    return torch.from_numpy(crop(picture, crop_boxes(height, width))).permute(0, 3, 1, 2)[None]
+    boxes = window_corners(height, width, size=(CROP_SIDE, CROP_SIDE), count=CROPS)
+    crops = [picture[top : top + CROP_SIDE, left : left + CROP_SIDE] for top, left in boxes]
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)[None]
 
 
 @pytest.mark.fixtures
@@ -61,18 +63,18 @@ def test_prompts_are_the_published_ones(rich_goldens: RichGoldens) -> None:
     """Every token of 495 sentences, by their checksum; words in the published order."""
     archive, order = rich_goldens.archive(NAME), rich_goldens.manifest[NAME]["recorded"]["order"]
     table = np.zeros((495, 77), dtype="<i4")
-    for at, ids in enumerate(prompts()):
+    for at, ids in enumerate(sentence_token_ids()):
         table[at, : len(ids)] = ids
     assert crc32(table.tobytes()) == int(archive["prompts.all_ids_crc32"])
     np.testing.assert_array_equal((table != 0).sum(1), archive["prompts.lengths"])
-    ours = {"quality": QUALITIES, "scene": SCENES, "distortion": DISTORTIONS}
+    ours = {"quality": QUALITY_WORDS, "scene": SCENE_WORDS, "distortion": DISTORTION_WORDS}
     assert {name: list(words) for name, words in ours.items()} == order
 
 
 @pytest.mark.fixtures
 def test_sentences_equal_the_published_code(rich_goldens: RichGoldens, clip: Clip, network: Liqe) -> None:
     """Names of both towers, and the unit vectors of the text tower."""
-    assert shapes_of(clip) == rich_goldens.shapes(NAME)
+    assert state_dict_shapes(clip) == rich_goldens.shapes(NAME)
     archive, matrix = rich_goldens.archive(NAME), network.sentences / clip.logit_scale.detach().exp()
     near(matrix[:: 33 // EVERY], archive["text.rows_every_33"])
     near(matrix[:, :16], archive["text.first16_columns"][::EVERY])
@@ -107,33 +109,16 @@ def test_pictures_equal_the_published_code(rich_goldens: RichGoldens, network: L
 
 @pytest.mark.fixtures
 @pytest.mark.parametrize("case", [0, 1])
-def test_verdicts_equal_the_published_code(rich_goldens: RichGoldens, case: int) -> None:
-    """Score, shares of words and the likeliest of them, from 495 recorded logits."""
-    archive, place = rich_goldens.archive(NAME), f"in{case}"
-    logits = archive[f"{place}.logits_mean"]
-    near(QualityOf()(torch.from_numpy(logits)), archive[f"{place}.score"])
-    said = verdict(logits[0])
-    for name, found in (("quality", said.qualities), ("scene", said.scenes), ("distortion", said.distortions)):
-        near([found], archive[f"{place}.{name}"])
-    assert said.score == pytest.approx(float(archive[f"{place}.score"][0]), abs=1e-4)
-    scene, distortion = archive[f"{place}.argmax_scene_distortion"]
-    assert (said.scene, said.distortion) == (list(SCENES)[scene], list(DISTORTIONS)[distortion])
+def test_the_expected_quality_equals_the_published_code(rich_goldens: RichGoldens, case: int) -> None:
+    """From 495 recorded logits."""
+    archive = rich_goldens.archive(NAME)
+    near(ExpectedQuality()(torch.from_numpy(archive[f"in{case}.logits_mean"])), archive[f"in{case}.score"])
 
 
-def test_crops_spread_over_the_picture() -> None:
-    """Fifteen different windows of a large picture, never beyond its border, at equal steps of the list of windows."""
-    boxes = crop_boxes(1080, 1920)
-    assert len(set(boxes)) == CROPS
-    assert max(top for top, _ in boxes) <= 1080 - 224
-    assert max(left for _, left in boxes) <= 1920 - 224
-    across = (1920 - 224) // 32 + 1
-    numbers = [top // 32 * across + left // 32 for top, left in boxes]
-    assert set(np.diff(numbers)) == {27 * 54 // 15}
-
-
-def test_small_pictures_are_seen_by_rule() -> None:
-    """Fewer windows than crops come round again; a side under a window's is refused."""
-    boxes = crop_boxes(256, 256)
-    assert boxes == [(0, 0), (0, 32), (32, 0), (32, 32)] * 3 + [(0, 0), (0, 32), (32, 0)]
-    with pytest.raises(ValueError, match="scale it up"):
-        crop_boxes(223, 1000)
+def test_the_expected_quality_of_one_certain_sentence_is_its_level() -> None:
+    """Levels are 1..5, worst first; equal logits give the middle."""
+    logits = torch.zeros(6, SENTENCE_COUNT)
+    per_level = SENTENCE_COUNT // 5
+    for level in range(5):
+        logits[level, level * per_level + 7] = 100
+    assert ExpectedQuality()(logits).tolist() == pytest.approx([1, 2, 3, 4, 5, 3])

@@ -6,17 +6,25 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.networks.backbones.bottleneck import BotConfig  # noqa: E402
+from models.networks.backbones.bottleneck import BottleneckConfig  # noqa: E402
 from models.networks.backbones.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise  # noqa: E402
 from models.networks.backbones.swin import SwinConfig, swin_b_384  # noqa: E402
-from models.networks.sr_vqa import FEATURES, LEAN, UNITS, Regression, RqVqa, SrVqa, SrVqaConfig  # noqa: E402
-from models.weights import shapes_of  # noqa: E402
+from models.networks.sr_vqa import (  # noqa: E402
+    FEATURE_WIDTHS,
+    LEAN_FEATURE_WIDTHS,
+    FusionRegression,
+    RqVqa,
+    SrVqa,
+    SrVqaConfig,
+)
+from models.weights import state_dict_shapes  # noqa: E402
 from tests.models.rich_goldens import RichGoldens, fill, near  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
 NAME = "rq_vqa"
-OTHERS = [name for name in FEATURES if name != "spatial"]
+UNITS = 8
+OTHERS = [name for name in FEATURE_WIDTHS if name != "spatial"]
 # of eight pictures these are recorded
 SEEN = slice(None, None, 3)
 TINY = SwinConfig(
@@ -27,7 +35,7 @@ TINY = SwinConfig(
 @pytest.fixture(scope="module")
 def network(rich_goldens: RichGoldens) -> RqVqa:
     with torch.device("cpu"):
-        net = RqVqa(swin_b_384(), BotConfig())
+        net = RqVqa(swin_b_384(), BottleneckConfig())
     fill(net, rich_goldens.weights(rich_goldens.shapes(NAME)))
     return net
 
@@ -38,13 +46,13 @@ def seed_of(goldens: RichGoldens, case: int) -> int:
 
 def others(goldens: RichGoldens, case: int) -> list[Any]:
     """Features (1, 8, width) beside the spatial one."""
-    return [goldens.features(seed_of(goldens, case), name, (1, UNITS, FEATURES[name])) for name in OTHERS]
+    return [goldens.features(seed_of(goldens, case), name, (1, UNITS, FEATURE_WIDTHS[name])) for name in OTHERS]
 
 
 @pytest.mark.fixtures
 def test_names_are_the_published_ones(rich_goldens: RichGoldens, network: RqVqa) -> None:
     """Every tensor, no more and no fewer, of the published shapes."""
-    ours = {name: shape for name, shape in shapes_of(network).items() if not name.endswith("tracked")}
+    ours = {name: shape for name, shape in state_dict_shapes(network).items() if not name.endswith("tracked")}
     assert ours == rich_goldens.shapes(NAME)
 
 
@@ -90,7 +98,7 @@ def test_joined_features_equal_the_published_code(rich_goldens: RichGoldens, net
         near(torch.stack(units, dim=1), archive[f"in{case}.unit_scores"])
         seed = seed_of(rich_goldens, case)
         many = [rich_goldens.features(seed, "spatial", (3, UNITS, 1024))]
-        many += [rich_goldens.features(seed, f"{name}_b", (3, UNITS, FEATURES[name])) for name in OTHERS]
+        many += [rich_goldens.features(seed, f"{name}_b", (3, UNITS, FEATURE_WIDTHS[name])) for name in OTHERS]
         near(fusion(*many), archive[f"in{case}.head_only.score"])
 
 
@@ -106,7 +114,7 @@ def test_from_pictures_to_a_score_as_published(rich_goldens: RichGoldens, networ
 
 def test_one_clip_vector_serves_every_unit() -> None:
     """FAST-VQA's features of every place, of any number of clips, become one mean for all units of a video."""
-    net = RqVqa(TINY, BotConfig(width=16, inner=8, heads=1, head=4, side=8, depth=1), features={"a": 5, "b": 3})
+    net = RqVqa(TINY, BottleneckConfig(width=16, inner=8, heads=1, head=4, side=8, depth=1), features={"a": 5, "b": 3})
     units, places = torch.randn(2, 6, 5), torch.randn(2, 4, 3, 2, 2, 2)
     mean = places.mean((1, 3, 4, 5))[:, None].expand(-1, 6, -1)
     torch.testing.assert_close(net.fusion()(units, places), net.fusion()(units, mean))
@@ -128,8 +136,8 @@ def test_scores_of_units_are_within_0_and_1_and_independent() -> None:
 
 def test_lean_is_all_but_the_language_model() -> None:
     """The widths of both forms, and that neither takes the other's features."""
-    assert sum(FEATURES.values()) == 6639
-    assert sum(LEAN.values()) == 6639 - 4096
-    regression = Regression(SrVqaConfig(features=LEAN, swin=TINY))
+    assert sum(FEATURE_WIDTHS.values()) == 6639
+    assert sum(LEAN_FEATURE_WIDTHS.values()) == 6639 - 4096
+    regression = FusionRegression(SrVqaConfig(features=LEAN_FEATURE_WIDTHS, swin=TINY))
     with pytest.raises(ValueError, match="in this order; got 5"):
-        regression(*(torch.zeros(1, width) for width in FEATURES.values()))
+        regression(*(torch.zeros(1, width) for width in FEATURE_WIDTHS.values()))

@@ -8,10 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.data import fragments  # noqa: E402
 from models.export import composite  # noqa: E402
 from models.export.assembly import published, recipes, writer  # noqa: E402
-from models.export.assembly.assembly import Assembly, run_torch  # noqa: E402
+from models.export.assembly.assembly import FeatureInput, GraphAssembly, run_in_torch  # noqa: E402  # noqa: E402
 from models.networks import liqe  # noqa: E402
 from models.networks.backbones.clip import ClipConfig  # noqa: E402
 from models.networks.backbones.convnext3d import ConvNextConfig  # noqa: E402
@@ -22,6 +21,7 @@ from models.networks.fast_vqa import FastVqa  # noqa: E402
 from models.networks.sr_vqa import SrVqa, SrVqaConfig  # noqa: E402
 from pipelines.observe.open_scorers import open_scorer_tiers  # noqa: E402
 from tests.media.clips import clip, x264  # noqa: E402
+from tests.models import published_fragments as fragments  # noqa: E402
 from vqmon.core.frames import fragment_origins, window_corners  # noqa: E402
 from vqmon.core.types import DecodedSegment  # noqa: E402
 from vqmon.media.decode.pool import DecoderPool  # noqa: E402
@@ -32,13 +32,24 @@ from vqmon.telemetry.metrics import Meters  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
+
 CLIPS = SwinConfig(frames=8, side=56, width=8, depths=(1, 1), heads=(1, 2), window=(2, 7, 7), gated_stages=1)
+
+
 PICTURES = SwinConfig(
     frames=1, side=64, patch=(1, 4, 4), width=8, depths=(2, 1), heads=(1, 2), window=(1, 4, 4), gated_stages=0
 )
+
+
 MOTION = SlowFastConfig(slow_width=8, fast_width=2, depths=(1, 1, 1, 1), classes=3)
+
+
 WORDS = ClipConfig(patch=56, width=64, depth=1, joint=16)
+
+
 WIDTHS = {"spatial": 16, "fast": 64, "liqe": 495, "fastvqa": 16}
+
+
 MEDIA = {
     "h264": clip(*x264(), seconds=2.4, size="640x360"),
     "short": clip(*x264(), seconds=0.2),
@@ -52,47 +63,47 @@ MEDIA = {
 
 
 def lively(network: Any) -> Any:
-    published.enliven(network)
+    published.randomize_weights(network)
     return network.eval().requires_grad_(requires_grad=False)
 
 
-def lean(clips: FastVqa) -> Assembly:
-    sentences = torch.nn.functional.normalize(torch.randn(liqe.SENTENCES, WORDS.joint), dim=-1)
+def lean(clips: FastVqa) -> GraphAssembly:
+    sentences = torch.nn.functional.normalize(torch.randn(liqe.SENTENCE_COUNT, WORDS.joint), dim=-1)
     words = lively(liqe.Liqe(WORDS, sentences, torch.tensor(3.0)))
     network = lively(SrVqa(SrVqaConfig(features=WIDTHS, swin=PICTURES, hidden=8)))
-    whole = recipes.sr_vqa(network, fast=lively(FastPathway(MOTION)), clips=clips, sentences=words)
-    sources = tuple(recipes.motion(64) if each.name == recipes.MOTION else each for each in whole.sources)
-    return Assembly(name=whole.name, version=whole.version, sources=sources, parts=whole.parts)
+    whole = recipes.assemble_sr_vqa(network, fast=lively(FastPathway(MOTION)), fast_vqa=clips, liqe=words)
+    inputs = tuple(recipes.motion_input(64) if each.name == recipes.MOTION else each for each in whole.inputs)
+    return GraphAssembly(name=whole.name, version=whole.version, inputs=inputs, parts=whole.parts)
 
 
-def build() -> dict[str, Assembly]:
+def build() -> dict[str, GraphAssembly]:
     """Two of them over the same features."""
     torch.manual_seed(0)
     clips = lively(FastVqa(CLIPS))
     return {
         "sr_vqa_lean": lean(clips),
-        "fast_vqa": recipes.fast_vqa(clips),
-        "dover": recipes.dover(lively(Dover(CLIPS, ConvNextConfig(widths=(8, 16), depths=(3, 1))))),
+        "fast_vqa": recipes.assemble_fast_vqa(clips),
+        "dover": recipes.assemble_dover(lively(Dover(CLIPS, ConvNextConfig(widths=(8, 16), depths=(3, 1))))),
     }
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Assembly]]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, GraphAssembly]]:
     """Three scorers, written as `python -m models export` writes them."""
     folder, made = tmp_path_factory.mktemp("served"), build()
     for name, assembly in made.items():
-        sheet = writer.write_assembly(assembly, published.facts_of(name), form="fp32", folder=folder)
-        assert composite.is_served(sheet, name)
-        composite.write_composite(sheet, composite.scale_of(name))
+        sheet = writer.write_assembly(assembly, published.read_scorer_facts(name), precision="fp32", folder=folder)
+        assert composite.is_servable(sheet, name)
+        composite.write_composite_manifest(sheet, composite.find_scale(name))
     return folder, made
 
 
-def pixels_of(assembly: Assembly, decoded: DecodedSegment) -> dict[str, np.ndarray]:
+def pixels_of(assembly: GraphAssembly, decoded: DecodedSegment) -> dict[str, np.ndarray]:
     """The rows of every source as torch takes them."""
     found = {}
-    for source in assembly.sources:
-        assert not isinstance(source, recipes.Given)
-        pixels = decoded.views[composite.view_of(source)]
+    for source in assembly.inputs:
+        assert not isinstance(source, FeatureInput)
+        pixels = decoded.views[composite.view_of_input(source)]
         axes = {"NCHW": (0, 3, 1, 2), "NCTHW": (0, 4, 1, 2, 3), "NKCHW": (0, 1, 4, 2, 3)}[source.order]
         found[source.name] = np.ascontiguousarray(pixels.transpose(axes))
     return found
@@ -100,7 +111,7 @@ def pixels_of(assembly: Assembly, decoded: DecodedSegment) -> dict[str, np.ndarr
 
 @pytest.mark.parametrize("media", MEDIA)
 async def test_a_segment_is_scored_as_torch_scores_its_pixels(
-    served: tuple[Path, dict[str, Assembly]], media: str
+    served: tuple[Path, dict[str, GraphAssembly]], media: str
 ) -> None:
     """Lean SR-VQA, FAST-VQA and DOVER look at one decode, of whole, short and odd segments."""
     folder, made = served
@@ -113,17 +124,17 @@ async def test_a_segment_is_scored_as_torch_scores_its_pixels(
         decoded = await pool.decode(MEDIA[media], views=views)
         scores = {name: await scorer.score(decoded) for name, scorer in zip(made, scorers, strict=True)}
     for name, assembly in made.items():
-        said = np.ravel(run_torch(assembly, pixels_of(assembly, decoded))[assembly.parts[-1].name])
-        points = composite.scale_of(name).calibration
+        said = np.ravel(run_in_torch(assembly, pixels_of(assembly, decoded))[assembly.parts[-1].name])
+        points = composite.find_scale(name).calibration
         assert scores[name].native_value == pytest.approx(said.mean(), rel=1e-4, abs=1e-5)
         expected = [points.apply(each) for each in np.broadcast_to(said, len(decoded.times_seconds)).tolist()]
         assert scores[name].frame_values == pytest.approx(expected, abs=0.02)
 
 
-async def test_features_of_a_clip_are_computed_once(served: tuple[Path, dict[str, Assembly]]) -> None:
+async def test_features_of_a_clip_are_computed_once(served: tuple[Path, dict[str, GraphAssembly]]) -> None:
     """FAST-VQA after lean SR-VQA runs its last graph alone, a row at a time on a CPU: three clips, three runs."""
     runs: list[float] = []
-    terms = ScorerOptions(placement=Placement(device="cpu"), spent=runs.append)
+    terms = ScorerOptions(placement=Placement(device="cpu"), on_run=runs.append)
     async with (
         DecoderPool(1) as pool,
         open_scorers(["sr-vqa-lean-fp32", "fast-vqa-fp32"], [served[0]], terms) as (lean, fast),
@@ -135,7 +146,7 @@ async def test_features_of_a_clip_are_computed_once(served: tuple[Path, dict[str
     assert (before, len(runs) - before) == (5 * 3, 3)
 
 
-async def test_the_daemon_opens_them_beside_a_cheap_scorer(served: tuple[Path, dict[str, Assembly]]) -> None:
+async def test_the_daemon_opens_them_beside_a_cheap_scorer(served: tuple[Path, dict[str, GraphAssembly]]) -> None:
     """No refusal at start, and each view asked for once."""
     settings = ScoringSettings(
         scorers=("lite", "fast-vqa-fp32"), heavy=("sr-vqa-lean-fp32",), folders=(served[0],), device="cpu",
@@ -146,26 +157,18 @@ async def test_the_daemon_opens_them_beside_a_cheap_scorer(served: tuple[Path, d
         assert set(tiers.scorers[1].views) < set(tiers.heavy.scorers[0].views)
 
 
+def published_windows(height: int, width: int) -> list[tuple[int, int]]:
+    """LIQE's windows: every 32 px, row by row; fifteen at equal steps from the first, around the end if need be."""
+    tops, lefts = range(0, height - 223, 32), range(0, width - 223, 32)
+    windows = [(top, left) for top in tops for left in lefts]
+    step = max(1, len(windows) // 15)
+    return [windows[index * step % len(windows)] for index in range(15)]
+
+
 @pytest.mark.parametrize(("height", "width"), [(224, 224), (225, 398), (360, 640), (541, 961), (2160, 3840)])
 @pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
 def test_both_sides_cut_alike(height: int, width: int, seed: int) -> None:
     """The decoder's pieces and windows start where the torch side's start, which recorded outputs hold to account."""
     ours = fragment_origins(height, width, rows=7, columns=7, side=(32, 32), seed=seed)
     np.testing.assert_array_equal(ours, fragments.origins(height, width, groups=1, seed=seed)[:, :, 0])
-    assert window_corners(height, width, size=(224, 224), count=15) == liqe.crop_boxes(height, width)
-
-
-def test_views_are_those_of_the_published_networks() -> None:
-    """Full size: 32 frames at 224; seven by seven pieces of 32, every second frame; windows; a 384 centre."""
-    found = {
-        source.name: composite.view_of(source)
-        for source in (
-            recipes.motion(), recipes.pieces(SwinConfig()), recipes.windows(),
-            recipes.centre(SwinConfig(frames=1, side=384, patch=(1, 4, 4), window=(1, 12, 12), gated_stages=0)),
-        )
-    }  # fmt: skip
-    assert found["motion"].row_shape == found["fragments"].row_shape == (32, 224, 224, 3)
-    assert (found["fragments"].columns, found["fragments"].rows) == (7, 7)
-    assert [found[name].clip.stride for name in ("motion", "fragments")] == [1, 2]  # type: ignore[union-attr]
-    assert found["windows"].row_shape == (15, 224, 224, 3)
-    assert (found["picture"].short_side, found["picture"].row_shape) == (384, (384, 384, 3))
+    assert window_corners(height, width, size=(224, 224), count=15) == published_windows(height, width)

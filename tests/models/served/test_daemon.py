@@ -17,21 +17,22 @@ from models import MODELS_FOLDER
 from models import __main__ as command
 from models.commands import owl
 from models.export import graphs
-from models.export.owl import write_scorer
+from models.export.owl import write_level_scorer
 from models.export.owl_recipes import q_align_recipe
-from models.export.pair import read_facts
+from models.export.pair import read_manifest_facts
 from models.networks.owl import compare2score, q_align
-from models.verify.owl_runner import Runner
+from models.verify.owl_runner import LevelScorerRunner
 from tests.models.owl_weights import CONFIG, random_weights
 from tests.scoring.tiny_onnx import decoded
 from vqmon.scoring.manifests.frame_scorer import golden_frames
 from vqmon.scoring.manifests.level_scorer import load_level_spec
 from vqmon.scoring.runtime.graph import Placement
+from vqmon.scoring.scorers.levels import score_against_anchors
 from vqmon.scoring.scorers.registry import ScorerOptions, open_pair_scorer, open_scorers
 
 pytestmark = pytest.mark.torch
 CPU = ScorerOptions(placement=Placement(device="cpu", threads=1))
-FACTS = read_facts(MODELS_FOLDER / "q_align.facts.toml")
+FACTS = read_manifest_facts(MODELS_FOLDER / "q_align.facts.toml")
 FORMS = ("fp32", "int8")
 
 
@@ -41,18 +42,20 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place, folder = tmp_path_factory.mktemp("weights"), tmp_path_factory.mktemp("built")
     weights: dict[str, Any] = random_weights(CONFIG)
     recipe = q_align_recipe(FACTS, config=CONFIG)
-    write_scorer(recipe, weights, form="fp32", folder=folder, one_file_bytes=graphs.ONE_FILE_BYTES)
-    write_scorer(recipe, weights, form="int8", folder=folder, one_file_bytes=2**17)
+    write_level_scorer(recipe, weights, precision="fp32", folder=folder, max_embedded_bytes=graphs.MAX_EMBEDDED_BYTES)
+    write_level_scorer(recipe, weights, precision="int8", folder=folder, max_embedded_bytes=2**17)
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, place / "x.safetensors")
     (place / "anchors").mkdir()
     drawn = np.random.default_rng(1)
     for at in range(5):
         Image.fromarray(drawn.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(place / "anchors" / f"{at}.png")
     words = ["export", "compare2score", "--dtype", "fp32", "--anchors", str(place / "anchors")]
-    options: argparse.Namespace = command.parser().parse_args(
+    options: argparse.Namespace = command.build_parser().parse_args(
         [*words, "--weights", str(place / "x.safetensors"), "--built", str(folder)]
     )
-    owl.export(options, owl.Place(config=CONFIG, hub=_NoHub(), one_file_bytes=graphs.ONE_FILE_BYTES))
+    owl.export(
+        options, owl.ExportEnvironment(config=CONFIG, hub=_NoHub(), max_embedded_bytes=graphs.MAX_EMBEDDED_BYTES)
+    )
     return folder
 
 
@@ -61,17 +64,17 @@ class _NoHub:
         raise AssertionError(f"nothing is fetched here: {name}")
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("precision", FORMS)
 @pytest.mark.parametrize("task", ["quality", "aesthetics", "video"])
-async def test_every_task_is_what_the_torch_side_says(built: Path, form: str, task: str) -> None:
+async def test_every_task_is_what_the_torch_side_says(built: Path, precision: str, task: str) -> None:
     """Score on the native scale, probabilities of the levels and doubt, for a segment of three frames."""
-    manifest = built / f"q-align-{form}@1.json"
-    runner = Runner(manifest, threads=1)
+    manifest = built / f"q-align-{precision}@1.json"
+    runner = LevelScorerRunner(manifest, threads=1)
     frames = golden_frames(runner.spec.input.view, seed=3, frames=3)
     features = runner.encode(frames)
     clips = [features] if task == "video" else [features[at : at + 1] for at in range(3)]
-    verdicts = [q_align.verdict(runner.answer([clip], runner.spec.task(task))[0, 0]) for clip in clips]
-    async with open_scorers([f"q-align-{form}.{task}"], [built], CPU) as (scorer,):
+    verdicts = [q_align.score_levels(runner.run_task([clip], runner.spec.task(task))[0, 0]) for clip in clips]
+    async with open_scorers([f"q-align-{precision}.{task}"], [built], CPU) as (scorer,):
         score = await scorer.score(decoded(frames, runner.spec.input.view))
     assert score.native_value == pytest.approx(np.mean([each.one_to_five for each in verdicts]), abs=1e-4)
     assert list(score.levels) == list(q_align.LEVELS)
@@ -82,26 +85,33 @@ async def test_every_task_is_what_the_torch_side_says(built: Path, form: str, ta
 
 async def test_compare2score_places_a_picture_as_the_torch_side_does(built: Path) -> None:
     """Comparisons with five anchors become the same 0..100."""
-    runner = Runner(built / "compare2score-fp32@1.json", threads=1)
+    runner = LevelScorerRunner(built / "compare2score-fp32@1.json", threads=1)
     frames = golden_frames(runner.spec.input.view, seed=4, frames=2)
-    logits = runner.answer([each[None] for each in runner.encode(frames)], runner.spec.task("anchors"))
+    logits = runner.run_task([each[None] for each in runner.encode(frames)], runner.spec.task("anchors"))
     assert runner.spec.comparisons is not None
     anchors = np.array(runner.spec.comparisons.anchor_matrix)
     async with open_scorers(["compare2score-fp32"], [built], CPU) as (scorer,):
         score = await scorer.score(decoded(frames, runner.spec.input.view))
-    assert score.frame_values == pytest.approx([compare2score.score(each, anchors) for each in logits], abs=2e-3)
+    assert score.frame_values == pytest.approx(
+        [
+            score_against_anchors(compare2score.preference_probability(each), anchors, link="logistic")
+            for each in logits
+        ],
+        abs=2e-3,
+    )
 
 
 async def test_two_arms_as_the_torch_side_compares_them(built: Path) -> None:
     """P(the second arm's frame is better), both orders."""
-    runner = Runner(built / "compare2score-fp32@1.json", threads=1)
+    runner = LevelScorerRunner(built / "compare2score-fp32@1.json", threads=1)
     frames = golden_frames(runner.spec.input.view, seed=5, frames=4)
     features, task = runner.encode(frames), runner.spec.task("pair")
-    ab = runner.answer([features[[0, 2]], features[[1, 3]]], task)[:, 0]
-    ba = runner.answer([features[[2, 0]], features[[3, 1]]], task)[:, 0]
+    ab = runner.run_task([features[[0, 2]], features[[1, 3]]], task)[:, 0]
+    ba = runner.run_task([features[[2, 0]], features[[3, 1]]], task)[:, 0]
     async with open_pair_scorer("compare2score-fp32", [built], CPU) as pair:
         found = await pair.preference_probabilities(frames[:2], frames[2:])
-    assert found == pytest.approx(compare2score.compare_arms(ab, ba), abs=1e-5)
+    first, second = compare2score.preference_probability(ab), compare2score.preference_probability(ba)
+    assert found == pytest.approx((first + 1 - second) / 2, abs=1e-5)
 
 
 async def test_the_encoder_of_both_is_one(built: Path) -> None:

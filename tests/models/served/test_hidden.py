@@ -17,9 +17,9 @@ from models import __main__ as command  # noqa: E402
 from models.commands import feature_scorers  # noqa: E402
 from models.commands import owl as owl_command  # noqa: E402
 from models.export import composite, owl_hidden  # noqa: E402
-from models.export.assembly import published, recipes  # noqa: E402
-from models.export.assembly.assembly import Assembly, Given, run_torch  # noqa: E402
-from models.networks.backbones.bottleneck import BotConfig  # noqa: E402
+from models.export.assembly import published  # noqa: E402
+from models.export.assembly.assembly import FeatureInput, GraphAssembly, run_in_torch  # noqa: E402
+from models.networks.backbones.bottleneck import BottleneckConfig  # noqa: E402
 from models.networks.backbones.clip import Clip, ClipConfig  # noqa: E402
 from models.networks.backbones.slowfast import FastPathway, SlowFastConfig  # noqa: E402
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
@@ -35,15 +35,30 @@ from vqmon.scoring.scorers.registry import ScorerOptions, open_scorers  # noqa: 
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
+
 CPU = ScorerOptions(placement=Placement(device="cpu"))
+
+
 CLIPS = SwinConfig(frames=8, side=56, width=8, depths=(1, 1), heads=(1, 2), window=(2, 7, 7), gated_stages=1)
+
+
 PICTURES = SwinConfig(
     frames=1, side=64, patch=(1, 4, 4), width=8, depths=(2, 1), heads=(1, 2), window=(1, 4, 4), gated_stages=0
 )
+
+
 MOTION = SlowFastConfig(slow_width=8, fast_width=2, depths=(1, 1, 1, 1), classes=3)
+
+
 WORDS = ClipConfig(patch=56, width=64, depth=1, text_width=64, text_depth=1, joint=16)
+
+
 WIDTHS = {"spatial": 16, "fast": 64, "llm": CONFIG.language.width, "liqe": 495, "fastvqa": 16}
-BOT = BotConfig(width=16, inner=8, heads=2, head=4, side=8, depth=1)
+
+
+BOT = BottleneckConfig(width=16, inner=8, heads=2, head=4, side=8, depth=1)
+
+
 MAKE = {
     "sr_vqa": lambda: SrVqa(SrVqaConfig(features=WIDTHS, swin=PICTURES, hidden=8)),
     "rq_vqa": lambda: RqVqa(PICTURES, BOT, features=WIDTHS),
@@ -51,7 +66,11 @@ MAKE = {
     "fast_vqa": lambda: FastVqa(CLIPS),
     "liqe": lambda: Clip(WORDS),
 }
+
+
 SCALE = "native_range = [-5.0, 5.0]\npoints = [[-5.0, 0.0], [0.0, 40.0], [5.0, 100.0]]\n"
+
+
 NAMES = ("sr-vqa-fp32", "rq-vqa-fp32")
 
 
@@ -60,21 +79,21 @@ class Built:
     """What the command wrote of small networks."""
 
     folder: Path
-    assemblies: dict[str, Assembly]
+    assemblies: dict[str, GraphAssembly]
     weights: dict[str, Any]
 
 
-def small_kits() -> dict[str, published.Kit]:
+def small_kits() -> dict[str, published.PublishedScorer]:
     """The published kits over small networks."""
     return {
-        name: replace(kit, files={key: replace(spec, make=MAKE[key]) for key, spec in kit.files.items()})
-        for name, kit in published.KITS.items()
+        name: replace(kit, files={key: replace(spec, build=MAKE[key]) for key, spec in kit.files.items()})
+        for name, kit in published.PUBLISHED_SCORERS.items()
         if name in ("sr_vqa", "rq_vqa")
     }
 
 
 def options_of(folder: Path, *words: str) -> argparse.Namespace:
-    return command.parser().parse_args([*words, "--built", str(folder), "--dtype", "fp32"])
+    return command.build_parser().parse_args([*words, "--built", str(folder), "--dtype", "fp32"])
 
 
 def export_words(folder: Path, name: str) -> tuple[str, ...]:
@@ -91,25 +110,25 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     for at, (key, make) in enumerate(MAKE.items()):
         torch.manual_seed(at)
         made = make()
-        published.enliven(made)
+        published.randomize_weights(made)
         torch.save(made.state_dict(), folder / f"{key}.pt")
     (folder / "scale.toml").write_text(SCALE)
     owl = ("--weights", str(folder / "owl.pt"), "--allow-noncommercial")
-    place = owl_command.Place(config=CONFIG, hub=HuggingFace(folder))
+    place = owl_command.ExportEnvironment(config=CONFIG, hub=HuggingFace(folder))
     owl_command.export(options_of(folder, "export", "q_align", *owl), place)
-    sheet = feature_scorers.export_hidden(
-        options_of(folder, "export", "q_align_hidden", *owl), published.facts_of("q_align_hidden"), CONFIG
+    sheet = feature_scorers.export_hidden_state(
+        options_of(folder, "export", "q_align_hidden", *owl), published.read_scorer_facts("q_align_hidden"), CONFIG
     )
     found = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(published, "KITS", small_kits())
-        for name in published.KITS:
+        patch.setattr(published, "PUBLISHED_SCORERS", small_kits())
+        for name in published.PUBLISHED_SCORERS:
             scale = ("--scale", str(folder / "scale.toml")) if name == "rq_vqa" else ()
             words = (*export_words(folder, name), "--part", f"q_align_hidden={sheet}", *scale)
             options = options_of(folder, "export", *words)
             feature_scorers.export(options)
             assert "llm against torch" not in "\n".join(feature_scorers.verify(options_of(folder, "verify", *words)))
-            found[name] = feature_scorers.prepare(options)[0]
+            found[name] = feature_scorers.build_assembly(options)[0]
         yield Built(folder=folder, assemblies=found, weights=weights)
 
 
@@ -126,16 +145,20 @@ def expected_of(built: Built, name: str, decoded: DecodedSegment) -> Any:
     with torch.inference_mode():
         rows = []
         for unit in halves:
-            features = net.features(torch.from_numpy(q_align.normalise(unit)))
-            rows.append(torch.stack([net.hidden(owl_hidden.PROMPT, [one[None]])[0].mean(0) for one in features]))
+            features = net.encode_pictures(torch.from_numpy(q_align.normalise_pictures(unit)))
+            rows.append(
+                torch.stack(
+                    [net.hidden_states(owl_hidden.HIDDEN_STATE_PROMPT, [one[None]])[0].mean(0) for one in features]
+                )
+            )
         given["llm"] = torch.stack(rows).mean(1).numpy()
-    for source in built.assemblies[name].sources:
-        if not isinstance(source, Given):
+    for source in built.assemblies[name].inputs:
+        if not isinstance(source, FeatureInput):
             axes = {"NCHW": (0, 3, 1, 2), "NCTHW": (0, 4, 1, 2, 3), "NKCHW": (0, 1, 4, 2, 3)}[source.order]
-            pixels = decoded.views[composite.view_of(source)]
+            pixels = decoded.views[composite.view_of_input(source)]
             given[source.name] = np.ascontiguousarray(pixels.transpose(axes))
     assembly = built.assemblies[name]
-    return np.ravel(run_torch(assembly, given)[assembly.parts[-1].name])
+    return np.ravel(run_in_torch(assembly, given)[assembly.parts[-1].name])
 
 
 @pytest.mark.parametrize("clip", ["carphone_pristine.mp4", "h265_video.mp4"])
@@ -147,7 +170,7 @@ async def test_a_real_clip_is_scored_as_torch_scores_its_pixels(built: Built, sh
     for name, score in zip(("sr_vqa", "rq_vqa"), scores, strict=True):
         said = expected_of(built, name, decoded)
         assert score.native_value == pytest.approx(float(said.mean()), rel=1e-4, abs=1e-5)
-        points = composite.scale_of(name, built.folder / "scale.toml" if name == "rq_vqa" else None).calibration
+        points = composite.find_scale(name, built.folder / "scale.toml" if name == "rq_vqa" else None).calibration
         values = [points.apply(each) for each in np.broadcast_to(said, len(decoded.times_seconds)).tolist()]
         assert score.frame_values == pytest.approx(values, abs=0.02)
 
@@ -201,7 +224,10 @@ async def test_halves_are_to_the_bit_as_published(shared: Path, clip: str) -> No
     native = View(kind="stretch", width=media.width, height=media.height)
     decoded = await seen(shared / "clips" / clip, view, native)
     for frame, found in zip(decoded.views[native], decoded.views[view], strict=True):
-        np.testing.assert_array_equal(found, owl_hidden.halves(Image.fromarray(frame)))
+        picture = Image.fromarray(frame)
+        middle = picture.height // 2
+        boxes = ((0, 0, picture.width, middle), (0, middle, picture.width, picture.height))
+        np.testing.assert_array_equal(found, [q_align.pad_to_square(picture.crop(box)) for box in boxes])
 
 
 def test_sheets_that_do_not_fit_are_refused(built: Built, tmp_path: Path) -> None:
@@ -213,37 +239,15 @@ def test_sheets_that_do_not_fit_are_refused(built: Built, tmp_path: Path) -> Non
         with pytest.raises(WeightsError, match=match):
             feature_scorers.export(options_of(folder, "export", *words, "--part", f"q_align_hidden={part}", *more))
 
-    refused(tmp_path, sheet, "its graphs must lie beside those that are written")
+    refused(tmp_path, sheet, "its graphs must be in the folder that is written to")
     other = built.folder / "other.parts.json"
     other.write_text(sheet.read_text().replace('"form": "fp32"', '"form": "fp16"'))
     refused(built.folder, other, "is fp16, this export is fp32")
     refused(built.folder, built.folder / "sr-vqa-lean.parts.json", "cannot be read")
     other.write_text("{}")
-    refused(built.folder, other, "is no sheet that makes llm")
+    refused(built.folder, other, "not a sheet that makes llm")
     scale = ("--scale", str(built.folder / "scale.toml"))
     with pytest.raises(WeightsError, match=r"name that scorer's sheet by --part q_align_hidden=FILE\.parts\.json"):
         feature_scorers.export(options_of(tmp_path, "export", *words, *scale))
     with pytest.raises(WeightsError, match=r"sr_vqa takes no weights of dover; it takes sr_vqa, .*, q_align_hidden"):
         feature_scorers.export(options_of(tmp_path, "export", *words, "--part", "dover=x"))
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["native_range = [0, 1]", "native_range = [1, 0]\npoints = [[0, 0], [1, 100]]", "points = [[0, 100], [1, 0]]\n"
-     "native_range = [0, 1]", "native_range = [0, 1]\npoints = [[0, 0], [nan, 100]]", "native_range = [",
-     "native_range = [0, 1]\npoints = [[0, 0], [1, 100]]\nextra = 1"],
-)  # fmt: skip
-def test_scales_that_make_no_sense_are_refused(tmp_path: Path, text: str) -> None:
-    """Half said, falling, endless, no TOML, more than known: the file is named, and what it should hold."""
-    (tmp_path / "s.toml").write_text(text)
-    with pytest.raises(WeightsError, match=r"--scale .*s\.toml.*native_range = \[low, high\] and points"):
-        composite.read_scale(tmp_path / "s.toml")
-    with pytest.raises(WeightsError, match="cannot be read"):
-        composite.read_scale(tmp_path / "none.toml")
-
-
-def test_the_view_is_that_of_the_source() -> None:
-    """Two squares of 448, padded with the mean of CLIP's pictures."""
-    source = recipes.Source(name="halves", made="halves", side=448, order="NKCHW", pictures=2)
-    view = composite.view_of(source)
-    assert (view.row_shape, view.picture_count, view.pad_rgb) == ((2, 448, 448, 3), 2, (122, 116, 104))

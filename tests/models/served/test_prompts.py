@@ -18,8 +18,8 @@ from models import __main__ as command  # noqa: E402
 from models.commands import feature_scorers  # noqa: E402
 from models.export import composite  # noqa: E402
 from models.export.assembly import published  # noqa: E402
-from models.export.assembly.assembly import Assembly, Source, run_torch  # noqa: E402
-from models.networks.align_iqa import AlignConfig, AlignIqa  # noqa: E402
+from models.export.assembly.assembly import GraphAssembly, PixelInput, run_in_torch  # noqa: E402
+from models.networks.align_iqa import AlignIqa, AlignIqaConfig  # noqa: E402
 from models.networks.backbones.clip import Clip, ClipConfig  # noqa: E402
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
 from models.weights import WeightsError  # noqa: E402
@@ -42,7 +42,7 @@ CPU = ScorerOptions(placement=Placement(device="cpu"))
 TEXT = """A fox in the snow, painted with oil; the fox's tail isn't red. Two 3-year-old foxes at night, 50 mm film!
 We've asked for a photo of naïve café owners, they'll smile (they're happy), I'd say: don't. Łódź, Straße, Ελλάδα,
 東京の夜景, 한국어, Привет мир, ½ ² Ⅷ — “quotes” … 100% \N{FOX FACE}\N{FIRE} ＡＢＣ don''t __init__ 's 've x'll"""
-CONFIG = AlignConfig(
+CONFIG = AlignIqaConfig(
     swin=SwinConfig(
         frames=1, side=64, patch=(1, 4, 4), width=8, depths=(1, 2, 1), heads=(1, 2, 4), window=(1, 4, 4), gated_stages=0
     ),
@@ -104,16 +104,16 @@ class Built:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        kits = {name: published.KITS[name] for name in ("align_iqa", "align_iqa_generated")}
+        kits = {name: published.PUBLISHED_SCORERS[name] for name in ("align_iqa", "align_iqa_generated")}
         make = {"align_iqa": lambda: AlignIqa(CONFIG), "clip": lambda: Clip(WORDS)}
         self.kits = {
-            name: replace(kit, files={key: replace(spec, make=make[key]) for key, spec in kit.files.items()})
+            name: replace(kit, files={key: replace(spec, build=make[key]) for key, spec in kit.files.items()})
             for name, kit in kits.items()
         }
         for at, (key, one) in enumerate(make.items()):
             torch.manual_seed(at)
             network = one()
-            published.enliven(network)
+            published.randomize_weights(network)
             torch.save(network.state_dict(), folder / f"{key}.pt")
         lines = "\n".join(("#version: 0.2", *(" ".join(pair) for pair in MERGES), "never used"))
         (folder / "bpe.txt").write_text(lines)
@@ -122,10 +122,10 @@ class Built:
         folder = self.folder
         clip = ("--part", f"clip={folder / 'clip.pt'}") if name == "align_iqa_generated" else ()
         own = ("--weights", str(folder / "align_iqa.pt"), "--built", str(folder), "--dtype", "fp32")
-        return command.parser().parse_args(["export", name, *own, *clip, *words])
+        return command.build_parser().parse_args(["export", name, *own, *clip, *words])
 
-    def assembly(self) -> Assembly:
-        return feature_scorers.prepare(
+    def assembly(self) -> GraphAssembly:
+        return feature_scorers.build_assembly(
             self.options("align_iqa_generated", "--vocabulary", str(self.folder / "bpe.txt"))
         )[0]
 
@@ -135,7 +135,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Both forms of Align-IQA over the same weights."""
     made = Built(tmp_path_factory.mktemp("prompts"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(published, "KITS", made.kits)
+        patch.setattr(published, "PUBLISHED_SCORERS", made.kits)
         for name, words in (("align_iqa", ()), ("align_iqa_generated", ("--vocabulary", str(made.folder / "bpe.txt")))):
             feature_scorers.export(made.options(name, *words))
             options = made.options(name, *words)
@@ -170,11 +170,11 @@ async def test_a_real_clip_with_a_prompt_is_scored_as_torch_scores_it(built: Bui
     vocabulary = load_clip_tokenizer((built.folder / "bpe.txt").read_bytes(), vocabulary_size=WORDS.vocabulary)
     for said, prompt in ((score, "A fox in the snow"), (other, "100% café, two foxes")):
         given: dict[str, Any] = {"prompt": vocabulary.encode_batch([prompt] * rows, context_length=77)}
-        for source in assembly.sources:
-            if isinstance(source, Source):
-                pixels = decoded.views[composite.view_of(source)]
+        for source in assembly.inputs:
+            if isinstance(source, PixelInput):
+                pixels = decoded.views[composite.view_of_input(source)]
                 given[source.name] = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        expected = np.ravel(run_torch(assembly, given)["align-iqa-generated"])
+        expected = np.ravel(run_in_torch(assembly, given)["align-iqa-generated"])
         assert said.native_value == pytest.approx(float(expected.mean()), rel=1e-4)
         assert said.frame_values == pytest.approx((100 * expected).tolist(), abs=0.01)
     assert again == score
@@ -213,10 +213,11 @@ async def test_generated_segments_get_both_and_natural_ones_saliency_alone(built
         settings = ScoringSettings(scorers=names, folders=(built.folder,), device="cpu")
         async with open_scorer_tiers(settings, meters=Meters()) as tiers, DecoderPool(1) as pool:
             observer = Observer(
-                fetch=fetch, sampling="exact", versions={}, now=lambda: STREAM_STARTS_AT,
+                fetch=fetch,
                 cascade=ScoringCascade(
                     decode=lambda media, views, pool=pool: pool.decode(media, views=views), scorers=tiers.scorers
                 ),
+                sampling="exact", versions={}, now=lambda: STREAM_STARTS_AT,
             )  # fmt: skip
             first, second = [(await observer.observe(each)).outcome for each in (natural, generated)]
         assert isinstance(second, QualityEvent)

@@ -1,52 +1,45 @@
-"""The training loop, which may stop and go on, and the head that is refitted in closed form."""
+"""The training loop: it resumes exactly, keeps the best averaged weights, and follows its learning rate schedule."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.data.photos import Ladder, load_ladders, write_ladders  # noqa: E402
-from models.networks.lite import Lite, LiteConfig  # noqa: E402
-from models.train import refit_head  # noqa: E402
-from models.train.lite import LadderWeights, LiteTask, Material, PhotoWeights, Plan, predict  # noqa: E402
-from models.train.loop import Trainer, train  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from models.train.loop import Trainer, TrainingConfig, ValidationResult, parameter_groups, train  # noqa: E402
+from tests.models.lite_training import tiny_trainer, training_set  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
-PLAN = Plan(
-    steps=4,
-    validation=2,
-    validate_every=2,
-    warm_up=1,
-    tiles=2,
-    photos=PhotoWeights(batch=3),
-    ladders=LadderWeights(batch=1, rungs=2),
-)
+
+class LineTask:
+    """Fits y = 2 x with one weight; validation returns prepared correlations, one per call."""
+
+    def __init__(self, validations: Iterable[list[float]] = ()) -> None:
+        self.network = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(self.network.weight)
+        self.validations = iter(validations)
+
+    def parameter_groups(self) -> Iterable[dict[str, Any]]:
+        return parameter_groups(self.network, weight_decay=0.0)
+
+    def loss(self, random: np.random.Generator) -> Tensor:
+        x = torch.from_numpy(random.normal(size=(8, 1)).astype(np.float32))
+        return ((self.network(x) - 2 * x) ** 2).mean()
+
+    def validate(self) -> ValidationResult:
+        return ValidationResult(predicted=torch.tensor(next(self.validations)), target=torch.tensor([0.0, 1.0, 2.0]))
 
 
-@pytest.fixture(scope="module")
-def material() -> Material:
-    """Six photos of noise and two ladders of three rungs."""
-    random = np.random.default_rng(0)
-    return Material(
-        canvases=random.integers(0, 256, (6, 540, 540, 3)).astype(np.uint8),
-        scores=random.random(6).astype(np.float32),
-        rungs=random.integers(0, 256, (6, 12, 96, 128, 3)).astype(np.uint8),
-        ladders=[Ladder(content=f"c{n}", kind=f"k{n}", rows=tuple(range(3 * n, 3 * n + 3))) for n in range(2)],
-    )
-
-
-def tiny(material: Material) -> Trainer:
-    torch.manual_seed(0)
-    network = Lite(LiteConfig(trunk="mobilenetv4_conv_small_050", hidden=8))
-    return Trainer(LiteTask(network, PLAN, material=material), PLAN)
-
-
-def test_resuming_gives_the_same_weights_as_not_stopping(material: Material, tmp_path: Path) -> None:
+def test_resuming_gives_the_same_weights_as_not_stopping(tmp_path: Path) -> None:
     """Four steps in one go equal two steps, a saved file, and two more steps by a new trainer."""
-    whole, first, second = (tiny(material) for _ in range(3))
+    data = training_set()
+    whole, first, second = (tiny_trainer(data) for _ in range(3))
     for _ in range(4):
         whole.train_step()
     for _ in range(2):
@@ -60,70 +53,75 @@ def test_resuming_gives_the_same_weights_as_not_stopping(material: Material, tmp
         torch.testing.assert_close(second.average[name], whole.average[name], rtol=1e-4, atol=1e-5)
 
 
-def test_training_to_the_end_keeps_the_best_and_the_last(material: Material, tmp_path: Path) -> None:
-    """A run writes best.pt with its SRCC and last.pt to go on from, and reports each validation."""
-    said: list[str] = []
-    best = train(tiny(material), tmp_path, report=said.append)
+def test_training_writes_the_best_and_the_last_weights(tmp_path: Path) -> None:
+    """A run writes best.pt with its SRCC and last.pt to resume from, and reports each validation."""
+    reports: list[str] = []
+    best = train(tiny_trainer(training_set()), tmp_path, report=reports.append)
     assert -1 <= torch.load(best, weights_only=True)["srcc"] <= 1
     assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 4
-    assert [line.split(":")[0] for line in said] == ["step 2", "step 4"]
+    assert [line.split(":")[0] for line in reports] == ["step 2", "step 4"]
 
 
-def test_the_rate_rises_then_falls_to_nothing(material: Material) -> None:
-    """Full after the warm-up, half in the middle of what is left, none at the end."""
-    trainer = tiny(material)
+def test_the_checkpoint_is_that_of_the_best_validation(tmp_path: Path) -> None:
+    """Of SRCC 0.5, 1.0 and -1.0 the second is kept, with its step, its predictions and the given facts."""
+    config = TrainingConfig(steps=6, validate_every=2, warm_up=1)
+    task = LineTask([[0.0, 2.0, 1.0], [0.0, 1.0, 3.0], [2.0, 1.0, 0.0]])
+    best = torch.load(train(Trainer(task, config), tmp_path, report=lambda _: None, facts={"rows": "3"}))
+    assert (best["step"], best["srcc"], best["rows"]) == (4, pytest.approx(1.0), "3")
+    assert best["predicted"].tolist() == [0.0, 1.0, 3.0]
+    rows = (tmp_path / "curve.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", "2", "4", "6"]
+
+
+def test_the_learning_rate_warms_up_and_decays_to_zero() -> None:
+    """A share per warm-up step, the full rate after it, half in the middle of the rest, none at the end."""
+    trainer = Trainer(LineTask(), TrainingConfig(steps=24, warm_up=4, learning_rate=0.1))
     rates = []
-    for step in (1, 2.5, 4):
-        trainer.step = step  # type: ignore[assignment]
-        rates.append(trainer.rate() / PLAN.learning_rate)
-    assert rates == pytest.approx([1, 0.5, 0], abs=1e-9)
+    for trainer.step in (0, 1, 3, 4, 14, 24):
+        rates.append(trainer.learning_rate())
+    assert rates == pytest.approx([0.025, 0.05, 0.1, 0.1, 0.05, 0.0], abs=1e-9)
 
 
-def test_ladders_read_back_as_written(tmp_path: Path) -> None:
-    """Tiles come back bit by bit, with the content and the kind they were written under."""
-    tiles = [np.full((12, 96, 128, 3), value, np.uint8) for value in (1, 2, 3)]
-    assert write_ladders(tmp_path, iter([("a", "blur", tiles[:2]), ("b", "noise", tiles[1:])])) == 4
-    rungs, ladders = load_ladders(tmp_path)
-    assert [(one.content, one.kind, one.rows) for one in ladders] == [("a", "blur", (0, 1)), ("b", "noise", (2, 3))]
-    np.testing.assert_array_equal(rungs[3], tiles[2])
+def test_validation_uses_the_average_and_puts_the_weights_back() -> None:
+    """The weights during validation are the averaged ones; afterwards training continues with its own."""
+    task = LineTask([[0.0, 1.0, 2.0]])
+    trainer = Trainer(task, TrainingConfig(steps=10, warm_up=1, learning_rate=0.1))
+    for _ in range(5):
+        trainer.train_step()
+    in_training, during = task.network.weight.item(), []
+    task.network.register_forward_pre_hook(lambda *_: None)
+    validate = task.validate
+    task.validate = lambda: (during.append(task.network.weight.item()), validate())[1]  # type: ignore[method-assign]
+    trainer.validate()
+    assert during == [pytest.approx(trainer.average["weight"].item())]
+    assert during[0] != pytest.approx(in_training)
+    assert task.network.weight.item() == in_training
 
 
-HEAD = refit_head.HeadPlan(ladders=2, rungs=3, margin=0.1, weight=1.0, ridge=1e-6)
+def test_without_averaging_the_last_weights_are_kept() -> None:
+    """A decay of 0 makes the average equal to the weights after each step."""
+    trainer = Trainer(LineTask(), TrainingConfig(steps=10, warm_up=1, learning_rate=0.1, average=0.0))
+    for _ in range(3):
+        trainer.train_step()
+    assert torch.equal(trainer.average["weight"], trainer.network.state_dict()["weight"])
 
 
-def test_the_refitted_head_finds_a_straight_line() -> None:
-    """Scores that are 0.2 + 0.3 * the first fact come out as such when the ridge costs nothing."""
-    facts = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
-    pairs = refit_head.Pairs(apart=torch.tensor([[1.0, 0, 0, 0]]), lead=torch.tensor([0.1]))
-    weights, bias = refit_head.solve(facts, 0.2 + 0.3 * facts[:, 0], pairs, HEAD)
-    torch.testing.assert_close(weights, torch.tensor([0.3, 0, 0, 0]), atol=1e-4, rtol=0)
-    assert bias == pytest.approx(0.2, abs=1e-4)
+def test_weight_decay_and_shares_group_the_parameters() -> None:
+    """Biases and norms have no weight decay, frozen parameters no group, and a share multiplies the rate."""
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 1))
+    network[2].requires_grad_(requires_grad=False)
+    groups = list(parameter_groups(network, weight_decay=0.1, share=lambda name: 0.5 if name == "0.weight" else 1.0))
+    assert [(group["weight_decay"], group["share"], len(group["params"])) for group in groups] == [
+        (0.1, 0.5, 1),
+        (0.0, 1.0, 3),
+    ]
 
 
-def test_the_refitted_head_turns_a_wrong_order() -> None:
-    """A fact that the photos say nothing of gets the weight that gives a pair its lead."""
-    pairs = refit_head.Pairs(apart=torch.tensor([[1.0]]), lead=torch.tensor([0.1]))
-    weights, _ = refit_head.solve(torch.zeros(5, 1), torch.zeros(5), pairs, HEAD)
-    assert weights.item() == pytest.approx(0.1, abs=1e-3)
-
-
-def test_setting_the_head_makes_the_score_as_said(material: Material) -> None:
-    """No weights and a bias of 0.25 score every picture 0.25."""
-    network = tiny(material).network
-    seen = refit_head.look(network, iter(material.rungs[:2]))
-    refit_head.set_head(network, torch.zeros(seen.shape[1]), 0.25)
-    torch.testing.assert_close(predict(network, material.canvases, np.array([0, 1])), torch.tensor([0.25, 0.25]))
-
-
-def test_every_rung_leads_every_lower_one() -> None:
-    """Three rungs and two give three pairs and one, none across ladders; the lead grows by the step, up to four."""
-    pairs = refit_head.neighbours(torch.arange(5.0)[:, None], [[0, 1, 2], [0, 7]], HEAD)
-    assert pairs.apart.squeeze(1).tolist() == [-1, -2, -1, -1]
-    torch.testing.assert_close(pairs.lead, torch.tensor([0.1, 0.2, 0.1, 0.4]))
-
-
-def test_drawn_rungs_stay_in_order(material: Material) -> None:
-    """All rungs of both ladders are drawn when that many are asked for, best first."""
-    rows, steps = refit_head.draw_rungs(material, HEAD, seed=0)
-    assert sorted(rows) == list(range(6))
-    assert steps == [[0, 1, 2], [0, 1, 2]]
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [({"warm_up": 1000}, "warm_up"), ({"average": 1.0}, "below 1"), ({"precision": "fp16"}, "fp32 or bf16")],
+)
+def test_impossible_configurations_are_refused(fields: dict[str, Any], message: str) -> None:
+    """A warm-up longer than the run, an average that never moves, an unknown precision."""
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(**fields)

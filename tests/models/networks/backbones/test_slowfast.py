@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.networks.backbones.slowfast import NOT_FAST, FastPathway, SlowFast, SlowFastConfig  # noqa: E402
-from models.weights import WeightsError, check_names, shapes_of  # noqa: E402
+from models.networks.backbones.slowfast import NOT_IN_FAST_PATHWAY, FastPathway, SlowFast, SlowFastConfig  # noqa: E402
+from models.weights import WeightsError, check_state_dict, state_dict_shapes  # noqa: E402
 from tests.models.rich_goldens import RichGoldens, fill, near, near_stats  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -35,15 +35,20 @@ def network(weights: dict[str, Any]) -> SlowFast:
 @pytest.mark.fixtures
 def test_names_are_the_published_ones(rich_goldens: RichGoldens, network: SlowFast) -> None:
     """Every tensor, no more and no fewer, of the published shapes."""
-    ours = {name: shape for name, shape in shapes_of(network).items() if not name.endswith("tracked")}
+    ours = {name: shape for name, shape in state_dict_shapes(network).items() if not name.endswith("tracked")}
     assert ours == rich_goldens.shapes(NAME)
     with torch.device("meta"):
         fast = FastPathway(SlowFastConfig())
-    check_names(rich_goldens.shapes(NAME), shapes_of(fast), optional=("*.num_batches_tracked",), ignored=NOT_FAST)
+    check_state_dict(
+        rich_goldens.shapes(NAME),
+        state_dict_shapes(fast),
+        optional=("*.num_batches_tracked",),
+        ignored=NOT_IN_FAST_PATHWAY,
+    )
     with pytest.raises(WeightsError, match=r"1 missing: blocks\.0\.multipathway_blocks\.1\.conv\.weight"):
-        check_names(
+        check_state_dict(
             {k: v for k, v in rich_goldens.shapes(NAME).items() if k != "blocks.0.multipathway_blocks.1.conv.weight"},
-            shapes_of(fast), optional=("*.num_batches_tracked",), ignored=NOT_FAST,
+            state_dict_shapes(fast), optional=("*.num_batches_tracked",), ignored=NOT_IN_FAST_PATHWAY,
         )  # fmt: skip
 
 
@@ -72,7 +77,7 @@ def test_every_level_equals_the_published_code(rich_goldens: RichGoldens, networ
 def test_the_fast_pathway_alone_is_exact(rich_goldens: RichGoldens, weights: dict[str, Any], case: int) -> None:
     """From pixels to 256 features, without any tensor of the slow pathway."""
     net = FastPathway(SlowFastConfig())
-    fill(net, {name: weights[name] for name in shapes_of(net) if name in weights})
+    fill(net, {name: weights[name] for name in state_dict_shapes(net) if name in weights})
     with torch.inference_mode():
         near(net(clip(rich_goldens, case)), rich_goldens.archive(NAME)[f"in{case}.fast"])
 

@@ -12,19 +12,26 @@ from hashlib import sha256  # noqa: E402
 
 from PIL import Image  # noqa: E402
 
-from models.export.owl_streaming import head_of, layers_of, plain_logits, rows_of  # noqa: E402
+from models.export.owl_streaming import head_rows, iterate_layers, reference_logits, text_embeddings  # noqa: E402
 from models.networks.owl import compare2score, q_align  # noqa: E402
-from models.networks.owl.abstractor import grid_table, line_table  # noqa: E402
-from models.networks.owl.exportable import LanguageScorer, ask, constants_of  # noqa: E402
+from models.networks.owl.abstractor import grid_position_table, sine_position_table  # noqa: E402
+from models.networks.owl.exportable import LanguageScorer, compute_constants, split_prompt  # noqa: E402
 from models.networks.owl.language import LanguageConfig  # noqa: E402
-from models.networks.owl.owl import Owl, OwlConfig, tiny  # noqa: E402
-from models.networks.owl.q_align import LEVELS, PROMPTS, VARIANTS, frame_times, normalise, to_square, verdict  # noqa: E402
+from models.networks.owl.owl import PICTURE_TOKEN, Owl, OwlConfig, tiny_config  # noqa: E402
+from models.networks.owl.q_align import (  # noqa: E402
+    LEVELS,
+    PROMPT_VARIANTS,
+    PROMPTS,
+    normalise_pictures,
+    pad_to_square,
+    score_levels,
+)
 from tests.models.conftest import OwlGoldens  # noqa: E402
 from tests.models.owl_weights import CONFIG, network, random_weights  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
-ALL_PROMPTS = {**PROMPTS, **VARIANTS}
+ALL_PROMPTS = {**PROMPTS, **PROMPT_VARIANTS}
 VISION_TOKENS = [0, 1, 2, 31, 32, 33, 512, 1023, 1024]
 FEW_TOKENS = [0, 1, 31, 63, 64]
 # Two runs of the reference differ by 1e-5; a wrong epsilon moves logits by 0.009 or more.
@@ -43,16 +50,16 @@ def build(goldens: OwlGoldens, kind: str, config: OwlConfig) -> Owl:
         if drawn is not None:
             table[name] = torch.from_numpy(drawn)
         elif name.endswith("q_pos_embed"):
-            table[name] = line_table(config.abstractor.width, config.abstractor.queries)
+            table[name] = sine_position_table(config.abstractor.width, config.abstractor.queries)
         else:
-            table[name] = grid_table(config.abstractor.width, config.abstractor.grid)
+            table[name] = grid_position_table(config.abstractor.width, config.abstractor.grid)
     net.load_state_dict(table, assign=True)
     return net.eval()
 
 
 @pytest.fixture(scope="module")
 def small(owl_goldens: OwlGoldens) -> Owl:
-    return build(owl_goldens, "tiny", tiny())
+    return build(owl_goldens, "tiny", tiny_config())
 
 
 def case_inputs(goldens: OwlGoldens, case: str, seeds: str) -> Any:
@@ -62,7 +69,7 @@ def case_inputs(goldens: OwlGoldens, case: str, seeds: str) -> Any:
         numbers = [inputs["video_base_seeds"][seeds] + at for at in range(int(case.removeprefix("video")))]
     else:
         numbers = [inputs["image_seeds"][seeds]]
-    return torch.from_numpy(normalise(np.stack([goldens.picture(number) for number in numbers])))
+    return torch.from_numpy(normalise_pictures(np.stack([goldens.picture(number) for number in numbers])))
 
 
 def near(found: Any, expected: Any, *, share: float = 1e-4) -> None:
@@ -80,7 +87,7 @@ def check_case(net: Owl, goldens: OwlGoldens, kind: str, *, case: str, seeds: st
         if vision is None:
             vision = net.model.vision_model(case_inputs(goldens, case, seeds))
         features = net.model.visual_abstractor(vision)
-        hidden = net.hidden(ids, [features])[0]
+        hidden = net.hidden_states(ids, [features])[0]
         logits = net.lm_head(hidden[-1])[list(LEVELS.values())].numpy()
     near(vision[:, VISION_TOKENS, ::step], archive[f"{place}/vision_slice"])
     tokens = slice(None) if case == "quality" else FEW_TOKENS
@@ -90,7 +97,7 @@ def check_case(net: Owl, goldens: OwlGoldens, kind: str, *, case: str, seeds: st
     near(hidden[-1, ::wide], archive[f"{place}/hidden_last"])
     assert len(hidden) == archive[f"{place}/sequence_length"]
     assert np.abs(logits - archive[f"{place}/logits5"]).max() <= ACCEPTED[kind]
-    said = verdict(logits)
+    said = score_levels(logits)
     assert said.one_to_five == pytest.approx(float(archive[f"{place}/score_1to5"]), abs=ACCEPTED[kind])
     assert said.zero_to_one == pytest.approx(float(archive[f"{place}/score_0to1"]), abs=ACCEPTED[kind])
     return vision
@@ -105,7 +112,7 @@ def test_small_form_equals_the_published_code(small: Owl, owl_goldens: OwlGolden
 
 
 @pytest.mark.fixtures
-@pytest.mark.parametrize("case", sorted(VARIANTS))
+@pytest.mark.parametrize("case", sorted(PROMPT_VARIANTS))
 def test_other_prompts_equal_the_published_code(small: Owl, owl_goldens: OwlGoldens, case: str) -> None:
     """The prompts of the evaluation scripts and of the model's own method."""
     check_case(small, owl_goldens, "tiny", case=case, seeds="A")
@@ -118,16 +125,16 @@ def test_from_picture_to_score_as_published(small: Owl, owl_goldens: OwlGoldens,
     facts = owl_goldens.manifest["inputs"]["end_to_end"][seeds]
     archive, place = owl_goldens.archive("tiny"), f"tiny/end_to_end/{seeds}"
     drawn = [owl_goldens.picture(facts["seed"] + at, facts["height"], facts["width"]) for at in range(4)]
-    pixels = torch.from_numpy(normalise(np.stack([to_square(Image.fromarray(one)) for one in drawn])))
+    pixels = torch.from_numpy(normalise_pictures(np.stack([pad_to_square(Image.fromarray(one)) for one in drawn])))
     with torch.inference_mode():
-        features = small.features(pixels)
+        features = small.encode_pictures(pixels)
         for task, name, frames in (
             ("quality", "quality_0to1", features[:1]),
             ("aesthetics", "aesthetics_0to1", features[:1]),
             ("video", "video3_0to1", features[1:]),
         ):
             logits = small.logits(PROMPTS[task], [frames])[list(LEVELS.values())].numpy()
-            assert verdict(logits).zero_to_one == pytest.approx(float(archive[f"{place}/{name}"][0]), abs=1e-4)
+            assert score_levels(logits).zero_to_one == pytest.approx(float(archive[f"{place}/{name}"][0]), abs=1e-4)
 
 
 @pytest.mark.fixtures
@@ -139,9 +146,9 @@ def test_full_width_equals_the_published_code(owl_goldens: OwlGoldens) -> None:
     # The same picture: the tower, which takes the most time, runs once.
     check_case(net, owl_goldens, "full_width", case="aesthetics", seeds="A", vision=vision)
     seeds = owl_goldens.manifest["inputs"]["compare_pairs"]
-    pair = [to_square(Image.fromarray(owl_goldens.picture(seeds[name]))) for name in ("anchor1", "test1")]
+    pair = [pad_to_square(Image.fromarray(owl_goldens.picture(seeds[name]))) for name in ("anchor1", "test1")]
     with torch.inference_mode():
-        features = net.features(torch.from_numpy(normalise(np.stack(pair))))
+        features = net.encode_pictures(torch.from_numpy(normalise_pictures(np.stack(pair))))
         logits = net.logits(compare2score.PROMPT, [features[:1], features[1:]])[list(compare2score.LEVELS.values())]
     recorded = owl_goldens.archive("full_width")["full_width/compare/anchor1_test1/logits5"]
     assert np.abs(logits.numpy() - recorded).max() <= ACCEPTED["full_width"]
@@ -153,9 +160,9 @@ def test_pictures_are_prepared_as_published(owl_goldens: OwlGoldens, item: int) 
     """The same bytes after padding and resizing, the same numbers after normalising."""
     facts = owl_goldens.manifest["inputs"]["preprocess"][item]
     archive = owl_goldens.archive("preprocess_map")
-    square = to_square(Image.fromarray(owl_goldens.picture(facts["seed"], facts["height"], facts["width"])))
+    square = pad_to_square(Image.fromarray(owl_goldens.picture(facts["seed"], facts["height"], facts["width"])))
     assert sha256(square.tobytes()).hexdigest() == facts["resized_uint8_hwc_sha256"]
-    planes = normalise(square[None])[0]
+    planes = normalise_pictures(square[None])[0]
     near(planes[:, ::37, ::37], archive[f"preprocess/{item}/grid_every_37"], share=1e-6)
     near(planes[:, 224], archive[f"preprocess/{item}/row_224"], share=1e-6)
 
@@ -173,9 +180,9 @@ def test_place_tables_are_the_published_ones(owl_goldens: OwlGoldens) -> None:
     """The rows that were recorded of both tables, tiny and full."""
     for kind, width in (("tiny", 64), ("full_width", 1024)):
         archive = owl_goldens.archive(kind)
-        rows = line_table(width, 64)[[0, 1, 2, 31, 63]]
+        rows = sine_position_table(width, 64)[[0, 1, 2, 31, 63]]
         near(rows, archive[f"{kind}/tables/q_pos_embed_rows_0_1_2_31_63"], share=1e-5)
-        rows = grid_table(width, 32)[[0, 1, 2, 32, 33, 34, 512, 1024]]
+        rows = grid_position_table(width, 32)[[0, 1, 2, 32, 33, 34, 512, 1024]]
         near(rows, archive[f"{kind}/tables/k_pos_embed_rows_0_1_2_32_33_34_512_1024"], share=1e-5)
 
 
@@ -187,10 +194,10 @@ def weights() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def scorer(weights: dict[str, Any]) -> LanguageScorer:
     """What is exported, in torch."""
-    questions = [ask(ids, rows_of(weights, ids)) for ids in PROMPTS.values()]
+    questions = [split_prompt(ids, text_embeddings(weights, ids)) for ids in PROMPTS.values()]
     with torch.inference_mode():
-        head = head_of(weights, list(LEVELS.values()))
-        constants = constants_of(questions, layers_of(weights, CONFIG), config=CONFIG.language, head=head)
+        head = head_rows(weights, list(LEVELS.values()))
+        constants = compute_constants(questions, iterate_layers(weights, CONFIG), config=CONFIG.language, head=head)
     net = LanguageScorer(CONFIG, constants)
     named = {name: weights[f"model.{name}"] for name, _ in net.named_parameters()}
     net.load_state_dict(named, strict=False)
@@ -204,7 +211,7 @@ def test_remembered_prefixes_change_nothing(weights: dict[str, Any], scorer: Lan
     with torch.inference_mode():
         found = scorer(features, torch.arange(3))
     asked = [(ids, [features[at]]) for at, ids in enumerate(PROMPTS.values())]
-    expected = plain_logits(weights, CONFIG, asked, head=head_of(weights, list(LEVELS.values())))
+    expected = reference_logits(weights, CONFIG, asked, head=head_rows(weights, list(LEVELS.values())))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -213,37 +220,31 @@ def test_layer_by_layer_is_the_plain_network(weights: dict[str, Any]) -> None:
     features = torch.randn(2, 65, CONFIG.language.width, generator=torch.Generator().manual_seed(7))
     with torch.inference_mode():
         expected = network(weights).logits(PROMPTS["video"], [features])[list(LEVELS.values())]
-    found = plain_logits(
-        weights, CONFIG, [(PROMPTS["video"], [features])], head=head_of(weights, list(LEVELS.values()))
+    found = reference_logits(
+        weights, CONFIG, [(PROMPTS["video"], [features])], head=head_rows(weights, list(LEVELS.values()))
     )
     torch.testing.assert_close(found[0], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_prompts_that_cannot_be_asked_are_refused(weights: dict[str, Any]) -> None:
     """A prompt without a picture, or with the picture last, has no prefix and suffix."""
-    for ids in ((1, 3148), (1, q_align.PICTURE_ID), (q_align.PICTURE_ID, 5, q_align.PICTURE_ID, 5, q_align.PICTURE_ID)):
+    for ids in ((1, 3148), (1, PICTURE_TOKEN), (PICTURE_TOKEN, 5, PICTURE_TOKEN, 5, PICTURE_TOKEN)):
         with pytest.raises(ValueError, match="open"):
-            ask(ids, rows_of(weights, ids))
+            split_prompt(ids, text_embeddings(weights, ids))
 
 
 def test_verdicts_tell_level_and_doubt() -> None:
     """One sure level is its own score without doubt; equal levels are the middle in full doubt."""
-    sure, unsure = verdict([0, 50, 0, 0, 0]), verdict([1, 1, 1, 1, 1])
+    sure, unsure = score_levels([0, 50, 0, 0, 0]), score_levels([1, 1, 1, 1, 1])
     assert (sure.one_to_five, sure.zero_to_one) == pytest.approx((4.0, 0.75))
     assert sure.entropy == pytest.approx(0, abs=1e-6)
     assert (unsure.one_to_five, unsure.entropy) == pytest.approx((3.0, 1.0))
     assert sum(unsure.level_probabilities) == pytest.approx(1)
 
 
-def test_frames_are_chosen_one_per_second() -> None:
-    """The first of each whole second, and one of a clip that is shorter than a second."""
-    assert frame_times(90, 29.97) == [0, 29, 59]
-    assert frame_times(10, 25.0) == [0]
-
-
 def test_wide_pictures_keep_their_middle(tmp_path: Path) -> None:
     """Padding is centred and has the published colour."""
-    square = to_square(Image.new("RGB", (400, 100), (255, 0, 0)))
+    square = pad_to_square(Image.new("RGB", (400, 100), (255, 0, 0)))
     assert square.shape == (448, 448, 3)
     assert tuple(square[0, 0]) == q_align.PAD_RGB
     assert tuple(square[224, 224]) == (255, 0, 0)

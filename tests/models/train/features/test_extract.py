@@ -9,16 +9,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.export.composite import view_of  # noqa: E402
-from models.export.pair import VIEW  # noqa: E402
-from models.train.checkpoint import read_parts  # noqa: E402
+from models.export.composite import view_of_input  # noqa: E402
+from models.export.pair import TILES_VIEW  # noqa: E402
+from models.train.checkpoint import read_frozen_networks  # noqa: E402
 from models.train.features import extract  # noqa: E402
-from models.train.features.decoder_views import view_of_picture  # noqa: E402
-from models.train.features.extract import Looking  # noqa: E402
+from models.train.features.extract import FeatureExtractor  # noqa: E402
 from vqmon.core.types import View  # noqa: E402
 from vqmon.media.decode.pool import DecoderPool  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
 
 SIZES = {"cockatoo.mp4": (1280, 720), "bikes.mp4": (640, 272), "nasa_13013.mp4": (480, 270)}
 
@@ -29,33 +29,24 @@ async def seen(request: pytest.FixtureRequest, shared: Path) -> Any:
     media = (shared / "clips" / request.param).read_bytes()
     width, height = SIZES[request.param]
     native = View(kind="stretch", width=width, height=height)
-    views = [native, *(view_of(source) for source in (extract.TILES, extract.SMALL, extract.PIECES))]
+    views = [
+        native,
+        *(view_of_input(source) for source in (extract.TILES_INPUT, extract.SALIENCY_INPUT, extract.FRAGMENTS_INPUT)),
+    ]
     async with DecoderPool(1) as pool:
         decoded = await pool.decode(media, views=tuple(views))
     assert (decoded.media.width, decoded.media.height) == (width, height)
     return decoded.views, decoded.views[native], zlib.crc32(media)
 
 
-async def test_views_of_a_picture_are_those_of_the_decoder(seen: Any) -> None:
-    """Fragments to the bit, at the decoder's places; what is scaled within 1.5 levels on the mean."""
-    views, frames, seed = seen
-    for source in (extract.TILES, extract.SMALL, extract.PIECES):
-        view = view_of(source)
-        ours = np.stack([view_of_picture(view, frame, seed=seed + at) for at, frame in enumerate(frames)])
-        assert ours.shape == views[view].shape
-        apart = np.abs(ours.astype(int) - views[view])
-        is_cut = view.kind == "fragments" and min(frames.shape[1:3]) >= 224
-        assert apart.max() == 0 if is_cut else apart.mean() < 1.5
-
-
 async def test_features_of_a_picture_are_those_of_the_decoder(seen: Any) -> None:
     """Maps, statistics and saliency of the same frames by both paths, as a share of how much features differ at all."""
     views, frames, _ = seen
-    parts = read_parts({})
-    for look, most in ((extract.MAPS, 0.04), (extract.STATISTICS, 0.08), (extract.SALIENCY, 0.05)):
-        looking = Looking(look, parts)
+    parts = read_frozen_networks({})
+    for look, most in ((extract.TRUNK_MAPS, 0.04), (extract.TILE_STATISTICS, 0.08), (extract.SALIENCY, 0.05)):
+        looking = FeatureExtractor(look, parts)
         ours = looking(list(frames), seed=0).astype(np.float64)
-        pixels = np.ascontiguousarray(views[view_of(look.source)].transpose(0, 3, 1, 2))
+        pixels = np.ascontiguousarray(views[view_of_input(look.input)].transpose(0, 3, 1, 2))
         assert looking.network is not None
         with torch.inference_mode():
             theirs = looking.network(torch.from_numpy(pixels)).numpy()
@@ -64,10 +55,4 @@ async def test_features_of_a_picture_are_those_of_the_decoder(seen: Any) -> None
 
 def test_the_tiles_are_those_of_lite() -> None:
     """So that beside lite@1 the decoder makes that view once."""
-    assert view_of(extract.TILES) == VIEW
-
-
-def test_views_that_nobody_trains_on_are_refused() -> None:
-    """Rather than made in another way than the decoder's."""
-    with pytest.raises(ValueError, match="a view centre of a picture is not made here"):
-        view_of_picture(View(kind="centre", width=4, height=4, short_side=8), np.zeros((9, 9, 3), np.uint8), seed=0)
+    assert view_of_input(extract.TILES_INPUT) == TILES_VIEW

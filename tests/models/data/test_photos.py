@@ -1,4 +1,6 @@
-"""What the scorer sees of a picture: where the tiles lie and how they are laid out."""
+"""Photos and ladders: where tiles are, how they are laid out, and that what is written comes back."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,7 +46,7 @@ def test_tiles_never_overlap_nor_leave_the_canvas() -> None:
 def test_a_mosaic_holds_the_pixels_of_its_tiles() -> None:
     """Row 1, column 2 of the mosaic is the tile that begins at 536, 222 of the canvas."""
     canvas = np.random.default_rng(0).integers(0, 256, (540, 960, 3)).astype(np.uint8)
-    seen = photos.lay_out(photos.cut_tiles(canvas))
+    seen = photos.lay_out_tiles(photos.cut_tiles(canvas))
     assert seen.shape == (288, 512, 3)
     np.testing.assert_array_equal(seen[96:192, 256:384], canvas[222:318, 536:664])
 
@@ -59,7 +61,42 @@ def test_a_full_hd_picture_is_halved() -> None:
 
 def test_validation_rows_are_never_fitted_on() -> None:
     """The two parts are disjoint, complete and the same for the same seed."""
-    fit, validation = photos.split_validation(100, 10, seed=1)
+    fit, validation = photos.split_train_validation(100, 10, seed=1)
     assert sorted([*fit, *validation]) == list(range(100))
-    np.testing.assert_array_equal(validation, photos.split_validation(100, 10, seed=1)[1])
+    np.testing.assert_array_equal(validation, photos.split_train_validation(100, 10, seed=1)[1])
     assert len(validation) == 10
+
+
+def test_ladders_read_back_as_written(tmp_path: Path) -> None:
+    """Tiles come back bit by bit, with the content and the kind they were written under."""
+    tiles = [np.full((12, 96, 128, 3), value, np.uint8) for value in (1, 2, 3)]
+    assert photos.write_ladders(tmp_path, iter([("a", "blur", tiles[:2]), ("b", "noise", tiles[1:])])) == 4
+    rungs, ladders = photos.load_ladders(tmp_path)
+    assert [(each.content, each.kind, each.rows) for each in ladders] == [
+        ("a", "blur", (0, 1)),
+        ("b", "noise", (2, 3)),
+    ]
+    np.testing.assert_array_equal(rungs[3], tiles[2])
+
+
+def test_a_ladder_has_two_rungs_or_more() -> None:
+    """One rung has nothing to be compared with."""
+    with pytest.raises(ValueError, match="two rungs, a/blur has 1"):
+        photos.Ladder(content="a", kind="blur", rows=(0,))
+
+
+def test_photos_are_read_back_with_their_scores(tmp_path: Path) -> None:
+    """Both splits of the database's layout; a file name may differ from the CSV in case."""
+    database, folder = tmp_path / "biq", tmp_path / "out"
+    (database / "Images").mkdir(parents=True)
+    folder.mkdir()
+    for name, level in (("a.JPG", 50), ("b.jpg", 200)):
+        Image.new("RGB", (64, 64), (level,) * 3).save(database / "Images" / name, "PNG")
+    for split, rows in (("Train", "a.jpg,0.25"), ("Test", "b.jpg,0.75")):
+        (database / f"{split} (Images and MOS).csv").write_text(f"Image Name,MOS\n{rows}\n")
+    assert list(photos.write_photos(database, folder)) == [0.0, 0.5]
+    for split, level, score in (("train", 50, 0.25), ("test", 200, 0.75)):
+        canvases, scores = photos.load_photos(folder, split)
+        assert canvases.shape == (1, 540, 540, 3)
+        assert (canvases == level).all()
+        assert scores.tolist() == [score]

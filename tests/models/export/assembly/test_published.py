@@ -1,0 +1,44 @@
+"""Published files become networks, or are refused by the names in them."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+
+from models.export.assembly import published  # noqa: E402
+from models.networks.backbones.swin import SwinConfig  # noqa: E402
+from models.networks.fast_vqa import FastVqa  # noqa: E402
+from models.weights import WeightsError  # noqa: E402
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
+
+CLIPS = SwinConfig(frames=8, side=56, width=8, depths=(2, 1), heads=(1, 2), window=(2, 7, 7), gated_stages=1)
+
+
+def test_weights_that_do_not_fit_are_refused_by_name() -> None:
+    """One missing, one unknown, one of another shape; names written by several GPUs are known."""
+    spec = published.WeightsFile(
+        build=lambda: FastVqa(CLIPS), ignored=published.PUBLISHED_SCORERS["fast_vqa"].files["fast_vqa"].ignored
+    )
+    good = {f"module.{name}": tensor for name, tensor in FastVqa(CLIPS).state_dict().items()}
+    good["module.fragments_backbone.layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(1)
+    shapes = {name: tuple(tensor.shape) for name, tensor in good.items()}
+    published.load_network(spec, good, shapes)
+    bad = dict(shapes)
+    bad["module.vqa_head.fc_last.bias"] = (2,)
+    bad["module.vqa_head.fc_lost.bias"] = bad.pop("module.vqa_head.fc_hid.bias")
+    said = (
+        r"1 missing: vqa_head\.fc_hid\.bias; 1 unknown: vqa_head\.fc_lost\.bias; "
+        r"1 of another shape: vqa_head\.fc_last\.bias is \(2,\), not \(1,\)"
+    )
+    with pytest.raises(WeightsError, match=said):
+        published.load_network(spec, good, bad)
+
+
+@pytest.mark.parametrize("name", list(published.PUBLISHED_SCORERS))
+def test_every_kit_has_facts_and_a_licence(name: str) -> None:
+    """What the sheet will say; nobody has said that any of these may be used commercially."""
+    facts = published.read_scorer_facts(name)
+    assert facts.licence.commercial is None
+    assert "paper" in facts.provenance
