@@ -19,32 +19,32 @@ from vqmon.web.app import create_app
 
 @pytest.fixture(scope="session")
 def seeded() -> seed.Seeded:
-    """Eight streams of every kind."""
+    """Eight streams, one of each kind."""
     return seed.fleet(streams=8)
 
 
 @pytest.fixture(scope="session")
 def filled(seeded: seed.Seeded, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """They are written once."""
+    """A history file with all of them, written once."""
     return write_history(tmp_path_factory.mktemp("filled") / "history.db", seeded)
 
 
 @pytest.fixture
 def history(filled: Path, seeded: seed.Seeded, tmp_path: Path) -> Iterator[StoredHistory]:
-    """Fresh for each test, so that tests may write."""
+    """A copy of the history for each test, so that tests may write."""
     with open_copy(filled, seeded, tmp_path) as kept:
         yield kept
 
 
 @pytest.fixture
 def reviews(tmp_path: Path) -> Reviews:
-    """No vote and no picture yet."""
+    """A review store without votes and pictures."""
     return Reviews(tmp_path / "history.db.reviews")
 
 
 @pytest.fixture
 async def client(history: StoredHistory, reviews: Reviews) -> AsyncIterator[httpx.AsyncClient]:
-    """Asks the pages without a network."""
+    """An HTTP client of the pages without a network."""
     app = create_app(
         history.store.queries,
         now=lambda: seed.NOW + timedelta(seconds=2),

@@ -1,4 +1,4 @@
-"""A real history that remembers what it was filled with."""
+"""A real history in a file, with the seeded data that it contains."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,19 +13,19 @@ from vqmon.transport.history.history import History, open_history
 
 @dataclass(frozen=True)
 class StoredHistory:
-    """What is in the file, and the file."""
+    """A history file, and what was written to it."""
 
     seeded: Seeded
     store: History
     path: Path = Path("history.db")
 
     def write(self, *items: Outcome | Alert) -> None:
-        """As the daemon would."""
+        """Publish outcomes and alerts as the daemon does."""
         outcomes = [it for it in items if not isinstance(it, Alert)]
         self.store.publish(outcomes, alerts=[it for it in items if isinstance(it, Alert)])
 
     def outcomes(self, stream_id: str | None = None, rendition: str | None = None) -> list[Outcome]:
-        """What it was filled with, oldest first."""
+        """The seeded outcomes, oldest first."""
         return [
             it
             for it in self.seeded.outcomes
@@ -34,7 +34,7 @@ class StoredHistory:
 
 
 def write_history(path: Path, seeded: Seeded) -> Path:
-    """Write all of it."""
+    """Write the seeded data to a new history file."""
     with open_history(path, "write") as store:
         store.publish(seeded.outcomes, alerts=seeded.alerts, thumbnails=seeded.thumbnails)
         store.maintenance.checkpoint()
@@ -43,7 +43,7 @@ def write_history(path: Path, seeded: Seeded) -> Path:
 
 @contextmanager
 def open_copy(path: Path, seeded: Seeded, folder: Path) -> Iterator[StoredHistory]:
-    """A copy of a filled history, to read and to write."""
+    """Open a copy of a history file."""
     copy = Path(shutil.copy(path, folder / "history.db"))
     with open_history(copy, "write") as store:
         yield StoredHistory(seeded, store, copy)

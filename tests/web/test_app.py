@@ -39,25 +39,25 @@ MANY = "9" * 5000
         "/alerts/../x",
     ],
 )
-async def test_what_is_not_there_is_a_friendly_404(client: httpx.AsyncClient, path: str) -> None:
+async def test_an_unknown_path_is_a_404_page_with_a_way_back(client: httpx.AsyncClient, path: str) -> None:
     """A wrong address gives a page with a way back."""
     assert "Back to the fleet" in await text(client, path, status=404)
 
 
-async def test_healthz(client: httpx.AsyncClient) -> None:
+async def test_healthz_reports_that_the_history_can_be_read(client: httpx.AsyncClient) -> None:
     """The health check says that the history can be read."""
     assert (await text(client, "/healthz")).startswith("history at ")
 
 
 @pytest.mark.parametrize("path", EVERY)
-async def test_headers_go_with_every_answer(client: httpx.AsyncClient, path: str) -> None:
-    """Also with errors and files."""
+async def test_every_response_has_the_security_headers(client: httpx.AsyncClient, path: str) -> None:
+    """Errors and static files included."""
     reply = await client.get(path)
     assert {name: reply.headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
 
 
 @pytest.mark.parametrize("path", ["/", "/alerts", "/streams/archive%20%3Cb%3Ebold%3C/b%3E"])
-async def test_pages_need_no_inline_code(client: httpx.AsyncClient, path: str) -> None:
+async def test_pages_have_no_inline_code(client: httpx.AsyncClient, path: str) -> None:
     """No inline script, style or handler, and nothing from another host."""
     page = (await client.get(path)).text
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|javascript:", page)
@@ -71,7 +71,7 @@ async def test_links_do_not_follow_the_host_header(client: httpx.AsyncClient) ->
 
 
 @pytest.mark.parametrize("query", ["?q=%3Cscript%3Ealert(1)%3C/script%3E", "?q=%22%3E%3Cimg%20src=x%3E"])
-async def test_what_is_typed_is_escaped(client: httpx.AsyncClient, query: str) -> None:
+async def test_text_from_the_query_is_escaped(client: httpx.AsyncClient, query: str) -> None:
     """The filter shows what was typed as text."""
     page = (await client.get(f"/{query}")).text
     assert "<script>alert" not in page
@@ -90,14 +90,14 @@ async def test_what_is_typed_is_escaped(client: httpx.AsyncClient, query: str) -
         ("/api/v1/outcomes?stream=news/hd&since=9999-12-31T23:59:59Z", 400),
     ],
 )
-async def test_numbers_and_moments_out_of_reach_are_refused_or_passed_over(
+async def test_extreme_numbers_and_moments_are_no_server_errors(
     client: httpx.AsyncClient, address: str, status: int
 ) -> None:
     """More digits than Python reads, and years at the ends of its calendar, are no error of ours."""
     assert (await client.get(address)).status_code == status
 
 
-async def test_static_files_are_kept_when_dated(client: httpx.AsyncClient) -> None:
+async def test_versioned_static_files_are_cached_for_ever(client: httpx.AsyncClient) -> None:
     """A file whose address names its content is kept for ever, any other is asked for again."""
     page = (await client.get("/")).text
     dated = re.search(r"/static/app\.js\?v=\w+", page)
@@ -107,7 +107,7 @@ async def test_static_files_are_kept_when_dated(client: httpx.AsyncClient) -> No
     assert (await client.get("/static/../app.py")).status_code == 404
 
 
-async def test_weight_of_a_first_visit(client: httpx.AsyncClient) -> None:
+async def test_a_first_visit_loads_less_than_200_kB(client: httpx.AsyncClient) -> None:
     """The heaviest page with all its files stays under 200 kB as sent."""
     total = 0
     page = await client.get("/streams/cinema-4k")
@@ -119,7 +119,7 @@ async def test_weight_of_a_first_visit(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("line", [x for x in (VENDOR / "VENDORED.md").read_text().splitlines() if x.startswith("| `")])
-def test_vendored_files_are_what_they_say(line: str) -> None:
+def test_vendored_files_have_the_listed_checksums(line: str) -> None:
     """Each file from others has the sum that is written beside it."""
     name, _, _, digest = (cell.strip(" `") for cell in line.strip("|").split("|"))
     assert hashlib.sha256((VENDOR / name).read_bytes()).hexdigest() == digest
@@ -137,7 +137,7 @@ def test_vendored_files_are_what_they_say(line: str) -> None:
         ("localhost.evil.example", 400),
     ],
 )
-async def test_pages_answer_only_by_their_names(history: StoredHistory, host: str, status: int) -> None:
+async def test_only_allowed_host_names_are_served(history: StoredHistory, host: str, status: int) -> None:
     """Another name that leads here gets nothing, but the safe headers."""
     app = create_app(history.store.queries, now=lambda: seed.NOW, allowed_hosts=["vqmon.example", "*.lan"])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:

@@ -164,7 +164,7 @@ def test_table_behind_the_chart(watched: Watched) -> None:
 
 
 def test_fleet_updates_without_reload(watched: Watched) -> None:
-    """A new verdict and a new alert appear by themselves; only the alert is announced."""
+    """A new verdict and a new alert appear without a reload; only the alert is announced."""
     page = watched.open("/")
     page.evaluate("window.sameDocument = true")
     event = seed.next_event("weather", "480p", 12.3)
@@ -180,7 +180,7 @@ def test_fleet_updates_without_reload(watched: Watched) -> None:
     assert page.evaluate("window.sameDocument")
 
 
-def test_page_comes_back_after_a_restart(browser: Browser, history: StoredHistory) -> None:
+def test_page_reconnects_after_a_restart(browser: Browser, history: StoredHistory) -> None:
     """What was written while the server was away is told once it is back, without a reload."""
     context = browser.new_context()
     with Served(history) as served:
@@ -262,7 +262,7 @@ def test_pictures_are_shown(watched: Watched) -> None:
         expect(image).to_have_js_property("naturalWidth", 416)
 
 
-def test_inline_code_does_not_run(watched: Watched) -> None:
+def test_the_security_policy_blocks_inline_code(watched: Watched) -> None:
     """Whatever gets into a page as script text is stopped by the content security policy."""
     page = watched.open("/")
     page.evaluate(ATTACK)
@@ -310,7 +310,7 @@ def test_five_hundred_streams(browser: Browser, tmp_path: Path) -> None:
 # ---- experiments
 
 
-def test_every_page_weighs_little(watched: Watched) -> None:
+def test_every_page_loads_less_than_200_kB(watched: Watched) -> None:
     """A first visit with all that is loaded without scrolling, pictures of the page included."""
     for path in paths(watched.history).values():
         page = watched.open(path)
@@ -318,7 +318,7 @@ def test_every_page_weighs_little(watched: Watched) -> None:
         assert page.evaluate(WEIGHT) < 200_000, path
 
 
-def test_an_answer_appears_when_it_is_there(browser: Browser, history: StoredHistory) -> None:
+def test_a_result_appears_when_it_is_computed(browser: Browser, history: StoredHistory) -> None:
     """The page of an experiment comes at once, and shows the answer by itself, wipe included."""
     told = experiment_results.FixedResults(experiment_results.comparison(history.seeded), is_running=True)
     with Served(history, results=told) as served:
@@ -353,7 +353,7 @@ def test_wipe_by_keyboard(watched: Watched) -> None:
     expect(frames).to_be_hidden()
 
 
-def test_blind_look_by_keyboard(watched: Watched) -> None:
+def test_blind_review_by_keyboard(watched: Watched) -> None:
     """Left, space and right vote; Backspace goes back; the votes are kept; the end tells the arms."""
     page = watched.open(paths(watched.history)["review"])
     count = page.locator("text=0 of").inner_text().rsplit(" ", 1)[-1]

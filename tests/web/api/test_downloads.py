@@ -1,4 +1,4 @@
-"""JSON, CSV and pictures."""
+"""JSON, CSV and JPEG responses without a version."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ def lines(reply: httpx.Response) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(reply.text)))
 
 
-async def test_streams_as_json_and_csv_say_the_same(client: httpx.AsyncClient) -> None:
+async def test_streams_are_the_same_as_json_and_csv(client: httpx.AsyncClient) -> None:
     """The fleet as a file has a line per rendition, with the state that the page shows."""
     rows = (await client.get("/api/streams")).json()["renditions"]
     table = lines(await client.get("/api/streams.csv"))
@@ -25,7 +25,7 @@ async def test_streams_as_json_and_csv_say_the_same(client: httpx.AsyncClient) -
     assert len(lines(await client.get("/api/streams.csv?q=kids&state=unscored"))) == 2
 
 
-async def test_points_are_what_the_chart_draws(client: httpx.AsyncClient) -> None:
+async def test_points_have_the_data_of_the_chart(client: httpx.AsyncClient) -> None:
     """A line per rendition with times, values, ids and reasons of equal length, and the alerts as marks."""
     chart = (await client.get("/api/streams/kids/points?last=1h")).json()
     first = chart["renditions"][0]
@@ -44,7 +44,7 @@ async def test_points_csv_has_every_outcome(client: httpx.AsyncClient) -> None:
     assert set(SIGNALS) < set(table[0])
 
 
-async def test_segment_frames(client: httpx.AsyncClient, history: StoredHistory) -> None:
+async def test_the_frames_of_a_segment_are_json_and_csv(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """The frames of a segment as JSON and CSV; a failure as its reason."""
     event = history.outcomes("weather")[-1]
     found = (await client.get(f"/api/segments/{event.id}")).json()
@@ -53,20 +53,20 @@ async def test_segment_frames(client: httpx.AsyncClient, history: StoredHistory)
     assert (await client.get(f"/api/segments/{failure.id}")).json()["reason"] == "not_found"
 
 
-async def test_alerts(client: httpx.AsyncClient) -> None:
+async def test_alerts_are_the_same_as_json_and_csv(client: httpx.AsyncClient) -> None:
     """The alerts as JSON and CSV."""
     found = (await client.get("/api/alerts")).json()["alerts"]
     assert [it["id"] for it in found] == [line["id"] for line in lines(await client.get("/api/alerts.csv"))]
 
 
-async def test_what_is_not_there_is_json_too(client: httpx.AsyncClient) -> None:
+async def test_an_unknown_api_path_is_a_json_404(client: httpx.AsyncClient) -> None:
     """A program that asks for nothing gets JSON, not a page."""
     reply = await client.get("/api/streams/none/points")
     assert reply.status_code == 404
     assert "error" in reply.json()
 
 
-async def test_pictures_are_kept_for_ever(client: httpx.AsyncClient, history: StoredHistory) -> None:
+async def test_pictures_are_cached_for_ever(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """A picture never changes, is never guessed to be something else, and is a 404 when it is gone."""
     event = history.outcomes("weather")[-1]
     reply = await client.get(f"/segments/{event.id}/frames/3.jpg")
@@ -79,7 +79,7 @@ async def test_pictures_are_kept_for_ever(client: httpx.AsyncClient, history: St
     assert (await client.get(f"/segments/{other.id}/frames/0.jpg")).status_code == 404
 
 
-def test_seed_is_the_same_every_time() -> None:
-    """Tests lean on it."""
+def test_the_seeded_history_is_reproducible() -> None:
+    """Tests rely on its ids."""
     again = seed.fleet(streams=1, segments=3)
     assert [it.id for it in again.outcomes] == [it.id for it in seed.fleet(streams=1, segments=3).outcomes]

@@ -42,14 +42,14 @@ async def get(client: httpx.AsyncClient, path: str, *, status: int = 200) -> Any
         ("/nothing", 404, "openapi.json"),
     ],
 )
-async def test_errors_say_what_to_do(client: httpx.AsyncClient, path: str, status: int, words: str) -> None:
+async def test_an_error_has_a_remedy(client: httpx.AsyncClient, path: str, status: int, words: str) -> None:
     """An error is JSON with what is wrong and a remedy."""
     problem = await get(client, path, status=status)
     assert set(problem) == {"error", "remedy"}
     assert words in problem["remedy"]
 
 
-async def test_only_by_its_names_and_only_to_read(client: httpx.AsyncClient) -> None:
+async def test_the_api_is_read_only_and_checks_the_host_name(client: httpx.AsyncClient) -> None:
     """The same guard as for the pages; nothing can be written."""
     assert (await client.get(f"{PREFIX}/streams", headers={"Host": "evil.example"})).status_code == 400
     assert (await client.post(f"{PREFIX}/streams")).status_code == 405

@@ -1,4 +1,4 @@
-"""What an open page is told."""
+"""Server-sent events of open pages."""
 
 import json
 from types import SimpleNamespace
@@ -17,10 +17,10 @@ from vqmon.web.api import live_events as live_module
 from vqmon.web.app import create_app
 
 
-async def open_live(history: StoredHistory, *, query: str = "", told: str | None = None) -> StreamingResponse:
+async def open_live(history: StoredHistory, *, query: str = "", last_event_id: str | None = None) -> StreamingResponse:
     """Ask for `/live` and hand back the answer before it is sent."""
     app = create_app(history.store.queries, now=lambda: seed.NOW, poll_seconds=0.01)
-    headers = [(b"last-event-id", told.encode())] if told else []
+    headers = [(b"last-event-id", last_event_id.encode())] if last_event_id else []
     scope = {"type": "http", "app": app, "path": "/live", "query_string": query.encode(), "headers": headers}
     reply = await live_module.live_events(Request(scope))
     assert isinstance(reply, StreamingResponse)
@@ -28,71 +28,71 @@ async def open_live(history: StoredHistory, *, query: str = "", told: str | None
 
 
 async def events(reply: StreamingResponse, count: int) -> list[dict[str, str]]:
-    """The first `count` things told after the greeting, comments under the name `comment`."""
-    told: list[dict[str, str]] = []
+    """The first `count` events after the greeting; a comment has the key `comment`."""
+    received: list[dict[str, str]] = []
     with anyio.fail_after(10):
         async for chunk in reply.body_iterator:
             lines = [line.partition(": ") for line in str(chunk).strip().splitlines()]
-            told.append({name or "comment": value for name, _, value in lines})
-            if len(told) > count:
+            received.append({name or "comment": value for name, _, value in lines})
+            if len(received) > count:
                 break
     await reply.body_iterator.aclose()  # type: ignore[attr-defined]
-    assert told[0]["retry"] == "3000"
-    return told[1:]
+    assert received[0]["retry"] == "3000"
+    return received[1:]
 
 
-async def test_a_new_outcome_is_told(history: StoredHistory) -> None:
-    """What is written after a page was opened reaches it with its number."""
+async def test_a_new_outcome_is_sent(history: StoredHistory) -> None:
+    """The event carries the number of the write."""
     reply = await open_live(history)
     history.write(seed.next_event("news/hd", "480p", 33.0))
-    (told,) = await events(reply, 1)
-    assert told["event"] == "outcomes"
-    assert told["id"] == str(history.store.queries.tip())
-    (point,) = json.loads(told["data"])
+    (message,) = await events(reply, 1)
+    assert message["event"] == "outcomes"
+    assert message["id"] == str(history.store.queries.tip())
+    (point,) = json.loads(message["data"])
     assert (point["stream_id"], point["rendition"], round(point["scores"]["lite@1"])) == ("news/hd", "480p", 33)
 
 
-async def test_nothing_is_lost_over_a_reconnect(history: StoredHistory) -> None:
-    """The last number heard is where the telling goes on; the header wins over the address."""
+async def test_a_reconnect_loses_no_event(history: StoredHistory) -> None:
+    """Events continue after the last number received; the header overrides the query."""
     before = history.store.queries.tip()
     history.write(seed.next_event("news/hd", "480p", 33.0), seed.next_event("kids", "480p", 44.0))
-    (told,) = await events(await open_live(history, told=str(before), query="after=0"), 1)
-    assert [point["stream_id"] for point in json.loads(told["data"])] == ["news/hd", "kids"]
+    (message,) = await events(await open_live(history, last_event_id=str(before), query="after=0"), 1)
+    assert [point["stream_id"] for point in json.loads(message["data"])] == ["news/hd", "kids"]
 
 
-async def test_a_stream_page_hears_of_its_stream_only(history: StoredHistory) -> None:
+async def test_a_stream_page_receives_only_outcomes_of_its_stream(history: StoredHistory) -> None:
     """Outcomes of other streams are left out."""
     reply = await open_live(history, query=f"after={history.store.queries.tip()}&stream=kids")
     history.write(seed.next_event("news/hd", "480p", 33.0), seed.next_event("kids", "480p", 44.0))
-    (told,) = await events(reply, 1)
-    assert [point["stream_id"] for point in json.loads(told["data"])] == ["kids"]
+    (message,) = await events(reply, 1)
+    assert [point["stream_id"] for point in json.loads(message["data"])] == ["kids"]
 
 
-async def test_an_alert_is_told_by_name(history: StoredHistory) -> None:
+async def test_an_alert_is_an_event_of_its_own_name(history: StoredHistory) -> None:
     """An alert is an event of its own."""
     reply = await open_live(history)
     event = seed.next_event("kids", "480p", 12.0)
     history.write(
         seed.alert(event, rule="score-floor", severity="page", began_at=event.segment.starts_at, resolved_at=None)
     )
-    (told,) = await events(reply, 1)
-    assert told["event"] == "alerts"
-    assert json.loads(told["data"])[0]["state"] == "open"
+    (message,) = await events(reply, 1)
+    assert message["event"] == "alerts"
+    assert json.loads(message["data"])[0]["state"] == "open"
 
 
-async def test_who_missed_too_much_is_told_to_ask_again(history: StoredHistory) -> None:
+async def test_a_page_that_missed_too_much_is_told_to_reload(history: StoredHistory) -> None:
     """A page that was away for long gets one event, not thousands of points."""
-    (told,) = await events(await open_live(history, query="after=0"), 1)
-    assert (told["event"], told["id"]) == ("behind", str(history.store.queries.tip()))
+    (message,) = await events(await open_live(history, query="after=0"), 1)
+    assert (message["event"], message["id"]) == ("behind", str(history.store.queries.tip()))
 
 
-@pytest.mark.parametrize("told", ["-1", "x", "99999999", "²"])
-async def test_a_number_that_cannot_be_starts_at_the_newest(history: StoredHistory, told: str) -> None:
+@pytest.mark.parametrize("number", ["-1", "x", "99999999", "²"])
+async def test_an_invalid_event_number_starts_at_the_newest(history: StoredHistory, number: str) -> None:
     """A number from elsewhere, or from a history that was made anew, does no harm."""
-    reply = await open_live(history, told=None, query=f"after={told}")
+    reply = await open_live(history, query=f"after={number}")
     history.write(seed.next_event("kids", "480p", 44.0))
-    (heard,) = await events(reply, 1)
-    assert len(json.loads(heard["data"])) == 1
+    (message,) = await events(reply, 1)
+    assert len(json.loads(message["data"])) == 1
 
 
 class Unreadable:
@@ -108,7 +108,7 @@ class Unreadable:
         raise StoreError("gone")
 
 
-async def test_a_history_that_cannot_be_read(history: StoredHistory) -> None:
+async def test_an_unreadable_history_ends_the_stream_and_is_a_503(history: StoredHistory) -> None:
     """A live answer ends quietly, so that the page comes back; a page is a 503 that says why."""
     reply = await open_live(StoredHistory(history.seeded, SimpleNamespace(queries=Unreadable())))  # type: ignore[arg-type]
     assert await events(reply, 1) == []
@@ -118,8 +118,10 @@ async def test_a_history_that_cannot_be_read(history: StoredHistory) -> None:
     assert (page.status_code, page.text) == (503, "The history cannot be read: gone\n")
 
 
-async def test_silence_is_broken_by_a_heartbeat(history: StoredHistory, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_heartbeat_is_sent_when_nothing_happens(
+    history: StoredHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When nothing happens a comment keeps the line open."""
     monkeypatch.setattr(live_module, "HEARTBEAT_SECONDS", 0.03)
-    (told,) = await events(await open_live(history), 1)
-    assert told == {"comment": "heartbeat"}
+    (message,) = await events(await open_live(history), 1)
+    assert message == {"comment": "heartbeat"}

@@ -59,12 +59,12 @@ def fits(value: Any, schema: dict[str, Any], known: dict[str, Any], where: str) 
     return None
 
 
-def test_description_is_made_from_the_code() -> None:
+def test_the_description_is_generated_from_the_code() -> None:
     """Regenerate: python -m vqmon.web.api.openapi config"""
     assert (CONFIG / "openapi.yaml").read_text() == openapi_document()
 
 
-def test_description_is_whole() -> None:
+def test_the_description_is_complete() -> None:
     """Every reference leads somewhere, every path parameter is described, every operation has a name of its own."""
     it = json.loads(openapi_document())
     refs = set(re.findall(r'"#/components/schemas/([^"]+)"', openapi_document()))
@@ -77,7 +77,7 @@ def test_description_is_whole() -> None:
         assert in_path == set(re.findall(r"\{(\w+)\}", path))
 
 
-async def test_answers_have_the_shape_that_is_described(client: httpx.AsyncClient, history: StoredHistory) -> None:
+async def test_responses_match_their_schemas(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """Each answer has every property that its schema requires, and no other."""
     it = await get(client, "/openapi.json")
     event = next(one for one in history.outcomes() if isinstance(one, QualityEvent))

@@ -1,4 +1,4 @@
-"""The REST interface: its description, its pages, its errors."""
+"""Lists of version 1 of the REST API."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ async def every(client: httpx.AsyncClient, path: str) -> list[dict[str, Any]]:
     return items
 
 
-async def test_lists_come_in_parts_without_loss(client: httpx.AsyncClient, history: StoredHistory) -> None:
+async def test_following_next_returns_every_item_once(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """Following `next` gives every item once: renditions, streams, outcomes that share their moments."""
     renditions = await every(client, "/renditions?limit=5&q=p")
     assert len({(it["stream_id"], it["rendition"]) for it in renditions}) == len(renditions) == 16
@@ -37,7 +37,7 @@ async def test_lists_come_in_parts_without_loss(client: httpx.AsyncClient, histo
         assert len(ids) == len(set(ids)) == len(history.outcomes("weather"))
 
 
-async def test_filters(client: httpx.AsyncClient) -> None:
+async def test_filters_narrow_the_lists(client: httpx.AsyncClient) -> None:
     """State, words, stream and time narrow the lists."""
     assert {it["state"] for it in (await get(client, "/renditions?state=unscored"))["items"]} == {"unscored"}
     assert len((await get(client, "/streams?q=kids"))["items"]) == 1

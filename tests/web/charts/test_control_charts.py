@@ -11,20 +11,20 @@ from vqmon.web.charts.control_charts import cusum_values, monitored_series
 
 
 @pytest.mark.parametrize("stream_id", ["sports%", "sports_one", "SPORTS ONE", "sports"])
-def test_states_are_those_of_the_stream_alone(history: StoredHistory, stream_id: str) -> None:
+def test_states_of_other_streams_are_not_read(history: StoredHistory, stream_id: str) -> None:
     """A name with signs that mean something to a database, or like another's, finds nothing that is not its own."""
     incidents.write(history)
     assert len(history.store.queries.states_of_stream("sports one")) == 2
     assert history.store.queries.states_of_stream(stream_id) == {}
 
 
-def test_series_of_rules_without_a_chart_are_left_out() -> None:
-    """Only what has a usual is told of."""
+def test_series_without_a_baseline_are_left_out() -> None:
+    """A floor rule has no baseline to show."""
     states = {"a": AlertState(rule="floor", series="s/r/lite", kind="floor")}
     assert monitored_series(states, "s", ["r"]) == []
 
 
-def test_evidence_is_the_sum_that_the_rule_has(history: StoredHistory) -> None:
+def test_the_drawn_cusum_equals_the_cusum_of_the_rule(history: StoredHistory) -> None:
     """With one usual for all the drawn sum is that of `core.cusum.step`, but for the first value: it follows none."""
     line = [it for it in history.outcomes(incidents.STREAM, "1080p") if isinstance(it, QualityEvent)]
     memory = incidents.state(line, "1080p").memory

@@ -5,7 +5,7 @@ from tests.web.stored_history import StoredHistory
 from vqmon.web.charts.experiments import downsample_interval, forest_plot, interval_plot
 
 
-def test_drawings_hold_what_the_answer_says(history: StoredHistory) -> None:
+def test_charts_show_the_numbers_of_the_result(history: StoredHistory) -> None:
     """The forest has a line per content in order, its mean last; the interval is drawn where it is read."""
     told = experiment_results.comparison(history.seeded).answers[0]
     effect = told.effects[0]

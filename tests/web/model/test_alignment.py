@@ -50,26 +50,26 @@ class Part:
     lowest: float | None = 0.0
 
 
-def test_segments_are_paired_by_the_time_of_the_media() -> None:
+def test_segments_are_paired_by_media_time() -> None:
     """The nearest start within the tolerance; nothing is used twice, and what is alone is counted."""
     found = aligned([At(0, 50), At(4, 60), At(8, 70)], [At(0.1, 55), At(3.9, 66), At(4.5, 1), At(20, 9)])
     assert [(pair.a, pair.b) for pair in found.pairs] == [(50, 55), (60, 66)]
     assert (found.unpaired_a, found.unpaired_b) == (1, 2)
 
 
-def test_unscored_sides_are_counted() -> None:
+def test_pairs_with_an_unscored_side_are_counted() -> None:
     """A moment with one score only is no pair."""
     found = aligned([At(0, None), At(4, 60)], [At(0, 50), At(4, None)])
     assert (len(found.pairs), found.unscored_a, found.unscored_b) == (0, 1, 1)
 
 
-def test_timelines_can_be_laid_on_each_other() -> None:
+def test_a_shift_aligns_timelines_of_different_times() -> None:
     """Another stream with the same content at another time is moved by what lies between."""
     found = aligned([At(0, 50), At(4, 60)], [At(-100, 51), At(-96, 62)], shift=100)
     assert [pair.difference for pair in found.pairs] == [1, 2]
 
 
-def test_summary_is_a_description() -> None:
+def test_the_summary_has_mean_median_percentiles_and_share_ahead() -> None:
     """Mean, median, the middle nine of ten, and the share ahead with ties half."""
     pairs = aligned([At(4 * n, 50) for n in range(4)], [At(4 * n, 50 + n) for n in range(4)]).pairs
     it = summarize_differences(pairs)
@@ -78,7 +78,7 @@ def test_summary_is_a_description() -> None:
     assert summarize_differences([]) is None
 
 
-def test_long_ranges_are_paired_part_by_part() -> None:
+def test_buckets_are_paired_by_their_index() -> None:
     """Parts count from the beginning of each side; a part without a score has no partner."""
     a = [Part(seed.NOW + n * 60 * SECOND, 50.0 + n) for n in range(3)]
     b = [Part(seed.NOW - timedelta(days=1) + n * 60 * SECOND, mean) for n, mean in enumerate((60.0, None, 70.0))]

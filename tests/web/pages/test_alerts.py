@@ -1,4 +1,4 @@
-"""An alert as an incident, and the stream page with what the rules know."""
+"""The list of alerts and the page of one alert."""
 
 import csv
 import io
@@ -17,9 +17,7 @@ async def text(client: httpx.AsyncClient, path: str) -> str:
     return reply.text
 
 
-async def test_alert_tells_the_change_its_cause_and_what_moved(
-    client: httpx.AsyncClient, history: StoredHistory
-) -> None:
+async def test_alert_shows_change_cause_and_companions(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """When, by how much, within which interval; where it comes from; what moved with it; the deploy before it."""
     regression, _ = incidents.write(history)
     page = await text(client, f"/alerts/{regression.id}")
@@ -42,7 +40,9 @@ async def test_alert_tells_the_change_its_cause_and_what_moved(
         assert re.search(rf'class="(rule )?{look}"', page), look
 
 
-async def test_a_picture_from_before_stands_beside_the_worst(client: httpx.AsyncClient, history: StoredHistory) -> None:
+async def test_worst_frames_are_paired_with_frames_from_before(
+    client: httpx.AsyncClient, history: StoredHistory
+) -> None:
     """Before is the last scored segment before the change; both pictures are there."""
     regression, _ = incidents.write(history)
     page = await text(client, f"/alerts/{regression.id}")
@@ -57,8 +57,10 @@ async def test_a_picture_from_before_stands_beside_the_worst(client: httpx.Async
         assert (await client.get(url)).content.startswith(b"\xff\xd8\xff")
 
 
-async def test_a_muted_alert_leads_to_what_explains_it(client: httpx.AsyncClient, history: StoredHistory) -> None:
-    """Nobody was told, and why."""
+async def test_a_muted_alert_links_to_the_alert_that_explains_it(
+    client: httpx.AsyncClient, history: StoredHistory
+) -> None:
+    """The page says that no notification was sent, and why."""
     regression, muted = incidents.write(history)
     page = await text(client, f"/alerts/{muted.id}")
     assert f'href="/alerts/{regression.id}"' in page
@@ -66,7 +68,7 @@ async def test_a_muted_alert_leads_to_what_explains_it(client: httpx.AsyncClient
     assert "· muted" in await text(client, "/alerts")
 
 
-async def test_alerts_csv_holds_the_change(client: httpx.AsyncClient, history: StoredHistory) -> None:
+async def test_alerts_csv_has_the_change(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """What the page says can be had as a file."""
     regression, _ = incidents.write(history)
     rows = list(csv.DictReader(io.StringIO((await client.get("/api/alerts.csv")).text)))
@@ -75,7 +77,7 @@ async def test_alerts_csv_holds_the_change(client: httpx.AsyncClient, history: S
     assert row["moved"] == "blockiness 0.01 to 0.63; q-align@1 71 to 44"
 
 
-async def test_alerts_open_then_resolved(client: httpx.AsyncClient) -> None:
+async def test_open_alerts_are_listed_before_resolved_ones(client: httpx.AsyncClient) -> None:
     """Open alerts come first; each tells rule, severity and how long."""
     page = await text(client, "/alerts")
     assert page.index("music &amp; talk") < page.index("Resolved") < page.index("sports one")
@@ -84,7 +86,7 @@ async def test_alerts_open_then_resolved(client: httpx.AsyncClient) -> None:
     assert "sports one" not in only
 
 
-async def test_alert_shows_evidence(client: httpx.AsyncClient, history: StoredHistory) -> None:
+async def test_alert_shows_its_evidence(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """An alert shows when, the reading, the curve around it, the worst frames and the segment that triggered it."""
     alert = next(it for it in history.store.queries.alerts() if it.stream_id == "cinema-4k")
     page = await text(client, f"/alerts/{alert.id}")

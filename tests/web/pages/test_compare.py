@@ -1,4 +1,4 @@
-"""Any two renditions side by side."""
+"""The page that compares two renditions."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 
-async def test_page_says_who_is_ahead(client: httpx.AsyncClient) -> None:
+async def test_the_page_says_which_rendition_is_ahead(client: httpx.AsyncClient) -> None:
     """A sentence, two drawings, the pairs where each is ahead most, and the same as a table."""
     page = (await client.get("/compare?a=sports one/1080p&b=sports one/480p")).text
     assert "points ahead of" in page
@@ -16,7 +16,7 @@ async def test_page_says_who_is_ahead(client: httpx.AsyncClient) -> None:
     assert page.count("/pairs/") == 16 + 90
 
 
-async def test_any_two_streams_by_file(client: httpx.AsyncClient) -> None:
+async def test_two_streams_are_compared_as_csv_and_json(client: httpx.AsyncClient) -> None:
     """Pairs of different streams as CSV and JSON, and in version 1."""
     query = "a=weather/480p&b=news/hd/1080p"
     rows = list(csv.DictReader(io.StringIO((await client.get(f"/api/compare.csv?{query}")).text)))
@@ -26,7 +26,7 @@ async def test_any_two_streams_by_file(client: httpx.AsyncClient) -> None:
     assert float(rows[0]["difference"]) == pytest.approx(float(rows[0]["b"]) - float(rows[0]["a"]), abs=1e-4)
 
 
-async def test_ends_are_laid_together(client: httpx.AsyncClient) -> None:
+async def test_the_newest_segments_can_be_aligned(client: httpx.AsyncClient) -> None:
     """A stream that fell silent has no moment in common, until its newest meets the other's newest."""
     query = "a=weather/480p&b=Übertragung/Süd/1080p&last=15m"
     alone = (await client.get(f"/api/v1/comparison?{query}")).json()
@@ -36,8 +36,8 @@ async def test_ends_are_laid_together(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("query", ["", "?a=weather/480p", "?a=none&b=weather/480p"])
-async def test_what_is_not_there(client: httpx.AsyncClient, query: str) -> None:
-    """The page asks again; the file says what is missing."""
+async def test_an_unknown_rendition_is_named(client: httpx.AsyncClient, query: str) -> None:
+    """The page keeps the form; the JSON response is a 404."""
     page = await client.get(f"/compare{query}")
     assert page.status_code == 200
     assert ("The history has no rendition “none”." in page.text) == ("none" in query)

@@ -20,7 +20,7 @@ async def text(client: httpx.AsyncClient, path: str, *, status: int = 200) -> st
     return reply.text
 
 
-async def test_the_list_says_every_verdict(client: httpx.AsyncClient) -> None:
+async def test_the_list_has_the_verdict_of_every_arm(client: httpx.AsyncClient) -> None:
     """Each arm has its verdict in plain words; what has no answer yet says that it is being worked out."""
     page = await text(client, "/experiments")
     assert "sr-v2 is better than sr-v1: +1.94 points" in page
@@ -42,8 +42,8 @@ async def test_the_verdict_comes_first(client: httpx.AsyncClient) -> None:
     assert [page.index(words) for words in order] == sorted(page.index(words) for words in order)
 
 
-async def test_every_part_of_the_answer_is_told(client: httpx.AsyncClient) -> None:
-    """Margins, spread, cost, checks with remedy, guardrails, people, what fools scorers, pairs, gaps, slices."""
+async def test_every_part_of_the_result_is_on_the_page(client: httpx.AsyncClient) -> None:
+    """Margins, distribution, cost, checks with remedies, guardrails, votes, misleading signals, pairs, gaps, slices."""
     page = await text(client, PAGE)
     for words in (
         "smallest gain of interest +0.50",
@@ -65,15 +65,15 @@ async def test_every_part_of_the_answer_is_told(client: httpx.AsyncClient) -> No
         assert words in page, words
 
 
-async def test_another_arm_and_scorer_by_address(client: httpx.AsyncClient) -> None:
-    """The address chooses; what is unknown is the first."""
+async def test_the_query_selects_arm_and_scorer(client: httpx.AsyncClient) -> None:
+    """Unknown names select the first arm and scorer."""
     assert "about 30 contents more" in await text(client, f"{PAGE}?arm=sr-v2-fast")
     assert "by q-align@1 as the data came in" in await text(client, f"{PAGE}?scorer=q-align@1")
     assert "sr-v2 is better" in await text(client, f"{PAGE}?arm=none&scorer=none")
 
 
-async def test_an_answer_that_is_not_there_yet(client: httpx.AsyncClient) -> None:
-    """The page comes at once and looks again by itself."""
+async def test_a_result_that_is_being_computed(client: httpx.AsyncClient) -> None:
+    """The page opens at once and reloads by itself."""
     page = await text(client, "/experiments/ladder")
     assert "The result is being computed." in page
     assert 'hx-trigger="every 1s"' in page
@@ -81,7 +81,7 @@ async def test_an_answer_that_is_not_there_yet(client: httpx.AsyncClient) -> Non
 
 
 @pytest.mark.parametrize("kind", EXPERIMENT_TABLES)
-async def test_every_table_is_a_file(client: httpx.AsyncClient, kind: str) -> None:
+async def test_every_table_is_a_csv_file(client: httpx.AsyncClient, kind: str) -> None:
     """One line per line of the answer."""
     reply = await client.get(f"/api{PAGE}/{kind}.csv?arm=sr-v2")
     rows = list(csv.DictReader(io.StringIO(reply.text)))
@@ -90,7 +90,7 @@ async def test_every_table_is_a_file(client: httpx.AsyncClient, kind: str) -> No
     assert (await client.get(f"/api{PAGE}/nothing.csv")).status_code == 404
 
 
-async def test_the_files_that_the_page_names_are_there(client: httpx.AsyncClient) -> None:
+async def test_every_link_of_the_page_works(client: httpx.AsyncClient) -> None:
     """No link of the page leads nowhere."""
     page = await text(client, PAGE)
     for path in set(re.findall(r'href="(/(?:api|pairs|experiments|segments)[^"]*)"', page)):

@@ -25,7 +25,7 @@ async def test_fleet_shows_every_rendition_worst_first(client: httpx.AsyncClient
     assert "16 renditions of 8 streams: 1 failing, 1 degraded, 2 unscored, 1 stale, 11 good." in page
 
 
-async def test_every_state_has_shape_word_and_class(client: httpx.AsyncClient) -> None:
+async def test_every_state_has_a_shape_and_a_word(client: httpx.AsyncClient) -> None:
     """A state is told by a shape and a word, not by its colour alone."""
     page = await text(client, "/")
     for state in ("failing", "degraded", "unscored", "stale", "good"):
@@ -43,7 +43,7 @@ async def test_filter_and_state_narrow_the_fleet(client: httpx.AsyncClient) -> N
 
 
 @pytest.mark.parametrize(("order", "first"), [("asc", "cinema-4k"), ("desc", "news/hd")])
-async def test_sort_by_score(client: httpx.AsyncClient, order: str, first: str) -> None:
+async def test_fleet_can_be_sorted_by_score(client: httpx.AsyncClient, order: str, first: str) -> None:
     """Sorting by score works both ways and says so to those who listen."""
     page = await text(client, f"/?sort=score&order={order}")
     scored = [name for name in re.findall(r'class="name row-link"[^>]*>([^<]+)<', page) if name != "kids"]
@@ -54,12 +54,12 @@ async def test_sort_by_score(client: httpx.AsyncClient, order: str, first: str) 
 @pytest.mark.parametrize(
     "query", ["sort=%00", "page=99999", "page=-1", "state=x", "order=1", "page=²", "q=" + "x" * 5000]
 )
-async def test_nonsense_in_the_address_is_not_an_error(client: httpx.AsyncClient, query: str) -> None:
-    """What an address says wrongly counts as not said."""
+async def test_invalid_query_parameters_are_ignored(client: httpx.AsyncClient, query: str) -> None:
+    """An invalid value counts as not given."""
     await text(client, f"/?{query}")
 
 
-async def test_an_empty_history_says_how_to_begin(tmp_path: Path) -> None:
+async def test_an_empty_history_explains_how_to_start(tmp_path: Path) -> None:
     """Before the first segment the page says what to run."""
     with open_history(tmp_path / "empty.db", "write") as store:
         app = create_app(store.queries, now=lambda: seed.NOW)

@@ -30,7 +30,7 @@ async def test_a_pair_is_shown_with_both_pictures(client: httpx.AsyncClient) -> 
         assert (await client.get(path)).status_code == 404
 
 
-async def test_a_pair_leads_back_to_experiments_only(client: httpx.AsyncClient) -> None:
+async def test_the_back_link_leads_only_to_experiments_here(client: httpx.AsyncClient) -> None:
     """An address of elsewhere in the query is no way back."""
     pair = re.search(r'href="(/pairs/[^"?]+)', await text(client, PAGE))
     assert pair

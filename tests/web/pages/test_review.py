@@ -1,4 +1,4 @@
-"""The blind look: shuffled, shy about arms, and one vote per voter and pair."""
+"""Blind review: shuffled pairs, hidden arms, one vote per voter and pair."""
 
 import re
 from collections import Counter
@@ -32,7 +32,7 @@ def pair_ids(history: StoredHistory) -> list[str]:
     return [it.id for it in experiment_results.comparison(history.seeded).answers[0].pairs_with_role("review")]
 
 
-async def test_every_pair_once_then_the_end(
+async def test_each_pair_is_shown_once_and_the_end_reveals_the_arms(
     client: httpx.AsyncClient, reviews: Reviews, history: StoredHistory
 ) -> None:
     """Votes are kept, the count goes up, and only the end tells the arms."""
@@ -66,7 +66,7 @@ async def test_a_vote_is_idempotent_and_can_be_changed(client: httpx.AsyncClient
 
 
 def mark(reviews: Reviews, history: StoredHistory) -> None:
-    """Pictures that tell their event."""
+    """Store pictures that contain their event id."""
     for pair_id in pair_ids(history):
         for event_id in pair_id.split(":"):
             reviews.keep_pictures(NAME, event_id, [(0.0, b"\xff\xd8\xff" + event_id.encode())])
@@ -89,10 +89,10 @@ async def test_sides_and_order_differ_between_voters(
     assert len(seen) > 2
 
 
-async def test_the_vote_is_for_what_was_on_that_side(
+async def test_a_vote_counts_for_the_arm_on_that_side(
     client: httpx.AsyncClient, reviews: Reviews, history: StoredHistory
 ) -> None:
-    """Left means the arm whose picture stood left."""
+    """Left means the arm whose picture was on the left."""
     mark(reviews, history)
     told = {it.id: it for it in experiment_results.comparison(history.seeded).answers[0].pairs_with_role("review")}
     before: set[str] = set()
@@ -121,7 +121,7 @@ async def test_the_vote_is_for_what_was_on_that_side(
 async def test_another_site_cannot_vote(
     client: httpx.AsyncClient, reviews: Reviews, headers: dict[str, str], status: int
 ) -> None:
-    """What a browser says about where a form came from is heard."""
+    """The browser reports where a form was sent from."""
     _, token = await look(client)
     assert (await give(client, "left", token, **headers)).status_code == status
     assert len(reviews.votes(NAME)) == (status == 303)
@@ -141,16 +141,16 @@ async def test_a_vote_without_its_token_or_cookie_is_refused(client: httpx.Async
     assert reviews.votes(NAME) == []
 
 
-async def test_the_cookie_stays_here(client: httpx.AsyncClient) -> None:
-    """No script sees it, no other site's request carries it, and no other page gets it."""
+async def test_the_voter_cookie_stays_on_this_site(client: httpx.AsyncClient) -> None:
+    """Scripts cannot read it, and other sites and other pages do not receive it."""
     cookie = (await client.get(PAGE)).headers["set-cookie"]
     for part in ("HttpOnly", "SameSite=strict", "Path=/experiments"):
         assert part in cookie
     assert "set-cookie" not in (await client.get("/experiments")).headers
 
 
-async def test_votes_are_off_unless_allowed(history: StoredHistory, reviews: Reviews) -> None:
-    """The page says how to switch them on, sets no cookie, and takes none."""
+async def test_voting_is_disabled_unless_allowed(history: StoredHistory, reviews: Reviews) -> None:
+    """The page says how to enable voting, sets no cookie, and accepts no vote."""
     told = experiment_results.FixedResults(experiment_results.comparison(history.seeded))
     app = create_app(history.store.queries, now=lambda: seed.NOW, experiment_results=told, reviews=reviews)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
@@ -163,7 +163,7 @@ async def test_votes_are_off_unless_allowed(history: StoredHistory, reviews: Rev
 
 
 async def test_pairs_without_pictures_are_left_out(client: httpx.AsyncClient, history: StoredHistory) -> None:
-    """Nobody is asked about what cannot be seen; larger pictures take the place of small ones."""
+    """Pairs without pictures are not shown for a vote."""
     number = len(pair_ids(history))
     history.store.maintenance.prune(before=seed.NOW.replace(year=2000), keep_frames_of_segments=0)
     assert "There are no pictures to review." in (await client.get(PAGE)).text

@@ -31,14 +31,14 @@ async def test_segment_shows_frames_signals_and_provenance(client: httpx.AsyncCl
     assert "token=secret" not in page
 
 
-async def test_unscored_segment_says_why_and_what_to_do(client: httpx.AsyncClient, history: StoredHistory) -> None:
+async def test_unscored_segment_has_reason_and_remedies(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """A failure is told in plain words, with the stage it came to and a remedy."""
     page = await text(client, f"/segments/{newest(history, UNSCORED)}")
     for words in ("The server says that the segment does not exist.", "What you can do", "not reached", "HTTP 404"):
         assert words in page
 
 
-async def test_segment_leads_to_its_neighbours(client: httpx.AsyncClient, history: StoredHistory) -> None:
+async def test_segment_links_to_its_neighbours(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """Previous and next are the neighbours of the same rendition; the newest has no next."""
     line = [it.id for it in history.outcomes("weather", "480p")]
     page = await text(client, f"/segments/{line[-2]}")
@@ -47,7 +47,7 @@ async def test_segment_leads_to_its_neighbours(client: httpx.AsyncClient, histor
     assert 'id="next"' not in await text(client, f"/segments/{line[-1]}")
 
 
-async def test_segment_shows_what_scorers_say_beside_the_score(
+async def test_segment_shows_levels_shadow_scores_and_promotion(
     client: httpx.AsyncClient, history: StoredHistory
 ) -> None:
     """Levels, disagreement, trials, and why a heavy scorer looked."""

@@ -23,14 +23,14 @@ async def text(client: httpx.AsyncClient, path: str) -> str:
 
 
 @pytest.mark.parametrize("stream_id", seed.NAMES)
-async def test_stream_page_of_any_id(client: httpx.AsyncClient, stream_id: str) -> None:
+async def test_any_stream_id_has_a_page(client: httpx.AsyncClient, stream_id: str) -> None:
     """Slashes, spaces, umlauts and markup in an id neither break the address nor the page."""
     page = await text(client, stream_path(stream_id))
     assert "<b>bold</b>" not in page
     assert "Latest segments" in page
 
 
-async def test_stream_page_holds_the_numbers_of_its_chart(client: httpx.AsyncClient) -> None:
+async def test_stream_page_has_the_numbers_of_its_chart(client: httpx.AsyncClient) -> None:
     """The table behind the chart has a line per moment, a caption sentence and a file to download."""
     page = await text(client, "/streams/sports%20one")
     assert re.search(r"180 segments, scored by lite@1: 1080p from \d+ to \d+, mean \d+; 480p", page)
@@ -38,21 +38,21 @@ async def test_stream_page_holds_the_numbers_of_its_chart(client: httpx.AsyncCli
     assert "points.csv?last=recent&amp;scorer=lite%401" in page
 
 
-async def test_stream_range_by_address(client: httpx.AsyncClient) -> None:
+async def test_the_query_selects_the_time_range(client: httpx.AsyncClient) -> None:
     """From and to choose a stretch; what is outside is not in the table."""
     page = await text(client, "/streams/weather?from=2026-11-20T14:29:00Z&to=2026-11-20T14:29:20Z")
     assert "10 segments, scored" in page
     assert "There is no segment in this time" in await text(client, "/streams/weather?from=2020-01-01&to=2020-01-02")
 
 
-async def test_a_stream_that_ended_is_shown_where_it_ended(client: httpx.AsyncClient) -> None:
+async def test_a_stream_that_ended_is_shown_up_to_its_end(client: httpx.AsyncClient) -> None:
     """A short range of a stream that fell silent ends at its newest segment, not at an empty now."""
     page = await text(client, f"{stream_path('Übertragung/Süd')}?last=15m")
     assert "There is no segment in this time" not in page
 
 
-async def test_stream_page_shows_what_the_rules_know(client: httpx.AsyncClient, history: StoredHistory) -> None:
-    """Phase, usual, band and evidence of each series; the deploy; and the same for the chart."""
+async def test_stream_page_shows_the_status_of_alert_rules(client: httpx.AsyncClient, history: StoredHistory) -> None:
+    """Phase, baseline, band and evidence of each series; the deploy; and the same in the chart data."""
     incidents.write(history)
     page = await text(client, "/streams/sports%20one")
     for words in ("Alert rule status", "1080p lite", "1080p lite − 480p", f"of {Tuning().h:g}", "Deploys"):
@@ -64,14 +64,14 @@ async def test_stream_page_shows_what_the_rules_know(client: httpx.AsyncClient, 
     assert 70 < band["low"] < band["usual"] < band["high"] < 90
 
 
-async def test_a_stream_without_rules_shows_none(client: httpx.AsyncClient) -> None:
+async def test_a_stream_without_rules_has_no_rule_status(client: httpx.AsyncClient) -> None:
     """Nor does it know the series of a stream whose name begins like its own."""
     page = await text(client, "/streams/weather")
     assert "Alert rule status" not in page
     assert (await client.get("/api/streams/weather/points")).json()["bands"] == []
 
 
-async def test_a_long_range_is_drawn_in_parts(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_range_is_drawn_from_buckets(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """A range with too many segments to read one by one loses no dip, and the caption says what a point is."""
     monkeypatch.setattr(stream, "MAX_POINTS", 50)
     monkeypatch.setattr(stream, "RECENT_POINTS", 50)

@@ -56,7 +56,7 @@ def monitored_series(states: Mapping[str, State], stream_id: str, renditions: It
     """The series of this stream that regression rules monitor, ordered by rendition, rule and series."""
     # A rendition's name may begin like another's: the longest match is the right one.
     names = sorted(renditions, key=len, reverse=True)
-    found = []
+    monitored = []
     for state in states.values():
         status = chart_of(state) if isinstance(state, AlertState) else None
         if status is None or not isinstance(state, AlertState):
@@ -64,8 +64,8 @@ def monitored_series(states: Mapping[str, State], stream_id: str, renditions: It
         path = state.series.removeprefix(f"{stream_id}/")
         rendition = next((name for name in names if path.startswith(f"{name}/")), None)
         if rendition is not None:
-            found.append(_series_of_state(status, state, rendition, path.removeprefix(f"{rendition}/")))
-    return sorted(found, key=lambda series: (series.rendition, series.status.rule, series.status.series))
+            monitored.append(_series_of_state(status, state, rendition, path.removeprefix(f"{rendition}/")))
+    return sorted(monitored, key=lambda series: (series.rendition, series.status.rule, series.status.series))
 
 
 def _series_of_state(status: Charted, state: AlertState, rendition: str, measure: str) -> MonitoredSeries:
