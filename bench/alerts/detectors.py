@@ -17,13 +17,13 @@ import numpy as np
 
 from bench.alerts import labelled_week, tables
 from bench.alerts.noise import DAY, SHAPES, Shape, delay, detectors, middle, p95
-from vqmon.core.alerts.rules import Regression, tuning_of
+from vqmon.core.alerts.conditions.regression import Regression
 
 DROPS = (1.0, 2.0, 3.33)
 LONGEST = 1000
 OTHERS_SEE = 5
 """Series that the detectors beside ours are fed."""
-TUNING = tuning_of(Regression(scorer="lite"))
+PARAMETERS = Regression(scorer="lite").parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ def one_shape(shape: Shape, amount: Amount, seed: int) -> dict[str, Found]:
     found: dict[str, Found] = {}
     for number in range(amount.series):
         chance = np.random.default_rng([seed, number])
-        ours, *others = detectors(shape.values(chance, amount.baseline), TUNING)
+        ours, *others = detectors(shape.values(chance, amount.baseline), PARAMETERS)
         quiet = shape.values(chance, int(amount.days * DAY))
         for detector in (ours, *others) if number < OTHERS_SEE else (ours,):
             it = found.setdefault(detector.name, Found(alarms=0, days=0.0, delays={drop: [] for drop in DROPS}))

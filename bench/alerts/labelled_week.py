@@ -10,8 +10,8 @@ import numpy as np
 
 from bench.alerts.ladder_scores import CLIPS, Measured, measure, scores_of
 from bench.alerts.noise import DAY, SEGMENT_SECONDS
-from vqmon.core.alerts.backtest.incidents import DAY_SECONDS, Appraisal, Incident, appraise
-from vqmon.core.alerts.judge import Judge, parse_rules
+from vqmon.core.alerts.backtest.incidents import DAY_SECONDS, DetectionReport, Incident, evaluate_alerts
+from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import (
     Alert,
     MediaFacts,
@@ -25,6 +25,7 @@ from vqmon.core.types import (
     failure_from_error,
 )
 from vqmon.errors import SegmentError
+from vqmon.settings.rules_file import parse_rules
 
 RULES = Path(__file__).parents[2] / "config" / "rules.toml"
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -135,8 +136,8 @@ def week(*, streams: int, days: int = 7) -> bool:
         incidents += [
             Incident(
                 stream=f"s{number}",
-                began=START + timedelta(seconds=SEGMENT_SECONDS * it.first),
-                ended=START + timedelta(seconds=SEGMENT_SECONDS * it.last),
+                began_at=START + timedelta(seconds=SEGMENT_SECONDS * it.first),
+                ended_at=START + timedelta(seconds=SEGMENT_SECONDS * it.last),
             )
             for it in planted
         ]
@@ -145,16 +146,17 @@ def week(*, streams: int, days: int = 7) -> bool:
     print(f"{outcomes} outcomes, {each:.0f} us each; {stream_days:g} rendition-days")
     everything = [alert for rule, alerts in found.items() if rule != "threshold" for alert in alerts]
     for name, alerts in {"all shipped rules": everything, **found}.items():
-        _print(name, appraise({it.id: it for it in alerts}.values(), incidents, stream_days=stream_days))
+        _print(name, evaluate_alerts({it.id: it for it in alerts}.values(), incidents, stream_days=stream_days))
     return True
 
 
-def _print(name: str, it: Appraisal) -> None:
-    half, most = it.delay(0.5), it.delay(0.95)
+def _print(name: str, report: DetectionReport) -> None:
+    half, most = report.delay_quantile(0.5), report.delay_quantile(0.95)
     words = f"{half:.0f} s / {most:.0f} s" if half is not None and most is not None else "-"
     print(
-        f"{name:20} alerts {it.alerts:4}  for nothing {it.false:4} ({it.false_per_stream_day:.3f} per stream-day)  "
-        f"found {it.found} of {it.incidents}  delay {words}  flapped {it.flapped}"
+        f"{name:20} alerts {report.alert_count:4}  false {report.false_count:4} "
+        f"({report.false_per_stream_day:.3f} per stream-day)  "
+        f"detected {report.detected_count} of {report.incident_count}  delay {words}  flapping {report.flapping_count}"
     )
 
 

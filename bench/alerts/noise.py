@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from river.drift import ADWIN, PageHinkley
 
-from vqmon.core.alerts.regression.cusum import FRESH, HOT, Chart, Memory, Tuning, calmed, is_alarm, step
+from vqmon.core.alerts.conditions.chart import ChartParameters
+from vqmon.core.alerts.regression.cusum import (
+    EMPTY_CHART,
+    ControlChart,
+    is_alarm,
+    update_chart,
+    without_evidence,
+)
 
 SEGMENT_SECONDS = 4.0
 DAY = 21_600
@@ -48,25 +55,25 @@ Feed = Callable[[list[float]], Iterator[int]]
 
 
 class OurChart:
-    """The product's chart; can be forked, as its memory is a value."""
+    """The product's chart; can be forked, as it is a value."""
 
     name = "vqmon"
 
-    def __init__(self, tuning: Tuning, memory: Memory = FRESH, at: float = 1e6) -> None:
-        self.tuning, self.memory, self.at = tuning, memory, at
+    def __init__(self, parameters: ChartParameters, chart: ControlChart = EMPTY_CHART, at: float = 1e6) -> None:
+        self.parameters, self.chart, self.at = parameters, chart, at
 
     def feed(self, values: list[float]) -> Iterator[int]:
-        memory, at, tuning = self.memory, self.at, self.tuning
+        chart, at, parameters = self.chart, self.at, self.parameters
         for place, value in enumerate(values):
-            memory = step(tuning, memory, value, at=at, until=at + SEGMENT_SECONDS, impact=0.0)
+            chart = update_chart(chart, value, parameters, starts_at=at, ends_at=at + SEGMENT_SECONDS)
             at += SEGMENT_SECONDS
-            self.memory, self.at = memory, at
-            if is_alarm(tuning, Chart._make(memory[:HOT])):
-                self.memory = memory = calmed(memory)
+            self.chart, self.at = chart, at
+            if is_alarm(chart.cusum, parameters):
+                self.chart = chart = without_evidence(chart)
                 yield place
 
     def fork(self) -> "OurChart":
-        return OurChart(self.tuning, self.memory, self.at)
+        return OurChart(self.parameters, self.chart, self.at)
 
 
 class Threshold:
@@ -114,9 +121,9 @@ class River:
 Detector = OurChart | Threshold | River
 
 
-def detectors(baseline: list[float], tuning: Tuning) -> list[Detector]:
+def detectors(baseline: list[float], parameters: ChartParameters) -> list[Detector]:
     """The product's chart that has seen the baseline, and the others with what they ask of it."""
-    chart = OurChart(tuning)
+    chart = OurChart(parameters)
     for _ in chart.feed(baseline):
         pass
     return [

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from bench.alerts.noise import DAY, DEVIATION, LEVEL, SEGMENT_SECONDS, SHAPES, OurChart, Shape
-from vqmon.core.alerts.backtest.incidents import AFTER
+from vqmon.core.alerts.backtest.incidents import AFTER_INCIDENT
 from vqmon.core.alerts.backtest.run_length import run_length
-from vqmon.core.alerts.judge import Judge, parse_rules
-from vqmon.core.alerts.regression.ladder import Entry
-from vqmon.core.alerts.regression.series_alert import Reading, follow
-from vqmon.core.alerts.rules import AlertRule, Group, Regression, tuning_of
-from vqmon.core.alerts.state import AlertState
+from vqmon.core.alerts.conditions.group import Group
+from vqmon.core.alerts.conditions.regression import Regression, RegressionState
+from vqmon.core.alerts.judge import Judge
+from vqmon.core.alerts.regression.series_alert import SeriesValue, follow_series
+from vqmon.core.alerts.rules import AlertRule
+from vqmon.core.alerts.state import RenditionSeries, ScoredSegment
 from vqmon.core.types import SIGNALS, Alert
+from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.wire.cloudevents import encode_state, parse_state
 
 RULES = Path(__file__).parents[2] / "config" / "rules.toml"
@@ -24,6 +26,7 @@ START = datetime(2026, 1, 5, tzinfo=UTC)
 ALLOWED_COLLAPSES = 0.12
 """Per stream-day over all shapes of noise; heavy tails that fade slowly (phi 0.8, t4) make nearly all of them."""
 
+SERIES = RenditionSeries(rendition_key="news-1/1080p", subject="lite")
 RULE = AlertRule(name="drop", severity="ticket", condition=Regression(scorer="lite"), min_open_seconds=120.0)
 
 
@@ -38,33 +41,35 @@ def tables() -> bool:
     return good
 
 
-def entry_at(place: int, signals: dict[str, float]) -> Entry:
+def segment_at(place: int, signals: dict[str, float]) -> ScoredSegment:
     starts = 1e6 + SEGMENT_SECONDS * place
-    return Entry(
+    return ScoredSegment(
         event_id="0" * 32,
         stream_id="news-1",
         rendition="1080p",
-        starts=starts,
-        ends=starts + SEGMENT_SECONDS,
+        starts_at=starts,
+        ends_at=starts + SEGMENT_SECONDS,
         scores={"lite@1": 70.0},
-        worst={"lite@1": (1.0, 2.0)},
+        worst_times_seconds={"lite@1": (1.0, 2.0)},
         signals=signals,
         labels={},
-        rung=5000.0,
+        ladder_position=5000.0,
     )
 
 
+def series_value(place: int, value: float, signals: dict[str, float]) -> SeriesValue:
+    segment = segment_at(place, signals)
+    return SeriesValue(value=value, basis="lite@1", scorer="lite@1", segment=segment, impact_minutes=0.07)
+
+
 def followed(
-    values: list[float], *, rule: AlertRule = RULE, state: AlertState | None = None, first: int = 0
-) -> Iterator[tuple[int, AlertState, Alert | None]]:
+    values: list[float], *, rule: AlertRule = RULE, state: RegressionState | None = None, first: int = 0
+) -> Iterator[tuple[int, RegressionState, Alert | None]]:
     """The product's whole update, value by value: the state, and the alert that turned."""
-    state = state or AlertState(rule=rule.name, series="news-1/1080p/lite", kind="regression")
+    state = state or RegressionState(rule=rule.name, series=SERIES)
     signals = dict.fromkeys(SIGNALS, 0.1)
     for place, value in enumerate(values):
-        reading = Reading(
-            value=value, basis="lite@1", scorer="lite@1", entry=entry_at(first + place, signals), impact=0.07
-        )
-        state, turned = follow(rule, state, reading)
+        state, turned = follow_series(rule, state, series_value(first + place, value, signals))
         yield place, state, turned.alert if turned else None
 
 
@@ -73,24 +78,21 @@ def cost() -> bool:
     values = Shape(phi=0.6, tail="t4").values(np.random.default_rng(1), 12_000)
     best = []
     signals = dict.fromkeys(SIGNALS, 0.1)
-    readings = [
-        Reading(value=value, basis="lite@1", scorer="lite@1", entry=entry_at(place, signals), impact=0.07)
-        for place, value in enumerate(values)
-    ]
+    readings = [series_value(place, value, signals) for place, value in enumerate(values)]
     sizes = 0
     for _ in range(3):
-        state = AlertState(rule=RULE.name, series="news-1/1080p/lite", kind="regression")
+        state = RegressionState(rule=RULE.name, series=SERIES)
         spent = 0.0
         for first in range(0, len(readings), 500):
             began = time.process_time()
             for reading in readings[first : first + 500]:
-                state, _turned = follow(RULE, state, reading)
+                state, _turned = follow_series(RULE, state, reading)
             spent += time.process_time() - began
             encoded = encode_state(state)
             sizes = max(sizes, len(encoded))
             assert parse_state(encoded) == state
         best.append(spent / len(values) * 1e6)
-        chart = OurChart(tuning_of(Regression(scorer="lite")))
+        chart = OurChart(Regression(scorer="lite").parameters)
         began = time.process_time()
         for _ in chart.feed(values):
             pass
@@ -157,7 +159,9 @@ def flapping() -> bool:
         values[2000 : 2000 + length] -= drop * DEVIATION
         turned = [(place, alert) for place, _, alert in followed(values.tolist()) if alert and place >= 2000]
         opens = [(place, alert) for place, alert in turned if alert.state == "open"]
-        within = [place for place, _ in opens if place <= 2000 + length + AFTER.total_seconds() / SEGMENT_SECONDS]
+        within = [
+            place for place, _ in opens if place <= 2000 + length + AFTER_INCIDENT.total_seconds() / SEGMENT_SECONDS
+        ]
         cycles.append(len(within))
         if opens and opens[0][1].change:
             change = opens[0][1].change

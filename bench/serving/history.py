@@ -22,8 +22,9 @@ from pathlib import Path
 from bench.serving.fleet_history import Chosen, bench_fleet
 from tests import factories
 from tests.postgres import programs, running
-from vqmon.core.alerts.judge import Judge, parse_rules
+from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import SIGNALS, LaneCursor, QualityEvent, Rendition
+from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.history.backends.location import PostgresAddress
 from vqmon.transport.history.history import History, open_history
 from vqmon.transport.wire import cloudevents

@@ -1,4 +1,4 @@
-"""The same look at old segments, and new alert rules on old events."""
+"""Replays stored segments: new alert rules on stored outcomes, and a second observation of the same segments."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -8,21 +8,28 @@ from pathlib import Path
 
 from pipelines.observe.observer import Observation
 from pipelines.service.wiring import fetch_policy, load_rules, open_observer
-from vqmon.core.alerts.annotations import End
-from vqmon.core.alerts.backtest.incidents import DAY_SECONDS, Appraisal, Incident, appraise, parse_incidents
-from vqmon.core.alerts.judge import Judge, parse_rules
+from vqmon.core.alerts.annotations import StreamEnd
+from vqmon.core.alerts.backtest.incidents import (
+    DAY_SECONDS,
+    DetectionReport,
+    Incident,
+    evaluate_alerts,
+    parse_incidents,
+)
+from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import Alert, Outcome, QualityEvent, Segment
 from vqmon.errors import SettingsError
 from vqmon.flow import map_in_order
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
+from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """Which stored outcomes are meant; empty = all."""
+class HistoryFilter:
+    """Selects stored outcomes by stream and time; an empty field selects all."""
 
     stream_id: str = ""
     since: datetime | None = None
@@ -30,56 +37,71 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """What one set of rules says about the stored outcomes."""
+class ReplayedRules:
+    """The alerts of one set of rules on the stored outcomes."""
 
     # last state of each, in the order of opening
     alerts: Sequence[Alert]
-    appraisal: Appraisal
-    # rule -> the same for its alerts alone
-    by_rule: Mapping[str, Appraisal]
+    report: DetectionReport
+    # rule -> report on its alerts alone
+    report_by_rule: Mapping[str, DetectionReport]
 
 
-def judge_again(
-    settings: Settings, place: HistoryLocation, *, rules: Path | None, span: Span, incidents: Path | None = None
-) -> tuple[Judged, Judged]:
-    """What the rules of the settings and those of `rules` say about the stored outcomes, held against incidents.
+def replay_rules(
+    settings: Settings,
+    place: HistoryLocation,
+    *,
+    rules: Path | None,
+    span: HistoryFilter,
+    incidents: Path | None = None,
+) -> tuple[ReplayedRules, ReplayedRules]:
+    """The alerts of the rules in the settings, and of those in the file `rules`, compared with known incidents.
 
     Stored deploy markers count from their moment on, stored ends from their place among the outcomes. Raises
     SettingsError when a file cannot be read.
     """
-    old = load_rules(settings)
-    new = parse_rules(_read(rules), origin=str(rules)) if rules else old
+    current = load_rules(settings)
+    new = parse_rules(_read(rules), origin=str(rules)) if rules else current
     known = parse_incidents(_read(incidents), origin=str(incidents)) if incidents else ()
-    judges = (Judge(old), Judge(new))
-    alerts: tuple[dict[str, Alert], dict[str, Alert]] = ({}, {})
-    watched: dict[str, float] = {}
+    judges = (Judge(current), Judge(new))
+    alerts_by_id: tuple[dict[str, Alert], dict[str, Alert]] = ({}, {})
+    seconds_by_rendition: dict[str, float] = {}
     with open_history(place, mode="read") as history:
         for marker in history.queries.markers():
             for judge in judges:
-                judge.mark(marker)
-        for it in history.documents.judge_inputs(stream_id=span.stream_id, since=span.since, until=span.until):
-            if not isinstance(it, End):
-                key = it.segment.rendition.key
-                watched[key] = watched.get(key, 0.0) + it.segment.duration_seconds
-            for judge, found in zip(judges, alerts, strict=True):
-                said = judge.end(it) if isinstance(it, End) else judge.judge(it)
-                found.update({alert.id: alert for alert in said})
-    days = sum(watched.values()) / DAY_SECONDS
-    return _judged(alerts[0], known, days), _judged(alerts[1], known, days)
+                judge.add_marker(marker)
+        inputs = history.documents.judge_inputs(stream_id=span.stream_id, since=span.since, until=span.until)
+        for outcome_or_end in inputs:
+            if not isinstance(outcome_or_end, StreamEnd):
+                segment = outcome_or_end.segment
+                key = segment.rendition.key
+                seconds_by_rendition[key] = seconds_by_rendition.get(key, 0.0) + segment.duration_seconds
+            for judge, alerts in zip(judges, alerts_by_id, strict=True):
+                alerts.update({alert.id: alert for alert in _judge(judge, outcome_or_end)})
+    stream_days = sum(seconds_by_rendition.values()) / DAY_SECONDS
+    before, after = (_report(alerts, known, stream_days) for alerts in alerts_by_id)
+    return before, after
 
 
-def _judged(found: Mapping[str, Alert], incidents: Sequence[Incident], stream_days: float) -> Judged:
-    alerts = tuple(found.values())
+def _judge(judge: Judge, outcome_or_end: Outcome | StreamEnd) -> Sequence[Alert]:
+    if isinstance(outcome_or_end, StreamEnd):
+        return judge.end_stream(outcome_or_end)
+    return judge.judge(outcome_or_end)
+
+
+def _report(alerts_by_id: Mapping[str, Alert], incidents: Sequence[Incident], stream_days: float) -> ReplayedRules:
+    alerts = tuple(alerts_by_id.values())
     rules = sorted({alert.rule for alert in alerts})
-    return Judged(
+    return ReplayedRules(
         alerts=alerts,
-        appraisal=appraise(alerts, incidents, stream_days=stream_days),
-        by_rule={
-            rule: appraise([it for it in alerts if it.rule == rule], incidents, stream_days=stream_days)
+        report=evaluate_alerts(alerts, incidents, stream_days=stream_days),
+        report_by_rule={
+            rule: evaluate_alerts(
+                [alert for alert in alerts if alert.rule == rule], incidents, stream_days=stream_days
+            )
             for rule in rules
         },
-    )
+    )  # fmt: skip
 
 
 def _read(file: Path) -> str:
@@ -89,47 +111,52 @@ def _read(file: Path) -> str:
         raise SettingsError(f"{file}: cannot be read: {error}") from error
 
 
-async def look_again(settings: Settings, place: HistoryLocation, *, span: Span, told: Callable[[str], None]) -> int:
-    """Observe stored, scored segments once more; how many came out with another id or another score."""
+async def observe_stored_segments(
+    settings: Settings, place: HistoryLocation, *, span: HistoryFilter, on_segment: Callable[[str], None]
+) -> int:
+    """Observe stored, scored segments once more; the number whose event id or scores differ from the stored ones.
+
+    `on_segment` gets a line of text for each segment.
+    """
     with open_history(place, mode="read") as history:
-        events = [outcome for outcome in stored(history, span) if isinstance(outcome, QualityEvent)]
-    known = {event.segment.key: event for event in events}
-    differing = 0
+        events = [outcome for outcome in stored_outcomes(history, span) if isinstance(outcome, QualityEvent)]
+    event_by_segment = {event.segment.key: event for event in events}
+    differing_count = 0
 
     async def finish(ready: Sequence[tuple[Segment, Observation]]) -> None:
-        nonlocal differing
-        for segment, seen in ready:
-            difference = _difference(known[segment.key], seen.outcome)
-            differing += difference is not None
-            told(f"{segment.key}: {difference or 'the same'}")
+        nonlocal differing_count
+        for segment, observation in ready:
+            difference = _difference(event_by_segment[segment.key], observation.outcome)
+            differing_count += difference is not None
+            on_segment(f"{segment.key}: {difference or 'the same'}")
 
-    async def each() -> AsyncIterator[Segment]:
-        for event in known.values():
+    async def segments() -> AsyncIterator[Segment]:
+        for event in event_by_segment.values():
             yield event.segment
 
-    named = [event.segment.url for event in events]
+    urls = [event.segment.url for event in events]
     async with (
-        Fetcher(fetch_policy(settings, named=named)) as fetcher,
+        Fetcher(fetch_policy(settings, named=urls)) as fetcher,
         open_observer(settings, fetcher=fetcher) as observer,
     ):
-        await map_in_order(each(), observer.observe, finish, running=asyncio.Semaphore(settings.in_flight))
-    return differing
+        await map_in_order(segments(), observer.observe, finish, running=asyncio.Semaphore(settings.in_flight))
+    return differing_count
 
 
-def stored(history: History, span: Span) -> Iterator[Outcome]:
-    """The outcomes that are meant, in the order in which they were written."""
+def stored_outcomes(history: History, span: HistoryFilter) -> Iterator[Outcome]:
+    """The selected outcomes in the order in which they were written."""
     return history.documents.outcomes_in_write_order(stream_id=span.stream_id, since=span.since, until=span.until)
 
 
-def _difference(old: QualityEvent, new: Outcome) -> str | None:
-    if not isinstance(new, QualityEvent):
-        return f"now unscored: {new.reason}: {new.detail}"
-    if old.id != new.id:
-        return f"another id: other scorers were used ({', '.join(s.scorer for s in old.scores)})"
-    again = {score.scorer: score for score in new.scores}
-    for before in old.scores:
-        # A heavy scorer that only one of the looks had a reason or room for makes no difference.
-        after = again.get(before.scorer)
+def _difference(stored: QualityEvent, outcome: Outcome) -> str | None:
+    if not isinstance(outcome, QualityEvent):
+        return f"now unscored: {outcome.reason}: {outcome.detail}"
+    if stored.id != outcome.id:
+        return f"another id: other scorers were used ({', '.join(score.scorer for score in stored.scores)})"
+    score_by_scorer = {score.scorer: score for score in outcome.scores}
+    for before in stored.scores:
+        # A heavy scorer that ran in only one of the two observations makes no difference.
+        after = score_by_scorer.get(before.scorer)
         if after is not None and before.frame_values != after.frame_values:
             return f"{before.scorer} {before.value:.3f} became {after.value:.3f}"
     return None

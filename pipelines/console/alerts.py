@@ -1,4 +1,4 @@
-"""What rules were worth, and what is proposed for them, as a person reads it in a terminal."""
+"""Tables for the terminal: how well alert rules did on replay, and the settings proposed for them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -6,77 +6,87 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.commands.tune import Tuned
-from vqmon.core.alerts.backtest.incidents import Appraisal
-from vqmon.core.alerts.backtest.tuning import POINTS_PER_MOS
+from pipelines.commands.tune import TunedRule
+from vqmon.core.alerts.backtest.incidents import DetectionReport
+from vqmon.core.alerts.backtest.tuning import POINTS_PER_MOS, Proposal
 
-LARGEST_TABLE = 20
+MAX_ROWS = 20
 
 
-def appraisal_table(rows: Sequence[tuple[str, Appraisal, Mapping[str, Appraisal]]]) -> Table:
-    """One row per set of rules, then one per rule of it."""
-    days = rows[0][1].stream_days
-    known = rows[0][1].incidents
-    table = Table(box=None, pad_edge=False, title=f"{days:.2f} stream-days, {known} known incidents")
+def detection_table(rows: Sequence[tuple[str, DetectionReport, Mapping[str, DetectionReport]]]) -> Table:
+    """A row per set of rules (name, report, reports by rule), followed by a row for each of its rules."""
+    stream_days, incident_count = rows[0][1].stream_days, rows[0][1].incident_count
+    title = f"{stream_days:.2f} stream-days, {incident_count} known incidents"
+    table = Table(box=None, pad_edge=False, title=title)
     table.add_column("rules", overflow="fold")
-    for name in ("alerts", "for nothing", "per stream-day", "found", "delay, median", "delay, p95", "flapped"):
+    for name in ("alerts", "false", "per stream-day", "detected", "delay, median", "delay, p95", "flapping"):
         table.add_column(name, justify="right")
-    for which, all_, by_rule in rows:
-        for name, it in ((f"[bold]{which}[/bold]", all_), *((f"  {escape(rule)}", it) for rule, it in by_rule.items())):
-            # Without known incidents nothing can be said of what was found.
-            found = f"{it.found} of {it.incidents}" if known else "–"
-            table.add_row(
-                name,
-                str(it.alerts),
-                str(it.false) if known else "–",
-                f"{it.false_per_stream_day:.3f}",
-                found,
-                _seconds(it.delay(0.5)),
-                _seconds(it.delay(0.95)),
-                str(it.flapped) if known else "–",
-            )
+    for rule_set, report, by_rule in rows:
+        table.add_row(f"[bold]{rule_set}[/bold]", *_report_cells(report))
+        for rule, rule_report in by_rule.items():
+            table.add_row(f"  {escape(rule)}", *_report_cells(rule_report))
     return table
 
 
-def tuning_tables(tuned: Tuned) -> Iterator[RenderableType]:
-    """The noise of the series, how soon drops will be seen, and what to write into the rules file."""
+def _report_cells(report: DetectionReport) -> Iterator[str]:
+    # Without known incidents it is unknown which alerts are false.
+    has_incidents = report.incident_count > 0
+    yield str(report.alert_count)
+    yield str(report.false_count) if has_incidents else "–"
+    yield f"{report.false_per_stream_day:.3f}"
+    yield f"{report.detected_count} of {report.incident_count}" if has_incidents else "–"
+    yield _seconds(report.delay_quantile(0.5))
+    yield _seconds(report.delay_quantile(0.95))
+    yield str(report.flapping_count) if has_incidents else "–"
+
+
+def tuning_tables(tuned: TunedRule) -> Iterator[RenderableType]:
+    """The noise of the series, how soon drops will be detected, and what to write into the rules file."""
     proposal = tuned.proposal
     series = Table(box=None, pad_edge=False, title=f"rule {escape(tuned.rule.name)}: {len(proposal.noise)} series")
     series.add_column("series", overflow="fold")
-    for name in ("segments", "usual", "deviation", "correlation", "residual", "beyond 3"):
+    for name in ("segments", "baseline", "deviation", "correlation", "residual", "beyond 3"):
         series.add_column(name, justify="right")
-    for it in sorted(proposal.noise, key=lambda one: -one.deviation)[:LARGEST_TABLE]:
+    for noise in sorted(proposal.noise, key=lambda noise: -noise.deviation)[:MAX_ROWS]:
         series.add_row(
-            escape(it.name),
-            str(it.count),
-            f"{it.level:.1f}",
-            f"{it.deviation:.2f}",
-            f"{it.memory:.2f}",
-            f"{it.residual:.2f}",
-            f"{it.tail:.1%}",
+            escape(noise.name),
+            str(noise.count),
+            f"{noise.level:.1f}",
+            f"{noise.deviation:.2f}",
+            f"{noise.autocorrelation:.2f}",
+            f"{noise.residual_deviation:.2f}",
+            f"{noise.clipped_share:.1%}",
         )
     yield series
-    soon = Table(box=None, pad_edge=False, title="how soon the middle series sees a drop, by the tables")
+    delays = Table(box=None, pad_edge=False, title="how soon a drop is detected in the median series, by theory")
     for name in ("drop, MOS", "points", "median", "p95"):
-        soon.add_column(name, justify="right")
-    for one in tuned.expected:
-        seconds = [None if it is None else it * proposal.segment_seconds for it in (one.median, one.p95)]
-        soon.add_row(f"{one.points / POINTS_PER_MOS:.1f}", f"{one.points:g}", *(_seconds(it) for it in seconds))
-    yield soon
-    words = (
-        f"{proposal.alarms:.3f} alerts per stream-day with these settings in {proposal.stream_days:.1f} stream-days as "
-        f"they were; wanted {proposal.wanted:g}."
-    )
-    if proposal.h > proposal.h_by_tables:
-        words += (
-            f" The tables alone would give h = {proposal.h_by_tables:g}: the scores move more than noise does, or "
-            "there were incidents."
-        )
-    yield words
+        delays.add_column(name, justify="right")
+    for delay in tuned.delays:
+        seconds = [
+            None if segments is None else segments * proposal.segment_seconds
+            for segments in (delay.median, delay.p95)
+        ]  # fmt: skip
+        mos = delay.drop_points / POINTS_PER_MOS
+        delays.add_row(f"{mos:.1f}", f"{delay.drop_points:g}", *(_seconds(value) for value in seconds))
+    yield delays
+    yield _rate_sentence(proposal)
     yield escape(
         f"[rules.{tuned.rule.name}]\nk = {proposal.k:g}\nh = {proposal.h:g}\n"
         f"baseline_segments = {proposal.baseline_segments}"
     )
+
+
+def _rate_sentence(proposal: Proposal) -> str:
+    sentence = (
+        f"These settings open {proposal.alarms_per_day:.3f} alerts per stream-day on the {proposal.stream_days:.1f} "
+        f"stored stream-days; wanted are {proposal.wanted_alarms_per_day:g}."
+    )
+    if proposal.h > proposal.theoretical_h:
+        sentence += (
+            f" Theory alone gives h = {proposal.theoretical_h:g}: the scores move more than noise does, or there were "
+            "incidents."
+        )
+    return sentence
 
 
 def _seconds(value: float | None) -> str:

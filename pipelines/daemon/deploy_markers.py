@@ -9,7 +9,7 @@ from datetime import datetime
 
 from pipelines.service.history_thread import HistoryThread
 from pipelines.service.lifecycle import call_every
-from vqmon.core.alerts.annotations import Marker, marker_id
+from vqmon.core.alerts.annotations import DeployMarker, deploy_marker_id
 from vqmon.core.alerts.judge import Judge
 from vqmon.settings.load import Settings
 from vqmon.telemetry.logs import log_event
@@ -21,14 +21,18 @@ POLL_SECONDS = 2.0
 """How often a running daemon reads new markers from its history."""
 
 
-def make_marker(name: str, at: datetime, *, stream: str = "*", rendition: str = "*") -> Marker:
+def make_marker(name: str, at: datetime, *, stream: str = "*", rendition: str = "*") -> DeployMarker:
     """Return the marker of a deployment to streams and renditions by globs; equal arguments give an equal id."""
-    return Marker(
-        id=marker_id(name, at, stream=stream, rendition=rendition), at=at, name=name, stream=stream, rendition=rendition
+    return DeployMarker(
+        id=deploy_marker_id(name, at, stream=stream, rendition=rendition),
+        at=at,
+        name=name,
+        stream=stream,
+        rendition=rendition,
     )
 
 
-async def record_deployment(settings: Settings, marker: Marker) -> str:
+async def record_deployment(settings: Settings, marker: DeployMarker) -> str:
     """Write a marker to the segments topic of a fleet, or to the history of one host; returns a sentence for people."""
     if settings.source.kind == "kafka":
         from pipelines.topics.publisher import publish_marker
@@ -47,16 +51,16 @@ def follow_markers(thread: HistoryThread, judge: Judge) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     logged_ids: set[str] = set()
 
-    def apply(markers: Sequence[Marker]) -> None:
+    def apply(markers: Sequence[DeployMarker]) -> None:
         for marker in markers:
-            judge.mark(marker)
+            judge.add_marker(marker)
             if marker.id not in logged_ids:
                 logged_ids.add(marker.id)
                 log.info(
                     **log_event("deploy.marked", marker=marker.name, at=marker.at.isoformat(), stream=marker.stream)
                 )
 
-    def apply_on_loop(reading: "Future[Sequence[Marker]]") -> None:
+    def apply_on_loop(reading: "Future[Sequence[DeployMarker]]") -> None:
         if not reading.cancelled() and reading.exception() is None:
             loop.call_soon_threadsafe(apply, reading.result())
 

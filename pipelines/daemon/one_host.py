@@ -17,8 +17,9 @@ from pipelines.service.lifecycle import OnPublish, Service, counting_callback, o
 from pipelines.service.notifications import AlertNotifier, open_notifier
 from pipelines.service.retention import regular_pruning
 from pipelines.service.wiring import fetch_policy, load_rules, open_observer, open_sources, utc_now
-from vqmon.core.alerts.annotations import EVERY, End, Why, end_of
-from vqmon.core.alerts.judge import AlertRule, Judge
+from vqmon.core.alerts.annotations import ALL_RENDITIONS, EndReason, StreamEnd, stream_end
+from vqmon.core.alerts.judge import Judge
+from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import Alert, LaneCursor, Outcome, Rendition, Segment, SegmentFailure, failure_from_error
 from vqmon.errors import SegmentError
@@ -170,22 +171,24 @@ class OutcomeSink:
         await self._write(outcomes, alerts, cursors=[cursor] if cursor else [], thumbnails=thumbnails)
         return alerts
 
-    async def end(self, stream_id: str, rendition: str = EVERY, *, why: Why = "ended") -> Sequence[Alert]:
+    async def end(
+        self, stream_id: str, rendition: str = ALL_RENDITIONS, *, why: EndReason = "ended"
+    ) -> Sequence[Alert]:
         """Publish that a stream or rendition has ended, which resolves its alerts; once, and only if it was seen."""
-        last_seen_at = self._judge.until(stream_id, rendition)
+        last_seen_at = self._judge.active_until(stream_id, rendition)
         if last_seen_at is None:
             return ()
-        return await self.publish_end(end_of(stream_id, rendition, last_seen_at, told_at=utc_now(), why=why))
+        return await self.publish_end(stream_end(stream_id, rendition, last_seen_at, announced_at=utc_now(), why=why))
 
     async def end_unwatched(self, watched: Collection[str]) -> Sequence[Alert]:
         """End every stream with alert state that is not among the watched ones."""
-        unwatched = sorted(self._judge.streams().difference(watched))
+        unwatched = sorted(self._judge.active_streams().difference(watched))
         return [alert for stream_id in unwatched for alert in await self.end(stream_id, why="unwatched")]
 
-    async def publish_end(self, end: End) -> Sequence[Alert]:
+    async def publish_end(self, end: StreamEnd) -> Sequence[Alert]:
         """Judge an end and write it with the alerts that it resolves, dated by the last segment that was seen."""
-        end = replace(end, at=self._judge.until(end.stream_id, end.rendition) or end.at)
-        alerts = self._judge.end(end)
+        end = replace(end, at=self._judge.active_until(end.stream_id, end.rendition) or end.at)
+        alerts = self._judge.end_stream(end)
         await self._write([], alerts, ends=[end])
         return alerts
 
@@ -194,7 +197,7 @@ class OutcomeSink:
         outcomes: Sequence[Outcome],
         alerts: Sequence[Alert],
         *,
-        ends: Sequence[End] = (),
+        ends: Sequence[StreamEnd] = (),
         cursors: Sequence[LaneCursor] = (),
         thumbnails: Mapping[str, Thumbnails] | None = None,
     ) -> None:
@@ -203,7 +206,7 @@ class OutcomeSink:
             outcomes,
             ends=ends,
             alerts=alerts,
-            states=self._judge.take_changed(),
+            states=self._judge.drain_changes(),
             cursors=cursors,
             thumbnails=thumbnails,
             queued_at=utc_now() if self._notifier else None,

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pipelines.service.history_thread import HistoryThread
 from pipelines.service.lifecycle import OnPublish
 from pipelines.service.wiring import utc_now
-from vqmon.core.alerts.annotations import EVERY, End, end_of
-from vqmon.core.alerts.state import Track
+from vqmon.core.alerts.annotations import ALL_RENDITIONS, StreamEnd, stream_end
+from vqmon.core.alerts.state import RenditionTimeline
 from vqmon.core.types import Alert
 from vqmon.errors import SettingsError, StoreUnreachableError
 from vqmon.flow import wait_or_stop
@@ -22,13 +22,13 @@ POLL_SECONDS = 2.0
 """How often a running daemon reads requested ends from its history."""
 
 
-async def request_end(settings: Settings, stream_id: str, rendition: str = EVERY) -> str:
+async def request_end(settings: Settings, stream_id: str, rendition: str = ALL_RENDITIONS) -> str:
     """Request the end of a stream from the daemon of one host or from the fleet; returns a sentence for people.
 
     Raises SettingsError when the history of one host has nothing of the stream; for a fleet this is not checked.
     """
-    end = end_of(stream_id, rendition, utc_now(), told_at=utc_now())
-    subject = stream_id if rendition == EVERY else f"{stream_id}/{rendition}"
+    end = stream_end(stream_id, rendition, utc_now(), announced_at=utc_now())
+    subject = stream_id if rendition == ALL_RENDITIONS else f"{stream_id}/{rendition}"
     if settings.source.kind == "kafka":
         from pipelines.topics.publisher import publish_end
 
@@ -39,7 +39,7 @@ async def request_end(settings: Settings, stream_id: str, rendition: str = EVERY
         renditions = _renditions_seen(history, stream_id)
         if not renditions:
             raise SettingsError(f"{location}: no segment of the stream {stream_id!r} was ever seen; check its spelling")
-        if rendition != EVERY and subject not in renditions:
+        if rendition != ALL_RENDITIONS and subject not in renditions:
             raise SettingsError(f"{location}: no segment of {subject} was ever seen; known: {', '.join(renditions)}")
         history.add_end(end)
     return (
@@ -49,13 +49,14 @@ async def request_end(settings: Settings, stream_id: str, rendition: str = EVERY
 
 
 def _renditions_seen(history: History, stream_id: str) -> list[str]:
-    tracks = [state for state in history.queries.states_of_stream(stream_id).values() if isinstance(state, Track)]
-    return sorted(track.rendition for track in tracks if track.stream == stream_id)
+    states = history.queries.states_of_stream(stream_id).values()
+    timelines = [state for state in states if isinstance(state, RenditionTimeline)]
+    return sorted(timeline.rendition_key for timeline in timelines if timeline.stream_id == stream_id)
 
 
 async def publish_requested_ends(
     thread: HistoryThread,
-    publish_end: Callable[[End], Awaitable[Sequence[Alert]]],
+    publish_end: Callable[[StreamEnd], Awaitable[Sequence[Alert]]],
     *,
     on_publish: OnPublish,
     stop: asyncio.Event,

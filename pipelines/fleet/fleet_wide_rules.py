@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from pipelines.fleet.judging import ControlRecord, JudgedRecords, ObservedRecord, encode_states, parse_states
-from vqmon.core.alerts.annotations import Marker
-from vqmon.core.alerts.judge import AlertRule, Judge
+from vqmon.core.alerts.annotations import DeployMarker
+from vqmon.core.alerts.judge import Judge
+from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import Alert
 from vqmon.errors import SettingsError, WireError
 from vqmon.transport.kafka.records import ProducerRecord, Record, TopicNames, TransactionBatch
@@ -50,7 +51,7 @@ class FleetWideJudge:
                 records.append(self._encode_alert(alert, entry.record))
         records += [
             ProducerRecord(topic=self._names.gathered_state, partition=0, key=key.encode(), value=value)
-            for key, value in encode_states(self._judge.take_changed())
+            for key, value in encode_states(self._judge.drain_changes())
         ]
         batch = TransactionBatch(records=records, next_offset=ready[-1].record.offset + 1)
         return JudgedRecords(batch=batch, alerts=alerts)
@@ -58,10 +59,10 @@ class FleetWideJudge:
     def _judge_entry(self, entry: ObservedRecord | ControlRecord) -> Sequence[Alert]:
         if isinstance(entry, ObservedRecord):
             return self._judge.judge(entry.outcome)
-        if isinstance(entry.message, Marker):
-            self._judge.mark(entry.message)
+        if isinstance(entry.message, DeployMarker):
+            self._judge.add_marker(entry.message)
             return ()
-        return self._judge.end(entry.message)
+        return self._judge.end_stream(entry.message)
 
     def _encode_alert(self, alert: Alert, record: Record) -> ProducerRecord:
         value = cloudevents.encode_alert(alert, source=self._source)

@@ -6,12 +6,15 @@ from datetime import datetime
 from hashlib import sha256
 
 from pipelines.observe.observer import Observation
-from vqmon.core.alerts.annotations import End, Marker
-from vqmon.core.alerts.judge import AlertRule, Judge, State, over_all_streams
+from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
+from vqmon.core.alerts.judge import Judge, fleet_wide_rules
+from vqmon.core.alerts.rules import AlertRule
+from vqmon.core.alerts.state import State, StateKey
 from vqmon.core.types import Alert, AlertEvidence, Outcome, Rendition, Segment, alert_id, failure_from_error
 from vqmon.errors import SegmentError, SettingsError, WireError
 from vqmon.transport.kafka.records import Headers, ProducerRecord, Record, TopicNames, TransactionBatch
 from vqmon.transport.wire import cloudevents
+from vqmon.transport.wire.alert_state import state_key
 from vqmon.transport.wire.control_messages import (
     ControlMessage,
     control_message_headers,
@@ -120,7 +123,7 @@ class PartitionJudge:
         self._partition = partition
         self._identity = identity
         self._rejected_limit = rejected_limit
-        fleet_wide = over_all_streams(rules)
+        fleet_wide = fleet_wide_rules(rules)
         partition_rules = [rule for rule in rules if rule not in fleet_wide]
         self._gathered_topic = identity.names.gathered if fleet_wide else None
         self._judge = Judge(partition_rules, parse_states(stored, exclude=REJECTIONS_KEY))
@@ -154,7 +157,7 @@ class PartitionJudge:
             last = entry.record
         if last is None:
             return JudgedRecords(batch=None)
-        outgoing += [self._state_record(key, value) for key, value in encode_states(self._judge.take_changed())]
+        outgoing += [self._state_record(key, value) for key, value in encode_states(self._judge.drain_changes())]
         if self._rejections != rejections_before:
             outgoing.append(self._state_record(REJECTIONS_KEY, encode_rejections(self._rejections)))
         batch = TransactionBatch(records=outgoing, next_offset=last.offset + 1)
@@ -162,11 +165,11 @@ class PartitionJudge:
 
     def _judge_control_message(self, message: ControlMessage) -> tuple[ControlMessage, Sequence[Alert]]:
         """Return the message to pass on and the alerts that it resolves; an end gets the time of the last segment."""
-        if isinstance(message, Marker):
-            self._judge.mark(message)
+        if isinstance(message, DeployMarker):
+            self._judge.add_marker(message)
             return message, ()
-        last_seen_at = self._judge.until(message.stream_id, message.rendition)
-        return replace(message, at=last_seen_at or message.at), self._judge.end(message)
+        last_seen_at = self._judge.active_until(message.stream_id, message.rendition)
+        return replace(message, at=last_seen_at or message.at), self._judge.end_stream(message)
 
     def _judge_observed(self, observed: ObservedRecord) -> Sequence[Alert]:
         open_alert = self._rejections.alert
@@ -280,7 +283,7 @@ class PartitionJudge:
 def _parse_keyed_message(key: bytes | None, value: bytes) -> ControlMessage:
     """Parse an end or a marker; an end must have its stream as key, which puts it behind the stream's segments."""
     message = parse_control_message(value)
-    if isinstance(message, End) and key != message.stream_id.encode():
+    if isinstance(message, StreamEnd) and key != message.stream_id.encode():
         raise WireError("the record's key must be the stream id")
     return message
 
@@ -307,15 +310,16 @@ def _resolve(alert: Alert, observed: ObservedRecord) -> Alert:
     return replace(alert, state="resolved", resolved_at=observed.record.at)
 
 
-def encode_states(changed: Mapping[str, State | None]) -> Iterator[tuple[str, bytes | None]]:
+def encode_states(changed: Mapping[StateKey, State | None]) -> Iterator[tuple[str, bytes | None]]:
     """Yield key and value of each changed alert state for a state topic; a value of None deletes the key."""
     for key, state in changed.items():
-        yield key, None if state is None else cloudevents.encode_state(state)
+        yield state_key(key), None if state is None else cloudevents.encode_state(state)
 
 
-def parse_states(stored: Mapping[str, bytes], *, exclude: str = "") -> dict[str, State]:
+def parse_states(stored: Mapping[str, bytes], *, exclude: str = "") -> dict[StateKey, State]:
     """Parse the alert states of a state topic; raises SettingsError when another version of vqmon wrote them."""
-    return {key: _parse_state(key, value) for key, value in stored.items() if key != exclude}
+    states = (_parse_state(key, value) for key, value in stored.items() if key != exclude)
+    return {state.key: state for state in states}
 
 
 def _parse_state(key: str, value: bytes) -> State:

@@ -19,7 +19,8 @@ from pipelines.fleet.membership import ConsumerGroup, GroupMember, run_member
 from pipelines.fleet.partition import PartitionContext, RecordJudge
 from pipelines.service.brokers import topic_names
 from pipelines.service.lifecycle import OnPublish
-from vqmon.core.alerts.judge import AlertRule, over_all_streams
+from vqmon.core.alerts.judge import fleet_wide_rules
+from vqmon.core.alerts.rules import AlertRule
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.kafka import ClientConfig, GroupConsumer, TransactionalProducer, read_changelog
@@ -58,7 +59,7 @@ class Subscriptions:
         """Subscribed topic -> what the workers of its partitions share."""
         names = self._identity.names
         contexts = {names.segments: self._segments_context(observe)}
-        return contexts | {names.gathered: self._gathered_context()} if over_all_streams(self._rules) else contexts
+        return contexts | {names.gathered: self._gathered_context()} if fleet_wide_rules(self._rules) else contexts
 
     async def run_member(
         self, topic: str, context: PartitionContext, *, stop: asyncio.Event, on_join: Callable[[str, GroupMember], None]
@@ -99,7 +100,7 @@ class Subscriptions:
 
     def _gathered_context(self) -> PartitionContext:
         """Judge the outcomes of all partitions by the rules over all streams."""
-        identity, rules = self._identity, over_all_streams(self._rules)
+        identity, rules = self._identity, fleet_wide_rules(self._rules)
 
         def open_judge(partition: int, stored: Mapping[str, bytes]) -> RecordJudge:
             return FleetWideJudge(identity.names, source=identity.source, rules=rules, stored=stored)

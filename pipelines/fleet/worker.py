@@ -21,7 +21,7 @@ from pipelines.service.brokers import (
     wait_for_topics,
 )
 from pipelines.service.lifecycle import OnPublish, Service, call_every, counting_callback, open_service
-from vqmon.core.alerts.judge import AlertRule
+from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import Segment
 from vqmon.flow import run_concurrently
 from vqmon.settings.load import Settings

@@ -146,8 +146,8 @@ def mute_filter_of(notify: NotifySettings) -> MuteFilter:
                     name=name,
                     stream=window.streams,
                     rendition=window.renditions,
-                    begins=window.begins,
-                    ends=window.until,
+                    begins_at=window.begins,
+                    ends_at=window.until,
                     daily_from=window.daily_from,
                     daily_until=window.daily_until,
                 )

@@ -14,7 +14,7 @@ import vqmon
 from pipelines.observe.observer import Observer
 from pipelines.observe.open_scorers import open_scorer_tiers
 from pipelines.observe.scoring_tiers import ScoringCascade
-from vqmon.core.alerts.judge import AlertRule, parse_rules
+from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import DecodedSegment, View
 from vqmon.errors import SettingsError
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool
@@ -23,6 +23,7 @@ from vqmon.media.fetch.policy import decode_url_path, printable, redact_url
 from vqmon.media.sources.playlist import FolderSource, PlaylistSource
 from vqmon.scoring.scorers.registry import runtime_versions
 from vqmon.settings.load import Settings
+from vqmon.settings.rules_file import parse_rules
 from vqmon.settings.sections import DecodeSettings, NotifySettings, SourceSettings, WatchedStream
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import History

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.service.brokers import connection_of, topic_names, topic_specs_of
 from pipelines.service.wiring import as_url, fetch_policy, utc_now
-from vqmon.core.alerts.annotations import End, Marker, end_of
+from vqmon.core.alerts.annotations import DeployMarker, StreamEnd, stream_end
 from vqmon.core.types import Rendition, Segment, SegmentFailure
 from vqmon.errors import FetchError, SettingsError
 from vqmon.media.fetch.fetcher import Fetcher
@@ -79,14 +79,14 @@ def encode_records(segments: Sequence[Segment], *, ended: Collection[str]) -> It
         yield (*encode_segment(segment, source="vqmon:publish"), (("content-type", STRUCTURED_CONTENT_TYPE),))
         name = segment.rendition.name
         if name in ended and index == last_index[name]:
-            yield _encode_end(end_of(segment.rendition.stream_id, name, segment.ends_at, told_at=utc_now()))
+            yield _encode_end(stream_end(segment.rendition.stream_id, name, segment.ends_at, announced_at=utc_now()))
 
 
-def _encode_end(end: End) -> KeyValueHeaders:
+def _encode_end(end: StreamEnd) -> KeyValueHeaders:
     return end.stream_id.encode(), encode_control_message(end, source="vqmon:publish"), control_message_headers(end)
 
 
-async def publish_marker(settings: Settings, marker: Marker) -> int:
+async def publish_marker(settings: Settings, marker: DeployMarker) -> int:
     """Write a deploy marker to every partition of the segments topic; returns how many partitions it has."""
     topic = topic_names(settings.kafka).segments
     async with IdempotentProducer(connection_of(settings.kafka)) as publisher:
@@ -95,7 +95,7 @@ async def publish_marker(settings: Settings, marker: Marker) -> int:
         )
 
 
-async def publish_end(settings: Settings, end: End) -> None:
+async def publish_end(settings: Settings, end: StreamEnd) -> None:
     """Write the end of a stream to the segments topic, where it comes after the stream's segments."""
     topic = topic_names(settings.kafka).segments
     async with IdempotentProducer(connection_of(settings.kafka)) as publisher:

@@ -14,9 +14,10 @@ import pytest
 
 from tests.acceptance.streams import BLACK, serving, write_story, write_vod
 from tests.media.clips import clip, x264
-from vqmon.core.alerts.annotations import End
-from vqmon.core.alerts.judge import Judge, parse_rules
+from vqmon.core.alerts.annotations import StreamEnd
+from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import Outcome, QualityEvent, SegmentFailure
+from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.history.history import open_history
 
 KILLS = 8
@@ -106,7 +107,7 @@ def test_an_alert_that_is_open_when_its_stream_ends_or_is_watched_no_more_closes
         left = [in_stream("left", outcome) for outcome in outcomes]
         opened = [one for outcome in left for one in judge.judge(outcome)]
         assert opened[-1].state == "open"
-        stored.publish(left, alerts=opened, states=judge.take_changed())
+        stored.publish(left, alerts=opened, states=judge.drain_changes())
     with serving(tmp_path / "story") as origin:
         for _ in range(2):
             vqmon("watch", f"{origin}/story.m3u8", "--stream", "tv", "--history", str(history), cwd=tmp_path)
@@ -117,7 +118,7 @@ def test_an_alert_that_is_open_when_its_stream_ends_or_is_watched_no_more_closes
     assert all(alert.summary.endswith("closed: the stream is no longer watched") for alert in closed)
     # Also with nothing open, and once each.
     name = outcomes[0].segment.rendition.name
-    assert [(it.stream_id, it.rendition, it.why) for it in inputs if isinstance(it, End)] == [
+    assert [(it.stream_id, it.rendition, it.why) for it in inputs if isinstance(it, StreamEnd)] == [
         ("tv", name, "ended"),
         ("other", name, "ended"),
         ("left", "*", "unwatched"),

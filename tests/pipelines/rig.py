@@ -16,8 +16,9 @@ from pipelines.fleet.judging import (
 from pipelines.fleet.membership import GroupMember
 from pipelines.fleet.partition import PartitionContext, RecordJudge
 from tests.acceptance.kafka.looks import look_at_once
-from vqmon.core.alerts.annotations import End
-from vqmon.core.alerts.judge import AlertRule, over_all_streams
+from vqmon.core.alerts.annotations import StreamEnd
+from vqmon.core.alerts.judge import fleet_wide_rules
+from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import Alert, Outcome, Rendition, Segment
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.kafka import Record, TopicNames
@@ -60,7 +61,7 @@ class Rig:
 
     def note(self, partition: int, note: ControlMessage) -> int:
         """Put an end or a marker on the topic."""
-        key = note.stream_id.encode() if isinstance(note, End) else None
+        key = note.stream_id.encode() if isinstance(note, StreamEnd) else None
         return self.put_raw(partition, key, encode_control_message(note, source="test"), *control_message_headers(note))
 
     def floor(self, observe_segment: Observe = look_at_once, **changes: object) -> PartitionContext:
@@ -97,7 +98,7 @@ class Rig:
             return self.broker.read_state(NAMES.gathered_state, partition)
 
         def open_judge(partition: int, stored: Mapping[str, bytes]) -> RecordJudge:
-            return FleetWideJudge(NAMES, source="test", rules=over_all_streams(self.rules), stored=stored)
+            return FleetWideJudge(NAMES, source="test", rules=fleet_wide_rules(self.rules), stored=stored)
 
         def open_writer(partition: int) -> MemoryTransactionalProducer:
             name = f"g.gathered.{partition}"

@@ -5,13 +5,15 @@ from datetime import timedelta
 
 from tests.web import seed
 from tests.web.stored_history import StoredHistory
-from vqmon.core.alerts.annotations import Marker
-from vqmon.core.alerts.regression.cusum import FRESH, Tuning, step
-from vqmon.core.alerts.state import AlertState
+from vqmon.core.alerts.annotations import DeployMarker
+from vqmon.core.alerts.conditions.chart import ChartParameters
+from vqmon.core.alerts.conditions.regression import RegressionState
+from vqmon.core.alerts.regression.cusum import EMPTY_CHART, update_chart
+from vqmon.core.alerts.state import PairSeries, RenditionSeries
 from vqmon.core.types import Alert, CompanionShift, LevelShift, QualityEvent
 
 STREAM = "sports one"
-MARKER = Marker(id="m1", at=seed.NOW - timedelta(seconds=200), name="sr-v2 rollout", stream="sports*")
+MARKER = DeployMarker(id="m1", at=seed.NOW - timedelta(seconds=200), name="sr-v2 rollout", stream="sports*")
 
 
 def write(history: StoredHistory) -> tuple[Alert, Alert]:
@@ -42,14 +44,18 @@ def write(history: StoredHistory) -> tuple[Alert, Alert]:
     return regression, muted
 
 
-def state(line: list[QualityEvent], what: str) -> AlertState:
+def state(line: list[QualityEvent], what: str) -> RegressionState:
     """What a regression rule remembers after an hour like the first segments here, then the newest one."""
     rendition, _, against = what.partition("~")
     values = [it.scores[0].value for it in line[:40]] * 10
-    memory = FRESH
+    chart = EMPTY_CHART
     began = seed.NOW.timestamp() - 4.0 * len(values)
     for number, value in enumerate(values):
         at = began + 4.0 * number
-        memory = step(Tuning(), memory, value, at=at, until=at + 4.0, impact=1.0)
-    series = f"{STREAM}/{rendition}/lite" + (f"~{against}" if against else "")
-    return AlertState(rule="regression", series=series, kind="regression", basis="lite@1", memory=memory)
+        chart = update_chart(chart, value, ChartParameters(), starts_at=at, ends_at=at + 4.0, impact_minutes=1.0)
+    key = f"{STREAM}/{rendition}"
+    if against:
+        pair = PairSeries(rendition_key=key, scorer="lite", against=against)
+        return RegressionState(rule="regression", series=pair, basis=f"lite@1 against {against}", chart=chart)
+    series = RenditionSeries(rendition_key=key, subject="lite")
+    return RegressionState(rule="regression", series=series, basis="lite@1", chart=chart)

@@ -26,11 +26,10 @@ def deploy(config: Path | None, name: str, stream: str, rendition: str, at: date
     NAME describes the change, for example "encoder 4.2". The marker is written to the history of the settings, where a
     running daemon finds it or, if the source is Kafka, to every partition of the segments topic.
     """
-    from pipelines.daemon.deploy_markers import make_marker
-    from pipelines.daemon.deploy_markers import record_deployment as tell
+    from pipelines.daemon.deploy_markers import make_marker, record_deployment
 
     marker = make_marker(name, as_utc(at) or datetime.now(UTC), stream=stream, rendition=rendition)
-    out.print(asyncio.run(tell(open_settings(config), marker)), markup=False, soft_wrap=True)
+    out.print(asyncio.run(record_deployment(open_settings(config), marker)), markup=False, soft_wrap=True)
 
 
 @click.command()
@@ -44,10 +43,11 @@ def end(config: Path | None, stream: str, rendition: str | None) -> None:
     running daemon finds it within seconds, or, if the source is Kafka, to the segments topic after the segments of the
     stream. If the stream returns later, alert rules keep their baselines.
     """
-    from pipelines.daemon.stream_ends import request_end as tell
-    from vqmon.core.alerts.annotations import EVERY
+    from pipelines.daemon.stream_ends import request_end
+    from vqmon.core.alerts.annotations import ALL_RENDITIONS
 
-    out.print(asyncio.run(tell(open_settings(config), stream, rendition or EVERY)), markup=False, soft_wrap=True)
+    line = asyncio.run(request_end(open_settings(config), stream, rendition or ALL_RENDITIONS))
+    out.print(line, markup=False, soft_wrap=True)
 
 
 @click.command()
@@ -66,7 +66,7 @@ def notify(config: Path | None, for_seconds: float | None) -> None:
 @click.option("--rule", default="", help="Only this regression rule; default: all of them.")
 @click.option(
     "--false-alarms",
-    "wanted",
+    "false_alarms_per_day",
     type=click.FloatRange(0.0001, 10),
     default=0.033,
     show_default=True,
@@ -75,6 +75,7 @@ def notify(config: Path | None, for_seconds: float | None) -> None:
 )
 @click.option(
     "--drop",
+    "drop_points",
     type=click.FloatRange(0.1, 100),
     default=5.0,
     show_default=True,
@@ -89,8 +90,8 @@ def notify(config: Path | None, for_seconds: float | None) -> None:
 def tune(
     config: Path | None,
     rule: str,
-    wanted: float,
-    drop: float,
+    false_alarms_per_day: float,
+    drop_points: float,
     stream: str,
     since: datetime | None,
     until: datetime | None,
@@ -101,13 +102,16 @@ def tune(
     Measures the noise of every series, proposes k, h and the baseline length for the target rate of false alarms, and
     prints the delay after which drops of 0.1 to 1 MOS are detected. Changes no file.
     """
-    from pipelines.commands.replay import Span
-    from pipelines.commands.tune import tune as propose
+    from pipelines.commands.replay import HistoryFilter
+    from pipelines.commands.tune import tune as propose_settings
     from pipelines.console.alerts import tuning_tables
 
     settings = open_settings(config)
-    span = Span(stream_id=stream, since=as_utc(since), until=as_utc(until))
+    span = HistoryFilter(stream_id=stream, since=as_utc(since), until=as_utc(until))
     place = settings.history.at_location(history).location
-    for tuned in propose(settings, place, rule=rule, wanted=wanted, drop=drop, span=span):
-        for part in tuning_tables(tuned):
-            out.print(part)
+    proposals = propose_settings(
+        settings, place, rule=rule, false_alarms_per_day=false_alarms_per_day, drop_points=drop_points, span=span
+    )
+    for tuned in proposals:
+        for table in tuning_tables(tuned):
+            out.print(table)

@@ -43,23 +43,25 @@ def replay(
     --incidents also which incidents were detected, after which delay, and how many alerts were false. With --again
     every segment that can still be fetched is scored again; exit code 1 means that an id or a score differs.
     """
-    from pipelines.commands import replay as old
+    from pipelines.commands.replay import HistoryFilter, observe_stored_segments, replay_rules
 
     settings = open_settings(ctx.obj)
-    span = old.Span(stream_id=stream, since=as_utc(since), until=as_utc(until))
+    span = HistoryFilter(stream_id=stream, since=as_utc(since), until=as_utc(until))
     path = settings.history.at_location(history).location
     if again:
         differing = asyncio.run(
-            old.look_again(settings, path, span=span, told=lambda line: out.print(line, markup=False))
+            observe_stored_segments(settings, path, span=span, on_segment=lambda line: out.print(line, markup=False))
         )
         ctx.exit(1 if differing else 0)
-    from pipelines.console.alerts import appraisal_table
+    from pipelines.console.alerts import detection_table
     from pipelines.console.outcomes import rule_change_table
 
-    before, after = old.judge_again(settings, path, rules=rules, span=span, incidents=incidents)
+    before, after = replay_rules(settings, path, rules=rules, span=span, incidents=incidents)
     out.print(rule_change_table(before.alerts, after.alerts))
-    rows = [("old", before.appraisal, before.by_rule), *([("new", after.appraisal, after.by_rule)] if rules else [])]
-    out.print(appraisal_table(rows))
+    rows = [("old", before.report, before.report_by_rule)]
+    if rules:
+        rows.append(("new", after.report, after.report_by_rule))
+    out.print(detection_table(rows))
 
 
 @click.command()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from vqmon.core.alerts.annotations import Marker
-from vqmon.core.alerts.state import State
+from vqmon.core.alerts.annotations import DeployMarker
+from vqmon.core.alerts.state import State, StateKey
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.experiments.results import Comparison
@@ -62,11 +62,11 @@ class HistoryReader(Protocol):
 
     def alert(self, alert_id: str) -> Alert | None: ...
 
-    def markers(self, *, limit: int) -> Sequence[Marker]:
+    def markers(self, *, limit: int) -> Sequence[DeployMarker]:
         """The newest `limit` markers of deliberate changes such as deploys, oldest first."""
         ...
 
-    def states_of_stream(self, stream_id: str) -> Mapping[str, State]:
+    def states_of_stream(self, stream_id: str) -> Mapping[StateKey, State]:
         """The stored states of the alert rules for the series of one stream."""
         ...
 

@@ -16,8 +16,10 @@ from tests.acceptance.kafka.broker import Broker
 from tests.acceptance.kafka.fleet import Worker, header, read_all
 from tests.acceptance.kafka.looks import look_of
 from tests.acceptance.kafka.proxy import Proxies
-from vqmon.core.alerts.judge import AlertRule, Judge, over_all_streams, parse_rules
+from vqmon.core.alerts.judge import Judge, fleet_wide_rules
+from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import Alert, Outcome, Segment
+from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.kafka import TopicNames, read_changelog
 from vqmon.transport.kafka.connection import ClientConfig
 from vqmon.transport.wire import cloudevents
@@ -202,7 +204,7 @@ async def find(bootstrap: str, names: TopicNames) -> Finding:
         source = expected.get(place)
         wrong += source is None or cloudevents.parse_outcome(record.value).id != look_of(_segment(source)).id
     rules = parse_rules(RULES.read_text(encoding="utf-8"), origin=str(RULES))
-    over_all = over_all_streams(rules)
+    over_all = fleet_wide_rules(rules)
     judged = _undisturbed([rule for rule in rules if rule not in over_all], inputs)
     told: dict[int | str, list[Alert]] = defaultdict(list)
     for record in alerts:
@@ -245,7 +247,7 @@ async def _wrong_states(bootstrap: str, names: TopicNames, judged: Mapping[int |
     for place, (judge, _) in judged.items():
         topic, partition = (names.gathered_state, 0) if isinstance(place, str) else (names.state, place)
         stored = await read_changelog(connection, topic, partition)
-        states = {key: cloudevents.parse_state(value) for key, value in stored.items()}
+        states = {state.key: state for state in map(cloudevents.parse_state, stored.values())}
         wrong += states != dict(judge.states())
     return wrong
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.kafka.broker import Cluster
 from tests.acceptance.kafka.fleet import ROOT, read_all, until
-from vqmon.core.alerts.annotations import End
+from vqmon.core.alerts.annotations import StreamEnd
 from vqmon.core.types import QualityEvent, SegmentFailure
 from vqmon.transport.kafka import TopicNames
 from vqmon.transport.wire import cloudevents
@@ -87,7 +87,7 @@ allow_noncommercial = true
     records = await read_all(cluster.bootstrap, names.quality)
     outcomes = [cloudevents.parse_outcome(one.value) for one in records[:-1]]
     end = parse_control_message(records[-1].value)
-    assert isinstance(end, End)
+    assert isinstance(end, StreamEnd)
     assert (end.stream_id, end.rendition, end.at) == ("film", "*", max(one.segment.ends_at for one in outcomes))
     assert [type(one) for one in outcomes] == [QualityEvent, QualityEvent, SegmentFailure]
     assert [one.segment.sequence for one in outcomes] == [0, 1, 2]

@@ -13,8 +13,9 @@ import pytest
 from tests.acceptance.kafka.broker import Cluster
 from tests.acceptance.kafka.fleet import ROOT, make_topics, segments_of, until
 from tests.acceptance.kafka.looks import look_of
-from vqmon.core.alerts.judge import Judge, parse_rules
+from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import Alert, Outcome
+from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 from vqmon.transport.kafka import ClientConfig, IdempotentProducer, TopicNames

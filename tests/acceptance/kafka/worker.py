@@ -12,8 +12,8 @@ from pathlib import Path
 from pipelines.fleet.worker import serve
 from pipelines.service.lifecycle import Service
 from tests.acceptance.kafka.looks import SlowLook
-from vqmon.core.alerts.judge import parse_rules
 from vqmon.settings.load import Settings
+from vqmon.settings.rules_file import parse_rules
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.logs import configure_logging

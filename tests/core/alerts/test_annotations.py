@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqmon.core.alerts.annotations import DAY_SECONDS, Marker, Mask, marker_id, masked_seconds
+from vqmon.core.alerts.annotations import DAY_SECONDS, DeployMarker, Mask, deploy_marker_id, masked_seconds
 
 NIGHT = Mask(name="night", daily_from=time(23, 30), daily_until=time(0, 30))
 MIDNIGHT = datetime(2026, 11, 21, tzinfo=UTC).timestamp()
@@ -50,11 +50,11 @@ def test_half_a_mask_is_refused() -> None:
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     for wrong in (
         {},
-        {"begins": moment},
+        {"begins_at": moment},
         {"daily_from": time(1)},
-        {"begins": moment, "ends": moment + timedelta(1), "daily_from": time(1), "daily_until": time(2)},
-        {"begins": moment, "ends": moment},
-        {"begins": moment.replace(tzinfo=None), "ends": moment.replace(tzinfo=None) + timedelta(1)},
+        {"begins_at": moment, "ends_at": moment + timedelta(1), "daily_from": time(1), "daily_until": time(2)},
+        {"begins_at": moment, "ends_at": moment},
+        {"begins_at": moment.replace(tzinfo=None), "ends_at": moment.replace(tzinfo=None) + timedelta(1)},
         {"daily_from": time(1), "daily_until": time(1)},
     ):
         with pytest.raises(ValueError, match=r"mask|UTC|after|differ"):
@@ -64,10 +64,16 @@ def test_half_a_mask_is_refused() -> None:
 def test_markers_mean_globs_and_are_the_same_when_told_again() -> None:
     """The id comes from what is said."""
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    marker = Marker(id=marker_id("x", at, stream="news-*"), at=at, name="x", stream="news-*", rendition="1080*")
-    assert marker.fits("news-1", "1080p")
-    assert not marker.fits("news-1", "720p")
-    assert not marker.fits("sports", "1080p")
-    assert marker.id == marker_id("x", at.astimezone(), stream="news-*") != marker_id("y", at, stream="news-*")
+    marker = DeployMarker(
+        id=deploy_marker_id("x", at, stream="news-*"), at=at, name="x", stream="news-*", rendition="1080*"
+    )
+    assert marker.matches("news-1", "1080p")
+    assert not marker.matches("news-1", "720p")
+    assert not marker.matches("sports", "1080p")
+    assert (
+        marker.id
+        == deploy_marker_id("x", at.astimezone(), stream="news-*")
+        != deploy_marker_id("y", at, stream="news-*")
+    )
     with pytest.raises(ValueError, match="UTC"):
-        Marker(id="m", at=at.replace(tzinfo=None), name="x")
+        DeployMarker(id="m", at=at.replace(tzinfo=None), name="x")

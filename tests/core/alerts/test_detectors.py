@@ -11,9 +11,15 @@ from hypothesis import strategies as st
 
 from tests import factories
 from tests.factories import FINGERPRINTS, START
+from vqmon.core.alerts.conditions.base import Condition
+from vqmon.core.alerts.conditions.collapse import Collapse, CollapseState
+from vqmon.core.alerts.conditions.floor import Floor
+from vqmon.core.alerts.conditions.missing import Missing
+from vqmon.core.alerts.conditions.no_score import NoScore
+from vqmon.core.alerts.conditions.signal import Signal
 from vqmon.core.alerts.judge import Judge
-from vqmon.core.alerts.rules import AlertRule, Collapse, Condition, Floor, Missing, NoScore, Signal
-from vqmon.core.alerts.state import SAME_MAX_LEVELS, AlertState, same_picture
+from vqmon.core.alerts.media_timeline import SAME_MAX_LEVELS, is_same_picture
+from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.frames import sample_indices
 from vqmon.core.types import Alert, Outcome, QualityEvent
 
@@ -235,10 +241,10 @@ def test_the_same_picture_is_a_matter_of_tolerance(seed: int, level: int, step: 
     changed = picture.copy()
     changed[level] += step if changed[level] < 128 else -step
     texts = [array.astype(np.uint8).tobytes().hex() for array in (picture, noisy, changed)]
-    assert same_picture(texts[0], texts[0])
-    assert same_picture(texts[0], texts[1])
-    assert same_picture(texts[0], texts[2]) == (step <= SAME_MAX_LEVELS)
-    assert not same_picture(texts[0], texts[0][:-2])
+    assert is_same_picture(texts[0], texts[0])
+    assert is_same_picture(texts[0], texts[1])
+    assert is_same_picture(texts[0], texts[2]) == (step <= SAME_MAX_LEVELS)
+    assert not is_same_picture(texts[0], texts[0][:-2])
 
 
 def test_a_signal_that_was_not_measured_says_nothing() -> None:
@@ -342,11 +348,9 @@ def test_what_an_older_version_remembers_of_a_run_still_counts() -> None:
     judge = Judge([rule])
     for n, value in enumerate([70.0] * 10 + [40.0] * 2):
         judge.judge(factories.event(sequence=n, score=value))
-    (key,) = (key for key in judge.states() if key.startswith("it|"))
-    state = judge.states()[key]
-    assert isinstance(state, AlertState)
-    assert (state.count, state.beside) == (2, (40.0, 40.0))
-    older = Judge([rule], {**judge.states(), key: replace(state, beside=())})
+    (state,) = [state for state in judge.states().values() if isinstance(state, CollapseState)]
+    assert (state.progress.bad_spans, state.low_values) == (2, (40.0, 40.0))
+    older = Judge([rule], {**judge.states(), state.key: replace(state, low_values=())})
     assert [alert.state for alert in older.judge(factories.event(sequence=12, score=40))] == ["open"]
 
 

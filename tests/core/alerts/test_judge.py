@@ -11,13 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import factories
+from tests.core.alerts.stored_states import by_stored_key, copied, load, save_changes
 from tests.factories import FINGERPRINTS, RENDITION, START
-from vqmon.core.alerts.annotations import End, Why, end_of
-from vqmon.core.alerts.judge import AlertState, Judge, State, parse_rules
-from vqmon.core.alerts.rules import AlertRule, Collapse, Floor, Match, Missing, NoScore, Signal
+from vqmon.core.alerts.annotations import EndReason, StreamEnd, stream_end
+from vqmon.core.alerts.conditions.collapse import Collapse
+from vqmon.core.alerts.conditions.floor import Floor
+from vqmon.core.alerts.conditions.missing import Missing
+from vqmon.core.alerts.conditions.no_score import NoScore
+from vqmon.core.alerts.conditions.signal import Signal
+from vqmon.core.alerts.judge import Judge
+from vqmon.core.alerts.rules import AlertRule, Match
+from vqmon.core.alerts.state import AlertState
 from vqmon.core.types import Alert, Outcome, Rendition
-from vqmon.errors import SettingsError
-from vqmon.transport.wire.cloudevents import encode_state, parse_state
+from vqmon.settings.rules_file import parse_rules
+from vqmon.transport.wire.alert_state import state_key
+from vqmon.transport.wire.cloudevents import encode_state
 
 DEFAULT_FILE = Path(__file__).parents[3] / "config" / "rules.toml"
 DEFAULTS = parse_rules(DEFAULT_FILE.read_text())
@@ -101,7 +109,7 @@ def test_alerts_come_in_pairs(outcomes: list[Outcome]) -> None:
 
 @given(plans, st.data())
 def test_saved_and_restored_at_any_cut_gives_the_same(outcomes: list[Outcome], data: st.DataObject) -> None:
-    """What take_changed() gave, kept as JSON, brings another Judge to the same alerts and the same memory."""
+    """What drain_changes() gave, kept as JSON, brings another Judge to the same alerts and the same memory."""
     whole = Judge(QUICK)
     expected = judged(whole, outcomes)
 
@@ -111,24 +119,15 @@ def test_saved_and_restored_at_any_cut_gives_the_same(outcomes: list[Outcome], d
     found = []
     for outcome in outcomes[:cut]:
         found += first.judge(outcome)
-        save(kept, first)
-    second = Judge(QUICK, states={key: parse_state(document) for key, document in kept.items()})
+        save_changes(first, kept)
+    second = Judge(QUICK, states=load(kept.values()))
     assert second.states() == first.states()
     found += judged(second, outcomes[cut:])
-    save(kept, second)
+    save_changes(second, kept)
+    assert not second.drain_changes()
 
     assert found == expected
-    assert {key: parse_state(document) for key, document in kept.items()} == whole.states()
-
-
-def save(kept: dict[str, bytes], judge: Judge) -> None:
-    """What a history does with what a Judge remembers."""
-    for key, state in judge.take_changed().items():
-        if state is None:
-            kept.pop(key, None)
-        else:
-            kept[key] = encode_state(state)
-    assert not judge.take_changed()
+    assert load(kept.values()) == whole.states()
 
 
 @given(st.lists(steps.map(lambda step: step | {"step": abs(step["step"]) or 1}), max_size=60), st.integers(1, 4))
@@ -197,9 +196,9 @@ def test_a_rule_that_is_gone_closes_its_alerts() -> None:
         assert not after.judge(factories.event(sequence=5, score=20))
 
 
-def ended(rendition: str, at: float, *, why: Why = "ended") -> End:
+def ended(rendition: str, at: float, *, why: EndReason = "ended") -> StreamEnd:
     moment = START + timedelta(seconds=at)
-    return end_of(RENDITION.stream_id, rendition, moment, told_at=moment, why=why)
+    return stream_end(RENDITION.stream_id, rendition, moment, announced_at=moment, why=why)
 
 
 def open_renditions(judge: Judge) -> list[str]:
@@ -220,14 +219,14 @@ def test_the_end_of_a_rendition_closes_its_alerts_and_no_others() -> None:
         ],
     )
     assert len(opened) == 2
-    judge.take_changed()
-    (resolved,) = judge.end(ended(RENDITION.name, 999))
+    judge.drain_changes()
+    (resolved,) = judge.end_stream(ended(RENDITION.name, 999))
     assert (resolved.rendition, resolved.state) == (RENDITION.name, "resolved")
     assert resolved.resolved_at == START + timedelta(seconds=16)
     assert resolved.summary.endswith("closed: the stream has ended")
-    assert sorted(judge.take_changed()) == ["floor|news-1/1080p/lite", "|news-1/1080p"]
-    assert judge.end(ended(RENDITION.name, 1000)) == ()
-    assert dict(judge.take_changed()) == {}
+    assert sorted(map(state_key, judge.drain_changes())) == ["floor|news-1/1080p/lite", "|news-1/1080p"]
+    assert judge.end_stream(ended(RENDITION.name, 1000)) == ()
+    assert dict(judge.drain_changes()) == {}
     assert open_renditions(judge) == ["360p"]
 
 
@@ -243,15 +242,15 @@ def test_the_end_of_a_stream_is_that_of_all_it_has_shown_and_is_asked_for_once()
             for it in (RENDITION, replace(RENDITION, name="360p"), longer)
         ],
     )
-    assert judge.streams() == {"news-1", "news-1/b"}
-    assert judge.until("news-1") == START + timedelta(seconds=16)
-    gone = judge.end(ended("*", 16, why="unwatched"))
+    assert judge.active_streams() == {"news-1", "news-1/b"}
+    assert judge.active_until("news-1") == START + timedelta(seconds=16)
+    gone = judge.end_stream(ended("*", 16, why="unwatched"))
     assert [alert.rendition for alert in gone] == ["1080p", "360p"]
     assert gone[0].summary.endswith("closed: the stream is no longer watched")
-    again = Judge(QUICK[:1], {key: parse_state(encode_state(it)) for key, it in judge.states().items()})
+    again = Judge(QUICK[:1], copied(judge))
     for one in (judge, again):
-        assert one.streams() == {"news-1/b"}
-        assert one.until("news-1") is None
+        assert one.active_streams() == {"news-1/b"}
+        assert one.active_until("news-1") is None
         assert open_renditions(one) == ["1080p"]
 
 
@@ -259,11 +258,11 @@ def test_a_stream_that_comes_back_goes_on_with_what_was_learned() -> None:
     """An alert that the end closed can open again; a new end can close that one."""
     judge = Judge(QUICK[:1])
     judged(judge, [factories.event(sequence=n, score=20) for n in range(4)])
-    assert judge.end(ended("*", 16))
+    assert judge.end_stream(ended("*", 16))
     opened = judged(judge, [factories.event(sequence=n, score=20) for n in range(4, 8)])
     assert [alert.state for alert in opened] == ["open"]
-    assert judge.streams() == {"news-1"}
-    (resolved,) = judge.end(ended("*", 32))
+    assert judge.active_streams() == {"news-1"}
+    (resolved,) = judge.end_stream(ended("*", 32))
     assert resolved.resolved_at == START + timedelta(seconds=32)
 
 
@@ -271,12 +270,13 @@ def test_what_an_older_version_remembers_of_a_rendition_still_ends() -> None:
     """Its track does not tell the stream."""
     judge = Judge(QUICK[:1])
     judged(judge, [factories.event(sequence=n, score=20) for n in range(4)])
-    old = {key: it for key, it in judge.states().items()}
-    track = json.loads(encode_state(old["|news-1/1080p"]))
-    del track["stream_id"], track["has_ended"]
-    judge = Judge(QUICK[:1], {**old, "|news-1/1080p": parse_state(json.dumps(track))})
-    assert judge.streams() == {"news-1"}
-    assert [alert.state for alert in judge.end(ended("1080p", 16))] == ["resolved"]
+    documents = {key: encode_state(state) for key, state in by_stored_key(judge).items()}
+    timeline = json.loads(documents["|news-1/1080p"])
+    del timeline["stream_id"], timeline["has_ended"]
+    documents["|news-1/1080p"] = json.dumps(timeline).encode()
+    judge = Judge(QUICK[:1], load(documents.values()))
+    assert judge.active_streams() == {"news-1"}
+    assert [alert.state for alert in judge.end_stream(ended("1080p", 16))] == ["resolved"]
 
 
 def test_what_was_said_about_an_unlisted_stream_ends_with_its_first_score() -> None:
@@ -333,7 +333,7 @@ def test_memory_stays_small() -> None:
     """A series costs at most 2 kB as JSON besides its last picture, and a quiet one of a signal costs nothing."""
     judge = Judge(DEFAULTS)
     judged(judge, [factories.event(sequence=n, score=70.123 + n % 3) for n in range(200)])
-    states: dict[str, State] = dict(judge.states())
+    states = by_stored_key(judge)
     assert sorted(states) == [
         "&scorer-fault|all/group/lite",
         "<news-1/1080p",
@@ -344,100 +344,6 @@ def test_memory_stays_small() -> None:
         "|news-1/1080p",
     ]
     assert all(len(encode_state(state)) < 2000 for state in states.values())
-
-
-# the file
-
-
-def test_the_rules_that_come_with_vqmon() -> None:
-    """They are of every kind, some page and some wait, and their scorer exists."""
-    kinds = {"floor", "signal", "collapse", "no_score", "missing", "regression", "group"}
-    assert {rule.condition.kind for rule in DEFAULTS} == kinds
-    assert {rule.severity for rule in DEFAULTS} == {"page", "ticket"}
-    assert parse_rules(DEFAULT_FILE.read_text(), scorers=["lite@1"]) == DEFAULTS
-
-
-FLOOR = '[rules.low]\nkind = "floor"\nscorer = "lite"\nbelow = 40\nrecover_above = 45\n'
-DROP = '[rules.drop]\nkind = "regression"\nscorer = "lite"\n'
-MASK = FLOOR + '[masks.m]\ndaily_from = "02:00"\ndaily_until = 03:00:00\n'
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("[rules.low\n", ["my.toml", "line 1"]),
-        ("[rule.low]\n", ["my.toml", "'rule'", "did you mean 'rules'?"]),
-        ("rules = 3\n", ["my.toml: rules", "tables"]),
-        ("[rules]\nlow = 3\n", ["rule 'low'", "table"]),
-        ("[rules.low]\n", ["rule 'low': kind", "floor"]),
-        ('[rules.low]\nkind = "flor"\n', ["rule 'low': kind", "did you mean 'floor'?"]),
-        (FLOOR + "belw = 3\n", ["my.toml: rule 'low'", "'belw'", "did you mean 'below'?"]),
-        (FLOOR.replace("below = 40\n", ""), ["rule 'low': below", "missing"]),
-        (FLOOR.replace("40", '"40"'), ["rule 'low': below", "'40'", "number"]),
-        (FLOOR.replace("40", "true"), ["rule 'low': below", "True"]),
-        (FLOOR.replace("40", "nan"), ["rule 'low': below", "nan"]),
-        (FLOOR.replace("40", "140"), ["rule 'low'", "below", "0..100"]),
-        (FLOOR.replace("45", "35"), ["rule 'low'", "recover_above", "40..100"]),
-        (FLOOR + 'statistic = "median"\n', ["statistic", "'median'", "p5"]),
-        (FLOOR + 'severity = "urgent"\n', ["severity", "'urgent'", "page, ticket"]),
-        (FLOOR + 'enabled = "no"\n', ["rule 'low': enabled", "true or false"]),
-        (FLOOR + 'match = { streem = "x" }\n', ["rule 'low': match", "'streem'", "did you mean 'stream'?"]),
-        (FLOOR + "match = { stream = 3 }\n", ["rule 'low': match.stream", "3"]),
-        (FLOOR.replace('"lite"', '"light"'), ["rule 'low': scorer", "'light'", "did you mean 'lite'?"]),
-        ('[rules.b]\nkind = "signal"\nsignal = "blak"\nabove = 0.5\n', ["rule 'b'", "signal", "'blak'", "black"]),
-        ('[rules.b]\nkind = "signal"\nsignal = "black"\nabove = 5\n', ["rule 'b'", "above", "0..1"]),
-        (
-            '[rules.b]\nkind = "signal"\nsignal = "freeze"\nabove = 0.5\nunless = { dark = 1 }\n',
-            ["rule 'b'", "unless", "'dark'"],
-        ),
-        ('[rules.m]\nkind = "missing"\ncount = 3\nof = 2\n', ["rule 'm'", "count", "1..2"]),
-        ('[rules.m]\nkind = "missing"\ncount = 1.5\nof = 2\n', ["rule 'm': count", "1.5", "whole number"]),
-        (
-            '[rules.m]\nkind = "missing"\ncount = 1\nof = 2\nreasons = ["lost"]\n',
-            ["rule 'm'", "reasons", "'lost'", "timeout"],
-        ),
-        (DROP.replace("lite", "light"), ["rule 'drop': scorer", "did you mean 'lite'?"]),
-        (DROP + 'mode = "cussum"\n', ["rule 'drop'", "mode", "guarantee"]),
-        (DROP + 'cause = "network"\n', ["rule 'drop'", "cause", "packaging"]),
-        (DROP + "k = 3\n", ["rule 'drop'", "k: must be 0.05..2"]),
-        (DROP + "baseline = 3\n", ["rule 'drop'", "'baseline'", "did you mean"]),
-        (DROP + '[rules.g]\nkind = "group"\nof = "drip"\n', ["rule 'g': of", "did you mean 'drop'?"]),
-        ('[rules.g]\nkind = "group"\nof = "x"\nquantile = 2\n', ["rule 'g'", "quantile", "0.1..0.95"]),
-        (FLOOR + "[masks.m]\n", ["mask 'm'", "either from and until"]),
-        (FLOOR + "[masks.m]\nform = 1\n", ["mask 'm'", "did you mean 'from'?"]),
-        (FLOOR + "[masks.m]\nfrom = 2026-01-01\nuntil = 2026-01-02\n", ["mask 'm': from", "zone"]),
-        (FLOOR + '[masks.m]\ndaily_from = "2 pm"\ndaily_until = "3 pm"\n', ["mask 'm': daily_from", "02:30"]),
-        (MASK + 'excuses = ["lou"]\n', ["mask 'm': excuses", "did you mean 'low'?"]),
-        (MASK + "stream = 3\n", ["mask 'm': stream", "3"]),
-    ],
-)  # fmt: skip
-def test_a_mistake_is_named_with_file_rule_key_and_remedy(text: str, words: list[str]) -> None:
-    """Every mistake is refused with what a person needs to mend it."""
-    with pytest.raises(SettingsError) as refused:
-        parse_rules(text, origin="my.toml", scorers=["lite@1"])
-    for word in ["my.toml", *words]:
-        assert word in str(refused.value)
-
-
-def test_a_rule_can_be_left_out_and_globs_written_as_text_or_list() -> None:
-    """`enabled = false` leaves a rule out; one glob needs no list."""
-    assert parse_rules(FLOOR + "enabled = false\n") == ()
-    (rule,) = parse_rules(FLOOR + 'match = { stream = "news-*", rendition = ["a", "b"], labels = { team = "sr" } }\n')
-    assert rule.match == Match(stream=("news-*",), rendition=("a", "b"), labels={"team": "sr"})
-    assert parse_rules("") == ()
-
-
-def test_a_mask_goes_to_the_rules_that_it_excuses() -> None:
-    """By name, by kind and by signal; once or daily, in UTC."""
-    text = (
-        FLOOR + DROP + '[rules.dark]\nkind = "signal"\nsignal = "black"\nabove = 0.9\n'
-        '[masks.m]\nexcuses = ["black", "low"]\nstream = "news-*"\ndaily_from = "02:00"\ndaily_until = 03:00:00\n'
-        '[masks.n]\nexcuses = "regression"\nfrom = 2026-11-20T21:00:00+01:00\nuntil = 2026-11-20T21:00:00Z\n'
-    )
-    masks = {rule.name: [mask.name for mask in rule.masks] for rule in parse_rules(text)}
-    assert masks == {"low": ["m"], "drop": ["n"], "dark": ["m"]}
-    (mask,) = parse_rules(text)[1].masks
-    assert (mask.begins, mask.ends) == (START, START + timedelta(hours=1))
 
 
 @pytest.mark.parametrize(

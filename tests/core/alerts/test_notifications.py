@@ -68,7 +68,7 @@ def test_the_end_of_an_earlier_alert_does_not_end_the_one_that_is_open_now() -> 
 
 def test_a_window_keeps_back_its_streams_while_it_lasts() -> None:
     """Once or daily, over midnight too."""
-    once = Mask(name="swap", stream=("news-*",), begins=NOW, ends=NOW + timedelta(hours=1))
+    once = Mask(name="swap", stream=("news-*",), begins_at=NOW, ends_at=NOW + timedelta(hours=1))
     night = Mask(name="night", daily_from=time(23), daily_until=time(1))
     other = replace(ALERT, stream_id="sports")
     assert holding(ALERT, [night, once], NOW) is once

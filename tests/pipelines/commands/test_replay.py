@@ -11,8 +11,9 @@ from click.testing import CliRunner, Result
 from tests import factories
 from tests.factories import RENDITION, START
 from vqmon.cli.main import main
-from vqmon.core.alerts.annotations import Marker
-from vqmon.core.alerts.judge import Judge, parse_rules
+from vqmon.core.alerts.annotations import DeployMarker
+from vqmon.core.alerts.judge import Judge
+from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.history.history import open_history
 
 MID = replace(RENDITION, name="720p", bitrate_kbps=2500.0)
@@ -50,7 +51,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     factories.event(sequence=n, score=float(65 + content[n] + own[1, n] - low), rendition=MID)
                 )
             alerts = [alert for outcome in outcomes for alert in judge.judge(outcome)]
-            history.publish(outcomes, alerts=alerts, states=judge.take_changed())
+            history.publish(outcomes, alerts=alerts, states=judge.drain_changes())
     return place
 
 
@@ -102,7 +103,7 @@ def test_replay_knows_deploys(stored: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
     with open_history(stored, "read") as old, open_history(copy, "write") as new:
         new.publish(list(old.documents.outcomes_in_write_order()))
-        new.add_marker(Marker(id="m", at=START + timedelta(seconds=2400), name="encoder-7"))
+        new.add_marker(DeployMarker(id="m", at=START + timedelta(seconds=2400), name="encoder-7"))
     result = vqmon("replay", "--history", str(copy), "--incidents", "incidents.csv")
     assert result.exit_code == 0, result.output
     assert "0 alerts with the old rules" in result.output

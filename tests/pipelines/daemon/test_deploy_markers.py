@@ -15,6 +15,7 @@ from vqmon.core.alerts.judge import Judge
 from vqmon.settings.load import Settings
 from vqmon.transport.kafka import Record
 from vqmon.transport.wire import cloudevents
+from vqmon.transport.wire.alert_state import state_key
 from vqmon.transport.wire.control_messages import control_message_headers, encode_control_message, parse_control_message
 
 AT = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
@@ -62,7 +63,7 @@ async def test_a_marker_on_a_partition_is_remembered_there_and_is_no_outcome() -
     assert (gathered.topic, gathered.partition, gathered.value) == (NAMES.gathered, 0, passed.value)
     assert (stored.topic, stored.key, cloudevents.parse_state(stored.value or b"")) == (
         NAMES.state,
-        MARKER.key.encode(),
+        state_key(MARKER.key).encode(),
         MARKER,
     )
     batch = judge.judge_records([again]).batch

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from pipelines.commands.replay import Span, judge_again
+from pipelines.commands.replay import HistoryFilter, replay_rules
 from pipelines.daemon.one_host import OutcomeSink
 from pipelines.daemon.stream_ends import publish_requested_ends, request_end
 from pipelines.observe.observer import Observation
@@ -20,13 +20,14 @@ from tests import factories
 from tests.factories import RENDITION, START
 from tests.pipelines.rig import NAMES, Rig, until
 from tests.pipelines.topics.test_recorder import recorder_context
-from vqmon.core.alerts.annotations import EVERY, End, Marker, end_of
-from vqmon.core.alerts.judge import Judge, over_all_streams, parse_rules
+from vqmon.core.alerts.annotations import ALL_RENDITIONS, DeployMarker, StreamEnd, stream_end
+from vqmon.core.alerts.judge import Judge, fleet_wide_rules
 from vqmon.core.types import Alert, Outcome, Segment
 from vqmon.errors import SettingsError
 from vqmon.flow import run_concurrently
 from vqmon.media.sources.playlist import DiscoveredSegments
 from vqmon.settings.load import Settings
+from vqmon.settings.rules_file import parse_rules
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
@@ -72,7 +73,7 @@ min_series = 2
 """
 MID = replace(RENDITION, name="720p", bitrate_kbps=2500.0)
 LONG = 140
-Step = Outcome | End | Marker
+Step = Outcome | StreamEnd | DeployMarker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +108,14 @@ def course(seed: int) -> Course:
             steps.append(factories.event(sequence=number, score=value, rendition=renditions[name], at_seconds=at))
         if chance.random() < (0.15 if fault else 0.01):
             moment = START + timedelta(seconds=chance.choice([at, 1e6]))
-            which = chance.choice([EVERY, *renditions])
-            steps.append(end_of(RENDITION.stream_id, which, moment, told_at=START + timedelta(seconds=len(steps))))
+            which = chance.choice([ALL_RENDITIONS, *renditions])
+            steps.append(
+                stream_end(RENDITION.stream_id, which, moment, announced_at=START + timedelta(seconds=len(steps)))
+            )
             if chance.random() < 0.5:
                 pauses = dict.fromkeys(pauses, max(pauses.values()) + chance.choice([0.0, 8.0, 120.0]))
         if sum(done.values()) == LONG:
-            steps.append(Marker(id="d" * 32, at=START + timedelta(seconds=at + 60), name="encoder 4.2"))
+            steps.append(DeployMarker(id="d" * 32, at=START + timedelta(seconds=at + 60), name="encoder 4.2"))
     restarts = frozenset(chance.sample(range(len(steps)), 4))
     return Course(steps=steps, restarts=restarts)
 
@@ -133,11 +136,11 @@ async def live(course: Course, path: Path, text: str) -> dict[str, Alert]:
             if number == 0 or number in course.restarts:
                 judge = Judge(parse_rules(text), history.queries.states())
                 sink = OutcomeSink(thread, judge, meters=Meters())
-            if isinstance(step, End):
+            if isinstance(step, StreamEnd):
                 await sink.publish_end(step)
-            elif isinstance(step, Marker):
+            elif isinstance(step, DeployMarker):
                 history.add_marker(step)
-                judge.mark(step)
+                judge.add_marker(step)
             else:
                 await sink.publish(step.segment.rendition.key, [Observation(outcome=step)])
         assert not history.queries.unjudged_ends()
@@ -147,20 +150,20 @@ async def live(course: Course, path: Path, text: str) -> dict[str, Alert]:
 async def over_kafka(course: Course, text: str) -> Rig:
     """A fleet of one worker after the other on one partition; rules over all streams are judged by one of their own."""
     rig = Rig(partitions=1, rules=parse_rules(text))
-    seen = {step.segment.key: step for step in course.steps if not isinstance(step, End | Marker)}
+    seen = {step.segment.key: step for step in course.steps if not isinstance(step, StreamEnd | DeployMarker)}
 
     async def observe(segment: Segment) -> Observation:
         return Observation(outcome=seen[segment.key])
 
     async def drained(count: int) -> None:
         await rig.drain(rig.floor(observe), count)
-        if over_all_streams(rig.rules):
+        if fleet_wide_rules(rig.rules):
             await rig.judge_gathered()
 
     for number, step in enumerate(course.steps):
         if number in course.restarts and number:
             await drained(number)
-        if isinstance(step, End | Marker):
+        if isinstance(step, StreamEnd | DeployMarker):
             rig.note(0, step)
         else:
             rig.put(0, step.segment)
@@ -202,13 +205,13 @@ async def recorded(rig: Rig, place: HistoryLocation) -> dict[str, Alert]:
                 context.service.stop.set()
     with open_history(place, "read") as history:
         assert list(history.documents.outcomes_in_write_order()) == rig.outcomes
-        assert list(history.queries.markers()) == [note for note in rig.notes if isinstance(note, Marker)]
+        assert list(history.queries.markers()) == [note for note in rig.notes if isinstance(note, DeployMarker)]
         return {alert.id: alert for alert in history.queries.alerts(limit=10_000)}
 
 
 def replayed(place: HistoryLocation, rules: Path) -> dict[str, Alert]:
     settings = Settings(alerts={"rules": rules})  # type: ignore[arg-type]
-    return {alert.id: alert for alert in judge_again(settings, place, rules=None, span=Span())[0].alerts}
+    return {alert.id: alert for alert in replay_rules(settings, place, rules=None, span=HistoryFilter())[0].alerts}
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -222,9 +225,11 @@ async def test_the_same_input_gives_the_same_alerts_everywhere(seed: int, text: 
     assert any("the stream has ended" in alert.summary for alert in expected.values())
     assert replayed(tmp_path / "live.db", rules) == expected
     rig = await over_kafka(it, text)
-    outcomes = [step for step in it.steps if not isinstance(step, End | Marker)]
+    outcomes = [step for step in it.steps if not isinstance(step, StreamEnd | DeployMarker)]
     assert rig.outcomes == outcomes
-    assert [note.id for note in rig.notes] == [step.id for step in it.steps if isinstance(step, End | Marker)]
+    assert [note.id for note in rig.notes] == [
+        step.id for step in it.steps if isinstance(step, StreamEnd | DeployMarker)
+    ]
     assert {alert.id: alert for alert in rig.alerts} == expected
     assert await recorded(rig, tmp_path / "fleet.db") == expected
     assert replayed(tmp_path / "fleet.db", rules) == expected
@@ -236,10 +241,10 @@ def test_the_courses_have_all_of_it() -> None:
     for seed in range(8):
         judge = Judge(parse_rules(RULES))
         for step in course(seed).steps:
-            if isinstance(step, Marker):
-                judge.mark(step)
+            if isinstance(step, DeployMarker):
+                judge.add_marker(step)
                 continue
-            for alert in judge.end(step) if isinstance(step, End) else judge.judge(step):
+            for alert in judge.end_stream(step) if isinstance(step, StreamEnd) else judge.judge(step):
                 closed[alert.rule] = closed.get(alert.rule, 0) + ("the stream has ended" in alert.summary)
     assert set(closed) == {"low", "silence", "drop", "pair"}
     assert all(closed.values()), closed
@@ -257,21 +262,21 @@ async def test_an_end_on_a_partition_closes_alerts_and_is_no_outcome() -> None:
     for it in low:
         rig.put(0, it.segment)
     await rig.drain(rig.floor(observe), 4)
-    rig.note(0, end_of(RENDITION.stream_id, EVERY, START + timedelta(days=1), told_at=START))
+    rig.note(0, stream_end(RENDITION.stream_id, ALL_RENDITIONS, START + timedelta(days=1), announced_at=START))
     await rig.drain(rig.floor(observe, on_publish=lambda outcomes, alerts: told.extend(alerts)), 5)
     assert [alert.state for alert in rig.alerts] == ["open", "resolved"]
     assert told == rig.alerts[1:]
     assert rig.outcomes == low
     (note,) = rig.notes
     # Dated by what was seen, where its speaker could not know.
-    assert isinstance(note, End)
+    assert isinstance(note, StreamEnd)
     assert note.at == low[-1].segment.ends_at
 
 
 async def test_an_end_with_another_key_is_rejected_with_an_outcome() -> None:
     """It may lie on a partition that does not have the stream."""
     rig = Rig(partitions=1)
-    end = end_of("news", EVERY, START, told_at=START)
+    end = stream_end("news", ALL_RENDITIONS, START, announced_at=START)
     rig.put_raw(0, b"sport", encode_control_message(end, source="test"), *control_message_headers(end))
     await rig.drain(rig.floor(), 1)
     (outcome,) = rig.outcomes
@@ -302,7 +307,7 @@ def test_publish_says_which_renditions_are_over(found: Sequence[DiscoveredSegmen
     assert {key for key, _, _ in records} == {b"news-1"}
     said = [
         f"{note.rendition} ends"
-        if is_control_message(dict(headers)) and isinstance(note := parse_control_message(value), End)
+        if is_control_message(dict(headers)) and isinstance(note := parse_control_message(value), StreamEnd)
         else str(parse_segment(key, value, dict(headers)).sequence)
         for key, value, headers in records
     ]
@@ -341,8 +346,8 @@ async def test_an_end_that_is_said_by_hand_is_taken_up_by_a_daemon(tmp_path: Pat
         )
         assert [alert.rendition for alert in told] == [MID.name, RENDITION.name]
         assert [alert.state for alert in history.queries.alerts()] == ["resolved"] * 2
-        ends = [it for it in history.documents.judge_inputs() if isinstance(it, End)]
-        assert [(it.rendition, it.at) for it in ends] == [(MID.name, low_end()), (EVERY, low_end())]
+        ends = [it for it in history.documents.judge_inputs() if isinstance(it, StreamEnd)]
+        assert [(it.rendition, it.at) for it in ends] == [(MID.name, low_end()), (ALL_RENDITIONS, low_end())]
         assert not history.queries.unjudged_ends()
 
 
@@ -356,7 +361,7 @@ async def test_an_end_of_what_was_never_seen_is_refused(tmp_path: Path) -> None:
     with open_history(tmp_path / "vqmon.db", "write") as history:
         judge = Judge(())
         judge.judge(factories.event(sequence=0))
-        history.publish([factories.event(sequence=0)], states=judge.take_changed())
+        history.publish([factories.event(sequence=0)], states=judge.drain_changes())
     with pytest.raises(SettingsError, match="no segment of the stream 'tv' was ever seen"):
         await request_end(settings, "tv")
     with pytest.raises(SettingsError, match="news-1/144p was ever seen; known: news-1/1080p"):

@@ -11,9 +11,10 @@ from pipelines.fleet.membership import run_member
 from pipelines.observe.observer import Observation
 from tests.acceptance.kafka.looks import look_of
 from tests.pipelines.rig import NAMES, Rig, segment, until
-from vqmon.core.alerts.judge import Judge, over_all_streams, parse_rules
+from vqmon.core.alerts.judge import Judge, fleet_wide_rules
 from vqmon.core.types import Segment
 from vqmon.flow import run_concurrently
+from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.wire import cloudevents
 
 QUICK = """
@@ -33,7 +34,7 @@ min_segments = 10
 """
 SHIPPED = parse_rules((Path(__file__).parents[3] / "config" / "rules.toml").read_text(), origin="rules.toml")
 RULES = (*SHIPPED, *parse_rules(QUICK, origin="quick"))
-OVER_ALL = over_all_streams(RULES)
+OVER_ALL = fleet_wide_rules(RULES)
 EACH = 80
 FAULTS = st.lists(st.sampled_from([None, None, None, "refused", "not_written", "written"]), max_size=40)
 STEPS = st.lists(st.sampled_from(["join", "leave", "crash", "wait"]), min_size=2, max_size=8)
@@ -95,7 +96,7 @@ def test_exactly_once_whatever_happens(faults: list[str | None], steps: list[str
         ]
         assert rig.alerts_of(partition, but=OVER_ALL) == expected
         stored = rig.broker.read_state(NAMES.state, partition)
-        assert {key: cloudevents.parse_state(value) for key, value in stored.items()} == dict(judge.states())
+        assert {state.key: state for state in map(cloudevents.parse_state, stored.values())} == dict(judge.states())
         assert rig.broker.offsets["g", NAMES.segments, partition] == rig.broker.newest(NAMES.segments, partition)
     gathered = [cloudevents.parse_outcome(one.value or b"") for one in rig.broker.logs[NAMES.gathered, 0]]
     for stream in "ab":
@@ -107,4 +108,4 @@ def test_exactly_once_whatever_happens(faults: list[str | None], steps: list[str
     assert expected
     assert rig.alerts_of(0, of=OVER_ALL) == expected
     stored = rig.broker.read_state(NAMES.gathered_state, 0)
-    assert {key: cloudevents.parse_state(value) for key, value in stored.items()} == dict(judge.states())
+    assert {state.key: state for state in map(cloudevents.parse_state, stored.values())} == dict(judge.states())

@@ -9,9 +9,10 @@ from pipelines.daemon.deploy_markers import make_marker
 from pipelines.observe.observer import Observation
 from tests.acceptance.kafka.looks import look_of
 from tests.pipelines.rig import NAMES, Rig, segment
-from vqmon.core.alerts.judge import Judge, over_all_streams, parse_rules
+from vqmon.core.alerts.judge import Judge, fleet_wide_rules
 from vqmon.core.types import Alert, Outcome, QualityEvent, Segment
 from vqmon.errors import SettingsError
+from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.wire.control_messages import control_message_headers, encode_control_message
 
 RULES = parse_rules(
@@ -104,7 +105,7 @@ async def test_a_partition_alone_could_not_tell() -> None:
 async def test_without_groups_nothing_is_gathered() -> None:
     """Each partition judges all by itself then."""
     rules = [rule for rule in RULES if rule.name != "scorer-fault"]
-    assert over_all_streams(rules) == ()
+    assert fleet_wide_rules(rules) == ()
     rig = Rig(partitions=1, rules=rules)
     for number in range(240):
         rig.put(0, segment(number, stream_id="s5"))

@@ -11,9 +11,10 @@ from pipelines.fleet.judging import REJECTED_RULE
 from pipelines.observe.observer import Observation
 from tests.acceptance.kafka.looks import look_of
 from tests.pipelines.rig import NAMES, Rig, segment, until
-from vqmon.core.alerts.judge import Judge, parse_rules
+from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import QualityEvent, Segment, SegmentFailure
 from vqmon.errors import FencedError, SettingsError
+from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.kafka import ProducerRecord, TransactionBatch, write_exactly_once
 from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryTransactionalProducer
 

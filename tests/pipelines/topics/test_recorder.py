@@ -16,9 +16,10 @@ from pipelines.topics.recorder import Recorder, RecorderContext, run_recorder
 from tests.acceptance.kafka.looks import look_of
 from tests.pipelines.rig import segment as rig_segment
 from tests.pipelines.rig import until
-from vqmon.core.alerts.judge import Judge, parse_rules
+from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import Alert, Outcome
 from vqmon.errors import SettingsError, StoreUnreachableError
+from vqmon.settings.rules_file import parse_rules
 from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.backends.location import HistoryLocation

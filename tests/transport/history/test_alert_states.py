@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from vqmon.core.alerts.state import AlertState
+from vqmon.core.alerts.conditions.regression import RegressionState
+from vqmon.core.alerts.state import AlertState, RenditionSeries
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
+from vqmon.transport.wire.alert_state import state_key
 
 STREAMS = ("sports one", "sports_one", "SPORTS ONE", "sports%", "sports", "a!b", "a|sports", "sports/hd")
 
@@ -20,14 +22,17 @@ def history(place: HistoryLocation) -> Iterator[History]:
 def test_states_are_those_of_the_stream_alone(history: History) -> None:
     """Signs that mean something to a database, other cases and longer names find nothing that is not their own."""
     states = [
-        AlertState(rule=rule, series=f"{stream}/1080p/lite", kind="regression", memory=(1.0, 2.0), basis="lite@1")
+        RegressionState(
+            rule=rule, series=RenditionSeries(rendition_key=f"{stream}/1080p", subject="lite"), basis="lite@1"
+        )
         for stream in STREAMS
         for rule in ("regression", "a%b")
     ]
     history.publish([], states={state.key: state for state in states})
     for stream in STREAMS:
         found = history.queries.states_of_stream(stream)
-        assert {state.series for state in found.values() if isinstance(state, AlertState)} >= {f"{stream}/1080p/lite"}
-        assert all(f"|{stream}/" in key for key in found), stream
+        series = {str(state.series) for state in found.values() if isinstance(state, AlertState)}
+        assert series >= {f"{stream}/1080p/lite"}
+        assert all(f"|{stream}/" in state_key(key) for key in found), stream
     assert len(history.queries.states_of_stream("sports one")) == 2
     assert history.queries.states_of_stream("sport") == {}

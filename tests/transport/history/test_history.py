@@ -11,9 +11,10 @@ import pytest
 from tests import factories
 from tests.factories import PROVENANCE, RENDITION, START
 from tests.transport.wire.test_cloudevents import ALERT
-from vqmon.core.alerts.judge import Judge, parse_rules
+from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import Alert, LaneCursor, Outcome, Rendition, SegmentFailure
 from vqmon.errors import SettingsError, StoreError
+from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
 
@@ -264,7 +265,7 @@ def test_what_the_judge_remembers_survives(place: HistoryLocation) -> None:
             judge = Judge(RULES, states=history.queries.states())
             alerts = judge.judge(outcome)
             found += alerts
-            history.publish([outcome], alerts=alerts, states=judge.take_changed())
+            history.publish([outcome], alerts=alerts, states=judge.drain_changes())
     assert found == expected
     assert {alert.state for alert in found} == {"open", "resolved"}
     with open_history(place, "read") as history:

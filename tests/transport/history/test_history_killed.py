@@ -8,8 +8,9 @@ from pathlib import Path
 
 from tests import factories
 from tests.factories import RENDITION
-from vqmon.core.alerts.judge import Judge, parse_rules
+from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import Alert, LaneCursor, Outcome
+from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 
@@ -39,7 +40,7 @@ def publish_for_ever(place: HistoryLocation, ready: int) -> None:
             history.publish(
                 outcomes,
                 alerts=alerts,
-                states=judge.take_changed(),
+                states=judge.drain_changes(),
                 cursors=[
                     LaneCursor(lane=RENDITION.key, sequence=last.sequence, segment_key=last.key, ends_at=last.ends_at)
                 ],

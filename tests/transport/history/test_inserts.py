@@ -3,15 +3,17 @@
 from datetime import UTC, datetime, timedelta
 
 from tests import factories
-from vqmon.core.alerts.annotations import Marker
+from vqmon.core.alerts.annotations import DeployMarker
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 
 AT = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
 
 
-def marker(number: int) -> Marker:
-    return Marker(id=f"{number:032}", at=AT + timedelta(minutes=number), name=f"encoder {number}", stream="news-*")
+def marker(number: int) -> DeployMarker:
+    return DeployMarker(
+        id=f"{number:032}", at=AT + timedelta(minutes=number), name=f"encoder {number}", stream="news-*"
+    )
 
 
 def test_markers_are_added_while_another_writes(place: HistoryLocation) -> None:

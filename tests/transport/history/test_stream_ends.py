@@ -12,7 +12,7 @@ import pytest
 from tests import factories
 from tests.factories import RENDITION, START
 from tests.postgres import PostgresServer
-from vqmon.core.alerts.annotations import End, end_of
+from vqmon.core.alerts.annotations import StreamEnd, stream_end
 from vqmon.errors import NoHistoryError, StoreError
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
@@ -23,9 +23,9 @@ from vqmon.transport.wire.control_messages import encode_control_message
 SPORTS = replace(RENDITION, stream_id="sports")
 
 
-def ended(number: int, stream_id: str = "news-1") -> End:
+def ended(number: int, stream_id: str = "news-1") -> StreamEnd:
     at = START + timedelta(seconds=4 * number)
-    return end_of(stream_id, "1080p", at, told_at=at)
+    return stream_end(stream_id, "1080p", at, announced_at=at)
 
 
 def test_ends_stand_where_they_were_written(place: HistoryLocation) -> None:
@@ -122,7 +122,7 @@ def test_what_was_recorded_of_a_topic_keeps_its_order(place: HistoryLocation) ->
         ]
         values = [
             encode_control_message(it, source="test")
-            if isinstance(it, End)
+            if isinstance(it, StreamEnd)
             else cloudevents.encode_outcome(it, source="test")
             for it in said
         ]

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from tests import factories
 from tests.factories import START
-from vqmon.core.alerts.state import AlertState, Track
 from vqmon.core.types import (
     PROMOTION_REASONS,
     PROMOTION_SKIP_REASONS,
@@ -214,8 +213,6 @@ def test_text_in_an_unknown_encoding_does_not_stop_anything() -> None:
     """What is no valid Unicode is replaced."""
     strange = replace(factories.failure(sequence=1), detail="caf\udce9")
     assert cloudevents.parse_outcome(cloudevents.encode_outcome(strange, source="x")).detail == "caf?"
-    state = AlertState(rule="r", series="caf\udce9", kind="floor")
-    assert cloudevents.parse_state(cloudevents.encode_state(state)) == replace(state, series="caf?")
 
 
 def changed(change: dict[str, Any], document: bytes | None = None) -> str:
@@ -309,20 +306,3 @@ def test_schemas_name_every_field_of_a_message() -> None:
         assert schema["properties"]["type"] == {"const": name, "title": "Type", "type": "string"}
         assert {"id", "source", "time", "data", "type"} <= set(schema["required"])
         assert schema["$id"] == f"urn:vqmon:schema:{name}"
-
-
-STATES = (
-    Track(
-        rendition="news-1/1080p", until=1.1, sequence=7, scored_until=1763668800.123457, scored_seen=0.1 + 0.2,
-        picture="00ff",
-    ),
-    AlertState(
-        rule="r", series="s", kind="floor", began=1.5, clock=0.1, alert=ALERT, basis="lite@1", memory=(1.0, 0.1)
-    ),
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("state", STATES)
-def test_what_rules_remember_comes_back_to_the_last_bit(state: Track | AlertState) -> None:
-    """Floats are kept exactly."""
-    assert cloudevents.parse_state(cloudevents.encode_state(state)) == state

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqmon.core.alerts.annotations import End, Marker, end_of
+from vqmon.core.alerts.annotations import DeployMarker, StreamEnd, stream_end
 from vqmon.errors import WireError
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.control_messages import (
@@ -22,7 +22,7 @@ from vqmon.transport.wire.control_messages import (
 )
 
 AT = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
-END = end_of("news", "720p", AT, told_at=AT)
+END = stream_end("news", "720p", AT, announced_at=AT)
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 moments = st.datetimes(
     timezones=st.just(UTC),
@@ -35,8 +35,8 @@ moments = st.datetimes(
 def test_a_note_comes_back_as_it_was(name: str, stream: str, at: datetime) -> None:
     """As a CloudEvent, known by its header; it is no outcome."""
     for kind, note in (
-        (MARKER, Marker(id="a" * 32, at=at, name=name, stream=stream)),
-        (ENDED, end_of(stream, name, at, told_at=at, why="unwatched")),
+        (MARKER, DeployMarker(id="a" * 32, at=at, name=name, stream=stream)),
+        (ENDED, stream_end(stream, name, at, announced_at=at, why="unwatched")),
     ):
         value = encode_control_message(note, source="test")
         assert parse_control_message(value) == note
@@ -51,8 +51,8 @@ def test_a_note_comes_back_as_it_was(name: str, stream: str, at: datetime) -> No
 
 def test_the_same_end_told_at_another_moment_is_another_end() -> None:
     """So that a stream that comes back can end where it ended before."""
-    assert end_of("news", "720p", AT, told_at=AT) == END
-    assert end_of("news", "720p", AT, told_at=AT.replace(second=1)).id != END.id
+    assert stream_end("news", "720p", AT, announced_at=AT) == END
+    assert stream_end("news", "720p", AT, announced_at=AT.replace(second=1)).id != END.id
 
 
 def changed(**data: Any) -> bytes:
@@ -82,4 +82,4 @@ def test_what_is_no_note_is_refused(value: bytes, why: str) -> None:
 def test_what_a_later_version_adds_is_ignored() -> None:
     """As everywhere: schemas only ever grow."""
     assert parse_control_message(changed(colour="blue")) == END
-    assert isinstance(parse_control_message(changed(rendition="*")), End)
+    assert isinstance(parse_control_message(changed(rendition="*")), StreamEnd)

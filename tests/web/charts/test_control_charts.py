@@ -4,8 +4,10 @@ import pytest
 
 from tests.web import incidents, seed
 from tests.web.stored_history import StoredHistory
-from vqmon.core.alerts.regression.cusum import Tuning, parts, step, usual_now
-from vqmon.core.alerts.state import AlertState
+from vqmon.core.alerts.conditions.chart import ChartParameters
+from vqmon.core.alerts.conditions.floor import FloorState
+from vqmon.core.alerts.regression.cusum import current_baseline, update_chart
+from vqmon.core.alerts.state import RenditionSeries
 from vqmon.core.types import QualityEvent
 from vqmon.web.charts.control_charts import cusum_values, monitored_series
 
@@ -20,15 +22,16 @@ def test_states_of_other_streams_are_not_read(history: StoredHistory, stream_id:
 
 def test_series_without_a_baseline_are_left_out() -> None:
     """A floor rule has no baseline to show."""
-    states = {"a": AlertState(rule="floor", series="s/r/lite", kind="floor")}
-    assert monitored_series(states, "s", ["r"]) == []
+    state = FloorState(rule="floor", series=RenditionSeries(rendition_key="s/r", subject="lite"))
+    assert monitored_series({state.key: state}, "s", ["r"]) == []
 
 
 def test_the_drawn_cusum_equals_the_cusum_of_the_rule(history: StoredHistory) -> None:
-    """With one usual for all the drawn sum is that of `core.cusum.step`, but for the first value: it follows none."""
+    """With one baseline for all, the drawn sum is that of `cusum.update_chart`, except for the first value."""
     line = [it for it in history.outcomes(incidents.STREAM, "1080p") if isinstance(it, QualityEvent)]
-    memory = incidents.state(line, "1080p").memory
-    usual = usual_now(memory)
+    chart = incidents.state(line, "1080p").chart
+    assert chart is not None
+    usual = current_baseline(chart)
     assert usual is not None
     points = [
         point
@@ -40,6 +43,6 @@ def test_the_drawn_cusum_equals_the_cusum_of_the_rule(history: StoredHistory) ->
     drawn = cusum_values(points, seed.SCORER, usual)
     for point in points:
         at = point.starts_at.timestamp()
-        memory = step(Tuning(), memory, point.scores[seed.SCORER], at=at, until=at + 4.0, impact=1.0)
-    assert drawn[-1][1] == pytest.approx(parts(memory)[0].s, abs=3.0)
-    assert drawn[-1][1] > Tuning().h
+        chart = update_chart(chart, point.scores[seed.SCORER], ChartParameters(), starts_at=at, ends_at=at + 4.0)
+    assert drawn[-1][1] == pytest.approx(chart.cusum.cusum, abs=3.0)
+    assert drawn[-1][1] > ChartParameters().h

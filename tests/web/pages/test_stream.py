@@ -7,7 +7,7 @@ import pytest
 
 from tests.web import incidents, seed
 from tests.web.stored_history import StoredHistory
-from vqmon.core.alerts.regression.cusum import Tuning
+from vqmon.core.alerts.conditions.chart import ChartParameters
 from vqmon.web.pages import stream
 from vqmon.web.urls import stream_path
 
@@ -55,7 +55,7 @@ async def test_stream_page_shows_the_status_of_alert_rules(client: httpx.AsyncCl
     """Phase, baseline, band and evidence of each series; the deploy; and the same in the chart data."""
     incidents.write(history)
     page = await text(client, "/streams/sports%20one")
-    for words in ("Alert rule status", "1080p lite", "1080p lite − 480p", f"of {Tuning().h:g}", "Deploys"):
+    for words in ("Alert rule status", "1080p lite", "1080p lite − 480p", f"of {ChartParameters().h:g}", "Deploys"):
         assert words in page, words
     chart = (await client.get("/api/streams/sports%20one/points")).json()
     assert chart["markers"] == [{"at": incidents.MARKER.at.timestamp(), "name": "sr-v2 rollout"}]

@@ -1,267 +1,269 @@
-"""Rules meet outcomes: the Judge opens and resolves alerts."""
+"""The Judge: evaluates alert rules on outcomes, and opens and resolves alerts."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
-from vqmon.core.alerts.annotations import EVERY, WORDS, End, Marker, Mask, Why
-from vqmon.core.alerts.detectors import evidence_of, spans_of, summary_of
-from vqmon.core.alerts.regression.regressions import Trends
-from vqmon.core.alerts.rules import (
-    AlertRule,
-    Collapse,
-    Condition,
-    Drop,
-    Floor,
-    Group,
-    Regression,
-    Signal,
-    Spanned,
-    labels_of,
-    names,
+from vqmon.core.alerts.annotations import ALL_RENDITIONS, END_REASON_TEXTS, DeployMarker, EndReason, Mask, StreamEnd
+from vqmon.core.alerts.conditions.base import SpanCondition, SpanTransition, apply_span
+from vqmon.core.alerts.conditions.chart import ChartCondition
+from vqmon.core.alerts.conditions.group import Group, GroupState
+from vqmon.core.alerts.media_timeline import TimedOutcome, place_outcome
+from vqmon.core.alerts.regression.regressions import RegressionDetector
+from vqmon.core.alerts.rules import AlertRule, segment_labels
+from vqmon.core.alerts.state import (
+    AlertKey,
+    AlertState,
+    RenditionSeries,
+    RenditionTimeline,
+    SpanState,
+    State,
+    StateKey,
+    StateStore,
+    TimelineKey,
 )
-from vqmon.core.alerts.rules_file import parse_rules
-from vqmon.core.alerts.state import AlertState, Look, Memory, State, Track, Turn, advance, closed, look_at
-from vqmon.core.types import Alert, Outcome, QualityEvent, Score, alert_id
+from vqmon.core.types import Alert, Outcome, QualityEvent, Rendition, Score, alert_id
 
-__all__ = ["AlertRule", "AlertState", "End", "Judge", "Marker", "State", "over_all_streams", "parse_rules"]
-
-UNLISTED = "playlist"
-"""The rendition that stands for a whole stream while its playlist cannot be had."""
+_PLAYLIST = "playlist"
+"""The rendition that stands for a whole stream while its playlist cannot be fetched."""
 
 
 class Judge:
-    """Holds outcomes against rules; what it remembers can be taken out, kept, and given to the next Judge.
+    """Evaluates rules on outcomes; its states can be taken out, stored, and given to another Judge.
 
-    `states` is what `states()` or all `take_changed()` since the beginning gave. Alerts come out in the order in which
-    the outcomes go in, by the time of the segments, so the same outcomes always give the same alerts.
+    `states` are what `states()` of another Judge gave, or all its `drain_changes()` together. Alerts come in the order
+    of the outcomes, timed by their segments, so that the same outcomes always give the same alerts.
     """
 
-    def __init__(self, rules: Collection[AlertRule], states: Mapping[str, State] | None = None) -> None:
+    def __init__(self, rules: Collection[AlertRule], states: Mapping[StateKey, State] | None = None) -> None:
         self._rules = {rule.name: rule for rule in rules}
-        self._memory = Memory(states)
-        self._trends = Trends(list(rules), self._memory)
-        # rendition -> rules whose globs fit, and the masks over it; filled at its first outcome
-        self._fitting: dict[str, tuple[tuple[AlertRule, tuple[Mask, ...]], ...]] = {}
-        self._inherited: dict[str, list[AlertState]] = {}
-        for state in self._memory.states.values():
-            if isinstance(state, AlertState) and state.alert:
-                place = "" if state.kind == Group.kind else _rendition_of(state.alert)
-                self._inherited.setdefault(place, []).append(state)
+        self._store = StateStore(states)
+        self._regressions = RegressionDetector(list(rules), self._store)
+        # stream/rendition -> the rules with span conditions whose globs match, and their masks; filled at its first
+        # outcome
+        self._matching: dict[str, tuple[tuple[AlertRule, SpanCondition[Any], tuple[Mask, ...]], ...]] = {}
+        # open alerts of restored states, by stream/rendition, until its first outcome; those of groups under ""
+        self._restored: dict[str, list[AlertState]] = {}
+        for state in self._store.alert_states():
+            if state.alert:
+                rendition_key = "" if isinstance(state, GroupState) else _rendition_key(state.alert)
+                self._restored.setdefault(rendition_key, []).append(state)
 
     def judge(self, outcome: Outcome) -> tuple[Alert, ...]:
-        """The alerts that open or resolve with this outcome, and with those that waited for it."""
-        segment = outcome.segment
-        track, look = look_at(self._track(f"|{segment.rendition.key}"), outcome)
-        self._memory.remember(track)
-        if look is None:
+        """The alerts that open or resolve with this outcome, and with segments that waited for it."""
+        rendition = outcome.segment.rendition
+        timeline, timed = place_outcome(self._store.timeline(rendition.key), outcome)
+        self._store.save(timeline)
+        if timed is None:
             return ()
-        found = list(self._close_orphans(outcome, look))
+        alerts = [] if rendition.key in self._matching else self._start_rendition(rendition, timed)
         if isinstance(outcome, QualityEvent):
-            found += self._close_unlisted(segment.rendition.stream_id, look)
-        labels = labels_of(segment)
-        for rule, masks in self._fitting[segment.rendition.key]:
-            if isinstance(rule.condition, Drop) or not rule.match.fits_labels(labels):
-                continue
-            for series, score in _series_of(rule.condition, outcome):
-                found += self._ask(rule, rule.condition, series, score, look, masks)
-        late = list(self._trends.judge(look))
-        return (*found, *late, *self._close_late(late))
+            alerts += self._close_playlist_alerts(rendition.stream_id, timed)
+        labels = segment_labels(outcome.segment)
+        for rule, condition, masks in self._matching[rendition.key]:
+            if rule.match.matches_labels(labels):
+                for series, score in condition.series(outcome):
+                    alerts += self._evaluate(rule, condition, series, score, timed, masks)
+        released = list(self._regressions.evaluate(timed))
+        return (*alerts, *released, *self._close_of_ended(released))
 
-    def mark(self, marker: Marker) -> None:
-        """From the marker's moment on the series that it means start anew; told twice it counts once."""
-        if marker.key not in self._memory.states:
-            self._memory.remember(marker)
-            self._trends.read_markers()
+    def add_marker(self, marker: DeployMarker) -> None:
+        """Restart the series that a marker matches from its moment on; a second time changes nothing."""
+        if marker.key not in self._store.states:
+            self._store.save(marker)
+            self._regressions.load_markers()
 
-    def end(self, end: End) -> tuple[Alert, ...]:
-        """Close open alerts that no outcome will close any more, where what was seen ends; groups close by others.
+    def end_stream(self, end: StreamEnd) -> tuple[Alert, ...]:
+        """Close the open alerts of renditions that have ended, where their last segment ended.
 
-        What was learned stays, and an outcome that comes later goes on with it. Told again it changes nothing.
+        Baselines stay for segments that come later; alerts of groups are left to their other members. A second time
+        changes nothing.
         """
-        for track in self._unended(end.stream_id, end.rendition):
-            self._memory.remember(replace(track, has_ended=True))
-        late = list(self._trends.end(end))
-        found = [*late, *self._close_late(late)]
-        states = [it for it in self._memory.states.values() if isinstance(it, AlertState) and it.kind != Group.kind]
-        found += [
+        for timeline in self._active_timelines(end.stream_id, end.rendition):
+            self._store.save(replace(timeline, has_ended=True))
+        released = list(self._regressions.end_stream(end))
+        alerts = [*released, *self._close_of_ended(released)]
+        states = [state for state in self._store.alert_states() if not isinstance(state, GroupState)]
+        alerts += [
             self._close_ended(state, state.alert, why=end.why)
-            for state in sorted(states, key=lambda it: it.key)
-            if state.alert and end.fits(state.alert.stream_id, _rendition_of(state.alert))
+            for state in sorted(states, key=lambda state: f"{state.rule}|{state.series}")
+            if state.alert and end.matches(state.alert.stream_id, _rendition_key(state.alert))
         ]
-        return tuple(found)
+        return tuple(alerts)
 
-    def until(self, stream_id: str, rendition: str = EVERY) -> datetime | None:
-        """How far those of these renditions have come that have not ended; None when there are none."""
-        moments = [track.until for track in self._unended(stream_id, rendition)]
-        return _moment(max(moments)) if moments else None
+    def active_until(self, stream_id: str, rendition: str = ALL_RENDITIONS) -> datetime | None:
+        """The end of the last segment of those of these renditions that have not ended; None when there are none."""
+        moments = [timeline.ends_at for timeline in self._active_timelines(stream_id, rendition)]
+        return _datetime(max(moments)) if moments else None
 
-    def streams(self) -> frozenset[str]:
-        """The streams that have not ended."""
-        tracks = (it for it in self._memory.states.values() if isinstance(it, Track))
-        return frozenset(track.stream for track in tracks if not track.has_ended)
+    def active_streams(self) -> frozenset[str]:
+        """Ids of the streams that have not ended."""
+        return frozenset(timeline.stream_id for timeline in self._store.timelines() if not timeline.has_ended)
 
-    def states(self) -> Mapping[str, State]:
-        """All that is remembered."""
-        return dict(self._memory.states)
+    def states(self) -> Mapping[StateKey, State]:
+        """All states, for another Judge to go on with."""
+        return dict(self._store.states)
 
-    def take_changed(self) -> Mapping[str, State | None]:
-        """What is remembered differently since the last call; None = forget it."""
-        return self._memory.take_changed()
+    def drain_changes(self) -> Mapping[StateKey, State | None]:
+        """The states that have changed since the last call; None = deleted."""
+        return self._store.drain_changes()
 
-    def _ask(
+    def _evaluate(
         self,
         rule: AlertRule,
-        condition: Spanned,
-        series: str,
+        condition: SpanCondition[Any],
+        series: RenditionSeries,
         score: Score | None,
-        look: Look,
+        timed: TimedOutcome,
         masks: tuple[Mask, ...],
     ) -> Iterator[Alert]:
-        key = f"{rule.name}|{series}"
-        known = self._memory.states.get(key)
-        kind = condition.kind
-        if not isinstance(known, AlertState) or known.kind != kind:
-            known = None
-        state = known or AlertState(rule=rule.name, series=series, kind=kind)
-        state, spans = spans_of(condition, state, look, score, masks=masks)
+        key = AlertKey(rule=rule.name, series=series)
+        stored = self._store.states.get(key)
+        if not isinstance(stored, condition.state_type):
+            stored = None
+        state: SpanState = stored or condition.state_type(rule=rule.name, series=series)
+        state, spans = condition.evaluate(state, timed, score, masks=masks)
+        timing = condition.timing(min_open_seconds=rule.min_open_seconds)
         for span in spans:
-            state, turn = advance(state, span, rule.timing)
-            if turn is not None:
-                state, alert = _turned(rule, condition, state, turn, look=look, score=score)
+            state, transition = apply_span(state, span, timing)
+            if transition is None:
+                continue
+            if transition.kind == "resolved" and state.alert is not None:
+                yield _resolved(state.alert, transition)
+                state = state.without_alert()
+            else:
+                alert = _opened(rule, condition, series, transition, timed=timed, score=score)
                 yield alert
+                state = state.with_alert(alert)
         if state.is_idle:
-            self._memory.forget(key)
-        elif state is not known:
-            self._memory.remember(state)
+            self._store.delete(key)
+        elif state is not stored:
+            self._store.save(state)
 
-    def _close_orphans(self, outcome: Outcome, look: Look) -> Iterator[Alert]:
-        """At the first sight of a rendition: alerts whose rule is gone, changed its kind or looks elsewhere now."""
-        rendition = outcome.segment.rendition
-        if rendition.key in self._fitting:
+    def _start_rendition(self, rendition: Rendition, timed: TimedOutcome) -> list[Alert]:
+        """Find the rules for a rendition, and close its restored alerts that none of them follows any more."""
+        matching = [rule for rule in self._rules.values() if rule.match.matches_rendition(rendition)]
+        self._matching[rendition.key] = tuple(
+            (rule, rule.condition, rule.masks_for(rendition))
+            for rule in matching
+            if isinstance(rule.condition, SpanCondition)
+        )
+        rules = {rule.name: rule for rule in matching}
+        orphans = [
+            state
+            for state in self._restored.pop(rendition.key, ())
+            if not _is_followed(state, rules.get(state.rule))
+        ]  # fmt: skip
+        # Group rules do not match renditions.
+        orphans += [
+            state for state in self._restored.pop("", ()) if not _is_followed(state, self._rules.get(state.rule))
+        ]
+        return [self._close(state, timed.ends_at, why="the rule no longer applies") for state in orphans]
+
+    def _close_playlist_alerts(self, stream_id: str, timed: TimedOutcome) -> Iterator[Alert]:
+        """A scored segment closes the alerts about the stream as a whole."""
+        key = f"{stream_id}/{_PLAYLIST}"
+        if self._store.timeline(key) is None:
             return
-        fitting = tuple(rule for rule in self._rules.values() if rule.match.fits_names(rendition))
-        self._fitting[rendition.key] = tuple((rule, rule.masks_over(rendition)) for rule in fitting)
-        follows = {rule.name: rule.condition for rule in fitting}
-        for state in self._inherited.pop(rendition.key, ()):
-            if not _is_followed(state, follows.get(state.rule)):
-                yield self._close(state, look.ends, why="the rule no longer applies")
-        for state in self._inherited.pop("", ()):
-            rule = self._rules.get(state.rule)
-            if not _is_followed(state, rule.condition if rule else None):
-                yield self._close(state, look.ends, why="the rule no longer applies")
+        self._store.delete(TimelineKey(rendition_key=key))
+        for state in self._store.alert_states():
+            if state.alert and _rendition_key(state.alert) == key:
+                yield self._close(state, timed.ends_at, why="the stream is listed again")
 
-    def _close_unlisted(self, stream_id: str, look: Look) -> Iterator[Alert]:
-        """A scored segment ends what was said about the stream as a whole."""
-        rendition = f"{stream_id}/{UNLISTED}"
-        if f"|{rendition}" not in self._memory.states:
-            return
-        self._memory.forget(f"|{rendition}")
-        for state in [state for state in self._memory.states.values() if isinstance(state, AlertState)]:
-            if state.alert and _rendition_of(state.alert) == rendition:
-                yield self._close(state, look.ends, why="the stream is listed again")
-
-    def _close_late(self, alerts: Iterable[Alert]) -> Iterator[Alert]:
-        """What waited for others may open an alert of a rendition that has ended meanwhile."""
-        for alert in alerts:
-            track = self._track(f"|{_rendition_of(alert)}")
-            state = self._memory.states.get(f"{alert.rule}|{alert.series}")
-            if track and track.has_ended and isinstance(state, AlertState) and state.alert:
+    def _close_of_ended(self, alerts: Iterable[Alert]) -> Iterator[Alert]:
+        """Close the alerts that released segments opened for renditions that have ended meanwhile."""
+        ended = [alert for alert in alerts if self._has_ended(alert)]
+        states = {(state.rule, str(state.series)): state for state in self._store.alert_states()} if ended else {}
+        for alert in ended:
+            state = states.pop((alert.rule, alert.series), None)
+            if state and state.alert:
                 yield self._close_ended(state, state.alert, why="ended")
 
-    def _close_ended(self, state: AlertState, alert: Alert, *, why: Why) -> Alert:
-        track = self._track(f"|{_rendition_of(alert)}")
-        return self._close(state, track.until if track else alert.opened_at.timestamp(), why=WORDS[why])
+    def _has_ended(self, alert: Alert) -> bool:
+        timeline = self._store.timeline(_rendition_key(alert))
+        return timeline is not None and timeline.has_ended
 
-    def _unended(self, stream_id: str, rendition: str) -> list[Track]:
-        """What is known of these renditions and has not ended."""
-        tracks = [it for it in self._memory.states.values() if isinstance(it, Track) and it.stream == stream_id]
+    def _close_ended(self, state: AlertState, alert: Alert, *, why: EndReason) -> Alert:
+        timeline = self._store.timeline(_rendition_key(alert))
+        ended_at = timeline.ends_at if timeline else alert.opened_at.timestamp()
+        return self._close(state, ended_at, why=END_REASON_TEXTS[why])
+
+    def _active_timelines(self, stream_id: str, rendition: str) -> list[RenditionTimeline]:
         key = f"{stream_id}/{rendition}"
-        return [it for it in tracks if not it.has_ended and (rendition == EVERY or it.rendition == key)]
+        return [
+            timeline
+            for timeline in self._store.timelines()
+            if timeline.stream_id == stream_id
+            and not timeline.has_ended
+            and (rendition == ALL_RENDITIONS or timeline.rendition_key == key)
+        ]
 
-    def _close(self, state: AlertState, moment: float, *, why: str) -> Alert:
+    def _close(self, state: AlertState, at: float, *, why: str) -> Alert:
         assert state.alert is not None
-        self._memory.forget(state.key)
-        self._trends.drop(state.key)
-        return _ended(state.alert, moment, f"{state.alert.summary}; closed: {why}")
-
-    def _track(self, key: str) -> Track | None:
-        state = self._memory.states.get(key)
-        return state if isinstance(state, Track) else None
+        self._store.delete(state.key)
+        self._regressions.remove_alert(state.key)
+        return _resolve(state.alert, at, f"{state.alert.summary}; closed: {why}")
 
 
-def over_all_streams(rules: Collection[AlertRule]) -> tuple[AlertRule, ...]:
-    """The rules that one Judge must hold against every stream: groups, and all that these follow or explain.
+def fleet_wide_rules(rules: Collection[AlertRule]) -> tuple[AlertRule, ...]:
+    """The rules that one Judge must evaluate on all streams: groups, and the rules whose series or alerts they use.
 
-    None where there is no group: then every stream may have a Judge of its own.
+    Empty when no rule is a group: then every stream may have a Judge of its own.
     """
     if not any(isinstance(rule.condition, Group) for rule in rules):
         return ()
-    return tuple(rule for rule in rules if isinstance(rule.condition, Drop))
+    return tuple(rule for rule in rules if isinstance(rule.condition, ChartCondition))
 
 
-def _is_followed(state: AlertState, condition: Condition | None) -> bool:
-    """Whether a rule still asks what an open alert answers."""
-    if condition is None or condition.kind != state.kind:
-        return False
-    if isinstance(condition, Regression):
-        return state.series.endswith(f"~{condition.against}") if condition.against else "~" not in state.series
-    return True
+def _is_followed(state: AlertState, rule: AlertRule | None) -> bool:
+    return rule is not None and rule.condition.follows(state)
 
 
-def _rendition_of(alert: Alert) -> str:
+def _rendition_key(alert: Alert) -> str:
     return f"{alert.stream_id}/{alert.rendition}"
 
 
-def _series_of(condition: Spanned, outcome: Outcome) -> Iterator[tuple[str, Score | None]]:
-    """The series that a rule follows in an outcome: stream/rendition/what, and the score it is about.
-
-    A scorer's version is left out, so that an alert outlives the change to a new one.
-    """
-    rendition = outcome.segment.rendition.key
-    if isinstance(condition, Floor | Collapse):
-        for score in outcome.scores if isinstance(outcome, QualityEvent) else ():
-            if names(score.scorer, condition.scorer):
-                yield f"{rendition}/{score.scorer.split('@')[0]}", score
-    elif isinstance(condition, Signal):
-        yield f"{rendition}/{condition.signal}", None
-    else:
-        yield f"{rendition}/{condition.kind}", None
-
-
-def _turned(
-    rule: AlertRule, condition: Spanned, state: AlertState, turn: Turn, *, look: Look, score: Score | None
-) -> tuple[AlertState, Alert]:
-    """The alert that begins or ends, and the state after it."""
-    if turn.kind == "resolved" and state.alert is not None:
-        lasted = max(turn.began - state.alert.began_at.timestamp(), 0.0)
-        return closed(state), _ended(state.alert, turn.moment, f"{state.alert.summary}; over after {lasted:.3g} s")
-    # What began on a timeline that was set back since began, as far as can be told, now.
-    began = min(turn.began, turn.moment)
-    began_at = _moment(began)
-    rendition = look.outcome.segment.rendition
-    alert = Alert(
-        id=alert_id(rule.name, state.series, began_at),
+def _opened(
+    rule: AlertRule,
+    condition: SpanCondition[Any],
+    series: RenditionSeries,
+    transition: SpanTransition,
+    *,
+    timed: TimedOutcome,
+    score: Score | None,
+) -> Alert:
+    outcome, span = timed.outcome, transition.span
+    # After the timeline was set back the run may begin later than it ends.
+    began = min(transition.began_at, transition.at)
+    began_at = _datetime(began)
+    rendition = outcome.segment.rendition
+    return Alert(
+        id=alert_id(rule.name, str(series), began_at),
         rule=rule.name,
-        series=state.series,
+        series=str(series),
         stream_id=rendition.stream_id,
         rendition=rendition.name,
         severity=rule.severity,
         state="open",
         began_at=began_at,
-        opened_at=_moment(turn.moment),
+        opened_at=_datetime(transition.at),
         resolved_at=None,
-        summary=summary_of(condition, look.outcome, score, turn.span, held_seconds=turn.moment - began),
-        evidence=evidence_of(condition, look.outcome, score, turn.span),
-        labels=labels_of(look.outcome.segment),
+        summary=condition.summarize(outcome, score, span, held_seconds=transition.at - began),
+        evidence=condition.evidence(outcome, score, span),
+        labels=segment_labels(outcome.segment),
     )
-    return replace(state, alert=alert, calm=None, clock=None, began=None, count=0), alert
 
 
-def _ended(alert: Alert, moment: float, summary: str) -> Alert:
-    resolved_at = max(_moment(moment), alert.opened_at)
+def _resolved(alert: Alert, transition: SpanTransition) -> Alert:
+    lasted_seconds = max(transition.began_at - alert.began_at.timestamp(), 0.0)
+    return _resolve(alert, transition.at, f"{alert.summary}; over after {lasted_seconds:.3g} s")
+
+
+def _resolve(alert: Alert, at: float, summary: str) -> Alert:
+    resolved_at = max(_datetime(at), alert.opened_at)
     return replace(alert, state="resolved", resolved_at=resolved_at, summary=summary)
 
 
-def _moment(seconds: float) -> datetime:
+def _datetime(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)

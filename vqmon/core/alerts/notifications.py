@@ -94,5 +94,5 @@ def next_actions(
 def holding(alert: Alert, windows: Iterable[Mask], now: datetime) -> Mask | None:
     """The first maintenance window that keeps the alert back now."""
     at = now.timestamp()
-    fitting = (window for window in windows if window.fits(alert.stream_id, alert.rendition))
+    fitting = (window for window in windows if window.matches(alert.stream_id, alert.rendition))
     return next((window for window in fitting if window.covered_seconds(at, at + 1e-3) > 0), None)

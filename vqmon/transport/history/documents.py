@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from vqmon.core.alerts.annotations import End
+from vqmon.core.alerts.annotations import StreamEnd
 from vqmon.core.types import Outcome
 from vqmon.errors import StoreError
 from vqmon.transport.history.backends.base import Database
@@ -193,7 +193,7 @@ class Documents:
 
     def judge_inputs(
         self, *, stream_id: str = "", since: datetime | None = None, until: datetime | None = None
-    ) -> Iterator[Outcome | End]:
+    ) -> Iterator[Outcome | StreamEnd]:
         """Outcomes, and the ends of renditions among them, in the order in which they were judged.
 
         Ends that are written while this runs are left out.
@@ -307,9 +307,9 @@ def rendition_rows(query: Callable[..., list[Any]], *, stream_id: str = "", rend
     )
 
 
-def end_from_row(row: Sequence[Any]) -> End:
+def end_from_row(row: Sequence[Any]) -> StreamEnd:
     """Turn a row (id, stream_id, rendition, at, why) of table `ended` into an end."""
-    return End(id=row[0], stream_id=row[1], rendition=row[2], at=from_microseconds(row[3]), why=row[4])
+    return StreamEnd(id=row[0], stream_id=row[1], rendition=row[2], at=from_microseconds(row[3]), why=row[4])
 
 
 def _range_of(since: datetime | None, until: datetime | None) -> tuple[int, int]:

@@ -7,8 +7,8 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from vqmon.core.alerts.annotations import End, Marker
-from vqmon.core.alerts.judge import State
+from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
+from vqmon.core.alerts.state import State, StateKey
 from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import Alert, LaneCursor, Outcome
 from vqmon.errors import SettingsError
@@ -102,9 +102,9 @@ class History:
         self,
         outcomes: Sequence[Outcome],
         *,
-        ends: Sequence[End] = (),
+        ends: Sequence[StreamEnd] = (),
         alerts: Sequence[Alert] = (),
-        states: Mapping[str, State | None] | None = None,
+        states: Mapping[StateKey, State | None] | None = None,
         cursors: Sequence[LaneCursor] = (),
         thumbnails: Mapping[str, Thumbnails] | None = None,
         queued_at: datetime | None = None,
@@ -152,11 +152,11 @@ class History:
             number = self._upsert_alerts(transaction, number, records.alerts, None)
             transaction.execute("UPDATE tip SET number = ?", (number,))
 
-    def add_marker(self, marker: Marker) -> None:
+    def add_marker(self, marker: DeployMarker) -> None:
         """Store a deploy marker; adding it twice changes nothing."""
         self._write(lambda transaction: insert_marker(transaction, marker))
 
-    def add_end(self, end: End) -> None:
+    def add_end(self, end: StreamEnd) -> None:
         """Store an end for the writer to judge, who then publishes it with its number among the outcomes."""
         self._write(lambda transaction: insert_end(transaction, end, number=None))
 
@@ -178,7 +178,7 @@ class History:
         transaction: Transaction,
         outcomes: Sequence[Outcome],
         *,
-        ends: Sequence[tuple[int, End]],
+        ends: Sequence[tuple[int, StreamEnd]],
         documents: Mapping[str, bytes],
         thumbnails: Mapping[str, Thumbnails],
     ) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vqmon.core.alerts.annotations import End, Marker
+from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
 from vqmon.core.types import Alert, Outcome
 from vqmon.errors import FencedError, WireError
 from vqmon.transport.history.backends.base import Transaction
@@ -45,8 +45,8 @@ class ParsedRecords:
     # event id -> the event as its record holds it
     documents: Mapping[str, bytes]
     # (how many of the outcomes come before it, end)
-    ends: Sequence[tuple[int, End]]
-    markers: Sequence[Marker]
+    ends: Sequence[tuple[int, StreamEnd]]
+    markers: Sequence[DeployMarker]
     alerts: Sequence[Alert]
     offset_commits: Sequence[OffsetCommit]
     # (topic/partition/offset, error) of records that cannot be parsed
@@ -57,8 +57,8 @@ def parse_record_batches(batches: Iterable[RecordBatch]) -> ParsedRecords:
     """Parse the records of all batches; an unreadable record is listed and passed, so that it blocks none behind it."""
     outcomes: list[Outcome] = []
     documents: dict[str, bytes] = {}
-    ends: list[tuple[int, End]] = []
-    markers: list[Marker] = []
+    ends: list[tuple[int, StreamEnd]] = []
+    markers: list[DeployMarker] = []
     alerts: list[Alert] = []
     offset_commits: list[OffsetCommit] = []
     unreadable: list[tuple[str, str]] = []
@@ -72,9 +72,9 @@ def parse_record_batches(batches: Iterable[RecordBatch]) -> ParsedRecords:
             except WireError as error:
                 unreadable.append((f"{batch.topic}/{batch.partition}/{offset}", str(error)))
                 continue
-            if isinstance(message, End):
+            if isinstance(message, StreamEnd):
                 ends.append((len(outcomes), message))
-            elif isinstance(message, Marker):
+            elif isinstance(message, DeployMarker):
                 markers.append(message)
             else:
                 outcomes.append(message)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from vqmon.core.alerts.annotations import End, Marker
-from vqmon.core.alerts.judge import State
+from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
+from vqmon.core.alerts.state import State, StateKey
 from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import Alert, LaneCursor, Outcome, QualityEvent, Rendition
 from vqmon.transport.history.backends.base import Transaction
@@ -23,6 +23,7 @@ from vqmon.transport.history.rows import (
     to_microseconds,
 )
 from vqmon.transport.wire import cloudevents
+from vqmon.transport.wire.alert_state import state_key
 
 MAX_QUERY_IDS = 500
 """Ids that one query may name."""
@@ -230,7 +231,7 @@ def insert_evidence(transaction: Transaction, alert: Alert, *, max_bytes: int) -
         )
 
 
-def insert_end(transaction: Transaction, end: End, *, number: int | None) -> bool:
+def insert_end(transaction: Transaction, end: StreamEnd, *, number: int | None) -> bool:
     """Write an end at its number among the outcomes, or without one while it is not judged yet.
 
     Returns whether that changed anything: an end that has a number keeps it.
@@ -246,7 +247,7 @@ def insert_end(transaction: Transaction, end: End, *, number: int | None) -> boo
     return result.rowcount > 0
 
 
-def insert_marker(transaction: Transaction, marker: Marker) -> None:
+def insert_marker(transaction: Transaction, marker: DeployMarker) -> None:
     """Write a marker, unless it is stored already."""
     transaction.execute(
         "INSERT INTO marker VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
@@ -257,17 +258,19 @@ def insert_marker(transaction: Transaction, marker: Marker) -> None:
     )
 
 
-def upsert_states(transaction: Transaction, states: Mapping[str, State | None]) -> None:
+def upsert_states(transaction: Transaction, states: Mapping[StateKey, State | None]) -> None:
     """Write alert states by key; None deletes the key."""
     if not states:
         return
     changed = [
-        (storable_text(key), cloudevents.encode_state(state)) for key, state in states.items() if state is not None
+        (storable_text(state_key(key)), cloudevents.encode_state(state))
+        for key, state in states.items()
+        if state is not None
     ]
     transaction.executemany(
         "INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET document = excluded.document", changed
     )
-    deleted = [(storable_text(key),) for key, state in states.items() if state is None]
+    deleted = [(storable_text(state_key(key)),) for key, state in states.items() if state is None]
     transaction.executemany("DELETE FROM state WHERE key = ?", deleted)
 
 

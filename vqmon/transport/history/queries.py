@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from vqmon.core.alerts.annotations import End, Marker
-from vqmon.core.alerts.judge import State
+from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
+from vqmon.core.alerts.state import State, StateKey
 from vqmon.core.timeline import HistoryChanges, OutcomeCounts, RenditionState, TimeBucket, TimelinePoint
 from vqmon.core.types import Alert, LaneCursor, Outcome
 from vqmon.transport.history.backends.base import Database
@@ -138,27 +138,27 @@ class Queries:
         """JPEGs of the first of `Evidence.worst_times_seconds`, as many as the size limit allowed."""
         return self._column("SELECT jpeg FROM evidence WHERE alert_id = ? ORDER BY position", alert_id)
 
-    def states(self) -> Mapping[str, State]:
+    def states(self) -> Mapping[StateKey, State]:
         """The state of every alert rule and series, by key."""
-        return {
-            key: cloudevents.parse_state(document) for key, document in self._query("SELECT key, document FROM state")
-        }
+        states = (cloudevents.parse_state(row[0]) for row in self._query("SELECT document FROM state"))
+        return {state.key: state for state in states}
 
-    def states_of_stream(self, stream_id: str) -> Mapping[str, State]:
+    def states_of_stream(self, stream_id: str) -> Mapping[StateKey, State]:
         """The states of one stream's series, by key."""
         pattern = stream_id.replace("!", "!!").replace("%", "!%").replace("_", "!_")
         rows = self._query("SELECT key, document FROM state WHERE key LIKE ? ESCAPE '!'", f"%|{pattern}/%")
-        return {key: cloudevents.parse_state(document) for key, document in rows if f"|{stream_id}/" in key}
+        states = (cloudevents.parse_state(document) for key, document in rows if f"|{stream_id}/" in key)
+        return {state.key: state for state in states}
 
-    def markers(self, *, limit: int = 1000) -> Sequence[Marker]:
+    def markers(self, *, limit: int = 1000) -> Sequence[DeployMarker]:
         """The newest `limit` deploy markers, oldest first."""
         rows = self._query("SELECT id, at, name, stream, rendition FROM marker ORDER BY at DESC, id LIMIT ?", limit)
         return [
-            Marker(id=id, at=from_microseconds(at), name=name, stream=stream, rendition=rendition)
+            DeployMarker(id=id, at=from_microseconds(at), name=name, stream=stream, rendition=rendition)
             for id, at, name, stream, rendition in reversed(rows)
         ]
 
-    def unjudged_ends(self) -> Sequence[End]:
+    def unjudged_ends(self) -> Sequence[StreamEnd]:
         """Ends that were added by hand and are not judged yet, by time."""
         rows = self._query("SELECT id, stream_id, rendition, at, why FROM ended WHERE number IS NULL ORDER BY at, id")
         return [end_from_row(row) for row in rows]

@@ -14,9 +14,10 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from vqmon.core.alerts.judge import State
+from vqmon.core.alerts.state import State
 from vqmon.core.types import Alert, Outcome, QualityEvent, SegmentFailure
 from vqmon.errors import WireError
+from vqmon.transport.wire.alert_state import StoredState, pack_state, unpack_state
 
 MEDIA_TYPE = "application/cloudevents+json"
 
@@ -62,7 +63,7 @@ _MESSAGES: Mapping[str, type[BaseModel]] = {
 
 _OUTCOME: TypeAdapter[_Quality | _Unscored] = TypeAdapter(Annotated[_Quality | _Unscored, Field(discriminator="type")])
 _ALERT: TypeAdapter[_Opened | _Resolved] = TypeAdapter(Annotated[_Opened | _Resolved, Field(discriminator="type")])
-_STATE: TypeAdapter[State] = TypeAdapter(State)
+_STATE: TypeAdapter[StoredState] = TypeAdapter(StoredState)
 
 
 def encode_outcome(outcome: Outcome, *, source: str) -> bytes:
@@ -99,14 +100,20 @@ def parse_alert(document: bytes | str) -> Alert:
 
 def encode_state(state: State) -> bytes:
     """What a rule remembers as JSON; no CloudEvent, as it stays in the house."""
+    stored = pack_state(state)
     try:
-        return _STATE.dump_json(state)
+        return _STATE.dump_json(stored)
     except PydanticSerializationError:
-        return _dense(_STATE.dump_python(state, mode="json"))
+        return _dense(_STATE.dump_python(stored, mode="json"))
 
 
 def parse_state(document: bytes | str) -> State:
-    return _parse(_STATE, document)
+    """The state in a stored document; WireError names the place in the document."""
+    stored = _parse(_STATE, document)
+    try:
+        return unpack_state(stored)
+    except ValueError as error:
+        raise WireError(str(error)) from error
 
 
 def schemas() -> dict[str, dict[str, Any]]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from vqmon.core.alerts.annotations import End, Marker
+from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
 from vqmon.errors import WireError
 from vqmon.transport.wire.segment_messages import MAX_NAME, MAX_YEAR, STRUCTURED_CONTENT_TYPE
 
@@ -14,7 +14,7 @@ ENDED: Literal["org.vqmon.ended.v1"] = "org.vqmon.ended.v1"
 HEADER = "vqmon-type"
 """Tells a note from segment messages and outcomes without looking into the value."""
 
-ControlMessage = Marker | End
+ControlMessage = DeployMarker | StreamEnd
 
 
 class _Event(BaseModel):
@@ -30,12 +30,12 @@ class _Event(BaseModel):
 
 class _Marker(_Event):
     type: Literal["org.vqmon.marker.v1"] = MARKER
-    data: Marker
+    data: DeployMarker
 
 
 class _Ended(_Event):
     type: Literal["org.vqmon.ended.v1"] = ENDED
-    data: End
+    data: StreamEnd
 
 
 _MODELS: Mapping[str, type[BaseModel]] = {MARKER: _Marker, ENDED: _Ended}
@@ -44,14 +44,14 @@ _NOTE: TypeAdapter[_Marker | _Ended] = TypeAdapter(Annotated[_Marker | _Ended, F
 
 def encode_control_message(note: ControlMessage, *, source: str) -> bytes:
     """A note as one line of JSON."""
-    if isinstance(note, Marker):
+    if isinstance(note, DeployMarker):
         return _Marker(source=source, id=note.id, data=note).model_dump_json().encode()
     return _Ended(source=source, id=note.id, data=note).model_dump_json().encode()
 
 
 def control_message_headers(note: ControlMessage) -> tuple[tuple[str, bytes], ...]:
     """What tells that a record is this kind of note."""
-    kind = MARKER if isinstance(note, Marker) else ENDED
+    kind = MARKER if isinstance(note, DeployMarker) else ENDED
     return (("content-type", STRUCTURED_CONTENT_TYPE), (HEADER, kind.encode()))
 
 
@@ -71,7 +71,7 @@ def parse_control_message(value: bytes) -> ControlMessage:
         raise WireError(f"{path or 'document'}: {problem['msg']}") from None
     if not 1970 <= note.at.year <= MAX_YEAR:
         raise WireError(f"data.at: not between 1970 and {MAX_YEAR}")
-    if isinstance(note, End) and len(note.stream_id) + len(note.rendition) > MAX_NAME:
+    if isinstance(note, StreamEnd) and len(note.stream_id) + len(note.rendition) > MAX_NAME:
         raise WireError("data: a name is too long")
     return note
 

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vqmon.core.alerts.annotations import Marker
-from vqmon.core.alerts.regression.baseline import CLIP, Usual
-from vqmon.core.alerts.regression.chart_status import Charted, chart_of
-from vqmon.core.alerts.regression.cusum import LINKED_SECONDS, Tuning, usual_now
-from vqmon.core.alerts.state import AlertState, State
+from vqmon.core.alerts.annotations import DeployMarker
+from vqmon.core.alerts.conditions.chart import ChartParameters
+from vqmon.core.alerts.conditions.regression import ChartState
+from vqmon.core.alerts.regression.baseline import CLIP_SPREADS, Baseline
+from vqmon.core.alerts.regression.chart_status import ChartStatus, chart_status
+from vqmon.core.alerts.regression.cusum import LINKED_SECONDS, current_baseline
+from vqmon.core.alerts.state import State, StateKey
 from vqmon.core.timeline import TimelinePoint
 from vqmon.web.charts.series import PointsByRendition
 from vqmon.web.charts.svg import (
@@ -38,11 +40,11 @@ _PHASE_CLASSES = {
 class MonitoredSeries:
     """One series that a regression rule monitors, and its current status."""
 
-    status: Charted
+    status: ChartStatus
     rendition: str
     # "lite", or "lite~1080p" for the difference from another rendition
     measure: str
-    baseline: Usual | None
+    baseline: Baseline | None
     badge_class: str
     # CUSUM in percent of the alarm limit, 0..100
     evidence_percent: float
@@ -52,29 +54,31 @@ class MonitoredSeries:
         return "~" in self.measure
 
 
-def monitored_series(states: Mapping[str, State], stream_id: str, renditions: Iterable[str]) -> list[MonitoredSeries]:
+def monitored_series(
+    states: Mapping[StateKey, State], stream_id: str, renditions: Iterable[str]
+) -> list[MonitoredSeries]:
     """The series of this stream that regression rules monitor, ordered by rendition, rule and series."""
     # A rendition's name may begin like another's: the longest match is the right one.
     names = sorted(renditions, key=len, reverse=True)
     monitored = []
     for state in states.values():
-        status = chart_of(state) if isinstance(state, AlertState) else None
-        if status is None or not isinstance(state, AlertState):
+        status = chart_status(state) if isinstance(state, ChartState) else None
+        if status is None or not isinstance(state, ChartState):
             continue
-        path = state.series.removeprefix(f"{stream_id}/")
+        path = status.series.removeprefix(f"{stream_id}/")
         rendition = next((name for name in names if path.startswith(f"{name}/")), None)
         if rendition is not None:
             monitored.append(_series_of_state(status, state, rendition, path.removeprefix(f"{rendition}/")))
     return sorted(monitored, key=lambda series: (series.rendition, series.status.rule, series.status.series))
 
 
-def _series_of_state(status: Charted, state: AlertState, rendition: str, measure: str) -> MonitoredSeries:
+def _series_of_state(status: ChartStatus, state: ChartState, rendition: str, measure: str) -> MonitoredSeries:
     percent = 100 * status.evidence / status.limit if status.limit else 0.0
     return MonitoredSeries(
         status=status,
         rendition=rendition,
         measure=measure,
-        baseline=usual_now(state.memory),
+        baseline=current_baseline(state.chart) if state.chart else None,
         badge_class=_PHASE_CLASSES[status.phase],
         evidence_percent=min(100.0, max(0.0, percent)),
     )
@@ -85,21 +89,26 @@ def baseline_bands(monitored: Iterable[MonitoredSeries], scorer: str) -> list[di
     bands: dict[str, dict[str, Any]] = {}
     for series in monitored:
         status = series.status
-        if not series.is_difference and series.measure == scorer.split("@")[0] and status.usual is not None:
-            band = {"rendition": series.rendition, "usual": status.usual, "low": status.low, "high": status.high}
+        if not series.is_difference and series.measure == scorer.split("@")[0] and status.baseline_level is not None:
+            band = {
+                "rendition": series.rendition,
+                "usual": status.baseline_level,
+                "low": status.low,
+                "high": status.high,
+            }
             bands.setdefault(series.rendition, band)
     return list(bands.values())
 
 
 def markers_in_range(
-    markers: Iterable[Marker], stream_id: str, renditions: Sequence[str], time_range: TimeRange
-) -> list[Marker]:
+    markers: Iterable[DeployMarker], stream_id: str, renditions: Sequence[str], time_range: TimeRange
+) -> list[DeployMarker]:
     """The markers (such as deploys) within the range that apply to one of these renditions."""
     return [
         marker
         for marker in markers
         if time_range.begins_at <= marker.at <= time_range.ends_at
-        and any(marker.fits(stream_id, name) for name in renditions)
+        and any(marker.matches(stream_id, name) for name in renditions)
     ]
 
 
@@ -134,15 +143,19 @@ def cusum_plot(
     )
 
 
-def cusum_values(points: Sequence[TimelinePoint], scorer: str, baseline: Usual) -> list[tuple[float, float]]:
+def cusum_values(points: Sequence[TimelinePoint], scorer: str, baseline: Baseline) -> list[tuple[float, float]]:
     """(seconds since 1970, S) per scored point: the CUSUM of `core.alerts.regression.cusum` with its default k.
 
     One baseline serves all points, whereas the rule's own baseline moves on.
     """
     sums: list[tuple[float, float]] = []
-    deviation, bound, phi = baseline.deviation, CLIP * baseline.scale, baseline.memory
+    deviation, bound, phi = (
+        baseline.residual_deviation,
+        CLIP_SPREADS * baseline.residual_spread,
+        baseline.autocorrelation,
+    )
     # As in the rule, a baseline of few values requires more evidence.
-    k = Tuning().k + 1.0 / max(baseline.number, 1.0) ** 0.5
+    k = ChartParameters().k + 1.0 / max(baseline.value_count, 1.0) ** 0.5
     total = previous_value = previous_at = previous_step = 0.0
     for point in points:
         value = point.scores.get(scorer)
@@ -155,7 +168,7 @@ def cusum_values(points: Sequence[TimelinePoint], scorer: str, baseline: Usual) 
         previous_step = step if sums else 0.0
         away = value - baseline.level
         residual = away - phi * (previous_value - baseline.level) if is_linked else away * (1.0 - phi * phi) ** 0.5
-        z = (baseline.mean - min(bound, max(-bound, residual))) / deviation
+        z = (baseline.residual_mean - min(bound, max(-bound, residual))) / deviation
         total = max(0.0, total + z - k)
         sums.append((at, total))
         previous_value, previous_at = value, at

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vqmon.core.alerts.annotations import Marker
+from vqmon.core.alerts.annotations import DeployMarker
 from vqmon.core.timeline import TimelinePoint
 from vqmon.core.types import Alert
 from vqmon.web.charts.control_charts import MAX_MARKERS
@@ -272,11 +272,11 @@ def _reference_lines(
     return lines, explanation
 
 
-def _markers_within(site: Site, alert: Alert, begins_at: datetime, ends_at: datetime) -> list[Marker]:
+def _markers_within(site: Site, alert: Alert, begins_at: datetime, ends_at: datetime) -> list[DeployMarker]:
     return [
         marker
         for marker in site.history.markers(limit=MAX_MARKERS)
-        if marker.fits(alert.stream_id, alert.rendition) and begins_at <= marker.at <= ends_at
+        if marker.matches(alert.stream_id, alert.rendition) and begins_at <= marker.at <= ends_at
     ]
 
 

@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vqmon.core.alerts.annotations import Marker
+from vqmon.core.alerts.annotations import DeployMarker
 from vqmon.core.timeline import RenditionState, TimeBucket, TimelinePoint
 from vqmon.core.types import Alert
 from vqmon.web.charts.control_charts import (
@@ -60,7 +60,7 @@ class StreamView:
     alerts: Sequence[Alert]
     monitored: Sequence[MonitoredSeries]
     # deploys and other deliberate changes
-    markers: Sequence[Marker]
+    markers: Sequence[DeployMarker]
     scorers: Sequence[str]
     # the scorer whose scores are shown
     scorer: str

@@ -1,11 +1,11 @@
-"""Alerts against known incidents, and the files that name these."""
+"""Alerts compared with known incidents, and the files that list these."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.factories import START
-from vqmon.core.alerts.backtest.incidents import Incident, appraise, parse_incidents
+from vqmon.core.alerts.backtest.incidents import Incident, evaluate_alerts, parse_incidents
 from vqmon.core.types import Alert, AlertEvidence
 from vqmon.errors import SettingsError
 
@@ -23,8 +23,10 @@ def alert(
 
 def incident(began: float, ended: float, **more: str) -> Incident:
     return Incident(
-        **({"stream": "news-*"} | more), began=START + timedelta(seconds=began), ended=START + timedelta(seconds=ended)
-    )  # fmt: skip
+        **({"stream": "news-*"} | more),
+        began_at=START + timedelta(seconds=began),
+        ended_at=START + timedelta(seconds=ended),
+    )
 
 
 def test_alerts_are_found_false_late_or_flapping() -> None:
@@ -34,12 +36,18 @@ def test_alerts_are_found_false_late_or_flapping() -> None:
         alert(2010, rendition="group", stream="*"), alert(2020, stream="sports"),
     ]  # fmt: skip
     known = [incident(0, 100), incident(2000, 2100), incident(5000, 5100)]
-    it = appraise(alerts, known, stream_days=2.0)
-    assert (it.alerts, it.false, it.found, it.incidents, it.flapped) == (6, 2, 2, 3, 1)
-    assert it.delays == (10.0, 40.0)
-    assert it.false_per_stream_day == 1.0
-    assert (it.delay(0.5), it.delay(0.95)) == (40.0, 40.0)
-    assert appraise([], [], stream_days=0.0).delay(0.5) is None
+    report = evaluate_alerts(alerts, known, stream_days=2.0)
+    assert (
+        report.alert_count,
+        report.false_count,
+        report.detected_count,
+        report.incident_count,
+        report.flapping_count,
+    ) == (6, 2, 2, 3, 1)
+    assert report.delays_seconds == (10.0, 40.0)
+    assert report.false_per_stream_day == 1.0
+    assert (report.delay_quantile(0.5), report.delay_quantile(0.95)) == (40.0, 40.0)
+    assert evaluate_alerts([], [], stream_days=0.0).delay_quantile(0.5) is None
 
 
 def test_an_incident_has_a_little_room() -> None:
@@ -54,7 +62,9 @@ def test_incidents_come_from_csv_or_toml() -> None:
     csv = "stream,rendition,began,ended\nnews-1,,2026-11-20T21:00:00,2026-11-20T23:00:00+01:00\n"
     toml = '[[incidents]]\nstream = "news-1"\nbegan = 2026-11-20T21:00:00\nended = 2026-11-20T22:00:00Z\n'
     expected = Incident(
-        stream="news-1", began=datetime(2026, 11, 20, 21, tzinfo=UTC), ended=datetime(2026, 11, 20, 22, tzinfo=UTC)
+        stream="news-1",
+        began_at=datetime(2026, 11, 20, 21, tzinfo=UTC),
+        ended_at=datetime(2026, 11, 20, 22, tzinfo=UTC),
     )
     assert parse_incidents(csv, origin="x.csv") == parse_incidents(toml, origin="x.toml") == (expected,)
 

@@ -1,8 +1,8 @@
-"""Run lengths against published tables, and delays against those that the reference names."""
+"""Run lengths against published tables, and delays against reference values."""
 
 import pytest
 
-from vqmon.core.alerts.backtest.run_length import delay_quantiles, limit_for, run_length, siegmund_length
+from vqmon.core.alerts.backtest.run_length import delay_quantiles, limit_for, run_length, siegmund_run_length
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_limits_for_a_wanted_false_alarm_rate(k: float, steps: float, h: float) 
     found = limit_for(k, steps)
     assert found == pytest.approx(h, abs=0.02)
     assert run_length(k, found) == pytest.approx(steps, rel=0.01)
-    assert siegmund_length(k, found) == pytest.approx(steps, rel=0.12 * k)
+    assert siegmund_run_length(k, found) == pytest.approx(steps, rel=0.12 * k)
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_delays_are_those_of_the_steady_state(k: float, h: float, shift: float, 
     assert delay_quantiles(k, h, shift) == expected
 
 
-def test_a_shift_that_is_never_seen_is_said_so() -> None:
-    """Far below k the chart does not get on."""
-    with pytest.raises(ValueError, match="not seen"):
+def test_a_shift_that_is_never_detected_is_refused() -> None:
+    """Far below k no evidence gathers."""
+    with pytest.raises(ValueError, match="not detected"):
         delay_quantiles(1.0, 20.0, 0.1)
 
 

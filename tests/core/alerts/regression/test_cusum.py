@@ -1,4 +1,4 @@
-"""The chart against its formulas, written out a second time; what it learns against the batch; what changes nothing."""
+"""The chart against its formulas, written out a second time, and what must change nothing."""
 
 import json
 import math
@@ -8,218 +8,180 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from vqmon.core.alerts.regression.baseline import COLD, Usual, usual_of
-from vqmon.core.alerts.regression.change_point import drop_of
+from tests.core.alerts.regression.noise import PARAMETERS, ar1, cusums, run
+from vqmon.core.alerts.conditions.chart import ChartParameters
+from vqmon.core.alerts.conditions.regression import RegressionState
+from vqmon.core.alerts.regression.baseline import FIRST_VALUES, Baseline
 from vqmon.core.alerts.regression.cusum import (
-    FRESH,
-    HOT,
-    WARM,
-    Chart,
-    Memory,
-    Tuning,
-    calmed,
+    EMPTY_CHART,
+    ControlChart,
+    CusumState,
+    chart_at_opening,
+    current_baseline,
+    has_recovered,
     is_alarm,
-    is_back,
-    opened,
-    parts,
     rank_residual,
-    step,
-    step_open,
+    update_chart,
+    update_while_open,
+    without_evidence,
 )
+from vqmon.core.alerts.state import RenditionSeries
+from vqmon.transport.wire.cloudevents import encode_state, parse_state
 
-USUAL = Usual(
-    number=10_000, level=70.0, spread=4.0, square=15.0, product=7.5, scale=3.4, mean=0.1, variance=11.0
+BASELINE = Baseline(
+    value_count=10_000, level=70.0, spread=4.0, mean_square=15.0, mean_lag_product=7.5, residual_spread=3.4,
+    residual_mean=0.1, residual_variance=11.0,
 )  # fmt: skip
-TUNING = Tuning()
-WARMED: Memory = (*Chart(last=70.0, last_until=1000.0), *USUAL)
+LEARNED = ControlChart(cusum=CusumState(last_value=70.0, last_end_at=1000.0), baseline=BASELINE)
 
 
-def ar1(seed: int, count: int, phi: float, *, tails: float = 0.0, deviation: float = 3.0) -> NDArray[np.float64]:
-    """Noise of this deviation around 70: AR(1), innovations normal or t with so many degrees of freedom."""
-    chance = np.random.default_rng(seed)
-    steps = chance.standard_t(tails, count) / math.sqrt(tails / (tails - 2)) if tails else chance.normal(size=count)
-    values = np.empty(count)
-    last = chance.normal()
-    for n, one in enumerate(steps * math.sqrt(1 - phi * phi)):
-        last = values[n] = phi * last + one
-    return 70 + deviation * values
-
-
-def run(
-    memory: Memory, values: NDArray[np.float64] | list[float], *, start: float = 1000.0, tuning: Tuning = TUNING
-) -> list[Memory]:
-    """The memory after each value, of 4-second segments one after the other."""
-    after = []
-    for n, value in enumerate(values):
-        at = start + 4.0 * n
-        memory = step(tuning, memory, float(value), at=at, until=at + 4.0, impact=0.1)
-        after.append(memory)
-    return after
-
-
-def charts(memories: list[Memory]) -> list[Chart]:
-    return [parts(memory)[0] for memory in memories]
-
-
-def test_the_recipe_step_by_step() -> None:
-    """Whitening, clipping, standardising and the sum, as the formulas say, while the usual stays as it is."""
+def test_the_sum_follows_the_formulas_step_by_step() -> None:
+    """Whitening, clipping, standardising and the sum, while the baseline stays as it is."""
     values = ar1(1, 30, 0.5)
     phi, deviation = 7.5 / 15.0, math.sqrt(11.0)
-    residuals = [one - 70 - phi * (before - 70) for before, one in pairwise([70.0, *values])]
-    z = [-(min(max(one, -3 * 3.4), 3 * 3.4) - 0.1) / deviation for one in residuals]
+    residuals = [value - 70 - phi * (before - 70) for before, value in pairwise([70.0, *values])]
+    z = [-(min(max(residual, -3 * 3.4), 3 * 3.4) - 0.1) / deviation for residual in residuals]
     s, expected = 0.0, []
     for one in z:
         s = max(0.0, s + one - 0.5 - 1 / math.sqrt(10_000))
         expected.append(s)
-    assert [chart.s for chart in charts(run(WARMED, values))] == pytest.approx(expected, abs=1e-12)
+    assert [cusum.cusum for cusum in cusums(run(LEARNED, values))] == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_missing_segment_restarts_the_lag() -> None:
-    """After a hole the value alone counts, scaled to the residuals' deviation; nothing is made up."""
-    memory = step(TUNING, WARMED, 60.0, at=1008.0, until=1012.0, impact=0.1)
+    """After a gap the value alone counts, scaled to the residuals' deviation; no value is imputed."""
+    chart = update_chart(LEARNED, 60.0, PARAMETERS, starts_at=1008.0, ends_at=1012.0)
     z = -(max(-10.0 * math.sqrt(1 - 0.25), -10.2) - 0.1) / math.sqrt(11.0)
-    assert parts(memory)[0].s == pytest.approx(z - 0.51)
+    assert chart.cusum.cusum == pytest.approx(z - 0.51)
 
 
 def test_the_change_is_the_last_moment_at_zero() -> None:
     """With the values since; a value that brings the sum to zero starts anew."""
-    low = charts(run(WARMED, [70, 70, 55, 56, 57]))[-1]
-    assert (low.since_at, low.since_count, low.since_sum) == (1008.0, 3.0, 168.0)
-    assert low.since_impact == pytest.approx(0.3)
-    assert charts(run(WARMED, [55, 90, 90]))[-1][5:9] == (1012.0, 0.0, 0.0, 0.0)
+    low = cusums(run(LEARNED, [70, 70, 55, 56, 57]))[-1]
+    assert (low.change_at, low.count_since_change, low.sum_since_change) == (1008.0, 3.0, 168.0)
+    assert low.impact_since_change == pytest.approx(0.3)
+    back = cusums(run(LEARNED, [55, 90, 90]))[-1]
+    assert (back.change_at, back.count_since_change, back.sum_since_change, back.impact_since_change) == (1012, 0, 0, 0)
+
+
+def test_evidence_from_before_a_long_gap_is_discarded() -> None:
+    low = run(LEARNED, [55, 56, 57])[-1]
+    assert low.cusum.cusum > 0
+    after = update_chart(low, 70.5, PARAMETERS, starts_at=1012.0 + 600.0, ends_at=1616.0)
+    assert (after.cusum.cusum, after.cusum.count_since_change, after.cusum.change_at) == (0.0, 0.0, 1616.0)
 
 
 def test_the_e_detector_multiplies() -> None:
-    """M = (M + 1) exp(z - k' - 1/2), alarm at M >= A; kept as ln(M + 1)."""
-    tuning = Tuning(log_guarantee=math.log1p(1000.0))
+    """M = (M + 1) exp(z - k' - 1/2), alarm at M >= A; stored as ln(M + 1)."""
+    parameters = ChartParameters(log_guarantee=math.log1p(1000.0))
     values = ar1(2, 20, 0.5) - 4
-    plain = charts(run(WARMED, values))
-    zs, m, found = [], 0.0, charts(run(WARMED, values, tuning=tuning))
-    phi = 0.5
-    for before, one in pairwise([70.0, *values]):
-        residual = one - 70 - phi * (before - 70)
-        zs.append(-(min(max(residual, -10.2), 10.2) - 0.1) / math.sqrt(11.0))
-    for n, z in enumerate(zs):
+    plain = cusums(run(LEARNED, values))
+    guaranteed = cusums(run(LEARNED, values, parameters=parameters))
+    m, phi = 0.0, 0.5
+    for cusum, (before, value) in zip(guaranteed, pairwise([70.0, *values]), strict=True):
+        residual = value - 70 - phi * (before - 70)
+        z = -(min(max(residual, -10.2), 10.2) - 0.1) / math.sqrt(11.0)
         m = (m + 1) * math.exp(z - 0.01 - 0.5)
-        assert found[n].log_m == pytest.approx(math.log1p(m))
-        assert is_alarm(tuning, found[n]) == (m >= 1000)
-    assert found[-1].s == plain[-1].s
+        assert cusum.log_e_value == pytest.approx(math.log1p(m))
+        assert is_alarm(cusum, parameters) == (m >= 1000)
+    assert guaranteed[-1].cusum == plain[-1].cusum
 
 
-def test_two_shocks_in_a_row_are_an_alarm() -> None:
+def test_two_consecutive_shocks_are_an_alarm() -> None:
     """Clipping would take five segments for what two show."""
-    one, two = charts(run(WARMED, [35.0, 10.0]))
-    assert not is_alarm(TUNING, one)
-    assert is_alarm(TUNING, two)
-    assert two.s < TUNING.h
-    assert not is_alarm(TUNING, charts(run(WARMED, [35.0, 70.0, 35.0]))[-1])
+    first, second = cusums(run(LEARNED, [35.0, 10.0]))
+    assert not is_alarm(first, PARAMETERS)
+    assert is_alarm(second, PARAMETERS)
+    assert second.cusum < PARAMETERS.h
+    assert not is_alarm(cusums(run(LEARNED, [35.0, 70.0, 35.0]))[-1], PARAMETERS)
 
 
-@pytest.mark.parametrize("phi", [0.0, 0.6, 0.8])
-@pytest.mark.parametrize("tails", [0.0, 4.0])
-def test_what_is_learned_is_what_the_batch_gives(phi: float, tails: float) -> None:
-    """After a few hours the running figures are the batch's, within a few percent."""
-    values = ar1(3, 8000, phi, tails=tails)
-    usual = parts(run(FRESH, values)[-1])[1]
-    batch = usual_of(values.tolist())
-    assert usual.level == pytest.approx(batch.level, abs=0.1)
-    assert usual.memory == pytest.approx(batch.memory, abs=0.03)
-    for name in ("spread", "scale", "variance"):
-        assert getattr(usual, name) == pytest.approx(getattr(batch, name), rel=0.06)
-    # Values of the last ten minutes and more are not in it yet.
-    assert 8000 - 240 < usual.number < 8000 - 140
-
-
-def test_the_batch_is_the_recipe() -> None:
-    """Median, clipped lag-1 correlation, MAD of residuals, mean and deviation of the clipped ones, by numpy."""
-    values = ar1(4, 400, 0.6, tails=4)
-    usual = usual_of(values.tolist())
-    away = values - np.median(values)
-    spread = 1.4826 * np.median(np.abs(away))
-    clipped = np.clip(away, -3 * spread, 3 * spread)
-    phi = (clipped[1:] * clipped[:-1]).mean() / (clipped**2).mean()
-    residuals = away[1:] - phi * away[:-1]
-    scale = 1.4826 * np.median(np.abs(residuals - np.median(residuals)))
-    bounded = np.clip(residuals, -3 * scale, 3 * scale)
-    assert (usual.level, usual.spread) == pytest.approx((np.median(values), spread))
-    assert (usual.memory, usual.scale) == pytest.approx((phi, scale))
-    assert (usual.mean, usual.variance) == pytest.approx((bounded.mean(), bounded.var()))
-
-
-def test_the_usual_is_frozen_and_lags() -> None:
-    """A fault is not learned: neither while evidence gathers, nor what of it waited to be old enough."""
+def test_a_fault_is_not_learned() -> None:
+    """Neither while evidence gathers, nor what waited in blocks, nor while the alert is open."""
     values = ar1(5, 3000, 0.3)
-    before = run(FRESH, values)[-1]
+    before = run(EMPTY_CHART, values)[-1]
     fault = run(before, values[:40] - 6, start=1000.0 + 4 * 3000)
-    tipped = next(n for n, chart in enumerate(charts(fault)) if is_alarm(TUNING, chart))
-    at_alarm = fault[tipped]
-    assert parts(at_alarm)[1].number - parts(before)[1].number <= 2 * 38
-    assert parts(at_alarm)[1].level == pytest.approx(parts(before)[1].level, abs=0.2)
-    chart, usual, blocks = parts(opened(at_alarm, drop=6, flap_seconds=1800, at=0.0))
-    ends = [blocks[start + 1] for start in range(0, len(blocks), 10)]
-    assert all(end <= chart.since_at + 0.5 for end in ends)
-    later = opened(at_alarm, drop=6, flap_seconds=1800, at=0.0)
+    at_alarm = next(chart for chart in fault if is_alarm(chart.cusum, PARAMETERS))
+    assert before.baseline is not None
+    assert at_alarm.baseline is not None
+    assert at_alarm.baseline.value_count - before.baseline.value_count <= 2 * 38
+    assert at_alarm.baseline.level == pytest.approx(before.baseline.level, abs=0.2)
+    opened = chart_at_opening(at_alarm, drop=6, flap_seconds=1800, at=0.0)
+    assert all(block.ended_at <= opened.cusum.change_at + 0.5 for block in opened.blocks)
+    later = opened
     for n in range(500):
-        at = chart.last_until + 4.0 * n
-        later = step_open(TUNING, later, 60.0, at=at, until=at + 4)
-    assert parts(later)[1] == usual
+        at = opened.cusum.last_end_at + 4.0 * n
+        later = update_while_open(later, 60.0, PARAMETERS, starts_at=at, ends_at=at + 4)
+    assert later.baseline == opened.baseline
 
 
 def test_an_alert_ends_on_evidence_and_flapping_asks_for_more() -> None:
-    """Back at the usual it is over within two minutes; at the low level it stays for hours."""
-    values = ar1(6, 4000, 0.0)
-    memory = run(FRESH, values)[-1]
-    chart = parts(memory)[0]
-    low = opened(memory, drop=6, flap_seconds=1800, at=chart.last_until)
-    at = chart.last_until
+    """Back at the baseline it resolves within two minutes; at the low level it stays open for hours."""
+    chart = run(EMPTY_CHART, ar1(6, 4000, 0.0))[-1]
+    at = chart.cusum.last_end_at
+    low = chart_at_opening(chart, drop=6, flap_seconds=1800, at=at)
     for n, value in enumerate(ar1(7, 5000, 0.0) - 6):
-        low = step_open(TUNING, low, float(value), at=at + 4 * n, until=at + 4 * n + 4)
-        assert not is_back(TUNING, parts(low)[0])
+        low = update_while_open(low, float(value), PARAMETERS, starts_at=at + 4 * n, ends_at=at + 4 * n + 4)
+        assert not has_recovered(low.cusum, PARAMETERS)
     needed = []
-    for flaps in (0.0, 2.0):
-        memory = (*parts(low)[0]._replace(flaps=flaps), *low[HOT:])
+    for flap_count in (0.0, 2.0):
+        chart = low._replace(cusum=low.cusum._replace(flap_count=flap_count))
         for n, value in enumerate(ar1(8, 60, 0.0)):
-            memory = step_open(TUNING, memory, float(value), at=at + 4 * n, until=at + 4 * n + 4)
-            if is_back(TUNING, parts(memory)[0]):
+            chart = update_while_open(chart, float(value), PARAMETERS, starts_at=at + 4 * n, ends_at=at + 4 * n + 4)
+            if has_recovered(chart.cusum, PARAMETERS):
                 needed.append(n + 1)
                 break
     assert needed[0] <= 12
     assert needed[0] < needed[1] <= 30
-    closed = calmed(low, closed_at=at)
-    assert parts(opened(closed, drop=6, flap_seconds=1800, at=at + 100))[0].flaps == 1
-    assert parts(opened(closed, drop=6, flap_seconds=1800, at=at + 4000))[0].flaps == 0
 
 
-def test_the_drop_comes_with_an_interval_that_holds() -> None:
-    """Of planted drops most lie inside, whatever the noise's memory."""
-    for phi in (0.0, 0.6):
-        inside = 0
-        memory = run(FRESH, ar1(9, 3000, phi))[-1]
-        for seed in range(60):
-            at = parts(memory)[0].last_until
-            settled = run(memory, ar1(100 + seed, 20, phi), start=at)[-1]
-            fault = run(settled, ar1(200 + seed, 200, phi) - 8, start=at + 80)
-            tipped = next(it for it in fault if is_alarm(TUNING, parts(it)[0]))
-            _, _, least, most = drop_of(tipped)
-            inside += least <= 8 <= most
-        assert inside >= 52
+def test_an_alert_that_opens_again_soon_is_flapping() -> None:
+    closed = without_evidence(LEARNED, closed_at=1000.0)
+    assert chart_at_opening(closed, drop=6, flap_seconds=1800, at=1100.0).cusum.flap_count == 1
+    assert chart_at_opening(closed, drop=6, flap_seconds=1800, at=5000.0).cusum.flap_count == 0
+    assert chart_at_opening(LEARNED, drop=6, flap_seconds=1800, at=1100.0).cusum.flap_count == 0
+
+
+def test_a_constant_series_gives_no_alarm() -> None:
+    """Nor one that moves by rounding only; a step of a point does."""
+    assert cusums(run(EMPTY_CHART, [70.0] * 500))[-1].cusum == 0.0
+    rounding = [70.0 + 0.01 * (n % 3) for n in range(500)]
+    assert not any(is_alarm(cusum, PARAMETERS) for cusum in cusums(run(EMPTY_CHART, rounding)))
+    step = [70.0] * 300 + [69.0] * 10
+    assert any(is_alarm(cusum, PARAMETERS) for cusum in cusums(run(EMPTY_CHART, step)))
+
+
+def test_there_is_no_baseline_before_the_third_value() -> None:
+    charts = run(EMPTY_CHART, [70.0, 71.0, 72.0])
+    assert current_baseline(charts[1]) is None
+    baseline = current_baseline(charts[2])
+    assert baseline is not None
+    assert (baseline.value_count, baseline.level) == (3, 71.0)
+    assert charts[2].baseline is None
 
 
 # what changes nothing
 
 values_of = st.lists(st.floats(20, 95, allow_nan=False).map(lambda value: round(value, 3)), min_size=1, max_size=260)
+SERIES = RenditionSeries(rendition_key="news/1080p", subject="lite")
+
+
+def stored(chart: ControlChart) -> ControlChart:
+    """The chart after a round trip through its stored form."""
+    state = parse_state(encode_state(RegressionState(rule="r", series=SERIES, basis="lite@1", chart=chart)))
+    assert isinstance(state, RegressionState)
+    assert state.chart is not None
+    return state.chart
 
 
 @settings(max_examples=40)
 @given(values_of, st.integers(0, 260))
-def test_a_restart_anywhere_changes_no_bit(values: list[float], cut: int) -> None:
-    """Written as JSON and read again at any place, the memory goes on as if nothing had been."""
-    whole = run(FRESH, values)
+def test_a_restart_at_any_value_changes_no_bit(values: list[float], cut: int) -> None:
+    charts = run(EMPTY_CHART, values)
     cut = min(cut, len(values))
-    kept = tuple(json.loads(json.dumps(whole[cut - 1]))) if cut else FRESH
-    assert run(kept, values[cut:], start=1000.0 + 4 * cut) == whole[cut:]
+    restored = stored(charts[cut - 1]) if cut else EMPTY_CHART
+    assert run(restored, values[cut:], start=1000.0 + 4 * cut) == charts[cut:]
 
 
 @settings(max_examples=25)
@@ -227,64 +189,49 @@ def test_a_restart_anywhere_changes_no_bit(values: list[float], cut: int) -> Non
 def test_level_and_scale_do_not_matter(seed: int, scale: float, shift: float) -> None:
     """The same noise on another level and another scale gives the same evidence."""
     values = ar1(seed, 400, 0.5)
-    plain = charts(run(FRESH, values))
-    other = charts(run(FRESH, (values - 70) * scale + 70 + shift))
-    # The first values are kept to three digits, so that ranks of near ones may change places.
-    assert [it.s for it in other[COLD:]] == pytest.approx([it.s for it in plain[COLD:]], abs=0.3)
+    plain = cusums(run(EMPTY_CHART, values))[FIRST_VALUES:]
+    other = cusums(run(EMPTY_CHART, (values - 70) * scale + 70 + shift))[FIRST_VALUES:]
+    # The first values are rounded to three digits, so that ranks of near ones may change places.
+    assert [cusum.cusum for cusum in other] == pytest.approx([cusum.cusum for cusum in plain], abs=0.3)
 
 
 @settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(0, 399))
-def test_a_lower_value_is_never_less_evidence(seed: int, place: int) -> None:
-    """At the moment at which it comes."""
-    values = ar1(seed, place + 1, 0.5)
+def test_a_lower_value_is_never_less_evidence(seed: int, index: int) -> None:
+    values = ar1(seed, index + 1, 0.5)
     lower = values.copy()
-    lower[place] -= 5
-    assert charts(run(WARMED, lower))[-1].s >= charts(run(WARMED, values))[-1].s
+    lower[index] -= 5
+    assert cusums(run(LEARNED, lower))[-1].cusum >= cusums(run(LEARNED, values))[-1].cusum
 
 
-def test_a_memory_is_small() -> None:
-    """Numbers of a chart at any time: at most 1.4 kB as JSON."""
-    assert max(len(json.dumps(memory)) for memory in run(FRESH, ar1(1, 2000, 0.6, tails=4))) < 1400
-
-
-def test_what_stands_still_is_no_alarm() -> None:
-    """A constant score, and one that moves by rounding only, give no evidence; a step of a point does."""
-    assert charts(run(FRESH, [70.0] * 500))[-1].s == 0.0
-    assert not any(is_alarm(TUNING, it) for it in charts(run(FRESH, [70.0 + 0.01 * (n % 3) for n in range(500)])))
-    assert any(is_alarm(TUNING, it) for it in charts(run(FRESH, [70.0] * 300 + [69.0] * 10)))
+def test_a_chart_is_small() -> None:
+    """At any time at most 1.4 kB as numbers in JSON."""
+    for chart in run(EMPTY_CHART, ar1(1, 2000, 0.6, tails=4)):
+        numbers = [chart.cusum, chart.baseline, chart.first_values, chart.blocks]
+        assert len(json.dumps(numbers)) < 1400
 
 
 # the first values
 
 
-def test_ranks_are_of_any_distribution() -> None:
-    """Stretching the values in any order-keeping way moves independent ranks little; low is positive."""
+def test_ranks_hold_for_any_distribution() -> None:
+    """Low values give positive ranks, however far out they are; independent ones have mean 0 and variance 1."""
     assert rank_residual([*range(50, 90), 1], 40) > 1.5
     assert rank_residual([*range(50, 90), 200], 40) < -1.5
-    found = [rank_residual(ar1(seed, 60, 0.0).tolist(), 59) for seed in range(400)]
-    assert np.mean(found) == pytest.approx(0, abs=0.15)
-    assert np.std(found) == pytest.approx(1, abs=0.1)
+    ranks = [rank_residual(ar1(seed, 60, 0.0).tolist(), 59) for seed in range(400)]
+    assert np.mean(ranks) == pytest.approx(0, abs=0.15)
+    assert np.std(ranks) == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize(("phi", "tails"), [(0.0, 0.0), (0.8, 0.0), (0.0, 4.0), (0.8, 4.0)])
 def test_the_first_minutes_are_quiet(phi: float, tails: float) -> None:
-    """Without a baseline nothing is alarmed that is noise, and a large drop is."""
-    false = sum(
-        is_alarm(TUNING, it) for seed in range(30) for it in charts(run(FRESH, ar1(seed, 130, phi, tails=tails)))
-    )
-    assert false == 0
-    seen = 0
+    """Without a baseline noise gives no alarm, and a large drop does."""
+    for seed in range(30):
+        charts = run(EMPTY_CHART, ar1(seed, 130, phi, tails=tails))
+        assert not any(is_alarm(cusum, PARAMETERS) for cusum in cusums(charts))
+    detected = 0
     for seed in range(20):
         values = ar1(seed, 110, phi, tails=tails)
         values[70:] -= 15
-        seen += any(is_alarm(TUNING, it) for it in charts(run(FRESH, values)))
-    assert seen >= (18 if phi == 0 else 3)
-
-
-def test_names_and_places_agree() -> None:
-    """The chart, then the usual, then what is behind them."""
-    memory = run(FRESH, ar1(1, 500, 0.5))[-1]
-    chart, usual, blocks = parts(memory)
-    assert (*chart, *usual, *blocks) == memory
-    assert len(memory) - WARM == len(blocks) == 10 * (len(blocks) // 10)
+        detected += any(is_alarm(cusum, PARAMETERS) for cusum in cusums(run(EMPTY_CHART, values)))
+    assert detected >= (18 if phi == 0 else 3)

@@ -10,14 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import factories
+from tests.core.alerts.stored_states import by_stored_key, copied, load, save_changes
 from tests.factories import RENDITION, START
-from vqmon.core.alerts.annotations import Marker, end_of
-from vqmon.core.alerts.judge import AlertState, Judge, parse_rules
-from vqmon.core.alerts.regression.chart_status import chart_of
-from vqmon.core.alerts.regression.ladder import Rung
+from vqmon.core.alerts.annotations import DeployMarker, stream_end
+from vqmon.core.alerts.conditions.regression import RegressionState
+from vqmon.core.alerts.judge import Judge
+from vqmon.core.alerts.regression.chart_status import chart_status
 from vqmon.core.alerts.rules import AlertRule
+from vqmon.core.alerts.state import AlertState, LadderRendition
 from vqmon.core.types import Alert, Outcome, QualityEvent, Rendition
-from vqmon.transport.wire.cloudevents import encode_state, parse_state
+from vqmon.settings.rules_file import parse_rules
+from vqmon.transport.wire.cloudevents import encode_state
 
 SOURCE = replace(RENDITION, name="source", bitrate_kbps=20_000.0)
 TOP = RENDITION
@@ -189,16 +192,16 @@ def test_phases_can_be_told_from_the_state() -> None:
     seen: list[str] = []
     for outcome in series(falling(400, 200, 250, 6)):
         judge.judge(outcome)
-        state = judge.states()["drop|news-1/1080p/lite"]
-        assert isinstance(state, AlertState)
-        chart = chart_of(state)
+        state = by_stored_key(judge)["drop|news-1/1080p/lite"]
+        assert isinstance(state, RegressionState)
+        chart = chart_status(state)
         assert chart is not None
         if not seen or seen[-1] != chart.phase:
             seen.append(chart.phase)
         if chart.phase == "firing":
-            assert chart.usual == pytest.approx(70, abs=0.5)
+            assert chart.baseline_level == pytest.approx(70, abs=0.5)
             assert chart.low == pytest.approx(68, abs=0.6)
-            assert chart.usual_until is not None
+            assert chart.change_at is not None
     assert [phase for phase, before in zip(seen, ["", *seen], strict=False) if phase != before][:2] == [
         "learning",
         "ok",
@@ -227,14 +230,14 @@ def test_a_deploy_starts_anew() -> None:
 def test_a_marker_counts_from_its_moment_once(told_after: int) -> None:
     """Whenever before its moment it is told, and however often; only for the streams that it means."""
     outcomes = series(falling(600, 300, 600, 6))
-    marker = Marker(id="m1", at=START + timedelta(seconds=1200), name="encoder-7", stream="news-*")
+    marker = DeployMarker(id="m1", at=START + timedelta(seconds=1200), name="encoder-7", stream="news-*")
 
-    def marked(one: Marker) -> list[Alert]:
+    def marked(one: DeployMarker) -> list[Alert]:
         judge, alerts = Judge(parse_rules(DROP)), []
         for n, outcome in enumerate(outcomes):
             if n >= told_after:
-                judge.mark(one)
-                judge.mark(one)
+                judge.add_marker(one)
+                judge.add_marker(one)
             alerts += judge.judge(outcome)
         return alerts
 
@@ -312,11 +315,11 @@ def test_a_missing_partner_is_counted_and_never_made_up() -> None:
     ]
     judge = Judge(parse_rules(PAIR))
     assert not [alert for outcome in mixed(holed, mid) for alert in judge.judge(outcome)]
-    state = judge.states()["pair|news-1/720p/lite~ladder"]
-    assert isinstance(state, AlertState)
+    state = by_stored_key(judge)["pair|news-1/720p/lite~ladder"]
+    assert isinstance(state, RegressionState)
     # those of the first minute are not pairs yet
-    assert state.dropped == len([n for n in range(15, 300) if n % 10 == 4])
-    assert chart_of(state).dropped == state.dropped
+    assert state.unpaired_count == len([n for n in range(15, 300) if n % 10 == 4])
+    assert chart_status(state).unpaired_count == state.unpaired_count
 
 
 def test_segments_of_a_pair_may_begin_a_little_apart() -> None:
@@ -411,15 +414,14 @@ def test_a_restart_anywhere_changes_nothing(turns: list[int], cuts: list[int]) -
     judge, found = Judge(parse_rules(ALL_RULES)), []
     for n, outcome in enumerate(outcomes):
         if n in cuts:
-            judge = Judge(parse_rules(ALL_RULES), {key: parse_state(text) for key, text in kept.items()})
+            judge = Judge(parse_rules(ALL_RULES), load(kept.values()))
         found += judge.judge(outcome)
-        for key, state in judge.take_changed().items():
-            kept.pop(key, None) if state is None else kept.update({key: encode_state(state)})
+        save_changes(judge, kept)
     assert found == EXPECTED
     whole = Judge(parse_rules(ALL_RULES))
     for outcome in outcomes:
         whole.judge(outcome)
-    assert {key: parse_state(text) for key, text in kept.items()} == whole.states()
+    assert load(kept.values()) == whole.states()
 
 
 def test_a_rendition_that_stops_holds_the_others_up_for_a_minute_only() -> None:
@@ -434,7 +436,7 @@ def test_a_rendition_that_stops_holds_the_others_up_for_a_minute_only() -> None:
     waited = []
     for outcome in stopped:
         judge.judge(outcome)
-        waited.append(sum(len(it.waiting) for it in judge.states().values() if isinstance(it, Rung)))
+        waited.append(sum(len(it.waiting) for it in judge.states().values() if isinstance(it, LadderRendition)))
     assert max(waited) <= 16
     assert waited[-1] == 0
 
@@ -446,15 +448,15 @@ def test_nothing_waits_for_a_rendition_that_has_ended(name: str) -> None:
     judge = Judge(parse_rules(PAIR))
 
     def waiting() -> int:
-        return sum(len(it.waiting) for it in judge.states().values() if isinstance(it, Rung))
+        return sum(len(it.waiting) for it in judge.states().values() if isinstance(it, LadderRendition))
 
     for outcome in [*mixed(top[:100], mid[:100]), *mid[100:110]]:
         judge.judge(outcome)
     assert waiting() == 10
-    end = end_of("news-1", name, START, told_at=START)
-    assert judge.end(end) == ()
+    end = stream_end("news-1", name, START, announced_at=START)
+    assert judge.end_stream(end) == ()
     assert waiting() == 0
-    again = Judge(parse_rules(PAIR), {key: parse_state(encode_state(it)) for key, it in judge.states().items()})
+    again = Judge(parse_rules(PAIR), copied(judge))
     for one in (judge, again):
         for outcome in mid[110:150]:
             one.judge(outcome)
@@ -463,10 +465,12 @@ def test_nothing_waits_for_a_rendition_that_has_ended(name: str) -> None:
     for outcome in mixed(top[150:], mid[150:]):
         judge.judge(outcome)
     (state,) = [
-        it for it in judge.states().values() if isinstance(it, AlertState) and it.series.startswith("news-1/72")
+        it
+        for it in judge.states().values()
+        if isinstance(it, RegressionState) and str(it.series).startswith("news-1/72")
     ]
     # Those without a partner were dropped and not made up; the others were compared.
-    assert 0 < state.dropped < 60
+    assert 0 < state.unpaired_count < 60
 
 
 def test_what_waits_may_open_an_alert_of_a_rendition_that_has_ended_and_it_closes() -> None:
@@ -475,7 +479,7 @@ def test_what_waits_may_open_an_alert_of_a_rendition_that_has_ended_and_it_close
     judge = Judge(parse_rules(PAIR))
     for outcome in [*mixed(top[:285], mid[:285]), *mid[285:]]:
         judge.judge(outcome)
-    assert judge.end(end_of("news-1", "720p", START, told_at=START)) == ()
+    assert judge.end_stream(stream_end("news-1", "720p", START, announced_at=START)) == ()
     late = [alert for outcome in top[285:] for alert in judge.judge(outcome)]
     assert [(alert.rendition, alert.state) for alert in late] == [("720p", "open"), ("720p", "resolved")]
     assert late[1].summary.endswith("closed: the stream has ended")
@@ -595,7 +599,7 @@ def test_every_state_is_small() -> None:
     largest = 0
     for outcome in mixed(*FAULTY_LANES):
         judge.judge(outcome)
-        for state in judge.take_changed().values():
+        for state in judge.drain_changes().values():
             if isinstance(state, AlertState):
                 largest = max(largest, len(encode_state(replace(state, alert=None))))
     assert largest < 2000
@@ -604,5 +608,5 @@ def test_every_state_is_small() -> None:
 def test_rules_are_plain_data() -> None:
     """A rule knows its cause, its chart and its masks; nothing else is needed to judge."""
     rule: AlertRule = parse_rules(PAIR)[0]
-    assert rule.condition.explains_as == "packaging"
+    assert rule.condition.alert_cause == "packaging"
     assert rule.masks == ()

@@ -1,4 +1,4 @@
-"""Alerts held against what is known to have happened: found or not, how soon, how often for nothing."""
+"""Compares alerts with known incidents: how many were detected, how soon, and how many alerts were false."""
 
 import csv
 import io
@@ -12,31 +12,31 @@ from typing import Any
 from vqmon.core.types import Alert
 from vqmon.errors import SettingsError
 
-AFTER = timedelta(minutes=2)
-"""An alert may open so long after an incident is over and still mean it: segments and recovery take their time."""
+AFTER_INCIDENT = timedelta(minutes=2)
+"""An alert may open so long after an incident has ended and still be caused by it: recovery takes its time."""
 
-BEFORE = timedelta(seconds=30)
-"""And so long before: the first bad segment may have begun earlier than the moment that was noted."""
+BEFORE_INCIDENT = timedelta(seconds=30)
+"""An alert may open so long before: the first bad segment may have begun before the recorded moment."""
 
 DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """Something that was wrong, as a person noted it; stream and rendition are globs."""
+    """A known fault, as a person recorded it; stream and rendition are globs."""
 
     stream: str
-    began: datetime
-    ended: datetime
+    began_at: datetime
+    ended_at: datetime
     rendition: str = "*"
 
     def __post_init__(self) -> None:
-        if self.ended <= self.began:
+        if self.ended_at <= self.began_at:
             raise ValueError("ended must be after began")
 
     def explains(self, alert: Alert) -> bool:
-        """Whether an alert may be about it; those of groups may be about any stream."""
-        if not self.began - BEFORE <= alert.opened_at <= self.ended + AFTER:
+        """Whether an alert may be caused by the incident; that of a group may be, on any stream."""
+        if not self.began_at - BEFORE_INCIDENT <= alert.opened_at <= self.ended_at + AFTER_INCIDENT:
             return False
         if alert.rendition == "group":
             return True
@@ -44,62 +44,65 @@ class Incident:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Appraisal:
-    """What a set of rules, or one rule, was worth; alerts that are muted do not count."""
+class DetectionReport:
+    """How well a set of rules, or one rule, detected known incidents; muted alerts are left out."""
 
-    alerts: int
+    alert_count: int
     # alerts that no incident explains
-    false: int
+    false_count: int
     stream_days: float
-    incidents: int
-    found: int
-    # seconds from the beginning of each found incident to its first alert, in order
-    delays: tuple[float, ...]
+    incident_count: int
+    detected_count: int
+    # from the beginning of each detected incident to its first alert, rising
+    delays_seconds: tuple[float, ...]
     # incidents with more than one alert of the same rule and series
-    flapped: int
+    flapping_count: int
 
     @property
     def false_per_stream_day(self) -> float:
-        return self.false / self.stream_days if self.stream_days else 0.0
+        return self.false_count / self.stream_days if self.stream_days else 0.0
 
-    def delay(self, share: float) -> float | None:
-        """The delay that this share of the found incidents does not exceed."""
-        if not self.delays:
+    def delay_quantile(self, share: float) -> float | None:
+        """The delay in seconds that this share of the detected incidents does not exceed; None without any."""
+        if not self.delays_seconds:
             return None
-        return self.delays[min(int(share * len(self.delays)), len(self.delays) - 1)]
+        return self.delays_seconds[min(int(share * len(self.delays_seconds)), len(self.delays_seconds) - 1)]
 
 
-def appraise(alerts: Iterable[Alert], incidents: Sequence[Incident], *, stream_days: float) -> Appraisal:
-    """Hold alerts against incidents; `stream_days` is how long all renditions together were watched."""
-    told = sorted((it for it in alerts if not it.muted_by), key=lambda it: it.opened_at)
-    of_incident: list[list[Alert]] = [[] for _ in incidents]
-    false = 0
-    for alert in told:
-        places = [n for n, incident in enumerate(incidents) if incident.explains(alert)]
-        false += not places
-        for n in places:
-            of_incident[n].append(alert)
+def evaluate_alerts(alerts: Iterable[Alert], incidents: Sequence[Incident], *, stream_days: float) -> DetectionReport:
+    """Compare alerts with incidents; `stream_days` is the time for which all renditions together were watched."""
+    unmuted = sorted((alert for alert in alerts if not alert.muted_by), key=lambda alert: alert.opened_at)
+    alerts_by_incident: list[list[Alert]] = [[] for _ in incidents]
+    false_count = 0
+    for alert in unmuted:
+        causes = [number for number, incident in enumerate(incidents) if incident.explains(alert)]
+        false_count += not causes
+        for number in causes:
+            alerts_by_incident[number].append(alert)
     delays = sorted(
-        max((found[0].opened_at - incident.began).total_seconds(), 0.0)
-        for incident, found in zip(incidents, of_incident, strict=True)
-        if found
+        max((caused[0].opened_at - incident.began_at).total_seconds(), 0.0)
+        for incident, caused in zip(incidents, alerts_by_incident, strict=True)
+        if caused
     )
-    flapped = sum(len(found) > len({(it.rule, it.series) for it in found}) for found in of_incident)
-    return Appraisal(
-        alerts=len(told),
-        false=false,
+    flapping_count = sum(
+        len(caused) > len({(alert.rule, alert.series) for alert in caused}) for caused in alerts_by_incident
+    )
+    return DetectionReport(
+        alert_count=len(unmuted),
+        false_count=false_count,
         stream_days=stream_days,
-        incidents=len(incidents),
-        found=len(delays),
-        delays=tuple(delays),
-        flapped=flapped,
+        incident_count=len(incidents),
+        detected_count=len(delays),
+        delays_seconds=tuple(delays),
+        flapping_count=flapping_count,
     )
 
 
 def parse_incidents(text: str, *, origin: str) -> tuple[Incident, ...]:
-    """Incidents from CSV with a header line, or from TOML tables `[[incidents]]`; times without a zone are UTC.
+    """Parse incidents from CSV with a header line, or from TOML tables `[[incidents]]` when `origin` ends in .toml.
 
-    Keys are stream, began, ended and, where wanted, rendition. Raises SettingsError naming the place.
+    The keys are stream, began, ended and optionally rendition; times without a zone are UTC. Raises SettingsError
+    naming the file, the incident and the key.
     """
     if origin.endswith(".toml"):
         try:
@@ -121,13 +124,13 @@ def _incident(row: Mapping[str, Any], where: str) -> Incident:
         return Incident(
             stream=str(row["stream"]),
             rendition=str(row.get("rendition") or "*"),
-            began=_moment(row["began"]),
-            ended=_moment(row["ended"]),
+            began_at=_datetime(row["began"]),
+            ended_at=_datetime(row["ended"]),
         )
     except ValueError as error:
         raise SettingsError(f"{where}: {error}") from error
 
 
-def _moment(value: object) -> datetime:
+def _datetime(value: object) -> datetime:
     moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     return moment.replace(tzinfo=UTC) if moment.utcoffset() is None else moment.astimezone(UTC)

@@ -1,4 +1,4 @@
-"""Settings of a regression rule for a wanted false-alarm rate, from its series as they were, and what it will see."""
+"""Proposes settings of a regression rule for a wanted false-alarm rate, from recorded series of scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,170 +6,183 @@ from itertools import pairwise
 from statistics import median
 
 from vqmon.core.alerts.backtest.run_length import delay_quantiles, limit_for
-from vqmon.core.alerts.regression.baseline import CLIP, usual_of
-from vqmon.core.alerts.regression.change_point import drop_of
+from vqmon.core.alerts.conditions.chart import ChartParameters
+from vqmon.core.alerts.regression.baseline import CLIP_SPREADS, baseline_of
+from vqmon.core.alerts.regression.change_point import estimate_drop
 from vqmon.core.alerts.regression.cusum import (
-    FRESH,
-    HOT,
-    Chart,
-    Memory,
-    Tuning,
-    calmed,
+    EMPTY_CHART,
+    chart_at_opening,
+    has_recovered,
     is_alarm,
-    is_back,
-    opened,
-    step,
-    step_open,
+    update_chart,
+    update_while_open,
+    without_evidence,
 )
 
-SHORTEST = 240
-"""Values that a series must have before anything is said of it."""
+MIN_VALUES = 240
+"""A shorter series is left out."""
 
 DAY_SECONDS = 86_400.0
-STEP = 1.1
-LARGEST_H = 40.0
 POINTS_PER_MOS = 25.0
+_H_FACTOR = 1.1
+_MAX_H = 40.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """One series as it was: (start, end, value), seconds and points, rising."""
+class RecordedSeries:
+    """One recorded series of scores, or of score differences."""
 
     name: str
+    # (start, end, value) per segment, in seconds and points, in order of time
     values: tuple[tuple[float, float, float], ...]
 
     @property
     def seconds(self) -> float:
-        """How much time was covered."""
+        """Total length of its segments."""
         return sum(end - start for start, end, _ in self.values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Noise:
-    """What a series' noise is like, in points."""
+class SeriesNoise:
+    """The noise of one series, in points."""
 
     name: str
     count: int
+    # median
     level: float
+    # standard deviation
     deviation: float
     # lag-1 correlation
-    memory: float
-    # deviation of what is left of it once whitened and clipped
-    residual: float
-    # share of residuals that are clipped; 0.0027 for a normal
-    tail: float
+    autocorrelation: float
+    # standard deviation of the whitened and clipped residuals
+    residual_deviation: float
+    # share of the residuals that are clipped; 0.0027 for a normal distribution
+    clipped_share: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """What to write into a rule, and what to expect of it."""
+    """Settings for a rule, and what they give on the recorded series."""
 
     k: float
     h: float
-    # h by the tables, before the series had their say
-    h_by_tables: float
+    # h for the wanted rate by run-length theory, before it is raised to fit the recorded values
+    theoretical_h: float
     baseline_segments: int
+    # median length of a segment
     segment_seconds: float
-    wanted: float
-    # alerts per stream-day that these settings give on the recorded values, whatever they were
-    alarms: float
+    wanted_alarms_per_day: float
+    # alarms per stream-day that these settings give on the recorded values, whatever the reason
+    alarms_per_day: float
     stream_days: float
-    noise: tuple[Noise, ...]
+    noise: tuple[SeriesNoise, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
-    """How soon a drop is seen by the median series: segments, None where it is not."""
+class DetectionDelay:
+    """How soon a drop is detected in the median series: segments, None when it is not detected."""
 
-    points: float
+    drop_points: float
     median: float | None
     p95: float | None
 
 
-def noise_of(series: Recorded) -> Noise:
-    """The figures of one series; at least SHORTEST values."""
+def measure_noise(series: RecordedSeries) -> SeriesNoise:
+    """The noise of one series of at least MIN_VALUES values."""
     values = [value for _, _, value in series.values]
-    usual = usual_of(values)
-    phi = usual.memory
-    residuals = [one - usual.level - phi * (before - usual.level) for before, one in pairwise(values)]
-    clipped = sum(abs(one) > CLIP * usual.scale for one in residuals)
-    return Noise(
+    baseline = baseline_of(values)
+    phi = baseline.autocorrelation
+    residuals = [value - baseline.level - phi * (before - baseline.level) for before, value in pairwise(values)]
+    clipped = sum(abs(residual) > CLIP_SPREADS * baseline.residual_spread for residual in residuals)
+    return SeriesNoise(
         name=series.name,
         count=len(values),
-        level=usual.level,
-        deviation=usual.square**0.5,
-        memory=phi,
-        residual=usual.deviation,
-        tail=clipped / len(residuals),
+        level=baseline.level,
+        deviation=baseline.mean_square**0.5,
+        autocorrelation=phi,
+        residual_deviation=baseline.residual_deviation,
+        clipped_share=clipped / len(residuals),
     )
 
 
-def propose(recorded: Sequence[Recorded], *, wanted: float, drop: float, tuning: Tuning) -> Proposal:
-    """Settings for `wanted` false alarms per stream-day that see a drop of so many points soon.
+def propose(
+    recorded: Sequence[RecordedSeries],
+    *,
+    false_alarms_per_day: float,
+    drop_points: float,
+    parameters: ChartParameters,
+) -> Proposal:
+    """Settings that give this many false alarms per stream-day and detect drops of this size soonest.
 
-    k is half of the drop in residual deviations of the median series, h what the tables give for the rate; then h is
-    raised until the recorded values themselves give no more alarms than wanted. Real incidents among them make it
-    too large, which is said by `h_by_tables` beside it. Raises ValueError when no series is long enough.
+    k is half of the drop in residual deviations of the median series, h what run-length theory gives for the rate;
+    then h is raised until the recorded values themselves give no more alarms. Real incidents among them raise it too
+    far; `theoretical_h` shows by how much. Raises ValueError when no series is long enough.
     """
-    enough = [series for series in recorded if len(series.values) >= SHORTEST]
-    if not enough:
-        raise ValueError(f"no series has {SHORTEST} scored segments; watch for longer, or name another time")
-    noise = tuple(noise_of(series) for series in enough)
-    seconds = median(end - start for series in enough for start, end, _ in series.values)
-    middle = median((1 - it.memory) * drop / it.residual for it in noise)
-    k = round(min(max(middle / 2, 0.25), 1.0), 2)
-    by_tables = round(limit_for(k, DAY_SECONDS / seconds / wanted), 1)
-    h, stream_days = by_tables, sum(series.seconds for series in enough) / DAY_SECONDS
+    long_enough = [series for series in recorded if len(series.values) >= MIN_VALUES]
+    if not long_enough:
+        raise ValueError(f"no series has {MIN_VALUES} scored segments; record for longer, or choose another time")
+    noise = tuple(measure_noise(series) for series in long_enough)
+    seconds = median(end - start for series in long_enough for start, end, _ in series.values)
+    shift = median(_shift(one, drop_points) for one in noise)
+    k = round(min(max(shift / 2, 0.25), 1.0), 2)
+    theoretical_h = round(limit_for(k, DAY_SECONDS / seconds / false_alarms_per_day), 1)
+    h, stream_days = theoretical_h, sum(series.seconds for series in long_enough) / DAY_SECONDS
     while True:
-        alarms = sum(_alarms(series, tuning._replace(k=k, h=h)) for series in enough) / stream_days
-        # One alarm says nothing of a rate that asks for less than one.
-        if alarms <= max(wanted, 1.0 / stream_days) or h >= LARGEST_H:
+        candidate = parameters._replace(k=k, h=h)
+        alarms_per_day = sum(_count_alarms(series, candidate) for series in long_enough) / stream_days
+        # A single alarm does not contradict a rate of less than one.
+        if alarms_per_day <= max(false_alarms_per_day, 1.0 / stream_days) or h >= _MAX_H:
             break
-        h = round(min(h * STEP, LARGEST_H), 1)
+        h = round(min(h * _H_FACTOR, _MAX_H), 1)
     return Proposal(
         k=k,
         h=h,
-        h_by_tables=by_tables,
+        theoretical_h=theoretical_h,
         baseline_segments=max(int(DAY_SECONDS / seconds), 1000),
         segment_seconds=seconds,
-        wanted=wanted,
-        alarms=alarms,
+        wanted_alarms_per_day=false_alarms_per_day,
+        alarms_per_day=alarms_per_day,
         stream_days=stream_days,
         noise=noise,
     )
 
 
-def expected(proposal: Proposal, points: Sequence[float]) -> tuple[Expected, ...]:
-    """How soon the median series sees drops of so many points, by the tables."""
-    middle = sorted(proposal.noise, key=lambda it: (1 - it.memory) / it.residual)[len(proposal.noise) // 2]
-    found = []
-    for drop in points:
-        shift = min((1 - middle.memory) * drop / middle.residual, CLIP)
+def detection_delays(proposal: Proposal, drops_points: Sequence[float]) -> tuple[DetectionDelay, ...]:
+    """How soon drops of these sizes are detected in the median series, by run-length theory."""
+    by_sensitivity = sorted(proposal.noise, key=lambda one: _shift(one, 1))
+    middle = by_sensitivity[len(by_sensitivity) // 2]
+    delays = []
+    for drop_points in drops_points:
         try:
-            half, most = delay_quantiles(proposal.k, proposal.h, shift)
+            half, most = delay_quantiles(proposal.k, proposal.h, min(_shift(middle, drop_points), CLIP_SPREADS))
         except ValueError:
-            found.append(Expected(points=drop, median=None, p95=None))
+            delays.append(DetectionDelay(drop_points=drop_points, median=None, p95=None))
         else:
-            found.append(Expected(points=drop, median=half, p95=most))
-    return tuple(found)
+            delays.append(DetectionDelay(drop_points=drop_points, median=half, p95=most))
+    return tuple(delays)
 
 
-def _alarms(series: Recorded, tuning: Tuning) -> int:
-    """Times that the product's own chart would have opened; what lasts counts once."""
-    memory: Memory = FRESH
+def _shift(noise: SeriesNoise, drop_points: float) -> float:
+    """A drop in deviations of the series' residuals."""
+    return (1 - noise.autocorrelation) * drop_points / noise.residual_deviation
+
+
+def _count_alarms(series: RecordedSeries, parameters: ChartParameters) -> int:
+    """How many alerts a rule with these settings opens on the series; a drop that lasts counts once."""
+    chart = EMPTY_CHART
     count, is_open = 0, False
-    for start, end, value in series.values:
+    for starts_at, ends_at, value in series.values:
         if is_open:
-            memory = step_open(tuning, memory, value, at=start, until=end)
-            if is_back(tuning, Chart._make(memory[:HOT])):
-                memory, is_open = calmed(memory, closed_at=end), False
+            chart = update_while_open(chart, value, parameters, starts_at=starts_at, ends_at=ends_at)
+            if has_recovered(chart.cusum, parameters):
+                chart, is_open = without_evidence(chart, closed_at=ends_at), False
             continue
-        memory = step(tuning, memory, value, at=start, until=end, impact=0.0)
-        if is_alarm(tuning, Chart._make(memory[:HOT])):
-            usual, mean, _, most = drop_of(memory)
-            if most < tuning.delta_min:
-                memory = calmed(memory)
-            elif usual - mean >= tuning.delta_min:
+        chart = update_chart(chart, value, parameters, starts_at=starts_at, ends_at=ends_at)
+        if is_alarm(chart.cusum, parameters):
+            drop = estimate_drop(chart)
+            if drop.high < parameters.delta_min:
+                chart = without_evidence(chart)
+            elif drop.points >= parameters.delta_min:
                 count, is_open = count + 1, True
-                memory = opened(memory, drop=usual - mean, flap_seconds=0.0, at=end)
+                chart = chart_at_opening(chart, drop=drop.points, flap_seconds=0.0, at=ends_at)
     return count

@@ -1,10 +1,10 @@
-"""What a series' usual is: level, spread and memory of its noise, learned from summaries of blocks that are old enough.
+"""Baseline of a series: level, spread and autocorrelation of its noise, learned from blocks that are old enough.
 
 The figures are those of a batch over the whole baseline - median, lag-1 correlation of clipped deviations, MAD of the
-residuals, mean and deviation of the clipped residuals - but no value is kept: the first `COLD` values give them
-exactly, and every block after that moves each figure by its share. Median and MAD move as quantiles do under stochastic
-approximation (Robbins and Monro 1951), with the density of a normal at its median as the gain, so that they have the
-precision of the sample quantile; sums and means are exact.
+residuals, mean and variance of the clipped residuals - but no values are stored. The first `FIRST_VALUES` values give
+the figures exactly; every later block moves each figure by its share. Median and MAD move as quantiles do under
+stochastic approximation (Robbins and Monro 1951), with the density of a normal at its median as the gain, which gives
+them the precision of the sample quantile; sums and means are exact.
 """
 
 import math
@@ -13,94 +13,123 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-COLD = 120
-"""So many values are kept as they are, and ranked, before summaries take over."""
+FIRST_VALUES = 120
+"""So many values are stored as they are, and ranked, before the baseline takes over."""
 
-CLIP = 3.0
-"""Residuals beyond so many spreads count as that many: tails do no harm then."""
+CLIP_SPREADS = 3.0
+"""Residuals beyond so many spreads count as that many, so that heavy tails do no harm."""
 
-MAX_MEMORY = 0.95
-"""Of the noise; more than that is no noise."""
+MAX_AUTOCORRELATION = 0.95
 
 MIN_SPREAD = 0.05
-"""In points. A series that stands still must not turn a rounding difference into an alarm."""
+"""In points. A constant series must not turn a rounding difference into an alarm."""
 
-MAD_TO_DEVIATION = 1.4826
 QUARTILE = 0.6745
-MEDIAN_GAIN = 1.2533
-"""sqrt(2 pi) / 2: what a mean sign of 1 is worth in deviations."""
-SPREAD_GAIN = 2.3326
-"""1 / (4 x 0.6745 x the normal density there) x 2: what a share of 1 beyond the quartile is worth, relative."""
+"""Upper quartile of the standard normal distribution."""
 
-BLOCK = 10
-"""Numbers of a block: its begin, its end, how many values, and seven sums over them; see `learned`."""
+_MAD_TO_DEVIATION = 1.4826
+_MEDIAN_GAIN = 1.2533
+"""sqrt(2 pi) / 2: deviations per unit of mean sign."""
+_SPREAD_GAIN = 2.3326
+"""1 / (4 x 0.6745 x the normal density there) x 2: relative change of a spread per share of values beyond it."""
 
 
-class Usual(NamedTuple):
-    """The figures that a value is held against, in points."""
+class Baseline(NamedTuple):
+    """The usual level and noise of a series, in points."""
 
-    # how many values they rest on, at most the length of the baseline
-    number: float = 0.0
+    # how many values the figures rest on, at most the length of the baseline
+    value_count: float = 0.0
+    # median
     level: float = 0.0
-    # marginal, by MAD
+    # of the values, by MAD
     spread: float = MIN_SPREAD
-    # means of squares and of lag-1 products of clipped deviations
-    square: float = 1.0
-    product: float = 0.0
-    # of the residuals: by MAD, then mean and variance once clipped
-    scale: float = MIN_SPREAD
-    mean: float = 0.0
-    variance: float = MIN_SPREAD**2
+    # mean square, and mean product of neighbours, of the clipped deviations from the level
+    mean_square: float = 1.0
+    mean_lag_product: float = 0.0
+    # of the residuals, by MAD; then their mean and variance once clipped
+    residual_spread: float = MIN_SPREAD
+    residual_mean: float = 0.0
+    residual_variance: float = MIN_SPREAD**2
 
     @property
-    def memory(self) -> float:
-        """Lag-1 correlation of the noise, 0..MAX_MEMORY."""
-        return min(max(self.product / self.square, 0.0), MAX_MEMORY) if self.square > 0 else 0.0
+    def autocorrelation(self) -> float:
+        """Lag-1 correlation of the noise, 0..MAX_AUTOCORRELATION."""
+        if self.mean_square <= 0:
+            return 0.0
+        return min(max(self.mean_lag_product / self.mean_square, 0.0), MAX_AUTOCORRELATION)
 
     @property
-    def deviation(self) -> float:
-        """Of clipped residuals, in points."""
-        return math.sqrt(self.variance)
+    def residual_deviation(self) -> float:
+        """Standard deviation of the clipped residuals, in points."""
+        return math.sqrt(self.residual_variance)
 
 
-def usual_of(values: Sequence[float]) -> Usual:
-    """The figures of values that follow each other; at least three."""
+class Block(NamedTuple):
+    """Sums over consecutive values that wait to enter the baseline; moments are seconds since the epoch."""
+
+    began_at: float
+    ended_at: float = 0.0
+    value_count: float = 0.0
+    # values above the level, less those below it
+    sign_sum: float = 0.0
+    # values beyond the quartile of the spread
+    beyond_quartile: float = 0.0
+    # squares and products of neighbours of clipped deviations from the level
+    square_sum: float = 0.0
+    lag_product_sum: float = 0.0
+    # residuals beyond the quartile of their spread, and sums of the clipped ones and their squares
+    residuals_beyond_quartile: float = 0.0
+    residual_sum: float = 0.0
+    residual_square_sum: float = 0.0
+
+
+def baseline_of(values: Sequence[float]) -> Baseline:
+    """The baseline of consecutive values; at least three."""
     level = median(values)
-    away = [value - level for value in values]
-    spread = max(MAD_TO_DEVIATION * median(map(abs, away)), MIN_SPREAD)
-    clipped = [max(-CLIP * spread, min(CLIP * spread, one)) for one in away]
-    square = sum(one * one for one in clipped) / len(clipped)
-    product = sum(one * after for one, after in pairwise(clipped)) / (len(clipped) - 1)
-    first = Usual(number=len(values), level=level, spread=spread, square=square, product=product)
-    memory = first.memory
-    residuals = [one - memory * before for before, one in pairwise(away)]
-    middle = median(residuals)
-    scale = max(MAD_TO_DEVIATION * median(abs(one - middle) for one in residuals), MIN_SPREAD)
-    bounded = [max(-CLIP * scale, min(CLIP * scale, one)) for one in residuals]
+    deviations = [value - level for value in values]
+    spread = max(_MAD_TO_DEVIATION * median(map(abs, deviations)), MIN_SPREAD)
+    clipped = [max(-CLIP_SPREADS * spread, min(CLIP_SPREADS * spread, deviation)) for deviation in deviations]
+    baseline = Baseline(
+        value_count=len(values),
+        level=level,
+        spread=spread,
+        mean_square=sum(deviation * deviation for deviation in clipped) / len(clipped),
+        mean_lag_product=sum(first * second for first, second in pairwise(clipped)) / (len(clipped) - 1),
+    )
+    phi = baseline.autocorrelation
+    residuals = [second - phi * first for first, second in pairwise(deviations)]
+    center = median(residuals)
+    residual_spread = max(_MAD_TO_DEVIATION * median(abs(one - center) for one in residuals), MIN_SPREAD)
+    bound = CLIP_SPREADS * residual_spread
+    bounded = [max(-bound, min(bound, residual)) for residual in residuals]
     mean = sum(bounded) / len(bounded)
-    variance = max(sum((one - mean) ** 2 for one in bounded) / len(bounded), MIN_SPREAD**2)
-    return first._replace(scale=scale, mean=mean, variance=variance)
+    variance = max(sum((residual - mean) ** 2 for residual in bounded) / len(bounded), MIN_SPREAD**2)
+    return baseline._replace(residual_spread=residual_spread, residual_mean=mean, residual_variance=variance)
 
 
-def learned(usual: Usual, block: Sequence[float], *, longest: float) -> Usual:
-    """The figures after a block more; `longest` is how many values they may rest on, then old ones fade."""
-    _, _, count, signs, beyond, square, product, residuals_beyond, bounded, squares = block
-    count_after = min(usual.number + count, longest)
+def with_block(baseline: Baseline, block: Block, *, max_count: float) -> Baseline:
+    """The baseline after one more block; it rests on `max_count` values at most, then old ones fade."""
+    count = block.value_count
+    count_after = min(baseline.value_count + count, max_count)
     share = min(count / count_after, 1.0)
-    level = usual.level + MEDIAN_GAIN * usual.spread * share * signs / count
-    scale = usual.scale * (1 + SPREAD_GAIN * share * (residuals_beyond / count - 0.5))
-    spread = usual.spread * (1 + SPREAD_GAIN * share * (beyond / count - 0.5))
-    mean_square = squares / count - 2 * usual.mean * bounded / count + usual.mean**2
-    variance = usual.variance + share * (mean_square - usual.variance)
-    # The residuals were held against the old level.
-    shifted = usual.mean - (1 - usual.memory) * (level - usual.level)
-    return Usual(
-        number=count_after,
+    level = baseline.level + _MEDIAN_GAIN * baseline.spread * share * block.sign_sum / count
+    residual_spread = baseline.residual_spread * (
+        1 + _SPREAD_GAIN * share * (block.residuals_beyond_quartile / count - 0.5)
+    )
+    spread = baseline.spread * (1 + _SPREAD_GAIN * share * (block.beyond_quartile / count - 0.5))
+    mean = baseline.residual_mean
+    mean_square = block.residual_square_sum / count - 2 * mean * block.residual_sum / count + mean**2
+    variance = baseline.residual_variance + share * (mean_square - baseline.residual_variance)
+    # The residuals were taken from the old level.
+    shifted = mean - (1 - baseline.autocorrelation) * (level - baseline.level)
+    return Baseline(
+        value_count=count_after,
         level=level,
         spread=max(spread, MIN_SPREAD),
-        square=usual.square + share * (square / count - usual.square),
-        product=usual.product + share * (product / count - usual.product),
-        scale=max(scale, MIN_SPREAD),
-        mean=shifted + share * (bounded / count - usual.mean),
-        variance=max(variance, MIN_SPREAD**2),
+        mean_square=baseline.mean_square + share * (block.square_sum / count - baseline.mean_square),
+        mean_lag_product=baseline.mean_lag_product
+        + share * (block.lag_product_sum / count - baseline.mean_lag_product),
+        residual_spread=max(residual_spread, MIN_SPREAD),
+        residual_mean=shifted + share * (block.residual_sum / count - mean),
+        residual_variance=max(variance, MIN_SPREAD**2),
     )

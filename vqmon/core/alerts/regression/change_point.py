@@ -1,94 +1,156 @@
-"""What a chart says of a change: when it began, and how large the drop is, with an interval."""
+"""Estimates of a change: when it began, how large the drop is, and which signals and scores moved with it."""
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from vqmon.core.alerts.regression.baseline import Usual, usual_of
-from vqmon.core.alerts.regression.cusum import Chart, Memory, parts, settled, usual_now
+from vqmon.core.alerts.regression.baseline import Baseline, baseline_of
+from vqmon.core.alerts.regression.cusum import ControlChart, CusumState, current_baseline, values_before_change
 from vqmon.core.types import CompanionShift
 
-Beside = tuple[float, ...]
+_MAX_COUNT = 300.0
+"""The usual mean of a companion rests on so many values; older ones fade."""
 
-LONGEST = 300.0
-"""So many values the usual of a signal rests on; older ones fade."""
+_DIGITS = 6
 
-DIGITS = 6
-
-OWN_SPREADS = 1.0
-"""A mean moved when it went further than so many of its own usual deviations between segments."""
+_MOVED_DEVIATIONS = 1.0
+"""A companion moved if its mean is more than so many of its own standard deviations from its usual mean."""
 
 
-def beside(names: tuple[str, ...], known: Beside, values: Mapping[str, float], *, is_usual: bool) -> Beside:
-    """What is remembered after a segment more: a count, then means, then variances, then sums since the change.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Companions:
+    """Running statistics of the signals and other scores of the segments of a series.
 
-    While the series is usual the means learn and the sums are 0; afterwards the sums gather.
+    While the series is at its baseline the means and variances learn; after a change the sums since then are added up.
     """
-    size = len(names)
-    if len(known) != 2 + 3 * size:
-        return (1.0, 0.0, *(round(values[name], DIGITS) for name in names), *(0.0,) * (2 * size))
-    count, since = known[0], known[1]
-    means = known[2 : 2 + size]
-    now = [values[name] for name in names]
-    if not is_usual:
-        sums = known[2 + 2 * size :]
-        gathered = [round(total + value, DIGITS) for total, value in zip(sums, now, strict=True)]
-        return (count, since + 1.0, *known[2 : 2 + 2 * size], *gathered)
-    count = min(count + 1.0, LONGEST)
+
+    # sorted; the other tuples have a number per name
+    names: tuple[str, ...]
+    count: float
+    count_since_change: float
+    means: tuple[float, ...]
+    variances: tuple[float, ...]
+    sums_since_change: tuple[float, ...]
+
+
+def update_companions(
+    companions: Companions | None, values: Mapping[str, float], *, count_since_change: float
+) -> Companions:
+    """The statistics after one more segment; `count_since_change` is that of the series' chart, 0 at the baseline."""
+    if companions is None or not _has_names(companions, values):
+        return _first_companions(values)
+    names = companions.names
+    means = companions.means
+    new = [values[name] for name in names]
+    if count_since_change:
+        sums = [
+            round(total + value, _DIGITS) for total, value in zip(companions.sums_since_change, new, strict=True)
+        ]  # fmt: skip
+        return Companions(
+            names=names,
+            count=companions.count,
+            count_since_change=companions.count_since_change + 1.0,
+            means=means,
+            variances=companions.variances,
+            sums_since_change=tuple(sums),
+        )
+    count = min(companions.count + 1.0, _MAX_COUNT)
     share = 1.0 / count
-    away = [value - mean for value, mean in zip(now, means, strict=True)]
     rest = 1.0 - share
-    spread = known[2 + size : 2 + 2 * size]
-    return (
-        count,
-        0.0,
-        *[round(mean + share * one, DIGITS) for mean, one in zip(means, away, strict=True)],
-        *[round(rest * (old + share * one * one), DIGITS + 2) for old, one in zip(spread, away, strict=True)],
-        *(0.0,) * size,
+    deviations = [value - mean for value, mean in zip(new, means, strict=True)]
+    return Companions(
+        names=names,
+        count=count,
+        count_since_change=0.0,
+        means=tuple([round(mean + share * one, _DIGITS) for mean, one in zip(means, deviations, strict=True)]),
+        variances=tuple(
+            [
+                round(rest * (variance + share * one * one), _DIGITS + 2)
+                for variance, one in zip(companions.variances, deviations, strict=True)
+            ]
+        ),
+        sums_since_change=(0.0,) * len(names),
     )
 
 
-def moved(names: tuple[str, ...], known: Beside) -> tuple[CompanionShift, ...]:
-    """What went further than its own usual spread since the change; the largest first, by that spread."""
-    size = len(names)
-    if len(known) != 2 + 3 * size or not known[1]:
+def _has_names(companions: Companions, values: Mapping[str, float]) -> bool:
+    return len(values) == len(companions.names) and all(name in values for name in companions.names)
+
+
+def _first_companions(values: Mapping[str, float]) -> Companions:
+    names = tuple(sorted(values))
+    zeros = (0.0,) * len(names)
+    return Companions(
+        names=names,
+        count=1.0,
+        count_since_change=0.0,
+        means=tuple(round(values[name], _DIGITS) for name in names),
+        variances=zeros,
+        sums_since_change=zeros,
+    )
+
+
+def moved_companions(companions: Companions | None) -> tuple[CompanionShift, ...]:
+    """The signals and scores that moved with the change, the largest move in own standard deviations first."""
+    if companions is None or not companions.count_since_change:
         return ()
-    found = []
-    for index, name in enumerate(names):
-        before, variance, total = (known[2 + part * size + index] for part in range(3))
-        after = total / known[1]
-        away = abs(after - before)
-        # A hundredth of the scale is the least that is worth a word.
+    moves = []
+    for name, before, variance, total in zip(
+        companions.names, companions.means, companions.variances, companions.sums_since_change, strict=True
+    ):
+        after = total / companions.count_since_change
+        distance = abs(after - before)
+        # Scores are 0..100, signals 0..1: less than a hundredth of the scale is not worth a mention.
         least = 1.0 if "@" in name else 0.01
-        if away > max(OWN_SPREADS * variance**0.5, least):
-            found.append((away / max(variance**0.5, least), CompanionShift(name=name, before=before, after=after)))
-    return tuple(it for _, it in sorted(found, key=lambda pair: (-pair[0], pair[1].name)))
+        if distance > max(_MOVED_DEVIATIONS * variance**0.5, least):
+            moves.append((distance / max(variance**0.5, least), CompanionShift(name=name, before=before, after=after)))
+    return tuple(move for _, move in sorted(moves, key=lambda ranked: (-ranked[0], ranked[1].name)))
 
 
-def began_at(chart: Chart) -> float:
-    """The last moment at which the series was as usual: where the sum left 0, the second one if it saw a large drop."""
-    return chart.fast_at if _is_large(chart) else chart.since_at
+def change_began_at(cusum: CusumState) -> float:
+    """The last moment at the baseline, in seconds: where S left 0, or where the second sum did for a large drop."""
+    return cusum.fast_change_at if _is_large(cusum) else cusum.change_at
 
 
-def _is_large(chart: Chart) -> bool:
-    return chart.fast >= chart.s / 3.0 and chart.fast_count >= 1.0
+def _is_large(cusum: CusumState) -> bool:
+    return cusum.fast_cusum >= cusum.cusum / 3.0 and cusum.fast_count >= 1.0
 
 
-def drop_of(memory: Memory) -> tuple[float, float, float, float]:
-    """Usual level, mean since the change, and the 95 % interval of the drop, in points.
+class DropEstimate(NamedTuple):
+    """Size of a drop in points; low and high are the ends of its 95 % interval."""
 
-    The noise that neighbours share makes the mean of n of them as sure as that of n (1 - phi) / (1 + phi). One value
-    from before the change may be among them: the drop may be larger by its share.
+    baseline_level: float
+    # of the values since the change
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def points(self) -> float:
+        """The drop itself."""
+        return self.baseline_level - self.mean
+
+
+def estimate_drop(chart: ControlChart) -> DropEstimate:
+    """The drop since the change.
+
+    Correlated noise makes the mean of n neighbours as precise as that of n (1 - phi) / (1 + phi) independent values.
+    One value from before the change may be among them: the drop may be larger by its share.
     """
-    chart, learned_usual, tail = parts(memory)
-    count, total = (chart.fast_count, chart.fast_sum) if _is_large(chart) else (chart.since_count, chart.since_sum)
-    usual = usual_now(memory) or Usual(level=chart.last)
-    if not learned_usual.number:
-        usual = usual_of(settled(chart, tail)) if len(tail) >= 6 else usual
-    phi = usual.memory
+    cusum = chart.cusum
+    count, total = cusum.count_since_change, cusum.sum_since_change
+    if _is_large(cusum):
+        count, total = cusum.fast_count, cusum.fast_sum
+    baseline = current_baseline(chart) or Baseline(level=cusum.last_value)
+    if chart.baseline is None and len(chart.first_values) >= 6:
+        baseline = baseline_of(values_before_change(cusum, chart.first_values))
+    phi = baseline.autocorrelation
     count = max(count, 1.0)
     independent = max(count * (1.0 - phi) / (1.0 + phi), 1.0)
-    learned_from = max(usual.number * (1.0 - phi) / (1.0 + phi), 1.0)
-    unsure = 1.96 * math.sqrt(usual.square * (1.0 / independent + 1.0 / learned_from))
-    mean = total / count if chart.since_count else chart.last
-    drop = usual.level - mean
-    return usual.level, mean, drop - unsure, drop + unsure + max(drop, 0.0) / max(count - 1.0, 1.0)
+    learned_from = max(baseline.value_count * (1.0 - phi) / (1.0 + phi), 1.0)
+    margin = 1.96 * math.sqrt(baseline.mean_square * (1.0 / independent + 1.0 / learned_from))
+    mean = total / count if cusum.count_since_change else cusum.last_value
+    drop = baseline.level - mean
+    high = drop + margin + max(drop, 0.0) / max(count - 1.0, 1.0)
+    return DropEstimate(baseline_level=baseline.level, mean=mean, low=drop - margin, high=high)

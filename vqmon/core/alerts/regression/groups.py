@@ -1,4 +1,4 @@
-"""Series taken together: how far they are off their usual at the same time, followed like a series of its own."""
+"""Group rules: the quantile of many series' deviations from their baselines, followed as a series of its own."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -6,140 +6,160 @@ from dataclasses import replace
 
 import numpy as np
 
-from vqmon.core.alerts.regression.cusum import parts, usual_now
-from vqmon.core.alerts.regression.inhibition import Standings
-from vqmon.core.alerts.regression.ladder import Entry
-from vqmon.core.alerts.regression.series_alert import Reading, follow, given_up
-from vqmon.core.alerts.rules import AlertRule, Group
-from vqmon.core.alerts.state import AlertState, Members, Memory, group_of
+from vqmon.core.alerts.conditions.group import Group, GroupState
+from vqmon.core.alerts.conditions.regression import BucketDeviation, RegressionState
+from vqmon.core.alerts.regression.cusum import EMPTY_CHART, current_baseline
+from vqmon.core.alerts.regression.inhibition import Inhibitor
+from vqmon.core.alerts.regression.series_alert import SeriesValue, close_without_values, follow_series
+from vqmon.core.alerts.rules import AlertRule
+from vqmon.core.alerts.state import AlertKey, GroupKey, GroupMembers, GroupSeries, ScoredSegment, StateStore
 from vqmon.core.types import Alert
 
-KEPT_STRETCHES = 8
-"""So many stretches of time a series keeps its deviations for."""
+MAX_BUCKETS = 8
+"""A series keeps its deviations of so many buckets of time."""
 
-GONE_STRETCHES = 360
-"""A series without a value for so many stretches leaves its group."""
+GONE_BUCKETS = 360
+"""A series without a value for so many buckets leaves its groups."""
 
-EVERY = "*"
-"""The stream of an alert about all streams."""
+ALL_STREAMS = "*"
+"""`stream_id` of an alert about all streams."""
 
 
-class Groups:
-    """Group rules over the series that regression rules follow."""
+class GroupDetector:
+    """Evaluates group rules over the series that regression rules follow."""
 
-    def __init__(self, rules: Sequence[AlertRule], memory: Memory, standings: Standings) -> None:
+    def __init__(self, rules: Sequence[AlertRule], store: StateStore, inhibitor: Inhibitor) -> None:
         self._rules = [(rule, rule.condition) for rule in rules if isinstance(rule.condition, Group)]
-        self._memory = memory
-        self._standings = standings
-        self._members = {it.key: it for it in memory.states.values() if isinstance(it, Members)}
+        self._store = store
+        self._inhibitor = inhibitor
+        self._members: dict[GroupKey, GroupMembers] = {
+            state.key: state for state in store.states.values() if isinstance(state, GroupMembers)
+        }
 
-    def recorded(self, state: AlertState, entry: Entry, *, scorer: str, value: float) -> AlertState:
-        """The series keeps how far it is off its usual, and belongs to its groups."""
+    def add_value(
+        self, state: RegressionState, segment: ScoredSegment, *, scorer: str, value: float
+    ) -> RegressionState:  # fmt: skip
+        """Make a series a member of its groups; the state with the value's deviation from the baseline added."""
         for rule, condition in self._rules:
             if condition.of != state.rule:
                 continue
-            group = group_of(condition, entry.labels)
-            usual = usual_now(state.memory)
-            if group is None or usual is None:
+            group = condition.group_of(segment.labels)
+            baseline = current_baseline(state.chart or EMPTY_CHART)
+            if group is None or baseline is None:
                 continue
-            fresh = Members(rule=rule.name, group=group, scorer=scorer.split("@")[0])
-            members = self._members.get(fresh.key, fresh)
-            if state.key not in members.series:
-                pairs = [*zip(members.series, members.places, strict=True)]
-                self._change(members.only([*pairs, (state.key, f"{entry.stream_id}/{entry.rendition}")]))
-            away = value - usual.level
-            state = replace(state, recent=kept(state.recent, away, at=entry.starts, width=condition.bucket_seconds))
+            self._add_member(rule, GroupSeries(group=group, scorer=scorer.split("@")[0]), state.key)
+            buckets = add_deviation(
+                state.bucket_deviations,
+                value - baseline.level,
+                at=segment.starts_at,
+                bucket_seconds=condition.bucket_seconds,
+            )
+            state = replace(state, bucket_deviations=buckets)
         return state
 
-    def pass_time(self, at: float) -> Iterator[Alert]:
-        """The alerts of stretches that are over now that one series has come to `at`."""
+    def advance_to(self, at: float) -> Iterator[Alert]:
+        """The alerts of the buckets that are complete now that one series has come to a moment (seconds)."""
         for rule, condition in self._rules:
-            for members in [it for it in self._members.values() if it.rule == rule.name]:
+            for members in [members for members in self._members.values() if members.rule == rule.name]:
                 state = self._state(rule, members)
-                stretches = list(due(condition, state.seen_until, at=at))
-                for start in stretches:
-                    yield from self._follow(rule, condition, members, start)
-                if stretches:
-                    self._leave(members, stretches[-1] - GONE_STRETCHES * condition.bucket_seconds)
+                buckets = list(due_buckets(condition, state.seen_until, at=at))
+                for starts_at in buckets:
+                    yield from self._follow(rule, condition, members, starts_at)
+                if buckets:
+                    self._remove_silent(members, buckets[-1] - GONE_BUCKETS * condition.bucket_seconds)
 
-    def _follow(self, rule: AlertRule, condition: Group, members: Members, start: float) -> Iterator[Alert]:
-        state = replace(self._state(rule, members), seen_until=start + condition.bucket_seconds)
-        values = [away for it in self._series_of(members) for away in away_in(it.recent, start)]
-        if len(values) < condition.min_series:
-            yield from self._without_values(condition, state, start)
+    def _follow(
+        self, rule: AlertRule, condition: Group, members: GroupMembers, starts_at: float
+    ) -> Iterator[Alert]:  # fmt: skip
+        ends_at = starts_at + condition.bucket_seconds
+        state = replace(self._state(rule, members), seen_until=ends_at)
+        deviations = [
+            bucket.mean
+            for member in self._member_states(members)
+            for bucket in member.bucket_deviations
+            if bucket.starts_at == starts_at
+        ]
+        if len(deviations) < condition.min_series:
+            yield from self._follow_without_values(condition, state, starts_at)
             return
-        entry = Entry(
+        series = members.group_series
+        segment = ScoredSegment(
             event_id="",
-            stream_id=members.group or EVERY,
+            stream_id=series.group or ALL_STREAMS,
             rendition="group",
-            starts=start,
-            ends=start + condition.bucket_seconds,
+            starts_at=starts_at,
+            ends_at=ends_at,
             scores={},
-            worst={},
+            worst_times_seconds={},
             signals={},
             labels={},
-            rung=0.0,
+            ladder_position=0.0,
         )
-        reading = Reading(
-            value=float(np.quantile(values, condition.quantile)),
-            basis=f"{members.scorer} of {members.group or 'all series'}",
-            scorer=members.scorer,
-            entry=entry,
-            impact=len(values) * condition.bucket_seconds / 60,
-            cause=condition.explains_as,
+        value = SeriesValue(
+            value=float(np.quantile(deviations, condition.quantile)),
+            basis=f"{series.scorer} of {series.group or 'all series'}",
+            scorer=series.scorer,
+            segment=segment,
+            impact_minutes=len(deviations) * condition.bucket_seconds / 60,
+            cause=condition.alert_cause,
         )
-        state, turned = follow(rule, state, reading)
-        yield from self._standings.settle(state, turned, at=entry.starts)
+        state, transition = follow_series(rule, state, value)
+        yield from self._inhibitor.apply(state, transition, at=starts_at)
 
-    def _without_values(self, condition: Group, state: AlertState, start: float) -> Iterator[Alert]:
-        """Too few series have a value; when that lasts, nothing holds an open alert any more."""
-        turned = None
-        last = parts(state.memory)[0].last_until
-        if state.alert is not None and start - last >= GONE_STRETCHES * condition.bucket_seconds:
-            state, turned = given_up(state, state.alert, at=start + condition.bucket_seconds)
-        yield from self._standings.settle(state, turned, at=start)
+    def _follow_without_values(self, condition: Group, state: GroupState, starts_at: float) -> Iterator[Alert]:
+        """Close the open alert when too few series have had a value for long."""
+        transition = None
+        last_end_at = (state.chart or EMPTY_CHART).cusum.last_end_at
+        if state.alert is not None and starts_at - last_end_at >= GONE_BUCKETS * condition.bucket_seconds:
+            state, transition = close_without_values(state, state.alert, at=starts_at + condition.bucket_seconds)
+        yield from self._inhibitor.apply(state, transition, at=starts_at)
 
-    def _leave(self, members: Members, oldest: float) -> None:
-        """Series that have been silent for long are no members any more."""
-        stays = {it.key for it in self._series_of(members) if it.recent and it.recent[-3] >= oldest}
-        if len(stays) < len(members.series):
-            pairs = zip(members.series, members.places, strict=True)
-            self._change(members.only([pair for pair in pairs if pair[0] in stays]))
+    def _add_member(self, rule: AlertRule, series: GroupSeries, member: AlertKey) -> None:
+        new = GroupMembers(rule=rule.name, group_series=series)
+        members = self._members.get(new.key, new)
+        if member not in members.members:
+            self._save(replace(members, members=members.members | {member}))
 
-    def _change(self, members: Members) -> None:
+    def _remove_silent(self, members: GroupMembers, oldest: float) -> None:
+        """Remove the members whose last deviation lies before `oldest`."""
+        active = frozenset(
+            state.key
+            for state in self._member_states(members)
+            if state.bucket_deviations and state.bucket_deviations[-1].starts_at >= oldest
+        )
+        if len(active) < len(members.members):
+            self._save(replace(members, members=active))
+
+    def _save(self, members: GroupMembers) -> None:
         self._members[members.key] = members
-        self._memory.remember(members)
+        self._store.save(members)
 
-    def _series_of(self, members: Members) -> list[AlertState]:
-        found = (self._memory.states.get(key) for key in members.series)
-        return [state for state in found if isinstance(state, AlertState)]
+    def _member_states(self, members: GroupMembers) -> list[RegressionState]:
+        states = (self._store.states.get(key) for key in members.members)
+        return [state for state in states if isinstance(state, RegressionState)]
 
-    def _state(self, rule: AlertRule, members: Members) -> AlertState:
-        state = self._memory.states.get(f"{rule.name}|{members.name}")
-        if isinstance(state, AlertState) and state.kind == Group.kind:
+    def _state(self, rule: AlertRule, members: GroupMembers) -> GroupState:
+        state = self._store.states.get(AlertKey(rule=rule.name, series=members.group_series))
+        if isinstance(state, GroupState):
             return state
-        return AlertState(rule=rule.name, series=members.name, kind=Group.kind)
+        return GroupState(rule=rule.name, series=members.group_series)
 
 
-def kept(recent: Sequence[float], away: float, *, at: float, width: float) -> tuple[float, ...]:
-    """A series' recent deviations with one more: start, sum and number per stretch of time."""
-    start = math.floor(at / width) * width
-    if recent and recent[-3] == start:
-        return (*recent[:-2], recent[-2] + away, recent[-1] + 1.0)
-    return (*recent, start, away, 1.0)[-3 * KEPT_STRETCHES :]
+def add_deviation(
+    buckets: Sequence[BucketDeviation], deviation: float, *, at: float, bucket_seconds: float
+) -> tuple[BucketDeviation, ...]:
+    """A series' last buckets with one more deviation (points) at a moment (seconds)."""
+    starts_at = math.floor(at / bucket_seconds) * bucket_seconds
+    if buckets and buckets[-1].starts_at == starts_at:
+        last = buckets[-1]
+        return (*buckets[:-1], BucketDeviation(starts_at, last.total + deviation, last.value_count + 1.0))
+    return (*buckets, BucketDeviation(starts_at, deviation, 1.0))[-MAX_BUCKETS:]
 
 
-def away_in(recent: Sequence[float], start: float) -> Iterator[float]:
-    """The mean deviation of a series in a stretch, if it has one."""
-    for place in range(0, len(recent), 3):
-        if recent[place] == start:
-            yield recent[place + 1] / recent[place + 2]
-
-
-def due(condition: Group, closed_until: float, *, at: float) -> Iterator[float]:
-    """Starts of the stretches that are over, waiting included, when a series has come to `at`."""
+def due_buckets(condition: Group, closed_until: float, *, at: float) -> Iterator[float]:
+    """Starts of the buckets after `closed_until` that are complete, `wait_seconds` included, at a moment (seconds)."""
     width = condition.bucket_seconds
     last = math.floor((at - condition.wait_seconds) / width) - 1
-    first = max(round(closed_until / width), last - KEPT_STRETCHES + 1) if closed_until else last
+    first = max(round(closed_until / width), last - MAX_BUCKETS + 1) if closed_until else last
     for number in range(first, last + 1):
         yield number * width

@@ -1,100 +1,117 @@
-"""Which open alert explains another one: scorer before source, source before encoder, encoder before packaging."""
+"""Inhibition: which open alert mutes another; a scorer mutes a source, a source an encoder, an encoder packaging."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from vqmon.core.alerts.regression.series_alert import Turned
-from vqmon.core.alerts.rules import CAUSES, AlertRule, Group
-from vqmon.core.alerts.state import AlertState, Members, Memory
+from vqmon.core.alerts.conditions.chart import CAUSES
+from vqmon.core.alerts.conditions.group import Group
+from vqmon.core.alerts.conditions.regression import ChartState
+from vqmon.core.alerts.regression.series_alert import AlertTransition
+from vqmon.core.alerts.rules import AlertRule
+from vqmon.core.alerts.state import AlertKey, GroupKey, GroupMembers, GroupSeries, StateStore
 from vqmon.core.types import Alert
 
 UNMUTE_SECONDS = 300.0
-"""An alert that outlives by so long what explained it is told after all."""
+"""An alert that is open for so long after the one that inhibited it has resolved is published unmuted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """An open alert of a regression or group rule, with what decides whether it explains another."""
+class OpenAlert:
+    """An open alert of a regression or group rule, with what decides whether it inhibits another."""
 
     alert: Alert
     # name without version
     scorer: str
-    # of a group: stream/rendition of its series; else empty
-    members: frozenset[str] = frozenset()
-    # from which moment on it explains others; that of a group once every series has come so far
-    since: float = 0.0
+    # of a group: stream/rendition of its members; else empty
+    member_renditions: frozenset[str] = frozenset()
+    # from which moment on it inhibits others; that of a group once every series has come so far
+    active_from: float = 0.0
 
     @property
-    def place(self) -> str:
+    def rendition_key(self) -> str:
         return f"{self.alert.stream_id}/{self.alert.rendition}"
 
 
-def explanation(one: Standing, others: Iterable[Standing], *, at: float) -> str:
-    """The id of the open alert that explains this one at a moment, the strongest first; "" when there is none."""
-    rank = CAUSES.index(one.alert.cause)
+def inhibiting_alert_id(target: OpenAlert, others: Iterable[OpenAlert], *, at: float) -> str:
+    """The id of the open alert that inhibits the target at a moment, the strongest first; "" when there is none."""
+    rank = CAUSES.index(target.alert.cause)
     stronger = [
         (-CAUSES.index(other.alert.cause), other.alert.opened_at, other.alert.id)
         for other in others
-        if other.since <= at and other.scorer == one.scorer and not other.alert.muted_by and _reaches(other, one)
-        if CAUSES.index(other.alert.cause) > rank or (other.members and not one.members)
+        if other.active_from <= at
+        and other.scorer == target.scorer
+        and not other.alert.muted_by
+        and _covers(other, target)
+        if CAUSES.index(other.alert.cause) > rank or (other.member_renditions and not target.member_renditions)
     ]
     return min(stronger)[2] if stronger else ""
 
 
-def _reaches(other: Standing, one: Standing) -> bool:
-    if other.members:
-        return one.members <= other.members if one.members else one.place in other.members
-    return other.alert.stream_id == one.alert.stream_id and not one.members
+def _covers(other: OpenAlert, target: OpenAlert) -> bool:
+    if not other.member_renditions:
+        return other.alert.stream_id == target.alert.stream_id and not target.member_renditions
+    if target.member_renditions:
+        return target.member_renditions <= other.member_renditions
+    return target.rendition_key in other.member_renditions
 
 
-class Standings:
-    """The alerts that are open now, by the key of their state."""
+class Inhibitor:
+    """The open alerts of regression and group rules, and which of them inhibit new ones."""
 
-    def __init__(self, rules: Iterable[AlertRule], memory: Memory) -> None:
-        self._memory = memory
+    def __init__(self, rules: Iterable[AlertRule], store: StateStore) -> None:
+        self._store = store
         # how long every series is given to come as far as its group
-        self._waits = {it.name: it.condition.wait_seconds for it in rules if isinstance(it.condition, Group)}
-        self._open: dict[str, Standing] = {}
-        for state in memory.states.values():
-            if isinstance(state, AlertState) and state.alert and state.kind in ("regression", "group"):
-                self._open[state.key] = self._standing(state, state.alert)
+        self._wait_seconds = {
+            rule.name: rule.condition.wait_seconds for rule in rules if isinstance(rule.condition, Group)
+        }
+        self._open: dict[AlertKey, OpenAlert] = {}
+        for state in store.alert_states():
+            if isinstance(state, ChartState) and state.alert:
+                self._open[state.key] = self._open_alert(state, state.alert)
 
-    def drop(self, key: str) -> None:
-        """An alert was closed elsewhere."""
+    def remove(self, key: AlertKey) -> None:
+        """Forget an alert that was closed elsewhere."""
         self._open.pop(key, None)
 
-    def settle(self, state: AlertState, turned: Turned | None, *, at: float) -> Iterator[Alert]:
-        """Remember a state; tell what turned with it, muted by what explains it, or what is explained no more."""
-        if turned is not None and turned.kind == "resolved":
+    def apply(self, state: ChartState, transition: AlertTransition | None, *, at: float) -> Iterator[Alert]:
+        """Save a state; the alert to publish if one opens, resolves, or is no longer inhibited."""
+        if transition is not None and transition.kind == "resolved":
             self._open.pop(state.key, None)
-            yield turned.alert
-        elif turned is not None:
-            standing = self._standing(state, turned.alert)
-            alert = replace(turned.alert, muted_by=explanation(standing, self._open.values(), at=at))
+            yield transition.alert
+        elif transition is not None:
+            open_alert = self._open_alert(state, transition.alert)
+            muted_by = inhibiting_alert_id(open_alert, self._open.values(), at=at)
+            alert = replace(transition.alert, muted_by=muted_by)
             state = replace(state, alert=alert)
-            self._open[state.key] = replace(standing, alert=alert)
+            self._open[state.key] = replace(open_alert, alert=alert)
             yield alert
         elif state.alert is not None and state.alert.muted_by:
             state = self._unmuted(state, state.alert, at)
             if state.alert is not None and not state.alert.muted_by:
                 yield state.alert
-        self._memory.remember(state)
+        self._store.save(state)
 
-    def _unmuted(self, state: AlertState, alert: Alert, moment: float) -> AlertState:
-        """What outlives its explanation for long enough stands for itself; `clock` tells since when it does."""
-        if any(it.alert.id == alert.muted_by for it in self._open.values()):
-            return replace(state, clock=None) if state.clock is not None else state
-        if state.clock is None:
-            return replace(state, clock=moment)
-        if abs(moment - state.clock) < UNMUTE_SECONDS:
+    def _unmuted(self, state: ChartState, alert: Alert, at: float) -> ChartState:
+        """The state with its alert unmuted if the alert that inhibited it resolved long enough ago."""
+        if any(other.alert.id == alert.muted_by for other in self._open.values()):
+            return replace(state, uninhibited_since=None) if state.uninhibited_since is not None else state
+        if state.uninhibited_since is None:
+            return replace(state, uninhibited_since=at)
+        if abs(at - state.uninhibited_since) < UNMUTE_SECONDS:
             return state
         alert = replace(alert, muted_by="")
-        self._open[state.key] = self._standing(state, alert)
-        return replace(state, alert=alert, clock=None)
+        self._open[state.key] = self._open_alert(state, alert)
+        return replace(state, alert=alert, uninhibited_since=None)
 
-    def _standing(self, state: AlertState, alert: Alert) -> Standing:
-        members = self._memory.states.get(f"&{state.key}")
-        places = members.places if isinstance(members, Members) else ()
-        scorer = state.series.rsplit("/", 1)[-1].split("~")[0]
-        since = alert.opened_at.timestamp() + self._waits.get(state.rule, 0.0) if places else 0.0
-        return Standing(alert=alert, scorer=scorer, members=frozenset(places), since=since)
+    def _open_alert(self, state: ChartState, alert: Alert) -> OpenAlert:
+        members = self._member_renditions(state)
+        active_from = alert.opened_at.timestamp() + self._wait_seconds.get(state.rule, 0.0) if members else 0.0
+        return OpenAlert(
+            alert=alert, scorer=state.series.scorer, member_renditions=members, active_from=active_from
+        )  # fmt: skip
+
+    def _member_renditions(self, state: ChartState) -> frozenset[str]:
+        if not isinstance(state.series, GroupSeries):
+            return frozenset()
+        members = self._store.states.get(GroupKey(rule=state.rule, series=state.series))
+        return members.rendition_keys if isinstance(members, GroupMembers) else frozenset()

@@ -1,154 +1,161 @@
-"""Regression rules meet outcomes: series, and pairs of renditions, are followed in media time."""
+"""Evaluates regression rules on outcomes: single series, and pairs of renditions aligned in media time."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from vqmon.core.alerts.annotations import End, Marker, masked_seconds
-from vqmon.core.alerts.regression.groups import Groups
-from vqmon.core.alerts.regression.inhibition import Standings
-from vqmon.core.alerts.regression.ladder import Entry, Ladder, Rung, entry_of
-from vqmon.core.alerts.regression.series_alert import Follow, Reading, follow
-from vqmon.core.alerts.rules import BY_LABEL, LADDER, NOT_SEGMENTS, AlertRule, Regression, labels_of, names
-from vqmon.core.alerts.state import AlertState, Look, Memory
+from vqmon.core.alerts.annotations import DeployMarker, StreamEnd, masked_seconds
+from vqmon.core.alerts.conditions.base import scorer_matches
+from vqmon.core.alerts.conditions.regression import (
+    AGAINST_LABEL,
+    AGAINST_LADDER,
+    Regression,
+    RegressionState,
+)
+from vqmon.core.alerts.media_timeline import NOT_SEGMENTS, TimedOutcome
+from vqmon.core.alerts.regression.groups import GroupDetector
+from vqmon.core.alerts.regression.inhibition import Inhibitor
+from vqmon.core.alerts.regression.ladder import Ladder, scored_segment
+from vqmon.core.alerts.regression.series_alert import Follow, SeriesValue, follow_series
+from vqmon.core.alerts.rules import AlertRule, segment_labels
+from vqmon.core.alerts.state import AlertKey, LadderRendition, ScoredSegment, StateStore
 from vqmon.core.types import Alert, QualityEvent, Rendition, SegmentFailure
 
 DEPLOY_LABEL = "deploy"
-"""A label whose value changes starts the series of its rendition anew."""
+"""A change of this label's value starts the series of its rendition anew."""
 
 
-class Trends:
-    """Follows what regression and group rules ask; keeps nothing but what is in `memory`, and indexes of it."""
+class RegressionDetector:
+    """Evaluates regression and group rules; remembers nothing but what is in `store`, and indexes of it."""
 
-    def __init__(self, rules: Sequence[AlertRule], memory: Memory, *, follow: Follow = follow) -> None:
-        self._memory = memory
+    def __init__(self, rules: Sequence[AlertRule], store: StateStore, *, follow: Follow = follow_series) -> None:
+        self._store = store
         self._follow = follow
         self._rules = [(rule, rule.condition) for rule in rules if isinstance(rule.condition, Regression)]
-        self._fitting: dict[str, list[tuple[AlertRule, Regression]]] = {}
-        self._standings = Standings(rules, memory)
-        self._groups = Groups(rules, memory, self._standings)
+        # stream/rendition -> the rules whose globs match; filled at its first outcome
+        self._rules_by_rendition: dict[str, list[tuple[AlertRule, Regression]]] = {}
+        self._inhibitor = Inhibitor(rules, store)
+        self._groups = GroupDetector(rules, store, self._inhibitor)
         self._ladders: dict[str, Ladder] = {}
-        self._rungs: dict[str, dict[str, Rung]] = {}
-        for state in memory.states.values():
-            if isinstance(state, Rung):
-                self._rungs.setdefault(state.stream_id, {})[state.rendition] = state
-        self._markers: list[Marker] = []
-        # stream and renditions -> the markers that mean them
-        self._meant: dict[tuple[str, ...], Sequence[Marker]] = {}
-        self.read_markers()
+        self._stored_renditions: dict[str, dict[str, LadderRendition]] = {}
+        for state in store.states.values():
+            if isinstance(state, LadderRendition):
+                self._stored_renditions.setdefault(state.stream_id, {})[state.rendition] = state
+        self._markers: list[DeployMarker] = []
+        # stream and renditions -> the markers that match them
+        self._matching_markers: dict[tuple[str, ...], Sequence[DeployMarker]] = {}
+        self.load_markers()
 
-    def read_markers(self) -> None:
-        """Another marker has come into the memory."""
-        found = (it for it in self._memory.states.values() if isinstance(it, Marker))
-        self._markers = sorted(found, key=lambda it: (it.at, it.id))
-        self._meant.clear()
+    def load_markers(self) -> None:
+        """Read the deploy markers anew after one was added to the store."""
+        markers = (state for state in self._store.states.values() if isinstance(state, DeployMarker))
+        self._markers = sorted(markers, key=lambda marker: (marker.at, marker.id))
+        self._matching_markers.clear()
 
-    def drop(self, key: str) -> None:
-        """An alert was closed elsewhere."""
-        self._standings.drop(key)
+    def remove_alert(self, key: AlertKey) -> None:
+        """Forget an alert that was closed elsewhere."""
+        self._inhibitor.remove(key)
 
-    def judge(self, look: Look) -> Iterator[Alert]:
-        """The alerts that open or end with an outcome, those of entries that waited for it too."""
-        outcome = look.outcome
+    def evaluate(self, timed: TimedOutcome) -> Iterator[Alert]:
+        """The alerts that open or resolve with an outcome and with the segments that it releases."""
+        outcome = timed.outcome
         if isinstance(outcome, SegmentFailure) and outcome.reason in NOT_SEGMENTS:
             return
         segment = outcome.segment
         ladder = self._ladder(segment.rendition.stream_id)
-        entry = None
+        scored = None
         # A rendition that no rule is about may still be the one that others are compared with.
-        if isinstance(outcome, QualityEvent) and (ladder is not None or self._fits(segment.rendition)):
-            entry = entry_of(outcome, labels_of(segment))
+        if isinstance(outcome, QualityEvent) and (ladder is not None or self._matching_rules(segment.rendition)):
+            scored = scored_segment(outcome, segment_labels(segment))
         if ladder is None:
-            if entry is not None:
-                yield from self._enter(entry, None)
+            if scored is not None:
+                yield from self._evaluate_segment(scored, None)
             return
-        before = dict(ladder.rungs)
-        ladder.arrived(segment, entry)
+        before = dict(ladder.renditions)
+        ladder.add_segment(segment, scored)
         yield from self._release(ladder, before)
 
-    def end(self, end: End) -> Iterator[Alert]:
-        """The alerts that open or end with what need not wait for a rendition any longer."""
+    def end_stream(self, end: StreamEnd) -> Iterator[Alert]:
+        """The alerts that open or resolve with the segments that need not wait for a rendition any longer."""
         ladder = self._ladder(end.stream_id)
         if ladder is not None:
-            before = dict(ladder.rungs)
-            ladder.ended(end)
+            before = dict(ladder.renditions)
+            ladder.end_renditions(end)
             yield from self._release(ladder, before)
 
-    def _release(self, ladder: Ladder, before: Mapping[str, Rung]) -> Iterator[Alert]:
-        for ready in ladder.released():
-            yield from self._enter(ready, ladder)
-        for name, rung in ladder.rungs.items():
-            if before.get(name) is not rung:
-                self._memory.remember(rung)
+    def _release(self, ladder: Ladder, before: Mapping[str, LadderRendition]) -> Iterator[Alert]:
+        for segment in ladder.release():
+            yield from self._evaluate_segment(segment, ladder)
+        for name, rendition in ladder.renditions.items():
+            if before.get(name) is not rendition:
+                self._store.save(rendition)
 
-    def _enter(self, entry: Entry, ladder: Ladder | None) -> Iterator[Alert]:
-        yield from self._groups.pass_time(entry.starts)
-        rendition = Rendition(stream_id=entry.stream_id, name=entry.rendition)
-        for rule, condition in self._fits(rendition):
-            if not rule.match.fits_labels(entry.labels):
+    def _evaluate_segment(self, segment: ScoredSegment, ladder: Ladder | None) -> Iterator[Alert]:
+        yield from self._groups.advance_to(segment.starts_at)
+        rendition = Rendition(stream_id=segment.stream_id, name=segment.rendition)
+        for rule, condition in self._matching_rules(rendition):
+            if not rule.match.matches_labels(segment.labels):
                 continue
-            if rule.masks and masked_seconds(rule.masks_over(rendition), entry.starts, entry.ends):
+            if rule.masks and masked_seconds(rule.masks_for(rendition), segment.starts_at, segment.ends_at):
                 continue
-            for scorer in entry.scores:
-                if names(scorer, condition.scorer):
-                    yield from self._read(rule, condition, entry, ladder, scorer)
+            for scorer in segment.scores:
+                if scorer_matches(scorer, condition.scorer):
+                    yield from self._evaluate_score(rule, condition, segment, ladder, scorer)
 
-    def _read(
-        self, rule: AlertRule, condition: Regression, entry: Entry, ladder: Ladder | None, scorer: str
+    def _evaluate_score(
+        self, rule: AlertRule, condition: Regression, segment: ScoredSegment, ladder: Ladder | None, scorer: str
     ) -> Iterator[Alert]:
-        """One scorer's value of an entry, or its difference from the partner's."""
-        what = scorer.split("@")[0] + (f"~{condition.against}" if condition.against else "")
-        state = self._state(rule, f"{entry.stream_id}/{entry.rendition}/{what}")
-        value, basis = entry.scores[scorer], scorer
-        partner = ""
+        """Follow one scorer's value of a segment, or its difference from the partner's."""
+        state = self._state(rule, condition, segment, scorer)
+        value, basis, partner = segment.scores[scorer], scorer, ""
         if condition.against:
-            partner = _partner_of(condition, entry, ladder)
+            partner = _partner(condition, segment, ladder)
             if not partner or ladder is None:
                 return
-            other = ladder.partner(entry, partner, scorer)
-            if other is None:
-                self._memory.remember(replace(state, dropped=state.dropped + 1))
+            partner_score = ladder.partner_score(segment, partner, scorer)
+            if partner_score is None:
+                self._store.save(replace(state, unpaired_count=state.unpaired_count + 1))
                 return
-            value, basis = value - other, f"{scorer} against {partner}"
-        reading = Reading(
+            value, basis = value - partner_score, f"{scorer} against {partner}"
+        series_value = SeriesValue(
             value=value,
-            basis=basis + self._since(entry, partner),
+            basis=basis + self._deploy_suffix(segment, partner),
             scorer=scorer,
-            entry=entry,
-            impact=_weight(entry.labels.get(condition.weight_label)) * (entry.ends - entry.starts) / 60,
-            min_impact=condition.min_impact_minutes,
-            cause=condition.explains_as,
+            segment=segment,
+            impact_minutes=condition.impact_minutes(segment.labels, seconds=segment.ends_at - segment.starts_at),
+            min_impact_minutes=condition.min_impact_minutes,
+            cause=condition.alert_cause,
         )
-        state, turned = self._follow(rule, state, reading)
-        state = self._groups.recorded(state, entry, scorer=scorer, value=value)
-        yield from self._standings.settle(state, turned, at=entry.starts)
+        state, transition = self._follow(rule, state, series_value)
+        state = self._groups.add_value(state, segment, scorer=scorer, value=value)
+        yield from self._inhibitor.apply(state, transition, at=segment.starts_at)
 
-    def _since(self, entry: Entry, partner: str) -> str:
-        """What tells series before a deploy from those after it."""
-        words = ""
-        if deploy := entry.labels.get(DEPLOY_LABEL):
-            words = f" since {deploy}"
-        for marker in self._markers_over(entry.stream_id, entry.rendition, partner):
-            if marker.at.timestamp() <= entry.starts:
-                return f"{words} since {marker.name} ({marker.id[:6]})"
-        return words
+    def _deploy_suffix(self, segment: ScoredSegment, partner: str) -> str:
+        """What distinguishes the basis of a series after a deploy from the one before."""
+        suffix = ""
+        if deploy := segment.labels.get(DEPLOY_LABEL):
+            suffix = f" since {deploy}"
+        for marker in self._markers_for(segment.stream_id, segment.rendition, partner):
+            if marker.at.timestamp() <= segment.starts_at:
+                return f"{suffix} since {marker.name} ({marker.id[:6]})"
+        return suffix
 
-    def _markers_over(self, stream_id: str, *renditions: str) -> Sequence[Marker]:
-        """The markers that mean one of these renditions, the newest first; a year's are too many to ask each time."""
+    def _markers_for(self, stream_id: str, *renditions: str) -> Sequence[DeployMarker]:
+        """The markers that match one of these renditions, the newest first; cached, as there may be a year's."""
         key = (stream_id, *renditions)
-        known = self._meant.get(key)
-        if known is None:
-            known = self._meant[key] = [
+        markers = self._matching_markers.get(key)
+        if markers is None:
+            markers = self._matching_markers[key] = [
                 marker
                 for marker in reversed(self._markers)
-                if any(marker.fits(stream_id, name) for name in renditions if name)
+                if any(marker.matches(stream_id, name) for name in renditions if name)
             ]
-        return known
+        return markers
 
     def _ladder(self, stream_id: str) -> Ladder | None:
-        """The ladder of a stream that a rule with pairs is about."""
-        known = self._ladders.get(stream_id)
-        if known is None:
+        """The ladder of a stream; None when no rule compares its renditions."""
+        ladder = self._ladders.get(stream_id)
+        if ladder is None:
             waits = [
                 condition.wait_seconds
                 for rule, condition in self._rules
@@ -156,42 +163,38 @@ class Trends:
             ]
             if not waits:
                 return None
-            known = self._ladders[stream_id] = Ladder(max(waits), self._rungs.get(stream_id, {}))
-        return known
+            ladder = self._ladders[stream_id] = Ladder(max(waits), self._stored_renditions.get(stream_id, {}))
+        return ladder
 
-    def _fits(self, rendition: Rendition) -> list[tuple[AlertRule, Regression]]:
-        known = self._fitting.get(rendition.key)
-        if known is None:
-            known = [pair for pair in self._rules if pair[0].match.fits_names(rendition)]
-            self._fitting[rendition.key] = known
-        return known
+    def _matching_rules(self, rendition: Rendition) -> list[tuple[AlertRule, Regression]]:
+        rules = self._rules_by_rendition.get(rendition.key)
+        if rules is None:
+            rules = [pair for pair in self._rules if pair[0].match.matches_rendition(rendition)]
+            self._rules_by_rendition[rendition.key] = rules
+        return rules
 
-    def _state(self, rule: AlertRule, series: str) -> AlertState:
-        state = self._memory.states.get(f"{rule.name}|{series}")
-        if isinstance(state, AlertState) and state.kind == Regression.kind:
+    def _state(
+        self, rule: AlertRule, condition: Regression, segment: ScoredSegment, scorer: str
+    ) -> RegressionState:  # fmt: skip
+        series = condition.series(segment.rendition_key, scorer)
+        state = self._store.states.get(AlertKey(rule=rule.name, series=series))
+        if isinstance(state, RegressionState):
             return state
-        return AlertState(rule=rule.name, series=series, kind=Regression.kind)
+        return RegressionState(rule=rule.name, series=series)
 
 
-def _partner_of(condition: Regression, entry: Entry, ladder: Ladder | None) -> str:
-    """The rendition that an entry is compared with; empty when there is none, or one of them has just come."""
-    if ladder is None or not ladder.takes_part(entry.rendition, entry.starts):
+def _partner(condition: Regression, segment: ScoredSegment, ladder: Ladder | None) -> str:
+    """The rendition that a segment is compared with; empty when there is none, or one of the two is new."""
+    if ladder is None or not ladder.takes_part(segment.rendition, segment.starts_at):
         return ""
-    others = [name for name in ladder.rungs if name != entry.rendition]
-    if condition.against == LADDER:
-        rungs = (name for name in others if any(fnmatchcase(name, glob) for glob in condition.among))
-        return ladder.neighbour(entry, rungs)
-    wanted = condition.against
-    if wanted.startswith(BY_LABEL):
-        wanted = entry.labels.get(wanted.removeprefix(BY_LABEL), "")
-    fitting = [name for name in others if fnmatchcase(name, wanted) and ladder.takes_part(name, entry.starts)]
-    return max(fitting, key=lambda name: (ladder.rungs[name].rung, name), default="")
-
-
-def _weight(text: str | None) -> float:
-    """A label as a weight; one that is missing, no number, or not above 0 weighs 1."""
-    try:
-        value = float(text or 1.0)
-    except ValueError:
-        return 1.0
-    return value if 0.0 < value < 1e12 else 1.0
+    others = [name for name in ladder.renditions if name != segment.rendition]
+    if condition.against == AGAINST_LADDER:
+        names = (name for name in others if any(fnmatchcase(name, glob) for glob in condition.among))
+        return ladder.neighbour(segment, names)
+    pattern = condition.against
+    if pattern.startswith(AGAINST_LABEL):
+        pattern = segment.labels.get(pattern.removeprefix(AGAINST_LABEL), "")
+    candidates = [
+        name for name in others if fnmatchcase(name, pattern) and ladder.takes_part(name, segment.starts_at)
+    ]  # fmt: skip
+    return max(candidates, key=lambda name: (ladder.renditions[name].ladder_position, name), default="")

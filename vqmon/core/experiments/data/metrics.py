@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from vqmon.core.alerts.rules import NOT_SEGMENTS
+from vqmon.core.alerts.media_timeline import NOT_SEGMENTS
 from vqmon.core.experiments.data.clusters import Floats
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.types import Outcome, QualityEvent, Segment, SegmentFailure

@@ -1,0 +1,105 @@
+"""Reading the rules file: what rules become, and how each mistake is reported."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.factories import START
+from vqmon.core.alerts.rules import Match
+from vqmon.errors import SettingsError
+from vqmon.settings.rules_file import parse_rules
+
+DEFAULT_FILE = Path(__file__).parents[2] / "config" / "rules.toml"
+DEFAULTS = parse_rules(DEFAULT_FILE.read_text())
+
+
+def test_the_rules_that_come_with_vqmon() -> None:
+    """They are of every kind, some page and some wait, and their scorer exists."""
+    kinds = {"floor", "signal", "collapse", "no_score", "missing", "regression", "group"}
+    assert {rule.condition.kind for rule in DEFAULTS} == kinds
+    assert {rule.severity for rule in DEFAULTS} == {"page", "ticket"}
+    assert parse_rules(DEFAULT_FILE.read_text(), scorers=["lite@1"]) == DEFAULTS
+
+
+FLOOR = '[rules.low]\nkind = "floor"\nscorer = "lite"\nbelow = 40\nrecover_above = 45\n'
+DROP = '[rules.drop]\nkind = "regression"\nscorer = "lite"\n'
+MASK = FLOOR + '[masks.m]\ndaily_from = "02:00"\ndaily_until = 03:00:00\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[rules.low\n", ["my.toml", "line 1"]),
+        ("[rule.low]\n", ["my.toml", "'rule'", "did you mean 'rules'?"]),
+        ("rules = 3\n", ["my.toml: rules", "tables"]),
+        ("[rules]\nlow = 3\n", ["rule 'low'", "table"]),
+        ("[rules.low]\n", ["rule 'low': kind", "floor"]),
+        ('[rules.low]\nkind = "flor"\n', ["rule 'low': kind", "did you mean 'floor'?"]),
+        (FLOOR + "belw = 3\n", ["my.toml: rule 'low'", "'belw'", "did you mean 'below'?"]),
+        (FLOOR.replace("below = 40\n", ""), ["rule 'low': below", "missing"]),
+        (FLOOR.replace("40", '"40"'), ["rule 'low': below", "'40'", "number"]),
+        (FLOOR.replace("40", "true"), ["rule 'low': below", "True"]),
+        (FLOOR.replace("40", "nan"), ["rule 'low': below", "nan"]),
+        (FLOOR.replace("40", "140"), ["rule 'low'", "below", "0..100"]),
+        (FLOOR.replace("45", "35"), ["rule 'low'", "recover_above", "40..100"]),
+        (FLOOR + 'statistic = "median"\n', ["statistic", "'median'", "p5"]),
+        (FLOOR + 'severity = "urgent"\n', ["severity", "'urgent'", "page, ticket"]),
+        (FLOOR + 'enabled = "no"\n', ["rule 'low': enabled", "true or false"]),
+        (FLOOR + 'match = { streem = "x" }\n', ["rule 'low': match", "'streem'", "did you mean 'stream'?"]),
+        (FLOOR + "match = { stream = 3 }\n", ["rule 'low': match.stream", "3"]),
+        (FLOOR.replace('"lite"', '"light"'), ["rule 'low': scorer", "'light'", "did you mean 'lite'?"]),
+        ('[rules.b]\nkind = "signal"\nsignal = "blak"\nabove = 0.5\n', ["rule 'b'", "signal", "'blak'", "black"]),
+        ('[rules.b]\nkind = "signal"\nsignal = "black"\nabove = 5\n', ["rule 'b'", "above", "0..1"]),
+        (
+            '[rules.b]\nkind = "signal"\nsignal = "freeze"\nabove = 0.5\nunless = { dark = 1 }\n',
+            ["rule 'b'", "unless", "'dark'"],
+        ),
+        ('[rules.m]\nkind = "missing"\ncount = 3\nof = 2\n', ["rule 'm'", "count", "1..2"]),
+        ('[rules.m]\nkind = "missing"\ncount = 1.5\nof = 2\n', ["rule 'm': count", "1.5", "whole number"]),
+        (
+            '[rules.m]\nkind = "missing"\ncount = 1\nof = 2\nreasons = ["lost"]\n',
+            ["rule 'm'", "reasons", "'lost'", "timeout"],
+        ),
+        (DROP.replace("lite", "light"), ["rule 'drop': scorer", "did you mean 'lite'?"]),
+        (DROP + 'mode = "cussum"\n', ["rule 'drop'", "mode", "guarantee"]),
+        (DROP + 'cause = "network"\n', ["rule 'drop'", "cause", "packaging"]),
+        (DROP + "k = 3\n", ["rule 'drop'", "k: must be 0.05..2"]),
+        (DROP + "baseline = 3\n", ["rule 'drop'", "'baseline'", "did you mean"]),
+        (DROP + '[rules.g]\nkind = "group"\nof = "drip"\n', ["rule 'g': of", "did you mean 'drop'?"]),
+        ('[rules.g]\nkind = "group"\nof = "x"\nquantile = 2\n', ["rule 'g'", "quantile", "0.1..0.95"]),
+        (FLOOR + "[masks.m]\n", ["mask 'm'", "either from and until"]),
+        (FLOOR + "[masks.m]\nform = 1\n", ["mask 'm'", "did you mean 'from'?"]),
+        (FLOOR + "[masks.m]\nfrom = 2026-01-01\nuntil = 2026-01-02\n", ["mask 'm': from", "zone"]),
+        (FLOOR + '[masks.m]\ndaily_from = "2 pm"\ndaily_until = "3 pm"\n', ["mask 'm': daily_from", "02:30"]),
+        (MASK + 'excuses = ["lou"]\n', ["mask 'm': excuses", "did you mean 'low'?"]),
+        (MASK + "stream = 3\n", ["mask 'm': stream", "3"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_with_file_rule_key_and_remedy(text: str, words: list[str]) -> None:
+    """Every mistake is refused with what a person needs to mend it."""
+    with pytest.raises(SettingsError) as refused:
+        parse_rules(text, origin="my.toml", scorers=["lite@1"])
+    for word in ["my.toml", *words]:
+        assert word in str(refused.value)
+
+
+def test_a_rule_can_be_left_out_and_globs_written_as_text_or_list() -> None:
+    """`enabled = false` leaves a rule out; one glob needs no list."""
+    assert parse_rules(FLOOR + "enabled = false\n") == ()
+    (rule,) = parse_rules(FLOOR + 'match = { stream = "news-*", rendition = ["a", "b"], labels = { team = "sr" } }\n')
+    assert rule.match == Match(stream=("news-*",), rendition=("a", "b"), labels={"team": "sr"})
+    assert parse_rules("") == ()
+
+
+def test_a_mask_goes_to_the_rules_that_it_excuses() -> None:
+    """By name, by kind and by signal; once or daily, in UTC."""
+    text = (
+        FLOOR + DROP + '[rules.dark]\nkind = "signal"\nsignal = "black"\nabove = 0.9\n'
+        '[masks.m]\nexcuses = ["black", "low"]\nstream = "news-*"\ndaily_from = "02:00"\ndaily_until = 03:00:00\n'
+        '[masks.n]\nexcuses = "regression"\nfrom = 2026-11-20T21:00:00+01:00\nuntil = 2026-11-20T21:00:00Z\n'
+    )
+    masks = {rule.name: [mask.name for mask in rule.masks] for rule in parse_rules(text)}
+    assert masks == {"low": ["m"], "drop": ["n"], "dark": ["m"]}
+    (mask,) = parse_rules(text)[1].masks
+    assert (mask.begins_at, mask.ends_at) == (START, START + timedelta(hours=1))

@@ -1,0 +1,129 @@
+"""The stored form of states: documents that earlier versions wrote are read, and written again byte for byte."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests import factories
+from vqmon.core.alerts.annotations import DeployMarker
+from vqmon.core.alerts.conditions.floor import FloorBaseline, FloorState
+from vqmon.core.alerts.conditions.group import GroupState
+from vqmon.core.alerts.conditions.missing import MissingState
+from vqmon.core.alerts.conditions.regression import RegressionState
+from vqmon.core.alerts.regression.cusum import EMPTY_CHART
+from vqmon.core.alerts.state import (
+    AlertKey,
+    AlertProgress,
+    GroupMembers,
+    GroupSeries,
+    LadderRendition,
+    PairSeries,
+    RenditionSeries,
+    RenditionTimeline,
+    State,
+)
+from vqmon.errors import WireError
+from vqmon.transport.wire.alert_state import StoredAlertState, pack_state, state_key, unpack_state
+from vqmon.transport.wire.cloudevents import encode_state, parse_state
+
+RECORDED = [
+    tuple(line.split("\t", 1))
+    for line in (Path(__file__).parent / "alert_states.jsonl").read_text().splitlines()
+]  # fmt: skip
+"""Key as JSON, and document, of states of every kind, as version 0.1 stored them."""
+
+LITE = RenditionSeries(rendition_key="news-1/1080p", subject="lite")
+PAIR = PairSeries(rendition_key="news-1/1080p", scorer="lite", against="ladder")
+GROUP = GroupSeries(group="encoder=a", scorer="lite")
+
+
+@pytest.mark.parametrize(("key", "document"), RECORDED, ids=[key for key, _ in RECORDED])
+def test_recorded_documents_are_read_and_written_again_byte_for_byte(key: str, document: str) -> None:
+    state = parse_state(document)
+    assert encode_state(state).decode() == document
+    assert state_key(state.key) == json.loads(key)
+
+
+@pytest.mark.parametrize(
+    ("state", "key"),
+    [
+        (FloorState(rule="low", series=LITE), "low|news-1/1080p/lite"),
+        (RegressionState(rule="pair", series=PAIR), "pair|news-1/1080p/lite~ladder"),
+        (GroupState(rule="group", series=GROUP), "group|encoder=a/group/lite"),
+        (GroupState(rule="group", series=GroupSeries(group="", scorer="lite")), "group|all/group/lite"),
+        (GroupMembers(rule="group", group_series=GROUP), "&group|encoder=a/group/lite"),
+        (
+            RenditionTimeline(
+                rendition_key="a/b/c", stream_id="a/b", ends_at=1.1, sequence=7, scored_until=1763668800.123457,
+                scored_observed_at=0.1 + 0.2, fingerprint="00ff",
+            ),
+            "|a/b/c",
+        ),
+        (LadderRendition(stream_id="a/b", rendition="c", first_at=1.0, ends_at=2.0, ladder_position=5000.0), "<a/b/c"),
+        (DeployMarker(id="m1", at=factories.START, name="encoder 7"), "!m1"),
+        (MissingState(rule="lost", series=LITE, missing_since=(None, 1763668800.5, None)), "lost|news-1/1080p/lite"),
+        (
+            FloorState(
+                rule="low", series=LITE, scorer="lite@1", baseline=FloorBaseline(count=1.0, mean=0.1),
+                progress=AlertProgress(began_at=1.5, counted_from=0.1, bad_spans=3, seen_until=9.25),
+            ),
+            "low|news-1/1080p/lite",
+        ),
+        (
+            GroupMembers(
+                rule="group", group_series=GROUP,
+                members=frozenset({AlertKey(rule="r", series=LITE), AlertKey(rule="r", series=PAIR)}),
+            ),
+            "&group|encoder=a/group/lite",
+        ),
+    ],
+)  # fmt: skip
+def test_every_state_comes_back_the_same_under_its_key(state: State, key: str) -> None:
+    assert parse_state(encode_state(state)) == state
+    assert state_key(state.key) == key
+
+
+@pytest.mark.parametrize(
+    ("series", "basis", "expected"),
+    [
+        ("a/b/1080p/lite", "lite@1", RenditionSeries(rendition_key="a/b/1080p", subject="lite")),
+        ("a~b/c/lite", "lite@1 since e7", RenditionSeries(rendition_key="a~b/c", subject="lite")),
+        ("a/x~y/lite", "lite@1", RenditionSeries(rendition_key="a/x~y", subject="lite")),
+        ("a/b/lite~ladder", "lite@1 against c", PairSeries(rendition_key="a/b", scorer="lite", against="ladder")),
+        ("a/b/lite~label:x/y", "lite@1 against c", PairSeries(rendition_key="a/b", scorer="lite", against="label:x/y")),
+        # no value has had a partner yet
+        ("a/b/lite~ladder", "", PairSeries(rendition_key="a/b", scorer="lite", against="ladder")),
+    ],
+)
+def test_series_of_charts_are_told_apart_by_their_basis(series: str, basis: str, expected: object) -> None:
+    stored = StoredAlertState(rule="r", series=series, kind="regression", basis=basis)
+    state = unpack_state(stored)
+    assert isinstance(state, RegressionState)
+    assert state.series == expected
+    assert str(state.series) == series
+
+
+def test_a_chart_without_values_is_not_a_chart_with_empty_sums() -> None:
+    state = RegressionState(rule="r", series=LITE, basis="lite@1")
+    assert pack_state(state).memory == ()
+    packed = pack_state(RegressionState(rule="r", series=LITE, basis="lite@1", chart=EMPTY_CHART))
+    assert len(packed.memory) == 29
+    assert unpack_state(packed).chart == EMPTY_CHART
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kind": "florr"}, {"kind": "regression", "memory": [1.0, 2.0]}, {"kind": "regression", "recent": [1.0, 2.0]}],
+)
+def test_a_document_whose_numbers_do_not_belong_to_its_kind_is_refused(change: dict[str, object]) -> None:
+    document = {"rule": "r", "series": "a/b/lite", "kind": "floor", **change}
+    with pytest.raises(WireError):
+        parse_state(json.dumps(document))
+
+
+def test_text_that_is_no_unicode_is_replaced() -> None:
+    series = RenditionSeries(rendition_key="caf\udce9/1080p", subject="lite")
+    state = parse_state(encode_state(FloorState(rule="r", series=series)))
+    assert isinstance(state, FloorState)
+    assert str(state.series) == "caf?/1080p/lite"

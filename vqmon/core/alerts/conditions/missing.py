@@ -1,0 +1,86 @@
+"""The condition `missing`: many of the last segments were unscored."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from vqmon.core.alerts.conditions.base import (
+    Span,
+    SpanCondition,
+    Verdict,
+    check_range,
+    series_of_rendition,
+    whole_segment,
+)
+from vqmon.core.alerts.media_timeline import NOT_SEGMENTS, TimedOutcome
+from vqmon.core.alerts.state import RenditionSeries, SpanState
+from vqmon.core.types import Outcome, Score, SegmentFailure
+from vqmon.errors import REASONS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingState(SpanState):
+    """State of a missing condition."""
+
+    kind: ClassVar[str] = "missing"
+
+    # per segment of the window, oldest first: when a missing one began, None for one that was scored
+    missing_since: tuple[float | None, ...] = ()
+
+    @property
+    def has_learned(self) -> bool:
+        return bool(self.missing_since)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing(SpanCondition[MissingState]):
+    """`count` of the last `of` segments were unscored for one of `reasons`; resolves at `recover_count` or fewer."""
+
+    kind: ClassVar[str] = "missing"
+    state_type: ClassVar[type[MissingState]] = MissingState
+
+    count: int
+    of: int
+    # default: half of `count`, rounded down
+    recover_count: int | None = None
+    reasons: tuple[str, ...] = tuple(reason for reason in REASONS if reason not in NOT_SEGMENTS)
+
+    def __post_init__(self) -> None:
+        check_range(self, "of", low=1, high=1000)
+        check_range(self, "count", low=1, high=self.of)
+        if self.recover_count is not None:
+            check_range(self, "recover_count", low=0, high=self.count - 1)
+        for reason in self.reasons:
+            if reason not in REASONS:
+                raise ValueError(f"reasons: unknown reason {reason!r}; known: {', '.join(sorted(REASONS))}")
+        if not self.reasons:
+            raise ValueError("reasons: name one or more, or leave the key out")
+
+    def series(self, outcome: Outcome) -> Iterator[tuple[RenditionSeries, Score | None]]:
+        yield series_of_rendition(outcome, self.kind), None
+
+    def spans(
+        self, state: MissingState, timed: TimedOutcome, score: Score | None
+    ) -> tuple[MissingState, Sequence[Span]]:
+        reason = timed.outcome.reason if isinstance(timed.outcome, SegmentFailure) else ""
+        if reason in NOT_SEGMENTS and reason not in self.reasons:
+            return state, ()
+        missing_at = timed.starts_at if reason in self.reasons else None
+        if missing_at is None and not state.missing_since:
+            return state, (whole_segment(timed, "good", 0.0, threshold=self.count),) if state.alert else ()
+        window = (*state.missing_since, missing_at)[-self.of :]
+        missing = [moment for moment in window if moment is not None]
+        state = replace(state, missing_since=window if missing else ())
+        if len(missing) >= self.count:
+            span = whole_segment(timed, "bad", len(missing), threshold=self.count)
+            return state, (replace(span, run_began_at=missing[0]),)
+        recover_count = self.count // 2 if self.recover_count is None else self.recover_count
+        verdict: Verdict = "good" if len(missing) <= recover_count else "between"
+        return state, (whole_segment(timed, verdict, len(missing), threshold=self.count),)
+
+    def describe(self, outcome: Outcome, score: Score | None, span: Span) -> str:
+        last = f"; the last one: {outcome.reason}" if isinstance(outcome, SegmentFailure) else ""
+        return f"{span.value:.0f} of the last {self.of} segments unscored{last}"
+
+    def summarize(self, outcome: Outcome, score: Score | None, span: Span, *, held_seconds: float) -> str:
+        return self.describe(outcome, score, span)

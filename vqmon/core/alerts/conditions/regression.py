@@ -1,0 +1,132 @@
+"""The condition `regression`: a score leaves its own baseline, or its distance from another rendition's does."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple, Self
+
+from vqmon.core.alerts.conditions.base import check_range
+from vqmon.core.alerts.conditions.chart import ChartCondition
+from vqmon.core.alerts.regression.change_point import Companions
+from vqmon.core.alerts.regression.cusum import ControlChart
+from vqmon.core.alerts.state import AlertState, PairSeries, RenditionSeries
+from vqmon.core.types import RegressionCause
+
+AGAINST_LADDER = "ladder"
+"""`against` = this: compare with the next higher bitrate of the stream; the highest with the next lower."""
+
+AGAINST_LABEL = "label:"
+"""`against` = this and a name: compare with the rendition that the segment's label of that name gives."""
+
+
+class BucketDeviation(NamedTuple):
+    """How far a series was from its baseline within one bucket of time, in points; see the condition `group`."""
+
+    starts_at: float
+    total: float
+    value_count: float
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.value_count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChartState(AlertState):
+    """State of a series that a control chart follows."""
+
+    # scorer (name@version), what it is compared with, and since which deploy; another basis starts the series anew
+    basis: str = ""
+    # None before the first value
+    chart: ControlChart | None = None
+    # signals and other scores of the same segments
+    companions: Companions | None = None
+    # end of the last value
+    seen_until: float = 0.0
+    # while an alert is open: since when no other alert inhibits it that was inhibited
+    uninhibited_since: float | None = None
+
+    def without_alert(self, chart: ControlChart | None) -> Self:
+        """The state after its alert has resolved."""
+        return replace(self, chart=chart, companions=None, alert=None, uninhibited_since=None)
+
+    def restarted(self, basis: str) -> Self:
+        """The state of the series before its first value on a new basis."""
+        return replace(self.without_alert(None), basis=basis, seen_until=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegressionState(ChartState):
+    """State of a regression rule on one series."""
+
+    kind: ClassVar[str] = "regression"
+
+    # the last buckets, oldest first, for the groups that the series belongs to
+    bucket_deviations: tuple[BucketDeviation, ...] = ()
+    # values that had no partner to compare with
+    unpaired_count: int = 0
+
+    def restarted(self, basis: str) -> Self:
+        return replace(ChartState.restarted(self, basis), bucket_deviations=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regression(ChartCondition):
+    """A score falls below its baseline, or below its usual distance from another rendition's at the same moment."""
+
+    kind: ClassVar[str] = "regression"
+
+    # name, name@version or a glob of them
+    scorer: str
+    # "" = its own past; "ladder", "label:NAME", or the name or glob of a rendition of the same stream
+    against: str = ""
+    # globs of the renditions that make the ladder: leave the contribution feed out
+    among: tuple[str, ...] = ("*",)
+    # how far, in media time, a rendition may be behind before others do not wait for it
+    wait_seconds: float = 60.0
+    # minutes that must be affected, times the label's number if one is named (viewers, say)
+    min_impact_minutes: float = 0.0
+    weight_label: str = ""
+
+    def __post_init__(self) -> None:
+        self.check()
+        check_range(self, "wait_seconds", low=1, high=600)
+        check_range(self, "min_impact_minutes", low=0)
+
+    @property
+    def scorer_pattern(self) -> str:
+        return self.scorer
+
+    @property
+    def has_groups(self) -> bool:
+        return True
+
+    @property
+    def alert_cause(self) -> RegressionCause:
+        """The cause of the rule; by default packaging for the ladder, encoder for another rendition."""
+        if self.cause or not self.against:
+            return self.cause
+        return "packaging" if self.against == AGAINST_LADDER else "encoder"
+
+    def series(self, rendition_key: str, scorer: str) -> RenditionSeries | PairSeries:
+        """The series of a scorer (name@version) in the rendition stream/rendition."""
+        name = scorer.split("@")[0]
+        if self.against:
+            return PairSeries(rendition_key=rendition_key, scorer=name, against=self.against)
+        return RenditionSeries(rendition_key=rendition_key, subject=name)
+
+    def impact_minutes(self, labels: Mapping[str, str], *, seconds: float) -> float:
+        """Minutes affected by a segment of this length, weighted by the label `weight_label`."""
+        return _weight(labels.get(self.weight_label)) * seconds / 60
+
+    def follows(self, state: AlertState) -> bool:
+        against = state.series.against if isinstance(state.series, PairSeries) else ""
+        return state.kind == self.kind and against == self.against
+
+
+def _weight(text: str | None) -> float:
+    """A label as a weight; 1 when it is missing, no number, or not above 0."""
+    try:
+        value = float(text or 1.0)
+    except ValueError:
+        return 1.0
+    return value if 0.0 < value < 1e12 else 1.0

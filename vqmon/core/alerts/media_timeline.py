@@ -1,0 +1,145 @@
+"""Places outcomes on the media timeline of their rendition, and detects late segments and repeated frames."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vqmon.core.alerts.state import RenditionTimeline
+from vqmon.core.types import Fingerprint, Outcome, QualityEvent, Segment, SegmentFailure
+
+NOT_SEGMENTS = ("stale", "playlist")
+"""Reasons of failures that stand for no segment: they report that time passes without one."""
+
+FORGET_SECONDS = 60.0
+"""After a gap of this length the frame before it, and a run of good or bad spans, are forgotten."""
+
+ROUNDING_SECONDS = 1e-3
+"""Consecutive segments meet with the rounding errors of their time bases."""
+
+LATE_LIMIT = 5
+"""So many consecutive segments from the past, also by their sequence, mean that the timeline was reset."""
+
+WORST_FRAMES = 4
+
+SAME_MEAN_LEVELS = 0.5
+SAME_MAX_LEVELS = 3
+"""Two fingerprints show the same picture when their cells differ by no more than this, on average and at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedOutcome:
+    """One outcome on the timeline of its rendition; moments are seconds since the epoch."""
+
+    outcome: Outcome
+    # the timeline before this outcome
+    before: RenditionTimeline
+    starts_at: float
+    ends_at: float
+    # start of each sampled frame, and the end of the last
+    frame_times: tuple[float, ...] = ()
+    # whether the first frame repeats the frame before it; None when there is none to compare with
+    repeats_last_frame: bool | None = None
+
+
+def place_outcome(
+    timeline: RenditionTimeline | None, outcome: Outcome
+) -> tuple[RenditionTimeline, TimedOutcome | None]:
+    """The timeline after an outcome, and the outcome placed on it; None for a late or repeated segment.
+
+    A failure that stands for no segment (stale, playlist) does not advance the timeline: segments may continue where
+    they stopped.
+    """
+    segment = outcome.segment
+    starts_at = segment.starts_at.timestamp()
+    ends_at = starts_at + segment.duration_seconds
+    observed_at = outcome.observed_at.timestamp()
+    new = _new_timeline(segment, starts_at, observed_at)
+    timeline = _resumed(timeline, new) if timeline else new
+    if isinstance(outcome, SegmentFailure) and outcome.reason in NOT_SEGMENTS:
+        return timeline, TimedOutcome(outcome=outcome, before=timeline, starts_at=starts_at, ends_at=ends_at)
+    until = timeline.ends_at
+    if ends_at <= until - ROUNDING_SECONDS or starts_at < ends_at <= until + ROUNDING_SECONDS:
+        # A segment that is next in sequence but earlier in time is not late: the timeline was set back.
+        if segment.sequence <= timeline.sequence and timeline.late_count + 1 < LATE_LIMIT:
+            return replace(timeline, late_count=timeline.late_count + 1), None
+        timeline = new
+    if not isinstance(outcome, QualityEvent):
+        timed = TimedOutcome(outcome=outcome, before=timeline, starts_at=starts_at, ends_at=ends_at)
+        return replace(timeline, ends_at=ends_at, sequence=segment.sequence, late_count=0), timed
+    times = tuple(starts_at + seconds for seconds in outcome.times_seconds)
+    timed = TimedOutcome(
+        outcome=outcome,
+        before=timeline,
+        starts_at=starts_at,
+        ends_at=ends_at,
+        frame_times=(*times, max(ends_at, times[-1])),
+        repeats_last_frame=_repeats_last_frame(timeline, outcome, times[0]),
+    )
+    after = RenditionTimeline(
+        rendition_key=timeline.rendition_key,
+        stream_id=timeline.stream_id,
+        ends_at=ends_at,
+        sequence=segment.sequence,
+        scored_until=ends_at,
+        scored_observed_at=observed_at,
+        frame_times=(*timeline.frame_times, *times)[-2:],
+        fingerprint=outcome.edges[1],
+    )
+    return after, timed
+
+
+def _new_timeline(segment: Segment, starts_at: float, observed_at: float) -> RenditionTimeline:
+    return RenditionTimeline(
+        rendition_key=segment.rendition.key,
+        stream_id=segment.rendition.stream_id,
+        ends_at=starts_at,
+        sequence=segment.sequence,
+        scored_until=starts_at,
+        scored_observed_at=observed_at,
+    )
+
+
+def _resumed(timeline: RenditionTimeline, new: RenditionTimeline) -> RenditionTimeline:
+    """The timeline when another outcome comes, perhaps after the rendition has ended."""
+    if timeline.stream_id != new.stream_id:
+        # Older versions stored no stream; what was read for it may be wrong.
+        timeline = replace(timeline, stream_id=new.stream_id)
+    if timeline.has_ended:
+        # While no segment was expected there was no silence.
+        timeline = replace(
+            timeline,
+            scored_until=new.scored_until,
+            scored_observed_at=new.scored_observed_at,
+            has_ended=False,
+        )
+    return timeline
+
+
+def _repeats_last_frame(timeline: RenditionTimeline, event: QualityEvent, at: float) -> bool | None:
+    if not timeline.fingerprint or not 0 <= at - timeline.frame_times[-1] <= FORGET_SECONDS:
+        return None
+    return is_same_picture(timeline.fingerprint, event.edges[0])
+
+
+def is_same_picture(first: Fingerprint, second: Fingerprint) -> bool:
+    """Whether two fingerprints are of the same picture, encoded twice; see SAME_MEAN_LEVELS."""
+    if first == second:
+        return True
+    if len(first) != len(second):
+        return False
+    cells = [np.frombuffer(bytes.fromhex(text), np.uint8).astype(np.int16) for text in (first, second)]
+    difference = np.abs(cells[0] - cells[1])
+    return bool(difference.mean() <= SAME_MEAN_LEVELS and difference.max() <= SAME_MAX_LEVELS)
+
+
+def worst_frame_times(event: QualityEvent, badness: Sequence[float]) -> tuple[float, ...]:
+    """Presentation times in seconds of the worst frames, worst first; `badness` has a value per frame.
+
+    The middle frame when the values do not belong to single frames.
+    """
+    times = event.times_seconds
+    if len(badness) != len(times):
+        return (times[len(times) // 2],)
+    ranked = sorted(range(len(times)), key=lambda index: (-badness[index], index))
+    return tuple(times[index] for index in ranked[:WORST_FRAMES])
