@@ -155,17 +155,17 @@ class HeavyTier:
             yield Admission(reasons=(), scorers=())
             return
         with self._budget.reserve() as is_reserved:
-            yield Admission(reasons=reasons, scorers=applicable_scorers(self.scorers, segment) if is_reserved else ())
+            yield Admission(reasons=reasons, scorers=_applicable_scorers(self.scorers, segment) if is_reserved else ())
 
     def planned_reasons(self, segment: Segment) -> tuple[str, ...]:
         """The reasons for promotion that are known before decoding; none when no heavy scorer applies."""
-        return reasons_before_decoding(segment, self._policy) if applicable_scorers(self.scorers, segment) else ()
+        return reasons_before_decoding(segment, self._policy) if _applicable_scorers(self.scorers, segment) else ()
 
     def score_reasons(self, segment: Segment, scores: Sequence[Score]) -> tuple[str, ...]:
         """The reasons for promotion that follow from the first score of the first tier, which is recorded."""
         first_score = scores[0]
         reasons = reasons_from_score(first_score.value, self._recent_scores.record(segment, first_score), self._policy)
-        return reasons if applicable_scorers(self.scorers, segment) else ()
+        return reasons if _applicable_scorers(self.scorers, segment) else ()
 
     def record_promotion(self, reasons: tuple[str, ...], left_out: str) -> Promotion:
         """Count the promotion in the metrics; returns it as the event states it."""
@@ -209,7 +209,7 @@ class ScoringCascade:
 
     def can_score(self, segment: Segment) -> bool:
         """Whether a scorer of the first tier applies to a segment."""
-        return bool(applicable_scorers(self.scorers, segment))
+        return bool(_applicable_scorers(self.scorers, segment))
 
     async def score(self, segment: Segment, media: bytes) -> SegmentScores:
         """Score one segment. Raises DecodeError or ScoreError; optional scorers that fail are left out instead."""
@@ -233,7 +233,7 @@ class ScoringCascade:
 
     async def _score_first_tier(self, segment: Segment, media: bytes, heavy_scorers: Sequence[Scorer]) -> SegmentScores:
         """Decode the views of all scorers at once; score by the first tier and by the shadows."""
-        scorers, shadows = applicable_scorers(self.scorers, segment), applicable_scorers(self.shadows, segment)
+        scorers, shadows = _applicable_scorers(self.scorers, segment), _applicable_scorers(self.shadows, segment)
         with measured_stage("decode", self.record_stage):
             decoded, optional_views_error = await self._decode_with_optional_views(
                 segment, media, scorers, (*shadows, *heavy_scorers)
@@ -241,7 +241,7 @@ class ScoringCascade:
         shadows = () if optional_views_error else shadows
         with measured_stage("score", self.record_stage):
             scores = await run_concurrently(scorer.score(decoded) for scorer in scorers)
-            shadow_results = await run_concurrently(score_all_or_none([shadow], decoded) for shadow in shadows)
+            shadow_results = await run_concurrently(_score_all_or_none([shadow], decoded) for shadow in shadows)
         successful_shadows = [
             shadow for shadow, (shadow_scores, _) in zip(shadows, shadow_results, strict=True) if shadow_scores
         ]
@@ -257,7 +257,7 @@ class ScoringCascade:
         self, segment: Segment, media: bytes, scorers: Sequence[Scorer], optional_scorers: Sequence[Scorer]
     ) -> tuple[DecodedSegment, str]:
         """Decode the views of all scorers; if that is too much, only the required ones, and return the reason."""
-        required_views, all_views = required_views_of(scorers), required_views_of((*scorers, *optional_scorers))
+        required_views, all_views = _required_views_of(scorers), _required_views_of((*scorers, *optional_scorers))
         try:
             return await self._decode(segment, media, all_views), ""
         except DecodeError as error:
@@ -277,7 +277,7 @@ class ScoringCascade:
         if decoded is scored.decoded and scored.optional_views_error:
             return scored, "timeout" if scored.optional_views_error == "timeout" else "failed"
         with measured_stage("score_heavy", self.record_stage):
-            heavy_scores, left_out = await score_all_or_none(heavy_scorers, decoded)
+            heavy_scores, left_out = await _score_all_or_none(heavy_scorers, decoded)
         if left_out:
             return scored, left_out
         return replace(scored, scores=[*scored.scores, *heavy_scores], scorers=(*scored.scorers, *heavy_scorers)), ""
@@ -286,7 +286,7 @@ class ScoringCascade:
         self, segment: Segment, media: bytes, scored: SegmentScores, heavy_scorers: Sequence[Scorer]
     ) -> tuple[SegmentScores, str]:
         """Decode a second time: a segment promoted by its score was decoded without the views of heavy scorers."""
-        decoded, views = scored.decoded, required_views_of(heavy_scorers)
+        decoded, views = scored.decoded, _required_views_of(heavy_scorers)
         if not set(views) <= set(decoded.views):
             try:
                 with measured_stage("decode_again", self.record_stage):
@@ -296,17 +296,17 @@ class ScoringCascade:
         return await self._add_heavy_scores(scored, heavy_scorers, decoded)
 
 
-def applicable_scorers(scorers: Sequence[Scorer], segment: Segment) -> Sequence[Scorer]:
+def _applicable_scorers(scorers: Sequence[Scorer], segment: Segment) -> Sequence[Scorer]:
     """The scorers that can score a segment: all when it has a prompt, else those that need none."""
     return [scorer for scorer in scorers if segment.prompt or not scorer.needs_prompt]
 
 
-def required_views_of(scorers: Sequence[Scorer]) -> tuple[View, ...]:
+def _required_views_of(scorers: Sequence[Scorer]) -> tuple[View, ...]:
     """The views of each frame that these scorers take, without repetitions."""
     return tuple(dict.fromkeys(view for scorer in scorers for view in scorer.views))
 
 
-async def score_all_or_none(scorers: Sequence[Scorer], decoded: DecodedSegment) -> tuple[list[Score], str]:
+async def _score_all_or_none(scorers: Sequence[Scorer], decoded: DecodedSegment) -> tuple[list[Score], str]:
     """The scores of all scorers; when one fails, no score and why they are left out: `timeout` or `failed`."""
     try:
         return await run_concurrently(scorer.score(decoded) for scorer in scorers), ""

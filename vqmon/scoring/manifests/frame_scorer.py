@@ -180,7 +180,7 @@ def save_frame_spec(spec: ScorerSpec, path: Path) -> None:
     write_manifest(spec.id, asdict(spec), path)
 
 
-def explain_by_key(error: ValidationError, path: Path) -> str:
+def _explain_by_key(error: ValidationError, path: Path) -> str:
     """One line per problem of a manifest: file, key and message."""
     return "\n".join(
         f"{path}: {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()
@@ -188,7 +188,7 @@ def explain_by_key(error: ValidationError, path: Path) -> str:
 
 
 def read_manifest(
-    path: Path, adapter: TypeAdapter[ManifestT], *, explain: Callable[[ValidationError, Path], str] = explain_by_key
+    path: Path, adapter: TypeAdapter[ManifestT], *, explain: Callable[[ValidationError, Path], str] = _explain_by_key
 ) -> ManifestT:
     """Read a manifest of any kind; unknown keys and wrong types are refused with the message of `explain`.
 

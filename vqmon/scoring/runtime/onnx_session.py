@@ -41,7 +41,7 @@ _MAX_BOUND_SHAPES = 16
 _log = logging.getLogger(__name__)
 
 
-class OrtSession:
+class _OrtSession:
     """A loaded graph. `run` may be called by `Placement.workers` threads at once on a CPU, by one thread on CUDA."""
 
     def __init__(self, model: VerifiedModel, *, name: str, device: str, placement: Placement) -> None:
@@ -80,7 +80,7 @@ class IoBinding:
         self._device_values: OrderedDict[tuple[str, tuple[int, ...], str], Any] = OrderedDict()
 
     def run(self, feed: Mapping[str, Array], output: str, options: ort.RunOptions) -> Array:
-        """As `OrtSession.run`, for one thread at a time; raises what onnxruntime raises."""
+        """Compute one output from the inputs by name, for one thread at a time; raises what onnxruntime raises."""
         binding = self._session.io_binding()
         for name, array in feed.items():
             binding.bind_ortvalue_input(name, self._copy_to_device(name, np.ascontiguousarray(array)))
@@ -115,19 +115,19 @@ def open_session(model: VerifiedModel, *, name: str, placement: Placement) -> tu
 
         return OpenVinoSession(model, name=name, placement=placement), ""
     if device == "cpu" or (device == "auto" and _PROVIDERS["cuda"] not in ort.get_available_providers()):
-        return OrtSession(model, name=name, device="cpu", placement=placement), ""
+        return _OrtSession(model, name=name, device="cpu", placement=placement), ""
     try:
-        return OrtSession(model, name=name, device="cuda", placement=placement), ""
+        return _OrtSession(model, name=name, device="cuda", placement=placement), ""
     except ScorerError as error:
         if device == "cuda":
             raise
         _log.warning(**log_event("scorer.fell_back", scorer=name, device="cpu", why=str(error)))
-        return OrtSession(model, name=name, device="cpu", placement=placement), "CUDA cannot be used"
+        return _OrtSession(model, name=name, device="cpu", placement=placement), "CUDA cannot be used"
 
 
 def open_cpu_fallback(model: VerifiedModel, *, name: str, placement: Placement, reason: str) -> Session:
     """Open the graph on the CPU after its device failed; raises ScorerError when it cannot run there either."""
-    session = OrtSession(model, name=name, device="cpu", placement=replace(placement, device="cpu"))
+    session = _OrtSession(model, name=name, device="cpu", placement=replace(placement, device="cpu"))
     _log.warning(**log_event("scorer.fell_back", scorer=name, device="cpu", why=reason))
     return session
 

@@ -122,7 +122,7 @@ async def open_scorers(
         scorers: dict[str, Scorer] = {}
         models: dict[Path, LevelModel] = {}
         for name in names:
-            manifest, task = resolve_task(name, bundles)
+            manifest, task = _resolve_task(name, bundles)
             spec = load_manifest(manifest)
             _check_licence(spec, allow_noncommercial=options.allow_noncommercial)
             scorer = _open_scorer(spec, task, manifest, options=options, shared_graphs=graphs, models=models)
@@ -139,7 +139,7 @@ async def open_pair_scorer(
     Raises ScorerError and SettingsError.
     """
     options = options or ScorerOptions()
-    manifest, task_name = resolve_task(name, find_bundles(folders))
+    manifest, task_name = _resolve_task(name, find_bundles(folders))
     spec = load_manifest(manifest)
     _check_licence(spec, allow_noncommercial=options.allow_noncommercial)
     if not isinstance(spec, LevelScorerSpec):
@@ -191,7 +191,7 @@ def load_manifest(path: Path) -> Spec:
     return readers.get(kind, load_frame_spec)(path)
 
 
-def resolve_task(name: str, bundles: Mapping[str, Path]) -> tuple[Path, str]:
+def _resolve_task(name: str, bundles: Mapping[str, Path]) -> tuple[Path, str]:
     """The manifest and the task ("" = the first) of `name`, `name.task`, `name@version` or `name.task@version`.
 
     Raises ScorerError for an unknown name or task.
