@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from vqmon.core.alerts.annotations import DeployMarker, MarkerKey
+from vqmon.core.alerts.conditions.base import SpanCondition
 from vqmon.core.alerts.conditions.collapse import CollapseState
 from vqmon.core.alerts.conditions.floor import FloorBaseline, FloorState
 from vqmon.core.alerts.conditions.group import GroupState
 from vqmon.core.alerts.conditions.missing import MissingState
-from vqmon.core.alerts.conditions.no_score import NoScoreState
 from vqmon.core.alerts.conditions.regression import BucketDeviation, ChartState, RegressionState
-from vqmon.core.alerts.conditions.signal import SignalState
 from vqmon.core.alerts.regression.baseline import Baseline, Block
 from vqmon.core.alerts.regression.change_point import Companions
 from vqmon.core.alerts.regression.cusum import ControlChart, CusumState
+from vqmon.core.alerts.rules import CONDITIONS
 from vqmon.core.alerts.state import (
     AlertKey,
     AlertProgress,
@@ -209,11 +209,12 @@ def _pack_span_state(state: SpanState) -> StoredAlertState:
 
 
 def _unpack_span_state(stored: StoredAlertState) -> SpanState:
-    if stored.kind not in _LEARNED:
+    condition = CONDITIONS.get(stored.kind)
+    if condition is None or not issubclass(condition, SpanCondition):
         raise ValueError(f"kind: unknown kind of alert condition {stored.kind!r}")
-    state_type, learned = _LEARNED[stored.kind]
+    learned = _LEARNED_FIELDS[stored.kind](stored) if stored.kind in _LEARNED_FIELDS else {}
     rendition_key, _, subject = stored.series.rpartition("/")
-    return state_type(
+    state: SpanState = condition.state_type(
         rule=stored.rule,
         series=RenditionSeries(rendition_key=rendition_key, subject=subject),
         alert=stored.alert,
@@ -224,8 +225,9 @@ def _unpack_span_state(stored: StoredAlertState) -> SpanState:
             recovering_since=stored.calm,
             seen_until=stored.seen_until,
         ),
-        **learned(stored),
+        **learned,
     )
+    return state
 
 
 def _floor_fields(stored: StoredAlertState) -> dict[str, Any]:
@@ -243,18 +245,12 @@ def _missing_fields(stored: StoredAlertState) -> dict[str, Any]:
     return {"missing_since": tuple(moment or None for moment in stored.memory)}
 
 
-def _no_fields(stored: StoredAlertState) -> dict[str, Any]:
-    return {}
-
-
-_LEARNED: Mapping[str, tuple[type[SpanState], Callable[[StoredAlertState], dict[str, Any]]]] = {
-    FloorState.kind: (FloorState, _floor_fields),
-    CollapseState.kind: (CollapseState, _collapse_fields),
-    MissingState.kind: (MissingState, _missing_fields),
-    SignalState.kind: (SignalState, _no_fields),
-    NoScoreState.kind: (NoScoreState, _no_fields),
+_LEARNED_FIELDS: Mapping[str, Callable[[StoredAlertState], dict[str, Any]]] = {
+    FloorState.kind: _floor_fields,
+    CollapseState.kind: _collapse_fields,
+    MissingState.kind: _missing_fields,
 }
-"""Kind -> its state, and the fields in which it stores what it has learned."""
+"""Kind -> the fields in which its state holds what it has learned; other kinds learn nothing."""
 
 
 # states of control charts
