@@ -51,7 +51,7 @@ def test_export_and_check_read_either_history(place: HistoryLocation, settings: 
     (file,) = (tmp_path / "lake").rglob("*.parquet")
     assert pq.read_table(file, partitioning=None)["starts_at"][0].as_py() == START
     assert "give a FILE" in said(settings, "export", status=2)
-    assert "no other choice" in said(
+    assert "takes no other filter" in said(
         settings, "export", "--partitioned", str(tmp_path / "lake"), "--stream", "a", status=2
     )
 

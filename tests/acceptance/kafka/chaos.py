@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from tests.acceptance.kafka.broker import Broker
 from tests.acceptance.kafka.fleet import Worker, header, read_all
-from tests.acceptance.kafka.looks import look_of
+from tests.acceptance.kafka.observers import outcome_of_segment
 from tests.acceptance.kafka.proxy import Proxies
 from vqmon.core.alerts.judge import Judge, fleet_wide_rules
 from vqmon.core.alerts.rules import AlertRule
@@ -202,7 +202,7 @@ async def find(bootstrap: str, names: TopicNames) -> Finding:
     for record, place in zip(outputs, seen, strict=True):
         order[record.partition].append(int(place.rsplit("/", 1)[1]))
         source = expected.get(place)
-        wrong += source is None or cloudevents.parse_outcome(record.value).id != look_of(_segment(source)).id
+        wrong += source is None or cloudevents.parse_outcome(record.value).id != outcome_of_segment(_segment(source)).id
     rules = parse_rules(RULES.read_text(encoding="utf-8"), origin=str(RULES))
     over_all = fleet_wide_rules(rules)
     judged = _undisturbed([rule for rule in rules if rule not in over_all], inputs)
@@ -232,7 +232,7 @@ def _undisturbed(rules: Sequence[AlertRule], inputs: Sequence[object]) -> dict[i
     """What one judge per partition says when nothing is broken."""
     looks: dict[int | str, list[Outcome]] = defaultdict(list)
     for one in inputs:
-        looks[one.partition].append(look_of(_segment(one)))  # type: ignore[attr-defined]
+        looks[one.partition].append(outcome_of_segment(_segment(one)))  # type: ignore[attr-defined]
     return {partition: _judged(rules, outcomes) for partition, outcomes in looks.items()}
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.kafka.broker import Cluster
 from tests.acceptance.kafka.fleet import ROOT, make_topics, segments_of, until
-from tests.acceptance.kafka.looks import look_of
+from tests.acceptance.kafka.observers import outcome_of_segment
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import Alert, Outcome
 from vqmon.settings.rules_file import parse_rules
@@ -93,7 +93,11 @@ async def test_killed_recorders_lose_and_double_nothing(
     file = settings_file(tmp_path, cluster, prefix, place)
     count = 1 if isinstance(place, Path) else 2
     judge, chance = Judge(RULES), random.Random(5)
-    outcomes = [look_of(it) for group in zip(*(segments_of(one, EACH) for one in STREAMS), strict=True) for it in group]
+    outcomes = [
+        outcome_of_segment(it)
+        for group in zip(*(segments_of(one, EACH) for one in STREAMS), strict=True)
+        for it in group
+    ]
     alerts: dict[str, Alert] = {}
     running = [recorder(file, number) for number in range(count)]
     try:

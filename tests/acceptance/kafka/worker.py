@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipelines.fleet.worker import serve
 from pipelines.service.lifecycle import Service
-from tests.acceptance.kafka.looks import SlowLook
+from tests.acceptance.kafka.observers import SlowObserver
 from vqmon.settings.load import Settings
 from vqmon.settings.rules_file import parse_rules
 from vqmon.settings.sections import KafkaSettings
@@ -28,7 +28,7 @@ async def main(kafka: dict[str, object], most_seconds: float, seed: int) -> None
     await serve(
         settings,
         Service(meters=Meters(), progress=ProgressTracker(time.monotonic)),
-        observe=SlowLook(most_seconds=most_seconds, seed=seed),
+        observe=SlowObserver(most_seconds=most_seconds, seed=seed),
         rules=parse_rules(RULES.read_text(encoding="utf-8"), origin=str(RULES)),
     )
 

@@ -8,9 +8,9 @@ from pipelines.daemon.deploy_markers import follow_markers, make_marker, record_
 from pipelines.fleet.judging import ControlRecord, PartitionJudge, observe_record
 from pipelines.service.history_thread import open_history_thread
 from tests import factories
-from tests.acceptance.kafka.looks import look_at_once
+from tests.acceptance.kafka.observers import observe_at_once
 from tests.pipelines.fleet.test_partition import RULES
-from tests.pipelines.rig import NAMES, SPEAKER
+from tests.pipelines.memory_fleet import IDENTITY, NAMES
 from vqmon.core.alerts.judge import Judge
 from vqmon.settings.load import Settings
 from vqmon.transport.kafka import Record
@@ -44,12 +44,12 @@ async def test_a_marker_is_written_beside_a_daemon_and_taken_up(tmp_path: Path) 
 
 async def observed(value: bytes, offset: int) -> object:
     record = Record(0, offset, None, value, control_message_headers(MARKER), 1_767_225_600_000)
-    return await observe_record(record, look_at_once, SPEAKER, now=lambda: AT)
+    return await observe_record(record, observe_at_once, IDENTITY, now=lambda: AT)
 
 
 async def test_a_marker_on_a_partition_is_remembered_there_and_is_no_outcome() -> None:
     """It moves offset and memory and is passed on, gathered too; told again the memory stays as it is."""
-    judge = PartitionJudge(0, SPEAKER, rules=RULES, stored={}, rejected_limit=0.9)
+    judge = PartitionJudge(0, IDENTITY, rules=RULES, stored={}, rejected_limit=0.9)
     value = encode_control_message(MARKER, source="test")
     first, again = await observed(value, 7), await observed(value, 9)
     assert isinstance(first, ControlRecord)

@@ -18,7 +18,7 @@ from pipelines.topics.publisher import encode_records, ended_renditions
 from pipelines.topics.recorder import run_recorder
 from tests import factories
 from tests.factories import RENDITION, START
-from tests.pipelines.rig import NAMES, Rig, until
+from tests.pipelines.memory_fleet import NAMES, MemoryFleet, until
 from tests.pipelines.topics.test_recorder import recorder_context
 from vqmon.core.alerts.annotations import ALL_RENDITIONS, DeployMarker, StreamEnd, stream_end
 from vqmon.core.alerts.judge import Judge, fleet_wide_rules
@@ -147,41 +147,41 @@ async def live(course: Course, path: Path, text: str) -> dict[str, Alert]:
         return {alert.id: alert for alert in history.queries.alerts(limit=10_000)}
 
 
-async def over_kafka(course: Course, text: str) -> Rig:
+async def over_kafka(course: Course, text: str) -> MemoryFleet:
     """A fleet of one worker after the other on one partition; rules over all streams are judged by one of their own."""
-    rig = Rig(partitions=1, rules=parse_rules(text))
+    fleet = MemoryFleet(partitions=1, rules=parse_rules(text))
     seen = {step.segment.key: step for step in course.steps if not isinstance(step, StreamEnd | DeployMarker)}
 
     async def observe(segment: Segment) -> Observation:
         return Observation(outcome=seen[segment.key])
 
     async def drained(count: int) -> None:
-        await rig.drain(rig.floor(observe), count)
-        if fleet_wide_rules(rig.rules):
-            await rig.judge_gathered()
+        await fleet.drain(fleet.context(observe), count)
+        if fleet_wide_rules(fleet.rules):
+            await fleet.judge_gathered()
 
     for number, step in enumerate(course.steps):
         if number in course.restarts and number:
             await drained(number)
         if isinstance(step, StreamEnd | DeployMarker):
-            rig.note(0, step)
+            fleet.note(0, step)
         else:
-            rig.put(0, step.segment)
+            fleet.put(0, step.segment)
     await drained(len(course.steps))
-    return rig
+    return fleet
 
 
-async def recorded(rig: Rig, place: HistoryLocation) -> dict[str, Alert]:
+async def recorded(fleet: MemoryFleet, place: HistoryLocation) -> dict[str, Alert]:
     """What a recorder that is started anew makes of the fleet's topics."""
     topics = {NAMES.quality: "outcome", NAMES.alerts: "alert"}
-    for last in (len(rig.broker.logs[NAMES.quality, 0]) // 2, None):
+    for last in (len(fleet.broker.logs[NAMES.quality, 0]) // 2, None):
         brokers = {
             topic: replace(
-                rig.broker,
+                fleet.broker,
                 members=[],
                 _rebalancing=None,
                 _is_rebalance_pending=False,
-                logs={key: log[:last] for key, log in rig.broker.logs.items()},
+                logs={key: log[:last] for key, log in fleet.broker.logs.items()},
             )
             for topic in topics
         }
@@ -204,8 +204,8 @@ async def recorded(rig: Rig, place: HistoryLocation) -> dict[str, Alert]:
                 )
                 context.service.stop.set()
     with open_history(place, "read") as history:
-        assert list(history.documents.outcomes_in_write_order()) == rig.outcomes
-        assert list(history.queries.markers()) == [note for note in rig.notes if isinstance(note, DeployMarker)]
+        assert list(history.documents.outcomes_in_write_order()) == fleet.outcomes
+        assert list(history.queries.markers()) == [note for note in fleet.notes if isinstance(note, DeployMarker)]
         return {alert.id: alert for alert in history.queries.alerts(limit=10_000)}
 
 
@@ -224,14 +224,14 @@ async def test_the_same_input_gives_the_same_alerts_everywhere(seed: int, text: 
     assert {alert.state for alert in expected.values()} >= {"resolved"}
     assert any("the stream has ended" in alert.summary for alert in expected.values())
     assert replayed(tmp_path / "live.db", rules) == expected
-    rig = await over_kafka(it, text)
+    fleet = await over_kafka(it, text)
     outcomes = [step for step in it.steps if not isinstance(step, StreamEnd | DeployMarker)]
-    assert rig.outcomes == outcomes
-    assert [note.id for note in rig.notes] == [
+    assert fleet.outcomes == outcomes
+    assert [note.id for note in fleet.notes] == [
         step.id for step in it.steps if isinstance(step, StreamEnd | DeployMarker)
     ]
-    assert {alert.id: alert for alert in rig.alerts} == expected
-    assert await recorded(rig, tmp_path / "fleet.db") == expected
+    assert {alert.id: alert for alert in fleet.alerts} == expected
+    assert await recorded(fleet, tmp_path / "fleet.db") == expected
     assert replayed(tmp_path / "fleet.db", rules) == expected
 
 
@@ -252,7 +252,7 @@ def test_the_courses_have_all_of_it() -> None:
 
 async def test_an_end_on_a_partition_closes_alerts_and_is_no_outcome() -> None:
     """Also in a batch of its own: the alert and the end itself are written, and the worker is told of the alert."""
-    rig, told = Rig(partitions=1, rules=parse_rules(RULES)), list[Alert]()
+    fleet, told = MemoryFleet(partitions=1, rules=parse_rules(RULES)), list[Alert]()
     low = [factories.event(sequence=n, score=20) for n in range(4)]
     seen = {it.segment.key: it for it in low}
 
@@ -260,14 +260,14 @@ async def test_an_end_on_a_partition_closes_alerts_and_is_no_outcome() -> None:
         return Observation(outcome=seen[segment.key])
 
     for it in low:
-        rig.put(0, it.segment)
-    await rig.drain(rig.floor(observe), 4)
-    rig.note(0, stream_end(RENDITION.stream_id, ALL_RENDITIONS, START + timedelta(days=1), announced_at=START))
-    await rig.drain(rig.floor(observe, on_publish=lambda outcomes, alerts: told.extend(alerts)), 5)
-    assert [alert.state for alert in rig.alerts] == ["open", "resolved"]
-    assert told == rig.alerts[1:]
-    assert rig.outcomes == low
-    (note,) = rig.notes
+        fleet.put(0, it.segment)
+    await fleet.drain(fleet.context(observe), 4)
+    fleet.note(0, stream_end(RENDITION.stream_id, ALL_RENDITIONS, START + timedelta(days=1), told_at=START))
+    await fleet.drain(fleet.context(observe, on_publish=lambda outcomes, alerts: told.extend(alerts)), 5)
+    assert [alert.state for alert in fleet.alerts] == ["open", "resolved"]
+    assert told == fleet.alerts[1:]
+    assert fleet.outcomes == low
+    (note,) = fleet.notes
     # Dated by what was seen, where its speaker could not know.
     assert isinstance(note, StreamEnd)
     assert note.at == low[-1].segment.ends_at
@@ -275,13 +275,13 @@ async def test_an_end_on_a_partition_closes_alerts_and_is_no_outcome() -> None:
 
 async def test_an_end_with_another_key_is_rejected_with_an_outcome() -> None:
     """It may lie on a partition that does not have the stream."""
-    rig = Rig(partitions=1)
-    end = stream_end("news", ALL_RENDITIONS, START, announced_at=START)
-    rig.put_raw(0, b"sport", encode_control_message(end, source="test"), *control_message_headers(end))
-    await rig.drain(rig.floor(), 1)
-    (outcome,) = rig.outcomes
+    fleet = MemoryFleet(partitions=1)
+    end = stream_end("news", ALL_RENDITIONS, START, told_at=START)
+    fleet.put_raw(0, b"sport", encode_control_message(end, source="test"), *control_message_headers(end))
+    await fleet.drain(fleet.context(), 1)
+    (outcome,) = fleet.outcomes
     assert "key must be the stream id" in getattr(outcome, "detail", "")
-    assert not rig.notes
+    assert not fleet.notes
 
 
 def listing(*names: str, ended: bool = True) -> DiscoveredSegments:

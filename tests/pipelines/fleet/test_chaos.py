@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pipelines.fleet.membership import run_member
 from pipelines.observe.observer import Observation
-from tests.acceptance.kafka.looks import look_of
-from tests.pipelines.rig import NAMES, Rig, segment, until
+from tests.acceptance.kafka.observers import outcome_of_segment
+from tests.pipelines.memory_fleet import NAMES, MemoryFleet, segment, until
 from vqmon.core.alerts.judge import Judge, fleet_wide_rules
 from vqmon.core.types import Segment
 from vqmon.flow import run_concurrently
@@ -40,19 +40,19 @@ FAULTS = st.lists(st.sampled_from([None, None, None, "refused", "not_written", "
 STEPS = st.lists(st.sampled_from(["join", "leave", "crash", "wait"]), min_size=2, max_size=8)
 
 
-async def play(faults: list[str | None], steps: list[str], seed: int) -> Rig:
+async def play(faults: list[str | None], steps: list[str], seed: int) -> MemoryFleet:
     """Members come, go and crash while records are read and writes break."""
-    rig, random, number = Rig(partitions=2, rules=RULES), Random(seed), 0
+    fleet, random, number = MemoryFleet(partitions=2, rules=RULES), Random(seed), 0
 
     async def look(one: Segment) -> Observation:
         await asyncio.sleep(random.random() / 500)
-        return Observation(outcome=look_of(one))
+        return Observation(outcome=outcome_of_segment(one))
 
     for number in range(EACH):
-        rig.put(0, segment(number, stream_id="a"))
-        rig.put(1, segment(number, stream_id="b"))
-    rig.broker.faults.extend(faults)  # type: ignore[arg-type]
-    floor, gathered = rig.floor(look), rig.gathered_floor()
+        fleet.put(0, segment(number, stream_id="a"))
+        fleet.put(1, segment(number, stream_id="b"))
+    fleet.broker.faults.extend(faults)  # type: ignore[arg-type]
+    context, gathered = fleet.context(look), fleet.gathered_context()
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         members: list[tuple[asyncio.Event, asyncio.Task[list[None]]]] = []
 
@@ -60,7 +60,7 @@ async def play(faults: list[str | None], steps: list[str], seed: int) -> Rig:
             stop = asyncio.Event()
             works = [
                 run_member(one, open_group, stop=stop, revoke_seconds=0.05, on_join=lambda member: None)
-                for one, open_group in ((floor, rig.open_group), (gathered, rig.open_gathered))
+                for one, open_group in ((context, fleet.open_group), (gathered, fleet.open_gathered))
             ]
             members.append((stop, group.create_task(run_concurrently(works))))
 
@@ -74,31 +74,33 @@ async def play(faults: list[str | None], steps: list[str], seed: int) -> Rig:
                 stop.set()
                 if step == "crash":
                     task.cancel()
-        await rig.until(2 * EACH, seconds=50)
-        await until(lambda: rig.is_gathered, seconds=50)
+        await fleet.until(2 * EACH, seconds=50)
+        await until(lambda: fleet.is_gathered, seconds=50)
         for stop, _ in members:
             stop.set()
-    return rig
+    return fleet
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(faults=FAULTS, steps=STEPS, seed=st.integers(0, 1000))
 def test_exactly_once_whatever_happens(faults: list[str | None], steps: list[str], seed: int) -> None:
     """Committed, visible and remembered always agree, and alerts are those of an undisturbed run."""
-    rig = asyncio.run(play(faults, steps, seed))
+    fleet = asyncio.run(play(faults, steps, seed))
     for partition, stream in enumerate("ab"):
-        records = rig.broker.logs[NAMES.quality, partition]
+        records = fleet.broker.logs[NAMES.quality, partition]
         outcomes = [cloudevents.parse_outcome(one.value or b"") for one in records]
         assert [one.segment.sequence for one in outcomes] == list(range(EACH))
         judge = Judge([rule for rule in RULES if rule not in OVER_ALL])
         expected = [
-            alert for number in range(EACH) for alert in judge.judge(look_of(segment(number, stream_id=stream)))
+            alert
+            for number in range(EACH)
+            for alert in judge.judge(outcome_of_segment(segment(number, stream_id=stream)))
         ]
-        assert rig.alerts_of(partition, but=OVER_ALL) == expected
-        stored = rig.broker.read_state(NAMES.state, partition)
-        assert {state.key: state for state in map(cloudevents.parse_state, stored.values())} == dict(judge.states())
-        assert rig.broker.offsets["g", NAMES.segments, partition] == rig.broker.newest(NAMES.segments, partition)
-    gathered = [cloudevents.parse_outcome(one.value or b"") for one in rig.broker.logs[NAMES.gathered, 0]]
+        assert fleet.alerts_of(partition, but=OVER_ALL) == expected
+        stored = fleet.broker.read_state(NAMES.state, partition)
+        assert {key: cloudevents.parse_state(value) for key, value in stored.items()} == dict(judge.states())
+        assert fleet.broker.offsets["g", NAMES.segments, partition] == fleet.broker.newest(NAMES.segments, partition)
+    gathered = [cloudevents.parse_outcome(one.value or b"") for one in fleet.broker.logs[NAMES.gathered, 0]]
     for stream in "ab":
         assert [one.segment.sequence for one in gathered if one.segment.rendition.stream_id == stream] == list(
             range(EACH)
@@ -106,6 +108,6 @@ def test_exactly_once_whatever_happens(faults: list[str | None], steps: list[str
     judge = Judge(OVER_ALL)
     expected = [alert for outcome in gathered for alert in judge.judge(outcome)]
     assert expected
-    assert rig.alerts_of(0, of=OVER_ALL) == expected
-    stored = rig.broker.read_state(NAMES.gathered_state, 0)
-    assert {state.key: state for state in map(cloudevents.parse_state, stored.values())} == dict(judge.states())
+    assert fleet.alerts_of(0, of=OVER_ALL) == expected
+    stored = fleet.broker.read_state(NAMES.gathered_state, 0)
+    assert {key: cloudevents.parse_state(value) for key, value in stored.items()} == dict(judge.states())

@@ -7,8 +7,8 @@ import pytest
 
 from pipelines.daemon.deploy_markers import make_marker
 from pipelines.observe.observer import Observation
-from tests.acceptance.kafka.looks import look_of
-from tests.pipelines.rig import NAMES, Rig, segment
+from tests.acceptance.kafka.observers import outcome_of_segment
+from tests.pipelines.memory_fleet import NAMES, MemoryFleet, segment
 from vqmon.core.alerts.judge import Judge, fleet_wide_rules
 from vqmon.core.types import Alert, Outcome, QualityEvent, Segment
 from vqmon.errors import SettingsError
@@ -45,7 +45,7 @@ FELL, COUNT = 200, 280
 
 def fallen(one: Segment) -> Outcome:
     """Ten of twelve streams are 12 points lower after a while; one of them has a fault of its own before."""
-    outcome = look_of(replace(one, sequence=one.sequence % 28))
+    outcome = outcome_of_segment(replace(one, sequence=one.sequence % 28))
     assert isinstance(outcome, QualityEvent)
     stream, score = one.rendition.stream_id, outcome.scores[0]
     value = score.value - (12 if one.sequence >= FELL and stream not in STREAMS[:2] else 0)
@@ -68,23 +68,23 @@ def facts_of(alerts: list[Alert]) -> list[tuple[object, ...]]:
     return sorted(told, key=str)
 
 
-async def run_fleet(*, restart_at: int = COUNT) -> Rig:
+async def run_fleet(*, restart_at: int = COUNT) -> MemoryFleet:
     """The fleet sees the same segments, each stream on its partition; the one Judge moves to another worker once."""
-    rig = Rig(partitions=PARTITIONS, rules=RULES)
+    fleet = MemoryFleet(partitions=PARTITIONS, rules=RULES)
     for first, last in ((0, restart_at), (restart_at, COUNT)):
         for one in in_order():
             if first <= one.sequence < last:
-                rig.put(STREAMS.index(one.rendition.stream_id) % PARTITIONS, one)
-        await rig.drain(rig.floor(look), last * len(STREAMS))
-        await rig.judge_gathered()
-    return rig
+                fleet.put(STREAMS.index(one.rendition.stream_id) % PARTITIONS, one)
+        await fleet.drain(fleet.context(look), last * len(STREAMS))
+        await fleet.judge_gathered()
+    return fleet
 
 
 @pytest.mark.parametrize("restart_at", [COUNT, FELL + 5])
 async def test_a_fleet_says_what_one_host_says(restart_at: int) -> None:
     """Groups across partitions page once and mute their series, as by a single Judge; a restart changes nothing."""
-    rig = await run_fleet(restart_at=restart_at)
-    alerts = [alert for partition in range(PARTITIONS) for alert in rig.alerts_of(partition)]
+    fleet = await run_fleet(restart_at=restart_at)
+    alerts = [alert for partition in range(PARTITIONS) for alert in fleet.alerts_of(partition)]
     judge = Judge(RULES)
     expected = [alert for one in in_order() for alert in judge.judge(fallen(one))]
     assert facts_of(alerts) == facts_of(expected)
@@ -106,34 +106,34 @@ async def test_without_groups_nothing_is_gathered() -> None:
     """Each partition judges all by itself then."""
     rules = [rule for rule in RULES if rule.name != "scorer-fault"]
     assert fleet_wide_rules(rules) == ()
-    rig = Rig(partitions=1, rules=rules)
+    fleet = MemoryFleet(partitions=1, rules=rules)
     for number in range(240):
-        rig.put(0, segment(number, stream_id="s5"))
-    await rig.drain(rig.floor(look), 240)
-    assert "series" in {alert.rule for alert in rig.alerts_of(0)}
-    assert rig.broker.records(NAMES.gathered) == []
+        fleet.put(0, segment(number, stream_id="s5"))
+    await fleet.drain(fleet.context(look), 240)
+    assert "series" in {alert.rule for alert in fleet.alerts_of(0)}
+    assert fleet.broker.records(NAMES.gathered) == []
 
 
 async def test_a_deploy_marker_is_gathered_and_starts_series_anew() -> None:
     """The fall at the moment of a deploy is none; the marker comes over every partition and counts once."""
     marker = make_marker("encoder 5", datetime.fromtimestamp(1_767_225_600 + 4 * FELL, UTC))
-    rig = Rig(partitions=PARTITIONS, rules=RULES)
+    fleet = MemoryFleet(partitions=PARTITIONS, rules=RULES)
     for partition in range(PARTITIONS):
-        rig.put_raw(partition, None, encode_control_message(marker, source="test"), *control_message_headers(marker))
+        fleet.put_raw(partition, None, encode_control_message(marker, source="test"), *control_message_headers(marker))
     for one in in_order():
-        rig.put(STREAMS.index(one.rendition.stream_id) % PARTITIONS, one)
-    await rig.drain(rig.floor(look), COUNT * len(STREAMS) + PARTITIONS)
-    await rig.judge_gathered()
-    assert len(rig.broker.records(NAMES.gathered)) == COUNT * len(STREAMS) + PARTITIONS
+        fleet.put(STREAMS.index(one.rendition.stream_id) % PARTITIONS, one)
+    await fleet.drain(fleet.context(look), COUNT * len(STREAMS) + PARTITIONS)
+    await fleet.judge_gathered()
+    assert len(fleet.broker.records(NAMES.gathered)) == COUNT * len(STREAMS) + PARTITIONS
     fell = FELL * 4 + 1_767_225_600
-    assert not [it for it in rig.alerts if it.rule != "low" and it.opened_at.timestamp() >= fell]
+    assert not [it for it in fleet.alerts if it.rule != "low" and it.opened_at.timestamp() >= fell]
 
 
 async def test_what_another_version_gathered_is_not_stepped_over() -> None:
     """It stays where it is until a worker comes that can read it."""
-    rig = Rig(partitions=1, rules=RULES)
-    rig.broker.append(NAMES.gathered, 0, b"news", b'{"specversion": "1.0", "type": "org.vqmon.later.v9"}')
+    fleet = MemoryFleet(partitions=1, rules=RULES)
+    fleet.broker.append(NAMES.gathered, 0, b"news", b'{"specversion": "1.0", "type": "org.vqmon.later.v9"}')
     with pytest.raises(ExceptionGroup) as caught:
-        await rig.judge_gathered()
+        await fleet.judge_gathered()
     assert caught.group_contains(SettingsError, match="gathered outcome 0 was written by another version")
-    assert not rig.is_gathered
+    assert not fleet.is_gathered

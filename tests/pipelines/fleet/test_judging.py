@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.fleet.judging import PartitionJudge, observe_record
-from tests.acceptance.kafka.looks import look_at_once
+from tests.acceptance.kafka.observers import observe_at_once
 from tests.pipelines.fleet.test_partition import RULES
-from tests.pipelines.rig import NAMES, SPEAKER, segment
+from tests.pipelines.memory_fleet import IDENTITY, NAMES, segment
 from vqmon.transport.kafka import Record
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.segment_messages import encode_segment
@@ -39,8 +39,8 @@ def values(draw: st.DrawFn) -> bytes:
 
 async def outcome_of(record: Record) -> None:
     """Look, judge, and read back what would be written."""
-    looked = await observe_record(record, look_at_once, SPEAKER, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
-    judge = PartitionJudge(0, SPEAKER, rules=RULES, stored={}, rejected_limit=0.9)
+    looked = await observe_record(record, observe_at_once, IDENTITY, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
+    judge = PartitionJudge(0, IDENTITY, rules=RULES, stored={}, rejected_limit=0.9)
     judged = judge.judge_records([looked])
     batch = judged.batch
     assert batch is not None
@@ -69,11 +69,11 @@ async def test_any_record_has_one_outcome(
 async def test_large_records_are_kept_as_far_as_they_fit(size: int) -> None:
     """What the rejected topic cannot take is cut, and the record says so; the whole never exceeds what it takes."""
     record = Record(0, 7, b"k" * 9000, b"x" * size, (("h", b"y" * 20_000),), 0)
-    looked = await observe_record(record, look_at_once, SPEAKER, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
-    batch = PartitionJudge(0, SPEAKER, rules=(), stored={}, rejected_limit=0.9).judge_records([looked]).batch
+    looked = await observe_record(record, observe_at_once, IDENTITY, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
+    batch = PartitionJudge(0, IDENTITY, rules=(), stored={}, rejected_limit=0.9).judge_records([looked]).batch
     assert batch is not None
     copy = next(one for one in batch.records if one.topic == NAMES.rejected)
     assert len(copy.value or b"") == min(size, 28_000)
     assert ("vqmon-rejected-cut" in dict(copy.headers)) == (size > 28_000)
     whole = len(copy.key or b"") + len(copy.value or b"") + sum(len(a) + len(b) for a, b in copy.headers)
-    assert whole <= SPEAKER.max_rejected_bytes
+    assert whole <= IDENTITY.max_rejected_bytes

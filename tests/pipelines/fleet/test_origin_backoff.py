@@ -8,8 +8,8 @@ import pytest
 
 from pipelines.fleet.origin_backoff import MediaMemoryLimit, OriginBackoff
 from pipelines.observe.observer import Observation
-from tests.acceptance.kafka.looks import look_of
-from tests.pipelines.rig import segment, until
+from tests.acceptance.kafka.observers import outcome_of_segment
+from tests.pipelines.memory_fleet import segment, until
 from vqmon.core.types import QualityEvent, Segment, SegmentFailure, failure_from_error
 from vqmon.errors import FetchError
 from vqmon.flow import run_concurrently
@@ -30,7 +30,7 @@ class Origin:
         reason = "unreachable" if self.is_down else self.bad.get(one.sequence)
         if reason:
             return Observation(outcome=failure_from_error(one, FetchError(reason), observed_at=one.ends_at))
-        return Observation(outcome=look_of(one))
+        return Observation(outcome=outcome_of_segment(one))
 
 
 def patient(

@@ -9,8 +9,8 @@ import pytest
 
 from pipelines.fleet.judging import REJECTED_RULE
 from pipelines.observe.observer import Observation
-from tests.acceptance.kafka.looks import look_of
-from tests.pipelines.rig import NAMES, Rig, segment, until
+from tests.acceptance.kafka.observers import outcome_of_segment
+from tests.pipelines.memory_fleet import NAMES, MemoryFleet, segment, until
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import QualityEvent, Segment, SegmentFailure
 from vqmon.errors import FencedError, SettingsError
@@ -23,56 +23,56 @@ RULES = parse_rules((Path(__file__).parents[3] / "config" / "rules.toml").read_t
 
 async def test_outcomes_come_in_input_order_whatever_finishes_first() -> None:
     """Work runs in parallel; outcomes leave in the order of the input, gaps in the offsets notwithstanding."""
-    rig, random = Rig(partitions=1), Random(1)
+    fleet, random = MemoryFleet(partitions=1), Random(1)
 
     async def slowly(one: Segment) -> Observation:
         await asyncio.sleep(random.random() / 100)
-        return Observation(outcome=look_of(one))
+        return Observation(outcome=outcome_of_segment(one))
 
     for number in range(60):
-        rig.put(0, segment(number))
-    await rig.drain(rig.floor(slowly), 60)
-    assert [outcome.segment.sequence for outcome in rig.outcomes] == list(range(60))
-    assert rig.broker.offsets["g", NAMES.segments, 0] == rig.broker.newest(NAMES.segments, 0)
+        fleet.put(0, segment(number))
+    await fleet.drain(fleet.context(slowly), 60)
+    assert [outcome.segment.sequence for outcome in fleet.outcomes] == list(range(60))
+    assert fleet.broker.offsets["g", NAMES.segments, 0] == fleet.broker.newest(NAMES.segments, 0)
 
 
 async def test_every_record_has_one_outcome_and_poison_is_kept_with_its_bytes() -> None:
     """Bad JSON, a wrong schema, a missing key, an empty and a too large record are rejected, with an outcome each."""
-    rig = Rig(partitions=1)
-    rig.put(0, segment(0))
+    fleet = MemoryFleet(partitions=1)
+    fleet.put(0, segment(0))
     poison = [(b"news", b"{"), (b"news", b"{}"), (None, b"\xff\xfe"), (b"news", None), (b"news", b"x" * 10_001)]
     for key, value in poison:
-        rig.put_raw(0, key, value, ("traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"))
-    rig.put(0, segment(1, url="file:///gone"))
-    await rig.drain(rig.floor(), 7)
-    kinds = [one.reason if isinstance(one, SegmentFailure) else "scored" for one in rig.outcomes]
+        fleet.put_raw(0, key, value, ("traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"))
+    fleet.put(0, segment(1, url="file:///gone"))
+    await fleet.drain(fleet.context(), 7)
+    kinds = [one.reason if isinstance(one, SegmentFailure) else "scored" for one in fleet.outcomes]
     assert kinds == ["scored", "message", "message", "message", "message", "too_large", "not_found"]
-    rejected = rig.broker.records(NAMES.rejected)
+    rejected = fleet.broker.records(NAMES.rejected)
     assert [(one.key, one.value) for one in rejected] == poison
     facts = dict(rejected[0].headers)
     assert facts["vqmon-rejected-reason"] == b"message"
     assert facts["vqmon-rejected-offset"] == b"2"
     assert facts["traceparent"].startswith(b"00-aaaa")
-    assert len({one.id for one in rig.outcomes}) == 7
+    assert len({one.id for one in fleet.outcomes}) == 7
 
 
 async def test_a_prompt_goes_with_the_segment() -> None:
     """Into the outcome of the message that says it; the next one has none."""
-    rig = Rig(partitions=1)
-    rig.put(0, replace(segment(0), prompt="A fox in the snow, “35 mm”"))
-    rig.put(0, segment(1))
-    await rig.drain(rig.floor(), 2)
-    assert [one.segment.prompt for one in rig.outcomes] == ["A fox in the snow, “35 mm”", ""]
+    fleet = MemoryFleet(partitions=1)
+    fleet.put(0, replace(segment(0), prompt="A fox in the snow, “35 mm”"))
+    fleet.put(0, segment(1))
+    await fleet.drain(fleet.context(), 2)
+    assert [one.segment.prompt for one in fleet.outcomes] == ["A fox in the snow, “35 mm”", ""]
 
 
 async def test_trace_and_input_position_go_with_the_outcome() -> None:
     """The trace context comes out as it came in; a malformed one is dropped."""
-    rig = Rig(partitions=1)
+    fleet = MemoryFleet(partitions=1)
     good = b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"
-    rig.put(0, segment(0), ("traceparent", good), ("tracestate", b"x=y"))
-    rig.put(0, segment(1), ("traceparent", b"nonsense"))
-    await rig.drain(rig.floor(), 2)
-    first, second = (dict(one.headers) for one in rig.broker.records(NAMES.quality))
+    fleet.put(0, segment(0), ("traceparent", good), ("tracestate", b"x=y"))
+    fleet.put(0, segment(1), ("traceparent", b"nonsense"))
+    await fleet.drain(fleet.context(), 2)
+    first, second = (dict(one.headers) for one in fleet.broker.records(NAMES.quality))
     assert (first["traceparent"], first["tracestate"]) == (good, b"x=y")
     assert "traceparent" not in second
     assert first["vqmon-input"] == f"{NAMES.segments}/0/0".encode()
@@ -81,12 +81,12 @@ async def test_trace_and_input_position_go_with_the_outcome() -> None:
 @pytest.mark.parametrize("fault", ["refused", "not_written", "written"])
 async def test_a_broken_write_is_repaired_without_a_double(fault: str) -> None:
     """Whether or not the broken transaction is there, the batch ends up there once."""
-    rig = Rig(partitions=1)
-    rig.broker.faults.extend([None, fault, "refused", None])  # type: ignore[list-item]
-    rig.put(0, segment(0))
-    rig.put(0, segment(1))
-    await rig.drain(rig.floor(gather_seconds=0.05), 2)
-    assert [one.segment.sequence for one in rig.outcomes] == [0, 1]
+    fleet = MemoryFleet(partitions=1)
+    fleet.broker.faults.extend([None, fault, "refused", None])  # type: ignore[list-item]
+    fleet.put(0, segment(0))
+    fleet.put(0, segment(1))
+    await fleet.drain(fleet.context(gather_seconds=0.05), 2)
+    assert [one.segment.sequence for one in fleet.outcomes] == [0, 1]
 
 
 async def test_who_was_fenced_writes_nothing_more() -> None:
@@ -128,110 +128,110 @@ async def test_an_offset_that_somebody_else_moved_means_lost() -> None:
 
 async def test_alerts_go_on_where_another_worker_left_them() -> None:
     """State comes back from the changelog: two workers one after the other alert like one without a break."""
-    rig = Rig(partitions=1, rules=RULES)
+    fleet = MemoryFleet(partitions=1, rules=RULES)
     for number in range(100):
-        rig.put(0, segment(number))
+        fleet.put(0, segment(number))
         if number in (35, 70):
-            await rig.drain(rig.floor(), number + 1)
-    await rig.drain(rig.floor(), 100)
+            await fleet.drain(fleet.context(), number + 1)
+    await fleet.drain(fleet.context(), 100)
     judge = Judge(RULES)
-    expected = [alert for one in rig.inputs for alert in judge.judge(look_of(one))]
-    assert rig.alerts == expected
+    expected = [alert for one in fleet.inputs for alert in judge.judge(outcome_of_segment(one))]
+    assert fleet.alerts == expected
     assert len(expected) >= 4
-    assert rig.restored == [0, 0, 0]
+    assert fleet.restored == [0, 0, 0]
 
 
 async def test_state_is_kept_when_the_partition_comes_back() -> None:
     """A rebalance that gives a partition back needs no restore; one that moves it does."""
-    rig = Rig(partitions=2, rules=RULES)
+    fleet = MemoryFleet(partitions=2, rules=RULES)
     stops = [asyncio.Event(), asyncio.Event()]
     async with asyncio.TaskGroup() as group:
-        group.create_task(rig.member(rig.floor(), stops[0]).run())
+        group.create_task(fleet.member(fleet.context(), stops[0]).run())
         for number in range(50):
-            rig.put(0, segment(number))
-            rig.put(1, segment(number, stream_id="sport"))
-        await rig.until(100)
-        assert sorted(rig.restored) == [0, 1]
-        group.create_task(rig.member(rig.floor(), stops[1]).run())
-        rig.put(0, segment(50))
-        rig.put(1, segment(50, stream_id="sport"))
-        await rig.until(102)
-        assert sorted(rig.restored) == [0, 1, 1]
+            fleet.put(0, segment(number))
+            fleet.put(1, segment(number, stream_id="sport"))
+        await fleet.until(100)
+        assert sorted(fleet.restored) == [0, 1]
+        group.create_task(fleet.member(fleet.context(), stops[1]).run())
+        fleet.put(0, segment(50))
+        fleet.put(1, segment(50, stream_id="sport"))
+        await fleet.until(102)
+        assert sorted(fleet.restored) == [0, 1, 1]
         for stop in stops:
             stop.set()
-    assert all(isinstance(one, QualityEvent) for one in rig.outcomes)
+    assert all(isinstance(one, QualityEvent) for one in fleet.outcomes)
 
 
 async def test_a_partition_of_poison_stops_instead_of_draining_away() -> None:
     """When nearly all is rejected the partition stops with one alert; a good record later resolves it."""
-    rig = Rig(partitions=1)
+    fleet = MemoryFleet(partitions=1)
     for _ in range(300):
-        rig.put_raw(0, b"news", b"{")
+        fleet.put_raw(0, b"news", b"{")
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        member = rig.member(rig.floor(), stop)
+        member = fleet.member(fleet.context(), stop)
         group.create_task(member.run())
         await until(lambda: any(worker.is_halted for worker in member.workers))
         stop.set()
-    taken = len(rig.outcomes)
+    taken = len(fleet.outcomes)
     assert 100 < taken < 130
-    assert [(one.rule, one.state, one.severity) for one in rig.alerts] == [(REJECTED_RULE, "open", "page")]
-    await _still_halted(rig, taken)
-    rig.broker.logs[NAMES.segments, 0][taken:] = []
-    rig.put(0, segment(0))
-    await rig.drain(rig.floor(), taken + 1)
-    assert [one.state for one in rig.alerts] == ["open", "resolved"]
+    assert [(one.rule, one.state, one.severity) for one in fleet.alerts] == [(REJECTED_RULE, "open", "page")]
+    await _still_halted(fleet, taken)
+    fleet.broker.logs[NAMES.segments, 0][taken:] = []
+    fleet.put(0, segment(0))
+    await fleet.drain(fleet.context(), taken + 1)
+    assert [one.state for one in fleet.alerts] == ["open", "resolved"]
 
 
-async def _still_halted(rig: Rig, taken: int) -> None:
+async def _still_halted(fleet: MemoryFleet, taken: int) -> None:
     """A new worker drains nothing more and says nothing twice."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        member = rig.member(rig.floor(), stop)
+        member = fleet.member(fleet.context(), stop)
         group.create_task(member.run())
         await until(lambda: any(worker.is_halted for worker in member.workers))
         stop.set()
-    assert len(rig.outcomes) == taken
-    assert len(rig.alerts) == 1
+    assert len(fleet.outcomes) == taken
+    assert len(fleet.alerts) == 1
 
 
 async def test_deleted_records_stop_the_worker_unless_told_to_go_on() -> None:
     """A committed offset before the oldest record is a refusal; with "go_on" the rest is read."""
-    rig = Rig(partitions=1)
-    offsets = [rig.put(0, segment(number)) for number in range(6)]
-    rig.broker.offsets["g", NAMES.segments, 0] = offsets[1]
-    rig.broker.oldest[NAMES.segments, 0] = offsets[4]
+    fleet = MemoryFleet(partitions=1)
+    offsets = [fleet.put(0, segment(number)) for number in range(6)]
+    fleet.broker.offsets["g", NAMES.segments, 0] = offsets[1]
+    fleet.broker.oldest[NAMES.segments, 0] = offsets[4]
     with pytest.raises(SettingsError, match="deleted before they were read"):
-        await rig.member(rig.floor(), asyncio.Event()).run()
-    rig.broker.members.clear()
-    await rig.drain(rig.floor(when_lost="go_on"), 2)
-    assert [one.segment.sequence for one in rig.outcomes] == [4, 5]
+        await fleet.member(fleet.context(), asyncio.Event()).run()
+    fleet.broker.members.clear()
+    await fleet.drain(fleet.context(when_lost="go_on"), 2)
+    assert [one.segment.sequence for one in fleet.outcomes] == [4, 5]
 
 
 async def test_a_partition_that_seems_to_end_before_the_group_is_waited_for() -> None:
     """A new leader that does not know the end yet makes nobody skip, repeat or end."""
-    rig = Rig(partitions=1)
-    first = rig.put(0, segment(0))
-    rig.broker.offsets["g", NAMES.segments, 0] = first + 2
+    fleet = MemoryFleet(partitions=1)
+    first = fleet.put(0, segment(0))
+    fleet.broker.offsets["g", NAMES.segments, 0] = first + 2
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        member = rig.member(rig.floor(), stop)
+        member = fleet.member(fleet.context(), stop)
         group.create_task(member.run())
         await asyncio.sleep(0.2)
         assert not any(worker.is_ready for worker in member.workers)
-        rig.put(0, segment(1))
-        await rig.until(1)
+        fleet.put(0, segment(1))
+        await fleet.until(1)
         stop.set()
-    assert [one.segment.sequence for one in rig.outcomes] == [1]
+    assert [one.segment.sequence for one in fleet.outcomes] == [1]
 
 
 async def test_a_refused_bring_up_is_tried_again() -> None:
     """A broker that is away when a partition is assigned delays it, nothing more."""
-    rig = Rig(partitions=1)
-    rig.broker.faults.append("refused")
-    rig.put(0, segment(0))
-    await rig.drain(rig.floor(), 1)
-    assert len(rig.outcomes) == 1
+    fleet = MemoryFleet(partitions=1)
+    fleet.broker.faults.append("refused")
+    fleet.put(0, segment(0))
+    await fleet.drain(fleet.context(), 1)
+    assert len(fleet.outcomes) == 1
 
 
 async def test_own_bugs_end_the_process() -> None:
@@ -240,22 +240,22 @@ async def test_own_bugs_end_the_process() -> None:
     async def broken(one: Segment) -> Observation:
         raise ZeroDivisionError
 
-    rig = Rig(partitions=1)
-    rig.put(0, segment(0))
+    fleet = MemoryFleet(partitions=1)
+    fleet.put(0, segment(0))
     with pytest.raises(ZeroDivisionError):
-        await rig.member(rig.floor(broken), asyncio.Event()).run()
-    assert rig.outcomes == []
-    assert ("g", NAMES.segments, 0) not in rig.broker.offsets
+        await fleet.member(fleet.context(broken), asyncio.Event()).run()
+    assert fleet.outcomes == []
+    assert ("g", NAMES.segments, 0) not in fleet.broker.offsets
 
 
 async def test_an_idle_partition_steps_over_what_is_no_record() -> None:
     """Markers at the end are committed over, so that the partition does not look behind for ever."""
-    rig, stop = Rig(partitions=1), asyncio.Event()
-    rig.put(0, segment(0))
-    rig.broker.markers[NAMES.segments, 0] = 3
-    beyond = rig.broker.newest(NAMES.segments, 0) + 3
+    fleet, stop = MemoryFleet(partitions=1), asyncio.Event()
+    fleet.put(0, segment(0))
+    fleet.broker.markers[NAMES.segments, 0] = 3
+    beyond = fleet.broker.newest(NAMES.segments, 0) + 3
     async with asyncio.TaskGroup() as group:
-        group.create_task(rig.member(rig.floor(idle_seconds=0.05), stop).run())
-        await until(lambda: rig.broker.offsets.get(("g", NAMES.segments, 0)) == beyond)
+        group.create_task(fleet.member(fleet.context(idle_seconds=0.05), stop).run())
+        await until(lambda: fleet.broker.offsets.get(("g", NAMES.segments, 0)) == beyond)
         stop.set()
-    assert len(rig.outcomes) == 1
+    assert len(fleet.outcomes) == 1

@@ -13,9 +13,9 @@ import pytest
 from pipelines.service.history_thread import HistoryThread
 from pipelines.service.lifecycle import Service
 from pipelines.topics.recorder import Recorder, RecorderContext, run_recorder
-from tests.acceptance.kafka.looks import look_of
-from tests.pipelines.rig import segment as rig_segment
-from tests.pipelines.rig import until
+from tests.acceptance.kafka.observers import outcome_of_segment
+from tests.pipelines.memory_fleet import segment as fleet_segment
+from tests.pipelines.memory_fleet import until
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import Alert, Outcome
 from vqmon.errors import SettingsError, StoreUnreachableError
@@ -47,7 +47,7 @@ class Fleet:
         """Put the outcomes of some segments on the topics, and the alerts that they give."""
         partition = ord(stream_id[0]) % 2
         for number in range(first, first + count):
-            outcome = look_of(rig_segment(number, stream_id=stream_id))
+            outcome = outcome_of_segment(fleet_segment(number, stream_id=stream_id))
             self.outcomes.append(outcome)
             value = cloudevents.encode_outcome(outcome, source="vqmon:test")
             self.broker.append("v.quality", partition, stream_id.encode(), value)

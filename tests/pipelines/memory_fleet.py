@@ -15,7 +15,7 @@ from pipelines.fleet.judging import (
 )
 from pipelines.fleet.membership import GroupMember
 from pipelines.fleet.partition import PartitionContext, RecordJudge
-from tests.acceptance.kafka.looks import look_at_once
+from tests.acceptance.kafka.observers import observe_at_once
 from vqmon.core.alerts.annotations import StreamEnd
 from vqmon.core.alerts.judge import fleet_wide_rules
 from vqmon.core.alerts.rules import AlertRule
@@ -35,12 +35,12 @@ from vqmon.transport.wire.segment_messages import STRUCTURED_CONTENT_TYPE, encod
 
 NAMES = TopicNames.from_prefix("vqmon", "g")
 GATHERED = "g.gathered"
-SPEAKER = ProducerIdentity(
+IDENTITY = ProducerIdentity(
     names=NAMES, source="test", group="g", version="0", max_message_bytes=10_000, max_rejected_bytes=60_000
 )
 
 
-class Rig:
+class MemoryFleet:
     """Members of one group over one memory broker."""
 
     def __init__(self, *, partitions: int = 2, rules: Sequence[AlertRule] = ()) -> None:
@@ -64,7 +64,7 @@ class Rig:
         key = note.stream_id.encode() if isinstance(note, StreamEnd) else None
         return self.put_raw(partition, key, encode_control_message(note, source="test"), *control_message_headers(note))
 
-    def floor(self, observe_segment: Observe = look_at_once, **changes: object) -> PartitionContext:
+    def context(self, observe_segment: Observe = observe_at_once, **changes: object) -> PartitionContext:
         """What the lanes of a member share."""
 
         async def read_state(partition: int) -> Mapping[str, bytes]:
@@ -72,10 +72,10 @@ class Rig:
             return self.broker.read_state(NAMES.state, partition)
 
         async def observe(record: Record) -> ObservedRecord | ControlRecord:
-            return await observe_record(record, observe_segment, SPEAKER, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
+            return await observe_record(record, observe_segment, IDENTITY, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
 
         def open_judge(partition: int, stored: Mapping[str, bytes]) -> RecordJudge:
-            return PartitionJudge(partition, SPEAKER, rules=self.rules, stored=stored, rejected_limit=0.9)
+            return PartitionJudge(partition, IDENTITY, rules=self.rules, stored=stored, rejected_limit=0.9)
 
         facts: dict[str, object] = {
             "observe": observe,
@@ -91,7 +91,7 @@ class Rig:
         }
         return PartitionContext(**{**facts, **changes})  # type: ignore[arg-type]
 
-    def gathered_floor(self) -> PartitionContext:
+    def gathered_context(self) -> PartitionContext:
         """What the lane of the rules over all streams has."""
 
         async def read_state(partition: int) -> Mapping[str, bytes]:
@@ -106,7 +106,7 @@ class Rig:
                 self.broker, transactional_id=name, group=GATHERED, topic=NAMES.gathered, partition=0
             )
 
-        return self.floor(
+        return self.context(
             observe=parse_gathered_record, open_judge=open_judge, read_state=read_state, open_writer=open_writer
         )
 
@@ -120,7 +120,7 @@ class Rig:
         """One member holds all that is gathered against the rules over all streams, then leaves."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            member = GroupMember(self.gathered_floor(), self.open_gathered, stop=stop, revoke_seconds=2.0)
+            member = GroupMember(self.gathered_context(), self.open_gathered, stop=stop, revoke_seconds=2.0)
             group.create_task(member.run())
             try:
                 await until(lambda: self.is_gathered)
@@ -139,9 +139,9 @@ class Rig:
             self.broker, topic=NAMES.segments, group="g", assigned=member.assigned, revoked=member.revoked
         )
 
-    def member(self, floor: PartitionContext, stop: asyncio.Event) -> GroupMember:
+    def member(self, context: PartitionContext, stop: asyncio.Event) -> GroupMember:
         """A member that has not joined yet."""
-        return GroupMember(floor, self.open_group, stop=stop, revoke_seconds=2.0)
+        return GroupMember(context, self.open_group, stop=stop, revoke_seconds=2.0)
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -180,11 +180,11 @@ class Rig:
         """Wait until so many outcomes and notes are there."""
         await until(lambda: len(self.broker.records(NAMES.quality)) >= count, seconds=seconds)
 
-    async def drain(self, floor: PartitionContext, count: int) -> None:
+    async def drain(self, context: PartitionContext, count: int) -> None:
         """One member works until so many outcomes and notes are there, then leaves."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.member(floor, stop).run())
+            group.create_task(self.member(context, stop).run())
             try:
                 await self.until(count)
             finally:

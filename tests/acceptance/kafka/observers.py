@@ -12,7 +12,7 @@ from vqmon.errors import FetchError
 EDGE = "00" * 576
 
 
-def look_of(segment: Segment) -> Outcome:
+def outcome_of_segment(segment: Segment) -> Outcome:
     """Good pictures, with bad stretches of a dozen segments here and there; a url that contains `gone` is not found."""
     if "gone" in segment.url:
         return factories.failure(segment=segment, error=FetchError("not_found"), observed_after_seconds=0)
@@ -20,12 +20,12 @@ def look_of(segment: Segment) -> Outcome:
     return factories.event(segment=segment, score=score, edges=(EDGE, EDGE), observed_after_seconds=0)
 
 
-async def look_at_once(segment: Segment) -> Observation:
+async def observe_at_once(segment: Segment) -> Observation:
     """The verdict, now."""
-    return Observation(outcome=look_of(segment))
+    return Observation(outcome=outcome_of_segment(segment))
 
 
-class SlowLook:
+class SlowObserver:
     """The verdict after a while that differs from segment to segment, so that results come out of order."""
 
     def __init__(self, *, most_seconds: float, seed: int) -> None:
@@ -34,7 +34,7 @@ class SlowLook:
 
     async def __call__(self, segment: Segment) -> Observation:
         await asyncio.sleep(self._random.random() * self._most_seconds)
-        return Observation(outcome=look_of(segment))
+        return Observation(outcome=outcome_of_segment(segment))
 
 
 def _dither(segment: Segment) -> float:
