@@ -13,7 +13,7 @@ from functools import partial
 from pipelines.service.history_thread import HistoryThread
 from pipelines.service.wiring import fetch_policy, utc_now
 from vqmon.core.alerts.annotations import Mask
-from vqmon.core.alerts.notifications import NotifiedState, QueuedAlert, holding
+from vqmon.core.alerts.notifications import NotifiedState, QueuedAlert, maintenance_window_of
 from vqmon.core.types import Alert, Outcome, Severity
 from vqmon.errors import FetchError, SettingsError
 from vqmon.flow import NamedTasks
@@ -70,7 +70,7 @@ class MuteFilter:
 
     def _is_muted(self, queued: QueuedAlert, now: datetime) -> bool:
         alert = queued.alert
-        if alert.severity not in self.severities or holding(alert, self.windows, now):
+        if alert.severity not in self.severities or maintenance_window_of(alert, self.windows, now):
             return True
         if queued.age_when_queued <= self.max_age:
             return False

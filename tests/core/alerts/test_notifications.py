@@ -7,7 +7,13 @@ import pytest
 
 from tests.transport.wire.test_cloudevents import ALERT
 from vqmon.core.alerts.annotations import Mask
-from vqmon.core.alerts.notifications import ECHO, QueuedAlert, holding, next_action, next_actions
+from vqmon.core.alerts.notifications import (
+    RESOLVED_REPEAT,
+    QueuedAlert,
+    maintenance_window_of,
+    next_action,
+    next_actions,
+)
 
 NOW = datetime(2026, 11, 20, 20, 1, tzinfo=UTC)
 OVER = replace(ALERT, state="resolved", resolved_at=ALERT.opened_at + timedelta(seconds=40))
@@ -52,8 +58,11 @@ def test_what_comes_next(alert, told, form, is_held, word) -> None:
 def test_an_end_is_said_again_for_a_while() -> None:
     """A target of states may have forgotten; after five minutes it has not."""
     over = notice(OVER, told="resolved")
-    assert next_action(over, "it", form="state", is_held=False, now=NOW + ECHO - timedelta(seconds=1)) == "resolved"
-    assert next_action(over, "it", form="state", is_held=False, now=NOW + ECHO) == "done"
+    assert (
+        next_action(over, "it", form="state", is_held=False, now=NOW + RESOLVED_REPEAT - timedelta(seconds=1))
+        == "resolved"
+    )
+    assert next_action(over, "it", form="state", is_held=False, now=NOW + RESOLVED_REPEAT) == "done"
 
 
 def test_the_end_of_an_earlier_alert_does_not_end_the_one_that_is_open_now() -> None:
@@ -71,8 +80,13 @@ def test_a_window_keeps_back_its_streams_while_it_lasts() -> None:
     once = Mask(name="swap", stream=("news-*",), begins_at=NOW, ends_at=NOW + timedelta(hours=1))
     night = Mask(name="night", daily_from=time(23), daily_until=time(1))
     other = replace(ALERT, stream_id="sports")
-    assert holding(ALERT, [night, once], NOW) is once
-    assert holding(ALERT, [once], NOW + timedelta(hours=1)) is None
-    assert holding(ALERT, [once], NOW - timedelta(seconds=1)) is None
-    assert holding(other, [once], NOW) is None
-    assert [holding(other, [night], NOW.replace(hour=hour)) for hour in (22, 23, 0, 1)] == [None, night, night, None]
+    assert maintenance_window_of(ALERT, [night, once], NOW) is once
+    assert maintenance_window_of(ALERT, [once], NOW + timedelta(hours=1)) is None
+    assert maintenance_window_of(ALERT, [once], NOW - timedelta(seconds=1)) is None
+    assert maintenance_window_of(other, [once], NOW) is None
+    assert [maintenance_window_of(other, [night], NOW.replace(hour=hour)) for hour in (22, 23, 0, 1)] == [
+        None,
+        night,
+        night,
+        None,
+    ]

@@ -1,0 +1,79 @@
+"""Alignment of the renditions of a stream: what waits, for whom, and for how long."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tests.core.alerts.regression.faulty_streams import DROP, PAIR, judged, ladder, mixed, planted
+from tests.core.alerts.stored_states import copied
+from tests.factories import START
+from vqmon.core.alerts.annotations import stream_end
+from vqmon.core.alerts.conditions.regression import RegressionState
+from vqmon.core.alerts.judge import Judge
+from vqmon.core.alerts.state import LadderRendition
+from vqmon.core.types import Outcome, QualityEvent
+from vqmon.settings.rules_file import parse_rules
+
+
+def test_segments_of_a_pair_may_begin_a_little_apart() -> None:
+    """Up to half a second they show the same; more is no pair."""
+    _, top, mid = ladder(300, mid=planted(200, 300, 3))
+
+    def moved(seconds: float) -> list[QualityEvent]:
+        return [
+            replace(it, segment=replace(it.segment, starts_at=it.segment.starts_at + timedelta(seconds=seconds)))
+            for it in mid
+        ]
+
+    assert all(judged(PAIR, mixed(top, moved(seconds))) for seconds in (-0.4, 0.4))
+    assert not judged(PAIR, mixed(top, moved(1.5)))
+
+
+def test_a_rendition_that_stops_holds_the_others_up_for_a_minute_only() -> None:
+    """They wait `wait_seconds` of media time, and after ten minutes not at all."""
+    _, top, mid = ladder(600, mid=planted(500, 600, 30))
+    stopped: list[Outcome] = [*mixed(top[:100], mid[:100]), *mid[100:]]
+    rules = PAIR + DROP
+    (alert, *_) = judged(rules, stopped)
+    assert (alert.rule, alert.rendition) == ("drop", "720p")
+    assert alert.opened_at <= START + timedelta(seconds=2040)
+    judge = Judge(parse_rules(rules))
+    waited = []
+    for outcome in stopped:
+        judge.judge(outcome)
+        waited.append(sum(len(it.waiting) for it in judge.states().values() if isinstance(it, LadderRendition)))
+    assert max(waited) <= 16
+    assert waited[-1] == 0
+
+
+@pytest.mark.parametrize("name", ["1080p", "*"])
+def test_nothing_waits_for_a_rendition_that_has_ended(name: str) -> None:
+    """What waited for it alone comes out at its end, what comes later does not wait; it takes part when it is back."""
+    _, top, mid = ladder(400)
+    judge = Judge(parse_rules(PAIR))
+
+    def waiting() -> int:
+        return sum(len(it.waiting) for it in judge.states().values() if isinstance(it, LadderRendition))
+
+    for outcome in [*mixed(top[:100], mid[:100]), *mid[100:110]]:
+        judge.judge(outcome)
+    assert waiting() == 10
+    end = stream_end("news-1", name, START, announced_at=START)
+    assert judge.end_stream(end) == ()
+    assert waiting() == 0
+    again = Judge(parse_rules(PAIR), copied(judge))
+    for one in (judge, again):
+        for outcome in mid[110:150]:
+            one.judge(outcome)
+        assert waiting() == 0
+    assert again.states() == judge.states()
+    for outcome in mixed(top[150:], mid[150:]):
+        judge.judge(outcome)
+    (state,) = [
+        it
+        for it in judge.states().values()
+        if isinstance(it, RegressionState) and str(it.series).startswith("news-1/72")
+    ]
+    # Those without a partner were dropped and not made up; the others were compared.
+    assert 0 < state.unpaired_count < 60
