@@ -1,4 +1,4 @@
-"""Answers of experiments for the pages: worked out one by one in a process of their own, then kept for a while."""
+"""Analyses experiments for the pages: one at a time, in a process of its own, and caches the results."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -25,24 +25,31 @@ from vqmon.web.ports import ExperimentResult
 logger = logging.getLogger(__name__)
 
 MIN_CACHE_SECONDS = 60.0
-"""An answer is given again for so long, or for ten times as long as it took, whichever is longer."""
+"""A result is cached for this long, or for ten times as long as its analysis took, whichever is longer."""
+
+_CACHE_FACTOR = 10
+_JOIN_SECONDS = 1.0
 
 NICENESS = 10
-"""By how much the work yields to everything else."""
+"""Niceness of the analysis process (see nice(1))."""
 
 CompareFunction = Callable[[Experiment, Sequence[Vote]], Comparison]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Kept:
-    answer: ExperimentResult
+class _CachedResult:
+    result: ExperimentResult
+    # votes that it includes
     votes: int
-    # on the monotonic clock; until then it is fresh
-    until: float
+    # on the monotonic clock
+    expires_at_seconds: float
 
 
 class BackgroundAnalyses:
-    """What `vqmon.web.ports.Answers` asks for; safe to ask from several threads, none of which ever waits."""
+    """The `vqmon.web.ports.ExperimentResults` of the pages: analyses in a background thread, and caches the results.
+
+    `experiments` and `result` may be called from several threads, and never wait for an analysis.
+    """
 
     def __init__(
         self,
@@ -55,128 +62,129 @@ class BackgroundAnalyses:
     ) -> None:
         self._load, self._path = load, path
         self._compare, self._votes, self._now = compare, votes, now
-        self._read_at: float | None = None
-        self._known: dict[str, Experiment] = {}
-        self._kept: dict[str, _Kept] = {}
-        # names in the order in which they were asked for
-        self._wanted: dict[str, None] = {}
-        self._changed = threading.Condition()
+        self._file_modified_at: float | None = None
+        self._experiments: dict[str, Experiment] = {}
+        self._cache: dict[str, _CachedResult] = {}
+        # a queue without duplicates: names in the order in which they were requested
+        self._queue: dict[str, None] = {}
+        self._condition = threading.Condition()
         self._is_closed = False
         self.problem = ""
 
     def experiments(self) -> Sequence[Experiment]:
-        """As the file says now; as it said before while it cannot be read."""
-        with self._changed:
-            written_at = self._path.stat().st_mtime if self._path and self._path.is_file() else 0.0
-            if written_at != self._read_at:
-                self._read_at = written_at
-                self._read()
-            return tuple(self._known.values())
+        """The experiments in the file; while it cannot be read, those of the last time, and `problem` says why."""
+        with self._condition:
+            modified_at = self._path.stat().st_mtime if self._path and self._path.is_file() else 0.0
+            if modified_at != self._file_modified_at:
+                self._file_modified_at = modified_at
+                self._reload()
+            return tuple(self._experiments.values())
 
-    def _read(self) -> None:
+    def _reload(self) -> None:
         try:
-            found = {it.name: it for it in self._load()}
+            experiments = {experiment.name: experiment for experiment in self._load()}
         except VqmonError as error:
             self.problem = str(error)
             return
         self.problem = ""
-        self._kept = {name: it for name, it in self._kept.items() if self._known.get(name) == found.get(name)}
-        self._known = found
+        self._cache = {
+            name: cached for name, cached in self._cache.items() if self._experiments.get(name) == experiments.get(name)
+        }
+        self._experiments = experiments
 
     def result(self, name: str) -> ExperimentResult:
-        """The newest answer; a newer one is begun when this one is old or people have voted since."""
+        """The cached result; a new analysis is queued when it has expired, or when people have voted since."""
         votes = len(self._votes(name))
-        with self._changed:
-            kept = self._kept.get(name)
-            is_fresh = kept is not None and time.monotonic() < kept.until and kept.votes == votes
-            if not is_fresh and name in self._known:
-                self._wanted.setdefault(name)
-                self._changed.notify()
-            found = kept.answer if kept else ExperimentResult()
-            return ExperimentResult(
-                comparison=found.comparison,
-                made_at=found.made_at,
-                is_running=name in self._wanted,
-                problem=found.problem,
-            )
+        with self._condition:
+            cached = self._cache.get(name)
+            is_fresh = cached is not None and time.monotonic() < cached.expires_at_seconds and cached.votes == votes
+            if not is_fresh and name in self._experiments:
+                self._queue.setdefault(name)
+                self._condition.notify()
+            return replace(cached.result if cached else ExperimentResult(), is_running=name in self._queue)
 
-    # ---- the thread
-
-    def work(self) -> None:
-        """Work out what is asked for until `close`."""
-        while (name := self._next()) is not None:
+    def run(self) -> None:
+        """Analyse queued experiments one by one until `close`; runs in a thread of its own."""
+        while (name := self._next_queued()) is not None:
             try:
-                self._work_out(name)
+                self._analyse(name)
             finally:
-                with self._changed:
-                    self._wanted.pop(name, None)
+                with self._condition:
+                    self._queue.pop(name, None)
 
-    def _next(self) -> str | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._wanted or self._is_closed)
-            return None if self._is_closed else next(iter(self._wanted))
+    def _next_queued(self) -> str | None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._queue or self._is_closed)
+            return None if self._is_closed else next(iter(self._queue))
 
-    def _work_out(self, name: str) -> None:
-        experiment = self._known.get(name)
+    def _analyse(self, name: str) -> None:
+        experiment = self._experiments.get(name)
         if experiment is None:
             return
-        began, votes = time.monotonic(), self._votes(name)
+        began_at_seconds, votes = time.monotonic(), self._votes(name)
         try:
-            answer = ExperimentResult(comparison=self._compare(experiment, votes), made_at=self._now())
+            result = ExperimentResult(comparison=self._compare(experiment, votes), made_at=self._now())
         except VqmonError as error:
             logger.warning("experiment %s: %s", name, error)
-            answer = ExperimentResult(made_at=self._now(), problem=str(error))
-        ended = time.monotonic()
-        until = ended + max(MIN_CACHE_SECONDS, 10 * (ended - began))
-        with self._changed:
-            self._kept[name] = _Kept(answer=answer, votes=len(votes), until=until)
+            result = ExperimentResult(made_at=self._now(), problem=str(error))
+        ended_at_seconds = time.monotonic()
+        lifetime_seconds = max(MIN_CACHE_SECONDS, _CACHE_FACTOR * (ended_at_seconds - began_at_seconds))
+        with self._condition:
+            self._cache[name] = _CachedResult(
+                result=result, votes=len(votes), expires_at_seconds=ended_at_seconds + lifetime_seconds
+            )
 
     def close(self) -> None:
-        with self._changed:
+        """Make `run` return after the current analysis."""
+        with self._condition:
             self._is_closed = True
-            self._changed.notify_all()
+            self._condition.notify_all()
 
 
-def compare_in_subprocess(place: HistoryLocation, experiment: Experiment, votes: Sequence[Vote]) -> Comparison:
-    """The same as `compare`, in a process of its own at low priority: the pages stay as quick as ever.
+def compare_in_subprocess(location: HistoryLocation, experiment: Experiment, votes: Sequence[Vote]) -> Comparison:
+    """Run `compare_arms` in a process of its own at low priority, so that the pages stay responsive.
 
-    Raises what it raised, or StoreError when the process died.
+    Raises what `compare_arms` raises, or StoreError when the process dies.
     """
     context = get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_apart, args=(theirs, place, experiment, votes), name="compare", daemon=True)
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(
+        target=_send_comparison, args=(sender, location, experiment, votes), name="compare", daemon=True
+    )
     process.start()
-    theirs.close()
+    sender.close()
     try:
-        found = ours.recv()
+        reply = receiver.recv()
     except EOFError:
         process.join()
-        raise StoreError(f"the work on {experiment.name} ended by itself (exit code {process.exitcode})") from None
+        raise StoreError(f"the analysis of {experiment.name} died (exit code {process.exitcode})") from None
     process.join()
-    if isinstance(found, Exception):
-        raise found
-    assert isinstance(found, Comparison)
-    return found
+    if isinstance(reply, Exception):
+        raise reply
+    assert isinstance(reply, Comparison)
+    return reply
 
 
-def _apart(answer: Connection, place: HistoryLocation, experiment: Experiment, votes: Sequence[Vote]) -> None:
+def _send_comparison(
+    sender: Connection, location: HistoryLocation, experiment: Experiment, votes: Sequence[Vote]
+) -> None:
     os.nice(NICENESS)
-    # Ctrl-C at a terminal reaches this process, too; the pages end it.
+    # Ctrl-C in a terminal reaches this process too, but it is the parent that ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with open_history(place, mode="read") as history:
-            answer.send(compare_arms(history, experiment, votes=votes))
+        with open_history(location, mode="read") as history:
+            sender.send(compare_arms(history, experiment, votes=votes))
     except VqmonError as error:
-        answer.send(error)
+        sender.send(error)
 
 
 @contextmanager
-def running_analyses(answers: BackgroundAnalyses) -> Iterator[BackgroundAnalyses]:
-    """Run the thread; an answer that is being worked out when this ends is let go."""
-    thread = threading.Thread(target=answers.work, name="answers", daemon=True)
+def running_analyses(analyses: BackgroundAnalyses) -> Iterator[BackgroundAnalyses]:
+    """Run the background thread; an analysis that is running at the end is abandoned."""
+    thread = threading.Thread(target=analyses.run, name="analyses", daemon=True)
     thread.start()
     try:
-        yield answers
+        yield analyses
     finally:
-        answers.close()
-        thread.join(timeout=1.0)
+        analyses.close()
+        thread.join(timeout=_JOIN_SECONDS)

@@ -1,4 +1,4 @@
-"""The Arms of an Experiment side by side: reads a history, gives the Comparison."""
+"""Compares the arms of an experiment: loads its definition, reads the history, writes the results."""
 
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
@@ -23,7 +23,7 @@ _COMPARISON = TypeAdapter(Comparison)
 
 
 def load_experiments(path: Path | None) -> tuple[Experiment, ...]:
-    """The experiments in a file, else those that come with vqmon; SettingsError says what is wrong with it."""
+    """The experiments in the file at `path`, or in the default file; raises SettingsError."""
     file = path or default_file("experiments.toml")
     try:
         text = file.read_text(encoding="utf-8")
@@ -33,11 +33,13 @@ def load_experiments(path: Path | None) -> tuple[Experiment, ...]:
 
 
 def load_experiment(name: str, path: Path | None) -> Experiment:
-    """One experiment of the file; SettingsError names the nearest, or says where experiments are written."""
-    known = load_experiments(path)
-    if path is None and not known:
-        raise SettingsError("no experiment yet: write a file like config/experiments.toml, name it experiments.path")
-    return find_experiment(known, name, origin=str(path or default_file("experiments.toml")))
+    """The experiment of this name; raises SettingsError, which names the nearest one."""
+    experiments = load_experiments(path)
+    if path is None and not experiments:
+        raise SettingsError(
+            "no experiments are defined: write a file like config/experiments.toml and set experiments.path to it"
+        )
+    return find_experiment(experiments, name, origin=str(path or default_file("experiments.toml")))
 
 
 def compare_arms(
@@ -45,37 +47,37 @@ def compare_arms(
     experiment: Experiment,
     *,
     votes: Sequence[Vote] = (),
-    told: Callable[[int], None] = lambda outcomes: None,
+    on_progress: Callable[[int], None] = lambda outcomes: None,
 ) -> Comparison:
-    """The answer of an experiment from what is stored now; the same history and votes give the same answer.
+    """The comparison from the outcomes that are stored now; the same history and votes give the same comparison.
 
-    Reads every outcome of the experiment's streams and time once; `told` hears now and then how many were read.
+    Reads every outcome of the experiment's streams and period once; `on_progress` gets the number of outcomes read.
     """
-    comparing = ExperimentAnalysis(experiment)
+    analysis = ExperimentAnalysis(experiment)
 
-    def wanted(stream_id: str, rendition: str) -> bool:
-        in_streams = any(fnmatchcase(stream_id, pattern) for pattern in experiment.streams)
-        return in_streams and any(
+    def may_belong_to_arm(stream_id: str, rendition: str) -> bool:
+        is_in_streams = any(fnmatchcase(stream_id, pattern) for pattern in experiment.streams)
+        return is_in_streams and any(
             fnmatchcase(stream_id, arm.stream) and fnmatchcase(rendition, arm.rendition) for arm in experiment.arms
         )
 
     outcomes = history.documents.outcomes_by_start_time(
-        select_rendition=wanted, since=experiment.since, until=experiment.until
+        select_rendition=may_belong_to_arm, since=experiment.since, until=experiment.until
     )
-    for read, outcome in enumerate(outcomes, start=1):
-        comparing.add(outcome)
-        if read % PROGRESS_INTERVAL_OUTCOMES == 0:
-            told(read)
-    return comparing.finish(votes=votes, rng=np.random.default_rng(_seed(experiment.name)))
+    for count, outcome in enumerate(outcomes, start=1):
+        analysis.add(outcome)
+        if count % PROGRESS_INTERVAL_OUTCOMES == 0:
+            on_progress(count)
+    return analysis.finish(votes=votes, rng=np.random.default_rng(_seed(experiment.name)))
 
 
 def comparison_json(comparison: Comparison) -> str:
-    """The whole answer, field by field as `core.comparisons` names them; what cannot be said is null."""
+    """The comparison as JSON; keys are the field names of `vqmon.core.experiments.results`."""
     return _COMPARISON.dump_json(comparison, indent=2).decode()
 
 
 def write_html_report(comparison: Comparison, file: Path, *, title: str) -> None:
-    """Write the answer as one HTML file; SettingsError when it cannot be written."""
+    """Write the comparison as one HTML file; raises SettingsError when the file cannot be written."""
     text = render_report(comparison, title=title, now=utc_now())
     try:
         file.write_text(text, encoding="utf-8")

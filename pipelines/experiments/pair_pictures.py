@@ -1,4 +1,4 @@
-"""Pictures of an experiment's pairs, looked at once more and kept beside the history."""
+"""Decodes the segments of an experiment's example pairs again, and stores their pictures for pages and blind review."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -17,14 +17,13 @@ from vqmon.transport.history.history import History
 from vqmon.transport.reviews import Reviews
 
 PICTURE_WIDTH_PX = 960
-"""Of the pictures kept for pairs; smaller ones are not made larger."""
+"""Width of the stored pictures; smaller ones are not enlarged."""
 
 MAX_PICTURES = 4
-"""At most so many of a segment, evenly spread over the moments that were scored."""
+"""Pictures per segment, evenly spread over its sampled frames."""
 
-WAIT_SECONDS = 120.0
+MIN_DECODER_WAIT_SECONDS = 120.0
 MAX_SAMPLED_FRAMES = 600
-
 
 PicturesOrError = Thumbnails | SegmentError
 StorePictures = Callable[[Sequence[tuple[Outcome, PicturesOrError]]], Awaitable[None]]
@@ -32,21 +31,19 @@ StorePictures = Callable[[Sequence[tuple[Outcome, PicturesOrError]]], Awaitable[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPictures:
-    """What came of it, in segments."""
+    """How many segments have pictures now, and where these come from."""
 
-    # looked at once more
-    looked: int
-    # not to be had any more: the small pictures of the history were copied
+    decoded: int
+    # no longer at the origin: the thumbnails of the history were copied
     copied: int
-    # had pictures already
-    known: int
-    # neither: each with its reason
+    already_stored: int
+    # one line per segment without pictures: which, and why
     missing: Sequence[str]
 
 
 def pair_event_ids(comparison: Comparison) -> list[str]:
-    """The event ids of both sides of every pair that is kept, each once."""
-    pairs = [pair for answer in comparison.answers for pair in answer.pairs]
+    """The event ids of both sides of every example pair, each once."""
+    pairs = [pair for result in comparison.answers for pair in result.pairs]
     return list(dict.fromkeys(id for pair in pairs for id in (pair.control_event_id, pair.arm_event_id)))
 
 
@@ -56,48 +53,52 @@ async def store_pair_pictures(
     reviews: Reviews,
     comparison: Comparison,
     *,
-    told: Callable[[str], None] = lambda line: None,
+    on_progress: Callable[[str], None] = lambda line: None,
 ) -> StoredPictures:
-    """Look at the segments of all pairs again and keep their pictures; those of pairs no longer told of are dropped.
+    """Store the pictures of all example pairs, and delete those of pairs that are no longer examples.
 
-    A segment is fetched from where it was, under the fetch policy of the settings: one that has left its origin has no
-    pictures but the small ones that the history may still hold.
+    Segments are fetched from their origin under the fetch policy of the settings. A segment that has left its origin
+    gets the thumbnails that the history may still have.
     """
-    name, wanted = comparison.experiment.name, pair_event_ids(comparison)
-    known = reviews.pictured(name)
-    new = [id for id in wanted if id not in known]
-    found = [outcome for outcome in map(history.queries.outcome, new) if isinstance(outcome, QualityEvent)]
-    seen = {"looked": 0, "copied": 0}
-    missing = [f"{id}: is not in the history any more" for id in new if id not in {it.id for it in found}]
+    name, event_ids = comparison.experiment.name, pair_event_ids(comparison)
+    stored = reviews.pictured(name)
+    new_ids = [id for id in event_ids if id not in stored]
+    events = [outcome for outcome in map(history.queries.outcome, new_ids) if isinstance(outcome, QualityEvent)]
+    counts = {"decoded": 0, "copied": 0}
+    ids_in_history = {event.id for event in events}
+    missing = [f"{id}: is no longer in the history" for id in new_ids if id not in ids_in_history]
 
-    async def finish(ready: Sequence[tuple[Outcome, PicturesOrError]]) -> None:
-        for outcome, pictures in ready:
-            how, kept = ("looked", pictures) if not isinstance(pictures, SegmentError) else _copied(history, outcome)
-            if not kept:
-                missing.append(f"{outcome.segment.key}: {pictures}")
+    async def store(batch: Sequence[tuple[Outcome, PicturesOrError]]) -> None:
+        for outcome, result in batch:
+            if isinstance(result, SegmentError):
+                how, pictures = "copied", _thumbnails_in_history(history, outcome)
+            else:
+                how, pictures = "decoded", result
+            if not pictures:
+                missing.append(f"{outcome.segment.key}: {result}")
                 continue
-            seen[how] += 1
-            await asyncio.to_thread(reviews.keep_pictures, name, outcome.id, kept)
-            told(f"{outcome.segment.key}: {len(kept)} pictures {how}")
+            counts[how] += 1
+            await asyncio.to_thread(reviews.keep_pictures, name, outcome.id, pictures)
+            on_progress(f"{outcome.segment.key}: {len(pictures)} pictures {how}")
 
-    await _look(settings, found, finish)
-    reviews.drop_pictures(name, keep=wanted)
-    return StoredPictures(**seen, known=len(wanted) - len(new), missing=missing)
+    await _decode_pictures(settings, events, store)
+    reviews.drop_pictures(name, keep=event_ids)
+    return StoredPictures(**counts, already_stored=len(event_ids) - len(new_ids), missing=missing)
 
 
-async def _look(settings: Settings, outcomes: Sequence[Outcome], finish: StorePictures) -> None:
+async def _decode_pictures(settings: Settings, outcomes: Sequence[Outcome], store: StorePictures) -> None:
     limits = DecodeLimits(
         deadline_seconds=settings.decode.deadline_seconds,
-        wait_seconds=max(WAIT_SECONDS, 3 * settings.decode.deadline_seconds),
+        wait_seconds=max(MIN_DECODER_WAIT_SECONDS, 3 * settings.decode.deadline_seconds),
         max_pixels=settings.decode.max_pixels,
         max_samples=MAX_SAMPLED_FRAMES,
     )
 
-    async def each() -> AsyncIterator[Outcome]:
+    async def source() -> AsyncIterator[Outcome]:
         for outcome in outcomes:
             yield outcome
 
-    async def look(outcome: Outcome) -> PicturesOrError:
+    async def decode(outcome: Outcome) -> PicturesOrError:
         try:
             media = await fetcher.fetch(outcome.segment)
             decoded = await pool.decode(
@@ -117,13 +118,13 @@ async def _look(settings: Settings, outcomes: Sequence[Outcome], finish: StorePi
         Fetcher(fetch_policy(settings)) as fetcher,
         DecoderPool(settings.decode_workers, limits=limits, on_replace=lambda reason: None) as pool,
     ):
-        await map_in_order(each(), look, finish, running=asyncio.Semaphore(settings.in_flight))
+        await map_in_order(source(), decode, store, running=asyncio.Semaphore(settings.in_flight))
 
 
 def pick_evenly(pictures: Thumbnails) -> Thumbnails:
-    """At most PICTURES of them, evenly.
+    """At most MAX_PICTURES of the pictures, evenly spread.
 
-    >>> [at for at, _ in spread([(float(n), b"") for n in range(10)])]
+    >>> [time for time, _ in spread([(float(n), b"") for n in range(10)])]
     [1.0, 3.0, 6.0, 8.0]
     """
     if len(pictures) <= MAX_PICTURES:
@@ -131,6 +132,6 @@ def pick_evenly(pictures: Thumbnails) -> Thumbnails:
     return [pictures[int((number + 0.5) * len(pictures) / MAX_PICTURES)] for number in range(MAX_PICTURES)]
 
 
-def _copied(history: History, outcome: Outcome) -> tuple[str, Thumbnails]:
+def _thumbnails_in_history(history: History, outcome: Outcome) -> Thumbnails:
     times: Iterable[float] = outcome.times_seconds if isinstance(outcome, QualityEvent) else ()
-    return "copied", pick_evenly(list(zip(times, history.queries.thumbnails(outcome.id), strict=False)))
+    return pick_evenly(list(zip(times, history.queries.thumbnails(outcome.id), strict=False)))

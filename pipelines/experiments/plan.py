@@ -1,4 +1,4 @@
-"""How large an experiment must be, with the spread taken from what a history holds or from what a person says."""
+"""Derives the assumptions of a power analysis from a pilot, that is from the pairs of an experiment so far."""
 
 from dataclasses import dataclass
 
@@ -8,43 +8,52 @@ from vqmon.core.experiments.stats.power import PowerAssumptions
 from vqmon.errors import SettingsError
 
 MIN_PILOT_CLUSTERS = 5
+"""Clusters, and degrees of freedom within clusters, that a pilot needs."""
+
+_DEFAULT_ICC = 0.3
+_DEFAULT_SEGMENTS_PER_CLUSTER = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PilotVariance:
-    """How paired differences spread: of one segment, and how much of that is common to a cluster."""
+    """The variance components of paired differences in a pilot."""
 
+    # standard deviation of one segment's difference, points of 0..100
     sd: float
+    # intraclass correlation: share of the variance between clusters, 0..1
     icc: float
     segments_per_cluster: int
     clusters: int
 
 
 def estimate_pilot_variance(comparison: Comparison) -> PilotVariance:
-    """The spread in a pilot of pairs: within clusters and between them; SettingsError when it is too small."""
+    """Variance components from the first arm with enough pairs (one-way random effects, method of moments).
+
+    Raises SettingsError when the pilot is too small.
+    """
+    name = comparison.experiment.name
     effect = next(
-        (it.effects[0] for it in comparison.answers if len(it.effects[0].by_cluster) >= MIN_PILOT_CLUSTERS), None
+        (result.effects[0] for result in comparison.answers if len(result.effects[0].by_cluster) >= MIN_PILOT_CLUSTERS),
+        None,
     )
     if effect is None:
-        raise SettingsError(
-            f"{comparison.experiment.name}: fewer than {MIN_PILOT_CLUSTERS} clusters of pairs are there to plan with; "
-            "give --sd and --icc"
-        )
-    lines = [line for line in effect.by_cluster if line.sd is not None]
-    degrees = sum(line.segments - 1 for line in lines)
-    if effect.final is None or degrees < MIN_PILOT_CLUSTERS:
-        raise SettingsError(f"{comparison.experiment.name}: clusters with one segment each; give --sd and --icc")
-    inside = sum((line.segments - 1) * (line.sd or 0.0) ** 2 for line in lines) / degrees
-    # The t interval's own standard deviation of cluster means, of which segments explain a part.
+        raise SettingsError(f"{name}: a plan needs {MIN_PILOT_CLUSTERS} clusters of pairs or more; give --sd and --icc")
+    clusters = [cluster for cluster in effect.by_cluster if cluster.sd is not None]
+    degrees_of_freedom = sum(cluster.segments - 1 for cluster in clusters)
+    if effect.final is None or degrees_of_freedom < MIN_PILOT_CLUSTERS:
+        raise SettingsError(f"{name}: the clusters have one segment each; give --sd and --icc")
+    squares_within = sum((cluster.segments - 1) * (cluster.sd or 0.0) ** 2 for cluster in clusters)
+    variance_within = squares_within / degrees_of_freedom
+    # The variance of cluster means, recovered from the half-width of the t interval.
     t = t_quantile((1 + effect.final.level) / 2, effect.clusters - 1)
-    of_means = effect.clusters * ((effect.final.high - effect.final.low) / 2 / t) ** 2
-    typical = effect.segments / effect.clusters
-    shared = max(0.0, of_means - inside / typical)
-    total = inside + shared
+    variance_of_means = effect.clusters * ((effect.final.high - effect.final.low) / 2 / t) ** 2
+    segments_per_cluster = effect.segments / effect.clusters
+    variance_between = max(0.0, variance_of_means - variance_within / segments_per_cluster)
+    variance = variance_within + variance_between
     return PilotVariance(
-        sd=total**0.5,
-        icc=shared / total if total > 0 else 0.0,
-        segments_per_cluster=max(1, round(typical)),
+        sd=variance**0.5,
+        icc=variance_between / variance if variance > 0 else 0.0,
+        segments_per_cluster=max(1, round(segments_per_cluster)),
         clusters=effect.clusters,
     )
 
@@ -52,18 +61,23 @@ def estimate_pilot_variance(comparison: Comparison) -> PilotVariance:
 def power_assumptions(
     comparison: Comparison | None, *, difference: float, sd: float | None, icc: float | None, segments: int | None
 ) -> PowerAssumptions:
-    """What a plan rests on: what a person says goes over what the pilot shows."""
-    pilot = estimate_pilot_variance(comparison) if comparison is not None and None in (sd, icc, segments) else None
+    """The assumptions of a plan to detect `difference`: given values, else those of the pilot `comparison`.
+
+    Raises SettingsError without a pilot and `sd`, or when a value is missing and the pilot is too small.
+    """
+    is_incomplete = None in (sd, icc, segments)
+    pilot = estimate_pilot_variance(comparison) if comparison is not None and is_incomplete else None
     if pilot is None and sd is None:
-        raise SettingsError("a plan needs a spread: name an experiment that has run (a pilot), or give --sd")
-    it = comparison.experiment if comparison is not None else None
-    default_icc, default_segments = (pilot.icc, pilot.segments_per_cluster) if pilot else (0.3, 30)
+        raise SettingsError("a plan needs a variance: name an experiment that has run (a pilot), or give --sd")
+    experiment = comparison.experiment if comparison is not None else None
+    default_icc = pilot.icc if pilot else _DEFAULT_ICC
+    default_segments = pilot.segments_per_cluster if pilot else _DEFAULT_SEGMENTS_PER_CLUSTER
     return PowerAssumptions(
         difference=difference,
         sd=sd if sd is not None else pilot.sd if pilot else 0.0,
         icc=icc if icc is not None else default_icc,
         segments_per_cluster=segments or default_segments,
-        alpha=it.alpha if it else 0.05,
-        hypotheses=len(it.treatments) * len(it.scorers) if it else 1,
-        guardrails=len(it.guardrails) if it else 0,
+        alpha=experiment.alpha if experiment else 0.05,
+        hypotheses=len(experiment.treatments) * len(experiment.scorers) if experiment else 1,
+        guardrails=len(experiment.guardrails) if experiment else 0,
     )

@@ -1,24 +1,24 @@
-"""The commands about experiments: compare, plan."""
+"""The commands `vqmon compare`, `vqmon plan` and `vqmon pictures`."""
 
 import asyncio
 from pathlib import Path
 
 import click
 
-from vqmon.cli.console import err, history_option, open_settings, out
+from vqmon.cli.console import err, open_settings, out
 from vqmon.core.experiments.results import Comparison
 from vqmon.settings.load import Settings
 
 
 @click.command()
 @click.argument("experiment")
-@history_option
+@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
 @click.pass_obj
 def pictures(config: Path | None, experiment: str, history: str | None) -> None:
-    """Store pictures of the segment pairs of an EXPERIMENT, for its page and for blind reviews.
+    """Decode the example pairs of EXPERIMENT again and store their pictures for its page and for the blind review.
 
-    Fetches the segments from their origin, as far as the settings allow, and decodes them again. Of segments that are
-    no longer there, thumbnails from the history are stored. Run it regularly while an experiment lasts.
+    Segments are fetched from their origin, as far as the settings allow. Of segments that have left their origin, the
+    thumbnails in the history are copied. Run this now and then while an experiment is running.
     """
     from pipelines.commands.serve_web import reviews_path
     from pipelines.experiments.compare import compare_arms, load_experiments
@@ -28,32 +28,36 @@ def pictures(config: Path | None, experiment: str, history: str | None) -> None:
     from vqmon.transport.reviews import Reviews
 
     settings = open_settings(config)
-    place = settings.history.at_location(history).location
-    found = find_experiment(load_experiments(settings.experiments.path), experiment)
-    reviews = Reviews(reviews_path(settings.web.reviews, place))
-    with open_history(place, mode="read") as stored:
-        comparison = compare_arms(stored, found, votes=reviews.votes(found.name))
-        kept = asyncio.run(
-            store_pair_pictures(settings, stored, reviews, comparison, told=lambda line: out.print(line, markup=False))
+    location = settings.history.at_location(history).location
+    definition = find_experiment(load_experiments(settings.experiments.path), experiment)
+    reviews = Reviews(reviews_path(settings.web.reviews, location))
+    with open_history(location, mode="read") as opened_history:
+        comparison = compare_arms(opened_history, definition, votes=reviews.votes(definition.name))
+        result = asyncio.run(
+            store_pair_pictures(
+                settings,
+                opened_history,
+                reviews,
+                comparison,
+                on_progress=lambda line: out.print(line, markup=False),
+            )
         )
-    for line in kept.missing:
+    for line in result.missing:
         err.print(line, style="yellow", markup=False)
     err.print(
-        f"{kept.looked} pairs decoded, {kept.copied} copied from the history, {kept.known} already stored, "
-        f"{len(kept.missing)} without frames; stored in {reviews.path}"
+        f"{result.decoded} decoded, {result.copied} copied from the history, {result.already_stored} already "
+        f"stored, {len(result.missing)} without pictures; stored in {reviews.path}"
     )
 
 
 @click.command()
 @click.argument("name", metavar="EXPERIMENT")
 @click.option(
-    "--file", type=click.Path(path_type=Path), help="Experiments file; default: experiments.path of the settings."
+    "--file", type=click.Path(path_type=Path), help="Experiments file; default: experiments.path of settings."
 )
-@history_option
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-@click.option(
-    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write the result to this HTML file."
-)
+@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole result as one JSON object.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write the result to one HTML file.")
 @click.pass_obj
 def compare(
     config: Path | None,
@@ -63,21 +67,22 @@ def compare(
     as_json: bool,  # noqa: FBT001 - click gives flags so
     html: Path | None,
 ) -> None:
-    """Print which arm of EXPERIMENT is better, with confidence intervals, and what to do next.
+    """Say which arm of EXPERIMENT is better, with what confidence, and what to do next.
 
-    The intervals are always valid: run it at any time and as often as you like. Votes of blind reviews are included.
+    Reads the history once. You may run this at any time and as often as you like: the intervals are valid at every
+    look. Votes of the blind review count too.
     """
     from pipelines.console.experiments import comparison_lines
-    from pipelines.experiments.compare import comparison_json as dumped
+    from pipelines.experiments.compare import comparison_json
 
     settings = open_settings(config)
-    found = _answer(settings, name, file=file, history=history)
+    comparison = _compare(settings, name, file=file, history=history)
     if html is not None:
-        _write(html, found, settings.web.title)
+        _write(html, comparison, settings.web.title)
     if as_json:
-        click.echo(dumped(found))
+        click.echo(comparison_json(comparison))
         return
-    for line in comparison_lines(found):
+    for line in comparison_lines(comparison):
         out.print(line, soft_wrap=isinstance(line, str))
 
 
@@ -87,32 +92,24 @@ def compare(
     "--difference",
     type=click.FloatRange(min=0, min_open=True),
     required=True,
-    metavar="POINTS",
     help="Difference to detect, in points of 0..100.",
 )
 @click.option(
     "--sd",
     type=click.FloatRange(min=0),
-    metavar="POINTS",
-    help="Standard deviation of the difference between the arms of one segment.",
+    help="Standard deviation of one segment's difference between the arms, in points.",
 )
 @click.option(
     "--icc",
     type=click.FloatRange(0, 1),
-    help="Intraclass correlation: the share of the variance that a cluster has in common; default: 0.3.",
+    help="Share of that variance between clusters (intraclass correlation); default 0.3.",
 )
-@click.option("--segments", type=click.IntRange(1), help="Segments per cluster; default: 30.")
+@click.option("--segments", type=click.IntRange(1), help="Segments per cluster; default 30.")
+@click.option("--power", type=click.FloatRange(0.5, 1, min_open=True, max_open=True), default=0.8, show_default=True)
 @click.option(
-    "--power",
-    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
-    default=0.8,
-    show_default=True,
-    help="Probability to detect the difference.",
+    "--file", type=click.Path(path_type=Path), help="Experiments file; default: experiments.path of settings."
 )
-@click.option(
-    "--file", type=click.Path(path_type=Path), help="Experiments file; default: experiments.path of the settings."
-)
-@history_option
+@click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
 @click.pass_obj
 def plan(
     config: Path | None,
@@ -125,43 +122,44 @@ def plan(
     file: Path | None,
     history: str | None,
 ) -> None:
-    """Print how many clusters an experiment needs to detect a difference.
+    """Say how many clusters an experiment needs to detect a difference.
 
-    The variance is estimated from the pairs that EXPERIMENT has so far (a pilot), or given by --sd, --icc and
-    --segments.
+    The variance comes from the pairs of EXPERIMENT so far (a pilot), or from --sd, --icc and --segments.
     """
     from dataclasses import replace
 
     from pipelines.console.experiments import plan_lines
     from pipelines.experiments.plan import power_assumptions
-    from vqmon.core.experiments.stats.power import plan_sample_size as planned
+    from vqmon.core.experiments.stats.power import plan_sample_size
 
     settings = open_settings(config)
-    pilot = _answer(settings, name, file=file, history=history) if name else None
-    assumed = power_assumptions(pilot, difference=difference, sd=sd, icc=icc, segments=segments)
-    assumed = replace(assumed, power=power)
-    for line in plan_lines(assumed, planned(assumed)):
+    pilot = _compare(settings, name, file=file, history=history) if name else None
+    assumptions = power_assumptions(pilot, difference=difference, sd=sd, icc=icc, segments=segments)
+    assumptions = replace(assumptions, power=power)
+    for line in plan_lines(assumptions, plan_sample_size(assumptions)):
         out.print(line, soft_wrap=True)
 
 
-def _answer(settings: Settings, name: str, *, file: Path | None, history: str | None) -> Comparison:
+def _compare(settings: Settings, name: str, *, file: Path | None, history: str | None) -> Comparison:
     from pipelines.commands.serve_web import reviews_path
-    from pipelines.experiments.compare import compare_arms as compare_all
-    from pipelines.experiments.compare import load_experiment
+    from pipelines.experiments.compare import compare_arms, load_experiment
     from vqmon.transport.history.history import open_history
     from vqmon.transport.reviews import Reviews
 
     experiment = load_experiment(name, file or settings.experiments.path)
-    place = settings.history.at_location(history).location
-    votes = Reviews(reviews_path(settings.web.reviews, place)).votes(name)
-    with open_history(place, "read") as stored, err.status("comparing") as status:
-        return compare_all(
-            stored, experiment, votes=votes, told=lambda read: status.update(f"comparing: {read:,} outcomes read")
+    location = settings.history.at_location(history).location
+    votes = Reviews(reviews_path(settings.web.reviews, location)).votes(name)
+    with open_history(location, "read") as opened_history, err.status("comparing") as status:
+        return compare_arms(
+            opened_history,
+            experiment,
+            votes=votes,
+            on_progress=lambda count: status.update(f"comparing: {count:,} outcomes read"),
         )
 
 
-def _write(html: Path, found: Comparison, title: str) -> None:
+def _write(html: Path, comparison: Comparison, title: str) -> None:
     from pipelines.experiments.compare import write_html_report
 
-    write_html_report(found, html, title=title)
+    write_html_report(comparison, html, title=title)
     err.print(f"report in {html}", markup=False)

@@ -1,4 +1,4 @@
-"""What a picture is: views, signals, and what decoding a segment gives."""
+"""Frames: how they are sampled, the views that scorers ask for, signals, and the result of decoding a segment."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,50 +8,53 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-WINDOW_STRIDE = 32
+WINDOW_STRIDE_PX = 32
+"""Distance between neighbouring windows (LIQE)."""
 
 
 def fragment_origins(
     height: int, width: int, *, rows: int, columns: int, side: tuple[int, int], seed: int
 ) -> NDArray[np.int64]:
-    """(rows, columns, 2): row and column in px where each piece of `side` (height, width) starts in such a frame.
+    """(rows, columns, 2): top and left in px of each fragment of `side` (height, width) in a frame of this size.
 
-    One piece per cell of the grid, at a drawn place; where cells are no larger than pieces, at the cell's start. Wu et
-    al., "FAST-VQA: Efficient End-to-end Video Quality Assessment with Fragment Sampling", ECCV 2022; the draws are
-    those of the published sampler under torch's seed of that number: all rows, then all columns, each a 32-bit number
-    of the Mersenne twister modulo the room in its cell. Raises ValueError for a frame smaller than a piece.
+    Each cell of the grid has one fragment at a random position; where cells are no larger than fragments, at the start
+    of the cell. Wu et al., "FAST-VQA: Efficient End-to-end Video Quality Assessment with Fragment Sampling", ECCV 2022.
+    The random numbers are those of the published sampler under torch's seed of that number: all rows, then all columns,
+    each a 32-bit number of the Mersenne twister modulo the free space in its cell. Raises ValueError for a frame that
+    is smaller than a fragment.
     """
     if height < side[0] or width < side[1]:
-        raise ValueError(f"frames of {height} x {width} hold no piece of {side[0]} x {side[1]}")
-    draw = np.random.RandomState(seed)
-    found = np.empty((rows, columns, 2), dtype=np.int64)
+        raise ValueError(f"frames of {height} x {width} hold no fragment of {side[0]} x {side[1]}")
+    twister = np.random.RandomState(seed)
+    origins = np.empty((rows, columns, 2), dtype=np.int64)
     for axis, (size, count) in enumerate(((height, rows), (width, columns))):
         cell = size // count
         starts = np.minimum(np.arange(count) * cell, size - side[axis])
-        found[..., axis] = starts[:, None] if axis == 0 else starts[None, :]
+        origins[..., axis] = starts[:, None] if axis == 0 else starts[None, :]
         if cell > side[axis]:
-            numbers = draw.randint(0, 2**32, size=(rows, columns), dtype=np.uint32)
-            found[..., axis] += numbers % np.uint32(cell - side[axis])
-    return found
+            numbers = twister.randint(0, 2**32, size=(rows, columns), dtype=np.uint32)
+            origins[..., axis] += numbers % np.uint32(cell - side[axis])
+    return origins
 
 
 def window_corners(height: int, width: int, *, size: tuple[int, int], count: int) -> list[tuple[int, int]]:
-    """Row and column in px of `count` windows of `size` (height, width), which stand every 32 px.
+    """Top and left in px of `count` windows of `size` (height, width), chosen from windows at a distance of 32 px.
 
-    Of the list row by row they are taken at equal whole steps from the first; a frame with fewer gives them over again.
-    The choice of LIQE (Zhang et al., CVPR 2023). Raises ValueError for a frame smaller than a window.
+    Of all windows, row by row, every n-th one is chosen from the first on; windows repeat in a frame with fewer. This
+    is how LIQE chooses (Zhang et al., CVPR 2023). Raises ValueError for a frame that is smaller than a window.
 
     >>> corners(224, 256, size=(224, 224), count=3)
     [(0, 0), (0, 32), (0, 0)]
     """
     if height < size[0] or width < size[1]:
         raise ValueError(f"a frame of {height} x {width} holds no window of {size[0]} x {size[1]}")
-    lines, places = (
-        range(0, whole - part + 1, WINDOW_STRIDE) for whole, part in zip((height, width), size, strict=True)
+    tops, lefts = (
+        range(0, frame_size - window_size + 1, WINDOW_STRIDE_PX)
+        for frame_size, window_size in zip((height, width), size, strict=True)
     )
-    every = list(product(lines, places))
-    step = max(1, len(every) // count)
-    return [every[at * step % len(every)] for at in range(count)]
+    windows = list(product(tops, lefts))
+    step = max(1, len(windows) // count)
+    return [windows[index * step % len(windows)] for index in range(count)]
 
 
 Pixels = NDArray[np.uint8]
@@ -60,29 +63,29 @@ Pixels = NDArray[np.uint8]
 Sampling = Literal["exact", "keyframes"]
 
 Fingerprint = str
-"""A 32x18 luma picture, row by row, two hexadecimal digits per cell: tells whether two frames are the same picture."""
+"""A 32x18 luma thumbnail, row by row, two hexadecimal digits per cell, by which pictures are compared."""
 
 SIGNALS: dict[str, str] = {
     "black": "share of the picture that is black",
-    "solid": "how near the picture is to one single colour",
-    "freeze": "1 when the picture is the same as the one looked at before",
-    "blockiness": "strength of a regular block grid left by coding",
+    "solid": "how close the picture is to a single colour",
+    "freeze": "1 when the picture is the same as the sampled picture before it",
+    "blockiness": "strength of the regular block grid that coding leaves",
     "blur": "lack of sharp edges",
-    "noise": "random grain, as standard deviation",
+    "noise": "random grain, as a standard deviation",
     "banding": "false contours in smooth areas",
     "over_sharpness": "halos and ringing around edges",
-    "flicker": "brightness that jumps between frames without motion",
+    "flicker": "brightness that changes abruptly between frames without motion",
     "borders": "share of the picture covered by constant black borders",
     "decode_errors": "share of the frames that the decoder reported as damaged or lost",
 }
-"""Every signal, 0..1, higher means more of it. `media.signals` holds the formulas and their sources."""
+"""Name and meaning of every signal, 0..1, higher means more. Formulas and sources: `media/images/signals.py`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipSampling:
-    """Which frames belong to the clip of a sampled frame: that one and every `stride`-th after it, `frames` in all.
+    """Which frames belong to the clip of a sampled frame: that frame and every `stride`-th after it, `frames` in all.
 
-    See `sampling.clip_indices` for segments that end earlier and for gaps.
+    See `clip_indices` for segments that end earlier and for gaps.
     """
 
     frames: int
@@ -100,13 +103,13 @@ class View:
     `stretch` squeezes the whole frame to width x height. `fit` keeps the aspect ratio and pads the rest evenly with
     `pad_rgb`. `tiles` scales the frame so that its short side has `short_side` pixels and lays a grid of
     `columns` x `rows` native-scale tiles, each centred in its cell, side by side into width x height. `centre` scales
-    likewise and keeps the middle. `fragments` lays `columns` x `rows` pieces of the frame at its own size side by side,
-    each from a place drawn within its cell (`pieces.origins`). `windows` are so many pieces of width x height of the
-    frame at its own size (`pieces.corners`). Frames too small for the last two are enlarged until they fit. `halves`
-    are the upper and the lower half of the frame, each padded with `pad_rgb` to a square of its own and only then
-    brought to width x height.
+    the frame in the same way and crops the centre. `fragments` lays `columns` x `rows` fragments of the frame at its
+    own size side by side, each from a random position within its cell (`fragment_origins`). `windows` are that many
+    crops of width x height of the frame at its own size (`window_corners`). Frames too small for the last two are
+    enlarged until they fit. `halves` are the upper and the lower half of the frame, each padded with `pad_rgb` to a
+    square and then resized to width x height.
 
-    With a `clip`, a row is not the view of one sampled frame but of all frames of its clip.
+    With a `clip`, a row holds the views of all frames of the sampled frame's clip, not only of the sampled frame.
     """
 
     kind: Literal["stretch", "fit", "tiles", "centre", "fragments", "windows", "halves"]
@@ -125,13 +128,13 @@ class View:
         if self.kind == "centre" and max(self.width, self.height) > self.short_side:
             raise ValueError("a centre view needs a short_side that neither width nor height exceeds")
         if (self.kind == "windows") != (self.windows > 0) or (self.windows and self.clip is not None):
-            raise ValueError("a windows view, and no other, needs windows, and is of one frame: no clip")
+            raise ValueError("a windows view, and no other, needs windows; it is of one frame, so it has no clip")
         if self.kind == "halves" and (self.width != self.height or self.clip is not None):
-            raise ValueError("a halves view is square, and of one frame: no clip")
+            raise ValueError("a halves view is square, and of one frame, so it has no clip")
         if self.kind == "fragments" and (
             min(self.columns, self.rows) <= 0 or self.width % self.columns or self.height % self.rows
         ):
-            raise ValueError(f"{self.columns}x{self.rows} pieces do not fill {self.width}x{self.height}")
+            raise ValueError(f"{self.columns}x{self.rows} fragments do not fill {self.width}x{self.height}")
         if self.kind == "tiles":
             self._check_tiles()
 
@@ -145,17 +148,17 @@ class View:
 
     @property
     def picture_count(self) -> int:
-        """How many pictures make a row: 1 but for clips, windows and halves."""
+        """Pictures per row: 1 except for clips, windows and halves."""
         if self.kind == "halves":
             return 2
         return self.windows or (self.clip.frames if self.clip is not None else 1)
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """(height, width, 3), of clips, windows and halves (pictures, height, width, 3)."""
-        one = (self.height, self.width, 3)
-        is_several = self.clip is not None or self.kind in ("windows", "halves")
-        return (self.picture_count, *one) if is_several else one
+        """(height, width, 3); for clips, windows and halves (picture_count, height, width, 3)."""
+        picture_shape = (self.height, self.width, 3)
+        has_picture_axis = self.clip is not None or self.kind in ("windows", "halves")
+        return (self.picture_count, *picture_shape) if has_picture_axis else picture_shape
 
     @property
     def row_bytes(self) -> int:
@@ -164,19 +167,19 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaFacts:
-    """What the decoder saw: the coded picture and how it was turned into RGB."""
+    """Facts about the decoded track, and how its pictures were converted to RGB."""
 
     container: str
     codec: str
-    # as displayed: after rotation, before any view; square pixels when sar is applied
+    # as displayed: after rotation and before any view; with square pixels when the sample aspect ratio is applied
     width: int
     height: int
     fps: float
-    # span of the presentation times seen, including the last frame's own duration
+    # span of the presentation times, including the duration of the last frame
     duration_seconds: float
     frame_count: int
     pixel_format: str
-    # as used for the conversion, e.g. "bt709/limited"; "guessed" is said when the stream does not tell
+    # matrix and range used for the conversion, e.g. "bt709/limited"; contains "guessed" when the stream lacks them
     colour: str
     transfer: str
     rotation_degrees: int = 0
@@ -188,20 +191,20 @@ class MediaFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class DecodedSegment:
-    """What one segment looks like: sampled pictures and measured signals, frame by frame."""
+    """The result of decoding a segment: sampled pictures and measured signals, frame by frame."""
 
     # presentation times of the sampled frames, seconds after the segment's first frame, rising
     times_seconds: tuple[float, ...]
-    # one (frames, *view.row_shape) uint8 array per view asked for
+    # one (frames, *view.row_shape) uint8 array per requested view
     views: Mapping[View, Pixels]
     # one value 0..1 per sampled frame and signal name
     signals: Mapping[str, tuple[float, ...]]
-    # one small JPEG per sampled frame; empty when none were asked for
+    # one small JPEG per sampled frame; empty when not requested
     thumbnails: tuple[bytes, ...]
     media: MediaFacts
-    # fingerprints of the first and the last sampled frame, for freeze across segments; see `Fingerprint`
+    # fingerprints of the first and the last sampled frame, to detect a freeze across segments
     edges: tuple[Fingerprint, Fingerprint]
-    # what the pictures were asked to show, as the segment says; "" = nobody has said
+    # what the generated pictures were asked to show, as the segment states; "" = not stated
     prompt: str = ""
 
     def __post_init__(self) -> None:
@@ -220,15 +223,15 @@ class DecodedSegment:
 
 
 MAX_CLIP_GAP_SECONDS = 1.0
-"""Frames of a clip that are further apart than this have something missing between them."""
+"""Between frames that are further apart than this, frames are missing: a clip does not continue across the gap."""
 
 
 def sample_indices(times_seconds: Sequence[float], *, fps: float = 1.0) -> tuple[int, ...]:
-    """Choose, for k = 0, 1, 2 ..., the first frame at or after (first frame's time + k / fps).
+    """Indices of the sampled frames: for k = 0, 1, 2 ... the first frame at or after (first frame's time + k / fps).
 
-    `times_seconds` are the presentation times of all frames of a segment, rising. A frame chosen for two moments (a
-    gap in the stream) is looked at once. Half a microsecond of tolerance absorbs time-base rounding. A segment of at
-    least one frame gives at least one index.
+    `times_seconds` are the presentation times of all frames of a segment, rising. A frame that is chosen for two
+    moments (a gap in the stream) is sampled once. A tolerance of half a microsecond absorbs time-base rounding. A
+    segment with a frame has at least one sampled frame.
 
     >>> sample_indices([10.0, 10.5, 11.0, 11.5, 12.0])
     (0, 2, 4)
@@ -239,28 +242,31 @@ def sample_indices(times_seconds: Sequence[float], *, fps: float = 1.0) -> tuple
         return ()
     times = np.asarray(times_seconds, dtype=np.float64)
     moments = times[0] + np.arange(int((times[-1] - times[0]) * fps + 1e-6) + 1) / fps
-    found = np.searchsorted(times, moments - 5e-7, side="left")
-    return tuple(dict.fromkeys(int(index) for index in found if index < len(times)))
+    indices = np.searchsorted(times, moments - 5e-7, side="left")
+    return tuple(dict.fromkeys(int(index) for index in indices if index < len(times)))
 
 
 def clip_indices(times_seconds: Sequence[float], starts: Sequence[int], clip: ClipSampling) -> NDArray[np.int64]:
-    """(starts, frames): the frames of the clip that begins at each of `starts`, all counted in the order of the times.
+    """(starts, clip.frames): indices of the frames of the clip that begins at each index in `starts`.
 
-    The segment's last frame is repeated where the segment ends before the clip, as the published code of RQ-VQA
-    completes its last clips; the frame before a gap of more than `MAX_CLIP_GAP_SECONDS` is repeated likewise.
-    Frames are counted, not timed: of a variable rate come those that there are, and clips may overlap.
+    The last frame is repeated where the segment ends before the clip, as in the published code of RQ-VQA; the frame
+    before a gap of more than `MAX_CLIP_GAP_SECONDS` is repeated in the same way. A clip counts frames, not time, so its
+    span varies with a variable frame rate; clips may overlap.
 
     >>> clip_indices([0.0, 0.5, 1.0, 1.5, 9.0], [0, 2], ClipSampling(frames=3)).tolist()
     [[0, 1, 2], [2, 3, 3]]
     """
-    found = np.empty((len(starts), clip.frames), dtype=np.int64)
+    indices = np.empty((len(starts), clip.frames), dtype=np.int64)
     for row, start in enumerate(starts):
-        at = start
+        index = start
         for slot in range(clip.frames):
-            found[row, slot] = at
-            after = at + clip.stride
-            if after >= len(times_seconds) or times_seconds[after] - times_seconds[at] > MAX_CLIP_GAP_SECONDS:
-                found[row, slot:] = at
+            indices[row, slot] = index
+            next_index = index + clip.stride
+            if (
+                next_index >= len(times_seconds)
+                or times_seconds[next_index] - times_seconds[index] > MAX_CLIP_GAP_SECONDS
+            ):
+                indices[row, slot:] = index
                 break
-            at = after
-    return found
+            index = next_index
+    return indices

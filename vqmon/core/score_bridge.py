@@ -1,4 +1,4 @@
-"""What a score of an old scorer would have been by the new one: fitted where both looked, with its error."""
+"""Score bridges: maps from the scores of an old scorer to those of a new one, fitted to segments that both scored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,37 +8,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Kind = Literal["linear", "monotone"]
+BridgeKind = Literal["linear", "monotone"]
+"""A least-squares line, or isotonic regression."""
+
 MIN_PAIRS = 30
 _FOLDS = 5
 _DECIMALS = 4
-_ALIKE = 0.001
-"""Old scores nearer than this are one value: points are kept to four decimals."""
-_MOST_KNOTS = 20
+_MIN_DISTANCE = 0.001
+"""Old scores that are closer than this count as one value, because points have four decimals."""
+_MAX_KNOTS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreBridge:
-    """A rising map from the old scorer's 0..100 to the new one's, straight between its points.
+    """A rising, piecewise linear map from the old scorer's 0..100 to the new scorer's; constant beyond its ends.
 
-    Errors are those of segments that the fit had not seen, in points of 0..100.
+    Errors are cross-validated, in points of 0..100.
     """
 
     # name@version
     old: str
     new: str
-    kind: Kind
+    kind: BridgeKind
     points: tuple[tuple[float, float], ...]
     # segments that both scored
     count: int
     error_rms: float
-    # 95 % of segments are nearer than this
+    # 95th percentile of the absolute error
     error_p95: float
-    # new minus bridged, the mean over segments
+    # mean of new - bridged
     bias: float
-    # Spearman's rank correlation of old and new
+    # Spearman's rank correlation of old and new scores
     correlation: float
-    # of the old scores that were seen; the map is held at its ends beyond
+    # range of the old scores that the bridge was fitted to
     old_score_min: float
     old_score_max: float
 
@@ -46,60 +48,63 @@ class ScoreBridge:
         olds = [old for old, _ in self.points]
         news = [new for _, new in self.points]
         if len(olds) < 2 or sorted(set(olds)) != olds or sorted(news) != news:
-            raise ValueError("a bridge needs two or more points that rise")
+            raise ValueError("a bridge needs two or more rising points")
 
     def apply(self, old: float) -> float:
-        """The new scorer's 0..100 for the old one's."""
+        """The new scorer's 0..100 for an old score."""
         olds, news = zip(*self.points, strict=True)
         return float(np.interp(old, olds, news))
 
 
 def fit_score_bridge(pairs: Sequence[tuple[float, float]], *, old: str, new: str) -> ScoreBridge:
-    """Fit both kinds to (old, new) in the order in which segments came, and keep the better one on unseen segments.
+    """Fit both kinds of bridge to (old, new) scores in segment order, and return the one with the lower held-out error.
 
-    Folds are runs of segments, as neighbours are alike. Raises ValueError when there are too few or all are alike.
+    Folds of the cross-validation are runs of consecutive segments, because neighbours are correlated. Raises ValueError
+    with fewer than MIN_PAIRS pairs, or when all old scores are equal.
     """
     table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     if len(table) < MIN_PAIRS:
         raise ValueError(f"{len(table)} segments were scored by both {old} and {new}; a bridge needs {MIN_PAIRS}")
-    if np.ptp(table[:, 0]) < _ALIKE:
-        raise ValueError(f"{old} gave {table[0, 0]:g} to every segment; nothing can be fitted to one value")
-    kinds: tuple[Kind, ...] = ("linear", "monotone")
-    misses = {kind: _unseen(table, kind) for kind in kinds}
-    # A monotone fit follows noise; it has to be better by more than a little.
-    kind: Kind = "monotone" if _rms(misses["monotone"]) < 0.98 * _rms(misses["linear"]) else "linear"
-    missed = misses[kind]
+    if np.ptp(table[:, 0]) < _MIN_DISTANCE:
+        raise ValueError(f"{old} scored {table[0, 0]:g} for every segment; a bridge needs different values")
+    kinds: tuple[BridgeKind, ...] = ("linear", "monotone")
+    errors_by_kind = {kind: _held_out_errors(table, kind) for kind in kinds}
+    # Isotonic regression overfits noise, so it must be clearly better.
+    kind: BridgeKind = (
+        "monotone" if _rms(errors_by_kind["monotone"]) < 0.98 * _rms(errors_by_kind["linear"]) else "linear"
+    )
+    errors = errors_by_kind[kind]
     return ScoreBridge(
         old=old,
         new=new,
         kind=kind,
         points=tuple((round(float(a), _DECIMALS), round(float(b), _DECIMALS)) for a, b in _points(table, kind)),
         count=len(table),
-        error_rms=round(_rms(missed), 4),
-        error_p95=round(float(np.percentile(np.abs(missed), 95)), 4),
-        bias=round(float(missed.mean()), 4),
-        correlation=round(_spearman(table), 4),
+        error_rms=round(_rms(errors), _DECIMALS),
+        error_p95=round(float(np.percentile(np.abs(errors), 95)), _DECIMALS),
+        bias=round(float(errors.mean()), _DECIMALS),
+        correlation=round(_spearman(table), _DECIMALS),
         old_score_min=float(table[:, 0].min()),
         old_score_max=float(table[:, 0].max()),
     )
 
 
-def _unseen(table: Floats, kind: Kind) -> Floats:
-    """New minus fitted, of each fold by what was fitted to the others."""
-    missed = []
-    for held in np.array_split(np.arange(len(table)), _FOLDS):
-        rest = np.delete(table, held, axis=0)
-        points = _points(rest if np.ptp(rest[:, 0]) >= _ALIKE else table, kind)
-        missed.append(table[held, 1] - np.interp(table[held, 0], points[:, 0], points[:, 1]))
-    return np.concatenate(missed)
+def _held_out_errors(table: Floats, kind: BridgeKind) -> Floats:
+    """(segments,) new - bridged, where each fold is bridged by the fit to the other folds."""
+    errors = []
+    for held_out in np.array_split(np.arange(len(table)), _FOLDS):
+        training = np.delete(table, held_out, axis=0)
+        points = _points(training if np.ptp(training[:, 0]) >= _MIN_DISTANCE else table, kind)
+        errors.append(table[held_out, 1] - np.interp(table[held_out, 0], points[:, 0], points[:, 1]))
+    return np.concatenate(errors)
 
 
-def _points(table: Floats, kind: Kind) -> Floats:
+def _points(table: Floats, kind: BridgeKind) -> Floats:
     return _linear(table) if kind == "linear" else _monotone(table)
 
 
 def _linear(table: Floats) -> Floats:
-    """Least squares, never falling, over the whole scale and cut to 0..100."""
+    """Points of the least-squares line with a slope of at least 0, cut to 0..100."""
     x, y = table.T
     slope = max(0.0, float(((x - x.mean()) * (y - y.mean())).mean() / x.var()))
     level = y.mean() - slope * x.mean()
@@ -114,11 +119,11 @@ def _linear(table: Floats) -> Floats:
 def _monotone(table: Floats) -> Floats:
     """Means of groups of equal size by old score, pooled where they fall (pool adjacent violators)."""
     ordered = table[np.argsort(table[:, 0], kind="stable")]
-    groups = np.array_split(ordered, min(_MOST_KNOTS, max(2, len(table) // 10)))
+    groups = np.array_split(ordered, min(_MAX_KNOTS, max(2, len(table) // 10)))
     blocks: list[tuple[float, float, int]] = []
     for group in groups:
         blocks.append((float(group[:, 0].mean()), float(group[:, 1].mean()), len(group)))
-        while len(blocks) > 1 and (blocks[-1][1] < blocks[-2][1] or blocks[-1][0] < blocks[-2][0] + _ALIKE):
+        while len(blocks) > 1 and (blocks[-1][1] < blocks[-2][1] or blocks[-1][0] < blocks[-2][0] + _MIN_DISTANCE):
             right, left = blocks.pop(), blocks.pop()
             count = left[2] + right[2]
             means = [(left[at] * left[2] + right[at] * right[2]) / count for at in (0, 1)]
@@ -140,7 +145,7 @@ def _spearman(table: Floats) -> float:
 
 
 def _ranks(values: Floats) -> Floats:
-    """From 1 on, ties share the mean of theirs."""
+    """Ranks from 1 on; ties share the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks: Floats = ((last - counts + 1 + last) / 2)[inverse]

@@ -1,4 +1,4 @@
-"""What scorers say about a segment, who they are, and why a dear one was or was not asked."""
+"""Scores and their provenance: pooling of frame values, calibration to 0..100, and promotion to heavy scorers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from vqmon.core.frames import Sampling
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """A monotone, piecewise linear map through (native, 0..100) points; ends are held beyond the last point."""
+    """A monotone, piecewise linear map through (native, 0..100) points; constant beyond its first and last point."""
 
     version: int
     points: tuple[tuple[float, float], ...]
@@ -20,14 +20,14 @@ class Calibration:
         natives = [native for native, _ in self.points]
         scores = [score for _, score in self.points]
         if len(natives) < 2 or sorted(set(natives)) != natives:
-            raise ValueError("calibration needs two or more points with rising native values")
+            raise ValueError("a calibration needs two or more points with rising native values")
         if not all(0 <= score <= 100 for score in scores):
             raise ValueError("calibrated values must be within 0..100")
         if scores != sorted(scores) and scores != sorted(scores, reverse=True):
-            raise ValueError("calibrated values must rise or fall all along")
+            raise ValueError("calibrated values must be monotone")
 
     def apply(self, native: float) -> float:
-        """Map one native value to 0..100.
+        """The 0..100 score of a native value.
 
         >>> Calibration(version=1, points=((1.0, 0.0), (5.0, 100.0))).apply(3.0)
         50.0
@@ -38,26 +38,26 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """One Scorer's verdict on one Segment; 0..100, higher is better, `native_*` on the scorer's own scale."""
+    """One scorer's verdict on one segment: 0..100, higher is better; `native_value` is on the scorer's own scale."""
 
-    # name@version, or name.task@version of a scorer that can be asked several things
+    # name@version, or name.task@version of a scorer with several tasks
     scorer: str
     value: float
     native_value: float
     p5: float
     min: float
     pooling: str
-    # one per sampled frame; a clip that is judged as a whole has its value at each of its frames
+    # one per sampled frame; a scorer of whole clips repeats the value of a clip at each of its frames
     frame_values: tuple[float, ...]
-    # level word -> probability, for scorers that answer in words; the mean over frames
+    # level ("good", "fair" ...) -> probability, mean over frames; only of level scorers
     levels: Mapping[str, float] = field(default_factory=dict, hash=False)
-    # of the levels, the mean over frames: 0 = sure of one level, 1 = all alike
+    # normalized entropy of the levels, mean over frames: 0 = certain of one level, 1 = all levels equally likely
     entropy: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalSummary:
-    """One signal over a segment: 0..1, higher means more of what its name says."""
+    """One signal over a segment: 0..1, higher means more of what it measures."""
 
     mean: float
     max: float
@@ -66,7 +66,7 @@ class SignalSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScorerIdentity:
-    """Which scorer exactly, and where it ran."""
+    """The exact scorer, and the device it ran on."""
 
     scorer: str
     sha256: str
@@ -87,46 +87,46 @@ class Provenance:
 
 
 PROMOTION_REASONS: dict[str, str] = {
-    "sample": "chosen by its key, so that every look at it chooses the same",
-    "label": "one of its labels is always looked at",
-    "low": "the cheap score is under the limit",
-    "drop": "the cheap score fell under the median of the segments before it",
+    "sample": "in the random sample, which is drawn by the segment's key and so is the same in a replay",
+    "label": "segments with one of its labels are always promoted",
+    "low": "the cheap score is below the limit",
+    "drop": "the cheap score fell below the median of the segments before it",
 }
-"""Why the heavy scorers look at a segment, beside the cheap ones."""
+"""Why a segment is scored by the heavy scorers in addition to the cheap ones."""
 
 PROMOTION_SKIP_REASONS: dict[str, str] = {
     "budget": "the device-seconds of this hour are used up",
-    "failed": "a heavy scorer failed; the cheap verdict stands alone",
-    "timeout": "a heavy scorer was not done in time; the cheap verdict stands alone",
+    "failed": "a heavy scorer failed; only the cheap scores are reported",
+    "timeout": "a heavy scorer was not done in time; only the cheap scores are reported",
 }
-"""Why they did not look, though there was a reason to."""
+"""Why the heavy scorers did not score a segment although there was a reason to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promotion:
-    """Whether the heavy scorers looked at a segment too, and why; only said where heavy scorers are set."""
+    """Whether the heavy scorers scored a segment, and why; only where heavy scorers are configured."""
 
-    # keys of PROMOTIONS; none = there was no reason to
+    # keys of PROMOTION_REASONS; empty = not promoted
     reasons: tuple[str, ...] = ()
-    # a key of LEFT_OUT, empty when nothing was
+    # a key of PROMOTION_SKIP_REASONS; empty when nothing was skipped
     left_out: str = ""
 
     def __post_init__(self) -> None:
         if unknown := set(self.reasons) - set(PROMOTION_REASONS):
             raise ValueError(f"unknown reasons {sorted(unknown)}")
         if self.left_out and (self.left_out not in PROMOTION_SKIP_REASONS or not self.reasons):
-            raise ValueError(f"unknown or without a reason to look: {self.left_out!r}")
+            raise ValueError(f"left_out is unknown, or there is no promotion reason: {self.left_out!r}")
 
 
-Values = NDArray[np.float64]
+_Values = NDArray[np.float64]
 
 
-def _harmonic(values: Values) -> float:
-    """Harmonic mean on a scale shifted by one, as VMAF pools, so that zeros do not rule alone."""
+def _harmonic(values: _Values) -> float:
+    """The harmonic mean on a scale shifted by one, as VMAF pools, so that a single zero does not make it 0."""
     return float(len(values) / np.sum(1.0 / (np.clip(values, 0.0, None) + 1.0)) - 1.0)
 
 
-POOLINGS: Mapping[str, Callable[[Values], float]] = {
+POOLINGS: Mapping[str, Callable[[_Values], float]] = {
     "mean": lambda values: float(values.mean()),
     "min": lambda values: float(values.min()),
     "p5": lambda values: float(np.percentile(values, 5)),
@@ -135,9 +135,9 @@ POOLINGS: Mapping[str, Callable[[Values], float]] = {
 
 
 def pool(name: str, values: Sequence[float]) -> float:
-    """Pool frame values by a name of `POOLINGS`; an unknown name or no value is a ValueError, never a guess."""
+    """Pool frame values by the method `name` of `POOLINGS`; ValueError for an unknown name or no finite values."""
     if name not in POOLINGS:
-        raise ValueError(f"unknown pooling {name!r}; known: {', '.join(sorted(POOLINGS))}")
+        raise ValueError(f"unknown pooling {name!r}; one of {', '.join(sorted(POOLINGS))}")
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0 or not np.isfinite(array).all():
         raise ValueError(f"cannot pool {array.size} values of which {int((~np.isfinite(array)).sum())} are not finite")
@@ -145,7 +145,7 @@ def pool(name: str, values: Sequence[float]) -> float:
 
 
 def summarize_signal(values: Sequence[float]) -> SignalSummary:
-    """Put one signal's frame values together."""
+    """Summarize the frame values of one signal, rounded to 4 decimals."""
     return SignalSummary(
         mean=round(pool("mean", values), 4),
         max=round(max(values), 4),

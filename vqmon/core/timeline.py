@@ -1,4 +1,4 @@
-"""The read model: what a history answers, as pages, exports and commands use it."""
+"""The read model of a history: points, buckets and counts, as pages, exports and commands use them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from datetime import datetime
 from vqmon.core.types import Alert
 
 Thumbnails = Sequence[tuple[float, bytes]]
-"""(presentation time in seconds, JPEG) per frame looked at."""
+"""(presentation time in seconds, JPEG) of each sampled frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelinePoint:
-    """One outcome as a chart wants it."""
+    """One outcome as a point of a chart."""
 
     event_id: str
     stream_id: str
@@ -20,7 +20,7 @@ class TimelinePoint:
     starts_at: datetime
     # a key of errors.REASONS; None when scored
     reason: str | None
-    # per scorer, 0..100; `p5` and `lowest` are over its frames
+    # scorer -> score, 0..100; `p5` and `lowest` are over the frames of the segment
     scores: Mapping[str, float]
     p5: Mapping[str, float]
     lowest: Mapping[str, float]
@@ -30,7 +30,7 @@ class TimelinePoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeBucket:
-    """All outcomes of one rendition in a stretch of time, with the scores of one scorer."""
+    """The outcomes of one rendition in a span of `seconds`, with the scores of one scorer, 0..100."""
 
     stream_id: str
     rendition: str
@@ -40,13 +40,13 @@ class TimeBucket:
     unscored: int
     mean: float | None
     lowest: float | None
-    # the mean of the segments' fifth percentiles over their frames
+    # mean over segments of the fifth percentile over frames
     p5: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenditionState:
-    """Where one rendition stands: its last outcome and the recent ones before it."""
+    """The state of one rendition: its last outcome and the recent ones before it."""
 
     stream_id: str
     rendition: str
@@ -59,13 +59,16 @@ class RenditionState:
     last_duration_seconds: float
     last_reason: str | None
     last_scores: Mapping[str, float]
-    # oldest first: the score of the first scorer, None where unscored
+    # scores of the first scorer, oldest first; None where unscored
     trend: tuple[float | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryChanges:
-    """What was written after a moment; `tip` is where to go on, `is_complete` False when there was more."""
+    """What was written after a position of the history; `tip` is the position to go on from.
+
+    `is_complete` is False when there was more than the limit.
+    """
 
     tip: int
     points: tuple[TimelinePoint, ...]
@@ -75,7 +78,7 @@ class HistoryChanges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeCounts:
-    """How many outcomes were ever published."""
+    """How many outcomes have ever been published."""
 
     scored: int
     unscored_by_reason: Mapping[str, int]
@@ -87,7 +90,7 @@ class OutcomeCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrunedCounts:
-    """What retention took out."""
+    """How many rows retention has deleted."""
 
     outcomes: int
     thumbnails: int

@@ -1,4 +1,4 @@
-"""The nouns: what flows from a playlist line to an alert."""
+"""The data types of a segment's journey: Rendition, Segment, QualityEvent, SegmentFailure, Alert and their parts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,11 +20,11 @@ from vqmon.core.scores import (
 from vqmon.errors import REASONS, SegmentError, Stage
 
 MAX_PROMPT_CHARACTERS = 2000
-"""Characters in what a generated picture was asked to show."""
+"""Longest prompt of a generated picture."""
 
 
 def check_prompt_length(text: str) -> None:
-    """Raise ValueError when a prompt is longer than any that is taken."""
+    """Raise ValueError when a prompt has more than MAX_PROMPT_CHARACTERS."""
     if len(text) > MAX_PROMPT_CHARACTERS:
         raise ValueError(f"prompt: {len(text)} characters; at most {MAX_PROMPT_CHARACTERS}")
 
@@ -67,7 +67,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByteRange:
-    """A part of a resource: `length_bytes` bytes from `offset_bytes` on."""
+    """A byte range of a resource: `length_bytes` bytes from `offset_bytes` on."""
 
     offset_bytes: int
     length_bytes: int
@@ -79,7 +79,7 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encryption:
-    """How a segment is encrypted; only `AES-128` with a key address can be undone."""
+    """How a segment is encrypted; only `AES-128` with a key URL can be decrypted."""
 
     method: str
     key_url: str | None = None
@@ -113,12 +113,12 @@ class Segment:
     """A reference to a few seconds of one Rendition; never the bytes."""
 
     rendition: Rendition
-    # media sequence number, or whatever rises by one from segment to segment of a rendition
+    # media sequence number, or any number that rises by one from segment to segment of a rendition
     sequence: int
     url: str
-    # where its first picture stands on the stream's timeline
+    # time of its first frame on the stream's timeline
     starts_at: datetime
-    # what the playlist says, 0 when unknown
+    # as declared by the playlist, 0 when unknown
     duration_seconds: float = 0.0
     byte_range: ByteRange | None = None
     init_url: str | None = None
@@ -126,7 +126,7 @@ class Segment:
     encryption: Encryption | None = None
     is_discontinuity: bool = False
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
-    # what a generated picture was asked to show
+    # what the generated pictures were asked to show
     prompt: str = ""
 
     def __post_init__(self) -> None:
@@ -141,42 +141,42 @@ class Segment:
 
     @property
     def key(self) -> str:
-        """Tells this segment from every other; the same after a restart, without query or credentials."""
+        """Identifies the segment, also after a restart; without the query and credentials of its URL."""
         parts = urlsplit(self.url)
-        place = f"{parts.hostname or ''}{parts.path}"
-        span = f"@{self.byte_range.offset_bytes}" if self.byte_range else ""
-        return f"{self.rendition.key}/{self.sequence}/{place}{span}"
+        resource = f"{parts.hostname or ''}{parts.path}"
+        byte_offset = f"@{self.byte_range.offset_bytes}" if self.byte_range else ""
+        return f"{self.rendition.key}/{self.sequence}/{resource}{byte_offset}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityEvent:
-    """What we say about an observed Segment."""
+    """The verdict on an observed Segment."""
 
     id: str
     segment: Segment
     observed_at: datetime
     scores: tuple[Score, ...]
     signals: Mapping[str, SignalSummary]
-    # presentation times that were looked at, seconds after the segment's first frame
+    # presentation times of the sampled frames, seconds after the segment's first frame
     times_seconds: tuple[float, ...]
     edges: tuple[Fingerprint, Fingerprint]
     media: MediaFacts
     provenance: Provenance
-    # by scorers on trial: never judged, never alerted on
+    # of scorers on trial: they are published, but no alert rule reads them
     shadow_scores: tuple[Score, ...] = ()
-    # the largest difference between two verdicts on quality, 0..100; None with less than two
+    # the largest difference between two scores of quality, 0..100; None with fewer than two
     disagreement: float | None = None
-    # None where no heavy scorers are set
+    # None where no heavy scorers are configured
     promotion: Promotion | None = None
 
     def score_of(self, scorer: str) -> Score | None:
-        """The verdict of `name@version` or of any version of `name`."""
-        return next((s for s in self.scores if scorer in (s.scorer, s.scorer.split("@")[0])), None)
+        """The score by `name@version`, or by any version of `name`."""
+        return next((score for score in self.scores if scorer in (score.scorer, score.scorer.split("@")[0])), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentFailure:
-    """What we say about a Segment that we could not observe."""
+    """A Segment that could not be observed: at which stage, and why."""
 
     id: str
     segment: Segment
@@ -195,12 +195,12 @@ Outcome = QualityEvent | SegmentFailure
 
 
 def event_id(segment: Segment, scorer_ids: tuple[str, ...]) -> str:
-    """The id of what these scorers (name@version) say about a segment and its prompt; a replay gives the same one."""
+    """The id of the event about a segment and its prompt by these scorers (name@version); the same in a replay."""
     return _digest(segment.key, *sorted(scorer_ids), *(("prompt", segment.prompt) if segment.prompt else ()))
 
 
 def failure_from_error(segment: Segment, error: SegmentError, *, observed_at: datetime) -> SegmentFailure:
-    """The outcome that an error becomes."""
+    """The failure that is published for an error."""
     return SegmentFailure(
         id=_digest(segment.key, "unscored"),
         segment=segment,
@@ -213,12 +213,12 @@ def failure_from_error(segment: Segment, error: SegmentError, *, observed_at: da
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneCursor:
-    """How far one lane has come: the last segment whose outcome is in the history."""
+    """The position of a lane: the last segment whose outcome is in the history."""
 
     lane: str
     sequence: int
     segment_key: str
-    # where the next segment stands on the stream's timeline when the playlist does not tell
+    # start of the next segment on the stream's timeline when the playlist does not state it
     ends_at: datetime
 
 
@@ -239,16 +239,19 @@ class AlertEvidence:
 
 
 RegressionCause = Literal["", "source", "encoder", "packaging", "scorer"]
-"""Where a regression comes from: what goes in, the encoder or enhancer, one rendition alone, or the scorer itself."""
+"""The cause of a regression: the source, the encoder or enhancer, the packaging of one rendition, or the scorer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelShift:
-    """A series left its usual level: when, and by how much; `after - before` lies in `low`..`high` (95 %)."""
+    """A change point of a series: when its level changed, and by how much.
 
-    # the last moment at which the series was as usual
+    `low`..`high` is the 95 % interval of `after - before`.
+    """
+
+    # the last moment at the level before
     at: datetime
-    # means in points of 0..100, or differences of such
+    # means in points of 0..100; of a paired series, means of the difference
     before: float
     after: float
     low: float
@@ -262,7 +265,7 @@ class LevelShift:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompanionShift:
-    """A signal or another scorer that moved together with an alert: its mean before and since."""
+    """A signal or another scorer that changed together with the alerting series: its means before and after."""
 
     name: str
     before: float
@@ -271,11 +274,11 @@ class CompanionShift:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """A rule began or ceased to hold on one series; the id stays the same from open to resolve."""
+    """A rule began or ceased to hold on one series; an alert keeps its id from open to resolved."""
 
     id: str
     rule: str
-    # stream/rendition/what
+    # stream/rendition/scorer or signal
     series: str
     stream_id: str
     rendition: str
@@ -289,21 +292,21 @@ class Alert:
     summary: str
     evidence: AlertEvidence
     change: LevelShift | None = None
-    # the largest move first
+    # the largest shift first
     moved: tuple[CompanionShift, ...] = ()
     cause: RegressionCause = ""
-    # id of the open alert that explains this one; nobody is told of it then
+    # id of the open alert that explains this one, which therefore sends no notification
     muted_by: str = ""
-    # of segment and rendition when it opened
+    # labels of segment and rendition when the alert opened
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if (self.state == "resolved") != (self.resolved_at is not None):
-            raise ValueError("a resolved alert has resolved_at, an open one has not")
+            raise ValueError("resolved_at must be set on a resolved alert, and only there")
 
 
 def alert_id(rule: str, series: str, began_at: datetime) -> str:
-    """The id of an alert; a replay gives the same one."""
+    """The id of an alert; the same in a replay."""
     return _digest(rule, series, began_at.astimezone(UTC).isoformat())
 
 

@@ -1,4 +1,4 @@
-"""Pictures of an experiment's pairs: looked at again, or open_copy while the history still holds small ones."""
+"""Pictures of an experiment's pairs: looked at again, or copied while the history still holds small ones."""
 
 import logging
 from collections.abc import Iterator
@@ -73,9 +73,9 @@ def test_pictures_of_pairs_are_kept(tmp_path: Path) -> None:
     path = filled(tmp_path)
     first = CliRunner().invoke(main, ["pictures", "sr"])
     assert first.exit_code == 0, first.output
-    assert "3 pairs decoded, 1 open_copy from the history, 0 already stored, 0 without frames" in first.output
+    assert "3 decoded, 1 copied from the history, 0 already stored, 0 without pictures" in first.output
     again = CliRunner().invoke(main, ["pictures", "sr"])
-    assert "0 pairs decoded, 0 open_copy from the history, 4 already stored" in again.output
+    assert "0 decoded, 0 copied from the history, 4 already stored" in again.output
     with open_history(path, "read") as history:
         comparison = compare_arms(history, load_experiments(tmp_path / "experiments.toml")[0])
     pictures = [Reviews(tmp_path / "vqmon.db.reviews").pictures(id) for id in pair_event_ids(comparison)]

@@ -1,0 +1,155 @@
+"""Frames: sampling by time, clips, fragments and windows, and what views and decoded segments refuse."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqmon.core.frames import (
+    MAX_CLIP_GAP_SECONDS,
+    ClipSampling,
+    View,
+    clip_indices,
+    fragment_origins,
+    sample_indices,
+    window_corners,
+)
+from vqmon.testing import make_decoded
+
+frame_times = st.lists(st.integers(1, 3_000_000), min_size=1, max_size=200).map(
+    lambda gaps: (np.cumsum(gaps) / 1e6).tolist()
+)
+
+
+@given(frame_times, st.sampled_from([0.5, 1.0, 2.0, 10.0]))
+def test_each_moment_gets_the_first_frame_at_or_after_it(times: list[float], fps: float) -> None:
+    """The choice is what a plain search over all moments finds, once each, in order, from the first frame on."""
+    expected = []
+    moment = 0
+    while times[0] + moment / fps <= times[-1] + 1e-6:
+        found = next((i for i, time in enumerate(times) if time >= times[0] + moment / fps - 5e-7), None)
+        if found is not None and found not in expected:
+            expected.append(found)
+        moment += 1
+
+    assert sample_indices(times, fps=fps) == tuple(expected)
+
+
+@given(frame_times, st.floats(0, 1e5))
+def test_the_choice_depends_on_the_segment_alone(times: list[float], shift: float) -> None:
+    """Segments that start later on the timeline are looked at in the same way."""
+    shift = round(shift)
+    assert len(sample_indices([time + shift for time in times])) == len(sample_indices(times))
+
+
+def test_common_frame_rates() -> None:
+    """25 fps gives every 25th frame, NTSC rates every 30th or 24th, a still picture gives itself."""
+    assert sample_indices([k / 25 for k in range(100)]) == (0, 25, 50, 75)
+    assert sample_indices([k * 1001 / 30000 for k in range(120)]) == (0, 30, 60, 90)
+    assert sample_indices([k * 1001 / 24000 for k in range(96)]) == (0, 24, 48, 72)
+    assert sample_indices([5.0]) == (0,)
+    assert sample_indices([]) == ()
+
+
+def test_time_base_rounding_does_not_skip_a_frame() -> None:
+    """A frame that is a fraction of a tick early still counts for its second."""
+    assert sample_indices([0.0, 0.5, 0.9999997, 1.5, 2.0]) == (0, 2, 4)
+
+
+@given(frame_times, st.integers(2, 40), st.integers(1, 4))
+def test_a_clip_is_counted_from_its_frame_and_its_end_repeated(times: list[float], frames: int, stride: int) -> None:
+    """Each frame of a clip is the stride-th after the one before it, or the same one where none follows closely."""
+    starts = sample_indices(times)
+    found = clip_indices(times, starts, ClipSampling(frames=frames, stride=stride))
+    assert found.shape == (len(starts), frames)
+    assert found[:, 0].tolist() == list(starts)
+    for clip in found.tolist():
+        for before, here in pairwise(clip):
+            after = before + stride
+            follows = after < len(times) and times[after] - times[before] <= MAX_CLIP_GAP_SECONDS
+            assert here == (after if follows else before)
+
+
+def test_a_clip_neither_runs_over_a_gap_nor_past_the_end() -> None:
+    """What is missing is not made up: the last frame before it stays, and after the gap a new clip begins."""
+    times = [k / 10 for k in range(12)] + [5 + k / 10 for k in range(3)]
+    starts = sample_indices(times)
+    assert starts == (0, 10, 12)
+    found = clip_indices(times, starts, ClipSampling(frames=4, stride=2))
+    assert found.tolist() == [[0, 2, 4, 6], [10, 10, 10, 10], [12, 14, 14, 14]]
+    assert clip_indices([3.0], [0], ClipSampling(frames=3)).tolist() == [[0, 0, 0]]
+
+
+@given(st.integers(32, 700), st.integers(32, 700), st.integers(0, 2**32 - 1))
+def test_pieces_lie_in_the_frame_and_in_their_cells(height: int, width: int, seed: int) -> None:
+    """However small the frame; two calls of one seed agree."""
+    found = fragment_origins(height, width, rows=7, columns=7, side=(32, 32), seed=seed)
+    assert found.tolist() == fragment_origins(height, width, rows=7, columns=7, side=(32, 32), seed=seed).tolist()
+    for axis, size in enumerate((height, width)):
+        cells = np.minimum(np.arange(7) * (size // 7), size - 32)
+        along = found[..., axis] if axis == 0 else found[..., axis].T
+        room = np.maximum(size // 7 - 32, 1)
+        assert ((along >= cells[:, None]) & (along < cells[:, None] + room)).all()
+        assert found[..., axis].max() + 32 <= size
+
+
+def test_the_seed_decides() -> None:
+    """Other seeds, other places; the first row of seed 384 as it was written down from the published draws."""
+    first = fragment_origins(540, 960, rows=7, columns=7, side=(32, 32), seed=384)
+    assert (first != fragment_origins(540, 960, rows=7, columns=7, side=(32, 32), seed=385)).any()
+    assert first[0].tolist() == [[39, 28], [28, 230], [26, 333], [11, 456], [23, 573], [33, 727], [0, 904]]
+
+
+@given(st.integers(224, 500), st.integers(224, 500), st.integers(1, 20))
+def test_windows_are_as_many_as_asked(height: int, width: int, count: int) -> None:
+    """All inside the frame, 32 px apart, the first at the corner."""
+    found = window_corners(height, width, size=(224, 224), count=count)
+    assert (len(found), found[0]) == (count, (0, 0))
+    for top, left in found:
+        assert top % 32 == left % 32 == 0
+        assert top + 224 <= height
+        assert left + 224 <= width
+
+
+def test_frames_too_small_are_refused() -> None:
+    """A piece or window larger than the frame; the decoder enlarges before it asks."""
+    with pytest.raises(ValueError, match="hold no fragment"):
+        fragment_origins(31, 100, rows=7, columns=7, side=(32, 32), seed=0)
+    with pytest.raises(ValueError, match="holds no window"):
+        window_corners(223, 300, size=(224, 224), count=1)
+
+
+def test_views_that_make_no_sense() -> None:
+    """Refused where they are written."""
+    clip = ClipSampling(frames=4)
+    with pytest.raises(ValueError, match="needs a short_side"):
+        View(kind="centre", width=10, height=10, short_side=9)
+    with pytest.raises(ValueError, match="fragments do not fill"):
+        View(kind="fragments", width=30, height=28, columns=7, rows=7, clip=clip)
+    with pytest.raises(ValueError, match="needs windows"):
+        View(kind="windows", width=8, height=8)
+    with pytest.raises(ValueError, match="a halves view is square"):
+        View(kind="halves", width=8, height=6)
+    with pytest.raises(ValueError, match="no clip"):
+        View(kind="windows", width=8, height=8, windows=2, clip=clip)
+    with pytest.raises(ValueError, match=r"2\.\.256 frames"):
+        ClipSampling(frames=1)
+    assert View(kind="windows", width=8, height=6, windows=2).row_shape == (2, 6, 8, 3)
+    assert View(kind="stretch", width=8, height=6, clip=clip).row_bytes == 4 * 8 * 6 * 3
+    assert View(kind="stretch", width=8, height=6).row_shape == (6, 8, 3)
+
+
+def test_a_decoded_segment_without_frames_or_with_values_that_do_not_match_is_refused() -> None:
+    """Every signal has one value per frame, every view has one row per frame."""
+    decoded = make_decoded(level=10)
+    frames = len(decoded.times_seconds)
+    with pytest.raises(ValueError, match="at least one frame"):
+        replace(decoded, times_seconds=())
+    with pytest.raises(ValueError, match=f"signal blur: {frames + 1} values for {frames} frames"):
+        replace(decoded, signals={"blur": (0.0,) * (frames + 1)})
+    view = View(kind="stretch", width=8, height=6)
+    with pytest.raises(ValueError, match="view stretch 8x6"):
+        replace(decoded, views={view: np.zeros((frames, 8, 6, 3), np.uint8)})
