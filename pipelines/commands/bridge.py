@@ -33,5 +33,8 @@ def fit_bridge_from_outcomes(outcomes: Iterable[Outcome], old: str, new: str) ->
 
 
 def save_bridge(bridge: ScoreBridge, file: Path) -> None:
-    """Write a bridge as JSON."""
-    file.write_text(json.dumps(asdict(bridge), indent=2) + "\n", encoding="utf-8")
+    """Write a bridge as JSON; the range of old scores keeps its first names there, `seen_from` and `seen_to`."""
+    document = asdict(bridge)
+    document["seen_from"] = document.pop("old_score_min")
+    document["seen_to"] = document.pop("old_score_max")
+    file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -41,6 +41,7 @@ def test_the_command_fits_a_history_and_writes_json(tmp_path: Path) -> None:
     assert (bridge["old"], bridge["new"], bridge["count"], bridge["kind"]) == ("old@1", "new@1", 120, "linear")
     assert bridge["error_rms"] < 0.01
     assert bridge["points"] == [[0.0, 10.0], [100.0, 60.0]]
+    assert (bridge["seen_from"], bridge["seen_to"]) == (20.0, 79.0)
 
 
 def test_a_failure_and_a_segment_without_both_scores_are_not_used() -> None:
