@@ -37,9 +37,9 @@ def test_from_a_published_file_through_the_command(tmp_path: Path) -> None:
     feature_scorers.export(options_of(tmp_path, "export", *words))
     lines = feature_scorers.verify(options_of(tmp_path, "verify", *words))
     assert any(line.startswith("slowfast-fast against torch") for line in lines)
-    said = feature_scorers.card(options_of(tmp_path, "card", "slowfast_fast"))
-    assert "sha256 of SLOWFAST_8x8_R50.pyth" in said
-    assert "nobody has said" in said
+    output = feature_scorers.card(options_of(tmp_path, "card", "slowfast_fast"))
+    assert "sha256 of SLOWFAST_8x8_R50.pyth" in output
+    assert "nobody has output" in output
 
 
 def test_missing_and_unknown_files_are_named(tmp_path: Path) -> None:

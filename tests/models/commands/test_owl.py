@@ -60,10 +60,10 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(level_weights: 
 
 def test_a_card_tells_licence_and_origin(level_checkpoint: Path, level_scorers: Path) -> None:
     """Facts from the manifest, as a table."""
-    said = owl.card(parse_options(level_checkpoint, level_scorers, "card", "q_align", "--dtype", "fp32"))
-    assert "nobody has said" in said
-    assert "excellent = 5" in said
-    assert "sha256 of part0.safetensors" in said
+    output = owl.card(parse_options(level_checkpoint, level_scorers, "card", "q_align", "--dtype", "fp32"))
+    assert "nobody has output" in output
+    assert "excellent = 5" in output
+    assert "sha256 of part0.safetensors" in output
 
 
 def test_anchors_can_be_chosen_from_scored_pictures(level_checkpoint: Path) -> None:

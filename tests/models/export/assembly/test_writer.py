@@ -130,10 +130,10 @@ def test_composites_say_in_onnx_what_they_say_in_torch(both: tuple[GraphAssembly
     lines = parts_verify.verify_assembly(sheet, assembly=assembly)
     assert sum("against torch" in line for line in lines) == len(assembly.parts) == 7
     runner, given = parts_verify.AssemblyRunner(sheet), assembly.golden(3, seed=5)
-    said, expected = runner.run(given), run_in_torch(assembly, given)
+    output, expected = runner.run(given), run_in_torch(assembly, given)
     for name, shape in (("rq-vqa", (1,)), ("sr-vqa", (3,))):
-        assert said[name].shape == shape
-        np.testing.assert_allclose(said[name], expected[name], rtol=1e-4, atol=1e-5)
+        assert output[name].shape == shape
+        np.testing.assert_allclose(output[name], expected[name], rtol=1e-4, atol=1e-5)
 
 
 def test_the_chain_of_graphs_is_the_network_as_trained(both: tuple[GraphAssembly, Path]) -> None:
