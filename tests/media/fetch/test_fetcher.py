@@ -25,7 +25,7 @@ from tests.media.loopback import Answer, Server
 from vqmon.core.types import ByteRange, Encryption
 from vqmon.errors import FetchError
 from vqmon.media.fetch.decryption import add_encryption_fragment
-from vqmon.media.fetch.fetcher import CACHE_SECONDS, FetchPolicy, TtlCache
+from vqmon.media.fetch.fetcher import _CACHE_SECONDS, FetchPolicy, _TtlCache
 
 
 async def test_only_regular_files_are_read(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ async def test_the_init_section_precedes_the_media_and_is_cached(server: Server)
         assert await fetcher.fetch(part) == b"one\x01\x02"
         assert await fetcher.fetch(part) == b"one\x01\x02"
         assert await fetcher.fetch(replace(part, is_discontinuity=True)) == b"two\x01\x02"
-        clock.seconds += CACHE_SECONDS
+        clock.seconds += _CACHE_SECONDS
         assert await fetcher.fetch(part) == b"three\x01\x02"
 
 
@@ -129,7 +129,7 @@ async def test_a_segment_that_cannot_be_decrypted_fails_with_its_reason(
 def test_the_cache_is_bounded_in_count_and_age() -> None:
     """The oldest goes first, and nothing is used for longer than said."""
     clock = ManualClock()
-    recent = TtlCache(max_count=2, max_age_seconds=10, clock=clock)
+    recent = _TtlCache(max_count=2, max_age_seconds=10, clock=clock)
     for name in ("a", "b", "c"):
         recent.put(name, name.encode())
     assert [recent.get(name) for name in ("a", "b", "c")] == [None, b"b", b"c"]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.media.images.pictures import Picture, measure_last, photo, planes
 from vqmon.core.types import SIGNALS
-from vqmon.media.images.signals import SignalMeter, compute_fingerprint, grid_means, measure_flicker
+from vqmon.media.images.signals import SignalMeter, _grid_means, _measure_flicker, compute_fingerprint
 
 
 def blurred(picture: Picture, radius: float) -> Picture:
@@ -157,11 +157,11 @@ def test_a_fingerprint_is_the_means_of_a_grid() -> None:
     digits = compute_fingerprint(planes(picture))
     assert digits.startswith("c8c8c8c810")
     assert digits.endswith("1010")
-    assert grid_means(picture.astype(np.float32)).shape == (18, 32)
+    assert _grid_means(picture.astype(np.float32)).shape == (18, 32)
 
 
 def test_flicker_needs_the_same_scene() -> None:
     """Three unrelated pictures are cuts, whatever their brightness."""
     chance = np.random.default_rng(5)
     frames = [chance.uniform(0, 200 + step, (18, 32)).astype(np.float32) for step in (0, 50, 0)]
-    assert measure_flicker(*frames) == 0.0
+    assert _measure_flicker(*frames) == 0.0

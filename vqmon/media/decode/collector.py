@@ -69,7 +69,7 @@ class FrameCollector:
         )
         if colour.transfer != "sdr" and self._request.hdr == "refuse":
             raise DecodeError("hdr", f"the transfer is {colour.transfer_name}, and HDR is set to be refused")
-        orientation = read_orientation(frame)
+        orientation = _read_orientation(frame)
         if not self._picture_facts:
             self._picture_facts = self._describe_picture(frame, colour, orientation)
         frame = self._resampler.deinterlace(frame, previous=selected.previous, following=selected.following)
@@ -169,7 +169,7 @@ class FrameCollector:
         }
 
 
-def read_orientation(frame: av.VideoFrame) -> Orientation:
+def _read_orientation(frame: av.VideoFrame) -> Orientation:
     """The orientation that the display matrix in the frame's side data gives; upright without one."""
     matrix: Any = frame.side_data.get("DISPLAYMATRIX", b"")
     return Orientation.from_display_matrix(bytes(matrix))

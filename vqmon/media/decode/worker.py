@@ -76,7 +76,7 @@ _JPEG_QUALITY = 4 * 118  # FF_QP2LAMBDA
 _DEFAULT_STREAM_BONUS = 5_000_000
 
 
-class LibavDecoder:
+class _LibavDecoder:
     """A libav decoder over the packets of one stream; see `frame_selection.PacketDecoder`."""
 
     def __init__(self, video: VideoPackets, *, limits: DecodeLimits) -> None:
@@ -136,7 +136,7 @@ def decode_segment(
         raise DecodeError("hdr", "Dolby Vision profile 5 has no picture that can be shown without its metadata")
     with _open_container(media, demuxer, request.limits) as container:
         video = _demux(container, demuxer, request.limits)
-        decoder = LibavDecoder(video, limits=request.limits)
+        decoder = _LibavDecoder(video, limits=request.limits)
         try:
             with contextlib.suppress(InterlacingFoundError):
                 return _collect(decoder, video, request, shared_memory, resampler, select=_select_by_packets)
@@ -146,17 +146,17 @@ def decode_segment(
         return _collect(decoder, video, request, shared_memory, resampler, select=_select_by_output)
 
 
-FrameSelector = Callable[[LibavDecoder, VideoPackets, DecodeRequest], Iterator[SelectedFrame]]
+_FrameSelector = Callable[[_LibavDecoder, VideoPackets, DecodeRequest], Iterator[SelectedFrame]]
 
 
 def _collect(
-    decoder: LibavDecoder,
+    decoder: _LibavDecoder,
     video: VideoPackets,
     request: DecodeRequest,
     shared_memory: SharedMemory,
     resampler: FrameResampler,
     *,
-    select: FrameSelector,
+    select: _FrameSelector,
 ) -> tuple[FrameCollector, dict[str, Any]]:
     decoder.stats = DecodeStats(notes=list(video.notes))
     collector = FrameCollector(
@@ -184,14 +184,14 @@ def _collect(
     return collector, stream_facts(video)
 
 
-def _select_by_packets(decoder: LibavDecoder, video: VideoPackets, request: DecodeRequest) -> Iterator[SelectedFrame]:
+def _select_by_packets(decoder: _LibavDecoder, video: VideoPackets, request: DecodeRequest) -> Iterator[SelectedFrame]:
     if request.sampling == "exact":
         pictures = coded_pictures_with_references(video)
         return select_exact(decoder, pictures, decoder.stats, fps=request.fps, clips=request.clips)
     return select_keyframes(decoder, video.pictures, decoder.stats, fps=request.fps, clips=request.clips)
 
 
-def _select_by_output(decoder: LibavDecoder, video: VideoPackets, request: DecodeRequest) -> Iterator[SelectedFrame]:
+def _select_by_output(decoder: _LibavDecoder, video: VideoPackets, request: DecodeRequest) -> Iterator[SelectedFrame]:
     return select_from_full_decode(
         decoder,
         len(video.packets),

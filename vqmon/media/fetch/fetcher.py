@@ -24,7 +24,7 @@ from vqmon.media.fetch.http import FetchedResource, HttpClient, PinnedNetworkBac
 from vqmon.media.fetch.policy import FetchPolicy, check_file, is_local_address, printable, redact_url
 
 
-class TtlCache:
+class _TtlCache:
     """Caches the newest `max_count` bodies for `max_age_seconds`; keys are stored as digests, never in clear."""
 
     def __init__(self, *, max_count: int, max_age_seconds: float, clock: Callable[[], float]) -> None:
@@ -52,9 +52,9 @@ def _digest(key: str) -> bytes:
 
 __all__ = ["FetchPolicy", "FetchedResource", "Fetcher"]
 
-INIT_MAX_BYTES = 1_000_000
-KEY_MAX_BYTES = 1_000
-CACHE_SECONDS = 60.0
+_INIT_MAX_BYTES = 1_000_000
+_KEY_MAX_BYTES = 1_000
+_CACHE_SECONDS = 60.0
 """How long initialization sections and keys are reused; a packager that restarts writes new ones to the same URL."""
 
 _MAX_BYTES_HINT = "; fetch.max_bytes (--max-bytes) allows more"
@@ -79,8 +79,8 @@ class Fetcher:
         self._policy = policy
         pinned = PinnedNetworkBackend(policy, resolve, network or httpcore2.AnyIOBackend())
         self._http = HttpClient(policy, network=pinned, tls=tls, clock=clock, sleep=sleep)
-        self._inits = TtlCache(max_count=64, max_age_seconds=CACHE_SECONDS, clock=clock)
-        self._keys = TtlCache(max_count=256, max_age_seconds=CACHE_SECONDS, clock=clock)
+        self._inits = _TtlCache(max_count=64, max_age_seconds=_CACHE_SECONDS, clock=clock)
+        self._keys = _TtlCache(max_count=256, max_age_seconds=_CACHE_SECONDS, clock=clock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -131,7 +131,7 @@ class Fetcher:
         if cached is not None:
             return cached
         url, encryption = split_encryption_fragment(segment.init_url or "")
-        fetched = await self.get(url, max_bytes=INIT_MAX_BYTES, byte_range=segment.init_byte_range)
+        fetched = await self.get(url, max_bytes=_INIT_MAX_BYTES, byte_range=segment.init_byte_range)
         init = await self._decrypt(fetched.body, encryption)
         self._inits.put(key, init)
         return init
@@ -147,7 +147,7 @@ class Fetcher:
         if cached is not None:
             return cached
         try:
-            key = (await self.get(url, max_bytes=KEY_MAX_BYTES)).body
+            key = (await self.get(url, max_bytes=_KEY_MAX_BYTES)).body
         except FetchError as error:
             raise FetchError("key", f"the key cannot be fetched: {error}") from None
         self._keys.put(url, key)

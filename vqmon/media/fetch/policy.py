@@ -30,7 +30,7 @@ def printable(name: str) -> str:
 IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
 
-MAX_URL_BYTES = 2048
+_MAX_URL_BYTES = 2048
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -237,8 +237,8 @@ def parse_ip_address(host: str) -> IpAddress | None:
 
 
 def _split_url(url: str) -> SplitResult:
-    if len(url.encode("utf-8", "replace")) > MAX_URL_BYTES:
-        raise _refusal(url, f"longer than {MAX_URL_BYTES} bytes")
+    if len(url.encode("utf-8", "replace")) > _MAX_URL_BYTES:
+        raise _refusal(url, f"longer than {_MAX_URL_BYTES} bytes")
     if _UNSAFE.search(url) or url != url.strip():
         raise _refusal(url, "it contains control characters or backslashes, or is surrounded by blanks")
     try:

@@ -65,7 +65,7 @@ class SignalMeter:
         picture_signals: dict[str, Callable[[], float]] = {
             "black": lambda: float((coarse <= _BLACK_LEVEL).mean()),
             "solid": lambda: _measure_solid(planes),
-            "freeze": lambda: 0.0 if self._previous is None else measure_freeze(self._previous, coarse),
+            "freeze": lambda: 0.0 if self._previous is None else _measure_freeze(self._previous, coarse),
             "flicker": lambda: self._pop_flicker(coarse),
             "borders": lambda: _measure_borders(coarse),
             "decode_errors": lambda: damaged_share,
@@ -80,39 +80,39 @@ class SignalMeter:
 
     def add_intermediate(self, luma: NDArray[np.float32]) -> None:
         """Measure flicker on a decoded frame, sampled or not; `luma` may be subsampled, on an 8-bit scale."""
-        self._intermediate_means = [*self._intermediate_means[-2:], grid_means(luma)]
+        self._intermediate_means = [*self._intermediate_means[-2:], _grid_means(luma)]
         if len(self._intermediate_means) == 3:
-            self._max_flicker = max(self._max_flicker or 0.0, measure_flicker(*self._intermediate_means))
+            self._max_flicker = max(self._max_flicker or 0.0, _measure_flicker(*self._intermediate_means))
 
     def mark_gap(self) -> None:
         """The next intermediate frame does not follow the last one."""
         self._intermediate_means = []
 
     def _pop_flicker(self, coarse: Luma) -> float:
-        self._sampled_means = [*self._sampled_means[-2:], grid_means(coarse)]
+        self._sampled_means = [*self._sampled_means[-2:], _grid_means(coarse)]
         intermediate_flicker, self._max_flicker = self._max_flicker, None
         if intermediate_flicker is not None:
             return intermediate_flicker
-        return measure_flicker(*self._sampled_means) if len(self._sampled_means) == 3 else 0.0
+        return _measure_flicker(*self._sampled_means) if len(self._sampled_means) == 3 else 0.0
 
 
 def compute_fingerprint(planes: YuvPlanes) -> str:
     """The 32 x 18 luma means of a picture as hexadecimal digits; see `core.types.Fingerprint`."""
-    means = np.clip(np.rint(grid_means(_coarse_luma(planes))), 0, 255).astype(np.uint8)
+    means = np.clip(np.rint(_grid_means(_coarse_luma(planes))), 0, 255).astype(np.uint8)
     return means.tobytes().hex()
 
 
-def measure_freeze(previous: Luma, current: Luma) -> float:
+def _measure_freeze(previous: Luma, current: Luma) -> float:
     """1 when two pictures of the same size differ by coding noise only, 0 when they differ clearly."""
     if previous.shape != current.shape:
         return 0.0
     difference = np.abs(current - previous)
-    mean, max_cell = float(difference.mean()), float(grid_means(difference).max())
+    mean, max_cell = float(difference.mean()), float(_grid_means(difference).max())
     return float(np.clip(2 - mean / _FREEZE_MEAN, 0, 1) * np.clip(2 - max_cell / _FREEZE_CELL, 0, 1))
 
 
-def measure_flicker(first: Luma, second: Luma, third: Luma) -> float:
-    """The flicker of three consecutive frames, each given as its `grid_means`."""
+def _measure_flicker(first: Luma, second: Luma, third: Luma) -> float:
+    """The flicker of three consecutive frames, each given as its `_grid_means`."""
     first_change, second_change = float(second.mean() - first.mean()), float(third.mean() - second.mean())
     if (
         first_change * second_change >= 0
@@ -122,7 +122,7 @@ def measure_flicker(first: Luma, second: Luma, third: Luma) -> float:
     return min(1.0, min(abs(first_change), abs(second_change)) / _FLICKER_LEVELS)
 
 
-def grid_means(picture: Luma) -> Luma:
+def _grid_means(picture: Luma) -> Luma:
     """The mean of each cell of a 32 x 18 grid, as (18, 32)."""
     height, width = picture.shape
     rows = np.minimum(np.arange(EDGE_ROWS) * height // EDGE_ROWS, height - 1)

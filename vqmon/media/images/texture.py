@@ -60,7 +60,7 @@ def _patch_starts(length: int) -> list[int]:
     return [round(spare * (index + 0.5) / count) // 16 * 16 for index in range(count)]
 
 
-def measure_blockiness(patches: Patches) -> float:
+def _measure_blockiness(patches: Patches) -> float:
     return max(_block_grid_excess(patches), _block_grid_excess(patches.swapaxes(1, 2)))
 
 
@@ -76,7 +76,7 @@ def _block_grid_excess(patches: Patches) -> float:
     return float((phases[-1] - np.median(phases[:-1])) / 0.4)
 
 
-def measure_blur(patches: Patches) -> float:
+def _measure_blur(patches: Patches) -> float:
     return max(_blur_along_rows(patches[:, ::3]), _blur_along_rows(_columns_as_rows(patches, every=3)))
 
 
@@ -97,7 +97,7 @@ def _columns_as_rows(patches: Patches, *, every: int) -> Patches:
     return np.ascontiguousarray(patches[:, :, ::every]).swapaxes(1, 2)
 
 
-def measure_noise(patches: Patches) -> float:
+def _measure_noise(patches: Patches) -> float:
     even_rows = patches[:, : patches.shape[1] // 2 * 2]
     if min(even_rows.shape[1:]) < _NOISE_BLOCK + 2:
         return 0.0
@@ -122,7 +122,7 @@ def _block_means(values: Patches) -> NDArray[np.float32]:
     return means
 
 
-def measure_banding(patches: Patches) -> float:
+def _measure_banding(patches: Patches) -> float:
     return max(_contour_density(patches[:, ::2]), _contour_density(_columns_as_rows(patches, every=2))) / 0.04
 
 
@@ -141,7 +141,7 @@ def _contour_density(patches: Patches) -> float:
     return weights / int(is_contour.size)
 
 
-def measure_over_sharpness(patches: Patches) -> float:
+def _measure_over_sharpness(patches: Patches) -> float:
     over, under = np.concatenate(
         [_overshoots(patches[:, ::3]), _overshoots(_columns_as_rows(patches, every=3))], axis=1
     )
@@ -178,9 +178,9 @@ def _edge_profiles(patches: Patches) -> NDArray[np.float32]:
 
 
 TEXTURE_SIGNALS: Mapping[str, Callable[[Patches], float]] = {
-    "blockiness": measure_blockiness,
-    "blur": measure_blur,
-    "noise": measure_noise,
-    "banding": measure_banding,
-    "over_sharpness": measure_over_sharpness,
+    "blockiness": _measure_blockiness,
+    "blur": _measure_blur,
+    "noise": _measure_noise,
+    "banding": _measure_banding,
+    "over_sharpness": _measure_over_sharpness,
 }

@@ -15,12 +15,12 @@ from vqmon.flow import StoppableSleep, wait_or_stop
 from vqmon.media.fetch.policy import printable
 from vqmon.media.sources.staleness import StalenessMonitor
 
-MEDIA_SUFFIXES = frozenset({".ts", ".m2ts", ".mts", ".mp4", ".m4s", ".m4v", ".cmfv", ".mov", ".mkv", ".webm"})
+_MEDIA_SUFFIXES = frozenset({".ts", ".m2ts", ".mts", ".mp4", ".m4s", ".m4v", ".cmfv", ".mov", ".mkv", ".webm"})
 """Files with other suffixes are ignored: playlists, subtitles, and files that are still written under another name."""
 
 _FRAGMENT_SUFFIXES = frozenset({".m4s", ".cmfv"})
 
-ROOT_RENDITION = "main"
+_ROOT_RENDITION = "main"
 """The rendition of files in the folder itself; files in sub-folders belong to the rendition of that name."""
 
 Until = Literal["stopped", "exhausted"]
@@ -83,7 +83,7 @@ class FolderSource:
         return (self,)
 
     async def __aiter__(self) -> AsyncIterator[Segment | SegmentFailure]:
-        staleness = StalenessMonitor(self._rendition(ROOT_RENDITION), self._folder.as_uri(), stale_after_seconds=None)
+        staleness = StalenessMonitor(self._rendition(_ROOT_RENDITION), self._folder.as_uri(), stale_after_seconds=None)
         interval_seconds = max(self._settle.total_seconds() / 2, 0.2)
         while not self._stop.is_set():
             now = self._now()
@@ -141,7 +141,7 @@ def _list_media_files(folder: Path) -> Iterator[_MediaFile]:
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(parent).relative_to(folder).parts
-        media = [name for name in names if not name.startswith(".") and Path(name).suffix.lower() in MEDIA_SUFFIXES]
+        media = [name for name in names if not name.startswith(".") and Path(name).suffix.lower() in _MEDIA_SUFFIXES]
         init = _find_init_name(media)
         for name in media:
             if name != init and (status := _stat_regular_file(Path(parent, name))) is not None:
@@ -149,7 +149,7 @@ def _list_media_files(folder: Path) -> Iterator[_MediaFile]:
                     modified_ns=status.st_mtime_ns,
                     path=Path(parent, name),
                     size_bytes=status.st_size,
-                    rendition=printable(below[0]) if below else ROOT_RENDITION,
+                    rendition=printable(below[0]) if below else _ROOT_RENDITION,
                     init_name=init if Path(name).suffix.lower() in _FRAGMENT_SUFFIXES else "",
                 )
 

@@ -32,7 +32,7 @@ _VARIABLE_REFERENCE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
 _MAX_ADDED_CHARACTERS = 16_000_000
 
 
-def substitute_variables(text: str, url: str, *, imported: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
+def _substitute_variables(text: str, url: str, *, imported: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
     """Replace the variables of a playlist (EXT-X-DEFINE); returns the text and the variables that it defines.
 
     `imported` are the variables of the master playlist. Raises SegmentError("playlist") for an undefined variable.
@@ -119,7 +119,7 @@ def parse_hls(text: str, url: str, *, variables: Mapping[str, str] | None = None
     """Parse a master or a media playlist; `url` is its own, `variables` are those of its master playlist."""
     if text.count("#EXTINF") > MAX_ENTRIES or text.count("\n") > 8 * MAX_ENTRIES:
         raise SegmentError("playlist", "the playlist is too long")
-    text, defined = substitute_variables(text, url, imported=variables or {})
+    text, defined = _substitute_variables(text, url, imported=variables or {})
     interceptor = _TagInterceptor()
     try:
         tree = m3u8.parse(text, custom_tags_parser=interceptor.intercept)

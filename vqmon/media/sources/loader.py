@@ -14,8 +14,8 @@ from vqmon.media.sources.dash.sidx import Subsegment, parse_sidx
 from vqmon.media.sources.hls import MasterPlaylist, parse_hls
 from vqmon.media.sources.media_playlist import MediaPlaylist, Track
 
-PLAYLIST_MAX_BYTES = 16_000_000
-INDEX_MAX_BYTES = 4_000_000
+_PLAYLIST_MAX_BYTES = 16_000_000
+_INDEX_MAX_BYTES = 4_000_000
 SNIFF_BYTES = 65_536
 
 # The lanes of one MPD reload it at nearly the same time: one reload serves all of them.
@@ -51,13 +51,13 @@ async def open_playlist(url: str, fetcher: Fetcher) -> PlaylistLoader:
     document = await _fetch_document(url, fetcher)
     kind = detect_kind(document.body)
     if kind == "hls":
-        return HlsLoader(url, fetcher, document)
+        return _HlsLoader(url, fetcher, document)
     if kind == "dash":
-        return DashLoader(url, fetcher, document)
+        return _DashLoader(url, fetcher, document)
     raise SegmentError("playlist", "neither an HLS playlist nor a DASH MPD")
 
 
-class HlsLoader:
+class _HlsLoader:
     """A master playlist and its media playlists, or one media playlist by itself."""
 
     def __init__(self, url: str, fetcher: Fetcher, document: FetchedResource) -> None:
@@ -96,7 +96,7 @@ class HlsLoader:
         return playlist
 
 
-class DashLoader:
+class _DashLoader:
     """An MPD with all its representations."""
 
     def __init__(self, url: str, fetcher: Fetcher, document: FetchedResource) -> None:
@@ -141,7 +141,7 @@ class DashLoader:
 
     async def _load_index(self, location: IndexLocation) -> Sequence[Subsegment]:
         try:
-            document = await self._fetcher.get(location.url, max_bytes=INDEX_MAX_BYTES, byte_range=location.byte_range)
+            document = await self._fetcher.get(location.url, max_bytes=_INDEX_MAX_BYTES, byte_range=location.byte_range)
         except FetchError as error:
             raise SegmentError("playlist", f"the index cannot be fetched: {error}") from None
         return parse_sidx(document.body, offset_bytes=location.byte_range.offset_bytes)
@@ -149,7 +149,7 @@ class DashLoader:
 
 async def _fetch_document(url: str, fetcher: Fetcher) -> FetchedResource:
     try:
-        return await fetcher.get(url, max_bytes=PLAYLIST_MAX_BYTES)
+        return await fetcher.get(url, max_bytes=_PLAYLIST_MAX_BYTES)
     except FetchError as error:
         raise SegmentError("playlist", str(error)) from None
 

@@ -17,7 +17,7 @@ MAX_ENTRIES = 100_000
 _PLAIN_NAME = re.compile(r"(?:[a-z0-9_][a-z0-9_.=,()~+-]*/){0,9}[a-z0-9_][a-z0-9_.=,()~+-]*", re.IGNORECASE | re.ASCII)
 
 MAX_TRACKS = 1000
-MAX_URL_CHARACTERS = 8192
+_MAX_URL_CHARACTERS = 8192
 MAX_SEQUENCE = 2**62
 MAX_DURATION_SECONDS = 86_400.0
 
@@ -92,7 +92,7 @@ def resolve_url(base: str, reference: str) -> str:
     A playlist from a server must not refer to local files.
     """
     reference = reference.strip()
-    if len(reference) > MAX_URL_CHARACTERS:
+    if len(reference) > _MAX_URL_CHARACTERS:
         raise SegmentError("playlist", "the playlist holds a URL that is too long")
     # A fast path: a playlist of a day has 43,200 URLs that are resolved at each reload, nearly all are plain names.
     if _PLAIN_NAME.fullmatch(reference):
@@ -103,7 +103,7 @@ def resolve_url(base: str, reference: str) -> str:
         _ = parts.hostname
     except ValueError:
         raise SegmentError("playlist", "the playlist holds an invalid URL") from None
-    if not url or (is_http_url(base) and parts.scheme in ("", "file")):
+    if not url or (_is_http_url(base) and parts.scheme in ("", "file")):
         raise SegmentError("playlist", "the playlist refers to a local file")
     return url
 
@@ -116,7 +116,7 @@ def _base_folder(base: str) -> str:
         raise SegmentError("playlist", "the playlist's own URL is invalid") from None
 
 
-def is_http_url(url: str) -> bool:
+def _is_http_url(url: str) -> bool:
     """Whether a URL has the scheme http or https."""
     return urlsplit(url).scheme in ("http", "https")
 

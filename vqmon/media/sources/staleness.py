@@ -6,8 +6,8 @@ from urllib.parse import urlsplit, urlunsplit
 from vqmon.core.types import Rendition, Segment, SegmentFailure, failure_from_error
 from vqmon.errors import SegmentError
 
-STALE_MIN_SECONDS = 10.0
-STALE_TARGETS = 3
+_STALE_MIN_SECONDS = 10.0
+_STALE_TARGETS = 3
 
 
 class StalenessMonitor:
@@ -38,7 +38,7 @@ class StalenessMonitor:
         """
         is_first_reload = self._progress_at is None
         self._progress_at = self._progress_at or now
-        stale_after = self._stale_after_seconds or max(STALE_TARGETS * target_seconds, STALE_MIN_SECONDS)
+        stale_after = self._stale_after_seconds or max(_STALE_TARGETS * target_seconds, _STALE_MIN_SECONDS)
         is_due = now - (self._reported_at or self._progress_at) >= timedelta(seconds=stale_after)
         if not is_due and not (is_first_reload and error):
             return None

@@ -70,4 +70,4 @@ def test_document_types_are_refused() -> None:
         xml.parse_mpd_xml(b'<!DOCTYPE MPD [<!ENTITY a "aaaa">]><MPD>&a;</MPD>')
     with pytest.raises(SegmentError, match="not an MPD"):
         xml.parse_mpd_xml(b"<html/>")
-    assert xml.local_name(xml.parse_mpd_xml(b'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"/>')) == "MPD"
+    assert xml._local_name(xml.parse_mpd_xml(b'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"/>')) == "MPD"

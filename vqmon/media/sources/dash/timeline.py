@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vqmon.errors import SegmentError
 from vqmon.media.sources.media_playlist import MAX_ENTRIES
 
-MAX_NEWEST_SEGMENTS = 1000
+_MAX_NEWEST_SEGMENTS = 1000
 """The number of newest segments that are listed when a live MPD gives no time-shift buffer depth."""
 
 # Clocks differ: a segment that has just been completed is listed a little later.
@@ -118,7 +118,7 @@ class SegmentTiming:
                 if bounds.window_seconds is not None
                 else 0
             )
-            first = max(oldest, 0 if bounds.window_seconds is not None else complete - MAX_NEWEST_SEGMENTS, 0)
+            first = max(oldest, 0 if bounds.window_seconds is not None else complete - _MAX_NEWEST_SEGMENTS, 0)
             total = complete if total is None else min(total, complete)
         if total is None:
             raise SegmentError("playlist", "a static period without an end has segments of constant length")

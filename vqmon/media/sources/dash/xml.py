@@ -12,7 +12,7 @@ from defusedxml.ElementTree import fromstring
 from vqmon.core.types import ByteRange
 from vqmon.errors import SegmentError
 
-MAX_XML_BYTES = 4_000_000
+_MAX_XML_BYTES = 4_000_000
 """A parsed XML document takes up to a hundred times its size in memory."""
 
 _DURATION = re.compile(
@@ -25,30 +25,30 @@ _INTEGER = re.compile(r"\s*-?\d{1,18}\s*")
 
 def parse_mpd_xml(body: bytes) -> Element:
     """The root element of an MPD; raises SegmentError("playlist"), also for document types and entities."""
-    if len(body) > MAX_XML_BYTES:
-        raise SegmentError("playlist", f"the MPD has more than {MAX_XML_BYTES} bytes")
+    if len(body) > _MAX_XML_BYTES:
+        raise SegmentError("playlist", f"the MPD has more than {_MAX_XML_BYTES} bytes")
     try:
         root: Element = fromstring(body, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise SegmentError("playlist", f"the XML cannot be parsed ({type(error).__name__})") from None
-    if local_name(root) != "MPD":
+    if _local_name(root) != "MPD":
         raise SegmentError("playlist", "the XML is not an MPD")
     return root
 
 
-def local_name(element: Element) -> str:
+def _local_name(element: Element) -> str:
     """The element's name without its namespace."""
     return str(element.tag).rpartition("}")[2]
 
 
 def find_children(element: Element, name: str) -> list[Element]:
     """The child elements with a name, in any namespace."""
-    return [child for child in element if local_name(child) == name]
+    return [child for child in element if _local_name(child) == name]
 
 
 def find_child(element: Element, name: str) -> Element | None:
     """The first child element with a name, in any namespace."""
-    return next((child for child in element if local_name(child) == name), None)
+    return next((child for child in element if _local_name(child) == name), None)
 
 
 def parse_integer(attributes: Mapping[str, str], name: str, default: int) -> int:
@@ -114,6 +114,6 @@ def find_addressing(levels: Sequence[Element]) -> SegmentAddressing | None:
         attributes.update(element.attrib)
         own_children: dict[str, Any] = {}
         for child in element:
-            own_children.setdefault(local_name(child), []).append(child)
+            own_children.setdefault(_local_name(child), []).append(child)
         children.update(own_children)
     return SegmentAddressing(name=name, attributes=attributes, children=children)
