@@ -84,7 +84,7 @@ def fill(path: Path, *, streams: int, every_seconds: int, now: datetime) -> int:
 
 def _event(number: int, name: str, place: int, *, now: datetime) -> QualityEvent:
     level = 50 + (number * 37 % 40) + (4 if name == "1080p" else 0)
-    return seed.scored(seed.segment(f"channel-{number:03}", name, place, end=now), level + (place * 7 % 5))
+    return seed.quality_event(seed.segment(f"channel-{number:03}", name, place, end=now), level + (place * 7 % 5))
 
 
 def _alert(event: QualityEvent):  # type: ignore[no-untyped-def]
@@ -169,7 +169,7 @@ def live(page: Page, history: History, selector: str, *, count: int, after: int,
     for number in range(after, after + count):
         time.sleep(1.5)
         value = 2.25 + number
-        event = seed.scored(seed.segment("channel-001", "480p", -1 - number, end=now), value)
+        event = seed.quality_event(seed.segment("channel-001", "480p", -1 - number, end=now), value)
         history.publish([event])
         began = time.perf_counter()
         shown = f"{event.scores[0].value:.1f}"

@@ -1,4 +1,4 @@
-"""A regression with its cause, what it mutes, a deploy and what the rules know: written into a seeded history."""
+"""Writes a regression alert with its cause, a muted alert, a deploy marker and rule states into a seeded history."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -16,8 +16,8 @@ STREAM = "sports one"
 MARKER = DeployMarker(id="m1", at=seed.NOW - timedelta(seconds=200), name="sr-v2 rollout", stream="sports*")
 
 
-def write(history: StoredHistory) -> tuple[Alert, Alert]:
-    """The regression and the alert that it mutes."""
+def write_regression(history: StoredHistory) -> tuple[Alert, Alert]:
+    """Write and return the regression alert and the alert that it mutes."""
     line = [it for it in history.outcomes(STREAM, "1080p") if isinstance(it, QualityEvent)]
     trigger = next(it for it in line if it.scores[0].value < 40)
     began_at = trigger.segment.starts_at - timedelta(seconds=8)
@@ -38,13 +38,13 @@ def write(history: StoredHistory) -> tuple[Alert, Alert]:
         muted_by=regression.id,
         summary=f"lite@1 of {STREAM} 1080p fell against 480p",
     )
-    states = {it.key: it for it in (state(line, "1080p"), state(line, "1080p~480p"))}
+    states = {it.key: it for it in (rule_state(line, "1080p"), rule_state(line, "1080p~480p"))}
     history.store.publish([], alerts=[regression, muted], states=states)
     history.store.add_marker(MARKER)
     return regression, muted
 
 
-def state(line: list[QualityEvent], what: str) -> RegressionState:
+def rule_state(line: list[QualityEvent], what: str) -> RegressionState:
     """What a regression rule remembers after an hour like the first segments here, then the newest one."""
     rendition, _, against = what.partition("~")
     values = [it.scores[0].value for it in line[:40]] * 10

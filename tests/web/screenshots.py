@@ -52,7 +52,7 @@ def with_photos(seeded: seed.Seeded) -> seed.Seeded:
 def paths(history: StoredHistory) -> dict[str, str]:
     """What is worth a picture."""
     alert = next(it for it in history.store.queries.alerts() if it.stream_id == "cinema-4k")
-    incident, _ = incidents.write(history)
+    incident, _ = incidents.write_regression(history)
     experiment = experiment_path(experiment_results.EXPERIMENT.name)
     told = experiment_results.comparison(history.seeded).answers[0]
     failure = [it for it in history.outcomes() if isinstance(it, SegmentFailure)][-1]

@@ -55,7 +55,7 @@ def segment(stream_id: str, name: str, number: int, *, end: datetime = NOW) -> S
     )
 
 
-def scored(segment: Segment, value: float, *, signals: dict[str, float] | None = None) -> QualityEvent:
+def quality_event(segment: Segment, value: float, *, signals: dict[str, float] | None = None) -> QualityEvent:
     """A score of about `value` over four frames; a low one comes with blur."""
     frames = tuple(round(min(100.0, max(0.0, value + offset)), 2) for offset in (0.0, 1.3, -1.9, 0.6))
     maxima = {"noise": 0.04, "blur": max(0.02, (70 - value) / 100), **(signals or {})}
@@ -88,7 +88,7 @@ def _frame_values(maximum: float) -> tuple[float, ...]:
     return tuple(round(maximum * factor, 4) for factor in (0.9, 1.0, 0.96, 0.93))
 
 
-def failed(segment: Segment, reason: str = "not_found") -> SegmentFailure:
+def segment_failure(segment: Segment, reason: str = "not_found") -> SegmentFailure:
     """A segment without a score."""
     stage: Stage = {"not_found": "fetch", "timeout": "fetch", "corrupt": "decode", "encrypted": "source"}[reason]
     detail = "HTTP 404 from origin.example" if reason == "not_found" else "the detail"
@@ -149,7 +149,9 @@ def _fill(seeded: Seeded, stream_id: str, name: str, kind: str, *, segments: int
         place = segment(stream_id, name, number, end=end)
         value = level + 2.5 * math.sin(number / 9) + chance.gauss(0, 1.4) - _drop(kind, number / segments)
         is_lost = kind == "losing" and (number < 2 or 20 < number < 24 or chance.random() < 0.05)
-        event = failed(place) if is_lost else scored(place, value, signals=_signals(kind, value, chance))
+        event = (
+            segment_failure(place) if is_lost else quality_event(place, value, signals=_signals(kind, value, chance))
+        )
         seeded.outcomes.append(event)
         if isinstance(event, QualityEvent):
             soft = 1 if value > 60 else 4 if value > 35 else 9
@@ -185,4 +187,4 @@ def _signals(kind: str, value: float, chance: random.Random) -> dict[str, float]
 
 def next_event(stream_id: str, name: str, value: float, *, after: int = 1) -> QualityEvent:
     """One more verdict, `after` segments after the newest."""
-    return scored(segment(stream_id, name, -after), value)
+    return quality_event(segment(stream_id, name, -after), value)

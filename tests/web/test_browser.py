@@ -110,7 +110,7 @@ def paths(history: StoredHistory) -> dict[str, str]:
         "failure": f"/segments/{[it for it in outcomes if isinstance(it, SegmentFailure)][-1].id}",
         "alerts": "/alerts",
         "alert": f"/alerts/{history.store.queries.alerts()[0].id}",
-        "incident": f"/alerts/{incidents.write(history)[0].id}",
+        "incident": f"/alerts/{incidents.write_regression(history)[0].id}",
         "streams": "/?by=stream",
         "compare": "/compare?a=sports one/1080p&b=sports one/480p",
         "experiments": "/experiments",

@@ -50,7 +50,7 @@ def an_event(media: Path, stream_id: str, name: str, value: float) -> QualityEve
         starts_at=datetime(2026, 11, 20, tzinfo=UTC),
         duration_seconds=2.0,
     )
-    return seed.scored(place, value)
+    return seed.quality_event(place, value)
 
 
 def filled(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from vqmon.web.charts.control_charts import cusum_values, monitored_series
 @pytest.mark.parametrize("stream_id", ["sports%", "sports_one", "SPORTS ONE", "sports"])
 def test_states_of_other_streams_are_not_read(history: StoredHistory, stream_id: str) -> None:
     """A name with signs that mean something to a database, or like another's, finds nothing that is not its own."""
-    incidents.write(history)
+    incidents.write_regression(history)
     assert len(history.store.queries.states_of_stream("sports one")) == 2
     assert history.store.queries.states_of_stream(stream_id) == {}
 
@@ -29,7 +29,7 @@ def test_series_without_a_baseline_are_left_out() -> None:
 def test_the_drawn_cusum_equals_the_cusum_of_the_rule(history: StoredHistory) -> None:
     """With one baseline for all, the drawn sum is that of `cusum.update_chart`, except for the first value."""
     line = [it for it in history.outcomes(incidents.STREAM, "1080p") if isinstance(it, QualityEvent)]
-    chart = incidents.state(line, "1080p").chart
+    chart = incidents.rule_state(line, "1080p").chart
     assert chart is not None
     usual = current_baseline(chart)
     assert usual is not None

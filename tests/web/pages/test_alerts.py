@@ -19,7 +19,7 @@ async def text(client: httpx.AsyncClient, path: str) -> str:
 
 async def test_alert_shows_change_cause_and_companions(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """When, by how much, within which interval; where it comes from; what moved with it; the deploy before it."""
-    regression, _ = incidents.write(history)
+    regression, _ = incidents.write_regression(history)
     page = await text(client, f"/alerts/{regression.id}")
     for words in (
         "Fell from 79.1 to 27.4 at 20 Nov 2026, 14:26:52: −51.70 points (−54.00 to −49.30).",
@@ -44,7 +44,7 @@ async def test_worst_frames_are_paired_with_frames_from_before(
     client: httpx.AsyncClient, history: StoredHistory
 ) -> None:
     """Before is the last scored segment before the change; both pictures are there."""
-    regression, _ = incidents.write(history)
+    regression, _ = incidents.write_regression(history)
     page = await text(client, f"/alerts/{regression.id}")
     urls = re.findall(r'<figure class="(?:left|right)"><img src="([^"]+)"', page)
     assert len(urls) == 4
@@ -61,7 +61,7 @@ async def test_a_muted_alert_links_to_the_alert_that_explains_it(
     client: httpx.AsyncClient, history: StoredHistory
 ) -> None:
     """The page says that no notification was sent, and why."""
-    regression, muted = incidents.write(history)
+    regression, muted = incidents.write_regression(history)
     page = await text(client, f"/alerts/{muted.id}")
     assert f'href="/alerts/{regression.id}"' in page
     assert "No notification was sent" in page
@@ -70,7 +70,7 @@ async def test_a_muted_alert_links_to_the_alert_that_explains_it(
 
 async def test_alerts_csv_has_the_change(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """What the page says can be had as a file."""
-    regression, _ = incidents.write(history)
+    regression, _ = incidents.write_regression(history)
     rows = list(csv.DictReader(io.StringIO((await client.get("/api/alerts.csv")).text)))
     row = next(row for row in rows if row["id"] == regression.id)
     assert (row["cause"], row["change"], row["changed_at"]) == ("encoder", "-51.7", "2026-11-20T14:26:52.000Z")

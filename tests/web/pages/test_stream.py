@@ -53,7 +53,7 @@ async def test_a_stream_that_ended_is_shown_up_to_its_end(client: httpx.AsyncCli
 
 async def test_stream_page_shows_the_status_of_alert_rules(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """Phase, baseline, band and evidence of each series; the deploy; and the same in the chart data."""
-    incidents.write(history)
+    incidents.write_regression(history)
     page = await text(client, "/streams/sports%20one")
     for words in ("Alert rule status", "1080p lite", "1080p lite − 480p", f"of {ChartParameters().h:g}", "Deploys"):
         assert words in page, words
