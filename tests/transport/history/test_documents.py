@@ -1,14 +1,23 @@
-"""Blocks of events: whatever goes in comes out byte for byte."""
+"""Blocks of events come out byte for byte; whole events in write order, in judge order and by start time."""
 
 import json
+import random
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import factories
+from tests.factories import PROVENANCE, START
+from tests.transport.history.samples import SPORTS, end_after
+from vqmon.core.types import Outcome, Rendition
 from vqmon.errors import StoreError
+from vqmon.transport.history import documents as documents_module
+from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.documents import pack_block, unpack_block
+from vqmon.transport.history.history import History, open_history
 from vqmon.transport.wire import cloudevents
 
 EVENTS = [
@@ -38,7 +47,7 @@ def test_documents_come_back_byte_for_byte(documents: list[bytes], dictionary: b
     assert list(unpack_block(body, pictures, dictionary)) == documents
 
 
-def test_pictures_take_half_their_room() -> None:
+def test_fingerprints_take_half_their_size() -> None:
     """An event in a block takes little more than the bytes of its two fingerprints."""
     events = [cloudevents.encode_outcome(factories.event(sequence=number), source="vqmon:test") for number in range(64)]
     body, pictures = pack_block(events, events[0])
@@ -46,8 +55,124 @@ def test_pictures_take_half_their_room() -> None:
     assert len(body) < 64 * 400
 
 
-def test_a_damaged_block_says_so() -> None:
+def test_a_damaged_block_is_an_error() -> None:
     """Bits that rot on the disk are an error with a name, no wrong event."""
     body, pictures = pack_block(EVENTS, None)
     with pytest.raises(StoreError, match="damaged"):
         unpack_block(body[:20] + b"\0\0\0\0" + body[24:], pictures, None)
+
+
+def test_outcomes_of_a_stream_and_a_range(history: History) -> None:
+    """Stream, rendition and range of starting moments, in the order of publishing."""
+    outcomes = [
+        it for n in range(5) for it in (factories.event(sequence=n), factories.event(sequence=n, rendition=SPORTS))
+    ]
+    history.publish(outcomes)
+    chosen = history.documents.outcomes_in_write_order(
+        stream_id="sports", since=START + timedelta(seconds=4), until=START + timedelta(seconds=12)
+    )
+    assert [it.segment.sequence for it in chosen] == [1, 2]
+    assert list(history.documents.outcomes_in_write_order(stream_id="none")) == []
+    assert len(list(history.documents.outcomes_in_write_order(rendition="1080p"))) == 5
+
+
+def test_events_of_several_provenances_are_unpacked(history: History) -> None:
+    """Each provenance has its own dictionary; failures need none."""
+    other = replace(PROVENANCE, versions={"vqmon": "9"})
+    outcomes = [
+        factories.event(sequence=0),
+        replace(factories.event(sequence=1), provenance=other),
+        factories.failure(sequence=2),
+        factories.event(sequence=3),
+    ]
+    for outcome in outcomes:
+        history.publish([outcome])
+    assert list(history.documents.outcomes_in_write_order()) == outcomes
+
+
+def rendition(number: int) -> Rendition:
+    return Rendition(stream_id=f"film-{number}", name="1080p")
+
+
+def test_outcomes_by_time_are_the_published_ones_sorted_by_start(place: HistoryLocation) -> None:
+    """Four renditions published one after the other in shuffled batches: one series by start, nothing lost."""
+    chance = random.Random(7)
+    every: list[Outcome] = []
+    for which in range(4):
+        for number in range(150):
+            make = factories.failure if number % 17 == 3 else factories.event
+            every.append(make(sequence=number, at_seconds=number * 4.0 + which * 0.01, rendition=rendition(which)))
+    batches = [every[at : at + 37] for at in range(0, len(every), 37)]
+    chance.shuffle(batches)
+    with open_history(place, "write") as history:
+        for batch in batches:
+            history.publish(batch)
+        found = list(history.documents.outcomes_by_start_time())
+        some = list(
+            history.documents.outcomes_by_start_time(
+                select_rendition=lambda stream, _: stream == "film-2", since=START, until=every[40].segment.starts_at
+            )
+        )
+
+    assert [it.segment.starts_at for it in found] == sorted(it.segment.starts_at for it in every)
+    assert sorted(it.id for it in found) == sorted(it.id for it in every)
+    assert {it.id: it for it in found}[every[5].id] == every[5]
+    assert [it.id for it in some] == [it.id for it in every[300:340]]
+
+
+def test_sorting_in_small_chunks_gives_the_same_order(place: HistoryLocation) -> None:
+    """More outcomes than are held at a time come in the same order."""
+    every = [factories.event(sequence=number, rendition=rendition(number % 3)) for number in range(60)]
+    with open_history(place, "write") as history:
+        history.publish(every)
+        whole = [it.id for it in history.documents.outcomes_by_start_time()]
+        kept, documents_module.SORT_CHUNK_OUTCOMES = documents_module.SORT_CHUNK_OUTCOMES, 7
+        try:
+            pieces = [it.id for it in history.documents.outcomes_by_start_time()]
+        finally:
+            documents_module.SORT_CHUNK_OUTCOMES = kept
+
+    assert pieces == whole == [it.id for it in every]
+
+
+def test_ends_are_in_write_order_among_outcomes(place: HistoryLocation) -> None:
+    """Behind the outcomes of their transaction, once, in one order with all others; also for one stream and a span."""
+    with open_history(place, "write") as history:
+        history.publish([factories.event(sequence=0), factories.event(sequence=1)], ends=[end_after(2), end_after(2)])
+        history.publish([], ends=[end_after(2)])
+        history.publish(
+            [factories.event(sequence=2), factories.event(sequence=0, rendition=SPORTS)], ends=[end_after(1, "sports")]
+        )
+        history.publish([factories.event(sequence=3)])
+        everything = [
+            factories.event(sequence=0),
+            factories.event(sequence=1),
+            end_after(2),
+            factories.event(sequence=2),
+            factories.event(sequence=0, rendition=SPORTS),
+            end_after(1, "sports"),
+        ]
+        assert list(history.documents.judge_inputs()) == [*everything, factories.event(sequence=3)]
+        assert list(history.documents.judge_inputs(stream_id="sports")) == [
+            factories.event(sequence=0, rendition=SPORTS),
+            end_after(1, "sports"),
+        ]
+        span = {"since": START + timedelta(seconds=4), "until": START + timedelta(seconds=8)}
+        assert list(history.documents.judge_inputs(**span)) == [
+            factories.event(sequence=1),
+            end_after(2),
+            end_after(1, "sports"),
+        ]
+        assert list(history.documents.outcomes_in_write_order()) == [
+            factories.event(sequence=0),
+            factories.event(sequence=1),
+            factories.event(sequence=2),
+            everything[4],
+            factories.event(sequence=3),
+        ]
+        assert history.queries.counts().scored == 5
+        tip = history.queries.tip()
+        assert [point.event_id for point in history.queries.changes_since(0).points] == [
+            it.id for it in history.documents.outcomes_in_write_order()
+        ]
+        assert history.queries.changes_since(tip).is_complete

@@ -1,11 +1,15 @@
-"""Deploy markers are kept beside whoever writes the history."""
+"""Writing is idempotent: outcomes, alerts, evidence, markers and ends."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from tests import factories
+from tests.factories import RENDITION, START
+from tests.transport.history.samples import end_after, jpegs, open_alert, resolved_alert
 from vqmon.core.alerts.annotations import DeployMarker
+from vqmon.core.types import SegmentFailure
 from vqmon.transport.history.backends.location import HistoryLocation
-from vqmon.transport.history.history import open_history
+from vqmon.transport.history.history import History, open_history
 
 AT = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
 
@@ -16,7 +20,7 @@ def marker(number: int) -> DeployMarker:
     )
 
 
-def test_markers_are_added_while_another_writes(place: HistoryLocation) -> None:
+def test_markers_are_added_beside_the_writer(place: HistoryLocation) -> None:
     """The same again changes nothing; the newest are given, oldest first."""
     with open_history(place, "write") as history:
         history.publish([factories.event(sequence=0)])
@@ -28,5 +32,79 @@ def test_markers_are_added_while_another_writes(place: HistoryLocation) -> None:
         assert list(history.queries.markers(limit=2)) == [marker(2), marker(3)]
         assert list(history.documents.outcomes_in_write_order()) == [
             factories.event(sequence=0),
+            factories.event(sequence=1),
+        ]
+
+
+def test_publishing_twice_changes_nothing(history: History) -> None:
+    """Publishing is idempotent by event id: no row, count or change twice."""
+    event = factories.event(sequence=0)
+    for _ in range(3):
+        history.publish(
+            [event, event, factories.failure(sequence=1)], alerts=[open_alert(event)], thumbnails=jpegs(event.id)
+        )
+    assert list(history.documents.outcomes_in_write_order()) == [event, factories.failure(sequence=1)]
+    assert history.queries.counts().scored == history.queries.counts().unscored == 1
+    assert len(history.queries.thumbnails(event.id)) == 4
+    assert len(history.queries.changes_since(0, limit=99).points) == 2
+    assert history.queries.tip() == 3
+
+
+def test_a_resolved_alert_never_opens_again(history: History) -> None:
+    """A resolved alert never opens again, whatever is published twice."""
+    event = factories.event(sequence=0)
+    alert = open_alert(event)
+    history.publish([event], alerts=[alert])
+    assert history.queries.alerts(open_only=True) == [alert] == history.queries.alerts(stream_id="news-1")
+    history.publish([], alerts=[resolved_alert(alert)])
+    history.publish([], alerts=[alert])
+    assert history.queries.alert(alert.id) == resolved_alert(alert)
+    assert history.queries.alerts(open_only=True) == [] == history.queries.alerts(stream_id="sports")
+    assert history.queries.alerts(since=START + timedelta(hours=1)) == []
+    assert len(history.queries.alerts(since=START)) == 1
+    assert history.queries.alert("nothing") is None
+
+
+def test_evidence_is_the_worst_frames_that_fit(place: HistoryLocation) -> None:
+    """Worst first, as many as fit, and retention does not take them."""
+    event = factories.event(sequence=0)
+    with open_history(place, "write", evidence_max_bytes=250) as history:
+        history.publish([event], alerts=[open_alert(event, times=(3.0, 1.0, 0.0))], thumbnails=jpegs(event.id))
+        expected = [b"\xff\xd8" + bytes([k]) * 100 for k in (3, 1)]
+        assert history.queries.evidence("a" * 32) == expected
+        history.maintenance.prune(before=START + timedelta(days=1), keep_frames_of_segments=0)
+        assert history.queries.outcome(event.id) is None
+        assert history.queries.evidence("a" * 32) == expected
+        assert history.queries.alert("a" * 32) is not None
+
+
+def test_names_in_an_unknown_encoding_are_stored(history: History) -> None:
+    """A folder whose name is no Unicode does not stop the daemon."""
+    strange = replace(
+        factories.failure(sequence=0),
+        segment=replace(factories.failure(sequence=0).segment, rendition=replace(RENDITION, name="caf\udce9")),
+    )
+    history.publish([strange])
+    assert isinstance(next(history.documents.outcomes_in_write_order()), SegmentFailure)
+    assert strange.segment.key in history.seen_segments()
+
+
+def test_an_end_added_by_hand_is_unjudged_until_it_is_published(place: HistoryLocation) -> None:
+    """Then it has its place, and waits no more; said again it stays where it is."""
+    with open_history(place, "write") as history:
+        history.publish([factories.event(sequence=0)])
+        with open_history(place, "annotate") as beside:
+            beside.add_end(end_after(9))
+            beside.add_end(end_after(9))
+        assert list(history.queries.unjudged_ends()) == [end_after(9)]
+        assert list(history.documents.judge_inputs()) == [factories.event(sequence=0)]
+        judged = replace(end_after(9), at=START + timedelta(seconds=4))
+        history.publish([], ends=[judged])
+        history.publish([factories.event(sequence=1)])
+        history.add_end(end_after(9))
+        assert list(history.queries.unjudged_ends()) == []
+        assert list(history.documents.judge_inputs()) == [
+            factories.event(sequence=0),
+            judged,
             factories.event(sequence=1),
         ]

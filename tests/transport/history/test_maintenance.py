@@ -1,4 +1,4 @@
-"""Minutes made of outcomes: the same numbers as the outcomes themselves, in any order, also when those are gone."""
+"""Rollups equal the outcomes they contain, in any order; retention deletes in small transactions."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +10,7 @@ import pytest
 
 from tests import factories
 from tests.factories import RENDITION, START
+from tests.transport.history.samples import end_after, jpegs, open_alert, resolved_alert
 from vqmon.core.timeline import TimeBucket
 from vqmon.core.types import Outcome, QualityEvent, Rendition
 from vqmon.transport.history.backends.location import HistoryLocation
@@ -20,7 +21,7 @@ HOURS = 3
 CHANCE = Random(3)
 
 
-def look(number: int, rendition: Rendition) -> Outcome:
+def noisy_outcome(number: int, rendition: Rendition) -> Outcome:
     """Noisy scores by two scorers, each thirteenth segment unscored."""
     if number % 13 == 0:
         return factories.failure(sequence=number, rendition=rendition)
@@ -30,11 +31,11 @@ def look(number: int, rendition: Rendition) -> Outcome:
     return replace(event, scores=(*event.scores, other) if number % 2 else event.scores)
 
 
-OUTCOMES = [look(number, rendition) for number in range(HOURS * 900) for rendition in (RENDITION, LOW)]
+OUTCOMES = [noisy_outcome(number, rendition) for number in range(HOURS * 900) for rendition in (RENDITION, LOW)]
 
 
 @pytest.fixture
-def history(place: HistoryLocation):
+def filled(place: HistoryLocation):
     shuffled = Random(4).sample(OUTCOMES, len(OUTCOMES))
     with open_history(place, "write") as opened:
         for begin in range(0, len(shuffled), 400):
@@ -44,8 +45,8 @@ def history(place: HistoryLocation):
         yield opened
 
 
-def asked(history: History, *, count: int, scorer: str = "", hours: float = HOURS) -> Sequence[TimeBucket]:
-    return history.queries.buckets(
+def buckets_of(filled: History, *, count: int, scorer: str = "", hours: float = HOURS) -> Sequence[TimeBucket]:
+    return filled.queries.buckets(
         "news-1", begins_at=START, ends_at=START + timedelta(hours=hours), count=count, scorer=scorer
     )
 
@@ -71,7 +72,7 @@ def expected(rendition: Rendition, count: int, scorer: str) -> list[tuple[float,
     return parts
 
 
-def told(buckets: Sequence[TimeBucket], rendition: Rendition) -> list[tuple[float, ...]]:
+def totals_of(buckets: Sequence[TimeBucket], rendition: Rendition) -> list[tuple[float, ...]]:
     return [
         (it.scored, it.unscored, *(round(number, 6) for number in (it.mean, it.lowest, it.p5) if number is not None))
         for it in buckets
@@ -81,51 +82,53 @@ def told(buckets: Sequence[TimeBucket], rendition: Rendition) -> list[tuple[floa
 
 @pytest.mark.parametrize("scorer", ["lite@1", "other@2"])
 @pytest.mark.parametrize("count", [3, 12, 400])
-def test_parts_are_what_counting_gives(history: History, count: int, scorer: str) -> None:
+def test_buckets_equal_counting_one_by_one(filled: History, count: int, scorer: str) -> None:
     """From minutes and from what is in none yet, and below a minute from the outcomes: exact for each scorer."""
     for rendition in (RENDITION, LOW):
         if count == 400:
-            assert sum(part[0] for part in told(asked(history, count=count, scorer=scorer), rendition)) == sum(
+            assert sum(part[0] for part in totals_of(buckets_of(filled, count=count, scorer=scorer), rendition)) == sum(
                 part[0] for part in expected(rendition, 1, scorer)
             )
         else:
-            assert told(asked(history, count=count, scorer=scorer), rendition) == expected(rendition, count, scorer)
-    before = asked(history, count=count, scorer=scorer)
-    assert history.maintenance.roll_up() > 0
-    assert history.maintenance.roll_up() == 0
-    after = asked(history, count=count, scorer=scorer)
+            assert totals_of(buckets_of(filled, count=count, scorer=scorer), rendition) == expected(
+                rendition, count, scorer
+            )
+    before = buckets_of(filled, count=count, scorer=scorer)
+    assert filled.maintenance.roll_up() > 0
+    assert filled.maintenance.roll_up() == 0
+    after = buckets_of(filled, count=count, scorer=scorer)
     assert [(it.starts_at, it.scored, it.unscored) for it in after] == [
         (it.starts_at, it.scored, it.unscored) for it in before
     ]
     assert [it.mean for it in after] == pytest.approx([it.mean for it in before])
 
 
-def test_the_first_scorer_is_the_default(history: History) -> None:
+def test_the_first_scorer_is_the_default(filled: History) -> None:
     """Without a name, the first scorer of the newest score."""
-    assert [it.scored for it in asked(history, count=3)] == [
-        it.scored for it in asked(history, count=3, scorer="lite@1")
+    assert [it.scored for it in buckets_of(filled, count=3)] == [
+        it.scored for it in buckets_of(filled, count=3, scorer="lite@1")
     ]
-    assert all(it.scored == 0 and it.unscored > 0 for it in asked(history, count=3, scorer="nobody@1"))
-    assert history.queries.buckets("nothing", begins_at=START, ends_at=START + timedelta(hours=1), count=3) == []
+    assert all(it.scored == 0 and it.unscored > 0 for it in buckets_of(filled, count=3, scorer="nobody@1"))
+    assert filled.queries.buckets("nothing", begins_at=START, ends_at=START + timedelta(hours=1), count=3) == []
 
 
-def test_minutes_outlive_outcomes(history: History) -> None:
+def test_rollups_outlive_outcomes(filled: History) -> None:
     """Retention makes minutes of what it takes out; they go when their own time comes."""
-    before = asked(history, count=12)
-    pruned = history.maintenance.prune(before=START + timedelta(days=1), keep_frames_of_segments=0)
+    before = buckets_of(filled, count=12)
+    pruned = filled.maintenance.prune(before=START + timedelta(days=1), keep_frames_of_segments=0)
     assert pruned.outcomes == len(OUTCOMES)
-    assert list(history.documents.outcomes_in_write_order()) == []
-    after = asked(history, count=12, scorer="lite@1")
+    assert list(filled.documents.outcomes_in_write_order()) == []
+    after = buckets_of(filled, count=12, scorer="lite@1")
     assert [(it.rendition, it.starts_at, it.scored, it.unscored) for it in after] == [
         (it.rendition, it.starts_at, it.scored, it.unscored) for it in before
     ]
     hour = START + timedelta(hours=1)
-    pruned = history.maintenance.prune(before=START, keep_frames_of_segments=0, rollups_before=hour)
+    pruned = filled.maintenance.prune(before=START, keep_frames_of_segments=0, rollups_before=hour)
     assert pruned.rollups > 0
-    assert min(it.starts_at for it in asked(history, count=12, scorer="lite@1")) == hour
+    assert min(it.starts_at for it in buckets_of(filled, count=12, scorer="lite@1")) == hour
 
 
-def test_blocks_go_with_their_last_outcome(place: HistoryLocation) -> None:
+def test_a_block_is_deleted_with_its_last_outcome(place: HistoryLocation) -> None:
     """What is left of a block can still be read, and nothing remains when all of it is gone."""
     outcomes = [factories.event(sequence=number, frame_values=(50.0, 60.0, 40.0, 50.0)) for number in range(300)]
     with open_history(place, "write") as history:
@@ -140,7 +143,7 @@ def test_blocks_go_with_their_last_outcome(place: HistoryLocation) -> None:
         assert history._database.query("SELECT count(*) FROM document")[0][0] == 0
 
 
-def test_what_is_in_no_minute_yet_stays(place: HistoryLocation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outcomes_that_are_in_no_rollup_are_kept(place: HistoryLocation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Much at once is done in several goes, and no outcome goes before it is in a minute."""
     monkeypatch.setattr("vqmon.transport.history.maintenance.MAX_CHUNKS", 2)
     monkeypatch.setattr("vqmon.transport.history.maintenance.PRUNE_CHUNK_ROWS", 30)
@@ -153,4 +156,49 @@ def test_what_is_in_no_minute_yet_stays(place: HistoryLocation, monkeypatch: pyt
             for _ in range(6)
         ]
         assert gone == [40, 40, 40, 40, 40, 0]
-        assert sum(it.scored for it in asked(history, count=3, scorer="lite@1")) == 200
+        assert sum(it.scored for it in buckets_of(history, count=3, scorer="lite@1")) == 200
+
+
+def test_retention_deletes_old_outcomes_and_thumbnails(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is older than its keep is taken out in small steps; counts tell of all there ever was."""
+    monkeypatch.setattr("vqmon.transport.history.maintenance.PRUNE_CHUNK_ROWS", 7)
+    events = [factories.event(sequence=n) for n in range(40)]
+    for event in events:
+        history.publish([event], thumbnails=jpegs(event.id))
+    pruned = history.maintenance.prune(before=events[20].observed_at, keep_frames_of_segments=5)
+    assert (pruned.outcomes, pruned.thumbnails) == (20, 15)
+    assert list(history.documents.outcomes_in_write_order()) == events[20:]
+    assert [len(history.queries.thumbnails(event.id)) for event in events[20:]] == [0] * 15 + [4] * 5
+    assert history.queries.counts().scored == 40
+    history.maintenance.checkpoint()
+
+
+def test_retention_deletes_old_resolved_alerts_with_their_evidence(history: History) -> None:
+    """Those that ended long enough ago; open ones and those that somebody has to be told of stay."""
+    event = factories.event(sequence=0)
+    ended, waiting, still_open = (open_alert(event, name=name, times=(0.0,)) for name in "abc")
+    history.publish([event], alerts=[ended, still_open], thumbnails=jpegs(event.id))
+    history.publish([], alerts=[waiting], queued_at=START)
+    history.publish([], alerts=[resolved_alert(ended), resolved_alert(waiting)])
+    month = START + timedelta(days=30)
+    kept = {"before": START, "keep_frames_of_segments": 9}
+    assert history.maintenance.prune(**kept, alerts_before=START).alerts == 0
+    assert history.maintenance.prune(**kept, alerts_before=month).alerts == 1
+    assert {alert.id for alert in history.queries.alerts()} == {waiting.id, still_open.id}
+    assert [len(history.queries.evidence(it.id)) for it in (ended, waiting, still_open)] == [0, 1, 1]
+
+
+def test_retention_deletes_an_end_with_the_outcomes_before_it(place: HistoryLocation) -> None:
+    """An end that some outcome still stands before stays."""
+    with open_history(place, "write") as history:
+        for number in range(6):
+            history.publish([factories.event(sequence=number)], ends=[end_after(number)])
+        history.maintenance.prune(before=factories.event(sequence=4).observed_at, keep_frames_of_segments=0)
+        assert list(history.documents.judge_inputs()) == [
+            factories.event(sequence=4),
+            end_after(4),
+            factories.event(sequence=5),
+            end_after(5),
+        ]
+        history.maintenance.prune(before=factories.event(sequence=9).observed_at, keep_frames_of_segments=0)
+        assert list(history.documents.judge_inputs()) == []

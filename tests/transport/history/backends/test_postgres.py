@@ -171,17 +171,19 @@ def test_what_is_no_history_says_so(postgres: PostgresServer, place: PostgresAdd
         pass
 
 
-def test_places_by_their_names(tmp_path: Path) -> None:
+def test_settings_name_a_file_or_a_database(tmp_path: Path) -> None:
     """One setting chooses: an address is a server, anything else a file; what is neither is refused."""
     file = HistorySettings(path=tmp_path / "a.db")
     server = HistorySettings(url="postgresql://db/vqmon", password_file=Path("pg"))
-    assert file.place == tmp_path / "a.db"
-    assert server.place == PostgresAddress(url="postgresql://db/vqmon", password_file=Path("pg"))
-    assert server.at(str(tmp_path / "b.db")).place == tmp_path / "b.db"
-    assert server.at("postgres://other/x").place == PostgresAddress(url="postgres://other/x", password_file=Path("pg"))
-    assert server.at(None) is server
+    assert file.location == tmp_path / "a.db"
+    assert server.location == PostgresAddress(url="postgresql://db/vqmon", password_file=Path("pg"))
+    assert server.at_location(str(tmp_path / "b.db")).location == tmp_path / "b.db"
+    assert server.at_location("postgres://other/x").location == PostgresAddress(
+        url="postgres://other/x", password_file=Path("pg")
+    )
+    assert server.at_location(None) is server
     for wrong in ("mysql://db/x", "user:secret@db"):
         with pytest.raises(SettingsError, match="no postgresql:// address"):
-            _ = HistorySettings(url=wrong).place
+            _ = HistorySettings(url=wrong).location
     with pytest.raises(SettingsError, match="'mysql' is not a kind of history"):
         parse_location("mysql://db/x")

@@ -1,0 +1,158 @@
+"""Exactly-once writes over broker errors, and a transactional producer that is closed or killed."""
+
+import asyncio
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import pytest
+from aiokafka.errors import MessageSizeTooLargeError
+
+from vqmon.errors import BrokerError, FencedError
+from vqmon.flow import Backoff
+from vqmon.transport.kafka import transactions
+from vqmon.transport.kafka.connection import ClientConfig
+from vqmon.transport.kafka.in_memory import Fault, MemoryBroker, MemoryTransactionalProducer
+from vqmon.transport.kafka.records import ProducerRecord, TransactionBatch
+from vqmon.transport.kafka.transactions import TransactionalProducer, write_exactly_once
+
+BATCH = TransactionBatch(
+    records=[ProducerRecord(topic="out", partition=0, key=b"k", value=b"v")],
+    next_offset=7,
+)
+
+
+@pytest.fixture(autouse=True)
+def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transactions, "BACKOFF", Backoff(first_seconds=1e-6, last_seconds=1e-6))
+
+
+def producer(broker: MemoryBroker) -> MemoryTransactionalProducer:
+    return MemoryTransactionalProducer(broker, transactional_id="g.in.0", group="g", topic="in", partition=0)
+
+
+async def write(broker: MemoryBroker, *, previous_offset: int | None = None) -> list[str]:
+    """Open a producer and write BATCH; returns the errors on the way."""
+    writer, errors = producer(broker), list[str]()
+
+    async def committed() -> int | None:
+        return broker.offsets.get(("g", "in", 0))
+
+    await writer.open()
+    await write_exactly_once(
+        writer,
+        BATCH,
+        previous_offset=previous_offset,
+        committed=committed,
+        on_error=lambda error: errors.append(str(error)),
+    )
+    return errors
+
+
+@pytest.mark.parametrize(
+    ("faults", "error_count"),
+    [
+        ([None, None], 0),
+        ([None, "not_written"], 1),
+        ([None, "written"], 1),
+        ([None, "not_written", "refused", "refused", None, "written"], 4),
+    ],
+)
+async def test_a_batch_is_written_once_whatever_fails(faults: Sequence[Fault | None], error_count: int) -> None:
+    """The faults are those of open, write, open, write ...; the committed offset tells whether a write got through."""
+    broker = MemoryBroker(1)
+    broker.faults.extend(faults)
+    assert len(await write(broker)) == error_count
+    assert [record.value for record in broker.records("out")] == [b"v"]
+    assert broker.offsets["g", "in", 0] == 7
+
+
+async def test_an_offset_that_another_worker_has_moved_is_fenced() -> None:
+    """After an error the committed offset is neither the old nor the new one."""
+    broker = MemoryBroker(1)
+    broker.offsets["g", "in", 0] = 5
+    broker.faults.extend([None, "not_written"])
+    with pytest.raises(FencedError, match="the committed offset is 5, neither 3 nor 7"):
+        await write(broker, previous_offset=3)
+    assert broker.records("out") == []
+
+
+async def test_an_id_that_another_producer_has_taken_over_is_fenced() -> None:
+    """The earlier holder writes nothing and retries nothing."""
+    broker = MemoryBroker(1)
+    earlier, later = producer(broker), producer(broker)
+    await earlier.open()
+    await later.open()
+
+    async def committed() -> int | None:
+        raise AssertionError("not asked")
+
+    with pytest.raises(FencedError):
+        await write_exactly_once(earlier, BATCH, previous_offset=None, committed=committed)
+    assert broker.records("out") == []
+
+
+def closed_producer() -> TransactionalProducer:
+    config = ClientConfig(bootstrap=("127.0.0.1:1",))
+    return TransactionalProducer(config, transactional_id="x", group="g", topic="in", partition=0)
+
+
+async def test_a_producer_that_is_not_open_writes_nothing() -> None:
+    """Closing and killing it does nothing either."""
+    writer = closed_producer()
+    await writer.close()
+    await writer.kill()
+    with pytest.raises(BrokerError, match="not open"):
+        await writer.write(BATCH)
+
+
+class FakeProducer:
+    """An aiokafka producer that refuses some values."""
+
+    def __init__(self, *, refuses: bytes = b"", loses_coordinator: bool = False) -> None:
+        self.calls: list[str] = []
+        self._refuses = refuses
+        self._loses_coordinator = loses_coordinator
+        self._sender = SimpleNamespace(_coordinator_dead=lambda kind: None)
+
+    async def begin_transaction(self) -> None:
+        self.calls.append("begin")
+
+    async def send(self, topic: str, value: bytes, key: bytes, **_: object) -> "asyncio.Future[None]":
+        future = asyncio.get_running_loop().create_future()
+        if value == self._refuses:
+            future.set_exception(MessageSizeTooLargeError(value))
+        else:
+            future.set_result(None)
+        return future
+
+    async def send_offsets_to_transaction(self, offsets: object, group: str) -> None:
+        self.calls.append("offsets")
+
+    async def commit_transaction(self) -> None:
+        self.calls.append("commit")
+        if self._loses_coordinator:
+            self._sender._coordinator_dead("TRANSACTION")
+
+
+def opened(fake: FakeProducer) -> TransactionalProducer:
+    writer = closed_producer()
+    writer._producer = fake  # type: ignore[assignment]
+    writer._observe_coordinator_loss(fake)  # type: ignore[arg-type]
+    return writer
+
+
+async def test_a_refused_record_stops_the_commit() -> None:
+    """aiokafka alone would commit the other records."""
+    fake = FakeProducer(refuses=b"v")
+    with pytest.raises(BrokerError, match="MessageSizeTooLarge"):
+        await opened(fake).write(BATCH)
+    assert fake.calls == ["begin"]
+
+
+async def test_a_commit_over_a_lost_coordinator_is_uncertain() -> None:
+    """aiokafka then sends the commit again without an error; without the loss the write is good."""
+    with pytest.raises(BrokerError, match="sent twice"):
+        await opened(FakeProducer(loses_coordinator=True)).write(BATCH)
+    fake = FakeProducer()
+    await opened(fake).write(BATCH)
+    assert fake.calls == ["begin", "offsets", "commit"]
