@@ -179,10 +179,10 @@ class MemoryAlertmanager:
         """An earlier beginning stays; an end that has passed ends it, else the latest end rules."""
         key = tuple(sorted(alert["labels"].items()))
         begins, ends = (datetime.fromisoformat(alert[name]) for name in ("startsAt", "endsAt"))
-        known = self.spans.get(key)
-        if known is not None and begins < known[1] and known[0] < ends:
-            ends = ends if ends <= self.now() else max(ends, known[1])
-            begins = min(begins, known[0])
+        stored = self.spans.get(key)
+        if stored is not None and begins < stored[1] and stored[0] < ends:
+            ends = ends if ends <= self.now() else max(ends, stored[1])
+            begins = min(begins, stored[0])
         self.spans[key] = (begins, ends)
 
     @property

@@ -1,4 +1,4 @@
-"""The main job on one machine in two minutes: a live stream degrades and heals, and vqmon says so."""
+"""The demo: in two minutes a live stream degrades and recovers, and vqmon alerts and resolves."""
 
 import argparse
 import asyncio
@@ -20,7 +20,7 @@ from rich.console import Console
 
 from pipelines.console.outcomes import alert_line, outcome_line
 from pipelines.daemon import one_host
-from pipelines.demo.stream import GOP_SECONDS, SIZES, Packager, moving_picture, origin, packager
+from pipelines.demo.stream import GOP_SECONDS, SIZES, Packager, make_clip, running_packager, serve_folder
 from pipelines.service.wiring import default_file, settings_for_watch
 from vqmon.core.types import Alert, Outcome, QualityEvent
 from vqmon.settings.load import Settings
@@ -28,13 +28,13 @@ from vqmon.settings.sections import AlertSettings
 from vqmon.telemetry.logs import configure_logging
 from vqmon.transport.history.history import open_history
 
-SICK = "720p"
-SICK_KBPS = 90
-SICK_INPUT = "scale=160:-2,"
-"""What goes wrong: the encoder gets a thumbnail-sized preview as its input, and too few bits."""
+FAULTY_RENDITION = "720p"
+FAULTY_KBPS = 90
+FAULTY_INPUT_FILTER = "scale=160:-2,"
+"""The fault: the encoder gets a thumbnail-sized input and too low a bit rate."""
 
 DEMO_RULE = """
-# A short story has a short usual: shorter baseline and smaller drop than the rule that comes with vqmon.
+# The demo is short, so this rule has a shorter baseline and a smaller drop than the default one.
 [rules.drop]
 kind = "collapse"
 severity = "page"
@@ -49,18 +49,18 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 @dataclass
-class Diary:
+class DemoRecord:
     """What happened when, by the wall clock, for the summary."""
 
     began: float = field(default_factory=time.time)
-    sick_at: float = 0.0
-    healed_at: float = 0.0
-    alert_delay: float | None = None
-    resolve_delay: float | None = None
+    fault_at: float = 0.0
+    fixed_at: float = 0.0
+    alert_delay_seconds: float | None = None
+    resolve_delay_seconds: float | None = None
     scored: list[tuple[float, str, float]] = field(default_factory=list)
     unscored: int = 0
 
-    def told(self, outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
+    def on_publish(self, outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
         """Print and remember what the daemon has just published."""
         for outcome in outcomes:
             console.print(outcome_line(outcome))
@@ -70,17 +70,17 @@ class Diary:
             else:
                 self.unscored += 1
         for alert in alerts:
-            self._tell_alert(alert)
+            self._print_alert(alert)
 
-    def _tell_alert(self, alert: Alert) -> None:
+    def _print_alert(self, alert: Alert) -> None:
         now = time.time()
         since = ""
-        if alert.rendition == SICK and self.sick_at and alert.state == "open":
-            self.alert_delay = self.alert_delay or now - self.sick_at
-            since = f" ({now - self.sick_at:.1f} s after the encoder went wrong)"
-        elif alert.rendition == SICK and self.healed_at and alert.state == "resolved":
-            self.resolve_delay = self.resolve_delay or now - self.healed_at
-            since = f" ({now - self.healed_at:.1f} s after it was mended)"
+        if alert.rendition == FAULTY_RENDITION and self.fault_at and alert.state == "open":
+            self.alert_delay_seconds = self.alert_delay_seconds or now - self.fault_at
+            since = f" ({now - self.fault_at:.1f} s after the encoder went wrong)"
+        elif alert.rendition == FAULTY_RENDITION and self.fixed_at and alert.state == "resolved":
+            self.resolve_delay_seconds = self.resolve_delay_seconds or now - self.fixed_at
+            since = f" ({now - self.fixed_at:.1f} s after it was fixed)"
         console.print(alert_line(alert) + since)
 
     def mean(self, rendition: str, since: float, until: float) -> str:
@@ -92,39 +92,41 @@ class Diary:
 def main() -> None:
     """Run the demo from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--input", default=os.environ.get("INPUT", ""), help="a clip to use instead of the photos")
+    parser.add_argument(
+        "--input", default=os.environ.get("INPUT", ""), help="video file to stream; default: a clip made from photos"
+    )
     parser.add_argument("--seconds", type=float, default=float(os.environ.get("DEMO_SECONDS") or 105))
-    parser.add_argument("--keep", action="store_true", help="go on until Ctrl-C")
-    parser.add_argument("--port", type=int, default=0, help="of the pages; 0 = any free one")
-    chosen = parser.parse_args()
-    if chosen.seconds < 60:
-        parser.error("--seconds: the story needs 60 seconds or more")
-    if chosen.input and not Path(chosen.input).is_file():
-        parser.error(f"--input: no such file: {chosen.input}")
+    parser.add_argument("--keep", action="store_true", help="run until Ctrl-C")
+    parser.add_argument("--port", type=int, default=0, help="port of the web pages; 0 = any free port")
+    arguments = parser.parse_args()
+    if arguments.seconds < 60:
+        parser.error("--seconds: the demo needs at least 60 seconds")
+    if arguments.input and not Path(arguments.input).is_file():
+        parser.error(f"--input: no such file: {arguments.input}")
     configure_logging("error", "text")
     with ExitStack() as stack:
-        _show(chosen, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vqmon-demo-"))), stack)
+        _run_demo(arguments, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vqmon-demo-"))), stack)
 
 
-def _show(chosen: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
-    console.print("making a moving picture from photos ..." if not chosen.input else "")
-    clip = Path(chosen.input).resolve() if chosen.input else moving_picture(folder / "clip.mp4")
+def _run_demo(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
+    console.print("making a moving picture from photos ..." if not arguments.input else "")
+    clip = Path(arguments.input).resolve() if arguments.input else make_clip(folder / "clip.mp4")
     stream = folder / "stream"
     stream.mkdir()
-    diary = Diary()
-    encoders = stack.enter_context(packager(clip, stream))
-    address = stack.enter_context(origin(stream))
+    record = DemoRecord()
+    encoders = stack.enter_context(running_packager(clip, stream))
+    address = stack.enter_context(serve_folder(stream))
     history = Path(os.environ.get("DEMO_HISTORY") or folder / "demo.db")
     with open_history(history, mode="write"):
         pass
-    pages = stack.enter_context(_pages(history, chosen.port))
+    pages = stack.enter_context(_pages(history, arguments.port))
     encoders.wait()
     url = f"{address}/master.m3u8"
     console.print(f"\n[bold]stream[/bold] {url}\n[bold]pages[/bold]  {pages}\n")
-    turn_sick, heal = 0.3 * chosen.seconds, 0.6 * chosen.seconds
+    fault_after_seconds, fix_after_seconds = 0.3 * arguments.seconds, 0.6 * arguments.seconds
     timers = [
-        threading.Timer(turn_sick, partial(_turn_sick, encoders, diary)),
-        threading.Timer(heal, partial(_heal, encoders, diary)),
+        threading.Timer(fault_after_seconds, partial(_start_fault, encoders, record)),
+        threading.Timer(fix_after_seconds, partial(_end_fault, encoders, record)),
     ]
     for timer in timers:
         timer.daemon = True
@@ -132,35 +134,38 @@ def _show(chosen: argparse.Namespace, folder: Path, stack: ExitStack) -> None:
     rules = folder / "rules.toml"
     rules.write_text(default_file("rules.toml").read_text(encoding="utf-8") + DEMO_RULE, encoding="utf-8")
     settings = settings_for_watch(Settings(alerts=AlertSettings(rules=rules)), url, stream_id="demo", history=history)
-    asyncio.run(one_host.run(settings, for_seconds=None if chosen.keep else chosen.seconds, on_publish=diary.told))
-    _summarize(diary)
+    asyncio.run(
+        one_host.run(settings, for_seconds=None if arguments.keep else arguments.seconds, on_publish=record.on_publish)
+    )
+    _summarize(record)
 
 
-def _summarize(diary: Diary) -> None:
+def _summarize(record: DemoRecord) -> None:
     end = time.time() + 60
-    console.print(f"\n[bold]{len(diary.scored)} segments scored, {diary.unscored} unscored[/bold]")
+    console.print(f"\n[bold]{len(record.scored)} segments scored, {record.unscored} unscored[/bold]")
     console.print("mean score       before   while wrong   after")
     for name in SIZES:
-        before = diary.mean(name, 0, diary.sick_at)
-        during = diary.mean(name, diary.sick_at + GOP_SECONDS, diary.healed_at)
-        after = diary.mean(name, diary.healed_at + GOP_SECONDS, end)
+        before = record.mean(name, 0, record.fault_at)
+        during = record.mean(name, record.fault_at + GOP_SECONDS, record.fixed_at)
+        after = record.mean(name, record.fixed_at + GOP_SECONDS, end)
         console.print(f"{name:>16} {before:>8} {during:>10} {after:>10}")
-    for what, delay in (("alert", diary.alert_delay), ("resolve", diary.resolve_delay)):
+    for what, delay in (("alert", record.alert_delay_seconds), ("resolve", record.resolve_delay_seconds)):
         console.print(f"{what:>8}: " + (f"after {delay:.1f} s" if delay is not None else "[red]none[/red]"))
 
 
-def _turn_sick(encoders: Packager, diary: Diary) -> None:
-    encoders.restart(SICK, SICK_KBPS, before=SICK_INPUT)
-    diary.sick_at = time.time()
+def _start_fault(encoders: Packager, record: DemoRecord) -> None:
+    encoders.restart(FAULTY_RENDITION, FAULTY_KBPS, before=FAULTY_INPUT_FILTER)
+    record.fault_at = time.time()
     console.print(
-        f"\n[bold yellow]the {SICK} encoder restarts, fed with a thumbnail, at {SICK_KBPS} kbit/s[/bold yellow]\n"
+        f"\n[bold yellow]the {FAULTY_RENDITION} encoder restarts with a thumbnail as input, "
+        f"at {FAULTY_KBPS} kbit/s[/bold yellow]\n"
     )
 
 
-def _heal(encoders: Packager, diary: Diary) -> None:
-    encoders.restart(SICK, SIZES[SICK][2])
-    diary.healed_at = time.time()
-    console.print(f"\n[bold yellow]the {SICK} encoder is set right again[/bold yellow]\n")
+def _end_fault(encoders: Packager, record: DemoRecord) -> None:
+    encoders.restart(FAULTY_RENDITION, SIZES[FAULTY_RENDITION][2])
+    record.fixed_at = time.time()
+    console.print(f"\n[bold yellow]the {FAULTY_RENDITION} encoder is fixed[/bold yellow]\n")
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class Packager:
 
 
 @contextmanager
-def packager(clip: Path, folder: Path) -> Iterator[Packager]:
+def running_packager(clip: Path, folder: Path) -> Iterator[Packager]:
     packager = Packager(clip, folder)
     try:
         yield packager
@@ -91,35 +91,35 @@ def packager(clip: Path, folder: Path) -> Iterator[Packager]:
 
 
 @contextmanager
-def origin(folder: Path) -> Iterator[str]:
-    """An HTTP server on a free loopback port."""
+def serve_folder(folder: Path) -> Iterator[str]:
+    """Serve a folder over HTTP on a free loopback port; yields its address."""
 
-    class Quiet(SimpleHTTPRequestHandler):
+    class SilentHandler(SimpleHTTPRequestHandler):
         def log_message(self, *args: Any) -> None:
             return
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SilentHandler, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
 
 
-def moving_picture(target: Path) -> Path:
-    """The camera wanders over a wall of real photos: 24 s of 1280x720 that end where they began."""
-    wall = _wall()
+def make_clip(target: Path) -> Path:
+    """Write a clip that pans over a mosaic of photos: 24 s of 1280x720 that loop seamlessly."""
+    mosaic = _photo_mosaic()
     command = [FFMPEG, "-v", "error", "-nostdin", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "1280x720"]
     command += ["-r", str(FPS), "-i", "-", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "14"]
     with subprocess.Popen([*command, "-pix_fmt", "yuv420p", "-y", str(target)], stdin=subprocess.PIPE) as encoder:
         assert encoder.stdin is not None
         for turn in np.linspace(0, 2 * np.pi, 24 * FPS, endpoint=False):
-            x = round((wall.shape[1] - 1280) * (0.5 - 0.5 * np.cos(turn)))
-            y = round((wall.shape[0] - 720) * (0.5 - 0.5 * np.cos(2 * turn)))
-            encoder.stdin.write(wall[y : y + 720, x : x + 1280].tobytes())
+            x = round((mosaic.shape[1] - 1280) * (0.5 - 0.5 * np.cos(turn)))
+            y = round((mosaic.shape[0] - 720) * (0.5 - 0.5 * np.cos(2 * turn)))
+            encoder.stdin.write(mosaic[y : y + 720, x : x + 1280].tobytes())
         encoder.stdin.close()
     return target
 
 
-def _wall() -> NDArray[np.uint8]:
+def _photo_mosaic() -> NDArray[np.uint8]:
     """Photos near their own size, side by side: (1200, about 2200, 3)."""
     data, resize = import_module("skimage.data"), import_module("skimage.transform").resize
     photos = []
