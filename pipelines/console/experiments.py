@@ -1,4 +1,4 @@
-"""The answer of an experiment as a person reads it in a terminal."""
+"""Prints the results and the plan of an experiment to a terminal."""
 
 from collections.abc import Iterator
 
@@ -20,22 +20,22 @@ MAX_CLUSTER_ROWS = 12
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[str | Table]:
-    """Verdicts first, then what they rest on; with markup."""
+    """Verdicts first, then the numbers behind them, with rich markup."""
     it = comparison.experiment
     if it.question:
         yield f"[bold]{escape(it.question)}[/bold]"
     if comparison.begins_at is not None and comparison.ends_at is not None:
         span = f"{comparison.begins_at:%Y-%m-%d %H:%M} to {comparison.ends_at:%Y-%m-%d %H:%M} UTC"
         yield f"[dim]{comparison.outcomes:,} outcomes, {span} on the media timeline[/dim]"
-    for told in comparison.answers:
-        yield from _answer_lines(told)
+    for result in comparison.answers:
+        yield from _answer_lines(result)
     yield _arms(comparison)
-    checks = [*comparison.checks, *(check for told in comparison.answers for check in told.checks)]
+    checks = [*comparison.checks, *(check for result in comparison.answers for check in result.checks)]
     yield from (_check_line(check) for check in checks)
 
 
-def _answer_lines(told: ArmResult) -> Iterator[str | Table]:
-    verdict = told.verdict
+def _answer_lines(result: ArmResult) -> Iterator[str | Table]:
+    verdict = result.verdict
     colour = VERDICT_COLOURS[verdict.kind]
     yield ""
     yield f"[bold {colour}]{escape(verdict.sentence)}[/bold {colour}]"
@@ -43,18 +43,20 @@ def _answer_lines(told: ArmResult) -> Iterator[str | Table]:
         yield f"  · {escape(reason)}"
     if verdict.next_step:
         yield f"  → {escape(verdict.next_step)}"
-    for effect in told.effects:
+    for effect in result.effects:
         if effect.p_t is not None:
             yield _effect(effect)
-    if told.guardrails or told.looks:
-        yield _guards(told)
-    if told.people is not None:
-        people = told.people
-        sides = f"{people.clusters_for_arm} clusters for {told.arm}, {people.clusters_for_control} for {told.control}"
+    if result.guardrails or result.looks:
+        yield _guards(result)
+    if result.people is not None:
+        people = result.people
+        sides = (
+            f"{people.clusters_for_arm} clusters for {result.arm}, {people.clusters_for_control} for {result.control}"
+        )
         votes = f"{people.votes} votes by {people.voters}"
         yield escape(f"people: {votes}; {sides}, {people.clusters_tied} tied, p {people.p:.2g}")
-    if told.effects and told.effects[0].by_cluster:
-        yield _clusters(told.effects[0])
+    if result.effects and result.effects[0].by_cluster:
+        yield _clusters(result.effects[0])
 
 
 def _effect(effect: Effect) -> Table:
@@ -100,12 +102,12 @@ def _clusters(effect: Effect) -> Table:
     return table
 
 
-def _guards(told: ArmResult) -> Table:
+def _guards(result: ArmResult) -> Table:
     table = _table("must hold", "control", "arm", "difference", "limit", "state")
-    for rail in told.guardrails:
+    for rail in result.guardrails:
         values = [_short(value) for value in (rail.control_mean, rail.arm_mean, rail.difference)]
         table.add_row(escape(rail.name), *values, f"{rail.margin:g}", rail.state)
-    for look in told.looks:
+    for look in result.looks:
         state = "[magenta]beyond[/magenta]" if look.exceeds_limit else "within"
         values = [_short(value) for value in (look.control_mean, look.arm_mean, look.difference)]
         table.add_row(look.signal.replace("_", " "), *values, f"{look.limit:g}", state)
@@ -129,10 +131,10 @@ def _arms(comparison: Comparison) -> Table:
 
 
 def plan_lines(assumed: PowerAssumptions, found: SampleSizePlan) -> Iterator[str]:
-    """How large an experiment must be, in words; with markup."""
+    """How many clusters an experiment needs, with rich markup."""
     m = assumed.segments_per_cluster
     yield (
-        f"To see {assumed.difference:g} points with {found.power:.0%} power at alpha {assumed.alpha:g}"
+        f"To detect {assumed.difference:g} points with {found.power:.0%} power at alpha {assumed.alpha:g}"
         + (f" for each of {assumed.hypotheses} hypotheses" if assumed.hypotheses > 1 else "")
         + ":"
     )
@@ -143,8 +145,8 @@ def plan_lines(assumed: PowerAssumptions, found: SampleSizePlan) -> Iterator[str
         text = "more than a million" if count >= MAX_CLUSTERS else f"{count:,}"
         yield f"  [bold]{text}[/bold] clusters of {m} segments {how}: {count * m:,} segments"
     yield (
-        f"[dim]A cluster's mean has s.d. {found.cluster_sd:.2f}; segments of one cluster say {found.design_effect:.1f} "
-        "times less than independent ones would.[/dim]"
+        f"[dim]A cluster's mean has s.d. {found.cluster_sd:.2f}; the design effect is {found.design_effect:.1f}: "
+        "segments of one cluster are correlated.[/dim]"
     )
 
 

@@ -1,0 +1,61 @@
+"""Health checks: the limits at which each check fails."""
+
+import numpy as np
+import pytest
+
+from vqmon.core.experiments.analysis.health_checks import (
+    check_crossover_sessions,
+    check_duplicate_segments,
+    check_missing_pairs,
+    check_mixed_blocks,
+    check_sample_ratio,
+    check_versions,
+    run_aa_test,
+)
+
+
+@pytest.mark.parametrize(
+    ("in_arm", "in_control", "is_good"), [(0, 0, True), (2, 0, True), (3, 0, False), (50, 50, True), (60, 20, False)]
+)
+def test_missing_pairs_fail_when_one_arm_lacks_more_than_one_percent(
+    in_arm: int, in_control: int, is_good: bool
+) -> None:
+    """Two of a hundred are no imbalance yet; the same loss on both sides is none at all."""
+    check = check_missing_pairs("v2", "v1", pairs=100, missing_in_arm=in_arm, missing_in_control=in_control, pending=0)
+    assert check.is_good is is_good
+    assert bool(check.remedy) is not is_good
+
+
+def test_the_sample_ratio_fails_from_an_e_value_of_1000_on() -> None:
+    """The largest e-value at any look decides."""
+    counts, shares = {"v1": 500, "v2": 500}, {"v1": 1.0, "v2": 1.0}
+    assert check_sample_ratio(counts, shares, max_log_e_value=np.log(999)).is_good
+    assert not check_sample_ratio(counts, shares, max_log_e_value=np.log(1001)).is_good
+
+
+def test_shares_of_bad_segments_blocks_and_sessions_have_limits() -> None:
+    """One percent of duplicates and crossovers, five percent of mixed blocks."""
+    assert check_duplicate_segments(1, pairs=100).is_good
+    assert not check_duplicate_segments(2, pairs=100).is_good
+    assert check_mixed_blocks(5, blocks=100).is_good
+    assert not check_mixed_blocks(6, blocks=100).is_good
+    assert check_crossover_sessions(1, sessions=100).is_good
+    assert not check_crossover_sessions(2, sessions=100).is_good
+
+
+def test_two_versions_of_a_component_fail() -> None:
+    """The component that changed is named, the others are not."""
+    check = check_versions({"lite": {"lite@1": 3, "lite@2": 4}, "sampling": {"exact": 7}})
+    assert not check.is_good
+    assert "lite@2 (4 segments)" in check.text
+    assert "sampling" not in check.text
+
+
+def test_an_aa_test_needs_eight_clusters_that_differ() -> None:
+    """With fewer clusters there are too few sign patterns."""
+    rng = np.random.default_rng(1)
+    assert run_aa_test(np.ones(7), alpha=0.05, rng=rng) is None
+    assert run_aa_test(np.zeros(20), alpha=0.05, rng=rng) is None
+    check = run_aa_test(rng.normal(0, 1, 40), alpha=0.05, rng=rng)
+    assert check is not None
+    assert check.is_good
