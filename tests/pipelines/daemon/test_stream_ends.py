@@ -262,7 +262,7 @@ async def test_an_end_on_a_partition_closes_alerts_and_is_no_outcome() -> None:
     for it in low:
         fleet.put(0, it.segment)
     await fleet.drain(fleet.context(observe), 4)
-    fleet.note(0, stream_end(RENDITION.stream_id, ALL_RENDITIONS, START + timedelta(days=1), told_at=START))
+    fleet.note(0, stream_end(RENDITION.stream_id, ALL_RENDITIONS, START + timedelta(days=1), announced_at=START))
     await fleet.drain(fleet.context(observe, on_publish=lambda outcomes, alerts: told.extend(alerts)), 5)
     assert [alert.state for alert in fleet.alerts] == ["open", "resolved"]
     assert told == fleet.alerts[1:]
@@ -276,7 +276,7 @@ async def test_an_end_on_a_partition_closes_alerts_and_is_no_outcome() -> None:
 async def test_an_end_with_another_key_is_rejected_with_an_outcome() -> None:
     """It may lie on a partition that does not have the stream."""
     fleet = MemoryFleet(partitions=1)
-    end = stream_end("news", ALL_RENDITIONS, START, told_at=START)
+    end = stream_end("news", ALL_RENDITIONS, START, announced_at=START)
     fleet.put_raw(0, b"sport", encode_control_message(end, source="test"), *control_message_headers(end))
     await fleet.drain(fleet.context(), 1)
     (outcome,) = fleet.outcomes
