@@ -101,7 +101,7 @@ class Worker:
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> "Worker":
-        arguments = [json.dumps(self.kafka), str(self.max_seconds), str(self.seed)]
+        arguments = [json.dumps(self.kafka), str(self.most_seconds), str(self.seed)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.acceptance.kafka.worker", *arguments],
