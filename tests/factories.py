@@ -13,7 +13,7 @@ import numpy as np
 from vqmon.core.experiments.analysis.analysis import ExperimentAnalysis
 from vqmon.core.experiments.definition import Arm, Experiment
 from vqmon.core.experiments.human_review import Vote
-from vqmon.core.experiments.results import Comparison
+from vqmon.core.experiments.results import ArmResult, Comparison, HealthCheck
 from vqmon.core.scores import pool, summarize_signal
 from vqmon.core.types import (
     SIGNALS,
@@ -356,6 +356,16 @@ def comparison(*, experiment: Experiment, outcomes: Iterable[Outcome], votes: Se
     for outcome in sorted(outcomes, key=lambda outcome: outcome.segment.starts_at):
         analysis.add(outcome)
     return analysis.finish(votes=votes, rng=np.random.default_rng(0))
+
+
+def first_result(comparison: Comparison) -> ArmResult:
+    """The result of the first treatment."""
+    return comparison.answers[0]
+
+
+def health_check(comparison: Comparison, name: str) -> HealthCheck:
+    """The health check of this name, of the experiment or of its first treatment."""
+    return next(check for check in (*comparison.checks, *first_result(comparison).checks) if check.name == name)
 
 
 def _segment_of(

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import factories
-from vqmon.core.experiments.definition import Arm, Experiment, assign_arm
+from vqmon.core.experiments.definition import Arm, Experiment
 from vqmon.errors import SettingsError
 from vqmon.settings.experiments_file import find_experiment, parse_experiments
 
@@ -98,34 +97,3 @@ def test_an_unknown_experiment_is_told_the_nearest() -> None:
     """By name."""
     with pytest.raises(SettingsError, match="no experiment 'sr2'; did you mean 'sr'"):
         find_experiment(parse_experiments(GOOD), "sr2")
-
-
-def test_arms_are_told_by_label_and_by_names() -> None:
-    """A segment's label goes over its rendition's; patterns must all fit; the first arm that fits has it."""
-    it = factories.experiment(
-        arms=(Arm(name="old", label="v1"), Arm(name="new", rendition="v?", stream="film-00*")), control="old"
-    )
-
-    assert it.arm_of(factories.arm_event(stream=1, arm="v1", sequence=0, score=50)) == "old"
-    assert it.arm_of(factories.arm_event(stream=1, arm="v2", sequence=0, score=50)) == "new"
-    assert it.arm_of(factories.arm_event(stream=11, arm="v2", sequence=0, score=50)) is None
-    assert it.arm_of(factories.arm_event(stream=1, arm="v10", sequence=0, score=50)) is None
-    assert (
-        factories.experiment(streams=("film-002",)).arm_of(
-            factories.arm_event(stream=1, arm="v1", sequence=0, score=50)
-        )
-        is None
-    )
-
-
-def test_sessions_are_assigned_by_share_and_stay() -> None:
-    """The same unit falls into the same arm, by shares; another experiment shuffles anew."""
-    it = factories.experiment(arms=(Arm(name="v1", label="v1", share=3), Arm(name="v2", label="v2")))
-    arms = [assign_arm(it, f"session-{number}") for number in range(4000)]
-
-    assert arms == [assign_arm(it, f"session-{number}") for number in range(4000)]
-    assert 2850 < arms.count("v1") < 3150
-    other = [
-        assign_arm(factories.experiment(name="other", arms=it.arms), f"session-{number}") for number in range(4000)
-    ]
-    assert 0.58 < sum(a == b for a, b in zip(arms, other, strict=True)) / 4000 < 0.67
