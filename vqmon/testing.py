@@ -1,7 +1,7 @@
 """In-memory stand-ins for the edges: segments, decoded pictures, scorers and lanes without media or models."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +18,6 @@ from vqmon.core.types import (
     Score,
     ScorerIdentity,
     Segment,
-    SegmentFailure,
     View,
 )
 from vqmon.errors import DecodeError, DeliveryError, FetchError, ScoreError
@@ -26,7 +25,7 @@ from vqmon.errors import DecodeError, DeliveryError, FetchError, ScoreError
 STREAM_STARTS_AT = datetime(2026, 11, 20, 8, 0, 0, tzinfo=UTC)
 """When made-up streams begin."""
 
-SMALL_VIEW = View(kind="stretch", width=8, height=4)
+_SMALL_VIEW = View(kind="stretch", width=8, height=4)
 
 
 def make_segment(sequence: int = 0, *, stream: str = "news", rendition: str = "720p", seconds: float = 4.0) -> Segment:
@@ -44,7 +43,7 @@ def make_decoded(
     *,
     frames: int = 4,
     level: int = 128,
-    views: Sequence[View] = (SMALL_VIEW,),
+    views: Sequence[View] = (_SMALL_VIEW,),
     signals: Mapping[str, float] | None = None,
 ) -> DecodedSegment:
     """What a made-up segment looks like: flat pictures of one grey level, all signals 0 but those given."""
@@ -101,7 +100,7 @@ class GreyLevelScorer:
     """Scores a picture by its mean grey level, 0..255 -> 0..100; level 0 fails. Stands in for FrameScorer."""
 
     name: str = "level"
-    asks: View = SMALL_VIEW
+    asks: View = _SMALL_VIEW
     value_of: Callable[[float], float] = lambda level: level / 2.55
     needs_prompt: bool = False
 
@@ -134,18 +133,6 @@ class GreyLevelScorer:
         return Score(
             scorer=self.id, value=mean, native_value=mean, p5=low, min=low, pooling="mean", frame_values=values
         )
-
-
-@dataclass(slots=True)
-class ListedSegments:
-    """A lane of given items."""
-
-    name: str
-    items: Sequence[Segment | SegmentFailure]
-
-    async def __aiter__(self) -> AsyncIterator[Segment | SegmentFailure]:
-        for item in self.items:
-            yield item
 
 
 Labels = tuple[tuple[str, str], ...]

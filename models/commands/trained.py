@@ -51,7 +51,7 @@ _MIN_SLOPE = 1e-6
 _LITE_FACTS = MODELS_FOLDER / "lite.facts.toml"
 
 
-class FragmentScoreHead(nn.Module):
+class _FragmentScoreHead(nn.Module):
     """The last layer of a `FragmentNetwork`, as a graph of its own, so that the features can be shared."""
 
     def __init__(self, network: FragmentNetwork) -> None:
@@ -134,7 +134,7 @@ def _serving_networks(trained: TrainedScorer) -> tuple[tuple[FeatureSpec, ...], 
     """(the features, the frozen networks that compute them, the network that scores them)."""
     if isinstance(trained.network, FragmentNetwork):
         network = FrozenNetwork(network=trained.network, origin="its own")
-        return (FRAGMENT_FEATURES,), {"fragments": network}, FragmentScoreHead(trained.network)
+        return (FRAGMENT_FEATURES,), {"fragments": network}, _FragmentScoreHead(trained.network)
     features = tuple(TRAINABLE_SCORERS[trained.kind].features(trained.config))
     return features, trained.frozen_networks, trained.network
 

@@ -36,7 +36,7 @@ _RESIZE_KERNELS = (
     Image.Resampling.LANCZOS,
     Image.Resampling.NEAREST,
 )
-Random = np.random.Generator
+_Random = np.random.Generator
 LadderTiles = Iterator[tuple[str, str, list[Pixels]]]
 """(content, kind, tiles of each rung, best first) of each ladder."""
 
@@ -52,7 +52,7 @@ def _to_pixels(values: NDArray[np.floating]) -> Pixels:
     return levels
 
 
-def _compress_jpeg(canvas: Pixels, _: Random) -> list[Pixels]:
+def _compress_jpeg(canvas: Pixels, _: _Random) -> list[Pixels]:
     """JPEG at quality 70, 45, 25, 12, 5."""
     return [_jpeg_round_trip(canvas, quality) for quality in (70, 45, 25, 12, 5)]
 
@@ -63,7 +63,7 @@ def _jpeg_round_trip(canvas: Pixels, quality: int) -> Pixels:
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
-def _rescale(canvas: Pixels, random: Random) -> list[Pixels]:
+def _rescale(canvas: Pixels, random: _Random) -> list[Pixels]:
     """Downscaled by 0.75 ... 0.15 and enlarged again, with randomly drawn kernels."""
     down, up = (_RESIZE_KERNELS[i] for i in random.integers((3, 4)))
     height, width = canvas.shape[:2]
@@ -74,20 +74,20 @@ def _rescale(canvas: Pixels, random: Random) -> list[Pixels]:
     return [np.asarray(smaller.resize((width, height), up)) for smaller in small]
 
 
-def _blur(canvas: Pixels, random: Random) -> list[Pixels]:
+def _blur(canvas: Pixels, random: _Random) -> list[Pixels]:
     """Gaussian blur of standard deviation 0.7 ... 6 px."""
     scale = random.uniform(0.8, 1.25)
     picture = Image.fromarray(canvas)
     return [np.asarray(picture.filter(ImageFilter.GaussianBlur(s * scale))) for s in (0.7, 1.2, 2.0, 3.5, 6.0)]
 
 
-def _motion_blur(canvas: Pixels, random: Random) -> list[Pixels]:
+def _motion_blur(canvas: Pixels, random: _Random) -> list[Pixels]:
     """Box blur of 3 ... 31 px along rows or along columns."""
     axis = int(random.integers(2))
     return [_to_pixels(uniform_filter1d(canvas.astype(np.float32), size, axis=axis)) for size in (3, 6, 11, 19, 31)]
 
 
-def _add_noise(canvas: Pixels, random: Random) -> list[Pixels]:
+def _add_noise(canvas: Pixels, random: _Random) -> list[Pixels]:
     """Gaussian noise of standard deviation 4 ... 48 levels: grey or coloured, and softened or not, as drawn."""
     channels, grain = int(random.choice((1, 3))), float(random.choice((0.0, 0.6)))
     pattern = random.standard_normal((*canvas.shape[:2], channels)).astype(np.float32)
@@ -97,19 +97,19 @@ def _add_noise(canvas: Pixels, random: Random) -> list[Pixels]:
     return [_to_pixels(canvas + sigma * pattern) for sigma in (4, 9, 16, 28, 48)]
 
 
-def _sharpen(canvas: Pixels, random: Random) -> list[Pixels]:
+def _sharpen(canvas: Pixels, random: _Random) -> list[Pixels]:
     """Unsharp mask of amount 1.5 ... 12, far beyond what viewers like."""
     picture = canvas.astype(np.float32)
     detail = picture - gaussian_filter(picture, (*(float(random.uniform(0.8, 2.0)),) * 2, 0))
     return [_to_pixels(picture + amount * detail) for amount in (1.5, 3.0, 5.0, 8.0, 12.0)]
 
 
-def _band(canvas: Pixels, _: Random) -> list[Pixels]:
+def _band(canvas: Pixels, _: _Random) -> list[Pixels]:
     """Colours quantised to 40 ... 4 levels without dither."""
     return [_to_pixels(np.rint(canvas / 255 * (n - 1)) / (n - 1) * 255) for n in (40, 24, 14, 8, 4)]
 
 
-_DEGRADATIONS: dict[str, Callable[[Pixels, Random], list[Pixels]]] = {
+_DEGRADATIONS: dict[str, Callable[[Pixels, _Random], list[Pixels]]] = {
     "jpeg": _compress_jpeg,
     "rescale": _rescale,
     "blur": _blur,

@@ -73,7 +73,7 @@ def make_benchmark(folder: Path, config: BenchmarkConfig, *, clips: Path | None 
             upscaled = np.stack([upscale(_downscale(frame, scale)) for frame in reference])
             for crf in config.rates:
                 name = f"{content}-{method}-{scale}x-crf{crf}.mp4"
-                encode_clip(upscaled, folder / name, crf=crf)
+                _encode_clip(upscaled, folder / name, crf=crf)
                 measures = measure_fidelity(
                     decode_clip(folder / name)[list(_MEASURED_FRAMES)], reference[list(_MEASURED_FRAMES)]
                 )
@@ -173,7 +173,7 @@ def pairwise_accuracy(entries: Sequence[BenchmarkClip], scores: Sequence[float])
     return {**accuracy, "all": (float(ranked.mean()), len(ranked))}
 
 
-def encode_clip(frames: Pixels, file: Path, *, crf: int) -> None:
+def _encode_clip(frames: Pixels, file: Path, *, crf: int) -> None:
     """Write frames (n, height, width, 3) as H.264 in MP4."""
     size = f"{frames.shape[2]}x{frames.shape[1]}"
     input_options = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(FPS), "-i", "-"]

@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vqmon.scoring.manifests.level_scorer import GraphSpec
 
-OPSET = 23
+_OPSET = 23
 """The first opset with the operators Attention and RMSNormalization."""
 MAX_EMBEDDED_BYTES = 2**31 - 2**26
 """A protobuf message holds less than 2 GiB; larger weights go into an external data file."""
@@ -55,7 +55,7 @@ def export_graph(module: nn.Module, signature: GraphSignature) -> ir.Model:
     with warnings.catch_warnings(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            module.eval(), signature.example, dynamo=True, opset_version=OPSET, dynamic_shapes=shapes, optimize=False,
+            module.eval(), signature.example, dynamo=True, opset_version=_OPSET, dynamic_shapes=shapes, optimize=False,
             input_names=list(signature.inputs), output_names=[signature.output], verbose=False,
         )  # fmt: skip
     assert program is not None

@@ -153,7 +153,7 @@ def write_level_scorer(
         calibration=recipe.facts.calibration,
         licence=recipe.facts.licence,
         provenance=recipe.facts.provenance,
-        golden=compute_golden(recipe, weights, tolerance=PRECISIONS[precision].tolerance),
+        golden=_compute_golden(recipe, weights, tolerance=PRECISIONS[precision].tolerance),
     )
     save_level_spec(spec, folder / f"{scorer}.json")
     return folder / f"{scorer}.json"
@@ -219,7 +219,7 @@ def encode_pictures(recipe: LevelScorerRecipe, weights: Weights, frames: Sequenc
         return torch.cat([encoder(frame[None]) for frame in frames])
 
 
-def compute_golden(recipe: LevelScorerRecipe, weights: Weights, *, tolerance: float) -> LevelGolden:
+def _compute_golden(recipe: LevelScorerRecipe, weights: Weights, *, tolerance: float) -> LevelGolden:
     """The reference network's logits for the golden frames: of each task, with the fewest and the most frames."""
     pixels = golden_frames(PICTURE_VIEW, seed=_GOLDEN_INPUT.seed, frames=_GOLDEN_INPUT.frames)
     features = encode_pictures(recipe, weights, [torch.from_numpy(value).permute(2, 0, 1) for value in pixels])

@@ -27,7 +27,7 @@ from vqmon.scoring.manifests.frame_scorer import (
     save_frame_spec,
 )
 
-OPSET = 20
+_OPSET = 20
 WIDTH, HEIGHT = COLUMNS * TILE_WIDTH, ROWS * TILE_HEIGHT
 _MAX_BATCH = 64
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
@@ -103,7 +103,7 @@ def _write_onnx(network: nn.Module, target: Path) -> None:
     network.eval()
     example = torch.randn(2, 3, HEIGHT, WIDTH)
     program = torch.onnx.export(
-        network, (example,), dynamo=True, opset_version=OPSET, dynamic_shapes=({0: batch},),
+        network, (example,), dynamo=True, opset_version=_OPSET, dynamic_shapes=({0: batch},),
         input_names=["pixels"], output_names=["score"], external_data=False, verbose=False,
     )  # fmt: skip
     assert program is not None

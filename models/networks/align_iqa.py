@@ -73,7 +73,7 @@ def default_config() -> AlignIqaConfig:
     return AlignIqaConfig(swin=swin_b_384())
 
 
-class FrozenBackbone(nn.Module):
+class _FrozenBackbone(nn.Module):
     """Pictures (pictures, 3, side, side) uint8 -> one map per stage (pictures, channels, rows, columns); frozen."""
 
     def __init__(self, config: SwinConfig) -> None:
@@ -94,7 +94,7 @@ class FrozenBackbone(nn.Module):
         return maps
 
 
-class SaliencyDecoder(nn.Module):
+class _SaliencyDecoder(nn.Module):
     """Maps of all stages -> saliency (pictures, 1, side, side), 0..1, on the finest stage's grid.
 
     A small decoder from the coarsest stage up, to be trained on eye tracking.
@@ -135,7 +135,7 @@ class TextImageConsistency(nn.Module):
         return both.transpose(1, 2).unflatten(2, (side, side)).to(patch_vectors.dtype)
 
 
-class GuidanceInjector(nn.Module):
+class _GuidanceInjector(nn.Module):
     """Modulates a stage's map by guidance (pictures, channels, side, side).
 
     map + strength * ((1 + scale) * norm(map) + shift). The strength starts at 0, so that training starts from the
@@ -170,7 +170,7 @@ class SeparableConv(nn.Module):
         return self.pointwise(self.depthwise(maps))
 
 
-class ScaleAggregator(nn.Module):
+class _ScaleAggregator(nn.Module):
     """Maps of all stages, each `width` channels wide -> one map (pictures, width, grid, grid).
 
     The maps are resized to one grid and concatenated; separable convolutions with several dilations and the global mean
@@ -197,7 +197,7 @@ class ScaleAggregator(nn.Module):
 
 
 class ConcatAggregator(nn.Module):
-    """The ablation of `ScaleAggregator`: maps are resized, concatenated and mixed."""
+    """The ablation of `_ScaleAggregator`: maps are resized, concatenated and mixed."""
 
     def __init__(self, config: AlignIqaConfig | FeatureMapsConfig) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class ConcatAggregator(nn.Module):
         return self.join(torch.cat([resize_maps(stage_map, self._grid) for stage_map in maps], dim=1))
 
 
-class QualityHead(nn.Module):
+class _QualityHead(nn.Module):
     """A map (pictures, width, rows, columns) -> quality (pictures), 0..1: a weighted mean of the scores of its
     cells."""
 
@@ -236,13 +236,13 @@ class GuidedQualityNetwork(nn.Module):
         self.injectors = nn.ModuleDict(
             {
                 content: nn.ModuleList(
-                    GuidanceInjector(config.width, config.guidance, guidance_channels) for _ in range(config.stages)
+                    _GuidanceInjector(config.width, config.guidance, guidance_channels) for _ in range(config.stages)
                 )
                 for content, guidance_channels in (("natural", 1), ("generated", 2))
             }
         )
-        self.aggregator = ScaleAggregator(config) if aggregator is None else aggregator
-        self.quality = QualityHead(config.width, config.dropout)
+        self.aggregator = _ScaleAggregator(config) if aggregator is None else aggregator
+        self.quality = _QualityHead(config.width, config.dropout)
 
     def score_maps(self, maps: Sequence[Tensor], guidance: Tensor | None, *, content: Content = "natural") -> Tensor:
         """Quality (pictures) of the backbone's maps; without guidance nothing is injected."""
@@ -259,8 +259,8 @@ class AlignIqa(GuidedQualityNetwork):
     def __init__(self, config: AlignIqaConfig, *, aggregator: nn.Module | None = None) -> None:
         super().__init__(config, aggregator=aggregator)
         self.config = config
-        self.backbone = FrozenBackbone(config.swin)
-        self.saliency = SaliencyDecoder(config)
+        self.backbone = _FrozenBackbone(config.swin)
+        self.saliency = _SaliencyDecoder(config)
 
     def forward(self, pictures: Tensor, guidance: Tensor | None = None, *, content: Content = "natural") -> Tensor:
         """Pictures (pictures, 3, side, side) uint8 -> quality (pictures), 0..1.

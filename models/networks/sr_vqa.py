@@ -38,17 +38,17 @@ class RqVqa(nn.Module):
     def __init__(self, swin: SwinConfig, bot: BottleneckConfig, features: Mapping[str, int] = FEATURE_WIDTHS) -> None:
         super().__init__()
         self.features = features
-        self.feature_extraction = FeatureExtraction(Swin(swin))
+        self.feature_extraction = _FeatureExtraction(Swin(swin))
         self.bot4 = BottleneckStack(bot)
         self.quality = nn.Sequential(nn.Linear(sum(features.values()), _HIDDEN_WIDTH), nn.Linear(_HIDDEN_WIDTH, 1))
 
     def spatial(self) -> nn.Module:
         """The spatial branch."""
-        return AttentionSpatialFeatures(self.feature_extraction.feature_extraction, self.bot4)
+        return _AttentionSpatialFeatures(self.feature_extraction.feature_extraction, self.bot4)
 
     def fusion(self) -> nn.Module:
         """The fusion branch."""
-        return LinearFusion(self.quality)
+        return _LinearFusion(self.quality)
 
     def forward(self, pictures: Tensor, features: Sequence[Tensor]) -> Tensor:
         """Pictures (videos, units, 3, 384, 384) uint8, other features (videos, units, width) in order -> scores
@@ -57,7 +57,7 @@ class RqVqa(nn.Module):
         return self.fusion()(spatial, *features)
 
 
-class FeatureExtraction(nn.Module):
+class _FeatureExtraction(nn.Module):
     """Gives its network the published name `feature_extraction`."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -65,7 +65,7 @@ class FeatureExtraction(nn.Module):
         self.feature_extraction = network
 
 
-class SpatialFeatures(nn.Module):
+class _SpatialFeatures(nn.Module):
     """Pictures (pictures, 3, 384, 384) uint8 -> features (pictures, 1024): the mean of all tokens."""
 
     def __init__(self, backbone: Swin) -> None:
@@ -81,8 +81,8 @@ class SpatialFeatures(nn.Module):
         return self.backbone(normalise(pictures, IMAGENET_MEAN, IMAGENET_STD, dtype=dtype)).squeeze(1)
 
 
-class AttentionSpatialFeatures(SpatialFeatures):
-    """`SpatialFeatures` with bottleneck attention blocks between the tokens and their mean."""
+class _AttentionSpatialFeatures(_SpatialFeatures):
+    """`_SpatialFeatures` with bottleneck attention blocks between the tokens and their mean."""
 
     def __init__(self, backbone: Swin, bot: BottleneckStack) -> None:
         super().__init__(backbone)
@@ -92,7 +92,7 @@ class AttentionSpatialFeatures(SpatialFeatures):
         return self.bot(self.tokens(pictures).permute(0, 3, 1, 2)).mean((2, 3))
 
 
-class LinearFusion(nn.Module):
+class _LinearFusion(nn.Module):
     """Features (segments, units, width) in order -> scores (segments), unbounded: two linear layers, mean over units.
 
     `fastvqa` may be the feature maps (segments, clips, 768, 16, 7, 7): then every unit gets their mean.
@@ -135,7 +135,7 @@ class SrVqa(nn.Module):
     def __init__(self, config: SrVqaConfig) -> None:
         super().__init__()
         self.config = config
-        self.spatial = SpatialFeatures(Swin(config.swin))
+        self.spatial = _SpatialFeatures(Swin(config.swin))
         self.regression = FusionRegression(config)
 
     def forward(self, pictures: Tensor, *features: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class ScorerNetworkConfig:
     aggregator: Literal["scales", "plain"] = "scales"
 
 
-class ClampedBatchNorm(nn.BatchNorm1d):
+class _ClampedBatchNorm(nn.BatchNorm1d):
     """Standardises features and clamps them to +-5, so that one outlier cannot decide the score."""
 
     def __init__(self, width: int) -> None:
@@ -44,11 +44,11 @@ class SpatialScorer(nn.Module):
 
     def __init__(self, config: ScorerNetworkConfig) -> None:
         super().__init__()
-        self.scale = ClampedBatchNorm(extractors.SPATIAL_WIDTH)
+        self.scale = _ClampedBatchNorm(extractors.SPATIAL_WIDTH)
         self.regression = _build_regression(config, {"spatial": extractors.SPATIAL_WIDTH})
 
     def forward(self, maps: Tensor) -> Tensor:
-        return self.regression(self.scale(mean_std_pool(maps)))
+        return self.regression(self.scale(_mean_std_pool(maps)))
 
 
 class LeanSrVqaScorer(nn.Module):
@@ -57,11 +57,11 @@ class LeanSrVqaScorer(nn.Module):
 
     def __init__(self, config: ScorerNetworkConfig) -> None:
         super().__init__()
-        self.scales = nn.ModuleList(ClampedBatchNorm(width) for width in extractors.FEATURE_WIDTHS.values())
+        self.scales = nn.ModuleList(_ClampedBatchNorm(width) for width in extractors.FEATURE_WIDTHS.values())
         self.regression = _build_regression(config, extractors.FEATURE_WIDTHS)
 
     def forward(self, maps: Tensor, statistics: Tensor, fragments: Tensor) -> Tensor:
-        features = (mean_std_pool(maps), statistics, fragments)
+        features = (_mean_std_pool(maps), statistics, fragments)
         return self.regression(*(scale(feature) for scale, feature in zip(self.scales, features, strict=True)))
 
 
@@ -90,7 +90,7 @@ class GuidedScorer(nn.Module):
         return self.quality.score_maps([norm(stage) for norm, stage in zip(self.norms, stages, strict=True)], saliency)
 
 
-def mean_std_pool(maps: Tensor) -> Tensor:
+def _mean_std_pool(maps: Tensor) -> Tensor:
     """Mean and standard deviation over rows and columns: (n, channels, rows, columns) -> (n, 2 * channels)."""
     flat = maps.flatten(2)
     return torch.cat([flat.mean(2), flat.std(2)], 1)

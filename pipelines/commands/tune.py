@@ -25,10 +25,10 @@ from vqmon.settings.load import Settings
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 
-DROPS_MOS = (0.1, 0.2, 0.3, 0.5, 1.0)
+_DROPS_MOS = (0.1, 0.2, 0.3, 0.5, 1.0)
 """Drops whose detection delay is shown."""
 
-MAX_SERIES = 500
+_MAX_SERIES = 500
 """Series that are recorded; more of them would not change a proposal."""
 
 
@@ -81,7 +81,7 @@ def tune(
                 raise SettingsError(f"rule {candidate.name!r}: {error}") from error
             continue
         count += 1
-        points = [mos * POINTS_PER_MOS for mos in DROPS_MOS]
+        points = [mos * POINTS_PER_MOS for mos in _DROPS_MOS]
         yield TunedRule(rule=candidate, proposal=proposal, delays=detection_delays(proposal, points))
     if not count:
         raise SettingsError("too little is stored: no series of a regression rule has 240 scored segments")
@@ -114,7 +114,7 @@ class _SeriesRecorder:
     ) -> tuple[RegressionState, AlertTransition | None]:
         # Another basis is another series.
         key = (rule.name, f"{state.series} ({value.basis})")
-        if key in self._values or len(self._values) < MAX_SERIES:
+        if key in self._values or len(self._values) < _MAX_SERIES:
             segment = value.segment
             self._values.setdefault(key, []).append((segment.starts_at, segment.ends_at, value.value))
         return replace(state, basis=value.basis), None

@@ -10,7 +10,7 @@ from pipelines.commands.tune import TunedRule
 from vqmon.core.alerts.backtest.incidents import DetectionReport
 from vqmon.core.alerts.backtest.tuning import POINTS_PER_MOS, Proposal
 
-MAX_ROWS = 20
+_MAX_ROWS = 20
 
 
 def detection_table(rows: Sequence[tuple[str, DetectionReport, Mapping[str, DetectionReport]]]) -> Table:
@@ -47,7 +47,7 @@ def tuning_tables(tuned: TunedRule) -> Iterator[RenderableType]:
     series.add_column("series", overflow="fold")
     for name in ("segments", "baseline", "deviation", "correlation", "residual", "beyond 3"):
         series.add_column(name, justify="right")
-    for noise in sorted(proposal.noise, key=lambda noise: -noise.deviation)[:MAX_ROWS]:
+    for noise in sorted(proposal.noise, key=lambda noise: -noise.deviation)[:_MAX_ROWS]:
         series.add_row(
             escape(noise.name),
             str(noise.count),

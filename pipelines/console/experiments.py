@@ -8,7 +8,7 @@ from rich.table import Table
 from vqmon.core.experiments.results import ArmResult, Comparison, ConfidenceInterval, Effect, HealthCheck
 from vqmon.core.experiments.stats.power import MAX_CLUSTERS, PowerAssumptions, SampleSizePlan
 
-VERDICT_COLOURS = {
+_VERDICT_COLOURS = {
     "better": "green",
     "worse": "red",
     "not worse": "green",
@@ -16,7 +16,7 @@ VERDICT_COLOURS = {
     "undecided": "yellow",
     "needs human look": "magenta",
 }
-MAX_CLUSTER_ROWS = 12
+_MAX_CLUSTER_ROWS = 12
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[str | Table]:
@@ -36,7 +36,7 @@ def comparison_lines(comparison: Comparison) -> Iterator[str | Table]:
 
 def _answer_lines(result: ArmResult) -> Iterator[str | Table]:
     verdict = result.verdict
-    colour = VERDICT_COLOURS[verdict.kind]
+    colour = _VERDICT_COLOURS[verdict.kind]
     yield ""
     yield f"[bold {colour}]{escape(verdict.sentence)}[/bold {colour}]"
     for reason in verdict.reasons:
@@ -92,7 +92,9 @@ def _clusters(effect: Effect) -> Table:
     table = _table("cluster", "segments", "difference", "low", "high")
     lines = effect.by_cluster
     shown = (
-        lines if len(lines) <= MAX_CLUSTER_ROWS else (*lines[: MAX_CLUSTER_ROWS // 2], *lines[-MAX_CLUSTER_ROWS // 2 :])
+        lines
+        if len(lines) <= _MAX_CLUSTER_ROWS
+        else (*lines[: _MAX_CLUSTER_ROWS // 2], *lines[-_MAX_CLUSTER_ROWS // 2 :])
     )
     for line in shown:
         bounds = ("", "") if line.low is None or line.high is None else (f"{line.low:+.2f}", f"{line.high:+.2f}")

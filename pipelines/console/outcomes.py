@@ -11,22 +11,22 @@ from vqmon.scoring.manifests.composite_scorer import CompositeSpec
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec
 from vqmon.scoring.manifests.level_scorer import LevelScorerSpec
 
-SCORE_BANDS = ((80.0, "excellent"), (60.0, "good"), (40.0, "fair"), (20.0, "poor"), (0.0, "bad"))
+_SCORE_BANDS = ((80.0, "excellent"), (60.0, "good"), (40.0, "fair"), (20.0, "poor"), (0.0, "bad"))
 """Names of the score bands, each from its lower edge on."""
 
-BAND_COLOURS = {"excellent": "green", "good": "green", "fair": "yellow", "poor": "red", "bad": "red"}
+_BAND_COLOURS = {"excellent": "green", "good": "green", "fair": "yellow", "poor": "red", "bad": "red"}
 
-NOTABLE_SIGNAL = 0.5
+_NOTABLE_SIGNAL = 0.5
 """A signal from here on is worth a word."""
 
 
-def score_band(value: float) -> str:
+def _score_band(value: float) -> str:
     """The name of a score's band.
 
     >>> band(61.5)
     'good'
     """
-    return next(name for edge, name in SCORE_BANDS if value >= edge)
+    return next(name for edge, name in _SCORE_BANDS if value >= edge)
 
 
 def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
@@ -46,14 +46,14 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
             )
             continue
         for score in outcome.scores:
-            words = score_band(score.value)
+            words = _score_band(score.value)
             table.add_row(
                 name,
                 f"[bold]{score.value:.1f}[/bold]",
                 f"{score.p5:.1f}",
                 f"{score.min:.1f}",
                 str(len(outcome.times_seconds)),
-                f"[{BAND_COLOURS[words]}]{words}[/{BAND_COLOURS[words]}]"
+                f"[{_BAND_COLOURS[words]}]{words}[/{_BAND_COLOURS[words]}]"
                 + (f" {score.scorer}" if len(outcome.scores) > 1 else ""),
                 escape(_picture(outcome)),
             )
@@ -66,7 +66,7 @@ def outcome_line(outcome: Outcome) -> str:
     place = f"{segment.starts_at:%H:%M:%S} {escape(_plain(segment.rendition.key)):24} #{segment.sequence:<6}"
     if isinstance(outcome, SegmentFailure):
         return f"{place} [red]unscored: {outcome.reason}[/red] {escape(_plain(outcome.detail))}"
-    scores = "  ".join(f"[{BAND_COLOURS[score_band(s.value)]}]{s.scorer} {s.value:5.1f}[/]" for s in outcome.scores)
+    scores = "  ".join(f"[{_BAND_COLOURS[_score_band(s.value)]}]{s.scorer} {s.value:5.1f}[/]" for s in outcome.scores)
     notable = ", ".join(_notable(outcome))
     return f"{place} {scores}  {len(outcome.times_seconds)} frames" + (
         f"  [yellow]{notable}[/yellow]" if notable else ""
@@ -142,4 +142,6 @@ def _picture(event: QualityEvent) -> str:
 
 
 def _notable(event: QualityEvent) -> list[str]:
-    return [f"{name} {value.mean:.2f}" for name, value in sorted(event.signals.items()) if value.mean >= NOTABLE_SIGNAL]
+    return [
+        f"{name} {value.mean:.2f}" for name, value in sorted(event.signals.items()) if value.mean >= _NOTABLE_SIGNAL
+    ]

@@ -17,7 +17,7 @@ from vqmon.transport.history.history import open_history
 
 log = logging.getLogger("vqmon.deploy")
 
-POLL_SECONDS = 2.0
+_POLL_SECONDS = 2.0
 """How often a running daemon reads new markers from its history."""
 
 
@@ -42,7 +42,7 @@ async def record_deployment(settings: Settings, marker: DeployMarker) -> str:
     location = settings.history.location
     with open_history(location, mode="annotate") as history:
         history.add_marker(marker)
-    return f"marker {marker.name!r} was written to {location}; a running daemon applies it within {POLL_SECONDS:g} s"
+    return f"marker {marker.name!r} was written to {location}; a running daemon applies it within {_POLL_SECONDS:g} s"
 
 
 @contextmanager
@@ -66,6 +66,6 @@ def follow_markers(thread: HistoryThread, judge: Judge) -> Iterator[None]:
 
     apply(thread.history.queries.markers())
     with call_every(
-        POLL_SECONDS, lambda: thread.submit(thread.history.queries.markers).add_done_callback(apply_on_loop)
+        _POLL_SECONDS, lambda: thread.submit(thread.history.queries.markers).add_done_callback(apply_on_loop)
     ):
         yield

@@ -31,11 +31,11 @@ from vqmon.telemetry.metrics import Meters
 
 log = logging.getLogger("vqmon.live")
 
-RETRY_SECONDS = 5.0
+_RETRY_SECONDS = 5.0
 """How long to wait before the playlist of a stream that cannot be listed is fetched again."""
 
 
-class RenditionSource(Protocol):
+class _RenditionSource(Protocol):
     """The segments of one rendition, in order, and failures in place of those that cannot be had."""
 
     @property
@@ -43,14 +43,14 @@ class RenditionSource(Protocol):
     def __aiter__(self) -> AsyncIterator[Segment | SegmentFailure]: ...
 
 
-class StreamSource(Protocol):
+class _StreamSource(Protocol):
     """Where the segments of one stream come from; raises SegmentError while its renditions cannot be listed."""
 
-    async def lanes(self) -> Sequence[RenditionSource]: ...
+    async def lanes(self) -> Sequence[_RenditionSource]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WatchContext:
+class _WatchContext:
     """What the watchers of all renditions share."""
 
     observer: Observer
@@ -77,7 +77,7 @@ async def run(settings: Settings, *, for_seconds: float | None = None, on_publis
         sources = open_sources(settings, fetcher=fetcher, history=thread.history, stop=service.stop)
         observer = await stack.enter_async_context(open_observer(settings, fetcher=fetcher, meters=service.meters))
         rules = load_rules(settings, scorers=[scorer.id for scorer in observer.judged])
-        context = WatchContext(
+        context = _WatchContext(
             observer=observer,
             sink=await _open_sink(stack, settings, thread, rules=rules, meters=service.meters),
             running=asyncio.Semaphore(settings.in_flight),
@@ -103,7 +103,7 @@ async def _open_sink(
     return OutcomeSink(thread, judge, meters=meters, notifier=notifier)
 
 
-async def _watch_all(sources: Mapping[str, StreamSource], context: WatchContext, thread: HistoryThread) -> None:
+async def _watch_all(sources: Mapping[str, _StreamSource], context: _WatchContext, thread: HistoryThread) -> None:
     """Watch every stream until its source ends, and publish the ends that people request meanwhile."""
     context.on_publish([], await context.sink.end_unwatched(sources))
     sources_ended = asyncio.Event()
@@ -112,11 +112,11 @@ async def _watch_all(sources: Mapping[str, StreamSource], context: WatchContext,
             "requested ends",
             publish_requested_ends(thread, context.sink.publish_end, on_publish=context.on_publish, stop=sources_ended),
         )
-        await run_concurrently(watch_stream(stream_id, source, context) for stream_id, source in sources.items())
+        await run_concurrently(_watch_stream(stream_id, source, context) for stream_id, source in sources.items())
         sources_ended.set()
 
 
-async def watch_stream(stream_id: str, source: StreamSource, context: WatchContext) -> None:
+async def _watch_stream(stream_id: str, source: _StreamSource, context: _WatchContext) -> None:
     """Watch a stream until its source ends; while its renditions cannot be listed, publish that and try again."""
     stop = context.service.stop
     while not stop.is_set():
@@ -124,13 +124,13 @@ async def watch_stream(stream_id: str, source: StreamSource, context: WatchConte
             renditions = await source.lanes()
         except SegmentError as error:
             await _publish_unlisted(stream_id, error, context)
-            await wait_or_stop(stop, RETRY_SECONDS)
+            await wait_or_stop(stop, _RETRY_SECONDS)
         else:
-            await run_concurrently(watch_rendition(stream_id, rendition, context) for rendition in renditions)
+            await run_concurrently(_watch_rendition(stream_id, rendition, context) for rendition in renditions)
             return
 
 
-async def watch_rendition(stream_id: str, rendition: RenditionSource, context: WatchContext) -> None:
+async def _watch_rendition(stream_id: str, rendition: _RenditionSource, context: _WatchContext) -> None:
     """Walk the segments of one rendition: observe in parallel, then judge and publish one by one in source order."""
     progress = context.service.progress
 
@@ -166,7 +166,7 @@ class OutcomeSink:
         """Judge and write consecutive observations of one rendition; if this raises, the history has none of them."""
         outcomes = [observation.outcome for observation in observations]
         alerts = [alert for outcome in outcomes for alert in self._judge.judge(outcome)]
-        cursor = cursor_after(rendition_key, outcomes)
+        cursor = _cursor_after(rendition_key, outcomes)
         thumbnails = {seen.outcome.id: seen.thumbnails for seen in observations if seen.thumbnails}
         await self._write(outcomes, alerts, cursors=[cursor] if cursor else [], thumbnails=thumbnails)
         return alerts
@@ -218,7 +218,7 @@ class OutcomeSink:
             self._notifier.on_publish(outcomes, alerts)
 
 
-def cursor_after(rendition_key: str, outcomes: Sequence[Outcome]) -> LaneCursor | None:
+def _cursor_after(rendition_key: str, outcomes: Sequence[Outcome]) -> LaneCursor | None:
     """Return how far a rendition was read with these outcomes; None when the playlist announced none of them."""
     for outcome in reversed(outcomes):
         if not (isinstance(outcome, SegmentFailure) and outcome.reason in ("stale", "playlist")):
@@ -229,7 +229,7 @@ def cursor_after(rendition_key: str, outcomes: Sequence[Outcome]) -> LaneCursor 
     return None
 
 
-async def _publish_unlisted(stream_id: str, error: SegmentError, context: WatchContext) -> None:
+async def _publish_unlisted(stream_id: str, error: SegmentError, context: _WatchContext) -> None:
     """Publish that a stream's playlist cannot be had, as a rendition of its own, because no other is known yet."""
     now = utc_now()
     rendition = Rendition(stream_id=stream_id, name="playlist")

@@ -18,7 +18,7 @@ from vqmon.transport.history.history import History, open_history
 
 log = logging.getLogger("vqmon.ends")
 
-POLL_SECONDS = 2.0
+_POLL_SECONDS = 2.0
 """How often a running daemon reads requested ends from its history."""
 
 
@@ -43,7 +43,7 @@ async def request_end(settings: Settings, stream_id: str, rendition: str = ALL_R
             raise SettingsError(f"{location}: no segment of {subject} was ever seen; known: {', '.join(renditions)}")
         history.add_end(end)
     return (
-        f"the end of {subject} was written to {location}; a running daemon applies it within {POLL_SECONDS:g} s, "
+        f"the end of {subject} was written to {location}; a running daemon applies it within {_POLL_SECONDS:g} s, "
         "another one when it starts"
     )
 
@@ -71,4 +71,4 @@ async def publish_requested_ends(
         for end in requested:
             on_publish([], await publish_end(end))
             log.info(**log_event("end.taken_up", stream=end.stream_id, rendition=end.rendition))
-        await wait_or_stop(stop, POLL_SECONDS)
+        await wait_or_stop(stop, _POLL_SECONDS)

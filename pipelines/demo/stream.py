@@ -16,12 +16,12 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+_FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 SIZES = {"720p": (1280, 720, 3000), "360p": (640, 360, 900)}
 """Rendition -> width, height, kbit/s."""
 
 GOP_SECONDS = 2
-FPS = 25
+_FPS = 25
 
 
 class Packager:
@@ -43,7 +43,7 @@ class Packager:
         width, height, _ = SIZES[name]
         fit = f"{width}:{height}:force_original_aspect_ratio=decrease:force_divisible_by=2"
         options = (
-            f"-an -sn -dn -map 0:v:0 -r {FPS} -c:v libx264 -preset superfast -g {GOP_SECONDS * FPS} -sc_threshold 0 "
+            f"-an -sn -dn -map 0:v:0 -r {_FPS} -c:v libx264 -preset superfast -g {GOP_SECONDS * _FPS} -sc_threshold 0 "
             f"-vf {before}scale={fit},format=yuv420p "
             f"-b:v {kbps}k -maxrate {kbps}k -bufsize {kbps}k "
             f"-f hls -hls_time {GOP_SECONDS} -hls_list_size 8 -hls_delete_threshold 8 "
@@ -52,7 +52,7 @@ class Packager:
         )
         self._encoders[name] = subprocess.Popen(
             [
-                FFMPEG,
+                _FFMPEG,
                 *["-v", "error", "-nostdin", "-re", "-stream_loop", "-1", "-i"],
                 str(self._clip),
                 *options.split(),
@@ -107,11 +107,11 @@ def serve_folder(folder: Path) -> Iterator[str]:
 def make_clip(target: Path) -> Path:
     """Write a clip that pans over a mosaic of photos: 24 s of 1280x720 that loop seamlessly."""
     mosaic = _photo_mosaic()
-    command = [FFMPEG, "-v", "error", "-nostdin", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "1280x720"]
-    command += ["-r", str(FPS), "-i", "-", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "14"]
+    command = [_FFMPEG, "-v", "error", "-nostdin", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "1280x720"]
+    command += ["-r", str(_FPS), "-i", "-", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "14"]
     with subprocess.Popen([*command, "-pix_fmt", "yuv420p", "-y", str(target)], stdin=subprocess.PIPE) as encoder:
         assert encoder.stdin is not None
-        for turn in np.linspace(0, 2 * np.pi, 24 * FPS, endpoint=False):
+        for turn in np.linspace(0, 2 * np.pi, 24 * _FPS, endpoint=False):
             x = round((mosaic.shape[1] - 1280) * (0.5 - 0.5 * np.cos(turn)))
             y = round((mosaic.shape[0] - 720) * (0.5 - 0.5 * np.cos(2 * turn)))
             encoder.stdin.write(mosaic[y : y + 720, x : x + 1280].tobytes())

@@ -24,13 +24,13 @@ from vqmon.web.ports import ExperimentResult
 
 logger = logging.getLogger(__name__)
 
-MIN_CACHE_SECONDS = 60.0
+_MIN_CACHE_SECONDS = 60.0
 """A result is cached for this long, or for ten times as long as its analysis took, whichever is longer."""
 
 _CACHE_FACTOR = 10
 _JOIN_SECONDS = 1.0
 
-NICENESS = 10
+_NICENESS = 10
 """Niceness of the analysis process (see nice(1))."""
 
 CompareFunction = Callable[[Experiment, Sequence[Vote]], Comparison]
@@ -128,7 +128,7 @@ class BackgroundAnalyses:
             logger.warning("experiment %s: %s", name, error)
             result = ExperimentResult(made_at=self._now(), problem=str(error))
         ended_at_seconds = time.monotonic()
-        lifetime_seconds = max(MIN_CACHE_SECONDS, _CACHE_FACTOR * (ended_at_seconds - began_at_seconds))
+        lifetime_seconds = max(_MIN_CACHE_SECONDS, _CACHE_FACTOR * (ended_at_seconds - began_at_seconds))
         with self._condition:
             self._cache[name] = _CachedResult(
                 result=result, votes=len(votes), expires_at_seconds=ended_at_seconds + lifetime_seconds
@@ -168,7 +168,7 @@ def compare_in_subprocess(location: HistoryLocation, experiment: Experiment, vot
 def _send_comparison(
     sender: Connection, location: HistoryLocation, experiment: Experiment, votes: Sequence[Vote]
 ) -> None:
-    os.nice(NICENESS)
+    os.nice(_NICENESS)
     # Ctrl-C in a terminal reaches this process too, but it is the parent that ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -18,7 +18,7 @@ from vqmon.settings.experiments_file import find_experiment, parse_experiments
 from vqmon.transport.history.history import History
 from vqmon.web.pages.report import render_report
 
-PROGRESS_INTERVAL_OUTCOMES = 1000
+_PROGRESS_INTERVAL_OUTCOMES = 1000
 _COMPARISON = TypeAdapter(Comparison)
 
 
@@ -66,7 +66,7 @@ def compare_arms(
     )
     for count, outcome in enumerate(outcomes, start=1):
         analysis.add(outcome)
-        if count % PROGRESS_INTERVAL_OUTCOMES == 0:
+        if count % _PROGRESS_INTERVAL_OUTCOMES == 0:
             on_progress(count)
     return analysis.finish(votes=votes, rng=np.random.default_rng(_seed(experiment.name)))
 

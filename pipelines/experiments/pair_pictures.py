@@ -16,17 +16,17 @@ from vqmon.settings.load import Settings
 from vqmon.transport.history.history import History
 from vqmon.transport.reviews import Reviews
 
-PICTURE_WIDTH_PX = 960
+_PICTURE_WIDTH_PX = 960
 """Width of the stored pictures; smaller ones are not enlarged."""
 
 MAX_PICTURES = 4
 """Pictures per segment, evenly spread over its sampled frames."""
 
-MIN_DECODER_WAIT_SECONDS = 120.0
-MAX_SAMPLED_FRAMES = 600
+_MIN_DECODER_WAIT_SECONDS = 120.0
+_MAX_SAMPLED_FRAMES = 600
 
-PicturesOrError = Thumbnails | SegmentError
-StorePictures = Callable[[Sequence[tuple[Outcome, PicturesOrError]]], Awaitable[None]]
+_PicturesOrError = Thumbnails | SegmentError
+_StorePictures = Callable[[Sequence[tuple[Outcome, _PicturesOrError]]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ async def store_pair_pictures(
     ids_in_history = {event.id for event in events}
     missing = [f"{id}: is no longer in the history" for id in new_ids if id not in ids_in_history]
 
-    async def store(batch: Sequence[tuple[Outcome, PicturesOrError]]) -> None:
+    async def store(batch: Sequence[tuple[Outcome, _PicturesOrError]]) -> None:
         for outcome, result in batch:
             if isinstance(result, SegmentError):
                 how, pictures = "copied", _thumbnails_in_history(history, outcome)
@@ -86,19 +86,19 @@ async def store_pair_pictures(
     return StoredPictures(**counts, already_stored=len(event_ids) - len(new_ids), missing=missing)
 
 
-async def _decode_pictures(settings: Settings, outcomes: Sequence[Outcome], store: StorePictures) -> None:
+async def _decode_pictures(settings: Settings, outcomes: Sequence[Outcome], store: _StorePictures) -> None:
     limits = DecodeLimits(
         deadline_seconds=settings.decode.deadline_seconds,
-        wait_seconds=max(MIN_DECODER_WAIT_SECONDS, 3 * settings.decode.deadline_seconds),
+        wait_seconds=max(_MIN_DECODER_WAIT_SECONDS, 3 * settings.decode.deadline_seconds),
         max_pixels=settings.decode.max_pixels,
-        max_samples=MAX_SAMPLED_FRAMES,
+        max_samples=_MAX_SAMPLED_FRAMES,
     )
 
     async def source() -> AsyncIterator[Outcome]:
         for outcome in outcomes:
             yield outcome
 
-    async def decode(outcome: Outcome) -> PicturesOrError:
+    async def decode(outcome: Outcome) -> _PicturesOrError:
         try:
             media = await fetcher.fetch(outcome.segment)
             decoded = await pool.decode(
@@ -107,12 +107,12 @@ async def _decode_pictures(settings: Settings, outcomes: Sequence[Outcome], stor
                 sampling=settings.decode.sampling,
                 fps=settings.decode.fps,
                 hdr=settings.decode.hdr,
-                thumbnail_width=PICTURE_WIDTH_PX,
+                thumbnail_width=_PICTURE_WIDTH_PX,
                 signals=(),
             )
         except SegmentError as error:
             return error
-        return pick_evenly(list(zip(decoded.times_seconds, decoded.thumbnails, strict=False)))
+        return _pick_evenly(list(zip(decoded.times_seconds, decoded.thumbnails, strict=False)))
 
     async with (
         Fetcher(fetch_policy(settings)) as fetcher,
@@ -121,7 +121,7 @@ async def _decode_pictures(settings: Settings, outcomes: Sequence[Outcome], stor
         await map_in_order(source(), decode, store, running=asyncio.Semaphore(settings.in_flight))
 
 
-def pick_evenly(pictures: Thumbnails) -> Thumbnails:
+def _pick_evenly(pictures: Thumbnails) -> Thumbnails:
     """At most MAX_PICTURES of the pictures, evenly spread.
 
     >>> [time for time, _ in spread([(float(n), b"") for n in range(10)])]
@@ -134,4 +134,4 @@ def pick_evenly(pictures: Thumbnails) -> Thumbnails:
 
 def _thumbnails_in_history(history: History, outcome: Outcome) -> Thumbnails:
     times: Iterable[float] = outcome.times_seconds if isinstance(outcome, QualityEvent) else ()
-    return pick_evenly(list(zip(times, history.queries.thumbnails(outcome.id), strict=False)))
+    return _pick_evenly(list(zip(times, history.queries.thumbnails(outcome.id), strict=False)))

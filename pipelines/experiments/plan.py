@@ -7,7 +7,7 @@ from vqmon.core.experiments.stats.distributions import t_quantile
 from vqmon.core.experiments.stats.power import PowerAssumptions
 from vqmon.errors import SettingsError
 
-MIN_PILOT_CLUSTERS = 5
+_MIN_PILOT_CLUSTERS = 5
 """Clusters, and degrees of freedom within clusters, that a pilot needs."""
 
 _DEFAULT_ICC = 0.3
@@ -33,14 +33,20 @@ def estimate_pilot_variance(comparison: Comparison) -> PilotVariance:
     """
     name = comparison.experiment.name
     effect = next(
-        (result.effects[0] for result in comparison.answers if len(result.effects[0].by_cluster) >= MIN_PILOT_CLUSTERS),
+        (
+            result.effects[0]
+            for result in comparison.answers
+            if len(result.effects[0].by_cluster) >= _MIN_PILOT_CLUSTERS
+        ),
         None,
     )
     if effect is None:
-        raise SettingsError(f"{name}: a plan needs {MIN_PILOT_CLUSTERS} clusters of pairs or more; give --sd and --icc")
+        raise SettingsError(
+            f"{name}: a plan needs {_MIN_PILOT_CLUSTERS} clusters of pairs or more; give --sd and --icc"
+        )
     clusters = [cluster for cluster in effect.by_cluster if cluster.sd is not None]
     degrees_of_freedom = sum(cluster.segments - 1 for cluster in clusters)
-    if effect.final is None or degrees_of_freedom < MIN_PILOT_CLUSTERS:
+    if effect.final is None or degrees_of_freedom < _MIN_PILOT_CLUSTERS:
         raise SettingsError(f"{name}: the clusters have one segment each; give --sd and --icc")
     squares_within = sum((cluster.segments - 1) * (cluster.sd or 0.0) ** 2 for cluster in clusters)
     variance_within = squares_within / degrees_of_freedom

@@ -31,13 +31,13 @@ from vqmon.transport.wire.segment_messages import (
 )
 
 REJECTED_RULE = "rejected-messages"
-REJECTIONS_KEY = "rejections"
+_REJECTIONS_KEY = "rejections"
 """The key of the rejection counts in the state topic; the keys of rules contain a `|`."""
 
-MAX_STREAM_ID_CHARACTERS = 200
-MAX_KEY_BYTES = 4000
-MAX_HEADERS_BYTES = 16_000
-OVERHEAD_BYTES = 32_000
+_MAX_STREAM_ID_CHARACTERS = 200
+_MAX_KEY_BYTES = 4000
+_MAX_HEADERS_BYTES = 16_000
+_OVERHEAD_BYTES = 32_000
 """Reserved in a record of the rejected topic for the key, the original headers and our own."""
 
 Observe = Callable[[Segment], Awaitable[Observation]]
@@ -126,8 +126,8 @@ class PartitionJudge:
         fleet_wide = fleet_wide_rules(rules)
         partition_rules = [rule for rule in rules if rule not in fleet_wide]
         self._gathered_topic = identity.names.gathered if fleet_wide else None
-        self._judge = Judge(partition_rules, parse_states(stored, exclude=REJECTIONS_KEY))
-        self._rejections = parse_rejections(stored.get(REJECTIONS_KEY))
+        self._judge = Judge(partition_rules, parse_states(stored, exclude=_REJECTIONS_KEY))
+        self._rejections = parse_rejections(stored.get(_REJECTIONS_KEY))
         self.is_halted = False
 
     def judge_records(self, ready: Sequence[ObservedRecord | ControlRecord]) -> JudgedRecords:
@@ -159,7 +159,7 @@ class PartitionJudge:
             return JudgedRecords(batch=None)
         outgoing += [self._state_record(key, value) for key, value in encode_states(self._judge.drain_changes())]
         if self._rejections != rejections_before:
-            outgoing.append(self._state_record(REJECTIONS_KEY, encode_rejections(self._rejections)))
+            outgoing.append(self._state_record(_REJECTIONS_KEY, encode_rejections(self._rejections)))
         batch = TransactionBatch(records=outgoing, next_offset=last.offset + 1)
         return JudgedRecords(batch=batch, observed=judged, alerts=alerts)
 
@@ -249,9 +249,9 @@ class PartitionJudge:
     def _rejected_record(self, observed: ObservedRecord) -> ProducerRecord:
         record, names = observed.record, self._identity.names
         key, headers = _truncate_key(record.key), record.headers
-        if sum(len(name) + len(value) for name, value in headers) > MAX_HEADERS_BYTES:
+        if sum(len(name) + len(value) for name, value in headers) > _MAX_HEADERS_BYTES:
             headers = ()
-        value, max_value_bytes = record.value, self._identity.max_rejected_bytes - OVERHEAD_BYTES
+        value, max_value_bytes = record.value, self._identity.max_rejected_bytes - _OVERHEAD_BYTES
         reasons = {
             "reason": "too_large" if len(value or b"") > self._identity.max_message_bytes else "message",
             "detail": observed.rejected or "",
@@ -290,7 +290,7 @@ def _parse_keyed_message(key: bytes | None, value: bytes) -> ControlMessage:
 
 def _rejected_outcome(record: Record, detail: str, identity: ProducerIdentity, observed_at: datetime) -> Outcome:
     """Return the failure that is published for a record that is no segment message."""
-    stream_id = (record.key or b"").decode("utf-8", "replace")[:MAX_STREAM_ID_CHARACTERS] or "unknown"
+    stream_id = (record.key or b"").decode("utf-8", "replace")[:_MAX_STREAM_ID_CHARACTERS] or "unknown"
     segment = Segment(
         rendition=Rendition(stream_id=stream_id, name="rejected"),
         sequence=record.offset,
@@ -303,7 +303,7 @@ def _rejected_outcome(record: Record, detail: str, identity: ProducerIdentity, o
 
 def _truncate_key(key: bytes | None) -> bytes | None:
     """Bound the key; only records that are rejected anyway have a longer one."""
-    return key if key is None else key[:MAX_KEY_BYTES]
+    return key if key is None else key[:_MAX_KEY_BYTES]
 
 
 def _resolve(alert: Alert, observed: ObservedRecord) -> Alert:

@@ -14,19 +14,19 @@ from vqmon.transport.kafka.records import Record
 
 log = logging.getLogger("vqmon.fleet")
 
-POLL_SECONDS = 0.2
-FULL_POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.2
+_FULL_POLL_SECONDS = 0.02
 """How long a poll waits for records while some partition has a full queue and is left out."""
 
-PING_SECONDS = 3.0
+_PING_SECONDS = 3.0
 SILENT_SECONDS = 10.0
 """Brokers that have not answered for so long count as unreachable."""
 
-BACKOFF = Backoff(first_seconds=1.0, last_seconds=5.0)
-STABLE_SECONDS = 60.0
+_BACKOFF = Backoff(first_seconds=1.0, last_seconds=5.0)
+_STABLE_SECONDS = 60.0
 """After a membership that lasted so long, the backoff starts over."""
 
-DRAIN_LIMIT_SECONDS = 3600.0
+_DRAIN_LIMIT_SECONDS = 3600.0
 """How long partitions may take to finish at a stop; the service's own drain limit is far below."""
 
 
@@ -103,7 +103,7 @@ class GroupMember:
                 while not self._stop.is_set():
                     await self._poll_once()
                 self._is_leaving = True
-                await self._stop_workers(within_seconds=DRAIN_LIMIT_SECONDS)
+                await self._stop_workers(within_seconds=_DRAIN_LIMIT_SECONDS)
             finally:
                 self._is_leaving = True
                 await self._group.stop()
@@ -148,7 +148,7 @@ class GroupMember:
                 if self.silent_seconds() > SILENT_SECONDS:
                     self._reachable_since = time.monotonic()
                 self._answered_at = time.monotonic()
-            await wait_or_stop(self._stop, PING_SECONDS)
+            await wait_or_stop(self._stop, _PING_SECONDS)
 
     async def _run_worker(self, worker: PartitionWorker) -> None:
         handover = await worker.run()
@@ -163,7 +163,7 @@ class GroupMember:
             for worker in self.workers
             if worker.free_slots * 2 >= self._context.max_waiting
         }
-        seconds = POLL_SECONDS if len(free_slots) == len(self._workers) else FULL_POLL_SECONDS
+        seconds = _POLL_SECONDS if len(free_slots) == len(self._workers) else _FULL_POLL_SECONDS
         max_records = min(free_slots.values(), default=1)
         records_by_partition = await self._group.poll(free_slots, seconds=seconds, max_records=max_records)
         for partition, records in records_by_partition.items():
@@ -192,7 +192,7 @@ async def run_member(
 
     `on_join` is called with each new membership.
     """
-    retries = Retries(BACKOFF)
+    retries = Retries(_BACKOFF)
     while not stop.is_set():
         member = GroupMember(context, open_group, stop=stop, revoke_seconds=revoke_seconds)
         on_join(member)
@@ -201,7 +201,7 @@ async def run_member(
             await member.run()
             return
         except BrokerError as error:
-            if time.monotonic() - started_at > STABLE_SECONDS:
+            if time.monotonic() - started_at > _STABLE_SECONDS:
                 retries.reset()
             seconds = retries.next_delay_seconds()
             name = "fenced" if isinstance(error, FencedError) else "lost"

@@ -13,13 +13,13 @@ from vqmon.telemetry.logs import log_event
 
 log = logging.getLogger("vqmon.fleet")
 
-ORIGIN_FAULTS = {"unreachable", "timeout", "too_slow", "http_status"}
+_ORIGIN_FAULTS = {"unreachable", "timeout", "too_slow", "http_status"}
 """The reasons of fetch failures that may be the origin's fault and not the segment's."""
 
-FAILED_SEGMENTS_UNTIL_DOWN = 3
+_FAILED_SEGMENTS_UNTIL_DOWN = 3
 """After so many different failed segments without a fetched one between them, the origin counts as down."""
 
-BACKOFF = Backoff(first_seconds=0.2, last_seconds=5.0)
+_BACKOFF = Backoff(first_seconds=0.2, last_seconds=5.0)
 
 
 class OriginBackoff:
@@ -37,7 +37,7 @@ class OriginBackoff:
         progress: ProgressTracker,
         now: Callable[[], float],
         retry_seconds: float,
-        probe_seconds: float = BACKOFF.last_seconds,
+        probe_seconds: float = _BACKOFF.last_seconds,
         on_change: Callable[[int], None] = lambda down_count: None,
     ) -> None:
         """Each segment is retried for `retry_seconds` while its origin is up.
@@ -58,7 +58,7 @@ class OriginBackoff:
         # Host and port only: the origin is logged, and a name and password may precede the host.
         origin = urlsplit(segment.url).netloc.rpartition("@")[2]
         breaker = self._breakers.setdefault(origin, _CircuitBreaker())
-        started_at, retries = self._now(), Retries(BACKOFF)
+        started_at, retries = self._now(), Retries(_BACKOFF)
         while True:
             await breaker.wait_for_turn(self._probe_seconds)
             observation = await self._try_once(segment)
@@ -121,7 +121,7 @@ class _CircuitBreaker:
     def record_failure(self, segment_key: str) -> bool:
         """Count a failed segment; True when that marks the origin as down."""
         self._failed_keys.add(segment_key)
-        if self.is_down or len(self._failed_keys) < FAILED_SEGMENTS_UNTIL_DOWN:
+        if self.is_down or len(self._failed_keys) < _FAILED_SEGMENTS_UNTIL_DOWN:
             return False
         self._up.clear()
         return True
@@ -153,4 +153,4 @@ class MediaMemoryLimit:
 
 def _is_origin_fault(observation: Observation) -> bool:
     outcome = observation.outcome
-    return isinstance(outcome, SegmentFailure) and outcome.stage == "fetch" and outcome.reason in ORIGIN_FAULTS
+    return isinstance(outcome, SegmentFailure) and outcome.stage == "fetch" and outcome.reason in _ORIGIN_FAULTS

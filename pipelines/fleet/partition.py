@@ -20,7 +20,7 @@ from vqmon.transport.kafka.transactions import write_exactly_once
 
 log = logging.getLogger("vqmon.fleet")
 
-OPEN_RETRY_SECONDS = 1.0
+_OPEN_RETRY_SECONDS = 1.0
 
 
 class GroupOffsets(Protocol):
@@ -160,7 +160,7 @@ class PartitionWorker:
             except BrokerError as error:
                 self._report_broken(error)
                 await self._writer.kill()
-                await asyncio.sleep(OPEN_RETRY_SECONDS)
+                await asyncio.sleep(_OPEN_RETRY_SECONDS)
                 continue
             self._report_mended()
             self.next_offset = position.committed

@@ -33,15 +33,15 @@ from vqmon.transport.kafka import ClientConfig, max_record_bytes
 
 log = logging.getLogger("vqmon.fleet")
 
-LEAVE_GROUP_SECONDS = 8.0
+_LEAVE_GROUP_SECONDS = 8.0
 """The part of the time for draining that is kept for closing producers and leaving the group."""
 
-MONITOR_SECONDS = 1.0
-BEAT_SECONDS = 0.5
+_MONITOR_SECONDS = 1.0
+_BEAT_SECONDS = 0.5
 
-MAX_LOOP_SECONDS = 5.0
-MAX_WORK_SECONDS = 120.0
-POLL_GRACE_SECONDS = 60.0
+_MAX_LOOP_SECONDS = 5.0
+_MAX_WORK_SECONDS = 120.0
+_POLL_GRACE_SECONDS = 60.0
 """How much longer than a rebalance polling may stand still before the watchdog ends the process."""
 
 
@@ -98,13 +98,13 @@ async def serve(
     kafka = settings.kafka
     quiet_client_log()
     connection = connection_of(kafka)
-    monitor = MembershipMonitor(service.progress, service.meters)
-    drain_seconds = max(1.0, settings.daemon.drain_seconds - LEAVE_GROUP_SECONDS)
+    monitor = _MembershipMonitor(service.progress, service.meters)
+    drain_seconds = max(1.0, settings.daemon.drain_seconds - _LEAVE_GROUP_SECONDS)
     beat = Heartbeat()
     with (
-        call_every(MONITOR_SECONDS, monitor.update),
-        call_every(BEAT_SECONDS, beat.beat),
-        _watchdog(beat, monitor, service, max_poll_seconds=kafka.rebalance_seconds + POLL_GRACE_SECONDS),
+        call_every(_MONITOR_SECONDS, monitor.update),
+        call_every(_BEAT_SECONDS, beat.beat),
+        _watchdog(beat, monitor, service, max_poll_seconds=kafka.rebalance_seconds + _POLL_GRACE_SECONDS),
     ):
         async with service.serving(for_seconds=for_seconds, drain_seconds=drain_seconds):
             await _run_members(
@@ -118,7 +118,7 @@ async def _run_members(
     service: Service,
     connection: ClientConfig,
     *,
-    monitor: "MembershipMonitor",
+    monitor: "_MembershipMonitor",
     observe: Observe,
     rules: Sequence[AlertRule],
     on_publish: OnPublish | None,
@@ -144,21 +144,21 @@ async def _run_members(
     )
 
 
-def _watchdog(beat: Heartbeat, monitor: "MembershipMonitor", service: Service, *, max_poll_seconds: float) -> Watchdog:
+def _watchdog(beat: Heartbeat, monitor: "_MembershipMonitor", service: Service, *, max_poll_seconds: float) -> Watchdog:
     """Return the watchdog over the event loop, the polling, and the work in flight."""
     progress, meters = service.progress, service.meters
     return Watchdog(
         [
-            WatchdogLimit(name="loop", read=beat.age_seconds, max_seconds=MAX_LOOP_SECONDS),
+            WatchdogLimit(name="loop", read=beat.age_seconds, max_seconds=_MAX_LOOP_SECONDS),
             WatchdogLimit(name="poll", read=monitor.stuck_seconds, max_seconds=max_poll_seconds),
-            WatchdogLimit(name="work", read=lambda: progress.oldest_seconds, max_seconds=MAX_WORK_SECONDS),
+            WatchdogLimit(name="work", read=lambda: progress.oldest_seconds, max_seconds=_MAX_WORK_SECONDS),
         ],
         on_healthy=lambda: sd_notify("WATCHDOG=1"),
         on_breach=lambda name: meters.count("vqmon.watchdog.breach", what=name),
     )
 
 
-class MembershipMonitor:
+class _MembershipMonitor:
     """Measures the current membership of each topic, and reports readiness and lost brokers."""
 
     def __init__(self, progress: ProgressTracker, meters: Meters) -> None:

@@ -19,7 +19,7 @@ from vqmon.telemetry.metrics import Meters
 
 log = logging.getLogger("vqmon.daemon")
 
-WATCHDOG_PING_SECONDS = 5.0
+_WATCHDOG_PING_SECONDS = 5.0
 
 OnPublish = Callable[[Sequence[Outcome], Sequence[Alert]], None]
 """Called with what was just published; must return at once."""
@@ -39,7 +39,7 @@ class Service:
 
         SIGTERM, SIGINT and the end of `for_seconds` set `stop`; `drain_seconds` later the body is cancelled.
         """
-        with stop_on_signals(self.stop, for_seconds, drain_seconds) as drain_limit:
+        with _stop_on_signals(self.stop, for_seconds, drain_seconds) as drain_limit:
             # Ready even when brokers or origins are away: a restart would not help, and /readyz tells.
             sd_notify("READY=1")
             try:
@@ -53,7 +53,7 @@ class Service:
     @contextmanager
     def watchdog_pings(self) -> Iterator[None]:
         """Tell systemd every few seconds that the loop runs and that work in flight gets on."""
-        with call_every(WATCHDOG_PING_SECONDS, lambda: self.progress.is_alive and sd_notify("WATCHDOG=1")):
+        with call_every(_WATCHDOG_PING_SECONDS, lambda: self.progress.is_alive and sd_notify("WATCHDOG=1")):
             yield
 
 
@@ -110,7 +110,7 @@ def _is_good(outcome: Outcome, slo_floor: float) -> bool:
 
 
 @contextmanager
-def stop_on_signals(stop: asyncio.Event, for_seconds: float | None, drain_seconds: float) -> Iterator[asyncio.Timeout]:
+def _stop_on_signals(stop: asyncio.Event, for_seconds: float | None, drain_seconds: float) -> Iterator[asyncio.Timeout]:
     """Set `stop` at SIGTERM, SIGINT or the end of `for_seconds`; yields the time limit that then starts to run."""
     loop = asyncio.get_running_loop()
     drain_limit = asyncio.timeout(None)

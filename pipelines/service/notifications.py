@@ -31,10 +31,10 @@ from vqmon.transport.notify.receiver import Receiver
 from vqmon.transport.notify.webhook import Webhook, parse_secret
 from vqmon.transport.secrets import read_secret
 
-GROUP_RENDITION = "group"
+_GROUP_RENDITION = "group"
 """The rendition name of a group's alert; its media is as new as that of the newest rendition."""
 
-LAST_DELIVERY_SECONDS = 6.0
+_LAST_DELIVERY_SECONDS = 6.0
 """How long the last delivery may take when the daemon stops."""
 
 
@@ -76,7 +76,7 @@ class MuteFilter:
             return False
         # A late alert comes from a backfill or after a pause: it is sent only once the media is current again.
         media_ends_at = self.media_ends_at.get(f"{alert.stream_id}/{alert.rendition}")
-        if media_ends_at is None and alert.rendition == GROUP_RENDITION:
+        if media_ends_at is None and alert.rendition == _GROUP_RENDITION:
             media_ends_at = max(self.media_ends_at.values(), default=None)
         return media_ends_at is None or now - media_ends_at > self.max_age
 
@@ -127,7 +127,7 @@ async def open_notifier(
             dispatcher.stop()
             if start:
                 start.set()
-            await tasks.wait_or_cancel(["notify"], within_seconds=LAST_DELIVERY_SECONDS)
+            await tasks.wait_or_cancel(["notify"], within_seconds=_LAST_DELIVERY_SECONDS)
 
 
 async def _deliver_after(start: asyncio.Event | None, dispatcher: Dispatcher) -> None:

@@ -16,7 +16,7 @@ from vqmon.transport.history.history import History
 
 log = logging.getLogger("vqmon.history")
 
-PRUNE_INTERVAL_SECONDS = 300.0
+_PRUNE_INTERVAL_SECONDS = 300.0
 
 
 @contextmanager
@@ -25,13 +25,13 @@ def regular_pruning(thread: HistoryThread, settings: HistorySettings) -> Iterato
 
     def prune() -> None:
         now = utc_now()
-        thread.submit(lambda: prune_history(thread.history, settings, now=now))
+        thread.submit(lambda: _prune_history(thread.history, settings, now=now))
 
-    with call_every(PRUNE_INTERVAL_SECONDS, prune):
+    with call_every(_PRUNE_INTERVAL_SECONDS, prune):
         yield
 
 
-def prune_history(history: History, settings: HistorySettings, *, now: datetime) -> PrunedCounts | None:
+def _prune_history(history: History, settings: HistorySettings, *, now: datetime) -> PrunedCounts | None:
     """Roll up and delete by age; logs and returns None when the database cannot do it now."""
     try:
         pruned = history.maintenance.prune(

@@ -203,7 +203,7 @@ def settings_for_watch(settings: Settings, address: str, *, stream_id: str, hist
     """The settings for following one playlist that a person named."""
     url = as_url(address)
     policy = fetch_policy(settings, named=[address])
-    source = SourceSettings(streams=(WatchedStream(id=stream_id or stream_name_of(url), url=url),))
+    source = SourceSettings(streams=(WatchedStream(id=stream_id or _stream_name_of(url), url=url),))
     fetch = settings.fetch.model_copy(
         update={
             "allowed_hosts": policy.allowed_hosts,
@@ -219,7 +219,7 @@ def settings_for_watch(settings: Settings, address: str, *, stream_id: str, hist
     return settings.model_copy(update=changes)
 
 
-SCORE_DEADLINE_SECONDS = 600.0
+_SCORE_DEADLINE_SECONDS = 600.0
 """How long `vqmon score` lets one file decode: a whole clip instead of a few seconds, and no stream that waits."""
 
 
@@ -237,7 +237,7 @@ def settings_for_score(
 ) -> Settings:
     """The settings with what a person chose on the command line; the default deadline becomes that of whole clips."""
     if deadline_seconds is None and settings.decode.deadline_seconds == DecodeSettings().deadline_seconds:
-        deadline_seconds = SCORE_DEADLINE_SECONDS
+        deadline_seconds = _SCORE_DEADLINE_SECONDS
     scoring = settings.scoring.model_copy(update={"scorers": tuple(scorers)} if scorers else {})
     chosen = {"sampling": sampling, "deadline_seconds": deadline_seconds}
     decode = settings.decode.model_copy(update={key: value for key, value in chosen.items() if value})
@@ -245,10 +245,10 @@ def settings_for_score(
     return settings.model_copy(update={"scoring": scoring, "decode": decode, "fetch": fetch})
 
 
-def stream_name_of(url: str) -> str:
+def _stream_name_of(url: str) -> str:
     """A stream's name out of its address: the last telling part of the path, else the host.
 
-    >>> stream_name_of("https://cdn.example.org/news-1/master.m3u8?token=x")
+    >>> _stream_name_of("https://cdn.example.org/news-1/master.m3u8?token=x")
     'news-1'
     """
     parts = urlsplit(url)

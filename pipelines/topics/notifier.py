@@ -25,8 +25,8 @@ from vqmon.transport.wire import cloudevents
 
 log = logging.getLogger("vqmon.notify")
 
-POLL_SECONDS = 0.5
-DRAIN_SECONDS = 10.0
+_POLL_SECONDS = 0.5
+_DRAIN_SECONDS = 10.0
 
 
 async def run(settings: Settings, *, for_seconds: float | None = None) -> None:
@@ -46,16 +46,16 @@ async def run(settings: Settings, *, for_seconds: float | None = None) -> None:
         start = asyncio.Event()
         notifier = await stack.enter_async_context(open_notifier(settings, thread, meters=service.meters, start=start))
         assert notifier is not None
-        reader = AlertsTopicReader(settings, thread, notifier, meters=service.meters, start=start)
+        reader = _AlertsTopicReader(settings, thread, notifier, meters=service.meters, start=start)
         stack.enter_context(regular_pruning(thread, settings.history))
         stack.enter_context(service.watchdog_pings())
-        async with service.serving(for_seconds=for_seconds, drain_seconds=DRAIN_SECONDS):
+        async with service.serving(for_seconds=for_seconds, drain_seconds=_DRAIN_SECONDS):
             service.progress.is_ready = True
             await reader.read_until(service.stop)
         log.info(**log_event("notify.stopped"))
 
 
-class AlertsTopicReader:
+class _AlertsTopicReader:
     """Reads alerts into the outbox; sets `start` at the end of the topic, when it is known which alerts are open."""
 
     def __init__(
@@ -99,7 +99,7 @@ class AlertsTopicReader:
         return {int(key.rsplit("/", 1)[-1]): cursor.sequence for key, cursor in cursors.items()}
 
     async def _read(self, consumer: TopicConsumer) -> None:
-        records = await consumer.poll(seconds=POLL_SECONDS)
+        records = await consumer.poll(seconds=_POLL_SECONDS)
         self._meters.set("vqmon.kafka.connected", 1)
         if records:
             await self._thread.run(partial(self._store, records))

@@ -18,8 +18,8 @@ from vqmon.transport.kafka.records import Headers
 from vqmon.transport.wire.control_messages import control_message_headers, encode_control_message
 from vqmon.transport.wire.segment_messages import STRUCTURED_CONTENT_TYPE, encode_segment
 
-BATCH_RECORDS = 500
-PLAYLIST_SUFFIXES = (".m3u8", ".mpd")
+_BATCH_RECORDS = 500
+_PLAYLIST_SUFFIXES = (".m3u8", ".mpd")
 
 _UNNUMBERED = -1
 """The sequence of a file until all files are known."""
@@ -51,8 +51,8 @@ async def publish_segments(
     records = list(encode_records(segments, ended={rendition or name for name in ended_renditions(listings)}))
     topic = topic_names(settings.kafka).segments
     async with IdempotentProducer(connection_of(settings.kafka)) as publisher:
-        for first in range(0, len(records), BATCH_RECORDS):
-            await publisher.publish(topic, records[first : first + BATCH_RECORDS])
+        for first in range(0, len(records), _BATCH_RECORDS):
+            await publisher.publish(topic, records[first : first + _BATCH_RECORDS])
     return len(segments), len(items) - len(listed)
 
 
@@ -113,7 +113,7 @@ async def topic_problems(settings: Settings) -> Sequence[str]:
 
 
 async def _list_segments(address: str, fetcher: Fetcher) -> DiscoveredSegments:
-    if "://" in address or address.endswith(PLAYLIST_SUFFIXES):
+    if "://" in address or address.endswith(_PLAYLIST_SUFFIXES):
         try:
             return await discover_segments(as_url(address), fetcher=fetcher, now=utc_now())
         except FetchError as error:

@@ -31,14 +31,14 @@ from vqmon.transport.kafka.records import OnAssigned, OnRevoked
 
 log = logging.getLogger("vqmon.record")
 
-POLL_SECONDS = 0.1
-MAX_RECORDS = 2000
+_POLL_SECONDS = 0.1
+_MAX_RECORDS = 2000
 """The most records of one topic in one transaction."""
 
-BACKOFF = Backoff(first_seconds=1.0, last_seconds=5.0)
-LAG_INTERVAL_SECONDS = 1.0
+_BACKOFF = Backoff(first_seconds=1.0, last_seconds=5.0)
+_LAG_INTERVAL_SECONDS = 1.0
 
-LEAVE_GROUP_SECONDS = 8.0
+_LEAVE_GROUP_SECONDS = 8.0
 """The part of the time for draining that is kept for closing the consumers."""
 
 
@@ -105,7 +105,7 @@ class Recorder:
         except StoreUnreachableError as error:
             await self._wait_for_history(error)
             return
-        polled = [await reader.poll(seconds=POLL_SECONDS, max_records=MAX_RECORDS) for reader in self._readers]
+        polled = [await reader.poll(seconds=_POLL_SECONDS, max_records=_MAX_RECORDS) for reader in self._readers]
         self._progress.is_ready = all(reader.is_settled for reader in self._readers)
         taken = parse_record_batches(batch for batches in polled for batch in batches)
         if taken.offset_commits:
@@ -154,7 +154,7 @@ class Recorder:
         await wait_or_stop(self._stop, RETRY_SECONDS)
 
     async def _measure_lag(self) -> None:
-        if time.monotonic() - self._lag_measured_at < LAG_INTERVAL_SECONDS:
+        if time.monotonic() - self._lag_measured_at < _LAG_INTERVAL_SECONDS:
             return
         self._lag_measured_at = time.monotonic()
         for reader in self._readers:
@@ -167,7 +167,7 @@ class Recorder:
 
 async def run_recorder(context: RecorderContext, open_group: OpenGroup) -> None:
     """Record until the stop; after a lost membership a new one resumes from what is in the history."""
-    stop, retries = context.service.stop, Retries(BACKOFF)
+    stop, retries = context.service.stop, Retries(_BACKOFF)
     while not stop.is_set():
         try:
             await Recorder(context, open_group).run()
@@ -188,16 +188,16 @@ async def run(settings: Settings, *, for_seconds: float | None = None) -> None:
         thread = stack.enter_context(open_history_thread(history.location, mode="record"))
         stack.enter_context(regular_pruning(thread, history))
         stack.enter_context(service.watchdog_pings())
-        context = recorder_context(kafka, thread, service)
-        drain_seconds = max(1.0, settings.daemon.drain_seconds - LEAVE_GROUP_SECONDS)
+        context = _recorder_context(kafka, thread, service)
+        drain_seconds = max(1.0, settings.daemon.drain_seconds - _LEAVE_GROUP_SECONDS)
         async with service.serving(for_seconds=for_seconds, drain_seconds=drain_seconds):
             log.info(**log_event("record.ready", history=history.location, topics=sorted(context.topics)))
             await wait_for_topics(connection, kafka, service.stop, only=context.topics)
-            await run_recorder(context, group_opener(connection, kafka))
+            await run_recorder(context, _group_opener(connection, kafka))
         log.info(**log_event("daemon.stopped"))
 
 
-def recorder_context(kafka: KafkaSettings, thread: HistoryThread, service: Service) -> RecorderContext:
+def _recorder_context(kafka: KafkaSettings, thread: HistoryThread, service: Service) -> RecorderContext:
     """Return what a recorder of this deployment works with."""
     names = topic_names(kafka)
     return RecorderContext(
@@ -210,7 +210,7 @@ def recorder_context(kafka: KafkaSettings, thread: HistoryThread, service: Servi
     )
 
 
-def group_opener(connection: ClientConfig, kafka: KafkaSettings) -> OpenGroup:
+def _group_opener(connection: ClientConfig, kafka: KafkaSettings) -> OpenGroup:
     """Return how to join the recorders' consumer group of a topic; the workers have groups of their own."""
 
     def open_group(topic: str, assigned: OnAssigned, revoked: OnRevoked) -> GroupConsumer:

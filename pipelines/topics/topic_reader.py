@@ -18,7 +18,7 @@ OpenGroup = Callable[[str, OnAssigned, OnRevoked], ConsumerGroup]
 
 
 @dataclass(frozen=True, slots=True)
-class PartitionPosition:
+class _PartitionPosition:
     """How far a partition was read: the offset that the history holds, and the one to read next."""
 
     # None when the history holds none
@@ -47,7 +47,7 @@ class TopicReader:
         self._revoke_seconds = revoke_seconds
         self._when_lost: WhenLost = when_lost
         # None = assigned, and its offset not read from the history yet
-        self._positions: dict[int, PartitionPosition | None] = {}
+        self._positions: dict[int, _PartitionPosition | None] = {}
         self._has_assignment = False
         self._group = open_group(topic, self._assigned, self._revoked)
 
@@ -89,7 +89,7 @@ class TopicReader:
             # The partition may have been revoked meanwhile.
             if partition in self._positions:
                 self._group.go_on(partition, offset=offset)
-                self._positions[partition] = PartitionPosition(stored, offset)
+                self._positions[partition] = _PartitionPosition(stored, offset)
                 log.info(**log_event("record.partition", topic=self.topic, partition=partition, offset=offset))
 
     async def poll(self, *, seconds: float, max_records: int) -> Sequence[RecordBatch]:
@@ -115,7 +115,7 @@ class TopicReader:
         """Move the positions of partitions whose new offsets are in the history now."""
         for step in steps:
             if step.topic == self.topic and self._positions.get(step.partition) is not None:
-                self._positions[step.partition] = PartitionPosition(step.next_offset, step.next_offset)
+                self._positions[step.partition] = _PartitionPosition(step.next_offset, step.next_offset)
 
     async def lags(self) -> Mapping[int, int]:
         """Partition -> records not read yet, where known; transaction markers do not count."""

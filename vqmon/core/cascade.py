@@ -10,7 +10,7 @@ from vqmon.core.types import Score, Segment
 MEDIAN_WINDOW_SEGMENTS = 30
 """A drop is measured against the median score of this many segments before it."""
 
-MIN_MEDIAN_SEGMENTS = 5
+_MIN_MEDIAN_SEGMENTS = 5
 """With fewer segments before it, no segment counts as a drop."""
 
 _SECONDS_PER_HOUR = 3600.0
@@ -54,7 +54,7 @@ def reasons_from_score(score: float, previous_scores: Sequence[float], policy: P
     reasons = []
     if score < policy.below:
         reasons.append("low")
-    if policy.drop and len(previous_scores) >= MIN_MEDIAN_SEGMENTS and score < median(previous_scores) - policy.drop:
+    if policy.drop and len(previous_scores) >= _MIN_MEDIAN_SEGMENTS and score < median(previous_scores) - policy.drop:
         reasons.append("drop")
     return tuple(reasons)
 

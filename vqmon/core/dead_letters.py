@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from vqmon.core.types import Alert
 
-DECAY = 0.98
+_DECAY = 0.98
 """Weight that each further record leaves to those before it: about the latest hundred records decide."""
 
 NEGLIGIBLE_SHARE = 0.01
@@ -24,12 +24,12 @@ class RejectionRate:
 
     def after_accepted(self) -> "RejectionRate":
         """The rate after one more record that could be parsed."""
-        share = self.share * DECAY
+        share = self.share * _DECAY
         return self if self.share == 0 else replace(self, share=0.0 if share < NEGLIGIBLE_SHARE else share)
 
     def after_rejected(self) -> "RejectionRate":
         """The rate after one more record that was rejected."""
-        return replace(self, share=self.share * DECAY + 1 - DECAY)
+        return replace(self, share=self.share * _DECAY + 1 - _DECAY)
 
     def exceeds(self, limit: float) -> bool:
         """Whether nearly all records are rejected: no further one may be sent to the rejected topic."""

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-WINDOW_STRIDE_PX = 32
+_WINDOW_STRIDE_PX = 32
 """Distance between neighbouring windows (LIQE)."""
 
 
@@ -49,7 +49,7 @@ def window_corners(height: int, width: int, *, size: tuple[int, int], count: int
     if height < size[0] or width < size[1]:
         raise ValueError(f"a frame of {height} x {width} holds no window of {size[0]} x {size[1]}")
     tops, lefts = (
-        range(0, frame_size - window_size + 1, WINDOW_STRIDE_PX)
+        range(0, frame_size - window_size + 1, _WINDOW_STRIDE_PX)
         for frame_size, window_size in zip((height, width), size, strict=True)
     )
     windows = list(product(tops, lefts))

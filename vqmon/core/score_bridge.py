@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+_Floats = NDArray[np.float64]
 BridgeKind = Literal["linear", "monotone"]
 """A least-squares line, or isotonic regression."""
 
-MIN_PAIRS = 30
+_MIN_PAIRS = 30
 _FOLDS = 5
 _DECIMALS = 4
 _MIN_DISTANCE = 0.001
@@ -63,8 +63,8 @@ def fit_score_bridge(pairs: Sequence[tuple[float, float]], *, old: str, new: str
     with fewer than MIN_PAIRS pairs, or when all old scores are equal.
     """
     table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
-    if len(table) < MIN_PAIRS:
-        raise ValueError(f"{len(table)} segments were scored by both {old} and {new}; a bridge needs {MIN_PAIRS}")
+    if len(table) < _MIN_PAIRS:
+        raise ValueError(f"{len(table)} segments were scored by both {old} and {new}; a bridge needs {_MIN_PAIRS}")
     if np.ptp(table[:, 0]) < _MIN_DISTANCE:
         raise ValueError(f"{old} scored {table[0, 0]:g} for every segment; a bridge needs different values")
     kinds: tuple[BridgeKind, ...] = ("linear", "monotone")
@@ -89,7 +89,7 @@ def fit_score_bridge(pairs: Sequence[tuple[float, float]], *, old: str, new: str
     )
 
 
-def _held_out_errors(table: Floats, kind: BridgeKind) -> Floats:
+def _held_out_errors(table: _Floats, kind: BridgeKind) -> _Floats:
     """(segments,) new - bridged, where each fold is bridged by the fit to the other folds."""
     errors = []
     for held_out in np.array_split(np.arange(len(table)), _FOLDS):
@@ -99,11 +99,11 @@ def _held_out_errors(table: Floats, kind: BridgeKind) -> Floats:
     return np.concatenate(errors)
 
 
-def _points(table: Floats, kind: BridgeKind) -> Floats:
+def _points(table: _Floats, kind: BridgeKind) -> _Floats:
     return _linear(table) if kind == "linear" else _monotone(table)
 
 
-def _linear(table: Floats) -> Floats:
+def _linear(table: _Floats) -> _Floats:
     """Points of the least-squares line with a slope of at least 0, cut to 0..100."""
     x, y = table.T
     slope = max(0.0, float(((x - x.mean()) * (y - y.mean())).mean() / x.var()))
@@ -116,7 +116,7 @@ def _linear(table: Floats) -> Floats:
     return np.stack([olds, np.clip(level + slope * olds, 0, 100)], axis=1)
 
 
-def _monotone(table: Floats) -> Floats:
+def _monotone(table: _Floats) -> _Floats:
     """Means of groups of equal size by old score, pooled where they fall (pool adjacent violators)."""
     ordered = table[np.argsort(table[:, 0], kind="stable")]
     groups = np.array_split(ordered, min(_MAX_KNOTS, max(2, len(table) // 10)))
@@ -133,20 +133,20 @@ def _monotone(table: Floats) -> Floats:
     return np.array([(old, new) for old, new, _ in blocks])
 
 
-def _rms(values: Floats) -> float:
+def _rms(values: _Floats) -> float:
     return float(np.sqrt((values**2).mean()))
 
 
-def _spearman(table: Floats) -> float:
+def _spearman(table: _Floats) -> float:
     ranks = np.stack([_ranks(column) for column in table.T])
     if ranks.std(axis=1).min() == 0:
         return 0.0
     return float(np.atleast_2d(np.corrcoef(ranks))[0, 1])
 
 
-def _ranks(values: Floats) -> Floats:
+def _ranks(values: _Floats) -> _Floats:
     """Ranks from 1 on; ties share the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    ranks: Floats = ((last - counts + 1 + last) / 2)[inverse]
+    ranks: _Floats = ((last - counts + 1 + last) / 2)[inverse]
     return ranks

@@ -28,7 +28,7 @@ from vqmon.settings.sections import (
     WindowSettings,
 )
 
-SETTINGS_FILES = (Path("vqmon.toml"), Path("/etc/vqmon/vqmon.toml"))
+_SETTINGS_FILES = (Path("vqmon.toml"), Path("/etc/vqmon/vqmon.toml"))
 """Where the settings file is looked for when neither `--config` nor `VQMON_CONFIG` names one."""
 
 _TLS_FILES = (("kafka", "ca_file"), ("kafka", "cert_file"), ("kafka", "key_file"))
@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     @property
     def decode_workers(self) -> int:
         """As set, or one per core."""
-        return self.decode.workers or usable_cores()
+        return self.decode.workers or _usable_cores()
 
     @property
     def in_flight(self) -> int:
@@ -86,7 +86,7 @@ class Settings(BaseSettings):
         return self.daemon.in_flight or self.decode_workers + 2
 
 
-def usable_cores() -> int:
+def _usable_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0))
 
@@ -100,7 +100,7 @@ def load_settings(path: Path | None = None) -> Settings:
     file = path or (Path(os.environ["VQMON_CONFIG"]) if os.environ.get("VQMON_CONFIG") else None)
     if file is not None and not file.is_file():
         raise SettingsError(f"{file}: no such settings file")
-    file = file or next((place for place in SETTINGS_FILES if place.is_file()), None)
+    file = file or next((place for place in _SETTINGS_FILES if place.is_file()), None)
     tree = _read_toml(file) if file else {}
     keys = sorted(setting_keys())
     _refuse_unknown(_leaves(tree), keys, str(file))

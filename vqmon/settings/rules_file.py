@@ -49,7 +49,7 @@ _MATCH = TypeAdapter(Match)
 _RULE = TypeAdapter(_RuleKeys)
 _MASK = TypeAdapter(_MaskKeys)
 
-Parsed = TypeVar("Parsed")
+_Parsed = TypeVar("_Parsed")
 
 
 def parse_rules(
@@ -169,7 +169,7 @@ def _field_names(owner: type) -> tuple[str, ...]:
     return tuple(field.name for field in fields(owner)) if is_dataclass(owner) else ()
 
 
-def _validate(adapter: TypeAdapter[Parsed], table: Mapping[str, Any], owner: type, where: str) -> Parsed:
+def _validate(adapter: TypeAdapter[_Parsed], table: Mapping[str, Any], owner: type, where: str) -> _Parsed:
     """The table as an `owner`, whose fields that are tuples take a single text too.
 
     Strict, as TOML has types of its own: a text is no number. By way of JSON, as strict validation takes a dataclass

@@ -16,10 +16,10 @@ from vqmon.core.timeline import Thumbnails
 from vqmon.errors import StoreError
 from vqmon.transport.history.rows import from_microseconds, storable_text, to_microseconds
 
-APPLICATION_ID = 0x76716D72
+_APPLICATION_ID = 0x76716D72
 """Tells it from other SQLite files ("vqmr")."""
 
-BUSY_SECONDS = 5.0
+_BUSY_SECONDS = 5.0
 """How long one writer waits for another."""
 
 _TABLES = (
@@ -123,10 +123,10 @@ class Reviews:
         with self._translated(), closing(self._open("rwc")) as connection:
             # Made within the transaction: of several first writers one makes the tables, the others wait and find them.
             connection.execute("BEGIN IMMEDIATE")
-            if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
                 if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
                     raise StoreError(f"{self.path}: is no file of votes; name another one in web.reviews")
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                 for table in _TABLES:
                     connection.execute(table)
             yield connection
@@ -134,7 +134,7 @@ class Reviews:
 
     def _open(self, mode: str) -> sqlite3.Connection:
         uri = f"{self.path.absolute().as_uri()}?mode={mode}"
-        return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

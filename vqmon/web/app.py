@@ -27,10 +27,10 @@ from vqmon.web.pages import alerts, compare, experiments, fleet, frame_pairs, re
 from vqmon.web.ports import ExperimentResults, HistoryReader, NoExperiments, NoReviews, ReviewStore
 from vqmon.web.site import STATIC, Site, open_templates, threaded_endpoint
 
-MAX_HISTORY_THREADS = 4
+_MAX_HISTORY_THREADS = 4
 """How many requests query the history at the same time."""
 
-LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+_LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 """Host names that are always accepted."""
 
 SECURITY_HEADERS = {
@@ -69,7 +69,7 @@ def create_app(
 ) -> Starlette:
     """The application that serves the pages of `history`; `now` is the clock from which ages are computed.
 
-    Only requests for a host of `LOOPBACK_HOSTS` or `allowed_hosts` are answered ("*.example.com" allows its
+    Only requests for a host of `_LOOPBACK_HOSTS` or `allowed_hosts` are answered ("*.example.com" allows its
     subdomains, "*" any host). This stops DNS rebinding: a foreign site cannot make a browser read these pages.
     A server waits for open responses before it exits, and a stream of live events has no end of its own: it ends when
     `is_stopping` returns True.
@@ -78,7 +78,7 @@ def create_app(
         routes=_routes(),
         middleware=[
             Middleware(_SecurityHeadersMiddleware),
-            Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK_HOSTS, *allowed_hosts], www_redirect=False),
+            Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK_HOSTS, *allowed_hosts], www_redirect=False),
             Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
         ],
         exception_handlers={HTTPException: _http_error_response, StoreError: _history_unavailable_response},
@@ -94,7 +94,7 @@ def create_app(
         templates=open_templates(title),
         poll_seconds=poll_seconds,
         is_stopping=is_stopping,
-        thread_limiter=anyio.CapacityLimiter(MAX_HISTORY_THREADS),
+        thread_limiter=anyio.CapacityLimiter(_MAX_HISTORY_THREADS),
     )
     return app
 
@@ -127,7 +127,7 @@ def _routes() -> list[Route | Mount]:
         "/api/segments/{event_id}": downloads.segment_json,
         "/api/alerts": downloads.alerts_json,
         "/api/alerts.csv": downloads.alerts_csv,
-        "/healthz": healthz,
+        "/healthz": _healthz,
     }
     return [
         *(Route(path, threaded_endpoint(respond)) for path, respond in blocking.items()),
@@ -138,7 +138,7 @@ def _routes() -> list[Route | Mount]:
     ]
 
 
-def healthz(site: Site, request: Request) -> Response:
+def _healthz(site: Site, request: Request) -> Response:
     """Answer `/healthz`: 200 when the history can be read."""
     return PlainTextResponse(f"history at {site.history.tip()}\n")
 

@@ -108,7 +108,7 @@ def open_templates(title: str) -> Environment:
         date_time=format_date_time,
         clock=lambda at: f"{at.astimezone(UTC):%H:%M:%S}",
         day=lambda at: f"{at.astimezone(UTC):%d %b %Y}",
-        age=format_age,
+        age=_format_age,
         duration=format_duration,
         grade=quality_grade,
         stream_path=stream_path,
@@ -134,10 +134,10 @@ def format_date_time(at: datetime) -> str:
     return f"{at.astimezone(UTC):%d %b %Y, %H:%M:%S}"
 
 
-def format_age(length: timedelta) -> str:
+def _format_age(length: timedelta) -> str:
     """A length of time in one unit; `app.js` formats ages in the same way.
 
-    >>> format_age(timedelta(seconds=59)), format_age(timedelta(minutes=90)), format_age(timedelta(days=3))
+    >>> _format_age(timedelta(seconds=59)), _format_age(timedelta(minutes=90)), _format_age(timedelta(days=3))
     ('59 s', '1 h', '3 d')
     """
     seconds = max(0, round(length.total_seconds()))

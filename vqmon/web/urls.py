@@ -38,7 +38,7 @@ def experiment_path(name: str, *parts: str) -> str:
     >>> experiment_path("a b", "c/d", "review")
     '/experiments/a%20b/~Yy9k/review'
     """
-    return "/".join(["/experiments", *(quote_path_segment(part) for part in (name, *parts))])
+    return "/".join(["/experiments", *(_quote_path_segment(part) for part in (name, *parts))])
 
 
 def with_query(path: str, **query: str | int | None) -> str:
@@ -60,7 +60,7 @@ def parse_count(text: str | None) -> int | None:
     return int(text) if text and _COUNT_PATTERN.fullmatch(text) else None
 
 
-def quote_path_segment(name: str) -> str:
+def _quote_path_segment(name: str) -> str:
     """A name as one segment of a path; `unquote_stream_id` decodes it."""
     return _base64_segment(name) if "/" in name else quote_stream_id(name)
 

@@ -27,13 +27,13 @@ class BottleneckStack(nn.Module):
 
     def __init__(self, config: BottleneckConfig) -> None:
         super().__init__()
-        self.net = nn.Sequential(*(BottleneckBlock(config) for _ in range(config.depth)))
+        self.net = nn.Sequential(*(_BottleneckBlock(config) for _ in range(config.depth)))
 
     def forward(self, maps: Tensor) -> Tensor:
         return self.net(maps)
 
 
-class BottleneckBlock(nn.Module):
+class _BottleneckBlock(nn.Module):
     """1 x 1 convolution to fewer channels, self-attention, 1 x 1 convolution back, added to the input."""
 
     def __init__(self, config: BottleneckConfig) -> None:

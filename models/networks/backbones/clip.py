@@ -40,7 +40,7 @@ class Clip(nn.Module):
         super().__init__()
         self.config = config
         self.visual = VisualTower(config)
-        self.transformer = Transformer(config.text_width, config.text_depth, config.head)
+        self.transformer = _Transformer(config.text_width, config.text_depth, config.head)
         self.token_embedding = nn.Embedding(config.vocabulary, config.text_width)
         self.positional_embedding = nn.Parameter(torch.zeros(config.context, config.text_width))
         self.ln_final = nn.LayerNorm(config.text_width)
@@ -86,7 +86,7 @@ class VisualTower(nn.Module):
         self.class_embedding = nn.Parameter(torch.zeros(config.width))
         self.positional_embedding = nn.Parameter(torch.zeros((config.side // config.patch) ** 2 + 1, config.width))
         self.ln_pre = nn.LayerNorm(config.width)
-        self.transformer = Transformer(config.width, config.depth, config.head)
+        self.transformer = _Transformer(config.width, config.depth, config.head)
         self.ln_post = nn.LayerNorm(config.width)
         self.proj = nn.Parameter(torch.zeros(config.width, config.joint))
 
@@ -115,12 +115,12 @@ class PatchEncoder(nn.Module):
         return self.visual.patch_vectors(normalise(pictures, MEAN, STD, dtype=self.visual.proj.dtype))
 
 
-class Transformer(nn.Module):
+class _Transformer(nn.Module):
     """A sequence of transformer blocks."""
 
     def __init__(self, width: int, depth: int, head: int) -> None:
         super().__init__()
-        self.resblocks = nn.ModuleList(TransformerBlock(width, width // head) for _ in range(depth))
+        self.resblocks = nn.ModuleList(_TransformerBlock(width, width // head) for _ in range(depth))
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         for block in self.resblocks:
@@ -128,14 +128,14 @@ class Transformer(nn.Module):
         return tokens
 
 
-class TransformerBlock(nn.Module):
+class _TransformerBlock(nn.Module):
     """Pre-norm self-attention and MLP, each with a residual connection."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.attn = MultiHeadAttention(width, heads)
+        self.attn = _MultiHeadAttention(width, heads)
         self.ln_1 = nn.LayerNorm(width)
-        self.mlp = Mlp(width)
+        self.mlp = _Mlp(width)
         self.ln_2 = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
@@ -143,7 +143,7 @@ class TransformerBlock(nn.Module):
         return tokens + self.mlp(self.ln_2(tokens))
 
 
-class MultiHeadAttention(nn.Module):
+class _MultiHeadAttention(nn.Module):
     """Self-attention with one matrix for queries, keys and values."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -161,7 +161,7 @@ class MultiHeadAttention(nn.Module):
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
-class Mlp(nn.Module):
+class _Mlp(nn.Module):
     """Two linear layers with CLIP's quick GELU."""
 
     def __init__(self, width: int) -> None:

@@ -23,7 +23,7 @@ class ConvNextConfig:
     depths: tuple[int, ...] = (3, 3, 9, 3)
 
 
-class ChannelNorm(nn.Module):
+class _ChannelNorm(nn.Module):
     """Layer norm over the channels of (clips, channels, time, rows, columns)."""
 
     def __init__(self, width: int) -> None:
@@ -36,7 +36,7 @@ class ChannelNorm(nn.Module):
         return nn.functional.layer_norm(channels_last, self.weight.shape, self.weight, self.bias, _EPS).movedim(-1, 1)
 
 
-class ConvNextBlock(nn.Module):
+class _ConvNextBlock(nn.Module):
     """Depthwise 7 x 7 convolution, layer norm and MLP, scaled and added to the input."""
 
     def __init__(self, width: int, length: int) -> None:
@@ -60,19 +60,19 @@ class ConvNext3d(nn.Module):
     def __init__(self, config: ConvNextConfig) -> None:
         super().__init__()
         widths = config.widths
-        stem = nn.Sequential(nn.Conv3d(3, widths[0], (2, 4, 4), stride=(2, 4, 4)), ChannelNorm(widths[0]))
+        stem = nn.Sequential(nn.Conv3d(3, widths[0], (2, 4, 4), stride=(2, 4, 4)), _ChannelNorm(widths[0]))
         downsamplers = (
-            nn.Sequential(ChannelNorm(before), nn.Conv3d(before, after, (1, 2, 2), stride=(1, 2, 2)))
+            nn.Sequential(_ChannelNorm(before), nn.Conv3d(before, after, (1, 2, 2), stride=(1, 2, 2)))
             for before, after in pairwise(widths)
         )
         self.downsample_layers = nn.ModuleList([stem, *downsamplers])
         self.stages = nn.ModuleList(
             nn.Sequential(
-                *(ConvNextBlock(width, _KERNEL_LENGTHS[index % len(_KERNEL_LENGTHS)]) for index in range(depth))
+                *(_ConvNextBlock(width, _KERNEL_LENGTHS[index % len(_KERNEL_LENGTHS)]) for index in range(depth))
             )
             for width, depth in zip(widths, config.depths, strict=True)
         )
-        self.norm = ChannelNorm(widths[-1])
+        self.norm = _ChannelNorm(widths[-1])
 
     def forward(self, clip: Tensor) -> Tensor:
         for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from models.networks.backbones.pixels import normalise
 
-MEAN = (0.45, 0.45, 0.45)
-STD = (0.225, 0.225, 0.225)
+_MEAN = (0.45, 0.45, 0.45)
+_STD = (0.225, 0.225, 0.225)
 FRAMES, SIDE = 32, 224
 _SLOW_FRAMES = (0, 4, 8, 13, 17, 22, 26, 31)
 """Indices of the slow pathway's frames: np.linspace(0, 31, 8) rounded down."""
@@ -40,7 +40,7 @@ class SlowFastConfig:
         return 32 * self.fast_width
 
 
-class Stem(nn.Module):
+class _Stem(nn.Module):
     """The first convolution of a pathway and the pooling after it."""
 
     def __init__(self, width: int, kernel: int) -> None:
@@ -54,7 +54,7 @@ class Stem(nn.Module):
         return self.pool(torch.relu(self.norm(self.conv(clip))))
 
 
-class Bottleneck(nn.Module):
+class _Bottleneck(nn.Module):
     """A temporal, a spatial and a pointwise convolution, each with batch norm."""
 
     def __init__(self, in_channels: int, inner_channels: int, out_channels: int, *, kernel: int, stride: int) -> None:
@@ -74,7 +74,7 @@ class Bottleneck(nn.Module):
         return self.norm_c(self.conv_c(clip))
 
 
-class ResidualBlock(nn.Module):
+class _ResidualBlock(nn.Module):
     """A bottleneck with a residual connection; the first block of a stage has a projection shortcut."""
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int, stride: int, has_projection: bool) -> None:
@@ -82,7 +82,7 @@ class ResidualBlock(nn.Module):
         if has_projection:
             self.branch1_conv = nn.Conv3d(in_channels, out_channels, 1, stride=(1, stride, stride), bias=False)
             self.branch1_norm = nn.BatchNorm3d(out_channels)
-        self.branch2 = Bottleneck(in_channels, out_channels // 4, out_channels, kernel=kernel, stride=stride)
+        self.branch2 = _Bottleneck(in_channels, out_channels // 4, out_channels, kernel=kernel, stride=stride)
         self._has_projection = has_projection
 
     def forward(self, clip: Tensor) -> Tensor:
@@ -90,13 +90,13 @@ class ResidualBlock(nn.Module):
         return torch.relu(shortcut + self.branch2(clip))
 
 
-class Stage(nn.Module):
+class _Stage(nn.Module):
     """A sequence of residual blocks."""
 
     def __init__(self, in_channels: int, out_channels: int, *, depth: int, kernel: int, stride: int) -> None:
         super().__init__()
         self.res_blocks = nn.ModuleList(
-            ResidualBlock(
+            _ResidualBlock(
                 out_channels if index else in_channels,
                 out_channels,
                 kernel=kernel,
@@ -112,7 +112,7 @@ class Stage(nn.Module):
         return clip
 
 
-class FastToSlowFusion(nn.Module):
+class _FastToSlowFusion(nn.Module):
     """Appends the fast pathway's maps, at every fourth frame, to the slow pathway's channels."""
 
     def __init__(self, fast_channels: int) -> None:
@@ -126,17 +126,17 @@ class FastToSlowFusion(nn.Module):
         return torch.cat([slow, torch.relu(self.norm(self.conv_fast_to_slow(fast)))], dim=1)
 
 
-class PathwayLevel(nn.Module):
+class _PathwayLevel(nn.Module):
     """One module per pathway, under the pathway's published number, and the fusion between them."""
 
-    def __init__(self, parts: Mapping[str, nn.Module], fusion: FastToSlowFusion | None = None) -> None:
+    def __init__(self, parts: Mapping[str, nn.Module], fusion: _FastToSlowFusion | None = None) -> None:
         super().__init__()
         self.multipathway_blocks = nn.ModuleDict(parts)
         if fusion is not None:
             self.multipathway_fusion = fusion
 
 
-class ClassHead(nn.Module):
+class _ClassHead(nn.Module):
     """Logits of the classes that the network was trained on."""
 
     def __init__(self, in_features: int, classes: int) -> None:
@@ -147,25 +147,25 @@ class ClassHead(nn.Module):
 def _slow_modules(config: SlowFastConfig) -> list[nn.Module]:
     width, fused_width = config.slow_width, 2 * config.fast_width
     stages = (
-        Stage(
+        _Stage(
             (4 * width * 2 ** (stage - 1) + 4 * fused_width * 2 ** (stage - 1)) if stage else width + fused_width,
             4 * width * 2**stage, depth=config.depths[stage], kernel=_SLOW_KERNELS[stage], stride=_STRIDES[stage],
         )
         for stage in range(4)
     )  # fmt: skip
-    return [Stem(width, 1), *stages]
+    return [_Stem(width, 1), *stages]
 
 
 def _fast_modules(config: SlowFastConfig) -> list[nn.Module]:
     width = config.fast_width
     stages = (
-        Stage(
+        _Stage(
             4 * width * 2 ** (stage - 1) if stage else width,
             4 * width * 2**stage, depth=config.depths[stage], kernel=_FAST_KERNELS[stage], stride=_STRIDES[stage],
         )
         for stage in range(4)
     )  # fmt: skip
-    return [Stem(width, 5), *stages]
+    return [_Stem(width, 5), *stages]
 
 
 class SlowFast(nn.Module):
@@ -178,18 +178,18 @@ class SlowFast(nn.Module):
         super().__init__()
         pairs = zip(_slow_modules(config), _fast_modules(config), strict=True)
         fast_widths = [config.fast_width, *(4 * config.fast_width * 2**stage for stage in range(3))]
-        fusions = [*map(FastToSlowFusion, fast_widths), None]
+        fusions = [*map(_FastToSlowFusion, fast_widths), None]
         levels = [
-            PathwayLevel({_SLOW: slow, _FAST: fast}, fusion)
+            _PathwayLevel({_SLOW: slow, _FAST: fast}, fusion)
             for (slow, fast), fusion in zip(pairs, fusions, strict=True)
         ]
         # the published list has the pools at 5 and the class head at 6
-        head = ClassHead(config.slow_features + config.fast_features, config.classes)
+        head = _ClassHead(config.slow_features + config.fast_features, config.classes)
         self.blocks = nn.ModuleList([*levels, nn.Identity(), head])
         self.register_buffer("slow_frames", torch.tensor(_SLOW_FRAMES), persistent=False)
 
     def forward(self, clips: Tensor) -> Tensor:
-        fast = normalise(clips, MEAN, STD, dtype=self.blocks[6].proj.weight.dtype)
+        fast = normalise(clips, _MEAN, _STD, dtype=self.blocks[6].proj.weight.dtype)
         slow, fast = self.pathways(fast.index_select(2, self.slow_frames), fast)[-1]
         return torch.cat([slow.mean((2, 3, 4)), fast.mean((2, 3, 4))], dim=1)
 
@@ -214,10 +214,10 @@ class FastPathway(nn.Module):
 
     def __init__(self, config: SlowFastConfig) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(PathwayLevel({_FAST: part}) for part in _fast_modules(config))
+        self.blocks = nn.ModuleList(_PathwayLevel({_FAST: part}) for part in _fast_modules(config))
 
     def forward(self, clips: Tensor) -> Tensor:
-        fast = normalise(clips, MEAN, STD, dtype=next(self.parameters()).dtype)
+        fast = normalise(clips, _MEAN, _STD, dtype=next(self.parameters()).dtype)
         for level in self.blocks:
             fast = level.multipathway_blocks[_FAST](fast)
         return fast.mean((2, 3, 4))

@@ -46,7 +46,7 @@ class WindowPartition(nn.Module):
         """Tokens (clips, time, rows, columns, width) -> windows (clips, windows, tokens, width)."""
         if self.is_shifted:
             tokens = tokens.roll([-steps for steps in self.shift], (1, 2, 3))
-        return partition_windows(tokens, self.grid, self.window)
+        return _partition_windows(tokens, self.grid, self.window)
 
     def reverse(self, windows: Tensor) -> Tensor:
         """The inverse of `partition`."""
@@ -84,7 +84,7 @@ class WindowPartition(nn.Module):
             )
         )
         plane = fragment_positions.view(1, 1, *self.grid[1:], 2).expand(1, *self.grid, 2)
-        tokens = partition_windows(plane.roll([-steps for steps in self.shift], (1, 2, 3)), self.grid, self.window)[0]
+        tokens = _partition_windows(plane.roll([-steps for steps in self.shift], (1, 2, 3)), self.grid, self.window)[0]
         tokens = tokens[: tokens.shape[0] // self._counts()[0]]
         return (tokens[:, :, None] - tokens[:, None, :]).abs().sum(-1).to(torch.uint8)
 
@@ -96,7 +96,7 @@ class WindowPartition(nn.Module):
                 torch.arange(size) >= size - steps
             ).byte() * bool(steps)
             labels = labels * 3 + region.view([-1 if each == axis + 1 else 1 for each in range(5)])
-        return partition_windows(labels, self.grid, self.window)[0, :, :, 0]
+        return _partition_windows(labels, self.grid, self.window)[0, :, :, 0]
 
 
 def relative_position_index(window: GridSize) -> Tensor:
@@ -115,7 +115,7 @@ def split_heads(fused: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     return query, key, value
 
 
-def partition_windows(tokens: Tensor, grid: GridSize, window: GridSize) -> Tensor:
+def _partition_windows(tokens: Tensor, grid: GridSize, window: GridSize) -> Tensor:
     (t, r, c), (a, b, d) = (whole // part for whole, part in zip(grid, window, strict=True)), window
     parts = tokens.reshape(-1, t, a, r, b, c, d, tokens.shape[-1])
     return parts.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(-1, t * r * c, a * b * d, tokens.shape[-1])
@@ -166,10 +166,10 @@ class Swin(nn.Module):
     def __init__(self, config: SwinConfig) -> None:
         super().__init__()
         self.config = config
-        self.patch_embed = PatchEmbed(config)
+        self.patch_embed = _PatchEmbed(config)
         last_stage = len(config.depths) - 1
         self.layers = nn.ModuleList(
-            SwinStage(config, stage, merges_patches=stage < last_stage) for stage in range(len(config.depths))
+            _SwinStage(config, stage, merges_patches=stage < last_stage) for stage in range(len(config.depths))
         )
         self.norm = nn.LayerNorm(config.features)
 
@@ -180,7 +180,7 @@ class Swin(nn.Module):
         return self.norm(tokens)
 
 
-class PatchEmbed(nn.Module):
+class _PatchEmbed(nn.Module):
     """One token per patch."""
 
     def __init__(self, config: SwinConfig) -> None:
@@ -197,7 +197,7 @@ class PatchEmbed(nn.Module):
         return self.norm(tokens.permute(0, 2, 3, 4, 1))
 
 
-class SwinStage(nn.Module):
+class _SwinStage(nn.Module):
     """Blocks on one grid, every other one on shifted windows; then patch merging, except in the last stage."""
 
     def __init__(self, config: SwinConfig, stage: int, *, merges_patches: bool) -> None:
@@ -209,10 +209,10 @@ class SwinStage(nn.Module):
         ]
         self.places = nn.ModuleList(partitions[: config.depths[stage]])
         self.blocks = nn.ModuleList(
-            SwinBlock(width, config.heads[stage], config.window, gated=gated) for _ in range(config.depths[stage])
+            _SwinBlock(width, config.heads[stage], config.window, gated=gated) for _ in range(config.depths[stage])
         )
         if merges_patches:
-            self.downsample = PatchMerging(width)
+            self.downsample = _PatchMerging(width)
         self._merges_patches = merges_patches
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -221,7 +221,7 @@ class SwinStage(nn.Module):
         return self.downsample(tokens) if self._merges_patches else tokens
 
 
-class PatchMerging(nn.Module):
+class _PatchMerging(nn.Module):
     """Four neighbouring tokens, ordered down before across, become one of twice the width."""
 
     def __init__(self, width: int) -> None:
@@ -234,15 +234,15 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(torch.cat(neighbours, dim=-1)))
 
 
-class SwinBlock(nn.Module):
+class _SwinBlock(nn.Module):
     """Pre-norm window attention and MLP, each with a residual connection."""
 
     def __init__(self, width: int, heads: int, window: GridSize, *, gated: bool) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
-        self.attn = WindowAttention(width, heads, window, gated=gated)
+        self.attn = _WindowAttention(width, heads, window, gated=gated)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width)
+        self.mlp = _Mlp(width)
 
     def forward(self, tokens: Tensor, partition: WindowPartition) -> Tensor:
         windows = partition.partition(self.norm1(tokens))
@@ -250,7 +250,7 @@ class SwinBlock(nn.Module):
         return tokens + self.mlp(self.norm2(tokens))
 
 
-class WindowAttention(nn.Module):
+class _WindowAttention(nn.Module):
     """Self-attention within windows (clips, windows, tokens, width), with relative position biases."""
 
     def __init__(self, width: int, heads: int, window: GridSize, *, gated: bool) -> None:
@@ -283,7 +283,7 @@ class WindowAttention(nn.Module):
         return fragment_bias + partition.gates[:, None].to(fragment_bias.dtype) * (position_bias - fragment_bias)
 
 
-class Mlp(nn.Module):
+class _Mlp(nn.Module):
     """Two linear layers with GELU; the hidden layer is four times as wide."""
 
     def __init__(self, width: int) -> None:

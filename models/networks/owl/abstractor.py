@@ -31,7 +31,7 @@ class Abstractor(nn.Module):
         super().__init__()
         self.query_embeds = nn.Parameter(torch.zeros(1, config.queries, config.width))
         self.vit_eos = nn.Parameter(torch.zeros(1, 1, out_width))
-        self.encoder = LayerStack(AbstractorLayer(config) for _ in range(config.depth))
+        self.encoder = LayerStack(_AbstractorLayer(config) for _ in range(config.depth))
         self.visual_fc = nn.Linear(config.width, out_width)
 
     def forward(self, vision: Tensor) -> Tensor:
@@ -42,23 +42,23 @@ class Abstractor(nn.Module):
         return torch.cat([self.visual_fc(queries), self.vit_eos.expand(batch, -1, -1)], dim=1)
 
 
-class AbstractorLayer(nn.Module):
+class _AbstractorLayer(nn.Module):
     """Gives its block the published name `crossattention`."""
 
     def __init__(self, config: AbstractorConfig) -> None:
         super().__init__()
-        self.crossattention = AbstractorAttention(config)
+        self.crossattention = _AbstractorAttention(config)
 
 
-class AbstractorAttention(nn.Module):
+class _AbstractorAttention(nn.Module):
     """Attention of the queries to themselves and to the vision tokens, with its output block."""
 
     def __init__(self, config: AbstractorConfig) -> None:
         super().__init__()
-        self.attention = MultiHeadAttention(config)
+        self.attention = _MultiHeadAttention(config)
         self.norm1 = nn.LayerNorm(config.width)
         self.normk = nn.LayerNorm(config.vision_width)
-        self.output = CrossOutput(config)
+        self.output = _CrossOutput(config)
 
     def forward(self, queries: Tensor, vision: Tensor) -> Tensor:
         # The residual is the normalised query, not the query: the published network was trained so.
@@ -66,7 +66,7 @@ class AbstractorAttention(nn.Module):
         return self.output(queries, self.attention(queries, self.normk(vision)))
 
 
-class MultiHeadAttention(nn.Module):
+class _MultiHeadAttention(nn.Module):
     """Attention with position tables added to the inputs of queries and keys, not of values."""
 
     q_pos_embed: Tensor
@@ -94,21 +94,21 @@ class MultiHeadAttention(nn.Module):
         return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
-class CrossOutput(nn.Module):
+class _CrossOutput(nn.Module):
     """Residual connections around the attention's projection and an MLP."""
 
     def __init__(self, config: AbstractorConfig) -> None:
         super().__init__()
         self.out_proj = nn.Linear(config.width, config.width)
         self.norm2 = nn.LayerNorm(config.width)
-        self.mlp = Mlp(config)
+        self.mlp = _Mlp(config)
 
     def forward(self, queries: Tensor, attended: Tensor) -> Tensor:
         tokens = queries + self.out_proj(attended)
         return tokens + self.mlp(self.norm2(tokens))
 
 
-class Mlp(nn.Module):
+class _Mlp(nn.Module):
     """SwiGLU with a layer norm before the last linear layer."""
 
     def __init__(self, config: AbstractorConfig) -> None:

@@ -23,7 +23,7 @@ from models.networks.owl.owl import OwlConfig, split_modalities
 from models.networks.owl.q_align import MEAN, STD
 from models.networks.owl.vision import VisionTower
 
-MASKED_POSITION = 1 << 30
+_MASKED_POSITION = 1 << 30
 """Position of padding in shorter prompts: no token may attend to it."""
 
 
@@ -57,7 +57,7 @@ class SplitPrompt:
     suffix: Tensor
 
 
-class PrefixKeyValues(nn.Module):
+class _PrefixKeyValues(nn.Module):
     """One layer's keys and values (questions, heads, tokens, head width) of all prefixes."""
 
     keys: Tensor
@@ -95,7 +95,7 @@ class LanguageScorer(nn.Module):
         self.gap = constants.gap
         self.layers = nn.ModuleList(DecoderLayer(language) for _ in range(language.depth))
         self.norm = RmsNorm(language)
-        self.prefix = nn.ModuleList(PrefixKeyValues(keys, values) for keys, values in constants.prefix_key_values)
+        self.prefix = nn.ModuleList(_PrefixKeyValues(keys, values) for keys, values in constants.prefix_key_values)
         for name in ("cosines", "sines", "text", "head", "starts", "prefix_places", "text_offsets"):
             self.register_buffer(name, getattr(constants, name))
 
@@ -116,7 +116,7 @@ class LanguageScorer(nn.Module):
         pictures = start + (index + index // self.picture_tokens * self.gap)[None]
         text = start + self.text_offsets.index_select(0, question) + (count + (frames - 1) * self.gap)
         # Padding of a shorter suffix has an offset far below 0: it moves to the masked position.
-        text_positions = torch.where(text < 0, MASKED_POSITION, text)
+        text_positions = torch.where(text < 0, _MASKED_POSITION, text)
         query_positions = torch.cat([pictures, text], dim=1)
         key_positions = torch.cat([self.prefix_places.index_select(0, question), pictures, text_positions], dim=1)
         rotary_positions = query_positions.clamp(min=0)
@@ -212,13 +212,13 @@ def compute_constants(
 
 def _prefix_positions(length: int, longest: int) -> Tensor:
     positions = torch.arange(longest)
-    positions[length:] = MASKED_POSITION
+    positions[length:] = _MASKED_POSITION
     return positions
 
 
 def _text_offsets(gap: int, length: int, longest: int) -> Tensor:
     # With two pictures, the text between them comes before the last picture's tokens; see `_context`.
-    padding = torch.full((longest - length,), -MASKED_POSITION)
+    padding = torch.full((longest - length,), -_MASKED_POSITION)
     return torch.cat([_between_offsets(gap), padding, torch.arange(length)])
 
 

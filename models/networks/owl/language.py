@@ -47,7 +47,7 @@ class AttentionContext:
     mask: Tensor
 
 
-class Multiway(nn.Module):
+class _Multiway(nn.Module):
     """One module per modality: `multiway.0` for text, `multiway.1` for pictures."""
 
     def __init__(self, text: nn.Module, picture: nn.Module) -> None:
@@ -73,7 +73,7 @@ class RmsNorm(nn.Module):
         return functional.rms_norm(tokens, self.weight.shape, self.weight, self.eps)
 
 
-class SelfAttention(nn.Module):
+class _SelfAttention(nn.Module):
     """Causal self-attention; queries share one projection, keys and values have one per modality."""
 
     def __init__(self, config: LanguageConfig) -> None:
@@ -81,8 +81,8 @@ class SelfAttention(nn.Module):
         self.heads = config.heads
         width = config.width
         self.q_proj = nn.Linear(width, width, bias=False)
-        self.k_proj = Multiway(nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False))
-        self.v_proj = Multiway(nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False))
+        self.k_proj = _Multiway(nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False))
+        self.v_proj = _Multiway(nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False))
         self.o_proj = nn.Linear(width, width, bias=False)
 
     def keys_and_values(self, tokens: Tensor, context: AttentionContext, earlier: KeyValues | None) -> KeyValues:
@@ -103,7 +103,7 @@ class SelfAttention(nn.Module):
         return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
-class Mlp(nn.Module):
+class _Mlp(nn.Module):
     """SwiGLU, shared by both modalities."""
 
     def __init__(self, config: LanguageConfig) -> None:
@@ -121,10 +121,10 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, config: LanguageConfig) -> None:
         super().__init__()
-        self.input_layernorm = Multiway(RmsNorm(config), RmsNorm(config))
-        self.self_attn = SelfAttention(config)
-        self.post_attention_layernorm = Multiway(RmsNorm(config), RmsNorm(config))
-        self.mlp = Mlp(config)
+        self.input_layernorm = _Multiway(RmsNorm(config), RmsNorm(config))
+        self.self_attn = _SelfAttention(config)
+        self.post_attention_layernorm = _Multiway(RmsNorm(config), RmsNorm(config))
+        self.mlp = _Mlp(config)
 
     def forward(
         self, tokens: Tensor, context: AttentionContext, earlier: KeyValues | None = None

@@ -44,7 +44,7 @@ def tiny_config() -> OwlConfig:
     )
 
 
-class OwlModel(nn.Module):
+class _OwlModel(nn.Module):
     """Everything under the prefix `model.`."""
 
     def __init__(self, config: OwlConfig) -> None:
@@ -62,7 +62,7 @@ class Owl(nn.Module):
     def __init__(self, config: OwlConfig) -> None:
         super().__init__()
         self.config = config
-        self.model = OwlModel(config)
+        self.model = _OwlModel(config)
         self.lm_head = nn.Linear(config.language.width, config.language.vocabulary, bias=False)
 
     def encode_pictures(self, pixels: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ def score_levels(logits: Sequence[float] | NDArray[np.float32]) -> LevelScore:
         one_to_five=1 + 4 * score,
         zero_to_one=score,
         level_probabilities=tuple(float(probability) for probability in probabilities),
-        entropy=float(entropy(probabilities)),
+        entropy=float(_entropy(probabilities)),
     )
 
 
@@ -99,7 +99,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return probabilities
 
 
-def entropy(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+def _entropy(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
     """Shannon entropy along the last axis, divided by that of the uniform distribution: 0 = certain, 1 = uniform."""
     log_probabilities = np.log(np.clip(probabilities, np.finfo(np.float32).tiny, None))
     normalised: NDArray[np.float32] = -(probabilities * log_probabilities).sum(axis=-1) / np.log(

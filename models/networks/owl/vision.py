@@ -31,8 +31,8 @@ class VisionTower(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.embeddings = PatchEmbeddings(config)
-        self.encoder = LayerStack(VisionBlock(config) for _ in range(config.depth))
+        self.embeddings = _PatchEmbeddings(config)
+        self.encoder = LayerStack(_VisionBlock(config) for _ in range(config.depth))
         self.post_layernorm = nn.LayerNorm(config.width, eps=config.eps)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class LayerStack(nn.Module):
         self.layers = nn.ModuleList(layers)
 
 
-class PatchEmbeddings(nn.Module):
+class _PatchEmbeddings(nn.Module):
     """The class token and the patches row by row, with position embeddings."""
 
     def __init__(self, config: VisionConfig) -> None:
@@ -67,22 +67,22 @@ class PatchEmbeddings(nn.Module):
         return self.pre_layernorm(torch.cat([class_token, patches], dim=1) + self.position_embedding)
 
 
-class VisionBlock(nn.Module):
+class _VisionBlock(nn.Module):
     """Pre-norm self-attention and MLP, each with a residual connection."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.input_layernorm = nn.LayerNorm(config.width, eps=config.eps)
-        self.self_attn = VisionAttention(config)
+        self.self_attn = _VisionAttention(config)
         self.post_attention_layernorm = nn.LayerNorm(config.width, eps=config.eps)
-        self.mlp = Mlp(config)
+        self.mlp = _Mlp(config)
 
     def forward(self, tokens: Tensor) -> Tensor:
         tokens = tokens + self.self_attn(self.input_layernorm(tokens))
         return tokens + self.mlp(self.post_attention_layernorm(tokens))
 
 
-class VisionAttention(nn.Module):
+class _VisionAttention(nn.Module):
     """Self-attention; the rows of `query_key_value` are grouped by head: q, k and v of a head, then the next head."""
 
     def __init__(self, config: VisionConfig) -> None:
@@ -99,7 +99,7 @@ class VisionAttention(nn.Module):
         return self.dense(mixed.transpose(1, 2).reshape(batch, count, width))
 
 
-class Mlp(nn.Module):
+class _Mlp(nn.Module):
     """Two linear layers with CLIP's quick GELU."""
 
     def __init__(self, config: VisionConfig) -> None:

@@ -23,7 +23,7 @@ from models.train.features.cache import FeatureCache
 from models.train.features.decoder_views import Pixels, make_view
 
 Array = NDArray[Any]
-FRAMES_PER_CLIP = 8
+_FRAMES_PER_CLIP = 8
 """Frames sampled from a clip; each becomes a row with the clip's score, as the daemon scores each moment."""
 
 
@@ -95,7 +95,7 @@ class FeatureExtractor:
     def fingerprint(self) -> str:
         """Names everything that the features depend on beside the frames."""
         digest = "" if self.network is None else weights_sha256(self.network)
-        return f"{self.spec.name} {self._view} frames={FRAMES_PER_CLIP} {digest}"
+        return f"{self.spec.name} {self._view} frames={_FRAMES_PER_CLIP} {digest}"
 
     def __call__(self, frames: Sequence[Pixels], *, seed: int) -> Array:
         """Features (frames, ...) of frames (height, width, 3); maps are stored as float16.
@@ -132,11 +132,11 @@ def extract_features(
         (extractor, FeatureCache(cache_folder, fingerprint=extractor.fingerprint))
         for extractor in (FeatureExtractor(spec, frozen_networks) for spec in specs)
     ]
-    capacity = sum(1 if row.path.suffix.lower() in PICTURE_SUFFIXES else FRAMES_PER_CLIP for row in rows)
+    capacity = sum(1 if row.path.suffix.lower() in PICTURE_SUFFIXES else _FRAMES_PER_CLIP for row in rows)
     arrays: list[Array] = []
     row_numbers: list[int] = []
     for number, row in enumerate(tqdm(rows, unit="file", desc="features")):
-        read = cache(partial(read_frames, row.path, count=FRAMES_PER_CLIP))
+        read = cache(partial(read_frames, row.path, count=_FRAMES_PER_CLIP))
         features = [
             feature_cache.get_or_compute(row.path, partial(_extract_file, extractor, read, row.path))
             for extractor, feature_cache in extractors_and_caches

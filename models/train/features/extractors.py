@@ -36,7 +36,7 @@ class TrunkMaps(nn.Module):
         self.statistics, self.trunk = lite.statistics, lite.trunk
         self.register_buffer("mean", lite.mean.clone())
         self.register_buffer("std", lite.std.clone())
-        self.means = nn.ModuleList(CellMeans(TILE_HEIGHT // stride, TILE_WIDTH // stride) for stride in _STAGE_STRIDES)
+        self.means = nn.ModuleList(_CellMeans(TILE_HEIGHT // stride, TILE_WIDTH // stride) for stride in _STAGE_STRIDES)
 
     def forward(self, mosaics: Tensor) -> Tensor:
         tiles = split_tiles(mosaics.float() / 255)
@@ -140,7 +140,7 @@ class FragmentFeatures(nn.Module):
         return self.network.features(fragments)
 
 
-class CellMeans(nn.Module):
+class _CellMeans(nn.Module):
     """Adaptive average pooling of a tile's maps (tiles, channels, height, width) as matrix products, for ONNX."""
 
     def __init__(self, height: int, width: int) -> None:

@@ -153,11 +153,13 @@ class Judge:
         orphans = [
             state
             for state in self._restored.pop(rendition.key, ())
-            if not _is_followed(state, rules.get(state.rule))
+            if not _rule_still_evaluates(state, rules.get(state.rule))
         ]  # fmt: skip
         # Group rules do not match renditions.
         orphans += [
-            state for state in self._restored.pop("", ()) if not _is_followed(state, self._rules.get(state.rule))
+            state
+            for state in self._restored.pop("", ())
+            if not _rule_still_evaluates(state, self._rules.get(state.rule))
         ]
         return [self._close(state, timed.ends_at, why="the rule no longer applies") for state in orphans]
 
@@ -216,7 +218,7 @@ def fleet_wide_rules(rules: Collection[AlertRule]) -> tuple[AlertRule, ...]:
     return tuple(rule for rule in rules if isinstance(rule.condition, ChartCondition))
 
 
-def _is_followed(state: AlertState, rule: AlertRule | None) -> bool:
+def _rule_still_evaluates(state: AlertState, rule: AlertRule | None) -> bool:
     return rule is not None and rule.condition.follows(state)
 
 

@@ -17,12 +17,12 @@ FORGET_SECONDS = 60.0
 ROUNDING_SECONDS = 1e-3
 """Consecutive segments meet with the rounding errors of their time bases."""
 
-LATE_LIMIT = 5
+_LATE_LIMIT = 5
 """So many consecutive segments from the past, also by their sequence, mean that the timeline was reset."""
 
-WORST_FRAMES = 4
+_WORST_FRAMES = 4
 
-SAME_MEAN_LEVELS = 0.5
+_SAME_MEAN_LEVELS = 0.5
 SAME_MAX_LEVELS = 3
 """Two fingerprints show the same picture when their cells differ by no more than this, on average and at most."""
 
@@ -61,7 +61,7 @@ def place_outcome(
     until = timeline.ends_at
     if ends_at <= until - ROUNDING_SECONDS or starts_at < ends_at <= until + ROUNDING_SECONDS:
         # A segment that is next in sequence but earlier in time is not late: the timeline was set back.
-        if segment.sequence <= timeline.sequence and timeline.late_count + 1 < LATE_LIMIT:
+        if segment.sequence <= timeline.sequence and timeline.late_count + 1 < _LATE_LIMIT:
             return replace(timeline, late_count=timeline.late_count + 1), None
         timeline = new
     if not isinstance(outcome, QualityEvent):
@@ -130,7 +130,7 @@ def is_same_picture(first: Fingerprint, second: Fingerprint) -> bool:
         return False
     cells = [np.frombuffer(bytes.fromhex(text), np.uint8).astype(np.int16) for text in (first, second)]
     difference = np.abs(cells[0] - cells[1])
-    return bool(difference.mean() <= SAME_MEAN_LEVELS and difference.max() <= SAME_MAX_LEVELS)
+    return bool(difference.mean() <= _SAME_MEAN_LEVELS and difference.max() <= SAME_MAX_LEVELS)
 
 
 def worst_frame_times(event: QualityEvent, badness: Sequence[float]) -> tuple[float, ...]:
@@ -142,4 +142,4 @@ def worst_frame_times(event: QualityEvent, badness: Sequence[float]) -> tuple[fl
     if len(badness) != len(times):
         return (times[len(times) // 2],)
     ranked = sorted(range(len(times)), key=lambda index: (-badness[index], index))
-    return tuple(times[index] for index in ranked[:WORST_FRAMES])
+    return tuple(times[index] for index in ranked[:_WORST_FRAMES])

@@ -18,7 +18,7 @@ WorseDirection = Literal["higher", "lower"]
 MIN_SEQUENTIAL_CLUSTERS = 20
 """No confidence sequence is read with fewer clusters: it is asymptotic (8.0 % errors at 5 clusters, 3.8 % at 20)."""
 
-SIGNAL_DIFFERENCE_LIMITS: Mapping[str, float] = {"over_sharpness": 0.03, "flicker": 0.03, "noise": 0.01}
+_SIGNAL_DIFFERENCE_LIMITS: Mapping[str, float] = {"over_sharpness": 0.03, "flicker": 0.03, "noise": 0.01}
 """When the arms' mean signals differ by more, a person must look: these signals are known to fool scorers."""
 
 _GUARDRAIL_METRICS = ("score", "p5", "min", "signal", "label", "bitrate_kbps", "unscored")
@@ -119,7 +119,7 @@ class Experiment:
     # the arm that is the unenhanced source: not compared, its score is the covariate "input_score"
     input_arm: str = ""
     # signal -> largest difference of the arms' means (0..1) that needs no human look
-    look_limits: Mapping[str, float] = field(default_factory=lambda: dict(SIGNAL_DIFFERENCE_LIMITS), hash=False)
+    look_limits: Mapping[str, float] = field(default_factory=lambda: dict(_SIGNAL_DIFFERENCE_LIMITS), hash=False)
     # attributes to slice by, for exploration: "rendition", "height", "label:NAME"
     slices: tuple[str, ...] = ()
 

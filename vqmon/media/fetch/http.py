@@ -26,7 +26,7 @@ _RETRY_AFTER_MAX_SECONDS = 5.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
-Headers = dict[bytes, str]
+_Headers = dict[bytes, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +231,7 @@ def _build_request(url: CheckedUrl, policy: FetchPolicy, byte_range: ByteRange |
     )
 
 
-def _check_response_head(name: str, status: int, headers: Headers) -> None:
+def _check_response_head(name: str, status: int, headers: _Headers) -> None:
     if status in (404, 410):
         raise FetchError("not_found", f"{name}: status {status}")
     if status in _RETRYABLE_STATUSES:
@@ -247,7 +247,7 @@ def _check_response_head(name: str, status: int, headers: Headers) -> None:
         raise FetchError("http_status", f"{name}: compressed as {coding[:20]} though identity was requested")
 
 
-def _body_slice(name: str, status: int, headers: Headers, byte_range: ByteRange | None) -> slice:
+def _body_slice(name: str, status: int, headers: _Headers, byte_range: ByteRange | None) -> slice:
     """The slice of the body to return: servers may answer a range request with that range or with everything."""
     if byte_range is None:
         return slice(0, None)
@@ -259,7 +259,7 @@ def _body_slice(name: str, status: int, headers: Headers, byte_range: ByteRange 
     return slice(0, byte_range.length_bytes)
 
 
-def _check_announced_length(name: str, headers: Headers, body_slice: slice, max_bytes: int) -> None:
+def _check_announced_length(name: str, headers: _Headers, body_slice: slice, max_bytes: int) -> None:
     """Refuse a body that is announced as too large; a smaller announcement is not trusted while reading."""
     content_length = headers.get(b"content-length", "")
     is_number = content_length.isascii() and content_length.isdigit()

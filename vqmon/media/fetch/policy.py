@@ -28,7 +28,7 @@ def printable(name: str) -> str:
 
 
 IpAddress = IPv4Address | IPv6Address
-IpNetwork = IPv4Network | IPv6Network
+_IpNetwork = IPv4Network | IPv6Network
 
 _MAX_URL_BYTES = 2048
 
@@ -277,7 +277,7 @@ def _entry_allows(entry: str, host: str, address: IpAddress | None) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _parse_networks(texts: tuple[str, ...]) -> tuple[IpNetwork, ...]:
+def _parse_networks(texts: tuple[str, ...]) -> tuple[_IpNetwork, ...]:
     try:
         return tuple(ip_network(text, strict=False) for text in texts)
     except ValueError as error:

@@ -44,7 +44,7 @@ _FREEZE_CELL = 2.0
 _FLICKER_LEVELS = 32
 _SAME_SCENE_CORRELATION = 0.9
 
-Luma = NDArray[np.float32]
+_Luma = NDArray[np.float32]
 
 
 class SignalMeter:
@@ -52,9 +52,9 @@ class SignalMeter:
 
     def __init__(self, names: Collection[str]) -> None:
         self._names = tuple(names)
-        self._previous: Luma | None = None
-        self._sampled_means: list[Luma] = []
-        self._intermediate_means: list[Luma] = []
+        self._previous: _Luma | None = None
+        self._sampled_means: list[_Luma] = []
+        self._intermediate_means: list[_Luma] = []
         self._max_flicker: float | None = None
 
     def measure(self, planes: YuvPlanes, *, damaged_share: float) -> dict[str, float]:
@@ -88,7 +88,7 @@ class SignalMeter:
         """The next intermediate frame does not follow the last one."""
         self._intermediate_means = []
 
-    def _pop_flicker(self, coarse: Luma) -> float:
+    def _pop_flicker(self, coarse: _Luma) -> float:
         self._sampled_means = [*self._sampled_means[-2:], _grid_means(coarse)]
         intermediate_flicker, self._max_flicker = self._max_flicker, None
         if intermediate_flicker is not None:
@@ -102,7 +102,7 @@ def compute_fingerprint(planes: YuvPlanes) -> str:
     return means.tobytes().hex()
 
 
-def _measure_freeze(previous: Luma, current: Luma) -> float:
+def _measure_freeze(previous: _Luma, current: _Luma) -> float:
     """1 when two pictures of the same size differ by coding noise only, 0 when they differ clearly."""
     if previous.shape != current.shape:
         return 0.0
@@ -111,7 +111,7 @@ def _measure_freeze(previous: Luma, current: Luma) -> float:
     return float(np.clip(2 - mean / _FREEZE_MEAN, 0, 1) * np.clip(2 - max_cell / _FREEZE_CELL, 0, 1))
 
 
-def _measure_flicker(first: Luma, second: Luma, third: Luma) -> float:
+def _measure_flicker(first: _Luma, second: _Luma, third: _Luma) -> float:
     """The flicker of three consecutive frames, each given as its `_grid_means`."""
     first_change, second_change = float(second.mean() - first.mean()), float(third.mean() - second.mean())
     if (
@@ -122,7 +122,7 @@ def _measure_flicker(first: Luma, second: Luma, third: Luma) -> float:
     return min(1.0, min(abs(first_change), abs(second_change)) / _FLICKER_LEVELS)
 
 
-def _grid_means(picture: Luma) -> Luma:
+def _grid_means(picture: _Luma) -> _Luma:
     """The mean of each cell of a 32 x 18 grid, as (18, 32)."""
     height, width = picture.shape
     rows = np.minimum(np.arange(EDGE_ROWS) * height // EDGE_ROWS, height - 1)
@@ -132,7 +132,7 @@ def _grid_means(picture: Luma) -> Luma:
     return (sums / counts).astype(np.float32)
 
 
-def _coarse_luma(planes: YuvPlanes) -> Luma:
+def _coarse_luma(planes: YuvPlanes) -> _Luma:
     step = _coarse_step(planes)
     picture = planes.y[::step, ::step].astype(np.float32)
     return _to_limited_range(picture) if planes.is_full else picture
@@ -142,12 +142,12 @@ def _coarse_step(planes: YuvPlanes) -> int:
     return _STEP if min(planes.y.shape) >= EDGE_COLUMNS * _STEP else 1
 
 
-def _code_levels(*, is_full: bool) -> Luma:
+def _code_levels(*, is_full: bool) -> _Luma:
     codes = np.arange(256, dtype=np.float32)
     return _to_limited_range(codes) if is_full else codes
 
 
-def _to_limited_range(codes: Luma) -> Luma:
+def _to_limited_range(codes: _Luma) -> _Luma:
     return codes * np.float32(219 / 255) + 16
 
 
@@ -160,7 +160,7 @@ def _measure_solid(planes: YuvPlanes) -> float:
     return min(shares)
 
 
-def _share_near_median(values: NDArray[np.uint8], *, levels: Luma) -> float:
+def _share_near_median(values: NDArray[np.uint8], *, levels: _Luma) -> float:
     """Share of the values within 4 levels of their median, from a histogram; `levels` are those of the 256 codes."""
     counts = np.bincount(values.ravel(), minlength=256)
     cumulative = np.cumsum(counts)
@@ -169,7 +169,7 @@ def _share_near_median(values: NDArray[np.uint8], *, levels: Luma) -> float:
     return int(counts[np.abs(levels - median) <= _SOLID_LEVELS].sum()) / values.size
 
 
-def _measure_borders(coarse: Luma) -> float:
+def _measure_borders(coarse: _Luma) -> float:
     top, bottom = _count_dark_edge_rows(coarse)
     left, right = _count_dark_edge_rows(coarse.T)
     height, width = coarse.shape
@@ -179,7 +179,7 @@ def _measure_borders(coarse: Luma) -> float:
     return float(1 - inner_height * inner_width / (height * width))
 
 
-def _count_dark_edge_rows(picture: Luma) -> tuple[int, int]:
+def _count_dark_edge_rows(picture: _Luma) -> tuple[int, int]:
     """The number of dark rows at the top and at the bottom."""
     lit = np.flatnonzero((picture.mean(axis=1) > _BLACK_LEVEL - 8) | (picture.max(axis=1) > _BRIGHT_LEVEL))
     if not len(lit):
@@ -187,7 +187,7 @@ def _count_dark_edge_rows(picture: Luma) -> tuple[int, int]:
     return int(lit[0]), len(picture) - 1 - int(lit[-1])
 
 
-def _correlation(first: Luma, second: Luma) -> float:
+def _correlation(first: _Luma, second: _Luma) -> float:
     a, b = first - first.mean(), second - second.mean()
     scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
     # two pictures without contrast count as the same picture

@@ -19,7 +19,7 @@ _PLAIN_NAME = re.compile(r"(?:[a-z0-9_][a-z0-9_.=,()~+-]*/){0,9}[a-z0-9_][a-z0-9
 MAX_TRACKS = 1000
 _MAX_URL_CHARACTERS = 8192
 MAX_SEQUENCE = 2**62
-MAX_DURATION_SECONDS = 86_400.0
+_MAX_DURATION_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +127,7 @@ def parse_seconds(value: object) -> float:
         seconds = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return 0.0
-    return seconds if math.isfinite(seconds) and 0 <= seconds <= MAX_DURATION_SECONDS else 0.0
+    return seconds if math.isfinite(seconds) and 0 <= seconds <= _MAX_DURATION_SECONDS else 0.0
 
 
 def parse_timestamp(text: str) -> datetime | None:

@@ -18,13 +18,13 @@ from vqmon.transport.history.rows import from_microseconds, to_microseconds
 
 PartitionBy = Literal["hour", "day"]
 
-PARTITION_LENGTHS: Mapping[PartitionBy, timedelta] = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
-PROGRESS_FILE = "_vqmon.json"
+_PARTITION_LENGTHS: Mapping[PartitionBy, timedelta] = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
+_PROGRESS_FILE = "_vqmon.json"
 """Next to the partitions: how far the export has come."""
 
-PARTITION_FILE = "outcomes.parquet"
-CHUNK_ROWS = 50_000
-FUTURE_TOLERANCE_US = 24 * 3600 * 1_000_000
+_PARTITION_FILE = "outcomes.parquet"
+_CHUNK_ROWS = 50_000
+_FUTURE_TOLERANCE_US = 24 * 3600 * 1_000_000
 """A partition that begins so much later than the newest closed one is written at once."""
 
 
@@ -55,7 +55,7 @@ def export_partitions(
     folder.mkdir(exist_ok=True)
     identity = history.queries.identity()
     exported_up_to = _read_progress(folder, each, identity)
-    length = PARTITION_LENGTHS[each] // timedelta(microseconds=1)
+    length = _PARTITION_LENGTHS[each] // timedelta(microseconds=1)
     closed_until = (to_microseconds(now - settle) // length) * length
     partitions, progress = _closed_partitions(history.documents, exported_up_to, length, closed_until)
     files = rows = 0
@@ -77,11 +77,11 @@ def _closed_partitions(
     """
     partitions: dict[int, tuple[int, int]] = {}
     first_open, last = None, exported_up_to
-    while rows := documents.start_times_after(last, limit=CHUNK_ROWS):
+    while rows := documents.start_times_after(last, limit=_CHUNK_ROWS):
         for number, starts_at in rows:
             begins_at = starts_at - starts_at % length
             # A stream whose timeline runs ahead of the clock must not hold up all others.
-            if begins_at + length <= closed_until or begins_at > closed_until + FUTURE_TOLERANCE_US:
+            if begins_at + length <= closed_until or begins_at > closed_until + _FUTURE_TOLERANCE_US:
                 partitions[begins_at] = (partitions.get(begins_at, (number,))[0], number)
             elif first_open is None:
                 first_open = number
@@ -130,12 +130,12 @@ def _with_all_columns(table: Any) -> Any:
 
 def _partition_path(begins_at: datetime, each: PartitionBy) -> Path:
     date = Path(f"date={begins_at:%Y-%m-%d}")
-    return date / f"hour={begins_at:%H}" / PARTITION_FILE if each == "hour" else date / PARTITION_FILE
+    return date / f"hour={begins_at:%H}" / _PARTITION_FILE if each == "hour" else date / _PARTITION_FILE
 
 
 def _read_progress(folder: Path, each: PartitionBy, identity: str) -> int:
     """The number up to which all outcomes of this history are in the files."""
-    file = folder / PROGRESS_FILE
+    file = folder / _PROGRESS_FILE
     if not file.exists():
         return 0
     try:
@@ -150,12 +150,12 @@ def _read_progress(folder: Path, each: PartitionBy, identity: str) -> int:
 
 
 def _write_progress(folder: Path, each: PartitionBy, identity: str, number: int) -> None:
-    unfinished = folder / f".{PROGRESS_FILE}.{os.getpid()}.part"
+    unfinished = folder / f".{_PROGRESS_FILE}.{os.getpid()}.part"
     try:
         unfinished.write_text(
             json.dumps({"number": number, "each": each, "history": identity}) + "\n", encoding="utf-8"
         )
-        unfinished.replace(folder / PROGRESS_FILE)
+        unfinished.replace(folder / _PROGRESS_FILE)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
     finally:

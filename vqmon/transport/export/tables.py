@@ -13,7 +13,7 @@ from vqmon.core.types import SIGNALS, Outcome, QualityEvent, Score
 from vqmon.errors import SettingsError, StoreError
 from vqmon.transport.history.documents import Documents
 
-FileFormat = Literal["parquet", "csv", "ndjson"]
+_FileFormat = Literal["parquet", "csv", "ndjson"]
 
 CHUNK_ROWS = 5000
 """Rows in memory at a time; also the size of a Parquet row group."""
@@ -128,12 +128,12 @@ def _score_cells(score: Score | None) -> dict[str, Any]:
     }
 
 
-def _file_format(file: Path, form: str | None) -> FileFormat:
+def _file_format(file: Path, form: str | None) -> _FileFormat:
     suffix = file.suffix.lower().lstrip(".")
     chosen = form or {"jsonl": "ndjson", "pq": "parquet"}.get(suffix, suffix)
     if chosen not in ("parquet", "csv", "ndjson"):
         raise SettingsError(f"{file}: cannot tell the format from the suffix; use --format parquet, csv or ndjson")
-    return cast(FileFormat, chosen)
+    return cast(_FileFormat, chosen)
 
 
 def _refuse_database(file: Path) -> None:

@@ -18,7 +18,7 @@ from vqmon.transport.wire import cloudevents
 BLOCK_EVENTS = 64
 """Events in a block at most: reading one event unpacks its whole block."""
 
-COMPRESSION_LEVEL = 1
+_COMPRESSION_LEVEL = 1
 """Higher levels of zlib take three times as long and save a tenth of the size."""
 
 _SMALL_WINDOW_BITS = 13
@@ -74,7 +74,7 @@ def _compressor(dictionary: bytes, length: int) -> "zlib._Compress":
     # A window that is no larger than necessary takes half the time to set up.
     is_small = len(dictionary) + length < 1 << _SMALL_WINDOW_BITS
     return zlib.compressobj(
-        COMPRESSION_LEVEL, wbits=_SMALL_WINDOW_BITS if is_small else zlib.MAX_WBITS, zdict=dictionary
+        _COMPRESSION_LEVEL, wbits=_SMALL_WINDOW_BITS if is_small else zlib.MAX_WBITS, zdict=dictionary
     )
 
 
@@ -116,7 +116,7 @@ CHUNK_BLOCKS = 100
 SORT_CHUNK_OUTCOMES = 4000
 """Outcomes in memory while they are sorted by the start of their segments: some 60 MB."""
 
-MERGE_BUFFER_ROWS = 200_000
+_MERGE_BUFFER_ROWS = 200_000
 """Rows of (start, number) in memory while renditions are merged, over all of them."""
 
 MIN_TIME, MAX_TIME = -(1 << 62), 1 << 62
@@ -226,7 +226,7 @@ class Documents:
         """
         begin, end = _range_of(since, until)
         ids = [row[0] for row in rendition_rows(self._query) if select_rendition(row[1], row[2])]
-        buffer_rows = max(50, MERGE_BUFFER_ROWS // max(1, len(ids)))
+        buffer_rows = max(50, _MERGE_BUFFER_ROWS // max(1, len(ids)))
         merged = heapq.merge(*(self._starts_and_numbers(id, begin, end, buffer_rows) for id in ids))
         while numbers := [number for _, number in itertools.islice(merged, SORT_CHUNK_OUTCOMES)]:
             outcomes = self._outcomes_by_number(sorted(numbers))

@@ -36,7 +36,7 @@ from vqmon.transport.history.rows import segment_digest
 RETRY_TIMEOUT_SECONDS = 60.0
 """How long a write waits for a database that is away before it fails."""
 
-SEEN_CHUNK_OUTCOMES = 1000
+_SEEN_CHUNK_OUTCOMES = 1000
 """Outcomes whose segments one transaction marks as seen."""
 
 
@@ -169,7 +169,7 @@ class History:
             self._stores_seen_segments = True
             if not self._database.query("SELECT 1 FROM seen LIMIT 1"):
                 outcomes = self.documents.outcomes_in_write_order()
-                while chunk := list(islice(outcomes, SEEN_CHUNK_OUTCOMES)):
+                while chunk := list(islice(outcomes, _SEEN_CHUNK_OUTCOMES)):
                     self._write(partial(insert_seen_segments, outcomes=chunk))
         return SeenSegments(self._database)
 

@@ -25,7 +25,7 @@ from vqmon.transport.history.rows import (
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.alert_state import state_key
 
-MAX_QUERY_IDS = 500
+_MAX_QUERY_IDS = 500
 """Ids that one query may name."""
 
 
@@ -99,8 +99,8 @@ def _outcome_rows(
 
 def _stored_ids(transaction: Transaction, ids: Sequence[str]) -> set[bytes]:
     stored_ids: set[bytes] = set()
-    for begin in range(0, len(ids), MAX_QUERY_IDS):
-        packed_ids = [pack_event_id(id) for id in ids[begin : begin + MAX_QUERY_IDS]]
+    for begin in range(0, len(ids), _MAX_QUERY_IDS):
+        packed_ids = [pack_event_id(id) for id in ids[begin : begin + _MAX_QUERY_IDS]]
         marks = ", ".join("?" * len(packed_ids))
         rows = transaction.execute(f"SELECT id FROM outcome WHERE id IN ({marks})", packed_ids).fetchall()
         stored_ids.update(bytes(row[0]) for row in rows)

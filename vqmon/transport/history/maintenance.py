@@ -24,7 +24,7 @@ PRUNE_CHUNK_ROWS = 1000
 MAX_CHUNKS = 300
 """Transactions in one call: weeks of backlog are deleted over hours, while writing goes on."""
 
-PRUNE_CHUNK_RENDITIONS = 100
+_PRUNE_CHUNK_RENDITIONS = 100
 """Renditions whose rollups one transaction deletes."""
 
 _SELECT_NEW = (
@@ -134,9 +134,9 @@ class Maintenance:
         """Delete minutes that begin before a time; returns how many rows."""
         ids = self._database.query("SELECT rendition_id FROM rendition")
         count = 0
-        for start in range(0, len(ids), PRUNE_CHUNK_RENDITIONS):
+        for start in range(0, len(ids), _PRUNE_CHUNK_RENDITIONS):
             with self._database.transaction() as transaction:
-                for (rendition_id,) in ids[start : start + PRUNE_CHUNK_RENDITIONS]:
+                for (rendition_id,) in ids[start : start + _PRUNE_CHUNK_RENDITIONS]:
                     delete = "DELETE FROM rollup WHERE rendition_id = ? AND begins_at < ?"
                     count += transaction.execute(delete, (rendition_id, before)).rowcount
         return count

@@ -23,10 +23,10 @@ from vqmon.transport.history.rows import (
 )
 from vqmon.transport.wire import cloudevents
 
-TREND_OUTCOMES = 60
+_TREND_OUTCOMES = 60
 """Outcomes in the trend of a rendition."""
 
-ROLLUP_RACE_ATTEMPTS = 5
+_ROLLUP_RACE_ATTEMPTS = 5
 """How often a range is added up when a roll-up keeps moving outcomes meanwhile."""
 
 _OUTCOME_JOIN = "outcome o JOIN rendition r USING (rendition_id)"
@@ -182,7 +182,7 @@ class Queries:
 
     # ---- charts
 
-    def renditions(self, *, stream_id: str | None = None, trend: int = TREND_OUTCOMES) -> Sequence[RenditionState]:
+    def renditions(self, *, stream_id: str | None = None, trend: int = _TREND_OUTCOMES) -> Sequence[RenditionState]:
         """Every rendition that has an outcome, or those of one stream, by stream and name."""
         where = "" if stream_id is None else "WHERE stream_id = ?"
         rows = self._query(
@@ -218,7 +218,7 @@ class Queries:
         names = {row[0]: row[2] for row in rendition_rows(self._query, stream_id=stream_id)}
         span = (to_microseconds(begins_at), to_microseconds(ends_at))
         scorer = scorer or self._first_scorer(list(names))
-        for _ in range(ROLLUP_RACE_ATTEMPTS):
+        for _ in range(_ROLLUP_RACE_ATTEMPTS):
             buckets = _Buckets(*span, count, scorer=scorer, layouts=self._layouts)
             if buckets.width < MINUTE:
                 self._add_outcomes(buckets, list(names), span)

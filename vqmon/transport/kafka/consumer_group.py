@@ -16,11 +16,11 @@ from vqmon.transport.kafka.records import OnAssigned, OnRevoked, PartitionOffset
 
 log = logging.getLogger("vqmon.kafka")
 
-REQUEST_TIMEOUT_SECONDS = 10.0
-PING_TIMEOUT_SECONDS = 5.0
-STOP_TIMEOUT_SECONDS = 5.0
-START_TIMEOUT_SECONDS = 60.0
-DAY_MS = 86_400_000
+_REQUEST_TIMEOUT_SECONDS = 10.0
+_PING_TIMEOUT_SECONDS = 5.0
+_STOP_TIMEOUT_SECONDS = 5.0
+_START_TIMEOUT_SECONDS = 60.0
+_DAY_MS = 86_400_000
 
 
 class GroupConsumer:
@@ -57,7 +57,7 @@ class GroupConsumer:
             # A join is answered when every member has joined: a timeout below the rebalance timeout gives up too early.
             request_timeout_ms=int((max(rebalance_seconds, session_seconds) + 10) * 1000),
             # The watchdog notices when polling stops; a worker that waits for a broker must stay a member.
-            max_poll_interval_ms=DAY_MS,
+            max_poll_interval_ms=_DAY_MS,
             max_partition_fetch_bytes=1 << 20,
             fetch_max_wait_ms=100,
             retry_backoff_ms=100,
@@ -68,7 +68,7 @@ class GroupConsumer:
     async def start(self) -> None:
         """Connect to the brokers and begin to join the group; raises BrokerError."""
         with translated_errors("join the group"):
-            await run_with_deadline(self._consumer.start(), within_seconds=START_TIMEOUT_SECONDS)
+            await run_with_deadline(self._consumer.start(), within_seconds=_START_TIMEOUT_SECONDS)
             self._consumer.subscribe([self._topic], listener=self._listener)
 
     async def poll(
@@ -97,7 +97,7 @@ class GroupConsumer:
         """The group's committed offset; None when there is none."""
         with translated_errors("read the committed offset"):
             offset = await run_with_deadline(
-                self._consumer.committed(self._topic_partition(partition)), within_seconds=REQUEST_TIMEOUT_SECONDS
+                self._consumer.committed(self._topic_partition(partition)), within_seconds=_REQUEST_TIMEOUT_SECONDS
             )
         return None if offset is None else int(offset)
 
@@ -106,10 +106,10 @@ class GroupConsumer:
         topic_partition = self._topic_partition(partition)
         with translated_errors("read the ends of the partition"):
             oldest = await run_with_deadline(
-                self._consumer.beginning_offsets([topic_partition]), within_seconds=REQUEST_TIMEOUT_SECONDS
+                self._consumer.beginning_offsets([topic_partition]), within_seconds=_REQUEST_TIMEOUT_SECONDS
             )
             newest = await run_with_deadline(
-                self._consumer.end_offsets([topic_partition]), within_seconds=REQUEST_TIMEOUT_SECONDS
+                self._consumer.end_offsets([topic_partition]), within_seconds=_REQUEST_TIMEOUT_SECONDS
             )
         return PartitionOffsets(
             committed=await self.committed(partition), oldest=oldest[topic_partition], newest=newest[topic_partition]
@@ -126,7 +126,7 @@ class GroupConsumer:
         with translated_errors("read the position"):
             return int(
                 await run_with_deadline(
-                    self._consumer.position(self._topic_partition(partition)), within_seconds=REQUEST_TIMEOUT_SECONDS
+                    self._consumer.position(self._topic_partition(partition)), within_seconds=_REQUEST_TIMEOUT_SECONDS
                 )
             )
 
@@ -139,14 +139,14 @@ class GroupConsumer:
         """Whether a broker answers."""
         try:
             return bool(
-                await run_with_deadline(_refresh_metadata(self._consumer._client), within_seconds=PING_TIMEOUT_SECONDS)
+                await run_with_deadline(_refresh_metadata(self._consumer._client), within_seconds=_PING_TIMEOUT_SECONDS)
             )
         except (KafkaError, OSError, TimeoutError):
             return False
 
     async def stop(self) -> None:
         """Leave the group; never hangs, never raises."""
-        for error in await stop_consumer(self._consumer, timeout_seconds=STOP_TIMEOUT_SECONDS):
+        for error in await stop_consumer(self._consumer, timeout_seconds=_STOP_TIMEOUT_SECONDS):
             log.debug("consumer did not stop: %r", error)
 
     def _topic_partition(self, partition: int) -> TopicPartition:

@@ -9,8 +9,8 @@ from vqmon.flow import run_with_deadline
 from vqmon.transport.kafka.connection import REQUEST_TIMEOUT_SECONDS, ClientConfig, translated_errors
 from vqmon.transport.kafka.records import Headers
 
-START_TIMEOUT_SECONDS = 20.0
-SEND_TIMEOUT_SECONDS = 60.0
+_START_TIMEOUT_SECONDS = 20.0
+_SEND_TIMEOUT_SECONDS = 60.0
 
 
 class IdempotentProducer:
@@ -27,14 +27,14 @@ class IdempotentProducer:
 
     async def __aenter__(self) -> "IdempotentProducer":
         with translated_errors("open the producer"):
-            await run_with_deadline(self._producer.start(), within_seconds=START_TIMEOUT_SECONDS)
+            await run_with_deadline(self._producer.start(), within_seconds=_START_TIMEOUT_SECONDS)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with translated_errors("close the producer"):
-            await run_with_deadline(self._producer.stop(), within_seconds=START_TIMEOUT_SECONDS)
+            await run_with_deadline(self._producer.stop(), within_seconds=_START_TIMEOUT_SECONDS)
 
     async def publish(self, topic: str, records: Iterable[tuple[bytes, bytes, Headers]]) -> int:
         """Send (key, value, headers) and wait until the brokers have confirmed all; returns how many."""
@@ -48,7 +48,7 @@ class IdempotentProducer:
             return len(confirmations)
 
         with translated_errors("publish"):
-            return await run_with_deadline(send(), within_seconds=SEND_TIMEOUT_SECONDS)
+            return await run_with_deadline(send(), within_seconds=_SEND_TIMEOUT_SECONDS)
 
     async def publish_to_all_partitions(self, topic: str, value: bytes, headers: Headers) -> int:
         """Send one record to every partition and wait until all are confirmed; returns the number of partitions."""
@@ -60,4 +60,4 @@ class IdempotentProducer:
             return len(partitions)
 
         with translated_errors("publish"):
-            return await run_with_deadline(send(), within_seconds=SEND_TIMEOUT_SECONDS)
+            return await run_with_deadline(send(), within_seconds=_SEND_TIMEOUT_SECONDS)

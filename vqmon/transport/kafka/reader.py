@@ -11,11 +11,11 @@ from vqmon.transport.kafka.connection import ClientConfig, stop_consumer, transl
 from vqmon.transport.kafka.consumer_group import to_record
 from vqmon.transport.kafka.records import Record
 
-START_TIMEOUT_SECONDS = 60.0
-STOP_TIMEOUT_SECONDS = 2.0
-REQUEST_TIMEOUT_SECONDS = 20.0
-CHANGELOG_TIMEOUT_SECONDS = 60.0
-POLL_SECONDS = 0.5
+_START_TIMEOUT_SECONDS = 60.0
+_STOP_TIMEOUT_SECONDS = 2.0
+_REQUEST_TIMEOUT_SECONDS = 20.0
+_CHANGELOG_TIMEOUT_SECONDS = 60.0
+_POLL_SECONDS = 0.5
 MAX_EMPTY_POLLS = 3
 """Polls without records or progress after which only compacted transaction markers can be left."""
 
@@ -37,12 +37,12 @@ async def read_changelog(config: ClientConfig, topic: str, partition: int) -> di
     )
     with translated_errors("read the state"):
         try:
-            await run_with_deadline(consumer.start(), within_seconds=CHANGELOG_TIMEOUT_SECONDS)
+            await run_with_deadline(consumer.start(), within_seconds=_CHANGELOG_TIMEOUT_SECONDS)
             return await run_with_deadline(
-                _read_to_end(consumer, TopicPartition(topic, partition)), within_seconds=CHANGELOG_TIMEOUT_SECONDS
+                _read_to_end(consumer, TopicPartition(topic, partition)), within_seconds=_CHANGELOG_TIMEOUT_SECONDS
             )
         finally:
-            await stop_consumer(consumer, timeout_seconds=STOP_TIMEOUT_SECONDS)
+            await stop_consumer(consumer, timeout_seconds=_STOP_TIMEOUT_SECONDS)
 
 
 async def _read_to_end(consumer: AIOKafkaConsumer, partition: TopicPartition) -> dict[str, bytes]:
@@ -52,7 +52,7 @@ async def _read_to_end(consumer: AIOKafkaConsumer, partition: TopicPartition) ->
     values: dict[str, bytes] = {}
     empty_polls, last_position = 0, -1
     while (position := await consumer.position(partition)) < end_offset and empty_polls < MAX_EMPTY_POLLS:
-        fetched = await consumer.getmany(partition, timeout_ms=int(POLL_SECONDS * 1000), max_records=5000)
+        fetched = await consumer.getmany(partition, timeout_ms=int(_POLL_SECONDS * 1000), max_records=5000)
         for record in fetched.get(partition, ()):
             key = record.key.decode("utf-8", "replace") if record.key else ""
             if record.value is None:
@@ -83,7 +83,7 @@ class TopicConsumer:
         """The number of offsets that are not read yet, over all partitions."""
         with translated_errors("read the ends of the topic"):
             end_offsets = await run_with_deadline(
-                self._consumer.end_offsets(list(self._partitions)), within_seconds=REQUEST_TIMEOUT_SECONDS
+                self._consumer.end_offsets(list(self._partitions)), within_seconds=_REQUEST_TIMEOUT_SECONDS
             )
             positions = [await self._consumer.position(partition) for partition in self._partitions]
         return sum(
@@ -112,10 +112,10 @@ async def open_topic_consumer(
     )
     try:
         with translated_errors("follow the topic"):
-            await run_with_deadline(consumer.start(), within_seconds=START_TIMEOUT_SECONDS)
+            await run_with_deadline(consumer.start(), within_seconds=_START_TIMEOUT_SECONDS)
             # The public method knows only topics to which the client is subscribed already.
             metadata = await run_with_deadline(
-                consumer._client.fetch_all_metadata(), within_seconds=START_TIMEOUT_SECONDS
+                consumer._client.fetch_all_metadata(), within_seconds=_START_TIMEOUT_SECONDS
             )
         numbers = metadata.partitions_for_topic(topic)
         if not numbers:
@@ -127,4 +127,4 @@ async def open_topic_consumer(
                 consumer.seek(partition, offsets[partition.partition])
         yield TopicConsumer(consumer, partitions)
     finally:
-        await stop_consumer(consumer, timeout_seconds=STOP_TIMEOUT_SECONDS)
+        await stop_consumer(consumer, timeout_seconds=_STOP_TIMEOUT_SECONDS)

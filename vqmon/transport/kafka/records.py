@@ -7,7 +7,7 @@ from typing import Protocol
 
 Headers = tuple[tuple[str, bytes], ...]
 
-MAX_TIMESTAMP_MS = 32_503_680_000_000
+_MAX_TIMESTAMP_MS = 32_503_680_000_000
 """The year 3000."""
 
 OnAssigned = Callable[[Collection[int]], None]
@@ -29,7 +29,7 @@ class Record:
     @property
     def at(self) -> datetime:
         """The timestamp, clamped to 1970..3000, as a producer may send any number."""
-        return datetime.fromtimestamp(min(max(self.timestamp_ms, 0), MAX_TIMESTAMP_MS) / 1000, UTC)
+        return datetime.fromtimestamp(min(max(self.timestamp_ms, 0), _MAX_TIMESTAMP_MS) / 1000, UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

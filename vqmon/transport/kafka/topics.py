@@ -12,9 +12,9 @@ from vqmon.flow import run_with_deadline
 from vqmon.transport.kafka.connection import ClientConfig, translated_errors
 from vqmon.transport.kafka.records import TopicNames
 
-ADMIN_TIMEOUT_SECONDS = 30.0
-CLOSE_TIMEOUT_SECONDS = 2.0
-DAY_MS = 86_400_000
+_ADMIN_TIMEOUT_SECONDS = 30.0
+_CLOSE_TIMEOUT_SECONDS = 2.0
+_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ def topic_specs(
             description=description,
         )
 
-    two_weeks, two_days = {"retention.ms": str(14 * DAY_MS)}, {"retention.ms": str(2 * DAY_MS)}
+    two_weeks, two_days = {"retention.ms": str(14 * _DAY_MS)}, {"retention.ms": str(2 * _DAY_MS)}
     changelog = {"segment.ms": "3600000", **large_messages}
     return [
         spec(
@@ -165,13 +165,13 @@ class _AdminClient:
 
     def __init__(self, config: ClientConfig) -> None:
         self._client = AIOKafkaAdminClient(
-            **config.client_options(), request_timeout_ms=int(ADMIN_TIMEOUT_SECONDS * 1000)
+            **config.client_options(), request_timeout_ms=int(_ADMIN_TIMEOUT_SECONDS * 1000)
         )
 
     async def __aenter__(self) -> AIOKafkaAdminClient:
         with translated_errors("reach the brokers"):
             try:
-                await run_with_deadline(self._client.start(), within_seconds=ADMIN_TIMEOUT_SECONDS)
+                await run_with_deadline(self._client.start(), within_seconds=_ADMIN_TIMEOUT_SECONDS)
             except BaseException:
                 await self._close()
                 raise
@@ -182,6 +182,6 @@ class _AdminClient:
 
     async def _close(self) -> None:
         try:
-            await run_with_deadline(self._client.close(), within_seconds=CLOSE_TIMEOUT_SECONDS)
+            await run_with_deadline(self._client.close(), within_seconds=_CLOSE_TIMEOUT_SECONDS)
         except Exception:
             return

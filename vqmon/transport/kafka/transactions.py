@@ -14,16 +14,16 @@ from vqmon.transport.kafka.records import BatchWriter, ProducerRecord, Transacti
 
 log = logging.getLogger("vqmon.kafka")
 
-BACKOFF = Backoff(first_seconds=0.2, last_seconds=5.0)
-OPEN_TIMEOUT_SECONDS = 20.0
-WRITE_TIMEOUT_SECONDS = 8.0
+_BACKOFF = Backoff(first_seconds=0.2, last_seconds=5.0)
+_OPEN_TIMEOUT_SECONDS = 20.0
+_WRITE_TIMEOUT_SECONDS = 8.0
 """Below REQUEST_TIMEOUT_SECONDS, so that no request is silently retried within a transaction that counts as good."""
 
-CLOSE_TIMEOUT_SECONDS = 2.0
-TRANSACTION_TIMEOUT_SECONDS = 20.0
+_CLOSE_TIMEOUT_SECONDS = 2.0
+_TRANSACTION_TIMEOUT_SECONDS = 20.0
 """After which the broker aborts a transaction that was left open."""
 
-MAX_RECORD_BYTES = 8 << 20
+_MAX_RECORD_BYTES = 8 << 20
 
 
 async def write_exactly_once(
@@ -39,7 +39,7 @@ async def write_exactly_once(
     `previous_offset` is the committed offset that the batch follows. Retries until the batch is visible; raises
     FencedError when another worker has moved the offset or taken over the transactional id. `on_error` gets each error.
     """
-    is_retry, retries = False, Retries(BACKOFF)
+    is_retry, retries = False, Retries(_BACKOFF)
     while True:
         try:
             if is_retry:
@@ -86,9 +86,9 @@ class TransactionalProducer:
         producer = AIOKafkaProducer(
             **self._config.client_options(),
             transactional_id=self._transactional_id,
-            transaction_timeout_ms=int(TRANSACTION_TIMEOUT_SECONDS * 1000),
+            transaction_timeout_ms=int(_TRANSACTION_TIMEOUT_SECONDS * 1000),
             request_timeout_ms=int(REQUEST_TIMEOUT_SECONDS * 1000),
-            max_request_size=MAX_RECORD_BYTES + (1 << 20),
+            max_request_size=_MAX_RECORD_BYTES + (1 << 20),
             max_batch_size=256 << 10,
             compression_type="lz4",
             retry_backoff_ms=50,
@@ -96,7 +96,7 @@ class TransactionalProducer:
         self._producer = producer
         try:
             with translated_errors("open the producer"):
-                await run_with_deadline(producer.start(), within_seconds=OPEN_TIMEOUT_SECONDS)
+                await run_with_deadline(producer.start(), within_seconds=_OPEN_TIMEOUT_SECONDS)
         except BaseException:
             await self.kill()
             raise
@@ -108,7 +108,7 @@ class TransactionalProducer:
             raise BrokerError("write a transaction: the producer is not open")
         producer = self._producer
         with translated_errors("write a transaction"):
-            async with asyncio.timeout(WRITE_TIMEOUT_SECONDS):
+            async with asyncio.timeout(_WRITE_TIMEOUT_SECONDS):
                 await producer.begin_transaction()
                 await self._send(producer, batch.records)
                 await producer.send_offsets_to_transaction({self._input: batch.next_offset}, self._group)
@@ -149,7 +149,7 @@ class TransactionalProducer:
         if producer is None:
             return
         try:
-            await run_with_deadline(producer.stop(), within_seconds=CLOSE_TIMEOUT_SECONDS)
+            await run_with_deadline(producer.stop(), within_seconds=_CLOSE_TIMEOUT_SECONDS)
         except (Exception, asyncio.CancelledError) as error:
             log.debug("producer did not stop: %r", error)
         await self.kill()
@@ -170,9 +170,9 @@ class TransactionalProducer:
         for _ in range(2):
             if sender_task is not None and not sender_task.done():
                 sender_task.cancel()
-                await asyncio.wait([sender_task], timeout=CLOSE_TIMEOUT_SECONDS)
+                await asyncio.wait([sender_task], timeout=_CLOSE_TIMEOUT_SECONDS)
         try:
-            await run_with_deadline(producer.client.close(), within_seconds=CLOSE_TIMEOUT_SECONDS)
+            await run_with_deadline(producer.client.close(), within_seconds=_CLOSE_TIMEOUT_SECONDS)
         except (Exception, asyncio.CancelledError) as error:
             log.debug("connections did not close: %r", error)
 

@@ -11,8 +11,8 @@ from vqmon.transport.notify.http import Post
 from vqmon.transport.notify.labels import LabelConfig, alert_annotations, alert_labels, alert_url
 from vqmon.transport.notify.receiver import Notification
 
-MAX_BATCH_ALERTS = 64
-EXPIRY_RESENDS = 4
+_MAX_BATCH_ALERTS = 64
+_EXPIRY_RESENDS = 4
 """An open alert that is not sent again expires after so many resend intervals, as with Prometheus."""
 
 
@@ -37,7 +37,8 @@ class Alertmanager:
         """Post in batches; a refused batch is halved until the alert that spoils it is alone."""
         answers: dict[str, DeliveryError | None] = {notification.alert_id: None for notification in notifications}
         batches = [
-            notifications[start : start + MAX_BATCH_ALERTS] for start in range(0, len(notifications), MAX_BATCH_ALERTS)
+            notifications[start : start + _MAX_BATCH_ALERTS]
+            for start in range(0, len(notifications), _MAX_BATCH_ALERTS)
         ]
         while batches:
             batch = batches.pop(0)
@@ -63,7 +64,7 @@ class Alertmanager:
         # Media may be dated in the future, but no alert may end before it starts.
         starts_at = min(queued.opened.began_at, queued.queued_at)
         if notification.state == "open":
-            ends_at = datetime.fromtimestamp(now.timestamp() + EXPIRY_RESENDS * self._resend_seconds, UTC)
+            ends_at = datetime.fromtimestamp(now.timestamp() + _EXPIRY_RESENDS * self._resend_seconds, UTC)
         else:
             ends_at = max(queued.changed_at, starts_at)
         url = alert_url(queued.alert, self._label_config)

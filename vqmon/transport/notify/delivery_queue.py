@@ -16,11 +16,11 @@ from vqmon.transport.notify.receiver import Notification, Receiver
 
 log = logging.getLogger("vqmon.notify")
 
-POLL_SECONDS = 5.0
+_POLL_SECONDS = 5.0
 """How often muted alerts are considered again."""
 
-FIRST_BACKOFF_SECONDS = 1.0
-BACKOFF_JITTER = 0.5
+_FIRST_BACKOFF_SECONDS = 1.0
+_BACKOFF_JITTER = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +48,9 @@ class DeliveryQueue:
         self._resend_seconds = resend_seconds
         self._keep_seconds = keep_seconds
         self._backoff = Backoff(
-            first_seconds=min(FIRST_BACKOFF_SECONDS, receiver.max_backoff_seconds),
+            first_seconds=min(_FIRST_BACKOFF_SECONDS, receiver.max_backoff_seconds),
             last_seconds=receiver.max_backoff_seconds,
-            jitter=BACKOFF_JITTER,
+            jitter=_BACKOFF_JITTER,
         )
         self._actions: dict[str, DeliveryAction] = {}
         # the current action, and since when
@@ -77,7 +77,7 @@ class DeliveryQueue:
             for alert_id, action in self._actions.items()
             if action in ("open", "resolved")
         ]
-        return min(max(min(due_at, default=seconds + POLL_SECONDS), self._paused_until) - seconds, POLL_SECONDS)
+        return min(max(min(due_at, default=seconds + _POLL_SECONDS), self._paused_until) - seconds, _POLL_SECONDS)
 
     async def deliver_due(
         self, queued_alerts: Sequence[QueuedAlert], *, muted_ids: Collection[str]

@@ -11,7 +11,7 @@ from vqmon.telemetry.metrics import Meters
 from vqmon.transport.notify.delivery_queue import Clock, DeliveryQueue
 from vqmon.transport.notify.receiver import Receiver
 
-READ_SECONDS = 60.0
+_READ_SECONDS = 60.0
 """How often the outbox is read without a `wake`."""
 
 MuteAlerts = Callable[[Collection[QueuedAlert]], Collection[str]]
@@ -83,7 +83,7 @@ class Dispatcher:
             if is_last_read:
                 return
             try:
-                async with asyncio.timeout(READ_SECONDS):
+                async with asyncio.timeout(_READ_SECONDS):
                     await self._outbox_changed.wait()
             except TimeoutError:
                 pass

@@ -13,8 +13,8 @@ import httpcore2
 
 from vqmon.errors import DeliveryError, VqmonError
 
-MAX_RESPONSE_BYTES = 64_000
-MAX_RETRY_AFTER_SECONDS = 3600.0
+_MAX_RESPONSE_BYTES = 64_000
+_MAX_RETRY_AFTER_SECONDS = 3600.0
 _RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -88,7 +88,7 @@ async def _read_text(response: httpcore2.Response) -> str:
     read = bytearray()
     async for chunk in response.aiter_stream():
         read += chunk
-        if len(read) > MAX_RESPONSE_BYTES:
+        if len(read) > _MAX_RESPONSE_BYTES:
             break
     return read.decode("utf-8", "replace").strip()[:300]
 
@@ -124,10 +124,10 @@ def _raise_for_status(shown_url: str, status: int, headers: Mapping[bytes, bytes
 def _retry_after_seconds(text: str, now: datetime) -> float | None:
     """Read a Retry-After header, a number of seconds or a date; None when it is neither."""
     if text.isascii() and text.isdigit():
-        return min(float(text[:9]), MAX_RETRY_AFTER_SECONDS)
+        return min(float(text[:9]), _MAX_RETRY_AFTER_SECONDS)
     try:
         retry_at = parsedate_to_datetime(text)
     except (TypeError, ValueError):
         return None
     seconds = (retry_at.replace(tzinfo=retry_at.tzinfo or UTC) - now).total_seconds()
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from vqmon.core.types import SIGNALS, Alert, LevelShift
 
 LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-SERVICE = "vqmon"
-MAX_MOVED_SIGNALS = 5
+_SERVICE = "vqmon"
+_MAX_MOVED_SIGNALS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ def alert_labels(alert: Alert, config: LabelConfig) -> dict[str, str]:
         "signal" if metric in SIGNALS else "scorer": metric,
         "cause": alert.cause,
     }
-    labels = {"service": SERVICE, **copied, **config.labels, **own}
+    labels = {"service": _SERVICE, **copied, **config.labels, **own}
     # Alertmanager drops empty labels; the identity must not depend on that.
     return {name: _valid_text(value) for name, value in labels.items() if value}
 
@@ -59,7 +59,7 @@ def alert_annotations(alert: Alert) -> dict[str, str]:
         "threshold": "" if evidence.threshold is None else f"{evidence.threshold:.4g}",
         "began_at": alert.began_at.isoformat(timespec="seconds"),
         "alert_id": alert.id,
-        "moved": "; ".join(f"{it.name} {it.before:.3g} -> {it.after:.3g}" for it in alert.moved[:MAX_MOVED_SIGNALS]),
+        "moved": "; ".join(f"{it.name} {it.before:.3g} -> {it.after:.3g}" for it in alert.moved[:_MAX_MOVED_SIGNALS]),
         **(_change_annotations(alert.change) if alert.change else {}),
     }
     return {name: _valid_text(value) for name, value in annotations.items() if value}

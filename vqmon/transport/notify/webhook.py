@@ -13,21 +13,21 @@ from vqmon.transport.notify.http import Post
 from vqmon.transport.notify.receiver import Notification
 from vqmon.transport.wire import cloudevents
 
-PREFIX = "whsec_"
-MIN_SECRET_BYTES = 24
-MAX_SECRET_BYTES = 64
-TOLERANCE_SECONDS = 300
+_PREFIX = "whsec_"
+_MIN_SECRET_BYTES = 24
+_MAX_SECRET_BYTES = 64
+_TOLERANCE_SECONDS = 300
 """A message with a timestamp further away than this is refused, as it may be replayed."""
 
 
 def parse_secret(text: str, *, origin: str) -> bytes:
     """Decode a key written as `whsec_` and base64; SettingsError names `origin` and never shows the secret."""
     try:
-        key = base64.b64decode(text.strip().removeprefix(PREFIX), validate=True)
+        key = base64.b64decode(text.strip().removeprefix(_PREFIX), validate=True)
     except (binascii.Error, ValueError):
-        raise SettingsError(f"{origin}: a webhook's secret is {PREFIX} and base64") from None
-    if not MIN_SECRET_BYTES <= len(key) <= MAX_SECRET_BYTES:
-        raise SettingsError(f"{origin}: a webhook's secret has {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} random bytes")
+        raise SettingsError(f"{origin}: a webhook's secret is {_PREFIX} and base64") from None
+    if not _MIN_SECRET_BYTES <= len(key) <= _MAX_SECRET_BYTES:
+        raise SettingsError(f"{origin}: a webhook's secret has {_MIN_SECRET_BYTES} to {_MAX_SECRET_BYTES} random bytes")
     return key
 
 
@@ -46,7 +46,7 @@ def verify_signature(body: bytes, headers: Mapping[str, str], *, keys: Sequence[
     id, timestamp = lowered.get("webhook-id", ""), lowered.get("webhook-timestamp", "")
     if not id or not (timestamp.isascii() and timestamp.isdigit()):
         raise DeliveryError("refused", "webhook-id or webhook-timestamp is missing")
-    if abs(now_seconds - int(timestamp)) > TOLERANCE_SECONDS:
+    if abs(now_seconds - int(timestamp)) > _TOLERANCE_SECONDS:
         raise DeliveryError("refused", "the message is too old, or from the future")
     expected = [sign(body, id=id, at_seconds=int(timestamp), key=key) for key in keys]
     signatures = lowered.get("webhook-signature", "").split()

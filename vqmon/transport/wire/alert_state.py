@@ -230,25 +230,25 @@ def _unpack_span_state(stored: StoredAlertState) -> SpanState:
     return state
 
 
-def _floor_fields(stored: StoredAlertState) -> dict[str, Any]:
+def _floor_state_fields(stored: StoredAlertState) -> dict[str, Any]:
     if not stored.memory:
         return {"scorer": stored.basis}
     count, mean = stored.memory
     return {"scorer": stored.basis, "baseline": FloorBaseline(count=count, mean=mean)}
 
 
-def _collapse_fields(stored: StoredAlertState) -> dict[str, Any]:
+def _collapse_state_fields(stored: StoredAlertState) -> dict[str, Any]:
     return {"scorer": stored.basis, "baseline_values": stored.memory, "low_values": stored.beside}
 
 
-def _missing_fields(stored: StoredAlertState) -> dict[str, Any]:
+def _missing_state_fields(stored: StoredAlertState) -> dict[str, Any]:
     return {"missing_since": tuple(moment or None for moment in stored.memory)}
 
 
 _LEARNED_FIELDS: Mapping[str, Callable[[StoredAlertState], dict[str, Any]]] = {
-    FloorState.kind: _floor_fields,
-    CollapseState.kind: _collapse_fields,
-    MissingState.kind: _missing_fields,
+    FloorState.kind: _floor_state_fields,
+    CollapseState.kind: _collapse_state_fields,
+    MissingState.kind: _missing_state_fields,
 }
 """Kind -> the fields in which its state holds what it has learned; other kinds learn nothing."""
 
@@ -351,10 +351,10 @@ def _unpack_companions(names: tuple[str, ...], numbers: Numbers) -> Companions |
     )
 
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 
-def _rows(items: Sequence[Item], length: int) -> Iterable[tuple[Item, ...]]:
+def _rows(items: Sequence[_Item], length: int) -> Iterable[tuple[_Item, ...]]:
     """The items in rows of this length; raises ValueError when one is left over."""
     if len(items) % length:
         raise ValueError(f"{len(items)} numbers do not fill rows of {length}")

@@ -16,8 +16,8 @@ from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.control_messages import ENDED, MARKER, control_message_schema
 from vqmon.transport.wire.segment_messages import SEGMENT_TYPE, segment_schema
 
-CLOUDEVENT = "application/cloudevents+json"
-INCOMING: dict[str, Callable[[], dict[str, object]]] = {
+_CLOUDEVENT = "application/cloudevents+json"
+_INCOMING: dict[str, Callable[[], dict[str, object]]] = {
     SEGMENT_TYPE: segment_schema,
     MARKER: partial(control_message_schema, MARKER),
     ENDED: partial(control_message_schema, ENDED),
@@ -32,7 +32,7 @@ MESSAGES = {
 }
 """What is on which topic; the state topic is the group's own and not described."""
 
-KEYS = {
+_KEYS = {
     "segments": "the stream id; markers have none, and go to every partition",
     "quality": "the key of the segment message",
     "alerts": "the series",
@@ -51,7 +51,7 @@ def asyncapi_document(names: TopicNames, plans: Sequence[TopicSpec]) -> dict[str
             "version": "1",
             "description": "Segment messages in; outcomes and alerts out, once each for who reads what is committed.",
         },
-        "defaultContentType": CLOUDEVENT,
+        "defaultContentType": _CLOUDEVENT,
         "channels": channels,
         "operations": {kind: _operation(kind) for kind in MESSAGES},
         "components": {"messages": {name: _message(name) for names in MESSAGES.values() for name in names}},
@@ -84,12 +84,12 @@ def _message(name: str) -> dict[str, Any]:
     kind = next(kind for kind, names in MESSAGES.items() if name in names)
     message: dict[str, Any] = {
         "name": name,
-        "bindings": {"kafka": {"key": {"type": "string", "description": KEYS[kind]}, "bindingVersion": "0.5.0"}},
+        "bindings": {"kafka": {"key": {"type": "string", "description": _KEYS[kind]}, "bindingVersion": "0.5.0"}},
     }
     if name == "rejected":
         return {**message, "contentType": "application/octet-stream", "summary": "the record's own bytes and headers"}
-    file = f"in/{name}.json" if name in INCOMING else f"{name}.json"
-    return {**message, "contentType": CLOUDEVENT, "payload": {"$ref": f"schemas/{file}"}}
+    file = f"in/{name}.json" if name in _INCOMING else f"{name}.json"
+    return {**message, "contentType": _CLOUDEVENT, "payload": {"$ref": f"schemas/{file}"}}
 
 
 def generated_files() -> dict[str, str]:
@@ -98,7 +98,7 @@ def generated_files() -> dict[str, str]:
     plans = topic_specs(names, partitions=12, replication_factor=3, max_message_bytes=1_000_000)
     return {
         "asyncapi.yaml": json.dumps(asyncapi_document(names, plans), indent=2) + "\n",
-        **{f"schemas/in/{name}.json": json.dumps(schema(), indent=2) + "\n" for name, schema in INCOMING.items()},
+        **{f"schemas/in/{name}.json": json.dumps(schema(), indent=2) + "\n" for name, schema in _INCOMING.items()},
     }
 
 

@@ -26,11 +26,11 @@ UNSCORED = "org.vqmon.unscored.v1"
 ALERT_OPENED = "org.vqmon.alert.opened.v1"
 ALERT_RESOLVED = "org.vqmon.alert.resolved.v1"
 
-Data = TypeVar("Data")
-Type = TypeVar("Type")
+_Data = TypeVar("_Data")
+_Type = TypeVar("_Type")
 
 
-class _Message(BaseModel, Generic[Type, Data]):
+class _Message(BaseModel, Generic[_Type, _Data]):
     """The envelope: attributes as CloudEvents 1.0.2 names them."""
 
     model_config = ConfigDict(
@@ -38,7 +38,7 @@ class _Message(BaseModel, Generic[Type, Data]):
     )
 
     specversion: Literal["1.0"] = "1.0"
-    type: Type
+    type: _Type
     # unique together with `source`; the same again for the same segment or alert
     id: str
     source: str
@@ -46,7 +46,7 @@ class _Message(BaseModel, Generic[Type, Data]):
     time: datetime
     datacontenttype: Literal["application/json"] = "application/json"
     dataschema: str | None = None
-    data: Data
+    data: _Data
 
 
 _Quality = _Message[Literal["org.vqmon.quality.v1"], QualityEvent]
@@ -186,10 +186,10 @@ def _dense(tree: Any) -> bytes:
     return json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="replace")
 
 
-Parsed = TypeVar("Parsed")
+_Parsed = TypeVar("_Parsed")
 
 
-def _parse(adapter: TypeAdapter[Parsed], document: bytes | str) -> Parsed:
+def _parse(adapter: TypeAdapter[_Parsed], document: bytes | str) -> _Parsed:
     try:
         return adapter.validate_json(document)
     except ValidationError as error:

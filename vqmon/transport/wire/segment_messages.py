@@ -16,18 +16,18 @@ from vqmon.errors import WireError
 
 SEGMENT_TYPE = "org.vqmon.segment.v1"
 STRUCTURED_CONTENT_TYPE = b"application/cloudevents+json; charset=UTF-8"
-MAX_DETAIL = 500
-MAX_DURATION_SECONDS = 86_400.0
+_MAX_DETAIL = 500
+_MAX_DURATION_SECONDS = 86_400.0
 MAX_YEAR = 2999
-MAX_INTEGER = 2**62
+_MAX_INTEGER = 2**62
 MAX_NAME = 500
-MAX_URL = 8000
+_MAX_URL = 8000
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _SEGMENT = TypeAdapter(Segment)
 _REJECTIONS = TypeAdapter(RejectionRate)
 
-Parsed = TypeVar("Parsed")
+_Parsed = TypeVar("_Parsed")
 
 
 class _Event(BaseModel):
@@ -124,13 +124,13 @@ def _refuse_nonsense(segment: Segment) -> None:
     numbers = (segment.duration_seconds, rendition.bitrate_kbps or 0.0)
     if not all(math.isfinite(number) for number in numbers):
         raise WireError("a number is not finite")
-    if segment.duration_seconds > MAX_DURATION_SECONDS:
-        raise WireError(f"data.duration_seconds: more than {MAX_DURATION_SECONDS:.0f}")
+    if segment.duration_seconds > _MAX_DURATION_SECONDS:
+        raise WireError(f"data.duration_seconds: more than {_MAX_DURATION_SECONDS:.0f}")
     if not 1970 <= segment.starts_at.year <= MAX_YEAR:
         raise WireError("data.starts_at: not between 1970 and 2999")
-    if not -MAX_INTEGER <= segment.sequence <= MAX_INTEGER:
+    if not -_MAX_INTEGER <= segment.sequence <= _MAX_INTEGER:
         raise WireError("data.sequence: not a number of 63 bits")
-    if len(rendition.key) > MAX_NAME or len(segment.url) > MAX_URL:
+    if len(rendition.key) > MAX_NAME or len(segment.url) > _MAX_URL:
         raise WireError("data: a name or an address is too long")
     try:
         segment.key.encode()
@@ -149,7 +149,7 @@ def _refuse_attributes(headers: Mapping[str, bytes]) -> None:
             raise WireError(f"header {name} is missing")
 
 
-def _parsed(read: Callable[[bytes], Parsed], value: bytes) -> Parsed:
+def _parsed(read: Callable[[bytes], _Parsed], value: bytes) -> _Parsed:
     try:
         return read(value)
     except ValidationError as error:
@@ -157,4 +157,4 @@ def _parsed(read: Callable[[bytes], Parsed], value: bytes) -> Parsed:
             f"{'.'.join(str(part) for part in problem['loc']) or 'value'}: {problem['msg']}"
             for problem in error.errors(include_url=False, include_input=False, include_context=False)
         )
-        raise WireError(problems[:MAX_DETAIL]) from None
+        raise WireError(problems[:_MAX_DETAIL]) from None

@@ -20,7 +20,7 @@ _MAX_LISTENERS = 100
 _MAX_CHANGES = 1000
 """A page that missed more changes than this gets one `behind` event and reloads its data."""
 
-HEARTBEAT_SECONDS = 15.0
+_HEARTBEAT_SECONDS = 15.0
 _RETRY_MILLISECONDS = 3000
 
 
@@ -59,7 +59,7 @@ async def _events(site: Site, listeners: ListenerCount, *, after: int, stream_id
                 after, silent_seconds = changes.tip, 0.0
                 for event in _events_of_changes(changes, stream_id):
                     yield event
-            elif silent_seconds >= HEARTBEAT_SECONDS:
+            elif silent_seconds >= _HEARTBEAT_SECONDS:
                 silent_seconds = 0.0
                 yield ": heartbeat\n\n"
             silent_seconds += site.poll_seconds

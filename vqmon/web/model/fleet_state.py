@@ -10,7 +10,7 @@ from vqmon.web.model.renditions import RenditionRow, rendition_rows
 from vqmon.web.model.sparklines import SPARKLINE_POINTS
 from vqmon.web.ports import HistoryReader
 
-MAX_OPEN_ALERTS = 5000
+_MAX_OPEN_ALERTS = 5000
 """At most this many open alerts are read; further ones do not change the state of a rendition."""
 
 _CACHE_LIFETIME = timedelta(seconds=1)
@@ -45,11 +45,11 @@ class FleetState:
             return cache.rows
 
     def open_alerts(self) -> Sequence[Alert]:
-        """Every open alert, newest first, up to `MAX_OPEN_ALERTS`."""
+        """Every open alert, newest first, up to `_MAX_OPEN_ALERTS`."""
         with self._lock:
             return self._open_alerts_at(self._history.tip())
 
     def _open_alerts_at(self, tip: int) -> Sequence[Alert]:
         if self._alerts is None or self._alerts[0] != tip:
-            self._alerts = tip, self._history.alerts(open_only=True, limit=MAX_OPEN_ALERTS)
+            self._alerts = tip, self._history.alerts(open_only=True, limit=_MAX_OPEN_ALERTS)
         return self._alerts[1]

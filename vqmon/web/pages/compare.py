@@ -66,11 +66,11 @@ class RenditionComparison:
 
     @property
     def a_key(self) -> str:
-        return rendition_key(self.a)
+        return _rendition_key(self.a)
 
     @property
     def b_key(self) -> str:
-        return rendition_key(self.b)
+        return _rendition_key(self.b)
 
     def query(self, **changes: str) -> dict[str, str]:
         """The query parameters of this comparison, with `changes` applied."""
@@ -78,14 +78,14 @@ class RenditionComparison:
         return {**names, **self.range.query, **changes}
 
 
-def rendition_key(row: RenditionRow) -> str:
+def _rendition_key(row: RenditionRow) -> str:
     """STREAM/RENDITION, as `a` and `b` name a rendition in the URL."""
     return f"{row.stream_id}/{row.rendition}"
 
 
 def compare_page(site: Site, request: Request) -> Response:
     """Answer `/compare`."""
-    rows = {rendition_key(row): row for row in site.fleet.rows()}
+    rows = {_rendition_key(row): row for row in site.fleet.rows()}
     comparison = compare_renditions(site, request.query_params)
     requested = {name: request.query_params.get(name, "")[:500] for name in ("a", "b")}
     unknown = [key for key in requested.values() if key and key not in rows]
@@ -186,7 +186,7 @@ def _pair_data(pair: AlignedPair) -> dict[str, object]:
 
 def compare_renditions(site: Site, query: Mapping[str, str]) -> RenditionComparison | None:
     """Align the two renditions that a query names; None when the history holds no outcome of one of them."""
-    rows = {rendition_key(row): row for row in site.fleet.rows()}
+    rows = {_rendition_key(row): row for row in site.fleet.rows()}
     a, b = rows.get(query.get("a", "")), rows.get(query.get("b", ""))
     if a is None or b is None:
         return None

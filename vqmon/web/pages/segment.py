@@ -16,14 +16,14 @@ from vqmon.web.model.explanations import REMEDIES_BY_REASON, STAGE_ACTIONS, reas
 from vqmon.web.site import Site
 from vqmon.web.urls import EVENT_ID_PATTERN, stream_path
 
-Facts = list[tuple[str, str]]
+_Facts = list[tuple[str, str]]
 """Label and value."""
 
 _PICTURE_WIDTH = 416
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FrameRow:
+class _FrameRow:
     """One frame: a value per scorer, the same clipped to 0..100 for the bar, and a value per signal shown."""
 
     time_seconds: float
@@ -93,10 +93,10 @@ def _frames(event: QualityEvent, *, picture_count: int) -> dict[str, Any]:
     }
 
 
-def _frame(event: QualityEvent, index: int, shown: Sequence[str], picture_count: int) -> FrameRow:
+def _frame(event: QualityEvent, index: int, shown: Sequence[str], picture_count: int) -> _FrameRow:
     values = [score.frame_values[index] for score in event.scores if index < len(score.frame_values)]
     first_scorer = event.scores[0].frame_values if event.scores else ()
-    return FrameRow(
+    return _FrameRow(
         time_seconds=event.times_seconds[index],
         picture_url=f"/segments/{event.id}/frames/{index}.jpg" if index < picture_count else None,
         values=values,
@@ -129,7 +129,7 @@ def _failure(failure: SegmentFailure) -> dict[str, object]:
 # ---- facts
 
 
-def _fact_sections(outcome: Outcome) -> Iterator[tuple[str, Facts]]:
+def _fact_sections(outcome: Outcome) -> Iterator[tuple[str, _Facts]]:
     if isinstance(outcome, QualityEvent):
         yield "Media", _media_facts(outcome.media)
     yield "Segment", _segment_facts(outcome)
@@ -139,7 +139,7 @@ def _fact_sections(outcome: Outcome) -> Iterator[tuple[str, Facts]]:
         yield "Provenance", _provenance_facts(outcome.provenance)
 
 
-def _media_facts(media: MediaFacts) -> Facts:
+def _media_facts(media: MediaFacts) -> _Facts:
     facts = [
         ("Picture", f"{media.width}×{media.height}, {media.fps:.2f} fps, {media.frame_count} frames"),
         ("Length", f"{media.duration_seconds:.2f} s"),
@@ -156,7 +156,7 @@ def _media_facts(media: MediaFacts) -> Facts:
     return facts + [("Note", note) for note in media.notes]
 
 
-def _segment_facts(outcome: Outcome) -> Facts:
+def _segment_facts(outcome: Outcome) -> _Facts:
     segment = outcome.segment
     delay = max(timedelta(), outcome.observed_at - segment.ends_at).total_seconds()
     facts = [
@@ -171,13 +171,13 @@ def _segment_facts(outcome: Outcome) -> Facts:
     return facts + _label_facts({**segment.rendition.labels, **segment.labels})
 
 
-def _label_facts(labels: Mapping[str, str]) -> Facts:
+def _label_facts(labels: Mapping[str, str]) -> _Facts:
     return [(name, value) for name, value in sorted(labels.items())]
 
 
-def _scorer_facts(event: QualityEvent) -> Facts:
+def _scorer_facts(event: QualityEvent) -> _Facts:
     """What scorers report beside their scores: level probabilities, disagreement, shadow scores, promotion."""
-    facts: Facts = []
+    facts: _Facts = []
     if event.disagreement is not None:
         facts.append(("Disagreement", f"{event.disagreement:.1f} points between the highest and the lowest score"))
     for score in event.scores:
@@ -195,8 +195,8 @@ def _scorer_facts(event: QualityEvent) -> Facts:
     return facts
 
 
-def _provenance_facts(provenance: Provenance) -> Facts:
-    facts: Facts = [("Sampling", provenance.sampling)]
+def _provenance_facts(provenance: Provenance) -> _Facts:
+    facts: _Facts = [("Sampling", provenance.sampling)]
     for scorer in provenance.scorers:
         facts.append((scorer.scorer, f"sha256 {scorer.sha256[:16]}…, {scorer.device}, {scorer.licence}"))
         facts.append(("Preprocessing", f"{scorer.preprocessing}, calibration {scorer.calibration_version}"))

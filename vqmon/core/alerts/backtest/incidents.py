@@ -15,7 +15,7 @@ from vqmon.errors import SettingsError
 AFTER_INCIDENT = timedelta(minutes=2)
 """An alert may open so long after an incident has ended and still be caused by it: recovery takes its time."""
 
-BEFORE_INCIDENT = timedelta(seconds=30)
+_BEFORE_INCIDENT = timedelta(seconds=30)
 """An alert may open so long before: the first bad segment may have begun before the recorded moment."""
 
 DAY_SECONDS = 86_400.0
@@ -36,7 +36,7 @@ class Incident:
 
     def explains(self, alert: Alert) -> bool:
         """Whether an alert may be caused by the incident; that of a group may be, on any stream."""
-        if not self.began_at - BEFORE_INCIDENT <= alert.opened_at <= self.ended_at + AFTER_INCIDENT:
+        if not self.began_at - _BEFORE_INCIDENT <= alert.opened_at <= self.ended_at + AFTER_INCIDENT:
             return False
         if alert.rendition == "group":
             return True

@@ -19,10 +19,10 @@ from vqmon.core.alerts.regression.cusum import (
     without_evidence,
 )
 
-MIN_VALUES = 240
+_MIN_VALUES = 240
 """A shorter series is left out."""
 
-DAY_SECONDS = 86_400.0
+_DAY_SECONDS = 86_400.0
 POINTS_PER_MOS = 25.0
 _H_FACTOR = 1.1
 _MAX_H = 40.0
@@ -118,15 +118,15 @@ def propose(
     then h is raised until the recorded values themselves give no more alarms. Real incidents among them raise it too
     far; `theoretical_h` shows by how much. Raises ValueError when no series is long enough.
     """
-    long_enough = [series for series in recorded if len(series.values) >= MIN_VALUES]
+    long_enough = [series for series in recorded if len(series.values) >= _MIN_VALUES]
     if not long_enough:
-        raise ValueError(f"no series has {MIN_VALUES} scored segments; record for longer, or choose another time")
+        raise ValueError(f"no series has {_MIN_VALUES} scored segments; record for longer, or choose another time")
     noise = tuple(measure_noise(series) for series in long_enough)
     seconds = median(end - start for series in long_enough for start, end, _ in series.values)
     shift = median(_shift(one, drop_points) for one in noise)
     k = round(min(max(shift / 2, 0.25), 1.0), 2)
-    theoretical_h = round(limit_for(k, DAY_SECONDS / seconds / false_alarms_per_day), 1)
-    h, stream_days = theoretical_h, sum(series.seconds for series in long_enough) / DAY_SECONDS
+    theoretical_h = round(limit_for(k, _DAY_SECONDS / seconds / false_alarms_per_day), 1)
+    h, stream_days = theoretical_h, sum(series.seconds for series in long_enough) / _DAY_SECONDS
     while True:
         candidate = parameters._replace(k=k, h=h)
         alarms_per_day = sum(_count_alarms(series, candidate) for series in long_enough) / stream_days
@@ -138,7 +138,7 @@ def propose(
         k=k,
         h=h,
         theoretical_h=theoretical_h,
-        baseline_segments=max(int(DAY_SECONDS / seconds), 1000),
+        baseline_segments=max(int(_DAY_SECONDS / seconds), 1000),
         segment_seconds=seconds,
         wanted_alarms_per_day=false_alarms_per_day,
         alarms_per_day=alarms_per_day,

@@ -10,16 +10,16 @@ from vqmon.core.alerts.media_timeline import TimedOutcome
 from vqmon.core.alerts.state import SpanState
 from vqmon.core.types import Outcome, Score
 
-FORGET_BASELINE_SECONDS = 600.0
+_FORGET_BASELINE_SECONDS = 600.0
 """After a gap of this length new scores are not compared with those before it."""
 
-BASELINE_MIN_SEGMENTS = 15
+_BASELINE_MIN_SEGMENTS = 15
 """The baseline must hold so many segments, or half of `baseline_segments` when that is fewer."""
 
-EACH_SHARE = 0.75
+_EACH_SHARE = 0.75
 """Each of the consecutive low segments shows at least this share of the drop that the rule asks for."""
 
-LATEST_SHARE = 0.6
+_LATEST_SHARE = 0.6
 """The latest low segment is at least this deep relative to the deepest: one hard scene that fades is no collapse."""
 
 
@@ -80,10 +80,10 @@ class Collapse(ScoreCondition[CollapseState]):
             return state, ()
         state = self._without_outdated(state, timed, score.scorer)
         value, baseline = score.value, state.baseline_values
-        has_baseline = len(baseline) >= max(3, min(BASELINE_MIN_SEGMENTS, self.baseline_segments // 2))
+        has_baseline = len(baseline) >= max(3, min(_BASELINE_MIN_SEGMENTS, self.baseline_segments // 2))
         usual = median(baseline) if has_baseline else value
         drop = max(self.drop, self.deviations * _spread(baseline, usual)) if has_baseline else self.drop
-        is_low = value <= usual - EACH_SHARE * drop
+        is_low = value <= usual - _EACH_SHARE * drop
         has_recovered = value >= usual - drop / 2
         if not has_recovered and self._has_settled(state, timed):
             state, is_low, has_recovered = replace(state, baseline_values=()), False, True
@@ -103,7 +103,7 @@ class Collapse(ScoreCondition[CollapseState]):
 
     def _without_outdated(self, state: CollapseState, timed: TimedOutcome, scorer: str) -> CollapseState:
         """The state without the values of another scorer version, or from before a long gap."""
-        has_gap = timed.starts_at - timed.before.ends_at > FORGET_BASELINE_SECONDS
+        has_gap = timed.starts_at - timed.before.ends_at > _FORGET_BASELINE_SECONDS
         if state.scorer == scorer and not (has_gap and state.alert is None):
             return state
         # Compared with itself, the new scorer's value is good: an alert that the old version opened resolves.
@@ -131,7 +131,7 @@ class Collapse(ScoreCondition[CollapseState]):
 def _is_collapse(low_values: Sequence[float], usual: float, *, drop: float) -> bool:
     """Whether the mean and the latest of consecutive low values are deep enough, and the latest is not recovering."""
     latest = usual - low_values[-1]
-    is_latest_deep = latest >= max(drop, LATEST_SHARE * (usual - min(low_values)))
+    is_latest_deep = latest >= max(drop, _LATEST_SHARE * (usual - min(low_values)))
     return is_latest_deep and usual - sum(low_values) / len(low_values) >= drop
 
 

@@ -11,13 +11,13 @@ from vqmon.core.types import Outcome, Score
 
 Statistic = Literal["value", "p5", "min"]
 
-BASELINE_MIN_SEGMENTS = 30.0
+_BASELINE_MIN_SEGMENTS = 30.0
 """A floor with `unusual_by` opens no alert before its baseline rests on so many segments."""
 
-BASELINE_MAX_SEGMENTS = 5400.0
+_BASELINE_MAX_SEGMENTS = 5400.0
 """The baseline rests on so many segments at most, 6 h of 4 s each: a slow decline is not learned soon."""
 
-BASELINE_CLIP_POINTS = 10.0
+_BASELINE_CLIP_POINTS = 10.0
 """One value moves the baseline as if it lay at most so many points away from it."""
 
 
@@ -79,7 +79,7 @@ class Floor(ScoreCondition[FloorState]):
             if state.scorer != score.scorer:
                 state = replace(state, scorer=score.scorer, baseline=None)
             baseline = state.baseline or FloorBaseline(count=0.0, mean=value)
-            is_unusual = baseline.count >= BASELINE_MIN_SEGMENTS and value <= baseline.mean - self.unusual_by
+            is_unusual = baseline.count >= _BASELINE_MIN_SEGMENTS and value <= baseline.mean - self.unusual_by
             is_low = is_low and is_unusual
             if not is_low and state.alert is None:
                 state = replace(state, baseline=_updated(baseline, value))
@@ -99,6 +99,6 @@ class Floor(ScoreCondition[FloorState]):
 
 
 def _updated(baseline: FloorBaseline, value: float) -> FloorBaseline:
-    count = min(baseline.count + 1.0, BASELINE_MAX_SEGMENTS)
-    deviation = max(-BASELINE_CLIP_POINTS, min(BASELINE_CLIP_POINTS, value - baseline.mean))
+    count = min(baseline.count + 1.0, _BASELINE_MAX_SEGMENTS)
+    deviation = max(-_BASELINE_CLIP_POINTS, min(_BASELINE_CLIP_POINTS, value - baseline.mean))
     return FloorBaseline(count=count, mean=baseline.mean + deviation / count)

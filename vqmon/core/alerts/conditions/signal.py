@@ -17,10 +17,10 @@ from vqmon.core.alerts.media_timeline import TimedOutcome, worst_frame_times
 from vqmon.core.alerts.state import RenditionSeries, SpanState
 from vqmon.core.types import SIGNALS, Outcome, QualityEvent, Score
 
-FRAME_REACH_SECONDS = 1.0
+_FRAME_REACH_SECONDS = 1.0
 """A frame stands for the time at most this far around it, however far away the next frame is."""
 
-EDGE_SECONDS = 0.01
+_EDGE_SECONDS = 0.01
 """An impairment begins at least this long after the last frame without it: half a frame at 50 fps."""
 
 
@@ -103,7 +103,7 @@ class Signal(SpanCondition[SignalState]):
             frame_before = frame_times[first - 1] if first else began_at
             counted_from = began_at
             if frame_before < began_at:
-                counted_from = max(frame_before, began_at - FRAME_REACH_SECONDS) + EDGE_SECONDS
+                counted_from = max(frame_before, began_at - _FRAME_REACH_SECONDS) + _EDGE_SECONDS
             yield Span(
                 starts_at=starts_at,
                 ends_at=ends_at,
@@ -112,7 +112,7 @@ class Signal(SpanCondition[SignalState]):
                 threshold=self.above,
                 run_began_at=began_at,
                 counted_from=counted_from,
-                counted_until=min(ends_at, starts_at + FRAME_REACH_SECONDS),
+                counted_until=min(ends_at, starts_at + _FRAME_REACH_SECONDS),
             )
 
     def _frame_verdict(self, event: QualityEvent, index: int, value: float) -> Verdict:

@@ -19,7 +19,7 @@ FIRST_VALUES = 120
 CLIP_SPREADS = 3.0
 """Residuals beyond so many spreads count as that many, so that heavy tails do no harm."""
 
-MAX_AUTOCORRELATION = 0.95
+_MAX_AUTOCORRELATION = 0.95
 
 MIN_SPREAD = 0.05
 """In points. A constant series must not turn a rounding difference into an alarm."""
@@ -56,7 +56,7 @@ class Baseline(NamedTuple):
         """Lag-1 correlation of the noise, 0..MAX_AUTOCORRELATION."""
         if self.mean_square <= 0:
             return 0.0
-        return min(max(self.mean_lag_product / self.mean_square, 0.0), MAX_AUTOCORRELATION)
+        return min(max(self.mean_lag_product / self.mean_square, 0.0), _MAX_AUTOCORRELATION)
 
     @property
     def residual_deviation(self) -> float:

@@ -11,7 +11,7 @@ from vqmon.core.alerts.state import AlertState
 
 Phase = Literal["learning", "ok", "pending", "firing", "resolving"]
 
-BAND_DEVIATIONS = 2.0
+_BAND_DEVIATIONS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class ChartStatus:
         return self.learned_from >= FIRST_VALUES
 
 
-def phase_of(state: ChartState) -> Phase:
+def _phase_of(state: ChartState) -> Phase:
     """pending: evidence gathers; firing: the alert is open; resolving: it is open and the series nears its baseline."""
     if state.chart is None:
         return "ok" if state.alert is None else "firing"
@@ -61,12 +61,12 @@ def chart_status(state: AlertState) -> ChartStatus | None:
     if not isinstance(state, ChartState) or state.chart is None:
         return None
     cusum, baseline = state.chart.cusum, current_baseline(state.chart)
-    margin = BAND_DEVIATIONS * baseline.spread if baseline else 0.0
+    margin = _BAND_DEVIATIONS * baseline.spread if baseline else 0.0
     learned = state.chart.baseline
     return ChartStatus(
         rule=state.rule,
         series=str(state.series),
-        phase=phase_of(state),
+        phase=_phase_of(state),
         basis=state.basis,
         baseline_level=baseline.level if baseline else None,
         low=baseline.level - margin if baseline else None,

@@ -27,23 +27,23 @@ from vqmon.core.alerts.regression.baseline import (
 LINKED_SECONDS = 0.5
 """Segments further apart than this are not consecutive."""
 
-FORGET_SECONDS = 600.0
+_FORGET_SECONDS = 600.0
 """After a gap of this length the evidence from before it is discarded."""
 
-SHOCK_DEVIATIONS = 8.0
+_SHOCK_DEVIATIONS = 8.0
 """Two consecutive residuals beyond this, unclipped, are an alarm by themselves. At 6 heavy tails (t with 4 degrees of
 freedom) alone would use up the false alarms of 0.04 per stream-day."""
 
-FAST_K = 1.25
+_FAST_K = 1.25
 """Reference value of the second sum: a value from before the change begins it half as often."""
 
-STEADY_SEGMENTS = 15
+_STEADY_SEGMENTS = 15
 """So many consecutive values near the baseline resolve an alert, however slow the other evidence is."""
 
-MIN_RECOVERY_SEGMENTS = 4.0
+_MIN_RECOVERY_SEGMENTS = 4.0
 """Evidence of recovery comes from at least so many values."""
 
-LAG_BLOCKS = 4
+_LAG_BLOCKS = 4
 """`lag_seconds` is divided into so many blocks."""
 
 
@@ -118,7 +118,7 @@ def update_chart(
     """The chart after one more value of a series without an open alert; segments in order of time."""
     cusum, baseline, _, blocks = chart
     gap_seconds = starts_at - cusum.last_end_at
-    if not -FORGET_SECONDS < gap_seconds < FORGET_SECONDS:
+    if not -_FORGET_SECONDS < gap_seconds < _FORGET_SECONDS:
         cusum = cusum._replace(
             cusum=0.0, log_e_value=0.0, count_since_change=0.0, fast_cusum=0.0, fast_count=0.0, shock_count=0.0,
             held_since=0.0,
@@ -136,7 +136,7 @@ def update_chart(
     clipped = -bound if residual < -bound else bound if residual > bound else residual
     residual_deviation = math.sqrt(baseline.residual_variance)
     z = (baseline.residual_mean - clipped) / residual_deviation
-    is_shock = baseline.residual_mean - residual >= SHOCK_DEVIATIONS * residual_deviation
+    is_shock = baseline.residual_mean - residual >= _SHOCK_DEVIATIONS * residual_deviation
     evidence = cusum.log_e_value if parameters.log_guarantee else cusum.cusum
     if evidence <= (parameters.log_guarantee or parameters.h) / 2:
         sample = (deviation, deviation_before if is_linked else 0.0, residual, clipped)
@@ -175,9 +175,9 @@ def _add_evidence(
         change_at, count = cusum.change_at, cusum.count_since_change + 1.0
         total, impact = cusum.sum_since_change + value, cusum.impact_since_change + impact_minutes
     else:
-        is_recent = 0.0 <= starts_at - cusum.change_at < FORGET_SECONDS
+        is_recent = 0.0 <= starts_at - cusum.change_at < _FORGET_SECONDS
         change_at, count, total, impact = cusum.change_at if is_recent else starts_at, 1.0, value, impact_minutes
-    fast = cusum.fast_cusum + z - FAST_K
+    fast = cusum.fast_cusum + z - _FAST_K
     if fast <= 0.0 or s <= 0.0:
         fast, fast_change_at, fast_count, fast_sum = 0.0, ends_at, 0.0, 0.0
     else:
@@ -280,7 +280,7 @@ def update_while_open(
     bound = CLIP_SPREADS * baseline.residual_spread
     z = (baseline.residual_mean - max(-bound, min(bound, residual))) / baseline.residual_deviation
     # Single good values, however far out, are no recovery.
-    most = 2.0 * parameters.k * parameters.h / MIN_RECOVERY_SEGMENTS
+    most = 2.0 * parameters.k * parameters.h / _MIN_RECOVERY_SEGMENTS
     recovery = max(0.0, cusum.recovery_evidence + min(cusum.shift * (cusum.shift / 2.0 - z), most))
     is_steady = deviation > -parameters.delta_min / 2.0
     cusum = cusum._replace(
@@ -298,7 +298,7 @@ def has_recovered(cusum: CusumState, parameters: ChartParameters) -> bool:
     """Whether an open alert's series is at its baseline again; flapping asks for more evidence each time."""
     factor = 1.0 + cusum.flap_count / 2.0
     is_evident = cusum.recovery_evidence >= 2.0 * parameters.k * parameters.h * factor
-    return is_evident or cusum.steady_count >= STEADY_SEGMENTS * factor
+    return is_evident or cusum.steady_count >= _STEADY_SEGMENTS * factor
 
 
 def without_evidence(chart: ControlChart, *, closed_at: float | None = None) -> ControlChart:
@@ -349,7 +349,7 @@ def _learn(
         newest.residual_square_sum + clipped * clipped,
     )
     older = blocks[1:]
-    if 0.0 <= ends_at - newest.began_at < parameters.lag_seconds / LAG_BLOCKS:
+    if 0.0 <= ends_at - newest.began_at < parameters.lag_seconds / _LAG_BLOCKS:
         return baseline, (newest, *older)
     # Rounded, as it is written with every segment.
     older = (Block._make(round(figure, 4) for figure in newest), *older)

@@ -15,13 +15,13 @@ from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.alerts.state import AlertKey, GroupKey, GroupMembers, GroupSeries, ScoredSegment, StateStore
 from vqmon.core.types import Alert
 
-MAX_BUCKETS = 8
+_MAX_BUCKETS = 8
 """A series keeps its deviations of so many buckets of time."""
 
-GONE_BUCKETS = 360
+_GONE_BUCKETS = 360
 """A series without a value for so many buckets leaves its groups."""
 
-ALL_STREAMS = "*"
+_ALL_STREAMS = "*"
 """`stream_id` of an alert about all streams."""
 
 
@@ -48,7 +48,7 @@ class GroupDetector:
             if group is None or baseline is None:
                 continue
             self._add_member(rule, GroupSeries(group=group, scorer=scorer.split("@")[0]), state.key)
-            buckets = add_deviation(
+            buckets = _add_deviation(
                 state.bucket_deviations,
                 value - baseline.level,
                 at=segment.starts_at,
@@ -62,11 +62,11 @@ class GroupDetector:
         for rule, condition in self._rules:
             for members in [members for members in self._members.values() if members.rule == rule.name]:
                 state = self._state(rule, members)
-                buckets = list(due_buckets(condition, state.seen_until, at=at))
+                buckets = list(_due_buckets(condition, state.seen_until, at=at))
                 for starts_at in buckets:
                     yield from self._follow(rule, condition, members, starts_at)
                 if buckets:
-                    self._remove_silent(members, buckets[-1] - GONE_BUCKETS * condition.bucket_seconds)
+                    self._remove_silent(members, buckets[-1] - _GONE_BUCKETS * condition.bucket_seconds)
 
     def _follow(
         self, rule: AlertRule, condition: Group, members: GroupMembers, starts_at: float
@@ -85,7 +85,7 @@ class GroupDetector:
         series = members.group_series
         segment = ScoredSegment(
             event_id="",
-            stream_id=series.group or ALL_STREAMS,
+            stream_id=series.group or _ALL_STREAMS,
             rendition="group",
             starts_at=starts_at,
             ends_at=ends_at,
@@ -110,7 +110,7 @@ class GroupDetector:
         """Close the open alert when too few series have had a value for long."""
         transition = None
         last_end_at = (state.chart or EMPTY_CHART).cusum.last_end_at
-        if state.alert is not None and starts_at - last_end_at >= GONE_BUCKETS * condition.bucket_seconds:
+        if state.alert is not None and starts_at - last_end_at >= _GONE_BUCKETS * condition.bucket_seconds:
             state, transition = close_without_values(state, state.alert, at=starts_at + condition.bucket_seconds)
         yield from self._inhibitor.apply(state, transition, at=starts_at)
 
@@ -145,7 +145,7 @@ class GroupDetector:
         return GroupState(rule=rule.name, series=members.group_series)
 
 
-def add_deviation(
+def _add_deviation(
     buckets: Sequence[BucketDeviation], deviation: float, *, at: float, bucket_seconds: float
 ) -> tuple[BucketDeviation, ...]:
     """A series' last buckets with one more deviation (points) at a moment (seconds)."""
@@ -153,13 +153,13 @@ def add_deviation(
     if buckets and buckets[-1].starts_at == starts_at:
         last = buckets[-1]
         return (*buckets[:-1], BucketDeviation(starts_at, last.total + deviation, last.value_count + 1.0))
-    return (*buckets, BucketDeviation(starts_at, deviation, 1.0))[-MAX_BUCKETS:]
+    return (*buckets, BucketDeviation(starts_at, deviation, 1.0))[-_MAX_BUCKETS:]
 
 
-def due_buckets(condition: Group, closed_until: float, *, at: float) -> Iterator[float]:
+def _due_buckets(condition: Group, closed_until: float, *, at: float) -> Iterator[float]:
     """Starts of the buckets after `closed_until` that are complete, `wait_seconds` included, at a moment (seconds)."""
     width = condition.bucket_seconds
     last = math.floor((at - condition.wait_seconds) / width) - 1
-    first = max(round(closed_until / width), last - MAX_BUCKETS + 1) if closed_until else last
+    first = max(round(closed_until / width), last - _MAX_BUCKETS + 1) if closed_until else last
     for number in range(first, last + 1):
         yield number * width

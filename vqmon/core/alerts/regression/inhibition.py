@@ -11,12 +11,12 @@ from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.alerts.state import AlertKey, GroupKey, GroupMembers, GroupSeries, StateStore
 from vqmon.core.types import Alert
 
-UNMUTE_SECONDS = 300.0
+_UNMUTE_SECONDS = 300.0
 """An alert that is open for so long after the one that inhibited it has resolved is published unmuted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenAlert:
+class _OpenAlert:
     """An open alert of a regression or group rule, with what decides whether it inhibits another."""
 
     alert: Alert
@@ -32,7 +32,7 @@ class OpenAlert:
         return f"{self.alert.stream_id}/{self.alert.rendition}"
 
 
-def inhibiting_alert_id(target: OpenAlert, others: Iterable[OpenAlert], *, at: float) -> str:
+def _inhibiting_alert_id(target: _OpenAlert, others: Iterable[_OpenAlert], *, at: float) -> str:
     """The id of the open alert that inhibits the target at a moment, the strongest first; "" when there is none."""
     rank = CAUSES.index(target.alert.cause)
     stronger = [
@@ -47,7 +47,7 @@ def inhibiting_alert_id(target: OpenAlert, others: Iterable[OpenAlert], *, at: f
     return min(stronger)[2] if stronger else ""
 
 
-def _covers(other: OpenAlert, target: OpenAlert) -> bool:
+def _covers(other: _OpenAlert, target: _OpenAlert) -> bool:
     if not other.member_renditions:
         return other.alert.stream_id == target.alert.stream_id and not target.member_renditions
     if target.member_renditions:
@@ -64,7 +64,7 @@ class Inhibitor:
         self._wait_seconds = {
             rule.name: rule.condition.wait_seconds for rule in rules if isinstance(rule.condition, Group)
         }
-        self._open: dict[AlertKey, OpenAlert] = {}
+        self._open: dict[AlertKey, _OpenAlert] = {}
         for state in store.alert_states():
             if isinstance(state, ChartState) and state.alert:
                 self._open[state.key] = self._open_alert(state, state.alert)
@@ -80,7 +80,7 @@ class Inhibitor:
             yield transition.alert
         elif transition is not None:
             open_alert = self._open_alert(state, transition.alert)
-            muted_by = inhibiting_alert_id(open_alert, self._open.values(), at=at)
+            muted_by = _inhibiting_alert_id(open_alert, self._open.values(), at=at)
             alert = replace(transition.alert, muted_by=muted_by)
             state = replace(state, alert=alert)
             self._open[state.key] = replace(open_alert, alert=alert)
@@ -97,16 +97,16 @@ class Inhibitor:
             return replace(state, uninhibited_since=None) if state.uninhibited_since is not None else state
         if state.uninhibited_since is None:
             return replace(state, uninhibited_since=at)
-        if abs(at - state.uninhibited_since) < UNMUTE_SECONDS:
+        if abs(at - state.uninhibited_since) < _UNMUTE_SECONDS:
             return state
         alert = replace(alert, muted_by="")
         self._open[state.key] = self._open_alert(state, alert)
         return replace(state, alert=alert, uninhibited_since=None)
 
-    def _open_alert(self, state: ChartState, alert: Alert) -> OpenAlert:
+    def _open_alert(self, state: ChartState, alert: Alert) -> _OpenAlert:
         members = self._member_renditions(state)
         active_from = alert.opened_at.timestamp() + self._wait_seconds.get(state.rule, 0.0) if members else 0.0
-        return OpenAlert(
+        return _OpenAlert(
             alert=alert, scorer=state.series.scorer, member_renditions=members, active_from=active_from
         )  # fmt: skip
 

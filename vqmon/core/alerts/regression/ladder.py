@@ -2,8 +2,8 @@
 
 Segments are released in the order of their time: when every rendition that takes part has come as far, or when the
 farthest is more than `wait_seconds` ahead. A rendition takes part from `wait_seconds` after its first segment until
-`GONE_SECONDS` after its last one, both in media time. No segment waits for a rendition that has ended. So as long as no
-rendition is more than `wait_seconds` ahead of another, the order of release does not depend on the interleaving.
+`_GONE_SECONDS` after its last one, both in media time. No segment waits for a rendition that has ended. So as long as
+no rendition is more than `wait_seconds` ahead of another, the order of release does not depend on the interleaving.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,13 +14,13 @@ from vqmon.core.alerts.media_timeline import worst_frame_times
 from vqmon.core.alerts.state import LadderRendition, ReleasedScores, ScoredSegment
 from vqmon.core.types import QualityEvent, Segment
 
-ALIGN_SECONDS = 0.5
+_ALIGN_SECONDS = 0.5
 """Segments of two renditions that begin no further apart than this show the same content."""
 
-GONE_SECONDS = 600.0
+_GONE_SECONDS = 600.0
 """A rendition without segments for so long is no part of the ladder any more."""
 
-MAX_WAITING = 400
+_MAX_WAITING = 400
 """Segments of one rendition; more than any wait can gather of segments that last a second."""
 
 
@@ -63,7 +63,7 @@ class Ladder:
         starts_at = segment.starts_at.timestamp()
         ends_at = scored.ends_at if scored else starts_at + segment.duration_seconds
         rendition = self.renditions.get(name)
-        if rendition is None or not -GONE_SECONDS <= starts_at - rendition.ends_at <= GONE_SECONDS:
+        if rendition is None or not -_GONE_SECONDS <= starts_at - rendition.ends_at <= _GONE_SECONDS:
             rendition = LadderRendition(
                 stream_id=segment.rendition.stream_id,
                 rendition=name,
@@ -72,7 +72,7 @@ class Ladder:
                 ladder_position=0.0,
                 waiting=rendition.waiting if rendition else (),
             )
-        waiting = rendition.waiting if scored is None else (*rendition.waiting, scored)[-MAX_WAITING:]
+        waiting = rendition.waiting if scored is None else (*rendition.waiting, scored)[-_MAX_WAITING:]
         self.renditions[name] = replace(
             rendition,
             ends_at=ends_at,
@@ -107,7 +107,7 @@ class Ladder:
         near = [
             (abs(other.starts_at - segment.starts_at), other.scores[scorer])
             for other in others
-            if scorer in other.scores and abs(other.starts_at - segment.starts_at) <= ALIGN_SECONDS
+            if scorer in other.scores and abs(other.starts_at - segment.starts_at) <= _ALIGN_SECONDS
         ]
         return min(near)[1] if near else None
 
@@ -116,7 +116,7 @@ class Ladder:
         rendition = self.renditions.get(name)
         if rendition is None:
             return False
-        gone_at = rendition.ends_at + (0.0 if rendition.has_ended else GONE_SECONDS)
+        gone_at = rendition.ends_at + (0.0 if rendition.has_ended else _GONE_SECONDS)
         return rendition.first_at + self._wait_seconds <= at <= gone_at
 
     def neighbour(self, segment: ScoredSegment, candidates: Iterable[str]) -> str:
@@ -132,10 +132,10 @@ class Ladder:
 
     def _is_due(self, segment: ScoredSegment) -> bool:
         farthest = max(rendition.ends_at for rendition in self.renditions.values())
-        if farthest - segment.starts_at >= self._wait_seconds + ALIGN_SECONDS:
+        if farthest - segment.starts_at >= self._wait_seconds + _ALIGN_SECONDS:
             return True
         return all(
-            rendition.ends_at >= segment.starts_at + ALIGN_SECONDS
+            rendition.ends_at >= segment.starts_at + _ALIGN_SECONDS
             for name, rendition in self.renditions.items()
             if name != segment.rendition and not rendition.has_ended and self.takes_part(name, segment.starts_at)
         )

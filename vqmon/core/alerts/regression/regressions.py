@@ -21,7 +21,7 @@ from vqmon.core.alerts.rules import AlertRule, segment_labels
 from vqmon.core.alerts.state import AlertKey, LadderRendition, ScoredSegment, StateStore
 from vqmon.core.types import Alert, QualityEvent, Rendition, SegmentFailure
 
-DEPLOY_LABEL = "deploy"
+_DEPLOY_LABEL = "deploy"
 """A change of this label's value starts the series of its rendition anew."""
 
 
@@ -133,7 +133,7 @@ class RegressionDetector:
     def _deploy_suffix(self, segment: ScoredSegment, partner: str) -> str:
         """What distinguishes the basis of a series after a deploy from the one before."""
         suffix = ""
-        if deploy := segment.labels.get(DEPLOY_LABEL):
+        if deploy := segment.labels.get(_DEPLOY_LABEL):
             suffix = f" since {deploy}"
         for marker in self._markers_for(segment.stream_id, segment.rendition, partner):
             if marker.at.timestamp() <= segment.starts_at:

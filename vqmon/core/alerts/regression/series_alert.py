@@ -28,7 +28,7 @@ from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.alerts.state import ScoredSegment
 from vqmon.core.types import Alert, AlertEvidence, CompanionShift, LevelShift, RegressionCause, Severity, alert_id
 
-MAX_MOVED_IN_SUMMARY = 2
+_MAX_MOVED_IN_SUMMARY = 2
 
 State = TypeVar("State", bound=ChartState)
 
@@ -214,7 +214,7 @@ def _summary(value: SeriesValue, change: LevelShift, moved: tuple[CompanionShift
         f"{value.basis} down {drop:.1f} points since {change.at:%H:%M:%S} "
         f"(95 %: {max(-change.high, 0.0):.1f}-{-change.low:.1f})"
     ]
-    for companion in moved[:MAX_MOVED_IN_SUMMARY]:
+    for companion in moved[:_MAX_MOVED_IN_SUMMARY]:
         digits = 1 if "@" in companion.name else 2
         parts.append(f"{companion.name} {companion.before:.{digits}f} -> {companion.after:.{digits}f}")
     if flap_count:

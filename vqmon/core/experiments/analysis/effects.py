@@ -40,7 +40,7 @@ def significance_levels(experiment: Experiment, estimates: Estimates) -> Mapping
     rho = mixture_rho(alpha=experiment.alpha, planned_clusters=experiment.planned_clusters)
     p_values = []
     for estimate in estimates.values():
-        if estimate is None or not has_enough_clusters(experiment, estimate):
+        if estimate is None or not _has_enough_clusters(experiment, estimate):
             p_values.append(1.0)
         elif experiment.is_fixed_horizon:
             p_values.append(t_test_p(estimate))
@@ -49,7 +49,7 @@ def significance_levels(experiment: Experiment, estimates: Estimates) -> Mapping
     return dict(zip(estimates, holm_significance_levels(p_values, alpha=experiment.alpha), strict=True))
 
 
-def has_enough_clusters(experiment: Experiment, estimate: MeanDifference) -> bool:
+def _has_enough_clusters(experiment: Experiment, estimate: MeanDifference) -> bool:
     """Whether the interval of the estimate may decide a verdict."""
     needed = experiment.planned_clusters if experiment.is_fixed_horizon else MIN_SEQUENTIAL_CLUSTERS
     return estimate.n >= needed
@@ -78,7 +78,7 @@ def estimate_effect(
     final = t_interval(primary, alpha=alpha)
     weighted = contrast.segment_weighted_difference(key)
     decisive = None
-    if has_enough_clusters(experiment, primary):
+    if _has_enough_clusters(experiment, primary):
         decisive = final if experiment.is_fixed_horizon else anytime
     max_e_value = trajectory.max_e_values.get(hypothesis)
     return Effect(
@@ -110,7 +110,7 @@ def evaluate_guardrail(
     bound = None
     # Positive differences are worse after multiplication with this sign.
     sign = 1 if guardrail.worse == "higher" else -1
-    if estimate is not None and has_enough_clusters(experiment, estimate):
+    if estimate is not None and _has_enough_clusters(experiment, estimate):
         width = _one_sided_width(experiment, estimate)
         worst = sign * estimate.mean + width
         bound = sign * worst

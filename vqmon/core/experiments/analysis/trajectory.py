@@ -9,8 +9,8 @@ from vqmon.core.experiments.definition import MIN_SEQUENTIAL_CLUSTERS, Experimen
 from vqmon.core.experiments.results import ConfidenceSequencePoint
 from vqmon.core.experiments.stats.sequential import MeanDifference, anytime_valid_interval, e_value, mixture_rho
 
-MAX_POINTS = 200
-INITIAL_STEP_SECONDS = 60.0
+_MAX_POINTS = 200
+_INITIAL_STEP_SECONDS = 60.0
 
 ArmAndScorer = tuple[str, str]
 """(arm, scorer as the experiment names it): one primary hypothesis."""
@@ -26,7 +26,7 @@ class EffectTrajectory:
     experiment: Experiment
     # the largest e-value at any record
     max_e_values: dict[ArmAndScorer, float] = field(default_factory=dict)
-    _step_seconds: float = INITIAL_STEP_SECONDS
+    _step_seconds: float = _INITIAL_STEP_SECONDS
     _next_at_seconds: float = -math.inf
     # (moment in seconds since 1970, estimates)
     _records: list[tuple[float, Estimates]] = field(default_factory=list)
@@ -37,7 +37,7 @@ class EffectTrajectory:
         if seconds < self._next_at_seconds:
             return
         self._record(seconds, estimate())
-        if len(self._records) > MAX_POINTS:
+        if len(self._records) > _MAX_POINTS:
             self._records = self._records[1::2]
             self._step_seconds *= 2
         self._next_at_seconds = (seconds // self._step_seconds + 1) * self._step_seconds

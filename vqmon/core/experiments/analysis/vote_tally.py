@@ -7,7 +7,7 @@ from typing import Literal
 from vqmon.core.experiments.human_review import PairExample, Vote, VoteTally
 from vqmon.core.experiments.stats.distributions import anytime_sign_test_p, wilson_interval
 
-EQUIVALENCE_HALF_WIDTH = 0.15
+_EQUIVALENCE_HALF_WIDTH = 0.15
 """People see no difference when the interval of the arm's share of clusters lies within 0.5 plus or minus this."""
 
 _MAX_CLUSTERS = 10_000
@@ -41,7 +41,7 @@ def tally_votes(
     decision: Literal["arm", "control", "no difference", ""] = ""
     if p <= alpha:
         decision = "arm" if for_arm > for_control else "control"
-    elif low >= 0.5 - EQUIVALENCE_HALF_WIDTH and high <= 0.5 + EQUIVALENCE_HALF_WIDTH:
+    elif low >= 0.5 - _EQUIVALENCE_HALF_WIDTH and high <= 0.5 + _EQUIVALENCE_HALF_WIDTH:
         decision = "no difference"
     return VoteTally(
         votes=len(counted),

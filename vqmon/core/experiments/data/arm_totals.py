@@ -15,7 +15,7 @@ from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.results import HISTOGRAM_BINS, ArmSummary
 from vqmon.core.types import Outcome, QualityEvent
 
-MAX_VERSIONS = 20
+_MAX_VERSIONS = 20
 """Versions that are counted of each component (scorer, sampling, decoder): enough to state that it changed."""
 
 
@@ -128,7 +128,7 @@ class ArmTotals:
             if component.partition("@")[0] not in components:
                 continue
             counts = self.versions.setdefault(component, Counter())
-            if version in counts or len(counts) < MAX_VERSIONS:
+            if version in counts or len(counts) < _MAX_VERSIONS:
                 counts[version] += 1
 
 

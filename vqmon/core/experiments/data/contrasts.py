@@ -26,11 +26,11 @@ from vqmon.core.experiments.stats.estimators import (
 from vqmon.core.experiments.stats.nonparametric import benjamini_hochberg_q
 from vqmon.core.experiments.stats.sequential import MeanDifference, t_interval, t_test_p
 
-MAX_SLICES = 200
-MAX_CLUSTER_DIFFERENCES = 400
+_MAX_SLICES = 200
+_MAX_CLUSTER_DIFFERENCES = 400
 """Rows of a forest plot; of more clusters, the worst and the best halves are shown."""
 
-MIN_FOR_INTERVAL = 3
+_MIN_FOR_INTERVAL = 3
 """With fewer clusters (in a slice) or segments (in a cluster), there is no interval."""
 
 _MAX_LAG1_CORRELATION = 0.95
@@ -120,8 +120,8 @@ class PairedContrast:
             (int(row) for row in np.flatnonzero(self._included_mask(key))),
             key=lambda row: (difference[row], names[row]),
         )
-        if len(rows) > MAX_CLUSTER_DIFFERENCES:
-            rows = rows[: MAX_CLUSTER_DIFFERENCES // 2] + rows[-MAX_CLUSTER_DIFFERENCES // 2 :]
+        if len(rows) > _MAX_CLUSTER_DIFFERENCES:
+            rows = rows[: _MAX_CLUSTER_DIFFERENCES // 2] + rows[-_MAX_CLUSTER_DIFFERENCES // 2 :]
         return tuple(
             self._forest_row(
                 row, key, difference=float(difference[row]), control=float(control[row]), arm=float(arm[row])
@@ -275,7 +275,7 @@ def _autocorrelated_half_width(n: int, variance: float, lag1_covariance: float) 
 
     The effective sample size of an AR(1) process is n (1 - r) / (1 + r), r being the lag-1 autocorrelation.
     """
-    if n < MIN_FOR_INTERVAL:
+    if n < _MIN_FOR_INTERVAL:
         return None
     if variance == 0:
         return 0.0
@@ -286,8 +286,8 @@ def _autocorrelated_half_width(n: int, variance: float, lag1_covariance: float) 
 
 def _test_slices(slices: Sequence[_Slice], alpha: float) -> tuple[SliceDifference, ...]:
     """The slices with the most segments of each attribute first, tested by t with Benjamini-Hochberg's correction."""
-    slices = sorted(slices, key=lambda part: (part.attribute, -part.segments, part.value))[:MAX_SLICES]
-    estimates = [part.estimate if part.clusters >= MIN_FOR_INTERVAL else None for part in slices]
+    slices = sorted(slices, key=lambda part: (part.attribute, -part.segments, part.value))[:_MAX_SLICES]
+    estimates = [part.estimate if part.clusters >= _MIN_FOR_INTERVAL else None for part in slices]
     p_values = [None if estimate is None else t_test_p(estimate) for estimate in estimates]
     q_values = iter(benjamini_hochberg_q([p for p in p_values if p is not None]))
     differences = []

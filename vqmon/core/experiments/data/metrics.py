@@ -27,10 +27,10 @@ class ExperimentMetrics:
 
     def values(self, outcome: Outcome) -> Floats:
         """(keys,) values of the metrics; nan where the outcome has none."""
-        return np.array([metric_value(key, outcome) for key in self.keys])
+        return np.array([_metric_value(key, outcome) for key in self.keys])
 
 
-def metric_value(key: str, outcome: Outcome) -> float:
+def _metric_value(key: str, outcome: Outcome) -> float:
     """The value of a metric such as `p5:lite`; nan when the outcome has none."""
     kind, _, name = key.partition(":")
     if kind == "unscored":
@@ -55,13 +55,13 @@ def numeric_attribute(key: str, segment: Segment) -> float:
     if kind == "height":
         return float(segment.rendition.height or math.nan)
     try:
-        value = float(label_value(name, segment))
+        value = float(_label_value(name, segment))
     except ValueError:
         return math.nan
     return value if math.isfinite(value) else math.nan
 
 
-def label_value(name: str, segment: Segment) -> str:
+def _label_value(name: str, segment: Segment) -> str:
     """The label of the segment, else of its rendition, else ""."""
     return segment.labels.get(name, segment.rendition.labels.get(name, ""))
 
@@ -71,7 +71,7 @@ def text_attribute(key: str, segment: Segment) -> str:
     kind, _, name = key.partition(":")
     rendition = segment.rendition
     if kind == "label":
-        return label_value(name, segment)
+        return _label_value(name, segment)
     return {"stream": rendition.stream_id, "rendition": rendition.name, "height": str(rendition.height or "")}[kind]
 
 

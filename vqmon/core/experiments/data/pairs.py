@@ -21,15 +21,15 @@ from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import MissingPair, PairExample
 from vqmon.core.types import Outcome, QualityEvent, Segment
 
-MAX_EXTREME_PAIRS = 12
+_MAX_EXTREME_PAIRS = 12
 """Worst pairs, and best pairs, that are shown."""
 
-MAX_EXTREME_PAIRS_PER_CLUSTER = 3
+_MAX_EXTREME_PAIRS_PER_CLUSTER = 3
 
-MAX_REVIEW_CLUSTERS = 200
+_MAX_REVIEW_CLUSTERS = 200
 """Clusters with a review pair: the first ones, so that votes stay valid whatever comes later."""
 
-MAX_LISTED_MISSING = 50
+_MAX_LISTED_MISSING = 50
 """The newest missing pairs are listed; all are counted."""
 
 _EXTREME_CANDIDATES = 120
@@ -55,7 +55,7 @@ class ExamplePairs:
             elif entry > heap[0]:
                 heapq.heapreplace(heap, entry)
         considered, smallest_hash, review_pair = self._review.get(pair.cluster, (0, b"", pair))
-        if considered < _REVIEW_CANDIDATES and (considered or len(self._review) < MAX_REVIEW_CLUSTERS):
+        if considered < _REVIEW_CANDIDATES and (considered or len(self._review) < _MAX_REVIEW_CLUSTERS):
             pair_hash = sha256(pair.id.encode()).digest()
             if not smallest_hash or pair_hash < smallest_hash:
                 smallest_hash, review_pair = pair_hash, pair
@@ -77,14 +77,14 @@ def _select_extremes(
     pairs: list[PairExample] = []
     pairs_per_cluster: Counter[str] = Counter()
     for _, _, pair in entries:
-        if pairs_per_cluster[pair.cluster] < MAX_EXTREME_PAIRS_PER_CLUSTER and len(pairs) < MAX_EXTREME_PAIRS:
+        if pairs_per_cluster[pair.cluster] < _MAX_EXTREME_PAIRS_PER_CLUSTER and len(pairs) < _MAX_EXTREME_PAIRS:
             pairs_per_cluster[pair.cluster] += 1
             pairs.append(replace(pair, role=role))
     return pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArmObservation:
+class _ArmObservation:
     """One outcome of an arm, reduced to what pairing needs."""
 
     # (metrics,)
@@ -101,14 +101,14 @@ class ArmObservation:
 
 
 @dataclass(slots=True, kw_only=True)
-class SourceSegment:
+class _SourceSegment:
     """One source segment with the observations of all arms that have it."""
 
     # start on the media timeline, seconds since 1970
     starts_at_seconds: float
     # the attributes in `Experiment.same`
     attributes: tuple[str, ...]
-    observations: dict[str, ArmObservation] = field(default_factory=dict)
+    observations: dict[str, _ArmObservation] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,7 +116,7 @@ class MissingPairs:
     """Source segments without a score in one arm: their number, and the newest of them."""
 
     count: int = 0
-    newest: deque[MissingPair] = field(default_factory=lambda: deque(maxlen=MAX_LISTED_MISSING))
+    newest: deque[MissingPair] = field(default_factory=lambda: deque(maxlen=_MAX_LISTED_MISSING))
 
     def add(self, pair: MissingPair) -> None:
         """Count one more."""
@@ -157,8 +157,8 @@ class PairMatcher:
     def __init__(self, experiment: Experiment, metrics: ExperimentMetrics) -> None:
         self._experiment = experiment
         self._metrics = metrics
-        self._open: deque[SourceSegment] = deque()
-        self._open_by_attributes: dict[tuple[str, ...], list[SourceSegment]] = {}
+        self._open: deque[_SourceSegment] = deque()
+        self._open_by_attributes: dict[tuple[str, ...], list[_SourceSegment]] = {}
         columns = 3 * len(metrics.keys) + len(experiment.covariates) + 2 * len(metrics.scorers)
         # segments of an arm at a moment for which it already has one
         self.duplicates = 0
@@ -185,7 +185,7 @@ class PairMatcher:
             # The same segment may be scored again; only another segment is a duplicate.
             self.duplicates += not reason and earlier.segment.key != segment.key
             return
-        source.observations[arm] = ArmObservation(
+        source.observations[arm] = _ArmObservation(
             values=self._metrics.values(outcome), event_id=outcome.id, segment=segment, reason=reason
         )
 
@@ -193,7 +193,7 @@ class PairMatcher:
         """Match the last source segments; no outcome may be added after this."""
         self._match_before(math.inf)
 
-    def _source_segment(self, arm: str, segment: Segment, starts_at_seconds: float) -> SourceSegment:
+    def _source_segment(self, arm: str, segment: Segment, starts_at_seconds: float) -> _SourceSegment:
         """The open source segment that the segment shows: one without the arm, else the last one, else a new one."""
         attributes = tuple(text_attribute(key, segment) for key in self._experiment.same)
         candidates = self._open_by_attributes.setdefault(attributes, [])
@@ -202,7 +202,7 @@ class PairMatcher:
             return without_arm
         if candidates:
             return candidates[-1]
-        source = SourceSegment(starts_at_seconds=starts_at_seconds, attributes=attributes)
+        source = _SourceSegment(starts_at_seconds=starts_at_seconds, attributes=attributes)
         candidates.append(source)
         self._open.append(source)
         return source
@@ -217,7 +217,7 @@ class PairMatcher:
             for arm, pairs in self.arms.items():
                 self._match(source, arm, pairs)
 
-    def _match(self, source: SourceSegment, arm: str, pairs: ArmPairs) -> None:
+    def _match(self, source: _SourceSegment, arm: str, pairs: ArmPairs) -> None:
         control_name = self._experiment.control
         control, treatment = source.observations.get(control_name), source.observations.get(arm)
         either = control or treatment
@@ -240,10 +240,10 @@ class PairMatcher:
     def _add_pair(
         self,
         cluster: str,
-        control: ArmObservation,
-        treatment: ArmObservation,
+        control: _ArmObservation,
+        treatment: _ArmObservation,
         pairs: ArmPairs,
-        source: ArmObservation | None,
+        source: _ArmObservation | None,
     ) -> None:
         scorers = len(self._metrics.scorers)
         difference = treatment.values - control.values
@@ -269,7 +269,7 @@ class PairMatcher:
             table.add(cluster, score_differences[:1])
         pairs.examples.add(_example(cluster, control, treatment))
 
-    def _covariates(self, control: ArmObservation, source: ArmObservation | None) -> Floats:
+    def _covariates(self, control: _ArmObservation, source: _ArmObservation | None) -> Floats:
         return np.array(
             [
                 (source.values[0] if source else math.nan)
@@ -286,7 +286,7 @@ class PairMatcher:
                 pairs.missing[arm].move_from(pairs.pending[arm])
 
 
-def _example(cluster: str, control: ArmObservation, treatment: ArmObservation) -> PairExample:
+def _example(cluster: str, control: _ArmObservation, treatment: _ArmObservation) -> PairExample:
     return PairExample(
         id=f"{control.event_id}:{treatment.event_id}",
         role="review",

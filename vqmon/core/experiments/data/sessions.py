@@ -17,7 +17,7 @@ from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.stats.sequential import srm_log_e_value
 from vqmon.core.types import Outcome
 
-SRM_CHECK_INTERVAL_SESSIONS = 16
+_SRM_CHECK_INTERVAL_SESSIONS = 16
 """Sessions between two evaluations of the sample ratio test, which is valid at any looks."""
 
 
@@ -99,5 +99,5 @@ class UnpairedTotals:
 
     def _count_session(self, arm: str) -> None:
         self.sessions[arm] += 1
-        if self.sessions.total() % SRM_CHECK_INTERVAL_SESSIONS == 0:
+        if self.sessions.total() % _SRM_CHECK_INTERVAL_SESSIONS == 0:
             self._max_log_e_value = self.max_log_e_value()

@@ -29,7 +29,7 @@ def t_cdf(x: float, degrees_of_freedom: float) -> float:
         return float(x > 0)
     if degrees_of_freedom > _NORMAL_DEGREES_OF_FREEDOM:
         return normal_cdf(x * (1 - 1 / (4 * degrees_of_freedom)) / math.sqrt(1 + x * x / (2 * degrees_of_freedom)))
-    tail = 0.5 * regularized_incomplete_beta(
+    tail = 0.5 * _regularized_incomplete_beta(
         degrees_of_freedom / 2, 0.5, degrees_of_freedom / (degrees_of_freedom + x * x)
     )
     return tail if x <= 0 else 1 - tail
@@ -66,7 +66,7 @@ def binomial_cdf(k: int, n: int, p: float) -> float:
     """P(X <= k) of the binomial distribution: n trials, each with success probability p."""
     if k < 0:
         return 0.0
-    return 1.0 if k >= n else regularized_incomplete_beta(n - k, k + 1, 1 - p)
+    return 1.0 if k >= n else _regularized_incomplete_beta(n - k, k + 1, 1 - p)
 
 
 def sign_test_p(successes: int, failures: int) -> float:
@@ -103,12 +103,12 @@ def chi_square_upper_tail(x: float, degrees_of_freedom: int) -> float:
     return _upper_gamma(degrees_of_freedom / 2, x / 2) if x > 0 else 1.0
 
 
-def regularized_incomplete_beta(a: float, b: float, x: float) -> float:
+def _regularized_incomplete_beta(a: float, b: float, x: float) -> float:
     """The regularised incomplete beta function I_x(a, b), by its continued fraction (Lentz; DLMF 8.17.22)."""
     if x <= 0 or x >= 1:
         return float(x >= 1)
     if x > (a + 1) / (a + b + 2):
-        return 1 - regularized_incomplete_beta(b, a, 1 - x)
+        return 1 - _regularized_incomplete_beta(b, a, 1 - x)
     front = math.exp(
         math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x) - math.log(a)
     )

@@ -10,7 +10,7 @@ from vqmon.core.experiments.stats.sequential import MeanDifference
 
 Floats = NDArray[np.float64]
 
-MIN_CLUSTERS_PER_COVARIATE = 20
+_MIN_CLUSTERS_PER_COVARIATE = 20
 """Below this number of clusters per covariate, a paired difference is not adjusted."""
 
 _CROSS_FITTING_FOLDS = 5
@@ -80,7 +80,7 @@ def regression_adjusted_difference(
     with too small a variance. None with too few clusters.
     """
     plain = paired_difference(differences)
-    if plain is None or len(differences) < MIN_CLUSTERS_PER_COVARIATE * covariates.shape[1]:
+    if plain is None or len(differences) < _MIN_CLUSTERS_PER_COVARIATE * covariates.shape[1]:
         return None
     folds = _folds([len(differences)])
     slopes = _cross_fitted_slopes(differences - differences.mean(), covariates - covariates.mean(0), folds)

@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 MAX_SIGN_FLIP_CLUSTERS = 20
 """All 2**20 sign patterns are enumerated; with more clusters, the t-test is as good."""
 
-MIN_BOOTSTRAP_CLUSTERS = 50
+_MIN_BOOTSTRAP_CLUSTERS = 50
 """Bootstrap intervals cover too little with fewer clusters (89 % instead of 95 % at 10 clusters)."""
 
 _MAX_EXACT_WILCOXON_CLUSTERS = 50
@@ -83,7 +83,7 @@ def bca_bootstrap_interval(
     n = len(differences)
     deviations = differences - differences.mean()
     squares = float((deviations**2).sum())
-    if n <= MIN_BOOTSTRAP_CLUSTERS or squares == 0:
+    if n <= _MIN_BOOTSTRAP_CLUSTERS or squares == 0:
         return None
     batch = max(1, min(draws, _MAX_BOOTSTRAP_VALUES // n))
     means = np.concatenate(

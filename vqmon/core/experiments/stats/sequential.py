@@ -13,10 +13,10 @@ from typing import Literal
 from vqmon.core.experiments.results import ConfidenceInterval
 from vqmon.core.experiments.stats.distributions import t_quantile, t_two_sided_p
 
-MAX_E_VALUE = 1e300
+_MAX_E_VALUE = 1e300
 """E-values are capped here, because they must be numbers in JSON."""
 
-SRM_PRIOR = 100.0
+_SRM_PRIOR = 100.0
 """Dirichlet pseudo-counts over all arms; measured to detect an uneven split sooner than a prior of thousands."""
 
 
@@ -66,10 +66,10 @@ def e_value(estimate: MeanDifference, *, rho: float) -> float:
     """The e-value against a mean of 0: it reaches 1/alpha exactly when the confidence sequence excludes 0."""
     spread = estimate.n * rho * rho + 1
     if estimate.sd == 0:
-        return MAX_E_VALUE if estimate.mean else 1 / math.sqrt(spread)
+        return _MAX_E_VALUE if estimate.mean else 1 / math.sqrt(spread)
     t = estimate.n * estimate.mean / estimate.sd
     exponent = rho * rho * t * t / (2 * spread) - 0.5 * math.log(spread)
-    return math.exp(min(exponent, math.log(MAX_E_VALUE)))
+    return math.exp(min(exponent, math.log(_MAX_E_VALUE)))
 
 
 def anytime_valid_interval(estimate: MeanDifference, *, rho: float, alpha: float) -> ConfidenceInterval:
@@ -125,11 +125,11 @@ def srm_log_e_value(counts: Sequence[int], shares: Sequence[float]) -> float:
     """
     total = sum(shares)
     planned = [share / total for share in shares]
-    prior = [SRM_PRIOR * share for share in planned]
+    prior = [_SRM_PRIOR * share for share in planned]
     n = sum(counts)
     return (
-        math.lgamma(SRM_PRIOR)
-        - math.lgamma(SRM_PRIOR + n)
+        math.lgamma(_SRM_PRIOR)
+        - math.lgamma(_SRM_PRIOR + n)
         + sum(math.lgamma(a + k) - math.lgamma(a) for a, k in zip(prior, counts, strict=True))
         - sum(k * math.log(share) for k, share in zip(counts, planned, strict=True))
     )

@@ -12,7 +12,7 @@ from vqmon.telemetry.logs import log_event
 
 log = logging.getLogger("vqmon.history")
 
-BACKOFF = Backoff(first_seconds=0.2, last_seconds=5.0)
+_BACKOFF = Backoff(first_seconds=0.2, last_seconds=5.0)
 
 
 def retry_until_reachable(
@@ -22,7 +22,7 @@ def retry_until_reachable(
 
     Raises the last StoreUnreachableError when the delays add up to `timeout_seconds`.
     """
-    waited_seconds, retries = 0.0, Retries(BACKOFF)
+    waited_seconds, retries = 0.0, Retries(_BACKOFF)
     while True:
         try:
             write()

@@ -17,17 +17,17 @@ from vqmon.transport.history.backends.base import OpenMode, StatementResult
 from vqmon.transport.history.backends.location import PostgresAddress
 from vqmon.transport.secrets import read_secret
 
-SCHEMA = "vqmon"
-CONNECT_SECONDS = 5
-STATEMENT_SECONDS = 60
-LOCK_SECONDS = 30
+_SCHEMA = "vqmon"
+_CONNECT_SECONDS = 5
+_STATEMENT_SECONDS = 60
+_LOCK_SECONDS = 30
 FIRST_LOCK_SECONDS = 3
 """Lock timeout at the start, when a person waits; later the server may hold the lock for our lost connection."""
-MAX_QUERIES = 8
+_MAX_QUERIES = 8
 """Queries at a time, each on a connection of its own; more queries wait."""
 
 _OPTIONS = (
-    f"-c search_path={SCHEMA} -c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={LOCK_SECONDS}s"
+    f"-c search_path={_SCHEMA} -c statement_timeout={_STATEMENT_SECONDS}s -c lock_timeout={_LOCK_SECONDS}s"
     " -c idle_in_transaction_session_timeout=120s -c client_min_messages=warning"
     # So that the lock of a vanished host is released within half a minute.
     " -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
@@ -42,7 +42,7 @@ class PostgresDatabase:
         self._name, self._arguments = _connect_arguments(address)
         self._mode = mode
         self._idle: list[psycopg.Connection[Any]] = []
-        self._query_slots = threading.BoundedSemaphore(MAX_QUERIES)
+        self._query_slots = threading.BoundedSemaphore(_MAX_QUERIES)
         self._write_lock = threading.Lock()
         self._writer: psycopg.Connection[Any] | None = None
         try:
@@ -53,8 +53,8 @@ class PostgresDatabase:
 
     def query(self, sql: str, *values: Any) -> list[Any]:
         """Run one statement and return all its rows; retried once on a new connection when the old one was lost."""
-        if not self._query_slots.acquire(timeout=STATEMENT_SECONDS):
-            raise StoreError(f"{self._name}: too many queries at once; none ended within {STATEMENT_SECONDS} s")
+        if not self._query_slots.acquire(timeout=_STATEMENT_SECONDS):
+            raise StoreError(f"{self._name}: too many queries at once; none ended within {_STATEMENT_SECONDS} s")
         try:
             try:
                 return self._run_query(sql, values)
@@ -71,7 +71,7 @@ class PostgresDatabase:
             if self._mode == "read":
                 raise StoreError(f"{self._name}: readonly: this history was opened for reading")
             if self._writer is None:
-                self._writer = self._open_writer(within_seconds=LOCK_SECONDS)
+                self._writer = self._open_writer(within_seconds=_LOCK_SECONDS)
             connection = self._writer
             try:
                 with self._translated_errors(connection), connection.transaction():
@@ -135,7 +135,7 @@ class PostgresDatabase:
                 connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{within_seconds}s",))
                 if self._mode != "annotate":
                     connection.execute(select_lock)
-                connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{LOCK_SECONDS}s",))
+                connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{_LOCK_SECONDS}s",))
         except BaseException as error:
             connection.close()
             if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
@@ -158,7 +158,7 @@ class PostgresDatabase:
         self._writer = self._open_writer(within_seconds=FIRST_LOCK_SECONDS)
 
     def _version(self) -> int:
-        if not self.query("SELECT to_regclass(?)::text", f"{SCHEMA}.about")[0][0]:
+        if not self.query("SELECT to_regclass(?)::text", f"{_SCHEMA}.about")[0][0]:
             return 0
         return int(self.query("SELECT version FROM about")[0][0])
 
@@ -166,12 +166,12 @@ class PostgresDatabase:
         # Several processes may start at the same time; the first one upgrades.
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('vqmon.upgrade', 0))")
         cursor = connection.execute(
-            "SELECT to_regclass(%s)::text, to_regnamespace(%s)::text", (f"{SCHEMA}.about", SCHEMA)
+            "SELECT to_regclass(%s)::text, to_regnamespace(%s)::text", (f"{_SCHEMA}.about", _SCHEMA)
         )
         about, schema = cursor.fetchone() or (None, None)
         if not schema:
             # Only where it is missing: without the right to create schemas, an administrator creates it for us.
-            connection.execute(quoting.SQL("CREATE SCHEMA {}").format(quoting.Identifier(SCHEMA)))
+            connection.execute(quoting.SQL("CREATE SCHEMA {}").format(quoting.Identifier(_SCHEMA)))
         if not about:
             connection.execute("CREATE TABLE about (version BIGINT NOT NULL)")
             connection.execute("INSERT INTO about VALUES (0)")
@@ -239,7 +239,7 @@ def _connect_arguments(address: PostgresAddress) -> tuple[str, dict[str, Any]]:
     name = f"postgresql://{user}{parts.get('host', 'localhost')}{port}/{parts.get('dbname', '')}"
     defaults = {
         "application_name": "vqmon",
-        "connect_timeout": CONNECT_SECONDS,
+        "connect_timeout": _CONNECT_SECONDS,
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 3,

@@ -25,10 +25,10 @@ CREATE TABLE ended (
 CREATE INDEX ended_by_number ON ended (number);
 """
 
-MIGRATIONS: dict[int, str] = {1: _ENDED}
+_MIGRATIONS: dict[int, str] = {1: _ENDED}
 """Version -> the statements that upgrade it to the next version."""
 
-TABLES = f"""{_ENDED}
+_TABLES = f"""{_ENDED}
 -- Times are microseconds since the epoch. `number` counts writes over outcomes, ends and alerts together, so that
 -- "what is new since" is one comparison; the newest is in `tip`.
 CREATE TABLE tip (number INTEGER NOT NULL);
@@ -176,7 +176,7 @@ def check_version(version: int, name: str) -> None:
 
 def upgrade_statements(version: int) -> Iterator[str]:
     """The statements that upgrade the tables of a version to VERSION; version 0 has no tables."""
-    scripts = [TABLES] if version == 0 else [MIGRATIONS[older] for older in range(version, VERSION)]
+    scripts = [_TABLES] if version == 0 else [_MIGRATIONS[older] for older in range(version, VERSION)]
     for script in scripts:
         yield from _split_statements(script)
 

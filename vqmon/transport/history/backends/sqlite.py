@@ -17,20 +17,20 @@ from vqmon.transport.history.backends.base import OpenMode, StatementResult
 
 log = logging.getLogger("vqmon.history")
 
-BUSY_TIMEOUT_SECONDS = 5.0
+_BUSY_TIMEOUT_SECONDS = 5.0
 """How long a writer waits for another one."""
 
-PAGE_BYTES = 8192
+_PAGE_BYTES = 8192
 """An event that is written alone takes 1.5 kB; larger pages waste less space on such rows."""
 
-CACHE_KIB = 65_536
-CHECKPOINT_SECONDS = 5.0
+_CACHE_KIB = 65_536
+_CHECKPOINT_SECONDS = 5.0
 """Interval of the checkpoint thread of a busy writer, so that no transaction waits for the disk."""
 
-CHECKPOINT_PAGES = 65_536
+_CHECKPOINT_PAGES = 65_536
 """A log of 256 MiB means that the checkpoint thread does not keep up: then a commit runs the checkpoint."""
 
-CHECKPOINT_THREAD_COMMITS = 100
+_CHECKPOINT_THREAD_COMMITS = 100
 """Commits after which a writer gets a checkpoint thread."""
 
 
@@ -136,7 +136,7 @@ class SqliteDatabase:
                 raise
             connection.execute("COMMIT")
         self._commits += 1
-        if self._commits == CHECKPOINT_THREAD_COMMITS:
+        if self._commits == _CHECKPOINT_THREAD_COMMITS:
             self._checkpoint_thread = _CheckpointThread(self._open(query="mode=rwc"))
 
     def checkpoint(self) -> None:
@@ -171,7 +171,7 @@ class SqliteDatabase:
         connection = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?{query}",
             uri=True,
-            timeout=BUSY_TIMEOUT_SECONDS,
+            timeout=_BUSY_TIMEOUT_SECONDS,
             isolation_level=None,
             # Closed by the thread that closes the history.
             check_same_thread=False,
@@ -180,8 +180,8 @@ class SqliteDatabase:
         # In WAL mode NORMAL loses nothing when the process dies; only a power cut can take the last transactions.
         connection.execute("PRAGMA synchronous = NORMAL")
         if not self._is_reader:
-            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         return connection
 
     @contextmanager
@@ -204,7 +204,7 @@ class SqliteDatabase:
                 raise StoreError(f"{self.path}: no history yet, or one of an older vqmon; start the daemon once")
             return
         if version < schema.VERSION:
-            self.query(f"PRAGMA page_size = {PAGE_BYTES}")
+            self.query(f"PRAGMA page_size = {_PAGE_BYTES}")
             self.query("PRAGMA journal_mode = WAL")
             with self.transaction() as transaction:
                 _upgrade(transaction)
@@ -236,7 +236,7 @@ class _CheckpointThread:
         self._connection.close()
 
     def _run(self) -> None:
-        while not self._stop.wait(CHECKPOINT_SECONDS):
+        while not self._stop.wait(_CHECKPOINT_SECONDS):
             try:
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
             except sqlite3.Error as error:
