@@ -14,7 +14,6 @@ from pipelines.daemon.one_host import OutcomeSink
 from pipelines.daemon.stream_ends import publish_requested_ends, request_end
 from pipelines.observe.observer import Observation
 from pipelines.service.history_thread import open_history_thread
-from pipelines.topics.publisher import encode_records, ended_renditions
 from pipelines.topics.recorder import run_recorder
 from tests import factories
 from tests.factories import RENDITION, START
@@ -25,7 +24,6 @@ from vqmon.core.alerts.judge import Judge, fleet_wide_rules
 from vqmon.core.types import Alert, Outcome, Segment
 from vqmon.errors import SettingsError
 from vqmon.flow import run_concurrently
-from vqmon.media.sources.playlist import DiscoveredSegments
 from vqmon.settings.load import Settings
 from vqmon.settings.rules_file import parse_rules
 from vqmon.telemetry.metrics import Meters
@@ -33,13 +31,6 @@ from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 from vqmon.transport.kafka.in_memory import MemoryGroupConsumer
 from vqmon.transport.kafka.records import OnAssigned, OnRevoked
-from vqmon.transport.wire.control_messages import (
-    control_message_headers,
-    encode_control_message,
-    is_control_message,
-    parse_control_message,
-)
-from vqmon.transport.wire.segment_messages import parse_segment
 
 RULES = """
 [rules.low]
@@ -248,70 +239,6 @@ def test_the_courses_have_all_of_it() -> None:
                 closed[alert.rule] = closed.get(alert.rule, 0) + ("the stream has ended" in alert.summary)
     assert set(closed) == {"low", "silence", "drop", "pair"}
     assert all(closed.values()), closed
-
-
-async def test_an_end_on_a_partition_closes_alerts_and_is_no_outcome() -> None:
-    """Also in a batch of its own: the alert and the end itself are written, and the worker is told of the alert."""
-    fleet, told = MemoryFleet(partitions=1, rules=parse_rules(RULES)), list[Alert]()
-    low = [factories.event(sequence=n, score=20) for n in range(4)]
-    seen = {it.segment.key: it for it in low}
-
-    async def observe(segment: Segment) -> Observation:
-        return Observation(outcome=seen[segment.key])
-
-    for it in low:
-        fleet.put(0, it.segment)
-    await fleet.drain(fleet.context(observe), 4)
-    fleet.note(0, stream_end(RENDITION.stream_id, ALL_RENDITIONS, START + timedelta(days=1), announced_at=START))
-    await fleet.drain(fleet.context(observe, on_publish=lambda outcomes, alerts: told.extend(alerts)), 5)
-    assert [alert.state for alert in fleet.alerts] == ["open", "resolved"]
-    assert told == fleet.alerts[1:]
-    assert fleet.outcomes == low
-    (note,) = fleet.notes
-    # Dated by what was seen, where its speaker could not know.
-    assert isinstance(note, StreamEnd)
-    assert note.at == low[-1].segment.ends_at
-
-
-async def test_an_end_with_another_key_is_rejected_with_an_outcome() -> None:
-    """It may lie on a partition that does not have the stream."""
-    fleet = MemoryFleet(partitions=1)
-    end = stream_end("news", ALL_RENDITIONS, START, announced_at=START)
-    fleet.put_raw(0, b"sport", encode_control_message(end, source="test"), *control_message_headers(end))
-    await fleet.drain(fleet.context(), 1)
-    (outcome,) = fleet.outcomes
-    assert "key must be the stream id" in getattr(outcome, "detail", "")
-    assert not fleet.notes
-
-
-def listing(*names: str, ended: bool = True) -> DiscoveredSegments:
-    items = [factories.segment(sequence=n, rendition=replace(RENDITION, name=name)) for name in names for n in range(2)]
-    return DiscoveredSegments(items=items, ended_renditions=frozenset(names if ended else ()))
-
-
-@pytest.mark.parametrize(
-    ("found", "expected"),
-    [
-        ([listing("1080p", "720p")], ["0", "1", "1080p ends", "0", "1", "720p ends"]),
-        # more may follow
-        ([listing("1080p", ended=False)], ["0", "1"]),
-        # the same rendition goes on at another address, or ends there
-        ([listing("1080p"), listing("1080p", ended=False)], ["0", "1", "0", "1"]),
-        ([listing("1080p"), listing("1080p")], ["0", "1", "0", "1", "1080p ends"]),
-    ],
-)
-def test_publish_says_which_renditions_are_over(found: Sequence[DiscoveredSegments], expected: Sequence[str]) -> None:
-    """Behind the last segment of each; keyed by the stream."""
-    segments = [item for one in found for item in one.items if isinstance(item, Segment)]
-    records = list(encode_records(segments, ended=ended_renditions(found)))
-    assert {key for key, _, _ in records} == {b"news-1"}
-    said = [
-        f"{note.rendition} ends"
-        if is_control_message(dict(headers)) and isinstance(note := parse_control_message(value), StreamEnd)
-        else str(parse_segment(key, value, dict(headers)).sequence)
-        for key, value, headers in records
-    ]
-    assert said == expected
 
 
 async def test_an_end_that_is_said_by_hand_is_taken_up_by_a_daemon(tmp_path: Path) -> None:

@@ -1,20 +1,36 @@
 """Any record whatsoever becomes one outcome that can be judged, written and read back."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.fleet.judging import PartitionJudge, observe_record
+from pipelines.observe.observer import Observation
+from tests import factories
 from tests.acceptance.kafka.observers import observe_at_once
+from tests.factories import RENDITION, START
 from tests.pipelines.fleet.test_partition import RULES
-from tests.pipelines.memory_fleet import IDENTITY, NAMES, segment
+from tests.pipelines.memory_fleet import IDENTITY, NAMES, MemoryFleet, segment
+from vqmon.core.alerts.annotations import ALL_RENDITIONS, StreamEnd, stream_end
+from vqmon.core.types import Alert, Segment
+from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.kafka import Record
 from vqmon.transport.wire import cloudevents
+from vqmon.transport.wire.control_messages import control_message_headers, encode_control_message
 from vqmon.transport.wire.segment_messages import encode_segment
 
+LOW_SCORE = """
+[rules.low]
+kind = "floor"
+severity = "page"
+scorer = "lite"
+below = 40
+recover_above = 45
+for_seconds = 8
+"""
 GOOD = json.loads(encode_segment(segment(1), source="test")[1])
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=True), st.text(max_size=20), st.just("http://[")
@@ -77,3 +93,37 @@ async def test_large_records_are_kept_as_far_as_they_fit(size: int) -> None:
     assert ("vqmon-rejected-cut" in dict(copy.headers)) == (size > 28_000)
     whole = len(copy.key or b"") + len(copy.value or b"") + sum(len(a) + len(b) for a, b in copy.headers)
     assert whole <= IDENTITY.max_rejected_bytes
+
+
+async def test_an_end_on_a_partition_resolves_alerts_and_is_no_outcome() -> None:
+    """Also in a batch of its own: the alert and the end itself are written, and the worker reports the alert."""
+    fleet, published = MemoryFleet(partitions=1, rules=parse_rules(LOW_SCORE)), list[Alert]()
+    events = [factories.event(sequence=sequence, score=20) for sequence in range(4)]
+    events_by_key = {event.segment.key: event for event in events}
+
+    async def observe(segment: Segment) -> Observation:
+        return Observation(outcome=events_by_key[segment.key])
+
+    for event in events:
+        fleet.put(0, event.segment)
+    await fleet.drain(fleet.context(observe), 4)
+    fleet.note(0, stream_end(RENDITION.stream_id, ALL_RENDITIONS, START + timedelta(days=1), announced_at=START))
+    await fleet.drain(fleet.context(observe, on_publish=lambda outcomes, alerts: published.extend(alerts)), 5)
+    assert [alert.state for alert in fleet.alerts] == ["open", "resolved"]
+    assert published == fleet.alerts[1:]
+    assert fleet.outcomes == events
+    (end,) = fleet.notes
+    # Dated by the last segment, as whoever announced the end could not know it.
+    assert isinstance(end, StreamEnd)
+    assert end.at == events[-1].segment.ends_at
+
+
+async def test_an_end_whose_key_is_not_the_stream_id_is_rejected_with_an_outcome() -> None:
+    """It may be on a partition that does not hold the stream."""
+    fleet = MemoryFleet(partitions=1)
+    end = stream_end("news", ALL_RENDITIONS, START, announced_at=START)
+    fleet.put_raw(0, b"sport", encode_control_message(end, source="test"), *control_message_headers(end))
+    await fleet.drain(fleet.context(), 1)
+    (outcome,) = fleet.outcomes
+    assert "key must be the stream id" in getattr(outcome, "detail", "")
+    assert not fleet.notes
