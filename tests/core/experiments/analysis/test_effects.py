@@ -2,12 +2,16 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from tests import factories
+from vqmon.core.experiments.analysis.effects import evaluate_guardrail, significance_levels
 from vqmon.core.experiments.definition import Arm, Guardrail
+from vqmon.core.experiments.results import Effect
+from vqmon.core.experiments.stats.sequential import MeanDifference
 from vqmon.core.types import Outcome
 
 
@@ -92,3 +96,171 @@ def test_a_fixed_horizon_experiment_ignores_clusters_after_the_planned_ones() ->
         )
     )
     assert (fewer.verdict.kind, fewer.effects[0].reading) == ("undecided", None)
+
+
+def mean_difference(mean: float, *, sd: float = 1.0, n: int = 30) -> MeanDifference:
+    return MeanDifference(n=n, mean=mean, sd=sd, degrees_of_freedom=n - 1, control_mean=10.0, arm_mean=10.0 + mean)
+
+
+FLICKER_GUARDRAIL = Guardrail(name="flicker", of="signal:flicker", margin=0.25)
+
+
+@pytest.mark.parametrize(
+    ("planned", "clusters", "is_tested"), [(40, 19, False), (40, 20, True), (10, 9, False), (10, 10, True)]
+)
+def test_a_fixed_horizon_needs_all_planned_clusters_and_a_sequence_twenty(
+    planned: int, clusters: int, *, is_tested: bool
+) -> None:
+    """An experiment with fewer than 20 planned clusters has a fixed horizon."""
+    experiment = factories.experiment(planned_clusters=planned)
+    result = evaluate_guardrail(experiment, FLICKER_GUARDRAIL, mean_difference(0.0, sd=0.0, n=clusters))
+
+    assert result.state == ("held" if is_tested else "open")
+    assert (result.bound is not None) is is_tested
+
+
+def test_one_hypothesis_gets_the_whole_alpha_and_two_share_it() -> None:
+    """Once the first is rejected, the second gets all (Holm); one without an estimate is counted with p = 1."""
+    strong, weak = mean_difference(5.0), mean_difference(0.0)
+    experiment = factories.experiment()
+
+    assert significance_levels(experiment, {("v2", "lite"): weak}) == {("v2", "lite"): 0.05}
+    assert significance_levels(experiment, {("v2", "lite"): weak, ("v3", "lite"): strong}) == {
+        ("v2", "lite"): 0.05,
+        ("v3", "lite"): 0.025,
+    }
+    assert significance_levels(experiment, {("v2", "lite"): None, ("v3", "lite"): weak}) == {
+        ("v2", "lite"): 0.025,
+        ("v3", "lite"): 0.025,
+    }
+
+
+def test_a_hypothesis_with_too_few_clusters_rejects_nothing() -> None:
+    """Nineteen clusters with a huge difference leave the other hypothesis at half of alpha."""
+    levels = significance_levels(
+        factories.experiment(),
+        {("v2", "lite"): mean_difference(50.0, n=19), ("v3", "lite"): mean_difference(0.0)},
+    )
+    assert set(levels.values()) == {0.025}
+
+
+def test_a_fixed_horizon_shares_alpha_by_the_t_test() -> None:
+    """Four clusters of mean 10 and deviation 1 have p = 0.0003."""
+    levels = significance_levels(
+        factories.experiment(planned_clusters=4),
+        {("v2", "lite"): mean_difference(10.0, n=4), ("v3", "lite"): mean_difference(0.5, n=4)},
+    )
+    assert levels == {("v2", "lite"): 0.025, ("v3", "lite"): 0.05}
+
+
+@pytest.mark.parametrize(
+    ("mean", "worse", "state"),
+    [
+        (0.0, "higher", "held"),
+        (0.2, "higher", "held"),
+        (0.25, "higher", "broken"),
+        (0.3, "higher", "broken"),
+        (-9.0, "higher", "held"),
+        (-0.3, "lower", "broken"),
+        (-0.2, "lower", "held"),
+        (9.0, "lower", "held"),
+    ],
+)
+def test_without_variance_a_guardrail_breaks_exactly_at_its_margin(
+    mean: float, worse: Literal["higher", "lower"], state: str
+) -> None:
+    """Its bound is then the difference itself; a change for the better always holds."""
+    result = evaluate_guardrail(
+        factories.experiment(), replace(FLICKER_GUARDRAIL, worse=worse), mean_difference(mean, sd=0.0)
+    )
+
+    assert (result.state, result.difference, result.bound) == (state, mean, mean)
+    assert (result.control_mean, result.arm_mean) == (10.0, 10.0 + mean)
+
+
+@pytest.mark.parametrize(("mean", "margin", "state"), [(1.0, 4.0, "held"), (1.0, 3.0, "open"), (3.0, 2.0, "broken")])
+def test_a_fixed_horizon_guardrail_uses_the_one_sided_t_bound(mean: float, margin: float, state: str) -> None:
+    """Four clusters of deviation 2: the bound is 2.3534 (t at 95 %, 3 degrees of freedom) above the mean."""
+    result = evaluate_guardrail(
+        factories.experiment(planned_clusters=4),
+        replace(FLICKER_GUARDRAIL, margin=margin),
+        mean_difference(mean, sd=2.0, n=4),
+    )
+    assert result.state == state
+    assert result.bound == pytest.approx(mean + 2.353363, abs=1e-5)
+
+
+def test_a_guardrail_that_is_worse_by_less_than_its_margin_is_open_and_not_broken() -> None:
+    """The estimate is significantly worse, but the margin is neither reached nor excluded."""
+    result = evaluate_guardrail(
+        factories.experiment(), replace(FLICKER_GUARDRAIL, margin=1.1), mean_difference(1.0, sd=1.0)
+    )
+    assert result.state == "open"
+    assert result.bound is not None
+    assert result.bound > 1.1
+
+
+def test_a_guardrail_without_enough_clusters_is_open_without_a_bound() -> None:
+    """Nineteen clusters give a difference; no estimate gives nothing."""
+    few = evaluate_guardrail(factories.experiment(), FLICKER_GUARDRAIL, mean_difference(9.0, n=19))
+    nothing = evaluate_guardrail(factories.experiment(), FLICKER_GUARDRAIL, None)
+
+    assert (few.state, few.difference, few.bound) == ("open", 9.0, None)
+    assert (nothing.state, nothing.difference, nothing.bound) == ("open", None, None)
+    assert (nothing.control_mean, nothing.arm_mean) == (None, None)
+
+
+def constant_gain_events(*, streams: int, gain: float = 1.0) -> list[Outcome]:
+    """Two segments per stream; every pair differs by exactly `gain`."""
+    return [
+        factories.arm_event(arm=arm, stream=stream, sequence=sequence, score=50.0 + gain * (arm == "v2"))
+        for stream in range(streams)
+        for sequence in range(2)
+        for arm in ("v1", "v2")
+    ]
+
+
+def test_without_variance_between_clusters_the_effect_is_exact() -> None:
+    """Twenty clusters that all gain one point give an interval of zero width, and evidence at its cap."""
+    result = factories.first_result(
+        factories.comparison(experiment=factories.experiment(), outcomes=constant_gain_events(streams=20))
+    )
+    effect = result.effects[0]
+
+    assert effect.reading is not None
+    assert (effect.reading.low, effect.reading.mean, effect.reading.high) == (1.0, 1.0, 1.0)
+    assert (effect.clusters, effect.segments, effect.p_t, effect.win_rate) == (20, 40, 0.0, 1.0)
+    assert effect.e_value == 1e300
+    assert effect.p_sign_flip == pytest.approx(2 / 2**20)
+    assert result.verdict.kind == "better"
+
+
+def test_without_variance_and_without_a_difference_the_arms_are_equivalent() -> None:
+    """No division by the standard deviation of 0: p is 1, and a tie counts half."""
+    result = factories.first_result(
+        factories.comparison(experiment=factories.experiment(), outcomes=constant_gain_events(streams=20, gain=0.0))
+    )
+
+    assert (result.effects[0].p_t, result.effects[0].win_rate) == (1.0, 0.5)
+    assert result.verdict.kind == "equivalent"
+
+
+def test_one_cluster_has_a_forest_row_and_no_interval() -> None:
+    """A single cluster has no variance that could be estimated."""
+    effect = factories.first_result(
+        factories.comparison(experiment=factories.experiment(), outcomes=constant_gain_events(streams=1))
+    ).effects[0]
+
+    assert (effect.clusters, effect.segments) == (1, 2)
+    assert [row.difference for row in effect.by_cluster] == [1.0]
+    assert (effect.reading, effect.final, effect.weighted, effect.e_value, effect.p_t) == (None,) * 5
+
+
+def test_an_arm_without_pairs_has_an_empty_effect() -> None:
+    """Only the control was scored: the scorer keeps its name of the events."""
+    control = [outcome for outcome in constant_gain_events(streams=5) if outcome.segment.rendition.name == "v1"]
+    effect = factories.first_result(factories.comparison(experiment=factories.experiment(), outcomes=control)).effects[
+        0
+    ]
+
+    assert effect == Effect(scorer="lite@1", clusters=0, segments=0)

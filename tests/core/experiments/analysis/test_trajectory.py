@@ -1,0 +1,94 @@
+"""The trajectory of effects: which moments are recorded, how they thin out, and when there are bounds."""
+
+from datetime import timedelta
+
+import pytest
+
+from tests import factories
+from tests.factories import START
+from vqmon.core.experiments.analysis.trajectory import EffectTrajectory
+from vqmon.core.experiments.stats.sequential import MeanDifference, anytime_valid_interval, e_value
+
+HYPOTHESIS = ("v2", "lite")
+
+
+def estimate(mean: float, *, n: int = 20) -> MeanDifference:
+    return MeanDifference(n=n, mean=mean, sd=1.0, degrees_of_freedom=n - 1)
+
+
+def trajectory() -> EffectTrajectory:
+    return EffectTrajectory(experiment=factories.experiment())
+
+
+def advance(trajectory: EffectTrajectory, seconds: float, difference: MeanDifference | None) -> bool:
+    """Reach this moment after START; whether an estimate was asked for."""
+    calls = []
+    trajectory.advance_to(START + timedelta(seconds=seconds), lambda: calls.append(seconds) or {HYPOTHESIS: difference})
+    return bool(calls)
+
+
+def test_estimates_are_made_once_a_minute_of_the_media_timeline() -> None:
+    """The first moment is recorded, then the first moment of each later minute."""
+    effects = trajectory()
+    asked = [seconds for seconds in (0, 4, 59, 60, 64, 190, 191, 240) if advance(effects, seconds, estimate(1.0))]
+
+    assert asked == [0, 60, 190, 240]
+    assert [point.at for point in effects.points(HYPOTHESIS, alpha=0.05)] == [
+        START + timedelta(seconds=seconds) for seconds in asked
+    ]
+
+
+def test_the_step_doubles_when_there_are_too_many_points() -> None:
+    """The 201st record drops every other one, and from then on only every second minute is recorded."""
+    effects = trajectory()
+    for minute in range(201):
+        assert advance(effects, 60.0 * minute, estimate(float(minute)))
+    points = effects.points(HYPOTHESIS, alpha=0.05)
+
+    assert [point.mean for point in points] == [float(minute) for minute in range(1, 200, 2)]
+    assert not advance(effects, 60.0 * 201, estimate(0.0))
+    assert advance(effects, 60.0 * 202, estimate(0.0))
+
+
+def test_the_final_estimate_replaces_a_record_of_the_same_moment() -> None:
+    """A later final estimate is one point more."""
+    same, later = trajectory(), trajectory()
+    for effects, seconds in ((same, 60.0), (later, 61.0)):
+        advance(effects, 0.0, estimate(1.0))
+        advance(effects, 60.0, estimate(2.0))
+        effects.finish(START + timedelta(seconds=seconds), {HYPOTHESIS: estimate(3.0)})
+
+    assert [point.mean for point in same.points(HYPOTHESIS, alpha=0.05)] == [1.0, 3.0]
+    assert [point.mean for point in later.points(HYPOTHESIS, alpha=0.05)] == [1.0, 2.0, 3.0]
+
+
+def test_points_have_bounds_from_twenty_clusters_on() -> None:
+    """The bounds are those of the confidence sequence at that moment and level."""
+    effects = trajectory()
+    advance(effects, 0.0, None)
+    advance(effects, 60.0, estimate(1.0, n=19))
+    advance(effects, 120.0, estimate(1.0, n=20))
+    few, enough = effects.points(HYPOTHESIS, alpha=0.01)
+    interval = anytime_valid_interval(estimate(1.0), rho=effects.rho, alpha=0.01)
+
+    assert (few.clusters, few.mean, few.low, few.high) == (19, 1.0, None, None)
+    assert (enough.clusters, enough.low, enough.high) == (20, interval.low, interval.high)
+
+
+def test_the_largest_e_value_of_any_record_stays() -> None:
+    """Evidence that fades later still counts; records with fewer than 20 clusters never do."""
+    effects = trajectory()
+    advance(effects, 0.0, estimate(90.0, n=19))
+    assert effects.max_e_values == {}
+    advance(effects, 60.0, estimate(2.0))
+    advance(effects, 120.0, estimate(0.0, n=21))
+
+    assert effects.max_e_values == {HYPOTHESIS: pytest.approx(e_value(estimate(2.0), rho=effects.rho))}
+
+
+def test_an_unknown_hypothesis_has_no_points() -> None:
+    """Another arm, or nothing recorded at all."""
+    effects = trajectory()
+    assert effects.points(HYPOTHESIS, alpha=0.05) == []
+    advance(effects, 0.0, estimate(1.0))
+    assert effects.points(("v3", "lite"), alpha=0.05) == []
