@@ -140,7 +140,7 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass(slots=True)
 class MemoryAlertmanager:
-    """Takes alerts as Alertmanager's API v2 does. Stands in for HttpPoster; `fault`, when set, is raised instead."""
+    """An `HttpClient` that takes alerts as Alertmanager's API v2 does; `fault`, when set, is raised instead."""
 
     now: Callable[[], datetime]
     fault: DeliveryError | None = None
@@ -150,26 +150,28 @@ class MemoryAlertmanager:
     spans: dict[Labels, tuple[datetime, datetime]] = field(default_factory=dict)
     posts: list[list[dict[str, Any]]] = field(default_factory=list)
 
-    async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
         """Take what is valid; one invalid alert makes the answer a refusal."""
         if self.fault is not None:
             raise self.fault
         alerts = json.loads(body)
         self.posts.append(alerts)
-        good = [one for one in alerts if one["startsAt"] <= one["endsAt"] and not self.refuses(one["labels"])]
-        for alert in good:
-            self._take(alert)
-        if len(good) < len(alerts):
+        valid = [
+            alert for alert in alerts if alert["startsAt"] <= alert["endsAt"] and not self.refuses(alert["labels"])
+        ]
+        for alert in valid:
+            self._store(alert)
+        if len(valid) < len(alerts):
             raise DeliveryError("refused", "status 400")
 
-    def _take(self, alert: dict[str, Any]) -> None:
+    def _store(self, alert: dict[str, Any]) -> None:
         """An earlier beginning stays; an end that has passed ends it, else the latest end rules."""
         key = tuple(sorted(alert["labels"].items()))
         begins, ends = (datetime.fromisoformat(alert[name]) for name in ("startsAt", "endsAt"))
-        stored = self.spans.get(key)
-        if stored is not None and begins < stored[1] and stored[0] < ends:
-            ends = ends if ends <= self.now() else max(ends, stored[1])
-            begins = min(begins, stored[0])
+        earlier = self.spans.get(key)
+        if earlier is not None and begins < earlier[1] and earlier[0] < ends:
+            ends = ends if ends <= self.now() else max(ends, earlier[1])
+            begins = min(begins, earlier[0])
         self.spans[key] = (begins, ends)
 
     @property
@@ -180,12 +182,12 @@ class MemoryAlertmanager:
 
 @dataclass(slots=True)
 class MemoryWebhook:
-    """Takes any message. Stands in for HttpPoster; `fault`, when set, is raised instead."""
+    """An `HttpClient` that takes any message; `fault`, when set, is raised instead."""
 
     fault: DeliveryError | None = None
     messages: list[tuple[bytes, Mapping[str, str]]] = field(default_factory=list)
 
-    async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
         """Take it."""
         if self.fault is not None:
             raise self.fault

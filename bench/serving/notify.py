@@ -29,7 +29,7 @@ from vqmon.telemetry.metrics import Meters
 from vqmon.transport.notify.alertmanager import Alertmanager
 from vqmon.transport.notify.delivery_queue import Clock
 from vqmon.transport.notify.dispatcher import Dispatcher
-from vqmon.transport.notify.http import HttpPoster
+from vqmon.transport.notify.http import PooledHttpClient
 from vqmon.transport.notify.labels import LabelConfig
 
 AIM_SECONDS = 2.0
@@ -52,14 +52,15 @@ async def first_posts(program: str, folder: Path, *, alerts: int, already: int) 
         socket.create_server(("127.0.0.1", 0)) as silent,
         open_history_thread(folder / "first.db", mode="write") as thread,
     ):
-        async with HttpPoster() as post:
+        async with PooledHttpClient() as pooled_client:
 
-            async def noting(url: str, body: bytes, headers: Mapping[str, str]) -> None:
-                await post(url, body, headers)
-                for alert in set(body.decode().split('"alert_id": "')[1:]):
-                    taken.setdefault(alert[:32], time.monotonic())
+            class TimingClient:
+                async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+                    await pooled_client.post(url, body, headers)
+                    for alert in set(body.decode().split('"alert_id": "')[1:]):
+                        taken.setdefault(alert[:32], time.monotonic())
 
-            named = partial(Alertmanager, post=noting, label_config=LabelConfig(), resend_seconds=60.0)
+            named = partial(Alertmanager, client=TimingClient(), label_config=LabelConfig(), resend_seconds=60.0)
             targets = [named(running.url), named(f"http://127.0.0.1:{silent.getsockname()[1]}")]
             outbox = HistoryOutbox(thread)
             deliverer = Dispatcher(outbox, targets, clock=CLOCK, muted=lambda queued: (), meters=Meters())

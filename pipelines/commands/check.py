@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pipelines.experiments.compare import load_experiments
-from pipelines.service.notifications import mute_filter_of, open_poster, open_receivers
+from pipelines.service.notifications import mute_filter_of, open_http_client, open_receivers
 from pipelines.service.wiring import as_url, fetch_policy, load_rules, open_observer, utc_now
 from pipelines.topics.publisher import topic_problems
 from vqmon.core.types import Segment
@@ -109,11 +109,11 @@ async def _check_notify_targets(settings: Settings, *, offline: bool) -> str:
     """Read the secrets, check the addresses, and post an empty list of alerts to every Alertmanager."""
     notify = settings.notify
     mute_filter_of(notify)
-    async with open_poster(settings) as post:
-        targets = open_receivers(notify, post)
+    async with open_http_client(settings) as client:
+        targets = open_receivers(notify, client)
         for url in notify.alertmanagers if not offline else ():
             token = {"Authorization": f"Bearer {read_secret(notify.token_file)}"} if notify.token_file else {}
-            await post(f"{url.rstrip('/')}/api/v2/alerts", b"[]", {"Content-Type": "application/json"} | token)
+            await client.post(f"{url.rstrip('/')}/api/v2/alerts", b"[]", {"Content-Type": "application/json"} | token)
     sender = "`vqmon notify`" if settings.source.kind == "kafka" else "`vqmon run`"
     return f"{', '.join(target.name for target in targets)}; alerts are sent by {sender}"
 

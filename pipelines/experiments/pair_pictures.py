@@ -61,7 +61,7 @@ async def store_pair_pictures(
     gets the thumbnails that the history may still have.
     """
     name, event_ids = comparison.experiment.name, pair_event_ids(comparison)
-    stored = reviews.pictured(name)
+    stored = reviews.event_ids_with_pictures(name)
     new_ids = [id for id in event_ids if id not in stored]
     events = [outcome for outcome in map(history.queries.outcome, new_ids) if isinstance(outcome, QualityEvent)]
     counts = {"decoded": 0, "copied": 0}
@@ -78,11 +78,11 @@ async def store_pair_pictures(
                 missing.append(f"{outcome.segment.key}: {result}")
                 continue
             counts[how] += 1
-            await asyncio.to_thread(reviews.keep_pictures, name, outcome.id, pictures)
+            await asyncio.to_thread(reviews.replace_pictures, name, outcome.id, pictures)
             on_progress(f"{outcome.segment.key}: {len(pictures)} pictures {how}")
 
     await _decode_pictures(settings, events, store)
-    reviews.drop_pictures(name, keep=event_ids)
+    reviews.delete_pictures(name, except_event_ids=event_ids)
     return StoredPictures(**counts, already_stored=len(event_ids) - len(new_ids), missing=missing)
 
 

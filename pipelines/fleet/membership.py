@@ -39,7 +39,7 @@ class ConsumerGroup(GroupOffsets, Protocol):
         self, partitions: Collection[int], *, seconds: float, max_records: int
     ) -> Mapping[int, Sequence[Record]]: ...
     async def ping(self) -> bool: ...
-    async def read_up_to(self, partition: int) -> int: ...
+    async def next_fetch_offset(self, partition: int) -> int: ...
     def lag_records(self, partition: int, *, next_offset: int) -> int | None: ...
 
 
@@ -175,7 +175,7 @@ class GroupMember:
 
     async def _advance_idle(self, worker: PartitionWorker) -> None:
         """Commit past offsets that hold no record, such as transaction markers, or the lag never becomes 0."""
-        offset = await self._group.read_up_to(worker.partition)
+        offset = await self._group.next_fetch_offset(worker.partition)
         if worker.idle_seconds and offset > (worker.next_offset or -1):
             worker.enqueue([OffsetAdvance(offset)])
 

@@ -26,9 +26,9 @@ _OPEN_RETRY_SECONDS = 1.0
 class GroupOffsets(Protocol):
     """The offsets of a consumer group, and where it reads on."""
 
-    async def position(self, partition: int) -> PartitionOffsets: ...
+    async def partition_offsets(self, partition: int) -> PartitionOffsets: ...
     async def committed(self, partition: int) -> int | None: ...
-    def go_on(self, partition: int, *, offset: int) -> None: ...
+    def resume(self, partition: int, *, offset: int) -> None: ...
 
 
 class RecordJudge(Protocol):
@@ -147,14 +147,14 @@ class PartitionWorker:
             try:
                 started_at = time.monotonic()
                 await self._writer.open()
-                position = await self._group.position(self.partition)
-                offset = self._resume_offset(position)
-                if self._handover and self._handover.next_offset == position.committed:
+                offsets = await self._group.partition_offsets(self.partition)
+                offset = self._resume_offset(offsets)
+                if self._handover and self._handover.next_offset == offsets.committed:
                     self._judge = self._handover.judge
                 else:
                     state = await self._context.read_state(self.partition)
                     self._judge = self._context.open_judge(self.partition, state)
-                self._group.go_on(self.partition, offset=offset)
+                self._group.resume(self.partition, offset=offset)
             except FencedError:
                 raise
             except BrokerError as error:
@@ -163,7 +163,7 @@ class PartitionWorker:
                 await asyncio.sleep(_OPEN_RETRY_SECONDS)
                 continue
             self._report_mended()
-            self.next_offset = position.committed
+            self.next_offset = offsets.committed
             self.is_ready = True
             seconds = time.monotonic() - started_at
             self._context.meters.record("vqmon.kafka.bring_up.duration", seconds)
@@ -171,16 +171,16 @@ class PartitionWorker:
             return True
         return False
 
-    def _resume_offset(self, position: PartitionOffsets) -> int:
-        committed = position.committed
-        offset = resume_offset(committed, position, self._context.when_lost, partition=f"partition {self.partition}")
+    def _resume_offset(self, offsets: PartitionOffsets) -> int:
+        committed = offsets.committed
+        offset = resume_offset(committed, offsets, self._context.when_lost, partition=f"partition {self.partition}")
         if committed is not None and offset > committed:
             log.error(
                 **log_event(
                     "partition.lost_records",
                     partition=self.partition,
                     stored_offset=committed,
-                    oldest_offset=position.oldest,
+                    oldest_offset=offsets.beginning,
                 )
             )
         return offset

@@ -85,7 +85,7 @@ async def wait_for_topics(
         raise SettingsError("\n".join(f"kafka: {problem}" for problem in problems))
 
 
-def resume_offset(stored: int | None, position: PartitionOffsets, when_lost: WhenLost, *, partition: str) -> int:
+def resume_offset(stored: int | None, offsets: PartitionOffsets, when_lost: WhenLost, *, partition: str) -> int:
     """Return the offset from which a partition is read on, given the offset that was stored for it.
 
     None means that nothing was stored: reading starts with the oldest record. An offset above the stored one means that
@@ -94,17 +94,16 @@ def resume_offset(stored: int | None, position: PartitionOffsets, when_lost: Whe
     SettingsError when records were deleted before they were read and `when_lost` is "stop".
     """
     if stored is None:
-        return position.oldest
-    if position.oldest <= stored <= position.newest:
+        return offsets.beginning
+    if offsets.beginning <= stored <= offsets.end:
         return stored
     mismatch = (
-        f"{partition}: the stored offset is {stored}, "
-        f"but the topic holds offsets {position.oldest} to {position.newest}"
+        f"{partition}: the stored offset is {stored}, but the topic holds offsets {offsets.beginning} to {offsets.end}"
     )
-    if stored > position.newest:
+    if stored > offsets.end:
         raise BrokerError(f"{mismatch}: is it another topic of the same name?")
     if when_lost == "stop":
         raise SettingsError(
             f'{mismatch}: records were deleted before they were read; set kafka.when_lost = "go_on" to accept the gap'
         )
-    return position.oldest
+    return offsets.beginning

@@ -25,7 +25,7 @@ from vqmon.telemetry.metrics import Meters
 from vqmon.transport.notify.alertmanager import Alertmanager
 from vqmon.transport.notify.delivery_queue import Clock
 from vqmon.transport.notify.dispatcher import Dispatcher
-from vqmon.transport.notify.http import HttpPoster, Post
+from vqmon.transport.notify.http import HttpClient, PooledHttpClient
 from vqmon.transport.notify.labels import LabelConfig
 from vqmon.transport.notify.receiver import Receiver
 from vqmon.transport.notify.webhook import Webhook, parse_secret
@@ -110,10 +110,10 @@ async def open_notifier(
         yield None
         return
     mute_filter = mute_filter_of(notify)
-    async with open_poster(settings) as post, NamedTasks() as tasks:
+    async with open_http_client(settings) as client, NamedTasks() as tasks:
         dispatcher = Dispatcher(
             HistoryOutbox(thread),
-            open_receivers(notify, post),
+            open_receivers(notify, client),
             clock=Clock(now=utc_now, monotonic_seconds=time.monotonic, random_fraction=random.random),
             muted=mute_filter,
             meters=meters,
@@ -161,7 +161,7 @@ def mute_filter_of(notify: NotifySettings) -> MuteFilter:
     )
 
 
-def open_poster(settings: Settings, *, resolve: Resolver = resolve_host) -> HttpPoster:
+def open_http_client(settings: Settings, *, resolve: Resolver = resolve_host) -> PooledHttpClient:
     """Return a client for the receivers of the settings.
 
     Refuses host names that resolve to a private network unless the settings allow that network.
@@ -178,10 +178,12 @@ def open_poster(settings: Settings, *, resolve: Resolver = resolve_host) -> Http
         raise SettingsError(f"notify: {error.detail}") from error
     except (OSError, ssl.SSLError) as error:
         raise SettingsError(f"notify.ca_file: {error}") from error
-    return HttpPoster(timeout_seconds=notify.timeout_seconds, network=PinnedNetworkBackend(policy, resolve), tls=tls)
+    return PooledHttpClient(
+        timeout_seconds=notify.timeout_seconds, network=PinnedNetworkBackend(policy, resolve), tls=tls
+    )
 
 
-def open_receivers(notify: NotifySettings, post: Post) -> Sequence[Receiver]:
+def open_receivers(notify: NotifySettings, client: HttpClient) -> Sequence[Receiver]:
     """Return every receiver of the settings; reads the secret files."""
     try:
         naming = LabelConfig(labels=notify.labels, copied=notify.carried_labels, public_url=notify.public_url)
@@ -190,14 +192,14 @@ def open_receivers(notify: NotifySettings, post: Post) -> Sequence[Receiver]:
     token = read_secret(notify.token_file) if notify.token_file else ""
     return [
         *(
-            Alertmanager(url, post=post, label_config=naming, resend_seconds=notify.resend_seconds, token=token)
+            Alertmanager(url, client=client, label_config=naming, resend_seconds=notify.resend_seconds, token=token)
             for url in notify.alertmanagers
         ),
         *(
             Webhook(
                 name,
                 webhook.url,
-                post=post,
+                client=client,
                 keys=[
                     parse_secret(read_secret(file), origin=f"notify.webhooks.{name}") for file in webhook.secret_files
                 ],

@@ -74,8 +74,8 @@ class TopicReader:
         stored_offsets = await self._read_offsets(self.topic)
         for partition in waiting:
             stored = stored_offsets.get(partition)
-            position = await self._group.position(partition)
-            offset = resume_offset(stored, position, self._when_lost, partition=f"{self.topic}/{partition}")
+            offsets = await self._group.partition_offsets(partition)
+            offset = resume_offset(stored, offsets, self._when_lost, partition=f"{self.topic}/{partition}")
             if stored is not None and offset > stored:
                 log.error(
                     **log_event(
@@ -83,12 +83,12 @@ class TopicReader:
                         topic=self.topic,
                         partition=partition,
                         stored_offset=stored,
-                        oldest_offset=position.oldest,
+                        oldest_offset=offsets.beginning,
                     )
                 )
             # The partition may have been revoked meanwhile.
             if partition in self._positions:
-                self._group.go_on(partition, offset=offset)
+                self._group.resume(partition, offset=offset)
                 self._positions[partition] = _PartitionPosition(stored, offset)
                 log.info(**log_event("record.partition", topic=self.topic, partition=partition, offset=offset))
 
@@ -122,7 +122,7 @@ class TopicReader:
         lags = {}
         for partition, position in list(self._positions.items()):
             if position is not None:
-                next_offset = await self._group.read_up_to(partition)
+                next_offset = await self._group.next_fetch_offset(partition)
                 lag = self._group.lag_records(partition, next_offset=next_offset)
                 if lag is not None:
                     lags[partition] = lag

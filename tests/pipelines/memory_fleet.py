@@ -173,8 +173,8 @@ class MemoryFleet:
     @property
     def is_gathered(self) -> bool:
         """Whether all that was gathered has been judged."""
-        newest = self.broker.newest(NAMES.gathered, 0)
-        return newest > 0 and self.broker.offsets.get((GATHERED, NAMES.gathered, 0)) == newest
+        end_offset = self.broker.end_offset(NAMES.gathered, 0)
+        return end_offset > 0 and self.broker.offsets.get((GATHERED, NAMES.gathered, 0)) == end_offset
 
     async def until(self, count: int, *, seconds: float = 20.0) -> None:
         """Wait until so many outcomes and notes are there."""

@@ -24,7 +24,7 @@ def vote(pair_id: str = "a:b", choice: str = "tie", voter: str = "v", seconds: f
 def test_reading_makes_no_file(tmp_path: Path) -> None:
     """A site that nobody votes at leaves nothing behind."""
     reviews = Reviews(tmp_path / "r.db")
-    assert (reviews.votes("x"), reviews.pictures("e"), reviews.drop_pictures("x", keep=[])) == ([], [], 0)
+    assert (reviews.votes("x"), reviews.pictures("e"), reviews.delete_pictures("x", except_event_ids=[])) == ([], [], 0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -32,8 +32,8 @@ def test_one_vote_per_voter_and_pair(tmp_path: Path) -> None:
     """The last one counts; other voters, pairs and experiments have their own."""
     reviews = Reviews(tmp_path / "r.db")
     for it in (vote(), vote(choice="sr", seconds=1), vote(voter="w", seconds=2), vote(pair_id="c:d", seconds=3)):
-        reviews.cast("x", it)
-    reviews.cast("y", vote())
+        reviews.store_vote("x", it)
+    reviews.store_vote("y", vote())
     assert [(it.pair_id, it.voter, it.choice) for it in Reviews(reviews.path).votes("x")] == [
         ("a:b", "v", "sr"),
         ("a:b", "w", "tie"),
@@ -41,18 +41,18 @@ def test_one_vote_per_voter_and_pair(tmp_path: Path) -> None:
     ]
 
 
-def test_pictures_are_replaced_and_dropped(tmp_path: Path) -> None:
-    """An outcome has the pictures that were kept last; an experiment drops its own alone."""
+def test_pictures_are_replaced_and_deleted(tmp_path: Path) -> None:
+    """An outcome has the pictures that were stored last; an experiment deletes only its own."""
     reviews = Reviews(tmp_path / "r.db")
-    reviews.keep_pictures("x", "e", [(0.0, b"old"), (1.0, b"older")])
-    reviews.keep_pictures("x", "e", [(0.5, b"new")])
-    reviews.keep_pictures("x", "f", [(0.0, b"f")])
-    reviews.keep_pictures("y", "f", [(0.0, b"f of y")])
-    reviews.keep_pictures("y", "g", [(0.0, b"g")])
+    reviews.replace_pictures("x", "e", [(0.0, b"old"), (1.0, b"older")])
+    reviews.replace_pictures("x", "e", [(0.5, b"new")])
+    reviews.replace_pictures("x", "f", [(0.0, b"f")])
+    reviews.replace_pictures("y", "f", [(0.0, b"f of y")])
+    reviews.replace_pictures("y", "g", [(0.0, b"g")])
     assert reviews.pictures("e") == [(0.5, b"new")]
-    assert reviews.drop_pictures("x", keep=["e"]) == 1
+    assert reviews.delete_pictures("x", except_event_ids=["e"]) == 1
     assert reviews.pictures("f") == [(0.0, b"f of y")]
-    assert (reviews.pictured("x"), reviews.pictured()) == ({"e"}, {"e", "f", "g"})
+    assert (reviews.event_ids_with_pictures("x"), reviews.event_ids_with_pictures()) == ({"e"}, {"e", "f", "g"})
 
 
 def test_the_secret_stays(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ from vqmon.core.experiments.human_review import Vote
 from vqmon.transport.reviews import Reviews
 for number in range(40):
     it = Vote(pair_id=f"a:{number}", choice="tie", voter=sys.argv[2], at=datetime(2026, 1, 1, tzinfo=UTC))
-    Reviews(Path(sys.argv[1])).cast("x", it)
+    Reviews(Path(sys.argv[1])).store_vote("x", it)
 """
 
 
@@ -86,7 +86,7 @@ def test_threads_may_share_one(tmp_path: Path) -> None:
     """The pages ask from several."""
     reviews = Reviews(tmp_path / "r.db")
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda number: reviews.cast("x", vote(pair_id=f"a:{number}")), range(40)))
+        list(pool.map(lambda number: reviews.store_vote("x", vote(pair_id=f"a:{number}")), range(40)))
     assert len(reviews.votes("x")) == 40
 
 
@@ -99,8 +99,8 @@ def _other_database(path: Path) -> None:
     "make", [_other_database, lambda path: path.write_bytes(b"no database at all" * 100), lambda path: path.mkdir()]
 )
 def test_another_file_is_left_alone(tmp_path: Path, make: Callable[[Path], object]) -> None:
-    """What is no file of votes is neither read nor written, and the message names it."""
+    """A file that holds no votes is neither read nor written, and the message names it."""
     path = tmp_path / "r.db"
     make(path)
     with pytest.raises(StoreError, match=r"r\.db"):
-        Reviews(path).cast("x", vote())
+        Reviews(path).store_vote("x", vote())

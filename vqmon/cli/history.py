@@ -1,4 +1,4 @@
-"""The commands that read the history: replay, export."""
+"""The commands that read the history: `vqmon replay` and `vqmon export`."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -19,9 +19,12 @@ from vqmon.cli.console import as_utc, err, history_option, open_settings, out, s
 @click.option(
     "--incidents",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Known incidents, to measure the rules by: CSV or TOML with stream, began, ended and optionally rendition.",
+    help="Known incidents against which the rules are measured: CSV or TOML with stream, began, ended and optionally"
+    " rendition.",
 )
-@click.option("--again", is_flag=True, help="Fetch and score the stored segments again, and compare ids and scores.")
+@click.option(
+    "--again", "rescore", is_flag=True, help="Fetch and score the stored segments again, and compare ids and scores."
+)
 @click.option("--stream", default="", help="Only the stream with this id.")
 @since_option
 @until_option
@@ -31,7 +34,7 @@ def replay(
     ctx: click.Context,
     rules: Path | None,
     incidents: Path | None,
-    again: bool,  # noqa: FBT001 - click gives flags so
+    rescore: bool,  # noqa: FBT001 - click passes flags as positional booleans
     stream: str,
     since: datetime | None,
     until: datetime | None,
@@ -48,7 +51,7 @@ def replay(
     settings = open_settings(ctx.obj)
     span = HistoryFilter(stream_id=stream, since=as_utc(since), until=as_utc(until))
     path = settings.history.at_location(history).location
-    if again:
+    if rescore:
         differing = asyncio.run(
             observe_stored_segments(settings, path, span=span, on_segment=lambda line: out.print(line, markup=False))
         )
@@ -70,17 +73,17 @@ def replay(
     "--partitioned",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write a folder of Parquet files by date and hour instead of one file; later runs add what is new.",
+    help="Write a folder of Parquet files by date and hour instead of one file; later runs add only new outcomes.",
 )
 @click.option(
     "--by",
-    "each",
+    "period",
     type=click.Choice(["hour", "day"]),
     default="hour",
     help="With --partitioned: the time span of one file.",
 )
 @click.option(
-    "--format", "form", type=click.Choice(["parquet", "csv", "ndjson"]), help="Default: from the suffix of FILE."
+    "--format", "file_format", type=click.Choice(["parquet", "csv", "ndjson"]), help="Default: from the suffix of FILE."
 )
 @click.option("--stream", default="", help="Only the stream with this id.")
 @click.option("--rendition", default="", help="Only this rendition.")
@@ -92,8 +95,8 @@ def export(
     config: Path | None,
     file: Path | None,
     folder: Path | None,
-    each: Literal["hour", "day"],
-    form: str | None,
+    period: Literal["hour", "day"],
+    file_format: str | None,
     stream: str,
     rendition: str,
     since: datetime | None,
@@ -106,20 +109,20 @@ def export(
 
     if (file is None) == (folder is None):
         raise click.UsageError("give a FILE, or a folder with --partitioned")
-    if folder is not None and any((form, stream, rendition, since, until)):
+    if folder is not None and any((file_format, stream, rendition, since, until)):
         raise click.UsageError("--partitioned always writes the whole history: it takes no other filter or format")
     with open_history(open_settings(config).history.at_location(history).location, mode="read") as stored:
         if folder is not None:
             from vqmon.transport.export.partitioned import export_partitions
 
-            summary = export_partitions(stored, folder, each=each, now=datetime.now(UTC))
+            summary = export_partitions(stored, folder, period=period, now=datetime.now(UTC))
             err.print(f"{summary.rows} rows in {summary.files} files of {folder}")
             return
         assert file is not None
         rows = export_outcomes(
             stored.documents,
             file,
-            form=form,
+            file_format=file_format,
             stream_id=stream,
             rendition=rendition,
             since=as_utc(since),

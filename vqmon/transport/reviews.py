@@ -1,7 +1,7 @@
-"""What people said in blind looks, and the pictures kept for them: a small SQLite file beside the history.
+"""Votes of blind reviews and the pictures stored for them, in a small SQLite file beside the history.
 
-A file of its own, because the history has one writer, the daemon, while votes come from the pages and pictures from a
-command. Each write is one short transaction, so any number of processes may write.
+They have their own file because the history has a single writer, the daemon, while votes come from the pages and
+pictures from a command. Each write is one short transaction, so any number of processes may write.
 """
 
 import os
@@ -17,10 +17,10 @@ from vqmon.errors import StoreError
 from vqmon.transport.history.rows import from_microseconds, storable_text, to_microseconds
 
 _APPLICATION_ID = 0x76716D72
-"""Tells it from other SQLite files ("vqmr")."""
+"""Marks an SQLite file as one of reviews ("vqmr")."""
 
 _BUSY_SECONDS = 5.0
-"""How long one writer waits for another."""
+"""How long a writer waits for another writer's transaction."""
 
 _TABLES = (
     """
@@ -42,22 +42,22 @@ _TABLES = (
 
 
 class Reviews:
-    """Votes and pictures; the file is made by the first write, and safe to use from several threads."""
+    """Stores votes and pictures. The first write creates the file; safe to use from several threads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def votes(self, experiment: str) -> Sequence[Vote]:
-        """All votes of an experiment, the oldest first."""
-        rows = self._ask("SELECT pair_id, choice, voter, at FROM vote WHERE experiment = ? ORDER BY at", experiment)
+        """All votes of an experiment, oldest first."""
+        rows = self._query("SELECT pair_id, choice, voter, at FROM vote WHERE experiment = ? ORDER BY at", experiment)
         return [
             Vote(pair_id=pair_id, choice=choice, voter=voter, at=from_microseconds(at))
             for pair_id, choice, voter, at in rows
         ]
 
-    def cast(self, experiment: str, vote: Vote) -> None:
-        """Keep a vote; one per voter and pair, a later one takes its place."""
-        with self._writing() as connection:
+    def store_vote(self, experiment: str, vote: Vote) -> None:
+        """Store a vote; it replaces the same voter's earlier vote on the same pair."""
+        with self._transaction() as connection:
             connection.execute(
                 "INSERT INTO vote VALUES (?, ?, ?, ?, ?) ON CONFLICT (experiment, pair_id, voter)"
                 " DO UPDATE SET choice = excluded.choice, at = excluded.at",
@@ -71,61 +71,61 @@ class Reviews:
             )
 
     def pictures(self, event_id: str) -> Sequence[tuple[float, bytes]]:
-        """(presentation time in seconds, JPEG) per frame kept of an outcome, for whichever experiment."""
-        return self._ask(
+        """(presentation time in seconds, JPEG) per picture of an outcome, from any one experiment that has some."""
+        return self._query(
             "SELECT time_seconds, jpeg FROM picture WHERE event_id = ? AND experiment ="
             " (SELECT min(experiment) FROM picture WHERE event_id = ?) ORDER BY position",
             *(event_id, event_id),
         )
 
-    def pictured(self, experiment: str | None = None) -> set[str]:
-        """The event ids that have pictures, for one experiment or for any."""
+    def event_ids_with_pictures(self, experiment: str | None = None) -> set[str]:
+        """The event ids for which pictures are stored, by one experiment or (None) by any."""
         where, values = ("", ()) if experiment is None else ("WHERE experiment = ?", (storable_text(experiment),))
-        return {row[0] for row in self._ask(f"SELECT DISTINCT event_id FROM picture {where}", *values)}
+        return {row[0] for row in self._query(f"SELECT DISTINCT event_id FROM picture {where}", *values)}
 
-    def keep_pictures(self, experiment: str, event_id: str, pictures: Thumbnails) -> None:
-        """Keep the pictures of an outcome for an experiment, instead of those kept before."""
+    def replace_pictures(self, experiment: str, event_id: str, pictures: Thumbnails) -> None:
+        """Store the pictures of an outcome for an experiment; they replace those stored before."""
         key = (event_id, storable_text(experiment))
-        with self._writing() as connection:
+        with self._transaction() as connection:
             connection.execute("DELETE FROM picture WHERE event_id = ? AND experiment = ?", key)
             connection.executemany(
                 "INSERT INTO picture VALUES (?, ?, ?, ?, ?)",
                 [(*key, position, seconds, jpeg) for position, (seconds, jpeg) in enumerate(pictures)],
             )
 
-    def drop_pictures(self, experiment: str, *, keep: Sequence[str]) -> int:
-        """Take out an experiment's pictures of all outcomes but these; how many outcomes lost theirs."""
-        gone = sorted(self.pictured(experiment) - set(keep))
-        if gone:
-            with self._writing() as connection:
+    def delete_pictures(self, experiment: str, *, except_event_ids: Sequence[str]) -> int:
+        """Delete an experiment's pictures of all outcomes except these; returns from how many outcomes."""
+        event_ids = sorted(self.event_ids_with_pictures(experiment) - set(except_event_ids))
+        if event_ids:
+            with self._transaction() as connection:
                 connection.executemany(
                     "DELETE FROM picture WHERE event_id = ? AND experiment = ?",
-                    [(event_id, storable_text(experiment)) for event_id in gone],
+                    [(event_id, storable_text(experiment)) for event_id in event_ids],
                 )
-        return len(gone)
+        return len(event_ids)
 
     def secret(self) -> bytes:
-        """32 bytes that only this file holds, made at the first need; they sign what the pages hand out."""
-        with self._writing() as connection:
+        """The 32-byte key that signs the tokens of voting forms; created at the first call, kept in this file only."""
+        with self._transaction() as connection:
             connection.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (os.urandom(32),))
             return bytes(connection.execute("SELECT body FROM secret").fetchone()[0])
 
-    # ---- the file
+    # ---- file
 
-    def _ask(self, sql: str, *values: object) -> list[Any]:
+    def _query(self, sql: str, *values: object) -> list[Any]:
         if not self.path.is_file():
             return []
-        with self._translated(), closing(self._open("ro")) as connection:
+        with self._translated_errors(), closing(self._open("ro")) as connection:
             return connection.execute(sql, values).fetchall()
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._translated(), closing(self._open("rwc")) as connection:
-            # Made within the transaction: of several first writers one makes the tables, the others wait and find them.
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._translated_errors(), closing(self._open("rwc")) as connection:
+            # Within the transaction: of several first writers one creates the tables while the others wait.
             connection.execute("BEGIN IMMEDIATE")
             if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
                 if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-                    raise StoreError(f"{self.path}: is no file of votes; name another one in web.reviews")
+                    raise StoreError(f"{self.path}: not a file of votes; name another file in web.reviews")
                 connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                 for table in _TABLES:
                     connection.execute(table)
@@ -137,7 +137,7 @@ class Reviews:
         return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:

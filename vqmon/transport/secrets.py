@@ -1,4 +1,4 @@
-"""Secrets out of files of their own."""
+"""Reads secrets, such as passwords and tokens, from files."""
 
 import os
 from pathlib import Path
@@ -6,10 +6,14 @@ from pathlib import Path
 from vqmon.errors import SettingsError
 
 
-def read_secret(name: Path) -> str:
-    """A secret out of a file: an absolute path, or a name in `$CREDENTIALS_DIRECTORY`; never in the message."""
+def read_secret(path: Path) -> str:
+    """Read a secret from a file and strip white space around it.
+
+    A relative path is looked up in `$CREDENTIALS_DIRECTORY` if that is set. Raises SettingsError, which names the file
+    but never shows its text, when the file cannot be read or is empty.
+    """
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    file = name if name.is_absolute() or not folder else Path(folder) / name
+    file = path if path.is_absolute() or not folder else Path(folder) / path
     try:
         text = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

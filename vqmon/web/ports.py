@@ -103,7 +103,7 @@ class ReviewStore(Protocol):
 
     def votes(self, experiment: str) -> Sequence[Vote]: ...
 
-    def cast(self, experiment: str, vote: Vote) -> None:
+    def store_vote(self, experiment: str, vote: Vote) -> None:
         """Store a vote; it replaces the same voter's earlier vote on the same pair."""
         ...
 
@@ -111,7 +111,7 @@ class ReviewStore(Protocol):
         """(seconds into the segment, JPEG) per stored picture."""
         ...
 
-    def pictured(self) -> set[str]:
+    def event_ids_with_pictures(self) -> set[str]:
         """The event ids for which pictures are stored."""
         ...
 
@@ -138,13 +138,13 @@ class NoReviews:
     def votes(self, experiment: str) -> Sequence[Vote]:
         return ()
 
-    def cast(self, experiment: str, vote: Vote) -> None:
+    def store_vote(self, experiment: str, vote: Vote) -> None:
         raise RuntimeError("this site does not accept votes")
 
     def pictures(self, event_id: str) -> Sequence[tuple[float, bytes]]:
         return ()
 
-    def pictured(self) -> set[str]:
+    def event_ids_with_pictures(self) -> set[str]:
         return set()
 
     def secret(self) -> bytes:

@@ -184,8 +184,8 @@ async def is_gathered(bootstrap: str, names: TopicNames, group: str) -> bool:
     )
     await consumer.start()
     try:
-        newest = (await consumer.end_offsets([place]))[place]
-        return 0 < newest <= (await consumer.committed(place) or 0)
+        end_offset = (await consumer.end_offsets([place]))[place]
+        return 0 < end_offset <= (await consumer.committed(place) or 0)
     finally:
         await consumer.stop()
 

@@ -160,16 +160,16 @@ async def test_state_is_the_newest_value_of_each_key(side: Side) -> None:
 
 
 async def test_a_member_gets_its_records_in_order_from_where_it_is_sent(side: Side) -> None:
-    """Everything comes from the offset of `go_on` on, in order; the key decides the partition."""
+    """Everything comes from the offset given to `resume` on, in order; the key decides the partition."""
     await side.put(range(10))
     told = Revocable()
     member = side.member(told)
     await member.start()
     await until(lambda: told.owned == {0, 1})
-    positions = [await member.position(number) for number in range(2)]
-    full = next(number for number, one in enumerate(positions) if one.newest)
-    assert positions[full].oldest == 0
-    member.go_on(full, offset=0)
+    positions = [await member.partition_offsets(number) for number in range(2)]
+    full = next(number for number, one in enumerate(positions) if one.end)
+    assert positions[full].beginning == 0
+    member.resume(full, offset=0)
     records = []
     async with asyncio.timeout(30):
         while len(records) < 10:
@@ -177,7 +177,7 @@ async def test_a_member_gets_its_records_in_order_from_where_it_is_sent(side: Si
     offsets = [one.offset for one in records]
     assert offsets == sorted(set(offsets))
     assert all(one.key == b"news" for one in records)
-    member.go_on(full, offset=offsets[5])
+    member.resume(full, offset=offsets[5])
     again = []
     async with asyncio.timeout(30):
         while not again:

@@ -20,14 +20,18 @@ OVER = replace(ALERT, state="resolved", resolved_at=ALERT.opened_at + timedelta(
 MUTED = replace(ALERT, muted_by="c" * 32)
 
 
-def notice(alert=ALERT, *, told: str = "", queued_at: datetime = NOW) -> QueuedAlert:
+def notice(alert=ALERT, *, notified: str = "", queued_at: datetime = NOW) -> QueuedAlert:
     return QueuedAlert(
-        alert=alert, opened=ALERT, queued_at=queued_at, changed_at=NOW, notified_states={"it": told} if told else {}
+        alert=alert,
+        opened=ALERT,
+        queued_at=queued_at,
+        changed_at=NOW,
+        notified_states={"pager": notified} if notified else {},
     )
 
 
 @pytest.mark.parametrize(
-    ("alert", "told", "form", "is_held", "word"),
+    ("alert", "notified", "kind", "is_held", "action"),
     [
         (ALERT, "", "state", False, "open"),
         (ALERT, "open", "state", False, "open"),
@@ -50,29 +54,38 @@ def notice(alert=ALERT, *, told: str = "", queued_at: datetime = NOW) -> QueuedA
         (replace(OVER, muted_by="c" * 32), "", "changes", False, "done"),
     ],
 )
-def test_what_comes_next(alert, told, form, is_held, word) -> None:
+def test_what_comes_next(alert, notified, kind, is_held, action) -> None:
     """States are said over and over, changes once and in order; what is kept back was never said."""
-    assert next_action(notice(alert, told=told), "it", form=form, is_held=is_held, now=NOW) == word
+    assert next_action(notice(alert, notified=notified), "pager", kind=kind, is_held=is_held, now=NOW) == action
 
 
 def test_an_end_is_said_again_for_a_while() -> None:
     """A target of states may have forgotten; after five minutes it has not."""
-    over = notice(OVER, told="resolved")
+    over = notice(OVER, notified="resolved")
     assert (
-        next_action(over, "it", form="state", is_held=False, now=NOW + RESOLVED_REPEAT - timedelta(seconds=1))
+        next_action(over, "pager", kind="state", is_held=False, now=NOW + RESOLVED_REPEAT - timedelta(seconds=1))
         == "resolved"
     )
-    assert next_action(over, "it", form="state", is_held=False, now=NOW + RESOLVED_REPEAT) == "done"
+    assert next_action(over, "pager", kind="state", is_held=False, now=NOW + RESOLVED_REPEAT) == "done"
 
 
 def test_the_end_of_an_earlier_alert_does_not_end_the_one_that_is_open_now() -> None:
     """Both have the same labels in a target of states: only the later one is spoken of; changes are told of both."""
-    earlier = notice(OVER, told="open", queued_at=NOW - timedelta(minutes=2))
+    earlier = notice(OVER, notified="open", queued_at=NOW - timedelta(minutes=2))
     later = replace(notice(replace(ALERT, id="b" * 32)), notified_states={})
     for order in ([earlier, later], [later, earlier]):
-        assert next_actions(order, "it", form="state", held=(), now=NOW) == {"a" * 32: "done", "b" * 32: "open"}
-        assert next_actions(order, "it", form="changes", held=(), now=NOW) == {"a" * 32: "resolved", "b" * 32: "open"}
-    assert next_actions([earlier, later], "it", form="state", held={"b" * 32}, now=NOW)["a" * 32] == "resolved"
+        assert next_actions(order, "pager", kind="state", held_alert_ids=(), now=NOW) == {
+            "a" * 32: "done",
+            "b" * 32: "open",
+        }
+        assert next_actions(order, "pager", kind="changes", held_alert_ids=(), now=NOW) == {
+            "a" * 32: "resolved",
+            "b" * 32: "open",
+        }
+    assert (
+        next_actions([earlier, later], "pager", kind="state", held_alert_ids={"b" * 32}, now=NOW)["a" * 32]
+        == "resolved"
+    )
 
 
 def test_a_window_keeps_back_its_streams_while_it_lasts() -> None:

@@ -189,7 +189,7 @@ async def recorded(fleet: MemoryFleet, place: HistoryLocation) -> dict[str, Aler
                 group.create_task(run_recorder(context, open_group))
                 await until(
                     lambda history=history, brokers=brokers: all(  # type: ignore[misc]
-                        history.queries.next_offsets(topic).get(0, 0) == broker.newest(topic, 0)
+                        history.queries.next_offsets(topic).get(0, 0) == broker.end_offset(topic, 0)
                         for topic, broker in brokers.items()
                     )
                 )

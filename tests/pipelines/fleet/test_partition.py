@@ -13,10 +13,8 @@ from tests.acceptance.kafka.observers import outcome_of_segment
 from tests.pipelines.memory_fleet import NAMES, MemoryFleet, segment, until
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import QualityEvent, Segment, SegmentFailure
-from vqmon.errors import FencedError, SettingsError
+from vqmon.errors import SettingsError
 from vqmon.settings.rules_file import parse_rules
-from vqmon.transport.kafka import ProducerRecord, TransactionBatch, write_exactly_once
-from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryTransactionalProducer
 
 RULES = parse_rules((Path(__file__).parents[3] / "config" / "rules.toml").read_text(), origin="rules.toml")
 
@@ -33,7 +31,7 @@ async def test_outcomes_come_in_input_order_whatever_finishes_first() -> None:
         fleet.put(0, segment(number))
     await fleet.drain(fleet.context(slowly), 60)
     assert [outcome.segment.sequence for outcome in fleet.outcomes] == list(range(60))
-    assert fleet.broker.offsets["g", NAMES.segments, 0] == fleet.broker.newest(NAMES.segments, 0)
+    assert fleet.broker.offsets["g", NAMES.segments, 0] == fleet.broker.end_offset(NAMES.segments, 0)
 
 
 async def test_every_record_has_one_outcome_and_poison_is_kept_with_its_bytes() -> None:
@@ -87,43 +85,6 @@ async def test_a_broken_write_is_repaired_without_a_double(fault: str) -> None:
     fleet.put(0, segment(1))
     await fleet.drain(fleet.context(gather_seconds=0.05), 2)
     assert [one.segment.sequence for one in fleet.outcomes] == [0, 1]
-
-
-async def test_who_was_fenced_writes_nothing_more() -> None:
-    """A second holder of the id fences the first; the first gives up and what it had is not written."""
-    broker = MemoryBroker(1)
-    first, second = (
-        MemoryTransactionalProducer(broker, transactional_id="x", group="g", topic="in", partition=0) for _ in range(2)
-    )
-    batch = TransactionBatch(records=[ProducerRecord(topic="out", partition=0, key=b"k", value=b"v")], next_offset=1)
-    await first.open()
-    await second.open()
-
-    async def committed() -> int | None:
-        return broker.offsets.get(("g", "in", 0))
-
-    with pytest.raises(FencedError):
-        await write_exactly_once(first, batch, previous_offset=None, committed=committed)
-    assert broker.records("out") == []
-    await write_exactly_once(second, batch, previous_offset=None, committed=committed)
-    assert len(broker.records("out")) == 1
-
-
-async def test_an_offset_that_somebody_else_moved_means_lost() -> None:
-    """After a broken write, an offset that is neither the old nor the new one belongs to somebody else."""
-    broker = MemoryBroker(1)
-    writer = MemoryTransactionalProducer(broker, transactional_id="x", group="g", topic="in", partition=0)
-    await writer.open()
-    broker.faults.append("not_written")
-    broker.offsets["g", "in", 0] = 7
-
-    async def committed() -> int | None:
-        return 7
-
-    with pytest.raises(FencedError):
-        await write_exactly_once(
-            writer, TransactionBatch(records=[], next_offset=5), previous_offset=3, committed=committed
-        )
 
 
 async def test_alerts_go_on_where_another_worker_left_them() -> None:
@@ -200,7 +161,7 @@ async def test_deleted_records_stop_the_worker_unless_told_to_go_on() -> None:
     fleet = MemoryFleet(partitions=1)
     offsets = [fleet.put(0, segment(number)) for number in range(6)]
     fleet.broker.offsets["g", NAMES.segments, 0] = offsets[1]
-    fleet.broker.oldest[NAMES.segments, 0] = offsets[4]
+    fleet.broker.beginning_offsets[NAMES.segments, 0] = offsets[4]
     with pytest.raises(SettingsError, match="deleted before they were read"):
         await fleet.member(fleet.context(), asyncio.Event()).run()
     fleet.broker.members.clear()
@@ -253,7 +214,7 @@ async def test_an_idle_partition_steps_over_what_is_no_record() -> None:
     fleet, stop = MemoryFleet(partitions=1), asyncio.Event()
     fleet.put(0, segment(0))
     fleet.broker.markers[NAMES.segments, 0] = 3
-    beyond = fleet.broker.newest(NAMES.segments, 0) + 3
+    beyond = fleet.broker.end_offset(NAMES.segments, 0) + 3
     async with asyncio.TaskGroup() as group:
         group.create_task(fleet.member(fleet.context(idle_seconds=0.05), stop).run())
         await until(lambda: fleet.broker.offsets.get(("g", NAMES.segments, 0)) == beyond)

@@ -19,8 +19,8 @@ from vqmon.transport.kafka import ClientConfig, TopicSpec
 from vqmon.transport.kafka.records import PartitionOffsets
 
 
-def position(oldest: int, newest: int) -> PartitionOffsets:
-    return PartitionOffsets(committed=None, oldest=oldest, newest=newest)
+def partition_offsets(beginning: int, end: int) -> PartitionOffsets:
+    return PartitionOffsets(committed=None, beginning=beginning, end=end)
 
 
 @pytest.mark.parametrize(
@@ -29,20 +29,20 @@ def position(oldest: int, newest: int) -> PartitionOffsets:
 )
 def test_a_partition_resumes_at_the_stored_offset_or_at_the_oldest_record(stored: int | None, expected: int) -> None:
     """The end of the topic is a valid offset: the next record is not written yet."""
-    assert resume_offset(stored, position(10, 20), "stop", partition="t/0") == expected
+    assert resume_offset(stored, partition_offsets(10, 20), "stop", partition="t/0") == expected
 
 
 def test_an_offset_beyond_the_end_of_the_topic_is_retried_as_a_broker_error() -> None:
     """A new leader may not know yet how far the old one was."""
     with pytest.raises(BrokerError, match=r"t/0: the stored offset is 21, but the topic holds offsets 10 to 20"):
-        resume_offset(21, position(10, 20), "go_on", partition="t/0")
+        resume_offset(21, partition_offsets(10, 20), "go_on", partition="t/0")
 
 
 def test_deleted_records_are_refused_unless_the_settings_accept_the_gap() -> None:
     """The message says what to set; with `go_on` reading starts at the oldest record that is left."""
     with pytest.raises(SettingsError, match=r't/0: .* deleted before .* set kafka.when_lost = "go_on"'):
-        resume_offset(9, position(10, 20), "stop", partition="t/0")
-    assert resume_offset(9, position(10, 20), "go_on", partition="t/0") == 10
+        resume_offset(9, partition_offsets(10, 20), "stop", partition="t/0")
+    assert resume_offset(9, partition_offsets(10, 20), "go_on", partition="t/0") == 10
 
 
 def test_a_login_mechanism_needs_a_user_name_and_a_password_file(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ async def recording(fleet: Fleet, *contexts: RecorderContext) -> AsyncIterator[N
 def has_all(fleet: Fleet, history: History) -> bool:
     """Whether everything said is in the history: as many, and up to the ends of the topics."""
     ends = [history.queries.next_offsets(topic).get(number, 0) for topic in TOPICS for number in range(2)]
-    return ends == [fleet.broker.newest(topic, number) for topic in TOPICS for number in range(2)]
+    return ends == [fleet.broker.end_offset(topic, number) for topic in TOPICS for number in range(2)]
 
 
 def check(fleet: Fleet, history: History) -> None:
@@ -240,7 +240,7 @@ async def test_records_that_were_deleted_unread_stop_it_unless_told_otherwise(tm
             async with recording(fleet, one):
                 await until(lambda: has_all(fleet, history))
         fleet.say("a", 10, first=10)
-        fleet.broker.oldest["v.quality", 1] = fleet.broker.logs["v.quality", 1][15].offset
+        fleet.broker.beginning_offsets["v.quality", 1] = fleet.broker.logs["v.quality", 1][15].offset
         with recorder_context(history) as one, pytest.raises(SettingsError, match=r"deleted before.*when_lost"):
             await run_recorder(one, fleet.open_group)
         with recorder_context(history, when_lost="go_on") as one:

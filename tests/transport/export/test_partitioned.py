@@ -96,14 +96,14 @@ def test_a_run_that_was_cut_off_is_mended(history: History, tmp_path: Path) -> N
 def test_days_and_what_is_wrong_with_a_folder(history: History, tmp_path: Path) -> None:
     """A file per day; a folder of hours takes no days; a damaged file is named."""
     folder = tmp_path / "lake"
-    assert export_partitions(history, folder, each="day", now=START + timedelta(days=2)).files == 1
+    assert export_partitions(history, folder, period="day", now=START + timedelta(days=2)).files == 1
     assert list(ids_in(folder)) == ["date=2026-11-20/outcomes.parquet"]
     with pytest.raises(SettingsError, match="--by day"):
         export_partitions(history, folder, now=START + timedelta(days=2))
     (folder / "date=2026-11-20" / "outcomes.parquet").write_bytes(b"no parquet")
     history.publish([factories.event(sequence=10, at_seconds=10.0)])
     with pytest.raises(StoreError, match="not a Parquet file"):
-        export_partitions(history, folder, each="day", now=START + timedelta(days=2))
+        export_partitions(history, folder, period="day", now=START + timedelta(days=2))
     with pytest.raises(StoreError, match="does not exist"):
         export_partitions(history, tmp_path / "none" / "lake", now=START)
 

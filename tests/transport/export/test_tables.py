@@ -119,7 +119,7 @@ def test_a_format_or_folder_that_is_none_is_refused(history: History, tmp_path: 
     """The ending chooses the format unless one is named; a missing folder is said."""
     with pytest.raises(SettingsError, match="--format"):
         export_outcomes(history.documents, tmp_path / "out.xls")
-    assert export_outcomes(history.documents, tmp_path / "out.xls", form="csv") == len(OUTCOMES)
+    assert export_outcomes(history.documents, tmp_path / "out.xls", file_format="csv") == len(OUTCOMES)
     with pytest.raises(StoreError, match="No such file"):
         export_outcomes(history.documents, tmp_path / "none" / "out.csv")
 
@@ -131,7 +131,7 @@ def test_a_database_is_not_written_over(history: History, tmp_path: Path, name: 
     (tmp_path / name).touch()
     before = (tmp_path / name).read_bytes()
     with pytest.raises(SettingsError, match="name another file"):
-        export_outcomes(history.documents, tmp_path / name, form="csv")
+        export_outcomes(history.documents, tmp_path / name, file_format="csv")
     assert (tmp_path / name).read_bytes() == before
     assert list(history.documents.outcomes_in_write_order()) == OUTCOMES
 

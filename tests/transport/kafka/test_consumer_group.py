@@ -84,7 +84,7 @@ async def test_assigned_partitions_are_paused_before_the_callback(fake: FakeCons
 
 async def test_a_partition_resumes_at_the_given_offset(fake: FakeConsumer) -> None:
     """The seek comes before the resume."""
-    member(fake).go_on(1, offset=7)
+    member(fake).resume(1, offset=7)
     assert fake.calls == [("seek", (1, 7)), ("resume", [1])]
 
 
@@ -108,8 +108,8 @@ async def test_polled_records_are_by_partition(fake: FakeConsumer) -> None:
 async def test_offsets_of_a_partition(fake: FakeConsumer, committed_offset: int | None) -> None:
     """A group that never committed has no offset, which is not offset 0."""
     fake.committed_offset = committed_offset
-    offsets = await member(fake).position(1)
-    assert (offsets.committed, offsets.oldest, offsets.newest) == (committed_offset, 2, 9)
+    offsets = await member(fake).partition_offsets(1)
+    assert (offsets.committed, offsets.beginning, offsets.end) == (committed_offset, 2, 9)
 
 
 @pytest.mark.parametrize(("high_watermark", "lag"), [(None, None), (9, 4), (5, 0), (3, 0)])

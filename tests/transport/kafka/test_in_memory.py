@@ -47,13 +47,13 @@ async def test_a_member_polls_from_where_it_resumed() -> None:
     one = Assignment(broker)
     await one.member.start()
     assert await one.member.poll([0], seconds=0, max_records=9) == {}
-    one.member.go_on(0, offset=1)
+    one.member.resume(0, offset=1)
     first = await one.member.poll([0], seconds=0, max_records=1)
     assert [record.value for record in first[0]] == [b"1"]
     rest = await one.member.poll([0], seconds=0, max_records=9)
     assert [record.value for record in rest[0]] == [b"2"]
     await one.member.stop()
-    one.member.go_on(0, offset=0)
+    one.member.resume(0, offset=0)
     assert await one.member.poll([0], seconds=0, max_records=9) == {}
 
 
@@ -64,14 +64,14 @@ async def test_the_position_passes_transaction_markers_at_the_end() -> None:
     broker.markers["in", 0] = 2
     one = Assignment(broker)
     await one.member.start()
-    one.member.go_on(0, offset=0)
-    assert await one.member.read_up_to(0) == 0
+    one.member.resume(0, offset=0)
+    assert await one.member.next_fetch_offset(0) == 0
     await one.member.poll([0], seconds=0, max_records=9)
-    assert await one.member.read_up_to(0) == 3
+    assert await one.member.next_fetch_offset(0) == 3
     assert one.member.lag_records(0, next_offset=0) == 1
     assert one.member.lag_records(0, next_offset=3) == 0
-    offsets = await one.member.position(0)
-    assert (offsets.committed, offsets.oldest, offsets.newest) == (None, 0, 1)
+    offsets = await one.member.partition_offsets(0)
+    assert (offsets.committed, offsets.beginning, offsets.end) == (None, 0, 1)
 
 
 def opened(broker: MemoryBroker) -> MemoryTransactionalProducer:

@@ -23,7 +23,7 @@ BATCH = TransactionBatch(
 
 @pytest.fixture(autouse=True)
 def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transactions, "BACKOFF", Backoff(first_seconds=1e-6, last_seconds=1e-6))
+    monkeypatch.setattr(transactions, "_BACKOFF", Backoff(first_seconds=1e-6, last_seconds=1e-6))
 
 
 def producer(broker: MemoryBroker) -> MemoryTransactionalProducer:
@@ -77,7 +77,7 @@ async def test_an_offset_that_another_worker_has_moved_is_fenced() -> None:
 
 
 async def test_an_id_that_another_producer_has_taken_over_is_fenced() -> None:
-    """The earlier holder writes nothing and retries nothing."""
+    """The earlier producer writes nothing and retries nothing; the later one writes its batch."""
     broker = MemoryBroker(1)
     earlier, later = producer(broker), producer(broker)
     await earlier.open()
@@ -89,6 +89,8 @@ async def test_an_id_that_another_producer_has_taken_over_is_fenced() -> None:
     with pytest.raises(FencedError):
         await write_exactly_once(earlier, BATCH, previous_offset=None, committed=committed)
     assert broker.records("out") == []
+    await write_exactly_once(later, BATCH, previous_offset=None, committed=committed)
+    assert len(broker.records("out")) == 1
 
 
 def closed_producer() -> TransactionalProducer:

@@ -32,7 +32,7 @@ FULL = replace(
 
 
 def body(alert: Alert, config: LabelConfig) -> object:
-    target = Alertmanager("http://am", post=MemoryWebhook(), label_config=config, resend_seconds=60.0)
+    target = Alertmanager("http://am", client=MemoryWebhook(), label_config=config, resend_seconds=60.0)
     notice = QueuedAlert(alert=alert, opened=alert, queued_at=NOW, changed_at=NOW)
     return json.loads(target.body([Notification(queued=notice, state="open")], now=NOW))
 
@@ -81,7 +81,7 @@ def notifications(count: int) -> list[Notification]:
     ]
 
 
-class RefusingPost:
+class RefusingHttpClient:
     """Refuses bodies that contain a text; fails altogether with `error`."""
 
     def __init__(self, text: str = "", error: DeliveryError | None = None) -> None:
@@ -90,7 +90,7 @@ class RefusingPost:
         self._text = text
         self._error = error
 
-    async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
         self.sizes.append(len(json.loads(body)))
         self.headers = headers
         if self._error:
@@ -99,35 +99,35 @@ class RefusingPost:
             raise DeliveryError("refused", "status 400")
 
 
-def receiver(post: RefusingPost, token: str = "") -> Alertmanager:
-    return Alertmanager("http://am/", post=post, label_config=LabelConfig(), resend_seconds=60.0, token=token)
+def receiver(client: RefusingHttpClient, token: str = "") -> Alertmanager:
+    return Alertmanager("http://am/", client=client, label_config=LabelConfig(), resend_seconds=60.0, token=token)
 
 
 async def test_a_batch_with_a_refused_alert_is_halved_until_that_alert_is_alone() -> None:
     """All others are taken."""
-    post = RefusingPost('"rendition": "r5"')
-    answers = await receiver(post).notify(notifications(8), now=NOW)
+    client = RefusingHttpClient('"rendition": "r5"')
+    answers = await receiver(client).notify(notifications(8), now=NOW)
     assert [alert_id for alert_id, error in answers.items() if error] == [f"{5:032}"]
-    assert post.sizes == [8, 4, 4, 2, 1, 1, 2]
+    assert client.sizes == [8, 4, 4, 2, 1, 1, 2]
 
 
 async def test_a_batch_has_at_most_64_alerts() -> None:
     """Each request stays small."""
-    post = RefusingPost()
-    await receiver(post).notify(notifications(130), now=NOW)
-    assert post.sizes == [64, 64, 2]
+    client = RefusingHttpClient()
+    await receiver(client).notify(notifications(130), now=NOW)
+    assert client.sizes == [64, 64, 2]
 
 
 async def test_a_replica_that_is_away_raises() -> None:
     """Nothing is known of the alerts then."""
     with pytest.raises(DeliveryError):
-        await receiver(RefusingPost(error=DeliveryError("busy", "status 503"))).notify(notifications(2), now=NOW)
+        await receiver(RefusingHttpClient(error=DeliveryError("busy", "status 503"))).notify(notifications(2), now=NOW)
 
 
 async def test_a_token_is_sent_as_a_bearer_token() -> None:
     """Without one there is no such header."""
-    post = RefusingPost()
-    await receiver(post, token="t0ken").notify(notifications(1), now=NOW)
-    assert post.headers["Authorization"] == "Bearer t0ken"
-    await receiver(post).notify(notifications(1), now=NOW)
-    assert "Authorization" not in post.headers
+    client = RefusingHttpClient()
+    await receiver(client, token="t0ken").notify(notifications(1), now=NOW)
+    assert client.headers["Authorization"] == "Bearer t0ken"
+    await receiver(client).notify(notifications(1), now=NOW)
+    assert "Authorization" not in client.headers

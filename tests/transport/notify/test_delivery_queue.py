@@ -32,8 +32,8 @@ class Harness:
         self.hook = MemoryWebhook()
         naming = LabelConfig(labels={"site": "oslo"})
         receivers = {
-            "alertmanager": Alertmanager("http://am", post=self.manager, label_config=naming, resend_seconds=60.0),
-            "webhook": Webhook("chat", "https://x", post=self.hook, keys=(), source="t"),
+            "alertmanager": Alertmanager("http://am", client=self.manager, label_config=naming, resend_seconds=60.0),
+            "webhook": Webhook("chat", "https://x", client=self.hook, keys=(), source="t"),
         }
         self.queue = DeliveryQueue(
             receivers[kind],

@@ -21,7 +21,7 @@ from vqmon.testing import MemoryAlertmanager, MemoryOutbox, MemoryWebhook
 from vqmon.transport.notify.alertmanager import Alertmanager
 from vqmon.transport.notify.delivery_queue import Clock
 from vqmon.transport.notify.dispatcher import Dispatcher
-from vqmon.transport.notify.http import HttpPoster, Post
+from vqmon.transport.notify.http import HttpClient, PooledHttpClient
 from vqmon.transport.notify.labels import LabelConfig
 from vqmon.transport.notify.receiver import Notification, Receiver
 from vqmon.transport.notify.webhook import Webhook, verify_signature
@@ -30,9 +30,9 @@ CLOCK = Clock(now=lambda: datetime.now(UTC), monotonic_seconds=time.monotonic, r
 OVER = replace(ALERT, state="resolved", resolved_at=ALERT.opened_at + timedelta(seconds=40))
 
 
-def manager(url: str, post: Post, *, resend_seconds: float = 60.0) -> Alertmanager:
+def manager(url: str, client: HttpClient, *, resend_seconds: float = 60.0) -> Alertmanager:
     naming = LabelConfig(public_url="https://vqmon.example.org/", copied=("team",))
-    return Alertmanager(url, post=post, label_config=naming, resend_seconds=resend_seconds)
+    return Alertmanager(url, client=client, label_config=naming, resend_seconds=resend_seconds)
 
 
 @asynccontextmanager
@@ -62,12 +62,18 @@ async def test_a_receiver_that_hangs_or_is_down_delays_no_other() -> None:
     )
     down.fault = DeliveryError("unreachable", "nobody there")
 
-    async def hang(*_: Any) -> None:
-        await asyncio.sleep(30)
-        raise DeliveryError("timeout", "no answer")
+    class HangingClient:
+        async def post(self, *_: Any) -> None:
+            await asyncio.sleep(30)
+            raise DeliveryError("timeout", "no answer")
 
-    chat = Webhook("chat", "https://x", post=hook, keys=(), source="t")
-    targets = [manager("http://hangs", hang), manager("http://down", down), manager("http://good", good), chat]
+    chat = Webhook("chat", "https://x", client=hook, keys=(), source="t")
+    targets = [
+        manager("http://hangs", HangingClient()),
+        manager("http://down", down),
+        manager("http://good", good),
+        chat,
+    ]
     async with asyncio.timeout(10):
         outbox.add(ALERT, CLOCK.now())
         dispatcher = Dispatcher(outbox, targets, clock=CLOCK, muted=lambda queued: (), meters=Meters())
@@ -85,7 +91,7 @@ async def test_a_receiver_that_hangs_or_is_down_delays_no_other() -> None:
 async def test_a_stop_delivers_what_is_still_due() -> None:
     """Also what comes into the outbox at the last moment, and both of its changes."""
     hook, outbox = MemoryWebhook(), MemoryOutbox()
-    chat = Webhook("chat", "https://x", post=hook, keys=(), source="t")
+    chat = Webhook("chat", "https://x", client=hook, keys=(), source="t")
     async with dispatching(outbox, [chat], muted=lambda queued: ()):
         await asyncio.sleep(0.05)
         outbox.add(ALERT, CLOCK.now())
@@ -99,7 +105,7 @@ async def test_after_a_restart_a_webhook_gets_no_change_twice_and_alertmanager_g
     outbox = MemoryOutbox()
     for is_first in (True, False):
         hook, am = MemoryWebhook(), MemoryAlertmanager(CLOCK.now)
-        chat = Webhook("chat", "https://x", post=hook, keys=(), source="t")
+        chat = Webhook("chat", "https://x", client=hook, keys=(), source="t")
         if is_first:
             outbox.add(ALERT, CLOCK.now())
         async with dispatching(outbox, [chat, manager("http://am", am)], muted=lambda queued: ()):
@@ -118,34 +124,34 @@ def numbered(number: int, alert: Alert = ALERT) -> Notification:
 @pytest.fixture(params=["made up", pytest.param("real", marks=pytest.mark.alertmanager)])
 async def receiver(
     request: pytest.FixtureRequest, tmp_path: Path
-) -> AsyncIterator[tuple[str, Post, Callable[[], Any]]]:
-    """An Alertmanager: its address, how to post to it, and the labels that it holds as active."""
+) -> AsyncIterator[tuple[str, HttpClient, Callable[[], Any]]]:
+    """An Alertmanager: its address, an HTTP client, and the labels that it holds as active."""
     if request.param == "made up":
         memory = MemoryAlertmanager(CLOCK.now)
         memory.refuses = lambda labels: len(labels["stream"]) > 900
         yield "http://made-up", memory, lambda: memory.active
         return
     with alertmanager_at(request.getfixturevalue("alertmanager"), tmp_path) as running:
-        async with HttpPoster() as post:
-            yield running.url, post, lambda: [alert["labels"] for alert in running.alerts()]
+        async with PooledHttpClient() as client:
+            yield running.url, client, lambda: [alert["labels"] for alert in running.alerts()]
 
 
 @pytest.fixture(params=["made up", "loopback"])
-async def hook(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, Post, Callable[[], Any]]]:
-    """A webhook: its address, how to post to it, and (body, headers) of what came."""
+async def hook(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, HttpClient, Callable[[], Any]]]:
+    """A webhook: its address, an HTTP client, and (body, headers) of what came."""
     if request.param == "made up":
         memory = MemoryWebhook()
         yield "http://made-up/hook", memory, lambda: memory.messages
         return
     with receiving() as receiver:
-        async with HttpPoster() as post:
-            yield f"{receiver.url}/hook", post, lambda: [(body, headers) for _, headers, body, _ in receiver.came]
+        async with PooledHttpClient() as client:
+            yield f"{receiver.url}/hook", client, lambda: [(body, headers) for _, headers, body, _ in receiver.came]
 
 
-async def test_a_webhook_can_verify_each_message(hook: tuple[str, Post, Callable[[], Any]]) -> None:
+async def test_a_webhook_can_verify_each_message(hook: tuple[str, HttpClient, Callable[[], Any]]) -> None:
     """One message per round, signed, with an id that is the same again."""
-    url, post, came = hook
-    target = Webhook("chat", url, post=post, keys=(b"k" * 32,), source="t")
+    url, client, came = hook
+    target = Webhook("chat", url, client=client, keys=(b"k" * 32,), source="t")
     first, second = numbered(1), numbered(2)
     assert await target.notify([first, second], now=CLOCK.now()) == {first.alert_id: None}
     for _ in range(2):
@@ -156,13 +162,13 @@ async def test_a_webhook_can_verify_each_message(hook: tuple[str, Post, Callable
     assert ids == [f"{1:032}.open", f"{2:032}.open", f"{2:032}.open"]
 
 
-ReceiverFixture = tuple[str, Post, Callable[[], list[dict[str, str]]]]
+ReceiverFixture = tuple[str, HttpClient, Callable[[], list[dict[str, str]]]]
 
 
 async def test_an_alert_is_active_until_it_is_resolved(receiver: ReceiverFixture) -> None:
     """Told twice it is one alert; the end ends it; the same labels may begin anew."""
-    url, post, active = receiver
-    target = manager(url, post)
+    url, client, active = receiver
+    target = manager(url, client)
     for _ in range(2):
         assert await target.notify([numbered(1), numbered(2)], now=CLOCK.now()) == {f"{n:032}": None for n in (1, 2)}
     assert sorted(labels["rendition"] for labels in active()) == ["r1", "r2"]
@@ -175,29 +181,29 @@ async def test_an_alert_is_active_until_it_is_resolved(receiver: ReceiverFixture
 
 async def test_an_alert_that_is_not_resent_expires(receiver: ReceiverFixture) -> None:
     """After four resend times."""
-    url, post, active = receiver
-    await manager(url, post, resend_seconds=0.3).notify([numbered(1)], now=CLOCK.now())
+    url, client, active = receiver
+    await manager(url, client, resend_seconds=0.3).notify([numbered(1)], now=CLOCK.now())
     assert len(active()) == 1
     await until(lambda: not active())
 
 
 async def test_the_resolution_of_an_unknown_alert_is_taken(receiver: ReceiverFixture) -> None:
     """After a sudden end nobody knows whether it was told."""
-    url, post, active = receiver
-    assert await manager(url, post).notify([numbered(1, OVER)], now=CLOCK.now()) == {f"{1:032}": None}
+    url, client, active = receiver
+    assert await manager(url, client).notify([numbered(1, OVER)], now=CLOCK.now()) == {f"{1:032}": None}
     assert active() == []
 
 
 async def test_any_stream_name_can_be_a_label(receiver: ReceiverFixture) -> None:
     """Labels and annotations hold what streams are called."""
-    url, post, active = receiver
+    url, client, active = receiver
     odd = replace(
         ALERT, stream_id='t\u00f6r/"\u96ea"\n\x00\udcff', labels={"team": "a b"}, summary="{{ .x }} </script>"
     )
     odd = replace(odd, series=f"{odd.stream_id}/1080p/lite")
     now = CLOCK.now()
     notice = QueuedAlert(alert=odd, opened=odd, queued_at=now, changed_at=now)
-    assert await manager(url, post).notify([Notification(queued=notice, state="open")], now=now) == {ALERT.id: None}
+    assert await manager(url, client).notify([Notification(queued=notice, state="open")], now=now) == {ALERT.id: None}
     (labels,) = active()
     assert labels["stream"] == 't\u00f6r/"\u96ea"\n\x00?'
     assert labels["team"] == "a b"
@@ -205,6 +211,6 @@ async def test_any_stream_name_can_be_a_label(receiver: ReceiverFixture) -> None
 
 async def test_a_hundred_alerts_are_sent_in_batches(receiver: ReceiverFixture) -> None:
     """All of them arrive."""
-    url, post, active = receiver
-    await manager(url, post).notify([numbered(number) for number in range(100)], now=CLOCK.now())
+    url, client, active = receiver
+    await manager(url, client).notify([numbered(number) for number in range(100)], now=CLOCK.now())
     assert len(active()) == 100

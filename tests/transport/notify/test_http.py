@@ -6,26 +6,26 @@ from email.utils import format_datetime
 
 import pytest
 
-from pipelines.service.notifications import open_poster
+from pipelines.service.notifications import open_http_client
 from tests.receivers import free_port, receiving
 from vqmon.errors import DeliveryError, SettingsError
 from vqmon.settings.load import Settings
-from vqmon.transport.notify.http import HttpPoster
+from vqmon.transport.notify.http import PooledHttpClient
 
 
 async def failure(url: str, **options: float) -> DeliveryError:
-    async with HttpPoster(**options) as post:
+    async with PooledHttpClient(**options) as client:
         with pytest.raises(DeliveryError) as caught:
-            await post(url, b"{}", {})
+            await client.post(url, b"{}", {})
     return caught.value
 
 
 async def test_a_post_arrives_whole_over_one_connection() -> None:
     """Body and headers as given."""
     with receiving() as receiver:
-        async with HttpPoster() as post:
+        async with PooledHttpClient() as client:
             for number in range(3):
-                await post(f"{receiver.url}/hook?a=b", b"%d" % number, {"webhook-id": "x"})
+                await client.post(f"{receiver.url}/hook?a=b", b"%d" % number, {"webhook-id": "x"})
         assert [(path, body) for path, _, body, _ in receiver.came] == [("/hook?a=b", b"%d" % n) for n in range(3)]
         headers = receiver.came[0][1]
         assert headers["webhook-id"] == "x"
@@ -82,12 +82,12 @@ async def test_a_name_that_leads_into_the_house_is_refused() -> None:
         named = f"http://hooks.example.org:{receiver.url.rsplit(':', 1)[-1]}"
         for networks, url, is_taken in (((), named, False), (("127.0.0.0/8",), named, True), ((), receiver.url, True)):
             settings = Settings(notify={"alertmanagers": [url], "allowed_networks": networks})  # type: ignore[arg-type]
-            async with open_poster(settings, resolve=resolve) as post:
+            async with open_http_client(settings, resolve=resolve) as client:
                 if is_taken:
-                    await post(url, b"{}", {})
+                    await client.post(url, b"{}", {})
                 else:
                     with pytest.raises(DeliveryError, match="not a public address"):
-                        await post(url, b"{}", {})
+                        await client.post(url, b"{}", {})
         assert len(receiver.came) == 2
 
 
@@ -95,5 +95,5 @@ def test_an_address_with_a_password_is_refused_at_once() -> None:
     """Secrets stand in files."""
     settings = Settings(notify={"alertmanagers": ["http://me:secret@am.example.org:9093"]})  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match=r"notify: .*user names and passwords") as caught:
-        open_poster(settings)
+        open_http_client(settings)
     assert "secret" not in str(caught.value)

@@ -35,8 +35,8 @@ def step(word, alert=ALERT) -> Notification:
     return Notification(queued=notice, state=word)
 
 
-def hook(post, *keys: bytes) -> Webhook:
-    return Webhook("chat", "https://example.org/hook", post=post, keys=keys, source="vqmon://test")
+def hook(client, *keys: bytes) -> Webhook:
+    return Webhook("chat", "https://example.org/hook", client=client, keys=keys, source="vqmon://test")
 
 
 def test_the_published_vector_passes() -> None:
@@ -69,11 +69,11 @@ def test_what_is_old_or_altered_is_refused(change: dict[str, str], seconds: int,
 
 async def test_messages_are_cloudevents_with_ids_of_their_own() -> None:
     """An opening, told late, says what it was then; the end says what it became; each verifies."""
-    post = MemoryWebhook()
+    client = MemoryWebhook()
     for each in (step("open", OVER), step("resolved", OVER)):
-        assert await hook(post, KEY).notify([each], now=NOW) == {ALERT.id: None}
-    assert post.ids == [f"{ALERT.id}.open", f"{ALERT.id}.resolved"]
-    for (body, headers), alert in zip(post.messages, (ALERT, OVER), strict=True):
+        assert await hook(client, KEY).notify([each], now=NOW) == {ALERT.id: None}
+    assert client.ids == [f"{ALERT.id}.open", f"{ALERT.id}.resolved"]
+    for (body, headers), alert in zip(client.messages, (ALERT, OVER), strict=True):
         verify_signature(body, headers, keys=[KEY], now_seconds=NOW.timestamp())
         assert headers["Content-Type"] == "application/cloudevents+json"
         assert cloudevents.parse_alert(body) == alert
@@ -83,9 +83,9 @@ async def test_messages_are_cloudevents_with_ids_of_their_own() -> None:
 
 async def test_while_a_key_is_changed_both_sign() -> None:
     """A receiver that knows either of them accepts."""
-    post = MemoryWebhook()
-    await hook(post, OTHER, KEY).notify([step("open")], now=NOW)
-    body, headers = post.messages[0]
+    client = MemoryWebhook()
+    await hook(client, OTHER, KEY).notify([step("open")], now=NOW)
+    body, headers = client.messages[0]
     assert headers["webhook-signature"].count("v1,") == 2
     for key in (KEY, OTHER):
         verify_signature(body, headers, keys=[key], now_seconds=NOW.timestamp())
@@ -93,9 +93,9 @@ async def test_while_a_key_is_changed_both_sign() -> None:
 
 async def test_without_a_key_nothing_is_signed() -> None:
     """A receiver that asks for no signature gets none."""
-    post = MemoryWebhook()
-    await hook(post).notify([step("open")], now=NOW)
-    assert "webhook-signature" not in post.messages[0][1]
+    client = MemoryWebhook()
+    await hook(client).notify([step("open")], now=NOW)
+    assert "webhook-signature" not in client.messages[0][1]
 
 
 @pytest.mark.parametrize("text", ["whsec_", "whsec_!!", "whsec_" + base64.b64encode(b"short").decode(), "x" * 200])

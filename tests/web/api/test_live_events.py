@@ -122,6 +122,6 @@ async def test_a_heartbeat_is_sent_when_nothing_happens(
     history: StoredHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When nothing happens a comment keeps the line open."""
-    monkeypatch.setattr(live_module, "HEARTBEAT_SECONDS", 0.03)
+    monkeypatch.setattr(live_module, "_HEARTBEAT_SECONDS", 0.03)
     (message,) = await events(await open_live(history), 1)
     assert message == {"comment": "heartbeat"}

@@ -77,9 +77,9 @@ def test_silence_is_measured_in_segments_and_at_least_thirty_seconds(
 
 def test_a_filter_needs_every_word_in_any_case(good: RenditionState) -> None:
     weather = row(good, reason="not_found")
-    assert matches_filter(weather, words="WEATHER not_found", state=None)
-    assert not matches_filter(weather, words="weather sports", state=None)
-    assert not matches_filter(weather, words="", state="failing")
+    assert matches_filter(weather, search_text="WEATHER not_found", state=None)
+    assert not matches_filter(weather, search_text="weather sports", state=None)
+    assert not matches_filter(weather, search_text="", state="failing")
 
 
 def test_renditions_are_sorted_worst_state_first(good: RenditionState) -> None:

@@ -69,7 +69,7 @@ def mark(reviews: Reviews, history: StoredHistory) -> None:
     """Store pictures that contain their event id."""
     for pair_id in pair_ids(history):
         for event_id in pair_id.split(":"):
-            reviews.keep_pictures(NAME, event_id, [(0.0, b"\xff\xd8\xff" + event_id.encode())])
+            reviews.replace_pictures(NAME, event_id, [(0.0, b"\xff\xd8\xff" + event_id.encode())])
 
 
 async def test_sides_and_order_differ_between_voters(

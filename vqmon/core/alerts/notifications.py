@@ -18,26 +18,26 @@ ReceiverKind = Literal["state", "changes"]
 """What a receiver expects: the current state repeatedly, like Alertmanager, or each change once, like a webhook."""
 
 RESOLVED_REPEAT = timedelta(minutes=5)
-"""For how long a receiver of states is sent that an alert is resolved."""
+"""How long a receiver of states keeps being sent that an alert is resolved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedAlert:
-    """One alert in the outbox; its own moments are by the clock of the machine, those of `alert` by the media."""
+    """One alert in the outbox. Its own times are wall clock; those of `alert` are media time."""
 
     alert: Alert
-    # as it was when it was queued: its identity at a receiver is taken from here and never changes
+    # the alert as it was first queued; receivers identify it by this, so it never changes
     opened: Alert
     queued_at: datetime
     changed_at: datetime
-    # receiver -> the state that it was sent last
+    # receiver name -> the state it was last sent
     notified_states: Mapping[str, NotifiedState] = field(default_factory=dict)
-    # of the last change, in the order of the history
+    # write number of its last change in the history
     number: int = 0
 
     @property
-    def place(self) -> tuple[str, str]:
-        """Rule and series: no two alerts with the same are open at the same time."""
+    def rule_and_series(self) -> tuple[str, str]:
+        """Its rule and series; at most one alert of a rule and series is open at a time."""
         return self.opened.rule, self.opened.series
 
     @property
@@ -47,19 +47,19 @@ class QueuedAlert:
 
 
 def next_action(
-    notice: QueuedAlert, target: str, *, form: ReceiverKind, is_held: bool, now: datetime
+    notice: QueuedAlert, receiver: str, *, kind: ReceiverKind, is_held: bool, now: datetime
 ) -> DeliveryAction:
-    """What to send next to a receiver (`target`) of the given kind about one alert.
+    """What to send next about one alert to the receiver of this name and kind.
 
-    An alert that is held by a maintenance window (`is_held`) or muted by another alert is not announced; once it has
-    been, it is sent until it is resolved, or the receiver would believe that it is over. A receiver of changes gets the
-    opening first, even if the alert has resolved by then.
+    An alert that is held by a maintenance window (`is_held`) or muted by another alert is not announced. Once it has
+    been announced, it is sent until it is resolved; otherwise the receiver would believe that it is over. A receiver of
+    changes gets the opening first, even if the alert has resolved by then.
     """
-    notified = notice.notified_states.get(target, "")
+    notified = notice.notified_states.get(receiver, "")
     is_resolved = notice.alert.state == "resolved"
     if notified == "" and (is_held or notice.alert.muted_by):
         return "done" if is_resolved else "wait"
-    if form == "state":
+    if kind == "state":
         if not is_resolved:
             return "open"
         return "done" if notified == "resolved" and now >= notice.changed_at + RESOLVED_REPEAT else "resolved"
@@ -71,23 +71,23 @@ def next_action(
 
 
 def next_actions(
-    notices: Iterable[QueuedAlert], target: str, *, form: ReceiverKind, held: Collection[str], now: datetime
+    notices: Iterable[QueuedAlert], receiver: str, *, kind: ReceiverKind, held_alert_ids: Collection[str], now: datetime
 ) -> dict[str, DeliveryAction]:
-    """What to send next to a receiver, by alert id; `held` are the ids of the alerts in a maintenance window.
+    """What to send next to a receiver, by alert id; `held_alert_ids` are those in a maintenance window.
 
     A receiver of states identifies an alert by its labels, which two alerts of one rule and series share. So only the
-    later one is sent; else the repeated end of the earlier one would end it too.
+    later one is sent; otherwise the repeated end of the earlier one would end it too.
     """
     actions: dict[str, DeliveryAction] = {}
     latest: dict[tuple[str, str], str] = {}
     for notice in sorted(notices, key=lambda notice: (notice.queued_at, notice.opened.opened_at)):
         alert_id = notice.alert.id
-        actions[alert_id] = next_action(notice, target, form=form, is_held=alert_id in held, now=now)
-        if form == "state" and actions[alert_id] in ("open", "resolved"):
-            earlier = latest.get(notice.place)
+        actions[alert_id] = next_action(notice, receiver, kind=kind, is_held=alert_id in held_alert_ids, now=now)
+        if kind == "state" and actions[alert_id] in ("open", "resolved"):
+            earlier = latest.get(notice.rule_and_series)
             if earlier is not None:
                 actions[earlier] = "done"
-            latest[notice.place] = alert_id
+            latest[notice.rule_and_series] = alert_id
     return actions
 
 

@@ -40,7 +40,7 @@ def export_partitions(
     history: History,
     folder: Path,
     *,
-    each: PartitionBy = "hour",
+    period: PartitionBy = "hour",
     now: datetime,
     settle: timedelta = timedelta(minutes=10),
 ) -> ExportSummary:
@@ -54,17 +54,17 @@ def export_partitions(
         raise StoreError(f"{folder.parent}: the folder does not exist; create it or name another")
     folder.mkdir(exist_ok=True)
     identity = history.queries.identity()
-    exported_up_to = _read_progress(folder, each, identity)
-    length = _PARTITION_LENGTHS[each] // timedelta(microseconds=1)
+    exported_up_to = _read_progress(folder, period, identity)
+    length = _PARTITION_LENGTHS[period] // timedelta(microseconds=1)
     closed_until = (to_microseconds(now - settle) // length) * length
     partitions, progress = _closed_partitions(history.documents, exported_up_to, length, closed_until)
     files = rows = 0
     for begins_at in sorted(partitions):
         span = (from_microseconds(begins_at), from_microseconds(begins_at + length))
-        file = folder / _partition_path(span[0], each)
+        file = folder / _partition_path(span[0], period)
         count = _write_partition(history.documents, file, span, numbers=partitions[begins_at])
         files, rows = files + bool(count), rows + count
-    _write_progress(folder, each, identity, progress)
+    _write_progress(folder, period, identity, progress)
     return ExportSummary(files=files, rows=rows)
 
 
@@ -128,12 +128,12 @@ def _with_all_columns(table: Any) -> Any:
     return pa.table(arrays, schema=schema)
 
 
-def _partition_path(begins_at: datetime, each: PartitionBy) -> Path:
+def _partition_path(begins_at: datetime, period: PartitionBy) -> Path:
     date = Path(f"date={begins_at:%Y-%m-%d}")
-    return date / f"hour={begins_at:%H}" / _PARTITION_FILE if each == "hour" else date / _PARTITION_FILE
+    return date / f"hour={begins_at:%H}" / _PARTITION_FILE if period == "hour" else date / _PARTITION_FILE
 
 
-def _read_progress(folder: Path, each: PartitionBy, identity: str) -> int:
+def _read_progress(folder: Path, period: PartitionBy, identity: str) -> int:
     """The number up to which all outcomes of this history are in the files."""
     file = folder / _PROGRESS_FILE
     if not file.exists():
@@ -143,17 +143,17 @@ def _read_progress(folder: Path, each: PartitionBy, identity: str) -> int:
         number, partition_by, exported_identity = int(progress["number"]), str(progress["each"]), progress["history"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{file}: cannot be read ({error}); remove it to compare the folder from scratch") from error
-    if partition_by != each:
+    if partition_by != period:
         raise SettingsError(f"{folder}: holds a file per {partition_by}; use --by {partition_by}, or another folder")
     # For another history start from scratch: outcomes that both share are recognized by their ids.
     return number if exported_identity == identity else 0
 
 
-def _write_progress(folder: Path, each: PartitionBy, identity: str, number: int) -> None:
+def _write_progress(folder: Path, period: PartitionBy, identity: str, number: int) -> None:
     unfinished = folder / f".{_PROGRESS_FILE}.{os.getpid()}.part"
     try:
         unfinished.write_text(
-            json.dumps({"number": number, "each": each, "history": identity}) + "\n", encoding="utf-8"
+            json.dumps({"number": number, "each": period, "history": identity}) + "\n", encoding="utf-8"
         )
         unfinished.replace(folder / _PROGRESS_FILE)
     except OSError as error:

@@ -58,7 +58,7 @@ def export_outcomes(
     documents: Documents,
     file: Path,
     *,
-    form: str | None = None,
+    file_format: str | None = None,
     stream_id: str = "",
     rendition: str = "",
     since: datetime | None = None,
@@ -66,12 +66,12 @@ def export_outcomes(
 ) -> int:
     """Write the outcomes of segments with `since` <= start < `until`; returns how many rows that gave.
 
-    One row per outcome and scorer, one row for an unscored outcome; in NDJSON one line per outcome. `form` is
+    One row per outcome and scorer, one row for an unscored outcome; in NDJSON one line per outcome. `file_format` is
     "parquet", "csv" or "ndjson", by default from the file's suffix. The file appears when it is complete. In CSV, an
     apostrophe is put before a text that a spreadsheet would run as a formula. Raises SettingsError when the file
     is a database.
     """
-    file_format = _file_format(file, form)
+    file_format = _file_format(file, file_format)
     _refuse_database(file)
     with atomic_writer(file) as sink:
         if file_format == "ndjson":
@@ -128,9 +128,9 @@ def _score_cells(score: Score | None) -> dict[str, Any]:
     }
 
 
-def _file_format(file: Path, form: str | None) -> _FileFormat:
+def _file_format(file: Path, requested: str | None) -> _FileFormat:
     suffix = file.suffix.lower().lstrip(".")
-    chosen = form or {"jsonl": "ndjson", "pq": "parquet"}.get(suffix, suffix)
+    chosen = requested or {"jsonl": "ndjson", "pq": "parquet"}.get(suffix, suffix)
     if chosen not in ("parquet", "csv", "ndjson"):
         raise SettingsError(f"{file}: cannot tell the format from the suffix; use --format parquet, csv or ndjson")
     return cast(_FileFormat, chosen)

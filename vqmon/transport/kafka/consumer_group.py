@@ -101,27 +101,29 @@ class GroupConsumer:
             )
         return None if offset is None else int(offset)
 
-    async def position(self, partition: int) -> PartitionOffsets:
-        """The committed, the oldest and the newest offset of a partition."""
+    async def partition_offsets(self, partition: int) -> PartitionOffsets:
+        """The committed offset of a partition, and its beginning and end offsets."""
         topic_partition = self._topic_partition(partition)
-        with translated_errors("read the ends of the partition"):
-            oldest = await run_with_deadline(
+        with translated_errors("read the beginning and end offsets"):
+            beginning_offsets = await run_with_deadline(
                 self._consumer.beginning_offsets([topic_partition]), within_seconds=_REQUEST_TIMEOUT_SECONDS
             )
-            newest = await run_with_deadline(
+            end_offsets = await run_with_deadline(
                 self._consumer.end_offsets([topic_partition]), within_seconds=_REQUEST_TIMEOUT_SECONDS
             )
         return PartitionOffsets(
-            committed=await self.committed(partition), oldest=oldest[topic_partition], newest=newest[topic_partition]
+            committed=await self.committed(partition),
+            beginning=beginning_offsets[topic_partition],
+            end=end_offsets[topic_partition],
         )
 
-    def go_on(self, partition: int, *, offset: int) -> None:
+    def resume(self, partition: int, *, offset: int) -> None:
         """Resume a partition at this offset; newly assigned partitions are paused."""
         with translated_errors("seek"):
             self._consumer.seek(self._topic_partition(partition), offset)
             self._consumer.resume(self._topic_partition(partition))
 
-    async def read_up_to(self, partition: int) -> int:
+    async def next_fetch_offset(self, partition: int) -> int:
         """The consumer's position: the offset of the next fetch, beyond transaction markers and compacted records."""
         with translated_errors("read the position"):
             return int(

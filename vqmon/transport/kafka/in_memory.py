@@ -31,8 +31,8 @@ class MemoryBroker:
     epochs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     # the faults of the next opens and writes, in order; None = none
     faults: deque[Fault | None] = field(default_factory=deque)
-    # the first offset that is not deleted
-    oldest: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
+    # the offset of the first record that is not deleted
+    beginning_offsets: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
     # transaction markers behind the last record; they take offsets
     markers: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
     members: "list[MemoryGroupConsumer]" = field(default_factory=list)
@@ -51,7 +51,7 @@ class MemoryBroker:
         """Every record of a topic, partition by partition, in order."""
         return [record for partition in range(self.partitions) for record in self.logs[topic, partition]]
 
-    def newest(self, topic: str, partition: int) -> int:
+    def end_offset(self, topic: str, partition: int) -> int:
         """The offset after the last record."""
         log = self.logs[topic, partition]
         return log[-1].offset + 1 if log else 0
@@ -192,25 +192,25 @@ class MemoryGroupConsumer:
         await asyncio.sleep(0)
         return self._broker.offsets.get((self.group, self._topic, partition))
 
-    async def position(self, partition: int) -> PartitionOffsets:
-        """The committed, the oldest and the newest offset of a partition."""
+    async def partition_offsets(self, partition: int) -> PartitionOffsets:
+        """The committed offset of a partition, and its beginning and end offsets."""
         return PartitionOffsets(
             committed=await self.committed(partition),
-            oldest=self._broker.oldest[self._topic, partition],
-            newest=self._broker.newest(self._topic, partition),
+            beginning=self._broker.beginning_offsets[self._topic, partition],
+            end=self._broker.end_offset(self._topic, partition),
         )
 
-    def go_on(self, partition: int, *, offset: int) -> None:
+    def resume(self, partition: int, *, offset: int) -> None:
         """Resume a partition at this offset; newly assigned partitions are paused."""
         self._positions[partition] = offset
 
-    async def read_up_to(self, partition: int) -> int:
+    async def next_fetch_offset(self, partition: int) -> int:
         """The offset of the next fetch; behind all transaction markers when every record was read."""
         await asyncio.sleep(0)
         position = self._positions[partition]
-        newest = self._broker.newest(self._topic, partition)
-        return position if position < newest else newest + self._broker.markers[self._topic, partition]
+        end_offset = self._broker.end_offset(self._topic, partition)
+        return position if position < end_offset else end_offset + self._broker.markers[self._topic, partition]
 
     def lag_records(self, partition: int, *, next_offset: int) -> int | None:
         """The number of offsets from `next_offset` to the end."""
-        return max(0, self._broker.newest(self._topic, partition) - next_offset)
+        return max(0, self._broker.end_offset(self._topic, partition) - next_offset)

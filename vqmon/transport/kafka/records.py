@@ -58,9 +58,10 @@ class PartitionOffsets:
 
     # None when the group has never committed one
     committed: int | None
-    # of the first record that is still stored, and the one after the last that can be read
-    oldest: int
-    newest: int
+    # of the first record that is still stored
+    beginning: int
+    # one after the last record that can be read
+    end: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from vqmon.core.alerts.notifications import ReceiverKind
 from vqmon.errors import DeliveryError
-from vqmon.transport.notify.http import Post
+from vqmon.transport.notify.http import HttpClient
 from vqmon.transport.notify.labels import LabelConfig, alert_annotations, alert_labels, alert_url
 from vqmon.transport.notify.receiver import Notification
 
@@ -23,10 +23,10 @@ class Alertmanager:
     max_backoff_seconds = 60.0
 
     def __init__(
-        self, url: str, *, post: Post, label_config: LabelConfig, resend_seconds: float, token: str = ""
+        self, url: str, *, client: HttpClient, label_config: LabelConfig, resend_seconds: float, token: str = ""
     ) -> None:
         self.name = url.rstrip("/")
-        self._post = post
+        self._client = client
         self._label_config = label_config
         self._resend_seconds = resend_seconds
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
@@ -43,7 +43,7 @@ class Alertmanager:
         while batches:
             batch = batches.pop(0)
             try:
-                await self._post(f"{self.name}/api/v2/alerts", self.body(batch, now=now), self._headers)
+                await self._client.post(f"{self.name}/api/v2/alerts", self.body(batch, now=now), self._headers)
             except DeliveryError as error:
                 if error.reason != "refused":
                     raise

@@ -99,7 +99,7 @@ class DeliveryQueue:
     def _update_actions(self, queued_alerts: Sequence[QueuedAlert], muted_ids: Collection[str], now: datetime) -> None:
         waiting_ids = {alert_id for alert_id, action in self._actions.items() if action == "wait"}
         self._actions = next_actions(
-            queued_alerts, self.receiver.name, form=self.receiver.kind, held=muted_ids, now=now
+            queued_alerts, self.receiver.name, kind=self.receiver.kind, held_alert_ids=muted_ids, now=now
         )
         self._drop_removed_alerts()
         for queued in queued_alerts:

@@ -18,14 +18,16 @@ _MAX_RETRY_AFTER_SECONDS = 3600.0
 _RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
-class Post(Protocol):
-    """Posts one body and returns when the response was 2xx; raises DeliveryError."""
+class HttpClient(Protocol):
+    """Sends POST requests to receivers."""
 
-    async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> None: ...
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Send one request and return when the response is 2xx; raises DeliveryError for any other."""
+        ...
 
 
-class HttpPoster:
-    """POSTs over persistent connections.
+class PooledHttpClient:
+    """An `HttpClient` over persistent connections.
 
     `network` opens the connections and can refuse addresses, such as a private one behind a public name.
     """
@@ -45,7 +47,7 @@ class HttpPoster:
             network_backend=network,
         )
 
-    async def __aenter__(self) -> "HttpPoster":
+    async def __aenter__(self) -> "PooledHttpClient":
         return self
 
     async def __aexit__(
@@ -53,8 +55,12 @@ class HttpPoster:
     ) -> None:
         await self._pool.aclose()
 
-    async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
-        """Post one body; raises DeliveryError: gone (410), busy (statuses worth a retry) or refused (others)."""
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Send one request.
+
+        Raises DeliveryError: "gone" (status 410), "busy" (statuses worth a retry), "refused" (other statuses, a
+        forbidden address), "timeout" or "unreachable".
+        """
         target = httpcore2.URL(url)
         shown_url = f"{target.scheme.decode()}://{target.host.decode()}{target.target.decode().split('?')[0]}"
         sent_headers = {

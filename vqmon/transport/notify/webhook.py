@@ -9,7 +9,7 @@ from datetime import datetime
 
 from vqmon.core.alerts.notifications import ReceiverKind
 from vqmon.errors import DeliveryError, SettingsError
-from vqmon.transport.notify.http import Post
+from vqmon.transport.notify.http import HttpClient
 from vqmon.transport.notify.receiver import Notification
 from vqmon.transport.wire import cloudevents
 
@@ -61,10 +61,10 @@ class Webhook:
     kind: ReceiverKind = "changes"
     max_backoff_seconds = 3600.0
 
-    def __init__(self, name: str, url: str, *, post: Post, keys: Sequence[bytes], source: str) -> None:
+    def __init__(self, name: str, url: str, *, client: HttpClient, keys: Sequence[bytes], source: str) -> None:
         self.name = f"webhook {name}"
         self._url = url
-        self._post = post
+        self._client = client
         # The new key first; during a rotation the receiver may know only the old one.
         self._keys = tuple(keys)
         self._source = source
@@ -76,7 +76,7 @@ class Webhook:
         answers: dict[str, DeliveryError | None] = {}
         for notification in notifications:
             try:
-                await self._post(self._url, *self.message(notification, now=now))
+                await self._client.post(self._url, *self.message(notification, now=now))
                 return {**answers, notification.alert_id: None}
             except DeliveryError as error:
                 if error.reason == "refused":

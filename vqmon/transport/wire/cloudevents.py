@@ -1,7 +1,7 @@
-"""The types of the core as CloudEvents 1.0 JSON and back: the only file that knows the schemas.
+"""Encodes outcomes and alerts as CloudEvents 1.0 JSON, parses them, and writes their JSON Schemas.
 
 Every message is one JSON object (structured mode, `application/cloudevents+json`); `data` holds the dataclass of
-`core.types` field by field. Schemas only ever grow: a reader ignores what it does not know.
+`core.types` field by field. Schemas only gain fields: a reader ignores fields that it does not know.
 """
 
 import json
@@ -31,7 +31,7 @@ _Type = TypeVar("_Type")
 
 
 class _Message(BaseModel, Generic[_Type, _Data]):
-    """The envelope: attributes as CloudEvents 1.0.2 names them."""
+    """The envelope; its attributes are those of CloudEvents 1.0.2."""
 
     model_config = ConfigDict(
         frozen=True, strict=True, extra="ignore", allow_inf_nan=False, ser_json_inf_nan="constants"
@@ -39,7 +39,7 @@ class _Message(BaseModel, Generic[_Type, _Data]):
 
     specversion: Literal["1.0"] = "1.0"
     type: _Type
-    # unique together with `source`; the same again for the same segment or alert
+    # unique together with `source`; the same segment or alert always gets the same id
     id: str
     source: str
     subject: str | None = None
@@ -67,21 +67,23 @@ _STATE: TypeAdapter[StoredState] = TypeAdapter(StoredState)
 
 
 def encode_outcome(outcome: Outcome, *, source: str) -> bytes:
-    """An outcome as one line of JSON; `source` says who speaks, e.g. "vqmon://host".
+    """An outcome as one line of JSON; `source` is its CloudEvents source, e.g. "vqmon://host".
 
     Raises ValueError when a number is not finite.
     """
-    kind = QUALITY if isinstance(outcome, QualityEvent) else UNSCORED
-    return _encode(kind, outcome, id=outcome.id, source=source, subject=_subject(outcome), time=outcome.observed_at)
+    message_type = QUALITY if isinstance(outcome, QualityEvent) else UNSCORED
+    return _encode(
+        message_type, outcome, id=outcome.id, source=source, subject=_subject(outcome), time=outcome.observed_at
+    )
 
 
 def parse_outcome(document: bytes | str) -> Outcome:
-    """The outcome in a message; WireError names the place in the document."""
+    """The outcome in a message; raises WireError, which names the invalid field."""
     return _parse(_OUTCOME, document).data
 
 
 def encode_alert(alert: Alert, *, source: str) -> bytes:
-    """An alert that opens or resolves as one line of JSON; the two have the same `data.id`, not the same `id`."""
+    """An alert as one line of JSON; its opened and resolved messages share `data.id` but not `id`."""
     is_open = alert.resolved_at is None
     return _encode(
         ALERT_OPENED if is_open else ALERT_RESOLVED,
@@ -94,21 +96,21 @@ def encode_alert(alert: Alert, *, source: str) -> bytes:
 
 
 def parse_alert(document: bytes | str) -> Alert:
-    """The alert in a message; WireError names the place in the document."""
+    """The alert in a message; raises WireError, which names the invalid field."""
     return _parse(_ALERT, document).data
 
 
 def encode_state(state: State) -> bytes:
-    """What a rule remembers as JSON; no CloudEvent, as it stays in the house."""
+    """The state of an alert rule as JSON, for vqmon's own storage only; not a CloudEvent."""
     stored = pack_state(state)
     try:
         return _STATE.dump_json(stored)
     except PydanticSerializationError:
-        return _dense(_STATE.dump_python(stored, mode="json"))
+        return _compact_json(_STATE.dump_python(stored, mode="json"))
 
 
 def parse_state(document: bytes | str) -> State:
-    """The state in a stored document; WireError names the place in the document."""
+    """The state in a stored document; raises WireError, which names the invalid field."""
     stored = _parse(_STATE, document)
     try:
         return unpack_state(stored)
@@ -143,46 +145,46 @@ def _subject(outcome: Outcome) -> str:
     return outcome.segment.rendition.key
 
 
-def _encode(kind: str, data: Outcome | Alert, *, id: str, source: str, subject: str, time: datetime) -> bytes:
-    # Copied: making one anew takes as long as writing it.
-    message = _envelope(kind).model_copy(
+def _encode(message_type: str, data: Outcome | Alert, *, id: str, source: str, subject: str, time: datetime) -> bytes:
+    # Copying is faster: to construct a message takes as long as to serialize it.
+    message = _envelope(message_type).model_copy(
         update={"id": id, "source": source, "subject": subject, "time": time, "data": data}
     )
     try:
         document = message.model_dump_json().encode()
-        if not _holds(document, b"NaN") and not _holds(document, b"Infinity"):
+        if not _contains(document, b"NaN") and not _contains(document, b"Infinity"):
             return document
     except PydanticSerializationError:
         pass
-    return _dense(message.model_dump(mode="json"))
+    return _compact_json(message.model_dump(mode="json"))
 
 
-def _holds(document: bytes, word: bytes) -> bool:
-    """The same as `in`, ten times as fast where the first letter is rare."""
-    at = document.find(word[:1])
-    while at >= 0 and not document.startswith(word, at):
-        at = document.find(word[:1], at + 1)
-    return at >= 0
+def _contains(document: bytes, word: bytes) -> bool:
+    """Equal to `word in document`, but ten times as fast when the first letter of the word is rare."""
+    index = document.find(word[:1])
+    while index >= 0 and not document.startswith(word, index):
+        index = document.find(word[:1], index + 1)
+    return index >= 0
 
 
 @cache
-def _envelope(kind: str) -> BaseModel:
-    """A message of which all is there that is the same in every one."""
-    return _MESSAGES[kind].model_construct(
+def _envelope(message_type: str) -> BaseModel:
+    """A message with the attributes that all messages of a type share."""
+    return _MESSAGES[message_type].model_construct(
         specversion="1.0",
-        type=kind,
+        type=message_type,
         id="",
         source="",
         subject=None,
         time=None,
         datacontenttype="application/json",
-        dataschema=f"{_schema_id(kind)}#/properties/data",
+        dataschema=f"{_schema_id(message_type)}#/properties/data",
         data=None,
     )
 
 
-def _dense(tree: Any) -> bytes:
-    """JSON for what the fast way refuses: text that is none, such as a file name in an unknown encoding."""
+def _compact_json(tree: Any) -> bytes:
+    """JSON of a tree whose text pydantic cannot encode, such as a file name with lone surrogates."""
     return json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="replace")
 
 
@@ -194,6 +196,6 @@ def _parse(adapter: TypeAdapter[_Parsed], document: bytes | str) -> _Parsed:
         return adapter.validate_json(document)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
-        # The discriminator's value leads the path of a union; it is no part of the document.
+        # The path into a union begins with the discriminator's value, which is not part of the document.
         path = ".".join(str(part) for part in problem["loc"] if part not in _MESSAGES)
         raise WireError(f"{path or 'document'}: {problem['msg']}") from error

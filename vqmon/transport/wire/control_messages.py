@@ -1,4 +1,4 @@
-"""Notes: what is said among segments and among outcomes and is neither, as CloudEvents: ends and deploy markers."""
+"""Control messages as CloudEvents: stream ends and deploy markers, which share topics with segments and outcomes."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -12,13 +12,13 @@ from vqmon.transport.wire.segment_messages import MAX_NAME, MAX_YEAR, STRUCTURED
 MARKER: Literal["org.vqmon.marker.v1"] = "org.vqmon.marker.v1"
 ENDED: Literal["org.vqmon.ended.v1"] = "org.vqmon.ended.v1"
 HEADER = "vqmon-type"
-"""Tells a note from segment messages and outcomes without looking into the value."""
+"""The header that marks a record as a control message, so that its value need not be parsed to know."""
 
 ControlMessage = DeployMarker | StreamEnd
 
 
 class _Event(BaseModel):
-    """A CloudEvent in structured mode."""
+    """The attributes that all control messages share, in structured mode."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -39,45 +39,45 @@ class _Ended(_Event):
 
 
 _MODELS: Mapping[str, type[BaseModel]] = {MARKER: _Marker, ENDED: _Ended}
-_NOTE: TypeAdapter[_Marker | _Ended] = TypeAdapter(Annotated[_Marker | _Ended, Field(discriminator="type")])
+_CONTROL_MESSAGE: TypeAdapter[_Marker | _Ended] = TypeAdapter(Annotated[_Marker | _Ended, Field(discriminator="type")])
 
 
-def encode_control_message(note: ControlMessage, *, source: str) -> bytes:
-    """A note as one line of JSON."""
-    if isinstance(note, DeployMarker):
-        return _Marker(source=source, id=note.id, data=note).model_dump_json().encode()
-    return _Ended(source=source, id=note.id, data=note).model_dump_json().encode()
+def encode_control_message(message: ControlMessage, *, source: str) -> bytes:
+    """A control message as one line of JSON; `source` is its CloudEvents source, e.g. "vqmon://host"."""
+    if isinstance(message, DeployMarker):
+        return _Marker(source=source, id=message.id, data=message).model_dump_json().encode()
+    return _Ended(source=source, id=message.id, data=message).model_dump_json().encode()
 
 
-def control_message_headers(note: ControlMessage) -> tuple[tuple[str, bytes], ...]:
-    """What tells that a record is this kind of note."""
-    kind = MARKER if isinstance(note, DeployMarker) else ENDED
+def control_message_headers(message: ControlMessage) -> tuple[tuple[str, bytes], ...]:
+    """The record headers that mark this kind of control message."""
+    kind = MARKER if isinstance(message, DeployMarker) else ENDED
     return (("content-type", STRUCTURED_CONTENT_TYPE), (HEADER, kind.encode()))
 
 
 def is_control_message(headers: Mapping[str, bytes]) -> bool:
-    """Whether a record is a note and no segment; cheap, as every record is asked."""
+    """Whether a record is a control message; cheap, because it is called for every record."""
     return headers.get(HEADER, b"").decode("ascii", "replace") in _MODELS
 
 
 def parse_control_message(value: bytes) -> ControlMessage:
-    """The note in a record; raises WireError."""
+    """The control message in a record; raises WireError, which names the invalid field."""
     try:
-        note = _NOTE.validate_json(value).data
+        message = _CONTROL_MESSAGE.validate_json(value).data
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
-        # The discriminator's value leads the path of a union; it is no part of the document.
+        # The path into a union begins with the discriminator's value, which is not part of the document.
         path = ".".join(str(part) for part in problem["loc"] if part not in _MODELS)
         raise WireError(f"{path or 'document'}: {problem['msg']}") from None
-    if not 1970 <= note.at.year <= MAX_YEAR:
+    if not 1970 <= message.at.year <= MAX_YEAR:
         raise WireError(f"data.at: not between 1970 and {MAX_YEAR}")
-    if isinstance(note, StreamEnd) and len(note.stream_id) + len(note.rendition) > MAX_NAME:
+    if isinstance(message, StreamEnd) and len(message.stream_id) + len(message.rendition) > MAX_NAME:
         raise WireError("data: a name is too long")
-    return note
+    return message
 
 
 def control_message_schema(kind: str) -> dict[str, object]:
-    """The JSON Schema of one kind of note."""
+    """The JSON Schema of one type of control message."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:vqmon:schema:{kind}",

@@ -1,4 +1,4 @@
-"""Segment messages: CloudEvents 1.0 in structured or binary mode <-> Segment, and W3C trace context."""
+"""Reads and writes segment messages (CloudEvents 1.0 in structured or binary mode) and W3C trace contexts."""
 
 import math
 import re
@@ -31,9 +31,9 @@ _Parsed = TypeVar("_Parsed")
 
 
 class _Event(BaseModel):
-    """A structured segment message; what we do not know is ignored, at every depth."""
+    """A structured segment message; unknown fields are ignored at every depth."""
 
-    # Not "allow": that would reach the dataclasses too, and an unknown field would break them.
+    # Not "allow": it would apply to the dataclasses too, which cannot hold an unknown field.
     model_config = ConfigDict(extra="ignore")
 
     specversion: Literal["1.0"]
@@ -50,7 +50,7 @@ class _Event(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceContext:
-    """The trace that a record belongs to, carried on as it came."""
+    """The trace that a record belongs to, passed on unchanged."""
 
     traceparent: bytes | None = None
     tracestate: bytes | None = None
@@ -61,22 +61,22 @@ class TraceContext:
 
 
 def parse_segment(key: bytes | None, value: bytes | None, headers: Mapping[str, bytes]) -> Segment:
-    """Read a segment message; raises WireError saying what is wrong, without showing the bytes."""
+    """The segment in a record; raises WireError, which names the invalid field without showing its bytes."""
     if not value:
         raise WireError("the record is empty")
     if headers.get("content-type", b"").lower().startswith(b"application/cloudevents") or "ce_type" not in headers:
-        segment = _parsed(_Event.model_validate_json, value).data
+        segment = _validated(_Event.model_validate_json, value).data
     else:
-        _refuse_attributes(headers)
-        segment = _parsed(_SEGMENT.validate_json, value)
-    _refuse_nonsense(segment)
+        _check_attributes(headers)
+        segment = _validated(_SEGMENT.validate_json, value)
+    _check_values(segment)
     if key is None or key != segment.rendition.stream_id.encode():
         raise WireError("the record's key must be the stream id")
     return segment
 
 
 def parse_trace_context(headers: Mapping[str, bytes]) -> TraceContext:
-    """The trace context of a record; what is malformed is dropped, as the standard says."""
+    """The trace context of a record; a malformed one is dropped, as the W3C recommendation requires."""
     traceparent = headers.get("traceparent", headers.get("ce_traceparent", b""))
     if not _TRACEPARENT.fullmatch(traceparent.decode("ascii", "replace")):
         return TraceContext()
@@ -84,7 +84,7 @@ def parse_trace_context(headers: Mapping[str, bytes]) -> TraceContext:
 
 
 def encode_segment(segment: Segment, *, source: str) -> tuple[bytes, bytes]:
-    """Key and structured value of a segment message; the same segment gives the same id."""
+    """The record key and the structured value of a segment message; the same segment always gets the same id."""
     event = _Event(
         specversion="1.0",
         type="org.vqmon.segment.v1",
@@ -99,13 +99,13 @@ def encode_segment(segment: Segment, *, source: str) -> tuple[bytes, bytes]:
 
 
 def encode_rejections(rejections: RejectionRate) -> bytes:
-    """How a partition fares, as JSON; it stays in the house."""
+    """A partition's rejection rate as JSON, for the state topic only; not a CloudEvent."""
     return _REJECTIONS.dump_json(rejections)
 
 
 def parse_rejections(document: bytes | None) -> RejectionRate:
-    """The opposite; nothing stored means nothing rejected."""
-    return _parsed(_REJECTIONS.validate_json, document) if document else RejectionRate()
+    """The rejection rate in a stored document; None means that nothing was rejected yet."""
+    return _validated(_REJECTIONS.validate_json, document) if document else RejectionRate()
 
 
 def segment_schema() -> dict[str, object]:
@@ -118,8 +118,8 @@ def segment_schema() -> dict[str, object]:
     }
 
 
-def _refuse_nonsense(segment: Segment) -> None:
-    """What the types let through and nothing behind them could bear."""
+def _check_values(segment: Segment) -> None:
+    """Raise WireError for values that are valid for their types but that later stages cannot represent."""
     rendition = segment.rendition
     numbers = (segment.duration_seconds, rendition.bitrate_kbps or 0.0)
     if not all(math.isfinite(number) for number in numbers):
@@ -129,19 +129,19 @@ def _refuse_nonsense(segment: Segment) -> None:
     if not 1970 <= segment.starts_at.year <= MAX_YEAR:
         raise WireError("data.starts_at: not between 1970 and 2999")
     if not -_MAX_INTEGER <= segment.sequence <= _MAX_INTEGER:
-        raise WireError("data.sequence: not a number of 63 bits")
+        raise WireError("data.sequence: not a 63-bit integer")
     if len(rendition.key) > MAX_NAME or len(segment.url) > _MAX_URL:
         raise WireError("data: a name or an address is too long")
     try:
         segment.key.encode()
-        urlsplit(segment.init_url or "").hostname  # noqa: B018 - it raises
+        urlsplit(segment.init_url or "").hostname  # noqa: B018 - raises for an invalid host
     except ValueError as error:
         raise WireError(f"data: {error}") from error
 
 
-def _refuse_attributes(headers: Mapping[str, bytes]) -> None:
-    wanted = {"ce_specversion": b"1.0", "ce_type": SEGMENT_TYPE.encode()}
-    for name, value in wanted.items():
+def _check_attributes(headers: Mapping[str, bytes]) -> None:
+    required = {"ce_specversion": b"1.0", "ce_type": SEGMENT_TYPE.encode()}
+    for name, value in required.items():
         if headers.get(name) != value:
             raise WireError(f"header {name} must be {value.decode()}")
     for name in ("ce_id", "ce_source"):
@@ -149,9 +149,9 @@ def _refuse_attributes(headers: Mapping[str, bytes]) -> None:
             raise WireError(f"header {name} is missing")
 
 
-def _parsed(read: Callable[[bytes], _Parsed], value: bytes) -> _Parsed:
+def _validated(validate: Callable[[bytes], _Parsed], value: bytes) -> _Parsed:
     try:
-        return read(value)
+        return validate(value)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc']) or 'value'}: {problem['msg']}"

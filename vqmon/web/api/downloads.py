@@ -43,8 +43,8 @@ def renditions_csv(site: Site, request: Request) -> Response:
 
 
 def _matching_rows(site: Site, request: Request) -> Sequence[RenditionRow]:
-    words, state = request.query_params.get("q", ""), request.query_params.get("state") or None
-    return [row for row in site.fleet.rows() if matches_filter(row, words=words, state=state)]
+    search_text, state = request.query_params.get("q", ""), request.query_params.get("state") or None
+    return [row for row in site.fleet.rows() if matches_filter(row, search_text=search_text, state=state)]
 
 
 def _rendition_data(row: RenditionRow) -> dict[str, Any]:

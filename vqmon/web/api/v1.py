@@ -141,8 +141,8 @@ def list_renditions(site: Site, values: ParameterValues) -> Page[RenditionItem]:
 
 
 def _matching_rows(site: Site, values: ParameterValues) -> list[RenditionRow]:
-    words, state = values["q"] or "", values["state"]
-    return [row for row in site.fleet.rows() if matches_filter(row, words=words, state=state)]
+    search_text, state = values["q"] or "", values["state"]
+    return [row for row in site.fleet.rows() if matches_filter(row, search_text=search_text, state=state)]
 
 
 def _rendition_item(row: RenditionRow) -> RenditionItem:

@@ -142,10 +142,10 @@ def _sparkline_label(values: Sequence[float | None]) -> str:
 # ---- filter, sort, count
 
 
-def matches_filter(row: RenditionRow, *, words: str, state: str | None) -> bool:
-    """Whether the row contains every one of the words, and is in the state if that is not None."""
+def matches_filter(row: RenditionRow, *, search_text: str, state: str | None) -> bool:
+    """Whether the row contains every word of `search_text`, and is in the state if that is not None."""
     text = f"{row.stream_id} {row.rendition} {row.state} {row.reason or ''} {row.detail}".casefold()
-    return (state is None or row.state == state) and all(word in text for word in words.casefold().split())
+    return (state is None or row.state == state) and all(word in text for word in search_text.casefold().split())
 
 
 def _name_key(row: RenditionRow) -> tuple[str, str]:

@@ -87,16 +87,16 @@ def fleet_page(site: Site, request: Request) -> Response:
     query = request.query_params
     all_rows = site.fleet.rows()
     view = _view(query, all_rows)
-    words = query.get("q", "")[:200].strip()
+    search_text = query.get("q", "")[:200].strip()
     state = query["state"] if query.get("state") in STATE_DESCRIPTIONS else None
     sort, order = _sort_and_order(query)
-    matching = [row for row in all_rows if matches_filter(row, words=words, state=state)]
+    matching = [row for row in all_rows if matches_filter(row, search_text=search_text, state=state)]
     table = group_by_stream(matching) if view == "stream" else [StreamRow(summary=row) for row in matching]
     table = _sort_rows(table, sort, order)
     pages = max(1, -(-len(table) // _ROWS_PER_PAGE))
     page = min(pages, max(1, parse_count(query.get("page")) or 1))
     # Only what the URL itself says: links keep its defaults.
-    current: _FleetQuery = {"q": words, "state": state, "by": query.get("by") and view}
+    current: _FleetQuery = {"q": search_text, "state": state, "by": query.get("by") and view}
     current |= {"sort": query.get("sort") and sort, "order": query.get("order") and order}
     return site.render_page(
         "fleet.html",
@@ -113,9 +113,9 @@ def fleet_page(site: Site, request: Request) -> Response:
         filters=_state_filters(all_rows, current, state),
         columns=_columns(current, sort=sort, order=order, view=view),
         current=current,
-        csv_url=with_query("/api/streams.csv", q=words, state=state),
-        json_url=with_query("/api/v1/renditions", q=words, state=state),
-        q=words,
+        csv_url=with_query("/api/streams.csv", q=search_text, state=state),
+        json_url=with_query("/api/v1/renditions", q=search_text, state=state),
+        q=search_text,
         page=page,
         pages=pages,
         previous_url=with_query("/", **current, page=page - 1) if page > 1 else None,

@@ -121,7 +121,7 @@ def _review_session(site: Site, request: Request, voter: str) -> _ReviewSession:
     arm_result = comparison.result_of(arm) if comparison else None
     if arm_result is None:
         raise HTTPException(404, "There is no result for that arm yet; the page of the experiment says why.")
-    stored = site.reviews.pictured()
+    stored = site.reviews.event_ids_with_pictures()
     pairs = [pair for pair in arm_result.pairs_with_role("review") if _has_pictures(site, pair, stored)]
     pair_ids = {pair.id for pair in pairs}
     votes = site.reviews.votes(experiment.name)
@@ -186,7 +186,7 @@ def _record_vote(site: Site, request: Request, form: dict[str, str]) -> Response
         raise HTTPException(403, "This form is invalid or has expired; open the page again.")
     left, right = session.left_and_right(pair)
     choice = {"left": left, "right": right, "tie": "tie"}[form["choice"]]
-    site.reviews.cast(session.experiment, Vote(pair_id=pair.id, choice=choice, voter=voter, at=site.now()))
+    site.reviews.store_vote(session.experiment, Vote(pair_id=pair.id, choice=choice, voter=voter, at=site.now()))
     return RedirectResponse(session.path, 303)
 
 
