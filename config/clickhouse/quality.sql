@@ -1,6 +1,6 @@
--- Outcomes of vqmon in ClickHouse: a table for questions over many streams, fed from the Kafka topic.
+-- Outcomes of vqmon in ClickHouse: a table for queries over many streams, filled from the Kafka topic.
 -- One row per outcome and scorer, the same columns as the Parquet export; an unscored outcome is one row.
--- Made for ClickHouse 24.8 and later. Change the brokers, the topic (kafka.prefix) and the TTL to yours.
+-- Made for ClickHouse 24.8 and later. Set the brokers, the topic (kafka.prefix) and the TTL.
 
 CREATE DATABASE IF NOT EXISTS vqmon;
 
@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS vqmon.quality
     kind             LowCardinality(String),             -- scored, unscored
     stream_id        LowCardinality(String),
     rendition        LowCardinality(String),
-    width            UInt16,                             -- 0 = not told
+    width            UInt16,                             -- 0 = unknown
     height           UInt16,
     bitrate_kbps     Float32,
     codec            LowCardinality(String),
@@ -31,15 +31,15 @@ CREATE TABLE IF NOT EXISTS vqmon.quality
     signals          Map(LowCardinality(String), Float32), -- highest frame value, 0..1
     decoder          LowCardinality(String)
 )
--- The same event may come twice (a segment announced twice, a consumer that starts again): the newest row stays when
--- parts are merged, and SELECT ... FINAL shows one of them before that.
+-- The same event may come twice (a segment announced twice, a consumer that starts again): the newest row remains when
+-- parts are merged, and SELECT ... FINAL returns only that row before the merge.
 ENGINE = ReplacingMergeTree(observed_at)
 PARTITION BY toYYYYMM(starts_at)
 ORDER BY (stream_id, rendition, starts_at, scorer, event_id)
 TTL toDateTime(starts_at) + INTERVAL 400 DAY
 SETTINGS index_granularity = 8192;
 
--- The topic as a table: only what is committed is read. Messages that are no JSON are counted by the server
+-- The topic as a table: only committed messages are read. Messages that are not JSON are counted by the server
 -- (system.kafka_consumers) and do not stop it.
 CREATE TABLE IF NOT EXISTS vqmon.quality_topic (message String)
 ENGINE = Kafka
@@ -52,7 +52,7 @@ SETTINGS
     kafka_handle_error_mode = 'stream',
     kafka_thread_per_consumer = 0;
 
--- Every message becomes its rows. `scores` is empty for an unscored outcome, which then is one row without a scorer.
+-- Converts each message to rows. `scores` is empty for an unscored outcome, which becomes one row without a scorer.
 CREATE MATERIALIZED VIEW IF NOT EXISTS vqmon.quality_from_topic TO vqmon.quality AS
 WITH
     JSONExtractRaw(message, 'data') AS data,
@@ -94,6 +94,6 @@ SELECT
     JSONExtractString(data, 'provenance', 'versions', 'libavcodec') AS decoder
 FROM vqmon.quality_topic
 ARRAY JOIN if(empty(scores), [''], scores) AS score
--- Ends and deploy markers come by on the topic too.
+-- The topic also has ends and deploy markers.
 WHERE length(_error) = 0
     AND JSONExtractString(message, 'type') IN ('org.vqmon.quality.v1', 'org.vqmon.unscored.v1');
