@@ -1,9 +1,17 @@
 """Pairs: which segments are matched, which are missing, and which pairs are shown."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from tests import factories
+from tests.factories import START
+from vqmon.core.experiments.data.metrics import ExperimentMetrics
+from vqmon.core.experiments.data.pairs import ExamplePairs, MissingPairs, PairMatcher
+from vqmon.core.experiments.definition import Arm, Experiment
+from vqmon.core.experiments.human_review import MissingPair, PairExample
 from vqmon.core.types import Outcome
 
 
@@ -159,3 +167,193 @@ def test_review_pairs_are_one_per_cluster_and_stay_when_data_comes() -> None:
         )
     )
     assert {pair.cluster: pair.id for pair in fewer.pairs_with_role("review")} == review
+
+
+def matched(outcomes: Sequence[Outcome], *, experiment: Experiment | None = None, finish: bool = True) -> PairMatcher:
+    """A matcher that has all outcomes, in the order given."""
+    experiment = experiment or factories.experiment()
+    matcher = PairMatcher(experiment, ExperimentMetrics(experiment))
+    for outcome in outcomes:
+        matcher.add(outcome.segment.rendition.name, outcome)
+    if finish:
+        matcher.finish()
+    return matcher
+
+
+def example_pair(difference: float, *, number: int = 0, cluster: str = "film-000") -> PairExample:
+    return PairExample(
+        id=f"c{number}:a{number}",
+        role="review",
+        cluster=cluster,
+        starts_at=START,
+        control_event_id=f"c{number}",
+        arm_event_id=f"a{number}",
+        control_key=f"{cluster}/v1",
+        arm_key=f"{cluster}/v2",
+        control_score=50.0,
+        arm_score=50.0 + difference,
+    )
+
+
+def test_a_pair_adds_difference_control_and_arm_value_to_its_cluster() -> None:
+    """Two pairs of one stream: 3 and 5 points, with their squares and lag-1 product."""
+    matcher = matched(
+        [
+            factories.arm_event(arm=arm, sequence=sequence, score=score)
+            for sequence, scores in enumerate(((60.0, 63.0), (50.0, 55.0)))
+            for arm, score in zip(("v1", "v2"), scores, strict=True)
+        ]
+    )
+    table, keys = matcher.arms["v2"].table, 4  # the score, and the three signals that fool scorers
+
+    assert table.names == ("film-000",)
+    assert [table.means(column)[0] for column in (0, keys, 2 * keys)] == [4.0, 55.0, 59.0]
+    assert (table.sums(3 * keys)[0], table.sums(3 * keys + 1)[0]) == (9.0 + 25.0, 15.0)
+
+
+def test_an_experiment_without_outcomes_has_no_pairs() -> None:
+    """Nothing is selected, missing or pending."""
+    pairs = matched([]).arms["v2"]
+
+    assert (len(pairs.table), pairs.examples.selected(), pairs.slices) == (0, (), {})
+    assert {arm: missing.count for arm, missing in (pairs.missing | pairs.pending).items()} == {"v1": 0, "v2": 0}
+
+
+@pytest.mark.parametrize(("offset_seconds", "pairs"), [(0.0, 1), (0.5, 1), (-0.5, 1), (0.75, 0), (-0.75, 0)])
+def test_starts_that_differ_by_no_more_than_the_tolerance_are_paired(offset_seconds: float, pairs: int) -> None:
+    """With a tolerance of half a second, whichever arm starts first."""
+    outcomes = [
+        factories.arm_event(arm="v1", at_seconds=10.0),
+        factories.arm_event(arm="v2", at_seconds=10.0 + offset_seconds),
+    ]
+    outcomes.sort(key=lambda outcome: outcome.segment.starts_at)
+    matcher = matched(outcomes, experiment=factories.experiment(tolerance_seconds=0.5))
+
+    assert matcher.arms["v2"].table.segment_counts().sum() == pairs
+
+
+def test_segments_of_different_streams_are_never_paired() -> None:
+    """Unless another attribute says that they show the same source."""
+    outcomes = [factories.arm_event(arm=arm, stream=f"{arm}-film", title="one film") for arm in ("v1", "v2")]
+
+    assert len(matched(outcomes).arms["v2"].table) == 0
+    by_title = factories.experiment(same=("label:title",), cluster="label:title")
+    assert matched(outcomes, experiment=by_title).arms["v2"].table.names == ("one film",)
+
+
+@pytest.mark.parametrize(("scored_arm", "absent_arm"), [("v1", "v2"), ("v2", "v1")])
+def test_without_any_outcome_of_the_other_arm_all_pairs_are_pending(scored_arm: str, absent_arm: str) -> None:
+    """A missing control is treated like a missing treatment: it may still come."""
+    pairs = matched([factories.arm_event(arm=scored_arm, sequence=sequence) for sequence in range(3)]).arms["v2"]
+
+    assert len(pairs.table) == 0
+    assert (pairs.pending[absent_arm].count, pairs.missing[absent_arm].count) == (3, 0)
+    assert (pairs.pending[scored_arm].count, pairs.missing[scored_arm].count) == (0, 0)
+
+
+def test_pending_pairs_are_missing_once_their_arm_is_further() -> None:
+    """The third segment of v2 shows that its first two are absent."""
+    outcomes = [factories.arm_event(arm="v1", sequence=sequence) for sequence in range(3)]
+    pairs = matched([*outcomes, factories.arm_event(arm="v2", sequence=2)]).arms["v2"]
+
+    assert (pairs.pending["v2"].count, pairs.missing["v2"].count) == (0, 2)
+    assert [(pair.reason, pair.starts_at) for pair in pairs.missing["v2"].newest] == [
+        ("absent", outcome.segment.starts_at) for outcome in outcomes[:2]
+    ]
+    assert pairs.table.segment_counts().tolist() == [1]
+
+
+def test_a_failure_of_one_arm_is_a_missing_pair_with_its_reason() -> None:
+    """When both arms fail, nothing is missing in either."""
+    pairs = matched(
+        [
+            factories.arm_failure(arm="v1", sequence=0, reason="timeout"),
+            factories.arm_event(arm="v2", sequence=0),
+            factories.arm_failure(arm="v1", sequence=1),
+            factories.arm_failure(arm="v2", sequence=1),
+        ]
+    ).arms["v2"]
+
+    assert [(pair.missing, pair.reason) for pair in pairs.missing["v1"].newest] == [("v1", "timeout")]
+    assert pairs.missing["v2"].count == 0
+    assert pairs.examples.selected() == ()
+
+
+def test_another_segment_at_the_same_moment_is_a_duplicate_and_the_first_counts() -> None:
+    """The same segment scored twice is no duplicate."""
+    first, again = (factories.arm_event(arm="v1", sequence=7, at_seconds=0.0, score=score) for score in (50, 90))
+    other = factories.arm_event(arm="v1", sequence=8, at_seconds=0.0, score=90)
+    treatment = factories.arm_event(arm="v2", sequence=7, at_seconds=0.0, score=51)
+
+    for second, duplicates in ((again, 0), (other, 1)):
+        matcher = matched([first, second, treatment])
+        assert matcher.duplicates == duplicates
+        assert matcher.arms["v2"].table.means(0).tolist() == [1.0]
+
+
+def test_every_treatment_is_paired_with_the_control() -> None:
+    """v2 and v3 each have their own pairs; the input arm has none."""
+    arms = tuple(Arm(name=name, label=name) for name in ("v1", "v2", "v3", "in"))
+    matcher = matched(
+        [factories.arm_event(arm=arm, score=score) for arm, score in (("v1", 50), ("v2", 51), ("v3", 53), ("in", 40))],
+        experiment=factories.experiment(arms=arms, input_arm="in", covariates=("input_score",)),
+    )
+
+    assert {arm: pairs.table.means(0).tolist() for arm, pairs in matcher.arms.items()} == {"v2": [1.0], "v3": [3.0]}
+    assert matcher.arms["v2"].table.means(12).tolist() == [40.0]
+
+
+def test_extreme_pairs_are_few_per_cluster_and_the_most_extreme_first() -> None:
+    """Of ten pairs in each of six clusters, three per cluster and twelve at most are shown on each end."""
+    examples = ExamplePairs()
+    for number in range(60):
+        examples.add(example_pair(float(number), number=number, cluster=f"film-{number // 10}"))
+    selected = examples.selected()
+    worst = [pair.difference for pair in selected if pair.role == "worst"]
+    best = [pair.difference for pair in selected if pair.role == "best"]
+
+    assert len(worst) == len(best) == 12
+    assert worst == [0.0, 1.0, 2.0, 10.0, 11.0, 12.0, 20.0, 21.0, 22.0, 30.0, 31.0, 32.0]
+    assert best == [59.0, 58.0, 57.0, 49.0, 48.0, 47.0, 39.0, 38.0, 37.0, 29.0, 28.0, 27.0]
+
+
+def test_one_pair_is_worst_best_and_review_at_once() -> None:
+    """A single pair is all there is to show."""
+    examples = ExamplePairs()
+    examples.add(example_pair(1.0))
+    assert [pair.role for pair in examples.selected()] == ["worst", "best", "review"]
+
+
+def test_the_review_pair_does_not_depend_on_scores_or_on_later_pairs() -> None:
+    """It is chosen by its id from the first eight pairs of its cluster."""
+    small, large, long = ExamplePairs(), ExamplePairs(), ExamplePairs()
+    for number in range(100):
+        if number < 8:
+            small.add(example_pair(0.0, number=number))
+            large.add(example_pair(float(number), number=number))
+        long.add(example_pair(0.0, number=number))
+    ids = [[pair.id for pair in examples.selected() if pair.role == "review"] for examples in (small, large, long)]
+
+    assert ids[0] == ids[1] == ids[2]
+    assert len(ids[0]) == 1
+
+
+def test_only_the_first_clusters_get_a_review_pair() -> None:
+    """Votes on them stay valid whatever comes later."""
+    examples = ExamplePairs()
+    for number in range(205):
+        examples.add(example_pair(0.0, number=number, cluster=f"film-{number:03}"))
+    clusters = {pair.cluster for pair in examples.selected() if pair.role == "review"}
+
+    assert clusters == {f"film-{number:03}" for number in range(200)}
+
+
+def test_all_missing_pairs_are_counted_and_the_newest_are_listed() -> None:
+    """Moving them empties the other list."""
+    pending, missing = MissingPairs(), MissingPairs()
+    for number in range(60):
+        pending.add(MissingPair(cluster="film", starts_at=START, missing="v2", event_id=str(number), reason="absent"))
+    missing.move_from(pending)
+
+    assert (missing.count, pending.count, len(pending.newest)) == (60, 0, 0)
+    assert [pair.event_id for pair in missing.newest] == [str(n) for n in range(10, 60)]

@@ -1,13 +1,16 @@
 """Unpaired totals: sessions and blocks per arm, and who was seen in both arms."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests import factories
-from vqmon.core.experiments.definition import Arm
+from vqmon.core.experiments.data.metrics import ExperimentMetrics
+from vqmon.core.experiments.data.sessions import UnpairedTotals
+from vqmon.core.experiments.definition import Arm, Experiment
 from vqmon.core.types import Outcome, QualityEvent
 
 
@@ -99,3 +102,113 @@ def test_sessions_seen_in_both_arms_block_the_verdict() -> None:
 
     assert not factories.health_check(comparison, "crossed sessions").is_good
     assert factories.first_result(comparison).verdict.kind == "undecided"
+
+
+def totals_of(outcomes: Sequence[Outcome], *, experiment: Experiment = UNPAIRED) -> UnpairedTotals:
+    totals = UnpairedTotals(experiment, ExperimentMetrics(experiment))
+    for outcome in outcomes:
+        totals.add(outcome.segment.rendition.name, outcome)
+    return totals
+
+
+def session_event(arm: str, session: str, *, score: float = 60.0, sequence: int = 0) -> QualityEvent:
+    return factories.arm_event(arm=arm, stream="live", sequence=sequence, score=score, session=session)
+
+
+def test_without_outcomes_every_arm_has_no_sessions() -> None:
+    """And there is no evidence against the planned shares."""
+    totals = totals_of([])
+
+    assert dict(totals.sessions) == {"v1": 0, "v2": 0}
+    assert totals.crossover_counts() == totals.mixed_block_counts() == (0, 0)
+    assert totals.max_log_e_value() == pytest.approx(0.0, abs=1e-9)
+    assert totals.included_mask("v1", 0).tolist() == []
+
+
+def test_a_session_counts_once_and_sums_up_its_segments() -> None:
+    """Three segments of two sessions; the input arm is not counted."""
+    arms = (*factories.ARMS, Arm(name="in", label="in"))
+    totals = totals_of(
+        [
+            session_event("v1", "a", score=50),
+            session_event("v1", "a", score=60, sequence=1),
+            session_event("v2", "b", score=70),
+            session_event("in", "c"),
+        ],
+        experiment=replace(UNPAIRED, arms=arms, input_arm="in"),
+    )
+
+    assert dict(totals.sessions) == {"v1": 1, "v2": 1}
+    assert (totals.tables["v1"].sums(0).tolist(), totals.tables["v1"].counts(0).tolist()) == ([110.0], [2.0])
+    assert set(totals.tables) == set(totals.shares) == {"v1", "v2"}
+
+
+def test_sessions_in_both_arms_are_counted_as_crossovers() -> None:
+    """One of three sessions saw both arms."""
+    totals = totals_of(
+        [session_event(arm, session) for arm, session in (("v1", "a"), ("v2", "a"), ("v1", "b"), ("v2", "c"))]
+    )
+    assert totals.crossover_counts() == (1, 3)
+
+
+def test_a_session_is_included_once_it_is_complete_and_scored() -> None:
+    """With two segments per session: a third is ignored, a single one is too few, a failure is no value."""
+    failure = factories.arm_failure(arm="v1", stream="live", session="c")
+    totals = totals_of(
+        [
+            *(session_event("v1", "a", score=score) for score in (50, 60, 99)),
+            session_event("v1", "b"),
+            failure,
+            replace(failure, id="other"),
+        ],
+        experiment=replace(UNPAIRED, segments_per_cluster=2),
+    )
+
+    assert totals.tables["v1"].names == ("a", "b", "c")
+    assert totals.included_mask("v1", 0).tolist() == [True, False, False]
+    assert totals.tables["v1"].means(0)[0] == 55.0
+
+
+def sessions_in_order(arms: str) -> list[QualityEvent]:
+    """One session of one segment per digit, in arm v1 or v2."""
+    return [session_event(f"v{digit}", f"s{number}") for number, digit in enumerate(arms)]
+
+
+def test_unequal_shares_are_compared_with_the_planned_ones() -> None:
+    """Three to one is evidence against equal shares, and none against three to one."""
+    outcomes = sessions_in_order("1112" * 64)
+    unequal = replace(UNPAIRED, arms=(Arm(name="v1", label="v1", share=3.0), Arm(name="v2", label="v2")))
+
+    assert totals_of(outcomes).max_log_e_value() > math.log(1000)
+    assert totals_of(outcomes, experiment=unequal).max_log_e_value() == 0.0
+    assert totals_of(outcomes, experiment=unequal).shares == {"v1": 3.0, "v2": 1.0}
+
+
+def test_evidence_against_the_shares_stays_when_the_counts_become_even() -> None:
+    """Sixty-four sessions of v1, then as many of v2: the test had failed at the earlier look."""
+    alarm = totals_of(sessions_in_order("1" * 64)).max_log_e_value()
+    later = totals_of(sessions_in_order("1" * 64 + "2" * 64))
+
+    assert alarm > math.log(1000)
+    assert dict(later.sessions) == {"v1": 64, "v2": 64}
+    assert later.max_log_e_value() >= alarm
+
+
+def test_a_switchback_block_with_two_arms_is_mixed_and_left_out() -> None:
+    """The wash-in at its start and the gap at its end belong to no block."""
+    experiment = factories.experiment(design="switchback", cluster="block")
+    totals = totals_of(
+        [
+            factories.arm_event(arm=arm, stream="live", sequence=sequence, at_seconds=at_seconds)
+            for sequence, (arm, at_seconds) in enumerate(
+                (("v2", 0.0), ("v1", 30.0), ("v1", 536.0), ("v2", 540.0), ("v2", 660.0), ("v1", 700.0), ("v2", 1300.0))
+            )
+        ],
+        experiment=experiment,
+    )
+
+    assert totals.mixed_block_counts() == (1, 3)
+    assert totals.included_mask("v1", 0).tolist() == [True, False]
+    assert totals.included_mask("v2", 0).tolist() == [False, True]
+    assert totals.tables["v1"].segment_counts().tolist() == [2, 1]
+    assert totals.block_streams("v1").tolist() == ["live", "live"]
