@@ -1,0 +1,135 @@
+"""Which topics a worker subscribes to, and the groups, transactional ids and state topics that belong to each."""
+
+import asyncio
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import pytest
+
+from pipelines.fleet import subscriptions
+from pipelines.fleet.fleet_wide_rules import FleetWideJudge
+from pipelines.fleet.judging import PartitionJudge
+from pipelines.fleet.subscriptions import Subscriptions, producer_identity
+from tests.acceptance.kafka.observers import observe_at_once
+from vqmon.core.alerts.rules import AlertRule
+from vqmon.settings.rules_file import parse_rules
+from vqmon.settings.sections import KafkaSettings
+from vqmon.telemetry.metrics import Meters
+
+KAFKA = KafkaSettings(prefix="v", group="g", max_waiting=8, commit_seconds=0.5, when_lost="go_on")
+DROP = """
+[rules.drop]
+kind = "regression"
+severity = "ticket"
+scorer = "lite"
+"""
+GROUP = """
+[rules.both]
+kind = "group"
+severity = "page"
+of = "drop"
+min_series = 2
+"""
+SEGMENTS = "v.segments.v1"
+
+
+def subscriptions_of(rules: Sequence[AlertRule]) -> Subscriptions:
+    return Subscriptions(
+        KAFKA,
+        SimpleNamespace(),  # type: ignore[arg-type]
+        producer_identity(KAFKA, max_rejected_bytes=1000),
+        rules=rules,
+        meters=Meters(),
+        on_publish=lambda outcomes, alerts: None,
+    )
+
+
+def gathered_topic() -> str:
+    return producer_identity(KAFKA, max_rejected_bytes=1000).names.gathered
+
+
+def test_workers_identify_themselves_by_deployment_and_group() -> None:
+    """The limits are those of the settings and of the rejected topic."""
+    identity = producer_identity(KAFKA, max_rejected_bytes=1000)
+    assert (identity.source, identity.group, identity.names.segments) == ("vqmon:v/g", "g", SEGMENTS)
+    assert (identity.max_message_bytes, identity.max_rejected_bytes) == (1_000_000, 1000)
+
+
+@pytest.mark.parametrize(("rules", "topic_count"), [("", 1), (DROP, 1), (DROP + GROUP, 2)])
+def test_gathered_outcomes_are_subscribed_to_only_for_rules_over_all_streams(rules: str, topic_count: int) -> None:
+    """Every other rule is judged partition by partition."""
+    contexts = subscriptions_of(parse_rules(rules) if rules else ()).contexts(observe_at_once)
+    assert list(contexts) == [SEGMENTS, gathered_topic()][:topic_count]
+
+
+def test_each_topic_has_a_judge_of_its_own() -> None:
+    """And the segments topic the queue length of the settings."""
+    contexts = subscriptions_of(parse_rules(DROP + GROUP)).contexts(observe_at_once)
+    segments, gathered = contexts[SEGMENTS], contexts[gathered_topic()]
+    assert isinstance(segments.open_judge(0, {}), PartitionJudge)
+    assert isinstance(gathered.open_judge(0, {}), FleetWideJudge)
+    assert (segments.max_waiting, segments.gather_seconds, segments.when_lost) == (8, 0.5, "go_on")
+    assert gathered.max_waiting == subscriptions.MAX_WAITING
+
+
+def test_transactional_ids_name_group_topic_and_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that whoever takes a partition over fences its last owner; offsets belong to the group of the topic."""
+    opened: list[dict[str, object]] = []
+    monkeypatch.setattr(subscriptions, "TransactionalProducer", lambda connection, **options: opened.append(options))
+    contexts = subscriptions_of(parse_rules(DROP + GROUP)).contexts(observe_at_once)
+    contexts[SEGMENTS].open_writer(3)
+    contexts[gathered_topic()].open_writer(0)
+    assert [(entry["transactional_id"], entry["group"], entry["topic"], entry["partition"]) for entry in opened] == [
+        (f"g.{SEGMENTS}.3", "g", SEGMENTS, 3),
+        (f"g.{gathered_topic()}.0", "g.gathered", gathered_topic(), 0),
+    ]
+
+
+async def test_each_topic_has_a_state_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From which the alert states of a partition are restored."""
+    reads: list[tuple[str, int]] = []
+
+    async def read_changelog(connection: object, topic: str, partition: int) -> dict[str, bytes]:
+        reads.append((topic, partition))
+        return {"key": b"value"}
+
+    monkeypatch.setattr(subscriptions, "read_changelog", read_changelog)
+    names = producer_identity(KAFKA, max_rejected_bytes=1000).names
+    contexts = subscriptions_of(parse_rules(DROP + GROUP)).contexts(observe_at_once)
+    assert await contexts[SEGMENTS].read_state(3) == {"key": b"value"}
+    await contexts[names.gathered].read_state(0)
+    assert reads == [(names.state, 3), (names.gathered_state, 0)]
+
+
+@pytest.mark.parametrize("is_gathered", [False, True])
+async def test_a_member_joins_the_group_of_its_topic(is_gathered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the times of the settings; the monitor is told of which topic the membership is."""
+    topic = gathered_topic() if is_gathered else SEGMENTS
+    opened: list[dict[str, object]] = []
+    joined: list[tuple[str, object]] = []
+    member = SimpleNamespace(assigned="assigned", revoked="revoked")
+
+    async def run_member(context: object, open_group: object, **options: object) -> None:
+        assert options["revoke_seconds"] == KAFKA.revoke_seconds
+        open_group(member)  # type: ignore[operator]
+        options["on_join"](member)  # type: ignore[operator]
+
+    monkeypatch.setattr(subscriptions, "run_member", run_member)
+    monkeypatch.setattr(subscriptions, "GroupConsumer", lambda connection, **options: opened.append(options))
+    await subscriptions_of(()).run_member(
+        topic,
+        SimpleNamespace(),  # type: ignore[arg-type]
+        stop=asyncio.Event(),
+        on_join=lambda name, one: joined.append((name, one)),
+    )
+    assert opened == [
+        {
+            "topic": topic,
+            "group": "g.gathered" if is_gathered else "g",
+            "session_seconds": KAFKA.session_seconds,
+            "rebalance_seconds": KAFKA.rebalance_seconds,
+            "assigned": "assigned",
+            "revoked": "revoked",
+        }
+    ]
+    assert joined == [(topic, member)]
