@@ -97,8 +97,8 @@ def print_false_winners(runs: int, rng: np.random.Generator) -> None:
         together += int(wrong[2]) if name.startswith("normal") else 0
         print(
             f"{name:34}"
-            + "".join(f"{it / runs:>14.1%}" for it in wrong[:2])
-            + "".join(f"{it / runs:>12.2%}" for it in wrong[2:])
+            + "".join(f"{count / runs:>14.1%}" for count in wrong[:2])
+            + "".join(f"{count / runs:>12.2%}" for count in wrong[2:])
             + f"   {low:.1%} to {high:.1%}"
         )
     print(f"{'normal, all ICC together':34}{'':28}{together / (4 * runs):>12.2%}   target 5.5 % at most")
@@ -142,7 +142,7 @@ def print_running_together(runs: int, rng: np.random.Generator) -> None:
         intervals = [anytime_valid_interval(s, rho=rho, alpha=ALPHA) for s in map(paired_difference, running.T) if s]
         wrong += [
             any(_p(running[:, day]) < ALPHA for day in range(days)),
-            any(it.low > 0 or it.high < 0 for it in intervals),
+            any(interval.low > 0 or interval.high < 0 for interval in intervals),
         ]
     print(f"{'30 streams at once, 28 daily looks':34}{'':14}{wrong[0] / runs:>14.1%}{wrong[1] / runs:>12.2%}")
 
@@ -169,19 +169,21 @@ def print_sessions(runs: int, rng: np.random.Generator) -> None:
 
 def print_whole(runs: int) -> None:
     """C1 and C7 with everything: messages in, verdict out; no winner while the sequence contains 0."""
-    winners = looks = broken = 0
+    winners = checked = broken = 0
     for seed in range(runs):
-        found = factories.comparison(
+        comparison = factories.comparison(
             experiment=factories.experiment(delta_min=0.0),
             outcomes=factories.paired_events(streams=24, segments=6, seed=seed),
         ).answers[0]
-        reading = found.effects[0].reading
+        reading = comparison.effects[0].reading
         assert reading is not None
-        is_winner = found.verdict.kind in ("better", "worse")
+        is_winner = comparison.verdict.kind in ("better", "worse")
         winners += is_winner
-        looks += 1
+        checked += 1
         broken += is_winner and reading.low <= 0 <= reading.high
-    print(f"{'events to verdict, 24 clusters':34}{'':28}{winners / looks:>12.2%}   C7: {broken} winners with 0 inside")
+    print(
+        f"{'events to verdict, 24 clusters':34}{'':28}{winners / checked:>12.2%}   C7: {broken} winners with 0 inside"
+    )
 
 
 def print_coverage(runs: int, rng: np.random.Generator) -> None:
@@ -194,14 +196,14 @@ def print_coverage(runs: int, rng: np.random.Generator) -> None:
             run = gaussian(0.3)(rng)[:clusters]
             flat = run.ravel()
             held[0] += abs(flat.mean()) <= 1.96 * flat.std(ddof=1) / math.sqrt(len(flat))
-            for place, one in ((1, run), (2, heavy(rng)[:clusters]), (3, skewed(rng)[:clusters])):
-                sample = paired_difference(one.mean(1))
+            for index, draws in ((1, run), (2, heavy(rng)[:clusters]), (3, skewed(rng)[:clusters])):
+                sample = paired_difference(draws.mean(1))
                 assert sample is not None
                 interval = t_interval(sample, alpha=ALPHA)
-                held[place] += interval.low <= 0 <= interval.high
+                held[index] += interval.low <= 0 <= interval.high
             safe = skewness_corrected_interval(sample, interval)
             held[4] += min(interval.low, safe.low) <= 0 <= max(interval.high, safe.high)
-        shares = [it / runs for it in held]
+        shares = [count / runs for count in held]
         print(
             f"{clusters:>10}{shares[0]:>14.1%}{shares[1]:>10.1%}{shares[2]:>14.1%}{shares[3]:>10.1%}{shares[4]:>17.1%}"
         )
@@ -243,11 +245,11 @@ def print_ratio(runs: int, rng: np.random.Generator) -> None:
         alarms = []
         for _ in range(runs):
             first = np.cumsum(rng.random(most) < share)[15::16]
-            looks = ((16 * (k + 1), int(count)) for k, count in enumerate(first))
-            alarms.append(next((n for n, k in looks if srm_log_e_value([k, n - k], [1, 1]) >= line), math.inf))
-        told = sum(math.isfinite(it) for it in alarms)
-        median = f"median after {np.median(alarms):.0f}" if told > runs / 2 else "-"
-        print(f"   {share:.0%} of sessions in one arm: {told} of {runs} alarm, {median}")
+            points = ((16 * (k + 1), int(count)) for k, count in enumerate(first))
+            alarms.append(next((n for n, k in points if srm_log_e_value([k, n - k], [1, 1]) >= line), math.inf))
+        alarm_count = sum(math.isfinite(alarm) for alarm in alarms)
+        median = f"median after {np.median(alarms):.0f}" if alarm_count > runs / 2 else "-"
+        print(f"   {share:.0%} of sessions in one arm: {alarm_count} of {runs} alarm, {median}")
 
 
 def print_formula() -> None:
@@ -271,16 +273,16 @@ def print_covariates(runs: int, rng: np.random.Generator) -> None:
         easy = rng.normal(50, 10, 40)
         gain = 0.2 * (easy - 50) + rng.normal(0, 1, 40)
         plain = paired_difference(gain)
-        found = [
+        fits = [
             regression_adjusted_difference(gain, easy[:, None], centre=np.array([at]))
             for at in (50.0, float(easy.mean()))
         ]
-        for place, sample in enumerate((plain, *(it[0] for it in found if it))):
+        for index, sample in enumerate((plain, *(fit[0] for fit in fits if fit))):
             assert sample is not None
             interval = t_interval(sample, alpha=ALPHA)
-            held[place] += interval.low <= 0 <= interval.high
-    words = ("plain", "mean of all traffic (vqmon)", "mean of the sample")
-    text = ", ".join(f"{word} {it / runs:.1%}" for word, it in zip(words, held, strict=True))
+            held[index] += interval.low <= 0 <= interval.high
+    labels = ("plain", "mean of all traffic (vqmon)", "mean of the sample")
+    text = ", ".join(f"{word} {count / runs:.1%}" for word, count in zip(labels, held, strict=True))
     print(f"\nCovariates (R2 .8), paired, coverage of 95 %: {text}")
 
 

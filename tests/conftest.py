@@ -71,7 +71,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HistoryLocation]:
+def history_location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HistoryLocation]:
     """Where there is no history yet: a file, and a database."""
     if request.param == "sqlite":
         yield tmp_path / "it's 100 %.db"
@@ -79,3 +79,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HistoryLoc
     server = request.getfixturevalue("postgres")
     with server.empty_database() as url:
         yield PostgresAddress(url=url, password_file=server.password_file)
+
+
+@pytest.fixture(name="place")
+def _place(history_location: HistoryLocation) -> HistoryLocation:
+    return history_location

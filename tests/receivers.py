@@ -98,8 +98,8 @@ class RunningAlertmanager:
     def alerts(self, query: str = "") -> list[dict[str, Any]]:
         """What it holds as active."""
         with urllib.request.urlopen(f"{self.url}/api/v2/alerts{query}", timeout=5) as answer:
-            found: list[dict[str, Any]] = json.load(answer)
-        return found
+            alerts: list[dict[str, Any]] = json.load(answer)
+        return alerts
 
     def metric(self, name: str) -> float:
         """The sum of one of its own metrics."""

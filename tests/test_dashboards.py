@@ -29,13 +29,13 @@ ELSEWHERE = {"up"}
 
 
 def loaded(file: Path) -> dict[str, Any]:
-    board: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return board
+    dashboard: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return dashboard
 
 
-def panels_of(board: Mapping[str, Any]) -> list[dict[str, Any]]:
+def panels_of(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Panels that show something: no rows."""
-    return [panel for panel in board["panels"] if panel["type"] != "row"]
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
 def plain(expression: str) -> str:
@@ -79,12 +79,12 @@ def scraped() -> set[str]:
 
 def test_every_metric_that_is_asked_for_is_there(scraped: set[str]) -> None:
     """Names in dashboards and rules are those of a live scrape, or are recorded by a rule."""
-    known = scraped | recorded() | ELSEWHERE
+    available = scraped | recorded() | ELSEWHERE
     asked = 0
-    for place, expression in expressions():
+    for location, expression in expressions():
         bare = re.sub(r"\{[^}]*\}|\"[^\"]*\"|\b(by|on|without) \([^)]*\)|\[[^\]]*\]", " ", expression)
         names = re.findall(r"\b(?:vqmon[\w:]*|process_\w+|up)\b", bare)
-        assert set(names) <= known, place
+        assert set(names) <= available, location
         asked += len(names)
     assert asked > 60
 
@@ -148,15 +148,15 @@ def test_the_example_for_alertmanager_is_valid_and_knows_our_alerts(alertmanager
 @pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
 def test_a_dashboard_is_whole(file: Path) -> None:
     """Classic model, a fixed uid, a data source to choose, panels with unit and description that do not overlap."""
-    board = loaded(file)
-    assert board["uid"] == file.stem
-    assert board["schemaVersion"] >= 36
-    assert "id" not in board
-    names = [variable["name"] for variable in board["templating"]["list"]]
+    dashboard = loaded(file)
+    assert dashboard["uid"] == file.stem
+    assert dashboard["schemaVersion"] >= 36
+    assert "id" not in dashboard
+    names = [variable["name"] for variable in dashboard["templating"]["list"]]
     assert names[0] == "datasource"
-    ids = [panel["id"] for panel in board["panels"]]
+    ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(set(ids)) == len(ids)
-    for panel in panels_of(board):
+    for panel in panels_of(dashboard):
         assert panel["description"].endswith("."), panel["title"]
         assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
         refs = [target["refId"] for target in panel["targets"]]
@@ -167,19 +167,24 @@ def test_a_dashboard_is_whole(file: Path) -> None:
             used = set(re.findall(r"\$(\w+)", target["expr"])) - {"__rate_interval"}
             assert used <= set(names), panel["title"]
             assert 'job=~"$job"' in target["expr"], panel["title"]
-    for one, other in itertools.combinations(board["panels"], 2):
-        assert not _overlap(one["gridPos"], other["gridPos"]), (one["title"], other["title"])
-    assert all(it["gridPos"]["x"] + it["gridPos"]["w"] <= 24 for it in board["panels"])
+    for first_panel, other in itertools.combinations(dashboard["panels"], 2):
+        assert not _overlap(first_panel["gridPos"], other["gridPos"]), (first_panel["title"], other["title"])
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in dashboard["panels"])
 
 
-def _overlap(one: Mapping[str, int], other: Mapping[str, int]) -> bool:
-    return all(one[at] < other[at] + other[size] and other[at] < one[at] + one[size] for at, size in ("xw", "yh"))
+def _overlap(panel: Mapping[str, int], other: Mapping[str, int]) -> bool:
+    return all(panel[at] < other[at] + other[size] and other[at] < panel[at] + panel[size] for at, size in ("xw", "yh"))
 
 
 def test_uids_and_titles_differ() -> None:
     """Two dashboards of one name would replace each other."""
     boards = [loaded(file) for file in DASHBOARDS]
-    assert len({board["uid"] for board in boards}) == len({board["title"] for board in boards}) == len(boards) >= 2
+    assert (
+        len({dashboard["uid"] for dashboard in boards})
+        == len({dashboard["title"] for dashboard in boards})
+        == len(boards)
+        >= 2
+    )
 
 
 def test_provisioning_names_what_is_there() -> None:
@@ -189,4 +194,6 @@ def test_provisioning_names_what_is_there() -> None:
     providers = yaml.safe_load((folder / "dashboards" / "vqmon.yaml").read_text(encoding="utf-8"))
     assert [source["type"] for source in sources["datasources"]] == ["prometheus"]
     assert sources["apiVersion"] == providers["apiVersion"] == 1
-    assert [(it["type"], bool(it["options"]["path"])) for it in providers["providers"]] == [("file", True)]
+    assert [(provider["type"], bool(provider["options"]["path"])) for provider in providers["providers"]] == [
+        ("file", True)
+    ]

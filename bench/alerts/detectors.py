@@ -62,20 +62,20 @@ class Found:
 
 def one_shape(shape: Shape, amount: Amount, seed: int) -> dict[str, Found]:
     """False alarms and delays per detector; the others see a part of the series only, as they are slow or wrong."""
-    found: dict[str, Found] = {}
+    results: dict[str, Found] = {}
     for number in range(amount.series):
         chance = np.random.default_rng([seed, number])
         ours, *others = detectors(shape.values(chance, amount.baseline), PARAMETERS)
         quiet = shape.values(chance, int(amount.days * DAY))
         for detector in (ours, *others) if number < OTHERS_SEE else (ours,):
-            it = found.setdefault(detector.name, Found(alarms=0, days=0.0, delays={drop: [] for drop in DROPS}))
+            result = results.setdefault(detector.name, Found(alarms=0, days=0.0, delays={drop: [] for drop in DROPS}))
             for drop in DROPS:
                 twin_chance = np.random.default_rng([seed, number, int(drop * 100)])
                 for _ in range(amount.forks):
-                    it.delays[drop].append(delay(detector, shape, twin_chance, drop=drop, longest=LONGEST))
-            it.alarms += sum(1 for _ in detector.feed(quiet))
-            it.days += amount.days
-    return found
+                    result.delays[drop].append(delay(detector, shape, twin_chance, drop=drop, longest=LONGEST))
+            result.alarms += sum(1 for _ in detector.feed(quiet))
+            result.days += amount.days
+    return results
 
 
 def noise(days: Amount, hours: Amount, *, processes: int) -> bool:
@@ -101,16 +101,19 @@ def noise(days: Amount, hours: Amount, *, processes: int) -> bool:
 
 
 def _print(shape: Shape, result: dict[str, Found]) -> None:
-    for name, it in result.items():
-        words = "  ".join(f"{_shown(middle(d))}/{_shown(p95(d))}" for d in it.delays.values())
-        print(f"{shape.phi:4} {shape.tail:7} {name:30} {it.alarms / it.days:10.3f}  {words}", flush=True)
+    for name, shape_result in result.items():
+        delays_text = "  ".join(f"{_shown(middle(d))}/{_shown(p95(d))}" for d in shape_result.delays.values())
+        print(
+            f"{shape.phi:4} {shape.tail:7} {name:30} {shape_result.alarms / shape_result.days:10.3f}  {delays_text}",
+            flush=True,
+        )
 
 
-def _within(alarms: int, allowed: float, what: str) -> bool:
+def _within(alarms: int, allowed: float, label: str) -> bool:
     """Not more than allowed, as far as a Poisson count can tell: its lower 97.5 % bound is not above."""
     lower = max(alarms - 1.96 * alarms**0.5, 0.0)
     if lower > allowed:
-        print(f"  MISSED {what}: {alarms} false alarms, {allowed:.1f} allowed")
+        print(f"  MISSED {label}: {alarms} false alarms, {allowed:.1f} allowed")
     return lower <= allowed
 
 

@@ -95,14 +95,14 @@ def ladder() -> bool:
         print(f"no clips in {CLIPS}: not measured")
         return True
     scores = scores_of(CLIPS)
-    found = measure(scores)
+    measured = measure(scores)
     count = sum(len(content) for content in scores[22])
     print(f"lite@1, {count} segments of {len(scores[22])} contents at CRF {', '.join(map(str, scores))}:")
     for name in Measured.__slots__:
-        print(f"  {name:14} {getattr(found, name):.3f}")
-    inside = (found.within / found.pair_within) ** 2
-    print(f"paired gain {found.gain:.1f} over all contents, {inside:.1f} within a content; 5 wanted")
-    return found.gain >= 5
+        print(f"  {name:14} {getattr(measured, name):.3f}")
+    inside = (measured.within / measured.pair_within) ** 2
+    print(f"paired gain {measured.gain:.1f} over all contents, {inside:.1f} within a content; 5 wanted")
+    return measured.gain >= 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +118,7 @@ class Planted:
 def week(*, streams: int, days: int = 7) -> bool:
     """Alerts, delay and flaps of the shipped rules and of a plain threshold, on planted faults of 3 to 20 points."""
     rules = parse_rules(RULES.read_text())
-    found: dict[str, list[Alert]] = {}
+    alerts_by_name: dict[str, list[Alert]] = {}
     incidents: list[Incident] = []
     began, outcomes = time.perf_counter(), 0
     for number in range(streams):
@@ -132,39 +132,41 @@ def week(*, streams: int, days: int = 7) -> bool:
             for name, judge in judges.items():
                 for alert in judge.judge(outcome):
                     key = alert.rule if name == "vqmon" else name
-                    found.setdefault(key, []).append(alert)
+                    alerts_by_name.setdefault(key, []).append(alert)
         incidents += [
             Incident(
                 stream=f"s{number}",
-                began_at=START + timedelta(seconds=SEGMENT_SECONDS * it.first),
-                ended_at=START + timedelta(seconds=SEGMENT_SECONDS * it.last),
+                began_at=START + timedelta(seconds=SEGMENT_SECONDS * fault.first),
+                ended_at=START + timedelta(seconds=SEGMENT_SECONDS * fault.last),
             )
-            for it in planted
+            for fault in planted
         ]
     stream_days = 2 * streams * days * DAY * SEGMENT_SECONDS / DAY_SECONDS
     each = (time.perf_counter() - began) / outcomes * 1e6
     print(f"{outcomes} outcomes, {each:.0f} us each; {stream_days:g} rendition-days")
-    everything = [alert for rule, alerts in found.items() if rule != "threshold" for alert in alerts]
-    for name, alerts in {"all shipped rules": everything, **found}.items():
-        _print(name, evaluate_alerts({it.id: it for it in alerts}.values(), incidents, stream_days=stream_days))
+    everything = [alert for rule, alerts in alerts_by_name.items() if rule != "threshold" for alert in alerts]
+    for name, alerts in {"all shipped rules": everything, **alerts_by_name}.items():
+        _print(
+            name, evaluate_alerts({alert.id: alert for alert in alerts}.values(), incidents, stream_days=stream_days)
+        )
     return True
 
 
 def _print(name: str, report: DetectionReport) -> None:
     half, most = report.delay_quantile(0.5), report.delay_quantile(0.95)
-    words = f"{half:.0f} s / {most:.0f} s" if half is not None and most is not None else "-"
+    delay = f"{half:.0f} s / {most:.0f} s" if half is not None and most is not None else "-"
     print(
         f"{name:20} alerts {report.alert_count:4}  false {report.false_count:4} "
         f"({report.false_per_stream_day:.3f} per stream-day)  "
-        f"detected {report.detected_count} of {report.incident_count}  delay {words}  flapping {report.flapping_count}"
+        f"detected {report.detected_count} of {report.incident_count}  delay {delay}  flapping {report.flapping_count}"
     )
 
 
 def _planted(chance: np.random.Generator, count: int) -> list[Planted]:
     """Two faults a day, none within three hours of another: half of one rendition, half of the whole ladder."""
     planted = []
-    for place in range(DAY, count - DAY // 8, DAY // 2):
-        first = place + int(chance.integers(0, DAY // 4))
+    for index in range(DAY, count - DAY // 8, DAY // 2):
+        first = index + int(chance.integers(0, DAY // 4))
         length = int(chance.integers(75, 900))
         where = ("720p", "both")[len(planted) % 2]
         points = float((3, 5, 8, 12, 20)[len(planted) // 2 % 5])
@@ -177,9 +179,9 @@ def _stream(chance: np.random.Generator, stream_id: str, count: int, planted: Se
     top = Rendition(stream_id=stream_id, name="1080p", height=1080, bitrate_kbps=5000.0)
     mid = Rendition(stream_id=stream_id, name="720p", height=720, bitrate_kbps=2500.0)
     faults = {"1080p": np.zeros(count), "720p": np.zeros(count)}
-    for it in planted:
-        for name in ("720p",) if it.where == "720p" else ("1080p", "720p"):
-            faults[name][it.first : it.last] += it.points
+    for fault in planted:
+        for name in ("720p",) if fault.where == "720p" else ("1080p", "720p"):
+            faults[name][fault.first : fault.last] += fault.points
     scene = pair = common = own = 0.0
     # From one second to four.
     phi, pair_phi = REAL.within_memory**SEGMENT_SECONDS, REAL.pair_memory**SEGMENT_SECONDS

@@ -46,8 +46,8 @@ class Measured:
 
 def scores_of(clips: Path) -> Mapping[int, Sequence[list[float]]]:
     """CRF -> per content the scores of its segments of one second, lite@1, all through the product."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
         for crf in CRFS:
             (folder / str(crf)).mkdir()
             for number, name in enumerate(NAMES):
@@ -66,7 +66,9 @@ def measure(scores: Mapping[int, Sequence[list[float]]]) -> Measured:
     gains = [
         np.concatenate(lower).var() / np.concatenate(pair).var() for lower, pair in zip(alone[1:], pairs, strict=True)
     ]
-    residuals = np.concatenate([one - one.mean() for rendition in alone for one in rendition if len(one) > 2])
+    residuals = np.concatenate(
+        [values - values.mean() for rendition in alone for values in rendition if len(values) > 2]
+    )
     spread = 1.4826 * np.median(np.abs(residuals - np.median(residuals)))
     return Measured(
         between=_between(alone),
@@ -81,24 +83,26 @@ def measure(scores: Mapping[int, Sequence[list[float]]]) -> Measured:
 
 
 def _between(series: Sequence[Sequence[np.ndarray]]) -> float:
-    return float(np.mean([np.std([one.mean() for one in rendition]) for rendition in series]))
+    return float(np.mean([np.std([values.mean() for values in rendition]) for rendition in series]))
 
 
 def _within(series: Sequence[Sequence[np.ndarray]]) -> float:
-    return float(np.sqrt(np.mean([one.var(ddof=1) for rendition in series for one in rendition if len(one) > 2])))
+    return float(
+        np.sqrt(np.mean([values.var(ddof=1) for rendition in series for values in rendition if len(values) > 2]))
+    )
 
 
 def _memory(series: Sequence[Sequence[np.ndarray]]) -> float:
     """Of deviations from each content's mean; corrected for the bias of short series, about (1 + 4 phi) / n."""
-    long = [one - one.mean() for rendition in series for one in rendition if len(one) >= 5]
-    product = sum(float(one[1:] @ one[:-1]) for one in long)
-    square = sum(float(one @ one) for one in long)
-    phi, length = product / square, float(np.mean([len(one) for one in long]))
+    long = [values - values.mean() for rendition in series for values in rendition if len(values) >= 5]
+    product = sum(float(values[1:] @ values[:-1]) for values in long)
+    square = sum(float(values @ values) for values in long)
+    phi, length = product / square, float(np.mean([len(values) for values in long]))
     return min(max((phi + 1 / length) / (1 - 4 / length), 0.0), 0.95)
 
 
-def _encode(clip: Path, place: Path, *, crf: int, left: str) -> None:
-    place.mkdir()
+def _encode(clip: Path, output: Path, *, crf: int, left: str) -> None:
+    output.mkdir()
     # Every second a key frame and a file.
     subprocess.run(
         [
@@ -107,7 +111,7 @@ def _encode(clip: Path, place: Path, *, crf: int, left: str) -> None:
             "-pix_fmt", "yuv420p",
             "-c:v", "libx264", "-preset", "veryfast", "-crf", str(crf), "-threads", "1",
             "-force_key_frames", "expr:gte(t,n_forced)", "-f", "segment", "-segment_time", "1",
-            "-reset_timestamps", "1", str(place / "%03d.ts"),
+            "-reset_timestamps", "1", str(output / "%03d.ts"),
         ],
         check=True,
     )  # fmt: skip
@@ -117,6 +121,9 @@ def _scored(folder: Path) -> list[list[float]]:
     contents = []
     for content in sorted(folder.iterdir()):
         outcomes = [seen.outcome for seen in asyncio.run(score_media(Settings(), [str(content)]))]
-        events = sorted((it for it in outcomes if isinstance(it, QualityEvent)), key=lambda it: it.segment.url)
+        events = sorted(
+            (outcome for outcome in outcomes if isinstance(outcome, QualityEvent)),
+            key=lambda scored_event: scored_event.segment.url,
+        )
         contents.append([event.scores[0].value for event in events])
     return contents

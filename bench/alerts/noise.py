@@ -43,11 +43,11 @@ class Shape:
 
     def values(self, chance: np.random.Generator, count: int) -> list[float]:
         """So many scores of a series without a fault."""
-        last, phi, found = float(chance.normal()), self.phi, []
-        for one in self.steps(chance, count).tolist():
-            last = phi * last + one
-            found.append(LEVEL + DEVIATION * last)
-        return found
+        last, phi, values = float(chance.normal()), self.phi, []
+        for step in self.steps(chance, count).tolist():
+            last = phi * last + step
+            values.append(LEVEL + DEVIATION * last)
+        return values
 
 
 Feed = Callable[[list[float]], Iterator[int]]
@@ -64,13 +64,13 @@ class OurChart:
 
     def feed(self, values: list[float]) -> Iterator[int]:
         chart, at, parameters = self.chart, self.at, self.parameters
-        for place, value in enumerate(values):
+        for index, value in enumerate(values):
             chart = update_chart(chart, value, parameters, starts_at=at, ends_at=at + SEGMENT_SECONDS)
             at += SEGMENT_SECONDS
             self.chart, self.at = chart, at
             if is_alarm(chart.cusum, parameters):
                 self.chart = chart = without_evidence(chart)
-                yield place
+                yield index
 
     def fork(self) -> "OurChart":
         return OurChart(self.parameters, self.chart, self.at)
@@ -86,11 +86,11 @@ class Threshold:
         self.run, self.count = run, 0
 
     def feed(self, values: list[float]) -> Iterator[int]:
-        for place, value in enumerate(values):
+        for index, value in enumerate(values):
             self.count = self.count + 1 if value < self.limit else 0
             if self.count >= self.run:
                 self.count = 0
-                yield place
+                yield index
 
     def fork(self) -> "Threshold":
         twin = Threshold([0.0], self.run)
@@ -107,11 +107,11 @@ class River:
         self.detector = make()
 
     def feed(self, values: list[float]) -> Iterator[int]:
-        for place, value in enumerate(values):
+        for index, value in enumerate(values):
             self.detector.update((value - self.mean) / self.deviation)
             if self.detector.drift_detected:
                 self.detector = self.make()
-                yield place
+                yield index
 
     def fork(self) -> "River":
         twin = River(self.name, self.make, [self.mean - self.deviation, self.mean + self.deviation])
@@ -140,18 +140,18 @@ def delay(detector: Detector, shape: Shape, chance: np.random.Generator, *, drop
     before = shape.values(chance, 96)
     last = (before[-1] - LEVEL) / DEVIATION
     values = []
-    for one in shape.steps(chance, longest).tolist():
-        last = shape.phi * last + one
+    for step in shape.steps(chance, longest).tolist():
+        last = shape.phi * last + step
         values.append(LEVEL + DEVIATION * (last - drop))
     for _ in twin.feed(before):
         # A false alarm before the drop starts it anew.
         continue
-    return next((place + 1 for place in twin.feed(values)), longest)
+    return next((index + 1 for index in twin.feed(values)), longest)
 
 
-def middle(found: list[int]) -> float:
-    return median(found)
+def middle(delays: list[int]) -> float:
+    return median(delays)
 
 
-def p95(found: list[int]) -> float:
-    return float(np.quantile(found, 0.95))
+def p95(delays: list[int]) -> float:
+    return float(np.quantile(delays, 0.95))

@@ -34,15 +34,17 @@ def tables() -> bool:
     """A8: run lengths within 1 % of the tables."""
     good = True
     for h, quiet, shifted in ((4.0, 335.4, 8.38), (5.0, 930.9, 10.38)):
-        found = run_length(0.5, h), run_length(0.5, h, 1.0)
-        off = max(abs(found[0] / quiet - 1), abs(found[1] / shifted - 1))
+        lengths = run_length(0.5, h), run_length(0.5, h, 1.0)
+        off = max(abs(lengths[0] / quiet - 1), abs(lengths[1] / shifted - 1))
         good &= off <= 0.01
-        print(f"h = {h:g}: {found[0]:.1f} and {found[1]:.2f} segments; table {quiet} and {shifted}; off by {off:.2%}")
+        print(
+            f"h = {h:g}: {lengths[0]:.1f} and {lengths[1]:.2f} segments; table {quiet} and {shifted}; off by {off:.2%}"
+        )
     return good
 
 
-def segment_at(place: int, signals: dict[str, float]) -> ScoredSegment:
-    starts = 1e6 + SEGMENT_SECONDS * place
+def segment_at(index: int, signals: dict[str, float]) -> ScoredSegment:
+    starts = 1e6 + SEGMENT_SECONDS * index
     return ScoredSegment(
         event_id="0" * 32,
         stream_id="news-1",
@@ -57,8 +59,8 @@ def segment_at(place: int, signals: dict[str, float]) -> ScoredSegment:
     )
 
 
-def series_value(place: int, value: float, signals: dict[str, float]) -> SeriesValue:
-    segment = segment_at(place, signals)
+def series_value(index: int, value: float, signals: dict[str, float]) -> SeriesValue:
+    segment = segment_at(index, signals)
     return SeriesValue(value=value, basis="lite@1", scorer="lite@1", segment=segment, impact_minutes=0.07)
 
 
@@ -68,9 +70,9 @@ def followed(
     """The product's whole update, value by value: the state, and the alert that turned."""
     state = state or RegressionState(rule=rule.name, series=SERIES)
     signals = dict.fromkeys(SIGNALS, 0.1)
-    for place, value in enumerate(values):
-        state, turned = follow_series(rule, state, series_value(first + place, value, signals))
-        yield place, state, turned.alert if turned else None
+    for index, value in enumerate(values):
+        state, turned = follow_series(rule, state, series_value(first + index, value, signals))
+        yield index, state, turned.alert if turned else None
 
 
 def cost() -> bool:
@@ -78,7 +80,7 @@ def cost() -> bool:
     values = Shape(phi=0.6, tail="t4").values(np.random.default_rng(1), 12_000)
     best = []
     signals = dict.fromkeys(SIGNALS, 0.1)
-    readings = [series_value(place, value, signals) for place, value in enumerate(values)]
+    readings = [series_value(index, value, signals) for index, value in enumerate(values)]
     sizes = 0
     for _ in range(3):
         state = RegressionState(rule=RULE.name, series=SERIES)
@@ -109,7 +111,7 @@ def collapse(*, series_days: int) -> bool:
     shipped = {rule.name: rule for rule in parse_rules(RULES.read_text())}
     rules, good = [shipped["collapse"]], True
     for phi in (0.0, 0.6):
-        found = []
+        results = []
         for seed in range(300):
             values = Shape(phi=phi, tail="normal").values(np.random.default_rng(seed), 340)
             judge, first = Judge(rules), None
@@ -117,8 +119,8 @@ def collapse(*, series_days: int) -> bool:
                 outcome = event_of(number, value - (25 if number >= 300 else 0))
                 if judge.judge(outcome) and number >= 300 and first is None:
                     first = number - 299
-            found.append(first or 99)
-        half, most = float(np.median(found)), float(np.quantile(found, 0.95))
+            results.append(first or 99)
+        half, most = float(np.median(results)), float(np.quantile(results, 0.95))
         good &= half <= 3 and most <= 3
         print(f"collapse of 25 points, phi {phi}: median {half:g}, p95 {most:g} segments; 3 allowed")
     good &= _quiet(rules, series_days=series_days)
@@ -140,11 +142,11 @@ def _quiet(rules: list[AlertRule], *, series_days: int) -> bool:
         for day in range(series_days):
             judge = Judge(rules)
             values = Shape(phi=phi, tail=tail).values(np.random.default_rng([15, number, day]), DAY)
-            for place, value in enumerate(values):
-                counts[phi, tail] += sum(it.state == "open" for it in judge.judge(event_of(place, value)))
+            for index, value in enumerate(values):
+                counts[phi, tail] += sum(alert.state == "open" for alert in judge.judge(event_of(index, value)))
     days, total = series_days * len(SHAPES), sum(counts.values())
-    words = ", ".join(f"{phi} {tail}: {count}" for (phi, tail), count in counts.items() if count)
-    print(f"collapse for nothing: {total} in {days} series-days, {total / days:.3f} per stream-day ({words or 'none'})")
+    cases = ", ".join(f"{phi} {tail}: {count}" for (phi, tail), count in counts.items() if count)
+    print(f"collapse for nothing: {total} in {days} series-days, {total / days:.3f} per stream-day ({cases or 'none'})")
     return bool(total - 1.96 * total**0.5 <= ALLOWED_COLLAPSES * days)
 
 
@@ -157,10 +159,10 @@ def flapping() -> bool:
         length = int(chance.integers(60, 1500))
         values = np.array(shape.values(chance, 2000 + length + 600))
         values[2000 : 2000 + length] -= drop * DEVIATION
-        turned = [(place, alert) for place, _, alert in followed(values.tolist()) if alert and place >= 2000]
-        opens = [(place, alert) for place, alert in turned if alert.state == "open"]
+        turned = [(index, alert) for index, _, alert in followed(values.tolist()) if alert and index >= 2000]
+        opens = [(index, alert) for index, alert in turned if alert.state == "open"]
         within = [
-            place for place, _ in opens if place <= 2000 + length + AFTER_INCIDENT.total_seconds() / SEGMENT_SECONDS
+            index for index, _ in opens if index <= 2000 + length + AFTER_INCIDENT.total_seconds() / SEGMENT_SECONDS
         ]
         cycles.append(len(within))
         if opens and opens[0][1].change:
@@ -191,10 +193,10 @@ def fleet(*, weeks: int) -> bool:
         chance = np.random.default_rng([13, week])
         inputs = _group_inputs(chance, segments=7 * DAY * 4 // 6, series=1000, groups=10)
         for number in range(11):
-            one = fault if number == 10 else rule
+            series_rule = fault if number == 10 else rule
             pages += sum(
                 alert is not None and alert.state == "open"
-                for _, _, alert in followed(inputs[number].tolist(), rule=one)
+                for _, _, alert in followed(inputs[number].tolist(), rule=series_rule)
             )
     chance = np.random.default_rng(14)
     inputs = _group_inputs(chance, segments=DAY, series=1000, groups=10)
@@ -202,9 +204,9 @@ def fleet(*, weeks: int) -> bool:
     inputs[3, 7200:7800] -= 2.0
     inputs[7, 9000:12000] -= 4.0
     bad = sum(
-        alert is not None and alert.state == "open" and shift_start <= place < shift_start + shift
+        alert is not None and alert.state == "open" and shift_start <= index < shift_start + shift
         for number in range(10)
-        for place, _, alert in followed(inputs[number].tolist(), rule=rule)
+        for index, _, alert in followed(inputs[number].tolist(), rule=rule)
     )
     print(
         f"1,000 series in 10 groups and one of all: {pages / weeks:.2f} false pages per week ({weeks} weeks); 1 allowed"
@@ -217,10 +219,10 @@ def _group_inputs(chance: np.random.Generator, *, segments: int, series: int, gr
     """What the charts of groups get: medians of the groups, and the 0.8 quantile of all; AR(1) of 0.6 each."""
     phi, out = 0.6, np.empty((groups + 1, segments))
     state = chance.normal(size=series)
-    for place in range(segments):
+    for index in range(segments):
         state = phi * state + chance.normal(size=series) * (1 - phi**2) ** 0.5
-        out[:groups, place] = np.partition(state.reshape(groups, -1), series // groups // 2, axis=1)[
+        out[:groups, index] = np.partition(state.reshape(groups, -1), series // groups // 2, axis=1)[
             :, series // groups // 2
         ]
-        out[groups, place] = np.partition(state, int(0.8 * series))[int(0.8 * series)]
+        out[groups, index] = np.partition(state, int(0.8 * series))[int(0.8 * series)]
     return out * DEVIATION

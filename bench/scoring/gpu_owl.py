@@ -192,13 +192,13 @@ class OrtPart:
         self._setting = setting
 
     def __call__(self, shape: tuple[int, ...], dtype: torch.dtype, **inputs: Tensor) -> Tensor:
-        binding, place = self._session.io_binding(), self._setting.device.type
+        binding, device_type = self._session.io_binding(), self._setting.device.type
         held = {name: tensor.contiguous() for name, tensor in inputs.items()}
         for name, tensor in held.items():
-            binding.bind_input(name, place, 0, _onnx_type(tensor.dtype), list(tensor.shape), tensor.data_ptr())
+            binding.bind_input(name, device_type, 0, _onnx_type(tensor.dtype), list(tensor.shape), tensor.data_ptr())
         output = torch.empty(shape, dtype=dtype, device=self._setting.device)
         name = self._session.get_outputs()[0].name
-        binding.bind_output(name, place, 0, _onnx_type(dtype), list(shape), output.data_ptr())
+        binding.bind_output(name, device_type, 0, _onnx_type(dtype), list(shape), output.data_ptr())
         self._session.run_with_iobinding(binding)
         return output
 

@@ -67,9 +67,9 @@ class Timed:
         return self.inner.identity
 
     async def score(self, decoded: DecodedSegment) -> Score:
-        found = await self.inner.score(decoded)
+        scores = await self.inner.score(decoded)
         self.took.append(time.perf_counter() - self.arrived.pop(id(decoded.times_seconds)))
-        return found
+        return scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,9 +123,9 @@ async def one_round(
         return str(segment.sequence).encode()
 
     async def decode(media: bytes, views: tuple[View, ...]) -> DecodedSegment:
-        found = stage.decoded(views)
-        timed.arrived[id(found.times_seconds)] = ready[int(media)]
-        return found
+        decoded = stage.decoded(views)
+        timed.arrived[id(decoded.times_seconds)] = ready[int(media)]
+        return decoded
 
     budget = DeviceTimeReservations(NO_BUDGET, clock=time.monotonic)
     budget.spend(0.001)
@@ -139,14 +139,14 @@ async def one_round(
     spent.clear()
     began, cpu = time.perf_counter(), time.process_time()
 
-    async def one(number: int, moment: float) -> QualityEvent:
+    async def score_segment(number: int, moment: float) -> QualityEvent:
         await asyncio.sleep(max(0.0, began + moment - time.perf_counter()))
         ready[number] = began + moment
         outcome = (await observer.observe(make_segment(number))).outcome
         assert isinstance(outcome, QualityEvent), outcome
         return outcome
 
-    events = await asyncio.gather(*(one(number, moment) for number, moment in enumerate(arrivals, first)))
+    events = await asyncio.gather(*(score_segment(number, moment) for number, moment in enumerate(arrivals, first)))
     return Load(
         latencies=timed.took,
         promoted=sum(event.promotion is not None and bool(event.promotion.reasons) for event in events),
@@ -218,8 +218,8 @@ def calibrated(folder: Path, heavy_ms: float) -> int:
     cpu = time.process_time()
     for _ in range(5):
         session.run(None, {"pixels": pixels})
-    one = (time.process_time() - cpu) / 5 / 20
-    work = max(1, round(heavy_ms / 1e3 / one))
+    score_seconds = (time.process_time() - cpu) / 5 / 20
+    work = max(1, round(heavy_ms / 1e3 / score_seconds))
     write_levels(folder, LevelBundle(name="heavy", work=work, width=MATRIX))
     return work
 

@@ -44,7 +44,7 @@ class Cost:
         return sorted(self.times)[min(len(self.times) - 1, int(len(self.times) * share))] * 1e3
 
 
-def fleet(some: Sequence[QualityEvent], renditions: int, begins_at: datetime) -> Iterator[QualityEvent]:
+def fleet(sample_events: Sequence[QualityEvent], renditions: int, begins_at: datetime) -> Iterator[QualityEvent]:
     """Segments of many renditions as they come in time, without end."""
     chance = random.Random(2)
     where = [
@@ -54,7 +54,7 @@ def fleet(some: Sequence[QualityEvent], renditions: int, begins_at: datetime) ->
     turn = 0
     while True:
         for number, rendition in enumerate(where):
-            old = some[(turn * 7 + number) % len(some)]
+            old = sample_events[(turn * 7 + number) % len(sample_events)]
             starts_at = begins_at + timedelta(seconds=SEGMENT_SECONDS * (turn + number / renditions))
             segment = replace(
                 old.segment,
@@ -67,18 +67,20 @@ def fleet(some: Sequence[QualityEvent], renditions: int, begins_at: datetime) ->
         turn += 1
 
 
-def bench_fleet(place: Path, postgres: PostgresAddress | None, some: Sequence[QualityEvent], chosen: "Chosen") -> None:
+def bench_fleet(
+    directory: Path, postgres: PostgresAddress | None, sample_events: Sequence[QualityEvent], chosen: "Chosen"
+) -> None:
     """The same fleet into SQLite and PostgreSQL, in batches as `vqmon record` makes them, and paced as in life."""
     print(
         f"\n{chosen.renditions} renditions, {chosen.rows} rows in batches of {chosen.batch}; processor time is that of"
     )
     print("the writing thread alone (a PostgreSQL server and SQLite's checkpoint thread are beside it)")
     print(f"{'':44} {'rows/s':>8} {'cpu us/row':>11} {'bytes/row':>10}")
-    for name, at in places(place, postgres):
-        _filled(name, at, some, chosen)
-    _plain(place / "plain-fleet.db", some, chosen)
-    for name, at in places(place, postgres):
-        _paced(name, at, some, chosen)
+    for name, at in history_locations(directory, postgres):
+        _filled(name, at, sample_events, chosen)
+    _plain(directory / "plain-fleet.db", sample_events, chosen)
+    for name, at in history_locations(directory, postgres):
+        _paced(name, at, sample_events, chosen)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Chosen:
     paced_seconds: float
 
 
-def places(folder: Path, postgres: PostgresAddress | None) -> Iterator[tuple[str, HistoryLocation]]:
+def history_locations(folder: Path, postgres: PostgresAddress | None) -> Iterator[tuple[str, HistoryLocation]]:
     yield "SQLite", folder / f"fleet-{time.monotonic_ns()}.db"
     if postgres is not None:
         yield "PostgreSQL", postgres
@@ -102,8 +104,8 @@ def batches(events: Iterator[QualityEvent], rows: int, size: int) -> Iterator[li
         yield [next(events) for _ in range(size)]
 
 
-def _filled(name: str, at: HistoryLocation, some: Sequence[QualityEvent], chosen: Chosen) -> None:
-    events = fleet(some, chosen.renditions, some[0].segment.starts_at)
+def _filled(name: str, at: HistoryLocation, sample_events: Sequence[QualityEvent], chosen: Chosen) -> None:
+    events = fleet(sample_events, chosen.renditions, sample_events[0].segment.starts_at)
     with open_history(at, "record") as history:
         publish = Cost()
         for batch in batches(events, chosen.rows, chosen.batch):
@@ -111,8 +113,8 @@ def _filled(name: str, at: HistoryLocation, some: Sequence[QualityEvent], chosen
         record, parse, stands = Cost(), Cost(), None
         for number, batch in enumerate(batches(events, chosen.rows // 2, chosen.batch)):
             read = [
-                (number * chosen.batch + k, cloudevents.encode_outcome(it, source="vqmon:b"))
-                for k, it in enumerate(batch)
+                (number * chosen.batch + k, cloudevents.encode_outcome(event, source="vqmon:b"))
+                for k, event in enumerate(batch)
             ]
             came = RecordBatch(topic="t", partition=0, kind="outcome", previous_offset=stands, records=read)
             taken: list[object] = []
@@ -120,22 +122,22 @@ def _filled(name: str, at: HistoryLocation, some: Sequence[QualityEvent], chosen
             record.of(len(batch), lambda taken=taken: history.ingest(taken[0]))
             stands = read[-1][0] + 1
         size = _size(at, history)
-        told(f"{name}: encode and write (one host)", publish, size / (publish.rows + record.rows))
-        told(f"{name}: write what came encoded (record)", record)
-        told(f"{name}: reading the JSON before that", parse)
+        print_cost(f"{name}: encode and write (one host)", publish, size / (publish.rows + record.rows))
+        print_cost(f"{name}: write what came encoded (record)", record)
+        print_cost(f"{name}: reading the JSON before that", parse)
         rolled = Cost()
         rolled.of(publish.rows + record.rows, history.maintenance.roll_up)
-        told(f"{name}: making minutes of it", rolled)
+        print_cost(f"{name}: making minutes of it", rolled)
         pruned = Cost()
         last = next(events).observed_at
         pruned.of(publish.rows + record.rows, lambda: history.maintenance.prune(before=last, keep_frames_of_segments=0))
-        told(f"{name}: taking it out again", pruned)
+        print_cost(f"{name}: taking it out again", pruned)
 
 
-def _paced(name: str, at: HistoryLocation, some: Sequence[QualityEvent], chosen: Chosen) -> None:
+def _paced(name: str, at: HistoryLocation, sample_events: Sequence[QualityEvent], chosen: Chosen) -> None:
     """As many events per second as the renditions have, a transaction each quarter of a second."""
     rate = chosen.renditions / SEGMENT_SECONDS
-    events = fleet(some, chosen.renditions, some[0].segment.starts_at + timedelta(days=1))
+    events = fleet(sample_events, chosen.renditions, sample_events[0].segment.starts_at + timedelta(days=1))
     size = max(1, round(rate / 4))
     with open_history(at, "record") as history:
         cost, began = Cost(), time.perf_counter()
@@ -159,7 +161,7 @@ def _paced(name: str, at: HistoryLocation, some: Sequence[QualityEvent], chosen:
     )
 
 
-def told(name: str, cost: Cost, size: float | None = None) -> None:
+def print_cost(name: str, cost: Cost, size: float | None = None) -> None:
     rows = cost.rows / sum(cost.times)
     print(f"{name:44} {rows:8.0f} {cost.us:11.1f} {'' if size is None else f'{size:10.0f}'}")
 
@@ -175,22 +177,22 @@ def _size(at: HistoryLocation, history: History) -> float:
     return float(history._database.query(sql)[0][0])
 
 
-def _plain(file: Path, some: Sequence[QualityEvent], chosen: Chosen) -> None:
+def _plain(file: Path, sample_events: Sequence[QualityEvent], chosen: Chosen) -> None:
     """The yardstick: the same JSON, made beforehand, into one table with one index."""
     database = sqlite3.connect(file, isolation_level=None)
     for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL"):
         database.execute(statement)
     database.execute("CREATE TABLE event (id TEXT PRIMARY KEY, starts_at INTEGER, score REAL, document TEXT)")
-    events, cost = fleet(some, chosen.renditions, some[0].segment.starts_at), Cost()
+    events, cost = fleet(sample_events, chosen.renditions, sample_events[0].segment.starts_at), Cost()
     for batch in batches(events, chosen.rows // 2, chosen.batch):
         rows = [
             (
-                it.id,
-                int(it.segment.starts_at.timestamp()),
-                it.scores[0].value,
-                cloudevents.encode_outcome(it, source="x"),
+                event.id,
+                int(event.segment.starts_at.timestamp()),
+                event.scores[0].value,
+                cloudevents.encode_outcome(event, source="x"),
             )
-            for it in batch
+            for event in batch
         ]
 
         def write(rows: Sequence[object] = rows) -> None:
@@ -201,4 +203,4 @@ def _plain(file: Path, some: Sequence[QualityEvent], chosen: Chosen) -> None:
         cost.of(len(rows), write)
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     database.close()
-    told("plain sqlite3, JSON made beforehand", cost, os.stat(file).st_size / cost.rows)
+    print_cost("plain sqlite3, JSON made beforehand", cost, os.stat(file).st_size / cost.rows)

@@ -84,15 +84,17 @@ def main() -> None:
     chosen = parser.parse_args()
     chance = random.Random(1)
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        some = list(events(0, 4000, chance))
-        print(f"one event is {len(cloudevents.encode_outcome(some[0], source='vqmon://bench'))} bytes of JSON\n")
-        bench_writing(place, some)
+        directory = Path(folder)
+        sample_events = list(events(0, 4000, chance))
+        print(
+            f"one event is {len(cloudevents.encode_outcome(sample_events[0], source='vqmon://bench'))} bytes of JSON\n"
+        )
+        bench_writing(directory, sample_events)
         fleet = Chosen(renditions=chosen.renditions, rows=chosen.rows, batch=330, paced_seconds=chosen.paced_seconds)
         with postgres_server() as server:
-            bench_fleet(place, server, some, fleet)
-        bench_judging(some)
-        bench_asking(place / "large.db", chosen, some, chance)
+            bench_fleet(directory, server, sample_events, fleet)
+        bench_judging(sample_events)
+        bench_asking(directory / "large.db", chosen, sample_events, chance)
 
 
 @contextmanager
@@ -106,21 +108,21 @@ def postgres_server() -> Iterator[PostgresAddress | None]:
         yield PostgresAddress(url=url, password_file=server.password_file)
 
 
-def bench_writing(place: Path, some: Sequence[QualityEvent]) -> None:
+def bench_writing(directory: Path, sample_events: Sequence[QualityEvent]) -> None:
     """Rows per second, ours and plain."""
-    print(f"writing {len(some)} rows             rows/s   us/row   cpu us/row   p99 ms   bytes/row")
+    print(f"writing {len(sample_events)} rows             rows/s   us/row   cpu us/row   p99 ms   bytes/row")
     for name, size in (("vqmon, one row each", 1), ("vqmon, batches of 64", 64)):
-        file = place / f"{size}.db"
+        file = directory / f"{size}.db"
         with open_history(file, "write") as history:
             cpu = time.process_time()
-            times = [publish(history, some[at : at + size]) for at in range(0, len(some), size)]
+            times = [publish(history, sample_events[at : at + size]) for at in range(0, len(sample_events), size)]
             cpu = time.process_time() - cpu
             history.maintenance.checkpoint()
-        tell(name, len(some), times, cpu=cpu, size_bytes=file.stat().st_size)
+        tell(name, len(sample_events), times, cpu=cpu, size_bytes=file.stat().st_size)
     for name, size in (("plain sqlite3, one row", 1), ("plain sqlite3, 64 rows", 64)):
-        file = place / f"plain-{size}.db"
-        times, cpu = plain(file, some, size)
-        tell(name, len(some), times, cpu=cpu, size_bytes=file.stat().st_size)
+        file = directory / f"plain-{size}.db"
+        times, cpu = plain(file, sample_events, size)
+        tell(name, len(sample_events), times, cpu=cpu, size_bytes=file.stat().st_size)
     print("plain: executemany into (id, starts_at, score, JSON text), WAL, synchronous=NORMAL, JSON made beforehand\n")
 
 
@@ -132,19 +134,19 @@ def publish(history: History, batch: Sequence[QualityEvent]) -> float:
     return time.perf_counter() - began
 
 
-def plain(file: Path, some: Sequence[QualityEvent], size: int) -> tuple[list[float], float]:
+def plain(file: Path, sample_events: Sequence[QualityEvent], size: int) -> tuple[list[float], float]:
     database = sqlite3.connect(file, isolation_level=None)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")
     database.execute("CREATE TABLE event (id TEXT PRIMARY KEY, starts_at INTEGER, score REAL, document TEXT)")
     rows = [
         (
-            it.id,
-            int(it.segment.starts_at.timestamp()),
-            it.scores[0].value,
-            cloudevents.encode_outcome(it, source="x").decode(),
+            event.id,
+            int(event.segment.starts_at.timestamp()),
+            event.scores[0].value,
+            cloudevents.encode_outcome(event, source="x").decode(),
         )
-        for it in some
+        for event in sample_events
     ]
     times, cpu = [], time.process_time()
     for at in range(0, len(rows), size):
@@ -168,12 +170,12 @@ def tell(name: str, rows: int, times: Sequence[float], *, cpu: float, size_bytes
     )
 
 
-def bench_judging(some: Sequence[QualityEvent]) -> None:
+def bench_judging(sample_events: Sequence[QualityEvent]) -> None:
     """What the rules that come with vqmon cost."""
     rules = parse_rules(RULES.read_text())
     judge = Judge(rules)
     times = []
-    for event in some:
+    for event in sample_events:
         began = time.perf_counter()
         judge.judge(event)
         times.append(time.perf_counter() - began)
@@ -186,11 +188,13 @@ def bench_judging(some: Sequence[QualityEvent]) -> None:
     print(f"memory as JSON: {sum(states)} bytes per rendition in {len(states)} parts\n")
 
 
-def bench_asking(file: Path, chosen: argparse.Namespace, some: Sequence[QualityEvent], chance: random.Random) -> None:
+def bench_asking(
+    file: Path, chosen: argparse.Namespace, sample_events: Sequence[QualityEvent], chance: random.Random
+) -> None:
     """How long the pages wait."""
     with open_history(file, "write") as history:
         began = time.perf_counter()
-        rows = fill(history, chosen, some, chance)
+        rows = fill(history, chosen, sample_events, chance)
         history.maintenance.roll_up()
         history.maintenance.checkpoint()
         spent = time.perf_counter() - began
@@ -206,7 +210,7 @@ def bench_asking(file: Path, chosen: argparse.Namespace, some: Sequence[QualityE
         return reader.queries.points(stream, begins_at=week - timedelta(hours=hours), ends_at=week, limit=5000)
 
     with open_history(file, "read") as reader:
-        event = some[len(some) // 2]
+        event = sample_events[len(sample_events) // 2]
         questions: dict[str, Callable[[], object]] = {
             "fleet: all renditions, trend of 60": reader.queries.renditions,
             "one stream's renditions": lambda: reader.queries.renditions(stream_id=stream),
@@ -233,7 +237,9 @@ def bench_asking(file: Path, chosen: argparse.Namespace, some: Sequence[QualityE
         print(f"\nreading back in order: {count / (time.perf_counter() - began):.0f} events/s")
 
 
-def fill(history: History, chosen: argparse.Namespace, some: Sequence[QualityEvent], chance: random.Random) -> int:
+def fill(
+    history: History, chosen: argparse.Namespace, sample_events: Sequence[QualityEvent], chance: random.Random
+) -> int:
     """Rows like `some` under other ids and moments; how many."""
     rows = 0
     for series in range(chosen.series):
@@ -242,14 +248,14 @@ def fill(history: History, chosen: argparse.Namespace, some: Sequence[QualityEve
         for at in range(0, count, 500):
             batch = []
             for number in range(at, min(at + 500, count)):
-                old = some[number % len(some)]
+                old = sample_events[number % len(sample_events)]
                 segment = replace(
                     old.segment,
                     rendition=where,
                     sequence=number,
                     starts_at=START + timedelta(seconds=number * SECONDS),
                 )
-                id = old.id if (series, number) < (0, len(some)) else f"{chance.getrandbits(128):032x}"
+                id = old.id if (series, number) < (0, len(sample_events)) else f"{chance.getrandbits(128):032x}"
                 batch.append(replace(old, id=id, segment=segment))
             history.publish(batch)
             rows += len(batch)

@@ -73,19 +73,19 @@ def running(course: Course) -> Iterator[list[int]]:
     """The course's processes; gives their numbers."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
     started = [
-        subprocess.Popen(list(one), cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, **quiet)
-        for one in course.commands
+        subprocess.Popen(list(command), cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, **quiet)
+        for command in course.commands
     ]
     try:
-        yield [one.pid for one in started]
+        yield [process.pid for process in started]
     finally:
-        for one in started:
-            one.terminate()
-        for one in started:
+        for process in started:
+            process.terminate()
+        for process in started:
             try:
-                one.wait(timeout=30)
+                process.wait(timeout=30)
             except subprocess.TimeoutExpired:
-                one.kill()
+                process.kill()
 
 
 class Reader:
@@ -116,10 +116,10 @@ class Reader:
         while len(self.arrivals) < count:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{len(self.arrivals)} of {count} after {LIMIT_SECONDS} s")
-            got = await self._consumer.getmany(timeout_ms=50, max_records=2000)
+            batches = await self._consumer.getmany(timeout_ms=50, max_records=2000)
             now = time.time()
-            for records in got.values():
-                self.arrivals += [(now, _input_of(one)) for one in records]
+            for records in batches.values():
+                self.arrivals += [(now, _input_of(record)) for record in records]
             each()
 
 
@@ -145,7 +145,7 @@ async def fill(bootstrap: str, names: TopicNames, records: int) -> None:
     segments = woven([f"stream-{number:02}" for number in range(STREAMS)], records // STREAMS)
     async with IdempotentProducer(ClientConfig(bootstrap=tuple(bootstrap.split(",")))) as publisher:
         for first in range(0, len(segments), 5000):
-            await publisher.publish(names.segments, [message_of(one) for one in segments[first : first + 5000]])
+            await publisher.publish(names.segments, [message_of(segment) for segment in segments[first : first + 5000]])
 
 
 async def latency(cluster: Cluster, course: Course) -> tuple[float, float]:
@@ -163,7 +163,7 @@ async def latency(cluster: Cluster, course: Course) -> tuple[float, float]:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_put(cluster.bootstrap, course.names, segments[STREAMS:], put))
                 group.create_task(reader.read(len(segments)))
-    seconds = sorted(at - put[place] for at, place in reader.arrivals[warm:])
+    seconds = sorted(at - put[input_id] for at, input_id in reader.arrivals[warm:])
     return statistics.median(seconds), seconds[int(len(seconds) * 0.99)]
 
 
@@ -194,8 +194,8 @@ async def restore(cluster: Cluster, series: int) -> float:
         await writer.write(TransactionBatch(records=records, next_offset=first + 1))
     await writer.close()
     began = time.monotonic()
-    found = await read_changelog(connection, names.state, 0)
-    assert len(found) == series
+    entries = await read_changelog(connection, names.state, 0)
+    assert len(entries) == series
     return time.monotonic() - began
 
 
@@ -228,7 +228,7 @@ async def main(records: int, long: int) -> None:
     with tempfile.TemporaryDirectory(prefix="vqmon-bench-") as folder, Cluster(Path(folder)) as cluster:
         names = {key: TopicNames.from_prefix(key, key) for key in ("one", "two", "aio", "rd", "one-l", "aio-l", "rd-l")}
         at = cluster.bootstrap
-        one = Course(name="vqmon, 1 worker", names=names["one"], commands=[worker_command(at, "one")])
+        own_course = Course(name="vqmon, 1 worker", names=names["one"], commands=[worker_command(at, "one")])
         two = Course(name="vqmon, 2 workers", names=names["two"], commands=[worker_command(at, "two")] * 2)
         aio = Course(
             name="plain aiokafka loop", names=names["aio"], commands=[loop_command("aiokafka", at, names["aio"])]
@@ -237,9 +237,9 @@ async def main(records: int, long: int) -> None:
             name="plain confluent loop", names=names["rd"], commands=[loop_command("confluent", at, names["rd"])]
         )
         print(f"cores {os.cpu_count()}, load {os.getloadavg()[0]:.1f}, records {records}, partitions {PARTITIONS}")
-        for course in (one, two, aio, rd):
+        for course in (own_course, two, aio, rd):
             print(f"{course.name:22} {await throughput(cluster, course, records):8.0f} segments/s")
-        for course, key in ((one, "one-l"), (aio, "aio-l"), (rd, "rd-l")):
+        for course, key in ((own_course, "one-l"), (aio, "aio-l"), (rd, "rd-l")):
             kind = {"one-l": "", "aio-l": "aiokafka", "rd-l": "confluent"}[key]
             command = loop_command(kind, at, names[key]) if kind else worker_command(at, key)
             middle, worst = await latency(cluster, Course(name=course.name, names=names[key], commands=[command]))

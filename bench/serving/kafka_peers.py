@@ -27,9 +27,9 @@ async def aiokafka_loop(bootstrap: str, source: str, target: str) -> None:
         while not stop.is_set():
             sent = []
             for records in (await consumer.getmany(timeout_ms=50, max_records=500)).values():
-                for one in records:
-                    header = [("vqmon-input", f"{source}/{one.partition}/{one.offset}".encode())]
-                    sent.append(await producer.send(target, one.value, one.key, headers=header))
+                for record in records:
+                    header = [("vqmon-input", f"{source}/{record.partition}/{record.offset}".encode())]
+                    sent.append(await producer.send(target, record.value, record.key, headers=header))
             await asyncio.gather(*sent)
             if time.monotonic() - committed_at >= COMMIT_SECONDS:
                 await consumer.commit()
@@ -55,10 +55,10 @@ def confluent_loop(bootstrap: str, source: str, target: str) -> None:
     committed_at = time.monotonic()
     while not stop.is_set():
         records = consumer.consume(500, 0.05)
-        for one in records:
-            if one.error() is None:
-                header = [("vqmon-input", f"{source}/{one.partition()}/{one.offset()}".encode())]
-                producer.produce(target, one.value(), one.key(), headers=header)
+        for record in records:
+            if record.error() is None:
+                header = [("vqmon-input", f"{source}/{record.partition()}/{record.offset()}".encode())]
+                producer.produce(target, record.value(), record.key(), headers=header)
         producer.flush(10)
         if records and time.monotonic() - committed_at >= COMMIT_SECONDS:
             consumer.commit(asynchronous=False)

@@ -96,13 +96,15 @@ def kills(program: str, folder: Path, count: int) -> bool:
         kill_often(path, settings_for([replica.url], hook.url), kills=count, seed=11)
         ids = [headers["webhook-id"] for _, headers, _, _ in hook.came]
         wait_until(lambda: hold_against(path, ids, people.notifications).never_ended == 0, seconds=60)
-        found = hold_against(path, ids, people.notifications)
+        result = hold_against(path, ids, people.notifications)
     print(
-        f"{count} kills in {time.monotonic() - began:.0f} s, {found.alerts} incidents, {2 * found.alerts} transitions"
+        f"{count} kills in {time.monotonic() - began:.0f} s, {result.alerts} incidents, {2 * result.alerts} transitions"
     )
-    print(f"  webhook: {found.lost} lost, {found.disordered} out of order, {found.repeated} repeated with the same id")
-    print(f"  people behind Alertmanager: {found.unnoticed} not told, {found.doubled} told twice, 0 left open")
-    return not (found.lost or found.disordered or found.unnoticed or found.doubled)
+    print(
+        f"  webhook: {result.lost} lost, {result.disordered} out of order, {result.repeated} repeated with the same id"
+    )
+    print(f"  people behind Alertmanager: {result.unnoticed} not told, {result.doubled} told twice, 0 left open")
+    return not (result.lost or result.disordered or result.unnoticed or result.doubled)
 
 
 def main() -> int:
@@ -118,14 +120,14 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         seconds, spent = asyncio.run(first_posts(program, Path(folder), alerts=given.alerts, already=given.open))
-        found, each = sorted(seconds), 1e3 * spent / len(seconds)
+        delays, each = sorted(seconds), 1e3 * spent / len(seconds)
         print(f"decision to first post, {given.open} alerts open, one replica silent, {given.alerts} times:")
         print(
-            f"  median {1e3 * statistics.median(found):.1f} ms, p99 {1e3 * found[int(0.99 * len(found))]:.1f} ms, "
-            f"longest {1e3 * found[-1]:.1f} ms (aim {AIM_SECONDS:g} s); {each:.1f} ms of processor each"
+            f"  median {1e3 * statistics.median(delays):.1f} ms, p99 {1e3 * delays[int(0.99 * len(delays))]:.1f} ms, "
+            f"longest {1e3 * delays[-1]:.1f} ms (aim {AIM_SECONDS:g} s); {each:.1f} ms of processor each"
         )
         is_good = kills(program, Path(folder), given.kills)
-    return int(not is_good or found[-1] > AIM_SECONDS)
+    return int(not is_good or delays[-1] > AIM_SECONDS)
 
 
 if __name__ == "__main__":

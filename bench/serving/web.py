@@ -69,7 +69,7 @@ def fill(path: Path, *, streams: int, every_seconds: int, now: datetime) -> int:
     """Write the history; how many outcomes it has."""
     with open_history(path, "write") as history:
         for number in range(streams):
-            events = [_event(number, name, place, now=now) for place in reversed(range(WHOLE)) for name in RENDITIONS]
+            events = [_event(number, name, index, now=now) for index in reversed(range(WHOLE)) for name in RENDITIONS]
             pictures = {
                 event.id: [(float(at), seed.picture((number + at) % 32)) for at in range(4)] for event in events[-4:]
             }
@@ -82,9 +82,9 @@ def fill(path: Path, *, streams: int, every_seconds: int, now: datetime) -> int:
     return _add_week(path, every_seconds)
 
 
-def _event(number: int, name: str, place: int, *, now: datetime) -> QualityEvent:
+def _event(number: int, name: str, index: int, *, now: datetime) -> QualityEvent:
     level = 50 + (number * 37 % 40) + (4 if name == "1080p" else 0)
-    return seed.quality_event(seed.segment(f"channel-{number:03}", name, place, end=now), level + (place * 7 % 5))
+    return seed.quality_event(seed.segment(f"channel-{number:03}", name, index, end=now), level + (index * 7 % 5))
 
 
 def _alert(event: QualityEvent):  # type: ignore[no-untyped-def]
@@ -96,7 +96,7 @@ def _add_week(path: Path, every_seconds: int) -> int:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA synchronous = OFF")
     dense = [row[0] for row in connection.execute("SELECT rendition_id FROM rendition WHERE stream_id = 'channel-000'")]
-    for rendition_id, seconds in ((None, every_seconds), *((it, 4) for it in dense)):
+    for rendition_id, seconds in ((None, every_seconds), *((number, 4) for number in dense)):
         values = {"steps": int(WEEK.total_seconds() / seconds), "apart": seconds * 1_000_000}
         connection.execute(_OUTCOMES, {**values, "rendition_id": rendition_id})
     connection.execute(_ROLLUPS)
@@ -145,21 +145,23 @@ class Visits:
 
 def visit(browser: Browser, url: str, path: str, *, count: int) -> Visits:
     """Open a page with nothing in the cache, several times."""
-    found = Visits(paints=[], answers=[], weight=0, complaints=[])
+    visits = Visits(paints=[], answers=[], weight=0, complaints=[])
     for _ in range(count):
         context = browser.new_context(viewport={"width": 1280, "height": 900})
         page = context.new_page()
-        page.on("console", lambda told: found.complaints.append(told.text) if told.type == "error" else None)
-        page.on("request", lambda it: None if it.url.startswith(url) else found.complaints.append(it.url))
+        page.on("console", lambda message: visits.complaints.append(message.text) if message.type == "error" else None)
+        page.on(
+            "request", lambda request: None if request.url.startswith(url) else visits.complaints.append(request.url)
+        )
         page.goto(url + path)
         page.wait_for_load_state("load")
         page.wait_for_function("() => performance.getEntriesByName('first-contentful-paint').length > 0")
         paint, answer = page.evaluate(PAINT)
-        found.paints.append(paint)
-        found.answers.append(answer)
-        found.weight = max(found.weight, page.evaluate(WEIGHT))
+        visits.paints.append(paint)
+        visits.answers.append(answer)
+        visits.weight = max(visits.weight, page.evaluate(WEIGHT))
         context.close()
-    return found
+    return visits
 
 
 def live(page: Page, history: History, selector: str, *, count: int, after: int, now: datetime) -> list[float]:
@@ -230,17 +232,15 @@ def _first_visits(browser: Browser, url: str, path: Path, *, count: int) -> None
         _line(name, visit(browser, url, address, count=count))
 
 
-def _line(name: str, it: Visits) -> None:
-    told = f"  {json.dumps(it.complaints[:2])}" if it.complaints else ""
-    print(
-        f"{name:26} {statistics.median(it.paints):10.0f} ({max(it.paints):5.0f}) {statistics.median(it.answers):14.0f} "
-        f"{it.weight / 1000:9.0f}{told}"
-    )
+def _line(name: str, visits: Visits) -> None:
+    complaints = f"  {json.dumps(visits.complaints[:2])}" if visits.complaints else ""
+    paint, answer = statistics.median(visits.paints), statistics.median(visits.answers)
+    print(f"{name:26} {paint:10.0f} ({max(visits.paints):5.0f}) {answer:14.0f} {visits.weight / 1000:9.0f}{complaints}")
 
 
 def _live_updates(browser: Browser, url: str, path: Path, *, count: int, now: datetime) -> None:
     with open_history(path, "write") as history:
-        for place, (name, address, selector) in enumerate(
+        for index, (name, address, selector) in enumerate(
             (
                 ("fleet of one filter", "/?by=rendition&q=channel-001", "tbody .score b"),
                 ("fleet, all streams", "/?sort=score", "tbody .score b"),
@@ -249,7 +249,7 @@ def _live_updates(browser: Browser, url: str, path: Path, *, count: int, now: da
         ):
             page = browser.new_page()
             page.goto(url + address)
-            times = live(page, history, selector, count=count, after=place * count, now=now)
+            times = live(page, history, selector, count=count, after=index * count, now=now)
             print(f"live, {name:20} {statistics.median(times):10.0f} ms ({max(times):.0f})")
             page.close()
 

@@ -130,19 +130,19 @@ def hold_against(path: Path, ids: Sequence[str], notifications: Sequence[dict[st
     fired: Counter[str] = Counter()
     ended: set[str] = set()
     for notification in notifications:
-        for one in notification["alerts"]:
-            alert = one["annotations"]["alert_id"]
-            if one["status"] == "firing":
+        for posted_alert in notification["alerts"]:
+            alert = posted_alert["annotations"]["alert_id"]
+            if posted_alert["status"] == "firing":
                 fired[alert] += 1
             else:
                 ended.add(alert)
-    known = [alert.id for alert in alerts]
+    alert_ids = [alert.id for alert in alerts]
     return Found(
         alerts=len(alerts),
         lost=len(wanted - set(heard)),
         repeated=sum(count - 1 for count in heard.values()),
-        disordered=sum(first.get(f"{id}.resolved", 0) < first.get(f"{id}.open", 0) for id in known),
-        unnoticed=sum(not fired[id] for id in known),
-        doubled=sum(fired[id] > 1 for id in known),
-        never_ended=sum(id not in ended for id in known),
+        disordered=sum(first.get(f"{id}.resolved", 0) < first.get(f"{id}.open", 0) for id in alert_ids),
+        unnoticed=sum(not fired[id] for id in alert_ids),
+        doubled=sum(fired[id] > 1 for id in alert_ids),
+        never_ended=sum(id not in ended for id in alert_ids),
     )

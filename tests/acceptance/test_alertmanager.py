@@ -70,7 +70,7 @@ def test_an_incident_is_one_notification_grouped_and_closed(alertmanager: str, t
                 about = "?filter=" + quote('rule="black"')
                 for replica in (first, second):
                     wait_until(lambda replica=replica: len(replica.alerts(about)) == 2, seconds=60)
-                told = first.alerts(about)[0]
+                alert = first.alerts(about)[0]
                 wait_until(lambda: people.came, seconds=20)
                 scrape = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
                 for number in (2, 3):
@@ -78,16 +78,25 @@ def test_an_incident_is_one_notification_grouped_and_closed(alertmanager: str, t
                         (folder / f"{number}.ts").write_bytes(good)
                 for replica in (first, second):
                     wait_until(lambda replica=replica: not replica.alerts(about), seconds=60)
-                wait_until(lambda: any(it["status"] == "resolved" for it in people.notifications), seconds=30)
+                wait_until(
+                    lambda: any(notification["status"] == "resolved" for notification in people.notifications),
+                    seconds=30,
+                )
             finally:
                 daemon.send_signal(signal.SIGTERM)
                 assert daemon.wait(timeout=40) == 0
 
-    assert told["labels"].items() >= {"site": "oslo", "stream": "tv", "signal": "black", "severity": "ticket"}.items()
-    assert told["generatorURL"].startswith("https://vqmon.example.org/alerts/")
-    groups = [it for it in people.notifications if it["groupLabels"]["alertname"] == "VqmonBlack"]
-    assert [it["status"] for it in groups] == ["firing", "resolved"]
-    assert [sorted(one["labels"]["rendition"] for one in it["alerts"]) for it in groups] == [["1080p", "720p"]] * 2
+    assert alert["labels"].items() >= {"site": "oslo", "stream": "tv", "signal": "black", "severity": "ticket"}.items()
+    assert alert["generatorURL"].startswith("https://vqmon.example.org/alerts/")
+    groups = [
+        notification
+        for notification in people.notifications
+        if notification["groupLabels"]["alertname"] == "VqmonBlack"
+    ]
+    assert [notification["status"] for notification in groups] == ["firing", "resolved"]
+    assert [sorted(alert["labels"]["rendition"] for alert in notification["alerts"]) for notification in groups] == [
+        ["1080p", "720p"]
+    ] * 2
     assert re.search(rf'vqmon_notify_sent_total{{.*state="open",target="{first.url}"}} \d', scrape)
     assert re.search(rf'vqmon_notify_waiting{{.*target="{second.url}"}} 0', scrape)
     ids = [headers["webhook-id"] for _, headers, body, _ in hook.came if b'"black"' in body]
@@ -106,10 +115,10 @@ def test_nothing_is_lost_or_doubled_over_many_kills(alertmanager: str, tmp_path:
         kill_often(path, settings_for([replica.url], hook.url), kills=KILLS, seed=11)
         ids = [headers["webhook-id"] for _, headers, _, _ in hook.came]
         wait_until(lambda: hold_against(path, ids, people.notifications).never_ended == 0, seconds=30)
-        found = hold_against(path, ids, people.notifications)
+        result = hold_against(path, ids, people.notifications)
         assert replica.alerts() == []
 
-    assert found.alerts > KILLS
-    assert (found.lost, found.disordered, found.unnoticed, found.doubled) == (0, 0, 0, 0)
+    assert result.alerts > KILLS
+    assert (result.lost, result.disordered, result.unnoticed, result.doubled) == (0, 0, 0, 0)
     # Only what was on its way at a kill is said again, with the same id.
-    assert found.repeated <= KILLS
+    assert result.repeated <= KILLS

@@ -105,7 +105,7 @@ def test_an_alert_that_is_open_when_its_stream_ends_or_is_watched_no_more_closes
         assert all(alert.summary.endswith("closed: the stream has ended") for alert in alerts)
         judge, outcomes = Judge(RULES), list(stored.documents.outcomes_in_write_order(stream_id="tv"))
         left = [in_stream("left", outcome) for outcome in outcomes]
-        opened = [one for outcome in left for one in judge.judge(outcome)]
+        opened = [alert for outcome in left for alert in judge.judge(outcome)]
         assert opened[-1].state == "open"
         stored.publish(left, alerts=opened, states=judge.drain_changes())
     with serving(tmp_path / "story") as origin:
@@ -118,7 +118,7 @@ def test_an_alert_that_is_open_when_its_stream_ends_or_is_watched_no_more_closes
     assert all(alert.summary.endswith("closed: the stream is no longer watched") for alert in closed)
     # Also with nothing open, and once each.
     name = outcomes[0].segment.rendition.name
-    assert [(it.stream_id, it.rendition, it.why) for it in inputs if isinstance(it, StreamEnd)] == [
+    assert [(end.stream_id, end.rendition, end.why) for end in inputs if isinstance(end, StreamEnd)] == [
         ("tv", name, "ended"),
         ("other", name, "ended"),
         ("left", "*", "unwatched"),
@@ -137,11 +137,11 @@ def test_replay_finds_the_same_ids_and_scores(tmp_path: Path) -> None:
     playlist = write_vod(tmp_path / "vod", segments=6)
     history = tmp_path / "replay.db"
     first = vqmon("watch", str(playlist), "--history", str(history), cwd=tmp_path)
-    again = vqmon("replay", "--again", "--history", str(history), cwd=tmp_path)
+    second_run = vqmon("replay", "--again", "--history", str(history), cwd=tmp_path)
 
     assert first.returncode == 0, first.stderr
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert again.stdout.count("the same") == 6
+    assert second_run.returncode == 0, second_run.stdout + second_run.stderr
+    assert second_run.stdout.count("the same") == 6
 
 
 def test_replay_shows_what_other_rules_would_have_said(tmp_path: Path) -> None:
@@ -240,9 +240,9 @@ def test_wrong_usage_is_told_in_one_line_with_exit_code_2(tmp_path: Path) -> Non
         (vqmon("--config", "none.toml", "run", cwd=tmp_path), "no such settings file"),
     ]
 
-    for run, words in runs:
+    for run, message in runs:
         assert run.returncode == 2, run.stderr
-        assert words in run.stderr.replace("\n", " ")
+        assert message in run.stderr.replace("\n", " ")
         assert "Traceback" not in run.stderr
 
 

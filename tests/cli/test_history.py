@@ -20,38 +20,42 @@ CLICKHOUSE = Path(__file__).parents[2] / "config" / "clickhouse" / "quality.sql"
 
 
 @pytest.fixture
-def settings(place: HistoryLocation, tmp_path: Path) -> Path:
+def settings(history_location: HistoryLocation, tmp_path: Path) -> Path:
     """A settings file that names the history."""
     file = tmp_path / "vqmon.toml"
     chosen = (
-        f'path = "{place}"' if isinstance(place, Path) else f'url = "{place}"\npassword_file = "{place.password_file}"'
+        f'path = "{history_location}"'
+        if isinstance(history_location, Path)
+        else f'url = "{history_location}"\npassword_file = "{history_location.password_file}"'
     )
     file.write_text(f"[history]\n{chosen}\n", encoding="utf-8")
     return file
 
 
-def said(settings: Path, *arguments: str, status: int = 0) -> str:
+def run_vqmon(settings: Path, *arguments: str, status: int = 0) -> str:
     """What a command says."""
     run = CliRunner().invoke(main, ["--config", str(settings), *arguments])
     assert run.exit_code == status, run.output
     return run.output
 
 
-def test_export_and_check_read_either_history(place: HistoryLocation, settings: Path, tmp_path: Path) -> None:
+def test_export_and_check_read_either_history(
+    history_location: HistoryLocation, settings: Path, tmp_path: Path
+) -> None:
     """One file, a folder of hours, and what `check` says before and after the first run."""
-    assert "the first run creates" in said(settings, "check", "--offline", status=1)
-    assert "no history yet; run" in said(settings, "export", str(tmp_path / "a.csv"), status=2)
+    assert "the first run creates" in run_vqmon(settings, "check", "--offline", status=1)
+    assert "no history yet; run" in run_vqmon(settings, "export", str(tmp_path / "a.csv"), status=2)
     outcomes = [*(factories.event(sequence=number) for number in range(20)), factories.failure(sequence=20)]
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         history.publish(outcomes)
-    assert "20 segments scored, 1 unscored" in said(settings, "check", "--offline", status=1)
-    assert "21 rows" in said(settings, "export", str(tmp_path / "a.parquet"))
-    assert "21 rows in 1 files" in said(settings, "export", "--partitioned", str(tmp_path / "lake"))
-    assert "0 rows in 0 files" in said(settings, "export", "--partitioned", str(tmp_path / "lake"))
+    assert "20 segments scored, 1 unscored" in run_vqmon(settings, "check", "--offline", status=1)
+    assert "21 rows" in run_vqmon(settings, "export", str(tmp_path / "a.parquet"))
+    assert "21 rows in 1 files" in run_vqmon(settings, "export", "--partitioned", str(tmp_path / "lake"))
+    assert "0 rows in 0 files" in run_vqmon(settings, "export", "--partitioned", str(tmp_path / "lake"))
     (file,) = (tmp_path / "lake").rglob("*.parquet")
     assert pq.read_table(file, partitioning=None)["starts_at"][0].as_py() == START
-    assert "give a FILE" in said(settings, "export", status=2)
-    assert "takes no other filter" in said(
+    assert "give a FILE" in run_vqmon(settings, "export", status=2)
+    assert "takes no other filter" in run_vqmon(
         settings, "export", "--partitioned", str(tmp_path / "lake"), "--stream", "a", status=2
     )
 
@@ -65,15 +69,15 @@ def test_the_clickhouse_table_gets_what_it_has() -> None:
     assert len(columns) > 20
 
 
-async def test_pages_answer_from_either_history(place: HistoryLocation) -> None:
+async def test_pages_answer_from_either_history(history_location: HistoryLocation) -> None:
     """Fleet, stream, a long range drawn from minutes, segment and alerts."""
     outcomes = [factories.event(sequence=number, score=40 + number % 50) for number in range(7000)]
-    with open_history(place, "record") as history:
+    with open_history(history_location, "record") as history:
         for begin in range(0, len(outcomes), 500):
             history.publish(outcomes[begin : begin + 500])
         history.maintenance.roll_up()
     newest = outcomes[-1].segment
-    with open_history(place, "read") as history:
+    with open_history(history_location, "read") as history:
         app = create_app(history.queries, now=lambda: newest.ends_at)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             for path in ("/", stream_path("news-1"), segment_path(outcomes[9].id), "/alerts"):

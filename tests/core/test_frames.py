@@ -30,9 +30,9 @@ def test_each_moment_gets_the_first_frame_at_or_after_it(times: list[float], fps
     expected = []
     moment = 0
     while times[0] + moment / fps <= times[-1] + 1e-6:
-        found = next((i for i, time in enumerate(times) if time >= times[0] + moment / fps - 5e-7), None)
-        if found is not None and found not in expected:
-            expected.append(found)
+        first_index = next((i for i, time in enumerate(times) if time >= times[0] + moment / fps - 5e-7), None)
+        if first_index is not None and first_index not in expected:
+            expected.append(first_index)
         moment += 1
 
     assert sample_indices(times, fps=fps) == tuple(expected)
@@ -63,10 +63,10 @@ def test_time_base_rounding_does_not_skip_a_frame() -> None:
 def test_a_clip_is_counted_from_its_frame_and_its_end_repeated(times: list[float], frames: int, stride: int) -> None:
     """Each frame of a clip is the stride-th after the one before it, or the same one where none follows closely."""
     starts = sample_indices(times)
-    found = clip_indices(times, starts, ClipSampling(frames=frames, stride=stride))
-    assert found.shape == (len(starts), frames)
-    assert found[:, 0].tolist() == list(starts)
-    for clip in found.tolist():
+    indices = clip_indices(times, starts, ClipSampling(frames=frames, stride=stride))
+    assert indices.shape == (len(starts), frames)
+    assert indices[:, 0].tolist() == list(starts)
+    for clip in indices.tolist():
         for before, here in pairwise(clip):
             after = before + stride
             follows = after < len(times) and times[after] - times[before] <= MAX_CLIP_GAP_SECONDS
@@ -78,22 +78,22 @@ def test_a_clip_neither_runs_over_a_gap_nor_past_the_end() -> None:
     times = [k / 10 for k in range(12)] + [5 + k / 10 for k in range(3)]
     starts = sample_indices(times)
     assert starts == (0, 10, 12)
-    found = clip_indices(times, starts, ClipSampling(frames=4, stride=2))
-    assert found.tolist() == [[0, 2, 4, 6], [10, 10, 10, 10], [12, 14, 14, 14]]
+    indices = clip_indices(times, starts, ClipSampling(frames=4, stride=2))
+    assert indices.tolist() == [[0, 2, 4, 6], [10, 10, 10, 10], [12, 14, 14, 14]]
     assert clip_indices([3.0], [0], ClipSampling(frames=3)).tolist() == [[0, 0, 0]]
 
 
 @given(st.integers(32, 700), st.integers(32, 700), st.integers(0, 2**32 - 1))
 def test_pieces_lie_in_the_frame_and_in_their_cells(height: int, width: int, seed: int) -> None:
     """However small the frame; two calls of one seed agree."""
-    found = fragment_origins(height, width, rows=7, columns=7, side=(32, 32), seed=seed)
-    assert found.tolist() == fragment_origins(height, width, rows=7, columns=7, side=(32, 32), seed=seed).tolist()
+    origins = fragment_origins(height, width, rows=7, columns=7, side=(32, 32), seed=seed)
+    assert origins.tolist() == fragment_origins(height, width, rows=7, columns=7, side=(32, 32), seed=seed).tolist()
     for axis, size in enumerate((height, width)):
         cells = np.minimum(np.arange(7) * (size // 7), size - 32)
-        along = found[..., axis] if axis == 0 else found[..., axis].T
+        along = origins[..., axis] if axis == 0 else origins[..., axis].T
         room = np.maximum(size // 7 - 32, 1)
         assert ((along >= cells[:, None]) & (along < cells[:, None] + room)).all()
-        assert found[..., axis].max() + 32 <= size
+        assert origins[..., axis].max() + 32 <= size
 
 
 def test_the_seed_decides() -> None:
@@ -106,9 +106,9 @@ def test_the_seed_decides() -> None:
 @given(st.integers(224, 500), st.integers(224, 500), st.integers(1, 20))
 def test_windows_are_as_many_as_asked(height: int, width: int, count: int) -> None:
     """All inside the frame, 32 px apart, the first at the corner."""
-    found = window_corners(height, width, size=(224, 224), count=count)
-    assert (len(found), found[0]) == (count, (0, 0))
-    for top, left in found:
+    corners = window_corners(height, width, size=(224, 224), count=count)
+    assert (len(corners), corners[0]) == (count, (0, 0))
+    for top, left in corners:
         assert top % 32 == left % 32 == 0
         assert top + 224 <= height
         assert left + 224 <= width

@@ -20,13 +20,13 @@ def made(count: int, *, noise: float, bend: bool, seed: int = 0) -> list[tuple[f
 def test_the_kind_that_fits_and_its_error(bend: bool, kind: str) -> None:
     """A straight relation gets a line, a bent one steps; the error is the noise that was put in."""
     pairs = made(2000, noise=2.0, bend=bend)
-    found = fit_score_bridge(pairs, old="a@1", new="a@2")
-    assert found.kind == kind
-    assert found.error_rms == pytest.approx(2.0, abs=0.35)
-    assert found.error_p95 == pytest.approx(3.92, abs=0.9)
-    assert found.correlation == pytest.approx(spearmanr(*zip(*pairs, strict=True)).statistic, abs=1e-4)
+    bridge = fit_score_bridge(pairs, old="a@1", new="a@2")
+    assert bridge.kind == kind
+    assert bridge.error_rms == pytest.approx(2.0, abs=0.35)
+    assert bridge.error_p95 == pytest.approx(3.92, abs=0.9)
+    assert bridge.correlation == pytest.approx(spearmanr(*zip(*pairs, strict=True)).statistic, abs=1e-4)
     fresh = made(2000, noise=0.0, bend=bend, seed=9)
-    assert np.sqrt(np.mean([(found.apply(old) - new) ** 2 for old, new in fresh])) < 1.2
+    assert np.sqrt(np.mean([(bridge.apply(old) - new) ** 2 for old, new in fresh])) < 1.2
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=30, max_size=120))
@@ -37,12 +37,12 @@ def test_it_never_falls_and_stays_on_the_scale(pairs: list[tuple[float, float]])
         with pytest.raises(ValueError, match="a bridge needs different values"):
             fit_score_bridge(pairs, old="a@1", new="a@2")
         return
-    found = fit_score_bridge(pairs, old="a@1", new="a@2")
-    line = [found.apply(old) for old in np.linspace(0, 100, 101)]
+    bridge = fit_score_bridge(pairs, old="a@1", new="a@2")
+    line = [bridge.apply(old) for old in np.linspace(0, 100, 101)]
     assert line == sorted(line)
     assert min(line) >= 0
     assert max(line) <= 100
-    assert -1 <= found.correlation <= 1
+    assert -1 <= bridge.correlation <= 1
 
 
 def test_too_few_segments() -> None:

@@ -43,8 +43,8 @@ def test_what_cannot_be_pooled_is_refused(name: str, frames: list[float]) -> Non
 
 def test_a_signal_keeps_its_frames() -> None:
     """Mean and maximum go with the frame values, four decimals."""
-    it = summarize_signal([0.0, 0.123456, 1.0])
-    assert (it.mean, it.max, it.frame_values) == (0.3745, 1.0, (0.0, 0.1235, 1.0))
+    summary = summarize_signal([0.0, 0.123456, 1.0])
+    assert (summary.mean, summary.max, summary.frame_values) == (0.3745, 1.0, (0.0, 0.1235, 1.0))
 
 
 RISING = Calibration(version=1, points=((1.0, 0.0), (2.0, 50.0), (5.0, 100.0)))
@@ -52,9 +52,9 @@ FALLING = Calibration(version=1, points=((0.0, 100.0), (10.0, 0.0)))
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
-def test_order_is_kept_and_the_range_is_never_left(one: float, other: float) -> None:
+def test_order_is_kept_and_the_range_is_never_left(first: float, other: float) -> None:
     """A better native value never gets a lower score, whichever direction is better."""
-    low, high = sorted((one, other))
+    low, high = sorted((first, other))
     assert 0 <= RISING.apply(low) <= RISING.apply(high) <= 100
     assert 100 >= FALLING.apply(low) >= FALLING.apply(high) >= 0
 

@@ -13,18 +13,18 @@ from vqmon.core.types import Alert, AlertEvidence, ByteRange, Rendition, Segment
 
 def test_a_segment_key_holds_no_query_and_tells_byte_ranges_apart() -> None:
     """The key is the same with another token and differs for another part of the same file."""
-    it = factories.segment(sequence=7)
-    assert replace(it, url=it.url + "?token=secret").key == it.key
-    assert "secret" not in replace(it, url=it.url + "?token=secret").key
-    part = replace(it, byte_range=ByteRange(offset_bytes=100, length_bytes=10))
-    assert part.key != it.key
+    segment = factories.segment(sequence=7)
+    assert replace(segment, url=segment.url + "?token=secret").key == segment.key
+    assert "secret" not in replace(segment, url=segment.url + "?token=secret").key
+    part = replace(segment, byte_range=ByteRange(offset_bytes=100, length_bytes=10))
+    assert part.key != segment.key
 
 
 def test_event_ids_depend_on_segment_and_scorers_only() -> None:
     """The order of scorers and the moment of observation do not matter, another scorer does."""
-    it = factories.segment(sequence=7)
-    assert event_id(it, ("a@1", "b@1")) == event_id(it, ("b@1", "a@1"))
-    assert event_id(it, ("a@1",)) != event_id(it, ("a@2",))
+    segment = factories.segment(sequence=7)
+    assert event_id(segment, ("a@1", "b@1")) == event_id(segment, ("b@1", "a@1"))
+    assert event_id(segment, ("a@1",)) != event_id(segment, ("a@2",))
     assert (
         factories.failure(sequence=7).id
         == replace(factories.failure(sequence=7, reason="timeout"), observed_at=START).id
@@ -34,14 +34,14 @@ def test_event_ids_depend_on_segment_and_scorers_only() -> None:
 
 def test_a_prompt_is_part_of_an_events_id_and_of_no_segments_key() -> None:
     """Another prompt is another verdict on the same segment; ids of segments without one are what they were."""
-    it = factories.segment(sequence=7)
-    asked = replace(it, prompt="A fox")
-    assert asked.key == it.key
-    assert event_id(it, ("lite@1",)) == sha256(f"{it.key}\nlite@1".encode()).hexdigest()[:32]
-    assert len({event_id(each, ("a@1",)) for each in (it, asked, replace(it, prompt="A cat"))}) == 3
-    replace(it, prompt="x" * 2000)
+    segment = factories.segment(sequence=7)
+    asked = replace(segment, prompt="A fox")
+    assert asked.key == segment.key
+    assert event_id(segment, ("lite@1",)) == sha256(f"{segment.key}\nlite@1".encode()).hexdigest()[:32]
+    assert len({event_id(each, ("a@1",)) for each in (segment, asked, replace(segment, prompt="A cat"))}) == 3
+    replace(segment, prompt="x" * 2000)
     with pytest.raises(ValueError, match="prompt: 2001 characters; at most 2000"):
-        replace(it, prompt="x" * 2001)
+        replace(segment, prompt="x" * 2001)
 
 
 def test_moments_must_be_utc() -> None:

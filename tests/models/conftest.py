@@ -34,8 +34,8 @@ class OwlGoldens:
 
     def weight(self, name: str, shape: tuple[int, ...], *, salt: str = "") -> NDArray[np.float32] | None:
         """A tensor by its published name; None for tables that the network computes."""
-        found: NDArray[np.float32] | None = self._rule.weight(name, shape, salt=salt)
-        return found
+        values: NDArray[np.float32] | None = self._rule.weight(name, shape, salt=salt)
+        return values
 
     def picture(self, seed: int, height: int = 448, width: int = 448) -> NDArray[np.uint8]:
         """(height, width, 3)."""

@@ -66,21 +66,21 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     network.eval()
 
 
-def near(found: Any, expected: Any, *, share: float = 1e-4) -> None:
+def near(actual: Any, expected: Any, *, share: float = 1e-4) -> None:
     """Within a share of the largest value."""
-    found, expected = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
-    assert found.shape == expected.shape
-    apart, largest = float(np.abs(found - expected).max()), float(np.abs(expected).max())
+    actual, expected = np.asarray(actual, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    assert actual.shape == expected.shape
+    apart, largest = float(np.abs(actual - expected).max()), float(np.abs(expected).max())
     assert apart <= share * largest, f"{apart:.2e} apart, the largest value is {largest:.2e}"
 
 
-def near_stats(found: Tensor, expected: NDArray[np.float64]) -> None:
+def near_stats(actual: Tensor, expected: NDArray[np.float64]) -> None:
     """Mean, deviation, ends, mean size and norm of a whole tensor."""
-    values = found.double()
+    values = actual.double()
     stats = [values.mean(), values.std(correction=0), values.min(), values.max(), values.abs().mean(), values.norm()]
     slack = 1e-4 * np.abs(expected)
     slack[0] = 1e-4 * expected[1]
-    assert (np.abs(np.array([float(one) for one in stats]) - expected) <= slack).all()
+    assert (np.abs(np.array([float(value) for value in stats]) - expected) <= slack).all()
 
 
 def _module(path: Path) -> ModuleType:

@@ -15,9 +15,9 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 def test_the_script_runs_small_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     """Every part prints its figures, ONNX Runtime among them."""
     gpu_owl.main(["--size", "tiny", "--device", "cpu", "--seconds", "0.01", "--without", "compile"])
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for part in ("device", "ceiling", "plain eager", "torch eager    clip", "ORT fp32       batch   2", "written"):
-        assert part in said
+        assert part in output
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -41,4 +41,4 @@ def test_composites_are_measured_small_on_a_cpu(capsys: pytest.CaptureFixture[st
     network = SrVqa(SrVqaConfig(features=WIDTHS, swin=PICTURES, hidden=8))
     before = [each.detach().clone() for each in network.parameters()]
     assert gpu_features.train_step(network, setting, batch=4) > 0
-    assert any(not torch.equal(one, other) for one, other in zip(before, network.parameters(), strict=True))
+    assert any(not torch.equal(parameter, other) for parameter, other in zip(before, network.parameters(), strict=True))

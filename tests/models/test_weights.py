@@ -40,7 +40,9 @@ class Shelf:
 
 def write_shards(folder: Path, *, suffix: str) -> None:
     """Two shards and their index, as the published checkpoints have them."""
-    stem, place = {"safetensors": ("model", "model.safetensors"), "bin": ("pytorch_model", "pytorch_model.bin")}[suffix]
+    stem, file_name = {"safetensors": ("model", "model.safetensors"), "bin": ("pytorch_model", "pytorch_model.bin")}[
+        suffix
+    ]
     names: dict[str, str] = {}
     for at, (name, tensor) in enumerate(SMALL.items(), start=1):
         file = f"{stem}-0000{at}-of-00002.{suffix}"
@@ -49,21 +51,21 @@ def write_shards(folder: Path, *, suffix: str) -> None:
         else:
             save_file({name: tensor}, folder / file)
         names[name] = file
-    (folder / f"{place}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    (folder / f"{file_name}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
 
 
-def same(found: Mapping[str, Any]) -> bool:
-    return set(found) == set(SMALL) and all(torch.equal(found[name], tensor) for name, tensor in SMALL.items())
+def same(tensors: Mapping[str, Any]) -> bool:
+    return set(tensors) == set(SMALL) and all(torch.equal(tensors[name], tensor) for name, tensor in SMALL.items())
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "bin"])
 def test_shards_in_a_folder_are_one_checkpoint(tmp_path: Path, suffix: str) -> None:
     """Both layouts of published checkpoints, with one hash per file."""
     write_shards(tmp_path, suffix=suffix)
-    found = load_weights(str(tmp_path), hub=Shelf(tmp_path))
-    assert same(found.checkpoint)
-    assert found.checkpoint.shapes["a.weight"] == (2, 3)
-    assert sorted(map(len, found.hashes.values())) == [64, 64]
+    loaded = load_weights(str(tmp_path), hub=Shelf(tmp_path))
+    assert same(loaded.checkpoint)
+    assert loaded.checkpoint.shapes["a.weight"] == (2, 3)
+    assert sorted(map(len, loaded.hashes.values())) == [64, 64]
 
 
 def test_single_files_are_read(tmp_path: Path) -> None:
@@ -80,9 +82,9 @@ def test_a_commit_of_a_hub_is_fetched(tmp_path: Path) -> None:
     """The index first, then its shards, each of the commit that was named."""
     write_shards(tmp_path, suffix="bin")
     hub = Shelf(tmp_path)
-    found = load_weights(f"owner/name@{COMMIT}", hub=hub)
-    assert same(found.checkpoint)
-    assert found.reference == f"owner/name@{COMMIT}"
+    loaded = load_weights(f"owner/name@{COMMIT}", hub=hub)
+    assert same(loaded.checkpoint)
+    assert loaded.reference == f"owner/name@{COMMIT}"
     assert [revision for _, revision, _ in hub.asked] == [COMMIT] * 3
     assert hub.asked[0][2] == "pytorch_model.bin.index.json"
 
@@ -111,8 +113,8 @@ def test_a_broken_transfer_goes_on_where_it_broke_off(tmp_path: Path) -> None:
     files = {"model.safetensors": (tmp_path / "model.safetensors").read_bytes()}
     with serve(files, commit=COMMIT, breaks=1) as server:
         hub = HuggingFace(tmp_path / "here", endpoint=server.url)
-        found = load_weights(f"owner/name@{COMMIT}", hub=hub)
-        assert torch.equal(found.checkpoint["a"], large["a"])
+        loaded = load_weights(f"owner/name@{COMMIT}", hub=hub)
+        assert torch.equal(loaded.checkpoint["a"], large["a"])
         ranges = [wanted for method, _, wanted in server.seen if method == "GET"]
     assert ranges[0] is None
     assert ranges[1] not in (None, "bytes=0-")
@@ -193,28 +195,28 @@ def test_a_name_in_two_files_is_refused(tmp_path: Path) -> None:
 def test_missing_extra_and_misshapen_keys_are_named() -> None:
     """All three kinds in one message, eight names of each at most."""
     needed = {"kept": (1,), "gone": (2,), "bent": (3, 3), **{f"lost.{at}": (1,) for at in range(10)}}
-    found = {"kept": (1,), "bent": (3, 4), "new": (5,)}
+    shapes = {"kept": (1,), "bent": (3, 4), "new": (5,)}
     with pytest.raises(WeightsError) as caught:
-        check_state_dict(found, needed)
-    said = str(caught.value)
-    assert "11 missing: gone, lost.0" in said
-    assert "and 3 more" in said
-    assert "1 unknown: new" in said
-    assert "1 of another shape: bent is (3, 4), not (3, 3)" in said
+        check_state_dict(shapes, needed)
+    message = str(caught.value)
+    assert "11 missing: gone, lost.0" in message
+    assert "and 3 more" in message
+    assert "1 unknown: new" in message
+    assert "1 of another shape: bent is (3, 4), not (3, 3)" in message
 
 
 def test_published_names_fit_with_nothing_left_over() -> None:
     """A checkpoint as published, with or without the tables that can be computed, and with old rotary tables."""
     needed = expected_shapes(CONFIG)
-    found = {name: tuple(tensor.shape) for name, tensor in random_weights().items()}
-    assert set(found) < set(needed)
+    shapes = {name: tuple(tensor.shape) for name, tensor in random_weights().items()}
+    assert set(shapes) < set(needed)
     old = {f"model.layers.{at}.self_attn.rotary_emb.inv_freq": (16,) for at in range(2)}
-    check_state_dict(found | old, needed, optional=OPTIONAL_TENSORS, ignored=IGNORED_TENSORS)
+    check_state_dict(shapes | old, needed, optional=OPTIONAL_TENSORS, ignored=IGNORED_TENSORS)
     check_state_dict(needed, needed)
-    for name in found:
+    for name in shapes:
         with pytest.raises(WeightsError, match="missing"):
             check_state_dict(
-                {key: shape for key, shape in found.items() if key != name}, needed, optional=OPTIONAL_TENSORS
+                {key: shape for key, shape in shapes.items() if key != name}, needed, optional=OPTIONAL_TENSORS
             )
 
 

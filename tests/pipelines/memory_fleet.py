@@ -148,27 +148,31 @@ class MemoryFleet:
         """Every published outcome, partition by partition."""
         records = self.broker.records(NAMES.quality)
         return [
-            cloudevents.parse_outcome(one.value or b"") for one in records if not is_control_message(dict(one.headers))
+            cloudevents.parse_outcome(record.value or b"")
+            for record in records
+            if not is_control_message(dict(record.headers))
         ]
 
     @property
-    def notes(self) -> list[ControlMessage]:
+    def control_messages(self) -> list[ControlMessage]:
         """Every note that was passed on, partition by partition."""
         records = self.broker.records(NAMES.quality)
-        return [parse_control_message(one.value or b"") for one in records if is_control_message(dict(one.headers))]
+        return [
+            parse_control_message(record.value or b"") for record in records if is_control_message(dict(record.headers))
+        ]
 
     @property
     def alerts(self) -> list[Alert]:
         """Every published alert, partition by partition."""
-        return [cloudevents.parse_alert(one.value or b"") for one in self.broker.records(NAMES.alerts)]
+        return [cloudevents.parse_alert(record.value or b"") for record in self.broker.records(NAMES.alerts)]
 
     def alerts_of(
         self, partition: int, *, of: Collection[AlertRule] = (), but: Collection[AlertRule] = ()
     ) -> list[Alert]:
         """The published alerts of one partition: those of some rules, or of all but some."""
-        alerts = [cloudevents.parse_alert(one.value or b"") for one in self.broker.logs[NAMES.alerts, partition]]
+        alerts = [cloudevents.parse_alert(record.value or b"") for record in self.broker.logs[NAMES.alerts, partition]]
         wanted, unwanted = {rule.name for rule in of}, {rule.name for rule in but}
-        return [it for it in alerts if (it.rule in wanted or not of) and it.rule not in unwanted]
+        return [alert for alert in alerts if (alert.rule in wanted or not of) and alert.rule not in unwanted]
 
     @property
     def is_gathered(self) -> bool:

@@ -48,12 +48,15 @@ def test_the_shipped_file_shows_every_key_and_holds_when_uncommented() -> None:
 
 def test_what_is_written_is_what_is_read() -> None:
     """Days and zones become UTC, one text becomes a list, an arm is told by its own name unless it says otherwise."""
-    (found,) = parse_experiments(GOOD)
+    (experiment,) = parse_experiments(GOOD)
 
-    assert (found.since, found.until) == (datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 20, 11, tzinfo=UTC))
-    assert found.same == ("label:title",)
-    assert found.arms == (Arm(name="v1", label="v1"), Arm(name="v2", rendition="*-v2"))
-    assert [(rail.worse, rail.margin) for rail in found.guardrails] == [("lower", 2.0)]
+    assert (experiment.since, experiment.until) == (
+        datetime(2026, 11, 1, tzinfo=UTC),
+        datetime(2026, 11, 20, 11, tzinfo=UTC),
+    )
+    assert experiment.same == ("label:title",)
+    assert experiment.arms == (Arm(name="v1", label="v1"), Arm(name="v2", rendition="*-v2"))
+    assert [(rail.worse, rail.margin) for rail in experiment.guardrails] == [("lower", 2.0)]
 
 
 @pytest.mark.parametrize(

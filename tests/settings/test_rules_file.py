@@ -28,7 +28,7 @@ MASK = FLOOR + '[masks.m]\ndaily_from = "02:00"\ndaily_until = 03:00:00\n'
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "expected_parts"),
     [
         ("[rules.low\n", ["my.toml", "line 1"]),
         ("[rule.low]\n", ["my.toml", "'rule'", "did you mean 'rules'?"]),
@@ -76,11 +76,11 @@ MASK = FLOOR + '[masks.m]\ndaily_from = "02:00"\ndaily_until = 03:00:00\n'
         (MASK + "stream = 3\n", ["mask 'm': stream", "3"]),
     ],
 )  # fmt: skip
-def test_a_mistake_is_named_with_file_rule_key_and_remedy(text: str, words: list[str]) -> None:
+def test_a_mistake_is_named_with_file_rule_key_and_remedy(text: str, expected_parts: list[str]) -> None:
     """Every mistake is refused with what a person needs to mend it."""
     with pytest.raises(SettingsError) as refused:
         parse_rules(text, origin="my.toml", scorers=["lite@1"])
-    for word in ["my.toml", *words]:
+    for word in ["my.toml", *expected_parts]:
         assert word in str(refused.value)
 
 

@@ -175,7 +175,7 @@ class Finding:
 
 async def is_gathered(bootstrap: str, names: TopicNames, group: str) -> bool:
     """Whether the rules over all streams have seen all that was gathered."""
-    place = TopicPartition(names.gathered, 0)
+    partition = TopicPartition(names.gathered, 0)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         group_id=f"{group}.gathered",
@@ -184,8 +184,8 @@ async def is_gathered(bootstrap: str, names: TopicNames, group: str) -> bool:
     )
     await consumer.start()
     try:
-        end_offset = (await consumer.end_offsets([place]))[place]
-        return 0 < end_offset <= (await consumer.committed(place) or 0)
+        end_offset = (await consumer.end_offsets([partition]))[partition]
+        return 0 < end_offset <= (await consumer.committed(partition) or 0)
     finally:
         await consumer.stop()
 
@@ -195,26 +195,28 @@ async def find(bootstrap: str, names: TopicNames) -> Finding:
     inputs = await read_all(bootstrap, names.segments)
     outputs = await read_all(bootstrap, names.quality)
     alerts = await read_all(bootstrap, names.alerts)
-    expected = {f"{names.segments}/{one.partition}/{one.offset}": one for one in inputs}
-    seen = [header(one, "vqmon-input") for one in outputs]
+    expected = {f"{names.segments}/{record.partition}/{record.offset}": record for record in inputs}
+    seen = [header(record, "vqmon-input") for record in outputs]
     order: dict[int, list[int]] = defaultdict(list)
     wrong = 0
-    for record, place in zip(outputs, seen, strict=True):
-        order[record.partition].append(int(place.rsplit("/", 1)[1]))
-        source = expected.get(place)
+    for record, position in zip(outputs, seen, strict=True):
+        order[record.partition].append(int(position.rsplit("/", 1)[1]))
+        source = expected.get(position)
         wrong += source is None or cloudevents.parse_outcome(record.value).id != outcome_of_segment(_segment(source)).id
     rules = parse_rules(RULES.read_text(encoding="utf-8"), origin=str(RULES))
     over_all = fleet_wide_rules(rules)
     judged = _undisturbed([rule for rule in rules if rule not in over_all], inputs)
-    told: dict[int | str, list[Alert]] = defaultdict(list)
+    alerts_by_position: dict[int | str, list[Alert]] = defaultdict(list)
     for record in alerts:
         alert = cloudevents.parse_alert(record.value)
         is_over_all = alert.rule in {rule.name for rule in over_all}
-        told[GATHERED if is_over_all else record.partition].append(alert)
-    gathered = [cloudevents.parse_outcome(one.value) for one in await read_all(bootstrap, names.gathered)]
+        alerts_by_position[GATHERED if is_over_all else record.partition].append(alert)
+    gathered = [cloudevents.parse_outcome(record.value) for record in await read_all(bootstrap, names.gathered)]
     judged[GATHERED] = _judged(over_all, gathered)
-    wrong_alerts = sum(told.get(place, []) != judge[1] for place, judge in judged.items())
-    wrong += sorted(one.id for one in gathered) != sorted(cloudevents.parse_outcome(one.value).id for one in outputs)
+    wrong_alerts = sum(alerts_by_position.get(position, []) != judge[1] for position, judge in judged.items())
+    wrong += sorted(record.id for record in gathered) != sorted(
+        cloudevents.parse_outcome(record.value).id for record in outputs
+    )
     return Finding(
         inputs=len(inputs),
         outputs=len(outputs),
@@ -230,10 +232,10 @@ async def find(bootstrap: str, names: TopicNames) -> Finding:
 
 def _undisturbed(rules: Sequence[AlertRule], inputs: Sequence[object]) -> dict[int | str, Judged]:
     """What one judge per partition says when nothing is broken."""
-    looks: dict[int | str, list[Outcome]] = defaultdict(list)
-    for one in inputs:
-        looks[one.partition].append(outcome_of_segment(_segment(one)))  # type: ignore[attr-defined]
-    return {partition: _judged(rules, outcomes) for partition, outcomes in looks.items()}
+    outcomes_by_position: dict[int | str, list[Outcome]] = defaultdict(list)
+    for record in inputs:
+        outcomes_by_position[record.partition].append(outcome_of_segment(_segment(record)))  # type: ignore[attr-defined]
+    return {partition: _judged(rules, outcomes) for partition, outcomes in outcomes_by_position.items()}
 
 
 def _judged(rules: Sequence[AlertRule], outcomes: Sequence[Outcome]) -> Judged:
@@ -244,8 +246,8 @@ def _judged(rules: Sequence[AlertRule], outcomes: Sequence[Outcome]) -> Judged:
 async def _wrong_states(bootstrap: str, names: TopicNames, judged: Mapping[int | str, Judged]) -> int:
     connection = ClientConfig(bootstrap=tuple(bootstrap.split(",")))
     wrong = 0
-    for place, (judge, _) in judged.items():
-        topic, partition = (names.gathered_state, 0) if isinstance(place, str) else (names.state, place)
+    for position, (judge, _) in judged.items():
+        topic, partition = (names.gathered_state, 0) if isinstance(position, str) else (names.state, position)
         stored = await read_changelog(connection, topic, partition)
         states = {state.key: state for state in map(cloudevents.parse_state, stored.values())}
         wrong += states != dict(judge.states())

@@ -41,7 +41,11 @@ def segments_of(stream_id: str, count: int, *, first: int = 0) -> list[Segment]:
 
 def woven(streams: Sequence[str], count: int) -> list[Segment]:
     """`count` segments of each stream, as they would come in time."""
-    return [segment for group in zip(*(segments_of(one, count) for one in streams), strict=True) for segment in group]
+    return [
+        segment
+        for group in zip(*(segments_of(stream_id, count) for stream_id in streams), strict=True)
+        for segment in group
+    ]
 
 
 def message_of(segment: Segment) -> tuple[bytes, bytes, tuple[tuple[str, bytes], ...]]:
@@ -71,16 +75,16 @@ async def read_all(bootstrap: str, topic: str, *, isolation: str = "read_committ
     try:
         await consumer._client.force_metadata_update()
         numbers = sorted((await consumer._client.fetch_all_metadata()).partitions_for_topic(topic) or ())
-        places = [TopicPartition(topic, number) for number in numbers]
-        consumer.assign(places)
-        ends = await consumer.end_offsets(places)
-        found: list[ConsumerRecord] = []
+        partitions = [TopicPartition(topic, number) for number in numbers]
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        all_records: list[ConsumerRecord] = []
         deadline = time.monotonic() + 60
-        for place in places:
-            while await consumer.position(place) < ends[place] and time.monotonic() < deadline:
-                for records in (await consumer.getmany(place, timeout_ms=300)).values():
-                    found += records
-        return sorted(found, key=lambda one: (one.partition, one.offset))
+        for partition in partitions:
+            while await consumer.position(partition) < ends[partition] and time.monotonic() < deadline:
+                for records in (await consumer.getmany(partition, timeout_ms=300)).values():
+                    all_records += records
+        return sorted(all_records, key=lambda record: (record.partition, record.offset))
     finally:
         await consumer.stop()
 
@@ -139,10 +143,10 @@ class Worker:
             return -signal.SIGKILL
 
 
-async def until(found: Callable[[], Awaitable[bool]], *, seconds: float, every: float = 0.5) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float, every: float = 0.5) -> None:
     """Wait until something holds; TimeoutError when it does not come."""
     deadline = time.monotonic() + seconds
-    while not await found():
+    while not await condition():
         if time.monotonic() > deadline:
             raise TimeoutError("it did not come in time")
         await asyncio.sleep(every)

@@ -38,33 +38,33 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            there = await asyncio.open_connection("127.0.0.1", self._target_port)
+            target = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:
             writer.transport.abort()
             return
-        self._writers |= {writer, there[1]}
+        self._writers |= {writer, target[1]}
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pass_on(reader, there[1], is_reply=False))
-                group.create_task(self._pass_on(there[0], writer, is_reply=True))
+                group.create_task(self._pass_on(reader, target[1], is_reply=False))
+                group.create_task(self._pass_on(target[0], writer, is_reply=True))
         except* (OSError, asyncio.IncompleteReadError):
             pass
         finally:
-            for one in (writer, there[1]):
-                self._writers.discard(one)
-                one.transport.abort()
+            for peer in (writer, target[1]):
+                self._writers.discard(peer)
+                peer.transport.abort()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_reply: bool) -> None:
         while True:
-            some = await reader.read(1 << 16)
+            chunk = await reader.read(1 << 16)
             while self.mode == "stall":  # noqa: ASYNC110 - the mode is set by another thread
                 await asyncio.sleep(0.05)
             if self.mode == "delay":
                 await asyncio.sleep(DELAY_SECONDS)
-            if not some:
+            if not chunk:
                 raise ConnectionResetError
             if not (is_reply and self.mode == "drop_replies"):
-                writer.write(some)
+                writer.write(chunk)
                 await writer.drain()
 
 

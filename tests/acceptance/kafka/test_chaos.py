@@ -81,8 +81,8 @@ async def _break(
         breaking = asyncio.create_task(chaos.run())
         try:
             for first in range(0, len(segments), STREAMS):
-                some = [message_of(segment) for segment in segments[first : first + STREAMS]]
-                chaos.published += await publisher.publish(names.segments, some)
+                messages = [message_of(segment) for segment in segments[first : first + STREAMS]]
+                chaos.published += await publisher.publish(names.segments, messages)
                 expected_seconds = len(plan.faults()) * sum(plan.pause_seconds) / 2
                 await asyncio.sleep(expected_seconds / each)
             chaos.all_published = True

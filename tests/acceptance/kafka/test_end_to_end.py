@@ -24,7 +24,7 @@ def command(folder: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "vqmon", "--config", str(folder / "vqmon.toml"), *arguments]
 
 
-def said(folder: Path, *arguments: str) -> str:
+def run_vqmon(folder: Path, *arguments: str) -> str:
     """What a command says; it must succeed."""
     done = subprocess.run(
         command(folder, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
@@ -66,12 +66,12 @@ allow_noncommercial = true
 """,
         encoding="utf-8",
     )
-    assert "whole.quality.v1" in said(tmp_path, "topics", "create")
-    assert "nothing to create" in said(tmp_path, "topics", "create")
-    assert "all topics match the settings" in said(tmp_path, "topics", "check")
-    published = said(tmp_path, "publish", str(media), "--stream", "film", "--rendition", "1080p", "--arm", "new")
+    assert "whole.quality.v1" in run_vqmon(tmp_path, "topics", "create")
+    assert "nothing to create" in run_vqmon(tmp_path, "topics", "create")
+    assert "all topics match the settings" in run_vqmon(tmp_path, "topics", "check")
+    published = run_vqmon(tmp_path, "publish", str(media), "--stream", "film", "--rendition", "1080p", "--arm", "new")
     assert "3 segment messages published" in published
-    assert "the end of film is behind its segments" in said(tmp_path, "end", "film")
+    assert "the end of film is behind its segments" in run_vqmon(tmp_path, "end", "film")
     names = TopicNames.from_prefix("whole", "whole")
     daemon = started(tmp_path)
     try:
@@ -85,12 +85,14 @@ allow_noncommercial = true
     finally:
         daemon.kill()
     records = await read_all(cluster.bootstrap, names.quality)
-    outcomes = [cloudevents.parse_outcome(one.value) for one in records[:-1]]
+    outcomes = [cloudevents.parse_outcome(record.value) for record in records[:-1]]
     end = parse_control_message(records[-1].value)
     assert isinstance(end, StreamEnd)
-    assert (end.stream_id, end.rendition, end.at) == ("film", "*", max(one.segment.ends_at for one in outcomes))
-    assert [type(one) for one in outcomes] == [QualityEvent, QualityEvent, SegmentFailure]
-    assert [one.segment.sequence for one in outcomes] == [0, 1, 2]
-    assert {one.key for one in records} == {b"film"}
-    assert {one.segment.rendition.labels["arm"] for one in outcomes} == {"new"}
-    assert all(0 <= score.value <= 100 for one in outcomes if isinstance(one, QualityEvent) for score in one.scores)
+    assert (end.stream_id, end.rendition, end.at) == ("film", "*", max(outcome.segment.ends_at for outcome in outcomes))
+    assert [type(outcome) for outcome in outcomes] == [QualityEvent, QualityEvent, SegmentFailure]
+    assert [outcome.segment.sequence for outcome in outcomes] == [0, 1, 2]
+    assert {record.key for record in records} == {b"film"}
+    assert {outcome.segment.rendition.labels["arm"] for outcome in outcomes} == {"new"}
+    assert all(
+        0 <= score.value <= 100 for outcome in outcomes if isinstance(outcome, QualityEvent) for score in outcome.scores
+    )

@@ -64,7 +64,7 @@ class Stage:
 
     async def inputs_seen(self) -> list[str]:
         """Which input records have an outcome, one entry per outcome."""
-        return [header(one, "vqmon-input") for one in await read_all(self.cluster.bootstrap, self.names.quality)]
+        return [header(record, "vqmon-input") for record in await read_all(self.cluster.bootstrap, self.names.quality)]
 
 
 @pytest.fixture
@@ -170,13 +170,14 @@ async def test_poison_on_a_real_topic_has_outcomes_too(stage: Stage) -> None:
     stage.worker(max_message_bytes=50_000)
     await until(stage.outcomes(23), seconds=60)
     outcomes = [
-        cloudevents.parse_outcome(one.value) for one in await read_all(stage.cluster.bootstrap, stage.names.quality)
+        cloudevents.parse_outcome(record.value)
+        for record in await read_all(stage.cluster.bootstrap, stage.names.quality)
     ]
-    assert sorted(getattr(one, "reason", "scored") for one in outcomes) == ["message"] * 2 + ["scored"] * 20 + [
+    assert sorted(getattr(outcome, "reason", "scored") for outcome in outcomes) == ["message"] * 2 + ["scored"] * 20 + [
         "too_large"
     ]
     rejected = await read_all(stage.cluster.bootstrap, stage.names.rejected)
-    assert {one.value for one in rejected} == {value for _, value, _ in poison}
+    assert {record.value for record in rejected} == {value for _, value, _ in poison}
 
 
 async def test_a_worker_refuses_topics_that_are_not_right(stage: Stage) -> None:

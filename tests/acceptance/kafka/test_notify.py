@@ -49,8 +49,8 @@ def alert(name: str, age: timedelta) -> Alert:
     )
 
 
-def over(it: Alert) -> Alert:
-    return replace(it, state="resolved", resolved_at=it.opened_at + timedelta(minutes=1))
+def over(alert: Alert) -> Alert:
+    return replace(alert, state="resolved", resolved_at=alert.opened_at + timedelta(minutes=1))
 
 
 async def put(bootstrap: str, *alerts: tuple[Alert, timedelta]) -> None:
@@ -58,10 +58,10 @@ async def put(bootstrap: str, *alerts: tuple[Alert, timedelta]) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
     await producer.start()
     try:
-        for number, (it, age) in enumerate(alerts):
+        for number, (alert, age) in enumerate(alerts):
             stamp = int((datetime.now(UTC) - age).timestamp() * 1000)
-            value = cloudevents.encode_alert(it, source="test")
-            await producer.send_and_wait(NAMES.alerts, value, it.series.encode(), number % 2, timestamp_ms=stamp)
+            value = cloudevents.encode_alert(alert, source="test")
+            await producer.send_and_wait(NAMES.alerts, value, alert.series.encode(), number % 2, timestamp_ms=stamp)
     finally:
         await producer.stop()
 
@@ -70,11 +70,14 @@ async def put(bootstrap: str, *alerts: tuple[Alert, timedelta]) -> None:
 def notifying(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
     command = [sys.executable, "-m", "vqmon", "--config", str(folder / "vqmon.toml"), "notify"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with (folder / "log").open("ab") as log, subprocess.Popen(command, stderr=log, env=environment, cwd=ROOT) as it:
+    with (
+        (folder / "log").open("ab") as log,
+        subprocess.Popen(command, stderr=log, env=environment, cwd=ROOT) as process,
+    ):
         try:
-            yield it
+            yield process
         finally:
-            it.kill()
+            process.kill()
 
 
 def forget(folder: Path) -> None:
@@ -85,8 +88,8 @@ def forget(folder: Path) -> None:
 def heard(hook: Receiver) -> list[str]:
     """What came, each message once: at a kill the last one may come again."""
     came = [(headers["webhook-id"], json.loads(body)) for _, headers, body, _ in list(hook.came)]
-    by_id = {id: f"{it['data']['stream_id']} {it['data']['state']}" for id, it in came}
-    assert all(id == it["id"] for id, it in came)
+    by_id = {id: f"{message['data']['stream_id']} {message['data']['state']}" for id, message in came}
+    assert all(id == message["id"] for id, message in came)
     return list(by_id.values())
 
 
@@ -124,7 +127,7 @@ async def test_alerts_of_a_fleet_are_told_once_over_a_kill_and_a_lost_file(clust
             wait_until(lambda: "last open" in heard(hook), seconds=60)
 
 
-def said(folder: Path, *arguments: str) -> str:
+def run_vqmon(folder: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "vqmon", "--config", str(folder / "vqmon.toml"), *arguments]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert run.returncode == 0, run.stderr
@@ -135,8 +138,8 @@ async def test_a_marker_reaches_every_partition(cluster: Cluster, tmp_path: Path
     """`vqmon deploy` puts the same marker on each."""
     await make_topics(cluster.bootstrap, NAMES, partitions=2, copies=1)
     (tmp_path / "vqmon.toml").write_text(CONFIG.format(bootstrap=cluster.bootstrap, hook="http://127.0.0.1:9/"))
-    told = said(tmp_path, "deploy", "encoder 4.2", "--stream", "news-*", "--at", "2026-12-01T02:00:00")
-    assert "2 partitions" in told
+    output = run_vqmon(tmp_path, "deploy", "encoder 4.2", "--stream", "news-*", "--at", "2026-12-01T02:00:00")
+    assert "2 partitions" in output
     records = await read_all(cluster.bootstrap, NAMES.segments)
     assert [record.partition for record in records] == [0, 1]
     (marker,) = {parse_control_message(record.value) for record in records}

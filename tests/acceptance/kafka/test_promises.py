@@ -58,18 +58,18 @@ class Side:
             return TransactionalProducer(self.connection, partition=partition, **facts)
         return MemoryTransactionalProducer(self.memory, partition=partition, **facts)
 
-    def member(self, told: Revocable) -> ConsumerGroup:
+    def member(self, revocations: Revocable) -> ConsumerGroup:
         facts = {"topic": self.names.segments, "group": self.group}
         if self.connection:
             return GroupConsumer(
                 self.connection,
                 session_seconds=6,
                 rebalance_seconds=12,
-                assigned=told.assigned,
-                revoked=told.revoked,
+                assigned=revocations.assigned,
+                revoked=revocations.revoked,
                 **facts,
             )
-        return MemoryGroupConsumer(self.memory, assigned=told.assigned, revoked=told.revoked, **facts)
+        return MemoryGroupConsumer(self.memory, assigned=revocations.assigned, revoked=revocations.revoked, **facts)
 
     async def put(self, numbers: Sequence[int]) -> None:
         messages = [message_of(segments_of("news", 1, first=number)[0]) for number in numbers]
@@ -82,8 +82,8 @@ class Side:
 
     async def values(self, topic: str) -> list[bytes | None]:
         if self.connection:
-            return [one.value for one in await read_all(",".join(self.connection.bootstrap), topic)]
-        return [one.value for one in self.memory.records(topic)]
+            return [record.value for record in await read_all(",".join(self.connection.bootstrap), topic)]
+        return [record.value for record in self.memory.records(topic)]
 
     async def state(self, partition: int) -> dict[str, bytes]:
         if self.connection:
@@ -119,10 +119,10 @@ async def until(holds: Callable[[], bool], *, seconds: float = 30.0) -> None:
 
 async def test_a_batch_and_its_offset_become_visible_together(side: Side) -> None:
     """After a write its records are there and the committed offset is the one that came with them."""
-    writer, told = side.writer(0), Revocable()
-    member = side.member(told)
+    writer, revocations = side.writer(0), Revocable()
+    member = side.member(revocations)
     await member.start()
-    await until(lambda: told.owned == {0, 1})
+    await until(lambda: revocations.owned == {0, 1})
     assert await member.committed(0) is None
     await writer.open()
     await writer.write(TransactionBatch(records=[side.quality(b"a"), side.quality(b"b")], next_offset=7))
@@ -151,52 +151,52 @@ async def test_state_is_the_newest_value_of_each_key(side: Side) -> None:
     writer = side.writer(1)
     await writer.open()
     for number in range(3):
-        records = [side.remembered(f"key-{one}", f"{number}".encode()) for one in range(5)]
+        records = [side.remembered(f"key-{index}", f"{number}".encode()) for index in range(5)]
         await writer.write(TransactionBatch(records=records, next_offset=number + 1))
     await writer.write(TransactionBatch(records=[side.remembered("key-0", None)], next_offset=4))
     await writer.close()
-    assert await side.state(1) == {f"key-{one}": b"2" for one in range(1, 5)}
+    assert await side.state(1) == {f"key-{index}": b"2" for index in range(1, 5)}
     assert await side.state(0) == {}
 
 
 async def test_a_member_gets_its_records_in_order_from_where_it_is_sent(side: Side) -> None:
     """Everything comes from the offset given to `resume` on, in order; the key decides the partition."""
     await side.put(range(10))
-    told = Revocable()
-    member = side.member(told)
+    revocations = Revocable()
+    member = side.member(revocations)
     await member.start()
-    await until(lambda: told.owned == {0, 1})
+    await until(lambda: revocations.owned == {0, 1})
     positions = [await member.partition_offsets(number) for number in range(2)]
-    full = next(number for number, one in enumerate(positions) if one.end)
+    full = next(number for number, position in enumerate(positions) if position.end)
     assert positions[full].beginning == 0
     member.resume(full, offset=0)
     records = []
     async with asyncio.timeout(30):
         while len(records) < 10:
             records += (await member.poll([full], seconds=0.2, max_records=4)).get(full, [])
-    offsets = [one.offset for one in records]
+    offsets = [record.offset for record in records]
     assert offsets == sorted(set(offsets))
-    assert all(one.key == b"news" for one in records)
+    assert all(record.key == b"news" for record in records)
     member.resume(full, offset=offsets[5])
-    again = []
+    later_records = []
     async with asyncio.timeout(30):
-        while not again:
-            again += (await member.poll([full], seconds=0.2, max_records=4)).get(full, [])
-    assert again[0].offset == offsets[5]
+        while not later_records:
+            later_records += (await member.poll([full], seconds=0.2, max_records=4)).get(full, [])
+    assert later_records[0].offset == offsets[5]
     await member.stop()
 
 
 async def test_two_members_share_the_partitions_and_one_takes_over(side: Side) -> None:
     """The second member takes one partition; when it leaves the first has both again."""
-    told = [Revocable(), Revocable()]
-    members = [side.member(one) for one in told]
+    revocations = [Revocable(), Revocable()]
+    members = [side.member(revocation) for revocation in revocations]
     await members[0].start()
-    await until(lambda: told[0].owned == {0, 1})
+    await until(lambda: revocations[0].owned == {0, 1})
     await members[1].start()
-    await until(lambda: len(told[0].owned) == 1 and len(told[1].owned) == 1)
-    assert told[0].owned | told[1].owned == {0, 1}
+    await until(lambda: len(revocations[0].owned) == 1 and len(revocations[1].owned) == 1)
+    assert revocations[0].owned | revocations[1].owned == {0, 1}
     await members[1].stop()
-    await until(lambda: told[0].owned == {0, 1})
+    await until(lambda: revocations[0].owned == {0, 1})
     await members[0].stop()
 
 

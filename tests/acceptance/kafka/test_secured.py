@@ -123,7 +123,7 @@ password_file = "kafka"
     assert "vqmon.state.vqmon.v1" in made.stdout
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert refused.returncode != 0
-    assert not any(SECRET in one.stdout + one.stderr for one in (made, checked, refused))
+    assert not any(SECRET in result.stdout + result.stderr for result in (made, checked, refused))
 
 
 def test_a_secret_is_read_from_the_credentials_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

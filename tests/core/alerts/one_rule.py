@@ -18,6 +18,10 @@ def alerts_of(condition: Condition, outcomes: Iterable[Outcome], **rule: float) 
 def turns(alerts: Sequence[Alert]) -> list[tuple[str, float, float]]:
     """State, began and turned, in seconds after START."""
     return [
-        (it.state, (it.began_at - START).total_seconds(), ((it.resolved_at or it.opened_at) - START).total_seconds())
-        for it in alerts
+        (
+            alert.state,
+            (alert.began_at - START).total_seconds(),
+            ((alert.resolved_at or alert.opened_at) - START).total_seconds(),
+        )
+        for alert in alerts
     ]

@@ -113,31 +113,31 @@ def test_saved_and_restored_at_any_cut_gives_the_same(outcomes: list[Outcome], d
     expected = judged(whole, outcomes)
 
     cut = data.draw(st.integers(0, len(outcomes)))
-    kept: dict[str, bytes] = {}
+    saved: dict[str, bytes] = {}
     first = Judge(QUICK)
-    found = []
+    alerts = []
     for outcome in outcomes[:cut]:
-        found += first.judge(outcome)
-        save_changes(first, kept)
-    second = Judge(QUICK, states=load(kept.values()))
+        alerts += first.judge(outcome)
+        save_changes(first, saved)
+    second = Judge(QUICK, states=load(saved.values()))
     assert second.states() == first.states()
-    found += judged(second, outcomes[cut:])
-    save_changes(second, kept)
+    alerts += judged(second, outcomes[cut:])
+    save_changes(second, saved)
     assert not second.drain_changes()
 
-    assert found == expected
-    assert load(kept.values()) == whole.states()
+    assert alerts == expected
+    assert load(saved.values()) == whole.states()
 
 
 @given(st.lists(steps.map(lambda step: step | {"step": abs(step["step"]) or 1}), max_size=60), st.integers(1, 4))
-def test_repeated_segments_change_nothing(plan: list[dict], again: int) -> None:
+def test_repeated_segments_change_nothing(plan: list[dict], repeats: int) -> None:
     """The newest few segments of a rendition seen once more, as after a crash, give no alert and no other memory."""
-    outcomes = [it for it in outcomes_of(plan) if it.segment.duration_seconds]
+    outcomes = [outcome for outcome in outcomes_of(plan) if outcome.segment.duration_seconds]
     judge = Judge(QUICK)
     judged(judge, outcomes)
     before = {key: state for key, state in judge.states().items() if isinstance(state, AlertState)}
     for rendition in LADDER:
-        newest = [it for it in outcomes if it.segment.rendition == rendition][-again:]
+        newest = [outcome for outcome in outcomes if outcome.segment.rendition == rendition][-repeats:]
         assert judged(judge, newest) == []
     assert {key: state for key, state in judge.states().items() if isinstance(state, AlertState)} == before
 
@@ -146,7 +146,7 @@ def test_renditions_do_not_disturb_each_other() -> None:
     """The alerts of a rendition are the same whatever comes between its segments."""
     ours = [factories.event(sequence=n, score=30 if n > 33 else 70) for n in range(42)]
     others = [factories.event(sequence=n, score=90, rendition=LADDER[1]) for n in range(42)]
-    mixed = [it for pair in zip(ours, others, strict=True) for it in pair]
+    mixed = [outcome for pair in zip(ours, others, strict=True) for outcome in pair]
     assert judged(Judge(DEFAULTS), mixed) == judged(Judge(DEFAULTS), ours) != []
 
 
@@ -181,8 +181,8 @@ def ended(rendition: str, at: float, *, why: EndReason = "ended") -> StreamEnd:
 
 
 def open_renditions(judge: Judge) -> list[str]:
-    states = [one for one in judge.states().values() if isinstance(one, AlertState)]
-    return sorted(one.alert.rendition for one in states if one.alert)
+    states = [state for state in judge.states().values() if isinstance(state, AlertState)]
+    return sorted(state.alert.rendition for state in states if state.alert)
 
 
 def test_the_end_of_a_rendition_closes_its_alerts_and_no_others() -> None:
@@ -216,9 +216,9 @@ def test_the_end_of_a_stream_is_that_of_all_it_has_shown_and_is_asked_for_once()
     judged(
         judge,
         [
-            factories.event(sequence=n, score=20, rendition=it)
+            factories.event(sequence=n, score=20, rendition=rendition)
             for n in range(4)
-            for it in (RENDITION, replace(RENDITION, name="360p"), longer)
+            for rendition in (RENDITION, replace(RENDITION, name="360p"), longer)
         ],
     )
     assert judge.active_streams() == {"news-1", "news-1/b"}
@@ -226,11 +226,11 @@ def test_the_end_of_a_stream_is_that_of_all_it_has_shown_and_is_asked_for_once()
     gone = judge.end_stream(ended("*", 16, why="unwatched"))
     assert [alert.rendition for alert in gone] == ["1080p", "360p"]
     assert gone[0].summary.endswith("closed: the stream is no longer watched")
-    again = Judge(QUICK[:1], copied(judge))
-    for one in (judge, again):
-        assert one.active_streams() == {"news-1/b"}
-        assert one.active_until("news-1") is None
-        assert open_renditions(one) == ["1080p"]
+    restored = Judge(QUICK[:1], copied(judge))
+    for each_judge in (judge, restored):
+        assert each_judge.active_streams() == {"news-1/b"}
+        assert each_judge.active_until("news-1") is None
+        assert open_renditions(each_judge) == ["1080p"]
 
 
 def test_a_stream_that_comes_back_goes_on_with_what_was_learned() -> None:

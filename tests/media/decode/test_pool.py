@@ -173,12 +173,12 @@ async def test_returned_views_do_not_change_later() -> None:
     large = View(kind="stretch", width=3840, height=2160)
     async with DecoderPool(1) as pool:
         first = await pool.decode(moving_clip(), views=[SMALL, large], signals=())
-        kept = {view: pixels.copy() for view, pixels in first.views.items()}
+        copies = {view: pixels.copy() for view, pixels in first.views.items()}
         await pool.decode(clip(*x264(), source="color=red:size={size}:rate={rate}:duration={seconds}"), views=[large])
-        again = await pool.decode(moving_clip(), views=[SMALL, large], signals=())
-    for view, pixels in kept.items():
+        second = await pool.decode(moving_clip(), views=[SMALL, large], signals=())
+    for view, pixels in copies.items():
         assert np.array_equal(first.views[view], pixels)
-        assert np.array_equal(again.views[view], pixels)
+        assert np.array_equal(second.views[view], pixels)
 
 
 async def test_views_beyond_the_memory_limit_are_refused() -> None:
@@ -238,22 +238,22 @@ async def test_every_fault_and_its_mutations_get_a_reason(shared: Path) -> None:
     faults = sorted((shared / "faults").iterdir())
     clips = [path for path in sorted((shared / "clips").iterdir()) if path.stat().st_size < 150_000]
     streams = [path for path in sorted((shared / "streams").rglob("*.ts")) if path.stat().st_size < 300_000]
-    found: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     async with DecoderPool(2) as pool:
 
-        async def look(media: bytes) -> None:
+        async def decode_fault(media: bytes) -> None:
             try:
                 await pool.decode(media, views=[SMALL], thumbnail_width=64)
-                found["decoded"] += 1
+                reasons["decoded"] += 1
             except DecodeError as error:
-                found[error.reason] += 1
+                reasons[error.reason] += 1
 
         for path in faults:
-            await look(path.read_bytes())
+            await decode_fault(path.read_bytes())
         pictures = [path.read_bytes() for path in (*faults, *clips, *streams[:12]) if path.stat().st_size]
         for _ in range(150):
-            await asyncio.gather(*(look(damage(chance.choice(pictures), chance)) for _ in range(2)))
-        await look(moving_clip())
-    assert found.total() == len(faults) + 301
-    assert found["crashed"] == found["timeout"] == 0
-    assert found["decoded"] > 100
+            await asyncio.gather(*(decode_fault(damage(chance.choice(pictures), chance)) for _ in range(2)))
+        await decode_fault(moving_clip())
+    assert reasons.total() == len(faults) + 301
+    assert reasons["crashed"] == reasons["timeout"] == 0
+    assert reasons["decoded"] > 100

@@ -262,10 +262,10 @@ def test_opening_decodes_no_picture_when_headers_suffice(options: tuple[str, ...
 def test_opening_decodes_pictures_when_headers_do_not_suffice(tmp_path: Path) -> None:
     """A track that does not tell the order of its pictures is opened as ffmpeg opens it, and looks the same."""
     units = raw_h264(*x264(bframes=3), seconds=2.4)
-    told, untold = first_parameter_set(units), first_parameter_set(without_usability_information(units))
+    declared, undeclared = first_parameter_set(units), first_parameter_set(without_usability_information(units))
     media = clip(*x264(bframes=3), container="mp4", seconds=2.4)
-    assert media.count(told) == 1
-    media = media.replace(told, untold.ljust(len(told), b"\0"))
+    assert media.count(declared) == 1
+    media = media.replace(declared, undeclared.ljust(len(declared), b"\0"))
     with _open_container(media, detect_demuxer(media), DecodeLimits()) as opened:
         assert opened.streams.video[0].codec_context.pix_fmt == "yuv420p"
     check_against_ffmpeg(media, tmp_path, fps=3.0)

@@ -150,13 +150,13 @@ async def test_errors_and_logs_never_hold_credentials_or_queries(
         "/away": Answer(status=302, headers={"Location": "http://u:s3cr3t@10.0.0.1/?s3cr3t"}),
         "/slow": silent,
     }
-    places = [server.url(f"/{name}?token=s3cr3t#s3cr3t") for name in ("none", "500", "away", "slow")]
-    places += ["https://u:s3cr3t@example.com/?s3cr3t", "https://example.com:99/?s3cr3t", "http://[?s3cr3t"]
-    places += ["file:///nowhere/a.ts?s3cr3t", f"https://127.0.0.1/{'x' * 3000}?s3cr3t"]
+    urls = [server.url(f"/{name}?token=s3cr3t#s3cr3t") for name in ("none", "500", "away", "slow")]
+    urls += ["https://u:s3cr3t@example.com/?s3cr3t", "https://example.com:99/?s3cr3t", "http://[?s3cr3t"]
+    urls += ["file:///nowhere/a.ts?s3cr3t", f"https://127.0.0.1/{'x' * 3000}?s3cr3t"]
     policy = loopback_policy(server, retries=0, first_byte_seconds=0.1, connect_seconds=0.1)
     caplog.set_level(logging.INFO)
     async with Fetcher(policy) as fetcher:
-        errors = [await refusal(fetcher, place) for place in places]
+        errors = [await refusal(fetcher, url) for url in urls]
         encryption = Encryption(method="AES-128", key_url=server.url("/none?s3cr3t"), iv_hex=IV.hex())
         with pytest.raises(FetchError) as caught:
             await fetcher.fetch(segment(server.url("/none?s3cr3t"), encryption=encryption))

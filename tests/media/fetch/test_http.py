@@ -127,10 +127,10 @@ async def test_the_certificate_is_checked_against_the_name(tmp_path: Path) -> No
         server.answers["/a"] = b"secret pictures"
         policy = loopback_policy(server, retries=0)
         async with Fetcher(policy, resolve=ScriptedResolver(["127.0.0.1"]), tls=trusts) as fetcher:
-            got = await fetcher.get(server.url("/a", host="video.test", scheme="https"), max_bytes=LIMIT)
+            response = await fetcher.get(server.url("/a", host="video.test", scheme="https"), max_bytes=LIMIT)
             error = await refusal(fetcher, server.url("/a", host="other.test", scheme="https"))
 
-    assert got.body == b"secret pictures"
+    assert response.body == b"secret pictures"
     assert server.server_names == ["video.test", "other.test"]
     assert error.reason == "unreachable"
     assert "certificate" in error.detail
@@ -159,7 +159,7 @@ async def test_a_resolver_that_does_not_answer_is_a_timeout() -> None:
 
 
 @pytest.mark.parametrize(
-    "place",
+    "location",
     [
         "http://169.254.169.254/latest/meta-data/",
         "http://127.0.0.1:1/",
@@ -173,9 +173,9 @@ async def test_a_resolver_that_does_not_answer_is_a_timeout() -> None:
         "javascript:alert(1)",
     ],
 )
-async def test_redirects_are_checked_against_the_policy(server: Server, place: str) -> None:
+async def test_redirects_are_checked_against_the_policy(server: Server, location: str) -> None:
     """The server may point anywhere; we do not go."""
-    server.answers["/a"] = Answer(status=302, headers={"Location": place})
+    server.answers["/a"] = Answer(status=302, headers={"Location": location})
     async with Fetcher(loopback_policy(server, file_roots=(Path("/"),))) as fetcher:
         error = await refusal(fetcher, server.url("/a"))
 
@@ -188,11 +188,11 @@ async def test_the_url_after_redirects_is_returned(server: Server) -> None:
     server.answers["/a"] = Answer(status=301, headers={"Location": "/b/c?token=1"})
     server.answers["/b/c"] = Answer(b"there", headers={"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT", "Date": "?"})
     async with Fetcher(loopback_policy(server)) as fetcher:
-        got = await fetcher.get(server.url("/a"), max_bytes=LIMIT)
+        response = await fetcher.get(server.url("/a"), max_bytes=LIMIT)
 
-    assert (got.body, got.url) == (b"there", server.url("/b/c?token=1"))
-    assert got.modified_at == datetime(2015, 10, 21, 7, 28, tzinfo=UTC)
-    assert got.served_at is None
+    assert (response.body, response.url) == (b"there", server.url("/b/c?token=1"))
+    assert response.modified_at == datetime(2015, 10, 21, 7, 28, tzinfo=UTC)
+    assert response.served_at is None
 
 
 async def test_a_redirect_loop_ends_at_the_limit(server: Server) -> None:
@@ -335,9 +335,9 @@ async def test_retryable_failures_are_retried_with_growing_delays(server: Server
     server.answers["/a"] = [Answer(status=503), broken, Answer(b"at last")]
     clock = ManualClock()
     async with Fetcher(loopback_policy(server), clock=clock, sleep=clock.sleep) as fetcher:
-        got = await fetcher.get(server.url("/a"), max_bytes=LIMIT)
+        response = await fetcher.get(server.url("/a"), max_bytes=LIMIT)
 
-    assert got.body == b"at last"
+    assert response.body == b"at last"
     assert clock.slept == [0.25, 0.5]
 
 
@@ -388,9 +388,9 @@ async def test_a_byte_range_is_cut_from_a_full_response(server: Server, answer: 
     server.answers["/a"] = answer
     part = ByteRange(offset_bytes=300, length_bytes=500)
     async with Fetcher(loopback_policy(server)) as fetcher:
-        got = await fetcher.get(server.url("/a"), max_bytes=LIMIT, byte_range=part)
+        response = await fetcher.get(server.url("/a"), max_bytes=LIMIT, byte_range=part)
 
-    assert got.body == (b"x" * 500 if answer is until_close else BODY[300:800])
+    assert response.body == (b"x" * 500 if answer is until_close else BODY[300:800])
     assert server.requests[0].headers["range"] == "bytes=300-799"
 
 

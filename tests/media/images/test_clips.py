@@ -20,8 +20,10 @@ from vqmon.media.images.clips import ClipBuffer
 from vqmon.media.images.resampling import FrameResampler
 
 
-def mosaic_of(picture: Pixels, places: NDArray[np.int64], side: int) -> Pixels:
-    rows = [np.concatenate([picture[top : top + side, left : left + side] for top, left in line], 1) for line in places]
+def mosaic_of(picture: Pixels, origins: NDArray[np.int64], side: int) -> Pixels:
+    rows = [
+        np.concatenate([picture[top : top + side, left : left + side] for top, left in line], 1) for line in origins
+    ]
     return np.concatenate(rows, 0)
 
 
@@ -38,10 +40,10 @@ def test_clips_hold_the_frames_of_clip_indices(name: str, sampling: ClipSampling
     assert decoded.times_seconds == pytest.approx([times[at] - times[0] for at in starts], abs=1e-4)
     expected = clip_indices(times, starts, sampling)
     for row, indices in enumerate(expected):
-        places = fragment_origins(height, width, rows=7, columns=7, side=(8, 8), seed=SEED + row)
+        origins = fragment_origins(height, width, rows=7, columns=7, side=(8, 8), seed=SEED + row)
         for slot, index in enumerate(indices):
             np.testing.assert_array_equal(decoded.views[whole][row, slot], pictures[index])
-            np.testing.assert_array_equal(decoded.views[grid][row, slot], mosaic_of(pictures[index], places, 8))
+            np.testing.assert_array_equal(decoded.views[grid][row, slot], mosaic_of(pictures[index], origins, 8))
 
 
 def test_the_test_media_have_the_properties_of_their_names(tmp_path: Path) -> None:

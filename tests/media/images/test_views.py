@@ -46,9 +46,9 @@ def test_a_frame_smaller_than_the_view_is_enlarged() -> None:
 async def test_fragments_depend_on_the_bytes_of_the_segment_only() -> None:
     """In other processes too; and other bytes otherwise."""
     view = View(kind="fragments", width=56, height=56, columns=7, rows=7, clip=ClipSampling(frames=8, stride=2))
-    found = []
+    results = []
     for media in (MEDIA["h264"], MEDIA["h264"], MEDIA["h264"] + bytes(188)):
         async with DecoderPool(1, limits=DecodeLimits(max_view_bytes=4_000_000)) as pool:
-            found.append((await pool.decode(media, views=[view])).views[view])
-    np.testing.assert_array_equal(found[0], found[1])
-    assert (found[0] != found[2]).any()
+            results.append((await pool.decode(media, views=[view])).views[view])
+    np.testing.assert_array_equal(results[0], results[1])
+    assert (results[0] != results[2]).any()

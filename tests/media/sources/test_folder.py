@@ -194,9 +194,9 @@ async def test_fragments_get_the_init_section_beside_them(tmp_path: Path) -> Non
 
 async def test_a_folder_that_is_not_there_is_refused_at_the_start(tmp_path: Path) -> None:
     """The caller decides when to try again."""
-    for place in (tmp_path / "none", write_file(tmp_path / "file.ts", at=0)):
+    for path in (tmp_path / "none", write_file(tmp_path / "file.ts", at=0)):
         with pytest.raises(SegmentError) as caught:
-            await folder_source(place, ManualClock()).lanes()
+            await folder_source(path, ManualClock()).lanes()
         assert caught.value.reason == "file"
 
 

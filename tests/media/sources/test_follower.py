@@ -15,10 +15,10 @@ def follower(cursor: LaneCursor | None = None) -> PlaylistFollower:
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 8)), min_size=1, max_size=20), st.integers(0, 10**6))
-def test_every_number_comes_out_exactly_once(looks: list[tuple[int, int]], first: int) -> None:
+def test_every_number_comes_out_exactly_once(listings: list[tuple[int, int]], first: int) -> None:
     """Whatever the window's size and however late we look: taken or skipped, in order, without holes."""
     following, newest, items = follower(), first, []
-    for advance, window in looks:
+    for advance, window in listings:
         newest += advance
         items += following.update(listing(range(max(first, newest - window), newest + 1)), NOON)
     numbers = [segment_of(item).sequence for item in items]
@@ -46,9 +46,9 @@ def test_sequence_numbers_never_decrease(listed: list[list[int]], start: int) ->
     """A packager out of its mind does not make us give out one number twice."""
     before = Segment(rendition=MAIN, sequence=start, url="http://h/x.ts", starts_at=NOON)
     following, numbers, now = follower(cursor_after(before)), [start], NOON
-    for look in listed:
+    for sequence_numbers in listed:
         now += timedelta(seconds=5)
-        numbers += [segment_of(item).sequence for item in following.update(listing(sorted(set(look))), now)]
+        numbers += [segment_of(item).sequence for item in following.update(listing(sorted(set(sequence_numbers))), now)]
     assert numbers == sorted(set(numbers))
 
 
@@ -67,9 +67,9 @@ def test_a_restart_under_the_same_names_is_detected_in_time() -> None:
     """It looks like an old copy at first; an old copy would have healed."""
     following = follower()
     following.update(listing(range(6)), NOON)
-    looks = [following.update(listing(range(3)), NOON + timedelta(seconds=seconds)) for seconds in (4, 8, 12, 16, 20)]
-    assert [len(items) for items in looks] == [0, 0, 0, 3, 0]
-    assert [segment_of(item).sequence for item in looks[3]] == [6, 7, 8]
+    updates = [following.update(listing(range(3)), NOON + timedelta(seconds=seconds)) for seconds in (4, 8, 12, 16, 20)]
+    assert [len(items) for items in updates] == [0, 0, 0, 3, 0]
+    assert [segment_of(item).sequence for item in updates[3]] == [6, 7, 8]
 
 
 def test_a_jump_ahead_is_a_new_numbering_not_lost_segments() -> None:

@@ -261,8 +261,8 @@ async def test_a_restarted_packager_is_followed(server: Server) -> None:
 
     assert reasons(items) == []
     assert sequences(items) == list(range(100, 100 + len(items)))
-    again = next(item for item in items if isinstance(item, Segment) and item.url.split("?")[0].endswith("/s0.ts"))
-    assert again.is_discontinuity
+    restarted = next(item for item in items if isinstance(item, Segment) and item.url.split("?")[0].endswith("/s0.ts"))
+    assert restarted.is_discontinuity
     assert len(set(keys)) == len(keys)
     assert len(items) > 25
 
@@ -270,12 +270,12 @@ async def test_a_restarted_packager_is_followed(server: Server) -> None:
 async def test_a_lagging_cache_is_not_taken_for_a_restart(server: Server) -> None:
     """An old copy now and then brings nothing, and nothing twice."""
     clock = ManualClock(ends=100)
-    packager, looks = Packager(clock), 0
+    packager, polls = Packager(clock), 0
 
     def text() -> str:
-        nonlocal looks
-        looks += 1
-        packager.frozen_at = clock.seconds - 12 if looks % 3 == 0 else None
+        nonlocal polls
+        polls += 1
+        packager.frozen_at = clock.seconds - 12 if polls % 3 == 0 else None
         return packager.text()
 
     server.answers["/live.m3u8"] = scripted_answer(text)
@@ -425,9 +425,9 @@ async def test_discovery_tells_which_renditions_have_ended(server: Server, last:
     listing = listing.replace("#EXT-X-PLAYLIST-TYPE:VOD\n", "") + last
     server.answers = {"/m.m3u8": MASTER.encode(), "/hd.m3u8": listing.encode()}
     async with Fetcher(policy(server)) as fetcher:
-        found = await discover_segments(server.url("/m.m3u8"), fetcher=fetcher, now=NOON)
-    assert found.ended_renditions == ended
-    assert reasons(found.items) == ["playlist"]
+        discovery = await discover_segments(server.url("/m.m3u8"), fetcher=fetcher, now=NOON)
+    assert discovery.ended_renditions == ended
+    assert reasons(discovery.items) == ["playlist"]
 
 
 async def test_an_unreadable_address_raises_an_error(server: Server, tmp_path: Path) -> None:

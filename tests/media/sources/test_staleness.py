@@ -11,9 +11,9 @@ def test_the_staleness_setting_replaces_the_default() -> None:
     silence = StalenessMonitor(MAIN, "http://h/a.m3u8?token=1", stale_after_seconds=30)
     silence.record_progress(NOON)
     moments = [NOON + timedelta(seconds=seconds) for seconds in range(0, 100, 10)]
-    said = [silence.check(moment, target_seconds=4, error=None, sequence=7) for moment in moments]
-    assert [moments[index] for index, failure in enumerate(said) if failure] == [
+    messages = [silence.check(moment, target_seconds=4, error=None, sequence=7) for moment in moments]
+    assert [moments[index] for index, failure in enumerate(messages) if failure] == [
         NOON + timedelta(seconds=seconds) for seconds in (30, 60, 90)
     ]
-    assert said[3] is not None
-    assert said[3].segment.url == "http://h/a.m3u8;at=20260101T120030.000000Z"
+    assert messages[3] is not None
+    assert messages[3].segment.url == "http://h/a.m3u8;at=20260101T120030.000000Z"

@@ -23,8 +23,8 @@ def lively(network: Any) -> Any:
     return network.eval().requires_grad_(requires_grad=False)
 
 
-def options_of(tmp_path: Path, *words: str) -> argparse.Namespace:
-    return command.build_parser().parse_args([*words, "--built", str(tmp_path / "built"), "--dtype", "fp32"])
+def options_of(tmp_path: Path, *arguments: str) -> argparse.Namespace:
+    return command.build_parser().parse_args([*arguments, "--built", str(tmp_path / "built"), "--dtype", "fp32"])
 
 
 def test_from_a_published_file_through_the_command(tmp_path: Path) -> None:
@@ -33,9 +33,9 @@ def test_from_a_published_file_through_the_command(tmp_path: Path) -> None:
     table = dict(lively(FastPathway(SlowFastConfig())).state_dict())
     table["blocks.0.multipathway_blocks.0.conv.weight"] = torch.zeros(64, 3, 1, 7, 7)
     torch.save({"model_state": table}, tmp_path / "SLOWFAST_8x8_R50.pyth")
-    words = ("slowfast_fast", "--weights", str(tmp_path / "SLOWFAST_8x8_R50.pyth"))
-    feature_scorers.export(options_of(tmp_path, "export", *words))
-    lines = feature_scorers.verify(options_of(tmp_path, "verify", *words))
+    arguments = ("slowfast_fast", "--weights", str(tmp_path / "SLOWFAST_8x8_R50.pyth"))
+    feature_scorers.export(options_of(tmp_path, "export", *arguments))
+    lines = feature_scorers.verify(options_of(tmp_path, "verify", *arguments))
     assert any(line.startswith("slowfast-fast against torch") for line in lines)
     output = feature_scorers.card(options_of(tmp_path, "card", "slowfast_fast"))
     assert "sha256 of SLOWFAST_8x8_R50.pyth" in output

@@ -35,8 +35,8 @@ def test_a_written_scorer_passes_every_check(level_checkpoint: Path, level_score
 
 def test_comparisons_pass_every_check_too(level_checkpoint: Path, level_scorers: Path) -> None:
     """Five anchors and pairs, from one graph; the anchors' own matrix is in the manifest."""
-    words = ["verify", "compare2score", "--dtype", "fp32", "--anchors", str(level_checkpoint / "anchors")]
-    lines = owl.verify(parse_options(level_checkpoint, level_scorers, *words), ENVIRONMENT)
+    arguments = ["verify", "compare2score", "--dtype", "fp32", "--anchors", str(level_checkpoint / "anchors")]
+    lines = owl.verify(parse_options(level_checkpoint, level_scorers, *arguments), ENVIRONMENT)
     assert any(line.startswith("pair: clips of 2..2 against torch") for line in lines)
     spec = load_level_spec(level_scorers / "compare2score-fp32@1.json")
     assert spec.comparisons is not None

@@ -39,8 +39,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_training_from_a_csv_learns_goes_on_and_is_measured(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Align-IQA tells sharp from blurred in contents it never saw; features are made once; a second run goes on."""
-    say = ["train", "align_iqa", "--csv", str(folder / "scores.csv"), "--test", str(folder / "scores.csv")]
-    say += ["--folder", str(folder / "t"), "--cache", str(folder / "kept")]
+    arguments = ["train", "align_iqa", "--csv", str(folder / "scores.csv"), "--test", str(folder / "scores.csv")]
+    arguments += ["--folder", str(folder / "t"), "--cache", str(folder / "kept")]
     short = [
         "--set",
         "warm_up=2",
@@ -53,18 +53,18 @@ def test_training_from_a_csv_learns_goes_on_and_is_measured(folder: Path, capsys
         "--set",
         "learning_rate=0.01",
     ]
-    main([*say, *short, "--set", "steps=24"])
+    main([*arguments, *short, "--set", "steps=24"])
     srcc = float(capsys.readouterr().out.rpartition("SRCC ")[2].split(",")[0])
     assert srcc > 0.7
-    kept = sorted(path.stat().st_mtime_ns for path in (folder / "kept").rglob("*.npy"))
-    assert len(kept) == 24
-    main([*say, *short, "--set", "steps=30"])
+    cached_mtimes = sorted(path.stat().st_mtime_ns for path in (folder / "kept").rglob("*.npy"))
+    assert len(cached_mtimes) == 24
+    main([*arguments, *short, "--set", "steps=30"])
     assert torch.load(folder / "t" / "last.pt", weights_only=True)["step"] == 30
-    assert sorted(path.stat().st_mtime_ns for path in (folder / "kept").rglob("*.npy")) == kept
+    assert sorted(path.stat().st_mtime_ns for path in (folder / "kept").rglob("*.npy")) == cached_mtimes
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (lambda f: ["--csv", str(f / "scores.csv"), "--part", "lite"], "write NAME=FILE"),
         (
@@ -77,20 +77,20 @@ def test_training_from_a_csv_learns_goes_on_and_is_measured(folder: Path, capsys
         (lambda f: ["--csv", str(f / "scores.csv"), "--set", "network.guidance=none"], "text needs quotes"),
     ],
 )
-def test_what_is_missing_is_said_in_one_line(folder: Path, change: Callable[[Path], list[str]], words: str) -> None:
+def test_what_is_missing_is_said_in_one_line(folder: Path, change: Callable[[Path], list[str]], message: str) -> None:
     """As an exit with a message, not a traceback."""
-    with pytest.raises(SystemExit, match=words):
+    with pytest.raises(SystemExit, match=message):
         main(["train", "spatial", "--folder", str(folder / "t"), *change(folder)])
 
 
 def test_fragments_must_be_trained_before_they_are_looked_through(folder: Path) -> None:
     """Lean SR-VQA says so, and refuses weights of something else."""
-    say = ["train", "lean_sr_vqa", "--csv", str(folder / "scores.csv"), "--folder", str(folder / "t")]
+    arguments = ["train", "lean_sr_vqa", "--csv", str(folder / "scores.csv"), "--folder", str(folder / "t")]
     with pytest.raises(SystemExit, match=r"needs trained weights of `fragments`: --part fragments=best\.pt"):
-        main(say)
+        main(arguments)
     torch.save({"weights": {"last.bias": torch.zeros(1)}, "learner": "spatial"}, folder / "other.pt")
     with pytest.raises(SystemExit, match="holds weights of spatial"):
-        main([*say, "--part", f"fragments={folder / 'other.pt'}"])
+        main([*arguments, "--part", f"fragments={folder / 'other.pt'}"])
 
 
 @pytest.mark.parametrize("name", TRAINABLE_SCORERS)

@@ -48,11 +48,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             crop.filter(ImageFilter.GaussianBlur(blur)).save(folder / f"{n}-{blur}.png")
             lines.append(f"{n}-{blur}.png,{4 - blur / 2 + n / 100},{n}")
     (folder / "scores.csv").write_text("\n".join(lines) + "\n")
-    kept = ("--cache", str(folder / "cache"), "--licence", "CC-BY-4.0")
+    options = ("--cache", str(folder / "cache"), "--licence", "CC-BY-4.0")
     best: dict[str, Path] = {}
     for name in NAMES:
         part = ("--part", f"fragments={best['fragments']}") if name == "lean_sr_vqa" else ()
-        best[name] = train(name, folder / "scores.csv", folder / name, *kept, *part)
+        best[name] = train(name, folder / "scores.csv", folder / name, *options, *part)
     return best
 
 
@@ -66,11 +66,11 @@ def built(trained: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def rows_of(assembly: GraphAssembly, decoded: DecodedSegment) -> dict[str, np.ndarray]:
-    found = {}
+    rows = {}
     for source in assembly.inputs:
         assert isinstance(source, PixelInput)
-        found[source.name] = np.ascontiguousarray(decoded.views[view_of_input(source)].transpose(0, 3, 1, 2))
-    return found
+        rows[source.name] = np.ascontiguousarray(decoded.views[view_of_input(source)].transpose(0, 3, 1, 2))
+    return rows
 
 
 async def test_the_daemon_scores_a_real_clip_as_torch_does(trained: dict[str, Path], built: Path, shared: Path) -> None:
@@ -89,12 +89,12 @@ async def test_the_daemon_scores_a_real_clip_as_torch_does(trained: dict[str, Pa
         checkpoint = read_trained_scorer(trained[name])
         assembly = build_trained_assembly(checkpoint, NAMES[name], version=1)
         rows = rows_of(assembly, decoded)
-        said = run_in_torch(assembly, rows)[assembly.parts[-1].name]
+        torch_scores = run_in_torch(assembly, rows)[assembly.parts[-1].name]
         alone = run_in_torch(assembly, {key: each[-1:] for key, each in rows.items()})[assembly.parts[-1].name]
-        np.testing.assert_allclose(alone, said[-1:], rtol=1e-4, atol=1e-5)
-        assert score.native_value == pytest.approx(float(said.mean()), abs=1e-4)
+        np.testing.assert_allclose(alone, torch_scores[-1:], rtol=1e-4, atol=1e-5)
+        assert score.native_value == pytest.approx(float(torch_scores.mean()), abs=1e-4)
         points = load_composite_spec(built / f"{NAMES[name]}@1.json").calibration
-        assert score.frame_values == pytest.approx([points.apply(float(each)) for each in said], abs=0.05)
+        assert score.frame_values == pytest.approx([points.apply(float(each)) for each in torch_scores], abs=0.05)
 
 
 def test_graphs_of_what_is_frozen_are_shared(built: Path) -> None:
@@ -103,8 +103,8 @@ def test_graphs_of_what_is_frozen_are_shared(built: Path) -> None:
     for called in NAMES.values():
         spec = load_composite_spec(built / f"{called}@1.json")
         graphs[called] = {step.graph.file: step.graph.sha256 for step in spec.steps}
-    for one, other in (("my-lean", "my-align"), ("my-lean", "fragments")):
-        assert len(graphs[one].items() & graphs[other].items()) == 1
+    for first, other in (("my-lean", "my-align"), ("my-lean", "fragments")):
+        assert len(graphs[first].items() & graphs[other].items()) == 1
     assert len(list(built.glob("*.onnx"))) == 7
 
 
@@ -114,14 +114,14 @@ def test_verify_and_card_say_what_was_written(
     """Against torch and by themselves; where it comes from, and whose licences hold."""
     where = ["--name", "my-lean", "--built", str(built)]
     main(["verify", "trained", "--weights", str(trained["lean_sr_vqa"]), *where])
-    said = capsys.readouterr().out
-    assert said.count("against torch") == 4
-    assert said.count("rows together against one by one") == 4
+    output = capsys.readouterr().out
+    assert output.count("against torch") == 4
+    assert output.count("rows together against one by one") == 4
     main(["verify", "trained", *where])
     assert "golden values of my-lean-score" in capsys.readouterr().out
     main(["card", "trained", *where])
-    said = capsys.readouterr().out
-    for words in (
+    output = capsys.readouterr().out
+    for message in (
         "my-lean@1",
         "scores.csv, sha256",
         "| rows | 12 |",
@@ -130,13 +130,13 @@ def test_verify_and_card_say_what_was_written(
         "best.pt, sha256",
         "SRCC",
     ):
-        assert words in said
+        assert message in output
 
 
 def test_a_manifest_is_calibrated_on_rows_that_nothing_was_fitted_on(trained: dict[str, Path], built: Path) -> None:
     """Rising within the native scale, through what people said of them."""
-    kept = read_trained_scorer(trained["align_iqa"])
-    assert len(kept.predicted) == len(kept.target) == 4
+    trained_scorer = read_trained_scorer(trained["align_iqa"])
+    assert len(trained_scorer.predicted) == len(trained_scorer.target) == 4
     points = json.loads((built / "my-align@1.json").read_text())["calibration"]["points"]
     assert 0 <= points[0][0] < points[-1][0] <= 1
     assert [y for _, y in points] == sorted(y for _, y in points)
@@ -149,9 +149,9 @@ def test_calibration_follows_the_scores() -> None:
     noise = np.random.default_rng(0).normal(scale=0.05, size=400)
     scale = fit_score_scale(native.astype(np.float32), np.clip(wanted + noise, 0, 1).astype(np.float32))
     assert len(scale.calibration.points) <= MAX_CALIBRATION_POINTS + 2
-    found = np.array([scale.calibration.apply(each) for each in native])
-    assert np.abs(found - 100 * wanted).max() < 4
-    assert (np.diff(found) > 0).all()
+    calibrated = np.array([scale.calibration.apply(each) for each in native])
+    assert np.abs(calibrated - 100 * wanted).max() < 4
+    assert (np.diff(calibrated) > 0).all()
 
 
 @pytest.mark.parametrize("target", [[1.0, 0.5, 0.0], [0.2, 0.2, 0.2]])
@@ -167,14 +167,14 @@ def test_wrong_files_are_refused_in_one_line(trained: dict[str, Path], tmp_path:
     """None, no such file, a picture, weights without facts, and a name that no scorer can have."""
     torch.save({"weights": {}}, tmp_path / "old.pt")
     (tmp_path / "picture.pt").write_bytes(b"\x89PNG")
-    for words, given in (
+    for message, given in (
         ("name the checkpoint", []),
         ("no such file", ["--weights", str(tmp_path / "none.pt")]),
         ("cannot be read as a checkpoint", ["--weights", str(tmp_path / "picture.pt")]),
         ("or of an older format", ["--weights", str(tmp_path / "old.pt")]),
         ("not a valid scorer name", ["--weights", str(trained["fragments"]), "--name", "My Scorer"]),
     ):
-        with pytest.raises(SystemExit, match=words):
+        with pytest.raises(SystemExit, match=message):
             main(["export", "trained", "--built", str(tmp_path / "built"), *given])
     with pytest.raises(SystemExit, match="export the scorer first"):
         main(["card", "trained", "--name", "nothing", "--built", str(tmp_path)])

@@ -41,7 +41,7 @@ def test_rows_are_read_as_written(listed: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("file,score\na.png,1\n", "no column path"),
         ("path,score\n", "holds no rows"),
@@ -50,9 +50,9 @@ def test_rows_are_read_as_written(listed: Callable[[str], Path]) -> None:
         ("path,score\na.png,nan\n", "line 2: score must be finite"),
     ],
 )
-def test_what_is_wrong_is_named_by_file_and_line(listed: Callable[[str], Path], text: str, words: str) -> None:
+def test_what_is_wrong_is_named_by_file_and_line(listed: Callable[[str], Path], text: str, message: str) -> None:
     """Every refusal says where."""
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=message):
         read_scored_rows(listed(text))
 
 
@@ -96,7 +96,7 @@ def test_frames_of_a_clip_are_those_of_its_equal_parts(tmp_path: Path) -> None:
     assert np.abs(frames.mean((1, 2, 3)) - [0, 40, 80, 120]).max() < 2
     assert len(read_frames(clip, count=30)) == 20
     (tmp_path / "broken.mp4").write_bytes(b"no clip")
-    for name, words in (("broken.mp4", "as a clip"), ("broken.png", "as a picture")):
+    for name, message in (("broken.mp4", "as a clip"), ("broken.png", "as a picture")):
         (tmp_path / name).write_bytes(b"neither")
-        with pytest.raises(DataError, match=words):
+        with pytest.raises(DataError, match=message):
             read_frames(tmp_path / name, count=1)

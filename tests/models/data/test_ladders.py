@@ -30,10 +30,10 @@ def test_each_rung_is_farther_from_the_original(kind: str) -> None:
 
 def test_synthetic_ladders_start_with_the_original() -> None:
     """Two different kinds per picture, six rungs of twelve tiles each, reproducible with the seed."""
-    found = [list(ladders.synthetic_ladders(iter([("a", CANVAS)]), kinds=2, seed=4)) for _ in range(2)]
-    assert [(name, kind) for name, kind, _ in found[0]] == [(name, kind) for name, kind, _ in found[1]]
-    assert len({kind for _, kind, _ in found[0]}) == 2
-    for (_, _, tiles), (_, _, same) in zip(*found, strict=True):
+    runs = [list(ladders.synthetic_ladders(iter([("a", CANVAS)]), kinds=2, seed=4)) for _ in range(2)]
+    assert [(name, kind) for name, kind, _ in runs[0]] == [(name, kind) for name, kind, _ in runs[1]]
+    assert len({kind for _, kind, _ in runs[0]}) == 2
+    for (_, _, tiles), (_, _, same) in zip(*runs, strict=True):
         assert len(tiles) == 6
         np.testing.assert_array_equal(tiles[0], ladders.cut_tiles(CANVAS))
         np.testing.assert_array_equal(tiles, same)
@@ -49,8 +49,8 @@ def test_codec_ladders_fall_with_the_rate_and_skip_broken_sources(tmp_path: Path
         (photo.name, ladders.pan_over_photo(photo, side=240, frames=4)),
     ]
     codecs = {"h264": (*ladders.CODECS["h264"][:2], (20, 51))}
-    found = list(ladders.codec_ladders(sources, codecs=codecs, frame_numbers=(1, 3)))
-    assert [(name, codec) for name, codec, _ in found] == [("photo.png", "h264")] * 2
-    for _, _, (clean, good, bad) in found:
+    results = list(ladders.codec_ladders(sources, codecs=codecs, frame_numbers=(1, 3)))
+    assert [(name, codec) for name, codec, _ in results] == [("photo.png", "h264")] * 2
+    for _, _, (clean, good, bad) in results:
         errors = [np.abs(rung.astype(int) - clean).mean() for rung in (good, bad)]
         assert 0 < errors[0] < errors[1]

@@ -43,9 +43,9 @@ def entry(score: float, *, group: str = "one", scale: int = 2) -> BenchmarkClip:
 def test_measures_of_the_clean_picture_are_perfect() -> None:
     """No error: PSNR at its cap, SSIM 1, GMSD 0, label 1."""
     frames = PICTURE[None]
-    found = measure_fidelity(frames, frames)
-    assert found == pytest.approx((78.13, 1, 0), abs=0.01)
-    assert quality_label(*found) == 1.0
+    fidelity = measure_fidelity(frames, frames)
+    assert fidelity == pytest.approx((78.13, 1, 0), abs=0.01)
+    assert quality_label(*fidelity) == 1.0
 
 
 def test_psnr_of_a_known_error_is_as_by_hand() -> None:
@@ -68,8 +68,8 @@ def test_gmsd_grows_with_blur_and_ignores_a_shift_of_level() -> None:
 def test_pairs_fall_into_tiers_by_how_far_labels_are_apart() -> None:
     """Labels 0, 0.1, 0.5 and scores 1, 0, 2: the near pair is wrong and hard, the far ones are right."""
     entries = [entry(0.0), entry(0.1), entry(0.5)]
-    found = pairwise_accuracy(entries, [1.0, 0.0, 2.0])
-    assert found == {"easy": (1.0, 1), "moderate": (1.0, 1), "hard": (0.0, 1), "all": (pytest.approx(2 / 3), 3)}
+    accuracy = pairwise_accuracy(entries, [1.0, 0.0, 2.0])
+    assert accuracy == {"easy": (1.0, 1), "moderate": (1.0, 1), "hard": (0.0, 1), "all": (pytest.approx(2 / 3), 3)}
     assert pairwise_accuracy(entries, [7.0, 7.0, 7.0])["all"] == (0.5, 3)
     with pytest.raises(ValueError, match="too few pairs"):
         pairwise_accuracy([entry(0.0), entry(0.5, group="other"), entry(0.9, scale=4)], [0.0, 1.0, 2.0])
@@ -79,13 +79,13 @@ def test_a_tiny_set_is_made_written_and_read_back(tmp_path: Path) -> None:
     """One content, two ways, two rates: a lower rate and a cruder kernel have the lower label."""
     plan = BenchmarkConfig(photos=("coffee",), methods=("nearest", "lanczos"), scales=(4,), rates=(18, 38))
     entries = list(sr_benchmark.make_benchmark(tmp_path, plan))
-    assert [(one.method, one.crf) for one in entries] == [
+    assert [(entry.method, entry.crf) for entry in entries] == [
         ("nearest", 18),
         ("nearest", 38),
         ("lanczos", 18),
         ("lanczos", 38),
     ]
-    scores = {(one.method, one.crf): one.score for one in entries}
+    scores = {(entry.method, entry.crf): entry.score for entry in entries}
     assert scores["nearest", 38] < scores["nearest", 18] < scores["lanczos", 18] > scores["lanczos", 38]
     assert read_benchmark(tmp_path / "set.csv") == entries
     assert [row.group for row in read_scored_rows(tmp_path / "set.csv")] == ["coffee"] * 4

@@ -43,15 +43,15 @@ def test_the_view_is_that_of_the_source() -> None:
 
 def test_views_are_those_of_the_published_networks() -> None:
     """Full size: 32 frames at 224; seven by seven pieces of 32, every second frame; windows; a 384 centre."""
-    found = {
+    views = {
         source.name: composite.view_of_input(source)
         for source in (
             recipes.motion_input(), recipes.fragments_input(SwinConfig()), recipes.windows_input(),
             recipes.centre_input(SwinConfig(frames=1, side=384, patch=(1, 4, 4), window=(1, 12, 12), gated_stages=0)),
         )
     }  # fmt: skip
-    assert found["motion"].row_shape == found["fragments"].row_shape == (32, 224, 224, 3)
-    assert (found["fragments"].columns, found["fragments"].rows) == (7, 7)
-    assert [found[name].clip.stride for name in ("motion", "fragments")] == [1, 2]  # type: ignore[union-attr]
-    assert found["windows"].row_shape == (15, 224, 224, 3)
-    assert (found["picture"].short_side, found["picture"].row_shape) == (384, (384, 384, 3))
+    assert views["motion"].row_shape == views["fragments"].row_shape == (32, 224, 224, 3)
+    assert (views["fragments"].columns, views["fragments"].rows) == (7, 7)
+    assert [views[name].clip.stride for name in ("motion", "fragments")] == [1, 2]  # type: ignore[union-attr]
+    assert views["windows"].row_shape == (15, 224, 224, 3)
+    assert (views["picture"].short_side, views["picture"].row_shape) == (384, (384, 384, 3))

@@ -55,14 +55,14 @@ def test_a_checkpoint_becomes_graphs_that_say_the_same(weights: dict[str, Any], 
     sheet = written(weights, tmp_path, precision=precision)
     assert len(assembly.verify_assembly(sheet)) == 6
     pixels = np.random.default_rng(1).integers(0, 256, (3, 2, 3, 448, 448), dtype=np.uint8)
-    said = assembly.AssemblyRunner(sheet).run({"halves": pixels})
+    output = assembly.AssemblyRunner(sheet).run({"halves": pixels})
     net = network(weights)
     with torch.inference_mode():
-        for unit, seen, thought in zip(pixels, said["q-align-encoder"], said["llm"], strict=True):
+        for unit, seen, thought in zip(pixels, output["q-align-encoder"], output["llm"], strict=True):
             features = net.encode_pictures(torch.from_numpy(q_align.normalise_pictures(unit.transpose(0, 2, 3, 1))))
             means = [net.hidden_states(owl_hidden.HIDDEN_STATE_PROMPT, [half[None]])[0].mean(0) for half in features]
-            for found, wanted in ((seen, features.numpy()), (thought, torch.stack(means).mean(0).numpy())):
-                assert np.abs(found - wanted).max() <= assembly.RELATIVE_TOLERANCE[precision] * np.abs(wanted).max()
+            for actual, wanted in ((seen, features.numpy()), (thought, torch.stack(means).mean(0).numpy())):
+                assert np.abs(actual - wanted).max() <= assembly.RELATIVE_TOLERANCE[precision] * np.abs(wanted).max()
 
 
 def test_the_encoder_is_the_scorers_own_file(weights: dict[str, Any], tmp_path: Path) -> None:

@@ -78,13 +78,13 @@ def test_content_has_guidance_of_its_own(network: AlignIqa) -> None:
 def test_likeness_is_a_cosine_at_its_place() -> None:
     """A patch like the prompt is 1 where it lies, one unlike it -1; the whole picture's is everywhere."""
     prompt = torch.tensor([[3.0, 0.0]])
-    places = torch.zeros(1, 1 + 9, 2)
-    places[0, 0], places[0, 1 + 5], places[0, 1 + 6] = torch.tensor([[0.0, 2.0], [5.0, 0.0], [-1.0, 0.0]])
-    found = TextImageConsistency()(places, prompt)
-    assert found.shape == (1, 2, 3, 3)
-    assert float(found[0, 0, 1, 2]) == pytest.approx(1)
-    assert float(found[0, 0, 2, 0]) == pytest.approx(-1)
-    assert found[0, 1].abs().max() == 0
+    tokens = torch.zeros(1, 1 + 9, 2)
+    tokens[0, 0], tokens[0, 1 + 5], tokens[0, 1 + 6] = torch.tensor([[0.0, 2.0], [5.0, 0.0], [-1.0, 0.0]])
+    actual = TextImageConsistency()(tokens, prompt)
+    assert actual.shape == (1, 2, 3, 3)
+    assert float(actual[0, 0, 1, 2]) == pytest.approx(1)
+    assert float(actual[0, 0, 2, 0]) == pytest.approx(-1)
+    assert actual[0, 1].abs().max() == 0
 
 
 def test_only_what_is_new_is_trained(network: AlignIqa) -> None:

@@ -66,9 +66,9 @@ def test_the_technical_side_equals_the_published_code(rich_goldens: RichGoldens,
     archive = rich_goldens.archive(NAME)
     clip = rich_goldens.clip(rich_goldens.manifest[NAME]["seeds"]["dover"][1], 96, 224)[None, :, :32]
     with torch.inference_mode():
-        places = network.technical_head(FragmentFeatures(network.technical_backbone)(clip))
-    near(places[:, None], archive["in1.technical.score_map"][:1])
-    near(places.mean((1, 2, 3)), archive["in1.technical.score_per_clip"][:1])
+        score_map = network.technical_head(FragmentFeatures(network.technical_backbone)(clip))
+    near(score_map[:, None], archive["in1.technical.score_map"][:1])
+    near(score_map.mean((1, 2, 3)), archive["in1.technical.score_per_clip"][:1])
 
 
 def fused(fusion: ScoreFusion, *, technical: Any, aesthetic: Any) -> Any:

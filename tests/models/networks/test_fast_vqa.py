@@ -41,21 +41,24 @@ def test_names_are_the_published_ones(rich_goldens: RichGoldens, network: FastVq
 @pytest.mark.fixtures
 def test_every_stage_equals_the_published_code(rich_goldens: RichGoldens, network: FastVqa) -> None:
     """Tokens after patches, after each stage and after the last norm; map, score and the features for fusion."""
-    archive, place = rich_goldens.archive(NAME), "in1.clips1"
+    archive, key = rich_goldens.archive(NAME), "in1.clips1"
     clips = rich_goldens.clip(rich_goldens.manifest[NAME]["seeds"]["fast"][1], 32, 224)[None]
     backbone = network.fragments_backbone
     with torch.inference_mode():
         tokens = backbone.patch_embed(normalise(clips, MEAN, STD, dtype=torch.float32))
-        for name, layer in (("patch_embed", None), *((f"layer{at}", one) for at, one in enumerate(backbone.layers))):
+        for name, layer in (
+            ("patch_embed", None),
+            *((f"layer{at}", stage) for at, stage in enumerate(backbone.layers)),
+        ):
             tokens = tokens if layer is None else layer(tokens)
-            near(cut(tokens.permute(0, 4, 1, 2, 3)), archive[f"{place}.{name}.slice"])
-            near_stats(tokens, archive[f"{place}.{name}.stats"])
+            near(cut(tokens.permute(0, 4, 1, 2, 3)), archive[f"{key}.{name}.slice"])
+            near_stats(tokens, archive[f"{key}.{name}.stats"])
         features = backbone.norm(tokens).permute(0, 4, 1, 2, 3)
-        places = network.vqa_head(features)
-    near(cut(features), archive[f"{place}.map.slice"])
-    near(features.mean((2, 3, 4)), archive[f"{place}.map.channel_mean"])
-    near(places[:, None], archive[f"{place}.score_map"])
-    near(places.mean((1, 2, 3)), archive[f"{place}.score_per_clip"])
+        score_map = network.vqa_head(features)
+    near(cut(features), archive[f"{key}.map.slice"])
+    near(features.mean((2, 3, 4)), archive[f"{key}.map.channel_mean"])
+    near(score_map[:, None], archive[f"{key}.score_map"])
+    near(score_map.mean((1, 2, 3)), archive[f"{key}.score_per_clip"])
 
 
 @pytest.mark.fixtures
@@ -65,9 +68,9 @@ def test_two_clips_at_once_equal_the_published_code(rich_goldens: RichGoldens, n
     frames = rich_goldens.clip(rich_goldens.manifest[NAME]["seeds"]["fast"][0], 64, 224)
     clips = torch.stack([frames[:, :32], frames[:, 32:]])
     with torch.inference_mode():
-        score, places, features = network(clips)
+        score, score_map, features = network(clips)
     near(score, archive["in0.clips2.score_per_clip"])
-    near(places[:, None], archive["in0.clips2.score_map"])
+    near(score_map[:, None], archive["in0.clips2.score_map"])
     near(features.mean(0), archive["in0.clips2.rq_feature_768"])
 
 
@@ -82,13 +85,13 @@ def test_pieces_are_cut_as_published(rich_goldens: RichGoldens) -> None:
         grid = fragments.Grid(per_side=case.get("fragments_h", 7))
         frames = rich_goldens.frames(case["frames_seed"], count, case["h"], case["w"])
         seed, name = case["torch_seed"], case["name"]
-        found = fragments.fragments(frames, seed=seed, groups=count // aligned, grid=grid).transpose(3, 0, 1, 2)
+        actual = fragments.fragments(frames, seed=seed, groups=count // aligned, grid=grid).transpose(3, 0, 1, 2)
         if f"{name}.origins" in archive.files:
-            places = fragments.origins(case["h"], case["w"], groups=count // aligned, seed=seed, grid=grid)
-            np.testing.assert_array_equal(places, archive[f"{name}.origins"])
-            assert crc32(np.ascontiguousarray(found).tobytes()) == archive[f"{name}.crc32"]
+            origins = fragments.origins(case["h"], case["w"], groups=count // aligned, seed=seed, grid=grid)
+            np.testing.assert_array_equal(origins, archive[f"{name}.origins"])
+            assert crc32(np.ascontiguousarray(actual).tobytes()) == archive[f"{name}.crc32"]
         steps = 4 if any(word in name for word in ("aligned8", "grid4", "small")) else 16
-        apart = np.abs(found[:, ::steps, ::9, ::9].astype(int) - archive[f"{name}.slice"])
+        apart = np.abs(actual[:, ::steps, ::9, ::9].astype(int) - archive[f"{name}.slice"])
         assert apart.max() <= (1 if "small" in name else 0)
 
 
@@ -96,10 +99,10 @@ def test_draws_are_those_of_torch() -> None:
     """Numpy alone finds the numbers that the published code takes from torch's generator."""
     torch.manual_seed(12345)
     rows, columns = torch.randint(1080 // 7 - 32, (7, 7, 3)), torch.randint(1920 // 7 - 32, (7, 7, 3))
-    found = fragments.origins(1080, 1920, groups=3, seed=12345)
+    origins = fragments.origins(1080, 1920, groups=3, seed=12345)
     cells = np.arange(7)
-    np.testing.assert_array_equal(found[..., 0], rows.numpy() + (1080 // 7 * cells)[:, None, None])
-    np.testing.assert_array_equal(found[..., 1], columns.numpy() + (1920 // 7 * cells)[None, :, None])
+    np.testing.assert_array_equal(origins[..., 0], rows.numpy() + (1080 // 7 * cells)[:, None, None])
+    np.testing.assert_array_equal(origins[..., 1], columns.numpy() + (1920 // 7 * cells)[None, :, None])
 
 
 def test_small_frames_can_be_seen_whole() -> None:

@@ -68,7 +68,7 @@ def test_prompts_are_the_published_ones(rich_goldens: RichGoldens) -> None:
     assert crc32(table.tobytes()) == int(archive["prompts.all_ids_crc32"])
     np.testing.assert_array_equal((table != 0).sum(1), archive["prompts.lengths"])
     ours = {"quality": QUALITY_WORDS, "scene": SCENE_WORDS, "distortion": DISTORTION_WORDS}
-    assert {name: list(words) for name, words in ours.items()} == order
+    assert {name: list(prompts) for name, prompts in ours.items()} == order
 
 
 @pytest.mark.fixtures
@@ -86,25 +86,25 @@ def test_sentences_equal_the_published_code(rich_goldens: RichGoldens, clip: Cli
 def test_pictures_equal_the_published_code(rich_goldens: RichGoldens, network: Liqe, case: int) -> None:
     """Crops, tokens, vectors, logits per crop, and the mean of logits."""
     archive, crops = rich_goldens.archive(NAME), crops_of(rich_goldens, case)
-    place, visual = f"in{case}", network.visual
+    key, visual = f"in{case}", network.visual
     with torch.inference_mode():
         pixels = normalise(crops[0], MEAN, STD, dtype=torch.float32)
-        near(pixels[:, :, ::37, ::41], archive[f"{place}.patches.slice"])
+        near(pixels[:, :, ::37, ::41], archive[f"{key}.patches.slice"])
         tokens = visual.embed(pixels)
         after = [("ln_pre", tokens)]
         for at, block in enumerate(visual.transformer.resblocks):
             tokens = block(tokens, None)
             after.append((f"resblock{at}", tokens))
-        for name, found in (after[0], after[1], after[-1]):
-            near_stats(found, archive[f"{place}.visual.{name}.stats"])
-            slices = found.transpose(0, 1)[::12, ::5, ::48]
-            near(slices, archive[f"{place}.visual.{name}.slice_token_patch_channel"])
+        for name, actual in (after[0], after[1], after[-1]):
+            near_stats(actual, archive[f"{key}.visual.{name}.stats"])
+            slices = actual.transpose(0, 1)[::12, ::5, ::48]
+            near(slices, archive[f"{key}.visual.{name}.slice_token_patch_channel"])
         vectors = visual.ln_post(tokens[:, 0]) @ visual.proj
-        near(vectors, archive[f"{place}.image_features"])
+        near(vectors, archive[f"{key}.image_features"])
         units = torch.nn.functional.normalize(vectors, dim=-1)
-        near(units @ network.sentences.T, archive[f"{place}.logits_per_patch"][:, ::EVERY])
+        near(units @ network.sentences.T, archive[f"{key}.logits_per_patch"][:, ::EVERY])
         logits = network(crops)
-    near(logits, archive[f"{place}.logits_mean"][:, ::EVERY])
+    near(logits, archive[f"{key}.logits_mean"][:, ::EVERY])
 
 
 @pytest.mark.fixtures

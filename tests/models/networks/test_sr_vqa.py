@@ -115,9 +115,9 @@ def test_from_pictures_to_a_score_as_published(rich_goldens: RichGoldens, networ
 def test_one_clip_vector_serves_every_unit() -> None:
     """FAST-VQA's features of every place, of any number of clips, become one mean for all units of a video."""
     net = RqVqa(TINY, BottleneckConfig(width=16, inner=8, heads=1, head=4, side=8, depth=1), features={"a": 5, "b": 3})
-    units, places = torch.randn(2, 6, 5), torch.randn(2, 4, 3, 2, 2, 2)
-    mean = places.mean((1, 3, 4, 5))[:, None].expand(-1, 6, -1)
-    torch.testing.assert_close(net.fusion()(units, places), net.fusion()(units, mean))
+    units, maps = torch.randn(2, 6, 5), torch.randn(2, 4, 3, 2, 2, 2)
+    mean = maps.mean((1, 3, 4, 5))[:, None].expand(-1, 6, -1)
+    torch.testing.assert_close(net.fusion()(units, maps), net.fusion()(units, mean))
 
 
 def test_scores_of_units_are_within_0_and_1_and_independent() -> None:

@@ -69,9 +69,9 @@ def lively(network: Any) -> Any:
 
 def lean(clips: FastVqa) -> GraphAssembly:
     sentences = torch.nn.functional.normalize(torch.randn(liqe.SENTENCE_COUNT, WORDS.joint), dim=-1)
-    words = lively(liqe.Liqe(WORDS, sentences, torch.tensor(3.0)))
+    liqe_network = lively(liqe.Liqe(WORDS, sentences, torch.tensor(3.0)))
     network = lively(SrVqa(SrVqaConfig(features=WIDTHS, swin=PICTURES, hidden=8)))
-    whole = recipes.assemble_sr_vqa(network, fast=lively(FastPathway(MOTION)), fast_vqa=clips, liqe=words)
+    whole = recipes.assemble_sr_vqa(network, fast=lively(FastPathway(MOTION)), fast_vqa=clips, liqe=liqe_network)
     inputs = tuple(recipes.motion_input(64) if each.name == recipes.MOTION else each for each in whole.inputs)
     return GraphAssembly(name=whole.name, version=whole.version, inputs=inputs, parts=whole.parts)
 
@@ -100,13 +100,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Gr
 
 def pixels_of(assembly: GraphAssembly, decoded: DecodedSegment) -> dict[str, np.ndarray]:
     """The rows of every source as torch takes them."""
-    found = {}
+    pixel_rows = {}
     for source in assembly.inputs:
         assert not isinstance(source, FeatureInput)
         pixels = decoded.views[composite.view_of_input(source)]
         axes = {"NCHW": (0, 3, 1, 2), "NCTHW": (0, 4, 1, 2, 3), "NKCHW": (0, 1, 4, 2, 3)}[source.order]
-        found[source.name] = np.ascontiguousarray(pixels.transpose(axes))
-    return found
+        pixel_rows[source.name] = np.ascontiguousarray(pixels.transpose(axes))
+    return pixel_rows
 
 
 @pytest.mark.parametrize("media", MEDIA)
@@ -124,10 +124,10 @@ async def test_a_segment_is_scored_as_torch_scores_its_pixels(
         decoded = await pool.decode(MEDIA[media], views=views)
         scores = {name: await scorer.score(decoded) for name, scorer in zip(made, scorers, strict=True)}
     for name, assembly in made.items():
-        said = np.ravel(run_in_torch(assembly, pixels_of(assembly, decoded))[assembly.parts[-1].name])
+        torch_scores = np.ravel(run_in_torch(assembly, pixels_of(assembly, decoded))[assembly.parts[-1].name])
         points = composite.find_scale(name).calibration
-        assert scores[name].native_value == pytest.approx(said.mean(), rel=1e-4, abs=1e-5)
-        expected = [points.apply(each) for each in np.broadcast_to(said, len(decoded.times_seconds)).tolist()]
+        assert scores[name].native_value == pytest.approx(torch_scores.mean(), rel=1e-4, abs=1e-5)
+        expected = [points.apply(each) for each in np.broadcast_to(torch_scores, len(decoded.times_seconds)).tolist()]
         assert scores[name].frame_values == pytest.approx(expected, abs=0.02)
 
 

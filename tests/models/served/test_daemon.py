@@ -39,19 +39,21 @@ FORMS = ("fp32", "int8")
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Q-Align in two forms, one with its weights beside the graphs, and Compare2Score with five anchors."""
-    place, folder = tmp_path_factory.mktemp("weights"), tmp_path_factory.mktemp("built")
+    weights_folder, folder = tmp_path_factory.mktemp("weights"), tmp_path_factory.mktemp("built")
     weights: dict[str, Any] = random_weights(CONFIG)
     recipe = q_align_recipe(FACTS, config=CONFIG)
     write_level_scorer(recipe, weights, precision="fp32", folder=folder, max_embedded_bytes=graphs.MAX_EMBEDDED_BYTES)
     write_level_scorer(recipe, weights, precision="int8", folder=folder, max_embedded_bytes=2**17)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, place / "x.safetensors")
-    (place / "anchors").mkdir()
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, weights_folder / "x.safetensors")
+    (weights_folder / "anchors").mkdir()
     drawn = np.random.default_rng(1)
     for at in range(5):
-        Image.fromarray(drawn.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(place / "anchors" / f"{at}.png")
-    words = ["export", "compare2score", "--dtype", "fp32", "--anchors", str(place / "anchors")]
+        Image.fromarray(drawn.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(
+            weights_folder / "anchors" / f"{at}.png"
+        )
+    arguments = ["export", "compare2score", "--dtype", "fp32", "--anchors", str(weights_folder / "anchors")]
     options: argparse.Namespace = command.build_parser().parse_args(
-        [*words, "--weights", str(place / "x.safetensors"), "--built", str(folder)]
+        [*arguments, "--weights", str(weights_folder / "x.safetensors"), "--built", str(folder)]
     )
     owl.export(
         options, owl.ExportEnvironment(config=CONFIG, hub=_NoHub(), max_embedded_bytes=graphs.MAX_EMBEDDED_BYTES)
@@ -109,9 +111,9 @@ async def test_two_arms_as_the_torch_side_compares_them(built: Path) -> None:
     ab = runner.run_task([features[[0, 2]], features[[1, 3]]], task)[:, 0]
     ba = runner.run_task([features[[2, 0]], features[[3, 1]]], task)[:, 0]
     async with open_pair_scorer("compare2score-fp32", [built], CPU) as pair:
-        found = await pair.preference_probabilities(frames[:2], frames[2:])
+        probabilities = await pair.preference_probabilities(frames[:2], frames[2:])
     first, second = compare2score.preference_probability(ab), compare2score.preference_probability(ba)
-    assert found == pytest.approx((first + 1 - second) / 2, abs=1e-5)
+    assert probabilities == pytest.approx((first + 1 - second) / 2, abs=1e-5)
 
 
 async def test_the_encoder_of_both_is_one(built: Path) -> None:

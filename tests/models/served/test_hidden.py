@@ -92,8 +92,8 @@ def small_kits() -> dict[str, published.PublishedScorer]:
     }
 
 
-def options_of(folder: Path, *words: str) -> argparse.Namespace:
-    return command.build_parser().parse_args([*words, "--built", str(folder), "--dtype", "fp32"])
+def options_of(folder: Path, *arguments: str) -> argparse.Namespace:
+    return command.build_parser().parse_args([*arguments, "--built", str(folder), "--dtype", "fp32"])
 
 
 def export_words(folder: Path, name: str) -> tuple[str, ...]:
@@ -114,22 +114,24 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
         torch.save(made.state_dict(), folder / f"{key}.pt")
     (folder / "scale.toml").write_text(SCALE)
     owl = ("--weights", str(folder / "owl.pt"), "--allow-noncommercial")
-    place = owl_command.ExportEnvironment(config=CONFIG, hub=HuggingFace(folder))
-    owl_command.export(options_of(folder, "export", "q_align", *owl), place)
+    environment = owl_command.ExportEnvironment(config=CONFIG, hub=HuggingFace(folder))
+    owl_command.export(options_of(folder, "export", "q_align", *owl), environment)
     sheet = feature_scorers.export_hidden_state(
         options_of(folder, "export", "q_align_hidden", *owl), published.read_scorer_facts("q_align_hidden"), CONFIG
     )
-    found = {}
+    results = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(published, "PUBLISHED_SCORERS", small_kits())
         for name in published.PUBLISHED_SCORERS:
             scale = ("--scale", str(folder / "scale.toml")) if name == "rq_vqa" else ()
-            words = (*export_words(folder, name), "--part", f"q_align_hidden={sheet}", *scale)
-            options = options_of(folder, "export", *words)
+            arguments = (*export_words(folder, name), "--part", f"q_align_hidden={sheet}", *scale)
+            options = options_of(folder, "export", *arguments)
             feature_scorers.export(options)
-            assert "llm against torch" not in "\n".join(feature_scorers.verify(options_of(folder, "verify", *words)))
-            found[name] = feature_scorers.build_assembly(options)[0]
-        yield Built(folder=folder, assemblies=found, weights=weights)
+            assert "llm against torch" not in "\n".join(
+                feature_scorers.verify(options_of(folder, "verify", *arguments))
+            )
+            results[name] = feature_scorers.build_assembly(options)[0]
+        yield Built(folder=folder, assemblies=results, weights=weights)
 
 
 async def seen(clip: Path, *views: View) -> DecodedSegment:
@@ -148,7 +150,7 @@ def expected_of(built: Built, name: str, decoded: DecodedSegment) -> Any:
             features = net.encode_pictures(torch.from_numpy(q_align.normalise_pictures(unit)))
             rows.append(
                 torch.stack(
-                    [net.hidden_states(owl_hidden.HIDDEN_STATE_PROMPT, [one[None]])[0].mean(0) for one in features]
+                    [net.hidden_states(owl_hidden.HIDDEN_STATE_PROMPT, [frame[None]])[0].mean(0) for frame in features]
                 )
             )
         given["llm"] = torch.stack(rows).mean(1).numpy()
@@ -168,10 +170,10 @@ async def test_a_real_clip_is_scored_as_torch_scores_its_pixels(built: Built, sh
         decoded = await seen(shared / "clips" / clip, *(view for scorer in scorers for view in scorer.views))
         scores = [await scorer.score(decoded) for scorer in scorers]
     for name, score in zip(("sr_vqa", "rq_vqa"), scores, strict=True):
-        said = expected_of(built, name, decoded)
-        assert score.native_value == pytest.approx(float(said.mean()), rel=1e-4, abs=1e-5)
+        torch_score = expected_of(built, name, decoded)
+        assert score.native_value == pytest.approx(float(torch_score.mean()), rel=1e-4, abs=1e-5)
         points = composite.find_scale(name, built.folder / "scale.toml" if name == "rq_vqa" else None).calibration
-        values = [points.apply(each) for each in np.broadcast_to(said, len(decoded.times_seconds)).tolist()]
+        values = [points.apply(each) for each in np.broadcast_to(torch_score, len(decoded.times_seconds)).tolist()]
         assert score.frame_values == pytest.approx(values, abs=0.02)
 
 
@@ -223,21 +225,21 @@ async def test_halves_are_to_the_bit_as_published(shared: Path, clip: str) -> No
     media = (await seen(shared / "clips" / clip, view)).media
     native = View(kind="stretch", width=media.width, height=media.height)
     decoded = await seen(shared / "clips" / clip, view, native)
-    for frame, found in zip(decoded.views[native], decoded.views[view], strict=True):
+    for frame, half in zip(decoded.views[native], decoded.views[view], strict=True):
         picture = Image.fromarray(frame)
         middle = picture.height // 2
         boxes = ((0, 0, picture.width, middle), (0, middle, picture.width, picture.height))
-        np.testing.assert_array_equal(found, [q_align.pad_to_square(picture.crop(box)) for box in boxes])
+        np.testing.assert_array_equal(half, [q_align.pad_to_square(picture.crop(box)) for box in boxes])
 
 
 def test_sheets_that_do_not_fit_are_refused(built: Built, tmp_path: Path) -> None:
     """In another folder, of another form, of another width, of no hidden state."""
     sheet = built.folder / "q-align-hidden-fp32@1.parts.json"
-    words = export_words(built.folder, "sr_vqa")
+    arguments = export_words(built.folder, "sr_vqa")
 
     def refused(folder: Path, part: Path, match: str, *more: str) -> None:
         with pytest.raises(WeightsError, match=match):
-            feature_scorers.export(options_of(folder, "export", *words, "--part", f"q_align_hidden={part}", *more))
+            feature_scorers.export(options_of(folder, "export", *arguments, "--part", f"q_align_hidden={part}", *more))
 
     refused(tmp_path, sheet, "its graphs must be in the folder that is written to")
     other = built.folder / "other.parts.json"
@@ -248,6 +250,6 @@ def test_sheets_that_do_not_fit_are_refused(built: Built, tmp_path: Path) -> Non
     refused(built.folder, other, "not a sheet that makes llm")
     scale = ("--scale", str(built.folder / "scale.toml"))
     with pytest.raises(WeightsError, match=r"name that scorer's sheet by --part q_align_hidden=FILE\.parts\.json"):
-        feature_scorers.export(options_of(tmp_path, "export", *words, *scale))
+        feature_scorers.export(options_of(tmp_path, "export", *arguments, *scale))
     with pytest.raises(WeightsError, match=r"sr_vqa takes no weights of dover; it takes sr_vqa, .*, q_align_hidden"):
-        feature_scorers.export(options_of(tmp_path, "export", *words, "--part", "dover=x"))
+        feature_scorers.export(options_of(tmp_path, "export", *arguments, "--part", "dover=x"))

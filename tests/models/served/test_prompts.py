@@ -55,26 +55,26 @@ def trained(count: int) -> list[tuple[str, str]]:
     """Merges learnt from TEXT as byte pairs are: the most frequent pair first."""
     plain = ClipTokenizer(merges=())
     names = {number: name for name, number in plain.ids.items()}
-    words = [[names[one] for one in plain._encode_word(word)] for word in TEXT.lower().split()]
+    tokens = [[names[byte] for byte in plain._encode_word(word)] for word in TEXT.lower().split()]
     merges: list[tuple[str, str]] = []
     while len(merges) < count:
-        pairs = Counter(pair for word in words for pair in pairwise(word))
+        pairs = Counter(pair for word in tokens for pair in pairwise(word))
         if not pairs:
             break
         best = max(pairs, key=lambda pair: (pairs[pair], pair))
         merges.append(best)
-        words = [_merged(word, best) for word in words]
+        tokens = [_merged(word, best) for word in tokens]
     return merges
 
 
 def _merged(word: list[str], pair: tuple[str, str]) -> list[str]:
-    found: list[str] = []
+    merged: list[str] = []
     for part in word:
-        if found and (found[-1], part) == pair:
-            found[-1] += part
+        if merged and (merged[-1], part) == pair:
+            merged[-1] += part
         else:
-            found.append(part)
-    return found
+            merged.append(part)
+    return merged
 
 
 MERGES = trained(300)
@@ -94,9 +94,9 @@ def test_prompts_are_read_as_transformers_reads_them() -> None:
         if "Σ" in text or "&" in text:
             continue
         expected = theirs(text, truncation=True, max_length=77)["input_ids"]
-        found = ours.encode_batch([text], context_length=77)[0]
-        assert found[: len(expected)].tolist() == expected, text
-        assert not found[len(expected) :].any()
+        token_ids = ours.encode_batch([text], context_length=77)[0]
+        assert token_ids[: len(expected)].tolist() == expected, text
+        assert not token_ids[len(expected) :].any()
 
 
 class Built:
@@ -110,19 +110,19 @@ class Built:
             name: replace(kit, files={key: replace(spec, build=make[key]) for key, spec in kit.files.items()})
             for name, kit in kits.items()
         }
-        for at, (key, one) in enumerate(make.items()):
+        for at, (key, part) in enumerate(make.items()):
             torch.manual_seed(at)
-            network = one()
+            network = part()
             published.randomize_weights(network)
             torch.save(network.state_dict(), folder / f"{key}.pt")
         lines = "\n".join(("#version: 0.2", *(" ".join(pair) for pair in MERGES), "never used"))
         (folder / "bpe.txt").write_text(lines)
 
-    def options(self, name: str, *words: str) -> argparse.Namespace:
+    def options(self, name: str, *arguments: str) -> argparse.Namespace:
         folder = self.folder
         clip = ("--part", f"clip={folder / 'clip.pt'}") if name == "align_iqa_generated" else ()
         own = ("--weights", str(folder / "align_iqa.pt"), "--built", str(folder), "--dtype", "fp32")
-        return command.build_parser().parse_args(["export", name, *own, *clip, *words])
+        return command.build_parser().parse_args(["export", name, *own, *clip, *arguments])
 
     def assembly(self) -> GraphAssembly:
         return feature_scorers.build_assembly(
@@ -136,9 +136,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made = Built(tmp_path_factory.mktemp("prompts"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(published, "PUBLISHED_SCORERS", made.kits)
-        for name, words in (("align_iqa", ()), ("align_iqa_generated", ("--vocabulary", str(made.folder / "bpe.txt")))):
-            feature_scorers.export(made.options(name, *words))
-            options = made.options(name, *words)
+        for name, arguments in (
+            ("align_iqa", ()),
+            ("align_iqa_generated", ("--vocabulary", str(made.folder / "bpe.txt"))),
+        ):
+            feature_scorers.export(made.options(name, *arguments))
+            options = made.options(name, *arguments)
             assert any("against torch" in line for line in feature_scorers.verify(options))
         yield made
 
@@ -162,22 +165,22 @@ async def test_a_real_clip_with_a_prompt_is_scored_as_torch_scores_it(built: Bui
         assert len(runs) == 1 + 2 * rows
         other = await scorer.score(replace(decoded, prompt="100% café, two foxes"))
         assert len(runs) == 1 + 2 * rows + 1 + rows
-        again = await scorer.score(replace(decoded, prompt="a FOX  in the snow"))
+        repeated = await scorer.score(replace(decoded, prompt="a FOX  in the snow"))
         assert len(runs) == 1 + 2 * rows + 1 + rows
         with pytest.raises(ScoreError, match="no_prompt"):
             await scorer.score(replace(decoded, prompt=""))
     assembly = built.assembly()
     vocabulary = load_clip_tokenizer((built.folder / "bpe.txt").read_bytes(), vocabulary_size=WORDS.vocabulary)
-    for said, prompt in ((score, "A fox in the snow"), (other, "100% café, two foxes")):
+    for prompt_score, prompt in ((score, "A fox in the snow"), (other, "100% café, two foxes")):
         given: dict[str, Any] = {"prompt": vocabulary.encode_batch([prompt] * rows, context_length=77)}
         for source in assembly.inputs:
             if isinstance(source, PixelInput):
                 pixels = decoded.views[composite.view_of_input(source)]
                 given[source.name] = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
         expected = np.ravel(run_in_torch(assembly, given)["align-iqa-generated"])
-        assert said.native_value == pytest.approx(float(expected.mean()), rel=1e-4)
-        assert said.frame_values == pytest.approx((100 * expected).tolist(), abs=0.01)
-    assert again == score
+        assert prompt_score.native_value == pytest.approx(float(expected.mean()), rel=1e-4)
+        assert prompt_score.frame_values == pytest.approx((100 * expected).tolist(), abs=0.01)
+    assert repeated == score
     assert abs(other.native_value - score.native_value) > 1e-5
 
 

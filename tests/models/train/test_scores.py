@@ -23,17 +23,17 @@ class Head(nn.Module):
         torch.manual_seed(0)
         self.score = nn.Linear(6, 1)
 
-    def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        return self.score(torch.cat([one, other], 1)).squeeze(1)
+    def forward(self, first: Tensor, other: Tensor) -> Tensor:
+        return self.score(torch.cat([first, other], 1)).squeeze(1)
 
 
 def task(plan: ScoreTrainingConfig, rows: int = 60) -> ScoreTask:
     """Scores are a noisy sum of the first feature of each kind; three rows per group."""
     random = np.random.default_rng(0)
-    one, other = random.normal(size=(rows, 4)).astype(np.float16), random.normal(size=(rows, 2)).astype(np.float32)
-    scores = one[:, 0] + other[:, 0] + 0.1 * random.normal(size=rows)
+    first, other = random.normal(size=(rows, 4)).astype(np.float16), random.normal(size=(rows, 2)).astype(np.float32)
+    scores = first[:, 0] + other[:, 0] + 0.1 * random.normal(size=rows)
     scores = ((scores - scores.min()) / np.ptp(scores)).astype(np.float32)
-    return ScoreTask(Head(), plan, inputs=[one, other], scores=scores, groups=[f"g{n // 3}" for n in range(rows)])
+    return ScoreTask(Head(), plan, inputs=[first, other], scores=scores, groups=[f"g{n // 3}" for n in range(rows)])
 
 
 @pytest.mark.parametrize("name", ["plcc", "plcc_regression", "l1", "l1_rank", "fidelity", "hinge"])
@@ -47,8 +47,8 @@ def test_each_loss_alone_teaches_the_order(name: str, tmp_path: Path) -> None:
     train(trainer, tmp_path, report=lambda _: None)
     assert before < 0.6
     assert trainer.best_srcc > 0.9
-    kept = torch.load(tmp_path / "best.pt", weights_only=True)
-    assert kept["srcc"] == trainer.best_srcc
+    checkpoint = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert checkpoint["srcc"] == trainer.best_srcc
     assert (tmp_path / "curve.csv").read_text().splitlines()[0] == "step,loss,srcc,plcc"
     for picture in ("curve.png", "scatter.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
@@ -82,10 +82,11 @@ def test_mixed_precision_learns_too(tmp_path: Path) -> None:
 
 def test_scores_do_not_depend_on_the_batch() -> None:
     """One by one, or seven at a time."""
-    some = task(ScoreTrainingConfig())
+    training_task = task(ScoreTrainingConfig())
     rows = np.arange(20)
     torch.testing.assert_close(
-        predict(some.network, some.inputs, rows, batch=1), predict(some.network, some.inputs, rows, batch=7)
+        predict(training_task.network, training_task.inputs, rows, batch=1),
+        predict(training_task.network, training_task.inputs, rows, batch=7),
     )
 
 

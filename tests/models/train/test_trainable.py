@@ -38,8 +38,8 @@ def test_all_looks_have_the_sizes_that_networks_expect(parts: FrozenNetworks) ->
         extract.FRAGMENTS: (3, 224, 224),
         extract.FRAGMENT_FEATURES: (own.FEATURE_WIDTHS["fragments"],),
     }
-    for look, size in sizes.items():
-        looking = FeatureExtractor(look, parts)
+    for view, size in sizes.items():
+        looking = FeatureExtractor(view, parts)
         both = looking([PHOTO, PHOTO.transpose(1, 0, 2)], seed=3)
         assert both.shape == (2, *size)
         np.testing.assert_allclose(looking([PHOTO], seed=3)[0], both[0], rtol=1e-3, atol=1e-3)
@@ -47,7 +47,11 @@ def test_all_looks_have_the_sizes_that_networks_expect(parts: FrozenNetworks) ->
 
 def test_guidance_and_scales_can_be_left_out() -> None:
     """With guidance, once trained, saliency matters; without it nobody looks at it; both aggregators work."""
-    maps, one, other = torch.rand(2, sum(own.STAGE_WIDTHS), 12, 12), torch.zeros(2, 1, 12, 12), torch.rand(2, 1, 12, 12)
+    maps, first, other = (
+        torch.rand(2, sum(own.STAGE_WIDTHS), 12, 12),
+        torch.zeros(2, 1, 12, 12),
+        torch.rand(2, 1, 12, 12),
+    )
     for guidance, aggregator in (("saliency", "scales"), ("saliency", "plain"), ("none", "scales")):
         torch.manual_seed(0)
         shape = ScorerNetworkConfig(guidance=guidance, aggregator=aggregator)
@@ -58,4 +62,4 @@ def test_guidance_and_scales_can_be_left_out() -> None:
         assert is_guided == (guidance == "saliency")
         with torch.no_grad():
             assert net(maps).shape == (2,)
-            assert not torch.equal(net(maps, one), net(maps, other)) or not is_guided
+            assert not torch.equal(net(maps, first), net(maps, other)) or not is_guided

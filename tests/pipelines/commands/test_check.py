@@ -35,22 +35,22 @@ def install(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
 
 def test_settings_that_cannot_be_loaded_are_the_only_result(tmp_path: Path) -> None:
     """Every other check needs the settings."""
-    found = results(tmp_path / "vqmon.toml", "[decode]\nfps = 1000\n")
+    checks = results(tmp_path / "vqmon.toml", "[decode]\nfps = 1000\n")
 
-    assert [(result.subject, result.passed) for result in found.values()] == [("settings", False)]
-    assert "decode.fps" in found["settings"].text
+    assert [(result.subject, result.passed) for result in checks.values()] == [("settings", False)]
+    assert "decode.fps" in checks["settings"].text
 
 
 def test_a_folder_source_passes_with_the_builtin_scorer(tmp_path: Path) -> None:
     """Scorers are opened and self-tested; a history that does not exist yet is no problem."""
     (tmp_path / "media").mkdir()
-    found = results(tmp_path / "vqmon.toml", '[source]\nkind = "folder"\nfolder = "media"\n')
+    checks = results(tmp_path / "vqmon.toml", '[source]\nkind = "folder"\nfolder = "media"\n')
 
-    assert {subject: result.passed for subject, result in found.items()} == dict.fromkeys(found, True)
-    assert list(found) == ["settings", "runtime", "scorers", "rules", "history", "source"]
-    assert "lite@1 on cpu" in found["scorers"].text
-    assert "self-test passed" in found["scorers"].text
-    assert "the first run creates it" in found["history"].text
+    assert {subject: result.passed for subject, result in checks.items()} == dict.fromkeys(checks, True)
+    assert list(checks) == ["settings", "runtime", "scorers", "rules", "history", "source"]
+    assert "lite@1 on cpu" in checks["scorers"].text
+    assert "self-test passed" in checks["scorers"].text
+    assert "the first run creates it" in checks["history"].text
 
 
 def test_an_unknown_scorer_a_missing_folder_and_a_missing_history_folder_fail_with_remedies(tmp_path: Path) -> None:
@@ -58,20 +58,20 @@ def test_an_unknown_scorer_a_missing_folder_and_a_missing_history_folder_fail_wi
     text = (
         '[scoring]\nscorers = ["light"]\n[source]\nkind = "folder"\nfolder = "none"\n[history]\npath = "no/vqmon.db"\n'
     )
-    found = results(tmp_path / "vqmon.toml", text)
+    checks = results(tmp_path / "vqmon.toml", text)
 
-    assert "did you mean 'lite'" in found["scorers"].text
-    assert "create it or set source.folder" in found["source"].text
-    assert "create the folder or set history.path" in found["history"].text
-    assert [subject for subject, result in found.items() if not result.passed] == ["scorers", "history", "source"]
+    assert "did you mean 'lite'" in checks["scorers"].text
+    assert "create it or set source.folder" in checks["source"].text
+    assert "create the folder or set history.path" in checks["history"].text
+    assert [subject for subject, result in checks.items() if not result.passed] == ["scorers", "history", "source"]
 
 
 def test_live_sources_without_streams_fail(tmp_path: Path) -> None:
     """There would be nothing to watch."""
-    found = results(tmp_path / "vqmon.toml", "")
+    checks = results(tmp_path / "vqmon.toml", "")
 
-    assert not found["source"].passed
-    assert "set source.streams" in found["source"].text
+    assert not checks["source"].passed
+    assert "set source.streams" in checks["source"].text
 
 
 @pytest.mark.parametrize(

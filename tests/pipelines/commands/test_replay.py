@@ -37,11 +37,11 @@ news-1,,2026-11-20T20:20:00,2026-11-20T20:22:00
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two renditions of one stream, 800 segments; the lower one falls by 8 points from segment 600 to 700."""
-    place = tmp_path_factory.mktemp("replay") / "history.db"
+    path = tmp_path_factory.mktemp("replay") / "history.db"
     chance = np.random.default_rng(1)
     content, own = chance.normal(0, 2, 800), chance.normal(0, 0.5, (2, 800))
     judge = Judge(parse_rules(RULES))
-    with open_history(place, "write") as history:
+    with open_history(path, "write") as history:
         for first in range(0, 800, 100):
             outcomes = []
             for n in range(first, first + 100):
@@ -52,7 +52,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 )
             alerts = [alert for outcome in outcomes for alert in judge.judge(outcome)]
             history.publish(outcomes, alerts=alerts, states=judge.drain_changes())
-    return place
+    return path
 
 
 @pytest.fixture(autouse=True)
@@ -72,10 +72,10 @@ def test_replay_gives_what_live_gave(stored: Path) -> None:
     """The alerts that were stored as they came, and those of the replay, are the same to the last word."""
     with open_history(stored, "read") as history:
         live = {alert.id: alert for alert in history.queries.alerts()}
-        judge, again = Judge(parse_rules(RULES)), {}
+        judge, replayed = Judge(parse_rules(RULES)), {}
         for outcome in history.documents.outcomes_in_write_order():
-            again.update({alert.id: alert for alert in judge.judge(outcome)})
-        assert again == live
+            replayed.update({alert.id: alert for alert in judge.judge(outcome)})
+        assert replayed == live
         assert judge.states() == history.queries.states()
     assert {alert.rule for alert in live.values()} == {"drop", "pair"}
 
@@ -125,7 +125,7 @@ def test_tune_proposes_settings_that_can_be_used(stored: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (("tune", "--rule", "strict"), "no regression rule 'strict'"),
         (("tune", "--since", "2027-01-01"), "too little is stored"),
@@ -133,7 +133,7 @@ def test_tune_proposes_settings_that_can_be_used(stored: Path, tmp_path: Path) -
         (("replay", "--incidents", "vqmon.toml"), "0 known incidents"),
     ],
 )
-def test_what_cannot_be_done_is_said(stored: Path, arguments: tuple[str, ...], words: str) -> None:
+def test_what_cannot_be_done_is_said(stored: Path, arguments: tuple[str, ...], message: str) -> None:
     """With the remedy; a TOML file without incidents names none."""
     result = vqmon(*arguments, "--history", str(stored))
-    assert words in result.output
+    assert message in result.output

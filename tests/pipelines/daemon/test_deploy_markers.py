@@ -51,9 +51,9 @@ async def test_a_marker_on_a_partition_is_remembered_there_and_is_no_outcome() -
     """It moves offset and memory and is passed on, gathered too; told again the memory stays as it is."""
     judge = PartitionJudge(0, IDENTITY, rules=RULES, stored={}, rejected_limit=0.9)
     value = encode_control_message(MARKER, source="test")
-    first, again = await observed(value, 7), await observed(value, 9)
+    first, repeated = await observed(value, 7), await observed(value, 9)
     assert isinstance(first, ControlRecord)
-    assert isinstance(again, ControlRecord)
+    assert isinstance(repeated, ControlRecord)
     judged = judge.judge_records([first])
     batch = judged.batch
     assert batch is not None
@@ -66,9 +66,9 @@ async def test_a_marker_on_a_partition_is_remembered_there_and_is_no_outcome() -
         state_key(MARKER.key).encode(),
         MARKER,
     )
-    batch = judge.judge_records([again]).batch
+    batch = judge.judge_records([repeated]).batch
     assert batch is not None
-    assert (batch.next_offset, [one.topic for one in batch.records]) == (
+    assert (batch.next_offset, [record.topic for record in batch.records]) == (
         10,
         [NAMES.quality, NAMES.gathered],
     )

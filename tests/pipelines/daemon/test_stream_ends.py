@@ -78,13 +78,13 @@ class Course:
 def course(seed: int) -> Course:
     """Two renditions with falls and silences, ends of one or both, the stream coming back, and a deploy."""
     chance = Random(seed)
-    renditions = {it.name: it for it in (RENDITION, MID)}
+    renditions = {rendition.name: rendition for rendition in (RENDITION, MID)}
     faults = {name: list(_faults(chance)) for name in renditions}
     done = dict.fromkeys(renditions, 0)
     pauses = {name: 0.0 for name in renditions}
     steps: list[Step] = []
     while min(done.values()) < LONG:
-        name = chance.choice([it for it in done if done[it] < LONG and done[it] - min(done.values()) < 4])
+        name = chance.choice([key for key in done if done[key] < LONG and done[key] - min(done.values()) < 4])
         number, at = done[name], pauses[name] + 4.0 * done[name]
         done[name] += 1
         fault = next((kind for kind, first, last in faults[name] if first <= number < last), "")
@@ -162,7 +162,7 @@ async def over_kafka(course: Course, text: str) -> MemoryFleet:
     return fleet
 
 
-async def recorded(fleet: MemoryFleet, place: HistoryLocation) -> dict[str, Alert]:
+async def recorded(fleet: MemoryFleet, history_location: HistoryLocation) -> dict[str, Alert]:
     """What a recorder that is started anew makes of the fleet's topics."""
     topics = {NAMES.quality: "outcome", NAMES.alerts: "alert"}
     for last in (len(fleet.broker.logs[NAMES.quality, 0]) // 2, None):
@@ -184,7 +184,7 @@ async def recorded(fleet: MemoryFleet, place: HistoryLocation) -> dict[str, Aler
                 brokers[topic], topic=topic, group="g.record", assigned=assigned, revoked=revoked
             )
 
-        with open_history(place, "record") as history, recorder_context(history, topics=topics) as context:
+        with open_history(history_location, "record") as history, recorder_context(history, topics=topics) as context:
             async with asyncio.TaskGroup() as group:
                 group.create_task(run_recorder(context, open_group))
                 await until(
@@ -194,32 +194,37 @@ async def recorded(fleet: MemoryFleet, place: HistoryLocation) -> dict[str, Aler
                     )
                 )
                 context.service.stop.set()
-    with open_history(place, "read") as history:
+    with open_history(history_location, "read") as history:
         assert list(history.documents.outcomes_in_write_order()) == fleet.outcomes
-        assert list(history.queries.markers()) == [note for note in fleet.notes if isinstance(note, DeployMarker)]
+        assert list(history.queries.markers()) == [
+            message for message in fleet.control_messages if isinstance(message, DeployMarker)
+        ]
         return {alert.id: alert for alert in history.queries.alerts(limit=10_000)}
 
 
-def replayed(place: HistoryLocation, rules: Path) -> dict[str, Alert]:
+def replayed(history_location: HistoryLocation, rules: Path) -> dict[str, Alert]:
     settings = Settings(alerts={"rules": rules})  # type: ignore[arg-type]
-    return {alert.id: alert for alert in replay_rules(settings, place, rules=None, span=HistoryFilter())[0].alerts}
+    return {
+        alert.id: alert
+        for alert in replay_rules(settings, history_location, rules=None, span=HistoryFilter())[0].alerts
+    }
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("text", [RULES, RULES + GROUP], ids=["alone", "grouped"])
 async def test_the_same_input_gives_the_same_alerts_everywhere(seed: int, text: str, tmp_path: Path) -> None:
     """Whole alerts are equal, to the last word: live, replayed, over Kafka, recorded, and replayed again."""
-    it, rules = course(seed), tmp_path / "rules.toml"
+    inputs, rules = course(seed), tmp_path / "rules.toml"
     rules.write_text(text)
-    expected = await live(it, tmp_path / "live.db", text)
+    expected = await live(inputs, tmp_path / "live.db", text)
     assert {alert.state for alert in expected.values()} >= {"resolved"}
     assert any("the stream has ended" in alert.summary for alert in expected.values())
     assert replayed(tmp_path / "live.db", rules) == expected
-    fleet = await over_kafka(it, text)
-    outcomes = [step for step in it.steps if not isinstance(step, StreamEnd | DeployMarker)]
+    fleet = await over_kafka(inputs, text)
+    outcomes = [step for step in inputs.steps if not isinstance(step, StreamEnd | DeployMarker)]
     assert fleet.outcomes == outcomes
-    assert [note.id for note in fleet.notes] == [
-        step.id for step in it.steps if isinstance(step, StreamEnd | DeployMarker)
+    assert [message.id for message in fleet.control_messages] == [
+        step.id for step in inputs.steps if isinstance(step, StreamEnd | DeployMarker)
     ]
     assert {alert.id: alert for alert in fleet.alerts} == expected
     assert await recorded(fleet, tmp_path / "fleet.db") == expected
@@ -255,26 +260,26 @@ async def test_an_end_that_is_said_by_hand_is_taken_up_by_a_daemon(tmp_path: Pat
                     rendition.key, [Observation(outcome=factories.event(sequence=n, score=20, rendition=rendition))]
                 )
         assert "2 s" in await request_end(settings, RENDITION.stream_id, MID.name)
-        told, done = list[Alert](), asyncio.Event()
+        seen_alerts, done = list[Alert](), asyncio.Event()
 
-        async def say() -> None:
-            await until(lambda: len(told) == 1)
+        async def publish_end() -> None:
+            await until(lambda: len(seen_alerts) == 1)
             await request_end(settings, RENDITION.stream_id)
-            await until(lambda: len(told) == 2)
+            await until(lambda: len(seen_alerts) == 2)
             done.set()
 
         await run_concurrently(
             [
                 publish_requested_ends(
-                    thread, sink.publish_end, on_publish=lambda _, alerts: told.extend(alerts), stop=done
+                    thread, sink.publish_end, on_publish=lambda _, alerts: seen_alerts.extend(alerts), stop=done
                 ),
-                say(),
+                publish_end(),
             ]
         )
-        assert [alert.rendition for alert in told] == [MID.name, RENDITION.name]
+        assert [alert.rendition for alert in seen_alerts] == [MID.name, RENDITION.name]
         assert [alert.state for alert in history.queries.alerts()] == ["resolved"] * 2
-        ends = [it for it in history.documents.judge_inputs() if isinstance(it, StreamEnd)]
-        assert [(it.rendition, it.at) for it in ends] == [(MID.name, low_end()), (ALL_RENDITIONS, low_end())]
+        ends = [end for end in history.documents.judge_inputs() if isinstance(end, StreamEnd)]
+        assert [(end.rendition, end.at) for end in ends] == [(MID.name, low_end()), (ALL_RENDITIONS, low_end())]
         assert not history.queries.unjudged_ends()
 
 

@@ -56,9 +56,9 @@ def answers(file: Path, worker: Worker, votes: list[Vote]) -> BackgroundAnalyses
 def wait_for(answers: BackgroundAnalyses, is_there: Callable[[ExperimentResult], bool]) -> ExperimentResult:
     until = monotonic() + 10
     while monotonic() < until:
-        found = answers.result("x")
-        if is_there(found):
-            return found
+        result = answers.result("x")
+        if is_there(result):
+            return result
         sleep(0.01)
     raise AssertionError("it did not come")
 
@@ -66,15 +66,15 @@ def wait_for(answers: BackgroundAnalyses, is_there: Callable[[ExperimentResult],
 def test_asking_never_waits(file: Path) -> None:
     """Until the answer is there, it is said that it is being worked out; then it is kept."""
     worker = Worker()
-    with running_analyses(answers(file, worker, [])) as it:
-        assert [one.name for one in it.experiments()] == ["x"]
-        assert it.result("x") == ExperimentResult(is_running=True)
-        assert it.result("none") == ExperimentResult()
+    with running_analyses(answers(file, worker, [])) as analyses:
+        assert [experiment.name for experiment in analyses.experiments()] == ["x"]
+        assert analyses.result("x") == ExperimentResult(is_running=True)
+        assert analyses.result("none") == ExperimentResult()
         worker.may.set()
-        found = wait_for(it, lambda answer: not answer.is_running)
-        assert found.comparison is not None
-        assert found.made_at == NOW
-        assert it.result("x") == found
+        result = wait_for(analyses, lambda answer: not answer.is_running)
+        assert result.comparison is not None
+        assert result.made_at == NOW
+        assert analyses.result("x") == result
     assert worker.asked == [("x", 0)]
 
 
@@ -82,15 +82,15 @@ def test_a_vote_makes_an_answer_old(file: Path) -> None:
     """The old one is shown while the new one is worked out, which knows the vote."""
     worker, votes = Worker(), list[Vote]()
     worker.may.set()
-    with running_analyses(answers(file, worker, votes)) as it:
-        it.experiments()
-        wait_for(it, lambda answer: answer.comparison is not None and not answer.is_running)
+    with running_analyses(answers(file, worker, votes)) as analyses:
+        analyses.experiments()
+        wait_for(analyses, lambda answer: answer.comparison is not None and not answer.is_running)
         worker.may.clear()
         votes.append(VOTE)
-        shown = it.result("x")
+        shown = analyses.result("x")
         assert (shown.is_running, shown.comparison is not None) == (True, True)
         worker.may.set()
-        wait_for(it, lambda answer: not answer.is_running)
+        wait_for(analyses, lambda answer: not answer.is_running)
     assert worker.asked == [("x", 0), ("x", 1)]
 
 
@@ -99,20 +99,20 @@ def test_a_failure_is_said(file: Path) -> None:
     worker = Worker()
     worker.may.set()
     worker.error = StoreError("the disk is gone")
-    with running_analyses(answers(file, worker, [])) as it:
-        it.experiments()
-        assert wait_for(it, lambda answer: bool(answer.problem)).problem == "the disk is gone"
+    with running_analyses(answers(file, worker, [])) as analyses:
+        analyses.experiments()
+        assert wait_for(analyses, lambda answer: bool(answer.problem)).problem == "the disk is gone"
 
 
 def test_the_file_is_read_again_when_it_changes(file: Path) -> None:
     """A mistake in it is told beside what was known before."""
-    it = answers(file, Worker(), [])
-    assert len(it.experiments()) == 1
+    analyses = answers(file, Worker(), [])
+    assert len(analyses.experiments()) == 1
     file.write_text(TEXT.replace("control", "contrl"))
     os.utime(file, (1, 1))
-    assert len(it.experiments()) == 1
-    assert "contrl" in it.problem
+    assert len(analyses.experiments()) == 1
+    assert "contrl" in analyses.problem
     file.write_text(TEXT + TEXT.replace(".x", ".y"))
     os.utime(file, (2, 2))
-    assert [one.name for one in it.experiments()] == ["x", "y"]
-    assert it.problem == ""
+    assert [experiment.name for experiment in analyses.experiments()] == ["x", "y"]
+    assert analyses.problem == ""

@@ -80,13 +80,19 @@ def history(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for arm in ARMS
         for number in range(SEGMENTS)
     ]
-    place = folder / "h.db"
-    with open_history(place, "write") as stored:
+    path = folder / "h.db"
+    with open_history(path, "write") as stored:
         observations = asyncio.run(_observed(folder, segments))
         # As arms come in life: one after the other, not pair by pair.
         for arm in ARMS:
-            stored.publish([it.outcome for it in observations if it.outcome.segment.rendition.labels["arm"] == arm])
-    return place
+            stored.publish(
+                [
+                    observation.outcome
+                    for observation in observations
+                    if observation.outcome.segment.rendition.labels["arm"] == arm
+                ]
+            )
+    return path
 
 
 def _panned(name: str, folder: Path) -> tuple[str, ...]:
@@ -130,9 +136,9 @@ async def _observed(folder: Path, segments: Sequence[Segment]) -> Sequence[Obser
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """The experiments file."""
-    place = tmp_path / "experiments.toml"
-    place.write_text(EXPERIMENTS, encoding="utf-8")
-    return place
+    path = tmp_path / "experiments.toml"
+    path.write_text(EXPERIMENTS, encoding="utf-8")
+    return path
 
 
 def answer(history: Path, file: Path, name: str) -> Comparison:
@@ -141,28 +147,28 @@ def answer(history: Path, file: Path, name: str) -> Comparison:
 
 
 def vqmon(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def test_two_encodes_of_the_same_quality_have_no_winner(history: Path, file: Path) -> None:
     """An A/A experiment on real clips is undecided or equivalent; every segment found its partner."""
-    found = answer(history, file, "same")
-    told = found.answers[0]
+    comparison = answer(history, file, "same")
+    result = comparison.answers[0]
 
-    assert told.verdict.kind in ("undecided", "equivalent"), told.verdict
-    assert found.outcomes == 2 * SEGMENTS * len((*CLIPS, *PHOTOS))
-    assert (told.missing_in_arm, told.missing_in_control) == (0, 0)
-    assert all(check.is_good for check in (*found.checks, *told.checks))
-    assert any(line.difference != 0 for line in told.effects[0].by_cluster)
+    assert result.verdict.kind in ("undecided", "equivalent"), result.verdict
+    assert comparison.outcomes == 2 * SEGMENTS * len((*CLIPS, *PHOTOS))
+    assert (result.missing_in_arm, result.missing_in_control) == (0, 0)
+    assert all(check.is_good for check in (*comparison.checks, *result.checks))
+    assert any(line.difference != 0 for line in result.effects[0].by_cluster)
 
 
 def test_a_planted_gain_is_found_with_the_planned_clusters(history: Path, file: Path) -> None:
     """CRF 28 against 34: better, with every content counted once, at a cost that is told."""
-    found = answer(history, file, "finer")
-    told = found.answers[0]
-    effect = told.effects[0]
+    comparison = answer(history, file, "finer")
+    result = comparison.answers[0]
+    effect = result.effects[0]
 
-    assert told.verdict.kind == "better", told.verdict
+    assert result.verdict.kind == "better", result.verdict
     assert effect.scorer == "lite@1"
     assert (effect.clusters, effect.segments) == (10, 20)
     assert effect.reading is not None
@@ -170,23 +176,23 @@ def test_a_planted_gain_is_found_with_the_planned_clusters(history: Path, file: 
     assert effect.reading.low > 0
     assert effect.p_sign_flip is not None
     assert effect.p_sign_flip < 0.05
-    control, arm = found.arms
+    control, arm = comparison.arms
     assert (arm.bitrate_kbps or 0) > (control.bitrate_kbps or 0) > 0
-    assert (told.points_per_extra_mbps or 0) > 0
+    assert (result.points_per_extra_mbps or 0) > 0
     assert {(part.value, part.clusters) for part in effect.slices} == {("film", 6), ("photo", 4)}
-    assert [rail.state for rail in told.guardrails] == ["held"]
+    assert [rail.state for rail in result.guardrails] == ["held"]
 
 
 def test_an_over_sharpened_winner_goes_to_a_person(history: Path, file: Path) -> None:
     """The scorer likes it; what it likes is sharpening, and only votes of people settle it."""
-    told = answer(history, file, "sharp").answers[0]
+    result = answer(history, file, "sharp").answers[0]
 
-    assert told.verdict.kind == "needs human look", told.verdict
-    assert "over_sharpness" in told.verdict.sentence
-    look = next(it for it in told.looks if it.signal == "over_sharpness")
-    assert look.exceeds_limit
-    assert look.difference > 0
-    votes = [Vote(pair_id=pair.id, choice="a", voter="ann", at=START) for pair in told.pairs_with_role("review")]
+    assert result.verdict.kind == "needs human look", result.verdict
+    assert "over_sharpness" in result.verdict.sentence
+    over_sharpness = next(check for check in result.looks if check.signal == "over_sharpness")
+    assert over_sharpness.exceeds_limit
+    assert over_sharpness.difference > 0
+    votes = [Vote(pair_id=pair.id, choice="a", voter="ann", at=START) for pair in result.pairs_with_role("review")]
     with open_history(history, "read") as stored:
         settled = compare_arms(stored, load_experiment("sharp", file), votes=votes).answers[0].verdict
     assert (settled.kind, settled.is_settled_by_people) == ("worse", True)
@@ -196,14 +202,14 @@ def test_the_command_says_it_in_three_forms(history: Path, file: Path, tmp_path:
     """Words, JSON and one HTML file that loads nothing, with the same verdict; a wrong name is told the nearest."""
     html = tmp_path / "finer.html"
     common = ("--file", file, "--history", history)
-    words = vqmon("compare", "finer", *common, "--html", html)
-    told = json.loads(vqmon("compare", "finer", *common, "--json").stdout)
+    text_result = vqmon("compare", "finer", *common, "--html", html)
+    document = json.loads(vqmon("compare", "finer", *common, "--json").stdout)
     page = html.read_text(encoding="utf-8")
 
-    assert words.exit_code == 0, words.output
-    assert "finer is better than a" in words.stdout
-    assert told["answers"][0]["verdict"]["kind"] == "better"
-    assert told["answers"][0]["verdict"]["sentence"] in re.sub(r"\s+", " ", words.stdout)
+    assert text_result.exit_code == 0, text_result.output
+    assert "finer is better than a" in text_result.stdout
+    assert document["answers"][0]["verdict"]["kind"] == "better"
+    assert document["answers"][0]["verdict"]["sentence"] in re.sub(r"\s+", " ", text_result.stdout)
     assert page.startswith("<!doctype html>")
     assert "finer is better than a" in page
     assert not re.search(r"(?:src|href)=[\"'](?!#)", page)
@@ -216,12 +222,12 @@ def test_a_pilot_sizes_the_next_experiment(history: Path, file: Path) -> None:
     """The spread of the pairs so far, or what a person says; without either an error that says what to give."""
     common = ("--file", file, "--history", history)
     pilot = vqmon("plan", "finer", "--difference", "2", *common)
-    said = vqmon("plan", "--difference", "1.25", "--sd", "5")
+    result = vqmon("plan", "--difference", "1.25", "--sd", "5")
     nothing = vqmon("plan", "--difference", "1.25")
 
     assert pilot.exit_code == 0, pilot.output
     assert "planned_clusters" in pilot.stdout
-    assert "78 clusters of 30 segments when you look at any time" in said.stdout
+    assert "78 clusters of 30 segments when you look at any time" in result.stdout
     assert nothing.exit_code == 2
     assert "--sd" in nothing.stderr
 

@@ -43,14 +43,14 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def an_event(media: Path, stream_id: str, name: str, value: float) -> QualityEvent:
-    place = Segment(
+    segment = Segment(
         rendition=Rendition(stream_id=stream_id, name=name),
         sequence=1,
         url=media.as_uri(),
         starts_at=datetime(2026, 11, 20, tzinfo=UTC),
         duration_seconds=2.0,
     )
-    return seed.quality_event(place, value)
+    return seed.quality_event(segment, value)
 
 
 def filled(folder: Path) -> Path:
@@ -74,22 +74,22 @@ def test_pictures_of_pairs_are_kept(tmp_path: Path) -> None:
     first = CliRunner().invoke(main, ["pictures", "sr"])
     assert first.exit_code == 0, first.output
     assert "3 decoded, 1 copied from the history, 0 already stored, 0 without pictures" in first.output
-    again = CliRunner().invoke(main, ["pictures", "sr"])
-    assert "0 decoded, 0 copied from the history, 4 already stored" in again.output
+    second_run = CliRunner().invoke(main, ["pictures", "sr"])
+    assert "0 decoded, 0 copied from the history, 4 already stored" in second_run.output
     with open_history(path, "read") as history:
         comparison = compare_arms(history, load_experiments(tmp_path / "experiments.toml")[0])
     pictures = [Reviews(tmp_path / "vqmon.db.reviews").pictures(id) for id in pair_event_ids(comparison)]
-    assert sorted(len(it) for it in pictures) == [1, 2, 2, 2]
-    assert all(1 <= len(it) <= MAX_PICTURES and it[0][1].startswith(b"\xff\xd8\xff") for it in pictures)
+    assert sorted(len(picture) for picture in pictures) == [1, 2, 2, 2]
+    assert all(1 <= len(picture) <= MAX_PICTURES and picture[0][1].startswith(b"\xff\xd8\xff") for picture in pictures)
     assert [SMALL] in pictures
 
 
 def test_an_unknown_experiment_names_the_nearest(tmp_path: Path) -> None:
     """Before anything is looked at."""
     filled(tmp_path)
-    told = CliRunner().invoke(main, ["pictures", "sl"])
-    assert told.exit_code == 2
-    assert "sr" in told.output
+    result = CliRunner().invoke(main, ["pictures", "sl"])
+    assert result.exit_code == 2
+    assert "sr" in result.output
 
 
 async def test_the_page_of_a_real_answer(tmp_path: Path) -> None:

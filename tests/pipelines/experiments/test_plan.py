@@ -27,11 +27,11 @@ def pilot(*, clusters: int, segments: int) -> Comparison:
 
 def test_the_spread_of_a_pilot_is_found_again() -> None:
     """Standard deviation, share common to clusters, segments per cluster."""
-    found = estimate_pilot_variance(pilot(clusters=150, segments=10))
+    variance = estimate_pilot_variance(pilot(clusters=150, segments=10))
 
-    assert found.sd == pytest.approx(5, rel=0.06)
-    assert found.icc == pytest.approx(0.3, abs=0.06)
-    assert (found.segments_per_cluster, found.clusters) == (10, 150)
+    assert variance.sd == pytest.approx(5, rel=0.06)
+    assert variance.icc == pytest.approx(0.3, abs=0.06)
+    assert (variance.segments_per_cluster, variance.clusters) == (10, 150)
 
 
 def test_what_a_person_says_goes_over_the_pilot() -> None:

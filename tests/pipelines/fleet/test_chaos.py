@@ -45,23 +45,23 @@ async def play(faults: list[str | None], steps: list[str], seed: int) -> MemoryF
     """Members come, go and crash while records are read and writes break."""
     fleet, random, number = MemoryFleet(partitions=2, rules=RULES), Random(seed), 0
 
-    async def look(one: Segment) -> Observation:
+    async def observe(segment: Segment) -> Observation:
         await asyncio.sleep(random.random() / 500)
-        return Observation(outcome=outcome_of_segment(one))
+        return Observation(outcome=outcome_of_segment(segment))
 
     for number in range(EACH):
         fleet.put(0, segment(number, stream_id="a"))
         fleet.put(1, segment(number, stream_id="b"))
     fleet.broker.faults.extend(faults)  # type: ignore[arg-type]
-    context, gathered = fleet.context(look), fleet.gathered_context()
+    context, gathered = fleet.context(observe), fleet.gathered_context()
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         members: list[tuple[asyncio.Event, asyncio.Task[list[None]]]] = []
 
         def join() -> None:
             stop = asyncio.Event()
             works = [
-                run_member(one, open_group, stop=stop, revoke_seconds=0.05, on_join=lambda member: None)
-                for one, open_group in ((context, fleet.open_group), (gathered, fleet.open_gathered))
+                run_member(member_context, open_group, stop=stop, revoke_seconds=0.05, on_join=lambda member: None)
+                for member_context, open_group in ((context, fleet.open_group), (gathered, fleet.open_gathered))
             ]
             members.append((stop, group.create_task(run_concurrently(works))))
 
@@ -89,8 +89,8 @@ def test_exactly_once_whatever_happens(faults: list[str | None], steps: list[str
     fleet = asyncio.run(play(faults, steps, seed))
     for partition, stream in enumerate("ab"):
         records = fleet.broker.logs[NAMES.quality, partition]
-        outcomes = [cloudevents.parse_outcome(one.value or b"") for one in records]
-        assert [one.segment.sequence for one in outcomes] == list(range(EACH))
+        outcomes = [cloudevents.parse_outcome(record.value or b"") for record in records]
+        assert [outcome.segment.sequence for outcome in outcomes] == list(range(EACH))
         judge = Judge([rule for rule in RULES if rule not in OVER_ALL])
         expected = [
             alert
@@ -105,9 +105,9 @@ def test_exactly_once_whatever_happens(faults: list[str | None], steps: list[str
         assert fleet.broker.offsets["g", NAMES.segments, partition] == fleet.broker.end_offset(
             NAMES.segments, partition
         )
-    gathered = [cloudevents.parse_outcome(one.value or b"") for one in fleet.broker.logs[NAMES.gathered, 0]]
+    gathered = [cloudevents.parse_outcome(record.value or b"") for record in fleet.broker.logs[NAMES.gathered, 0]]
     for stream in "ab":
-        assert [one.segment.sequence for one in gathered if one.segment.rendition.stream_id == stream] == list(
+        assert [record.segment.sequence for record in gathered if record.segment.rendition.stream_id == stream] == list(
             range(EACH)
         )
     judge = Judge(OVER_ALL)

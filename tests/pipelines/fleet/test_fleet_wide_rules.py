@@ -43,18 +43,18 @@ PARTITIONS = 3
 FELL, COUNT = 200, 280
 
 
-def fallen(one: Segment) -> Outcome:
+def fallen(segment: Segment) -> Outcome:
     """Ten of twelve streams are 12 points lower after a while; one of them has a fault of its own before."""
-    outcome = outcome_of_segment(replace(one, sequence=one.sequence % 28))
+    outcome = outcome_of_segment(replace(segment, sequence=segment.sequence % 28))
     assert isinstance(outcome, QualityEvent)
-    stream, score = one.rendition.stream_id, outcome.scores[0]
-    value = score.value - (12 if one.sequence >= FELL and stream not in STREAMS[:2] else 0)
-    value = 20.0 if stream == "s5" and 100 <= one.sequence < 110 else value
-    return replace(outcome, segment=one, scores=(replace(score, value=value, p5=value, min=value),))
+    stream, score = segment.rendition.stream_id, outcome.scores[0]
+    value = score.value - (12 if segment.sequence >= FELL and stream not in STREAMS[:2] else 0)
+    value = 20.0 if stream == "s5" and 100 <= segment.sequence < 110 else value
+    return replace(outcome, segment=segment, scores=(replace(score, value=value, p5=value, min=value),))
 
 
-async def look(one: Segment) -> Observation:
-    return Observation(outcome=fallen(one))
+async def observe(segment: Segment) -> Observation:
+    return Observation(outcome=fallen(segment))
 
 
 def in_order() -> list[Segment]:
@@ -64,18 +64,21 @@ def in_order() -> list[Segment]:
 
 def facts_of(alerts: list[Alert]) -> list[tuple[object, ...]]:
     """What an alert says, whoever says it."""
-    told = [(it.id, it.rule, it.state, it.opened_at, it.resolved_at, it.muted_by, it.summary) for it in alerts]
-    return sorted(told, key=str)
+    facts = [
+        (alert.id, alert.rule, alert.state, alert.opened_at, alert.resolved_at, alert.muted_by, alert.summary)
+        for alert in alerts
+    ]
+    return sorted(facts, key=str)
 
 
 async def run_fleet(*, restart_at: int = COUNT) -> MemoryFleet:
     """The fleet sees the same segments, each stream on its partition; the one Judge moves to another worker once."""
     fleet = MemoryFleet(partitions=PARTITIONS, rules=RULES)
     for first, last in ((0, restart_at), (restart_at, COUNT)):
-        for one in in_order():
-            if first <= one.sequence < last:
-                fleet.put(STREAMS.index(one.rendition.stream_id) % PARTITIONS, one)
-        await fleet.drain(fleet.context(look), last * len(STREAMS))
+        for source in in_order():
+            if first <= source.sequence < last:
+                fleet.put(STREAMS.index(source.rendition.stream_id) % PARTITIONS, source)
+        await fleet.drain(fleet.context(observe), last * len(STREAMS))
         await fleet.judge_gathered()
     return fleet
 
@@ -86,20 +89,20 @@ async def test_a_fleet_says_what_one_host_says(restart_at: int) -> None:
     fleet = await run_fleet(restart_at=restart_at)
     alerts = [alert for partition in range(PARTITIONS) for alert in fleet.alerts_of(partition)]
     judge = Judge(RULES)
-    expected = [alert for one in in_order() for alert in judge.judge(fallen(one))]
+    expected = [alert for segment in in_order() for alert in judge.judge(fallen(segment))]
     assert facts_of(alerts) == facts_of(expected)
-    pages = [it for it in alerts if it.rule == "scorer-fault"]
-    assert [it.state for it in pages] == ["open"]
-    muted = {it.stream_id for it in alerts if it.rule == "series" and it.muted_by == pages[0].id}
+    pages = [alert for alert in alerts if alert.rule == "scorer-fault"]
+    assert [alert.state for alert in pages] == ["open"]
+    muted = {alert.stream_id for alert in alerts if alert.rule == "series" and alert.muted_by == pages[0].id}
     assert len(muted) >= 8
-    assert {it.rule for it in alerts} == {"scorer-fault", "series", "low"}
+    assert {alert.rule for alert in alerts} == {"scorer-fault", "series", "low"}
 
 
 async def test_a_partition_alone_could_not_tell() -> None:
     """Four streams of twelve are on a partition, and the group asks for eight."""
     judge = Judge(RULES)
-    alone = [one for one in in_order() if STREAMS.index(one.rendition.stream_id) % PARTITIONS == 0]
-    assert not [it for one in alone for it in judge.judge(fallen(one)) if it.rule == "scorer-fault"]
+    alone = [segment for segment in in_order() if STREAMS.index(segment.rendition.stream_id) % PARTITIONS == 0]
+    assert not [alert for segment in alone for alert in judge.judge(fallen(segment)) if alert.rule == "scorer-fault"]
 
 
 async def test_without_groups_nothing_is_gathered() -> None:
@@ -109,7 +112,7 @@ async def test_without_groups_nothing_is_gathered() -> None:
     fleet = MemoryFleet(partitions=1, rules=rules)
     for number in range(240):
         fleet.put(0, segment(number, stream_id="s5"))
-    await fleet.drain(fleet.context(look), 240)
+    await fleet.drain(fleet.context(observe), 240)
     assert "series" in {alert.rule for alert in fleet.alerts_of(0)}
     assert fleet.broker.records(NAMES.gathered) == []
 
@@ -120,13 +123,13 @@ async def test_a_deploy_marker_is_gathered_and_starts_series_anew() -> None:
     fleet = MemoryFleet(partitions=PARTITIONS, rules=RULES)
     for partition in range(PARTITIONS):
         fleet.put_raw(partition, None, encode_control_message(marker, source="test"), *control_message_headers(marker))
-    for one in in_order():
-        fleet.put(STREAMS.index(one.rendition.stream_id) % PARTITIONS, one)
-    await fleet.drain(fleet.context(look), COUNT * len(STREAMS) + PARTITIONS)
+    for source in in_order():
+        fleet.put(STREAMS.index(source.rendition.stream_id) % PARTITIONS, source)
+    await fleet.drain(fleet.context(observe), COUNT * len(STREAMS) + PARTITIONS)
     await fleet.judge_gathered()
     assert len(fleet.broker.records(NAMES.gathered)) == COUNT * len(STREAMS) + PARTITIONS
     fell = FELL * 4 + 1_767_225_600
-    assert not [it for it in fleet.alerts if it.rule != "low" and it.opened_at.timestamp() >= fell]
+    assert not [alert for alert in fleet.alerts if alert.rule != "low" and alert.opened_at.timestamp() >= fell]
 
 
 async def test_what_another_version_gathered_is_not_stepped_over() -> None:

@@ -61,10 +61,10 @@ async def outcome_of(record: Record) -> None:
     batch = judged.batch
     assert batch is not None
     assert list(judged.observed) == [looked]
-    written = [one for one in batch.records if one.topic == NAMES.quality]
+    written = [record for record in batch.records if record.topic == NAMES.quality]
     assert len(written) == 1
     assert cloudevents.parse_outcome(written[0].value or b"") == looked.outcome
-    assert (looked.rejected is not None) == any(one.topic == NAMES.rejected for one in batch.records)
+    assert (looked.rejected is not None) == any(record.topic == NAMES.rejected for record in batch.records)
 
 
 @settings(deadline=None, max_examples=200)
@@ -88,7 +88,7 @@ async def test_large_records_are_kept_as_far_as_they_fit(size: int) -> None:
     looked = await observe_record(record, observe_at_once, IDENTITY, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
     batch = PartitionJudge(0, IDENTITY, rules=(), stored={}, rejected_limit=0.9).judge_records([looked]).batch
     assert batch is not None
-    copy = next(one for one in batch.records if one.topic == NAMES.rejected)
+    copy = next(record for record in batch.records if record.topic == NAMES.rejected)
     assert len(copy.value or b"") == min(size, 28_000)
     assert ("vqmon-rejected-cut" in dict(copy.headers)) == (size > 28_000)
     whole = len(copy.key or b"") + len(copy.value or b"") + sum(len(a) + len(b) for a, b in copy.headers)
@@ -112,7 +112,7 @@ async def test_an_end_on_a_partition_resolves_alerts_and_is_no_outcome() -> None
     assert [alert.state for alert in fleet.alerts] == ["open", "resolved"]
     assert published == fleet.alerts[1:]
     assert fleet.outcomes == events
-    (end,) = fleet.notes
+    (end,) = fleet.control_messages
     # Dated by the last segment, as whoever announced the end could not know it.
     assert isinstance(end, StreamEnd)
     assert end.at == events[-1].segment.ends_at
@@ -126,4 +126,4 @@ async def test_an_end_whose_key_is_not_the_stream_id_is_rejected_with_an_outcome
     await fleet.drain(fleet.context(), 1)
     (outcome,) = fleet.outcomes
     assert "key must be the stream id" in getattr(outcome, "detail", "")
-    assert not fleet.notes
+    assert not fleet.control_messages

@@ -83,7 +83,10 @@ def member_with(group: ScriptedGroup, *workers: SimpleNamespace) -> GroupMember:
         stop=asyncio.Event(),
         revoke_seconds=1.0,
     )
-    member._workers = {one.partition: (f"partition-{one.partition}", one) for one in workers}
+    member._workers = {
+        partition_worker.partition: (f"partition-{partition_worker.partition}", partition_worker)
+        for partition_worker in workers
+    }
     member._has_assignment = True
     return member
 
@@ -170,7 +173,9 @@ async def test_an_idle_partition_advances_past_offsets_without_records() -> None
         worker(3, idle_seconds=6.0, next_offset=None),
     )
     await member_with(ScriptedGroup(), busy, idle, at_the_end, fresh)._poll_once()
-    assert [[step.offset for step in one.enqueued] for one in (busy, idle, at_the_end, fresh)] == [[], [100], [], [100]]
+    assert [
+        [step.offset for step in partition_worker.enqueued] for partition_worker in (busy, idle, at_the_end, fresh)
+    ] == [[], [100], [], [100]]
 
 
 async def test_a_member_that_leaves_starts_no_more_workers() -> None:
@@ -184,15 +189,15 @@ async def test_a_member_that_leaves_starts_no_more_workers() -> None:
 async def test_records_of_a_partition_that_was_revoked_meanwhile_are_dropped() -> None:
     """Its next owner reads them again."""
     group = ScriptedGroup()
-    one = worker(0)
-    member = member_with(group, one)
+    revoked_worker = worker(0)
+    member = member_with(group, revoked_worker)
 
     async def poll(*arguments: object, **options: object) -> Mapping[int, Sequence[Record]]:
         return {0: [Record(0, 1, None, b"x", (), 0)], 7: [Record(7, 1, None, b"y", (), 0)]}
 
     group.poll = poll  # type: ignore[method-assign, assignment]
     await member._poll_once()
-    assert one.enqueued == [Record(0, 1, None, b"x", (), 0)]
+    assert revoked_worker.enqueued == [Record(0, 1, None, b"x", (), 0)]
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,9 @@ async def test_outcomes_come_in_input_order_whatever_finishes_first() -> None:
     """Work runs in parallel; outcomes leave in the order of the input, gaps in the offsets notwithstanding."""
     fleet, random = MemoryFleet(partitions=1), Random(1)
 
-    async def slowly(one: Segment) -> Observation:
+    async def slowly(segment: Segment) -> Observation:
         await asyncio.sleep(random.random() / 100)
-        return Observation(outcome=outcome_of_segment(one))
+        return Observation(outcome=outcome_of_segment(segment))
 
     for number in range(60):
         fleet.put(0, segment(number))
@@ -43,15 +43,15 @@ async def test_every_record_has_one_outcome_and_poison_is_kept_with_its_bytes() 
         fleet.put_raw(0, key, value, ("traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"))
     fleet.put(0, segment(1, url="file:///gone"))
     await fleet.drain(fleet.context(), 7)
-    kinds = [one.reason if isinstance(one, SegmentFailure) else "scored" for one in fleet.outcomes]
+    kinds = [outcome.reason if isinstance(outcome, SegmentFailure) else "scored" for outcome in fleet.outcomes]
     assert kinds == ["scored", "message", "message", "message", "message", "too_large", "not_found"]
     rejected = fleet.broker.records(NAMES.rejected)
-    assert [(one.key, one.value) for one in rejected] == poison
+    assert [(record.key, record.value) for record in rejected] == poison
     facts = dict(rejected[0].headers)
     assert facts["vqmon-rejected-reason"] == b"message"
     assert facts["vqmon-rejected-offset"] == b"2"
     assert facts["traceparent"].startswith(b"00-aaaa")
-    assert len({one.id for one in fleet.outcomes}) == 7
+    assert len({outcome.id for outcome in fleet.outcomes}) == 7
 
 
 async def test_a_prompt_goes_with_the_segment() -> None:
@@ -60,7 +60,7 @@ async def test_a_prompt_goes_with_the_segment() -> None:
     fleet.put(0, replace(segment(0), prompt="A fox in the snow, “35 mm”"))
     fleet.put(0, segment(1))
     await fleet.drain(fleet.context(), 2)
-    assert [one.segment.prompt for one in fleet.outcomes] == ["A fox in the snow, “35 mm”", ""]
+    assert [outcome.segment.prompt for outcome in fleet.outcomes] == ["A fox in the snow, “35 mm”", ""]
 
 
 async def test_trace_and_input_position_go_with_the_outcome() -> None:
@@ -70,7 +70,7 @@ async def test_trace_and_input_position_go_with_the_outcome() -> None:
     fleet.put(0, segment(0), ("traceparent", good), ("tracestate", b"x=y"))
     fleet.put(0, segment(1), ("traceparent", b"nonsense"))
     await fleet.drain(fleet.context(), 2)
-    first, second = (dict(one.headers) for one in fleet.broker.records(NAMES.quality))
+    first, second = (dict(record.headers) for record in fleet.broker.records(NAMES.quality))
     assert (first["traceparent"], first["tracestate"]) == (good, b"x=y")
     assert "traceparent" not in second
     assert first["vqmon-input"] == f"{NAMES.segments}/0/0".encode()
@@ -84,7 +84,7 @@ async def test_a_broken_write_is_repaired_without_a_double(fault: str) -> None:
     fleet.put(0, segment(0))
     fleet.put(0, segment(1))
     await fleet.drain(fleet.context(gather_seconds=0.05), 2)
-    assert [one.segment.sequence for one in fleet.outcomes] == [0, 1]
+    assert [outcome.segment.sequence for outcome in fleet.outcomes] == [0, 1]
 
 
 async def test_alerts_go_on_where_another_worker_left_them() -> None:
@@ -96,7 +96,7 @@ async def test_alerts_go_on_where_another_worker_left_them() -> None:
             await fleet.drain(fleet.context(), number + 1)
     await fleet.drain(fleet.context(), 100)
     judge = Judge(RULES)
-    expected = [alert for one in fleet.inputs for alert in judge.judge(outcome_of_segment(one))]
+    expected = [alert for segment in fleet.inputs for alert in judge.judge(outcome_of_segment(segment))]
     assert fleet.alerts == expected
     assert len(expected) >= 4
     assert fleet.restored == [0, 0, 0]
@@ -120,7 +120,7 @@ async def test_state_is_kept_when_the_partition_comes_back() -> None:
         assert sorted(fleet.restored) == [0, 1, 1]
         for stop in stops:
             stop.set()
-    assert all(isinstance(one, QualityEvent) for one in fleet.outcomes)
+    assert all(isinstance(outcome, QualityEvent) for outcome in fleet.outcomes)
 
 
 async def test_a_partition_of_poison_stops_instead_of_draining_away() -> None:
@@ -136,12 +136,12 @@ async def test_a_partition_of_poison_stops_instead_of_draining_away() -> None:
         stop.set()
     taken = len(fleet.outcomes)
     assert 100 < taken < 130
-    assert [(one.rule, one.state, one.severity) for one in fleet.alerts] == [(REJECTED_RULE, "open", "page")]
+    assert [(alert.rule, alert.state, alert.severity) for alert in fleet.alerts] == [(REJECTED_RULE, "open", "page")]
     await _still_halted(fleet, taken)
     fleet.broker.logs[NAMES.segments, 0][taken:] = []
     fleet.put(0, segment(0))
     await fleet.drain(fleet.context(), taken + 1)
-    assert [one.state for one in fleet.alerts] == ["open", "resolved"]
+    assert [alert.state for alert in fleet.alerts] == ["open", "resolved"]
 
 
 async def _still_halted(fleet: MemoryFleet, taken: int) -> None:
@@ -166,7 +166,7 @@ async def test_deleted_records_stop_the_worker_unless_told_to_go_on() -> None:
         await fleet.member(fleet.context(), asyncio.Event()).run()
     fleet.broker.members.clear()
     await fleet.drain(fleet.context(when_lost="go_on"), 2)
-    assert [one.segment.sequence for one in fleet.outcomes] == [4, 5]
+    assert [outcome.segment.sequence for outcome in fleet.outcomes] == [4, 5]
 
 
 async def test_a_partition_that_seems_to_end_before_the_group_is_waited_for() -> None:
@@ -183,7 +183,7 @@ async def test_a_partition_that_seems_to_end_before_the_group_is_waited_for() ->
         fleet.put(0, segment(1))
         await fleet.until(1)
         stop.set()
-    assert [one.segment.sequence for one in fleet.outcomes] == [1]
+    assert [outcome.segment.sequence for outcome in fleet.outcomes] == [1]
 
 
 async def test_a_refused_bring_up_is_tried_again() -> None:
@@ -198,7 +198,7 @@ async def test_a_refused_bring_up_is_tried_again() -> None:
 async def test_own_bugs_end_the_process() -> None:
     """What is neither a segment's fault nor the broker's is raised, and the record stays uncommitted."""
 
-    async def broken(one: Segment) -> Observation:
+    async def broken(segment: Segment) -> Observation:
         raise ZeroDivisionError
 
     fleet = MemoryFleet(partitions=1)

@@ -144,7 +144,7 @@ async def test_a_scorer_that_needs_a_prompt_skips_segments_without_one() -> None
         assert isinstance(event, QualityEvent)
         assert isinstance(other, QualityEvent)
         assert [score.scorer for score in event.scores] == judged
-        assert [one.scorer for one in event.provenance.scorers] == judged
+        assert [scorer.scorer for scorer in event.provenance.scorers] == judged
         assert event.id == event_id(segment, ("asks@1", "plain@1"))
         assert [score.scorer for score in other.shadow_scores] == tried
     failure = (await observer(MemoryFetcher(), asks).observe(without)).outcome

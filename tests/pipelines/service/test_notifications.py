@@ -18,11 +18,11 @@ from vqmon.settings.load import Settings, load_settings
 from vqmon.testing import MemoryWebhook
 
 
-def notice(it: Alert, *, age: timedelta) -> QueuedAlert:
+def notice(alert: Alert, *, age: timedelta) -> QueuedAlert:
     """An alert that came in now, about media of some age."""
     now = datetime.now(UTC)
-    it = replace(it, began_at=now - age, opened_at=now - age)
-    return QueuedAlert(alert=it, opened=it, queued_at=now, changed_at=now)
+    alert = replace(alert, began_at=now - age, opened_at=now - age)
+    return QueuedAlert(alert=alert, opened=alert, queued_at=now, changed_at=now)
 
 
 def test_alerts_about_old_segments_are_kept_back_until_the_media_is_of_today() -> None:
@@ -99,8 +99,8 @@ def test_targets_are_those_of_the_settings_with_their_secrets(tmp_path: Path) ->
     (tmp_path / "key").write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
     hook = {"url": "https://x.example.org", "secret_files": [tmp_path / "key"]}
     notify = {"alertmanagers": ["http://am:9093/"], "webhooks": {"chat": hook}, "token_file": tmp_path / "key"}
-    found = open_receivers(Settings(notify=notify).notify, MemoryWebhook())  # type: ignore[arg-type]
-    assert [target.name for target in found] == ["http://am:9093", "webhook chat"]
+    receivers = open_receivers(Settings(notify=notify).notify, MemoryWebhook())  # type: ignore[arg-type]
+    assert [target.name for target in receivers] == ["http://am:9093", "webhook chat"]
     hook["secret_files"] = [tmp_path / "none"]
     with pytest.raises(SettingsError, match="none: cannot read this secret"):
         open_receivers(Settings(notify=notify).notify, MemoryWebhook())  # type: ignore[arg-type]
@@ -114,7 +114,7 @@ def test_check_asks_every_alertmanager(tmp_path: Path) -> None:
     with receiving() as receiver:
         receiver.answers = [(200, {}), (404, {})]
         file.write_text(f'[notify]\nalertmanagers = ["{receiver.url}"]\n', encoding="utf-8")
-        found = [{it.subject: it for it in run_checks(file, offline=False)}["notify"] for _ in range(2)]
-    assert [it.passed for it in found] == [True, False]
-    assert "404" in found[1].text
+        checks = [{check.subject: check for check in run_checks(file, offline=False)}["notify"] for _ in range(2)]
+    assert [check.passed for check in checks] == [True, False]
+    assert "404" in checks[1].text
     assert [body for _, _, body, _ in receiver.came] == [b"[]", b"[]"]

@@ -43,7 +43,7 @@ class Fleet:
         self.alerts: dict[str, Alert] = {}
         self._judge = Judge(RULES)
 
-    def say(self, stream_id: str, count: int = EACH, *, first: int = 0) -> None:
+    def publish_outcomes(self, stream_id: str, count: int = EACH, *, first: int = 0) -> None:
         """Put the outcomes of some segments on the topics, and the alerts that they give."""
         partition = ord(stream_id[0]) % 2
         for number in range(first, first + count):
@@ -111,28 +111,28 @@ def check(fleet: Fleet, history: History) -> None:
     for stream_id in {outcome.segment.rendition.stream_id for outcome in fleet.outcomes}:
 
         def of_stream(outcomes: list[Outcome], name: str = stream_id) -> list[Outcome]:
-            return [it for it in outcomes if it.segment.rendition.stream_id == name]
+            return [outcome for outcome in outcomes if outcome.segment.rendition.stream_id == name]
 
         assert of_stream(stored) == of_stream(fleet.outcomes)
     assert len(stored) == len({outcome.id for outcome in fleet.outcomes})
     assert {alert.id: alert for alert in history.queries.alerts(limit=10_000)} == fleet.alerts
 
 
-async def test_everything_is_recorded_once_over_restarts(place: HistoryLocation) -> None:
+async def test_everything_is_recorded_once_over_restarts(history_location: HistoryLocation) -> None:
     """A recorder goes on where the history stands; the same event on the topic twice is one row."""
     fleet = Fleet()
-    fleet.say("a")
-    fleet.say("b")
+    fleet.publish_outcomes("a")
+    fleet.publish_outcomes("b")
     for part in range(3):
-        with open_history(place, "record") as history, recorder_context(history) as one:
-            async with recording(fleet, one):
+        with open_history(history_location, "record") as history, recorder_context(history) as context:
+            async with recording(fleet, context):
                 await until(lambda: has_all(fleet, history))
             check(fleet, history)
-        fleet.say("a", 20, first=EACH + 20 * part)
-    again = fleet.outcomes[0]
-    fleet.broker.append("v.quality", 1, b"a", cloudevents.encode_outcome(again, source="vqmon:test"))
-    with open_history(place, "record") as history, recorder_context(history) as one:
-        async with recording(fleet, one):
+        fleet.publish_outcomes("a", 20, first=EACH + 20 * part)
+    repeated = fleet.outcomes[0]
+    fleet.broker.append("v.quality", 1, b"a", cloudevents.encode_outcome(repeated, source="vqmon:test"))
+    with open_history(history_location, "record") as history, recorder_context(history) as context:
+        async with recording(fleet, context):
             await until(lambda: has_all(fleet, history))
         check(fleet, history)
         counts = history.queries.counts()
@@ -140,14 +140,14 @@ async def test_everything_is_recorded_once_over_restarts(place: HistoryLocation)
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_several_recorders_share_the_work(place: HistoryLocation, seed: int) -> None:
+async def test_several_recorders_share_the_work(history_location: HistoryLocation, seed: int) -> None:
     """Recorders that come, go and are cut off in mid-write: nothing twice, nothing missing, alerts as they ended."""
     fleet, chance = Fleet(), Random(seed)
     for name in ("a", "b", "c"):
-        fleet.say(name)
-    many = not isinstance(place, Path)
+        fleet.publish_outcomes(name)
+    many = not isinstance(history_location, Path)
     with ExitStack() as stack:
-        histories = [stack.enter_context(open_history(place, "record")) for _ in range(2 if many else 1)]
+        histories = [stack.enter_context(open_history(history_location, "record")) for _ in range(2 if many else 1)]
         contexts = [stack.enter_context(recorder_context(history)) for history in histories * (1 if many else 2)]
         for round in range(4):
             for context in contexts:
@@ -159,7 +159,7 @@ async def test_several_recorders_share_the_work(place: HistoryLocation, seed: in
             for context in contexts:
                 context.service.stop.set()
             await asyncio.gather(*tasks, return_exceptions=True)
-            fleet.say("abc"[round % 3], 10, first=EACH + 10 * round)
+            fleet.publish_outcomes("abc"[round % 3], 10, first=EACH + 10 * round)
         async with recording(fleet, *contexts):
             await until(lambda: has_all(fleet, histories[0]))
         check(fleet, histories[0])
@@ -182,35 +182,37 @@ class UnreliableHistory:
             raise StoreUnreachableError("no answer")
 
 
-async def test_a_database_that_goes_away_is_waited_for(place: HistoryLocation, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_that_goes_away_is_waited_for(
+    history_location: HistoryLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whether a write got through when the answer is lost, the offsets in the history tell."""
     monkeypatch.setattr("pipelines.topics.recorder.RETRY_SECONDS", 0.01)
     fleet = Fleet()
-    fleet.say("a")
-    fleet.say("b")
-    with open_history(place, "record") as history:
+    fleet.publish_outcomes("a")
+    fleet.publish_outcomes("b")
+    with open_history(history_location, "record") as history:
         unreliable = UnreliableHistory(history, ["after", "", "before", "after"])
-        with recorder_context(unreliable) as one:  # type: ignore[arg-type]
-            async with recording(fleet, one):
+        with recorder_context(unreliable) as context:  # type: ignore[arg-type]
+            async with recording(fleet, context):
                 for round in range(6):
-                    fleet.say("a", 5, first=EACH + 5 * round)
+                    fleet.publish_outcomes("a", 5, first=EACH + 5 * round)
                     await until(lambda: has_all(fleet, history))
         assert not unreliable._faults
         check(fleet, history)
 
 
-async def test_who_writes_the_same_partition_is_noticed(place: HistoryLocation) -> None:
+async def test_who_writes_the_same_partition_is_noticed(history_location: HistoryLocation) -> None:
     """A recorder that was frozen and wakes up finds that the history stands elsewhere, and goes on from there."""
     fleet = Fleet()
-    fleet.say("a", 30)
-    with open_history(place, "record") as history, recorder_context(history) as one:
-        late = Recorder(one, fleet.open_group)
+    fleet.publish_outcomes("a", 30)
+    with open_history(history_location, "record") as history, recorder_context(history) as context:
+        late = Recorder(context, fleet.open_group)
         for reader in late._readers:
             await reader.start()
         await late._record_once()
         assert has_all(fleet, history)
-        fleet.say("a", 30, first=30)
-        async with recording(fleet, one):
+        fleet.publish_outcomes("a", 30, first=30)
+        async with recording(fleet, context):
             # The late one has read what the other one now writes too.
             await until(lambda: has_all(fleet, history))
         for _ in range(4):
@@ -218,15 +220,15 @@ async def test_who_writes_the_same_partition_is_noticed(place: HistoryLocation) 
         check(fleet, history)
 
 
-async def test_what_cannot_be_read_holds_nothing_up(place: HistoryLocation) -> None:
+async def test_what_cannot_be_read_holds_nothing_up(history_location: HistoryLocation) -> None:
     """A record that is no outcome is counted and stepped over."""
     fleet = Fleet()
-    fleet.say("a", 3)
+    fleet.publish_outcomes("a", 3)
     fleet.broker.append("v.quality", 1, b"a", b"{}")
     fleet.broker.append("v.quality", 1, b"a", None)
-    fleet.say("a", 3, first=3)
-    with open_history(place, "record") as history, recorder_context(history) as one:
-        async with recording(fleet, one):
+    fleet.publish_outcomes("a", 3, first=3)
+    with open_history(history_location, "record") as history, recorder_context(history) as context:
+        async with recording(fleet, context):
             await until(lambda: has_all(fleet, history))
         check(fleet, history)
 
@@ -234,16 +236,16 @@ async def test_what_cannot_be_read_holds_nothing_up(place: HistoryLocation) -> N
 async def test_records_that_were_deleted_unread_stop_it_unless_told_otherwise(tmp_path: Path) -> None:
     """A gap is an error that says what to set; with `go_on` it is accepted."""
     fleet = Fleet()
-    fleet.say("a", 10)
+    fleet.publish_outcomes("a", 10)
     with open_history(tmp_path / "history.db", "record") as history:
-        with recorder_context(history) as one:
-            async with recording(fleet, one):
+        with recorder_context(history) as context:
+            async with recording(fleet, context):
                 await until(lambda: has_all(fleet, history))
-        fleet.say("a", 10, first=10)
+        fleet.publish_outcomes("a", 10, first=10)
         fleet.broker.beginning_offsets["v.quality", 1] = fleet.broker.logs["v.quality", 1][15].offset
-        with recorder_context(history) as one, pytest.raises(SettingsError, match=r"deleted before.*when_lost"):
-            await run_recorder(one, fleet.open_group)
-        with recorder_context(history, when_lost="go_on") as one:
-            async with recording(fleet, one):
+        with recorder_context(history) as context, pytest.raises(SettingsError, match=r"deleted before.*when_lost"):
+            await run_recorder(context, fleet.open_group)
+        with recorder_context(history, when_lost="go_on") as context:
+            async with recording(fleet, context):
                 await until(lambda: has_all(fleet, history))
         assert len(list(history.documents.outcomes_in_write_order())) == 15

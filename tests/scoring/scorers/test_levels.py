@@ -289,9 +289,9 @@ def test_the_scores_are_the_optimum_of_the_posterior(link: LinkFunction, preferr
 @pytest.mark.parametrize("link", ["logistic", "normal"])
 def test_higher_preferences_never_give_a_lower_score(link: LinkFunction) -> None:
     """From 0, which loses to all anchors, to 100."""
-    places = [score_against_anchors([p, p, p], ANCHORS, link=link) for p in np.linspace(0, 1, 21)]
-    assert places == sorted(places)
-    assert (places[0], places[-1]) == (0, 100)
+    scores = [score_against_anchors([p, p, p], ANCHORS, link=link) for p in np.linspace(0, 1, 21)]
+    assert scores == sorted(scores)
+    assert (scores[0], scores[-1]) == (0, 100)
 
 
 def test_scores_against_the_published_anchor_matrix() -> None:

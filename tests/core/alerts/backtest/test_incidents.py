@@ -35,8 +35,8 @@ def test_alerts_are_found_false_late_or_flapping() -> None:
         alert(40), alert(90), alert(60, rule="other"), alert(1000), alert(1020, muted_by="x"),
         alert(2010, rendition="group", stream="*"), alert(2020, stream="sports"),
     ]  # fmt: skip
-    known = [incident(0, 100), incident(2000, 2100), incident(5000, 5100)]
-    report = evaluate_alerts(alerts, known, stream_days=2.0)
+    incidents = [incident(0, 100), incident(2000, 2100), incident(5000, 5100)]
+    report = evaluate_alerts(alerts, incidents, stream_days=2.0)
     assert (
         report.alert_count,
         report.false_count,
@@ -52,9 +52,9 @@ def test_alerts_are_found_false_late_or_flapping() -> None:
 
 def test_an_incident_has_a_little_room() -> None:
     """Half a minute before, two minutes after; only where it was."""
-    one = incident(100, 200, rendition="1080*")
-    assert [one.explains(alert(at)) for at in (60, 71, 319, 321)] == [False, True, True, False]
-    assert not one.explains(alert(150, rendition="720p"))
+    short_incident = incident(100, 200, rendition="1080*")
+    assert [short_incident.explains(alert(at)) for at in (60, 71, 319, 321)] == [False, True, True, False]
+    assert not short_incident.explains(alert(150, rendition="720p"))
 
 
 def test_incidents_come_from_csv_or_toml() -> None:
@@ -70,7 +70,7 @@ def test_incidents_come_from_csv_or_toml() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "origin", "words"),
+    ("text", "origin", "message"),
     [
         ("stream,began\nnews-1,2026-11-20\n", "x.csv", "incident 1: ended: is missing"),
         ("stream,began,ended\na,yesterday,today\n", "x.csv", "incident 1"),
@@ -79,7 +79,7 @@ def test_incidents_come_from_csv_or_toml() -> None:
         ("[[incidents]\n", "x.toml", "x.toml"),
     ],
 )
-def test_a_mistake_in_incidents_is_named(text: str, origin: str, words: str) -> None:
+def test_a_mistake_in_incidents_is_named(text: str, origin: str, message: str) -> None:
     """With file, place and key."""
-    with pytest.raises(SettingsError, match=words):
+    with pytest.raises(SettingsError, match=message):
         parse_incidents(text, origin=origin)

@@ -22,10 +22,10 @@ def test_run_lengths_are_those_of_the_tables(h: float, quiet: float, shifted: fl
 )
 def test_limits_for_a_wanted_false_alarm_rate(k: float, steps: float, h: float) -> None:
     """One false alarm a day, or in thirty days, of 4-second segments; the limit found gives the rate asked for."""
-    found = limit_for(k, steps)
-    assert found == pytest.approx(h, abs=0.02)
-    assert run_length(k, found) == pytest.approx(steps, rel=0.01)
-    assert siegmund_run_length(k, found) == pytest.approx(steps, rel=0.12 * k)
+    limit = limit_for(k, steps)
+    assert limit == pytest.approx(h, abs=0.02)
+    assert run_length(k, limit) == pytest.approx(steps, rel=0.01)
+    assert siegmund_run_length(k, limit) == pytest.approx(steps, rel=0.12 * k)
 
 
 @pytest.mark.parametrize(

@@ -66,14 +66,14 @@ def test_a_second_of_black_is_never_two(lengths: list[int], first: int, frames: 
 def test_two_seconds_at_ntsc_rates_are_sixty_frames(first: int) -> None:
     """At 30000/1001 fps one picture never looks like two seconds, sixty frames always do."""
     fps = 30000 / 1001
-    for frames, found in ((60, 2), (30, 0)):
+    for frames, expected in ((60, 2), (30, 0)):
         events = pictured(first / fps, frames / fps, fps=fps, lengths=[120] * 4, signal="black")
-        assert len(alerts_of(BLACK, events)) == found
+        assert len(alerts_of(BLACK, events)) == expected
 
 
 def test_key_frames_far_apart_count_for_a_second_to_each_side() -> None:
     """One black key frame in six seconds is not two seconds of black; two in a row are."""
-    one = [
+    frames = [
         factories.event(
             sequence=n, duration_seconds=6, times_seconds=(0.0,), signals={"black": [1.0 if n == 1 else 0.0]}
         )
@@ -85,7 +85,7 @@ def test_key_frames_far_apart_count_for_a_second_to_each_side() -> None:
         )
         for n in range(4)
     ]
-    assert not alerts_of(BLACK, one)
+    assert not alerts_of(BLACK, frames)
     assert [alert.state for alert in alerts_of(BLACK, two)] == ["open", "resolved"]
 
 

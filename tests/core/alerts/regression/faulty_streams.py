@@ -107,14 +107,16 @@ def planted(first: int, last: int, drop: float) -> Values:
 
 def woven(lanes: Sequence[Sequence[Outcome]], turns: Sequence[int], *, ahead: int) -> list[Outcome]:
     """The lanes in some order: each in its own order, none more than `ahead` segments before another."""
-    places, out, turn = [0] * len(lanes), [], 0
-    while any(place < len(lane) for place, lane in zip(places, lanes, strict=True)):
+    positions, out, turn = [0] * len(lanes), [], 0
+    while any(position < len(lane) for position, lane in zip(positions, lanes, strict=True)):
         wanted = turns[turn % len(turns)] if turns else 0
         turn += 1
-        may = [n for n, place in enumerate(places) if place < len(lanes[n]) and place - min(places) < ahead]
+        may = [
+            n for n, position in enumerate(positions) if position < len(lanes[n]) and position - min(positions) < ahead
+        ]
         chosen = may[wanted % len(may)]
-        out.append(lanes[chosen][places[chosen]])
-        places[chosen] += 1
+        out.append(lanes[chosen][positions[chosen]])
+        positions[chosen] += 1
     return out
 
 
@@ -123,8 +125,8 @@ FAULTY = ladder(330, top=planted(200, 260, 8), mid=planted(270, 330, 3), source=
 
 FAULTY_LANES: list[list[Outcome]] = [
     [
-        factories.failure(sequence=n, rendition=it.segment.rendition) if (n * 7 + part) % 41 == 0 else it
-        for n, it in enumerate(lane)
+        factories.failure(sequence=n, rendition=outcome.segment.rendition) if (n * 7 + part) % 41 == 0 else outcome
+        for n, outcome in enumerate(lane)
     ]
     for part, lane in enumerate(FAULTY)
 ]

@@ -57,6 +57,6 @@ def test_old_values_fade_once_the_baseline_is_full() -> None:
     block = Block(began_at=0.0, ended_at=40.0, value_count=10.0, sign_sum=10.0, residual_square_sum=10.0)
     young = Baseline(value_count=10.0, level=70.0, spread=4.0)
     full = Baseline(value_count=1000.0, level=70.0, spread=4.0)
-    after_young, after_full = (with_block(one, block, max_count=1000.0) for one in (young, full))
+    after_young, after_full = (with_block(baseline, block, max_count=1000.0) for baseline in (young, full))
     assert (after_young.value_count, after_full.value_count) == (20.0, 1000.0)
     assert after_young.level - 70.0 == pytest.approx(50 * (after_full.level - 70.0))

@@ -21,7 +21,7 @@ def test_the_interval_of_a_drop_holds_the_true_drop(phi: float) -> None:
         at = chart.cusum.last_end_at
         quiet = run(chart, ar1(100 + seed, 20, phi), start=at)[-1]
         fault = run(quiet, ar1(200 + seed, 200, phi) - 8, start=at + 80)
-        drop = estimate_drop(next(one for one in fault if is_alarm(one.cusum, PARAMETERS)))
+        drop = estimate_drop(next(state for state in fault if is_alarm(state.cusum, PARAMETERS)))
         inside += drop.low <= 8 <= drop.high
         assert drop.points == drop.baseline_level - drop.mean
     assert inside >= 52

@@ -43,8 +43,8 @@ def test_the_sum_follows_the_formulas_step_by_step() -> None:
     residuals = [value - 70 - phi * (before - 70) for before, value in pairwise([70.0, *values])]
     z = [-(min(max(residual, -3 * 3.4), 3 * 3.4) - 0.1) / deviation for residual in residuals]
     s, expected = 0.0, []
-    for one in z:
-        s = max(0.0, s + one - 0.5 - 1 / math.sqrt(10_000))
+    for z_value in z:
+        s = max(0.0, s + z_value - 0.5 - 1 / math.sqrt(10_000))
         expected.append(s)
     assert [cusum.cusum for cusum in cusums(run(LEARNED, values))] == pytest.approx(expected, abs=1e-12)
 

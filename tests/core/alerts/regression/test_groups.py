@@ -13,22 +13,22 @@ from vqmon.settings.rules_file import parse_rules
 def test_a_group_pages_and_mutes_its_series() -> None:
     """All streams of one encoder fall: one page for the encoder, muted tickets for its streams."""
     alerts = judged(GROUPS, fleet(10, 420, lambda s, n: -4.0 if s % 2 and n >= 300 else 0.0))
-    told = [alert for alert in alerts if not alert.muted_by]
-    assert [(alert.rule, alert.severity, alert.stream_id, alert.cause) for alert in told] == [
+    notified = [alert for alert in alerts if not alert.muted_by]
+    assert [(alert.rule, alert.severity, alert.stream_id, alert.cause) for alert in notified] == [
         ("encoders", "page", "encoder=a", "")
     ]
     muted = [alert for alert in alerts if alert.muted_by]
     assert {alert.rule for alert in muted} == {"series"}
     assert {alert.stream_id for alert in muted} == {f"s{number}" for number in range(1, 10, 2)}
-    assert {alert.muted_by for alert in muted} == {told[0].id}
+    assert {alert.muted_by for alert in muted} == {notified[0].id}
 
 
 def test_all_series_of_a_scorer_together_are_the_scorers_fault() -> None:
     """One page that names the scorer; groups and series are muted by it."""
     alerts = judged(GROUPS, fleet(8, 420, lambda s, n: -4.0 if n >= 300 else 0.0))
-    told = [(alert.rule, alert.cause, alert.stream_id) for alert in alerts if not alert.muted_by]
+    notified = [(alert.rule, alert.cause, alert.stream_id) for alert in alerts if not alert.muted_by]
     fault = next(alert for alert in alerts if alert.rule == "scorer")
-    assert told == [("scorer", "scorer", "*")]
+    assert notified == [("scorer", "scorer", "*")]
     series_alerts = [alert for alert in alerts if alert.rule == "series"]
     assert len(series_alerts) == 8
     assert {alert.muted_by for alert in series_alerts} == {fault.id}
@@ -47,15 +47,15 @@ def test_groups_do_not_depend_on_the_interleaving_of_streams() -> None:
     chance = np.random.default_rng(1)
     expected = judged(GROUPS, outcomes)
     for _ in range(3):
-        found = judged(GROUPS, woven(lanes, chance.integers(0, 6, 5000).tolist(), ahead=3))
-        assert sorted(map(repr, found)) == sorted(map(repr, expected))
+        alerts = judged(GROUPS, woven(lanes, chance.integers(0, 6, 5000).tolist(), ahead=3))
+        assert sorted(map(repr, alerts)) == sorted(map(repr, expected))
 
 
 def test_an_alert_of_a_group_whose_rule_is_gone_closes() -> None:
     """With the next outcome."""
     judge = Judge(parse_rules(GROUPS))
     outcomes = fleet(6, 420, lambda s, n: -4.0 if n >= 300 else 0.0)
-    assert [alert for it in outcomes for alert in judge.judge(it)]
+    assert [alert for outcome in outcomes for alert in judge.judge(outcome)]
     without = [rule for rule in parse_rules(GROUPS) if rule.name == "series"]
     closed = Judge(without, judge.states()).judge(outcomes[-1])
     assert not closed
@@ -72,8 +72,8 @@ def test_an_alert_of_a_group_without_series_closes() -> None:
         for n in range(420, 1100)
         for stream in range(2)
     ]
-    alerts = [it for it in judged(GROUPS, [*lasting, *after]) if it.rule == "scorer"]
-    assert [it.state for it in alerts] == ["open", "resolved"]
+    alerts = [alert for alert in judged(GROUPS, [*lasting, *after]) if alert.rule == "scorer"]
+    assert [alert.state for alert in alerts] == ["open", "resolved"]
     assert "too few series" in alerts[-1].summary
     assert alerts[-1].resolved_at is not None
     gone_after = alerts[-1].resolved_at - lasting[-1].segment.ends_at

@@ -8,8 +8,8 @@ def test_the_strongest_cause_mutes_the_rest() -> None:
     plain = '[rules.single]\nkind = "regression"\nscorer = "lite"\nmatch = { rendition = "1080p" }\n'
     lanes = ladder(500, top=planted(300, 500, 14))
     alerts = judged(CAUSES + plain, mixed(*lanes))
-    told = [(alert.rule, alert.cause) for alert in alerts if not alert.muted_by]
-    assert told == [("encoder", "encoder")]
+    notified = [(alert.rule, alert.cause) for alert in alerts if not alert.muted_by]
+    assert notified == [("encoder", "encoder")]
     fault = next(alert for alert in alerts if alert.rule == "encoder")
     muted = {alert.rule: alert.muted_by for alert in alerts if alert.muted_by}
     assert muted == {"single": fault.id, "packaging": fault.id}
@@ -20,8 +20,8 @@ def test_what_outlives_its_explanation_is_told() -> None:
     plain = '[rules.single]\nkind = "regression"\nscorer = "lite"\nmatch = { rendition = "1080p" }\n'
     gone = ladder(900, top=planted(300, 900, 20), source=lambda n: -20 if n >= 330 else 0)
     alerts = [alert for alert in judged(CAUSES + plain, mixed(*gone)) if alert.rule in ("encoder", "single")]
-    told = [(alert.rule, alert.state, bool(alert.muted_by)) for alert in alerts]
-    assert told[:4] == [
+    notified = [(alert.rule, alert.state, bool(alert.muted_by)) for alert in alerts]
+    assert notified[:4] == [
         ("encoder", "open", False), ("single", "open", True), ("encoder", "resolved", False), ("single", "open", False),
     ]  # fmt: skip
     assert alerts[1].id == alerts[3].id

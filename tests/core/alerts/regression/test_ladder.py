@@ -22,8 +22,11 @@ def test_segments_of_a_pair_may_begin_a_little_apart() -> None:
 
     def moved(seconds: float) -> list[QualityEvent]:
         return [
-            replace(it, segment=replace(it.segment, starts_at=it.segment.starts_at + timedelta(seconds=seconds)))
-            for it in mid
+            replace(
+                outcome,
+                segment=replace(outcome.segment, starts_at=outcome.segment.starts_at + timedelta(seconds=seconds)),
+            )
+            for outcome in mid
         ]
 
     assert all(judged(PAIR, mixed(top, moved(seconds))) for seconds in (-0.4, 0.4))
@@ -42,7 +45,9 @@ def test_a_rendition_that_stops_holds_the_others_up_for_a_minute_only() -> None:
     waited = []
     for outcome in stopped:
         judge.judge(outcome)
-        waited.append(sum(len(it.waiting) for it in judge.states().values() if isinstance(it, LadderRendition)))
+        waited.append(
+            sum(len(state.waiting) for state in judge.states().values() if isinstance(state, LadderRendition))
+        )
     assert max(waited) <= 16
     assert waited[-1] == 0
 
@@ -54,7 +59,7 @@ def test_nothing_waits_for_a_rendition_that_has_ended(name: str) -> None:
     judge = Judge(parse_rules(PAIR))
 
     def waiting() -> int:
-        return sum(len(it.waiting) for it in judge.states().values() if isinstance(it, LadderRendition))
+        return sum(len(state.waiting) for state in judge.states().values() if isinstance(state, LadderRendition))
 
     for outcome in [*mixed(top[:100], mid[:100]), *mid[100:110]]:
         judge.judge(outcome)
@@ -62,18 +67,18 @@ def test_nothing_waits_for_a_rendition_that_has_ended(name: str) -> None:
     end = stream_end("news-1", name, START, announced_at=START)
     assert judge.end_stream(end) == ()
     assert waiting() == 0
-    again = Judge(parse_rules(PAIR), copied(judge))
-    for one in (judge, again):
+    restored = Judge(parse_rules(PAIR), copied(judge))
+    for each_judge in (judge, restored):
         for outcome in mid[110:150]:
-            one.judge(outcome)
+            each_judge.judge(outcome)
         assert waiting() == 0
-    assert again.states() == judge.states()
+    assert restored.states() == judge.states()
     for outcome in mixed(top[150:], mid[150:]):
         judge.judge(outcome)
     (state,) = [
-        it
-        for it in judge.states().values()
-        if isinstance(it, RegressionState) and str(it.series).startswith("news-1/72")
+        state
+        for state in judge.states().values()
+        if isinstance(state, RegressionState) and str(state.series).startswith("news-1/72")
     ]
     # Those without a partner were dropped and not made up; the others were compared.
     assert 0 < state.unpaired_count < 60

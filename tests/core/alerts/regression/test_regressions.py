@@ -39,7 +39,7 @@ def test_a_deploy_starts_anew() -> None:
     """A label that changes, another version of the scorer, or a marker: the open alert closes, a new level is usual."""
     values = falling(600, 200, 600, 6)
     before, after = series(values[:300]), series(values[300:], first=300)
-    labelled = [replace(it, segment=replace(it.segment, labels={"deploy": "encoder-7"})) for it in after]
+    labelled = [replace(outcome, segment=replace(outcome.segment, labels={"deploy": "encoder-7"})) for outcome in after]
     alerts = judged(DROP, [*before, *labelled])
     assert [alert.state for alert in alerts] == ["open", "resolved"]
     assert "deploy" in alerts[1].summary
@@ -53,12 +53,12 @@ def test_a_marker_counts_from_its_moment_once(told_after: int) -> None:
     outcomes = series(falling(600, 300, 600, 6))
     marker = DeployMarker(id="m1", at=START + timedelta(seconds=1200), name="encoder-7", stream="news-*")
 
-    def marked(one: DeployMarker) -> list[Alert]:
+    def marked(marker: DeployMarker) -> list[Alert]:
         judge, alerts = Judge(parse_rules(DROP)), []
         for n, outcome in enumerate(outcomes):
             if n >= told_after:
-                judge.add_marker(one)
-                judge.add_marker(one)
+                judge.add_marker(marker)
+                judge.add_marker(marker)
             alerts += judge.judge(outcome)
         return alerts
 
@@ -106,7 +106,7 @@ def test_a_missing_partner_is_counted_and_never_made_up() -> None:
     """Pairs with one side missing are dropped; the other renditions' fate makes no alert."""
     _, top, mid = ladder(300)
     holed: list[Outcome] = [
-        factories.failure(sequence=n, rendition=TOP) if n % 10 == 4 else it for n, it in enumerate(top)
+        factories.failure(sequence=n, rendition=TOP) if n % 10 == 4 else outcome for n, outcome in enumerate(top)
     ]
     judge = Judge(parse_rules(PAIR))
     assert not [alert for outcome in mixed(holed, mid) for alert in judge.judge(outcome)]
@@ -120,7 +120,7 @@ def test_a_missing_partner_is_counted_and_never_made_up() -> None:
 def test_a_label_can_name_the_partner() -> None:
     """For an enhanced rendition beside the one that it was made from."""
     _, top, mid = ladder(300, top=planted(200, 300, 3))
-    labelled = [replace(it, segment=replace(it.segment, labels={"made_from": "720p"})) for it in top]
+    labelled = [replace(outcome, segment=replace(outcome.segment, labels={"made_from": "720p"})) for outcome in top]
     rule = PAIR.replace('"ladder"', '"label:made_from"')
     (opened,) = judged(rule, mixed(labelled, mid))
     assert (opened.series, opened.cause) == ("news-1/1080p/lite~label:made_from", "encoder")
@@ -145,18 +145,18 @@ def test_the_alerts_are_the_same_whatever_the_interleaving(turns: list[int]) -> 
 def test_a_restart_anywhere_changes_nothing(turns: list[int], cuts: list[int]) -> None:
     """State through JSON at any places, with entries that wait in it: the same alerts, the same memory."""
     outcomes = woven(FAULTY_LANES, turns, ahead=10)
-    kept: dict[str, bytes] = {}
-    judge, found = Judge(parse_rules(ALL_RULES)), []
+    saved: dict[str, bytes] = {}
+    judge, alerts = Judge(parse_rules(ALL_RULES)), []
     for n, outcome in enumerate(outcomes):
         if n in cuts:
-            judge = Judge(parse_rules(ALL_RULES), load(kept.values()))
-        found += judge.judge(outcome)
-        save_changes(judge, kept)
-    assert found == EXPECTED
+            judge = Judge(parse_rules(ALL_RULES), load(saved.values()))
+        alerts += judge.judge(outcome)
+        save_changes(judge, saved)
+    assert alerts == EXPECTED
     whole = Judge(parse_rules(ALL_RULES))
     for outcome in outcomes:
         whole.judge(outcome)
-    assert load(kept.values()) == whole.states()
+    assert load(saved.values()) == whole.states()
 
 
 def test_what_waits_may_open_an_alert_of_a_rendition_that_has_ended_and_it_closes() -> None:

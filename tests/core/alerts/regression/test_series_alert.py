@@ -15,8 +15,10 @@ def test_a_drop_opens_says_all_and_closes() -> None:
     """When, by how much, with an interval, what moved with it, and the labels; once, and over once."""
     outcomes = series(falling(400, 200, 250, 6))
     outcomes = [
-        replace(it, signals={"blockiness": replace(it.signals["blockiness"], mean=0.4 if 200 <= n < 250 else 0.1)})
-        for n, it in enumerate(outcomes)
+        replace(
+            outcome, signals={"blockiness": replace(outcome.signals["blockiness"], mean=0.4 if 200 <= n < 250 else 0.1)}
+        )
+        for n, outcome in enumerate(outcomes)
     ]
     opened, resolved = judged(DROP, outcomes)
     assert (opened.state, resolved.state, opened.id) == ("open", "resolved", resolved.id)
@@ -42,10 +44,10 @@ def test_other_scorers_that_moved_are_named() -> None:
     """Their values stand beside the signals."""
     values = falling(300, 200, 300, 6)
     outcomes = series(values)
-    other = [replace(it.scores[0], scorer="liqe@1", value=it.scores[0].value - 20) for it in outcomes]
-    both = [replace(it, scores=(*it.scores, score)) for it, score in zip(outcomes, other, strict=True)]
+    other = [replace(outcome.scores[0], scorer="liqe@1", value=outcome.scores[0].value - 20) for outcome in outcomes]
+    both = [replace(outcome, scores=(*outcome.scores, score)) for outcome, score in zip(outcomes, other, strict=True)]
     (opened,) = judged(DROP, both)
-    assert [it.name for it in opened.moved] == ["liqe@1"]
+    assert [scorer.name for scorer in opened.moved] == ["liqe@1"]
     assert "liqe@1 50." in opened.summary
 
 
@@ -69,10 +71,10 @@ def test_few_viewers_are_no_alert_yet() -> None:
         rendition = replace(TOP, labels={"viewers": viewers})
         return judged(gate, series(values, rendition=rendition))
 
-    many, some = watched("1000"), watched("20")
+    many, few = watched("1000"), watched("20")
     assert (many[0].opened_at - START).total_seconds() <= 832
     # 100 minutes / 20 viewers = 75 segments
-    assert (some[0].opened_at - START).total_seconds() == pytest.approx(800 + 300, abs=12)
+    assert (few[0].opened_at - START).total_seconds() == pytest.approx(800 + 300, abs=12)
     assert not watched("1")
     assert not watched("none")
 

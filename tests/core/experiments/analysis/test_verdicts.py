@@ -270,11 +270,11 @@ def test_a_failed_health_check_comes_before_everything() -> None:
 
 def test_a_failed_check_asks_for_a_look_or_only_notes_by_its_weight() -> None:
     """A good check never counts, whatever its weight."""
-    look = HealthCheck(name="versions", is_good=False, weight="look", text="two versions")
+    human_look = HealthCheck(name="versions", is_good=False, weight="look", text="two versions")
 
-    assert verdict_on(effect(BETTER), checks=(look,)).kind == "needs human look"
-    assert verdict_on(effect(BETTER), checks=(replace(look, weight="notes"),)).kind == "better"
-    assert verdict_on(effect(BETTER), checks=(replace(look, is_good=True, weight="blocks"),)).kind == "better"
+    assert verdict_on(effect(BETTER), checks=(human_look,)).kind == "needs human look"
+    assert verdict_on(effect(BETTER), checks=(replace(human_look, weight="notes"),)).kind == "better"
+    assert verdict_on(effect(BETTER), checks=(replace(human_look, is_good=True, weight="blocks"),)).kind == "better"
 
 
 @pytest.mark.parametrize("reading", [BETTER, NOT_WORSE, EQUIVALENT])

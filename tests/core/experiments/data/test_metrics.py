@@ -45,10 +45,10 @@ def test_blocks_of_a_live_stream_are_clusters_with_gaps_between() -> None:
     assert factories.first_result(comparison).verdict.kind == "better"
     assert (effect.clusters, effect.segments) == (30, 30 * 27)
     assert len(effect.over_time) > 100
-    looks = [point for point in effect.over_time if point.low is not None]
-    assert min(point.clusters for point in looks) == 20
+    bounded_points = [point for point in effect.over_time if point.low is not None]
+    assert min(point.clusters for point in bounded_points) == 20
     assert [point.at for point in effect.over_time] == sorted(point.at for point in effect.over_time)
-    assert (looks[-1].low, looks[-1].high) == (
+    assert (bounded_points[-1].low, bounded_points[-1].high) == (
         pytest.approx(effect.anytime.low if effect.anytime else None),
         pytest.approx(effect.anytime.high if effect.anytime else None),
     )

@@ -53,8 +53,8 @@ def test_missing_pairs_are_counted_by_arm_and_an_uneven_loss_blocks_the_verdict(
 
     assert result.missing_in_control == 0
     assert result.missing_in_arm == 36
-    assert {event.reason for event in result.missing} == {"timeout", "absent"}
-    assert {event.missing for event in result.missing} == {"v2"}
+    assert {example.reason for example in result.missing} == {"timeout", "absent"}
+    assert {example.missing for example in result.missing} == {"v2"}
     assert not factories.health_check(comparison, "missing pairs").is_good
     assert result.verdict.kind == "undecided"
     assert "missing pairs" in result.verdict.sentence
@@ -158,7 +158,7 @@ def test_review_pairs_are_one_per_cluster_and_stay_when_data_comes() -> None:
         events[pair.arm_event_id].scores[0].value - events[pair.control_event_id].scores[0].value
         for pair in result.pairs
     )
-    assert max(sum(pair.cluster == event.cluster for pair in worst) for event in worst) <= 3
+    assert max(sum(pair.cluster == example.cluster for pair in worst) for example in worst) <= 3
     review = {pair.cluster: pair.id for pair in result.pairs_with_role("review")}
     assert len(review) == 25
     fewer = factories.first_result(
@@ -281,11 +281,11 @@ def test_a_failure_of_one_arm_is_a_missing_pair_with_its_reason() -> None:
 
 def test_another_segment_at_the_same_moment_is_a_duplicate_and_the_first_counts() -> None:
     """The same segment scored twice is no duplicate."""
-    first, again = (factories.arm_event(arm="v1", sequence=7, at_seconds=0.0, score=score) for score in (50, 90))
+    first, duplicate = (factories.arm_event(arm="v1", sequence=7, at_seconds=0.0, score=score) for score in (50, 90))
     other = factories.arm_event(arm="v1", sequence=8, at_seconds=0.0, score=90)
     treatment = factories.arm_event(arm="v2", sequence=7, at_seconds=0.0, score=51)
 
-    for second, duplicates in ((again, 0), (other, 1)):
+    for second, duplicates in ((duplicate, 0), (other, 1)):
         matcher = matched([first, second, treatment])
         assert matcher.duplicates == duplicates
         assert matcher.arms["v2"].table.means(0).tolist() == [1.0]

@@ -25,10 +25,10 @@ EXACT = 1e-9
 def test_sessions_of_equal_length_are_a_welch_test() -> None:
     """The delta method with one segment each is Welch's interval of statsmodels."""
     rng = np.random.default_rng(5)
-    one, other = rng.normal(60, 5, 40), rng.normal(62, 9, 70)
-    sample = ratio_difference((one, np.ones(40)), (other, np.ones(70)))
+    first, other = rng.normal(60, 5, 40), rng.normal(62, 9, 70)
+    sample = ratio_difference((first, np.ones(40)), (other, np.ones(70)))
     assert sample is not None
-    theirs = CompareMeans(DescrStatsW(other), DescrStatsW(one)).tconfint_diff(usevar="unequal")
+    theirs = CompareMeans(DescrStatsW(other), DescrStatsW(first)).tconfint_diff(usevar="unequal")
 
     mine = t_interval(sample, alpha=0.05)
     assert (mine.low, mine.high) == pytest.approx(theirs, rel=EXACT)
@@ -37,7 +37,7 @@ def test_sessions_of_equal_length_are_a_welch_test() -> None:
 def test_the_delta_method_covers_sessions_of_uneven_length() -> None:
     """Long sessions that are better by themselves: the ratio's standard error is that of repeated draws."""
     rng = np.random.default_rng(6)
-    found, errors = [], []
+    estimates, errors = [], []
     for _ in range(400):
         sides = []
         for _ in range(2):
@@ -46,10 +46,10 @@ def test_the_delta_method_covers_sessions_of_uneven_length() -> None:
             sides.append((quality * lengths, lengths.astype(float)))
         sample = ratio_difference(*sides)
         assert sample is not None
-        found.append(sample.mean)
+        estimates.append(sample.mean)
         errors.append(sample.standard_error)
 
-    assert np.mean(errors) == pytest.approx(np.std(found), rel=0.1)
+    assert np.mean(errors) == pytest.approx(np.std(estimates), rel=0.1)
 
 
 def test_the_delta_method_is_regression_with_errors_by_session() -> None:
@@ -79,11 +79,12 @@ def test_covariates_of_sessions_narrow_without_bias() -> None:
     lengths = [rng.integers(20, 40, 300).astype(float) for _ in range(2)]
     before = [rng.normal(60, 8, 300) for _ in range(2)]
     sides = [
-        ((it + gain + rng.normal(0, 2, 300)) * n, n) for it, n, gain in zip(before, lengths, (0, 1.5), strict=True)
+        ((score + gain + rng.normal(0, 2, 300)) * n, n)
+        for score, n, gain in zip(before, lengths, (0, 1.5), strict=True)
     ]
-    known = [(it * n)[:, None] for it, n in zip(before, lengths, strict=True)]
+    covariates = [(score * n)[:, None] for score, n in zip(before, lengths, strict=True)]
     plain = ratio_difference(*sides)
-    adjusted = ratio_difference(*sides, covariates=(known[0], known[1]))
+    adjusted = ratio_difference(*sides, covariates=(covariates[0], covariates[1]))
 
     assert plain is not None
     assert adjusted is not None
@@ -98,11 +99,11 @@ def test_paired_covariates_need_the_mean_of_all_traffic() -> None:
     for _ in range(300):
         easy = rng.normal(50, 10, 40)
         gain = 1.0 + 0.2 * (easy - 50) + rng.normal(0, 1, 40)
-        found = regression_adjusted_difference(gain, easy[:, None], centre=np.array([50.0]))
+        estimate = regression_adjusted_difference(gain, easy[:, None], centre=np.array([50.0]))
         wrong = regression_adjusted_difference(gain, easy[:, None], centre=easy[:, None].mean(0))
-        assert found is not None
+        assert estimate is not None
         assert wrong is not None
-        interval = t_interval(found[0], alpha=0.05)
+        interval = t_interval(estimate[0], alpha=0.05)
         inside += interval.low <= 1.0 <= interval.high
         interval = t_interval(wrong[0], alpha=0.05)
         plain_inside += interval.low <= 1.0 <= interval.high

@@ -42,9 +42,11 @@ def test_half_width_is_that_of_the_paper() -> None:
                 b = 2 * a
                 one2 = (-2 * b.ln() + (1 - 2 * b.ln()).ln()) / planned
                 spread = n * one2 + 1
-                one = (2 * spread / (n * n * one2) * (1 + spread.sqrt() / (2 * a)).ln()).sqrt() * Decimal("0.37")
+                radius = (2 * spread / (n * n * one2) * (1 + spread.sqrt() / (2 * a)).ln()).sqrt() * Decimal("0.37")
                 rho = mixture_rho(alpha=2 * alpha, planned_clusters=planned)
-                assert one_sided_sequence_width(0.37, n, rho=rho, alpha=alpha) == pytest.approx(float(one), rel=EXACT)
+                assert one_sided_sequence_width(0.37, n, rho=rho, alpha=alpha) == pytest.approx(
+                    float(radius), rel=EXACT
+                )
 
 
 def test_the_e_value_reaches_1_over_alpha_when_the_sequence_leaves_0() -> None:

@@ -28,11 +28,11 @@ def first_parameter_set(units: bytes) -> bytes:
 
 def without_usability_information(units: bytes) -> bytes:
     """The same stream whose sequence parameter sets end before their usability information."""
-    kept = first_parameter_set(units)
+    parameter_set = first_parameter_set(units)
     at = re.search(r"(\d+)\s+vui_parameters_present_flag\s+1 = 1", trace_headers(units))
     assert at is not None
-    bits = "".join(f"{byte:08b}" for byte in kept.replace(b"\0\0\3", b"\0\0"))[: int(at[1])] + "01"
+    bits = "".join(f"{byte:08b}" for byte in parameter_set.replace(b"\0\0\3", b"\0\0"))[: int(at[1])] + "01"
     bits += "0" * (-len(bits) % 8)
     short = bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8))
     assert b"\0\0\0" not in short
-    return units.replace(kept, short)
+    return units.replace(parameter_set, short)

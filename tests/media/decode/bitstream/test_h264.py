@@ -40,22 +40,24 @@ def test_without_usability_information_nothing_is_declared(name: str) -> None:
 
 def test_every_parameter_set_must_declare_the_restriction() -> None:
     """One set that tells nothing is enough for doubt, in start codes and in the record of MP4."""
-    told, untold = (
+    declared, undeclared = (
         first_parameter_set(raw_h264(*STREAMS["plain"])),
         first_parameter_set(without_usability_information(raw_h264(*STREAMS["plain"]))),
     )
-    record = b"\x01\x64\0\x1f\xff" + bytes([0xE2]) + b"".join(len(s).to_bytes(2, "big") + s for s in (told, untold))
-    assert h264.declares_reordering(record[:5] + b"\xe1" + len(told).to_bytes(2, "big") + told)
+    record = (
+        b"\x01\x64\0\x1f\xff" + bytes([0xE2]) + b"".join(len(s).to_bytes(2, "big") + s for s in (declared, undeclared))
+    )
+    assert h264.declares_reordering(record[:5] + b"\xe1" + len(declared).to_bytes(2, "big") + declared)
     assert not h264.declares_reordering(record)
-    assert not h264.declares_reordering(b"\0\0\1" + told + b"\0\0\1" + untold)
+    assert not h264.declares_reordering(b"\0\0\1" + declared + b"\0\0\1" + undeclared)
 
 
 def test_invalid_parameter_sets_declare_nothing() -> None:
     """Nothing, half a record, sets cut anywhere and random bytes are doubts, never errors."""
-    told = first_parameter_set(raw_h264(*STREAMS["plain"]))
+    parameter_set = first_parameter_set(raw_h264(*STREAMS["plain"]))
     assert not h264.declares_reordering(None)
     assert not h264.declares_reordering(b"\x01\x64")
-    assert not any(h264.declares_reordering(b"\0\0\1" + told[:size]) for size in range(len(told) - 3))
+    assert not any(h264.declares_reordering(b"\0\0\1" + parameter_set[:size]) for size in range(len(parameter_set) - 3))
     chance = np.random.default_rng(5)
     for _ in range(2000):
         size = int(chance.integers(1, 60))

@@ -301,11 +301,11 @@ def test_a_real_index_is_listed(shared: Path) -> None:
     """One file of a minute, cut by its sidx box; the two sounds are left out."""
     manifest = read_file(shared, "dash-multi-codec/dash.mpd")
     (track,) = manifest.tracks
-    (place,) = manifest.index_locations(track)
+    (location,) = manifest.index_locations(track)
     film = (shared / "streams/dash-multi-codec/video_144p_108k_h264.mp4").read_bytes()
-    end = place.byte_range.offset_bytes + place.byte_range.length_bytes
-    box = film[place.byte_range.offset_bytes : end]
-    indexes: Mapping[IndexLocation, tuple[object, ...]] = {place: parse_sidx(box, offset_bytes=860)}
+    end = location.byte_range.offset_bytes + location.byte_range.length_bytes
+    box = film[location.byte_range.offset_bytes : end]
+    indexes: Mapping[IndexLocation, tuple[object, ...]] = {location: parse_sidx(box, offset_bytes=860)}
     entries = list_segments(manifest, indexes=indexes).entries  # type: ignore[arg-type]
     last = entries[-1].byte_range
     assert (track.name, len(entries)) == ("144p", 15)

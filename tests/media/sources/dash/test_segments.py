@@ -60,10 +60,10 @@ def test_an_index_cuts_one_file_into_segments(version: int) -> None:
     box = sidx([(1000, 40), (500, 20)], first=8, version=version)
     text = ONE_FILE.format(index=f"200-{200 + len(box) - 1}", init="")
     manifest = parse_mpd_body(STATIC, period("", representations=text))
-    (place,) = manifest.index_locations(manifest.tracks[0])
-    assert place == IndexLocation(f"{BASE}/film.mp4", ByteRange(offset_bytes=200, length_bytes=len(box)))
+    (location,) = manifest.index_locations(manifest.tracks[0])
+    assert location == IndexLocation(f"{BASE}/film.mp4", ByteRange(offset_bytes=200, length_bytes=len(box)))
 
-    listing = list_segments(manifest, indexes={place: parse_sidx(box, offset_bytes=200)})
+    listing = list_segments(manifest, indexes={location: parse_sidx(box, offset_bytes=200)})
     after = 200 + len(box) + 8
     assert [(entry.byte_range, entry.duration_seconds) for entry in listing.entries] == [
         (ByteRange(offset_bytes=after, length_bytes=1000), 4.0),
@@ -89,8 +89,8 @@ def test_without_a_usable_index_the_file_is_one_segment(box: bytes) -> None:
     manifest = parse_mpd_body(
         STATIC, period("", representations=ONE_FILE.format(index="200-299", init='<Initialization range="0-199"/>'))
     )
-    (place,) = manifest.index_locations(manifest.tracks[0])
-    (entry,) = list_segments(manifest, indexes={place: parse_sidx(box, offset_bytes=200)}).entries
+    (location,) = manifest.index_locations(manifest.tracks[0])
+    (entry,) = list_segments(manifest, indexes={location: parse_sidx(box, offset_bytes=200)}).entries
     assert (entry.byte_range, entry.init_url, entry.duration_seconds) == (None, None, 20.0)
 
 

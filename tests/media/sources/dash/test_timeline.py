@@ -98,8 +98,12 @@ def test_a_live_window_only_ever_moves_forward(at: float, step: float, length: i
         ),
     )
     numbers = [[int(name) for name in file_names(list_segments(manifest, at=moment))] for moment in (at, at + step)]
-    for found in numbers:
-        assert found == list(range(found[0], found[0] + len(found))) if found else True
+    for listed_numbers in numbers:
+        assert (
+            listed_numbers == list(range(listed_numbers[0], listed_numbers[0] + len(listed_numbers)))
+            if listed_numbers
+            else True
+        )
     if all(numbers):
         assert numbers[1][0] >= numbers[0][0]
         assert numbers[1][-1] >= numbers[0][-1]

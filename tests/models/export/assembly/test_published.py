@@ -28,11 +28,11 @@ def test_weights_that_do_not_fit_are_refused_by_name() -> None:
     bad = dict(shapes)
     bad["module.vqa_head.fc_last.bias"] = (2,)
     bad["module.vqa_head.fc_lost.bias"] = bad.pop("module.vqa_head.fc_hid.bias")
-    said = (
+    message = (
         r"1 missing: vqa_head\.fc_hid\.bias; 1 unknown: vqa_head\.fc_lost\.bias; "
         r"1 of another shape: vqa_head\.fc_last\.bias is \(2,\), not \(1,\)"
     )
-    with pytest.raises(WeightsError, match=said):
+    with pytest.raises(WeightsError, match=message):
         published.load_network(spec, good, bad)
 
 

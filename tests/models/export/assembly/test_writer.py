@@ -62,14 +62,14 @@ def lively(network: Any) -> Any:
     return network.eval().requires_grad_(requires_grad=False)
 
 
-def words() -> liqe.Liqe:
+def prompted_network() -> liqe.Liqe:
     sentences = torch.nn.functional.normalize(torch.randn(liqe.SENTENCE_COUNT, WORDS.joint), dim=-1)
     return lively(liqe.Liqe(WORDS, sentences, torch.tensor(3.0)))
 
 
 def joined() -> GraphAssembly:
     """RQ-VQA and SR-VQA in one, so that what they share is there once."""
-    shared = {"fast": lively(FastPathway(MOTION)), "fast_vqa": lively(FastVqa(FLAT)), "liqe": words()}
+    shared = {"fast": lively(FastPathway(MOTION)), "fast_vqa": lively(FastVqa(FLAT)), "liqe": prompted_network()}
     bot = BottleneckConfig(width=16, inner=8, heads=2, head=4, side=8, depth=1)
     released = recipes.assemble_rq_vqa(lively(RqVqa(PICTURES, bot, features=WIDTHS)), **shared)
     ours = recipes.assemble_sr_vqa(lively(SrVqa(SrVqaConfig(features=WIDTHS, swin=PICTURES, hidden=8))), **shared)
@@ -87,7 +87,7 @@ BUILD = {
     "slowfast": lambda: recipes.assemble_slowfast(lively(SlowFast(MOTION))),
     "fast_vqa": lambda: recipes.assemble_fast_vqa(lively(FastVqa(CLIPS))),
     "dover": lambda: recipes.assemble_dover(lively(Dover(FLAT, ConvNextConfig(widths=(8, 16), depths=(3, 1))))),
-    "liqe": lambda: recipes.assemble_liqe(words()),
+    "liqe": lambda: recipes.assemble_liqe(prompted_network()),
 }
 
 
@@ -147,8 +147,8 @@ def test_the_chain_of_graphs_is_the_network_as_trained(both: tuple[GraphAssembly
     names = ("slowfast-fast", "llm", "liqe-logits", "fast-vqa-features")
     features = [torch.from_numpy(np.asarray(values[name])) for name in names]
     with torch.inference_mode():
-        found = net(torch.from_numpy(np.asarray(given["picture"])), *features)
-    np.testing.assert_allclose(values["sr-vqa"], found.numpy(), rtol=1e-4, atol=1e-5)
+        actual = net(torch.from_numpy(np.asarray(given["picture"])), *features)
+    np.testing.assert_allclose(values["sr-vqa"], actual.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_parts_are_the_same_file_whichever_scorer_they_serve(both: tuple[GraphAssembly, Path], tmp_path: Path) -> None:

@@ -60,12 +60,12 @@ def test_every_level_equals_the_published_code(rich_goldens: RichGoldens, networ
         pixels = (clip(rich_goldens, 0) / 255 - 0.45) / 0.225
         after = network.pathways(pixels[:, :, network.slow_frames], pixels)
         for at, level in enumerate(after):
-            for which, found in zip(("slow", "fast"), level, strict=True):
-                place = f"in0.block{at}.{which}"
-                _, wide, long, high, _ = found.shape
+            for which, actual in zip(("slow", "fast"), level, strict=True):
+                key = f"in0.block{at}.{which}"
+                _, wide, long, high, _ = actual.shape
                 steps = (max(1, wide // 16), max(1, long // 4), max(1, high // 3), max(1, high // 4))
-                near(found[0, :: steps[0], :: steps[1], :: steps[2], :: steps[3]], archive[f"{place}.slice"])
-                near_stats(found, archive[f"{place}.stats"])
+                near(actual[0, :: steps[0], :: steps[1], :: steps[2], :: steps[3]], archive[f"{key}.slice"])
+                near_stats(actual, archive[f"{key}.stats"])
         slow, fast = (each.mean((2, 3, 4)) for each in after[-1])
         near(slow, archive["in0.slow"])
         near(fast, archive["in0.fast"])
@@ -87,6 +87,6 @@ def test_features_come_slow_first(rich_goldens: RichGoldens, network: SlowFast) 
     """From pixels to 2304 features."""
     archive = rich_goldens.archive(NAME)
     with torch.inference_mode():
-        found = network(clip(rich_goldens, 1))
-    near(found[:, :2048], archive["in1.slow"])
-    near(found[:, 2048:], archive["in1.fast"])
+        actual = network(clip(rich_goldens, 1))
+    near(actual[:, :2048], archive["in1.slow"])
+    near(actual[:, 2048:], archive["in1.fast"])

@@ -32,7 +32,9 @@ def small(owl_goldens: OwlGoldens) -> Owl:
 def features(net: Owl, pictures: list[Any]) -> Any:
     with torch.inference_mode():
         return net.encode_pictures(
-            torch.from_numpy(normalise_pictures(np.stack([pad_to_square(Image.fromarray(one)) for one in pictures])))
+            torch.from_numpy(
+                normalise_pictures(np.stack([pad_to_square(Image.fromarray(picture)) for picture in pictures]))
+            )
         )
 
 
@@ -53,13 +55,11 @@ def test_a_comparison_equals_the_published_code(small: Owl, owl_goldens: OwlGold
     both = features(small, [owl_goldens.picture(seeds[anchor]), owl_goldens.picture(seeds[test])])
     with torch.inference_mode():
         logits = small.logits(c2s.PROMPT, [both[:1], both[1:]])[IDS].numpy()
-    archive, place = owl_goldens.archive("tiny"), f"tiny/compare/{anchor}_{test}"
-    assert np.abs(logits - archive[f"{place}/logits5"]).max() <= 1e-4
-    assert c2s.preference_probability(logits) == pytest.approx(
-        float(archive[f"{place}/preference_float32"][0]), abs=1e-6
-    )
+    archive, key = owl_goldens.archive("tiny"), f"tiny/compare/{anchor}_{test}"
+    assert np.abs(logits - archive[f"{key}/logits5"]).max() <= 1e-4
+    assert c2s.preference_probability(logits) == pytest.approx(float(archive[f"{key}/preference_float32"][0]), abs=1e-6)
     hot = c2s.preference_probability(logits, temperature=1.0)
-    assert hot == pytest.approx(float(archive[f"{place}/preference_temperature1_float32"][0]), abs=1e-5)
+    assert hot == pytest.approx(float(archive[f"{key}/preference_temperature1_float32"][0]), abs=1e-5)
 
 
 @pytest.mark.fixtures
@@ -70,19 +70,19 @@ def test_comparisons_with_five_anchors_equal_the_published_code(
     """Pictures of other shapes: logits, preferences, and the daemon's score from them."""
     inputs = owl_goldens.manifest["inputs"]
     facts = [*inputs["compare_anchors5"], inputs["compare_end_to_end"][seeds]]
-    all_six = features(small, [owl_goldens.picture(one["seed"], one["height"], one["width"]) for one in facts])
+    all_six = features(small, [owl_goldens.picture(fact["seed"], fact["height"], fact["width"]) for fact in facts])
     with torch.inference_mode():
         logits = torch.stack(
             [small.logits(c2s.PROMPT, [all_six[at][None], all_six[5:]])[IDS] for at in range(5)]
         ).numpy()
-    archive, place = owl_goldens.archive("tiny"), f"tiny/compare_end_to_end/{seeds}"
-    assert np.abs(logits - archive[f"{place}/logits5_per_anchor"]).max() <= 1e-4
+    archive, key = owl_goldens.archive("tiny"), f"tiny/compare_end_to_end/{seeds}"
+    assert np.abs(logits - archive[f"{key}/logits5_per_anchor"]).max() <= 1e-4
     preferred = c2s.preference_probability(logits)
     # The published class works in half precision here.
-    assert np.abs(preferred - archive[f"{place}/matrix6"][5, :5]).max() <= 1e-3
+    assert np.abs(preferred - archive[f"{key}/matrix6"][5, :5]).max() <= 1e-3
     # The published optimizer stops 0.3 before the optimum at most.
     score = score_against_anchors(preferred, c2s.ANCHOR_MATRIX, link="logistic")
-    assert score == pytest.approx(float(archive[f"{place}/score_sigmoid_100steps"]), abs=0.3)
+    assert score == pytest.approx(float(archive[f"{key}/score_sigmoid_100steps"]), abs=0.3)
 
 
 @pytest.mark.fixtures

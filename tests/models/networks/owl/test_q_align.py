@@ -72,15 +72,15 @@ def case_inputs(goldens: OwlGoldens, case: str, seeds: str) -> Any:
     return torch.from_numpy(normalise_pictures(np.stack([goldens.picture(number) for number in numbers])))
 
 
-def near(found: Any, expected: Any, *, share: float = 1e-4) -> None:
+def near(actual: Any, expected: Any, *, share: float = 1e-4) -> None:
     """Within a share of the largest value."""
-    apart, largest = float(np.abs(np.asarray(found) - expected).max()), float(np.abs(expected).max())
+    apart, largest = float(np.abs(np.asarray(actual) - expected).max()), float(np.abs(expected).max())
     assert apart <= share * largest
 
 
 def check_case(net: Owl, goldens: OwlGoldens, kind: str, *, case: str, seeds: str, vision: Any = None) -> Any:
     """Vision tokens, features, last state, logits and scores of one case; gives the vision tokens."""
-    archive, place = goldens.archive(kind), f"{kind}/{case}/{seeds}"
+    archive, key = goldens.archive(kind), f"{kind}/{case}/{seeds}"
     ids = ALL_PROMPTS["video" if case.startswith("video") else case]
     step = {"tiny": 1, "full_width": 16}[kind]
     with torch.inference_mode():
@@ -89,17 +89,17 @@ def check_case(net: Owl, goldens: OwlGoldens, kind: str, *, case: str, seeds: st
         features = net.model.visual_abstractor(vision)
         hidden = net.hidden_states(ids, [features])[0]
         logits = net.lm_head(hidden[-1])[list(LEVELS.values())].numpy()
-    near(vision[:, VISION_TOKENS, ::step], archive[f"{place}/vision_slice"])
+    near(vision[:, VISION_TOKENS, ::step], archive[f"{key}/vision_slice"])
     tokens = slice(None) if case == "quality" else FEW_TOKENS
     # tiny records every channel, full width every 32nd
     wide = {"tiny": 1, "full_width": 32}[kind]
-    near(features[:, tokens, ::wide], archive[f"{place}/abstractor_slice"])
-    near(hidden[-1, ::wide], archive[f"{place}/hidden_last"])
-    assert len(hidden) == archive[f"{place}/sequence_length"]
-    assert np.abs(logits - archive[f"{place}/logits5"]).max() <= ACCEPTED[kind]
-    said = score_levels(logits)
-    assert said.one_to_five == pytest.approx(float(archive[f"{place}/score_1to5"]), abs=ACCEPTED[kind])
-    assert said.zero_to_one == pytest.approx(float(archive[f"{place}/score_0to1"]), abs=ACCEPTED[kind])
+    near(features[:, tokens, ::wide], archive[f"{key}/abstractor_slice"])
+    near(hidden[-1, ::wide], archive[f"{key}/hidden_last"])
+    assert len(hidden) == archive[f"{key}/sequence_length"]
+    assert np.abs(logits - archive[f"{key}/logits5"]).max() <= ACCEPTED[kind]
+    level_scores = score_levels(logits)
+    assert level_scores.one_to_five == pytest.approx(float(archive[f"{key}/score_1to5"]), abs=ACCEPTED[kind])
+    assert level_scores.zero_to_one == pytest.approx(float(archive[f"{key}/score_0to1"]), abs=ACCEPTED[kind])
     return vision
 
 
@@ -123,9 +123,11 @@ def test_other_prompts_equal_the_published_code(small: Owl, owl_goldens: OwlGold
 def test_from_picture_to_score_as_published(small: Owl, owl_goldens: OwlGoldens, seeds: str) -> None:
     """Padding, resizing, encoding and scoring of pictures that are not square, for all three tasks."""
     facts = owl_goldens.manifest["inputs"]["end_to_end"][seeds]
-    archive, place = owl_goldens.archive("tiny"), f"tiny/end_to_end/{seeds}"
+    archive, key = owl_goldens.archive("tiny"), f"tiny/end_to_end/{seeds}"
     drawn = [owl_goldens.picture(facts["seed"] + at, facts["height"], facts["width"]) for at in range(4)]
-    pixels = torch.from_numpy(normalise_pictures(np.stack([pad_to_square(Image.fromarray(one)) for one in drawn])))
+    pixels = torch.from_numpy(
+        normalise_pictures(np.stack([pad_to_square(Image.fromarray(picture)) for picture in drawn]))
+    )
     with torch.inference_mode():
         features = small.encode_pictures(pixels)
         for task, name, frames in (
@@ -134,7 +136,7 @@ def test_from_picture_to_score_as_published(small: Owl, owl_goldens: OwlGoldens,
             ("video", "video3_0to1", features[1:]),
         ):
             logits = small.logits(PROMPTS[task], [frames])[list(LEVELS.values())].numpy()
-            assert score_levels(logits).zero_to_one == pytest.approx(float(archive[f"{place}/{name}"][0]), abs=1e-4)
+            assert score_levels(logits).zero_to_one == pytest.approx(float(archive[f"{key}/{name}"][0]), abs=1e-4)
 
 
 @pytest.mark.fixtures
@@ -209,10 +211,10 @@ def test_remembered_prefixes_change_nothing(weights: dict[str, Any], scorer: Lan
     """Constants, trims and another order of tokens give what the plain form gives, for every task in one batch."""
     features = torch.randn(3, frames, 65, CONFIG.language.width, generator=torch.Generator().manual_seed(frames))
     with torch.inference_mode():
-        found = scorer(features, torch.arange(3))
+        actual = scorer(features, torch.arange(3))
     asked = [(ids, [features[at]]) for at, ids in enumerate(PROMPTS.values())]
     expected = reference_logits(weights, CONFIG, asked, head=head_rows(weights, list(LEVELS.values())))
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_layer_by_layer_is_the_plain_network(weights: dict[str, Any]) -> None:
@@ -220,10 +222,10 @@ def test_layer_by_layer_is_the_plain_network(weights: dict[str, Any]) -> None:
     features = torch.randn(2, 65, CONFIG.language.width, generator=torch.Generator().manual_seed(7))
     with torch.inference_mode():
         expected = network(weights).logits(PROMPTS["video"], [features])[list(LEVELS.values())]
-    found = reference_logits(
+    actual = reference_logits(
         weights, CONFIG, [(PROMPTS["video"], [features])], head=head_rows(weights, list(LEVELS.values()))
     )
-    torch.testing.assert_close(found[0], expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(actual[0], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_prompts_that_cannot_be_asked_are_refused(weights: dict[str, Any]) -> None:

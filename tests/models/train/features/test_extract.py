@@ -43,10 +43,10 @@ async def test_features_of_a_picture_are_those_of_the_decoder(seen: Any) -> None
     """Maps, statistics and saliency of the same frames by both paths, as a share of how much features differ at all."""
     views, frames, _ = seen
     parts = read_frozen_networks({})
-    for look, most in ((extract.TRUNK_MAPS, 0.04), (extract.TILE_STATISTICS, 0.08), (extract.SALIENCY, 0.05)):
-        looking = FeatureExtractor(look, parts)
+    for extractor, most in ((extract.TRUNK_MAPS, 0.04), (extract.TILE_STATISTICS, 0.08), (extract.SALIENCY, 0.05)):
+        looking = FeatureExtractor(extractor, parts)
         ours = looking(list(frames), seed=0).astype(np.float64)
-        pixels = np.ascontiguousarray(views[view_of_input(look.input)].transpose(0, 3, 1, 2))
+        pixels = np.ascontiguousarray(views[view_of_input(extractor.input)].transpose(0, 3, 1, 2))
         assert looking.network is not None
         with torch.inference_mode():
             theirs = looking.network(torch.from_numpy(pixels)).numpy()

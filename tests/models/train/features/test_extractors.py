@@ -47,10 +47,10 @@ def test_saliency_is_highest_where_something_stands_out() -> None:
     small = torch.randint(100, 110, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     small[0, :, 11:15, 47:52] = 255
     small[1] = 128
-    found, flat = own.SpectralResidualSaliency()(small).numpy()
-    row, column = np.unravel_index(found[0].argmax(), found[0].shape)
+    saliency, flat = own.SpectralResidualSaliency()(small).numpy()
+    row, column = np.unravel_index(saliency[0].argmax(), saliency[0].shape)
     assert (row, column) in {(r, c) for r in (1, 2, 3) for c in (8, 9, 10)}
-    assert found.max() == 1
+    assert saliency.max() == 1
     assert flat.min() > 0.99
 
 
@@ -66,5 +66,5 @@ def test_the_products_of_matrices_are_the_fourier_transform() -> None:
         padded = np.pad(wanted, 2, mode="edge")
         wanted = np.lib.stride_tricks.sliding_window_view(padded, (5, 5)).mean((2, 3))
     cells = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(wanted)[None], own.MAP_SIDE)[0].numpy()
-    found = own.SpectralResidualSaliency()(torch.from_numpy(small.copy()).permute(2, 0, 1)[None])[0, 0].numpy()
-    np.testing.assert_allclose(found, cells / cells.max(), rtol=1e-3, atol=1e-4)
+    saliency = own.SpectralResidualSaliency()(torch.from_numpy(small.copy()).permute(2, 0, 1)[None])[0, 0].numpy()
+    np.testing.assert_allclose(saliency, cells / cells.max(), rtol=1e-3, atol=1e-4)

@@ -29,18 +29,18 @@ def test_the_network_scores_as_the_graph_does() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lost", "words"),
+    ("lost", "message"),
     [
         ("trunk.blocks.3.1.dw_mid.conv.weight_bias", "its norms are not folded"),
         ("scale.running_var", r"has no scale\.running_var"),
     ],
 )
-def test_another_graph_is_refused(tmp_path: Path, lost: str, words: str) -> None:
+def test_another_graph_is_refused(tmp_path: Path, lost: str, message: str) -> None:
     """One that lacks what this network needs; the file and the name are said."""
     model = onnx.load(str(LITE_ONNX))
-    kept = [each for each in model.graph.initializer if each.name != lost]
+    initializers = [each for each in model.graph.initializer if each.name != lost]
     del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    model.graph.initializer.extend(initializers)
     onnx.save(model, str(tmp_path / "other.onnx"))
-    with pytest.raises(WeightsError, match=words):
+    with pytest.raises(WeightsError, match=message):
         read_lite_weights(tmp_path / "other.onnx", lite_config())
