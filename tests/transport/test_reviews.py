@@ -31,10 +31,12 @@ def test_reading_makes_no_file(tmp_path: Path) -> None:
 def test_one_vote_per_voter_and_pair(tmp_path: Path) -> None:
     """The last one counts; other voters, pairs and experiments have their own."""
     reviews = Reviews(tmp_path / "r.db")
-    for it in (vote(), vote(choice="sr", seconds=1), vote(voter="w", seconds=2), vote(pair_id="c:d", seconds=3)):
-        reviews.store_vote("x", it)
+    for new_vote in (vote(), vote(choice="sr", seconds=1), vote(voter="w", seconds=2), vote(pair_id="c:d", seconds=3)):
+        reviews.store_vote("x", new_vote)
     reviews.store_vote("y", vote())
-    assert [(it.pair_id, it.voter, it.choice) for it in Reviews(reviews.path).votes("x")] == [
+    assert [
+        (stored_vote.pair_id, stored_vote.voter, stored_vote.choice) for stored_vote in Reviews(reviews.path).votes("x")
+    ] == [
         ("a:b", "v", "sr"),
         ("a:b", "w", "tie"),
         ("c:d", "v", "tie"),
@@ -78,7 +80,7 @@ def test_several_processes_may_write(tmp_path: Path) -> None:
     """No vote is lost when web processes vote at once."""
     path = tmp_path / "r.db"
     voters = [subprocess.Popen([sys.executable, "-c", _VOTER, str(path), name]) for name in "abc"]
-    assert [it.wait(timeout=60) for it in voters] == [0, 0, 0]
+    assert [process.wait(timeout=60) for process in voters] == [0, 0, 0]
     assert len(Reviews(path).votes("x")) == 120
 
 

@@ -32,8 +32,8 @@ def filled(seeded: seed.Seeded, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture
 def history(filled: Path, seeded: seed.Seeded, tmp_path: Path) -> Iterator[StoredHistory]:
     """A copy of the history for each test, so that tests may write."""
-    with open_copy(filled, seeded, tmp_path) as kept:
-        yield kept
+    with open_copy(filled, seeded, tmp_path) as stored_history:
+        yield stored_history
 
 
 @pytest.fixture

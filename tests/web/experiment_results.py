@@ -175,7 +175,7 @@ def _effect(scorer: str, mean: float, half: float, clusters: int, chance: random
         win_low=0.6,
         win_high=0.88,
         over_time=(*over_time[:-1], replace(last, mean=mean, low=low, high=high)),
-        by_cluster=tuple(sorted(_clusters(clusters, mean, chance), key=lambda it: it.difference)),
+        by_cluster=tuple(sorted(_clusters(clusters, mean, chance), key=lambda cluster: cluster.difference)),
         slices=(
             SliceDifference(
                 slice="label:genre",
@@ -218,10 +218,10 @@ def _point(number: int, clusters: int, mean: float, half: float, chance: random.
 
 
 def _clusters(count: int, mean: float, chance: random.Random) -> list[ClusterDifference]:
-    found = []
+    differences = []
     for number in range(count):
         difference, wide = chance.gauss(mean, 2.2), chance.uniform(0.6, 1.8)
-        found.append(
+        differences.append(
             ClusterDifference(
                 cluster=seed.NAMES[number] if number < len(seed.NAMES) else f"title-{number:02d}",
                 segments=30,
@@ -232,7 +232,7 @@ def _clusters(count: int, mean: float, chance: random.Random) -> list[ClusterDif
                 high=difference + wide,
             )
         )
-    return found
+    return differences
 
 
 def _arm(name: str, role: str, level: float, chance: random.Random, *, mbps: float, gpu: float) -> ArmSummary:
@@ -257,15 +257,15 @@ def _arm(name: str, role: str, level: float, chance: random.Random, *, mbps: flo
 def _pairs(seeded: seed.Seeded) -> list[PairExample]:
     """The newest moments of the seeded streams, 480p held against 1080p."""
     by_moment: dict[tuple[str, datetime], dict[str, QualityEvent]] = {}
-    for it in seeded.outcomes:
-        if isinstance(it, QualityEvent) and it.id in seeded.thumbnails:
-            place = it.segment.rendition.stream_id, it.segment.starts_at
-            by_moment.setdefault(place, {})[it.segment.rendition.name] = it
+    for outcome in seeded.outcomes:
+        if isinstance(outcome, QualityEvent) and outcome.id in seeded.thumbnails:
+            place = outcome.segment.rendition.stream_id, outcome.segment.starts_at
+            by_moment.setdefault(place, {})[outcome.segment.rendition.name] = outcome
     whole = [(place, sides) for place, sides in sorted(by_moment.items()) if len(sides) == 2]
     first = {place[0]: (place, sides) for place, sides in whole}
-    found = [_pair("review", place, sides) for place, sides in first.values()]
-    ranked = sorted((_pair("worst", place, sides) for place, sides in whole), key=lambda it: it.difference)
-    return [*ranked[:6], *(replace(it, role="best") for it in ranked[:-7:-1]), *found]
+    reviewed = [_pair("review", place, sides) for place, sides in first.values()]
+    ranked = sorted((_pair("worst", place, sides) for place, sides in whole), key=lambda pair: pair.difference)
+    return [*ranked[:6], *(replace(pair, role="best") for pair in ranked[:-7:-1]), *reviewed]
 
 
 def _pair(role: str, place: tuple[str, datetime], sides: dict[str, QualityEvent]) -> PairExample:

@@ -18,8 +18,8 @@ MARKER = DeployMarker(id="m1", at=seed.NOW - timedelta(seconds=200), name="sr-v2
 
 def write_regression(history: StoredHistory) -> tuple[Alert, Alert]:
     """Write and return the regression alert and the alert that it mutes."""
-    line = [it for it in history.outcomes(STREAM, "1080p") if isinstance(it, QualityEvent)]
-    trigger = next(it for it in line if it.scores[0].value < 40)
+    events = [event for event in history.outcomes(STREAM, "1080p") if isinstance(event, QualityEvent)]
+    trigger = next(event for event in events if event.scores[0].value < 40)
     began_at = trigger.segment.starts_at - timedelta(seconds=8)
     regression = replace(
         seed.alert(trigger, rule="regression", severity="page", began_at=began_at, resolved_at=None),
@@ -38,16 +38,16 @@ def write_regression(history: StoredHistory) -> tuple[Alert, Alert]:
         muted_by=regression.id,
         summary=f"lite@1 of {STREAM} 1080p fell against 480p",
     )
-    states = {it.key: it for it in (rule_state(line, "1080p"), rule_state(line, "1080p~480p"))}
+    states = {state.key: state for state in (rule_state(events, "1080p"), rule_state(events, "1080p~480p"))}
     history.store.publish([], alerts=[regression, muted], states=states)
     history.store.add_marker(MARKER)
     return regression, muted
 
 
-def rule_state(line: list[QualityEvent], what: str) -> RegressionState:
+def rule_state(events: list[QualityEvent], series_name: str) -> RegressionState:
     """What a regression rule remembers after an hour like the first segments here, then the newest one."""
-    rendition, _, against = what.partition("~")
-    values = [it.scores[0].value for it in line[:40]] * 10
+    rendition, _, against = series_name.partition("~")
+    values = [event.scores[0].value for event in events[:40]] * 10
     chart = EMPTY_CHART
     began = seed.NOW.timestamp() - 4.0 * len(values)
     for number, value in enumerate(values):

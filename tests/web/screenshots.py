@@ -38,24 +38,24 @@ def photo(name: str, number: int, softness: int) -> bytes:
 
 def with_photos(seeded: seed.Seeded) -> seed.Seeded:
     """The same with photographs for pictures."""
-    outcomes = {it.id: it for it in seeded.outcomes}
+    outcomes = {outcome.id: outcome for outcome in seeded.outcomes}
     for event_id, pictures in seeded.thumbnails.items():
-        it = outcomes[event_id]
-        assert isinstance(it, QualityEvent)
-        name = PHOTOS[len(it.segment.rendition.stream_id) % len(PHOTOS)]
-        soft = 1 if it.scores[0].value > 60 else 4 if it.scores[0].value > 35 else 8
-        first = it.segment.sequence * 4
+        event = outcomes[event_id]
+        assert isinstance(event, QualityEvent)
+        name = PHOTOS[len(event.segment.rendition.stream_id) % len(PHOTOS)]
+        soft = 1 if event.scores[0].value > 60 else 4 if event.scores[0].value > 35 else 8
+        first = event.segment.sequence * 4
         seeded.thumbnails[event_id] = [(at, photo(name, first + n, soft)) for n, (at, _) in enumerate(pictures)]
     return seeded
 
 
 def paths(history: StoredHistory) -> dict[str, str]:
     """What is worth a picture."""
-    alert = next(it for it in history.store.queries.alerts() if it.stream_id == "cinema-4k")
+    alert = next(candidate for candidate in history.store.queries.alerts() if candidate.stream_id == "cinema-4k")
     incident, _ = incidents.write_regression(history)
     experiment = experiment_path(experiment_results.EXPERIMENT.name)
-    told = experiment_results.comparison(history.seeded).answers[0]
-    failure = [it for it in history.outcomes() if isinstance(it, SegmentFailure)][-1]
+    answer = experiment_results.comparison(history.seeded).answers[0]
+    failure = [outcome for outcome in history.outcomes() if isinstance(outcome, SegmentFailure)][-1]
     return {
         "fleet": "/",
         "stream": "/streams/sports%20one",
@@ -65,7 +65,7 @@ def paths(history: StoredHistory) -> dict[str, str]:
         "alert": f"/alerts/{incident.id}",
         "experiments": "/experiments",
         "experiment": experiment,
-        "pair": f"/pairs/{told.pairs[2].id}",
+        "pair": f"/pairs/{answer.pairs[2].id}",
         "review": f"{experiment}/sr-v2/review",
         "compare": "/compare?a=sports one/1080p&b=sports one/480p",
     }

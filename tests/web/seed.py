@@ -124,7 +124,7 @@ def fleet(*, streams: int, names: Sequence[str] = ("1080p", "480p"), segments: i
         for place, name in enumerate(names):
             kind = CURVES[number % len(CURVES)] if place == 0 or number % 3 == 0 else "good"
             _fill(seeded, stream_id, name, kind, segments=segments, seed=100 * number + place)
-    seeded.outcomes.sort(key=lambda it: (it.observed_at, it.segment.rendition.key))
+    seeded.outcomes.sort(key=lambda outcome: (outcome.observed_at, outcome.segment.rendition.key))
     return seeded
 
 
@@ -157,7 +157,8 @@ def _fill(seeded: Seeded, stream_id: str, name: str, kind: str, *, segments: int
             soft = 1 if value > 60 else 4 if value > 35 else 9
             if seed < 1000 and (number < 8 or trigger is None):
                 seeded.thumbnails[event.id] = [
-                    (float(it), picture((number * 4 + it) % 32, softness=soft)) for it in range(4)
+                    (float(frame_number), picture((number * 4 + frame_number) % 32, softness=soft))
+                    for frame_number in range(4)
                 ]
             if trigger is None and value < 40:
                 trigger = event

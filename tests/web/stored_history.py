@@ -21,15 +21,16 @@ class StoredHistory:
 
     def write(self, *items: Outcome | Alert) -> None:
         """Publish outcomes and alerts as the daemon does."""
-        outcomes = [it for it in items if not isinstance(it, Alert)]
-        self.store.publish(outcomes, alerts=[it for it in items if isinstance(it, Alert)])
+        outcomes = [item for item in items if not isinstance(item, Alert)]
+        self.store.publish(outcomes, alerts=[item for item in items if isinstance(item, Alert)])
 
     def outcomes(self, stream_id: str | None = None, rendition: str | None = None) -> list[Outcome]:
         """The seeded outcomes, oldest first."""
         return [
-            it
-            for it in self.seeded.outcomes
-            if stream_id in (None, it.segment.rendition.stream_id) and rendition in (None, it.segment.rendition.name)
+            outcome
+            for outcome in self.seeded.outcomes
+            if stream_id in (None, outcome.segment.rendition.stream_id)
+            and rendition in (None, outcome.segment.rendition.name)
         ]
 
 

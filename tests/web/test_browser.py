@@ -74,7 +74,9 @@ class Watched:
         self.history = served.history
         self.url = served.url
         self.complaints: list[str] = []
-        self.render_page.on("console", lambda told: self.complaints.append(told.text) if told.type == "error" else None)
+        self.render_page.on(
+            "console", lambda message: self.complaints.append(message.text) if message.type == "error" else None
+        )
         self.render_page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.render_page.on("request", lambda request: self._note(request.url))
 
@@ -106,8 +108,8 @@ def paths(history: StoredHistory) -> dict[str, str]:
         "fleet": "/",
         "stream": stream_path("sports one"),
         "unscored": stream_path("kids"),
-        "segment": f"/segments/{[it for it in outcomes if isinstance(it, QualityEvent)][-1].id}",
-        "failure": f"/segments/{[it for it in outcomes if isinstance(it, SegmentFailure)][-1].id}",
+        "segment": f"/segments/{[outcome for outcome in outcomes if isinstance(outcome, QualityEvent)][-1].id}",
+        "failure": f"/segments/{[outcome for outcome in outcomes if isinstance(outcome, SegmentFailure)][-1].id}",
         "alerts": "/alerts",
         "alert": f"/alerts/{history.store.queries.alerts()[0].id}",
         "incident": f"/alerts/{incidents.write_regression(history)[0].id}",
@@ -233,7 +235,7 @@ def test_rows_by_keyboard(watched: Watched) -> None:
 
 def test_segments_by_keyboard(watched: Watched) -> None:
     """k and j go to the previous and the next segment; the arrow keys do too."""
-    line = [it.id for it in watched.history.outcomes("weather", "480p")]
+    line = [outcome.id for outcome in watched.history.outcomes("weather", "480p")]
     page = watched.open(f"/segments/{line[-1]}")
     for key, at in (("k", -2), ("ArrowLeft", -3), ("ArrowRight", -2), ("j", -1)):
         page.keyboard.press(key)
@@ -268,7 +270,7 @@ def test_the_security_policy_blocks_inline_code(watched: Watched) -> None:
     page.evaluate(ATTACK)
     page.wait_for_timeout(200)
     assert page.evaluate("window.pwned") is None
-    assert any("Content Security Policy" in told for told in watched.complaints)
+    assert any("Content Security Policy" in complaint for complaint in watched.complaints)
     watched.complaints.clear()
 
 
@@ -320,13 +322,13 @@ def test_every_page_loads_less_than_200_kB(watched: Watched) -> None:
 
 def test_a_result_appears_when_it_is_computed(browser: Browser, history: StoredHistory) -> None:
     """The page of an experiment comes at once, and shows the answer by itself, wipe included."""
-    told = experiment_results.FixedResults(experiment_results.comparison(history.seeded), is_running=True)
-    with Served(history, results=told) as served:
+    results = experiment_results.FixedResults(experiment_results.comparison(history.seeded), is_running=True)
+    with Served(history, results=results) as served:
         context = browser.new_context()
         watched = Watched(context, served)
         page = watched.open(EXPERIMENT)
         expect(page.locator("#wait")).to_contain_text("being computed")
-        told.is_running = False
+        results.is_running = False
         expect(page.locator("#verdict-title")).to_contain_text("sr-v2 is better than sr-v1")
         expect(page.locator(".wipe .slider")).to_be_visible()
         context.close()
@@ -417,11 +419,11 @@ def test_axe_finds_nothing_serious(browser: Browser, served: Served, axe: str, s
     for path in [*paths(served.history).values(), "/nothing"]:
         page.goto(served.url + path)
         page.evaluate(axe)
-        found = page.evaluate("async () => (await axe.run()).violations")
+        violations = page.evaluate("async () => (await axe.run()).violations")
         serious = [
-            (it["id"], [node["html"][:200] for node in it["nodes"]][:3])
-            for it in found
-            if it["impact"] in ("serious", "critical")
+            (violation["id"], [node["html"][:200] for node in violation["nodes"]][:3])
+            for violation in violations
+            if violation["impact"] in ("serious", "critical")
         ]
         assert serious == [], json.dumps([path, serious], indent=1)
     context.close()

@@ -18,9 +18,9 @@ from vqmon.transport.history.history import History, open_history
 HOUR = timedelta(hours=1)
 SPORTS = Rendition(stream_id="sports", name="720p")
 OUTCOMES: list[Outcome] = [
-    it
+    outcome
     for minute in range(0, 180, 3)
-    for it in (
+    for outcome in (
         factories.event(sequence=minute, score=50 + minute / 10, at_seconds=60.0 * minute),
         factories.failure(sequence=minute, at_seconds=60.0 * minute, rendition=SPORTS),
     )
@@ -45,7 +45,7 @@ def ids_in(folder: Path) -> dict[str, list[str]]:
 
 def expected(hour: int) -> list[str]:
     """The outcomes of an hour after START."""
-    return [it.id for it in OUTCOMES if hour * HOUR <= it.segment.starts_at - START < (hour + 1) * HOUR]
+    return [outcome.id for outcome in OUTCOMES if hour * HOUR <= outcome.segment.starts_at - START < (hour + 1) * HOUR]
 
 
 def name(hour: int) -> str:

@@ -30,9 +30,9 @@ def test_states_are_those_of_the_stream_alone(history: History) -> None:
     ]
     history.publish([], states={state.key: state for state in states})
     for stream in STREAMS:
-        found = history.queries.states_of_stream(stream)
-        series = {str(state.series) for state in found.values() if isinstance(state, AlertState)}
+        states_by_key = history.queries.states_of_stream(stream)
+        series = {str(state.series) for state in states_by_key.values() if isinstance(state, AlertState)}
         assert series >= {f"{stream}/1080p/lite"}
-        assert all(f"|{stream}/" in state_key(key) for key in found), stream
+        assert all(f"|{stream}/" in state_key(key) for key in states_by_key), stream
     assert len(history.queries.states_of_stream("sports one")) == 2
     assert history.queries.states_of_stream("sport") == {}

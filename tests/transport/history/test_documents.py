@@ -21,8 +21,8 @@ from vqmon.transport.history.history import History, open_history
 from vqmon.transport.wire import cloudevents
 
 EVENTS = [
-    cloudevents.encode_outcome(it, source="vqmon:test")
-    for it in (
+    cloudevents.encode_outcome(outcome, source="vqmon:test")
+    for outcome in (
         factories.event(sequence=0),
         factories.failure(sequence=1),
         factories.event(sequence=2, score=33.3),
@@ -65,13 +65,15 @@ def test_a_damaged_block_is_an_error() -> None:
 def test_outcomes_of_a_stream_and_a_range(history: History) -> None:
     """Stream, rendition and range of starting moments, in the order of publishing."""
     outcomes = [
-        it for n in range(5) for it in (factories.event(sequence=n), factories.event(sequence=n, rendition=SPORTS))
+        outcome
+        for n in range(5)
+        for outcome in (factories.event(sequence=n), factories.event(sequence=n, rendition=SPORTS))
     ]
     history.publish(outcomes)
     chosen = history.documents.outcomes_in_write_order(
         stream_id="sports", since=START + timedelta(seconds=4), until=START + timedelta(seconds=12)
     )
-    assert [it.segment.sequence for it in chosen] == [1, 2]
+    assert [outcome.segment.sequence for outcome in chosen] == [1, 2]
     assert list(history.documents.outcomes_in_write_order(stream_id="none")) == []
     assert len(list(history.documents.outcomes_in_write_order(rendition="1080p"))) == 5
 
@@ -107,17 +109,17 @@ def test_outcomes_by_time_are_the_published_ones_sorted_by_start(place: HistoryL
     with open_history(place, "write") as history:
         for batch in batches:
             history.publish(batch)
-        found = list(history.documents.outcomes_by_start_time())
-        some = list(
+        outcomes = list(history.documents.outcomes_by_start_time())
+        selected = list(
             history.documents.outcomes_by_start_time(
                 select_rendition=lambda stream, _: stream == "film-2", since=START, until=every[40].segment.starts_at
             )
         )
 
-    assert [it.segment.starts_at for it in found] == sorted(it.segment.starts_at for it in every)
-    assert sorted(it.id for it in found) == sorted(it.id for it in every)
-    assert {it.id: it for it in found}[every[5].id] == every[5]
-    assert [it.id for it in some] == [it.id for it in every[300:340]]
+    assert [outcome.segment.starts_at for outcome in outcomes] == sorted(outcome.segment.starts_at for outcome in every)
+    assert sorted(outcome.id for outcome in outcomes) == sorted(outcome.id for outcome in every)
+    assert {outcome.id: outcome for outcome in outcomes}[every[5].id] == every[5]
+    assert [outcome.id for outcome in selected] == [outcome.id for outcome in every[300:340]]
 
 
 def test_sorting_in_small_chunks_gives_the_same_order(place: HistoryLocation) -> None:
@@ -125,14 +127,14 @@ def test_sorting_in_small_chunks_gives_the_same_order(place: HistoryLocation) ->
     every = [factories.event(sequence=number, rendition=rendition(number % 3)) for number in range(60)]
     with open_history(place, "write") as history:
         history.publish(every)
-        whole = [it.id for it in history.documents.outcomes_by_start_time()]
-        kept, documents_module.SORT_CHUNK_OUTCOMES = documents_module.SORT_CHUNK_OUTCOMES, 7
+        ids_at_once = [outcome.id for outcome in history.documents.outcomes_by_start_time()]
+        chunk_outcomes, documents_module.SORT_CHUNK_OUTCOMES = documents_module.SORT_CHUNK_OUTCOMES, 7
         try:
-            pieces = [it.id for it in history.documents.outcomes_by_start_time()]
+            ids_by_chunks = [outcome.id for outcome in history.documents.outcomes_by_start_time()]
         finally:
-            documents_module.SORT_CHUNK_OUTCOMES = kept
+            documents_module.SORT_CHUNK_OUTCOMES = chunk_outcomes
 
-    assert pieces == whole == [it.id for it in every]
+    assert ids_by_chunks == ids_at_once == [outcome.id for outcome in every]
 
 
 def test_ends_are_in_write_order_among_outcomes(place: HistoryLocation) -> None:
@@ -173,6 +175,6 @@ def test_ends_are_in_write_order_among_outcomes(place: HistoryLocation) -> None:
         assert history.queries.counts().scored == 5
         tip = history.queries.tip()
         assert [point.event_id for point in history.queries.changes_since(0).points] == [
-            it.id for it in history.documents.outcomes_in_write_order()
+            outcome.id for outcome in history.documents.outcomes_in_write_order()
         ]
         assert history.queries.changes_since(tip).is_complete

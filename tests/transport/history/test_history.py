@@ -30,7 +30,7 @@ def test_outcomes_come_back_whole_and_in_order(history: History) -> None:
     ]
     history.publish(outcomes[:1], thumbnails=jpegs(outcomes[0].id))
     history.publish(outcomes[1:])
-    assert [history.queries.outcome(it.id) for it in outcomes] == outcomes
+    assert [history.queries.outcome(outcome.id) for outcome in outcomes] == outcomes
     assert list(history.documents.outcomes_in_write_order()) == outcomes
     assert history.queries.thumbnails(outcomes[0].id) == [jpeg for _, jpeg in jpegs("x")["x"]]
     assert history.queries.thumbnails(outcomes[1].id) == []
@@ -86,15 +86,15 @@ def test_alert_states_survive_a_restart(place: HistoryLocation) -> None:
     outcomes = [factories.event(sequence=n, score=30 if 33 < n < 50 else 70) for n in range(100)]
     whole = Judge(RULES)
     expected = [alert for outcome in outcomes for alert in whole.judge(outcome)]
-    found: list[Alert] = []
+    published: list[Alert] = []
     for outcome in outcomes:
         with open_history(place, "write") as history:
             judge = Judge(RULES, states=history.queries.states())
             alerts = judge.judge(outcome)
-            found += alerts
+            published += alerts
             history.publish([outcome], alerts=alerts, states=judge.drain_changes())
-    assert found == expected
-    assert {alert.state for alert in found} == {"open", "resolved"}
+    assert published == expected
+    assert {alert.state for alert in published} == {"open", "resolved"}
     with open_history(place, "read") as history:
         assert history.queries.states() == whole.states()
         assert not history.queries.alerts(open_only=True)

@@ -18,7 +18,7 @@ RULES = parse_rules((Path(__file__).parents[3] / "config" / "rules.toml").read_t
 KILLS = 20
 
 
-def look(number: int) -> Outcome:
+def outcome_of_number(number: int) -> Outcome:
     """What there is to say about a segment; low for half a minute in every two."""
     return (
         factories.failure(sequence=number)
@@ -34,7 +34,7 @@ def publish_for_ever(place: HistoryLocation, ready: int) -> None:
         cursor = history.queries.cursors("news-1").get(RENDITION.key)
         number = cursor.sequence + 1 if cursor else 0
         while True:
-            outcomes = [look(n) for n in range(number, number + 1 + number % 3)]
+            outcomes = [outcome_of_number(n) for n in range(number, number + 1 + number % 3)]
             alerts = [alert for outcome in outcomes for alert in judge.judge(outcome)]
             last = outcomes[-1].segment
             history.publish(
@@ -57,7 +57,7 @@ def test_nothing_is_lost_or_doubled_over_many_kills(place: HistoryLocation) -> N
     chance = random.Random(11)
     reached = -1
     for _ in range(KILLS):
-        heard, ready = os.pipe()
+        read_end, ready = os.pipe()
         child = os.fork()
         if child == 0:
             try:
@@ -65,27 +65,27 @@ def test_nothing_is_lost_or_doubled_over_many_kills(place: HistoryLocation) -> N
             finally:
                 os._exit(1)
         os.close(ready)
-        assert os.read(heard, 1) == b"."
+        assert os.read(read_end, 1) == b"."
         time.sleep(chance.random() * 0.06)
         os.kill(child, signal.SIGKILL)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-        os.close(heard)
+        os.close(read_end)
 
         with open_history(place, "read") as history:
             last = history.queries.cursors("news-1")[RENDITION.key].sequence
             assert last > reached
             reached = last
-            assert [it.segment.sequence for it in history.documents.outcomes_in_write_order()] == list(
+            assert [outcome.segment.sequence for outcome in history.documents.outcomes_in_write_order()] == list(
                 range(reached + 1)
             )
 
     judge = Judge(RULES)
     alerts: dict[str, Alert] = {}
     for number in range(reached + 1):
-        alerts.update({alert.id: alert for alert in judge.judge(look(number))})
+        alerts.update({alert.id: alert for alert in judge.judge(outcome_of_number(number))})
     with open_history(place, "read") as history:
         counts = history.queries.counts()
         assert counts.scored + counts.unscored == reached + 1
         assert {alert.id: alert for alert in history.queries.alerts(limit=10_000)} == alerts
         assert history.queries.states() == judge.states()
-        assert all(history.queries.thumbnails(look(number).id) for number in range(reached + 1))
+        assert all(history.queries.thumbnails(outcome_of_number(number).id) for number in range(reached + 1))

@@ -16,7 +16,7 @@ from vqmon.transport.wire.control_messages import encode_control_message
 def test_ingested_records_keep_their_order(place: HistoryLocation) -> None:
     """Outcomes, ends and markers of one batch, some of them twice."""
     with open_history(place, "record") as history:
-        said = [
+        items = [
             factories.event(sequence=0),
             end_after(1),
             factories.event(sequence=1),
@@ -26,10 +26,10 @@ def test_ingested_records_keep_their_order(place: HistoryLocation) -> None:
             factories.event(sequence=2),
         ]
         values = [
-            encode_control_message(it, source="test")
-            if isinstance(it, StreamEnd)
-            else cloudevents.encode_outcome(it, source="test")
-            for it in said
+            encode_control_message(item, source="test")
+            if isinstance(item, StreamEnd)
+            else cloudevents.encode_outcome(item, source="test")
+            for item in items
         ]
         records = list(enumerate([*values, b"{}"]))
         taken = parse_record_batches(

@@ -57,26 +57,34 @@ def expected(rendition: Rendition, count: int, scorer: str) -> list[tuple[float,
     width = timedelta(hours=HOURS) / count
     for part in range(count):
         within = [
-            it
-            for it in OUTCOMES
-            if it.segment.rendition.name == rendition.name
-            and part * width <= it.segment.starts_at - START < (part + 1) * width
+            outcome
+            for outcome in OUTCOMES
+            if outcome.segment.rendition.name == rendition.name
+            and part * width <= outcome.segment.starts_at - START < (part + 1) * width
         ]
         scores = [
-            score for it in within if isinstance(it, QualityEvent) for score in it.scores if score.scorer == scorer
+            score
+            for outcome in within
+            if isinstance(outcome, QualityEvent)
+            for score in outcome.scores
+            if score.scorer == scorer
         ]
-        unscored = sum(not isinstance(it, QualityEvent) for it in within)
+        unscored = sum(not isinstance(outcome, QualityEvent) for outcome in within)
         values = [score.value for score in scores]
         p5 = fmean(score.p5 for score in scores)
-        parts.append((len(scores), unscored, *(round(it, 6) for it in (fmean(values), min(values), p5))))
+        parts.append((len(scores), unscored, *(round(figure, 6) for figure in (fmean(values), min(values), p5))))
     return parts
 
 
 def totals_of(buckets: Sequence[TimeBucket], rendition: Rendition) -> list[tuple[float, ...]]:
     return [
-        (it.scored, it.unscored, *(round(number, 6) for number in (it.mean, it.lowest, it.p5) if number is not None))
-        for it in buckets
-        if it.rendition == rendition.name
+        (
+            bucket.scored,
+            bucket.unscored,
+            *(round(number, 6) for number in (bucket.mean, bucket.lowest, bucket.p5) if number is not None),
+        )
+        for bucket in buckets
+        if bucket.rendition == rendition.name
     ]
 
 
@@ -97,18 +105,18 @@ def test_buckets_equal_counting_one_by_one(filled: History, count: int, scorer: 
     assert filled.maintenance.roll_up() > 0
     assert filled.maintenance.roll_up() == 0
     after = buckets_of(filled, count=count, scorer=scorer)
-    assert [(it.starts_at, it.scored, it.unscored) for it in after] == [
-        (it.starts_at, it.scored, it.unscored) for it in before
+    assert [(bucket.starts_at, bucket.scored, bucket.unscored) for bucket in after] == [
+        (bucket.starts_at, bucket.scored, bucket.unscored) for bucket in before
     ]
-    assert [it.mean for it in after] == pytest.approx([it.mean for it in before])
+    assert [bucket.mean for bucket in after] == pytest.approx([bucket.mean for bucket in before])
 
 
 def test_the_first_scorer_is_the_default(filled: History) -> None:
     """Without a name, the first scorer of the newest score."""
-    assert [it.scored for it in buckets_of(filled, count=3)] == [
-        it.scored for it in buckets_of(filled, count=3, scorer="lite@1")
+    assert [bucket.scored for bucket in buckets_of(filled, count=3)] == [
+        bucket.scored for bucket in buckets_of(filled, count=3, scorer="lite@1")
     ]
-    assert all(it.scored == 0 and it.unscored > 0 for it in buckets_of(filled, count=3, scorer="nobody@1"))
+    assert all(bucket.scored == 0 and bucket.unscored > 0 for bucket in buckets_of(filled, count=3, scorer="nobody@1"))
     assert filled.queries.buckets("nothing", begins_at=START, ends_at=START + timedelta(hours=1), count=3) == []
 
 
@@ -119,13 +127,13 @@ def test_rollups_outlive_outcomes(filled: History) -> None:
     assert pruned.outcomes == len(OUTCOMES)
     assert list(filled.documents.outcomes_in_write_order()) == []
     after = buckets_of(filled, count=12, scorer="lite@1")
-    assert [(it.rendition, it.starts_at, it.scored, it.unscored) for it in after] == [
-        (it.rendition, it.starts_at, it.scored, it.unscored) for it in before
+    assert [(bucket.rendition, bucket.starts_at, bucket.scored, bucket.unscored) for bucket in after] == [
+        (bucket.rendition, bucket.starts_at, bucket.scored, bucket.unscored) for bucket in before
     ]
     hour = START + timedelta(hours=1)
     pruned = filled.maintenance.prune(before=START, keep_frames_of_segments=0, rollups_before=hour)
     assert pruned.rollups > 0
-    assert min(it.starts_at for it in buckets_of(filled, count=12, scorer="lite@1")) == hour
+    assert min(bucket.starts_at for bucket in buckets_of(filled, count=12, scorer="lite@1")) == hour
 
 
 def test_a_block_is_deleted_with_its_last_outcome(place: HistoryLocation) -> None:
@@ -138,7 +146,7 @@ def test_a_block_is_deleted_with_its_last_outcome(place: HistoryLocation) -> Non
                 before=outcomes[0].observed_at + timedelta(seconds=4 * gone), keep_frames_of_segments=9
             )
             assert list(history.documents.outcomes_in_write_order()) == outcomes[gone:]
-            assert all(history.queries.outcome(it.id) == it for it in outcomes[gone::40])
+            assert all(history.queries.outcome(outcome.id) == outcome for outcome in outcomes[gone::40])
             assert history.queries.outcome(outcomes[gone - 1].id) is None
         assert history._database.query("SELECT count(*) FROM document")[0][0] == 0
 
@@ -156,7 +164,7 @@ def test_outcomes_that_are_in_no_rollup_are_kept(place: HistoryLocation, monkeyp
             for _ in range(6)
         ]
         assert gone == [40, 40, 40, 40, 40, 0]
-        assert sum(it.scored for it in buckets_of(history, count=3, scorer="lite@1")) == 200
+        assert sum(bucket.scored for bucket in buckets_of(history, count=3, scorer="lite@1")) == 200
 
 
 def test_retention_deletes_old_outcomes_and_thumbnails(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,11 +189,11 @@ def test_retention_deletes_old_resolved_alerts_with_their_evidence(history: Hist
     history.publish([], alerts=[waiting], queued_at=START)
     history.publish([], alerts=[resolved_alert(ended), resolved_alert(waiting)])
     month = START + timedelta(days=30)
-    kept = {"before": START, "keep_frames_of_segments": 9}
-    assert history.maintenance.prune(**kept, alerts_before=START).alerts == 0
-    assert history.maintenance.prune(**kept, alerts_before=month).alerts == 1
+    retention = {"before": START, "keep_frames_of_segments": 9}
+    assert history.maintenance.prune(**retention, alerts_before=START).alerts == 0
+    assert history.maintenance.prune(**retention, alerts_before=month).alerts == 1
     assert {alert.id for alert in history.queries.alerts()} == {waiting.id, still_open.id}
-    assert [len(history.queries.evidence(it.id)) for it in (ended, waiting, still_open)] == [0, 1, 1]
+    assert [len(history.queries.evidence(alert.id)) for alert in (ended, waiting, still_open)] == [0, 1, 1]
 
 
 def test_retention_deletes_an_end_with_the_outcomes_before_it(place: HistoryLocation) -> None:

@@ -44,10 +44,10 @@ def test_what_another_alert_explains_waits_and_is_told_once_nothing_explains_it(
         (notice,) = history.outbox.queued_alerts()
         assert (notice.opened, notice.queued_at, notice.changed_at) == (ALERT, NOW, LATER)
         history.outbox.record_deliveries({ALERT.id: {"http://am": "open"}})
-        found = replace(ALERT, cause="encoder")
-        history.publish([], alerts=[found], queued_at=LATER)
+        explained = replace(ALERT, cause="encoder")
+        history.publish([], alerts=[explained], queued_at=LATER)
         (notice,) = history.outbox.queued_alerts()
-        assert (notice.opened, notice.alert) == (ALERT, found)
+        assert (notice.opened, notice.alert) == (ALERT, explained)
 
 
 def test_without_anybody_to_tell_the_outbox_stays_empty(place: HistoryLocation) -> None:

@@ -7,15 +7,11 @@ from datetime import timedelta
 from tests import factories
 from tests.factories import RENDITION, START
 from tests.transport.history.samples import SPORTS, open_alert, resolved_alert
-from vqmon.core.alerts.conditions.regression import RegressionState
-from vqmon.core.alerts.state import AlertState, RenditionSeries
 from vqmon.core.types import Outcome
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
-from vqmon.transport.wire.alert_state import state_key
 
 FAR = {"begins_at": START - timedelta(days=1), "ends_at": START + timedelta(days=9)}
-STREAMS = ("sports one", "sports_one", "SPORTS ONE", "sports%", "sports", "a!b", "a|sports", "sports/hd")
 
 
 def test_changes_come_once_and_in_chunks(history: History) -> None:
@@ -46,15 +42,15 @@ def test_changes_never_contain_half_of_a_publish(history: History, place: Histor
     writer.start()
     try:
         with open_history(place, "read") as reader:
-            tip, found = 0, []
-            while len(found) < 60:
+            tip, event_ids = 0, []
+            while len(event_ids) < 60:
                 changes = reader.queries.changes_since(tip, limit=7)
                 tip = changes.tip
-                found += [point.event_id for point in changes.points]
+                event_ids += [point.event_id for point in changes.points]
     finally:
         stop.set()
         writer.join()
-    assert found == [factories.event(sequence=number).id for number in range(len(found))]
+    assert event_ids == [factories.event(sequence=number).id for number in range(len(event_ids))]
 
 
 def test_the_state_of_each_rendition(history: History) -> None:
@@ -76,7 +72,7 @@ def test_the_state_of_each_rendition(history: History) -> None:
     assert (sports.last_scores, sports.last_reason, sports.trend) == ({"lite@1": 12.5}, None, (99, 12.5))
     assert sports.last_starts_at == START + timedelta(seconds=4)
     assert sports.last_observed_at == START + timedelta(seconds=9)
-    assert [it.rendition for it in history.queries.renditions(stream_id="sports", trend=1)] == ["720p"]
+    assert [status.rendition for status in history.queries.renditions(stream_id="sports", trend=1)] == ["720p"]
     assert history.queries.renditions(stream_id="none") == []
 
 
@@ -125,22 +121,3 @@ def test_buckets_of_a_long_range(history: History) -> None:
         (timedelta(seconds=20), 5, 0, 47.0, 45.0),
         (timedelta(seconds=40), 0, 1, None, None),
     ]
-
-
-def test_states_of_a_stream_are_not_those_of_similar_names(history: History) -> None:
-    """Signs that mean something to a database, other cases and longer names find nothing that is not their own."""
-    states = [
-        RegressionState(
-            rule=rule, series=RenditionSeries(rendition_key=f"{stream}/1080p", subject="lite"), basis="lite@1"
-        )
-        for stream in STREAMS
-        for rule in ("regression", "a%b")
-    ]
-    history.publish([], states={state.key: state for state in states})
-    for stream in STREAMS:
-        found = history.queries.states_of_stream(stream)
-        series = {str(state.series) for state in found.values() if isinstance(state, AlertState)}
-        assert series >= {f"{stream}/1080p/lite"}
-        assert all(f"|{stream}/" in state_key(key) for key in found), stream
-    assert len(history.queries.states_of_stream("sports one")) == 2
-    assert history.queries.states_of_stream("sport") == {}

@@ -16,9 +16,6 @@ from vqmon.core.alerts.annotations import StreamEnd, stream_end
 from vqmon.errors import NoHistoryError, StoreError
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
-from vqmon.transport.history.ingest import RecordBatch, parse_record_batches
-from vqmon.transport.wire import cloudevents
-from vqmon.transport.wire.control_messages import encode_control_message
 
 SPORTS = replace(RENDITION, stream_id="sports")
 
@@ -66,7 +63,7 @@ def test_ends_stand_where_they_were_written(place: HistoryLocation) -> None:
         assert history.queries.counts().scored == 5
         tip = history.queries.tip()
         assert [point.event_id for point in history.queries.changes_since(0).points] == [
-            it.id for it in history.documents.outcomes_in_write_order()
+            outcome.id for outcome in history.documents.outcomes_in_write_order()
         ]
         assert history.queries.changes_since(tip).is_complete
 
@@ -106,40 +103,6 @@ def test_ends_go_with_the_outcomes_before_them(place: HistoryLocation) -> None:
         ]
         history.maintenance.prune(before=factories.event(sequence=9).observed_at, keep_frames_of_segments=0)
         assert list(history.documents.judge_inputs()) == []
-
-
-def test_what_was_recorded_of_a_topic_keeps_its_order(place: HistoryLocation) -> None:
-    """Outcomes, ends and markers of one batch, some of them twice."""
-    with open_history(place, "record") as history:
-        said = [
-            factories.event(sequence=0),
-            ended(1),
-            factories.event(sequence=1),
-            factories.event(sequence=0),
-            ended(1),
-            ended(2),
-            factories.event(sequence=2),
-        ]
-        values = [
-            encode_control_message(it, source="test")
-            if isinstance(it, StreamEnd)
-            else cloudevents.encode_outcome(it, source="test")
-            for it in said
-        ]
-        records = list(enumerate([*values, b"{}"]))
-        taken = parse_record_batches(
-            [RecordBatch(topic="quality", partition=0, kind="outcome", previous_offset=None, records=records)]
-        )
-        assert [why for _, why in taken.unreadable] != []
-        assert len(taken.unreadable) == 1
-        history.ingest(taken)
-        assert list(history.documents.judge_inputs()) == [
-            factories.event(sequence=0),
-            ended(1),
-            factories.event(sequence=1),
-            ended(2),
-            factories.event(sequence=2),
-        ]
 
 
 def make_older(place: HistoryLocation, server: PostgresServer | None) -> None:

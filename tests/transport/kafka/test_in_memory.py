@@ -44,17 +44,17 @@ async def test_a_member_polls_from_where_it_resumed() -> None:
     broker = MemoryBroker(1)
     offsets = [broker.append("in", 0, b"k", b"%d" % number) for number in range(3)]
     assert offsets == [0, 2, 4]
-    one = Assignment(broker)
-    await one.member.start()
-    assert await one.member.poll([0], seconds=0, max_records=9) == {}
-    one.member.resume(0, offset=1)
-    first = await one.member.poll([0], seconds=0, max_records=1)
+    assignment = Assignment(broker)
+    await assignment.member.start()
+    assert await assignment.member.poll([0], seconds=0, max_records=9) == {}
+    assignment.member.resume(0, offset=1)
+    first = await assignment.member.poll([0], seconds=0, max_records=1)
     assert [record.value for record in first[0]] == [b"1"]
-    rest = await one.member.poll([0], seconds=0, max_records=9)
+    rest = await assignment.member.poll([0], seconds=0, max_records=9)
     assert [record.value for record in rest[0]] == [b"2"]
-    await one.member.stop()
-    one.member.resume(0, offset=0)
-    assert await one.member.poll([0], seconds=0, max_records=9) == {}
+    await assignment.member.stop()
+    assignment.member.resume(0, offset=0)
+    assert await assignment.member.poll([0], seconds=0, max_records=9) == {}
 
 
 async def test_the_position_passes_transaction_markers_at_the_end() -> None:
@@ -62,15 +62,15 @@ async def test_the_position_passes_transaction_markers_at_the_end() -> None:
     broker = MemoryBroker(1)
     broker.append("in", 0, b"k", b"v")
     broker.markers["in", 0] = 2
-    one = Assignment(broker)
-    await one.member.start()
-    one.member.resume(0, offset=0)
-    assert await one.member.next_fetch_offset(0) == 0
-    await one.member.poll([0], seconds=0, max_records=9)
-    assert await one.member.next_fetch_offset(0) == 3
-    assert one.member.lag_records(0, next_offset=0) == 1
-    assert one.member.lag_records(0, next_offset=3) == 0
-    offsets = await one.member.partition_offsets(0)
+    assignment = Assignment(broker)
+    await assignment.member.start()
+    assignment.member.resume(0, offset=0)
+    assert await assignment.member.next_fetch_offset(0) == 0
+    await assignment.member.poll([0], seconds=0, max_records=9)
+    assert await assignment.member.next_fetch_offset(0) == 3
+    assert assignment.member.lag_records(0, next_offset=0) == 1
+    assert assignment.member.lag_records(0, next_offset=3) == 0
+    offsets = await assignment.member.partition_offsets(0)
     assert (offsets.committed, offsets.beginning, offsets.end) == (None, 0, 1)
 
 

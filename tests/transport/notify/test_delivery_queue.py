@@ -66,8 +66,8 @@ class Harness:
     def metric(self, name: str) -> float:
         """The newest value of a metric, over all its labels."""
         data = self.reader.get_metrics_data()
-        found = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics if m.name == name]
-        return sum(point.value for metric in found for point in metric.data.data_points)
+        metrics = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics if m.name == name]
+        return sum(point.value for metric in metrics for point in metric.data.data_points)
 
 
 def over(alert: Alert = ALERT) -> Alert:

@@ -114,10 +114,10 @@ async def test_after_a_restart_a_webhook_gets_no_change_twice_and_alertmanager_g
 
 
 def numbered(number: int, alert: Alert = ALERT) -> Notification:
-    it = replace(alert, id=f"{number:032}", rendition=f"r{number}", series=f"news-1/r{number}/lite")
+    numbered_alert = replace(alert, id=f"{number:032}", rendition=f"r{number}", series=f"news-1/r{number}/lite")
     now = CLOCK.now()
-    opened = replace(it, state="open", resolved_at=None)
-    notice = QueuedAlert(alert=it, opened=opened, queued_at=now, changed_at=now)
+    opened = replace(numbered_alert, state="open", resolved_at=None)
+    notice = QueuedAlert(alert=numbered_alert, opened=opened, queued_at=now, changed_at=now)
     return Notification(queued=notice, state="open" if alert.state == "open" else "resolved")
 
 

@@ -24,7 +24,7 @@ FULL = replace(
     cause="encoder",
     labels={"team": "sr", "session": "never a label"},
 )
-words = st.text(max_size=12)
+texts = st.text(max_size=12)
 
 
 def test_labels_do_not_depend_on_times_and_values() -> None:
@@ -51,7 +51,7 @@ def test_a_signal_has_the_label_signal() -> None:
     assert "scorer" not in alert_labels(black, LabelConfig())
 
 
-@given(stream=words, rendition=words, rule=words, copied=words, value=words)
+@given(stream=texts, rendition=texts, rule=texts, copied=texts, value=texts)
 def test_any_names_give_valid_labels(stream: str, rendition: str, rule: str, copied: str, value: str) -> None:
     """Names of labels are those that Prometheus knows, values are never empty, identity cannot be overwritten."""
     odd = replace(

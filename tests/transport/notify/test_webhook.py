@@ -47,7 +47,7 @@ def test_the_published_vector_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "seconds", "words"),
+    ("change", "seconds", "message"),
     [
         ({}, 1614265330 + 301, "too old"),
         ({}, 1614265330 - 301, "too old"),
@@ -59,9 +59,9 @@ def test_the_published_vector_passes() -> None:
         ({"webhook-signature": "v1a,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="}, 1614265330, "no signature"),
     ],
 )
-def test_what_is_old_or_altered_is_refused(change: dict[str, str], seconds: int, words: str) -> None:
+def test_what_is_old_or_altered_is_refused(change: dict[str, str], seconds: int, message: str) -> None:
     """Five minutes either way, and every signed part counts."""
-    with pytest.raises(DeliveryError, match=words):
+    with pytest.raises(DeliveryError, match=message):
         verify_signature(VECTOR_BODY, VECTOR | change, keys=[KEY], now_seconds=seconds)
     with pytest.raises(DeliveryError, match="no signature"):
         verify_signature(VECTOR_BODY + b" ", VECTOR, keys=[KEY], now_seconds=1614265330)

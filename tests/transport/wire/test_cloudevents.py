@@ -48,12 +48,12 @@ ALERT = replace(
 )
 FAILURE = cloudevents.encode_outcome(factories.failure(sequence=1), source="x")
 
-words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 counts = st.integers(0, 2**40)
 moments = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
-labels = st.dictionaries(words, words, max_size=3)
+labels = st.dictionaries(texts, texts, max_size=3)
 ranges = st.builds(ByteRange, offset_bytes=counts, length_bytes=st.integers(1, 2**40))
 series = st.lists(numbers, max_size=5).map(tuple)
 
@@ -66,25 +66,25 @@ segments = st.builds(
         width=st.none() | counts,
         height=st.none() | counts,
         bitrate_kbps=st.none() | numbers,
-        codecs=st.none() | words,
+        codecs=st.none() | texts,
         labels=labels,
     ),
     sequence=counts,
-    url=words.map(lambda text: f"https://example.org/{text}"),
+    url=texts.map(lambda text: f"https://example.org/{text}"),
     starts_at=moments,
     duration_seconds=st.floats(0, 1e6),
     byte_range=st.none() | ranges,
-    init_url=st.none() | words,
+    init_url=st.none() | texts,
     init_byte_range=st.none() | ranges,
-    encryption=st.none() | st.builds(Encryption, method=words, key_url=st.none() | words, iv_hex=st.none() | words),
+    encryption=st.none() | st.builds(Encryption, method=texts, key_url=st.none() | texts, iv_hex=st.none() | texts),
     is_discontinuity=st.booleans(),
     labels=labels,
-    prompt=words,
+    prompt=texts,
 )  # fmt: skip
 
 scores = st.builds(
-    Score, scorer=words, value=numbers, native_value=numbers, p5=numbers, min=numbers, pooling=words,
-    frame_values=series, levels=st.dictionaries(words, numbers, max_size=2), entropy=st.none() | numbers,
+    Score, scorer=texts, value=numbers, native_value=numbers, p5=numbers, min=numbers, pooling=texts,
+    frame_values=series, levels=st.dictionaries(texts, numbers, max_size=2), entropy=st.none() | numbers,
 )  # fmt: skip
 
 promotions = st.builds(
@@ -94,43 +94,43 @@ promotions = st.builds(
 
 events = st.builds(
     QualityEvent,
-    id=words,
+    id=texts,
     segment=segments,
     observed_at=moments,
     scores=st.lists(scores, max_size=2).map(tuple),
     signals=st.dictionaries(
-        words, st.builds(SignalSummary, mean=numbers, max=numbers, frame_values=series), max_size=2
+        texts, st.builds(SignalSummary, mean=numbers, max=numbers, frame_values=series), max_size=2
     ),
     times_seconds=series,
-    edges=st.tuples(words, words),
+    edges=st.tuples(texts, texts),
     media=st.builds(
         MediaFacts,
-        container=words,
-        codec=words,
+        container=texts,
+        codec=texts,
         width=counts,
         height=counts,
         fps=numbers,
         duration_seconds=numbers,
         frame_count=counts,
-        pixel_format=words,
-        colour=words,
-        transfer=words,
+        pixel_format=texts,
+        colour=texts,
+        transfer=texts,
         rotation_degrees=st.integers(-360, 360),
         is_interlaced=st.booleans(),
-        tone_mapping=st.none() | words,
-        notes=st.lists(words, max_size=2).map(tuple),
+        tone_mapping=st.none() | texts,
+        notes=st.lists(texts, max_size=2).map(tuple),
     ),
     provenance=st.builds(
         Provenance,
         scorers=st.lists(
             st.builds(
                 ScorerIdentity,
-                scorer=words,
-                sha256=words,
-                preprocessing=words,
+                scorer=texts,
+                sha256=texts,
+                preprocessing=texts,
                 calibration_version=counts,
-                device=words,
-                licence=words,
+                device=texts,
+                licence=texts,
             ),
             max_size=2,
         ).map(tuple),
@@ -144,12 +144,12 @@ events = st.builds(
 
 failures = st.builds(
     SegmentFailure,
-    id=words,
+    id=texts,
     segment=segments,
     observed_at=moments,
     stage=st.sampled_from(["source", "fetch", "decode", "score"]),
     reason=st.sampled_from(sorted(REASONS)),
-    detail=words,
+    detail=texts,
 )  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def test_an_outcome_comes_back_unchanged(outcome: QualityEvent | SegmentFailure)
     assert b"\n" not in document
 
 
-@given(st.builds(replace, st.just(ALERT), summary=words, series=words), st.none() | st.timedeltas(timedelta(0)))
+@given(st.builds(replace, st.just(ALERT), summary=texts, series=texts), st.none() | st.timedeltas(timedelta(0)))
 def test_an_alert_comes_back_unchanged(alert: Alert, lasted: timedelta | None) -> None:
     """Open and resolved ones alike."""
     if lasted is not None:
@@ -192,12 +192,12 @@ def test_the_envelope_is_a_cloudevent() -> None:
 def test_opening_and_resolving_are_two_messages_about_one_alert() -> None:
     """Their ids differ, `data.id` and subject do not, and each has its own moment."""
     resolved = replace(ALERT, state="resolved", resolved_at=START + timedelta(minutes=1))
-    one, other = (json.loads(cloudevents.encode_alert(alert, source="x")) for alert in (ALERT, resolved))
-    assert (one["id"], other["id"]) == (f"{ALERT.id}.open", f"{ALERT.id}.resolved")
-    assert one["data"]["id"] == other["data"]["id"] == ALERT.id
-    assert one["subject"] == other["subject"] == ALERT.series
-    assert (one["type"], other["type"]) == ("org.vqmon.alert.opened.v1", "org.vqmon.alert.resolved.v1")
-    assert (one["time"], other["time"]) == ("2026-11-20T20:00:12Z", "2026-11-20T20:01:00Z")
+    opening, resolution = (json.loads(cloudevents.encode_alert(alert, source="x")) for alert in (ALERT, resolved))
+    assert (opening["id"], resolution["id"]) == (f"{ALERT.id}.open", f"{ALERT.id}.resolved")
+    assert opening["data"]["id"] == resolution["data"]["id"] == ALERT.id
+    assert opening["subject"] == resolution["subject"] == ALERT.series
+    assert (opening["type"], resolution["type"]) == ("org.vqmon.alert.opened.v1", "org.vqmon.alert.resolved.v1")
+    assert (opening["time"], resolution["time"]) == ("2026-11-20T20:00:12Z", "2026-11-20T20:01:00Z")
 
 
 def test_numbers_that_are_not_finite_never_leave() -> None:
@@ -274,8 +274,10 @@ def test_messages_of_earlier_versions_are_still_read(name: str) -> None:
     tree = json.loads(document)
     is_alert = ".alert." in tree["type"]
     parsed = cloudevents.parse_alert(document) if is_alert else cloudevents.parse_outcome(document)
-    again = cloudevents.encode_alert(parsed, source="x") if is_alert else cloudevents.encode_outcome(parsed, source="x")
-    assert_holds(json.loads(again)["data"], tree["data"], "data")
+    encoded = (
+        cloudevents.encode_alert(parsed, source="x") if is_alert else cloudevents.encode_outcome(parsed, source="x")
+    )
+    assert_holds(json.loads(encoded)["data"], tree["data"], "data")
 
 
 def assert_holds(new: Any, old: Any, path: str) -> None:
@@ -286,8 +288,8 @@ def assert_holds(new: Any, old: Any, path: str) -> None:
             assert_holds(new[key], old[key], f"{path}.{key}")
     elif isinstance(old, list):
         assert len(new) == len(old), path
-        for at, (one, other) in enumerate(zip(new, old, strict=True)):
-            assert_holds(one, other, f"{path}.{at}")
+        for at, (new_item, old_item) in enumerate(zip(new, old, strict=True)):
+            assert_holds(new_item, old_item, f"{path}.{at}")
     else:
         assert new == old, path
 

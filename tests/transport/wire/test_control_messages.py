@@ -23,7 +23,7 @@ from vqmon.transport.wire.control_messages import (
 
 AT = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
 END = stream_end("news", "720p", AT, announced_at=AT)
-words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 moments = st.datetimes(
     timezones=st.just(UTC),
     min_value=datetime(1970, 1, 1),  # noqa: DTZ001
@@ -31,17 +31,17 @@ moments = st.datetimes(
 )
 
 
-@given(name=words, stream=words, at=moments)
+@given(name=texts, stream=texts, at=moments)
 def test_a_note_comes_back_as_it_was(name: str, stream: str, at: datetime) -> None:
     """As a CloudEvent, known by its header; it is no outcome."""
-    for kind, note in (
+    for kind, message in (
         (MARKER, DeployMarker(id="a" * 32, at=at, name=name, stream=stream)),
         (ENDED, stream_end(stream, name, at, announced_at=at, why="unwatched")),
     ):
-        value = encode_control_message(note, source="test")
-        assert parse_control_message(value) == note
-        assert dict(control_message_headers(note))[HEADER] == kind.encode()
-        assert is_control_message(dict(control_message_headers(note)))
+        value = encode_control_message(message, source="test")
+        assert parse_control_message(value) == message
+        assert dict(control_message_headers(message))[HEADER] == kind.encode()
+        assert is_control_message(dict(control_message_headers(message)))
         assert json.loads(value)["type"] == kind
         with pytest.raises(WireError):
             cloudevents.parse_outcome(value)

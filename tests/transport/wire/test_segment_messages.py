@@ -90,11 +90,11 @@ def test_binary_mode_needs_its_attributes(missing: str) -> None:
     _, value = encode_segment(FULL, source="test")
     data = json.dumps(json.loads(value)["data"]).encode()
     with pytest.raises(WireError, match=missing):
-        parse_segment(b"news", data, {key: one for key, one in BINARY.items() if key != missing})
+        parse_segment(b"news", data, {key: attribute for key, attribute in BINARY.items() if key != missing})
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"specversion": "0.3"}, "specversion"),
         ({"type": "org.example.other"}, "type"),
@@ -102,10 +102,10 @@ def test_binary_mode_needs_its_attributes(missing: str) -> None:
         ({"data": {"sequence": "many"}}, "data.sequence"),
     ],
 )
-def test_a_wrong_message_is_refused_by_the_place_that_is_wrong(change: dict[str, Any], told: str) -> None:
+def test_a_wrong_message_is_refused_by_the_place_that_is_wrong(change: dict[str, Any], message: str) -> None:
     """The error names the field and shows no bytes of the message."""
     _, value = encode_segment(FULL, source="secret-source")
-    with pytest.raises(WireError, match=told) as caught:
+    with pytest.raises(WireError, match=message) as caught:
         parse_segment(b"news", json.dumps({**json.loads(value), **change}).encode(), {})
     assert "secret-source" not in str(caught.value)
 
@@ -179,7 +179,7 @@ def test_the_schema_only_grows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ('"duration_seconds": Infinity', "finite"),
         ('"duration_seconds": NaN', "finite"),
@@ -193,9 +193,9 @@ def test_the_schema_only_grows() -> None:
         ('"init_url": "http://["', "data"),
     ],
 )
-def test_values_that_nothing_could_bear_are_refused(change: str, told: str) -> None:
+def test_values_that_nothing_could_bear_are_refused(change: str, message: str) -> None:
     """Numbers, dates and addresses that would break what comes behind are a WireError, as a message of one stream."""
     _, value = encode_segment(FULL, source="test")
     text = json.dumps(json.loads(value)["data"])[:-1] + ", " + change + "}"
-    with pytest.raises(WireError, match=told):
+    with pytest.raises(WireError, match=message):
         parse_segment(b"news", text.encode(), BINARY)

@@ -47,16 +47,16 @@ async def test_points_csv_has_every_outcome(client: httpx.AsyncClient) -> None:
 async def test_the_frames_of_a_segment_are_json_and_csv(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """The frames of a segment as JSON and CSV; a failure as its reason."""
     event = history.outcomes("weather")[-1]
-    found = (await client.get(f"/api/segments/{event.id}")).json()
-    assert len(found["frames"]) == len(lines(await client.get(f"/api/segments/{event.id}.csv"))) == 4
+    segment = (await client.get(f"/api/segments/{event.id}")).json()
+    assert len(segment["frames"]) == len(lines(await client.get(f"/api/segments/{event.id}.csv"))) == 4
     failure = history.outcomes("kids")[-1]
     assert (await client.get(f"/api/segments/{failure.id}")).json()["reason"] == "not_found"
 
 
 async def test_alerts_are_the_same_as_json_and_csv(client: httpx.AsyncClient) -> None:
     """The alerts as JSON and CSV."""
-    found = (await client.get("/api/alerts")).json()["alerts"]
-    assert [it["id"] for it in found] == [line["id"] for line in lines(await client.get("/api/alerts.csv"))]
+    alerts = (await client.get("/api/alerts")).json()["alerts"]
+    assert [alert["id"] for alert in alerts] == [line["id"] for line in lines(await client.get("/api/alerts.csv"))]
 
 
 async def test_an_unknown_api_path_is_a_json_404(client: httpx.AsyncClient) -> None:
@@ -81,5 +81,7 @@ async def test_pictures_are_cached_for_ever(client: httpx.AsyncClient, history: 
 
 def test_the_seeded_history_is_reproducible() -> None:
     """Tests rely on its ids."""
-    again = seed.fleet(streams=1, segments=3)
-    assert [it.id for it in again.outcomes] == [it.id for it in seed.fleet(streams=1, segments=3).outcomes]
+    seeded = seed.fleet(streams=1, segments=3)
+    assert [outcome.id for outcome in seeded.outcomes] == [
+        outcome.id for outcome in seed.fleet(streams=1, segments=3).outcomes
+    ]

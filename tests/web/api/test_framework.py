@@ -27,7 +27,7 @@ async def get(client: httpx.AsyncClient, path: str, *, status: int = 200) -> Any
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "words"),
+    ("path", "status", "remedy"),
     [
         ("/streams?limt=3", 400, "Did you mean 'limit'?"),
         ("/streams?limit=0", 400, "from 1 to 1000"),
@@ -42,11 +42,11 @@ async def get(client: httpx.AsyncClient, path: str, *, status: int = 200) -> Any
         ("/nothing", 404, "openapi.json"),
     ],
 )
-async def test_an_error_has_a_remedy(client: httpx.AsyncClient, path: str, status: int, words: str) -> None:
+async def test_an_error_has_a_remedy(client: httpx.AsyncClient, path: str, status: int, remedy: str) -> None:
     """An error is JSON with what is wrong and a remedy."""
     problem = await get(client, path, status=status)
     assert set(problem) == {"error", "remedy"}
-    assert words in problem["remedy"]
+    assert remedy in problem["remedy"]
 
 
 async def test_the_api_is_read_only_and_checks_the_host_name(client: httpx.AsyncClient) -> None:

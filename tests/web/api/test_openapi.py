@@ -66,28 +66,35 @@ def test_the_description_is_generated_from_the_code() -> None:
 
 def test_the_description_is_complete() -> None:
     """Every reference leads somewhere, every path parameter is described, every operation has a name of its own."""
-    it = json.loads(openapi_document())
+    description = json.loads(openapi_document())
     refs = set(re.findall(r'"#/components/schemas/([^"]+)"', openapi_document()))
-    assert refs <= set(it["components"]["schemas"])
-    assert set(it["components"]["schemas"]) <= refs | {"Problem"}
-    names = [path["get"]["operationId"] for path in it["paths"].values()]
+    assert refs <= set(description["components"]["schemas"])
+    assert set(description["components"]["schemas"]) <= refs | {"Problem"}
+    names = [path["get"]["operationId"] for path in description["paths"].values()]
     assert len(set(names)) == len(names) == len(OPERATIONS)
-    for path, item in it["paths"].items():
-        in_path = {one["name"] for one in item["get"]["parameters"] if one["in"] == "path"}
+    for path, item in description["paths"].items():
+        in_path = {parameter["name"] for parameter in item["get"]["parameters"] if parameter["in"] == "path"}
         assert in_path == set(re.findall(r"\{(\w+)\}", path))
 
 
 async def test_responses_match_their_schemas(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """Each answer has every property that its schema requires, and no other."""
-    it = await get(client, "/openapi.json")
-    event = next(one for one in history.outcomes() if isinstance(one, QualityEvent))
-    asked = {
+    description = await get(client, "/openapi.json")
+    event = next(outcome for outcome in history.outcomes() if isinstance(outcome, QualityEvent))
+    requested_paths = {
         "/outcomes": "/outcomes?stream=weather",
         "/outcomes/{event_id}": f"/outcomes/{event.id}",
         "/alerts/{alert_id}": f"/alerts/{history.store.queries.alerts()[0].id}",
         "/experiments/{name}": "/experiments/sr v2/night",
         "/comparison": "/comparison?a=weather/480p&b=weather/1080p",
     }
-    for one in OPERATIONS:
-        schema = it["paths"][PREFIX + one.path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
-        fits(await get(client, asked.get(one.path, one.path)), schema, it["components"]["schemas"], one.path)
+    for operation in OPERATIONS:
+        schema = description["paths"][PREFIX + operation.path]["get"]["responses"]["200"]["content"][
+            "application/json"
+        ]["schema"]
+        fits(
+            await get(client, requested_paths.get(operation.path, operation.path)),
+            schema,
+            description["components"]["schemas"],
+            operation.path,
+        )

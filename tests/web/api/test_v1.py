@@ -30,20 +30,22 @@ async def every(client: httpx.AsyncClient, path: str) -> list[dict[str, Any]]:
 async def test_following_next_returns_every_item_once(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """Following `next` gives every item once: renditions, streams, outcomes that share their moments."""
     renditions = await every(client, "/renditions?limit=5&q=p")
-    assert len({(it["stream_id"], it["rendition"]) for it in renditions}) == len(renditions) == 16
+    assert len({(rendition["stream_id"], rendition["rendition"]) for rendition in renditions}) == len(renditions) == 16
     assert len(await every(client, "/streams?limit=3")) == 8
     for limit in (1, 7, 100):
-        ids = [it["event_id"] for it in await every(client, f"/outcomes?stream=weather&limit={limit}")]
+        ids = [outcome["event_id"] for outcome in await every(client, f"/outcomes?stream=weather&limit={limit}")]
         assert len(ids) == len(set(ids)) == len(history.outcomes("weather"))
 
 
 async def test_filters_narrow_the_lists(client: httpx.AsyncClient) -> None:
     """State, words, stream and time narrow the lists."""
-    assert {it["state"] for it in (await get(client, "/renditions?state=unscored"))["items"]} == {"unscored"}
+    assert {rendition["state"] for rendition in (await get(client, "/renditions?state=unscored"))["items"]} == {
+        "unscored"
+    }
     assert len((await get(client, "/streams?q=kids"))["items"]) == 1
     opened = (await get(client, "/alerts?state=open"))["items"]
     resolved = (await get(client, "/alerts?state=resolved&stream=sports one"))["items"]
-    assert {it["state"] for it in opened} == {"open"}
+    assert {alert["state"] for alert in opened} == {"open"}
     assert len(resolved) == 1
     within = "since=2026-11-20T14:29:00Z&until=2026-11-20T14:29:20+00:00"
     assert len((await get(client, f"/outcomes?stream=weather&rendition=480p&{within}"))["items"]) == 5

@@ -28,7 +28,7 @@ def test_series_without_a_baseline_are_left_out() -> None:
 
 def test_the_drawn_cusum_equals_the_cusum_of_the_rule(history: StoredHistory) -> None:
     """With one baseline for all, the drawn sum is that of `cusum.update_chart`, except for the first value."""
-    line = [it for it in history.outcomes(incidents.STREAM, "1080p") if isinstance(it, QualityEvent)]
+    line = [outcome for outcome in history.outcomes(incidents.STREAM, "1080p") if isinstance(outcome, QualityEvent)]
     chart = incidents.rule_state(line, "1080p").chart
     assert chart is not None
     usual = current_baseline(chart)

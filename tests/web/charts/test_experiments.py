@@ -7,8 +7,8 @@ from vqmon.web.charts.experiments import downsample_interval, forest_plot, inter
 
 def test_charts_show_the_numbers_of_the_result(history: StoredHistory) -> None:
     """The forest has a line per content in order, its mean last; the interval is drawn where it is read."""
-    told = experiment_results.comparison(history.seeded).answers[0]
-    effect = told.effects[0]
+    answer = experiment_results.comparison(history.seeded).answers[0]
+    effect = answer.effects[0]
     drawn, trees = (
         interval_plot(effect, experiment_results.EXPERIMENT, arm="sr-v2", control="sr-v1"),
         forest_plot(effect),
@@ -17,7 +17,9 @@ def test_charts_show_the_numbers_of_the_result(history: StoredHistory) -> None:
     assert trees is not None
     assert trees.total is not None
 
-    assert [row.cluster.cluster for row in trees.rows] == [it.cluster for it in effect.by_cluster]
+    assert [row.cluster.cluster for row in trees.rows] == [
+        cluster_difference.cluster for cluster_difference in effect.by_cluster
+    ]
     assert trees.zero_x < trees.total.low_x < trees.total.x < trees.total.high_x
     assert {line.css_class for line in drawn.reference_lines} == {"zero", "margin", "aim"}
     assert drawn.shapes[0].path.count("L") == 2 * sum(point.low is not None for point in effect.over_time) - 1

@@ -74,7 +74,7 @@ def test_few_points_are_not_downsampled() -> None:
 def test_a_segment_that_was_scored_later_is_one_point(outcomes: tuple[float | None, float | None]) -> None:
     """Of two outcomes of the same start time the scored one remains, in either order."""
     groups = group_by_rendition([point(0, outcomes[0]), point(0, outcomes[1])], ["r"])
-    assert [kept.scores for kept in groups["r"]] == [{SCORER: 70.0}]
+    assert [remaining.scores for remaining in groups["r"]] == [{SCORER: 70.0}]
 
 
 def test_renditions_keep_their_order_and_may_be_empty() -> None:

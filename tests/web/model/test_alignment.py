@@ -52,29 +52,29 @@ class Part:
 
 def test_segments_are_paired_by_media_time() -> None:
     """The nearest start within the tolerance; nothing is used twice, and what is alone is counted."""
-    found = aligned([At(0, 50), At(4, 60), At(8, 70)], [At(0.1, 55), At(3.9, 66), At(4.5, 1), At(20, 9)])
-    assert [(pair.a, pair.b) for pair in found.pairs] == [(50, 55), (60, 66)]
-    assert (found.unpaired_a, found.unpaired_b) == (1, 2)
+    alignment = aligned([At(0, 50), At(4, 60), At(8, 70)], [At(0.1, 55), At(3.9, 66), At(4.5, 1), At(20, 9)])
+    assert [(pair.a, pair.b) for pair in alignment.pairs] == [(50, 55), (60, 66)]
+    assert (alignment.unpaired_a, alignment.unpaired_b) == (1, 2)
 
 
 def test_pairs_with_an_unscored_side_are_counted() -> None:
     """A moment with one score only is no pair."""
-    found = aligned([At(0, None), At(4, 60)], [At(0, 50), At(4, None)])
-    assert (len(found.pairs), found.unscored_a, found.unscored_b) == (0, 1, 1)
+    alignment = aligned([At(0, None), At(4, 60)], [At(0, 50), At(4, None)])
+    assert (len(alignment.pairs), alignment.unscored_a, alignment.unscored_b) == (0, 1, 1)
 
 
 def test_a_shift_aligns_timelines_of_different_times() -> None:
     """Another stream with the same content at another time is moved by what lies between."""
-    found = aligned([At(0, 50), At(4, 60)], [At(-100, 51), At(-96, 62)], shift=100)
-    assert [pair.difference for pair in found.pairs] == [1, 2]
+    alignment = aligned([At(0, 50), At(4, 60)], [At(-100, 51), At(-96, 62)], shift=100)
+    assert [pair.difference for pair in alignment.pairs] == [1, 2]
 
 
 def test_the_summary_has_mean_median_percentiles_and_share_ahead() -> None:
     """Mean, median, the middle nine of ten, and the share ahead with ties half."""
     pairs = aligned([At(4 * n, 50) for n in range(4)], [At(4 * n, 50 + n) for n in range(4)]).pairs
-    it = summarize_differences(pairs)
-    assert it is not None
-    assert (it.mean, it.median, it.low, it.high, it.ahead) == (1.5, 1.5, 0, 3, 0.875)
+    summary = summarize_differences(pairs)
+    assert summary is not None
+    assert (summary.mean, summary.median, summary.low, summary.high, summary.ahead) == (1.5, 1.5, 0, 3, 0.875)
     assert summarize_differences([]) is None
 
 
@@ -82,6 +82,6 @@ def test_buckets_are_paired_by_their_index() -> None:
     """Parts count from the beginning of each side; a part without a score has no partner."""
     a = [Part(seed.NOW + n * 60 * SECOND, 50.0 + n) for n in range(3)]
     b = [Part(seed.NOW - timedelta(days=1) + n * 60 * SECOND, mean) for n, mean in enumerate((60.0, None, 70.0))]
-    found = align_buckets(a, b, begins_a=seed.NOW, begins_b=seed.NOW - timedelta(days=1))  # type: ignore[arg-type]
-    assert [pair.difference for pair in found.pairs] == [10.0, 18.0]
-    assert (found.unpaired_a, found.unscored_b) == (10, 3)
+    alignment = align_buckets(a, b, begins_a=seed.NOW, begins_b=seed.NOW - timedelta(days=1))  # type: ignore[arg-type]
+    assert [pair.difference for pair in alignment.pairs] == [10.0, 18.0]
+    assert (alignment.unpaired_a, alignment.unscored_b) == (10, 3)

@@ -21,7 +21,7 @@ async def test_alert_shows_change_cause_and_companions(client: httpx.AsyncClient
     """When, by how much, within which interval; where it comes from; what moved with it; the deploy before it."""
     regression, _ = incidents.write_regression(history)
     page = await text(client, f"/alerts/{regression.id}")
-    for words in (
+    for text_part in (
         "Fell from 79.1 to 27.4 at 20 Nov 2026, 14:26:52: −51.70 points (−54.00 to −49.30).",
         "The encoder or enhancer",
         "blockiness",
@@ -35,9 +35,9 @@ async def test_alert_shows_change_cause_and_companions(client: httpx.AsyncClient
         "Before and after",
         "team",
     ):
-        assert words in page, words
-    for look in ("changed", "opened", "deploy", "level", "held"):
-        assert re.search(rf'class="(rule )?{look}"', page), look
+        assert text_part in page, text_part
+    for css_class in ("changed", "opened", "deploy", "level", "held"):
+        assert re.search(rf'class="(rule )?{css_class}"', page), css_class
 
 
 async def test_worst_frames_are_paired_with_frames_from_before(
@@ -88,7 +88,7 @@ async def test_open_alerts_are_listed_before_resolved_ones(client: httpx.AsyncCl
 
 async def test_alert_shows_its_evidence(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """An alert shows when, the reading, the curve around it, the worst frames and the segment that triggered it."""
-    alert = next(it for it in history.store.queries.alerts() if it.stream_id == "cinema-4k")
+    alert = next(alert for alert in history.store.queries.alerts() if alert.stream_id == "cinema-4k")
     page = await text(client, f"/alerts/{alert.id}")
     assert page.count(f'<a href="/alerts/{alert.id}/frames/') == 2
     assert f'href="/segments/{alert.evidence.event_id}"' in page

@@ -20,9 +20,9 @@ async def test_two_streams_are_compared_as_csv_and_json(client: httpx.AsyncClien
     """Pairs of different streams as CSV and JSON, and in version 1."""
     query = "a=weather/480p&b=news/hd/1080p"
     rows = list(csv.DictReader(io.StringIO((await client.get(f"/api/compare.csv?{query}")).text)))
-    found = (await client.get(f"/api/compare?{query}")).json()
+    comparison = (await client.get(f"/api/compare?{query}")).json()
     item = (await client.get(f"/api/v1/comparison?{query}")).json()
-    assert len(rows) == len(found["pairs"]) == len(item["pairs"]) == item["summary"]["count"] == 90
+    assert len(rows) == len(comparison["pairs"]) == len(item["pairs"]) == item["summary"]["count"] == 90
     assert float(rows[0]["difference"]) == pytest.approx(float(rows[0]["b"]) - float(rows[0]["a"]), abs=1e-4)
 
 

@@ -39,13 +39,13 @@ async def test_the_verdict_comes_first(client: httpx.AsyncClient) -> None:
         "Confidence interval over time",
         "Difference by content",
     ]
-    assert [page.index(words) for words in order] == sorted(page.index(words) for words in order)
+    assert [page.index(text_part) for text_part in order] == sorted(page.index(text_part) for text_part in order)
 
 
 async def test_every_part_of_the_result_is_on_the_page(client: httpx.AsyncClient) -> None:
     """Margins, distribution, cost, checks with remedies, guardrails, votes, misleading signals, pairs, gaps, slices."""
     page = await text(client, PAGE)
-    for words in (
+    for text_part in (
         "smallest gain of interest +0.50",
         "margin −1.25",
         "no difference",
@@ -62,7 +62,7 @@ async def test_every_part_of_the_result_is_on_the_page(client: httpx.AsyncClient
         "too few",
         "Fixed before the experiment began",
     ):
-        assert words in page, words
+        assert text_part in page, text_part
 
 
 async def test_the_query_selects_arm_and_scorer(client: httpx.AsyncClient) -> None:

@@ -17,19 +17,19 @@ NAME = experiment_results.EXPERIMENT.name
 PAGE = experiment_path(NAME, "sr-v2", "review")
 
 
-async def look(client: httpx.AsyncClient, path: str = PAGE) -> tuple[str, str]:
+async def page_and_token(client: httpx.AsyncClient, path: str = PAGE) -> tuple[str, str]:
     """The page and the token of its form."""
     page = (await client.get(path)).text
     token = re.search(r'name="token" value="(\w+)"', page)
     return page, token[1] if token else ""
 
 
-async def give(client: httpx.AsyncClient, choice: str, token: str, **headers: str) -> httpx.Response:
+async def submit_vote(client: httpx.AsyncClient, choice: str, token: str, **headers: str) -> httpx.Response:
     return await client.post(PAGE, data={"choice": choice, "token": token}, headers=headers)
 
 
 def pair_ids(history: StoredHistory) -> list[str]:
-    return [it.id for it in experiment_results.comparison(history.seeded).answers[0].pairs_with_role("review")]
+    return [pair.id for pair in experiment_results.comparison(history.seeded).answers[0].pairs_with_role("review")]
 
 
 async def test_each_pair_is_shown_once_and_the_end_reveals_the_arms(
@@ -38,12 +38,12 @@ async def test_each_pair_is_shown_once_and_the_end_reveals_the_arms(
     """Votes are kept, the count goes up, and only the end tells the arms."""
     ids = pair_ids(history)
     for done in range(len(ids)):
-        page, token = await look(client)
+        page, token = await page_and_token(client)
         assert f"{done} of {len(ids)}" in page
         main = page[page.index("<h1>") :]
         assert not any(word in main for word in ("sr-v1", "sr-v2-", "480p", "1080p", *ids[0].split(":")))
-        assert (await give(client, "left", token)).status_code == 303
-    page, token = await look(client)
+        assert (await submit_vote(client, "left", token)).status_code == 303
+    page, token = await page_and_token(client)
     votes = reviews.votes(NAME)
     assert {vote.pair_id for vote in votes} == set(ids)
     assert {vote.choice for vote in votes} <= {"sr-v1", "sr-v2"}
@@ -54,18 +54,18 @@ async def test_each_pair_is_shown_once_and_the_end_reveals_the_arms(
 
 async def test_a_vote_is_idempotent_and_can_be_changed(client: httpx.AsyncClient, reviews: Reviews) -> None:
     """The same again changes nothing; another choice takes the place of the first."""
-    _, token = await look(client)
+    _, token = await page_and_token(client)
     for choice in ("tie", "tie"):
-        await give(client, choice, token)
+        await submit_vote(client, choice, token)
     assert [vote.choice for vote in reviews.votes(NAME)] == ["tie"]
-    await give(client, "right", token)
+    await submit_vote(client, "right", token)
     (vote,) = reviews.votes(NAME)
     assert vote.choice in ("sr-v1", "sr-v2")
-    page, _ = await look(client, f"{PAGE}?pair=0")
+    page, _ = await page_and_token(client, f"{PAGE}?pair=0")
     assert "You chose “right” before" in page
 
 
-def mark(reviews: Reviews, history: StoredHistory) -> None:
+def store_pictures(reviews: Reviews, history: StoredHistory) -> None:
     """Store pictures that contain their event id."""
     for pair_id in pair_ids(history):
         for event_id in pair_id.split(":"):
@@ -76,7 +76,7 @@ async def test_sides_and_order_differ_between_voters(
     client: httpx.AsyncClient, reviews: Reviews, history: StoredHistory
 ) -> None:
     """The pictures stand where the voter's name and the pair put them: not the same for all."""
-    mark(reviews, history)
+    store_pictures(reviews, history)
     seen = set()
     for voter in range(8):
         client.cookies = httpx.Cookies({VOTER_COOKIE: f"{voter:032x}"})
@@ -93,18 +93,21 @@ async def test_a_vote_counts_for_the_arm_on_that_side(
     client: httpx.AsyncClient, reviews: Reviews, history: StoredHistory
 ) -> None:
     """Left means the arm whose picture was on the left."""
-    mark(reviews, history)
-    told = {it.id: it for it in experiment_results.comparison(history.seeded).answers[0].pairs_with_role("review")}
+    store_pictures(reviews, history)
+    pairs_by_id = {
+        example.id: example
+        for example in experiment_results.comparison(history.seeded).answers[0].pairs_with_role("review")
+    }
     before: set[str] = set()
-    for _ in told:
-        page, token = await look(client)
+    for _ in pairs_by_id:
+        page, token = await page_and_token(client)
         number = re.search(r"review/(\d+)/left.jpg", page)
         assert number
         left = (await client.get(f"{PAGE}/{number[1]}/left.jpg")).content[3:].decode()
-        await give(client, "left", token)
-        (vote,) = [it for it in reviews.votes(NAME) if it.pair_id not in before]
+        await submit_vote(client, "left", token)
+        (vote,) = [stored_vote for stored_vote in reviews.votes(NAME) if stored_vote.pair_id not in before]
         before.add(vote.pair_id)
-        pair = told[vote.pair_id]
+        pair = pairs_by_id[vote.pair_id]
         assert left == (pair.arm_event_id if vote.choice == "sr-v2" else pair.control_event_id)
 
 
@@ -122,22 +125,22 @@ async def test_another_site_cannot_vote(
     client: httpx.AsyncClient, reviews: Reviews, headers: dict[str, str], status: int
 ) -> None:
     """The browser reports where a form was sent from."""
-    _, token = await look(client)
-    assert (await give(client, "left", token, **headers)).status_code == status
+    _, token = await page_and_token(client)
+    assert (await submit_vote(client, "left", token, **headers)).status_code == status
     assert len(reviews.votes(NAME)) == (status == 303)
 
 
 async def test_a_vote_without_its_token_or_cookie_is_refused(client: httpx.AsyncClient, reviews: Reviews) -> None:
     """A token is for one voter; neither is guessed, and long or strange bodies are not read."""
-    _, token = await look(client)
-    assert (await give(client, "left", "0" * 64)).status_code == 403
-    assert (await give(client, "both", token)).status_code == 400
-    assert (await give(client, "x" * 5000, token)).status_code == 413
+    _, token = await page_and_token(client)
+    assert (await submit_vote(client, "left", "0" * 64)).status_code == 403
+    assert (await submit_vote(client, "both", token)).status_code == 400
+    assert (await submit_vote(client, "x" * 5000, token)).status_code == 413
     assert (await client.post(PAGE, json={"choice": "left", "token": token})).status_code == 415
     client.cookies = httpx.Cookies({VOTER_COOKIE: "1" * 32})
-    assert (await give(client, "left", token)).status_code == 403
+    assert (await submit_vote(client, "left", token)).status_code == 403
     client.cookies = httpx.Cookies()
-    assert (await give(client, "left", token)).status_code == 403
+    assert (await submit_vote(client, "left", token)).status_code == 403
     assert reviews.votes(NAME) == []
 
 
@@ -151,14 +154,14 @@ async def test_the_voter_cookie_stays_on_this_site(client: httpx.AsyncClient) ->
 
 async def test_voting_is_disabled_unless_allowed(history: StoredHistory, reviews: Reviews) -> None:
     """The page says how to enable voting, sets no cookie, and accepts no vote."""
-    told = experiment_results.FixedResults(experiment_results.comparison(history.seeded))
-    app = create_app(history.store.queries, now=lambda: seed.NOW, experiment_results=told, reviews=reviews)
+    results = experiment_results.FixedResults(experiment_results.comparison(history.seeded))
+    app = create_app(history.store.queries, now=lambda: seed.NOW, experiment_results=results, reviews=reviews)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         page = await client.get(PAGE)
         assert "web.allow_votes = true" in page.text
         assert "set-cookie" not in page.headers
         client.cookies = httpx.Cookies({VOTER_COOKIE: "1" * 32})
-        assert (await give(client, "left", "x")).status_code == 403
+        assert (await submit_vote(client, "left", "x")).status_code == 403
     assert not reviews.path.exists()
 
 

@@ -13,7 +13,7 @@ SCORED, UNSCORED = QualityEvent, SegmentFailure
 
 
 def newest(history: StoredHistory, kind: type, stream_id: str | None = None) -> str:
-    return [it for it in history.outcomes(stream_id) if isinstance(it, kind)][-1].id
+    return [outcome for outcome in history.outcomes(stream_id) if isinstance(outcome, kind)][-1].id
 
 
 async def text(client: httpx.AsyncClient, path: str) -> str:
@@ -26,21 +26,21 @@ async def test_segment_shows_frames_signals_and_provenance(client: httpx.AsyncCl
     """A verdict is told down to its frames, and no query string of an address is shown."""
     page = await text(client, f"/segments/{newest(history, SCORED, 'cinema-4k')}")
     assert page.count("/frames/") == 8
-    for words in ("5th percentile of frames", "bt709/limited", "sha256 5f5f", "onnxruntime", "banding"):
-        assert words in page
+    for text_part in ("5th percentile of frames", "bt709/limited", "sha256 5f5f", "onnxruntime", "banding"):
+        assert text_part in page
     assert "token=secret" not in page
 
 
 async def test_unscored_segment_has_reason_and_remedies(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """A failure is told in plain words, with the stage it came to and a remedy."""
     page = await text(client, f"/segments/{newest(history, UNSCORED)}")
-    for words in ("The server says that the segment does not exist.", "What you can do", "not reached", "HTTP 404"):
-        assert words in page
+    for text_part in ("The server says that the segment does not exist.", "What you can do", "not reached", "HTTP 404"):
+        assert text_part in page
 
 
 async def test_segment_links_to_its_neighbours(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """Previous and next are the neighbours of the same rendition; the newest has no next."""
-    line = [it.id for it in history.outcomes("weather", "480p")]
+    line = [outcome.id for outcome in history.outcomes("weather", "480p")]
     page = await text(client, f"/segments/{line[-2]}")
     assert f'rel="prev" href="/segments/{line[-3]}"' in page
     assert f'rel="next" href="/segments/{line[-1]}"' in page
@@ -64,5 +64,5 @@ async def test_segment_shows_levels_shadow_scores_and_promotion(
         )
     )
     page = await text(client, f"/segments/{event.id}")
-    for words in ("7.2 points between", "good 70%, fair 30%; entropy 0.38", "lite@2, shadow", "used up"):
-        assert words in page, words
+    for text_part in ("7.2 points between", "good 70%, fair 30%; entropy 0.38", "lite@2, shadow", "used up"):
+        assert text_part in page, text_part

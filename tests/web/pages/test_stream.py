@@ -13,7 +13,7 @@ from vqmon.web.urls import stream_path
 
 
 def newest(history: StoredHistory, kind: type, stream_id: str | None = None) -> str:
-    return [it for it in history.outcomes(stream_id) if isinstance(it, kind)][-1].id
+    return [outcome for outcome in history.outcomes(stream_id) if isinstance(outcome, kind)][-1].id
 
 
 async def text(client: httpx.AsyncClient, path: str) -> str:
@@ -55,8 +55,8 @@ async def test_stream_page_shows_the_status_of_alert_rules(client: httpx.AsyncCl
     """Phase, baseline, band and evidence of each series; the deploy; and the same in the chart data."""
     incidents.write_regression(history)
     page = await text(client, "/streams/sports%20one")
-    for words in ("Alert rule status", "1080p lite", "1080p lite − 480p", f"of {ChartParameters().h:g}", "Deploys"):
-        assert words in page, words
+    for text_part in ("Alert rule status", "1080p lite", "1080p lite − 480p", f"of {ChartParameters().h:g}", "Deploys"):
+        assert text_part in page, text_part
     chart = (await client.get("/api/streams/sports%20one/points")).json()
     assert chart["markers"] == [{"at": incidents.MARKER.at.timestamp(), "name": "sr-v2 rollout"}]
     (band,) = chart["bands"]

@@ -41,7 +41,7 @@ def test_one_daemon_writes_or_many_recorders(place: PostgresAddress, monkeypatch
         second.publish([factories.event(sequence=0), factories.event(sequence=1)])
         with pytest.raises(StoreError, match="another vqmon writes"), open_history(place, "write"):
             pass
-        assert [it.segment.sequence for it in first.documents.outcomes_in_write_order()] == [0, 1]
+        assert [outcome.segment.sequence for outcome in first.documents.outcomes_in_write_order()] == [0, 1]
 
 
 def test_many_write_at_once(place: PostgresAddress) -> None:
@@ -52,13 +52,15 @@ def test_many_write_at_once(place: PostgresAddress) -> None:
             for number in range(begin, begin + 60):
                 history.publish([factories.event(sequence=number)])  # type: ignore[attr-defined]
 
-        threads = [threading.Thread(target=write, args=it) for it in ((first, 0), (second, 30), (first, 60))]
+        threads = [
+            threading.Thread(target=write, args=arguments) for arguments in ((first, 0), (second, 30), (first, 60))
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         stored = list(first.documents.outcomes_in_write_order())
-        assert sorted(it.segment.sequence for it in stored) == list(range(120))
+        assert sorted(outcome.segment.sequence for outcome in stored) == list(range(120))
         assert first.queries.tip() == first.queries.counts().scored == 120
 
 
@@ -77,9 +79,9 @@ def test_a_server_that_restarts_is_waited_for(
         with caplog.at_level(logging.WARNING):
             history.publish([factories.event(sequence=0), factories.event(sequence=1)])
         timer.join()
-        assert [it.segment.sequence for it in reader.documents.outcomes_in_write_order()] == [0, 1]
-    said = [record.getMessage() for record in caplog.records if record.name == "vqmon.history"]
-    assert said == ["history.unreachable", "history.reachable"]
+        assert [outcome.segment.sequence for outcome in reader.documents.outcomes_in_write_order()] == [0, 1]
+    messages = [record.getMessage() for record in caplog.records if record.name == "vqmon.history"]
+    assert messages == ["history.unreachable", "history.reachable"]
     assert PASSWORD not in caplog.text
 
 
@@ -103,21 +105,21 @@ def test_a_server_that_stays_away_ends_the_write(
 
 def test_a_killed_writer_holds_nothing(place: PostgresAddress) -> None:
     """The server frees the right to write with the connection."""
-    heard, told = os.pipe()
+    read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             with open_history(place, "write") as history:
                 history.publish([factories.event(sequence=0)])
-                os.write(told, b".")
+                os.write(write_end, b".")
                 signal.pause()
         finally:
             os._exit(1)
-    assert os.read(heard, 1) == b"."
+    assert os.read(read_end, 1) == b"."
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    os.close(heard)
-    os.close(told)
+    os.close(read_end)
+    os.close(write_end)
     with open_history(place, "write") as history:
         assert history.queries.tip() == 1
 

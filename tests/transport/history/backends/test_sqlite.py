@@ -66,7 +66,7 @@ def folder() -> Iterator[Path]:
 
 def outcome_of_reading(folder: Path) -> str:
     """What a user without special rights gets to see: the number of rows, or the error."""
-    heard, told = os.pipe()
+    read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
         try:
@@ -75,14 +75,14 @@ def outcome_of_reading(folder: Path) -> str:
                 os.setgid(NOBODY)
                 os.setuid(NOBODY)
             with open_history(folder / "history.db", "read") as history:
-                os.write(told, f"tip {history.queries.tip()}".encode())
+                os.write(write_end, f"tip {history.queries.tip()}".encode())
         except (SettingsError, StoreError) as error:
-            os.write(told, str(error).encode())
+            os.write(write_end, str(error).encode())
         finally:
             os._exit(0)
-    os.close(told)
+    os.close(write_end)
     os.waitpid(child, 0)
-    with os.fdopen(heard) as opened:
+    with os.fdopen(read_end) as opened:
         return opened.read()
 
 
