@@ -13,7 +13,7 @@ from vqmon.core.experiments.definition import Arm, Guardrail, assign_arm
 
 
 def test_a_segment_belongs_to_the_first_arm_whose_label_and_patterns_match() -> None:
-    """A segment's label goes over its rendition's; patterns must all fit; the first arm that fits has it."""
+    """All patterns of an arm must match, and of two arms that match the first counts."""
     experiment = factories.experiment(
         arms=(Arm(name="old", label="v1"), Arm(name="new", rendition="v?", stream="film-00*")), control="old"
     )
@@ -31,7 +31,7 @@ def test_a_segment_belongs_to_the_first_arm_whose_label_and_patterns_match() -> 
 
 
 def test_units_are_assigned_by_share_and_keep_their_arm() -> None:
-    """The same unit falls into the same arm, by shares; another experiment shuffles anew."""
+    """A unit always gets the same arm, in proportion to the shares; another experiment assigns independently."""
     experiment = factories.experiment(arms=(Arm(name="v1", label="v1", share=3), Arm(name="v2", label="v2")))
     arms = [assign_arm(experiment, f"session-{number}") for number in range(4000)]
 

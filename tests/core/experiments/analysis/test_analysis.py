@@ -13,7 +13,7 @@ from vqmon.core.experiments.results import ArmResult
 
 @pytest.mark.parametrize(("gain", "kind"), [(2.0, "better"), (-2.0, "worse"), (0.0, "equivalent")])
 def test_thirty_clusters_decide_between_better_worse_and_equivalent(gain: float, kind: str) -> None:
-    """Contents differ by 50 points, the arms by 2: pairing sees it, and the sentence says both names."""
+    """Streams differ by 50 points, the arms by 2: pairs show it, and the sentence names both arms."""
     result = factories.first_result(
         factories.comparison(experiment=factories.experiment(), outcomes=factories.paired_events(gain=gain))
     )
@@ -30,7 +30,7 @@ def test_thirty_clusters_decide_between_better_worse_and_equivalent(gain: float,
 
 
 def test_a_change_of_scorer_weights_needs_a_human_look() -> None:
-    """Half of the events come from other weights of the same scorer; another scorer beside it is no change."""
+    """Half of the events come from other weights of the same scorer; an additional scorer is no change."""
     outcomes = []
     for event in factories.paired_events(gain=2):
         provenance = event.provenance
@@ -80,7 +80,7 @@ def votes(result: ArmResult, choices: str) -> list[Vote]:
     ],
 )
 def test_votes_settle_a_verdict_that_needs_a_human_look(choices: str, kind: str, settled: bool) -> None:
-    """An over-sharp winner: people decide when they are sure, and are asked for more when they are not."""
+    """An over-sharpened winner: enough votes decide, and with too few the next step asks for more."""
     outcomes = list(factories.paired_events(gain=2, signals={"v2": {"over_sharpness": 0.3}}))
     unsettled = factories.first_result(factories.comparison(experiment=factories.experiment(), outcomes=outcomes))
     result = factories.first_result(
@@ -95,7 +95,7 @@ def test_votes_settle_a_verdict_that_needs_a_human_look(choices: str, kind: str,
 
 
 def test_many_ties_decide_that_there_is_no_difference() -> None:
-    """Ties in 60 contents: people see nothing."""
+    """Ties in 60 clusters exclude a difference."""
     outcomes = list(factories.paired_events(gain=2, streams=60, segments=3, signals={"v2": {"over_sharpness": 0.3}}))
     unsettled = factories.first_result(factories.comparison(experiment=factories.experiment(), outcomes=outcomes))
     result = factories.first_result(
@@ -108,7 +108,7 @@ def test_many_ties_decide_that_there_is_no_difference() -> None:
 
 
 def test_votes_for_the_opposite_are_not_overruled() -> None:
-    """A winner of the scorers that people reject is looked at again."""
+    """A winner by the scorers that people's votes reject needs a human look."""
     outcomes = list(factories.paired_events(gain=2))
     result = factories.first_result(
         factories.comparison(
@@ -126,7 +126,7 @@ def test_votes_for_the_opposite_are_not_overruled() -> None:
 
 
 def test_votes_count_once_per_person_and_cluster_and_only_on_review_pairs() -> None:
-    """The last vote of a person counts; three voters of one content are one content; a worst pair proves nothing."""
+    """The last vote of a person counts; a cluster counts once; votes on worst pairs do not count."""
     outcomes = list(factories.paired_events(gain=2))
     result = factories.first_result(factories.comparison(experiment=factories.experiment(), outcomes=outcomes))
     pair = result.pairs_with_role("review")[0]
@@ -151,7 +151,7 @@ def test_votes_count_once_per_person_and_cluster_and_only_on_review_pairs() -> N
 
 
 def test_outcomes_outside_period_streams_and_arms_are_ignored() -> None:
-    """Outside its time, streams and arms nothing is read; `until` is not part of it."""
+    """`since` is part of the period, `until` is not."""
     experiment = factories.experiment(since=START, until=START + timedelta(seconds=40), streams=("film-*",))
     outcomes = list(factories.paired_events(gain=2, streams=25))
     outsiders = [

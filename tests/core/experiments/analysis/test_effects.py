@@ -16,7 +16,7 @@ from vqmon.core.types import Outcome
 
 
 def test_two_arms_share_alpha_by_holm_and_each_has_its_result() -> None:
-    """Two against the control: the surer is read at 97.5 %, the other at 95 % once the first is decided (Holm)."""
+    """Two arms against the control: the first is tested at 97.5 %, the other at 95 % once the first is decided."""
     arms = tuple(Arm(name=name, label=name) for name in ("v1", "v2", "v3"))
     comparison = factories.comparison(
         experiment=factories.experiment(arms=arms), outcomes=factories.paired_events(gain=1.2, arms=("v1", "v2", "v3"))
@@ -37,7 +37,7 @@ def test_two_arms_share_alpha_by_holm_and_each_has_its_result() -> None:
     [(0.0, 0.02, "held", "better"), (0.1, 0.02, "broken", "needs human look"), (0.005, 0.0051, "open", "undecided")],
 )
 def test_guardrails_hold_break_or_stay_open(flicker: float, margin: float, state: str, kind: str) -> None:
-    """A winner is taken only when every guardrail is shown to hold; a broken one is for people to weigh."""
+    """The arm is better only when its guardrail is shown to hold; a broken guardrail needs a human look."""
     rng = np.random.default_rng(5)
     guardrail = Guardrail(name="flicker", of="signal:flicker", margin=margin)
     outcomes = []
@@ -53,7 +53,7 @@ def test_guardrails_hold_break_or_stay_open(flicker: float, margin: float, state
 
 
 def test_the_share_of_unscored_segments_can_be_a_guardrail() -> None:
-    """The share of segments that one arm cannot be scored on."""
+    """One of twelve segments fails in both arms, so the difference is 0."""
     guardrail = Guardrail(name="failures", of="unscored", margin=0.05)
     outcomes: list[Outcome] = []
     for event in factories.paired_events(gain=0, streams=24):
@@ -74,7 +74,7 @@ def test_the_share_of_unscored_segments_can_be_a_guardrail() -> None:
 
 
 def test_a_fixed_horizon_experiment_ignores_clusters_after_the_planned_ones() -> None:
-    """With 10 planned clusters the first 10 that are complete count; five more, all bad, do not."""
+    """With 10 planned clusters the first 10 complete ones count; five more, 30 points worse, change nothing."""
     experiment = factories.experiment(planned_clusters=10, segments_per_cluster=12)
     good = list(factories.paired_events(gain=2, streams=10))
     bad = [

@@ -44,7 +44,7 @@ def test_an_interval_is_classified_by_zero_the_smallest_gain_and_the_margin(
 
 
 def test_one_outlying_cluster_makes_no_winner() -> None:
-    """Twenty-nine contents lose a point, one gains five: the sequence is sure, corrected for that it is not."""
+    """Twenty-nine clusters lose a point, one gains five: the interval excludes 0 only when uncorrected."""
     rng = np.random.default_rng(4)
     outcomes = []
     for stream in range(30):
@@ -72,7 +72,7 @@ def test_one_outlying_cluster_makes_no_winner() -> None:
 
 
 def test_a_win_by_one_scorer_is_metric_specific_and_a_disagreement_needs_a_human_look() -> None:
-    """The second scorer sees nothing, or the opposite."""
+    """The second scorer finds no difference, or the opposite one."""
     experiment = factories.experiment(scorers=("lite", "owl"))
     alone = factories.first_result(
         factories.comparison(experiment=experiment, outcomes=factories.paired_events(gain=2, second_gain=0.05))
@@ -93,7 +93,7 @@ def test_a_win_by_one_scorer_is_metric_specific_and_a_disagreement_needs_a_human
 
 @pytest.mark.parametrize("signal", ["over_sharpness", "flicker", "noise"])
 def test_a_winner_whose_signals_fool_scorers_needs_a_human_look(signal: str) -> None:
-    """Beyond the limit; within it the winner stands, and without a winner nobody is asked."""
+    """Only beyond the limit, and only when the verdict is not undecided anyway."""
     beyond = {"v2": {signal: 0.2}}
 
     assert (
@@ -124,7 +124,7 @@ def test_a_winner_whose_signals_fool_scorers_needs_a_human_look(signal: str) -> 
 
 
 def test_before_twenty_clusters_the_verdict_is_undecided() -> None:
-    """A huge difference in 19 contents is undecided, and says how many more are needed."""
+    """A large difference in 19 clusters decides nothing, and the sentence says how many are needed."""
     comparison = factories.first_result(
         factories.comparison(experiment=factories.experiment(), outcomes=factories.paired_events(gain=9, streams=19))
     )

@@ -13,7 +13,7 @@ from vqmon.core.types import Outcome
 
 
 def test_cost_comes_from_labels_and_gives_points_per_unit() -> None:
-    """Bits from the label `bytes`, GPU-seconds from theirs; points for each, and for each one more."""
+    """Bitrate comes from the label `bytes`, GPU time from `gpu_seconds`; points are per unit and per extra unit."""
     outcomes = []
     for event in factories.paired_events(gain=2):
         is_arm = event.segment.rendition.name == "v2"

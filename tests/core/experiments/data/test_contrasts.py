@@ -17,26 +17,26 @@ from vqmon.core.types import Outcome, QualityEvent
 
 
 def switchback_events(*, gain: float, blocks: int = 120, mixed: int = 0) -> Iterator[QualityEvent]:
-    """Two live streams of very different quality whose encoder changes arm by lot every ten minutes."""
+    """Two live streams of very different quality whose encoder gets a random arm every ten minutes."""
     rng = np.random.default_rng(11)
     for stream, base in ((0, 40.0), (1, 75.0)):
         for block in range(blocks):
             arm = str(rng.choice(["v1", "v2"]))
-            before = "v1" if arm == "v2" else "v2"
-            likes = rng.normal(0, 1)
+            previous_arm = "v1" if arm == "v2" else "v2"
+            block_offset = rng.normal(0, 1)
             for part in range(20):
                 at = block * 600 + part * 30.0
                 # The first segments of a block still come from the arm before.
-                worn = 10 if part == 0 else 0
-                label = before if block < mixed and part == 10 else arm
-                value = base + likes + gain * (arm == "v2") - worn + rng.normal(0, 2)
+                wash_in_loss = 10 if part == 0 else 0
+                label = previous_arm if block < mixed and part == 10 else arm
+                value = base + block_offset + gain * (arm == "v2") - wash_in_loss + rng.normal(0, 2)
                 yield factories.arm_event(
                     stream=stream, arm=label, sequence=block * 20 + part, score=value, at_seconds=at
                 )
 
 
 def test_paired_covariates_adjust_only_with_their_mean_over_all_traffic() -> None:
-    """The gain hangs on the input's score; told its usual mean, the answer is adjusted to it and is surer."""
+    """The gain depends on the input's score: with its mean over all traffic given, the interval is a third as wide."""
     rng = np.random.default_rng(6)
     outcomes = []
     for stream in range(40):
@@ -71,7 +71,7 @@ def test_paired_covariates_adjust_only_with_their_mean_over_all_traffic() -> Non
 
 
 def test_a_switchback_compares_blocks_within_streams() -> None:
-    """The wash-in is dropped; the difference is found although streams differ by 35 points."""
+    """The wash-in is left out, and the streams' difference of 35 points does not widen the interval."""
     experiment = factories.experiment(design="switchback", cluster="block", planned_clusters=200, wash_in_seconds=30.0)
     comparison = factories.comparison(experiment=experiment, outcomes=switchback_events(gain=1.5))
     effect = factories.first_result(comparison).effects[0]

@@ -24,7 +24,7 @@ from vqmon.core.types import Outcome
 
 
 def test_blocks_of_a_live_stream_are_clusters_with_gaps_between() -> None:
-    """Ten-minute blocks of one stream; the last minute of each is left out."""
+    """Blocks of ten minutes of one stream; the last minute of each is left out."""
     outcomes = []
     rng = np.random.default_rng(3)
     for number in range(30 * 30):

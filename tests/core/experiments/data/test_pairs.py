@@ -16,7 +16,7 @@ from vqmon.core.types import Outcome
 
 
 def test_pairs_share_a_moment_of_the_media_timeline_and_not_of_arrival() -> None:
-    """One arm comes a day later in the history's order; its segments find their partners all the same."""
+    """One arm is observed a day later; its segments are paired all the same."""
     experiment = factories.experiment()
     outcomes = list(factories.paired_events(gain=2))
     late = [
@@ -33,7 +33,7 @@ def test_pairs_share_a_moment_of_the_media_timeline_and_not_of_arrival() -> None
 
 
 def test_missing_pairs_are_counted_by_arm_and_an_uneven_loss_blocks_the_verdict() -> None:
-    """What one side lacks is told with its reason; a side that loses 5 % of all has no verdict."""
+    """Each missing pair has its reason; an arm that lacks 5 % of all pairs gets no verdict."""
     outcomes: list[Outcome] = []
     for number, event in enumerate(factories.paired_events(gain=2)):
         is_arm = event.segment.rendition.name == "v2"
@@ -61,7 +61,7 @@ def test_missing_pairs_are_counted_by_arm_and_an_uneven_loss_blocks_the_verdict(
 
 
 def test_a_segment_that_may_still_come_is_pending_and_not_missing() -> None:
-    """An arm that is behind lacks nothing up to where it is; the rest is told apart."""
+    """An arm that is behind misses nothing yet: its newest 30 segments are pending until it is further."""
     outcomes = [
         factories.arm_event(stream=stream, arm="v1", sequence=number, score=60)
         for stream in range(3)
@@ -84,7 +84,7 @@ def test_a_segment_that_may_still_come_is_pending_and_not_missing() -> None:
 
 
 def test_two_renditions_of_an_arm_at_one_moment_are_duplicates_unless_same_names_them() -> None:
-    """A ladder under one label is doubled; with `same` it is pairs of equal rungs."""
+    """Two renditions under one label are doubled segments; with `same` each is paired with its own kind."""
     outcomes = []
     for stream in range(20):
         for rung, loss in (("1080p", 0.0), ("480p", 20.0)):
@@ -118,7 +118,7 @@ def test_two_renditions_of_an_arm_at_one_moment_are_duplicates_unless_same_names
 
 
 def test_a_segment_that_failed_and_was_scored_later_is_scored() -> None:
-    """Two outcomes of one segment are one side of one pair."""
+    """Two outcomes of one segment count as one observation of its arm."""
     outcomes: list[Outcome] = list(factories.paired_events(gain=2, streams=20))
     extra = [factories.arm_failure(stream="film-003", arm="v2", sequence=number) for number in range(5)]
     plain, more = (
@@ -132,7 +132,7 @@ def test_a_segment_that_failed_and_was_scored_later_is_scored() -> None:
 
 
 def test_segments_that_only_the_first_scorer_skips_are_no_missing_pairs() -> None:
-    """Segments that it did not score are no missing pairs; the other scorer counts them all."""
+    """Owl scores every third segment, lite scores all of them."""
     outcomes = [
         event if event.segment.sequence % 3 == 0 else replace(event, scores=event.scores[:1])
         for event in factories.paired_events(gain=2, second_gain=2)
@@ -147,7 +147,7 @@ def test_segments_that_only_the_first_scorer_skips_are_no_missing_pairs() -> Non
 
 
 def test_review_pairs_are_one_per_cluster_and_stay_when_data_comes() -> None:
-    """Worst and best by difference, at most three of a content; review pairs stay when more data comes."""
+    """Worst pairs are sorted by difference, at most three per cluster; with less data the review pairs are the same."""
     outcomes = list(factories.paired_events(gain=1, streams=25, segments=20))
     result = factories.first_result(factories.comparison(experiment=factories.experiment(), outcomes=outcomes))
     events = {event.id: event for event in outcomes}

@@ -37,7 +37,7 @@ UNPAIRED = factories.experiment(design="unpaired", cluster="label:session", plan
 
 
 def test_sessions_are_the_clusters_of_unpaired_traffic() -> None:
-    """A gain of 4 points in 400 sessions is found; covariates make it much surer; there are no pairs."""
+    """A gain of 4 points in 400 sessions is significant; a covariate halves the interval; there are no pairs."""
     outcomes = list(session_events(400, gain=4))
     plain = factories.comparison(experiment=UNPAIRED, outcomes=outcomes)
     adjusted = factories.first_result(
@@ -59,7 +59,7 @@ def test_sessions_are_the_clusters_of_unpaired_traffic() -> None:
 
 
 def test_an_unplanned_split_of_sessions_blocks_the_verdict() -> None:
-    """Planned half and half, 30 % came: the gain is not believed. Planned so, it is."""
+    """Thirty percent of the sessions are in v2: that blocks the verdict unless 30 % were planned."""
     outcomes = list(session_events(500, gain=4, share=0.3))
     comparison = factories.comparison(experiment=UNPAIRED, outcomes=outcomes)
     planned = replace(UNPAIRED, arms=(Arm(name="v1", label="v1", share=7), Arm(name="v2", label="v2", share=3)))
@@ -71,7 +71,7 @@ def test_an_unplanned_split_of_sessions_blocks_the_verdict() -> None:
 
 
 def test_sessions_without_a_score_count_in_no_effect_and_no_slice() -> None:
-    """Also in slices: a part that was never scored is no number."""
+    """A slice in which nothing was scored is not listed."""
     failures: list[Outcome] = []
     for number in range(40):
         failure = factories.arm_failure(
@@ -92,7 +92,7 @@ def test_sessions_without_a_score_count_in_no_effect_and_no_slice() -> None:
 
 
 def test_sessions_seen_in_both_arms_block_the_verdict() -> None:
-    """They were not assigned by session."""
+    """Their segments were not assigned by session, so sessions are no independent clusters."""
     outcomes = [
         factories.arm_event(stream="live", arm=arm, sequence=part, score=60, at_seconds=n * 9.0 + part, session=f"s{n}")
         for n in range(60)
