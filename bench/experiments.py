@@ -16,17 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests import factories
-from vqmon.core.experiments.analysis.health_checks import SRM_ALPHA
 from vqmon.core.experiments.definition import MIN_SEQUENTIAL_CLUSTERS
 from vqmon.core.experiments.stats.distributions import t_two_sided_p, wilson_interval
 from vqmon.core.experiments.stats.estimators import paired_difference, ratio_difference, regression_adjusted_difference
 from vqmon.core.experiments.stats.power import PowerAssumptions, plan_sample_size
+from vqmon.core.experiments.stats.sample_ratio_mismatch import SRM_ALPHA, srm_log_e_value
 from vqmon.core.experiments.stats.sequential import (
     anytime_valid_interval,
     confidence_sequence_half_width,
     mixture_rho,
     skewness_corrected_interval,
-    srm_log_e_value,
     t_interval,
 )
 

@@ -37,7 +37,7 @@ from models.train.features.extract import (
 from models.train.features.extractors import FragmentNetwork
 from models.train.trainable import TRAINABLE_SCORERS
 from models.verify.assembly import verify_assembly
-from vqmon.core.scores import Calibration
+from vqmon.core.calibration import Calibration
 from vqmon.scoring.manifests.frame_scorer import Licence
 
 NAMES = ("trained",)

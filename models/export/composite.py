@@ -22,7 +22,7 @@ from models.export.assembly.writer import (
 from models.export.pair import TILES_VIEW
 from models.networks.owl.q_align import PAD_RGB
 from models.weights import WeightsError
-from vqmon.core.scores import Calibration
+from vqmon.core.calibration import Calibration
 from vqmon.core.types import ClipSampling, View
 from vqmon.scoring.manifests.composite_scorer import (
     CompositeGolden,

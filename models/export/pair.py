@@ -14,7 +14,7 @@ from torch import nn
 
 from models.data.photos import COLUMNS, ROWS, SHORT_SIDE, TILE_HEIGHT, TILE_WIDTH
 from models.networks.lite import MEAN, STD
-from vqmon.core.scores import Calibration
+from vqmon.core.calibration import Calibration
 from vqmon.core.types import View
 from vqmon.scoring.manifests.frame_scorer import (
     Golden,

@@ -11,7 +11,7 @@ from vqmon.core.types import Rendition, Segment, SegmentFailure, failure_from_er
 from vqmon.errors import FetchError, SegmentError
 from vqmon.flow import map_in_order
 from vqmon.media.fetch.fetcher import Fetcher
-from vqmon.media.fetch.policy import printable
+from vqmon.media.fetch.ssrf_policy import printable
 from vqmon.media.sources.playlist import list_segments
 from vqmon.settings.load import Settings
 

@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vqmon.core.types import Alert, Outcome, QualityEvent, SegmentFailure
-from vqmon.media.fetch.policy import decode_url_path, printable
+from vqmon.media.fetch.ssrf_policy import decode_url_path, printable
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec
 from vqmon.scoring.manifests.level_scorer import LevelScorerSpec

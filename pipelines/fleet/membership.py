@@ -8,7 +8,8 @@ from typing import Protocol
 
 from pipelines.fleet.partition import GroupOffsets, OffsetAdvance, PartitionContext, PartitionHandover, PartitionWorker
 from vqmon.errors import BrokerError, FencedError
-from vqmon.flow import Backoff, NamedTasks, Retries, wait_or_stop
+from vqmon.flow import NamedTasks, wait_or_stop
+from vqmon.retry import Backoff, Retries
 from vqmon.telemetry.logs import log_event
 from vqmon.transport.kafka.records import Record
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pipelines.observe.observer import Fetch, Observation
 from vqmon.core.types import Segment, SegmentFailure
-from vqmon.flow import Backoff, Retries
+from vqmon.retry import Backoff, Retries
 from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.logs import log_event
 

@@ -18,7 +18,7 @@ from vqmon.core.types import Alert, Outcome, Severity
 from vqmon.errors import FetchError, SettingsError
 from vqmon.flow import NamedTasks
 from vqmon.media.fetch.http import PinnedNetworkBackend, Resolver, resolve_host
-from vqmon.media.fetch.policy import check_url
+from vqmon.media.fetch.ssrf_policy import check_url
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import FetchSettings, NotifySettings
 from vqmon.telemetry.metrics import Meters

@@ -19,7 +19,7 @@ from vqmon.core.types import DecodedSegment, View
 from vqmon.errors import SettingsError
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool
 from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
-from vqmon.media.fetch.policy import decode_url_path, printable, redact_url
+from vqmon.media.fetch.ssrf_policy import decode_url_path, printable, redact_url
 from vqmon.media.sources.playlist import FolderSource, PlaylistSource
 from vqmon.scoring.scorers.registry import runtime_versions
 from vqmon.settings.load import Settings

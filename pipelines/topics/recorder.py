@@ -21,7 +21,8 @@ from pipelines.service.lifecycle import Service, open_service
 from pipelines.service.retention import regular_pruning
 from pipelines.topics.topic_reader import OpenGroup, TopicReader
 from vqmon.errors import BrokerError, FencedError, StoreUnreachableError
-from vqmon.flow import Backoff, Retries, run_concurrently, wait_or_stop
+from vqmon.flow import run_concurrently, wait_or_stop
+from vqmon.retry import Backoff, Retries
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.logs import log_event

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqmon.core.scores import POOLINGS, Calibration, Promotion, pool, summarize_signal
+from vqmon.core.scores import POOLINGS, Promotion, pool, summarize_signal
 
 values = st.lists(st.floats(0, 100), min_size=1, max_size=50)
 
@@ -45,39 +45,6 @@ def test_a_signal_keeps_its_frames() -> None:
     """Mean and maximum go with the frame values, four decimals."""
     summary = summarize_signal([0.0, 0.123456, 1.0])
     assert (summary.mean, summary.max, summary.frame_values) == (0.3745, 1.0, (0.0, 0.1235, 1.0))
-
-
-RISING = Calibration(version=1, points=((1.0, 0.0), (2.0, 50.0), (5.0, 100.0)))
-FALLING = Calibration(version=1, points=((0.0, 100.0), (10.0, 0.0)))
-
-
-@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
-def test_order_is_kept_and_the_range_is_never_left(first: float, other: float) -> None:
-    """A better native value never gets a lower score, whichever direction is better."""
-    low, high = sorted((first, other))
-    assert 0 <= RISING.apply(low) <= RISING.apply(high) <= 100
-    assert 100 >= FALLING.apply(low) >= FALLING.apply(high) >= 0
-
-
-def test_points_are_met_exactly_and_ends_are_held() -> None:
-    """The map goes through its points and stays flat beyond them."""
-    assert [RISING.apply(native) for native in (0.0, 1.0, 1.5, 2.0, 3.5, 5.0, 9.0)] == [0, 0, 25, 50, 75, 100, 100]
-
-
-@pytest.mark.parametrize(
-    "points",
-    [
-        ((1.0, 0.0),),
-        ((2.0, 0.0), (1.0, 100.0)),
-        ((1.0, 0.0), (1.0, 100.0)),
-        ((1.0, 0.0), (2.0, 101.0)),
-        ((1.0, 0.0), (2.0, 50.0), (3.0, 20.0)),
-    ],
-)
-def test_a_map_that_is_none_is_refused(points: tuple[tuple[float, float], ...]) -> None:
-    """Too few points, natives that do not rise, scores out of range or not monotone are refused."""
-    with pytest.raises(ValueError, match="calibrat"):
-        Calibration(version=1, points=points)
 
 
 @pytest.mark.parametrize(

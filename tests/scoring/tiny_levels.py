@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.scoring.tiny_onnx import VIEW, _bytes, _node, _number, _text
-from vqmon.core.scores import Calibration
+from vqmon.core.calibration import Calibration
 from vqmon.core.types import Pixels
 from vqmon.scoring.manifests.frame_scorer import GoldenInput, InputSpec, Licence, golden_frames
 from vqmon.scoring.manifests.level_scorer import (

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vqmon.core.scores import Calibration
+from vqmon.core.calibration import Calibration
 from vqmon.core.types import DecodedSegment, MediaFacts, Pixels, View
 from vqmon.scoring.manifests.frame_scorer import (
     Golden,

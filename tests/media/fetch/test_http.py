@@ -29,7 +29,7 @@ from tests.media.loopback import Answer, Request, Server, serving
 from vqmon.core.types import ByteRange
 from vqmon.errors import FetchError
 from vqmon.media.fetch.fetcher import FetchPolicy
-from vqmon.media.fetch.policy import check_url
+from vqmon.media.fetch.ssrf_policy import check_url
 
 FORBIDDEN_ANSWERS = [
     "127.0.0.1", "127.8.9.10", "0.0.0.0", "10.1.2.3", "172.20.0.1", "192.168.0.1", "100.64.0.1", "100.127.255.255",

@@ -10,7 +10,7 @@ from pipelines.fleet import membership
 from pipelines.fleet.membership import SILENT_SECONDS, GroupMember, run_member
 from tests.pipelines.memory_fleet import MemoryFleet, segment
 from vqmon.errors import BrokerError, FencedError
-from vqmon.flow import Backoff
+from vqmon.retry import Backoff
 from vqmon.telemetry.metrics import Meters, MetricName
 from vqmon.transport.kafka.in_memory import MemoryGroupConsumer
 from vqmon.transport.kafka.records import Record
@@ -61,7 +61,7 @@ class ScriptedGroup:
     async def ping(self) -> bool:
         return True
 
-    async def read_up_to(self, partition: int) -> int:
+    async def next_fetch_offset(self, partition: int) -> int:
         return 100
 
     def lag_records(self, partition: int, *, next_offset: int) -> int | None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.scoring.tiny_onnx import PLAIN, VIEW, tiny_spec, write_bundle
-from vqmon.core.scores import Calibration
+from vqmon.core.calibration import Calibration
 from vqmon.core.types import View
 from vqmon.errors import ScorerError, SettingsError
 from vqmon.scoring.manifests.frame_scorer import find_bundles, golden_frames, load_frame_spec, save_frame_spec

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vqmon.core.scores import Calibration
+from vqmon.core.calibration import Calibration
 from vqmon.core.types import View
 from vqmon.errors import SettingsError
 from vqmon.scoring.manifests.frame_scorer import GoldenInput, InputSpec, Licence

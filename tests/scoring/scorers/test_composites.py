@@ -9,7 +9,7 @@ import pytest
 
 from tests.scoring.tiny_levels import BIAS, SLOPE, means_of, write_levels
 from tests.scoring.tiny_onnx import VIEW, decoded, pictures
-from vqmon.core.scores import Calibration
+from vqmon.core.calibration import Calibration
 from vqmon.errors import ScoreError, ScorerError
 from vqmon.scoring.manifests.composite_scorer import (
     CompositeGolden,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.scoring.tiny_onnx import PLAIN, Tiny, decoded, expected, pictures, tiny_engine, tiny_spec, write_bundle
-from vqmon.core.scores import Calibration
+from vqmon.core.calibration import Calibration
 from vqmon.errors import ScorerError
 from vqmon.scoring.manifests.frame_scorer import Licence, ScorerSpec
 from vqmon.scoring.runtime.batcher import Batcher

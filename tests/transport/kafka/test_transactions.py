@@ -8,7 +8,7 @@ import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
 from vqmon.errors import BrokerError, FencedError
-from vqmon.flow import Backoff
+from vqmon.retry import Backoff
 from vqmon.transport.kafka import transactions
 from vqmon.transport.kafka.connection import ClientConfig
 from vqmon.transport.kafka.in_memory import Fault, MemoryBroker, MemoryTransactionalProducer

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqmon.core.dead_letters import RejectionRate
 from vqmon.core.types import ByteRange, Encryption, Rendition, Segment
 from vqmon.errors import WireError
 from vqmon.transport.wire.asyncapi import generated_files
 from vqmon.transport.wire.control_messages import ENDED, MARKER
+from vqmon.transport.wire.rejections import RejectionRate
 from vqmon.transport.wire.segment_messages import (
     SEGMENT_TYPE,
     encode_rejections,

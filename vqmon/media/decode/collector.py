@@ -10,9 +10,10 @@ from vqmon.errors import DecodeError
 from vqmon.media.decode.frame_selection import DecodeStats, SelectedFrame
 from vqmon.media.decode.protocol import DecodeRequest, SharedMemory
 from vqmon.media.images.clips import ClipBuffer
-from vqmon.media.images.colour import TONE_MAPPING, Colour, describe_colour
+from vqmon.media.images.colour import Colour, describe_colour
 from vqmon.media.images.resampling import FrameResampler, Orientation, display_size, subsample_luma
 from vqmon.media.images.signals import SignalMeter, compute_fingerprint
+from vqmon.media.images.tone_mapping import TONE_MAPPING
 from vqmon.media.images.views import ViewRenderer
 
 if TYPE_CHECKING:

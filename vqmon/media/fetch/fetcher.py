@@ -21,7 +21,7 @@ from vqmon.core.types import ByteRange, Encryption, Segment
 from vqmon.errors import FetchError
 from vqmon.media.fetch.decryption import decrypt, require_key_url, split_encryption_fragment
 from vqmon.media.fetch.http import FetchedResource, HttpClient, PinnedNetworkBackend, Resolver, resolve_host
-from vqmon.media.fetch.policy import FetchPolicy, check_file, is_local_address, printable, redact_url
+from vqmon.media.fetch.ssrf_policy import FetchPolicy, check_file, is_local_address, printable, redact_url
 
 
 class _TtlCache:

@@ -15,8 +15,15 @@ import httpcore2
 
 from vqmon.core.types import ByteRange
 from vqmon.errors import FetchError
-from vqmon.flow import Backoff
-from vqmon.media.fetch.policy import CheckedUrl, FetchPolicy, check_addresses, check_url, parse_ip_address, redact_url
+from vqmon.media.fetch.ssrf_policy import (
+    CheckedUrl,
+    FetchPolicy,
+    check_addresses,
+    check_url,
+    parse_ip_address,
+    redact_url,
+)
+from vqmon.retry import Backoff
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host name, port) -> its IP addresses as text."""

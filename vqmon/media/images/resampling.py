@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqmon.core.types import Pixels, View
-from vqmon.media.images.colour import Colour, tone_map_luma, tone_map_to_sdr
+from vqmon.media.images.colour import Colour
+from vqmon.media.images.tone_mapping import tone_map_luma, tone_map_to_sdr
 
 if TYPE_CHECKING:
     import av

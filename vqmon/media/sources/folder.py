@@ -12,7 +12,7 @@ from typing import Literal
 from vqmon.core.types import Rendition, Segment, SegmentFailure
 from vqmon.errors import SegmentError
 from vqmon.flow import StoppableSleep, wait_or_stop
-from vqmon.media.fetch.policy import printable
+from vqmon.media.fetch.ssrf_policy import printable
 from vqmon.media.sources.staleness import StalenessMonitor
 
 _MEDIA_SUFFIXES = frozenset({".ts", ".m2ts", ".mts", ".mp4", ".m4s", ".m4v", ".cmfv", ".mov", ".mkv", ".webm"})

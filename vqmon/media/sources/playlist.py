@@ -10,14 +10,15 @@ from urllib.parse import urlsplit
 
 from vqmon.core.types import ByteRange, LaneCursor, Rendition, Segment, failure_from_error
 from vqmon.errors import SegmentError
-from vqmon.flow import Backoff, StoppableSleep, wait_or_stop
+from vqmon.flow import StoppableSleep, wait_or_stop
 from vqmon.media.fetch.fetcher import Fetcher
-from vqmon.media.fetch.policy import decode_url_path, printable
+from vqmon.media.fetch.ssrf_policy import decode_url_path, printable
 from vqmon.media.sources.folder import FolderSource
 from vqmon.media.sources.follower import PlaylistFollower, SegmentOrFailure, StartPosition
 from vqmon.media.sources.loader import SNIFF_BYTES, PlaylistLoader, detect_kind, open_playlist
 from vqmon.media.sources.media_playlist import MediaPlaylist, Track
 from vqmon.media.sources.staleness import StalenessMonitor
+from vqmon.retry import Backoff
 
 __all__ = ["DiscoveredSegments", "FolderSource", "Lane", "PlaylistSource", "discover_segments", "list_segments"]
 

@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 from pydantic import TypeAdapter
 
-from vqmon.core.scores import POOLINGS, Calibration
+from vqmon.core.calibration import Calibration
+from vqmon.core.scores import POOLINGS
 from vqmon.scoring.manifests.frame_scorer import GoldenInput, InputSpec, Licence, read_manifest, write_manifest
 from vqmon.scoring.manifests.level_scorer import GraphSpec
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from vqmon.core.scores import POOLINGS, Calibration
+from vqmon.core.calibration import Calibration
+from vqmon.core.scores import POOLINGS
 from vqmon.core.types import Pixels, View
 from vqmon.errors import ScorerError, SettingsError
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from pydantic import TypeAdapter
 
-from vqmon.core.scores import Calibration
+from vqmon.core.calibration import Calibration
 from vqmon.scoring.manifests.frame_scorer import GoldenInput, InputSpec, Licence, read_manifest, write_manifest
 
 _FILE_NAME = r"[a-z0-9][A-Za-z0-9._@-]*\.onnx"

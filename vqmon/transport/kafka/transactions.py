@@ -8,7 +8,8 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerClosed
 
 from vqmon.errors import BrokerError, FencedError
-from vqmon.flow import Backoff, Retries, run_with_deadline
+from vqmon.flow import run_with_deadline
+from vqmon.retry import Backoff, Retries
 from vqmon.transport.kafka.connection import REQUEST_TIMEOUT_SECONDS, ClientConfig, translated_errors
 from vqmon.transport.kafka.records import BatchWriter, ProducerRecord, TransactionBatch
 

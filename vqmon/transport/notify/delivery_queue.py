@@ -9,7 +9,7 @@ from typing import Literal
 
 from vqmon.core.alerts.notifications import DeliveryAction, NotifiedState, QueuedAlert, next_actions
 from vqmon.errors import DeliveryError
-from vqmon.flow import Backoff
+from vqmon.retry import Backoff
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.notify.receiver import Notification, Receiver

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from vqmon.core.dead_letters import RejectionRate
 from vqmon.core.types import Segment
 from vqmon.errors import WireError
+from vqmon.transport.wire.rejections import RejectionRate
 
 SEGMENT_TYPE = "org.vqmon.segment.v1"
 STRUCTURED_CONTENT_TYPE = b"application/cloudevents+json; charset=UTF-8"

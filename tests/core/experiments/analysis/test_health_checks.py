@@ -8,7 +8,6 @@ from vqmon.core.experiments.analysis.health_checks import (
     check_duplicate_segments,
     check_missing_pairs,
     check_mixed_blocks,
-    check_sample_ratio,
     check_versions,
     run_aa_test,
 )
@@ -24,13 +23,6 @@ def test_missing_pairs_fail_when_one_arm_lacks_more_than_one_percent(
     check = check_missing_pairs("v2", "v1", pairs=100, missing_in_arm=in_arm, missing_in_control=in_control, pending=0)
     assert check.is_good is is_good
     assert bool(check.remedy) is not is_good
-
-
-def test_the_sample_ratio_fails_from_an_e_value_of_1000_on() -> None:
-    """The largest e-value at any look decides."""
-    counts, shares = {"v1": 500, "v2": 500}, {"v1": 1.0, "v2": 1.0}
-    assert check_sample_ratio(counts, shares, max_log_e_value=np.log(999)).is_good
-    assert not check_sample_ratio(counts, shares, max_log_e_value=np.log(1001)).is_good
 
 
 def test_shares_of_bad_segments_blocks_and_sessions_have_limits() -> None:

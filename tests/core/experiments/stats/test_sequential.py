@@ -10,6 +10,7 @@ import scipy.stats
 from vqmon.core.experiments.stats.estimators import (
     paired_difference,
 )
+from vqmon.core.experiments.stats.sample_ratio_mismatch import srm_log_e_value
 from vqmon.core.experiments.stats.sequential import (
     MeanDifference,
     anytime_valid_interval,
@@ -17,7 +18,6 @@ from vqmon.core.experiments.stats.sequential import (
     e_value,
     mixture_rho,
     one_sided_sequence_width,
-    srm_log_e_value,
     t_interval,
     t_test_p,
 )

@@ -14,7 +14,6 @@ from vqmon.core.experiments.analysis.health_checks import (
     check_duplicate_segments,
     check_missing_pairs,
     check_mixed_blocks,
-    check_sample_ratio,
     check_versions,
     run_aa_test,
 )
@@ -29,6 +28,7 @@ from vqmon.core.experiments.data.sessions import UnpairedTotals
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.experiments.results import ArmResult, ArmSummary, Comparison, Effect, HealthCheck, SignalDifference
+from vqmon.core.experiments.stats.sample_ratio_mismatch import check_sample_ratio
 from vqmon.core.experiments.stats.sequential import MeanDifference
 from vqmon.core.types import Outcome
 

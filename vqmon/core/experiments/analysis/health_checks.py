@@ -6,10 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from vqmon.core.experiments.results import HealthCheck
-from vqmon.core.experiments.stats.distributions import binomial_cdf, chi_square_upper_tail, sign_test_p, t_quantile
+from vqmon.core.experiments.stats.distributions import binomial_cdf, sign_test_p, t_quantile
 from vqmon.core.experiments.stats.nonparametric import Floats
-
-SRM_ALPHA = 0.001
 
 _MISSING_ALPHA = 0.001
 _MISSING_SHARE = 0.01
@@ -26,33 +24,6 @@ _MIN_AA_CLUSTERS = 8
 _MAX_AA_VALUES = 5_000_000
 _AA_BAND_UPPER_TAIL = 0.005
 """Of the 99 % band of the number of rejections."""
-
-
-def check_sample_ratio(
-    counts: Mapping[str, int], shares: Mapping[str, float], *, max_log_e_value: float
-) -> HealthCheck:
-    """Whether sessions fall into the arms by the planned shares (sample ratio mismatch, SRM).
-
-    `max_log_e_value` is ln of the largest e-value at any look; the check decides by it, and states Pearson's
-    chi-square test of this look as well.
-    """
-    n, total = sum(counts.values()), sum(shares.values())
-    expected = {arm: n * share / total for arm, share in shares.items()}
-    chi_square = sum((counts[arm] - expected[arm]) ** 2 / expected[arm] for arm in counts) if n else 0.0
-    p_now = chi_square_upper_tail(chi_square, len(counts) - 1)
-    p_anytime = min(1.0, math.exp(-max(0.0, max_log_e_value)))
-    is_good = p_anytime >= SRM_ALPHA
-    split = ", ".join(f"{arm} {counts[arm]} of {expected[arm]:.0f} planned" for arm in counts)
-    return HealthCheck(
-        name="sample ratio",
-        is_good=is_good,
-        weight="blocks",
-        text=f"{split}; p {p_anytime:.2g} at any look, {p_now:.2g} by chi-square at this look",
-        remedy=""
-        if is_good
-        else "find out why sessions of one arm are lost or counted twice, repair that, and restart the experiment",
-        p=p_anytime,
-    )
 
 
 def check_missing_pairs(

@@ -14,7 +14,7 @@ from vqmon.core.experiments.data.metrics import (
     text_attribute,
 )
 from vqmon.core.experiments.definition import Experiment
-from vqmon.core.experiments.stats.sequential import srm_log_e_value
+from vqmon.core.experiments.stats.sample_ratio_mismatch import srm_log_e_value
 from vqmon.core.types import Outcome
 
 _SRM_CHECK_INTERVAL_SESSIONS = 16

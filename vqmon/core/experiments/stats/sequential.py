@@ -6,7 +6,6 @@ planned number of clusters. Sequential test of the sample ratio: Lindon and Male
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,9 +14,6 @@ from vqmon.core.experiments.stats.distributions import t_quantile, t_two_sided_p
 
 _MAX_E_VALUE = 1e300
 """E-values are capped here, because they must be numbers in JSON."""
-
-_SRM_PRIOR = 100.0
-"""Dirichlet pseudo-counts over all arms; measured to detect an uneven split sooner than a prior of thousands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,24 +111,6 @@ def t_test_p(estimate: MeanDifference) -> float:
     if estimate.sd == 0:
         return 0.0 if estimate.mean else 1.0
     return t_two_sided_p(estimate.mean / estimate.standard_error, estimate.degrees_of_freedom)
-
-
-def srm_log_e_value(counts: Sequence[int], shares: Sequence[float]) -> float:
-    """ln of the e-value against "sessions fall into the arms by the planned shares" (sample ratio mismatch, SRM).
-
-    The multinomial-Dirichlet mixture of Lindon and Malek, "Anytime-valid inference for multinomial count data"
-    (arXiv:2011.03567). It may be evaluated after every session; an e-value of 1000 is an alarm at alpha 0.001.
-    """
-    total = sum(shares)
-    planned = [share / total for share in shares]
-    prior = [_SRM_PRIOR * share for share in planned]
-    n = sum(counts)
-    return (
-        math.lgamma(_SRM_PRIOR)
-        - math.lgamma(_SRM_PRIOR + n)
-        + sum(math.lgamma(a + k) - math.lgamma(a) for a, k in zip(prior, counts, strict=True))
-        - sum(k * math.log(share) for k, share in zip(counts, planned, strict=True))
-    )
 
 
 def _symmetric_interval(

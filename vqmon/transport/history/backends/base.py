@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
 from vqmon.errors import StoreUnreachableError
-from vqmon.flow import Backoff, Retries
+from vqmon.retry import Backoff, Retries
 from vqmon.telemetry.logs import log_event
 
 log = logging.getLogger("vqmon.history")

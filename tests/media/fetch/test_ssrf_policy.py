@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.media.fetch.rig import LIMIT, PUBLIC, Fetcher, ScriptedResolver, UnreachableNetwork, refusal
 from vqmon.errors import FetchError, SettingsError
 from vqmon.media.fetch.fetcher import FetchPolicy
-from vqmon.media.fetch.policy import check_url, redact_url
+from vqmon.media.fetch.ssrf_policy import check_url, redact_url
 
 REFUSED_URLS = [
     # ways to write 127.0.0.1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vqmon.core.dead_letters import NEGLIGIBLE_SHARE, RejectionRate
+from vqmon.transport.wire.rejections import NEGLIGIBLE_SHARE, RejectionRate
 
 
 def rate_after(*, rejected: int, accepted: int = 0) -> RejectionRate:
