@@ -96,6 +96,19 @@ def test_an_example_is_small(title: str) -> None:
     assert sum(block.changed_lines() for block in blocks) <= 40
 
 
+def test_the_examples_pass_the_checks(copy: Path) -> None:
+    """Format, lint and types, as `make check` wants them."""
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    for blocks in EXAMPLES.values():
+        for block in blocks:
+            apply(block, copy)
+    files = {block.path for blocks in EXAMPLES.values() for block in blocks if block.path.endswith(".py")}
+
+    run(copy, "-m", "ruff", "format", "--check", *files)
+    run(copy, "-m", "ruff", "check", *files)
+    run(copy, "-m", "mypy", *(file for file in files if not file.startswith("models/")))
+
+
 def test_a_signal_is_measured(copy: Path, tmp_path: Path) -> None:
     """A white clip has the new signal at 1 in every frame of its event."""
     for block in EXAMPLES["Add a signal"]:

@@ -39,8 +39,9 @@ def test_every_module_says_what_it_holds() -> None:
 
 
 def test_no_folder_is_a_crowd() -> None:
-    """A folder has at most nine modules and sub-packages; the root of `vqmon` and test fixtures aside."""
-    for folder in {path.parent for path in SOURCES} - {ROOT / "vqmon"}:
+    """A folder has at most nine modules and sub-packages, except those that grow by one module per kind."""
+    growing = {ROOT / "vqmon", ROOT / "vqmon/core/alerts/conditions", ROOT / "vqmon/web/pages"}
+    for folder in {path.parent for path in SOURCES} - growing:
         rooms = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
         rooms += [path for path in folder.iterdir() if (path / "__init__.py").exists()]
 

@@ -119,9 +119,7 @@ def format_sheet_card(sheet: Path) -> str:
         "output": table["description"],
         "input": ", ".join(_describe_input(each) for each in read_sheet_inputs(table, sheet.parent)),
         **{step["name"]: _describe_step(step) for step in table["steps"]},
-        "commercial use": {True: "allowed", False: "forbidden", None: "nobody has said"}[
-            table["licence"]["commercial"]
-        ],
+        "commercial use": {True: "allowed", False: "forbidden", None: "not stated"}[table["licence"]["commercial"]],
         "licence": f"{table['licence']['name']}: {table['licence']['note']}",
         **table["provenance"],
     }

@@ -101,7 +101,7 @@ def card(options: argparse.Namespace) -> str:
         "tasks": ", ".join(f"{task.name} ({task.least_frames}..{task.most_frames} frames)" for task in spec.tasks),
         "levels": ", ".join(f"{level.word} = {level.value:g}" for level in spec.levels),
         "native range": f"{spec.native_range[0]:g} .. {spec.native_range[1]:g}",
-        "commercial use": {True: "allowed", False: "forbidden", None: "nobody has said"}[spec.licence.commercial],
+        "commercial use": {True: "allowed", False: "forbidden", None: "not stated"}[spec.licence.commercial],
         "licence": f"{spec.licence.name}: {spec.licence.note}",
         **spec.provenance,
     }

@@ -18,7 +18,7 @@ OPTIONAL_TENSORS = ("*.q_pos_embed", "*.k_pos_embed")
 """Tables that can be computed when a checkpoint lacks them."""
 IGNORED_TENSORS = ("*.rotary_emb.inv_freq",)
 """Tables that old versions of transformers stored."""
-ModuleType = TypeVar("ModuleType", bound=nn.Module)
+_ModuleType = TypeVar("_ModuleType", bound=nn.Module)
 
 
 def expected_shapes(config: OwlConfig) -> TensorShapes:
@@ -98,7 +98,7 @@ def reference_logits(
         return torch.stack([norm(state[0, -1]) @ head.T for state in sequences])
 
 
-def _fill_module(module: ModuleType, weights: Weights, *, prefix: str) -> ModuleType:
+def _fill_module(module: _ModuleType, weights: Weights, *, prefix: str) -> _ModuleType:
     table = {name: weights[prefix + name].float() for name in module.state_dict()}
     module.load_state_dict(table, assign=True)
     return module.eval().requires_grad_(requires_grad=False)

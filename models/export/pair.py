@@ -57,7 +57,7 @@ def read_manifest_facts(file: Path) -> ManifestFacts:
         description=table["description"],
         native_range=(low, high),
         calibration=Calibration(version=table["calibration"]["version"], points=points),
-        # A missing value means that nobody has said.
+        # A missing value means that the licence does not state it.
         licence=Licence(commercial=table["licence"].pop("commercial", None), **table["licence"]),
         provenance=table["provenance"],
     )

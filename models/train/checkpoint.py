@@ -16,7 +16,7 @@ from models.train.features.extractors import FragmentNetwork
 from models.train.features.lite_weights import LITE_ONNX, lite_config, read_lite_weights
 from models.train.trainable import TRAINABLE_SCORERS, ScorerNetworkConfig
 
-_UNKNOWN_LICENCE = "nobody has said"
+_UNKNOWN_LICENCE = "not stated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

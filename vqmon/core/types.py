@@ -19,14 +19,14 @@ from vqmon.core.scores import (
 )
 from vqmon.errors import REASONS, SegmentError, Stage
 
-MAX_PROMPT_CHARACTERS = 2000
+_MAX_PROMPT_CHARACTERS = 2000
 """Longest prompt of a generated picture."""
 
 
 def check_prompt_length(text: str) -> None:
     """Raise ValueError when a prompt has more than MAX_PROMPT_CHARACTERS."""
-    if len(text) > MAX_PROMPT_CHARACTERS:
-        raise ValueError(f"prompt: {len(text)} characters; at most {MAX_PROMPT_CHARACTERS}")
+    if len(text) > _MAX_PROMPT_CHARACTERS:
+        raise ValueError(f"prompt: {len(text)} characters; at most {_MAX_PROMPT_CHARACTERS}")
 
 
 __all__ = [

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import TypeVar, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,6 @@ from vqmon.scoring.manifests.frame_scorer import Licence
 
 NetworksByFile = Mapping[str, nn.Module]
 """Key of a file -> the network that it fills."""
-ModuleType = TypeVar("ModuleType", bound=nn.Module)
 _SCORER_FACTS = MODELS_FOLDER / "rich.facts.toml"
 # Counters of batch norms, which have no effect on outputs.
 _OPTIONAL_TENSORS = ("*.num_batches_tracked",)

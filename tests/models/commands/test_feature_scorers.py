@@ -39,7 +39,7 @@ def test_from_a_published_file_through_the_command(tmp_path: Path) -> None:
     assert any(line.startswith("slowfast-fast against torch") for line in lines)
     output = feature_scorers.card(options_of(tmp_path, "card", "slowfast_fast"))
     assert "sha256 of SLOWFAST_8x8_R50.pyth" in output
-    assert "nobody has said" in output
+    assert "not stated" in output
 
 
 def test_missing_and_unknown_files_are_named(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(level_weights: 
 def test_a_card_tells_licence_and_origin(level_checkpoint: Path, level_scorers: Path) -> None:
     """Facts from the manifest, as a table."""
     output = owl.card(parse_options(level_checkpoint, level_scorers, "card", "q_align", "--dtype", "fp32"))
-    assert "nobody has said" in output
+    assert "not stated" in output
     assert "excellent = 5" in output
     assert "sha256 of part0.safetensors" in output
 

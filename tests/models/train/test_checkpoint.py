@@ -56,7 +56,7 @@ def test_a_checkpoint_reads_back_with_its_provenance(tmp_path: Path) -> None:
 def test_a_licence_that_nobody_stated_is_said_to_be_unknown(tmp_path: Path) -> None:
     """Rather than left empty."""
     write_checkpoint(tmp_path / "best.pt", "fragments")
-    assert read_trained_scorer(tmp_path / "best.pt").licence == "nobody has said"
+    assert read_trained_scorer(tmp_path / "best.pt").licence == "not stated"
 
 
 @pytest.mark.parametrize(

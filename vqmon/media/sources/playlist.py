@@ -86,10 +86,10 @@ class PlaylistSource:
         names = self._renditions or tuple(tracks)
         return tuple(self._make_lane(tracks.get(name) or Track(name=name, url=self._url), loader) for name in names)
 
-    def _make_lane(self, track: Track, loader: PlaylistLoader) -> "PlaylistLane":
+    def _make_lane(self, track: Track, loader: PlaylistLoader) -> "_PlaylistLane":
         rendition = track.to_rendition(self._stream_id, self._labels)
         cursor = self._resume.get(rendition.key)
-        return PlaylistLane(
+        return _PlaylistLane(
             rendition,
             loader,
             follower=PlaylistFollower(rendition, track.url, cursor=cursor, start=self._start),
@@ -100,7 +100,7 @@ class PlaylistSource:
         )
 
 
-class PlaylistLane:
+class _PlaylistLane:
     """Reloads one rendition's playlist until it has ended or `stop` is set."""
 
     def __init__(

@@ -38,7 +38,7 @@ def test_weights_that_do_not_fit_are_refused_by_name() -> None:
 
 @pytest.mark.parametrize("name", list(published.PUBLISHED_SCORERS))
 def test_every_kit_has_facts_and_a_licence(name: str) -> None:
-    """What the sheet will say; nobody has said that any of these may be used commercially."""
+    """The facts of the sheet; none of these states whether commercial use is allowed."""
     facts = published.read_scorer_facts(name)
     assert facts.licence.commercial is None
     assert "paper" in facts.provenance
