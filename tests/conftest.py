@@ -79,8 +79,3 @@ def history_location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
     server = request.getfixturevalue("postgres")
     with server.empty_database() as url:
         yield PostgresAddress(url=url, password_file=server.password_file)
-
-
-@pytest.fixture(name="place")
-def _place(history_location: HistoryLocation) -> HistoryLocation:
-    return history_location

@@ -27,7 +27,7 @@ from vqmon.scoring.manifests.frame_scorer import (
 )
 from vqmon.scoring.runtime.engines import FrameEngine
 from vqmon.scoring.runtime.graph import Device, Placement
-from vqmon.scoring.runtime.model_file import VerifiedModel
+from vqmon.scoring.runtime.verified_model import VerifiedModel
 
 VIEW = View(kind="stretch", width=16, height=8)
 GAIN, OFFSET = 100.0, 1.0

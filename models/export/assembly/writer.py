@@ -30,7 +30,7 @@ from models.weights import WeightsError
 from vqmon.errors import ScorerError
 from vqmon.scoring.manifests.composite_scorer import StepSpec, TextSpec
 from vqmon.scoring.manifests.frame_scorer import Licence
-from vqmon.scoring.runtime.model_file import read_verified_file
+from vqmon.scoring.runtime.verified_model import read_verified_file
 
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType({"fp32": torch.float32, "fp16": torch.float16})
 _MAX_ROWS, _MAX_SEGMENTS = 64, 16

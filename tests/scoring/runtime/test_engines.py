@@ -15,7 +15,7 @@ from vqmon.scoring.manifests.frame_scorer import Golden, GoldenInput, OutputSpec
 from vqmon.scoring.manifests.level_scorer import load_level_spec
 from vqmon.scoring.runtime.engines import FrameEngine, GraphEngine, open_frame_engine
 from vqmon.scoring.runtime.graph import Device, Placement
-from vqmon.scoring.runtime.model_file import read_graph_model
+from vqmon.scoring.runtime.verified_model import read_graph_model
 
 
 def start(tiny: Tiny = PLAIN, *, device: Device = "cpu", **changes: Any) -> FrameEngine:

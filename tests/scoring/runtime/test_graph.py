@@ -27,7 +27,7 @@ from vqmon.scoring.runtime.graph import (
     first_line,
     to_score_error,
 )
-from vqmon.scoring.runtime.model_file import read_graph_model
+from vqmon.scoring.runtime.verified_model import read_graph_model
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ OUTCOMES: list[Outcome] = [
 
 
 @pytest.fixture
-def history(place: HistoryLocation):
-    with open_history(place, "write") as opened:
+def history(history_location: HistoryLocation):
+    with open_history(history_location, "write") as opened:
         for begin in range(0, len(OUTCOMES), 7):
             opened.publish(OUTCOMES[begin : begin + 7])
         yield opened

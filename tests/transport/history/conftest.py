@@ -9,7 +9,7 @@ from vqmon.transport.history.history import History, open_history
 
 
 @pytest.fixture
-def history(place: HistoryLocation) -> Iterator[History]:
+def history(history_location: HistoryLocation) -> Iterator[History]:
     """An empty history, open for writing."""
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         yield history

@@ -14,8 +14,8 @@ STREAMS = ("sports one", "sports_one", "SPORTS ONE", "sports%", "sports", "a!b",
 
 
 @pytest.fixture
-def history(place: HistoryLocation) -> Iterator[History]:
-    with open_history(place, "write") as history:
+def history(history_location: HistoryLocation) -> Iterator[History]:
+    with open_history(history_location, "write") as history:
         yield history
 
 

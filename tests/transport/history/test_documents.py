@@ -96,7 +96,7 @@ def rendition(number: int) -> Rendition:
     return Rendition(stream_id=f"film-{number}", name="1080p")
 
 
-def test_outcomes_by_time_are_the_published_ones_sorted_by_start(place: HistoryLocation) -> None:
+def test_outcomes_by_time_are_the_published_ones_sorted_by_start(history_location: HistoryLocation) -> None:
     """Four renditions published one after the other in shuffled batches: one series by start, nothing lost."""
     chance = random.Random(7)
     every: list[Outcome] = []
@@ -106,7 +106,7 @@ def test_outcomes_by_time_are_the_published_ones_sorted_by_start(place: HistoryL
             every.append(make(sequence=number, at_seconds=number * 4.0 + which * 0.01, rendition=rendition(which)))
     batches = [every[at : at + 37] for at in range(0, len(every), 37)]
     chance.shuffle(batches)
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         for batch in batches:
             history.publish(batch)
         outcomes = list(history.documents.outcomes_by_start_time())
@@ -122,10 +122,10 @@ def test_outcomes_by_time_are_the_published_ones_sorted_by_start(place: HistoryL
     assert [outcome.id for outcome in selected] == [outcome.id for outcome in every[300:340]]
 
 
-def test_sorting_in_small_chunks_gives_the_same_order(place: HistoryLocation) -> None:
+def test_sorting_in_small_chunks_gives_the_same_order(history_location: HistoryLocation) -> None:
     """More outcomes than are held at a time come in the same order."""
     every = [factories.event(sequence=number, rendition=rendition(number % 3)) for number in range(60)]
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         history.publish(every)
         ids_at_once = [outcome.id for outcome in history.documents.outcomes_by_start_time()]
         chunk_outcomes, documents_module.SORT_CHUNK_OUTCOMES = documents_module.SORT_CHUNK_OUTCOMES, 7
@@ -137,9 +137,9 @@ def test_sorting_in_small_chunks_gives_the_same_order(place: HistoryLocation) ->
     assert ids_by_chunks == ids_at_once == [outcome.id for outcome in every]
 
 
-def test_ends_are_in_write_order_among_outcomes(place: HistoryLocation) -> None:
+def test_ends_are_in_write_order_among_outcomes(history_location: HistoryLocation) -> None:
     """Behind the outcomes of their transaction, once, in one order with all others; also for one stream and a span."""
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         history.publish([factories.event(sequence=0), factories.event(sequence=1)], ends=[end_after(2), end_after(2)])
         history.publish([], ends=[end_after(2)])
         history.publish(

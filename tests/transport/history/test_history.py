@@ -62,9 +62,11 @@ def test_a_failed_publish_writes_nothing(history: History) -> None:
     assert history.queries.tip() == 1
 
 
-def test_a_reader_sees_commits_of_the_writer_and_cannot_write(history: History, place: HistoryLocation) -> None:
+def test_a_reader_sees_commits_of_the_writer_and_cannot_write(
+    history: History, history_location: HistoryLocation
+) -> None:
     """A reader sees what is committed, from other threads too, and can write nothing."""
-    with open_history(place, "read") as reader:
+    with open_history(history_location, "read") as reader:
         history.publish([factories.event(sequence=0)])
         assert reader.queries.tip() == 1
         seen: list[int] = []
@@ -81,21 +83,21 @@ def test_a_reader_sees_commits_of_the_writer_and_cannot_write(history: History, 
             reader.publish([factories.event(sequence=1)])
 
 
-def test_alert_states_survive_a_restart(place: HistoryLocation) -> None:
+def test_alert_states_survive_a_restart(history_location: HistoryLocation) -> None:
     """A daemon that starts again goes on as if it had never stopped."""
     outcomes = [factories.event(sequence=n, score=30 if 33 < n < 50 else 70) for n in range(100)]
     whole = Judge(RULES)
     expected = [alert for outcome in outcomes for alert in whole.judge(outcome)]
     published: list[Alert] = []
     for outcome in outcomes:
-        with open_history(place, "write") as history:
+        with open_history(history_location, "write") as history:
             judge = Judge(RULES, states=history.queries.states())
             alerts = judge.judge(outcome)
             published += alerts
             history.publish([outcome], alerts=alerts, states=judge.drain_changes())
     assert published == expected
     assert {alert.state for alert in published} == {"open", "resolved"}
-    with open_history(place, "read") as history:
+    with open_history(history_location, "read") as history:
         assert history.queries.states() == whole.states()
         assert not history.queries.alerts(open_only=True)
 

@@ -27,9 +27,9 @@ def outcome_of_number(number: int) -> Outcome:
     )
 
 
-def publish_for_ever(place: HistoryLocation, ready: int) -> None:
+def publish_for_ever(history_location: HistoryLocation, ready: int) -> None:
     """A daemon: goes on after the cursor, judges, publishes one to three segments at a time."""
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         judge = Judge(RULES, states=history.queries.states())
         cursor = history.queries.cursors("news-1").get(RENDITION.key)
         number = cursor.sequence + 1 if cursor else 0
@@ -52,7 +52,7 @@ def publish_for_ever(place: HistoryLocation, ready: int) -> None:
             os.write(ready, b".")
 
 
-def test_nothing_is_lost_or_doubled_over_many_kills(place: HistoryLocation) -> None:
+def test_nothing_is_lost_or_doubled_over_many_kills(history_location: HistoryLocation) -> None:
     """After twenty kills: every segment up to the cursor once, and the alerts of an undisturbed run."""
     chance = random.Random(11)
     reached = -1
@@ -61,7 +61,7 @@ def test_nothing_is_lost_or_doubled_over_many_kills(place: HistoryLocation) -> N
         child = os.fork()
         if child == 0:
             try:
-                publish_for_ever(place, ready)
+                publish_for_ever(history_location, ready)
             finally:
                 os._exit(1)
         os.close(ready)
@@ -71,7 +71,7 @@ def test_nothing_is_lost_or_doubled_over_many_kills(place: HistoryLocation) -> N
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         os.close(read_end)
 
-        with open_history(place, "read") as history:
+        with open_history(history_location, "read") as history:
             last = history.queries.cursors("news-1")[RENDITION.key].sequence
             assert last > reached
             reached = last
@@ -83,7 +83,7 @@ def test_nothing_is_lost_or_doubled_over_many_kills(place: HistoryLocation) -> N
     alerts: dict[str, Alert] = {}
     for number in range(reached + 1):
         alerts.update({alert.id: alert for alert in judge.judge(outcome_of_number(number))})
-    with open_history(place, "read") as history:
+    with open_history(history_location, "read") as history:
         counts = history.queries.counts()
         assert counts.scored + counts.unscored == reached + 1
         assert {alert.id: alert for alert in history.queries.alerts(limit=10_000)} == alerts

@@ -13,9 +13,9 @@ from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.control_messages import encode_control_message
 
 
-def test_ingested_records_keep_their_order(place: HistoryLocation) -> None:
+def test_ingested_records_keep_their_order(history_location: HistoryLocation) -> None:
     """Outcomes, ends and markers of one batch, some of them twice."""
-    with open_history(place, "record") as history:
+    with open_history(history_location, "record") as history:
         items = [
             factories.event(sequence=0),
             end_after(1),
@@ -80,10 +80,10 @@ def test_a_batch_without_records_commits_no_offset() -> None:
     assert parse_record_batches([batch()]).offset_commits == []
 
 
-def test_records_that_another_recorder_has_ingested_are_fenced(place: HistoryLocation) -> None:
+def test_records_that_another_recorder_has_ingested_are_fenced(history_location: HistoryLocation) -> None:
     """Nothing of them is written, and the offsets stay those of the other recorder."""
     first, second = (cloudevents.encode_outcome(factories.event(sequence=n), source="test") for n in range(2))
-    with open_history(place, "record") as history:
+    with open_history(history_location, "record") as history:
         history.ingest(parse_record_batches([batch(first)]))
         with pytest.raises(FencedError, match="quality/3: the history holds offset 1, not None"):
             history.ingest(parse_record_batches([batch(first, second)]))

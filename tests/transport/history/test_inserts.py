@@ -20,11 +20,11 @@ def marker(number: int) -> DeployMarker:
     )
 
 
-def test_markers_are_added_beside_the_writer(place: HistoryLocation) -> None:
+def test_markers_are_added_beside_the_writer(history_location: HistoryLocation) -> None:
     """The same again changes nothing; the newest are given, oldest first."""
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         history.publish([factories.event(sequence=0)])
-        with open_history(place, "annotate") as beside:
+        with open_history(history_location, "annotate") as beside:
             for number in (2, 1, 3, 2):
                 beside.add_marker(marker(number))
         history.publish([factories.event(sequence=1)])
@@ -65,10 +65,10 @@ def test_a_resolved_alert_never_opens_again(history: History) -> None:
     assert history.queries.alert("nothing") is None
 
 
-def test_evidence_is_the_worst_frames_that_fit(place: HistoryLocation) -> None:
+def test_evidence_is_the_worst_frames_that_fit(history_location: HistoryLocation) -> None:
     """Worst first, as many as fit, and retention does not take them."""
     event = factories.event(sequence=0)
-    with open_history(place, "write", evidence_max_bytes=250) as history:
+    with open_history(history_location, "write", evidence_max_bytes=250) as history:
         history.publish([event], alerts=[open_alert(event, times=(3.0, 1.0, 0.0))], thumbnails=jpegs(event.id))
         expected = [b"\xff\xd8" + bytes([k]) * 100 for k in (3, 1)]
         assert history.queries.evidence("a" * 32) == expected
@@ -89,11 +89,11 @@ def test_names_in_an_unknown_encoding_are_stored(history: History) -> None:
     assert strange.segment.key in history.seen_segments()
 
 
-def test_an_end_added_by_hand_is_unjudged_until_it_is_published(place: HistoryLocation) -> None:
+def test_an_end_added_by_hand_is_unjudged_until_it_is_published(history_location: HistoryLocation) -> None:
     """Then it has its place, and waits no more; said again it stays where it is."""
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         history.publish([factories.event(sequence=0)])
-        with open_history(place, "annotate") as beside:
+        with open_history(history_location, "annotate") as beside:
             beside.add_end(end_after(9))
             beside.add_end(end_after(9))
         assert list(history.queries.unjudged_ends()) == [end_after(9)]

@@ -35,9 +35,9 @@ OUTCOMES = [noisy_outcome(number, rendition) for number in range(HOURS * 900) fo
 
 
 @pytest.fixture
-def filled(place: HistoryLocation):
+def filled(history_location: HistoryLocation):
     shuffled = Random(4).sample(OUTCOMES, len(OUTCOMES))
-    with open_history(place, "write") as opened:
+    with open_history(history_location, "write") as opened:
         for begin in range(0, len(shuffled), 400):
             opened.publish(shuffled[begin : begin + 400])
             if begin % 1200 == 0:
@@ -136,10 +136,10 @@ def test_rollups_outlive_outcomes(filled: History) -> None:
     assert min(bucket.starts_at for bucket in buckets_of(filled, count=12, scorer="lite@1")) == hour
 
 
-def test_a_block_is_deleted_with_its_last_outcome(place: HistoryLocation) -> None:
+def test_a_block_is_deleted_with_its_last_outcome(history_location: HistoryLocation) -> None:
     """What is left of a block can still be read, and nothing remains when all of it is gone."""
     outcomes = [factories.event(sequence=number, frame_values=(50.0, 60.0, 40.0, 50.0)) for number in range(300)]
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         history.publish(outcomes)
         for gone in (100, 250, 300):
             history.maintenance.prune(
@@ -151,13 +151,15 @@ def test_a_block_is_deleted_with_its_last_outcome(place: HistoryLocation) -> Non
         assert history._database.query("SELECT count(*) FROM document")[0][0] == 0
 
 
-def test_outcomes_that_are_in_no_rollup_are_kept(place: HistoryLocation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outcomes_that_are_in_no_rollup_are_kept(
+    history_location: HistoryLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Much at once is done in several goes, and no outcome goes before it is in a minute."""
     monkeypatch.setattr("vqmon.transport.history.maintenance.MAX_CHUNKS", 2)
     monkeypatch.setattr("vqmon.transport.history.maintenance.PRUNE_CHUNK_ROWS", 30)
     monkeypatch.setattr("vqmon.transport.history.maintenance.ROLLUP_CHUNK_ROWS", 20)
     events = [factories.event(sequence=number) for number in range(200)]
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         history.publish(events)
         gone = [
             history.maintenance.prune(before=START + timedelta(days=1), keep_frames_of_segments=0).outcomes
@@ -196,9 +198,9 @@ def test_retention_deletes_old_resolved_alerts_with_their_evidence(history: Hist
     assert [len(history.queries.evidence(alert.id)) for alert in (ended, waiting, still_open)] == [0, 1, 1]
 
 
-def test_retention_deletes_an_end_with_the_outcomes_before_it(place: HistoryLocation) -> None:
+def test_retention_deletes_an_end_with_the_outcomes_before_it(history_location: HistoryLocation) -> None:
     """An end that some outcome still stands before stays."""
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         for number in range(6):
             history.publish([factories.event(sequence=number)], ends=[end_after(number)])
         history.maintenance.prune(before=factories.event(sequence=4).observed_at, keep_frames_of_segments=0)

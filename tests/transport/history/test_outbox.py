@@ -15,12 +15,12 @@ LATER = NOW + timedelta(minutes=1)
 OVER = replace(ALERT, state="resolved", resolved_at=ALERT.opened_at + timedelta(seconds=40))
 
 
-def test_an_alert_waits_until_it_is_marked_as_done(place: HistoryLocation) -> None:
+def test_an_alert_waits_until_it_is_marked_as_done(history_location: HistoryLocation) -> None:
     """What was told is kept; the moment of the end is our clock's."""
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         history.publish([], alerts=[ALERT], queued_at=NOW)
         history.outbox.record_deliveries({ALERT.id: {"http://am": "open"}})
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         history.publish([], alerts=[OVER], queued_at=LATER)
         (notice,) = history.outbox.queued_alerts()
         assert (notice.alert, notice.opened) == (OVER, ALERT)
@@ -34,10 +34,12 @@ def test_an_alert_waits_until_it_is_marked_as_done(place: HistoryLocation) -> No
         assert history.outbox.queued_alerts() == []
 
 
-def test_what_another_alert_explains_waits_and_is_told_once_nothing_explains_it(place: HistoryLocation) -> None:
+def test_what_another_alert_explains_waits_and_is_told_once_nothing_explains_it(
+    history_location: HistoryLocation,
+) -> None:
     """It keeps the moment of its coming; what names it is fixed when somebody is told."""
     muted = replace(ALERT, muted_by="c" * 32)
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         history.publish([], alerts=[muted], queued_at=NOW)
         assert [notice.opened for notice in history.outbox.queued_alerts()] == [muted]
         history.publish([], alerts=[ALERT], queued_at=LATER)
@@ -50,18 +52,18 @@ def test_what_another_alert_explains_waits_and_is_told_once_nothing_explains_it(
         assert (notice.opened, notice.alert) == (ALERT, explained)
 
 
-def test_without_anybody_to_tell_the_outbox_stays_empty(place: HistoryLocation) -> None:
+def test_without_anybody_to_tell_the_outbox_stays_empty(history_location: HistoryLocation) -> None:
     """Nothing piles up; and the end of what was never told is not told later."""
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         history.publish([], alerts=[ALERT])
         history.publish([], alerts=[OVER], queued_at=NOW)
         assert history.outbox.queued_alerts() == []
 
 
-def test_an_alert_and_its_notice_are_written_together_or_not_at_all(place: HistoryLocation) -> None:
+def test_an_alert_and_its_notice_are_written_together_or_not_at_all(history_location: HistoryLocation) -> None:
     """A publish that fails leaves neither."""
     broken = replace(factories.event(sequence=1), times_seconds=(float("nan"),))
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         with pytest.raises(ValueError, match="JSON"):
             history.publish([broken], alerts=[ALERT], queued_at=NOW)
         assert (history.queries.alert(ALERT.id), history.outbox.queued_alerts()) == (None, [])

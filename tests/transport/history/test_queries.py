@@ -27,7 +27,7 @@ def test_changes_come_once_and_in_chunks(history: History) -> None:
     assert [alert.state for alert in history.queries.changes_since(rest.tip, limit=99).alerts] == ["resolved"]
 
 
-def test_changes_never_contain_half_of_a_publish(history: History, place: HistoryLocation) -> None:
+def test_changes_never_contain_half_of_a_publish(history: History, history_location: HistoryLocation) -> None:
     """Changes end at a committed number whatever is being written between two questions."""
     stop = threading.Event()
 
@@ -41,7 +41,7 @@ def test_changes_never_contain_half_of_a_publish(history: History, place: Histor
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        with open_history(place, "read") as reader:
+        with open_history(history_location, "read") as reader:
             tip, event_ids = 0, []
             while len(event_ids) < 60:
                 changes = reader.queries.changes_since(tip, limit=7)

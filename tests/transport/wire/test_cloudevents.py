@@ -231,7 +231,7 @@ def changed(change: dict[str, Any], document: bytes | None = None) -> str:
 
 
 @pytest.mark.parametrize(
-    ("document", "place"),
+    ("document", "path"),
     [
         ("", "document: Invalid JSON"),
         ("[]", "document: "),
@@ -252,11 +252,11 @@ def changed(change: dict[str, Any], document: bytes | None = None) -> str:
         (cloudevents.encode_alert(ALERT, source="x").decode(), "org.vqmon.alert.opened.v1"),
     ],
 )  # fmt: skip
-def test_what_does_not_follow_the_schema_is_refused_with_its_place(document: str, place: str) -> None:
+def test_what_does_not_follow_the_schema_is_refused_with_its_path(document: str, path: str) -> None:
     """The error names the path within the document."""
     with pytest.raises(WireError) as refused:
         cloudevents.parse_outcome(document)
-    assert place in str(refused.value)
+    assert path in str(refused.value)
 
 
 def test_what_a_later_version_adds_is_ignored() -> None:

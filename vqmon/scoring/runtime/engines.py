@@ -9,9 +9,9 @@ from vqmon.errors import ScoreError, ScorerError
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec, golden_frames
 from vqmon.scoring.manifests.level_scorer import GraphSpec
 from vqmon.scoring.runtime.graph import Array, Placement, Session, check_ports, to_score_error
-from vqmon.scoring.runtime.model_file import VerifiedModel, read_frame_model
 from vqmon.scoring.runtime.onnx_session import open_cpu_fallback, open_session
 from vqmon.scoring.runtime.tensors import to_tensor
+from vqmon.scoring.runtime.verified_model import VerifiedModel, read_frame_model
 
 _OUTPUT_DTYPES = ("float32", "float16", "float64")
 _FALLBACK_TOLERANCE = 0.02

@@ -13,7 +13,7 @@ import onnxruntime as ort  # type: ignore[import-untyped]
 
 from vqmon.errors import ScorerError
 from vqmon.scoring.runtime.graph import Array, Device, Placement, Port, Session, first_line, to_score_error
-from vqmon.scoring.runtime.model_file import VerifiedModel
+from vqmon.scoring.runtime.verified_model import VerifiedModel
 from vqmon.telemetry.logs import log_event
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}

@@ -8,7 +8,7 @@ import numpy as np
 
 from vqmon.errors import ScorerError
 from vqmon.scoring.runtime.graph import Array, Placement, Port, first_line, to_score_error
-from vqmon.scoring.runtime.model_file import VerifiedModel
+from vqmon.scoring.runtime.verified_model import VerifiedModel
 
 _DTYPES = {"f32": "float32", "f16": "float16", "f64": "float64", "u8": "uint8", "i64": "int64", "i32": "int32"}
 

@@ -14,7 +14,7 @@ from vqmon.scoring.manifests.level_scorer import GraphSpec
 from vqmon.scoring.runtime.batcher import Batcher, Engine
 from vqmon.scoring.runtime.engines import GraphEngine
 from vqmon.scoring.runtime.graph import Array, Placement, call_at_priority
-from vqmon.scoring.runtime.model_file import read_graph_model
+from vqmon.scoring.runtime.verified_model import read_graph_model
 
 _CACHE_BYTES = 256 * 2**20
 """Size of the cache of all graphs together; the features of one picture of Q-Align take half a megabyte."""

@@ -12,9 +12,9 @@ from vqmon.errors import ScoreError, ScorerError
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec, SourceSpec, StepSpec, TextSpec
 from vqmon.scoring.manifests.frame_scorer import golden_frames, preprocessing_id
 from vqmon.scoring.runtime.graph import Array, Placement
-from vqmon.scoring.runtime.model_file import read_verified_file
 from vqmon.scoring.runtime.shared_graphs import SharedGraph, SharedGraphs, describe_devices, run_row_by_row, warm_up
 from vqmon.scoring.runtime.tensors import to_tensor
+from vqmon.scoring.runtime.verified_model import read_verified_file
 from vqmon.scoring.scorers.clip_tokenizer import ClipTokenizer, load_clip_tokenizer
 
 

@@ -15,28 +15,30 @@ from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 
 
-def make_older(place: HistoryLocation, server: PostgresServer | None) -> None:
+def make_older(history_location: HistoryLocation, server: PostgresServer | None) -> None:
     """As the version before left it."""
-    if isinstance(place, Path):
-        with closing(sqlite3.connect(place)) as older:
+    if isinstance(history_location, Path):
+        with closing(sqlite3.connect(history_location)) as older:
             older.executescript("DROP TABLE ended; PRAGMA user_version = 1;")
         return
     assert server is not None
-    database = urlsplit(place.url).path.lstrip("/")
+    database = urlsplit(history_location.url).path.lstrip("/")
     server.run_sql("DROP TABLE vqmon.ended", database)
     server.run_sql("UPDATE vqmon.about SET version = 1", database)
 
 
-def test_a_history_of_the_previous_version_is_upgraded(place: HistoryLocation, request: pytest.FixtureRequest) -> None:
+def test_a_history_of_the_previous_version_is_upgraded(
+    history_location: HistoryLocation, request: pytest.FixtureRequest
+) -> None:
     """With all that is in it; to be read it must have been opened by a writer once."""
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         history.publish([factories.event(sequence=0)])
-    make_older(place, None if isinstance(place, Path) else request.getfixturevalue("postgres"))
-    with pytest.raises((StoreError, NoHistoryError)), open_history(place, "read"):
+    make_older(history_location, None if isinstance(history_location, Path) else request.getfixturevalue("postgres"))
+    with pytest.raises((StoreError, NoHistoryError)), open_history(history_location, "read"):
         pass
-    with open_history(place, "write") as history:
+    with open_history(history_location, "write") as history:
         history.publish([factories.event(sequence=1)], ends=[end_after(2)])
-    with open_history(place, "read") as history:
+    with open_history(history_location, "read") as history:
         assert list(history.documents.judge_inputs()) == [
             factories.event(sequence=0),
             factories.event(sequence=1),

@@ -17,7 +17,7 @@ from vqmon.errors import ScorerError
 from vqmon.scoring.manifests.level_scorer import GraphSpec, load_level_spec
 from vqmon.scoring.runtime.engines import GraphEngine
 from vqmon.scoring.runtime.graph import Placement
-from vqmon.scoring.runtime.model_file import VerifiedModel, inspect_graph, read_graph_model, read_model_bytes
+from vqmon.scoring.runtime.verified_model import VerifiedModel, inspect_graph, read_graph_model, read_model_bytes
 
 
 def _read(folder: Path, held: bytes, promised: bytes | None = None) -> bytes:
