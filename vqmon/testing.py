@@ -226,7 +226,7 @@ class MemoryOutbox:
         return sorted(changed, key=lambda queued: queued.number)
 
     async def record_deliveries(self, deliveries: Mapping[str, Mapping[str, NotifiedState] | None]) -> None:
-        """Store what each receiver was told, by alert id; None removes the alert."""
+        """Store the states that each receiver was notified of, by alert id; None removes the alert."""
         for alert_id, states in deliveries.items():
             if states is None:
                 self.alerts_by_id.pop(alert_id, None)

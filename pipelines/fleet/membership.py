@@ -62,7 +62,7 @@ class GroupMember:
         self._handovers: dict[int, PartitionHandover] = {}
         self._assignment_count = 0
         self._answered_at = self._polled_at = self._reachable_since = time.monotonic()
-        # True once the group has told us which partitions are ours, be it none
+        # True once the group has assigned partitions, even if none
         self._has_assignment = False
         self._is_leaving = False
         self._group = open_group(self)

@@ -105,7 +105,7 @@ def _count_outcome(outcome: Outcome, meters: Meters, slo_floor: float) -> None:
 
 
 def _is_good(outcome: Outcome, slo_floor: float) -> bool:
-    """Whether viewers had a good picture, as far as can be told: what could not be scored counts as bad."""
+    """Whether viewers had a good picture; an unscored segment counts as bad."""
     return isinstance(outcome, QualityEvent) and bool(outcome.scores) and outcome.scores[0].value >= slo_floor
 
 

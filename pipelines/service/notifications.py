@@ -49,13 +49,13 @@ class HistoryOutbox:
         return await self._thread.run(partial(self._thread.history.outbox.queued_alerts, after=after))
 
     async def record_deliveries(self, deliveries: Mapping[str, Mapping[str, NotifiedState] | None]) -> None:
-        """Store what each receiver was told, by alert id; None removes the alert from the outbox."""
+        """Store the states that each receiver was notified of, by alert id; None removes the alert from the outbox."""
         await self._thread.run(partial(self._thread.history.outbox.record_deliveries, deliveries))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MuteFilter:
-    """Selects the alerts that nobody is notified of: by severity, maintenance window and age."""
+    """Selects the alerts that no receiver is notified of: by severity, maintenance window and age."""
 
     windows: Sequence[Mask]
     severities: Collection[Severity]

@@ -213,9 +213,9 @@ def settings_for_watch(settings: Settings, address: str, *, stream_id: str, hist
             "file_roots": policy.file_roots,
         }
     )
-    kept = settings.history.at_location(history)
-    # A person is looking: nobody else is told.
-    changes = {"source": source, "fetch": fetch, "history": kept, "notify": NotifySettings()}
+    history_settings = settings.history.at_location(history)
+    # Somebody watches the terminal: no receiver is notified.
+    changes = {"source": source, "fetch": fetch, "history": history_settings, "notify": NotifySettings()}
     return settings.model_copy(update=changes)
 
 

@@ -139,7 +139,7 @@ class AlertSettings(Section):
 
 
 class WebhookSettings(Section):
-    """One address that is told of alerts, signed."""
+    """One webhook that receives alerts, with signed requests."""
 
     url: str = Field(pattern=r"^https?://")
     # the key that signs now, and then those that are on their way out
@@ -158,7 +158,7 @@ class WindowSettings(Section):
 
 
 class NotifySettings(Section):
-    """Who is told of alerts, and how."""
+    """The receivers of alerts and how they are notified."""
 
     alertmanagers: tuple[Annotated[str, Field(pattern=r"^https?://")], ...] = ()
     token_file: Path | None = None
@@ -179,7 +179,7 @@ class NotifySettings(Section):
 
 
 class HistorySettings(Section):
-    """Where outcomes and alerts are kept, and for how long."""
+    """Where outcomes and alerts are stored, and for how long."""
 
     path: Path = Path("vqmon.db")
     # postgresql://user@host:port/database instead of the file; never with a password
@@ -234,7 +234,7 @@ class WebSettings(Section):
     port: int = Field(default=8080, ge=0, le=65535)
     title: str = "vqmon"
     allowed_hosts: tuple[Annotated[str, Field(pattern=r"^(\*|(\*\.)?[^*/:\s]+|\[[0-9A-Fa-f:.]+\])$")], ...] = ()
-    # votes of blind looks, and pictures kept for pairs; none = beside the history, or in the working folder
+    # the file of blind votes and of pictures of pairs; none = beside the history, or in the working folder
     reviews: Path | None = None
     allow_votes: bool = False
 
