@@ -71,7 +71,7 @@ allow_noncommercial = true
     assert "all topics match the settings" in run_vqmon(tmp_path, "topics", "check")
     published = run_vqmon(tmp_path, "publish", str(media), "--stream", "film", "--rendition", "1080p", "--arm", "new")
     assert "3 segment messages published" in published
-    assert "the end of film is behind its segments" in run_vqmon(tmp_path, "end", "film")
+    assert "the end of film was written to the segments topic" in run_vqmon(tmp_path, "end", "film")
     names = TopicNames.from_prefix("whole", "whole")
     daemon = started(tmp_path)
     try:
