@@ -84,14 +84,6 @@ def test_pictures_of_pairs_are_kept(tmp_path: Path) -> None:
     assert [SMALL] in pictures
 
 
-def test_an_unknown_experiment_names_the_nearest(tmp_path: Path) -> None:
-    """Before anything is looked at."""
-    filled(tmp_path)
-    result = CliRunner().invoke(main, ["pictures", "sl"])
-    assert result.exit_code == 2
-    assert "sr" in result.output
-
-
 async def test_the_page_of_a_real_answer(tmp_path: Path) -> None:
     """What `compare` says of a real history is shown, also while it is too early to say much."""
     path = filled(tmp_path)
