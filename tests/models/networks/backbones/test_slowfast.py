@@ -69,7 +69,7 @@ def test_every_level_equals_the_published_code(rich_goldens: RichGoldens, networ
         slow, fast = (each.mean((2, 3, 4)) for each in after[-1])
         near(slow, archive["in0.slow"])
         near(fast, archive["in0.fast"])
-        near(network.classes(torch.cat([slow, fast], dim=1)), archive["in0.logits400"])
+        near(network.class_logits(torch.cat([slow, fast], dim=1)), archive["in0.logits400"])
 
 
 @pytest.mark.fixtures
