@@ -21,9 +21,8 @@ _MAX_CLUSTER_ROWS = 12
 
 def comparison_lines(comparison: Comparison) -> Iterator[str | Table]:
     """Verdicts first, then the numbers behind them, with rich markup."""
-    it = comparison.experiment
-    if it.question:
-        yield f"[bold]{escape(it.question)}[/bold]"
+    if question := comparison.experiment.question:
+        yield f"[bold]{escape(question)}[/bold]"
     if comparison.begins_at is not None and comparison.ends_at is not None:
         span = f"{comparison.begins_at:%Y-%m-%d %H:%M} to {comparison.ends_at:%Y-%m-%d %H:%M} UTC"
         yield f"[dim]{comparison.outcomes:,} outcomes, {span} on the media timeline[/dim]"
@@ -132,22 +131,22 @@ def _arms(comparison: Comparison) -> Table:
     return table
 
 
-def plan_lines(assumed: PowerAssumptions, found: SampleSizePlan) -> Iterator[str]:
+def plan_lines(assumed: PowerAssumptions, plan: SampleSizePlan) -> Iterator[str]:
     """How many clusters an experiment needs, with rich markup."""
     m = assumed.segments_per_cluster
     yield (
-        f"To detect {assumed.difference:g} points with {found.power:.0%} power at alpha {assumed.alpha:g}"
+        f"To detect {assumed.difference:g} points with {plan.power:.0%} power at alpha {assumed.alpha:g}"
         + (f" for each of {assumed.hypotheses} hypotheses" if assumed.hypotheses > 1 else "")
         + ":"
     )
     for count, how in (
-        (found.clusters_anytime, "when you look at any time (planned_clusters)"),
-        (found.clusters_final, "when you look once, at the end"),
+        (plan.clusters_anytime, "when you look at any time (planned_clusters)"),
+        (plan.clusters_final, "when you look once, at the end"),
     ):
         text = "more than a million" if count >= MAX_CLUSTERS else f"{count:,}"
         yield f"  [bold]{text}[/bold] clusters of {m} segments {how}: {count * m:,} segments"
     yield (
-        f"[dim]A cluster's mean has s.d. {found.cluster_sd:.2f}; the design effect is {found.design_effect:.1f}: "
+        f"[dim]A cluster's mean has s.d. {plan.cluster_sd:.2f}; the design effect is {plan.design_effect:.1f}: "
         "segments of one cluster are correlated.[/dim]"
     )
 

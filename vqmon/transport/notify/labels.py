@@ -59,7 +59,9 @@ def alert_annotations(alert: Alert) -> dict[str, str]:
         "threshold": "" if evidence.threshold is None else f"{evidence.threshold:.4g}",
         "began_at": alert.began_at.isoformat(timespec="seconds"),
         "alert_id": alert.id,
-        "moved": "; ".join(f"{it.name} {it.before:.3g} -> {it.after:.3g}" for it in alert.moved[:_MAX_MOVED_SIGNALS]),
+        "moved": "; ".join(
+            f"{shift.name} {shift.before:.3g} -> {shift.after:.3g}" for shift in alert.moved[:_MAX_MOVED_SIGNALS]
+        ),
         **(_change_annotations(alert.change) if alert.change else {}),
     }
     return {name: _valid_text(value) for name, value in annotations.items() if value}

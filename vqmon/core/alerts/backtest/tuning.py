@@ -123,7 +123,7 @@ def propose(
         raise ValueError(f"no series has {_MIN_VALUES} scored segments; record for longer, or choose another time")
     noise = tuple(measure_noise(series) for series in long_enough)
     seconds = median(end - start for series in long_enough for start, end, _ in series.values)
-    shift = median(_shift(one, drop_points) for one in noise)
+    shift = median(_shift(series_noise, drop_points) for series_noise in noise)
     k = round(min(max(shift / 2, 0.25), 1.0), 2)
     theoretical_h = round(limit_for(k, _DAY_SECONDS / seconds / false_alarms_per_day), 1)
     h, stream_days = theoretical_h, sum(series.seconds for series in long_enough) / _DAY_SECONDS
@@ -149,7 +149,7 @@ def propose(
 
 def detection_delays(proposal: Proposal, drops_points: Sequence[float]) -> tuple[DetectionDelay, ...]:
     """How soon drops of these sizes are detected in the median series, by run-length theory."""
-    by_sensitivity = sorted(proposal.noise, key=lambda one: _shift(one, 1))
+    by_sensitivity = sorted(proposal.noise, key=lambda series_noise: _shift(series_noise, 1))
     middle = by_sensitivity[len(by_sensitivity) // 2]
     delays = []
     for drop_points in drops_points:

@@ -99,7 +99,7 @@ def baseline_of(values: Sequence[float]) -> Baseline:
     phi = baseline.autocorrelation
     residuals = [second - phi * first for first, second in pairwise(deviations)]
     center = median(residuals)
-    residual_spread = max(_MAD_TO_DEVIATION * median(abs(one - center) for one in residuals), MIN_SPREAD)
+    residual_spread = max(_MAD_TO_DEVIATION * median(abs(residual - center) for residual in residuals), MIN_SPREAD)
     bound = CLIP_SPREADS * residual_spread
     bounded = [max(-bound, min(bound, residual)) for residual in residuals]
     mean = sum(bounded) / len(bounded)
