@@ -164,7 +164,7 @@ async def test_deleted_records_stop_the_reader_unless_the_settings_accept_the_ga
     """It then goes on with the oldest that is left, and tells the history which offset it holds."""
     strict, lenient = Topic(partition_0=1), Topic(partition_0=1, when_lost="go_on")
     for topic in (strict, lenient):
-        topic.broker.oldest[TOPIC, 0] = 4
+        topic.broker.beginning_offsets[TOPIC, 0] = 4
         await topic.reader.start()
     with pytest.raises(SettingsError, match=r"v.quality/0: the stored offset is 1.*deleted before they were read"):
         await strict.reader.resume_assigned()
