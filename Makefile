@@ -48,14 +48,14 @@ test-models: $(READY_MODELS)
 	$(MODELS)/pytest -q tests/models
 
 smoke: $(READY)
-	$(BIN)/pytest -q -m "not torch and not slow and not kafka" tests/core tests/media tests/scoring tests/settings tests/test_flow.py
+	$(BIN)/pytest -q -m "not torch and not slow and not kafka" tests/core tests/media tests/scoring tests/settings tests/test_flow.py tests/test_retry.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q tests/test_public_face.py tests/test_import_rules.py tests/settings/test_sections.py tests/test_flow.py
+	$(BIN)/pytest -q tests/test_public_face.py tests/test_private_names.py tests/test_import_rules.py tests/settings/test_sections.py tests/test_flow.py
 
 kafka: $(READY)
 	$(BIN)/python -m tests.acceptance.kafka
