@@ -16,7 +16,7 @@ help:
 	@echo "make demo         the main job on this machine in two minutes (INPUT=clip.mp4 DEMO_SECONDS=105 KEEP=1)"
 	@echo "make test         every test that needs no torch"
 	@echo "make test-models  the tests of the torch side too"
-	@echo "make smoke        core, media and scoring on another Python (PYTHON=python3.13 VENV=.venv-newest)"
+	@echo "make smoke        most tests without services on another Python (PYTHON=python3.13 VENV=.venv-newest)"
 	@echo "make check        format, lint, types, import rules, public face"
 	@echo "make kafka        one Kafka broker on 127.0.0.1:9092 to try things with, until Ctrl-C (Java 17 and Maven)"
 	@echo "make bench        speed and memory beside peers, in one run"
@@ -48,7 +48,7 @@ test-models: $(READY_MODELS)
 	$(MODELS)/pytest -q tests/models
 
 smoke: $(READY)
-	$(BIN)/pytest -q -m "not torch and not slow and not kafka" tests/core tests/media tests/scoring tests/settings tests/test_flow.py tests/test_retry.py
+	$(BIN)/pytest -q -m "not torch and not slow and not kafka and not postgres" tests/core tests/media tests/scoring tests/settings tests/transport tests/cli tests/test_flow.py tests/test_retry.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .

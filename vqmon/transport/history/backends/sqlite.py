@@ -177,11 +177,15 @@ class SqliteDatabase:
             check_same_thread=False,
             cached_statements=256,
         )
-        # In WAL mode NORMAL loses nothing when the process dies; only a power cut can take the last transactions.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        if not self._is_reader:
-            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        try:
+            # In WAL mode NORMAL loses nothing when the process dies; only a power cut can take the last transactions.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            if not self._is_reader:
+                connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+                connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     @contextmanager
