@@ -10,14 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import factories
+from tests.core.alerts.quick_rules import QUICK, judged
 from tests.core.alerts.stored_states import by_stored_key, copied, load, save_changes
 from tests.factories import FINGERPRINTS, RENDITION, START
 from vqmon.core.alerts.annotations import EndReason, StreamEnd, stream_end
-from vqmon.core.alerts.conditions.collapse import Collapse
-from vqmon.core.alerts.conditions.floor import Floor
-from vqmon.core.alerts.conditions.missing import Missing
 from vqmon.core.alerts.conditions.no_score import NoScore
-from vqmon.core.alerts.conditions.signal import Signal
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.alerts.rules import AlertRule, Match
 from vqmon.core.alerts.state import AlertState
@@ -29,18 +26,6 @@ from vqmon.transport.wire.cloudevents import encode_state
 DEFAULT_FILE = Path(__file__).parents[3] / "config" / "rules.toml"
 DEFAULTS = parse_rules(DEFAULT_FILE.read_text())
 
-QUICK = (
-    AlertRule(name="floor", severity="page", condition=Floor(scorer="*", below=40, recover_above=45, for_seconds=5)),
-    AlertRule(name="black", severity="ticket", condition=Signal(signal="black", above=0.9), min_open_seconds=6),
-    AlertRule(name="freeze", severity="ticket", condition=Signal(signal="freeze", above=0.5)),
-    AlertRule(
-        name="collapse",
-        severity="page",
-        condition=Collapse(scorer="lite", drop=20, baseline_segments=4, recover_seconds=4, settle_seconds=40),
-    ),
-    AlertRule(name="silence", severity="page", condition=NoScore(for_seconds=8)),
-    AlertRule(name="missing", severity="ticket", condition=Missing(count=2, of=4)),
-)
 """Rules that turn often."""
 
 LADDER = (RENDITION, replace(RENDITION, name="360p"), Rendition(stream_id="sports", name="720p"))
@@ -80,10 +65,6 @@ def outcomes_of(plan: Sequence[dict]) -> list[Outcome]:
                 factories.failure(sequence=number, reason=step["what"], rendition=rendition, duration_seconds=seconds)
             )
     return outcomes
-
-
-def judged(judge: Judge, outcomes: Sequence[Outcome]) -> list[Alert]:
-    return [alert for outcome in outcomes for alert in judge.judge(outcome)]
 
 
 plans = st.lists(steps, max_size=80).map(outcomes_of)

@@ -1,6 +1,5 @@
 """Outcomes on their rendition's timeline: late segments, resets, repeated frames."""
 
-from collections.abc import Sequence
 from datetime import timedelta
 
 import numpy as np
@@ -8,33 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import factories
+from tests.core.alerts.quick_rules import QUICK, judged
 from tests.factories import START
-from vqmon.core.alerts.conditions.collapse import Collapse
-from vqmon.core.alerts.conditions.floor import Floor
-from vqmon.core.alerts.conditions.missing import Missing
-from vqmon.core.alerts.conditions.no_score import NoScore
-from vqmon.core.alerts.conditions.signal import Signal
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.alerts.media_timeline import SAME_MAX_LEVELS, is_same_picture
-from vqmon.core.alerts.rules import AlertRule
-from vqmon.core.types import Alert, Outcome
-
-QUICK = (
-    AlertRule(name="floor", severity="page", condition=Floor(scorer="*", below=40, recover_above=45, for_seconds=5)),
-    AlertRule(name="black", severity="ticket", condition=Signal(signal="black", above=0.9), min_open_seconds=6),
-    AlertRule(name="freeze", severity="ticket", condition=Signal(signal="freeze", above=0.5)),
-    AlertRule(
-        name="collapse",
-        severity="page",
-        condition=Collapse(scorer="lite", drop=20, baseline_segments=4, recover_seconds=4, settle_seconds=40),
-    ),
-    AlertRule(name="silence", severity="page", condition=NoScore(for_seconds=8)),
-    AlertRule(name="missing", severity="ticket", condition=Missing(count=2, of=4)),
-)
-
-
-def judged(judge: Judge, outcomes: Sequence[Outcome]) -> list[Alert]:
-    return [alert for outcome in outcomes for alert in judge.judge(outcome)]
 
 
 @given(st.integers(0, 2**32), st.integers(0, 255), st.integers(0, 30))

@@ -7,31 +7,13 @@ from typing import Any
 
 import httpx
 
+from tests.web.api.json_client import get
 from tests.web.stored_history import StoredHistory
 from vqmon.core.types import QualityEvent
 from vqmon.web.api.framework import PREFIX
 from vqmon.web.api.openapi import OPERATIONS, openapi_document
 
 CONFIG = Path(__file__).parents[3] / "config"
-
-
-async def get(client: httpx.AsyncClient, path: str, *, status: int = 200) -> Any:
-    reply = await client.get(PREFIX + path)
-    assert reply.status_code == status, reply.text[:300]
-    assert reply.headers["content-type"] == "application/json"
-    return reply.json()
-
-
-async def every(client: httpx.AsyncClient, path: str) -> list[dict[str, Any]]:
-    """All items of a list, part by part."""
-    items: list[dict[str, Any]] = []
-    address: str | None = path
-    while address is not None:
-        part = await get(client, address.removeprefix(PREFIX))
-        items += part["items"]
-        address = part["next"]
-        assert len(items) < 2000
-    return items
 
 
 def fits(value: Any, schema: dict[str, Any], known: dict[str, Any], where: str) -> None:

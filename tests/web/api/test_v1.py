@@ -1,30 +1,9 @@
 """Lists of version 1 of the REST API."""
 
-from typing import Any
-
 import httpx
 
+from tests.web.api.json_client import every, get
 from tests.web.stored_history import StoredHistory
-from vqmon.web.api.framework import PREFIX
-
-
-async def get(client: httpx.AsyncClient, path: str, *, status: int = 200) -> Any:
-    reply = await client.get(PREFIX + path)
-    assert reply.status_code == status, reply.text[:300]
-    assert reply.headers["content-type"] == "application/json"
-    return reply.json()
-
-
-async def every(client: httpx.AsyncClient, path: str) -> list[dict[str, Any]]:
-    """All items of a list, part by part."""
-    items: list[dict[str, Any]] = []
-    address: str | None = path
-    while address is not None:
-        part = await get(client, address.removeprefix(PREFIX))
-        items += part["items"]
-        address = part["next"]
-        assert len(items) < 2000
-    return items
 
 
 async def test_following_next_returns_every_item_once(client: httpx.AsyncClient, history: StoredHistory) -> None:
