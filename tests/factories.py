@@ -266,7 +266,7 @@ ARMS = (Arm(name="v1", label="v1"), Arm(name="v2", label="v2"))
 
 
 def experiment(**changes: object) -> Experiment:
-    """v1 (control) against v2, told apart by the label `arm`; paired, clusters are streams."""
+    """v1 (control) against v2, distinguished by the label `arm`; paired, clusters are streams."""
     base = Experiment(name="trial", arms=ARMS, control="v1", scorers=("lite",), delta_min=0.5)
     return replace(base, **changes)  # type: ignore[arg-type]
 

@@ -20,17 +20,19 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-TREES = {
-    module_name(path): ast.parse(path.read_text(encoding="utf-8"))
-    for folder in USERS
-    for path in sorted((ROOT / folder).rglob("*.py"))
-}
+def parse_modules() -> dict[str, ast.Module]:
+    """Every module of the product, its tests and its benches, by name."""
+    return {
+        module_name(path): ast.parse(path.read_text(encoding="utf-8"))
+        for folder in USERS
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    }
 
 
-def used_names() -> dict[str, set[str]]:
+def used_names(trees: dict[str, ast.Module]) -> dict[str, set[str]]:
     """Module -> its names that another module imports, reads as attributes of the module, or patches by a string."""
     used: dict[str, set[str]] = defaultdict(set)
-    for tree in TREES.values():
+    for tree in trees.values():
         nodes = list(ast.walk(tree))
         modules = imported_modules(nodes)
         for node in nodes:
@@ -40,7 +42,7 @@ def used_names() -> dict[str, set[str]]:
                 used[modules.get(ast.unparse(node.value), "")].add(node.attr)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 module, _, name = node.value.rpartition(".")
-                used[module if module in TREES else ""].add(name)
+                used[module if module in trees else ""].add(name)
     return used
 
 
@@ -100,9 +102,10 @@ def is_registered(node: ast.stmt) -> bool:
 
 def test_public_names_have_a_user() -> None:
     """Everything else begins with an underscore."""
-    used = used_names()
+    trees = parse_modules()
+    used = used_names(trees)
     unused = []
-    for module, tree in TREES.items():
+    for module, tree in trees.items():
         if not module.startswith(PRODUCT) or module.endswith("__main__"):
             continue
         public = {name: node for name, node in top_level(tree) if not name.startswith("_")}

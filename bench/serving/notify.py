@@ -103,7 +103,9 @@ def kills(program: str, folder: Path, count: int) -> bool:
     print(
         f"  webhook: {result.lost} lost, {result.disordered} out of order, {result.repeated} repeated with the same id"
     )
-    print(f"  people behind Alertmanager: {result.unnoticed} not told, {result.doubled} told twice, 0 left open")
+    print(
+        f"  people behind Alertmanager: {result.unnoticed} not notified, {result.doubled} notified twice, 0 left open"
+    )
     return not (result.lost or result.disordered or result.unnoticed or result.doubled)
 
 

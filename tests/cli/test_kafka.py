@@ -29,7 +29,7 @@ def run_command(*arguments: str) -> Result:
 
 
 class FakeCall:
-    """An async function that records its arguments and returns or raises what it is told to."""
+    """An async function that records its arguments and returns or raises a given value."""
 
     def __init__(self, result: object = None) -> None:
         self.result = result

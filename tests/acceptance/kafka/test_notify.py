@@ -25,7 +25,7 @@ from vqmon.transport.wire.control_messages import parse_control_message
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
-NAMES = TopicNames.from_prefix("told", "told")
+NAMES = TopicNames.from_prefix("notified", "notified")
 CONFIG = """
 [source]
 kind = "kafka"

@@ -10,7 +10,7 @@ from vqmon.media.fetch.decryption import add_encryption_fragment, split_encrypti
 
 
 async def test_encrypted_bytes_must_be_whole_cipher_blocks(server: Server) -> None:
-    """A truncated encrypted segment is told from a damaged picture."""
+    """A truncated encrypted segment is distinguished from a damaged picture."""
     server.answers = {"/key": Answer(KEY), "/a": Answer(encrypted(b"pictures")[:-1])}
     encryption = Encryption(method="AES-128", key_url=server.url("/key"), iv_hex=IV.hex())
     async with Fetcher(loopback_policy(server)) as fetcher:

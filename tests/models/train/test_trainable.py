@@ -46,7 +46,7 @@ def test_all_looks_have_the_sizes_that_networks_expect(parts: FrozenNetworks) ->
 
 
 def test_guidance_and_scales_can_be_left_out() -> None:
-    """With guidance, once trained, saliency matters; without it nobody looks at it; both aggregators work."""
+    """With guidance, once trained, saliency matters; without it the network ignores it; both aggregators work."""
     maps, first, other = (
         torch.rand(2, sum(own.STAGE_WIDTHS), 12, 12),
         torch.zeros(2, 1, 12, 12),

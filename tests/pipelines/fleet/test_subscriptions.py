@@ -103,7 +103,7 @@ async def test_each_topic_has_a_state_topic(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("is_gathered", [False, True])
 async def test_a_member_joins_the_group_of_its_topic(is_gathered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the times of the settings; the monitor is told of which topic the membership is."""
+    """With the times of the settings; the monitor knows the topic of the membership."""
     topic = gathered_topic() if is_gathered else SEGMENTS
     opened: list[dict[str, object]] = []
     joined: list[tuple[str, object]] = []

@@ -184,7 +184,7 @@ def test_retention_deletes_old_outcomes_and_thumbnails(history: History, monkeyp
 
 
 def test_retention_deletes_old_resolved_alerts_with_their_evidence(history: History) -> None:
-    """Those that ended long enough ago; open ones and those that somebody has to be told of stay."""
+    """Those that ended long enough ago; open ones and those with a pending notification stay."""
     event = factories.event(sequence=0)
     ended, waiting, still_open = (open_alert(event, name=name, times=(0.0,)) for name in "abc")
     history.publish([event], alerts=[ended, still_open], thumbnails=jpegs(event.id))

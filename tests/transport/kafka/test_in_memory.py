@@ -10,7 +10,7 @@ BATCH = TransactionBatch(records=[ProducerRecord(topic="out", partition=1, key=b
 
 
 class Assignment:
-    """What a member was told."""
+    """The callbacks that a member received."""
 
     def __init__(self, broker: MemoryBroker, topic: str = "in") -> None:
         self.log: list[tuple[str, list[int]]] = []

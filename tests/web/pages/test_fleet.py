@@ -26,7 +26,7 @@ async def test_fleet_shows_every_rendition_worst_first(client: httpx.AsyncClient
 
 
 async def test_every_state_has_a_shape_and_a_word(client: httpx.AsyncClient) -> None:
-    """A state is told by a shape and a word, not by its colour alone."""
+    """A state is shown by a shape and a word, not by its colour alone."""
     page = await text(client, "/")
     for state in ("failing", "degraded", "unscored", "stale", "good"):
         assert re.search(

@@ -23,7 +23,7 @@ async def text(client: httpx.AsyncClient, path: str) -> str:
 
 
 async def test_segment_shows_frames_signals_and_provenance(client: httpx.AsyncClient, history: StoredHistory) -> None:
-    """A verdict is told down to its frames, and no query string of an address is shown."""
+    """A result is shown down to its frames, and no query string of a URL is shown."""
     page = await text(client, f"/segments/{newest(history, SCORED, 'cinema-4k')}")
     assert page.count("/frames/") == 8
     for text_part in ("5th percentile of frames", "bt709/limited", "sha256 5f5f", "onnxruntime", "banding"):
@@ -32,7 +32,7 @@ async def test_segment_shows_frames_signals_and_provenance(client: httpx.AsyncCl
 
 
 async def test_unscored_segment_has_reason_and_remedies(client: httpx.AsyncClient, history: StoredHistory) -> None:
-    """A failure is told in plain words, with the stage it came to and a remedy."""
+    """A failure is explained in plain words, with the stage at which it failed and a remedy."""
     page = await text(client, f"/segments/{newest(history, UNSCORED)}")
     for text_part in ("The server says that the segment does not exist.", "What you can do", "not reached", "HTTP 404"):
         assert text_part in page

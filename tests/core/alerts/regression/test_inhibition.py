@@ -4,7 +4,7 @@ from tests.core.alerts.regression.faulty_streams import CAUSES, judged, ladder, 
 
 
 def test_the_strongest_cause_mutes_the_rest() -> None:
-    """A fault of the encoder is one alert that is told; what follows from it is stored and muted."""
+    """A fault of the encoder notifies once; the alerts that follow from it are stored and muted."""
     plain = '[rules.single]\nkind = "regression"\nscorer = "lite"\nmatch = { rendition = "1080p" }\n'
     lanes = ladder(500, top=planted(300, 500, 14))
     alerts = judged(CAUSES + plain, mixed(*lanes))

@@ -46,7 +46,7 @@ class SampleSizePlan:
     design_effect: float
     # for one look at the end, by the t interval
     clusters_final: int
-    # for looks at any time: with the same power when this many clusters are complete
+    # for analyses at any time: with the same power when this many clusters are complete
     clusters_anytime: int
     # the power that each test needs so that all guardrails pass too
     power: float
