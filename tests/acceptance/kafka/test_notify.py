@@ -31,8 +31,8 @@ CONFIG = """
 kind = "kafka"
 [kafka]
 bootstrap = ["{bootstrap}"]
-prefix = "told"
-group = "told"
+prefix = "notified"
+group = "notified"
 [notify]
 path = "vqmon-notify.db"
 [notify.webhooks.hook]
@@ -93,8 +93,10 @@ def heard(hook: Receiver) -> list[str]:
     return list(by_id.values())
 
 
-async def test_alerts_of_a_fleet_are_told_once_over_a_kill_and_a_lost_file(cluster: Cluster, tmp_path: Path) -> None:
-    """What is open is told, what began and ended long ago is not, nor what came late; a kill loses nothing."""
+async def test_alerts_of_a_fleet_are_notified_once_over_a_kill_and_a_lost_file(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Open alerts are notified, those that began and ended long ago are not, nor late ones; a kill loses nothing."""
     await make_topics(cluster.bootstrap, NAMES, partitions=2, copies=1)
     day, now = timedelta(days=1), timedelta()
     past, lasting, late = alert("past", day), alert("lasting", day), alert("late", day)
