@@ -93,9 +93,7 @@ def heard(hook: Receiver) -> list[str]:
     return list(by_id.values())
 
 
-async def test_alerts_of_a_fleet_are_notified_once_over_a_kill_and_a_lost_file(
-    cluster: Cluster, tmp_path: Path
-) -> None:
+async def test_fleet_alerts_are_notified_once_over_a_kill_and_a_lost_file(cluster: Cluster, tmp_path: Path) -> None:
     """Open alerts are notified, those that began and ended long ago are not, nor late ones; a kill loses nothing."""
     await make_topics(cluster.bootstrap, NAMES, partitions=2, copies=1)
     day, now = timedelta(days=1), timedelta()

@@ -100,7 +100,9 @@ async def test_the_page_of_a_real_answer(tmp_path: Path) -> None:
             def result(self, name: str) -> ExperimentResult:
                 return ExperimentResult(comparison=comparison, made_at=seed.NOW)
 
-        app = create_app(history.queries, now=lambda: seed.NOW + timedelta(seconds=2), experiment_results=FixedResults())
+        app = create_app(
+            history.queries, now=lambda: seed.NOW + timedelta(seconds=2), experiment_results=FixedResults()
+        )
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             page = (await client.get("/experiments/sr")).text
             item = (await client.get("/api/v1/experiments/sr")).json()
