@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from vqmon.core.calibration import ScoreInterval
 from vqmon.core.frames import Sampling
 
 
@@ -26,6 +27,10 @@ class Score:
     levels: Mapping[str, float] = field(default_factory=dict, hash=False)
     # normalized entropy of the levels, mean over frames: 0 = certain of one level, 1 = all levels equally likely
     entropy: float | None = None
+    # share of the population of the scorer's manifest that is worse, in percent; None when the manifest has no table
+    percentile: float | None = None
+    # where the mean human score is expected, 0..100; None when the manifest does not state it
+    interval: ScoreInterval | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Literal
 from urllib.parse import urlsplit
 
+from vqmon.core.calibration import ScoreInterval
 from vqmon.core.frames import SIGNALS, ClipSampling, DecodedSegment, Fingerprint, MediaFacts, Pixels, Sampling, View
 from vqmon.core.scores import (
     PROMOTION_REASONS,
@@ -53,6 +54,7 @@ __all__ = [
     "Rendition",
     "Sampling",
     "Score",
+    "ScoreInterval",
     "ScorerIdentity",
     "Segment",
     "SegmentFailure",

@@ -9,7 +9,7 @@ import pytest
 
 from tests.scoring.tiny_levels import BIAS, SLOPE, means_of, write_levels
 from tests.scoring.tiny_onnx import VIEW, decoded, pictures
-from vqmon.core.calibration import Calibration
+from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable
 from vqmon.errors import ScoreError, ScorerError
 from vqmon.scoring.manifests.composite_scorer import (
     CompositeGolden,
@@ -92,6 +92,17 @@ async def test_steps_run_in_order_and_the_last_one_gives_the_score(tmp_path: Pat
     values = 100 * means_of(pixels)
     assert score.frame_values == pytest.approx([values.mean()] * 3 if whole else values, abs=1e-3)
     assert score.native_value == pytest.approx(2 * means_of(pixels).mean() + 1, abs=1e-5)
+
+
+async def test_a_score_has_percentile_and_interval_where_the_manifest_has_them(tmp_path: Path) -> None:
+    """Of the pooled native value and the pooled score."""
+    table = PercentileTable(population="photos", points=((1.0, 0.0), (3.0, 100.0)))
+    intervals = IntervalTable(coverage=0.9, population="photos", points=((50.0, 10.0, 5.0),))
+    write_composite(tmp_path, percentiles=table, interval=intervals)
+    async with open_scorers(["joined"], [tmp_path], CPU) as (scorer,):
+        score = await scorer.score(decoded(pictures(3, seed=1)))
+    assert score.percentile == pytest.approx(score.value, abs=0.01)
+    assert score.interval == intervals.at(score.value)
 
 
 async def test_a_graph_is_shared_with_a_scorer_of_another_kind(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.scoring.tiny_onnx import PLAIN, Tiny, decoded, expected, pictures, tiny_engine, tiny_spec, write_bundle
-from vqmon.core.calibration import Calibration
+from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable, ScoreInterval
 from vqmon.errors import ScorerError
 from vqmon.scoring.manifests.frame_scorer import Licence, ScorerSpec
 from vqmon.scoring.runtime.batcher import Batcher
@@ -119,6 +119,17 @@ def test_a_scale_on_which_lower_is_better_is_reversed() -> None:
     assert (score.value, score.min, score.native_value) == (60, 60, 4)
     mean = pooled_score(spec(higher_is_better=False, calibration=falling), [1.0, 4.0, 1.0])
     assert (mean.value, mean.native_value) == (80, 2)
+
+
+def test_a_score_has_percentile_and_interval_where_the_manifest_has_them() -> None:
+    """The percentile is that of the pooled native value, the interval lies around the pooled score."""
+    plain = pooled_score(spec(), [21.0, 61.0])
+    assert (plain.percentile, plain.interval) == (None, None)
+    table = PercentileTable(population="photos", points=((1.0, 0.0), (41.0, 80.0), (101.0, 100.0)))
+    intervals = IntervalTable(coverage=0.9, population="photos", points=((50.0, 10.0, 5.0),))
+    score = pooled_score(spec(percentiles=table, interval=intervals), [21.0, 61.0])
+    assert (score.value, score.percentile) == (40, 80)
+    assert score.interval == ScoreInterval(low=30, high=45, coverage=0.9)
 
 
 def test_values_beyond_the_calibration_are_clamped() -> None:

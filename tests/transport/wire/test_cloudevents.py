@@ -262,7 +262,7 @@ def test_what_does_not_follow_the_schema_is_refused_with_its_path(document: str,
 def test_what_a_later_version_adds_is_ignored() -> None:
     """New attributes, fields and labels do not disturb a reader of today."""
     document = changed(
-        {"traceparent": "00-x", "data.vmaf": 3, "data.segment.cdn": {"a": [1]}, "data.scores.0.interval": [1, 2]}
+        {"traceparent": "00-x", "data.vmaf": 3, "data.segment.cdn": {"a": [1]}, "data.scores.0.opinions": [1, 2]}
     )
     assert cloudevents.parse_outcome(document) == factories.event(sequence=3)
 

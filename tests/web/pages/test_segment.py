@@ -7,7 +7,7 @@ import httpx
 from tests.web import seed
 from tests.web.stored_history import StoredHistory
 from vqmon.core.scores import Promotion
-from vqmon.core.types import QualityEvent, SegmentFailure
+from vqmon.core.types import QualityEvent, ScoreInterval, SegmentFailure
 
 SCORED, UNSCORED = QualityEvent, SegmentFailure
 
@@ -53,6 +53,7 @@ async def test_segment_shows_levels_shadow_scores_and_promotion(
     """Levels, disagreement, trials, and why a heavy scorer looked."""
     event = seed.next_event("weather", "480p", 61.0)
     first = event.scores[0]
+    first = replace(first, percentile=37.4, interval=ScoreInterval(low=52.0, high=70.0, coverage=0.9))
     levels = replace(first, scorer="q-align@1", levels={"good": 0.7, "fair": 0.3}, entropy=0.38)
     history.write(
         replace(
@@ -64,5 +65,9 @@ async def test_segment_shows_levels_shadow_scores_and_promotion(
         )
     )
     page = await text(client, f"/segments/{event.id}")
+    population = (
+        "better than 37 % of the scorer&#39;s reference population; mean human score between 52 and 70 with 90%"
+    )
+    assert population in page
     for text_part in ("7.2 points between", "good 70%, fair 30%; entropy 0.38", "lite@2, shadow", "used up"):
         assert text_part in page, text_part

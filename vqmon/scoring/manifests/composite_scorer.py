@@ -10,9 +10,16 @@ from typing import Literal
 import numpy as np
 from pydantic import TypeAdapter
 
-from vqmon.core.calibration import Calibration
+from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable
 from vqmon.core.scores import POOLINGS
-from vqmon.scoring.manifests.frame_scorer import GoldenInput, InputSpec, Licence, read_manifest, write_manifest
+from vqmon.scoring.manifests.frame_scorer import (
+    GoldenInput,
+    InputSpec,
+    Licence,
+    check_percentiles,
+    read_manifest,
+    write_manifest,
+)
 from vqmon.scoring.manifests.level_scorer import GraphSpec
 
 MAX_MERGES_BYTES = 2**24
@@ -133,12 +140,17 @@ class CompositeSpec:
     golden: CompositeGolden
     # if there are any, the scorer scores only segments that have a prompt
     texts: tuple[TextSpec, ...] = ()
+    # of the segments' native values; None = events state no percentile
+    percentiles: PercentileTable | None = None
+    # of human scores around the segments' scores; None = events state no interval
+    interval: IntervalTable | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", self.name) or self.version < 1:
             raise ValueError(f"not a scorer id: {self.name!r} version {self.version}")
         if self.pooling not in POOLINGS:
             raise ValueError(f"unknown pooling {self.pooling!r}; known: {', '.join(sorted(POOLINGS))}")
+        check_percentiles(self.percentiles, higher_is_better=self.higher_is_better)
         names = [*(source.name for source in self.sources), *(text.name for text in self.texts)]
         if not self.sources or not self.steps:
             raise ValueError("needs a source and a step")

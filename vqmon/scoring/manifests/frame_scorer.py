@@ -4,16 +4,16 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar, get_type_hints
+from typing import Literal, Protocol, TypeVar, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from vqmon.core.calibration import Calibration
+from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable
 from vqmon.core.scores import POOLINGS
 from vqmon.core.types import Pixels, View
 from vqmon.errors import ScorerError, SettingsError
@@ -111,6 +111,10 @@ class ScorerSpec:
     licence: Licence
     provenance: Mapping[str, str] = field(hash=False)
     golden: Golden
+    # of the segments' native values; None = events state no percentile
+    percentiles: PercentileTable | None = None
+    # of human scores around the segments' scores; None = events state no interval
+    interval: IntervalTable | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", self.name) or self.version < 1:
@@ -131,6 +135,7 @@ class ScorerSpec:
         first, last = self.calibration.points[0][1], self.calibration.points[-1][1]
         if first == last or (first < last) != self.higher_is_better:
             raise ValueError("calibration must rise when higher_is_better is true and fall when it is false")
+        check_percentiles(self.percentiles, higher_is_better=self.higher_is_better)
         if self.golden.tolerance > (high - low) / 20:
             raise ValueError(f"golden tolerance {self.golden.tolerance} is more than 1/20 of the native range")
 
@@ -143,6 +148,15 @@ class ScorerSpec:
     def preprocessing_id(self) -> str:
         """Identifies how pictures are preprocessed; see the function `preprocessing_id`."""
         return preprocessing_id(self.input)
+
+
+def check_percentiles(percentiles: PercentileTable | None, *, higher_is_better: bool) -> None:
+    """Raise ValueError when the percentiles do not rise with quality."""
+    if percentiles is None:
+        return
+    first, last = percentiles.points[0][1], percentiles.points[-1][1]
+    if first == last or (first < last) != higher_is_better:
+        raise ValueError("percentiles must rise when higher_is_better is true and fall when it is false")
 
 
 def preprocessing_id(source: InputSpec) -> str:
@@ -288,5 +302,7 @@ def _valid_keys(location: tuple[int | str, ...]) -> list[str]:
     """The keys that the manifest has at a location."""
     section: type = ScorerSpec
     for key in location:
-        section = get_type_hints(section)[str(key)]
+        hint = get_type_hints(section)[str(key)]
+        # An optional section is a union with None.
+        section = next((part for part in get_args(hint) if isinstance(part, type) and is_dataclass(part)), hint)
     return [field.name for field in fields(section)]

@@ -10,8 +10,15 @@ from typing import Literal
 import numpy as np
 from pydantic import TypeAdapter
 
-from vqmon.core.calibration import Calibration
-from vqmon.scoring.manifests.frame_scorer import GoldenInput, InputSpec, Licence, read_manifest, write_manifest
+from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable
+from vqmon.scoring.manifests.frame_scorer import (
+    GoldenInput,
+    InputSpec,
+    Licence,
+    check_percentiles,
+    read_manifest,
+    write_manifest,
+)
 
 _FILE_NAME = r"[a-z0-9][A-Za-z0-9._@-]*\.onnx"
 
@@ -126,6 +133,10 @@ class LevelScorerSpec:
     licence: Licence
     provenance: Mapping[str, str] = field(hash=False)
     golden: LevelGolden
+    # of the segments' native values; None = events state no percentile
+    percentiles: PercentileTable | None = None
+    # of human scores around the segments' scores; None = events state no interval
+    interval: IntervalTable | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", self.name) or self.version < 1:
@@ -135,6 +146,7 @@ class LevelScorerSpec:
             raise ValueError("needs tasks of different names, and two levels or more")
         if not self.temperature > 0 or self.most_rows < 1:
             raise ValueError("temperature and most_rows must be above 0")
+        check_percentiles(self.percentiles, higher_is_better=self.higher_is_better)
         for answer in self.golden.answers:
             rows = np.array(answer.logits)
             if answer.task not in names or rows.shape[1:] != (len(self.levels),) or not np.isfinite(rows).all():

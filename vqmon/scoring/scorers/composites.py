@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vqmon.core.calibration import interval_at, percentile_of
 from vqmon.core.scores import pool
 from vqmon.core.types import DecodedSegment, Pixels, Score, ScorerIdentity, View
 from vqmon.errors import ScoreError, ScorerError
@@ -98,14 +99,17 @@ class CompositeScorer:
             raise ScoreError("scorer_failed", f"{spec.id}: {len(native)} values for {frame_count} frames")
         native_values = native.tolist() * (frame_count if len(native) == 1 else 1)
         values = [spec.calibration.apply(native_value) for native_value in native_values]
+        value, native_value = pool(spec.pooling, values), float(np.mean(native_values))
         return Score(
             scorer=spec.id,
-            value=round(pool(spec.pooling, values), 4),
-            native_value=round(float(np.mean(native_values)), 6),
+            value=round(value, 4),
+            native_value=round(native_value, 6),
             p5=round(pool("p5", values), 4),
             min=round(min(values), 4),
             pooling=spec.pooling,
             frame_values=tuple(round(value, 4) for value in values),
+            percentile=percentile_of(spec.percentiles, native_value),
+            interval=interval_at(spec.interval, value),
         )
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vqmon.core.calibration import interval_at, percentile_of
 from vqmon.core.scores import pool
 from vqmon.core.types import DecodedSegment, Pixels, Score, ScorerIdentity, View
 from vqmon.errors import ScorerError
@@ -218,6 +219,7 @@ class LevelScorer:
         spec = self._model.spec
         native = np.repeat(self._model.native_values(logits), clip_lengths)
         values = [spec.calibration.apply(float(native_value)) for native_value in native]
+        value, native_value = pool("mean", values), float(native.mean())
         probabilities = softmax(logits, temperature=spec.temperature)
         clip_weights = np.array(clip_lengths) / sum(clip_lengths)
         mean_probabilities = (clip_weights @ probabilities.mean(axis=1)).tolist()
@@ -225,14 +227,16 @@ class LevelScorer:
         words = [level.word for level in spec.levels]
         return Score(
             scorer=self.id,
-            value=round(pool("mean", values), 4),
-            native_value=round(float(native.mean()), 6),
+            value=round(value, 4),
+            native_value=round(native_value, 6),
             p5=round(pool("p5", values), 4),
             min=round(min(values), 4),
             pooling="mean",
             frame_values=tuple(round(value, 4) for value in values),
             levels={word: round(probability, 6) for word, probability in zip(words, mean_probabilities, strict=True)},
             entropy=round(entropy, 6),
+            percentile=percentile_of(spec.percentiles, native_value),
+            interval=interval_at(spec.interval, value),
         )
 
 

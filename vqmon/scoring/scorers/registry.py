@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vqmon.core.calibration import interval_at, percentile_of
 from vqmon.core.scores import pool
 from vqmon.core.types import DecodedSegment, Score, ScorerIdentity, View
 from vqmon.errors import ScorerError
@@ -76,14 +77,17 @@ class FrameScorer:
 def pooled_score(spec: ScorerSpec, native_values: Sequence[float]) -> Score:
     """Calibrate and pool the native values of a segment's frames; 0..100 to four decimals, native to six."""
     values = [spec.calibration.apply(native_value) for native_value in native_values]
+    value, native_value = pool(spec.pooling, values), _pool_native(spec, native_values)
     return Score(
         scorer=spec.id,
-        value=round(pool(spec.pooling, values), 4),
-        native_value=round(_pool_native(spec, native_values), 6),
+        value=round(value, 4),
+        native_value=round(native_value, 6),
         p5=round(pool("p5", values), 4),
         min=round(pool("min", values), 4),
         pooling=spec.pooling,
         frame_values=tuple(round(value, 4) for value in values),
+        percentile=percentile_of(spec.percentiles, native_value),
+        interval=interval_at(spec.interval, value),
     )
 
 

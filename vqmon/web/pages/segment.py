@@ -10,7 +10,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vqmon.core.scores import PROMOTION_REASONS, PROMOTION_SKIP_REASONS
-from vqmon.core.types import SIGNALS, Alert, MediaFacts, Outcome, Provenance, QualityEvent, Segment, SegmentFailure
+from vqmon.core.types import (
+    SIGNALS,
+    Alert,
+    MediaFacts,
+    Outcome,
+    Provenance,
+    QualityEvent,
+    Score,
+    Segment,
+    SegmentFailure,
+)
 from vqmon.errors import REASONS
 from vqmon.web.model.explanations import REMEDIES_BY_REASON, STAGE_ACTIONS, reason_sentence
 from vqmon.web.site import Site
@@ -185,6 +195,7 @@ def _scorer_facts(event: QualityEvent) -> _Facts:
             levels = ", ".join(f"{name} {share:.0%}" for name, share in score.levels.items())
             entropy = "" if score.entropy is None else f"; entropy {score.entropy:.2f}"
             facts.append((score.scorer, levels + entropy))
+    facts += [(score.scorer, text) for score in event.scores if (text := _population_text(score))]
     facts += [(f"{score.scorer}, shadow", f"{score.value:.1f}, never alerts") for score in event.shadow_scores]
     if event.promotion is not None and event.promotion.reasons:
         reasons = "; ".join(PROMOTION_REASONS[reason] for reason in event.promotion.reasons)
@@ -193,6 +204,17 @@ def _scorer_facts(event: QualityEvent) -> _Facts:
             ("Heavy scorers", f"{reasons}. Not run: {PROMOTION_SKIP_REASONS[left_out]}." if left_out else f"{reasons}.")
         )
     return facts
+
+
+def _population_text(score: Score) -> str:
+    """What a score means among other pictures: its percentile and the interval of the mean human score."""
+    parts = []
+    if score.percentile is not None:
+        parts.append(f"better than {score.percentile:.0f} % of the scorer's reference population")
+    if score.interval is not None:
+        low, high, coverage = score.interval.low, score.interval.high, score.interval.coverage
+        parts.append(f"mean human score between {low:.0f} and {high:.0f} with {coverage:.0%} probability")
+    return "; ".join(parts)
 
 
 def _provenance_facts(provenance: Provenance) -> _Facts:
