@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from vqmon.core.score_bridge import ScoreBridge, fit_score_bridge
+from vqmon.core.evaluation.score_bridge import ScoreBridge, fit_score_bridge
 from vqmon.core.types import Outcome, QualityEvent
 from vqmon.errors import SettingsError
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from vqmon.core.score_bridge import ScoreBridge, fit_score_bridge
+from vqmon.core.evaluation.score_bridge import ScoreBridge, fit_score_bridge
 
 
 def made(count: int, *, noise: float, bend: bool, seed: int = 0) -> list[tuple[float, float]]:

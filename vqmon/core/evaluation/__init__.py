@@ -1,0 +1,1 @@
+"""How well scorers agree with human scores: correlations, their uncertainty, comparisons, outliers, calibration."""
