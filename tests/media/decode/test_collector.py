@@ -124,6 +124,21 @@ def test_the_damaged_share_counts_since_the_sample_before() -> None:
     assert collecting.answer["signals"]["decode_errors"] == [0.25, 0.0, 1.0, 1.0]
 
 
+def test_damaged_packets_raise_the_share_of_damaged_pictures() -> None:
+    """The larger of both counts; nothing is added when the frames have no times."""
+    collecting = Collecting()
+    for sent, damaged in [(4, 1), (8, 1)]:
+        collecting.stats.sent_pictures, collecting.stats.damaged_pictures = sent, damaged
+        frame = grey_frame()
+        frame.pts = sent
+        collecting.add(frame)
+    assert collecting.collector.timestamps == [4, 8]
+    collecting.collector.add_packet_damage([0.1, 0.2])
+    assert collecting.answer["signals"]["decode_errors"] == [0.25, 0.2]
+    collecting.collector.add_packet_damage([0.9])
+    assert collecting.answer["signals"]["decode_errors"] == [0.25, 0.2]
+
+
 def test_a_gap_between_intermediate_frames_is_passed_to_the_meter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Flicker is not measured across it."""
     collecting, calls = Collecting(), list[object]()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vqmon.core.types import Pixels
@@ -48,6 +48,8 @@ class FrameCollector:
         self._measured_counts = (0, 0)
         self._clip_buffer = ClipBuffer()
         self._times: list[float] = []
+        # presentation timestamps of the sampled frames that have one
+        self.timestamps: list[int] = []
         self._signals: list[dict[str, float]] = []
         # JPEG files; sent as the raw bytes behind the answer
         self.thumbnails: list[bytes] = []
@@ -60,7 +62,7 @@ class FrameCollector:
 
     def add_frame(self, selected: SelectedFrame) -> None:
         """Process one selected frame, sampled or of a clip; raises DecodeError beyond a limit or for refused HDR."""
-        frame = selected.frame
+        frame, timestamp = selected.frame, selected.frame.pts
         self._check_size(frame)
         colour = describe_colour(
             colorspace=frame.colorspace,
@@ -89,6 +91,8 @@ class FrameCollector:
             if self._request.thumbnail_width:
                 self.thumbnails.append(self._encode_jpeg(self._render_thumbnail(frame, colour, orientation)))
             self._times.append(round(selected.time_seconds, 6))
+            if timestamp is not None:
+                self.timestamps.append(timestamp)
         self._clip_buffer.add_frame(selected.index, time_seconds=selected.time_seconds, render=renderer.render)
 
     def finish(self) -> None:
@@ -113,6 +117,12 @@ class FrameCollector:
             self._meter.mark_gap()
         else:
             self._meter.add_intermediate(subsample_luma(frame))
+
+    def add_packet_damage(self, shares: Sequence[float]) -> None:
+        """Raise `decode_errors` to the shares of damaged packets, one per sampled frame, unless these have no times."""
+        if "decode_errors" in self._request.signals and len(shares) == len(self._signals):
+            for values, share in zip(self._signals, shares, strict=True):
+                values["decode_errors"] = round(max(values["decode_errors"], share), 6)
 
     def answer(self, stream_facts: dict[str, Any]) -> dict[str, Any]:
         """The JSON of the worker's answer, with the facts that the container gives."""

@@ -13,7 +13,7 @@ import mmap
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, BinaryIO
 
@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 
 from vqmon.core.types import Pixels
 from vqmon.errors import DecodeError
-from vqmon.media.decode.bitstream.container import detect_demuxer, find_dolby_vision_profile
+from vqmon.media.decode.bitstream.container import detect_demuxer, ends_within_packet, find_dolby_vision_profile
 from vqmon.media.decode.bitstream.headers import headers_suffice
 from vqmon.media.decode.bitstream.packets import (
     VideoPackets,
@@ -33,6 +33,7 @@ from vqmon.media.decode.bitstream.packets import (
     coded_pictures,
     coded_pictures_with_references,
     duration_seconds,
+    packet_damage,
     sample_aspect_ratio,
     stream_facts,
 )
@@ -69,6 +70,8 @@ _CONTAINER_OPTIONS = {
     "analyzeduration": "2000000",
     "fflags": "+genpts",
 }
+# libav's HEVC decoder tells of a damaged slice only when asked to stop there; crccheck compares a picture with its hash
+_STRICT_OPTIONS = {"hevc": {"err_detect": "explode+crccheck"}}
 # AVFieldOrder: TT, BB, TB, BT
 _FIELD_ORDERS = (2, 3, 4, 5)
 _JPEG_QUALITY = 4 * 118  # FF_QP2LAMBDA
@@ -79,23 +82,31 @@ _DEFAULT_STREAM_BONUS = 5_000_000
 class _LibavDecoder:
     """A libav decoder over the packets of one stream; see `frame_selection.PacketDecoder`."""
 
-    def __init__(self, video: VideoPackets, *, limits: DecodeLimits) -> None:
+    def __init__(
+        self,
+        video: VideoPackets,
+        damaged_positions: set[int | None],
+        *,
+        limits: DecodeLimits,
+        options: Mapping[str, str],
+    ) -> None:
         self._video = video
+        # positions of the packets that this decoder, or another one before it, refused; None for the end of the stream
+        self._damaged_positions = damaged_positions
         self.stats = DecodeStats()
         self.frame_tap: DecodedFrameTap | None = None
         context = video.stream.codec_context
-        context.options = {"max_pixels": str(limits.max_pixels), "threads": str(limits.threads)}
+        context.options = {"max_pixels": str(limits.max_pixels), "threads": str(limits.threads), **options}
         context.thread_count = limits.threads
         self._context: VideoCodecContext = context
         self._positions = {packet.pts: i for i, packet in enumerate(video.packets) if packet.pts is not None}
         self.is_interlaced = context.field_order in _FIELD_ORDERS
 
     def decode(self, position: int) -> list[av.VideoFrame]:
-        packet = self._video.packets[position]
-        return self._send(packet, is_damaged=packet.is_corrupt)
+        return self._send(position)
 
     def flush(self) -> list[av.VideoFrame]:
-        frames = self._send(None, is_damaged=False)
+        frames = self._send(None)
         self._context.flush_buffers()
         if self.frame_tap is not None:
             self.frame_tap.mark_gap()
@@ -108,7 +119,9 @@ class _LibavDecoder:
         tick = self._video.seconds_per_tick
         return None if frame.pts is None else frame.pts * tick.numerator / tick.denominator
 
-    def _send(self, packet: "av.Packet[VideoStream] | None", *, is_damaged: bool) -> list[av.VideoFrame]:
+    def _send(self, position: int | None) -> list[av.VideoFrame]:
+        """Send the packet at a position, or None for the end of the stream."""
+        packet = None if position is None else self._video.packets[position]
         try:
             frames = self._context.decode(packet)
         except av.error.EOFError:
@@ -116,7 +129,9 @@ class _LibavDecoder:
         except (av.error.FFmpegError, ValueError) as error:
             if isinstance(error, av.error.MemoryError):
                 raise MemoryError from error
-            frames, is_damaged = [], True
+            frames = []
+            self._damaged_positions.add(position)
+        is_damaged = position in self._damaged_positions or (packet is not None and packet.is_corrupt)
         self.stats.damaged_pictures += is_damaged or any(frame.is_corrupt for frame in frames)
         if self.frame_tap is not None:
             for frame in frames:
@@ -134,16 +149,36 @@ def decode_segment(
     demuxer = detect_demuxer(media)
     if demuxer == "mov" and find_dolby_vision_profile(media) == 5:
         raise DecodeError("hdr", "Dolby Vision profile 5 has no picture that can be shown without its metadata")
+    damaged_positions: set[int | None] = set()
     with _open_container(media, demuxer, request.limits) as container:
-        video = _demux(container, demuxer, request.limits)
-        decoder = _LibavDecoder(video, limits=request.limits)
-        try:
-            with contextlib.suppress(InterlacingFoundError):
-                return _collect(decoder, video, request, shared_memory, resampler, select=_select_by_packets)
+        video = _demux(container, media, demuxer, request.limits)
+        options = _STRICT_OPTIONS.get(video.stream.codec_context.name, {})
+        decoder = _LibavDecoder(video, damaged_positions, limits=request.limits, options=options)
+        with contextlib.suppress(DecodeError) if options else contextlib.nullcontext():
+            collected = _decode_selected(decoder, video, request, shared_memory, resampler)
+            if not options or not damaged_positions:
+                return collected
+    # a strict decoder tells which packets are damaged but drops more of their pictures than a player does
+    with _open_container(media, demuxer, request.limits) as container:
+        video = _demux(container, media, demuxer, request.limits)
+        decoder = _LibavDecoder(video, damaged_positions, limits=request.limits, options={})
+        return _decode_selected(decoder, video, request, shared_memory, resampler)
+
+
+def _decode_selected(
+    decoder: _LibavDecoder,
+    video: VideoPackets,
+    request: DecodeRequest,
+    shared_memory: SharedMemory,
+    resampler: FrameResampler,
+) -> tuple[FrameCollector, dict[str, Any]]:
+    try:
+        with contextlib.suppress(InterlacingFoundError):
             return _collect(decoder, video, request, shared_memory, resampler, select=_select_by_packets)
-        except UnreliablePacketsError as error:
-            video.notes.append(f"decoded in full: {error}")
-        return _collect(decoder, video, request, shared_memory, resampler, select=_select_by_output)
+        return _collect(decoder, video, request, shared_memory, resampler, select=_select_by_packets)
+    except UnreliablePacketsError as error:
+        video.notes.append(f"decoded in full: {error}")
+    return _collect(decoder, video, request, shared_memory, resampler, select=_select_by_output)
 
 
 _FrameSelector = Callable[[_LibavDecoder, VideoPackets, DecodeRequest], Iterator[SelectedFrame]]
@@ -181,6 +216,7 @@ def _collect(
     if not len(collector):
         reason = "corrupt" if decoder.stats.damaged_pictures else "no_frames"
         raise DecodeError(reason, "not one picture could be decoded")
+    collector.add_packet_damage(packet_damage(video, collector.timestamps))
     return collector, stream_facts(video)
 
 
@@ -224,9 +260,27 @@ def _open(media: bytes, demuxer: str, limits: DecodeLimits, *, skip_frame: str) 
         raise DecodeError("corrupt", "the container cannot be read") from error
 
 
-def _demux(container: "av.container.InputContainer", demuxer: str, limits: DecodeLimits) -> VideoPackets:
+def _demux(container: "av.container.InputContainer", media: bytes, demuxer: str, limits: DecodeLimits) -> VideoPackets:
     stream = _best_video_stream(container)
     _check_codec(stream, limits)
+    packets = _read_packets(container, stream, limits)
+    if any(packet.has_sidedata("encryption_info") for packet in packets[:8]):
+        raise DecodeError("encrypted", "the frames are encrypted")
+    video = VideoPackets(stream=stream, packets=packets, pictures=[], demuxer=demuxer)
+    video.missing_pictures = _count_missing_pictures(stream, media, demuxer)
+    if video.missing_pictures:
+        video.notes.append("the file is truncated")
+    if demuxer == "mpegts":
+        close_timestamp_jumps(video)
+    video.pictures = coded_pictures(video)
+    if (seconds := duration_seconds(video)) > limits.max_duration_seconds:
+        raise DecodeError("too_long", f"{seconds:.0f} s; at most {limits.max_duration_seconds:.0f} s are decoded")
+    return video
+
+
+def _read_packets(
+    container: "av.container.InputContainer", stream: VideoStream, limits: DecodeLimits
+) -> "list[av.Packet[VideoStream]]":
     packets: list[av.Packet[VideoStream]] = []
     try:
         for packet in container.demux(stream):
@@ -241,15 +295,14 @@ def _demux(container: "av.container.InputContainer", demuxer: str, limits: Decod
         pass
     if not packets:
         raise DecodeError("no_frames", "the video track holds no frames")
-    if any(packet.has_sidedata("encryption_info") for packet in packets[:8]):
-        raise DecodeError("encrypted", "the frames are encrypted")
-    video = VideoPackets(stream=stream, packets=packets, pictures=[], demuxer=demuxer)
-    if demuxer == "mpegts":
-        close_timestamp_jumps(video)
-    video.pictures = coded_pictures(video)
-    if (seconds := duration_seconds(video)) > limits.max_duration_seconds:
-        raise DecodeError("too_long", f"{seconds:.0f} s; at most {limits.max_duration_seconds:.0f} s are decoded")
-    return video
+    return packets
+
+
+def _count_missing_pictures(stream: VideoStream, media: bytes, demuxer: str) -> int:
+    """The pictures behind the end of a file that was cut off: as many as its index tells, otherwise 1."""
+    if demuxer == "mov":
+        return sum(entry.pos + entry.size > len(media) for entry in stream.index_entries)
+    return int(ends_within_packet(media, demuxer))
 
 
 def _best_video_stream(container: "av.container.InputContainer") -> VideoStream:

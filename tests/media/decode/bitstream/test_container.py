@@ -4,7 +4,7 @@ import pytest
 
 from tests.media.clips import clip, x264
 from vqmon.errors import DecodeError
-from vqmon.media.decode.bitstream.container import detect_demuxer, find_dolby_vision_profile
+from vqmon.media.decode.bitstream.container import detect_demuxer, ends_within_packet, find_dolby_vision_profile
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,47 @@ def test_the_dolby_vision_profile_is_read_from_its_box() -> None:
     assert find_dolby_vision_profile(movie) == 5
     assert find_dolby_vision_profile(movie.replace(b"dvcC", b"free")) is None
     assert find_dolby_vision_profile(b"") is None
+
+
+@pytest.mark.parametrize("container", ["mpegts", "matroska", "webm"])
+def test_a_file_that_was_cut_off_ends_within_a_packet(container: str) -> None:
+    """Wherever it was cut, apart from the end of a packet of a transport stream; a whole file does not."""
+    options = ("-c:v", "libvpx", "-b:v", "300k") if container == "webm" else x264()
+    media = clip(*options, container=container, seconds=1)
+    demuxer = detect_demuxer(media)
+    assert not ends_within_packet(media, demuxer)
+    cuts = [len(media) * percent // 100 for percent in range(30, 100, 7)]
+    found = [ends_within_packet(media[:cut], demuxer) for cut in cuts if container != "mpegts" or cut % 188]
+    assert found == [True] * len(found)
+    assert len(found) > 5
+
+
+def test_what_follows_a_transport_stream_is_no_cut_packet() -> None:
+    """Padding does not begin with the sync byte; timestamps before packets and parity after them are no rest."""
+    media = clip(*x264(), seconds=0.4)
+    packets = [media[start : start + 188] for start in range(0, len(media), 188)]
+    for whole in (media + bytes(12), b"".join(bytes(4) + p for p in packets), b"".join(p + bytes(16) for p in packets)):
+        assert not ends_within_packet(whole, "mpegts")
+    assert ends_within_packet(b"".join(bytes(4) + p for p in packets)[:-7], "mpegts")
+    assert not ends_within_packet(media[:-7], "mov")
+
+
+@pytest.mark.parametrize(
+    ("tail", "is_cut"),
+    [
+        (b"", False),
+        # an element of 3 bytes, of which 2 are there; a header of which half is there; a size of which nothing is
+        (b"\xec\x83\x00\x00", True),
+        (b"\x1f\x43", True),
+        (b"\xec", True),
+        # a cluster of unknown size holds elements; any other element of unknown size, or zeros, cannot be followed
+        (b"\x1f\x43\xb6\x75\xff\xec\x81\x00", False),
+        (b"\x1f\x43\xb6\x75\xff\xec\x82\x00", True),
+        (b"\xec\xff\x00", False),
+        (bytes(3), False),
+    ],
+)
+def test_matroska_elements_are_followed_to_the_end(tail: bytes, is_cut: bool) -> None:
+    """A segment of unknown size is entered."""
+    media = b"\x1a\x45\xdf\xa3\x81\x00" + b"\x18\x53\x80\x67\x01" + b"\xff" * 7 + tail
+    assert ends_within_packet(media, "matroska") == is_cut

@@ -11,6 +11,7 @@ from vqmon.media.decode.bitstream.packets import (
     VideoPackets,
     close_timestamp_jumps,
     duration_seconds,
+    packet_damage,
     sample_aspect_ratio,
     stream_facts,
 )
@@ -23,6 +24,7 @@ class Packet:
     pts: int | None
     dts: int | None
     duration: int | None = 3600
+    is_corrupt: bool = False
 
 
 @dataclass
@@ -105,3 +107,14 @@ def test_facts_use_the_names_of_the_events() -> None:
 def test_an_implausible_sample_aspect_ratio_is_ignored(ratio: Fraction | None, expected: float) -> None:
     """From 1:16 to 16:1 it is applied."""
     assert sample_aspect_ratio(Stream(sample_aspect_ratio=ratio)) == pytest.approx(expected)  # type: ignore[arg-type]
+
+
+def test_packet_damage_counts_up_to_each_sampled_frame() -> None:
+    """In presentation order; what comes after the last one, and what is missing there, counts for that one."""
+    packets = [Packet(pts=n, dts=n, is_corrupt=n in (1, 2, 9)) for n in (0, 4, 1, 2, 3, 5, 6, 7, 8, 9)]
+    video = VideoPackets(stream=Stream(), packets=packets, pictures=[], demuxer="mpegts")  # type: ignore[arg-type]
+    assert packet_damage(video, [0, 4, 8]) == [0.0, 0.5, 0.2]
+    video.missing_pictures = 5
+    assert packet_damage(video, [0, 4, 8]) == [0.0, 0.5, 0.6]
+    packets.append(Packet(pts=None, dts=None, is_corrupt=True))
+    assert packet_damage(video, [8]) == [pytest.approx(8 / 15)]

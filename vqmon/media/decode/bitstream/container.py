@@ -10,6 +10,7 @@ from vqmon.errors import DecodeError
 _ISO_BOXES = frozenset(b"ftyp styp moov moof mdat sidx emsg free skip wide uuid prft ssix pdin meta pnot mfra".split())
 _EBML = b"\x1a\x45\xdf\xa3"
 _CLUSTER = b"\x1f\x43\xb6\x75"
+_EBML_SEGMENT = b"\x18\x53\x80\x67"
 _SYNC = 0x47
 _TS_PACKET = 188
 # a packet of 188 bytes may be preceded by 4 bytes of timestamp or followed by 16 bytes of parity
@@ -60,6 +61,45 @@ def _iterate_iso_boxes(media: bytes) -> Iterator[tuple[bytes, int, int]]:
             return
         yield kind, offset + header_bytes, min(offset + size, len(media))
         offset += size
+
+
+def ends_within_packet(media: bytes, demuxer: str) -> bool:
+    """Whether a transport stream or Matroska file ends within a packet or an element: the file was cut off."""
+    if demuxer == "matroska":
+        return _ends_within_element(media)
+    layout = _ts_layout(media) if demuxer == "mpegts" else None
+    if layout is None:
+        return False
+    offset, stride = layout
+    rest = (len(media) - offset) % stride
+    return 0 < rest < _TS_PACKET and media[-rest] == _SYNC
+
+
+def _ends_within_element(media: bytes) -> bool:
+    """RFC 8794; segments, and clusters of unknown size, are entered, all other elements passed over."""
+    offset = 0
+    while offset < len(media):
+        name_bytes, size_bytes = _ebml_length(media, offset), 0
+        name = media[offset : offset + name_bytes]
+        if offset + name_bytes < len(media):
+            size_bytes = _ebml_length(media, offset + name_bytes)
+        start = offset + name_bytes + size_bytes
+        if not name_bytes or (not size_bytes and offset + name_bytes < len(media)):
+            return False
+        if not size_bytes or start > len(media):
+            return True
+        unknown_size = (1 << 7 * size_bytes) - 1
+        size = int.from_bytes(media[offset + name_bytes : start], "big") & unknown_size
+        is_entered = name == _EBML_SEGMENT or (name == _CLUSTER and size == unknown_size)
+        if size == unknown_size and not is_entered:
+            return False
+        offset = start if is_entered else start + size
+    return offset > len(media)
+
+
+def _ebml_length(media: bytes, offset: int) -> int:
+    """The bytes of the variable-length number at an offset, 1..8; 0 where there is none."""
+    return 9 - media[offset].bit_length() if media[offset] else 0
 
 
 def find_dolby_vision_profile(media: bytes) -> int | None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from vqmon.media.decode.bitstream import av1
 from vqmon.media.decode.bitstream.gop import CodedPicture
@@ -25,6 +29,8 @@ class VideoPackets:
     packets: list[av.Packet[VideoStream]]
     pictures: list[CodedPicture]
     demuxer: str
+    # cut off at the end of the file: as many as its index tells, otherwise 1
+    missing_pictures: int = 0
     # remarks for people, published with the segment
     notes: list[str] = field(default_factory=list)
 
@@ -90,6 +96,24 @@ def duration_seconds(video: VideoPackets) -> float:
     if step <= 0 and len(times) > 1:
         step = (times[-1] - times[0]) / (len(times) - 1)
     return times[-1] - times[0] + step
+
+
+def packet_damage(video: VideoPackets, timestamps: Sequence[int]) -> list[float]:
+    """For each sampled frame the share of damaged or missing packets since the one before it, decoded or not.
+
+    `timestamps` are the presentation timestamps of the sampled frames, rising. What comes after the last frame counts
+    for that frame.
+    """
+    counts, damaged = np.zeros(len(timestamps)), np.zeros(len(timestamps))
+    for packet in video.packets:
+        if packet.pts is not None:
+            index = min(bisect_left(timestamps, packet.pts), len(timestamps) - 1)
+            counts[index] += 1
+            damaged[index] += packet.is_corrupt
+    counts[-1] += video.missing_pictures
+    damaged[-1] += video.missing_pictures
+    shares: list[float] = np.minimum(damaged / np.maximum(counts, 1), 1).tolist()
+    return shares
 
 
 def stream_facts(video: VideoPackets) -> dict[str, Any]:
