@@ -64,7 +64,7 @@ class TestComparing:
             measure.compute(None, Picture(pictures.scene(256, 300)))
 
     def test_identical_pictures_are_best(self, measure: Measure) -> None:
-        picture = Picture(pictures.scene())
+        picture = Picture(pictures.scene(200, 264))
         best = measure.high if measure.higher_is_better else measure.low
 
         assert measure.compute(picture, Picture(picture.rgb.copy())) == pytest.approx(best, abs=1e-5)
@@ -74,7 +74,7 @@ class TestComparing:
         self, measure: Measure, damage: Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
     ) -> None:
         """Four strengths of one damage are put in order."""
-        rgb = pictures.scene()
+        rgb = pictures.scene(200, 264)
         strengths = (4, 10, 22, 45) if damage is pictures.noisy else (1, 2, 4, 8)
         values = [measure.compute(Picture(rgb), Picture(damage(rgb, strength))) for strength in strengths]
 

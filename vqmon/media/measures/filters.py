@@ -1,13 +1,14 @@
-"""Linear filters in numpy: separable kernels as blocks of matrix products, and box downsampling."""
+"""Linear filters in numpy: separable kernels and resizing as blocks of matrix products, means, log-Gabor filters."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vqmon.media.measures.measure import Plane
-
+_Float = TypeVar("_Float", np.float32, np.float64)
 _BLOCK = 64
 
 
@@ -19,12 +20,12 @@ def gaussian_taps(count: int, sigma: float) -> tuple[float, ...]:
     return tuple(float(tap) for tap in taps / taps.sum())
 
 
-def correlate_separable(plane: Plane, rows: Sequence[float], columns: Sequence[float]) -> Plane:
+def correlate_separable(plane: NDArray[_Float], rows: Sequence[float], columns: Sequence[float]) -> NDArray[_Float]:
     """Correlation with the outer product of `rows` (down) and `columns` (across), where the kernel fits (`valid`)."""
     return _correlate_across(_correlate_down(plane, tuple(rows)), tuple(columns))
 
 
-def _correlate_down(plane: Plane, taps: tuple[float, ...]) -> Plane:
+def _correlate_down(plane: NDArray[_Float], taps: tuple[float, ...]) -> NDArray[_Float]:
     height = plane.shape[0] - len(taps) + 1
     result = np.empty((height, plane.shape[1]), plane.dtype)
     for start in range(0, height, _BLOCK):
@@ -34,7 +35,7 @@ def _correlate_down(plane: Plane, taps: tuple[float, ...]) -> Plane:
     return result
 
 
-def _correlate_across(plane: Plane, taps: tuple[float, ...]) -> Plane:
+def _correlate_across(plane: NDArray[_Float], taps: tuple[float, ...]) -> NDArray[_Float]:
     width = plane.shape[1] - len(taps) + 1
     result = np.empty((plane.shape[0], width), plane.dtype)
     for start in range(0, width, _BLOCK):
@@ -45,7 +46,7 @@ def _correlate_across(plane: Plane, taps: tuple[float, ...]) -> Plane:
 
 
 @lru_cache(maxsize=256)
-def _band(taps: tuple[float, ...], count: int, dtype: str) -> NDArray[np.float32]:
+def _band(taps: tuple[float, ...], count: int, dtype: str) -> NDArray[Any]:
     """(count, count + taps - 1): the taps along the diagonal; a product with it is a correlation."""
     band = np.zeros((count, count + len(taps) - 1), np.dtype(dtype))
     for row in range(count):
@@ -53,10 +54,82 @@ def _band(taps: tuple[float, ...], count: int, dtype: str) -> NDArray[np.float32
     return band
 
 
-def halve(plane: Plane) -> Plane:
+def halve(plane: NDArray[_Float]) -> NDArray[_Float]:
     """Means of 2 x 2 pixels; an odd last row or column is paired with itself (mirrored border)."""
     height, width = plane.shape
     if height % 2 or width % 2:
         plane = np.pad(plane, ((0, height % 2), (0, width % 2)), mode="edge")
     down = plane[0::2] + plane[1::2]
-    return np.multiply(down[:, 0::2] + down[:, 1::2], np.float32(0.25), dtype=plane.dtype)
+    means: NDArray[_Float] = down[:, 0::2] + down[:, 1::2]
+    means *= means.dtype.type(0.25)
+    return means
+
+
+def block_means(plane: NDArray[_Float], factor: int) -> NDArray[_Float]:
+    """Means of `factor` x `factor` pixels, the picture being 0 beyond its borders.
+
+    The first block begins (factor - 1) // 2 pixels before the picture, as when MATLAB's `conv2(..., 'same')` with an
+    average filter is sampled at every `factor`-th pixel from the first one. Shape: sides divided and rounded up.
+    """
+    if factor == 1:
+        return plane
+    before = (factor - 1) // 2
+    rows, columns = (-(-side // factor) for side in plane.shape)
+    padded = np.pad(plane, ((before, factor), (before, factor)))[: rows * factor, : columns * factor]
+    down = padded[0::factor].copy()
+    for row in range(1, factor):
+        down += padded[row::factor]
+    means = down[:, 0::factor].copy()
+    for column in range(1, factor):
+        means += down[:, column::factor]
+    means *= means.dtype.type(1 / factor**2)
+    return means
+
+
+def resize(
+    plane: NDArray[_Float], *, height: int, width: int, kernel: Literal["bilinear", "bicubic"]
+) -> NDArray[_Float]:
+    """Resized as MATLAB's `imresize`: the kernel is widened when the picture shrinks, borders are mirrored."""
+    plane = _apply_rows(_resize_weights(plane.shape[0], height, kernel, plane.dtype.str), plane)
+    return _apply_rows(_resize_weights(plane.shape[1], width, kernel, plane.dtype.str), plane.T).T
+
+
+def _apply_rows(weights: NDArray[_Float], plane: NDArray[_Float]) -> NDArray[_Float]:
+    """`weights @ plane` by blocks of rows, each over the input rows that have weight."""
+    result = np.empty((weights.shape[0], plane.shape[1]), plane.dtype)
+    for start in range(0, weights.shape[0], _BLOCK):
+        block = weights[start : start + _BLOCK]
+        used = np.flatnonzero(block.any(axis=0))
+        first, last = int(used[0]), int(used[-1]) + 1
+        np.matmul(block[:, first:last], plane[first:last], out=result[start : start + _BLOCK])
+    return result
+
+
+@lru_cache(maxsize=32)
+def _resize_weights(size: int, new_size: int, kernel: str, dtype: str) -> NDArray[Any]:
+    """(new size, size): the weight of each input sample in each output sample; rows add up to 1."""
+    scale = new_size / size
+    shrink = min(1.0, scale)
+    support = (2 if kernel == "bilinear" else 4) / shrink
+    centres = (np.arange(new_size) + 0.5) / scale - 0.5
+    first = np.floor(centres - support / 2).astype(np.int64)
+    taps = first[:, None] + np.arange(math.ceil(support) + 2)
+    distance = np.abs(shrink * (centres[:, None] - taps))
+    if kernel == "bilinear":
+        values = np.maximum(0, 1 - distance)
+    else:
+        near = 1.5 * distance**3 - 2.5 * distance**2 + 1
+        far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+        values = np.where(distance <= 1, near, np.where(distance <= 2, far, 0))
+    values /= values.sum(axis=1, keepdims=True)
+    mirrored = taps % (2 * size)
+    mirrored = np.minimum(mirrored, 2 * size - 1 - mirrored)
+    weights = np.zeros((new_size, size))
+    np.add.at(weights, (np.arange(new_size)[:, None].repeat(taps.shape[1], axis=1), mirrored), values)
+    return weights.astype(np.dtype(dtype))
+
+
+def angular_distance(x: NDArray[np.float64], y: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
+    """The angle between the frequencies (x, y) and the direction `angle`, 0..pi; y grows downwards."""
+    theta = np.arctan2(-y, x)
+    return np.abs(np.arctan2(np.sin(theta - angle), np.cos(theta - angle)))

@@ -7,6 +7,7 @@ ssim      Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error
 ms_ssim   Wang, Simoncelli, Bovik, "Multiscale structural similarity for image quality assessment", Asilomar 2003: five
           scales, 2 x 2 means between them, weights 0.0448, 0.2856, 0.3001, 0.2363, 0.1333; a scale whose mean
           contrast-structure term is negative counts as 0.
+uqi       Wang, Bovik, "A universal image quality index", IEEE SPL 9(3), 2002: SSIM without constants on 8 x 8 windows.
 """
 
 import numpy as np
@@ -81,6 +82,30 @@ def _ms_ssim_map(reference: Picture, distorted: Picture) -> Plane:
     return product
 
 
+def _uqi(reference: Picture, distorted: Picture) -> float:
+    return _mean(_uqi_map(reference, distorted))
+
+
+def _uqi_map(reference: Picture, distorted: Picture) -> Plane:
+    """Where the window fits. The sums are whole numbers and exact, so that flat windows are known as flat."""
+    count = 64
+    x, y = reference.luma - _MID_GRAY, distorted.luma - _MID_GRAY
+    sum_x, sum_y, squares, products = (
+        correlate_separable(plane, (1.0,) * 8, (1.0,) * 8).astype(np.int64) for plane in (x, y, x * x + y * y, x * y)
+    )
+    covariance = count * products - sum_x * sum_y
+    variances = count * squares - sum_x * sum_x - sum_y * sum_y
+    sum_x += count * int(_MID_GRAY)
+    sum_y += count * int(_MID_GRAY)
+    mean_product, mean_squares = sum_x * sum_y, sum_x * sum_x + sum_y * sum_y
+    quality = np.ones(sum_x.shape)
+    np.divide(2.0 * mean_product, mean_squares, out=quality, where=(variances == 0) & (mean_squares != 0))
+    where = (variances != 0) & (mean_squares != 0)
+    np.divide(2.0 * covariance, variances, out=quality, where=where)
+    np.multiply(quality, 2.0 * mean_product / np.maximum(mean_squares, 1), out=quality, where=where)
+    return quality.astype(np.float32)
+
+
 def _mean(plane: Plane) -> float:
     return float(plane.mean(dtype=np.float64))
 
@@ -109,4 +134,16 @@ MS_SSIM = Measure(
     min_side_px=11 * 2 ** (len(_SCALE_WEIGHTS) - 1),
     value=_ms_ssim,
     local_map=_ms_ssim_map,
+)
+UQI = Measure(
+    name="uqi",
+    description="universal quality index of luma",
+    unit="",
+    low=-1,
+    high=1,
+    higher_is_better=True,
+    needs="reference",
+    source="Wang and Bovik, IEEE SPL 9(3), 2002",
+    value=_uqi,
+    local_map=lambda reference, distorted: np.pad(_uqi_map(reference, distorted), ((3, 4), (3, 4)), mode="edge"),
 )
