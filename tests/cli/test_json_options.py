@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.commands import score
+from pipelines.commands.evaluation import predictions
 from pipelines.observe.observer import Observation
 from tests import factories
 from vqmon.cli.console import EXIT_UNSCORED
@@ -50,7 +51,7 @@ def commands_with_json_option(command: click.Command, path: tuple[str, ...] = ()
 
 def test_every_json_option_is_tested_here() -> None:
     """A command that gets the option needs a test in this file."""
-    assert set(commands_with_json_option(main)) == {"compare", "score"}
+    assert set(commands_with_json_option(main)) == {"compare", "evaluate", "score"}
 
 
 @pytest.mark.parametrize(("streams", "verdict"), [(20, "better"), (1, "undecided"), (0, "undecided")])
@@ -85,3 +86,20 @@ def test_score_prints_one_cloud_event_per_line(monkeypatch: pytest.MonkeyPatch) 
     assert {event["specversion"] for event in events} == {"1.0"}
     assert events[0]["data"]["scores"][0]["value"] == 70.0
     assert events[1]["data"]["reason"] == "timeout"
+
+
+def test_evaluate_prints_one_json_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a statistic is not defined: predictions that do not vary."""
+    (tmp_path / "scores.csv").write_text("path,score\n" + "".join(f"{n}.ts,{n}\n" for n in range(12)))
+    for number in range(12):
+        (tmp_path / f"{number}.ts").write_bytes(b"media")
+
+    async def predict(*_: object, **__: object) -> predictions.Predictions:
+        score = factories.score(value=50.0)
+        results = [predictions.FileResult(scores={score.scorer: score})] * 12
+        return predictions.Predictions(names=[score.scorer], results=results)
+
+    monkeypatch.setattr(predictions, "predict", predict)
+    document = parse_json(run_command("evaluate", "lite", "--data", tmp_path / "scores.csv", "--json"))
+    assert document["evaluation"]["scorers"][0]["statistics"]["srcc"]["value"] is None
+    assert len(document["items"]) == 12

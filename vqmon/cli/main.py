@@ -21,6 +21,7 @@ from vqmon.cli.console import (
     out,
     prompt_option,
 )
+from vqmon.cli.evaluation import evaluate
 from vqmon.cli.experiments import compare, pictures, plan
 from vqmon.cli.history import export, replay
 from vqmon.cli.kafka import publish, record, topics
@@ -203,5 +204,20 @@ def _print_published(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> No
         out.print(alert_line(alert))
 
 
-for command in (replay, export, publish, record, topics, deploy, end, notify, tune, pictures, scorers, compare, plan):
+for command in (
+    replay,
+    export,
+    publish,
+    record,
+    topics,
+    deploy,
+    end,
+    notify,
+    tune,
+    pictures,
+    scorers,
+    compare,
+    plan,
+    evaluate,
+):
     main.add_command(command)

@@ -174,6 +174,15 @@ def line_path(points: Iterable[tuple[float, float | None]], *, max_step: float =
     return "".join(commands)
 
 
+def dots_path(points: Iterable[tuple[float, float]]) -> str:
+    """Dots at (percent, pixels): lines without length, whose round ends keep their shape when the path is stretched.
+
+    >>> dots_path([(0.0, 5.0), (10.0, 6.0)])
+    'M0.0 5.0h0M100.0 6.0h0'
+    """
+    return "".join(f"M{x * 10:.1f} {y:.1f}h0" for x, y in points)
+
+
 def area_path(points: Sequence[tuple[float, float, float]]) -> str:
     """The area between two lines: (percent, upper pixels, lower pixels) from left to right.
 

@@ -1,0 +1,1 @@
+"""Evaluation and calibration of scorers on pictures and videos with human scores."""

@@ -1,0 +1,98 @@
+"""`vqmon evaluate` on clips of known brightness, whose mean is what the tiny scorer measures."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.media.clips import clip, x264
+from tests.scoring.tiny_onnx import write_bundle
+from vqmon.cli.main import main
+
+LEVELS = tuple(range(30, 250, 18))
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VQMON_DECODE__WORKERS", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("VQMON_SCORING__FOLDERS", json.dumps([str(tmp_path / "bundles")]))
+    yield
+    logging.getLogger("vqmon").setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Grey clips whose human score is their brightness, except for one that people like and one that is damaged."""
+    (tmp_path / "bundles").mkdir()
+    write_bundle(tmp_path / "bundles")
+    lines = ["path,score,group"]
+    for level in LEVELS:
+        grey = f"color=c=0x{level:02x}{level:02x}{level:02x}:size={{size}}:rate={{rate}}:duration={{seconds}}"
+        (tmp_path / f"{level}.ts").write_bytes(clip(*x264(), size="64x48", rate="5", seconds=1, source=grey))
+        lines.append(
+            f"{level}.ts,{level / 2.55 if level != LEVELS[2] else 95:.3f},{'dark' if level < 128 else 'light'}"
+        )
+    (tmp_path / "broken.ts").write_bytes(b"no media")
+    (tmp_path / "scores.csv").write_text("\n".join([*lines, "broken.ts,50,dark"]) + "\n")
+    return tmp_path / "scores.csv"
+
+
+def _evaluate(*arguments: str) -> Result:
+    result = CliRunner().invoke(main, ["evaluate", *arguments])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_scorers_and_signals_are_evaluated_from_media_to_report(data: Path, tmp_path: Path) -> None:
+    """JSON with every item, an HTML file with pictures, and a table."""
+    report = tmp_path / "report.html"
+    arguments = ("tiny", "signal:black", "--data", str(data), "--draws", "100")
+    document = json.loads(_evaluate(*arguments, "--json", "--html", str(report)).stdout)
+    assert [scorer["scorer"] for scorer in document["evaluation"]["scorers"]] == ["tiny@1", "signal:black"]
+    assert len(document["items"]) == len(LEVELS)
+    for item, level in zip(document["items"], LEVELS, strict=True):
+        assert item["predictions"]["tiny@1"] == pytest.approx(level / 2.55, abs=2)
+    tiny = document["evaluation"]["scorers"][0]
+    assert tiny["outliers"][0]["item"] == f"{LEVELS[2]}.ts"
+    assert [group["group"] for group in tiny["by_group"]] == ["dark", "light"]
+    assert tiny["by_group"][1]["statistics"]["srcc"]["value"] == pytest.approx(1.0)
+    (unscored,) = document["unscored"]
+    assert unscored["path"].endswith("broken.ts")
+    assert unscored["reason"].startswith("not_media")
+    text = report.read_text()
+    assert "1 files could not be scored (not_media)" in text
+    assert text.count("data:image/jpeg;base64,") >= 12
+    table = _evaluate(*arguments).stdout
+    assert "tiny@1 by group" in table
+    assert f"{LEVELS[2]}.ts" in table
+
+
+def test_scores_are_kept_between_runs_until_a_file_changes(data: Path, tmp_path: Path) -> None:
+    """A second run decodes nothing that is in the cache; a line that was cut off is ignored."""
+    cache = tmp_path / "kept" / "scores.jsonl"
+    arguments = ("tiny", "--data", str(data), "--draws", "100", "--cache", str(cache), "--json")
+    first = json.loads(_evaluate(*arguments).stdout)["items"]
+    lines = cache.read_text().splitlines()
+    assert len(lines) == len(LEVELS)
+    changed = json.loads(lines[0])
+    changed["scores"]["tiny@1"]["value"] = 77.0
+    cache.write_text("\n".join([json.dumps(changed), *lines[1:], lines[1][:40]]) + "\n")
+    second = json.loads(_evaluate(*arguments).stdout)["items"]
+    assert second[0]["predictions"]["tiny@1"] == 77.0
+    assert second[1:] == first[1:]
+    (tmp_path / f"{LEVELS[0]}.ts").touch()
+    assert json.loads(_evaluate(*arguments).stdout)["items"] == first
+
+
+def test_what_cannot_be_evaluated_is_said_in_one_line(data: Path) -> None:
+    """Unknown signals, too few items."""
+    wrong = CliRunner().invoke(main, ["evaluate", "signal:sharpness", "--data", str(data)])
+    assert (wrong.exit_code, "unknown signal 'signal:sharpness'; known: signal:black" in wrong.output) == (2, True)
+    data.write_text("\n".join(data.read_text().splitlines()[:6]) + "\n")
+    few = CliRunner().invoke(main, ["evaluate", "tiny", "--data", str(data)])
+    assert (few.exit_code, "5 items; an evaluation needs at least 10" in few.output) == (2, True)

@@ -1,0 +1,110 @@
+"""The commands that measure scorers against human scores: `vqmon evaluate`."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from vqmon.cli.console import err, open_settings, out
+from vqmon.settings.load import Settings
+
+if TYPE_CHECKING:
+    from pipelines.commands.evaluation.datasets import RatedData
+    from pipelines.commands.evaluation.predictions import Predictions
+
+_data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True),
+    required=True,
+    help="CSV of path,score, or the file or folder of a public data set; see docs/evaluation.md.",
+)
+_media_option = click.option(
+    "--media",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of the pictures or videos; default: that of the data, and the folders of its layout.",
+)
+_cache_option = click.option(
+    "--cache",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File in which scores are kept, so that a stopped run continues; default: in ~/.cache/vqmon.",
+)
+
+
+@click.command()
+@click.argument("scorers", metavar="SCORER...", nargs=-1, required=True)
+@_data_option
+@_media_option
+@click.option("--group", "group_column", metavar="COLUMN", default="", help="Column of the data to group items by.")
+@click.option(
+    "--draws", type=click.IntRange(100, 100_000), default=1000, show_default=True, help="Bootstrap resamples."
+)
+@_cache_option
+@click.option("--json", "as_json", is_flag=True, help="Print the evaluation, with every item, as one JSON object.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write a report to one HTML file.")
+@click.pass_obj
+def evaluate(
+    config: Path | None,
+    scorers: tuple[str, ...],
+    data: Path,
+    media: Path | None,
+    group_column: str,
+    draws: int,
+    cache: Path | None,
+    as_json: bool,  # noqa: FBT001 - click gives flags so
+    html: Path | None,
+) -> None:
+    """Say how well scorers agree with people, on pictures or videos with human scores.
+
+    SCORER is a name, name@version or name.task as for `vqmon score`, or signal:NAME. Prints SRCC, PLCC, KRCC, RMSE and
+    the share of pairs in the right order, with 95 % intervals; per group and within groups; whether scorers differ;
+    and the worst disagreements.
+    """
+    from pipelines.commands.evaluation.datasets import read_rated_files
+    from pipelines.commands.evaluation.evaluate import evaluate_predictions, evaluation_json, write_evaluation_report
+    from pipelines.console.evaluation import evaluation_lines
+
+    rated_data = read_rated_files(data, media=media, group_column=group_column)
+    settings, predictions = _predict(open_settings(config), scorers, rated_data, cache=cache)
+    with err.status("evaluating") as status:
+        evaluated = evaluate_predictions(
+            rated_data, predictions, draws=draws, on_scorer=lambda scorer: status.update(f"evaluating {scorer}")
+        )
+    if html is not None:
+        with err.status("writing the report"):
+            write_evaluation_report(evaluated, html, settings, title=settings.web.title)
+        err.print(f"report in {html}", markup=False)
+    if as_json:
+        click.echo(evaluation_json(evaluated))
+        return
+    for line in evaluation_lines(evaluated):
+        out.print(line, soft_wrap=isinstance(line, str))
+
+
+def _predict(
+    settings: Settings, scorers: Sequence[str], data: "RatedData", *, cache: Path | None
+) -> "tuple[Settings, Predictions]":
+    """Score the files with a progress bar; returns the settings with these scorers, and the predictions."""
+    from pipelines.commands.evaluation.predictions import default_cache_file, predict, split_signals
+    from pipelines.service.wiring import settings_for_score
+
+    names, signals = split_signals(scorers)
+    settings = settings_for_score(settings, scorers=names)
+    settings = settings.model_copy(update={"scoring": settings.scoring.model_copy(update={"heavy": (), "shadows": ()})})
+    with Progress(
+        TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True
+    ) as bar:
+        task = bar.add_task("", total=len(data.rated))
+        predictions = asyncio.run(
+            predict(
+                settings,
+                data.rated,
+                signals=signals,
+                cache=cache or default_cache_file(os.environ),
+                on_result=lambda _: bar.advance(task),
+            )
+        )
+    return settings, predictions
