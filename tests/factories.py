@@ -58,6 +58,8 @@ MEDIA = MediaFacts(
     transfer="bt709",
 )
 
+STILL_MEDIA = replace(MEDIA, container="jpeg", codec="jpeg", fps=0.0, duration_seconds=0.0, frame_count=1)
+
 
 def rendition(
     *,

@@ -135,7 +135,8 @@ def _plain(text: str) -> str:
 
 def _picture(event: QualityEvent) -> str:
     media = event.media
-    facts = [f"{media.codec} {media.width}x{media.height} {media.duration_seconds:.1f} s"]
+    length = "still" if media.is_still else f"{media.duration_seconds:.1f} s"
+    facts = [f"{media.codec} {media.width}x{media.height} {length}"]
     if media.tone_mapping:
         facts.append(f"HDR by {media.tone_mapping}")
     return ", ".join([*facts, *_notable(event)])

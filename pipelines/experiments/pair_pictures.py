@@ -91,6 +91,7 @@ async def _decode_pictures(settings: Settings, outcomes: Sequence[Outcome], stor
         deadline_seconds=settings.decode.deadline_seconds,
         wait_seconds=max(_MIN_DECODER_WAIT_SECONDS, 3 * settings.decode.deadline_seconds),
         max_pixels=settings.decode.max_pixels,
+        max_still_pixels=settings.decode.max_still_pixels,
         max_samples=_MAX_SAMPLED_FRAMES,
     )
 

@@ -79,6 +79,7 @@ def _decoder_pool(settings: Settings, meters: Meters, *, max_samples: int) -> De
         # A worker may be busy for a whole deadline, with others before us.
         wait_seconds=max(120.0, 3 * settings.decode.deadline_seconds),
         max_pixels=settings.decode.max_pixels,
+        max_still_pixels=settings.decode.max_still_pixels,
         max_samples=max_samples,
     )
     return DecoderPool(

@@ -188,6 +188,11 @@ class MediaFacts:
     tone_mapping: str | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def is_still(self) -> bool:
+        """Whether this is a single picture that the media gives no duration."""
+        return self.frame_count == 1 and self.duration_seconds == 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class DecodedSegment:

@@ -105,6 +105,7 @@ class DecodeSettings(Section):
     hdr: Literal["tonemap", "refuse"] = "tonemap"
     deadline_seconds: PositiveFloat = 10.0
     max_pixels: PositiveInt = 8_847_360
+    max_still_pixels: PositiveInt = 50_331_648
     thumbnail_width: int = Field(default=416, ge=0, le=1920)
 
 

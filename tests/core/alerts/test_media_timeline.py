@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,18 @@ from tests.core.alerts.quick_rules import QUICK, judged
 from tests.factories import START
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.alerts.media_timeline import SAME_MAX_LEVELS, is_same_picture
+from vqmon.core.types import MediaFacts
+from vqmon.settings.rules_file import parse_rules
+
+FREEZE = parse_rules('[rules.freeze]\nkind = "signal"\nseverity = "ticket"\nsignal = "freeze"\nabove = 0.9\n')
+FLOOR = parse_rules(
+    '[rules.floor]\nkind = "floor"\nseverity = "ticket"\nscorer = "lite"\n'
+    "below = 50\nrecover_above = 50\nfor_seconds = 0\n"
+)
+BLACK = parse_rules(
+    '[rules.black]\nkind = "signal"\nseverity = "ticket"\nsignal = "black"\nabove = 0.9\n'
+    "for_seconds = 10\nrecover_seconds = 10\n"
+)
 
 
 @given(st.integers(0, 2**32), st.integers(0, 255), st.integers(0, 30))
@@ -46,3 +59,48 @@ def test_the_next_in_sequence_is_never_late() -> None:
         if alert.rule == "floor"
     ]
     assert [alert.began_at for alert in opened] == [START + timedelta(seconds=40)]
+
+
+def test_a_still_picture_is_never_a_frozen_one() -> None:
+    """The same picture again is a repeated frame in video, and nothing in a series of still pictures."""
+    picture = ("80" * 576, "80" * 576)
+
+    def rules_of_alerts(media: MediaFacts, seconds: float) -> set[str]:
+        events = [
+            factories.event(sequence=n, at_seconds=4.0 * n, duration_seconds=seconds, media=media, edges=picture)
+            for n in range(6)
+        ]
+        return {alert.rule for alert in judged(Judge(FREEZE), events)}
+
+    assert rules_of_alerts(factories.MEDIA, 4.0) == {"freeze"}
+    assert rules_of_alerts(factories.STILL_MEDIA, 4.0) == set()
+    assert rules_of_alerts(factories.STILL_MEDIA, 0.0) == set()
+
+
+def test_still_pictures_of_one_moment_are_all_judged() -> None:
+    """Pictures without a duration may have the same time: none of them is late."""
+    events = [
+        factories.event(sequence=7, at_seconds=0.0, duration_seconds=0.0, media=factories.STILL_MEDIA, score=score)
+        for score in (90, 90, 20)
+    ]
+    assert {alert.rule for alert in judged(Judge(FLOOR), events)} == {"floor"}
+
+
+@pytest.mark.parametrize(("step_seconds", "states"), [(1.0, ["open", "resolved"]), (61.0, [])])
+def test_still_pictures_hold_a_condition_until_the_next_one(step_seconds: float, states: list[str]) -> None:
+    """Black for 10 s, then not, in pictures without a duration; those that are too far apart do not belong together."""
+    events = [
+        factories.event(
+            sequence=n,
+            at_seconds=n * step_seconds,
+            duration_seconds=0.0,
+            media=factories.STILL_MEDIA,
+            signals={"black": 1.0 if 5 <= n < 20 else 0.0},
+        )
+        for n in range(40)
+    ]
+    alerts = judged(Judge(BLACK), events)
+    assert [alert.state for alert in alerts] == states
+    if alerts:
+        assert 9 <= (alerts[0].opened_at - START).total_seconds() - 5 <= 10
+        assert 9 <= (alerts[1].resolved_at - START).total_seconds() - 20 <= 11

@@ -70,6 +70,13 @@ async def test_finished_files_come_by_time_then_name(tmp_path: Path) -> None:
     assert segments[0].rendition.key == "films/main"
 
 
+async def test_pictures_are_segments_as_videos_are(tmp_path: Path) -> None:
+    names = ["a.jpg", "b.JPEG", "c.png", "d.ts", "e.webp", "f.avif"]
+    for number, name in enumerate(names):
+        write_file(tmp_path / name, at=-100 + number)
+    assert file_names(await collect_segments(folder_source(tmp_path, ManualClock(), until="exhausted"))) == names
+
+
 async def test_hidden_and_non_media_files_are_ignored(tmp_path: Path) -> None:
     """Hidden and half-written names, playlists, folders that look like films, hidden folders."""
     for name in (
@@ -78,7 +85,8 @@ async def test_hidden_and_non_media_files_are_ignored(tmp_path: Path) -> None:
         "a.ts.tmp",
         "a.m3u8",
         "a.mpd",
-        "a.jpg",
+        ".a.jpg",
+        "a.gif",
         "a.txt",
         "a",
         ".hidden/a.ts",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.media import stills
 from tests.media.clips import clip, x264
 from vqmon.cli.main import main
 from vqmon.core.types import Alert, AlertEvidence
@@ -98,3 +99,42 @@ def test_a_prompt_is_in_the_event(tmp_path: Path) -> None:
     (tmp_path / "small.ts").write_bytes(clip(*x264(), size="192x108", seconds=1))
     run = vqmon("score", "--json", "--prompt", "A fox in the snow", "small.ts")
     assert (run.exit_code, json.loads(run.stdout)["data"]["segment"]["prompt"]) == (0, "A fox in the snow")
+
+
+def test_a_folder_may_mix_pictures_and_videos(tmp_path: Path) -> None:
+    """Each file has its own outcome by its content; what is no picture says why."""
+    contents = {
+        "a.jpg": stills.with_jpeg_exif(stills.jpeg("yuvj420p"), stills.exif(6)),
+        "b.png": stills.png(),
+        "c.webp": stills.webp(is_lossless=False),
+        "d.avif": stills.avif(),
+        "e.ts": clip(*x264(), size="192x108", seconds=1),
+        "f.jpg": b"<html>404</html>",
+        "g.png": stills.png()[:-30],
+        "h.png": b"",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    result = vqmon("score", "--json", str(tmp_path))
+
+    assert result.exit_code == 3, result.output
+    events = [json.loads(line)["data"] for line in result.stdout.splitlines() if line.startswith("{")]
+    assert [event.get("reason") or event["media"]["container"] for event in events] == [
+        "jpeg", "png", "webp", "avif", "mpegts", "not_media", "corrupt", "empty",
+    ]  # fmt: skip
+    assert all(0 <= event["scores"][0]["value"] <= 100 for event in events[:5])
+    assert (events[0]["media"]["width"], events[0]["media"]["height"]) == (stills.HEIGHT, stills.WIDTH)
+    assert [event["segment"]["duration_seconds"] for event in events[:4]] == [0.0] * 4
+
+
+def test_pictures_of_a_playlist_are_segments_as_long_as_it_says(tmp_path: Path) -> None:
+    (tmp_path / "slide.jpg").write_bytes(stills.jpeg())
+    (tmp_path / "slides.m3u8").write_text(
+        "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:8\n#EXTINF:8,\nslide.jpg\n#EXT-X-ENDLIST\n"
+    )
+    result = vqmon("score", "--json", str(tmp_path / "slides.m3u8"))
+
+    assert result.exit_code == 0, result.output
+    (event,) = [json.loads(line)["data"] for line in result.stdout.splitlines() if line.startswith("{")]
+    assert event["segment"]["duration_seconds"] == 8.0
+    assert event["media"]["container"] == "jpeg"

@@ -19,3 +19,9 @@ def test_control_characters_of_names_are_escaped() -> None:
 
     assert next(iter(table.columns[0].cells)) == "a\\x1b[2J.ts"
     assert "too-dark" in outcomes.alert_line(factories.alert(rule="too-dark"))
+
+
+def test_a_still_picture_has_no_length() -> None:
+    """A table names it a still, and gives the length of anything else."""
+    table = outcomes.outcomes_table([factories.event(media=factories.STILL_MEDIA), factories.event()])
+    assert list(table.columns[-1].cells) == ["jpeg 1920x1080 still", "h264 1920x1080 4.0 s"]

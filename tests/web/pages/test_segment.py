@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import httpx
 
+from tests import factories
 from tests.web import seed
 from tests.web.stored_history import StoredHistory
 from vqmon.core.scores import Promotion
@@ -71,3 +72,16 @@ async def test_segment_shows_levels_shadow_scores_and_promotion(
     assert population in page
     for text_part in ("7.2 points between", "good 70%, fair 30%; entropy 0.38", "lite@2, shadow", "used up"):
         assert text_part in page, text_part
+
+
+async def test_segment_shows_that_a_picture_is_a_still(client: httpx.AsyncClient, history: StoredHistory) -> None:
+    """It has neither a frame rate nor a length; what was done to it is a note."""
+    event = seed.next_event("weather", "480p", 61.0)
+    media = replace(factories.STILL_MEDIA, notes=("the alpha channel was composited on black",))
+    event = replace(event, media=media, segment=replace(event.segment, duration_seconds=0.0), times_seconds=(0.0,))
+    history.write(event)
+    page = await text(client, f"/segments/{event.id}")
+    assert "1920×1080, a still picture" in page
+    assert "jpeg in jpeg" in page
+    assert "the alpha channel was composited on black" in page
+    assert " fps" not in page

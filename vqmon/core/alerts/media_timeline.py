@@ -38,7 +38,8 @@ class TimedOutcome:
     ends_at: float
     # start of each sampled frame, and the end of the last
     frame_times: tuple[float, ...] = ()
-    # whether the first frame repeats the frame before it; None when there is none to compare with
+    # whether the first frame repeats the frame before it; None when there is none to compare with, and for a still
+    # picture, which does not move
     repeats_last_frame: bool | None = None
 
 
@@ -117,7 +118,7 @@ def _resumed(timeline: RenditionTimeline, new: RenditionTimeline) -> RenditionTi
 
 
 def _repeats_last_frame(timeline: RenditionTimeline, event: QualityEvent, at: float) -> bool | None:
-    if not timeline.fingerprint or not 0 <= at - timeline.frame_times[-1] <= FORGET_SECONDS:
+    if event.media.is_still or not timeline.fingerprint or not 0 <= at - timeline.frame_times[-1] <= FORGET_SECONDS:
         return None
     return is_same_picture(timeline.fingerprint, event.edges[0])
 

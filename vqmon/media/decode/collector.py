@@ -10,7 +10,7 @@ from vqmon.errors import DecodeError
 from vqmon.media.decode.frame_selection import DecodeStats, SelectedFrame
 from vqmon.media.decode.protocol import DecodeRequest, SharedMemory
 from vqmon.media.images.clips import ClipBuffer
-from vqmon.media.images.colour import Colour, describe_colour
+from vqmon.media.images.colour import Colour, describe_frame_colour
 from vqmon.media.images.resampling import FrameResampler, Orientation, display_size, subsample_luma
 from vqmon.media.images.signals import SignalMeter, compute_fingerprint
 from vqmon.media.images.tone_mapping import TONE_MAPPING
@@ -36,6 +36,7 @@ class FrameCollector:
         sample_aspect_ratio: float,
         meter: SignalMeter,
         stats: DecodeStats,
+        orientation: Orientation | None = None,
     ) -> None:
         self._shared_memory = shared_memory
         self._request = request
@@ -44,6 +45,8 @@ class FrameCollector:
         self._sample_aspect_ratio = sample_aspect_ratio
         self._meter = meter
         self.stats = stats
+        # None: each frame's own display matrix tells
+        self._orientation = orientation
         # (pictures sent, pictures damaged) at the sampled frame before
         self._measured_counts = (0, 0)
         self._clip_buffer = ClipBuffer()
@@ -64,15 +67,10 @@ class FrameCollector:
         """Process one selected frame, sampled or of a clip; raises DecodeError beyond a limit or for refused HDR."""
         frame, timestamp = selected.frame, selected.frame.pts
         self._check_size(frame)
-        colour = describe_colour(
-            colorspace=frame.colorspace,
-            color_range=frame.color_range,
-            color_trc=frame.color_trc,
-            pixel_format=frame.format.name,
-        )
+        colour = describe_frame_colour(frame)
         if colour.transfer != "sdr" and self._request.hdr == "refuse":
             raise DecodeError("hdr", f"the transfer is {colour.transfer_name}, and HDR is set to be refused")
-        orientation = _read_orientation(frame)
+        orientation = self._orientation or _read_orientation(frame)
         if not self._picture_facts:
             self._picture_facts = self._describe_picture(frame, colour, orientation)
         frame = self._resampler.deinterlace(frame, previous=selected.previous, following=selected.following)

@@ -38,12 +38,13 @@ class DecodeLimits:
     """Limits on time, memory and size for decoding one segment; a segment that exceeds one is refused with a reason.
 
     The daemon enforces `deadline_seconds` (for the decoding) and `wait_seconds` (for a free worker), the worker the
-    rest. `max_pixels` is 4096 x 2160 by default.
+    rest. `max_pixels` is 4096 x 2160 by default, `max_still_pixels` 8192 x 6144.
     """
 
     deadline_seconds: float = 10.0
     wait_seconds: float = 120.0
     max_pixels: int = 8_847_360
+    max_still_pixels: int = 50_331_648
     # coded frames in one segment
     max_frames: int = 72_000
     max_samples: int = 600

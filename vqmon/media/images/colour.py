@@ -4,8 +4,13 @@ Matrix and range come from the frame; where they are not specified, FFmpeg's def
 range) and "guessed" is added to the name.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import av
 
 Transfer = Literal["sdr", "pq", "hlg"]
 
@@ -46,6 +51,16 @@ class Colour:
         """As published, for example "bt709/limited"."""
         text = f"{self.matrix}/{'full' if self.range == 'pc' else 'limited'}"
         return f"{text} (guessed)" if self.is_guessed else text
+
+
+def describe_frame_colour(frame: av.VideoFrame) -> Colour:
+    """The interpretation of a frame by its own code points."""
+    return describe_colour(
+        colorspace=frame.colorspace,
+        color_range=frame.color_range,
+        color_trc=frame.color_trc,
+        pixel_format=frame.format.name,
+    )
 
 
 def describe_colour(*, colorspace: int, color_range: int, color_trc: int, pixel_format: str) -> Colour:

@@ -15,7 +15,9 @@ from vqmon.flow import StoppableSleep, wait_or_stop
 from vqmon.media.fetch.ssrf_policy import printable
 from vqmon.media.sources.staleness import StalenessMonitor
 
-_MEDIA_SUFFIXES = frozenset({".ts", ".m2ts", ".mts", ".mp4", ".m4s", ".m4v", ".cmfv", ".mov", ".mkv", ".webm"})
+_VIDEO_SUFFIXES = frozenset({".ts", ".m2ts", ".mts", ".mp4", ".m4s", ".m4v", ".cmfv", ".mov", ".mkv", ".webm"})
+_STILL_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif"})
+_MEDIA_SUFFIXES = _VIDEO_SUFFIXES | _STILL_SUFFIXES
 """Files with other suffixes are ignored: playlists, subtitles, and files that are still written under another name."""
 
 _FRAGMENT_SUFFIXES = frozenset({".m4s", ".cmfv"})

@@ -41,7 +41,7 @@ REMEDIES_BY_REASON: dict[str, tuple[str, ...]] = {
     "empty": ("Check the packager: it published an empty segment.",),
     "not_media": (
         "Open the URL: often it is an error page with status 200.",
-        "MPEG-TS, MP4, Matroska and WebM are supported.",
+        "MPEG-TS, MP4, Matroska, WebM, JPEG, PNG, WebP and AVIF are supported.",
     ),
     "no_video": ("If this is an audio rendition, exclude it with `renditions` in the settings.",),
     "no_frames": (
@@ -54,10 +54,13 @@ REMEDIES_BY_REASON: dict[str, tuple[str, ...]] = {
     ),
     "missing_init": ("The playlist has no `EXT-X-MAP`, or its URL cannot be fetched.",),
     "unsupported_codec": (
-        "H.264, HEVC, AV1, VP9 and MPEG-2 are supported.",
+        "H.264, HEVC, AV1, VP9 and MPEG-2 are supported, and JPEG, PNG, WebP and AVIF pictures that are not animated.",
         "Another rendition of the stream may use one of them.",
     ),
-    "too_many_pixels": ("`decode.max_pixels` is the limit; raise it if such pictures are intended.",),
+    "too_many_pixels": (
+        "`decode.max_pixels` is the limit of video, `decode.max_still_pixels` that of still pictures.",
+        "Raise it if such pictures are intended.",
+    ),
     "too_long": ("Check that the URL is one segment and not a whole programme.",),
     "hdr": ('Set `decode.hdr = "tonemap"` to score HDR pictures after conversion to SDR.',),
     "crashed": (

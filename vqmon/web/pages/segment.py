@@ -151,8 +151,7 @@ def _fact_sections(outcome: Outcome) -> Iterator[tuple[str, _Facts]]:
 
 def _media_facts(media: MediaFacts) -> _Facts:
     facts = [
-        ("Picture", f"{media.width}×{media.height}, {media.fps:.2f} fps, {media.frame_count} frames"),
-        ("Length", f"{media.duration_seconds:.2f} s"),
+        *_picture_facts(media),
         ("Codec", f"{media.codec} in {media.container}"),
         ("Pixel format", media.pixel_format),
         ("Colour", f"{media.colour}, transfer {media.transfer}"),
@@ -164,6 +163,16 @@ def _media_facts(media: MediaFacts) -> _Facts:
     if media.tone_mapping:
         facts.append(("Tone mapping", media.tone_mapping))
     return facts + [("Note", note) for note in media.notes]
+
+
+def _picture_facts(media: MediaFacts) -> _Facts:
+    size = f"{media.width}×{media.height}"
+    if media.is_still:
+        return [("Picture", f"{size}, a still picture")]
+    return [
+        ("Picture", f"{size}, {media.fps:.2f} fps, {media.frame_count} frames"),
+        ("Length", f"{media.duration_seconds:.2f} s"),
+    ]
 
 
 def _segment_facts(outcome: Outcome) -> _Facts:

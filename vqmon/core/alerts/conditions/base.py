@@ -32,6 +32,14 @@ class Span:
     # the usual value, where the condition learns one
     baseline: float = 0.0
 
+    def uncounted_seconds(self, seen_until: float) -> float:
+        """The gap before this span, which counts towards no duration.
+
+        A span without length is that of a still picture, for which the time since the picture before it counts.
+        """
+        gap_seconds = self.starts_at - seen_until
+        return gap_seconds if gap_seconds > ROUNDING_SECONDS and self.ends_at > self.starts_at else 0.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanTransition:
@@ -219,8 +227,8 @@ def apply_span(state: State, span: Span, timing: Timing) -> tuple[State, SpanTra
     gap_seconds = span.starts_at - progress.seen_until
     if recovering_since is None or abs(gap_seconds) > FORGET_SECONDS or recovering_since > span.starts_at:
         recovering_since = span.starts_at
-    elif gap_seconds > ROUNDING_SECONDS:
-        recovering_since += gap_seconds
+    else:
+        recovering_since += span.uncounted_seconds(progress.seen_until)
     has_recovered = span.ends_at - recovering_since >= timing.recover_seconds - ROUNDING_SECONDS
     # The distance, as a timeline that was set back must not hold an alert open.
     open_seconds = abs(span.ends_at - alert.opened_at.timestamp())
@@ -245,8 +253,8 @@ def _apply_before_opening(state: State, span: Span, timing: Timing) -> tuple[Sta
         or counted_from > span.starts_at
     ):  # fmt: skip
         began_at, counted_from, bad_spans = span.run_began_at, span.counted_from, 0
-    elif gap_seconds > ROUNDING_SECONDS:
-        counted_from += gap_seconds
+    else:
+        counted_from += span.uncounted_seconds(progress.seen_until)
     bad_spans += 1
     progress = AlertProgress(
         began_at=began_at,

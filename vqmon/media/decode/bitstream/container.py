@@ -45,7 +45,7 @@ def detect_demuxer(media: bytes) -> str:
 def _describe_foreign_bytes(media: bytes) -> str:
     if _TEXT_START.match(media[:256]):
         return "the bytes are text (a playlist, a page), not media"
-    return f"the bytes start with {media[:8].hex(' ')}: no MP4, MPEG-TS, Matroska or WebM"
+    return f"the bytes start with {media[:8].hex(' ')}: no MP4, MPEG-TS, Matroska, WebM, JPEG, PNG, WebP or AVIF"
 
 
 def _iterate_iso_boxes(media: bytes) -> Iterator[tuple[bytes, int, int]]:

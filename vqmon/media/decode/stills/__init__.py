@@ -1,0 +1,1 @@
+"""Still pictures: what the headers of JPEG, PNG, WebP and AVIF files tell before a picture is decoded."""
