@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pipelines.observe.observer import Observation
 from pipelines.service.wiring import SCORE_MAX_SAMPLES, as_url, fetch_policy, open_observer, utc_now
-from vqmon.core.types import Rendition, Segment, SegmentFailure, failure_from_error
-from vqmon.errors import FetchError, SegmentError
+from vqmon.core.types import QualityEvent, Reference, Rendition, Segment, SegmentFailure, failure_from_error
+from vqmon.errors import FetchError, SegmentError, SettingsError
 from vqmon.flow import map_in_order
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.media.fetch.ssrf_policy import printable
@@ -23,28 +24,33 @@ async def score_media(
     addresses: Sequence[str],
     *,
     prompt: str = "",
+    reference: str = "",
     on_segment_count: Callable[[int], None] = lambda count: None,
     on_observation: Callable[[Observation], None] = lambda observation: None,
 ) -> list[Observation]:
     """Observe every segment of the addresses, in order.
 
-    An address is the path or URL of a media file, of a folder of media files, or of an HLS or DASH playlist.
+    An address is the path or URL of a media file, of a folder of media files, or of an HLS or DASH playlist. A
+    `reference` is one too: each segment is compared with the one of its file name or number there, or the only one.
     `on_segment_count` is called once, before the first segment is fetched; `on_observation` after each segment.
     """
     observations: list[Observation] = []
 
     async def finish(ready: Sequence[tuple[_Item, Observation]]) -> None:
         for _, observation in ready:
+            observation = _with_missing_reference(observation) if reference else observation
             observations.append(observation)
             on_observation(observation)
 
-    policy = fetch_policy(settings, named=addresses)
+    policy = fetch_policy(settings, named=[*addresses, *([reference] if reference else [])])
     files = [file for address in addresses for file in _expand_folder(address)]
     async with (
         Fetcher(policy) as fetcher,
         open_observer(settings, fetcher=fetcher, max_samples=SCORE_MAX_SAMPLES) as observer,
     ):
         items = [_with_prompt(item, prompt) for file in files for item in await _list_segments(file, fetcher)]
+        if reference:
+            items[:] = await _with_references(items, reference, fetcher)
         on_segment_count(len(items))
         await map_in_order(_iterate(items), observer.observe, finish, running=asyncio.Semaphore(settings.in_flight))
     return observations
@@ -72,6 +78,51 @@ async def _list_segments(address: str | SegmentFailure, fetcher: Fetcher) -> Seq
         return await list_segments(as_url(address), fetcher=fetcher, now=utc_now())
     except SegmentError as error:
         return [_listing_failure(address, error)]
+
+
+async def _with_references(items: Sequence[_Item], address: str, fetcher: Fetcher) -> Sequence[_Item]:
+    """The segments with those of the reference: by name in a folder, else by sequence number, else the only one.
+
+    Raises SettingsError for a reference that cannot be listed.
+    """
+    files = _expand_folder(address)
+    references = [item for file in files for item in await _list_segments(file, fetcher)]
+    for item in references:
+        if isinstance(item, SegmentFailure):
+            raise SettingsError(f"--reference: {item.detail}")
+    return [_with_reference(item, references) if isinstance(item, Segment) else item for item in items]
+
+
+def _with_reference(segment: Segment, references: Sequence[_Item]) -> Segment:
+    segments = [item for item in references if isinstance(item, Segment)]
+    matches = segments
+    if len(segments) > 1:
+        matches = [item for item in segments if _file_stem(item) == _file_stem(segment)]
+        matches = matches or [item for item in segments if item.sequence == segment.sequence]
+    if not matches:
+        return segment
+    # of several renditions the largest is the reference
+    best = max(matches, key=lambda item: (item.rendition.height or 0, item.rendition.bitrate_kbps or 0))
+    reference = Reference(
+        url=best.url,
+        byte_range=best.byte_range,
+        init_url=best.init_url,
+        init_byte_range=best.init_byte_range,
+        encryption=best.encryption,
+    )
+    return replace(segment, reference=reference)
+
+
+def _with_missing_reference(observation: Observation) -> Observation:
+    event = observation.outcome
+    if not isinstance(event, QualityEvent) or event.segment.reference is not None:
+        return observation
+    detail = "the reference has no file of this name and no segment of this number"
+    return replace(observation, outcome=replace(event, unscored_reference="missing", unscored_reference_detail=detail))
+
+
+def _file_stem(segment: Segment) -> str:
+    return Path(urlsplit(segment.url).path).stem
 
 
 def _with_prompt(item: _Item, prompt: str) -> _Item:

@@ -139,7 +139,13 @@ def _picture(event: QualityEvent) -> str:
     facts = [f"{media.codec} {media.width}x{media.height} {length}"]
     if media.tone_mapping:
         facts.append(f"HDR by {media.tone_mapping}")
-    return ", ".join([*facts, *_notable(event)])
+    return ", ".join([*facts, *_notable(event), *_references(event)])
+
+
+def _references(event: QualityEvent) -> list[str]:
+    if event.unscored_reference:
+        return [f"reference unscored: {event.unscored_reference}: {event.unscored_reference_detail}"]
+    return [f"{score.measure} {score.value:.4g}{f' {score.unit}' if score.unit else ''}" for score in event.references]
 
 
 def _notable(event: QualityEvent) -> list[str]:

@@ -11,13 +11,15 @@ from vqmon.core.types import (
     Outcome,
     Provenance,
     QualityEvent,
+    Reference,
+    ReferenceComparison,
     Sampling,
     Segment,
     SegmentFailure,
     event_id,
     failure_from_error,
 )
-from vqmon.errors import ScoreError, SegmentError
+from vqmon.errors import FetchError, ScoreError, SegmentError
 
 Fetch = Callable[[Segment], Coroutine[None, None, bytes]]
 
@@ -41,6 +43,8 @@ class Observer:
     versions: Mapping[str, str]
     now: Callable[[], datetime]
     record_stage: RecordStage = lambda stage, seconds: None
+    # the reference of a segment that states none itself; None = it is scored without one
+    reference_of: Callable[[Segment], Reference | None] = lambda segment: None
 
     @property
     def judged(self) -> Sequence[Scorer]:
@@ -56,6 +60,8 @@ class Observer:
         """Observe one segment. A SegmentError becomes a SegmentFailure; every other error is raised."""
         if isinstance(item, SegmentFailure):
             return Observation(outcome=item)
+        if item.reference is None and (reference := self.reference_of(item)) is not None:
+            item = replace(item, reference=reference)
         try:
             scored = await self._fetch_and_score(item)
         except SegmentError as error:
@@ -71,10 +77,19 @@ class Observer:
             raise ScoreError("no_prompt")
         with measured_stage("fetch", self.record_stage):
             media = await self.fetch(segment)
-        return await self.cascade.score(segment, media)
+        if segment.reference is None or self.cascade.decode_with_reference is None:
+            return await self.cascade.score(segment, media)
+        try:
+            with measured_stage("fetch_reference", self.record_stage):
+                reference_media = await self.fetch(_segment_of_reference(segment, segment.reference))
+        except FetchError as error:
+            scored = await self.cascade.score(segment, media)
+            missing = ReferenceComparison(unscored="fetch", detail=f"{error.reason}: {error.detail}")
+            return replace(scored, decoded=replace(scored.decoded, reference=missing))
+        return await self.cascade.score(segment, media, reference_media=reference_media)
 
     def _event(self, segment: Segment, scored: SegmentScores) -> QualityEvent:
-        decoded = scored.decoded
+        decoded, comparison = scored.decoded, scored.decoded.reference
         if not segment.duration_seconds:
             segment = replace(segment, duration_seconds=decoded.media.duration_seconds)
         return QualityEvent(
@@ -94,4 +109,21 @@ class Observer:
             shadow_scores=tuple(scored.shadow_scores),
             disagreement=score_disagreement(scored.scores),
             promotion=scored.promotion,
+            references=comparison.scores if comparison else (),
+            reference_pairing=comparison.pairing if comparison else None,
+            unscored_reference=comparison.unscored if comparison else "",
+            unscored_reference_detail=comparison.detail if comparison else "",
         )
+
+
+def _segment_of_reference(segment: Segment, reference: Reference) -> Segment:
+    """The reference as a segment that can be fetched."""
+    return replace(
+        segment,
+        url=reference.url,
+        byte_range=reference.byte_range,
+        init_url=reference.init_url,
+        init_byte_range=reference.init_byte_range,
+        encryption=reference.encryption,
+        reference=None,
+    )

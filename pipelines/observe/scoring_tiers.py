@@ -26,6 +26,8 @@ _DECODE_OVERLOAD_REASONS = ("timeout", "too_long", "crashed")
 """Reasons for which a decode of many views may fail and yet succeed without the views of optional scorers."""
 
 Decode = Callable[[bytes, tuple[View, ...]], Coroutine[None, None, DecodedSegment]]
+DecodeWithReference = Callable[[bytes, tuple[View, ...], bytes], Coroutine[None, None, DecodedSegment]]
+"""Called with the bytes of a segment, views, and the bytes of its reference."""
 RecordStage = Callable[[str, float], None]
 """Called with the name of a stage and the seconds that it took."""
 PromotionMetric = Literal["vqmon.scorer.promoted", "vqmon.scorer.left_out"]
@@ -191,6 +193,14 @@ class SegmentScores:
     optional_views_error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """The bytes of a segment and of its reference; b"" = there is none."""
+
+    segment: bytes
+    reference: bytes = b""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringCascade:
     """Decodes a segment and scores it: by the first tier always, by shadows on trial, by heavy scorers if promoted."""
@@ -200,6 +210,8 @@ class ScoringCascade:
     # their scores are in the event and never raise alerts
     shadows: Sequence[Scorer] = ()
     heavy: HeavyTier | None = None
+    # None = segments are not compared with references
+    decode_with_reference: DecodeWithReference | None = None
     record_stage: RecordStage = lambda stage, seconds: None
 
     @property
@@ -211,12 +223,16 @@ class ScoringCascade:
         """Whether a scorer of the first tier applies to a segment."""
         return bool(_applicable_scorers(self.scorers, segment))
 
-    async def score(self, segment: Segment, media: bytes) -> SegmentScores:
-        """Score one segment. Raises DecodeError or ScoreError; optional scorers that fail are left out instead."""
+    async def score(self, segment: Segment, media: bytes, *, reference_media: bytes = b"") -> SegmentScores:
+        """Score one segment, and compare it with its reference if there is one.
+
+        Raises DecodeError or ScoreError; optional scorers and references that fail are left out instead.
+        """
+        sides = _Sides(media, reference_media)
         if self.heavy is None:
-            return await self._score_first_tier(segment, media, ())
+            return await self._score_first_tier(segment, sides, ())
         with self.heavy.admit(segment, self.heavy.planned_reasons(segment)) as admission:
-            scored = await self._score_first_tier(segment, media, admission.scorers)
+            scored = await self._score_first_tier(segment, sides, admission.scorers)
             left_out = admission.left_out
             score_reasons = self.heavy.score_reasons(segment, scored.scores)
             if admission.scorers:
@@ -231,12 +247,14 @@ class ScoringCascade:
                     )
         return replace(scored, promotion=self.heavy.record_promotion(reasons, left_out))
 
-    async def _score_first_tier(self, segment: Segment, media: bytes, heavy_scorers: Sequence[Scorer]) -> SegmentScores:
+    async def _score_first_tier(
+        self, segment: Segment, sides: _Sides, heavy_scorers: Sequence[Scorer]
+    ) -> SegmentScores:
         """Decode the views of all scorers at once; score by the first tier and by the shadows."""
         scorers, shadows = _applicable_scorers(self.scorers, segment), _applicable_scorers(self.shadows, segment)
         with measured_stage("decode", self.record_stage):
             decoded, optional_views_error = await self._decode_with_optional_views(
-                segment, media, scorers, (*shadows, *heavy_scorers)
+                segment, sides, scorers, (*shadows, *heavy_scorers)
             )
         shadows = () if optional_views_error else shadows
         with measured_stage("score", self.record_stage):
@@ -254,20 +272,23 @@ class ScoringCascade:
         )
 
     async def _decode_with_optional_views(
-        self, segment: Segment, media: bytes, scorers: Sequence[Scorer], optional_scorers: Sequence[Scorer]
+        self, segment: Segment, sides: _Sides, scorers: Sequence[Scorer], optional_scorers: Sequence[Scorer]
     ) -> tuple[DecodedSegment, str]:
         """Decode the views of all scorers; if that is too much, only the required ones, and return the reason."""
         required_views, all_views = _required_views_of(scorers), _required_views_of((*scorers, *optional_scorers))
         try:
-            return await self._decode(segment, media, all_views), ""
+            return await self._decode(segment, sides, all_views), ""
         except DecodeError as error:
             if error.reason not in _DECODE_OVERLOAD_REASONS or required_views == all_views:
                 raise
             _log_left_out(_decode_log, optional_scorers, error)
-            return await self._decode(segment, media, required_views), error.reason
+            return await self._decode(segment, sides, required_views), error.reason
 
-    async def _decode(self, segment: Segment, media: bytes, views: tuple[View, ...]) -> DecodedSegment:
-        decoded = await self.decode(media, views)
+    async def _decode(self, segment: Segment, sides: _Sides, views: tuple[View, ...]) -> DecodedSegment:
+        if sides.reference and self.decode_with_reference is not None:
+            decoded = await self.decode_with_reference(sides.segment, views, sides.reference)
+        else:
+            decoded = await self.decode(sides.segment, views)
         return replace(decoded, prompt=segment.prompt) if segment.prompt else decoded
 
     async def _add_heavy_scores(
@@ -290,7 +311,7 @@ class ScoringCascade:
         if not set(views) <= set(decoded.views):
             try:
                 with measured_stage("decode_again", self.record_stage):
-                    decoded = await self._decode(segment, media, views)
+                    decoded = await self._decode(segment, _Sides(media), views)
             except SegmentError:
                 return scored, "failed"
         return await self._add_heavy_scores(scored, heavy_scorers, decoded)

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,9 +15,9 @@ from pipelines.observe.observer import Observer
 from pipelines.observe.open_scorers import open_scorer_tiers
 from pipelines.observe.scoring_tiers import ScoringCascade
 from vqmon.core.alerts.rules import AlertRule
-from vqmon.core.types import DecodedSegment, View
+from vqmon.core.types import DecodedSegment, Reference, Segment, View
 from vqmon.errors import SettingsError
-from vqmon.media.decode.pool import DecodeLimits, DecoderPool
+from vqmon.media.decode.pool import DecodeLimits, DecoderPool, ReferenceMedia
 from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
 from vqmon.media.fetch.ssrf_policy import decode_url_path, printable, redact_url
 from vqmon.media.sources.playlist import FolderSource, PlaylistSource
@@ -44,7 +44,9 @@ async def open_observer(
         pool = await stack.enter_async_context(_decoder_pool(settings, meters, max_samples=max_samples))
         tiers = await stack.enter_async_context(open_scorer_tiers(settings.scoring, meters=meters))
 
-        async def decode(media: bytes, views: tuple[View, ...]) -> DecodedSegment:
+        async def decode(
+            media: bytes, views: tuple[View, ...], reference: ReferenceMedia | None = None
+        ) -> DecodedSegment:
             return await pool.decode(
                 media,
                 views=views,
@@ -52,7 +54,14 @@ async def open_observer(
                 fps=settings.decode.fps,
                 hdr=settings.decode.hdr,
                 thumbnail_width=settings.decode.thumbnail_width,
+                reference=reference,
             )
+
+        request = settings.scoring.reference_request
+
+        async def decode_with_reference(media: bytes, views: tuple[View, ...], reference: bytes) -> DecodedSegment:
+            assert request is not None
+            return await decode(media, views, ReferenceMedia(media=reference, request=request))
 
         def record_stage(stage: str, seconds: float) -> None:
             meters.record("vqmon.stage.duration", seconds, stage=stage)
@@ -64,13 +73,26 @@ async def open_observer(
                 scorers=tiers.scorers,
                 shadows=tiers.shadows,
                 heavy=tiers.heavy,
+                decode_with_reference=decode_with_reference if request else None,
                 record_stage=record_stage,
             ),
             sampling=settings.decode.sampling,
             versions={"vqmon": version("vqmon"), **pool.versions, **runtime_versions(settings.scoring.device)},
             now=utc_now,
             record_stage=record_stage,
+            reference_of=_stream_references(settings.source.streams),
         )
+
+
+def _stream_references(streams: Sequence[WatchedStream]) -> Callable[[Segment], Reference | None]:
+    """The reference of each segment, by the settings of its stream."""
+    by_id = {stream.id: stream for stream in streams}
+
+    def reference_of(segment: Segment) -> Reference | None:
+        stream = by_id.get(segment.rendition.stream_id)
+        return None if stream is None else stream.reference_of(segment)
+
+    return reference_of
 
 
 def _decoder_pool(settings: Settings, meters: Meters, *, max_samples: int) -> DecoderPool:

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from vqmon.core.types import Reference
 from vqmon.errors import SettingsError
 from vqmon.settings.load import load_settings
+from vqmon.settings.sections import WatchedStream
+from vqmon.testing import make_segment
 
 
 @pytest.mark.parametrize(
@@ -33,3 +36,15 @@ def test_a_list_in_the_environment_must_be_json(monkeypatch: pytest.MonkeyPatch)
 
     with pytest.raises(SettingsError, match="lists are JSON"):
         load_settings()
+
+
+def test_a_stream_names_the_reference_of_each_segment() -> None:
+    """By the name, number and rendition of the segment; other fields are refused."""
+    address = "https://origin.example/mezzanine/{rendition}/{sequence}-{name}"
+    stream = WatchedStream(id="news", url="https://cdn.example/x.m3u8", reference=address, reference_init="init.mp4")
+    reference = stream.reference_of(make_segment(7))
+
+    assert reference == Reference(url="https://origin.example/mezzanine/720p/7-7.ts", init_url="init.mp4")
+    assert WatchedStream(id="news", url="x").reference_of(make_segment(7)) is None
+    with pytest.raises(ValueError, match=r"only \{name\}, \{sequence\} and \{rendition\}"):
+        WatchedStream(id="news", url="x", reference="{secret}")

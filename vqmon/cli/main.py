@@ -113,6 +113,7 @@ def watch(config: Path | None, url: str, stream: str, history: str | None, for_s
 )
 @click.option("--max-bytes", type=click.IntRange(1, 2**40), help="Largest file to fetch; default: fetch.max_bytes.")
 @click.option("--deadline", type=click.FloatRange(1, 86_400), help="Seconds allowed to decode one file; default: 600.")
+@click.option("--reference", default="", help="Media to compare with by the measures of scoring.references.")
 @prompt_option
 @click.pass_context
 def score(
@@ -123,11 +124,13 @@ def score(
     sampling: str | None,
     max_bytes: int | None,
     deadline: float | None,
+    reference: str,
     prompt: str,
 ) -> None:
     """Score media files, folders of them, or HLS or DASH playlists, once.
 
-    Prints one line per segment: its score 0-100 (higher is better), or why it could not be scored.
+    Prints one line per segment: its score 0-100 (higher is better), or why it could not be scored. With --reference, a
+    file, folder or playlist, also PSNR, SSIM and other measures of what was lost against it.
     """
     from pipelines.commands.score import score_media
     from pipelines.service.wiring import settings_for_score
@@ -145,6 +148,7 @@ def score(
                 settings,
                 addresses,
                 prompt=prompt,
+                reference=reference,
                 on_segment_count=lambda count: bar.update(task, total=count),
                 on_observation=lambda _: bar.advance(task),
             )

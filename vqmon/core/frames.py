@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from vqmon.core.scores import ReferenceComparison
 
 _WINDOW_STRIDE_PX = 32
 """Distance between neighbouring windows (LIQE)."""
@@ -211,6 +214,8 @@ class DecodedSegment:
     edges: tuple[Fingerprint, Fingerprint]
     # what the generated pictures were asked to show, as the segment states; "" = not stated
     prompt: str = ""
+    # None where the segment has no reference
+    reference: "ReferenceComparison | None" = None
 
     def __post_init__(self) -> None:
         count = len(self.times_seconds)

@@ -1,4 +1,4 @@
-"""Scores and their provenance: pooling of frame values, calibration to 0..100, and promotion to heavy scorers."""
+"""Scores, reference measures and their provenance: pooling, calibration to 0..100, and promotion to heavy scorers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -129,3 +129,95 @@ def summarize_signal(values: Sequence[float]) -> SignalSummary:
         max=round(max(values), 4),
         frame_values=tuple(round(float(value), 4) for value in values),
     )
+
+
+REFERENCE_PREFIX = "reference:"
+"""Before the name of a reference measure where names of scorers stand too, as in `reference:psnr`."""
+
+EXPORTED_MEASURES = ("psnr", "ssim", "ms_ssim", "xpsnr", "vif", "msad", "gmsd")
+"""The reference measures that have a column of their own in exports; the column `references` has all."""
+
+UNSCORED_REFERENCE: dict[str, str] = {
+    "misaligned": "the two sides cannot be paired: another content, another time, or another part of the picture",
+    "fetch": "the reference cannot be fetched",
+    "decode": "the reference cannot be decoded",
+    "timeout": "the comparison took too long",
+    "missing": "the playlist of the reference has no segment for this time",
+}
+"""Why a segment that has a reference has no values of reference measures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceScore:
+    """One reference measure of one segment, on the measure's own scale."""
+
+    # its name, e.g. "ssim"
+    measure: str
+    # mean over the paired frames
+    value: float
+    # one per sampled frame; None for a frame that has no partner in the reference
+    frame_values: tuple[float | None, ...]
+    # "dB", or "" for a measure without a unit
+    unit: str
+    higher_is_better: bool
+    # means of the parts that make up the value, such as "y", "u", "v" or "scale_0"
+    components: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    @property
+    def level(self) -> float:
+        """The value with the sign that makes higher better, for control charts."""
+        return self.value if self.higher_is_better else -self.value
+
+    @property
+    def damages(self) -> tuple[float, ...]:
+        """One number per sampled frame, higher where the frame is worse; frames without a partner are the best."""
+        sign = -1 if self.higher_is_better else 1
+        values = [None if value is None else sign * value for value in self.frame_values]
+        best = min(value for value in values if value is not None)
+        return tuple(best if value is None else value for value in values)
+
+    @property
+    def worst(self) -> float:
+        """The worst frame value."""
+        values = [value for value in self.frame_values if value is not None]
+        return min(values) if self.higher_is_better else max(values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferencePairing:
+    """How frames were paired with those of the reference."""
+
+    # time in the reference minus time in the segment, each counted from its first frame
+    offset_seconds: float
+    # 0..1: correlation of the two sides at this offset
+    confidence: float
+    paired_frames: int
+    # size, kernel, pixel format and colour at which both sides were compared, e.g.
+    # "1920x1080 bicubic yuv420p bt709/limited"
+    canvas: str
+    # pictures outside black borders that were compared: "1920x800+0+140 of 1920x1080"; "" = the whole picture
+    segment_area: str = ""
+    reference_area: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceComparison:
+    """The result of comparing a decoded segment with its reference: values, or the reason why there are none."""
+
+    scores: tuple[ReferenceScore, ...] = ()
+    # None when unscored
+    pairing: ReferencePairing | None = None
+    # a key of UNSCORED_REFERENCE; "" when scored
+    unscored: str = ""
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.unscored) == (self.pairing is not None) or bool(self.scores) != (self.pairing is not None):
+            raise ValueError("a comparison has either scores and their pairing, or the reason why there are none")
+        if self.unscored and self.unscored not in UNSCORED_REFERENCE:
+            raise ValueError(f"unknown reason {self.unscored!r}")
+
+
+def reference_subject(measure: str) -> str:
+    """The name of a reference measure among scorers: `reference:psnr`."""
+    return REFERENCE_PREFIX + measure

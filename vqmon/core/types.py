@@ -12,8 +12,12 @@ from vqmon.core.frames import SIGNALS, ClipSampling, DecodedSegment, Fingerprint
 from vqmon.core.scores import (
     PROMOTION_REASONS,
     PROMOTION_SKIP_REASONS,
+    UNSCORED_REFERENCE,
     Promotion,
     Provenance,
+    ReferenceComparison,
+    ReferencePairing,
+    ReferenceScore,
     Score,
     ScorerIdentity,
     SignalSummary,
@@ -50,6 +54,10 @@ __all__ = [
     "Promotion",
     "Provenance",
     "QualityEvent",
+    "Reference",
+    "ReferenceComparison",
+    "ReferencePairing",
+    "ReferenceScore",
     "RegressionCause",
     "Rendition",
     "Sampling",
@@ -111,6 +119,21 @@ class Rendition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """The media that a segment is compared with: its source or mezzanine, or the same segment of another rendition."""
+
+    url: str
+    byte_range: ByteRange | None = None
+    init_url: str | None = None
+    init_byte_range: ByteRange | None = None
+    encryption: Encryption | None = None
+
+    def __post_init__(self) -> None:
+        if not self.url:
+            raise ValueError("a reference needs a url")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """A reference to a few seconds of one Rendition; never the bytes."""
 
@@ -130,6 +153,8 @@ class Segment:
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     # what the generated pictures were asked to show
     prompt: str = ""
+    # what it is compared with by the reference measures; None = it is scored without a reference
+    reference: Reference | None = None
 
     def __post_init__(self) -> None:
         _need_utc(self.starts_at, "starts_at")
@@ -170,6 +195,20 @@ class QualityEvent:
     disagreement: float | None = None
     # None where no heavy scorers are configured
     promotion: Promotion | None = None
+    # of segments that have a reference
+    references: tuple[ReferenceScore, ...] = ()
+    reference_pairing: ReferencePairing | None = None
+    # a key of UNSCORED_REFERENCE: why a segment that has a reference has no `references`; the scores are not affected
+    unscored_reference: str = ""
+    unscored_reference_detail: str = ""
+
+    def __post_init__(self) -> None:
+        if self.unscored_reference and (self.unscored_reference not in UNSCORED_REFERENCE or self.references):
+            raise ValueError(f"unscored_reference is unknown, or there are references: {self.unscored_reference!r}")
+
+    def reference_of(self, measure: str) -> ReferenceScore | None:
+        """The value of a reference measure by its name."""
+        return next((score for score in self.references if score.measure == measure), None)
 
     def score_of(self, scorer: str) -> Score | None:
         """The score by `name@version`, or by any version of `name`."""

@@ -15,8 +15,10 @@ from pydantic_core import ErrorDetails
 from vqmon.core.alerts.annotations import Mask
 from vqmon.core.alerts.conditions.base import Condition
 from vqmon.core.alerts.rules import CONDITIONS, AlertRule, Match
+from vqmon.core.scores import reference_subject
 from vqmon.core.types import SIGNALS, Severity
 from vqmon.errors import SettingsError
+from vqmon.media.reference.offered import REFERENCE_MEASURES
 
 
 class _RuleKeys(BaseModel):
@@ -233,6 +235,7 @@ def _refuse_unknown(table: Iterable[str], keys: Collection[str], where: str) -> 
 
 def _refuse_unknown_scorer(pattern: str, scorers: Collection[str], where: str) -> None:
     names = [name for scorer in scorers for name in (scorer, scorer.split("@")[0])]
+    names += [reference_subject(measure) for measure in REFERENCE_MEASURES]
     if not any(fnmatchcase(name, pattern) for name in names):
         raise SettingsError(f"{where}: scorer: {_suggestion(pattern, names)}")
 

@@ -3,10 +3,15 @@
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from vqmon.core.types import Reference, Segment
 from vqmon.errors import SettingsError
+from vqmon.media.reference.canvas import Kernel
+from vqmon.media.reference.comparison import ReferenceRequest
+from vqmon.media.reference.offered import REFERENCE_MEASURES
 from vqmon.transport.history.backends.location import POSTGRES_SCHEMES, HistoryLocation, parse_location
 
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -27,6 +32,32 @@ class WatchedStream(Section):
     # names of the renditions to take; none = all
     renditions: tuple[str, ...] = ()
     labels: dict[str, str] = Field(default_factory=dict)
+    # address of each segment's reference, with {name}, {sequence} and {rendition}; "" = none
+    reference: str = ""
+    reference_init: str = ""
+
+    @field_validator("reference", "reference_init")
+    @classmethod
+    def _is_template(cls, template: str) -> str:
+        try:
+            template.format(name="a", sequence=1, rendition="b")
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            raise ValueError(f"{template!r}: only {{name}}, {{sequence}} and {{rendition}} are filled in") from error
+        return template
+
+    def reference_of(self, segment: Segment) -> Reference | None:
+        """The reference of a segment of this stream."""
+        if not self.reference:
+            return None
+        fields = {
+            "name": urlsplit(segment.url).path.rsplit("/", 1)[-1],
+            "sequence": segment.sequence,
+            "rendition": segment.rendition.name,
+        }
+        return Reference(
+            url=self.reference.format(**fields),
+            init_url=self.reference_init.format(**fields) if self.reference_init else None,
+        )
 
 
 class SourceSettings(Section):
@@ -130,6 +161,28 @@ class ScoringSettings(Section):
     heavy_drop: float = Field(default=0.0, ge=0, le=100)
     heavy_seconds_per_hour: PositiveFloat = 360.0
     heavy_deadline_seconds: PositiveFloat = 20.0
+    references: tuple[str, ...] = ("psnr", "ssim", "xpsnr", "gmsd")
+    reference_canvas: str = Field(default="1920x1080", pattern=r"^(reference|[1-9]\d{1,3}x[1-9]\d{1,3})$")
+    reference_kernel: Kernel = "bicubic"
+
+    @property
+    def reference_request(self) -> ReferenceRequest | None:
+        """How segments are compared with their references; None = not at all."""
+        if not self.references:
+            return None
+        width, _, height = self.reference_canvas.partition("x")
+        canvas = None if self.reference_canvas == "reference" else (int(width), int(height))
+        return ReferenceRequest(measures=self.references, canvas=canvas, kernel=self.reference_kernel)
+
+    @model_validator(mode="after")
+    def _has_measures(self) -> "ScoringSettings":
+        if unknown := [name for name in self.references if name not in REFERENCE_MEASURES]:
+            raise ValueError(
+                f"references: no reference measure is named {', '.join(unknown)}; {', '.join(REFERENCE_MEASURES)} are"
+            )
+        # raises for an invalid canvas
+        _ = self.reference_request
+        return self
 
 
 class AlertSettings(Section):

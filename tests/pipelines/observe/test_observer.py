@@ -11,13 +11,18 @@ from vqmon.core.types import (
     ClipSampling,
     DecodedSegment,
     QualityEvent,
+    Reference,
+    ReferenceComparison,
+    ReferencePairing,
+    ReferenceScore,
     Score,
+    Segment,
     SegmentFailure,
     View,
     event_id,
     failure_from_error,
 )
-from vqmon.errors import SegmentError
+from vqmon.errors import FetchError, SegmentError
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool
 from vqmon.testing import STREAM_STARTS_AT, GreyLevelDecoder, GreyLevelScorer, MemoryFetcher, make_segment
 
@@ -70,6 +75,40 @@ async def test_an_error_of_each_stage_becomes_a_failure_with_stage_and_reason(
     assert isinstance(seen.outcome, SegmentFailure)
     assert (seen.outcome.stage, seen.outcome.reason) == (stage, reason)
     assert seen.thumbnails == ()
+
+
+async def test_a_reference_that_cannot_be_fetched_is_said_and_loses_no_score() -> None:
+    """With its bytes the decoder gets both sides, and the values are in the event."""
+    segment = replace(make_segment(3), reference=Reference(url="https://media.example/source.ts"))
+    value = ReferenceScore(measure="ssim", value=0.9, frame_values=(0.9,) * 4, unit="", higher_is_better=True)
+    pairing = ReferencePairing(offset_seconds=0.0, confidence=1.0, paired_frames=4, canvas="1920x1080")
+
+    async def fetch_both(wanted: Segment) -> bytes:
+        return b"\x80"
+
+    async def fetch_segment(wanted: Segment) -> bytes:
+        if wanted.url == "https://media.example/source.ts":
+            raise FetchError("not_found", "source.ts")
+        return b"\x80"
+
+    async def decode_both(media: bytes, views: tuple[View, ...], reference: bytes) -> DecodedSegment:
+        decoded = await GreyLevelDecoder().decode(media, views)
+        return replace(decoded, reference=ReferenceComparison(scores=(value,), pairing=pairing))
+
+    plain = observer(MemoryFetcher())
+    cascade = replace(plain.cascade, decode_with_reference=decode_both)
+    events = []
+    for fetch in (fetch_segment, fetch_both):
+        seen = await replace(plain, fetch=fetch, cascade=cascade).observe(segment)
+        assert isinstance(seen.outcome, QualityEvent)
+        events.append(seen.outcome)
+
+    without, with_values = events
+    assert without.scores == with_values.scores
+    assert (without.references, without.unscored_reference) == ((), "fetch")
+    assert without.unscored_reference_detail == "not_found: source.ts"
+    assert (with_values.references, with_values.reference_pairing) == ((value,), pairing)
+    assert with_values.unscored_reference == ""
 
 
 async def test_a_failure_of_the_source_passes_through() -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,9 +12,9 @@ import pytest
 
 from tests import factories
 from tests.factories import START
-from vqmon.core.types import SIGNALS, Rendition
+from vqmon.core.types import SIGNALS, ReferencePairing, ReferenceScore, Rendition
 from vqmon.errors import SettingsError, StoreError
-from vqmon.transport.export.tables import COLUMNS, export_outcomes
+from vqmon.transport.export.tables import COLUMNS, export_outcomes, table_rows
 from vqmon.transport.history.documents import Documents
 from vqmon.transport.history.history import History, open_history
 from vqmon.transport.wire import cloudevents
@@ -151,3 +152,20 @@ def test_csv_holds_no_formulas(history: History, tmp_path: Path, sign: str) -> N
 def test_every_signal_has_a_column() -> None:
     """A new signal gets a column at the end."""
     assert set(SIGNALS) <= set(COLUMNS)
+
+
+def test_reference_measures_have_columns_and_all_are_in_one() -> None:
+    """A measure without a column of its own is in the JSON; an event without a reference has empty cells."""
+    values = {"psnr": 40.5, "rare": 1.0}
+    references = tuple(
+        ReferenceScore(measure=name, value=value, frame_values=(value,) * 4, unit="", higher_is_better=True)
+        for name, value in values.items()
+    )
+    pairing = ReferencePairing(offset_seconds=0.04, confidence=0.9, paired_frames=4, canvas="1920x1080")
+    (row,) = table_rows(replace(factories.event(), references=references, reference_pairing=pairing))
+    (plain,) = table_rows(factories.event())
+
+    assert (row["reference_psnr"], row["reference_ssim"], row["reference_offset_seconds"]) == (40.5, None, 0.04)
+    assert json.loads(row["references"]) == values
+    assert plain["references"] is None
+    assert set(row) == set(COLUMNS)

@@ -8,7 +8,7 @@ from tests import factories
 from tests.web import seed
 from tests.web.stored_history import StoredHistory
 from vqmon.core.scores import Promotion
-from vqmon.core.types import QualityEvent, ScoreInterval, SegmentFailure
+from vqmon.core.types import QualityEvent, ReferencePairing, ReferenceScore, ScoreInterval, SegmentFailure
 
 SCORED, UNSCORED = QualityEvent, SegmentFailure
 
@@ -46,6 +46,30 @@ async def test_segment_links_to_its_neighbours(client: httpx.AsyncClient, histor
     assert f'rel="prev" href="/segments/{line[-3]}"' in page
     assert f'rel="next" href="/segments/{line[-1]}"' in page
     assert 'id="next"' not in await text(client, f"/segments/{line[-1]}")
+
+
+async def test_segment_shows_reference_measures_or_why_there_are_none(
+    client: httpx.AsyncClient, history: StoredHistory
+) -> None:
+    """Values, worst frame, pairing and canvas; per frame in the table."""
+    event = seed.next_event("weather", "480p", 61.0)
+    reference = ReferenceScore(
+        measure="psnr", value=38.5, frame_values=(40.0, None, 37.0, 38.5), unit="dB", higher_is_better=True
+    )
+    pairing = ReferencePairing(offset_seconds=-0.48, confidence=0.97, paired_frames=3, canvas="1920x1080 bicubic")
+    history.write(replace(event, references=(reference,), reference_pairing=pairing))
+    page = await text(client, f"/segments/{event.id}")
+    for part in (
+        "38.5 dB; worst frame 37",
+        "3 frames, offset -0.480 s, confidence 0.97",
+        "1920x1080 bicubic",
+        "37.000",
+    ):
+        assert part in page, part
+
+    event = seed.next_event("weather", "720p", 61.0)
+    history.write(replace(event, unscored_reference="misaligned", unscored_reference_detail="another film"))
+    assert "another film" in await text(client, f"/segments/{event.id}")
 
 
 async def test_segment_shows_levels_shadow_scores_and_promotion(

@@ -11,12 +11,14 @@ from vqmon.core.alerts.conditions.floor import Floor
 from vqmon.core.alerts.conditions.group import Group
 from vqmon.core.alerts.conditions.missing import Missing
 from vqmon.core.alerts.conditions.no_score import NoScore
+from vqmon.core.alerts.conditions.reference import ReferenceLimit
 from vqmon.core.alerts.conditions.regression import Regression
 from vqmon.core.alerts.conditions.signal import Signal
 from vqmon.core.types import Rendition, Segment, Severity
 
 CONDITIONS: Mapping[str, type[Condition]] = {
-    condition.kind: condition for condition in (Floor, Signal, Collapse, NoScore, Missing, Regression, Group)
+    condition.kind: condition
+    for condition in (Floor, Signal, Collapse, NoScore, Missing, Regression, Group, ReferenceLimit)
 }
 """`kind` in the rules file -> condition."""
 

@@ -21,7 +21,7 @@ MIN_SEQUENTIAL_CLUSTERS = 20
 _SIGNAL_DIFFERENCE_LIMITS: Mapping[str, float] = {"over_sharpness": 0.03, "flicker": 0.03, "noise": 0.01}
 """When the arms' mean signals differ by more, a person must look: these signals are known to fool scorers."""
 
-_GUARDRAIL_METRICS = ("score", "p5", "min", "signal", "label", "bitrate_kbps", "unscored")
+_GUARDRAIL_METRICS = ("score", "p5", "min", "signal", "label", "bitrate_kbps", "unscored", "reference")
 """Kinds of metric of guardrails: `score:lite`, `p5:lite`, `min:lite`, `signal:flicker`, `label:NAME`, ..."""
 
 
@@ -51,7 +51,7 @@ class Guardrail:
     """A metric that must not become worse by `margin` or more; tested for non-inferiority."""
 
     name: str
-    # e.g. "signal:flicker", "p5:lite", "label:latency_seconds", "unscored", "bitrate_kbps"
+    # e.g. "signal:flicker", "p5:lite", "label:latency_seconds", "unscored", "bitrate_kbps", "reference:psnr"
     of: str
     # in the unit of `of`: points of 0..100, signal 0..1, share of segments 0..1, kbit/s, or that of the label
     margin: float

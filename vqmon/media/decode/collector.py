@@ -15,6 +15,7 @@ from vqmon.media.images.resampling import FrameResampler, Orientation, display_s
 from vqmon.media.images.signals import SignalMeter, compute_fingerprint
 from vqmon.media.images.tone_mapping import TONE_MAPPING
 from vqmon.media.images.views import ViewRenderer
+from vqmon.media.reference.sides import SampleListener, read_orientation
 
 if TYPE_CHECKING:
     import av
@@ -37,7 +38,9 @@ class FrameCollector:
         meter: SignalMeter,
         stats: DecodeStats,
         orientation: Orientation | None = None,
+        on_sample: SampleListener | None = None,
     ) -> None:
+        self._on_sample = on_sample
         self._shared_memory = shared_memory
         self._request = request
         self._resampler = resampler
@@ -70,7 +73,7 @@ class FrameCollector:
         colour = describe_frame_colour(frame)
         if colour.transfer != "sdr" and self._request.hdr == "refuse":
             raise DecodeError("hdr", f"the transfer is {colour.transfer_name}, and HDR is set to be refused")
-        orientation = self._orientation or _read_orientation(frame)
+        orientation = self._orientation or read_orientation(frame)
         if not self._picture_facts:
             self._picture_facts = self._describe_picture(frame, colour, orientation)
         frame = self._resampler.deinterlace(frame, previous=selected.previous, following=selected.following)
@@ -91,6 +94,8 @@ class FrameCollector:
             self._times.append(round(selected.time_seconds, 6))
             if timestamp is not None:
                 self.timestamps.append(timestamp)
+            if self._on_sample is not None:
+                self._on_sample(selected.time_seconds, selected.frame, frame, orientation)
         self._clip_buffer.add_frame(selected.index, time_seconds=selected.time_seconds, render=renderer.render)
 
     def finish(self) -> None:
@@ -176,9 +181,3 @@ class FrameCollector:
             "is_interlaced": bool(frame.interlaced_frame),
             "tone_mapping": None if colour.transfer == "sdr" else TONE_MAPPING,
         }
-
-
-def _read_orientation(frame: av.VideoFrame) -> Orientation:
-    """The orientation that the display matrix in the frame's side data gives; upright without one."""
-    matrix: Any = frame.side_data.get("DISPLAYMATRIX", b"")
-    return Orientation.from_display_matrix(bytes(matrix))

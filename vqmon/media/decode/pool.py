@@ -3,15 +3,29 @@
 import asyncio
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
+from vqmon.core.scores import ReferenceComparison
 from vqmon.core.types import SIGNALS, DecodedSegment, Sampling, View
 from vqmon.errors import DecodeError
 from vqmon.media.decode.process import DecoderProcess
 from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, HdrMode, parse_answer
+from vqmon.media.reference.comparison import ReferenceRequest
 
-__all__ = ["DecodeLimits", "DecoderPool"]
+__all__ = ["DecodeLimits", "DecoderPool", "ReferenceMedia"]
+
+_COSTLY_REASONS = ("timeout", "crashed", "too_many_pixels", "too_long")
+"""Reasons for which decoding two sides may fail and decoding one succeed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceMedia:
+    """The reference of a segment, its initialization section and media joined, and how to compare with it."""
+
+    media: bytes
+    request: ReferenceRequest
 
 
 class DecoderPool:
@@ -82,11 +96,12 @@ class DecoderPool:
         hdr: HdrMode = "tonemap",
         thumbnail_width: int = 0,
         signals: Collection[str] = tuple(SIGNALS),
+        reference: ReferenceMedia | None = None,
     ) -> DecodedSegment:
-        """Decode one segment, its initialization section and media joined.
+        """Decode one segment, its initialization section and media joined, and compare it with its reference.
 
         `fps` is the rate at which frames are sampled, `thumbnail_width` is in pixels, 0 for no thumbnails. Raises
-        DecodeError.
+        DecodeError for the segment; a reference that fails is said in the result.
         """
         if not self._is_open:
             raise RuntimeError("the decoder pool is not open")
@@ -107,9 +122,28 @@ class DecoderPool:
         )
         await self._acquire_worker_slot()
         try:
-            return await self._decode(media, request)
+            if reference is None:
+                return await self._decode(media, request)
+            return await self._decode_with_reference(media, request, reference)
         finally:
             self._free_workers.release()
+
+    async def _decode_with_reference(
+        self, media: bytes, request: DecodeRequest, reference: ReferenceMedia
+    ) -> DecodedSegment:
+        """Decode and compare; when that fails, decode without the reference, so that its fault loses no score."""
+        if not reference.media or len(reference.media) > self.limits.max_media_bytes:
+            unscored = ReferenceComparison(unscored="decode", detail="the reference is empty or has too many bytes")
+            return replace(await self._decode(media, request), reference=unscored)
+        with_reference = replace(request, reference=reference.request, reference_bytes=len(reference.media))
+        try:
+            return await self._decode(media, with_reference, reference_media=reference.media)
+        except DecodeError as error:
+            if error.reason not in _COSTLY_REASONS:
+                raise
+            reason = "timeout" if error.reason == "timeout" else "decode"
+            unscored = ReferenceComparison(unscored=reason, detail=error.detail)
+        return replace(await self._decode(media, request), reference=unscored)
 
     async def _acquire_worker_slot(self) -> None:
         try:
@@ -118,14 +152,16 @@ class DecoderPool:
         except TimeoutError:
             raise DecodeError("timeout", f"no decoder was free within {self.limits.wait_seconds:g} s") from None
 
-    async def _decode(self, media: bytes, request: DecodeRequest) -> DecodedSegment:
+    async def _decode(self, media: bytes, request: DecodeRequest, *, reference_media: bytes = b"") -> DecodedSegment:
         worker = await self._idle_or_new_worker()
+        # each side has the whole deadline
+        deadline_seconds = self.limits.deadline_seconds * (2 if reference_media else 1)
         try:
-            async with asyncio.timeout(self.limits.deadline_seconds):
-                content, raw = await worker.request_decode(media, request)
+            async with asyncio.timeout(deadline_seconds):
+                content, raw = await worker.request_decode(media, request, reference_media=reference_media)
         except TimeoutError:
             self._replace(worker, "timeout")
-            limit = f"{self.limits.deadline_seconds:g} s, decode.deadline_seconds (--deadline)"
+            limit = f"{deadline_seconds:g} s, decode.deadline_seconds (--deadline)"
             raise DecodeError("timeout", f"decoding took more than {limit}") from None
         except (EOFError, OSError, ValueError):
             self._replace(worker, "crashed")

@@ -89,12 +89,17 @@ class DecoderProcess:
             raise ValueError("the first message of the decoder process does not list versions")
         return {printable_text(name): printable_text(version) for name, version in content.items()}
 
-    async def request_decode(self, media: bytes, request: DecodeRequest) -> tuple[object, bytearray]:
+    async def request_decode(
+        self, media: bytes, request: DecodeRequest, *, reference_media: bytes = b""
+    ) -> tuple[object, bytearray]:
         """Send a segment and return the answer, (JSON, raw bytes), unchecked; see `protocol.parse_answer`."""
         self.segment_count += 1
         loop = asyncio.get_running_loop()
-        await loop.sock_sendall(self._connection, pack_message_start(request.to_dict(), raw_bytes=len(media)))
+        raw_bytes = len(media) + len(reference_media)
+        await loop.sock_sendall(self._connection, pack_message_start(request.to_dict(), raw_bytes=raw_bytes))
         await loop.sock_sendall(self._connection, media)
+        if reference_media:
+            await loop.sock_sendall(self._connection, reference_media)
         return await self._receive_message(max_raw_bytes=_MAX_THUMBNAIL_BYTES)
 
     def release_memory(self, used_bytes: int) -> None:

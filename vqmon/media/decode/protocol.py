@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from vqmon.core.types import SIGNALS, ClipSampling, DecodedSegment, MediaFacts, Pixels, Sampling, View
 from vqmon.errors import REASONS, DecodeError
+from vqmon.media.reference.alignment import ALIGNMENT_CLIP
+from vqmon.media.reference.answer import parse_comparison
+from vqmon.media.reference.comparison import ReferenceRequest
 
 HEADER = struct.Struct("!4sIQ")
 """Magic number, length of the JSON in bytes, length of the raw bytes."""
@@ -75,6 +78,9 @@ class DecodeRequest:
     signals: tuple[str, ...] = tuple(SIGNALS)
     # seeds the positions of fragments; those of sample k are drawn with seed + k
     seed: int = 0
+    # how to compare the segment with the reference whose bytes follow its own; None = there is no reference
+    reference: ReferenceRequest | None = None
+    reference_bytes: int = 0
     limits: DecodeLimits = field(default_factory=DecodeLimits)
 
     def __post_init__(self) -> None:
@@ -88,6 +94,8 @@ class DecodeRequest:
             raise ValueError("the same view is requested twice")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be within 0..2**32-1, got {self.seed}")
+        if (self.reference is None) != (self.reference_bytes == 0) or self.reference_bytes < 0:
+            raise ValueError("a reference needs bytes and measures")
 
     @property
     def bytes_per_sample(self) -> int:
@@ -99,6 +107,11 @@ class DecodeRequest:
         """The distinct clip samplings of the requested views."""
         return tuple(dict.fromkeys(view.clip for view in self.views if view.clip is not None))
 
+    @property
+    def decoded_clips(self) -> tuple[ClipSampling, ...]:
+        """The clips of the views, and the frames after each sample by which a segment is aligned with its reference."""
+        return tuple(dict.fromkeys((*self.clips, *((ALIGNMENT_CLIP,) if self.reference else ()))))
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return asdict(self)
@@ -108,7 +121,9 @@ class DecodeRequest:
         """The inverse of `to_dict`; raises ValueError, KeyError or TypeError for anything else."""
         views = tuple(_view_from_dict(view) for view in values["views"])
         limits = DecodeLimits(**values["limits"])
-        return cls(**{**values, "views": views, "signals": tuple(values["signals"]), "limits": limits})
+        reference = None if values["reference"] is None else ReferenceRequest.from_dict(values["reference"])
+        parsed = {"views": views, "signals": tuple(values["signals"]), "limits": limits, "reference": reference}
+        return cls(**{**values, **parsed})
 
 
 def _view_from_dict(values: Mapping[str, Any]) -> View:
@@ -155,6 +170,9 @@ def parse_answer(
         thumbnails=tuple(bytes(raw[end - size : end]) for size, end in zip(sizes, accumulate(sizes), strict=True)),
         media=_parse_media(_expect(answer.get("media"), dict)),
         edges=(first, last),
+        reference=None
+        if request.reference is None
+        else parse_comparison(answer.get("reference"), request.reference, sample_count=len(times)),
     )
 
 

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any, BinaryIO
 
 import av
@@ -67,6 +68,10 @@ from vqmon.media.decode.stills.still import StillPicture, still_facts
 from vqmon.media.images.colour import describe_frame_colour
 from vqmon.media.images.resampling import FrameResampler
 from vqmon.media.images.signals import SignalMeter
+from vqmon.media.reference.answer import pack_unscored
+from vqmon.media.reference.canvas import SideFrame
+from vqmon.media.reference.comparison import SegmentSide
+from vqmon.media.reference.sides import ReferenceTools, frame_listener, sample_listener, side_frames
 
 _CODECS = ("h264", "hevc", "libdav1d", "vp9", "vp8", "mpeg2video", "mpeg1video", "mpeg4")
 # audio and subtitles are never decoded, but libav reads far ahead for a stream whose codec it may not open
@@ -91,6 +96,7 @@ _PLANAR_YUV = re.compile(r"yuv([ja]?)4[0-4][0-4]p((?:9|10|12|14|16)?(?:le|be)?)"
 _JPEG_QUALITY = 4 * 118  # FF_QP2LAMBDA
 # pixels; the ffmpeg command adds them to a stream that is marked as default when it chooses one
 _DEFAULT_STREAM_BONUS = 5_000_000
+_EVERY_FRAME_FPS = 240.0  # above every frame rate: no frame of a reference is left out
 
 
 class _LibavDecoder:
@@ -109,6 +115,7 @@ class _LibavDecoder:
         self._damaged_positions = damaged_positions
         self.stats = DecodeStats()
         self.frame_tap: DecodedFrameTap | None = None
+        self.on_frame: Callable[[av.VideoFrame], None] | None = None
         context = video.stream.codec_context
         context.options = {"max_pixels": str(limits.max_pixels), "threads": str(limits.threads), **options}
         context.thread_count = limits.threads
@@ -147,16 +154,23 @@ class _LibavDecoder:
             self._damaged_positions.add(position)
         is_damaged = position in self._damaged_positions or (packet is not None and packet.is_corrupt)
         self.stats.damaged_pictures += is_damaged or any(frame.is_corrupt for frame in frames)
-        if self.frame_tap is not None:
-            for frame in frames:
+        for frame in frames:
+            if self.on_frame is not None:
+                self.on_frame(frame)
+            if self.frame_tap is not None:
                 self.frame_tap.pass_frame(frame, self.packet_position(frame))
         return frames
 
 
 def decode_segment(
-    media: bytes, request: DecodeRequest, shared_memory: SharedMemory, resampler: FrameResampler
+    media: bytes,
+    request: DecodeRequest,
+    shared_memory: SharedMemory,
+    resampler: FrameResampler,
+    *,
+    side: SegmentSide | None = None,
 ) -> tuple[FrameCollector, dict[str, Any]]:
-    """Decode one segment and write its views to shared memory; raises DecodeError.
+    """Decode one segment, write its views to shared memory and give its frames to `side`; raises DecodeError.
 
     Returns what was collected and the stream's facts, from which `FrameCollector.answer` makes the answer.
     """
@@ -171,14 +185,14 @@ def decode_segment(
         options = _STRICT_OPTIONS.get(video.stream.codec_context.name, {})
         decoder = _LibavDecoder(video, damaged_positions, limits=request.limits, options=options)
         with contextlib.suppress(DecodeError) if options else contextlib.nullcontext():
-            collected = _decode_selected(decoder, video, request, shared_memory, resampler)
+            collected = _decode_selected(decoder, video, request, shared_memory, resampler, side=side)
             if not options or not damaged_positions:
                 return collected
     # a strict decoder tells which packets are damaged but drops more of their pictures than a player does
     with _open_container(media, demuxer, request.limits) as container:
         video = _demux(container, media, demuxer, request.limits)
         decoder = _LibavDecoder(video, damaged_positions, limits=request.limits, options={})
-        return _decode_selected(decoder, video, request, shared_memory, resampler)
+        return _decode_selected(decoder, video, request, shared_memory, resampler, side=side)
 
 
 def _decode_selected(
@@ -187,14 +201,17 @@ def _decode_selected(
     request: DecodeRequest,
     shared_memory: SharedMemory,
     resampler: FrameResampler,
+    *,
+    side: SegmentSide | None,
 ) -> tuple[FrameCollector, dict[str, Any]]:
+    collect = partial(_collect, decoder, video, request, shared_memory, resampler, side=side)
     try:
         with contextlib.suppress(InterlacingFoundError):
-            return _collect(decoder, video, request, shared_memory, resampler, select=_select_by_packets)
-        return _collect(decoder, video, request, shared_memory, resampler, select=_select_by_packets)
+            return collect(select=_select_by_packets)
+        return collect(select=_select_by_packets)
     except UnreliablePacketsError as error:
         video.notes.append(f"decoded in full: {error}")
-    return _collect(decoder, video, request, shared_memory, resampler, select=_select_by_output)
+    return collect(select=_select_by_output)
 
 
 _FrameSelector = Callable[[_LibavDecoder, VideoPackets, DecodeRequest], Iterator[SelectedFrame]]
@@ -208,6 +225,7 @@ def _collect(
     resampler: FrameResampler,
     *,
     select: _FrameSelector,
+    side: SegmentSide | None = None,
 ) -> tuple[FrameCollector, dict[str, Any]]:
     decoder.stats = DecodeStats(notes=list(video.notes))
     collector = FrameCollector(
@@ -218,6 +236,12 @@ def _collect(
         sample_aspect_ratio=sample_aspect_ratio(video.stream),
         meter=SignalMeter(request.signals),
         stats=decoder.stats,
+        on_sample=None
+        if side is None
+        else sample_listener(side, decoder.time_seconds, sample_aspect_ratio(video.stream)),
+    )
+    decoder.on_frame = (
+        None if side is None else frame_listener(side, decoder.time_seconds, sample_aspect_ratio(video.stream))
     )
     decoder.frame_tap = DecodedFrameTap(collector.measure_intermediate) if "flicker" in request.signals else None
     try:
@@ -227,7 +251,7 @@ def _collect(
     except av.error.FFmpegError as error:
         raise DecodeError("corrupt", "the decoded pictures cannot be read") from error
     finally:
-        decoder.frame_tap = None
+        decoder.frame_tap = decoder.on_frame = None
         decoder.flush()
     if not len(collector):
         reason = "corrupt" if decoder.stats.damaged_pictures else "no_frames"
@@ -236,11 +260,37 @@ def _collect(
     return collector, stream_facts(video)
 
 
+def _compare(side: SegmentSide, media: bytes, request: DecodeRequest, tools: ReferenceTools) -> dict[str, Any]:
+    """The answer about the reference; whatever is wrong with it is said there."""
+    try:
+        demuxer = detect_demuxer(media)
+        with _open_container(media, demuxer, request.limits) as container:
+            video = _demux(container, media, demuxer, request.limits)
+            decoder = _LibavDecoder(video, set(), limits=request.limits, options={})
+            frames = partial(_reference_frames, decoder, video)
+            return tools.compare(
+                side, frames, request.reference, times=[picture.time_seconds for picture in video.pictures]
+            )
+    except (DecodeError, MemoryError, av.error.FFmpegError) as error:
+        return pack_unscored("decode", f"the reference: {error or 'both sides need more memory than allowed'}")
+
+
+def _reference_frames(decoder: _LibavDecoder, video: VideoPackets) -> Iterator[SideFrame]:
+    step_seconds = 1 / float(video.stream.average_rate or 25)
+    selected = select_from_full_decode(
+        decoder, len(video.packets), DecodeStats(), fps=_EVERY_FRAME_FPS, step_seconds=step_seconds, sampling="exact"
+    )
+    try:
+        yield from side_frames(selected, sample_aspect_ratio(video.stream))
+    finally:
+        decoder.flush()
+
+
 def _select_by_packets(decoder: _LibavDecoder, video: VideoPackets, request: DecodeRequest) -> Iterator[SelectedFrame]:
     if request.sampling == "exact":
         pictures = coded_pictures_with_references(video)
-        return select_exact(decoder, pictures, decoder.stats, fps=request.fps, clips=request.clips)
-    return select_keyframes(decoder, video.pictures, decoder.stats, fps=request.fps, clips=request.clips)
+        return select_exact(decoder, pictures, decoder.stats, fps=request.fps, clips=request.decoded_clips)
+    return select_keyframes(decoder, video.pictures, decoder.stats, fps=request.fps, clips=request.decoded_clips)
 
 
 def _select_by_output(decoder: _LibavDecoder, video: VideoPackets, request: DecodeRequest) -> Iterator[SelectedFrame]:
@@ -251,7 +301,7 @@ def _select_by_output(decoder: _LibavDecoder, video: VideoPackets, request: Deco
         fps=request.fps,
         step_seconds=1 / float(video.stream.average_rate or 25),
         sampling=request.sampling,
-        clips=request.clips,
+        clips=request.decoded_clips,
     )
 
 
@@ -500,29 +550,38 @@ def main() -> None:
     requests, answers = detach_standard_streams()
     av.logging.set_libav_level(av.logging.PANIC)
     drop_privileges(memory_bytes=memory_bytes + shared_bytes, threads=threads)
-    resampler = FrameResampler(av.filter.Graph)
+    tools = ReferenceTools(
+        FrameResampler(av.filter.Graph),
+        new_graph=av.filter.Graph,
+        frame_from_rgb=partial(av.VideoFrame.from_ndarray, format="rgb24"),
+    )
     _write_message(answers, _library_versions())
     gc.freeze()
     while len(header := requests.read(HEADER.size)) == HEADER.size:
         json_bytes, media_bytes = unpack_header(header, max_raw_bytes=1 << 40)
         request = DecodeRequest.from_dict(json.loads(requests.read(json_bytes)))
-        _answer_request(answers, requests.read(media_bytes), request, shared_memory, resampler)
+        _answer_request(answers, requests.read(media_bytes), request, shared_memory, tools)
         # PyAV's objects form reference cycles: uncollected, the frames of several segments stay in memory at once
         gc.collect()
 
 
 def _answer_request(
-    answers: BinaryIO, media: bytes, request: DecodeRequest, shared_memory: SharedMemory, resampler: FrameResampler
+    answers: BinaryIO, media: bytes, request: DecodeRequest, shared_memory: SharedMemory, tools: ReferenceTools
 ) -> None:
+    media, reference = (media[: len(media) - request.reference_bytes], media[len(media) - request.reference_bytes :])
+    side = None if request.reference is None else SegmentSide(tools.converter)
     try:
-        collector, facts = decode_segment(media, request, shared_memory, resampler)
+        collector, facts = decode_segment(media, request, shared_memory, tools.resampler, side=side)
+        answer = collector.answer(facts)
+        if side is not None:
+            answer["reference"] = _compare(side, reference, request, tools)
     except DecodeError as error:
         _write_message(answers, {"ok": False, "reason": error.reason, "detail": error.detail})
     except MemoryError:
         detail = f"decoding needs more than {request.limits.memory_bytes >> 20} MB of memory"
         _write_message(answers, {"ok": False, "reason": "too_many_pixels", "detail": detail})
     else:
-        _write_message(answers, collector.answer(facts), collector.thumbnails)
+        _write_message(answers, answer, collector.thumbnails)
 
 
 def _write_message(answers: BinaryIO, content: dict[str, Any], raw: Sequence[bytes] = ()) -> None:

@@ -1,6 +1,7 @@
 """Exports outcomes of a history to one file for other tools: Parquet, CSV, or the CloudEvents as NDJSON."""
 
 import csv
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
+from vqmon.core.scores import EXPORTED_MEASURES
 from vqmon.core.types import SIGNALS, Outcome, QualityEvent, Score
 from vqmon.errors import SettingsError, StoreError
 from vqmon.transport.history.documents import Documents
@@ -43,6 +45,11 @@ COLUMNS: Mapping[str, str] = {
     "pooling": "how frame values were pooled into `value`",
     "frames": "how many frames were sampled",
     **{name: f"signal, highest frame value, 0..1: {meaning}" for name, meaning in SIGNALS.items()},
+    **{f"reference_{name}": f"reference measure {name} of the segment" for name in EXPORTED_MEASURES},
+    "reference_offset_seconds": "time in the reference minus time in the segment",
+    "reference_confidence": "confidence of the alignment with the reference, 0..1",
+    "unscored_reference": "why a segment that has a reference has no reference measures, as a code",
+    "references": "all reference measures of the segment, as JSON: name -> value",
 }
 """Every column of Parquet and CSV, in order; columns are only ever added, at the end."""
 
@@ -51,7 +58,16 @@ _TIME_COLUMNS = ("starts_at", "observed_at")
 _INTEGER_COLUMNS = ("width", "height", "sequence", "frames")
 _FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 _SQLITE_MAGIC = b"SQLite format 3"
-_FLOAT_COLUMNS = ("bitrate_kbps", "duration_seconds", "value", "native_value", "p5", "min", *_SIGNAL_COLUMNS)
+_REFERENCE_NUMBERS = (
+    *(f"reference_{name}" for name in EXPORTED_MEASURES),
+    "reference_offset_seconds",
+    "reference_confidence",
+)
+_FLOAT_COLUMNS = (
+    *("bitrate_kbps", "duration_seconds", "value", "native_value", "p5", "min"),
+    *_SIGNAL_COLUMNS,
+    *_REFERENCE_NUMBERS,
+)
 
 
 def export_outcomes(
@@ -91,7 +107,7 @@ def table_rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
         return
     signals = {name: signal.max for name, signal in outcome.signals.items() if name in _SIGNAL_COLUMNS}
     for score in outcome.scores or (None,):
-        yield _outcome_cells(outcome) | signals | _score_cells(score)
+        yield _outcome_cells(outcome) | signals | _reference_cells(outcome) | _score_cells(score)
 
 
 def _outcome_cells(outcome: Outcome) -> dict[str, Any]:
@@ -113,6 +129,18 @@ def _outcome_cells(outcome: Outcome) -> dict[str, Any]:
         "observed_at": outcome.observed_at,
         "frames": len(outcome.times_seconds) if isinstance(outcome, QualityEvent) else 0,
     }
+
+
+def _reference_cells(event: QualityEvent) -> dict[str, Any]:
+    cells: dict[str, Any] = {"unscored_reference": event.unscored_reference or None}
+    if event.references:
+        values = {reference.measure: reference.value for reference in event.references}
+        cells |= {f"reference_{name}": values[name] for name in EXPORTED_MEASURES if name in values}
+        cells["references"] = json.dumps(values, separators=(",", ":"))
+    if event.reference_pairing is not None:
+        cells["reference_offset_seconds"] = event.reference_pairing.offset_seconds
+        cells["reference_confidence"] = event.reference_pairing.confidence
+    return cells
 
 
 def _score_cells(score: Score | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vqmon.core.scores import PROMOTION_REASONS, PROMOTION_SKIP_REASONS
+from vqmon.core.scores import PROMOTION_REASONS, PROMOTION_SKIP_REASONS, UNSCORED_REFERENCE
 from vqmon.core.types import (
     SIGNALS,
     Alert,
@@ -40,6 +40,8 @@ class _FrameRow:
     picture_url: str | None
     values: Sequence[float]
     shares: Sequence[float]
+    # of the reference measures; None without a partner in the reference
+    references: Sequence[float | None]
     signals: Sequence[float]
     is_worst: bool
 
@@ -96,6 +98,7 @@ def _frames(event: QualityEvent, *, picture_count: int) -> dict[str, Any]:
     return {
         "scores": event.scores,
         "frames": [_frame(event, index, shown, picture_count) for index in range(len(event.times_seconds))],
+        "references": event.references,
         "signal_names": shown,
         "signal_meanings": SIGNALS,
         "quiet_signals": ", ".join(name.replace("_", " ") for name in event.signals if name not in shown),
@@ -111,6 +114,7 @@ def _frame(event: QualityEvent, index: int, shown: Sequence[str], picture_count:
         picture_url=f"/segments/{event.id}/frames/{index}.jpg" if index < picture_count else None,
         values=values,
         shares=[min(100.0, max(0.0, value)) for value in values],
+        references=[reference.frame_values[index] for reference in event.references],
         signals=[event.signals[name].frame_values[index] for name in shown],
         is_worst=len(first_scorer) > 1 and index < len(first_scorer) and first_scorer.index(min(first_scorer)) == index,
     )
@@ -146,6 +150,8 @@ def _fact_sections(outcome: Outcome) -> Iterator[tuple[str, _Facts]]:
     if isinstance(outcome, QualityEvent):
         if facts := _scorer_facts(outcome):
             yield "Scorers in detail", facts
+        if facts := _reference_facts(outcome):
+            yield "Against the reference", facts
         yield "Provenance", _provenance_facts(outcome.provenance)
 
 
@@ -212,6 +218,29 @@ def _scorer_facts(event: QualityEvent) -> _Facts:
         facts.append(
             ("Heavy scorers", f"{reasons}. Not run: {PROMOTION_SKIP_REASONS[left_out]}." if left_out else f"{reasons}.")
         )
+    return facts
+
+
+def _reference_facts(event: QualityEvent) -> _Facts:
+    """Values of the reference measures and how the frames were paired, or why there are none."""
+    if event.unscored_reference:
+        meaning = UNSCORED_REFERENCE[event.unscored_reference]
+        return [("Not compared", meaning), ("Reason", event.unscored_reference_detail)]
+    facts = [
+        (
+            reference.measure,
+            f"{reference.value:.4g} {reference.unit}; worst frame {reference.worst:.4g}".replace(" ;", ";"),
+        )
+        for reference in event.references
+    ]
+    if (pairing := event.reference_pairing) is not None:
+        offset = f"offset {pairing.offset_seconds:+.3f} s, confidence {pairing.confidence:.2f}"
+        facts.append(("Pairing", f"{pairing.paired_frames} frames, {offset}"))
+        facts.append(("Canvas", pairing.canvas))
+        areas = (("Picture", pairing.segment_area), ("Reference picture", pairing.reference_area))
+        facts += [(name, area) for name, area in areas if area]
+    if event.segment.reference is not None:
+        facts.append(("Reference", event.segment.reference.url.split("?")[0]))
     return facts
 
 

@@ -20,7 +20,7 @@ from vqmon.core.experiments.data.metrics import (
     text_attribute,
 )
 from vqmon.core.experiments.definition import Guardrail
-from vqmon.core.types import Outcome
+from vqmon.core.types import Outcome, ReferenceScore
 
 
 def test_blocks_of_a_live_stream_are_clusters_with_gaps_between() -> None:
@@ -104,6 +104,14 @@ def test_each_metric_reads_its_value_of_a_scored_segment(key: str, expected: flo
         signals={"flicker": 0.25},
     )
     assert value_of(key, event) == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_reference_measure_is_a_metric_on_its_own_scale() -> None:
+    """A segment that has no reference has none."""
+    reference = ReferenceScore(measure="psnr", value=38.5, frame_values=(38.5,) * 4, unit="dB", higher_is_better=True)
+
+    assert value_of("reference:psnr", replace(factories.event(), references=(reference,))) == 38.5
+    assert math.isnan(value_of("reference:psnr", factories.event()))
 
 
 def test_a_failure_has_labels_but_neither_scores_nor_signals() -> None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from vqmon.core.alerts.annotations import Mask, masked_seconds
 from vqmon.core.alerts.media_timeline import FORGET_SECONDS, ROUNDING_SECONDS, TimedOutcome, worst_frame_times
 from vqmon.core.alerts.state import AlertProgress, AlertState, RenditionSeries, SpanState
+from vqmon.core.scores import REFERENCE_PREFIX
 from vqmon.core.types import AlertEvidence, Outcome, QualityEvent, Score
 
 Verdict = Literal["bad", "between", "good"]
@@ -173,7 +174,12 @@ def series_of_rendition(outcome: Outcome, subject: str) -> RenditionSeries:
 
 
 def scorer_matches(scorer: str, pattern: str) -> bool:
-    """Whether a pattern (name, name@version, or a glob of either) means the scorer name@version."""
+    """Whether a pattern (name, name@version, or a glob of either) means the scorer name@version.
+
+    A reference measure, `reference:psnr`, has its own scale: only a pattern that says `reference:` means it.
+    """
+    if scorer.startswith(REFERENCE_PREFIX) and not pattern.startswith(REFERENCE_PREFIX):
+        return False
     name = scorer.split("@")[0]
     return pattern in (name, scorer) or fnmatchcase(name, pattern) or fnmatchcase(scorer, pattern)
 

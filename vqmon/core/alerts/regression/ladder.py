@@ -12,6 +12,7 @@ from dataclasses import replace
 from vqmon.core.alerts.annotations import StreamEnd
 from vqmon.core.alerts.media_timeline import worst_frame_times
 from vqmon.core.alerts.state import LadderRendition, ReleasedScores, ScoredSegment
+from vqmon.core.scores import reference_subject
 from vqmon.core.types import QualityEvent, Segment
 
 _ALIGN_SECONDS = 0.5
@@ -34,9 +35,14 @@ def scored_segment(event: QualityEvent, labels: Mapping[str, str]) -> ScoredSegm
         rendition=segment.rendition.name,
         starts_at=starts_at,
         ends_at=starts_at + (segment.duration_seconds or event.media.duration_seconds),
-        scores={score.scorer: score.value for score in event.scores},
+        scores={score.scorer: score.value for score in event.scores}
+        | {reference_subject(reference.measure): reference.level for reference in event.references},
         worst_times_seconds={
             score.scorer: worst_frame_times(event, [-value for value in score.frame_values]) for score in event.scores
+        }
+        | {
+            reference_subject(reference.measure): worst_frame_times(event, reference.damages)
+            for reference in event.references
         },
         signals={name: signal.mean for name, signal in event.signals.items()},
         labels=labels,

@@ -39,6 +39,9 @@ def _metric_value(key: str, outcome: Outcome) -> float:
         return numeric_attribute(key, outcome.segment)
     if not isinstance(outcome, QualityEvent):
         return math.nan
+    if kind == "reference":
+        reference = outcome.reference_of(name)
+        return math.nan if reference is None else reference.value
     if kind == "signal":
         return outcome.signals[name].mean if name in outcome.signals else math.nan
     score = outcome.score_of(name)

@@ -1,0 +1,120 @@
+"""The offset between two tracks of thumbnails, and when it is believed."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from vqmon.media.reference.alignment import (
+    THUMBNAIL_HEIGHT,
+    THUMBNAIL_WIDTH,
+    ActiveArea,
+    Alignment,
+    ThumbnailTrack,
+    choose_partner,
+    find_alignment,
+)
+
+WHOLE = ActiveArea()
+
+
+def scene(time: float, *, seed: int = 1) -> NDArray[np.uint8]:
+    """A thumbnail of a scene in which three soft blobs wander; the same seed and time give the same picture."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:THUMBNAIL_HEIGHT, 0:THUMBNAIL_WIDTH].astype(np.float64)
+    picture = np.full(rows.shape, 60.0)
+    for _ in range(3):
+        phase, speed, radius = rng.uniform(0, 6), rng.uniform(0.5, 1.5), rng.uniform(5, 12)
+        row, column = 27 + 18 * np.sin(phase + speed * time), 48 + 38 * np.cos(1.7 * phase + speed * time)
+        picture += 150 * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / radius**2)
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def track(
+    *, starts: float = 0.0, seconds: float = 4.0, fps: float = 25.0, seed: int = 1, noise: float = 0.0
+) -> ThumbnailTrack:
+    """Thumbnails of the scene from `starts` on; times count from the first one."""
+    rng = np.random.default_rng(9)
+    times = [index / fps for index in range(int(seconds * fps))]
+    pictures = [scene(starts + time, seed=seed) for time in times]
+    noisy = [(picture + rng.normal(0, noise, picture.shape)).clip(0, 255).astype(np.uint8) for picture in pictures]
+    return ThumbnailTrack(times, noisy)
+
+
+def align(segment: ThumbnailTrack, reference: ThumbnailTrack) -> Alignment:
+    return find_alignment(segment, reference, areas=(WHOLE, WHOLE))
+
+
+@pytest.mark.parametrize("shift", [-0.48, 0.0, 0.2, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("rates", [(25.0, 25.0), (50.0, 25.0), (25.0, 50.0)], ids=["25", "50 on 25", "25 on 50"])
+def test_a_shift_is_found_to_the_frame(shift: float, rates: tuple[float, float]) -> None:
+    """With coding noise, and at two frame rates."""
+    found = align(track(starts=5 + shift, fps=rates[0], noise=3), track(starts=5.0, fps=rates[1]))
+
+    assert found.is_reliable
+    assert found.offset_seconds == pytest.approx(shift, abs=1e-6)
+    assert found.confidence > 0.9
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [track(seed=2), track(starts=40.0), ThumbnailTrack(track().times_seconds, track().thumbnails[::-1])],
+    ids=["another scene", "another time", "backwards"],
+)
+def test_what_does_not_belong_together_is_refused(reference: ThumbnailTrack) -> None:
+    """Another content, a time outside the search range, and the same frames in another order."""
+    assert not align(track(), reference).is_reliable
+
+
+def test_two_moments_before_one_background_are_told_apart() -> None:
+    """The pictures correlate by their background; what moves before it does not."""
+    background = scene(0.0, seed=3).astype(np.int64)
+
+    def before_background(seed: int) -> ThumbnailTrack:
+        moving = track(seed=seed)
+        mixed = [(0.8 * background + 0.2 * picture).astype(np.uint8) for picture in moving.thumbnails]
+        return ThumbnailTrack(moving.times_seconds, mixed)
+
+    assert align(before_background(4), before_background(4)).is_reliable
+    assert not align(before_background(4), before_background(5)).is_reliable
+
+
+def test_a_still_picture_keeps_its_own_time() -> None:
+    """Nothing tells one time from another, so the clocks are believed."""
+    rng = np.random.default_rng(0)
+    still = [(scene(0.0) + rng.normal(0, 0.4, (54, 96))).clip(0, 255).astype(np.uint8) for _ in range(100)]
+    times = [index / 25 for index in range(100)]
+    found = align(ThumbnailTrack(times, still[:50] + still[:50]), ThumbnailTrack(times, still))
+
+    assert found.is_reliable
+    assert found.offset_seconds == 0
+
+
+def test_pictures_without_contrast_pair_with_nothing() -> None:
+    """Black on black has nothing to be aligned by."""
+    black = ThumbnailTrack([index / 25 for index in range(100)], [np.full((54, 96), 16, np.uint8)] * 100)
+
+    assert not align(black, black).is_reliable
+
+
+def test_borders_are_cut_before_thumbnails_are_compared() -> None:
+    """A picture between black bars has the thumbnails of the picture without them."""
+    plain, squeezed = track(), []
+    for picture in plain.thumbnails:
+        barred = np.full((54, 96), 16, np.uint8)
+        barred[9:45] = picture[np.linspace(0, 53, 36).round().astype(int)]
+        squeezed.append(barred)
+    bars = ActiveArea(top=9 / 54, bottom=9 / 54)
+    with_bars = ThumbnailTrack(plain.times_seconds, squeezed)
+
+    assert not align(with_bars, plain).is_reliable
+    assert find_alignment(with_bars, plain, areas=(bars, WHOLE)).is_reliable
+
+
+def test_a_partner_is_the_expected_one_unless_another_is_clearly_nearer() -> None:
+    """Noise does not move a pairing; a picture that moved on does."""
+    rng = np.random.default_rng(0)
+    pictures = [scene(time) for time in (0.0, 0.04, 0.08)]
+    still = [(pictures[0] + rng.normal(0, 2, (54, 96))).clip(0, 255).astype(np.uint8) for _ in range(3)]
+
+    assert choose_partner(pictures[2], pictures, expected=1) == 2
+    assert choose_partner(pictures[0], still, expected=1) == 1

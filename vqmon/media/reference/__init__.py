@@ -1,0 +1,1 @@
+"""Comparison of a segment with its reference: alignment in time and in the picture, canvas, measures."""

@@ -1,0 +1,221 @@
+"""Alignment in time: the offset between a segment and its reference, and how sure it is, from luma thumbnails.
+
+Each thumbnail is the active part of a picture (without black borders) as 64 x 36 area means, centred and scaled to unit
+length. The distance of two thumbnails is half the squared distance of these vectors, which is 1 - normalised
+correlation for pictures with contrast. Every offset of the search range is tried; it pairs each frame of the segment
+with the nearest frame of the reference, and its cost is the mean distance of the pairs. The best offset is believed
+when the pictures correlate, and when their changes over time correlate too: two talks in one studio look alike.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqmon.core.types import ClipSampling
+
+MIN_OFFSET_SECONDS, MAX_OFFSET_SECONDS = -1.0, 4.0
+"""Search range of the time in the reference minus the time in the segment."""
+
+THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH = 54, 96
+"""Size of the thumbnails that are collected; borders are cut from them."""
+
+ALIGNMENT_CLIP = ClipSampling(frames=6, stride=2)
+"""The frames after each sample that are decoded too: samples a second apart cannot tell one frame from the next."""
+
+_ROWS, _COLUMNS = 36, 64
+_FLAT_LEVELS = 2.0
+_MIN_CORRELATION = 0.9
+_MIN_CHANGE_CORRELATION = 0.7
+# mean square of the changes over time: as a share of the contrast, and in 8-bit levels of a thumbnail. Below either,
+# nothing changes that could tell one time from another
+_STILL_SHARE = 2e-4
+_STILL_LEVELS = 0.8
+_MIN_STILL_CORRELATION = 0.98
+_MIN_STILL_OVERLAP = 0.75
+_MIN_OVERLAP_SECONDS = 0.3
+_MIN_PAIRS = 3
+# cost of an offset at which nothing overlaps, in units of the distance
+_OVERLAP_COST = 0.003
+_EDGE_SHARE = 0.02
+
+_Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveArea:
+    """The part of a picture inside its black borders, each border as a share 0..1 of height or width."""
+
+    top: float = 0.0
+    bottom: float = 0.0
+    left: float = 0.0
+    right: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alignment:
+    """An offset (time in the reference minus time in the segment) and its confidence, 0..1."""
+
+    offset_seconds: float
+    confidence: float
+    is_reliable: bool
+
+
+@dataclass(slots=True)
+class ThumbnailTrack:
+    """The thumbnails of one side in presentation order; times are seconds after the first frame."""
+
+    times_seconds: list[float]
+    # (THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH) uint8 each
+    thumbnails: list[NDArray[np.uint8]]
+
+    def normalise(self, area: ActiveArea) -> "_Vectors":
+        """The pictures as vectors of length 1; those without contrast stay near 0."""
+        rows = _area_weights(THUMBNAIL_HEIGHT, _ROWS, area.top, area.bottom)
+        columns = _area_weights(THUMBNAIL_WIDTH, _COLUMNS, area.left, area.right)
+        pictures = np.stack(self.thumbnails).astype(np.float32)
+        cut = (rows @ pictures @ columns.T).reshape(len(pictures), -1)
+        cut -= cut.mean(axis=1, keepdims=True)
+        lengths = np.sqrt((cut * cut).sum(axis=1, keepdims=True) + _FLAT_LEVELS**2 * cut.shape[1])
+        contrast = float(np.median(lengths)) / cut.shape[1] ** 0.5
+        return _Vectors(cut / lengths, max(_STILL_SHARE, (_STILL_LEVELS / contrast) ** 2))
+
+
+@dataclass(frozen=True, slots=True)
+class _Vectors:
+    """Normalised thumbnails, (frames, pixels), and the mean square of changes below which they are still."""
+
+    pixels: _Floats
+    still_energy: float
+
+    def take(self, indices: NDArray[np.int64]) -> "_Vectors":
+        """Some of the frames."""
+        return _Vectors(self.pixels[indices], self.still_energy)
+
+    @property
+    def changes(self) -> _Floats:
+        """What differs from the mean picture."""
+        result: _Floats = self.pixels - self.pixels.mean(axis=0)
+        return result
+
+    @property
+    def is_still(self) -> bool:
+        """Whether nothing changes."""
+        return float((self.changes**2).sum()) / len(self.pixels) < self.still_energy
+
+
+def find_alignment(
+    segment: ThumbnailTrack,
+    reference: ThumbnailTrack,
+    *,
+    areas: tuple[ActiveArea, ActiveArea],
+    near_seconds: float = 0.0,
+) -> Alignment:
+    """The most likely offset within the search range around `near_seconds`; `areas` are of segment and reference."""
+    ours, theirs = segment.normalise(areas[0]), reference.normalise(areas[1])
+    times, reference_times = np.asarray(segment.times_seconds), np.asarray(reference.times_seconds)
+    if len(times) < _MIN_PAIRS or len(reference_times) < _MIN_PAIRS:
+        return Alignment(offset_seconds=0.0, confidence=0.0, is_reliable=False)
+    distances = _distances(ours.pixels, theirs.pixels)
+    offsets = _candidate_offsets(times, reference_times, near_seconds)
+    costs = [_cost(distances, times, reference_times, offset) for offset in offsets]
+    if not costs or not np.isfinite(min(costs)):
+        return Alignment(offset_seconds=0.0, confidence=0.0, is_reliable=False)
+    # while nothing changes, all offsets cost the same but for coding noise, and the clocks are believed
+    best = 0 if ours.is_still and theirs.is_still and np.isfinite(costs[0]) else int(np.argmin(costs))
+    offset = float(offsets[best])
+    rows, columns = pair_frames(times, reference_times, offset)
+    overlap = len(rows) / len(times)
+    return _judge(ours.take(rows), theirs.take(columns), distances[rows, columns], offset=offset, overlap=overlap)
+
+
+def pair_frames(
+    times: NDArray[np.float64], reference_times: NDArray[np.float64], offset: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the frames that have a partner at this offset, and of their partners: the nearest in time."""
+    wanted = times + offset
+    after = np.searchsorted(reference_times, wanted).clip(1, len(reference_times) - 1)
+    nearest = after - (wanted - reference_times[after - 1] <= reference_times[after] - wanted)
+    tolerance = 0.6 * _period(reference_times)
+    rows = np.flatnonzero(np.abs(reference_times[nearest] - wanted) <= tolerance + 1e-6)
+    return rows, nearest[rows]
+
+
+def _area_weights(size: int, cells: int, before: float, after: float) -> _Floats:
+    """(cells, size): how much each of `size` rows adds to each cell; the area's outermost 2 % are left out."""
+    margin = _EDGE_SHARE * (1 - before - after)
+    edges = np.linspace((before + margin) * size, (1 - after - margin) * size, cells + 1)
+    rows = np.arange(size)
+    covered = np.minimum(edges[1:, None], rows + 1) - np.maximum(edges[:-1, None], rows)
+    covered = covered.clip(0)
+    result: _Floats = (covered / covered.sum(axis=1, keepdims=True)).astype(np.float32)
+    return result
+
+
+def _distances(ours: _Floats, theirs: _Floats) -> _Floats:
+    lengths, their_lengths = (ours * ours).sum(axis=1), (theirs * theirs).sum(axis=1)
+    result: _Floats = (lengths[:, None] + their_lengths[None, :] - 2 * (ours @ theirs.T)).clip(0) / 2
+    return result
+
+
+def _period(times: NDArray[np.float64]) -> float:
+    return float(np.median(np.diff(times))) if len(times) > 1 else 0.04
+
+
+def _candidate_offsets(
+    times: NDArray[np.float64], reference_times: NDArray[np.float64], near_seconds: float
+) -> NDArray[np.float64]:
+    """The offsets of the search range that put the first frames of the segment onto frames of the reference."""
+    low, high = near_seconds + MIN_OFFSET_SECONDS - 1e-6, near_seconds + MAX_OFFSET_SECONDS + 1e-6
+    # before the reference begins there is no frame to land on: its own spacing continues there
+    period = _period(reference_times)
+    earlier = reference_times[0] - period * np.arange(1, int(max(0.0, -low) / period) + 2)
+    landings = np.concatenate([earlier, reference_times])
+    offsets = np.unique(np.round(np.concatenate([landings - start for start in times[:_MIN_PAIRS]]), 6))
+    within = offsets[(offsets >= low) & (offsets <= high)]
+    # near zero first, so that a still picture keeps its own time
+    return within[np.argsort(np.abs(within - near_seconds), kind="stable")]
+
+
+def _cost(distances: _Floats, times: NDArray[np.float64], reference_times: NDArray[np.float64], offset: float) -> float:
+    rows, columns = pair_frames(times, reference_times, offset)
+    if len(rows) < _MIN_PAIRS:
+        return float("inf")
+    span = float(times[rows[-1]] - times[rows[0]])
+    whole = float(times[-1] - times[0])
+    if span < min(_MIN_OVERLAP_SECONDS, 0.5 * whole):
+        return float("inf")
+    overlap = len(rows) / len(times)
+    return float(distances[rows, columns].mean()) + _OVERLAP_COST * (1 - overlap)
+
+
+def _judge(ours: _Vectors, theirs: _Vectors, distances: _Floats, *, offset: float, overlap: float) -> Alignment:
+    """Whether the pairs at the best offset are believed."""
+    has_contrast = np.minimum((ours.pixels**2).sum(axis=1), (theirs.pixels**2).sum(axis=1)) > 0.5
+    correlation = float(1 - distances.mean())
+    if has_contrast.mean() < 0.1:
+        return Alignment(offset_seconds=offset, confidence=0.0, is_reliable=False)
+    if ours.is_still and theirs.is_still:
+        is_reliable = correlation >= _MIN_STILL_CORRELATION and overlap >= _MIN_STILL_OVERLAP
+        return Alignment(offset_seconds=offset, confidence=max(0.0, correlation), is_reliable=is_reliable)
+    our_changes, their_changes = ours.changes, theirs.changes
+    scale = float(np.sqrt((our_changes * our_changes).sum() * (their_changes * their_changes).sum()))
+    changes = float((our_changes * their_changes).sum()) / scale if scale > 0 else 0.0
+    confidence = max(0.0, min(correlation, changes))
+    is_reliable = correlation >= _MIN_CORRELATION and changes >= _MIN_CHANGE_CORRELATION
+    return Alignment(offset_seconds=offset, confidence=round(confidence, 4), is_reliable=is_reliable)
+
+
+def choose_partner(picture: NDArray[np.uint8], candidates: Sequence[NDArray[np.uint8]], *, expected: int) -> int:
+    """The index of the candidate that shows the picture; the expected one unless another is clearly nearer.
+
+    All are luma pictures of one size. A dropped frame moves the rest of a segment by one frame.
+    """
+    centred = picture.astype(np.float32) - picture.mean(dtype=np.float32)
+    errors = []
+    for candidate in candidates:
+        difference = centred - (candidate.astype(np.float32) - candidate.mean(dtype=np.float32))
+        errors.append(float((difference * difference).mean()))
+    best = int(np.argmin(errors))
+    return best if errors[best] < 0.8 * errors[expected] - 0.01 else expected

@@ -1,0 +1,203 @@
+"""The canvas of a comparison: the size, pixel format and colour to which a segment and its reference are brought.
+
+Upright SDR pictures go through one swscale step from the coded picture (its black borders cut off) to the canvas;
+nothing is converted that is equal on both sides, so at equal sizes the measures are those of the coded pictures. HDR
+and rotated pictures go through display RGB. Where one side does not state its colour matrix, that of the other holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqmon.core.types import Pixels
+from vqmon.media.images.colour import Colour
+from vqmon.media.images.resampling import FrameResampler, Orientation, display_size
+from vqmon.media.reference.registration import NO_BORDERS, Borders
+
+if TYPE_CHECKING:
+    import av
+
+Kernel = Literal["bicubic", "bilinear", "lanczos", "area"]
+
+_DISPLAY_COLOUR = Colour(matrix="bt709", range="tv", transfer="sdr", transfer_name="bt709", is_guessed=False)
+_MAX_GRAPHS = 24
+_UPRIGHT = Orientation()
+
+
+@dataclass(frozen=True, slots=True)
+class SideFrame:
+    """One decoded frame of the segment or of the reference, with its neighbours if it is interlaced."""
+
+    # seconds after the first frame of its side
+    time_seconds: float
+    frame: av.VideoFrame
+    colour: Colour
+    orientation: Orientation
+    sample_aspect_ratio: float
+    previous: av.VideoFrame | None = None
+    following: av.VideoFrame | None = None
+
+    @property
+    def needs_rgb(self) -> bool:
+        """Whether it reaches the canvas through display RGB."""
+        return self.colour.transfer != "sdr" or self.orientation != _UPRIGHT
+
+    def active_size(self, borders: Borders) -> tuple[int, int]:
+        """(width, height) inside the borders, upright and with square pixels."""
+        width = self.frame.width - borders.left - borders.right
+        height = self.frame.height - borders.top - borders.bottom
+        return display_size(width, height, orientation=self.orientation, sample_aspect_ratio=self.sample_aspect_ratio)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canvas:
+    """The size and format at which two sides are compared."""
+
+    width: int
+    height: int
+    kernel: Kernel
+    pixel_format: str
+    colour: Colour
+
+    @property
+    def name(self) -> str:
+        """As published, e.g. "1920x1080 bicubic yuv420p bt709/limited"."""
+        return f"{self.width}x{self.height} {self.kernel} {self.pixel_format} {self.colour.name}"
+
+
+def choose_canvas(
+    segment: SideFrame,
+    reference: SideFrame,
+    *,
+    borders: tuple[Borders, Borders],
+    size: tuple[int, int] | None,
+    kernel: Kernel,
+) -> Canvas:
+    """The canvas for two sides: the reference's picture fitted into `size` (width, height), or its own size."""
+    width, height = reference.active_size(borders[1])
+    scale = min(size[0] / width, size[1] / height) if size else 1.0
+    is_deep = any(side.frame.format.components[0].bits > 8 for side in (segment, reference))
+    if segment.needs_rgb or reference.needs_rgb:
+        colour = _DISPLAY_COLOUR
+    elif reference.colour.is_guessed and not segment.colour.is_guessed:
+        colour = segment.colour
+    else:
+        colour = reference.colour
+    if colour.matrix == "rgb":
+        colour = _DISPLAY_COLOUR
+    return Canvas(
+        width=max(16, round(width * scale / 2) * 2),
+        height=max(16, round(height * scale / 2) * 2),
+        kernel=kernel,
+        pixel_format="yuv420p10le" if is_deep else "yuv420p",
+        colour=colour,
+    )
+
+
+class CanvasConverter:
+    """Brings frames to a canvas with libavfilter; `new_graph` creates an empty graph, `frame_from_rgb` a frame."""
+
+    def __init__(
+        self,
+        resampler: FrameResampler,
+        *,
+        new_graph: Callable[[], Any],
+        frame_from_rgb: Callable[[Pixels], av.VideoFrame],
+    ) -> None:
+        self._resampler, self._new_graph, self._frame_from_rgb = resampler, new_graph, frame_from_rgb
+        self._graphs: dict[tuple[str, ...], tuple[Any, Any, Any]] = {}
+
+    def to_canvas(self, side: SideFrame, canvas: Canvas, borders: Borders) -> av.VideoFrame:
+        """The picture inside the borders on the canvas, in its pixel format and colour."""
+        frame = self._resampler.deinterlace(side.frame, previous=side.previous, following=side.following)
+        colour, size = side.colour, f"w={canvas.width}:h={canvas.height}:flags={canvas.kernel}"
+        if side.needs_rgb:
+            rgb = self._resampler.to_rgb(
+                frame, (canvas.width, canvas.height), colour=side.colour, orientation=side.orientation
+            )
+            frame = self._frame_from_rgb(np.ascontiguousarray(rgb))
+            colour, borders = _RGB, NO_BORDERS
+        if colour.is_guessed:
+            colour = replace(colour, matrix=canvas.colour.matrix, is_guessed=False)
+        scale = f"{size}+accurate_rnd+full_chroma_int:in_range={colour.range}:out_range={canvas.colour.range}"
+        if colour.matrix != "rgb":
+            scale += f":in_color_matrix={colour.matrix}"
+        scale += f":out_color_matrix={canvas.colour.matrix}"
+        filters = [("scale", scale), ("format", canvas.pixel_format)]
+        if not borders.is_empty:
+            filters.insert(0, ("crop", _crop_arguments(frame, borders)))
+        return self._run(frame, filters)
+
+    def to_rgb(self, picture: av.VideoFrame, canvas: Canvas) -> Pixels:
+        """(height, width, 3): a picture of the canvas as RGB."""
+        return self._resampler.to_rgb(
+            picture,
+            (canvas.width, canvas.height),
+            colour=replace(canvas.colour, is_guessed=False),
+            orientation=_UPRIGHT,
+        )
+
+    def to_luma(self, side: SideFrame, size: tuple[int, int], borders: Borders = NO_BORDERS) -> NDArray[np.uint8]:
+        """(height, width) luma of the upright picture inside the borders, averaged to `size` (width, height)."""
+        width, height = reversed(size) if side.orientation.transposes else size
+        filters = [("scale", f"w={width}:h={height}:flags=area"), ("format", "gray")]
+        if not borders.is_empty:
+            filters.insert(0, ("crop", _crop_arguments(side.frame, borders)))
+        return side.orientation.apply(luma_plane(self._run(side.frame, filters))).copy()
+
+    def _run(self, frame: av.VideoFrame, filters: list[tuple[str, str]]) -> av.VideoFrame:
+        source_arguments = buffer_arguments(frame)
+        key = (source_arguments, *(f"{name}={arguments}" for name, arguments in filters))
+        if key not in self._graphs:
+            if len(self._graphs) >= _MAX_GRAPHS:
+                self._graphs.clear()
+            graph = self._new_graph()
+            graph.threads = 1
+            nodes = [graph.add("buffer", source_arguments)]
+            nodes += [graph.add(name, arguments) for name, arguments in filters]
+            nodes.append(graph.add("buffersink"))
+            graph.link_nodes(*nodes).configure()
+            # the graph is stored because a filter does not keep its graph alive
+            self._graphs[key] = (graph, nodes[0], nodes[-1])
+        _, source, sink = self._graphs[key]
+        source.push(frame)
+        result: av.VideoFrame = sink.pull()
+        return result
+
+
+_RGB = Colour(matrix="rgb", range="pc", transfer="sdr", transfer_name="srgb", is_guessed=False)
+
+
+def buffer_arguments(frame: av.VideoFrame, *, frame_rate: Fraction | None = None) -> str:
+    """The arguments of a `buffer` filter for frames like this one."""
+    spaces, ranges = {0: "gbr", 2: "unknown", 3: "unknown"}, {1: "tv", 2: "pc"}
+    space, colour_range = spaces.get(frame.colorspace, frame.colorspace), ranges.get(frame.color_range, "unknown")
+    arguments = f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/1000"
+    arguments += f":colorspace={space}:range={colour_range}"
+    return arguments if frame_rate is None else f"{arguments}:frame_rate={frame_rate}"
+
+
+def luma_plane(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """(height, width) of the first plane on an 8-bit scale; a copy for deeper pictures."""
+    plane: Any = frame.planes[0]
+    rows: NDArray[np.uint8] = np.frombuffer(plane, np.uint8, plane.height * plane.line_size).reshape(
+        plane.height, plane.line_size
+    )
+    bits = frame.format.components[0].bits
+    if bits <= 8:
+        pixels: NDArray[np.uint8] = rows[:, : plane.width]
+        return pixels
+    deep = rows.view(np.uint16)[:, : plane.width]
+    return (deep >> (bits - 8)).astype(np.uint8)
+
+
+def _crop_arguments(frame: av.VideoFrame, borders: Borders) -> str:
+    width = frame.width - borders.left - borders.right
+    height = frame.height - borders.top - borders.bottom
+    return f"w={width}:h={height}:x={borders.left}:y={borders.top}:exact=1"

@@ -1,0 +1,411 @@
+"""Comparison of the sampled frames of a segment with their partners in its reference.
+
+The reference is decoded once and leaves thumbnails; frames near the times of the samples are held. When the alignment
+finds the two sides in step, the held frames are the partners; else the reference is decoded a second time. Memory is
+bounded: of a long segment only some samples are compared, spread evenly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from vqmon.media.measures.measure import Picture
+from vqmon.media.reference.alignment import (
+    MAX_OFFSET_SECONDS,
+    MIN_OFFSET_SECONDS,
+    THUMBNAIL_HEIGHT,
+    THUMBNAIL_WIDTH,
+    ActiveArea,
+    Alignment,
+    ThumbnailTrack,
+    choose_partner,
+    find_alignment,
+    pair_frames,
+)
+from vqmon.media.reference.canvas import Canvas, CanvasConverter, Kernel, SideFrame, choose_canvas, luma_plane
+from vqmon.media.reference.filters import FILTER_MEASURES, MAX_DECIBELS, FilterMeter
+from vqmon.media.reference.offered import PICTURE_MEASURES, REFERENCE_MEASURES
+from vqmon.media.reference.registration import NO_BORDERS, REGISTRATION_SIZE, Borders, are_registered, find_borders
+
+if TYPE_CHECKING:
+    import av
+
+_ALIGNED_SECONDS = 60.0
+"""How much of a long segment is used to find the offset."""
+
+_HELD_BYTES = 320_000_000
+_THUMBNAIL_SIZE = (THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT)
+_PARTNER_SIZE = (320, 180)
+# frames before and after the expected partner among which it is looked for
+_NEIGHBOURS = 2
+_BORDER_INTERVAL_SECONDS = 0.5
+_MAX_BORDER_FRAMES = 12
+_MAX_ASPECT_ERROR = 0.02
+_REGISTERED_PAIRS = 3
+
+Frames = Callable[[], Iterator[SideFrame]]
+"""Decodes a side from its beginning; frames come in presentation order."""
+
+
+class MisalignedError(Exception):
+    """The two sides cannot be paired; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceRequest:
+    """Which measures a segment and its reference are compared by, and on which canvas."""
+
+    # keys of REFERENCE_MEASURES
+    measures: tuple[str, ...]
+    # (width, height) into which the picture is fitted; None = the size of the reference
+    canvas: tuple[int, int] | None = (1920, 1080)
+    kernel: Kernel = "bicubic"
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.measures) - set(REFERENCE_MEASURES):
+            raise ValueError(f"unknown reference measures: {', '.join(sorted(unknown))}")
+        if not self.measures or len(set(self.measures)) != len(self.measures):
+            raise ValueError("a comparison needs measures, each once")
+        if self.canvas is not None and not all(16 <= side <= 8192 for side in self.canvas):
+            raise ValueError(f"canvas: {self.canvas[0]}x{self.canvas[1]} is not within 16..8192")
+        if self.kernel not in get_args(Kernel):
+            raise ValueError(f"kernel: {self.kernel!r} is none of {', '.join(get_args(Kernel))}")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ReferenceRequest:
+        """From the JSON of `dataclasses.asdict`."""
+        canvas = values["canvas"]
+        return cls(
+            measures=tuple(values["measures"]), canvas=tuple(canvas) if canvas else None, kernel=values["kernel"]
+        )
+
+
+@dataclass(slots=True)
+class SegmentSide:
+    """What is collected of the segment while it is decoded for its scores."""
+
+    converter: CanvasConverter
+    # (index of the sample, frame)
+    samples: list[tuple[int, SideFrame]] = field(default_factory=list)
+    sample_count: int = 0
+    borders: Borders | None = None
+    # the time of the first frame on the stream's own clock
+    start_seconds: float | None = None
+    # times are on the stream's own clock
+    _decoded: ThumbnailTrack = field(default_factory=lambda: ThumbnailTrack([], []))
+    _stride: int = 1
+
+    def clear(self) -> None:
+        """Forget everything: the segment is decoded from its beginning once more."""
+        self.samples, self.sample_count, self.borders, self.start_seconds = [], 0, None, None
+        self._decoded, self._stride = ThumbnailTrack([], []), 1
+
+    def add_decoded(self, frame: SideFrame) -> None:
+        """Add a decoded frame, sampled or not, for the alignment; its time is on the stream's own clock."""
+        times = self._decoded.times_seconds
+        if not times or times[-1] < frame.time_seconds <= times[0] + _ALIGNED_SECONDS:
+            times.append(frame.time_seconds)
+            self._decoded.thumbnails.append(self.converter.to_luma(frame, _THUMBNAIL_SIZE))
+
+    def track(self) -> ThumbnailTrack:
+        """The thumbnails of the decoded frames."""
+        times = self._decoded.times_seconds
+        start = self.start_seconds if self.start_seconds is not None else (times[0] if times else 0.0)
+        return ThumbnailTrack([time - start for time in times], self._decoded.thumbnails)
+
+    def add_sample(self, frame: SideFrame, *, stream_seconds: float | None) -> None:
+        """Add a sampled frame with its time on the stream's own clock; of many, every second, fourth ... is held."""
+        if stream_seconds is not None and self.start_seconds is None:
+            self.start_seconds = stream_seconds - frame.time_seconds
+        if self.sample_count % self._stride == 0:
+            self.samples.append((self.sample_count, frame))
+            self.borders = _merge_borders(self.borders, frame)
+            if len(self.samples) * _frame_bytes(frame) > _HELD_BYTES:
+                self.samples, self._stride = self.samples[::2], self._stride * 2
+        self.sample_count += 1
+
+
+@dataclass(slots=True)
+class _ReferenceSide:
+    """What the first decoding of the reference leaves."""
+
+    times_seconds: list[float] = field(default_factory=list)
+    track: ThumbnailTrack = field(default_factory=lambda: ThumbnailTrack([], []))
+    borders: Borders | None = None
+    # index among all frames -> frame, near the times of the samples
+    held: dict[int, SideFrame] = field(default_factory=dict)
+    first: SideFrame | None = None
+
+
+@dataclass(slots=True)
+class PairedValues:
+    """The values of the paired frames, and how they were paired."""
+
+    canvas: Canvas
+    alignment: Alignment
+    segment_area: str
+    reference_area: str
+    # index of the sample -> measure -> (value, components)
+    frames: dict[int, dict[str, tuple[float, dict[str, float]]]]
+
+
+class ReferenceComparer:
+    """Compares a collected segment with its reference."""
+
+    def __init__(self, request: ReferenceRequest, converter: CanvasConverter, meter: FilterMeter) -> None:
+        self._request, self._converter, self._meter = request, converter, meter
+
+    def compare(self, segment: SegmentSide, reference: Frames, *, near_seconds: float = 0.0) -> PairedValues:
+        """The values of all samples that have a partner; raises MisalignedError.
+
+        `near_seconds` is the expected time in the reference minus the time in the segment.
+        """
+        if not segment.samples:
+            raise MisalignedError("a still picture has no frames to be aligned")
+        track = segment.track()
+        theirs = self._collect(reference(), segment.samples, track, near_seconds)
+        if theirs.first is None:
+            raise MisalignedError("the reference has no frames")
+        alignment, borders = self._align(segment, track, theirs, near_seconds)
+        canvas = choose_canvas(
+            segment.samples[0][1],
+            theirs.first,
+            borders=borders,
+            size=self._request.canvas,
+            kernel=self._request.kernel,
+        )
+        values = PairedValues(
+            canvas=canvas,
+            alignment=alignment,
+            segment_area=_describe_area(segment.samples[0][1], borders[0]),
+            reference_area=_describe_area(theirs.first, borders[1]),
+            frames={},
+        )
+        partners = self._partners(segment, theirs, alignment)
+        self._measure(segment, partners, self._windows(theirs, reference, partners), values, borders)
+        return values
+
+    def _collect(
+        self,
+        frames: Iterator[SideFrame],
+        samples: Sequence[tuple[int, SideFrame]],
+        track: ThumbnailTrack,
+        near_seconds: float,
+    ) -> _ReferenceSide:
+        """Decode the reference once: times, thumbnails around the segment, borders, and frames to be held."""
+        side = _ReferenceSide()
+        span = track.times_seconds[-1] if track.times_seconds else 0.0
+        first, last = near_seconds + MIN_OFFSET_SECONDS - 0.5, near_seconds + span + MAX_OFFSET_SECONDS + 0.5
+        holder = _Holder(side, [sample.time_seconds + near_seconds for _, sample in samples])
+        border_time, border_count = first, 0
+        for index, frame in enumerate(frames):
+            time = frame.time_seconds
+            side.first = side.first or frame
+            side.times_seconds.append(time)
+            if first <= time <= last:
+                side.track.times_seconds.append(time)
+                side.track.thumbnails.append(self._converter.to_luma(frame, _THUMBNAIL_SIZE))
+                if time >= border_time and border_count < _MAX_BORDER_FRAMES:
+                    side.borders = _merge_borders(side.borders, frame)
+                    border_time, border_count = time + _BORDER_INTERVAL_SECONDS, border_count + 1
+            holder.add(index, frame)
+        return side
+
+    def _align(
+        self, segment: SegmentSide, track: ThumbnailTrack, theirs: _ReferenceSide, near_seconds: float
+    ) -> tuple[Alignment, tuple[Borders, Borders]]:
+        """The most believable alignment, with the borders that are cut from each side."""
+        ours, first = segment.samples[0][1], theirs.first
+        assert first is not None
+        best: tuple[Alignment, tuple[Borders, Borders]] | None = None
+        same_shape = False
+        for borders in _border_choices(segment.borders or NO_BORDERS, theirs.borders or NO_BORDERS):
+            if not _have_same_shape(ours.active_size(borders[0]), first.active_size(borders[1])):
+                continue
+            same_shape = True
+            areas = _active_area(ours, borders[0]), _active_area(first, borders[1])
+            alignment = find_alignment(track, theirs.track, areas=areas, near_seconds=near_seconds)
+            if best is None or alignment.confidence > best[0].confidence + 0.01:
+                best = alignment, borders
+        if best is None or not same_shape:
+            width, height = ours.active_size(NO_BORDERS)
+            their_width, their_height = first.active_size(NO_BORDERS)
+            raise MisalignedError(
+                f"the pictures have other shapes: {width}x{height}, and {their_width}x{their_height} in the reference"
+            )
+        if not best[0].is_reliable:
+            raise MisalignedError(
+                f"no offset from {MIN_OFFSET_SECONDS:+g} to {MAX_OFFSET_SECONDS:+g} s pairs the two sides: "
+                f"confidence {best[0].confidence:.2f}"
+            )
+        return best
+
+    def _partners(self, segment: SegmentSide, theirs: _ReferenceSide, alignment: Alignment) -> dict[int, int]:
+        """Position in `segment.samples` -> index of the expected partner among all frames of the reference."""
+        times = np.array([sample.time_seconds for _, sample in segment.samples])
+        rows, columns = pair_frames(times, np.asarray(theirs.times_seconds), alignment.offset_seconds)
+        if not len(rows):
+            raise MisalignedError("no sampled frame is within the time of the reference")
+        return dict(zip(rows.tolist(), columns.tolist(), strict=True))
+
+    def _windows(
+        self, theirs: _ReferenceSide, reference: Frames, partners: Mapping[int, int]
+    ) -> Iterator[tuple[int, dict[int, SideFrame]]]:
+        """For each partner, in order: position of the sample, and the frames around the partner by index."""
+        count = len(theirs.times_seconds)
+        windows = {position: _window(index, count) for position, index in partners.items()}
+        if all(index in theirs.held for window in windows.values() for index in window):
+            for position, window in windows.items():
+                yield position, {index: theirs.held[index] for index in window}
+            return
+        theirs.held.clear()
+        waiting = deque(sorted(windows.items(), key=lambda item: item[1].stop))
+        recent: dict[int, SideFrame] = {}
+        for index, frame in enumerate(reference()):
+            recent[index] = frame
+            while waiting and index >= waiting[0][1].stop - 1:
+                position, window = waiting.popleft()
+                yield position, {near: recent[near] for near in window}
+            first_needed = min((window.start for _, window in waiting), default=index)
+            recent = {near: held for near, held in recent.items() if near >= first_needed}
+            if not waiting:
+                return
+
+    def _measure(
+        self,
+        segment: SegmentSide,
+        partners: Mapping[int, int],
+        windows: Iterator[tuple[int, dict[int, SideFrame]]],
+        values: PairedValues,
+        borders: tuple[Borders, Borders],
+    ) -> None:
+        checks: list[bool] = []
+        for position, window in windows:
+            sample_index, sample = segment.samples[position]
+            index = self._refine(sample, window, partners[position], borders)
+            fps = _frame_rate(window)
+            first = index - self._meter.context_frames(self._request.measures, fps)
+            ours = self._converter.to_canvas(sample, values.canvas, borders[0])
+            theirs = [
+                self._converter.to_canvas(window[near], values.canvas, borders[1])
+                for near in sorted(window)
+                if first <= near <= index
+            ]
+            if len(checks) < _REGISTERED_PAIRS:
+                checks.append(self._is_registered(sample, window[index], borders))
+                if not any(checks) and len(checks) in (_REGISTERED_PAIRS, len(partners)):
+                    raise MisalignedError("the two sides show other parts of the picture: one is cropped or shifted")
+            values.frames[sample_index] = self._measure_pair(ours, theirs, values.canvas, fps)
+
+    def _measure_pair(
+        self, ours: av.VideoFrame, theirs: Sequence[av.VideoFrame], canvas: Canvas, fps: float
+    ) -> dict[str, tuple[float, dict[str, float]]]:
+        """The value and components of each measure; `theirs` are the partner and, before it, earlier frames."""
+        values: dict[str, tuple[float, dict[str, float]]] = {}
+        for name in self._request.measures:
+            if name in FILTER_MEASURES:
+                values[name] = self._meter.measure(name, ours, theirs[-1], earlier=theirs[:-1], fps=fps)
+        names = [name for name in self._request.measures if name in PICTURE_MEASURES]
+        if names:
+            picture, original = (Picture(self._converter.to_rgb(frame, canvas)) for frame in (ours, theirs[-1]))
+            values |= {name: (_bounded(PICTURE_MEASURES[name].compute(original, picture)), {}) for name in names}
+        return values
+
+    def _is_registered(self, sample: SideFrame, partner: SideFrame, borders: tuple[Borders, Borders]) -> bool:
+        ours = self._converter.to_luma(sample, REGISTRATION_SIZE, borders[0])
+        return are_registered(ours, self._converter.to_luma(partner, REGISTRATION_SIZE, borders[1]))
+
+    def _refine(
+        self, sample: SideFrame, window: Mapping[int, SideFrame], expected: int, borders: tuple[Borders, Borders]
+    ) -> int:
+        """The index of the partner: the expected one, or a neighbour that is clearly nearer."""
+        near = [index for index in window if abs(index - expected) <= _NEIGHBOURS]
+        ours = self._converter.to_luma(sample, _PARTNER_SIZE, borders[0])
+        theirs = [self._converter.to_luma(window[index], _PARTNER_SIZE, borders[1]) for index in near]
+        return near[choose_partner(ours, theirs, expected=near.index(expected))]
+
+
+class _Holder:
+    """Holds the frames of the reference around the expected times of the samples while they are few enough."""
+
+    def __init__(self, side: _ReferenceSide, times: Sequence[float]) -> None:
+        self._side = side
+        self._waiting = deque(times)
+        self._recent: deque[tuple[int, SideFrame]] = deque(maxlen=2 * _NEIGHBOURS + 2)
+        self._following = 0
+        self._is_full = False
+
+    def add(self, index: int, frame: SideFrame) -> None:
+        """Take the next frame of the reference."""
+        if self._is_full:
+            return
+        self._recent.append((index, frame))
+        if self._following:
+            self._side.held[index] = frame
+            self._following -= 1
+        if self._waiting and frame.time_seconds >= self._waiting[0] - 1e-3:
+            self._waiting.popleft()
+            self._side.held.update(self._recent)
+            self._following = _NEIGHBOURS + 1
+        if len(self._side.held) * _frame_bytes(frame) > _HELD_BYTES:
+            self._side.held.clear()
+            self._is_full = True
+
+
+def _bounded(value: float) -> float:
+    return min(value, MAX_DECIBELS) if math.isinf(value) else value
+
+
+def _window(index: int, count: int) -> range:
+    """The frames around a partner, and those before it that XPSNR needs for the first of them."""
+    return range(max(0, index - 2 * _NEIGHBOURS), min(count, index + _NEIGHBOURS + 1))
+
+
+def _frame_rate(window: Mapping[int, SideFrame]) -> float:
+    times = np.array([window[index].time_seconds for index in sorted(window)])
+    return 1 / max(1e-3, float(np.median(np.diff(times)))) if len(times) > 1 else 25.0
+
+
+def _frame_bytes(frame: SideFrame) -> int:
+    """About how much memory a decoded frame takes."""
+    return sum(plane.buffer_size for plane in frame.frame.planes)
+
+
+def _merge_borders(borders: Borders | None, frame: SideFrame) -> Borders:
+    if frame.needs_rgb:
+        return NO_BORDERS
+    found = find_borders(luma_plane(frame.frame))
+    return found if borders is None else borders.intersect(found)
+
+
+def _border_choices(ours: Borders, theirs: Borders) -> list[tuple[Borders, Borders]]:
+    ours, theirs = ours.even(), theirs.even()
+    return list(dict.fromkeys([(NO_BORDERS, NO_BORDERS), (ours, theirs), (ours, NO_BORDERS), (NO_BORDERS, theirs)]))
+
+
+def _have_same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    return abs((size[0] / size[1]) / (other[0] / other[1]) - 1) <= _MAX_ASPECT_ERROR
+
+
+def _active_area(frame: SideFrame, borders: Borders) -> ActiveArea:
+    width, height = frame.frame.width, frame.frame.height
+    return ActiveArea(
+        top=borders.top / height,
+        bottom=borders.bottom / height,
+        left=borders.left / width,
+        right=borders.right / width,
+    )
+
+
+def _describe_area(frame: SideFrame, borders: Borders) -> str:
+    if borders.is_empty:
+        return ""
+    width, height = frame.frame.width, frame.frame.height
+    inner = f"{width - borders.left - borders.right}x{height - borders.top - borders.bottom}"
+    return f"{inner}+{borders.left}+{borders.top} of {width}x{height}"

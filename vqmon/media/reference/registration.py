@@ -1,0 +1,129 @@
+"""Registration of the picture: black borders, and whether two pictures show the same part of the scene."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# luma on an 8-bit scale
+_DARK_MEAN = 24.0
+_DARK_PEAK = 56.0
+REGISTRATION_SIZE = (640, 360)
+"""(width, height) to which pictures are brought before they are compared by `are_registered`."""
+
+_BLOCK = 128
+_ROWS, _COLUMNS = 3, 4
+_MIN_DEVIATION = 3.0
+_MAX_SHIFT_PX = 0.7
+# of a block's correlation surface: height of the peak over its standard deviation
+_MIN_PEAK = 10.0
+# cycles per px
+_HIGHEST_FREQUENCY = 0.15
+
+_Luma = NDArray[np.uint8]
+_Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Borders:
+    """Widths in px of the black borders of a coded picture."""
+
+    top: int = 0
+    bottom: int = 0
+    left: int = 0
+    right: int = 0
+
+    def intersect(self, other: "Borders") -> "Borders":
+        """What is border in both pictures."""
+        return Borders(
+            top=min(self.top, other.top),
+            bottom=min(self.bottom, other.bottom),
+            left=min(self.left, other.left),
+            right=min(self.right, other.right),
+        )
+
+    def even(self) -> "Borders":
+        """Rounded up to even numbers, so that a cut keeps whole chroma samples."""
+        return Borders(
+            top=self.top + self.top % 2,
+            bottom=self.bottom + self.bottom % 2,
+            left=self.left + self.left % 2,
+            right=self.right + self.right % 2,
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no borders."""
+        return not (self.top or self.bottom or self.left or self.right)
+
+
+NO_BORDERS = Borders()
+
+
+def find_borders(luma: _Luma) -> Borders:
+    """The black rows and columns around a picture, (height, width) luma; none for a picture that is black throughout.
+
+    A row is black when its mean is under 24 and no pixel is over 56, of 255.
+    """
+    top, bottom = _count_dark(luma.mean(axis=1), luma.max(axis=1))
+    if top + bottom >= len(luma):
+        return NO_BORDERS
+    inner = luma[top : len(luma) - bottom]
+    left, right = _count_dark(inner.mean(axis=0), inner.max(axis=0))
+    return Borders(top=top, bottom=bottom, left=left, right=right)
+
+
+def _count_dark(means: NDArray[np.float64], peaks: _Luma) -> tuple[int, int]:
+    lit = np.flatnonzero((means >= _DARK_MEAN) | (peaks >= _DARK_PEAK))
+    return (int(lit[0]), len(means) - 1 - int(lit[-1])) if len(lit) else (len(means), 0)
+
+
+def are_registered(first: _Luma, second: _Luma) -> bool:
+    """Whether two luma pictures of REGISTRATION_SIZE show the same part of the scene, to 0.7 px.
+
+    The displacement of 3 x 4 blocks of 128 x 128 px is measured by phase correlation (Kuglin and Hines, "The phase
+    correlation image alignment method", 1975) of the low frequencies, each weighted by the root of its strength in both
+    pictures, so that blur and noise count less. Blocks without detail or without a clear peak do not count; where none
+    counts, the pictures are taken for registered.
+    """
+    shifts = [
+        shift
+        for top in _block_starts(first.shape[0], _ROWS)
+        for left in _block_starts(first.shape[1], _COLUMNS)
+        if (shift := _shift_of(_block(first, top, left), _block(second, top, left))) is not None
+    ]
+    # a crop leaves the blocks near its centre in place
+    return not shifts or float(np.percentile(shifts, 75)) <= _MAX_SHIFT_PX
+
+
+def _block_starts(size: int, count: int) -> list[int]:
+    return [round(index * (size - _BLOCK) / (count - 1)) for index in range(count)]
+
+
+def _block(picture: _Luma, top: int, left: int) -> _Floats:
+    return picture[top : top + _BLOCK, left : left + _BLOCK].astype(np.float32)
+
+
+def _shift_of(first: _Floats, second: _Floats) -> float | None:
+    """The displacement of two blocks in px; None without detail or a clear peak."""
+    if min(float(first.std()), float(second.std())) < _MIN_DEVIATION:
+        return None
+    window = np.outer(np.hanning(_BLOCK), np.hanning(_BLOCK)).astype(np.float32)
+    spectra = [np.fft.rfft2((block - block.mean()) * window) for block in (first, second)]
+    cross = spectra[0] * np.conj(spectra[1])
+    frequencies = np.hypot(np.fft.fftfreq(_BLOCK)[:, None], np.fft.rfftfreq(_BLOCK)[None, :])
+    weighted = np.where(frequencies <= _HIGHEST_FREQUENCY, cross / np.sqrt(np.abs(cross) + 1e-9), 0)
+    surface = np.fft.irfft2(weighted, s=(_BLOCK, _BLOCK))
+    row, column = (int(index) for index in np.unravel_index(int(np.argmax(surface)), surface.shape))
+    if float(surface[row, column]) < _MIN_PEAK * float(surface.std()):
+        return None
+    return float(np.hypot(_peak_position(surface[:, column], row), _peak_position(surface[row], column)))
+
+
+def _peak_position(line: NDArray[np.float64], peak: int) -> float:
+    """The position of a peak on a periodic line, -size / 2 .. size / 2, by a parabola through its neighbours."""
+    size = len(line)
+    before, at, after = (float(line[index % size]) for index in (peak - 1, peak, peak + 1))
+    curvature = before - 2 * at + after
+    position = peak + (0.5 * (before - after) / curvature if curvature else 0.0)
+    return (position + size / 2) % size - size / 2

@@ -1,0 +1,114 @@
+"""How the decoder process gives the frames of both sides to a comparison, and the filter graphs that it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vqmon.media.images.colour import describe_frame_colour
+from vqmon.media.images.resampling import FrameResampler, Orientation
+from vqmon.media.reference.alignment import MAX_OFFSET_SECONDS
+from vqmon.media.reference.answer import pack_unscored, pack_values
+from vqmon.media.reference.canvas import CanvasConverter, SideFrame
+from vqmon.media.reference.comparison import Frames, MisalignedError, ReferenceComparer, ReferenceRequest, SegmentSide
+from vqmon.media.reference.filters import FilterMeter
+
+if TYPE_CHECKING:
+    import av
+
+TimeOf = Callable[["av.VideoFrame"], "float | None"]
+"""The presentation time of a frame on the stream's own clock."""
+
+SampleListener = Callable[[float, "av.VideoFrame", "av.VideoFrame", Orientation], None]
+"""Called with each sampled frame: seconds after the segment's first frame, as decoded, deinterlaced, orientation."""
+
+
+class ReferenceTools:
+    """The resampler and the filters of a worker, whose graphs are kept from segment to segment."""
+
+    def __init__(
+        self,
+        resampler: FrameResampler,
+        *,
+        new_graph: Callable[[], Any],
+        frame_from_rgb: Callable[[Any], av.VideoFrame],
+    ) -> None:
+        self.resampler = resampler
+        self.converter = CanvasConverter(resampler, new_graph=new_graph, frame_from_rgb=frame_from_rgb)
+        self._meter = FilterMeter(new_graph)
+
+    def compare(
+        self, side: SegmentSide, frames: Frames, request: ReferenceRequest | None, *, times: Sequence[float | None]
+    ) -> dict[str, Any]:
+        """The values, or why there are none; `times` are those of the reference on its own clock, in seconds."""
+        if request is None:
+            raise ValueError("there is no request to compare by")
+        comparer = ReferenceComparer(request, self.converter, self._meter)
+        known_times = [time for time in times if time is not None]
+        try:
+            values = comparer.compare(side, frames, near_seconds=_clock_difference(side, known_times))
+        except MisalignedError as error:
+            return pack_unscored("misaligned", str(error))
+        return pack_values(values, request)
+
+
+def _clock_difference(side: SegmentSide, times: Sequence[float]) -> float:
+    """The time in the reference minus the time in the segment by their own clocks, if these can be trusted; else 0.
+
+    A reference may hold more than the segment, a whole film for example: then the presentation times tell where the
+    segment belongs.
+    """
+    if side.start_seconds is None or not times:
+        return 0.0
+    difference = side.start_seconds - min(times)
+    return difference if MAX_OFFSET_SECONDS < difference < max(times) - min(times) else 0.0
+
+
+def frame_listener(side: SegmentSide, time_of: TimeOf, ratio: float) -> Callable[[av.VideoFrame], None]:
+    """Gives every decoded frame of the segment to its side; `ratio` is the sample aspect ratio."""
+
+    def listen(frame: av.VideoFrame) -> None:
+        if (time := time_of(frame)) is not None:
+            side.add_decoded(_side_frame(frame, time, ratio))
+
+    return listen
+
+
+def sample_listener(side: SegmentSide, time_of: TimeOf, ratio: float) -> SampleListener:
+    """Gives every sampled frame of a decoding to its side, emptied first; `ratio` is the sample aspect ratio."""
+    side.clear()
+
+    def listen(time_seconds: float, decoded: av.VideoFrame, frame: av.VideoFrame, orientation: Orientation) -> None:
+        sampled = SideFrame(time_seconds, frame, describe_frame_colour(decoded), orientation, ratio)
+        side.add_sample(sampled, stream_seconds=time_of(decoded))
+
+    return listen
+
+
+class _DecodedFrame(Protocol):
+    """A decoded frame with its neighbours in presentation order."""
+
+    time_seconds: float
+    frame: av.VideoFrame
+    previous: av.VideoFrame | None
+    following: av.VideoFrame | None
+
+
+def side_frames(decoded: Iterable[_DecodedFrame], ratio: float) -> Iterator[SideFrame]:
+    """The frames of a reference, interlaced ones with their neighbours; `ratio` is the sample aspect ratio."""
+    for each in decoded:
+        side = _side_frame(each.frame, each.time_seconds, ratio)
+        if each.frame.interlaced_frame:
+            side = replace(side, previous=each.previous, following=each.following)
+        yield side
+
+
+def _side_frame(frame: av.VideoFrame, time_seconds: float, ratio: float) -> SideFrame:
+    return SideFrame(time_seconds, frame, describe_frame_colour(frame), read_orientation(frame), ratio)
+
+
+def read_orientation(frame: av.VideoFrame) -> Orientation:
+    """The orientation that the display matrix in the frame's side data gives; upright without one."""
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX", b"")
+    return Orientation.from_display_matrix(bytes(matrix))
