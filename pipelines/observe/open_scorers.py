@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipelines.observe.scoring_tiers import DeviceTimeReservations, HeavyTier
 from vqmon.core.cascade import PromotionPolicy
+from vqmon.core.types import Display
 from vqmon.errors import ScorerError
 from vqmon.scoring.runtime.graph import Placement
 from vqmon.scoring.runtime.shared_graphs import SharedGraphs
@@ -62,6 +63,7 @@ async def open_scorer_tiers(scoring: ScoringSettings, *, meters: Meters) -> Asyn
                 ),
                 allow_noncommercial=scoring.allow_noncommercial,
                 deadline_seconds=scoring.heavy_deadline_seconds,
+                display=_display(scoring),
                 on_run=on_heavy_run,
             ),
         )
@@ -90,8 +92,14 @@ def _first_tier_options(scoring: ScoringSettings, meters: Meters) -> ScorerOptio
         placement=Placement(device=scoring.device, threads=scoring.threads, memory_bytes=scoring.gpu_memory_bytes),
         allow_noncommercial=scoring.allow_noncommercial,
         deadline_seconds=scoring.deadline_seconds,
+        display=_display(scoring),
         on_run=lambda seconds: meters.record("vqmon.scorer.run.duration", seconds, tier="first"),
     )
+
+
+def _display(scoring: ScoringSettings) -> Display:
+    lines = 0 if scoring.display_lines == "native" else scoring.display_lines
+    return Display(lines=lines, distance_heights=scoring.display_distance_heights)
 
 
 def _promotion_policy(scoring: ScoringSettings) -> PromotionPolicy:

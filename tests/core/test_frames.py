@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from vqmon.core.frames import (
     MAX_CLIP_GAP_SECONDS,
     ClipSampling,
+    Display,
+    TileGrid,
     View,
+    canvas_size,
     clip_indices,
     fragment_origins,
     sample_indices,
@@ -153,3 +156,44 @@ def test_a_decoded_segment_without_frames_or_with_values_that_do_not_match_is_re
     view = View(kind="stretch", width=8, height=6)
     with pytest.raises(ValueError, match="view stretch 8x6"):
         replace(decoded, views={view: np.zeros((frames, 8, 6, 3), np.uint8)})
+
+
+def test_a_display_view_counts_its_tiles() -> None:
+    grids = (TileGrid(reduction=1, columns=2, rows=2), TileGrid(reduction=2, columns=3, rows=1))
+    view = View(kind="display", width=64, height=48 * 8, short_side=1080, grids=grids)
+    assert view.tile_count == 8
+    assert view.row_shape == (384, 64, 3)
+    with pytest.raises(ValueError, match="8 tiles do not fill a height of 385"):
+        View(kind="display", width=64, height=385, short_side=1080, grids=grids)
+    with pytest.raises(ValueError, match="needs grids"):
+        View(kind="display", width=64, height=48, short_side=1080)
+    with pytest.raises(ValueError, match="no such grid"):
+        TileGrid(reduction=0, columns=1, rows=1)
+
+
+@pytest.mark.parametrize(
+    ("display", "lines"),
+    [
+        (Display(), 1080),
+        (Display(lines=720), 720),
+        (Display(lines=2160, distance_heights=3.0), 1080),
+        (Display(lines=2160, distance_heights=1.5), 2160),
+        (Display(lines=1080, distance_heights=6.0), 540),
+        (Display(lines=0), 0),
+    ],
+)
+def test_a_display_has_no_more_lines_than_its_viewer_resolves(display: Display, lines: int) -> None:
+    assert display.canvas_lines(resolved_lines=1080) == lines
+
+
+def test_a_display_that_cannot_be_is_refused() -> None:
+    for facts in ({"lines": 100}, {"lines": 9000}, {"distance_heights": 0.0}):
+        with pytest.raises(ValueError, match="no such display"):
+            Display(**facts)
+
+
+def test_a_picture_touches_the_edges_of_the_display() -> None:
+    assert canvas_size(320, 240, lines=1080) == (1440, 1080)
+    assert canvas_size(3840, 1600, lines=1080) == (1920, 800)
+    assert canvas_size(1080, 1920, lines=1080) == (1080, 1920)
+    assert canvas_size(1, 1000, lines=480) == (1, 853)

@@ -40,6 +40,18 @@ def fragment_origins(
     return origins
 
 
+def canvas_size(width: int, height: int, *, lines: int) -> tuple[int, int]:
+    """(width, height) in px of a picture, given in square pixels, on a 16:9 display with `lines` lines.
+
+    The picture is scaled until it touches the display's edges; the display is turned upright for an upright picture.
+
+    >>> canvas_size(640, 360, lines=1080), canvas_size(1920, 800, lines=1080), canvas_size(720, 1280, lines=1080)
+    ((1920, 1080), (1920, 800), (1080, 1920))
+    """
+    scale = min(lines * 16 / 9 / max(width, height), lines / min(width, height))
+    return max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
+
+
 def window_corners(height: int, width: int, *, size: tuple[int, int], count: int) -> list[tuple[int, int]]:
     """Top and left in px of `count` windows of `size` (height, width), chosen from windows at a distance of 32 px.
 
@@ -100,6 +112,47 @@ class ClipSampling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Display:
+    """The display whose viewer a score speaks for: its lines, and the viewer's distance in heights of the picture.
+
+    `lines` = 0 stands for a picture seen pixel by pixel, at its own size.
+    """
+
+    lines: int = 1080
+    distance_heights: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not (self.lines == 0 or 144 <= self.lines <= 4320) or not 0.5 <= self.distance_heights <= 20:
+            raise ValueError(f"no such display: {self.lines} lines, seen from {self.distance_heights} heights")
+
+    def canvas_lines(self, *, resolved_lines: int) -> int:
+        """The lines to which pictures are brought: those of the display, but no more than the viewer resolves.
+
+        `resolved_lines` are resolved from 3 heights; from another distance, in inverse proportion.
+
+        >>> Display(lines=2160, distance_heights=1.5).canvas_lines(resolved_lines=1080)
+        2160
+        >>> Display(lines=2160, distance_heights=3.0).canvas_lines(resolved_lines=1080)
+        1080
+        """
+        return min(self.lines, round(resolved_lines * 3.0 / self.distance_heights))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileGrid:
+    """A grid of tiles on the display canvas reduced by `reduction` (1 = the canvas itself), row by row; each tile is
+    centred in its cell."""
+
+    reduction: int
+    columns: int
+    rows: int
+
+    def __post_init__(self) -> None:
+        if min(self.reduction, self.columns, self.rows) < 1 or self.reduction > 16 or self.columns * self.rows > 64:
+            raise ValueError(f"no such grid of tiles: {self}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """The picture that a scorer asks for, made from a decoded frame inside the decoder process.
 
@@ -112,10 +165,15 @@ class View:
     enlarged until they fit. `halves` are the upper and the lower half of the frame, each padded with `pad_rgb` to a
     square and then resized to width x height.
 
+    `display` is what the viewer of a display with `short_side` lines sees (`canvas_size`; 0 lines: the frame at its own
+    size): black bars are left out, the rest is scaled to that canvas with chroma at a quarter of its lines, and tiles
+    are cut from it: those of each of the `grids` in turn, then the whole canvas squeezed into one tile (lying on its
+    side for an upright picture). The tiles stand one below the other, all of the same size.
+
     With a `clip`, a row holds the views of all frames of the sampled frame's clip, not only of the sampled frame.
     """
 
-    kind: Literal["stretch", "fit", "tiles", "centre", "fragments", "windows", "halves"]
+    kind: Literal["stretch", "fit", "tiles", "centre", "fragments", "windows", "halves", "display"]
     width: int
     height: int
     short_side: int = 0
@@ -123,6 +181,7 @@ class View:
     rows: int = 0
     pad_rgb: tuple[int, int, int] = (0, 0, 0)
     windows: int = 0
+    grids: tuple[TileGrid, ...] = ()
     clip: ClipSampling | None = None
 
     def __post_init__(self) -> None:
@@ -140,6 +199,10 @@ class View:
             raise ValueError(f"{self.columns}x{self.rows} fragments do not fill {self.width}x{self.height}")
         if self.kind == "tiles":
             self._check_tiles()
+        if (self.kind == "display") != bool(self.grids):
+            raise ValueError("a display view, and no other, needs grids of tiles")
+        if self.kind == "display" and (self.height % self.tile_count or self.short_side < 0 or self.clip is not None):
+            raise ValueError(f"{self.tile_count} tiles do not fill a height of {self.height}, or the view has a clip")
 
     def _check_tiles(self) -> None:
         if min(self.short_side, self.columns, self.rows) <= 0:
@@ -148,6 +211,11 @@ class View:
             raise ValueError(f"{self.columns}x{self.rows} tiles do not fill {self.width}x{self.height}")
         if self.width > self.short_side or self.height > self.short_side:
             raise ValueError("tiles must not overlap: width and height must not exceed short_side")
+
+    @property
+    def tile_count(self) -> int:
+        """Tiles of a display view: those of its grids, and the whole canvas."""
+        return 1 + sum(grid.columns * grid.rows for grid in self.grids)
 
     @property
     def picture_count(self) -> int:

@@ -8,7 +8,18 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from vqmon.core.calibration import ScoreInterval
-from vqmon.core.frames import SIGNALS, ClipSampling, DecodedSegment, Fingerprint, MediaFacts, Pixels, Sampling, View
+from vqmon.core.frames import (
+    SIGNALS,
+    ClipSampling,
+    DecodedSegment,
+    Display,
+    Fingerprint,
+    MediaFacts,
+    Pixels,
+    Sampling,
+    TileGrid,
+    View,
+)
 from vqmon.core.scores import (
     PROMOTION_REASONS,
     PROMOTION_SKIP_REASONS,
@@ -44,6 +55,7 @@ __all__ = [
     "ClipSampling",
     "CompanionShift",
     "DecodedSegment",
+    "Display",
     "Encryption",
     "Fingerprint",
     "LaneCursor",
@@ -68,6 +80,7 @@ __all__ = [
     "SegmentFailure",
     "Severity",
     "SignalSummary",
+    "TileGrid",
     "View",
     "alert_id",
     "event_id",

@@ -150,6 +150,8 @@ class ScoringSettings(Section):
     gpu_memory_bytes: int = Field(default=0, ge=0)
     feature_bytes: int = Field(default=268_435_456, ge=0)
     deadline_seconds: PositiveFloat = 30.0
+    display_lines: Literal["native"] | Annotated[int, Field(ge=144, le=4320)] = 1080
+    display_distance_heights: float = Field(default=3.0, ge=0.5, le=20)
     allow_noncommercial: bool = False
     shadows: tuple[str, ...] = ()
     heavy: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from tests.media.clips import clip, ffmpeg, x264
 from tests.media.decode.rig import FIT, SMALL, TILES, moving_clip
 from vqmon.core.types import View
 from vqmon.media.decode.pool import DecoderPool
-from vqmon.media.images.resampling import Orientation, display_size
+from vqmon.media.images.resampling import Orientation, TileLayout, display_size
 
 
 async def test_fit_pads_and_tiles_are_cut_as_documented() -> None:
@@ -74,3 +74,22 @@ def test_display_size_applies_pixel_shape_before_rotation() -> None:
     assert display_size(720, 576, orientation=Orientation(), sample_aspect_ratio=16 / 15) == (768, 576)
     assert display_size(720, 576, orientation=turned, sample_aspect_ratio=16 / 15) == (576, 768)
     assert display_size(1, 10, orientation=Orientation(), sample_aspect_ratio=0.1) == (1, 10)
+
+
+@pytest.mark.parametrize("transposes", [False, True])
+@pytest.mark.parametrize("flips_x", [False, True])
+@pytest.mark.parametrize("flips_y", [False, True])
+def test_tiles_of_the_coded_picture_are_those_of_the_upright_one(
+    *, transposes: bool, flips_x: bool, flips_y: bool
+) -> None:
+    orientation = Orientation(transposes=transposes, flips_x=flips_x, flips_y=flips_y)
+    coded = np.arange(40 * 60).reshape(40, 60)
+    upright = orientation.apply(coded)
+    height, width = upright.shape
+    layout = TileLayout(canvas=(width, height), tile=(8, 4), corners=((0, 0), (12, 20), (width - 8, height - 4)))
+    on_coded = layout.to_coded(orientation)
+    assert on_coded.canvas == (60, 40)
+    for (left, top), (coded_left, coded_top) in zip(layout.corners, on_coded.corners, strict=True):
+        columns, rows = on_coded.tile
+        tile = coded[coded_top : coded_top + rows, coded_left : coded_left + columns]
+        np.testing.assert_array_equal(orientation.apply(tile), upright[top : top + 4, left : left + 8])

@@ -8,7 +8,7 @@ import pytest
 from tests.media.clips import clip, x264
 from tests.media.images.rig import MEDIA, decode_in_process, frames_by_ffmpeg
 from vqmon.core.frames import sample_indices, window_corners
-from vqmon.core.types import ClipSampling, View
+from vqmon.core.types import ClipSampling, TileGrid, View
 from vqmon.media.decode.pool import DecoderPool
 from vqmon.media.decode.protocol import DecodeLimits
 
@@ -52,3 +52,57 @@ async def test_fragments_depend_on_the_bytes_of_the_segment_only() -> None:
             results.append((await pool.decode(media, views=[view])).views[view])
     np.testing.assert_array_equal(results[0], results[1])
     assert (results[0] != results[2]).any()
+
+
+DISPLAY = View(
+    kind="display", width=64, height=48 * 6, short_side=240,
+    grids=(TileGrid(reduction=1, columns=2, rows=2), TileGrid(reduction=2, columns=1, rows=1)),
+)  # fmt: skip
+
+
+def _display_tiles(media: bytes, view: View = DISPLAY) -> np.ndarray:
+    pixels = decode_in_process(media, view).views[view]
+    return pixels.reshape(len(pixels), view.tile_count, -1, view.width, 3)
+
+
+def test_display_tiles_are_centred_in_the_cells_of_their_grids(tmp_path: Path) -> None:
+    """At the canvas of the frame's own size, where only the chroma differs."""
+    media = clip(*x264(), size="320x240", seconds=0.2)
+    _, pictures = frames_by_ffmpeg(media, tmp_path)
+    tiles = _display_tiles(media)[0].astype(int)
+    luma = pictures[0].astype(int) @ [2, 7, 1] // 10
+    for number, (top, left) in enumerate([(36, 48), (36, 208), (156, 48), (156, 208)]):
+        expected = luma[top : top + 48, left : left + 64]
+        assert np.abs(tiles[number] @ [2, 7, 1] // 10 - expected).mean() < 6
+    # the half canvas of 160 x 120 and the whole show the same picture, small
+    assert np.abs(tiles[4].mean((0, 1)) - pictures[0, 72:168, 96:224].mean((0, 1))).max() < 4
+    assert np.abs(tiles[5].mean((0, 1)) - pictures[0].mean((0, 1))).max() < 4
+
+
+def test_a_display_view_shows_the_same_picture_at_any_size_and_pixel_format() -> None:
+    """Sizes of the display canvas differ by what scaling loses, 4:2:0 and 4:4:4 by next to nothing."""
+    source = "testsrc2=size=640x480:rate={rate}:duration={seconds},scale=s={size}"
+    lossless = ("-qp", "0")
+    small = _display_tiles(clip(*x264(*lossless), source=source, size="320x240", seconds=0.2))
+    large = _display_tiles(clip(*x264(*lossless), source=source, size="640x480", seconds=0.2))
+    assert np.abs(small[0, 5].astype(int) - large[0, 5]).mean() < 3
+    full_chroma = _display_tiles(
+        clip(*x264(*lossless, "-pix_fmt", "yuv444p"), source=source, size="640x480", seconds=0.2)
+    )
+    assert np.abs(full_chroma[0].astype(int) - large[0]).mean() < 2
+
+
+def test_a_display_view_leaves_black_bars_out() -> None:
+    source = "testsrc2=size=320x180:rate={rate}:duration={seconds}"
+    plain = _display_tiles(clip(*x264("-qp", "0"), source=source, size="320x180", seconds=0.2))
+    barred = _display_tiles(
+        clip(*x264("-qp", "0"), source=source + ",pad=320:240:0:30:black", size="320x240", seconds=0.2)
+    )
+    assert np.abs(barred[0, 5].astype(int) - plain[0, 5]).mean() < 12
+    assert barred[0, 5, :2].max() > 60
+
+
+def test_a_frame_smaller_than_a_tile_is_enlarged_at_its_own_size() -> None:
+    native = View(kind="display", width=64, height=96, short_side=0, grids=(TileGrid(reduction=1, columns=1, rows=1),))
+    media = clip(*x264(), size="32x32", seconds=0.2)
+    assert _display_tiles(media, native).shape == (1, 2, 48, 64, 3)

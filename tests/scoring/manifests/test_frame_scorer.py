@@ -12,7 +12,7 @@ import pytest
 
 from tests.scoring.tiny_onnx import PLAIN, VIEW, tiny_spec, write_bundle
 from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable
-from vqmon.core.types import View
+from vqmon.core.types import Display, TileGrid, View
 from vqmon.errors import ScorerError, SettingsError
 from vqmon.scoring.manifests.frame_scorer import find_bundles, golden_frames, load_frame_spec, save_frame_spec
 
@@ -171,3 +171,20 @@ def test_golden_frames_depend_on_the_seed_and_the_frame_index() -> None:
     assert (few[0] == many[0]).all()
     assert (many[0] != many[1]).any()
     assert (golden_frames(VIEW, seed=2, frames=1) != few).any()
+
+
+def test_a_scorer_of_display_views_is_made_for_the_display_of_the_viewers(tmp_path: Path) -> None:
+    """Only the canvas changes, and with it the id of the preprocessing; the manifest holds the grids."""
+    plain = tiny_spec(PLAIN.to_bytes())
+    assert plain.for_display(Display(lines=720)) == plain
+    view = View(
+        kind="display", width=8, height=12, short_side=1080, grids=(TileGrid(reduction=1, columns=2, rows=1),)
+    )  # fmt: skip
+    spec = replace(plain, input=replace(plain.input, view=view))
+    save_frame_spec(spec, tmp_path / "tiny@1.json")
+    assert load_frame_spec(tmp_path / "tiny@1.json") == spec
+    assert spec.for_display(Display()) == spec
+    small = spec.for_display(Display(lines=720))
+    assert (small.input.view.short_side, small.input.view.grids) == (720, view.grids)
+    assert small.preprocessing_id != spec.preprocessing_id
+    assert spec.for_display(Display(lines=0)).input.view.short_side == 0

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vqmon.core.types import SIGNALS, ClipSampling, DecodedSegment, MediaFacts, Pixels, Sampling, View
+from vqmon.core.types import SIGNALS, ClipSampling, DecodedSegment, MediaFacts, Pixels, Sampling, TileGrid, View
 from vqmon.errors import REASONS, DecodeError
 from vqmon.media.reference.alignment import ALIGNMENT_CLIP
 from vqmon.media.reference.answer import parse_comparison
@@ -128,7 +128,8 @@ class DecodeRequest:
 
 def _view_from_dict(values: Mapping[str, Any]) -> View:
     clip = None if values["clip"] is None else ClipSampling(**values["clip"])
-    return View(**{**values, "pad_rgb": tuple(values["pad_rgb"]), "clip": clip})
+    grids = tuple(TileGrid(**grid) for grid in values["grids"])
+    return View(**{**values, "pad_rgb": tuple(values["pad_rgb"]), "grids": grids, "clip": clip})
 
 
 def pack_message_start(content: Mapping[str, Any], *, raw_bytes: int) -> bytes:

@@ -5,12 +5,14 @@ the coded size the conversion that ffmpeg makes by default), then rotated as the
 through planar R, G and B, which gives the same bits as packed pixels three times as fast. For square pixels the height
 is kept and the width multiplied by the sample aspect ratio (SAR). Interlaced frames go through `bwdif` with their
 neighbours, one frame out per frame in; a frame that is flagged as interlaced but shows no combing is left unchanged.
+Pictures for a display view have their chroma brought to a quarter of their lines and columns first, so that a picture
+coded in 4:2:0 and in 4:4:4 is the same picture.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqmon.core.types import Pixels, View
+from vqmon.media.images.active_area import ActiveArea
 from vqmon.media.images.colour import Colour
 from vqmon.media.images.tone_mapping import tone_map_luma, tone_map_to_sdr
 
@@ -30,6 +33,9 @@ _MAX_GRAPHS = 32
 _PLANAR_8_BIT = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")
 _COMB_STEP = 12
 _COMB_SHARE = 0.005
+
+_FilterChain = tuple[tuple[str, ...], ...]
+"""Names and arguments of libavfilter filters, one after the other; `crops` are several crops that are stacked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,26 @@ class Orientation:
         return 180 if self.flips_y else 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileLayout:
+    """Where tiles of one size lie on a canvas: sizes are (width, height), `corners` (left, top) in px."""
+
+    canvas: tuple[int, int]
+    tile: tuple[int, int]
+    corners: tuple[tuple[int, int], ...]
+
+    def to_coded(self, orientation: Orientation) -> TileLayout:
+        """The same tiles on the canvas before it was made upright."""
+        corners = []
+        for x, y in self.corners:
+            left = self.canvas[0] - x - self.tile[0] if orientation.flips_x else x
+            top = self.canvas[1] - y - self.tile[1] if orientation.flips_y else y
+            corners.append((top, left) if orientation.transposes else (left, top))
+        if not orientation.transposes:
+            return TileLayout(canvas=self.canvas, tile=self.tile, corners=tuple(corners))
+        return TileLayout(canvas=self.canvas[::-1], tile=self.tile[::-1], corners=tuple(corners))
+
+
 @dataclass(frozen=True, slots=True)
 class YuvPlanes:
     """Luma and chroma of a frame as coded, 8 bits, (height, width) each; `is_full` tells full from limited range."""
@@ -81,7 +107,7 @@ class FrameResampler:
 
     def __init__(self, new_graph: Callable[[], Any]) -> None:
         self._new_graph = new_graph
-        self._graphs: dict[tuple[str, ...], tuple[Any, Any, Any]] = {}
+        self._graphs: dict[tuple[str, _FilterChain], tuple[Any, Any, Any]] = {}
 
     def render_view(
         self, frame: av.VideoFrame, view: View, *, colour: Colour, orientation: Orientation, sample_aspect_ratio: float
@@ -107,13 +133,29 @@ class FrameResampler:
         self, frame: av.VideoFrame, size: tuple[int, int], *, colour: Colour, orientation: Orientation
     ) -> Pixels:
         """The whole frame scaled to `size` (width, height) as displayed, upright, HDR tone-mapped to SDR."""
-        width, height = size
-        coded_size = (height, width) if orientation.transposes else (width, height)
+        coded_size = size[::-1] if orientation.transposes else size
         if colour.transfer == "sdr":
             scaled = self._scale(frame, coded_size, colour=colour, pixel_format="rgb24")
             return orientation.apply(_packed_rgb(scaled, np.uint8))
         scaled = self._scale(frame, coded_size, colour=colour, pixel_format="rgb48le")
         return orientation.apply(tone_map_to_sdr(_packed_rgb(scaled, np.uint16), colour.transfer))
+
+    def to_tiles(
+        self, frame: av.VideoFrame, layout: TileLayout, *, colour: Colour, orientation: Orientation, area: ActiveArea
+    ) -> Pixels:
+        """Tiles (count, height, width, 3) of the area of the frame, scaled to the layout's canvas, upright, in SDR.
+
+        The chroma of the canvas has a quarter of its lines and columns. Only the tiles are converted to RGB.
+        """
+        coded = layout.to_coded(orientation)
+        target = "rgb24" if colour.transfer == "sdr" else "rgb48le"
+        source, sink = self._graph(frame, _tile_filters(coded, colour=colour, target=target, area=area))
+        source.push(frame)
+        stacked = _packed_rgb(sink.pull(), np.uint8 if target == "rgb24" else np.uint16)
+        if target == "rgb48le":
+            stacked = tone_map_to_sdr(stacked, colour.transfer)
+        width, height = coded.tile
+        return np.stack([orientation.apply(tile) for tile in stacked.reshape(-1, height, width, 3)])
 
     def to_planes(self, frame: av.VideoFrame, *, colour: Colour) -> YuvPlanes:
         """The coded picture for measuring signals: not resized or rotated, 8 bits, HDR luma tone-mapped to SDR."""
@@ -153,44 +195,89 @@ class FrameResampler:
     def _scale(
         self, frame: av.VideoFrame, size: tuple[int, int], *, colour: Colour, pixel_format: str
     ) -> av.VideoFrame:
-        source, sink = self._scale_graph(frame, size, colour=colour, pixel_format=pixel_format)
+        source, sink = self._graph(frame, _scale_filters(frame, size, colour=colour, target=pixel_format))
         source.push(frame)
         result: av.VideoFrame = sink.pull()
         return result
 
-    def _scale_graph(
-        self, frame: av.VideoFrame, size: tuple[int, int], *, colour: Colour, pixel_format: str
-    ) -> tuple[Any, Any]:
+    def _graph(self, frame: av.VideoFrame, chain: _FilterChain) -> tuple[Any, Any]:
         """The (source, sink) of a cached filter graph."""
-        is_rgb_source = colour.matrix == "rgb"
-        is_scaled = size != (frame.width, frame.height)
-        flags = _FLAGS_SCALED if is_scaled else _FLAGS_SAME_SIZE
-        scale = f"w={size[0]}:h={size[1]}:flags={flags}:in_range={colour.range}"
-        if pixel_format.startswith("rgb"):
-            scale += ":out_range=pc"
-        elif is_rgb_source:
-            scale += ":out_range=tv:out_color_matrix=bt709"
-        else:
-            scale += f":out_range={colour.range}"
-        if not is_rgb_source:
-            scale += f":in_color_matrix={colour.matrix}"
-            if not pixel_format.startswith("rgb"):
-                scale += f":out_color_matrix={colour.matrix}"
-        key = (_buffer_arguments(frame), scale, pixel_format)
+        key = (_buffer_arguments(frame), chain)
         if key not in self._graphs:
             if len(self._graphs) >= _MAX_GRAPHS:
                 self._graphs.clear()
-            filters: list[tuple[str, str | None]] = [("buffer", key[0]), ("scale", scale)]
-            if is_scaled and pixel_format == "rgb24":
-                filters += [("format", "gbrp"), ("scale", f"flags={_FLAGS_SAME_SIZE}")]
             graph = self._new_graph()
             graph.threads = 1
-            filters += [("format", pixel_format), ("buffersink", None)]
-            nodes = [graph.add(*arguments) for arguments in filters]
-            graph.link_nodes(*nodes).configure()
+            last = source = graph.add("buffer", key[0])
+            for name, *arguments in chain:
+                last = (
+                    _add_crops(graph, last, arguments)
+                    if name == "crops"
+                    else _add_filter(graph, last, name, *arguments)
+                )
+            last = _add_filter(graph, last, "buffersink")
+            graph.configure()
             # the graph is stored because a filter does not keep its graph alive
-            self._graphs[key] = (graph, nodes[0], nodes[-1])
+            self._graphs[key] = (graph, source, last)
         return self._graphs[key][1:]
+
+
+def _add_filter(graph: Any, previous: Any, name: str, *arguments: str) -> Any:
+    node = graph.add(name, *arguments)
+    previous.link_to(node)
+    return node
+
+
+def _add_crops(graph: Any, previous: Any, crops: Sequence[str]) -> Any:
+    """Several crops of one picture, one below the other."""
+    if len(crops) == 1:
+        return _add_filter(graph, previous, "crop", crops[0])
+    split, stack = _add_filter(graph, previous, "split", str(len(crops))), graph.add("vstack", f"inputs={len(crops)}")
+    for index, crop in enumerate(crops):
+        node = graph.add("crop", crop)
+        split.link_to(node, index)
+        node.link_to(stack, 0, index)
+    return stack
+
+
+def _scale_filters(frame: av.VideoFrame, size: tuple[int, int], *, colour: Colour, target: str) -> _FilterChain:
+    """The filters that scale a frame to `size` and convert it to the pixel format `target`."""
+    is_scaled = size != (frame.width, frame.height)
+    scale = _input_scale(size, colour=colour, flags=_FLAGS_SCALED if is_scaled else _FLAGS_SAME_SIZE)
+    if target.startswith("rgb"):
+        scale += ":out_range=pc"
+    elif colour.matrix == "rgb":
+        scale += ":out_range=tv:out_color_matrix=bt709"
+    else:
+        scale += f":out_range={colour.range}:out_color_matrix={colour.matrix}"
+    if is_scaled and target == "rgb24":
+        return ("scale", scale), ("format", "gbrp"), ("scale", f"flags={_FLAGS_SAME_SIZE}"), ("format", target)
+    return ("scale", scale), ("format", target)
+
+
+def _tile_filters(layout: TileLayout, *, colour: Colour, target: str, area: ActiveArea) -> _FilterChain:
+    """The filters that scale an area to a canvas, cut tiles from it, stack them, and convert them to RGB."""
+    matrix = "bt709" if colour.matrix == "rgb" else colour.matrix
+    canvas = (
+        _input_scale(layout.canvas, colour=colour, flags=_FLAGS_SCALED) + f":out_range=tv:out_color_matrix={matrix}"
+    )
+    width, height = layout.tile
+    crops = [f"{width}:{height}:{left}:{top}" for left, top in layout.corners]
+    is_sdr = target == "rgb24"
+    to_rgb = f"flags={_FLAGS_SCALED}:in_color_matrix={matrix}:in_range=tv:out_range=pc"
+    return (
+        ("crop", f"{area.width}:{area.height}:{area.left}:{area.top}"),
+        ("scale", canvas), ("format", "yuv410p" if is_sdr else "yuv420p12le"),
+        ("crops", *crops),
+        ("scale", to_rgb), ("format", "gbrp" if is_sdr else target), ("scale", f"flags={_FLAGS_SAME_SIZE}"),
+        ("format", target),
+    )  # fmt: skip
+
+
+def _input_scale(size: tuple[int, int], *, colour: Colour, flags: str) -> str:
+    """Arguments of the filter that scales a decoded frame: size, kernel, and how its values are read."""
+    scale = f"w={size[0]}:h={size[1]}:flags={flags}:in_range={colour.range}"
+    return scale if colour.matrix == "rgb" else f"{scale}:in_color_matrix={colour.matrix}"
 
 
 def display_size(width: int, height: int, *, orientation: Orientation, sample_aspect_ratio: float) -> tuple[int, int]:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vqmon.core.frames import fragment_origins, window_corners
+from vqmon.core.frames import TileGrid, canvas_size, fragment_origins, window_corners
 from vqmon.core.types import Pixels, View
+from vqmon.media.images.active_area import find_active_area
 from vqmon.media.images.colour import Colour
 from vqmon.media.images.pillow_resize import pad_and_resize_to_square
-from vqmon.media.images.resampling import FrameResampler, Orientation, display_size
+from vqmon.media.images.resampling import FrameResampler, Orientation, TileLayout, display_size
 
 if TYPE_CHECKING:
     import av
@@ -47,6 +48,8 @@ class ViewRenderer:
         return self._rendered[view]
 
     def _render(self, view: View) -> Pixels:
+        if view.kind == "display":
+            return self._display_tiles(view)
         if view.kind == "windows":
             return _windows(self._native(view), view)
         if view.kind == "halves":
@@ -61,6 +64,26 @@ class ViewRenderer:
             sample_aspect_ratio=self._sample_aspect_ratio,
         )
 
+    def _display_tiles(self, view: View) -> Pixels:
+        area = find_active_area(self._frame, is_full_range=self._colour.range == "pc")
+        size = display_size(
+            area.width, area.height, orientation=self._orientation, sample_aspect_ratio=self._sample_aspect_ratio
+        )
+        tile = (view.width, view.height // view.tile_count)
+        canvas = canvas_size(*size, lines=view.short_side) if view.short_side else size
+        layouts = [_grid_layout(canvas, tile, grid) for grid in view.grids]
+        whole = tile if size[0] >= size[1] else tile[::-1]
+        layouts.append(TileLayout(canvas=whole, tile=whole, corners=((0, 0),)))
+        tiles = [
+            self._resampler.to_tiles(
+                self._frame, layout, colour=self._colour, orientation=self._orientation, area=area
+            )
+            for layout in layouts
+        ]  # fmt: skip
+        if whole != tile:
+            tiles[-1] = tiles[-1].swapaxes(1, 2)
+        return np.concatenate(tiles).reshape(view.height, view.width, 3)
+
     def _native(self, view: View) -> Pixels:
         """The frame at its display size, enlarged only if the view would not fit into it."""
         return self._scaled(max(1.0, view.width / self._size[0], view.height / self._size[1]))
@@ -72,6 +95,22 @@ class ViewRenderer:
                 self._frame, (width, height), colour=self._colour, orientation=self._orientation
             )
         return self._scaled_frames[width, height]
+
+
+def _grid_layout(canvas: tuple[int, int], tile: tuple[int, int], grid: TileGrid) -> TileLayout:
+    """The tiles of a grid on the reduced canvas, which is enlarged if a tile would not fit into it."""
+    width, height = (side / grid.reduction for side in canvas)
+    scale = max(1.0, tile[0] / width, tile[1] / height)
+    reduced = (math.floor(width * scale + 0.5), math.floor(height * scale + 0.5))
+    lefts = [_centred_start(column, grid.columns, reduced[0], tile[0]) for column in range(grid.columns)]
+    tops = [_centred_start(row, grid.rows, reduced[1], tile[1]) for row in range(grid.rows)]
+    return TileLayout(canvas=reduced, tile=tile, corners=tuple((left, top) for top in tops for left in lefts))
+
+
+def _centred_start(index: int, count: int, length: int, tile: int) -> int:
+    """Where a tile begins that is centred in its cell, within the canvas, at a multiple of the 4 px of its chroma."""
+    start = math.floor((index + 0.5) * length / count - tile / 2 + 0.5)
+    return min(max(start, 0), length - tile) // 4 * 4
 
 
 def _centre_crop(picture: Pixels, view: View) -> Pixels:

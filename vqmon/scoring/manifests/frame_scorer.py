@@ -4,7 +4,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar, get_args, get_type_hints
@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable
 from vqmon.core.scores import POOLINGS
-from vqmon.core.types import Pixels, View
+from vqmon.core.types import Display, Pixels, View
 from vqmon.errors import ScorerError, SettingsError
 
 _MAX_BATCH = 256
@@ -149,6 +149,14 @@ class ScorerSpec:
         """Identifies how pictures are preprocessed; see the function `preprocessing_id`."""
         return preprocessing_id(self.input)
 
+    def for_display(self, display: Display) -> "ScorerSpec":
+        """The same scorer for viewers of this display; scorers without a display view do not depend on it."""
+        view = self.input.view
+        if view.kind != "display":
+            return self
+        lines = display.canvas_lines(resolved_lines=view.short_side)
+        return replace(self, input=replace(self.input, view=replace(view, short_side=lines)))
+
 
 def check_percentiles(percentiles: PercentileTable | None, *, higher_is_better: bool) -> None:
     """Raise ValueError when the percentiles do not rise with quality."""
@@ -164,7 +172,7 @@ def preprocessing_id(source: InputSpec) -> str:
     facts = asdict(source)
     facts.pop("name")
     # Fields that were added later do not change the ids of views that leave them unset.
-    for name in ("windows", "clip"):
+    for name in ("windows", "grids", "clip"):
         if not facts["view"][name]:
             facts["view"].pop(name)
     digest = sha256(json.dumps(_as_floats(facts), sort_keys=True).encode()).hexdigest()[:8]

@@ -11,7 +11,7 @@ import numpy as np
 
 from vqmon.core.calibration import interval_at, percentile_of
 from vqmon.core.scores import pool
-from vqmon.core.types import DecodedSegment, Score, ScorerIdentity, View
+from vqmon.core.types import DecodedSegment, Display, Score, ScorerIdentity, View
 from vqmon.errors import ScorerError
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec, load_composite_spec
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec, find_bundles, load_frame_spec
@@ -97,11 +97,12 @@ Spec = ScorerSpec | LevelScorerSpec | CompositeSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScorerOptions:
-    """How scorers are opened: their placement, the licences allowed, and the deadline of one segment."""
+    """How scorers are opened: placement, licences allowed, the deadline of one segment, the display of the viewers."""
 
     placement: Placement = field(default_factory=Placement)
     allow_noncommercial: bool = False
     deadline_seconds: float = 30.0
+    display: Display = field(default_factory=Display)
     # called with the seconds for which each run of a graph held its device
     on_run: Callable[[float], None] = lambda seconds: None
 
@@ -179,7 +180,7 @@ def _open_scorer(
         return open_composite_scorer(
             spec, folder, placement, shared_graphs, deadline_seconds=deadline_seconds, on_run=on_run
         )
-    onnx = manifest.with_suffix(".onnx")
+    spec, onnx = spec.for_display(options.display), manifest.with_suffix(".onnx")
     engine = call_at_priority(placement.priority, lambda: open_frame_engine(spec, onnx, placement))
     batcher = shared_graphs.add_batcher(engine, placement, on_run=on_run)
     return FrameScorer(spec, batcher, deadline_seconds=deadline_seconds)
