@@ -11,6 +11,7 @@ from vqmon.core.types import check_prompt_length
 from vqmon.settings.load import Settings, load_settings
 from vqmon.telemetry.logs import configure_logging
 
+EXIT_FAILED = 1
 EXIT_UNSCORED = 3
 EXIT_USAGE = 2
 EXIT_STORE = 4

@@ -1,4 +1,4 @@
-"""The commands that measure scorers against human scores: `vqmon evaluate`."""
+"""The commands that measure scorers against human scores: `vqmon evaluate` and `vqmon calibrate`."""
 
 import asyncio
 import os
@@ -82,6 +82,77 @@ def evaluate(
         return
     for line in evaluation_lines(evaluated):
         out.print(line, soft_wrap=isinstance(line, str))
+
+
+@click.command()
+@click.argument("scorer")
+@_data_option
+@_media_option
+@click.option(
+    "--scale",
+    nargs=2,
+    type=float,
+    metavar="WORST BEST",
+    help="Human scores that become 0 and 100; default: those of the layout, unknown for a plain CSV.",
+)
+@click.option(
+    "--coverage",
+    type=click.FloatRange(0.5, 0.99),
+    default=0.9,
+    show_default=True,
+    help="Probability with which the stated interval holds the mean human score.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("scorers"),
+    show_default=True,
+    help="Folder for the new version; add it to scoring.folders.",
+)
+@_cache_option
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write a report to one HTML file.")
+@click.pass_obj
+def calibrate(
+    config: Path | None,
+    scorer: str,
+    data: Path,
+    media: Path | None,
+    scale: tuple[float, float] | None,
+    coverage: float,
+    folder: Path,
+    cache: Path | None,
+    html: Path | None,
+) -> None:
+    """Fit SCORER's scale of 0 to 100 to human scores, and write it as a new version.
+
+    The new manifest has the map from native values to 0..100, the percentiles of your data, and an interval for the
+    mean human score; its graphs are the same files. Every event of that version carries them.
+    """
+    from pipelines.commands.evaluation.calibrate import calibrate_scorer, write_calibration_report, write_scorer
+    from pipelines.commands.evaluation.datasets import read_rated_files
+
+    if scale is not None and not scale[0] < scale[1]:
+        raise click.BadParameter(
+            f"{scale[0]:g} is not below {scale[1]:g}; higher scores are better", param_hint="--scale"
+        )
+    rated_data = read_rated_files(data, media=media)
+    settings, predictions = _predict(open_settings(config), [scorer], rated_data, cache=cache)
+    calibrated = calibrate_scorer(settings, scorer, rated_data, predictions, scale=scale, coverage=coverage)
+    path = write_scorer(calibrated, folder)
+    if html is not None:
+        write_calibration_report(calibrated, html, title=settings.web.title)
+        err.print(f"report in {html}", markup=False)
+    fitted = calibrated.fitted
+    for remark in calibrated.remarks:
+        err.print(remark, style="yellow", markup=False)
+    out.print(
+        f"{calibrated.new.id}, calibrated from {calibrated.old.id} on {fitted.items} items: RMS error on held-out "
+        f"items {fitted.error_rms:.2f} points of 0..100 (before: {calibrated.old_error_rms:.2f}), 95 % of items within "
+        f"{fitted.error_p95:.2f}; the interval stated for {coverage:.0%} holds {fitted.coverage:.1%} of held-out "
+        f"items; written to {path}",
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 def _predict(

@@ -1,9 +1,11 @@
 """The commands `vqmon compare`, `vqmon plan` and `vqmon pictures`."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vqmon.cli.console import err, open_settings, out
 from vqmon.core.experiments.results import Comparison
@@ -51,7 +53,11 @@ def pictures(config: Path | None, experiment: str, history: str | None) -> None:
 
 
 @click.command()
-@click.argument("name", metavar="EXPERIMENT")
+@click.argument("name", metavar="EXPERIMENT|FOLDER")
+@click.argument("other", metavar="[FOLDER]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--scorer", "scorers", multiple=True, help="For two folders: scorer to use; one or two; default: as settings say."
+)
 @click.option(
     "--file", type=click.Path(path_type=Path), help="Experiments file; default: experiments.path of settings."
 )
@@ -62,6 +68,8 @@ def pictures(config: Path | None, experiment: str, history: str | None) -> None:
 def compare(
     config: Path | None,
     name: str,
+    other: Path | None,
+    scorers: tuple[str, ...],
     file: Path | None,
     history: str | None,
     as_json: bool,  # noqa: FBT001 - click gives flags so
@@ -69,14 +77,20 @@ def compare(
 ) -> None:
     """Say which arm of EXPERIMENT is better, with what confidence, and what to do next.
 
-    Reads the history once. You may run this at any time and as often as you like: the intervals are valid at every
-    look. Votes of the blind review count too.
+    `vqmon compare a/ b/` scores two folders of encodes of the same sources instead and compares b with a: files of the
+    same name are pairs. It needs neither experiments file nor history.
+
+    For an experiment it reads the history once. You may run this at any time and as often as you like: the intervals
+    are valid at every look. Votes of the blind review count too.
     """
     from pipelines.console.experiments import comparison_lines
     from pipelines.experiments.compare import comparison_json
 
     settings = open_settings(config)
-    comparison = _compare(settings, name, file=file, history=history)
+    if other is not None:
+        comparison = _compare_folders(settings, Path(name), other, scorers=scorers)
+    else:
+        comparison = _compare(settings, name, file=file, history=history)
     if html is not None:
         _write(html, comparison, settings.web.title)
     if as_json:
@@ -156,6 +170,21 @@ def _compare(settings: Settings, name: str, *, file: Path | None, history: str |
             votes=votes,
             on_progress=lambda count: status.update(f"comparing: {count:,} outcomes read"),
         )
+
+
+def _compare_folders(settings: Settings, control: Path, treatment: Path, *, scorers: Sequence[str]) -> Comparison:
+    from pipelines.commands.compare_folders import compare_folders, pair_folders
+    from pipelines.service.wiring import settings_for_score
+
+    folders = pair_folders(control, treatment)
+    if remark := folders.remark():
+        err.print(remark, style="yellow", markup=False, soft_wrap=True)
+    settings = settings_for_score(settings, scorers=scorers)
+    with Progress(
+        TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True
+    ) as bar:
+        task = bar.add_task("", total=2 * len(folders.pairs))
+        return asyncio.run(compare_folders(settings, folders, on_outcome=lambda: bar.advance(task)))
 
 
 def _write(html: Path, comparison: Comparison, title: str) -> None:

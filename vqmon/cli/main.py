@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vqmon.cli.alerts import deploy, end, notify, tune
 from vqmon.cli.console import (
+    EXIT_FAILED,
     EXIT_STORE,
     EXIT_UNSCORED,
     EXIT_USAGE,
@@ -21,13 +22,19 @@ from vqmon.cli.console import (
     out,
     prompt_option,
 )
-from vqmon.cli.evaluation import evaluate
+from vqmon.cli.evaluation import calibrate, evaluate
 from vqmon.cli.experiments import compare, pictures, plan
 from vqmon.cli.history import export, replay
 from vqmon.cli.kafka import publish, record, topics
 from vqmon.cli.scorers import scorers
 from vqmon.core.types import Alert, Outcome, SegmentFailure
 from vqmon.errors import StoreError, VqmonError
+from vqmon.settings.load import Settings
+
+if TYPE_CHECKING:
+    from pipelines.observe.observer import Observation
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 class _Group(click.Group):
@@ -115,6 +122,24 @@ def watch(config: Path | None, url: str, stream: str, history: str | None, for_s
 @click.option("--deadline", type=click.FloatRange(1, 86_400), help="Seconds allowed to decode one file; default: 600.")
 @click.option("--reference", default="", help="Media to compare with by the measures of scoring.references.")
 @prompt_option
+@click.option("--csv", "csv_file", type=_FILE, help="Also write a row per segment and scorer to a CSV.")
+@click.option("--html", type=_FILE, help="Also write a report with pictures to one HTML file.")
+@click.option(
+    "--history",
+    metavar="LOCATION",
+    is_flag=False,
+    flag_value="",
+    help="Also write to a history, where `vqmon web` shows the segments; default: that of the settings.",
+)
+@click.option("--min", "minimum", type=click.FloatRange(0, 100), help="Exit with 1 when a score is below this.")
+@click.option("--against", type=_FILE, help="Exit with 1 when a score fell below that of an earlier `--json` output.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 100),
+    default=1.0,
+    show_default=True,
+    help="Points that a score may lie below that of --against.",
+)
 @click.pass_context
 def score(
     ctx: click.Context,
@@ -126,33 +151,28 @@ def score(
     deadline: float | None,
     reference: str,
     prompt: str,
+    csv_file: Path | None,
+    html: Path | None,
+    history: str | None,
+    minimum: float | None,
+    against: Path | None,
+    tolerance: float,
 ) -> None:
     """Score media files, folders of them, or HLS or DASH playlists, once.
 
     Prints one line per segment: its score 0-100 (higher is better), or why it could not be scored. With --reference, a
-    file, folder or playlist, also PSNR, SSIM and other measures of what was lost against it.
+    file, folder or playlist, also PSNR, SSIM and other measures of what was lost against it. With --min or --against
+    it is a gate for CI: it exits with 1 when a score is too low, and names each on standard error.
     """
-    from pipelines.commands.score import score_media
+    from pipelines.commands.score_gate import gate_failures, read_golden
     from pipelines.service.wiring import settings_for_score
     from vqmon.transport.wire import cloudevents
 
+    golden = read_golden(against) if against is not None else []
     settings = settings_for_score(
         open_settings(ctx.obj), scorers=scorers, sampling=sampling, max_bytes=max_bytes, deadline_seconds=deadline
     )
-    with Progress(
-        TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True
-    ) as bar:
-        task = bar.add_task("", total=None)
-        observations = asyncio.run(
-            score_media(
-                settings,
-                addresses,
-                prompt=prompt,
-                reference=reference,
-                on_segment_count=lambda count: bar.update(task, total=count),
-                on_observation=lambda _: bar.advance(task),
-            )
-        )
+    observations = _score_with_progress(settings, addresses, prompt=prompt, reference=reference)
     outcomes = [observation.outcome for observation in observations]
     if as_json:
         for outcome in outcomes:
@@ -161,8 +181,14 @@ def score(
         from pipelines.console.outcomes import outcomes_table
 
         out.print(outcomes_table(outcomes))
+    _write_scores(settings, observations, csv_file=csv_file, html=html, history=history)
+    failures = gate_failures(outcomes, minimum=minimum, golden=golden, tolerance=tolerance)
+    for failure in failures:
+        err.print(failure, style="red", markup=False, soft_wrap=True)
     if any(isinstance(outcome, SegmentFailure) for outcome in outcomes):
         ctx.exit(EXIT_UNSCORED)
+    if failures:
+        ctx.exit(EXIT_FAILED)
 
 
 @main.command()
@@ -199,6 +225,47 @@ def check(ctx: click.Context, offline: bool) -> None:  # noqa: FBT001 - click gi
     ctx.exit(0 if has_passed else 1)
 
 
+def _score_with_progress(
+    settings: Settings, addresses: Sequence[str], *, prompt: str, reference: str
+) -> "list[Observation]":
+    from pipelines.commands.score import score_media
+
+    with Progress(
+        TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True
+    ) as bar:
+        task = bar.add_task("", total=None)
+        return asyncio.run(
+            score_media(
+                settings,
+                addresses,
+                prompt=prompt,
+                reference=reference,
+                on_segment_count=lambda count: bar.update(task, total=count),
+                on_observation=lambda _: bar.advance(task),
+            )
+        )
+
+
+def _write_scores(
+    settings: Settings,
+    observations: "Sequence[Observation]",
+    *,
+    csv_file: Path | None,
+    html: Path | None,
+    history: str | None,
+) -> None:
+    """Write what the options of `vqmon score` ask for; `history` is "" for that of the settings."""
+    from pipelines.commands.score_gate import publish_scores, write_score_report
+    from vqmon.transport.export.tables import write_outcomes_csv
+
+    if csv_file is not None:
+        write_outcomes_csv([observation.outcome for observation in observations], csv_file)
+    if html is not None:
+        write_score_report(observations, html, title=settings.web.title)
+    if history is not None:
+        publish_scores(observations, settings.history.at_location(history or None).location)
+
+
 def _print_published(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
     from pipelines.console.outcomes import alert_line, outcome_line
 
@@ -223,5 +290,6 @@ for command in (
     compare,
     plan,
     evaluate,
+    calibrate,
 ):
     main.add_command(command)

@@ -50,6 +50,8 @@ class RatedData:
     rated: Sequence[RatedFile]
     # files that are listed and do not exist
     missing: Sequence[Path]
+    # the worst and the best human score that the layout allows; None = unknown
+    scale: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,8 @@ class _Layout:
     group: Callable[[_Row], str] = lambda row: ""
     content: Callable[[_Row], str] = lambda row: ""
     reference_column: str = ""
+    # the worst and the best human score; None: those of a plain CSV are unknown
+    scale: tuple[float, float] | None = None
     spread_column: str = ""
     votes_column: str = ""
 
@@ -87,6 +91,7 @@ _LAYOUTS = (
         path_column="image_name",
         score_column="mos",
         folders=("1024x768", "512x384", "images", "."),
+        scale=(1, 5),
         spread_column="sd",
         votes_column="c_total",
     ),
@@ -99,6 +104,7 @@ _LAYOUTS = (
         group=lambda row: f"distortion {row['dist_img'].split('_')[1]}" if row["dist_img"].count("_") == 2 else "",
         content=lambda row: row["ref_img"],
         reference_column="ref_img",
+        scale=(1, 5),
     ),
     _Layout(
         name="LSVQ",
@@ -107,6 +113,7 @@ _LAYOUTS = (
         score_column="mos",
         folders=(".", "videos"),
         suffixes=(".mp4", ""),
+        scale=(0, 100),
     ),
     _Layout(
         name="KoNViD-1k",
@@ -115,6 +122,7 @@ _LAYOUTS = (
         score_column="mos",
         folders=("KoNViD_1k_videos", "../KoNViD_1k_videos", "videos", "."),
         suffixes=(".mp4", "_original_centercrop_960x540_8s.mp4", ""),
+        scale=(1, 5),
     ),
     _Layout(
         name="LIVE-VQC",
@@ -123,6 +131,7 @@ _LAYOUTS = (
         score_column="mos",
         folders=("Video", "video", "."),
         suffixes=("", ".mp4"),
+        scale=(0, 100),
     ),
     _Layout(
         name="BIQ2021",
@@ -130,6 +139,7 @@ _LAYOUTS = (
         path_column="image name",
         score_column="mos",
         folders=("Images", "images", "."),
+        scale=(0, 1),
     ),
 )
 
@@ -158,7 +168,7 @@ def read_rated_files(data: Path, *, media: Path | None = None, group_column: str
             f"searched in {where}; name their folder with --media"
         )
     missing = [item.path for item in parsed if not item.path.is_file()]
-    return RatedData(file=file, layout=layout.name, rated=rated, missing=missing)
+    return RatedData(file=file, layout=layout.name, rated=rated, missing=missing, scale=layout.scale)
 
 
 def _only_table(folder: Path) -> Path:

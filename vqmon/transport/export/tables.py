@@ -100,6 +100,13 @@ def export_outcomes(
         return _write_parquet(sink, rows) if file_format == "parquet" else _write_csv(sink, rows)
 
 
+def write_outcomes_csv(outcomes: Sequence[Outcome], file: Path) -> None:
+    """Write outcomes as rows of COLUMNS to a CSV; raises StoreError, and SettingsError when the file is a database."""
+    _refuse_database(file)
+    with atomic_writer(file) as sink:
+        _write_csv(sink, (row for outcome in outcomes for row in table_rows(outcome)))
+
+
 def table_rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
     """An outcome as rows of COLUMNS: one per scorer, or one with the reason why there is no score."""
     if not isinstance(outcome, QualityEvent):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vqmon.core.calibration import IntervalTable
 from vqmon.core.evaluation.results import ScorerResult
 from vqmon.web.charts.svg import (
     Plot,
@@ -11,6 +12,7 @@ from vqmon.web.charts.svg import (
     Scale,
     Shape,
     Tick,
+    area_path,
     dots_path,
     horizontal_scale,
     line_path,
@@ -73,6 +75,24 @@ def reliability_plot(result: ScorerResult) -> Plot:
             Shape(path=line_path([(x(low), y(low)), (x(high), y(high))]), css_class="s c1"),
             Shape(path=bars, css_class="s c0"),
             Shape(path=dots_path((x(each.mapped), y(each.score)) for each in bins), css_class="dots big"),
+        ],
+    )
+
+
+def interval_plot_of(table: IntervalTable, values: Sequence[float], scores: Sequence[float]) -> Plot:
+    """Human scores over the scorer's values, both 0..100, with the band in which human scores are expected."""
+    x, y = horizontal_scale(0, 100), vertical_scale(0, 100, height=_HEIGHT)
+    steps = np.linspace(0, 100, _CURVE_POINTS).tolist()
+    band = [(x(value), y(interval.high), y(interval.low)) for value in steps for interval in [table.at(value)]]
+    return Plot(
+        label=f"Human score over the value of {len(scores)} items, and the interval of {table.coverage:.0%} coverage.",
+        height=_HEIGHT,
+        y_ticks=y.ticks(),
+        x_ticks=_inner_ticks(x),
+        shapes=[
+            Shape(path=area_path(band), css_class="band"),
+            Shape(path=line_path([(x(0), y(0)), (x(100), y(100))]), css_class="s c1"),
+            Shape(path=dots_path(_sampled(values, scores, x=x, y=y)), css_class="dots"),
         ],
     )
 

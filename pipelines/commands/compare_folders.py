@@ -1,0 +1,128 @@
+"""`vqmon compare a/ b/`: compares two folders of encodes of the same sources with the statistics of an experiment."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.service.wiring import SCORE_MAX_SAMPLES, as_url, fetch_policy, open_observer, utc_now
+from vqmon.core.experiments.analysis.analysis import ExperimentAnalysis
+from vqmon.core.experiments.definition import Arm, Experiment
+from vqmon.core.experiments.results import Comparison
+from vqmon.core.types import Outcome, Rendition, Segment
+from vqmon.errors import SettingsError
+from vqmon.flow import map_in_order
+from vqmon.media.fetch.fetcher import Fetcher
+from vqmon.settings.load import Settings
+
+_SEED = 1
+_MIN_PAIRS = 2
+_MAX_LISTED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderPairs:
+    """The files of two folders that show the same source, and those without a partner."""
+
+    control: Path
+    treatment: Path
+    # (name of the source, file of the control, file of the treatment)
+    pairs: Sequence[tuple[str, Path, Path]]
+    unpaired: Sequence[Path]
+
+    def remark(self) -> str:
+        """What was left out, in one sentence; empty when nothing was."""
+        if not self.unpaired:
+            return ""
+        listed = ", ".join(str(path) for path in self.unpaired[:_MAX_LISTED])
+        more = f" and {len(self.unpaired) - _MAX_LISTED} more" if len(self.unpaired) > _MAX_LISTED else ""
+        return f"without a partner of the same name, left out: {listed}{more}"
+
+
+def pair_folders(control: Path, treatment: Path) -> FolderPairs:
+    """Pair files by name, whatever their suffix; raises SettingsError for fewer than two pairs.
+
+    Two files of one folder that differ only in their suffix are paired only by their whole names.
+    """
+    first, second = _files(control), _files(treatment)
+    whole = sorted(first.keys() & second.keys())
+    pairs = [(name, first[name], second[name]) for name in whole]
+    first_stems, second_stems = _by_stem(first, whole), _by_stem(second, whole)
+    stems = sorted(first_stems.keys() & second_stems.keys())
+    pairs += [(stem, first_stems[stem], second_stems[stem]) for stem in stems]
+    used = {path for _, *paths in pairs for path in paths}
+    unpaired = [path for path in (*first.values(), *second.values()) if path not in used]
+    if len(pairs) < _MIN_PAIRS:
+        raise SettingsError(
+            f"{len(pairs)} files have the same name in {control} and {treatment}; a comparison needs two pairs or "
+            "more: name the encodes of one source alike, for example a/film.mp4 and b/film.mkv"
+        )
+    return FolderPairs(control=control, treatment=treatment, pairs=pairs, unpaired=unpaired)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise SettingsError(f"{folder}: cannot be read as a folder of encodes: {error.strerror}") from error
+    return {path.name: path for path in paths if path.is_file() and not path.name.startswith(".")}
+
+
+def _by_stem(files: dict[str, Path], without: Sequence[str]) -> dict[str, Path]:
+    """The files by stem, without those whose stem is not unique."""
+    rest = [path for name, path in files.items() if name not in without]
+    stems = [path.stem for path in rest]
+    return {path.stem: path for path in rest if stems.count(path.stem) == 1}
+
+
+async def compare_folders(
+    settings: Settings,
+    folders: FolderPairs,
+    *,
+    on_outcome: Callable[[], None] = lambda: None,
+) -> Comparison:
+    """Score both folders and compare them: each source is a cluster of one pair."""
+    starts_at = utc_now()
+    segments = [
+        Segment(rendition=Rendition(stream_id=name, name=arm), sequence=0, url=as_url(str(path)), starts_at=starts_at)
+        for name, *paths in folders.pairs
+        for arm, path in zip(("a", "b"), paths, strict=True)
+    ]
+    analysis = ExperimentAnalysis(_experiment(settings, folders))
+    policy = fetch_policy(settings, named=[str(folders.control), str(folders.treatment)])
+
+    async def finish(ready: Sequence[tuple[Segment, Outcome]]) -> None:
+        for _, outcome in ready:
+            analysis.add(outcome)
+            on_outcome()
+
+    async with (
+        Fetcher(policy) as fetcher,
+        open_observer(settings, fetcher=fetcher, max_samples=SCORE_MAX_SAMPLES) as observer,
+    ):
+
+        async def observe(segment: Segment) -> Outcome:
+            return (await observer.observe(segment)).outcome
+
+        await map_in_order(_iterate(segments), observe, finish, running=asyncio.Semaphore(settings.in_flight))
+    return analysis.finish(rng=np.random.default_rng(_SEED))
+
+
+def _experiment(settings: Settings, folders: FolderPairs) -> Experiment:
+    first, second = folders.control.resolve(), folders.treatment.resolve()
+    names = (first.name, second.name) if first.name != second.name else (str(folders.control), str(folders.treatment))
+    return Experiment(
+        name=f"{names[1]} against {names[0]}",
+        arms=(Arm(name=names[0], rendition="a"), Arm(name=names[1], rendition="b")),
+        control=names[0],
+        scorers=tuple(settings.scoring.scorers[:2]),
+        planned_clusters=len(folders.pairs),
+        tolerance_seconds=0.0,
+    )
+
+
+async def _iterate(segments: Sequence[Segment]) -> AsyncIterator[Segment]:
+    for segment in segments:
+        yield segment

@@ -1,0 +1,77 @@
+"""`vqmon compare a/ b/`: pairs by name, and the verdict of an experiment."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pipelines.commands.compare_folders import pair_folders
+from tests.media.clips import clip, x264
+from tests.scoring.tiny_onnx import write_bundle
+from vqmon.cli.main import main
+from vqmon.errors import SettingsError
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VQMON_DECODE__WORKERS", "1")
+    monkeypatch.setenv("VQMON_SCORING__FOLDERS", json.dumps([str(tmp_path / "bundles")]))
+    yield
+    logging.getLogger("vqmon").setLevel(logging.NOTSET)
+
+
+def _touch(folder: Path, *names: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(b"media")
+    return folder
+
+
+def test_files_are_paired_by_name_whatever_their_suffix(tmp_path: Path) -> None:
+    """Whole names first; ambiguous stems, hidden files and folders are left out."""
+    a = _touch(tmp_path / "a", "film.mp4", "news.mp4", "tv.mp4", "tv.ts", "only.mp4", ".hidden.mp4")
+    b = _touch(tmp_path / "b", "film.mp4", "news.mkv", "tv.webm")
+    (a / "folder").mkdir()
+    folders = pair_folders(a, b)
+    assert list(folders.pairs) == [
+        ("film.mp4", a / "film.mp4", b / "film.mp4"),
+        ("news", a / "news.mp4", b / "news.mkv"),
+    ]
+    assert [path.name for path in folders.unpaired] == ["only.mp4", "tv.mp4", "tv.ts", "tv.webm"]
+    assert folders.remark().startswith("without a partner of the same name, left out: ")
+
+
+def test_folders_without_pairs_are_refused_with_a_remedy(tmp_path: Path) -> None:
+    """One pair is too few; a folder that does not exist is named."""
+    a, b = _touch(tmp_path / "a", "x.mp4", "y.mp4"), _touch(tmp_path / "b", "x.mp4", "z.mp4")
+    with pytest.raises(SettingsError, match=r"1 files have the same name.*a/film\.mp4 and b/film\.mkv"):
+        pair_folders(a, b)
+    with pytest.raises(SettingsError, match="missing: cannot be read as a folder"):
+        pair_folders(a, tmp_path / "missing")
+
+
+def test_the_brighter_folder_wins_with_the_verdict_of_an_experiment(tmp_path: Path) -> None:
+    """Eight sources, each 10 points brighter in b: by JSON, HTML and terminal; without a settings file."""
+    (tmp_path / "bundles").mkdir()
+    write_bundle(tmp_path / "bundles")
+    for arm, offset in (("a", 0), ("b", 26)):
+        (tmp_path / arm).mkdir()
+        for number in range(8):
+            level = 40 + 20 * number + offset + (number % 3)
+            grey = f"color=c=0x{level:02x}{level:02x}{level:02x}:size={{size}}:rate={{rate}}:duration={{seconds}}"
+            media = clip(*x264(), size="64x48", rate="5", seconds=1, source=grey)
+            (tmp_path / arm / f"source-{number}.ts").write_bytes(media)
+    command = ["compare", "a", "b", "--scorer", "tiny", "--json", "--html", "report.html"]
+    run = CliRunner().invoke(main, command)
+    assert run.exit_code == 0, run.output
+    comparison = json.loads(run.stdout)
+    (answer,) = comparison["answers"]
+    assert (answer["arm"], answer["control"], answer["verdict"]["kind"]) == ("b", "a", "better")
+    (effect,) = answer["effects"]
+    assert effect["clusters"] == 8
+    assert effect["final"]["mean"] == pytest.approx(10.2, abs=1.0)
+    assert "b is better than a" in Path("report.html").read_text()
