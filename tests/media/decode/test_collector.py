@@ -143,7 +143,7 @@ def test_a_gap_between_intermediate_frames_is_passed_to_the_meter(monkeypatch: p
     """Flicker is not measured across it."""
     collecting, calls = Collecting(), list[object]()
     monkeypatch.setattr(collecting.meter, "mark_gap", lambda: calls.append("gap"))
-    monkeypatch.setattr(collecting.meter, "add_intermediate", lambda luma: calls.append(float(luma.mean())))
+    monkeypatch.setattr(collecting.meter, "add_intermediate", lambda luma, **_: calls.append(float(luma.mean())))
     for frame in (grey_frame(50), None, grey_frame(60)):
         collecting.collector.measure_intermediate(frame)
     assert calls == [50.0, "gap", 60.0]

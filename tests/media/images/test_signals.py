@@ -81,6 +81,28 @@ def test_a_flat_picture_is_solid_and_nothing_else() -> None:
     assert set(values.values()) == {0.0}
 
 
+@pytest.mark.parametrize("deviation", [0, 4, 10])
+@pytest.mark.parametrize("has_text", [False, True])
+@pytest.mark.parametrize("size", [(360, 640), (1080, 1920)])
+def test_noise_and_a_line_of_text_leave_a_picture_solid(
+    deviation: float, has_text: bool, size: tuple[int, int]
+) -> None:
+    """The line is as wide as three fifths of the picture and a twentieth as high."""
+    height, width = size
+    picture = np.full(size, 90.0)
+    if has_text:
+        line = np.random.default_rng(3).integers(0, 2, (height // 20, width * 3 // 5)) * 145.0
+        picture[height // 2 : height // 2 + len(line), width // 5 : width // 5 + line.shape[1]] += line
+    assert measure_last(noisy(picture, deviation))["solid"] > 0.97
+
+
+@pytest.mark.parametrize("name", ["astronaut", "camera", "coffee", "chelsea", "rocket"])
+def test_much_sky_or_a_dark_scene_is_not_solid(name: str) -> None:
+    """Whether the sky is bright or black; also at a tenth of the light."""
+    picture = photo(name)
+    assert max(measure_last(p)["solid"] for p in (picture, 16 + (picture - 16) / 4)) < 0.7
+
+
 def test_all_black_has_no_borders() -> None:
     """A black picture is black, not a border around nothing."""
     values = measure_last(np.full((540, 960), 16.0))
@@ -112,17 +134,27 @@ def test_flicker_goes_up_and_comes_back() -> None:
 
 
 def test_flicker_between_sampled_frames_is_measured() -> None:
-    """Frames that are decoded on the way count, unless decoding jumped in between."""
+    """Frames that are decoded on the way count, unless decoding jumped in between; then the last value holds once."""
     meter = SignalMeter(("flicker",))
     picture = photo().astype(np.float32)
     for step in (0, 16, 0):
         meter.add_intermediate(picture + step)
     assert meter.measure(planes(picture), damaged_share=0.0)["flicker"] > 0.4
-    for step in (0, 16):
+    for step in (16, 0, 16):
+        meter.mark_gap()
         meter.add_intermediate(picture + step)
-    meter.mark_gap()
-    meter.add_intermediate(picture)
-    assert meter.measure(planes(picture), damaged_share=0.0)["flicker"] == 0.0
+    values = [meter.measure(planes(picture), damaged_share=0.0)["flicker"] for _ in range(2)]
+    assert values == [pytest.approx(0.5, abs=0.1), 0.0]
+
+
+@pytest.mark.parametrize(("period", "is_flicker"), [(2, True), (6, True), (10, True), (40, False)])
+def test_flicker_of_any_rate_above_that_of_fades(period: int, is_flicker: bool) -> None:
+    """Brighter for half of so many frames at 25 fps; slow changes are no flicker."""
+    meter, picture = SignalMeter(("flicker",)), photo().astype(np.float32)
+    for number in range(40):
+        meter.add_intermediate(picture + 8 * (number % period < period / 2))
+    value = meter.measure(planes(picture), damaged_share=0.0)["flicker"]
+    assert (value > 0.2) == is_flicker
 
 
 def test_full_range_reads_like_limited_range() -> None:
@@ -164,4 +196,4 @@ def test_flicker_needs_the_same_scene() -> None:
     """Three unrelated pictures are cuts, whatever their brightness."""
     chance = np.random.default_rng(5)
     frames = [chance.uniform(0, 200 + step, (18, 32)).astype(np.float32) for step in (0, 50, 0)]
-    assert _measure_flicker(*frames) == 0.0
+    assert _measure_flicker(frames) == 0.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -26,6 +27,10 @@ _SAME_MEAN_LEVELS = 0.5
 SAME_MAX_LEVELS = 3
 """Two fingerprints show the same picture when their cells differ by no more than this, on average and at most."""
 
+_SIMILAR_MEAN_LEVELS = 2.0
+_SIMILAR_MAX_LEVELS = 14
+"""Up to here they may be the same picture with a key picture between them, or of slow movement."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimedOutcome:
@@ -40,7 +45,7 @@ class TimedOutcome:
     frame_times: tuple[float, ...] = ()
     # whether the first frame repeats the frame before it; None when there is none to compare with, and for a still
     # picture, which does not move
-    repeats_last_frame: bool | None = None
+    repeats_last_frame: Literal["yes", "maybe", "no"] | None = None
 
 
 def place_outcome(
@@ -117,21 +122,33 @@ def _resumed(timeline: RenditionTimeline, new: RenditionTimeline) -> RenditionTi
     return timeline
 
 
-def _repeats_last_frame(timeline: RenditionTimeline, event: QualityEvent, at: float) -> bool | None:
+def _repeats_last_frame(
+    timeline: RenditionTimeline, event: QualityEvent, at: float
+) -> Literal["yes", "maybe", "no"] | None:
     if event.media.is_still or not timeline.fingerprint or not 0 <= at - timeline.frame_times[-1] <= FORGET_SECONDS:
         return None
-    return is_same_picture(timeline.fingerprint, event.edges[0])
+    if is_same_picture(timeline.fingerprint, event.edges[0]):
+        return "yes"
+    return "maybe" if _is_similar_picture(timeline.fingerprint, event.edges[0]) else "no"
 
 
 def is_same_picture(first: Fingerprint, second: Fingerprint) -> bool:
     """Whether two fingerprints are of the same picture, encoded twice; see SAME_MEAN_LEVELS."""
     if first == second:
         return True
+    return _differ_at_most(first, second, mean=_SAME_MEAN_LEVELS, largest=SAME_MAX_LEVELS)
+
+
+def _is_similar_picture(first: Fingerprint, second: Fingerprint) -> bool:
+    return _differ_at_most(first, second, mean=_SIMILAR_MEAN_LEVELS, largest=_SIMILAR_MAX_LEVELS)
+
+
+def _differ_at_most(first: Fingerprint, second: Fingerprint, *, mean: float, largest: int) -> bool:
     if len(first) != len(second):
         return False
     cells = [np.frombuffer(bytes.fromhex(text), np.uint8).astype(np.int16) for text in (first, second)]
     difference = np.abs(cells[0] - cells[1])
-    return bool(difference.mean() <= _SAME_MEAN_LEVELS and difference.max() <= SAME_MAX_LEVELS)
+    return bool(difference.mean() <= mean and difference.max() <= largest)
 
 
 def worst_frame_times(event: QualityEvent, badness: Sequence[float]) -> tuple[float, ...]:

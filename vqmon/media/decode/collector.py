@@ -88,7 +88,7 @@ class FrameCollector:
         if selected.is_sampled:
             self._check_memory()
             self._write_views(renderer, frame_index=selected.index)
-            self._measure_signals(frame, colour)
+            self._measure_signals(frame, colour, timestamp)
             if self._request.thumbnail_width:
                 self.thumbnails.append(self._encode_jpeg(self._render_thumbnail(frame, colour, orientation)))
             self._times.append(round(selected.time_seconds, 6))
@@ -115,11 +115,11 @@ class FrameCollector:
             offset += view.row_bytes
 
     def measure_intermediate(self, frame: av.VideoFrame | None) -> None:
-        """Measure flicker on a frame that is decoded before the next sampled one; None for a gap between frames."""
+        """Note a frame that is decoded before the next sampled one, for flicker and freeze; None for a gap."""
         if frame is None:
             self._meter.mark_gap()
         else:
-            self._meter.add_intermediate(subsample_luma(frame))
+            self._meter.add_intermediate(subsample_luma(frame), is_key=bool(frame.key_frame), timestamp=frame.pts)
 
     def add_packet_damage(self, shares: Sequence[float]) -> None:
         """Raise `decode_errors` to the shares of damaged packets, one per sampled frame, unless these have no times."""
@@ -151,12 +151,16 @@ class FrameCollector:
         if self._request.bytes_per_sample * (len(self._times) + 1) > len(self._shared_memory):
             raise DecodeError("too_long", "the views of all sampled frames need more memory than allowed")
 
-    def _measure_signals(self, frame: av.VideoFrame, colour: Colour) -> None:
+    def _measure_signals(self, frame: av.VideoFrame, colour: Colour, timestamp: int | None) -> None:
         planes = self._resampler.to_planes(frame, colour=colour)
         sent = self.stats.sent_pictures - self._measured_counts[0]
         damaged = self.stats.damaged_pictures - self._measured_counts[1]
         self._measured_counts = (self.stats.sent_pictures, self.stats.damaged_pictures)
-        self._signals.append(self._meter.measure(planes, damaged_share=min(1.0, damaged / max(sent, 1))))
+        damaged_share = min(1.0, damaged / max(sent, 1))
+        self._signals.append(self._meter.measure(planes, damaged_share=damaged_share, timestamp=timestamp))
+        if len(self._signals) == 2 and "flicker" in self._request.signals:
+            # nothing is decoded before the first frame
+            self._signals[0]["flicker"] = self._signals[1]["flicker"]
         self._edges[1:] = [compute_fingerprint(planes)]
 
     def _render_thumbnail(self, frame: av.VideoFrame, colour: Colour, orientation: Orientation) -> Pixels:

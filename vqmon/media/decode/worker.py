@@ -243,7 +243,9 @@ def _collect(
     decoder.on_frame = (
         None if side is None else frame_listener(side, decoder.time_seconds, sample_aspect_ratio(video.stream))
     )
-    decoder.frame_tap = DecodedFrameTap(collector.measure_intermediate) if "flicker" in request.signals else None
+    decoder.frame_tap = (
+        DecodedFrameTap(collector.measure_intermediate) if {"flicker", "freeze"} & set(request.signals) else None
+    )
     try:
         for selected in select(decoder, video, request):
             collector.add_frame(selected)

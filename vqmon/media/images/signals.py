@@ -6,14 +6,17 @@ nine full-resolution patches of 240 x 240 pixels spread evenly (see `texture`). 
 luma, 16 black to 235 white; full-range pictures are scaled to that first.
 
 black           share of pixels under 10 % of white, as FFmpeg's `blackdetect`; 1: the whole picture is black
-solid           share of pixels within 4 levels of the median in Y, in U and in V, the smallest of the three; 1: a
-                single colour
+solid           share of the cells of a 32 x 18 grid whose mean is within 3 levels of the median cell's, in Y, in U and
+                in V; the smallest of the three, squared, 0.9 counting as 1. So noise and a line of text do not count
 freeze          mean difference to the previous sampled frame: 1 under 0.255 levels (-60 dB, as FFmpeg's
                 `freezedetect`), falling to 0 at twice that; multiplied by 1 when no cell of a 32 x 18 grid differs by
-                2 levels, falling to 0 at 4, so that a small moving object is noticed; 0 for a segment's first frame
-flicker         the smaller of two opposite changes of the mean luma over three consecutive frames whose pictures
-                correlate >= 0.9, 32 levels counting as 1; the largest since the previous sampled frame. Measured on all
-                frames that are decoded since then; when they are fewer than three, on the last three sampled frames
+                2 levels, falling to 0 at 4, so that a small moving object is noticed; 0 for a segment's first frame.
+                Where a key picture lies between both frames, see `freeze`
+flicker         the smaller of two opposite changes of the mean luma, up and down or down and up, within 12 consecutive
+                frames whose pictures correlate >= 0.9, 32 levels counting as 1; the largest since the previous sampled
+                frame. Measured on all frames that are decoded since then; when they are fewer than three, it is the
+                value before, once, or that of the last three sampled frames, if larger. A segment's first frame has the
+                value of the second
 borders         share of the picture in the outer rows and columns whose mean is black and that hold no bright pixel; 0
                 when the whole picture is black
 decode_errors   share of damaged or lost pictures among those decoded since the previous sampled frame
@@ -22,12 +25,13 @@ blockiness, blur, noise, banding, over_sharpness: see `texture`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vqmon.media.images.freeze import FreezeMeter, grid_means
 from vqmon.media.images.texture import TEXTURE_SIGNALS, cut_patches
 
 if TYPE_CHECKING:
@@ -38,10 +42,11 @@ EDGE_ROWS, EDGE_COLUMNS = 18, 32
 _STEP = 4
 _BLACK_LEVEL = 16 + 0.10 * 219
 _BRIGHT_LEVEL = 64
-_SOLID_LEVELS = 4
-_FREEZE_MEAN = 0.255
-_FREEZE_CELL = 2.0
+_SOLID_LEVELS = 3
+_SOLID_SQUARE = 0.9
+_SOLID_SAMPLES = 10
 _FLICKER_LEVELS = 32
+_FLICKER_FRAMES = 12
 _SAME_SCENE_CORRELATION = 0.9
 
 _Luma = NDArray[np.float32]
@@ -52,20 +57,25 @@ class SignalMeter:
 
     def __init__(self, names: Collection[str]) -> None:
         self._names = tuple(names)
-        self._previous: _Luma | None = None
+        self._freeze = FreezeMeter()
         self._sampled_means: list[_Luma] = []
         self._intermediate_means: list[_Luma] = []
         self._max_flicker: float | None = None
+        # the value of the frame before, to be used once more
+        self._held_flicker = 0.0
 
-    def measure(self, planes: YuvPlanes, *, damaged_share: float) -> dict[str, float]:
-        """One value in 0..1 per name for a sampled frame; `damaged_share` counts since the previous one."""
+    def measure(self, planes: YuvPlanes, *, damaged_share: float, timestamp: int | None = None) -> dict[str, float]:
+        """One value in 0..1 per name for a sampled frame; `damaged_share` counts since the previous one.
+
+        `timestamp` is on the clock of the intermediate frames; without one no key picture is told from movement.
+        """
         if not self._names:
             return {}
         coarse = _coarse_luma(planes)
         picture_signals: dict[str, Callable[[], float]] = {
             "black": lambda: float((coarse <= _BLACK_LEVEL).mean()),
             "solid": lambda: _measure_solid(planes),
-            "freeze": lambda: 0.0 if self._previous is None else _measure_freeze(self._previous, coarse),
+            "freeze": lambda: self._freeze.measure(coarse, planes.y, timestamp=timestamp),
             "flicker": lambda: self._pop_flicker(coarse),
             "borders": lambda: _measure_borders(coarse),
             "decode_errors": lambda: damaged_share,
@@ -75,25 +85,31 @@ class SignalMeter:
         if texture_names:
             patches = cut_patches(planes.y, is_full=planes.is_full)
             values.update({name: TEXTURE_SIGNALS[name](patches) for name in texture_names})
-        self._previous = coarse
         return {name: round(min(max(values[name], 0.0), 1.0), 6) for name in self._names}
 
-    def add_intermediate(self, luma: NDArray[np.float32]) -> None:
-        """Measure flicker on a decoded frame, sampled or not; `luma` may be subsampled, on an 8-bit scale."""
-        self._intermediate_means = [*self._intermediate_means[-2:], _grid_means(luma)]
-        if len(self._intermediate_means) == 3:
-            self._max_flicker = max(self._max_flicker or 0.0, _measure_flicker(*self._intermediate_means))
+    def add_intermediate(
+        self, luma: NDArray[np.float32], *, is_key: bool = False, timestamp: int | None = None
+    ) -> None:
+        """Note a decoded frame, sampled or not; `luma` may be subsampled, on an 8-bit scale."""
+        self._freeze.add_intermediate(luma, is_key=is_key, timestamp=timestamp)
+        self._intermediate_means = [*self._intermediate_means[1 - _FLICKER_FRAMES :], _grid_means(luma)]
+        if len(self._intermediate_means) >= 3:
+            self._max_flicker = max(self._max_flicker or 0.0, _measure_flicker(self._intermediate_means))
 
     def mark_gap(self) -> None:
         """The next intermediate frame does not follow the last one."""
         self._intermediate_means = []
+        self._freeze.mark_gap()
 
     def _pop_flicker(self, coarse: _Luma) -> float:
         self._sampled_means = [*self._sampled_means[-2:], _grid_means(coarse)]
         intermediate_flicker, self._max_flicker = self._max_flicker, None
         if intermediate_flicker is not None:
+            self._held_flicker = intermediate_flicker
             return intermediate_flicker
-        return _measure_flicker(*self._sampled_means) if len(self._sampled_means) == 3 else 0.0
+        held_flicker, self._held_flicker = self._held_flicker, 0.0
+        sampled_flicker = _measure_flicker(self._sampled_means) if len(self._sampled_means) == 3 else 0.0
+        return max(held_flicker, sampled_flicker)
 
 
 def compute_fingerprint(planes: YuvPlanes) -> str:
@@ -102,34 +118,28 @@ def compute_fingerprint(planes: YuvPlanes) -> str:
     return means.tobytes().hex()
 
 
-def _measure_freeze(previous: _Luma, current: _Luma) -> float:
-    """1 when two pictures of the same size differ by coding noise only, 0 when they differ clearly."""
-    if previous.shape != current.shape:
-        return 0.0
-    difference = np.abs(current - previous)
-    mean, max_cell = float(difference.mean()), float(_grid_means(difference).max())
-    return float(np.clip(2 - mean / _FREEZE_MEAN, 0, 1) * np.clip(2 - max_cell / _FREEZE_CELL, 0, 1))
-
-
-def _measure_flicker(first: _Luma, second: _Luma, third: _Luma) -> float:
-    """The flicker of three consecutive frames, each given as its `_grid_means`."""
-    first_change, second_change = float(second.mean() - first.mean()), float(third.mean() - second.mean())
-    if (
-        first_change * second_change >= 0
-        or min(_correlation(first, second), _correlation(second, third)) < _SAME_SCENE_CORRELATION
+def _measure_flicker(frames: Sequence[_Luma]) -> float:
+    """The largest flicker that ends with the last of some consecutive frames, each given as its `_grid_means`."""
+    levels = np.array([frame.mean() for frame in frames])
+    best, extremes = 0.0, (0, 0)
+    for sign in (1, -1):
+        heights = sign * levels
+        for middle in range(1, len(frames) - 1):
+            first = int(np.argmin(heights[:middle]))
+            change = float(min(heights[middle] - heights[first], heights[middle] - heights[-1]))
+            if change > best:
+                best, extremes = change, (first, middle)
+    first, middle = extremes
+    if best == 0 or min(_correlation(frames[first], frames[middle]), _correlation(frames[middle], frames[-1])) < (
+        _SAME_SCENE_CORRELATION
     ):
         return 0.0
-    return min(1.0, min(abs(first_change), abs(second_change)) / _FLICKER_LEVELS)
+    return min(1.0, best / _FLICKER_LEVELS)
 
 
 def _grid_means(picture: _Luma) -> _Luma:
     """The mean of each cell of a 32 x 18 grid, as (18, 32)."""
-    height, width = picture.shape
-    rows = np.minimum(np.arange(EDGE_ROWS) * height // EDGE_ROWS, height - 1)
-    columns = np.minimum(np.arange(EDGE_COLUMNS) * width // EDGE_COLUMNS, width - 1)
-    sums = np.add.reduceat(np.add.reduceat(picture, rows, axis=0), columns, axis=1)
-    counts = np.outer(np.diff([*rows, height]).clip(1), np.diff([*columns, width]).clip(1))
-    return (sums / counts).astype(np.float32)
+    return grid_means(picture, (EDGE_ROWS, EDGE_COLUMNS))
 
 
 def _coarse_luma(planes: YuvPlanes) -> _Luma:
@@ -142,31 +152,20 @@ def _coarse_step(planes: YuvPlanes) -> int:
     return _STEP if min(planes.y.shape) >= EDGE_COLUMNS * _STEP else 1
 
 
-def _code_levels(*, is_full: bool) -> _Luma:
-    codes = np.arange(256, dtype=np.float32)
-    return _to_limited_range(codes) if is_full else codes
-
-
 def _to_limited_range(codes: _Luma) -> _Luma:
     return codes * np.float32(219 / 255) + 16
 
 
 def _measure_solid(planes: YuvPlanes) -> float:
-    step = _coarse_step(planes)
-    shares = [_share_near_median(planes.y[::step, ::step], levels=_code_levels(is_full=planes.is_full))]
-    shares += [
-        _share_near_median(chroma[::2, ::2], levels=_code_levels(is_full=False)) for chroma in (planes.u, planes.v)
-    ]
-    return min(shares)
+    share = min(_share_near_median(plane) for plane in (planes.y, planes.u, planes.v))
+    return min(1.0, share * share / _SOLID_SQUARE)
 
 
-def _share_near_median(values: NDArray[np.uint8], *, levels: _Luma) -> float:
-    """Share of the values within 4 levels of their median, from a histogram; `levels` are those of the 256 codes."""
-    counts = np.bincount(values.ravel(), minlength=256)
-    cumulative = np.cumsum(counts)
-    low, high = np.searchsorted(cumulative, ((values.size - 1) // 2, values.size // 2), side="right")
-    median = (levels[low] + levels[high]) / 2
-    return int(counts[np.abs(levels - median) <= _SOLID_LEVELS].sum()) / values.size
+def _share_near_median(plane: NDArray[np.uint8]) -> float:
+    """Share of the cells of a grid whose mean is near the median of the cells."""
+    step = max(1, min(plane.shape[0] // EDGE_ROWS, plane.shape[1] // EDGE_COLUMNS) // _SOLID_SAMPLES)
+    means = _grid_means(plane[::step, ::step].astype(np.float32))
+    return float((np.abs(means - np.median(means)) <= _SOLID_LEVELS).mean())
 
 
 def _measure_borders(coarse: _Luma) -> float:

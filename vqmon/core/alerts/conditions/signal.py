@@ -83,7 +83,7 @@ class Signal(SpanCondition[SignalState]):
         values = event.signals[self.signal].frame_values
         is_freeze = self.signal == "freeze"
         is_at_rest = state.progress.counted_from is None and state.alert is None
-        if is_at_rest and max(values) < self.above and not (is_freeze and timed.repeats_last_frame):
+        if is_at_rest and max(values) < self.above and not (is_freeze and timed.repeats_last_frame == "yes"):
             return state, ()
         return state, list(self._frame_spans(event, timed, values))
 
@@ -92,11 +92,13 @@ class Signal(SpanCondition[SignalState]):
         earlier_count = len(timed.before.frame_times)
         frame_times = (*timed.before.frame_times, *timed.frame_times)
         for index, value in enumerate(values):
+            # a key picture between two segments may hide that the picture is frozen
+            is_uncertain = is_freeze and index == 0 and timed.repeats_last_frame == "maybe"
             if is_freeze and index == 0:
                 # Within a segment, `freeze` compares a frame with the one before it; the first has none.
                 if timed.repeats_last_frame is None:
                     continue
-                value = 1.0 if timed.repeats_last_frame else 0.0
+                value = 1.0 if timed.repeats_last_frame == "yes" else 0.0
             first = max(earlier_count + index - is_freeze, 0)
             starts_at, ends_at = timed.frame_times[index], timed.frame_times[index + 1]
             began_at = min(frame_times[first], starts_at)
@@ -107,7 +109,7 @@ class Signal(SpanCondition[SignalState]):
             yield Span(
                 starts_at=starts_at,
                 ends_at=ends_at,
-                verdict=self._frame_verdict(event, index, value),
+                verdict=self._frame_verdict(event, index, value, is_uncertain=is_uncertain),
                 value=value,
                 threshold=self.above,
                 run_began_at=began_at,
@@ -115,12 +117,14 @@ class Signal(SpanCondition[SignalState]):
                 counted_until=min(ends_at, starts_at + _FRAME_REACH_SECONDS),
             )
 
-    def _frame_verdict(self, event: QualityEvent, index: int, value: float) -> Verdict:
+    def _frame_verdict(self, event: QualityEvent, index: int, value: float, *, is_uncertain: bool) -> Verdict:
         for name, limit in self.unless.items():
             if name in event.signals and event.signals[name].frame_values[index] >= limit:
                 return "good"
         if value >= self.above:
             return "bad"
+        if is_uncertain:
+            return "between"
         recover_below = self.above if self.recover_below is None else self.recover_below
         return "good" if value < recover_below else "between"
 
