@@ -212,10 +212,7 @@ def _saliency(picture: Picture) -> Plane:
     """SDSP saliency at the picture's size, 0..1."""
     size = _WORKING_SIDE
     rgb = np.stack(
-        [
-            resize(picture.rgb[..., channel].astype(np.float32), height=size, width=size, kernel="bilinear")
-            for channel in range(3)
-        ],
+        [resize(picture.rgb[..., channel].astype(np.float32), height=size, width=size) for channel in range(3)],
         axis=-1,
     )
     lab = _rgb_to_lab(rgb)
@@ -224,7 +221,7 @@ def _saliency(picture: Picture) -> Plane:
     nearness = np.exp(-(offset[:, None] ** 2 + offset[None, :] ** 2) / 145**2)
     warmth = sum(_stretch_range(lab[..., channel]) ** 2 for channel in (1, 2))
     saliency = np.sqrt((band**2).sum(axis=-1)) * nearness * (1 - np.exp(-warmth / 0.001**2))
-    enlarged = resize(saliency.astype(np.float32), height=picture.height, width=picture.width, kernel="bilinear")
+    enlarged = resize(saliency.astype(np.float32), height=picture.height, width=picture.width)
     return _stretch_range(enlarged)
 
 

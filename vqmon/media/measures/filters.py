@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,12 +86,22 @@ def block_means(plane: NDArray[_Float], factor: int) -> NDArray[_Float]:
     return means
 
 
-def resize(
-    plane: NDArray[_Float], *, height: int, width: int, kernel: Literal["bilinear", "bicubic"]
-) -> NDArray[_Float]:
-    """Resized as MATLAB's `imresize`: the kernel is widened when the picture shrinks, borders are mirrored."""
-    plane = _apply_rows(_resize_weights(plane.shape[0], height, kernel, plane.dtype.str), plane)
-    return _apply_rows(_resize_weights(plane.shape[1], width, kernel, plane.dtype.str), plane.T).T
+def resize(plane: NDArray[_Float], *, height: int, width: int) -> NDArray[_Float]:
+    """Resized as MATLAB's bilinear `imresize`: the kernel is widened when the picture shrinks, borders are mirrored."""
+    plane = _apply_rows(
+        _resize_weights(plane.shape[0], height, height / plane.shape[0], "bilinear", plane.dtype.str), plane
+    )
+    return _apply_rows(
+        _resize_weights(plane.shape[1], width, width / plane.shape[1], "bilinear", plane.dtype.str), plane.T
+    ).T
+
+
+def halve_bicubic(plane: NDArray[_Float]) -> NDArray[_Float]:
+    """Half as large, rounded up, as MATLAB's `imresize(plane, 0.5)`."""
+    for _ in range(2):
+        size = plane.shape[0]
+        plane = _apply_rows(_resize_weights(size, -(-size // 2), 0.5, "bicubic", plane.dtype.str), plane).T
+    return plane
 
 
 def _apply_rows(weights: NDArray[_Float], plane: NDArray[_Float]) -> NDArray[_Float]:
@@ -106,9 +116,8 @@ def _apply_rows(weights: NDArray[_Float], plane: NDArray[_Float]) -> NDArray[_Fl
 
 
 @lru_cache(maxsize=32)
-def _resize_weights(size: int, new_size: int, kernel: str, dtype: str) -> NDArray[Any]:
+def _resize_weights(size: int, new_size: int, scale: float, kernel: str, dtype: str) -> NDArray[Any]:
     """(new size, size): the weight of each input sample in each output sample; rows add up to 1."""
-    scale = new_size / size
     shrink = min(1.0, scale)
     support = (2 if kernel == "bilinear" else 4) / shrink
     centres = (np.arange(new_size) + 0.5) / scale - 0.5

@@ -57,7 +57,8 @@ class Measure:
 
     `value` takes (compared, picture): `compared` is what `needs` names; measures that need nothing get `picture` twice.
     `low` and `high` bound the native scale, `high` is reached by identical pictures where higher is better; None where
-    there is no bound. `local_map`, if any, gives a map of the local values, near `high` where quality is kept.
+    there is no bound. `higher_is_better` is None where neither is. `local_map`, if any, gives a map of the local
+    values, near 1 where quality is kept.
     """
 
     name: str
@@ -65,7 +66,7 @@ class Measure:
     unit: str
     low: float | None
     high: float | None
-    higher_is_better: bool
+    higher_is_better: bool | None
     needs: Needs
     source: str
     min_side_px: int = 64
