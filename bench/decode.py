@@ -31,7 +31,7 @@ from vqmon.core.types import SIGNALS, Sampling, View
 from vqmon.errors import DecodeError
 from vqmon.media.decode.pool import DecoderPool
 from vqmon.media.images.resampling import YuvPlanes
-from vqmon.media.images.signals import SignalMeter
+from vqmon.media.images.signals.meter import SignalMeter
 
 WIDTH, HEIGHT, RATE, SECONDS, GOP = 1920, 1080, 25, 6, 50
 NATIVE = View(kind="stretch", width=WIDTH, height=HEIGHT)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.acceptance.streams import serving, write_story
-from tests.media import faults
+from tests.media import faulty_segments
 from tests.media.damage import cut_off, flip_bits
 from vqmon.transport.history.history import open_history
 
@@ -29,14 +29,14 @@ SCORE_RULES = {"low-score", "collapse", "regression", "paired-regression"}
 
 def story() -> tuple[list[bytes], dict[str, range]]:
     """The segments in order, and those of each fault."""
-    good = [faults.segment(number=number) for number in range(3)]
+    good = [faulty_segments.segment(number=number) for number in range(3)]
     segments, places = [*good], dict[str, range]()
     for fault in PLANTED:
         if fault in ("flipped", "cut", "broken"):
             damage = {"flipped": lambda media: flip_bits(media, 20), "cut": lambda media: cut_off(media, 0.6)}
             planted = [damage[fault](good[0]) if fault in damage else bytes(range(256)) * 40]
         else:
-            planted = [faults.segment(fault, number=number) for number in range(3 if fault == "boxed" else 2)]
+            planted = [faulty_segments.segment(fault, number=number) for number in range(3 if fault == "boxed" else 2)]
         places[fault] = range(len(segments), len(segments) + len(planted))
         segments += planted + good[:GOOD_AFTER]
     return segments, places
@@ -56,14 +56,14 @@ def test_each_planted_fault_raises_its_alert_live_and_on_replay(tmp_path: Path) 
     """
     segments, places = story()
     history = tmp_path / "faults.db"
-    with serving(write_story(tmp_path / "story", segments, seconds=faults.SECONDS).parent) as origin:
+    with serving(write_story(tmp_path / "story", segments, seconds=faulty_segments.SECONDS).parent) as origin:
         vqmon("watch", f"{origin}/story.m3u8", "--stream", "tv", "--history", str(history), cwd=tmp_path)
     with open_history(history, mode="read") as stored:
         outcomes = list(stored.documents.outcomes_in_write_order())
         alerts = sorted(stored.queries.alerts(), key=lambda alert: alert.opened_at)
     start = outcomes[0].segment.starts_at
     found = [
-        (alert.rule, int((alert.began_at - start).total_seconds() / faults.SECONDS + 0.01))
+        (alert.rule, int((alert.began_at - start).total_seconds() / faulty_segments.SECONDS + 0.01))
         for alert in alerts
         if alert.rule not in SCORE_RULES
     ]

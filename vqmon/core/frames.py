@@ -93,7 +93,7 @@ SIGNALS: dict[str, str] = {
     "borders": "share of the picture covered by constant black borders",
     "decode_errors": "share of the frames that the decoder reported as damaged or lost",
 }
-"""Name and meaning of every signal, 0..1, higher means more. Formulas and sources: `media/images/signals.py`."""
+"""Name and meaning of every signal, 0..1, higher means more. Formulas and sources: `media/images/signals/meter.py`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

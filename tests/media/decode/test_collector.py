@@ -13,7 +13,7 @@ from vqmon.media.decode.collector import FrameCollector
 from vqmon.media.decode.frame_selection import DecodeStats, SelectedFrame
 from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest
 from vqmon.media.images.resampling import FrameResampler
-from vqmon.media.images.signals import SignalMeter
+from vqmon.media.images.signals.meter import SignalMeter
 
 VIEW = View(kind="stretch", width=8, height=4)
 PQ = 16

@@ -6,7 +6,7 @@ from skimage import data, transform
 
 from vqmon.core.types import SIGNALS
 from vqmon.media.images.resampling import YuvPlanes
-from vqmon.media.images.signals import SignalMeter
+from vqmon.media.images.signals.meter import SignalMeter
 
 Picture = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from vqmon.media.decode.protocol import DecodeRequest, SharedMemory
 from vqmon.media.images.clips import ClipBuffer
 from vqmon.media.images.colour import Colour, describe_frame_colour
 from vqmon.media.images.resampling import FrameResampler, Orientation, display_size, subsample_luma
-from vqmon.media.images.signals import SignalMeter, compute_fingerprint
+from vqmon.media.images.signals.meter import SignalMeter, compute_fingerprint
 from vqmon.media.images.tone_mapping import TONE_MAPPING
 from vqmon.media.images.views import ViewRenderer
 from vqmon.media.reference.sides import SampleListener, read_orientation

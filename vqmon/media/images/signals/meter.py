@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vqmon.media.images.freeze import FreezeMeter, grid_means
-from vqmon.media.images.texture import TEXTURE_SIGNALS, cut_patches
+from vqmon.media.images.signals.freeze import FreezeMeter, grid_means
+from vqmon.media.images.signals.texture import TEXTURE_SIGNALS, cut_patches
 
 if TYPE_CHECKING:
     from vqmon.media.images.resampling import YuvPlanes

@@ -8,7 +8,7 @@ import pytest
 
 from tests.media.images.pictures import Picture, measure_last, photo, planes
 from vqmon.core.types import SIGNALS
-from vqmon.media.images.signals import SignalMeter, _grid_means, _measure_flicker, compute_fingerprint
+from vqmon.media.images.signals.meter import SignalMeter, _grid_means, _measure_flicker, compute_fingerprint
 
 
 def blurred(picture: Picture, radius: float) -> Picture:
