@@ -1,4 +1,4 @@
-"""The decoder process, the only code that imports av: untrusted bytes in, views and signals out.
+"""The decoder process, whose modules alone import av: untrusted bytes in, views and signals out.
 
 Runs as `python -m vqmon.media.decode.worker MEMORY_BYTES THREADS DESCRIPTOR SHARED_BYTES`, answers requests in the
 format of `protocol` on the socket that is its standard input, and ends when that is closed. libav never gets an
@@ -12,7 +12,6 @@ import json
 import mmap
 import os
 import platform
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,9 +23,7 @@ import av
 import av.filter
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
-from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from vqmon.core.types import Pixels
 from vqmon.errors import DecodeError
@@ -62,8 +59,8 @@ from vqmon.media.decode.protocol import (
     unpack_header,
 )
 from vqmon.media.decode.sandbox import detach_standard_streams, drop_privileges, kill_when_parent_exits
-from vqmon.media.decode.stills.alpha import composite_on_black
 from vqmon.media.decode.stills.detection import read_still
+from vqmon.media.decode.stills.picture import decode_still_packet, set_still_colour, without_alpha
 from vqmon.media.decode.stills.still import StillPicture, still_facts
 from vqmon.media.images.colour import describe_frame_colour
 from vqmon.media.images.resampling import FrameResampler
@@ -86,11 +83,6 @@ _CONTAINER_OPTIONS = {
 # libav's HEVC decoder tells of a damaged slice only when asked to stop there; crccheck compares a picture with its hash
 _STRICT_OPTIONS = {"hevc": {"err_detect": "explode+crccheck"}}
 _FIELD_ORDERS = (2, 3, 4, 5)  # AVFieldOrder: TT, BB, TB, BT
-_SIZE_MARGIN = 128
-_EXACTLY_READ = ("gray16", "rgb48", "rgba64")
-_DEEP_PACKED = (*_EXACTLY_READ, "ya16")
-_UNSPECIFIED = 2  # ITU-T H.273, 8.3
-_PLANAR_YUV = re.compile(r"yuv([ja]?)4[0-4][0-4]p((?:9|10|12|14|16)?(?:le|be)?)")
 _JPEG_QUALITY = 4 * 118  # FF_QP2LAMBDA
 # pixels; the ffmpeg command adds them to a stream that is marked as default when it chooses one
 _DEFAULT_STREAM_BONUS = 5_000_000
@@ -316,8 +308,8 @@ def _decode_still(
     if still.width * still.height > limits.max_pixels:
         raise DecodeError("too_many_pixels", f"{still.width}x{still.height}; at most {limits.max_pixels} pixels")
     stats = DecodeStats(sent_pictures=1, notes=list(still.notes))
-    coded = _decode_still_packet(still, still.payload, stats)
-    _set_still_colour(coded, still)
+    coded = decode_still_packet(still, still.payload, stats)
+    set_still_colour(coded, still)
     if still.has_icc_profile:
         stats.notes.append("the colour profile (ICC) of the picture is not applied")
     collector = FrameCollector(
@@ -331,7 +323,7 @@ def _decode_still(
         orientation=still.orientation,
     )
     try:
-        frame = _without_alpha(coded, still, stats)
+        frame = without_alpha(coded, still, stats)
         collector.add_frame(SelectedFrame(time_seconds=0.0, frame=frame, is_wanted=True, index=0, is_sampled=True))
         collector.finish()
     except av.error.MemoryError as error:
@@ -339,101 +331,6 @@ def _decode_still(
     except av.error.FFmpegError as error:
         raise DecodeError("corrupt", "the decoded picture cannot be read") from error
     return collector, still_facts(still, pixel_format=coded.format.name, colour=describe_frame_colour(coded))
-
-
-def _decode_still_packet(still: StillPicture, payload: bytes, stats: DecodeStats) -> av.VideoFrame:
-    """The first frame in a packet; where the decoder finds damage, the picture that it can make, counted as damaged.
-
-    libav rounds sizes up before it compares them with its limit, hence the margin around the size in the header.
-    The frame's side data must not be read: PyAV 18.1 does not know Exif among it, and crashes.
-    """
-    max_pixels = (still.width + _SIZE_MARGIN) * (still.height + _SIZE_MARGIN)
-    for error_detection in ("explode", "crccheck"):
-        context = av.CodecContext.create(still.codec, "r")
-        assert isinstance(context, VideoCodecContext)
-        context.options = {"max_pixels": str(max_pixels), "threads": "1", "err_detect": error_detection}
-        context.thread_count = 1
-        try:
-            frames = [*context.decode(av.Packet(payload)), *context.decode(None)]
-        except (av.error.FFmpegError, ValueError) as error:
-            if isinstance(error, av.error.MemoryError):
-                raise MemoryError from error
-            frames = []
-        if frames:
-            stats.damaged_pictures = max(
-                stats.damaged_pictures, int(frames[0].is_corrupt or error_detection != "explode")
-            )
-            return frames[0]
-    raise DecodeError("corrupt", f"the {still.format} picture cannot be decoded")
-
-
-def _set_still_colour(frame: av.VideoFrame, still: StillPicture) -> None:
-    """Set what the format says about matrix and range and the decoder does not."""
-    if still.format in ("jpeg", "png"):
-        frame.color_range = ColorRange.JPEG
-    if frame.format.name.startswith("gray"):
-        frame.colorspace = frame.colorspace or Colorspace.ITU601
-    if still.colour is not None and not frame.format.name.startswith("gbr"):
-        frame.color_range = ColorRange.JPEG if still.colour.is_full_range else ColorRange.MPEG
-        frame.color_trc = still.colour.transfer
-        if still.colour.matrix != _UNSPECIFIED:
-            frame.colorspace = still.colour.matrix
-
-
-def _without_alpha(frame: av.VideoFrame, still: StillPicture, stats: DecodeStats) -> av.VideoFrame:
-    """The picture as 4:4:4 or grey or, where it has alpha, a palette or 16 bits, as opaque RGB.
-
-    Subsampled chroma is interpolated linearly, as JPEG and WebP libraries and browsers do; video is left to the views.
-    """
-    name, is_hdr = frame.format.name, describe_frame_colour(frame).transfer != "sdr"
-    is_deep = name.startswith(_DEEP_PACKED)
-    if still.alpha_payload is None:
-        if name.startswith(("gray", "gbrp", "rgb24", "rgb48")) and (is_hdr or not is_deep):
-            return frame
-        if _PLANAR_YUV.fullmatch(name) and not name.startswith("yuva"):
-            return _with_full_chroma(frame)
-    packed = _packed_pixels(frame, is_deep=is_deep or is_hdr)
-    if still.alpha_payload is not None:
-        alpha = _decode_still_packet(still, still.alpha_payload, stats)
-        if (alpha.width, alpha.height) != (frame.width, frame.height):
-            raise DecodeError("corrupt", "the alpha channel has another size than its picture")
-        packed[..., 3] = _reformat(alpha, "gray16le" if is_hdr else "gray").to_ndarray()
-    pixels, is_translucent = composite_on_black(
-        packed, is_premultiplied=still.is_premultiplied, dtype=np.uint16 if is_hdr else np.uint8
-    )
-    if is_translucent:
-        stats.notes.append("the alpha channel was composited on black")
-    if pixels.shape[2] == 1:
-        opaque = av.VideoFrame.from_ndarray(pixels[..., 0], format="gray")
-        opaque.colorspace, opaque.color_range = Colorspace.ITU601, ColorRange.JPEG
-        return opaque
-    opaque = av.VideoFrame.from_ndarray(pixels, format="rgb48le" if is_hdr else "rgb24")
-    opaque.color_trc = frame.color_trc
-    return opaque
-
-
-def _packed_pixels(frame: av.VideoFrame, *, is_deep: bool) -> NDArray[Any]:
-    """(height, width, channels) of uint8 or, when deep, uint16: grey, R G B, or R G B alpha."""
-    if frame.format.name.startswith(_EXACTLY_READ):
-        # not by swscale, which divides by 256 instead of 257 and dithers
-        return frame.to_ndarray().reshape(frame.height, frame.width, -1)
-    return _reformat(_with_full_chroma(frame), "rgba64le" if is_deep else "rgba").to_ndarray()
-
-
-def _with_full_chroma(frame: av.VideoFrame) -> av.VideoFrame:
-    """The frame with as much chroma as luma; any other than planar YUV as it is."""
-    name = _PLANAR_YUV.fullmatch(frame.format.name)
-    return _reformat(frame, f"yuv{name[1]}444p{name[2]}") if name else frame
-
-
-def _reformat(frame: av.VideoFrame, pixel_format: str) -> av.VideoFrame:
-    if frame.format.name == pixel_format:
-        return frame
-    converted = frame.reformat(format=pixel_format, interpolation="BILINEAR", threads=1)
-    if not pixel_format.startswith(("rgb", "gray")):
-        converted.colorspace, converted.color_range = frame.colorspace, frame.color_range
-        converted.color_trc = frame.color_trc
-    return converted
 
 
 def _open_container(media: bytes, demuxer: str, limits: DecodeLimits) -> "av.container.InputContainer":
