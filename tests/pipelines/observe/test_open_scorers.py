@@ -8,9 +8,11 @@ import pytest
 from pipelines.observe.open_scorers import open_scorer_tiers
 from tests.scoring.scorers.test_composites import CPU, SOURCE, write_composite
 from tests.scoring.tiny_levels import means_of, write_levels
-from tests.scoring.tiny_onnx import decoded, pictures
+from tests.scoring.tiny_onnx import PLAIN, decoded, expected, pictures, tiny_spec, write_bundle
+from vqmon.core.types import TileGrid, View
 from vqmon.errors import ScorerError
 from vqmon.scoring.manifests.composite_scorer import SourceSpec, load_composite_spec
+from vqmon.scoring.manifests.frame_scorer import golden_frames
 from vqmon.scoring.scorers.registry import open_scorers
 from vqmon.settings.sections import ScoringSettings
 from vqmon.telemetry.metrics import Meters
@@ -52,3 +54,18 @@ async def test_the_settings_open_all_tiers(tmp_path: Path) -> None:
         ScoringSettings(scorers=("tiny-levels",), folders=(tmp_path,)), meters=Meters()
     ) as tiers:
         assert tiers.heavy is None
+
+
+@pytest.mark.parametrize(("lines", "distance", "canvas_lines"), [(720, 3.0, 720), ("native", 3.0, 0), (1080, 6.0, 540)])
+async def test_scorers_of_display_views_are_opened_for_the_display_of_the_settings(
+    tmp_path: Path, lines: int | str, distance: float, canvas_lines: int
+) -> None:
+    view = View(kind="display", width=16, height=8, short_side=1080, grids=(TileGrid(reduction=1, columns=1, rows=1),))
+    spec = tiny_spec(PLAIN.to_bytes())
+    golden = replace(spec.golden, output=tuple(expected(golden_frames(view, seed=5, frames=2)).tolist()))
+    write_bundle(tmp_path, input=replace(spec.input, view=view), golden=golden)
+    scoring = ScoringSettings(
+        scorers=("tiny",), folders=(tmp_path,), device="cpu", display_lines=lines, display_distance_heights=distance
+    )
+    async with open_scorer_tiers(scoring, meters=Meters()) as tiers:
+        assert tiers.scorers[0].views == (replace(view, short_side=canvas_lines),)
