@@ -42,11 +42,13 @@ class FolderPairs:
 
 
 def pair_folders(control: Path, treatment: Path) -> FolderPairs:
-    """Pair files by name, whatever their suffix; raises SettingsError for fewer than two pairs.
+    """Pair files by name, whatever their suffix; raises SettingsError for one folder twice or fewer than two pairs.
 
     Two files of one folder that differ only in their suffix are paired only by their whole names.
     """
     first, second = _files(control), _files(treatment)
+    if control.samefile(treatment):
+        raise SettingsError(f"{control} and {treatment} are one folder; name two folders of encodes to compare")
     whole = sorted(first.keys() & second.keys())
     pairs = [(name, first[name], second[name]) for name in whole]
     first_stems, second_stems = _by_stem(first, whole), _by_stem(second, whole)

@@ -81,7 +81,7 @@ async def _list_segments(address: str | SegmentFailure, fetcher: Fetcher) -> Seq
 
 
 async def _with_references(items: Sequence[_Item], address: str, fetcher: Fetcher) -> Sequence[_Item]:
-    """The segments with those of the reference: by name in a folder, else by sequence number, else the only one.
+    """The segments with those of the reference: the only one, or by name, or by sequence number in a playlist.
 
     Raises SettingsError for a reference that cannot be listed.
     """
@@ -90,15 +90,19 @@ async def _with_references(items: Sequence[_Item], address: str, fetcher: Fetche
     for item in references:
         if isinstance(item, SegmentFailure):
             raise SettingsError(f"--reference: {item.detail}")
-    return [_with_reference(item, references) if isinstance(item, Segment) else item for item in items]
+    numbered = files == [address]  # the files of a folder all have number 0
+    return [
+        _with_reference(item, references, numbered=numbered) if isinstance(item, Segment) else item for item in items
+    ]
 
 
-def _with_reference(segment: Segment, references: Sequence[_Item]) -> Segment:
+def _with_reference(segment: Segment, references: Sequence[_Item], *, numbered: bool) -> Segment:
     segments = [item for item in references if isinstance(item, Segment)]
     matches = segments
     if len(segments) > 1:
         matches = [item for item in segments if _file_stem(item) == _file_stem(segment)]
-        matches = matches or [item for item in segments if item.sequence == segment.sequence]
+        if numbered and not matches:
+            matches = [item for item in segments if item.sequence == segment.sequence]
     if not matches:
         return segment
     # of several renditions the largest is the reference

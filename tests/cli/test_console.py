@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vqmon.cli import console
-from vqmon.cli.console import as_utc, open_settings
+from vqmon.cli.console import OutputFile, as_utc, open_settings
 from vqmon.cli.main import main
 from vqmon.errors import SettingsError
 
@@ -35,6 +35,19 @@ def run_with(option: Callable[[Any], Any], *arguments: str) -> Result:
         click.echo(repr(values))
 
     return CliRunner().invoke(command, arguments)
+
+
+def test_an_output_file_needs_an_existing_folder(tmp_path: Path) -> None:
+    """A usage error before any work; a file that exists is overwritten."""
+    option = click.option("--html", type=OutputFile())
+    (tmp_path / "old.html").write_text("old")
+    for name in ("new.html", "old.html"):
+        assert repr(tmp_path / name) in run_with(option, "--html", str(tmp_path / name)).stdout
+    for name in ("none/new.html", "old.html/new.html"):
+        refused = run_with(option, "--html", str(tmp_path / name))
+        assert refused.exit_code == 2
+        assert "does not exist; create it" in " ".join(refused.output.split())
+    assert run_with(option, "--html", str(tmp_path)).exit_code == 2
 
 
 @pytest.mark.parametrize(("level", "number"), [("debug", logging.DEBUG), ("error", logging.ERROR)])

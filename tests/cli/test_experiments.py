@@ -82,6 +82,21 @@ def test_compare_refuses_a_folder_as_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (("a", "b", "--history", "x.db"), "--file and --history are for an experiment"),
+        (("a", "b", "--file", "x.toml"), "--file and --history are for an experiment"),
+        (("trial", "--scorer", "lite"), "--scorer is for two folders"),
+        (("a/",), "name a second one"),
+        (("trial", "--html", "none/x.html"), "the folder none does not exist"),
+    ],
+)
+def test_compare_refuses_options_without_effect(arguments: tuple[str, ...], remedy: str) -> None:
+    """An option of the other kind of comparison, one folder alone, a report that could not be written."""
+    assert remedy in " ".join(run_command("compare", *arguments, status=2).output.replace("\n", " ").split())
+
+
+@pytest.mark.parametrize(
     "command", [("compare", "trail"), ("pictures", "trail"), ("plan", "trail", "--difference", "1")]
 )
 def test_an_unknown_experiment_names_the_nearest(command: tuple[str, ...], tmp_path: Path) -> None:

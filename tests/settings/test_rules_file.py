@@ -48,6 +48,10 @@ MASK = FLOOR + '[masks.m]\ndaily_from = "02:00"\ndaily_until = 03:00:00\n'
         (FLOOR + 'enabled = "no"\n', ["rule 'low': enabled", "true or false"]),
         (FLOOR + 'match = { streem = "x" }\n', ["rule 'low': match", "'streem'", "did you mean 'stream'?"]),
         (FLOOR + "match = { stream = 3 }\n", ["rule 'low': match.stream", "3"]),
+        (
+            '[rules.low]\nkind = "reference"\nmeasure = "pnsr"\nworse_than = 30\n',
+            ["rule 'low': measure", "'pnsr'", "did you mean 'psnr'?"],
+        ),
         (FLOOR.replace('"lite"', '"light"'), ["rule 'low': scorer", "'light'", "did you mean 'lite'?"]),
         ('[rules.b]\nkind = "signal"\nsignal = "blak"\nabove = 0.5\n', ["rule 'b'", "signal", "'blak'", "black"]),
         ('[rules.b]\nkind = "signal"\nsignal = "black"\nabove = 5\n', ["rule 'b'", "above", "0..1"]),

@@ -1,8 +1,10 @@
 """Shared by all commands: consoles, exit codes, settings, and options that several commands have."""
 
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -19,6 +21,20 @@ EXIT_STORE = 4
 # Lines written to a file or a pipe are not wrapped.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, highlight=False)
+
+
+class OutputFile(click.Path):
+    """The path of a file to write; its folder must exist, so that no result is lost after hours of scoring."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path; a usage error when it is a folder or its folder does not exist."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if not path.parent.is_dir():
+            self.fail(f"{path}: the folder {path.parent} does not exist; create it or name another file", param, ctx)
+        return path
 
 
 def open_settings(config: Path | None) -> Settings:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from vqmon.cli.console import err, open_settings, out
+from vqmon.cli.console import OutputFile, err, open_settings, out
 from vqmon.settings.load import Settings
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _cache_option = click.option(
 )
 @_cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print the evaluation, with every item, as one JSON object.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write a report to one HTML file.")
+@click.option("--html", type=OutputFile(), help="Also write a report to one HTML file.")
 @click.pass_obj
 def evaluate(
     config: Path | None,
@@ -110,7 +110,7 @@ def evaluate(
     help="Folder for the new version; add it to scoring.folders.",
 )
 @_cache_option
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write a report to one HTML file.")
+@click.option("--html", type=OutputFile(), help="Also write a report to one HTML file.")
 @click.pass_obj
 def calibrate(
     config: Path | None,

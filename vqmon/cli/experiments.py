@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from vqmon.cli.console import err, open_settings, out
+from vqmon.cli.console import OutputFile, err, open_settings, out
 from vqmon.core.experiments.results import Comparison
 from vqmon.settings.load import Settings
 
@@ -63,7 +63,7 @@ def pictures(config: Path | None, experiment: str, history: str | None) -> None:
 )
 @click.option("--history", help="SQLite file or postgresql:// address; default: as the settings say.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as one JSON object.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write the result to one HTML file.")
+@click.option("--html", type=OutputFile(), help="Also write the result to one HTML file.")
 @click.pass_obj
 def compare(
     config: Path | None,
@@ -86,6 +86,7 @@ def compare(
     from pipelines.console.experiments import comparison_lines
     from pipelines.experiments.compare import comparison_json
 
+    _check_options(name, other, scorers=scorers, file=file, history=history)
     settings = open_settings(config)
     if other is not None:
         comparison = _compare_folders(settings, Path(name), other, scorers=scorers)
@@ -152,6 +153,18 @@ def plan(
     assumptions = replace(assumptions, power=power)
     for line in plan_lines(assumptions, plan_sample_size(assumptions)):
         out.print(line, soft_wrap=True)
+
+
+def _check_options(
+    name: str, other: Path | None, *, scorers: Sequence[str], file: Path | None, history: str | None
+) -> None:
+    """Raises UsageError for an option that the other kind of comparison has, and for one folder alone."""
+    if other is not None and (file is not None or history is not None):
+        raise click.UsageError("--file and --history are for an experiment; a comparison of two folders has neither")
+    if other is None and scorers:
+        raise click.UsageError("--scorer is for two folders; an experiment names its scorers in the experiments file")
+    if other is None and name.endswith("/"):
+        raise click.UsageError(f"{name} looks like a folder; name a second one to compare it with: {name} OTHER/")
 
 
 def _compare(settings: Settings, name: str, *, file: Path | None, history: str | None) -> Comparison:

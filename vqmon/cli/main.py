@@ -15,6 +15,7 @@ from vqmon.cli.console import (
     EXIT_STORE,
     EXIT_UNSCORED,
     EXIT_USAGE,
+    OutputFile,
     err,
     for_option,
     history_option,
@@ -122,8 +123,8 @@ def watch(config: Path | None, url: str, stream: str, history: str | None, for_s
 @click.option("--deadline", type=click.FloatRange(1, 86_400), help="Seconds allowed to decode one file; default: 600.")
 @click.option("--reference", default="", help="Media to compare with by the measures of scoring.references.")
 @prompt_option
-@click.option("--csv", "csv_file", type=_FILE, help="Also write a row per segment and scorer to a CSV.")
-@click.option("--html", type=_FILE, help="Also write a report with pictures to one HTML file.")
+@click.option("--csv", "csv_file", type=OutputFile(), help="Also write a row per segment and scorer to a CSV.")
+@click.option("--html", type=OutputFile(), help="Also write a report with pictures to one HTML file.")
 @click.option(
     "--history",
     metavar="LOCATION",

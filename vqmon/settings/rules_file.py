@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from vqmon.core.alerts.annotations import Mask
 from vqmon.core.alerts.conditions.base import Condition
+from vqmon.core.alerts.conditions.reference import ReferenceLimit
 from vqmon.core.alerts.rules import CONDITIONS, AlertRule, Match
 from vqmon.core.scores import reference_subject
 from vqmon.core.types import SIGNALS, Severity
@@ -76,6 +77,8 @@ def parse_rules(
         rule, is_enabled = _parse_rule(name, table, where)
         if scorers is not None and rule.condition.scorer_pattern:
             _refuse_unknown_scorer(rule.condition.scorer_pattern, scorers, where)
+        if isinstance(rule.condition, ReferenceLimit) and rule.condition.measure not in REFERENCE_MEASURES:
+            raise SettingsError(f"{where}: measure: {_suggestion(rule.condition.measure, REFERENCE_MEASURES)}")
         if is_enabled:
             rules.append(rule)
     _refuse_groups_without_rule(rules, tables, origin)

@@ -113,7 +113,11 @@ def _on_common_scale(
     low, high = scale or data.scale or _unknown_scale(data)
     human = np.array([100 * (item.score - low) / (high - low) for item, _ in scored], dtype=np.float64)
     if len(human) and not (human.min() >= -1e-9 and human.max() <= 100 + 1e-9):
-        raise SettingsError(f"{data.file}: human scores lie outside {low:g}..{high:g}; state their scale with --scale")
+        lowest, highest = (bound(item.score for item, _ in scored) for bound in (min, max))
+        raise SettingsError(
+            f"{data.file}: human scores from {lowest:g} to {highest:g} lie outside the scale {low:g}..{high:g}; state "
+            "the worst and the best possible score with --scale WORST BEST"
+        )
     return human
 
 

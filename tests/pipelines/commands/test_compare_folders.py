@@ -54,6 +54,15 @@ def test_folders_without_pairs_are_refused_with_a_remedy(tmp_path: Path) -> None
         pair_folders(a, tmp_path / "missing")
 
 
+def test_one_folder_is_not_compared_with_itself(tmp_path: Path) -> None:
+    """Whatever it is called."""
+    a = _touch(tmp_path / "a", "x.mp4", "y.mp4")
+    (tmp_path / "link").symlink_to(a)
+    for other in (a, tmp_path / "link"):
+        with pytest.raises(SettingsError, match="are one folder"):
+            pair_folders(a, other)
+
+
 def test_the_brighter_folder_wins_with_the_verdict_of_an_experiment(tmp_path: Path) -> None:
     """Eight sources, each 10 points brighter in b: by JSON, HTML and terminal; without a settings file."""
     (tmp_path / "bundles").mkdir()

@@ -148,7 +148,7 @@ def test_data_that_do_not_fit_are_refused_with_a_remedy(tmp_path: Path) -> None:
     settings, data = _settings(tmp_path / "old"), _data([float(index % 7) for index in range(200)])
     with pytest.raises(SettingsError, match=r"human scores from 0 to 6; state which.*--scale 1 5"):
         calibrate_scorer(settings, "tiny", data, _predictions(), scale=None, coverage=0.9)
-    with pytest.raises(SettingsError, match=r"outside 1\.\.5"):
+    with pytest.raises(SettingsError, match=r"from 0 to 6 lie outside the scale 1\.\.5"):
         calibrate_scorer(settings, "tiny", data, _predictions(), scale=(1, 5), coverage=0.9)
     with pytest.raises(ScorerError, match="unknown scorer 'tinny'"):
         calibrate_scorer(settings, "tinny", data, _predictions(), scale=(0, 6), coverage=0.9)
