@@ -1,6 +1,7 @@
 """The report of an experiment as one HTML file."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -33,3 +34,16 @@ def test_a_report_names_the_interval_that_decided(report: str) -> None:
 def test_a_report_has_the_settings_and_the_time_of_writing(report: str) -> None:
     assert "Non-inferiority margin" in report
     assert "Written 20 Nov 2026, 14:30:00 UTC." in report
+
+
+def test_few_pairs_are_listed_once() -> None:
+    """Of three pairs, two are the worst and one is the best; a single pair is the worst."""
+    comparison = experiment_results.comparison(seed.fleet(streams=8, segments=12))
+    first = comparison.answers[0]
+    for count, expected in ((3, ["worst", "worst", "best"]), (1, ["worst"])):
+        chosen = first.pairs_with_role("worst")[:count]
+        pairs = [replace(pair, role="worst") for pair in chosen]
+        pairs += [replace(pair, role="best") for pair in reversed(chosen)]
+        few = replace(comparison, answers=(replace(first, pairs=tuple(pairs)),))
+        text = render_report(few, title="vqmon", now=seed.NOW)
+        assert re.findall(r'<span class="sub">(worst|best)</span>', text) == expected

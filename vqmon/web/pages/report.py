@@ -5,6 +5,7 @@ from datetime import datetime
 
 from markupsafe import Markup
 
+from vqmon.core.experiments.human_review import PairExample
 from vqmon.core.experiments.results import ArmResult, Comparison, ConfidenceInterval, Effect
 from vqmon.web.charts.experiments import (
     distribution_plot,
@@ -53,8 +54,17 @@ def _arm_section(comparison: Comparison, arm_result: ArmResult) -> dict[str, obj
             }
             for effect in arm_result.effects
         ],
-        "pairs": [*arm_result.pairs_with_role("worst")[:_MAX_PAIRS], *arm_result.pairs_with_role("best")[:_MAX_PAIRS]],
+        "pairs": _extreme_pairs(arm_result),
     }
+
+
+def _extreme_pairs(arm_result: ArmResult) -> list[PairExample]:
+    """The worst and the best pairs, no pair twice: of a few pairs, half are the worst and half the best."""
+    worst, best = arm_result.pairs_with_role("worst"), arm_result.pairs_with_role("best")
+    distinct = len({pair.id for pair in (*worst, *best)})
+    shown = worst[: min(_MAX_PAIRS, (distinct + 1) // 2)]
+    shown_ids = {pair.id for pair in shown}
+    return [*shown, *[pair for pair in best if pair.id not in shown_ids][: min(_MAX_PAIRS, distinct // 2)]]
 
 
 def _intervals(effect: Effect) -> Iterator[tuple[str, ConfidenceInterval]]:
