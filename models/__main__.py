@@ -10,12 +10,13 @@ import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from models import MODELS_FOLDER
-from models.commands import feature_scorers, owl, trained
+from models.commands import feature_scorers, lite2, owl, trained
 from models.commands import train as train_command
 from models.data import photos, sr_benchmark
 from models.data.csv_scores import DataError
 from models.export.pair import read_manifest_facts, write_pair
 from models.networks.lite import Lite, LiteConfig
+from models.train.linear_heads.refit_head import HeadRefitConfig, refit_head
 from models.train.lite import (
     LadderLossConfig,
     LiteTask,
@@ -25,7 +26,6 @@ from models.train.lite import (
     make_ladders,
 )
 from models.train.loop import Trainer, train
-from models.train.refit_head import HeadRefitConfig, refit_head
 from models.verify.model_card import format_model_card
 from models.verify.pair import verify_pair
 from models.weights import WeightsError
@@ -60,6 +60,9 @@ def load_lite(name: str, weights: Path) -> Lite:
 
 def run_data(options: argparse.Namespace) -> None:
     """Make training photos and ladders, or the super-resolution benchmark."""
+    if options.name in lite2.NAMES:
+        lite2.make_data(options)
+        return
     if options.name == _MAKE_SR:
         benchmark = sr_benchmark.make_benchmark(options.folder, sr_benchmark.BenchmarkConfig(), clips=options.clips)
         for clip in tqdm(benchmark, unit="clip"):
@@ -79,6 +82,9 @@ def run_train(options: argparse.Namespace) -> None:
     """Train a scorer, or resume from `last.pt`."""
     if options.name in train_command.NAMES:
         train_command.run(options)
+        return
+    if options.name in lite2.NAMES:
+        lite2.train(options)
         return
     torch.set_num_threads(options.threads)
     config, network, _ = read_lite_config(options.name)
@@ -109,7 +115,9 @@ def run_order(options: argparse.Namespace) -> None:
 
 def run_export(options: argparse.Namespace) -> None:
     """Export a scorer and print the path of its manifest or sheet."""
-    if options.name in trained.NAMES:
+    if options.name in lite2.NAMES:
+        print(lite2.export(options))
+    elif options.name in trained.NAMES:
         print(trained.export(options))
     elif options.name in owl.NAMES:
         print(owl.export(options, owl.default_environment(options)))
@@ -123,7 +131,9 @@ def run_export(options: argparse.Namespace) -> None:
 
 def run_verify(options: argparse.Namespace) -> None:
     """Verify an exported scorer and print a line per check."""
-    if options.name in trained.NAMES:
+    if options.name in lite2.NAMES:
+        lines = lite2.verify(options)
+    elif options.name in trained.NAMES:
         lines = trained.verify(options)
     elif options.name in owl.NAMES:
         lines = owl.verify(options, owl.default_environment(options))
@@ -137,7 +147,9 @@ def run_verify(options: argparse.Namespace) -> None:
 
 def run_card(options: argparse.Namespace) -> None:
     """Print the facts of an exported scorer as a Markdown table."""
-    if options.name in trained.NAMES:
+    if options.name in lite2.NAMES:
+        print(lite2.card(options))
+    elif options.name in trained.NAMES:
         print(trained.card(options))
     elif options.name in owl.NAMES:
         print(owl.card(options))
@@ -150,10 +162,11 @@ def run_card(options: argparse.Namespace) -> None:
 def _command_names(run: Callable[[argparse.Namespace], None]) -> tuple[str, ...]:
     """The names that a sub-command accepts."""
     names: dict[Callable[[argparse.Namespace], None], tuple[str, ...]] = {
-        run_data: ("lite", _MAKE_SR), run_order: (_MAKE_SR,), run_train: ("lite", *train_command.NAMES),
+        run_data: ("lite", *lite2.NAMES, _MAKE_SR), run_order: (_MAKE_SR,),
+        run_train: ("lite", *lite2.NAMES, *train_command.NAMES),
         run_refit: ("lite",),
     }  # fmt: skip
-    return names.get(run, ("lite", *trained.NAMES, *owl.NAMES, *feature_scorers.NAMES))
+    return names.get(run, ("lite", *lite2.NAMES, *trained.NAMES, *owl.NAMES, *feature_scorers.NAMES))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -185,7 +198,7 @@ def build_parser() -> argparse.ArgumentParser:
             help="best.pt of a training run; published weights: file, folder or owner/name@commit",
         )
         command.add_argument(
-            "--built", type=Path, help="folder of exported scorers; default: models/built for lite, else bundles"
+            "--built", type=Path, help="folder of exported scorers; default: models/built for lite, lite2; else bundles"
         )
         command.add_argument("--version", type=int, default=1, help="version of the exported scorer")
         command.add_argument(
@@ -193,6 +206,8 @@ def build_parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
         command.add_argument("--fresh", action="store_true", help="start anew although last.pt exists")
+        if run is run_data:
+            lite2.add_arguments(command)
         if run is run_train:
             train_command.add_arguments(command)
         if run in (run_export, run_verify, run_card):
@@ -207,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = build_parser().parse_args(arguments)
     if options.built is None:
         # models/built is packaged with the daemon.
-        options.built = MODELS_FOLDER / "built" if options.name == "lite" else Path("bundles")
+        options.built = MODELS_FOLDER / "built" if options.name in ("lite", *lite2.NAMES) else Path("bundles")
     try:
         options.run(options)
     except (DataError, WeightsError) as error:

@@ -112,7 +112,7 @@ def downscale(picture: Pixels, scale: int) -> Pixels:
     return np.asarray(small)
 
 
-def _train_upscaler(name: str, scale: int, pictures: list[Pixels], *, steps: int = 600, seed: int = 1) -> nn.Module:
+def train_upscaler(name: str, scale: int, pictures: list[Pixels], *, steps: int = 600, seed: int = 1) -> nn.Module:
     """A network of UPSCALING_NETWORKS trained on random patches of pictures (height, width, 3); deterministic for a
     seed."""
     network, loss_of = UPSCALING_NETWORKS[name][0], UPSCALING_NETWORKS[name][1]
@@ -141,7 +141,12 @@ def build_upscaler(name: str, scale: int, *, pictures: list[Pixels], steps: int 
         return lambda small: np.asarray(
             Image.fromarray(small).resize((small.shape[1] * scale, small.shape[0] * scale), KERNELS[name])
         )
-    trained = _train_upscaler(name, scale, pictures, steps=steps)
+    return network_upscaler(name, train_upscaler(name, scale, pictures, steps=steps))
+
+
+def network_upscaler(name: str, trained: nn.Module) -> Callable[[Pixels], Pixels]:
+    """A function that enlarges (height, width, 3) by a trained network of UPSCALING_NETWORKS; its invented texture is
+    the same for the same sequence of pictures."""
     random = torch.Generator().manual_seed(1)
     noise_std = _NOISE_STD if name == "hallucinating" else 0.0
 

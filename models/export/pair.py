@@ -1,7 +1,8 @@
-"""Exports lite as a pair: an ONNX file and its manifest."""
+"""Exports a network of the lite family as a pair: an ONNX file and its manifest."""
 
 import hashlib
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch import nn
 
 from models.data.photos import COLUMNS, ROWS, SHORT_SIDE, TILE_HEIGHT, TILE_WIDTH
 from models.networks.lite import MEAN, STD
-from vqmon.core.calibration import Calibration
+from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable
 from vqmon.core.types import View
 from vqmon.scoring.manifests.frame_scorer import (
     Golden,
@@ -33,8 +34,24 @@ _MAX_BATCH = 64
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
 TILES_VIEW = View(kind="tiles", width=WIDTH, height=HEIGHT, short_side=SHORT_SIDE, columns=COLUMNS, rows=ROWS)
 _GOLDEN_INPUT = GoldenInput(kind="pattern", seed=2021, frames=3)
-# Convolution kernels differ between processors in the last bits; a wrong picture or file differs by far more.
-_GOLDEN_TOLERANCE = 0.002
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairForm:
+    """What a network takes and gives: pixels of `view` normalised by mean and std, `outputs` with the score first.
+
+    Convolution kernels differ between processors in the last bits, hence a tolerance of golden scores; a wrong picture
+    or file differs by far more.
+    """
+
+    view: View
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    outputs: tuple[str, ...] = ("score",)
+    golden_tolerance: float = 0.002
+
+
+_LITE_FORM = PairForm(view=TILES_VIEW, mean=MEAN, std=STD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +63,8 @@ class ManifestFacts:
     calibration: Calibration
     licence: Licence
     provenance: dict[str, str]
+    percentiles: PercentileTable | None = None
+    interval: IntervalTable | None = None
 
 
 def read_manifest_facts(file: Path) -> ManifestFacts:
@@ -63,25 +82,31 @@ def read_manifest_facts(file: Path) -> ManifestFacts:
     )
 
 
-def write_pair(network: nn.Module, name: str, *, version: int, facts: ManifestFacts, folder: Path) -> Path:
+def write_pair(
+    network: nn.Module, name: str, *, version: int, facts: ManifestFacts, folder: Path, form: PairForm = _LITE_FORM
+) -> Path:
     """Write `name@version.onnx` and its manifest `name@version.json`; returns the path of the former."""
     target = folder / f"{name}@{version}.onnx"
-    _write_onnx(network, target)
-    save_frame_spec(_build_spec(target, name=name, version=version, facts=facts), target.with_suffix(".json"))
+    _write_onnx(network, target, form)
+    spec = _build_spec(target, name=name, version=version, facts=facts, form=form)
+    save_frame_spec(spec, target.with_suffix(".json"))
     return target
 
 
-def _build_spec(target: Path, *, name: str, version: int, facts: ManifestFacts) -> ScorerSpec:
+def _build_spec(target: Path, *, name: str, version: int, facts: ManifestFacts, form: PairForm) -> ScorerSpec:
     """The manifest of an exported file, with its outputs for the golden pictures."""
     content = target.read_bytes()
-    scores = run_onnx(target, golden_frames(TILES_VIEW, seed=_GOLDEN_INPUT.seed, frames=_GOLDEN_INPUT.frames))
-    pixels = InputSpec(name="pixels", view=TILES_VIEW, colour="rgb", layout="NCHW", dtype="float32", mean=MEAN, std=STD)
+    pixels = InputSpec(
+        name="pixels", view=form.view, colour="rgb", layout="NCHW", dtype="float32", mean=form.mean, std=form.std
+    )
+    frames = golden_frames(form.view, seed=_GOLDEN_INPUT.seed, frames=_GOLDEN_INPUT.frames)
+    scores = run_onnx(target, frames, mean=form.mean, std=form.std)
     return ScorerSpec(
         name=name,
         version=version,
         description=facts.description,
         input=pixels,
-        output=OutputSpec(name="score", head="scalar"),
+        output=OutputSpec(name=form.outputs[0], head="scalar"),
         native_range=facts.native_range,
         higher_is_better=True,
         calibration=facts.calibration,
@@ -92,19 +117,23 @@ def _build_spec(target: Path, *, name: str, version: int, facts: ManifestFacts) 
         licence=facts.licence,
         provenance=facts.provenance,
         golden=Golden(
-            input=_GOLDEN_INPUT, output=tuple(round(float(score), 6) for score in scores), tolerance=_GOLDEN_TOLERANCE
+            input=_GOLDEN_INPUT,
+            output=tuple(round(float(score), 6) for score in scores),
+            tolerance=form.golden_tolerance,
         ),
+        percentiles=facts.percentiles,
+        interval=facts.interval,
     )
 
 
-def _write_onnx(network: nn.Module, target: Path) -> None:
+def _write_onnx(network: nn.Module, target: Path, form: PairForm) -> None:
     """Export with a dynamic batch axis of 1..64; the example batch is 2, because a size of 1 would become static."""
     batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH)
     network.eval()
-    example = torch.randn(2, 3, HEIGHT, WIDTH)
+    example = torch.randn(2, 3, form.view.height, form.view.width)
     program = torch.onnx.export(
         network, (example,), dynamo=True, opset_version=_OPSET, dynamic_shapes=({0: batch},),
-        input_names=["pixels"], output_names=["score"], external_data=False, verbose=False,
+        input_names=["pixels"], output_names=list(form.outputs), external_data=False, verbose=False,
     )  # fmt: skip
     assert program is not None
     program.save(str(target), external_data=False)
@@ -124,16 +153,25 @@ def _drop_metadata(target: Path) -> None:
     onnx.save(model, str(target))
 
 
-def to_network_input(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Pictures (batch, 288, 512, 3) uint8 as the graph's input (batch, 3, 288, 512) float32."""
-    scaled = (pixels.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+def to_network_input(
+    pixels: NDArray[np.uint8], *, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
+) -> NDArray[np.float32]:
+    """Pictures (batch, height, width, 3) uint8 as the graph's input (batch, 3, height, width) float32."""
+    scaled = (pixels.astype(np.float32) / 255 - np.array(mean, np.float32)) / np.array(std, np.float32)
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
-def run_onnx(file: Path, pixels: NDArray[np.uint8], *, threads: int = 2) -> NDArray[np.float32]:
-    """Scores (batch,) of pictures (batch, 288, 512, 3) by ONNX Runtime on the CPU."""
+def run_onnx(
+    file: Path,
+    pixels: NDArray[np.uint8],
+    *,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+    threads: int = 2,
+) -> NDArray[np.float32]:
+    """Scores (batch,) of pictures (batch, height, width, 3) by ONNX Runtime on the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    scores: NDArray[np.float32] = session.run(["score"], {"pixels": to_network_input(pixels)})[0]
+    scores: NDArray[np.float32] = session.run(["score"], {"pixels": to_network_input(pixels, mean=mean, std=std)})[0]
     return scores

@@ -5,8 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.train.lite import predict_pictures  # noqa: E402
-from models.train.refit_head import (  # noqa: E402
+from models.train.linear_heads.refit_head import (  # noqa: E402
     HeadRefitConfig,
     OrderConstraints,
     draw_rungs,
@@ -16,6 +15,7 @@ from models.train.refit_head import (  # noqa: E402
     refit_head,
     set_head,
 )
+from models.train.lite import predict_pictures  # noqa: E402
 from tests.models.lite_training import tiny_trainer, training_set  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]

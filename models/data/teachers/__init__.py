@@ -1,0 +1,1 @@
+"""Ladders of clean pictures with full-reference teachers."""

@@ -1,0 +1,130 @@
+"""lite@2: a no-reference picture scorer that reads the means and deviations of EfficientNet-Lite feature maps linearly.
+
+The trunk is EfficientNet-Lite0 (Tan & Le, "EfficientNet", ICML 2019; the Lite variant of its authors) up to its sixth
+stage, with ImageNet weights. It sees tiles of a display view: some of the canvas itself, some of the canvas at half its
+size, and the whole canvas small.
+"""
+
+from dataclasses import dataclass
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from vqmon.core.types import TileGrid, View
+
+TILE_WIDTH, TILE_HEIGHT = 256, 192
+LINES = 1080
+# The range of the published network's input: (pixel - 127) / 128.
+MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
+_TRUNK = "tf_efficientnet_lite0"
+_WIDTHS = (16, 24, 40, 80, 112, 192)
+"""Channels of the stages of the trunk that are used."""
+_LIMIT = 5.0
+"""Standardised features are cut off here, so that one outlying statistic cannot decide the score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lite2Config:
+    """Grids of tiles on the canvas and on the canvas at half its size (columns, rows), and the stages read of each.
+
+    Stages are numbered from 0; the tiles of the canvas itself pass the trunk up to their last stage only.
+    """
+
+    canvas_grid: tuple[int, int] = (2, 2)
+    half_grid: tuple[int, int] = (2, 2)
+    canvas_stages: tuple[int, ...] = (1, 2, 3)
+    stages: tuple[int, ...] = (1, 2, 3, 4, 5)
+
+    def __post_init__(self) -> None:
+        if not set(self.canvas_stages) <= set(self.stages) <= set(range(len(_WIDTHS))) or not self.canvas_stages:
+            raise ValueError(f"no such stages: {self.canvas_stages} of {self.stages}")
+
+    @property
+    def view(self) -> View:
+        """The display view that the network takes."""
+        grids = (
+            TileGrid(reduction=1, columns=self.canvas_grid[0], rows=self.canvas_grid[1]),
+            TileGrid(reduction=2, columns=self.half_grid[0], rows=self.half_grid[1]),
+        )
+        tile_count = 1 + sum(grid.columns * grid.rows for grid in grids)
+        return View(
+            kind="display", width=TILE_WIDTH, height=TILE_HEIGHT * tile_count, short_side=LINES, grids=grids
+        )  # fmt: skip
+
+    @property
+    def groups(self) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """(tiles, stages) of the canvas, of the canvas at half its size, and of the whole."""
+        canvas, half = (columns * rows for columns, rows in (self.canvas_grid, self.half_grid))
+        return (canvas, self.canvas_stages), (half, self.stages), (1, self.stages)
+
+    @property
+    def feature_count(self) -> int:
+        return sum(2 * _WIDTHS[stage] for _, stages in self.groups for stage in stages)
+
+
+def feature_statistics(mean: Tensor, square: Tensor) -> Tensor:
+    """Features [batch, 2 * channels] of mean values and mean squares [batch, channels], on logarithmic scales."""
+    deviation = (square - mean * mean).clamp_min(0).add(1e-6).sqrt()
+    return torch.cat([mean.sign() * torch.log1p(mean.abs()), torch.log(deviation + 0.01)], 1)
+
+
+class Lite2(nn.Module):
+    """Pixels [batch, 3, tiles * 192, 256], normalised with MEAN and STD -> scores [batch], and the degradations.
+
+    A score is about 0 (bad) .. 100 (no visible loss). A penalty is subtracted from it where the picture is sharpened
+    more than `sharpening_limit`, because a linear reader of features likes sharpening.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, config: Lite2Config) -> None:
+        super().__init__()
+        self.config = config
+        trunk = timm.create_model(_TRUNK, pretrained=False)
+        self.stem = nn.Sequential(trunk.conv_stem, trunk.bn1)
+        self.stages = nn.ModuleList(list(trunk.blocks)[: len(_WIDTHS)])
+        self.register_buffer("centre", torch.zeros(config.feature_count))
+        self.register_buffer("scale", torch.ones(config.feature_count))
+        self.score = nn.Linear(config.feature_count, 1)
+        self.degradations = nn.Linear(config.feature_count, len(DEGRADATIONS))
+        self.register_buffer("sharpening_limit", torch.tensor(1e3))
+        self.register_buffer("sharpening_gain", torch.tensor(0.0))
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Standardised features [batch, feature_count]."""
+        groups = self.config.groups
+        tile_count = sum(count for count, _ in groups)
+        tiles = pixels.reshape(-1, 3, tile_count, TILE_HEIGHT, TILE_WIDTH).transpose(1, 2)
+        maps = self.stem(tiles.reshape(-1, 3, TILE_HEIGHT, TILE_WIDTH))
+        first_tiles, count = groups[0][0], tile_count
+        parts: dict[tuple[int, int], Tensor] = {}
+        for number, stage in enumerate(self.stages):
+            maps = stage(maps)
+            start = tile_count - count
+            means = maps.mean((2, 3)).reshape(-1, count, _WIDTHS[number])
+            squares = (maps * maps).mean((2, 3)).reshape(-1, count, _WIDTHS[number])
+            first = 0
+            for group, (tiles_of_group, stages) in enumerate(groups):
+                if number in stages:
+                    chosen = slice(first - start, first - start + tiles_of_group)
+                    parts[group, number] = feature_statistics(means[:, chosen].mean(1), squares[:, chosen].mean(1))
+                first += tiles_of_group
+            if number == groups[0][1][-1] and count == tile_count:
+                shape = maps.shape[1:]
+                maps = maps.reshape(-1, tile_count, *shape)[:, first_tiles:].reshape(-1, *shape)
+                count = tile_count - first_tiles
+        values = torch.cat([parts[key] for key in sorted(parts)], 1)
+        return ((values - self.centre) / self.scale).clamp(-_LIMIT, _LIMIT)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.features(pixels)
+        degradations = self.degradations(features)
+        sharpening = degradations[:, DEGRADATIONS.index("over_sharpening")]
+        penalty = self.sharpening_gain * (sharpening - self.sharpening_limit).clamp_min(0)
+        return self.score(features).squeeze(1) - penalty, degradations.clamp(0, 1)
+
+
+DEGRADATIONS = ("compression", "blur", "noise", "upscaling", "over_sharpening", "banding", "damage")
+"""What the second output estimates, 0 (none) .. 1 (strong)."""
