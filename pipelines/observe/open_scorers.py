@@ -98,8 +98,7 @@ def _first_tier_options(scoring: ScoringSettings, meters: Meters) -> ScorerOptio
 
 
 def _display(scoring: ScoringSettings) -> Display:
-    lines = 0 if scoring.display_lines == "native" else scoring.display_lines
-    return Display(lines=lines, distance_heights=scoring.display_distance_heights)
+    return Display(lines=scoring.display_lines, distance_heights=scoring.display_distance_heights)
 
 
 def _promotion_policy(scoring: ScoringSettings) -> PromotionPolicy:

@@ -5,9 +5,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from vqmon.errors import SettingsError
 from vqmon.settings.load import Settings, load_settings, setting_keys
+from vqmon.settings.sections import ScoringSettings
 
 CONFIG = Path(__file__).parents[2] / "config" / "vqmon.toml"
 
@@ -83,3 +85,17 @@ def test_a_missing_file_is_an_error_and_none_is_not(tmp_path: Path, monkeypatch:
     with pytest.raises(SettingsError, match="no such settings file"):
         load_settings(tmp_path / "none.toml")
     assert load_settings() == Settings()
+
+
+@pytest.mark.parametrize(("stated", "lines"), [(1080, 1080), ("720", 720), ("native", 0), (4320, 4320)])
+def test_a_display_has_lines_or_is_native(stated: object, lines: int) -> None:
+    assert ScoringSettings.model_validate({"display_lines": stated}).display_lines == lines
+
+
+@pytest.mark.parametrize("stated", [-1, 143, 4321, "big", 720.5, True, False])
+def test_a_display_that_cannot_be_is_refused_in_one_line(stated: object) -> None:
+    with pytest.raises(ValidationError) as refused:
+        ScoringSettings.model_validate({"display_lines": stated})
+    (problem,) = refused.value.errors()
+    assert problem["loc"] == ("display_lines",)
+    assert 'from 144 to 4320, or "native"' in problem["msg"]

@@ -150,7 +150,8 @@ class ScoringSettings(Section):
     gpu_memory_bytes: int = Field(default=0, ge=0)
     feature_bytes: int = Field(default=268_435_456, ge=0)
     deadline_seconds: PositiveFloat = 30.0
-    display_lines: Literal["native"] | Annotated[int, Field(ge=144, le=4320)] = 1080
+    # 0, or "native" in the file, = each picture at its own size
+    display_lines: int = 1080
     display_distance_heights: float = Field(default=3.0, ge=0.5, le=20)
     allow_noncommercial: bool = False
     shadows: tuple[str, ...] = ()
@@ -185,6 +186,16 @@ class ScoringSettings(Section):
         # raises for an invalid canvas
         _ = self.reference_request
         return self
+
+    @field_validator("display_lines", mode="before")
+    @classmethod
+    def _read_display_lines(cls, value: object) -> object:
+        if value == "native":
+            return 0
+        lines = int(value) if isinstance(value, str) and value.isdecimal() else value
+        if not isinstance(lines, int) or isinstance(lines, bool) or not (lines == 0 or 144 <= lines <= 4320):
+            raise ValueError('must be a number of lines from 144 to 4320, or "native"')
+        return lines
 
 
 class AlertSettings(Section):
