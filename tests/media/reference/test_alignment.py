@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 from vqmon.media.reference.alignment import (
     THUMBNAIL_HEIGHT,
     THUMBNAIL_WIDTH,
-    ActiveArea,
     Alignment,
+    BorderShares,
     ThumbnailTrack,
     choose_partner,
     find_alignment,
 )
 
-WHOLE = ActiveArea()
+WHOLE = BorderShares()
 
 
 def scene(time: float, *, seed: int = 1) -> NDArray[np.uint8]:
@@ -103,7 +103,7 @@ def test_borders_are_cut_before_thumbnails_are_compared() -> None:
         barred = np.full((54, 96), 16, np.uint8)
         barred[9:45] = picture[np.linspace(0, 53, 36).round().astype(int)]
         squeezed.append(barred)
-    bars = ActiveArea(top=9 / 54, bottom=9 / 54)
+    bars = BorderShares(top=9 / 54, bottom=9 / 54)
     with_bars = ThumbnailTrack(plain.times_seconds, squeezed)
 
     assert not align(with_bars, plain).is_reliable

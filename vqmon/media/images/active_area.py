@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vqmon.media.images.frames import count_dark_ends, luma_plane
 
 if TYPE_CHECKING:
     import av
@@ -39,7 +41,7 @@ def find_active_area(frame: av.VideoFrame, *, is_full_range: bool) -> ActiveArea
     whole = ActiveArea(left=0, top=0, width=frame.width, height=frame.height)
     if frame.format.is_rgb and not frame.format.is_planar:
         return whole
-    luma = _levels(frame)
+    luma = luma_plane(frame)
     black = 0 if is_full_range else 16
     top, bottom = _bar_lengths(luma[:, ::_STEP], black)
     left, right = _bar_lengths(luma[::_STEP].T, black)
@@ -59,17 +61,4 @@ def _cut(bar: int) -> int:
 def _bar_lengths(lines: NDArray[np.uint8], black: int) -> tuple[int, int]:
     """The number of black lines at the start and at the end; (all, 0) when every line is black."""
     offset = black - 16
-    lit = np.flatnonzero((lines.mean(axis=1) > _BAR_MEAN + offset) | (lines.max(axis=1) > _BAR_PEAK + offset))
-    if not len(lit):
-        return len(lines), 0
-    return int(lit[0]), len(lines) - 1 - int(lit[-1])
-
-
-def _levels(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """The first plane as 8-bit levels, (height, width)."""
-    plane: Any = frame.planes[0]
-    bits = frame.format.components[0].bits
-    rows = np.frombuffer(plane, np.uint8, plane.height * plane.line_size).reshape(plane.height, plane.line_size)
-    if bits <= 8:
-        return rows[:, : plane.width]
-    return (rows.view(np.uint16)[:, : plane.width] >> (bits - 8)).astype(np.uint8)
+    return count_dark_ends((lines.mean(axis=1) > _BAR_MEAN + offset) | (lines.max(axis=1) > _BAR_PEAK + offset))

@@ -12,7 +12,7 @@ coded in 4:2:0 and in 4:4:4 is the same picture.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from vqmon.core.types import Pixels, View
 from vqmon.media.images.active_area import ActiveArea
 from vqmon.media.images.colour import Colour
+from vqmon.media.images.frames import FilterChain, FilterGraphs, buffer_arguments, plane_pixels, plane_rows
 from vqmon.media.images.tone_mapping import tone_map_luma, tone_map_to_sdr
 
 if TYPE_CHECKING:
@@ -29,13 +30,9 @@ if TYPE_CHECKING:
 
 _FLAGS_SCALED = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 _FLAGS_SAME_SIZE = "bicubic"
-_MAX_GRAPHS = 32
 _PLANAR_8_BIT = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")
 _COMB_STEP = 12
 _COMB_SHARE = 0.005
-
-_FilterChain = tuple[tuple[str, ...], ...]
-"""Names and arguments of libavfilter filters, one after the other; `crops` are several crops that are stacked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +100,11 @@ class YuvPlanes:
 
 
 class FrameResampler:
-    """Converts frames to arrays with libavfilter and caches the filter graphs; `new_graph` creates an empty graph."""
+    """Converts frames to arrays with libavfilter; `new_graph` creates an empty graph."""
 
     def __init__(self, new_graph: Callable[[], Any]) -> None:
         self._new_graph = new_graph
-        self._graphs: dict[tuple[str, _FilterChain], tuple[Any, Any, Any]] = {}
+        self._graphs = FilterGraphs(new_graph)
 
     def render_view(
         self, frame: av.VideoFrame, view: View, *, colour: Colour, orientation: Orientation, sample_aspect_ratio: float
@@ -149,9 +146,8 @@ class FrameResampler:
         """
         coded = layout.to_coded(orientation)
         target = "rgb24" if colour.transfer == "sdr" else "rgb48le"
-        source, sink = self._graph(frame, _tile_filters(coded, colour=colour, target=target, area=area))
-        source.push(frame)
-        stacked = _packed_rgb(sink.pull(), np.uint8 if target == "rgb24" else np.uint16)
+        tiles = self._graphs.run(frame, _tile_filters(coded, colour=colour, target=target, area=area))
+        stacked = _packed_rgb(tiles, np.uint8 if target == "rgb24" else np.uint16)
         if target == "rgb48le":
             stacked = tone_map_to_sdr(stacked, colour.transfer)
         width, height = coded.tile
@@ -163,7 +159,7 @@ class FrameResampler:
         if frame.format.name not in _PLANAR_8_BIT:
             frame = self._scale(frame, (frame.width, frame.height), colour=colour, pixel_format="yuv444p")
             is_full = is_full and colour.matrix != "rgb"
-        y, u, v = (_plane_pixels(plane) for plane in frame.planes[:3])
+        y, u, v = (plane_pixels(plane) for plane in frame.planes[:3])
         if colour.transfer != "sdr":
             return YuvPlanes(tone_map_luma(y, colour), u, v, is_full=False)
         return YuvPlanes(y, u, v, is_full=is_full)
@@ -172,10 +168,10 @@ class FrameResampler:
         self, frame: av.VideoFrame, *, previous: av.VideoFrame | None, following: av.VideoFrame | None
     ) -> av.VideoFrame:
         """The deinterlaced frame; the frame itself when it is progressive or shows no combing."""
-        if not frame.interlaced_frame or not _is_combed(_plane_pixels(frame.planes[0])):
+        if not frame.interlaced_frame or not _is_combed(plane_pixels(frame.planes[0])):
             return frame
         graph = self._new_graph()
-        source = graph.add("buffer", _buffer_arguments(frame))
+        source = graph.add("buffer", buffer_arguments(frame))
         nodes = [source, graph.add("bwdif", "mode=send_frame:parity=auto:deint=all"), graph.add("buffersink")]
         graph.link_nodes(*nodes).configure()
         inputs = [
@@ -195,52 +191,10 @@ class FrameResampler:
     def _scale(
         self, frame: av.VideoFrame, size: tuple[int, int], *, colour: Colour, pixel_format: str
     ) -> av.VideoFrame:
-        source, sink = self._graph(frame, _scale_filters(frame, size, colour=colour, target=pixel_format))
-        source.push(frame)
-        result: av.VideoFrame = sink.pull()
-        return result
-
-    def _graph(self, frame: av.VideoFrame, chain: _FilterChain) -> tuple[Any, Any]:
-        """The (source, sink) of a cached filter graph."""
-        key = (_buffer_arguments(frame), chain)
-        if key not in self._graphs:
-            if len(self._graphs) >= _MAX_GRAPHS:
-                self._graphs.clear()
-            graph = self._new_graph()
-            graph.threads = 1
-            last = source = graph.add("buffer", key[0])
-            for name, *arguments in chain:
-                last = (
-                    _add_crops(graph, last, arguments)
-                    if name == "crops"
-                    else _add_filter(graph, last, name, *arguments)
-                )
-            last = _add_filter(graph, last, "buffersink")
-            graph.configure()
-            # the graph is stored because a filter does not keep its graph alive
-            self._graphs[key] = (graph, source, last)
-        return self._graphs[key][1:]
+        return self._graphs.run(frame, _scale_filters(frame, size, colour=colour, target=pixel_format))
 
 
-def _add_filter(graph: Any, previous: Any, name: str, *arguments: str) -> Any:
-    node = graph.add(name, *arguments)
-    previous.link_to(node)
-    return node
-
-
-def _add_crops(graph: Any, previous: Any, crops: Sequence[str]) -> Any:
-    """Several crops of one picture, one below the other."""
-    if len(crops) == 1:
-        return _add_filter(graph, previous, "crop", crops[0])
-    split, stack = _add_filter(graph, previous, "split", str(len(crops))), graph.add("vstack", f"inputs={len(crops)}")
-    for index, crop in enumerate(crops):
-        node = graph.add("crop", crop)
-        split.link_to(node, index)
-        node.link_to(stack, 0, index)
-    return stack
-
-
-def _scale_filters(frame: av.VideoFrame, size: tuple[int, int], *, colour: Colour, target: str) -> _FilterChain:
+def _scale_filters(frame: av.VideoFrame, size: tuple[int, int], *, colour: Colour, target: str) -> FilterChain:
     """The filters that scale a frame to `size` and convert it to the pixel format `target`."""
     is_scaled = size != (frame.width, frame.height)
     scale = _input_scale(size, colour=colour, flags=_FLAGS_SCALED if is_scaled else _FLAGS_SAME_SIZE)
@@ -255,7 +209,7 @@ def _scale_filters(frame: av.VideoFrame, size: tuple[int, int], *, colour: Colou
     return ("scale", scale), ("format", target)
 
 
-def _tile_filters(layout: TileLayout, *, colour: Colour, target: str, area: ActiveArea) -> _FilterChain:
+def _tile_filters(layout: TileLayout, *, colour: Colour, target: str, area: ActiveArea) -> FilterChain:
     """The filters that scale an area to a canvas, cut tiles from it, stack them, and convert them to RGB."""
     matrix = "bt709" if colour.matrix == "rgb" else colour.matrix
     canvas = (
@@ -291,31 +245,15 @@ def subsample_luma(frame: av.VideoFrame) -> NDArray[np.float32]:
     bits = frame.format.components[0].bits
     plane = frame.planes[0]
     step = 8 if min(frame.width, frame.height) >= 256 else 1
-    rows = _plane_rows(plane)[::step]
+    rows = plane_rows(plane)[::step]
     if bits <= 8:
         return rows[:, : plane.width : step].astype(np.float32)
     deep_rows = rows.view(np.uint16)[:, : plane.width : step].astype(np.float32)
     return deep_rows / np.float32(1 << (bits - 8))
 
 
-def _buffer_arguments(frame: av.VideoFrame) -> str:
-    size = f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/1000"
-    spaces, ranges = {0: "gbr", 2: "unknown", 3: "unknown"}, {1: "tv", 2: "pc"}
-    space = spaces.get(frame.colorspace, frame.colorspace)
-    return f"{size}:colorspace={space}:range={ranges.get(frame.color_range, 'unknown')}"
-
-
-def _plane_pixels(plane: Any) -> NDArray[np.uint8]:
-    return _plane_rows(plane)[:, : plane.width]
-
-
-def _plane_rows(plane: Any) -> NDArray[np.uint8]:
-    """The bytes of a plane, (height, line size) with the padding of each line; no copy."""
-    return np.frombuffer(plane, np.uint8, plane.height * plane.line_size).reshape(plane.height, plane.line_size)
-
-
 def _packed_rgb(frame: av.VideoFrame, dtype: type[Any]) -> NDArray[Any]:
-    rows = _plane_rows(frame.planes[0])
+    rows = plane_rows(frame.planes[0])
     length = frame.width * 3 * np.dtype(dtype).itemsize
     packed: NDArray[Any] = np.ascontiguousarray(rows[:, :length]).view(dtype).reshape(frame.height, frame.width, 3)
     return packed

@@ -44,8 +44,8 @@ _Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActiveArea:
-    """The part of a picture inside its black borders, each border as a share 0..1 of height or width."""
+class BorderShares:
+    """The black borders of a picture, each as a share 0..1 of its height or width."""
 
     top: float = 0.0
     bottom: float = 0.0
@@ -70,7 +70,7 @@ class ThumbnailTrack:
     # (THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH) uint8 each
     thumbnails: list[NDArray[np.uint8]]
 
-    def normalise(self, area: ActiveArea) -> "_Vectors":
+    def normalise(self, area: BorderShares) -> "_Vectors":
         """The pictures as vectors of length 1; those without contrast stay near 0."""
         rows = _area_weights(THUMBNAIL_HEIGHT, _ROWS, area.top, area.bottom)
         columns = _area_weights(THUMBNAIL_WIDTH, _COLUMNS, area.left, area.right)
@@ -109,7 +109,7 @@ def find_alignment(
     segment: ThumbnailTrack,
     reference: ThumbnailTrack,
     *,
-    areas: tuple[ActiveArea, ActiveArea],
+    areas: tuple[BorderShares, BorderShares],
     near_seconds: float = 0.0,
 ) -> Alignment:
     """The most likely offset within the search range around `near_seconds`; `areas` are of segment and reference."""

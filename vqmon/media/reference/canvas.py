@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from vqmon.core.types import Pixels
 from vqmon.media.images.colour import Colour
+from vqmon.media.images.frames import FilterGraphs, luma_plane
 from vqmon.media.images.resampling import FrameResampler, Orientation, display_size
 from vqmon.media.reference.registration import NO_BORDERS, Borders
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 Kernel = Literal["bicubic", "bilinear", "lanczos", "area"]
 
 _DISPLAY_COLOUR = Colour(matrix="bt709", range="tv", transfer="sdr", transfer_name="bt709", is_guessed=False)
-_MAX_GRAPHS = 24
 _UPRIGHT = Orientation()
 
 
@@ -110,8 +109,7 @@ class CanvasConverter:
         new_graph: Callable[[], Any],
         frame_from_rgb: Callable[[Pixels], av.VideoFrame],
     ) -> None:
-        self._resampler, self._new_graph, self._frame_from_rgb = resampler, new_graph, frame_from_rgb
-        self._graphs: dict[tuple[str, ...], tuple[Any, Any, Any]] = {}
+        self._resampler, self._frame_from_rgb, self._graphs = resampler, frame_from_rgb, FilterGraphs(new_graph)
 
     def to_canvas(self, side: SideFrame, canvas: Canvas, borders: Borders) -> av.VideoFrame:
         """The picture inside the borders on the canvas, in its pixel format and colour."""
@@ -132,7 +130,7 @@ class CanvasConverter:
         filters = [("scale", scale), ("format", canvas.pixel_format)]
         if not borders.is_empty:
             filters.insert(0, ("crop", _crop_arguments(frame, borders)))
-        return self._run(frame, filters)
+        return self._graphs.run(frame, tuple(filters))
 
     def to_rgb(self, picture: av.VideoFrame, canvas: Canvas) -> Pixels:
         """(height, width, 3): a picture of the canvas as RGB."""
@@ -149,52 +147,10 @@ class CanvasConverter:
         filters = [("scale", f"w={width}:h={height}:flags=area"), ("format", "gray")]
         if not borders.is_empty:
             filters.insert(0, ("crop", _crop_arguments(side.frame, borders)))
-        return side.orientation.apply(luma_plane(self._run(side.frame, filters))).copy()
-
-    def _run(self, frame: av.VideoFrame, filters: list[tuple[str, str]]) -> av.VideoFrame:
-        source_arguments = buffer_arguments(frame)
-        key = (source_arguments, *(f"{name}={arguments}" for name, arguments in filters))
-        if key not in self._graphs:
-            if len(self._graphs) >= _MAX_GRAPHS:
-                self._graphs.clear()
-            graph = self._new_graph()
-            graph.threads = 1
-            nodes = [graph.add("buffer", source_arguments)]
-            nodes += [graph.add(name, arguments) for name, arguments in filters]
-            nodes.append(graph.add("buffersink"))
-            graph.link_nodes(*nodes).configure()
-            # the graph is stored because a filter does not keep its graph alive
-            self._graphs[key] = (graph, nodes[0], nodes[-1])
-        _, source, sink = self._graphs[key]
-        source.push(frame)
-        result: av.VideoFrame = sink.pull()
-        return result
+        return side.orientation.apply(luma_plane(self._graphs.run(side.frame, tuple(filters)))).copy()
 
 
 _RGB = Colour(matrix="rgb", range="pc", transfer="sdr", transfer_name="srgb", is_guessed=False)
-
-
-def buffer_arguments(frame: av.VideoFrame, *, frame_rate: Fraction | None = None) -> str:
-    """The arguments of a `buffer` filter for frames like this one."""
-    spaces, ranges = {0: "gbr", 2: "unknown", 3: "unknown"}, {1: "tv", 2: "pc"}
-    space, colour_range = spaces.get(frame.colorspace, frame.colorspace), ranges.get(frame.color_range, "unknown")
-    arguments = f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/1000"
-    arguments += f":colorspace={space}:range={colour_range}"
-    return arguments if frame_rate is None else f"{arguments}:frame_rate={frame_rate}"
-
-
-def luma_plane(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """(height, width) of the first plane on an 8-bit scale; a copy for deeper pictures."""
-    plane: Any = frame.planes[0]
-    rows: NDArray[np.uint8] = np.frombuffer(plane, np.uint8, plane.height * plane.line_size).reshape(
-        plane.height, plane.line_size
-    )
-    bits = frame.format.components[0].bits
-    if bits <= 8:
-        pixels: NDArray[np.uint8] = rows[:, : plane.width]
-        return pixels
-    deep = rows.view(np.uint16)[:, : plane.width]
-    return (deep >> (bits - 8)).astype(np.uint8)
 
 
 def _crop_arguments(frame: av.VideoFrame, borders: Borders) -> str:

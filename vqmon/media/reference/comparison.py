@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from vqmon.media.images.frames import luma_plane
 from vqmon.media.measures.measure import Picture
 from vqmon.media.reference.alignment import (
     MAX_OFFSET_SECONDS,
     MIN_OFFSET_SECONDS,
     THUMBNAIL_HEIGHT,
     THUMBNAIL_WIDTH,
-    ActiveArea,
     Alignment,
+    BorderShares,
     ThumbnailTrack,
     choose_partner,
     find_alignment,
     pair_frames,
 )
-from vqmon.media.reference.canvas import Canvas, CanvasConverter, Kernel, SideFrame, choose_canvas, luma_plane
+from vqmon.media.reference.canvas import Canvas, CanvasConverter, Kernel, SideFrame, choose_canvas
 from vqmon.media.reference.filters import FILTER_MEASURES, MAX_DECIBELS, FilterMeter
 from vqmon.media.reference.offered import PICTURE_MEASURES, REFERENCE_MEASURES
 from vqmon.media.reference.registration import NO_BORDERS, REGISTRATION_SIZE, Borders, are_registered, find_borders
@@ -229,7 +230,7 @@ class ReferenceComparer:
             if not _have_same_shape(ours.active_size(borders[0]), first.active_size(borders[1])):
                 continue
             same_shape = True
-            areas = _active_area(ours, borders[0]), _active_area(first, borders[1])
+            areas = _border_shares(ours, borders[0]), _border_shares(first, borders[1])
             alignment = find_alignment(track, theirs.track, areas=areas, near_seconds=near_seconds)
             if best is None or alignment.confidence > best[0].confidence + 0.01:
                 best = alignment, borders
@@ -393,9 +394,9 @@ def _have_same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
     return abs((size[0] / size[1]) / (other[0] / other[1]) - 1) <= _MAX_ASPECT_ERROR
 
 
-def _active_area(frame: SideFrame, borders: Borders) -> ActiveArea:
+def _border_shares(frame: SideFrame, borders: Borders) -> BorderShares:
     width, height = frame.frame.width, frame.frame.height
-    return ActiveArea(
+    return BorderShares(
         top=borders.top / height,
         bottom=borders.bottom / height,
         left=borders.left / width,

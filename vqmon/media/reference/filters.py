@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from vqmon.media.reference.canvas import buffer_arguments
+from vqmon.media.images.frames import buffer_arguments
 
 if TYPE_CHECKING:
     import av

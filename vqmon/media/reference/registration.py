@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vqmon.media.images.frames import count_dark_ends
+
 # luma on an 8-bit scale
 _DARK_MEAN = 24.0
 _DARK_PEAK = 56.0
@@ -74,8 +76,7 @@ def find_borders(luma: _Luma) -> Borders:
 
 
 def _count_dark(means: NDArray[np.float64], peaks: _Luma) -> tuple[int, int]:
-    lit = np.flatnonzero((means >= _DARK_MEAN) | (peaks >= _DARK_PEAK))
-    return (int(lit[0]), len(means) - 1 - int(lit[-1])) if len(lit) else (len(means), 0)
+    return count_dark_ends((means >= _DARK_MEAN) | (peaks >= _DARK_PEAK))
 
 
 def are_registered(first: _Luma, second: _Luma) -> bool:

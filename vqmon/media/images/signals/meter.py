@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from vqmon.media.images.frames import count_dark_ends
 from vqmon.media.images.signals.freeze import FreezeMeter, grid_means
 from vqmon.media.images.signals.texture import TEXTURE_SIGNALS, cut_patches
 
@@ -180,10 +181,7 @@ def _measure_borders(coarse: _Luma) -> float:
 
 def _count_dark_edge_rows(picture: _Luma) -> tuple[int, int]:
     """The number of dark rows at the top and at the bottom."""
-    lit = np.flatnonzero((picture.mean(axis=1) > _BLACK_LEVEL - 8) | (picture.max(axis=1) > _BRIGHT_LEVEL))
-    if not len(lit):
-        return len(picture), 0
-    return int(lit[0]), len(picture) - 1 - int(lit[-1])
+    return count_dark_ends((picture.mean(axis=1) > _BLACK_LEVEL - 8) | (picture.max(axis=1) > _BRIGHT_LEVEL))
 
 
 def _correlation(first: _Luma, second: _Luma) -> float:
