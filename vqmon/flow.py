@@ -5,7 +5,7 @@ Tasks are created here and in the batcher of scorers, nowhere else.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -26,6 +26,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _GATHER_POLL_SECONDS = 0.02
+
+
+async def iterate(items: Iterable[Item]) -> AsyncIterator[Item]:
+    """Items that are at hand, as a source of `map_in_order`."""
+    for item in items:
+        yield item
 
 
 async def map_in_order(

@@ -1,7 +1,7 @@
 """`vqmon compare a/ b/`: compares two folders of encodes of the same sources with the statistics of an experiment."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from vqmon.core.experiments.definition import Arm, Experiment
 from vqmon.core.experiments.results import Comparison
 from vqmon.core.types import Outcome, Rendition, Segment
 from vqmon.errors import SettingsError
-from vqmon.flow import map_in_order
+from vqmon.flow import iterate, map_in_order
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
 
@@ -108,7 +108,7 @@ async def compare_folders(
         async def observe(segment: Segment) -> Outcome:
             return (await observer.observe(segment)).outcome
 
-        await map_in_order(_iterate(segments), observe, finish, running=asyncio.Semaphore(settings.in_flight))
+        await map_in_order(iterate(segments), observe, finish, running=asyncio.Semaphore(settings.in_flight))
     return analysis.finish(rng=np.random.default_rng(_SEED))
 
 
@@ -123,8 +123,3 @@ def _experiment(settings: Settings, folders: FolderPairs) -> Experiment:
         planned_clusters=len(folders.pairs),
         tolerance_seconds=0.0,
     )
-
-
-async def _iterate(segments: Sequence[Segment]) -> AsyncIterator[Segment]:
-    for segment in segments:
-        yield segment

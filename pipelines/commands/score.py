@@ -1,7 +1,7 @@
 """`vqmon score`: scores media files and playlists once, without a history."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,7 +10,7 @@ from pipelines.observe.observer import Observation
 from pipelines.service.wiring import SCORE_MAX_SAMPLES, as_url, fetch_policy, open_observer, utc_now
 from vqmon.core.types import QualityEvent, Reference, Rendition, Segment, SegmentFailure, failure_from_error
 from vqmon.errors import FetchError, SegmentError, SettingsError
-from vqmon.flow import map_in_order
+from vqmon.flow import iterate, map_in_order
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.media.fetch.ssrf_policy import printable
 from vqmon.media.sources.playlist import list_segments
@@ -52,7 +52,7 @@ async def score_media(
         if reference:
             items[:] = await _with_references(items, reference, fetcher)
         on_segment_count(len(items))
-        await map_in_order(_iterate(items), observer.observe, finish, running=asyncio.Semaphore(settings.in_flight))
+        await map_in_order(iterate(items), observer.observe, finish, running=asyncio.Semaphore(settings.in_flight))
     return observations
 
 
@@ -86,23 +86,24 @@ async def _with_references(items: Sequence[_Item], address: str, fetcher: Fetche
     Raises SettingsError for a reference that cannot be listed.
     """
     files = _expand_folder(address)
-    references = [item for file in files for item in await _list_segments(file, fetcher)]
-    for item in references:
-        if isinstance(item, SegmentFailure):
-            raise SettingsError(f"--reference: {item.detail}")
+    references: list[Segment] = []
+    for file in files:
+        for item in await _list_segments(file, fetcher):
+            if isinstance(item, SegmentFailure):
+                raise SettingsError(f"--reference: {item.detail}")
+            references.append(item)
     numbered = files == [address]  # the files of a folder all have number 0
     return [
         _with_reference(item, references, numbered=numbered) if isinstance(item, Segment) else item for item in items
     ]
 
 
-def _with_reference(segment: Segment, references: Sequence[_Item], *, numbered: bool) -> Segment:
-    segments = [item for item in references if isinstance(item, Segment)]
-    matches = segments
-    if len(segments) > 1:
-        matches = [item for item in segments if _file_stem(item) == _file_stem(segment)]
+def _with_reference(segment: Segment, references: Sequence[Segment], *, numbered: bool) -> Segment:
+    matches = references
+    if len(references) > 1:
+        matches = [item for item in references if _file_stem(item) == _file_stem(segment)]
         if numbered and not matches:
-            matches = [item for item in segments if item.sequence == segment.sequence]
+            matches = [item for item in references if item.sequence == segment.sequence]
     if not matches:
         return segment
     # of several renditions the largest is the reference
@@ -140,8 +141,3 @@ def _listing_failure(address: str, error: SegmentError) -> SegmentFailure:
     name = printable(path.rstrip("/").rsplit("/", 1)[-1]) or "address"
     segment = Segment(rendition=Rendition(stream_id=name, name="file"), sequence=0, url=as_url(address), starts_at=now)
     return failure_from_error(segment, error, observed_at=now)
-
-
-async def _iterate(items: Sequence[_Item]) -> AsyncIterator[_Item]:
-    for item in items:
-        yield item

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -17,7 +17,7 @@ from pipelines.observe.observer import Observation, Observer
 from pipelines.service.wiring import SCORE_MAX_SAMPLES, as_url, fetch_policy, open_observer, utc_now
 from vqmon.core.types import SIGNALS, QualityEvent, Rendition, Score, Segment, SegmentFailure
 from vqmon.errors import SettingsError
-from vqmon.flow import map_in_order
+from vqmon.flow import iterate, map_in_order
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
 
@@ -98,7 +98,7 @@ async def predict(
                     stored.add(rated[index], result)
                     on_result(result)
 
-            await map_in_order(_iterate(todo), observe, finish, running=asyncio.Semaphore(settings.in_flight))
+            await map_in_order(iterate(todo), observe, finish, running=asyncio.Semaphore(settings.in_flight))
     return Predictions(names=[*names, *signals], results=[result for result in results if result is not None])
 
 
@@ -146,11 +146,6 @@ def _event_result(event: QualityEvent) -> FileResult:
         scores={score.scorer: score for score in event.scores},
         signals={name: signal.mean for name, signal in event.signals.items()},
     )
-
-
-async def _iterate(indices: Sequence[int]) -> AsyncIterator[int]:
-    for index in indices:
-        yield index
 
 
 def _conditions(settings: Settings, observer: Observer) -> str:

@@ -1,4 +1,4 @@
-"""Damage is told: flipped bits, lost packets and cut files raise `decode_errors`, and whole media never does."""
+"""Damage is reported: flipped bits, lost packets and cut files raise `decode_errors`, and whole media never does."""
 
 from collections.abc import Callable
 from functools import partial

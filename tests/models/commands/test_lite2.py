@@ -107,7 +107,7 @@ def test_each_family_does_what_it_says(scenes: dict[str, LadderScene]) -> None:
 
 
 def test_a_poor_scene_is_compared_with_its_source(scenes: dict[str, LadderScene]) -> None:
-    """Its clean rung is equal to the source and softer than a pristine one; masks are told by the teachers."""
+    """Its clean rung is equal to the source and softer than a pristine one; masks are labelled by the teachers."""
     scene = scenes["poor"]
     assert scene.kind == "poor"
     assert scene.rungs[0].ms_ssim > 0.999

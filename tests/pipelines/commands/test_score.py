@@ -141,7 +141,7 @@ def test_pictures_of_a_playlist_are_segments_as_long_as_it_says(tmp_path: Path) 
 
 
 def test_files_are_compared_with_the_file_of_their_name_in_a_folder_of_references(tmp_path: Path) -> None:
-    """A file without one is told so; it is not paired with another file of the folder."""
+    """A file without one is reported so; it is not paired with another file of the folder."""
     (tmp_path / "sources").mkdir()
     for number, name in enumerate(("first", "second")):
         pattern = f"testsrc2=size={{size}}:rate={{rate}}:duration={{seconds}},rotate={number}"

@@ -41,7 +41,7 @@ class FilterMeasure:
     keys: Mapping[str, str]
     # the component that is the value; "" = the mean of all
     value: str = ""
-    # how many earlier frames of the reference the filter looks at, up to and above 32 frames per second
+    # how many earlier frames of the reference the filter reads, up to and above 32 frames per second
     context: tuple[int, int] = (0, 0)
     # whether the filter takes the reference as its first input
     is_reference_first: bool = False

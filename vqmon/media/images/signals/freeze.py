@@ -1,7 +1,7 @@
 """Whether a sampled picture repeats the one before it, also when key pictures make its quality pulse.
 
 A frozen picture that is encoded again changes at every key picture: its coding errors are new ones, at low bitrates by
-several levels. It is told from slow movement in three ways:
+several levels. It is distinguished from slow movement in three ways:
 
 * between key pictures it does not change. Of each group of pictures that is decoded on the way from one sample to the
   next, the first and the last picture must be the same;
@@ -66,7 +66,7 @@ class _Sample:
 
 
 class FreezeMeter:
-    """Compares each sampled picture with the one before it; is told of the pictures decoded on the way."""
+    """Compares each sampled picture with the one before it; `add_intermediate` gets those decoded between them."""
 
     def __init__(self) -> None:
         self._previous: _Sample | None = None

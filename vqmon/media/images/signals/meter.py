@@ -68,7 +68,7 @@ class SignalMeter:
     def measure(self, planes: YuvPlanes, *, damaged_share: float, timestamp: int | None = None) -> dict[str, float]:
         """One value in 0..1 per name for a sampled frame; `damaged_share` counts since the previous one.
 
-        `timestamp` is on the clock of the intermediate frames; without one no key picture is told from movement.
+        `timestamp` is on the clock of the intermediate frames; without one, key pictures are not recognised.
         """
         if not self._names:
             return {}
