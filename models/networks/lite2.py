@@ -5,6 +5,7 @@ stage, with ImageNet weights. It sees tiles of a display view: some of the canva
 size, and the whole canvas small.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import timm
@@ -17,10 +18,10 @@ TILE_WIDTH, TILE_HEIGHT = 256, 192
 LINES = 1080
 # The range of the published network's input: (pixel - 127) / 128.
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
-_TRUNK = "tf_efficientnet_lite0"
+TRUNK = "tf_efficientnet_lite0"
 _WIDTHS = (16, 24, 40, 80, 112, 192)
 """Channels of the stages of the trunk that are used."""
-_LIMIT = 5.0
+FEATURE_LIMIT = 5.0
 """Standardised features are cut off here, so that one outlying statistic cannot decide the score."""
 
 
@@ -47,7 +48,7 @@ class Lite2Config:
             TileGrid(reduction=1, columns=self.canvas_grid[0], rows=self.canvas_grid[1]),
             TileGrid(reduction=2, columns=self.half_grid[0], rows=self.half_grid[1]),
         )
-        tile_count = 1 + sum(grid.columns * grid.rows for grid in grids)
+        tile_count = sum(count for count, _ in self.groups)
         return View(
             kind="display", width=TILE_WIDTH, height=TILE_HEIGHT * tile_count, short_side=LINES, grids=grids
         )  # fmt: skip
@@ -63,7 +64,7 @@ class Lite2Config:
         return sum(2 * _WIDTHS[stage] for _, stages in self.groups for stage in stages)
 
 
-def feature_statistics(mean: Tensor, square: Tensor) -> Tensor:
+def _feature_statistics(mean: Tensor, square: Tensor) -> Tensor:
     """Features [batch, 2 * channels] of mean values and mean squares [batch, channels], on logarithmic scales."""
     deviation = (square - mean * mean).clamp_min(0).add(1e-6).sqrt()
     return torch.cat([mean.sign() * torch.log1p(mean.abs()), torch.log(deviation + 0.01)], 1)
@@ -82,7 +83,7 @@ class Lite2(nn.Module):
     def __init__(self, config: Lite2Config) -> None:
         super().__init__()
         self.config = config
-        trunk = timm.create_model(_TRUNK, pretrained=False)
+        trunk = timm.create_model(TRUNK, pretrained=False)
         self.stem = nn.Sequential(trunk.conv_stem, trunk.bn1)
         self.stages = nn.ModuleList(list(trunk.blocks)[: len(_WIDTHS)])
         self.register_buffer("centre", torch.zeros(config.feature_count))
@@ -92,31 +93,29 @@ class Lite2(nn.Module):
         self.register_buffer("sharpening_limit", torch.tensor(1e3))
         self.register_buffer("sharpening_gain", torch.tensor(0.0))
 
+    def group_features(self, tiles: Tensor, stages: Sequence[int]) -> Tensor:
+        """Features [batch, features], not standardised, of tiles [batch, tiles, 3, 192, 256] of one group."""
+        count = tiles.shape[1]
+        maps = self.stem(tiles.flatten(0, 1))
+        parts = []
+        for number, stage in enumerate(self.stages[: max(stages) + 1]):
+            maps = stage(maps)
+            if number in stages:
+                mean, square = maps.mean((2, 3)), (maps * maps).mean((2, 3))
+                parts.append(
+                    _feature_statistics(*(each.unflatten(0, (-1, count)).mean(1) for each in (mean, square)))
+                )  # fmt: skip
+        return torch.cat(parts, 1)
+
     def features(self, pixels: Tensor) -> Tensor:
         """Standardised features [batch, feature_count]."""
         groups = self.config.groups
-        tile_count = sum(count for count, _ in groups)
-        tiles = pixels.reshape(-1, 3, tile_count, TILE_HEIGHT, TILE_WIDTH).transpose(1, 2)
-        maps = self.stem(tiles.reshape(-1, 3, TILE_HEIGHT, TILE_WIDTH))
-        first_tiles, count = groups[0][0], tile_count
-        parts: dict[tuple[int, int], Tensor] = {}
-        for number, stage in enumerate(self.stages):
-            maps = stage(maps)
-            start = tile_count - count
-            means = maps.mean((2, 3)).reshape(-1, count, _WIDTHS[number])
-            squares = (maps * maps).mean((2, 3)).reshape(-1, count, _WIDTHS[number])
-            first = 0
-            for group, (tiles_of_group, stages) in enumerate(groups):
-                if number in stages:
-                    chosen = slice(first - start, first - start + tiles_of_group)
-                    parts[group, number] = feature_statistics(means[:, chosen].mean(1), squares[:, chosen].mean(1))
-                first += tiles_of_group
-            if number == groups[0][1][-1] and count == tile_count:
-                shape = maps.shape[1:]
-                maps = maps.reshape(-1, tile_count, *shape)[:, first_tiles:].reshape(-1, *shape)
-                count = tile_count - first_tiles
-        values = torch.cat([parts[key] for key in sorted(parts)], 1)
-        return ((values - self.centre) / self.scale).clamp(-_LIMIT, _LIMIT)
+        tiles = pixels.unflatten(2, (-1, TILE_HEIGHT)).transpose(1, 2)
+        by_group = tiles.split([count for count, _ in groups], 1)
+        values = torch.cat(
+            [self.group_features(part, stages) for part, (_, stages) in zip(by_group, groups, strict=True)], 1
+        )
+        return ((values - self.centre) / self.scale).clamp(-FEATURE_LIMIT, FEATURE_LIMIT)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         features = self.features(pixels)

@@ -17,18 +17,15 @@ from torch import Tensor
 
 from models.data.teachers.labels import degradation_labels, quality_labels
 from models.data.teachers.ladders import LadderScene
-from models.networks.lite2 import DEGRADATIONS, MEAN, STD, TILE_HEIGHT, TILE_WIDTH, Lite2, feature_statistics
+from models.networks.lite2 import DEGRADATIONS, FEATURE_LIMIT, MEAN, STD, TILE_HEIGHT, TILE_WIDTH, TRUNK, Lite2
 from models.weights import WeightsError
 from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable
 
 Floats = NDArray[np.float64]
 
-_TRUNK = "tf_efficientnet_lite0"
 _TILE_GROUPS = ("canvas", "half", "whole")
 _CHUNK = 8
 _SHARPENING_KINDS = ("soft", "softsharp", "sharp")
-_LIMIT = 5.0
-"""As in the network: standardised features are cut off here."""
 _INTERVAL_BINS = 8
 _PERCENTILES = (0, 1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99, 100)
 
@@ -111,7 +108,7 @@ def load_trunk(network: Lite2, weights: Path, *, sha256: str | None = None) -> N
     if sha256 is not None and (digest := hashlib.sha256(weights.read_bytes()).hexdigest()) != sha256:
         raise WeightsError(f"{weights}: its SHA-256 is {digest}, not {sha256}: another version of the weights")
     published = torch.load(weights, map_location="cpu", weights_only=True)
-    trunk = timm.create_model(_TRUNK, pretrained=False)
+    trunk = timm.create_model(TRUNK, pretrained=False)
     own = trunk.state_dict()
     if [each.shape for each in own.values()] != [each.shape for each in published.values()]:
         raise WeightsError(f"{weights}: its tensors are not those of EfficientNet-Lite0")
@@ -130,29 +127,16 @@ def tile_features(network: Lite2, groups: Sequence[NDArray[np.uint8]]) -> Floats
     network.eval()
     parts = []
     for tiles, (_, stages) in zip(groups, network.config.groups, strict=True):
-        chunks = [_group_features(network, tiles[row : row + _CHUNK], stages) for row in range(0, len(tiles), _CHUNK)]
+        starts = range(0, len(tiles), _CHUNK)
+        chunks = [network.group_features(_normalised_tiles(tiles[row : row + _CHUNK]), stages) for row in starts]
         parts.append(torch.cat(chunks))
     features: Floats = torch.cat(parts, 1).double().numpy()
     return features
 
 
-def _group_features(network: Lite2, tiles: NDArray[np.uint8], stages: Sequence[int]) -> Tensor:
-    pictures, count = tiles.shape[:2]
-    pixels = torch.from_numpy(np.ascontiguousarray(tiles)).flatten(0, 1).permute(0, 3, 1, 2).float() / 255
-    maps = network.stem((pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None])
-    parts = []
-    for number, stage in enumerate(network.stages):
-        if number > max(stages):
-            break
-        maps = stage(maps)
-        if number in stages:
-            mean, square = maps.mean((2, 3)), (maps * maps).mean((2, 3))
-            parts.append(
-                feature_statistics(
-                    mean.reshape(pictures, count, -1).mean(1), square.reshape(pictures, count, -1).mean(1)
-                )
-            )
-    return torch.cat(parts, 1)
+def _normalised_tiles(tiles: NDArray[np.uint8]) -> Tensor:
+    pixels = torch.from_numpy(np.ascontiguousarray(tiles)).permute(0, 1, 4, 2, 3).float() / 255
+    return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
 def split_view(network: Lite2, views: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
@@ -227,7 +211,7 @@ def _fit_score(
 
 
 def _standardise(features: Floats, centre: Floats, scale: Floats) -> Floats:
-    return np.clip((features - centre) / scale, -_LIMIT, _LIMIT)
+    return np.clip((features - centre) / scale, -FEATURE_LIMIT, FEATURE_LIMIT)
 
 
 def _solve(rows: Floats, targets: Floats, ridge: float) -> Floats:
