@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from models import MODELS_FOLDER
-from models.commands import feature_scorers, lite2, owl, trained
+from models.commands import feature_scorers, lite2, owl, reference_measures, trained
 from models.commands import train as train_command
 from models.data import photos, sr_benchmark
 from models.data.csv_scores import DataError
@@ -123,6 +123,8 @@ def run_export(options: argparse.Namespace) -> None:
         print(owl.export(options, owl.default_environment(options)))
     elif options.name in feature_scorers.NAMES:
         print(feature_scorers.export(options))
+    elif options.name in reference_measures.NAMES:
+        print(reference_measures.export(options))
     else:
         network = load_lite(options.name, options.weights)
         facts = read_manifest_facts(MODELS_FOLDER / f"{options.name}.facts.toml")
@@ -139,6 +141,8 @@ def run_verify(options: argparse.Namespace) -> None:
         lines = owl.verify(options, owl.default_environment(options))
     elif options.name in feature_scorers.NAMES:
         lines = feature_scorers.verify(options)
+    elif options.name in reference_measures.NAMES:
+        lines = reference_measures.verify(options)
     else:
         network = load_lite(options.name, options.weights) if options.weights else None
         lines = verify_pair(options.built / f"{options.name}@{options.version}.onnx", network=network)
@@ -155,6 +159,8 @@ def run_card(options: argparse.Namespace) -> None:
         print(owl.card(options))
     elif options.name in feature_scorers.NAMES:
         print(feature_scorers.card(options))
+    elif options.name in reference_measures.NAMES:
+        print(reference_measures.card(options))
     else:
         print(format_model_card(options.built / f"{options.name}@{options.version}.json"))
 
@@ -166,7 +172,8 @@ def _command_names(run: Callable[[argparse.Namespace], None]) -> tuple[str, ...]
         run_train: ("lite", *lite2.NAMES, *train_command.NAMES),
         run_refit: ("lite",),
     }  # fmt: skip
-    return names.get(run, ("lite", *lite2.NAMES, *trained.NAMES, *owl.NAMES, *feature_scorers.NAMES))
+    exported = (*trained.NAMES, *owl.NAMES, *feature_scorers.NAMES, *reference_measures.NAMES)
+    return names.get(run, ("lite", *lite2.NAMES, *exported))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -213,6 +220,7 @@ def build_parser() -> argparse.ArgumentParser:
         if run in (run_export, run_verify, run_card):
             owl.add_arguments(command)
             feature_scorers.add_arguments(command)
+            reference_measures.add_arguments(command)
             trained.add_arguments(command)
     return root
 

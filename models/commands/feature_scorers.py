@@ -9,8 +9,8 @@ from pathlib import Path
 import onnxruntime  # type: ignore[import-untyped]
 import torch
 
-from models.export import composite, owl_hidden
-from models.export.assembly import published
+from models.export import owl_hidden
+from models.export.assembly import composite, published
 from models.export.assembly.assembly import AssemblyInput, FeatureInput, GraphAssembly, TextInput
 from models.export.assembly.shared_features import read_shared_features
 from models.export.assembly.writer import DTYPES, SharedFeatures, SheetFacts, read_sheet_inputs, write_assembly

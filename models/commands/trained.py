@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from models import MODELS_FOLDER
 from models.commands import feature_scorers
 from models.data.csv_scores import DataError
-from models.export import composite
+from models.export.assembly import composite
 from models.export.assembly.assembly import GraphAssembly, GraphPart, PixelInput, run_in_torch
+from models.export.assembly.composite import ScoreScale
 from models.export.assembly.writer import (
     GOLDEN_ROWS,
     GOLDEN_SEED,
@@ -24,7 +25,6 @@ from models.export.assembly.writer import (
     write_graphs,
     write_sheet,
 )
-from models.export.composite import ScoreScale
 from models.train.checkpoint import TrainedScorer, read_trained_scorer
 from models.train.features.extract import (
     FRAGMENT_FEATURES,

@@ -5,7 +5,7 @@ import inspect
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx_ir as ir
@@ -38,12 +38,17 @@ class GraphSignature:
     output: str
     # per input: axis -> its name and its largest size
     dynamic_axes: tuple[Mapping[int, tuple[str, int]], ...]
+    # name of an axis -> its least size where that is more than 1
+    least_sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 def export_graph(module: nn.Module, signature: GraphSignature) -> ir.Model:
     """The graph of a module on the `meta` device, without weights; raises ValueError for a forbidden operator."""
     axis_sizes = dict(size for axes in signature.dynamic_axes for size in axes.values())
-    dimensions = {name: torch.export.Dim(name, min=1, max=largest) for name, largest in axis_sizes.items()}
+    dimensions = {
+        name: torch.export.Dim(name, min=signature.least_sizes.get(name, 1), max=largest)
+        for name, largest in axis_sizes.items()
+    }
     shapes: tuple[object, ...] = tuple(
         {axis: dimensions[name] for axis, (name, _) in axes.items()} for axes in signature.dynamic_axes
     )

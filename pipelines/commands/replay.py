@@ -61,7 +61,8 @@ def replay_rules(
     SettingsError when a file cannot be read.
     """
     current = load_rules(settings)
-    new = parse_rules(_read(rules), origin=str(rules)) if rules else current
+    learned = settings.scoring.learned_references
+    new = parse_rules(_read(rules), origin=str(rules), learned_measures=learned) if rules else current
     known = parse_incidents(_read(incidents), origin=str(incidents)) if incidents else ()
     judges = (Judge(current), Judge(new))
     alerts_by_id: tuple[dict[str, Alert], dict[str, Alert]] = ({}, {})

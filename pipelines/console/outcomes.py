@@ -10,6 +10,7 @@ from vqmon.media.fetch.ssrf_policy import decode_url_path, printable
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec
 from vqmon.scoring.manifests.level_scorer import LevelScorerSpec
+from vqmon.scoring.manifests.reference_measure import ReferenceMeasureSpec
 
 _SCORE_BANDS = ((80.0, "excellent"), (60.0, "good"), (40.0, "fair"), (20.0, "poor"), (0.0, "bad"))
 """Names of the score bands, each from its lower edge on."""
@@ -101,15 +102,15 @@ def rule_change_table(before: Sequence[Alert], after: Sequence[Alert]) -> Table:
     return table
 
 
-def scorers_table(specs: Sequence[ScorerSpec | LevelScorerSpec | CompositeSpec], *, used: Sequence[str]) -> Table:
-    """One row per scorer, and one per task of a scorer that can be asked several things."""
+def scorers_table(
+    specs: Sequence[ScorerSpec | LevelScorerSpec | CompositeSpec | ReferenceMeasureSpec], *, used: Sequence[str]
+) -> Table:
+    """One row per scorer, or reference measure, and one per task of a scorer that can be asked several things."""
     table = Table(box=None, pad_edge=False)
     for name in ("scorer", "used", "view", "licence", "commercial use", "description"):
         table.add_column(name, overflow="fold")
     for spec in specs:
-        sources = spec.sources if isinstance(spec, CompositeSpec) else (spec,)
-        views = dict.fromkeys(source.input.view for source in sources)
-        picture = ", ".join(f"{view.kind} {view.width}x{view.height}" for view in views)
+        picture = _view_text(spec)
         allowed = {True: "yes", False: "no", None: "not stated"}[spec.licence.commercial]
         tasks = [task.name for task in spec.tasks] if isinstance(spec, LevelScorerSpec) else []
         for name in [f"{spec.name}.{task}" for task in tasks] or [spec.name]:
@@ -118,6 +119,14 @@ def scorers_table(specs: Sequence[ScorerSpec | LevelScorerSpec | CompositeSpec],
             is_used = "✓" if known & set(used) else ""
             table.add_row(full, is_used, picture, spec.licence.name, allowed, escape(spec.description))
     return table
+
+
+def _view_text(spec: ScorerSpec | LevelScorerSpec | CompositeSpec | ReferenceMeasureSpec) -> str:
+    if isinstance(spec, ReferenceMeasureSpec):
+        return f"with a reference, {spec.preprocessing_id}"
+    sources = spec.sources if isinstance(spec, CompositeSpec) else (spec,)
+    views = dict.fromkeys(source.input.view for source in sources)
+    return ", ".join(f"{view.kind} {view.width}x{view.height}" for view in views)
 
 
 def _name(outcome: Outcome) -> str:

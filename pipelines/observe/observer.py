@@ -90,6 +90,8 @@ class Observer:
 
     def _event(self, segment: Segment, scored: SegmentScores) -> QualityEvent:
         decoded, comparison = scored.decoded, scored.decoded.reference
+        measures = {score.measure for score in comparison.scores} if comparison else set()
+        learned = [measure for measure in self.cascade.learned_measures if measure.name in measures]
         if not segment.duration_seconds:
             segment = replace(segment, duration_seconds=decoded.media.duration_seconds)
         return QualityEvent(
@@ -102,7 +104,7 @@ class Observer:
             edges=decoded.edges,
             media=decoded.media,
             provenance=Provenance(
-                scorers=tuple(scorer.identity for scorer in scored.scorers),
+                scorers=(*(each.identity for each in scored.scorers), *(each.identity for each in learned)),
                 sampling=self.sampling,
                 versions=self.versions,
             ),

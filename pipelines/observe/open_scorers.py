@@ -1,7 +1,7 @@
-"""Opens the scorers that the settings name: the first tier, the shadows and the heavy tier."""
+"""Opens the scorers that the settings name, the first tier, the shadows and the heavy tier, and learned measures."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from vqmon.errors import ScorerError
 from vqmon.scoring.runtime.graph import Placement
 from vqmon.scoring.runtime.shared_graphs import SharedGraphs
 from vqmon.scoring.scorers.composites import CompositeScorer
+from vqmon.scoring.scorers.reference_measures import ReferenceMeasure, open_reference_measures
 from vqmon.scoring.scorers.registry import Scorer, ScorerOptions, builtin_folder, open_scorers
 from vqmon.settings.sections import ScoringSettings
 from vqmon.telemetry.metrics import Meters
@@ -24,6 +25,12 @@ class ScorerTiers:
     scorers: Sequence[Scorer]
     shadows: Sequence[Scorer]
     heavy: HeavyTier | None
+    learned_measures: Sequence[ReferenceMeasure] = ()
+
+    @property
+    def picture_sides(self) -> tuple[int, ...]:
+        """The sizes of the pictures that the learned measures take."""
+        return tuple(measure.short_side for measure in self.learned_measures)
 
 
 @asynccontextmanager
@@ -53,19 +60,7 @@ async def open_scorer_tiers(scoring: ScoringSettings, *, meters: Meters) -> Asyn
         shadows = await open_tier(scoring.shadows, first_tier_options)
         heavy_scorers = await open_tier(
             scoring.heavy,
-            ScorerOptions(
-                placement=Placement(
-                    device=scoring.heavy_device,
-                    threads=scoring.heavy_threads,
-                    cores_per_run=scoring.heavy_threads,
-                    memory_bytes=scoring.gpu_memory_bytes,
-                    priority="background",
-                ),
-                allow_noncommercial=scoring.allow_noncommercial,
-                deadline_seconds=scoring.heavy_deadline_seconds,
-                display=_display(scoring),
-                on_run=on_heavy_run,
-            ),
+            _heavy_options(scoring, on_heavy_run),
         )
         heavy_tier = HeavyTier(
             heavy_scorers,
@@ -73,7 +68,15 @@ async def open_scorer_tiers(scoring: ScoringSettings, *, meters: Meters) -> Asyn
             budget=budget,
             count=lambda metric, reason: meters.count(metric, reason=reason),
         )
-        yield ScorerTiers(scorers=scorers, shadows=shadows, heavy=heavy_tier if heavy_scorers else None)
+        learned_measures = open_reference_measures(
+            scoring.learned_references, folders, first_tier_options, shared_graphs=shared_graphs
+        )
+        yield ScorerTiers(
+            scorers=scorers,
+            shadows=shadows,
+            heavy=heavy_tier if heavy_scorers else None,
+            learned_measures=learned_measures,
+        )
 
 
 def _check_views(scorers: Sequence[Scorer]) -> None:
@@ -94,6 +97,22 @@ def _first_tier_options(scoring: ScoringSettings, meters: Meters) -> ScorerOptio
         deadline_seconds=scoring.deadline_seconds,
         display=_display(scoring),
         on_run=lambda seconds: meters.record("vqmon.scorer.run.duration", seconds, tier="first"),
+    )
+
+
+def _heavy_options(scoring: ScoringSettings, on_run: Callable[[float], None]) -> ScorerOptions:
+    return ScorerOptions(
+        placement=Placement(
+            device=scoring.heavy_device,
+            threads=scoring.heavy_threads,
+            cores_per_run=scoring.heavy_threads,
+            memory_bytes=scoring.gpu_memory_bytes,
+            priority="background",
+        ),
+        allow_noncommercial=scoring.allow_noncommercial,
+        deadline_seconds=scoring.heavy_deadline_seconds,
+        display=_display(scoring),
+        on_run=on_run,
     )
 
 

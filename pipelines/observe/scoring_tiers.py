@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, Protocol
 
+from pipelines.observe.learned_references import LearnedMeasure, with_learned_values
 from vqmon.core.cascade import (
     MEDIAN_WINDOW_SEGMENTS,
     DeviceTimeBudget,
@@ -212,6 +213,8 @@ class ScoringCascade:
     heavy: HeavyTier | None = None
     # None = segments are not compared with references
     decode_with_reference: DecodeWithReference | None = None
+    # computed from the pictures of `decode_with_reference`
+    learned_measures: Sequence[LearnedMeasure] = ()
     record_stage: RecordStage = lambda stage, seconds: None
 
     @property
@@ -258,6 +261,7 @@ class ScoringCascade:
             )
         shadows = () if optional_views_error else shadows
         with measured_stage("score", self.record_stage):
+            decoded = await with_learned_values(decoded, self.learned_measures)
             scores = await run_concurrently(scorer.score(decoded) for scorer in scorers)
             shadow_results = await run_concurrently(_score_all_or_none([shadow], decoded) for shadow in shadows)
         successful_shadows = [

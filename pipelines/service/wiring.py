@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
@@ -57,15 +58,13 @@ async def open_observer(
                 reference=reference,
             )
 
-        request = settings.scoring.reference_request
+        request = settings.scoring.reference_request(picture_sides=tiers.picture_sides)
 
         async def decode_with_reference(media: bytes, views: tuple[View, ...], reference: bytes) -> DecodedSegment:
             assert request is not None
             return await decode(media, views, ReferenceMedia(media=reference, request=request))
 
-        def record_stage(stage: str, seconds: float) -> None:
-            meters.record("vqmon.stage.duration", seconds, stage=stage)
-
+        record_stage = partial(_record_stage, meters)
         yield Observer(
             fetch=fetcher.fetch,
             cascade=ScoringCascade(
@@ -74,6 +73,7 @@ async def open_observer(
                 shadows=tiers.shadows,
                 heavy=tiers.heavy,
                 decode_with_reference=decode_with_reference if request else None,
+                learned_measures=tiers.learned_measures,
                 record_stage=record_stage,
             ),
             sampling=settings.decode.sampling,
@@ -82,6 +82,10 @@ async def open_observer(
             record_stage=record_stage,
             reference_of=_stream_references(settings.source.streams),
         )
+
+
+def _record_stage(meters: Meters, stage: str, seconds: float) -> None:
+    meters.record("vqmon.stage.duration", seconds, stage=stage)
 
 
 def _stream_references(streams: Sequence[WatchedStream]) -> Callable[[Segment], Reference | None]:
@@ -175,7 +179,12 @@ def load_rules(settings: Settings, *, scorers: Sequence[str] | None = None) -> t
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: cannot read the alert rules: {error}") from error
-    return parse_rules(text, origin=str(file), scorers=scorers if settings.alerts.rules else None)
+    return parse_rules(
+        text,
+        origin=str(file),
+        scorers=scorers if settings.alerts.rules else None,
+        learned_measures=settings.scoring.learned_references,
+    )
 
 
 def default_file(name: str) -> Path:

@@ -21,7 +21,7 @@ def scorers(ctx: click.Context) -> None:
     settings = open_settings(ctx.obj)
     scoring = settings.scoring
     bundles = find_bundles([builtin_folder(), *scoring.folders])
-    used = (*scoring.scorers, *scoring.heavy, *scoring.shadows)
+    used = (*scoring.scorers, *scoring.heavy, *scoring.shadows, *scoring.references)
     out.print(scorers_table([load_manifest(path) for _, path in sorted(bundles.items())], used=used))
 
 

@@ -143,6 +143,7 @@ UNSCORED_REFERENCE: dict[str, str] = {
     "decode": "the reference cannot be decoded",
     "timeout": "the comparison took too long",
     "missing": "the playlist of the reference has no segment for this time",
+    "failed": "a learned measure could not be computed, and no other was asked for",
 }
 """Why a segment that has a reference has no values of reference measures."""
 
@@ -200,11 +201,28 @@ class ReferencePairing:
     reference_area: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PicturePairs:
+    """Pictures of the segment and of the reference, (pairs, height, width, 3) uint8 RGB each, for a learned measure."""
+
+    # indices of the sampled frames, rising
+    samples: tuple[int, ...]
+    reference: NDArray[np.uint8]
+    segment: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        shape = self.segment.shape
+        if self.reference.shape != shape or len(shape) != 4 or shape[0] != len(self.samples) or shape[3] != 3:
+            raise ValueError(f"pictures of {self.reference.shape} and {shape} are not {len(self.samples)} pairs")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceComparison:
     """The result of comparing a decoded segment with its reference: values, or the reason why there are none."""
 
     scores: tuple[ReferenceScore, ...] = ()
+    # by the length of their short side in px, 0 = the canvas, as requested; empty once the measures have been computed
+    pictures: Mapping[int, PicturePairs] = field(default_factory=dict, hash=False, compare=False, repr=False)
     # None when unscored
     pairing: ReferencePairing | None = None
     # a key of UNSCORED_REFERENCE; "" when scored
@@ -212,7 +230,8 @@ class ReferenceComparison:
     detail: str = ""
 
     def __post_init__(self) -> None:
-        if bool(self.unscored) == (self.pairing is not None) or bool(self.scores) != (self.pairing is not None):
+        has_result = bool(self.scores) or bool(self.pictures)
+        if bool(self.unscored) == (self.pairing is not None) or has_result != (self.pairing is not None):
             raise ValueError("a comparison has either scores and their pairing, or the reason why there are none")
         if self.unscored and self.unscored not in UNSCORED_REFERENCE:
             raise ValueError(f"unknown reason {self.unscored!r}")

@@ -56,11 +56,16 @@ _Parsed = TypeVar("_Parsed")
 
 
 def parse_rules(
-    text: str, *, origin: str = "rules.toml", scorers: Collection[str] | None = None
+    text: str,
+    *,
+    origin: str = "rules.toml",
+    scorers: Collection[str] | None = None,
+    learned_measures: Collection[str] = (),
 ) -> tuple[AlertRule, ...]:
     """Parse rules from TOML: one table `[rules.NAME]` each, whose `kind` decides its other keys.
 
-    With `scorers` (name@version) a rule about a scorer that is none of them is refused. Raises SettingsError naming the
+    With `scorers` (name@version) a rule about a scorer that is none of them is refused. `learned_measures` are the
+    names, or name@version, of reference measures besides those that come with vqmon. Raises SettingsError naming the
     file, the rule, the key and the nearest valid one.
     """
     try:
@@ -72,13 +77,14 @@ def parse_rules(
     if not isinstance(tables, dict):
         raise SettingsError(f"{origin}: rules: must be tables like [rules.low-score], got {tables!r}")
     rules = []
+    measures = (*REFERENCE_MEASURES, *(name.partition("@")[0] for name in learned_measures))
     for name, table in tables.items():
         where = f"{origin}: rule {name!r}"
         rule, is_enabled = _parse_rule(name, table, where)
         if scorers is not None and rule.condition.scorer_pattern:
-            _refuse_unknown_scorer(rule.condition.scorer_pattern, scorers, where)
-        if isinstance(rule.condition, ReferenceLimit) and rule.condition.measure not in REFERENCE_MEASURES:
-            raise SettingsError(f"{where}: measure: {_suggestion(rule.condition.measure, REFERENCE_MEASURES)}")
+            _refuse_unknown_scorer(rule.condition.scorer_pattern, scorers, measures, where)
+        if isinstance(rule.condition, ReferenceLimit) and rule.condition.measure not in measures:
+            raise SettingsError(f"{where}: measure: {_suggestion(rule.condition.measure, measures)}")
         if is_enabled:
             rules.append(rule)
     _refuse_groups_without_rule(rules, tables, origin)
@@ -236,9 +242,9 @@ def _refuse_unknown(table: Iterable[str], keys: Collection[str], where: str) -> 
             raise SettingsError(f"{where}: unknown key {_suggestion(key, keys)}")
 
 
-def _refuse_unknown_scorer(pattern: str, scorers: Collection[str], where: str) -> None:
+def _refuse_unknown_scorer(pattern: str, scorers: Collection[str], measures: Collection[str], where: str) -> None:
     names = [name for scorer in scorers for name in (scorer, scorer.split("@")[0])]
-    names += [reference_subject(measure) for measure in REFERENCE_MEASURES]
+    names += [reference_subject(measure) for measure in measures]
     if not any(fnmatchcase(name, pattern) for name in names):
         raise SettingsError(f"{where}: scorer: {_suggestion(pattern, names)}")
 

@@ -1,5 +1,6 @@
 """The sections of the settings: each a frozen table with its limits."""
 
+from collections.abc import Sequence
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -169,22 +170,38 @@ class ScoringSettings(Section):
     reference_kernel: Kernel = "bicubic"
 
     @property
-    def reference_request(self) -> ReferenceRequest | None:
-        """How segments are compared with their references; None = not at all."""
-        if not self.references:
+    def learned_references(self) -> tuple[str, ...]:
+        """Those of `references` that are bundles in `folders`."""
+        return tuple(name for name in self.references if name not in REFERENCE_MEASURES)
+
+    def reference_request(self, *, picture_sides: Sequence[int] = ()) -> ReferenceRequest | None:
+        """How segments are compared with their references; None = not at all.
+
+        `picture_sides` are the sizes of the pictures that the learned measures take.
+        """
+        measures = tuple(name for name in self.references if name in REFERENCE_MEASURES)
+        if not measures and not picture_sides:
             return None
         width, _, height = self.reference_canvas.partition("x")
         canvas = None if self.reference_canvas == "reference" else (int(width), int(height))
-        return ReferenceRequest(measures=self.references, canvas=canvas, kernel=self.reference_kernel)
+        return ReferenceRequest(
+            measures=measures,
+            picture_sides=tuple(dict.fromkeys(picture_sides)),
+            canvas=canvas,
+            kernel=self.reference_kernel,
+        )
 
     @model_validator(mode="after")
     def _has_measures(self) -> "ScoringSettings":
-        if unknown := [name for name in self.references if name not in REFERENCE_MEASURES]:
+        files = [path.stem for folder in self.folders if folder.is_dir() for path in folder.glob("*@*.json")]
+        bundles = {name for stem in files for name in (stem, stem.partition("@")[0])}
+        if unknown := [name for name in self.learned_references if name not in bundles]:
             raise ValueError(
-                f"references: no reference measure is named {', '.join(unknown)}; {', '.join(REFERENCE_MEASURES)} are"
+                f"references: no reference measure is named {', '.join(unknown)}; {', '.join(REFERENCE_MEASURES)} are, "
+                "and learned ones whose bundles are in scoring.folders"
             )
         # raises for an invalid canvas
-        _ = self.reference_request
+        self.reference_request()
         return self
 
     @field_validator("display_lines", mode="before")

@@ -15,12 +15,13 @@ from models.export.assembly import recipes
 from models.export.assembly.assembly import GraphAssembly
 from models.export.assembly.writer import SheetFacts
 from models.export.graphs import Weights
-from models.networks import align_iqa, dover, fast_vqa, liqe, sr_vqa
+from models.networks import align_iqa, liqe, sr_vqa
 from models.networks.backbones import slowfast
 from models.networks.backbones.bottleneck import BottleneckConfig
 from models.networks.backbones.clip import Clip, ClipConfig
 from models.networks.backbones.convnext3d import ConvNextConfig
 from models.networks.backbones.swin import SwinConfig, swin_b_384
+from models.networks.fragments import dover, fast_vqa
 from models.weights import TensorShapes, WeightsError, check_state_dict, state_dict_shapes
 from vqmon.scoring.manifests.frame_scorer import Licence
 

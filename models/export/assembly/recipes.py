@@ -7,8 +7,8 @@ from models.networks.align_iqa import AlignIqa, GeneratedContentScorer, NaturalC
 from models.networks.backbones.clip import Clip, PatchEncoder, TextEncoder
 from models.networks.backbones.slowfast import FRAMES, SIDE, FastPathway, SlowFast
 from models.networks.backbones.swin import Swin, SwinConfig
-from models.networks.dover import FUSIONS, AestheticFeatures, Dover, FuseSideScores
-from models.networks.fast_vqa import FastVqa, FragmentFeatures, MeanScore
+from models.networks.fragments.dover import FUSIONS, AestheticFeatures, Dover, FuseSideScores
+from models.networks.fragments.fast_vqa import FastVqa, FragmentFeatures, MeanScore
 from models.networks.liqe import CROP_SIDE, CROPS, ExpectedQuality, Liqe
 from models.networks.sr_vqa import RqVqa, SrVqa
 

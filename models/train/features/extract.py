@@ -17,7 +17,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from models.data.csv_scores import PICTURE_SUFFIXES, DataError, ScoredRow, read_frames
 from models.data.photos import SHORT_SIDE
 from models.export.assembly.assembly import PixelInput
-from models.export.composite import view_of_input
+from models.export.assembly.composite import view_of_input
 from models.train.features import extractors
 from models.train.features.cache import FeatureCache
 from models.train.features.decoder_views import Pixels, make_view

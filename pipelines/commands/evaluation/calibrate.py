@@ -20,7 +20,7 @@ from vqmon.errors import SettingsError
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec, save_composite_spec
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec, find_bundles, save_frame_spec
 from vqmon.scoring.manifests.level_scorer import LevelScorerSpec, save_level_spec
-from vqmon.scoring.scorers.registry import Spec, builtin_folder, load_manifest, resolve_manifests
+from vqmon.scoring.scorers.registry import Spec, builtin_folder, load_scorer_manifest, resolve_manifests
 from vqmon.settings.load import Settings
 from vqmon.web.pages.calibration import CalibrationReport, render_calibration
 
@@ -63,7 +63,7 @@ def calibrate_scorer(
     """
     bundles = find_bundles([builtin_folder(), *settings.scoring.folders])
     (manifest,) = resolve_manifests([scorer], bundles).values()
-    old, scored = load_manifest(manifest), _scored(data, predictions)
+    old, scored = load_scorer_manifest(manifest), _scored(data, predictions)
     human = _on_common_scale(data, scored, scale=scale)
 
     def revalue(calibration: Calibration, rows: NDArray[np.intp]) -> _Floats:

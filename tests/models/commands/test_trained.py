@@ -15,7 +15,7 @@ from models.__main__ import main  # noqa: E402
 from models.commands.trained import MAX_CALIBRATION_POINTS, build_trained_assembly, fit_score_scale  # noqa: E402
 from models.data.csv_scores import DataError  # noqa: E402
 from models.export.assembly.assembly import GraphAssembly, PixelInput, run_in_torch  # noqa: E402
-from models.export.composite import view_of_input  # noqa: E402
+from models.export.assembly.composite import view_of_input  # noqa: E402
 from models.train.checkpoint import read_trained_scorer  # noqa: E402
 from tests.media.clips import clip, x264  # noqa: E402
 from vqmon.core.types import DecodedSegment  # noqa: E402

@@ -8,8 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.export import composite  # noqa: E402
-from models.export.assembly import published, recipes  # noqa: E402
+from models.export.assembly import (  # noqa: E402
+    composite,
+    published,
+    recipes,
+)
 from models.export.assembly.assembly import TextInput  # noqa: E402
 from models.export.assembly.writer import write_assembly  # noqa: E402
 from models.networks.align_iqa import (  # noqa: E402

@@ -16,14 +16,14 @@ from PIL import Image  # noqa: E402
 from models import __main__ as command  # noqa: E402
 from models.commands import feature_scorers  # noqa: E402
 from models.commands import owl as owl_command  # noqa: E402
-from models.export import composite, owl_hidden  # noqa: E402
-from models.export.assembly import published  # noqa: E402
+from models.export import owl_hidden  # noqa: E402
+from models.export.assembly import composite, published  # noqa: E402
 from models.export.assembly.assembly import FeatureInput, GraphAssembly, run_in_torch  # noqa: E402
 from models.networks.backbones.bottleneck import BottleneckConfig  # noqa: E402
 from models.networks.backbones.clip import Clip, ClipConfig  # noqa: E402
 from models.networks.backbones.slowfast import FastPathway, SlowFastConfig  # noqa: E402
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
-from models.networks.fast_vqa import FastVqa  # noqa: E402
+from models.networks.fragments.fast_vqa import FastVqa  # noqa: E402
 from models.networks.owl import q_align  # noqa: E402
 from models.networks.sr_vqa import RqVqa, SrVqa, SrVqaConfig  # noqa: E402
 from models.weights import HuggingFace, WeightsError  # noqa: E402

@@ -16,8 +16,7 @@ transformers = pytest.importorskip("transformers")
 
 from models import __main__ as command  # noqa: E402
 from models.commands import feature_scorers  # noqa: E402
-from models.export import composite  # noqa: E402
-from models.export.assembly import published  # noqa: E402
+from models.export.assembly import composite, published  # noqa: E402
 from models.export.assembly.assembly import GraphAssembly, PixelInput, run_in_torch  # noqa: E402
 from models.networks.align_iqa import AlignIqa, AlignIqaConfig  # noqa: E402
 from models.networks.backbones.clip import Clip, ClipConfig  # noqa: E402

@@ -177,7 +177,9 @@ class DecoderPool:
         except DecodeError:
             self._return_worker(worker)
             raise
-        worker.release_memory(request.bytes_per_sample * len(decoded.times_seconds))
+        pairs = decoded.reference.pictures.values() if decoded.reference else ()
+        picture_bytes = sum(each.reference.nbytes + each.segment.nbytes for each in pairs)
+        worker.release_memory(request.bytes_per_sample * len(decoded.times_seconds) + picture_bytes)
         self._return_worker(worker)
         return decoded
 

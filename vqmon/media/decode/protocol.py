@@ -173,7 +173,9 @@ def parse_answer(
         edges=(first, last),
         reference=None
         if request.reference is None
-        else parse_comparison(answer.get("reference"), request.reference, sample_count=len(times)),
+        else parse_comparison(
+            answer.get("reference"), request.reference, sample_count=len(times), memory=shared_memory
+        ),
     )
 
 

@@ -252,7 +252,15 @@ def _collect(
     return collector, stream_facts(video)
 
 
-def _compare(side: SegmentSide, media: bytes, request: DecodeRequest, tools: ReferenceTools) -> dict[str, Any]:
+def _compare(
+    side: SegmentSide,
+    media: bytes,
+    request: DecodeRequest,
+    tools: ReferenceTools,
+    *,
+    shared_memory: SharedMemory,
+    used_bytes: int,
+) -> dict[str, Any]:
     """The answer about the reference; whatever is wrong with it is said there."""
     try:
         demuxer = detect_demuxer(media)
@@ -261,7 +269,12 @@ def _compare(side: SegmentSide, media: bytes, request: DecodeRequest, tools: Ref
             decoder = _LibavDecoder(video, set(), limits=request.limits, options={})
             frames = partial(_reference_frames, decoder, video)
             return tools.compare(
-                side, frames, request.reference, times=[picture.time_seconds for picture in video.pictures]
+                side,
+                frames,
+                request.reference,
+                times=[picture.time_seconds for picture in video.pictures],
+                memory=shared_memory,
+                used_bytes=used_bytes,
             )
     except (DecodeError, MemoryError, av.error.FFmpegError) as error:
         return pack_unscored("decode", f"the reference: {error or 'both sides need more memory than allowed'}")
@@ -471,7 +484,10 @@ def _answer_request(
         collector, facts = decode_segment(media, request, shared_memory, tools.resampler, side=side)
         answer = collector.answer(facts)
         if side is not None:
-            answer["reference"] = _compare(side, reference, request, tools)
+            used_bytes = request.bytes_per_sample * len(collector)
+            answer["reference"] = _compare(
+                side, reference, request, tools, shared_memory=shared_memory, used_bytes=used_bytes
+            )
     except DecodeError as error:
         _write_message(answers, {"ok": False, "reason": error.reason, "detail": error.detail})
     except MemoryError:

@@ -1,23 +1,114 @@
-"""The result of a comparison as the JSON of a decoder process's answer, and its checked reading."""
+"""The result of a comparison as the JSON of a decoder process's answer, and its checked reading.
+
+Pictures for learned measures are written into the memory that both processes share, behind the views: of each size the
+pairs one after the other, the reference first. The JSON tells where.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vqmon.core.scores import (
     UNSCORED_REFERENCE,
+    PicturePairs,
     ReferenceComparison,
     ReferencePairing,
     ReferenceScore,
 )
+from vqmon.core.types import Pixels
+from vqmon.media.images.pillow_resize import shrink_to_short_side
+from vqmon.media.reference.canvas import Canvas
 from vqmon.media.reference.comparison import PairedValues, ReferenceRequest
 from vqmon.media.reference.offered import REFERENCE_MEASURES
 
 _MAX_TEXT_CHARACTERS = 200
 _MAX_COMPONENTS = 16
 _MAX_VALUE = 1e9
+# of all pictures of one segment: some 16 pairs of 1920 x 1080
+_MAX_PICTURE_BYTES = 200_000_000
+_MIN_PICTURE_SIDE, _MAX_PICTURE_SIDE = 16, 8192
+_NO_MEMORY = np.empty(0, np.uint8)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Region:
+    """Where the pairs of one size lie in the shared memory; `samples` are those that have been written."""
+
+    side: int
+    height: int
+    width: int
+    offset_bytes: int
+    chosen: frozenset[int]
+    samples: list[int] = field(default_factory=list)
+
+    @property
+    def picture_bytes(self) -> int:
+        return self.height * self.width * 3
+
+
+class PictureWriter:
+    """Writes pairs of pictures into the shared memory behind its first `used_bytes`; a `comparison.PictureSink`.
+
+    When there is no room for all pairs, those of sampled frames that are spread evenly are written.
+    """
+
+    def __init__(self, memory: NDArray[np.uint8], sides: Sequence[int], *, used_bytes: int) -> None:
+        self._memory, self._sides, self._used_bytes = memory, sides, used_bytes
+        self._regions: list[_Region] = []
+
+    def start(self, canvas: Canvas, samples: Sequence[int]) -> None:
+        """Divide the room among the sizes; of each size choose the sampled frames."""
+        offset, room = self._used_bytes, min(len(self._memory) - self._used_bytes, _MAX_PICTURE_BYTES)
+        for side in self._sides:
+            height, width = _picture_size(canvas, side)
+            count = min(len(samples), room // len(self._sides) // (2 * height * width * 3))
+            chosen = frozenset(samples[index * len(samples) // count] for index in range(count))
+            region = _Region(side=side, height=height, width=width, offset_bytes=offset, chosen=chosen)
+            offset += count * 2 * region.picture_bytes
+            self._regions.append(region)
+
+    def wants(self, sample: int) -> bool:
+        """Whether the pictures of a sampled frame are wanted."""
+        return any(sample in region.chosen for region in self._regions)
+
+    def add(self, sample: int, *, reference: Pixels, picture: Pixels) -> None:
+        """Write a sampled frame and its partner at each size that wants it."""
+        for region in self._regions:
+            if sample not in region.chosen:
+                continue
+            for index, pixels in enumerate((reference, picture)):
+                start = region.offset_bytes + (2 * len(region.samples) + index) * region.picture_bytes
+                resized = shrink_to_short_side(pixels, region.side) if region.side else pixels
+                self._memory[start : start + region.picture_bytes] = resized.ravel()
+            region.samples.append(sample)
+
+    def layout(self) -> list[dict[str, Any]]:
+        """The JSON that tells where the pictures are."""
+        return [
+            {
+                "side": region.side,
+                "height": region.height,
+                "width": region.width,
+                "offset": region.offset_bytes,
+                "samples": region.samples,
+            }
+            for region in self._regions
+            if region.samples
+        ]
+
+
+def _picture_size(canvas: Canvas, side: int) -> tuple[int, int]:
+    """(height, width) at which pictures are handed out."""
+    shortest = min(canvas.height, canvas.width)
+    if not side or shortest <= side:
+        return canvas.height, canvas.width
+    return side * canvas.height // shortest, side * canvas.width // shortest
 
 
 def pack_values(values: PairedValues, request: ReferenceRequest) -> dict[str, Any]:
@@ -51,8 +142,13 @@ def _pack_measure(values: PairedValues, name: str) -> dict[str, Any]:
     }
 
 
-def parse_comparison(content: object, request: ReferenceRequest, *, sample_count: int) -> ReferenceComparison:
-    """Check and read an answer, which an attacker may have written; raises ValueError, KeyError or TypeError."""
+def parse_comparison(
+    content: object, request: ReferenceRequest, *, sample_count: int, memory: NDArray[np.uint8] = _NO_MEMORY
+) -> ReferenceComparison:
+    """Check and read an answer, which an attacker may have written; raises ValueError, KeyError or TypeError.
+
+    Pictures are copied from `memory`, which may change while it is read.
+    """
     answer = _expect(content, dict)
     if "unscored" in answer:
         if answer["unscored"] not in UNSCORED_REFERENCE:
@@ -64,10 +160,14 @@ def parse_comparison(content: object, request: ReferenceRequest, *, sample_count
     measures = _expect(answer["measures"], dict)
     if set(measures) != set(request.measures):
         raise ValueError("these are not the requested measures")
+    pictures = _parse_pictures(answer["pictures"], request, samples, memory)
+    if not request.measures and not pictures:
+        return ReferenceComparison(unscored="failed", detail="there is no memory for pictures of this size")
     return ReferenceComparison(
         scores=tuple(
             _parse_measure(name, _expect(measures[name], dict), samples, sample_count) for name in request.measures
         ),
+        pictures=pictures,
         pairing=ReferencePairing(
             offset_seconds=_number(answer["offset_seconds"], -1e6, 1e6),
             confidence=_number(answer["confidence"], 0, 1),
@@ -97,6 +197,30 @@ def _parse_measure(name: str, answer: Mapping[str, Any], samples: list[int], sam
         higher_is_better=bool(facts.higher_is_better),
         components={_text(part): _number(value, -_MAX_VALUE, _MAX_VALUE) for part, value in components.items()},
     )
+
+
+def _parse_pictures(
+    content: object, request: ReferenceRequest, samples: Sequence[int], memory: NDArray[np.uint8]
+) -> dict[int, PicturePairs]:
+    """Pairs by the length of their short side."""
+    pictures: dict[int, PicturePairs] = {}
+    for region in _expect(content, list):
+        side = _expect(region["side"], int)
+        if side in pictures or side not in request.picture_sides:
+            raise ValueError("these are not the requested pictures")
+        height, width = (
+            int(_number(region[name], _MIN_PICTURE_SIDE, _MAX_PICTURE_SIDE)) for name in ("height", "width")
+        )
+        chosen = _expect(region["samples"], list)
+        if not chosen or not set(chosen) <= set(samples) or chosen != sorted(set(chosen)):
+            raise ValueError("these are no samples")
+        size = len(chosen) * 2 * height * width * 3
+        start = int(_number(region["offset"], 0, len(memory) - size))
+        pixels = memory[start : start + size].reshape(len(chosen), 2, height, width, 3)
+        pictures[side] = PicturePairs(
+            samples=tuple(chosen), reference=pixels[:, 0].copy(), segment=pixels[:, 1].copy()
+        )  # fmt: skip
+    return pictures
 
 
 def _expect(value: object, kind: type) -> Any:

@@ -11,10 +11,11 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import numpy as np
 
+from vqmon.core.types import Pixels
 from vqmon.media.images.frames import luma_plane
 from vqmon.media.measures.measure import Picture
 from vqmon.media.reference.alignment import (
@@ -58,12 +59,30 @@ class MisalignedError(Exception):
     """The two sides cannot be paired; the message says why."""
 
 
+class PictureSink(Protocol):
+    """Takes pairs of pictures for the measures that are computed elsewhere."""
+
+    def start(self, canvas: Canvas, samples: Sequence[int]) -> None:
+        """Called once, with the size of all pictures and the sampled frames that have partners."""
+        ...
+
+    def wants(self, sample: int) -> bool:
+        """Whether the pictures of a sampled frame are wanted."""
+        ...
+
+    def add(self, sample: int, *, reference: Pixels, picture: Pixels) -> None:
+        """Take a sampled frame and its partner, (height, width, 3) on the canvas."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceRequest:
     """Which measures a segment and its reference are compared by, and on which canvas."""
 
     # keys of REFERENCE_MEASURES
     measures: tuple[str, ...]
+    # short sides, in px, of the pictures that are handed out for learned measures, each once; 0 = the canvas
+    picture_sides: tuple[int, ...] = ()
     # (width, height) into which the picture is fitted; None = the size of the reference
     canvas: tuple[int, int] | None = (1920, 1080)
     kernel: Kernel = "bicubic"
@@ -71,8 +90,13 @@ class ReferenceRequest:
     def __post_init__(self) -> None:
         if unknown := set(self.measures) - set(REFERENCE_MEASURES):
             raise ValueError(f"unknown reference measures: {', '.join(sorted(unknown))}")
-        if not self.measures or len(set(self.measures)) != len(self.measures):
+        if not (self.measures or self.picture_sides) or len(set(self.measures)) != len(self.measures):
             raise ValueError("a comparison needs measures, each once")
+        if len(set(self.picture_sides)) != len(self.picture_sides) or not set(self.picture_sides) <= {
+            0,
+            *range(16, 8193),
+        }:
+            raise ValueError(f"picture_sides: {self.picture_sides} are not 0 or within 16..8192, each once")
         if self.canvas is not None and not all(16 <= side <= 8192 for side in self.canvas):
             raise ValueError(f"canvas: {self.canvas[0]}x{self.canvas[1]} is not within 16..8192")
         if self.kernel not in get_args(Kernel):
@@ -83,7 +107,10 @@ class ReferenceRequest:
         """From the JSON of `dataclasses.asdict`."""
         canvas = values["canvas"]
         return cls(
-            measures=tuple(values["measures"]), canvas=tuple(canvas) if canvas else None, kernel=values["kernel"]
+            measures=tuple(values["measures"]),
+            picture_sides=tuple(values["picture_sides"]),
+            canvas=tuple(canvas) if canvas else None,
+            kernel=values["kernel"],
         )
 
 
@@ -162,10 +189,12 @@ class ReferenceComparer:
     def __init__(self, request: ReferenceRequest, converter: CanvasConverter, meter: FilterMeter) -> None:
         self._request, self._converter, self._meter = request, converter, meter
 
-    def compare(self, segment: SegmentSide, reference: Frames, *, near_seconds: float = 0.0) -> PairedValues:
+    def compare(
+        self, segment: SegmentSide, reference: Frames, *, near_seconds: float = 0.0, sink: PictureSink | None = None
+    ) -> PairedValues:
         """The values of all samples that have a partner; raises MisalignedError.
 
-        `near_seconds` is the expected time in the reference minus the time in the segment.
+        `near_seconds` is the expected time in the reference minus the time in the segment. `sink` gets the pictures.
         """
         if not segment.samples:
             raise MisalignedError("a still picture has no frames to be aligned")
@@ -189,7 +218,9 @@ class ReferenceComparer:
             frames={},
         )
         partners = self._partners(segment, theirs, alignment)
-        self._measure(segment, partners, self._windows(theirs, reference, partners), values, borders)
+        if sink is not None:
+            sink.start(canvas, [segment.samples[position][0] for position in partners])
+        self._measure(segment, partners, self._windows(theirs, reference, partners), values, borders, sink=sink)
         return values
 
     def _collect(
@@ -285,6 +316,8 @@ class ReferenceComparer:
         windows: Iterator[tuple[int, dict[int, SideFrame]]],
         values: PairedValues,
         borders: tuple[Borders, Borders],
+        *,
+        sink: PictureSink | None,
     ) -> None:
         checks: list[bool] = []
         for position, window in windows:
@@ -302,10 +335,19 @@ class ReferenceComparer:
                 checks.append(self._is_registered(sample, window[index], borders))
                 if not any(checks) and len(checks) in (_REGISTERED_PAIRS, len(partners)):
                     raise MisalignedError("the two sides show other parts of the picture: one is cropped or shifted")
-            values.frames[sample_index] = self._measure_pair(ours, theirs, values.canvas, fps)
+            values.frames[sample_index] = self._measure_pair(
+                ours, theirs, values.canvas, fps, sample=sample_index, sink=sink
+            )
 
     def _measure_pair(
-        self, ours: av.VideoFrame, theirs: Sequence[av.VideoFrame], canvas: Canvas, fps: float
+        self,
+        ours: av.VideoFrame,
+        theirs: Sequence[av.VideoFrame],
+        canvas: Canvas,
+        fps: float,
+        *,
+        sample: int,
+        sink: PictureSink | None,
     ) -> dict[str, tuple[float, dict[str, float]]]:
         """The value and components of each measure; `theirs` are the partner and, before it, earlier frames."""
         values: dict[str, tuple[float, dict[str, float]]] = {}
@@ -313,9 +355,12 @@ class ReferenceComparer:
             if name in FILTER_MEASURES:
                 values[name] = self._meter.measure(name, ours, theirs[-1], earlier=theirs[:-1], fps=fps)
         names = [name for name in self._request.measures if name in PICTURE_MEASURES]
-        if names:
+        is_wanted = sink is not None and sink.wants(sample)
+        if names or is_wanted:
             picture, original = (Picture(self._converter.to_rgb(frame, canvas)) for frame in (ours, theirs[-1]))
             values |= {name: (_bounded(PICTURE_MEASURES[name].compute(original, picture)), {}) for name in names}
+            if sink is not None and is_wanted:
+                sink.add(sample, reference=original.rgb, picture=picture.rgb)
         return values
 
     def _is_registered(self, sample: SideFrame, partner: SideFrame, borders: tuple[Borders, Borders]) -> bool:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vqmon.core.types import Pixels
 from vqmon.media.images.colour import describe_frame_colour
 from vqmon.media.images.resampling import FrameResampler, Orientation
 from vqmon.media.reference.alignment import MAX_OFFSET_SECONDS
-from vqmon.media.reference.answer import pack_unscored, pack_values
+from vqmon.media.reference.answer import PictureWriter, pack_unscored, pack_values
 from vqmon.media.reference.canvas import CanvasConverter, SideFrame
 from vqmon.media.reference.comparison import Frames, MisalignedError, ReferenceComparer, ReferenceRequest, SegmentSide
 from vqmon.media.reference.filters import FilterMeter
@@ -39,18 +40,29 @@ class ReferenceTools:
         self._meter = FilterMeter(new_graph)
 
     def compare(
-        self, side: SegmentSide, frames: Frames, request: ReferenceRequest | None, *, times: Sequence[float | None]
+        self,
+        side: SegmentSide,
+        frames: Frames,
+        request: ReferenceRequest | None,
+        *,
+        times: Sequence[float | None],
+        memory: Pixels,
+        used_bytes: int,
     ) -> dict[str, Any]:
-        """The values, or why there are none; `times` are those of the reference on its own clock, in seconds."""
+        """The values, or why there are none; `times` are those of the reference on its own clock, in seconds.
+
+        Pictures for learned measures go into `memory` behind its first `used_bytes`.
+        """
         if request is None:
             raise ValueError("there is no request to compare by")
         comparer = ReferenceComparer(request, self.converter, self._meter)
         known_times = [time for time in times if time is not None]
         try:
-            values = comparer.compare(side, frames, near_seconds=_clock_difference(side, known_times))
+            writer = PictureWriter(memory, request.picture_sides, used_bytes=used_bytes)
+            values = comparer.compare(side, frames, near_seconds=_clock_difference(side, known_times), sink=writer)
         except MisalignedError as error:
             return pack_unscored("misaligned", str(error))
-        return pack_values(values, request)
+        return pack_values(values, request) | {"pictures": writer.layout()}
 
 
 def _clock_difference(side: SegmentSide, times: Sequence[float]) -> float:

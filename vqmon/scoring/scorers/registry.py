@@ -16,6 +16,7 @@ from vqmon.errors import ScorerError
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec, load_composite_spec
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec, find_bundles, load_frame_spec
 from vqmon.scoring.manifests.level_scorer import LevelScorerSpec, load_level_spec
+from vqmon.scoring.manifests.reference_measure import ReferenceMeasureSpec, load_reference_spec
 from vqmon.scoring.runtime.batcher import Batcher
 from vqmon.scoring.runtime.engines import open_frame_engine
 from vqmon.scoring.runtime.graph import Placement, call_at_priority
@@ -29,7 +30,9 @@ __all__ = [
     "Scorer",
     "ScorerOptions",
     "builtin_folder",
+    "check_licence",
     "load_manifest",
+    "load_scorer_manifest",
     "open_pair_scorer",
     "open_scorers",
     "resolve_manifests",
@@ -128,8 +131,8 @@ async def open_scorers(
         models: dict[Path, LevelModel] = {}
         for name in names:
             manifest, task = _resolve_task(name, bundles)
-            spec = load_manifest(manifest)
-            _check_licence(spec, allow_noncommercial=options.allow_noncommercial)
+            spec = load_scorer_manifest(manifest)
+            check_licence(spec, allow_noncommercial=options.allow_noncommercial)
             scorer = _open_scorer(spec, task, manifest, options=options, shared_graphs=graphs, models=models)
             scorers.setdefault(scorer.id, scorer)
         yield list(scorers.values())
@@ -145,8 +148,8 @@ async def open_pair_scorer(
     """
     options = options or ScorerOptions()
     manifest, task_name = _resolve_task(name, find_bundles(folders))
-    spec = load_manifest(manifest)
-    _check_licence(spec, allow_noncommercial=options.allow_noncommercial)
+    spec = load_scorer_manifest(manifest)
+    check_licence(spec, allow_noncommercial=options.allow_noncommercial)
     if not isinstance(spec, LevelScorerSpec):
         raise ScorerError(f"{spec.id} scores single pictures; to compare two, use a scorer with a task for pairs")
     pair_tasks = [
@@ -186,13 +189,25 @@ def _open_scorer(
     return FrameScorer(spec, batcher, deadline_seconds=deadline_seconds)
 
 
-def load_manifest(path: Path) -> Spec:
+def load_scorer_manifest(path: Path) -> Spec:
+    """Read the manifest of a scorer; raises SettingsError, and ScorerError for that of a reference measure."""
+    spec = load_manifest(path)
+    if isinstance(spec, ReferenceMeasureSpec):
+        raise ScorerError(f"{spec.id} needs a reference: name it in scoring.references instead")
+    return spec
+
+
+def load_manifest(path: Path) -> Spec | ReferenceMeasureSpec:
     """Read a manifest of any kind; raises SettingsError."""
     try:
         kind = json.loads(path.read_bytes()).get("kind", "frame")
     except (OSError, ValueError, AttributeError):
         kind = "frame"  # its reader has the most helpful messages for a file that is not a manifest
-    readers: dict[str, Callable[[Path], Spec]] = {"levels": load_level_spec, "composite": load_composite_spec}
+    readers: dict[str, Callable[[Path], Spec | ReferenceMeasureSpec]] = {
+        "levels": load_level_spec,
+        "composite": load_composite_spec,
+        "reference": load_reference_spec,
+    }
     return readers.get(kind, load_frame_spec)(path)
 
 
@@ -207,7 +222,7 @@ def _resolve_task(name: str, bundles: Mapping[str, Path]) -> tuple[Path, str]:
     scorer = f"{bundle_name}{at}{version}" if task and bundle_name in bundle_names else name
     (manifest,) = resolve_manifests([scorer], bundles).values()
     if task:
-        spec = load_manifest(manifest)
+        spec = load_scorer_manifest(manifest)
         tasks = [spec_task.name for spec_task in spec.tasks] if isinstance(spec, LevelScorerSpec) else []
         if task not in tasks:
             raise ScorerError(f"{spec.id} has no task {task!r}; its tasks: {', '.join(tasks) or 'none'}")
@@ -229,7 +244,7 @@ def resolve_manifests(names: Iterable[str], bundles: Mapping[str, Path]) -> dict
     return manifests
 
 
-def _check_licence(spec: Spec, *, allow_noncommercial: bool) -> None:
+def check_licence(spec: Spec | ReferenceMeasureSpec, *, allow_noncommercial: bool) -> None:
     """Refuse weights that may not be used commercially unless the settings state that the use is non-commercial."""
     if spec.licence.commercial is False and not allow_noncommercial:
         raise ScorerError(

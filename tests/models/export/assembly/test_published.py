@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 
 from models.export.assembly import published  # noqa: E402
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
-from models.networks.fast_vqa import FastVqa  # noqa: E402
+from models.networks.fragments.fast_vqa import FastVqa  # noqa: E402
 from models.weights import WeightsError  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]

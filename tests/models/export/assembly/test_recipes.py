@@ -16,8 +16,8 @@ from models.networks.backbones.clip import Clip, ClipConfig  # noqa: E402
 from models.networks.backbones.convnext3d import ConvNextConfig  # noqa: E402
 from models.networks.backbones.slowfast import FastPathway, SlowFast, SlowFastConfig  # noqa: E402
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
-from models.networks.dover import FUSIONS, Dover  # noqa: E402
-from models.networks.fast_vqa import FastVqa  # noqa: E402
+from models.networks.fragments.dover import FUSIONS, Dover  # noqa: E402
+from models.networks.fragments.fast_vqa import FastVqa  # noqa: E402
 from models.networks.sr_vqa import RqVqa, SrVqa, SrVqaConfig  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]

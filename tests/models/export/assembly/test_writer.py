@@ -12,8 +12,11 @@ torch = pytest.importorskip("torch")
 import onnx  # noqa: E402
 
 from models import __main__ as command  # noqa: E402
-from models.export import composite  # noqa: E402
-from models.export.assembly import published, recipes  # noqa: E402
+from models.export.assembly import (  # noqa: E402
+    composite,
+    published,
+    recipes,
+)
 from models.export.assembly.assembly import GraphAssembly, run_in_torch  # noqa: E402
 from models.export.assembly.writer import write_assembly  # noqa: E402
 from models.networks import liqe  # noqa: E402
@@ -22,8 +25,8 @@ from models.networks.backbones.clip import ClipConfig  # noqa: E402
 from models.networks.backbones.convnext3d import ConvNextConfig  # noqa: E402
 from models.networks.backbones.slowfast import FastPathway, SlowFast, SlowFastConfig  # noqa: E402
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
-from models.networks.dover import Dover  # noqa: E402
-from models.networks.fast_vqa import FastVqa  # noqa: E402
+from models.networks.fragments.dover import Dover  # noqa: E402
+from models.networks.fragments.fast_vqa import FastVqa  # noqa: E402
 from models.networks.sr_vqa import RqVqa, SrVqa, SrVqaConfig  # noqa: E402
 from models.verify import assembly as parts_verify  # noqa: E402
 from models.weights import WeightsError  # noqa: E402

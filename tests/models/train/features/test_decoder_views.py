@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.export.composite import view_of_input  # noqa: E402
+from models.export.assembly.composite import view_of_input  # noqa: E402
 from models.train.features import extract  # noqa: E402
 from models.train.features.decoder_views import make_view  # noqa: E402
 from vqmon.core.types import View  # noqa: E402

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.export.composite import view_of_input  # noqa: E402
+from models.export.assembly.composite import view_of_input  # noqa: E402
 from models.export.pair import TILES_VIEW  # noqa: E402
 from models.train.checkpoint import read_frozen_networks  # noqa: E402
 from models.train.features import extract  # noqa: E402

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models.networks.backbones.convnext3d import ConvNext3d, ConvNextConfig
 from models.networks.backbones.pixels import normalise
 from models.networks.backbones.swin import RECOMPUTED_TENSORS, Swin, SwinConfig
-from models.networks.fast_vqa import MEAN, STD, FragmentFeatures, ScoreHead
+from models.networks.fragments.fast_vqa import MEAN, STD, FragmentFeatures, ScoreHead
 
 IGNORED_TENSORS = RECOMPUTED_TENSORS
 

@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 from models.networks.backbones.convnext3d import ConvNextConfig  # noqa: E402
 from models.networks.backbones.pixels import normalise  # noqa: E402
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
-from models.networks.dover import FUSIONS, MEAN, STD, AestheticFeatures, Dover, FuseSideScores, ScoreFusion  # noqa: E402
-from models.networks.fast_vqa import FragmentFeatures  # noqa: E402
+from models.networks.fragments.dover import FUSIONS, MEAN, STD, AestheticFeatures, Dover, FuseSideScores, ScoreFusion  # noqa: E402
+from models.networks.fragments.fast_vqa import FragmentFeatures  # noqa: E402
 from models.weights import state_dict_shapes  # noqa: E402
 from tests.models.rich_goldens import RichGoldens, fill, near, near_stats  # noqa: E402
 

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from models.networks.backbones.pixels import normalise  # noqa: E402
 from models.networks.backbones.swin import SwinConfig  # noqa: E402
-from models.networks.fast_vqa import MEAN, STD, FastVqa  # noqa: E402
+from models.networks.fragments.fast_vqa import MEAN, STD, FastVqa  # noqa: E402
 from models.weights import state_dict_shapes  # noqa: E402
 from tests.models import published_fragments as fragments  # noqa: E402
 from tests.models.rich_goldens import RichGoldens, fill, near, near_stats  # noqa: E402

@@ -8,8 +8,8 @@ torch = pytest.importorskip("torch")
 
 import pytest  # noqa: E402
 
-from models.export import composite  # noqa: E402
 from models.export.assembly import (  # noqa: E402
+    composite,
     recipes,
 )
 from models.export.assembly.assembly import PixelInput  # noqa: E402

@@ -1,0 +1,1 @@
+"""Learned reference measures on the features of ImageNet networks: LPIPS and DISTS."""
