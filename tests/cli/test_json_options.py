@@ -51,7 +51,7 @@ def commands_with_json_option(command: click.Command, path: tuple[str, ...] = ()
 
 def test_every_json_option_is_tested_here() -> None:
     """A command that gets the option needs a test in this file."""
-    assert set(commands_with_json_option(main)) == {"compare", "evaluate", "score"}
+    assert set(commands_with_json_option(main)) == {"compare", "evaluate", "ladder", "score"}
 
 
 @pytest.mark.parametrize(("streams", "verdict"), [(20, "better"), (1, "undecided"), (0, "undecided")])

@@ -27,6 +27,7 @@ from vqmon.cli.evaluation import calibrate, evaluate
 from vqmon.cli.experiments import compare, pictures, plan
 from vqmon.cli.history import export, replay
 from vqmon.cli.kafka import publish, record, topics
+from vqmon.cli.ladder import ladder
 from vqmon.cli.scorers import scorers
 from vqmon.core.types import Alert, Outcome, SegmentFailure
 from vqmon.errors import StoreError, VqmonError
@@ -292,5 +293,6 @@ for command in (
     plan,
     evaluate,
     calibrate,
+    ladder,
 ):
     main.add_command(command)

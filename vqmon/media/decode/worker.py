@@ -72,7 +72,7 @@ from vqmon.media.reference.sides import ReferenceTools, frame_listener, sample_l
 
 _CODECS = ("h264", "hevc", "libdav1d", "vp9", "vp8", "mpeg2video", "mpeg1video", "mpeg4")
 # audio and subtitles are never decoded, but libav reads far ahead for a stream whose codec it may not open
-_CONTAINER_OPTIONS = {
+CONTAINER_OPTIONS = {
     "protocol_whitelist": "none",
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,mpegts,matroska,webm",
     "codec_whitelist": ",".join(_CODECS),
@@ -362,7 +362,7 @@ def _open_container(media: bytes, demuxer: str, limits: DecodeLimits) -> "av.con
 def _open(media: bytes, demuxer: str, limits: DecodeLimits, *, skip_frame: str) -> "av.container.InputContainer":
     options = {"max_pixels": str(limits.max_pixels), "threads": "1", "skip_frame": skip_frame}
     try:
-        return av.open(io.BytesIO(media), "r", format=demuxer, container_options=_CONTAINER_OPTIONS, options=options)
+        return av.open(io.BytesIO(media), "r", format=demuxer, container_options=CONTAINER_OPTIONS, options=options)
     except (av.error.FFmpegError, ValueError, UnicodeError) as error:
         raise DecodeError("corrupt", "the container cannot be read") from error
 

@@ -1,0 +1,240 @@
+"""Makes and measures a ladder: encodes in processes of their own, then the path of every segment, with a reference."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.commands.evaluation.ladder.plan import LadderOptions, LadderPlan, plan_ladder
+from pipelines.commands.evaluation.ladder.work_folder import StoredEncode, WorkFolder
+from pipelines.observe.observer import Observer
+from pipelines.service.wiring import SCORE_MAX_SAMPLES, as_url, fetch_policy, open_observer, utc_now
+from vqmon.core.evaluation.ladder.encodes import AlteredForm, Encode, Ladder, Subject
+from vqmon.core.types import QualityEvent, Reference, Rendition, Segment
+from vqmon.errors import DecodeError, SettingsError
+from vqmon.flow import iterate, map_in_order
+from vqmon.media.encode.codecs import EncodeSettings
+from vqmon.media.encode.process import Excerpt, cut_excerpt, encode_excerpt
+from vqmon.media.fetch.fetcher import Fetcher
+from vqmon.media.reference.offered import REFERENCE_MEASURES
+from vqmon.settings.load import Settings
+
+_SAMPLED_FPS = 2.0
+_ENCODE_DEADLINE_SECONDS = 1800.0
+_MAX_MEDIA_BYTES = 256_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredLadder:
+    """A ladder with all its values, and how it was made."""
+
+    clip: Path
+    excerpt: Excerpt
+    ladder: Ladder
+    # at which both sides were compared; "" without reference measures
+    canvas: str
+    # sentences about what is left out
+    remarks: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LadderStep:
+    """Progress: an encode was made and measured, or was measured by an earlier run; `total` counts all of them."""
+
+    name: str
+    total: int
+    is_stored: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """One encode and its event, or why there is none."""
+
+    encode: StoredEncode | None = None
+    event: QualityEvent | None = None
+    problem: str = ""
+
+
+def settings_for_ladder(settings: Settings, *, measures: Sequence[str] = ()) -> Settings:
+    """The settings with the measures that a person chose, for short clips of which every half second is sampled."""
+    if unknown := [name for name in measures if name not in REFERENCE_MEASURES]:
+        raise SettingsError(f"no reference measure is named {unknown[0]!r}; {', '.join(REFERENCE_MEASURES)} are")
+    chosen = {"references": tuple(dict.fromkeys(measures))} if measures else {}
+    return settings.model_copy(
+        update={
+            "scoring": settings.scoring.model_copy(update={"heavy": (), "shadows": (), **chosen}),
+            "decode": settings.decode.model_copy(
+                update={"fps": max(_SAMPLED_FPS, settings.decode.fps), "thumbnail_width": 0}
+            ),
+            "fetch": settings.fetch.model_copy(update={"max_bytes": max(settings.fetch.max_bytes, _MAX_MEDIA_BYTES)}),
+        }
+    )
+
+
+async def measure_ladder(
+    settings: Settings,
+    clip: Path,
+    options: LadderOptions,
+    *,
+    folder: Path,
+    on_step: Callable[[LadderStep], None] = lambda step: None,
+) -> MeasuredLadder:
+    """Encode and measure an excerpt of a clip; what is in the work folder is not done once more.
+
+    Raises SettingsError for a clip that cannot be read or a ladder that cannot be measured.
+    """
+    work = WorkFolder(folder, clip=clip, seconds=options.seconds, start_seconds=options.start_seconds)
+    excerpt = await _excerpt(work, clip, options)
+    plan = plan_ladder(options, clip_lines=excerpt.height)
+    measured: dict[EncodeSettings, _Measured] = {}
+    async with (
+        Fetcher(fetch_policy(settings, named=[str(folder)])) as fetcher,
+        open_observer(settings, fetcher=fetcher, max_samples=SCORE_MAX_SAMPLES) as observer,
+    ):
+        conditions = _conditions(settings, observer)
+
+        async def measure(each: EncodeSettings) -> tuple[_Measured, bool]:
+            encode, event = work.find_encode(each), work.find_event(each, conditions)
+            if encode is not None and event is not None:
+                return _Measured(encode=encode, event=event), True
+            result = await _measure(work, observer, each, excerpt=excerpt)
+            if result.event is not None:
+                work.add_event(each, conditions, result.event)
+            return result, False
+
+        async def finish(ready: Sequence[tuple[EncodeSettings, tuple[_Measured, bool]]]) -> None:
+            for each, (result, is_stored) in ready:
+                measured[each] = result
+                on_step(LadderStep(name=_describe(each), total=len(plan.all_settings), is_stored=is_stored))
+
+        running = asyncio.Semaphore(settings.decode_workers)
+        await map_in_order(iterate(list(dict.fromkeys(plan.all_settings))), measure, finish, running=running)
+    return _assemble(clip, excerpt, plan, measured)
+
+
+async def _excerpt(work: WorkFolder, clip: Path, options: LadderOptions) -> Excerpt:
+    if (stored := work.find_excerpt()) is not None:
+        return stored
+    try:
+        excerpt = await cut_excerpt(
+            clip,
+            seconds=options.seconds,
+            start_seconds=options.start_seconds,
+            deadline_seconds=_ENCODE_DEADLINE_SECONDS,
+        )
+    except DecodeError as error:
+        raise SettingsError(f"{clip}: cannot be made a ladder of: {error}") from error
+    work.add_excerpt(excerpt)
+    return excerpt
+
+
+async def _measure(work: WorkFolder, observer: Observer, settings: EncodeSettings, *, excerpt: Excerpt) -> _Measured:
+    stored = work.find_encode(settings)
+    if stored is None:
+        try:
+            encoded = await encode_excerpt(
+                work.excerpt_file,
+                settings,
+                fps=excerpt.fps,
+                deadline_seconds=_ENCODE_DEADLINE_SECONDS,
+            )
+        except DecodeError as error:
+            return _Measured(problem=f"cannot be encoded ({error})")
+        stored = work.add_encode(settings, encoded)
+    observed = await observer.observe(
+        Segment(
+            rendition=Rendition(stream_id="ladder", name=stored.file.stem, height=settings.lines),
+            sequence=0,
+            url=as_url(str(stored.file)),
+            starts_at=utc_now(),
+            reference=Reference(url=as_url(str(work.excerpt_file))),
+        )
+    )
+    outcome = observed.outcome
+    if not isinstance(outcome, QualityEvent):
+        return _Measured(encode=stored, problem=f"cannot be scored ({outcome.reason}: {outcome.detail})")
+    return _Measured(encode=stored, event=outcome)
+
+
+def _conditions(settings: Settings, observer: Observer) -> str:
+    """Identifies everything but the encode that its values depend on."""
+    identities = [scorer.identity for scorer in observer.judged]
+    scoring = settings.scoring
+    facts = {
+        "scorers": [
+            f"{each.scorer} {each.sha256} {each.preprocessing} {each.calibration_version}" for each in identities
+        ],
+        "display": [scoring.display_lines, scoring.display_distance_heights],
+        "references": [*scoring.references, scoring.reference_canvas, scoring.reference_kernel],
+        "decode": [settings.decode.sampling, settings.decode.fps, settings.decode.hdr],
+        "versions": dict(observer.versions),
+    }
+    return json.dumps(facts, sort_keys=True, default=str)
+
+
+def _assemble(
+    clip: Path, excerpt: Excerpt, plan: LadderPlan, measured: Mapping[EncodeSettings, _Measured]
+) -> MeasuredLadder:
+    """The ladder of what has all values; raises SettingsError when nothing has."""
+    problems = {_describe(each): result.problem for each, result in measured.items() if result.problem}
+    events = {each: result.event for each, result in measured.items() if result.event is not None}
+    if not any(each in events for each in plan.encodes):
+        name, problem = next(iter(problems.items()))
+        raise SettingsError(f"{clip}: no encode could be measured: {name} {problem}")
+    unpaired = {each: event for each, event in events.items() if not event.references}
+    # one without reference measures is left out, unless all are without
+    if len(unpaired) < len(events):
+        for each, event in unpaired.items():
+            problems[_describe(each)] = f"has no reference measures ({event.unscored_reference_detail})"
+            del events[each]
+    remarks = [f"Left out: {name} {problem}." for name, problem in problems.items()]
+    if len(unpaired) == len(events):
+        reason = next(iter(events.values())).unscored_reference_detail or "none is chosen"
+        remarks.append(f"There are no reference measures ({reason}): only rates, sharpening and noise can be judged.")
+    any_event = next(iter(events.values()))
+    ladder = Ladder(
+        subjects=_subjects(any_event),
+        encodes=[
+            Encode(
+                codec=each.codec,
+                lines=each.lines,
+                setting=each.setting,
+                rate_kbps=round(stored.rate_kbps, 2),
+                values=_values(events[each]),
+            )
+            for each in plan.encodes
+            if each in events and (stored := measured[each].encode) is not None
+        ],
+        forms=[
+            AlteredForm(kind=form.kind, amount=form.amount, values=_values(events[form.settings]))
+            for form in plan.forms
+            if form.settings in events
+        ],
+    )
+    pairing = any_event.reference_pairing
+    return MeasuredLadder(
+        clip=clip, excerpt=excerpt, ladder=ladder, canvas=pairing.canvas if pairing else "", remarks=remarks
+    )
+
+
+def _subjects(event: QualityEvent) -> list[Subject]:
+    scorers = [Subject(name=score.scorer, is_scorer=True) for score in event.scores]
+    measures = [
+        Subject(name=each.measure, is_scorer=False, higher_is_better=each.higher_is_better, unit=each.unit)
+        for each in event.references
+    ]
+    return [*scorers, *measures]
+
+
+def _values(event: QualityEvent) -> dict[str, float]:
+    return {
+        **{score.scorer: score.value for score in event.scores},
+        **{each.measure: each.value for each in event.references},
+    }
+
+
+def _describe(settings: EncodeSettings) -> str:
+    altered = " soft" * bool(settings.soft_lines) + f" sharpened by {settings.sharpen:g}" * bool(settings.sharpen)
+    altered += f" with noise {settings.noise}" * bool(settings.noise)
+    return f"{settings.codec} {settings.lines}p {settings.setting}{altered}"
