@@ -25,6 +25,7 @@ async def score_media(
     *,
     prompt: str = "",
     reference: str = "",
+    located_frames: int = 0,
     on_segment_count: Callable[[int], None] = lambda count: None,
     on_observation: Callable[[Observation], None] = lambda observation: None,
 ) -> list[Observation]:
@@ -32,7 +33,8 @@ async def score_media(
 
     An address is the path or URL of a media file, of a folder of media files, or of an HLS or DASH playlist. A
     `reference` is one too: each segment is compared with the one of its file name or number there, or the only one.
-    `on_segment_count` is called once, before the first segment is fetched; `on_observation` after each segment.
+    For `located_frames` see `Observer`. `on_segment_count` is called once, before the first segment is fetched;
+    `on_observation` after each segment.
     """
     observations: list[Observation] = []
 
@@ -46,8 +48,9 @@ async def score_media(
     files = [file for address in addresses for file in _expand_folder(address)]
     async with (
         Fetcher(policy) as fetcher,
-        open_observer(settings, fetcher=fetcher, max_samples=SCORE_MAX_SAMPLES) as observer,
+        open_observer(settings, fetcher=fetcher, max_samples=SCORE_MAX_SAMPLES) as opened,
     ):
+        observer = replace(opened, located_frames=located_frames)
         items = [_with_prompt(item, prompt) for file in files for item in await _list_segments(file, fetcher)]
         if reference:
             items[:] = await _with_references(items, reference, fetcher)

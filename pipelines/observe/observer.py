@@ -1,13 +1,15 @@
 """The journey of one segment: fetch, decode, score, pool and calibrate, until it is an outcome."""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from pipelines.observe.heat_maps import RecentDetail, scorer_heat_map
 from pipelines.observe.scoring_tiers import RecordStage, Scorer, ScoringCascade, SegmentScores, measured_stage
 from vqmon.core.cascade import score_disagreement
 from vqmon.core.scores import summarize_signal
 from vqmon.core.types import (
+    HeatMap,
     Outcome,
     Provenance,
     QualityEvent,
@@ -45,6 +47,9 @@ class Observer:
     record_stage: RecordStage = lambda stage, seconds: None
     # the reference of a segment that states none itself; None = it is scored without one
     reference_of: Callable[[Segment], Reference | None] = lambda segment: None
+    # of how many of the worst frames of a segment each scorer tells which parts are worse; 0 = none, as it takes long
+    located_frames: int = 0
+    _recent_detail: RecentDetail = field(default_factory=RecentDetail, init=False)
 
     @property
     def judged(self) -> Sequence[Scorer]:
@@ -68,7 +73,7 @@ class Observer:
             return Observation(outcome=failure_from_error(item, error, observed_at=self.now()))
         decoded = scored.decoded
         return Observation(
-            outcome=self._event(item, scored),
+            outcome=self._event(item, scored, await self._heat_maps(item, scored)),
             thumbnails=tuple(zip(decoded.times_seconds, decoded.thumbnails, strict=False)),
         )
 
@@ -88,7 +93,20 @@ class Observer:
             return replace(scored, decoded=replace(scored.decoded, reference=missing))
         return await self.cascade.score(segment, media, reference_media=reference_media)
 
-    def _event(self, segment: Segment, scored: SegmentScores) -> QualityEvent:
+    async def _heat_maps(self, segment: Segment, scored: SegmentScores) -> Sequence[HeatMap]:
+        decoded = scored.decoded
+        maps = [self._recent_detail.heat_map(segment, decoded.detail)] if decoded.detail else []
+        maps += decoded.reference.heat_maps if decoded.reference else ()
+        if self.located_frames:
+            by_id = {score.scorer: score for score in scored.scores}
+            maps += [
+                await scorer_heat_map(scorer, decoded, by_id[scorer.id], frames=self.located_frames)
+                for scorer in scored.scorers
+                if scorer.id in by_id
+            ]
+        return [heat_map for heat_map in maps if heat_map is not None]
+
+    def _event(self, segment: Segment, scored: SegmentScores, heat_maps: Sequence[HeatMap]) -> QualityEvent:
         decoded, comparison = scored.decoded, scored.decoded.reference
         measures = {score.measure for score in comparison.scores} if comparison else set()
         learned = [measure for measure in self.cascade.learned_measures if measure.name in measures]
@@ -115,6 +133,7 @@ class Observer:
             reference_pairing=comparison.pairing if comparison else None,
             unscored_reference=comparison.unscored if comparison else "",
             unscored_reference_detail=comparison.detail if comparison else "",
+            heat_maps=tuple(heat_maps),
         )
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import vqmon
@@ -48,15 +49,7 @@ async def open_observer(
         async def decode(
             media: bytes, views: tuple[View, ...], reference: ReferenceMedia | None = None
         ) -> DecodedSegment:
-            return await pool.decode(
-                media,
-                views=views,
-                sampling=settings.decode.sampling,
-                fps=settings.decode.fps,
-                hdr=settings.decode.hdr,
-                thumbnail_width=settings.decode.thumbnail_width,
-                reference=reference,
-            )
+            return await pool.decode(media, views=views, reference=reference, **_decode_options(settings.decode))
 
         request = settings.scoring.reference_request(picture_sides=tiers.picture_sides)
 
@@ -86,6 +79,17 @@ async def open_observer(
 
 def _record_stage(meters: Meters, stage: str, seconds: float) -> None:
     meters.record("vqmon.stage.duration", seconds, stage=stage)
+
+
+def _decode_options(decode: DecodeSettings) -> Mapping[str, Any]:
+    """What of the settings is asked of every decode."""
+    return {
+        "sampling": decode.sampling,
+        "fps": decode.fps,
+        "hdr": decode.hdr,
+        "thumbnail_width": decode.thumbnail_width,
+        "with_heat_maps": decode.heat_maps,
+    }
 
 
 def _stream_references(streams: Sequence[WatchedStream]) -> Callable[[Segment], Reference | None]:

@@ -1,4 +1,4 @@
-"""Scores: pooling of frame values, signal summaries, calibration to 0..100, and promotions."""
+"""Scores: pooling of frame values, signal summaries, calibration to 0..100, promotions, and heat maps."""
 
 import math
 
@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqmon.core.scores import POOLINGS, Promotion, pool, summarize_signal
+from vqmon.core.scores import (
+    POOLINGS,
+    HeatMap,
+    Promotion,
+    describe_losses,
+    pack_heat_map,
+    pool,
+    region_means,
+    summarize_signal,
+)
 
 values = st.lists(st.floats(0, 100), min_size=1, max_size=50)
 
@@ -58,3 +67,48 @@ def test_a_promotion_with_unknown_or_missing_reasons_is_refused(
     with pytest.raises(ValueError, match=message):
         Promotion(reasons=reasons, left_out=left_out)
     assert Promotion(reasons=("low", "drop"), left_out="budget").left_out == "budget"
+
+
+def left_half(loss: float) -> np.ndarray:
+    losses = np.zeros((9, 16), np.float32)
+    losses[:, :8] = loss
+    return losses
+
+
+def test_losses_survive_packing_to_a_step_of_a_255th() -> None:
+    """A frame without a comparison, and one that loses too little, has no map."""
+    heat_map = pack_heat_map("detail", [None, left_half(0.6), left_half(0.05)])
+    assert heat_map is not None
+    assert heat_map.losses(0) is None
+    assert heat_map.losses(2) is None
+    restored = heat_map.losses(1)
+    assert restored is not None
+    assert np.abs(restored - left_half(0.6)).max() <= 0.5 / 255 + 1e-6
+    assert heat_map.means == pytest.approx((0.0, 0.3, 0.0), abs=0.002)
+
+
+def test_there_is_no_map_where_nothing_is_lost() -> None:
+    """So clean video costs no byte in an event."""
+    assert pack_heat_map("detail", [None, left_half(0.02)]) is None
+    assert pack_heat_map("detail", [left_half(0.29)], min_peak=0.3) is None
+
+
+@pytest.mark.parametrize("frame", ["AAAA", "no base64!", "A" * 196])
+def test_a_frame_of_another_size_is_refused(frame: str) -> None:
+    """Readers may rely on rows and columns."""
+    with pytest.raises(ValueError, match="frame of"):
+        HeatMap(measure="detail", frames=(frame,))
+
+
+def test_a_loss_is_described_by_sides_and_regions() -> None:
+    """For those who cannot see the picture."""
+    assert describe_losses(left_half(0.5)) == "mostly left; mean 0.25, largest 0.50"
+    corner = np.zeros((9, 16), np.float32)
+    corner[:4, 10:] = 1
+    assert describe_losses(corner).startswith("mostly top right;")
+    assert describe_losses(np.full((9, 16), 0.5, np.float32)).startswith("on no side in particular;")
+    regions = dict(region_means(left_half(0.6)))
+    assert len(regions) == 9
+    assert regions["middle left"] == pytest.approx(0.6)
+    assert regions["middle right"] == 0
+    assert dict(region_means(np.ones((3, 4), np.float32)))["bottom right"] == 1

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from tests import factories
-from vqmon.core.types import Alert, Outcome, QualityEvent, Rendition, Segment, SegmentFailure, Severity
+from vqmon.core.scores import pack_heat_map
+from vqmon.core.types import Alert, HeatMap, Outcome, QualityEvent, Rendition, Segment, SegmentFailure, Severity
 from vqmon.errors import Stage
 
 NOW = datetime(2026, 11, 20, 14, 30, 0, tzinfo=UTC)
@@ -86,6 +87,15 @@ PROVENANCE = replace(
 
 def _frame_values(maximum: float) -> tuple[float, ...]:
     return tuple(round(maximum * factor, 4) for factor in (0.9, 1.0, 0.96, 0.93))
+
+
+def half_lost(measure: str, *, frames: int, lost: Sequence[int]) -> HeatMap:
+    """A heat map that loses 0.7 in the left half of the frames at the indices `lost`."""
+    losses = np.zeros((9, 16), np.float32)
+    losses[:, :8] = 0.7
+    heat_map = pack_heat_map(measure, [losses if index in lost else None for index in range(frames)])
+    assert heat_map is not None
+    return heat_map
 
 
 def segment_failure(segment: Segment, reason: str = "not_found") -> SegmentFailure:

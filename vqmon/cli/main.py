@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from pipelines.observe.observer import Observation
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_LOCATED_FRAMES = 2
+"""Of how many frames per segment the report says where the scorers find them worse."""
 
 
 class _Group(click.Group):
@@ -174,7 +176,9 @@ def score(
     settings = settings_for_score(
         open_settings(ctx.obj), scorers=scorers, sampling=sampling, max_bytes=max_bytes, deadline_seconds=deadline
     )
-    observations = _score_with_progress(settings, addresses, prompt=prompt, reference=reference)
+    observations = _score_with_progress(
+        settings, addresses, prompt=prompt, reference=reference, located_frames=_LOCATED_FRAMES if html else 0
+    )
     outcomes = [observation.outcome for observation in observations]
     if as_json:
         for outcome in outcomes:
@@ -228,7 +232,7 @@ def check(ctx: click.Context, offline: bool) -> None:  # noqa: FBT001 - click gi
 
 
 def _score_with_progress(
-    settings: Settings, addresses: Sequence[str], *, prompt: str, reference: str
+    settings: Settings, addresses: Sequence[str], *, prompt: str, reference: str, located_frames: int
 ) -> "list[Observation]":
     from pipelines.commands.score import score_media
 
@@ -242,6 +246,7 @@ def _score_with_progress(
                 addresses,
                 prompt=prompt,
                 reference=reference,
+                located_frames=located_frames,
                 on_segment_count=lambda count: bar.update(task, total=count),
                 on_observation=lambda _: bar.advance(task),
             )

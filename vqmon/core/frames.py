@@ -236,6 +236,44 @@ class View:
         return self.picture_count * self.width * self.height * 3
 
 
+GRID_ROWS, GRID_COLUMNS = 9, 16
+"""The cells of a picture, as displayed, in which heat maps are told."""
+
+DETAIL_GRID_BYTES = 3 * 2 * GRID_ROWS * GRID_COLUMNS
+"""Of a packed `DetailGrid`."""
+
+_STEPS_PER_LEVEL = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DetailGrid:
+    """What one sampled frame tells about its cells: three (GRID_ROWS, GRID_COLUMNS) arrays of 0..255 levels."""
+
+    # mean absolute differences of neighbouring pixels, and of pixels eight times as far apart
+    fine: NDArray[np.float32]
+    coarse: NDArray[np.float32]
+    # mean luma
+    luma: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        for grid in (self.fine, self.coarse, self.luma):
+            if grid.shape != (GRID_ROWS, GRID_COLUMNS):
+                raise ValueError(f"a grid has {GRID_ROWS} x {GRID_COLUMNS} cells, not {grid.shape}")
+
+    def pack(self) -> bytes:
+        """DETAIL_GRID_BYTES: fine, coarse, luma as 16-bit numbers of 1/256 level, low byte first."""
+        levels = np.stack([self.fine, self.coarse, self.luma])
+        steps: NDArray[np.uint16] = np.clip(levels * _STEPS_PER_LEVEL + 0.5, 0, 65535).astype("<u2")
+        return steps.tobytes()
+
+    @classmethod
+    def unpack(cls, packed: bytes | bytearray | memoryview) -> "DetailGrid":
+        """The inverse of `pack`; raises ValueError for another number of bytes."""
+        levels = np.frombuffer(packed, "<u2").astype(np.float32) / np.float32(_STEPS_PER_LEVEL)
+        fine, coarse, luma = levels.reshape(3, GRID_ROWS, GRID_COLUMNS)
+        return cls(fine=fine, coarse=coarse, luma=luma)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaFacts:
     """Facts about the decoded track, and how its pictures were converted to RGB."""
@@ -284,6 +322,8 @@ class DecodedSegment:
     prompt: str = ""
     # None where the segment has no reference
     reference: "ReferenceComparison | None" = None
+    # one per sampled frame; empty when not requested
+    detail: tuple[DetailGrid, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.times_seconds)
@@ -292,6 +332,8 @@ class DecodedSegment:
         for view, pixels in self.views.items():
             if pixels.shape != (count, *view.row_shape) or pixels.dtype != np.uint8:
                 raise ValueError(f"view {view.kind} {view.width}x{view.height}: got {pixels.dtype}{pixels.shape}")
+        if len(self.detail) not in (0, count):
+            raise ValueError(f"detail: {len(self.detail)} grids for {count} frames")
         for name, values in self.signals.items():
             if len(values) != count:
                 raise ValueError(f"signal {name}: {len(values)} values for {count} frames")

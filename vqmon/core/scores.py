@@ -1,13 +1,16 @@
-"""Scores, reference measures and their provenance: pooling, calibration to 0..100, and promotion to heavy scorers."""
+"""Scores, reference measures, heat maps and their provenance: pooling, calibration, promotion to heavy scorers."""
 
-from collections.abc import Callable, Mapping, Sequence
+import base64
+import binascii
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vqmon.core.calibration import ScoreInterval
-from vqmon.core.frames import Sampling
+from vqmon.core.frames import GRID_COLUMNS, GRID_ROWS, Sampling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +219,74 @@ class PicturePairs:
             raise ValueError(f"pictures of {self.reference.shape} and {shape} are not {len(self.samples)} pairs")
 
 
+_MIN_PEAK = 0.1
+"""A frame in which no cell loses more than this has no map: it would show noise."""
+
+Losses = NDArray[np.float32]
+"""(rows, columns) or (frames, rows, columns) of 0..1: 0 where nothing is lost."""
+
+HEAT_MAP_MEANINGS: dict[str, str] = {
+    "detail": "share of its usual fine detail in the scene that a part of the picture lacks, movement aside",
+    "ssim": "1 - SSIM against the reference, in blocks of 8 x 8 pixels",
+}
+"""What a loss of 1 means, by the name of the map; the map of a scorer has the scorer's name."""
+
+_SCORER_MEANING = "points of 100 that this part of the picture, scored alone, lies below the better parts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeatMap:
+    """Where quality is lost in the sampled frames of a segment, by one measure.
+
+    A frame is the base64 text of `rows * columns` bytes, row by row from the top left of the picture as displayed; a
+    byte of 255 stands for a loss of 1. It is "" for a frame without a map: one that loses nothing, or that could not be
+    compared.
+    """
+
+    # a key of HEAT_MAP_MEANINGS, or the id of a scorer
+    measure: str
+    # one per sampled frame
+    frames: tuple[str, ...]
+    rows: int = GRID_ROWS
+    columns: int = GRID_COLUMNS
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.rows <= 64 and 1 <= self.columns <= 64):
+            raise ValueError(f"a heat map has 1..64 rows and columns, not {self.rows} x {self.columns}")
+        for text in self.frames:
+            if text and len(_unpack(text)) != self.rows * self.columns:
+                raise ValueError(f"a frame of the heat map {self.measure} needs {self.rows * self.columns} bytes")
+
+    @property
+    def meaning(self) -> str:
+        """What a loss of 1 means."""
+        return HEAT_MAP_MEANINGS.get(self.measure, _SCORER_MEANING)
+
+    @property
+    def means(self) -> tuple[float, ...]:
+        """The mean loss of each sampled frame, 0..1."""
+        grids = (self.losses(index) for index in range(len(self.frames)))
+        return tuple(0.0 if losses is None else float(losses.mean()) for losses in grids)
+
+    def losses(self, index: int) -> Losses | None:
+        """(rows, columns) of the sampled frame with this index; None for a frame without a map."""
+        if not 0 <= index < len(self.frames) or not self.frames[index]:
+            return None
+        cells = np.frombuffer(_unpack(self.frames[index]), np.uint8).reshape(self.rows, self.columns)
+        return (cells / np.float32(255)).astype(np.float32)
+
+
+def pack_heat_map(measure: str, frames: Iterable[Losses | None], *, min_peak: float = _MIN_PEAK) -> HeatMap | None:
+    """The map of one measure; None when no frame loses `min_peak` anywhere. All frames have one shape."""
+    grids = list(frames)
+    shapes = [grid.shape for grid in grids if grid is not None]
+    texts = tuple("" if grid is None or grid.max() < min_peak else _pack(grid) for grid in grids)
+    if not any(texts):
+        return None
+    rows, columns = shapes[0]
+    return HeatMap(measure=measure, frames=texts, rows=rows, columns=columns)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceComparison:
     """The result of comparing a decoded segment with its reference: values, or the reason why there are none."""
@@ -228,6 +299,8 @@ class ReferenceComparison:
     # a key of UNSCORED_REFERENCE; "" when scored
     unscored: str = ""
     detail: str = ""
+    # where the segment differs from the reference; only when asked for
+    heat_maps: tuple[HeatMap, ...] = ()
 
     def __post_init__(self) -> None:
         has_result = bool(self.scores) or bool(self.pictures)
@@ -240,3 +313,58 @@ class ReferenceComparison:
 def reference_subject(measure: str) -> str:
     """The name of a reference measure among scorers: `reference:psnr`."""
     return REFERENCE_PREFIX + measure
+
+
+_ROW_NAMES, _COLUMN_NAMES = ("top", "middle", "bottom"), ("left", "centre", "right")
+
+
+def region_means(losses: Losses) -> list[tuple[str, float]]:
+    """Name and mean loss of the nine thirds-by-thirds regions of a picture, row by row.
+
+    >>> region_means(np.tile(np.float32([1, 1, 0, 0, 0, 0]), (3, 1)))[:3]
+    [('top left', 1.0), ('top centre', 0.0), ('top right', 0.0)]
+    """
+    rows, columns = (_thirds(length) for length in losses.shape)
+    return [
+        (f"{row_name} {column_name}", float(losses[row, column].mean()))
+        for row_name, row in zip(_ROW_NAMES, rows, strict=True)
+        for column_name, column in zip(_COLUMN_NAMES, columns, strict=True)
+    ]
+
+
+def describe_losses(losses: Losses) -> str:
+    """Where most is lost, in words.
+
+    >>> describe_losses(np.tile(np.float32([0.8, 0.8, 0.0, 0.0]), (4, 1)))
+    'mostly left; mean 0.40, largest 0.80'
+    """
+    width, height = losses.shape[1], losses.shape[0]
+    halves = {
+        "left": losses[:, : width // 2].mean(),
+        "right": losses[:, (width + 1) // 2 :].mean(),
+        "top": losses[: height // 2].mean(),
+        "bottom": losses[(height + 1) // 2 :].mean(),
+    }
+    sides = [
+        name
+        for name, opposite in (("top", "bottom"), ("bottom", "top"), ("left", "right"), ("right", "left"))
+        if halves[name] > 2 * halves[opposite]
+    ]
+    where = f"mostly {' '.join(sides)}" if sides else "on no side in particular"
+    return f"{where}; mean {losses.mean():.2f}, largest {losses.max():.2f}"
+
+
+def _thirds(length: int) -> Sequence[slice]:
+    edges = [round(length * third / 3) for third in range(4)]
+    return [slice(start, max(stop, start + 1)) for start, stop in pairwise(edges)]
+
+
+def _pack(losses: Losses) -> str:
+    return base64.b64encode((np.clip(losses, 0, 1) * 255 + 0.5).astype(np.uint8).tobytes()).decode()
+
+
+def _unpack(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("a frame of a heat map is not base64") from error

@@ -1,7 +1,7 @@
 """The data types of a segment's journey: Rendition, Segment, QualityEvent, SegmentFailure, Alert and their parts."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Literal
@@ -24,6 +24,7 @@ from vqmon.core.scores import (
     PROMOTION_REASONS,
     PROMOTION_SKIP_REASONS,
     UNSCORED_REFERENCE,
+    HeatMap,
     Promotion,
     Provenance,
     ReferenceComparison,
@@ -58,6 +59,7 @@ __all__ = [
     "Display",
     "Encryption",
     "Fingerprint",
+    "HeatMap",
     "LaneCursor",
     "LevelShift",
     "MediaFacts",
@@ -214,10 +216,27 @@ class QualityEvent:
     # a key of UNSCORED_REFERENCE: why a segment that has a reference has no `references`; the scores are not affected
     unscored_reference: str = ""
     unscored_reference_detail: str = ""
+    # where in the sampled frames quality is lost, by measure; a measure that finds no loss has none
+    heat_maps: tuple[HeatMap, ...] = ()
 
     def __post_init__(self) -> None:
         if self.unscored_reference and (self.unscored_reference not in UNSCORED_REFERENCE or self.references):
             raise ValueError(f"unscored_reference is unknown, or there are references: {self.unscored_reference!r}")
+        for heat_map in self.heat_maps:
+            if len(heat_map.frames) != len(self.times_seconds):
+                raise ValueError(f"the heat map {heat_map.measure} has {len(heat_map.frames)} frames")
+
+    def heat_maps_at(self, times_seconds: Sequence[float]) -> tuple[HeatMap, ...]:
+        """The heat maps of the frames at these presentation times, in their order; without maps that have none."""
+        index_at = {time: index for index, time in enumerate(self.times_seconds)}
+        chosen = [
+            replace(
+                heat_map,
+                frames=tuple(heat_map.frames[index_at[time]] if time in index_at else "" for time in times_seconds),
+            )
+            for heat_map in self.heat_maps
+        ]
+        return tuple(heat_map for heat_map in chosen if any(heat_map.frames))
 
     def reference_of(self, measure: str) -> ReferenceScore | None:
         """The value of a reference measure by its name."""

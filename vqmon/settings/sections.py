@@ -139,6 +139,7 @@ class DecodeSettings(Section):
     max_pixels: PositiveInt = 8_847_360
     max_still_pixels: PositiveInt = 50_331_648
     thumbnail_width: int = Field(default=416, ge=0, le=1920)
+    heat_maps: bool = True
 
 
 class ScoringSettings(Section):

@@ -14,7 +14,7 @@ from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.experiments.results import Comparison
 from vqmon.core.timeline import HistoryChanges, RenditionState, TimeBucket, TimelinePoint
-from vqmon.core.types import Alert, Outcome
+from vqmon.core.types import Alert, HeatMap, Outcome
 
 
 class HistoryReader(Protocol):
@@ -72,6 +72,10 @@ class HistoryReader(Protocol):
 
     def evidence(self, alert_id: str) -> Sequence[bytes]:
         """JPEGs of the worst frames, in the order of `Evidence.worst_times_seconds`."""
+        ...
+
+    def evidence_heat_maps(self, alert_id: str) -> Sequence[HeatMap]:
+        """Where quality is lost in the worst frames: a heat map per measure, its frames in the same order."""
         ...
 
 

@@ -3,10 +3,13 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+
 from tests import factories
 from tests.factories import RENDITION, START
 from tests.transport.history.samples import end_after, jpegs, open_alert, resolved_alert
 from vqmon.core.alerts.annotations import DeployMarker
+from vqmon.core.scores import pack_heat_map
 from vqmon.core.types import SegmentFailure
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
@@ -76,6 +79,23 @@ def test_evidence_is_the_worst_frames_that_fit(history_location: HistoryLocation
         assert history.queries.outcome(event.id) is None
         assert history.queries.evidence("a" * 32) == expected
         assert history.queries.alert("a" * 32) is not None
+
+
+def test_heat_maps_of_the_worst_frames_are_evidence(history: History) -> None:
+    """In the order of the alert, also of an event written before; they outlive the event."""
+    losses = np.zeros((9, 16), np.float32)
+    losses[:, :8] = 0.6
+    heat_map = pack_heat_map("detail", [None, None, losses, losses / 2])
+    assert heat_map is not None
+    event = replace(factories.event(sequence=0), heat_maps=(heat_map,))
+    history.publish([event], alerts=[open_alert(event, name="a", times=(3.0, 0.0, 2.0))])
+    history.publish([], alerts=[open_alert(event, name="b", times=(0.0, 1.0))])
+    assert history.queries.outcome(event.id) == event
+    history.maintenance.prune(before=START + timedelta(days=1), keep_frames_of_segments=0)
+    assert history.queries.outcome(event.id) is None
+    expected = replace(heat_map, frames=(heat_map.frames[3], "", heat_map.frames[2]))
+    assert history.queries.evidence_heat_maps("a" * 32) == (expected,)
+    assert history.queries.evidence_heat_maps("b" * 32) == ()
 
 
 def test_names_in_an_unknown_encoding_are_stored(history: History) -> None:

@@ -1,5 +1,6 @@
 """Rollups equal the outcomes they contain, in any order; retention deletes in small transactions."""
 
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +13,7 @@ from tests import factories
 from tests.factories import RENDITION, START
 from tests.transport.history.samples import end_after, jpegs, open_alert, resolved_alert
 from vqmon.core.timeline import TimeBucket
-from vqmon.core.types import Outcome, QualityEvent, Rendition
+from vqmon.core.types import HeatMap, Outcome, QualityEvent, Rendition
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
 
@@ -185,7 +186,8 @@ def test_retention_deletes_old_outcomes_and_thumbnails(history: History, monkeyp
 
 def test_retention_deletes_old_resolved_alerts_with_their_evidence(history: History) -> None:
     """Those that ended long enough ago; open ones and those with a pending notification stay."""
-    event = factories.event(sequence=0)
+    heat_map = HeatMap(measure="detail", frames=(b64encode(bytes([200]) * 144).decode(), "", "", ""))
+    event = replace(factories.event(sequence=0), heat_maps=(heat_map,))
     ended, waiting, still_open = (open_alert(event, name=name, times=(0.0,)) for name in "abc")
     history.publish([event], alerts=[ended, still_open], thumbnails=jpegs(event.id))
     history.publish([], alerts=[waiting], queued_at=START)
@@ -196,6 +198,8 @@ def test_retention_deletes_old_resolved_alerts_with_their_evidence(history: Hist
     assert history.maintenance.prune(**retention, alerts_before=month).alerts == 1
     assert {alert.id for alert in history.queries.alerts()} == {waiting.id, still_open.id}
     assert [len(history.queries.evidence(alert.id)) for alert in (ended, waiting, still_open)] == [0, 1, 1]
+    maps = [len(history.queries.evidence_heat_maps(alert.id)) for alert in (ended, waiting, still_open)]
+    assert maps == [0, 1, 1]
 
 
 def test_retention_deletes_an_end_with_the_outcomes_before_it(history_location: HistoryLocation) -> None:

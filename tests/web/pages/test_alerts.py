@@ -3,10 +3,11 @@
 import csv
 import io
 import re
+from dataclasses import replace
 
 import httpx
 
-from tests.web import incidents
+from tests.web import incidents, seed
 from tests.web.stored_history import StoredHistory
 from vqmon.core.types import QualityEvent
 
@@ -46,7 +47,7 @@ async def test_worst_frames_are_paired_with_frames_from_before(
     """Before is the last scored segment before the change; both pictures are there."""
     regression, _ = incidents.write_regression(history)
     page = await text(client, f"/alerts/{regression.id}")
-    urls = re.findall(r'<figure class="(?:left|right)"><img src="([^"]+)"', page)
+    urls = re.findall(r'<figure class="(?:left|right)"><span class="picture"><img src="([^"]+)"', page)
     assert len(urls) == 4
     before = history.store.queries.outcome(urls[0].split("/")[2])
     assert isinstance(before, QualityEvent)
@@ -84,6 +85,23 @@ async def test_open_alerts_are_listed_before_resolved_ones(client: httpx.AsyncCl
     assert page.count("badge failing") == 1
     only = await text(client, "/alerts?stream=cinema-4k")
     assert "sports one" not in only
+
+
+async def test_alert_shows_where_its_worst_frames_lose_quality(
+    client: httpx.AsyncClient, history: StoredHistory
+) -> None:
+    """Stored with the evidence, over the worst frame alone; also without a stored picture."""
+    event = replace(
+        seed.next_event("weather", "480p", 20.0), heat_maps=(seed.half_lost("detail", frames=4, lost=(2,)),)
+    )
+    alert = seed.alert(event, rule="score-floor", severity="ticket", began_at=event.segment.starts_at, resolved_at=None)
+    assert alert.evidence.worst_times_seconds == (2.0, 0.0)
+    history.write(event, alert)
+    page = await text(client, f"/alerts/{alert.id}")
+    assert page.count('<svg class="heat m0"') == 1
+    assert "Heat map detail at 2.00 s: mostly left; mean 0.35" in page
+    assert "no picture stored" in page
+    assert 'name="map" value="m0" checked' in page
 
 
 async def test_alert_shows_its_evidence(client: httpx.AsyncClient, history: StoredHistory) -> None:

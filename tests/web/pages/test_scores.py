@@ -3,8 +3,24 @@
 from dataclasses import replace
 
 from tests import factories
+from tests.web import seed
 from vqmon.core.types import ReferenceScore
 from vqmon.web.pages.scores import ScoredFile, render_scores
+
+
+def test_the_report_shows_where_and_when() -> None:
+    """Every frame with its cells, numbered by segment; of many segments only the frame that loses most."""
+    event = replace(factories.event(duration_seconds=4.0), heat_maps=(seed.half_lost("detail", frames=4, lost=(1, 2)),))
+    thumbnails = [(float(number), b"\xff\xd8\xff%d" % number) for number in range(4)]
+    scored = ScoredFile(outcome=event, thumbnails=thumbnails)
+    text = render_scores([scored, scored], title="vqmon", now=factories.START)
+    assert 'href="#frame-1-2" aria-label="2.00 s; lite@1 70.0; detail lost mostly left' in text
+    assert 'id="frame-1-2"' in text
+    assert text.count('<svg class="heat m0"') == 2 * (1 + 2)
+    assert text.count('name="map"') == 2
+    many = render_scores([scored] * 100, title="vqmon", now=factories.START)
+    assert many.count('<li id="frame-') == 100
+    assert 'id="frame-99-1"' in many
 
 
 def test_a_row_has_the_reference_measures_or_why_there_are_none() -> None:

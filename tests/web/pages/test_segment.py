@@ -1,5 +1,6 @@
 """The page of a segment."""
 
+import re
 from dataclasses import replace
 
 import httpx
@@ -70,6 +71,36 @@ async def test_segment_shows_reference_measures_or_why_there_are_none(
     event = seed.next_event("weather", "720p", 61.0)
     history.write(replace(event, unscored_reference="misaligned", unscored_reference_detail="another film"))
     assert "another film" in await text(client, f"/segments/{event.id}")
+
+
+async def test_segment_shows_where_and_when_quality_is_lost(client: httpx.AsyncClient, history: StoredHistory) -> None:
+    """Cells over the picture, a choice of maps, a timeline that leads to the frames, and numbers in words."""
+    event = seed.next_event("weather", "480p", 61.0)
+    ssim, detail = (seed.half_lost(name, frames=4, lost=(2,)) for name in ("ssim", "detail"))
+    history.write(replace(event, heat_maps=(detail, ssim)))
+    page = await text(client, f"/segments/{event.id}")
+    assert re.findall(r'name="map" value="(\w+)"( checked)?', page) == [("m0", " checked"), ("m1", ""), ("none", "")]
+    maps = re.findall(r'<svg class="heat (m\d)".*?aria-label="(.*?)">(.*?)</svg>', page)
+    assert [slot for slot, _, _ in maps] == ["m1", "m0"]
+    assert maps[0][1] == "Heat map detail at 2.00 s: mostly left; mean 0.35, largest 0.70"
+    cells = re.findall(r'<rect class="l4" x="(\d+)" y="(\d+)"', maps[0][2])
+    assert sorted({int(x) for x, _ in cells}) == list(range(8))
+    assert len(cells) == 72
+    moments = re.findall(r'<a href="#(frame-\d)" aria-label="(.*?)">', page)
+    assert [target for target, _ in moments] == ["frame-0", "frame-1", "frame-2", "frame-3"]
+    assert all(f'id="{target}"' in page for target, _ in moments)
+    assert moments[2][1] == "2.00 s; lite@1 59.1; detail lost mostly left; mean 0.35, largest 0.70; ssim lost " + (
+        "mostly left; mean 0.35, largest 0.70"
+    )
+    assert moments[1][1] == "1.00 s; lite@1 62.3"
+
+
+async def test_segment_without_heat_maps_offers_none(client: httpx.AsyncClient, history: StoredHistory) -> None:
+    """The timeline has the scores alone."""
+    page = await text(client, f"/segments/{newest(history, SCORED, 'weather')}")
+    assert 'class="maps"' not in page
+    assert "Losses in numbers" not in page
+    assert page.count('<a href="#frame-') == 4
 
 
 async def test_segment_shows_levels_shadow_scores_and_promotion(

@@ -12,6 +12,7 @@ from vqmon.media.decode.protocol import DecodeRequest, SharedMemory
 from vqmon.media.images.clips import ClipBuffer
 from vqmon.media.images.colour import Colour, describe_frame_colour
 from vqmon.media.images.resampling import FrameResampler, Orientation, display_size, subsample_luma
+from vqmon.media.images.signals.detail import measure_detail
 from vqmon.media.images.signals.meter import SignalMeter, compute_fingerprint
 from vqmon.media.images.tone_mapping import TONE_MAPPING
 from vqmon.media.images.views import ViewRenderer
@@ -59,6 +60,8 @@ class FrameCollector:
         self._signals: list[dict[str, float]] = []
         # JPEG files; sent as the raw bytes behind the answer
         self.thumbnails: list[bytes] = []
+        # packed `DetailGrid`s; sent behind the thumbnails
+        self.details: list[bytes] = []
         # fingerprints of the first and the last sampled frame
         self._edges: list[str] = []
         self._picture_facts: dict[str, Any] = {}
@@ -88,7 +91,7 @@ class FrameCollector:
         if selected.is_sampled:
             self._check_memory()
             self._write_views(renderer, frame_index=selected.index)
-            self._measure_signals(frame, colour, timestamp)
+            self._measure_signals(frame, colour, timestamp, orientation)
             if self._request.thumbnail_width:
                 self.thumbnails.append(self._encode_jpeg(self._render_thumbnail(frame, colour, orientation)))
             self._times.append(round(selected.time_seconds, 6))
@@ -151,7 +154,9 @@ class FrameCollector:
         if self._request.bytes_per_sample * (len(self._times) + 1) > len(self._shared_memory):
             raise DecodeError("too_long", "the views of all sampled frames need more memory than allowed")
 
-    def _measure_signals(self, frame: av.VideoFrame, colour: Colour, timestamp: int | None) -> None:
+    def _measure_signals(
+        self, frame: av.VideoFrame, colour: Colour, timestamp: int | None, orientation: Orientation
+    ) -> None:
         planes = self._resampler.to_planes(frame, colour=colour)
         sent = self.stats.sent_pictures - self._measured_counts[0]
         damaged = self.stats.damaged_pictures - self._measured_counts[1]
@@ -162,6 +167,8 @@ class FrameCollector:
             # nothing is decoded before the first frame
             self._signals[0]["flicker"] = self._signals[1]["flicker"]
         self._edges[1:] = [compute_fingerprint(planes)]
+        if self._request.with_heat_maps:
+            self.details.append(measure_detail(orientation.apply(planes.y)).pack())
 
     def _render_thumbnail(self, frame: av.VideoFrame, colour: Colour, orientation: Orientation) -> Pixels:
         width, height = display_size(

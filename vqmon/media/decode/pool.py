@@ -96,12 +96,14 @@ class DecoderPool:
         hdr: HdrMode = "tonemap",
         thumbnail_width: int = 0,
         signals: Collection[str] = tuple(SIGNALS),
+        with_heat_maps: bool = False,
         reference: ReferenceMedia | None = None,
     ) -> DecodedSegment:
         """Decode one segment, its initialization section and media joined, and compare it with its reference.
 
-        `fps` is the rate at which frames are sampled, `thumbnail_width` is in pixels, 0 for no thumbnails. Raises
-        DecodeError for the segment; a reference that fails is said in the result.
+        `fps` is the rate at which frames are sampled, `thumbnail_width` is in pixels, 0 for no thumbnails;
+        `with_heat_maps` adds what heat maps are computed from, and the map against the reference. Raises DecodeError
+        for the segment; a reference that fails is said in the result.
         """
         if not self._is_open:
             raise RuntimeError("the decoder pool is not open")
@@ -116,6 +118,7 @@ class DecoderPool:
             hdr=hdr,
             thumbnail_width=thumbnail_width,
             signals=tuple(signals),
+            with_heat_maps=with_heat_maps,
             # derived from the bytes, so that fragments are cut alike at every replay and on every worker
             seed=zlib.crc32(media) if any(view.kind == "fragments" for view in views) else 0,
             limits=self.limits,
@@ -135,7 +138,8 @@ class DecoderPool:
         if not reference.media or len(reference.media) > self.limits.max_media_bytes:
             unscored = ReferenceComparison(unscored="decode", detail="the reference is empty or has too many bytes")
             return replace(await self._decode(media, request), reference=unscored)
-        with_reference = replace(request, reference=reference.request, reference_bytes=len(reference.media))
+        comparison = replace(reference.request, with_heat_map=request.with_heat_maps)
+        with_reference = replace(request, reference=comparison, reference_bytes=len(reference.media))
         try:
             return await self._decode(media, with_reference, reference_media=reference.media)
         except DecodeError as error:

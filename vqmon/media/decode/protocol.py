@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from vqmon.core.frames import DETAIL_GRID_BYTES, DetailGrid
 from vqmon.core.types import SIGNALS, ClipSampling, DecodedSegment, MediaFacts, Pixels, Sampling, TileGrid, View
 from vqmon.errors import REASONS, DecodeError
 from vqmon.media.reference.alignment import ALIGNMENT_CLIP
@@ -76,6 +77,8 @@ class DecodeRequest:
     # 0: no thumbnails
     thumbnail_width: int = 0
     signals: tuple[str, ...] = tuple(SIGNALS)
+    # whether to measure what heat maps are computed from
+    with_heat_maps: bool = False
     # seeds the positions of fragments; those of sample k are drawn with seed + k
     seed: int = 0
     # how to compare the segment with the reference whose bytes follow its own; None = there is no reference
@@ -101,6 +104,10 @@ class DecodeRequest:
     def bytes_per_sample(self) -> int:
         """Bytes of all views of one sampled frame."""
         return sum(view.row_bytes for view in self.views)
+
+    def detail_bytes(self, sample_count: int) -> int:
+        """Bytes of the detail grids of all sampled frames, which follow the thumbnails."""
+        return sample_count * DETAIL_GRID_BYTES if self.with_heat_maps else 0
 
     @property
     def clips(self) -> tuple[ClipSampling, ...]:
@@ -161,7 +168,10 @@ def parse_answer(
     sizes = [_bounded_integer(size, 0, 10_000_000) for size in _expect(answer.get("thumbnails"), list)]
     if len(sizes) != (len(times) if request.thumbnail_width else 0):
         raise ValueError("wrong number of thumbnails")
-    if len(raw) != sum(sizes) or request.bytes_per_sample * len(times) > len(shared_memory):
+    picture_bytes = sum(sizes)
+    if len(raw) != picture_bytes + request.detail_bytes(len(times)) or request.bytes_per_sample * len(times) > len(
+        shared_memory
+    ):
         raise ValueError("the number of raw bytes is wrong, or the views exceed the shared memory")
     first, last = (_parse_fingerprint(fingerprint) for fingerprint in _expect(answer.get("edges"), list, length=2))
     return DecodedSegment(
@@ -176,6 +186,13 @@ def parse_answer(
         else parse_comparison(
             answer.get("reference"), request.reference, sample_count=len(times), memory=shared_memory
         ),
+        detail=_unpack_detail(memoryview(raw)[picture_bytes:]),
+    )
+
+
+def _unpack_detail(raw: memoryview) -> tuple[DetailGrid, ...]:
+    return tuple(
+        DetailGrid.unpack(raw[start : start + DETAIL_GRID_BYTES]) for start in range(0, len(raw), DETAIL_GRID_BYTES)
     )
 
 

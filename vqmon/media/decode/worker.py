@@ -494,7 +494,7 @@ def _answer_request(
         detail = f"decoding needs more than {request.limits.memory_bytes >> 20} MB of memory"
         _write_message(answers, {"ok": False, "reason": "too_many_pixels", "detail": detail})
     else:
-        _write_message(answers, answer, collector.thumbnails)
+        _write_message(answers, answer, [*collector.thumbnails, *collector.details])
 
 
 def _write_message(answers: BinaryIO, content: dict[str, Any], raw: Sequence[bytes] = ()) -> None:

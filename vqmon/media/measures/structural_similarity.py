@@ -99,6 +99,28 @@ def _ms_ssim_map(reference: Picture, distorted: Picture) -> Plane:
     return product
 
 
+def block_ssim(reference: NDArray[np.uint8], distorted: NDArray[np.uint8]) -> Plane:
+    """SSIM of luma planes (height, width) in blocks of 8 x 8 pixels, of every second row of blocks.
+
+    For heat maps: (rows of blocks, columns of blocks), a tenth of the work of the map with Gaussian windows.
+    """
+    rows, columns = distorted.shape[0] // 16, distorted.shape[1] // 8
+    x, y = (
+        (plane[: rows * 16, : columns * 8].reshape(rows, 16, columns, 8)[:, :8].astype(np.float32) - _MID_GRAY)
+        for plane in (reference, distorted)
+    )
+    mean_x, mean_y, power_x, power_y, product = (
+        np.einsum("ijkl,ijkl->ik", a, b) / np.float32(64)
+        for a, b in ((x, np.ones_like(x)), (y, np.ones_like(y)), (x, x), (y, y), (x, y))
+    )
+    covariance = product - mean_x * mean_y
+    variances = power_x - mean_x * mean_x + power_y - mean_y * mean_y
+    mean_x, mean_y = mean_x + _MID_GRAY, mean_y + _MID_GRAY
+    similarity: Plane = (_TWO * mean_x * mean_y + _C1) / (mean_x * mean_x + mean_y * mean_y + _C1)
+    similarity *= (_TWO * covariance + _C2) / (variances + _C2)
+    return similarity
+
+
 def _uqi(reference: Picture, distorted: Picture) -> float:
     return _mean(_uqi_map(reference, distorted))
 

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from vqmon.core.scores import (
     UNSCORED_REFERENCE,
+    HeatMap,
     PicturePairs,
     ReferenceComparison,
     ReferencePairing,
     ReferenceScore,
+    pack_heat_map,
 )
 from vqmon.core.types import Pixels
 from vqmon.media.images.pillow_resize import shrink_to_short_side
@@ -121,7 +123,13 @@ def pack_values(values: PairedValues, request: ReferenceRequest) -> dict[str, An
         "reference_area": values.reference_area,
         "samples": sorted(values.frames),
         "measures": {name: _pack_measure(values, name) for name in request.measures},
+        "heat_map": None if (heat_map := _heat_map(values)) is None else list(heat_map.frames),
     }
+
+
+def _heat_map(values: PairedValues) -> HeatMap | None:
+    """Of the paired samples alone."""
+    return pack_heat_map("ssim", [values.losses.get(index) for index in sorted(values.frames)])
 
 
 def pack_unscored(reason: str, detail: str) -> dict[str, Any]:
@@ -176,7 +184,18 @@ def parse_comparison(
             segment_area=_text(answer["segment_area"]),
             reference_area=_text(answer["reference_area"]),
         ),
+        heat_maps=_parse_heat_map(answer["heat_map"], samples, sample_count) if request.with_heat_map else (),
     )
+
+
+def _parse_heat_map(frames: object, samples: list[int], sample_count: int) -> tuple[HeatMap, ...]:
+    """HeatMap checks the size of each frame."""
+    if frames is None:
+        return ()
+    by_sample = dict(zip(samples, _expect(frames, list), strict=True))
+    if not all(isinstance(frame, str) and len(frame) <= _MAX_TEXT_CHARACTERS for frame in by_sample.values()):
+        raise ValueError("these are no frames of a heat map")
+    return (HeatMap(measure="ssim", frames=tuple(by_sample.get(index, "") for index in range(sample_count))),)
 
 
 def _parse_measure(name: str, answer: Mapping[str, Any], samples: list[int], sample_count: int) -> ReferenceScore:

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import numpy as np
 
+from vqmon.core.frames import GRID_COLUMNS, GRID_ROWS
+from vqmon.core.scores import Losses
 from vqmon.core.types import Pixels
 from vqmon.media.images.frames import luma_plane
-from vqmon.media.measures.measure import Picture
+from vqmon.media.measures.measure import Picture, Plane
+from vqmon.media.measures.structural_similarity import block_ssim
 from vqmon.media.reference.alignment import (
     MAX_OFFSET_SECONDS,
     MIN_OFFSET_SECONDS,
@@ -86,6 +89,8 @@ class ReferenceRequest:
     # (width, height) into which the picture is fitted; None = the size of the reference
     canvas: tuple[int, int] | None = (1920, 1080)
     kernel: Kernel = "bicubic"
+    # whether to tell where in the picture the sides differ
+    with_heat_map: bool = False
 
     def __post_init__(self) -> None:
         if unknown := set(self.measures) - set(REFERENCE_MEASURES):
@@ -111,6 +116,7 @@ class ReferenceRequest:
             picture_sides=tuple(values["picture_sides"]),
             canvas=tuple(canvas) if canvas else None,
             kernel=values["kernel"],
+            with_heat_map=values["with_heat_map"],
         )
 
 
@@ -181,6 +187,8 @@ class PairedValues:
     reference_area: str
     # index of the sample -> measure -> (value, components)
     frames: dict[int, dict[str, tuple[float, dict[str, float]]]]
+    # index of the sample -> 1 - SSIM on the grid of heat maps; empty when not asked for
+    losses: dict[int, Losses] = field(default_factory=dict)
 
 
 class ReferenceComparer:
@@ -338,6 +346,9 @@ class ReferenceComparer:
             values.frames[sample_index] = self._measure_pair(
                 ours, theirs, values.canvas, fps, sample=sample_index, sink=sink
             )
+            if self._request.with_heat_map:
+                similarity = block_ssim(luma_plane(theirs[-1]), luma_plane(ours))
+                values.losses[sample_index] = _on_whole_picture(1 - similarity, _border_shares(sample, borders[0]))
 
     def _measure_pair(
         self,
@@ -447,6 +458,22 @@ def _border_shares(frame: SideFrame, borders: Borders) -> BorderShares:
         left=borders.left / width,
         right=borders.right / width,
     )
+
+
+def _on_whole_picture(losses: Plane, borders: BorderShares) -> Losses:
+    """The means of a map of the picture inside the borders on the grid of the whole picture; 0 on the borders."""
+    row, column = (
+        np.minimum((start + (np.arange(length) + 0.5) / length * (1 - start - end)) * cells, cells - 1).astype(np.int64)
+        for length, start, end, cells in (
+            (losses.shape[0], borders.top, borders.bottom, GRID_ROWS),
+            (losses.shape[1], borders.left, borders.right, GRID_COLUMNS),
+        )
+    )
+    cells = (row[:, None] * GRID_COLUMNS + column).ravel()
+    count = GRID_ROWS * GRID_COLUMNS
+    totals = np.bincount(cells, weights=losses.ravel(), minlength=count) / np.bincount(cells, minlength=count).clip(1)
+    grid: Losses = totals.reshape(GRID_ROWS, GRID_COLUMNS).clip(0, 1).astype(np.float32)
+    return grid
 
 
 def _describe_area(frame: SideFrame, borders: Borders) -> str:

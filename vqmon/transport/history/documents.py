@@ -11,7 +11,6 @@ from typing import Any
 from vqmon.core.alerts.annotations import StreamEnd
 from vqmon.core.types import Outcome
 from vqmon.errors import StoreError
-from vqmon.transport.history.backends.base import Database
 from vqmon.transport.history.rows import from_microseconds, pack_event_id, to_microseconds
 from vqmon.transport.wire import cloudevents
 
@@ -124,10 +123,10 @@ MIN_TIME, MAX_TIME = -(1 << 62), 1 << 62
 
 
 class Documents:
-    """Reads whole events; safe to use from several threads."""
+    """Reads whole events by `query`, which runs a SELECT; as safe to use from several threads as that."""
 
-    def __init__(self, database: Database) -> None:
-        self._query = database.query
+    def __init__(self, query: Callable[..., list[Any]]) -> None:
+        self._query = query
 
     def outcome(self, event_id: str) -> Outcome | None:
         rows = self._query(

@@ -21,6 +21,7 @@ from vqmon.transport.history.inserts import (
     InsertCache,
     insert_end,
     insert_evidence,
+    insert_evidence_heat_maps,
     insert_marker,
     insert_outcomes,
     insert_seen_segments,
@@ -89,7 +90,7 @@ class History:
 
     def __init__(self, database: Database, *, evidence_max_bytes: int) -> None:
         layouts = LayoutCache(database)
-        self.documents = Documents(database)
+        self.documents = Documents(database.query)
         self.queries = Queries(database, documents=self.documents, layouts=layouts)
         self.outbox = Outbox(database, retry_timeout_seconds=RETRY_TIMEOUT_SECONDS)
         self.maintenance = Maintenance(database, layouts)
@@ -209,6 +210,10 @@ class History:
                 enqueue(transaction, alert, queued_at)
             if alert.state == "open":
                 insert_evidence(transaction, alert, max_bytes=self._evidence_max_bytes)
+                if alert.evidence.worst_times_seconds:
+                    # within the transaction, as it may hold the event itself
+                    documents = Documents(lambda sql, *values: transaction.execute(sql, values).fetchall())
+                    insert_evidence_heat_maps(transaction, alert, documents.outcome(alert.evidence.event_id))
         return number
 
     def _write(self, write: Callable[[Transaction], object]) -> None:

@@ -14,6 +14,7 @@ from vqmon.transport.history.backends.base import Transaction
 from vqmon.transport.history.documents import BLOCK_EVENTS, pack_block, without_fingerprints
 from vqmon.transport.history.rows import (
     MeasureLayout,
+    encode_heat_maps,
     measure_layout,
     outcome_columns,
     pack_event_id,
@@ -228,6 +229,18 @@ def insert_evidence(transaction: Transaction, alert: Alert, *, max_bytes: int) -
         left_bytes -= len(jpeg)
         transaction.execute(
             "INSERT INTO evidence VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", (alert.id, position, seconds, jpeg)
+        )
+
+
+def insert_evidence_heat_maps(transaction: Transaction, alert: Alert, event: Outcome | None) -> None:
+    """Store the heat maps of an alert's worst frames, of the event that is its evidence."""
+    if not isinstance(event, QualityEvent):
+        return
+    heat_maps = event.heat_maps_at(alert.evidence.worst_times_seconds)
+    if heat_maps:
+        transaction.execute(
+            "INSERT INTO evidence_heat_maps VALUES (?, ?) ON CONFLICT DO NOTHING",
+            (alert.id, encode_heat_maps(heat_maps)),
         )
 
 

@@ -210,5 +210,6 @@ def _prune_alerts(transaction: Transaction, before: int) -> int:
         f" AND id NOT IN (SELECT alert_id FROM outbox) LIMIT {PRUNE_CHUNK_ROWS}) RETURNING id",
         (before,),
     ).fetchall()
-    transaction.executemany("DELETE FROM evidence WHERE alert_id = ?", deleted)
+    for table in ("evidence", "evidence_heat_maps"):
+        transaction.executemany(f"DELETE FROM {table} WHERE alert_id = ?", deleted)
     return len(deleted)

@@ -7,7 +7,7 @@ from typing import Any
 from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
 from vqmon.core.alerts.state import State, StateKey
 from vqmon.core.timeline import HistoryChanges, OutcomeCounts, RenditionState, TimeBucket, TimelinePoint
-from vqmon.core.types import Alert, LaneCursor, Outcome
+from vqmon.core.types import Alert, HeatMap, LaneCursor, Outcome
 from vqmon.transport.history.backends.base import Database
 from vqmon.transport.history.documents import Documents, end_from_row, rendition_rows
 from vqmon.transport.history.maintenance import MINUTE, UNSCORED_ID, ScoreTotals
@@ -16,6 +16,7 @@ from vqmon.transport.history.rows import (
     MeasureLayout,
     from_microseconds,
     pack_event_id,
+    parse_heat_maps,
     point_from_row,
     to_microseconds,
     unpack_event_id,
@@ -137,6 +138,11 @@ class Queries:
     def evidence(self, alert_id: str) -> Sequence[bytes]:
         """JPEGs of the first of `Evidence.worst_times_seconds`, as many as the size limit allowed."""
         return self._column("SELECT jpeg FROM evidence WHERE alert_id = ? ORDER BY position", alert_id)
+
+    def evidence_heat_maps(self, alert_id: str) -> tuple[HeatMap, ...]:
+        """Where quality is lost in the frames at `Evidence.worst_times_seconds`, by measure."""
+        documents = self._column("SELECT document FROM evidence_heat_maps WHERE alert_id = ?", alert_id)
+        return parse_heat_maps(documents[0]) if documents else ()
 
     def states(self) -> Mapping[StateKey, State]:
         """The state of every alert rule and series, by key."""

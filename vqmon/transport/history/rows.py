@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from vqmon.core.timeline import TimelinePoint
-from vqmon.core.types import Outcome, QualityEvent
+from vqmon.core.types import HeatMap, Outcome, QualityEvent
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -53,6 +55,19 @@ def from_microseconds(microseconds: int) -> datetime:
 def storable_text(text: str) -> str:
     """Replace what a database refuses: lone surrogates (file names in an unknown encoding) and NUL."""
     return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+_HEAT_MAPS = TypeAdapter(tuple[HeatMap, ...])
+
+
+def encode_heat_maps(heat_maps: tuple[HeatMap, ...]) -> str:
+    """The stored text of heat maps."""
+    return _HEAT_MAPS.dump_json(heat_maps).decode()
+
+
+def parse_heat_maps(document: str) -> tuple[HeatMap, ...]:
+    """The inverse."""
+    return _HEAT_MAPS.validate_json(document)
 
 
 def segment_digest(segment_key: str) -> int:

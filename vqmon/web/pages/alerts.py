@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from vqmon.core.alerts.annotations import DeployMarker
 from vqmon.core.timeline import TimelinePoint
-from vqmon.core.types import Alert
+from vqmon.core.types import Alert, HeatMap
 from vqmon.web.charts.control_charts import MAX_MARKERS
 from vqmon.web.charts.series import scorer_names
 from vqmon.web.charts.svg import (
@@ -25,6 +25,7 @@ from vqmon.web.charts.svg import (
     time_ticks,
     vertical_scale,
 )
+from vqmon.web.model.heat_maps import MapChoice, MapLayer, map_choices, map_layers
 from vqmon.web.pages.frame_pairs import FramePair
 from vqmon.web.site import Site, format_date_time, format_duration
 from vqmon.web.urls import EVENT_ID_PATTERN, stream_path, with_query
@@ -67,10 +68,9 @@ def alert_page(site: Site, request: Request) -> Response:
     alert = requested_alert(site, request)
     chart = _score_chart(site, alert)
     explained_by, explains = _related_alerts(site, alert)
-    pictures = [
-        {"url": f"/alerts/{alert.id}/frames/{number}.jpg", **_picture_caption(alert, number)}
-        for number in range(len(site.history.evidence(alert.id)))
-    ]
+    heat_maps = site.history.evidence_heat_maps(alert.id)
+    maps = map_choices(heat_maps)
+    pictures = _evidence_pictures(site, alert, heat_maps, maps)
     urgency = "wakes someone" if alert.severity == "page" else "can wait until the morning"
     facts = (
         ("Rule", alert.rule),
@@ -87,6 +87,7 @@ def alert_page(site: Site, request: Request) -> Response:
         alert=alert,
         sentence=_state_sentence(alert, now=site.now()),
         pictures=pictures,
+        maps=maps,
         chart=chart,
         chart_url=with_query(stream_path(alert.stream_id), **chart.query) if chart else "",
         change=_change_sentence(alert),
@@ -94,7 +95,7 @@ def alert_page(site: Site, request: Request) -> Response:
         moved=_moved_measures(alert),
         explained_by=explained_by,
         explains=explains,
-        before_and_after=_before_and_after(site, alert),
+        before_and_after=_before_and_after(site, alert, [picture.layers for picture in pictures]),
         facts=facts + tuple((name, value) for name, value in sorted(alert.labels.items())),
     )
 
@@ -144,14 +145,43 @@ def _related_alerts(site: Site, alert: Alert) -> tuple[Alert | None, list[Alert]
     return muted_by, [candidate for candidate in candidates if candidate.muted_by == alert.id]
 
 
-def _picture_caption(alert: Alert, number: int) -> dict[str, str]:
-    times = alert.evidence.worst_times_seconds
-    caption = f"{times[number]:.2f} s into the segment" if number < len(times) else "from the segment"
-    return {"caption": caption, "alt": f"Worst frame {number + 1}, {caption}"}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _EvidencePicture:
+    """One of the worst frames."""
+
+    # "" for a frame with a heat map whose picture is not stored
+    url: str
+    time_seconds: float
+    caption: str
+    alt: str
+    layers: Sequence[MapLayer]
 
 
-def _before_and_after(site: Site, alert: Alert) -> list[FramePair]:
-    """Each worst frame with a frame from before the change; empty when the pictures are deleted."""
+def _evidence_pictures(
+    site: Site, alert: Alert, heat_maps: Sequence[HeatMap], maps: Sequence[MapChoice]
+) -> list[_EvidencePicture]:
+    """The worst frames with a picture or a heat map, worst first."""
+    times, picture_count = alert.evidence.worst_times_seconds, len(site.history.evidence(alert.id))
+    pictures = []
+    for number in range(max(picture_count, len(times))):
+        layers = map_layers(heat_maps, number, maps)
+        if number >= picture_count and not layers:
+            continue
+        caption = f"{times[number]:.2f} s into the segment" if number < len(times) else "from the segment"
+        pictures.append(
+            _EvidencePicture(
+                url=f"/alerts/{alert.id}/frames/{number}.jpg" if number < picture_count else "",
+                time_seconds=times[number] if number < len(times) else 0.0,
+                caption=caption,
+                alt=f"Worst frame {number + 1}, {caption}",
+                layers=layers,
+            )
+        )
+    return pictures
+
+
+def _before_and_after(site: Site, alert: Alert, layers: Sequence[Sequence[MapLayer]]) -> list[FramePair]:
+    """Each worst frame, with its layers, and a frame from before the change; empty when the pictures are deleted."""
     changed_at = min(alert.began_at, alert.change.at) if alert.change else alert.began_at
     earlier = site.history.points(
         alert.stream_id,
@@ -171,6 +201,7 @@ def _before_and_after(site: Site, alert: Alert) -> list[FramePair]:
                     seconds=times[number],
                     a_url=f"/segments/{point.event_id}/frames/{min(number, count - 1)}.jpg",
                     b_url=f"/alerts/{alert.id}/frames/{number}.jpg",
+                    b_layers=layers[number],
                 )
                 for number in range(worst_count)
             ]

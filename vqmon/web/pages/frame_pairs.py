@@ -7,7 +7,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vqmon.core.types import Outcome, QualityEvent
+from vqmon.core.types import HeatMap, Outcome, QualityEvent
+from vqmon.web.model.heat_maps import MapChoice, MapLayer, map_choices, map_layers
 from vqmon.web.site import Site
 from vqmon.web.urls import EVENT_ID_PATTERN, segment_path, stream_path
 
@@ -28,6 +29,8 @@ class PairSide:
     stream_url: str
     # (seconds into the segment, JPEG)
     pictures: Sequence[tuple[float, bytes]]
+    # of the frames that the pictures show
+    heat_maps: Sequence[HeatMap] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,17 +41,22 @@ class FramePair:
     seconds: float
     a_url: str
     b_url: str
+    # heat maps over the pictures
+    a_layers: Sequence[MapLayer] = ()
+    b_layers: Sequence[MapLayer] = ()
 
 
 def frame_pair_page(site: Site, request: Request) -> Response:
     """Answer `/pairs/{pair_id}`."""
     a, b = _requested_sides(site, request)
+    maps = map_choices([heat_map for side in (a, b) for heat_map in side.heat_maps])
     return site.render_page(
         "pair.html",
         request,
         a=a,
         b=b,
-        frames=frame_pairs(request.path_params["pair_id"], a, b),
+        frames=frame_pairs(request.path_params["pair_id"], a, b, maps=maps),
+        maps=maps,
         measures=_shared_measures(a, b),
         back=_back_path(request.query_params.get("from", "")),
     )
@@ -84,13 +92,16 @@ def load_side(site: Site, outcome: Outcome) -> PairSide:
     """One side of a pair, with its pictures."""
     rendition = outcome.segment.rendition
     scores = outcome.scores if isinstance(outcome, QualityEvent) else ()
+    pictures = frame_pictures(site, outcome.id, outcome)
+    times = [seconds for seconds, _ in pictures]
     return PairSide(
         outcome=outcome,
         name=rendition.key,
         score=scores[0].value if scores else None,
         url=segment_path(outcome.id),
         stream_url=stream_path(rendition.stream_id),
-        pictures=frame_pictures(site, outcome.id, outcome),
+        pictures=pictures,
+        heat_maps=outcome.heat_maps_at(times) if isinstance(outcome, QualityEvent) else (),
     )
 
 
@@ -106,14 +117,16 @@ def frame_pictures(site: Site, event_id: str, outcome: Outcome | None = None) ->
     return [(times[number] if number < len(times) else float(number), jpeg) for number, jpeg in enumerate(thumbnails)]
 
 
-def frame_pairs(pair_id: str, a: PairSide, b: PairSide) -> list[FramePair]:
-    """The moments of which both sides have a picture."""
+def frame_pairs(pair_id: str, a: PairSide, b: PairSide, *, maps: Sequence[MapChoice] = ()) -> list[FramePair]:
+    """The moments of which both sides have a picture, with the layers of these heat maps."""
     return [
         FramePair(
             number=number,
             seconds=a.pictures[number][0],
             a_url=f"/pairs/{pair_id}/a/{number}.jpg",
             b_url=f"/pairs/{pair_id}/b/{number}.jpg",
+            a_layers=map_layers(a.heat_maps, number, maps),
+            b_layers=map_layers(b.heat_maps, number, maps),
         )
         for number in range(min(len(a.pictures), len(b.pictures)))
     ]

@@ -23,6 +23,7 @@ from vqmon.core.types import (
 )
 from vqmon.errors import REASONS
 from vqmon.web.model.explanations import REMEDIES_BY_REASON, STAGE_ACTIONS, reason_sentence
+from vqmon.web.model.heat_maps import MapChoice, MapLayer, map_choices, map_layers, timeline
 from vqmon.web.site import Site
 from vqmon.web.urls import EVENT_ID_PATTERN, stream_path
 
@@ -44,6 +45,7 @@ class _FrameRow:
     references: Sequence[float | None]
     signals: Sequence[float]
     is_worst: bool
+    layers: Sequence[MapLayer]
 
 
 def segment_page(site: Site, request: Request) -> Response:
@@ -95,9 +97,13 @@ def _alerts_during(site: Site, segment: Segment) -> list[Alert]:
 def _frames(event: QualityEvent, *, picture_count: int) -> dict[str, Any]:
     shown = [name for name in SIGNALS if name in event.signals and event.signals[name].max > 0]
     ratio = event.media.height / event.media.width if event.media.width else 9 / 16
+    choices = map_choices(event.heat_maps)
+    frames = [_frame(event, index, shown, picture_count, choices) for index in range(len(event.times_seconds))]
     return {
         "scores": event.scores,
-        "frames": [_frame(event, index, shown, picture_count) for index in range(len(event.times_seconds))],
+        "frames": frames,
+        "maps": choices,
+        "moments": timeline(event, choices),
         "references": event.references,
         "signal_names": shown,
         "signal_meanings": SIGNALS,
@@ -106,7 +112,9 @@ def _frames(event: QualityEvent, *, picture_count: int) -> dict[str, Any]:
     }
 
 
-def _frame(event: QualityEvent, index: int, shown: Sequence[str], picture_count: int) -> _FrameRow:
+def _frame(
+    event: QualityEvent, index: int, shown: Sequence[str], picture_count: int, choices: Sequence[MapChoice]
+) -> _FrameRow:
     values = [score.frame_values[index] for score in event.scores if index < len(score.frame_values)]
     first_scorer = event.scores[0].frame_values if event.scores else ()
     return _FrameRow(
@@ -116,6 +124,7 @@ def _frame(event: QualityEvent, index: int, shown: Sequence[str], picture_count:
         shares=[min(100.0, max(0.0, value)) for value in values],
         references=[reference.frame_values[index] for reference in event.references],
         signals=[event.signals[name].frame_values[index] for name in shown],
+        layers=map_layers(event.heat_maps, index, choices),
         is_worst=len(first_scorer) > 1 and index < len(first_scorer) and first_scorer.index(min(first_scorer)) == index,
     )
 

@@ -16,18 +16,18 @@ from vqmon.transport.history.history import open_history
 
 
 def make_older(history_location: HistoryLocation, server: PostgresServer | None) -> None:
-    """As the version before left it."""
+    """As the first version left it."""
     if isinstance(history_location, Path):
         with closing(sqlite3.connect(history_location)) as older:
-            older.executescript("DROP TABLE ended; PRAGMA user_version = 1;")
+            older.executescript("DROP TABLE ended; DROP TABLE evidence_heat_maps; PRAGMA user_version = 1;")
         return
     assert server is not None
     database = urlsplit(history_location.url).path.lstrip("/")
-    server.run_sql("DROP TABLE vqmon.ended", database)
+    server.run_sql("DROP TABLE vqmon.ended, vqmon.evidence_heat_maps", database)
     server.run_sql("UPDATE vqmon.about SET version = 1", database)
 
 
-def test_a_history_of_the_previous_version_is_upgraded(
+def test_a_history_of_the_first_version_is_upgraded(
     history_location: HistoryLocation, request: pytest.FixtureRequest
 ) -> None:
     """With all that is in it; to be read it must have been opened by a writer once."""

@@ -8,7 +8,7 @@ from vqmon.errors import StoreError
 APPLICATION_ID = 0x76716D6E
 """Tells a history from other SQLite files ("vqmn")."""
 
-VERSION = 2
+VERSION = 3
 """Version of the tables; a newer history is refused, an older one is upgraded by MIGRATIONS."""
 
 _ENDED = """
@@ -25,10 +25,16 @@ CREATE TABLE ended (
 CREATE INDEX ended_by_number ON ended (number);
 """
 
-_MIGRATIONS: dict[int, str] = {1: _ENDED}
+_EVIDENCE_HEAT_MAPS = """
+-- Where quality is lost in the worst frames of an alert: JSON of `HeatMap`s, whose frames are in the order of the
+-- alert's worst times; deleted together with the alert.
+CREATE TABLE evidence_heat_maps (alert_id TEXT PRIMARY KEY, document TEXT NOT NULL);
+"""
+
+_MIGRATIONS: dict[int, str] = {1: _ENDED, 2: _EVIDENCE_HEAT_MAPS}
 """Version -> the statements that upgrade it to the next version."""
 
-_TABLES = f"""{_ENDED}
+_TABLES = f"""{_ENDED}{_EVIDENCE_HEAT_MAPS}
 -- Times are microseconds since the epoch. `number` counts writes over outcomes, ends and alerts together, so that
 -- "what is new since" is one comparison; the newest is in `tip`.
 CREATE TABLE tip (number INTEGER NOT NULL);
