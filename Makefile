@@ -64,7 +64,7 @@ bench: $(READY)
 	$(BIN)/python -m bench
 
 bench-experiments: $(READY)
-	$(BIN)/python -m bench experiments
+	$(BIN)/python -m bench experiments experiment-shapes
 
 bench-detectors: $(READY)
 	$(BIN)/python -m bench.alerts.detectors $(if $(FULL),--full)

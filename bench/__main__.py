@@ -8,7 +8,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 BENCHES = {
     "decode": "bench.decode",
-    "experiments": "bench.experiments",
+    "experiments": "bench.experiments.error_rates",
+    "experiment-shapes": "bench.experiments.shapes",
     "detectors": "bench.alerts.detectors",
     "lite": "bench.scoring.lite",
     "mixed": "bench.scoring.mixed",

@@ -121,5 +121,6 @@ def _experiment(settings: Settings, folders: FolderPairs) -> Experiment:
         control=names[0],
         scorers=tuple(settings.scoring.scorers[:2]),
         planned_clusters=len(folders.pairs),
+        segments_per_cluster=1,
         tolerance_seconds=0.0,
     )

@@ -61,15 +61,16 @@ def _answer_lines(result: ArmResult) -> Iterator[str | Table]:
 def _effect(effect: Effect) -> Table:
     table = _table("by " + effect.scorer, "mean", "low", "high", "")
     for name, interval in (
+        ("all looks together", None if effect.reading in (effect.anytime, effect.final) else effect.reading),
         ("any-time", effect.anytime),
-        ("corrected for skew", effect.corrected),
+        ("with skew and rare losses", effect.corrected),
         ("final (t)", effect.final),
         ("weighted by segments", effect.weighted),
         ("with covariates", effect.adjusted),
         ("bootstrap", effect.bootstrap),
     ):
         if interval is not None:
-            table.add_row(name, *_numbers(interval), "← read" if interval is effect.reading else "")
+            table.add_row(name, *_numbers(interval), "← read" if interval == effect.reading else "")
     tests = [
         f"{name} {value:.2g}"
         for name, value in (
@@ -149,6 +150,16 @@ def plan_lines(assumed: PowerAssumptions, plan: SampleSizePlan) -> Iterator[str]
         f"[dim]A cluster's mean has s.d. {plan.cluster_sd:.2f}; the design effect is {plan.design_effect:.1f}: "
         "segments of one cluster are correlated.[/dim]"
     )
+    if plan.pilot_inflation > 1:
+        yield (
+            f"[dim]{assumed.pilot_clusters} clusters of the pilot know this deviation only roughly: the plan takes "
+            f"{plan.pilot_inflation:.2f} times it, so that plans from such pilots have this power on average.[/dim]"
+        )
+    if assumed.blocks_per_cluster > 1:
+        yield (
+            f"[dim]Neighbouring blocks are correlated: {assumed.blocks_per_cluster:.1f} are worth an independent one, "
+            "which the numbers of clusters include.[/dim]"
+        )
 
 
 def _check_line(check: HealthCheck) -> str:

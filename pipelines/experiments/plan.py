@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from vqmon.core.experiments.results import Comparison
 from vqmon.core.experiments.stats.distributions import t_quantile
 from vqmon.core.experiments.stats.power import PowerAssumptions
@@ -12,6 +14,7 @@ _MIN_PILOT_CLUSTERS = 5
 
 _DEFAULT_ICC = 0.3
 _DEFAULT_SEGMENTS_PER_CLUSTER = 30
+_DEFAULT_LARGEST_LOSS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +26,11 @@ class PilotVariance:
     # intraclass correlation: share of the variance between clusters, 0..1
     icc: float
     segments_per_cluster: int
+    # standard deviation of the segments of a cluster over their mean
+    segments_cv: float
     clusters: int
+    # blocks that are worth an independent cluster; 1 for other clusters
+    blocks_per_cluster: float
 
 
 def estimate_pilot_variance(comparison: Comparison) -> PilotVariance:
@@ -50,26 +57,38 @@ def estimate_pilot_variance(comparison: Comparison) -> PilotVariance:
         raise SettingsError(f"{name}: the clusters have one segment each; give --sd and --icc")
     squares_within = sum((cluster.segments - 1) * (cluster.sd or 0.0) ** 2 for cluster in clusters)
     variance_within = squares_within / degrees_of_freedom
-    # The variance of cluster means, recovered from the half-width of the t interval.
-    t = t_quantile((1 + effect.final.level) / 2, effect.clusters - 1)
-    variance_of_means = effect.clusters * ((effect.final.high - effect.final.low) / 2 / t) ** 2
-    segments_per_cluster = effect.segments / effect.clusters
-    variance_between = max(0.0, variance_of_means - variance_within / segments_per_cluster)
+    # The variance of cluster means, recovered from the half-width of the t interval over independent clusters.
+    independent = effect.clusters if effect.effective_clusters is None else effect.effective_clusters
+    t = t_quantile((1 + effect.final.level) / 2, max(1.0, independent - 1))
+    variance_of_means = independent * ((effect.final.high - effect.final.low) / 2 / t) ** 2
+    counts = np.array([cluster.segments for cluster in effect.by_cluster], dtype=np.float64)
+    variance_between = max(0.0, variance_of_means - variance_within * float((1 / counts).mean()))
     variance = variance_within + variance_between
     return PilotVariance(
         sd=variance**0.5,
         icc=variance_between / variance if variance > 0 else 0.0,
-        segments_per_cluster=max(1, round(segments_per_cluster)),
+        segments_per_cluster=max(1, round(effect.segments / effect.clusters)),
+        segments_cv=float(counts.std() / counts.mean()),
         clusters=effect.clusters,
+        blocks_per_cluster=effect.clusters / independent,
     )
 
 
 def power_assumptions(
-    comparison: Comparison | None, *, difference: float, sd: float | None, icc: float | None, segments: int | None
+    comparison: Comparison | None,
+    *,
+    difference: float,
+    sd: float | None,
+    icc: float | None,
+    segments: int | None,
+    segments_cv: float | None = None,
+    autocorrelation: float = 0.0,
+    power: float = 0.8,
 ) -> PowerAssumptions:
     """The assumptions of a plan to detect `difference`: given values, else those of the pilot `comparison`.
 
-    Raises SettingsError without a pilot and `sd`, or when a value is missing and the pilot is too small.
+    Raises SettingsError without a pilot and `sd`, when a value is missing and the pilot is too small, and for values
+    that are no numbers or out of range.
     """
     is_incomplete = None in (sd, icc, segments)
     pilot = estimate_pilot_variance(comparison) if comparison is not None and is_incomplete else None
@@ -78,12 +97,21 @@ def power_assumptions(
     experiment = comparison.experiment if comparison is not None else None
     default_icc = pilot.icc if pilot else _DEFAULT_ICC
     default_segments = pilot.segments_per_cluster if pilot else _DEFAULT_SEGMENTS_PER_CLUSTER
-    return PowerAssumptions(
-        difference=difference,
-        sd=sd if sd is not None else pilot.sd if pilot else 0.0,
-        icc=icc if icc is not None else default_icc,
-        segments_per_cluster=segments or default_segments,
-        alpha=experiment.alpha if experiment else 0.05,
-        hypotheses=len(experiment.treatments) * len(experiment.scorers) if experiment else 1,
-        guardrails=len(experiment.guardrails) if experiment else 0,
-    )
+    try:
+        return PowerAssumptions(
+            difference=difference,
+            sd=sd if sd is not None else pilot.sd if pilot else 0.0,
+            icc=icc if icc is not None else default_icc,
+            segments_per_cluster=segments or default_segments,
+            segments_cv=segments_cv if segments_cv is not None else pilot.segments_cv if pilot else 0.0,
+            autocorrelation=autocorrelation,
+            pilot_clusters=pilot.clusters if pilot and sd is None else 0,
+            blocks_per_cluster=pilot.blocks_per_cluster if pilot else 1.0,
+            alpha=experiment.alpha if experiment else 0.05,
+            power=power,
+            hypotheses=len(experiment.treatments) * len(experiment.scorers) if experiment else 1,
+            guardrails=len(experiment.guardrails) if experiment else 0,
+            largest_loss=experiment.largest_loss if experiment else _DEFAULT_LARGEST_LOSS,
+        )
+    except ValueError as error:
+        raise SettingsError(str(error)) from error

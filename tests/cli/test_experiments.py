@@ -116,14 +116,14 @@ def test_without_a_history_nothing_is_created(command: tuple[str, ...], tmp_path
 def test_a_plan_without_a_pilot_uses_the_given_variance() -> None:
     text = run_command("plan", "--difference", "1.25", "--sd", "5").stdout
     assert "To detect 1.25 points with 80% power at alpha 0.05:" in text
-    assert "78 clusters of 30 segments when you look at any time" in text
+    assert "67 clusters of 30 segments when you look at any time" in text
 
 
 def test_a_plan_of_more_power_needs_more_clusters() -> None:
     text = run_command("plan", "--difference", "1.25", "--sd", "5", "--power", "0.95").stdout
     count = int(text.splitlines()[1].split()[0])
     assert "with 95% power" in text
-    assert count > 78
+    assert count > 67
 
 
 def test_a_plan_of_uncorrelated_segments_has_no_design_effect() -> None:

@@ -120,6 +120,17 @@ def compare(
     help="Share of that variance between clusters (intraclass correlation); default 0.3.",
 )
 @click.option("--segments", type=click.IntRange(1), help="Segments per cluster; default 30.")
+@click.option(
+    "--segments-cv",
+    type=click.FloatRange(min=0),
+    help="Of uneven clusters: standard deviation of their segments over the mean; default 0.",
+)
+@click.option(
+    "--autocorrelation",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    help="Correlation of neighbouring segments of a cluster beyond --icc; default 0.",
+)
 @click.option("--power", type=click.FloatRange(0.5, 1, min_open=True, max_open=True), default=0.8, show_default=True)
 @click.option(
     "--file", type=click.Path(path_type=Path), help="Experiments file; default: experiments.path of settings."
@@ -133,6 +144,8 @@ def plan(
     sd: float | None,
     icc: float | None,
     segments: int | None,
+    segments_cv: float | None,
+    autocorrelation: float,
     power: float,
     file: Path | None,
     history: str | None,
@@ -141,16 +154,22 @@ def plan(
 
     The variance comes from the pairs of EXPERIMENT so far (a pilot), or from --sd, --icc and --segments.
     """
-    from dataclasses import replace
-
     from pipelines.console.experiments import plan_lines
     from pipelines.experiments.plan import power_assumptions
     from vqmon.core.experiments.stats.power import plan_sample_size
 
     settings = open_settings(config)
     pilot = _compare(settings, name, file=file, history=history) if name else None
-    assumptions = power_assumptions(pilot, difference=difference, sd=sd, icc=icc, segments=segments)
-    assumptions = replace(assumptions, power=power)
+    assumptions = power_assumptions(
+        pilot,
+        difference=difference,
+        sd=sd,
+        icc=icc,
+        segments=segments,
+        segments_cv=segments_cv,
+        autocorrelation=autocorrelation,
+        power=power,
+    )
     for line in plan_lines(assumptions, plan_sample_size(assumptions)):
         out.print(line, soft_wrap=True)
 

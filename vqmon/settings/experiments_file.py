@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from vqmon.core.experiments.definition import Arm, Experiment, Guardrail
+from vqmon.core.experiments.definition import Arm, Experiment, Guardrail, ShareChange
 from vqmon.errors import SettingsError
 
 _EXPERIMENT = TypeAdapter(Experiment)
@@ -63,6 +63,9 @@ def _part_documents(tables: Mapping[str, Any], part: str, kind: type, location: 
     for name, value in tables.items():
         table = _require_table(value, f"{location}: {part} {name!r}")
         _refuse_unknown_keys(table, _keys_of(kind), f"{location}: {part} {name!r}")
+        for change in table.get("share_changes", ()) if kind is Arm else ():
+            change_table = _require_table(change, f"{location}: {part} {name!r}: share_changes")
+            _refuse_unknown_keys(change_table, _keys_of(ShareChange), f"{location}: {part} {name!r}: share_changes")
         document = {"name": name, **table}
         if kind is Arm and not table.keys() & {"label", "stream", "rendition"}:
             document["label"] = name

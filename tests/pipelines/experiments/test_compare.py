@@ -44,6 +44,7 @@ EXPERIMENTS = """
 question = "Are two encodes of the same quality the same?"
 control = "a"
 planned_clusters = 10
+segments_per_cluster = 2
 delta_min = 1.0
 margin = 2.5
 [experiments.same.arms.a]
@@ -52,6 +53,7 @@ margin = 2.5
 [experiments.finer]
 control = "a"
 planned_clusters = 10
+segments_per_cluster = 2
 delta_min = 1.0
 slices = ["label:kind"]
 [experiments.finer.arms.a]
@@ -63,6 +65,7 @@ margin = 0.1
 [experiments.sharp]
 control = "a"
 planned_clusters = 10
+segments_per_cluster = 2
 [experiments.sharp.arms.a]
 [experiments.sharp.arms.sharp]
 """
@@ -227,7 +230,7 @@ def test_a_pilot_sizes_the_next_experiment(history: Path, file: Path) -> None:
 
     assert pilot.exit_code == 0, pilot.output
     assert "planned_clusters" in pilot.stdout
-    assert "78 clusters of 30 segments when you look at any time" in result.stdout
+    assert "67 clusters of 30 segments when you look at any time" in result.stdout
     assert nothing.exit_code == 2
     assert "--sd" in nothing.stderr
 

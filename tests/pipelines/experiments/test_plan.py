@@ -43,3 +43,20 @@ def test_what_a_person_says_goes_over_the_pilot() -> None:
     with pytest.raises(SettingsError, match="give --sd and --icc"):
         power_assumptions(small, difference=1.0, sd=None, icc=None, segments=None)
     assert power_assumptions(small, difference=1.0, sd=3.0, icc=0.1, segments=8).icc == 0.1
+
+
+def test_what_is_no_number_is_refused_in_words() -> None:
+    """By the command's error, not by a stack trace."""
+    with pytest.raises(SettingsError, match="difference as a number that is more than 0, got nan"):
+        power_assumptions(None, difference=float("nan"), sd=3.0, icc=None, segments=None)
+    with pytest.raises(SettingsError, match="power as a number"):
+        power_assumptions(None, difference=1.0, sd=3.0, icc=None, segments=None, power=float("nan"))
+
+
+def test_a_pilot_gives_its_size_and_the_unevenness_of_its_clusters() -> None:
+    """A given deviation needs no allowance for a small pilot."""
+    small = pilot(clusters=6, segments=5)
+    assumed = power_assumptions(small, difference=1.0, sd=None, icc=None, segments=None)
+
+    assert (assumed.pilot_clusters, assumed.segments_cv, assumed.blocks_per_cluster) == (6, 0.0, 1.0)
+    assert power_assumptions(small, difference=1.0, sd=3.0, icc=None, segments=None).pilot_clusters == 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from hashlib import sha256
+from itertools import pairwise
 from typing import Literal
 
 from vqmon.core.types import SIGNALS, Outcome
@@ -26,6 +27,20 @@ _GUARDRAIL_METRICS = ("score", "p5", "min", "signal", "label", "bitrate_kbps", "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShareChange:
+    """From `since` on, an arm has another planned share of the sessions (a ramp)."""
+
+    since: datetime
+    share: float
+
+    def __post_init__(self) -> None:
+        if self.since.utcoffset() != timedelta(0):
+            raise ValueError(f"since must be aware UTC, got {self.since!r}")
+        if not (math.isfinite(self.share) and self.share > 0):
+            raise ValueError(f"share must be more than 0, got {self.share}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
     """One of the encodings compared; segments belong to it by label and by stream and rendition patterns (`*`, `?`)."""
 
@@ -36,6 +51,8 @@ class Arm:
     rendition: str = "*"
     # planned share of the sessions, relative to the other arms; for the sample ratio test
     share: float = 1.0
+    # later planned shares, in the order of time
+    share_changes: tuple[ShareChange, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -44,6 +61,14 @@ class Arm:
             raise ValueError(f"arm {self.name!r}: needs a label, or a stream or rendition pattern")
         if not (math.isfinite(self.share) and self.share > 0):
             raise ValueError(f"arm {self.name!r}: share must be more than 0, got {self.share}")
+        moments = [change.since for change in self.share_changes]
+        if any(later <= earlier for earlier, later in pairwise(moments)):
+            raise ValueError(f"arm {self.name!r}: share_changes must be in the order of time")
+
+    def share_at(self, moment: datetime | None) -> float:
+        """The planned share at a moment; without one, the first."""
+        shares = [change.share for change in self.share_changes if moment is not None and change.since <= moment]
+        return shares[-1] if shares else self.share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +136,9 @@ class Experiment:
     delta_min: float = 0.0
     # the largest loss that does not matter (non-inferiority and equivalence margin), points of 0..100
     margin: float = 1.25
+    # the most that a rare cluster may lie away from the mean, points of 0..100: a winner and a "not worse" hold even if
+    # such clusters exist and none was seen yet (bounded-loss bound, from 20 planned clusters on)
+    largest_loss: float = 10.0
     guardrails: tuple[Guardrail, ...] = ()
     # covariates, known before enhancement: "input_score", "bitrate_kbps", "height", "label:NAME" (a number)
     covariates: tuple[str, ...] = ()
@@ -151,16 +179,17 @@ class Experiment:
         return None
 
 
-def assign_arm(experiment: Experiment, unit: str) -> str:
+def assign_arm(experiment: Experiment, unit: str, *, at: datetime | None = None) -> str:
     """The arm of a session, stream or block: a hash of `unit` and the experiment's name, in proportion to the shares.
 
-    The same unit always gets the same arm, so a router that calls this needs to store nothing.
+    The same unit always gets the same arm, so a router that calls this needs to store nothing. `at` is the moment at
+    which the unit begins; only `share_changes` depend on it.
     """
     digest = sha256(f"{experiment.name}\n{unit}".encode(errors="replace")).digest()
     arms = [arm for arm in experiment.arms if arm.name != experiment.input_arm]
-    remaining_share = int.from_bytes(digest[:8], "big") / 2**64 * sum(arm.share for arm in arms)
+    remaining_share = int.from_bytes(digest[:8], "big") / 2**64 * sum(arm.share_at(at) for arm in arms)
     for arm in arms:
-        remaining_share -= arm.share
+        remaining_share -= arm.share_at(at)
         if remaining_share < 0:
             return arm.name
     return arms[-1].name
@@ -187,6 +216,7 @@ def _check_numbers(experiment: Experiment) -> None:
         ("segments_per_cluster", 0, 10**7),
         ("delta_min", 0.0, 100.0),
         ("margin", 1e-6, 100.0),
+        ("largest_loss", 1e-6, 100.0),
         ("tolerance_seconds", 0.0, 60.0),
         ("block_seconds", 1.0, 1e7),
         ("gap_seconds", 0.0, 1e7),

@@ -92,10 +92,15 @@ class Effect:
     scorer: str
     clusters: int
     segments: int
-    # the interval that decides the verdict; None with too few clusters
+    # the interval that decides the verdict: what all any-time intervals so far have in common; None with too few
+    # clusters
     reading: ConfidenceInterval | None = None
-    # the same, corrected for skewness (a few outlying clusters); a winner needs both
+    # the same, wide enough for skewness and for rare losses that were not seen yet; every conclusion needs both
     corrected: ConfidenceInterval | None = None
+    # the independent clusters that correlated blocks are worth; None for other clusters
+    effective_clusters: float | None = None
+    # sessions of the arm that has fewer; None when paired
+    smaller_arm: int | None = None
     anytime: ConfidenceInterval | None = None
     final: ConfidenceInterval | None = None
     # each segment counts once instead of each cluster: a sensitivity analysis
@@ -168,7 +173,7 @@ class SignalDifference:
 class HealthCheck:
     """The result of a health check. A failed check `blocks` the verdict, asks a person to `look`, or only `notes`."""
 
-    # "sample ratio", "missing pairs", "versions", "doubled segments", "mixed blocks", "a/a"
+    # e.g. "sample ratio", "missing pairs", "lost content", "spread", "versions"
     name: str
     is_good: bool
     weight: Literal["blocks", "look", "notes"]

@@ -188,6 +188,7 @@ def experiment_settings(experiment: Experiment) -> list[tuple[str, str]]:
         ("Planned clusters", str(experiment.planned_clusters)),
         ("False positive rate (alpha)", f"{100 * experiment.alpha:g} %"),
         ("Non-inferiority margin", f"{experiment.margin:g} points"),
+        ("Largest loss of a rare content", f"{experiment.largest_loss:g} points"),
         ("Smallest gain of interest", f"{experiment.delta_min:g} points"),
         ("Scorers", ", ".join(experiment.scorers)),
         ("Streams", ", ".join(experiment.streams)),

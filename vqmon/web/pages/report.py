@@ -69,15 +69,16 @@ def _extreme_pairs(arm_result: ArmResult) -> list[PairExample]:
 
 def _intervals(effect: Effect) -> Iterator[tuple[str, ConfidenceInterval]]:
     for name, interval in (
+        ("all looks together", None if effect.reading in (effect.anytime, effect.final) else effect.reading),
         ("any-time", effect.anytime),
-        ("corrected for outlying contents", effect.corrected),
+        ("with skew and rare losses", effect.corrected),
         ("once, at the end (t)", effect.final),
         ("every segment weighs the same", effect.weighted),
         ("adjusted for covariates", effect.adjusted),
         ("bootstrap over contents", effect.bootstrap),
     ):
         if interval is not None:
-            note = ", used for the verdict" if interval is effect.reading else ""
+            note = ", used for the verdict" if interval == effect.reading else ""
             yield f"{name}, {interval.level:.1%}{note}", interval
 
 

@@ -15,7 +15,9 @@ from vqmon.core.experiments.results import ArmResult
 def test_thirty_clusters_decide_between_better_worse_and_equivalent(gain: float, kind: str) -> None:
     """Streams differ by 50 points, the arms by 2: pairs show it, and the sentence names both arms."""
     result = factories.first_result(
-        factories.comparison(experiment=factories.experiment(), outcomes=factories.paired_events(gain=gain))
+        factories.comparison(
+            experiment=factories.experiment(largest_loss=5.0), outcomes=factories.paired_events(gain=gain)
+        )
     )
 
     assert result.verdict.kind == kind

@@ -1,5 +1,6 @@
 """Effects and guardrails: which interval decides, at which level, and when a guardrail holds or breaks."""
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 from typing import Literal
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests import factories
-from vqmon.core.experiments.analysis.effects import evaluate_guardrail, significance_levels
+from tests.factories import START
+from vqmon.core.experiments.analysis.effects import clusters_needed, evaluate_guardrail, significance_levels
 from vqmon.core.experiments.definition import Arm, Guardrail
 from vqmon.core.experiments.results import Effect
 from vqmon.core.experiments.stats.sequential import MeanDifference
@@ -19,7 +21,7 @@ def test_two_arms_share_alpha_by_holm_and_each_has_its_result() -> None:
     """Two arms against the control: the first is tested at 97.5 %, the other at 95 % once the first is decided."""
     arms = tuple(Arm(name=name, label=name) for name in ("v1", "v2", "v3"))
     comparison = factories.comparison(
-        experiment=factories.experiment(arms=arms), outcomes=factories.paired_events(gain=1.2, arms=("v1", "v2", "v3"))
+        experiment=factories.experiment(arms=arms), outcomes=factories.paired_events(gain=1.6, arms=("v1", "v2", "v3"))
     )
     levels = [event.effects[0].reading.level for event in comparison.answers if event.effects[0].reading]
 
@@ -56,7 +58,7 @@ def test_the_share_of_unscored_segments_can_be_a_guardrail() -> None:
     """One of twelve segments fails in both arms, so the difference is 0."""
     guardrail = Guardrail(name="failures", of="unscored", margin=0.05)
     outcomes: list[Outcome] = []
-    for event in factories.paired_events(gain=0, streams=24):
+    for event in factories.paired_events(gain=0, streams=30):
         fails = event.segment.sequence == 3
         outcomes.append(
             factories.arm_failure(
@@ -113,7 +115,9 @@ def test_a_fixed_horizon_needs_all_planned_clusters_and_a_sequence_twenty(
 ) -> None:
     """An experiment with fewer than 20 planned clusters has a fixed horizon."""
     experiment = factories.experiment(planned_clusters=planned)
-    result = evaluate_guardrail(experiment, FLICKER_GUARDRAIL, mean_difference(0.0, sd=0.0, n=clusters))
+    result = evaluate_guardrail(
+        experiment, FLICKER_GUARDRAIL, mean_difference(0.0, sd=0.0, n=clusters), needed=min(planned, 20)
+    )
 
     assert result.state == ("held" if is_tested else "open")
     assert (result.bound is not None) is is_tested
@@ -149,6 +153,7 @@ def test_a_fixed_horizon_shares_alpha_by_the_t_test() -> None:
     levels = significance_levels(
         factories.experiment(planned_clusters=4),
         {("v2", "lite"): mean_difference(10.0, n=4), ("v3", "lite"): mean_difference(0.5, n=4)},
+        needed=4,
     )
     assert levels == {("v2", "lite"): 0.025, ("v3", "lite"): 0.05}
 
@@ -185,6 +190,7 @@ def test_a_fixed_horizon_guardrail_uses_the_one_sided_t_bound(mean: float, margi
         factories.experiment(planned_clusters=4),
         replace(FLICKER_GUARDRAIL, margin=margin),
         mean_difference(mean, sd=2.0, n=4),
+        needed=4,
     )
     assert result.state == state
     assert result.bound == pytest.approx(mean + 2.353363, abs=1e-5)
@@ -220,29 +226,83 @@ def constant_gain_events(*, streams: int, gain: float = 1.0) -> list[Outcome]:
     ]
 
 
-def test_without_variance_between_clusters_the_effect_is_exact() -> None:
-    """Twenty clusters that all gain one point give an interval of zero width, and evidence at its cap."""
-    result = factories.first_result(
-        factories.comparison(experiment=factories.experiment(), outcomes=constant_gain_events(streams=20))
-    )
+def test_differences_without_any_spread_are_named_and_decide_nothing() -> None:
+    """Forty clusters that all gain exactly .3 points are no measurement: no interval, no p, and the check blocks."""
+    outcomes = [
+        replace(event, scores=tuple(replace(score, value=score.value + stream) for score in event.scores))
+        for stream in range(40)
+        for event in constant_gain_events(streams=stream + 1, gain=0.3)[-4:]
+    ]
+    comparison = factories.comparison(experiment=factories.experiment(delta_min=0.0), outcomes=outcomes)
+    result = factories.first_result(comparison)
     effect = result.effects[0]
 
-    assert effect.reading is not None
-    assert (effect.reading.low, effect.reading.mean, effect.reading.high) == (1.0, 1.0, 1.0)
-    assert (effect.clusters, effect.segments, effect.p_t, effect.win_rate) == (20, 40, 0.0, 1.0)
-    assert effect.e_value == 1e300
-    assert effect.p_sign_flip == pytest.approx(2 / 2**20)
-    assert result.verdict.kind == "better"
+    assert (effect.clusters, effect.reading, effect.anytime, effect.e_value, effect.p_t) == (40, None, None, None, None)
+    assert result.verdict.kind == "undecided"
+    assert "spread" in result.verdict.sentence
+    assert "differ by exactly +0.30" in result.verdict.reasons[0]
 
 
-def test_without_variance_and_without_a_difference_the_arms_are_equivalent() -> None:
-    """No division by the standard deviation of 0: p is 1, and a tie counts half."""
-    result = factories.first_result(
-        factories.comparison(experiment=factories.experiment(), outcomes=constant_gain_events(streams=20, gain=0.0))
+def test_arms_with_the_same_scores_are_equivalent_and_named() -> None:
+    """No division by the standard deviation of 0: p is 1, a tie counts half, and the check says what it may be."""
+    comparison = factories.comparison(
+        experiment=factories.experiment(),
+        outcomes=[
+            replace(event, scores=tuple(replace(score, value=score.value + stream) for score in event.scores))
+            for stream in range(40)
+            for event in constant_gain_events(streams=stream + 1, gain=0.0)[-4:]
+        ],
     )
+    result = factories.first_result(comparison)
 
     assert (result.effects[0].p_t, result.effects[0].win_rate) == (1.0, 0.5)
     assert result.verdict.kind == "equivalent"
+    assert "same scores" in factories.health_check(comparison, "spread").text
+
+
+def test_copies_of_a_content_block_the_verdict() -> None:
+    """Twenty clusters with exactly the same scores are one content."""
+    comparison = factories.comparison(experiment=factories.experiment(), outcomes=constant_gain_events(streams=20))
+
+    assert "19 of 20 clusters" in factories.health_check(comparison, "repeated content").text
+    assert factories.first_result(comparison).verdict.kind == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("changes", "ends_after_minutes", "needed"),
+    [
+        ({}, 0, 20),
+        ({"planned_clusters": 10}, 0, math.inf),
+        ({"planned_clusters": 10, "segments_per_cluster": 5}, 0, 10),
+        ({"planned_clusters": 10, "until": START + timedelta(hours=1)}, 58, math.inf),
+        ({"planned_clusters": 10, "until": START + timedelta(hours=1)}, 59, 10),
+    ],
+)
+def test_an_experiment_that_is_read_once_is_read_when_it_is_complete(
+    changes: dict[str, object], ends_after_minutes: int, needed: float
+) -> None:
+    """With segments_per_cluster its clusters are complete one by one, else all of it is at `until`."""
+    ends_at = START + timedelta(minutes=ends_after_minutes)
+    assert clusters_needed(factories.experiment(**changes), ends_at=ends_at) == needed
+
+
+def test_rare_losses_that_were_not_seen_yet_keep_a_small_gain_undecided() -> None:
+    """Thirty contents that gain half a point: one content that loses ten would undo two thirds of it."""
+    outcomes = list(factories.paired_events(gain=0.5, streams=30))
+    default, small = (
+        factories.first_result(
+            factories.comparison(
+                experiment=factories.experiment(delta_min=0.0, largest_loss=loss, margin=5.0), outcomes=outcomes
+            )
+        ).effects[0]
+        for loss in (10.0, 0.5)
+    )
+
+    assert default.reading is not None
+    assert default.corrected is not None
+    assert small.corrected is not None
+    assert default.corrected.low < 0 < default.reading.low
+    assert default.corrected.low < small.corrected.low
 
 
 def test_one_cluster_has_a_forest_row_and_no_interval() -> None:

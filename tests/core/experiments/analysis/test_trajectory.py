@@ -1,5 +1,6 @@
 """The trajectory of effects: which moments are recorded, how they thin out, and when there are bounds."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -27,15 +28,24 @@ def advance(trajectory: EffectTrajectory, seconds: float, difference: MeanDiffer
     return bool(calls)
 
 
-def test_estimates_are_made_once_a_minute_of_the_media_timeline() -> None:
+def test_points_are_recorded_once_a_minute_of_the_media_timeline() -> None:
     """The first moment is recorded, then the first moment of each later minute."""
     effects = trajectory()
-    asked = [seconds for seconds in (0, 4, 59, 60, 64, 190, 191, 240) if advance(effects, seconds, estimate(1.0))]
+    for seconds in (0, 4, 59, 60, 64, 190, 191, 240):
+        advance(effects, seconds, estimate(1.0))
 
-    assert asked == [0, 60, 190, 240]
     assert [point.at for point in effects.points(HYPOTHESIS, alpha=0.05)] == [
-        START + timedelta(seconds=seconds) for seconds in asked
+        START + timedelta(seconds=seconds) for seconds in (0, 60, 190, 240)
     ]
+
+
+def test_between_points_estimates_are_made_when_the_data_have_grown_by_one_percent() -> None:
+    """Each of the first hundred outcomes, later ever fewer of them."""
+    effects = trajectory()
+    asked = [advance(effects, 0.01 * number, estimate(1.0)) for number in range(1000)]
+
+    assert all(asked[:100])
+    assert 200 < sum(asked) < 400
 
 
 def test_the_step_doubles_when_there_are_too_many_points() -> None:
@@ -46,8 +56,10 @@ def test_the_step_doubles_when_there_are_too_many_points() -> None:
     points = effects.points(HYPOTHESIS, alpha=0.05)
 
     assert [point.mean for point in points] == [float(minute) for minute in range(1, 200, 2)]
-    assert not advance(effects, 60.0 * 201, estimate(0.0))
-    assert advance(effects, 60.0 * 202, estimate(0.0))
+    advance(effects, 60.0 * 201, estimate(0.0))
+    assert len(effects.points(HYPOTHESIS, alpha=0.05)) == 100
+    advance(effects, 60.0 * 202, estimate(0.0))
+    assert len(effects.points(HYPOTHESIS, alpha=0.05)) == 101
 
 
 def test_the_final_estimate_replaces_a_record_of_the_same_moment() -> None:
@@ -92,3 +104,28 @@ def test_an_unknown_hypothesis_has_no_points() -> None:
     assert effects.points(HYPOTHESIS, alpha=0.05) == []
     advance(effects, 0.0, estimate(1.0))
     assert effects.points(("v3", "lite"), alpha=0.05) == []
+
+
+def test_a_winner_stays_one_when_the_effect_fades_but_keeps_its_sign() -> None:
+    """The interval in common of all moments is what counts; a mean of the other sign ends the conclusion."""
+    effects = trajectory()
+    advance(effects, 0.0, estimate(0.9, n=30))
+    advance(effects, 60.0, estimate(0.3, n=31))
+    strong, now = (anytime_valid_interval(estimate(mean, n=31), rho=effects.rho, alpha=0.05) for mean in (0.9, 0.3))
+    common, _ = effects.common_intervals(HYPOTHESIS, now)
+    turned = anytime_valid_interval(estimate(-0.1, n=31), rho=effects.rho, alpha=0.05)
+
+    assert strong.low > 0 > now.low
+    assert 0 < common.low <= common.mean <= common.high
+    assert effects.common_intervals(HYPOTHESIS, turned)[0].low == turned.mean
+
+
+def test_streams_that_become_more_precise_have_more_information() -> None:
+    """A tenth of the deviation is worth a hundred times the clusters; sessions only count."""
+    effects = trajectory()
+    advance(effects, 0.0, estimate(1.0))
+    precise = replace(estimate(1.0), sd=0.1)
+
+    assert effects.with_information(HYPOTHESIS, precise).information == pytest.approx(2000)
+    assert effects.with_information(HYPOTHESIS, replace(precise, sd=3.0)).information == 20
+    assert effects.with_information(("v3", "lite"), precise).information is None

@@ -345,7 +345,7 @@ def test_a_winner_must_survive_the_correction_for_skewness() -> None:
     verdict = verdict_on(effect(BETTER, corrected=interval(-0.2, 2.0, 3.0)))
 
     assert verdict.kind == "not worse"
-    assert "corrected for skewness, -0.20 to +3.00" in verdict.reasons[0]
+    assert "rare losses of up to 10 points, -0.20 to +3.00" in verdict.reasons[0]
 
 
 @pytest.mark.parametrize(("says", "kind"), [("arm", "better"), ("control", "worse"), ("no difference", "equivalent")])

@@ -59,7 +59,10 @@ def test_paired_covariates_adjust_only_with_their_mean_over_all_traffic() -> Non
     assert plain.adjusted is None
     assert plain.reading is not None
     assert adjusted.reading is not None
-    assert adjusted.reading == adjusted.adjusted
+    assert adjusted.adjusted is not None
+    assert (adjusted.reading.low, adjusted.reading.high) == pytest.approx(
+        (adjusted.adjusted.low, adjusted.adjusted.high), abs=0.05
+    )
     assert (adjusted.variance_saved or 0) > 0.9
     assert adjusted.reading.high - adjusted.reading.low < (plain.reading.high - plain.reading.low) / 3
     assert adjusted.reading.mean == pytest.approx(1.0, abs=0.15)

@@ -24,10 +24,10 @@ from vqmon.core.types import Outcome, ReferenceScore
 
 
 def test_blocks_of_a_live_stream_are_clusters_with_gaps_between() -> None:
-    """Blocks of ten minutes of one stream; the last minute of each is left out."""
+    """Blocks of ten minutes of one stream; the last minute of each is left out. Forty are needed for an interval."""
     outcomes = []
     rng = np.random.default_rng(3)
-    for number in range(30 * 30):
+    for number in range(45 * 30):
         content = 60 + rng.normal(0, 3)
         for arm, gain in (("v1", 0.0), ("v2", 1.5)):
             outcomes.append(
@@ -43,10 +43,10 @@ def test_blocks_of_a_live_stream_are_clusters_with_gaps_between() -> None:
     effect = factories.first_result(comparison).effects[0]
 
     assert factories.first_result(comparison).verdict.kind == "better"
-    assert (effect.clusters, effect.segments) == (30, 30 * 27)
+    assert (effect.clusters, effect.segments) == (45, 45 * 27)
     assert len(effect.over_time) > 100
     bounded_points = [point for point in effect.over_time if point.low is not None]
-    assert min(point.clusters for point in bounded_points) == 20
+    assert min(point.clusters for point in bounded_points) == 40
     assert [point.at for point in effect.over_time] == sorted(point.at for point in effect.over_time)
     assert (bounded_points[-1].low, bounded_points[-1].high) == (
         pytest.approx(effect.anytime.low if effect.anytime else None),

@@ -12,6 +12,7 @@ from vqmon.core.experiments.data.metrics import ExperimentMetrics
 from vqmon.core.experiments.data.pairs import ExamplePairs, MissingPairs, PairMatcher
 from vqmon.core.experiments.definition import Arm, Experiment
 from vqmon.core.experiments.human_review import MissingPair, PairExample
+from vqmon.core.experiments.results import Comparison
 from vqmon.core.types import Outcome
 
 
@@ -61,7 +62,7 @@ def test_missing_pairs_are_counted_by_arm_and_an_uneven_loss_blocks_the_verdict(
 
 
 def test_a_segment_that_may_still_come_is_pending_and_not_missing() -> None:
-    """An arm that is behind misses nothing yet: its newest 30 segments are pending until it is further."""
+    """An arm that is behind misses nothing yet: its newest 18 segments are pending until it is further."""
     outcomes = [
         factories.arm_event(stream=stream, arm="v1", sequence=number, score=60)
         for stream in range(3)
@@ -70,17 +71,17 @@ def test_a_segment_that_may_still_come_is_pending_and_not_missing() -> None:
     outcomes += [
         factories.arm_event(stream=stream, arm="v2", sequence=number, score=61)
         for stream in range(3)
-        for number in range(10)
+        for number in range(14)
     ]
     comparison = factories.comparison(experiment=factories.experiment(), outcomes=outcomes)
 
     assert factories.first_result(comparison).missing_in_arm == 0
-    assert "30 newest segments still wait" in factories.health_check(comparison, "missing pairs").text
+    assert "18 newest segments still wait" in factories.health_check(comparison, "missing pairs").text
     more = factories.comparison(
         experiment=factories.experiment(),
         outcomes=[*outcomes, factories.arm_event(stream=0, arm="v2", sequence=19, score=61)],
     )
-    assert factories.first_result(more).missing_in_arm == 27
+    assert factories.first_result(more).missing_in_arm == 15
 
 
 def test_two_renditions_of_an_arm_at_one_moment_are_duplicates_unless_same_names_them() -> None:
@@ -99,7 +100,7 @@ def test_two_renditions_of_an_arm_at_one_moment_are_duplicates_unless_same_names
                     )
                     rendition = replace(event.segment.rendition, labels={"arm": arm, "title": str(stream)})
                     outcomes.append(replace(event, segment=replace(event.segment, rendition=rendition)))
-    experiment = factories.experiment(same=("label:title",), cluster="label:title")
+    experiment = factories.experiment(same=("label:title",), cluster="label:title", margin=2.5)
     doubled = factories.comparison(experiment=experiment, outcomes=outcomes)
     apart = factories.comparison(
         experiment=replace(experiment, same=("label:title", "rendition"), slices=("rendition",)), outcomes=outcomes
@@ -352,8 +353,61 @@ def test_all_missing_pairs_are_counted_and_the_newest_are_listed() -> None:
     """Moving them empties the other list."""
     pending, missing = MissingPairs(), MissingPairs()
     for number in range(60):
-        pending.add(MissingPair(cluster="film", starts_at=START, missing="v2", event_id=str(number), reason="absent"))
+        pair = MissingPair(cluster="film", starts_at=START, missing="v2", event_id=str(number), reason="absent")
+        pending.add(pair, score=float(number), observed_at_seconds=float(number))
     missing.move_from(pending)
 
     assert (missing.count, pending.count, len(pending.newest)) == (60, 0, 0)
     assert [pair.event_id for pair in missing.newest] == [str(n) for n in range(10, 60)]
+    assert (missing.scores.counts(0).tolist(), missing.scores.means(0).tolist()) == ([60.0], [29.5])
+    assert len(pending.scores) == 0
+
+
+def ended_arm(*, segments_missing: int, delay_seconds: float = 0.0) -> Comparison:
+    """24 streams at once; v2 is scored `delay_seconds` after v1 and ends after 20 segments."""
+    outcomes = []
+    for event in factories.paired_events(streams=24, segments=20 + segments_missing):
+        is_arm = event.segment.rendition.name == "v2"
+        if is_arm and event.segment.sequence >= 20:
+            continue
+        delay = timedelta(seconds=delay_seconds if is_arm else 0.0)
+        outcomes.append(replace(event, observed_at=event.observed_at + delay))
+    return factories.comparison(experiment=factories.experiment(), outcomes=outcomes)
+
+
+def test_an_arm_that_ends_while_the_other_goes_on_blocks_the_verdict() -> None:
+    """By the first segment that all streams lack: they count as missing, and the sentence never takes v2."""
+    comparison = ended_arm(segments_missing=1)
+    result = factories.first_result(comparison)
+
+    assert result.missing_in_arm == 24
+    assert (
+        "v2 is silent: the other arm went on for 24 segments"
+        in factories.health_check(comparison, "missing pairs").text
+    )
+    assert result.verdict.kind == "undecided"
+
+
+def test_an_arm_that_is_scored_later_is_waited_for_as_long_as_usual() -> None:
+    """v2 always comes 30 seconds after v1: with four segments of four seconds it is late, with ten it is silent."""
+    late, silent = (ended_arm(segments_missing=count, delay_seconds=30.0) for count in (4, 10))
+
+    assert factories.health_check(late, "missing pairs").is_good
+    assert "96 newest segments still wait" in factories.health_check(late, "missing pairs").text
+    assert not factories.health_check(silent, "missing pairs").is_good
+
+
+def test_nineteen_waiting_segments_are_no_silence() -> None:
+    """One stream of which the last segments are still to come."""
+    outcomes = [
+        event
+        for event in factories.paired_events(streams=1, segments=60)
+        if event.segment.rendition.name == "v1" or event.segment.sequence < 41
+    ]
+    waiting = factories.comparison(experiment=factories.experiment(), outcomes=outcomes)
+    silent = factories.comparison(
+        experiment=factories.experiment(),
+        outcomes=[event for event in outcomes if event.segment.rendition.name == "v1" or event.segment.sequence < 40],
+    )
+    assert factories.health_check(waiting, "missing pairs").is_good
+    assert not factories.health_check(silent, "missing pairs").is_good

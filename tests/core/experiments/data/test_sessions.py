@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests import factories
 from vqmon.core.experiments.data.metrics import ExperimentMetrics
 from vqmon.core.experiments.data.sessions import UnpairedTotals
-from vqmon.core.experiments.definition import Arm, Experiment
+from vqmon.core.experiments.definition import Arm, Experiment, ShareChange
 from vqmon.core.types import Outcome, QualityEvent
 
 
@@ -140,7 +141,7 @@ def test_a_session_counts_once_and_sums_up_its_segments() -> None:
 
     assert dict(totals.sessions) == {"v1": 1, "v2": 1}
     assert (totals.tables["v1"].sums(0).tolist(), totals.tables["v1"].counts(0).tolist()) == ([110.0], [2.0])
-    assert set(totals.tables) == set(totals.shares) == {"v1", "v2"}
+    assert set(totals.tables) == set(totals.planned_counts()) == {"v1", "v2"}
 
 
 def test_sessions_in_both_arms_are_counted_as_crossovers() -> None:
@@ -180,8 +181,8 @@ def test_unequal_shares_are_compared_with_the_planned_ones() -> None:
     unequal = replace(UNPAIRED, arms=(Arm(name="v1", label="v1", share=3.0), Arm(name="v2", label="v2")))
 
     assert totals_of(outcomes).max_log_e_value() > math.log(1000)
-    assert totals_of(outcomes, experiment=unequal).max_log_e_value() == 0.0
-    assert totals_of(outcomes, experiment=unequal).shares == {"v1": 3.0, "v2": 1.0}
+    assert totals_of(outcomes, experiment=unequal).max_log_e_value() < math.log(2)
+    assert totals_of(outcomes, experiment=unequal).planned_counts() == {"v1": 192.0, "v2": 64.0}
 
 
 def test_evidence_against_the_shares_stays_when_the_counts_become_even() -> None:
@@ -212,3 +213,72 @@ def test_a_switchback_block_with_two_arms_is_mixed_and_left_out() -> None:
     assert totals.included_mask("v2", 0).tolist() == [False, True]
     assert totals.tables["v1"].segment_counts().tolist() == [2, 1]
     assert totals.block_streams("v1").tolist() == ["live", "live"]
+
+
+def test_a_dead_arm_is_told_by_the_fifteenth_session() -> None:
+    """From the first session on, and after 200 sessions of both arms by a run of 18."""
+    never = factories.comparison(experiment=UNPAIRED, outcomes=sessions_in_order("1" * 15))
+    later = factories.comparison(experiment=UNPAIRED, outcomes=sessions_in_order("12" * 100 + "1" * 18))
+
+    assert not factories.health_check(never, "sample ratio").is_good
+    assert "v2 got none of the last 18 sessions" in factories.health_check(later, "silent arm").text
+    assert factories.first_result(later).verdict.kind == "undecided"
+
+
+def ramp(*, first: float, then: float) -> Experiment:
+    """v2 gets another share of the sessions after 1,000 seconds."""
+    change = ShareChange(since=factories.START + timedelta(seconds=1000), share=then)
+    return replace(
+        UNPAIRED,
+        arms=(Arm(name="v1", label="v1"), Arm(name="v2", label="v2", share=first, share_changes=(change,))),
+        planned_clusters=600,
+    )
+
+
+def ramp_events() -> list[QualityEvent]:
+    """400 sessions of 1/9 to v2 at a quality of 50, then 400 of 1/2 at 80; the arms never differ."""
+    rng = np.random.default_rng(6)
+    events = []
+    for number in range(800):
+        is_late = number >= 400
+        arm = "v2" if rng.random() < (0.5 if is_late else 0.1) else "v1"
+        events.append(
+            factories.arm_event(
+                arm=arm,
+                stream="live",
+                sequence=number,
+                score=float(rng.normal(80 if is_late else 50, 3)),
+                at_seconds=number * 2.5,
+                session=f"s{number}",
+            )
+        )
+    return events
+
+
+def test_sessions_of_a_ramp_are_compared_within_each_stage() -> None:
+    """Without the dates the ramp is a mismatch for ever; with them it is none, and late sessions win nothing."""
+    known = factories.comparison(experiment=ramp(first=1 / 9, then=1.0), outcomes=ramp_events())
+    unknown = factories.comparison(experiment=ramp(first=1 / 9, then=1 / 9), outcomes=ramp_events())
+    known_effect, unknown_effect = (factories.first_result(part).effects[0] for part in (known, unknown))
+
+    assert factories.health_check(known, "sample ratio").is_good
+    assert not factories.health_check(unknown, "sample ratio").is_good
+    assert known_effect.final is not None
+    assert unknown_effect.final is not None
+    assert abs(known_effect.final.mean) < 1 < 5 < unknown_effect.final.mean
+    assert known_effect.smaller_arm == unknown_effect.smaller_arm
+
+
+def test_an_unpaired_answer_needs_fifty_sessions_in_each_arm() -> None:
+    """Forty sessions of v2 among 400 are too few, however clear; the reason says so."""
+    outcomes = [
+        session_event(
+            "v2" if number % 10 == 0 else "v1", f"s{number}", score=60.0 + 5 * (number % 10 == 0) + number % 3
+        )
+        for number in range(400)
+    ]
+    shares = (Arm(name="v1", label="v1", share=9.0), Arm(name="v2", label="v2"))
+    result = factories.first_result(factories.comparison(experiment=replace(UNPAIRED, arms=shares), outcomes=outcomes))
+
+    assert (result.effects[0].reading, result.effects[0].smaller_arm) == (None, 40)
+    assert "the smaller arm has 40 sessions; each arm needs 50" in result.verdict.reasons[0]

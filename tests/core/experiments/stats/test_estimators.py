@@ -13,6 +13,7 @@ from vqmon.core.experiments.stats.estimators import (
     ratio_difference,
     regression_adjusted_difference,
     segment_weighted_difference,
+    stratified_difference,
     switchback_difference,
 )
 from vqmon.core.experiments.stats.sequential import (
@@ -136,3 +137,73 @@ def test_weighting_by_segments_is_the_ratio() -> None:
     assert weighted is not None
     assert plain is not None
     assert (weighted.mean, weighted.sd) == pytest.approx((plain.mean, plain.sd))
+
+
+def test_an_endless_session_counts_with_ten_medians_of_segments() -> None:
+    """A session of 100,000 segments is the same as one of 200 where the median is 20; its mean stays."""
+    rng = np.random.default_rng(8)
+    counts = np.full(60, 20.0)
+    control, arm = rng.normal(60, 5, 60) * counts, rng.normal(60, 5, 60) * counts
+    endless, long = counts.copy(), counts.copy()
+    endless[0], long[0] = 100_000.0, 200.0
+    means = arm / counts
+
+    with_endless = ratio_difference((control, counts), (means * endless, endless))
+    with_long = ratio_difference((control, counts), (means * long, long))
+    assert with_endless is not None
+    assert with_long is not None
+    assert with_endless.mean == pytest.approx(with_long.mean)
+    assert with_endless.sd == pytest.approx(with_long.sd)
+    assert with_endless.smaller_arm == 60
+
+
+def test_the_skewness_of_a_difference_is_that_of_its_estimate() -> None:
+    """Of 20,000 draws with exponential sessions in the smaller arm."""
+    rng = np.random.default_rng(9)
+    skewnesses = [
+        estimate.skewness / math.sqrt(estimate.n)
+        for _ in range(200)
+        if (
+            estimate := ratio_difference(
+                (rng.normal(0, 1, 100) + 50, np.ones(100)), (rng.exponential(1, 50) + 50, np.ones(50))
+            )
+        )
+    ]
+    draws = rng.exponential(1, (20_000, 50)).mean(1) - rng.normal(0, 1 / math.sqrt(100), 20_000)
+    skewness = float((((draws - draws.mean()) / draws.std()) ** 3).mean())
+    assert float(np.mean(skewnesses)) == pytest.approx(skewness, abs=0.08)
+
+
+def test_strata_are_weighted_by_their_smaller_arms_and_keep_their_errors() -> None:
+    """Two strata with the same difference at different levels have it together; one alone is unchanged."""
+    rng = np.random.default_rng(10)
+    strata = []
+    for level, sizes in ((50, (180, 20)), (80, (100, 100))):
+        control, arm = (rng.normal(level, 3, size) for size in sizes)
+        stratum = ratio_difference((control, np.ones(sizes[0])), (arm + 1, np.ones(sizes[1])))
+        assert stratum is not None
+        strata.append(stratum)
+    together = stratified_difference(strata)
+
+    assert together is not None
+    assert together.mean == pytest.approx((20 * strata[0].mean + 100 * strata[1].mean) / 120)
+    assert together.standard_error == pytest.approx(
+        math.hypot(20 * strata[0].standard_error, 100 * strata[1].standard_error) / 120
+    )
+    assert (together.n, together.smaller_arm) == (400, 120)
+    assert stratified_difference(strata[:1]) is strata[0]
+    assert stratified_difference([]) is None
+
+
+def test_a_small_arm_varies_at_least_as_much_as_a_large_one() -> None:
+    """Forty even sessions beside a thousand of which one in a hundred is far off; beside forty they are as they are."""
+    rng = np.random.default_rng(13)
+    rare = rng.normal(60, 1, 1000) - 40.0 * (np.arange(1000) % 100 == 0)
+    even = rng.normal(60, 1, 40)
+    uneven_split = ratio_difference((even, np.ones(40)), (rare, np.ones(1000)))
+    even_split = ratio_difference((even, np.ones(40)), (rare[1:41], np.ones(40)))
+
+    assert uneven_split is not None
+    assert even_split is not None
+    assert uneven_split.standard_error == pytest.approx(math.sqrt(rare.var(ddof=1) * (1 / 40 + 1 / 1000)))
+    assert even_split.standard_error == pytest.approx(math.sqrt((even.var(ddof=1) + rare[1:41].var(ddof=1)) / 40))

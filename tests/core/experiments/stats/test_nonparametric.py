@@ -10,6 +10,7 @@ from vqmon.core.experiments.stats.nonparametric import (
     benjamini_hochberg_q,
     holm_significance_levels,
     sign_flip_test_p,
+    spearman_p,
     wilcoxon_signed_rank_p,
     win_rate,
 )
@@ -58,3 +59,14 @@ def test_bootstrap_is_for_many_clusters_only() -> None:
     assert bca_bootstrap_interval(values[:50], alpha=0.05, rng=rng) is None
     assert mine is not None
     assert (mine.low, mine.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
+
+
+def test_spearman_equals_scipy_and_says_nothing_of_few_or_equal_values() -> None:
+    """With and without ties."""
+    rng = np.random.default_rng(12)
+    for n in (8, 30, 200):
+        first, second = rng.normal(0, 1, n), rng.normal(0, 1, n)
+        for other in (second, first + second, np.round(second)):
+            assert spearman_p(first, other) == pytest.approx(scipy.stats.spearmanr(first, other).pvalue, rel=1e-6)
+    assert spearman_p(np.arange(7.0), np.arange(7.0)) == 1.0
+    assert spearman_p(np.arange(9.0), np.ones(9)) == 1.0

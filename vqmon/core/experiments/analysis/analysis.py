@@ -8,7 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from vqmon.core.experiments.analysis.effects import estimate_effect, evaluate_guardrail, significance_levels
+from vqmon.core.experiments.analysis.content_checks import (
+    check_dependence,
+    check_long_sessions,
+    check_lost_content,
+    check_repeated_content,
+    check_ruling_cluster,
+    check_spread,
+)
+from vqmon.core.experiments.analysis.effects import (
+    clusters_needed,
+    estimate_effect,
+    evaluate_guardrail,
+    significance_levels,
+)
 from vqmon.core.experiments.analysis.health_checks import (
     check_crossover_sessions,
     check_duplicate_segments,
@@ -22,13 +35,15 @@ from vqmon.core.experiments.analysis.verdicts import VerdictInputs, decide_verdi
 from vqmon.core.experiments.analysis.vote_tally import tally_votes
 from vqmon.core.experiments.data.arm_totals import ArmTotals, points_per_extra
 from vqmon.core.experiments.data.contrasts import Contrast, PairedContrast, UnpairedContrast
+from vqmon.core.experiments.data.losses import loss_evidence
 from vqmon.core.experiments.data.metrics import ExperimentMetrics, is_about_segment, is_in_period
-from vqmon.core.experiments.data.pairs import MissingPairs, PairMatcher
+from vqmon.core.experiments.data.pairs import ArmPairs, MissingPairs, PairMatcher
 from vqmon.core.experiments.data.sessions import UnpairedTotals
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.experiments.results import ArmResult, ArmSummary, Comparison, Effect, HealthCheck, SignalDifference
-from vqmon.core.experiments.stats.sample_ratio_mismatch import check_sample_ratio
+from vqmon.core.experiments.stats.estimators import MAX_SESSION_MEDIANS
+from vqmon.core.experiments.stats.sample_ratio_mismatch import check_sample_ratio, check_silent_arms
 from vqmon.core.experiments.stats.sequential import MeanDifference
 from vqmon.core.types import Outcome
 
@@ -46,6 +61,7 @@ class ExperimentAnalysis:
         self._contrasts: dict[str, Contrast] = {arm.name: self._contrast(arm.name) for arm in experiment.treatments}
         self._begins_at: datetime | None = None
         self._ends_at: datetime | None = None
+        self._media_ends_at: datetime | None = None
         self._outcomes = 0
 
     def add(self, outcome: Outcome) -> None:
@@ -58,6 +74,7 @@ class ExperimentAnalysis:
         self._trajectory.advance_to(starts_at, self._estimates)
         self._begins_at = self._begins_at or starts_at
         self._ends_at = starts_at
+        self._media_ends_at = max(self._media_ends_at or starts_at, outcome.segment.ends_at)
         self._outcomes += 1
         self._totals.add(arm, outcome)
         if self._pairs is not None:
@@ -73,7 +90,12 @@ class ExperimentAnalysis:
             self._trajectory.finish(self._ends_at, self._estimates())
         summaries = {arm.name: self._totals.summary(arm.name) for arm in self._experiment.arms}
         checks = tuple(self._experiment_checks())
-        levels = significance_levels(self._experiment, self._estimates())
+        levels = significance_levels(
+            self._experiment,
+            self._estimates(),
+            needed=self._clusters_needed(),
+            max_e_values=self._trajectory.max_e_values,
+        )
         return Comparison(
             experiment=self._experiment,
             begins_at=self._begins_at,
@@ -107,7 +129,9 @@ class ExperimentAnalysis:
             arm=arm,
             effects=effects,
             guardrails=tuple(
-                evaluate_guardrail(experiment, guardrail, contrast.difference(guardrail.of))
+                evaluate_guardrail(
+                    experiment, guardrail, contrast.difference(guardrail.of), needed=self._clusters_needed()
+                )
                 for guardrail in experiment.guardrails
             ),
             signals=tuple(self._signal_differences(contrast)),
@@ -138,10 +162,14 @@ class ExperimentAnalysis:
                 hypothesis=(arm, scorer),
                 scorer_name=names[scorer],
                 alpha=levels[arm, scorer],
+                needed=self._clusters_needed(),
                 rng=rng,
             )
             for scorer in self._experiment.scorers
         )
+
+    def _clusters_needed(self) -> float:
+        return clusters_needed(self._experiment, ends_at=self._media_ends_at)
 
     def _cost_fields(self, contrast: Contrast, arm: ArmSummary, control: ArmSummary) -> dict[str, Any]:
         estimate = contrast.difference(self._metrics.scorers[0])
@@ -181,7 +209,12 @@ class ExperimentAnalysis:
             yield check_duplicate_segments(self._pairs.duplicates, pairs=pairs)
         if self._unpaired is not None:
             yield check_sample_ratio(
-                self._unpaired.sessions, self._unpaired.shares, max_log_e_value=self._unpaired.max_log_e_value()
+                self._unpaired.sessions,
+                self._unpaired.planned_counts(),
+                max_log_e_value=self._unpaired.max_log_e_value(),
+            )
+            yield check_silent_arms(
+                self._unpaired.run_log_p_values, self._unpaired.runs, sessions=self._unpaired.sessions.total()
             )
             if self._experiment.design == "switchback":
                 mixed, blocks = self._unpaired.mixed_block_counts()
@@ -191,23 +224,48 @@ class ExperimentAnalysis:
                 yield check_crossover_sessions(crossovers, sessions=sessions)
 
     def _arm_checks(self, arm: str, rng: np.random.Generator) -> Iterator[HealthCheck]:
-        if self._pairs is None:
-            return
-        pairs, control = self._pairs.arms[arm], self._experiment.control
-        first_score = self._metrics.scorers[0]
+        contrast, first_score = self._contrasts[arm], self._metrics.scorers[0]
+        estimate = contrast.difference(first_score)
+        if self._pairs is not None:
+            yield from self._pair_checks(arm, self._pairs.arms[arm])
+        if estimate is not None:
+            yield check_spread(estimate)
+            if (check := check_dependence(estimate)) is not None:
+                yield check
+        differences = contrast.cluster_differences(first_score)
+        if differences is not None:
+            names = [row.cluster for row in contrast.forest_rows(first_score)]
+            values = np.array([row.difference for row in contrast.forest_rows(first_score)])
+            for check in (
+                check_ruling_cluster(values, names),
+                run_aa_test(differences, alpha=self._experiment.alpha, rng=rng),
+            ):
+                if check is not None:
+                    yield check
+        elif (check := self._session_check(arm)) is not None:
+            yield check
+
+    def _pair_checks(self, arm: str, pairs: ArmPairs) -> Iterator[HealthCheck]:
+        control, contrast, keys = self._experiment.control, self._contrasts[arm], len(self._metrics.keys)
+        count = contrast.segment_count(self._metrics.scorers[0])
         yield check_missing_pairs(
             arm,
             control,
-            pairs=self._contrasts[arm].segment_count(first_score),
+            pairs=count,
             missing_in_arm=pairs.missing[arm].count,
             missing_in_control=pairs.missing[control].count,
             pending=pairs.pending[arm].count + pairs.pending[control].count,
+            silent=pairs.silent,
         )
-        differences = self._contrasts[arm].cluster_differences(first_score)
-        if differences is not None:
-            check = run_aa_test(differences, alpha=self._experiment.alpha, rng=rng)
-            if check is not None:
-                yield check
+        yield check_lost_content(loss_evidence(pairs, arm=arm, control=control, metrics=keys), pairs=count)
+        table = pairs.table
+        yield check_repeated_content(np.column_stack([table.counts(0), table.means(keys), table.means(2 * keys)]))
+
+    def _session_check(self, arm: str) -> HealthCheck | None:
+        if self._unpaired is None or self._experiment.design == "switchback":
+            return None
+        counts = [self._unpaired.tables[name].counts(0) for name in (self._experiment.control, arm)]
+        return check_long_sessions([part[part > 0] for part in counts], limit_medians=MAX_SESSION_MEDIANS)
 
 
 def _primary_estimate(contrast: Contrast, key: str) -> MeanDifference | None:

@@ -27,13 +27,24 @@ _AA_BAND_UPPER_TAIL = 0.005
 
 
 def check_missing_pairs(
-    arm: str, control: str, *, pairs: int, missing_in_arm: int, missing_in_control: int, pending: int
+    arm: str,
+    control: str,
+    *,
+    pairs: int,
+    missing_in_arm: int,
+    missing_in_control: int,
+    pending: int,
+    silent: Mapping[str, int],
 ) -> HealthCheck:
-    """Whether one arm lacks scores more often than the other: at most 1 % of all pairs, and not significantly."""
+    """Whether one arm lacks scores more often than the other: at most 1 % of all pairs, and not significantly.
+
+    `silent` are arms that have ended while the other goes on, with the segments that wait for them; these are missing.
+    """
     p = sign_test_p(missing_in_arm, missing_in_control)
     imbalance = abs(missing_in_arm - missing_in_control)
     share = imbalance / max(1, pairs + missing_in_arm + missing_in_control)
-    is_good = p >= _MISSING_ALPHA and (share <= _MISSING_SHARE or imbalance < _MIN_MISSING_IMBALANCE)
+    is_balanced = p >= _MISSING_ALPHA and (share <= _MISSING_SHARE or imbalance < _MIN_MISSING_IMBALANCE)
+    is_good = is_balanced and not silent
     text = (
         f"{pairs} pairs; {missing_in_arm} without {arm}, {missing_in_control} without {control} "
         f"(p {p:.2g}, exact binomial test)"
@@ -43,9 +54,13 @@ def check_missing_pairs(
         name="missing pairs",
         is_good=is_good,
         weight="blocks",
-        text=text + (f"; {pending} newest segments still wait for their partner" if pending else ""),
+        text=text
+        + "".join(f"; {name} is silent: the other arm went on for {count} segments" for name, count in silent.items())
+        + (f"; {pending} newest segments still wait for their partner" if pending else ""),
         remedy=""
         if is_good
+        else f"find out why {', '.join(silent)} ended; the comparison goes on when its segments come, or set `until`"
+        if silent
         else f"{worse_arm} may lose just the segments that look bad: see the missing pairs, repair the loss, and "
         "restart the experiment",
         p=p,

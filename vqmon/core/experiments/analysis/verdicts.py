@@ -16,6 +16,7 @@ from vqmon.core.experiments.results import (
     Verdict,
     VerdictKind,
 )
+from vqmon.core.experiments.stats.sequential import MIN_ARM_SESSIONS, MIN_DEPENDENT_CLUSTERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ def _verdict_of_scorers(inputs: VerdictInputs) -> Verdict:
         )
         for effect, interval in readings
     ]
-    reasons = tuple(_reason(effect, interval) for effect, interval in readings)
+    reasons = tuple(_reason(effect, interval, largest_loss=experiment.largest_loss) for effect, interval in readings)
     for winner in ("better", "worse"):
         if winner in kinds:
             effect, interval = readings[kinds.index(winner)]
@@ -117,16 +118,46 @@ def _verdict_without_reading(inputs: VerdictInputs) -> Verdict:
             next_step=f"Check that both arms are scored, and that the label {experiment.label!r} or the patterns of "
             "the experiment tell them apart.",
         )
+    reason, next_step = _waiting_for(inputs, clusters=clusters, needed=needed)
+    return Verdict(
+        kind="undecided",
+        sentence=f"Undecided: {min(clusters, needed)} of {needed} clusters are complete."
+        if clusters < needed
+        else f"Undecided: not yet, with {clusters} clusters.",
+        reasons=(reason,),
+        next_step=next_step,
+    )
+
+
+def _waiting_for(inputs: VerdictInputs, *, clusters: int, needed: int) -> tuple[str, str]:
+    """Why there is no interval yet, and what to do."""
+    experiment = inputs.experiment
+    effect = max(inputs.effects, key=lambda effect: effect.clusters)
+    if effect.smaller_arm is not None and effect.smaller_arm < MIN_ARM_SESSIONS and clusters >= needed:
+        return (
+            f"the smaller arm has {effect.smaller_arm} sessions; each arm needs {MIN_ARM_SESSIONS}",
+            "Wait for more sessions."
+            if not experiment.is_fixed_horizon
+            else f"Plan at least {2 * MIN_ARM_SESSIONS} sessions in both arms together (planned_clusters).",
+        )
+    if effect.effective_clusters is not None and clusters >= needed:
+        return (
+            f"neighbouring blocks are correlated: {clusters} blocks are worth {effect.effective_clusters:.0f} "
+            f"independent ones. An interval needs {MIN_SEQUENTIAL_CLUSTERS} of these, and {MIN_DEPENDENT_CLUSTERS} "
+            "blocks to measure the correlation",
+            "Wait for more blocks, or make the programme the cluster (a label).",
+        )
+    if experiment.is_fixed_horizon and clusters >= needed:
+        return (
+            "the experiment is analysed once, when it is complete; its clusters may still change",
+            "Wait for `until`. Without it, an experiment with fewer than "
+            f"{MIN_SEQUENTIAL_CLUSTERS} planned clusters needs segments_per_cluster.",
+        )
     if experiment.is_fixed_horizon:
         why = "the experiment is analysed once, when all clusters are complete"
     else:
         why = "with fewer, the confidence sequence is not reliable"
-    return Verdict(
-        kind="undecided",
-        sentence=f"Undecided: {clusters} of {needed} clusters are complete.",
-        reasons=(f"the first interval needs {needed} clusters; {why}",),
-        next_step=f"Wait for {max(1, needed - clusters)} more.",
-    )
+    return f"the first interval needs {needed} clusters; {why}", f"Wait for {max(1, needed - clusters)} more."
 
 
 def _sentence_without_winner(kind: VerdictKind, inputs: VerdictInputs, interval: ConfidenceInterval) -> str:
@@ -251,14 +282,14 @@ def _points(interval: ConfidenceInterval) -> str:
     return f"{interval.mean:+.2f} points ({interval.low:+.2f} to {interval.high:+.2f})"
 
 
-def _reason(effect: Effect, interval: ConfidenceInterval) -> str:
+def _reason(effect: Effect, interval: ConfidenceInterval, *, largest_loss: float) -> str:
     text = f"{effect.scorer}: {_points(interval)}, {interval.kind} {interval.level:.1%}, {effect.clusters} clusters"
     conservative = _conservative_interval(effect, interval)
     if (conservative.low <= 0 <= conservative.high) == (interval.low <= 0 <= interval.high):
         return text
     return (
-        f"{text}; but a few clusters decide this: corrected for skewness, {conservative.low:+.2f} to "
-        f"{conservative.high:+.2f}"
+        f"{text}; but a few clusters decide this: corrected for skewness and for rare losses of up to "
+        f"{largest_loss:g} points, {conservative.low:+.2f} to {conservative.high:+.2f}"
     )
 
 

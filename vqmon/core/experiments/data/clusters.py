@@ -51,6 +51,15 @@ class ClusterTable:
             self._completed_rows.append(row)
         return row
 
+    def add_all(self, other: "ClusterTable") -> None:
+        """Add the sums and counts of another table with as many columns; not for tables with `max_segments`."""
+        for row, cluster in enumerate(other.names):
+            mine = self.add(cluster, np.full(self._sums.shape[1], np.nan))
+            if mine is not None:
+                self._sums[mine] += other._sums[row]
+                self._counts[mine] += other._counts[row]
+                self._segments[mine] += other._segments[row] - 1
+
     def complete_mask(self, *, first: int | None = None) -> NDArray[np.bool_]:
         """(clusters,) whether each cluster is complete; with `first`, only those that were complete first."""
         if first is None:

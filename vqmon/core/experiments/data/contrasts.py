@@ -9,17 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqmon.core.experiments.data.clusters import ClusterTable, Floats
-from vqmon.core.experiments.data.metrics import ExperimentMetrics
+from vqmon.core.experiments.data.metrics import ExperimentMetrics, stream_of_block
 from vqmon.core.experiments.data.pairs import ArmPairs
 from vqmon.core.experiments.data.sessions import UnpairedTotals
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.results import ClusterDifference, SliceDifference
+from vqmon.core.experiments.stats.dependence import effective_sample_size
 from vqmon.core.experiments.stats.distributions import t_quantile
 from vqmon.core.experiments.stats.estimators import (
     paired_difference,
     ratio_difference,
     regression_adjusted_difference,
     segment_weighted_difference,
+    stratified_difference,
     switchback_difference,
     variance_explained,
 )
@@ -79,6 +81,7 @@ class PairedContrast:
         estimate = paired_difference(self._table.means(column)[mask])
         if estimate is None:
             return None
+        estimate = self._with_dependence(estimate, mask)
         keys = len(self._metrics.keys)
         control_mean, arm_mean = (float(self._table.means(column + side * keys)[mask].mean()) for side in (1, 2))
         return replace(estimate, control_mean=control_mean, arm_mean=arm_mean)
@@ -104,7 +107,8 @@ class PairedContrast:
         plain = self.difference(key)
         if adjusted is None or plain is None:
             return None
-        return replace(adjusted[0], control_mean=plain.control_mean, arm_mean=plain.arm_mean), adjusted[1]
+        estimate = self._with_dependence(adjusted[0], mask)
+        return replace(estimate, control_mean=plain.control_mean, arm_mean=plain.arm_mean), adjusted[1]
 
     def cluster_differences(self, key: str) -> Floats | None:
         return self._table.means(self._metrics.index[key])[self._included_mask(key)]
@@ -144,6 +148,17 @@ class PairedContrast:
                 )
             )
         return _test_slices(slices, self._experiment.alpha)
+
+    def _with_dependence(self, estimate: MeanDifference, mask: NDArray[np.bool_]) -> MeanDifference:
+        """The estimate with the number of independent clusters that blocks are worth; others count as independent."""
+        if self._experiment.cluster != "block" or estimate.values is None:
+            return estimate
+        by_stream: dict[str, list[float]] = {}
+        names = np.array(self._table.names)[mask]
+        for name, value in zip(names, estimate.values, strict=True):
+            by_stream.setdefault(stream_of_block(name), []).append(value)
+        effective_n = effective_sample_size([np.array(values) for values in by_stream.values()])
+        return replace(estimate, effective_n=effective_n, degrees_of_freedom=max(1.0, effective_n - 1))
 
     @property
     def _table(self) -> ClusterTable:
@@ -188,13 +203,18 @@ class UnpairedContrast:
         column = self._metrics.index[key]
         if self._experiment.design == "switchback":
             return self._switchback_difference(column)
-        return ratio_difference(*(self._sums_and_counts(arm, column) for arm in self._arms))
+        sides = [(*self._sums_and_counts(arm, column), self._stages(arm, column)) for arm in self._arms]
+        strata = [
+            ratio_difference(*((sums[stages == stage], counts[stages == stage]) for sums, counts, stages in sides))
+            for stage in np.union1d(sides[0][2], sides[1][2])
+        ]
+        return stratified_difference([stratum for stratum in strata if stratum is not None])
 
     def segment_weighted_difference(self, key: str) -> MeanDifference | None:
         return None
 
     def adjusted_difference(self, key: str) -> tuple[MeanDifference, float] | None:
-        if not self._experiment.covariates or self._experiment.design == "switchback":
+        if not self._experiment.covariates or self._experiment.design == "switchback" or self._has_ramp:
             return None
         column, first_covariate = self._metrics.index[key], len(self._metrics.keys)
         covariate_columns = range(first_covariate, first_covariate + len(self._experiment.covariates))
@@ -248,6 +268,13 @@ class UnpairedContrast:
     def _sums_and_counts(self, arm: str, column: int) -> tuple[Floats, Floats]:
         mask, table = self._totals.included_mask(arm, column), self._totals.tables[arm]
         return table.sums(column)[mask], table.counts(column)[mask]
+
+    @property
+    def _has_ramp(self) -> bool:
+        return any(arm.share_changes for arm in self._experiment.arms)
+
+    def _stages(self, arm: str, column: int) -> NDArray[np.int64]:
+        return self._totals.stages(arm)[self._totals.included_mask(arm, column)]
 
     def _switchback_difference(self, column: int) -> MeanDifference | None:
         masks = [self._totals.included_mask(arm, column) for arm in self._arms]

@@ -98,6 +98,11 @@ def cluster_of_segment(experiment: Experiment, segment: Segment) -> str | None:
     return f"{segment.rendition.stream_id} {block_starts_at:%Y-%m-%d %H:%M:%S}"
 
 
+def stream_of_block(cluster: str) -> str:
+    """The stream of a block that `cluster_of_segment` named."""
+    return cluster.rsplit(" ", 2)[0]
+
+
 def is_about_segment(outcome: Outcome) -> bool:
     """Whether the outcome is about a segment; the outcome of a stale playlist is not."""
     return not (isinstance(outcome, SegmentFailure) and outcome.reason in NOT_SEGMENTS)

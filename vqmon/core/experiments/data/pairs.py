@@ -32,6 +32,11 @@ _MAX_REVIEW_CLUSTERS = 200
 _MAX_LISTED_MISSING = 50
 """The newest missing pairs are listed; all are counted."""
 
+_SILENT_AFTER_PAIRS = 20
+"""An arm is silent when this many segments have waited for it longer than any of the last pairs had to wait."""
+
+_RECENT_PAIRS = 1000
+
 _EXTREME_CANDIDATES = 120
 _REVIEW_CANDIDATES = 8
 """The review pair is one of the first pairs of its cluster, so that it soon stays the same and votes stay valid."""
@@ -91,6 +96,8 @@ class _ArmObservation:
     values: Floats
     event_id: str
     segment: Segment
+    # seconds since 1970
+    observed_at_seconds: float
     # a key of errors.REASONS; "" when scored
     reason: str
 
@@ -117,18 +124,33 @@ class MissingPairs:
 
     count: int = 0
     newest: deque[MissingPair] = field(default_factory=lambda: deque(maxlen=_MAX_LISTED_MISSING))
+    # cluster -> score of the arm that has one (first scorer); for the test whether losses depend on content
+    scores: ClusterTable = field(default_factory=lambda: ClusterTable(1))
+    # when the first _SILENT_AFTER_PAIRS of them were observed, seconds since 1970
+    first_observed_at_seconds: list[float] = field(default_factory=list)
 
-    def add(self, pair: MissingPair) -> None:
-        """Count one more."""
+    def add(self, pair: MissingPair, *, score: float, observed_at_seconds: float) -> None:
+        """Count one more; `score` (first scorer) and moment (seconds since 1970) are those of the other arm."""
         self.count += 1
         self.newest.append(pair)
+        self.scores.add(pair.cluster, np.array([score]))
+        if len(self.first_observed_at_seconds) < _SILENT_AFTER_PAIRS:
+            self.first_observed_at_seconds.append(observed_at_seconds)
 
     def move_from(self, other: "MissingPairs") -> None:
         """Take all of `other` and empty it."""
         self.count += other.count
         self.newest.extend(other.newest)
+        self.scores.add_all(other.scores)
         other.count = 0
         other.newest.clear()
+        other.scores = ClusterTable(1)
+        other.first_observed_at_seconds.clear()
+
+    def have_waited(self, longest_wait_seconds: float, *, now_seconds: float) -> bool:
+        """Whether enough of them have waited at least as long as the longest wait of the last pairs."""
+        moments = self.first_observed_at_seconds
+        return len(moments) == _SILENT_AFTER_PAIRS and now_seconds - max(moments) >= longest_wait_seconds
 
 
 @dataclass(slots=True, kw_only=True)
@@ -149,6 +171,10 @@ class ArmPairs:
     missing: dict[str, MissingPairs]
     # newer than any outcome of the arm that lacks them, so they may still come
     pending: dict[str, MissingPairs]
+    # by the arm that came later: for how many seconds each of the last pairs waited for it
+    waits_seconds: dict[str, deque[float]]
+    # the arm that has fallen silent -> segments that have waited for it; they count as missing
+    silent: dict[str, int] = field(default_factory=dict)
 
 
 class PairMatcher:
@@ -162,12 +188,14 @@ class PairMatcher:
         columns = 3 * len(metrics.keys) + len(experiment.covariates) + 2 * len(metrics.scorers)
         # segments of an arm at a moment for which it already has one
         self.duplicates = 0
+        self._last_observed_at_seconds = -math.inf
         self.arms = {
             arm.name: ArmPairs(
                 table=ClusterTable(columns, max_segments=experiment.segments_per_cluster),
                 examples=ExamplePairs(),
                 missing={arm.name: MissingPairs(), experiment.control: MissingPairs()},
                 pending={arm.name: MissingPairs(), experiment.control: MissingPairs()},
+                waits_seconds={name: deque(maxlen=_RECENT_PAIRS) for name in (arm.name, experiment.control)},
             )
             for arm in experiment.treatments
         }
@@ -180,18 +208,30 @@ class PairMatcher:
         self._confirm_missing(arm)
         source = self._source_segment(arm, segment, starts_at_seconds)
         reason = "" if isinstance(outcome, QualityEvent) else outcome.reason
+        observed_at_seconds = outcome.observed_at.timestamp()
+        self._last_observed_at_seconds = max(self._last_observed_at_seconds, observed_at_seconds)
         earlier = source.observations.get(arm)
         if earlier is not None and earlier.is_scored:
             # The same segment may be scored again; only another segment is a duplicate.
             self.duplicates += not reason and earlier.segment.key != segment.key
             return
         source.observations[arm] = _ArmObservation(
-            values=self._metrics.values(outcome), event_id=outcome.id, segment=segment, reason=reason
+            values=self._metrics.values(outcome),
+            event_id=outcome.id,
+            segment=segment,
+            observed_at_seconds=observed_at_seconds,
+            reason=reason,
         )
 
     def finish(self) -> None:
-        """Match the last source segments; no outcome may be added after this."""
+        """Match the last source segments and find silent arms; no outcome may be added after this."""
         self._match_before(math.inf)
+        for pairs in self.arms.values():
+            for arm, pending in pairs.pending.items():
+                longest_wait_seconds = max(pairs.waits_seconds[arm], default=0.0)
+                if pending.have_waited(longest_wait_seconds, now_seconds=self._last_observed_at_seconds):
+                    pairs.silent[arm] = pending.count
+                    pairs.missing[arm].move_from(pending)
 
     def _source_segment(self, arm: str, segment: Segment, starts_at_seconds: float) -> _SourceSegment:
         """The open source segment that the segment shows: one without the arm, else the last one, else a new one."""
@@ -226,6 +266,9 @@ class PairMatcher:
             return
         if control is not None and treatment is not None:
             self._add_pair(cluster, control, treatment, pairs, source.observations.get(self._experiment.input_arm))
+            wait_seconds = treatment.observed_at_seconds - control.observed_at_seconds
+            pairs.waits_seconds[arm].append(max(0.0, wait_seconds))
+            pairs.waits_seconds[control_name].append(max(0.0, -wait_seconds))
         for scored, partner, missing_arm in ((control, treatment, arm), (treatment, control, control_name)):
             if scored is not None and scored.is_scored and not (partner is not None and partner.is_scored):
                 missing_pair = MissingPair(
@@ -235,7 +278,9 @@ class PairMatcher:
                     event_id=scored.event_id,
                     reason=partner.reason or "absent" if partner else "absent",
                 )
-                (pairs.missing if partner is not None else pairs.pending)[missing_arm].add(missing_pair)
+                (pairs.missing if partner is not None else pairs.pending)[missing_arm].add(
+                    missing_pair, score=float(scored.values[0]), observed_at_seconds=scored.observed_at_seconds
+                )
 
     def _add_pair(
         self,

@@ -1,7 +1,9 @@
 """Unpaired traffic per session or block and arm: sessions that each see one arm, or blocks of a switchback."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +18,6 @@ from vqmon.core.experiments.data.metrics import (
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.stats.sample_ratio_mismatch import srm_log_e_value
 from vqmon.core.types import Outcome
-
-_SRM_CHECK_INTERVAL_SESSIONS = 16
-"""Sessions between two evaluations of the sample ratio test, which is valid at any looks."""
 
 
 class UnpairedTotals:
@@ -38,8 +37,16 @@ class UnpairedTotals:
         self.slices: dict[tuple[str, str], dict[str, ClusterTable]] = {}
         # sessions by arm
         self.sessions: Counter[str] = Counter({name: 0 for name in names})
+        # sessions since the arm's last one, and ln of the probability of that by the planned shares
+        self.runs: Counter[str] = Counter({name: 0 for name in names})
+        self.run_log_p_values = dict.fromkeys(names, 0.0)
+        # by arm: for each session, the index of the planned shares when it began
+        self._stages: dict[str, list[int]] = {name: [] for name in names}
+        # planned shares of the arms -> sessions by arm, and ln of their e-value
+        self._counts_by_shares: dict[tuple[float, ...], list[int]] = {}
+        self._log_e_values: dict[tuple[float, ...], float] = {}
         self._max_log_e_value = 0.0
-        self._shares = {arm.name: arm.share for arm in experiment.arms if arm.name in self.tables}
+        self._arms = [arm for arm in experiment.arms if arm.name in self.tables]
         self._stream_of_block: dict[str, str] = {}
         # None once a second arm was seen in the block
         self._arm_of_block: dict[str, str | None] = {}
@@ -60,16 +67,23 @@ class UnpairedTotals:
         values = self._metrics.values(outcome)
         row = table.add(cluster, np.concatenate([values, covariates]))
         if len(table) > clusters_before:
-            self._count_session(arm)
+            self._count_session(arm, segment.starts_at)
         if row is not None:
             for key in self._experiment.slices:
                 arm_tables = self.slices.setdefault((key, text_attribute(key, segment)), {})
                 arm_tables.setdefault(arm, ClusterTable(1)).add(cluster, values[:1])
 
-    @property
-    def shares(self) -> Mapping[str, float]:
-        """Planned share of each arm, relative to the others."""
-        return self._shares
+    def planned_counts(self) -> Mapping[str, float]:
+        """The planned number of sessions of each arm, by the shares when each session began."""
+        planned = dict.fromkeys(self.tables, 0.0)
+        for shares, counts in self._counts_by_shares.items():
+            for name, share in zip(planned, shares, strict=True):
+                planned[name] += sum(counts) * share
+        return planned
+
+    def stages(self, arm: str) -> NDArray[np.int64]:
+        """(sessions of the arm,) the index of the planned shares when each began; a ramp has several."""
+        return np.array(self._stages[arm], dtype=np.int64)
 
     def mixed_block_counts(self) -> tuple[int, int]:
         """Switchback blocks with more than one arm, and all blocks."""
@@ -93,11 +107,19 @@ class UnpairedTotals:
         return np.array([self._stream_of_block[name] for name in self.tables[arm].names])
 
     def max_log_e_value(self) -> float:
-        """ln of the largest e-value against the planned shares at any look, including now."""
-        counts, shares = [self.sessions[name] for name in self.tables], [self._shares[name] for name in self.tables]
-        return max(self._max_log_e_value, srm_log_e_value(counts, shares))
+        """ln of the largest e-value against the planned shares after any session."""
+        return self._max_log_e_value
 
-    def _count_session(self, arm: str) -> None:
+    def _count_session(self, arm: str, starts_at: datetime) -> None:
         self.sessions[arm] += 1
-        if self.sessions.total() % _SRM_CHECK_INTERVAL_SESSIONS == 0:
-            self._max_log_e_value = self.max_log_e_value()
+        now = [planned.share_at(starts_at) for planned in self._arms]
+        shares = tuple(share / sum(now) for share in now)
+        counts = self._counts_by_shares.setdefault(shares, [0] * len(shares))
+        self._stages[arm].append(list(self._counts_by_shares).index(shares))
+        for index, (name, share) in enumerate(zip(self.tables, shares, strict=True)):
+            counts[index] += name == arm
+            self.runs[name] = 0 if name == arm else self.runs[name] + 1
+            self.run_log_p_values[name] = 0.0 if name == arm else self.run_log_p_values[name] + math.log1p(-share)
+        # Shares that follow each other are tested independently: the e-values of all stages multiply.
+        self._log_e_values[shares] = srm_log_e_value(counts, shares)
+        self._max_log_e_value = max(self._max_log_e_value, sum(self._log_e_values.values()))

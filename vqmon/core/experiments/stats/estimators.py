@@ -15,6 +15,11 @@ _MIN_CLUSTERS_PER_COVARIATE = 20
 
 _CROSS_FITTING_FOLDS = 5
 
+_UNEVEN_SPLIT = 2
+
+MAX_SESSION_MEDIANS = 10
+"""A session counts with no more segments than this many times the median: a few endless ones decide nothing."""
+
 
 def paired_difference(differences: Floats) -> MeanDifference | None:
     """The mean of the cluster differences, each cluster counting once; None with fewer than two clusters."""
@@ -23,7 +28,7 @@ def paired_difference(differences: Floats) -> MeanDifference | None:
         return None
     mean, sd = float(differences.mean()), float(differences.std(ddof=1))
     skewness = float((((differences - mean) / sd) ** 3).mean()) if sd > 0 else 0.0
-    return MeanDifference(n=n, mean=mean, sd=sd, degrees_of_freedom=n - 1, skewness=skewness)
+    return MeanDifference(n=n, mean=mean, sd=sd, degrees_of_freedom=n - 1, skewness=skewness, values=differences)
 
 
 def segment_weighted_difference(differences: Floats, segment_counts: Floats) -> MeanDifference | None:
@@ -48,25 +53,75 @@ def ratio_difference(
     `control` and `arm` are (Y, N) with one entry per session. `covariates` are the sums (sessions, k) of values known
     before enhancement, of control and arm; they adjust the difference by regression (CUPED: Deng et al., WSDM 2013),
     with slopes fitted on the other folds. With n sessions of both arms, sd**2 / n is the sum of both variances, as in
-    GrowthBook's gbstats; degrees of freedom are Welch-Satterthwaite. None with fewer than two sessions in an arm.
+    GrowthBook's gbstats; degrees of freedom are Welch-Satterthwaite. A session with more than ten times the median of N
+    counts with its means and that many segments. An arm with less than half as many sessions as the other is taken to
+    vary at least as much: few sessions do not show the rare ones. None with fewer than two sessions in an arm.
     """
     if min(len(control[0]), len(arm[0])) < 2:
         return None
+    limit = MAX_SESSION_MEDIANS * float(np.median(np.concatenate([control[1], arm[1]])))
+    shrinkage = [np.minimum(1.0, limit / counts) for _, counts in (control, arm)]
+    control, arm = (
+        (sums * shrink, counts * shrink) for (sums, counts), shrink in zip((control, arm), shrinkage, strict=True)
+    )
+    if covariates is not None:
+        covariates = (covariates[0] * shrinkage[0][:, None], covariates[1] * shrinkage[1][:, None])
     values = [_linearized_ratio(*sums) for sums in (control, arm)]
     means = tuple(float(value.mean()) for value in values)
     if covariates is not None:
         values = _adjusted_values(values, covariates, session_counts=(control[1], arm[1]))
     n = len(values[0]) + len(values[1])
-    variances = [float(value.var(ddof=1)) / len(value) for value in values]
+    spreads = [float(value.var(ddof=1)) for value in values]
+    third = [float(((value - value.mean()) ** 3).mean()) for value in values]
+    smaller, larger = (0, 1) if len(values[0]) <= len(values[1]) else (1, 0)
+    if len(values[smaller]) * _UNEVEN_SPLIT < len(values[larger]) and spreads[smaller] < spreads[larger]:
+        spreads[smaller], third[smaller] = spreads[larger], third[larger]
+    variances = [spread / len(value) for spread, value in zip(spreads, values, strict=True)]
     total = variances[0] + variances[1]
     squares = sum(variance**2 / (len(value) - 1) for variance, value in zip(variances, values, strict=True))
+    third_moments = [moment / len(value) ** 2 for moment, value in zip(third, values, strict=True)]
     return MeanDifference(
         n=n,
+        skewness=float(np.sqrt(n)) * (third_moments[1] - third_moments[0]) / total**1.5 if total > 0 else 0.0,
+        smaller_arm=min(len(value) for value in values),
         mean=float(values[1].mean() - values[0].mean()),
         sd=float(np.sqrt(n * total)),
         degrees_of_freedom=total**2 / squares if squares > 0 else n - 2,
         control_mean=means[0],
         arm_mean=means[1],
+    )
+
+
+def stratified_difference(strata: Sequence[MeanDifference]) -> MeanDifference | None:
+    """The differences of several strata as one, weighted by the sessions of their smaller arms; None without any.
+
+    For shares that changed during an experiment: sessions are compared only with sessions under the same shares.
+    """
+    if len(strata) < 2:
+        return strata[0] if strata else None
+    n = sum(part.n for part in strata)
+    sizes = np.array([part.smaller_arm or part.n for part in strata], dtype=np.float64)
+    weights = sizes / sizes.sum()
+    variances = weights**2 * np.array([part.standard_error**2 for part in strata])
+    total = float(variances.sum())
+    third = sum(
+        weight**3 * part.skewness * part.standard_error**3 / np.sqrt(part.n)
+        for weight, part in zip(weights, strata, strict=True)
+    )
+    freedom = np.array([part.degrees_of_freedom for part in strata])
+    control_mean, arm_mean, mean = (
+        float(weights @ np.array([getattr(part, name) for part in strata]))
+        for name in ("control_mean", "arm_mean", "mean")
+    )
+    return MeanDifference(
+        n=n,
+        mean=mean,
+        sd=float(np.sqrt(n * total)),
+        degrees_of_freedom=float(total**2 / (variances**2 / freedom).sum()) if total > 0 else n - 2,
+        control_mean=control_mean,
+        arm_mean=arm_mean,
+        skewness=float(np.sqrt(n) * third / total**1.5) if total > 0 else 0.0,
+        smaller_arm=int(sizes.sum()),
     )
 
 

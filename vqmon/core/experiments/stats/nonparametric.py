@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqmon.core.experiments.results import ConfidenceInterval
-from vqmon.core.experiments.stats.distributions import normal_cdf, normal_quantile, wilson_interval
+from vqmon.core.experiments.stats.distributions import normal_cdf, normal_quantile, t_two_sided_p, wilson_interval
 
 Floats = NDArray[np.float64]
 
@@ -19,6 +19,8 @@ _MIN_BOOTSTRAP_CLUSTERS = 50
 _MAX_EXACT_WILCOXON_CLUSTERS = 50
 _MAX_BOOTSTRAP_VALUES = 2_000_000
 """Values that are resampled at a time: bounds the memory."""
+
+_MIN_RANK_CORRELATION = 8
 
 _ROUNDING = 1e-12
 
@@ -46,8 +48,8 @@ def wilcoxon_signed_rank_p(differences: Floats) -> float:
     n = len(nonzero)
     if n == 0:
         return 1.0
-    _, inverse, counts = np.unique(np.abs(nonzero), return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    counts = np.unique(np.abs(nonzero), return_counts=True)[1]
+    ranks = _mid_ranks(np.abs(nonzero))
     positive_rank_sum = float(ranks[nonzero > 0].sum())
     if n <= _MAX_EXACT_WILCOXON_CLUSTERS and n == len(differences) and counts.max() == 1:
         return _exact_signed_rank_p(n, positive_rank_sum)
@@ -64,6 +66,26 @@ def _exact_signed_rank_p(n: int, positive_rank_sum: float) -> float:
     probabilities = patterns / 2.0**n
     smaller_rank_sum = round(min(positive_rank_sum, n * (n + 1) / 2 - positive_rank_sum))
     return min(1.0, 2 * float(probabilities[: smaller_rank_sum + 1].sum()))
+
+
+def spearman_p(first: Floats, second: Floats) -> float:
+    """The two-sided p-value of Spearman's rank correlation (t approximation); 1 below 8 pairs or without spread."""
+    n = len(first)
+    if n < _MIN_RANK_CORRELATION:
+        return 1.0
+    ranks = [_mid_ranks(values) for values in (first, second)]
+    centred = [values - values.mean() for values in ranks]
+    squares = float((centred[0] ** 2).sum() * (centred[1] ** 2).sum())
+    if squares == 0:
+        return 1.0
+    correlation = min(1 - _ROUNDING, abs(float(centred[0] @ centred[1])) / squares**0.5)
+    return t_two_sided_p(correlation * ((n - 2) / (1 - correlation**2)) ** 0.5, n - 2)
+
+
+def _mid_ranks(values: Floats) -> Floats:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return ranks
 
 
 def win_rate(differences: Floats, *, alpha: float = 0.05) -> tuple[float, float, float]:

@@ -1,0 +1,1 @@
+"""Error rates of experiments: textbook noise, and the shapes that real experiments have."""

@@ -1,0 +1,135 @@
+"""Checks of what was compared: losses by content, spread, repeated contents, contents and sessions that weigh most."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vqmon.core.experiments.data.clusters import Floats
+from vqmon.core.experiments.data.losses import LossEvidence
+from vqmon.core.experiments.results import HealthCheck
+from vqmon.core.experiments.stats.sequential import MeanDifference
+
+_LOSS_ALPHA = 0.001
+_MAX_LOST_SHARE = 0.10
+"""With more losses than this, they could decide whatever they depend on."""
+
+_REPEATED_SHARE = 0.05
+_RULING_SHARE = 0.5
+_MIN_CLUSTERS = 8
+_LONG_SESSIONS_SHARE = 0.2
+
+
+def check_lost_content(evidence: Sequence[LossEvidence], *, pairs: int) -> HealthCheck:
+    """Whether the segments that one arm lost are like those that were compared, and few."""
+    lost = sum(loss.lost for loss in evidence)
+    share = lost / max(1, pairs + lost)
+    problems = []
+    for loss in evidence:
+        side = f"{abs(loss.points_higher):.1f} points {'higher' if loss.points_higher > 0 else 'lower'}"
+        for p, words in (
+            (loss.p_within, f"score {side} than the compared ones of the same contents"),
+            (loss.p_score, "come from contents that score otherwise"),
+            (loss.p_difference, "come from contents in which the arms differ otherwise"),
+        ):
+            if p < _LOSS_ALPHA:
+                problems.append(f"the segments that {loss.arm} lost {words} (p {p:.2g})")
+    if share > _MAX_LOST_SHARE:
+        problems.append(f"{share:.0%} of the segments have a score in one arm only: their loss could decide the answer")
+    return HealthCheck(
+        name="lost content",
+        is_good=not problems,
+        weight="blocks",
+        text="; ".join(problems) or f"{share:.1%} of the segments have a score in one arm only, whatever their content",
+        remedy="repair the losses, or leave the contents that cause them out of both arms" if problems else "",
+        p=min((min(loss.p_within, loss.p_score, loss.p_difference) for loss in evidence), default=None),
+    )
+
+
+def check_spread(estimate: MeanDifference) -> HealthCheck:
+    """Whether the clusters differ from each other at all: differences without spread are no measurement."""
+    if estimate.sd > 0 and not estimate.is_constant:
+        text = f"the differences of {estimate.n} clusters have s.d. {estimate.sd:.2g}"
+        return HealthCheck(name="spread", is_good=True, weight="blocks", text=text)
+    if estimate.mean == 0:
+        return HealthCheck(
+            name="spread",
+            is_good=False,
+            weight="notes",
+            text=f"both arms have the same scores in all {estimate.n} clusters",
+            remedy="check that the arms are not the same files",
+        )
+    return HealthCheck(
+        name="spread",
+        is_good=False,
+        weight="blocks",
+        text=f"all {estimate.n} clusters differ by exactly {estimate.mean:+.2f}: real encodes never do",
+        remedy="check that the scores of an arm are not computed from the other's, and that clusters are not copies",
+    )
+
+
+def check_repeated_content(values: Floats) -> HealthCheck:
+    """Whether clusters are copies of each other; `values` (clusters, k) are their counts and means in both arms."""
+    clusters = len(values)
+    repeated = clusters - len(np.unique(values.round(9), axis=0)) if clusters else 0
+    is_good = repeated <= _REPEATED_SHARE * clusters
+    return HealthCheck(
+        name="repeated content",
+        is_good=is_good,
+        weight="blocks",
+        text=f"{repeated} of {clusters} clusters have exactly the scores of another one, in both arms",
+        remedy="" if is_good else "a content that is repeated counts once: name it in the label that is the cluster",
+    )
+
+
+def check_ruling_cluster(values: Floats, names: Sequence[str]) -> HealthCheck | None:
+    """Whether one cluster makes most of the spread of the differences (clusters,); None with few clusters."""
+    if len(values) < _MIN_CLUSTERS:
+        return None
+    squares = (values - np.median(values)) ** 2
+    if not squares.any():
+        return None
+    first = int(squares.argmax())
+    share = float(squares[first] / squares.sum())
+    is_good = share <= _RULING_SHARE
+    return HealthCheck(
+        name="concentration",
+        is_good=is_good,
+        weight="notes",
+        text=f"{names[first]} differs by {values[first]:+.2f} and makes {share:.0%} of the spread between clusters",
+        remedy="" if is_good else "look at this content: is it scored correctly, and is it typical?",
+    )
+
+
+def check_long_sessions(counts: Sequence[Floats], *, limit_medians: float) -> HealthCheck | None:
+    """Whether a few sessions hold many of the segments; `counts` (sessions,) are those of each arm."""
+    segments = np.concatenate(list(counts))
+    if len(segments) < _MIN_CLUSTERS:
+        return None
+    is_long = segments > limit_medians * np.median(segments)
+    share = float(segments[is_long].sum() / segments.sum())
+    is_good = share <= _LONG_SESSIONS_SHARE
+    return HealthCheck(
+        name="concentration",
+        is_good=is_good,
+        weight="notes",
+        text=f"{int(is_long.sum())} of {len(segments)} sessions have more than {limit_medians:g} times the median's "
+        f"segments, {share:.0%} of all; each counts with that many",
+        remedy=""
+        if is_good
+        else "robots, or screens that never stop? leave them out by a label, or label them otherwise",
+    )
+
+
+def check_dependence(estimate: MeanDifference) -> HealthCheck | None:
+    """How many independent blocks the blocks of a stream are worth; None for other clusters."""
+    if estimate.effective_n is None:
+        return None
+    return HealthCheck(
+        name="dependence",
+        is_good=estimate.effective_n >= estimate.n / 2,
+        weight="notes",
+        text=f"{estimate.n} blocks are worth {estimate.effective_n:.0f} independent ones: the interval counts them so",
+        remedy=""
+        if estimate.effective_n >= estimate.n / 2
+        else "longer blocks, or the programme as the cluster (a label), cost nothing and say the same",
+    )
