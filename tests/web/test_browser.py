@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,10 @@ ATTACK = """() => {
 """What someone would try who got markup into a page."""
 
 EXPERIMENT = experiment_path(experiment_results.EXPERIMENT.name)
+
+LAYERS_SHOWN = """() => [...document.querySelectorAll("svg.heat")]
+  .filter((layer) => getComputedStyle(layer).display !== "none").map((layer) => layer.classList[1])"""
+"""The slots of the heat maps that can be seen."""
 
 AXE = ("axe-core@4.14.1", "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745")
 
@@ -426,4 +431,22 @@ def test_axe_finds_nothing_serious(browser: Browser, served: Served, axe: str, s
             if violation["impact"] in ("serious", "critical")
         ]
         assert serious == [], json.dumps([path, serious], indent=1)
+    context.close()
+
+
+def test_a_heat_map_is_chosen_and_a_moment_leads_to_its_frame(browser: Browser, served: Served) -> None:
+    """By the style sheet alone: one map at a time or none, and the frame of the moment is enlarged."""
+    ssim, detail = (seed.half_lost(name, frames=4, lost=(2,)) for name in ("ssim", "detail"))
+    event = replace(seed.next_event("weather", "480p", 61.0), heat_maps=(ssim, detail))
+    served.history.write(event)
+    context = browser.new_context(java_script_enabled=True)
+    page = context.new_page()
+    page.goto(f"{served.url}/segments/{event.id}")
+    assert page.evaluate(LAYERS_SHOWN) == ["m0"]
+    page.get_by_role("radio", name="detail").check()
+    assert page.evaluate(LAYERS_SHOWN) == ["m1"]
+    page.get_by_role("radio", name="off").check()
+    assert page.evaluate(LAYERS_SHOWN) == []
+    page.locator(".timeline a").nth(2).click()
+    assert page.evaluate("document.querySelector('li:target').id") == "frame-2"
     context.close()
