@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.experiments.compare import load_experiments
 from pipelines.service.notifications import mute_filter_of, open_http_client, open_receivers
-from pipelines.service.wiring import as_url, fetch_policy, load_rules, open_observer, utc_now
+from pipelines.service.wiring import as_url, fetch_policy, libvmaf_versions, load_rules, open_observer, utc_now
 from pipelines.topics.publisher import topic_problems
 from vqmon.core.types import Segment
 from vqmon.errors import NoHistoryError, SegmentError, SettingsError, VqmonError
@@ -44,6 +44,8 @@ def run_checks(config: Path | None, *, offline: bool) -> Iterator[CheckResult]:
     yield _check_onnxruntime()
     scorer_ids: list[str] = []
     yield _result_of("scorers", lambda: asyncio.run(_check_scorers(settings, scorer_ids)))
+    if settings.scoring.libvmaf_references:
+        yield _result_of("ffmpeg", lambda: asyncio.run(_check_ffmpeg(settings)))
     yield _result_of("rules", lambda: f"{len(load_rules(settings, scorers=scorer_ids or None))} alert rules")
     experiments_file = settings.experiments.path
     if experiments_file is not None:
@@ -83,12 +85,22 @@ def _check_onnxruntime() -> CheckResult:
 
 async def _check_scorers(settings: Settings, scorer_ids: list[str]) -> str:
     """Open all scorers, which runs their self-tests; adds the ids that alert rules may name to `scorer_ids`."""
+    # the ffmpeg program of reference measures has a check of its own
+    scoring = settings.scoring
+    others = tuple(name for name in scoring.references if name not in scoring.libvmaf_references)
+    settings = settings.model_copy(update={"scoring": scoring.model_copy(update={"references": others})})
     async with Fetcher(fetch_policy(settings)) as fetcher, open_observer(settings, fetcher=fetcher) as observer:
         scorer_ids += [scorer.id for scorer in observer.judged]
         return ", ".join(
             f"{scorer.id} on {scorer.identity.device}, sha256 {scorer.identity.sha256[:12]}, self-test passed"
             for scorer in (*observer.judged, *observer.shadows)
         )
+
+
+async def _check_ffmpeg(settings: Settings) -> str:
+    """Compare a picture with itself by all measures of libvmaf."""
+    versions = await libvmaf_versions(settings.scoring)
+    return f"{settings.scoring.ffmpeg}: {', '.join(f'{name} {version}' for name, version in versions.items())}"
 
 
 def _check_history(settings: Settings) -> str:

@@ -22,11 +22,12 @@ from vqmon.errors import SettingsError
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool, ReferenceMedia
 from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
 from vqmon.media.fetch.ssrf_policy import decode_url_path, printable, redact_url
+from vqmon.media.reference.libvmaf.program import FfmpegProgram, ProgramError
 from vqmon.media.sources.playlist import FolderSource, PlaylistSource
 from vqmon.scoring.scorers.registry import runtime_versions
 from vqmon.settings.load import Settings
 from vqmon.settings.rules_file import parse_rules
-from vqmon.settings.sections import DecodeSettings, NotifySettings, SourceSettings, WatchedStream
+from vqmon.settings.sections import DecodeSettings, NotifySettings, ScoringSettings, SourceSettings, WatchedStream
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import History
 
@@ -70,11 +71,16 @@ async def open_observer(
                 record_stage=record_stage,
             ),
             sampling=settings.decode.sampling,
-            versions={"vqmon": version("vqmon"), **pool.versions, **runtime_versions(settings.scoring.device)},
+            versions={**pool.versions, **await _versions(settings.scoring)},
             now=utc_now,
             record_stage=record_stage,
             reference_of=_stream_references(settings.source.streams),
         )
+
+
+async def _versions(scoring: ScoringSettings) -> Mapping[str, str]:
+    """Versions besides those of the decoder, by library."""
+    return {"vqmon": version("vqmon"), **await libvmaf_versions(scoring), **runtime_versions(scoring.device)}
 
 
 def _record_stage(meters: Meters, stage: str, seconds: float) -> None:
@@ -90,6 +96,20 @@ def _decode_options(decode: DecodeSettings) -> Mapping[str, Any]:
         "thumbnail_width": decode.thumbnail_width,
         "with_heat_maps": decode.heat_maps,
     }
+
+
+async def libvmaf_versions(scoring: ScoringSettings) -> Mapping[str, str]:
+    """Versions of the ffmpeg program and its libvmaf, after a comparison by each of its measures; none without them.
+
+    Raises SettingsError for a program that is not there or lacks one of the measures.
+    """
+    names = scoring.libvmaf_references
+    if not names:
+        return {}
+    try:
+        return await FfmpegProgram(scoring.ffmpeg).verify(names)
+    except ProgramError as error:
+        raise SettingsError(f"{error} (scoring.references has {', '.join(names)})") from None
 
 
 def _stream_references(streams: Sequence[WatchedStream]) -> Callable[[Segment], Reference | None]:
@@ -116,6 +136,7 @@ def _decoder_pool(settings: Settings, meters: Meters, *, max_samples: int) -> De
         settings.decode_workers,
         limits=limits,
         on_replace=lambda reason: meters.count("vqmon.decoder.replaced", reason=reason),
+        program=FfmpegProgram(settings.scoring.ffmpeg) if settings.scoring.ffmpeg else None,
     )
 
 

@@ -137,7 +137,7 @@ def summarize_signal(values: Sequence[float]) -> SignalSummary:
 REFERENCE_PREFIX = "reference:"
 """Before the name of a reference measure where names of scorers stand too, as in `reference:psnr`."""
 
-EXPORTED_MEASURES = ("psnr", "ssim", "ms_ssim", "xpsnr", "vif", "msad", "gmsd")
+EXPORTED_MEASURES = ("psnr", "ssim", "ms_ssim", "xpsnr", "vif", "msad", "gmsd", "vmaf", "vmaf_neg", "cambi")
 """The reference measures that have a column of their own in exports; the column `references` has all."""
 
 UNSCORED_REFERENCE: dict[str, str] = {
@@ -147,6 +147,7 @@ UNSCORED_REFERENCE: dict[str, str] = {
     "timeout": "the comparison took too long",
     "missing": "the playlist of the reference has no segment for this time",
     "failed": "a learned measure could not be computed, and no other was asked for",
+    "program": "the ffmpeg program of scoring.ffmpeg failed, or is not there",
 }
 """Why a segment that has a reference has no values of reference measures."""
 

@@ -12,6 +12,7 @@ from vqmon.core.types import Reference, Segment
 from vqmon.errors import SettingsError
 from vqmon.media.reference.canvas import Kernel
 from vqmon.media.reference.comparison import ReferenceRequest
+from vqmon.media.reference.libvmaf.measures import LIBVMAF_MEASURES
 from vqmon.media.reference.offered import REFERENCE_MEASURES
 from vqmon.transport.history.backends.location import POSTGRES_SCHEMES, HistoryLocation, parse_location
 
@@ -169,11 +170,18 @@ class ScoringSettings(Section):
     references: tuple[str, ...] = ("psnr", "ssim", "xpsnr", "gmsd")
     reference_canvas: str = Field(default="1920x1080", pattern=r"^(reference|[1-9]\d{1,3}x[1-9]\d{1,3})$")
     reference_kernel: Kernel = "bicubic"
+    # path or name of an ffmpeg program with libvmaf; "" = none
+    ffmpeg: str = ""
 
     @property
     def learned_references(self) -> tuple[str, ...]:
         """Those of `references` that are bundles in `folders`."""
         return tuple(name for name in self.references if name not in REFERENCE_MEASURES)
+
+    @property
+    def libvmaf_references(self) -> tuple[str, ...]:
+        """Those of `references` that the program `ffmpeg` computes."""
+        return tuple(name for name in self.references if name in LIBVMAF_MEASURES)
 
     def reference_request(self, *, picture_sides: Sequence[int] = ()) -> ReferenceRequest | None:
         """How segments are compared with their references; None = not at all.
@@ -203,6 +211,11 @@ class ScoringSettings(Section):
             )
         # raises for an invalid canvas
         self.reference_request()
+        if self.libvmaf_references and not self.ffmpeg:
+            raise ValueError(
+                f"references: {', '.join(self.libvmaf_references)} need scoring.ffmpeg, the path of an ffmpeg program "
+                "with libvmaf"
+            )
         return self
 
     @field_validator("display_lines", mode="before")

@@ -118,3 +118,34 @@ def test_a_partner_is_the_expected_one_unless_another_is_clearly_nearer() -> Non
 
     assert choose_partner(pictures[2], pictures, expected=1) == 2
     assert choose_partner(pictures[0], still, expected=1) == 1
+
+
+def poor_track(*, starts: float, speed: float = 0.25) -> ThumbnailTrack:
+    """As a poor encode shows slow content: mostly what was there two frames before, and a fixed pattern over it."""
+    times = [index / 25 for index in range(100)]
+    pattern = np.random.default_rng(4).normal(0, 25, (THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH))
+    pictures = [
+        0.6 * scene(starts + speed * (time - 0.08)) + 0.4 * scene(starts + speed * time) + pattern for time in times
+    ]
+    return ThumbnailTrack(times, [picture.clip(0, 255).astype(np.uint8) for picture in pictures])
+
+
+def slow_track(*, starts: float, speed: float = 0.25) -> ThumbnailTrack:
+    """The slow scene undamaged, for six seconds."""
+    times = [index / 25 for index in range(150)]
+    return ThumbnailTrack(times, [scene(starts + speed * time) for time in times])
+
+
+def test_a_poor_encode_that_lags_is_paired_by_the_clocks() -> None:
+    """It resembles the frame before its own a little more."""
+    found = align(poor_track(starts=5.0), slow_track(starts=5.0))
+
+    assert found.is_reliable
+    assert found.offset_seconds == pytest.approx(0.0, abs=1e-6)
+
+
+def test_an_offset_with_rivals_farther_away_than_its_neighbours_is_not_believed() -> None:
+    """Without the clocks nothing tells which of them is right."""
+    found = align(poor_track(starts=5.08, speed=0.08), slow_track(starts=5.0, speed=0.08))
+
+    assert not found.is_reliable

@@ -105,6 +105,18 @@ async def test_black_borders_of_one_side_are_cut_off(pool: DecoderPool) -> None:
     assert (comparison.pairing.segment_area, comparison.pairing.reference_area) == ("256x144+0+24 of 256x192", "")
 
 
+async def test_bars_beside_a_dark_part_of_the_picture_are_found_by_the_shape_of_the_reference(
+    pool: DecoderPool,
+) -> None:
+    """Of the dark rows only the bars are cut off."""
+    box = "drawbox=0:0:256:8:{}:fill"
+    reference = encode(crf=10, filters=box.format("0x202020"))
+    comparison = await compare(pool, encode(filters=box.format("black") + ",pad=256:192:0:24"), reference)
+
+    assert comparison.pairing is not None, comparison.detail
+    assert comparison.pairing.segment_area == "256x144+0+24 of 256x192"
+
+
 async def test_both_sides_are_brought_to_the_canvas(pool: DecoderPool) -> None:
     """The reference's picture fitted into the size; a smaller encode is enlarged to it."""
     request = ReferenceRequest(measures=("ssim", "gmsd"), canvas=(640, 640))

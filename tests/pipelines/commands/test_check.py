@@ -102,3 +102,13 @@ def test_a_rule_that_names_an_unknown_scorer_fails(tmp_path: Path) -> None:
 
     assert not rules.passed
     assert "did you mean 'lite'" in rules.text
+
+
+def test_an_ffmpeg_program_that_is_not_there_is_a_failed_check_of_its_own(tmp_path: Path) -> None:
+    """The message names the setting, and the scorers pass without it."""
+    scoring = '[scoring]\nreferences = ["psnr", "vmaf"]\nffmpeg = "/nowhere/ffmpeg"\n'
+    text = f'{scoring}[source]\nkind = "folder"\nfolder = "."\n'
+    checks = results(tmp_path / "vqmon.toml", text)
+
+    assert [subject for subject, result in checks.items() if not result.passed] == ["ffmpeg"]
+    assert "scoring.ffmpeg: /nowhere/ffmpeg is not there" in checks["ffmpeg"].text

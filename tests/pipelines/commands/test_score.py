@@ -141,7 +141,7 @@ def test_pictures_of_a_playlist_are_segments_as_long_as_it_says(tmp_path: Path) 
 
 
 def test_files_are_compared_with_the_file_of_their_name_in_a_folder_of_references(tmp_path: Path) -> None:
-    """A file without one is reported so; it is not paired with another file of the folder."""
+    """A file without one is reported so, and by the exit code; it is not paired with another file of the folder."""
     (tmp_path / "sources").mkdir()
     for number, name in enumerate(("first", "second")):
         pattern = f"testsrc2=size={{size}}:rate={{rate}}:duration={{seconds}},rotate={number}"
@@ -149,7 +149,7 @@ def test_files_are_compared_with_the_file_of_their_name_in_a_folder_of_reference
     for name in ("first", "other"):
         (tmp_path / f"{name}.ts").write_bytes((tmp_path / "sources" / "first.ts").read_bytes())
     run = CliRunner().invoke(main, ["score", "--json", "first.ts", "other.ts", "--reference", "sources"])
-    assert run.exit_code == 0, run.output
+    assert run.exit_code == 3, run.output
     first, other = (json.loads(line)["data"] for line in run.stdout.splitlines())
     assert {"psnr", "ssim"} <= {score["measure"] for score in first["references"]}
     assert other["unscored_reference"] == "missing"

@@ -5,14 +5,16 @@ import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from vqmon.core.scores import ReferenceComparison
 from vqmon.core.types import SIGNALS, DecodedSegment, Sampling, View
 from vqmon.errors import DecodeError
 from vqmon.media.decode.process import DecoderProcess
-from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, HdrMode, parse_answer
+from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, HdrMode, parse_answer, parse_stored_pictures
+from vqmon.media.reference.answer import add_values, pack_unscored
 from vqmon.media.reference.comparison import ReferenceRequest
+from vqmon.media.reference.libvmaf.program import FfmpegProgram, ProgramError
 
 __all__ = ["DecodeLimits", "DecoderPool", "ReferenceMedia"]
 
@@ -33,7 +35,7 @@ class DecoderPool:
 
     A worker that exceeds the deadline, dies, or sends an invalid answer is killed, and the next decode starts a new
     one; so is a worker that has decoded `recycle_after` segments. `on_replace` is called with the reason: "timeout",
-    "crashed", "cancelled" or "recycled".
+    "crashed", "cancelled" or "recycled". `program` computes the measures of libvmaf.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class DecoderPool:
         limits: DecodeLimits | None = None,
         recycle_after: int = 500,
         on_replace: Callable[[str], None] | None = None,
+        program: FfmpegProgram | None = None,
     ) -> None:
         if size < 1 or recycle_after < 1:
             raise ValueError(f"size and recycle_after must be at least 1, got {size} and {recycle_after}")
@@ -51,6 +54,7 @@ class DecoderPool:
         self.versions: Mapping[str, str] = {}
         self._recycle_after = recycle_after
         self._on_replace = on_replace
+        self._program = program
         self._free_workers = asyncio.Semaphore(size)
         self._idle: list[DecoderProcess] = []
         # killed, and not yet reaped
@@ -174,6 +178,7 @@ class DecoderPool:
             self._replace(worker, "cancelled")
             raise
         try:
+            content = await self._with_libvmaf(content, worker, request)
             decoded = parse_answer(content, raw, worker.shared_memory, request)
         except (ValueError, KeyError, TypeError):
             self._replace(worker, "crashed")
@@ -181,11 +186,34 @@ class DecoderPool:
         except DecodeError:
             self._return_worker(worker)
             raise
+        except BaseException:
+            self._replace(worker, "cancelled")
+            raise
         pairs = decoded.reference.pictures.values() if decoded.reference else ()
         picture_bytes = sum(each.reference.nbytes + each.segment.nbytes for each in pairs)
+        if request.reference is not None and request.reference.libvmaf_measures:
+            picture_bytes = len(worker.shared_memory)
         worker.release_memory(request.bytes_per_sample * len(decoded.times_seconds) + picture_bytes)
         self._return_worker(worker)
         return decoded
+
+    async def _with_libvmaf(self, content: Any, worker: DecoderProcess, request: DecodeRequest) -> Any:
+        """A worker's answer with the measures of libvmaf, or with the reason why there are none.
+
+        The worker is held meanwhile, because its memory holds the pictures.
+        """
+        pictures = parse_stored_pictures(content, worker.shared_memory, request)
+        if pictures is None or request.reference is None:
+            return content
+        try:
+            if self._program is None:
+                raise ProgramError("program", "no program is named")
+            values = await self._program.measure(
+                pictures, request.reference.libvmaf_measures, deadline_seconds=self.limits.deadline_seconds
+            )
+        except ProgramError as error:
+            return {**content, "reference": pack_unscored(error.reason, str(error))}
+        return {**content, "reference": add_values(content["reference"], values)}
 
     async def _idle_or_new_worker(self) -> DecoderProcess:
         while self._idle:

@@ -19,8 +19,9 @@ from vqmon.core.frames import DETAIL_GRID_BYTES, DetailGrid
 from vqmon.core.types import SIGNALS, ClipSampling, DecodedSegment, MediaFacts, Pixels, Sampling, TileGrid, View
 from vqmon.errors import REASONS, DecodeError
 from vqmon.media.reference.alignment import ALIGNMENT_CLIP
-from vqmon.media.reference.answer import parse_comparison
+from vqmon.media.reference.answer import parse_comparison, parse_libvmaf_pictures
 from vqmon.media.reference.comparison import ReferenceRequest
+from vqmon.media.reference.libvmaf.pictures import StoredPictures
 
 HEADER = struct.Struct("!4sIQ")
 """Magic number, length of the JSON in bytes, length of the raw bytes."""
@@ -194,6 +195,21 @@ def _unpack_detail(raw: memoryview) -> tuple[DetailGrid, ...]:
     return tuple(
         DetailGrid.unpack(raw[start : start + DETAIL_GRID_BYTES]) for start in range(0, len(raw), DETAIL_GRID_BYTES)
     )
+
+
+def parse_stored_pictures(
+    content: object, shared_memory: SharedMemory, request: DecodeRequest
+) -> StoredPictures | None:
+    """The pictures behind the views from which libvmaf computes measures; None when none are requested or there.
+
+    Raises ValueError, KeyError or TypeError when the answer does not fit the request.
+    """
+    answer = _expect(content, dict)
+    if request.reference is None or not request.reference.libvmaf_measures or answer.get("ok") is not True:
+        return None
+    times = _parse_times(answer.get("times"), max_samples=request.limits.max_samples)
+    used_bytes = request.bytes_per_sample * len(times)
+    return parse_libvmaf_pictures(answer.get("reference"), request.reference, shared_memory, used_bytes=used_bytes)
 
 
 def printable_text(value: object) -> str:

@@ -5,10 +5,14 @@ length. The distance of two thumbnails is half the squared distance of these vec
 correlation for pictures with contrast. Every offset of the search range is tried; it pairs each frame of the segment
 with the nearest frame of the reference, and its cost is the mean distance of the pairs. The best offset is believed
 when the pictures correlate, and when their changes over time correlate too: two talks in one studio look alike.
+
+A poor encode of slow content repeats what it coded before, so that it resembles earlier frames of the reference about
+as much as its own. So the clocks are believed unless another offset is clearly better, and an offset that the clocks do
+not support must be better than those beyond its neighbours.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +43,12 @@ _MIN_PAIRS = 3
 # cost of an offset at which nothing overlaps, in units of the distance
 _OVERLAP_COST = 0.003
 _EDGE_SHARE = 0.02
+# cost over that of the best offset up to which the clocks are believed, and up to which another offset is as good
+_CLOCK_RATIO, _RIVAL_RATIO = 1.25, 1.1
+# how far from the clocks a poor encode leads
+_MAX_LAG_SECONDS = 0.25
+# frames around an offset within which each sample finds its own partner
+_NEIGHBOUR_FRAMES = 2.5
 
 _Floats = NDArray[np.float32]
 
@@ -122,12 +132,18 @@ def find_alignment(
     costs = [_cost(distances, times, reference_times, offset) for offset in offsets]
     if not costs or not np.isfinite(min(costs)):
         return Alignment(offset_seconds=0.0, confidence=0.0, is_reliable=False)
-    # while nothing changes, all offsets cost the same but for coding noise, and the clocks are believed
-    best = 0 if ours.is_still and theirs.is_still and np.isfinite(costs[0]) else int(np.argmin(costs))
-    offset = float(offsets[best])
+    # while nothing changes, all offsets cost the same but for coding noise
+    is_still = ours.is_still and theirs.is_still and bool(np.isfinite(costs[0]))
+    best, lowest = float(offsets[int(np.argmin(costs))]), min(costs)
+    lags = costs[0] <= _CLOCK_RATIO * lowest and abs(best - offsets[0]) <= _MAX_LAG_SECONDS
+    offset = float(offsets[0]) if is_still or lags else best
+    rivals = offsets[np.asarray(costs) <= _RIVAL_RATIO * lowest]
+    reach_seconds = _NEIGHBOUR_FRAMES * _period(reference_times)
+    is_unique = is_still or lags or float(np.abs(rivals - offset).max()) <= reach_seconds
     rows, columns = pair_frames(times, reference_times, offset)
     overlap = len(rows) / len(times)
-    return _judge(ours.take(rows), theirs.take(columns), distances[rows, columns], offset=offset, overlap=overlap)
+    found = _judge(ours.take(rows), theirs.take(columns), distances[rows, columns], offset=offset, overlap=overlap)
+    return replace(found, is_reliable=found.is_reliable and bool(is_unique))
 
 
 def pair_frames(

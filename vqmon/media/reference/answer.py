@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from vqmon.core.types import Pixels
 from vqmon.media.images.pillow_resize import shrink_to_short_side
 from vqmon.media.reference.canvas import Canvas
 from vqmon.media.reference.comparison import PairedValues, ReferenceRequest
+from vqmon.media.reference.libvmaf.pictures import StoredPictures, parse_layout
 from vqmon.media.reference.offered import REFERENCE_MEASURES
 
 _MAX_TEXT_CHARACTERS = 200
@@ -122,8 +123,11 @@ def pack_values(values: PairedValues, request: ReferenceRequest) -> dict[str, An
         "segment_area": values.segment_area,
         "reference_area": values.reference_area,
         "samples": sorted(values.frames),
-        "measures": {name: _pack_measure(values, name) for name in request.measures},
+        "measures": {
+            name: _pack_measure(values, name) for name in request.measures if name not in request.libvmaf_measures
+        },
         "heat_map": None if (heat_map := _heat_map(values)) is None else list(heat_map.frames),
+        "libvmaf_pictures": None if values.pictures is None else asdict(values.pictures),
     }
 
 
@@ -148,6 +152,37 @@ def _pack_measure(values: PairedValues, name: str) -> dict[str, Any]:
             if all(part in components for _, components in pairs)
         },
     }
+
+
+def libvmaf_memory(memory: NDArray[np.uint8], request: ReferenceRequest, *, used_bytes: int) -> NDArray[np.uint8]:
+    """The part of the shared memory for the pictures of libvmaf: behind the views and the room for learned measures."""
+    return memory[used_bytes + (_MAX_PICTURE_BYTES if request.picture_sides else 0) :]
+
+
+def parse_libvmaf_pictures(
+    content: object, request: ReferenceRequest, memory: NDArray[np.uint8], *, used_bytes: int
+) -> StoredPictures | None:
+    """The pictures for libvmaf that a worker's answer tells of; None when there is nothing to compare.
+
+    Raises ValueError, KeyError or TypeError for an answer that cannot be.
+    """
+    answer = _expect(content, dict)
+    if "unscored" in answer:
+        return None
+    pictures = StoredPictures(
+        memory=libvmaf_memory(memory, request, used_bytes=used_bytes),
+        layout=parse_layout(answer["libvmaf_pictures"]),
+        context=request.context,
+    )
+    if pictures.layout.count != len(_expect(answer["samples"], list)):
+        raise ValueError("there are not as many pictures as samples")
+    return pictures
+
+
+def add_values(content: dict[str, Any], values: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """A worker's answer with the values of more measures, one per paired frame each."""
+    more = {name: {"values": list(frame_values), "components": {}} for name, frame_values in values.items()}
+    return {**content, "measures": {**content["measures"], **more}}
 
 
 def parse_comparison(

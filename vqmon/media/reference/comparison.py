@@ -34,7 +34,9 @@ from vqmon.media.reference.alignment import (
     pair_frames,
 )
 from vqmon.media.reference.canvas import Canvas, CanvasConverter, Kernel, SideFrame, choose_canvas
-from vqmon.media.reference.filters import FILTER_MEASURES, MAX_DECIBELS, FilterMeter
+from vqmon.media.reference.filters import FILTER_MEASURES, MAX_DECIBELS, MAX_FILTER_CONTEXT, FilterMeter
+from vqmon.media.reference.libvmaf.measures import LIBVMAF_MEASURES, FrameContext, libvmaf_context
+from vqmon.media.reference.libvmaf.pictures import PictureLayout, PictureStore
 from vqmon.media.reference.offered import PICTURE_MEASURES, REFERENCE_MEASURES
 from vqmon.media.reference.registration import NO_BORDERS, REGISTRATION_SIZE, Borders, are_registered, find_borders
 
@@ -106,6 +108,16 @@ class ReferenceRequest:
             raise ValueError(f"canvas: {self.canvas[0]}x{self.canvas[1]} is not within 16..8192")
         if self.kernel not in get_args(Kernel):
             raise ValueError(f"kernel: {self.kernel!r} is none of {', '.join(get_args(Kernel))}")
+
+    @property
+    def libvmaf_measures(self) -> tuple[str, ...]:
+        """The measures that the ffmpeg program computes, after the comparison in the decoder process."""
+        return tuple(name for name in self.measures if name in LIBVMAF_MEASURES)
+
+    @property
+    def context(self) -> FrameContext:
+        """The frames of the reference around a partner that the program reads."""
+        return libvmaf_context(self.measures)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ReferenceRequest:
@@ -185,22 +197,31 @@ class PairedValues:
     alignment: Alignment
     segment_area: str
     reference_area: str
-    # index of the sample -> measure -> (value, components)
+    # how many frames the reference has
+    reference_frames: int
+    # index of the sample -> measure -> (value, components), but for the measures of libvmaf
     frames: dict[int, dict[str, tuple[float, dict[str, float]]]]
     # index of the sample -> 1 - SSIM on the grid of heat maps; empty when not asked for
     losses: dict[int, Losses] = field(default_factory=dict)
+    # the pictures from which the ffmpeg program computes the measures of libvmaf; None = there are no such measures
+    pictures: PictureLayout | None = None
 
 
 class ReferenceComparer:
-    """Compares a collected segment with its reference."""
+    """Compares a collected segment with its reference; `store` takes the pictures for the ffmpeg program."""
 
-    def __init__(self, request: ReferenceRequest, converter: CanvasConverter, meter: FilterMeter) -> None:
-        self._request, self._converter, self._meter = request, converter, meter
+    def __init__(
+        self, request: ReferenceRequest, converter: CanvasConverter, meter: FilterMeter, *, store: PictureStore
+    ) -> None:
+        self._request, self._converter, self._meter, self._store = request, converter, meter, store
+        # frames around an expected partner that may be the partner or are read with it
+        self._before = _NEIGHBOURS + max(MAX_FILTER_CONTEXT, request.context.before)
+        self._after = _NEIGHBOURS + request.context.after
 
     def compare(
         self, segment: SegmentSide, reference: Frames, *, near_seconds: float = 0.0, sink: PictureSink | None = None
     ) -> PairedValues:
-        """The values of all samples that have a partner; raises MisalignedError.
+        """The values of all samples that have a partner; raises MisalignedError or MemoryError.
 
         `near_seconds` is the expected time in the reference minus the time in the segment. `sink` gets the pictures.
         """
@@ -223,13 +244,24 @@ class ReferenceComparer:
             alignment=alignment,
             segment_area=_describe_area(segment.samples[0][1], borders[0]),
             reference_area=_describe_area(theirs.first, borders[1]),
+            reference_frames=len(theirs.times_seconds),
             frames={},
         )
         partners = self._partners(segment, theirs, alignment)
+        if self._request.libvmaf_measures:
+            partners = self._fitting(partners, canvas)
         if sink is not None:
             sink.start(canvas, [segment.samples[position][0] for position in partners])
         self._measure(segment, partners, self._windows(theirs, reference, partners), values, borders, sink=sink)
+        values.pictures = self._store.layout
         return values
+
+    def _fitting(self, partners: dict[int, int], canvas: Canvas) -> dict[int, int]:
+        """As many pairs as the store has room for, spread evenly."""
+        room = self._store.begin(width=canvas.width, height=canvas.height, pixel_format=canvas.pixel_format)
+        if not room:
+            raise MemoryError
+        return dict(list(partners.items())[:: math.ceil(len(partners) / room)])
 
     def _collect(
         self,
@@ -242,7 +274,8 @@ class ReferenceComparer:
         side = _ReferenceSide()
         span = track.times_seconds[-1] if track.times_seconds else 0.0
         first, last = near_seconds + MIN_OFFSET_SECONDS - 0.5, near_seconds + span + MAX_OFFSET_SECONDS + 0.5
-        holder = _Holder(side, [sample.time_seconds + near_seconds for _, sample in samples])
+        times = [sample.time_seconds + near_seconds for _, sample in samples]
+        holder = _Holder(side, times, before=self._before, after=self._after)
         border_time, border_count = first, 0
         for index, frame in enumerate(frames):
             time = frame.time_seconds
@@ -265,7 +298,7 @@ class ReferenceComparer:
         assert first is not None
         best: tuple[Alignment, tuple[Borders, Borders]] | None = None
         same_shape = False
-        for borders in _border_choices(segment.borders or NO_BORDERS, theirs.borders or NO_BORDERS):
+        for borders in _border_choices(ours, segment.borders or NO_BORDERS, first, theirs.borders or NO_BORDERS):
             if not _have_same_shape(ours.active_size(borders[0]), first.active_size(borders[1])):
                 continue
             same_shape = True
@@ -299,7 +332,10 @@ class ReferenceComparer:
     ) -> Iterator[tuple[int, dict[int, SideFrame]]]:
         """For each partner, in order: position of the sample, and the frames around the partner by index."""
         count = len(theirs.times_seconds)
-        windows = {position: _window(index, count) for position, index in partners.items()}
+        windows = {
+            position: range(max(0, index - self._before), min(count, index + self._after + 1))
+            for position, index in partners.items()
+        }
         if all(index in theirs.held for window in windows.values() for index in window):
             for position, window in windows.items():
                 yield position, {index: theirs.held[index] for index in window}
@@ -332,23 +368,27 @@ class ReferenceComparer:
             sample_index, sample = segment.samples[position]
             index = self._refine(sample, window, partners[position], borders)
             fps = _frame_rate(window)
-            first = index - self._meter.context_frames(self._request.measures, fps)
+            context = self._request.context
+            first = index - max(context.before, self._meter.context_frames(self._request.measures, fps))
             ours = self._converter.to_canvas(sample, values.canvas, borders[0])
-            theirs = [
-                self._converter.to_canvas(window[near], values.canvas, borders[1])
+            theirs = {
+                near: self._converter.to_canvas(window[near], values.canvas, borders[1])
                 for near in sorted(window)
-                if first <= near <= index
-            ]
+                if first <= near <= index + context.after
+            }
             if len(checks) < _REGISTERED_PAIRS:
                 checks.append(self._is_registered(sample, window[index], borders))
                 if not any(checks) and len(checks) in (_REGISTERED_PAIRS, len(partners)):
                     raise MisalignedError("the two sides show other parts of the picture: one is cropped or shifted")
+            until_partner = [theirs[near] for near in theirs if near <= index]
             values.frames[sample_index] = self._measure_pair(
-                ours, theirs, values.canvas, fps, sample=sample_index, sink=sink
+                ours, until_partner, values.canvas, fps, sample=sample_index, sink=sink
             )
             if self._request.with_heat_map:
-                similarity = block_ssim(luma_plane(theirs[-1]), luma_plane(ours))
+                similarity = block_ssim(luma_plane(theirs[index]), luma_plane(ours))
                 values.losses[sample_index] = _on_whole_picture(1 - similarity, _border_shares(sample, borders[0]))
+            if self._request.libvmaf_measures:
+                self._store.add(ours, theirs, partner=index, frame_count=values.reference_frames)
 
     def _measure_pair(
         self,
@@ -389,13 +429,16 @@ class ReferenceComparer:
 
 
 class _Holder:
-    """Holds the frames of the reference around the expected times of the samples while they are few enough."""
+    """Holds the frames of the reference around the expected times of the samples while they are few enough.
 
-    def __init__(self, side: _ReferenceSide, times: Sequence[float]) -> None:
+    `before` and `after` are how many frames around an expected partner are needed.
+    """
+
+    def __init__(self, side: _ReferenceSide, times: Sequence[float], *, before: int, after: int) -> None:
         self._side = side
         self._waiting = deque(times)
-        self._recent: deque[tuple[int, SideFrame]] = deque(maxlen=2 * _NEIGHBOURS + 2)
-        self._following = 0
+        self._recent: deque[tuple[int, SideFrame]] = deque(maxlen=before + 2)
+        self._after, self._following = after, 0
         self._is_full = False
 
     def add(self, index: int, frame: SideFrame) -> None:
@@ -409,7 +452,7 @@ class _Holder:
         if self._waiting and frame.time_seconds >= self._waiting[0] - 1e-3:
             self._waiting.popleft()
             self._side.held.update(self._recent)
-            self._following = _NEIGHBOURS + 1
+            self._following = self._after + 1
         if len(self._side.held) * _frame_bytes(frame) > _HELD_BYTES:
             self._side.held.clear()
             self._is_full = True
@@ -417,11 +460,6 @@ class _Holder:
 
 def _bounded(value: float) -> float:
     return min(value, MAX_DECIBELS) if math.isinf(value) else value
-
-
-def _window(index: int, count: int) -> range:
-    """The frames around a partner, and those before it that XPSNR needs for the first of them."""
-    return range(max(0, index - 2 * _NEIGHBOURS), min(count, index + _NEIGHBOURS + 1))
 
 
 def _frame_rate(window: Mapping[int, SideFrame]) -> float:
@@ -441,9 +479,32 @@ def _merge_borders(borders: Borders | None, frame: SideFrame) -> Borders:
     return found if borders is None else borders.intersect(found)
 
 
-def _border_choices(ours: Borders, theirs: Borders) -> list[tuple[Borders, Borders]]:
-    ours, theirs = ours.even(), theirs.even()
-    return list(dict.fromkeys([(NO_BORDERS, NO_BORDERS), (ours, theirs), (ours, NO_BORDERS), (NO_BORDERS, theirs)]))
+def _border_choices(
+    ours: SideFrame, dark: Borders, theirs: SideFrame, their_dark: Borders
+) -> list[tuple[Borders, Borders]]:
+    """What may be cut: nothing, of one side the bars that give it the other's shape, or what is dark."""
+    choices = [(NO_BORDERS, NO_BORDERS)]
+    if (bars := _bars(ours, dark.even(), theirs.active_size(NO_BORDERS))) is not None:
+        choices.append((bars, NO_BORDERS))
+    if (bars := _bars(theirs, their_dark.even(), ours.active_size(NO_BORDERS))) is not None:
+        choices.append((NO_BORDERS, bars))
+    dark, their_dark = dark.even(), their_dark.even()
+    return list(dict.fromkeys([*choices, (dark, their_dark), (dark, NO_BORDERS), (NO_BORDERS, their_dark)]))
+
+
+def _bars(frame: SideFrame, dark: Borders, size: tuple[int, int]) -> Borders | None:
+    """The bars around a centred picture of the shape `size` within the dark borders; None when these are smaller.
+
+    A dark scene, such as a night sky, makes the dark borders larger than the bars.
+    """
+    width, height = frame.active_size(NO_BORDERS)
+    scale = min(width / size[0], height / size[1])
+    rows = 2 * round((1 - size[1] * scale / height) * frame.frame.height / 2)
+    columns = 2 * round((1 - size[0] * scale / width) * frame.frame.width / 2)
+    # whole chroma samples before the picture, as the filter `pad` of FFmpeg leaves them
+    top, left = rows // 4 * 2, columns // 4 * 2
+    bars = Borders(top=top, bottom=rows - top, left=left, right=columns - left)
+    return bars if not bars.is_empty and bars.intersect(dark) == bars else None
 
 
 def _have_same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:

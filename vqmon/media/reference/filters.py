@@ -107,6 +107,9 @@ FILTER_MEASURES: Mapping[str, FilterMeasure] = {
 }
 """The measures of libavfilter by name."""
 
+MAX_FILTER_CONTEXT = max(max(measure.context) for measure in FILTER_MEASURES.values())
+"""Of any measure: how many earlier frames of the reference the filter reads."""
+
 _FAST_FPS = 32
 
 

@@ -10,10 +10,11 @@ from vqmon.core.types import Pixels
 from vqmon.media.images.colour import describe_frame_colour
 from vqmon.media.images.resampling import FrameResampler, Orientation
 from vqmon.media.reference.alignment import MAX_OFFSET_SECONDS
-from vqmon.media.reference.answer import PictureWriter, pack_unscored, pack_values
+from vqmon.media.reference.answer import PictureWriter, libvmaf_memory, pack_unscored, pack_values
 from vqmon.media.reference.canvas import CanvasConverter, SideFrame
 from vqmon.media.reference.comparison import Frames, MisalignedError, ReferenceComparer, ReferenceRequest, SegmentSide
 from vqmon.media.reference.filters import FilterMeter
+from vqmon.media.reference.libvmaf.pictures import PictureStore
 
 if TYPE_CHECKING:
     import av
@@ -51,11 +52,12 @@ class ReferenceTools:
     ) -> dict[str, Any]:
         """The values, or why there are none; `times` are those of the reference on its own clock, in seconds.
 
-        Pictures for learned measures go into `memory` behind its first `used_bytes`.
+        Pictures for learned measures and for libvmaf go into `memory` behind its first `used_bytes`.
         """
         if request is None:
             raise ValueError("there is no request to compare by")
-        comparer = ReferenceComparer(request, self.converter, self._meter)
+        store = PictureStore(libvmaf_memory(memory, request, used_bytes=used_bytes), request.context)
+        comparer = ReferenceComparer(request, self.converter, self._meter, store=store)
         known_times = [time for time in times if time is not None]
         try:
             writer = PictureWriter(memory, request.picture_sides, used_bytes=used_bytes)
