@@ -16,19 +16,19 @@ def autoregressive(n: int, correlation: float, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("correlation", [0.0, 0.3, 0.5, 0.7])
 def test_an_autoregressive_sequence_is_worth_what_theory_says(correlation: float) -> None:
-    """n (1 - r) / (1 + r), in the median of 25 sequences; never much more."""
+    """n (1 - r) / (1 + r) less 5 to 50 % for its uncertainty, in the median of 25 sequences; never much more."""
     sizes = [effective_sample_size([autoregressive(400, correlation, seed)]) for seed in range(25)]
     expected = 400 * (1 - correlation) / (1 + correlation)
 
-    assert np.median(sizes) == pytest.approx(expected, rel=0.2)
-    assert max(sizes) <= min(400, 1.8 * expected)
+    assert 0.5 * expected <= np.median(sizes) <= 0.95 * expected
+    assert max(sizes) <= min(400, 1.4 * expected)
 
 
 def test_programmes_of_six_blocks_are_worth_about_a_sixth() -> None:
     """Forty programmes of six blocks each, in which the noise of a block is small."""
     rng = np.random.default_rng(3)
     values = np.repeat(rng.normal(0, 1, 40), 6) + rng.normal(0, 0.2, 240)
-    assert 20 <= effective_sample_size([values]) <= 50
+    assert 15 <= effective_sample_size([values]) <= 40
 
 
 def test_streams_with_means_of_their_own_are_worth_little_more_than_streams() -> None:
