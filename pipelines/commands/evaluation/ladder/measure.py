@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from pipelines.commands.evaluation.ladder.plan import LadderOptions, LadderPlan, plan_ladder
 from pipelines.commands.evaluation.ladder.work_folder import StoredEncode, WorkFolder
 from pipelines.observe.observer import Observer
@@ -17,8 +19,8 @@ from vqmon.flow import iterate, map_in_order
 from vqmon.media.encode.codecs import EncodeSettings
 from vqmon.media.encode.process import Excerpt, cut_excerpt, encode_excerpt
 from vqmon.media.fetch.fetcher import Fetcher
-from vqmon.media.reference.offered import REFERENCE_MEASURES
 from vqmon.settings.load import Settings
+from vqmon.settings.sections import ScoringSettings
 
 _SAMPLED_FPS = 2.0
 _ENCODE_DEADLINE_SECONDS = 1800.0
@@ -57,16 +59,21 @@ class _Measured:
 
 
 def settings_for_ladder(settings: Settings, *, measures: Sequence[str] = ()) -> Settings:
-    """The settings with the measures that a person chose, for short clips of which every half second is sampled."""
-    if unknown := [name for name in measures if name not in REFERENCE_MEASURES]:
-        raise SettingsError(f"no reference measure is named {unknown[0]!r}; {', '.join(REFERENCE_MEASURES)} are")
+    """The settings with the measures that a person chose, for short clips of which every half second is sampled.
+
+    Raises SettingsError for an unknown measure.
+    """
     chosen = {"references": tuple(dict.fromkeys(measures))} if measures else {}
+    try:
+        # validated, as measures may be built in or installed
+        scoring = ScoringSettings.model_validate({**dict(settings.scoring), "heavy": (), "shadows": (), **chosen})
+    except ValidationError as error:
+        raise SettingsError(error.errors()[0]["msg"].removeprefix("Value error, references: ")) from error
+    decode = {"fps": max(_SAMPLED_FPS, settings.decode.fps), "thumbnail_width": 0}
     return settings.model_copy(
         update={
-            "scoring": settings.scoring.model_copy(update={"heavy": (), "shadows": (), **chosen}),
-            "decode": settings.decode.model_copy(
-                update={"fps": max(_SAMPLED_FPS, settings.decode.fps), "thumbnail_width": 0}
-            ),
+            "scoring": scoring,
+            "decode": settings.decode.model_copy(update=decode),
             "fetch": settings.fetch.model_copy(update={"max_bytes": max(settings.fetch.max_bytes, _MAX_MEDIA_BYTES)}),
         }
     )
@@ -160,6 +167,7 @@ async def _measure(work: WorkFolder, observer: Observer, settings: EncodeSetting
 def _conditions(settings: Settings, observer: Observer) -> str:
     """Identifies everything but the encode that its values depend on."""
     identities = [scorer.identity for scorer in observer.judged]
+    identities += [measure.identity for measure in observer.cascade.learned_measures]
     scoring = settings.scoring
     facts = {
         "scorers": [
@@ -177,24 +185,14 @@ def _assemble(
     clip: Path, excerpt: Excerpt, plan: LadderPlan, measured: Mapping[EncodeSettings, _Measured]
 ) -> MeasuredLadder:
     """The ladder of what has all values; raises SettingsError when nothing has."""
-    problems = {_describe(each): result.problem for each, result in measured.items() if result.problem}
-    events = {each: result.event for each, result in measured.items() if result.event is not None}
+    events, remarks = _usable_events(measured)
     if not any(each in events for each in plan.encodes):
-        name, problem = next(iter(problems.items()))
-        raise SettingsError(f"{clip}: no encode could be measured: {name} {problem}")
-    unpaired = {each: event for each, event in events.items() if not event.references}
-    # one without reference measures is left out, unless all are without
-    if len(unpaired) < len(events):
-        for each, event in unpaired.items():
-            problems[_describe(each)] = f"has no reference measures ({event.unscored_reference_detail})"
-            del events[each]
-    remarks = [f"Left out: {name} {problem}." for name, problem in problems.items()]
-    if len(unpaired) == len(events):
-        reason = next(iter(events.values())).unscored_reference_detail or "none is chosen"
-        remarks.append(f"There are no reference measures ({reason}): only rates, sharpening and noise can be judged.")
-    any_event = next(iter(events.values()))
+        raise SettingsError(f"{clip}: no encode could be measured. {remarks[0]}")
+    subjects, missing = _subjects(list(events.values()))
+    if missing:
+        remarks.append(f"Left out, as some encodes have no value of them: {', '.join(missing)}.")
     ladder = Ladder(
-        subjects=_subjects(any_event),
+        subjects=subjects,
         encodes=[
             Encode(
                 codec=each.codec,
@@ -212,19 +210,44 @@ def _assemble(
             if form.settings in events
         ],
     )
-    pairing = any_event.reference_pairing
+    pairing = next(iter(events.values())).reference_pairing
     return MeasuredLadder(
         clip=clip, excerpt=excerpt, ladder=ladder, canvas=pairing.canvas if pairing else "", remarks=remarks
     )
 
 
-def _subjects(event: QualityEvent) -> list[Subject]:
-    scorers = [Subject(name=score.scorer, is_scorer=True) for score in event.scores]
-    measures = [
-        Subject(name=each.measure, is_scorer=False, higher_is_better=each.higher_is_better, unit=each.unit)
-        for each in event.references
-    ]
-    return [*scorers, *measures]
+def _usable_events(
+    measured: Mapping[EncodeSettings, _Measured],
+) -> tuple[dict[EncodeSettings, QualityEvent], list[str]]:
+    """The events that can be compared with each other, and remarks about what is left out.
+
+    An event without reference measures is left out, unless all are without.
+    """
+    events = {each: result.event for each, result in measured.items() if result.event is not None}
+    remarks = [f"Left out: {_describe(each)} {result.problem}." for each, result in measured.items() if result.problem]
+    unpaired = [each for each, event in events.items() if not event.references]
+    if unpaired and len(unpaired) == len(events):
+        reason = events[unpaired[0]].unscored_reference_detail or "none is chosen"
+        remarks.append(f"There are no reference measures ({reason}): only rates and noise can be judged.")
+        return events, remarks
+    for each in unpaired:
+        detail = events.pop(each).unscored_reference_detail
+        remarks.append(f"Left out: {_describe(each)} has no reference measures ({detail}).")
+    return events, remarks
+
+
+def _subjects(events: Sequence[QualityEvent]) -> tuple[list[Subject], list[str]]:
+    """The scorers and measures that all events have, and the names of those that only some have."""
+    subjects = {score.scorer: Subject(name=score.scorer, is_scorer=True) for event in events for score in event.scores}
+    for each in (each for event in events for each in event.references):
+        subjects[each.measure] = Subject(
+            name=each.measure, is_scorer=False, higher_is_better=each.higher_is_better, unit=each.unit
+        )
+    in_all = set.intersection(*(set(_values(event)) for event in events))
+    return (
+        [subject for name, subject in subjects.items() if name in in_all],
+        [name for name in subjects if name not in in_all],
+    )
 
 
 def _values(event: QualityEvent) -> dict[str, float]:

@@ -77,6 +77,19 @@ def test_a_scorer_that_likes_a_codec_must_not_compare_codecs() -> None:
     assert "-55 % by psnr and gmsd" in judged.statements[0].text
 
 
+def test_a_scorer_that_contradicts_the_measures_at_one_size_must_not_compare_codecs() -> None:
+    """At 480p, of which no encode is on the hulls, it takes 15 points from the codec that saves rate."""
+
+    def unfair(codec: str, lines: int, crf: int) -> float:
+        return truth(codec, lines, crf) - 20 * (lines == 480) - 15 * (codec == "av1" and lines == 480)
+
+    judged = verdict(make_ladder(unfair))
+    (finding,) = [each for each in judged.findings if each.use == "codecs"]
+    assert finding.answer == "no"
+    assert finding.reason.startswith("av1 needs another rate against h264 at 480p, +")
+    assert (finding.pairs, finding.right) == (4, 3)
+
+
 def test_a_scorer_that_sees_no_difference_of_codecs_must_not_compare_them() -> None:
     def equal_at_equal_rate(codec: str, lines: int, crf: int) -> float:
         return truth(codec, lines, crf + (7 if codec == "av1" else 0))

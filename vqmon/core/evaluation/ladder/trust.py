@@ -33,6 +33,8 @@ _MIN_BD_PERCENT = 5.0
 _MIN_SEEN_SHARE = 0.25
 """Of the settled pairs, those that a scorer must tell apart by more than the tolerance, or it hardly reacts."""
 
+_UNSETTLED_CODECS = "the BD-rates of the reference measures differ in sign, are below 5 % or cannot be computed"
+
 _Item = Encode | AlteredForm
 _Pair = tuple[_Item, _Item]
 """(worse, better)."""
@@ -187,7 +189,7 @@ class _Judge:
         if len({lines for _, lines in curves}) > 1:
             yield self._sizes()
         if len(self._ladder.codecs) > 1:
-            yield self._codecs([rate for rate in rates if rate.lines is None])
+            yield self._codecs(rates)
         kinds = {form.kind for form in self._ladder.forms}
         if "sharpened" in kinds:
             yield self._sharpening()
@@ -223,28 +225,29 @@ class _Judge:
             unsettled="no two sizes at one setting are ordered alike by all reference measures",
         )
 
-    def _codecs(self, hulls: Sequence[BdRate]) -> Finding:
-        """By the BD-rates between convex hulls, where all measures name the same codec as the better one."""
+    def _codecs(self, rates: Sequence[BdRate]) -> Finding:
+        """By the BD-rates where all measures name the same better codec: of the hulls, and at each size."""
         settled, opposed, agreed = 0, [], []
-        for test in dict.fromkeys(rate.test for rate in hulls):
-            percents = {rate.subject: rate.percent for rate in hulls if rate.test == test}
-            anchor = next(rate.anchor for rate in hulls if rate.test == test)
+        for test, lines in dict.fromkeys((rate.test, rate.lines) for rate in rates):
+            percents = {rate.subject: rate.percent for rate in rates if (rate.test, rate.lines) == (test, lines)}
             measured = [percents[measure.name] for measure in self._ladder.measures]
             own = percents[self._scorer.name]
             sign = _common_sign(measured)
             if not sign or own is None:
                 continue
             settled += 1
+            pair = f"rate against {self._ladder.codecs[0]}{f' at {lines}p' if lines else ''}"
             shares = f"{own:+.0f} % by {self._scorer.name}, {_range_text(measured)} by {self._measures}"
-            if own * sign < _MIN_BD_PERCENT:
-                opposed.append(f"at equal quality {test} needs another rate than {anchor}, {shares}")
+            # at one size a curve has few points: only a clear contradiction counts
+            if own * sign < (_MIN_BD_PERCENT if lines is None else -_MIN_BD_PERCENT):
+                opposed.append(f"{test} needs another {pair}, {shares}")
             else:
-                agreed.append(f"{test} {'saves' if sign < 0 else 'needs more'} rate against {anchor}, {shares}")
+                agreed.append(f"{test} {'saves' if sign < 0 else 'needs more'} {pair}, {shares}")
         return Finding(
             use="codecs",
             answer="no" if opposed else "yes" if settled else "unclear",
-            reason="; ".join(opposed or agreed)
-            or "the BD-rates of the reference measures differ in sign, are below 5 % or cannot be computed",
+            # the hulls come first
+            reason=(opposed or agreed or [_UNSETTLED_CODECS])[0],
             pairs=settled,
             right=len(agreed),
         )
