@@ -1,5 +1,10 @@
 """Know, segment by segment, whether viewers still see good pictures."""
 
+import os
+
+# ONNX Runtime reports to its maker unless this is set before it is imported; nothing of vqmon reports to anybody
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 from vqmon.core.types import (
     Alert,
     AlertEvidence,

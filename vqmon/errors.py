@@ -15,8 +15,9 @@
         DecodeError         its bytes cannot be turned into pictures
         ScoreError          its pictures cannot be scored
 
-Two fates only: a `SegmentError` becomes a published outcome; any other error ends the process, with exit
-code 4 when it is a `StoreError`, as no setting is wrong then, else with 2.
+Two fates only: a `SegmentError` becomes a published outcome, and so does an unexpected error while a segment is
+observed, as `internal`; any other error ends the process, with exit code 4 when it is a `StoreError`, as no setting is
+wrong then, else with 2.
 """
 
 from typing import ClassVar, Literal
@@ -53,11 +54,15 @@ REASONS: dict[str, str] = {
     "too_long": "the segment holds more than allowed",
     "hdr": "the pictures are HDR and the settings say not to tone-map",
     "crashed": "the decoder process died",
+    "worker": "no decoder process could be started",
+    "poison": "the segment broke its decoder process twice",
     # score
     "out_of_memory": "the device has too little memory",
     "scorer_failed": "the scorer gave an error or no finite number",
     "no_prompt": "every scorer here needs the prompt of a generated picture, and the segment says none: "
     "say `prompt` in its message, or add a scorer that needs none",
+    # any
+    "internal": "an unexpected error within vqmon",
 }
 """Every reason code and what it means; codes are part of the event schema and only ever added to."""
 

@@ -1,6 +1,7 @@
 """`vqmon check`: checks everything that can be wrong before the daemon starts, and says how to fix it."""
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,15 @@ from pathlib import Path
 
 from pipelines.experiments.compare import load_experiments
 from pipelines.service.notifications import mute_filter_of, open_http_client, open_receivers
-from pipelines.service.wiring import as_url, fetch_policy, libvmaf_versions, load_rules, open_observer, utc_now
+from pipelines.service.wiring import (
+    as_url,
+    decoder_pool,
+    fetch_policy,
+    libvmaf_versions,
+    load_rules,
+    open_observer,
+    utc_now,
+)
 from pipelines.topics.publisher import topic_problems
 from vqmon.core.types import Segment
 from vqmon.errors import NoHistoryError, SegmentError, SettingsError, VqmonError
@@ -42,6 +51,7 @@ def run_checks(config: Path | None, *, offline: bool) -> Iterator[CheckResult]:
         passed=True,
     )
     yield _check_onnxruntime()
+    yield _result_of("decoders", lambda: asyncio.run(_check_decoders(settings)))
     scorer_ids: list[str] = []
     yield _result_of("scorers", lambda: asyncio.run(_check_scorers(settings, scorer_ids)))
     if settings.scoring.libvmaf_references:
@@ -83,6 +93,19 @@ def _check_onnxruntime() -> CheckResult:
     )
 
 
+async def _check_decoders(settings: Settings) -> str:
+    """Start one decoder process and say which protections it works under."""
+    decode = settings.decode.model_copy(update={"workers": 1})
+    async with decoder_pool(settings.model_copy(update={"decode": decode})) as pool:
+        report = pool.isolation
+    in_force = [f"{name} ({detail})" if detail else name for name, detail in report.in_force.items()]
+    lines = [f"decode.isolation {settings.decode.isolation}: {', '.join(in_force)}".replace("_", " ")]
+    lines += [f"without {name}: {why}".replace("_", " ") for name, why in report.missing.items()]
+    if os.geteuid() == 0:
+        lines.append("runs as root: run vqmon as a user of its own")
+    return "; ".join(lines)
+
+
 async def _check_scorers(settings: Settings, scorer_ids: list[str]) -> str:
     """Open all scorers, which runs their self-tests; adds the ids that alert rules may name to `scorer_ids`."""
     # the ffmpeg program of reference measures has a check of its own
@@ -111,6 +134,7 @@ def _check_history(settings: Settings) -> str:
         return f"{location} does not exist yet; the first run creates it"
     try:
         with open_history(location, mode="read") as history:
+            history.check()
             counts = history.queries.counts()
     except NoHistoryError:
         return f"{location} is reachable and has no tables yet; the first run creates them"

@@ -3,17 +3,18 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Protocol
 
 from pipelines.daemon.deploy_markers import follow_markers
+from pipelines.daemon.history_writer import HistoryWrite, HistoryWriter
+from pipelines.daemon.reload import SettingsReload
 from pipelines.daemon.stream_ends import publish_requested_ends
 from pipelines.observe.observer import Observation, Observer
 from pipelines.service.history_thread import HistoryThread, open_history_thread
-from pipelines.service.lifecycle import OnPublish, Service, counting_callback, open_service
+from pipelines.service.lifecycle import OnPublish, Service, counting_callback, open_service, release_signals
 from pipelines.service.notifications import AlertNotifier, open_notifier
 from pipelines.service.retention import regular_pruning
 from pipelines.service.wiring import fetch_policy, load_rules, open_observer, open_sources, utc_now
@@ -22,12 +23,11 @@ from vqmon.core.alerts.judge import Judge
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import Alert, LaneCursor, Outcome, Rendition, Segment, SegmentFailure, failure_from_error
-from vqmon.errors import SegmentError
+from vqmon.errors import SegmentError, VqmonError
 from vqmon.flow import NamedTasks, map_in_order, run_concurrently, wait_or_stop
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
 from vqmon.telemetry.logs import log_event
-from vqmon.telemetry.metrics import Meters
 
 log = logging.getLogger("vqmon.live")
 
@@ -61,15 +61,51 @@ class _WatchContext:
     on_publish: OnPublish
 
 
-async def run(settings: Settings, *, for_seconds: float | None = None, on_publish: OnPublish | None = None) -> None:
+async def run(
+    settings: Settings,
+    *,
+    for_seconds: float | None = None,
+    on_publish: OnPublish | None = None,
+    load: Callable[[], Settings] | None = None,
+) -> None:
     """Watch every stream of the settings until SIGTERM, SIGINT, the end of every source, or `for_seconds`.
 
-    Parts open in the order in which a segment passes them and close in reverse. On a stop the sources end, and what is
-    in flight is finished and published; what is not done after `drain_seconds` is left to the next start.
+    On a stop the sources end, and what is in flight is finished and published; what is not done after `drain_seconds`
+    is left to the next start. With `load`, SIGHUP does the same and then goes on with the settings that it returns:
+    streams, rules, scorers, all but those of the health port and the log. Wrong ones are logged and change nothing.
     """
+    ends_at = None if for_seconds is None else time.monotonic() + for_seconds
+    with open_service(settings.daemon) as service:
+        reload = None if load is None else SettingsReload(settings, load=load, progress=service.progress)
+        try:
+            while True:
+                seconds_left = None if ends_at is None else max(0.0, ends_at - time.monotonic())
+                # the sources of each turn stop by themselves
+                turn = replace(service, stop=asyncio.Event())
+                try:
+                    await _watch(reload.settings if reload else settings, turn, seconds_left, on_publish, reload)
+                except VqmonError as error:
+                    if reload is None or not reload.fall_back(error):
+                        raise
+                    continue
+                if service.ending.is_set() or reload is None or not reload.apply():
+                    break
+        finally:
+            if reload is not None:
+                release_signals()
+    log.info(**log_event("daemon.stopped"))
+
+
+async def _watch(
+    settings: Settings,
+    service: Service,
+    for_seconds: float | None,
+    on_publish: OnPublish | None,
+    reload: SettingsReload | None,
+) -> None:
+    """Watch until a stop or a reload. Parts open in the order in which a segment passes them, and close in reverse."""
     daemon, history = settings.daemon, settings.history
     async with AsyncExitStack() as stack:
-        service = stack.enter_context(open_service(daemon))
         thread = stack.enter_context(
             open_history_thread(history.location, mode="write", evidence_max_bytes=history.evidence_max_bytes)
         )
@@ -79,28 +115,42 @@ async def run(settings: Settings, *, for_seconds: float | None = None, on_publis
         rules = load_rules(settings, scorers=[scorer.id for scorer in observer.judged])
         context = _WatchContext(
             observer=observer,
-            sink=await _open_sink(stack, settings, thread, rules=rules, meters=service.meters),
+            sink=await _open_sink(stack, settings, thread, rules=rules, service=service),
             running=asyncio.Semaphore(settings.in_flight),
             service=service,
             on_publish=counting_callback(service, on_publish, slo_floor=daemon.slo_floor),
         )
         stack.enter_context(regular_pruning(thread, history))
         stack.enter_context(service.watchdog_pings())
-        async with service.serving(for_seconds=for_seconds, drain_seconds=daemon.drain_seconds):
+        async with service.serving(
+            for_seconds=for_seconds,
+            drain_seconds=daemon.drain_seconds,
+            request_reload=reload.request if reload else None,
+        ):
             service.progress.is_ready = True
             log.info(**log_event("daemon.ready", streams=len(sources), in_flight=settings.in_flight))
+            if reload is not None:
+                reload.prove()
+                if reload.is_requested or service.ending.is_set():
+                    service.stop.set()
             await _watch_all(sources, context, thread)
-        log.info(**log_event("daemon.stopped"))
 
 
 async def _open_sink(
-    stack: AsyncExitStack, settings: Settings, thread: HistoryThread, *, rules: Sequence[AlertRule], meters: Meters
+    stack: AsyncExitStack, settings: Settings, thread: HistoryThread, *, rules: Sequence[AlertRule], service: Service
 ) -> "OutcomeSink":
     """Open where outcomes go: the history, with deploy markers read from it and alerts delivered from it."""
     judge = Judge(rules, states=thread.history.queries.states())
     stack.enter_context(follow_markers(thread, judge))
-    notifier = await stack.enter_async_context(open_notifier(settings, thread, meters=meters))
-    return OutcomeSink(thread, judge, meters=meters, notifier=notifier)
+    writer = HistoryWriter(
+        thread,
+        meters=service.meters,
+        progress=service.progress,
+        max_waiting_bytes=settings.history.max_waiting_bytes,
+    )
+    await stack.enter_async_context(writer.retrying())
+    notifier = await stack.enter_async_context(open_notifier(settings, thread, meters=service.meters, waiting=writer))
+    return OutcomeSink(writer, judge, notifier=notifier)
 
 
 async def _watch_all(sources: Mapping[str, _StreamSource], context: _WatchContext, thread: HistoryThread) -> None:
@@ -154,16 +204,13 @@ async def _watch_rendition(stream_id: str, rendition: _RenditionSource, context:
 class OutcomeSink:
     """Judges observations and publishes them: outcomes, alerts, alert states and cursor in one transaction."""
 
-    def __init__(
-        self, thread: HistoryThread, judge: Judge, *, meters: Meters, notifier: AlertNotifier | None = None
-    ) -> None:
-        self._thread = thread
+    def __init__(self, writer: HistoryWriter, judge: Judge, *, notifier: AlertNotifier | None = None) -> None:
+        self._writer = writer
         self._judge = judge
-        self._meters = meters
         self._notifier = notifier
 
     async def publish(self, rendition_key: str, observations: Sequence[Observation]) -> Sequence[Alert]:
-        """Judge and write consecutive observations of one rendition; if this raises, the history has none of them."""
+        """Judge and write consecutive observations of one rendition."""
         outcomes = [observation.outcome for observation in observations]
         alerts = [alert for outcome in outcomes for alert in self._judge.judge(outcome)]
         cursor = _cursor_after(rendition_key, outcomes)
@@ -201,19 +248,16 @@ class OutcomeSink:
         cursors: Sequence[LaneCursor] = (),
         thumbnails: Mapping[str, Thumbnails] | None = None,
     ) -> None:
-        write = partial(
-            self._thread.history.publish,
-            outcomes,
+        write = HistoryWrite(
+            outcomes=outcomes,
             ends=ends,
             alerts=alerts,
             states=self._judge.drain_changes(),
             cursors=cursors,
-            thumbnails=thumbnails,
+            thumbnails=thumbnails or {},
             queued_at=utc_now() if self._notifier else None,
         )
-        started_at = time.perf_counter()
-        await self._thread.run(write)
-        self._meters.record("vqmon.publish.duration", time.perf_counter() - started_at)
+        await self._writer.write(write)
         if self._notifier:
             self._notifier.on_publish(outcomes, alerts)
 

@@ -10,7 +10,7 @@ from pipelines.service.wiring import utc_now
 from vqmon.core.alerts.annotations import ALL_RENDITIONS, StreamEnd, stream_end
 from vqmon.core.alerts.state import RenditionTimeline
 from vqmon.core.types import Alert
-from vqmon.errors import SettingsError, StoreUnreachableError
+from vqmon.errors import SettingsError, StoreError
 from vqmon.flow import wait_or_stop
 from vqmon.settings.load import Settings
 from vqmon.telemetry.logs import log_event
@@ -65,8 +65,8 @@ async def publish_requested_ends(
     while not stop.is_set():
         try:
             requested = await thread.run(thread.history.queries.unjudged_ends)
-        except StoreUnreachableError:
-            # The writer of outcomes logs that and waits for the server.
+        except StoreError:
+            # The writer of outcomes logs that, and waits for the history.
             requested = ()
         for end in requested:
             on_publish([], await publish_end(end))

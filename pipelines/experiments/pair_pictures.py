@@ -117,7 +117,7 @@ async def _decode_pictures(settings: Settings, outcomes: Sequence[Outcome], stor
 
     async with (
         Fetcher(fetch_policy(settings)) as fetcher,
-        DecoderPool(settings.decode_workers, limits=limits, on_replace=lambda reason: None) as pool,
+        DecoderPool(settings.decode_workers, limits=limits, isolation=settings.decode.isolation) as pool,
     ):
         await map_in_order(source(), decode, store, running=asyncio.Semaphore(settings.in_flight))
 

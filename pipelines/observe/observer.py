@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pipelines.observe.heat_maps import RecentDetail, scorer_heat_map
 from pipelines.observe.scoring_tiers import RecordStage, Scorer, ScoringCascade, SegmentScores, measured_stage
+from pipelines.observe.unexpected_errors import unexpected_as
 from vqmon.core.cascade import score_disagreement
 from vqmon.core.scores import summarize_signal
 from vqmon.core.types import (
@@ -21,7 +22,7 @@ from vqmon.core.types import (
     event_id,
     failure_from_error,
 )
-from vqmon.errors import FetchError, ScoreError, SegmentError
+from vqmon.errors import DecodeError, FetchError, ScoreError, SegmentError
 
 Fetch = Callable[[Segment], Coroutine[None, None, bytes]]
 
@@ -62,36 +63,54 @@ class Observer:
         return self.cascade.shadows
 
     async def observe(self, item: Segment | SegmentFailure) -> Observation:
-        """Observe one segment. A SegmentError becomes a SegmentFailure; every other error is raised."""
+        """Observe one segment. Every error becomes a SegmentFailure, an unexpected one with the reason `internal`."""
         if isinstance(item, SegmentFailure):
-            return Observation(outcome=item)
+            return Observation(outcome=replace(item, segment=item.segment.without_secrets()))
         if item.reference is None and (reference := self.reference_of(item)) is not None:
             item = replace(item, reference=reference)
         try:
-            scored = await self._fetch_and_score(item)
+            with unexpected_as(ScoreError, item):
+                scored = await self._fetch_and_score(item)
+                heat_maps = await self._heat_maps(item, scored)
+                event = self._event(item.without_secrets(), scored, heat_maps)
         except SegmentError as error:
-            return Observation(outcome=failure_from_error(item, error, observed_at=self.now()))
+            failure = failure_from_error(item.without_secrets(), error, observed_at=self.now())
+            return Observation(outcome=failure)
         decoded = scored.decoded
         return Observation(
-            outcome=self._event(item, scored, await self._heat_maps(item, scored)),
+            outcome=event,
             thumbnails=tuple(zip(decoded.times_seconds, decoded.thumbnails, strict=False)),
         )
 
     async def _fetch_and_score(self, segment: Segment) -> SegmentScores:
         if not self.cascade.can_score(segment):
             raise ScoreError("no_prompt")
-        with measured_stage("fetch", self.record_stage):
+        with measured_stage("fetch", self.record_stage), unexpected_as(FetchError, segment):
             media = await self.fetch(segment)
         if segment.reference is None or self.cascade.decode_with_reference is None:
-            return await self.cascade.score(segment, media)
+            return await self._score(segment, media)
         try:
             with measured_stage("fetch_reference", self.record_stage):
                 reference_media = await self.fetch(_segment_of_reference(segment, segment.reference))
         except FetchError as error:
-            scored = await self.cascade.score(segment, media)
+            scored = await self._score(segment, media)
             missing = ReferenceComparison(unscored="fetch", detail=f"{error.reason}: {error.detail}")
             return replace(scored, decoded=replace(scored.decoded, reference=missing))
-        return await self.cascade.score(segment, media, reference_media=reference_media)
+        return await self._score(segment, media, reference_media)
+
+    async def _score(self, segment: Segment, media: bytes, reference_media: bytes = b"") -> SegmentScores:
+        """Decode and score; a segment that breaks its decoder process is tried once more, then it is `poison`."""
+        try:
+            return await self.cascade.score(segment, media, reference_media=reference_media)
+        except DecodeError as error:
+            if error.reason != "crashed":
+                raise
+        try:
+            return await self.cascade.score(segment, media, reference_media=reference_media)
+        except DecodeError as error:
+            if error.reason != "crashed":
+                raise
+            raise DecodeError("poison", f"twice: {error.detail}") from error
 
     async def _heat_maps(self, segment: Segment, scored: SegmentScores) -> Sequence[HeatMap]:
         decoded = scored.decoded

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from pipelines.observe.learned_references import LearnedMeasure, with_learned_values
+from pipelines.observe.unexpected_errors import unexpected_as
 from vqmon.core.cascade import (
     MEDIAN_WINDOW_SEGMENTS,
     DeviceTimeBudget,
@@ -289,10 +290,11 @@ class ScoringCascade:
             return await self._decode(segment, sides, required_views), error.reason
 
     async def _decode(self, segment: Segment, sides: _Sides, views: tuple[View, ...]) -> DecodedSegment:
-        if sides.reference and self.decode_with_reference is not None:
-            decoded = await self.decode_with_reference(sides.segment, views, sides.reference)
-        else:
-            decoded = await self.decode(sides.segment, views)
+        with unexpected_as(DecodeError, segment):
+            if sides.reference and self.decode_with_reference is not None:
+                decoded = await self.decode_with_reference(sides.segment, views, sides.reference)
+            else:
+                decoded = await self.decode(sides.segment, views)
         return replace(decoded, prompt=segment.prompt) if segment.prompt else decoded
 
     async def _add_heavy_scores(

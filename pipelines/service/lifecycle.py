@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -32,14 +33,21 @@ class Service:
     meters: Meters
     progress: ProgressTracker
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    # the command ends; `stop` alone may be set for a reload
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
 
     @asynccontextmanager
-    async def serving(self, *, for_seconds: float | None, drain_seconds: float) -> AsyncIterator[None]:
+    async def serving(
+        self, *, for_seconds: float | None, drain_seconds: float, request_reload: Callable[[], bool] | None = None
+    ) -> AsyncIterator[None]:
         """Report READY to systemd and run the body, which ends soon after `stop` is set.
 
-        SIGTERM, SIGINT and the end of `for_seconds` set `stop`; `drain_seconds` later the body is cancelled.
+        SIGTERM, SIGINT and the end of `for_seconds` set `stop`; `drain_seconds` later the body is cancelled. SIGHUP
+        calls `request_reload`, and sets `stop` when that returns True; whoever gives it serves again afterwards, so
+        the signals stay caught until `release_signals`.
         """
-        with _stop_on_signals(self.stop, for_seconds, drain_seconds) as drain_limit:
+        handlers = _SignalHandlers(self, drain_seconds=drain_seconds, request_reload=request_reload)
+        with handlers.installed(for_seconds=for_seconds) as drain_limit:
             # Ready even when brokers or origins are away: a restart would not help, and /readyz tells.
             sd_notify("READY=1")
             try:
@@ -61,6 +69,8 @@ class Service:
 def open_service(daemon: DaemonSettings) -> Iterator[Service]:
     """Open the metrics and, if the settings give it a port, the server of /healthz, /readyz and /metrics."""
     service = Service(meters=Meters(PrometheusMetricReader()), progress=ProgressTracker(time.monotonic))
+    if os.geteuid() == 0:
+        log.warning(**log_event("daemon.root", remedy="run vqmon as a user of its own, as the systemd units do"))
     with ExitStack() as stack:
         stack.callback(service.meters.close)
         if daemon.health_port:
@@ -109,29 +119,56 @@ def _is_good(outcome: Outcome, slo_floor: float) -> bool:
     return isinstance(outcome, QualityEvent) and bool(outcome.scores) and outcome.scores[0].value >= slo_floor
 
 
-@contextmanager
-def _stop_on_signals(stop: asyncio.Event, for_seconds: float | None, drain_seconds: float) -> Iterator[asyncio.Timeout]:
-    """Set `stop` at SIGTERM, SIGINT or the end of `for_seconds`; yields the time limit that then starts to run."""
-    loop = asyncio.get_running_loop()
-    drain_limit = asyncio.timeout(None)
+class _SignalHandlers:
+    """What signals do to a service: they set its `stop`, and from then on limit the time that its body has."""
 
-    def begin_stop() -> None:
-        if not stop.is_set():
+    def __init__(self, service: Service, *, drain_seconds: float, request_reload: Callable[[], bool] | None) -> None:
+        self.drain_limit = asyncio.timeout(None)
+        self._service = service
+        self._drain_seconds = drain_seconds
+        self._request_reload = request_reload
+
+    @contextmanager
+    def installed(self, *, for_seconds: float | None) -> Iterator[asyncio.Timeout]:
+        """Catch the signals; the end of `for_seconds` acts like SIGTERM."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._begin_stop)
+        if self._request_reload is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
+        timer = loop.call_later(for_seconds, self._begin_stop) if for_seconds is not None else None
+        try:
+            yield self.drain_limit
+        finally:
+            if timer:
+                timer.cancel()
+            if self._request_reload is None:
+                release_signals()
+
+    def _begin_stop(self) -> None:
+        if not self._service.ending.is_set():
             log.info(**log_event("daemon.stopping"))
             sd_notify("STOPPING=1")
-            stop.set()
-            drain_limit.reschedule(loop.time() + drain_seconds)
+            self._service.ending.set()
+        self._drain()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, begin_stop)
-    timer = loop.call_later(for_seconds, begin_stop) if for_seconds is not None else None
-    try:
-        yield drain_limit
-    finally:
-        if timer:
-            timer.cancel()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+    def _begin_reload(self) -> None:
+        if self._request_reload is not None and not self._service.ending.is_set() and self._request_reload():
+            log.info(**log_event("daemon.reloading"))
+            sd_notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+            self._drain()
+
+    def _drain(self) -> None:
+        if not self._service.stop.is_set():
+            self._service.stop.set()
+            self.drain_limit.reschedule(asyncio.get_running_loop().time() + self._drain_seconds)
+
+
+def release_signals() -> None:
+    """Give the signals that `Service.serving` catches their usual effect again."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.remove_signal_handler(number)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Sends the alerts of a history to Alertmanager and webhooks."""
 
 import asyncio
+import logging
 import random
 import ssl
 import time
@@ -9,13 +10,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Protocol
 
 from pipelines.service.history_thread import HistoryThread
 from pipelines.service.wiring import fetch_policy, utc_now
 from vqmon.core.alerts.annotations import Mask
 from vqmon.core.alerts.notifications import NotifiedState, QueuedAlert, maintenance_window_of
 from vqmon.core.types import Alert, Outcome, Severity
-from vqmon.errors import FetchError, SettingsError
+from vqmon.errors import FetchError, SettingsError, StoreError
 from vqmon.flow import NamedTasks
 from vqmon.media.fetch.http import PinnedNetworkBackend, Resolver, resolve_host
 from vqmon.media.fetch.ssrf_policy import check_url
@@ -31,6 +33,8 @@ from vqmon.transport.notify.receiver import Receiver
 from vqmon.transport.notify.webhook import Webhook, parse_secret
 from vqmon.transport.secrets import read_secret
 
+log = logging.getLogger("vqmon.notify")
+
 _GROUP_RENDITION = "group"
 """The rendition name of a group's alert; its media is as new as that of the newest rendition."""
 
@@ -38,19 +42,61 @@ _LAST_DELIVERY_SECONDS = 6.0
 """How long the last delivery may take when the daemon stops."""
 
 
-class HistoryOutbox:
-    """The outbox of a history for the event loop; every access runs in the history's thread."""
+class WaitingAlerts(Protocol):
+    """Alerts that cannot be written to the history yet."""
 
-    def __init__(self, thread: HistoryThread) -> None:
+    @property
+    def is_degraded(self) -> bool:
+        """Whether the history cannot be written now."""
+
+    def take_alerts(self) -> Sequence[QueuedAlert]:
+        """The alerts that were not taken yet."""
+
+
+class HistoryOutbox:
+    """The outbox of a history for the event loop; every access runs in the history's thread.
+
+    With `waiting`, alerts that the history cannot take yet are queued as well, and what was delivered meanwhile is
+    recorded when it takes them.
+    """
+
+    def __init__(self, thread: HistoryThread, *, waiting: WaitingAlerts | None = None) -> None:
         self._thread = thread
+        self._waiting = waiting
+        # deliveries that could not be recorded
+        self._late: dict[str, Mapping[str, NotifiedState] | None] = {}
 
     async def queued_alerts(self, *, after: int) -> Sequence[QueuedAlert]:
-        """Return the queued alerts that changed after this number."""
-        return await self._thread.run(partial(self._thread.history.outbox.queued_alerts, after=after))
+        """Return the queued alerts that changed after this number, and those that wait for the history."""
+        read = partial(self._thread.history.outbox.queued_alerts, after=after)
+        if self._waiting is None:
+            return await self._thread.run(read)
+        waiting = self._waiting.take_alerts()
+        try:
+            await self._record_late()
+            return [*await self._thread.run(read), *waiting]
+        except StoreError as error:
+            log.debug("the outbox cannot be read: %s", error)
+            return waiting
 
     async def record_deliveries(self, deliveries: Mapping[str, Mapping[str, NotifiedState] | None]) -> None:
         """Store the states that each receiver was notified of, by alert id; None removes the alert from the outbox."""
-        await self._thread.run(partial(self._thread.history.outbox.record_deliveries, deliveries))
+        if self._waiting is None:
+            await self._thread.run(partial(self._thread.history.outbox.record_deliveries, deliveries))
+            return
+        self._late |= deliveries
+        try:
+            await self._record_late()
+        except StoreError as error:
+            log.debug("deliveries cannot be recorded: %s", error)
+
+    async def _record_late(self) -> None:
+        """Record deliveries, unless the alerts that they are of may still wait."""
+        if not self._late or self._waiting is None or self._waiting.is_degraded:
+            return
+        late = dict(self._late)
+        await self._thread.run(partial(self._thread.history.outbox.record_deliveries, late))
+        self._late = {alert_id: states for alert_id, states in self._late.items() if states != late.get(alert_id, ())}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +135,7 @@ class AlertNotifier:
     mute_filter: MuteFilter
 
     def on_publish(self, outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
-        """Note how new the media is, and start a delivery if there are alerts; both are in the history by now."""
+        """Note how new the media is, and start a delivery if there are alerts; both are in the history, or wait."""
         for outcome in outcomes:
             segment = outcome.segment
             self.mute_filter.media_ends_at[segment.rendition.key] = segment.ends_at
@@ -99,11 +145,16 @@ class AlertNotifier:
 
 @asynccontextmanager
 async def open_notifier(
-    settings: Settings, thread: HistoryThread, *, meters: Meters, start: asyncio.Event | None = None
+    settings: Settings,
+    thread: HistoryThread,
+    *,
+    meters: Meters,
+    start: asyncio.Event | None = None,
+    waiting: WaitingAlerts | None = None,
 ) -> AsyncIterator[AlertNotifier | None]:
     """Deliver alerts in the background while the context lasts; None when the settings name no receiver.
 
-    Delivery begins at once, or when `start` is set.
+    Delivery begins at once, or when `start` is set. Alerts that are `waiting` for the history are delivered too.
     """
     notify = settings.notify
     if not (notify.alertmanagers or notify.webhooks):
@@ -112,7 +163,7 @@ async def open_notifier(
     mute_filter = mute_filter_of(notify)
     async with open_http_client(settings) as client, NamedTasks() as tasks:
         dispatcher = Dispatcher(
-            HistoryOutbox(thread),
+            HistoryOutbox(thread, waiting=waiting),
             open_receivers(notify, client),
             clock=Clock(now=utc_now, monotonic_seconds=time.monotonic, random_fraction=random.random),
             muted=mute_filter,

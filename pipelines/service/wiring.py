@@ -20,6 +20,7 @@ from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import DecodedSegment, Reference, Segment, View
 from vqmon.errors import SettingsError
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool, ReferenceMedia
+from vqmon.media.decode.sandbox.jail import PROTECTIONS
 from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
 from vqmon.media.fetch.ssrf_policy import decode_url_path, printable, redact_url
 from vqmon.media.reference.libvmaf.program import FfmpegProgram, ProgramError
@@ -44,7 +45,9 @@ async def open_observer(
     """Open decoder processes and scorers; they close with the context."""
     meters = meters or Meters()
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(_decoder_pool(settings, meters, max_samples=max_samples))
+        pool = await stack.enter_async_context(decoder_pool(settings, meters=meters, max_samples=max_samples))
+        for protection in PROTECTIONS:
+            meters.set("vqmon.decoder.isolation", int(protection in pool.isolation.in_force), protection=protection)
         tiers = await stack.enter_async_context(open_scorer_tiers(settings.scoring, meters=meters))
 
         async def decode(
@@ -123,7 +126,8 @@ def _stream_references(streams: Sequence[WatchedStream]) -> Callable[[Segment], 
     return reference_of
 
 
-def _decoder_pool(settings: Settings, meters: Meters, *, max_samples: int) -> DecoderPool:
+def decoder_pool(settings: Settings, *, meters: Meters | None = None, max_samples: int = 600) -> DecoderPool:
+    """The decoder processes of the settings, not yet started; those that are replaced are counted."""
     limits = DecodeLimits(
         deadline_seconds=settings.decode.deadline_seconds,
         # A worker may be busy for a whole deadline, with others before us.
@@ -135,9 +139,14 @@ def _decoder_pool(settings: Settings, meters: Meters, *, max_samples: int) -> De
     return DecoderPool(
         settings.decode_workers,
         limits=limits,
-        on_replace=lambda reason: meters.count("vqmon.decoder.replaced", reason=reason),
+        isolation=settings.decode.isolation,
+        on_replace=None if meters is None else partial(_count_replacement, meters),
         program=FfmpegProgram(settings.scoring.ffmpeg) if settings.scoring.ffmpeg else None,
     )
+
+
+def _count_replacement(meters: Meters, reason: str) -> None:
+    meters.count("vqmon.decoder.replaced", reason=reason)
 
 
 def fetch_policy(settings: Settings, *, named: Sequence[str] = ()) -> FetchPolicy:

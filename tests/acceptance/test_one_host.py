@@ -17,6 +17,7 @@ from tests.media.clips import clip, x264
 from vqmon.core.alerts.annotations import StreamEnd
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import Outcome, QualityEvent, SegmentFailure
+from vqmon.errors import NoHistoryError, StoreError
 from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.history.history import open_history
 
@@ -56,6 +57,51 @@ def test_a_vod_playlist_is_whole_after_sigkills_at_random_moments(tmp_path: Path
     assert [outcome.segment.sequence for outcome in outcomes] == list(range(120))
     assert all(isinstance(outcome, QualityEvent) for outcome in outcomes)
     assert kills >= 3
+
+
+@pytest.mark.slow
+def test_a_hundred_reloads_lose_and_double_no_segment(tmp_path: Path) -> None:
+    """SIGHUP after SIGHUP while a playlist is scored, the last with a new stream in the settings."""
+    playlist = write_vod(tmp_path / "vod", segments=60)
+    settings, history = tmp_path / "vqmon.toml", tmp_path / "vqmon.db"
+    with serving(playlist.parent) as origin:
+        streams = [f'{{ id = "{name}", url = "{origin}/vod.m3u8" }}' for name in ("first", "second")]
+        text = (
+            '[source]\nstreams = [{streams}]\n[fetch]\nallowed_hosts = ["127.0.0.1"]\nallow_http = true\n'
+            'allowed_networks = ["127.0.0.0/8"]\nallowed_ports = [{port}]\n[decode]\nworkers = 1\n'
+        )
+        port = origin.rpartition(":")[2]
+        settings.write_text(text.format(streams=streams[0], port=port), encoding="utf-8")
+        with subprocess.Popen([sys.executable, "-m", "vqmon", "run"], cwd=tmp_path) as daemon:
+            wait_for_an_outcome(history, "first")
+            for number in range(100):
+                if number == 99:
+                    settings.write_text(text.format(streams=", ".join(streams), port=port), encoding="utf-8")
+                daemon.send_signal(signal.SIGHUP)
+                time.sleep(0.03)
+            assert daemon.wait(timeout=250) == 0
+
+    for stream in ("first", "second"):
+        assert stored_sequences(history, stream) == list(range(60)), stream
+
+
+def wait_for_an_outcome(history: Path, stream: str) -> None:
+    """Until the daemon has made its history and written to it."""
+    for _ in range(1000):
+        try:
+            if stored_sequences(history, stream):
+                return
+        except (NoHistoryError, StoreError):
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"{history}: nothing of {stream}")
+
+
+def stored_sequences(history: Path, stream: str) -> list[int]:
+    """The numbers of the stored segments of one stream, in the order of writing."""
+    with open_history(history, mode="read") as stored:
+        outcomes = list(stored.documents.outcomes_in_write_order())
+    return [outcome.segment.sequence for outcome in outcomes if outcome.segment.rendition.stream_id == stream]
 
 
 def test_black_freeze_loss_and_damage_are_told_apart_and_alert(tmp_path: Path) -> None:

@@ -8,7 +8,18 @@ import pytest
 
 from tests import factories
 from tests.factories import RENDITION, START
-from vqmon.core.types import Alert, AlertEvidence, ByteRange, Rendition, SegmentFailure, View, alert_id, event_id
+from vqmon.core.types import (
+    Alert,
+    AlertEvidence,
+    ByteRange,
+    Encryption,
+    Reference,
+    Rendition,
+    SegmentFailure,
+    View,
+    alert_id,
+    event_id,
+)
 
 
 def test_a_segment_key_holds_no_query_and_tells_byte_ranges_apart() -> None:
@@ -18,6 +29,34 @@ def test_a_segment_key_holds_no_query_and_tells_byte_ranges_apart() -> None:
     assert "secret" not in replace(segment, url=segment.url + "?token=secret").key
     part = replace(segment, byte_range=ByteRange(offset_bytes=100, length_bytes=10))
     assert part.key != segment.key
+
+
+@pytest.mark.parametrize(
+    ("url", "public"),
+    [
+        ("https://cdn.example:8443/a/b.ts", "https://cdn.example:8443/a/b.ts"),
+        ("https://user:pass@cdn.example/a.ts?token=x&e=a@b#k", "https://cdn.example/a.ts"),
+        ("https://user:pa@ss@cdn.example/a@2x.ts", "https://cdn.example/a@2x.ts"),
+        ("https://cdn.example?token=x", "https://cdn.example"),
+        ("https://user:pa?ss@cdn.example/a.ts", "https://"),
+        ("file:///srv/a%3Fb.ts", "file:///srv/a%3Fb.ts"),
+        ("vqmon:unlisted", "vqmon:unlisted"),
+    ],
+)
+def test_a_segment_for_the_world_has_no_secret_in_any_address(url: str, public: str) -> None:
+    encryption = Encryption(method="AES-128", key_url=url)
+    reference = Reference(url=url, init_url=url, encryption=encryption)
+    segment = replace(factories.segment(), url=url, init_url=url, encryption=encryption, reference=reference)
+    shown = segment.without_secrets()
+    assert shown.reference is not None
+    assert shown.reference.encryption is not None
+    assert shown.encryption is not None
+    addresses = {shown.url, shown.init_url, shown.encryption.key_url}
+    addresses |= {shown.reference.url, shown.reference.init_url, shown.reference.encryption.key_url}
+    assert addresses == {public}
+    if public != "https://":
+        assert shown.key == segment.key
+    assert factories.segment().without_secrets() == factories.segment()
 
 
 def test_event_ids_depend_on_segment_and_scorers_only() -> None:

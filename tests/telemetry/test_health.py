@@ -56,3 +56,7 @@ def test_the_health_server_answers_probes_and_scrapes() -> None:
         progress.begin()
         now[0] = 11
         assert [status(p) for p in ("/readyz", "/healthz")] == [200, 503]
+        progress.problem = "the history cannot be written"
+        assert status("/readyz") == 503
+        progress.problem = ""
+        assert status("/readyz") == 200

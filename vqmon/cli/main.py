@@ -31,7 +31,7 @@ from vqmon.cli.ladder import ladder
 from vqmon.cli.scorers import scorers
 from vqmon.core.types import Alert, Outcome, SegmentFailure
 from vqmon.errors import StoreError, VqmonError
-from vqmon.settings.load import Settings
+from vqmon.settings.load import Settings, load_settings
 
 if TYPE_CHECKING:
     from pipelines.observe.observer import Observation
@@ -83,13 +83,17 @@ def main(ctx: click.Context, config: Path | None) -> None:
 def run(config: Path | None, for_seconds: float | None) -> None:
     """Run the daemon until SIGTERM.
 
-    It watches the streams of the settings or, with source.kind = "kafka", is a worker of a Kafka consumer group."""
+    It watches the streams of the settings or, with source.kind = "kafka", is a worker of a Kafka consumer group. SIGHUP
+    makes it go on with new settings and rules, without losing a segment; not with Kafka.
+    """
     from pipelines.daemon import one_host
     from pipelines.fleet import worker
 
     settings = open_settings(config)
-    daemon = worker.run if settings.source.kind == "kafka" else one_host.run
-    asyncio.run(daemon(settings, for_seconds=for_seconds))
+    if settings.source.kind == "kafka":
+        asyncio.run(worker.run(settings, for_seconds=for_seconds))
+    else:
+        asyncio.run(one_host.run(settings, for_seconds=for_seconds, load=lambda: load_settings(config)))
 
 
 @main.command()

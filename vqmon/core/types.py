@@ -1,5 +1,6 @@
 """The data types of a segment's journey: Rendition, Segment, QualityEvent, SegmentFailure, Alert and their parts."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -188,6 +189,23 @@ class Segment:
         resource = f"{parts.hostname or ''}{parts.path}"
         byte_offset = f"@{self.byte_range.offset_bytes}" if self.byte_range else ""
         return f"{self.rendition.key}/{self.sequence}/{resource}{byte_offset}"
+
+    def without_secrets(self) -> "Segment":
+        """The same segment, with the same key, for the world: no address has credentials, query or fragment."""
+        return replace(
+            self,
+            url=_public_url(self.url),
+            init_url=None if self.init_url is None else _public_url(self.init_url),
+            encryption=_public_encryption(self.encryption),
+            reference=None
+            if self.reference is None
+            else replace(
+                self.reference,
+                url=_public_url(self.reference.url),
+                init_url=None if self.reference.init_url is None else _public_url(self.reference.init_url),
+                encryption=_public_encryption(self.reference.encryption),
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -381,6 +399,22 @@ class Alert:
 def alert_id(rule: str, series: str, began_at: datetime) -> str:
     """The id of an alert; the same in a replay."""
     return _digest(rule, series, began_at.astimezone(UTC).isoformat())
+
+
+def _public_url(url: str) -> str:
+    public, *secret = re.split(r"[?#]", url, maxsplit=1)
+    scheme, slashes, rest = public.partition("://")
+    host, slash, path = rest.partition("/")
+    if not slash and "@" in "".join(secret):
+        # an unescaped question mark in a password
+        return f"{scheme}{slashes}"
+    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def _public_encryption(encryption: Encryption | None) -> Encryption | None:
+    if encryption is None or encryption.key_url is None:
+        return encryption
+    return replace(encryption, key_url=_public_url(encryption.key_url))
 
 
 def _digest(*parts: str) -> str:

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 
 from vqmon.core.types import Reference, Segment
 from vqmon.errors import SettingsError
+from vqmon.media.decode.sandbox.jail import Isolation
 from vqmon.media.reference.canvas import Kernel
 from vqmon.media.reference.comparison import ReferenceRequest
 from vqmon.media.reference.libvmaf.measures import LIBVMAF_MEASURES
@@ -136,6 +137,7 @@ class DecodeSettings(Section):
     sampling: Literal["exact", "keyframes"] = "exact"
     fps: float = Field(default=1.0, gt=0, le=240)
     hdr: Literal["tonemap", "refuse"] = "tonemap"
+    isolation: Isolation = "best"
     deadline_seconds: PositiveFloat = 10.0
     max_pixels: PositiveInt = 8_847_360
     max_still_pixels: PositiveInt = 50_331_648
@@ -288,6 +290,7 @@ class HistorySettings(Section):
     keep_alerts_days: PositiveFloat = 400.0
     keep_frames_of_segments: int = Field(default=200, ge=0)
     evidence_max_bytes: int = Field(default=200_000, ge=0)
+    max_waiting_bytes: int = Field(default=256_000_000, ge=1_000_000)
 
     @property
     def location(self) -> HistoryLocation:

@@ -38,6 +38,8 @@ class ProgressTracker:
         self._last_ticket = 0
         self._lock = threading.Lock()
         self.is_ready = False
+        # what keeps a daemon that has started from being ready; "" = nothing
+        self.problem = ""
 
     def begin(self) -> int:
         """Add work that starts now; returns the ticket to pass to `end`."""
@@ -102,7 +104,8 @@ def _handler(progress: ProgressTracker) -> type[BaseHTTPRequestHandler]:
             text = f"oldest work {progress.oldest_seconds:.1f} s\n"
             return (200 if progress.is_alive else 503), "text/plain", text.encode()
         if path == "/readyz":
-            return (200 if progress.is_ready else 503), "text/plain", b"ready\n" if progress.is_ready else b"starting\n"
+            problem = progress.problem or ("" if progress.is_ready else "starting")
+            return (503 if problem else 200), "text/plain", f"{problem or 'ready'}\n".encode()
         return 404, "text/plain", b"try /healthz, /readyz or /metrics\n"
 
     class Handler(BaseHTTPRequestHandler):

@@ -25,10 +25,13 @@ MetricName = Literal[
     "vqmon.slo.good",
     "vqmon.slo.total",
     "vqmon.decoder.replaced",
+    "vqmon.decoder.isolation",
     "vqmon.scorer.promoted",
     "vqmon.scorer.left_out",
     "vqmon.scorer.run.duration",
     "vqmon.publish.duration",
+    "vqmon.history.degraded",
+    "vqmon.history.waiting",
     "vqmon.kafka.lag",
     "vqmon.kafka.connected",
     "vqmon.kafka.rebalance",
@@ -111,6 +114,12 @@ METRICS: Mapping[MetricName, Metric] = {
     "vqmon.decoder.replaced": Metric(
         kind="counter", unit="{process}", description="decoder processes killed or replaced, by `reason`"
     ),
+    "vqmon.decoder.isolation": Metric(
+        kind="gauge",
+        unit="1",
+        description="1 while a `protection` of the decoder processes is in force (limits, no_new_privileges, "
+        "namespaces, capabilities, landlock, seccomp), else 0",
+    ),
     "vqmon.scorer.promoted": Metric(
         kind="counter",
         unit="{segment}",
@@ -132,6 +141,12 @@ METRICS: Mapping[MetricName, Metric] = {
         unit="s",
         description="duration of one transaction that writes to the history",
         bucket_bounds=_SECONDS,
+    ),
+    "vqmon.history.degraded": Metric(
+        kind="gauge", unit="1", description="1 while the history cannot be written and outcomes wait in memory, else 0"
+    ),
+    "vqmon.history.waiting": Metric(
+        kind="gauge", unit="{segment}", description="outcomes that wait for a history which cannot be written"
     ),
     "vqmon.kafka.lag": Metric(
         kind="gauge",

@@ -83,17 +83,11 @@ async def test_playlists_make_the_worker_open_no_connection() -> None:
         f"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:{port}/a.ts\n",
         f"v=0\nc=IN IP4 127.0.0.1\nm=video {port} RTP/AVP 96",
     ]
-    async with server, DecoderPool(1) as pool:
-        before = open_files(pool.idle_pids[0])
+    async with server, DecoderPool(1, isolation="off") as pool:
         for text in texts:
             with pytest.raises(DecodeError):
                 await pool.decode(text.encode(), views=[SMALL])
-        assert open_files(pool.idle_pids[0]) == before
     assert hits == 0
-
-
-def open_files(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 async def test_audio_alone_has_no_video() -> None:
@@ -184,6 +178,31 @@ async def test_returned_views_do_not_change_later() -> None:
 async def test_views_beyond_the_memory_limit_are_refused() -> None:
     """There is room for so many bytes of views and no more."""
     assert await refusal_reason(moving_clip(), limits=DecodeLimits(max_view_bytes=2 * 64 * 36 * 3)) == "too_long"
+
+
+async def test_a_worker_that_refused_a_segment_is_replaced() -> None:
+    """What is wrong with the segment may have harmed it."""
+    async with DecoderPool(1) as pool:
+        pid = pool.idle_pids[0]
+        with pytest.raises(DecodeError) as caught:
+            await pool.decode(b"G" + bytes(1000), views=[SMALL])
+        assert caught.value.reason == "not_media"
+        assert pool.replacements == {"refused": 1}
+        assert len((await pool.decode(moving_clip(), views=[SMALL])).times_seconds) == 3
+        assert pool.idle_pids != (pid,)
+
+
+async def test_a_worker_that_cannot_be_started_is_an_error_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the opening of the pool it ends the command; later it is the outcome of a segment, and not its fault."""
+    async with DecoderPool(1, recycle_after=1) as pool:
+        await pool.decode(moving_clip(1), views=[SMALL], signals=())
+        monkeypatch.setattr("vqmon.media.decode.process._WORKER_MODULE", "vqmon.no_such_module")
+        with pytest.raises(DecodeError) as caught:
+            await pool.decode(moving_clip(1), views=[SMALL], signals=())
+        assert caught.value.reason == "worker"
+    with pytest.raises(DecodeError, match="worker: a decoder process ended before it was ready"):
+        async with DecoderPool(2):
+            pass
 
 
 async def test_workers_are_recycled() -> None:

@@ -7,6 +7,8 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +16,10 @@ import pytest
 from vqmon.core.types import View
 from vqmon.media.decode import process
 from vqmon.media.decode.process import DecoderProcess, _create_sealed_memory, _worker_environment
-from vqmon.media.decode.protocol import HEADER, DecodeRequest, pack_message_start
+from vqmon.media.decode.protocol import HEADER, START_ID, DecodeRequest, pack_message_start
+from vqmon.media.decode.sandbox.jail import IsolationReport
 
-REQUEST = DecodeRequest(views=(View(kind="stretch", width=8, height=4),))
+REQUEST = DecodeRequest(views=(View(kind="stretch", width=8, height=4),), thumbnail_width=16)
 
 
 class StandInChild:
@@ -46,8 +49,14 @@ class Connected:
         self.memory = mmap.mmap(-1, mmap.PAGESIZE)
         self.process = DecoderProcess(self.child, ours, self.memory)  # type: ignore[arg-type]
 
-    def answer(self, content: object, raw: bytes = b"") -> None:
-        self.worker.sendall(pack_message_start(content, raw_bytes=len(raw)) + raw)  # type: ignore[arg-type]
+    def answer(self, content: object, raw: bytes = b"", *, request_id: int = START_ID) -> None:
+        start = pack_message_start(content, request_id=request_id, raw_bytes=len(raw))  # type: ignore[arg-type]
+        self.worker.sendall(start + raw)
+
+    def asked(self) -> tuple[int, DecodeRequest, int]:
+        """(id, request, raw bytes) of the next request."""
+        _, request_id, json_bytes, raw_bytes = HEADER.unpack(self.received(HEADER.size))
+        return request_id, DecodeRequest.from_dict(json.loads(self.received(json_bytes))), raw_bytes
 
     def received(self, count: int) -> bytes:
         return self.worker.recv(count, socket.MSG_WAITALL)
@@ -61,43 +70,83 @@ def connected() -> Iterator[Connected]:
     connection.worker.close()
 
 
-async def test_the_first_message_lists_versions(connected: Connected) -> None:
+async def test_the_first_message_lists_versions_and_protections(connected: Connected) -> None:
     """As printable text, whatever the worker sends."""
-    connected.answer({"av": "18.1.0", "libavcodec": "62\x1b[2J"})
-    versions = await connected.process.receive_versions()
-    assert versions["av"] == "18.1.0"
-    assert "\x1b" not in versions["libavcodec"]
+    versions = {"av": "18.1.0", "libavcodec": "62\x1b[2J"}
+    connected.answer({"versions": versions, "in_force": {"seccomp": ""}, "missing": {"landlock": "none"}})
+    facts = await connected.process.receive_facts()
+    assert facts.versions["av"] == "18.1.0"
+    assert "\x1b" not in facts.versions["libavcodec"]
+    assert facts.isolation == IsolationReport(in_force={"seccomp": ""}, missing={"landlock": "none"})
 
 
-async def test_a_first_message_that_lists_no_versions_is_refused(connected: Connected) -> None:
+@pytest.mark.parametrize("content", [["av"], {}, {"versions": 1, "in_force": {}, "missing": {}}], ids=str)
+async def test_a_first_message_without_them_is_refused(connected: Connected, content: object) -> None:
     """The process is not the worker then."""
-    connected.answer(["av"])
-    with pytest.raises(ValueError, match="does not list versions"):
-        await connected.process.receive_versions()
+    connected.answer(content)
+    with pytest.raises(ValueError, match="is not what a worker says"):
+        await connected.process.receive_facts()
 
 
 async def test_the_first_message_carries_no_raw_bytes(connected: Connected) -> None:
     """The daemon does not reserve memory for what nobody asked for."""
     connected.answer({"av": "18.1.0"}, b"x")
-    with pytest.raises(ValueError, match=r"."):
-        await connected.process.receive_versions()
+    with pytest.raises(ValueError, match="too large"):
+        await connected.process.receive_facts()
 
 
 async def test_a_request_is_sent_with_its_media_and_counted(connected: Connected) -> None:
     """The answer is returned as it came."""
-    connected.answer({"ok": True}, b"jpeg")
     assert connected.process.segment_count == 0
-    assert await connected.process.request_decode(b"media", REQUEST) == ({"ok": True}, b"jpeg")
+    answering = asyncio.ensure_future(connected.process.request_decode(b"media", REQUEST))
+    await asyncio.sleep(0)
+    request_id, request, raw_bytes = connected.asked()
+    connected.answer({"ok": True}, b"jpeg", request_id=request_id)
+    assert await answering == ({"ok": True}, b"jpeg")
     assert connected.process.segment_count == 1
-    _, json_bytes, raw_bytes = HEADER.unpack(connected.received(HEADER.size))
-    assert DecodeRequest.from_dict(json.loads(connected.received(json_bytes))) == REQUEST
+    assert request == REQUEST
     assert connected.received(raw_bytes) == b"media"
+
+
+async def test_an_answer_to_another_request_is_refused(connected: Connected) -> None:
+    """Ids are drawn anew for each request, so an answer cannot be sent before its question."""
+    ids = []
+    for wrong_bits, text in ((0, ""), (1, "answers another request")):
+        answering = asyncio.ensure_future(connected.process.request_decode(b"", REQUEST))
+        await asyncio.sleep(0)
+        request_id, _, _ = connected.asked()
+        ids.append(request_id)
+        connected.answer({"ok": True}, request_id=request_id ^ wrong_bits)
+        with pytest.raises(ValueError, match=text) if text else nullcontext():
+            await answering
+    assert ids[0] != ids[1]
+    assert all(request_id > 2**32 for request_id in ids)
+
+
+async def test_bytes_that_nobody_asked_for_are_noticed(connected: Connected) -> None:
+    """And so is a socket that was closed."""
+    assert not connected.process.has_unasked_bytes
+    connected.worker.send(b"x")
+    assert connected.process.has_unasked_bytes
+    connected.worker.close()
+    assert connected.process.has_unasked_bytes
+
+
+async def test_thumbnails_that_nobody_asked_for_are_refused(connected: Connected) -> None:
+    """The daemon does not reserve memory for them."""
+    request = replace(REQUEST, thumbnail_width=0)
+    answering = asyncio.ensure_future(connected.process.request_decode(b"", request))
+    await asyncio.sleep(0)
+    connected.answer({"ok": True}, b"jpeg", request_id=connected.asked()[0])
+    with pytest.raises(ValueError, match="too large"):
+        await answering
 
 
 async def test_an_answer_in_small_parts_is_put_together(connected: Connected) -> None:
     """The parts may end anywhere, also inside the header."""
-    message = pack_message_start({"ok": True}, raw_bytes=300) + bytes(300)
     answering = asyncio.ensure_future(connected.process.request_decode(b"", REQUEST))
+    await asyncio.sleep(0)
+    message = pack_message_start({"ok": True}, request_id=connected.asked()[0], raw_bytes=300) + bytes(300)
     for first in range(0, len(message), 7):
         connected.worker.sendall(message[first : first + 7])
         await asyncio.sleep(0)
@@ -107,10 +156,13 @@ async def test_an_answer_in_small_parts_is_put_together(connected: Connected) ->
 @pytest.mark.parametrize("sent_bytes", [0, 3, HEADER.size, HEADER.size + 2])
 async def test_a_process_that_ends_within_an_answer_is_noticed(sent_bytes: int, connected: Connected) -> None:
     """At whatever byte."""
-    connected.worker.sendall(pack_message_start({"ok": True}, raw_bytes=0)[:sent_bytes])
+    answering = asyncio.ensure_future(connected.process.request_decode(b"media", REQUEST))
+    await asyncio.sleep(0)
+    message = pack_message_start({"ok": True}, request_id=connected.asked()[0], raw_bytes=0)
+    connected.worker.sendall(message[:sent_bytes])
     connected.worker.shutdown(socket.SHUT_WR)
     with pytest.raises(EOFError, match="closed the connection"):
-        await connected.process.request_decode(b"media", REQUEST)
+        await answering
 
 
 async def test_killing_a_process_that_is_gone_is_no_error(connected: Connected) -> None:
@@ -128,7 +180,7 @@ async def test_a_process_that_does_not_exit_is_waited_for_only_so_long(
     connected: Connected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pool must be able to close."""
-    monkeypatch.setattr(process, "_START_SECONDS", 0.0)
+    monkeypatch.setattr(process, "_EXIT_SECONDS", 0.0)
     monkeypatch.setattr(connected.child, "wait", asyncio.Event().wait)
     await connected.process.wait_for_exit()
 

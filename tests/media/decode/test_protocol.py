@@ -1,5 +1,6 @@
 """Messages between the daemon and a decoder process, and answers of a hostile worker."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from vqmon.media.decode.protocol import (
     DecodeRequest,
     pack_message_start,
     parse_answer,
+    parse_json,
     printable_text,
     unpack_header,
 )
@@ -40,17 +42,17 @@ def answer(**changes: Any) -> dict[str, Any]:
 
 def test_a_message_is_header_json_and_raw_bytes() -> None:
     """The header announces the lengths of both parts."""
-    message = pack_message_start({"a": 1}, raw_bytes=7)
-    assert unpack_header(message[: HEADER.size], max_raw_bytes=7) == (len(b'{"a":1}'), 7)
+    message = pack_message_start({"a": 1}, request_id=5, raw_bytes=7)
+    assert unpack_header(message[: HEADER.size], max_raw_bytes=7) == (5, len(b'{"a":1}'), 7)
     assert message[HEADER.size :] == b'{"a":1}'
 
 
 @pytest.mark.parametrize(
     "header",
     [
-        HEADER.pack(b"vqm2", 1, 1),
-        HEADER.pack(b"vqm1", MAX_JSON_BYTES + 1, 1),
-        HEADER.pack(b"vqm1", 1, 11),
+        HEADER.pack(b"vqm1", 5, 1, 1),
+        HEADER.pack(b"vqm2", 5, MAX_JSON_BYTES + 1, 1),
+        HEADER.pack(b"vqm2", 5, 1, 11),
     ],
     ids=["magic", "json", "raw"],
 )
@@ -58,6 +60,26 @@ def test_a_header_that_is_invalid_or_too_large_is_refused(header: bytes) -> None
     """Before a byte of the content is read."""
     with pytest.raises(ValueError, match="invalid header or is too large"):
         unpack_header(header, max_raw_bytes=10)
+
+
+@pytest.mark.parametrize("text", [b"[" * 3_800_000, b'{"a":' * 700_000, b"[[[[[[[[[1]]]]]]]]]", b'"]' * 9 + b"[" * 9])
+def test_json_that_is_nested_too_deep_is_refused(text: bytes) -> None:
+    """Python's own parser ends with an error that is no ValueError there."""
+    with pytest.raises(ValueError, match=r"nested|Extra data|Expecting"):
+        parse_json(text)
+
+
+@pytest.mark.parametrize("value", [{"a": '[[[[[[[[[[{{{{{{{\\"'}, [[[[[[[[]]]]]]]], '"[', {}, "\\", ["]", "["] * 99])
+def test_brackets_within_text_are_no_nesting(value: object) -> None:
+    """Eight levels are allowed; an answer has five."""
+    assert parse_json(json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff", b"[1", b"1" * 5000, b"[1]]"], ids=repr)
+def test_what_is_no_json_is_a_value_error(text: bytes) -> None:
+    """Also a number of more digits than Python reads."""
+    with pytest.raises(ValueError, match=r"."):
+        parse_json(text)
 
 
 def test_a_request_survives_the_way_to_the_worker() -> None:
@@ -130,13 +152,17 @@ def test_a_valid_answer_is_parsed() -> None:
         {"media": {}},
         {"media": None},
         {"ok": False, "reason": "hacked"},
+        {"ok": False, "reason": "stale"},
+        {"ok": False, "reason": ["corrupt"]},
+        {"times": [0, 10**400]},
+        {"thumbnails": [10**400, 2]},
         {"ok": 1},
     ],
     ids=str,
 )
 def test_an_answer_that_does_not_fit_the_request_is_refused(changes: dict[str, Any]) -> None:
     """Whatever a hostile worker sends, the daemon gets a documented error."""
-    with pytest.raises((ValueError, KeyError, TypeError)):
+    with pytest.raises((ValueError, KeyError, TypeError, OverflowError)):
         parse_answer(answer(**changes), b"abcde", MEMORY, REQUEST)
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipelines.daemon import one_host
+from pipelines.daemon.history_writer import HistoryWriter
 from pipelines.daemon.one_host import (
     OutcomeSink,
     _cursor_after,
@@ -25,7 +26,7 @@ from tests.factories import RENDITION, START
 from vqmon.core.alerts.annotations import StreamEnd, stream_end
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import Alert, LaneCursor, Outcome, Segment, SegmentFailure
-from vqmon.errors import SegmentError, StoreUnreachableError
+from vqmon.errors import SegmentError
 from vqmon.settings.rules_file import parse_rules
 from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.metrics import Meters
@@ -62,7 +63,8 @@ class Daemon:
     def __init__(self, thread: HistoryThread) -> None:
         self.thread = thread
         self.judge = Judge(RULES)
-        self.sink = OutcomeSink(thread, self.judge, meters=Meters())
+        self.writer = HistoryWriter(thread, meters=Meters(), progress=ProgressTracker(lambda: 0.0))
+        self.sink = OutcomeSink(self.writer, self.judge)
         self.service = Service(meters=Meters(), progress=ProgressTracker(lambda: 0.0))
         self.published: list[Outcome] = []
         self.alerts: list[Alert] = []
@@ -163,7 +165,7 @@ async def test_the_notifier_hears_of_what_is_already_written(daemon: Daemon) -> 
         heard.append((list(outcomes), len(alerts), len(daemon.stored)))
 
     notifier = SimpleNamespace(on_publish=on_publish)
-    sink = OutcomeSink(daemon.thread, daemon.judge, meters=Meters(), notifier=notifier)  # type: ignore[arg-type]
+    sink = OutcomeSink(daemon.writer, daemon.judge, notifier=notifier)  # type: ignore[arg-type]
     events = low_events(3)
     await sink.publish(KEY, [Observation(outcome=event) for event in events])
     assert heard == [(events, 1, 3)]
@@ -174,27 +176,6 @@ async def test_without_a_notifier_no_alert_is_queued(daemon: Daemon) -> None:
     """Nobody would take it out of the outbox."""
     await daemon.publish(*low_events(3))
     assert list(daemon.thread.history.outbox.queued_alerts(after=0)) == []
-
-
-async def test_a_write_that_fails_is_raised_and_nobody_is_notified(daemon: Daemon) -> None:
-    """The next start observes the segments again."""
-    heard: list[object] = []
-
-    def refuse(*arguments: object, **options: object) -> None:
-        raise StoreUnreachableError("the disk is full")
-
-    async def run(call: object) -> None:
-        call()  # type: ignore[operator]
-
-    sink = OutcomeSink(
-        SimpleNamespace(history=SimpleNamespace(publish=refuse), run=run),  # type: ignore[arg-type]
-        daemon.judge,
-        meters=Meters(),
-        notifier=SimpleNamespace(on_publish=lambda outcomes, alerts: heard.append(outcomes)),  # type: ignore[arg-type]
-    )
-    with pytest.raises(StoreUnreachableError):
-        await sink.publish(KEY, [Observation(outcome=EVENT)])
-    assert heard == []
 
 
 async def test_the_end_of_a_stream_is_published_once_and_only_if_it_was_seen(daemon: Daemon) -> None:

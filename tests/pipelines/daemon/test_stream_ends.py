@@ -10,10 +10,11 @@ from random import Random
 import pytest
 
 from pipelines.commands.replay import HistoryFilter, replay_rules
+from pipelines.daemon.history_writer import HistoryWriter
 from pipelines.daemon.one_host import OutcomeSink
 from pipelines.daemon.stream_ends import publish_requested_ends, request_end
 from pipelines.observe.observer import Observation
-from pipelines.service.history_thread import open_history_thread
+from pipelines.service.history_thread import HistoryThread, open_history_thread
 from pipelines.topics.recorder import run_recorder
 from tests import factories
 from tests.factories import RENDITION, START
@@ -26,6 +27,7 @@ from vqmon.errors import SettingsError
 from vqmon.flow import run_concurrently
 from vqmon.settings.load import Settings
 from vqmon.settings.rules_file import parse_rules
+from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
@@ -119,6 +121,10 @@ def _faults(chance: Random) -> Iterator[tuple[str, int, int]]:
         first = last + chance.randint(5, 40)
 
 
+def history_writer(thread: HistoryThread) -> HistoryWriter:
+    return HistoryWriter(thread, meters=Meters(), progress=ProgressTracker(lambda: 0.0))
+
+
 async def live(course: Course, path: Path, text: str) -> dict[str, Alert]:
     """The daemon's sink over one history, started anew here and there."""
     with open_history_thread(path, mode="write") as thread:
@@ -126,7 +132,7 @@ async def live(course: Course, path: Path, text: str) -> dict[str, Alert]:
         for number, step in enumerate(course.steps):
             if number == 0 or number in course.restarts:
                 judge = Judge(parse_rules(text), history.queries.states())
-                sink = OutcomeSink(thread, judge, meters=Meters())
+                sink = OutcomeSink(history_writer(thread), judge)
             if isinstance(step, StreamEnd):
                 await sink.publish_end(step)
             elif isinstance(step, DeployMarker):
@@ -253,7 +259,7 @@ async def test_an_end_that_is_said_by_hand_is_taken_up_by_a_daemon(tmp_path: Pat
     with open_history_thread(path, mode="write") as thread:
         history = thread.history
         judge = Judge(parse_rules(RULES))
-        sink = OutcomeSink(thread, judge, meters=Meters())
+        sink = OutcomeSink(history_writer(thread), judge)
         for n in range(4):
             for rendition in (RENDITION, MID):
                 await sink.publish(

@@ -9,7 +9,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from pipelines.service.lifecycle import Service, call_every, counting_callback, open_service
+from pipelines.service.lifecycle import Service, call_every, counting_callback, open_service, release_signals
 from tests import factories
 from vqmon.core.types import Alert, Outcome
 from vqmon.settings.sections import DaemonSettings
@@ -54,6 +54,28 @@ async def test_a_signal_asks_the_body_to_stop(number: signal.Signals) -> None:
         async with asyncio.timeout(20):
             await service.stop.wait()
     assert not asyncio.get_running_loop().remove_signal_handler(number)
+
+
+async def test_a_reload_stops_the_body_and_not_the_command() -> None:
+    """Only when the settings are in order; the signals stay caught for the next turn, and a stop wins."""
+    service, answers = make_service(), [False, True]
+    async with service.serving(for_seconds=None, drain_seconds=30.0, request_reload=lambda: answers.pop(0)):
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0.05)
+        assert not service.stop.is_set()
+        os.kill(os.getpid(), signal.SIGHUP)
+        async with asyncio.timeout(20):
+            await service.stop.wait()
+    assert not service.ending.is_set()
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(20):
+        await service.ending.wait()
+    os.kill(os.getpid(), signal.SIGHUP)
+    await asyncio.sleep(0.05)
+    assert answers == []
+    release_signals()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        assert not asyncio.get_running_loop().remove_signal_handler(number)
 
 
 async def test_a_body_that_does_not_stop_is_cancelled_when_the_drain_time_is_over(

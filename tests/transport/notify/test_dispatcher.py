@@ -52,6 +52,34 @@ async def until(holds: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
+async def test_alerts_that_are_not_in_the_history_yet_are_delivered_once() -> None:
+    """They have no number there; when they get one, what was delivered is not delivered again."""
+
+    class WaitingOutbox(MemoryOutbox):
+        waiting: Sequence[QueuedAlert] = ()
+
+        async def queued_alerts(self, *, after: int) -> Sequence[QueuedAlert]:
+            waiting, self.waiting = self.waiting, ()
+            return [*await super().queued_alerts(after=after), *waiting]
+
+    def without_number(alert: Alert) -> QueuedAlert:
+        return QueuedAlert(alert=alert, opened=alert, queued_at=CLOCK.now(), changed_at=CLOCK.now())
+
+    hook, outbox = MemoryWebhook(), WaitingOutbox()
+    stranger = replace(OVER, id="c" * 32, rule="other")
+    outbox.waiting = [without_number(ALERT), without_number(stranger)]
+    chat = Webhook("chat", "https://x", client=hook, keys=(), source="t")
+    async with dispatching(outbox, [chat], muted=lambda queued: ()) as dispatcher:
+        await until(lambda: len(hook.messages) == 1)
+        outbox.add(ALERT, CLOCK.now())
+        dispatcher.wake()
+        await asyncio.sleep(0.05)
+        outbox.waiting = [without_number(OVER)]
+        dispatcher.wake()
+        await until(lambda: len(hook.messages) == 2)
+    assert len(hook.messages) == 2
+
+
 async def test_a_receiver_that_hangs_or_is_down_delays_no_other() -> None:
     """One that is down and one that hangs hold up nobody; everything is marked, and taken out at the end."""
     good, down, hook, outbox = (

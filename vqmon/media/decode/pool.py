@@ -9,15 +9,17 @@ from typing import Any, Self
 
 from vqmon.core.scores import ReferenceComparison
 from vqmon.core.types import SIGNALS, DecodedSegment, Sampling, View
-from vqmon.errors import DecodeError
+from vqmon.errors import DecodeError, SettingsError
 from vqmon.media.decode.process import DecoderProcess
 from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, HdrMode, parse_answer, parse_stored_pictures
+from vqmon.media.decode.sandbox.jail import Isolation, IsolationReport
 from vqmon.media.reference.answer import add_values, pack_unscored
 from vqmon.media.reference.comparison import ReferenceRequest
 from vqmon.media.reference.libvmaf.program import FfmpegProgram, ProgramError
 
 __all__ = ["DecodeLimits", "DecoderPool", "ReferenceMedia"]
 
+_INVALID_ANSWER = "the decoder process sent an invalid answer"
 _COSTLY_REASONS = ("timeout", "crashed", "too_many_pixels", "too_long")
 """Reasons for which decoding two sides may fail and decoding one succeed."""
 
@@ -33,9 +35,11 @@ class ReferenceMedia:
 class DecoderPool:
     """Up to `size` decoder processes; an async context manager.
 
-    A worker that exceeds the deadline, dies, or sends an invalid answer is killed, and the next decode starts a new
-    one; so is a worker that has decoded `recycle_after` segments. `on_replace` is called with the reason: "timeout",
-    "crashed", "cancelled" or "recycled". `program` computes the measures of libvmaf.
+    A worker that exceeds the deadline, dies, sends an invalid answer or one that nobody asked for is killed, and the
+    next decode starts a new one; so is a worker that refused a segment, which may have harmed it, or has decoded
+    `recycle_after` segments. `on_replace` is called with the reason: "timeout", "crashed", "refused", "cancelled" or
+    "recycled". With the isolation "full" the pool does not open without all of its protections. `program` computes the
+    measures of libvmaf.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class DecoderPool:
         size: int,
         *,
         limits: DecodeLimits | None = None,
+        isolation: Isolation = "best",
         recycle_after: int = 500,
         on_replace: Callable[[str], None] | None = None,
         program: FfmpegProgram | None = None,
@@ -52,6 +57,8 @@ class DecoderPool:
         self.size = size
         self.limits = limits or DecodeLimits()
         self.versions: Mapping[str, str] = {}
+        self.isolation = IsolationReport(in_force={}, missing={})
+        self._isolation: Isolation = isolation
         self._recycle_after = recycle_after
         self._on_replace = on_replace
         self._program = program
@@ -63,11 +70,11 @@ class DecoderPool:
         self._is_open = False
 
     async def __aenter__(self) -> Self:
-        workers = [await DecoderProcess.start(self.limits) for _ in range(self.size)]
-        self._idle.extend(workers)
         try:
-            for worker in workers:
-                self.versions = await worker.receive_versions()
+            for _ in range(self.size):
+                self._idle.append(await self._start_worker())
+            for worker in self._idle:
+                await self._receive_facts(worker)
         except BaseException:
             await self._close()
             raise
@@ -171,21 +178,25 @@ class DecoderPool:
             self._replace(worker, "timeout")
             limit = f"{deadline_seconds:g} s, decode.deadline_seconds (--deadline)"
             raise DecodeError("timeout", f"decoding took more than {limit}") from None
-        except (EOFError, OSError, ValueError):
+        except (EOFError, OSError):
             self._replace(worker, "crashed")
             raise DecodeError("crashed") from None
+        except ValueError:
+            self._replace(worker, "crashed")
+            raise DecodeError("crashed", _INVALID_ANSWER) from None
         except BaseException:
             self._replace(worker, "cancelled")
             raise
         try:
             content = await self._with_libvmaf(content, worker, request)
             decoded = parse_answer(content, raw, worker.shared_memory, request)
-        except (ValueError, KeyError, TypeError):
-            self._replace(worker, "crashed")
-            raise DecodeError("crashed", "the decoder process sent an invalid answer") from None
         except DecodeError:
-            self._return_worker(worker)
+            self._replace(worker, "refused")
             raise
+        # whatever an attacker makes of an answer, it is the worker that is wrong
+        except Exception:
+            self._replace(worker, "crashed")
+            raise DecodeError("crashed", _INVALID_ANSWER) from None
         except BaseException:
             self._replace(worker, "cancelled")
             raise
@@ -218,18 +229,36 @@ class DecoderPool:
     async def _idle_or_new_worker(self) -> DecoderProcess:
         while self._idle:
             worker = self._idle.pop()
-            if worker.is_alive:
+            if worker.is_alive and not worker.has_unasked_bytes:
                 return worker
             self._replace(worker, "crashed")
-        worker = await DecoderProcess.start(self.limits)
+        worker = await self._start_worker()
         try:
-            await worker.receive_versions()
-        except BaseException as error:
+            await self._receive_facts(worker)
+        except BaseException:
             self._kill(worker)
-            if isinstance(error, TimeoutError | EOFError | OSError | ValueError):
-                raise DecodeError("crashed", "a decoder process did not start") from error
             raise
         return worker
+
+    async def _start_worker(self) -> DecoderProcess:
+        try:
+            return await DecoderProcess.start(self.limits, isolation=self._isolation)
+        except OSError as error:
+            raise DecodeError("worker", f"no decoder process could be started: {error.strerror}") from error
+
+    async def _receive_facts(self, worker: DecoderProcess) -> None:
+        """Wait until a worker is in its jail."""
+        try:
+            facts = await worker.receive_facts()
+        except (TimeoutError, EOFError, OSError, ValueError) as error:
+            raise DecodeError("worker", "a decoder process ended before it was ready, or took too long") from error
+        self.versions, self.isolation = facts.versions, facts.isolation
+        if self._isolation == "full" and not facts.isolation.is_full:
+            missing = "; ".join(f"{name}: {why}" for name, why in sorted(facts.isolation.missing.items()))
+            raise SettingsError(
+                f'decode.isolation: "full" cannot be had here ({missing}); use a kernel or container that allows it, '
+                'or set "best" to decode with what is left'
+            )
 
     def _return_worker(self, worker: DecoderProcess) -> None:
         if not self._is_open:

@@ -3,32 +3,47 @@
 import asyncio
 import contextlib
 import fcntl
-import json
 import mmap
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vqmon.media.decode.protocol import (
     HEADER,
+    START_ID,
     DecodeLimits,
     DecodeRequest,
     SharedMemory,
     pack_message_start,
+    parse_json,
     printable_text,
     unpack_header,
 )
+from vqmon.media.decode.sandbox.jail import Isolation, IsolationReport
 
-_START_SECONDS = 30.0
+# a machine that is busy with something else may need this long to import what a worker needs
+_START_SECONDS = 120.0
+_EXIT_SECONDS = 30.0
 _SOCKET_BUFFER_BYTES = 1 << 20
-_MAX_THUMBNAIL_BYTES = 256_000_000
 _RETAINED_SHARED_BYTES = 64_000_000
+_WORKER_MODULE = "vqmon.media.decode.worker"
 # glibc: keep the heap of one segment for the next; otherwise every segment pays for it again in page faults
 _RETAINED_HEAP_BYTES, _LARGEST_HEAP_BLOCK_BYTES = 128 << 20, 32 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderFacts:
+    """What a worker says of itself before it has read untrusted bytes."""
+
+    # library name -> version
+    versions: Mapping[str, str]
+    isolation: IsolationReport
 
 
 class DecoderProcess:
@@ -43,8 +58,8 @@ class DecoderProcess:
         self.segment_count = 0
 
     @classmethod
-    async def start(cls, limits: DecodeLimits) -> "DecoderProcess":
-        """Start a process; call `receive_versions` before the first request."""
+    async def start(cls, limits: DecodeLimits, *, isolation: Isolation = "best") -> "DecoderProcess":
+        """Start a process; call `receive_facts` before the first request."""
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
@@ -54,8 +69,8 @@ class DecoderProcess:
         try:
             memory = mmap.mmap(descriptor, limits.max_view_bytes)
             child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-s", "-m", "vqmon.media.decode.worker"),
-                *map(str, (limits.memory_bytes, limits.threads, descriptor, limits.max_view_bytes)),
+                *(sys.executable, "-s", "-m", _WORKER_MODULE),
+                *map(str, (limits.memory_bytes, limits.threads, descriptor, limits.max_view_bytes, isolation)),
                 stdin=theirs.fileno(),
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
@@ -81,13 +96,26 @@ class DecoderProcess:
         """Whether the process has not exited yet."""
         return self._child.returncode is None
 
-    async def receive_versions(self) -> Mapping[str, str]:
-        """Wait for the worker's first message: the versions of its libraries by name."""
+    @property
+    def has_unasked_bytes(self) -> bool:
+        """Whether the process has sent something that answers no request, or closed its socket."""
+        try:
+            self._connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    async def receive_facts(self) -> DecoderFacts:
+        """Wait for the worker's first message; raises TimeoutError, EOFError or ValueError when it does not come."""
         async with asyncio.timeout(_START_SECONDS):
-            content, _ = await self._receive_message(max_raw_bytes=0)
-        if not isinstance(content, dict):
-            raise ValueError("the first message of the decoder process does not list versions")
-        return {printable_text(name): printable_text(version) for name, version in content.items()}
+            content, _ = await self._receive_message(START_ID, max_raw_bytes=0)
+        try:
+            versions, in_force, missing = (_text_by_name(content[key]) for key in ("versions", "in_force", "missing"))  # type: ignore[index]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError("the first message of the decoder process is not what a worker says") from error
+        return DecoderFacts(versions=versions, isolation=IsolationReport(in_force=in_force, missing=missing))
 
     async def request_decode(
         self, media: bytes, request: DecodeRequest, *, reference_media: bytes = b""
@@ -95,12 +123,15 @@ class DecoderProcess:
         """Send a segment and return the answer, (JSON, raw bytes), unchecked; see `protocol.parse_answer`."""
         self.segment_count += 1
         loop = asyncio.get_running_loop()
+        # drawn now: an answer that is sent before the question cannot have it
+        request_id = secrets.randbits(64) or 1
         raw_bytes = len(media) + len(reference_media)
-        await loop.sock_sendall(self._connection, pack_message_start(request.to_dict(), raw_bytes=raw_bytes))
+        start = pack_message_start(request.to_dict(), request_id=request_id, raw_bytes=raw_bytes)
+        await loop.sock_sendall(self._connection, start)
         await loop.sock_sendall(self._connection, media)
         if reference_media:
             await loop.sock_sendall(self._connection, reference_media)
-        return await self._receive_message(max_raw_bytes=_MAX_THUMBNAIL_BYTES)
+        return await self._receive_message(request_id, max_raw_bytes=request.max_answer_bytes)
 
     def release_memory(self, used_bytes: int) -> None:
         """Return the pages of the shared memory to the system after a segment that used much of it."""
@@ -116,13 +147,15 @@ class DecoderProcess:
     async def wait_for_exit(self) -> None:
         """Wait until the process has exited, at most 30 s."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_START_SECONDS):
+            async with asyncio.timeout(_EXIT_SECONDS):
                 await self._child.wait()
 
-    async def _receive_message(self, *, max_raw_bytes: int) -> tuple[object, bytearray]:
+    async def _receive_message(self, request_id: int, *, max_raw_bytes: int) -> tuple[object, bytearray]:
         header = await self._receive_exactly(HEADER.size)
-        json_bytes, raw_bytes = unpack_header(header, max_raw_bytes=max_raw_bytes)
-        content: object = json.loads(await self._receive_exactly(json_bytes))
+        answered_id, json_bytes, raw_bytes = unpack_header(header, max_raw_bytes=max_raw_bytes)
+        if answered_id != request_id:
+            raise ValueError("the message answers another request")
+        content = parse_json(await self._receive_exactly(json_bytes))
         return content, await self._receive_exactly(raw_bytes)
 
     async def _receive_exactly(self, count: int) -> bytearray:
@@ -136,6 +169,10 @@ class DecoderProcess:
                 raise EOFError("the decoder process closed the connection")
             remaining = remaining[received:]
         return content
+
+
+def _text_by_name(table: Mapping[object, object]) -> dict[str, str]:
+    return {printable_text(name): printable_text(text) for name, text in table.items()}
 
 
 def _create_sealed_memory(size_bytes: int) -> int:

@@ -1,11 +1,15 @@
 """The messages between the daemon and a decoder process: a fixed header, then JSON, then raw bytes; no pickle.
 
+The worker is not trusted: an attacker may control it. Each request has an id that cannot be guessed, which its answer
+repeats; the JSON of an answer is bounded in length and depth, and everything in it is checked.
+
 Views are not part of a message: the worker writes them into memory that both processes share, sample after sample, the
 views of one sample in the order of the request. The daemon copies them from there.
 """
 
 import json
 import math
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -17,14 +21,17 @@ from numpy.typing import NDArray
 
 from vqmon.core.frames import DETAIL_GRID_BYTES, DetailGrid
 from vqmon.core.types import SIGNALS, ClipSampling, DecodedSegment, MediaFacts, Pixels, Sampling, TileGrid, View
-from vqmon.errors import REASONS, DecodeError
+from vqmon.errors import DecodeError
 from vqmon.media.reference.alignment import ALIGNMENT_CLIP
 from vqmon.media.reference.answer import parse_comparison, parse_libvmaf_pictures
 from vqmon.media.reference.comparison import ReferenceRequest
 from vqmon.media.reference.libvmaf.pictures import StoredPictures
 
-HEADER = struct.Struct("!4sIQ")
-"""Magic number, length of the JSON in bytes, length of the raw bytes."""
+HEADER = struct.Struct("!4sQIQ")
+"""Magic number, id of the request, length of the JSON in bytes, length of the raw bytes."""
+
+START_ID = 0
+"""The id of a worker's first message, which answers no request."""
 
 MAX_JSON_BYTES = 4_000_000
 FINGERPRINT_DIGITS = 32 * 18 * 2
@@ -34,8 +41,27 @@ SharedMemory = NDArray[np.uint8]
 
 HdrMode = Literal["tonemap", "refuse"]
 
-_MAGIC = b"vqm1"
+_MAGIC = b"vqm2"
 _MAX_TEXT_CHARACTERS = 200
+_MAX_JSON_DEPTH = 8
+_JSON_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_MAX_THUMBNAIL_BYTES = 10_000_000
+_MAX_RAW_BYTES = 256_000_000
+_WORKER_REASONS = frozenset(
+    (
+        "corrupt",
+        "encrypted",
+        "hdr",
+        "missing_init",
+        "no_frames",
+        "no_video",
+        "not_media",
+        "too_long",
+        "too_many_pixels",
+        "unsupported_codec",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +128,13 @@ class DecodeRequest:
             raise ValueError("a reference needs bytes and measures")
 
     @property
+    def max_answer_bytes(self) -> int:
+        """Most raw bytes behind an answer: the thumbnails and the detail grids."""
+        samples = self.limits.max_samples
+        thumbnails = min(samples * _MAX_THUMBNAIL_BYTES, _MAX_RAW_BYTES) if self.thumbnail_width else 0
+        return thumbnails + self.detail_bytes(samples)
+
+    @property
     def bytes_per_sample(self) -> int:
         """Bytes of all views of one sampled frame."""
         return sum(view.row_bytes for view in self.views)
@@ -140,18 +173,27 @@ def _view_from_dict(values: Mapping[str, Any]) -> View:
     return View(**{**values, "pad_rgb": tuple(values["pad_rgb"]), "grids": grids, "clip": clip})
 
 
-def pack_message_start(content: Mapping[str, Any], *, raw_bytes: int) -> bytes:
+def pack_message_start(content: Mapping[str, Any], *, request_id: int, raw_bytes: int) -> bytes:
     """The header and the JSON of a message; the sender adds `raw_bytes` bytes."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
-    return HEADER.pack(_MAGIC, len(text), raw_bytes) + text
+    return HEADER.pack(_MAGIC, request_id, len(text), raw_bytes) + text
 
 
-def unpack_header(header: bytes | bytearray, *, max_raw_bytes: int) -> tuple[int, int]:
-    """(JSON bytes, raw bytes) of a message; raises ValueError for an invalid header or a message that is too large."""
-    magic, json_bytes, raw_bytes = HEADER.unpack(header)
+def unpack_header(header: bytes | bytearray, *, max_raw_bytes: int) -> tuple[int, int, int]:
+    """(request id, JSON bytes, raw bytes) of a message; raises ValueError when it is invalid or too large."""
+    magic, request_id, json_bytes, raw_bytes = HEADER.unpack(header)
     if magic != _MAGIC or json_bytes > MAX_JSON_BYTES or raw_bytes > max_raw_bytes:
         raise ValueError("the message has an invalid header or is too large")
-    return json_bytes, raw_bytes
+    return request_id, json_bytes, raw_bytes
+
+
+def parse_json(text: bytes | bytearray) -> object:
+    """Parse JSON that an attacker may have written; raises ValueError, also when it is nested more than 8 deep."""
+    brackets = np.frombuffer(_JSON_STRING.sub(b"", text).translate(None, _NOT_BRACKETS), np.uint8)
+    steps = np.where((brackets == ord("[")) | (brackets == ord("{")), np.int32(1), np.int32(-1))
+    if np.cumsum(steps).max(initial=0) > _MAX_JSON_DEPTH:
+        raise ValueError(f"JSON nested more than {_MAX_JSON_DEPTH} deep")
+    return json.loads(text)
 
 
 def parse_answer(
@@ -159,14 +201,14 @@ def parse_answer(
 ) -> DecodedSegment:
     """Parse and check a worker's answer.
 
-    The worker is not trusted: an attacker may control it, and the shared memory may change while it is read. Raises the
-    DecodeError that the worker reports, and ValueError, KeyError or TypeError when the answer does not fit the request.
+    The shared memory may change while it is read. Raises the DecodeError that the worker reports, and ValueError,
+    KeyError, TypeError or OverflowError when the answer does not fit the request.
     """
     answer = _expect(content, dict)
     if answer.get("ok") is not True:
         raise _reported_error(answer)
     times = _parse_times(answer.get("times"), max_samples=request.limits.max_samples)
-    sizes = [_bounded_integer(size, 0, 10_000_000) for size in _expect(answer.get("thumbnails"), list)]
+    sizes = [_bounded_integer(size, 0, _MAX_THUMBNAIL_BYTES) for size in _expect(answer.get("thumbnails"), list)]
     if len(sizes) != (len(times) if request.thumbnail_width else 0):
         raise ValueError("wrong number of thumbnails")
     picture_bytes = sum(sizes)
@@ -219,7 +261,7 @@ def printable_text(value: object) -> str:
 
 def _reported_error(answer: Mapping[str, Any]) -> DecodeError:
     reason = answer.get("reason")
-    if not isinstance(reason, str) or reason not in REASONS:
+    if not isinstance(reason, str) or reason not in _WORKER_REASONS:
         raise ValueError("unknown reason")
     return DecodeError(reason, printable_text(answer.get("detail", "")))
 

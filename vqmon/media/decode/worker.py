@@ -1,12 +1,14 @@
 """The decoder process, whose modules alone import av: untrusted bytes in, views and signals out.
 
-Runs as `python -m vqmon.media.decode.worker MEMORY_BYTES THREADS DESCRIPTOR SHARED_BYTES`, answers requests in the
-format of `protocol` on the socket that is its standard input, and ends when that is closed. libav never gets an
-address, never guesses the format, and may open a short list of codecs only.
+Runs as `python -m vqmon.media.decode.worker MEMORY_BYTES THREADS DESCRIPTOR SHARED_BYTES ISOLATION`, answers requests
+in the format of `protocol` on the socket that is its standard input, and ends when that is closed. Before the first
+request it enters a jail (`sandbox`) in which nothing can be opened. libav never gets an address, never guesses the
+format, and may open a short list of codecs only.
 """
 
 import contextlib
 import gc
+import importlib
 import io
 import json
 import mmap
@@ -17,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import av
 import av.filter
@@ -52,13 +54,14 @@ from vqmon.media.decode.frame_selection import (
 )
 from vqmon.media.decode.protocol import (
     HEADER,
+    START_ID,
     DecodeLimits,
     DecodeRequest,
     SharedMemory,
     pack_message_start,
     unpack_header,
 )
-from vqmon.media.decode.sandbox import detach_standard_streams, drop_privileges, kill_when_parent_exits
+from vqmon.media.decode.sandbox.jail import Isolation, detach_standard_streams, enter_jail
 from vqmon.media.decode.stills.detection import read_still
 from vqmon.media.decode.stills.picture import decode_still_packet, set_still_colour, without_alpha
 from vqmon.media.decode.stills.still import StillPicture, still_facts
@@ -86,6 +89,17 @@ _FIELD_ORDERS = (2, 3, 4, 5)  # AVFieldOrder: TT, BB, TB, BT
 _JPEG_QUALITY = 4 * 118  # FF_QP2LAMBDA
 # pixels; the ffmpeg command adds them to a stream that is marked as default when it chooses one
 _DEFAULT_STREAM_BONUS = 5_000_000
+# PyAV and numpy import these when they are first needed: too late in the jail, where nothing can be opened
+_LATE_MODULES = (
+    "av.sidedata.encparams",
+    "av.sidedata.motionvectors",
+    "av.subtitles.codeccontext",
+    "av.subtitles.stream",
+    "numpy.fft",
+    "numpy.linalg",
+    "numpy.ma",
+    "numpy.random",
+)
 _EVERY_FRAME_FPS = 240.0  # above every frame rate: no frame of a reference is left out
 
 
@@ -453,31 +467,42 @@ def _encode_jpeg(picture: Pixels) -> bytes:
 
 def main() -> None:
     """Answer requests until the input is closed."""
-    memory_bytes, threads, descriptor, shared_bytes = map(int, sys.argv[1:])
-    kill_when_parent_exits()
+    memory_bytes, threads, descriptor, shared_bytes = map(int, sys.argv[1:5])
+    isolation = cast(Isolation, sys.argv[5])
     shared_memory = np.frombuffer(mmap.mmap(descriptor, shared_bytes), np.uint8)
     os.close(descriptor)
+    import_late_modules()
     requests, answers = detach_standard_streams()
     av.logging.set_libav_level(av.logging.PANIC)
-    drop_privileges(memory_bytes=memory_bytes + shared_bytes, threads=threads)
     tools = ReferenceTools(
         FrameResampler(av.filter.Graph),
         new_graph=av.filter.Graph,
         frame_from_rgb=partial(av.VideoFrame.from_ndarray, format="rgb24"),
     )
-    _write_message(answers, _library_versions())
+    versions = _library_versions()
+    report = enter_jail(isolation, memory_bytes=memory_bytes + shared_bytes, threads=threads)
+    facts = {"versions": versions, "in_force": dict(report.in_force), "missing": dict(report.missing)}
+    _write_message(answers, START_ID, facts)
     gc.freeze()
     while len(header := requests.read(HEADER.size)) == HEADER.size:
-        json_bytes, media_bytes = unpack_header(header, max_raw_bytes=1 << 40)
+        request_id, json_bytes, media_bytes = unpack_header(header, max_raw_bytes=1 << 40)
         request = DecodeRequest.from_dict(json.loads(requests.read(json_bytes)))
-        _answer_request(answers, requests.read(media_bytes), request, shared_memory, tools)
+        answer, raw = _answer_request(requests.read(media_bytes), request, shared_memory, tools)
+        _write_message(answers, request_id, answer, raw)
         # PyAV's objects form reference cycles: uncollected, the frames of several segments stay in memory at once
         gc.collect()
 
 
+def import_late_modules() -> None:
+    """Import what a worker may need in its jail; call this before `enter_jail`."""
+    for name in _LATE_MODULES:
+        importlib.import_module(name)
+
+
 def _answer_request(
-    answers: BinaryIO, media: bytes, request: DecodeRequest, shared_memory: SharedMemory, tools: ReferenceTools
-) -> None:
+    media: bytes, request: DecodeRequest, shared_memory: SharedMemory, tools: ReferenceTools
+) -> tuple[dict[str, Any], Sequence[bytes]]:
+    """The JSON and the raw bytes of the answer about one segment."""
     media, reference = (media[: len(media) - request.reference_bytes], media[len(media) - request.reference_bytes :])
     side = None if request.reference is None else SegmentSide(tools.converter)
     try:
@@ -489,16 +514,15 @@ def _answer_request(
                 side, reference, request, tools, shared_memory=shared_memory, used_bytes=used_bytes
             )
     except DecodeError as error:
-        _write_message(answers, {"ok": False, "reason": error.reason, "detail": error.detail})
+        return {"ok": False, "reason": error.reason, "detail": error.detail}, ()
     except MemoryError:
         detail = f"decoding needs more than {request.limits.memory_bytes >> 20} MB of memory"
-        _write_message(answers, {"ok": False, "reason": "too_many_pixels", "detail": detail})
-    else:
-        _write_message(answers, answer, [*collector.thumbnails, *collector.details])
+        return {"ok": False, "reason": "too_many_pixels", "detail": detail}, ()
+    return answer, [*collector.thumbnails, *collector.details]
 
 
-def _write_message(answers: BinaryIO, content: dict[str, Any], raw: Sequence[bytes] = ()) -> None:
-    answers.write(pack_message_start(content, raw_bytes=sum(map(len, raw))))
+def _write_message(answers: BinaryIO, request_id: int, content: dict[str, Any], raw: Sequence[bytes] = ()) -> None:
+    answers.write(pack_message_start(content, request_id=request_id, raw_bytes=sum(map(len, raw))))
     for part in raw:
         answers.write(part)
     answers.flush()

@@ -21,8 +21,8 @@ from av.video.stream import VideoStream
 from vqmon.errors import DecodeError
 from vqmon.media.decode.bitstream.container import detect_demuxer
 from vqmon.media.decode.bitstream.packets import sample_aspect_ratio
-from vqmon.media.decode.sandbox import drop_privileges, kill_when_parent_exits
-from vqmon.media.decode.worker import CONTAINER_OPTIONS
+from vqmon.media.decode.sandbox.jail import enter_jail
+from vqmon.media.decode.worker import CONTAINER_OPTIONS, import_late_modules
 from vqmon.media.encode.codecs import CODECS, EncodeSettings, gop_frames
 from vqmon.media.images.resampling import Orientation, display_size
 from vqmon.media.reference.sides import read_orientation
@@ -268,12 +268,13 @@ def _decoded(
 def main() -> None:
     """Answer the request."""
     descriptor, memory_bytes = map(int, sys.argv[1:])
-    kill_when_parent_exits()
     request = json.loads(sys.stdin.buffer.read())
     av.logging.set_libav_level(av.logging.PANIC)
-    drop_privileges(memory_bytes=memory_bytes, threads=2)
+    import_late_modules()
     result = b""
     with os.fdopen(descriptor, "rb") as media:
+        # the encoders create threads
+        enter_jail("best", memory_bytes=memory_bytes, threads=2)
         try:
             if "settings" in request:
                 settings = EncodeSettings(**request["settings"])

@@ -89,7 +89,7 @@ class History:
     """Writes outcomes and alerts, and owns the parts that read and maintain them; safe to use from several threads."""
 
     def __init__(self, database: Database, *, evidence_max_bytes: int) -> None:
-        layouts = LayoutCache(database)
+        layouts = self._layouts = LayoutCache(database)
         self.documents = Documents(database.query)
         self.queries = Queries(database, documents=self.documents, layouts=layouts)
         self.outbox = Outbox(database, retry_timeout_seconds=RETRY_TIMEOUT_SECONDS)
@@ -152,6 +152,16 @@ class History:
                 insert_marker(transaction, marker)
             number = self._upsert_alerts(transaction, number, records.alerts, None)
             transaction.execute("UPDATE tip SET number = ?", (number,))
+
+    def check(self) -> None:
+        """Read all of the database; raises StoreError when it is damaged."""
+        self._database.check()
+
+    def reopen(self) -> None:
+        """Open the database anew after a write failed; raises StoreError when it is still not in order."""
+        self._cache.clear()
+        self._layouts.clear()
+        self._database.reopen()
 
     def add_marker(self, marker: DeployMarker) -> None:
         """Store a deploy marker; adding it twice changes nothing."""

@@ -21,8 +21,20 @@ MuteAlerts = Callable[[Collection[QueuedAlert]], Collection[str]]
 class AsyncOutbox(Protocol):
     """The outbox of a history, as `history.outbox.Outbox` without blocking."""
 
-    async def queued_alerts(self, *, after: int) -> Sequence[QueuedAlert]: ...
+    async def queued_alerts(self, *, after: int) -> Sequence[QueuedAlert]:
+        """Queued alerts that changed after this number; those that are not in the history yet have the number 0."""
+
     async def record_deliveries(self, deliveries: Mapping[str, Mapping[str, NotifiedState] | None]) -> None: ...
+
+
+def _merge(earlier: QueuedAlert | None, queued: QueuedAlert) -> QueuedAlert | None:
+    """What is queued after a change; our own record of deliveries is newer than the one that was read."""
+    if queued.number:
+        return replace(queued, notified_states=earlier.notified_states) if earlier else queued
+    if earlier:
+        return replace(earlier, alert=queued.alert, changed_at=queued.changed_at)
+    # nobody was told of an alert that is not queued, so nobody needs to hear that it is resolved
+    return queued if queued.alert.state == "open" else None
 
 
 class Dispatcher:
@@ -71,11 +83,8 @@ class Dispatcher:
             is_last_read = self._is_stopped
             self._outbox_changed.clear()
             for queued in await self._outbox.queued_alerts(after=self._last_number):
-                earlier = self._queued.get(queued.alert.id)
-                # Our own record of deliveries is newer than the one that was read.
-                self._queued[queued.alert.id] = (
-                    replace(queued, notified_states=earlier.notified_states) if earlier else queued
-                )
+                if (merged := _merge(self._queued.get(queued.alert.id), queued)) is not None:
+                    self._queued[queued.alert.id] = merged
                 self._last_number = max(self._last_number, queued.number)
             for queue in self._queues:
                 queue.changed.set()

@@ -67,6 +67,18 @@ REMEDIES_BY_REASON: dict[str, tuple[str, ...]] = {
         "The decoder process was replaced; other segments are not affected.",
         "If it happens again on this rendition, keep the segment and report it.",
     ),
+    "worker": (
+        "This machine is short of memory, process ids or time: see the log, and the limits of the unit or container.",
+        "Fewer `decode.workers` need less.",
+    ),
+    "poison": (
+        "A decoder process died twice on this segment, or answered nonsense; other segments are not affected.",
+        "Keep the segment: it may be an attack on the decoder. `vqmon check` says which protections it has.",
+    ),
+    "internal": (
+        "The log of the daemon has the trace of the error; report it together with the segment.",
+        "`vqmon score ADDRESS` shows whether it happens again.",
+    ),
     "out_of_memory": ("Choose a smaller scorer, fewer `decode.workers`, or a device with more memory.",),
     "message": (
         "The segment message is incomplete; the detail names the field.",

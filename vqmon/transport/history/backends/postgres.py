@@ -84,6 +84,12 @@ class PostgresDatabase:
     def checkpoint(self) -> None:
         """Does nothing: the server checkpoints by itself."""
 
+    def check(self) -> None:
+        """Does nothing: the server checks its pages by itself."""
+
+    def reopen(self) -> None:
+        """Does nothing: a connection that broke is replaced by the next use."""
+
     def close(self) -> None:
         self._close_idle()
         writer, self._writer = self._writer, None

@@ -6,12 +6,13 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from vqmon.errors import NoHistoryError, StoreError
+from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.backends import schema
 from vqmon.transport.history.backends.base import OpenMode, StatementResult
 
@@ -90,6 +91,15 @@ def _immutable_stamp(path: Path) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_size
 
 
+def _file_identity(path: Path) -> tuple[int, int] | None:
+    """(device, inode) of a file; None when there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _sidecar(path: Path, suffix: str) -> Path:
     """The file that SQLite or vqmon keeps next to a database; next to the target of a symbolic link."""
     target = path.resolve()
@@ -110,8 +120,16 @@ class SqliteDatabase:
         self._connections: list[sqlite3.Connection] = []
         self._commits = 0
         self._checkpoint_thread: _CheckpointThread | None = None
+        # counts the openings of the file; a connection of an earlier one is replaced by its thread
+        self._opening = 0
+        # identities of the file and of its write-ahead log
+        self._file: tuple[int, int] | None = None
+        self._log: tuple[int, int] | None = None
         try:
             self._prepare()
+            if mode == "write":
+                self.check()
+            self._note_files()
         except BaseException:
             self.close()
             raise
@@ -125,6 +143,7 @@ class SqliteDatabase:
     def transaction(self) -> Iterator["_SqliteTransaction"]:
         """Begin a transaction that commits all or nothing."""
         with self._translated_errors():
+            self._check_file()
             connection = self._connection()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -139,6 +158,54 @@ class SqliteDatabase:
         if self._commits == _CHECKPOINT_THREAD_COMMITS:
             self._checkpoint_thread = _CheckpointThread(self._open(query="mode=rwc"))
 
+    def check(self) -> None:
+        """Read every page; raises StoreError when the file is damaged. About a second per gigabyte that is cached."""
+        problems = [str(problem) for (problem,) in self.query("PRAGMA quick_check(3)")]
+        if problems != ["ok"]:
+            first_line = problems[0].strip().splitlines()[-1]
+            raise StoreError(
+                f"{self.path}: is damaged ({first_line}); restore a backup, or move the file aside and begin a new one"
+            )
+
+    def reopen(self) -> None:
+        """Write to the file of this name, whatever became of it: one that was deleted is restored from what is open."""
+        with self._translated_errors():
+            if not self.path.exists():
+                self._restore()
+            elif self._file != _file_identity(self.path):
+                self._remove_log()
+            self._opening += 1
+            if self._checkpoint_thread is not None:
+                self._checkpoint_thread.close()
+                self._checkpoint_thread, self._commits = None, 0
+            self._prepare()
+            self._note_files()
+
+    def _note_files(self) -> None:
+        self._file, self._log = _file_identity(self.path), _file_identity(_sidecar(self.path, "-wal"))
+
+    def _remove_log(self) -> None:
+        """Remove the log of the file that was open, before SQLite takes it for that of the file of the same name."""
+        if self._log is not None and self._log == _file_identity(_sidecar(self.path, "-wal")):
+            for suffix in ("-wal", "-shm"):
+                _sidecar(self.path, suffix).unlink(missing_ok=True)
+
+    def _restore(self) -> None:
+        """Copy the deleted file, which lives on while it is open, to its name."""
+        for suffix in ("-wal", "-shm"):
+            _sidecar(self.path, suffix).unlink(missing_ok=True)
+        copy = _sidecar(self.path, ".restoring")
+        copy.unlink(missing_ok=True)
+        with closing(sqlite3.connect(copy)) as target:
+            self._connection().backup(target)
+        copy.rename(self.path)
+        log.warning(**log_event("history.restored", path=self.path))
+
+    def _check_file(self) -> None:
+        """Raise StoreError when the file that is open is not the one of this name any more."""
+        if self._file is not None and self._file != _file_identity(self.path):
+            raise StoreError(f"{self.path}: was deleted or replaced while it was written")
+
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file, as far as readers allow it."""
         self.query("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -152,12 +219,16 @@ class SqliteDatabase:
     def _connection(self) -> sqlite3.Connection:
         """The connection of this thread; a reader that opened the file as immutable opens it anew when it changed."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is not None and (stamp := self._local.stamp) and stamp != _immutable_stamp(self.path):
+        if connection is not None and (
+            self._local.opening != self._opening
+            or ((stamp := self._local.stamp) and stamp != _immutable_stamp(self.path))
+        ):
             self._connections.remove(connection)
             connection.close()
-            connection = None
+            connection = self._local.connection = None
         if connection is None:
             stamp = self._local.stamp = _immutable_stamp(self.path) if self._is_reader else None
+            self._local.opening = self._opening
             connection = self._local.connection = self._open(query=self._uri_query(is_immutable=stamp is not None))
             self._connections.append(connection)
         return connection
@@ -194,6 +265,8 @@ class SqliteDatabase:
             yield
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: {error}") from error
+        except OSError as error:
+            raise StoreError(f"{self.path}: {error.strerror}") from error
 
     def _prepare(self) -> None:
         """Check that the file is a history of this version; a writer creates or upgrades the tables."""

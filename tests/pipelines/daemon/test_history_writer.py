@@ -1,0 +1,222 @@
+"""The daemon goes on while its history cannot be written: it is full, locked, deleted, damaged or replaced."""
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from pipelines.daemon.history_writer import HistoryWrite, HistoryWriter
+from pipelines.service.history_thread import HistoryThread, open_history_thread
+from pipelines.service.notifications import HistoryOutbox
+from tests import factories
+from tests.factories import START
+from tests.transport.wire.test_cloudevents import ALERT
+from vqmon.errors import StoreError
+from vqmon.retry import Backoff
+from vqmon.telemetry.health import ProgressTracker
+from vqmon.telemetry.metrics import Meters
+from vqmon.transport.history.backends import sqlite
+from vqmon.transport.history.history import open_history
+
+OVER = replace(ALERT, state="resolved", resolved_at=ALERT.opened_at + timedelta(seconds=40))
+
+
+class Writing:
+    """A writer over a real history file."""
+
+    def __init__(self, thread: HistoryThread, *, max_waiting_bytes: int) -> None:
+        self.thread = thread
+        self.progress = ProgressTracker(lambda: 0.0)
+        self.writer = HistoryWriter(
+            thread,
+            meters=Meters(),
+            progress=self.progress,
+            max_waiting_bytes=max_waiting_bytes,
+            backoff=Backoff(first_seconds=0.01, last_seconds=0.02),
+        )
+
+    async def write(self, *sequences: int) -> None:
+        for sequence in sequences:
+            await self.writer.write(HistoryWrite(outcomes=[factories.event(sequence=sequence)]))
+
+    @property
+    def stored(self) -> list[int]:
+        outcomes = self.thread.history.documents.outcomes_in_write_order()
+        return [outcome.segment.sequence for outcome in outcomes]
+
+
+@asynccontextmanager
+async def writing(path: Path, *, max_waiting_bytes: int = 10_000_000) -> AsyncIterator[Writing]:
+    with open_history_thread(path, mode="write") as thread:
+        subject = Writing(thread, max_waiting_bytes=max_waiting_bytes)
+        async with subject.writer.retrying():
+            yield subject
+
+
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 - a writer has no events
+            await asyncio.sleep(0.005)
+
+
+def on_disk(path: Path) -> list[int]:
+    """The segments that another process reads."""
+    with open_history(path, mode="read") as history:
+        return [outcome.segment.sequence for outcome in history.documents.outcomes_in_write_order()]
+
+
+@pytest.fixture(autouse=True)
+def short_busy_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_BUSY_TIMEOUT_SECONDS", 0.02)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "vqmon.db"
+
+
+async def test_what_is_written_is_in_the_history_and_nothing_waits(path: Path) -> None:
+    """The daemon is ready."""
+    async with writing(path) as daemon:
+        await daemon.write(0, 1)
+        assert daemon.stored == [0, 1]
+        assert not daemon.writer.is_degraded
+        assert daemon.progress.problem == ""
+
+
+async def test_a_locked_history_is_waited_for_in_order(path: Path) -> None:
+    """Another program holds it; later writes queue behind the first, and the daemon says that it is not ready."""
+    async with writing(path) as daemon:
+        await daemon.write(0)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            await daemon.write(1, 2, 3)
+            assert daemon.writer.is_degraded
+            assert daemon.progress.problem.startswith(f"the history cannot be written: {path}: database is locked")
+            other.execute("ROLLBACK")
+        await until(lambda: not daemon.writer.is_degraded)
+        assert daemon.stored == [0, 1, 2, 3]
+        await until(lambda: daemon.progress.problem == "")
+        await daemon.write(4)
+        assert daemon.stored == [0, 1, 2, 3, 4]
+
+
+async def test_a_full_disk_is_waited_for(path: Path) -> None:
+    """Every later write fails too until there is room."""
+    async with writing(path) as daemon:
+        await daemon.write(0)
+
+        def limit_pages(count: int) -> None:
+            daemon.thread.history._database.query(f"PRAGMA max_page_count = {count}")
+
+        await daemon.thread.run(lambda: limit_pages(1))
+        sequence = 0
+        while not daemon.writer.is_degraded:
+            sequence += 1
+            await daemon.write(sequence)
+        assert "full" in daemon.progress.problem
+        # what was opened anew has no limit
+        await until(lambda: not daemon.writer.is_degraded)
+        assert daemon.stored == list(range(sequence + 1))
+
+
+async def test_a_deleted_history_is_restored_from_what_is_open(path: Path) -> None:
+    """With everything that it held."""
+    async with writing(path) as daemon:
+        await daemon.write(0, 1)
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink()
+        await daemon.write(2)
+        await until(lambda: not daemon.writer.is_degraded)
+        await daemon.write(3)
+        assert daemon.stored == [0, 1, 2, 3]
+        assert on_disk(path) == [0, 1, 2, 3]
+    assert on_disk(path) == [0, 1, 2, 3]
+
+
+async def test_a_history_that_was_replaced_is_written_to(path: Path, tmp_path: Path) -> None:
+    """By a backup, say, or by one that is not damaged; what is no history is waited out."""
+    backup = tmp_path / "backup.db"
+    async with writing(backup) as daemon:
+        await daemon.write(0)
+    async with writing(path) as daemon:
+        await daemon.write(0, 1)
+        (tmp_path / "text").write_text("no history")
+        shutil.move(tmp_path / "text", path)
+        await daemon.write(2, 3)
+        assert daemon.writer.is_degraded
+        assert "deleted or replaced" in daemon.progress.problem
+        await asyncio.sleep(0.1)
+        assert daemon.writer.is_degraded
+        shutil.move(backup, path)
+        await until(lambda: not daemon.writer.is_degraded)
+        assert daemon.stored == [0, 2, 3]
+    assert on_disk(path) == [0, 2, 3]
+
+
+def test_a_damaged_history_is_refused_at_the_start_with_a_remedy(path: Path) -> None:
+    """Before a segment is scored into it."""
+    with open_history(path, mode="write") as history:
+        history.publish([factories.event(sequence=sequence) for sequence in range(40)])
+    content = bytearray(path.read_bytes())
+    content[8192 * 3 : 8192 * 3 + 4000] = bytes(4000)
+    path.write_bytes(content)
+    message = r"vqmon.db: is damaged \(.*\); restore a backup, or move the file aside"
+    with pytest.raises(StoreError, match=message), open_history_thread(path, mode="write"):
+        pass
+
+
+async def test_no_more_is_accepted_than_has_room(path: Path) -> None:
+    """The source stands still then, so that nothing is lost, and goes on when the history does."""
+    async with writing(path, max_waiting_bytes=3 * 16_000) as daemon:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            await daemon.write(0, 1, 2)
+            fourth = asyncio.ensure_future(daemon.write(3))
+            await asyncio.sleep(0.1)
+            assert not fourth.done()
+            other.execute("ROLLBACK")
+        await fourth
+        await until(lambda: not daemon.writer.is_degraded)
+        assert daemon.stored == [0, 1, 2, 3]
+
+
+async def test_what_cannot_be_written_at_the_end_is_said(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next start observes these segments again, as the history does not have them."""
+    monkeypatch.setattr("pipelines.daemon.history_writer._LAST_TRY_SECONDS", 0.1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        async with writing(path) as daemon:
+            other.execute("BEGIN EXCLUSIVE")
+            await daemon.write(0, 1)
+    record = next(record for record in caplog.records if record.getMessage() == "history.given_up")
+    assert record.fields["outcomes"] == 2  # type: ignore[attr-defined]
+
+
+async def test_alerts_are_queued_without_the_history_and_once(path: Path) -> None:
+    """What receivers were told meanwhile is recorded when the history takes the alerts."""
+    async with writing(path) as daemon:
+        outbox = HistoryOutbox(daemon.thread, waiting=daemon.writer)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            for alert in (ALERT, OVER):
+                await daemon.writer.write(HistoryWrite(alerts=[alert], queued_at=START))
+            queued = await outbox.queued_alerts(after=0)
+            assert [(entry.alert.state, entry.number) for entry in queued] == [("open", 0), ("resolved", 0)]
+            assert not await outbox.queued_alerts(after=0)
+            await outbox.record_deliveries({ALERT.id: {"chat": "resolved"}})
+            other.execute("ROLLBACK")
+        await until(lambda: not daemon.writer.is_degraded)
+        (stored,) = await outbox.queued_alerts(after=0)
+        assert stored.alert.state == "resolved"
+        assert stored.number > 0
+        assert stored.notified_states == {"chat": "resolved"}
+        await outbox.record_deliveries({ALERT.id: None})
+        assert await outbox.queued_alerts(after=0) == []
