@@ -21,7 +21,7 @@ help:
 	@echo "make kafka        one Kafka broker on 127.0.0.1:9092 to try things with, until Ctrl-C (Java 17 and Maven)"
 	@echo "make bench        speed and memory beside peers, in one run"
 	@echo "make bench-experiments  how often experiments are called wrongly: 4,000 seeded runs each, beside usual practice"
-	@echo "make bench-detectors  false alarms and delays of the alert rules, simulated (FULL=1: 400 series-days per shape)"
+	@echo "make bench-detectors  false alarms and delays of the alert rules, simulated (FULL=1: 100 stream-days per shape)"
 	@echo "make lock         resolve the locked requirements anew"
 
 $(READY): requirements/dev.txt pyproject.toml

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.alerts.ladder_scores import CLIPS, Measured, measure, scores_of
-from bench.alerts.noise import DAY, SEGMENT_SECONDS
+from bench.alerts.series_shapes import DAY, SEGMENT_SECONDS
 from vqmon.core.alerts.backtest.incidents import DAY_SECONDS, DetectionReport, Incident, evaluate_alerts
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import (

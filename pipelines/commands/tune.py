@@ -1,18 +1,11 @@
-"""Proposes settings of regression rules from the series of scores that are stored in the history."""
+"""Measures regression rules on the series of scores that are stored in the history: what they see, and how soon."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pipelines.commands.replay import HistoryFilter, stored_outcomes
 from pipelines.service.wiring import load_rules
-from vqmon.core.alerts.backtest.tuning import (
-    POINTS_PER_MOS,
-    DetectionDelay,
-    Proposal,
-    RecordedSeries,
-    detection_delays,
-    propose,
-)
+from vqmon.core.alerts.backtest.tuning import POINTS_PER_MOS, RecordedSeries, TuningReport, measure_rule
 from vqmon.core.alerts.conditions.regression import Regression, RegressionState
 from vqmon.core.alerts.media_timeline import place_outcome
 from vqmon.core.alerts.regression.regressions import RegressionDetector
@@ -26,19 +19,18 @@ from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 
 _DROPS_MOS = (0.1, 0.2, 0.3, 0.5, 1.0)
-"""Drops whose detection delay is shown."""
+"""Drops whose visibility is shown."""
 
 _MAX_SERIES = 500
-"""Series that are recorded; more of them would not change a proposal."""
+"""Series that are recorded; more of them would not change what is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunedRule:
-    """The proposal for one rule."""
+    """One rule on the stored series."""
 
     rule: AlertRule
-    proposal: Proposal
-    delays: tuple[DetectionDelay, ...]
+    report: TuningReport
 
 
 def tune(
@@ -46,14 +38,14 @@ def tune(
     place: HistoryLocation,
     *,
     rule: str,
-    false_alarms_per_day: float,
-    drop_points: float,
+    false_alarms_per_day: float | None,
+    drop_points: float | None,
     span: HistoryFilter,
 ) -> Iterator[TunedRule]:
-    """Proposals for the regression rule of this name, or for all, from the outcomes stored at a place.
+    """The regression rule of this name, or all, on the outcomes stored at a place.
 
-    `false_alarms_per_day` are those wanted per stream-day and series; drops of `drop_points` are detected soonest.
-    Raises SettingsError when there is no such rule, or too little is stored.
+    `false_alarms_per_day` (per stream-day and series) and `drop_points` replace the rule's own `false_alarm_days` and
+    `delta_min`. Raises SettingsError when there is no such rule, or too little is stored.
     """
     rules = [
         candidate
@@ -69,20 +61,20 @@ def tune(
     count = 0
     for candidate in rules:
         assert isinstance(candidate.condition, Regression)
+        parameters = candidate.condition.parameters
+        if false_alarms_per_day is not None:
+            parameters = parameters._replace(false_alarm_days=1.0 / false_alarms_per_day)
+        if drop_points is not None:
+            parameters = parameters._replace(delta_min=drop_points)
+        points = [mos * POINTS_PER_MOS for mos in _DROPS_MOS]
         try:
-            proposal = propose(
-                recorder.series_of(candidate.name),
-                false_alarms_per_day=false_alarms_per_day,
-                drop_points=drop_points,
-                parameters=candidate.condition.parameters,
-            )
+            report = measure_rule(recorder.series_of(candidate.name), parameters=parameters, drops_points=points)
         except ValueError as error:
             if rule:
                 raise SettingsError(f"rule {candidate.name!r}: {error}") from error
             continue
         count += 1
-        points = [mos * POINTS_PER_MOS for mos in _DROPS_MOS]
-        yield TunedRule(rule=candidate, proposal=proposal, delays=detection_delays(proposal, points))
+        yield TunedRule(rule=candidate, report=report)
     if not count:
         raise SettingsError("too little is stored: no series of a regression rule has 240 scored segments")
 

@@ -1,4 +1,4 @@
-"""Tables for the terminal: how well alert rules did on replay, and the settings proposed for them."""
+"""Tables for the terminal: how well alert rules did on replay, and the drops that they see."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,7 +8,7 @@ from rich.table import Table
 
 from pipelines.commands.tune import TunedRule
 from vqmon.core.alerts.backtest.incidents import DetectionReport
-from vqmon.core.alerts.backtest.tuning import POINTS_PER_MOS, Proposal
+from vqmon.core.alerts.backtest.tuning import POINTS_PER_MOS, MeasuredSeries, TuningReport
 
 _MAX_ROWS = 20
 
@@ -41,51 +41,57 @@ def _report_cells(report: DetectionReport) -> Iterator[str]:
 
 
 def tuning_tables(tuned: TunedRule) -> Iterator[RenderableType]:
-    """The noise of the series, how soon drops will be detected, and what to write into the rules file."""
-    proposal = tuned.proposal
-    series = Table(box=None, pad_edge=False, title=f"rule {escape(tuned.rule.name)}: {len(proposal.noise)} series")
+    """The series with the drops that they show, how many see which drop, the alerts, the rule."""
+    report = tuned.report
+    series = Table(box=None, pad_edge=False, title=f"rule {escape(tuned.rule.name)}: {len(report.series)} series")
     series.add_column("series", overflow="fold")
-    for name in ("segments", "baseline", "deviation", "correlation", "residual", "beyond 3"):
+    for name in ("segments", "usual", "deviation", "smallest drop", "seen within", "alerts"):
         series.add_column(name, justify="right")
-    for noise in sorted(proposal.noise, key=lambda noise: -noise.deviation)[:_MAX_ROWS]:
+    for one in sorted(report.series, key=lambda one: -_smallest_drop(one))[:_MAX_ROWS]:
+        smallest = one.visible_drops[-1] if one.visible_drops else None
         series.add_row(
-            escape(noise.name),
-            str(noise.count),
-            f"{noise.level:.1f}",
-            f"{noise.deviation:.2f}",
-            f"{noise.autocorrelation:.2f}",
-            f"{noise.residual_deviation:.2f}",
-            f"{noise.clipped_share:.1%}",
+            escape(one.name),
+            str(one.count),
+            f"{one.level:.1f}",
+            f"{one.deviation:.2f}",
+            f"{smallest.points:.1f}" if smallest else "–",
+            _seconds(smallest.value_count * one.segment_seconds if smallest else None),
+            str(one.alert_count),
         )
     yield series
-    delays = Table(box=None, pad_edge=False, title="how soon a drop is detected in the median series, by theory")
-    for name in ("drop, MOS", "points", "median", "p95"):
-        delays.add_column(name, justify="right")
-    for delay in tuned.delays:
-        seconds = [
-            None if segments is None else segments * proposal.segment_seconds
-            for segments in (delay.median, delay.p95)
-        ]  # fmt: skip
-        mos = delay.drop_points / POINTS_PER_MOS
-        delays.add_row(f"{mos:.1f}", f"{delay.drop_points:g}", *(_seconds(value) for value in seconds))
-    yield delays
-    yield _rate_sentence(proposal)
-    yield escape(
-        f"[rules.{tuned.rule.name}]\nk = {proposal.k:g}\nh = {proposal.h:g}\n"
-        f"baseline_segments = {proposal.baseline_segments}"
-    )
-
-
-def _rate_sentence(proposal: Proposal) -> str:
-    sentence = (
-        f"These settings open {proposal.alarms_per_day:.3f} alerts per stream-day on the {proposal.stream_days:.1f} "
-        f"stored stream-days; wanted are {proposal.wanted_alarms_per_day:g}."
-    )
-    if proposal.h > proposal.theoretical_h:
-        sentence += (
-            f" Theory alone gives h = {proposal.theoretical_h:g}: the scores move more than noise does, or there were "
-            "incidents."
+    drops = Table(box=None, pad_edge=False, title="lasting drops: which share of the series shows them, and how soon")
+    for name in ("drop, MOS", "points", "series", "within, median"):
+        drops.add_column(name, justify="right")
+    for drop in report.drops:
+        drops.add_row(
+            f"{drop.drop_points / POINTS_PER_MOS:.1f}",
+            f"{drop.drop_points:g}",
+            f"{drop.seen_share:.0%}",
+            _seconds(drop.seconds),
         )
+    yield drops
+    yield _rate_sentence(report)
+    parameters = report.parameters
+    yield escape(
+        f"[rules.{tuned.rule.name}]\nfalse_alarm_days = {parameters.false_alarm_days:g}\n"
+        f"delta_min = {parameters.delta_min:g}"
+    )
+
+
+def _smallest_drop(series: MeasuredSeries) -> float:
+    return series.visible_drops[-1].points if series.visible_drops else 100.0
+
+
+def _rate_sentence(report: TuningReport) -> str:
+    sentence = (
+        f"These settings open {report.alerts_per_day:.3f} alerts per stream-day on the {report.stream_days:.1f} "
+        f"stored stream-days, real drops included; "
+        f"one false alarm in {report.parameters.false_alarm_days:g} is accepted."
+    )
+    learning = sum(not series.visible_drops for series in report.series)
+    if learning:
+        hours = 3 * report.parameters.block_seconds / 3600
+        sentence += f" {learning} series have no limits yet: these need {hours:g} hours of content."
     return sentence
 
 

@@ -15,8 +15,8 @@ DEFAULTS = parse_rules(DEFAULT_FILE.read_text())
 
 
 def test_the_rules_that_come_with_vqmon() -> None:
-    """They are of every kind, some page and some wait, and their scorer exists."""
-    kinds = {"floor", "signal", "collapse", "no_score", "missing", "regression", "group"}
+    """They are of every kind but collapse, which is not enabled, some page and some wait, and their scorer exists."""
+    kinds = {"floor", "signal", "no_score", "missing", "regression", "group"}
     assert {rule.condition.kind for rule in DEFAULTS} == kinds
     assert {rule.severity for rule in DEFAULTS} == {"page", "ticket"}
     assert parse_rules(DEFAULT_FILE.read_text(), scorers=["lite@1"]) == DEFAULTS
@@ -66,9 +66,10 @@ MASK = FLOOR + '[masks.m]\ndaily_from = "02:00"\ndaily_until = 03:00:00\n'
             ["rule 'm'", "reasons", "'lost'", "timeout"],
         ),
         (DROP.replace("lite", "light"), ["rule 'drop': scorer", "did you mean 'lite'?"]),
-        (DROP + 'mode = "cussum"\n', ["rule 'drop'", "mode", "guarantee"]),
+        (DROP + 'mode = "guarantee"\n', ["rule 'drop'", "mode", "no such key any more", "false_alarm_days"]),
         (DROP + 'cause = "network"\n', ["rule 'drop'", "cause", "packaging"]),
-        (DROP + "k = 3\n", ["rule 'drop'", "k: must be 0.05..2"]),
+        (DROP + "k = 0.5\n", ["rule 'drop'", "k: there is no such key any more"]),
+        (DROP + "block_seconds = 3\n", ["rule 'drop'", "block_seconds: must be 30..86400"]),
         (DROP + "baseline = 3\n", ["rule 'drop'", "'baseline'", "did you mean"]),
         (DROP + '[rules.g]\nkind = "group"\nof = "drip"\n', ["rule 'g': of", "did you mean 'drop'?"]),
         ('[rules.g]\nkind = "group"\nof = "x"\nquantile = 2\n', ["rule 'g'", "quantile", "0.1..0.95"]),

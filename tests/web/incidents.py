@@ -8,11 +8,12 @@ from tests.web.stored_history import StoredHistory
 from vqmon.core.alerts.annotations import DeployMarker
 from vqmon.core.alerts.conditions.chart import ChartParameters
 from vqmon.core.alerts.conditions.regression import RegressionState
-from vqmon.core.alerts.regression.cusum import EMPTY_CHART, update_chart
+from vqmon.core.alerts.regression.control_chart import EMPTY_CHART, update_chart
 from vqmon.core.alerts.state import PairSeries, RenditionSeries
 from vqmon.core.types import Alert, CompanionShift, LevelShift, QualityEvent
 
 STREAM = "sports one"
+PARAMETERS = ChartParameters(block_seconds=200.0)
 MARKER = DeployMarker(id="m1", at=seed.NOW - timedelta(seconds=200), name="sr-v2 rollout", stream="sports*")
 
 
@@ -52,7 +53,7 @@ def rule_state(events: list[QualityEvent], series_name: str) -> RegressionState:
     began = seed.NOW.timestamp() - 4.0 * len(values)
     for number, value in enumerate(values):
         at = began + 4.0 * number
-        chart = update_chart(chart, value, ChartParameters(), starts_at=at, ends_at=at + 4.0, impact_minutes=1.0)
+        chart = update_chart(chart, value, PARAMETERS, starts_at=at, ends_at=at + 4.0, impact_minutes=1.0)
     key = f"{STREAM}/{rendition}"
     if against:
         pair = PairSeries(rendition_key=key, scorer="lite", against=against)

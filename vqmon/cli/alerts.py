@@ -68,19 +68,17 @@ def notify(config: Path | None, for_seconds: float | None) -> None:
     "--false-alarms",
     "false_alarms_per_day",
     type=click.FloatRange(0.0001, 10),
-    default=0.033,
-    show_default=True,
+    default=None,
     metavar="RATE",
-    help="Target rate of false alarms, per stream-day and series.",
+    help="Accepted false alarms per stream-day and series; default: those of the rule.",
 )
 @click.option(
     "--drop",
     "drop_points",
     type=click.FloatRange(0.1, 100),
-    default=5.0,
-    show_default=True,
+    default=None,
     metavar="POINTS",
-    help="Drop to detect soonest, in points; 25 points are 1 MOS.",
+    help="Smallest drop that opens an alert, in points; 25 points are 1 MOS; default: that of the rule.",
 )
 @click.option("--stream", default="", help="Only the stream with this id.")
 @since_option
@@ -90,28 +88,28 @@ def notify(config: Path | None, for_seconds: float | None) -> None:
 def tune(
     config: Path | None,
     rule: str,
-    false_alarms_per_day: float,
-    drop_points: float,
+    false_alarms_per_day: float | None,
+    drop_points: float | None,
     stream: str,
     since: datetime | None,
     until: datetime | None,
     history: str | None,
 ) -> None:
-    """Propose settings of regression rules from the stored scores, of a week if possible.
+    """Show what regression rules see in the stored scores, of a week if possible.
 
-    Measures the noise of every series, proposes k, h and the baseline length for the target rate of false alarms, and
-    prints the delay after which drops of 0.1 to 1 MOS are detected. Changes no file.
+    Prints for every series the smallest drop that it shows and how soon, for drops of 0.1 to 1 MOS how many series show
+    them, and how many alerts the rule opens. Changes no file.
     """
     from pipelines.commands.replay import HistoryFilter
-    from pipelines.commands.tune import tune as propose_settings
+    from pipelines.commands.tune import tune as measure_rules
     from pipelines.console.alerts import tuning_tables
 
     settings = open_settings(config)
     span = HistoryFilter(stream_id=stream, since=as_utc(since), until=as_utc(until))
     place = settings.history.at_location(history).location
-    proposals = propose_settings(
+    tuned_rules = measure_rules(
         settings, place, rule=rule, false_alarms_per_day=false_alarms_per_day, drop_points=drop_points, span=span
     )
-    for tuned in proposals:
+    for tuned in tuned_rules:
         for table in tuning_tables(tuned):
             out.print(table)

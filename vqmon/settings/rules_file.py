@@ -102,6 +102,9 @@ def _parse_rule(name: str, table: Any, where: str) -> tuple[AlertRule, bool]:
     condition_type = CONDITIONS[kind]
     condition_keys = _field_names(condition_type)
     condition_table = {key: value for key, value in table.items() if key not in _COMMON_KEYS}
+    for key in condition_table:
+        if key in condition_type.removed_keys and key not in condition_keys:
+            raise SettingsError(f"{where}: {key}: there is no such key any more; {condition_type.removed_keys[key]}")
     _refuse_unknown(condition_table, (*condition_keys, *_COMMON_KEYS), where)
     match_table = table.get("match", {})
     if not isinstance(match_table, dict):

@@ -21,11 +21,15 @@ RULES = """
 [rules.drop]
 kind = "regression"
 scorer = "lite"
+block_seconds = 300
+false_alarm_days = 1
 [rules.pair]
 kind = "regression"
 scorer = "lite"
 against = "ladder"
 match = { rendition = "720p" }
+block_seconds = 300
+false_alarm_days = 1
 """
 STRICT = '[rules.floor]\nkind = "floor"\nscorer = "lite"\nbelow = 58\nrecover_above = 60\nfor_seconds = 20\n'
 INCIDENTS = """stream,rendition,began,ended
@@ -109,19 +113,19 @@ def test_replay_knows_deploys(stored: Path, tmp_path: Path) -> None:
     assert "0 alerts with the old rules" in result.output
 
 
-def test_tune_proposes_settings_that_can_be_used(stored: Path, tmp_path: Path) -> None:
+def test_tune_prints_settings_that_can_be_used(stored: Path, tmp_path: Path) -> None:
     """What is printed is a rule table; with it the rules file is read again."""
     result = vqmon("tune", "--history", str(stored), "--rule", "pair", "--false-alarms", "5", "--drop", "2.5")
     assert result.exit_code == 0, result.output
     assert "news-1/720p/lite~ladder (lite@1 against 1080p)" in result.output
     lines = result.output.splitlines()
     start = lines.index("[rules.pair]")
-    table = "\n".join(lines[start : start + 4]) + '\nkind = "regression"\nscorer = "lite"\n'
+    table = "\n".join(lines[start : start + 3]) + '\nkind = "regression"\nscorer = "lite"\n'
     (rule,) = parse_rules(table)
-    assert 0.25 <= rule.condition.k <= 1
+    assert (rule.condition.false_alarm_days, rule.condition.delta_min) == (0.2, 2.5)
     drops = [line.split() for line in lines if line.split()[:1] in (["0.1"], ["0.2"], ["0.3"], ["0.5"], ["1.0"])]
     assert len(drops) == 5
-    assert drops[-1][2:] != ["–", "–"]
+    assert drops[-1][2] == "100%"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Proposals for regression rules from stored scores: which rules, series and times they rest on, and refusals."""
+"""Regression rules on stored scores: which rules, series and times are measured, and refusals."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,7 +13,6 @@ from pipelines.commands.replay import HistoryFilter
 from pipelines.commands.tune import TunedRule, tune
 from tests import factories
 from tests.factories import RENDITION, START
-from vqmon.core.alerts.backtest import tuning
 from vqmon.core.types import Outcome
 from vqmon.errors import SettingsError
 from vqmon.settings.load import Settings
@@ -26,13 +25,6 @@ LOW = (
 )
 COUNT = 300
 LOWER = replace(RENDITION, name="720p", bitrate_kbps=2500.0)
-
-
-@pytest.fixture
-def without_theory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace the run-length theory, which takes seconds, where a test looks only at the series."""
-    monkeypatch.setattr(tuning, "limit_for", lambda k, segments: 8.0)
-    monkeypatch.setattr(tune_module, "detection_delays", lambda proposal, points: ())
 
 
 def stored_scores(
@@ -63,34 +55,31 @@ def proposals(place: Path, rules: str, *, rule: str = "", span: HistoryFilter | 
     )
 
 
-@pytest.mark.usefixtures("without_theory")
 def test_every_regression_rule_has_a_proposal(tmp_path: Path) -> None:
     """Other kinds of rules have none; each series is named with its basis."""
     drop, pair = proposals(stored_scores(tmp_path / "h.db"), DROP + PAIR + LOW)
     assert [drop.rule.name, pair.rule.name] == ["drop", "pair"]
-    assert {noise.name.partition(" ")[0] for noise in drop.proposal.noise} == {
+    assert {one.name.partition(" ")[0] for one in drop.report.series} == {
         "news-1/1080p/lite",
         "news-1/720p/lite",
     }
-    assert {noise.name.partition(" ")[0] for noise in pair.proposal.noise} == {
+    assert {one.name.partition(" ")[0] for one in pair.report.series} == {
         "news-1/1080p/lite~ladder",
         "news-1/720p/lite~ladder",
     }
-    assert sorted(round(noise.level) for noise in drop.proposal.noise) == [65, 75]
+    assert sorted(round(one.level) for one in drop.report.series) == [65, 75]
 
 
-def test_a_proposal_answers_what_was_asked_for(tmp_path: Path) -> None:
-    """The delays are those of five drops in points; 25 points are one MOS."""
+def test_what_is_asked_for_replaces_the_settings_of_the_rule(tmp_path: Path) -> None:
+    """The drops are five in points; 25 points are one MOS."""
     (tuned,) = proposals(stored_scores(tmp_path / "h.db"), DROP)
-    proposal = tuned.proposal
-    assert proposal.wanted_alarms_per_day == 5.0
-    assert proposal.segment_seconds == 4.0
-    assert proposal.stream_days == pytest.approx(2 * COUNT * 4 / 86_400)
-    assert [delay.drop_points for delay in tuned.delays] == [2.5, 5.0, 7.5, 12.5, 25.0]
-    assert {noise.count for noise in proposal.noise} == {COUNT}
+    report = tuned.report
+    assert (report.parameters.false_alarm_days, report.parameters.delta_min) == (0.2, 2.5)
+    assert report.stream_days == pytest.approx(2 * COUNT * 4 / 86_400)
+    assert [drop.drop_points for drop in report.drops] == [2.5, 5.0, 7.5, 12.5, 25.0]
+    assert {one.count for one in report.series} == {COUNT}
 
 
-@pytest.mark.usefixtures("without_theory")
 def test_one_rule_can_be_named(tmp_path: Path) -> None:
     (tuned,) = proposals(stored_scores(tmp_path / "h.db"), DROP + PAIR, rule="pair")
     assert tuned.rule.name == "pair"
@@ -119,40 +108,34 @@ def test_too_few_segments_are_refused(tmp_path: Path) -> None:
         proposals(place, DROP + PAIR)
 
 
-@pytest.mark.usefixtures("without_theory")
 def test_failures_give_no_value(tmp_path: Path) -> None:
     """A series with 240 scores among 241 segments is long enough."""
     (tuned,) = proposals(stored_scores(tmp_path / "h.db", count=241, failed=[100]), DROP)
-    assert {noise.count for noise in tuned.proposal.noise} == {240}
+    assert {one.count for one in tuned.report.series} == {240}
     with pytest.raises(SettingsError):
         proposals(stored_scores(tmp_path / "other.db", count=241, failed=[100, 200]), DROP)
 
 
-@pytest.mark.usefixtures("without_theory")
 def test_stream_and_time_select_what_is_used(tmp_path: Path) -> None:
     """By the start of the segments."""
     place = stored_scores(tmp_path / "h.db", streams=["news-1", "news-2"])
     (both,) = proposals(place, DROP)
     (one,) = proposals(place, DROP, span=HistoryFilter(stream_id="news-2"))
     (early,) = proposals(place, DROP, span=HistoryFilter(until=START + timedelta(seconds=250 * 4)))
-    assert (len(both.proposal.noise), len(one.proposal.noise)) == (4, 2)
-    assert all(noise.name.startswith("news-2/") for noise in one.proposal.noise)
-    assert {noise.count for noise in early.proposal.noise} == {250}
+    assert (len(both.report.series), len(one.report.series)) == (4, 2)
+    assert all(one.name.startswith("news-2/") for one in one.report.series)
+    assert {one.count for one in early.report.series} == {250}
     with pytest.raises(SettingsError, match="too little"):
         proposals(place, DROP, span=HistoryFilter(stream_id="other"))
 
 
-@pytest.mark.usefixtures("without_theory")
 def test_series_beyond_the_limit_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that came first are used in full."""
     monkeypatch.setattr(tune_module, "_MAX_SERIES", 1)
     (tuned,) = proposals(stored_scores(tmp_path / "h.db"), DROP)
-    assert [(noise.name.partition(" ")[0], noise.count) for noise in tuned.proposal.noise] == [
-        ("news-1/1080p/lite", COUNT)
-    ]
+    assert [(one.name.partition(" ")[0], one.count) for one in tuned.report.series] == [("news-1/1080p/lite", COUNT)]
 
 
-@pytest.mark.usefixtures("without_theory")
 def test_a_rule_without_enough_values_is_passed_over(tmp_path: Path) -> None:
     """The others still have their proposals."""
     rules = DROP + PAIR.replace("pair", "owl").replace('"lite"', '"owl"')

@@ -9,7 +9,10 @@ from pipelines.commands.tune import TunedRule
 from pipelines.console import alerts
 from pipelines.console.alerts import detection_table, tuning_tables
 from vqmon.core.alerts.backtest.incidents import DetectionReport
-from vqmon.core.alerts.backtest.tuning import DetectionDelay, Proposal, SeriesNoise
+from vqmon.core.alerts.backtest.tuning import DropVisibility, MeasuredSeries, TuningReport
+from vqmon.core.alerts.conditions.chart import ChartParameters
+from vqmon.core.alerts.conditions.regression import Regression
+from vqmon.core.alerts.regression.control_chart import VisibleDrop
 from vqmon.settings.rules_file import parse_rules
 
 REPORT = DetectionReport(
@@ -22,35 +25,27 @@ REPORT = DetectionReport(
     flapping_count=1,
 )
 NOTHING_KNOWN = replace(REPORT, false_count=7, incident_count=0, detected_count=0, delays_seconds=(), flapping_count=0)
-NOISE = SeriesNoise(
+SERIES = MeasuredSeries(
     name="news/1080p/lite",
     count=300,
+    segment_seconds=4.0,
+    seconds=86_400.0,
     level=74.96,
     deviation=1.234,
-    autocorrelation=0.456,
-    residual_deviation=1.1,
-    clipped_share=0.0123,
+    visible_drops=(VisibleDrop(7.0, 5.0), VisibleDrop(4.2, 20.0)),
+    delays=(None, 5.0),
+    alert_count=2,
 )
-PROPOSAL = Proposal(
-    k=0.5,
-    h=11.5,
-    theoretical_h=11.5,
-    baseline_segments=21_600,
-    segment_seconds=4.0,
-    wanted_alarms_per_day=0.05,
-    alarms_per_day=0.02,
-    stream_days=12.34,
-    noise=(NOISE,),
-)
-(RULE,) = parse_rules('[rules.drop]\nkind = "regression"\nseverity = "ticket"\nscorer = "lite"\n')
-TUNED = TunedRule(
-    rule=RULE,
-    proposal=PROPOSAL,
-    delays=(
-        DetectionDelay(drop_points=2.5, median=30.0, p95=None),
-        DetectionDelay(drop_points=25.0, median=1.6, p95=4.0),
+REPORT_OF_RULE = TuningReport(
+    parameters=ChartParameters(),
+    series=(SERIES,),
+    drops=(
+        DropVisibility(drop_points=2.5, seen_share=0.0, seconds=None),
+        DropVisibility(drop_points=25.0, seen_share=0.75, seconds=16.0),
     ),
 )
+(RULE,) = parse_rules('[rules.drop]\nkind = "regression"\nseverity = "ticket"\nscorer = "lite"\n')
+TUNED = TunedRule(rule=RULE, report=REPORT_OF_RULE)
 
 
 def rows(table: object) -> list[list[str]]:
@@ -89,43 +84,42 @@ def test_brackets_of_names_are_no_markup() -> None:
     assert row[0] == r"  \[red]low"
 
 
-def test_the_noise_of_each_series_is_shown() -> None:
+def test_the_smallest_drop_of_each_series_is_shown() -> None:
     series = next(tuning_tables(TUNED))
     assert isinstance(series, Table)
     assert series.title == "rule drop: 1 series"
-    assert rows(series) == [["news/1080p/lite", "300", "75.0", "1.23", "0.46", "1.10", "1.2%"]]
+    assert rows(series) == [["news/1080p/lite", "300", "75.0", "1.23", "4.2", "80 s", "2"]]
 
 
-def test_the_noisiest_series_come_first_and_the_rest_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The title counts all of them."""
-    deviations = {"a": 1.0, "b": 3.0, "c": 2.0}
-    noise = tuple(replace(NOISE, name=name, deviation=deviation) for name, deviation in deviations.items())
+def test_the_blindest_series_come_first_and_the_rest_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The title counts all of them; one without limits sees nothing."""
+    drops = {"a": (VisibleDrop(2.0, 9.0),), "b": (), "c": (VisibleDrop(3.0, 9.0),)}
+    series = tuple(replace(SERIES, name=name, visible_drops=visible) for name, visible in drops.items())
     monkeypatch.setattr(alerts, "_MAX_ROWS", 2)
-    series = next(tuning_tables(replace(TUNED, proposal=replace(PROPOSAL, noise=noise))))
-    assert isinstance(series, Table)
-    assert series.title == "rule drop: 3 series"
-    assert [row[0] for row in rows(series)] == ["b", "c"]
+    report = replace(REPORT_OF_RULE, series=series)
+    table, _, sentence, _ = tuning_tables(replace(TUNED, report=report))
+    assert isinstance(table, Table)
+    assert table.title == "rule drop: 3 series"
+    assert [row[0] for row in rows(table)] == ["b", "c"]
+    assert "1 series have no limits yet: these need 3 hours of content." in str(sentence)
 
 
-def test_delays_are_in_seconds_of_media() -> None:
-    """Of segments of 4 s; what is not detected has a dash."""
-    _, delays, *_ = tuning_tables(TUNED)
-    assert rows(delays) == [["0.1", "2.5", "120 s", "–"], ["1.0", "25", "6 s", "16 s"]]
+def test_drops_have_the_share_of_the_series_that_show_them() -> None:
+    """What no series shows has a dash."""
+    _, drops, *_ = tuning_tables(TUNED)
+    assert rows(drops) == [["0.1", "2.5", "0%", "–"], ["1.0", "25", "75%", "16 s"]]
 
 
-def test_the_proposed_settings_can_be_pasted_into_the_rules_file() -> None:
-    """They are read back as they were proposed."""
+def test_the_settings_can_be_pasted_into_the_rules_file() -> None:
+    """They are read back as they were."""
     *_, settings = tuning_tables(TUNED)
     text = str(settings).replace("\\[", "[") + '\nkind = "regression"\nscorer = "lite"\nseverity = "ticket"\n'
     (rule,) = parse_rules(text)
-    condition = rule.condition
-    assert (rule.name, condition.k, condition.h, condition.baseline_segments) == ("drop", 0.5, 11.5, 21_600)  # type: ignore[attr-defined]
+    assert isinstance(rule.condition, Regression)
+    assert rule.condition.parameters == ChartParameters()
 
 
-@pytest.mark.parametrize(("h", "is_explained"), [(11.5, False), (12.7, True)])
-def test_a_decision_interval_above_theory_is_explained(h: float, is_explained: bool) -> None:
-    """The rate that was found is compared with the one that was wanted."""
-    *_, sentence, _ = tuning_tables(replace(TUNED, proposal=replace(PROPOSAL, h=h)))
-    assert isinstance(sentence, str)
-    assert "open 0.020 alerts per stream-day on the 12.3 stored stream-days; wanted are 0.05." in sentence
-    assert ("Theory alone gives h = 11.5" in sentence) == is_explained
+def test_the_rate_of_alerts_is_compared_with_the_one_that_is_accepted() -> None:
+    *_, sentence, _ = tuning_tables(TUNED)
+    assert "open 2.000 alerts per stream-day on the 1.0 stored stream-days" in str(sentence)
+    assert "one false alarm in 60 is accepted." in str(sentence)

@@ -50,12 +50,16 @@ for_seconds = 12
 kind = "regression"
 severity = "ticket"
 scorer = "lite"
+block_seconds = 60
+false_alarm_days = 0.1
 [rules.pair]
 kind = "regression"
 severity = "ticket"
 scorer = "lite"
 against = "ladder"
 wait_seconds = 20
+block_seconds = 60
+false_alarm_days = 0.1
 """
 GROUP = """
 [rules.both]
@@ -63,9 +67,11 @@ kind = "group"
 severity = "page"
 of = "drop"
 min_series = 2
+block_seconds = 96
+false_alarm_days = 0.1
 """
 MID = replace(RENDITION, name="720p", bitrate_kbps=2500.0)
-LONG = 140
+LONG = 280
 Step = Outcome | StreamEnd | DeployMarker
 
 
@@ -96,7 +102,7 @@ def course(seed: int) -> Course:
             )
         else:
             value = (
-                (75 if name == RENDITION.name else 65) + chance.gauss(0, 1) - {"": 0, "shallow": 12, "deep": 40}[fault]
+                (75 if name == RENDITION.name else 65) + chance.gauss(0, 1) - {"": 0, "shallow": 15, "deep": 40}[fault]
             )
             steps.append(factories.event(sequence=number, score=value, rendition=renditions[name], at_seconds=at))
         if chance.random() < (0.15 if fault else 0.01):
@@ -114,7 +120,7 @@ def course(seed: int) -> Course:
 
 
 def _faults(chance: Random) -> Iterator[tuple[str, int, int]]:
-    first = chance.randint(30, 50)
+    first = chance.randint(85, 105)
     while first < LONG:
         last = first + chance.randint(4, 25)
         yield chance.choice(["shallow", "deep", "silence"]), first, last

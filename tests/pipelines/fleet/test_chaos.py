@@ -23,15 +23,15 @@ QUICK = """
 kind = "regression"
 severity = "ticket"
 scorer = "lite"
-h = 4
-min_segments = 10
+block_seconds = 60
+false_alarm_days = 0.1
 [rules.both]
 kind = "group"
 severity = "page"
 of = "quick"
 min_series = 2
-h = 2
-min_segments = 10
+block_seconds = 60
+false_alarm_days = 0.1
 """
 SHIPPED = parse_rules((Path(__file__).parents[3] / "config" / "rules.toml").read_text(), origin="rules.toml")
 RULES = (*SHIPPED, *parse_rules(QUICK, origin="quick"))

@@ -22,12 +22,16 @@ kind = "regression"
 severity = "ticket"
 scorer = "lite"
 hold_seconds = 40
+block_seconds = 120
+false_alarm_days = 0.1
 [rules.scorer-fault]
 kind = "group"
 severity = "page"
 of = "series"
 quantile = 0.8
 min_series = 8
+block_seconds = 120
+false_alarm_days = 0.1
 [rules.low]
 kind = "floor"
 severity = "ticket"

@@ -10,8 +10,9 @@ from vqmon.core.alerts.annotations import DeployMarker
 from vqmon.core.alerts.conditions.floor import FloorBaseline, FloorState
 from vqmon.core.alerts.conditions.group import GroupState
 from vqmon.core.alerts.conditions.missing import MissingState
-from vqmon.core.alerts.conditions.regression import RegressionState
-from vqmon.core.alerts.regression.cusum import EMPTY_CHART
+from vqmon.core.alerts.conditions.regression import ChartState, RegressionState
+from vqmon.core.alerts.regression.chart_status import chart_status
+from vqmon.core.alerts.regression.control_chart import EMPTY_CHART
 from vqmon.core.alerts.state import (
     AlertKey,
     AlertProgress,
@@ -40,9 +41,31 @@ GROUP = GroupSeries(group="encoder=a", scorer="lite")
 
 @pytest.mark.parametrize(("key", "document"), RECORDED, ids=[key for key, _ in RECORDED])
 def test_recorded_documents_are_read_and_written_again_byte_for_byte(key: str, document: str) -> None:
+    """Except the numbers of control charts, which are others now; see below."""
     state = parse_state(document)
-    assert encode_state(state).decode() == document
+    written = encode_state(state).decode()
+    if isinstance(state, ChartState) and state.chart is not None:
+        written = json.dumps(json.loads(written) | {"memory": json.loads(document)["memory"]}, separators=(",", ":"))
+        document = json.dumps(json.loads(document), separators=(",", ":"))
+    assert written == document
     assert state_key(state.key) == json.loads(key)
+
+
+def test_recorded_charts_go_on_at_their_level_and_learn_their_limits_anew() -> None:
+    """Charts of version 0.1 were CUSUMs; an open alert is still open, and resolves at the level it came from."""
+    states = [parse_state(document) for _, document in RECORDED]
+    charts = [(state, state.chart) for state in states if isinstance(state, ChartState) and state.chart is not None]
+    learned = [(state, chart) for state, chart in charts if chart.baseline is not None]
+    assert len(learned) >= 3
+    assert any(state.alert for state, _ in learned)
+    for state, chart in learned:
+        assert chart.baseline is not None
+        if state.alert and state.alert.change:
+            assert chart.recovery.level == pytest.approx(state.alert.change.before, abs=0.5)
+        status = chart_status(state)
+        assert status is not None
+        assert (status.is_trusted, status.visible_drops) == (False, ())
+        assert parse_state(encode_state(state)) == state
 
 
 @pytest.mark.parametrize(
@@ -108,7 +131,7 @@ def test_a_chart_without_values_is_not_a_chart_with_empty_sums() -> None:
     state = RegressionState(rule="r", series=LITE, basis="lite@1")
     assert pack_state(state).memory == ()
     packed = pack_state(RegressionState(rule="r", series=LITE, basis="lite@1", chart=EMPTY_CHART))
-    assert len(packed.memory) == 29
+    assert len(packed.memory) == 18
     assert unpack_state(packed).chart == EMPTY_CHART
 
 

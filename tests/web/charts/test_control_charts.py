@@ -1,15 +1,14 @@
-"""Monitored series, baseline bands and CUSUM charts."""
+"""Monitored series, baseline bands and charts of evidence."""
 
 import pytest
 
 from tests.web import incidents, seed
 from tests.web.stored_history import StoredHistory
-from vqmon.core.alerts.conditions.chart import ChartParameters
 from vqmon.core.alerts.conditions.floor import FloorState
-from vqmon.core.alerts.regression.cusum import current_baseline, update_chart
+from vqmon.core.alerts.regression.control_chart import evidence_of, update_chart
 from vqmon.core.alerts.state import RenditionSeries
 from vqmon.core.types import QualityEvent
-from vqmon.web.charts.control_charts import cusum_values, monitored_series
+from vqmon.web.charts.control_charts import evidence_values, monitored_series
 
 
 @pytest.mark.parametrize("stream_id", ["sports%", "sports_one", "SPORTS ONE", "sports"])
@@ -26,13 +25,12 @@ def test_series_without_a_baseline_are_left_out() -> None:
     assert monitored_series({state.key: state}, "s", ["r"]) == []
 
 
-def test_the_drawn_cusum_equals_the_cusum_of_the_rule(history: StoredHistory) -> None:
-    """With one baseline for all, the drawn sum is that of `cusum.update_chart`, except for the first value."""
+def test_the_drawn_evidence_equals_that_of_the_rule(history: StoredHistory) -> None:
+    """With the limits of now for all points; a fall of fifty points passes them."""
     line = [outcome for outcome in history.outcomes(incidents.STREAM, "1080p") if isinstance(outcome, QualityEvent)]
-    chart = incidents.rule_state(line, "1080p").chart
+    state = incidents.rule_state(line, "1080p")
+    chart = state.chart
     assert chart is not None
-    usual = current_baseline(chart)
-    assert usual is not None
     points = [
         point
         for point in history.store.queries.points(
@@ -40,9 +38,13 @@ def test_the_drawn_cusum_equals_the_cusum_of_the_rule(history: StoredHistory) ->
         )
         if point.scores[seed.SCORER] < 40
     ]
-    drawn = cusum_values(points, seed.SCORER, usual)
+    drawn = evidence_values(points, seed.SCORER, chart)
     for point in points:
         at = point.starts_at.timestamp()
-        chart = update_chart(chart, point.scores[seed.SCORER], ChartParameters(), starts_at=at, ends_at=at + 4.0)
-    assert drawn[-1][1] == pytest.approx(chart.cusum.cusum, abs=3.0)
-    assert drawn[-1][1] > ChartParameters().h
+        chart = update_chart(chart, point.scores[seed.SCORER], incidents.PARAMETERS, starts_at=at, ends_at=at + 4.0)
+    assert [at for at, _ in drawn] == [point.starts_at.timestamp() for point in points]
+    assert drawn[-1][1] > 1.0
+    assert drawn[-1][1] == pytest.approx(evidence_of(chart), rel=0.25)
+    (monitored,) = monitored_series({state.key: state}, incidents.STREAM, ["1080p"])
+    assert (monitored.status.phase, monitored.is_difference) == ("ok", False)
+    assert " points in " in monitored.sees

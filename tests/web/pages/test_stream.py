@@ -7,7 +7,6 @@ import pytest
 
 from tests.web import incidents, seed
 from tests.web.stored_history import StoredHistory
-from vqmon.core.alerts.conditions.chart import ChartParameters
 from vqmon.web.pages import stream
 from vqmon.web.urls import stream_path
 
@@ -52,10 +51,10 @@ async def test_a_stream_that_ended_is_shown_up_to_its_end(client: httpx.AsyncCli
 
 
 async def test_stream_page_shows_the_status_of_alert_rules(client: httpx.AsyncClient, history: StoredHistory) -> None:
-    """Phase, baseline, band and evidence of each series; the deploy; and the same in the chart data."""
+    """Phase, baseline, band, way to the limit and visible drops; the deploy; and the same in the chart data."""
     incidents.write_regression(history)
     page = await text(client, "/streams/sports%20one")
-    for text_part in ("Alert rule status", "1080p lite", "1080p lite − 480p", f"of {ChartParameters().h:g}", "Deploys"):
+    for text_part in ("Alert rule status", "1080p lite − 480p", "Way to the limit", " points in ", "Deploys"):
         assert text_part in page, text_part
     chart = (await client.get("/api/streams/sports%20one/points")).json()
     assert chart["markers"] == [{"at": incidents.MARKER.at.timestamp(), "name": "sr-v2 rollout"}]

@@ -7,6 +7,7 @@ decides what the numbers in `memory`, `beside` and `recent` mean. In the core ea
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 from vqmon.core.alerts.annotations import DeployMarker, MarkerKey
@@ -16,9 +17,17 @@ from vqmon.core.alerts.conditions.floor import FloorBaseline, FloorState
 from vqmon.core.alerts.conditions.group import GroupState
 from vqmon.core.alerts.conditions.missing import MissingState
 from vqmon.core.alerts.conditions.regression import BucketDeviation, ChartState, RegressionState
-from vqmon.core.alerts.regression.baseline import Baseline, Block
+from vqmon.core.alerts.regression.baseline import Baseline, BlockLows
 from vqmon.core.alerts.regression.change_point import Companions
-from vqmon.core.alerts.regression.cusum import ControlChart, CusumState
+from vqmon.core.alerts.regression.control_chart import (
+    EMPTY_CHART,
+    SPANS,
+    Average,
+    BlockCounts,
+    ControlChart,
+    Recovery,
+    chart_from,
+)
 from vqmon.core.alerts.rules import CONDITIONS
 from vqmon.core.alerts.state import (
     AlertKey,
@@ -256,8 +265,14 @@ _LEARNED_FIELDS: Mapping[str, Callable[[StoredAlertState], dict[str, Any]]] = {
 # states of control charts
 
 _CHART_STATES: Mapping[str, type[ChartState]] = {RegressionState.kind: RegressionState, GroupState.kind: GroupState}
-_CUSUM_END = len(CusumState._fields)
-_BASELINE_END = _CUSUM_END + len(Baseline._fields)
+
+_CHART_LAYOUT = -2.0
+"""First number of the charts of this version; that of version 0.1, the limit of its CUSUM, was never negative."""
+
+_RECENT_VALUES = 4
+
+_OLD_CUSUM_LENGTH = 21
+_OLD_BASELINE_LENGTH = 8
 
 
 def _pack_chart_state(state: ChartState) -> StoredAlertState:
@@ -316,20 +331,61 @@ def _chart_series(stored: StoredAlertState) -> RenditionSeries | PairSeries | Gr
 
 
 def _pack_chart(chart: ControlChart) -> Numbers:
-    blocks = (number for block in chart.blocks for number in block)
-    return (*chart.cusum, *(chart.baseline or Baseline()), *chart.first_values, *blocks)
+    own = (_CHART_LAYOUT, chart.last_end_at, *chart.blocks, *chart.recovery, *(chart.baseline or Baseline()))
+    if chart.baseline is None:
+        return (*own, *chart.first_values)
+    averages: list[float] = []
+    for average in chart.averages:
+        value, lows, *others = average
+        averages += (value, *lows, *others)
+    return (*own, *chart.recent_values, *averages)
 
 
 def _unpack_chart(memory: Numbers) -> ControlChart:
-    if len(memory) < _BASELINE_END:
-        raise ValueError(f"memory: {len(memory)} numbers; a chart has {_BASELINE_END} or more")
-    cusum = CusumState._make(memory[:_CUSUM_END])
-    baseline = Baseline._make(memory[_CUSUM_END:_BASELINE_END])
-    rest = memory[_BASELINE_END:]
+    if memory[0] >= 0.0:
+        return _unpack_old_chart(memory)
+    if len(memory) < 2 + len(BlockCounts._fields) + len(Recovery._fields) + len(Baseline._fields):
+        raise ValueError(f"memory: {len(memory)} numbers are too few for a chart")
+    numbers = iter(memory[1:])
+    last_end_at = next(numbers)
+    blocks = BlockCounts._make(islice(numbers, len(BlockCounts._fields)))
+    recovery = Recovery._make(islice(numbers, len(Recovery._fields)))
+    baseline = Baseline._make(islice(numbers, len(Baseline._fields)))
     if not baseline.value_count:
-        return ControlChart(cusum=cusum, first_values=rest)
-    blocks = tuple(map(Block._make, _rows(rest, len(Block._fields))))
-    return ControlChart(cusum=cusum, baseline=baseline, blocks=blocks)
+        return ControlChart(first_values=tuple(numbers), last_end_at=last_end_at, blocks=blocks, recovery=recovery)
+    recent = tuple(islice(numbers, _RECENT_VALUES))
+    rows = list(_rows(tuple(numbers), len(Average._fields) - 1 + len(BlockLows._fields)))
+    if len(rows) != len(SPANS):
+        raise ValueError(f"memory: {len(rows)} averages; a chart has {len(SPANS)}")
+    lows_end = 1 + len(BlockLows._fields)
+    return ControlChart(
+        baseline=baseline,
+        averages=tuple(Average(row[0], BlockLows._make(row[1:lows_end]), *row[lows_end:]) for row in rows),
+        blocks=blocks,
+        last_end_at=last_end_at,
+        recent_values=recent,
+        recovery=recovery,
+    )
+
+
+def _unpack_old_chart(memory: Numbers) -> ControlChart:
+    """A chart of version 0.1, a CUSUM: its usual level goes on, its limits are learned anew.
+
+    An alert that is open resolves when the average of 6 values is at that level again.
+    """
+    baseline_end = _OLD_CUSUM_LENGTH + _OLD_BASELINE_LENGTH
+    if len(memory) < baseline_end:
+        raise ValueError(f"memory: {len(memory)} numbers; a chart has {baseline_end} or more")
+    last_value, last_end_at = memory[1:3]
+    value_count, level, spread, mean_square = memory[_OLD_CUSUM_LENGTH : _OLD_CUSUM_LENGTH + 4]
+    if not value_count:
+        return EMPTY_CHART
+    baseline = Baseline(value_count=value_count, level=level, spread=spread, mean_square=mean_square)
+    chart = chart_from(baseline, (last_value,) * _RECENT_VALUES, ends_at=last_end_at)
+    averages = tuple(
+        average._replace(value=last_value, lows=BlockLows(last_value)) for average in chart.averages
+    )  # fmt: skip
+    return chart._replace(averages=averages, recovery=Recovery(level=level))
 
 
 def _pack_companions(companions: Companions) -> Numbers:

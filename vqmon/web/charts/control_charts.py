@@ -1,15 +1,13 @@
-"""Control charts of a stream: what the regression rules know of its series, as bands, CUSUM charts and status rows."""
+"""Control charts of a stream: what regression rules know of its series, as bands, plots and status rows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vqmon.core.alerts.annotations import DeployMarker
-from vqmon.core.alerts.conditions.chart import ChartParameters
 from vqmon.core.alerts.conditions.regression import ChartState
-from vqmon.core.alerts.regression.baseline import CLIP_SPREADS, Baseline
-from vqmon.core.alerts.regression.chart_status import ChartStatus, chart_status
-from vqmon.core.alerts.regression.cusum import LINKED_SECONDS, current_baseline
+from vqmon.core.alerts.regression.chart_status import ChartStatus, chart_status, visible_drops_text
+from vqmon.core.alerts.regression.control_chart import ControlChart, evidence_over
 from vqmon.core.alerts.state import State, StateKey
 from vqmon.core.timeline import TimelinePoint
 from vqmon.web.charts.series import PointsByRendition
@@ -17,7 +15,6 @@ from vqmon.web.charts.svg import (
     Plot,
     ReferenceLine,
     Shape,
-    format_number,
     line_path,
     time_scale,
     time_ticks,
@@ -44,10 +41,12 @@ class MonitoredSeries:
     rendition: str
     # "lite", or "lite~1080p" for the difference from another rendition
     measure: str
-    baseline: Baseline | None
+    chart: ControlChart
     badge_class: str
-    # CUSUM in percent of the alarm limit, 0..100
+    # way of the lowest average from the usual level to its limit, 0..100
     evidence_percent: float
+    # the drops that the series shows, e.g. 7.2 points in 24 s, 5 in 2 min; empty while it learns
+    sees: str
 
     @property
     def is_difference(self) -> bool:
@@ -63,24 +62,24 @@ def monitored_series(
     monitored = []
     for state in states.values():
         status = chart_status(state) if isinstance(state, ChartState) else None
-        if status is None or not isinstance(state, ChartState):
+        if status is None or not isinstance(state, ChartState) or state.chart is None:
             continue
         path = status.series.removeprefix(f"{stream_id}/")
         rendition = next((name for name in names if path.startswith(f"{name}/")), None)
         if rendition is not None:
-            monitored.append(_series_of_state(status, state, rendition, path.removeprefix(f"{rendition}/")))
+            monitored.append(_series_of_state(status, state.chart, rendition, path.removeprefix(f"{rendition}/")))
     return sorted(monitored, key=lambda series: (series.rendition, series.status.rule, series.status.series))
 
 
-def _series_of_state(status: ChartStatus, state: ChartState, rendition: str, measure: str) -> MonitoredSeries:
-    percent = 100 * status.evidence / status.limit if status.limit else 0.0
+def _series_of_state(status: ChartStatus, chart: ControlChart, rendition: str, measure: str) -> MonitoredSeries:
     return MonitoredSeries(
         status=status,
         rendition=rendition,
         measure=measure,
-        baseline=current_baseline(state.chart) if state.chart else None,
+        chart=chart,
         badge_class=_PHASE_CLASSES[status.phase],
-        evidence_percent=min(100.0, max(0.0, percent)),
+        evidence_percent=min(100.0, max(0.0, 100.0 * status.evidence)),
+        sees=visible_drops_text(chart, delta_min=0.0, seconds=chart.blocks.segment_seconds),
     )
 
 
@@ -112,64 +111,43 @@ def markers_in_range(
     ]
 
 
-def cusum_plot(
+def evidence_plot(
     monitored: Sequence[MonitoredSeries], points: PointsByRendition, scorer: str, time_range: TimeRange
 ) -> Plot | None:
-    """The CUSUM of each rendition over the points shown; None when no rule monitors this scorer."""
+    """How near to its limit each rendition was over the points shown; None when no rule has limits for the scorer."""
     shown = [
         series
         for series in monitored
-        if not series.is_difference and series.measure == scorer.split("@")[0] and series.baseline
+        if not series.is_difference and series.measure == scorer.split("@")[0] and series.status.is_trusted
     ]
-    limit = max((series.status.limit for series in shown), default=0.0)
-    if not shown or limit <= 0:
+    if not shown:
         return None
-    x, y = time_scale(time_range.begins_at, time_range.ends_at), vertical_scale(0.0, 1.6 * limit, height=120)
+    x, y = time_scale(time_range.begins_at, time_range.ends_at), vertical_scale(0.0, 1.6, height=120)
     order = list(points)
     shapes = []
     for series in shown:
         number = order.index(series.rendition) % 6
-        sums = cusum_values(points[series.rendition], scorer, series.baseline) if series.baseline else []
-        path = line_path((x(at), y(value)) for at, value in sums)
+        evidence = evidence_values(points[series.rendition], scorer, series.chart)
+        path = line_path((x(at), y(value)) for at, value in evidence)
         shapes.append(Shape(path=path, css_class=f"s c{number} d{number}"))
     return Plot(
-        label=f"Evidence (CUSUM) that {scorer} fell below its baseline, computed again over the segments shown with "
-        f"the current baseline. A rule triggers at {format_number(limit)}.",
+        label=f"How far the lowest moving average of {scorer} was on its way from the usual level to its limit, "
+        "computed again over the segments shown with the current limits. A rule triggers at 1.",
         height=120,
         y_ticks=y.ticks(count=3),
         x_ticks=time_ticks(time_range.begins_at, time_range.ends_at),
         shapes=shapes,
-        reference_lines=[ReferenceLine(css_class="margin", y=y(limit), label="limit")],
+        reference_lines=[ReferenceLine(css_class="margin", y=y(1.0), label="limit")],
     )
 
 
-def cusum_values(points: Sequence[TimelinePoint], scorer: str, baseline: Baseline) -> list[tuple[float, float]]:
-    """(seconds since 1970, S) per scored point: the CUSUM of `core.alerts.regression.cusum` with its default k.
+def evidence_values(
+    points: Sequence[TimelinePoint], scorer: str, chart: ControlChart
+) -> list[tuple[float, float]]:  # fmt: skip
+    """(seconds since 1970, 0..) per scored point: how far the lowest average is on its way to its limit.
 
-    One baseline serves all points, whereas the rule's own baseline moves on.
+    One set of limits serves all points, whereas the rule's own move on.
     """
-    sums: list[tuple[float, float]] = []
-    deviation, bound, phi = (
-        baseline.residual_deviation,
-        CLIP_SPREADS * baseline.residual_spread,
-        baseline.autocorrelation,
-    )
-    # As in the rule, a baseline of few values requires more evidence.
-    k = ChartParameters().k + 1.0 / max(baseline.value_count, 1.0) ** 0.5
-    total = previous_value = previous_at = previous_step = 0.0
-    for point in points:
-        value = point.scores.get(scorer)
-        if value is None or deviation <= 0:
-            continue
-        at = point.starts_at.timestamp()
-        step = at - previous_at
-        # A value follows the one before only at the stream's own cadence; after a gap it has no predecessor.
-        is_linked = bool(sums) and (not previous_step or abs(step - previous_step) <= LINKED_SECONDS)
-        previous_step = step if sums else 0.0
-        away = value - baseline.level
-        residual = away - phi * (previous_value - baseline.level) if is_linked else away * (1.0 - phi * phi) ** 0.5
-        z = (baseline.residual_mean - min(bound, max(-bound, residual))) / deviation
-        total = max(0.0, total + z - k)
-        sums.append((at, total))
-        previous_value, previous_at = value, at
-    return sums
+    scored = [point for point in points if point.scores.get(scorer) is not None]
+    evidence = evidence_over(chart, [point.scores[scorer] for point in scored])
+    return [(point.starts_at.timestamp(), max(value, 0.0)) for point, value in zip(scored, evidence, strict=True)]

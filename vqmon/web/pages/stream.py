@@ -14,7 +14,7 @@ from vqmon.web.charts.control_charts import (
     MAX_MARKERS,
     MonitoredSeries,
     baseline_bands,
-    cusum_plot,
+    evidence_plot,
     markers_in_range,
     monitored_series,
 )
@@ -154,7 +154,9 @@ def stream_page(site: Site, request: Request) -> Response:
         quiet_signals=quiet_signals,
         monitored=view.monitored,
         markers=view.markers,
-        cusum=None if view.buckets else cusum_plot(view.monitored, view.points_by_rendition, view.scorer, view.range),
+        evidence=None
+        if view.buckets
+        else evidence_plot(view.monitored, view.points_by_rendition, view.scorer, view.range),
         has_band=bool(baseline_bands(view.monitored, view.scorer)),
         latest=[_latest_segment(point, view.scorer) for point in reversed(view.points[-_LATEST_SEGMENTS:])],
     )

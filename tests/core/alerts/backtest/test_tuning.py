@@ -1,61 +1,61 @@
-"""Proposals for series of known noise, and what they then do on noise of that kind."""
+"""What a rule does on series of known noise: the drops that they show, how soon, and the alerts it opens."""
+
+from dataclasses import replace
 
 import pytest
 
 from tests.core.alerts.regression.noise import PARAMETERS, ar1
-from vqmon.core.alerts.backtest.tuning import RecordedSeries, detection_delays, measure_noise, propose
+from vqmon.core.alerts.backtest.tuning import RecordedSeries, measure_rule
+
+DROPS = (1.0, 2.5, 5.0, 12.5, 25.0)
 
 
-def recorded(seed: int, count: int, phi: float = 0.0, *, tails: float = 0.0) -> RecordedSeries:
-    values = ar1(seed, count, phi, tails=tails)
+def recorded(seed: int, count: int, phi: float = 0.0, *, deviation: float = 3.0) -> RecordedSeries:
+    values = ar1(seed, count, phi, deviation=deviation)
     return RecordedSeries(name=f"s{seed}", values=tuple((4.0 * n, 4.0 * n + 4, float(v)) for n, v in enumerate(values)))
 
 
-def test_the_noise_of_a_series_is_measured() -> None:
-    """Level, deviation, correlation and tails of known noise."""
-    plain, heavy = measure_noise(recorded(1, 5000, 0.6)), measure_noise(recorded(2, 5000, 0.0, tails=4))
-    assert (plain.level, plain.deviation, plain.autocorrelation) == (
-        pytest.approx(70, abs=0.3), pytest.approx(3, abs=0.15), pytest.approx(0.6, abs=0.04),
-    )  # fmt: skip
-    assert plain.clipped_share < 0.006 < 0.015 < heavy.clipped_share
+def test_a_series_is_measured() -> None:
+    (series,) = measure_rule([recorded(1, 5000)], parameters=PARAMETERS, drops_points=DROPS).series
+    assert (series.name, series.count, series.segment_seconds, series.seconds) == ("s1", 5000, 4.0, 20_000.0)
+    assert (series.level, series.deviation) == (pytest.approx(70, abs=0.3), pytest.approx(3, abs=0.2))
+    assert series.alert_count == 0
 
 
-def test_h_follows_the_wanted_rate_and_k_the_drop() -> None:
-    """Rarer alarms ask for more evidence, larger drops for a larger k; quiet series get the theoretical h."""
-    series = [recorded(seed, 4000) for seed in range(3)]
-    often = propose(series, false_alarms_per_day=1.0, drop_points=3.0, parameters=PARAMETERS)
-    seldom = propose(series, false_alarms_per_day=0.033, drop_points=3.0, parameters=PARAMETERS)
-    large = propose(series, false_alarms_per_day=0.033, drop_points=6.0, parameters=PARAMETERS)
-    assert often.h < seldom.h
-    assert seldom.k == pytest.approx(0.5, abs=0.03)
-    assert large.k == pytest.approx(1.0, abs=0.06)
-    assert (seldom.h, seldom.segment_seconds, seldom.baseline_segments) == (seldom.theoretical_h, 4.0, 21_600)
-    assert seldom.h == pytest.approx(11.5, abs=0.7)
+def test_calm_series_show_smaller_drops() -> None:
+    calm, noisy = (
+        measure_rule([recorded(1, 4000, deviation=deviation)], parameters=PARAMETERS, drops_points=DROPS).series[0]
+        for deviation in (2.0, 6.0)
+    )
+    assert noisy.visible_drops[-1].points > 1.5 * calm.visible_drops[-1].points
 
 
-def test_scores_that_move_more_than_noise_raise_h() -> None:
-    """Slow waves of a few points are no noise: h is raised until they give no more alarms than wanted."""
-    series = []
-    for seed in range(4):
-        values = ar1(seed, 4000, 0.3)
-        for start in range(600, 4000, 400):
-            values[start : start + 60] -= 4
-        segments = tuple((4.0 * n, 4.0 * n + 4, float(value)) for n, value in enumerate(values))
-        series.append(RecordedSeries(name=f"s{seed}", values=segments))
-    proposal = propose(series, false_alarms_per_day=0.1, drop_points=3.0, parameters=PARAMETERS)
-    assert proposal.h > proposal.theoretical_h
+def test_larger_drops_are_seen_in_more_series_and_sooner() -> None:
+    series = [recorded(seed, 4000, 0.3, deviation=1.0 + seed) for seed in range(6)]
+    drops = measure_rule(series, parameters=PARAMETERS, drops_points=DROPS).drops
+    assert [drop.drop_points for drop in drops] == list(DROPS)
+    shares = [drop.seen_share for drop in drops]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1], drops[0].seconds) == (0.0, 1.0, None)
+    assert drops[-1].seconds is not None
+    assert drops[-1].seconds <= 40
 
 
-def test_larger_drops_are_detected_sooner() -> None:
-    """Small drops are detected late or never, large ones within segments."""
-    proposal = propose([recorded(1, 4000, 0.6)], false_alarms_per_day=0.033, drop_points=5.0, parameters=PARAMETERS)
-    smallest, *others = detection_delays(proposal, [1.0, 2.5, 5.0, 12.5, 25.0])
-    assert (smallest.drop_points, smallest.median, smallest.p95) == (1.0, None, None)
-    medians = [delay.median for delay in others]
-    assert medians == sorted(medians, reverse=True)
-    assert medians[-1] <= 8
+def test_a_drop_that_lasts_is_one_alert() -> None:
+    values = recorded(2, 4000).values
+    low = tuple((start, end, value - 12 * (2000 <= n < 2600)) for n, (start, end, value) in enumerate(values))
+    report = measure_rule([RecordedSeries(name="s", values=low)], parameters=PARAMETERS, drops_points=DROPS)
+    assert report.series[0].alert_count == 1
+    assert report.alerts_per_day == pytest.approx(1 / report.stream_days)
+
+
+def test_a_young_series_has_no_limits() -> None:
+    (series,) = measure_rule([recorded(1, 300)], parameters=PARAMETERS, drops_points=DROPS).series
+    assert series.visible_drops == ()
+    assert series.delays == (None,) * 5
 
 
 def test_a_few_minutes_of_scores_are_too_little() -> None:
+    short = replace(recorded(1, 300), values=recorded(1, 300).values[:100])
     with pytest.raises(ValueError, match="240"):
-        propose([recorded(1, 100)], false_alarms_per_day=0.033, drop_points=5.0, parameters=PARAMETERS)
+        measure_rule([short], parameters=PARAMETERS, drops_points=DROPS)

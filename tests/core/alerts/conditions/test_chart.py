@@ -1,4 +1,4 @@
-"""The settings of a control chart as a condition gives them, in both modes and at their limits."""
+"""The settings of a control chart as a condition gives them, and at their limits."""
 
 import math
 
@@ -13,18 +13,8 @@ def test_the_defaults_of_a_condition_are_those_of_the_chart() -> None:
 
 
 def test_every_setting_reaches_the_chart() -> None:
-    condition = Regression(
-        scorer="lite", k=0.3, h=7.0, lag_seconds=60.0, baseline_segments=500, min_segments=20, delta_min=1.5
-    )
-    assert condition.parameters == ChartParameters(
-        k=0.3, h=7.0, lag_seconds=60.0, baseline_segments=500, min_segments=20, delta_min=1.5, log_guarantee=0.0
-    )
-
-
-def test_the_guarantee_counts_in_guarantee_mode_only() -> None:
-    assert Regression(scorer="lite", guarantee_segments=1000).parameters.log_guarantee == 0.0
-    parameters = Regression(scorer="lite", mode="guarantee", guarantee_segments=1000).parameters
-    assert parameters.log_guarantee == pytest.approx(math.log(1001))
+    settings = {"block_seconds": 60.0, "false_alarm_days": 7.0, "baseline_segments": 500, "delta_min": 1.5}
+    assert Regression(scorer="lite", **settings).parameters == ChartParameters(**settings)
 
 
 @pytest.mark.parametrize("cause", CAUSES)
@@ -35,14 +25,11 @@ def test_each_cause_can_be_set(cause: str) -> None:
 @pytest.mark.parametrize(
     ("field", "low", "high"),
     [
-        ("k", 0.05, 2),
-        ("h", 1, 60),
-        ("guarantee_segments", 100, math.inf),
+        ("block_seconds", 30, 86_400),
+        ("false_alarm_days", 0.1, 3650),
         ("delta_min", 0, 100),
         ("baseline_segments", 120, 1_000_000),
-        ("min_segments", 10, 120),
         ("page_segments", 0, math.inf),
-        ("lag_seconds", 0, math.inf),
         ("hold_seconds", 0, math.inf),
         ("settle_seconds", 0, math.inf),
         ("flap_seconds", 0, math.inf),

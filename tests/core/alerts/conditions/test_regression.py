@@ -40,7 +40,7 @@ def test_the_impact_is_weighted_by_a_label_that_is_a_positive_number(label: str 
 
 @pytest.mark.parametrize(
     "change",
-    [{"mode": "sum"}, {"k": 0.0}, {"h": 61}, {"cause": "network"}, {"wait_seconds": 0.5}, {"min_segments": 5}],
+    [{"block_seconds": 5.0}, {"false_alarm_days": 0.0}, {"cause": "network"}, {"wait_seconds": 0.5}],
 )
 def test_a_field_out_of_its_limits_is_named(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):

@@ -23,29 +23,33 @@ MID = replace(RENDITION, name="720p", bitrate_kbps=2500.0)
 LOW = replace(RENDITION, name="360p", bitrate_kbps=800.0)
 
 
-DROP = '[rules.drop]\nkind = "regression"\nseverity = "page"\nscorer = "lite"\n'
+QUICK = "block_seconds = 120\nfalse_alarm_days = 0.1\n"
+"""Alerts after six minutes, where the shipped rules learn for three hours."""
 
 
-PAIR = '[rules.pair]\nkind = "regression"\nscorer = "lite"\nagainst = "ladder"\n'
+DROP = '[rules.drop]\nkind = "regression"\nseverity = "page"\nscorer = "lite"\n' + QUICK
 
 
-CAUSES = """
+PAIR = '[rules.pair]\nkind = "regression"\nscorer = "lite"\nagainst = "ladder"\n' + QUICK
+
+
+CAUSES = f"""
 [rules.source]
 kind = "regression"
 scorer = "lite"
 cause = "source"
-match = { rendition = "source" }
-[rules.encoder]
+match = {{ rendition = "source" }}
+{QUICK}[rules.encoder]
 kind = "regression"
 scorer = "lite"
 against = "source"
-match = { rendition = "1080p" }
-[rules.packaging]
+match = {{ rendition = "1080p" }}
+{QUICK}[rules.packaging]
 kind = "regression"
 scorer = "lite"
 against = "ladder"
-match = { rendition = "*0p" }
-among = ["1080p", "720p", "360p"]
+match = {{ rendition = "*0p" }}
+{QUICK}among = ["1080p", "720p", "360p"]
 """
 
 
@@ -151,7 +155,9 @@ GROUPS = """
 kind = "regression"
 severity = "ticket"
 scorer = "lite"
-hold_seconds = 40
+hold_seconds = 60
+block_seconds = 300
+false_alarm_days = 0.1
 [rules.encoders]
 kind = "group"
 severity = "page"
@@ -159,6 +165,8 @@ of = "series"
 by = ["encoder"]
 page_segments = 100
 hold_seconds = 30
+block_seconds = 300
+false_alarm_days = 0.1
 [rules.scorer]
 kind = "group"
 severity = "page"
@@ -166,4 +174,6 @@ of = "series"
 quantile = 0.8
 min_series = 5
 page_segments = 100
+block_seconds = 300
+false_alarm_days = 0.1
 """

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqmon.core.alerts.conditions.chart import ChartParameters
-from vqmon.core.alerts.regression.cusum import ControlChart, CusumState, update_chart
+from vqmon.core.alerts.regression.control_chart import ControlChart, update_chart
 
-PARAMETERS = ChartParameters()
+PARAMETERS = ChartParameters(block_seconds=400.0, false_alarm_days=5.0)
+"""Blocks of 100 segments: averages of 12 and 36 are used."""
 
 
 def ar1(seed: int, count: int, phi: float, *, tails: float = 0.0, deviation: float = 3.0) -> NDArray[np.float64]:
@@ -37,7 +38,3 @@ def run(
         chart = update_chart(chart, float(value), parameters, starts_at=at, ends_at=at + 4.0, impact_minutes=0.1)
         charts.append(chart)
     return charts
-
-
-def cusums(charts: Sequence[ControlChart]) -> list[CusumState]:
-    return [chart.cusum for chart in charts]

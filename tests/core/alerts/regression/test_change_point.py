@@ -2,36 +2,67 @@
 
 import pytest
 
-from tests.core.alerts.regression.noise import PARAMETERS, ar1, run
+from tests.core.alerts.regression.noise import ar1, run
 from vqmon.core.alerts.regression.change_point import (
-    change_began_at,
+    LOW_DEVIATIONS,
+    count_since_change,
+    detected_drop,
     estimate_drop,
     moved_companions,
     update_companions,
 )
-from vqmon.core.alerts.regression.cusum import EMPTY_CHART, CusumState, is_alarm
+from vqmon.core.alerts.regression.control_chart import EMPTY_CHART
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.6])
 def test_the_interval_of_a_drop_holds_the_true_drop(phi: float) -> None:
-    """Of 60 planted drops at least 52 lie inside, whatever the correlation of the noise."""
+    """Of 60 planted drops at least 54 lie inside, whatever the correlation of the noise."""
     inside = 0
     chart = run(EMPTY_CHART, ar1(9, 3000, phi))[-1]
     for seed in range(60):
-        at = chart.cusum.last_end_at
+        at = chart.last_end_at
         quiet = run(chart, ar1(100 + seed, 20, phi), start=at)[-1]
-        fault = run(quiet, ar1(200 + seed, 200, phi) - 8, start=at + 80)
-        drop = estimate_drop(next(state for state in fault if is_alarm(state.cusum, PARAMETERS)))
-        inside += drop.low <= 8 <= drop.high
+        fault = run(quiet, ar1(200 + seed, 200, phi) - 12, start=at + 80)
+        drops = (detected_drop(state, delta_min=2.5, min_impact_minutes=0.0) for state in fault)
+        drop = next(drop for drop in drops if drop is not None)
+        inside += drop.low <= 12 <= drop.high
         assert drop.points == drop.baseline_level - drop.mean
-    assert inside >= 52
+    assert inside >= 54
 
 
-def test_a_large_drop_begins_where_the_second_sum_left_zero() -> None:
-    slow = CusumState(cusum=12.0, change_at=100.0, fast_cusum=3.0, fast_change_at=160.0, fast_count=2.0)
-    assert change_began_at(slow) == 100.0
-    assert change_began_at(slow._replace(fast_cusum=4.0)) == 160.0
-    assert change_began_at(slow._replace(fast_cusum=4.0, fast_count=0.0)) == 100.0
+def test_a_drop_begins_where_it_began() -> None:
+    chart = run(EMPTY_CHART, ar1(9, 3000, 0.0))[-1]
+    fault = run(chart, ar1(10, 40, 0.0) - 10, start=chart.last_end_at)
+    drops = [detected_drop(state, delta_min=2.5, min_impact_minutes=0.0) for state in fault]
+    first = next(drop for drop in drops if drop is not None)
+    assert first.began_at == pytest.approx(chart.last_end_at, abs=4)
+
+
+def test_a_drop_that_is_small_or_short_is_not_yet_one() -> None:
+    """`delta_min`, and minutes affected."""
+    chart = run(EMPTY_CHART, ar1(9, 3000, 0.0))[-1]
+    low = run(chart, ar1(10, 40, 0.0) - 10, start=chart.last_end_at)[-1]
+    assert detected_drop(low, delta_min=2.5, min_impact_minutes=3.9) is not None
+    assert detected_drop(low, delta_min=2.5, min_impact_minutes=4.2) is None
+    assert detected_drop(low, delta_min=12.0, min_impact_minutes=0.0) is None
+
+
+def test_the_error_of_a_drop_follows_the_correlation_of_the_noise() -> None:
+    """Of a mean of 12 values: one over the root of 12 for independent ones, twice that at a correlation of 0.6."""
+    margins = []
+    for phi in (0.0, 0.6):
+        chart = run(EMPTY_CHART, ar1(9, 8000, phi))[-1]
+        averages = tuple(average._replace(value_count=12.0, total=12 * 62.0) for average in chart.averages)
+        drop = estimate_drop(chart._replace(averages=averages), 1)
+        margins.append((drop.points - drop.low) / LOW_DEVIATIONS)
+    assert margins[0] == pytest.approx(3 / 12**0.5, rel=0.15)
+    assert margins[1] == pytest.approx(2 * margins[0], rel=0.25)
+
+
+def test_companions_follow_the_changes_of_one_average() -> None:
+    chart = run(EMPTY_CHART, ar1(9, 3000, 0.0))[-1]
+    assert count_since_change(EMPTY_CHART) == 0.0
+    assert count_since_change(run(chart, [55.0] * 9, start=chart.last_end_at)[-1]) == pytest.approx(9, abs=1)
 
 
 def test_companions_learn_at_the_baseline_and_add_up_after_a_change() -> None:

@@ -12,7 +12,7 @@ from vqmon.settings.rules_file import parse_rules
 
 def test_a_group_pages_and_mutes_its_series() -> None:
     """All streams of one encoder fall: one page for the encoder, muted tickets for its streams."""
-    alerts = judged(GROUPS, fleet(10, 420, lambda s, n: -4.0 if s % 2 and n >= 300 else 0.0))
+    alerts = judged(GROUPS, fleet(10, 420, lambda s, n: -8.0 if s % 2 and n >= 300 else 0.0))
     notified = [alert for alert in alerts if not alert.muted_by]
     assert [(alert.rule, alert.severity, alert.stream_id, alert.cause) for alert in notified] == [
         ("encoders", "page", "encoder=a", "")
@@ -25,7 +25,7 @@ def test_a_group_pages_and_mutes_its_series() -> None:
 
 def test_all_series_of_a_scorer_together_are_the_scorers_fault() -> None:
     """One page that names the scorer; groups and series are muted by it."""
-    alerts = judged(GROUPS, fleet(8, 420, lambda s, n: -4.0 if n >= 300 else 0.0))
+    alerts = judged(GROUPS, fleet(8, 420, lambda s, n: -8.0 if n >= 300 else 0.0))
     notified = [(alert.rule, alert.cause, alert.stream_id) for alert in alerts if not alert.muted_by]
     fault = next(alert for alert in alerts if alert.rule == "scorer")
     assert notified == [("scorer", "scorer", "*")]
@@ -42,7 +42,7 @@ def test_one_stream_that_falls_is_neither() -> None:
 
 def test_groups_do_not_depend_on_the_interleaving_of_streams() -> None:
     """Streams up to ten seconds apart give the same alerts of groups."""
-    outcomes = fleet(6, 420, lambda s, n: -4.0 if n >= 300 else 0.0)
+    outcomes = fleet(6, 420, lambda s, n: -8.0 if n >= 300 else 0.0)
     lanes = [outcomes[number::6] for number in range(6)]
     chance = np.random.default_rng(1)
     expected = judged(GROUPS, outcomes)
@@ -54,7 +54,7 @@ def test_groups_do_not_depend_on_the_interleaving_of_streams() -> None:
 def test_an_alert_of_a_group_whose_rule_is_gone_closes() -> None:
     """With the next outcome."""
     judge = Judge(parse_rules(GROUPS))
-    outcomes = fleet(6, 420, lambda s, n: -4.0 if n >= 300 else 0.0)
+    outcomes = fleet(6, 420, lambda s, n: -8.0 if n >= 300 else 0.0)
     assert [alert for outcome in outcomes for alert in judge.judge(outcome)]
     without = [rule for rule in parse_rules(GROUPS) if rule.name == "series"]
     closed = Judge(without, judge.states()).judge(outcomes[-1])
@@ -66,7 +66,7 @@ def test_an_alert_of_a_group_whose_rule_is_gone_closes() -> None:
 
 def test_an_alert_of_a_group_without_series_closes() -> None:
     """Four of six streams end while all are low: a page must not stay open for ever when the other two are well."""
-    lasting = fleet(6, 420, lambda s, n: -4.0 if n >= 300 else 0.0)
+    lasting = fleet(6, 420, lambda s, n: -8.0 if n >= 300 else 0.0)
     after = [
         factories.event(sequence=n, score=70.0, rendition=lasting[stream].segment.rendition)
         for n in range(420, 1100)

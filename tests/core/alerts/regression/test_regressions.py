@@ -96,7 +96,7 @@ def test_a_pair_sees_what_content_hides() -> None:
     _, top, mid = ladder(400, mid=planted(250, 280, 3))
     opened, resolved = judged(PAIR, mixed(top, mid))
     assert (opened.series, opened.cause, resolved.state) == ("news-1/720p/lite~ladder", "packaging", "resolved")
-    assert START + timedelta(seconds=1012) <= opened.opened_at <= START + timedelta(seconds=1050)
+    assert START + timedelta(seconds=1012) <= opened.opened_at <= START + timedelta(seconds=1080)
     assert opened.summary.startswith("lite@1 against 1080p down ")
     assert opened.change.low <= -3 <= opened.change.high
     assert not judged(DROP, mixed(top, mid))

@@ -1,22 +1,22 @@
-"""Proposes settings of a regression rule for a wanted false-alarm rate, from recorded series of scores."""
+"""What a regression rule does on recorded series: the drops that each shows, how soon, and the alerts it opens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import median
 
-from vqmon.core.alerts.backtest.run_length import delay_quantiles, limit_for
 from vqmon.core.alerts.conditions.chart import ChartParameters
-from vqmon.core.alerts.regression.baseline import CLIP_SPREADS, baseline_of
-from vqmon.core.alerts.regression.change_point import estimate_drop
-from vqmon.core.alerts.regression.cusum import (
+from vqmon.core.alerts.regression.change_point import detected_drop
+from vqmon.core.alerts.regression.control_chart import (
     EMPTY_CHART,
+    ControlChart,
+    VisibleDrop,
+    chart_at_closing,
     chart_at_opening,
     has_recovered,
-    is_alarm,
     update_chart,
     update_while_open,
-    without_evidence,
+    values_until_detected,
+    visible_drops,
 )
 
 _MIN_VALUES = 240
@@ -24,8 +24,6 @@ _MIN_VALUES = 240
 
 _DAY_SECONDS = 86_400.0
 POINTS_PER_MOS = 25.0
-_H_FACTOR = 1.1
-_MAX_H = 40.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,146 +41,108 @@ class RecordedSeries:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesNoise:
-    """The noise of one series, in points."""
+class MeasuredSeries:
+    """One recorded series as the rule's chart sees it at its end, in points."""
 
     name: str
     count: int
-    # median
-    level: float
-    # standard deviation
-    deviation: float
-    # lag-1 correlation
-    autocorrelation: float
-    # standard deviation of the whitened and clipped residuals
-    residual_deviation: float
-    # share of the residuals that are clipped; 0.0027 for a normal distribution
-    clipped_share: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
-    """Settings for a rule, and what they give on the recorded series."""
-
-    k: float
-    h: float
-    # h for the wanted rate by run-length theory, before it is raised to fit the recorded values
-    theoretical_h: float
-    baseline_segments: int
     # median length of a segment
     segment_seconds: float
-    wanted_alarms_per_day: float
-    # alarms per stream-day that these settings give on the recorded values, whatever the reason
-    alarms_per_day: float
-    stream_days: float
-    noise: tuple[SeriesNoise, ...]
+    # of the recorded values
+    seconds: float
+    level: float
+    # standard deviation, from the MAD
+    deviation: float
+    # the smallest drops that it shows; empty while it learns
+    visible_drops: tuple[VisibleDrop, ...]
+    # segments until each of the asked drops is seen; None = it is not
+    delays: tuple[float | None, ...]
+    alert_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DetectionDelay:
-    """How soon a drop is detected in the median series: segments, None when it is not detected."""
+class DropVisibility:
+    """How many of the series show a drop, and how soon."""
 
     drop_points: float
-    median: float | None
-    p95: float | None
+    seen_share: float
+    # median over the series that show it; None when none does
+    seconds: float | None
 
 
-def measure_noise(series: RecordedSeries) -> SeriesNoise:
-    """The noise of one series of at least MIN_VALUES values."""
-    values = [value for _, _, value in series.values]
-    baseline = baseline_of(values)
-    phi = baseline.autocorrelation
-    residuals = [value - baseline.level - phi * (before - baseline.level) for before, value in pairwise(values)]
-    clipped = sum(abs(residual) > CLIP_SPREADS * baseline.residual_spread for residual in residuals)
-    return SeriesNoise(
-        name=series.name,
-        count=len(values),
-        level=baseline.level,
-        deviation=baseline.mean_square**0.5,
-        autocorrelation=phi,
-        residual_deviation=baseline.residual_deviation,
-        clipped_share=clipped / len(residuals),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningReport:
+    """A rule with these settings on recorded series."""
+
+    parameters: ChartParameters
+    series: tuple[MeasuredSeries, ...]
+    drops: tuple[DropVisibility, ...]
+
+    @property
+    def stream_days(self) -> float:
+        """Length of the recorded series together."""
+        return sum(series.seconds for series in self.series) / _DAY_SECONDS
+
+    @property
+    def alerts_per_day(self) -> float:
+        """Alerts per stream-day that the rule opens on the recorded values, whatever the reason."""
+        return sum(series.alert_count for series in self.series) / self.stream_days
 
 
-def propose(
-    recorded: Sequence[RecordedSeries],
-    *,
-    false_alarms_per_day: float,
-    drop_points: float,
-    parameters: ChartParameters,
-) -> Proposal:
-    """Settings that give this many false alarms per stream-day and detect drops of this size soonest.
+def measure_rule(
+    recorded: Sequence[RecordedSeries], *, parameters: ChartParameters, drops_points: Sequence[float]
+) -> TuningReport:
+    """Run a rule's chart over recorded series; `drops_points` are the drops whose visibility is asked for.
 
-    k is half of the drop in residual deviations of the median series, h what run-length theory gives for the rate;
-    then h is raised until the recorded values themselves give no more alarms. Real incidents among them raise it too
-    far; `theoretical_h` shows by how much. Raises ValueError when no series is long enough.
+    Raises ValueError when no series is long enough.
     """
-    long_enough = [series for series in recorded if len(series.values) >= _MIN_VALUES]
-    if not long_enough:
+    series = tuple(
+        _measure(one, parameters, drops_points) for one in recorded if len(one.values) >= _MIN_VALUES
+    )  # fmt: skip
+    if not series:
         raise ValueError(f"no series has {_MIN_VALUES} scored segments; record for longer, or choose another time")
-    noise = tuple(measure_noise(series) for series in long_enough)
-    seconds = median(end - start for series in long_enough for start, end, _ in series.values)
-    shift = median(_shift(series_noise, drop_points) for series_noise in noise)
-    k = round(min(max(shift / 2, 0.25), 1.0), 2)
-    theoretical_h = round(limit_for(k, _DAY_SECONDS / seconds / false_alarms_per_day), 1)
-    h, stream_days = theoretical_h, sum(series.seconds for series in long_enough) / _DAY_SECONDS
-    while True:
-        candidate = parameters._replace(k=k, h=h)
-        alarms_per_day = sum(_count_alarms(series, candidate) for series in long_enough) / stream_days
-        # A single alarm does not contradict a rate of less than one.
-        if alarms_per_day <= max(false_alarms_per_day, 1.0 / stream_days) or h >= _MAX_H:
-            break
-        h = round(min(h * _H_FACTOR, _MAX_H), 1)
-    return Proposal(
-        k=k,
-        h=h,
-        theoretical_h=theoretical_h,
-        baseline_segments=max(int(_DAY_SECONDS / seconds), 1000),
-        segment_seconds=seconds,
-        wanted_alarms_per_day=false_alarms_per_day,
-        alarms_per_day=alarms_per_day,
-        stream_days=stream_days,
-        noise=noise,
+    drops = []
+    for number, points in enumerate(drops_points):
+        seconds = [
+            delay * one.segment_seconds for one in series for delay in (one.delays[number],) if delay is not None
+        ]  # fmt: skip
+        share = len(seconds) / len(series)
+        drops.append(
+            DropVisibility(drop_points=points, seen_share=share, seconds=median(seconds) if seconds else None)
+        )  # fmt: skip
+    return TuningReport(parameters=parameters, series=series, drops=tuple(drops))
+
+
+def _measure(recorded: RecordedSeries, parameters: ChartParameters, drops_points: Sequence[float]) -> MeasuredSeries:
+    chart, alert_count = _run(recorded, parameters)
+    baseline = chart.baseline
+    assert baseline is not None
+    return MeasuredSeries(
+        name=recorded.name,
+        count=len(recorded.values),
+        segment_seconds=median(end - start for start, end, _ in recorded.values),
+        seconds=recorded.seconds,
+        level=baseline.level,
+        deviation=baseline.spread,
+        visible_drops=visible_drops(chart, delta_min=parameters.delta_min),
+        delays=tuple(values_until_detected(chart, points) for points in drops_points),
+        alert_count=alert_count,
     )
 
 
-def detection_delays(proposal: Proposal, drops_points: Sequence[float]) -> tuple[DetectionDelay, ...]:
-    """How soon drops of these sizes are detected in the median series, by run-length theory."""
-    by_sensitivity = sorted(proposal.noise, key=lambda series_noise: _shift(series_noise, 1))
-    middle = by_sensitivity[len(by_sensitivity) // 2]
-    delays = []
-    for drop_points in drops_points:
-        try:
-            half, most = delay_quantiles(proposal.k, proposal.h, min(_shift(middle, drop_points), CLIP_SPREADS))
-        except ValueError:
-            delays.append(DetectionDelay(drop_points=drop_points, median=None, p95=None))
-        else:
-            delays.append(DetectionDelay(drop_points=drop_points, median=half, p95=most))
-    return tuple(delays)
-
-
-def _shift(noise: SeriesNoise, drop_points: float) -> float:
-    """A drop in deviations of the series' residuals."""
-    return (1 - noise.autocorrelation) * drop_points / noise.residual_deviation
-
-
-def _count_alarms(series: RecordedSeries, parameters: ChartParameters) -> int:
-    """How many alerts a rule with these settings opens on the series; a drop that lasts counts once."""
+def _run(series: RecordedSeries, parameters: ChartParameters) -> tuple[ControlChart, int]:
+    """The chart after a series, and how many alerts it opened; a drop that lasts counts once."""
     chart = EMPTY_CHART
     count, is_open = 0, False
     for starts_at, ends_at, value in series.values:
         if is_open:
             chart = update_while_open(chart, value, parameters, starts_at=starts_at, ends_at=ends_at)
-            if has_recovered(chart.cusum, parameters):
-                chart, is_open = without_evidence(chart, closed_at=ends_at), False
+            if has_recovered(chart):
+                chart, is_open = chart_at_closing(chart, closed_at=ends_at), False
             continue
         chart = update_chart(chart, value, parameters, starts_at=starts_at, ends_at=ends_at)
-        if is_alarm(chart.cusum, parameters):
-            drop = estimate_drop(chart)
-            if drop.high < parameters.delta_min:
-                chart = without_evidence(chart)
-            elif drop.points >= parameters.delta_min:
-                count, is_open = count + 1, True
-                chart = chart_at_opening(chart, drop=drop.points, flap_seconds=0.0, at=ends_at)
-    return count
+        drop = detected_drop(chart, delta_min=parameters.delta_min, min_impact_minutes=0.0)
+        if drop is not None:
+            count, is_open = count + 1, True
+            chart = chart_at_opening(chart, drop.average_index, drop=drop.points, flap_seconds=0.0, at=ends_at)
+    return chart, count

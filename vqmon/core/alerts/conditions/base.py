@@ -1,7 +1,7 @@
 """Base classes of alert conditions, and how stretches of good and bad time open and close an alert."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -68,6 +68,8 @@ class Condition(ABC):
     """What a rule asks of the outcomes; the fields of a subclass are the keys of its table in the rules file."""
 
     kind: ClassVar[str]
+    # keys that earlier versions had -> what to do about one
+    removed_keys: ClassVar[Mapping[str, str]] = {}
 
     @property
     def scorer_pattern(self) -> str:

@@ -30,9 +30,6 @@ class Group(ChartCondition):
     # 0.5: half of the series are lower than this; 0.8: four of five are
     quantile: float = 0.5
     min_series: int = 3
-    # Many series vary less than one: large shifts are detected soon, and with as few false alarms.
-    k: float = 1.0
-    h: float = 6.0
     # length of the buckets of time, at least a segment, and how long series may be late for one
     bucket_seconds: float = 6.0
     wait_seconds: float = 10.0

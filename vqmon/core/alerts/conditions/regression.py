@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple, Self
 from vqmon.core.alerts.conditions.base import check_range
 from vqmon.core.alerts.conditions.chart import ChartCondition
 from vqmon.core.alerts.regression.change_point import Companions
-from vqmon.core.alerts.regression.cusum import ControlChart
+from vqmon.core.alerts.regression.control_chart import ControlChart
 from vqmon.core.alerts.state import AlertState, PairSeries, RenditionSeries
 from vqmon.core.types import RegressionCause
 

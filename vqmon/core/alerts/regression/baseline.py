@@ -1,135 +1,139 @@
-"""Baseline of a series: level, spread and autocorrelation of its noise, learned from blocks that are old enough.
+"""The usual level of a series and its spread, and limits of its averages from the lowest that they have been.
 
-The figures are those of a batch over the whole baseline - median, lag-1 correlation of clipped deviations, MAD of the
-residuals, mean and variance of the clipped residuals - but no values are stored. The first `FIRST_VALUES` values give
-the figures exactly; every later block moves each figure by its share. Median and MAD move as quantiles do under
-stochastic approximation (Robbins and Monro 1951), with the density of a normal at its median as the gain, which gives
-them the precision of the sample quantile; sums and means are exact.
+Level and spread are those of a batch - median, and MAD as a deviation - but no values are stored: each value moves both
+by its share, as quantiles do under stochastic approximation (Robbins and Monro 1951), with the density of a normal as
+the gain, which gives them the precision of the sample quantile. Both learn from every value, faults included, as a
+median hardly moves with a fault of an hour; so neither can be locked into what was usual once.
 """
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
-from statistics import median
+from statistics import NormalDist, median
 from typing import NamedTuple
 
-FIRST_VALUES = 120
-"""So many values are stored as they are, and ranked, before the baseline takes over."""
-
-CLIP_SPREADS = 3.0
-"""Residuals beyond so many spreads count as that many, so that heavy tails do no harm."""
-
-_MAX_AUTOCORRELATION = 0.95
+FIRST_VALUES = 30
+"""So many values are stored as they are; then the baseline takes over."""
 
 MIN_SPREAD = 0.05
 """In points. A constant series must not turn a rounding difference into an alarm."""
 
-QUARTILE = 0.6745
-"""Upper quartile of the standard normal distribution."""
+MIN_BLOCKS = 3
+"""There is no limit before so many blocks have ended."""
+
+_MAX_BLOCKS = 48.0
+"""The figures of the lows rest on so many blocks; older ones fade."""
 
 _MAD_TO_DEVIATION = 1.4826
+_QUARTILE = 0.6745
+"""Upper quartile of the standard normal distribution."""
 _MEDIAN_GAIN = 1.2533
 """sqrt(2 pi) / 2: deviations per unit of mean sign."""
 _SPREAD_GAIN = 2.3326
 """1 / (4 x 0.6745 x the normal density there) x 2: relative change of a spread per share of values beyond it."""
 
+_CLIP_SPREADS = 4.0
+"""A value counts in the mean square as if it were at most so many spreads away."""
+
+BEYOND_LIMIT = 0.5
+"""A low counts at most so much farther from the mean of the lows than the limit is, as a share of that distance."""
+
+_EULER = 0.5772156649
+_AVERAGES_AT_ONCE = 2.0
+"""The averages of a series fall together; they cause as many false alarms as so many independent ones."""
+
 
 class Baseline(NamedTuple):
-    """The usual level and noise of a series, in points."""
+    """The usual level and spread of a series, in points."""
 
     # how many values the figures rest on, at most the length of the baseline
     value_count: float = 0.0
     # median
     level: float = 0.0
-    # of the values, by MAD
+    # MAD, as the deviation of a normal
     spread: float = MIN_SPREAD
-    # mean square, and mean product of neighbours, of the clipped deviations from the level
-    mean_square: float = 1.0
-    mean_lag_product: float = 0.0
-    # of the residuals, by MAD; then their mean and variance once clipped
-    residual_spread: float = MIN_SPREAD
-    residual_mean: float = 0.0
-    residual_variance: float = MIN_SPREAD**2
-
-    @property
-    def autocorrelation(self) -> float:
-        """Lag-1 correlation of the noise, 0..MAX_AUTOCORRELATION."""
-        if self.mean_square <= 0:
-            return 0.0
-        return min(max(self.mean_lag_product / self.mean_square, 0.0), _MAX_AUTOCORRELATION)
-
-    @property
-    def residual_deviation(self) -> float:
-        """Standard deviation of the clipped residuals, in points."""
-        return math.sqrt(self.residual_variance)
+    # mean square of the clipped distances of single values from the level
+    mean_square: float = MIN_SPREAD**2
 
 
-class Block(NamedTuple):
-    """Sums over consecutive values that wait to enter the baseline; moments are seconds since the epoch."""
+class BlockLows(NamedTuple):
+    """How low an average has been in the blocks so far, in points."""
 
-    began_at: float
-    ended_at: float = 0.0
-    value_count: float = 0.0
-    # values above the level, less those below it
-    sign_sum: float = 0.0
-    # values beyond the quartile of the spread
-    beyond_quartile: float = 0.0
-    # squares and products of neighbours of clipped deviations from the level
-    square_sum: float = 0.0
-    lag_product_sum: float = 0.0
-    # residuals beyond the quartile of their spread, and sums of the clipped ones and their squares
-    residuals_beyond_quartile: float = 0.0
-    residual_sum: float = 0.0
-    residual_square_sum: float = 0.0
+    # lowest in the block that has not ended
+    lowest: float
+    # mean and variance of the lowest of each block that has ended
+    mean: float = 0.0
+    variance: float = 0.0
+    # an average below this is unusual; meaningless before MIN_BLOCKS blocks
+    limit: float = 0.0
 
 
 def baseline_of(values: Sequence[float]) -> Baseline:
-    """The baseline of consecutive values; at least three."""
+    """The baseline of some values; at least three."""
     level = median(values)
-    deviations = [value - level for value in values]
-    spread = max(_MAD_TO_DEVIATION * median(map(abs, deviations)), MIN_SPREAD)
-    clipped = [max(-CLIP_SPREADS * spread, min(CLIP_SPREADS * spread, deviation)) for deviation in deviations]
-    baseline = Baseline(
-        value_count=len(values),
-        level=level,
-        spread=spread,
-        mean_square=sum(deviation * deviation for deviation in clipped) / len(clipped),
-        mean_lag_product=sum(first * second for first, second in pairwise(clipped)) / (len(clipped) - 1),
-    )
-    phi = baseline.autocorrelation
-    residuals = [second - phi * first for first, second in pairwise(deviations)]
-    center = median(residuals)
-    residual_spread = max(_MAD_TO_DEVIATION * median(abs(residual - center) for residual in residuals), MIN_SPREAD)
-    bound = CLIP_SPREADS * residual_spread
-    bounded = [max(-bound, min(bound, residual)) for residual in residuals]
-    mean = sum(bounded) / len(bounded)
-    variance = max(sum((residual - mean) ** 2 for residual in bounded) / len(bounded), MIN_SPREAD**2)
-    return baseline._replace(residual_spread=residual_spread, residual_mean=mean, residual_variance=variance)
+    spread = max(_MAD_TO_DEVIATION * median(abs(value - level) for value in values), MIN_SPREAD)
+    bound = _CLIP_SPREADS * spread
+    squares = [min(abs(value - level), bound) ** 2 for value in values]
+    return Baseline(value_count=len(values), level=level, spread=spread, mean_square=sum(squares) / len(squares))
 
 
-def with_block(baseline: Baseline, block: Block, *, max_count: float) -> Baseline:
-    """The baseline after one more block; it rests on `max_count` values at most, then old ones fade."""
-    count = block.value_count
-    count_after = min(baseline.value_count + count, max_count)
-    share = min(count / count_after, 1.0)
-    level = baseline.level + _MEDIAN_GAIN * baseline.spread * share * block.sign_sum / count
-    residual_spread = baseline.residual_spread * (
-        1 + _SPREAD_GAIN * share * (block.residuals_beyond_quartile / count - 0.5)
-    )
-    spread = baseline.spread * (1 + _SPREAD_GAIN * share * (block.beyond_quartile / count - 0.5))
-    mean = baseline.residual_mean
-    mean_square = block.residual_square_sum / count - 2 * mean * block.residual_sum / count + mean**2
-    variance = baseline.residual_variance + share * (mean_square - baseline.residual_variance)
-    # The residuals were taken from the old level.
-    shifted = mean - (1 - baseline.autocorrelation) * (level - baseline.level)
+def with_value(baseline: Baseline, value: float, *, max_count: float) -> Baseline:
+    """The baseline after one more value; it rests on `max_count` values at most, then old ones fade."""
+    count, level, spread, mean_square = baseline
+    count = min(count + 1.0, max_count)
+    share = 1.0 / count
+    deviation = value - level
+    distance = min(abs(deviation), _CLIP_SPREADS * spread)
+    sign = 1.0 if deviation > 0.0 else -1.0 if deviation < 0.0 else 0.0
+    beyond = 0.5 if distance > _QUARTILE * spread else -0.5
     return Baseline(
-        value_count=count_after,
-        level=level,
-        spread=max(spread, MIN_SPREAD),
-        mean_square=baseline.mean_square + share * (block.square_sum / count - baseline.mean_square),
-        mean_lag_product=baseline.mean_lag_product
-        + share * (block.lag_product_sum / count - baseline.mean_lag_product),
-        residual_spread=max(residual_spread, MIN_SPREAD),
-        residual_mean=shifted + share * (block.residual_sum / count - mean),
-        residual_variance=max(variance, MIN_SPREAD**2),
+        count,
+        level + share * _MEDIAN_GAIN * spread * sign,
+        max(spread * (1.0 + _SPREAD_GAIN * share * beyond), MIN_SPREAD),
+        mean_square + share * (distance * distance - mean_square),
     )
+
+
+def with_block(
+    lows: BlockLows, average: float, *, block_count: float, highest_limit: float, false_alarms_per_block: float
+) -> BlockLows:
+    """The lows after a block has ended, the `block_count`-th; the next one begins with the average as it is now.
+
+    A low far beyond the limit counts as one that is half as far again from the mean: so a fault widens the limit by
+    little, and what turns out to be usual is learned within hours. `highest_limit` is how near to the usual level the
+    limit may be.
+    """
+    beyond = lows.limit - BEYOND_LIMIT * (lows.mean - lows.limit)
+    lowest = max(lows.lowest, beyond) if block_count > MIN_BLOCKS else lows.lowest
+    count = min(block_count, _MAX_BLOCKS)
+    share = 1.0 / count
+    difference = lowest - lows.mean
+    mean = lows.mean + share * difference
+    variance = (1.0 - share) * (lows.variance + share * difference * difference)
+    limit = 0.0
+    if count >= MIN_BLOCKS:
+        deviation = max(math.sqrt(variance * count / (count - 1.0)), MIN_SPREAD)
+        limit = min(mean - limit_factor(count, false_alarms_per_block) * deviation, highest_limit)
+    # Rounded, as it is written with every segment.
+    return BlockLows(average, round(mean, 4), round(variance, 6), round(limit, 4))
+
+
+def limit_factor(count: float, false_alarms_per_block: float) -> float:
+    """How many deviations of the lows of `count` blocks, at least two, a new block's low may be below their mean.
+
+    The lowest of many values has a Gumbel distribution whatever theirs is (Gumbel 1958); this is its quantile, in
+    deviations from its mean, for the wanted probability. As mean and deviation are estimates, it grows as the t
+    quantile of so many blocks does over the normal one: within a few percent of the exact factor of a Gumbel sample.
+    """
+    probability = min(false_alarms_per_block / _AVERAGES_AT_ONCE, 0.2)
+    quantile = math.sqrt(6.0) / math.pi * (-math.log(probability) - _EULER)
+    normal = NormalDist().inv_cdf(1.0 - probability)
+    return quantile * _t_quantile(normal, count - 1.0) / normal * math.sqrt(1.0 + 1.0 / count)
+
+
+def _t_quantile(normal: float, degrees_of_freedom: float) -> float:
+    """Student's t quantile of the probability that has this normal quantile (Wallace 1959, inverted).
+
+    Within 2 % for five degrees of freedom and more; too large for fewer, by 30 % for two.
+    """
+    scaled = normal * (8.0 * degrees_of_freedom + 3.0) / (8.0 * degrees_of_freedom + 1.0)
+    return math.sqrt(degrees_of_freedom * math.expm1(scaled * scaled / degrees_of_freedom))

@@ -1,18 +1,29 @@
 """Estimates of a change: when it began, how large the drop is, and which signals and scores moved with it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import NamedTuple
 
-from vqmon.core.alerts.regression.baseline import Baseline, baseline_of
-from vqmon.core.alerts.regression.cusum import ControlChart, CusumState, current_baseline, values_before_change
+from vqmon.core.alerts.regression.control_chart import SPANS, Average, ControlChart, low_averages
 from vqmon.core.types import CompanionShift
 
 _MAX_COUNT = 300.0
 """The usual mean of a companion rests on so many values; older ones fade."""
 
 _DIGITS = 6
+
+_COMPANIONS_INDEX = 1
+"""The average whose changes the companions follow, the second."""
+
+FEW_VALUES = 10.0
+"""Up to so many values since the change, some may be from before it."""
+
+LOW_DEVIATIONS = 2.5
+HIGH_DEVIATIONS = 2.5
+"""Lower and upper end of the interval of a drop, in standard errors of the mean. An alarm comes when noise adds to the
+drop, so that the estimate is too large rather than too small; measured, see docs/alerts.md."""
 
 _MOVED_DEVIATIONS = 1.0
 """A companion moved if its mean is more than so many of its own standard deviations from its usual mean."""
@@ -108,23 +119,19 @@ def moved_companions(companions: Companions | None) -> tuple[CompanionShift, ...
     return tuple(move for _, move in sorted(moves, key=lambda ranked: (-ranked[0], ranked[1].name)))
 
 
-def change_began_at(cusum: CusumState) -> float:
-    """The last moment at the baseline, in seconds: where S left 0, or where the second sum did for a large drop."""
-    return cusum.fast_change_at if _is_large(cusum) else cusum.change_at
-
-
-def _is_large(cusum: CusumState) -> bool:
-    return cusum.fast_cusum >= cusum.cusum / 3.0 and cusum.fast_count >= 1.0
-
-
 class DropEstimate(NamedTuple):
-    """Size of a drop in points; low and high are the ends of its 95 % interval."""
+    """A drop in points, seen by one average; low and high are the ends of its 95 % interval."""
 
+    # of the average in `ControlChart.averages`
+    average_index: int
     baseline_level: float
     # of the values since the change
     mean: float
     low: float
     high: float
+    # seconds since the epoch
+    began_at: float
+    impact_minutes: float
 
     @property
     def points(self) -> float:
@@ -132,25 +139,59 @@ class DropEstimate(NamedTuple):
         return self.baseline_level - self.mean
 
 
-def estimate_drop(chart: ControlChart) -> DropEstimate:
-    """The drop since the change.
+def count_since_change(chart: ControlChart) -> float:
+    """Values since the series may have changed, for the companions; 0 = no change."""
+    return chart.averages[_COMPANIONS_INDEX].value_count if chart.averages else 0.0
 
-    Correlated noise makes the mean of n neighbours as precise as that of n (1 - phi) / (1 + phi) independent values.
-    One value from before the change may be among them: the drop may be larger by its share.
+
+def detected_drop(chart: ControlChart, *, delta_min: float, min_impact_minutes: float) -> DropEstimate | None:
+    """The drop that the shortest average below its limit sees, if it is large enough; None when there is none."""
+    for index in low_averages(chart):
+        drop = estimate_drop(chart, index)
+        if drop.points >= delta_min and drop.impact_minutes >= min_impact_minutes:
+            return drop
+    return None
+
+
+def estimate_drop(chart: ControlChart, index: int) -> DropEstimate:
+    """The drop since the change that an average sees: since the last zero of its CUSUM.
+
+    The standard error is that of a mean of so many neighbours, as the averages of this series have varied. One value
+    from before the change may be among them: the drop may be larger by its share. Of few values more may be: then the
+    interval reaches to the median of the last four as well.
     """
-    cusum = chart.cusum
-    count, total = cusum.count_since_change, cusum.sum_since_change
-    if _is_large(cusum):
-        count, total = cusum.fast_count, cusum.fast_sum
-    baseline = current_baseline(chart) or Baseline(level=cusum.last_value)
-    if chart.baseline is None and len(chart.first_values) >= 6:
-        baseline = baseline_of(values_before_change(cusum, chart.first_values))
-    phi = baseline.autocorrelation
-    count = max(count, 1.0)
-    independent = max(count * (1.0 - phi) / (1.0 + phi), 1.0)
-    learned_from = max(baseline.value_count * (1.0 - phi) / (1.0 + phi), 1.0)
-    margin = 1.96 * math.sqrt(baseline.mean_square * (1.0 / independent + 1.0 / learned_from))
-    mean = total / count if cusum.count_since_change else cusum.last_value
+    average, baseline = chart.averages[index], chart.baseline
+    assert baseline is not None
+    count = max(average.value_count, 1.0)
+    mean = average.total / count
     drop = baseline.level - mean
-    high = drop + margin + max(drop, 0.0) / max(count - 1.0, 1.0)
-    return DropEstimate(baseline_level=baseline.level, mean=mean, low=drop - margin, high=high)
+    variance = _variance_of_mean(baseline.mean_square, chart.averages, count)
+    longest = chart.averages[-1].mean_square * SPANS[-1] / max(baseline.value_count, SPANS[-1])
+    error = math.sqrt(variance + longest)
+    high = drop + HIGH_DEVIATIONS * error + max(drop, 0.0) / max(count - 1.0, 1.0)
+    if count <= FEW_VALUES:
+        high = max(high, baseline.level - median(chart.recent_values) + error)
+    return DropEstimate(
+        average_index=index,
+        baseline_level=baseline.level,
+        mean=mean,
+        low=drop - LOW_DEVIATIONS * error,
+        high=high,
+        began_at=average.change_at,
+        impact_minutes=average.impact_minutes,
+    )
+
+
+def _variance_of_mean(mean_square: float, averages: Sequence[Average], count: float) -> float:
+    """The variance of the mean of `count` neighbours, in points squared: that of the averages next in length.
+
+    On a logarithmic scale it is a straight line between two lengths; beyond the longest it falls with the count.
+    """
+    lengths = (1.0, *map(float, SPANS))
+    variances = (mean_square, *(average.mean_square for average in averages))
+    if count >= lengths[-1]:
+        return variances[-1] * lengths[-1] / count
+    upper = next(index for index, length in enumerate(lengths) if length > count)
+    first, second = (math.log(max(variance, 1e-9)) for variance in variances[upper - 1 : upper + 1])
+    share = math.log(count / lengths[upper - 1]) / math.log(lengths[upper] / lengths[upper - 1])
+    return math.exp(first + share * (second - first))

@@ -1,17 +1,25 @@
-"""Status of a series that a control chart follows: its phase, its baseline with a band, and the evidence of a drop."""
+"""Status of a series that a control chart follows: its phase, its baseline with a band, the drops that it can see."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 from vqmon.core.alerts.conditions.regression import ChartState, RegressionState
-from vqmon.core.alerts.regression.baseline import FIRST_VALUES
-from vqmon.core.alerts.regression.cusum import current_baseline
+from vqmon.core.alerts.regression.baseline import MIN_BLOCKS
+from vqmon.core.alerts.regression.control_chart import (
+    ControlChart,
+    VisibleDrop,
+    current_baseline,
+    evidence_of,
+    visible_drops,
+)
 from vqmon.core.alerts.state import AlertState
 
 Phase = Literal["learning", "ok", "pending", "firing", "resolving"]
 
 _BAND_DEVIATIONS = 2.0
+
+_PENDING_EVIDENCE = 0.75
+"""An average that is this far on its way to the limit makes a series pending."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,41 +36,40 @@ class ChartStatus:
     # 95 % of single values lie within these at the baseline
     low: float | None
     high: float | None
-    # the CUSUM, or ln of the e-detector, and the value at which it alarms
+    # how far the lowest average is on its way from the usual level (0) to its limit (1: an alert); 0 without limits
     evidence: float
-    limit: float
-    # the last moment at the baseline
-    change_at: datetime | None
     # how many values the baseline rests on
     learned_from: int
+    # blocks of content that the limits rest on; no alert before MIN_BLOCKS
+    block_count: int
+    # the smallest drops that the series shows, soonest first, down to no `delta_min`
+    visible_drops: tuple[VisibleDrop, ...]
     # values without a partner to compare with
     unpaired_count: int
 
     @property
     def is_trusted(self) -> bool:
-        """Whether the baseline rests on more than the first values."""
-        return self.learned_from >= FIRST_VALUES
+        """Whether the series has limits."""
+        return self.block_count >= MIN_BLOCKS
 
 
 def _phase_of(state: ChartState) -> Phase:
-    """pending: evidence gathers; firing: the alert is open; resolving: it is open and the series nears its baseline."""
+    """pending: an average nears its limit; firing: the alert is open; resolving: it is open and its average is back."""
     if state.chart is None:
         return "ok" if state.alert is None else "firing"
-    cusum = state.chart.cusum
     if state.alert is not None:
-        return "resolving" if cusum.recovery_evidence > 0.0 or cusum.steady_count > 0.0 else "firing"
-    if current_baseline(state.chart) is None:
+        return "resolving" if state.chart.recovery.steady_count > 0.0 else "firing"
+    if state.chart.blocks.ended < MIN_BLOCKS:
         return "learning"
-    return "pending" if max(cusum.cusum, cusum.log_e_value) > cusum.limit / 2 else "ok"
+    return "pending" if evidence_of(state.chart) > _PENDING_EVIDENCE else "ok"
 
 
 def chart_status(state: AlertState) -> ChartStatus | None:
     """The status of a series; None for rules without a control chart, and before the first value."""
     if not isinstance(state, ChartState) or state.chart is None:
         return None
-    cusum, baseline = state.chart.cusum, current_baseline(state.chart)
+    chart, baseline = state.chart, current_baseline(state.chart)
     margin = _BAND_DEVIATIONS * baseline.spread if baseline else 0.0
-    learned = state.chart.baseline
     return ChartStatus(
         rule=state.rule,
         series=str(state.series),
@@ -71,9 +78,22 @@ def chart_status(state: AlertState) -> ChartStatus | None:
         baseline_level=baseline.level if baseline else None,
         low=baseline.level - margin if baseline else None,
         high=baseline.level + margin if baseline else None,
-        evidence=max(cusum.cusum, cusum.log_e_value),
-        limit=cusum.limit,
-        change_at=datetime.fromtimestamp(cusum.change_at, UTC) if cusum.change_at else None,
-        learned_from=int(learned.value_count) if learned else len(state.chart.first_values),
+        evidence=evidence_of(chart),
+        learned_from=int(baseline.value_count) if baseline else len(chart.first_values),
+        block_count=int(chart.blocks.ended),
+        visible_drops=visible_drops(chart, delta_min=0.0),
         unpaired_count=state.unpaired_count if isinstance(state, RegressionState) else 0,
     )
+
+
+def visible_drops_text(chart: ControlChart, *, delta_min: float, seconds: float) -> str:
+    """The drops that a series of segments this long can see, e.g. 7.2 points in 24 s, 5 in 2 min; empty for none."""
+    parts: list[str] = []
+    for drop in visible_drops(chart, delta_min=delta_min):
+        unit = "" if parts else " points"
+        parts.append(f"{drop.points:.2g}{unit} in {_duration(drop.value_count * seconds)}")
+    return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -8,7 +8,7 @@ import numpy as np
 
 from vqmon.core.alerts.conditions.group import Group, GroupState
 from vqmon.core.alerts.conditions.regression import BucketDeviation, RegressionState
-from vqmon.core.alerts.regression.cusum import EMPTY_CHART, current_baseline
+from vqmon.core.alerts.regression.control_chart import EMPTY_CHART, current_baseline
 from vqmon.core.alerts.regression.inhibition import Inhibitor
 from vqmon.core.alerts.regression.series_alert import SeriesValue, close_without_values, follow_series
 from vqmon.core.alerts.rules import AlertRule
@@ -109,7 +109,7 @@ class GroupDetector:
     def _follow_without_values(self, condition: Group, state: GroupState, starts_at: float) -> Iterator[Alert]:
         """Close the open alert when too few series have had a value for long."""
         transition = None
-        last_end_at = (state.chart or EMPTY_CHART).cusum.last_end_at
+        last_end_at = (state.chart or EMPTY_CHART).last_end_at
         if state.alert is not None and starts_at - last_end_at >= _GONE_BUCKETS * condition.bucket_seconds:
             state, transition = close_without_values(state, state.alert, at=starts_at + condition.bucket_seconds)
         yield from self._inhibitor.apply(state, transition, at=starts_at)

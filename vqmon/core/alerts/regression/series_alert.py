@@ -9,20 +9,20 @@ from vqmon.core.alerts.conditions.chart import ChartCondition
 from vqmon.core.alerts.conditions.regression import ChartState
 from vqmon.core.alerts.regression.change_point import (
     DropEstimate,
-    change_began_at,
-    estimate_drop,
+    count_since_change,
+    detected_drop,
     moved_companions,
     update_companions,
 )
-from vqmon.core.alerts.regression.cusum import (
+from vqmon.core.alerts.regression.chart_status import visible_drops_text
+from vqmon.core.alerts.regression.control_chart import (
     EMPTY_CHART,
     ControlChart,
+    chart_at_closing,
     chart_at_opening,
     has_recovered,
-    is_alarm,
     update_chart,
     update_while_open,
-    without_evidence,
 )
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.alerts.state import ScoredSegment
@@ -87,20 +87,15 @@ def _follow_without_alert(
         ends_at=segment.ends_at,
         impact_minutes=value.impact_minutes,
     )
-    cusum = chart.cusum
     companions = update_companions(
-        state.companions, _companion_values(value), count_since_change=cusum.count_since_change
-    )
+        state.companions, _companion_values(value), count_since_change=count_since_change(chart)
+    )  # fmt: skip
     state = replace(state, seen_until=segment.ends_at, chart=chart, companions=companions)
-    if not is_alarm(cusum, parameters):
-        return (replace(state, chart=_held(chart, 0.0)) if cusum.held_since else state), None
-    drop = estimate_drop(chart)
-    if drop.high < condition.delta_min:
-        # Certain, but too small: the new level is learned.
-        return replace(state, chart=without_evidence(chart)), None
-    if drop.points < condition.delta_min or cusum.impact_since_change < value.min_impact_minutes:
-        return state, None
-    held_since = cusum.held_since or segment.starts_at
+    held_since = chart.recovery.held_since
+    drop = detected_drop(chart, delta_min=condition.delta_min, min_impact_minutes=value.min_impact_minutes)
+    if drop is None:
+        return (replace(state, chart=_held(chart, 0.0)) if held_since else state), None
+    held_since = held_since or segment.starts_at
     if segment.starts_at - held_since < condition.hold_seconds:
         return replace(state, chart=_held(chart, held_since)), None
     return _open(rule, condition, state, value, chart, drop)
@@ -116,13 +111,15 @@ def _open(
 ) -> tuple[State, AlertTransition]:
     ends_at = value.segment.ends_at
     change = LevelShift(
-        at=_datetime(min(change_began_at(chart.cusum), ends_at)),
+        at=_datetime(min(drop.began_at, ends_at)),
         before=round(drop.baseline_level, 3),
         after=round(drop.mean, 3),
         low=round(-drop.high, 3),
         high=round(-drop.low, 3),
     )
-    chart = chart_at_opening(chart, drop=drop.points, flap_seconds=condition.flap_seconds, at=ends_at)
+    chart = chart_at_opening(
+        chart, drop.average_index, drop=drop.points, flap_seconds=condition.flap_seconds, at=ends_at
+    )  # fmt: skip
     alert = _new_alert(rule, condition, state, value, change, chart)
     state = replace(state, chart=chart, alert=alert, uninhibited_since=None)
     return state, AlertTransition(kind="open", alert=alert)
@@ -138,9 +135,9 @@ def _follow_open_alert(
     state = replace(state, chart=chart, seen_until=segment.ends_at)
     # The distance, as a timeline that was set back must not hold an alert open.
     open_seconds = abs(segment.ends_at - alert.opened_at.timestamp())
-    if has_recovered(chart.cusum, parameters) and open_seconds >= rule.min_open_seconds:
-        lasted_seconds = max(chart.cusum.recovery_began_at - alert.began_at.timestamp(), 0.0)
-        state = state.without_alert(without_evidence(chart, closed_at=segment.ends_at))
+    if has_recovered(chart) and open_seconds >= rule.min_open_seconds:
+        lasted_seconds = max(chart.recovery.began_at - alert.began_at.timestamp(), 0.0)
+        state = state.without_alert(chart_at_closing(chart, closed_at=segment.ends_at))
         return state, _resolve(alert, value, f"over after {_duration(lasted_seconds)}")
     if condition.settle_seconds and open_seconds >= condition.settle_seconds:
         return state.without_alert(None), _resolve(alert, value, f"the new usual after {_duration(open_seconds)}")
@@ -166,7 +163,7 @@ def _companion_values(value: SeriesValue) -> Mapping[str, float]:
 
 
 def _held(chart: ControlChart, held_since: float) -> ControlChart:
-    return chart._replace(cusum=chart.cusum._replace(held_since=held_since))
+    return chart._replace(recovery=chart.recovery._replace(held_since=held_since))
 
 
 def _new_alert(
@@ -192,7 +189,13 @@ def _new_alert(
         began_at=change.at,
         opened_at=_datetime(segment.ends_at),
         resolved_at=None,
-        summary=_summary(value, change, moved, flap_count=int(chart.cusum.flap_count)),
+        summary=_summary(
+            value,
+            change,
+            moved,
+            flap_count=int(chart.recovery.flap_count),
+            sees=visible_drops_text(chart, delta_min=condition.delta_min, seconds=segment.ends_at - segment.starts_at),
+        ),
         evidence=AlertEvidence(
             event_id=segment.event_id,
             reading=f"{value.basis} {value.value:.1f}, usual {change.before:.1f}",
@@ -207,8 +210,10 @@ def _new_alert(
     )
 
 
-def _summary(value: SeriesValue, change: LevelShift, moved: tuple[CompanionShift, ...], *, flap_count: int) -> str:
-    """E.g. lite@1 down 7.9 points since 20:25:04 (95 %: 6.1-9.7); blockiness 0.12 -> 0.41."""
+def _summary(
+    value: SeriesValue, change: LevelShift, moved: tuple[CompanionShift, ...], *, flap_count: int, sees: str
+) -> str:
+    """E.g. lite@1 down 7.9 points since 20:25:04 (95 %: 6.1-9.7); blockiness 0.12 -> 0.41; sees 5 points in 48 s."""
     drop = change.before - change.after
     parts = [
         f"{value.basis} down {drop:.1f} points since {change.at:%H:%M:%S} "
@@ -219,6 +224,8 @@ def _summary(value: SeriesValue, change: LevelShift, moved: tuple[CompanionShift
         parts.append(f"{companion.name} {companion.before:.{digits}f} -> {companion.after:.{digits}f}")
     if flap_count:
         parts.append(f"flapping: open for the {flap_count + 1}. time in a row")
+    if sees:
+        parts.append(f"sees {sees}")
     return "; ".join(parts)
 
 
