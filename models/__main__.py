@@ -16,7 +16,7 @@ from models.data import photos, sr_benchmark
 from models.data.csv_scores import DataError
 from models.export.pair import read_manifest_facts, write_pair
 from models.networks.lite import Lite, LiteConfig
-from models.train.linear_heads.refit_head import HeadRefitConfig, refit_head
+from models.train.builtin.refit_head import HeadRefitConfig, refit_head
 from models.train.lite import (
     LadderLossConfig,
     LiteTask,

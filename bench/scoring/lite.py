@@ -1,151 +1,182 @@
-"""Measures lite@1: milliseconds per picture, correlation with human scores, and the order of encodes with three codecs.
+"""Measures the built-in scorers on clips, through `vqmon score`: what must not matter, and what must be in order.
 
-python bench/scoring/lite.py [--biq2021 FOLDER] [--clips FOLDER]
+python -m bench.scoring.lite [--scorer lite@1 --scorer lite@2 ...] [--clips FOLDER | --clip FILE ...]
+
+For correlation with human scores run `vqmon evaluate lite@1 lite@2 --data BIQ2021`.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
+import av
 import imageio_ffmpeg
 import numpy as np
-import onnxruntime
-from numpy.typing import NDArray
-from PIL import Image
+import onnxruntime  # type: ignore[import-untyped]
+
+from models.data.display_tiles import FrameTiler
+from vqmon.core.evaluation.correlations import spearman
+from vqmon.scoring.manifests.frame_scorer import find_bundles, load_frame_spec
+from vqmon.scoring.runtime.tensors import to_tensor
+from vqmon.scoring.scorers.registry import builtin_folder, resolve_manifests
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from models.data.photos import canvas_size, cut_tiles, lay_out_tiles, mosaic, read_scores  # noqa: E402
-from vqmon.scoring.manifests.frame_scorer import load_frame_spec  # noqa: E402
-
-MODEL = ROOT / "models" / "built" / "lite@1.onnx"
-# Never trained on: they are not among the clips of models/train/lite.py.
-HELD_OUT = ("bikes.mp4", "nasa_13013.mp4", "cockatoo.mp4", "portrait_4k60.mp4")
-CODECS: dict[str, tuple[list[str], tuple[int, ...]]] = {
-    "h264": (["-c:v", "libx264", "-preset", "veryfast"], (18, 23, 28, 33, 38, 43, 48)),
-    "hevc": (["-c:v", "libx265", "-preset", "superfast", "-x265-params", "log-level=0"], (18, 23, 28, 33, 38, 43, 48)),
-    "av1": (["-c:v", "libsvtav1", "-preset", "10"], (20, 27, 34, 41, 48, 55, 62)),
+SECONDS = 4
+# No scorer was trained on them.
+HELD_OUT = ("bigbuckbunny.mp4", "cockatoo.mp4", "nasa_13013.mp4", "portrait_4k60.mp4")
+LOSSLESS = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "4")
+EXACT = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "0")
+SIZES = (180, 240, 360, 480, 720)
+STRENGTHS = (0.6, 1.2, 2.0, 3.5)
+NOISES = (5, 10)
+BANDS = (4, 8, 16, 32)
+_REALTIME = ("-deadline", "realtime", "-cpu-used", "7")
+CODECS: Mapping[str, tuple[Sequence[str], str, Sequence[int]]] = {
+    "x264": (("libx264", "-preset", "veryfast"), "-crf", (18, 24, 30, 36, 42, 48)),
+    "x265": (("libx265", "-preset", "superfast", "-x265-params", "log-level=0"), "-crf", (18, 24, 30, 36, 42, 48)),
+    "av1": (("libsvtav1", "-preset", "10"), "-crf", (20, 28, 36, 44, 52, 62)),
+    "vp9": (("libvpx-vp9", *_REALTIME, "-b:v", "0"), "-crf", (15, 25, 34, 43, 52, 63)),
+    "vp8": (("libvpx", *_REALTIME, "-b:v", "8M", "-qmax", "63"), "-qmin", (4, 16, 28, 40, 52, 62)),
+    "mpeg2": (("mpeg2video",), "-q:v", (2, 5, 10, 16, 23, 31)),
+    "mpeg4": (("mpeg4",), "-q:v", (2, 5, 10, 16, 23, 31)),
 }
-FRAMES, EVERY = 48, 8
-BATCH = 16
-Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+"""Name -> encoder with options, the option of its rate, and rates from good to bad."""
+Encode = tuple[str, Sequence[str], float]
+"""Filters, encoder and the start in seconds."""
+Scores = Mapping[str, float]
+"""Name of an encode -> score."""
 
 
-def load(threads: int) -> Scorer:
-    """A function from pictures (n, 288, 512, 3) uint8 RGB to native scores (n,), on the CPU."""
-    spec = load_frame_spec(MODEL.with_suffix(".json"))
+def encodes() -> dict[str, Encode]:
+    """Name of an encode -> how it is made of a clip, that has 720 lines unless it says otherwise."""
+    soft = "scale=-2:720,scale=-2:360,scale=-2:720:flags=lanczos"
+    made: dict[str, Encode] = {f"size{lines}": (f"scale=-2:{lines}:flags=lanczos", LOSSLESS, 0) for lines in SIZES}
+    made["clean"] = ("scale=-2:720", LOSSLESS, 0)
+    made["soft"] = (soft, LOSSLESS, 0)
+    made |= {f"soft+unsharp{amount}": (f"{soft},unsharp=7:7:{amount}", LOSSLESS, 0) for amount in STRENGTHS}
+    made |= {f"unsharp{amount}": (f"scale=-2:720,unsharp=5:5:{amount}", LOSSLESS, 0) for amount in STRENGTHS}
+    noisy = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "12")
+    made |= {f"noise{level}": (f"scale=-2:720,noise=alls={level}:allf=t", noisy, 0) for level in NOISES}
+    made |= {f"bands{step}": (f"scale=-2:720,lutyuv=y=floor(val/{step})*{step}", LOSSLESS, 0) for step in BANDS}
+    made["444"] = ("scale=-2:720", (*EXACT, "-pix_fmt", "yuv444p"), 0)
+    made["420"] = ("scale=-2:720", (*EXACT, "-pix_fmt", "yuv420p"), 0)
+    made["later"] = ("scale=-2:720", LOSSLESS, 0.04)
+    made["bars"] = ("scale=-2:720,pad=iw:ih+200:0:100:black", LOSSLESS, 0)
+    for codec, (encoder, option, rates) in CODECS.items():
+        made |= {f"{codec} {rate}": ("scale=-2:720", ("-c:v", *encoder, option, str(rate)), 0) for rate in rates}
+    return made
+
+
+def write_encode(clip: Path, encode: Encode, file: Path) -> None:
+    """Write an encode of the first seconds of a clip."""
+    filters, encoder, start = encode
+    pixel_format = () if "-pix_fmt" in encoder else ("-pix_fmt", "yuv420p")
+    source = ("-ss", str(start), "-i", str(clip), "-t", str(SECONDS), "-an", "-map", "0:v:0", "-vf", filters)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-y", *source, *encoder, *pixel_format]
+    subprocess.run([*command, str(file)], check=True, capture_output=True, timeout=600)
+
+
+def score_folder(folder: Path, scorers: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Scorer -> name of a file without its suffix -> score, of one `vqmon score`."""
+    names = [part for scorer in scorers for part in ("--scorer", scorer)]
+    environment = dict(os.environ, VQMON_FETCH__FILE_ROOTS=json.dumps([str(folder)]), PYTHONPATH=str(ROOT))
+    command = [sys.executable, "-m", "vqmon", "score", "--json", *names, str(folder)]
+    output = subprocess.run(command, capture_output=True, text=True, env=environment, check=False).stdout
+    scores: dict[str, dict[str, float]] = {}
+    for line in filter(None, output.splitlines()):
+        event = json.loads(line)["data"]
+        for score in event.get("scores", ()):
+            scores.setdefault(score["scorer"], {})[Path(unquote(event["segment"]["url"])).stem] = score["value"]
+    return scores
+
+
+def _rise(scores: Scores, names: Sequence[str], above: str) -> str:
+    return f"{max(scores[name] for name in names) - scores[above]:+.1f}"
+
+
+def _codec(scores: Scores, codec: str) -> str:
+    rates = CODECS[codec][2]
+    values = np.array([scores[f"{codec} {rate}"] for rate in rates])
+    order = spearman(np.array(rates, float), values)
+    return f"{order:+.2f} {values[0] - values[-1]:5.1f}"
+
+
+def _sizes(scores: Scores) -> str:
+    values = [scores[f"size{lines}"] for lines in SIZES]
+    return f"{min(np.diff(values)):+.1f}"
+
+
+MEASUREMENTS: Mapping[str, Callable[[Scores], str]] = {
+    "more lines: smallest rise": _sizes,
+    "soft, sharpened: above soft": lambda scores: _rise(scores, [f"soft+unsharp{a}" for a in STRENGTHS], "soft"),
+    "soft, sharpened: above CRF 18": lambda scores: _rise(scores, [f"soft+unsharp{a}" for a in STRENGTHS], "x264 18"),
+    "sharpened: above clean": lambda scores: _rise(scores, [f"unsharp{amount}" for amount in STRENGTHS], "clean"),
+    "noise: above clean": lambda scores: _rise(scores, [f"noise{level}" for level in NOISES], "clean"),
+    "bands: order": lambda scores: (
+        f"{spearman(np.array(BANDS, float), np.array([scores[f'bands{step}'] for step in BANDS])):+.2f}"
+    ),
+    "4:4:4 less 4:2:0": lambda scores: _rise(scores, ["444"], "420"),
+    "one frame later": lambda scores: _rise(scores, ["later"], "clean"),
+    "black bars": lambda scores: _rise(scores, ["bars"], "clean"),
+    **{f"{codec}: order, span": lambda scores, codec=codec: _codec(scores, codec) for codec in CODECS},  # type: ignore[misc]
+}
+"""What is measured of the scores of one scorer and clip, in points of 100 unless it is an order (Spearman)."""
+
+
+def print_cost(scorers: Sequence[str], rounds: int = 20) -> None:
+    """Print processor milliseconds per picture of 720 lines, view and network on one thread; scorers take turns."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
-    mean, std = (np.array(values, np.float32) for values in (spec.input.mean, spec.input.std))
-
-    def score(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
-        parts = []
-        for start in range(0, len(pictures), BATCH):
-            scaled = (pictures[start : start + BATCH].astype(np.float32) / 255 - mean) / std
-            array = np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
-            parts.append(session.run([spec.output.name], {spec.input.name: array})[0].astype(np.float64))
-        return np.concatenate(parts)
-
-    return score
-
-
-def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Spearman's rank correlation; equal values share their mean rank."""
-    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return ranks
-
-
-def print_speed(rounds: int = 60) -> None:
-    """Print median and fastest milliseconds per picture, batch 1, normalisation included."""
-    picture = np.random.default_rng(0).integers(0, 256, (1, 288, 512, 3)).astype(np.uint8)
-    for threads in (2, 1):
-        score, milliseconds = load(threads), []
-        for _ in range(rounds):
-            start = time.perf_counter()
-            score(picture)
-            milliseconds.append((time.perf_counter() - start) * 1000)
-        median, fastest = float(np.median(milliseconds)), min(milliseconds)
-        print(f"speed      {threads} thread(s)   median {median:6.1f} ms   fastest {fastest:6.1f} ms per picture")
-
-
-def print_correlation(folder: Path | None) -> None:
-    """Print SRCC and PLCC on the official test split, which no training run has used."""
-    if folder is None or not folder.is_dir():
-        print("BIQ2021    not measured: clone nisarahmedrana/BIQ2021 from GitHub and name the folder in VQMON_BIQ2021")
-        return
-    score, files = load(2), {path.name.lower(): path for path in (folder / "Images").iterdir()}
-    rows = read_scores(folder, "test")
-    pictures = (mosaic(Image.open(files[name.lower()])) for name, _ in rows)
-    scores = np.concatenate([score(picture[None]) for picture in pictures])
-    human = np.array([value for _, value in rows])
-    srcc, plcc = spearman(scores, human), float(np.corrcoef(scores, human)[0, 1])
-    rmse = float(np.sqrt(np.mean((scores - human) ** 2)))
-    print(f"BIQ2021    test split, {len(rows)} photos   SRCC {srcc:.4f}   PLCC {plcc:.4f}   RMSE {rmse:.4f}")
-
-
-def read_mosaics(clip: Path) -> NDArray[np.uint8]:
-    """The mosaics (n, 288, 512, 3) of every eighth frame of a clip."""
-    width, height = canvas_size(*next(imageio_ffmpeg.read_frames(str(clip)))["size"])
-    chain = f"select=not(mod(n\\,{EVERY})),scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int"
-    raw = ffmpeg("-i", str(clip), "-vf", chain, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
-    return np.stack(
-        [lay_out_tiles(cut_tiles(frame)) for frame in np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3)]
+    options.intra_op_num_threads = 1
+    frame = av.VideoFrame.from_ndarray(
+        np.random.default_rng(0).integers(16, 236, (1080, 1280)).astype(np.uint8), format="yuv420p"
     )
-
-
-def ffmpeg(*arguments: str) -> bytes:
-    """Run ffmpeg quietly and return its standard output."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-y", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, timeout=600).stdout
-
-
-def print_order(folder: Path) -> None:
-    """Print Spearman's correlation of mean score and CRF per held-out clip and codec; -1 is a perfect order."""
-    clips = [folder / name for name in HELD_OUT if (folder / name).exists()]
-    if not clips:
-        print(f"order      not measured: none of {', '.join(HELD_OUT)} in the folder of clips (--clips)")
-        return
-    score, calibrate = load(2), load_frame_spec(MODEL.with_suffix(".json")).calibration.apply
-    for codec, (arguments, crfs) in CODECS.items():
-        correlations = []
-        for clip in clips:
-            means = [_score_encoded(clip, [*arguments, "-crf", str(crf)], score=score) for crf in crfs]
-            correlations.append(spearman(np.array(means), np.array(crfs, float)))
-            steps = " ".join(f"{calibrate(mean):3.0f}" for mean in means)
-            span = f"CRF {crfs[0]}..{crfs[-1]}"
-            print(f"order      {codec:5} {clip.stem:14} Spearman {correlations[-1]:+.3f}   {span}: {steps} of 100")
-        print(f"order      {codec:5} mean of {len(correlations)} clips  Spearman {np.mean(correlations):+.3f}")
-
-
-def _score_encoded(clip: Path, codec: list[str], *, score: Scorer) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        encoded = Path(folder) / "coded.mkv"
-        ffmpeg("-i", str(clip), "-map", "0:v:0", "-frames:v", str(FRAMES), *codec, "-pix_fmt", "yuv420p", str(encoded))
-        return float(score(read_mosaics(encoded)).mean())
+    manifests = resolve_manifests(scorers, find_bundles([builtin_folder()]))
+    opened = []
+    for manifest in manifests.values():
+        spec = load_frame_spec(manifest)
+        model = str(manifest.with_suffix(".onnx"))
+        opened.append((spec, onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])))
+    tiler, costs = FrameTiler(), {spec.id: [] for spec, _ in opened}  # type: dict[str, list[float]]
+    for _ in range(rounds):
+        for spec, session in opened:
+            start = time.process_time()
+            pixels = to_tensor(tiler.view(frame, spec.input.view)[None], spec.input)
+            session.run([spec.output.name], {spec.input.name: pixels})
+            costs[spec.id].append(1000 * (time.process_time() - start))
+    first = float(np.median(next(iter(costs.values()))))
+    for name, times in costs.items():
+        median = float(np.median(times))
+        print(f"cost {name:16} {median:6.1f} ms per picture, {median / first:.2f} of the first")
 
 
 def main() -> None:
-    """Print the table."""
+    """Print a table per clip."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default_folder = os.environ.get("VQMON_BIQ2021")
-    parser.add_argument("--biq2021", type=Path, default=Path(default_folder) if default_folder else None)
+    parser.add_argument("--scorer", action="append", help="name@version; default: lite@1 and the newest lite")
     parser.add_argument("--clips", type=Path, default=ROOT.parent / "shared" / "fixtures" / "clips")
+    parser.add_argument("--clip", type=Path, action="append", help="a clip of 720 lines or more, instead of --clips")
     options = parser.parse_args()
-    print_speed()
-    print_correlation(options.biq2021)
-    print_order(options.clips)
+    scorers = options.scorer or ["lite@1", "lite"]
+    print_cost(scorers)
+    clips = options.clip or [options.clips / name for name in HELD_OUT if (options.clips / name).exists()]
+    if not clips:
+        print(f"not measured: none of {', '.join(HELD_OUT)} in {options.clips} (--clips)")
+    for clip in clips:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for encode_name, encode in encodes().items():
+                write_encode(clip, encode, folder / f"{encode_name}.mkv")
+            by_scorer = score_folder(folder, scorers)
+        print(f"\n{clip.stem:32}" + "".join(f"{scorer:>18}" for scorer in by_scorer))
+        for measurement, measure in MEASUREMENTS.items():
+            print(f"{measurement:32}" + "".join(f"{measure(scores):>18}" for scores in by_scorer.values()))
 
 
 if __name__ == "__main__":

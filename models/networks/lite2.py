@@ -5,11 +5,14 @@ stage, with ImageNet weights. It sees tiles of a display view: some of the canva
 size, and the whole canvas small.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import timm
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vqmon.core.types import TileGrid, View
@@ -60,8 +63,24 @@ class Lite2Config:
         return (canvas, self.canvas_stages), (half, self.stages), (1, self.stages)
 
     @property
+    def feature_widths(self) -> tuple[int, ...]:
+        """How many features each group has."""
+        return tuple(sum(2 * _WIDTHS[stage] for stage in stages) for _, stages in self.groups)
+
+    @property
     def feature_count(self) -> int:
-        return sum(2 * _WIDTHS[stage] for _, stages in self.groups for stage in stages)
+        return sum(self.feature_widths)
+
+
+def read_config(table: Mapping[str, Any]) -> Lite2Config:
+    """A configuration of a TOML table or of a checkpoint; what is not named has its default."""
+    return Lite2Config(**{name: tuple(numbers) for name, numbers in table.items()})
+
+
+def normalised_tiles(tiles: NDArray[np.uint8]) -> Tensor:
+    """[pictures, tiles, 3, height, width], normalised with MEAN and STD, of RGB (pictures, tiles, height, width, 3)."""
+    pixels = torch.from_numpy(np.ascontiguousarray(tiles)).permute(0, 1, 4, 2, 3).float() / 255
+    return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
 def _feature_statistics(mean: Tensor, square: Tensor) -> Tensor:
@@ -73,12 +92,15 @@ def _feature_statistics(mean: Tensor, square: Tensor) -> Tensor:
 class Lite2(nn.Module):
     """Pixels [batch, 3, tiles * 192, 256], normalised with MEAN and STD -> scores [batch], and the degradations.
 
-    A score is about 0 (bad) .. 100 (no visible loss). A penalty is subtracted from it where the picture is sharpened
-    more than `sharpening_limit`, because a linear reader of features likes sharpening.
+    A score is about 0 (bad) .. 100 (no visible loss). Penalties are subtracted from it: `penalty_gains` times what the
+    estimates of degradations have above `penalty_limits`, because a linear reader of features likes sharpening and
+    light noise.
     """
 
     centre: Tensor
     scale: Tensor
+    penalty_limits: Tensor
+    penalty_gains: Tensor
 
     def __init__(self, config: Lite2Config) -> None:
         super().__init__()
@@ -90,8 +112,17 @@ class Lite2(nn.Module):
         self.register_buffer("scale", torch.ones(config.feature_count))
         self.score = nn.Linear(config.feature_count, 1)
         self.degradations = nn.Linear(config.feature_count, len(DEGRADATIONS))
-        self.register_buffer("sharpening_limit", torch.tensor(1e3))
-        self.register_buffer("sharpening_gain", torch.tensor(0.0))
+        self.register_buffer("penalty_limits", torch.ones(len(DEGRADATIONS)))
+        self.register_buffer("penalty_gains", torch.zeros(len(DEGRADATIONS)))
+
+    def trunk_state(self) -> dict[str, Any]:
+        """Weights of the trunk alone, which all forms share."""
+        return {"stem": self.stem.state_dict(), "stages": self.stages.state_dict()}
+
+    def load_trunk_state(self, state: Mapping[str, Any]) -> None:
+        """Take the trunk of `trunk_state`."""
+        self.stem.load_state_dict(state["stem"])
+        self.stages.load_state_dict(state["stages"])
 
     def group_features(self, tiles: Tensor, stages: Sequence[int]) -> Tensor:
         """Features [batch, features], not standardised, of tiles [batch, tiles, 3, 192, 256] of one group."""
@@ -120,8 +151,7 @@ class Lite2(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         features = self.features(pixels)
         degradations = self.degradations(features)
-        sharpening = degradations[:, DEGRADATIONS.index("over_sharpening")]
-        penalty = self.sharpening_gain * (sharpening - self.sharpening_limit).clamp_min(0)
+        penalty = ((degradations - self.penalty_limits).clamp_min(0) * self.penalty_gains).sum(1)
         return self.score(features).squeeze(1) - penalty, degradations.clamp(0, 1)
 
 

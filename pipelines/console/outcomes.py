@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from vqmon.core.scores import score_band
 from vqmon.core.types import Alert, Outcome, QualityEvent, SegmentFailure
 from vqmon.media.fetch.ssrf_policy import decode_url_path, printable
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec
@@ -12,22 +13,10 @@ from vqmon.scoring.manifests.frame_scorer import ScorerSpec
 from vqmon.scoring.manifests.level_scorer import LevelScorerSpec
 from vqmon.scoring.manifests.reference_measure import ReferenceMeasureSpec
 
-_SCORE_BANDS = ((80.0, "excellent"), (60.0, "good"), (40.0, "fair"), (20.0, "poor"), (0.0, "bad"))
-"""Names of the score bands, each from its lower edge on."""
-
-_BAND_COLOURS = {"excellent": "green", "good": "green", "fair": "yellow", "poor": "red", "bad": "red"}
+_BAND_COLOURS = {"very high": "green", "high": "green", "medium": "yellow", "low": "red", "very low": "red"}
 
 _NOTABLE_SIGNAL = 0.5
 """A signal from here on is worth a word."""
-
-
-def _score_band(value: float) -> str:
-    """The name of a score's band.
-
-    >>> band(61.5)
-    'good'
-    """
-    return next(name for edge, name in _SCORE_BANDS if value >= edge)
 
 
 def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
@@ -47,7 +36,7 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
             )
             continue
         for score in outcome.scores:
-            words = _score_band(score.value)
+            words = score_band(score.value)
             table.add_row(
                 name,
                 f"[bold]{score.value:.1f}[/bold]",
@@ -67,7 +56,7 @@ def outcome_line(outcome: Outcome) -> str:
     place = f"{segment.starts_at:%H:%M:%S} {escape(_plain(segment.rendition.key)):24} #{segment.sequence:<6}"
     if isinstance(outcome, SegmentFailure):
         return f"{place} [red]unscored: {outcome.reason}[/red] {escape(_plain(outcome.detail))}"
-    scores = "  ".join(f"[{_BAND_COLOURS[_score_band(s.value)]}]{s.scorer} {s.value:5.1f}[/]" for s in outcome.scores)
+    scores = "  ".join(f"[{_BAND_COLOURS[score_band(s.value)]}]{s.scorer} {s.value:5.1f}[/]" for s in outcome.scores)
     notable = ", ".join(_notable(outcome))
     return f"{place} {scores}  {len(outcome.times_seconds)} frames" + (
         f"  [yellow]{notable}[/yellow]" if notable else ""

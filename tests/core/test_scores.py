@@ -15,6 +15,7 @@ from vqmon.core.scores import (
     pack_heat_map,
     pool,
     region_means,
+    score_band,
     summarize_signal,
 )
 
@@ -112,3 +113,19 @@ def test_a_loss_is_described_by_sides_and_regions() -> None:
     assert regions["middle left"] == pytest.approx(0.6)
     assert regions["middle right"] == 0
     assert dict(region_means(np.ones((3, 4), np.float32)))["bottom right"] == 1
+
+
+@pytest.mark.parametrize(
+    ("score", "band"),
+    [
+        (100.0, "very high"),
+        (80.0, "very high"),
+        (79.96, "very high"),
+        (79.9, "high"),
+        (40.0, "medium"),
+        (0.0, "very low"),
+    ],
+)
+def test_a_band_belongs_to_the_score_as_it_is_shown(score: float, band: str) -> None:
+    """79.96 is shown as 80.0, so its band is that of 80."""
+    assert score_band(score) == band

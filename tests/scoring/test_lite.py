@@ -1,4 +1,4 @@
-"""The built-in scorer: it loads as shipped, and other requests do not change its scores."""
+"""The built-in scorers: each loads as shipped, and other requests do not change its scores."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,12 +16,12 @@ from vqmon.scoring.runtime.graph import Placement
 from vqmon.scoring.scorers.registry import FrameScorer, ScorerOptions, builtin_folder, open_scorers
 
 
-@pytest.fixture
-async def lite() -> AsyncIterator[FrameScorer]:
+@pytest.fixture(params=["lite@1", "lite@2", "lite_fast@2", "lite_open@2"])
+async def lite(request: pytest.FixtureRequest) -> AsyncIterator[FrameScorer]:
     bundles = find_bundles([builtin_folder()])
-    need("lite", present="lite@1" in bundles, remedy="make the built-in scorer with `python -m models export lite`")
+    need("lite", present=request.param in bundles, remedy="make the built-in scorers as models/README.md says")
     terms = ScorerOptions(placement=Placement(device="cpu"), allow_noncommercial=True)
-    async with open_scorers(["lite"], [builtin_folder()], terms) as (scorer,):
+    async with open_scorers([request.param], [builtin_folder()], terms) as (scorer,):
         yield scorer
 
 
@@ -58,7 +58,9 @@ async def test_batches_of_every_bucket_give_nearly_the_same_score(lite: FrameSco
 async def test_a_picture_with_coarse_blocks_scores_lower(lite: FrameScorer) -> None:
     """A photo against the same photo at an eighth of its resolution."""
     skimage = pytest.importorskip("skimage.data")
-    photo = skimage.astronaut()[:288]
+    view = lite.views[0]
+    astronaut = skimage.astronaut()
+    photo = np.tile(astronaut, (-(-view.height // 512), 1, 1))[: view.height, : view.width]
     blocks = photo[4::8, 4::8].repeat(8, axis=0).repeat(8, axis=1)
     score = await lite.score(decoded(np.stack([photo, blocks]), lite.views[0]))
     assert score.frame_values[0] > score.frame_values[1]

@@ -12,6 +12,18 @@ from numpy.typing import NDArray
 from vqmon.core.calibration import ScoreInterval
 from vqmon.core.frames import GRID_COLUMNS, GRID_ROWS, Sampling
 
+_BANDS = ((80.0, "very high"), (60.0, "high"), (40.0, "medium"), (20.0, "low"))
+"""Lowest score of each band of the scale; "very low" is below them. They name a place on the scale, not an opinion."""
+
+
+def score_band(score: float) -> str:
+    """The band of a score 0..100, as it is shown with one decimal.
+
+    >>> score_band(61.0), score_band(59.96), score_band(-3.0)
+    ('high', 'high', 'very low')
+    """
+    return next((band for lowest, band in _BANDS if round(score, 1) >= lowest), "very low")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:

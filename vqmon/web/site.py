@@ -16,8 +16,8 @@ from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from vqmon.core.scores import score_band
 from vqmon.web.charts.svg import format_number, format_signed
-from vqmon.web.model.explanations import quality_grade
 from vqmon.web.model.fleet_state import FleetState
 from vqmon.web.ports import ExperimentResults, HistoryReader, ReviewStore
 from vqmon.web.urls import stream_path
@@ -110,7 +110,7 @@ def open_templates(title: str) -> Environment:
         day=lambda at: f"{at.astimezone(UTC):%d %b %Y}",
         age=_format_age,
         duration=format_duration,
-        grade=quality_grade,
+        band=score_band,
         stream_path=stream_path,
         spaced=lambda name: name.replace("_", " "),
         code=_code_markup,

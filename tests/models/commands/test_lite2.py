@@ -19,7 +19,7 @@ from models.data.display_tiles import FrameTiler, decode_frame  # noqa: E402
 from models.data.teachers.ladders import LadderScene, read_scene  # noqa: E402
 from models.export.pair import to_network_input  # noqa: E402
 from models.networks.lite2 import MEAN, STD, Lite2, Lite2Config  # noqa: E402
-from models.train.linear_heads.lite2 import PhotoFeatures  # noqa: E402
+from models.train.builtin.lite2_head import PhotoFeatures  # noqa: E402
 from tests.media.clips import MOTION, clip, x264  # noqa: E402
 from vqmon.core.types import View  # noqa: E402
 from vqmon.media.decode.pool import DecoderPool  # noqa: E402
@@ -137,16 +137,16 @@ async def test_the_daemon_gives_the_score_of_torch(training: Path, network: Lite
     recipe = lite2.read_recipe(MODELS_FOLDER / "lite2.toml")
     rungs = lite2.read_rungs(network, training)
     assert rungs.labels[np.char.startswith(rungs.kinds, "clean")].tolist() == [100] * 4
-    checkpoint = lite2.fit_and_save(network, rungs, None, recipe, tmp_path / "best.pt")
+    checkpoint = lite2.fit_and_save(network, rungs, None, recipe, tmp_path / "lite_open.pt")
     options = argparse.Namespace(weights=checkpoint, built=tmp_path / "built", version=1)
     lite2.export(options)
     assert len(lite2.verify(options)) == 5
-    assert "lite@2" in lite2.card(options)
-    spec = load_frame_spec(tmp_path / "built" / "lite@2.json")
+    assert "lite_open@2" in lite2.card(options)
+    spec = load_frame_spec(tmp_path / "built" / "lite_open@2.json")
     assert spec.licence.commercial is True
     media = clip(*x264(), seconds=1)
     terms = ScorerOptions(placement=Placement(device="cpu", threads=1))
-    async with DecoderPool(1) as pool, open_scorers(["lite"], [tmp_path / "built"], terms) as (scorer,):
+    async with DecoderPool(1) as pool, open_scorers(["lite_open"], [tmp_path / "built"], terms) as (scorer,):
         decoded = await pool.decode(media, views=scorer.views)
         score = await scorer.score(decoded)
     (view,) = scorer.views
@@ -165,7 +165,7 @@ def test_a_scorer_of_human_scores_says_so(training: Path, network: Lite2, tmp_pa
         (80, rungs.features.shape[1])
     )
     photo_features = PhotoFeatures(features=features, scores=random.uniform(0, 100, 80))
-    file = lite2.fit_and_save(network, rungs, photo_features, recipe, tmp_path / "best.pt")
+    file = lite2.fit_and_save(network, rungs, photo_features, recipe, tmp_path / "lite.pt")
     facts = lite2.checkpoint_facts(torch.load(file, weights_only=True))
     assert facts.licence.commercial is None
     assert "BIQ2021" in facts.licence.note

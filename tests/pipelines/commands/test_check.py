@@ -49,7 +49,7 @@ def test_a_folder_source_passes_with_the_builtin_scorer(tmp_path: Path) -> None:
     assert {subject: result.passed for subject, result in checks.items()} == dict.fromkeys(checks, True)
     assert list(checks) == ["settings", "runtime", "decoders", "scorers", "rules", "history", "source"]
     assert checks["decoders"].text.startswith("decode.isolation best: limits, no new privileges, ")
-    assert "lite@1 on cpu" in checks["scorers"].text
+    assert "lite@2 on cpu" in checks["scorers"].text
     assert "self-test passed" in checks["scorers"].text
     assert "the first run creates it" in checks["history"].text
 

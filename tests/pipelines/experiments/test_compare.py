@@ -22,7 +22,7 @@ from vqmon.core.experiments.results import Comparison
 from vqmon.core.types import Rendition, Segment
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
-from vqmon.settings.sections import DecodeSettings, FetchSettings
+from vqmon.settings.sections import DecodeSettings, FetchSettings, ScoringSettings
 from vqmon.transport.history.history import open_history
 
 START = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -42,6 +42,7 @@ ARMS: dict[str, tuple[str, ...]] = {
 EXPERIMENTS = """
 [experiments.same]
 question = "Are two encodes of the same quality the same?"
+scorers = ["lite@2"]
 control = "a"
 planned_clusters = 10
 segments_per_cluster = 2
@@ -51,6 +52,7 @@ margin = 2.5
 [experiments.same.arms.again]
 
 [experiments.finer]
+scorers = ["lite@2"]
 control = "a"
 planned_clusters = 10
 segments_per_cluster = 2
@@ -63,6 +65,7 @@ of = "signal:flicker"
 margin = 0.1
 
 [experiments.sharp]
+scorers = ["lite@1"]
 control = "a"
 planned_clusters = 10
 segments_per_cluster = 2
@@ -131,7 +134,11 @@ def _encoded(folder: Path, name: str, arm: str, number: int, source: tuple[str, 
 
 
 async def _observed(folder: Path, segments: Sequence[Segment]) -> Sequence[Observation]:
-    settings = Settings(decode=DecodeSettings(workers=2, thumbnail_width=0), fetch=FetchSettings(file_roots=(folder,)))
+    settings = Settings(
+        decode=DecodeSettings(workers=2, thumbnail_width=0),
+        fetch=FetchSettings(file_roots=(folder,)),
+        scoring=ScoringSettings(scorers=("lite@2", "lite@1")),
+    )
     async with Fetcher(fetch_policy(settings)) as fetcher, open_observer(settings, fetcher=fetcher) as observer:
         return [await observer.observe(segment) for segment in segments]
 
@@ -172,7 +179,7 @@ def test_a_planted_gain_is_found_with_the_planned_clusters(history: Path, file: 
     effect = result.effects[0]
 
     assert result.verdict.kind == "better", result.verdict
-    assert effect.scorer == "lite@1"
+    assert effect.scorer == "lite@2"
     assert (effect.clusters, effect.segments) == (10, 20)
     assert effect.reading is not None
     assert effect.reading.kind == "final"
@@ -187,7 +194,7 @@ def test_a_planted_gain_is_found_with_the_planned_clusters(history: Path, file: 
 
 
 def test_an_over_sharpened_winner_goes_to_a_person(history: Path, file: Path) -> None:
-    """The scorer likes it; what it likes is sharpening, and only votes of people settle it."""
+    """lite@1 likes it; what it likes is sharpening, and only votes of people settle it."""
     result = answer(history, file, "sharp").answers[0]
 
     assert result.verdict.kind == "needs human look", result.verdict

@@ -1,9 +1,9 @@
-"""Remedies, sentences and grades."""
+"""Remedies and sentences."""
 
 import pytest
 
 from vqmon.errors import REASONS
-from vqmon.web.model.explanations import REMEDIES_BY_REASON, quality_grade, reason_sentence
+from vqmon.web.model.explanations import REMEDIES_BY_REASON, reason_sentence
 
 
 def test_every_reason_has_a_remedy() -> None:
@@ -21,12 +21,3 @@ def test_every_reason_is_a_sentence(reason: str) -> None:
 
 def test_an_unknown_reason_of_a_newer_version_is_shown_as_it_is() -> None:
     assert reason_sentence("new_reason") == "New_reason."
-
-
-@pytest.mark.parametrize(
-    ("score", "grade"),
-    [(100.0, "excellent"), (80.0, "excellent"), (79.96, "excellent"), (79.9, "good"), (40.0, "fair"), (0.0, "bad")],
-)
-def test_a_grade_belongs_to_the_score_as_it_is_shown(score: float, grade: str) -> None:
-    """79.96 is shown as 80.0, so it must not be called good."""
-    assert quality_grade(score) == grade

@@ -1,4 +1,4 @@
-"""Explanations that the pages show: remedies by failure reason, descriptions of states, grades of scores."""
+"""Explanations that the pages show: remedies by failure reason, and descriptions of states."""
 
 from vqmon.errors import REASONS
 
@@ -109,20 +109,8 @@ STATE_DESCRIPTIONS = {
 }
 """State of a rendition, worst first -> when a rendition is in it."""
 
-_QUALITY_GRADES = ((80.0, "excellent"), (60.0, "good"), (40.0, "fair"), (20.0, "poor"), (0.0, "bad"))
-"""Lowest score of each grade: the five quality grades of ITU-R BT.500, spread evenly over 0..100."""
-
 
 def reason_sentence(reason: str) -> str:
     """The meaning of a failure reason as a sentence; of an unknown reason, its code."""
     text = REASONS.get(reason, reason)
     return text[:1].upper() + text[1:] + "."
-
-
-def quality_grade(score: float) -> str:
-    """The BT.500 grade of a score 0..100.
-
-    >>> quality_grade(61.0), quality_grade(59.96), quality_grade(-3.0)
-    ('good', 'good', 'bad')
-    """
-    return next((grade for lowest, grade in _QUALITY_GRADES if round(score, 1) >= lowest), "bad")

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vqmon.core.scores import HEAT_MAP_MEANINGS, HeatMap, Losses, describe_losses, region_means
+from vqmon.core.scores import HEAT_MAP_MEANINGS, HeatMap, Losses, describe_losses, region_means, score_band
 from vqmon.core.types import QualityEvent
-from vqmon.web.model.explanations import quality_grade
 
 _LEVELS = (0.1, 0.25, 0.4, 0.6, 0.8)
 """The least loss of each colour."""
@@ -50,9 +49,9 @@ class _TimelineMoment:
     time_seconds: float
     # "" where the label would not fit
     label: str
-    # 0..100 of the first scorer, and its grade; None without a score
+    # 0..100 of the first scorer, and its band; None without a score
     score: float | None
-    grade: str
+    band: str
     # per slot: colour level of the frame's worse parts, 0 = nothing is lost
     levels: Sequence[int]
     # all of it, for those who cannot see it
@@ -126,7 +125,7 @@ def _moment(
         time_seconds=time,
         label=f"{time:.1f}" if has_label else "",
         score=score,
-        grade="" if score is None else quality_grade(score),
+        band="" if score is None else score_band(score),
         levels=[_worse_level(by_slot.get(choice.slot)) for choice in choices],
         text="; ".join(parts),
         is_worst=score is not None and len(event.times_seconds) > 1 and score == min(event.scores[0].frame_values),

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2s
 
+from vqmon.core.scores import score_band
 from vqmon.core.timeline import RenditionState
 from vqmon.core.types import Alert
-from vqmon.web.model.explanations import STATE_DESCRIPTIONS, quality_grade, reason_sentence
+from vqmon.web.model.explanations import STATE_DESCRIPTIONS, reason_sentence
 from vqmon.web.model.sparklines import Sparkline, draw_sparkline
 from vqmon.web.urls import segment_path, stream_path, with_query
 
@@ -35,7 +36,7 @@ class RenditionRow:
     # of the last segment, 0..100 by scorer; `score` is that of the first scorer
     scores: Mapping[str, float]
     score: float | None
-    grade: str
+    band: str
     sparkline: Sparkline
     sparkline_label: str
     # 0..1, of the segments in the sparkline
@@ -86,7 +87,7 @@ def _row(rendition: RenditionState, alerts: Sequence[Alert], *, now: datetime) -
         reason=rendition.last_reason,
         scores=rendition.last_scores,
         score=score,
-        grade="" if score is None else quality_grade(score),
+        band="" if score is None else score_band(score),
         sparkline=draw_sparkline(rendition.trend),
         sparkline_label=_sparkline_label(rendition.trend),
         unscored_share=unscored / len(rendition.trend) if rendition.trend else 0.0,

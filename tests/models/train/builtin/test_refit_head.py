@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.train.linear_heads.refit_head import (  # noqa: E402
+from models.train.builtin.refit_head import (  # noqa: E402
     HeadRefitConfig,
     OrderConstraints,
     draw_rungs,

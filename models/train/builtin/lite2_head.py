@@ -5,19 +5,26 @@ on photos with human scores, which are one more content. Further heads estimate 
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import timm
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from models.data.teachers.labels import degradation_labels, quality_labels
 from models.data.teachers.ladders import LadderScene
-from models.networks.lite2 import DEGRADATIONS, FEATURE_LIMIT, MEAN, STD, TILE_HEIGHT, TILE_WIDTH, TRUNK, Lite2
+from models.networks.lite2 import (
+    DEGRADATIONS,
+    FEATURE_LIMIT,
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    TRUNK,
+    Lite2,
+    normalised_tiles,
+)
 from models.weights import WeightsError
 from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable
 
@@ -25,32 +32,40 @@ Floats = NDArray[np.float64]
 
 _TILE_GROUPS = ("canvas", "half", "whole")
 _CHUNK = 8
-_SHARPENING_KINDS = ("soft", "softsharp", "sharp")
 _INTERVAL_BINS = 8
 _PERCENTILES = (0, 1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99, 100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Penalty:
+    """Points per unit of a degradation above a limit, 0..1."""
+
+    limit: float
+    gain: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lite2TrainingConfig:
     """The table `[head]` of `lite2.toml`.
 
-    Weights are of a rung and of a photo; `sharpening_weight` multiplies that of soft and sharpened rungs. The
-    `*_ridge` are weights of the squared norm of a head. The network subtracts `sharpening_gain` times what its
-    estimate of over-sharpening has above `sharpening_limit`.
+    Weights are of a rung and of a photo; `kind_weights` multiply that of rungs of a kind. The `*_ridge` are weights of
+    the squared norm of a head. For each degradation of `penalties` the network subtracts its gain times what its
+    estimate has above its limit.
     """
 
     ladder_weight: float = 1.0
     photo_weight: float = 1.0
-    sharpening_weight: float = 3.0
+    kind_weights: Mapping[str, float] = field(default_factory=dict)
     ridge_with_photos: float = 1000.0
     ridge_without_photos: float = 500.0
     degradation_ridge: float = 1500.0
-    sharpening_gain: float = 8.0
-    sharpening_limit: float = 0.6
+    penalties: Mapping[str, Penalty] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if min(self.ridge_with_photos, self.ridge_without_photos, self.degradation_ridge) <= 0:
             raise ValueError("the ridge must be above 0")
+        if unknown := self.penalties.keys() - set(DEGRADATIONS):
+            raise ValueError(f"no such degradation: {', '.join(sorted(unknown))}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +90,8 @@ class PhotoFeatures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lite2Head:
-    """What is learned. `weights` [features], `degradation_weights` [7, features], `degradation_bias` [7]."""
+    """What is learned. `weights` [features], `degradation_weights` [7, features], `degradation_bias` [7], and the
+    limits and gains of penalties [7]."""
 
     centre: Floats
     scale: Floats
@@ -83,16 +99,15 @@ class Lite2Head:
     bias: float
     degradation_weights: Floats
     degradation_bias: Floats
-    sharpening_gain: float
-    sharpening_limit: float
+    penalty_limits: Floats
+    penalty_gains: Floats
 
     def predict(self, features: Floats) -> Floats:
         """Native scores [rows] of features [rows, features], as the network gives them."""
         standard = _standardise(features, self.centre, self.scale)
-        row = DEGRADATIONS.index("over_sharpening")
-        sharpening = standard @ self.degradation_weights[row] + self.degradation_bias[row]
-        penalty = self.sharpening_gain * np.maximum(sharpening - self.sharpening_limit, 0)
-        scores: Floats = standard @ self.weights + self.bias - penalty
+        degradations = standard @ self.degradation_weights.T + self.degradation_bias
+        penalties = np.maximum(degradations - self.penalty_limits, 0) @ self.penalty_gains
+        scores: Floats = standard @ self.weights + self.bias - penalties
         return scores
 
 
@@ -128,15 +143,10 @@ def tile_features(network: Lite2, groups: Sequence[NDArray[np.uint8]]) -> Floats
     parts = []
     for tiles, (_, stages) in zip(groups, network.config.groups, strict=True):
         starts = range(0, len(tiles), _CHUNK)
-        chunks = [network.group_features(_normalised_tiles(tiles[row : row + _CHUNK]), stages) for row in starts]
+        chunks = [network.group_features(normalised_tiles(tiles[row : row + _CHUNK]), stages) for row in starts]
         parts.append(torch.cat(chunks))
     features: Floats = torch.cat(parts, 1).double().numpy()
     return features
-
-
-def _normalised_tiles(tiles: NDArray[np.uint8]) -> Tensor:
-    pixels = torch.from_numpy(np.ascontiguousarray(tiles)).permute(0, 1, 4, 2, 3).float() / 255
-    return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
 def split_view(network: Lite2, views: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
@@ -150,7 +160,8 @@ def ladder_features(network: Lite2, scenes: Iterable[LadderScene]) -> RungFeatur
     """Features and labels of the rungs of all scenes."""
     features, labels, degradations, numbers, kinds = [], [], [], [], []
     for number, scene in enumerate(scenes):
-        features.append(tile_features(network, [scene.tiles[name] for name in _TILE_GROUPS]))
+        groups = zip(_TILE_GROUPS, network.config.groups, strict=True)
+        features.append(tile_features(network, [scene.tiles[name][:, :count] for name, (count, _) in groups]))
         labels.append(quality_labels(scene.rungs))
         by_name = degradation_labels(scene.rungs)
         degradations.append(np.stack([by_name[name] for name in DEGRADATIONS], 1))
@@ -172,6 +183,7 @@ def fit_head(rungs: RungFeatures, photos: PhotoFeatures | None, config: Lite2Tra
     middle = standard.mean(0)
     deviations, strengths = standard - middle, rungs.degradations - rungs.degradations.mean(0)
     degradations = _solve(deviations, strengths, config.degradation_ridge)
+    penalties = [config.penalties.get(name, Penalty(limit=1.0, gain=0.0)) for name in DEGRADATIONS]
     return Lite2Head(
         centre=centre,
         scale=scale,
@@ -179,8 +191,8 @@ def fit_head(rungs: RungFeatures, photos: PhotoFeatures | None, config: Lite2Tra
         bias=float((rungs.labels[clean] - standard[clean] @ weights).mean()),
         degradation_weights=degradations.T,
         degradation_bias=rungs.degradations.mean(0) - middle @ degradations,
-        sharpening_gain=config.sharpening_gain,
-        sharpening_limit=config.sharpening_limit,
+        penalty_limits=np.array([penalty.limit for penalty in penalties]),
+        penalty_gains=np.array([penalty.gain for penalty in penalties]),
     )
 
 
@@ -198,7 +210,7 @@ def _fit_score(
         members = rungs.scenes == scene
         rows[members] -= rows[members].mean(0)
         targets[members] -= targets[members].mean()
-    emphasis = np.where(np.isin(rungs.kinds, _SHARPENING_KINDS), config.sharpening_weight, 1.0)
+    emphasis = np.array([config.kind_weights.get(kind, 1.0) for kind in rungs.kinds.tolist()])
     factors = np.sqrt(config.ladder_weight * emphasis)
     rows, targets = rows * factors[:, None], targets * factors
     if photos is None:
@@ -230,8 +242,8 @@ def set_head(network: Lite2, head: Lite2Head) -> None:
             (network.score.bias, np.array([head.bias])),
             (network.degradations.weight, head.degradation_weights),
             (network.degradations.bias, head.degradation_bias),
-            (network.get_buffer("sharpening_gain"), np.array(head.sharpening_gain)),
-            (network.get_buffer("sharpening_limit"), np.array(head.sharpening_limit)),
+            (network.penalty_limits, head.penalty_limits),
+            (network.penalty_gains, head.penalty_gains),
         ):
             target.copy_(torch.from_numpy(values))
 

@@ -12,8 +12,9 @@ import timm  # noqa: E402
 
 from models.export.pair import to_network_input  # noqa: E402
 from models.networks.lite2 import DEGRADATIONS, MEAN, STD, Lite2, Lite2Config  # noqa: E402
-from models.train.linear_heads.lite2 import (  # noqa: E402
+from models.train.builtin.lite2_head import (  # noqa: E402
     Lite2TrainingConfig,
+    Penalty,
     PhotoFeatures,
     RungFeatures,
     cross_predict,
@@ -29,7 +30,7 @@ from models.weights import WeightsError  # noqa: E402
 from vqmon.core.calibration import Calibration  # noqa: E402
 
 pytestmark = pytest.mark.torch
-CONFIG = Lite2TrainingConfig(ridge_with_photos=1e-3, ridge_without_photos=1e-3, sharpening_gain=0.0)
+CONFIG = Lite2TrainingConfig(ridge_with_photos=1e-3, ridge_without_photos=1e-3)
 
 
 def planted(*, scenes: int = 12, width: int = 6) -> RungFeatures:
@@ -75,7 +76,7 @@ def test_sharpened_rungs_count_more() -> None:
     rungs.labels[is_sharp] *= -1
     errors = []
     for weight in (1.0, 30.0):
-        head = fit_head(rungs, None, replace(CONFIG, sharpening_weight=weight))
+        head = fit_head(rungs, None, replace(CONFIG, kind_weights={"sharp": weight}))
         errors.append(float(np.abs(head.predict(rungs.features) - rungs.labels)[is_sharp].mean()))
     assert errors[1] < errors[0]
 
@@ -88,7 +89,7 @@ def network() -> Lite2:
 
 
 def test_the_network_computes_what_was_fitted(network: Lite2) -> None:
-    """Features of tiles, standardised and read by the head, with the penalty for sharpening: the network's output."""
+    """Features of tiles, standardised and read by the head, with a penalty for sharpening: the network's output."""
     view = network.config.view
     pictures = np.random.default_rng(4).integers(0, 256, (2, view.height, view.width, 3)).astype(np.uint8)
     features = tile_features(network, split_view(network, pictures))
@@ -99,8 +100,8 @@ def test_the_network_computes_what_was_fitted(network: Lite2) -> None:
         features=population, labels=random.uniform(0, 100, 60), degradations=random.uniform(0, 1, (60, 7)),
         scenes=np.arange(60) // 20, kinds=np.where(np.arange(60) % 20 == 0, "clean", "codec"),
     )  # fmt: skip
-    head = fit_head(rungs, None, Lite2TrainingConfig(sharpening_gain=50.0, sharpening_limit=-1.0))
-    unpunished = replace(head, sharpening_gain=0.0)
+    head = fit_head(rungs, None, Lite2TrainingConfig(penalties={"over_sharpening": Penalty(limit=-1.0, gain=50.0)}))
+    unpunished = replace(head, penalty_gains=np.zeros(len(DEGRADATIONS)))
     assert (head.predict(features) < unpunished.predict(features) - 5).all()
     set_head(network, head)
     pixels = torch.from_numpy(to_network_input(pictures, mean=MEAN, std=STD))

@@ -1,1 +1,0 @@
-"""Heads that are solved in closed form on fixed features."""
