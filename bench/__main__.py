@@ -14,6 +14,7 @@ BENCHES = {
     "lite": "bench.scoring.lite",
     "mixed": "bench.scoring.mixed",
     "owl": "bench.scoring.owl",
+    "references": "bench.scoring.references",
     "rich": "bench.scoring.features",
     "scoring": "bench.scoring.scoring",
     "kafka": "bench.serving.kafka",

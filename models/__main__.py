@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from models import MODELS_FOLDER
-from models.commands import feature_scorers, lite2, owl, reference_measures, trained
+from models.commands import brisque, feature_scorers, lite2, owl, reference_measures, trained
 from models.commands import train as train_command
 from models.data import photos, sr_benchmark
 from models.data.csv_scores import DataError
@@ -86,6 +86,9 @@ def run_train(options: argparse.Namespace) -> None:
     if options.name in lite2.NAMES:
         lite2.train(options)
         return
+    if options.name in brisque.NAMES:
+        brisque.train(options)
+        return
     torch.set_num_threads(options.threads)
     config, network, _ = read_lite_config(options.name)
     torch.manual_seed(config.seed)
@@ -117,6 +120,8 @@ def run_export(options: argparse.Namespace) -> None:
     """Export a scorer and print the path of its manifest or sheet."""
     if options.name in lite2.NAMES:
         print(lite2.export(options))
+    elif options.name in brisque.NAMES:
+        print(brisque.export(options))
     elif options.name in trained.NAMES:
         print(trained.export(options))
     elif options.name in owl.NAMES:
@@ -135,6 +140,8 @@ def run_verify(options: argparse.Namespace) -> None:
     """Verify an exported scorer and print a line per check."""
     if options.name in lite2.NAMES:
         lines = lite2.verify(options)
+    elif options.name in brisque.NAMES:
+        lines = brisque.verify(options)
     elif options.name in trained.NAMES:
         lines = trained.verify(options)
     elif options.name in owl.NAMES:
@@ -153,6 +160,8 @@ def run_card(options: argparse.Namespace) -> None:
     """Print the facts of an exported scorer as a Markdown table."""
     if options.name in lite2.NAMES:
         print(lite2.card(options))
+    elif options.name in brisque.NAMES:
+        print(brisque.card(options))
     elif options.name in trained.NAMES:
         print(trained.card(options))
     elif options.name in owl.NAMES:
@@ -169,11 +178,16 @@ def _command_names(run: Callable[[argparse.Namespace], None]) -> tuple[str, ...]
     """The names that a sub-command accepts."""
     names: dict[Callable[[argparse.Namespace], None], tuple[str, ...]] = {
         run_data: ("lite", *lite2.NAMES, _MAKE_SR), run_order: (_MAKE_SR,),
-        run_train: ("lite", *lite2.NAMES, *train_command.NAMES),
+        run_train: ("lite", *lite2.NAMES, *brisque.NAMES, *train_command.NAMES),
         run_refit: ("lite",),
     }  # fmt: skip
     exported = (*trained.NAMES, *owl.NAMES, *feature_scorers.NAMES, *reference_measures.NAMES)
-    return names.get(run, ("lite", *lite2.NAMES, *exported))
+    return names.get(run, ("lite", *lite2.NAMES, *brisque.NAMES, *exported))
+
+
+_EXPORT_ARGUMENTS = (
+    owl.add_arguments, feature_scorers.add_arguments, reference_measures.add_arguments, trained.add_arguments,
+)  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -205,7 +219,7 @@ def build_parser() -> argparse.ArgumentParser:
             help="best.pt of a training run; published weights: file, folder or owner/name@commit",
         )
         command.add_argument(
-            "--built", type=Path, help="folder of exported scorers; default: models/built for lite, lite2; else bundles"
+            "--built", type=Path, help="folder of bundles; default: models/built for lite, lite2, brisque; else bundles"
         )
         command.add_argument("--version", type=int, default=1, help="version of the exported scorer")
         command.add_argument(
@@ -218,10 +232,8 @@ def build_parser() -> argparse.ArgumentParser:
         if run is run_train:
             train_command.add_arguments(command)
         if run in (run_export, run_verify, run_card):
-            owl.add_arguments(command)
-            feature_scorers.add_arguments(command)
-            reference_measures.add_arguments(command)
-            trained.add_arguments(command)
+            for add in _EXPORT_ARGUMENTS:
+                add(command)
     return root
 
 
@@ -230,7 +242,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = build_parser().parse_args(arguments)
     if options.built is None:
         # models/built is packaged with the daemon.
-        options.built = MODELS_FOLDER / "built" if options.name in ("lite", *lite2.NAMES) else Path("bundles")
+        options.built = (
+            MODELS_FOLDER / "built" if options.name in ("lite", *lite2.NAMES, *brisque.NAMES) else Path("bundles")
+        )
     try:
         options.run(options)
     except (DataError, WeightsError) as error:

@@ -11,8 +11,8 @@ from torch import nn
 
 from models import MODELS_FOLDER
 from models.export.reference_measure import read_measure_facts, write_measure
-from models.networks.perceptual.dists import Dists
-from models.networks.perceptual.lpips import Lpips
+from models.networks.measures.dists import Dists
+from models.networks.measures.lpips import Lpips
 from models.verify.reference_measure import verify_measure
 from models.weights import (
     HuggingFace,

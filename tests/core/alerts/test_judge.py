@@ -280,7 +280,6 @@ def test_memory_stays_small() -> None:
     assert sorted(states) == [
         "&scorer-fault|all/group/lite",
         "<news-1/1080p",
-        "collapse|news-1/1080p/lite",
         "low-score|news-1/1080p/lite",
         "regression|news-1/1080p/lite",
         "scorer-fault|all/group/lite",

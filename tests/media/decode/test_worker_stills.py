@@ -291,7 +291,7 @@ async def test_the_pool_decodes_stills_in_its_processes_and_refuses_bad_ones() -
             with pytest.raises(DecodeError) as caught:
                 await pool.decode(media, views=[NATIVE])
             assert caught.value.reason == reason
-        assert pool.replacements == {}
+        assert pool.replacements == {"refused": 3}
 
 
 async def test_a_huge_picture_is_refused_before_it_is_decoded() -> None:

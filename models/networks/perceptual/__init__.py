@@ -1,1 +1,0 @@
-"""Learned reference measures on the features of ImageNet networks: LPIPS and DISTS."""
