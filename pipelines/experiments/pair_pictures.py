@@ -1,16 +1,15 @@
 """Decodes the segments of an experiment's example pairs again, and stores their pictures for pages and blind review."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from pipelines.service.wiring import fetch_policy
+from pipelines.service.wiring import fetch_policy, open_picture_decoder
 from vqmon.core.experiments.results import Comparison
 from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import Outcome, QualityEvent
 from vqmon.errors import SegmentError
-from vqmon.flow import map_in_order
-from vqmon.media.decode.pool import DecodeLimits, DecoderPool
+from vqmon.flow import iterate, map_in_order
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
 from vqmon.transport.history.history import History
@@ -21,9 +20,6 @@ _PICTURE_WIDTH_PX = 960
 
 MAX_PICTURES = 4
 """Pictures per segment, evenly spread over its sampled frames."""
-
-_MIN_DECODER_WAIT_SECONDS = 120.0
-_MAX_SAMPLED_FRAMES = 600
 
 _PicturesOrError = Thumbnails | SegmentError
 _StorePictures = Callable[[Sequence[tuple[Outcome, _PicturesOrError]]], Awaitable[None]]
@@ -87,39 +83,18 @@ async def store_pair_pictures(
 
 
 async def _decode_pictures(settings: Settings, outcomes: Sequence[Outcome], store: _StorePictures) -> None:
-    limits = DecodeLimits(
-        deadline_seconds=settings.decode.deadline_seconds,
-        wait_seconds=max(_MIN_DECODER_WAIT_SECONDS, 3 * settings.decode.deadline_seconds),
-        max_pixels=settings.decode.max_pixels,
-        max_still_pixels=settings.decode.max_still_pixels,
-        max_samples=_MAX_SAMPLED_FRAMES,
-    )
-
-    async def source() -> AsyncIterator[Outcome]:
-        for outcome in outcomes:
-            yield outcome
-
-    async def decode(outcome: Outcome) -> _PicturesOrError:
-        try:
-            media = await fetcher.fetch(outcome.segment)
-            decoded = await pool.decode(
-                media,
-                views=(),
-                sampling=settings.decode.sampling,
-                fps=settings.decode.fps,
-                hdr=settings.decode.hdr,
-                thumbnail_width=_PICTURE_WIDTH_PX,
-                signals=(),
-            )
-        except SegmentError as error:
-            return error
-        return _pick_evenly(list(zip(decoded.times_seconds, decoded.thumbnails, strict=False)))
-
     async with (
         Fetcher(fetch_policy(settings)) as fetcher,
-        DecoderPool(settings.decode_workers, limits=limits, isolation=settings.decode.isolation) as pool,
+        open_picture_decoder(settings, fetcher=fetcher, width_px=_PICTURE_WIDTH_PX) as decode,
     ):
-        await map_in_order(source(), decode, store, running=asyncio.Semaphore(settings.in_flight))
+
+        async def pictures_of(outcome: Outcome) -> _PicturesOrError:
+            try:
+                return _pick_evenly(await decode(outcome.segment))
+            except SegmentError as error:
+                return error
+
+        await map_in_order(iterate(outcomes), pictures_of, store, running=asyncio.Semaphore(settings.in_flight))
 
 
 def _pick_evenly(pictures: Thumbnails) -> Thumbnails:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +17,7 @@ from pipelines.observe.observer import Observer
 from pipelines.observe.open_scorers import open_scorer_tiers
 from pipelines.observe.scoring_tiers import ScoringCascade
 from vqmon.core.alerts.rules import AlertRule
+from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import DecodedSegment, Reference, Segment, View
 from vqmon.errors import SettingsError
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool, ReferenceMedia
@@ -113,6 +114,32 @@ async def libvmaf_versions(scoring: ScoringSettings) -> Mapping[str, str]:
         return await FfmpegProgram(scoring.ffmpeg).verify(names)
     except ProgramError as error:
         raise SettingsError(f"{error} (scoring.references has {', '.join(names)})") from None
+
+
+@asynccontextmanager
+async def open_picture_decoder(
+    settings: Settings, *, fetcher: Fetcher, width_px: int, max_samples: int = 600
+) -> AsyncIterator[Callable[[Segment], Coroutine[None, None, Thumbnails]]]:
+    """Open decoder processes for the pictures of segments, without scorers; they close with the context.
+
+    The function that it yields gives (seconds, JPEG) of each sampled frame, `width_px` wide; smaller ones are not
+    enlarged. It raises SegmentError.
+    """
+    async with decoder_pool(settings, max_samples=max_samples) as pool:
+
+        async def decode(segment: Segment) -> Thumbnails:
+            decoded = await pool.decode(
+                await fetcher.fetch(segment),
+                views=(),
+                sampling=settings.decode.sampling,
+                fps=settings.decode.fps,
+                hdr=settings.decode.hdr,
+                thumbnail_width=width_px,
+                signals=(),
+            )
+            return list(zip(decoded.times_seconds, decoded.thumbnails, strict=False))
+
+        yield decode
 
 
 def _stream_references(streams: Sequence[WatchedStream]) -> Callable[[Segment], Reference | None]:

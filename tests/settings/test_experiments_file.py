@@ -100,3 +100,26 @@ def test_an_unknown_experiment_is_told_the_nearest() -> None:
     """By name."""
     with pytest.raises(SettingsError, match="no experiment 'sr2'; did you mean 'sr'"):
         find_experiment(parse_experiments(GOOD), "sr2")
+
+
+def test_a_reference_measure_is_the_only_scorer_and_has_a_margin_in_its_unit() -> None:
+    """The default margin is points of 0..100."""
+    text = """
+    [experiments.sr]
+    control = "old"
+    scorers = "reference:psnr"
+    margin = 0.2
+    largest_loss = 3.0
+    arms.old = {}
+    arms.new = {}
+    """
+    (experiment,) = parse_experiments(text)
+    assert experiment.scorers == ("reference:psnr",)
+    for old, new, message in (
+        ("margin = 0.2", "", "margin: is missing; state the largest loss of reference:psnr"),
+        ("largest_loss = 3.0", "", "largest_loss: is missing; state the largest loss of reference:psnr"),
+        ('"reference:psnr"', '"reference:psmr"', "'reference:psmr'; did you mean 'reference:psnr'"),
+        ('"reference:psnr"', '["lite", "reference:psnr"]', "a reference measure must be the only one"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            parse_experiments(text.replace(old, new))

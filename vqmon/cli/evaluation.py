@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from vqmon.settings.load import Settings
 
 if TYPE_CHECKING:
     from pipelines.commands.evaluation.datasets import RatedData
-    from pipelines.commands.evaluation.predictions import Predictions
+    from pipelines.commands.evaluation.predictions import Predictions, Predictors
 
 _data_option = click.option(
     "--data",
@@ -59,16 +58,18 @@ def evaluate(
 ) -> None:
     """Say how well scorers agree with people, on pictures or videos with human scores.
 
-    SCORER is a name, name@version or name.task as for `vqmon score`, or signal:NAME. Prints SRCC, PLCC, KRCC, RMSE and
+    SCORER is a name, name@version or name.task as for `vqmon score`, signal:NAME, or a reference measure such as ssim,
+    which compares each file with the one in the column `reference` of the data. Prints SRCC, PLCC, KRCC, RMSE and
     the share of pairs in the right order, with 95 % intervals; per group and within groups; whether scorers differ;
     and the worst disagreements.
     """
     from pipelines.commands.evaluation.datasets import read_rated_files
     from pipelines.commands.evaluation.evaluate import evaluate_predictions, evaluation_json, write_evaluation_report
+    from pipelines.commands.evaluation.predictions import split_predictors
     from pipelines.console.evaluation import evaluation_lines
 
     rated_data = read_rated_files(data, media=media, group_column=group_column)
-    settings, predictions = _predict(open_settings(config), scorers, rated_data, cache=cache)
+    settings, predictions = _predict(open_settings(config), split_predictors(scorers), rated_data, cache=cache)
     with err.status("evaluating") as status:
         evaluated = evaluate_predictions(
             rated_data, predictions, draws=draws, on_scorer=lambda scorer: status.update(f"evaluating {scorer}")
@@ -130,13 +131,15 @@ def calibrate(
     """
     from pipelines.commands.evaluation.calibrate import calibrate_scorer, write_calibration_report, write_scorer
     from pipelines.commands.evaluation.datasets import read_rated_files
+    from pipelines.commands.evaluation.predictions import Predictors
 
     if scale is not None and not scale[0] < scale[1]:
         raise click.BadParameter(
             f"{scale[0]:g} is not below {scale[1]:g}; higher scores are better", param_hint="--scale"
         )
     rated_data = read_rated_files(data, media=media)
-    settings, predictions = _predict(open_settings(config), [scorer], rated_data, cache=cache)
+    predictors = Predictors(scorers=[scorer], signals=(), measures=())
+    settings, predictions = _predict(open_settings(config), predictors, rated_data, cache=cache)
     calibrated = calibrate_scorer(settings, scorer, rated_data, predictions, scale=scale, coverage=coverage)
     path = write_scorer(calibrated, folder)
     if html is not None:
@@ -156,15 +159,12 @@ def calibrate(
 
 
 def _predict(
-    settings: Settings, scorers: Sequence[str], data: "RatedData", *, cache: Path | None
+    settings: Settings, predictors: "Predictors", data: "RatedData", *, cache: Path | None
 ) -> "tuple[Settings, Predictions]":
-    """Score the files with a progress bar; returns the settings with these scorers, and the predictions."""
-    from pipelines.commands.evaluation.predictions import default_cache_file, predict, split_signals
-    from pipelines.service.wiring import settings_for_score
+    """Score the files with a progress bar; returns the settings for these predictors, and the predictions."""
+    from pipelines.commands.evaluation.predictions import default_cache_file, predict, settings_for_evaluation
 
-    names, signals = split_signals(scorers)
-    settings = settings_for_score(settings, scorers=names)
-    settings = settings.model_copy(update={"scoring": settings.scoring.model_copy(update={"heavy": (), "shadows": ()})})
+    settings = settings_for_evaluation(settings, predictors)
     with Progress(
         TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True
     ) as bar:
@@ -173,7 +173,7 @@ def _predict(
             predict(
                 settings,
                 data.rated,
-                signals=signals,
+                predictors,
                 cache=cache or default_cache_file(os.environ),
                 on_result=lambda _: bar.advance(task),
             )

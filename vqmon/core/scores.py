@@ -160,6 +160,7 @@ UNSCORED_REFERENCE: dict[str, str] = {
     "missing": "the playlist of the reference has no segment for this time",
     "failed": "a learned measure could not be computed, and no other was asked for",
     "program": "the ffmpeg program of scoring.ffmpeg failed, or is not there",
+    "too_small": "the pictures are smaller than a measure needs",
 }
 """Why a segment that has a reference has no values of reference measures."""
 

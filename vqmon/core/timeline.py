@@ -1,7 +1,7 @@
 """The read model of a history: points, buckets and counts, as pages, exports and commands use them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from vqmon.core.types import Alert
@@ -26,6 +26,8 @@ class TimelinePoint:
     lowest: Mapping[str, float]
     # the highest frame value of each signal, 0..1
     signals: Mapping[str, float]
+    # reference measure -> value on its own scale
+    references: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,9 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from vqmon.core.experiments.definition import Arm, Experiment, Guardrail, ShareChange
+from vqmon.core.scores import REFERENCE_PREFIX
 from vqmon.errors import SettingsError
+from vqmon.media.reference.offered import REFERENCE_MEASURES
 
 _EXPERIMENT = TypeAdapter(Experiment)
 _PARTS = {"arms": ("arm", Arm), "guardrails": ("guardrail", Guardrail)}
@@ -48,6 +50,7 @@ def _parse_experiment(name: str, table: Any, location: str) -> Experiment:
     table = _require_table(table, location)
     _refuse_unknown_keys(table, _keys_of(Experiment), location)
     document = {"name": name, **_with_lists(table)}
+    _check_reference_margin(document, location)
     for key, (part, kind) in _PARTS.items():
         tables = _require_table(table.get(key, {}), f"{location}: {key}")
         document[key] = list(_part_documents(tables, part, kind, location))
@@ -56,6 +59,19 @@ def _parse_experiment(name: str, table: Any, location: str) -> Experiment:
         return _EXPERIMENT.validate_json(json.dumps(_finite(document, location), default=_utc_text), strict=True)
     except ValidationError as error:
         raise SettingsError(f"{location}: {_explain(error, document)}") from error
+
+
+def _check_reference_margin(document: Mapping[str, Any], location: str) -> None:
+    """Refuse a misspelt reference measure, and one without a margin: the default is points of 0..100."""
+    measures = [name for name in document.get("scorers", ()) if str(name).startswith(REFERENCE_PREFIX)]
+    for name in measures:
+        options = [REFERENCE_PREFIX + measure for measure in REFERENCE_MEASURES]
+        # learned measures have names of their own
+        if name not in options and difflib.get_close_matches(name, options, n=1, cutoff=0.9):
+            raise SettingsError(f"{location}: scorers: {_nearest(name, options)}")
+        for key, meaning in (("margin", "that does not matter"), ("largest_loss", "that a rare content may have")):
+            if key not in document:
+                raise SettingsError(f"{location}: {key}: is missing; state the largest loss of {name} {meaning}")
 
 
 def _part_documents(tables: Mapping[str, Any], part: str, kind: type, location: str) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pipelines.commands.evaluation.datasets import RatedData, RatedFile
-from pipelines.commands.evaluation.predictions import Predictions, thumbnails
+from pipelines.commands.evaluation.predictions import FileResult, Predictions, thumbnails
 from pipelines.service.wiring import utc_now
 from vqmon.core.evaluation.evaluation import RatedItems, evaluate
 from vqmon.core.evaluation.results import Evaluation
@@ -54,7 +54,7 @@ def evaluate_predictions(
     values = [[result.prediction(name) for name in predictions.names] for result in predictions.results]
     is_complete = [all(value is not None for value in row) for row in values]
     unscored = {
-        item.path: result.reason or "a scorer gave no score"
+        item.path: result.reason or _why_incomplete(result, predictions.names)
         for item, result, complete in zip(data.rated, predictions.results, is_complete, strict=True)
         if not complete
     }
@@ -78,6 +78,12 @@ def evaluate_predictions(
     return EvaluatedData(
         data=data, names=names, rated=rated, predictions=columns, unscored=unscored, evaluation=evaluation
     )
+
+
+def _why_incomplete(result: FileResult, names: Sequence[str]) -> str:
+    missing = [name for name in names if result.prediction(name) is None]
+    is_scorer = all("@" in name or ":" in name for name in missing)
+    return f"no score by {', '.join(missing)}" if is_scorer else result.unscored_reference
 
 
 def _rated_items(names: Sequence[str], rated: Sequence[RatedFile]) -> RatedItems:

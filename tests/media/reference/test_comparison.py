@@ -3,17 +3,25 @@
 from collections.abc import AsyncIterator
 from functools import cache
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.media.clips import clip, ffmpeg, x264
+from tests.media.stills import colour_picture, encode_picture, exif, png, png_chunk, with_png_chunks
 from vqmon.core.types import ReferenceComparison, View
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool, ReferenceMedia
+from vqmon.media.measures.measure import Picture
+from vqmon.media.measures.registry import MEASURES
 from vqmon.media.reference.comparison import ReferenceRequest
 
 VIEW = View(kind="stretch", width=64, height=36)
 REQUEST = ReferenceRequest(measures=("psnr", "ssim"), canvas=None)
 # zooms, so that no two moments and no two parts of the picture are alike
 FILM = "mandelbrot=size=256x144:rate=25:end_scale=0.02:end_pts=250,trim=duration=8"
+
+RAW = ("-pix_fmt", "rgb24", "-f", "rawvideo", "-")
+PIPE = ("-f", "image2pipe", "-")
 
 
 @cache
@@ -134,6 +142,93 @@ async def test_a_reference_that_is_no_media_does_not_lose_the_segment(pool: Deco
 
     assert comparison.unscored == "decode"
     assert "not_media" in comparison.detail
+
+
+# ---- still pictures
+
+
+MEASURES_OF_STILLS = ReferenceRequest(measures=("psnr", "ssim", "gmsd", "fsimc"))
+
+
+@cache
+def photo() -> NDArray[np.uint8]:
+    """(144, 256, 3): a frame of the film with coloured detail all over."""
+    return pictures_of(ffmpeg("-f", "lavfi", "-i", FILM, "-frames:v", "1", *RAW), 144, 256)
+
+
+def pictures_of(raw: bytes, height: int, width: int) -> NDArray[np.uint8]:
+    return np.frombuffer(raw, np.uint8).reshape(height, width, 3)
+
+
+def noisy(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    noise = np.random.default_rng(1).normal(0, 8, picture.shape)
+    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+
+
+async def compare_stills(
+    pool: DecoderPool, picture: bytes, reference: bytes, request: ReferenceRequest = MEASURES_OF_STILLS
+) -> ReferenceComparison:
+    media = ReferenceMedia(media=reference, request=request)
+    decoded = await pool.decode(picture, views=[VIEW], signals=(), reference=media)
+    assert decoded.reference is not None
+    return decoded.reference
+
+
+async def test_a_picture_has_the_values_of_its_own_pixels(pool: DecoderPool) -> None:
+    """Measures of RGB on the pixels of the PNG; JPEGs of 4:2:0 in the filters as coded, as the ffmpeg program gives."""
+    comparison = await compare_stills(pool, png(noisy(photo())), png(photo()))
+    assert comparison.pairing is not None
+    assert comparison.pairing.canvas == "256x144 bicubic yuv444p bt601/full"
+    pair = Picture(photo()), Picture(noisy(photo()))
+    for measure in ("gmsd", "fsimc"):
+        assert values(comparison, measure) == pytest.approx([MEASURES[measure].compute(*pair)], abs=1e-6)
+
+    files = [encode_picture(picture, "mjpeg", "yuvj420p") for picture in (noisy(photo()), photo())]
+    comparison = await compare_stills(pool, *files)
+    planes = [ffmpeg("-i", "-", "-pix_fmt", "yuv420p", "-f", "rawvideo", "-", source=file) for file in files]
+    assert comparison.pairing is not None
+    assert comparison.pairing.canvas == "256x144 bicubic yuv420p bt601/full"
+    difference = np.subtract(*(np.frombuffer(raw, np.uint8).astype(float) for raw in planes))
+    assert values(comparison) == pytest.approx([10 * np.log10(255**2 / (difference**2).mean())], abs=1e-3)
+
+
+async def test_pictures_fit_the_canvas_and_are_never_enlarged(pool: DecoderPool) -> None:
+    """A smaller encode is brought to the size of its reference, and both to the canvas where this is smaller still."""
+    halves = png(photo().reshape(72, 2, 128, 2, 3).mean(axis=(1, 3)).astype(np.uint8))
+    for canvas, name in (((1920, 1080), "256x144"), ((128, 128), "128x72"), (None, "256x144")):
+        request = ReferenceRequest(measures=("ssim",), canvas=canvas)
+        comparison = await compare_stills(pool, halves, png(photo()), request)
+        assert comparison.pairing is not None
+        assert comparison.pairing.canvas.startswith(f"{name} ")
+
+
+async def test_a_turned_picture_is_compared_upright(pool: DecoderPool) -> None:
+    """Orientation 6 of Exif: the coded picture is to be turned clockwise."""
+    turned = with_png_chunks(png(np.rot90(photo()).copy()), png_chunk(b"eXIf", exif(6)))
+    comparison = await compare_stills(pool, turned, png(photo()))
+    assert values(comparison, "gmsd") == pytest.approx([0.0], abs=1e-6)
+
+
+async def test_pictures_that_do_not_belong_together_get_a_reason_and_no_number(pool: DecoderPool) -> None:
+    """Another scene, a mirror, a crop, another shape, and a video beside a picture."""
+    cropped = png(photo())
+    cropped = ffmpeg("-i", "-", "-vf", "crop=240:136:16:8,scale=256:144", "-c:v", "png", *PIPE, source=cropped)
+    wrong = {
+        "scene": (png(colour_picture()[:90]), png(photo())),
+        "mirror": (png(photo()[:, ::-1]), png(photo())),
+        "crop": (cropped, png(photo())),
+        "shape": (png(photo()[:, :192]), png(photo())),
+        "video as reference": (png(photo()), encode()),
+        "video": (encode(), png(photo())),
+    }
+    for name, (picture, reference) in wrong.items():
+        comparison = await compare_stills(pool, picture, reference)
+        assert (comparison.unscored, comparison.scores) == ("misaligned", ()), name
+        assert comparison.detail
+    tiny = png(photo()[:48, :80])
+    comparison = await compare_stills(pool, tiny, tiny)
+    assert (comparison.unscored, comparison.scores) == ("too_small", ())
+    assert "gmsd needs pictures of 64 x 64 px" in comparison.detail
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,23 @@
 """Black borders, and whether two pictures show the same part of the scene."""
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vqmon.media.reference.registration import Borders, are_registered, find_borders
+from vqmon.media.images.colour import describe_frame_colour
+from vqmon.media.images.resampling import Orientation
+from vqmon.media.reference.canvas import SideFrame
+from vqmon.media.reference.registration import (
+    NO_BORDERS,
+    Borders,
+    are_registered,
+    border_choices,
+    border_shares,
+    describe_area,
+    find_borders,
+    have_same_shape,
+)
 
 
 def textured(seed: int = 0) -> NDArray[np.uint8]:
@@ -59,3 +72,28 @@ def test_a_crop_is_noticed_although_its_centre_stays_in_place() -> None:
     columns = np.linspace(12, 627, 640).round().astype(int)
 
     assert not are_registered(PICTURE[np.ix_(rows, columns)], PICTURE)
+
+
+def side(width: int, height: int) -> SideFrame:
+    frame = av.VideoFrame(width, height, "yuv420p")
+    return SideFrame(0.0, frame, describe_frame_colour(frame), Orientation(), 1.0)
+
+
+def test_bars_that_give_the_shape_of_the_other_side_come_before_all_that_is_dark() -> None:
+    """A letterboxed night sky is dark beyond its bars."""
+    dark = Borders(top=60, bottom=24)
+    choices = border_choices(side(256, 192), dark, side(256, 144), NO_BORDERS)
+    assert choices[0] == (NO_BORDERS, NO_BORDERS)
+    assert choices[1] == (Borders(top=24, bottom=24), NO_BORDERS)
+    assert (dark, NO_BORDERS) in choices
+
+
+def test_the_picture_inside_the_borders_is_described() -> None:
+    """As a size and a position, and as shares."""
+    letterboxed, borders = side(256, 192), Borders(top=24, bottom=24)
+    assert describe_area(letterboxed, borders) == "256x144+0+24 of 256x192"
+    assert describe_area(letterboxed, NO_BORDERS) == ""
+    shares = border_shares(letterboxed, borders)
+    assert (shares.top, shares.bottom, shares.left) == (0.125, 0.125, 0.0)
+    assert have_same_shape(letterboxed.active_size(borders), (1920, 1080))
+    assert not have_same_shape(letterboxed.active_size(NO_BORDERS), (1920, 1080))

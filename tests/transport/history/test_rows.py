@@ -1,5 +1,6 @@
 """The stored form of ids, texts, times and measures."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import factories
+from vqmon.core.types import ReferenceScore
 from vqmon.transport.history.rows import (
     MeasureLayout,
     from_microseconds,
@@ -14,6 +16,7 @@ from vqmon.transport.history.rows import (
     outcome_columns,
     pack_event_id,
     pack_measures,
+    point_from_row,
     segment_digest,
     storable_text,
     to_microseconds,
@@ -73,3 +76,17 @@ def test_a_failure_has_a_reason_and_no_score() -> None:
     assert outcome_columns(factories.failure(sequence=0))[-2:] == ("not_found", None)
     event = factories.event(sequence=0, score=42.0)
     assert outcome_columns(event)[-2:] == (None, event.scores[0].value)
+
+
+def test_reference_measures_are_stored_behind_the_signals_and_older_layouts_are_read() -> None:
+    """Without references the stored text is that of histories that had none."""
+    reference = ReferenceScore(measure="psnr", value=38.5, frame_values=(38.5,), unit="dB", higher_is_better=True)
+    event = replace(factories.event(), references=(reference,))
+    layout = measure_layout(event)
+    assert MeasureLayout.from_json(layout.to_json()) == layout
+    row = (1, pack_event_id(event.id), "s", "r", 0, None, 7, pack_measures(event, layout))
+    point = point_from_row(row, {7: layout})
+    assert point.references == {"psnr": 38.5}
+    assert point.signals == {name: signal.max for name, signal in event.signals.items()}
+    older = MeasureLayout.from_json('[["lite@1"],["blur"]]')
+    assert (older.references, older.to_json()) == ((), '[["lite@1"],["blur"]]')

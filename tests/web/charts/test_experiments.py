@@ -1,5 +1,7 @@
 """The charts of an experiment."""
 
+from dataclasses import replace
+
 from tests.web import experiment_results
 from tests.web.stored_history import StoredHistory
 from vqmon.web.charts.experiments import downsample_interval, forest_plot, interval_plot
@@ -24,3 +26,10 @@ def test_charts_show_the_numbers_of_the_result(history: StoredHistory) -> None:
     assert {line.css_class for line in drawn.reference_lines} == {"zero", "margin", "aim"}
     assert drawn.shapes[0].path.count("L") == 2 * sum(point.low is not None for point in effect.over_time) - 1
     assert downsample_interval(effect.over_time * 40)[-1] is effect.over_time[-1]
+
+
+def test_a_single_moment_has_no_chart_over_time(history: StoredHistory) -> None:
+    """As of two folders of files, which are compared once."""
+    effect = experiment_results.comparison(history.seeded).answers[0].effects[0]
+    once = replace(effect, over_time=effect.over_time[-1:])
+    assert interval_plot(once, experiment_results.EXPERIMENT, arm="sr-v2", control="sr-v1") is None

@@ -1,5 +1,6 @@
 """Downsampling, grouping, tables and captions of a stream's outcomes."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,8 @@ from vqmon.web.charts.series import (
     downsample_to_worst,
     group_by_rendition,
     reason_label,
+    reference_charts,
+    references_label,
     scorer_names,
     signal_charts,
     strongest_signal_label,
@@ -156,3 +159,20 @@ def test_only_known_reason_codes_are_spaced(reason: str | None, label: str | Non
 def test_scorers_are_in_alphabetical_order() -> None:
     assert scorer_names([point(0, None)]) == []
     assert scorer_names([point(0, 50.0), point(1, 60.0)]) == [SCORER]
+
+
+def test_each_reference_measure_is_drawn_on_its_own_scale() -> None:
+    """From the lowest to the highest value of all renditions; a segment without one leaves a gap."""
+    values = {"high": (30.0, None, 50.0), "low": (40.0, 35.0, 45.0)}
+    groups = {
+        name: [
+            replace(point(second, 70.0, rendition=name), references={} if value is None else {"psnr": value})
+            for second, value in enumerate(numbers)
+        ]
+        for name, numbers in values.items()
+    }
+    (chart,) = reference_charts(groups, TimeRange(preset=None, begins_at=NOW, ends_at=NOW + timedelta(seconds=2)))
+    assert (chart.name, chart.low, chart.high, chart.label) == ("psnr", 30.0, 50.0, "psnr over time, from 30 to 50")
+    assert chart.paths[0].count("M") == 2
+    assert chart.paths[1].count("M") == 1
+    assert references_label(groups["high"][0].references) == "psnr 30"

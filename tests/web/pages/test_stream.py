@@ -1,12 +1,14 @@
 """The page of a stream as a browser without JavaScript receives it."""
 
 import re
+from dataclasses import replace
 
 import httpx
 import pytest
 
 from tests.web import incidents, seed
 from tests.web.stored_history import StoredHistory
+from vqmon.core.types import QualityEvent, ReferenceScore
 from vqmon.web.pages import stream
 from vqmon.web.urls import stream_path
 
@@ -81,3 +83,18 @@ async def test_a_long_range_is_drawn_from_buckets(client: httpx.AsyncClient, mon
     page = (await client.get("/streams/sports%20one?last=24h")).text
     assert "180 segments, scored by lite@1: mean" in page
     assert "Each point of the chart is the lowest score of 3 minutes." in page
+
+
+async def test_stream_page_and_its_csv_have_the_reference_measures(
+    client: httpx.AsyncClient, history: StoredHistory
+) -> None:
+    """A chart per measure, the values of the latest segments, and a column."""
+    assert "Against the reference" not in await text(client, "/streams/weather")
+    event = [outcome for outcome in history.outcomes("weather") if isinstance(outcome, QualityEvent)][-1]
+    reference = ReferenceScore(measure="psnr", value=38.25, frame_values=(38.25,), unit="dB", higher_is_better=True)
+    segment = replace(event.segment, sequence=event.segment.sequence + 1000)
+    history.write(replace(event, id="f" * 32, segment=segment, references=(reference,)))
+    page = await text(client, "/streams/weather")
+    assert "Against the reference" in page
+    assert "psnr 38.25" in page
+    assert "reference_psnr" in (await client.get("/api/streams/weather/points.csv")).text

@@ -8,8 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqmon.core.evaluation.correlations import count_pairs, mid_ranks, pearson, spearman
+from vqmon.core.evaluation.intervals import (
+    bootstrap_estimate,
+    difference,
+    estimate,
+    mean_estimate,
+    resample,
+    resampled_contents,
+)
 from vqmon.core.evaluation.logistic import Logistic, fit_logistic, refit_mapped
-from vqmon.core.evaluation.resampling import difference, estimate, resample, resampled_contents
 from vqmon.core.evaluation.results import (
     STATISTICS,
     Estimate,
@@ -69,13 +76,16 @@ class _Resampled:
     values: Mapping[str, float]
     draws: Mapping[str, Floats]
     logistic: Logistic
+    items: int
     # items or contents that were resampled
     units: int
 
     def estimates(self) -> dict[str, Estimate]:
         """Each statistic with its interval."""
         return {
-            name: estimate(name, self.values[name], self.draws.get(name, np.empty(0)), units=self.units)
+            name: estimate(
+                name, self.values[name], self.draws.get(name, np.empty(0)), items=self.items, units=self.units
+            )
             for name in STATISTICS
         }
 
@@ -121,6 +131,7 @@ def _statistics(predictions: Floats, scores: Floats, contents: Sequence[str], *,
         values={name: float(value[0]) for name, value in values.items()},
         draws=resampled,
         logistic=logistic,
+        items=len(scores),
         units=resampled_contents(contents) or len(scores),
     )
 
@@ -164,17 +175,17 @@ def _by_group(
     if not items.groups:
         return (), None
     names, inverse = np.unique(np.asarray(items.groups), return_inverse=True)
-    results, samples = [], []
+    results, ranked = [], []
     for index, name in enumerate(names.tolist()):
         rows = np.flatnonzero(inverse == index)
         statistics = {name: Estimate(value=None, low=None, high=None) for name in STATISTICS}
         if len(rows) >= _MIN_RANKED_ITEMS:
             # Groups are resampled independently of each other, so that the interval of their mean holds.
             sample = _group_sample(predictions, items, rows, draws=draws, seed=seed + 1 + index)
-            samples.append(sample)
             statistics = sample.estimates()
+            ranked.append(statistics)
         results.append(GroupResult(group=name, items=len(rows), statistics=statistics))
-    return tuple(results), _within_groups(samples, rng=np.random.default_rng(seed), draws=draws)
+    return tuple(results), _within_groups(ranked, rng=np.random.default_rng(seed), draws=draws)
 
 
 def _group_sample(
@@ -192,22 +203,18 @@ def _group_sample(
     return replace(sample, values={**sample.values, "plcc": np.nan, "rmse": np.nan})
 
 
-def _within_groups(samples: Sequence[_Resampled], *, rng: np.random.Generator, draws: int) -> WithinGroups:
+def _within_groups(groups: Sequence[Mapping[str, Estimate]], *, rng: np.random.Generator, draws: int) -> WithinGroups:
+    """The means over the groups whose rank statistics are stated; from resampled groups where there are many."""
     statistics = {}
     for name in STATISTICS:
-        used = [sample for sample in samples if np.isfinite(sample.values[name])]
-        values = np.array([sample.values[name] for sample in used])
-        if not used:
-            means = np.empty(0)
-        elif len(used) >= _MANY_GROUPS:
+        estimates = [group[name] for group in groups if group[name].value is not None]
+        values = np.array([each.value for each in estimates], dtype=np.float64)
+        if len(values) >= _MANY_GROUPS:
             means = values[rng.integers(0, len(values), (draws, len(values)))].mean(axis=1)
-        elif all(len(sample.draws.get(name, ())) for sample in used):
-            means = np.mean([sample.draws[name] for sample in used], axis=0)
+            statistics[name] = bootstrap_estimate(name, float(values.mean()), means, units=len(values))
         else:
-            means = np.empty(0)
-        units = len(used) if len(used) >= _MANY_GROUPS else sum(sample.units for sample in used)
-        statistics[name] = estimate(name, float(values.mean()) if used else np.nan, means, units=units)
-    return WithinGroups(groups=len(samples), statistics=statistics)
+            statistics[name] = mean_estimate(estimates)
+    return WithinGroups(groups=len(groups), statistics=statistics)
 
 
 def _deviations(residuals: Floats) -> Floats:

@@ -3,6 +3,11 @@
 VQEG, "Final report from the Video Quality Experts Group on the validation of objective models of video quality
 assessment, Phase II", 2003: y = (b1 - b2) / (1 + exp(-(x - b3) / |b4|)) + b2. Fitted by least squares with the
 Levenberg-Marquardt method (Marquardt, J. SIAM 1963).
+
+Where the correlation is low, the squared error has several minima, and the one that is found depends on the starting
+values. So the fit starts from several directions, centres and widths, and the smallest squared error counts. A step
+between two neighbouring predictions often has the smallest error of a few noisy items; it counts only where the usual
+start (highest and lowest score, mean prediction, a quarter of its deviation) ends in a step too.
 """
 
 from dataclasses import dataclass
@@ -21,6 +26,13 @@ _REFIT_TOLERANCE = 1e-5
 """The same for resamples: changes a correlation by 5e-6 at most, far less than resampling does."""
 _START_WIDTHS = (0.25, 1.0, 0.05)
 """Starting values of |b4|, in standard deviations of the predictions."""
+_START_QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Starting values of b3, as quantiles of the predictions; the mean is one too."""
+_COARSE_ITEMS, _COARSE_ITERATIONS, _COARSE_TOLERANCE = 2000, 60, 1e-7
+"""How far each start is followed, and on how many items at most, before the best ones are continued."""
+_CONTINUED = 4
+_MIN_WIDTH = 0.05
+"""Below this |b4|, in standard deviations of the predictions, a fit is a step."""
 _MAX_EXPONENT = 500.0
 
 
@@ -41,7 +53,7 @@ class Logistic:
 
 
 def fit_logistic(predictions: Floats, scores: Floats) -> Logistic:
-    """The least-squares fit to items (items,); the best one of several starts.
+    """The least-squares fit to items (items,): of several starts, the one with the smallest squared error.
 
     Without variance in the predictions the function is constant: the mean of the scores.
     """
@@ -50,18 +62,37 @@ def fit_logistic(predictions: Floats, scores: Floats) -> Logistic:
     if scale == 0 or spread == 0 or len(predictions) < 4:
         return Logistic(upper=mean, lower=mean, centre=centre, width=max(scale, 1.0))
     x, y = (predictions - centre)[None] / scale, (scores - mean)[None] / spread
-    sign = 1.0 if float((x * y).sum()) >= 0 else -1.0
-    ends = sorted((float(y.min()), float(y.max())), reverse=sign > 0)
-    starts = np.array([[*ends, 0.0, width] for width in _START_WIDTHS])
-    fits = [_fit(x, y, start[None]) for start in starts]
-    parameters, _ = min(fits, key=lambda fit: float(fit[1][0]))
-    upper, lower, middle, width = parameters[0].tolist()
+    starts = _continued_starts(x, y)
+    parameters, errors = _fit(np.tile(x, (len(starts), 1)), np.tile(y, (len(starts), 1)), starts)
+    is_step = np.abs(parameters[:, 3]) < _MIN_WIDTH
+    best = int(np.argmin(errors if is_step[0] else np.where(is_step, np.inf, errors)))
+    upper, lower, middle, width = parameters[best].tolist()
     return Logistic(
         upper=upper * spread + mean,
         lower=lower * spread + mean,
         centre=middle * scale + centre,
         width=abs(width) * scale,
     )
+
+
+def _continued_starts(x: Floats, y: Floats) -> Floats:
+    """Parameters (starts, 4) after a few iterations: the usual start, then those that fit items (1, items) best."""
+    ends = (float(y.max()), float(y.min()))
+    if float((x * y).sum()) < 0:
+        ends = ends[::-1]
+    centres = dict.fromkeys([0.0, *np.quantile(x, _START_QUANTILES).tolist()])
+    starts = np.array(
+        [[*each, centre, width] for each in (ends, ends[::-1]) for centre in centres for width in _START_WIDTHS]
+    )
+    rows = np.argsort(x[0], kind="stable")[:: -(-x.shape[1] // _COARSE_ITEMS)]
+    parameters, errors = _fit(
+        np.tile(x[:, rows], (len(starts), 1)),
+        np.tile(y[:, rows], (len(starts), 1)),
+        starts,
+        tolerance=_COARSE_TOLERANCE,
+        iterations=_COARSE_ITERATIONS,
+    )
+    return np.asarray(parameters[[0, *np.argsort(errors, kind="stable")[:_CONTINUED]]])
 
 
 def refit_mapped(logistic: Logistic, predictions: Floats, scores: Floats) -> Floats:

@@ -9,6 +9,7 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import Literal
 
+from vqmon.core.scores import REFERENCE_PREFIX
 from vqmon.core.types import SIGNALS, Outcome
 
 Design = Literal["paired", "unpaired", "switchback"]
@@ -107,7 +108,8 @@ class Experiment:
     arms: tuple[Arm, ...]
     control: str
     question: str = ""
-    # one or two, each name or name@version; a win that only one of two sees is called metric-specific
+    # one or two, each name or name@version; a win that only one of two sees is called metric-specific.
+    # Or one reference measure, as "reference:psnr": differences are on its own scale, above 0 when the arm is better
     scorers: tuple[str, ...] = ("lite",)
     design: Design = "paired"
     # key of the label whose value names the arm
@@ -132,9 +134,9 @@ class Experiment:
     segments_per_cluster: int = 0
     # accepted probability of declaring a wrong winner (type I error)
     alpha: float = 0.05
-    # the smallest gain that matters, points of 0..100
+    # the smallest gain that matters, points of 0..100, or in the unit of the reference measure
     delta_min: float = 0.0
-    # the largest loss that does not matter (non-inferiority and equivalence margin), points of 0..100
+    # the largest loss that does not matter (non-inferiority and equivalence margin), in the same unit
     margin: float = 1.25
     # the most that a rare cluster may lie away from the mean, points of 0..100: a winner and a "not worse" hold even if
     # such clusters exist and none was seen yet (bounded-loss bound, from 20 planned clusters on)
@@ -207,6 +209,11 @@ def _check_arms(experiment: Experiment) -> None:
         raise ValueError("nothing to compare: an experiment needs the control and at least one arm more")
     if not 1 <= len(set(experiment.scorers)) == len(experiment.scorers) <= 2:
         raise ValueError(f"scorers: needs one or two different scorers, got {', '.join(experiment.scorers) or 'none'}")
+    if len(experiment.scorers) > 1 and any(name.startswith(REFERENCE_PREFIX) for name in experiment.scorers):
+        raise ValueError(
+            "scorers: a reference measure must be the only one, because margin and delta_min are on its scale; make "
+            "the other one a guardrail"
+        )
 
 
 def _check_numbers(experiment: Experiment) -> None:

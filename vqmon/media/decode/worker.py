@@ -71,7 +71,7 @@ from vqmon.media.images.signals.meter import SignalMeter
 from vqmon.media.reference.answer import pack_unscored
 from vqmon.media.reference.canvas import SideFrame
 from vqmon.media.reference.comparison import SegmentSide
-from vqmon.media.reference.sides import ReferenceTools, frame_listener, sample_listener, side_frames
+from vqmon.media.reference.sides import ReferenceTools, frame_listener, sample_listener, side_frames, still_side
 
 _CODECS = ("h264", "hevc", "libdav1d", "vp9", "vp8", "mpeg2video", "mpeg1video", "mpeg4")
 # audio and subtitles are never decoded, but libav reads far ahead for a stream whose codec it may not open
@@ -179,7 +179,7 @@ def decode_segment(
     Returns what was collected and the stream's facts, from which `FrameCollector.answer` makes the answer.
     """
     if (still := read_still(media)) is not None:
-        return _decode_still(still, request, shared_memory, resampler)
+        return _decode_still(still, request, shared_memory, resampler, side=side)
     demuxer = detect_demuxer(media)
     if demuxer == "mov" and find_dolby_vision_profile(media) == 5:
         raise DecodeError("hdr", "Dolby Vision profile 5 has no picture that can be shown without its metadata")
@@ -277,6 +277,15 @@ def _compare(
 ) -> dict[str, Any]:
     """The answer about the reference; whatever is wrong with it is said there."""
     try:
+        if (still := read_still(media)) is not None:
+            frames_of_still = _still_frames(still, request.limits, DecodeStats())
+            return tools.compare_still(
+                side,
+                still_side(*frames_of_still, still.orientation),
+                request.reference,
+                memory=shared_memory,
+                used_bytes=used_bytes,
+            )
         demuxer = detect_demuxer(media)
         with _open_container(media, demuxer, request.limits) as container:
             video = _demux(container, media, demuxer, request.limits)
@@ -328,15 +337,17 @@ def _select_by_output(decoder: _LibavDecoder, video: VideoPackets, request: Deco
 
 
 def _decode_still(
-    still: StillPicture, request: DecodeRequest, shared_memory: SharedMemory, resampler: FrameResampler
+    still: StillPicture,
+    request: DecodeRequest,
+    shared_memory: SharedMemory,
+    resampler: FrameResampler,
+    *,
+    side: SegmentSide | None,
 ) -> tuple[FrameCollector, dict[str, Any]]:
     """Decode the one packet of a still picture, without a demuxer."""
     limits = replace(request.limits, max_pixels=request.limits.max_still_pixels)
-    if still.width * still.height > limits.max_pixels:
-        raise DecodeError("too_many_pixels", f"{still.width}x{still.height}; at most {limits.max_pixels} pixels")
     stats = DecodeStats(sent_pictures=1, notes=list(still.notes))
-    coded = decode_still_packet(still, still.payload, stats)
-    set_still_colour(coded, still)
+    coded, opaque = _still_frames(still, limits, stats)
     if still.has_icc_profile:
         stats.notes.append("the colour profile (ICC) of the picture is not applied")
     collector = FrameCollector(
@@ -349,15 +360,34 @@ def _decode_still(
         stats=stats,
         orientation=still.orientation,
     )
-    try:
-        frame = without_alpha(coded, still, stats)
-        collector.add_frame(SelectedFrame(time_seconds=0.0, frame=frame, is_wanted=True, index=0, is_sampled=True))
+    if side is not None:
+        side.still = still_side(coded, opaque, still.orientation)
+    with _unreadable_still():
+        collector.add_frame(SelectedFrame(time_seconds=0.0, frame=opaque, is_wanted=True, index=0, is_sampled=True))
         collector.finish()
+    return collector, still_facts(still, pixel_format=coded.format.name, colour=describe_frame_colour(coded))
+
+
+def _still_frames(
+    still: StillPicture, limits: DecodeLimits, stats: DecodeStats
+) -> "tuple[av.VideoFrame, av.VideoFrame]":
+    """The picture as coded, and opaque with full chroma; raises DecodeError."""
+    if still.width * still.height > limits.max_still_pixels:
+        raise DecodeError("too_many_pixels", f"{still.width}x{still.height}; at most {limits.max_still_pixels} pixels")
+    coded = decode_still_packet(still, still.payload, stats)
+    set_still_colour(coded, still)
+    with _unreadable_still():
+        return coded, without_alpha(coded, still, stats)
+
+
+@contextlib.contextmanager
+def _unreadable_still() -> Iterator[None]:
+    try:
+        yield
     except av.error.MemoryError as error:
         raise MemoryError from error
     except av.error.FFmpegError as error:
         raise DecodeError("corrupt", "the decoded picture cannot be read") from error
-    return collector, still_facts(still, pixel_format=coded.format.name, colour=describe_frame_colour(coded))
 
 
 def _open_container(media: bytes, demuxer: str, limits: DecodeLimits) -> "av.container.InputContainer":

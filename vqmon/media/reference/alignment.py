@@ -30,6 +30,8 @@ ALIGNMENT_CLIP = ClipSampling(frames=6, stride=2)
 
 _ROWS, _COLUMNS = 36, 64
 _FLAT_LEVELS = 2.0
+# squared length of a normalised thumbnail: 0.5 where the contrast equals _FLAT_LEVELS
+_MIN_CONTRAST = 0.5
 _MIN_CORRELATION = 0.9
 _MIN_CHANGE_CORRELATION = 0.7
 # mean square of the changes over time: as a share of the contrast, and in 8-bit levels of a thumbnail. Below either,
@@ -146,6 +148,18 @@ def find_alignment(
     return replace(found, is_reliable=found.is_reliable and bool(is_unique))
 
 
+def match_stills(picture: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Alignment:
+    """Whether two luma thumbnails of still pictures show the same scene; the offset is 0."""
+    ours, theirs = (ThumbnailTrack([0.0], [each]).normalise(BorderShares()).pixels for each in (picture, reference))
+    correlation = float(1 - _distances(ours, theirs)[0, 0])
+    has_contrast = min(float((ours**2).sum()), float((theirs**2).sum())) > _MIN_CONTRAST
+    return Alignment(
+        offset_seconds=0.0,
+        confidence=round(max(0.0, correlation), 4),
+        is_reliable=has_contrast and correlation >= _MIN_CORRELATION,
+    )
+
+
 def pair_frames(
     times: NDArray[np.float64], reference_times: NDArray[np.float64], offset: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -208,7 +222,7 @@ def _cost(distances: _Floats, times: NDArray[np.float64], reference_times: NDArr
 
 def _judge(ours: _Vectors, theirs: _Vectors, distances: _Floats, *, offset: float, overlap: float) -> Alignment:
     """Whether the pairs at the best offset are believed."""
-    has_contrast = np.minimum((ours.pixels**2).sum(axis=1), (theirs.pixels**2).sum(axis=1)) > 0.5
+    has_contrast = np.minimum((ours.pixels**2).sum(axis=1), (theirs.pixels**2).sum(axis=1)) > _MIN_CONTRAST
     correlation = float(1 - distances.mean())
     if has_contrast.mean() < 0.1:
         return Alignment(offset_seconds=offset, confidence=0.0, is_reliable=False)

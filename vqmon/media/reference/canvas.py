@@ -3,6 +3,9 @@
 Upright SDR pictures go through one swscale step from the coded picture (its black borders cut off) to the canvas;
 nothing is converted that is equal on both sides, so at equal sizes the measures are those of the coded pictures. HDR
 and rotated pictures go through display RGB. Where one side does not state its colour matrix, that of the other holds.
+
+Still pictures are made smaller to fit the canvas, never larger, and keep full chroma unless both are coded in 4:2:0.
+Measures of RGB pictures get them without the step through Y, U and V.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 Kernel = Literal["bicubic", "bilinear", "lanczos", "area"]
 
 _DISPLAY_COLOUR = Colour(matrix="bt709", range="tv", transfer="sdr", transfer_name="bt709", is_guessed=False)
+_JPEG_COLOUR = Colour(matrix="bt601", range="pc", transfer="sdr", transfer_name="srgb", is_guessed=False)
 _UPRIGHT = Orientation()
 
 
@@ -41,6 +45,8 @@ class SideFrame:
     sample_aspect_ratio: float
     previous: av.VideoFrame | None = None
     following: av.VideoFrame | None = None
+    # of a still picture: the opaque picture with as much chroma as luma, from which RGB is made; None for video
+    still: av.VideoFrame | None = None
 
     @property
     def needs_rgb(self) -> bool:
@@ -81,22 +87,34 @@ def choose_canvas(
     """The canvas for two sides: the reference's picture fitted into `size` (width, height), or its own size."""
     width, height = reference.active_size(borders[1])
     scale = min(size[0] / width, size[1] / height) if size else 1.0
-    is_deep = any(side.frame.format.components[0].bits > 8 for side in (segment, reference))
-    if segment.needs_rgb or reference.needs_rgb:
-        colour = _DISPLAY_COLOUR
-    elif reference.colour.is_guessed and not segment.colour.is_guessed:
-        colour = segment.colour
-    else:
-        colour = reference.colour
-    if colour.matrix == "rgb":
-        colour = _DISPLAY_COLOUR
+    step = 2
+    if reference.still is not None:
+        scale, step = min(scale, 1.0), 1
     return Canvas(
-        width=max(16, round(width * scale / 2) * 2),
-        height=max(16, round(height * scale / 2) * 2),
+        width=max(16, round(width * scale / step) * step),
+        height=max(16, round(height * scale / step) * step),
         kernel=kernel,
-        pixel_format="yuv420p10le" if is_deep else "yuv420p",
-        colour=colour,
+        pixel_format=_pixel_format(segment, reference),
+        colour=_canvas_colour(segment, reference),
     )
+
+
+def _pixel_format(segment: SideFrame, reference: SideFrame) -> str:
+    formats = [side.frame.format for side in (segment, reference)]
+    suffix = "10le" if any(each.components[0].bits > 8 for each in formats) else ""
+    if reference.still is None or all("420" in each.name for each in formats):
+        return f"yuv420p{suffix}"
+    return f"gray{suffix}" if all(each.name.startswith("gray") for each in formats) else f"yuv444p{suffix}"
+
+
+def _canvas_colour(segment: SideFrame, reference: SideFrame) -> Colour:
+    if segment.needs_rgb or reference.needs_rgb:
+        return _DISPLAY_COLOUR
+    sides = (segment, reference) if reference.colour.is_guessed else (reference, segment)
+    stated = next((side.colour for side in sides if not side.colour.is_guessed), reference.colour)
+    if stated.matrix != "rgb":
+        return stated
+    return _DISPLAY_COLOUR if reference.still is None else _JPEG_COLOUR
 
 
 class CanvasConverter:
@@ -140,6 +158,12 @@ class CanvasConverter:
             colour=replace(canvas.colour, is_guessed=False),
             orientation=_UPRIGHT,
         )
+
+    def still_to_rgb(self, side: SideFrame, canvas: Canvas) -> Pixels:
+        """(height, width, 3): a still picture at the size of the canvas as RGB."""
+        assert side.still is not None
+        size = (canvas.width, canvas.height)
+        return self._resampler.to_rgb(side.still, size, colour=side.colour, orientation=side.orientation)
 
     def to_luma(self, side: SideFrame, size: tuple[int, int], borders: Borders = NO_BORDERS) -> NDArray[np.uint8]:
         """(height, width) luma of the upright picture inside the borders, averaged to `size` (width, height)."""

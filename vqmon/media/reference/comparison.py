@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import numpy as np
@@ -31,6 +31,7 @@ from vqmon.media.reference.alignment import (
     ThumbnailTrack,
     choose_partner,
     find_alignment,
+    match_stills,
     pair_frames,
 )
 from vqmon.media.reference.canvas import Canvas, CanvasConverter, Kernel, SideFrame, choose_canvas
@@ -38,7 +39,17 @@ from vqmon.media.reference.filters import FILTER_MEASURES, MAX_DECIBELS, MAX_FIL
 from vqmon.media.reference.libvmaf.measures import LIBVMAF_MEASURES, FrameContext, libvmaf_context
 from vqmon.media.reference.libvmaf.pictures import PictureLayout, PictureStore
 from vqmon.media.reference.offered import PICTURE_MEASURES, REFERENCE_MEASURES
-from vqmon.media.reference.registration import NO_BORDERS, REGISTRATION_SIZE, Borders, are_registered, find_borders
+from vqmon.media.reference.registration import (
+    NO_BORDERS,
+    REGISTRATION_SIZE,
+    Borders,
+    are_registered,
+    border_choices,
+    border_shares,
+    describe_area,
+    have_same_shape,
+    merge_borders,
+)
 
 if TYPE_CHECKING:
     import av
@@ -53,7 +64,6 @@ _PARTNER_SIZE = (320, 180)
 _NEIGHBOURS = 2
 _BORDER_INTERVAL_SECONDS = 0.5
 _MAX_BORDER_FRAMES = 12
-_MAX_ASPECT_ERROR = 0.02
 _REGISTERED_PAIRS = 3
 
 Frames = Callable[[], Iterator[SideFrame]]
@@ -78,6 +88,10 @@ class PictureSink(Protocol):
     def add(self, sample: int, *, reference: Pixels, picture: Pixels) -> None:
         """Take a sampled frame and its partner, (height, width, 3) on the canvas."""
         ...
+
+
+class TooSmallError(Exception):
+    """The canvas is smaller than a measure needs; the message says which."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +157,8 @@ class SegmentSide:
     borders: Borders | None = None
     # the time of the first frame on the stream's own clock
     start_seconds: float | None = None
+    # the whole segment when it is a still picture
+    still: SideFrame | None = None
     # times are on the stream's own clock
     _decoded: ThumbnailTrack = field(default_factory=lambda: ThumbnailTrack([], []))
     _stride: int = 1
@@ -171,7 +187,7 @@ class SegmentSide:
             self.start_seconds = stream_seconds - frame.time_seconds
         if self.sample_count % self._stride == 0:
             self.samples.append((self.sample_count, frame))
-            self.borders = _merge_borders(self.borders, frame)
+            self.borders = merge_borders(self.borders, frame)
             if len(self.samples) * _frame_bytes(frame) > _HELD_BYTES:
                 self.samples, self._stride = self.samples[::2], self._stride * 2
         self.sample_count += 1
@@ -225,8 +241,8 @@ class ReferenceComparer:
 
         `near_seconds` is the expected time in the reference minus the time in the segment. `sink` gets the pictures.
         """
-        if not segment.samples:
-            raise MisalignedError("a still picture has no frames to be aligned")
+        if segment.still is not None:
+            raise MisalignedError("the segment is a still picture and its reference a video: name a picture")
         track = segment.track()
         theirs = self._collect(reference(), segment.samples, track, near_seconds)
         if theirs.first is None:
@@ -242,11 +258,12 @@ class ReferenceComparer:
         values = PairedValues(
             canvas=canvas,
             alignment=alignment,
-            segment_area=_describe_area(segment.samples[0][1], borders[0]),
-            reference_area=_describe_area(theirs.first, borders[1]),
+            segment_area=describe_area(segment.samples[0][1], borders[0]),
+            reference_area=describe_area(theirs.first, borders[1]),
             reference_frames=len(theirs.times_seconds),
             frames={},
         )
+        self._check_size(canvas)
         partners = self._partners(segment, theirs, alignment)
         if self._request.libvmaf_measures:
             partners = self._fitting(partners, canvas)
@@ -262,6 +279,79 @@ class ReferenceComparer:
         if not room:
             raise MemoryError
         return dict(list(partners.items())[:: math.ceil(len(partners) / room)])
+
+    def compare_still(
+        self, segment: SegmentSide, reference: SideFrame, *, sink: PictureSink | None = None
+    ) -> PairedValues:
+        """The values of a still picture and its reference; raises MisalignedError or TooSmallError."""
+        ours = segment.still
+        if ours is None:
+            raise MisalignedError("the reference is a still picture and the segment a video: name a video")
+        sizes = ours.active_size(NO_BORDERS), reference.active_size(NO_BORDERS)
+        if not have_same_shape(*sizes):
+            raise _shape_error(*sizes)
+        thumbnails = (self._converter.to_luma(side, _THUMBNAIL_SIZE) for side in (ours, reference))
+        alignment = match_stills(*thumbnails)
+        if not alignment.is_reliable:
+            raise MisalignedError(f"the two pictures do not show the same scene: confidence {alignment.confidence:.2f}")
+        if not self._is_registered(ours, reference, (NO_BORDERS, NO_BORDERS)):
+            raise MisalignedError("the two sides show other parts of the picture: one is cropped or shifted")
+        canvas = choose_canvas(
+            ours,
+            reference,
+            borders=(NO_BORDERS, NO_BORDERS),
+            size=self._request.canvas,
+            kernel=self._request.kernel,
+        )
+        self._check_size(canvas)
+        coded = [self._converter.to_canvas(side, canvas, NO_BORDERS) for side in (ours, reference)]
+        values = self._filter_values(coded[0], coded[1:], fps=25.0)
+        if sink is not None:
+            sink.start(canvas, [0])
+        if self._picture_measures or (sink is not None and sink.wants(0)):
+            pictures = [self._converter.still_to_rgb(side, canvas) for side in (ours, reference)]
+            values |= self._picture_values(*pictures, sample=0, sink=sink)
+        paired = PairedValues(
+            canvas=canvas,
+            alignment=alignment,
+            segment_area="",
+            reference_area="",
+            reference_frames=1,
+            frames={0: values},
+        )
+        if self._request.libvmaf_measures:
+            paired.pictures = self._store_stills(ours, reference, canvas)
+        if self._request.with_heat_map:
+            similarity = block_ssim(luma_plane(coded[1]), luma_plane(coded[0]))
+            paired.losses[0] = _on_whole_picture(1 - similarity, BorderShares())
+        return paired
+
+    def _store_stills(self, ours: SideFrame, theirs: SideFrame, canvas: Canvas) -> PictureLayout | None:
+        """Store the pair for the ffmpeg program, in 4:2:0 of even size."""
+        even = replace(
+            canvas,
+            width=canvas.width // 2 * 2,
+            height=canvas.height // 2 * 2,
+            pixel_format="yuv420p10le" if canvas.pixel_format.endswith("10le") else "yuv420p",
+        )
+        if not self._store.begin(width=even.width, height=even.height, pixel_format=even.pixel_format):
+            raise MemoryError
+        picture, reference = (self._converter.to_canvas(side, even, NO_BORDERS) for side in (ours, theirs))
+        self._store.add(picture, {0: reference}, partner=0, frame_count=1)
+        return self._store.layout
+
+    @property
+    def _picture_measures(self) -> Sequence[str]:
+        return [name for name in self._request.measures if name in PICTURE_MEASURES]
+
+    def _check_size(self, canvas: Canvas) -> None:
+        for name in self._picture_measures:
+            smallest = PICTURE_MEASURES[name].min_side_px
+            if min(canvas.width, canvas.height) < smallest:
+                raise TooSmallError(
+                    f"{name} needs pictures of {smallest} x {smallest} px or more, not {canvas.width}x{canvas.height}: "
+                    "leave it out of scoring.references"
+                )
 
     def _collect(
         self,
@@ -285,7 +375,7 @@ class ReferenceComparer:
                 side.track.times_seconds.append(time)
                 side.track.thumbnails.append(self._converter.to_luma(frame, _THUMBNAIL_SIZE))
                 if time >= border_time and border_count < _MAX_BORDER_FRAMES:
-                    side.borders = _merge_borders(side.borders, frame)
+                    side.borders = merge_borders(side.borders, frame)
                     border_time, border_count = time + _BORDER_INTERVAL_SECONDS, border_count + 1
             holder.add(index, frame)
         return side
@@ -298,20 +388,16 @@ class ReferenceComparer:
         assert first is not None
         best: tuple[Alignment, tuple[Borders, Borders]] | None = None
         same_shape = False
-        for borders in _border_choices(ours, segment.borders or NO_BORDERS, first, theirs.borders or NO_BORDERS):
-            if not _have_same_shape(ours.active_size(borders[0]), first.active_size(borders[1])):
+        for borders in border_choices(ours, segment.borders or NO_BORDERS, first, theirs.borders or NO_BORDERS):
+            if not have_same_shape(ours.active_size(borders[0]), first.active_size(borders[1])):
                 continue
             same_shape = True
-            areas = _border_shares(ours, borders[0]), _border_shares(first, borders[1])
+            areas = border_shares(ours, borders[0]), border_shares(first, borders[1])
             alignment = find_alignment(track, theirs.track, areas=areas, near_seconds=near_seconds)
             if best is None or alignment.confidence > best[0].confidence + 0.01:
                 best = alignment, borders
         if best is None or not same_shape:
-            width, height = ours.active_size(NO_BORDERS)
-            their_width, their_height = first.active_size(NO_BORDERS)
-            raise MisalignedError(
-                f"the pictures have other shapes: {width}x{height}, and {their_width}x{their_height} in the reference"
-            )
+            raise _shape_error(ours.active_size(NO_BORDERS), first.active_size(NO_BORDERS))
         if not best[0].is_reliable:
             raise MisalignedError(
                 f"no offset from {MIN_OFFSET_SECONDS:+g} to {MAX_OFFSET_SECONDS:+g} s pairs the two sides: "
@@ -386,7 +472,7 @@ class ReferenceComparer:
             )
             if self._request.with_heat_map:
                 similarity = block_ssim(luma_plane(theirs[index]), luma_plane(ours))
-                values.losses[sample_index] = _on_whole_picture(1 - similarity, _border_shares(sample, borders[0]))
+                values.losses[sample_index] = _on_whole_picture(1 - similarity, border_shares(sample, borders[0]))
             if self._request.libvmaf_measures:
                 self._store.add(ours, theirs, partner=index, frame_count=values.reference_frames)
 
@@ -401,18 +487,30 @@ class ReferenceComparer:
         sink: PictureSink | None,
     ) -> dict[str, tuple[float, dict[str, float]]]:
         """The value and components of each measure; `theirs` are the partner and, before it, earlier frames."""
-        values: dict[str, tuple[float, dict[str, float]]] = {}
-        for name in self._request.measures:
-            if name in FILTER_MEASURES:
-                values[name] = self._meter.measure(name, ours, theirs[-1], earlier=theirs[:-1], fps=fps)
-        names = [name for name in self._request.measures if name in PICTURE_MEASURES]
-        is_wanted = sink is not None and sink.wants(sample)
-        if names or is_wanted:
-            picture, original = (Picture(self._converter.to_rgb(frame, canvas)) for frame in (ours, theirs[-1]))
-            values |= {name: (_bounded(PICTURE_MEASURES[name].compute(original, picture)), {}) for name in names}
-            if sink is not None and is_wanted:
-                sink.add(sample, reference=original.rgb, picture=picture.rgb)
+        values = self._filter_values(ours, theirs, fps)
+        if self._picture_measures or (sink is not None and sink.wants(sample)):
+            pictures = [self._converter.to_rgb(frame, canvas) for frame in (ours, theirs[-1])]
+            values |= self._picture_values(*pictures, sample=sample, sink=sink)
         return values
+
+    def _filter_values(
+        self, ours: av.VideoFrame, theirs: Sequence[av.VideoFrame], fps: float
+    ) -> dict[str, tuple[float, dict[str, float]]]:
+        return {
+            name: self._meter.measure(name, ours, theirs[-1], earlier=theirs[:-1], fps=fps)
+            for name in self._request.measures
+            if name in FILTER_MEASURES
+        }
+
+    def _picture_values(
+        self, ours: Pixels, theirs: Pixels, *, sample: int, sink: PictureSink | None
+    ) -> dict[str, tuple[float, dict[str, float]]]:
+        if sink is not None and sink.wants(sample):
+            sink.add(sample, reference=theirs, picture=ours)
+        picture, original = Picture(ours), Picture(theirs)
+        return {
+            name: (_bounded(PICTURE_MEASURES[name].compute(original, picture)), {}) for name in self._picture_measures
+        }
 
     def _is_registered(self, sample: SideFrame, partner: SideFrame, borders: tuple[Borders, Borders]) -> bool:
         ours = self._converter.to_luma(sample, REGISTRATION_SIZE, borders[0])
@@ -472,52 +570,9 @@ def _frame_bytes(frame: SideFrame) -> int:
     return sum(plane.buffer_size for plane in frame.frame.planes)
 
 
-def _merge_borders(borders: Borders | None, frame: SideFrame) -> Borders:
-    if frame.needs_rgb:
-        return NO_BORDERS
-    found = find_borders(luma_plane(frame.frame))
-    return found if borders is None else borders.intersect(found)
-
-
-def _border_choices(
-    ours: SideFrame, dark: Borders, theirs: SideFrame, their_dark: Borders
-) -> list[tuple[Borders, Borders]]:
-    """What may be cut: nothing, of one side the bars that give it the other's shape, or what is dark."""
-    choices = [(NO_BORDERS, NO_BORDERS)]
-    if (bars := _bars(ours, dark.even(), theirs.active_size(NO_BORDERS))) is not None:
-        choices.append((bars, NO_BORDERS))
-    if (bars := _bars(theirs, their_dark.even(), ours.active_size(NO_BORDERS))) is not None:
-        choices.append((NO_BORDERS, bars))
-    dark, their_dark = dark.even(), their_dark.even()
-    return list(dict.fromkeys([*choices, (dark, their_dark), (dark, NO_BORDERS), (NO_BORDERS, their_dark)]))
-
-
-def _bars(frame: SideFrame, dark: Borders, size: tuple[int, int]) -> Borders | None:
-    """The bars around a centred picture of the shape `size` within the dark borders; None when these are smaller.
-
-    A dark scene, such as a night sky, makes the dark borders larger than the bars.
-    """
-    width, height = frame.active_size(NO_BORDERS)
-    scale = min(width / size[0], height / size[1])
-    rows = 2 * round((1 - size[1] * scale / height) * frame.frame.height / 2)
-    columns = 2 * round((1 - size[0] * scale / width) * frame.frame.width / 2)
-    # whole chroma samples before the picture, as the filter `pad` of FFmpeg leaves them
-    top, left = rows // 4 * 2, columns // 4 * 2
-    bars = Borders(top=top, bottom=rows - top, left=left, right=columns - left)
-    return bars if not bars.is_empty and bars.intersect(dark) == bars else None
-
-
-def _have_same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    return abs((size[0] / size[1]) / (other[0] / other[1]) - 1) <= _MAX_ASPECT_ERROR
-
-
-def _border_shares(frame: SideFrame, borders: Borders) -> BorderShares:
-    width, height = frame.frame.width, frame.frame.height
-    return BorderShares(
-        top=borders.top / height,
-        bottom=borders.bottom / height,
-        left=borders.left / width,
-        right=borders.right / width,
+def _shape_error(size: tuple[int, int], other: tuple[int, int]) -> MisalignedError:
+    return MisalignedError(
+        f"the pictures have other shapes: {size[0]}x{size[1]}, and {other[0]}x{other[1]} in the reference"
     )
 
 
@@ -535,11 +590,3 @@ def _on_whole_picture(losses: Plane, borders: BorderShares) -> Losses:
     totals = np.bincount(cells, weights=losses.ravel(), minlength=count) / np.bincount(cells, minlength=count).clip(1)
     grid: Losses = totals.reshape(GRID_ROWS, GRID_COLUMNS).clip(0, 1).astype(np.float32)
     return grid
-
-
-def _describe_area(frame: SideFrame, borders: Borders) -> str:
-    if borders.is_empty:
-        return ""
-    width, height = frame.frame.width, frame.frame.height
-    inner = f"{width - borders.left - borders.right}x{height - borders.top - borders.bottom}"
-    return f"{inner}+{borders.left}+{borders.top} of {width}x{height}"

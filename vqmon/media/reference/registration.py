@@ -1,11 +1,18 @@
-"""Registration of the picture: black borders, and whether two pictures show the same part of the scene."""
+"""Registration of the picture: black borders, what may be cut, and whether two pictures show the same part."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vqmon.media.images.frames import count_dark_ends
+from vqmon.media.images.frames import count_dark_ends, luma_plane
+from vqmon.media.reference.alignment import BorderShares
+
+if TYPE_CHECKING:
+    from vqmon.media.reference.canvas import SideFrame
 
 # luma on an 8-bit scale
 _DARK_MEAN = 24.0
@@ -16,6 +23,7 @@ REGISTRATION_SIZE = (640, 360)
 _BLOCK = 128
 _ROWS, _COLUMNS = 3, 4
 _MIN_DEVIATION = 3.0
+_MAX_ASPECT_ERROR = 0.02
 _MAX_SHIFT_PX = 0.7
 # of a block's correlation surface: height of the peak over its standard deviation
 _MIN_PEAK = 10.0
@@ -35,7 +43,7 @@ class Borders:
     left: int = 0
     right: int = 0
 
-    def intersect(self, other: "Borders") -> "Borders":
+    def intersect(self, other: Borders) -> Borders:
         """What is border in both pictures."""
         return Borders(
             top=min(self.top, other.top),
@@ -44,7 +52,7 @@ class Borders:
             right=min(self.right, other.right),
         )
 
-    def even(self) -> "Borders":
+    def even(self) -> Borders:
         """Rounded up to even numbers, so that a cut keeps whole chroma samples."""
         return Borders(
             top=self.top + self.top % 2,
@@ -128,3 +136,67 @@ def _peak_position(line: NDArray[np.float64], peak: int) -> float:
     curvature = before - 2 * at + after
     position = peak + (0.5 * (before - after) / curvature if curvature else 0.0)
     return (position + size / 2) % size - size / 2
+
+
+# ---- borders of two sides
+
+
+def merge_borders(borders: Borders | None, frame: SideFrame) -> Borders:
+    """What is border in this frame and in all before it; `borders` is None for the first."""
+    if frame.needs_rgb:
+        return NO_BORDERS
+    found = find_borders(luma_plane(frame.frame))
+    return found if borders is None else borders.intersect(found)
+
+
+def border_choices(
+    ours: SideFrame, dark: Borders, theirs: SideFrame, their_dark: Borders
+) -> list[tuple[Borders, Borders]]:
+    """What may be cut: nothing, of one side the bars that give it the other's shape, or what is dark."""
+    choices = [(NO_BORDERS, NO_BORDERS)]
+    if (bars := _bars(ours, dark.even(), theirs.active_size(NO_BORDERS))) is not None:
+        choices.append((bars, NO_BORDERS))
+    if (bars := _bars(theirs, their_dark.even(), ours.active_size(NO_BORDERS))) is not None:
+        choices.append((NO_BORDERS, bars))
+    dark, their_dark = dark.even(), their_dark.even()
+    return list(dict.fromkeys([*choices, (dark, their_dark), (dark, NO_BORDERS), (NO_BORDERS, their_dark)]))
+
+
+def _bars(frame: SideFrame, dark: Borders, size: tuple[int, int]) -> Borders | None:
+    """The bars around a centred picture of the shape `size` within the dark borders; None when these are smaller.
+
+    A dark scene, such as a night sky, makes the dark borders larger than the bars.
+    """
+    width, height = frame.active_size(NO_BORDERS)
+    scale = min(width / size[0], height / size[1])
+    rows = 2 * round((1 - size[1] * scale / height) * frame.frame.height / 2)
+    columns = 2 * round((1 - size[0] * scale / width) * frame.frame.width / 2)
+    # whole chroma samples before the picture, as the filter `pad` of FFmpeg leaves them
+    top, left = rows // 4 * 2, columns // 4 * 2
+    bars = Borders(top=top, bottom=rows - top, left=left, right=columns - left)
+    return bars if not bars.is_empty and bars.intersect(dark) == bars else None
+
+
+def have_same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two sizes (width, height) have the same aspect ratio, to 2 %."""
+    return abs((size[0] / size[1]) / (other[0] / other[1]) - 1) <= _MAX_ASPECT_ERROR
+
+
+def border_shares(frame: SideFrame, borders: Borders) -> BorderShares:
+    """The borders as shares of the coded picture."""
+    width, height = frame.frame.width, frame.frame.height
+    return BorderShares(
+        top=borders.top / height,
+        bottom=borders.bottom / height,
+        left=borders.left / width,
+        right=borders.right / width,
+    )
+
+
+def describe_area(frame: SideFrame, borders: Borders) -> str:
+    """The picture inside the borders, e.g. "1920x800+0+140 of 1920x1080"; empty for the whole picture."""
+    if borders.is_empty:
+        return ""
+    width, height = frame.frame.width, frame.frame.height
+    inner = f"{width - borders.left - borders.right}x{height - borders.top - borders.bottom}"
+    return f"{inner}+{borders.left}+{borders.top} of {width}x{height}"

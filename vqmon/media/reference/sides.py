@@ -12,7 +12,15 @@ from vqmon.media.images.resampling import FrameResampler, Orientation
 from vqmon.media.reference.alignment import MAX_OFFSET_SECONDS
 from vqmon.media.reference.answer import PictureWriter, libvmaf_memory, pack_unscored, pack_values
 from vqmon.media.reference.canvas import CanvasConverter, SideFrame
-from vqmon.media.reference.comparison import Frames, MisalignedError, ReferenceComparer, ReferenceRequest, SegmentSide
+from vqmon.media.reference.comparison import (
+    Frames,
+    MisalignedError,
+    PairedValues,
+    ReferenceComparer,
+    ReferenceRequest,
+    SegmentSide,
+    TooSmallError,
+)
 from vqmon.media.reference.filters import FilterMeter
 from vqmon.media.reference.libvmaf.pictures import PictureStore
 
@@ -54,16 +62,51 @@ class ReferenceTools:
 
         Pictures for learned measures and for libvmaf go into `memory` behind its first `used_bytes`.
         """
+        known_times = [time for time in times if time is not None]
+        near_seconds = _clock_difference(side, known_times)
+        return self._pack(
+            request,
+            lambda comparer, sink: comparer.compare(side, frames, near_seconds=near_seconds, sink=sink),
+            memory=memory,
+            used_bytes=used_bytes,
+        )
+
+    def compare_still(
+        self,
+        side: SegmentSide,
+        reference: SideFrame,
+        request: ReferenceRequest | None,
+        *,
+        memory: Pixels,
+        used_bytes: int,
+    ) -> dict[str, Any]:
+        """As `compare`, with a reference that is a still picture."""
+        return self._pack(
+            request,
+            lambda comparer, sink: comparer.compare_still(side, reference, sink=sink),
+            memory=memory,
+            used_bytes=used_bytes,
+        )
+
+    def _pack(
+        self,
+        request: ReferenceRequest | None,
+        compare: Callable[[ReferenceComparer, PictureWriter], PairedValues],
+        *,
+        memory: Pixels,
+        used_bytes: int,
+    ) -> dict[str, Any]:
         if request is None:
             raise ValueError("there is no request to compare by")
         store = PictureStore(libvmaf_memory(memory, request, used_bytes=used_bytes), request.context)
         comparer = ReferenceComparer(request, self.converter, self._meter, store=store)
-        known_times = [time for time in times if time is not None]
         try:
             writer = PictureWriter(memory, request.picture_sides, used_bytes=used_bytes)
-            values = comparer.compare(side, frames, near_seconds=_clock_difference(side, known_times), sink=writer)
+            values = compare(comparer, writer)
         except MisalignedError as error:
             return pack_unscored("misaligned", str(error))
+        except TooSmallError as error:
+            return pack_unscored("too_small", str(error))
         return pack_values(values, request) | {"pictures": writer.layout()}
 
 
@@ -98,6 +141,12 @@ def sample_listener(side: SegmentSide, time_of: TimeOf, ratio: float) -> SampleL
         side.add_sample(sampled, stream_seconds=time_of(decoded))
 
     return listen
+
+
+def still_side(coded: av.VideoFrame, opaque: av.VideoFrame, orientation: Orientation) -> SideFrame:
+    """A still picture as one side: as coded where it is planar YUV without alpha, and opaque with full chroma."""
+    frame = coded if opaque.format.name.startswith("yuv") else opaque
+    return SideFrame(0.0, frame, describe_frame_colour(frame), orientation, 1.0, still=opaque)
 
 
 class _DecodedFrame(Protocol):

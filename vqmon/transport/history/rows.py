@@ -19,24 +19,30 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureLayout:
-    """The order of the numbers in `measures`: per scorer value, p5 and lowest frame, then each signal's maximum."""
+    """The order of the numbers in `measures`.
+
+    Per scorer value, p5 and lowest frame, then each signal's maximum, then each reference measure's value.
+    """
 
     scorers: tuple[str, ...]
     signals: tuple[str, ...]
+    references: tuple[str, ...] = ()
 
     @property
     def struct_format(self) -> str:
         """The numbers as little-endian doubles, for `struct`."""
-        return f"<{3 * len(self.scorers) + len(self.signals)}d"
+        return f"<{3 * len(self.scorers) + len(self.signals) + len(self.references)}d"
 
     def to_json(self) -> str:
-        """The stored text; equal layouts give equal texts."""
-        return json.dumps([self.scorers, self.signals], separators=(",", ":"))
+        """The stored text; equal layouts give equal texts, and those without references the text of older versions."""
+        names = [self.scorers, self.signals, *([self.references] if self.references else ())]
+        return json.dumps(names, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "MeasureLayout":
-        scorers, signals = json.loads(text)
-        return cls(scorers=tuple(scorers), signals=tuple(signals))
+        scorers, signals, *rest = json.loads(text)
+        references = rest[0] if rest else ()
+        return cls(scorers=tuple(scorers), signals=tuple(signals), references=tuple(references))
 
 
 def to_microseconds(at: datetime) -> int:
@@ -100,7 +106,11 @@ def unpack_event_id(packed: bytes) -> str:
 
 
 def measure_layout(event: QualityEvent) -> MeasureLayout:
-    return MeasureLayout(scorers=tuple(score.scorer for score in event.scores), signals=tuple(event.signals))
+    return MeasureLayout(
+        scorers=tuple(score.scorer for score in event.scores),
+        signals=tuple(event.signals),
+        references=tuple(reference.measure for reference in event.references),
+    )
 
 
 def pack_measures(event: QualityEvent, layout: MeasureLayout) -> bytes:
@@ -109,6 +119,7 @@ def pack_measures(event: QualityEvent, layout: MeasureLayout) -> bytes:
     for score in event.scores:
         numbers += (score.value, score.p5, score.min)
     numbers += [signal.max for signal in event.signals.values()]
+    numbers += [reference.value for reference in event.references]
     return struct.pack(layout.struct_format, *numbers)
 
 
@@ -141,6 +152,7 @@ def point_from_row(row: Sequence[Any], layouts: Mapping[int, MeasureLayout]) -> 
     layout = _EMPTY_LAYOUT if layout_id is None else layouts[layout_id]
     numbers = struct.unpack(layout.struct_format, measures) if layout_id is not None else ()
     end = 3 * len(layout.scorers)
+    end_of_signals = end + len(layout.signals)
     return TimelinePoint(
         event_id=unpack_event_id(id),
         stream_id=stream_id,
@@ -150,7 +162,8 @@ def point_from_row(row: Sequence[Any], layouts: Mapping[int, MeasureLayout]) -> 
         scores=dict(zip(layout.scorers, numbers[0:end:3], strict=True)),
         p5=dict(zip(layout.scorers, numbers[1:end:3], strict=True)),
         lowest=dict(zip(layout.scorers, numbers[2:end:3], strict=True)),
-        signals=dict(zip(layout.signals, numbers[end:], strict=True)),
+        signals=dict(zip(layout.signals, numbers[end:end_of_signals], strict=True)),
+        references=dict(zip(layout.references, numbers[end_of_signals:], strict=True)),
     )
 
 

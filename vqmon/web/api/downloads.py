@@ -80,11 +80,14 @@ def chart_json(site: Site, request: Request) -> Response:
 def points_csv(site: Site, request: Request) -> Response:
     """Answer `/api/streams/{stream_id}/points.csv`: every outcome of the range, without downsampling."""
     view = load_stream_view(site, request, max_points=_MAX_CSV_POINTS)
+    measures = list(dict.fromkeys(name for point in view.points for name in point.references))
     columns = ["starts_at", "stream_id", "rendition", "event_id", "reason", *view.scorers, *SIGNALS]
+    columns += [f"reference_{name}" for name in measures]
     rows = (
         [format_iso(point.starts_at), point.stream_id, point.rendition, point.event_id, point.reason]
         + [point.scores.get(scorer) for scorer in view.scorers]
         + [point.signals.get(name) for name in SIGNALS]
+        + [point.references.get(name) for name in measures]
         for point in view.points
     )
     return csv_response(f"scores-{view.stream_id}", columns, rows)

@@ -51,7 +51,7 @@ class StreamItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeItem:
-    """An outcome in short: scores 0..100 by scorer, and the highest frame value 0..1 of each signal."""
+    """An outcome in short: scores 0..100 by scorer, the highest frame value 0..1 of each signal, reference measures."""
 
     event_id: str
     stream_id: str
@@ -60,6 +60,8 @@ class OutcomeItem:
     reason: str | None
     scores: dict[str, float]
     signals: dict[str, float]
+    # on the measure's own scale
+    references: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +195,7 @@ def _outcome_item(point: TimelinePoint) -> OutcomeItem:
         reason=point.reason,
         scores=dict(point.scores),
         signals=dict(point.signals),
+        references=dict(point.references),
     )
 
 

@@ -9,9 +9,11 @@ from vqmon.core.experiments.results import (
     HISTOGRAM_BINS,
     ArmSummary,
     ClusterDifference,
+    ConfidenceInterval,
     ConfidenceSequencePoint,
     Effect,
 )
+from vqmon.core.scores import REFERENCE_PREFIX
 from vqmon.web.charts.svg import (
     Plot,
     ReferenceLine,
@@ -59,15 +61,25 @@ class ForestPlot:
 # ---- interval over time
 
 
+def effect_decimals(effect: Effect) -> int:
+    """Decimals of differences: two of points of 0..100, four of a reference measure such as SSIM."""
+    return 4 if effect.scorer.startswith(REFERENCE_PREFIX) else 2
+
+
 def interval_plot(effect: Effect, experiment: Experiment, *, arm: str, control: str) -> Plot | None:
-    """The mean difference and its any-time interval as data arrived; None before the first point."""
+    """The mean difference and its any-time interval as data arrived; None when there is no course over time.
+
+    Two folders of files, for example, are compared at one moment.
+    """
     points = downsample_interval(effect.over_time)
-    if not points:
+    if len(points) < 2:
         return None
     bounds = [value for point in points for value in (point.low, point.high, point.mean) if value is not None]
     # The first intervals are wide: the later half sets the scale, and what exceeds it is cut off at the edge.
     late = [value for point in points[len(points) // 2 :] for value in (point.low, point.high) if value is not None]
-    low, high = range_around_zero([*(late or bounds), -experiment.margin, experiment.margin], min_extent=0.5)
+    low, high = range_around_zero(
+        [*(late or bounds), -experiment.margin, experiment.margin], min_extent=min(0.5, experiment.margin)
+    )
     begins_at, ends_at = points[0].at, max(points[-1].at, points[0].at + timedelta(seconds=1))
     x, y = time_scale(begins_at, ends_at), vertical_scale(low, high)
     band = [
@@ -109,7 +121,7 @@ def interval_sentence(effect: Effect, experiment: Experiment, *, arm: str, contr
         final = effect.reading
         return (
             f"{subject}; tested once, at the planned {experiment.planned_clusters} clusters: "
-            f"{format_signed(final.mean)} ({format_signed(final.low)} to {format_signed(final.high)})."
+            f"{_interval_text(final, effect)}."
         )
     if effect.anytime is None or first is None:
         return (
@@ -118,10 +130,17 @@ def interval_sentence(effect: Effect, experiment: Experiment, *, arm: str, contr
         )
     current = effect.anytime
     return (
-        f"{subject}: first interval at {first.clusters} clusters, now {format_signed(current.mean)} "
-        f"({format_signed(current.low)} to {format_signed(current.high)}) over {effect.clusters}. The band covers the "
+        f"{subject}: first interval at {first.clusters} clusters, now {_interval_text(current, effect)} "
+        f"over {effect.clusters}. The band covers the "
         f"true difference at all times with {100 * current.level:g} % confidence."
     )
+
+
+def _interval_text(interval: ConfidenceInterval, effect: Effect) -> str:
+    mean, low, high = (
+        format_signed(value, effect_decimals(effect)) for value in (interval.mean, interval.low, interval.high)
+    )
+    return f"{mean} ({low} to {high})"
 
 
 def downsample_interval(points: Sequence[ConfidenceSequencePoint]) -> list[ConfidenceSequencePoint]:
@@ -144,7 +163,8 @@ def forest_plot(effect: Effect) -> ForestPlot | None:
         for value in (cluster.low, cluster.high, cluster.difference)
         if value is not None
     ]
-    x = horizontal_scale(*range_around_zero(values))
+    # a difference of SSIM is a few thousandths, one of scores some points
+    x = horizontal_scale(*range_around_zero(values, min_extent=min(1.0, 1.5 * max(map(abs, values))) or 1.0))
     total = None
     if effect.reading is not None:
         overall = ClusterDifference(
@@ -156,17 +176,17 @@ def forest_plot(effect: Effect) -> ForestPlot | None:
             low=effect.reading.low,
             high=effect.reading.high,
         )
-        total = _forest_row(overall, x)
-    rows = [_forest_row(cluster, x) for cluster in effect.by_cluster]
+        total = _forest_row(overall, x, effect_decimals(effect))
+    rows = [_forest_row(cluster, x, effect_decimals(effect)) for cluster in effect.by_cluster]
     return ForestPlot(rows=rows, ticks=x.ticks(), zero_x=x(0.0), total=total)
 
 
-def _forest_row(cluster: ClusterDifference, x: Scale) -> ForestRow:
+def _forest_row(cluster: ClusterDifference, x: Scale, decimals: int) -> ForestRow:
     low = cluster.difference if cluster.low is None else cluster.low
     high = cluster.difference if cluster.high is None else cluster.high
-    text = format_signed(cluster.difference)
+    text = format_signed(cluster.difference, decimals)
     if cluster.low is not None:
-        text += f" ({format_signed(low)} to {format_signed(high)})"
+        text += f" ({format_signed(low, decimals)} to {format_signed(high, decimals)})"
     return ForestRow(cluster=cluster, x=x(cluster.difference), low_x=x(low), high_x=x(high), text=text)
 
 

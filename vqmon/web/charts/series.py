@@ -54,6 +54,17 @@ class SignalChart:
     paths: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceChart:
+    """One reference measure over the time range: an SVG path per rendition, from its lowest to its highest value."""
+
+    name: str
+    low: float
+    high: float
+    label: str
+    paths: Sequence[str]
+
+
 def group_by_rendition(points: Iterable[TimelinePoint], renditions: Sequence[str]) -> PointsByRendition:
     """The points of each rendition in time order; renditions in the order given.
 
@@ -265,12 +276,50 @@ def signal_charts(points: PointsByRendition, time_range: TimeRange) -> tuple[lis
 
 
 def _signal_path(points: Sequence[TimelinePoint], signal: str, time_range: TimeRange) -> str:
+    return _mini_path(points, [point.signals.get(signal) for point in points], time_range)
+
+
+def _mini_path(points: Sequence[TimelinePoint], shares: Sequence[float | None], time_range: TimeRange) -> str:
+    """The SVG path of one number per point, each 0..1 of the height."""
     seconds = time_range.length.total_seconds()
-    shares = (
-        ((point.starts_at - time_range.begins_at).total_seconds() / seconds, point.signals.get(signal))
-        for point in points
-    )
-    return polyline_path(shares, width=200, height=46)
+    times = ((point.starts_at - time_range.begins_at).total_seconds() / seconds for point in points)
+    return polyline_path(zip(times, shares, strict=True), width=200, height=46)
+
+
+def reference_charts(points: PointsByRendition, time_range: TimeRange) -> list[ReferenceChart]:
+    """A chart per reference measure, on its own scale, which is the range of its values."""
+    values: dict[str, list[float]] = {}
+    for group in points.values():
+        for point in group:
+            for name, value in point.references.items():
+                values.setdefault(name, []).append(value)
+    charts = []
+    for name, all_values in values.items():
+        low, high = min(all_values), max(all_values)
+        paths = []
+        for group in points.values():
+            sampled = downsample_to_worst(group, "")
+            shares = [_share(point.references.get(name), low, high) for point in sampled]
+            paths.append(_mini_path(sampled, shares, time_range))
+        label = f"{name} over time, from {low:.4g} to {high:.4g}"
+        charts.append(ReferenceChart(name=name, low=low, high=high, label=label, paths=paths))
+    return charts
+
+
+def _share(value: float | None, low: float, high: float) -> float | None:
+    """Where a value lies in a range, 0..1; half way where the range is empty."""
+    if value is None:
+        return None
+    return (value - low) / (high - low) if high > low else 0.5
+
+
+def references_label(references: Mapping[str, float]) -> str:
+    """The reference measures with their values, e.g. "psnr 38.2, ssim 0.971"; empty without any.
+
+    >>> references_label({"psnr": 38.2114, "ssim": 0.97132})
+    'psnr 38.21, ssim 0.9713'
+    """
+    return ", ".join(f"{name} {value:.4g}" for name, value in references.items())
 
 
 def strongest_signal_label(signals: Mapping[str, float]) -> str:

@@ -132,13 +132,13 @@ def format_number(value: float) -> str:
     return f"{value:g}".replace("-", "−")
 
 
-def format_signed(value: float) -> str:
+def format_signed(value: float, decimals: int = 2) -> str:
     """
-    >>> format_signed(1.234), format_signed(-0.5), format_signed(0.001)
-    ('+1.23', '−0.50', '0.00')
+    >>> format_signed(1.234), format_signed(-0.5), format_signed(0.001), format_signed(0.001, decimals=4)
+    ('+1.23', '−0.50', '0.00', '+0.0010')
     """
-    text = f"{abs(value):.2f}"
-    return text if text == "0.00" else ("+" if value > 0 else "−") + text
+    text = f"{abs(value):.{decimals}f}"
+    return text if not float(text) else ("+" if value > 0 else "−") + text
 
 
 def time_ticks(begins_at: datetime, ends_at: datetime, *, count: int = 6) -> list[Tick]:

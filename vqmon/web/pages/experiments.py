@@ -10,8 +10,10 @@ from starlette.responses import Response
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import PairExample
 from vqmon.core.experiments.results import ArmResult, Comparison, Effect, HealthCheck
+from vqmon.core.scores import REFERENCE_PREFIX
 from vqmon.web.charts.experiments import (
     distribution_plot,
+    effect_decimals,
     forest_plot,
     interval_plot,
     interval_sentence,
@@ -123,6 +125,7 @@ def _comparison_context(
         "comparison": comparison,
         "arm_result": arm_result,
         "effect": effect,
+        "decimals": effect_decimals(effect) if effect else 2,
         "scorers": [
             {
                 "label": other.scorer,
@@ -179,6 +182,12 @@ def _worst_pair_with_pictures(site: Site, arm_result: ArmResult) -> dict[str, ob
     return None
 
 
+def _unit(experiment: Experiment) -> str:
+    """The unit of differences: points of 0..100, or that of the reference measure."""
+    first = experiment.scorers[0]
+    return f"in the unit of {first.removeprefix(REFERENCE_PREFIX)}" if first.startswith(REFERENCE_PREFIX) else "points"
+
+
 def experiment_settings(experiment: Experiment) -> list[tuple[str, str]]:
     """Label and value of the settings that were fixed before the experiment began."""
     is_block = experiment.cluster == "block"
@@ -187,9 +196,9 @@ def experiment_settings(experiment: Experiment) -> list[tuple[str, str]]:
         ("Unit of analysis", f"blocks of {experiment.block_seconds / 60:g} min" if is_block else experiment.cluster),
         ("Planned clusters", str(experiment.planned_clusters)),
         ("False positive rate (alpha)", f"{100 * experiment.alpha:g} %"),
-        ("Non-inferiority margin", f"{experiment.margin:g} points"),
-        ("Largest loss of a rare content", f"{experiment.largest_loss:g} points"),
-        ("Smallest gain of interest", f"{experiment.delta_min:g} points"),
+        ("Non-inferiority margin", f"{experiment.margin:g} {_unit(experiment)}"),
+        ("Largest loss of a rare content", f"{experiment.largest_loss:g} {_unit(experiment)}"),
+        ("Smallest gain of interest", f"{experiment.delta_min:g} {_unit(experiment)}"),
         ("Scorers", ", ".join(experiment.scorers)),
         ("Streams", ", ".join(experiment.streams)),
     ]

@@ -9,6 +9,7 @@ from vqmon.core.experiments.human_review import PairExample
 from vqmon.core.experiments.results import ArmResult, Comparison, ConfidenceInterval, Effect
 from vqmon.web.charts.experiments import (
     distribution_plot,
+    effect_decimals,
     forest_plot,
     interval_plot,
     interval_sentence,
@@ -46,6 +47,7 @@ def _arm_section(comparison: Comparison, arm_result: ArmResult) -> dict[str, obj
         "effects": [
             {
                 "effect": effect,
+                "decimals": effect_decimals(effect),
                 "intervals": list(_intervals(effect)),
                 "facts": list(_facts(effect)),
                 "interval": interval_plot(effect, experiment, **names),

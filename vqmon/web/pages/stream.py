@@ -26,6 +26,8 @@ from vqmon.web.charts.series import (
     chart_caption,
     group_by_rendition,
     reason_label,
+    reference_charts,
+    references_label,
     scorer_names,
     signal_charts,
     strongest_signal_label,
@@ -152,6 +154,7 @@ def stream_page(site: Site, request: Request) -> Response:
         has_unscored=any(bucket.unscored for bucket in view.buckets) or any(point.reason for point in view.points),
         signals=signals,
         quiet_signals=quiet_signals,
+        references=reference_charts({} if view.buckets else view.points_by_rendition, view.range),
         monitored=view.monitored,
         markers=view.markers,
         evidence=None
@@ -191,4 +194,5 @@ def _latest_segment(point: TimelinePoint, scorer: str) -> dict[str, object]:
         "value": point.scores.get(scorer),
         "reason": reason_label(point.reason),
         "worst_signal": strongest_signal_label(point.signals),
+        "references": references_label(point.references),
     }

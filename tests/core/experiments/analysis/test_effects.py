@@ -14,7 +14,7 @@ from vqmon.core.experiments.analysis.effects import clusters_needed, evaluate_gu
 from vqmon.core.experiments.definition import Arm, Guardrail
 from vqmon.core.experiments.results import Effect
 from vqmon.core.experiments.stats.sequential import MeanDifference
-from vqmon.core.types import Outcome
+from vqmon.core.types import Outcome, ReferenceScore
 
 
 def test_two_arms_share_alpha_by_holm_and_each_has_its_result() -> None:
@@ -52,6 +52,34 @@ def test_guardrails_hold_break_or_stay_open(flicker: float, margin: float, state
 
     assert result.guardrails[0].state == state
     assert result.verdict.kind == kind
+
+
+@pytest.mark.parametrize(("measure", "higher_is_better"), [("ssim", True), ("gmsd", False)])
+def test_a_reference_measure_can_be_the_main_metric(measure: str, higher_is_better: bool) -> None:
+    """Differences are on its scale, above 0 when the arm is better; the score may be a guardrail."""
+    outcomes = []
+    for event in factories.paired_events(gain=2):
+        value = 0.5 + (1 if higher_is_better else -1) * event.scores[0].value / 1000
+        reference = ReferenceScore(
+            measure=measure, value=value, frame_values=(value,), unit="", higher_is_better=higher_is_better
+        )
+        outcomes.append(replace(event, references=(reference,)))
+    experiment = factories.experiment(
+        scorers=(f"reference:{measure}",),
+        margin=0.001,
+        delta_min=0.0002,
+        largest_loss=0.01,
+        guardrails=(Guardrail(name="score", of="score:lite", margin=1.0, worse="lower"),),
+    )
+    comparison = factories.comparison(experiment=experiment, outcomes=outcomes)
+    result = factories.first_result(comparison)
+
+    assert (result.verdict.kind, result.guardrails[0].state) == ("better", "held")
+    assert f"by reference:{measure} (+0.00" in result.verdict.sentence
+    assert result.effects[0].reading is not None
+    assert result.effects[0].reading.mean == pytest.approx(0.002, abs=0.0005)
+    means = [arm.mean[f"reference:{measure}"] for arm in comparison.arms]
+    assert (means[1] > means[0]) == higher_is_better
 
 
 def test_the_share_of_unscored_segments_can_be_a_guardrail() -> None:

@@ -5,12 +5,16 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from tests.media.clips import clip, x264
+from tests.media.stills import colour_picture, png
 from tests.scoring.tiny_onnx import write_bundle
 from vqmon.cli.main import main
+from vqmon.media.measures.measure import Picture
+from vqmon.media.measures.registry import MEASURES
 
 LEVELS = tuple(range(30, 250, 18))
 
@@ -89,8 +93,41 @@ def test_scores_are_kept_between_runs_until_a_file_changes(data: Path, tmp_path:
     assert json.loads(_evaluate(*arguments).stdout)["items"] == first
 
 
+def test_reference_measures_are_evaluated_like_scorers(tmp_path: Path) -> None:
+    """The value is that of the pixels, negated where lower is better; a file without a number is listed with why."""
+    (tmp_path / "bundles").mkdir()
+    write_bundle(tmp_path / "bundles")
+    source, rng = colour_picture(), np.random.default_rng(1)
+    (tmp_path / "source.png").write_bytes(png(source))
+    lines, expected = ["path,score,reference"], []
+    for level in range(2, 14):
+        noisy = np.clip(source + rng.normal(0, level, source.shape), 0, 255).astype(np.uint8)
+        (tmp_path / f"{level}.png").write_bytes(png(noisy))
+        lines.append(f"{level}.png,{100 - level},source.png")
+        expected.append(-MEASURES["gmsd"].compute(Picture(source), Picture(noisy)))
+    (tmp_path / "mirror.png").write_bytes(png(source[:, ::-1]))
+    (tmp_path / "scores.csv").write_text("\n".join([*lines, "mirror.png,99,source.png", "2.png,98,"]) + "\n")
+
+    arguments = ("tiny", "gmsd", "reference:ssim", "--data", "scores.csv", "--draws", "100", "--json")
+    document = json.loads(_evaluate(*arguments).stdout)
+    assert [each["scorer"] for each in document["evaluation"]["scorers"]] == ["tiny@1", "gmsd", "ssim"]
+    assert [item["predictions"]["gmsd"] for item in document["items"]] == pytest.approx(expected, abs=1e-5)
+    assert document["evaluation"]["scorers"][2]["statistics"]["srcc"]["value"] == pytest.approx(1.0)
+    reasons = {Path(each["path"]).name: each["reason"].split(":")[0] for each in document["unscored"]}
+    assert reasons == {"mirror.png": "misaligned", "2.png": "no reference"}
+
+    (tmp_path / "5.png").write_bytes((tmp_path / "source.png").read_bytes())
+    again = json.loads(_evaluate("gmsd", *arguments[3:]).stdout)["items"]
+    assert [item["predictions"]["gmsd"] for item in again] == pytest.approx(
+        [*expected[:3], 0.0, *expected[4:]], abs=1e-5
+    )
+    assert set(again[0]["predictions"]) == {"gmsd"}
+
+
 def test_what_cannot_be_evaluated_is_said_in_one_line(data: Path) -> None:
-    """Unknown signals, too few items."""
+    """Unknown signals, measures without references, too few items."""
+    without = CliRunner().invoke(main, ["evaluate", "ssim", "--data", str(data)])
+    assert (without.exit_code, "the data name none; add a column `reference`" in without.output) == (2, True)
     wrong = CliRunner().invoke(main, ["evaluate", "signal:sharpness", "--data", str(data)])
     assert (wrong.exit_code, "unknown signal 'signal:sharpness'; known: signal:black" in wrong.output) == (2, True)
     data.write_text("\n".join(data.read_text().splitlines()[:6]) + "\n")

@@ -36,7 +36,7 @@ from vqmon.core.experiments.analysis.vote_tally import tally_votes
 from vqmon.core.experiments.data.arm_totals import ArmTotals, points_per_extra
 from vqmon.core.experiments.data.contrasts import Contrast, PairedContrast, UnpairedContrast
 from vqmon.core.experiments.data.losses import loss_evidence
-from vqmon.core.experiments.data.metrics import ExperimentMetrics, is_about_segment, is_in_period
+from vqmon.core.experiments.data.metrics import ExperimentMetrics, is_about_segment, is_in_period, main_metric
 from vqmon.core.experiments.data.pairs import ArmPairs, MissingPairs, PairMatcher
 from vqmon.core.experiments.data.sessions import UnpairedTotals
 from vqmon.core.experiments.definition import Experiment
@@ -183,7 +183,7 @@ class ExperimentAnalysis:
 
     def _estimates(self) -> Estimates:
         return {
-            (arm, scorer): _primary_estimate(contrast, f"score:{scorer}")
+            (arm, scorer): _primary_estimate(contrast, main_metric(scorer))
             for arm, contrast in self._contrasts.items()
             for scorer in self._experiment.scorers
         }

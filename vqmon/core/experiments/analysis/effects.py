@@ -10,6 +10,7 @@ import numpy as np
 from vqmon.core.experiments.analysis.intervals import bounded_loss_bound, conservative_interval, decisive_interval
 from vqmon.core.experiments.analysis.trajectory import ArmAndScorer, EffectTrajectory, Estimates
 from vqmon.core.experiments.data.contrasts import Contrast
+from vqmon.core.experiments.data.metrics import main_metric
 from vqmon.core.experiments.definition import MIN_SEQUENTIAL_CLUSTERS, Experiment, Guardrail
 from vqmon.core.experiments.results import ConfidenceInterval, Effect, GuardrailResult
 from vqmon.core.experiments.stats.bounded_loss import GUARDRAIL_LARGEST_LOSS
@@ -93,7 +94,7 @@ def estimate_effect(
     Without `needed` clusters there is no interval that decides. `rng` draws the bootstrap.
     """
     _, scorer = hypothesis
-    key = f"score:{scorer}"
+    key = main_metric(scorer)
     plain, adjusted = contrast.difference(key), contrast.adjusted_difference(key)
     primary = adjusted[0] if adjusted else plain
     if plain is None or primary is None:

@@ -17,6 +17,7 @@ from vqmon.core.experiments.results import (
     VerdictKind,
 )
 from vqmon.core.experiments.stats.sequential import MIN_ARM_SESSIONS, MIN_DEPENDENT_CLUSTERS
+from vqmon.core.scores import REFERENCE_PREFIX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,17 +81,17 @@ def _verdict_of_scorers(inputs: VerdictInputs) -> Verdict:
             note = f" Only {effect.scorer} finds this: metric-specific." if is_specific else ""
             return Verdict(
                 kind=winner,
-                sentence=f"{inputs.arm} is {winner} than {experiment.control}: {_points(interval)}.{note}",
+                sentence=f"{inputs.arm} is {winner} than {experiment.control}: {_points(effect, interval)}.{note}",
                 reasons=reasons,
                 next_step=_next_step(winner, inputs),
                 is_metric_specific=is_specific,
             )
     weakest_first: tuple[VerdictKind, ...] = ("undecided", "not worse", "equivalent")
     kind = next(candidate for candidate in weakest_first if candidate in kinds)
-    _, interval = readings[kinds.index(kind)]
+    effect, interval = readings[kinds.index(kind)]
     return Verdict(
         kind=kind,
-        sentence=_sentence_without_winner(kind, inputs, interval),
+        sentence=_sentence_without_winner(kind, inputs, _points(effect, interval), interval),
         reasons=reasons,
         next_step=_next_step(kind, inputs),
     )
@@ -160,15 +161,17 @@ def _waiting_for(inputs: VerdictInputs, *, clusters: int, needed: int) -> tuple[
     return f"the first interval needs {needed} clusters; {why}", f"Wait for {max(1, needed - clusters)} more."
 
 
-def _sentence_without_winner(kind: VerdictKind, inputs: VerdictInputs, interval: ConfidenceInterval) -> str:
+def _sentence_without_winner(
+    kind: VerdictKind, inputs: VerdictInputs, points: str, interval: ConfidenceInterval
+) -> str:
     arm, control, margin = inputs.arm, inputs.experiment.control, inputs.experiment.margin
     if kind == "equivalent":
-        return f"{arm} and {control} are equivalent: {_points(interval)}, within ±{margin:g}."
+        return f"{arm} and {control} are equivalent: {points}, within ±{margin:g}."
     if kind == "not worse":
         note = " The gain is smaller than delta_min." if interval.low > 0 else ""
-        return f"{arm} is not worse than {control}: {_points(interval)}; a loss of {margin:g} is excluded.{note}"
+        return f"{arm} is not worse than {control}: {points}; a loss of {margin:g} is excluded.{note}"
     contains = "0" if interval.low <= 0 <= interval.high else "differences too small to matter"
-    return f"Undecided between {arm} and {control}: {_points(interval)}; the interval includes {contains}."
+    return f"Undecided between {arm} and {control}: {points}; the interval includes {contains}."
 
 
 def _next_step(kind: VerdictKind, inputs: VerdictInputs) -> str:
@@ -213,7 +216,7 @@ def _disagreements(effects: Sequence[Effect]) -> list[str]:
     for effect, interval in readings:
         sign = (interval.low > 0) - (interval.high < 0)
         disagreements += [
-            f"the scorers disagree: {effect.scorer} says {_points(interval)}, {other.scorer} the opposite"
+            f"the scorers disagree: {effect.scorer} says {_points(effect, interval)}, {other.scorer} the opposite"
             for other, other_interval in readings
             if sign and other_interval.mean * sign < 0
         ]
@@ -278,12 +281,16 @@ def _apply_votes(inputs: VerdictInputs, verdict: Verdict) -> Verdict:
     )
 
 
-def _points(interval: ConfidenceInterval) -> str:
+def _points(effect: Effect, interval: ConfidenceInterval) -> str:
+    """A difference in points of 0..100, or in the unit of a reference measure."""
+    if effect.scorer.startswith(REFERENCE_PREFIX):
+        return f"{interval.mean:+.4g} by {effect.scorer} ({interval.low:+.4g} to {interval.high:+.4g})"
     return f"{interval.mean:+.2f} points ({interval.low:+.2f} to {interval.high:+.2f})"
 
 
 def _reason(effect: Effect, interval: ConfidenceInterval, *, largest_loss: float) -> str:
-    text = f"{effect.scorer}: {_points(interval)}, {interval.kind} {interval.level:.1%}, {effect.clusters} clusters"
+    text = f"{effect.scorer}: {_points(effect, interval)}, {interval.kind} {interval.level:.1%}, "
+    text += f"{effect.clusters} clusters"
     conservative = _conservative_interval(effect, interval)
     if (conservative.low <= 0 <= conservative.high) == (interval.low <= 0 <= interval.high):
         return text

@@ -13,6 +13,7 @@ from vqmon.core.experiments.data.metrics import (
 )
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.results import HISTOGRAM_BINS, ArmSummary
+from vqmon.core.scores import reference_subject
 from vqmon.core.types import Outcome, QualityEvent
 
 _MAX_VERSIONS = 20
@@ -77,13 +78,20 @@ class ArmTotals:
         for score in outcome.scores:
             bins = totals.histogram.setdefault(score.scorer, [0] * HISTOGRAM_BINS)
             bins[min(HISTOGRAM_BINS - 1, max(0, int(score.value * HISTOGRAM_BINS / 100)))] += 1
-            if cluster is not None:
-                cluster_sum = totals.scores[score.scorer].setdefault(cluster, _ClusterSum())
-                cluster_sum.total += score.value
+        if cluster is not None:
+            for name, value in self._main_values(outcome).items():
+                cluster_sum = totals.scores[name].setdefault(cluster, _ClusterSum())
+                cluster_sum.total += value
                 cluster_sum.count += 1
         for name, signal in outcome.signals.items():
             totals.signals[name] += signal.mean
         self._count_versions(outcome)
+
+    def _main_values(self, event: QualityEvent) -> dict[str, float]:
+        """The scores by scorer, and the reference measures that the experiment names as scorers."""
+        values = {score.scorer: score.value for score in event.scores}
+        measures = {reference_subject(reference.measure): reference.value for reference in event.references}
+        return values | {name: measures[name] for name in self._experiment.scorers if name in measures}
 
     def scorer_names(self) -> Mapping[str, str]:
         """Scorer as the experiment names it -> name@version in the events, the most frequent one."""

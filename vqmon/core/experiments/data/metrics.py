@@ -9,6 +9,7 @@ import numpy as np
 from vqmon.core.alerts.media_timeline import NOT_SEGMENTS
 from vqmon.core.experiments.data.clusters import Floats
 from vqmon.core.experiments.definition import Experiment
+from vqmon.core.scores import REFERENCE_PREFIX
 from vqmon.core.types import Outcome, QualityEvent, Segment, SegmentFailure
 
 _LIBRARIES = ("av", "libavcodec", "libavformat", "libavutil", "libswscale")
@@ -18,7 +19,7 @@ class ExperimentMetrics:
     """The metrics of an experiment in a fixed order: scorers, guardrails, signals that fool scorers."""
 
     def __init__(self, experiment: Experiment) -> None:
-        self.scorers = tuple(f"score:{scorer}" for scorer in experiment.scorers)
+        self.scorers = tuple(main_metric(scorer) for scorer in experiment.scorers)
         guardrails = tuple(guardrail.of for guardrail in experiment.guardrails)
         signals = tuple(f"signal:{name}" for name in experiment.look_limits)
         # metric names like "p5:lite"
@@ -30,6 +31,12 @@ class ExperimentMetrics:
         return np.array([_metric_value(key, outcome) for key in self.keys])
 
 
+def main_metric(scorer: str) -> str:
+    """The metric of a scorer or, with `reference:` before its name, of a reference measure; higher is better."""
+    measure = scorer.removeprefix(REFERENCE_PREFIX)
+    return f"score:{scorer}" if measure == scorer else f"level:{measure}"
+
+
 def _metric_value(key: str, outcome: Outcome) -> float:
     """The value of a metric such as `p5:lite`; nan when the outcome has none."""
     kind, _, name = key.partition(":")
@@ -39,9 +46,11 @@ def _metric_value(key: str, outcome: Outcome) -> float:
         return numeric_attribute(key, outcome.segment)
     if not isinstance(outcome, QualityEvent):
         return math.nan
-    if kind == "reference":
+    if kind in ("reference", "level"):
         reference = outcome.reference_of(name)
-        return math.nan if reference is None else reference.value
+        if reference is None:
+            return math.nan
+        return reference.level if kind == "level" else reference.value
     if kind == "signal":
         return outcome.signals[name].mean if name in outcome.signals else math.nan
     score = outcome.score_of(name)
