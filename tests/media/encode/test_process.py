@@ -1,6 +1,7 @@
 """Excerpts and encodes of tiny clips by the encoder process."""
 
 import io
+import sys
 from pathlib import Path
 
 import av
@@ -8,6 +9,7 @@ import pytest
 
 from tests.media.clips import clip, x264
 from vqmon.errors import DecodeError
+from vqmon.media.encode import process
 from vqmon.media.encode.codecs import CODECS, EncodeSettings
 from vqmon.media.encode.process import Excerpt, cut_excerpt, encode_excerpt
 
@@ -107,3 +109,77 @@ async def test_a_process_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     file.write_bytes(clip(*x264(), size=SIZE, seconds=1))
     with pytest.raises(DecodeError, match=r"timeout.*0\.001 s"):
         await cut_excerpt(file, seconds=1, start_seconds=None, deadline_seconds=0.001)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "[]",
+        "[" * 5_000 + "]" * 5_000,
+        '{"frames": 25, "padding": "' + "x" * 20_000 + '"}',
+        '{"reason": ["corrupt"]}',
+        '{"reason": "made up"}',
+        '{"frames": true, "picture_bytes": 10, "width": 160, "height": 90}',
+        '{"frames": 0, "picture_bytes": 10, "width": 160, "height": 90}',
+        '{"frames": NaN, "picture_bytes": 10, "width": 160, "height": 90}',
+        '{"frames": 25, "picture_bytes": 1e999, "width": 160, "height": 90}',
+        '{"frames": 25, "picture_bytes": 10, "width": "160", "height": 90}',
+        '{"frames": 25, "picture_bytes": 10, "height": 90}',
+    ],
+)
+async def test_an_answer_that_does_not_fit_the_format_is_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    with pytest.raises(DecodeError, match="crashed"):
+        await encode_with_a_hostile_worker(tmp_path, monkeypatch, f"print({answer!r})")
+
+
+async def test_an_answer_that_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_MAX_RESULT_BYTES", 5_000_000)
+    with pytest.raises(DecodeError, match=r"too_long.*5000000 bytes"):
+        await encode_with_a_hostile_worker(tmp_path, monkeypatch, "while True: print('x' * 1_000_000)")
+
+
+async def test_the_reason_of_an_answer_is_that_of_the_error_and_its_detail_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = '{"reason": "corrupt", "detail": "\\u001b' + "x" * 5_000 + '"}'
+    with pytest.raises(DecodeError, match="corrupt") as error:
+        await encode_with_a_hostile_worker(tmp_path, monkeypatch, f"print({answer!r})")
+    assert error.value.detail == "x" * 199
+
+
+async def encode_with_a_hostile_worker(folder: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """Encode with a Python program in the place of the encoder process."""
+    interpreter = folder / "python"
+    code = folder / "hostile.py"
+    code.write_text(program)
+    interpreter.write_text(f"#!/bin/sh\nexec '{sys.executable}' '{code}'\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    file = folder / "excerpt"
+    file.write_bytes(b"media")
+    settings = EncodeSettings(codec="h264", lines=90, seconds=1.0, quality=20)
+    await encode_excerpt(file, settings, fps=25, deadline_seconds=30)
+
+
+async def test_the_stream_that_a_decoder_would_score_is_encoded(tmp_path: Path) -> None:
+    """Of two streams the one marked as default, although the other one is larger."""
+    source = tmp_path / "two.mp4"
+    with av.open(str(source), "w") as output:
+        streams = []
+        for width, height in ((320, 180), (192, 108)):
+            stream = output.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            streams.append(stream)
+        streams[0].disposition = av.stream.Disposition(0)
+        streams[1].disposition = av.stream.Disposition.default
+        for stream in streams:
+            for _ in range(25):
+                for packet in stream.encode(av.VideoFrame(stream.width, stream.height, "yuv420p")):
+                    output.mux(packet)
+            for packet in stream.encode(None):
+                output.mux(packet)
+    excerpt = await excerpt_of(source.read_bytes(), tmp_path)
+    assert (excerpt.width, excerpt.height) == (192, 108)

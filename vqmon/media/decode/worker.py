@@ -412,7 +412,7 @@ def _open(media: bytes, demuxer: str, limits: DecodeLimits, *, skip_frame: str) 
 
 
 def _demux(container: "av.container.InputContainer", media: bytes, demuxer: str, limits: DecodeLimits) -> VideoPackets:
-    stream = _best_video_stream(container)
+    stream = choose_video_stream(container)
     _check_codec(stream, limits)
     packets = _read_packets(container, stream, limits)
     if any(packet.has_sidedata("encryption_info") for packet in packets[:8]):
@@ -456,7 +456,8 @@ def _count_missing_pictures(stream: VideoStream, media: bytes, demuxer: str) -> 
     return int(ends_within_packet(media, demuxer))
 
 
-def _best_video_stream(container: "av.container.InputContainer") -> VideoStream:
+def choose_video_stream(container: "av.container.InputContainer") -> VideoStream:
+    """The video stream that the ffmpeg command would choose, never a cover picture; raises DecodeError for none."""
     streams = [
         stream
         for stream in container.streams.video

@@ -1,19 +1,29 @@
-"""An encoder process as the daemon's side sees it: one process per request, killed when it takes too long."""
+"""An encoder process as the caller sees it: one process per request, killed when it takes too long.
+
+Its answer is not trusted: the process read the clip, which an attacker may have made.
+"""
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from vqmon.errors import REASONS, DecodeError
+from vqmon.media.decode.protocol import parse_json, printable_text
 from vqmon.media.encode.codecs import EncodeSettings
 
 _MEMORY_BYTES = 8_000_000_000
 """Address space of an encoder process; SVT-AV1 reserves gigabytes."""
+
+_MAX_RESULT_BYTES = 256_000_000
+"""Most bytes of an excerpt or encode: as many as a decoder takes by default."""
+
+_MAX_FACTS_BYTES = 10_000
+_READ_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +62,18 @@ async def cut_excerpt(clip: Path, *, seconds: float, start_seconds: float | None
     request = {"seconds": seconds, "start_seconds": start_seconds}
     with clip.open("rb") as media:
         facts, excerpt = await _ask(media.fileno(), request, deadline_seconds=deadline_seconds)
-    return Excerpt(media=excerpt, **facts)
+    with _untrusted():
+        return Excerpt(
+            media=excerpt,
+            start_seconds=_number(facts, "start_seconds", 0, 1e9),
+            seconds=_number(facts, "seconds", 0, 1e6),
+            fps=_number(facts, "fps", 1e-3, 1e6),
+            frames=int(_number(facts, "frames", 1, 1e9)),
+            width=int(_number(facts, "width", 1, 100_000)),
+            height=int(_number(facts, "height", 1, 100_000)),
+            length_seconds=_number(facts, "length_seconds", 0, 1e9),
+            bits=int(_number(facts, "bits", 1, 32)),
+        )
 
 
 async def encode_excerpt(file: Path, settings: EncodeSettings, *, fps: float, deadline_seconds: float) -> EncodedClip:
@@ -60,19 +81,20 @@ async def encode_excerpt(file: Path, settings: EncodeSettings, *, fps: float, de
     request = {"settings": asdict(settings), "fps": fps}
     with file.open("rb") as media:
         facts, encoded = await _ask(media.fileno(), request, deadline_seconds=deadline_seconds)
-    shown_seconds = facts["frames"] / fps
-    return EncodedClip(
-        media=encoded,
-        rate_kbps=facts["picture_bytes"] * 8 / 1000 / shown_seconds,
-        width=facts["width"],
-        height=facts["height"],
-    )
+    with _untrusted():
+        shown_seconds = _number(facts, "frames", 1, 1e9) / fps
+        return EncodedClip(
+            media=encoded,
+            rate_kbps=_number(facts, "picture_bytes", 0, 1e12) * 8 / 1000 / shown_seconds,
+            width=int(_number(facts, "width", 1, 100_000)),
+            height=int(_number(facts, "height", 1, 100_000)),
+        )
 
 
 async def _ask(
     descriptor: int, request: Mapping[str, object], *, deadline_seconds: float
-) -> tuple[dict[str, Any], bytes]:
-    """The answer of a process that reads the media from a descriptor."""
+) -> tuple[Mapping[str, object], bytes]:
+    """The facts, unchecked, and the bytes that a process makes of the media behind a descriptor."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-s", "-m", "vqmon.media.encode.worker", str(descriptor), str(_MEMORY_BYTES)),
         stdin=asyncio.subprocess.PIPE,
@@ -82,24 +104,61 @@ async def _ask(
         pass_fds=(descriptor,),
         cwd="/",
     )
+    assert child.stdin is not None
+    assert child.stdout is not None
     try:
         async with asyncio.timeout(deadline_seconds):
-            output, _ = await child.communicate(json.dumps(request).encode())
+            with contextlib.suppress(ConnectionError):
+                child.stdin.write(json.dumps(request).encode())
+                await child.stdin.drain()
+            child.stdin.close()
+            return _parse_answer(await _read_answer(child.stdout))
     except TimeoutError:
         raise DecodeError("timeout", f"encoding took more than {deadline_seconds:g} s") from None
     finally:
         if child.returncode is None:
-            child.kill()
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
             await child.wait()
-    line, _, result = output.partition(b"\n")
+
+
+async def _read_answer(output: asyncio.StreamReader) -> bytes:
+    answer = bytearray()
+    while block := await output.read(_READ_BYTES):
+        answer += block
+        if len(answer) > _MAX_FACTS_BYTES + _MAX_RESULT_BYTES:
+            raise DecodeError("too_long", f"the encoder process gave more than {_MAX_RESULT_BYTES} bytes")
+    return bytes(answer)
+
+
+def _parse_answer(answer: bytes) -> tuple[Mapping[str, object], bytes]:
+    """(facts, result) of an answer; raises the DecodeError that it reports, or `crashed` where it is none."""
+    line, _, result = answer.partition(b"\n")
+    with _untrusted():
+        facts = parse_json(line) if len(line) <= _MAX_FACTS_BYTES else None
+        if not isinstance(facts, dict):
+            raise ValueError("the answer is no JSON object")
+        if "reason" not in facts:
+            return facts, result
+        reason = str(facts["reason"])
+    raise DecodeError(reason if reason in REASONS else "crashed", printable_text(facts.get("detail", "")))
+
+
+@contextlib.contextmanager
+def _untrusted() -> Iterator[None]:
+    """Call what does not fit the format a crash of the encoder process."""
     try:
-        answer = json.loads(line)
+        yield
     except ValueError:
-        raise DecodeError("crashed", "the encoder process gave no answer") from None
-    if "reason" in answer:
-        reason = answer["reason"] if answer["reason"] in REASONS else "crashed"
-        raise DecodeError(reason, str(answer["detail"])[:500])
-    return answer, result
+        raise DecodeError("crashed", "the encoder process gave no valid answer") from None
+
+
+def _number(facts: Mapping[str, object], name: str, low: float, high: float) -> float:
+    """A fact within a range; raises ValueError for anything else."""
+    value = facts.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{name} is not a number within {low:g}..{high:g}")
+    return value
 
 
 def _environment() -> dict[str, str]:

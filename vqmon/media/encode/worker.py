@@ -22,7 +22,7 @@ from vqmon.errors import DecodeError
 from vqmon.media.decode.bitstream.container import detect_demuxer
 from vqmon.media.decode.bitstream.packets import sample_aspect_ratio
 from vqmon.media.decode.sandbox.jail import enter_jail
-from vqmon.media.decode.worker import CONTAINER_OPTIONS, import_late_modules
+from vqmon.media.decode.worker import CONTAINER_OPTIONS, choose_video_stream, import_late_modules
 from vqmon.media.encode.codecs import CODECS, EncodeSettings, gop_frames
 from vqmon.media.images.resampling import Orientation, display_size
 from vqmon.media.reference.sides import read_orientation
@@ -222,15 +222,8 @@ def _open(media: BinaryIO, demuxer: str) -> "av.container.InputContainer":
 
 
 def _video_stream(container: "av.container.InputContainer") -> VideoStream:
-    """The largest video stream that is no cover picture."""
-    streams = [
-        stream
-        for stream in container.streams.video
-        if not stream.disposition & av.stream.Disposition.attached_pic and stream.codec_context is not None
-    ]
-    if not streams:
-        raise DecodeError("no_video")
-    stream = max(streams, key=lambda each: each.codec_context.width * each.codec_context.height)
+    """The stream that a decoder would score; raises DecodeError for none, and for a codec that is not allowed."""
+    stream = choose_video_stream(container)
     name = stream.codec_context.name
     if name not in CONTAINER_OPTIONS["codec_whitelist"].split(","):
         raise DecodeError("unsupported_codec", f"the codec {name} is not on the list of those allowed")
