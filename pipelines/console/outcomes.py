@@ -98,13 +98,16 @@ def scorers_table(
     table = Table(box=None, pad_edge=False)
     for name in ("scorer", "used", "view", "licence", "commercial use", "description"):
         table.add_column(name, overflow="fold")
+    newest = {spec.name: max(other.version for other in specs if other.name == spec.name) for spec in specs}
     for spec in specs:
         picture = _view_text(spec)
         allowed = {True: "yes", False: "no", None: "not stated"}[spec.licence.commercial]
         tasks = [task.name for task in spec.tasks] if isinstance(spec, LevelScorerSpec) else []
         for name in [f"{spec.name}.{task}" for task in tasks] or [spec.name]:
             full = f"{name}@{spec.version}"
-            known = {full, name} | ({spec.id, spec.name} if not tasks or name.endswith(f".{tasks[0]}") else set())
+            known = {full} | ({spec.id} if name in (spec.name, f"{spec.name}.{tasks[0]}" if tasks else "") else set())
+            if spec.version == newest[spec.name]:
+                known |= {scorer_id.partition("@")[0] for scorer_id in known}
             is_used = "✓" if known & set(used) else ""
             table.add_row(full, is_used, picture, spec.licence.name, allowed, escape(spec.description))
     return table

@@ -17,15 +17,35 @@ def tiny_levels_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_scorers_are_listed_with_their_tasks_and_a_mark_for_those_in_use() -> None:
-    """The default settings use the built-in scorer only."""
+    """The default settings use the built-in scorer only; a name without a version means the newest one."""
     run = CliRunner().invoke(main, ["scorers"])
 
     assert run.exit_code == 0, run.output
     rows = {line.split()[0]: line for line in run.output.splitlines() if "@" in line}
-    assert "✓" in rows["lite@1"]
+    assert [name for name, row in rows.items() if "✓" in row] == ["lite@2"]
     for task in ("quality", "aesthetics", "video"):
         assert "✓" not in rows[f"tiny-levels.{task}@1"]
         assert "stretch 16x8" in rows[f"tiny-levels.{task}@1"]
+
+
+@pytest.mark.parametrize(
+    ("used", "marked"),
+    [
+        ("lite@1", ["lite@1"]),
+        ("tiny-levels", ["tiny-levels.quality@1"]),
+        ("tiny-levels.video", ["tiny-levels.video@1"]),
+        ("tiny-levels.video@1", ["tiny-levels.video@1"]),
+    ],
+)
+def test_the_mark_is_at_the_version_and_task_in_use(
+    used: str, marked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VQMON_SCORING__SCORERS", f'["{used}"]')
+    run = CliRunner().invoke(main, ["scorers"])
+
+    assert run.exit_code == 0, run.output
+    rows = {line.split()[0]: line for line in run.output.splitlines() if "@" in line}
+    assert [name for name, row in rows.items() if "✓" in row] == marked
 
 
 def test_two_bundles_with_one_id_are_one_line_of_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,10 @@ def test_the_file_holds_the_defaults() -> None:
         ("[decode]\nsampling = 'all'\n", "decode.sampling: Input should be 'exact' or 'keyframes' (got 'all')"),
         ('[[source.streams]]\nid = "a"\nurk = "x"\n', "unknown setting 'source.streams.0.urk'; did you mean 'url'"),
         ('source.streams = [{id = "a", url = "x"}, {id = "a", url = "y"}]', "two streams share an id: a"),
-        ('[scoring]\nreferences = ["psnr", "vmaf", "cambi"]\n', "vmaf, cambi need scoring.ffmpeg"),
+        (
+            '[scoring]\nreferences = ["psnr", "vmaf", "cambi"]\n',
+            "toml: scoring: references: for vmaf, cambi set scoring.ffmpeg, the path",
+        ),
         ("[decode\n", "Expected ']'"),
     ],
 )

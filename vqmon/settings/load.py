@@ -184,7 +184,7 @@ def _explain(error: ValidationError, origin: str) -> str:
             lines.append(f"{origin}: unknown setting {key!r}{_nearest(str(problem['loc'][-1]), _keys_at(key))}")
             continue
         given = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
-        lines.append(f"{origin}: {key}: {problem['msg']}{given}")
+        lines.append(f"{origin}: {key}: {problem['msg'].removeprefix('Value error, ')}{given}")
     return "\n".join(lines)
 
 

@@ -215,8 +215,8 @@ class ScoringSettings(Section):
         self.reference_request()
         if self.libvmaf_references and not self.ffmpeg:
             raise ValueError(
-                f"references: {', '.join(self.libvmaf_references)} need scoring.ffmpeg, the path of an ffmpeg program "
-                "with libvmaf"
+                f"references: for {', '.join(self.libvmaf_references)} set scoring.ffmpeg, the path of an ffmpeg "
+                "program with libvmaf"
             )
         return self
 
