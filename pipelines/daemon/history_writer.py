@@ -5,7 +5,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -31,6 +31,9 @@ _OUTCOME_BYTES = 8_000
 
 _LAST_TRY_SECONDS = 10.0
 """How long a daemon that stops tries to write what waits."""
+
+_LAST_DELAY_SECONDS = 1.0
+"""Longest delay between these tries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +169,7 @@ class HistoryWriter:
                     await self._publish(self._waiting[0])
                 except StoreError as error:
                     self._progress.problem = f"the history cannot be written: {error}"
-                    await asyncio.sleep(self._retries.next_delay_seconds())
+                    await self._wait_to_retry()
                     await self._reopen()
                 else:
                     self._waiting_bytes -= self._waiting.popleft().size_bytes
@@ -179,6 +182,16 @@ class HistoryWriter:
             if self._is_closing.is_set():
                 return
             self._has_waiting.clear()
+
+    async def _wait_to_retry(self) -> None:
+        """Wait for the next delay; the end of the daemon cuts it short, so that its last seconds see a try."""
+        delay_seconds = self._retries.next_delay_seconds()
+        if self._is_closing.is_set():
+            await asyncio.sleep(min(delay_seconds, _LAST_DELAY_SECONDS))
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay_seconds):
+                await self._is_closing.wait()
 
     async def _reopen(self) -> None:
         """Open the history anew: its file may have been deleted, or replaced by a sound one."""

@@ -237,7 +237,7 @@ class View:
 
 
 GRID_ROWS, GRID_COLUMNS = 9, 16
-"""The cells of a picture, as displayed, in which heat maps are told."""
+"""The cells of a heat map: the picture, as displayed, is divided into so many."""
 
 DETAIL_GRID_BYTES = 3 * 2 * GRID_ROWS * GRID_COLUMNS
 """Of a packed `DetailGrid`."""

@@ -220,3 +220,29 @@ async def test_alerts_are_queued_without_the_history_and_once(path: Path) -> Non
         assert stored.notified_states == {"chat": "resolved"}
         await outbox.record_deliveries({ALERT.id: None})
         assert await outbox.queued_alerts(after=0) == []
+
+
+async def test_the_end_of_the_daemon_cuts_a_long_delay_short(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock ends while the writer waits for a minute: its last seconds must see a try, or the outcomes are lost."""
+    with open_history_thread(path, mode="write") as thread:
+        writer = HistoryWriter(
+            thread,
+            meters=Meters(),
+            progress=ProgressTracker(lambda: 0.0),
+            backoff=Backoff(first_seconds=60.0, last_seconds=60.0),
+        )
+        calls = 0
+        publish = writer._publish
+
+        async def fail_first(write: HistoryWrite) -> None:
+            nonlocal calls
+            calls += 1
+            if calls <= 2:
+                raise StoreError("locked")
+            await publish(write)
+
+        monkeypatch.setattr(writer, "_publish", fail_first)
+        async with asyncio.timeout(20), writer.retrying():
+            await writer.write(HistoryWrite(outcomes=[factories.event(sequence=7)]))
+            await until(lambda: calls == 2)
+    assert on_disk(path) == [7]

@@ -131,7 +131,7 @@ async def _excerpt(work: WorkFolder, clip: Path, options: LadderOptions) -> Exce
             deadline_seconds=_ENCODE_DEADLINE_SECONDS,
         )
     except DecodeError as error:
-        raise SettingsError(f"{clip}: cannot be made a ladder of: {error}") from error
+        raise SettingsError(f"{clip}: no ladder can be made of it: {error}") from error
     work.add_excerpt(excerpt)
     return excerpt
 

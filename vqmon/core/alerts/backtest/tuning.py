@@ -97,14 +97,16 @@ def measure_rule(
     Raises ValueError when no series is long enough.
     """
     series = tuple(
-        _measure(one, parameters, drops_points) for one in recorded if len(one.values) >= _MIN_VALUES
+        _measure(record, parameters, drops_points) for record in recorded if len(record.values) >= _MIN_VALUES
     )  # fmt: skip
     if not series:
         raise ValueError(f"no series has {_MIN_VALUES} scored segments; record for longer, or choose another time")
     drops = []
     for number, points in enumerate(drops_points):
         seconds = [
-            delay * one.segment_seconds for one in series for delay in (one.delays[number],) if delay is not None
+            delay * measured.segment_seconds
+            for measured in series
+            if (delay := measured.delays[number]) is not None
         ]  # fmt: skip
         share = len(seconds) / len(series)
         drops.append(

@@ -96,7 +96,7 @@ def test_a_run_continues_where_another_one_stopped(tmp_path: Path) -> None:
 
 def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no media")
-    assert "text.mp4: cannot be made a ladder of: not_media" in run_ladder("text.mp4", code=2).output
+    assert "text.mp4: no ladder can be made of it: not_media" in run_ladder("text.mp4", code=2).output
     assert "no reference measure is named vmaf9; psnr, " in run_ladder("film.ts", "--measure", "vmaf9", code=2).output
     assert "1080 lines cannot be made of a clip of 180" in run_ladder("film.ts", "--sizes", "1080", code=2).output
     assert "is no list of numbers" in run_ladder("film.ts", "--sizes", "720p", code=2).output
