@@ -114,7 +114,10 @@ _FAST_FPS = 32
 
 
 class FilterMeter:
-    """Runs the filters on pairs of pictures of one canvas; `new_graph` creates an empty graph."""
+    """Runs the filters on pairs of pictures of one canvas; `new_graph` creates an empty graph.
+
+    Its graphs hold the last frames, and these the memory of their decoders: make one meter for each comparison.
+    """
 
     def __init__(self, new_graph: Callable[[], Any]) -> None:
         self._new_graph = new_graph

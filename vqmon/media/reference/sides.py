@@ -1,4 +1,4 @@
-"""How the decoder process gives the frames of both sides to a comparison, and the filter graphs that it keeps."""
+"""How the decoder process gives the frames of both sides to a comparison, and which filter graphs it keeps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,11 @@ SampleListener = Callable[[float, "av.VideoFrame", "av.VideoFrame", Orientation]
 
 
 class ReferenceTools:
-    """The resampler and the filters of a worker, whose graphs are kept from segment to segment."""
+    """The resampler and the converter of a worker, whose graphs are kept from segment to segment.
+
+    The graphs of measures are not: a filter with two inputs holds the last frame of each, and with a single frame all
+    memory that its decoder used stays allocated.
+    """
 
     def __init__(
         self,
@@ -46,7 +50,7 @@ class ReferenceTools:
     ) -> None:
         self.resampler = resampler
         self.converter = CanvasConverter(resampler, new_graph=new_graph, frame_from_rgb=frame_from_rgb)
-        self._meter = FilterMeter(new_graph)
+        self._new_graph = new_graph
 
     def compare(
         self,
@@ -99,7 +103,7 @@ class ReferenceTools:
         if request is None:
             raise ValueError("there is no request to compare by")
         store = PictureStore(libvmaf_memory(memory, request, used_bytes=used_bytes), request.context)
-        comparer = ReferenceComparer(request, self.converter, self._meter, store=store)
+        comparer = ReferenceComparer(request, self.converter, FilterMeter(self._new_graph), store=store)
         try:
             writer = PictureWriter(memory, request.picture_sides, used_bytes=used_bytes)
             values = compare(comparer, writer)
