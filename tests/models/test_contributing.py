@@ -32,5 +32,5 @@ def test_a_scorer_scores(copy: Path) -> None:
     run(copy, "-m", "models.commands.contrast", "scorers")
     scores = json.loads(run(copy, "-m", "vqmon", "score", "--json", "grey.mp4"))["data"]["scores"]
 
-    assert [score["scorer"] for score in scores] == ["lite@1", "contrast@1"]
+    assert [score["scorer"] for score in scores] == ["lite@2", "contrast@1"]
     assert scores[1]["value"] == pytest.approx(0, abs=0.1)

@@ -79,7 +79,7 @@ async def test_the_daemon_scores_a_real_clip_as_torch_does(trained: dict[str, Pa
     terms = ScorerOptions(placement=Placement(device="cpu", threads=1))
     async with (
         DecoderPool(1) as pool,
-        open_scorers(["lite", *NAMES.values()], [builtin_folder(), built], terms) as (lite, *scorers),
+        open_scorers(["lite@1", *NAMES.values()], [builtin_folder(), built], terms) as (lite, *scorers),
     ):
         views = tuple(dict.fromkeys(view for scorer in (lite, *scorers) for view in scorer.views))
         decoded = await pool.decode(media, views=views)

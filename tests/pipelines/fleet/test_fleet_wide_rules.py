@@ -114,9 +114,9 @@ async def test_without_groups_nothing_is_gathered() -> None:
     rules = [rule for rule in RULES if rule.name != "scorer-fault"]
     assert fleet_wide_rules(rules) == ()
     fleet = MemoryFleet(partitions=1, rules=rules)
-    for number in range(240):
-        fleet.put(0, segment(number, stream_id="s5"))
-    await fleet.drain(fleet.context(observe), 240)
+    for number in range(COUNT):
+        fleet.put(0, segment(number, stream_id="s6"))
+    await fleet.drain(fleet.context(observe), COUNT)
     assert "series" in {alert.rule for alert in fleet.alerts_of(0)}
     assert fleet.broker.records(NAMES.gathered) == []
 

@@ -117,7 +117,7 @@ def _moment(
 ) -> _TimelineMoment:
     time = event.times_seconds[index]
     by_slot = {layer.slot: layer for layer in map_layers(event.heat_maps, index, choices)}
-    parts = [f"{time:.2f} s"]
+    parts = [f"{time:.1f} s"]
     parts += [f"{event.scores[0].scorer} {score:.1f}"] if score is not None else []
     parts += [f"{layer.measure} lost {layer.text}" for layer in by_slot.values()]
     return _TimelineMoment(
