@@ -14,7 +14,7 @@ def test_the_report_shows_where_and_when() -> None:
     thumbnails = [(float(number), b"\xff\xd8\xff%d" % number) for number in range(4)]
     scored = ScoredFile(outcome=event, thumbnails=thumbnails)
     text = render_scores([scored, scored], title="vqmon", now=factories.START)
-    assert 'href="#frame-1-2" aria-label="2.00 s; lite@1 70.0; detail lost mostly left' in text
+    assert 'href="#frame-1-2" aria-label="2.0 s; lite@1 70.0; detail lost mostly left' in text
     assert 'id="frame-1-2"' in text
     assert text.count('<svg class="heat m0"') == 2 * (1 + 2)
     assert text.count('name="map"') == 2
