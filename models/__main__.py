@@ -3,6 +3,7 @@
 import argparse
 import tomllib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -116,62 +117,76 @@ def run_order(options: argparse.Namespace) -> None:
     print(sr_benchmark.format_accuracy_table(benchmark, sr_benchmark.read_scores_by_scorer(options.events)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Exporter:
+    """How bundles of some names are exported, verified and described."""
+
+    names: tuple[str, ...]
+    export: Callable[[argparse.Namespace], Path]
+    verify: Callable[[argparse.Namespace], list[str]]
+    card: Callable[[argparse.Namespace], str]
+    # whether they are packaged with the daemon
+    is_builtin: bool = False
+
+
+def _export_lite(options: argparse.Namespace) -> Path:
+    network = load_lite(options.name, options.weights)
+    facts = read_manifest_facts(MODELS_FOLDER / f"{options.name}.facts.toml")
+    return write_pair(network, options.name, version=options.version, facts=facts, folder=options.built)
+
+
+def _verify_lite(options: argparse.Namespace) -> list[str]:
+    network = load_lite(options.name, options.weights) if options.weights else None
+    return verify_pair(options.built / f"{options.name}@{options.version}.onnx", network=network)
+
+
+def _lite_card(options: argparse.Namespace) -> str:
+    return format_model_card(options.built / f"{options.name}@{options.version}.json")
+
+
+def _export_owl(options: argparse.Namespace) -> Path:
+    return owl.export(options, owl.default_environment(options))
+
+
+def _verify_owl(options: argparse.Namespace) -> list[str]:
+    return owl.verify(options, owl.default_environment(options))
+
+
+_EXPORTERS = (
+    _Exporter(names=("lite",), export=_export_lite, verify=_verify_lite, card=_lite_card, is_builtin=True),
+    _Exporter(names=lite2.NAMES, export=lite2.export, verify=lite2.verify, card=lite2.card, is_builtin=True),
+    _Exporter(names=brisque.NAMES, export=brisque.export, verify=brisque.verify, card=brisque.card, is_builtin=True),
+    _Exporter(names=trained.NAMES, export=trained.export, verify=trained.verify, card=trained.card),
+    _Exporter(names=owl.NAMES, export=_export_owl, verify=_verify_owl, card=owl.card),
+    _Exporter(
+        names=feature_scorers.NAMES,
+        export=feature_scorers.export,
+        verify=feature_scorers.verify,
+        card=feature_scorers.card,
+    ),
+    _Exporter(
+        names=reference_measures.NAMES,
+        export=reference_measures.export,
+        verify=reference_measures.verify,
+        card=reference_measures.card,
+    ),
+)
+_EXPORTER_BY_NAME = {name: exporter for exporter in _EXPORTERS for name in exporter.names}
+
+
 def run_export(options: argparse.Namespace) -> None:
     """Export a scorer and print the path of its manifest or sheet."""
-    if options.name in lite2.NAMES:
-        print(lite2.export(options))
-    elif options.name in brisque.NAMES:
-        print(brisque.export(options))
-    elif options.name in trained.NAMES:
-        print(trained.export(options))
-    elif options.name in owl.NAMES:
-        print(owl.export(options, owl.default_environment(options)))
-    elif options.name in feature_scorers.NAMES:
-        print(feature_scorers.export(options))
-    elif options.name in reference_measures.NAMES:
-        print(reference_measures.export(options))
-    else:
-        network = load_lite(options.name, options.weights)
-        facts = read_manifest_facts(MODELS_FOLDER / f"{options.name}.facts.toml")
-        print(write_pair(network, options.name, version=options.version, facts=facts, folder=options.built))
+    print(_EXPORTER_BY_NAME[options.name].export(options))
 
 
 def run_verify(options: argparse.Namespace) -> None:
     """Verify an exported scorer and print a line per check."""
-    if options.name in lite2.NAMES:
-        lines = lite2.verify(options)
-    elif options.name in brisque.NAMES:
-        lines = brisque.verify(options)
-    elif options.name in trained.NAMES:
-        lines = trained.verify(options)
-    elif options.name in owl.NAMES:
-        lines = owl.verify(options, owl.default_environment(options))
-    elif options.name in feature_scorers.NAMES:
-        lines = feature_scorers.verify(options)
-    elif options.name in reference_measures.NAMES:
-        lines = reference_measures.verify(options)
-    else:
-        network = load_lite(options.name, options.weights) if options.weights else None
-        lines = verify_pair(options.built / f"{options.name}@{options.version}.onnx", network=network)
-    print("\n".join(lines))
+    print("\n".join(_EXPORTER_BY_NAME[options.name].verify(options)))
 
 
 def run_card(options: argparse.Namespace) -> None:
     """Print the facts of an exported scorer as a Markdown table."""
-    if options.name in lite2.NAMES:
-        print(lite2.card(options))
-    elif options.name in brisque.NAMES:
-        print(brisque.card(options))
-    elif options.name in trained.NAMES:
-        print(trained.card(options))
-    elif options.name in owl.NAMES:
-        print(owl.card(options))
-    elif options.name in feature_scorers.NAMES:
-        print(feature_scorers.card(options))
-    elif options.name in reference_measures.NAMES:
-        print(reference_measures.card(options))
-    else:
-        print(format_model_card(options.built / f"{options.name}@{options.version}.json"))
+    print(_EXPORTER_BY_NAME[options.name].card(options))
 
 
 def _command_names(run: Callable[[argparse.Namespace], None]) -> tuple[str, ...]:
@@ -181,8 +196,7 @@ def _command_names(run: Callable[[argparse.Namespace], None]) -> tuple[str, ...]
         run_train: ("lite", *lite2.NAMES, *brisque.NAMES, *train_command.NAMES),
         run_refit: ("lite",),
     }  # fmt: skip
-    exported = (*trained.NAMES, *owl.NAMES, *feature_scorers.NAMES, *reference_measures.NAMES)
-    return names.get(run, ("lite", *lite2.NAMES, *brisque.NAMES, *exported))
+    return names.get(run, tuple(_EXPORTER_BY_NAME))
 
 
 _EXPORT_ARGUMENTS = (
@@ -241,10 +255,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command line."""
     options = build_parser().parse_args(arguments)
     if options.built is None:
-        # models/built is packaged with the daemon.
-        options.built = (
-            MODELS_FOLDER / "built" if options.name in ("lite", *lite2.NAMES, *brisque.NAMES) else Path("bundles")
-        )
+        exporter = _EXPORTER_BY_NAME.get(options.name)
+        options.built = MODELS_FOLDER / "built" if exporter is not None and exporter.is_builtin else Path("bundles")
     try:
         options.run(options)
     except (DataError, WeightsError) as error:

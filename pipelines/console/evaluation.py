@@ -34,7 +34,7 @@ def evaluation_lines(evaluated: EvaluatedData) -> Iterator[str | Table]:
 
 
 def _statistics_table(results: tuple[ScorerResult, ...]) -> Table:
-    table = _table("scorer", *(_HEADINGS[name] for name in STATISTICS), "outliers")
+    table = number_table("scorer", *(_HEADINGS[name] for name in STATISTICS), "outliers")
     for result in results:
         cells = [_cell(result.statistics[name]) for name in STATISTICS]
         table.add_row(escape(result.scorer), *cells, f"{100 * result.outlier_share:.1f} %")
@@ -42,7 +42,7 @@ def _statistics_table(results: tuple[ScorerResult, ...]) -> Table:
 
 
 def _group_table(result: ScorerResult) -> Table:
-    table = _table(f"{result.scorer} by group", "items", *(_HEADINGS[name] for name in STATISTICS))
+    table = number_table(f"{result.scorer} by group", "items", *(_HEADINGS[name] for name in STATISTICS))
     if result.within_groups is not None:
         within = result.within_groups
         cells = [_cell(within.statistics[name]) for name in STATISTICS]
@@ -56,7 +56,7 @@ def _group_table(result: ScorerResult) -> Table:
 
 
 def _outlier_table(result: ScorerResult) -> Table:
-    table = _table(f"{result.scorer}: worst disagreements", "people", "scorer", "mapped", "residual", "σ")
+    table = number_table(f"{result.scorer}: worst disagreements", "people", "scorer", "mapped", "residual", "σ")
     for outlier in result.outliers[:_MAX_OUTLIERS]:
         numbers = (outlier.score, outlier.prediction, outlier.mapped)
         table.add_row(
@@ -68,7 +68,8 @@ def _outlier_table(result: ScorerResult) -> Table:
     return table
 
 
-def _table(first: str, *others: str) -> Table:
+def number_table(first: str, *others: str) -> Table:
+    """A table without rows: a column of names, which may wrap, and columns of numbers."""
     table = Table(box=None, pad_edge=False)
     table.add_column(first, overflow="fold")
     for name in others:

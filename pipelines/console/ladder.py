@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.commands.evaluation.ladder.measure import MeasuredLadder
+from pipelines.console.evaluation import number_table
 from vqmon.core.evaluation.ladder.analysis import LadderAnalysis
 from vqmon.core.evaluation.ladder.curves import BdRate, CurveResult
 from vqmon.core.evaluation.ladder.encodes import Subject
@@ -38,7 +39,7 @@ def ladder_lines(measured: MeasuredLadder, analysis: LadderAnalysis) -> Iterator
 
 def _encode_table(analysis: LadderAnalysis) -> Table:
     subjects = analysis.ladder.subjects
-    table = _table("encode", "kb/s", *(_heading(subject) for subject in subjects))
+    table = number_table("encode", "kb/s", *(_heading(subject) for subject in subjects))
     for encode in analysis.ladder.encodes:
         values = [format_quality(encode.values[subject.name]) for subject in subjects]
         table.add_row(encode.name, f"{encode.rate_kbps:,.0f}", *values)
@@ -48,7 +49,7 @@ def _encode_table(analysis: LadderAnalysis) -> Table:
 
 
 def _curve_table(analysis: LadderAnalysis) -> Table:
-    table = _table("by rate, over all curves", "lowest rank correlation", "largest inversion", "")
+    table = number_table("by rate, over all curves", "lowest rank correlation", "largest inversion", "")
     for subject in analysis.ladder.subjects:
         results = [result for result in analysis.curves if result.subject == subject.name]
         inversions = [result.inversion for result in results if result.inversion is not None]
@@ -69,7 +70,7 @@ def _lowest_correlation(results: list[CurveResult]) -> str:
 
 def _bd_table(analysis: LadderAnalysis) -> Table:
     sizes = list(dict.fromkeys(rate.lines for rate in analysis.bd_rates))
-    table = _table("BD-rate", *("hull of all sizes" if lines is None else f"{lines}p" for lines in sizes))
+    table = number_table("BD-rate", *("hull of all sizes" if lines is None else f"{lines}p" for lines in sizes))
     rows: dict[tuple[str, str, str], dict[int | None, BdRate]] = {}
     for rate in analysis.bd_rates:
         rows.setdefault((rate.test, rate.anchor, rate.subject), {})[rate.lines] = rate
@@ -83,11 +84,3 @@ def _bd_table(analysis: LadderAnalysis) -> Table:
 def _heading(subject: Subject) -> str:
     arrow = "" if subject.higher_is_better else " ↓"
     return escape(subject.name) + arrow
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column(first, overflow="fold")
-    for name in others:
-        table.add_column(name, justify="right")
-    return table

@@ -18,7 +18,7 @@ from vqmon.core.types import QualityEvent
 from vqmon.transport.history.history import open_history
 
 SECONDS = 20.0
-"""ONNX Runtime asks for the address of its maker within seconds, unless it was told not to."""
+"""ONNX Runtime asks for the address of its maker within seconds, unless its telemetry is off."""
 
 _ADDRESS = re.compile(r'sin6?_port=htons\((\d+)\).*?"([0-9a-f.:]+)"')
 _FOREIGN = re.compile(r"socket\((AF_INET6?|AF_NETLINK|AF_PACKET)")

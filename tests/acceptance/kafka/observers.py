@@ -1,6 +1,7 @@
 """A look at a segment that costs nothing: the verdict follows from the segment alone."""
 
 import asyncio
+from dataclasses import replace
 from hashlib import sha256
 from random import Random
 
@@ -17,7 +18,17 @@ def outcome_of_segment(segment: Segment) -> Outcome:
     if "gone" in segment.url:
         return factories.failure(segment=segment, error=FetchError("not_found"), observed_after_seconds=0)
     score = 20.0 if segment.sequence % 40 >= 28 else 70.0 + _dither(segment)
+    return outcome_of_score(segment, score)
+
+
+def outcome_of_score(segment: Segment, score: float) -> Outcome:
+    """Pictures of a score."""
     return factories.event(segment=segment, score=score, edges=(EDGE, EDGE), observed_after_seconds=0)
+
+
+def good_score(segment: Segment) -> float:
+    """A good score that differs a little from segment to segment, and repeats every 28 of them."""
+    return 70.0 + _dither(replace(segment, sequence=segment.sequence % 28))
 
 
 async def observe_at_once(segment: Segment) -> Observation:

@@ -201,7 +201,7 @@ async def test_what_cannot_be_written_at_the_end_is_said(
 
 
 async def test_alerts_are_queued_without_the_history_and_once(path: Path) -> None:
-    """What receivers were told meanwhile is recorded when the history takes the alerts."""
+    """What receivers got meanwhile is recorded when the history takes the alerts."""
     async with writing(path) as daemon:
         outbox = HistoryOutbox(daemon.thread, waiting=daemon.writer)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:

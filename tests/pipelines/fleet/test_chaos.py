@@ -1,7 +1,6 @@
 """Any order of faults, takeovers and restarts on an in-memory Kafka: exactly one outcome per record, in order."""
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -10,10 +9,10 @@ from hypothesis import strategies as st
 
 from pipelines.fleet.membership import run_member
 from pipelines.observe.observer import Observation
-from tests.acceptance.kafka.observers import outcome_of_segment
+from tests.acceptance.kafka.observers import good_score, outcome_of_score
 from tests.pipelines.memory_fleet import NAMES, MemoryFleet, segment, until
 from vqmon.core.alerts.judge import Judge, fleet_wide_rules
-from vqmon.core.types import Outcome, QualityEvent, Segment
+from vqmon.core.types import Outcome, Segment
 from vqmon.flow import run_concurrently
 from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.wire import cloudevents
@@ -44,11 +43,7 @@ STEPS = st.lists(st.sampled_from(["join", "leave", "crash", "wait"]), min_size=2
 
 def fallen(segment: Segment) -> Outcome:
     """Every stream is 50 points lower in the end: late enough for a regression rule to know what is usual."""
-    outcome = outcome_of_segment(replace(segment, sequence=segment.sequence % 28))
-    assert isinstance(outcome, QualityEvent)
-    score = outcome.scores[0]
-    value = score.value - (50 if segment.sequence >= FELL else 0)
-    return replace(outcome, segment=segment, scores=(replace(score, value=value, p5=value, min=value),))
+    return outcome_of_score(segment, good_score(segment) - (50 if segment.sequence >= FELL else 0))
 
 
 async def play(faults: list[str | None], steps: list[str], seed: int) -> MemoryFleet:

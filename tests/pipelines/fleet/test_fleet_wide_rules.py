@@ -1,16 +1,15 @@
 """Rules over all streams of a fleet: one Judge over every partition, as on one host."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from pipelines.daemon.deploy_markers import make_marker
 from pipelines.observe.observer import Observation
-from tests.acceptance.kafka.observers import outcome_of_segment
+from tests.acceptance.kafka.observers import good_score, outcome_of_score
 from tests.pipelines.memory_fleet import NAMES, MemoryFleet, segment
 from vqmon.core.alerts.judge import Judge, fleet_wide_rules
-from vqmon.core.types import Alert, Outcome, QualityEvent, Segment
+from vqmon.core.types import Alert, Outcome, Segment
 from vqmon.errors import SettingsError
 from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.wire.control_messages import control_message_headers, encode_control_message
@@ -49,12 +48,12 @@ FELL, COUNT = 200, 280
 
 def fallen(segment: Segment) -> Outcome:
     """Ten of twelve streams are 12 points lower after a while; one of them has a fault of its own before."""
-    outcome = outcome_of_segment(replace(segment, sequence=segment.sequence % 28))
-    assert isinstance(outcome, QualityEvent)
-    stream, score = segment.rendition.stream_id, outcome.scores[0]
-    value = score.value - (12 if segment.sequence >= FELL and stream not in STREAMS[:2] else 0)
-    value = 20.0 if stream == "s5" and 100 <= segment.sequence < 110 else value
-    return replace(outcome, segment=segment, scores=(replace(score, value=value, p5=value, min=value),))
+    stream = segment.rendition.stream_id
+    if stream == "s5" and 100 <= segment.sequence < 110:
+        return outcome_of_score(segment, 20.0)
+    return outcome_of_score(
+        segment, good_score(segment) - (12 if segment.sequence >= FELL and stream not in STREAMS[:2] else 0)
+    )
 
 
 async def observe(segment: Segment) -> Observation:

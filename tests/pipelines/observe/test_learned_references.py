@@ -33,7 +33,7 @@ class Distance:
 
     @property
     def identity(self) -> ScorerIdentity:
-        raise NotImplementedError
+        raise AssertionError("the values of a measure do not need its identity")
 
     async def compare(self, pairs: PicturePairs, *, sample_count: int) -> ReferenceScore:
         if self._error:

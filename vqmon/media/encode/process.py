@@ -162,7 +162,7 @@ def _number(facts: Mapping[str, object], name: str, low: float, high: float) -> 
 
 
 def _environment() -> dict[str, str]:
-    """Of the environment only the module path; the encoders are told to be quiet."""
+    """Of the environment only the module path; the encoders print nothing."""
     root = str(Path(__file__).resolve().parents[3])
     paths = dict.fromkeys([root, *(path for path in sys.path if os.path.isabs(path))])
     threads = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}

@@ -33,7 +33,7 @@ def _merge(earlier: QueuedAlert | None, queued: QueuedAlert) -> QueuedAlert | No
         return replace(queued, notified_states=earlier.notified_states) if earlier else queued
     if earlier:
         return replace(earlier, alert=queued.alert, changed_at=queued.changed_at)
-    # nobody was told of an alert that is not queued, so nobody needs to hear that it is resolved
+    # no receiver got an alert that is not queued, so none needs its resolution
     return queued if queued.alert.state == "open" else None
 
 

@@ -50,7 +50,7 @@ def render_ladder(report: LadderReport, *, title: str, now: datetime) -> str:
 
 
 def format_quality(value: float) -> str:
-    """Four significant digits, so that scores, decibels and similarities are all told apart.
+    """Four significant digits, so that scores, decibels and similarities can all be distinguished.
 
     >>> format_quality(78.123456), format_quality(0.98765432), format_quality(0.0)
     ('78.12', '0.9877', '0')

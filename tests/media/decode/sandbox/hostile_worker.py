@@ -8,6 +8,7 @@ import ctypes
 import errno
 import mmap
 import os
+import resource
 import signal
 import socket
 import struct
@@ -27,8 +28,8 @@ libc.mmap.restype = ctypes.c_void_p
 libc.shmat.restype = ctypes.c_void_p
 
 _scope: dict[str, Any] = {
-    "ctypes": ctypes, "errno": errno, "libc": libc, "mmap": mmap, "os": os, "protocol": protocol, "signal": signal,
-    "socket": socket, "struct": struct, "subprocess": subprocess, "threading": threading,
+    "ctypes": ctypes, "errno": errno, "libc": libc, "mmap": mmap, "os": os, "protocol": protocol, "resource": resource,
+    "signal": signal, "socket": socket, "struct": struct, "subprocess": subprocess, "threading": threading,
 }  # fmt: skip
 _decode_segment = worker.decode_segment
 _detach_standard_streams = worker.detach_standard_streams

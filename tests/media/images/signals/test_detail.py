@@ -69,7 +69,7 @@ def test_a_blurred_half_loses_detail_and_the_other_half_does_not() -> None:
 
 
 def test_frames_of_another_scene_are_no_comparison() -> None:
-    """A soft scene after a sharp one is no loss; a frame alone in its scene has none to be told."""
+    """A soft scene after a sharp one is no loss; a frame alone in its scene has no loss that could be found."""
     soft = [grid(seed=9, fine_share=0.14) for _ in range(2)]
     losses = detail_losses([grid(), grid(), *soft])
     assert all(loss is not None and loss.max() == 0 for loss in losses)
