@@ -26,6 +26,13 @@ from vqmon.errors import DecodeError, FetchError, ScoreError, SegmentError
 
 Fetch = Callable[[Segment], Coroutine[None, None, bytes]]
 
+FindReference = Callable[[Segment], Coroutine[None, None, Reference | ReferenceComparison | None]]
+"""Finds the reference of a segment that states none itself, or says why there is none; None = it has none."""
+
+
+async def _no_reference(segment: Segment) -> None:
+    return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
@@ -46,8 +53,7 @@ class Observer:
     versions: Mapping[str, str]
     now: Callable[[], datetime]
     record_stage: RecordStage = lambda stage, seconds: None
-    # the reference of a segment that states none itself; None = it is scored without one
-    reference_of: Callable[[Segment], Reference | None] = lambda segment: None
+    find_reference: FindReference = _no_reference
     # of how many of the worst frames of a segment each scorer tells which parts are worse; 0 = none, as it takes long
     located_frames: int = 0
     _recent_detail: RecentDetail = field(default_factory=RecentDetail, init=False)
@@ -66,11 +72,12 @@ class Observer:
         """Observe one segment. Every error becomes a SegmentFailure, an unexpected one with the reason `internal`."""
         if isinstance(item, SegmentFailure):
             return Observation(outcome=replace(item, segment=item.segment.without_secrets()))
-        if item.reference is None and (reference := self.reference_of(item)) is not None:
-            item = replace(item, reference=reference)
         try:
             with unexpected_as(ScoreError, item):
+                item, missing = await self._with_reference(item)
                 scored = await self._fetch_and_score(item)
+                if missing is not None:
+                    scored = replace(scored, decoded=replace(scored.decoded, reference=missing))
                 heat_maps = await self._heat_maps(item, scored)
                 event = self._event(item.without_secrets(), scored, heat_maps)
         except SegmentError as error:
@@ -81,6 +88,15 @@ class Observer:
             outcome=event,
             thumbnails=tuple(zip(decoded.times_seconds, decoded.thumbnails, strict=False)),
         )
+
+    async def _with_reference(self, segment: Segment) -> tuple[Segment, ReferenceComparison | None]:
+        """The segment with its reference, or why it has none."""
+        if segment.reference is not None or self.cascade.decode_with_reference is None:
+            return segment, None
+        found = await self.find_reference(segment)
+        if isinstance(found, Reference):
+            return replace(segment, reference=found), None
+        return segment, found
 
     async def _fetch_and_score(self, segment: Segment) -> SegmentScores:
         if not self.cascade.can_score(segment):

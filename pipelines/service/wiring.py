@@ -13,12 +13,13 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import vqmon
-from pipelines.observe.observer import Observer
+from pipelines.observe.observer import FindReference, Observer
 from pipelines.observe.open_scorers import open_scorer_tiers
+from pipelines.observe.reference_playlists import ReferencePlaylist
 from pipelines.observe.scoring_tiers import ScoringCascade
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.timeline import Thumbnails
-from vqmon.core.types import DecodedSegment, Reference, Segment, View
+from vqmon.core.types import DecodedSegment, Reference, ReferenceComparison, Segment, View
 from vqmon.errors import SettingsError
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool, ReferenceMedia
 from vqmon.media.decode.sandbox.jail import PROTECTIONS
@@ -78,7 +79,7 @@ async def open_observer(
             versions={**pool.versions, **await _versions(settings.scoring)},
             now=utc_now,
             record_stage=record_stage,
-            reference_of=_stream_references(settings.source.streams),
+            find_reference=_stream_references(settings.source.streams, fetcher),
         )
 
 
@@ -142,15 +143,28 @@ async def open_picture_decoder(
         yield decode
 
 
-def _stream_references(streams: Sequence[WatchedStream]) -> Callable[[Segment], Reference | None]:
+def _stream_references(streams: Sequence[WatchedStream], fetcher: Fetcher) -> FindReference:
     """The reference of each segment, by the settings of its stream."""
     by_id = {stream.id: stream for stream in streams}
+    playlists = {
+        stream.id: ReferencePlaylist(
+            as_url(stream.reference_playlist),
+            stream_url=as_url(stream.url),
+            rendition=stream.reference_rendition,
+            fetcher=fetcher,
+            now=utc_now,
+        )
+        for stream in streams
+        if stream.reference_playlist
+    }
 
-    def reference_of(segment: Segment) -> Reference | None:
-        stream = by_id.get(segment.rendition.stream_id)
-        return None if stream is None else stream.reference_of(segment)
+    async def find_reference(segment: Segment) -> Reference | ReferenceComparison | None:
+        stream_id = segment.rendition.stream_id
+        if stream_id in playlists:
+            return await playlists[stream_id].find(segment)
+        return by_id[stream_id].reference_of(segment) if stream_id in by_id else None
 
-    return reference_of
+    return find_reference
 
 
 def decoder_pool(settings: Settings, *, meters: Meters | None = None, max_samples: int = 600) -> DecoderPool:

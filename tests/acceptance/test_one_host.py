@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.streams import BLACK, serving, write_story, write_vod
-from tests.media.clips import clip, x264
+from tests.media.clips import MOTION, clip, ffmpeg, x264
 from vqmon.core.alerts.annotations import StreamEnd
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import Outcome, QualityEvent, SegmentFailure
@@ -133,6 +133,47 @@ def test_black_freeze_loss_and_damage_are_told_apart_and_alert(tmp_path: Path) -
     assert pictures[0].startswith(b"\xff\xd8")
     assert "ALERT" in run.stdout
     assert "RESOLVED" in run.stdout
+
+
+def test_segments_are_compared_with_those_of_a_second_playlist(tmp_path: Path) -> None:
+    """Of other durations; a playlist of another content is refused, and one that is too short has nothing for some."""
+    for name, options, source, segment_seconds, seconds in (
+        ("poor", x264("-crf", "38"), MOTION, 1, 6),
+        ("good", x264("-crf", "10"), MOTION, 2, 6),
+        ("short", x264("-crf", "10"), MOTION, 1, 2),
+        ("other", x264(), "mandelbrot=s={size}:r={rate},trim=duration={seconds}", 1, 6),
+    ):
+        media = tmp_path / f"{name}.ts"
+        media.write_bytes(clip(*options, size="320x180", seconds=seconds, source=source))
+        hls = ["-f", "hls", "-hls_time", str(segment_seconds), "-hls_playlist_type", "vod"]
+        ffmpeg("-i", str(media), "-c", "copy", *hls, str(tmp_path / f"{name}.m3u8"))
+    with serving(tmp_path) as origin:
+        streams = "".join(
+            f'[[source.streams]]\nid = "{name}"\nurl = "{origin}/poor.m3u8"\nreference = "{origin}/{name}.m3u8"\n'
+            for name in ("good", "short", "other")
+        )
+        (tmp_path / "vqmon.toml").write_text(
+            f'{streams}[fetch]\nallowed_hosts = ["127.0.0.1"]\nallow_http = true\nallowed_networks = ["127.0.0.0/8"]\n'
+            f'allowed_ports = [{origin.rpartition(":")[2]}]\n[scoring]\nreferences = ["psnr"]\n[decode]\nworkers = 1\n',
+            encoding="utf-8",
+        )
+        run = vqmon("run", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    with open_history(tmp_path / "vqmon.db", mode="read") as stored:
+        outcomes = list(stored.documents.outcomes_in_write_order())
+
+    events: dict[str, list[QualityEvent]] = {"good": [], "short": [], "other": []}
+    for outcome in outcomes:
+        assert isinstance(outcome, QualityEvent)
+        events[outcome.segment.rendition.stream_id].append(outcome)
+    pairings = [event.reference_pairing for event in events["good"]]
+    # segments of one second in those of two
+    assert [round(pairing.offset_seconds, 2) for pairing in pairings if pairing] == [0.0, 1.0] * 3
+    values = [reference.value for event in events["good"] for reference in event.references]
+    assert len(values) == 6
+    assert all(20 < value < 40 for value in values), values
+    assert [event.unscored_reference for event in events["short"]] == ["", "", *["missing"] * 4]
+    assert {event.unscored_reference for event in events["other"]} == {"misaligned"}
 
 
 def test_an_alert_that_is_open_when_its_stream_ends_or_is_watched_no_more_closes(tmp_path: Path) -> None:

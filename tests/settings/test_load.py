@@ -48,3 +48,18 @@ def test_a_stream_names_the_reference_of_each_segment() -> None:
     assert WatchedStream(id="news", url="x").reference_of(make_segment(7)) is None
     with pytest.raises(ValueError, match=r"only \{name\}, \{sequence\} and \{rendition\}"):
         WatchedStream(id="news", url="x", reference="{secret}")
+
+
+def test_the_reference_of_a_stream_may_be_a_playlist() -> None:
+    def stream(**keys: str) -> WatchedStream:
+        return WatchedStream.model_validate({"id": "news", "url": "https://cdn.example/x.mpd", **keys})
+
+    assert stream(reference="https://origin.example/Ref.M3U8?key=1").reference_playlist.endswith("/Ref.M3U8?key=1")
+    assert stream(reference_rendition="1080p").reference_playlist == "https://cdn.example/x.mpd"
+    assert stream(reference="https://origin.example/ref.m3u8").reference_of(make_segment(7)) is None
+    for template in ("https://origin.example/{name}", "https://origin.example/film.mp4", ""):
+        assert stream(reference=template).reference_playlist == ""
+    with pytest.raises(ValueError, match="`reference` is no playlist"):
+        stream(reference="https://origin.example/{name}", reference_rendition="1080p")
+    with pytest.raises(ValueError, match="reference_init"):
+        stream(reference="https://origin.example/ref.m3u8", reference_init="init.mp4")

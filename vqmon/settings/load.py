@@ -32,7 +32,7 @@ _SETTINGS_FILES = (Path("vqmon.toml"), Path("/etc/vqmon/vqmon.toml"))
 """Where the settings file is looked for when neither `--config` nor `VQMON_CONFIG` names one."""
 
 _TLS_FILES = (("kafka", "ca_file"), ("kafka", "cert_file"), ("kafka", "key_file"))
-_STREAM_KEYS = ["id", "url", "renditions", "labels", "reference", "reference_init"]
+_STREAM_KEYS = ["id", "url", "renditions", "labels", "reference", "reference_init", "reference_rendition"]
 _NAMED: dict[str, type[BaseModel]] = {"notify.webhooks": WebhookSettings, "notify.windows": WindowSettings}
 """Tables of tables, by names that the owner chooses."""
 

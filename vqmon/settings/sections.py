@@ -35,9 +35,11 @@ class WatchedStream(Section):
     # names of the renditions to take; none = all
     renditions: tuple[str, ...] = ()
     labels: dict[str, str] = Field(default_factory=dict)
-    # address of each segment's reference, with {name}, {sequence} and {rendition}; "" = none
+    # address of each segment's reference, with {name}, {sequence} and {rendition}, or of a playlist; "" = none
     reference: str = ""
     reference_init: str = ""
+    # of the playlist `reference`, or of `url` when that is empty: which rendition is the reference; "" = the largest
+    reference_rendition: str = ""
 
     @field_validator("reference", "reference_init")
     @classmethod
@@ -48,9 +50,28 @@ class WatchedStream(Section):
             raise ValueError(f"{template!r}: only {{name}}, {{sequence}} and {{rendition}} are filled in") from error
         return template
 
-    def reference_of(self, segment: Segment) -> Reference | None:
-        """The reference of a segment of this stream."""
+    @model_validator(mode="after")
+    def _is_one_kind_of_reference(self) -> "WatchedStream":
+        if self.reference_rendition and self.reference and not self.reference_playlist:
+            raise ValueError(
+                "reference_rendition: it names a rendition of a playlist, and `reference` is no playlist "
+                "(its path ends with neither .m3u8 nor .mpd)"
+            )
+        if self.reference_playlist and self.reference_init:
+            raise ValueError("reference_init: the playlist states it; leave it out")
+        return self
+
+    @property
+    def reference_playlist(self) -> str:
+        """Address of the playlist that lists the references; "" when they have a template, or there are none."""
         if not self.reference:
+            return self.url if self.reference_rendition else ""
+        is_playlist = urlsplit(self.reference).path.lower().endswith((".m3u8", ".mpd"))
+        return self.reference if is_playlist and "{" not in self.reference else ""
+
+    def reference_of(self, segment: Segment) -> Reference | None:
+        """The reference of a segment of this stream by the template."""
+        if not self.reference or self.reference_playlist:
             return None
         fields = {
             "name": urlsplit(segment.url).path.rsplit("/", 1)[-1],

@@ -182,6 +182,36 @@ async def test_a_reference_that_cannot_be_fetched_is_said_and_loses_no_score() -
     assert with_values.unscored_reference == ""
 
 
+async def test_a_reference_that_is_found_is_compared_and_one_that_is_missing_is_said() -> None:
+    async def fetch(wanted: Segment) -> bytes:
+        return b"\x80"
+
+    async def decode_both(media: bytes, views: tuple[View, ...], reference: bytes) -> DecodedSegment:
+        decoded = await GreyLevelDecoder().decode(media, views)
+        return replace(decoded, reference=ReferenceComparison(unscored="misaligned", detail="compared"))
+
+    async def find(segment: Segment) -> Reference | ReferenceComparison | None:
+        missing = ReferenceComparison(unscored="missing", detail="not listed")
+        return {1: Reference(url="https://media.example/source.ts?token=1"), 2: missing}.get(segment.sequence)
+
+    plain = replace(observer(MemoryFetcher()), fetch=fetch, find_reference=find)
+    comparing = replace(plain, cascade=replace(plain.cascade, decode_with_reference=decode_both))
+    found = []
+    for each, sequence in ((comparing, 1), (comparing, 2), (comparing, 3), (plain, 1)):
+        event = (await each.observe(make_segment(sequence))).outcome
+        assert isinstance(event, QualityEvent)
+        assert event.scores
+        reference = event.segment.reference
+        found.append((reference and reference.url, event.unscored_reference, event.unscored_reference_detail))
+
+    assert found == [
+        ("https://media.example/source.ts", "misaligned", "compared"),
+        (None, "missing", "not listed"),
+        (None, "", ""),
+        (None, "", ""),
+    ]
+
+
 async def test_a_failure_of_the_source_passes_through() -> None:
     """A segment that the playlist declares missing is neither fetched nor decoded."""
     gap = failure_from_error(make_segment(3), SegmentError("gap"), observed_at=STREAM_STARTS_AT)
