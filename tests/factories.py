@@ -185,13 +185,14 @@ def event(
         scores = tuple(score)
     else:
         scores = (_build_score(value=score, scorer=scorer, frame_values=frame_values or [score] * len(times)),)
+    absent = summarize_signal((0.0,) * len(times))
     return QualityEvent(
         id=event_id(segment, tuple(each.scorer for each in scores)),
         segment=segment,
         observed_at=segment.ends_at + timedelta(seconds=observed_after_seconds),
         scores=scores,
         signals={
-            name: summarize_signal(values.get(name, (0.0,) * len(times)))
+            name: summarize_signal(values[name]) if name in values else absent
             for name in {**dict.fromkeys(SIGNALS), **values}
         },
         times_seconds=times,

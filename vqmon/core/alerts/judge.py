@@ -64,7 +64,9 @@ class Judge:
         for rule, condition, masks in self._matching[rendition.key]:
             if rule.match.matches_labels(labels):
                 for series, score in condition.series(outcome):
-                    alerts += self._evaluate(rule, condition, series, score, timed, masks)
+                    stored = self._store.states.get(AlertKey(rule.name, series))
+                    if stored is not None or not condition.leaves_idle(timed, score):
+                        alerts += self._evaluate(rule, condition, series, score, timed, masks, stored=stored)
         released = list(self._regressions.evaluate(timed))
         return (*alerts, *released, *self._close_of_ended(released))
 
@@ -117,12 +119,12 @@ class Judge:
         score: Score | None,
         timed: TimedOutcome,
         masks: tuple[Mask, ...],
+        *,
+        stored: State | None,
     ) -> Iterator[Alert]:
-        key = AlertKey(rule=rule.name, series=series)
-        stored = self._store.states.get(key)
         if not isinstance(stored, condition.state_type):
             stored = None
-        state: SpanState = stored or condition.state_type(rule=rule.name, series=series)
+        state: SpanState = stored if stored is not None else condition.state_type(rule=rule.name, series=series)
         state, spans = condition.evaluate(state, timed, score, masks=masks)
         timing = condition.timing(min_open_seconds=rule.min_open_seconds)
         for span in spans:
@@ -137,7 +139,7 @@ class Judge:
                 yield alert
                 state = state.with_alert(alert)
         if state.is_idle:
-            self._store.delete(key)
+            self._store.delete(AlertKey(rule.name, series))
         elif state is not stored:
             self._store.save(state)
 

@@ -1,5 +1,6 @@
 """Places outcomes on the media timeline of their rendition, and detects late segments and repeated frames."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -127,28 +128,29 @@ def _repeats_last_frame(
 ) -> Literal["yes", "maybe", "no"] | None:
     if event.media.is_still or not timeline.fingerprint or not 0 <= at - timeline.frame_times[-1] <= FORGET_SECONDS:
         return None
-    if is_same_picture(timeline.fingerprint, event.edges[0]):
+    largest, mean = _difference(timeline.fingerprint, event.edges[0])
+    if largest <= SAME_MAX_LEVELS and mean <= _SAME_MEAN_LEVELS:
         return "yes"
-    return "maybe" if _is_similar_picture(timeline.fingerprint, event.edges[0]) else "no"
+    return "maybe" if largest <= _SIMILAR_MAX_LEVELS and mean <= _SIMILAR_MEAN_LEVELS else "no"
 
 
 def is_same_picture(first: Fingerprint, second: Fingerprint) -> bool:
     """Whether two fingerprints are of the same picture, encoded twice; see SAME_MEAN_LEVELS."""
+    largest, mean = _difference(first, second)
+    return largest <= SAME_MAX_LEVELS and mean <= _SAME_MEAN_LEVELS
+
+
+def _difference(first: Fingerprint, second: Fingerprint) -> tuple[float, float]:
+    """The largest and the mean difference of two fingerprints' cells in levels; infinite when their sizes differ."""
     if first == second:
-        return True
-    return _differ_at_most(first, second, mean=_SAME_MEAN_LEVELS, largest=SAME_MAX_LEVELS)
-
-
-def _is_similar_picture(first: Fingerprint, second: Fingerprint) -> bool:
-    return _differ_at_most(first, second, mean=_SIMILAR_MEAN_LEVELS, largest=_SIMILAR_MAX_LEVELS)
-
-
-def _differ_at_most(first: Fingerprint, second: Fingerprint, *, mean: float, largest: int) -> bool:
+        return 0.0, 0.0
     if len(first) != len(second):
-        return False
-    cells = [np.frombuffer(bytes.fromhex(text), np.uint8).astype(np.int16) for text in (first, second)]
-    difference = np.abs(cells[0] - cells[1])
-    return bool(difference.mean() <= mean and difference.max() <= largest)
+        return math.inf, math.inf
+    cells = [np.frombuffer(bytes.fromhex(text), np.uint8) for text in (first, second)]
+    distances = np.maximum(*cells) - np.minimum(*cells)
+    largest = float(distances.max())
+    # Most pictures differ by far; then the mean decides nothing.
+    return largest, float(distances.sum()) / distances.size if largest <= _SIMILAR_MAX_LEVELS else math.inf
 
 
 def worst_frame_times(event: QualityEvent, badness: Sequence[float]) -> tuple[float, ...]:

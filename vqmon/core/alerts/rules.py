@@ -40,6 +40,8 @@ class Match:
 
     def matches_labels(self, labels: Mapping[str, str]) -> bool:
         """Whether all labels are there and match."""
+        if not self.labels:
+            return True
         return all(name in labels and fnmatchcase(labels[name], glob) for name, glob in self.labels.items())
 
 
@@ -69,4 +71,5 @@ class AlertRule:
 
 def segment_labels(segment: Segment) -> Mapping[str, str]:
     """The labels of a segment over those of its rendition."""
-    return {**segment.rendition.labels, **segment.labels}
+    own = segment.labels
+    return {**segment.rendition.labels, **own} if own else segment.rendition.labels

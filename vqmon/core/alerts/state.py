@@ -5,14 +5,15 @@ Moments are seconds since the epoch on the segments' own timeline, exact to a mi
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 from vqmon.core.alerts.annotations import DeployMarker, MarkerKey
 from vqmon.core.types import Alert, Fingerprint
 
+# Series and their keys are tuples, because they are made and looked up for every rule and outcome: tuples hash fastest.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RenditionSeries:
+
+class RenditionSeries(NamedTuple):
     """One scorer, signal or kind of condition followed in one rendition."""
 
     # stream/rendition
@@ -30,8 +31,7 @@ class RenditionSeries:
         return self.subject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairSeries:
+class PairSeries(NamedTuple):
     """Differences between one rendition's scores and those of the rendition that it is compared with."""
 
     # stream/rendition
@@ -46,8 +46,7 @@ class PairSeries:
         return f"{self.rendition_key}/{self.scorer}~{self.against}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupSeries:
+class GroupSeries(NamedTuple):
     """A quantile over the series of one scorer whose labels put them into one group."""
 
     # e.g. encoder=pool-a; empty = the series of all streams
@@ -63,8 +62,7 @@ class GroupSeries:
 Series = RenditionSeries | PairSeries | GroupSeries
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertKey:
+class AlertKey(NamedTuple):
     """Key of an alert's state: no rule has two open alerts on one series."""
 
     rule: str
@@ -111,7 +109,7 @@ class AlertState:
 
     @property
     def key(self) -> AlertKey:
-        return AlertKey(rule=self.rule, series=self.series)
+        return AlertKey(self.rule, self.series)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

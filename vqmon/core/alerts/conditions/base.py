@@ -112,6 +112,10 @@ class SpanCondition(Condition, Generic[State]):
         The scorer's version is no part of a series, so that an open alert outlives an upgrade of the scorer.
         """
 
+    def leaves_idle(self, timed: TimedOutcome, score: Score | None) -> bool:
+        """Whether a series of which nothing is remembered stays so with this outcome: then it is not evaluated."""
+        return False
+
     @abstractmethod
     def spans(self, state: State, timed: TimedOutcome, score: Score | None) -> tuple[State, Sequence[Span]]:
         """The state after an outcome and the verdicts on its time; time without a verdict is left out."""
@@ -172,7 +176,7 @@ class ScoreCondition(SpanCondition[State]):
 
 def series_of_rendition(outcome: Outcome, subject: str) -> RenditionSeries:
     """The series of a scorer, a signal or a kind of condition in the outcome's rendition."""
-    return RenditionSeries(rendition_key=outcome.segment.rendition.key, subject=subject)
+    return RenditionSeries(outcome.segment.rendition.key, subject)
 
 
 def scorer_matches(scorer: str, pattern: str) -> bool:
@@ -182,7 +186,7 @@ def scorer_matches(scorer: str, pattern: str) -> bool:
     """
     if scorer.startswith(REFERENCE_PREFIX) and not pattern.startswith(REFERENCE_PREFIX):
         return False
-    name = scorer.split("@")[0]
+    name = scorer.partition("@")[0]
     return pattern in (name, scorer) or fnmatchcase(name, pattern) or fnmatchcase(scorer, pattern)
 
 

@@ -59,6 +59,9 @@ class Missing(SpanCondition[MissingState]):
     def series(self, outcome: Outcome) -> Iterator[tuple[RenditionSeries, Score | None]]:
         yield series_of_rendition(outcome, self.kind), None
 
+    def leaves_idle(self, timed: TimedOutcome, score: Score | None) -> bool:
+        return not isinstance(timed.outcome, SegmentFailure) or timed.outcome.reason not in self.reasons
+
     def spans(
         self, state: MissingState, timed: TimedOutcome, score: Score | None
     ) -> tuple[MissingState, Sequence[Span]]:

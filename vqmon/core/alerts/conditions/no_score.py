@@ -42,6 +42,9 @@ class NoScore(SpanCondition[NoScoreState]):
     def series(self, outcome: Outcome) -> Iterator[tuple[RenditionSeries, Score | None]]:
         yield series_of_rendition(outcome, self.kind), None
 
+    def leaves_idle(self, timed: TimedOutcome, score: Score | None) -> bool:
+        return isinstance(timed.outcome, QualityEvent)
+
     def evaluate(
         self, state: NoScoreState, timed: TimedOutcome, score: Score | None, *, masks: Sequence[Mask] = ()
     ) -> tuple[NoScoreState, Sequence[Span]]:

@@ -64,6 +64,13 @@ class Signal(SpanCondition[SignalState]):
     def series(self, outcome: Outcome) -> Iterator[tuple[RenditionSeries, Score | None]]:
         yield series_of_rendition(outcome, self.signal), None
 
+    def leaves_idle(self, timed: TimedOutcome, score: Score | None) -> bool:
+        event = timed.outcome
+        if not isinstance(event, QualityEvent) or self.signal not in event.signals:
+            return True
+        is_frozen = self.signal == "freeze" and timed.repeats_last_frame == "yes"
+        return not is_frozen and max(event.signals[self.signal].frame_values) < self.above
+
     def evaluate(
         self, state: SignalState, timed: TimedOutcome, score: Score | None, *, masks: Sequence[Mask] = ()
     ) -> tuple[SignalState, Sequence[Span]]:
@@ -80,12 +87,7 @@ class Signal(SpanCondition[SignalState]):
         event = timed.outcome
         if not isinstance(event, QualityEvent) or self.signal not in event.signals:
             return state, ()
-        values = event.signals[self.signal].frame_values
-        is_freeze = self.signal == "freeze"
-        is_at_rest = state.progress.counted_from is None and state.alert is None
-        if is_at_rest and max(values) < self.above and not (is_freeze and timed.repeats_last_frame == "yes"):
-            return state, ()
-        return state, list(self._frame_spans(event, timed, values))
+        return state, list(self._frame_spans(event, timed, event.signals[self.signal].frame_values))
 
     def _frame_spans(self, event: QualityEvent, timed: TimedOutcome, values: Sequence[float]) -> Iterator[Span]:
         is_freeze = self.signal == "freeze"

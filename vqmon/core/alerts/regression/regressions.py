@@ -177,7 +177,7 @@ class RegressionDetector:
         self, rule: AlertRule, condition: Regression, segment: ScoredSegment, scorer: str
     ) -> RegressionState:  # fmt: skip
         series = condition.series(segment.rendition_key, scorer)
-        state = self._store.states.get(AlertKey(rule=rule.name, series=series))
+        state = self._store.states.get(AlertKey(rule.name, series))
         if isinstance(state, RegressionState):
             return state
         return RegressionState(rule=rule.name, series=series)
