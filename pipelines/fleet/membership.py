@@ -41,7 +41,6 @@ class ConsumerGroup(GroupOffsets, Protocol):
     ) -> Mapping[int, Sequence[Record]]: ...
     async def ping(self) -> bool: ...
     async def next_fetch_offset(self, partition: int) -> int: ...
-    def lag_records(self, partition: int, *, next_offset: int) -> int | None: ...
 
 
 OpenGroup = Callable[["GroupMember"], ConsumerGroup]
@@ -72,6 +71,11 @@ class GroupMember:
         return [worker for _, worker in self._workers.values()]
 
     @property
+    def has_assignment(self) -> bool:
+        """Whether the group has assigned partitions to us, be it none."""
+        return self._has_assignment
+
+    @property
     def is_settled(self) -> bool:
         """Whether partitions were assigned to us, be it none, and the workers of all are ready."""
         return self._has_assignment and all(worker.is_ready for worker in self.workers)
@@ -85,15 +89,6 @@ class GroupMember:
         if self._is_leaving or self.silent_seconds() > SILENT_SECONDS:
             return 0.0
         return time.monotonic() - max(self._polled_at, self._reachable_since)
-
-    def lags(self) -> Mapping[int, int]:
-        """Partition -> records not committed yet, where known."""
-        lags = {
-            worker.partition: self._group.lag_records(worker.partition, next_offset=worker.next_offset or 0)
-            for worker in self.workers
-            if worker.is_ready
-        }
-        return {partition: lag for partition, lag in lags.items() if lag is not None}
 
     async def run(self) -> None:
         """Work until the stop; raises BrokerError when the membership is lost."""

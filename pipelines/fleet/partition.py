@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pipelines.fleet.judging import ControlRecord, JudgedRecords, ObservedRecord
 from pipelines.service.brokers import WhenLost, resume_offset
@@ -21,6 +21,9 @@ from vqmon.transport.kafka.transactions import write_exactly_once
 log = logging.getLogger("vqmon.fleet")
 
 _OPEN_RETRY_SECONDS = 1.0
+
+PartitionState = Literal["opening", "ready", "halted"]
+"""Opening: being fenced and restored. Ready: records are read. Halted: nearly every record is rejected."""
 
 
 class GroupOffsets(Protocol):
@@ -90,7 +93,8 @@ class PartitionWorker:
         self._group = group
         self._handover = handover
         self._queue: deque[Record | OffsetAdvance] = deque()
-        self._unfinished = 0
+        # the records that are not finished, oldest first, each with the time at which it was polled
+        self._held: deque[tuple[Record | OffsetAdvance, float]] = deque()
         self._idle_since = time.monotonic()
         self._is_broken = False
         self._changed = asyncio.Event()
@@ -106,11 +110,35 @@ class PartitionWorker:
     @property
     def idle_seconds(self) -> float:
         """How long there has been nothing to do."""
-        return 0.0 if self._unfinished or not self.is_ready else time.monotonic() - self._idle_since
+        return 0.0 if self._held or not self.is_ready else time.monotonic() - self._idle_since
+
+    @property
+    def state(self) -> PartitionState:
+        """What the partition is doing."""
+        return "halted" if self.is_halted else "ready" if self.is_ready else "opening"
+
+    @property
+    def status(self) -> str:
+        """The state, with what an operator wants to know about it."""
+        if self.is_halted:
+            return f"stopped at offset {self.next_offset}: nearly every record is rejected"
+        return "ready" if self.is_ready else "opening: it is fenced and its alert states are restored"
+
+    @property
+    def oldest_record(self) -> Record | None:
+        """The oldest record that was polled and whose outcome is not written."""
+        entry = self._held[0][0] if self._held and self.state == "ready" else None
+        return entry if isinstance(entry, Record) else None
+
+    @property
+    def held_seconds(self) -> float:
+        """How long ago the oldest unfinished record was polled; 0 when there is none."""
+        return time.monotonic() - self._held[0][1] if self._held and self.state == "ready" else 0.0
 
     def enqueue(self, records: Sequence[Record | OffsetAdvance]) -> None:
         """Append polled records in order."""
-        self._unfinished += len(records)
+        polled_at = time.monotonic()
+        self._held.extend((record, polled_at) for record in records)
         self._queue.extend(records)
         self._changed.set()
 
@@ -200,14 +228,15 @@ class PartitionWorker:
         self, ready: Sequence[tuple[Record | OffsetAdvance, ObservedRecord | ControlRecord | None]]
     ) -> None:
         assert self._judge is not None
-        self._unfinished -= len(ready)
-        self._idle_since = time.monotonic()
         judged = self._judge.judge_records([observed for _, observed in ready if observed is not None])
         batch, last = judged.batch, ready[-1][0]
         if batch is None and isinstance(last, OffsetAdvance) and not self._judge.is_halted:
             batch = TransactionBatch(records=[], next_offset=last.offset)
         if batch is not None:
             await self._write(batch)
+        for _ in ready:
+            self._held.popleft()
+        self._idle_since = time.monotonic()
         if judged.observed or judged.alerts:
             self._count_rejected(judged.observed)
             self._context.on_publish([observed.outcome for observed in judged.observed], judged.alerts)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from vqmon.core.alerts.rules import AlertRule
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.kafka import ClientConfig, GroupConsumer, TransactionalProducer, read_changelog
+from vqmon.transport.kafka.reader import LagReader, open_lag_reader
 from vqmon.transport.kafka.records import Record
 
 
@@ -80,6 +82,10 @@ class Subscriptions:
 
         on_join_topic = partial(on_join, topic)
         await run_member(context, open_group, stop=stop, revoke_seconds=kafka.revoke_seconds, on_join=on_join_topic)
+
+    def open_lag_reader(self, topic: str) -> AbstractAsyncContextManager[LagReader]:
+        """Connect to read how far the topic's consumer group has come."""
+        return open_lag_reader(self._connection, topic, group=self._group_of(topic))
 
     def _segments_context(self, observe: Observe) -> PartitionContext:
         """Observe each segment and judge each partition by itself."""

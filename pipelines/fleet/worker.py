@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from pipelines.fleet.judging import Observe
-from pipelines.fleet.membership import SILENT_SECONDS, GroupMember
+from pipelines.fleet.monitoring import MembershipMonitor
 from pipelines.fleet.origin_backoff import MediaMemoryLimit, OriginBackoff
 from pipelines.fleet.subscriptions import Subscriptions, producer_identity
 from pipelines.observe.observer import Observation
@@ -23,11 +23,10 @@ from pipelines.service.brokers import (
 from pipelines.service.lifecycle import OnPublish, Service, call_every, counting_callback, open_service
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import Segment
-from vqmon.flow import run_concurrently
+from vqmon.flow import NamedTasks, run_concurrently
 from vqmon.settings.load import Settings
-from vqmon.telemetry.health import ProgressTracker, sd_notify
+from vqmon.telemetry.health import sd_notify
 from vqmon.telemetry.logs import log_event
-from vqmon.telemetry.metrics import Meters
 from vqmon.telemetry.watchdog import Heartbeat, Watchdog, WatchdogLimit
 from vqmon.transport.kafka import ClientConfig, max_record_bytes
 
@@ -98,7 +97,7 @@ async def serve(
     kafka = settings.kafka
     quiet_client_log()
     connection = connection_of(kafka)
-    monitor = _MembershipMonitor(service.progress, service.meters)
+    monitor = MembershipMonitor(service.progress, service.meters, stalled_seconds=kafka.stalled_seconds)
     drain_seconds = max(1.0, settings.daemon.drain_seconds - _LEAVE_GROUP_SECONDS)
     beat = Heartbeat()
     with (
@@ -118,7 +117,7 @@ async def _run_members(
     service: Service,
     connection: ClientConfig,
     *,
-    monitor: "_MembershipMonitor",
+    monitor: MembershipMonitor,
     observe: Observe,
     rules: Sequence[AlertRule],
     on_publish: OnPublish | None,
@@ -138,13 +137,19 @@ async def _run_members(
         meters=service.meters,
         on_publish=counting_callback(service, on_publish, slo_floor=settings.daemon.slo_floor),
     )
-    await run_concurrently(
-        subscriptions.run_member(topic, context, stop=stop, on_join=monitor.follow)
-        for topic, context in subscriptions.contexts(observe).items()
-    )
+    contexts = subscriptions.contexts(observe)
+    async with NamedTasks() as measurements:
+        for topic in contexts:
+            work = monitor.measure_topic(topic, partial(subscriptions.open_lag_reader, topic))
+            measurements.start(topic, work)
+        await run_concurrently(
+            subscriptions.run_member(topic, context, stop=stop, on_join=monitor.follow)
+            for topic, context in contexts.items()
+        )
+        await measurements.wait_or_cancel(contexts, within_seconds=0)
 
 
-def _watchdog(beat: Heartbeat, monitor: "_MembershipMonitor", service: Service, *, max_poll_seconds: float) -> Watchdog:
+def _watchdog(beat: Heartbeat, monitor: MembershipMonitor, service: Service, *, max_poll_seconds: float) -> Watchdog:
     """Return the watchdog over the event loop, the polling, and the work in flight."""
     progress, meters = service.progress, service.meters
     return Watchdog(
@@ -156,42 +161,3 @@ def _watchdog(beat: Heartbeat, monitor: "_MembershipMonitor", service: Service, 
         on_healthy=lambda: sd_notify("WATCHDOG=1"),
         on_breach=lambda name: meters.count("vqmon.watchdog.breach", what=name),
     )
-
-
-class _MembershipMonitor:
-    """Measures the current membership of each topic, and reports readiness and lost brokers."""
-
-    def __init__(self, progress: ProgressTracker, meters: Meters) -> None:
-        self._progress = progress
-        self._meters = meters
-        # topic -> its newest membership
-        self._members: dict[str, GroupMember] = {}
-        self._is_connected = True
-
-    def follow(self, topic: str, member: GroupMember) -> None:
-        """Measure this membership of the topic from now on."""
-        self._members[topic] = member
-
-    def stuck_seconds(self) -> float:
-        """How long polling has stood still, 0 before the first membership."""
-        return max((member.stuck_seconds() for member in self._members.values()), default=0.0)
-
-    def update(self) -> None:
-        """Set readiness and gauges; log when the brokers become unreachable and when they answer again."""
-        if not self._members:
-            return
-        members = list(self._members.values())
-        silent_seconds = max(member.silent_seconds() for member in members)
-        is_connected = silent_seconds < SILENT_SECONDS
-        if is_connected != self._is_connected:
-            self._is_connected = is_connected
-            name = "kafka.connected" if is_connected else "kafka.unreachable"
-            log.warning(**log_event(name, silent_seconds=silent_seconds))
-        halted_count = sum(worker.is_halted for member in members for worker in member.workers)
-        is_settled = all(member.is_settled for member in members)
-        self._progress.is_ready = is_settled and is_connected and not halted_count
-        self._meters.set("vqmon.kafka.connected", int(is_connected))
-        self._meters.set("vqmon.kafka.halted", halted_count)
-        for topic, member in self._members.items():
-            for partition, lag in member.lags().items():
-                self._meters.set("vqmon.kafka.lag", lag, topic=topic, partition=str(partition))

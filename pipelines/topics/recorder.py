@@ -91,6 +91,7 @@ class Recorder:
             while not self._stop.is_set():
                 started_at = time.monotonic()
                 await self._record_once()
+                await self._measure_lag()
                 left_seconds = self._context.gather_seconds - (time.monotonic() - started_at)
                 if left_seconds > 0:
                     await wait_or_stop(self._stop, left_seconds)
@@ -111,7 +112,6 @@ class Recorder:
         taken = parse_record_batches(batch for batches in polled for batch in batches)
         if taken.offset_commits:
             await self._write(taken)
-        await self._measure_lag()
 
     async def _write(self, taken: ParsedRecords) -> None:
         started_at = time.perf_counter()
@@ -158,9 +158,11 @@ class Recorder:
         if time.monotonic() - self._lag_measured_at < _LAG_INTERVAL_SECONDS:
             return
         self._lag_measured_at = time.monotonic()
+        series: list[tuple[float, Mapping[str, str]]] = []
         for reader in self._readers:
-            for partition, lag in (await reader.lags()).items():
-                self._meters.set("vqmon.record.lag", lag, topic=reader.topic, partition=str(partition))
+            lags = await reader.lags()
+            series += [(lag, {"topic": reader.topic, "partition": str(partition)}) for partition, lag in lags.items()]
+        self._meters.replace("vqmon.record.lag", series)
 
     async def _read_offsets(self, topic: str) -> Mapping[int, int]:
         return await self._context.thread.run(partial(self._context.thread.history.queries.next_offsets, topic))

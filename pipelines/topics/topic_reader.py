@@ -48,6 +48,8 @@ class TopicReader:
         self._when_lost: WhenLost = when_lost
         # None = assigned, and its offset not read from the history yet
         self._positions: dict[int, _PartitionPosition | None] = {}
+        # up to where the history holds each partition, as last measured
+        self._read_until: dict[int, int] = {}
         self._has_assignment = False
         self._group = open_group(topic, self._assigned, self._revoked)
 
@@ -64,6 +66,9 @@ class TopicReader:
 
     def reset_positions(self) -> None:
         """Read the offsets of all partitions from the history again before the next poll."""
+        self._read_until |= {
+            partition: position.next_offset for partition, position in self._positions.items() if position is not None
+        }
         self._positions = dict.fromkeys(self._positions)
 
     async def resume_assigned(self) -> None:
@@ -118,14 +123,16 @@ class TopicReader:
                 self._positions[step.partition] = _PartitionPosition(step.next_offset, step.next_offset)
 
     async def lags(self) -> Mapping[int, int]:
-        """Partition -> records not read yet, where known; transaction markers do not count."""
+        """Partition -> records not in the history yet; transaction markers do not count.
+
+        A partition that is not read now, such as while the history cannot be written, has the lag since it was.
+        """
         lags = {}
         for partition, position in list(self._positions.items()):
+            offsets = await self._group.partition_offsets(partition)
             if position is not None:
-                next_offset = await self._group.next_fetch_offset(partition)
-                lag = self._group.lag_records(partition, next_offset=next_offset)
-                if lag is not None:
-                    lags[partition] = lag
+                self._read_until[partition] = await self._group.next_fetch_offset(partition)
+            lags[partition] = max(0, offsets.end - self._read_until.get(partition, offsets.beginning))
         return lags
 
     def _assigned(self, partitions: Collection[int]) -> None:
@@ -137,6 +144,7 @@ class TopicReader:
         """Let a write that has begun finish, within the time that the group grants."""
         for partition in partitions:
             self._positions.pop(partition, None)
+            self._read_until.pop(partition, None)
         try:
             async with asyncio.timeout(self._revoke_seconds):
                 async with self._writing:

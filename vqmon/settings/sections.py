@@ -125,6 +125,7 @@ class KafkaSettings(Section):
     session_seconds: PositiveFloat = 20.0
     rebalance_seconds: PositiveFloat = 30.0
     patience_seconds: PositiveFloat = 30.0
+    stalled_seconds: PositiveFloat = 120.0
     rejected_limit: float = Field(default=0.9, gt=0, le=1)
     when_lost: Literal["stop", "go_on"] = "stop"
 

@@ -1,10 +1,10 @@
 """Every operational metric of the daemon: its name, kind, unit and description, and the meters that record it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from opentelemetry.metrics import Counter, Histogram, _Gauge
+from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
@@ -33,6 +33,9 @@ MetricName = Literal[
     "vqmon.history.degraded",
     "vqmon.history.waiting",
     "vqmon.kafka.lag",
+    "vqmon.kafka.lag_time",
+    "vqmon.kafka.oldest",
+    "vqmon.kafka.partition",
     "vqmon.kafka.connected",
     "vqmon.kafka.rebalance",
     "vqmon.kafka.bring_up.duration",
@@ -151,7 +154,22 @@ METRICS: Mapping[MetricName, Metric] = {
     "vqmon.kafka.lag": Metric(
         kind="gauge",
         unit="{record}",
-        description="unread records of the assigned partitions, by `topic` and `partition`",
+        description="end offset minus committed offset of each assigned partition, by `topic` and `partition`",
+    ),
+    "vqmon.kafka.lag_time": Metric(
+        kind="gauge",
+        unit="s",
+        description="age of the oldest record that is not committed, by its timestamp, by `topic` and `partition`",
+    ),
+    "vqmon.kafka.oldest": Metric(
+        kind="gauge",
+        unit="s",
+        description="how long the worker has held its oldest unfinished record, by `topic` and `partition`",
+    ),
+    "vqmon.kafka.partition": Metric(
+        kind="gauge",
+        unit="{partition}",
+        description="1 for the `state` of each assigned partition (opening, ready, stalled, halted)",
     ),
     "vqmon.kafka.connected": Metric(kind="gauge", unit="1", description="1 while the brokers answer, else 0"),
     "vqmon.kafka.rebalance": Metric(
@@ -206,6 +224,9 @@ METRICS: Mapping[MetricName, Metric] = {
 """Labels have low cardinality: never a stream, rendition, segment or address."""
 
 
+_Labels = tuple[tuple[str, str], ...]
+
+
 class Meters:
     """Records the metrics of `METRICS`; without a reader nothing is stored."""
 
@@ -214,13 +235,15 @@ class Meters:
         self._provider = MeterProvider(metric_readers=readers, resource=resource)
         meter = self._provider.get_meter("vqmon")
         self._counters: dict[str, Counter] = {}
-        self._gauges: dict[str, _Gauge] = {}
+        # gauge -> labels -> value; a gauge is read when it is collected, so that a series can also end
+        self._gauges: dict[str, dict[_Labels, float]] = {}
         self._histograms: dict[str, Histogram] = {}
         for name, metric in METRICS.items():
             if metric.kind == "counter":
                 self._counters[name] = meter.create_counter(name, metric.unit, metric.description)
             elif metric.kind == "gauge":
-                self._gauges[name] = meter.create_gauge(name, metric.unit, metric.description)
+                self._gauges[name] = {}
+                meter.create_observable_gauge(name, [self._observer(name)], metric.unit, metric.description)
             else:
                 # Explicit bounds: an exponential histogram breaks the pull exporter's whole scrape.
                 self._histograms[name] = meter.create_histogram(
@@ -235,8 +258,19 @@ class Meters:
         self._counters[name].add(amount, labels)
 
     def set(self, name: MetricName, value: float, **labels: str) -> None:
-        """Set a gauge."""
-        self._gauges[name].set(value, labels)
+        """Set one series of a gauge."""
+        self._gauges[name][tuple(labels.items())] = value
+
+    def replace(self, name: MetricName, series: Iterable[tuple[float, Mapping[str, str]]]) -> None:
+        """Set all series of a gauge, as (value, labels); those that are not given end."""
+        self._gauges[name] = {tuple(labels.items()): value for value, labels in series}
+
+    def _observer(self, name: str) -> Callable[[CallbackOptions], Sequence[Observation]]:
+        def observe(options: CallbackOptions) -> Sequence[Observation]:
+            # A copy, as the collecting thread reads while others set.
+            return [Observation(value, dict(labels)) for labels, value in self._gauges[name].copy().items()]
+
+        return observe
 
     def record(self, name: MetricName, value: float, **labels: str) -> None:
         """Record one value of a histogram."""

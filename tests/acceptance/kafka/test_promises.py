@@ -1,13 +1,18 @@
 """What the fleet relies on, held against the real broker and against the in-memory one."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pipelines.fleet.membership import ConsumerGroup
+from pipelines.fleet.monitoring import LagReader
 from tests.acceptance.kafka.broker import Cluster
 from tests.acceptance.kafka.fleet import make_topics, message_of, read_all, segments_of
 from vqmon.errors import BrokerError, FencedError
@@ -22,7 +27,13 @@ from vqmon.transport.kafka import (
     TransactionBatch,
     read_changelog,
 )
-from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryGroupConsumer, MemoryTransactionalProducer
+from vqmon.transport.kafka.in_memory import (
+    MemoryBroker,
+    MemoryGroupConsumer,
+    MemoryLagReader,
+    MemoryTransactionalProducer,
+)
+from vqmon.transport.kafka.reader import open_lag_reader
 
 PARTITIONS = 2
 NUMBERS = count()
@@ -84,6 +95,14 @@ class Side:
         if self.connection:
             return [record.value for record in await read_all(",".join(self.connection.bootstrap), topic)]
         return [record.value for record in self.memory.records(topic)]
+
+    @asynccontextmanager
+    async def lag_reader(self) -> AsyncIterator[LagReader]:
+        if self.connection is None:
+            yield MemoryLagReader(self.memory, topic=self.names.segments, group=self.group)
+        else:
+            async with open_lag_reader(self.connection, self.names.segments, group=self.group) as reader:
+                yield reader
 
     async def state(self, partition: int) -> dict[str, bytes]:
         if self.connection:
@@ -201,6 +220,42 @@ async def test_two_members_share_the_partitions_and_one_takes_over(side: Side) -
     await members[1].stop()
     await until(lambda: revocations[0].owned == {0, 1})
     await members[0].stop()
+
+
+async def test_the_lag_of_a_group_is_measured_from_outside(side: Side) -> None:
+    """End offsets and committed offsets of all partitions, without a member; the timestamp is that of the record."""
+    await side.put(range(4))
+    async with side.lag_reader() as reader:
+        end_offsets = await reader.end_offsets([0, 1])
+        full = max(end_offsets, key=lambda partition: end_offsets[partition])
+        assert await reader.next_offsets([0, 1]) == {0: 0, 1: 0}
+        writer = side.writer(full)
+        await writer.open()
+        await writer.write(TransactionBatch(records=[], next_offset=2))
+        await writer.close()
+        # A broker may write the commit marker of the offset after it has answered.
+        async with asyncio.timeout(30):
+            while await reader.next_offsets([0, 1]) != {0: 0, 1: 0, full: 2}:  # noqa: ASYNC110 - nothing tells when
+                await asyncio.sleep(0.02)
+        timestamps = await reader.timestamps_ms({full: 2, 1 - full: 0})
+        assert set(timestamps) == {full}
+        if side.connection:
+            assert abs(timestamps[full] / 1000 - time.time()) < 60
+            assert _exported_lags(side) == {full: end_offsets[full] - 2}
+            assert end_offsets[full] == 4
+
+
+def _exported_lags(side: Side) -> dict[int, int]:
+    """The lag of each partition as kafka_exporter and KEDA compute it, from the answers of another client library."""
+    assert side.connection is not None
+    admin = AdminClient({"bootstrap.servers": ",".join(side.connection.bootstrap)})
+    request = ConsumerGroupTopicPartitions(side.group)
+    committed = admin.list_consumer_group_offsets([request])[side.group].result().topic_partitions
+    ends = admin.list_offsets({TopicPartition(each.topic, each.partition): OffsetSpec.latest() for each in committed})
+    return {
+        each.partition: ends[TopicPartition(each.topic, each.partition)].result().offset - each.offset
+        for each in committed
+    }
 
 
 async def test_one_refused_record_spoils_the_whole_batch(cluster: Cluster) -> None:

@@ -64,9 +64,6 @@ class ScriptedGroup:
     async def next_fetch_offset(self, partition: int) -> int:
         return 100
 
-    def lag_records(self, partition: int, *, next_offset: int) -> int | None:
-        return None if partition == 9 else 100 - next_offset
-
 
 def worker(partition: int, **fields: object) -> SimpleNamespace:
     """A partition worker that records what it is given."""
@@ -142,12 +139,6 @@ async def test_a_poll_ends_the_time_that_polling_stood_still(clock: ManualClock)
     clock.seconds += 5.0
     member._is_leaving = True
     assert member.stuck_seconds() == 0.0
-
-
-async def test_the_lag_of_a_partition_is_known_once_its_worker_is_ready() -> None:
-    """A partition whose end is unknown has none; one without a committed offset is read from its start."""
-    workers = [worker(0), worker(1, is_ready=False), worker(2, next_offset=None), worker(9)]
-    assert member_with(ScriptedGroup(), *workers).lags() == {0: 60, 2: 100}
 
 
 async def test_partitions_with_room_for_half_a_queue_are_polled() -> None:

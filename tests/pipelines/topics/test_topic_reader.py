@@ -148,16 +148,18 @@ async def test_a_revocation_does_not_wait_longer_than_the_group_grants() -> None
     assert topic.reader._positions == {}
 
 
-async def test_lag_counts_the_records_that_are_not_read_yet() -> None:
-    """Not the transaction markers at the end; partitions that are not resumed have no lag yet."""
+async def test_lag_counts_the_records_that_are_not_in_the_history() -> None:
+    """Not the transaction markers at the end; also before a partition is read, and while the history is away."""
     topic = Topic(partition_1=5)
     topic.broker.markers[TOPIC, 1] = 3
     await topic.reader.start()
-    assert await topic.reader.lags() == {}
+    assert await topic.reader.lags() == {0: 5, 1: 5}
     await topic.reader.resume_assigned()
     assert await topic.reader.lags() == {0: 5, 1: 0}
     await topic.poll()
     assert await topic.reader.lags() == {0: 0, 1: 0}
+    topic.reader.reset_positions()
+    assert await topic.reader.lags() == {0: 5, 1: 0}
 
 
 async def test_deleted_records_stop_the_reader_unless_the_settings_accept_the_gap() -> None:

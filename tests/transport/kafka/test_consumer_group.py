@@ -19,7 +19,6 @@ class FakeConsumer:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.committed_offset: int | None = None
-        self.high_watermark: int | None = None
         self.error: Exception | None = None
 
     async def getmany(self, *partitions: TopicPartition, **_: object) -> dict[TopicPartition, list[Any]]:
@@ -37,9 +36,6 @@ class FakeConsumer:
 
     async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(partitions, 9)
-
-    def highwater(self, partition: TopicPartition) -> int | None:
-        return self.high_watermark
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.calls.append(("seek", (partition.partition, offset)))
@@ -110,15 +106,6 @@ async def test_offsets_of_a_partition(fake: FakeConsumer, committed_offset: int 
     fake.committed_offset = committed_offset
     offsets = await member(fake).partition_offsets(1)
     assert (offsets.committed, offsets.beginning, offsets.end) == (committed_offset, 2, 9)
-
-
-@pytest.mark.parametrize(("high_watermark", "lag"), [(None, None), (9, 4), (5, 0), (3, 0)])
-async def test_lag_is_unknown_before_the_first_fetch_and_never_negative(
-    fake: FakeConsumer, high_watermark: int | None, lag: int | None
-) -> None:
-    """The high watermark is that of the last fetch, which may be older than our position."""
-    fake.high_watermark = high_watermark
-    assert member(fake).lag_records(1, next_offset=5) == lag
 
 
 def test_a_header_without_a_value_is_empty() -> None:

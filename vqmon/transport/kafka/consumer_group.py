@@ -132,11 +132,6 @@ class GroupConsumer:
                 )
             )
 
-    def lag_records(self, partition: int, *, next_offset: int) -> int | None:
-        """The number of offsets from `next_offset` to the high watermark of the last fetch; None before the first."""
-        high_watermark = self._consumer.highwater(self._topic_partition(partition))
-        return None if high_watermark is None else max(0, high_watermark - next_offset)
-
     async def ping(self) -> bool:
         """Whether a broker answers."""
         try:

@@ -211,6 +211,30 @@ class MemoryGroupConsumer:
         end_offset = self._broker.end_offset(self._topic, partition)
         return position if position < end_offset else end_offset + self._broker.markers[self._topic, partition]
 
-    def lag_records(self, partition: int, *, next_offset: int) -> int | None:
-        """The number of offsets from `next_offset` to the end."""
-        return max(0, self._broker.end_offset(self._topic, partition) - next_offset)
+
+class MemoryLagReader:
+    """How far a group has come in a topic, seen from outside."""
+
+    def __init__(self, broker: MemoryBroker, *, topic: str, group: str) -> None:
+        self._broker, self._topic, self._group = broker, topic, group
+
+    async def end_offsets(self, partitions: Collection[int]) -> Mapping[int, int]:
+        """The end offset of each partition."""
+        return {partition: self._broker.end_offset(self._topic, partition) for partition in partitions}
+
+    async def next_offsets(self, partitions: Collection[int]) -> Mapping[int, int]:
+        """The committed offset of each partition, or else its oldest one."""
+        broker, topic = self._broker, self._topic
+        return {
+            partition: broker.offsets.get((self._group, topic, partition), broker.beginning_offsets[topic, partition])
+            for partition in partitions
+        }
+
+    async def timestamps_ms(self, offsets: Mapping[int, int]) -> Mapping[int, int]:
+        """Partition -> timestamp of the first record from this offset on."""
+        logs = {partition: self._broker.logs[self._topic, partition] for partition in offsets}
+        return {
+            partition: next(record.timestamp_ms for record in log if record.offset >= offsets[partition])
+            for partition, log in logs.items()
+            if log and log[-1].offset >= offsets[partition]
+        }

@@ -1,12 +1,13 @@
-"""Consumers without a group: reading a changelog, and following a topic from offsets that the caller stores."""
+"""Consumers that are no group members: a changelog, a topic from stored offsets, and how far a group has come."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from vqmon.errors import BrokerError
-from vqmon.flow import run_with_deadline
+from vqmon.flow import run_concurrently, run_with_deadline
 from vqmon.transport.kafka.connection import ClientConfig, stop_consumer, translated_errors
 from vqmon.transport.kafka.consumer_group import to_record
 from vqmon.transport.kafka.records import Record
@@ -14,8 +15,10 @@ from vqmon.transport.kafka.records import Record
 _START_TIMEOUT_SECONDS = 60.0
 _STOP_TIMEOUT_SECONDS = 2.0
 _REQUEST_TIMEOUT_SECONDS = 20.0
+_LAG_TIMEOUT_SECONDS = 5.0
 _CHANGELOG_TIMEOUT_SECONDS = 60.0
 _POLL_SECONDS = 0.5
+_PEEK_SECONDS = 1.0
 MAX_EMPTY_POLLS = 3
 """Polls without records or progress after which only compacted transaction markers can be left."""
 
@@ -126,5 +129,89 @@ async def open_topic_consumer(
             if partition.partition in offsets:
                 consumer.seek(partition, offsets[partition.partition])
         yield TopicConsumer(consumer, partitions)
+    finally:
+        await stop_consumer(consumer, timeout_seconds=_STOP_TIMEOUT_SECONDS)
+
+
+class LagReader:
+    """Reads how far a group has come in a topic, as lag exporters do: from outside, whatever its members are doing.
+
+    Its clients are its own, so it also answers while a member is stuck or joins the group. Raises BrokerError.
+    """
+
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str) -> None:
+        self._consumer = consumer
+        self._topic = topic
+
+    async def end_offsets(self, partitions: Collection[int]) -> Mapping[int, int]:
+        """The high watermark of each partition; those that no broker leads now are left out."""
+        return await self._of_each(partitions, self._end_offset)
+
+    async def next_offsets(self, partitions: Collection[int]) -> Mapping[int, int]:
+        """The committed offset, or else the oldest one, of each partition; left out where it cannot be read."""
+        return await self._of_each(partitions, self._next_offset)
+
+    async def _of_each(
+        self, partitions: Collection[int], read: Callable[[TopicPartition], Coroutine[None, None, int]]
+    ) -> Mapping[int, int]:
+        async def read_or_none(partition: int) -> int | None:
+            # Each by itself: one partition without a leader must not hide the others.
+            try:
+                with translated_errors("read the lag"):
+                    work = read(TopicPartition(self._topic, partition))
+                    return await run_with_deadline(work, within_seconds=_LAG_TIMEOUT_SECONDS)
+            except BrokerError:
+                return None
+
+        offsets = await run_concurrently(read_or_none(partition) for partition in partitions)
+        return {partition: offset for partition, offset in zip(partitions, offsets, strict=True) if offset is not None}
+
+    async def _end_offset(self, partition: TopicPartition) -> int:
+        return int((await self._consumer.end_offsets([partition]))[partition])
+
+    async def _next_offset(self, partition: TopicPartition) -> int:
+        offset = await self._consumer.committed(partition)
+        if offset is None:
+            offset = (await self._consumer.beginning_offsets([partition]))[partition]
+        return int(offset)
+
+    async def timestamps_ms(self, offsets: Mapping[int, int]) -> Mapping[int, int]:
+        """Partition -> timestamp of the first record from this offset on; left out where none comes within a second."""
+        partitions = {TopicPartition(self._topic, partition): offset for partition, offset in offsets.items()}
+        timestamps: dict[int, int] = {}
+        with translated_errors("read the oldest record"):
+            self._consumer.assign(list(partitions))
+            try:
+                for partition, offset in partitions.items():
+                    self._consumer.seek(partition, offset)
+                ends_at = time.monotonic() + _PEEK_SECONDS
+                while partitions and (left_seconds := ends_at - time.monotonic()) > 0:
+                    fetched = await self._consumer.getmany(*partitions, timeout_ms=int(left_seconds * 1000))
+                    for partition, records in fetched.items():
+                        timestamps[partition.partition] = records[0].timestamp
+                        del partitions[partition]
+            finally:
+                self._consumer.assign([])
+        return timestamps
+
+
+@asynccontextmanager
+async def open_lag_reader(config: ClientConfig, topic: str, *, group: str) -> AsyncIterator[LagReader]:
+    """Connect without joining the group; raises BrokerError."""
+    consumer = AIOKafkaConsumer(
+        **config.client_options(),
+        group_id=group,
+        enable_auto_commit=False,
+        # What lag exporters report: uncommitted records count, as they wait too.
+        isolation_level="read_uncommitted",
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=64 << 10,
+        fetch_max_wait_ms=100,
+        metadata_max_age_ms=30_000,
+    )
+    try:
+        with translated_errors("read the lag"):
+            await run_with_deadline(consumer.start(), within_seconds=_START_TIMEOUT_SECONDS)
+        yield LagReader(consumer, topic)
     finally:
         await stop_consumer(consumer, timeout_seconds=_STOP_TIMEOUT_SECONDS)
