@@ -32,8 +32,8 @@ async def request_end(settings: Settings, stream_id: str, rendition: str = ALL_R
     if settings.source.kind == "kafka":
         from pipelines.topics.publisher import publish_end
 
-        await publish_end(settings, end)
-        return f"the end of {subject} was written to the segments topic, after the segments of the stream"
+        partition_count = await publish_end(settings, end)
+        return f"the end of {subject} was written to all {partition_count} partitions of the segments topic"
     location = settings.history.location
     with open_history(location, mode="annotate") as history:
         renditions = _renditions_seen(history, stream_id)

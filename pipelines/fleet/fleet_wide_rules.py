@@ -19,7 +19,7 @@ MAX_WAITING = 2000
 async def parse_gathered_record(record: Record) -> ObservedRecord | ControlRecord:
     """Parse what a worker wrote to the gathered topic; raises SettingsError when another version of vqmon wrote it."""
     try:
-        if is_control_message(dict(record.headers)):
+        if is_control_message(record.headers_by_name()):
             return ControlRecord(record=record, message=parse_control_message(record.value or b""))
         return ObservedRecord(record=record, outcome=cloudevents.parse_outcome(record.value or b""))
     except WireError as error:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
+from itertools import accumulate
 
 from pipelines.observe.observer import Observation
 from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
@@ -18,6 +19,7 @@ from vqmon.transport.wire.alert_state import state_key
 from vqmon.transport.wire.control_messages import (
     ControlMessage,
     control_message_headers,
+    control_message_key,
     encode_control_message,
     is_control_message,
     parse_control_message,
@@ -95,9 +97,9 @@ async def observe_record(
     try:
         if len(record.value or b"") > identity.max_message_bytes:
             raise WireError(f"the record is larger than {identity.max_message_bytes} bytes")
-        if record.value and is_control_message(dict(record.headers)):
+        if record.value and is_control_message(record.headers_by_name()):
             return ControlRecord(record=record, message=_parse_keyed_message(record.key, record.value))
-        segment = parse_segment(record.key, record.value, dict(record.headers))
+        segment = parse_segment(record.key, record.value, record.headers_by_name())
     except WireError as error:
         outcome = _rejected_outcome(record, str(error), identity, now())
         return ObservedRecord(record=record, outcome=outcome, rejected=str(error))
@@ -148,7 +150,8 @@ class PartitionJudge:
                 break
             if isinstance(entry, ControlRecord):
                 message, entry_alerts = self._judge_control_message(entry.message)
-                outgoing += self._encode_control_message(entry.record, message, entry_alerts)
+                if message is not None:
+                    outgoing += self._encode_control_message(entry.record, message, entry_alerts)
             else:
                 entry_alerts = self._judge_observed(entry)
                 outgoing += self._encode_observed(entry, entry_alerts)
@@ -163,11 +166,16 @@ class PartitionJudge:
         batch = TransactionBatch(records=outgoing, next_offset=last.offset + 1)
         return JudgedRecords(batch=batch, observed=judged, alerts=alerts)
 
-    def _judge_control_message(self, message: ControlMessage) -> tuple[ControlMessage, Sequence[Alert]]:
-        """Return the message to pass on and the alerts that it resolves; an end gets the time of the last segment."""
+    def _judge_control_message(self, message: ControlMessage) -> tuple[ControlMessage | None, Sequence[Alert]]:
+        """Return the message to pass on and the alerts that it resolves; an end gets the time of the last segment.
+
+        An end is sent to every partition, and only the one that has the stream passes it on: behind its last segment.
+        """
         if isinstance(message, DeployMarker):
             self._judge.add_marker(message)
             return message, ()
+        if not self._judge.has_stream(message.stream_id):
+            return None, ()
         last_seen_at = self._judge.active_until(message.stream_id, message.rendition)
         return replace(message, at=last_seen_at or message.at), self._judge.end_stream(message)
 
@@ -222,14 +230,16 @@ class PartitionJudge:
         """Pass the message on among the outcomes, so that whoever reads them in order can judge as we did."""
         headers = self._headers(record)
         value = encode_control_message(message, source=self._identity.source)
-        published = self._published(record, value, (*headers, control_message_headers(message)[-1]))
+        # The key tells it apart from outcomes, so that a sink that keeps the newest value of each key keeps outcomes.
+        topic, key = self._identity.names.quality, control_message_key(message)
+        published = self._outgoing(topic, key, value, (*headers, control_message_headers(message)[-1]))
         return [published, *self._gathered_copy(published), *self._alert_records(alerts, headers)]
 
     def _headers(self, record: Record) -> Headers:
         return (
             ("content-type", STRUCTURED_CONTENT_TYPE),
             ("vqmon-input", f"{self._identity.names.segments}/{record.partition}/{record.offset}".encode()),
-            *parse_trace_context(dict(record.headers)).headers(),
+            *parse_trace_context(record.headers_by_name()).headers(),
         )
 
     def _alert_records(self, alerts: Sequence[Alert], headers: Headers) -> list[ProducerRecord]:
@@ -248,9 +258,7 @@ class PartitionJudge:
 
     def _rejected_record(self, observed: ObservedRecord) -> ProducerRecord:
         record, names = observed.record, self._identity.names
-        key, headers = _truncate_key(record.key), record.headers
-        if sum(len(name) + len(value) for name, value in headers) > _MAX_HEADERS_BYTES:
-            headers = ()
+        key, headers = record.key, _headers_within(record.headers, _MAX_HEADERS_BYTES)
         value, max_value_bytes = record.value, self._identity.max_rejected_bytes - _OVERHEAD_BYTES
         reasons = {
             "reason": "too_large" if len(value or b"") > self._identity.max_message_bytes else "message",
@@ -267,16 +275,17 @@ class PartitionJudge:
         if value is not None and len(value) > max_value_bytes:
             reasons |= {"cut": str(len(value)), "sha256": sha256(value).hexdigest()}
             value = value[:max_value_bytes]
+        if key is not None and len(key) > _MAX_KEY_BYTES:
+            reasons["key-cut"] = str(len(key))
+        if len(headers) < len(record.headers):
+            reasons["headers-cut"] = f"{len(headers)} of {len(record.headers)}"
         added = tuple((f"vqmon-rejected-{name}", text.encode()) for name, text in reasons.items())
-        return self._outgoing(names.rejected, key, value, (*headers, *added))
+        return self._outgoing(names.rejected, _truncate_key(key), value, (*headers, *added))
 
     def _state_record(self, key: str, value: bytes | None) -> ProducerRecord:
         return self._outgoing(self._identity.names.state, key.encode(), value, ())
 
     def _outgoing(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> ProducerRecord:
-        if key is None and value is None:
-            # The client refuses a record without both key and value.
-            value = b""
         return ProducerRecord(topic=topic, partition=self._partition, key=key, value=value, headers=headers)
 
 
@@ -304,6 +313,12 @@ def _rejected_outcome(record: Record, detail: str, identity: ProducerIdentity, o
 def _truncate_key(key: bytes | None) -> bytes | None:
     """Bound the key; only records that are rejected anyway have a longer one."""
     return key if key is None else key[:_MAX_KEY_BYTES]
+
+
+def _headers_within(headers: Headers, max_bytes: int) -> Headers:
+    """Return the first headers, in order, that have so many bytes together."""
+    sizes = accumulate(len(name.encode()) + len(value or b"") for name, value in headers)
+    return headers[: sum(size <= max_bytes for size in sizes)]
 
 
 def _resolve(alert: Alert, observed: ObservedRecord) -> Alert:

@@ -95,11 +95,15 @@ async def publish_marker(settings: Settings, marker: DeployMarker) -> int:
         )
 
 
-async def publish_end(settings: Settings, end: StreamEnd) -> None:
-    """Write the end of a stream to the segments topic, where it comes after the stream's segments."""
+async def publish_end(settings: Settings, end: StreamEnd) -> int:
+    """Write the end of a stream to every partition of the segments topic; returns how many partitions it has.
+
+    The partition that a key belongs to depends on the partitioner of the producer that wrote the stream's segments.
+    """
     topic = topic_names(settings.kafka).segments
+    key, value, headers = _encode_end(end)
     async with IdempotentProducer(connection_of(settings.kafka)) as publisher:
-        await publisher.publish(topic, [_encode_end(end)])
+        return await publisher.publish_to_all_partitions(topic, value, headers, key=key)
 
 
 async def create_missing_topics(settings: Settings) -> Sequence[str]:

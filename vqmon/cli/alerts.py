@@ -40,8 +40,8 @@ def end(config: Path | None, stream: str, rendition: str | None) -> None:
     """End a stream: resolve its open alerts at the end of its last segment.
 
     Playlists that end by themselves do not need this. The end is written to the history of the settings, where a
-    running daemon finds it within seconds, or, if the source is Kafka, to the segments topic after the segments of the
-    stream. If the stream returns later, alert rules keep their baselines.
+    running daemon finds it within seconds, or, if the source is Kafka, to all partitions of the segments topic. If the
+    stream returns later, alert rules keep their baselines.
     """
     from pipelines.daemon.stream_ends import request_end
     from vqmon.core.alerts.annotations import ALL_RENDITIONS

@@ -71,7 +71,7 @@ allow_noncommercial = true
     assert "all topics match the settings" in run_vqmon(tmp_path, "topics", "check")
     published = run_vqmon(tmp_path, "publish", str(media), "--stream", "film", "--rendition", "1080p", "--arm", "new")
     assert "3 segment messages published" in published
-    assert "the end of film was written to the segments topic" in run_vqmon(tmp_path, "end", "film")
+    assert "the end of film was written to all 2 partitions" in run_vqmon(tmp_path, "end", "film")
     names = TopicNames.from_prefix("whole", "whole")
     daemon = started(tmp_path)
     try:
@@ -91,7 +91,7 @@ allow_noncommercial = true
     assert (end.stream_id, end.rendition, end.at) == ("film", "*", max(outcome.segment.ends_at for outcome in outcomes))
     assert [type(outcome) for outcome in outcomes] == [QualityEvent, QualityEvent, SegmentFailure]
     assert [outcome.segment.sequence for outcome in outcomes] == [0, 1, 2]
-    assert {record.key for record in records} == {b"film"}
+    assert [record.key for record in records] == [b"film"] * 3 + [b"org.vqmon.ended.v1/film"]
     assert {outcome.segment.rendition.labels["arm"] for outcome in outcomes} == {"new"}
     assert all(
         0 <= score.value <= 100 for outcome in outcomes if isinstance(outcome, QualityEvent) for score in outcome.scores

@@ -144,11 +144,12 @@ async def test_a_batch_and_its_offset_become_visible_together(side: Side) -> Non
     await until(lambda: revocations.owned == {0, 1})
     assert await member.committed(0) is None
     await writer.open()
-    await writer.write(TransactionBatch(records=[side.quality(b"a"), side.quality(b"b")], next_offset=7))
+    null = ProducerRecord(topic=side.names.quality, partition=0, key=None, value=None, headers=(("h", None),))
+    await writer.write(TransactionBatch(records=[side.quality(b"a"), side.quality(b"b"), null], next_offset=7))
     # A broker may write the commit markers after it has answered: until then readers of committed records see nothing.
     while not (values := await side.values(side.names.quality)):  # noqa: ASYNC110 - nothing tells when
         await asyncio.sleep(0.02)
-    assert values == [b"a", b"b"]
+    assert values == [b"a", b"b", None]
     assert await member.committed(0) == 7
     await writer.close()
     await member.stop()

@@ -13,7 +13,7 @@ from tests import factories
 from tests.acceptance.kafka.observers import observe_at_once
 from tests.factories import RENDITION, START
 from tests.pipelines.fleet.test_partition import RULES
-from tests.pipelines.memory_fleet import IDENTITY, NAMES, MemoryFleet, segment
+from tests.pipelines.memory_fleet import IDENTITY, NAMES, MemoryFleet, segment, until
 from vqmon.core.alerts.annotations import ALL_RENDITIONS, StreamEnd, stream_end
 from vqmon.core.types import Alert, Segment
 from vqmon.settings.rules_file import parse_rules
@@ -84,14 +84,18 @@ async def test_any_record_has_one_outcome(
 @pytest.mark.parametrize("size", [10_001, 28_000, 28_001, 200_000])
 async def test_large_records_are_kept_as_far_as_they_fit(size: int) -> None:
     """What the rejected topic cannot take is cut, and the record says so; the whole never exceeds what it takes."""
-    record = Record(0, 7, b"k" * 9000, b"x" * size, (("h", b"y" * 20_000),), 0)
+    headers = (("null", None), ("small", b"z"), ("large", b"y" * 20_000), ("last", b"z"))
+    record = Record(0, 7, b"k" * 9000, b"x" * size, headers, 0)
     looked = await observe_record(record, observe_at_once, IDENTITY, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
     batch = PartitionJudge(0, IDENTITY, rules=(), stored={}, rejected_limit=0.9).judge_records([looked]).batch
     assert batch is not None
     copy = next(record for record in batch.records if record.topic == NAMES.rejected)
     assert len(copy.value or b"") == min(size, 28_000)
-    assert ("vqmon-rejected-cut" in dict(copy.headers)) == (size > 28_000)
-    whole = len(copy.key or b"") + len(copy.value or b"") + sum(len(a) + len(b) for a, b in copy.headers)
+    added = dict(copy.headers)
+    assert ("vqmon-rejected-cut" in added) == (size > 28_000)
+    assert (added["vqmon-rejected-key-cut"], added["vqmon-rejected-headers-cut"]) == (b"9000", b"2 of 4")
+    assert copy.headers[:2] == record.headers[:2]
+    whole = len(copy.key or b"") + len(copy.value or b"") + sum(len(a) + len(b or b"") for a, b in copy.headers)
     assert whole <= IDENTITY.max_rejected_bytes
 
 
@@ -127,3 +131,20 @@ async def test_an_end_whose_key_is_not_the_stream_id_is_rejected_with_an_outcome
     (outcome,) = fleet.outcomes
     assert "key must be the stream id" in getattr(outcome, "detail", "")
     assert not fleet.control_messages
+
+
+async def test_an_end_is_passed_on_by_the_partition_that_has_its_stream() -> None:
+    """It comes over every partition, as nobody knows the partitioner of whoever announced the stream."""
+    fleet = MemoryFleet(partitions=3)
+    fleet.put(1, segment(0, stream_id="news"))
+    fleet.put(2, segment(0, stream_id="sport"))
+    end = stream_end("news", ALL_RENDITIONS, START, announced_at=START)
+    for partition in range(3):
+        fleet.note(partition, end)
+    await fleet.drain(fleet.context(), 3)
+    await until(lambda: len(fleet.broker.offsets) == 3)
+    assert [(record.partition, record.key) for record in fleet.broker.records(NAMES.quality)] == [
+        (1, b"news"),
+        (1, b"org.vqmon.ended.v1/news"),
+        (2, b"sport"),
+    ]

@@ -38,7 +38,7 @@ async def test_every_record_has_one_outcome_and_poison_is_kept_with_its_bytes() 
     """Bad JSON, a wrong schema, a missing key, an empty and a too large record are rejected, with an outcome each."""
     fleet = MemoryFleet(partitions=1)
     fleet.put(0, segment(0))
-    poison = [(b"news", b"{"), (b"news", b"{}"), (None, b"\xff\xfe"), (b"news", None), (b"news", b"x" * 10_001)]
+    poison = [(b"news", b"{"), (b"news", b"{}"), (None, b"\xff\xfe"), (None, None), (b"news", b"x" * 10_001)]
     for key, value in poison:
         fleet.put_raw(0, key, value, ("traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"))
     fleet.put(0, segment(1, url="file:///gone"))

@@ -44,8 +44,8 @@ class RecordingProducer:
         self.batches.append((topic, list(records)))
         return len(self.batches[-1][1])
 
-    async def publish_to_all_partitions(self, topic: str, value: bytes, headers: Headers) -> int:
-        self.batches.append((topic, [(b"", value, headers)] * 3))
+    async def publish_to_all_partitions(self, topic: str, value: bytes, headers: Headers, *, key: bytes = b"") -> int:
+        self.batches.append((topic, [(key, value, headers)] * 3))
         return 3
 
     @property
@@ -208,10 +208,12 @@ async def test_a_marker_goes_to_every_partition(producer: RecordingProducer) -> 
     assert [parse_control_message(value) for _, value, _ in records] == [marker] * 3
 
 
-async def test_an_end_goes_to_the_partition_of_its_stream(producer: RecordingProducer) -> None:
-    """Its key is the stream id, as that of the stream's segments."""
+async def test_an_end_goes_to_every_partition(producer: RecordingProducer) -> None:
+    """Its key is the stream id; which partition that means, only the producer of the segments knows."""
     end = stream_end("news-1", "1080p", START, announced_at=START)
-    await publish_end(SETTINGS, end)
-    ((topic, [(key, value, headers)]),) = producer.batches
-    assert (topic, key, parse_control_message(value)) == ("v.segments.v1", b"news-1", end)
-    assert is_control_message(dict(headers))
+    assert await publish_end(SETTINGS, end) == 3
+    ((topic, records),) = producer.batches
+    assert [(topic, key, parse_control_message(value)) for key, value, _ in records] == [
+        ("v.segments.v1", b"news-1", end)
+    ] * 3
+    assert all(is_control_message(dict(headers)) for _, _, headers in records)

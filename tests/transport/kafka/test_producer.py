@@ -33,8 +33,10 @@ class FakeProducer:
     async def partitions_for(self, topic: str) -> set[int]:
         return {2, 0, 1}
 
-    async def send_and_wait(self, topic: str, value: bytes, *, partition: int, headers: list[Any]) -> None:
-        self.sent.append((topic, partition, value, headers))
+    async def send_and_wait(
+        self, topic: str, value: bytes, key: bytes | None, *, partition: int, headers: list[Any]
+    ) -> None:
+        self.sent.append((topic, partition, value, key))
 
 
 @pytest.fixture
@@ -63,6 +65,6 @@ async def test_a_record_that_is_not_confirmed_fails_the_publish(fake: FakeProduc
 
 
 async def test_a_control_message_goes_to_every_partition(fake: FakeProducer) -> None:
-    """In the order of the partitions; returns how many there are."""
-    assert await open_producer().publish_to_all_partitions("t", b"v", (("a", b"b"),)) == 3
-    assert [partition for _, partition, _, _ in fake.sent] == [0, 1, 2]
+    """In the order of the partitions, whatever its key; returns how many there are."""
+    assert await open_producer().publish_to_all_partitions("t", b"v", (("a", b"b"),), key=b"k") == 3
+    assert fake.sent == [("t", partition, b"v", b"k") for partition in range(3)]

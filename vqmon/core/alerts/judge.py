@@ -99,6 +99,10 @@ class Judge:
         moments = [timeline.ends_at for timeline in self._active_timelines(stream_id, rendition)]
         return _datetime(max(moments)) if moments else None
 
+    def has_stream(self, stream_id: str) -> bool:
+        """Whether this Judge has seen any rendition of the stream, ended or not."""
+        return any(timeline.stream_id == stream_id for timeline in self._store.timelines())
+
     def active_streams(self) -> frozenset[str]:
         """Ids of the streams that have not ended."""
         return frozenset(timeline.stream_id for timeline in self._store.timelines() if not timeline.has_ended)

@@ -172,5 +172,4 @@ async def _refresh_metadata(client: AIOKafkaClient) -> bool:
 
 
 def to_record(record: "ConsumerRecord[bytes, bytes]") -> Record:
-    headers = tuple((name, value if value is not None else b"") for name, value in record.headers)
-    return Record(record.partition, record.offset, record.key, record.value, headers, record.timestamp)
+    return Record(record.partition, record.offset, record.key, record.value, tuple(record.headers), record.timestamp)

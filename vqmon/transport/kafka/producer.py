@@ -50,13 +50,15 @@ class IdempotentProducer:
         with translated_errors("publish"):
             return await run_with_deadline(send(), within_seconds=_SEND_TIMEOUT_SECONDS)
 
-    async def publish_to_all_partitions(self, topic: str, value: bytes, headers: Headers) -> int:
-        """Send one record to every partition and wait until all are confirmed; returns the number of partitions."""
+    async def publish_to_all_partitions(
+        self, topic: str, value: bytes, headers: Headers, *, key: bytes | None = None
+    ) -> int:
+        """Send one record to every partition, whatever its key, and wait for all; returns the number of partitions."""
 
         async def send() -> int:
             partitions = await self._producer.partitions_for(topic)
             for partition in sorted(partitions):
-                await self._producer.send_and_wait(topic, value, partition=partition, headers=list(headers))
+                await self._producer.send_and_wait(topic, value, key, partition=partition, headers=list(headers))
             return len(partitions)
 
         with translated_errors("publish"):

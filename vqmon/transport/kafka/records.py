@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-Headers = tuple[tuple[str, bytes], ...]
+Headers = tuple[tuple[str, bytes | None], ...]
+"""Names may repeat; a value may be null."""
 
 _MAX_TIMESTAMP_MS = 32_503_680_000_000
 """The year 3000."""
@@ -25,6 +26,10 @@ class Record:
     headers: Headers
     # milliseconds since the epoch
     timestamp_ms: int
+
+    def headers_by_name(self) -> dict[str, bytes]:
+        """The last value of each header; null as b""."""
+        return {name: value or b"" for name, value in self.headers}
 
     @property
     def at(self) -> datetime:

@@ -92,6 +92,7 @@ class TransactionalProducer:
             max_request_size=_MAX_RECORD_BYTES + (1 << 20),
             max_batch_size=256 << 10,
             compression_type="lz4",
+            value_serializer=_serialize_value,
             retry_backoff_ms=50,
         )
         self._producer = producer
@@ -122,8 +123,9 @@ class TransactionalProducer:
         confirmations = []
         try:
             for record in records:
+                value = _NULL if record.value is None else record.value
                 confirmation = await producer.send(
-                    record.topic, record.value, record.key, partition=record.partition, headers=list(record.headers)
+                    record.topic, value, record.key, partition=record.partition, headers=list(record.headers)
                 )
                 confirmations.append(confirmation)
             # All must be awaited: the commit would succeed although a record was refused.
@@ -176,6 +178,14 @@ class TransactionalProducer:
             await run_with_deadline(producer.client.close(), within_seconds=_CLOSE_TIMEOUT_SECONDS)
         except (Exception, asyncio.CancelledError) as error:
             log.debug("connections did not close: %r", error)
+
+
+_NULL = object()
+"""Stands for the value null: the client takes no record whose key and value are both None."""
+
+
+def _serialize_value(value: bytes | object) -> bytes | object | None:
+    return None if value is _NULL else value
 
 
 def _retrieve_exception(future: "asyncio.Future[object]") -> None:

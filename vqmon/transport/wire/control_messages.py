@@ -55,6 +55,13 @@ def control_message_headers(message: ControlMessage) -> tuple[tuple[str, bytes],
     return (("content-type", STRUCTURED_CONTENT_TYPE), (HEADER, kind.encode()))
 
 
+def control_message_key(message: ControlMessage) -> bytes:
+    """The key of a control message among outcomes: its type, and its stream or the id of the marker."""
+    if isinstance(message, DeployMarker):
+        return f"{MARKER}/{message.id}".encode()
+    return f"{ENDED}/{message.stream_id}".encode()
+
+
 def is_control_message(headers: Mapping[str, bytes]) -> bool:
     """Whether a record is a control message; cheap, because it is called for every record."""
     return headers.get(HEADER, b"").decode("ascii", "replace") in _MODELS
