@@ -70,7 +70,7 @@ bench-detectors: $(READY)
 	$(BIN)/python -m bench.alerts.detectors $(if $(FULL),--full)
 
 lock: $(READY)
-	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/dev.txt
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra sql --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/dev.txt
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra models --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/models.txt
 
 clean:

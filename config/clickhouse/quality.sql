@@ -1,5 +1,5 @@
 -- Outcomes of vqmon in ClickHouse: a table for queries over many streams, filled from the Kafka topic.
--- One row per outcome and scorer, the same columns as the Parquet export; an unscored outcome is one row.
+-- One row per outcome and scorer; an unscored outcome is one row. views.sql makes the public views from it.
 -- Made for ClickHouse 24.8 and later. Set the brokers, the topic (kafka.prefix) and the TTL.
 
 CREATE DATABASE IF NOT EXISTS vqmon;
@@ -12,23 +12,30 @@ CREATE TABLE IF NOT EXISTS vqmon.quality
     rendition        LowCardinality(String),
     width            UInt16,                             -- 0 = unknown
     height           UInt16,
-    bitrate_kbps     Float32,
+    bitrate_kbps     Nullable(Float64),
     codec            LowCardinality(String),
     sequence         Int64,
-    segment_url      String CODEC(ZSTD(3)),
-    starts_at        DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(1)),
-    duration_seconds Float32,
-    observed_at      DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(1)),
-    arm              LowCardinality(String),             -- label of the segment or rendition
+    segment_key      String CODEC(ZSTD(3)),
+    starts_at        DateTime64(6, 'UTC') CODEC(DoubleDelta, ZSTD(1)),
+    duration_seconds Float64,
+    observed_at      DateTime64(6, 'UTC') CODEC(DoubleDelta, ZSTD(1)),
+    arm              LowCardinality(String),             -- the label `arm`; empty = none
+    labels           Map(LowCardinality(String), String), -- of the segment and its rendition
     stage            LowCardinality(String),
     reason           LowCardinality(String),
     detail           String CODEC(ZSTD(3)),
     scorer           LowCardinality(String),             -- name@version; empty when unscored
-    value            Float32,                            -- 0..100, higher is better; 0 when unscored
-    native_value     Float32,
-    p5               Float32,
-    min              Float32,
-    signals          Map(LowCardinality(String), Float32), -- highest frame value, 0..1
+    value            Float64,                            -- 0..100, higher is better; 0 when unscored
+    native_value     Float64,
+    p5               Float64,
+    min              Float64,
+    pooling          LowCardinality(String),
+    frames           UInt32,
+    signals          Map(LowCardinality(String), Float64), -- highest frame value, 0..1
+    reference_values Map(LowCardinality(String), Float64), -- reference measures on their own scales
+    reference_offset_seconds Nullable(Float64),
+    reference_confidence     Nullable(Float64),
+    unscored_reference       LowCardinality(String),
     decoder          LowCardinality(String)
 )
 -- The same event may come twice (a segment announced twice, a consumer that starts again): the newest row remains when
@@ -65,20 +72,24 @@ SELECT
     if(JSONExtractString(message, 'type') = 'org.vqmon.quality.v1', 'scored', 'unscored') AS kind,
     JSONExtractString(rendition_json, 'stream_id') AS stream_id,
     JSONExtractString(rendition_json, 'name') AS rendition,
-    greatest(JSONExtractUInt(rendition_json, 'width'), JSONExtractUInt(media, 'width')) AS width,
-    greatest(JSONExtractUInt(rendition_json, 'height'), JSONExtractUInt(media, 'height')) AS height,
-    JSONExtractFloat(rendition_json, 'bitrate_kbps') AS bitrate_kbps,
+    if(JSONExtractUInt(rendition_json, 'width') > 0, JSONExtractUInt(rendition_json, 'width'), JSONExtractUInt(media, 'width')) AS width,
+    if(JSONExtractUInt(rendition_json, 'height') > 0, JSONExtractUInt(rendition_json, 'height'), JSONExtractUInt(media, 'height')) AS height,
+    JSONExtract(rendition_json, 'bitrate_kbps', 'Nullable(Float64)') AS bitrate_kbps,
     JSONExtractString(media, 'codec') AS codec,
     JSONExtractInt(segment, 'sequence') AS sequence,
-    cutQueryString(JSONExtractString(segment, 'url')) AS segment_url,
-    parseDateTime64BestEffort(JSONExtractString(segment, 'starts_at'), 3, 'UTC') AS starts_at,
+    concat(
+        stream_id, '/', rendition, '/', toString(sequence), '/',
+        lower(domain(JSONExtractString(segment, 'url'))), path(JSONExtractString(segment, 'url')),
+        if(JSONHas(segment, 'byte_range', 'offset_bytes'), concat('@', toString(JSONExtractInt(segment, 'byte_range', 'offset_bytes'))), '')
+    ) AS segment_key,
+    parseDateTime64BestEffort(JSONExtractString(segment, 'starts_at'), 6, 'UTC') AS starts_at,
     JSONExtractFloat(segment, 'duration_seconds') AS duration_seconds,
-    parseDateTime64BestEffort(JSONExtractString(data, 'observed_at'), 3, 'UTC') AS observed_at,
-    if(
-        JSONHas(segment, 'labels', 'arm'),
-        JSONExtractString(segment, 'labels', 'arm'),
-        JSONExtractString(rendition_json, 'labels', 'arm')
-    ) AS arm,
+    parseDateTime64BestEffort(JSONExtractString(data, 'observed_at'), 6, 'UTC') AS observed_at,
+    mapUpdate(
+        JSONExtract(rendition_json, 'labels', 'Map(LowCardinality(String), String)'),
+        JSONExtract(segment, 'labels', 'Map(LowCardinality(String), String)')
+    ) AS labels,
+    labels['arm'] AS arm,
     JSONExtractString(data, 'stage') AS stage,
     JSONExtractString(data, 'reason') AS reason,
     JSONExtractString(data, 'detail') AS detail,
@@ -87,10 +98,22 @@ SELECT
     JSONExtractFloat(score, 'native_value') AS native_value,
     JSONExtractFloat(score, 'p5') AS p5,
     JSONExtractFloat(score, 'min') AS min,
+    JSONExtractString(score, 'pooling') AS pooling,
+    JSONLength(data, 'times_seconds') AS frames,
     mapApply(
-        (name, summary) -> (name, toFloat32(JSONExtractFloat(summary, 'max'))),
+        (name, summary) -> (name, JSONExtractFloat(summary, 'max')),
         CAST(JSONExtractKeysAndValuesRaw(data, 'signals'), 'Map(LowCardinality(String), String)')
     ) AS signals,
+    CAST(
+        arrayMap(
+            reference -> (JSONExtractString(reference, 'measure'), JSONExtractFloat(reference, 'value')),
+            JSONExtractArrayRaw(data, 'references')
+        ),
+        'Map(LowCardinality(String), Float64)'
+    ) AS reference_values,
+    JSONExtract(data, 'reference_pairing', 'offset_seconds', 'Nullable(Float64)') AS reference_offset_seconds,
+    JSONExtract(data, 'reference_pairing', 'confidence', 'Nullable(Float64)') AS reference_confidence,
+    JSONExtractString(data, 'unscored_reference') AS unscored_reference,
     JSONExtractString(data, 'provenance', 'versions', 'libavcodec') AS decoder
 FROM vqmon.quality_topic
 ARRAY JOIN if(empty(scores), [''], scores) AS score

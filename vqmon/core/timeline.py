@@ -28,6 +28,10 @@ class TimelinePoint:
     signals: Mapping[str, float]
     # reference measure -> value on its own scale
     references: Mapping[str, float] = field(default_factory=dict)
+    # of the segment, else of its rendition
+    labels: Mapping[str, str] = field(default_factory=dict)
+    # position among the writes of the history
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

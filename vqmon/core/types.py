@@ -183,6 +183,11 @@ class Segment:
         return self.starts_at + timedelta(seconds=self.duration_seconds)
 
     @property
+    def all_labels(self) -> Mapping[str, str]:
+        """The labels of the segment, and those of its rendition that it does not have itself."""
+        return {**self.rendition.labels, **self.labels}
+
+    @property
     def key(self) -> str:
         """Identifies the segment, also after a restart; without the query and credentials of its URL."""
         parts = urlsplit(self.url)

@@ -38,6 +38,12 @@ class HistoryReader(Protocol):
         """The newest `limit` outcomes that start within the range, in time order; of one rendition or of all."""
         ...
 
+    def points_written_after(
+        self, number: int, *, limit: int, stream_id: str = "", rendition: str = ""
+    ) -> Sequence[TimelinePoint]:
+        """The oldest `limit` outcomes written after a number, of all streams unless one is named."""
+        ...
+
     def buckets(
         self, stream_id: str, *, begins_at: datetime, ends_at: datetime, count: int, scorer: str
     ) -> Sequence[TimeBucket]:

@@ -2,10 +2,13 @@
 
 import csv
 import json
+import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -60,10 +63,7 @@ def test_csv_says_the_same_as_parquet(history: History, tmp_path: Path) -> None:
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     expected = [
-        {
-            name: "" if value is None else value.isoformat() if hasattr(value, "isoformat") else str(value)
-            for name, value in row.items()
-        }
+        {name: _as_csv(name, value) for name, value in row.items()}
         for row in pq.read_table(tmp_path / "out.parquet").to_pylist()
     ]
     numbers = {"value", "native_value", "p5", "min", "bitrate_kbps", "duration_seconds", *SIGNALS}
@@ -73,6 +73,12 @@ def test_csv_says_the_same_as_parquet(history: History, tmp_path: Path) -> None:
                 assert float(row[name]) == float(wanted[name])
             else:
                 assert row[name] == wanted[name]
+
+
+def _as_csv(name: str, value: Any) -> str:
+    if name == "labels":
+        return json.dumps(dict(value), separators=(",", ":"))
+    return "" if value is None else value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def test_ndjson_is_the_events_themselves(history: History, tmp_path: Path) -> None:
@@ -169,3 +175,13 @@ def test_reference_measures_have_columns_and_all_are_in_one() -> None:
     assert json.loads(row["references"]) == values
     assert plain["references"] is None
     assert set(row) == set(COLUMNS)
+
+
+def test_parquet_without_pyarrow_says_what_to_install(
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not part of the plain install; no file is left behind."""
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(SettingsError, match=re.escape("pip install 'vqmon[parquet]'")):
+        export_outcomes(history.documents, tmp_path / "out.parquet")
+    assert list(tmp_path.glob("*out.parquet*")) == []

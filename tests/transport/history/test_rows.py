@@ -1,5 +1,6 @@
 """The stored form of ids, texts, times and measures."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -8,20 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import factories
-from vqmon.core.types import ReferenceScore
+from vqmon.core.timeline import TimelinePoint
+from vqmon.core.types import Outcome, ReferenceScore
 from vqmon.transport.history.rows import (
-    MeasureLayout,
+    encode_facts,
     from_microseconds,
-    measure_layout,
     outcome_columns,
     pack_event_id,
-    pack_measures,
     point_from_row,
+    scores_in_facts,
     segment_digest,
     storable_text,
     to_microseconds,
     unpack_event_id,
-    unpack_scores,
 )
 
 
@@ -61,14 +61,35 @@ def test_a_segment_digest_is_a_signed_64_bit_integer() -> None:
     assert -(2**63) <= segment_digest("caf\udce9") < 2**63
 
 
-def test_measures_are_scores_by_scorer_and_then_the_maximum_of_each_signal() -> None:
-    """The layout tells which, and comes back from its stored text."""
+def point_of(outcome: Outcome) -> TimelinePoint:
+    """The point that the stored form of an outcome gives."""
+    return point_from_row((1, pack_event_id(outcome.id), "s", "r", 0, None, encode_facts(outcome)))
+
+
+def test_facts_hold_scores_signals_labels_and_frames() -> None:
+    """All that charts and the public views need."""
     event = factories.event(sequence=0, score=42.0)
-    layout = measure_layout(event)
-    assert MeasureLayout.from_json(layout.to_json()) == layout
-    measures = pack_measures(event, layout)
-    assert len(measures) == 8 * (3 * len(event.scores) + len(event.signals))
-    assert unpack_scores(layout, measures) == [(score.scorer, score.value, score.p5) for score in event.scores]
+    point = point_of(event)
+    assert point.scores == {score.scorer: score.value for score in event.scores}
+    assert point.lowest == {score.scorer: score.min for score in event.scores}
+    assert point.signals == {name: signal.max for name, signal in event.signals.items()}
+    assert point.labels == {"team": "sr"}
+    assert scores_in_facts(encode_facts(event)) == [(score.scorer, score.value, score.p5) for score in event.scores]
+    assert json.loads(encode_facts(event))["scores"][0]["frames"] == list(event.scores[0].frame_values)
+
+
+def test_a_label_of_the_segment_replaces_that_of_its_rendition() -> None:
+    """And what a database refuses is replaced in both."""
+    segment = replace(factories.segment(sequence=0), labels={"team": "caf\udce9", "arm": "v\0"})
+    event = replace(factories.event(sequence=0), segment=segment)
+    assert point_of(event).labels == {"team": "caf?", "arm": "v\ufffd"}
+
+
+def test_numbers_that_json_has_not_are_refused() -> None:
+    """A database would refuse them later, without saying of what."""
+    event = factories.event(sequence=0)
+    with pytest.raises(ValueError, match="JSON"):
+        encode_facts(replace(event, times_seconds=(float("nan"),)))
 
 
 def test_a_failure_has_a_reason_and_no_score() -> None:
@@ -78,15 +99,7 @@ def test_a_failure_has_a_reason_and_no_score() -> None:
     assert outcome_columns(event)[-2:] == (None, event.scores[0].value)
 
 
-def test_reference_measures_are_stored_behind_the_signals_and_older_layouts_are_read() -> None:
-    """Without references the stored text is that of histories that had none."""
+def test_reference_measures_are_stored_by_name() -> None:
+    """On their own scales."""
     reference = ReferenceScore(measure="psnr", value=38.5, frame_values=(38.5,), unit="dB", higher_is_better=True)
-    event = replace(factories.event(), references=(reference,))
-    layout = measure_layout(event)
-    assert MeasureLayout.from_json(layout.to_json()) == layout
-    row = (1, pack_event_id(event.id), "s", "r", 0, None, 7, pack_measures(event, layout))
-    point = point_from_row(row, {7: layout})
-    assert point.references == {"psnr": 38.5}
-    assert point.signals == {name: signal.max for name, signal in event.signals.items()}
-    older = MeasureLayout.from_json('[["lite@1"],["blur"]]')
-    assert (older.references, older.to_json()) == ((), '[["lite@1"],["blur"]]')
+    assert point_of(replace(factories.event(), references=(reference,))).references == {"psnr": 38.5}

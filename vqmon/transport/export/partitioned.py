@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from vqmon.core.types import Outcome
 from vqmon.errors import SettingsError, StoreError
-from vqmon.transport.export.tables import atomic_writer, parquet_schema, table_rows, write_parquet_rows
+from vqmon.transport.export.tables import atomic_writer, parquet_module, parquet_schema, table_rows, write_parquet_rows
 from vqmon.transport.history.documents import Documents
 from vqmon.transport.history.history import History
 from vqmon.transport.history.rows import from_microseconds, to_microseconds
@@ -93,8 +93,7 @@ def _write_partition(
     documents: Documents, file: Path, span: tuple[datetime, datetime], *, numbers: tuple[int, int]
 ) -> int:
     """Add the outcomes that the file of a partition lacks; returns how many rows that gave."""
-    import pyarrow.parquet as pq
-
+    pq = parquet_module()
     exported_ids = set()
     if file.exists():
         try:

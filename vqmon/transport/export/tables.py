@@ -50,6 +50,8 @@ COLUMNS: Mapping[str, str] = {
     "reference_confidence": "confidence of the alignment with the reference, 0..1",
     "unscored_reference": "why a segment that has a reference has no reference measures, as a code",
     "references": "all reference measures of the segment, as JSON: name -> value",
+    "arm": "the label `arm`: the arm of an experiment",
+    "labels": "all labels of the segment and its rendition; in CSV as JSON",
 }
 """Every column of Parquet and CSV, in order; columns are only ever added, at the end."""
 
@@ -135,6 +137,8 @@ def _outcome_cells(outcome: Outcome) -> dict[str, Any]:
         "duration_seconds": segment.duration_seconds,
         "observed_at": outcome.observed_at,
         "frames": len(outcome.times_seconds) if isinstance(outcome, QualityEvent) else 0,
+        "arm": segment.all_labels.get("arm"),
+        "labels": segment.all_labels,
     }
 
 
@@ -223,7 +227,13 @@ def _write_csv(sink: IO[bytes], rows: Iterator[dict[str, Any]]) -> int:
 def _csv_cells(row: dict[str, Any]) -> dict[str, Any]:
     times = {name: row[name].isoformat() for name in _TIME_COLUMNS}
     texts = {name: cell for name, cell in row.items() if isinstance(cell, str)}
-    return row | times | {name: f"'{text}" for name, text in texts.items() if text.startswith(_FORMULA_PREFIXES)}
+    texts["labels"] = json.dumps(row["labels"], ensure_ascii=False, separators=(",", ":"))
+    return (
+        row
+        | times
+        | {"labels": texts["labels"]}
+        | {name: f"'{text}" for name, text in texts.items() if text.startswith(_FORMULA_PREFIXES)}
+    )
 
 
 class _CsvBuffer:
@@ -241,11 +251,18 @@ class _CsvBuffer:
 
 
 def _write_parquet(sink: IO[bytes], rows: Iterator[dict[str, Any]]) -> int:
-    # Imported here: pyarrow is large, and nothing else in the daemon needs it.
-    import pyarrow.parquet as pq
-
+    pq = parquet_module()
     with pq.ParquetWriter(sink, parquet_schema(), compression="zstd") as writer:
         return write_parquet_rows(writer, rows)
+
+
+def parquet_module() -> Any:
+    """`pyarrow.parquet`, which is large and needed by nothing else; raises SettingsError when it is not installed."""
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise SettingsError("Parquet needs pyarrow: pip install 'vqmon[parquet]', or write .csv or .ndjson") from error
+    return pq
 
 
 def write_parquet_rows(writer: Any, rows: Iterator[dict[str, Any]]) -> int:
@@ -254,7 +271,11 @@ def write_parquet_rows(writer: Any, rows: Iterator[dict[str, Any]]) -> int:
 
     count = 0
     for chunk in _chunks(rows):
-        writer.write_table(pa.Table.from_pylist(list(chunk), schema=parquet_schema()))
+        writer.write_table(
+            pa.Table.from_pylist(
+                [row | {"labels": list(row["labels"].items())} for row in chunk], schema=parquet_schema()
+            )
+        )
         count += len(chunk)
     return count
 
@@ -266,6 +287,8 @@ def parquet_schema() -> Any:
     def type_of(name: str) -> pa.DataType:
         if name in _TIME_COLUMNS:
             return pa.timestamp("us", tz="UTC")
+        if name == "labels":
+            return pa.map_(pa.string(), pa.string())
         return pa.int64() if name in _INTEGER_COLUMNS else pa.float64() if name in _FLOAT_COLUMNS else pa.string()
 
     return pa.schema(

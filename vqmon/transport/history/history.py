@@ -1,5 +1,6 @@
 """The history: outcomes, alerts, evidence and the progress of every lane, in a file or a PostgreSQL database."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
@@ -12,6 +13,7 @@ from vqmon.core.alerts.state import State, StateKey
 from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import Alert, LaneCursor, Outcome
 from vqmon.errors import SettingsError
+from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.backends.base import Database, OpenMode, Transaction, retry_until_reachable
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.backends.sqlite import SqliteDatabase, check_readable, hold_writer_lock
@@ -31,11 +33,16 @@ from vqmon.transport.history.inserts import (
 )
 from vqmon.transport.history.maintenance import Maintenance
 from vqmon.transport.history.outbox import Outbox, enqueue
-from vqmon.transport.history.queries import LayoutCache, Queries
-from vqmon.transport.history.rows import segment_digest
+from vqmon.transport.history.queries import Queries
+from vqmon.transport.history.rows import encode_facts, pack_event_id, segment_digest
+
+log = logging.getLogger("vqmon.history")
 
 RETRY_TIMEOUT_SECONDS = 60.0
 """How long a write waits for a database that is away before it fails."""
+
+_FILL_CHUNK_NUMBERS = 5000
+"""Writes whose facts one transaction fills."""
 
 _SEEN_CHUNK_OUTCOMES = 1000
 """Outcomes whose segments one transaction marks as seen."""
@@ -58,7 +65,10 @@ def open_history(
     with hold_writer_lock(location) if isinstance(location, Path) and needs_lock else nullcontext():
         database = _open_database(location, mode)
         try:
-            yield History(database, evidence_max_bytes=evidence_max_bytes)
+            history = History(database, evidence_max_bytes=evidence_max_bytes)
+            if needs_lock:
+                history.fill_facts()
+            yield history
         finally:
             database.close()
 
@@ -89,11 +99,10 @@ class History:
     """Writes outcomes and alerts, and owns the parts that read and maintain them; safe to use from several threads."""
 
     def __init__(self, database: Database, *, evidence_max_bytes: int) -> None:
-        layouts = self._layouts = LayoutCache(database)
         self.documents = Documents(database.query)
-        self.queries = Queries(database, documents=self.documents, layouts=layouts)
+        self.queries = Queries(database, documents=self.documents)
         self.outbox = Outbox(database, retry_timeout_seconds=RETRY_TIMEOUT_SECONDS)
-        self.maintenance = Maintenance(database, layouts)
+        self.maintenance = Maintenance(database)
         self._database = database
         self._evidence_max_bytes = evidence_max_bytes
         self._cache = InsertCache()
@@ -160,8 +169,22 @@ class History:
     def reopen(self) -> None:
         """Open the database anew after a write failed; raises StoreError when it is still not in order."""
         self._cache.clear()
-        self._layouts.clear()
         self._database.reopen()
+
+    def fill_facts(self) -> None:
+        """Write the facts of outcomes that an older vqmon wrote; a run that was interrupted is gone on with."""
+        for after, up_to in self._database.query("SELECT after_number, up_to_number FROM unfilled"):
+            for begin in range(after, up_to, _FILL_CHUNK_NUMBERS):
+                end = min(begin + _FILL_CHUNK_NUMBERS, up_to)
+                self._write(partial(self._fill_chunk, begin=begin, end=end))
+                log.info(**log_event("history.upgrading", done=end, of=up_to))
+            self._write(lambda transaction: transaction.execute("DELETE FROM unfilled"))
+
+    def _fill_chunk(self, transaction: Transaction, *, begin: int, end: int) -> None:
+        outcomes = self.documents.outcomes_in_write_order(after=begin, up_to=end)
+        rows = [(encode_facts(outcome), pack_event_id(outcome.id)) for outcome in outcomes]
+        transaction.executemany("UPDATE outcome SET facts = ? WHERE id = ?", rows)
+        transaction.execute("UPDATE unfilled SET after_number = ?", (end,))
 
     def add_marker(self, marker: DeployMarker) -> None:
         """Store a deploy marker; adding it twice changes nothing."""

@@ -13,12 +13,10 @@ from vqmon.core.types import Alert, LaneCursor, Outcome, QualityEvent, Rendition
 from vqmon.transport.history.backends.base import Transaction
 from vqmon.transport.history.documents import BLOCK_EVENTS, pack_block, without_fingerprints
 from vqmon.transport.history.rows import (
-    MeasureLayout,
+    encode_facts,
     encode_heat_maps,
-    measure_layout,
     outcome_columns,
     pack_event_id,
-    pack_measures,
     segment_digest,
     storable_text,
     to_microseconds,
@@ -36,13 +34,11 @@ class InsertCache:
 
     # (stream, name) -> rendition_id, and the stored (width, height, bitrate_kbps)
     renditions: dict[tuple[str, str], tuple[int, tuple[Any, ...]]] = field(default_factory=dict)
-    layouts: dict[MeasureLayout, int] = field(default_factory=dict)
     # repr of a provenance -> dictionary_id, and the event that is the compression dictionary
     dictionaries: dict[str, tuple[int, bytes]] = field(default_factory=dict)
 
     def clear(self) -> None:
         self.renditions.clear()
-        self.layouts.clear()
         self.dictionaries.clear()
 
 
@@ -90,11 +86,8 @@ def _outcome_rows(
     rows = []
     for number, outcome in enumerate(outcomes, tip + 1):
         rendition_id = _rendition_id(transaction, outcome.segment.rendition, cache)
-        measures: tuple[int | None, bytes | None] = (None, None)
-        if isinstance(outcome, QualityEvent):
-            layout = measure_layout(outcome)
-            measures = _layout_id(transaction, layout, cache), pack_measures(outcome, layout)
-        rows.append((number, pack_event_id(outcome.id), rendition_id, *outcome_columns(outcome), *measures))
+        columns = (*outcome_columns(outcome), encode_facts(outcome))
+        rows.append((number, pack_event_id(outcome.id), rendition_id, *columns))
     return rows
 
 
@@ -156,12 +149,6 @@ def _rendition_id(transaction: Transaction, rendition: Rendition, cache: InsertC
     ).fetchone()
     cache.renditions[key] = int(row[0]), attributes
     return int(row[0])
-
-
-def _layout_id(transaction: Transaction, layout: MeasureLayout, cache: InsertCache) -> int:
-    if layout not in cache.layouts:
-        cache.layouts[layout] = lookup_or_insert_id(transaction, "layout", "names", layout.to_json())
-    return cache.layouts[layout]
 
 
 def lookup_or_insert_id(transaction: Transaction, table: str, column: str, text: str) -> int:

@@ -1,13 +1,13 @@
 """Maintenance of a history in small transactions: per-minute rollups, and retention."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from vqmon.core.timeline import PrunedCounts
 from vqmon.transport.history.backends.base import Database, Transaction
 from vqmon.transport.history.inserts import lookup_or_insert_id
-from vqmon.transport.history.rows import MeasureLayout, to_microseconds, unpack_scores
+from vqmon.transport.history.rows import FACTS_TEXT, scores_in_facts, to_microseconds
 
 MINUTE = 60_000_000
 """Microseconds."""
@@ -28,7 +28,8 @@ _PRUNE_CHUNK_RENDITIONS = 100
 """Renditions whose rollups one transaction deletes."""
 
 _SELECT_NEW = (
-    "SELECT rendition_id, starts_at, layout_id, measures, number FROM outcome WHERE number > ? ORDER BY number LIMIT ?"
+    f"SELECT rendition_id, starts_at, reason, {FACTS_TEXT}, number FROM outcome o"
+    " WHERE number > ? ORDER BY number LIMIT ?"
 )
 _ADD_TO_ROLLUP = (
     "INSERT INTO rollup VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (rendition_id, begins_at, scorer_id) DO UPDATE SET"
@@ -66,13 +67,12 @@ class ScoreTotals:
 class Maintenance:
     """Rollups and retention of one history."""
 
-    def __init__(self, database: Database, layouts: Mapping[int, MeasureLayout]) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._layouts = layouts
 
     def roll_up(self) -> int:
         """Add outcomes to the per-minute rollups, the oldest first; returns how many."""
-        return self._in_chunks(lambda transaction: _roll_up_chunk(transaction, self._layouts))
+        return self._in_chunks(_roll_up_chunk)
 
     def prune(
         self,
@@ -142,7 +142,7 @@ class Maintenance:
         return count
 
 
-def _roll_up_chunk(transaction: Transaction, layouts: Mapping[int, MeasureLayout]) -> int:
+def _roll_up_chunk(transaction: Transaction) -> int:
     """Add the oldest outcomes that are in no rollup yet; returns how many.
 
     Totals only ever grow by new outcomes, so the order in which segments come, and how late, does not matter.
@@ -153,12 +153,12 @@ def _roll_up_chunk(transaction: Transaction, layouts: Mapping[int, MeasureLayout
     if not rows:
         return 0
     totals_by_key: dict[tuple[int, int, str], ScoreTotals] = {}
-    for rendition_id, starts_at, layout_id, measures, _ in rows:
+    for rendition_id, starts_at, reason, facts, _ in rows:
         begins_at = starts_at - starts_at % MINUTE
-        if layout_id is None:
+        if reason is not None:
             totals_by_key.setdefault((rendition_id, begins_at, ""), ScoreTotals()).unscored += 1
             continue
-        for scorer, score, p5 in unpack_scores(layouts[layout_id], measures):
+        for scorer, score, p5 in scores_in_facts(facts):
             totals_by_key.setdefault((rendition_id, begins_at, scorer), ScoreTotals()).add(score, p5)
     scorers = {scorer for _, _, scorer in totals_by_key} - {""}
     ids = {scorer: lookup_or_insert_id(transaction, "scorer", "name", scorer) for scorer in scorers}

@@ -12,15 +12,15 @@ from vqmon.transport.history.backends.base import Database
 from vqmon.transport.history.documents import Documents, end_from_row, rendition_rows
 from vqmon.transport.history.maintenance import MINUTE, UNSCORED_ID, ScoreTotals
 from vqmon.transport.history.rows import (
+    FACTS_TEXT,
     POINT_COLUMNS,
-    MeasureLayout,
     from_microseconds,
     pack_event_id,
     parse_heat_maps,
     point_from_row,
+    scores_in_facts,
     to_microseconds,
     unpack_event_id,
-    unpack_scores,
 )
 from vqmon.transport.wire import cloudevents
 
@@ -33,25 +33,12 @@ _ROLLUP_RACE_ATTEMPTS = 5
 _OUTCOME_JOIN = "outcome o JOIN rendition r USING (rendition_id)"
 
 
-class LayoutCache(dict[int, MeasureLayout]):
-    """The measure layouts of a history by id, each read once."""
-
-    def __init__(self, database: Database) -> None:
-        super().__init__()
-        self._query = database.query
-
-    def __missing__(self, layout_id: int) -> MeasureLayout:
-        text = self._query("SELECT names FROM layout WHERE layout_id = ?", layout_id)[0][0]
-        return self.setdefault(layout_id, MeasureLayout.from_json(text))
-
-
 class Queries:
     """Bounded reads of one history; safe to use from several threads."""
 
-    def __init__(self, database: Database, *, documents: Documents, layouts: Mapping[int, MeasureLayout]) -> None:
+    def __init__(self, database: Database, *, documents: Documents) -> None:
         self._query = database.query
         self._documents = documents
-        self._layouts = layouts
 
     def identity(self) -> str:
         """The random id of this history, made with its tables."""
@@ -73,7 +60,7 @@ class Queries:
         last = numbers[limit - 1] if len(numbers) > limit else newest
         return HistoryChanges(
             tip=last,
-            points=tuple(point_from_row(row, self._layouts) for row in points if row[0] <= last),
+            points=tuple(point_from_row(row) for row in points if row[0] <= last),
             alerts=tuple(cloudevents.parse_alert(row[1]) for row in alerts if row[0] <= last),
             is_complete=len(numbers) <= limit,
         )
@@ -211,7 +198,18 @@ class Queries:
                 *(rendition_id, to_microseconds(begins_at), to_microseconds(ends_at), limit),
             )
         rows.sort(key=lambda row: (row[4], row[0]))
-        return [point_from_row(row, self._layouts) for row in rows[-limit:]]
+        return [point_from_row(row) for row in rows[-limit:]]
+
+    def points_written_after(
+        self, number: int, *, limit: int, stream_id: str = "", rendition: str = ""
+    ) -> Sequence[TimelinePoint]:
+        """The oldest `limit` outcomes written after a number, of all streams unless one is named."""
+        rows = self._query(
+            f"SELECT {POINT_COLUMNS} FROM {_OUTCOME_JOIN} WHERE o.number > ?"
+            " AND (? = '' OR r.stream_id = ?) AND (? = '' OR r.name = ?) ORDER BY o.number LIMIT ?",
+            *(number, stream_id, stream_id, rendition, rendition, limit),
+        )
+        return [point_from_row(row) for row in rows]
 
     def buckets(
         self, stream_id: str, *, begins_at: datetime, ends_at: datetime, count: int = 500, scorer: str = ""
@@ -225,7 +223,7 @@ class Queries:
         span = (to_microseconds(begins_at), to_microseconds(ends_at))
         scorer = scorer or self._first_scorer(list(names))
         for _ in range(_ROLLUP_RACE_ATTEMPTS):
-            buckets = _Buckets(*span, count, scorer=scorer, layouts=self._layouts)
+            buckets = _Buckets(*span, count, scorer=scorer)
             if buckets.width < MINUTE:
                 self._add_outcomes(buckets, list(names), span)
                 break
@@ -240,7 +238,7 @@ class Queries:
         for rendition_id in ids:
             buckets.add_outcomes(
                 self._query(
-                    "SELECT rendition_id, starts_at, layout_id, measures FROM outcome"
+                    f"SELECT rendition_id, starts_at, reason, {FACTS_TEXT} FROM outcome o"
                     " WHERE rendition_id = ? AND starts_at >= ? AND starts_at < ?",
                     *(rendition_id, *span),
                 )
@@ -274,7 +272,7 @@ class Queries:
         buckets.add_outcomes(
             self._query(
                 # The unary plus keeps the database from scanning the whole range by its index.
-                "SELECT rendition_id, starts_at, layout_id, measures FROM outcome"
+                f"SELECT rendition_id, starts_at, reason, {FACTS_TEXT} FROM outcome o"
                 f" WHERE number > ? AND +rendition_id IN ({marks}) AND +starts_at >= ? AND +starts_at < ?",
                 *(number, *ids, *span),
             )
@@ -287,12 +285,12 @@ class Queries:
         newest: list[Any] = []
         for rendition_id in rendition_ids:
             newest += self._query(
-                "SELECT starts_at, layout_id FROM outcome WHERE rendition_id = ? AND score IS NOT NULL"
+                f"SELECT starts_at, {FACTS_TEXT} FROM outcome o WHERE rendition_id = ? AND score IS NOT NULL"
                 " ORDER BY starts_at DESC LIMIT 1",
                 rendition_id,
             )
-        scorers = self._layouts[max(newest)[1]].scorers if newest else ()
-        return scorers[0] if scorers else ""
+        scores = scores_in_facts(max(newest)[1]) if newest else ()
+        return scores[0][0] if scores else ""
 
     def _rendition_state(self, row: Sequence[Any], trend: int) -> RenditionState | None:
         rendition_id, stream_id, name, width, height, bitrate_kbps = row
@@ -306,7 +304,7 @@ class Queries:
             f"SELECT {POINT_COLUMNS}, o.observed_at, o.duration_seconds FROM {_OUTCOME_JOIN} WHERE o.number = ?",
             recent[0][0],
         )[0]
-        point = point_from_row(last[:-2], self._layouts)
+        point = point_from_row(last[:-2])
         return RenditionState(
             stream_id=stream_id,
             rendition=name,
@@ -330,13 +328,10 @@ class Queries:
 class _Buckets:
     """A range of time in buckets of equal length, filled from rollups and from single outcomes; microseconds."""
 
-    def __init__(
-        self, begins_at: int, ends_at: int, count: int, *, scorer: str, layouts: Mapping[int, MeasureLayout]
-    ) -> None:
+    def __init__(self, begins_at: int, ends_at: int, count: int, *, scorer: str) -> None:
         self.scorer = scorer
         self.width = max((ends_at - begins_at) // count, 1)
         self._begins_at = begins_at
-        self._layouts = layouts
         self._totals: dict[tuple[int, int], ScoreTotals] = {}
 
     def totals_at(self, rendition_id: int, at: int) -> ScoreTotals:
@@ -345,13 +340,13 @@ class _Buckets:
         return self._totals.setdefault((rendition_id, index), ScoreTotals())
 
     def add_outcomes(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Add single outcomes: rows of (rendition_id, starts_at, layout_id, measures)."""
-        for rendition_id, starts_at, layout_id, measures in rows:
+        """Add single outcomes: rows of (rendition_id, starts_at, reason, facts)."""
+        for rendition_id, starts_at, reason, facts in rows:
             totals = self.totals_at(rendition_id, starts_at)
-            if layout_id is None:
+            if reason is not None:
                 totals.unscored += 1
                 continue
-            for scorer, score, p5 in unpack_scores(self._layouts[layout_id], measures):
+            for scorer, score, p5 in scores_in_facts(facts):
                 if scorer == self.scorer:
                     totals.add(score, p5)
 

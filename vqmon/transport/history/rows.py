@@ -1,9 +1,7 @@
 """The stored form of outcomes: how their fields become columns, and rows become read-model types."""
 
 import json
-import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -11,38 +9,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from vqmon.core.timeline import TimelinePoint
-from vqmon.core.types import HeatMap, Outcome, QualityEvent
+from vqmon.core.types import HeatMap, Outcome, QualityEvent, SegmentFailure
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasureLayout:
-    """The order of the numbers in `measures`.
-
-    Per scorer value, p5 and lowest frame, then each signal's maximum, then each reference measure's value.
-    """
-
-    scorers: tuple[str, ...]
-    signals: tuple[str, ...]
-    references: tuple[str, ...] = ()
-
-    @property
-    def struct_format(self) -> str:
-        """The numbers as little-endian doubles, for `struct`."""
-        return f"<{3 * len(self.scorers) + len(self.signals) + len(self.references)}d"
-
-    def to_json(self) -> str:
-        """The stored text; equal layouts give equal texts, and those without references the text of older versions."""
-        names = [self.scorers, self.signals, *([self.references] if self.references else ())]
-        return json.dumps(names, separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str) -> "MeasureLayout":
-        scorers, signals, *rest = json.loads(text)
-        references = rest[0] if rest else ()
-        return cls(scorers=tuple(scorers), signals=tuple(signals), references=tuple(references))
 
 
 def to_microseconds(at: datetime) -> int:
@@ -105,28 +75,60 @@ def unpack_event_id(packed: bytes) -> str:
     return packed.removeprefix(_TEXT_ID_PREFIX).decode() if is_text else packed.hex()
 
 
-def measure_layout(event: QualityEvent) -> MeasureLayout:
-    return MeasureLayout(
-        scorers=tuple(score.scorer for score in event.scores),
-        signals=tuple(event.signals),
-        references=tuple(reference.measure for reference in event.references),
-    )
+def encode_facts(outcome: Outcome) -> str:
+    """What charts and the public views need of an outcome, as JSON that SQL reads; the form is in docs/sql.md."""
+    segment, rendition = outcome.segment, outcome.segment.rendition
+    facts: dict[str, Any] = {
+        "sequence": segment.sequence,
+        "segment_key": storable_text(segment.key),
+        "labels": {storable_text(key): storable_text(text) for key, text in segment.all_labels.items()},
+        "width": rendition.width,
+        "height": rendition.height,
+        "bitrate_kbps": rendition.bitrate_kbps,
+    }
+    facts |= _event_facts(outcome) if isinstance(outcome, QualityEvent) else _failure_facts(outcome)
+    return json.dumps(facts, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def pack_measures(event: QualityEvent, layout: MeasureLayout) -> bytes:
-    """The numbers of an event that charts need, in the order of its layout."""
-    numbers: list[float] = []
-    for score in event.scores:
-        numbers += (score.value, score.p5, score.min)
-    numbers += [signal.max for signal in event.signals.values()]
-    numbers += [reference.value for reference in event.references]
-    return struct.pack(layout.struct_format, *numbers)
+def _event_facts(event: QualityEvent) -> dict[str, Any]:
+    segment, media = event.segment, event.media
+    facts: dict[str, Any] = {
+        "width": segment.rendition.width or media.width,
+        "height": segment.rendition.height or media.height,
+        "codec": storable_text(media.codec),
+        "times_seconds": event.times_seconds,
+        "scores": [
+            {
+                "scorer": score.scorer,
+                "value": score.value,
+                "native_value": score.native_value,
+                "p5": score.p5,
+                "min": score.min,
+                "pooling": score.pooling,
+                "frames": score.frame_values,
+            }
+            for score in event.scores
+        ],
+        "signals": {name: {"mean": signal.mean, "max": signal.max} for name, signal in event.signals.items()},
+    }
+    if event.references:
+        facts["references"] = {reference.measure: reference.value for reference in event.references}
+    if event.reference_pairing is not None:
+        facts["reference_offset_seconds"] = event.reference_pairing.offset_seconds
+        facts["reference_confidence"] = event.reference_pairing.confidence
+    if event.unscored_reference:
+        facts["unscored_reference"] = event.unscored_reference
+    return facts
 
 
-def unpack_scores(layout: MeasureLayout, measures: bytes) -> Sequence[tuple[str, float, float]]:
-    """(scorer, score, p5) for each scorer of an event."""
-    numbers = struct.unpack_from(f"<{3 * len(layout.scorers)}d", measures)
-    return list(zip(layout.scorers, numbers[0::3], numbers[1::3], strict=True))
+def _failure_facts(failure: SegmentFailure) -> dict[str, Any]:
+    return {"stage": failure.stage, "detail": storable_text(failure.detail)}
+
+
+def scores_in_facts(facts: str | None) -> Sequence[tuple[str, float, float]]:
+    """(scorer, score, p5) for each scorer of an outcome."""
+    scores = json.loads(facts).get("scores", ()) if facts else ()
+    return [(score["scorer"], score["value"], score["p5"]) for score in scores]
 
 
 def outcome_columns(outcome: Outcome) -> tuple[Any, ...]:
@@ -142,31 +144,33 @@ def outcome_columns(outcome: Outcome) -> tuple[Any, ...]:
     return (starts_at, observed_at, segment.duration_seconds, reason, score)
 
 
-POINT_COLUMNS = "o.number, o.id, r.stream_id, r.name, o.starts_at, o.reason, o.layout_id, o.measures"
+FACTS_TEXT = "CAST(o.facts AS TEXT)"
+"""The facts of `outcome o` as text in both databases: PostgreSQL would return them parsed."""
+
+POINT_COLUMNS = f"o.number, o.id, r.stream_id, r.name, o.starts_at, o.reason, {FACTS_TEXT}"
 """What `point_from_row` takes, with `outcome o` and `rendition r`."""
 
 
-def point_from_row(row: Sequence[Any], layouts: Mapping[int, MeasureLayout]) -> TimelinePoint:
+def point_from_row(row: Sequence[Any]) -> TimelinePoint:
     """Turn a row of POINT_COLUMNS into a point of a chart."""
-    _, id, stream_id, rendition, starts_at, reason, layout_id, measures = row
-    layout = _EMPTY_LAYOUT if layout_id is None else layouts[layout_id]
-    numbers = struct.unpack(layout.struct_format, measures) if layout_id is not None else ()
-    end = 3 * len(layout.scorers)
-    end_of_signals = end + len(layout.signals)
+    number, id, stream_id, rendition, starts_at, reason, text = row
+    facts: dict[str, Any] = json.loads(text) if text else {}
+    scores = facts.get("scores", ())
     return TimelinePoint(
+        number=number,
         event_id=unpack_event_id(id),
         stream_id=stream_id,
         rendition=rendition,
         starts_at=from_microseconds(starts_at),
         reason=reason,
-        scores=dict(zip(layout.scorers, numbers[0:end:3], strict=True)),
-        p5=dict(zip(layout.scorers, numbers[1:end:3], strict=True)),
-        lowest=dict(zip(layout.scorers, numbers[2:end:3], strict=True)),
-        signals=dict(zip(layout.signals, numbers[end:end_of_signals], strict=True)),
-        references=dict(zip(layout.references, numbers[end_of_signals:], strict=True)),
+        scores={score["scorer"]: score["value"] for score in scores},
+        p5={score["scorer"]: score["p5"] for score in scores},
+        lowest={score["scorer"]: score["min"] for score in scores},
+        signals={name: signal["max"] for name, signal in facts.get("signals", {}).items()},
+        references=facts.get("references", {}),
+        labels=facts.get("labels", {}),
     )
 
 
-_EMPTY_LAYOUT = MeasureLayout(scorers=(), signals=())
 _TEXT_ID_PREFIX = b"\0" * 17
 """Longer than any packed id, so that none begins with it."""

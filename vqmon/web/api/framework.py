@@ -20,7 +20,8 @@ _MAX_ITEMS = 1000
 _DEFAULT_ITEMS = 100
 
 Item = TypeVar("Item")
-ParameterKind = Literal["text", "moment", "count", "choice"]
+ParameterKind = Literal["text", "moment", "position", "label", "count", "choice"]
+"""`position`: a moment, or the number of a write. `label`: KEY:VALUE."""
 
 
 class ApiError(HTTPException):
@@ -148,6 +149,20 @@ def _parse_moment(parameter: Parameter, text: str) -> datetime:
         raise ApiError(400, f"{parameter.name}={text[:40]!r} is not a valid moment.", remedy=remedy) from None
 
 
+def _parse_position(parameter: Parameter, text: str) -> datetime | int:
+    if text.isascii() and text.isdecimal() and len(text) < 19:
+        return int(text)
+    return _parse_moment(parameter, text)
+
+
+def _parse_label(parameter: Parameter, text: str) -> tuple[str, str]:
+    key, colon, value = text.partition(":")
+    if not (key and colon):
+        remedy = "Write it as KEY:VALUE, e.g. arm:sr-v2."
+        raise ApiError(400, f"{parameter.name}={text[:40]!r} is not a label.", remedy=remedy)
+    return key, value
+
+
 def _parse_choice(parameter: Parameter, text: str) -> str:
     if text not in parameter.choices:
         remedy = f"Give one of: {', '.join(parameter.choices)}."
@@ -158,6 +173,8 @@ def _parse_choice(parameter: Parameter, text: str) -> str:
 _PARSERS: dict[ParameterKind, Callable[[Parameter, str], Any]] = {
     "text": lambda parameter, text: text,
     "count": _parse_count,
+    "position": _parse_position,
+    "label": _parse_label,
     "moment": _parse_moment,
     "choice": _parse_choice,
 }
@@ -180,4 +197,6 @@ def next_url(path: str, values: ParameterValues, **changes: object) -> str:
 
 
 def _query_text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ":".join(value)
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)

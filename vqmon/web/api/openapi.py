@@ -64,13 +64,24 @@ OPERATIONS = (
     Operation(
         path="/outcomes",
         name="listOutcomes",
-        summary="Outcomes of a stream, newest first; of the last day unless `since` is given.",
+        summary=(
+            "Outcomes of a stream, newest first, of the last day unless `since` is given; "
+            "with `since=NUMBER` those of all streams, oldest write first."
+        ),
         response_type=Page[OutcomeItem],
         compute=v1.list_outcomes,
         parameters=(
-            Parameter(name="stream", meaning="The stream.", is_required=True),
+            Parameter(name="stream", meaning="Only this stream; required unless `since` is a number."),
             Parameter(name="rendition", meaning="Only this rendition."),
-            _SINCE,
+            Parameter(name="label", meaning="Only with this label, as KEY:VALUE.", kind="label"),
+            Parameter(
+                name="since",
+                meaning=(
+                    "From this moment on, on the media timeline; or a number: "
+                    "what was written after the outcome with that `number`, 0 for all."
+                ),
+                kind="position",
+            ),
             _UNTIL,
             LIMIT_PARAMETER,
         ),
@@ -212,6 +223,8 @@ def _parameter_object(parameter: Parameter) -> dict[str, Any]:
         schema = {"type": "integer", **bounds, "default": parameter.default}
     elif parameter.kind == "moment":
         schema["format"] = "date-time"
+    elif parameter.kind == "position":
+        schema = {"oneOf": [{"type": "integer", "minimum": 0}, {"type": "string", "format": "date-time"}]}
     elif parameter.kind == "choice":
         schema["enum"] = list(parameter.choices)
     return {

@@ -1,6 +1,6 @@
 """The responses of version 1 of the REST API: their types, and how they are computed from the history."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -62,6 +62,12 @@ class OutcomeItem:
     signals: dict[str, float]
     # on the measure's own scale
     references: dict[str, float]
+    # of the segment and its rendition
+    labels: dict[str, str]
+    # the label `arm`, null without one
+    arm: str | None
+    # position among the writes of the history: `since` of the request for what comes after
+    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +173,15 @@ def _rendition_item(row: RenditionRow) -> RenditionItem:
 
 
 def list_outcomes(site: Site, values: ParameterValues) -> Page[OutcomeItem]:
-    """Outcomes, newest first; the next page ends before the first moment of this one."""
+    """Outcomes of a stream, newest first; the next page ends before the first moment of this one.
+
+    With a number as `since`, outcomes of all streams in the order in which they were written.
+    """
+    if isinstance(values["since"], int):
+        return _list_written_outcomes(site, values)
+    if not values["stream"]:
+        remedy = "Name a stream, or give since=NUMBER (0 = from the beginning) for all streams."
+        raise ApiError(400, "The parameter 'stream' is missing.", remedy=remedy)
     since = values["since"] or (values["until"] or site.now()) - timedelta(days=1)
     until = values["until"] or site.now() + timedelta(days=1)
     limit = values["limit"]
@@ -176,14 +190,31 @@ def list_outcomes(site: Site, values: ParameterValues) -> Page[OutcomeItem]:
             values["stream"], begins_at=since, ends_at=until, limit=limit + 1, rendition=values["rendition"]
         )
         if len(points) <= limit:
-            return Page(items=[_outcome_item(point) for point in reversed(points)], next=None)
+            return Page(items=_outcome_items(reversed(points), values["label"]), next=None)
         # All outcomes of one moment stay on one page, since the next page is found by its moment.
         oldest_at = points[0].starts_at
         complete = [point for point in points if point.starts_at > oldest_at]
         if complete:
             url = next_url("/outcomes", values, since=since, until=oldest_at + timedelta(microseconds=1))
-            return Page(items=[_outcome_item(point) for point in reversed(complete)], next=url)
+            return Page(items=_outcome_items(reversed(complete), values["label"]), next=url)
         limit *= 2
+
+
+def _list_written_outcomes(site: Site, values: ParameterValues) -> Page[OutcomeItem]:
+    """What was written after a number; `next` is null when nothing more is stored yet."""
+    if values["until"] is not None:
+        remedy = "Leave it out: a list by number is in the order of writing, not of time."
+        raise ApiError(400, "The parameter 'until' does not go with since=NUMBER.", remedy=remedy)
+    limit = values["limit"]
+    points = site.history.points_written_after(
+        values["since"], limit=limit, stream_id=values["stream"] or "", rendition=values["rendition"] or ""
+    )
+    url = next_url("/outcomes", values, since=points[-1].number) if len(points) == limit else None
+    return Page(items=_outcome_items(points, values["label"]), next=url)
+
+
+def _outcome_items(points: Iterable[TimelinePoint], label: tuple[str, str] | None) -> Sequence[OutcomeItem]:
+    return [_outcome_item(point) for point in points if label is None or point.labels.get(label[0]) == label[1]]
 
 
 def _outcome_item(point: TimelinePoint) -> OutcomeItem:
@@ -196,6 +227,9 @@ def _outcome_item(point: TimelinePoint) -> OutcomeItem:
         scores=dict(point.scores),
         signals=dict(point.signals),
         references=dict(point.references),
+        labels=dict(point.labels),
+        arm=point.labels.get("arm"),
+        number=point.number,
     )
 
 

@@ -12,19 +12,34 @@ from tests.postgres import PostgresServer
 from tests.transport.history.samples import end_after
 from vqmon.errors import NoHistoryError, SettingsError, StoreError
 from vqmon.transport.history.backends.location import HistoryLocation
+from vqmon.transport.history.backends.schema import to_postgres
+from vqmon.transport.history.backends.views import VIEW_COLUMNS
 from vqmon.transport.history.history import open_history
+
+_TO_VERSION_1 = (
+    "DROP TABLE views",
+    "DROP TABLE unfilled",
+    "DROP TABLE ended",
+    "DROP TABLE evidence_heat_maps",
+    "ALTER TABLE outcome DROP COLUMN facts",
+    "ALTER TABLE outcome ADD COLUMN layout_id INTEGER",
+    "ALTER TABLE outcome ADD COLUMN measures BLOB",
+    "CREATE TABLE layout (layout_id INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE)",
+)
 
 
 def make_older(history_location: HistoryLocation, server: PostgresServer | None) -> None:
     """As the first version left it."""
+    views = [name for name in reversed(VIEW_COLUMNS)]
+    statements = [f"DROP VIEW {name}" for name in views] + list(_TO_VERSION_1)
     if isinstance(history_location, Path):
         with closing(sqlite3.connect(history_location)) as older:
-            older.executescript("DROP TABLE ended; DROP TABLE evidence_heat_maps; PRAGMA user_version = 1;")
+            older.executescript(";".join([*statements, "PRAGMA user_version = 1"]))
         return
     assert server is not None
     database = urlsplit(history_location.url).path.lstrip("/")
-    server.run_sql("DROP TABLE vqmon.ended, vqmon.evidence_heat_maps", database)
-    server.run_sql("UPDATE vqmon.about SET version = 1", database)
+    script = [to_postgres(statement) for statement in statements]
+    server.run_sql("SET search_path = vqmon; " + "; ".join([*script, "UPDATE about SET version = 1"]), database)
 
 
 def test_a_history_of_the_first_version_is_upgraded(
@@ -44,6 +59,11 @@ def test_a_history_of_the_first_version_is_upgraded(
             factories.event(sequence=1),
             end_after(2),
         ]
+        facts = [
+            (point.scores, point.signals, point.labels) for point in history.queries.points_written_after(0, limit=9)
+        ]
+        assert facts[0] == facts[1]
+        assert facts[0][0] == {factories.SCORER: 70.0}
 
 
 def test_files_that_are_not_a_history_are_refused(tmp_path: Path) -> None:

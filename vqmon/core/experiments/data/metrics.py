@@ -75,7 +75,7 @@ def numeric_attribute(key: str, segment: Segment) -> float:
 
 def _label_value(name: str, segment: Segment) -> str:
     """The label of the segment, else of its rendition, else ""."""
-    return segment.labels.get(name, segment.rendition.labels.get(name, ""))
+    return segment.all_labels.get(name, "")
 
 
 def text_attribute(key: str, segment: Segment) -> str:

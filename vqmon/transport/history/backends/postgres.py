@@ -15,6 +15,7 @@ from vqmon.errors import NoHistoryError, SettingsError, StoreError, StoreUnreach
 from vqmon.transport.history.backends import schema as tables
 from vqmon.transport.history.backends.base import OpenMode, StatementResult
 from vqmon.transport.history.backends.location import PostgresAddress
+from vqmon.transport.history.backends.views import PostgresDialect, make_views, views_digest
 from vqmon.transport.secrets import read_secret
 
 _SCHEMA = "vqmon"
@@ -32,6 +33,7 @@ _OPTIONS = (
     # So that the lock of a vanished host is released within half a minute.
     " -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
 )
+_LOCK_UPGRADE = "SELECT pg_advisory_xact_lock(hashtextextended('vqmon.upgrade', 0))"
 _LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 
 
@@ -161,7 +163,18 @@ class PostgresDatabase:
         if version < tables.VERSION:
             with self._connect() as connection, self._translated_errors(connection), connection.transaction():
                 self._upgrade(connection)
+        self._make_views()
         self._writer = self._open_writer(within_seconds=FIRST_LOCK_SECONDS)
+
+    def _make_views(self) -> None:
+        """Make the public views when they are not those of this vqmon."""
+        digest = [(views_digest(PostgresDialect()),)]
+        if self._mode == "annotate" or self.query("SELECT digest FROM views") == digest:
+            return
+        with self._connect() as connection, self._translated_errors(connection), connection.transaction():
+            connection.execute(_LOCK_UPGRADE)
+            if connection.execute("SELECT digest FROM views").fetchall() != digest:
+                make_views(_PostgresTransaction(connection), PostgresDialect())
 
     def _version(self) -> int:
         if not self.query("SELECT to_regclass(?)::text", f"{_SCHEMA}.about")[0][0]:
@@ -170,7 +183,7 @@ class PostgresDatabase:
 
     def _upgrade(self, connection: "psycopg.Connection[Any]") -> None:
         # Several processes may start at the same time; the first one upgrades.
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('vqmon.upgrade', 0))")
+        connection.execute(_LOCK_UPGRADE)
         cursor = connection.execute(
             "SELECT to_regclass(%s)::text, to_regnamespace(%s)::text", (f"{_SCHEMA}.about", _SCHEMA)
         )

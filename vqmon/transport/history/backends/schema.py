@@ -8,7 +8,7 @@ from vqmon.errors import StoreError
 APPLICATION_ID = 0x76716D6E
 """Tells a history from other SQLite files ("vqmn")."""
 
-VERSION = 3
+VERSION = 4
 """Version of the tables; a newer history is refused, an older one is upgraded by MIGRATIONS."""
 
 _ENDED = """
@@ -31,10 +31,25 @@ _EVIDENCE_HEAT_MAPS = """
 CREATE TABLE evidence_heat_maps (alert_id TEXT PRIMARY KEY, document TEXT NOT NULL);
 """
 
-_MIGRATIONS: dict[int, str] = {1: _ENDED, 2: _EVIDENCE_HEAT_MAPS}
+_VIEWS = """
+-- `views_digest` of the public views; none = they are to be made.
+CREATE TABLE views (digest TEXT NOT NULL);
+-- The outcomes with `after_number` < number <= `up_to_number` have no facts yet: an older vqmon wrote them.
+CREATE TABLE unfilled (after_number INTEGER NOT NULL, up_to_number INTEGER NOT NULL);
+"""
+
+_FACTS_FOR_MEASURES = f"""{_VIEWS}
+ALTER TABLE outcome DROP COLUMN layout_id;
+ALTER TABLE outcome DROP COLUMN measures;
+ALTER TABLE outcome ADD COLUMN facts JSON;
+DROP TABLE layout;
+INSERT INTO unfilled SELECT 0, number FROM tip;
+"""
+
+_MIGRATIONS: dict[int, str] = {1: _ENDED, 2: _EVIDENCE_HEAT_MAPS, 3: _FACTS_FOR_MEASURES}
 """Version -> the statements that upgrade it to the next version."""
 
-_TABLES = f"""{_ENDED}{_EVIDENCE_HEAT_MAPS}
+_TABLES = f"""{_ENDED}{_EVIDENCE_HEAT_MAPS}{_VIEWS}
 -- Times are microseconds since the epoch. `number` counts writes over outcomes, ends and alerts together, so that
 -- "what is new since" is one comparison; the newest is in `tip`.
 CREATE TABLE tip (number INTEGER NOT NULL);
@@ -66,14 +81,12 @@ CREATE TABLE outcome (
     reason TEXT,
     -- of the first scorer; NULL = unscored
     score REAL,
-    -- 64-bit floats in the order of the layout; NULL = unscored
-    layout_id INTEGER,
-    measures BLOB
+    -- `rows.encode_facts`: what charts and the public views need; NULL = written by an older vqmon and not filled yet
+    facts JSON
 );
 CREATE INDEX outcome_by_time ON outcome (rendition_id, starts_at, score);
 -- The segments of folders that have an outcome: `rows.segment_digest` of the segment's key.
 CREATE TABLE seen (segment INTEGER PRIMARY KEY);
-CREATE TABLE layout (layout_id INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
 
 -- The CloudEvents themselves, the source of truth, in blocks of events written together: from `number` to `last`.
 -- Compressed by zlib with one earlier event as the dictionary; `pictures` holds the fingerprints of pictures as bytes.
@@ -168,7 +181,13 @@ CREATE TABLE published (reason TEXT PRIMARY KEY, total INTEGER NOT NULL);
 COMPRESSED_COLUMNS = (("document", "body"), ("document", "pictures"), ("thumbnail", "jpeg"), ("evidence", "jpeg"))
 """Columns whose contents are compressed already, so that the database need not try."""
 
-_POSTGRES_TYPES = {"INTEGER": "BIGINT", "REAL": "DOUBLE PRECISION", "BLOB": "BYTEA", "TEXT": 'TEXT COLLATE "C"'}
+_POSTGRES_TYPES = {
+    "INTEGER": "BIGINT",
+    "REAL": "DOUBLE PRECISION",
+    "BLOB": "BYTEA",
+    "TEXT": 'TEXT COLLATE "C"',
+    "JSON": "JSONB",
+}
 
 
 def check_version(version: int, name: str) -> None:
@@ -189,7 +208,7 @@ def upgrade_statements(version: int) -> Iterator[str]:
 
 def to_postgres(statement: str) -> str:
     """The statement with PostgreSQL's type names."""
-    return re.sub(r"\b(INTEGER|REAL|BLOB|TEXT)\b", lambda match: _POSTGRES_TYPES[match[0]], statement)
+    return re.sub(r"\b(INTEGER|REAL|BLOB|TEXT|JSON)\b", lambda match: _POSTGRES_TYPES[match[0]], statement)
 
 
 def _split_statements(script: str) -> Iterator[str]:

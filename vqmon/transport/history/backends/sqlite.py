@@ -15,6 +15,7 @@ from vqmon.errors import NoHistoryError, StoreError
 from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.backends import schema
 from vqmon.transport.history.backends.base import OpenMode, StatementResult
+from vqmon.transport.history.backends.views import SqliteDialect, make_views, views_digest
 
 log = logging.getLogger("vqmon.history")
 
@@ -115,6 +116,7 @@ class SqliteDatabase:
 
     def __init__(self, path: Path, mode: OpenMode) -> None:
         self.path = path
+        self._mode = mode
         self._is_reader = mode == "read"
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -285,6 +287,10 @@ class SqliteDatabase:
             self.query("PRAGMA journal_mode = WAL")
             with self.transaction() as transaction:
                 _upgrade(transaction)
+        digest = views_digest(SqliteDialect())
+        if self._mode != "annotate" and self.query("SELECT digest FROM views") != [(digest,)]:
+            with self.transaction() as transaction:
+                make_views(transaction, SqliteDialect())
 
 
 def _upgrade(transaction: "_SqliteTransaction") -> None:
