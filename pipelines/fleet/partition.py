@@ -21,6 +21,7 @@ from vqmon.transport.kafka.transactions import write_exactly_once
 log = logging.getLogger("vqmon.fleet")
 
 _OPEN_RETRY_SECONDS = 1.0
+_RESTORE_LOG_SECONDS = 10.0
 
 PartitionState = Literal["opening", "ready", "halted"]
 """Opening: being fenced and restored. Ready: records are read. Halted: nearly every record is rejected."""
@@ -51,7 +52,8 @@ class PartitionContext:
     # partition, and key -> value of its state topic -> its judge
     open_judge: Callable[[int, Mapping[str, bytes]], RecordJudge]
     open_writer: Callable[[int], BatchWriter]
-    read_state: Callable[[int], Awaitable[Mapping[str, bytes]]]
+    # partition, and what to call with the share that is read, 0..1
+    read_state: Callable[[int, Callable[[float], None]], Awaitable[Mapping[str, bytes]]]
     running: asyncio.Semaphore
     meters: Meters
     on_publish: OnPublish
@@ -97,6 +99,8 @@ class PartitionWorker:
         self._held: deque[tuple[Record | OffsetAdvance, float]] = deque()
         self._idle_since = time.monotonic()
         self._is_broken = False
+        self._restored_share = 0.0
+        self._restored_logged_at = time.monotonic()
         self._changed = asyncio.Event()
         self._is_stopping = False
         self._judge: RecordJudge | None = None
@@ -122,7 +126,7 @@ class PartitionWorker:
         """The state, with what an operator wants to know about it."""
         if self.is_halted:
             return f"stopped at offset {self.next_offset}: nearly every record is rejected"
-        return "ready" if self.is_ready else "opening: it is fenced and its alert states are restored"
+        return "ready" if self.is_ready else f"opening: {self._restored_share:.0%} of its states are restored"
 
     @property
     def oldest_record(self) -> Record | None:
@@ -180,7 +184,7 @@ class PartitionWorker:
                 if self._handover and self._handover.next_offset == offsets.committed:
                     self._judge = self._handover.judge
                 else:
-                    state = await self._context.read_state(self.partition)
+                    state = await self._context.read_state(self.partition, self._report_restored)
                     self._judge = self._context.open_judge(self.partition, state)
                 self._group.resume(self.partition, offset=offset)
             except FencedError:
@@ -270,6 +274,13 @@ class PartitionWorker:
                         why=observed.rejected,
                     )
                 )
+
+    def _report_restored(self, share: float) -> None:
+        """Note how much of the state is restored, and log it every few seconds."""
+        self._restored_share = share
+        if time.monotonic() - self._restored_logged_at > _RESTORE_LOG_SECONDS:
+            self._restored_logged_at = time.monotonic()
+            log.info(**log_event("partition.restoring", partition=self.partition, percent=round(100 * share)))
 
     def _report_broken(self, error: BrokerError) -> None:
         """Count an error of the brokers; only the first one in a row is logged."""

@@ -24,7 +24,7 @@ from vqmon.core.alerts.judge import fleet_wide_rules
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.metrics import Meters
-from vqmon.transport.kafka import ClientConfig, GroupConsumer, TransactionalProducer, read_changelog
+from vqmon.transport.kafka import Changelog, ClientConfig, GroupConsumer, TransactionalProducer
 from vqmon.transport.kafka.reader import LagReader, open_lag_reader
 from vqmon.transport.kafka.records import Record
 
@@ -137,8 +137,16 @@ class Subscriptions:
                 connection, transactional_id=name, group=group, topic=topic, partition=partition
             )
 
-        async def read_state(partition: int) -> Mapping[str, bytes]:
-            return await read_changelog(connection, state_topic, partition)
+        # reads that were interrupted, such as by a rebalance, go on where they stopped
+        changelogs: dict[int, Changelog] = {}
+
+        async def read_state(partition: int, report: Callable[[float], None]) -> Mapping[str, bytes]:
+            changelog = changelogs.pop(partition, None) or Changelog(connection, state_topic, partition)
+            try:
+                return await changelog.read(report=report)
+            except BaseException:
+                changelogs[partition] = changelog
+                raise
 
         return PartitionContext(
             observe=observe,

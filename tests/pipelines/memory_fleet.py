@@ -67,7 +67,7 @@ class MemoryFleet:
     def context(self, observe_segment: Observe = observe_at_once, **changes: object) -> PartitionContext:
         """What the lanes of a member share."""
 
-        async def read_state(partition: int) -> Mapping[str, bytes]:
+        async def read_state(partition: int, report: Callable[[float], None]) -> Mapping[str, bytes]:
             self.restored.append(partition)
             return self.broker.read_state(NAMES.state, partition)
 
@@ -94,7 +94,7 @@ class MemoryFleet:
     def gathered_context(self) -> PartitionContext:
         """What the lane of the rules over all streams has."""
 
-        async def read_state(partition: int) -> Mapping[str, bytes]:
+        async def read_state(partition: int, report: Callable[[float], None]) -> Mapping[str, bytes]:
             return self.broker.read_state(NAMES.gathered_state, partition)
 
         def open_judge(partition: int, stored: Mapping[str, bytes]) -> RecordJudge:

@@ -20,7 +20,7 @@ from vqmon.core.alerts.judge import Judge, fleet_wide_rules
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import Alert, Outcome, Segment
 from vqmon.settings.rules_file import parse_rules
-from vqmon.transport.kafka import TopicNames, read_changelog
+from vqmon.transport.kafka import Changelog, TopicNames
 from vqmon.transport.kafka.connection import ClientConfig
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.segment_messages import parse_segment
@@ -248,7 +248,7 @@ async def _wrong_states(bootstrap: str, names: TopicNames, judged: Mapping[int |
     wrong = 0
     for position, (judge, _) in judged.items():
         topic, partition = (names.gathered_state, 0) if isinstance(position, str) else (names.state, position)
-        stored = await read_changelog(connection, topic, partition)
+        stored = await Changelog(connection, topic, partition).read()
         states = {state.key: state for state in map(cloudevents.parse_state, stored.values())}
         wrong += states != dict(judge.states())
     return wrong

@@ -18,6 +18,7 @@ from tests.acceptance.kafka.fleet import make_topics, message_of, read_all, segm
 from vqmon.errors import BrokerError, FencedError
 from vqmon.transport.kafka import (
     BatchWriter,
+    Changelog,
     ClientConfig,
     GroupConsumer,
     IdempotentProducer,
@@ -25,7 +26,6 @@ from vqmon.transport.kafka import (
     TopicNames,
     TransactionalProducer,
     TransactionBatch,
-    read_changelog,
 )
 from vqmon.transport.kafka.in_memory import (
     MemoryBroker,
@@ -106,7 +106,7 @@ class Side:
 
     async def state(self, partition: int) -> dict[str, bytes]:
         if self.connection:
-            return await read_changelog(self.connection, self.names.state, partition)
+            return await Changelog(self.connection, self.names.state, partition).read()
         return self.memory.read_state(self.names.state, partition)
 
     def quality(self, value: bytes, partition: int = 0) -> ProducerRecord:

@@ -1,7 +1,7 @@
 """Which topics a worker subscribes to, and the groups, transactional ids and state topics that belong to each."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +12,7 @@ from pipelines.fleet.judging import PartitionJudge
 from pipelines.fleet.subscriptions import Subscriptions, producer_identity
 from tests.acceptance.kafka.observers import observe_at_once
 from vqmon.core.alerts.rules import AlertRule
+from vqmon.errors import BrokerError
 from vqmon.settings.rules_file import parse_rules
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.metrics import Meters
@@ -86,19 +87,32 @@ def test_transactional_ids_name_group_topic_and_partition(monkeypatch: pytest.Mo
 
 
 async def test_each_topic_has_a_state_topic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From which the alert states of a partition are restored."""
+    """From which the alert states of a partition are restored, also over interruptions."""
     reads: list[tuple[str, int]] = []
 
-    async def read_changelog(connection: object, topic: str, partition: int) -> dict[str, bytes]:
-        reads.append((topic, partition))
-        return {"key": b"value"}
+    class StandInChangelog:
+        def __init__(self, connection: object, topic: str, partition: int) -> None:
+            self.source = (topic, partition)
 
-    monkeypatch.setattr(subscriptions, "read_changelog", read_changelog)
+        async def read(self, *, report: Callable[[float], None]) -> dict[str, bytes]:
+            reads.append(self.source)
+            read_by.append(self)
+            if len(reads) == 1:
+                raise BrokerError("away")
+            return {"key": b"value"}
+
+    read_by: list[StandInChangelog] = []
+    monkeypatch.setattr(subscriptions, "Changelog", StandInChangelog)
     names = producer_identity(KAFKA, max_rejected_bytes=1000).names
     contexts = subscriptions_of(parse_rules(DROP + GROUP)).contexts(observe_at_once)
-    assert await contexts[SEGMENTS].read_state(3) == {"key": b"value"}
-    await contexts[names.gathered].read_state(0)
-    assert reads == [(names.state, 3), (names.gathered_state, 0)]
+    with pytest.raises(BrokerError):
+        await contexts[SEGMENTS].read_state(3, print)
+    assert await contexts[SEGMENTS].read_state(3, print) == {"key": b"value"}
+    await contexts[SEGMENTS].read_state(3, print)
+    await contexts[names.gathered].read_state(0, print)
+    assert reads == [(names.state, 3)] * 3 + [(names.gathered_state, 0)]
+    # A read that was interrupted goes on; one that is complete is not repeated from memory.
+    assert read_by[0] is read_by[1] is not read_by[2]
 
 
 @pytest.mark.parametrize("is_gathered", [False, True])

@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from vqmon.errors import BrokerError
 from vqmon.transport.kafka import reader
 from vqmon.transport.kafka.connection import ClientConfig
-from vqmon.transport.kafka.reader import open_topic_consumer, read_changelog
+from vqmon.transport.kafka.reader import Changelog, open_topic_consumer
 
 CONFIG = ClientConfig(bootstrap=("127.0.0.1:1",))
 
@@ -20,6 +20,8 @@ class FakeConsumer:
 
     partitions: Mapping[int, list[tuple[int, bytes | None, bytes | None]]] = {}
     end_offset = 0
+    # whether a broker answers polls
+    answers = True
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -42,7 +44,11 @@ class FakeConsumer:
     def assign(self, partitions: list[TopicPartition]) -> None:
         self.positions = {partition.partition: 0 for partition in partitions}
 
-    async def seek_to_beginning(self, *partitions: TopicPartition) -> None: ...
+    async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 0)
+
+    def last_poll_timestamp(self, partition: TopicPartition) -> int | None:
+        return self.polls if self.answers else None
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.positions[partition.partition] = offset
@@ -84,7 +90,7 @@ async def test_a_changelog_gives_the_newest_value_of_every_key(monkeypatch: pyte
     records = [(0, b"a", b"1"), (2, b"b", b"2"), (3, b"a", b"3"), (5, b"b", None), (6, None, b"4"), (7, b"\xff", b"5")]
     monkeypatch.setattr(FakeConsumer, "partitions", {4: records})
     monkeypatch.setattr(FakeConsumer, "end_offset", 8)
-    assert await read_changelog(CONFIG, "t", 4) == {"a": b"3", "": b"4", "\N{REPLACEMENT CHARACTER}": b"5"}
+    assert await Changelog(CONFIG, "t", 4).read() == {"a": b"3", "": b"4", "\N{REPLACEMENT CHARACTER}": b"5"}
     assert made[0].is_stopped
     assert made[0].options["isolation_level"] == "read_committed"
 
@@ -92,17 +98,31 @@ async def test_a_changelog_gives_the_newest_value_of_every_key(monkeypatch: pyte
 async def test_a_changelog_that_ends_in_compacted_markers_is_read_to_its_last_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The position never reaches the end offset; three polls without progress end the read."""
+    """The position never reaches the end offset; three answers without progress end the read."""
     monkeypatch.setattr(FakeConsumer, "partitions", {0: [(0, b"a", b"1")]})
     monkeypatch.setattr(FakeConsumer, "end_offset", 9)
-    assert await read_changelog(CONFIG, "t", 0) == {"a": b"1"}
-    assert made[0].polls <= 1 + reader.MAX_EMPTY_POLLS + 1
+    assert await Changelog(CONFIG, "t", 0).read() == {"a": b"1"}
+    assert made[0].polls <= 1 + reader.MAX_EMPTY_ANSWERS + 1
+
+
+async def test_silence_of_the_brokers_is_not_the_end_of_a_changelog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """States would be missing; the read fails after a while, and goes on where it stopped when it is repeated."""
+    monkeypatch.setattr(FakeConsumer, "partitions", {0: [(0, b"a", b"1"), (1, b"b", b"2"), (2, b"a", None)]})
+    monkeypatch.setattr(FakeConsumer, "end_offset", 4)
+    monkeypatch.setattr(FakeConsumer, "answers", False)
+    monkeypatch.setattr(reader, "_STALLED_SECONDS", 0.01)
+    changelog, shares = Changelog(CONFIG, "t", 0), list[float]()
+    with pytest.raises(BrokerError, match=r"state in t/0: no record came .* at offset 3 of 4"):
+        await changelog.read(report=shares.append)
+    assert shares[:2] == [0.0, 0.5]
+    monkeypatch.setattr(FakeConsumer, "partitions", {0: [(0, b"c", b"0"), (3, b"c", b"3")]})
+    assert await changelog.read(report=shares.append) == {"b": b"2", "c": b"3"}
 
 
 async def test_an_empty_changelog_is_not_polled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first start of a deployment."""
     monkeypatch.setattr(FakeConsumer, "partitions", {0: []})
-    assert await read_changelog(CONFIG, "t", 0) == {}
+    assert await Changelog(CONFIG, "t", 0).read() == {}
     assert made[0].polls == 0
 
 

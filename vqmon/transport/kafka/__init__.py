@@ -3,7 +3,7 @@
 from vqmon.transport.kafka.connection import ClientConfig
 from vqmon.transport.kafka.consumer_group import GroupConsumer
 from vqmon.transport.kafka.producer import IdempotentProducer
-from vqmon.transport.kafka.reader import read_changelog
+from vqmon.transport.kafka.reader import Changelog
 from vqmon.transport.kafka.records import (
     BatchWriter,
     PartitionOffsets,
@@ -17,6 +17,7 @@ from vqmon.transport.kafka.transactions import TransactionalProducer, write_exac
 
 __all__ = [
     "BatchWriter",
+    "Changelog",
     "ClientConfig",
     "GroupConsumer",
     "IdempotentProducer",
@@ -30,7 +31,6 @@ __all__ = [
     "check_topics",
     "create_topics",
     "max_record_bytes",
-    "read_changelog",
     "topic_specs",
     "write_exactly_once",
 ]

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapp
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import ConsumerRecord
 
 from vqmon.errors import BrokerError
 from vqmon.flow import run_concurrently, run_with_deadline
@@ -16,55 +17,94 @@ _START_TIMEOUT_SECONDS = 60.0
 _STOP_TIMEOUT_SECONDS = 2.0
 _REQUEST_TIMEOUT_SECONDS = 20.0
 _LAG_TIMEOUT_SECONDS = 5.0
-_CHANGELOG_TIMEOUT_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 _PEEK_SECONDS = 1.0
-MAX_EMPTY_POLLS = 3
-"""Polls without records or progress after which only compacted transaction markers can be left."""
+MAX_EMPTY_ANSWERS = 3
+"""Answers of a broker without records or progress after which only compacted transaction markers can be left."""
+
+_STALLED_SECONDS = 60.0
+_RESUMABLE_SECONDS = 3600.0
+"""After a longer interruption a changelog is read from its start: deletions may have been compacted away meanwhile."""
 
 
-async def read_changelog(config: ClientConfig, topic: str, partition: int) -> dict[str, bytes]:
-    """Read one partition of a compacted topic: the newest value of every key; deleted keys are left out.
+class Changelog:
+    """One partition of a compacted topic: the newest value of every key; deleted keys are left out.
 
-    Call it after the partition's writer was opened: that has ended what an earlier writer left open. Raises
-    BrokerError.
+    A read that fails or is cancelled goes on where it stopped when it is repeated; there is no limit to its duration.
     """
-    consumer = AIOKafkaConsumer(
-        **config.client_options(),
-        group_id=None,
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=4 << 20,
-        fetch_max_wait_ms=100,
-    )
-    with translated_errors("read the state"):
-        try:
-            await run_with_deadline(consumer.start(), within_seconds=_CHANGELOG_TIMEOUT_SECONDS)
-            return await run_with_deadline(
-                _read_to_end(consumer, TopicPartition(topic, partition)), within_seconds=_CHANGELOG_TIMEOUT_SECONDS
-            )
-        finally:
-            await stop_consumer(consumer, timeout_seconds=_STOP_TIMEOUT_SECONDS)
 
+    def __init__(self, config: ClientConfig, topic: str, partition: int) -> None:
+        self._config = config
+        self._partition = TopicPartition(topic, partition)
+        self._values: dict[str, bytes] = {}
+        # None before the first record
+        self._next_offset: int | None = None
+        self._read_at = time.monotonic()
 
-async def _read_to_end(consumer: AIOKafkaConsumer, partition: TopicPartition) -> dict[str, bytes]:
-    consumer.assign([partition])
-    end_offset = (await consumer.end_offsets([partition]))[partition]
-    await consumer.seek_to_beginning(partition)
-    values: dict[str, bytes] = {}
-    empty_polls, last_position = 0, -1
-    while (position := await consumer.position(partition)) < end_offset and empty_polls < MAX_EMPTY_POLLS:
-        fetched = await consumer.getmany(partition, timeout_ms=int(_POLL_SECONDS * 1000), max_records=5000)
-        for record in fetched.get(partition, ()):
-            key = record.key.decode("utf-8", "replace") if record.key else ""
-            if record.value is None:
-                values.pop(key, None)
-            else:
-                values[key] = record.value
-        empty_polls = empty_polls + 1 if not fetched and position == last_position else 0
-        last_position = position
-    return values
+    async def read(self, *, report: Callable[[float], None] = lambda share: None) -> dict[str, bytes]:
+        """Read to the end of the partition as it is now; `report` gets the share that is read, 0..1.
+
+        Call it after the partition's writer was opened: that has ended what an earlier writer left open. Raises
+        BrokerError when the brokers cannot be reached, or no broker gives records for a minute.
+        """
+        consumer = AIOKafkaConsumer(
+            **self._config.client_options(),
+            group_id=None,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=4 << 20,
+            fetch_max_wait_ms=100,
+        )
+        with translated_errors(f"read the state in {self._partition.topic}/{self._partition.partition}"):
+            try:
+                await run_with_deadline(consumer.start(), within_seconds=_START_TIMEOUT_SECONDS)
+                await self._read_to_end(consumer, report)
+            finally:
+                await stop_consumer(consumer, timeout_seconds=_STOP_TIMEOUT_SECONDS)
+        return self._values
+
+    async def _read_to_end(self, consumer: AIOKafkaConsumer, report: Callable[[float], None]) -> None:
+        partition = self._partition
+        consumer.assign([partition])
+        end_offset = await self._offset_of(consumer.end_offsets([partition]))
+        begins_at = await self._offset_of(consumer.beginning_offsets([partition]))
+        if self._next_offset is None or time.monotonic() - self._read_at > _RESUMABLE_SECONDS:
+            self._next_offset = begins_at
+            self._values.clear()
+        position = max(begins_at, self._next_offset)
+        consumer.seek(partition, position)
+        progress_at, empty_answers = time.monotonic(), 0
+        answered_at: int | None = None
+        # The offsets at the end may be transaction markers that compaction has removed: then no record comes for them.
+        while position < end_offset and empty_answers < MAX_EMPTY_ANSWERS:
+            report((position - begins_at) / (end_offset - begins_at))
+            fetched = await consumer.getmany(partition, timeout_ms=int(_POLL_SECONDS * 1000), max_records=5000)
+            for record in fetched.get(partition, ()):
+                self._apply(record)
+            last_position, position = position, await consumer.position(partition)
+            self._next_offset, self._read_at = position, time.monotonic()
+            last_answered_at, answered_at = answered_at, consumer.last_poll_timestamp(partition)
+            if fetched or position > last_position:
+                progress_at, empty_answers = time.monotonic(), 0
+            elif answered_at != last_answered_at:
+                empty_answers += 1
+            elif time.monotonic() - progress_at > _STALLED_SECONDS:
+                raise BrokerError(
+                    f"read the state in {partition.topic}/{partition.partition}: no record came for "
+                    f"{_STALLED_SECONDS:.0f} s at offset {position} of {end_offset}"
+                )
+
+    async def _offset_of(self, request: Coroutine[None, None, dict[TopicPartition, int]]) -> int:
+        offsets = await run_with_deadline(request, within_seconds=_REQUEST_TIMEOUT_SECONDS)
+        return offsets[self._partition]
+
+    def _apply(self, record: "ConsumerRecord[bytes, bytes]") -> None:
+        key = record.key.decode("utf-8", "replace") if record.key else ""
+        if record.value is None:
+            self._values.pop(key, None)
+        else:
+            self._values[key] = record.value
 
 
 class TopicConsumer:
