@@ -179,7 +179,7 @@ def _ask_clickhouse_topic(folder: Path) -> Ask:
     session.query(f"INSERT INTO vqmon.quality_topic FORMAT JSONEachRow {' '.join(rows)}")
 
     def ask(sql: str) -> list[tuple[Any, ...]]:
-        in_database = re.sub(r"\b(v_scores|v_experiments)\b", r"vqmon.\1", sql)
+        in_database = re.sub(r"(?<!vqmon\.)\b(v_scores|v_experiments)\b", r"vqmon.\1", sql)
         return [tuple(json.loads(line)) for line in str(session.query(in_database, "JSONCompactEachRow")).splitlines()]
 
     return ask
@@ -267,3 +267,58 @@ def test_every_column_is_documented() -> None:
     text = (CLICKHOUSE.parents[1] / "docs" / "sql.md").read_text()
     documented = set(re.findall(r"`([a-z0-9_]+)`", text))
     assert {column for columns in VIEW_COLUMNS.values() for column in columns} <= documented
+
+
+_VARIABLES = {
+    "$__timeFilter(starts_at)": "starts_at IS NOT NULL",
+    "$__timeFilter(a.starts_at)": "a.starts_at IS NOT NULL",
+    "$__timeFilter(opened_at)": "opened_at IS NOT NULL",
+    "$__timeFilter_ms(starts_at)": "starts_at IS NOT NULL",
+    "$__timeFilter_ms(a.starts_at)": "a.starts_at IS NOT NULL",
+    "$__timeGroup(starts_at, $__interval)": "date_trunc('hour', starts_at)",
+    "$__timeInterval(starts_at)": "toStartOfHour(starts_at)",
+    "${stream:sqlstring}": "'news-1','sports'",
+    "${rendition:sqlstring}": "'1080p-v1','1080p-v2'",
+    "${arm:sqlstring}": "'v1','v2'",
+    "${scorer:sqlstring}": f"'{factories.SCORER}'",
+    "${label:sqlstring}": "'team'",
+    "${label_value:sqlstring}": "'sr'",
+    "${control:sqlstring}": "'v1'",
+    "${treatment:sqlstring}": "'v2'",
+}
+
+
+def filled_in(sql: str) -> str:
+    """What Grafana sends: macros and variables replaced."""
+    for name, text in _VARIABLES.items():
+        sql = sql.replace(name, text)
+    assert "$" not in sql
+    return sql
+
+
+@pytest.mark.parametrize(
+    ("asked", "dashboard"),
+    [
+        pytest.param("postgres", "postgres", marks=pytest.mark.postgres),
+        ("topic", "clickhouse"),
+    ],
+    indirect=["asked"],
+)
+def test_every_panel_of_the_sql_dashboards_has_rows(asked: tuple[str, Ask], dashboard: str) -> None:
+    """And every variable; the two arms differ by 5 in both contents."""
+    _, ask = asked
+    file = CLICKHOUSE.parent / "grafana" / "dashboards" / "sql" / f"vqmon-streams-{dashboard}.json"
+    board = json.loads(file.read_text())
+    for variable in board["templating"]["list"]:
+        if variable["type"] == "query":
+            assert ask(filled_in(variable["query"])), variable["name"]
+    rows = {
+        panel["title"]: ask(filled_in(panel["targets"][0]["rawSql"]))
+        for panel in board["panels"]
+        if panel["type"] != "row"
+    }
+    assert [title for title, found in rows.items() if not found] == []
+    [(arm, control, difference, low, high, contents, segments)] = rows["Mean difference with its 95 % interval"]
+    assert (arm, control, float(difference), low, high) == ("v2", "v1", 5.0, None, None)
+    assert (int(contents), int(segments)) == (2, 10)
+    assert all(ask(filled_in(annotation["rawQuery"])) for annotation in board["annotations"]["list"])
