@@ -53,6 +53,7 @@ REASONS: dict[str, str] = {
     "too_many_pixels": "the pictures are larger than allowed",
     "too_long": "the segment holds more than allowed",
     "hdr": "the pictures are HDR and the settings say not to tone-map",
+    "colour": "the colours of the pictures are coded in a way that cannot be shown",
     "crashed": "the decoder process died",
     "worker": "no decoder process could be started",
     "poison": "the segment broke its decoder process twice",

@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
+import av.filter
+import numpy as np
 import pytest
 
 from tests.media.clips import clip, x264
-from vqmon.core.types import View
+from vqmon.core.types import DecodedSegment, Sampling, View
 from vqmon.errors import DecodeError
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool
+from vqmon.media.decode.protocol import DecodeRequest, parse_answer
+from vqmon.media.decode.worker import decode_segment
+from vqmon.media.images.resampling import FrameResampler
 
 SMALL = View(kind="stretch", width=64, height=36)
 
@@ -33,3 +38,11 @@ async def refusal_reason(media: bytes, *, limits: DecodeLimits | None = None, **
 
 def read_proc_file(pid: int, name: str) -> str:
     return Path(f"/proc/{pid}/{name}").read_text()
+
+
+def decode_in_process(media: bytes, view: View, *, fps: float = 1.0, sampling: Sampling = "exact") -> DecodedSegment:
+    """Decode in this process, with the answer encoded and parsed as between two processes."""
+    request = DecodeRequest(views=(view,), signals=(), fps=fps, sampling=sampling, limits=DecodeLimits())
+    shared_memory = np.empty(200_000_000, np.uint8)
+    collector, facts = decode_segment(media, request, shared_memory, FrameResampler(av.filter.Graph))
+    return parse_answer(collector.answer(facts), b"".join(collector.thumbnails), shared_memory, request)

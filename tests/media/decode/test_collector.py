@@ -37,6 +37,7 @@ class Collecting:
         self.request = DecodeRequest(**{"views": (VIEW,), "signals": ("black", "decode_errors"), **request})
         self.memory = np.zeros(memory_bytes, np.uint8)
         self.stats = DecodeStats()
+        self.sample_aspect_ratio = sample_aspect_ratio
         self.thumbnail_shapes: list[tuple[int, ...]] = []
         self.meter = SignalMeter(self.request.signals)
         self.collector = FrameCollector(
@@ -44,7 +45,6 @@ class Collecting:
             self.memory,
             resampler=FrameResampler(av.filter.Graph),
             encode_jpeg=self._encode,
-            sample_aspect_ratio=sample_aspect_ratio,
             meter=self.meter,
             stats=self.stats,
         )
@@ -55,7 +55,7 @@ class Collecting:
 
     def add(self, *frames: av.VideoFrame, **fields: Any) -> None:
         for frame in frames:
-            self.collector.add_frame(selected(frame, **fields))
+            self.collector.add_frame(selected(frame, **fields), sample_aspect_ratio=self.sample_aspect_ratio)
 
     @property
     def answer(self) -> dict[str, Any]:

@@ -11,11 +11,13 @@ import pytest
 
 from tests.media.clips import clip, ffmpeg, pictures_by_ffmpeg, times_by_ffmpeg, x264
 from tests.media.decode.bitstream.rig import first_parameter_set, raw_h264, without_usability_information
+from tests.media.decode.rig import decode_in_process
 from vqmon.core.frames import sample_indices
-from vqmon.core.types import DecodedSegment, Sampling, View
-from vqmon.media.decode.bitstream.container import detect_demuxer
-from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest, parse_answer
-from vqmon.media.decode.worker import _open_container, decode_segment
+from vqmon.core.types import DecodedSegment, View
+from vqmon.media.decode.bitstream.containers.demuxing import open_container
+from vqmon.media.decode.bitstream.containers.detection import detect_demuxer
+from vqmon.media.decode.protocol import DecodeLimits, DecodeRequest
+from vqmon.media.decode.worker import decode_segment
 from vqmon.media.images.resampling import FrameResampler
 
 X265 = ("-c:v", "libx265", "-preset", "veryfast", "-tag:v", "hvc1", "-x265-params")
@@ -54,14 +56,6 @@ CASES = {
     "odd-size": Case((*x264(), "-vf", "scale=321:181,format=yuv444p", "-pix_fmt", "yuv444p"), "mp4"),
     "variable-rate": Case(x264("-vf", "select='not(mod(n\\,7))+lt(n\\,20)'", "-fps_mode", "vfr"), "mp4"),
 }
-
-
-def decode_in_process(media: bytes, view: View, *, fps: float = 1.0, sampling: Sampling = "exact") -> DecodedSegment:
-    """Decode in this process, with the answer encoded and parsed as between two processes."""
-    request = DecodeRequest(views=(view,), signals=(), fps=fps, sampling=sampling, limits=DecodeLimits())
-    shared_memory = np.empty(200_000_000, np.uint8)
-    collector, facts = decode_segment(media, request, shared_memory, FrameResampler(av.filter.Graph))
-    return parse_answer(collector.answer(facts), b"".join(collector.thumbnails), shared_memory, request)
 
 
 def check_against_ffmpeg(
@@ -131,7 +125,7 @@ def test_a_jump_of_the_clock_is_closed() -> None:
     media = clip(*x264(), seconds=3) + clip(*x264(), "-output_ts_offset", "5000", seconds=3)
     decoded = decode_in_process(media, View(kind="stretch", width=32, height=32))
     assert decoded.times_seconds == pytest.approx((0, 1, 2, 3, 4, 5))
-    assert "the timestamps jump; the jump was closed" in decoded.media.notes
+    assert decoded.media.notes == ("the timestamps jump ahead at 3.0 s; the jump was closed",)
 
 
 def test_edit_lists_are_followed(tmp_path: Path) -> None:
@@ -254,7 +248,7 @@ def test_hdr_is_tone_mapped(name: str, shared: Path, tmp_path: Path) -> None:
 def test_opening_decodes_no_picture_when_headers_suffice(options: tuple[str, ...], container: str) -> None:
     """Where headers tell enough, the pixel format, which only a decoded picture tells, is not known yet."""
     media = clip(*options, container=container)
-    with _open_container(media, detect_demuxer(media), DecodeLimits()) as opened:
+    with open_container(media, detect_demuxer(media), DecodeLimits()) as opened:
         context = opened.streams.video[0].codec_context
         assert (context.width, context.height, context.pix_fmt) == (320, 180, None)
 
@@ -266,6 +260,6 @@ def test_opening_decodes_pictures_when_headers_do_not_suffice(tmp_path: Path) ->
     media = clip(*x264(bframes=3), container="mp4", seconds=2.4)
     assert media.count(declared) == 1
     media = media.replace(declared, undeclared.ljust(len(declared), b"\0"))
-    with _open_container(media, detect_demuxer(media), DecodeLimits()) as opened:
+    with open_container(media, detect_demuxer(media), DecodeLimits()) as opened:
         assert opened.streams.video[0].codec_context.pix_fmt == "yuv420p"
     check_against_ffmpeg(media, tmp_path, fps=3.0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vqmon.core.types import Pixels
 from vqmon.errors import DecodeError
 from vqmon.media.decode.frame_selection import DecodeStats, SelectedFrame
-from vqmon.media.decode.protocol import DecodeRequest, SharedMemory
+from vqmon.media.decode.protocol import DecodeRequest, SharedMemory, check_size
 from vqmon.media.images.clips import ClipBuffer
 from vqmon.media.images.colour import Colour, describe_frame_colour
 from vqmon.media.images.resampling import FrameResampler, Orientation, display_size, subsample_luma
@@ -35,7 +35,6 @@ class FrameCollector:
         *,
         resampler: FrameResampler,
         encode_jpeg: JpegEncoder,
-        sample_aspect_ratio: float,
         meter: SignalMeter,
         stats: DecodeStats,
         orientation: Orientation | None = None,
@@ -46,7 +45,6 @@ class FrameCollector:
         self._request = request
         self._resampler = resampler
         self._encode_jpeg = encode_jpeg
-        self._sample_aspect_ratio = sample_aspect_ratio
         self._meter = meter
         self.stats = stats
         # None: each frame's own display matrix tells
@@ -65,27 +63,33 @@ class FrameCollector:
         # fingerprints of the first and the last sampled frame
         self._edges: list[str] = []
         self._picture_facts: dict[str, Any] = {}
+        # display size and colour of the last picture
+        self._appearance: tuple[str, str] = ("", "")
 
     def __len__(self) -> int:
         return len(self._times)
 
-    def add_frame(self, selected: SelectedFrame) -> None:
-        """Process one selected frame, sampled or of a clip; raises DecodeError beyond a limit or for refused HDR."""
+    def add_frame(self, selected: SelectedFrame, *, sample_aspect_ratio: float = 1.0) -> None:
+        """Process one selected frame, sampled or of a clip.
+
+        `sample_aspect_ratio` is the width over the height of its pixels. Raises DecodeError beyond a limit, for refused
+        HDR, and for colours that cannot be shown.
+        """
         frame, timestamp = selected.frame, selected.frame.pts
-        self._check_size(frame)
+        check_size(frame.width, frame.height, self._request.limits.max_pixels)
         colour = describe_frame_colour(frame)
         if colour.transfer != "sdr" and self._request.hdr == "refuse":
             raise DecodeError("hdr", f"the transfer is {colour.transfer_name}, and HDR is set to be refused")
         orientation = self._orientation or read_orientation(frame)
-        if not self._picture_facts:
-            self._picture_facts = self._describe_picture(frame, colour, orientation)
+        size = display_size(frame.width, frame.height, orientation=orientation, sample_aspect_ratio=sample_aspect_ratio)
+        self._describe_picture(frame, colour, orientation, size=size, time_seconds=selected.time_seconds)
         frame = self._resampler.deinterlace(frame, previous=selected.previous, following=selected.following)
         renderer = ViewRenderer(
             self._resampler,
             frame,
             colour=colour,
             orientation=orientation,
-            sample_aspect_ratio=self._sample_aspect_ratio,
+            sample_aspect_ratio=sample_aspect_ratio,
             seed=self._request.seed,
         )
         if selected.is_sampled:
@@ -93,7 +97,7 @@ class FrameCollector:
             self._write_views(renderer, frame_index=selected.index)
             self._measure_signals(frame, colour, timestamp, orientation)
             if self._request.thumbnail_width:
-                self.thumbnails.append(self._encode_jpeg(self._render_thumbnail(frame, colour, orientation)))
+                self.thumbnails.append(self._encode_jpeg(self._render_thumbnail(frame, colour, orientation, size)))
             self._times.append(round(selected.time_seconds, 6))
             if timestamp is not None:
                 self.timestamps.append(timestamp)
@@ -142,11 +146,6 @@ class FrameCollector:
             "edges": [self._edges[0], self._edges[-1]],
         }
 
-    def _check_size(self, frame: av.VideoFrame) -> None:
-        limits = self._request.limits
-        if frame.width * frame.height > limits.max_pixels:
-            raise DecodeError("too_many_pixels", f"{frame.width}x{frame.height}; at most {limits.max_pixels} pixels")
-
     def _check_memory(self) -> None:
         limits = self._request.limits
         if len(self._times) >= limits.max_samples:
@@ -170,21 +169,37 @@ class FrameCollector:
         if self._request.with_heat_maps:
             self.details.append(measure_detail(orientation.apply(planes.y)).pack())
 
-    def _render_thumbnail(self, frame: av.VideoFrame, colour: Colour, orientation: Orientation) -> Pixels:
-        width, height = display_size(
-            frame.width, frame.height, orientation=orientation, sample_aspect_ratio=self._sample_aspect_ratio
-        )
-        scale = min(1.0, self._request.thumbnail_width / width)
-        size = (max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2))
-        return self._resampler.to_rgb(frame, size, colour=colour, orientation=orientation)
+    def _render_thumbnail(
+        self, frame: av.VideoFrame, colour: Colour, orientation: Orientation, size: tuple[int, int]
+    ) -> Pixels:
+        """The picture of a display size (width, height), made smaller to the width of thumbnails."""
+        scale = min(1.0, self._request.thumbnail_width / size[0])
+        width, height = (max(2, round(side * scale / 2) * 2) for side in size)
+        return self._resampler.to_rgb(frame, (width, height), colour=colour, orientation=orientation)
 
-    def _describe_picture(self, frame: av.VideoFrame, colour: Colour, orientation: Orientation) -> dict[str, Any]:
-        width, height = display_size(
-            frame.width, frame.height, orientation=orientation, sample_aspect_ratio=self._sample_aspect_ratio
-        )
-        return {
-            "width": width,
-            "height": height,
+    def _describe_picture(
+        self,
+        frame: av.VideoFrame,
+        colour: Colour,
+        orientation: Orientation,
+        *,
+        size: tuple[int, int],
+        time_seconds: float,
+    ) -> None:
+        """Take the facts of the first picture, and note where a later one has another size or colour."""
+        appearance = (f"{size[0]}x{size[1]}", f"{colour.name} {colour.transfer_name}")
+        if self._picture_facts:
+            changes = [
+                f"from {old} to {new}" for old, new in zip(self._appearance, appearance, strict=True) if old != new
+            ]
+            if changes:
+                self.stats.notes.append(f"the pictures change {', '.join(changes)} at {time_seconds:.1f} s")
+            self._appearance = appearance
+            return
+        self._appearance = appearance
+        self._picture_facts = {
+            "width": size[0],
+            "height": size[1],
             "pixel_format": frame.format.name,
             "colour": colour.name,
             "transfer": colour.transfer_name,

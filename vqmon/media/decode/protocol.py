@@ -50,6 +50,7 @@ _MAX_THUMBNAIL_BYTES = 10_000_000
 _MAX_RAW_BYTES = 256_000_000
 _WORKER_REASONS = frozenset(
     (
+        "colour",
         "corrupt",
         "encrypted",
         "hdr",
@@ -91,6 +92,18 @@ class DecodeLimits:
     def __post_init__(self) -> None:
         if any(getattr(self, limit.name) <= 0 for limit in fields(self)):
             raise ValueError(f"every decode limit must be positive: {self}")
+
+    @property
+    def max_padded_pixels(self) -> int:
+        """The limit for libav, which counts the padding of its buffers: under 64 px, so less than most pictures."""
+        return 2 * self.max_pixels
+
+
+def check_size(width: int, height: int, max_pixels: int, *, setting: str = "decode.max_pixels") -> None:
+    """Raise DecodeError, which names the setting, for a picture of more than `max_pixels`."""
+    if width * height > max_pixels:
+        detail = f"{width}x{height} has {width * height} pixels; at most {max_pixels} by {setting}"
+        raise DecodeError("too_many_pixels", detail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,6 @@ format, and may open a short list of codecs only.
 import contextlib
 import gc
 import importlib
-import io
 import json
 import mmap
 import os
@@ -25,20 +24,16 @@ import av
 import av.filter
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
-from av.video.stream import VideoStream
 
 from vqmon.core.types import Pixels
 from vqmon.errors import DecodeError
-from vqmon.media.decode.bitstream.container import detect_demuxer, ends_within_packet, find_dolby_vision_profile
-from vqmon.media.decode.bitstream.headers import headers_suffice
+from vqmon.media.decode.bitstream.containers.demuxing import demux_video, open_container
+from vqmon.media.decode.bitstream.containers.detection import detect_demuxer
 from vqmon.media.decode.bitstream.packets import (
+    PixelAspect,
     VideoPackets,
-    close_timestamp_jumps,
-    coded_pictures,
     coded_pictures_with_references,
-    duration_seconds,
     packet_damage,
-    sample_aspect_ratio,
     stream_facts,
 )
 from vqmon.media.decode.collector import FrameCollector
@@ -58,6 +53,7 @@ from vqmon.media.decode.protocol import (
     DecodeLimits,
     DecodeRequest,
     SharedMemory,
+    check_size,
     pack_message_start,
     unpack_header,
 )
@@ -73,22 +69,10 @@ from vqmon.media.reference.canvas import SideFrame
 from vqmon.media.reference.comparison import SegmentSide
 from vqmon.media.reference.sides import ReferenceTools, frame_listener, sample_listener, side_frames, still_side
 
-_CODECS = ("h264", "hevc", "libdav1d", "vp9", "vp8", "mpeg2video", "mpeg1video", "mpeg4")
-# audio and subtitles are never decoded, but libav reads far ahead for a stream whose codec it may not open
-CONTAINER_OPTIONS = {
-    "protocol_whitelist": "none",
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,mpegts,matroska,webm",
-    "codec_whitelist": ",".join(_CODECS),
-    "probesize": "5000000",
-    "analyzeduration": "2000000",
-    "fflags": "+genpts",
-}
 # libav's HEVC decoder tells of a damaged slice only when asked to stop there; crccheck compares a picture with its hash
 _STRICT_OPTIONS = {"hevc": {"err_detect": "explode+crccheck"}}
 _FIELD_ORDERS = (2, 3, 4, 5)  # AVFieldOrder: TT, BB, TB, BT
 _JPEG_QUALITY = 4 * 118  # FF_QP2LAMBDA
-# pixels; the ffmpeg command adds them to a stream that is marked as default when it chooses one
-_DEFAULT_STREAM_BONUS = 5_000_000
 # PyAV and numpy import these when they are first needed: too late in the jail, where nothing can be opened
 _LATE_MODULES = (
     "av.sidedata.encparams",
@@ -121,9 +105,15 @@ class _LibavDecoder:
         self.frame_tap: DecodedFrameTap | None = None
         self.on_frame: Callable[[av.VideoFrame], None] | None = None
         context = video.stream.codec_context
-        context.options = {"max_pixels": str(limits.max_pixels), "threads": str(limits.threads), **options}
+        context.options = {
+            "max_pixels": str(limits.max_padded_pixels),
+            "threads": str(limits.threads),
+            **options,
+        }
         context.thread_count = limits.threads
         self._context: VideoCodecContext = context
+        self._max_pixels = limits.max_pixels
+        self._aspect = PixelAspect(video)
         self._positions = {packet.pts: i for i, packet in enumerate(video.packets) if packet.pts is not None}
         self.is_interlaced = context.field_order in _FIELD_ORDERS
 
@@ -144,6 +134,10 @@ class _LibavDecoder:
         tick = self._video.seconds_per_tick
         return None if frame.pts is None else frame.pts * tick.numerator / tick.denominator
 
+    def sample_aspect_ratio(self, frame: av.VideoFrame) -> float:
+        """Width over height of one pixel of a frame that this decoder gave."""
+        return self._aspect.at(self.packet_position(frame))
+
     def _send(self, position: int | None) -> list[av.VideoFrame]:
         """Send the packet at a position, or None for the end of the stream."""
         packet = None if position is None else self._video.packets[position]
@@ -158,7 +152,9 @@ class _LibavDecoder:
             self._damaged_positions.add(position)
         is_damaged = position in self._damaged_positions or (packet is not None and packet.is_corrupt)
         self.stats.damaged_pictures += is_damaged or any(frame.is_corrupt for frame in frames)
+        self._aspect.note_picture(position, self._context.sample_aspect_ratio)
         for frame in frames:
+            check_size(frame.width, frame.height, self._max_pixels)
             if self.on_frame is not None:
                 self.on_frame(frame)
             if self.frame_tap is not None:
@@ -181,11 +177,9 @@ def decode_segment(
     if (still := read_still(media)) is not None:
         return _decode_still(still, request, shared_memory, resampler, side=side)
     demuxer = detect_demuxer(media)
-    if demuxer == "mov" and find_dolby_vision_profile(media) == 5:
-        raise DecodeError("hdr", "Dolby Vision profile 5 has no picture that can be shown without its metadata")
     damaged_positions: set[int | None] = set()
-    with _open_container(media, demuxer, request.limits) as container:
-        video = _demux(container, media, demuxer, request.limits)
+    with open_container(media, demuxer, request.limits) as container:
+        video = demux_video(container, media, demuxer, request.limits)
         options = _STRICT_OPTIONS.get(video.stream.codec_context.name, {})
         decoder = _LibavDecoder(video, damaged_positions, limits=request.limits, options=options)
         with contextlib.suppress(DecodeError) if options else contextlib.nullcontext():
@@ -193,8 +187,8 @@ def decode_segment(
             if not options or not damaged_positions:
                 return collected
     # a strict decoder tells which packets are damaged but drops more of their pictures than a player does
-    with _open_container(media, demuxer, request.limits) as container:
-        video = _demux(container, media, demuxer, request.limits)
+    with open_container(media, demuxer, request.limits) as container:
+        video = demux_video(container, media, demuxer, request.limits)
         decoder = _LibavDecoder(video, damaged_positions, limits=request.limits, options={})
         return _decode_selected(decoder, video, request, shared_memory, resampler, side=side)
 
@@ -237,22 +231,17 @@ def _collect(
         shared_memory,
         resampler=resampler,
         encode_jpeg=_encode_jpeg,
-        sample_aspect_ratio=sample_aspect_ratio(video.stream),
         meter=SignalMeter(request.signals),
         stats=decoder.stats,
-        on_sample=None
-        if side is None
-        else sample_listener(side, decoder.time_seconds, sample_aspect_ratio(video.stream)),
+        on_sample=None if side is None else sample_listener(side, decoder),
     )
-    decoder.on_frame = (
-        None if side is None else frame_listener(side, decoder.time_seconds, sample_aspect_ratio(video.stream))
-    )
+    decoder.on_frame = None if side is None else frame_listener(side, decoder)
     decoder.frame_tap = (
         DecodedFrameTap(collector.measure_intermediate) if {"flicker", "freeze"} & set(request.signals) else None
     )
     try:
         for selected in select(decoder, video, request):
-            collector.add_frame(selected)
+            collector.add_frame(selected, sample_aspect_ratio=decoder.sample_aspect_ratio(selected.frame))
         collector.finish()
     except av.error.FFmpegError as error:
         raise DecodeError("corrupt", "the decoded pictures cannot be read") from error
@@ -287,8 +276,8 @@ def _compare(
                 used_bytes=used_bytes,
             )
         demuxer = detect_demuxer(media)
-        with _open_container(media, demuxer, request.limits) as container:
-            video = _demux(container, media, demuxer, request.limits)
+        with open_container(media, demuxer, request.limits) as container:
+            video = demux_video(container, media, demuxer, request.limits)
             decoder = _LibavDecoder(video, set(), limits=request.limits, options={})
             frames = partial(_reference_frames, decoder, video)
             return tools.compare(
@@ -309,7 +298,7 @@ def _reference_frames(decoder: _LibavDecoder, video: VideoPackets) -> Iterator[S
         decoder, len(video.packets), DecodeStats(), fps=_EVERY_FRAME_FPS, step_seconds=step_seconds, sampling="exact"
     )
     try:
-        yield from side_frames(selected, sample_aspect_ratio(video.stream))
+        yield from side_frames(selected, decoder)
     finally:
         decoder.flush()
 
@@ -355,7 +344,6 @@ def _decode_still(
         shared_memory,
         resampler=resampler,
         encode_jpeg=_encode_jpeg,
-        sample_aspect_ratio=1.0,
         meter=SignalMeter(request.signals),
         stats=stats,
         orientation=still.orientation,
@@ -372,8 +360,7 @@ def _still_frames(
     still: StillPicture, limits: DecodeLimits, stats: DecodeStats
 ) -> "tuple[av.VideoFrame, av.VideoFrame]":
     """The picture as coded, and opaque with full chroma; raises DecodeError."""
-    if still.width * still.height > limits.max_still_pixels:
-        raise DecodeError("too_many_pixels", f"{still.width}x{still.height}; at most {limits.max_still_pixels} pixels")
+    check_size(still.width, still.height, limits.max_still_pixels, setting="decode.max_still_pixels")
     coded = decode_still_packet(still, still.payload, stats)
     set_still_colour(coded, still)
     with _unreadable_still():
@@ -388,98 +375,6 @@ def _unreadable_still() -> Iterator[None]:
         raise MemoryError from error
     except av.error.FFmpegError as error:
         raise DecodeError("corrupt", "the decoded picture cannot be read") from error
-
-
-def _open_container(media: bytes, demuxer: str, limits: DecodeLimits) -> "av.container.InputContainer":
-    """Open the container without decoding a picture, unless the headers do not tell enough about a stream."""
-    container = _open(media, demuxer, limits, skip_frame="all")
-    contexts = [stream.codec_context for stream in container.streams.video]
-    if all(
-        context and headers_suffice(context.name, context.extradata, pixel_format=context.pix_fmt)
-        for context in contexts
-    ):
-        return container
-    container.close()
-    return _open(media, demuxer, limits, skip_frame="default")
-
-
-def _open(media: bytes, demuxer: str, limits: DecodeLimits, *, skip_frame: str) -> "av.container.InputContainer":
-    options = {"max_pixels": str(limits.max_pixels), "threads": "1", "skip_frame": skip_frame}
-    try:
-        return av.open(io.BytesIO(media), "r", format=demuxer, container_options=CONTAINER_OPTIONS, options=options)
-    except (av.error.FFmpegError, ValueError, UnicodeError) as error:
-        raise DecodeError("corrupt", "the container cannot be read") from error
-
-
-def _demux(container: "av.container.InputContainer", media: bytes, demuxer: str, limits: DecodeLimits) -> VideoPackets:
-    stream = choose_video_stream(container)
-    _check_codec(stream, limits)
-    packets = _read_packets(container, stream, limits)
-    if any(packet.has_sidedata("encryption_info") for packet in packets[:8]):
-        raise DecodeError("encrypted", "the frames are encrypted")
-    video = VideoPackets(stream=stream, packets=packets, pictures=[], demuxer=demuxer)
-    video.missing_pictures = _count_missing_pictures(stream, media, demuxer)
-    if video.missing_pictures:
-        video.notes.append("the file is truncated")
-    if demuxer == "mpegts":
-        close_timestamp_jumps(video)
-    video.pictures = coded_pictures(video)
-    if (seconds := duration_seconds(video)) > limits.max_duration_seconds:
-        raise DecodeError("too_long", f"{seconds:.0f} s; at most {limits.max_duration_seconds:.0f} s are decoded")
-    return video
-
-
-def _read_packets(
-    container: "av.container.InputContainer", stream: VideoStream, limits: DecodeLimits
-) -> "list[av.Packet[VideoStream]]":
-    packets: list[av.Packet[VideoStream]] = []
-    try:
-        for packet in container.demux(stream):
-            if packet.size == 0:
-                continue
-            packets.append(packet)
-            if len(packets) > limits.max_frames:
-                raise DecodeError("too_long", f"more than {limits.max_frames} frames")
-    except (av.error.FFmpegError, IndexError):
-        # the packets before the damage are still decoded; PyAV 18.1 raises IndexError at the end of a file whose
-        # streams appeared late
-        pass
-    if not packets:
-        raise DecodeError("no_frames", "the video track holds no frames")
-    return packets
-
-
-def _count_missing_pictures(stream: VideoStream, media: bytes, demuxer: str) -> int:
-    """The pictures behind the end of a file that was cut off: as many as its index tells, otherwise 1."""
-    if demuxer == "mov":
-        return sum(entry.pos + entry.size > len(media) for entry in stream.index_entries)
-    return int(ends_within_packet(media, demuxer))
-
-
-def choose_video_stream(container: "av.container.InputContainer") -> VideoStream:
-    """The video stream that the ffmpeg command would choose, never a cover picture; raises DecodeError for none."""
-    streams = [
-        stream
-        for stream in container.streams.video
-        if not stream.disposition & av.stream.Disposition.attached_pic and stream.codec_context is not None
-    ]
-    if not streams:
-        raise DecodeError("no_video")
-    return max(streams, key=_stream_score)
-
-
-def _stream_score(stream: VideoStream) -> int:
-    """The score by which the ffmpeg command chooses a video stream: the largest picture, with a bonus for default."""
-    is_default = bool(stream.disposition & av.stream.Disposition.default)
-    return stream.codec_context.width * stream.codec_context.height + _DEFAULT_STREAM_BONUS * is_default
-
-
-def _check_codec(stream: VideoStream, limits: DecodeLimits) -> None:
-    context = stream.codec_context
-    if context.name not in _CODECS:
-        raise DecodeError("unsupported_codec", f"the codec {context.name} is not on the list of those allowed")
-    if context.width * context.height > limits.max_pixels:
-        raise DecodeError("too_many_pixels", f"{context.width}x{context.height}; at most {limits.max_pixels} pixels")
 
 
 def _encode_jpeg(picture: Pixels) -> bytes:

@@ -19,10 +19,11 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from vqmon.errors import DecodeError
-from vqmon.media.decode.bitstream.container import detect_demuxer
+from vqmon.media.decode.bitstream.containers.demuxing import CONTAINER_OPTIONS, choose_video_stream
+from vqmon.media.decode.bitstream.containers.detection import detect_demuxer
 from vqmon.media.decode.bitstream.packets import sample_aspect_ratio
 from vqmon.media.decode.sandbox.jail import enter_jail
-from vqmon.media.decode.worker import CONTAINER_OPTIONS, choose_video_stream, import_late_modules
+from vqmon.media.decode.worker import import_late_modules
 from vqmon.media.encode.codecs import CODECS, EncodeSettings, gop_frames
 from vqmon.media.images.resampling import Orientation, display_size
 from vqmon.media.reference.sides import read_orientation

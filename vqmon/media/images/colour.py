@@ -1,7 +1,10 @@
 """Colour description of decoded frames: matrix, range and transfer.
 
-Matrix and range come from the frame; where they are not specified, FFmpeg's defaults are assumed (BT.601, limited
-range) and "guessed" is added to the name.
+Matrix and range come from the frame, where libav puts what the bitstream says or else the container. Where they are not
+specified, or mean nothing for such a picture (ITU-T H.273: reserved values, GBR of a picture with subsampled chroma),
+FFmpeg's defaults are assumed (BT.601, limited range) and "guessed" is added to the name. Constant luminance is shown as
+non-constant luminance, which is a guess too. Pictures whose values are no luma and colour differences (YCgCo, ICtCp,
+IPT) cannot be shown.
 """
 
 from __future__ import annotations
@@ -9,12 +12,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from vqmon.errors import DecodeError
+
 if TYPE_CHECKING:
     import av
 
 Transfer = Literal["sdr", "pq", "hlg"]
 
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+_CONSTANT_LUMINANCE = (10, 13)
+# chromaticity-derived matrices by colour primaries; those of 1, 6, 7 and 9 give the constants of these standards,
+# those of 5 (BT.470 B, G) nearly those of BT.709: 0.222 and 0.071
+_DERIVED_MATRICES = (12, 13)
+_MATRICES_OF_PRIMARIES = {1: "bt709", 5: "bt709", 6: "smpte240m", 7: "smpte240m", 9: "bt2020"}
+_NOT_SHOWN = {
+    8: "YCgCo",
+    11: "Y'D'zD'x (SMPTE ST 2085)",
+    14: "ICtCp",
+    15: "IPT-C2",
+    16: "YCgCo-Re",
+    17: "YCgCo-Ro",
+}
 _TRANSFERS = {
     1: "bt709",
     4: "gamma22",
@@ -29,7 +47,6 @@ _TRANSFERS = {
     16: "smpte2084",
     18: "arib-std-b67",
 }
-_RGB_MATRIX = 0
 _FULL_RANGE = 2
 
 
@@ -54,24 +71,38 @@ class Colour:
 
 
 def describe_frame_colour(frame: av.VideoFrame) -> Colour:
-    """The interpretation of a frame by its own code points."""
+    """The interpretation of a frame by its own code points; raises as `describe_colour`."""
     return describe_colour(
         colorspace=frame.colorspace,
         color_range=frame.color_range,
         color_trc=frame.color_trc,
+        color_primaries=frame.color_primaries,
         pixel_format=frame.format.name,
     )
 
 
-def describe_colour(*, colorspace: int, color_range: int, color_trc: int, pixel_format: str) -> Colour:
-    """The interpretation of a frame with these code points (ITU-T H.273)."""
-    is_rgb = colorspace == _RGB_MATRIX or pixel_format.startswith(("gbr", "rgb", "bgr"))
+def describe_colour(
+    *, colorspace: int, color_range: int, color_trc: int, pixel_format: str, color_primaries: int = 2
+) -> Colour:
+    """The interpretation of a frame with these code points (ITU-T H.273).
+
+    Raises DecodeError with the reason "colour" for pictures that cannot be shown.
+    """
+    is_rgb = pixel_format.startswith(("gbr", "rgb", "bgr"))
+    if not is_rgb and colorspace in _NOT_SHOWN:
+        detail = (
+            f"the colours are coded as {_NOT_SHOWN[colorspace]} (matrix_coefficients {colorspace}), which is not shown"
+        )
+        raise DecodeError("colour", detail)
+    matrix = _MATRICES.get(colorspace)
+    if colorspace in _DERIVED_MATRICES:
+        matrix = _MATRICES_OF_PRIMARIES.get(color_primaries)
     is_full = is_rgb or color_range == _FULL_RANGE or pixel_format.startswith("yuvj")
     transfer: Transfer = {16: "pq", 18: "hlg"}.get(color_trc, "sdr")  # type: ignore[assignment]
     return Colour(
-        matrix="rgb" if is_rgb else _MATRICES.get(colorspace, "bt601"),
+        matrix="rgb" if is_rgb else matrix or "bt601",
         range="pc" if is_full else "tv",
         transfer=transfer,
         transfer_name=_TRANSFERS.get(color_trc, "unspecified"),
-        is_guessed=not is_rgb and colorspace not in _MATRICES,
+        is_guessed=not is_rgb and (matrix is None or colorspace in _CONSTANT_LUMINANCE),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,11 @@ FilterChain = tuple[tuple[str, ...], ...]
 """Names and arguments of filters, one after the other; `crops` are several crops that are stacked."""
 
 _MAX_GRAPHS = 32
+_UNSPECIFIED = 2
+# ITU-T H.273 code points that libav's filters take; a matrix is always given to them by name
+_FILTERED_MATRICES = frozenset((1, 2, 4, 5, 6, 7, 9))
+_FILTERED_TRANSFERS = frozenset((1, 2, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15, 16, 17, 18))
+_FILTERED_PRIMARIES = frozenset((1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 22))
 
 
 class FilterGraphs:
@@ -27,13 +33,14 @@ class FilterGraphs:
 
     def run(self, frame: av.VideoFrame, chain: FilterChain) -> av.VideoFrame:
         """The frame that leaves the chain."""
-        key = (buffer_arguments(frame), chain)
-        if key not in self._graphs:
-            if len(self._graphs) >= _MAX_GRAPHS:
-                self._graphs.clear()
-            self._graphs[key] = self._open(*key)
-        _, source, sink = self._graphs[key]
-        source.push(frame)
+        with filtered_colour(frame):
+            key = (buffer_arguments(frame), chain)
+            if key not in self._graphs:
+                if len(self._graphs) >= _MAX_GRAPHS:
+                    self._graphs.clear()
+                self._graphs[key] = self._open(*key)
+            _, source, sink = self._graphs[key]
+            source.push(frame)
         result: av.VideoFrame = sink.pull()
         return result
 
@@ -47,6 +54,26 @@ class FilterGraphs:
         sink = _add_filter(graph, last, "buffersink")
         graph.configure()
         return graph, source, sink
+
+
+@contextlib.contextmanager
+def filtered_colour(frame: av.VideoFrame) -> Iterator[None]:
+    """Within it, code points of the frame's colour that libav's filters refuse are unspecified.
+
+    The chains name matrix and range themselves, as `colour.describe_frame_colour` reads them.
+    """
+    matrix, transfer, primaries = frame.colorspace, frame.color_trc, frame.color_primaries
+    is_rgb = frame.format.is_rgb
+    if not is_rgb and matrix not in _FILTERED_MATRICES:
+        frame.colorspace = _UNSPECIFIED
+    if transfer not in _FILTERED_TRANSFERS:
+        frame.color_trc = _UNSPECIFIED
+    if primaries not in _FILTERED_PRIMARIES:
+        frame.color_primaries = _UNSPECIFIED
+    try:
+        yield
+    finally:
+        frame.colorspace, frame.color_trc, frame.color_primaries = matrix, transfer, primaries
 
 
 def buffer_arguments(frame: av.VideoFrame, *, frame_rate: Fraction | None = None) -> str:

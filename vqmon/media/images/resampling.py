@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 from vqmon.core.types import Pixels, View
 from vqmon.media.images.active_area import ActiveArea
 from vqmon.media.images.colour import Colour
-from vqmon.media.images.frames import FilterChain, FilterGraphs, buffer_arguments, plane_pixels, plane_rows
+from vqmon.media.images.frames import (
+    FilterChain,
+    FilterGraphs,
+    buffer_arguments,
+    filtered_colour,
+    plane_pixels,
+    plane_rows,
+)
 from vqmon.media.images.tone_mapping import tone_map_luma, tone_map_to_sdr
 
 if TYPE_CHECKING:
@@ -171,7 +178,8 @@ class FrameResampler:
         if not frame.interlaced_frame or not _is_combed(plane_pixels(frame.planes[0])):
             return frame
         graph = self._new_graph()
-        source = graph.add("buffer", buffer_arguments(frame))
+        with filtered_colour(frame):
+            source = graph.add("buffer", buffer_arguments(frame))
         nodes = [source, graph.add("bwdif", "mode=send_frame:parity=auto:deint=all"), graph.add("buffersink")]
         graph.link_nodes(*nodes).configure()
         inputs = [
@@ -181,7 +189,8 @@ class FrameResampler:
         ]
         for index, input_frame in enumerate(inputs):
             original_pts, input_frame.pts = input_frame.pts, index * 40
-            source.push(input_frame)
+            with filtered_colour(input_frame):
+                source.push(input_frame)
             input_frame.pts = original_pts
         source.push(None)
         outputs = [nodes[-1].pull() for _ in inputs]

@@ -27,8 +27,18 @@ from vqmon.media.reference.libvmaf.pictures import PictureStore
 if TYPE_CHECKING:
     import av
 
-TimeOf = Callable[["av.VideoFrame"], "float | None"]
-"""The presentation time of a frame on the stream's own clock."""
+
+class FrameFacts(Protocol):
+    """What a decoder tells of the frames that it gave."""
+
+    def time_seconds(self, frame: av.VideoFrame) -> float | None:
+        """The presentation time on the stream's own clock; None when the frame has none."""
+        ...
+
+    def sample_aspect_ratio(self, frame: av.VideoFrame) -> float:
+        """Width over height of one pixel."""
+        ...
+
 
 SampleListener = Callable[[float, "av.VideoFrame", "av.VideoFrame", Orientation], None]
 """Called with each sampled frame: seconds after the segment's first frame, as decoded, deinterlaced, orientation."""
@@ -126,23 +136,24 @@ def _clock_difference(side: SegmentSide, times: Sequence[float]) -> float:
     return difference if MAX_OFFSET_SECONDS < difference < max(times) - min(times) else 0.0
 
 
-def frame_listener(side: SegmentSide, time_of: TimeOf, ratio: float) -> Callable[[av.VideoFrame], None]:
-    """Gives every decoded frame of the segment to its side; `ratio` is the sample aspect ratio."""
+def frame_listener(side: SegmentSide, facts: FrameFacts) -> Callable[[av.VideoFrame], None]:
+    """Gives every decoded frame of the segment to its side."""
 
     def listen(frame: av.VideoFrame) -> None:
-        if (time := time_of(frame)) is not None:
-            side.add_decoded(_side_frame(frame, time, ratio))
+        if (time := facts.time_seconds(frame)) is not None:
+            side.add_decoded(_side_frame(frame, time, facts))
 
     return listen
 
 
-def sample_listener(side: SegmentSide, time_of: TimeOf, ratio: float) -> SampleListener:
-    """Gives every sampled frame of a decoding to its side, emptied first; `ratio` is the sample aspect ratio."""
+def sample_listener(side: SegmentSide, facts: FrameFacts) -> SampleListener:
+    """Gives every sampled frame of a decoding to its side, emptied first."""
     side.clear()
 
     def listen(time_seconds: float, decoded: av.VideoFrame, frame: av.VideoFrame, orientation: Orientation) -> None:
+        ratio = facts.sample_aspect_ratio(decoded)
         sampled = SideFrame(time_seconds, frame, describe_frame_colour(decoded), orientation, ratio)
-        side.add_sample(sampled, stream_seconds=time_of(decoded))
+        side.add_sample(sampled, stream_seconds=facts.time_seconds(decoded))
 
     return listen
 
@@ -162,16 +173,17 @@ class _DecodedFrame(Protocol):
     following: av.VideoFrame | None
 
 
-def side_frames(decoded: Iterable[_DecodedFrame], ratio: float) -> Iterator[SideFrame]:
-    """The frames of a reference, interlaced ones with their neighbours; `ratio` is the sample aspect ratio."""
+def side_frames(decoded: Iterable[_DecodedFrame], facts: FrameFacts) -> Iterator[SideFrame]:
+    """The frames of a reference, interlaced ones with their neighbours."""
     for each in decoded:
-        side = _side_frame(each.frame, each.time_seconds, ratio)
+        side = _side_frame(each.frame, each.time_seconds, facts)
         if each.frame.interlaced_frame:
             side = replace(side, previous=each.previous, following=each.following)
         yield side
 
 
-def _side_frame(frame: av.VideoFrame, time_seconds: float, ratio: float) -> SideFrame:
+def _side_frame(frame: av.VideoFrame, time_seconds: float, facts: FrameFacts) -> SideFrame:
+    ratio = facts.sample_aspect_ratio(frame)
     return SideFrame(time_seconds, frame, describe_frame_colour(frame), read_orientation(frame), ratio)
 
 

@@ -62,6 +62,10 @@ REMEDIES_BY_REASON: dict[str, tuple[str, ...]] = {
         "Raise it if such pictures are intended.",
     ),
     "too_long": ("Check that the URL is one segment and not a whole programme.",),
+    "colour": (
+        "Check the colour description (`matrix_coefficients`) that the encoder writes.",
+        "BT.709, BT.601 and BT.2020 are shown.",
+    ),
     "hdr": ('Set `decode.hdr = "tonemap"` to score HDR pictures after conversion to SDR.',),
     "crashed": (
         "The decoder process was replaced; other segments are not affected.",

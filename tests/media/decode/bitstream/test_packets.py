@@ -9,7 +9,6 @@ import pytest
 from vqmon.media.decode.bitstream.gop import CodedPicture
 from vqmon.media.decode.bitstream.packets import (
     VideoPackets,
-    close_timestamp_jumps,
     duration_seconds,
     packet_damage,
     sample_aspect_ratio,
@@ -48,39 +47,6 @@ def video(*packets: Packet, stream: Any = None) -> VideoPackets:
         for i, packet in enumerate(packets)
     ]
     return VideoPackets(stream=stream or Stream(), packets=list(packets), pictures=pictures, demuxer="mpegts")  # type: ignore[arg-type]
-
-
-def test_a_jump_of_more_than_ten_seconds_is_closed() -> None:
-    """The packet after the jump follows the one before it by that one's own duration, and a note says so."""
-    packets = video(
-        Packet(0, 0), Packet(3600, 3600), Packet(900_000_000, 900_000_000), Packet(900_003_600, 900_003_600)
-    )
-    close_timestamp_jumps(packets)
-    assert [packet.dts for packet in packets.packets] == [0, 3600, 7200, 10800]
-    assert [packet.pts for packet in packets.packets] == [0, 3600, 7200, 10800]
-    assert packets.notes == ["the timestamps jump; the jump was closed"]
-
-
-def test_a_jump_back_is_closed_as_well() -> None:
-    """As when a 33-bit clock wraps."""
-    packets = video(Packet(8_589_930_000, 8_589_930_000), Packet(0, 0))
-    close_timestamp_jumps(packets)
-    assert packets.packets[1].pts == 8_589_933_600
-
-
-def test_a_gap_of_ten_seconds_is_kept() -> None:
-    """It may be a real pause."""
-    packets = video(Packet(0, 0), Packet(900_000, 900_000))
-    close_timestamp_jumps(packets)
-    assert packets.packets[1].pts == 900_000
-    assert packets.notes == []
-
-
-def test_packets_without_timestamps_are_left_alone() -> None:
-    """Neither moved nor taken for a jump."""
-    packets = video(Packet(0, 0), Packet(None, None), Packet(7200, None))
-    close_timestamp_jumps(packets)
-    assert [packet.pts for packet in packets.packets] == [0, None, 7200]
 
 
 def test_the_duration_includes_the_last_picture() -> None:

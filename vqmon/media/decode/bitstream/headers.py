@@ -53,6 +53,19 @@ def is_hidden(codec: str, packet: bytes | memoryview) -> bool:
     return not shows_existing and not shows
 
 
+def nal_units(packet: bytes, extradata: bytes | None) -> Iterator[bytes]:
+    """The NAL units of a picture of HEVC, with length fields or start codes as `extradata` tells."""
+    length_bytes = _nal_length_bytes(extradata, offset=21)
+    if not length_bytes:
+        yield from packet.split(b"\0\0\1")[1:]
+        return
+    offset = 0
+    while offset + length_bytes < len(packet):
+        start = offset + length_bytes
+        offset = start + int.from_bytes(packet[offset:start], "big")
+        yield packet[start:offset]
+
+
 def _nal_unit_headers(packet: bytes, length_bytes: int) -> Iterator[bytes]:
     """The first two bytes of each NAL unit; `length_bytes` is 0 for start codes."""
     if length_bytes:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from vqmon.media.decode.bitstream import av1
 from vqmon.media.decode.bitstream.gop import CodedPicture
 from vqmon.media.decode.bitstream.headers import find_droppable, is_hidden
+from vqmon.media.decode.bitstream.timeline import join_stretches
 
 if TYPE_CHECKING:
     import av
     from av.video.stream import VideoStream
 
-_MAX_JUMP_SECONDS = 10.0
+_STREAMED = ("mpegts", "flv")
+PARAMETER_SETS: Final = "new_extradata"
+"""libav's name of the side data of a packet from which on other parameter sets are in force."""
+
+# containers that leave the pixel aspect to the bitstream
+_WITHOUT_ASPECT = (*_STREAMED, "h264", "hevc", "vvc", "ivf")
 
 
 @dataclass(slots=True)
@@ -40,21 +46,14 @@ class VideoPackets:
         return self.stream.time_base or Fraction(1, 90_000)
 
 
-def close_timestamp_jumps(video: VideoPackets) -> None:
-    """Close gaps of more than 10 s between consecutive packets of a transport stream, as ffmpeg does."""
-    tick = video.seconds_per_tick
-    limit, shift, last, step = int(_MAX_JUMP_SECONDS / tick), 0, None, int(Fraction(1, 25) / tick)
-    for packet in video.packets:
-        timestamp = packet.dts if packet.dts is not None else packet.pts
-        if timestamp is None:
-            continue
-        if last is not None and abs(timestamp + shift - last) > limit:
-            shift = last + (packet.duration or step) - timestamp
-            video.notes.append("the timestamps jump; the jump was closed")
-        last = timestamp + shift
-        if shift:
-            packet.dts = None if packet.dts is None else packet.dts + shift
-            packet.pts = None if packet.pts is None else packet.pts + shift
+def join_timeline(video: VideoPackets) -> None:
+    """Put all packets on one timeline; see `timeline.join_stretches`."""
+    video.notes += join_stretches(
+        video.packets,
+        seconds_per_tick=video.seconds_per_tick,
+        frames_per_second=video.stream.average_rate,
+        has_streamed_clock=video.demuxer in _STREAMED,
+    )
 
 
 def coded_pictures(video: VideoPackets) -> list[CodedPicture]:
@@ -130,7 +129,50 @@ def stream_facts(video: VideoPackets) -> dict[str, Any]:
     }
 
 
+class PixelAspect:
+    """Width over height of one pixel of each picture, as container and bitstream together tell it.
+
+    What the container declares overrides the bitstream (ISO/IEC 14496-12 12.1.4) as long as the bitstream declares what
+    it did at the first picture; a change in the bitstream holds from the picture where it happens.
+    """
+
+    def __init__(self, video: VideoPackets) -> None:
+        self._declared = None if video.demuxer in _WITHOUT_ASPECT else video.stream.sample_aspect_ratio
+        self._first: Fraction | None = None
+        self._ratios: dict[int | None, Fraction | None] = {}
+
+    def note_picture(self, position: int | None, ratio: Fraction | None) -> None:
+        """Note what the bitstream declares for the packet at a position; 0 or None is nothing."""
+        if not self._ratios:
+            self._first = ratio or None
+        self._ratios[position] = ratio or None
+
+    def at(self, position: int | None) -> float:
+        """The ratio of the picture of a packet; 1 when nothing plausible is declared."""
+        ratio = self._ratios.get(position, self._first)
+        return _plausible_ratio(self._declared if self._declared and ratio == self._first else ratio)
+
+
 def sample_aspect_ratio(stream: VideoStream) -> float:
-    """Width over height of one pixel; 1 when the stream gives none or an implausible one."""
-    ratio = stream.sample_aspect_ratio
-    return float(ratio) if ratio is not None and 1 / 16 <= ratio <= 16 else 1.0
+    """Width over height of one pixel of a stream; 1 when it gives none or an implausible one."""
+    return _plausible_ratio(stream.sample_aspect_ratio)
+
+
+def _plausible_ratio(ratio: Fraction | None) -> float:
+    """The ratio as a number; 1 for none, and outside 1:16 to 16:1."""
+    return float(ratio) if ratio and 1 / 16 <= ratio <= 16 else 1.0
+
+
+def repeat_parameter_sets(video: VideoPackets, attach: Callable[[av.Packet[VideoStream], bytes], None]) -> None:
+    """Attach to every key picture the parameter sets of the container that are in force, if they change at all.
+
+    libav's demuxers attach them once, to the packet at which they change, which need not be decoded.
+    """
+    extradata = video.stream.codec_context.extradata
+    if not extradata or not any(packet.has_sidedata(PARAMETER_SETS) for packet in video.packets):
+        return
+    for packet in video.packets:
+        if packet.has_sidedata(PARAMETER_SETS):
+            extradata = bytes(packet.get_sidedata(PARAMETER_SETS))
+        elif packet.is_keyframe:
+            attach(packet, extradata)

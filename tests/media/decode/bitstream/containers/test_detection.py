@@ -4,7 +4,11 @@ import pytest
 
 from tests.media.clips import clip, x264
 from vqmon.errors import DecodeError
-from vqmon.media.decode.bitstream.container import detect_demuxer, ends_within_packet, find_dolby_vision_profile
+from vqmon.media.decode.bitstream.containers.detection import detect_demuxer, ends_within_packet
+
+# a frame of AAC of 16 bytes, and a tag that holds 3
+ADTS = b"\xff\xf1\x50\x80\x02\x00\xfc" + bytes(9)
+ID3 = b"ID3\x04\0\0\0\0\0\x03abc"
 
 
 @pytest.mark.parametrize(
@@ -20,6 +24,12 @@ from vqmon.media.decode.bitstream.container import detect_demuxer, ends_within_p
         (b"\x00\x00\x00\x10moof" + bytes(8) + b"\x00\x00\x00\x10mdat" + bytes(8), "missing_init"),
         (b"\x00\x00\x00\x20moov\x00\x00\x00\x18encv\x00\x00\x00\x10sinf" + bytes(8), "encrypted"),
         ((b"\x47\x01\x00\x90" + bytes(184)) * 50, "encrypted"),
+        (ADTS * 3, "no_video"),
+        (ID3 + ADTS * 3, "no_video"),
+        (ID3 + b"\x0b\x77" + bytes(100), "no_video"),
+        (ID3 + b"\xff\xfb\x90\x44" + bytes(100), "no_video"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "no_video"),
+        (ADTS[:5] + b"\x1f" + ADTS[6:] + bytes(40), "not_media"),
     ],
 )
 def test_text_fragments_without_header_and_encrypted_media_are_refused(media: bytes, reason: str) -> None:
@@ -53,15 +63,6 @@ def test_a_transport_stream_with_some_damaged_packets_is_recognized() -> None:
     assert detect_demuxer((packet * 3 + damaged) * 10) == "mpegts"
     with pytest.raises(DecodeError):
         detect_demuxer((packet + damaged) * 20)
-
-
-def test_the_dolby_vision_profile_is_read_from_its_box() -> None:
-    """The profile is the upper seven bits of the third byte of the configuration."""
-    box = b"\x00\x00\x00\x20dvcC\x01\x00" + bytes([5 << 1]) + bytes(21)
-    movie = (len(box) + 8).to_bytes(4, "big") + b"moov" + box
-    assert find_dolby_vision_profile(movie) == 5
-    assert find_dolby_vision_profile(movie.replace(b"dvcC", b"free")) is None
-    assert find_dolby_vision_profile(b"") is None
 
 
 @pytest.mark.parametrize("container", ["mpegts", "matroska", "webm"])

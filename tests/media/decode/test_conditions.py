@@ -1,0 +1,182 @@
+"""Conditions of real streams, each beside its sound twin: the same packets without the oddity, the same pictures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+
+from tests.media.clips import clip, ffmpeg, x264
+from tests.media.decode.rig import decode_in_process
+from vqmon.core.types import View
+from vqmon.errors import DecodeError
+
+FIT = View(kind="fit", width=96, height=96)
+X265 = ("-c:v", "libx265", "-preset", "ultrafast", "-tag:v", "hvc1")
+
+
+@cache
+def sound(seconds: float = 2, *, size: str = "176x144") -> bytes:
+    """A small H.264 stream with one second between key pictures."""
+    return clip(*x264(), seconds=seconds, size=size)
+
+
+@cache
+def deep(*parameters: str) -> bytes:
+    """A HEVC stream of ten bits with these x265 parameters."""
+    joined = ":".join(("log-level=0", "keyint=25", *parameters))
+    return clip(*X265, "-pix_fmt", "yuv420p10le", "-x265-params", joined, seconds=1, size="176x144")
+
+
+def remux(media: bytes, container: str = "mpegts", *options: str) -> bytes:
+    """The same packets in another container; "fmp4" for fragments."""
+    if container == "mp4":
+        # needs a file that can be sought
+        with TemporaryDirectory() as folder:
+            ffmpeg("-i", "-", "-c", "copy", *options, "-f", "mp4", f"{folder}/media.mp4", source=media)
+            return (Path(folder) / "media.mp4").read_bytes()
+    if container == "fmp4":
+        container, options = "mp4", (*options, "-movflags", "frag_keyframe+empty_moov")
+    return ffmpeg("-i", "-", "-c", "copy", *options, "-f", container, "-", source=media)
+
+
+def tagged(media: bytes, fields: str, *, codec: str = "h264", container: str = "mpegts") -> bytes:
+    """The stream with other fields in its parameter sets."""
+    return remux(media, container, "-bsf:v", f"{codec}_metadata={fields}")
+
+
+def then(first: bytes, second: bytes, *, offset_seconds: float) -> bytes:
+    """Two transport streams in one file, the second with its times moved."""
+    return first + ffmpeg(
+        "-i", "-", "-c", "copy", "-output_ts_offset", str(offset_seconds), "-muxdelay", "0", "-f", "mpegts", "-",
+        source=second,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A stream, its sound twin (None: the stream without the condition), and what is said of it."""
+
+    media: Callable[[], bytes]
+    twin: Callable[[], bytes] = sound
+    size: tuple[int, int] = (176, 144)
+    colour: str = "bt601/limited (guessed)"
+    note: str = ""
+
+
+def _tags(fields: str, colour: str = "bt601/limited (guessed)", *, twin: Callable[[], bytes] = sound) -> Condition:
+    return Condition(lambda: tagged(sound(), fields), twin, colour=colour)
+
+
+SHOWN = {
+    # code points that mean nothing for 4:2:0 pictures, or nothing at all
+    "matrix-gbr": _tags("matrix_coefficients=0"),
+    "matrix-reserved": _tags("matrix_coefficients=3"),
+    "matrix-unknown": _tags("matrix_coefficients=200"),
+    "matrix-gbr-full": _tags(
+        "matrix_coefficients=0:video_full_range_flag=1",
+        "bt601/full (guessed)",
+        twin=lambda: tagged(sound(), "video_full_range_flag=1"),
+    ),
+    "transfer-reserved": _tags("transfer_characteristics=3"),
+    "transfer-unknown": _tags("transfer_characteristics=77"),
+    "primaries-unknown": _tags("colour_primaries=99"),
+    # code points that libav's filters refuse
+    "transfer-log": _tags("transfer_characteristics=9"),
+    "transfer-log316": _tags("transfer_characteristics=10"),
+    "matrix-bt2020-constant": _tags(
+        "matrix_coefficients=10",
+        "bt2020/limited (guessed)",
+        twin=lambda: tagged(sound(), "matrix_coefficients=9"),
+    ),
+    "matrix-derived": _tags("matrix_coefficients=12"),
+    "matrix-derived-constant": _tags("matrix_coefficients=13"),
+    "matrix-derived-bt709": _tags(
+        "matrix_coefficients=12:colour_primaries=1",
+        "bt709/limited",
+        twin=lambda: tagged(sound(), "matrix_coefficients=1"),
+    ),
+    # the pixel aspect of the bitstream
+    "aspect": Condition(
+        lambda: tagged(sound(), "sample_aspect_ratio=16/11"),
+        lambda: remux(tagged(sound(), "sample_aspect_ratio=16/11"), "mp4"),
+        size=(256, 144),
+    ),
+    "aspect-hevc": Condition(
+        lambda: tagged(deep(), "sample_aspect_ratio=16/11", codec="hevc"),
+        lambda: remux(tagged(deep(), "sample_aspect_ratio=16/11", codec="hevc"), "mp4"),
+        size=(256, 144),
+    ),
+    # time
+    "time-goes-back": Condition(
+        lambda: then(sound(), sound(), offset_seconds=-1.4),
+        lambda: then(sound(), sound(), offset_seconds=2),
+        note="the timestamps jump back at 2.0 s",
+    ),
+    "time-repeats": Condition(
+        lambda: then(sound(), sound(), offset_seconds=0),
+        lambda: then(sound(), sound(), offset_seconds=2),
+        note="the timestamps jump back at 2.0 s",
+    ),
+    "time-overlaps": Condition(
+        lambda: then(sound(), sound(), offset_seconds=1.92),
+        lambda: then(sound(), sound(), offset_seconds=2),
+        note="the timestamps jump back at 2.0 s",
+    ),
+    "time-jumps-ahead": Condition(
+        lambda: then(sound(), sound(), offset_seconds=3600),
+        lambda: then(sound(), sound(), offset_seconds=2),
+        note="the timestamps jump ahead at 2.0 s",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_condition_gives_the_verdict_of_its_sound_twin(name: str) -> None:
+    """The same times and, to the bit, the same view; size and colour are stated."""
+    condition = SHOWN[name]
+    decoded, twin = (decode_in_process(media, FIT) for media in (condition.media(), condition.twin()))
+    assert decoded.times_seconds == pytest.approx(twin.times_seconds, abs=1e-4)
+    assert np.array_equal(decoded.views[FIT], twin.views[FIT])
+    assert (decoded.media.width, decoded.media.height) == condition.size
+    assert decoded.media.duration_seconds == pytest.approx(twin.media.duration_seconds, abs=1e-3)
+    assert decoded.media.colour == condition.colour
+    assert [note for note in decoded.media.notes if condition.note and condition.note in note] or not condition.note
+    assert condition.note or not decoded.media.notes
+
+
+REFUSED = {
+    "matrix-ycgco": (lambda: tagged(sound(), "matrix_coefficients=8"), "colour", "YCgCo"),
+    "matrix-ipt-c2": (lambda: tagged(sound(), "matrix_coefficients=15"), "colour", "IPT-C2"),
+    "matrix-ictcp": (lambda: tagged(deep(), "matrix_coefficients=14", codec="hevc"), "colour", "ICtCp"),
+    "av1-in-ts": (
+        lambda: clip("-c:v", "libsvtav1", "-preset", "12", seconds=0.2, size="176x144"),
+        "unsupported_codec",
+        "AV1 in MPEG-TS",
+    ),
+    "eight-k": (
+        lambda: clip(*x264(), "-frames:v", "1", size="7680x4320", rate="1"),
+        "too_many_pixels",
+        "decode.max_pixels",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_shown_has_a_reason_that_says_why(name: str) -> None:
+    """Never `corrupt`: the pictures decode."""
+    build, reason, word = REFUSED[name]
+    with pytest.raises(DecodeError, match=word) as caught:
+        decode_in_process(build(), FIT)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("size", ["2160x4096", "4064x2176"])
+def test_the_limit_on_pixels_counts_no_padding(size: str) -> None:
+    """libav's buffers are wider and higher than these pictures, which have as many pixels as are allowed, or fewer."""
+    media = clip("-c:v", "libx264", "-preset", "ultrafast", "-frames:v", "1", size=size, rate="1", seconds=1)
+    decoded = decode_in_process(media, FIT)
+    assert f"{decoded.media.width}x{decoded.media.height}" == size

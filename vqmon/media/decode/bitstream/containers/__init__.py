@@ -1,0 +1,1 @@
+"""Container formats: detection, demuxing, and what their headers tell that libav does not."""

@@ -1,0 +1,83 @@
+"""Detection of the container format from the bytes, so that libav never has to guess."""
+
+import re
+
+from vqmon.errors import DecodeError
+from vqmon.media.decode.bitstream.containers.boxes import CLUSTER, ends_within_element, iterate_iso_boxes
+from vqmon.media.decode.bitstream.containers.transport_stream import (
+    check_scrambling,
+    ends_within_ts_packet,
+    packet_layout,
+)
+
+_ISO_BOXES = frozenset(b"ftyp styp moov moof mdat sidx emsg free skip wide uuid prft ssix pdin meta pnot mfra".split())
+_EBML = b"\x1a\x45\xdf\xa3"
+_TEXT_START = re.compile(rb"\s*(#EXTM3U|<\?xml|<MPD|v=0\s|<!doctype|<html|WEBVTT|\{)", re.IGNORECASE)
+_ADTS_HEADER_BYTES = 7
+
+
+def detect_demuxer(media: bytes) -> str:
+    """The libav demuxer to force: "mov", "mpegts" or "matroska".
+
+    Raises DecodeError: not_media, missing_init (fragments without their header), encrypted, or no_video (packed audio).
+    """
+    if not media:
+        raise DecodeError("empty")
+    if media.startswith(_EBML):
+        return "matroska"
+    if media.startswith(CLUSTER):
+        raise DecodeError("missing_init", "WebM clusters without their header")
+    if media[4:8] in _ISO_BOXES:
+        _check_iso(media)
+        return "mov"
+    if packet_layout(media) is not None:
+        check_scrambling(media)
+        return "mpegts"
+    if (audio := _name_packed_audio(media)) is not None:
+        raise DecodeError("no_video", f"the bytes are audio alone ({audio})")
+    raise DecodeError("not_media", _describe_foreign_bytes(media))
+
+
+def ends_within_packet(media: bytes, demuxer: str) -> bool:
+    """Whether a transport stream or Matroska file ends within a packet or an element: the file was cut off."""
+    if demuxer == "matroska":
+        return ends_within_element(media)
+    return demuxer == "mpegts" and ends_within_ts_packet(media)
+
+
+def _name_packed_audio(media: bytes) -> str | None:
+    """The format of audio without a container (RFC 8216 3.4) or in one of its own; None for anything else."""
+    start = 0
+    while media[start : start + 3] == b"ID3" and len(media) >= start + 10:
+        # ID3v2.4 3.1: the size has seven bits per byte, a flag says that a footer follows
+        size = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(reversed(media[start + 6 : start + 10])))
+        start += 10 + size + 10 * bool(media[start + 5] & 0x10)
+    audio = media[start:]
+    if audio[:2] == b"\x0b\x77":
+        return "AC-3"
+    if audio[:1] == b"\xff" and len(audio) > _ADTS_HEADER_BYTES:
+        if audio[1] & 0xF6 == 0xF0:
+            size = (audio[3] & 3) << 11 | audio[4] << 3 | audio[5] >> 5
+            return "AAC" if size >= _ADTS_HEADER_BYTES and audio[size : size + 2] in (b"", audio[:2]) else None
+        if start and audio[1] & 0xE0 == 0xE0 and audio[1] & 0x06:
+            return "MPEG audio"
+    names = {b"fLaC": "FLAC", b"caff": "CAF", b"#!AM": "AMR"}
+    if audio[:4] == b"RIFF" and audio[8:12] == b"WAVE":
+        return "WAVE"
+    return names.get(audio[:4], "with an ID3 tag" if start else None)
+
+
+def _describe_foreign_bytes(media: bytes) -> str:
+    if _TEXT_START.match(media[:256]):
+        return "the bytes are text (a playlist, a page), not media"
+    return f"the bytes start with {media[:8].hex(' ')}: no MP4, MPEG-TS, Matroska, WebM, JPEG, PNG, WebP or AVIF"
+
+
+def _check_iso(media: bytes) -> None:
+    kinds = set()
+    for kind, start, end in iterate_iso_boxes(media):
+        kinds.add(kind)
+        if kind == b"moov" and media.find(b"encv", start, end) >= 0 and media.find(b"sinf", start, end) >= 0:
+            raise DecodeError("encrypted", "the video track is encrypted (common encryption)")
+    if b"moov" not in kinds and b"moof" in kinds:
+        raise DecodeError("missing_init", "movie fragments without their initialization section")
