@@ -1,6 +1,7 @@
 """`vqmon score`: scores media files and playlists once, without a history."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,10 @@ from vqmon.errors import FetchError, SegmentError, SettingsError
 from vqmon.flow import iterate, map_in_order
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.media.fetch.ssrf_policy import printable
-from vqmon.media.sources.playlist import list_segments
+from vqmon.media.sources.playlist import discover_segments
 from vqmon.settings.load import Settings
+
+log = logging.getLogger("vqmon.score")
 
 _Item = Segment | SegmentFailure
 
@@ -78,7 +81,10 @@ async def _list_segments(address: str | SegmentFailure, fetcher: Fetcher) -> Seq
     if isinstance(address, SegmentFailure):
         return [address]
     try:
-        return await list_segments(as_url(address), fetcher=fetcher, now=utc_now())
+        discovered = await discover_segments(as_url(address), fetcher=fetcher, now=utc_now())
+        for warning in discovered.warnings:
+            log.warning("%s: %s", printable(address.split("?")[0]), warning)
+        return discovered.items
     except SegmentError as error:
         return [_listing_failure(address, error)]
 

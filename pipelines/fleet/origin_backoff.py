@@ -5,7 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
-from pipelines.observe.observer import Fetch, Observation
+from pipelines.observe.addresses import Fetch
+from pipelines.observe.observer import Observation
 from vqmon.core.types import Segment, SegmentFailure
 from vqmon.retry import Backoff, Retries
 from vqmon.telemetry.health import ProgressTracker

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from pipelines.observe.addresses import AddressFailover, Fetch, FetchedMedia
 from pipelines.observe.heat_maps import RecentDetail, scorer_heat_map
 from pipelines.observe.scoring_tiers import RecordStage, Scorer, ScoringCascade, SegmentScores, measured_stage
 from pipelines.observe.unexpected_errors import unexpected_as
@@ -23,8 +24,6 @@ from vqmon.core.types import (
     failure_from_error,
 )
 from vqmon.errors import DecodeError, FetchError, ScoreError, SegmentError
-
-Fetch = Callable[[Segment], Coroutine[None, None, bytes]]
 
 FindReference = Callable[[Segment], Coroutine[None, None, Reference | ReferenceComparison | None]]
 """Finds the reference of a segment that states none itself, or says why there is none; None = it has none."""
@@ -57,6 +56,7 @@ class Observer:
     # of how many of the worst frames of a segment each scorer tells which parts are worse; 0 = none, as it takes long
     located_frames: int = 0
     _recent_detail: RecentDetail = field(default_factory=RecentDetail, init=False)
+    _failover: AddressFailover = field(default_factory=AddressFailover, init=False)
 
     @property
     def judged(self) -> Sequence[Scorer]:
@@ -75,11 +75,12 @@ class Observer:
         try:
             with unexpected_as(ScoreError, item):
                 item, missing = await self._with_reference(item)
-                scored = await self._fetch_and_score(item)
+                fetched = await self._fetch(item)
+                scored = await self._score_with_reference(item, fetched.media)
                 if missing is not None:
                     scored = replace(scored, decoded=replace(scored.decoded, reference=missing))
                 heat_maps = await self._heat_maps(item, scored)
-                event = self._event(item.without_secrets(), scored, heat_maps)
+                event = self._event(item.without_secrets(), scored, heat_maps, served_url=fetched.served_url)
         except SegmentError as error:
             failure = failure_from_error(item.without_secrets(), error, observed_at=self.now())
             return Observation(outcome=failure)
@@ -98,11 +99,13 @@ class Observer:
             return replace(segment, reference=found), None
         return segment, found
 
-    async def _fetch_and_score(self, segment: Segment) -> SegmentScores:
+    async def _fetch(self, segment: Segment) -> FetchedMedia:
         if not self.cascade.can_score(segment):
             raise ScoreError("no_prompt")
         with measured_stage("fetch", self.record_stage), unexpected_as(FetchError, segment):
-            media = await self.fetch(segment)
+            return await self._failover.fetch(segment, self.fetch, self.now)
+
+    async def _score_with_reference(self, segment: Segment, media: bytes) -> SegmentScores:
         if segment.reference is None or self.cascade.decode_with_reference is None:
             return await self._score(segment, media)
         try:
@@ -141,7 +144,9 @@ class Observer:
             ]
         return [heat_map for heat_map in maps if heat_map is not None]
 
-    def _event(self, segment: Segment, scored: SegmentScores, heat_maps: Sequence[HeatMap]) -> QualityEvent:
+    def _event(
+        self, segment: Segment, scored: SegmentScores, heat_maps: Sequence[HeatMap], *, served_url: str
+    ) -> QualityEvent:
         decoded, comparison = scored.decoded, scored.decoded.reference
         measures = {score.measure for score in comparison.scores} if comparison else set()
         learned = [measure for measure in self.cascade.learned_measures if measure.name in measures]
@@ -169,6 +174,7 @@ class Observer:
             unscored_reference=comparison.unscored if comparison else "",
             unscored_reference_detail=comparison.detail if comparison else "",
             heat_maps=tuple(heat_maps),
+            served_url=served_url,
         )
 
 
@@ -182,4 +188,5 @@ def _segment_of_reference(segment: Segment, reference: Reference) -> Segment:
         init_byte_range=reference.init_byte_range,
         encryption=reference.encryption,
         reference=None,
+        mirrors=(),
     )

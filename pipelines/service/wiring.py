@@ -1,6 +1,7 @@
 """Opens the parts that every whole needs, in the order of the journey."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -301,6 +302,7 @@ def open_sources(
             start=source.start,
             stale_after_seconds=source.stale_after_seconds,
             labels=stream.labels,
+            on_warning=lambda text: log.warning("playlist of %s", text),
         )
         for stream in source.streams
     }
@@ -325,6 +327,8 @@ def settings_for_watch(settings: Settings, address: str, *, stream_id: str, hist
     changes = {"source": source, "fetch": fetch, "history": history_settings, "notify": NotifySettings()}
     return settings.model_copy(update=changes)
 
+
+log = logging.getLogger("vqmon.playlists")
 
 _SCORE_DEADLINE_SECONDS = 600.0
 """How long `vqmon score` lets one file decode: a whole clip instead of a few seconds, and no stream that waits."""

@@ -64,6 +64,7 @@ __all__ = [
     "LaneCursor",
     "LevelShift",
     "MediaFacts",
+    "Mirror",
     "Outcome",
     "Pixels",
     "Promotion",
@@ -150,6 +151,18 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mirror:
+    """A further address of a segment's media, tried when the ones before it fail; ranges and key are the same."""
+
+    url: str
+    init_url: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.url:
+            raise ValueError("a mirror needs a url")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """A reference to a few seconds of one Rendition; never the bytes."""
 
@@ -171,6 +184,8 @@ class Segment:
     prompt: str = ""
     # what it is compared with by the reference measures; None = it is scored without a reference
     reference: Reference | None = None
+    # the same media at other addresses, in the order in which they are tried
+    mirrors: tuple[Mirror, ...] = ()
 
     def __post_init__(self) -> None:
         _need_utc(self.starts_at, "starts_at")
@@ -192,8 +207,15 @@ class Segment:
         """Identifies the segment, also after a restart; without the query and credentials of its URL."""
         parts = urlsplit(self.url)
         resource = f"{parts.hostname or ''}{parts.path}"
+        if parts.scheme == "data":
+            resource = _public_url(self.url)
         byte_offset = f"@{self.byte_range.offset_bytes}" if self.byte_range else ""
         return f"{self.rendition.key}/{self.sequence}/{resource}{byte_offset}"
+
+    def addresses(self) -> "tuple[Segment, ...]":
+        """The segment at each of its addresses, in the order in which they are tried; all have the media of `url`."""
+        others = (replace(self, url=mirror.url, init_url=mirror.init_url) for mirror in self.mirrors)
+        return (self, *others)
 
     def without_secrets(self) -> "Segment":
         """The same segment, with the same key, for the world: no address has credentials, query or fragment."""
@@ -202,6 +224,10 @@ class Segment:
             url=_public_url(self.url),
             init_url=None if self.init_url is None else _public_url(self.init_url),
             encryption=_public_encryption(self.encryption),
+            mirrors=tuple(
+                Mirror(url=_public_url(mirror.url), init_url=mirror.init_url and _public_url(mirror.init_url))
+                for mirror in self.mirrors
+            ),
             reference=None
             if self.reference is None
             else replace(
@@ -241,6 +267,8 @@ class QualityEvent:
     unscored_reference_detail: str = ""
     # where in the sampled frames quality is lost, by measure; a measure that finds no loss has none
     heat_maps: tuple[HeatMap, ...] = ()
+    # the address that the media came from, where the segment has several; empty otherwise
+    served_url: str = ""
 
     def __post_init__(self) -> None:
         if self.unscored_reference and (self.unscored_reference not in UNSCORED_REFERENCE or self.references):
@@ -406,7 +434,13 @@ def alert_id(rule: str, series: str, began_at: datetime) -> str:
     return _digest(rule, series, began_at.astimezone(UTC).isoformat())
 
 
+_PUBLIC_DATA_URL = re.compile("data:,[0-9a-f]{32}")
+
+
 def _public_url(url: str) -> str:
+    if url[:5].lower() == "data:":
+        # the URL is the content itself: media, or a key
+        return url if _PUBLIC_DATA_URL.fullmatch(url) else f"data:,{_digest(url)}"
     public, *secret = re.split(r"[?#]", url, maxsplit=1)
     scheme, slashes, rest = public.partition("://")
     host, slash, path = rest.partition("/")

@@ -2,7 +2,9 @@
 
 import asyncio
 import gzip
+import os
 import ssl
+import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -275,7 +277,12 @@ BOMBS = [
     (until_close, "too_large"),
     (Answer(b"x" * 10, headers={"Content-Length": "99999999999999999999"}), "too_large"),
     (Answer(b"x" * (LIMIT + 1)), "too_large"),
-    (Answer(gzip.compress(b"0" * 5_000_000), headers={"Content-Encoding": "gzip"}), "http_status"),
+    (Answer(gzip.compress(b"0" * 5_000_000), headers={"Content-Encoding": "gzip"}), "too_large"),
+    (Answer(zlib.compress(b"0" * 5_000_000), headers={"Content-Encoding": "deflate"}), "too_large"),
+    (Answer(gzip.compress(b"0" * 5_000_000)), "too_large"),
+    (Answer(gzip.compress(os.urandom(500))[:9] + b"x" * 99, headers={"Content-Encoding": "gzip"}), "http_status"),
+    (Answer(b"x", headers={"Content-Encoding": "br"}), "http_status"),
+    (Answer(b"x", status=206), "http_status"),
     (dripping_head, "timeout"),
     (dripping_body, "too_slow"),
     (silent, "timeout"),

@@ -1,6 +1,6 @@
 """Parsing of a short HLS media playlist from lines."""
 
-from vqmon.media.sources.hls import parse_hls
+from vqmon.media.sources.hls.parser import parse_hls
 from vqmon.media.sources.media_playlist import MediaPlaylist
 
 URL = "https://cdn.example.com/live/index.m3u8?token=1"

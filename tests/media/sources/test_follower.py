@@ -82,12 +82,14 @@ def test_a_jump_ahead_is_a_new_numbering_not_lost_segments() -> None:
 
 
 def test_a_very_long_outage_is_reported_within_bounds() -> None:
-    """The newest thousand, and how many there were."""
+    """A thousand failures, of which the first one stands for all that are older, so that no time is missing."""
     before = Segment(rendition=MAIN, sequence=0, url="http://h/s0.ts", starts_at=NOON, duration_seconds=4)
     items = follower(cursor_after(before)).update(listing(range(5001, 5006)), NOON)
     lost = [item for item in items if isinstance(item, SegmentFailure)]
     assert (len(lost), lost[0].segment.sequence, lost[-1].segment.sequence) == (MAX_SKIPPED, 4001, 5000)
-    assert "5000 in a row" in lost[0].detail
+    assert "4001 segments in a row, of 5000 lost ones" in lost[0].detail
+    assert sum(failure.segment.duration_seconds for failure in lost) == 5000 * 4
+    assert (lost[0].segment.starts_at, lost[0].segment.ends_at) == (before.ends_at, lost[1].segment.starts_at)
     assert lost[-1].segment.ends_at == segment_of(items[-5]).starts_at
 
 

@@ -59,7 +59,14 @@ async def test_urls_are_resolved_against_the_redirected_playlist_url(server: Ser
 
 @pytest.mark.parametrize(
     "answer",
-    [Answer(status=404), b"", b"hello", b"<html></html>", b"<MPD", b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=x\na"],
+    [
+        Answer(status=404),
+        b"",
+        b"hello",
+        b"<html></html>",
+        b"<MPD",
+        b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nfile:///a",
+    ],
 )
 async def test_a_playlist_that_cannot_be_loaded_raises_an_error(server: Server, answer: Any) -> None:
     """The caller decides when to try again."""

@@ -91,5 +91,5 @@ def test_an_entry_is_identified_without_its_query() -> None:
 @pytest.mark.parametrize("reference", ["file:///etc/passwd", "x" * 9000, "http://[::1", ""])
 def test_references_to_local_files_and_invalid_urls_fail_the_playlist(reference: str) -> None:
     """A server must not make us read our own files."""
-    with pytest.raises(SegmentError, match="the playlist"):
+    with pytest.raises(SegmentError, match=r"local file|URL"):
         resolve_url("https://h/a/b.m3u8" if reference else "", reference)

@@ -207,7 +207,7 @@ async def test_a_playlist_that_only_pauses_is_not_stale(server: Server) -> None:
         Answer(status=404),
         Answer(status=503),
         Answer(b"<html>Sorry</html>"),
-        Answer(b"#EXTM3U\n#EXTINF:x,\na.ts"),
+        Answer(b"#EXTM3U\n#EXT-X-I-FRAMES-ONLY"),
         Answer(),
     ],
 )

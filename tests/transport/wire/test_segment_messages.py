@@ -189,7 +189,6 @@ def test_the_schema_only_grows() -> None:
         ('"sequence": 99999999999999999999999999', "sequence"),
         ('"starts_at": "9999-12-31T23:59:59Z"', "starts_at"),
         ('"starts_at": "2026-01-01T00:00:00"', "starts_at"),
-        ('"starts_at": "2026-01-01T00:00:00+02:00"', "starts_at"),
         ('"init_url": "http://["', "data"),
     ],
 )

@@ -1,7 +1,8 @@
 """Fetching of segments and playlists over HTTP(S) and from local files, within a `FetchPolicy`.
 
 A name is resolved once per connection, its IP addresses are checked, and the connection goes to one of them, with Host
-header, SNI and certificate check on the name. Responses are streamed up to a hard limit and never decompressed.
+header, SNI and certificate check on the name. Responses are streamed up to a hard limit, which holds for their content
+as well where a server compresses it unasked.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import stat
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Self
@@ -19,6 +21,7 @@ import httpcore2
 
 from vqmon.core.types import ByteRange, Encryption, Segment
 from vqmon.errors import FetchError
+from vqmon.media.fetch.content import decode_data_url, decompress, is_data_url, is_gzip
 from vqmon.media.fetch.decryption import decrypt, require_key_url, split_encryption_fragment
 from vqmon.media.fetch.http import FetchedResource, HttpClient, PinnedNetworkBackend, Resolver, resolve_host
 from vqmon.media.fetch.ssrf_policy import FetchPolicy, check_file, is_local_address, printable, redact_url
@@ -95,6 +98,8 @@ class Fetcher:
         init = await self._init_section(segment) if segment.init_url else b""
         fetched = await self.get(segment.url, max_bytes=self._policy.max_bytes, byte_range=segment.byte_range)
         media = await self._decrypt(fetched.body, segment.encryption)
+        if _needs_no_init(media):
+            init = b""
         if len(init) + len(media) > self._policy.max_bytes:
             raise FetchError(
                 "too_large", f"{redact_url(segment.url)}: more than {self._policy.max_bytes} bytes{_MAX_BYTES_HINT}"
@@ -113,10 +118,15 @@ class Fetcher:
                     "too_large", f"{redact_url(url)}: {byte_range.length_bytes} bytes, {max_bytes} allowed"
                 )
             async with asyncio.timeout(self._policy.total_seconds):
+                if is_data_url(url):
+                    body = await asyncio.to_thread(decode_data_url, url, max_bytes=max_bytes)
+                    return FetchedResource(body=_cut(body, byte_range), url=url)
                 if not is_local_address(url):
                     return await self._http.get(url, max_bytes=max_bytes, byte_range=byte_range)
                 path = await asyncio.to_thread(check_file, url, self._policy)
                 body = await asyncio.to_thread(_read_file, path, max_bytes=max_bytes, byte_range=byte_range)
+                if byte_range is None and is_gzip(body):
+                    body = await asyncio.to_thread(decompress, body, "", max_bytes=max_bytes)
                 return FetchedResource(body=body, url=url)
         except TimeoutError:
             raise FetchError("timeout", f"{redact_url(url)}: not done in {self._policy.total_seconds:g} s") from None
@@ -124,6 +134,21 @@ class Fetcher:
             if error.reason == "too_large" and max_bytes == self._policy.max_bytes:
                 raise FetchError("too_large", f"{error.detail}{_MAX_BYTES_HINT}") from None
             raise
+
+    async def get_start(self, url: str, *, max_bytes: int) -> FetchedResource:
+        """Fetch the first `max_bytes` of a resource, or fewer, to detect what it is."""
+        start = ByteRange(offset_bytes=0, length_bytes=max_bytes)
+        try:
+            fetched = await self.get(url, max_bytes=max_bytes, byte_range=start)
+        except FetchError as error:
+            if error.reason not in ("http_status", "too_large"):
+                raise
+            # of a body that the server compresses, a part cannot be read
+            fetched = await self.get(url, max_bytes=self._policy.max_bytes)
+        body = fetched.body
+        if is_gzip(body):
+            body = await asyncio.to_thread(decompress, body, "", max_bytes=self._policy.max_bytes)
+        return replace(fetched, body=body[:max_bytes])
 
     async def _init_section(self, segment: Segment) -> bytes:
         key = f"{segment.init_url} {segment.init_byte_range}"
@@ -152,6 +177,20 @@ class Fetcher:
             raise FetchError("key", f"the key cannot be fetched: {error}") from None
         self._keys.put(url, key)
         return key
+
+
+def _needs_no_init(media: bytes) -> bool:
+    """Whether media is a transport stream, which an initialization section in front would make unreadable.
+
+    An EXT-X-MAP stays in force after a discontinuity to segments of another container, such as advertisements.
+    """
+    return media[:1] == b"\x47" and media[188:189] in (b"\x47", b"")
+
+
+def _cut(body: bytes, byte_range: ByteRange | None) -> bytes:
+    if byte_range is None:
+        return body
+    return body[byte_range.offset_bytes : byte_range.offset_bytes + byte_range.length_bytes]
 
 
 def _read_file(path: Path, *, max_bytes: int, byte_range: ByteRange | None) -> bytes:

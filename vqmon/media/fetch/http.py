@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from urllib.parse import urldefrag, urljoin
 
 import httpcore2
 
 from vqmon.core.types import ByteRange
 from vqmon.errors import FetchError
+from vqmon.media.fetch.content import IDENTITY_CODINGS, decompress, is_decodable, is_gzip
 from vqmon.media.fetch.ssrf_policy import (
     CheckedUrl,
     FetchPolicy,
@@ -194,11 +196,18 @@ class HttpClient:
                 return headers[b"location"]
             _check_response_head(name, response.status, headers)
             body_slice = _body_slice(name, response.status, headers, byte_range)
-            _check_announced_length(name, headers, body_slice, max_bytes)
+            coding = _content_coding(headers)
+            is_compressed = coding not in IDENTITY_CODINGS
+            # a range of a compressed body is cut out after decompression
+            received_slice = slice(0, None) if is_compressed else body_slice
+            _check_announced_length(name, headers, received_slice, max_bytes)
             with _translate_errors(name):
-                body = await self._receive(name, response.aiter_stream(), body_slice, max_bytes)
+                body = await self._receive(name, response.aiter_stream(), received_slice, max_bytes)
         finally:
             await response.aclose()
+        if is_compressed or (byte_range is None and is_gzip(body)):
+            decode = partial(_decode_body, name, body, coding, body_slice, max_bytes=max_bytes)
+            body = await asyncio.to_thread(decode)
         return FetchedResource(
             body=body,
             url=url.url,
@@ -249,14 +258,29 @@ def _check_response_head(name: str, status: int, headers: _Headers) -> None:
         )
     if not 200 <= status < 300:
         raise FetchError("http_status", f"{name}: status {status}")
-    coding = headers.get(b"content-encoding", "").strip().lower()
-    if coding not in ("", "identity"):
+    coding = _content_coding(headers)
+    if not is_decodable(coding):
         raise FetchError("http_status", f"{name}: compressed as {coding[:20]} though identity was requested")
+    if status == 206 and coding not in IDENTITY_CODINGS:
+        raise FetchError("http_status", f"{name}: a part of a body that is compressed as {coding}")
+
+
+def _content_coding(headers: _Headers) -> str:
+    return headers.get(b"content-encoding", "").strip().lower()
+
+
+def _decode_body(name: str, body: bytes, coding: str, body_slice: slice, *, max_bytes: int) -> bytes:
+    try:
+        return decompress(body, coding, max_bytes=max_bytes)[body_slice]
+    except FetchError as error:
+        raise FetchError(error.reason, f"{name}: {error.detail}") from None
 
 
 def _body_slice(name: str, status: int, headers: _Headers, byte_range: ByteRange | None) -> slice:
     """The slice of the body to return: servers may answer a range request with that range or with everything."""
     if byte_range is None:
+        if status == 206:
+            raise FetchError("http_status", f"{name}: status 206, a part, though the whole was requested")
         return slice(0, None)
     if status != 206:
         return slice(byte_range.offset_bytes, byte_range.offset_bytes + byte_range.length_bytes)

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -13,8 +14,9 @@ SegmentOrFailure = Segment | SegmentFailure
 StartPosition = Literal["oldest", "newest"]
 
 MAX_SKIPPED = 1000
-"""The most lost segments that are reported one by one after a gap."""
+"""The most failures for the lost segments of a gap; the oldest one stands for all that are more."""
 
+_MAX_GAP_SECONDS = 365 * 86_400.0
 _STALE_CACHE_TARGETS = 3
 
 
@@ -53,6 +55,8 @@ class PlaylistFollower:
         """The new items of a playlist in order: failures for the segments that were lost, then the listed segments."""
         if not playlist.entries:
             return []
+        if not playlist.is_numbered:
+            playlist = replace(playlist, entries=self._number_by_location(playlist.entries))
         if self._expected_sequence is None:
             self._begin(playlist, now)
         new_entries = self._new_entries(playlist, now)
@@ -63,6 +67,26 @@ class PlaylistFollower:
         items += [self._make_item(entry, now) for entry in new_entries]
         self._progress_at = now
         return items
+
+    def _number_by_location(self, entries: Sequence[PlaylistEntry]) -> list[PlaylistEntry]:
+        """Number the entries of a playlist without usable sequence numbers by those that were returned before.
+
+        When none of these is listed any more, the entries follow the last one, as it is not known how many are missing.
+        """
+        first = self._last_sequence + 1 - self._offset
+        for sequence, location in reversed(self._recent):
+            positions = [index for index, entry in enumerate(entries) if entry.media_location == location]
+            if positions:
+                first = sequence - positions[-1]
+                break
+        else:
+            if not self._recent and self._cursor is not None:
+                positions = [index for index, entry in enumerate(entries) if self._is_at_cursor(entry, self._cursor)]
+                first = self._cursor.sequence - positions[-1] if positions else first
+        return [
+            replace(entry, sequence=first + index, next_sequence=first + index + 1)
+            for index, entry in enumerate(entries)
+        ]
 
     def _begin(self, playlist: MediaPlaylist, now: datetime) -> None:
         """Choose the first entry: the one after the cursor, the oldest, or the newest."""
@@ -78,12 +102,13 @@ class PlaylistFollower:
         """The offset that an earlier run added, from the listed entry that is the cursor's segment; 0 when none is."""
         if entries[-1].sequence >= cursor.sequence:
             return 0
-        prefix = f"{self._rendition.key}/{cursor.sequence}/"
-        for entry in reversed(entries):
-            path, offset = entry.media_location
-            if cursor.segment_key == f"{prefix}{path}" + (f"@{offset}" if offset >= 0 else ""):
-                return cursor.sequence - entry.sequence
-        return 0
+        at_cursor = (entry for entry in reversed(entries) if self._is_at_cursor(entry, cursor))
+        return next((cursor.sequence - entry.sequence for entry in at_cursor), 0)
+
+    def _is_at_cursor(self, entry: PlaylistEntry, cursor: LaneCursor) -> bool:
+        path, offset = entry.media_location
+        location = path + (f"@{offset}" if offset >= 0 else "")
+        return cursor.segment_key == f"{self._rendition.key}/{cursor.sequence}/{location}"
 
     def _new_entries(self, playlist: MediaPlaylist, now: datetime) -> Sequence[PlaylistEntry]:
         newest, expected = playlist.entries[-1], self._expected_sequence or 0
@@ -142,20 +167,26 @@ class PlaylistFollower:
         step = _sequence_step(first)
         count = round((first.sequence - (self._expected_sequence or 0)) / step)
         seconds = first.duration_seconds or playlist.target_seconds
+        if count > 0:
+            # numbers may jump by any amount, times must stay times
+            seconds = min(seconds, _MAX_GAP_SECONDS / count)
         starts_at = self._next_starts_at or now
         if first.starts_at:
             starts_at = first.starts_at - timedelta(seconds=seconds * count)
-        error = SegmentError("skipped")
-        if count > MAX_SKIPPED:
-            error = SegmentError("skipped", f"{error.detail}; {count} in a row, the last {MAX_SKIPPED} are reported")
+        # of a long gap the oldest segments are one failure, which says how many they are and lasts as long
+        together = count - MAX_SKIPPED + 1 if count > MAX_SKIPPED else min(count, 1)
         items: list[SegmentOrFailure] = []
-        for number in range(max(0, count - MAX_SKIPPED), count):
+        for number in [0, *range(together, count)] if count > 0 else ():
+            length = together if number == 0 else 1
+            error = SegmentError("skipped")
+            if length > 1:
+                error = SegmentError("skipped", f"{error.detail}; {length} segments in a row, of {count} lost ones")
             segment = Segment(
                 rendition=self._rendition,
-                sequence=first.sequence + self._offset - (count - number) * step,
+                sequence=first.sequence + self._offset - (count - number - length + 1) * step,
                 url=self._url,
                 starts_at=starts_at + timedelta(seconds=seconds * number),
-                duration_seconds=seconds,
+                duration_seconds=seconds * length,
             )
             items.append(failure_from_error(segment, error, observed_at=now))
         if count > 0:
@@ -174,13 +205,18 @@ class PlaylistFollower:
             init_byte_range=entry.init_byte_range,
             encryption=entry.encryption,
             is_discontinuity=entry.is_discontinuity or self._is_restarted,
+            mirrors=entry.mirrors,
         )
         self._is_restarted = False
         self._last_sequence = segment.sequence
         self._expected_sequence = entry.next_sequence
         self._next_starts_at = segment.ends_at
         self._recent.append((entry.sequence, entry.media_location))
-        return failure_from_error(segment, SegmentError("gap"), observed_at=now) if entry.is_gap else segment
+        if entry.is_gap:
+            return failure_from_error(segment, SegmentError("gap"), observed_at=now)
+        if entry.problem:
+            return failure_from_error(segment, SegmentError("playlist", entry.problem), observed_at=now)
+        return segment
 
 
 def _sequence_step(entry: PlaylistEntry) -> int:

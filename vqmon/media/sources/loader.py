@@ -3,19 +3,24 @@
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 from vqmon.errors import FetchError, SegmentError
 from vqmon.media.fetch.fetcher import FetchedResource, Fetcher
-from vqmon.media.sources.dash.manifest import Manifest, parse_mpd
-from vqmon.media.sources.dash.segments import IndexLocation
-from vqmon.media.sources.dash.sidx import Subsegment, parse_sidx
-from vqmon.media.sources.hls import MasterPlaylist, parse_hls
-from vqmon.media.sources.media_playlist import MediaPlaylist, Track
+from vqmon.media.sources.dash.clock import PresentationClock
+from vqmon.media.sources.dash.links import MAX_LINKS, RemoteDocument
+from vqmon.media.sources.dash.manifest import Manifest
+from vqmon.media.sources.dash.parser import parse_mpd
+from vqmon.media.sources.dash.sidx import IndexLocation, Subsegment, load_index
+from vqmon.media.sources.hls.master import MasterPlaylist
+from vqmon.media.sources.hls.parser import parse_hls
+from vqmon.media.sources.media_playlist import MediaPlaylist, Origin, Track, with_mirrors
+from vqmon.media.sources.steering import ContentSteering, SteeringServer
 
 _PLAYLIST_MAX_BYTES = 16_000_000
-_INDEX_MAX_BYTES = 4_000_000
+_LINK_MAX_BYTES = 1_000_000
 SNIFF_BYTES = 65_536
 
 # The lanes of one MPD reload it at nearly the same time: one reload serves all of them.
@@ -66,34 +71,62 @@ class _HlsLoader:
         #  the kind need not be fetched twice
         self._first_document: FetchedResource | None = document
         self._variables: Mapping[str, str] = {}
-        self._urls: dict[str, str] = {}
+        self._origins: dict[str, tuple[Origin, ...]] = {}
+        self._server: SteeringServer | None = None
+        self._steering = ContentSteering(fetcher)
+        self._warnings: tuple[str, ...] = ()
+        # of each rendition the origin that answered last
+        self._chosen: dict[str, Origin] = {}
 
     async def load_tracks(self) -> tuple[Track, ...]:
         """The renditions of the master playlist, or `main` when this is a media playlist."""
         document, self._first_document = self._first_document or await _fetch_document(self._url, self._fetcher), None
         playlist = await asyncio.to_thread(_parse_hls_document, document, self._variables)
         if isinstance(playlist, MasterPlaylist):
-            self._variables = playlist.variables
-            self._urls = {track.name: track.url for track in playlist.tracks}
+            self._variables, self._server = playlist.variables, playlist.steering
+            self._warnings = playlist.warnings
+            self._origins = {track.name: track.origins for track in playlist.tracks}
             return playlist.tracks
-        self._urls = {"main": self._url}
+        self._origins = {"main": (Origin(url=self._url),)}
         return (Track(name="main", url=self._url),)
 
     async def load_playlist(self, name: str, now: datetime) -> MediaPlaylist:
-        """Load the rendition's playlist; after a failure its URL is looked up again, because it may have changed."""
-        if name not in self._urls:
+        """Load the rendition's playlist from the first of its origins that answers.
+
+        After a failure of all of them their URLs are looked up again, because they may have changed.
+        """
+        if name not in self._origins:
             await self.load_tracks()
-        if name not in self._urls:
-            raise SegmentError("playlist", f"there is no rendition {name!r}; there are: {', '.join(self._urls)}")
-        try:
-            document = await _fetch_document(self._urls[name], self._fetcher)
-        except SegmentError:
-            self._urls.pop(name, None)
-            raise
-        playlist = await asyncio.to_thread(_parse_hls_document, document, self._variables)
-        if isinstance(playlist, MasterPlaylist):
-            raise SegmentError("playlist", "a master playlist was found instead of a media playlist")
-        return playlist
+        if name not in self._origins:
+            raise SegmentError("playlist", f"there is no rendition {name!r}; there are: {', '.join(self._origins)}")
+        await self._steering.refresh(self._server, now)
+        origins = self._steering.order(self._origins[name])
+        if self._server is None and (chosen := self._chosen.get(name)) in origins:
+            # a server that works is not left for one that did not a moment ago
+            origins.sort(key=lambda origin: origin != chosen)
+        playlist, origin = await self._load_from(origins, name)
+        self._chosen[name] = origin
+        others = [other for other in origins if other != origin]
+        warnings = (*self._warnings, *([self._steering.warning] if self._steering.warning else []))
+        return replace(
+            playlist,
+            entries=with_mirrors(playlist.entries, others) if others else playlist.entries,
+            warnings=(*warnings, *playlist.warnings),
+        )
+
+    async def _load_from(self, origins: Sequence[Origin], name: str) -> tuple[MediaPlaylist, Origin]:
+        errors: list[SegmentError] = []
+        for origin in origins:
+            try:
+                document = await _fetch_document(origin.url, self._fetcher)
+                playlist = await asyncio.to_thread(_parse_hls_document, document, self._variables)
+                if isinstance(playlist, MasterPlaylist):
+                    raise SegmentError("playlist", "a master playlist was found instead of a media playlist")
+                return playlist, origin
+            except SegmentError as error:
+                errors.append(error)
+        self._origins.pop(name, None)
+        raise SegmentError("playlist", "; ".join(error.detail for error in errors)) from None
 
 
 class _DashLoader:
@@ -109,6 +142,9 @@ class _DashLoader:
         # tracks as they were first loaded: their names stay the same though they may change with the periods
         self._tracks: dict[str, Track] = {}
         self._indexes: dict[IndexLocation, Sequence[Subsegment]] = {}
+        self._remote: dict[str, RemoteDocument] = {}
+        self._steering = ContentSteering(fetcher)
+        self._clock = PresentationClock(fetcher)
 
     async def load_tracks(self) -> tuple[Track, ...]:
         """Every video representation."""
@@ -120,10 +156,15 @@ class _DashLoader:
         if name not in self._tracks:
             raise SegmentError("playlist", f"there is no rendition {name!r}; there are: {', '.join(self._tracks)}")
         track = self._tracks[name]
+        await self._steering.refresh(manifest.steering, now)
         for location in manifest.index_locations(track):
             if location not in self._indexes:
-                self._indexes[location] = await self._load_index(location)
-        return await asyncio.to_thread(manifest.media_playlist, track, now, self._indexes)
+                self._indexes[location] = await load_index(location, self._fetcher)
+        time = await self._clock.correct(now, manifest.clocks)
+        order = self._steering.order
+        playlist = await asyncio.to_thread(manifest.media_playlist, track, time, self._indexes, order=order)
+        warnings = [warning for warning in (self._steering.warning, self._clock.warning) if warning]
+        return replace(playlist, warnings=(*playlist.warnings, *warnings))
 
     async def _load_manifest(self, now: datetime | None) -> Manifest:
         async with self._reload_lock:
@@ -132,19 +173,28 @@ class _DashLoader:
             first, self._first_document = self._first_document, None
             document = first or await _fetch_document(self._url, self._fetcher)
             # In a thread, as all parsing here: an MPD with a day of segments takes long to parse.
-            self._manifest = await asyncio.to_thread(parse_mpd, document.body, document.url)
-            self._loaded_at = now
-            self._url = self._manifest.location if self._manifest.location != document.url else self._url
-            for track in self._manifest.tracks:
+            manifest = await asyncio.to_thread(parse_mpd, document.body, document.url)
+            if manifest.links:
+                await self._load_links(manifest.links)
+                manifest = await asyncio.to_thread(parse_mpd, document.body, document.url, remote=self._remote)
+            self._manifest, self._loaded_at = manifest, now
+            self._url = manifest.location if manifest.location != document.url else self._url
+            for track in manifest.tracks:
                 self._tracks.setdefault(track.name, track)
-            return self._manifest
+            return manifest
 
-    async def _load_index(self, location: IndexLocation) -> Sequence[Subsegment]:
-        try:
-            document = await self._fetcher.get(location.url, max_bytes=_INDEX_MAX_BYTES, byte_range=location.byte_range)
-        except FetchError as error:
-            raise SegmentError("playlist", f"the index cannot be fetched: {error}") from None
-        return parse_sidx(document.body, offset_bytes=location.byte_range.offset_bytes)
+    async def _load_links(self, urls: Sequence[str]) -> None:
+        """Fetch the remote elements of an MPD within the fetch policy, each once unless that fails."""
+        documents = {url: self._remote[url] for url in urls if url in self._remote and not self._remote[url].error}
+        for url in urls[:MAX_LINKS]:
+            if url in documents:
+                continue
+            try:
+                fetched = await self._fetcher.get(url, max_bytes=_LINK_MAX_BYTES)
+                documents[url] = RemoteDocument(body=fetched.body)
+            except FetchError as error:
+                documents[url] = RemoteDocument(error=str(error))
+        self._remote = documents
 
 
 async def _fetch_document(url: str, fetcher: Fetcher) -> FetchedResource:

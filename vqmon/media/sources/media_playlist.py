@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from urllib.parse import urljoin, urlsplit
 
-from vqmon.core.types import ByteRange, Encryption, Rendition
+from vqmon.core.types import ByteRange, Encryption, Mirror, Rendition
 from vqmon.errors import SegmentError
 
 MAX_ENTRIES = 100_000
@@ -17,9 +17,43 @@ MAX_ENTRIES = 100_000
 _PLAIN_NAME = re.compile(r"(?:[a-z0-9_][a-z0-9_.=,()~+-]*/){0,9}[a-z0-9_][a-z0-9_.=,()~+-]*", re.IGNORECASE | re.ASCII)
 
 MAX_TRACKS = 1000
+_MAX_MIRRORS = 4
+_MAX_WARNINGS = 20
 _MAX_URL_CHARACTERS = 8192
+_MAX_DATA_URL_CHARACTERS = 4_000_000
+"""A `data:` URL holds the media itself; larger segments have files of their own."""
 MAX_SEQUENCE = 2**62
 _MAX_DURATION_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """One of several servers that offer the same media."""
+
+    # of the media playlist; in DASH the base URL
+    url: str
+    # what content steering calls it: PATHWAY-ID in HLS, serviceLocation in DASH
+    pathway: str = ""
+
+
+class ParseWarnings:
+    """Collects what a playlist says that could not be used, without an end for a playlist that is all wrong."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._count = 0
+
+    def add(self, text: str) -> None:
+        """Add a warning; beyond `_MAX_WARNINGS` they are only counted."""
+        self._count += 1
+        if len(self._texts) < _MAX_WARNINGS:
+            self._texts.append(text)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The warnings, the last one with the number of those that are left out."""
+        more = self._count - len(self._texts)
+        return (*self._texts, f"and {more} more") if more else tuple(self._texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +69,20 @@ class Track:
     height: int | None = None
     bitrate_kbps: float | None = None
     codecs: str | None = None
+    # content steering's name of the server behind `url`
+    pathway: str = ""
+    # further servers with the same media playlist, in order
+    backups: tuple[Origin, ...] = ()
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """All servers of the track, in the order of the playlist."""
+        return (Origin(url=self.url, pathway=self.pathway), *self.backups)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The URLs of `origins`."""
+        return tuple(origin.url for origin in self.origins)
 
     def to_rendition(self, stream_id: str, labels: Mapping[str, str]) -> Rendition:
         """Return the Rendition of a stream that this track is."""
@@ -67,6 +115,13 @@ class PlaylistEntry:
     is_discontinuity: bool = False
     # the packager declares that the segment is missing
     is_gap: bool = False
+    # why the playlist does not tell where the segment is, with line and tag; empty for a usable entry
+    problem: str = ""
+    # the URLs as they are written in the playlist, relative to it or to the base URL; None: not known
+    reference: str | None = None
+    init_reference: str = ""
+    # the same media on other servers
+    mirrors: tuple[Mirror, ...] = ()
 
     @property
     def media_location(self) -> tuple[str, int]:
@@ -84,6 +139,10 @@ class MediaPlaylist:
     target_seconds: float
     # no segment will be added
     is_ended: bool
+    # False: the sequence numbers only count the entries from 0
+    is_numbered: bool = True
+    # what the playlist says that could not be used
+    warnings: tuple[str, ...] = ()
 
 
 def resolve_url(base: str, reference: str) -> str:
@@ -92,8 +151,12 @@ def resolve_url(base: str, reference: str) -> str:
     A playlist from a server must not refer to local files.
     """
     reference = reference.strip()
+    if reference[:5].lower() == "data:":
+        if len(reference) > _MAX_DATA_URL_CHARACTERS:
+            raise SegmentError("playlist", f"a data: URL of more than {_MAX_DATA_URL_CHARACTERS} characters")
+        return reference
     if len(reference) > _MAX_URL_CHARACTERS:
-        raise SegmentError("playlist", "the playlist holds a URL that is too long")
+        raise SegmentError("playlist", f"a URL of more than {_MAX_URL_CHARACTERS} characters")
     # A fast path: a playlist of a day has 43,200 URLs that are resolved at each reload, nearly all are plain names.
     if _PLAIN_NAME.fullmatch(reference):
         return _base_folder(base) + reference
@@ -102,10 +165,38 @@ def resolve_url(base: str, reference: str) -> str:
         parts = urlsplit(url)
         _ = parts.hostname
     except ValueError:
-        raise SegmentError("playlist", "the playlist holds an invalid URL") from None
+        raise SegmentError("playlist", "an invalid URL") from None
     if not url or (_is_http_url(base) and parts.scheme in ("", "file")):
-        raise SegmentError("playlist", "the playlist refers to a local file")
+        raise SegmentError("playlist", "a playlist of a server must not refer to a local file")
     return url
+
+
+def with_mirrors(entries: Sequence[PlaylistEntry], others: Sequence[Origin]) -> list[PlaylistEntry]:
+    """The entries with their media on other servers, where their URLs are relative to the playlist's.
+
+    `others` are media playlists of the same rendition; copies of a stream have the same names below them.
+    """
+    return [replace(entry, mirrors=_mirrors(entry, others)) if _is_relative(entry) else entry for entry in entries]
+
+
+def _is_relative(entry: PlaylistEntry) -> bool:
+    return entry.reference is not None and not any(
+        urlsplit(reference).scheme or urlsplit(reference).netloc
+        for reference in (entry.reference, entry.init_reference)
+    )
+
+
+def _mirrors(entry: PlaylistEntry, others: Sequence[Origin]) -> tuple[Mirror, ...]:
+    mirrors = []
+    for other in others[:_MAX_MIRRORS]:
+        url = resolve_url(other.url, entry.reference or "")
+        init_url = None
+        if entry.init_url:
+            fragment = urlsplit(entry.init_url).fragment
+            init_url = resolve_url(other.url, entry.init_reference) + (f"#{fragment}" if fragment else "")
+        if url != entry.url:
+            mirrors.append(Mirror(url=url, init_url=init_url))
+    return tuple(mirrors)
 
 
 @lru_cache(maxsize=256)

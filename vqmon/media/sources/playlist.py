@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from vqmon.core.types import ByteRange, LaneCursor, Rendition, Segment, failure_from_error
+from vqmon.core.types import LaneCursor, Rendition, Segment, failure_from_error
 from vqmon.errors import SegmentError
 from vqmon.flow import StoppableSleep, wait_or_stop
 from vqmon.media.fetch.fetcher import Fetcher
@@ -26,6 +26,8 @@ _RELOAD_MIN_SECONDS = 0.5
 _RELOAD_MAX_SECONDS = 60.0
 _FIRST_TARGET_SECONDS = 2.0
 _RETRY_MAX_SECONDS = 15.0
+_MAX_WARNED = 100
+"""Texts with line numbers may differ at each reload."""
 
 
 class Lane(Protocol):
@@ -46,7 +48,8 @@ class PlaylistSource:
 
     `resume` gives the cursor of each lane by its name, `renditions` the renditions to follow (none: all), and `start`
     where lanes without a cursor begin. A lane reports a failure for every `stale_after_seconds` without new segments
-    (None: three target durations, at least ten seconds). `stop` ends every wait and then the lanes.
+    (None: three target durations, at least ten seconds). `stop` ends every wait and then the lanes. `on_warning` gets
+    what a playlist says that could not be used, each text once.
     """
 
     def __init__(
@@ -62,9 +65,11 @@ class PlaylistSource:
         start: StartPosition = "oldest",
         stale_after_seconds: float | None = None,
         labels: Mapping[str, str] | None = None,
+        on_warning: Callable[[str], None] = lambda text: None,
         wait: StoppableSleep = wait_or_stop,
     ) -> None:
         self._url = _as_url(url)
+        self._on_warning = on_warning
         self._stream_id = stream_id
         self._fetcher = fetcher
         self._now = now
@@ -96,6 +101,7 @@ class PlaylistSource:
             staleness=StalenessMonitor(rendition, track.url, stale_after_seconds=self._stale_after_seconds),
             now=self._now,
             stop=self._stop,
+            on_warning=self._on_warning,
             wait=self._wait,
         )
 
@@ -112,6 +118,7 @@ class _PlaylistLane:
         staleness: StalenessMonitor,
         now: Callable[[], datetime],
         stop: asyncio.Event,
+        on_warning: Callable[[str], None],
         wait: StoppableSleep,
     ) -> None:
         self._rendition = rendition
@@ -120,6 +127,8 @@ class _PlaylistLane:
         self._staleness = staleness
         self._now = now
         self._stop = stop
+        self._on_warning = on_warning
+        self._warned: set[str] = set()
         self._wait = wait
 
     @property
@@ -155,9 +164,16 @@ class _PlaylistLane:
     ) -> tuple[MediaPlaylist | None, Sequence[SegmentOrFailure], SegmentError | None]:
         try:
             playlist = await self._loader.load_playlist(self._rendition.name, now)
+            self._warn(playlist.warnings)
             return playlist, self._follower.update(playlist, now), None
         except SegmentError as error:
             return None, (), error
+
+    def _warn(self, warnings: Sequence[str]) -> None:
+        for text in warnings:
+            if text not in self._warned and len(self._warned) < _MAX_WARNED:
+                self._warned.add(text)
+                self._on_warning(f"{self.name}: {text}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +183,8 @@ class DiscoveredSegments:
     items: Sequence[SegmentOrFailure]
     # names of the renditions whose playlists have ended
     ended_renditions: frozenset[str] = frozenset()
+    # what the playlists say that could not be used, with rendition, line and tag
+    warnings: Sequence[str] = ()
 
 
 async def list_segments(url: str, *, fetcher: Fetcher, now: datetime) -> Sequence[SegmentOrFailure]:
@@ -180,9 +198,7 @@ async def discover_segments(url: str, *, fetcher: Fetcher, now: datetime) -> Dis
     Raises SegmentError when the address cannot be read; a rendition that cannot be listed becomes one failure.
     """
     url = _as_url(url)
-    start = await fetcher.get(
-        url, max_bytes=SNIFF_BYTES, byte_range=ByteRange(offset_bytes=0, length_bytes=SNIFF_BYTES)
-    )
+    start = await fetcher.get_start(url, max_bytes=SNIFF_BYTES)
     name = printable(decode_url_path(urlsplit(url).path)).rstrip("/").rsplit("/", 1)[-1] or "stream"
     if detect_kind(start.body) == "other":
         file = Segment(rendition=Rendition(stream_id=name, name="file"), sequence=0, url=url, starts_at=now)
@@ -192,6 +208,7 @@ async def discover_segments(url: str, *, fetcher: Fetcher, now: datetime) -> Dis
     return DiscoveredSegments(
         items=[item for rendition in renditions for item in rendition.items],
         ended_renditions=frozenset(name for rendition in renditions for name in rendition.ended_renditions),
+        warnings=[warning for rendition in renditions for warning in rendition.warnings],
     )
 
 
@@ -203,7 +220,9 @@ async def _discover_rendition(
         playlist = await loader.load_playlist(track.name, now)
         if items := PlaylistFollower(rendition, track.url).update(playlist, now):
             return DiscoveredSegments(
-                items=items, ended_renditions=frozenset([track.name] if playlist.is_ended else [])
+                items=items,
+                ended_renditions=frozenset([track.name] if playlist.is_ended else []),
+                warnings=[f"{track.name}: {warning}" for warning in playlist.warnings],
             )
         raise SegmentError("playlist", "the playlist lists no segment")
     except SegmentError as error:

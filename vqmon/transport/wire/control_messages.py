@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
 from vqmon.errors import WireError
-from vqmon.transport.wire.segment_messages import MAX_NAME, MAX_YEAR, STRUCTURED_CONTENT_TYPE
+from vqmon.transport.wire.segment_messages import STRUCTURED_CONTENT_TYPE
+from vqmon.transport.wire.segment_values import MAX_NAME, MAX_YEAR
 
 MARKER: Literal["org.vqmon.marker.v1"] = "org.vqmon.marker.v1"
 ENDED: Literal["org.vqmon.ended.v1"] = "org.vqmon.ended.v1"

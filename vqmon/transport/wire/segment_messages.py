@@ -1,27 +1,21 @@
 """Reads and writes segment messages (CloudEvents 1.0 in structured or binary mode) and W3C trace contexts."""
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from vqmon.core.types import Segment
 from vqmon.errors import WireError
 from vqmon.transport.wire.rejections import RejectionRate
+from vqmon.transport.wire.segment_values import check_values, json_bytes, normalise
 
 SEGMENT_TYPE = "org.vqmon.segment.v1"
 STRUCTURED_CONTENT_TYPE = b"application/cloudevents+json; charset=UTF-8"
 _MAX_DETAIL = 500
-_MAX_DURATION_SECONDS = 86_400.0
-MAX_YEAR = 2999
-_MAX_INTEGER = 2**62
-MAX_NAME = 500
-_MAX_URL = 8000
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _SEGMENT = TypeAdapter(Segment)
@@ -61,15 +55,15 @@ class TraceContext:
 
 
 def parse_segment(key: bytes | None, value: bytes | None, headers: Mapping[str, bytes]) -> Segment:
-    """The segment in a record; raises WireError, which names the invalid field without showing its bytes."""
+    """The segment in a record; raises WireError, which names the invalid field."""
     if not value:
         raise WireError("the record is empty")
     if headers.get("content-type", b"").lower().startswith(b"application/cloudevents") or "ce_type" not in headers:
-        segment = _validated(_Event.model_validate_json, value).data
+        segment = _validated(_Event.model_validate_json, normalise(json_bytes(value), data_key="data")).data
     else:
         _check_attributes(headers)
-        segment = _validated(_SEGMENT.validate_json, value)
-    _check_values(segment)
+        segment = _validated(_SEGMENT.validate_json, normalise(json_bytes(value), data_key=None))
+    check_values(segment)
     if key is None or key != segment.rendition.stream_id.encode():
         raise WireError("the record's key must be the stream id")
     return segment
@@ -116,27 +110,6 @@ def segment_schema() -> dict[str, object]:
         **_Event.model_json_schema(mode="validation"),
         "title": SEGMENT_TYPE,
     }
-
-
-def _check_values(segment: Segment) -> None:
-    """Raise WireError for values that are valid for their types but that later stages cannot represent."""
-    rendition = segment.rendition
-    numbers = (segment.duration_seconds, rendition.bitrate_kbps or 0.0)
-    if not all(math.isfinite(number) for number in numbers):
-        raise WireError("a number is not finite")
-    if segment.duration_seconds > _MAX_DURATION_SECONDS:
-        raise WireError(f"data.duration_seconds: more than {_MAX_DURATION_SECONDS:.0f}")
-    if not 1970 <= segment.starts_at.year <= MAX_YEAR:
-        raise WireError("data.starts_at: not between 1970 and 2999")
-    if not -_MAX_INTEGER <= segment.sequence <= _MAX_INTEGER:
-        raise WireError("data.sequence: not a 63-bit integer")
-    if len(rendition.key) > MAX_NAME or len(segment.url) > _MAX_URL:
-        raise WireError("data: a name or an address is too long")
-    try:
-        segment.key.encode()
-        urlsplit(segment.init_url or "").hostname  # noqa: B018 - raises for an invalid host
-    except ValueError as error:
-        raise WireError(f"data: {error}") from error
 
 
 def _check_attributes(headers: Mapping[str, bytes]) -> None:

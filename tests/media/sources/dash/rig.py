@@ -3,7 +3,8 @@
 import struct
 from datetime import UTC, datetime, timedelta
 
-from vqmon.media.sources.dash.manifest import Manifest, parse_mpd
+from vqmon.media.sources.dash.manifest import Manifest
+from vqmon.media.sources.dash.parser import parse_mpd
 from vqmon.media.sources.dash.segments import Indexes
 from vqmon.media.sources.media_playlist import MediaPlaylist
 

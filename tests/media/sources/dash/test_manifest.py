@@ -21,10 +21,11 @@ from tests.media.sources.dash.rig import (
 from vqmon.core.types import Encryption
 from vqmon.errors import SegmentError
 from vqmon.media.fetch.decryption import split_encryption_fragment
-from vqmon.media.sources.dash.manifest import Manifest, parse_mpd
+from vqmon.media.sources.dash.manifest import Manifest
+from vqmon.media.sources.dash.parser import parse_mpd
 from vqmon.media.sources.dash.segments import IndexLocation
 from vqmon.media.sources.dash.sidx import parse_sidx
-from vqmon.media.sources.dash.timeline import _MAX_NEWEST_SEGMENTS
+from vqmon.media.sources.dash.timeline import MAX_NEWEST_SEGMENTS
 
 
 def test_base_addresses_chain() -> None:
@@ -83,7 +84,7 @@ def test_a_live_stream_without_a_window_lists_its_newest_segments() -> None:
     """Without timeShiftBufferDepth there may be years of it."""
     manifest = parse_mpd_body(DYNAMIC, period('<SegmentTemplate media="$Number$" duration="2"/>'))
     listing = list_segments(manifest, at=1e8)
-    assert len(listing.entries) == _MAX_NEWEST_SEGMENTS
+    assert len(listing.entries) == MAX_NEWEST_SEGMENTS
 
 
 def test_a_live_timeline_is_trusted_and_open_repeats_end_now() -> None:

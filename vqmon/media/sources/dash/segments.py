@@ -8,19 +8,11 @@ from vqmon.core.types import ByteRange, Encryption
 from vqmon.errors import SegmentError
 from vqmon.media.fetch.decryption import add_encryption_fragment
 from vqmon.media.sources.dash import xml
-from vqmon.media.sources.dash.sidx import Subsegment
+from vqmon.media.sources.dash.sidx import IndexLocation, Subsegment
 from vqmon.media.sources.dash.timeline import PeriodBounds, SegmentTiming, TimelineEntry
-from vqmon.media.sources.media_playlist import MAX_ENTRIES, Track, resolve_url
+from vqmon.media.sources.media_playlist import MAX_ENTRIES, Origin, Track, resolve_url
 
 _IDENTIFIER = re.compile(r"\$(?:(RepresentationID|Number|Time|Bandwidth)(?:%0(\d{1,2})d)?)?\$")
-
-
-@dataclass(frozen=True, slots=True)
-class IndexLocation:
-    """The URL and byte range of a segment index box."""
-
-    url: str
-    byte_range: ByteRange
 
 
 Indexes = Mapping[IndexLocation, Sequence[Subsegment]]
@@ -35,6 +27,8 @@ class AddressedSegment:
     start_seconds: float
     duration_seconds: float
     byte_range: ByteRange | None = None
+    # the URL relative to the base URL
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +37,8 @@ class InitSection:
 
     url: str
     byte_range: ByteRange | None = None
+    # the URL relative to the base URL
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +47,26 @@ class Representation:
 
     track: Track
     bandwidth: int
-    base_url: str
+    # servers with the same files, the preferred one first; their URLs are the base of all others
+    origins: tuple[Origin, ...]
     addressing: xml.SegmentAddressing | None
     encryption: Encryption | None
+
+    @property
+    def base_url(self) -> str:
+        """The base URL on the preferred server."""
+        return self.origins[0].url
 
     def index_location(self) -> IndexLocation | None:
         """The location of the index that `segments` needs; None when it needs none."""
         if self.addressing is None or self.addressing.name != "SegmentBase":
             return None
         byte_range = xml.parse_byte_range(self.addressing.attributes.get("indexRange"))
-        return IndexLocation(self.base_url, byte_range) if byte_range else None
+        for element in self.addressing.children.get("RepresentationIndex", ()):
+            url = resolve_url(self.base_url, element.get("sourceURL", ""))
+            own_range = xml.parse_byte_range(element.get("range")) or (byte_range if url == self.base_url else None)
+            return IndexLocation(url, own_range, self.base_url)
+        return IndexLocation(self.base_url, byte_range, self.base_url) if byte_range else None
 
     def segments(self, bounds: PeriodBounds, indexes: Indexes) -> list[AddressedSegment]:
         """The available segments, oldest first; a file without an index is one segment."""
@@ -97,21 +103,22 @@ class Representation:
             return self._make_init_section(self._fill_template(template, {}), None)
         for element in addressing.children.get("Initialization", ()):
             byte_range = xml.parse_byte_range(element.get("range"))
-            return self._make_init_section(resolve_url(self.base_url, element.get("sourceURL", "")), byte_range)
+            return self._make_init_section(element.get("sourceURL", ""), byte_range)
         location = self.index_location()
-        if location and location.byte_range.offset_bytes:
+        if location and location.url == self.base_url and location.byte_range and location.byte_range.offset_bytes:
             before_index = ByteRange(offset_bytes=0, length_bytes=location.byte_range.offset_bytes)
-            return self._make_init_section(self.base_url, before_index)
+            return self._make_init_section("", before_index)
         return None
 
     def _subsegments(self, indexes: Indexes) -> Sequence[Subsegment]:
         location = self.index_location()
         return indexes.get(location, ()) if location else ()
 
-    def _make_init_section(self, url: str, byte_range: ByteRange | None) -> InitSection:
+    def _make_init_section(self, reference: str, byte_range: ByteRange | None) -> InitSection:
         """Full-segment encryption applies to the initialization section as well, common encryption does not."""
         encryption = self.encryption if self.encryption and self.encryption.method == "AES-128" else None
-        return InitSection(url=add_encryption_fragment(url, encryption), byte_range=byte_range)
+        url = add_encryption_fragment(resolve_url(self.base_url, reference), encryption)
+        return InitSection(url=url, byte_range=byte_range, reference=reference)
 
     def _from_template(self, addressing: xml.SegmentAddressing, bounds: PeriodBounds) -> list[AddressedSegment]:
         media = addressing.attributes.get("media")
@@ -123,8 +130,11 @@ class Representation:
             start_seconds, seconds = timing.to_seconds(segment.time), segment.length / timing.timescale
             if timing.timeline is None and bounds.end_seconds is not None:
                 seconds = min(seconds, bounds.end_seconds - start_seconds)
-            url = self._fill_template(media, {"Number": segment.number, "Time": segment.time})
-            segments.append(AddressedSegment(url=url, start_seconds=start_seconds, duration_seconds=seconds))
+            reference = self._fill_template(media, {"Number": segment.number, "Time": segment.time})
+            url = resolve_url(self.base_url, reference)
+            segments.append(
+                AddressedSegment(url=url, start_seconds=start_seconds, duration_seconds=seconds, reference=reference)
+            )
         return segments
 
     def _from_list(self, addressing: xml.SegmentAddressing, bounds: PeriodBounds) -> list[AddressedSegment]:
@@ -147,12 +157,13 @@ class Representation:
                 start_seconds=start_seconds,
                 duration_seconds=seconds,
                 byte_range=xml.parse_byte_range(element.get("mediaRange")),
+                reference=element.get("media", ""),
             )
             for element, (start_seconds, seconds) in zip(elements, spans, strict=False)
         ]
 
     def _fill_template(self, template: str, numbers: Mapping[str, int]) -> str:
-        """The URL that a template gives (ISO/IEC 23009-1, 5.3.9.4.4)."""
+        """The URL that a template gives, relative to the base URL (ISO/IEC 23009-1, 5.3.9.4.4)."""
         values: Mapping[str, int | str] = {"RepresentationID": self.track.id, "Bandwidth": self.bandwidth, **numbers}
 
         def value_of(identifier: re.Match[str]) -> str:
@@ -164,7 +175,7 @@ class Representation:
                 raise SegmentError("playlist", f"the identifier ${name}$ is not defined here")
             return str(value).zfill(int(width or 0)) if isinstance(value, int) else value
 
-        return resolve_url(self.base_url, _IDENTIFIER.sub(value_of, template))
+        return _IDENTIFIER.sub(value_of, template)
 
 
 def _parse_timing(addressing: xml.SegmentAddressing) -> SegmentTiming:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from vqmon.errors import SegmentError
 from vqmon.media.sources.media_playlist import MAX_ENTRIES
 
-_MAX_NEWEST_SEGMENTS = 1000
-"""The number of newest segments that are listed when a live MPD gives no time-shift buffer depth."""
+MAX_NEWEST_SEGMENTS = 1000
+"""The most segments of a rendition that a live MPD lists at one time, the newest ones: a few lines can describe any
+number of segments."""
 
 # Clocks differ: a segment that has just been completed is listed a little later.
 _LIVE_EDGE_MARGIN_SECONDS = 0.5
@@ -34,6 +35,13 @@ class PeriodBounds:
     available_seconds: float | None = None
     # time-shift buffer depth; None: not given
     window_seconds: float | None = None
+
+    @property
+    def oldest_seconds(self) -> float | None:
+        """Segments that end by this time have left the time-shift buffer; None: all are in it."""
+        if self.available_seconds is None or self.window_seconds is None:
+            return None
+        return self.available_seconds - self.window_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +77,7 @@ class SegmentTiming:
                 break
             if self._is_within(segment, bounds):
                 segments.append(segment)
-        return segments
+        return segments if bounds.available_seconds is None else segments[-MAX_NEWEST_SEGMENTS:]
 
     def to_seconds(self, units: int) -> float:
         """Convert a media time to seconds since the period's start."""
@@ -77,6 +85,8 @@ class SegmentTiming:
 
     def _is_within(self, segment: TimedSegment, bounds: PeriodBounds) -> bool:
         starts, ends = self.to_seconds(segment.time), self.to_seconds(segment.time + segment.length)
+        if bounds.oldest_seconds is not None and ends <= bounds.oldest_seconds:
+            return False
         return ends > 0 and (bounds.end_seconds is None or starts < bounds.end_seconds - _ROUNDING_SECONDS)
 
     def _expand_timeline(self, bounds: PeriodBounds) -> Iterator[TimedSegment]:
@@ -86,10 +96,23 @@ class SegmentTiming:
             time = entry.time if entry.time is not None else time
             following = entries[index + 1].time if index + 1 < len(entries) else None
             count = entry.count if entry.count >= 0 else self._count_until_next(time, entry.length, following, bounds)
-            for _ in range(count):
+            skipped = self._count_too_old(time, entry.length, count, bounds)
+            time += skipped * entry.length
+            number += skipped
+            for _ in range(count - skipped):
                 yield TimedSegment(number=number, time=time, length=entry.length)
                 time += entry.length
                 number += 1
+
+    def _count_too_old(self, time: int, length: int, count: int, bounds: PeriodBounds) -> int:
+        """How many of the segments of an S element a live presentation lists no more."""
+        if bounds.available_seconds is None:
+            return 0
+        too_old = count - MAX_NEWEST_SEGMENTS
+        if bounds.oldest_seconds is not None:
+            oldest = bounds.oldest_seconds * self.timescale + self.offset
+            too_old = max(too_old, math.floor((oldest - time) / length))
+        return min(max(too_old, 0), count)
 
     def _count_until_next(self, time: int, length: int, following: int | None, bounds: PeriodBounds) -> int:
         """The number of segments of an S element with r=-1: until the next S, the period's end, or the present."""
@@ -113,12 +136,8 @@ class SegmentTiming:
         first = 0
         if bounds.available_seconds is not None:
             complete = max(0, math.floor((bounds.available_seconds - _LIVE_EDGE_MARGIN_SECONDS) / seconds))
-            oldest = (
-                math.floor((bounds.available_seconds - bounds.window_seconds) / seconds)
-                if bounds.window_seconds is not None
-                else 0
-            )
-            first = max(oldest, 0 if bounds.window_seconds is not None else complete - _MAX_NEWEST_SEGMENTS, 0)
+            oldest = 0 if bounds.oldest_seconds is None else math.floor(bounds.oldest_seconds / seconds)
+            first = max(oldest, complete - MAX_NEWEST_SEGMENTS, 0)
             total = complete if total is None else min(total, complete)
         if total is None:
             raise SegmentError("playlist", "a static period without an end has segments of constant length")

@@ -15,40 +15,49 @@ from vqmon.errors import SegmentError
 _MAX_XML_BYTES = 4_000_000
 """A parsed XML document takes up to a hundred times its size in memory."""
 
+_NUMBER = r"(\d{1,30}(?:[.,]\d{0,60})?)"
 _DURATION = re.compile(
-    r"P(?:(\d{1,6})Y)?(?:(\d{1,6})M)?(?:(\d{1,9})D)?(?:T(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,12}(?:\.\d{1,12})?)S)?)?"
+    rf"P(?:{_NUMBER}Y)?(?:{_NUMBER}M)?(?:{_NUMBER}W)?(?:{_NUMBER}D)?"
+    rf"(?:T(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?"
 )
-_DURATION_UNITS_SECONDS = (31_536_000, 2_592_000, 86_400, 3_600, 60, 1)
+_DURATION_UNITS_SECONDS = (31_536_000, 2_592_000, 604_800, 86_400, 3_600, 60, 1)
+_MAX_DURATION_SECONDS = 1e11
 _RANGE = re.compile(r"\s*(\d{1,18})-(\d{1,18})\s*")
 _INTEGER = re.compile(r"\s*-?\d{1,18}\s*")
 
 
 def parse_mpd_xml(body: bytes) -> Element:
     """The root element of an MPD; raises SegmentError("playlist"), also for document types and entities."""
-    if len(body) > _MAX_XML_BYTES:
-        raise SegmentError("playlist", f"the MPD has more than {_MAX_XML_BYTES} bytes")
-    try:
-        root: Element = fromstring(body, forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        raise SegmentError("playlist", f"the XML cannot be parsed ({type(error).__name__})") from None
-    if _local_name(root) != "MPD":
+    root = parse_xml(body)
+    if local_name(root) != "MPD":
         raise SegmentError("playlist", "the XML is not an MPD")
     return root
 
 
-def _local_name(element: Element) -> str:
+def parse_xml(body: bytes) -> Element:
+    """The root element of a document; raises SegmentError("playlist"), also for document types and entities."""
+    if len(body) > _MAX_XML_BYTES:
+        raise SegmentError("playlist", f"the XML has more than {_MAX_XML_BYTES} bytes")
+    try:
+        root: Element = fromstring(body, forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        raise SegmentError("playlist", f"the XML cannot be parsed ({type(error).__name__})") from None
+    return root
+
+
+def local_name(element: Element) -> str:
     """The element's name without its namespace."""
     return str(element.tag).rpartition("}")[2]
 
 
 def find_children(element: Element, name: str) -> list[Element]:
     """The child elements with a name, in any namespace."""
-    return [child for child in element if _local_name(child) == name]
+    return [child for child in element if local_name(child) == name]
 
 
 def find_child(element: Element, name: str) -> Element | None:
     """The first child element with a name, in any namespace."""
-    return next((child for child in element if _local_name(child) == name), None)
+    return next((child for child in element if local_name(child) == name), None)
 
 
 def parse_integer(attributes: Mapping[str, str], name: str, default: int) -> int:
@@ -77,7 +86,11 @@ def parse_duration_seconds(attributes: Mapping[str, str], name: str) -> float | 
     match = _DURATION.fullmatch(text.strip())
     if not match:
         raise SegmentError("playlist", f"{name} is not a duration")
-    return sum(float(part or 0) * unit for part, unit in zip(match.groups(), _DURATION_UNITS_SECONDS, strict=True))
+    parts = [float((part or "0").replace(",", ".")) for part in match.groups()]
+    seconds = sum(part * unit for part, unit in zip(parts, _DURATION_UNITS_SECONDS, strict=True))
+    if seconds > _MAX_DURATION_SECONDS:
+        raise SegmentError("playlist", f"{name} is out of range")
+    return seconds
 
 
 def parse_byte_range(text: str | None) -> ByteRange | None:
@@ -114,6 +127,6 @@ def find_addressing(levels: Sequence[Element]) -> SegmentAddressing | None:
         attributes.update(element.attrib)
         own_children: dict[str, Any] = {}
         for child in element:
-            own_children.setdefault(_local_name(child), []).append(child)
+            own_children.setdefault(local_name(child), []).append(child)
         children.update(own_children)
     return SegmentAddressing(name=name, attributes=attributes, children=children)

@@ -1,0 +1,142 @@
+"""The video renditions of an HLS master playlist; raises SegmentError("playlist") or ("no_video")."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from vqmon.errors import SegmentError
+from vqmon.media.sources.hls.tags import M3u8Dict
+from vqmon.media.sources.media_playlist import (
+    MAX_TRACKS,
+    Origin,
+    ParseWarnings,
+    Track,
+    assign_names,
+    resolve_url,
+)
+from vqmon.media.sources.steering import SteeringServer
+
+_NO_VIDEO_CODECS = (
+    *("mp4a", "ac-3", "ec-3", "ac-4", "opus", "flac", "alac", "mp3", "dts", "mhm1", "mha1"),
+    *("wvtt", "stpp", "ttml", "webvtt", "im1t", "tx3g", "c608", "c708"),
+)
+_RESOLUTION = re.compile(r"(\d{1,5})x(\d{1,5})", re.IGNORECASE)
+
+# What distinguishes variants that are not copies of each other on other servers (RFC 8216 6.2.4). Audio groups and
+# pathways differ between such copies.
+_IDENTITY = ("bandwidth", "average_bandwidth", "resolution", "codecs", "frame_rate", "video_range", "video", "name")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasterPlaylist:
+    """The video renditions of a master playlist, and the variables that its media playlists may import."""
+
+    tracks: tuple[Track, ...]
+    variables: Mapping[str, str] = field(default_factory=dict)
+    steering: SteeringServer | None = None
+    # what the playlist says that could not be used
+    warnings: tuple[str, ...] = ()
+
+
+def parse_master(
+    tree: M3u8Dict, base: str, *, variables: Mapping[str, str], steering: Mapping[str, str], warnings: ParseWarnings
+) -> MasterPlaylist:
+    """The master playlist; a variant that cannot be used is left out with a warning."""
+    tracks = _parse_tracks(tree, base, warnings)
+    server = None
+    if steering.get("server_uri"):
+        try:
+            server_url = resolve_url(base, steering["server_uri"])
+            server = SteeringServer(url=server_url, default=steering.get("pathway_id", ""))
+        except SegmentError as error:
+            warnings.add(f"EXT-X-CONTENT-STEERING: {error.detail}")
+    return MasterPlaylist(tracks=tracks, variables=variables, steering=server, warnings=warnings.texts)
+
+
+def _parse_tracks(tree: M3u8Dict, base: str, warnings: ParseWarnings) -> tuple[Track, ...]:
+    """The variants with video, and alternative video renditions (camera angles) that have playlists of their own."""
+    if len(tree["playlists"]) + len(tree["media"]) > MAX_TRACKS:
+        raise SegmentError("playlist", "the playlist lists too many renditions")
+    collected = _Tracks()
+    problem = ""
+    for variant in tree["playlists"]:
+        attributes = variant["stream_info"]
+        if _has_no_video(attributes):
+            continue
+        try:
+            track = _parse_track(attributes, resolve_url(base, variant["uri"]))
+            angles = [
+                (angle, resolve_url(base, angle["uri"])) for angle in tree["media"] if _is_angle_of(angle, attributes)
+            ]
+        except SegmentError as error:
+            problem = f"{attributes['where']}: {error.detail}; the rendition is left out"
+            warnings.add(problem)
+            continue
+        if collected.add_variant(track, attributes):
+            for angle, url in angles:
+                collected.add_angle(track, angle, url)
+    if not collected.tracks:
+        raise SegmentError("playlist" if problem else "no_video", problem or "the master playlist offers no video")
+    return assign_names(list(collected.tracks.values()), list(collected.hints.values()))
+
+
+class _Tracks:
+    """The tracks of a master playlist by their URLs, each once, with copies on other servers as backups."""
+
+    def __init__(self) -> None:
+        self.tracks: dict[str, Track] = {}
+        # names that the playlist gives
+        self.hints: dict[str, str] = {}
+        self._first_urls: dict[tuple[object, ...], str] = {}
+
+    def add_variant(self, track: Track, attributes: M3u8Dict) -> bool:
+        """Add a variant; False for a copy of an earlier one, which becomes its backup."""
+        identity = _identity(attributes)
+        first = self.tracks.get(self._first_urls.get(identity, ""))
+        if first is not None and track.url not in self.tracks:
+            if track.url not in first.urls:
+                origin = Origin(url=track.url, pathway=track.pathway)
+                self.tracks[first.url] = replace(first, backups=(*first.backups, origin))
+            return False
+        if self.tracks.setdefault(track.url, track) is track:
+            self.hints[track.url] = attributes.get("name", "")
+            self._first_urls[identity or (track.url,)] = track.url
+        return True
+
+    def add_angle(self, track: Track, angle: M3u8Dict, url: str) -> None:
+        """Add an alternative video rendition of a variant."""
+        self.tracks.setdefault(url, replace(track, url=url))
+        self.hints.setdefault(url, f"{assign_names([track])[0].name}-{angle.get('name') or 'angle'}")
+
+
+def _identity(attributes: M3u8Dict) -> tuple[object, ...]:
+    """What copies of a variant on several servers have in common; empty when too little is said to tell."""
+    is_told = attributes["bandwidth"] and (attributes.get("resolution") or attributes.get("codecs"))
+    return tuple(attributes.get(name, "") for name in _IDENTITY) if is_told else ()
+
+
+def _is_angle_of(angle: M3u8Dict, variant: M3u8Dict) -> bool:
+    return bool(angle.get("type") == "VIDEO" and angle.get("uri") and angle.get("group_id") == variant.get("video"))
+
+
+def _has_no_video(attributes: M3u8Dict) -> bool:
+    codecs = [codec.strip().lower() for codec in attributes.get("codecs", "").split(",") if codec.strip()]
+    return (
+        bool(codecs)
+        and not attributes.get("resolution")
+        and all(codec.startswith(_NO_VIDEO_CODECS) for codec in codecs)
+    )
+
+
+def _parse_track(attributes: M3u8Dict, url: str) -> Track:
+    size = _RESOLUTION.fullmatch(attributes.get("resolution", ""))
+    bandwidth = attributes["average_bandwidth"] or attributes["bandwidth"]
+    return Track(
+        name="",
+        url=url,
+        pathway=attributes.get("pathway_id", ""),
+        width=int(size[1]) if size else None,
+        height=int(size[2]) if size else None,
+        bitrate_kbps=bandwidth / 1000 if 0 < bandwidth < 1e12 else None,
+        codecs=attributes.get("codecs") or None,
+    )

@@ -1,0 +1,202 @@
+"""Reading of HLS tags one by one, so that an invalid line costs that line and not the playlist."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vqmon.media.sources.media_playlist import MAX_SEQUENCE, ParseWarnings, parse_seconds, parse_timestamp
+
+M3u8Dict = dict[str, Any]
+"""A playlist, or a part of one, as the `m3u8` library parses it."""
+
+# All other tags are dropped before the library parses them: an invalid tag that is not needed must not cause a failure.
+_FLAGS = frozenset({"#EXT-X-DISCONTINUITY", "#EXT-X-ENDLIST", "#EXT-X-GAP", "#EXT-X-I-FRAMES-ONLY"})
+
+_ANNOUNCING_TAGS = ("#EXTINF", "#EXT-X-BYTERANGE", "#EXT-X-STREAM-INF")
+_TAG = re.compile(r"#EXT(?:INF|-X-[A-Z0-9-]+)")
+_ATTRIBUTE = re.compile(r'([A-Z0-9-]{1,64})=("[^"]*"|[^",]*)')
+_BYTE_RANGE = re.compile(r"\s*\d{1,18}\s*(?:@\s*(?:\d{1,18})?\s*)?")
+_INTEGER = re.compile(r"[+-]?\d{1,40}(?:\.0*)?")
+_UNITLESS_NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?")
+# the IV of a segment without one is its sequence number as 16 bytes (RFC 8216 5.2)
+_MAX_IV = 2**128
+
+
+def _parse_attributes(value: str) -> dict[str, str]:
+    """The attributes of a tag, without quotes; names in lower case with underscores."""
+    return {name.lower().replace("-", "_"): text.strip().strip('"').strip() for name, text in _ATTRIBUTE.findall(value)}
+
+
+class TagReader:
+    """Reads each tag of a playlist in place of the library, and says which ones it could not use.
+
+    `intercept` is called by `m3u8.parse` for every line that begins with #.
+    """
+
+    def __init__(self, numbers: Sequence[int], warnings: ParseWarnings) -> None:
+        self._numbers = numbers
+        self._warnings = warnings
+        # the key in force at each EXT-X-MAP, in order: it applies to the initialization section
+        self.map_keys: list[M3u8Dict | None] = []
+        self._has_plain_key = False
+        # None: the playlist does not number its segments
+        self.first_sequence: int | None = None
+        # of the first segment, where its number is not one that we can count with
+        self.first_iv: int | None = None
+        self.steering: Mapping[str, str] = {}
+        self._readers = {
+            "#EXTINF": self._read_duration,
+            "#EXT-X-BYTERANGE": self._read_byte_range,
+            "#EXT-X-KEY": self._read_key,
+            "#EXT-X-MAP": self._read_map,
+            "#EXT-X-MEDIA-SEQUENCE": self._read_sequence,
+            "#EXT-X-PROGRAM-DATE-TIME": self._read_date,
+            "#EXT-X-PLAYLIST-TYPE": self._read_type,
+            "#EXT-X-TARGETDURATION": self._read_target,
+            "#EXT-X-STREAM-INF": self._read_variant,
+            "#EXT-X-MEDIA": self._read_media,
+            "#EXT-X-CONTENT-STEERING": self._read_steering,
+        }
+
+    def intercept(self, line: str, number: int, tree: M3u8Dict, state: M3u8Dict) -> bool:
+        """Read a tag; returns whether the library must ignore this line."""
+        match = _TAG.match(line)
+        if match is None:
+            return True
+        name, value = match[0], line[match.end() :].lstrip(":").strip()
+        if name in self._readers:
+            self._readers[name](value, f"line {self._numbers[number - 1]}: {name[1:]}", tree, state)
+            return True
+        return name not in _FLAGS
+
+    def _read_duration(self, value: str, where: str, _tree: M3u8Dict, state: M3u8Dict) -> None:
+        self._has_plain_key = False
+        text = value.split(",", 1)[0].strip().strip("\"'").strip()
+        segment = state.setdefault("segment", {})
+        segment["duration"] = parse_seconds(text)
+        if not segment["duration"] and not _is_no_duration(text):
+            self._warnings.add(f"{where}: {_quote_value(text)} is no duration; it counts as unknown")
+        state["expect_segment"] = True
+
+    def _read_byte_range(self, value: str, where: str, _tree: M3u8Dict, state: M3u8Dict) -> None:
+        segment = state.setdefault("segment", {})
+        text = value.strip("\"'")
+        if _BYTE_RANGE.fullmatch(text) and int(text.split("@")[0]):
+            segment["byterange"] = text
+        else:
+            segment["problem"] = f"{where}: {_quote_value(text)} is no byte range"
+        state["expect_segment"] = True
+
+    def _read_key(self, value: str, where: str, _tree: M3u8Dict, state: M3u8Dict) -> None:
+        """Of several keys for the same segments, prefer one with the identity format, which is a plain file."""
+        key = {"method": "", "where": where} | _parse_attributes(value)
+        is_plain = key.get("keyformat", "identity") == "identity"
+        if is_plain or not self._has_plain_key:
+            state["current_key"] = key
+            self._has_plain_key = is_plain
+
+    def _read_map(self, value: str, where: str, tree: M3u8Dict, state: M3u8Dict) -> None:
+        section: M3u8Dict = {"where": where} | _parse_attributes(value)
+        text = section.get("byterange")
+        if not section.get("uri"):
+            section["problem"] = f"{where}: there is no URI"
+        elif text is not None and not (_BYTE_RANGE.fullmatch(text) and int(text.split("@")[0])):
+            section["problem"] = f"{where}: {_quote_value(text)} is no byte range"
+        state["current_segment_map"] = section
+        tree["segment_map"].append(section)
+        self.map_keys.append(state["current_key"])
+
+    def _read_sequence(self, value: str, where: str, _tree: M3u8Dict, _state: M3u8Dict) -> None:
+        text = value.strip("\"'").strip()
+        sequence = int(text.split(".")[0]) if _INTEGER.fullmatch(text) else None
+        if sequence is not None and 0 <= sequence < _MAX_IV:
+            self.first_iv = sequence
+        if sequence is not None and 0 <= sequence < MAX_SEQUENCE:
+            self.first_sequence = sequence
+            return
+        self.first_sequence = None
+        self._warnings.add(
+            f"{where}: {_quote_value(text)} is no number from 0 to 2^62; segments are counted by address"
+        )
+
+    def _read_date(self, value: str, where: str, _tree: M3u8Dict, state: M3u8Dict) -> None:
+        time = parse_timestamp(value.strip("\"'"))
+        if time is not None:
+            state["current_program_date_time"] = time
+        else:
+            self._warnings.add(f"{where}: {_quote_value(value)} is no time")
+
+    def _read_type(self, value: str, _where: str, tree: M3u8Dict, _state: M3u8Dict) -> None:
+        tree["playlist_type"] = value.strip("\"'").lower()
+
+    def _read_target(self, value: str, where: str, tree: M3u8Dict, _state: M3u8Dict) -> None:
+        tree["targetduration"] = parse_seconds(value.strip("\"'"))
+        if not tree["targetduration"]:
+            self._warnings.add(f"{where}: {_quote_value(value)} is no duration; the longest segment counts")
+
+    def _read_variant(self, value: str, where: str, tree: M3u8Dict, state: M3u8Dict) -> None:
+        attributes: M3u8Dict = {"where": where} | _parse_attributes(value)
+        for name in ("bandwidth", "average_bandwidth"):
+            text = attributes.get(name)
+            if text is not None and not _UNITLESS_NUMBER.fullmatch(text):
+                label = name.upper().replace("_", "-")
+                self._warnings.add(f"{where}: {label}={_quote_value(text)} is no number")
+            attributes[name] = float(text) if text is not None and _UNITLESS_NUMBER.fullmatch(text) else 0.0
+        tree["is_variant"] = True
+        state["stream_info"] = attributes
+        state["expect_playlist"] = True
+
+    def _read_media(self, value: str, where: str, tree: M3u8Dict, _state: M3u8Dict) -> None:
+        tree["media"].append({"where": where} | _parse_attributes(value))
+
+    def _read_steering(self, value: str, _where: str, _tree: M3u8Dict, _state: M3u8Dict) -> None:
+        self.steering = _parse_attributes(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberedLines:
+    """The lines of a playlist that are not blank, with their numbers, and the numbers of those that are addresses."""
+
+    lines: Sequence[str]
+    numbers: Sequence[int]
+    address_numbers: Sequence[int]
+
+
+def number_lines(text: str, warnings: ParseWarnings) -> NumberedLines:
+    """Number the lines from 1 and announce every address.
+
+    An address whose own EXTINF is missing or unreadable is a segment of unknown duration, so that the segments after it
+    keep their numbers. Playlists that do not announce any segment are left alone.
+    """
+    is_media = "#EXTINF" in text
+    lines: list[str] = []
+    numbers: list[int] = []
+    addresses: list[int] = []
+    is_announced = False
+    for number, line in enumerate((line.strip() for line in text.splitlines()), 1):
+        if not line:
+            continue
+        if line.startswith(_ANNOUNCING_TAGS):
+            is_announced = True
+        elif not line.startswith("#"):
+            if not is_announced and is_media:
+                warnings.add(f"line {number}: an address without EXTINF; its duration counts as unknown")
+                lines.append("#EXTINF:0,")
+                numbers.append(number)
+            if is_announced or is_media:
+                addresses.append(number)
+            is_announced = False
+        lines.append(line)
+        numbers.append(number)
+    return NumberedLines(lines=lines, numbers=numbers, address_numbers=addresses)
+
+
+def _quote_value(text: str) -> str:
+    """A value for messages: in quotes, printable, at most 40 characters."""
+    return f'"{text[:40]}"' if text.isprintable() else ascii(text[:40])
+
+
+def _is_no_duration(text: str) -> bool:
+    """Whether a duration is written the way that packagers and lists write an unknown one: 0 or -1."""
+    return (text.strip("0.") == "" and bool(text)) or text in ("-1", "-1.0")
