@@ -2,11 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import nullcontext
 
 import pytest
 
-from vqmon.flow import NamedTasks, map_in_order, run_concurrently, run_with_deadline
+from vqmon.flow import NamedTasks, Overtaking, map_in_order, parked, run_concurrently, run_with_deadline
 
 
 async def numbers(count: int) -> AsyncIterator[int]:
@@ -100,6 +102,7 @@ async def test_the_first_error_cancels_all_work_and_is_raised(where: str) -> Non
         return item
 
     async def finish(ready: Sequence[tuple[int, int]]) -> None:
+        await asyncio.sleep(0)  # the second item begins
         if where == "finish":
             raise KeyError(where)
 
@@ -208,3 +211,110 @@ async def test_a_coroutine_with_a_deadline_cannot_cancel_or_block_its_caller() -
     with pytest.raises(ZeroDivisionError):
         await run_with_deadline(failed(), within_seconds=20.0)
     assert await run_with_deadline(done(), within_seconds=20.0) == 7
+
+
+class Streams:
+    """Items are (stream, number); each is done when the test says so, and may be parked until then."""
+
+    def __init__(self) -> None:
+        self.done: dict[tuple[str, int], asyncio.Event] = defaultdict(asyncio.Event)
+        self.parked: set[tuple[str, int]] = set()
+        self.started: list[tuple[str, int]] = []
+        self.finished: list[tuple[str, int]] = []
+        self.is_open = asyncio.Event()
+
+    async def source(self, items: Sequence[tuple[str, int]]) -> AsyncIterator[tuple[str, int]]:
+        """The items, then nothing until the source is closed."""
+        for item in items:
+            yield item
+        await self.is_open.wait()
+
+    async def work(self, item: tuple[str, int]) -> None:
+        self.started.append(item)
+        with parked() if item in self.parked else nullcontext():
+            await self.done[item].wait()
+
+    async def finish(self, batch: Sequence[tuple[tuple[str, int], None]]) -> None:
+        self.finished += [item for item, _ in batch]
+
+    async def run(self, items: Sequence[tuple[str, int]], *, late_seconds: float, max_waiting: int = 64) -> None:
+        """Map the items, by stream."""
+        await map_in_order(
+            self.source(items),
+            self.work,
+            self.finish,
+            running=asyncio.Semaphore(100),
+            max_waiting=max_waiting,
+            overtaking=Overtaking(key=lambda item: item[0], late_seconds=late_seconds, max_unfinished=20),
+        )
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not holds():  # noqa: ASYNC110 - nothing tells when
+                await asyncio.sleep(0.001)
+
+
+async def test_a_parked_item_is_passed_by_other_keys_and_not_by_its_own() -> None:
+    """Order is kept within each key; with nothing late it is the order of the source."""
+    streams = Streams()
+    streams.parked = {("sick", 0)}
+    items = [("sick", 0), ("sick", 1), ("a", 0), ("b", 0), ("a", 1)]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(streams.run(items, late_seconds=60))
+        await streams.until(lambda: len(streams.started) == 5)
+        streams.done["sick", 1].set()
+        streams.done["a", 1].set()
+        streams.done["b", 0].set()
+        await streams.until(lambda: streams.finished == [("b", 0)])
+        streams.done["a", 0].set()
+        await streams.until(lambda: streams.finished == [("b", 0), ("a", 0), ("a", 1)])
+        streams.done["sick", 0].set()
+        streams.is_open.set()
+    assert streams.finished[3:] == [("sick", 0), ("sick", 1)]
+
+
+async def test_a_slow_item_is_passed_once_it_is_late() -> None:
+    """Before that the others wait for it."""
+    streams = Streams()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(streams.run([("slow", 0), ("a", 0), ("a", 1)], late_seconds=0.3))
+        streams.done["a", 0].set()
+        streams.done["a", 1].set()
+        await streams.until(lambda: len(streams.started) == 3)
+        assert streams.finished == []
+        await streams.until(lambda: streams.finished == [("a", 0), ("a", 1)])
+        streams.done["slow", 0].set()
+        streams.is_open.set()
+    assert streams.finished[2:] == [("slow", 0)]
+
+
+async def test_parked_items_take_no_slots_and_are_bounded_all_the_same() -> None:
+    """Two slots are free for others however many are parked, up to the bound of all that is unfinished."""
+    streams = Streams()
+    items = [("sick", number) for number in range(10)] + [(f"s{number}", 0) for number in range(30)]
+    streams.parked = set(items)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(streams.run(items, late_seconds=60, max_waiting=2))
+        await streams.until(lambda: len(streams.started) == 20)
+        await asyncio.sleep(0.05)
+        assert len(streams.started) == 20
+        for item in items:
+            streams.done[item].set()
+        streams.is_open.set()
+    assert sorted(streams.finished) == sorted(items)
+
+
+async def test_when_the_source_has_ended_parked_items_are_given_up_with_what_is_behind_them() -> None:
+    """And the others are finished: nothing of a key passes what was given up of it."""
+    streams = Streams()
+    streams.parked = {("sick", 1)}
+    items = [("sick", 0), ("sick", 1), ("sick", 2), ("a", 0)]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(streams.run(items, late_seconds=60))
+        await streams.until(lambda: len(streams.started) == 4)
+        streams.is_open.set()
+        streams.done["sick", 2].set()
+        await asyncio.sleep(0)
+        streams.done["a", 0].set()
+        streams.done["sick", 0].set()
+    assert streams.finished == [("sick", 0), ("a", 0)]

@@ -40,6 +40,7 @@ REASONS: dict[str, str] = {
     "timeout": "the deadline passed",
     "too_large": "more bytes than allowed",
     "too_slow": "the transfer rate stayed under the minimum",
+    "origin_away": "the origin served no segment of this stream, or none at all, for as long as it is waited for",
     "file": "the local file cannot be read",
     "key": "the decryption key cannot be had or does not fit",
     # decode

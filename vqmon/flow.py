@@ -4,10 +4,23 @@ Tasks are created here and in the batcher of scorers, nowhere else.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Hashable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 StoppableSleep = Callable[[asyncio.Event, float], Awaitable[None]]
 """Sleeps so many seconds, or until the event is set; `wait_or_stop` or a fake of it."""
@@ -26,6 +39,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _GATHER_POLL_SECONDS = 0.02
+_RECOUNT_SECONDS = 0.2
+"""How often slots are counted anew while all are taken: work becomes late without an event."""
 
 
 async def iterate(items: Iterable[Item]) -> AsyncIterator[Item]:
@@ -42,6 +57,7 @@ async def map_in_order(
     running: asyncio.Semaphore,
     max_waiting: int = 64,
     gather_seconds: float = 0.0,
+    overtaking: "Overtaking[Item] | None" = None,
 ) -> None:
     """Run `work` on items in parallel and `finish` on batches of results, one batch at a time, in source order.
 
@@ -49,74 +65,211 @@ async def map_in_order(
     more are pulled. `max_waiting` bounds the items that were started and not finished. Batches begin at least
     `gather_seconds` apart, so that they grow, unless no more results can come. Returns when the source has ended and
     every item is finished; the first error cancels the rest and is raised.
+
+    With `overtaking`, an item that is late is passed by the items of other keys; those of its own key stay behind it.
+    What is parked, or done and behind a late item of its key, does not count for `max_waiting`; when the source has
+    ended, parked items and those behind them are given up.
     """
-    pending = _OrderedTasks(work, running=running, max_waiting=max_waiting)
+    pending = _OrderedTasks(work, running=running, max_waiting=max_waiting, overtaking=overtaking)
     try:
         async with asyncio.TaskGroup() as group:
             starter = group.create_task(pending.start_all(source, group), name="start")
             starter.add_done_callback(lambda _: pending.changed.set())
-            while await pending.wait_for_oldest(starter):
+            while await pending.wait_for_ready(starter):
                 await pending.gather_results(starter, seconds=gather_seconds)
-                await finish(pending.pop_finished())
+                await finish(pending.pop_ready())
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overtaking(Generic[Item]):
+    """When items of `map_in_order` may be finished before earlier ones."""
+
+    # items of one key are finished in their order
+    key: Callable[[Item], Hashable]
+    # an item that is not done so long after its start is late; a parked one is late at once
+    late_seconds: float
+    # the most items that are started and not finished, parked ones included
+    max_unfinished: int = 1000
+
+
+_current_entry: "ContextVar[_Entry[Any, Any] | None]" = ContextVar("current_entry", default=None)
+
+
+@contextmanager
+def parked() -> Iterator[None]:
+    """Mark the item that is being worked on by `map_in_order` as waiting for something outside, with no slot in use."""
+    entry = _current_entry.get()
+    if entry is None:
+        yield
+        return
+    entry.is_parked = True
+    entry.changed.set()
+    try:
+        yield
+    finally:
+        entry.is_parked = False
+        entry.changed.set()
+
+
+class _Entry(Generic[Item, Result]):
+    """An item that was started and not yet finished."""
+
+    __slots__ = ("changed", "is_parked", "item", "key", "started_at", "task")
+
+    def __init__(self, item: Item, key: Hashable, *, started_at: float, changed: asyncio.Event) -> None:
+        self.changed = changed
+        self.item = item
+        self.key = key
+        self.started_at = started_at
+        self.is_parked = False
+        self.task: asyncio.Task[Result]
 
 
 class _OrderedTasks(Generic[Item, Result]):
     """The items that were started and not yet finished, oldest first, each with its task."""
 
     def __init__(
-        self, work: Callable[[Item], Awaitable[Result]], *, running: asyncio.Semaphore, max_waiting: int
+        self,
+        work: Callable[[Item], Awaitable[Result]],
+        *,
+        running: asyncio.Semaphore,
+        max_waiting: int,
+        overtaking: Overtaking[Item] | None,
     ) -> None:
         self.changed = asyncio.Event()
         self._work = work
         self._running = running
-        self._free_slots = asyncio.Semaphore(max_waiting)
-        self._tasks: deque[tuple[Item, asyncio.Task[Result]]] = deque()
+        self._max_waiting = max_waiting
+        self._overtaking = overtaking
+        self._entries: OrderedDict[int, _Entry[Item, Result]] = OrderedDict()
+        self._count = 0
         self._gathered_at = float("-inf")
 
     async def start_all(self, source: AsyncIterable[Item], group: asyncio.TaskGroup) -> None:
         """Start items as slots become free, until the source ends."""
         async for item in source:
-            await self._free_slots.acquire()
+            while self._slots_in_use() >= self._max_waiting:
+                await self._wait_for_change(_RECOUNT_SECONDS if self._overtaking else None)
             await self._running.acquire()
-            self._tasks.append((item, group.create_task(self._run(item), name="work")))
+            key = self._overtaking.key(item) if self._overtaking else None
+            entry: _Entry[Item, Result] = _Entry(
+                item, key, started_at=asyncio.get_running_loop().time(), changed=self.changed
+            )
+            self._entries[self._count] = entry
+            self._count += 1
+            entry.task = group.create_task(self._run(entry), name="work")
+            entry.task.add_done_callback(self._note_done)
             self.changed.set()
 
-    async def _run(self, item: Item) -> Result:
+    async def _run(self, entry: _Entry[Item, Result]) -> Result:
+        if self._overtaking:
+            _current_entry.set(entry)
         try:
-            return await self._work(item)
+            return await self._work(entry.item)
         finally:
             self._running.release()
 
-    async def wait_for_oldest(self, starter: asyncio.Task[None]) -> bool:
-        """Wait until the oldest item is done; False when none is left and the source has ended."""
-        while not self._tasks:
+    def _note_done(self, task: asyncio.Task[Result]) -> None:
+        """Wake who waits for the oldest item, or for any item that may pass it."""
+        oldest = next(iter(self._entries.values()), None)
+        if oldest is not None and (oldest.task is task or self._is_late(oldest)):
+            self.changed.set()
+
+    def _slots_in_use(self) -> int:
+        """How many of the `max_waiting` slots are taken."""
+        if len(self._entries) < self._max_waiting or not self._overtaking:
+            return len(self._entries)
+        if len(self._entries) >= self._overtaking.max_unfinished:
+            return self._max_waiting
+        held_keys: set[Hashable] = set()
+        count = 0
+        for entry in self._entries.values():
+            if not entry.task.done():
+                count += not entry.is_parked
+                if self._is_late(entry):
+                    held_keys.add(entry.key)
+            else:
+                count += entry.key not in held_keys
+        return count
+
+    def _is_late(self, entry: _Entry[Item, Result]) -> bool:
+        if self._overtaking is None or entry.task.done():
+            return False
+        return entry.is_parked or self._seconds_until_late(entry) <= 0
+
+    def _seconds_until_late(self, entry: _Entry[Item, Result]) -> float:
+        assert self._overtaking is not None
+        return entry.started_at + self._overtaking.late_seconds - asyncio.get_running_loop().time()
+
+    async def wait_for_ready(self, starter: asyncio.Task[None]) -> bool:
+        """Wait until an item can be finished; False when none is left and the source has ended."""
+        while True:
             if starter.done():
-                return False
-            self.changed.clear()
-            await self.changed.wait()
-        await asyncio.wait([self._tasks[0][1]])
-        return True
+                self._give_up_parked()
+            if not self._entries:
+                if starter.done():
+                    return False
+                await self._wait_for_change(None)
+                continue
+            oldest = next(iter(self._entries.values()))
+            if oldest.task.done() or (self._is_late(oldest) and self._ready_numbers()):
+                return True
+            is_waiting = self._overtaking and not self._is_late(oldest)
+            await self._wait_for_change(self._seconds_until_late(oldest) if is_waiting else None)
+
+    def _give_up_parked(self) -> None:
+        """Cancel and drop what is parked, and all that is behind it in its key."""
+        given_up_keys: set[Hashable] = set()
+        for number, entry in list(self._entries.items()):
+            if entry.is_parked or entry.key in given_up_keys:
+                given_up_keys.add(entry.key)
+                entry.task.cancel()
+                del self._entries[number]
 
     async def gather_results(self, starter: asyncio.Task[None], *, seconds: float) -> None:
         """Wait until `seconds` after the last batch, but no longer than more results can come."""
         loop = asyncio.get_running_loop()
         ends_at = self._gathered_at + seconds
         while (left_seconds := ends_at - loop.time()) > 0:
-            if (starter.done() or self._free_slots.locked()) and all(task.done() for _, task in self._tasks):
+            if (starter.done() or len(self._entries) >= self._max_waiting) and all(
+                entry.task.done() for entry in self._entries.values()
+            ):
                 break
             await asyncio.sleep(min(left_seconds, _GATHER_POLL_SECONDS))
         self._gathered_at = loop.time()
 
-    def pop_finished(self) -> list[tuple[Item, Result]]:
-        """Remove the oldest items up to the first one that is not done, and return their results."""
+    def pop_ready(self) -> list[tuple[Item, Result]]:
+        """Remove the items that can be finished, oldest first, and return their results."""
         finished = []
-        while self._tasks and self._tasks[0][1].done():
-            item, task = self._tasks.popleft()
-            self._free_slots.release()
-            finished.append((item, task.result()))
+        for number in self._ready_numbers():
+            entry = self._entries.pop(number)
+            finished.append((entry.item, entry.task.result()))
+        self.changed.set()
         return finished
+
+    def _ready_numbers(self) -> list[int]:
+        """The oldest items up to the first that is not done; beyond a late one those of other keys."""
+        ready: list[int] = []
+        held_keys: set[Hashable] = set()
+        for number, entry in self._entries.items():
+            if entry.task.done():
+                if entry.key not in held_keys:
+                    ready.append(number)
+            elif not self._is_late(entry) and not held_keys:
+                break
+            else:
+                held_keys.add(entry.key)
+        return ready
+
+    async def _wait_for_change(self, seconds: float | None) -> None:
+        self.changed.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self.changed.wait()
+        except TimeoutError:
+            pass
 
 
 async def run_concurrently(works: Iterable[Coroutine[None, None, Result]]) -> list[Result]:

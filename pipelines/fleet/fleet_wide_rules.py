@@ -8,7 +8,7 @@ from vqmon.core.alerts.judge import Judge
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import Alert
 from vqmon.errors import SettingsError, WireError
-from vqmon.transport.kafka.records import ProducerRecord, Record, TopicNames, TransactionBatch
+from vqmon.transport.kafka.records import ProducerRecord, Record, TopicNames
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.control_messages import is_control_message, parse_control_message
 
@@ -41,8 +41,6 @@ class FleetWideJudge:
 
     def judge_records(self, ready: Sequence[ObservedRecord | ControlRecord]) -> JudgedRecords:
         """Judge records in order: alerts and changed states to write, and no outcome."""
-        if not ready:
-            return JudgedRecords(batch=None)
         records: list[ProducerRecord] = []
         alerts: list[Alert] = []
         for entry in ready:
@@ -53,8 +51,7 @@ class FleetWideJudge:
             ProducerRecord(topic=self._names.gathered_state, partition=0, key=key.encode(), value=value)
             for key, value in encode_states(self._judge.drain_changes())
         ]
-        batch = TransactionBatch(records=records, next_offset=ready[-1].record.offset + 1)
-        return JudgedRecords(batch=batch, alerts=alerts)
+        return JudgedRecords(count=len(ready), records=records, alerts=alerts)
 
     def _judge_entry(self, entry: ObservedRecord | ControlRecord) -> Sequence[Alert]:
         if isinstance(entry, ObservedRecord):

@@ -1,19 +1,30 @@
 """Judges the records of one partition, and encodes what is written for them in one transaction."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from itertools import accumulate
+from urllib.parse import urlsplit
 
 from pipelines.observe.observer import Observation
 from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
 from vqmon.core.alerts.judge import Judge, fleet_wide_rules
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.alerts.state import State, StateKey
-from vqmon.core.types import Alert, AlertEvidence, Outcome, Rendition, Segment, alert_id, failure_from_error
+from vqmon.core.types import (
+    Alert,
+    AlertEvidence,
+    Outcome,
+    Rendition,
+    Segment,
+    SegmentFailure,
+    Severity,
+    alert_id,
+    failure_from_error,
+)
 from vqmon.errors import SegmentError, SettingsError, WireError
-from vqmon.transport.kafka.records import Headers, ProducerRecord, Record, TopicNames, TransactionBatch
+from vqmon.transport.kafka.records import Headers, ProducerRecord, Record, TopicNames
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.alert_state import state_key
 from vqmon.transport.wire.control_messages import (
@@ -24,6 +35,7 @@ from vqmon.transport.wire.control_messages import (
     is_control_message,
     parse_control_message,
 )
+from vqmon.transport.wire.operator_alerts import OriginOutage, encode_outages, parse_outages
 from vqmon.transport.wire.segment_messages import (
     STRUCTURED_CONTENT_TYPE,
     encode_rejections,
@@ -33,8 +45,13 @@ from vqmon.transport.wire.segment_messages import (
 )
 
 REJECTED_RULE = "rejected-messages"
+_ORIGIN_RULE = "origin-away"
 _REJECTIONS_KEY = "rejections"
 """The key of the rejection counts in the state topic; the keys of rules contain a `|`."""
+
+_OUTAGES_KEY = "origins"
+_MAX_OUTAGE_STREAMS = 100
+"""So many streams of an origin that is away are waited for before its alert resolves."""
 
 _MAX_STREAM_ID_CHARACTERS = 200
 _MAX_KEY_BYTES = 4000
@@ -65,11 +82,12 @@ class ControlRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedRecords:
-    """What came of consecutive input records, to be written in one transaction."""
+    """What came of input records, to be written in one transaction."""
 
-    # None when there is nothing to write or commit
-    batch: TransactionBatch | None
-    # the records whose outcomes are in the batch
+    # how many of them were judged; the others stay unread
+    count: int
+    records: Sequence[ProducerRecord] = ()
+    # the records whose outcomes are among `records`
     observed: Sequence[ObservedRecord] = ()
     alerts: Sequence[Alert] = ()
 
@@ -128,7 +146,8 @@ class PartitionJudge:
         fleet_wide = fleet_wide_rules(rules)
         partition_rules = [rule for rule in rules if rule not in fleet_wide]
         self._gathered_topic = identity.names.gathered if fleet_wide else None
-        self._judge = Judge(partition_rules, parse_states(stored, exclude=_REJECTIONS_KEY))
+        self._judge = Judge(partition_rules, parse_states(stored, exclude=(_REJECTIONS_KEY, _OUTAGES_KEY)))
+        self._outages = parse_outages(stored.get(_OUTAGES_KEY))
         self._rejections = parse_rejections(stored.get(_REJECTIONS_KEY))
         self.is_halted = False
 
@@ -138,11 +157,11 @@ class PartitionJudge:
         Sets `is_halted` when so many records are rejected that the topic must hold something else than segment
         messages; the records from there on stay unread.
         """
-        rejections_before = self._rejections
+        rejections_before, outages_before = self._rejections, self._outages
         outgoing: list[ProducerRecord] = []
         judged: list[ObservedRecord] = []
         alerts: list[Alert] = []
-        last: Record | None = None
+        count = 0
         for entry in ready:
             if isinstance(entry, ObservedRecord) and entry.rejected and self._rejections.exceeds(self._rejected_limit):
                 self.is_halted = True
@@ -157,14 +176,13 @@ class PartitionJudge:
                 outgoing += self._encode_observed(entry, entry_alerts)
                 judged.append(entry)
             alerts += entry_alerts
-            last = entry.record
-        if last is None:
-            return JudgedRecords(batch=None)
+            count += 1
         outgoing += [self._state_record(key, value) for key, value in encode_states(self._judge.drain_changes())]
         if self._rejections != rejections_before:
             outgoing.append(self._state_record(_REJECTIONS_KEY, encode_rejections(self._rejections)))
-        batch = TransactionBatch(records=outgoing, next_offset=last.offset + 1)
-        return JudgedRecords(batch=batch, observed=judged, alerts=alerts)
+        if self._outages is not outages_before:
+            outgoing.append(self._state_record(_OUTAGES_KEY, encode_outages(self._outages)))
+        return JudgedRecords(count=count, records=outgoing, observed=judged, alerts=alerts)
 
     def _judge_control_message(self, message: ControlMessage) -> tuple[ControlMessage | None, Sequence[Alert]]:
         """Return the message to pass on and the alerts that it resolves; an end gets the time of the last segment.
@@ -177,14 +195,16 @@ class PartitionJudge:
         if not self._judge.has_stream(message.stream_id):
             return None, ()
         last_seen_at = self._judge.active_until(message.stream_id, message.rendition)
-        return replace(message, at=last_seen_at or message.at), self._judge.end_stream(message)
+        at = last_seen_at or message.at
+        resolved = self._end_outages(message.stream_id, at=at)
+        return replace(message, at=at), [*self._judge.end_stream(message), *resolved]
 
     def _judge_observed(self, observed: ObservedRecord) -> Sequence[Alert]:
         open_alert = self._rejections.alert
         if observed.rejected is None:
             self._rejections = replace(self._rejections.after_accepted(), alert=None)
-            resolved = [_resolve(open_alert, observed)] if open_alert else []
-            return [*resolved, *self._judge.judge(observed.outcome)]
+            resolved = [_resolve(open_alert, at=observed.record.at)] if open_alert else []
+            return [*resolved, *self._judge_origin(observed), *self._judge.judge(observed.outcome)]
         self._rejections = self._rejections.after_rejected()
         if open_alert or not self._rejections.exceeds(self._rejected_limit):
             return []
@@ -193,20 +213,13 @@ class PartitionJudge:
         return [alert]
 
     def _halt_alert(self, observed: ObservedRecord) -> Alert:
-        topic, at = self._identity.names.segments, observed.record.at
-        series = f"{topic}/{self._partition}/{REJECTED_RULE}"
-        share = self._rejections.share
-        return Alert(
-            id=alert_id(REJECTED_RULE, f"{series}/{observed.record.offset}", at),
-            rule=REJECTED_RULE,
-            series=series,
-            stream_id=topic,
-            rendition=f"partition-{self._partition}",
+        topic, share = self._identity.names.segments, self._rejections.share
+        return _operator_alert(
+            REJECTED_RULE,
+            f"{topic}/{self._partition}/{REJECTED_RULE}",
+            observed.record,
+            topic=topic,
             severity="page",
-            state="open",
-            began_at=at,
-            opened_at=at,
-            resolved_at=None,
             summary=f"{topic} partition {self._partition} is stopped: nearly every record is rejected; "
             f"the latest: {observed.rejected}",
             evidence=AlertEvidence(
@@ -215,6 +228,53 @@ class PartitionJudge:
                 value=share,
                 threshold=self._rejected_limit,
             ),
+        )
+
+    def _judge_origin(self, observed: ObservedRecord) -> Sequence[Alert]:
+        """Open an alert with the first segment that an origin was waited for in vain, resolve it when all is served."""
+        outcome, stream_id = observed.outcome, observed.outcome.segment.rendition.stream_id
+        origin = urlsplit(outcome.segment.url).netloc
+        outage = self._outages.get(origin)
+        if not isinstance(outcome, SegmentFailure) or outcome.stage not in ("source", "fetch"):
+            return self._end_outages(stream_id, at=observed.record.at)
+        if outcome.reason != "origin_away":
+            return ()
+        if outage is None:
+            alert = self._origin_alert(origin, observed, outcome)
+            self._outages = {**self._outages, origin: OriginOutage(alert=alert, streams=(stream_id,))}
+            return [alert]
+        if stream_id not in outage.streams and len(outage.streams) < _MAX_OUTAGE_STREAMS:
+            streams = (*outage.streams, stream_id)
+            self._outages = {**self._outages, origin: replace(outage, streams=streams)}
+        return ()
+
+    def _end_outages(self, stream_id: str, *, at: datetime) -> Sequence[Alert]:
+        """A stream is served again, or has ended; returns the alerts that this resolves."""
+        affected = {origin: outage for origin, outage in self._outages.items() if stream_id in outage.streams}
+        if not affected:
+            return ()
+        resolved, outages = [], dict(self._outages)
+        for origin, outage in affected.items():
+            streams = tuple(stream for stream in outage.streams if stream != stream_id)
+            outages[origin] = replace(outage, streams=streams)
+            if not streams:
+                del outages[origin]
+                resolved.append(_resolve(outage.alert, at=at))
+        self._outages = outages
+        return resolved
+
+    def _origin_alert(self, origin: str, observed: ObservedRecord, failure: SegmentFailure) -> Alert:
+        topic = self._identity.names.segments
+        stream_id = failure.segment.rendition.stream_id
+        return _operator_alert(
+            _ORIGIN_RULE,
+            f"{topic}/{self._partition}/{_ORIGIN_RULE}/{origin}",
+            observed.record,
+            topic=topic,
+            severity="ticket",
+            summary=f"{failure.detail}. Segments of {stream_id} in {topic} partition {self._partition} are unscored "
+            "(origin_away) until it serves them; other streams go on",
+            evidence=AlertEvidence(event_id=failure.id, reading=failure.reason, value=1.0, threshold=1.0),
         )
 
     def _encode_observed(self, observed: ObservedRecord, alerts: Sequence[Alert]) -> list[ProducerRecord]:
@@ -321,8 +381,28 @@ def _headers_within(headers: Headers, max_bytes: int) -> Headers:
     return headers[: sum(size <= max_bytes for size in sizes)]
 
 
-def _resolve(alert: Alert, observed: ObservedRecord) -> Alert:
-    return replace(alert, state="resolved", resolved_at=observed.record.at)
+def _operator_alert(
+    rule: str, series: str, record: Record, *, topic: str, severity: Severity, summary: str, evidence: AlertEvidence
+) -> Alert:
+    """An alert about a partition rather than a stream, opened by one of its records."""
+    return Alert(
+        id=alert_id(rule, f"{series}/{record.offset}", record.at),
+        rule=rule,
+        series=series,
+        stream_id=topic,
+        rendition=f"partition-{record.partition}",
+        severity=severity,
+        state="open",
+        began_at=record.at,
+        opened_at=record.at,
+        resolved_at=None,
+        summary=summary,
+        evidence=evidence,
+    )
+
+
+def _resolve(alert: Alert, *, at: datetime) -> Alert:
+    return replace(alert, state="resolved", resolved_at=at)
 
 
 def encode_states(changed: Mapping[StateKey, State | None]) -> Iterator[tuple[str, bytes | None]]:
@@ -331,9 +411,9 @@ def encode_states(changed: Mapping[StateKey, State | None]) -> Iterator[tuple[st
         yield state_key(key), None if state is None else cloudevents.encode_state(state)
 
 
-def parse_states(stored: Mapping[str, bytes], *, exclude: str = "") -> dict[StateKey, State]:
+def parse_states(stored: Mapping[str, bytes], *, exclude: Collection[str] = ()) -> dict[StateKey, State]:
     """Parse the alert states of a state topic; raises SettingsError when another version of vqmon wrote them."""
-    states = (_parse_state(key, value) for key, value in stored.items() if key != exclude)
+    states = (_parse_state(key, value) for key, value in stored.items() if key not in exclude)
     return {state.key: state for state in states}
 
 

@@ -9,13 +9,21 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from pipelines.fleet.judging import ControlRecord, JudgedRecords, ObservedRecord
+from pipelines.fleet.offsets import OVERTAKEN_KEY, OffsetTracker, Position, encode_overtaken, parse_overtaken
 from pipelines.service.brokers import WhenLost, resume_offset
 from pipelines.service.lifecycle import OnPublish
 from vqmon.errors import BrokerError, FencedError
-from vqmon.flow import map_in_order
+from vqmon.flow import Overtaking, map_in_order
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
-from vqmon.transport.kafka.records import BatchWriter, PartitionOffsets, Record, TransactionBatch
+from vqmon.transport.kafka.records import (
+    BatchWriter,
+    CommittedOffset,
+    PartitionOffsets,
+    ProducerRecord,
+    Record,
+    TransactionBatch,
+)
 from vqmon.transport.kafka.transactions import write_exactly_once
 
 log = logging.getLogger("vqmon.fleet")
@@ -25,13 +33,15 @@ _RESTORE_LOG_SECONDS = 10.0
 
 PartitionState = Literal["opening", "ready", "halted"]
 """Opening: being fenced and restored. Ready: records are read. Halted: nearly every record is rejected."""
+_MAX_UNFINISHED = 1000
+"""The most records that a partition holds while many of them wait for their origins."""
 
 
 class GroupOffsets(Protocol):
     """The offsets of a consumer group, and where it reads on."""
 
     async def partition_offsets(self, partition: int) -> PartitionOffsets: ...
-    async def committed(self, partition: int) -> int | None: ...
+    async def committed(self, partition: int) -> CommittedOffset | None: ...
     def resume(self, partition: int, *, offset: int) -> None: ...
 
 
@@ -52,6 +62,7 @@ class PartitionContext:
     # partition, and key -> value of its state topic -> its judge
     open_judge: Callable[[int, Mapping[str, bytes]], RecordJudge]
     open_writer: Callable[[int], BatchWriter]
+    state_topic: str
     # partition, and what to call with the share that is read, 0..1
     read_state: Callable[[int, Callable[[float], None]], Awaitable[Mapping[str, bytes]]]
     running: asyncio.Semaphore
@@ -62,15 +73,18 @@ class PartitionContext:
     # least time from one transaction to the next
     gather_seconds: float
     when_lost: WhenLost
+    # a record that takes longer no longer holds back those with other keys; None = it always does
+    overtake_seconds: float | None = None
     # after so long without records, a partition commits past offsets that hold none
     idle_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionHandover:
-    """What a worker that ended in good order leaves to the next one; valid if that one resumes at the same offset."""
+    """What a worker that ended in good order leaves to the next one; valid if that one resumes at the same position."""
 
-    next_offset: int | None
+    committed: CommittedOffset | None
+    position: Position
     judge: RecordJudge
 
 
@@ -90,13 +104,15 @@ class PartitionWorker:
         self.partition = partition
         self.is_ready = False
         self.is_halted = False
-        self.next_offset: int | None = None
+        self._committed: CommittedOffset | None = None
+        self._position = Position(next_offset=None)
+        self._tracker = OffsetTracker(self._position)
         self._context = context
         self._group = group
         self._handover = handover
         self._queue: deque[Record | OffsetAdvance] = deque()
         # the records that are not finished, oldest first, each with the time at which it was polled
-        self._held: deque[tuple[Record | OffsetAdvance, float]] = deque()
+        self._held: dict[int, tuple[Record | OffsetAdvance, float]] = {}
         self._idle_since = time.monotonic()
         self._is_broken = False
         self._restored_share = 0.0
@@ -105,6 +121,11 @@ class PartitionWorker:
         self._is_stopping = False
         self._judge: RecordJudge | None = None
         self._writer = context.open_writer(partition)
+
+    @property
+    def next_offset(self) -> int | None:
+        """The committed offset; None before the first commit."""
+        return self._committed.offset if self._committed else None
 
     @property
     def free_slots(self) -> int:
@@ -131,19 +152,29 @@ class PartitionWorker:
     @property
     def oldest_record(self) -> Record | None:
         """The oldest record that was polled and whose outcome is not written."""
-        entry = self._held[0][0] if self._held and self.state == "ready" else None
+        if not self._held or self.state != "ready":
+            return None
+        entry, _ = next(iter(self._held.values()))
         return entry if isinstance(entry, Record) else None
 
     @property
     def held_seconds(self) -> float:
         """How long ago the oldest unfinished record was polled; 0 when there is none."""
-        return time.monotonic() - self._held[0][1] if self._held and self.state == "ready" else 0.0
+        if not self._held or self.state != "ready":
+            return 0.0
+        _, polled_at = next(iter(self._held.values()))
+        return time.monotonic() - polled_at
 
     def enqueue(self, records: Sequence[Record | OffsetAdvance]) -> None:
-        """Append polled records in order."""
+        """Append polled records in order; those that were finished before a restart are left out."""
         polled_at = time.monotonic()
-        self._held.extend((record, polled_at) for record in records)
-        self._queue.extend(records)
+        for record in records:
+            if isinstance(record, OffsetAdvance):
+                self._tracker.skip_to(record.offset)
+            elif not self._tracker.deliver(record.offset):
+                continue
+            self._held[id(record)] = (record, polled_at)
+            self._queue.append(record)
         self._changed.set()
 
     def stop(self) -> None:
@@ -163,6 +194,7 @@ class PartitionWorker:
                 running=self._context.running,
                 max_waiting=self._context.max_waiting,
                 gather_seconds=self._context.gather_seconds,
+                overtaking=self._overtaking(),
             )
             while not self._is_stopping:
                 # Halted: the partition stays ours, so that no other worker rejects the rest of it.
@@ -171,7 +203,18 @@ class PartitionWorker:
         finally:
             self.is_ready = False
             await self._writer.close()
-        return PartitionHandover(next_offset=self.next_offset, judge=self._judge) if self._judge else None
+        if self._judge is None:
+            return None
+        return PartitionHandover(committed=self._committed, position=self._position, judge=self._judge)
+
+    def _overtaking(self) -> "Overtaking[Record | OffsetAdvance] | None":
+        if self._context.overtake_seconds is None:
+            return None
+        return Overtaking(
+            key=lambda entry: entry.key if isinstance(entry, Record) else None,
+            late_seconds=self._context.overtake_seconds,
+            max_unfinished=max(_MAX_UNFINISHED, 2 * self._context.max_waiting),
+        )
 
     async def _open(self) -> bool:
         """Fence the last owner, then read its offset, then its state, then resume; other orders miss its commits."""
@@ -181,11 +224,12 @@ class PartitionWorker:
                 await self._writer.open()
                 offsets = await self._group.partition_offsets(self.partition)
                 offset = self._resume_offset(offsets)
-                if self._handover and self._handover.next_offset == offsets.committed:
-                    self._judge = self._handover.judge
+                self._committed = offsets.committed
+                if self._handover and self._handover.committed == offsets.committed:
+                    self._judge, self._position = self._handover.judge, self._handover.position
                 else:
-                    state = await self._context.read_state(self.partition, self._report_restored)
-                    self._judge = self._context.open_judge(self.partition, state)
+                    await self._restore(offsets.committed)
+                self._tracker = OffsetTracker(self._position)
                 self._group.resume(self.partition, offset=offset)
             except FencedError:
                 raise
@@ -195,7 +239,6 @@ class PartitionWorker:
                 await asyncio.sleep(_OPEN_RETRY_SECONDS)
                 continue
             self._report_mended()
-            self.next_offset = offsets.committed
             self.is_ready = True
             seconds = time.monotonic() - started_at
             self._context.meters.record("vqmon.kafka.bring_up.duration", seconds)
@@ -203,8 +246,18 @@ class PartitionWorker:
             return True
         return False
 
+    async def _restore(self, committed: CommittedOffset | None) -> None:
+        """Read the state of the partition: of its rules, and of what is finished beyond the committed offset."""
+        state = dict(await self._context.read_state(self.partition, self._report_restored))
+        position = parse_overtaken(state.pop(OVERTAKEN_KEY, None), next_offset=committed.offset if committed else None)
+        if committed and committed.metadata != position.metadata:
+            # Somebody has reset the group's offset: all records from there on are wanted again.
+            position = Position(next_offset=committed.offset)
+        self._position = position
+        self._judge = self._context.open_judge(self.partition, state)
+
     def _resume_offset(self, offsets: PartitionOffsets) -> int:
-        committed = offsets.committed
+        committed = offsets.committed.offset if offsets.committed else None
         offset = resume_offset(committed, offsets, self._context.when_lost, partition=f"partition {self.partition}")
         if committed is not None and offset > committed:
             log.error(
@@ -233,13 +286,13 @@ class PartitionWorker:
     ) -> None:
         assert self._judge is not None
         judged = self._judge.judge_records([observed for _, observed in ready if observed is not None])
-        batch, last = judged.batch, ready[-1][0]
-        if batch is None and isinstance(last, OffsetAdvance) and not self._judge.is_halted:
-            batch = TransactionBatch(records=[], next_offset=last.offset)
-        if batch is not None:
-            await self._write(batch)
-        for _ in ready:
-            self._held.popleft()
+        finished = [entry.offset for entry, _ in ready if isinstance(entry, Record)][: judged.count]
+        last = ready[-1][0]
+        advance = last.offset if isinstance(last, OffsetAdvance) and not self._judge.is_halted else None
+        if finished or advance is not None:
+            await self._write(judged.records, self._tracker.position_after(finished, up_to=advance), finished)
+        for entry, _ in ready:
+            del self._held[id(entry)]
         self._idle_since = time.monotonic()
         if judged.observed or judged.alerts:
             self._count_rejected(judged.observed)
@@ -249,17 +302,26 @@ class PartitionWorker:
             self._changed.set()
             log.error(**log_event("partition.halted", partition=self.partition, offset=self.next_offset))
 
-    async def _write(self, batch: TransactionBatch) -> None:
+    async def _write(self, records: Sequence[ProducerRecord], position: Position, finished: Sequence[int]) -> None:
+        """Write what came of the finished records, and the position, in one transaction."""
         started_at = time.monotonic()
+        overtaken = encode_overtaken(position)
+        if overtaken != encode_overtaken(self._position):
+            key = OVERTAKEN_KEY.encode()
+            state_topic = self._context.state_topic
+            record = ProducerRecord(topic=state_topic, partition=self.partition, key=key, value=overtaken)
+            records = [*records, record]
+        batch = TransactionBatch(records=records, next_offset=position.next_offset or 0, metadata=position.metadata)
         await write_exactly_once(
             self._writer,
             batch,
-            previous_offset=self.next_offset,
+            previous=self._committed,
             committed=lambda: self._group.committed(self.partition),
             on_error=self._report_broken,
         )
         self._report_mended()
-        self.next_offset = batch.next_offset
+        self._committed, self._position = batch.commit, position
+        self._tracker.finish(finished, position)
         self._context.meters.record("vqmon.kafka.transaction.duration", time.monotonic() - started_at)
 
     def _count_rejected(self, observed_records: Sequence[ObservedRecord]) -> None:

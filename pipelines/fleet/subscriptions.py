@@ -101,7 +101,12 @@ class Subscriptions:
 
         names = identity.names
         return self._context(
-            observe_segment, open_judge, topic=names.segments, state_topic=names.state, max_waiting=kafka.max_waiting
+            observe_segment,
+            open_judge,
+            topic=names.segments,
+            state_topic=names.state,
+            max_waiting=kafka.max_waiting,
+            overtake_seconds=kafka.overtake_seconds,
         )
 
     def _gathered_context(self) -> PartitionContext:
@@ -118,6 +123,7 @@ class Subscriptions:
             topic=names.gathered,
             state_topic=names.gathered_state,
             max_waiting=MAX_WAITING,
+            overtake_seconds=None,
         )
 
     def _context(
@@ -128,6 +134,7 @@ class Subscriptions:
         topic: str,
         state_topic: str,
         max_waiting: int,
+        overtake_seconds: float | None,
     ) -> PartitionContext:
         kafka, connection, group = self._kafka, self._connection, self._group_of(topic)
 
@@ -152,6 +159,7 @@ class Subscriptions:
             observe=observe,
             open_judge=open_judge,
             open_writer=open_writer,
+            state_topic=state_topic,
             read_state=read_state,
             # OriginBackoff bounds the observations at work; here each partition may start all that it holds.
             running=asyncio.Semaphore(max_waiting * 1000),
@@ -160,6 +168,7 @@ class Subscriptions:
             max_waiting=max_waiting,
             gather_seconds=kafka.commit_seconds,
             when_lost=kafka.when_lost,
+            overtake_seconds=overtake_seconds,
         )
 
     def _group_of(self, topic: str) -> str:

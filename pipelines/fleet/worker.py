@@ -1,6 +1,5 @@
 """One worker of the fleet: the daemon as a member of a Kafka consumer group."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -68,10 +67,11 @@ async def run(settings: Settings, *, for_seconds: float | None = None, on_publis
 
         backoff = OriginBackoff(
             observe,
-            running=asyncio.Semaphore(settings.in_flight),
             progress=service.progress,
             now=time.monotonic,
             retry_seconds=settings.kafka.patience_seconds,
+            away_seconds=settings.kafka.origin_wait_seconds,
+            slots=settings.in_flight,
             on_change=partial(service.meters.set, "vqmon.origin.closed"),
         )
         await serve(

@@ -81,6 +81,7 @@ class MemoryFleet:
             "observe": observe,
             "open_judge": open_judge,
             "open_writer": self.open_writer,
+            "state_topic": NAMES.state,
             "read_state": read_state,
             "running": asyncio.Semaphore(100),
             "meters": Meters(),
@@ -88,6 +89,7 @@ class MemoryFleet:
             "max_waiting": 8,
             "gather_seconds": 0.0,
             "when_lost": "stop",
+            "overtake_seconds": 2.0,
         }
         return PartitionContext(**{**facts, **changes})  # type: ignore[arg-type]
 

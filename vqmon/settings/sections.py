@@ -126,6 +126,8 @@ class KafkaSettings(Section):
     rebalance_seconds: PositiveFloat = 30.0
     patience_seconds: PositiveFloat = 30.0
     stalled_seconds: PositiveFloat = 120.0
+    origin_wait_seconds: PositiveFloat = 60.0
+    overtake_seconds: PositiveFloat = 2.0
     rejected_limit: float = Field(default=0.9, gt=0, le=1)
     when_lost: Literal["stop", "go_on"] = "stop"
 

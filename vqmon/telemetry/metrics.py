@@ -215,7 +215,7 @@ METRICS: Mapping[MetricName, Metric] = {
     "vqmon.origin.closed": Metric(
         kind="gauge",
         unit="{origin}",
-        description="origins that are down: their segments wait until the origin answers again",
+        description="origins that serve no segments, wholly or of a stream: these wait, and then are `origin_away`",
     ),
     "vqmon.watchdog.breach": Metric(
         kind="counter", unit="{breach}", description="time limits exceeded, as seen by the watchdog"

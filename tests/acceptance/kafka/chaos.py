@@ -197,10 +197,10 @@ async def find(bootstrap: str, names: TopicNames) -> Finding:
     alerts = await read_all(bootstrap, names.alerts)
     expected = {f"{names.segments}/{record.partition}/{record.offset}": record for record in inputs}
     seen = [header(record, "vqmon-input") for record in outputs]
-    order: dict[int, list[int]] = defaultdict(list)
+    order: dict[bytes, list[int]] = defaultdict(list)
     wrong = 0
     for record, position in zip(outputs, seen, strict=True):
-        order[record.partition].append(int(position.rsplit("/", 1)[1]))
+        order[record.key].append(int(position.rsplit("/", 1)[1]))
         source = expected.get(position)
         wrong += source is None or cloudevents.parse_outcome(record.value).id != outcome_of_segment(_segment(source)).id
     rules = parse_rules(RULES.read_text(encoding="utf-8"), origin=str(RULES))

@@ -14,7 +14,12 @@ EDGE = "00" * 576
 
 
 def outcome_of_segment(segment: Segment) -> Outcome:
-    """Good pictures, with bad stretches of a dozen segments here and there; a url that contains `gone` is not found."""
+    """Good pictures, with bad stretches of a dozen segments here and there.
+
+    A url that contains `gone` is not found, and the origin of one that contains `dead` cannot be reached.
+    """
+    if "dead" in segment.url:
+        return factories.failure(segment=segment, error=FetchError("unreachable"), observed_after_seconds=0)
     if "gone" in segment.url:
         return factories.failure(segment=segment, error=FetchError("not_found"), observed_after_seconds=0)
     score = 20.0 if segment.sequence % 40 >= 28 else 70.0 + _dither(segment)

@@ -4,7 +4,9 @@ import asyncio
 import os
 import signal
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -157,6 +159,33 @@ async def test_sigterm_drains_and_hands_over(stage: Stage) -> None:
     await until(stage.outcomes(count), seconds=60)
     seen = await stage.inputs_seen()
     assert len(seen) == len(set(seen)) == count
+
+
+async def test_segments_of_a_dead_origin_hold_back_no_other_stream(stage: Stage) -> None:
+    """The healthy streams of the partition go on at once, the dead one is `origin_away` after its wait, also when the
+    worker is replaced meanwhile: one outcome each, in the order of each stream.
+    """
+    sick = [replace(each, url=f"https://dead.example/{each.sequence}.ts") for each in segments_of("sick", 4)]
+    healthy = woven(["stream-0", "stream-1", "stream-2", "stream-3", "stream-4"], 20)
+    await publish(stage.cluster.bootstrap, stage.names.segments, [*sick, *healthy])
+    first = stage.worker(origin_wait_seconds=3600)
+    await until(stage.outcomes(100), seconds=60)
+    assert first.stop() == 0
+    stage.worker(origin_wait_seconds=2)
+    await until(stage.outcomes(104), seconds=60)
+    records = await read_all(stage.cluster.bootstrap, stage.names.quality)
+    seen = [header(record, "vqmon-input") for record in records]
+    assert len(seen) == len(set(seen)) == 104
+    order: dict[str, list[int]] = defaultdict(list)
+    for outcome in (cloudevents.parse_outcome(record.value) for record in records):
+        order[outcome.segment.rendition.stream_id].append(outcome.segment.sequence)
+        if outcome.segment.rendition.stream_id == "sick":
+            assert getattr(outcome, "reason", "scored") == "origin_away"
+    assert order == {"sick": list(range(4)), **{f"stream-{number}": list(range(20)) for number in range(5)}}
+    alerts = [
+        cloudevents.parse_alert(record.value) for record in await read_all(stage.cluster.bootstrap, stage.names.alerts)
+    ]
+    assert [alert.state for alert in alerts if alert.rule == "origin-away"] == ["open"]
 
 
 async def test_poison_on_a_real_topic_has_outcomes_too(stage: Stage) -> None:

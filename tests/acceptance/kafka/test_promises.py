@@ -34,6 +34,7 @@ from vqmon.transport.kafka.in_memory import (
     MemoryTransactionalProducer,
 )
 from vqmon.transport.kafka.reader import open_lag_reader
+from vqmon.transport.kafka.records import CommittedOffset
 
 PARTITIONS = 2
 NUMBERS = count()
@@ -150,7 +151,9 @@ async def test_a_batch_and_its_offset_become_visible_together(side: Side) -> Non
     while not (values := await side.values(side.names.quality)):  # noqa: ASYNC110 - nothing tells when
         await asyncio.sleep(0.02)
     assert values == [b"a", b"b", None]
-    assert await member.committed(0) == 7
+    assert await member.committed(0) == CommittedOffset(offset=7)
+    await writer.write(TransactionBatch(records=[side.quality(b"c")], next_offset=7, metadata="one more of the same"))
+    assert await member.committed(0) == CommittedOffset(offset=7, metadata="one more of the same")
     await writer.close()
     await member.stop()
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from pipelines.fleet.origin_backoff import OriginBackoff
 from pipelines.fleet.worker import serve
 from pipelines.service.lifecycle import Service
 from tests.acceptance.kafka.observers import SlowObserver
@@ -25,10 +26,20 @@ RULES = Path(__file__).parents[3] / "config" / "rules.toml"
 async def main(kafka: dict[str, object], most_seconds: float, seed: int) -> None:
     """Work until SIGTERM."""
     settings = Settings(kafka=KafkaSettings.model_validate(kafka))
+    service = Service(meters=Meters(), progress=ProgressTracker(time.monotonic))
+    backoff = OriginBackoff(
+        SlowObserver(most_seconds=most_seconds, seed=seed),
+        slots=1000,
+        progress=service.progress,
+        now=time.monotonic,
+        retry_seconds=settings.kafka.patience_seconds,
+        away_seconds=settings.kafka.origin_wait_seconds,
+        probe_seconds=1.0,
+    )
     await serve(
         settings,
-        Service(meters=Meters(), progress=ProgressTracker(time.monotonic)),
-        observe=SlowObserver(most_seconds=most_seconds, seed=seed),
+        service,
+        observe=backoff.observe,
         rules=parse_rules(RULES.read_text(encoding="utf-8"), origin=str(RULES)),
     )
 

@@ -13,7 +13,7 @@ from tests.acceptance.kafka.observers import good_score, outcome_of_score
 from tests.pipelines.memory_fleet import NAMES, MemoryFleet, segment, until
 from vqmon.core.alerts.judge import Judge, fleet_wide_rules
 from vqmon.core.types import Outcome, Segment
-from vqmon.flow import run_concurrently
+from vqmon.flow import parked, run_concurrently
 from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.alert_state import state_key
@@ -38,6 +38,7 @@ RULES = (*SHIPPED, *parse_rules(QUICK, origin="quick"))
 OVER_ALL = fleet_wide_rules(RULES)
 EACH, FELL = 120, 90
 FAULTS = st.lists(st.sampled_from([None, None, None, "refused", "not_written", "written"]), max_size=40)
+WRITE_FAULTS = st.lists(st.sampled_from([None, None, None, "not_written", "written"]), max_size=20)
 STEPS = st.lists(st.sampled_from(["join", "leave", "crash", "wait"]), min_size=2, max_size=8)
 
 
@@ -119,3 +120,50 @@ def test_exactly_once_whatever_happens(faults: list[str | None], steps: list[str
     assert {key: cloudevents.parse_state(value) for key, value in stored.items()} == {
         state_key(key): state for key, state in judge.states().items()
     }
+
+
+async def play_parked(faults: list[str | None], steps: list[str], seed: int) -> MemoryFleet:
+    """As `play`, with four streams in one partition of which some wait for their origins now and then."""
+    fleet, random = MemoryFleet(partitions=1), Random(seed)
+
+    async def observe(segment: Segment) -> Observation:
+        if segment.rendition.stream_id in "ab" and random.random() < 0.3:
+            with parked():
+                await asyncio.sleep(random.random() / 20)
+        return Observation(outcome=fallen(segment))
+
+    for number in range(12):
+        for stream_id in "abcd":
+            fleet.put(0, segment(number, stream_id=stream_id))
+    fleet.broker.faults.extend(faults)  # type: ignore[arg-type]
+    context = fleet.context(observe)
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        stops = []
+        for step in steps:
+            if not stops or step == "join":
+                stops.append(asyncio.Event())
+                member = run_member(
+                    context, fleet.open_group, stop=stops[-1], revoke_seconds=0.05, on_join=lambda member: None
+                )
+                group.create_task(member)
+            elif step != "wait" and len(stops) > 1:
+                stops.pop(random.randrange(len(stops))).set()
+            await asyncio.sleep(random.random() / 50)
+        await fleet.until(48, seconds=50)
+        for stop in stops:
+            stop.set()
+    return fleet
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(faults=WRITE_FAULTS, steps=STEPS, seed=st.integers(0, 1000))
+def test_exactly_once_when_streams_pass_each_other(faults: list[str | None], steps: list[str], seed: int) -> None:
+    """Each record has one outcome, each stream its order, and nothing is left beyond the committed offset."""
+    fleet = asyncio.run(play_parked(faults, steps, seed))
+    for stream_id in "abcd":
+        sequences = [
+            outcome.segment.sequence for outcome in fleet.outcomes if outcome.segment.rendition.stream_id == stream_id
+        ]
+        assert sequences == list(range(12))
+    assert fleet.broker.offsets["g", NAMES.segments, 0] == fleet.broker.end_offset(NAMES.segments, 0)
+    assert "overtaken" not in fleet.broker.read_state(NAMES.state, 0)

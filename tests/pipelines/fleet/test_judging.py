@@ -58,13 +58,12 @@ async def outcome_of(record: Record) -> None:
     looked = await observe_record(record, observe_at_once, IDENTITY, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
     judge = PartitionJudge(0, IDENTITY, rules=RULES, stored={}, rejected_limit=0.9)
     judged = judge.judge_records([looked])
-    batch = judged.batch
-    assert batch is not None
+    assert judged.count == 1
     assert list(judged.observed) == [looked]
-    written = [record for record in batch.records if record.topic == NAMES.quality]
+    written = [record for record in judged.records if record.topic == NAMES.quality]
     assert len(written) == 1
     assert cloudevents.parse_outcome(written[0].value or b"") == looked.outcome
-    assert (looked.rejected is not None) == any(record.topic == NAMES.rejected for record in batch.records)
+    assert (looked.rejected is not None) == any(record.topic == NAMES.rejected for record in judged.records)
 
 
 @settings(deadline=None, max_examples=200)
@@ -87,9 +86,8 @@ async def test_large_records_are_kept_as_far_as_they_fit(size: int) -> None:
     headers = (("null", None), ("small", b"z"), ("large", b"y" * 20_000), ("last", b"z"))
     record = Record(0, 7, b"k" * 9000, b"x" * size, headers, 0)
     looked = await observe_record(record, observe_at_once, IDENTITY, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
-    batch = PartitionJudge(0, IDENTITY, rules=(), stored={}, rejected_limit=0.9).judge_records([looked]).batch
-    assert batch is not None
-    copy = next(record for record in batch.records if record.topic == NAMES.rejected)
+    judged = PartitionJudge(0, IDENTITY, rules=(), stored={}, rejected_limit=0.9).judge_records([looked])
+    copy = next(record for record in judged.records if record.topic == NAMES.rejected)
     assert len(copy.value or b"") == min(size, 28_000)
     added = dict(copy.headers)
     assert ("vqmon-rejected-cut" in added) == (size > 28_000)

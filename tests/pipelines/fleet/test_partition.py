@@ -12,8 +12,9 @@ from pipelines.observe.observer import Observation
 from tests.acceptance.kafka.observers import outcome_of_segment
 from tests.pipelines.memory_fleet import NAMES, MemoryFleet, segment, until
 from vqmon.core.alerts.judge import Judge
-from vqmon.core.types import QualityEvent, Segment, SegmentFailure
-from vqmon.errors import SettingsError
+from vqmon.core.types import QualityEvent, Segment, SegmentFailure, failure_from_error
+from vqmon.errors import FetchError, SettingsError
+from vqmon.flow import parked
 from vqmon.settings.rules_file import parse_rules
 
 RULES = parse_rules((Path(__file__).parents[3] / "config" / "rules.toml").read_text(), origin="rules.toml")
@@ -220,3 +221,91 @@ async def test_an_idle_partition_steps_over_what_is_no_record() -> None:
         await until(lambda: fleet.broker.offsets.get(("g", NAMES.segments, 0)) == beyond)
         stop.set()
     assert len(fleet.outcomes) == 1
+
+
+class Origins:
+    """Segments of the stream `sick` wait for their origin until `answer` says how that ends; others do not."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def observe(self, segment: Segment) -> Observation:
+        if segment.rendition.stream_id == "sick":
+            with parked():
+                if await asyncio.shield(self.answer) == "away":
+                    error = FetchError("origin_away", "origin.example has served no segment for 60 s")
+                    return Observation(outcome=failure_from_error(segment, error, observed_at=segment.ends_at))
+        return Observation(outcome=outcome_of_segment(segment))
+
+
+def put_sick_and_healthy(fleet: MemoryFleet) -> None:
+    """Four segments of a dead origin, then twenty of two healthy streams, and two more of the dead one between."""
+    for number in range(4):
+        fleet.put(0, segment(number, stream_id="sick", url=f"https://origin.example/{number}.ts"))
+    for number in range(10):
+        fleet.put(0, segment(number, stream_id="a"))
+        fleet.put(0, segment(number, stream_id="b"))
+        if number in (3, 6):
+            fleet.put(0, segment(4 + number // 6, stream_id="sick", url="https://origin.example/later.ts"))
+
+
+def sequences(fleet: MemoryFleet, stream_id: str) -> list[int]:
+    """What was published of one stream, in the order of the topic."""
+    return [outcome.segment.sequence for outcome in fleet.outcomes if outcome.segment.rendition.stream_id == stream_id]
+
+
+async def test_a_sick_stream_holds_back_nobody_and_a_restart_neither_loses_nor_doubles() -> None:
+    """Healthy streams go on while it waits; the next worker reads what was passed, and nothing that is finished."""
+    fleet, origins, stop = MemoryFleet(partitions=1), Origins(), asyncio.Event()
+    put_sick_and_healthy(fleet)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fleet.member(fleet.context(origins.observe), stop).run())
+        await fleet.until(20)
+        fleet.put(0, segment(10, stream_id="a"))
+        await fleet.until(21)
+        stop.set()
+    assert sequences(fleet, "sick") == []
+    assert fleet.broker.offsets["g", NAMES.segments, 0] == 0
+    origins.answer.set_result("up")
+    await fleet.drain(fleet.context(origins.observe), 27)
+    assert sequences(fleet, "sick") == list(range(6))
+    assert sequences(fleet, "a") == list(range(11))
+    assert sequences(fleet, "b") == list(range(10))
+    assert len(fleet.outcomes) == 27
+    assert fleet.broker.offsets["g", NAMES.segments, 0] == fleet.broker.end_offset(NAMES.segments, 0)
+    assert "overtaken" not in fleet.broker.read_state(NAMES.state, 0)
+
+
+async def test_an_origin_that_is_away_raises_an_alert_to_the_operator_until_it_serves_again() -> None:
+    """One alert, which names origin, topic and partition; it resolves with the first segment that is served."""
+    fleet, origins = MemoryFleet(partitions=1), Origins()
+    put_sick_and_healthy(fleet)
+    origins.answer.set_result("away")
+    await fleet.drain(fleet.context(origins.observe), 26)
+    reasons = {getattr(outcome, "reason", "scored") for outcome in fleet.outcomes}
+    assert reasons == {"origin_away", "scored"}
+    (alert,) = fleet.alerts
+    assert (alert.rule, alert.state) == ("origin-away", "open")
+    assert "origin.example has served no segment for 60 s" in alert.summary
+    assert f"{NAMES.segments} partition 0" in alert.summary
+    origins = Origins()
+    origins.answer.set_result("up")
+    fleet.put(0, segment(6, stream_id="sick", url="https://origin.example/6.ts"))
+    await fleet.drain(fleet.context(origins.observe), 27)
+    assert [alert.state for alert in fleet.alerts] == ["open", "resolved"]
+    assert fleet.alerts[0].id == fleet.alerts[1].id
+
+
+async def test_an_offset_that_an_operator_resets_is_read_again_from_there() -> None:
+    """What was finished beyond the old offset does not count for the new one."""
+    fleet, origins, stop = MemoryFleet(partitions=1), Origins(), asyncio.Event()
+    put_sick_and_healthy(fleet)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fleet.member(fleet.context(origins.observe), stop).run())
+        await fleet.until(20)
+        stop.set()
+    key = ("g", NAMES.segments, 0)
+    fleet.broker.offsets[key], fleet.broker.commit_metadata[key] = 0, ""
+    origins.answer.set_result("up")
+    await fleet.drain(fleet.context(origins.observe), 46)
+    assert len(fleet.outcomes) == 46

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from vqmon.retry import Backoff
 from vqmon.transport.kafka import transactions
 from vqmon.transport.kafka.connection import ClientConfig
 from vqmon.transport.kafka.in_memory import Fault, MemoryBroker, MemoryTransactionalProducer
-from vqmon.transport.kafka.records import ProducerRecord, TransactionBatch
+from vqmon.transport.kafka.records import CommittedOffset, ProducerRecord, TransactionBatch
 from vqmon.transport.kafka.transactions import TransactionalProducer, write_exactly_once
 
 BATCH = TransactionBatch(
@@ -30,18 +31,23 @@ def producer(broker: MemoryBroker) -> MemoryTransactionalProducer:
     return MemoryTransactionalProducer(broker, transactional_id="g.in.0", group="g", topic="in", partition=0)
 
 
-async def write(broker: MemoryBroker, *, previous_offset: int | None = None) -> list[str]:
+async def write(
+    broker: MemoryBroker, batch: TransactionBatch = BATCH, *, previous: CommittedOffset | None = None
+) -> list[str]:
     """Open a producer and write BATCH; returns the errors on the way."""
     writer, errors = producer(broker), list[str]()
 
-    async def committed() -> int | None:
-        return broker.offsets.get(("g", "in", 0))
+    async def committed() -> CommittedOffset | None:
+        key = ("g", "in", 0)
+        if key not in broker.offsets:
+            return None
+        return CommittedOffset(offset=broker.offsets[key], metadata=broker.commit_metadata.get(key, ""))
 
     await writer.open()
     await write_exactly_once(
         writer,
-        BATCH,
-        previous_offset=previous_offset,
+        batch,
+        previous=previous,
         committed=committed,
         on_error=lambda error: errors.append(str(error)),
     )
@@ -66,13 +72,23 @@ async def test_a_batch_is_written_once_whatever_fails(faults: Sequence[Fault | N
     assert broker.offsets["g", "in", 0] == 7
 
 
+@pytest.mark.parametrize("fault", ["not_written", "written"])
+async def test_two_commits_of_one_offset_are_told_apart_by_their_metadata(fault: Fault) -> None:
+    """A batch that leaves the offset where it is gets written once, whether or not its first write got through."""
+    broker = MemoryBroker(1)
+    await write(broker)
+    broker.faults.extend([None, fault])
+    await write(broker, replace(BATCH, metadata="a"), previous=BATCH.commit)
+    assert len(broker.records("out")) == 2
+
+
 async def test_an_offset_that_another_worker_has_moved_is_fenced() -> None:
     """After an error the committed offset is neither the old nor the new one."""
     broker = MemoryBroker(1)
     broker.offsets["g", "in", 0] = 5
     broker.faults.extend([None, "not_written"])
-    with pytest.raises(FencedError, match="the committed offset is 5, neither 3 nor 7"):
-        await write(broker, previous_offset=3)
+    with pytest.raises(FencedError, match=r"has committed .*offset=5.*, neither .*offset=3.* nor .*offset=7"):
+        await write(broker, previous=CommittedOffset(offset=3))
     assert broker.records("out") == []
 
 
@@ -83,13 +99,13 @@ async def test_an_id_that_another_producer_has_taken_over_is_fenced() -> None:
     await earlier.open()
     await later.open()
 
-    async def committed() -> int | None:
+    async def committed() -> CommittedOffset | None:
         raise AssertionError("not asked")
 
     with pytest.raises(FencedError):
-        await write_exactly_once(earlier, BATCH, previous_offset=None, committed=committed)
+        await write_exactly_once(earlier, BATCH, previous=None, committed=committed)
     assert broker.records("out") == []
-    await write_exactly_once(later, BATCH, previous_offset=None, committed=committed)
+    await write_exactly_once(later, BATCH, previous=None, committed=committed)
     assert len(broker.records("out")) == 1
 
 

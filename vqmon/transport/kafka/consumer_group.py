@@ -12,7 +12,7 @@ from aiokafka.structs import ConsumerRecord
 
 from vqmon.flow import run_with_deadline
 from vqmon.transport.kafka.connection import ClientConfig, stop_consumer, translated_errors
-from vqmon.transport.kafka.records import OnAssigned, OnRevoked, PartitionOffsets, Record
+from vqmon.transport.kafka.records import CommittedOffset, OnAssigned, OnRevoked, PartitionOffsets, Record
 
 log = logging.getLogger("vqmon.kafka")
 
@@ -93,13 +93,19 @@ class GroupConsumer:
             for topic_partition, records in fetched.items()
         }
 
-    async def committed(self, partition: int) -> int | None:
+    async def committed(self, partition: int) -> CommittedOffset | None:
         """The group's committed offset; None when there is none."""
+        topic_partition = self._topic_partition(partition)
         with translated_errors("read the committed offset"):
-            offset = await run_with_deadline(
-                self._consumer.committed(self._topic_partition(partition)), within_seconds=_REQUEST_TIMEOUT_SECONDS
+            # The public method drops the metadata of the commit.
+            commits = await run_with_deadline(
+                self._consumer._coordinator.fetch_committed_offsets([topic_partition]),
+                within_seconds=_REQUEST_TIMEOUT_SECONDS,
             )
-        return None if offset is None else int(offset)
+        commit = commits.get(topic_partition)
+        if commit is None or commit.offset < 0:
+            return None
+        return CommittedOffset(offset=commit.offset, metadata=commit.metadata or "")
 
     async def partition_offsets(self, partition: int) -> PartitionOffsets:
         """The committed offset of a partition, and its beginning and end offsets."""

@@ -8,6 +8,7 @@ from typing import Literal
 
 from vqmon.errors import BrokerError, FencedError
 from vqmon.transport.kafka.records import (
+    CommittedOffset,
     Headers,
     OnAssigned,
     OnRevoked,
@@ -28,6 +29,8 @@ class MemoryBroker:
     partitions: int
     logs: dict[tuple[str, int], list[Record]] = field(default_factory=lambda: defaultdict(list))
     offsets: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    # of the committed offsets, where it is not ""
+    commit_metadata: dict[tuple[str, str, int], str] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     # the faults of the next opens and writes, in order; None = none
     faults: deque[Fault | None] = field(default_factory=deque)
@@ -126,6 +129,7 @@ class MemoryTransactionalProducer:
         for record in batch.records:
             self._append(record)
         self._broker.offsets[self._committed_key] = batch.next_offset
+        self._broker.commit_metadata[self._committed_key] = batch.metadata
         if fault == "written":
             raise BrokerError("write a transaction: no answer")
 
@@ -187,10 +191,13 @@ class MemoryGroupConsumer:
         """The broker always answers."""
         return True
 
-    async def committed(self, partition: int) -> int | None:
+    async def committed(self, partition: int) -> CommittedOffset | None:
         """The group's committed offset; None when there is none."""
         await asyncio.sleep(0)
-        return self._broker.offsets.get((self.group, self._topic, partition))
+        key = (self.group, self._topic, partition)
+        if key not in self._broker.offsets:
+            return None
+        return CommittedOffset(offset=self._broker.offsets[key], metadata=self._broker.commit_metadata.get(key, ""))
 
     async def partition_offsets(self, partition: int) -> PartitionOffsets:
         """The committed offset of a partition, and its beginning and end offsets."""

@@ -55,6 +55,21 @@ class TransactionBatch:
     records: Sequence[ProducerRecord]
     # the offset of the next input record to read
     next_offset: int
+    # tells this commit from others of the same offset
+    metadata: str = ""
+
+    @property
+    def commit(self) -> "CommittedOffset":
+        """What the group has committed once the batch is written."""
+        return CommittedOffset(offset=self.next_offset, metadata=self.metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommittedOffset:
+    """What a group has committed for one input partition."""
+
+    offset: int
+    metadata: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +77,7 @@ class PartitionOffsets:
     """The offsets of one input partition for our group."""
 
     # None when the group has never committed one
-    committed: int | None
+    committed: CommittedOffset | None
     # of the first record that is still stored
     beginning: int
     # one after the last record that can be read

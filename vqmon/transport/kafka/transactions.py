@@ -11,7 +11,7 @@ from vqmon.errors import BrokerError, FencedError
 from vqmon.flow import run_with_deadline
 from vqmon.retry import Backoff, Retries
 from vqmon.transport.kafka.connection import REQUEST_TIMEOUT_SECONDS, ClientConfig, translated_errors
-from vqmon.transport.kafka.records import BatchWriter, ProducerRecord, TransactionBatch
+from vqmon.transport.kafka.records import BatchWriter, CommittedOffset, ProducerRecord, TransactionBatch
 
 log = logging.getLogger("vqmon.kafka")
 
@@ -31,14 +31,15 @@ async def write_exactly_once(
     writer: BatchWriter,
     batch: TransactionBatch,
     *,
-    previous_offset: int | None,
-    committed: Callable[[], Awaitable[int | None]],
+    previous: CommittedOffset | None,
+    committed: Callable[[], Awaitable[CommittedOffset | None]],
     on_error: Callable[[BrokerError], None] = lambda error: None,
 ) -> None:
     """Write a batch; after each error read the committed offset to learn whether the batch was written after all.
 
-    `previous_offset` is the committed offset that the batch follows. Retries until the batch is visible; raises
-    FencedError when another worker has moved the offset or taken over the transactional id. `on_error` gets each error.
+    `previous` is the commit that the batch follows, which differs from its own in the offset or the metadata. Retries
+    until the batch is visible; raises FencedError when another worker has committed or taken over the transactional id.
+    `on_error` gets each error.
     """
     is_retry, retries = False, Retries(_BACKOFF)
     while True:
@@ -46,13 +47,11 @@ async def write_exactly_once(
             if is_retry:
                 # Opening fences our own last transaction; before that the committed offset may still change.
                 await writer.open()
-                offset = await committed()
-                if offset == batch.next_offset and offset != previous_offset:
+                commit = await committed()
+                if commit == batch.commit and commit != previous:
                     return
-                if offset != previous_offset:
-                    raise FencedError(
-                        f"the committed offset is {offset}, neither {previous_offset} nor {batch.next_offset}"
-                    )
+                if commit != previous:
+                    raise FencedError(f"the group has committed {commit}, neither {previous} nor {batch.commit}")
             await writer.write(batch)
             return
         except FencedError:
@@ -113,7 +112,8 @@ class TransactionalProducer:
             async with asyncio.timeout(_WRITE_TIMEOUT_SECONDS):
                 await producer.begin_transaction()
                 await self._send(producer, batch.records)
-                await producer.send_offsets_to_transaction({self._input: batch.next_offset}, self._group)
+                commit = (batch.next_offset, batch.metadata)
+                await producer.send_offsets_to_transaction({self._input: commit}, self._group)
                 self._lost_coordinator = False
                 await producer.commit_transaction()
         if self._lost_coordinator:

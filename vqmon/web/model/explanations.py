@@ -31,6 +31,10 @@ REMEDIES_BY_REASON: dict[str, tuple[str, ...]] = {
     "http_status": ("Check the server's log for this URL.", "401 and 403 mean that the URL needs a token."),
     "unreachable": ("Check DNS, routing and firewalls between this host and the server.",),
     "timeout": ("The server is slow or the network is congested.", "`fetch.total_seconds` is the limit."),
+    "origin_away": (
+        "Check that the origin is up and reachable from the workers.",
+        "If it is some streams only, check their paths. `kafka.origin_wait_seconds` is how long they are waited for.",
+    ),
     "too_large": ("Check that the URL is one segment and not a whole file.", "`fetch.max_bytes` is the limit."),
     "too_slow": ("The network is too slow for this rendition.", "`fetch.min_rate_bytes` is the limit."),
     "file": (
