@@ -77,12 +77,16 @@ async def wait_for_topics(
 ) -> None:
     """Wait until the brokers answer or the stop, then check the topics: those named in `only`, by default all.
 
-    Raises SettingsError with a line per topic that is missing or is not what the settings need.
+    Raises SettingsError with what is wrong and what to run, for problems with which a worker cannot work; others are
+    logged.
     """
     plans = [plan for plan in topic_specs_of(kafka) if not only or plan.name in only]
     problems = await retry_until_reachable(lambda: check_topics(connection, plans), stop)
-    if problems:
-        raise SettingsError("\n".join(f"kafka: {problem}" for problem in problems))
+    for problem in problems or ():
+        if not problem.is_fatal:
+            log.warning(**log_event("topic.problem", problem=problem.text, remedy=problem.remedy))
+    if fatal := [problem for problem in problems or () if problem.is_fatal]:
+        raise SettingsError("\n".join(f"kafka: {problem}" for problem in fatal))
 
 
 def resume_offset(stored: int | None, offsets: PartitionOffsets, when_lost: WhenLost, *, partition: str) -> int:

@@ -15,6 +15,7 @@ from vqmon.media.sources.playlist import DiscoveredSegments, discover_segments
 from vqmon.settings.load import Settings
 from vqmon.transport.kafka import IdempotentProducer, check_topics, create_topics
 from vqmon.transport.kafka.records import Headers
+from vqmon.transport.kafka.topics import required_acls, tool_options
 from vqmon.transport.wire.control_messages import control_message_headers, encode_control_message
 from vqmon.transport.wire.segment_messages import STRUCTURED_CONTENT_TYPE, encode_segment
 
@@ -113,7 +114,20 @@ async def create_missing_topics(settings: Settings) -> Sequence[str]:
 
 async def topic_problems(settings: Settings) -> Sequence[str]:
     """Return what is wrong with the topics of the settings, a sentence each; empty when they match."""
-    return await check_topics(connection_of(settings.kafka), topic_specs_of(settings.kafka))
+    return [
+        str(problem) for problem in await check_topics(connection_of(settings.kafka), topic_specs_of(settings.kafka))
+    ]
+
+
+def acl_commands(settings: Settings, *, principal: str) -> Sequence[str]:
+    """Return the commands of Kafka's tool that allow each command of vqmon what it needs, under a comment each."""
+    kafka = settings.kafka
+    options = tool_options(connection_of(kafka))
+    return [
+        line
+        for role, rules in required_acls(topic_names(kafka), kafka.group).items()
+        for line in (f"# {role}", *(rule.command(principal, options) for rule in rules))
+    ]
 
 
 async def _list_segments(address: str, fetcher: Fetcher) -> DiscoveredSegments:

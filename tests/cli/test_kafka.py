@@ -139,3 +139,12 @@ def test_topics_check_without_a_broker_is_no_failed_check(monkeypatch: pytest.Mo
     result = run_command("topics", "check")
     assert result.exit_code == 2
     assert result.stdout == ""
+
+
+def test_topics_acls_prints_a_command_per_resource_under_the_command_that_needs_it(tmp_path: Path) -> None:
+    """Nothing is asked of the brokers."""
+    file = tmp_path / "vqmon.toml"
+    file.write_text('[source]\nkind = "kafka"\n[kafka]\nbootstrap = ["b:1"]\ngroup = "g"\n', encoding="utf-8")
+    lines = run_command("--config", str(file), "topics", "acls", "--principal", "User:me").stdout.splitlines()
+    assert next(line for line in lines if line.startswith("#")) == "# vqmon run"
+    assert "--add --allow-principal User:me --operation READ --group g.gathered" in "\n".join(lines)

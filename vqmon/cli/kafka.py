@@ -52,7 +52,7 @@ def record(config: Path | None, history: str | None, for_seconds: float | None) 
 
 @click.group()
 def topics() -> None:
-    """Create or check the Kafka topics of the settings."""
+    """Create or check the Kafka topics of the settings, or print the ACLs that they need."""
 
 
 @topics.command()
@@ -74,3 +74,13 @@ def check(ctx: click.Context) -> None:
     wrong = asyncio.run(check_all(open_settings(ctx.obj)))
     click.echo("\n".join(wrong) if wrong else "all topics match the settings")
     ctx.exit(1 if wrong else 0)
+
+
+@topics.command()
+@click.option("--principal", default="User:vqmon", show_default=True, help="The principal that is allowed.")
+@click.pass_obj
+def acls(config: Path | None, principal: str) -> None:
+    """Print the commands that allow the commands of vqmon what they need, and no more."""
+    from pipelines.topics.publisher import acl_commands
+
+    click.echo("\n".join(acl_commands(open_settings(config), principal=principal)))

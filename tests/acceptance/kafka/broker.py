@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,7 +142,7 @@ class Cluster:
         client_ports: list[int] | None = None,
         advertised_ports: list[int] | None = None,
         extra: str = "",
-        scram: tuple[str, str] | None = None,
+        scram: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._cluster_id = CLUSTER_ID
         ports = free_ports(3 * brokers)
@@ -186,8 +187,8 @@ class Cluster:
     def _format(self, broker: Broker) -> None:
         command = [*_java(broker.folder), "kafka.tools.StorageTool", "format", "--cluster-id", self._cluster_id]
         command += ["--config", str(broker.properties), "--ignore-formatted"]
-        if self._scram:
-            command += ["--add-scram", f"SCRAM-SHA-512=[name={self._scram[0]},password={self._scram[1]}]"]
+        for name, password in self._scram:
+            command += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
         subprocess.run(command, check=True, timeout=START_SECONDS, stdout=subprocess.DEVNULL)
 
 

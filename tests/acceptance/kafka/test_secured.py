@@ -1,22 +1,44 @@
 """TLS and SASL against a real broker; secrets come from files and are never shown."""
 
+import asyncio
+import json
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.acceptance.kafka.broker import REMEDY, Cluster, is_available
-from tests.acceptance.kafka.fleet import ROOT
+from tests.acceptance.kafka.fleet import ROOT, Worker, message_of, segments_of
 from tests.conftest import need
-from vqmon.errors import SettingsError
-from vqmon.transport.kafka import ClientConfig
+from vqmon.errors import BrokerError, SettingsError
+from vqmon.transport.kafka import (
+    ClientConfig,
+    IdempotentProducer,
+    TopicNames,
+    check_topics,
+    create_topics,
+    topic_specs,
+)
+from vqmon.transport.kafka.reader import open_topic_consumer
+from vqmon.transport.kafka.topics import AclRule, required_acls
 from vqmon.transport.secrets import read_secret
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -91,39 +113,158 @@ def vqmon(folder: Path, credentials: Path, *arguments: str) -> subprocess.Comple
     )
 
 
-def test_the_command_speaks_tls_and_scram_and_keeps_the_secret(tmp_path: Path) -> None:
-    """With the right password topics are made and checked; with a wrong one it is refused; neither is ever shown."""
-    need("kafka", present=is_available(), remedy=REMEDY)
-    ca_file, certificate, key = certificates(tmp_path)
-    extra = listener(certificate, key)
-    with Cluster(tmp_path / "brokers", extra=extra, scram=("vqmon", SECRET)) as cluster:
-        (tmp_path / "vqmon.toml").write_text(
-            f"""[source]
-kind = "kafka"
-[kafka]
-bootstrap = ["{cluster.bootstrap}"]
-copies = 1
-partitions = 2
-encrypted = true
-ca_file = "{ca_file.name}"
-mechanism = "SCRAM-SHA-512"
-username = "vqmon"
-password_file = "kafka"
-""",
-            encoding="utf-8",
+AUTHORIZER = """authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:admin;User:ANONYMOUS
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secured:
+    """A broker with TLS, SCRAM and an authorizer; `admin` may do everything, `vqmon` what ACLs allow."""
+
+    bootstrap: str
+    ca_file: Path
+    folder: Path
+
+    def config(self, username: str = "vqmon", **changes: Any) -> ClientConfig:
+        """How a user connects."""
+        login = ClientConfig(
+            bootstrap=(self.bootstrap,),
+            is_encrypted=True,
+            ca_file=self.ca_file,
+            mechanism="SCRAM-SHA-512",
+            username=username,
+            password=SECRET,
         )
-        good, bad = tmp_path / "good", tmp_path / "bad"
-        for folder, text in ((good, SECRET), (bad, "wrong-" + SECRET)):
-            folder.mkdir()
-            (folder / "kafka").write_text(text + "\n", encoding="utf-8")
-        made = vqmon(tmp_path, good, "topics", "create")
-        checked = vqmon(tmp_path, good, "topics", "check")
-        refused = vqmon(tmp_path, bad, "topics", "check")
+        return replace(login, **changes)
+
+    def settings(self, username: str = "vqmon") -> dict[str, Any]:
+        """The same as settings, with the password in a file."""
+        return {
+            "bootstrap": [self.bootstrap],
+            "copies": 1,
+            "partitions": 2,
+            "encrypted": True,
+            "ca_file": str(self.ca_file),
+            "mechanism": "SCRAM-SHA-512",
+            "username": username,
+            "password_file": str(self.folder / "kafka"),
+            "session_seconds": 6,
+            "rebalance_seconds": 12,
+        }
+
+    def allow(self, acls: Sequence[AclRule]) -> None:
+        """Give `vqmon` these ACLs, as an operator would with Kafka's tool."""
+        admin = AdminClient(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "security.protocol": "SASL_SSL",
+                "ssl.ca.location": str(self.ca_file),
+                "sasl.mechanism": "SCRAM-SHA-512",
+                "sasl.username": "admin",
+                "sasl.password": SECRET,
+            }
+        )
+        kinds = {
+            "topic": ResourceType.TOPIC,
+            "group": ResourceType.GROUP,
+            "transactional-id": ResourceType.TRANSACTIONAL_ID,
+        }
+        bindings = [
+            AclBinding(
+                kinds[rule.resource],
+                rule.name,
+                ResourcePatternType.PREFIXED if rule.is_prefix else ResourcePatternType.LITERAL,
+                "User:vqmon",
+                "*",
+                AclOperation[operation],
+                AclPermissionType.ALLOW,
+            )
+            for rule in acls
+            for operation in rule.operations
+        ]
+        for result in admin.create_acls(bindings).values():
+            result.result(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """One broker for this module."""
+    need("kafka", present=is_available(), remedy=REMEDY)
+    folder = tmp_path_factory.mktemp("secured")
+    ca_file, certificate, key = certificates(folder)
+    (folder / "kafka").write_text(SECRET + "\n", encoding="utf-8")
+    users = [("admin", SECRET), ("vqmon", SECRET)]
+    with Cluster(folder / "brokers", extra=listener(certificate, key) + AUTHORIZER, scram=users) as cluster:
+        yield Secured(bootstrap=cluster.bootstrap, ca_file=ca_file, folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"password": "wrong"}, r"the login is refused: wrong user name or password"),
+        ({"ca_file": None}, r"certificate of the broker is not trusted .*: kafka\.ca_file must hold the CA"),
+        ({"mechanism": "SCRAM-SHA-256"}, r"the broker does not offer kafka\.mechanism = SCRAM-SHA-256"),
+        ({"mechanism": None}, r"the broker closes the connection: does this port expect .* login"),
+        ({"is_encrypted": False}, r"does this port expect TLS"),
+        ({"bootstrap": ("127.0.0.1:1",)}, r"127\.0\.0\.1:1: nothing listens there"),
+        ({"bootstrap": ("no-such-host.invalid:9092",)}, r"the name of the host cannot be resolved"),
+    ],
+)
+async def test_an_error_of_a_connection_names_its_cause(secured: Secured, changes: dict[str, Any], cause: str) -> None:
+    """And the setting to look at; the password is in no message."""
+    config = secured.config("admin", **changes)
+    with pytest.raises(BrokerError, match=cause) as caught:
+        await check_topics(config, [])
+    assert SECRET not in str(caught.value)
+
+
+async def test_the_listed_acls_are_what_a_worker_needs(secured: Secured, tmp_path: Path) -> None:
+    """Without them `topics check` says so; with them a worker reads, writes and commits under a real authorizer."""
+    names = TopicNames.from_prefix("vqmon", "vqmon")
+    specs = topic_specs(names, partitions=2, replication_factor=1, max_message_bytes=100_000)
+    await create_topics(secured.config("admin"), specs)
+    problems = await check_topics(secured.config(), specs)
+    assert {problem.text for problem in problems} == {
+        f"topic {spec.name}: the user may not describe it" for spec in specs
+    }
+    with pytest.raises(
+        BrokerError, match="no permission for the cluster, or to write to any topic: `vqmon topics acls`"
+    ):
+        async with IdempotentProducer(secured.config()) as producer:
+            await producer.publish(names.segments, [message_of(segments_of("news", 1)[0])])
+    acls = required_acls(names, "vqmon")
+    secured.allow([*acls["vqmon run"], *acls["vqmon publish, end, deploy, packagers"]])
+    assert await check_topics(secured.config(), specs) == []
+    async with IdempotentProducer(secured.config()) as producer:
+        await producer.publish(names.segments, [message_of(segment) for segment in segments_of("news", 10)])
+    worker = Worker(tmp_path / "worker.log", secured.settings()).start()
+    try:
+        async with open_topic_consumer(secured.config("admin"), names.quality, offsets={}) as consumer:
+            outcomes = 0
+            async with asyncio.timeout(60):
+                while outcomes < 10:
+                    outcomes += len(await consumer.poll(seconds=0.5))
+        assert worker.stop() == 0
+        assert SECRET not in worker.log.read_text(encoding="utf-8")
+    finally:
+        worker.kill()
+
+
+def test_the_command_reads_its_password_from_a_file_and_keeps_it(secured: Secured, tmp_path: Path) -> None:
+    """Topics are made and checked over TLS and SCRAM; a refused login is named. The password is never shown."""
+    settings = {**secured.settings("admin"), "prefix": "command", "password_file": "kafka"}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
+    (tmp_path / "vqmon.toml").write_text('[source]\nkind = "kafka"\n[kafka]\n' + "\n".join(lines), encoding="utf-8")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "kafka").write_text(f"wrong-{SECRET}", encoding="utf-8")
+    made = vqmon(tmp_path, secured.folder, "topics", "create")
+    refused = vqmon(tmp_path, tmp_path / "bad", "topics", "check")
     assert made.returncode == 0, made.stderr
-    assert "vqmon.state.vqmon.v1" in made.stdout
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "command.state.vqmon.v1" in made.stdout
     assert refused.returncode != 0
-    assert not any(SECRET in result.stdout + result.stderr for result in (made, checked, refused))
+    assert "the login is refused" in refused.stderr
+    assert not any(SECRET in result.stdout + result.stderr for result in (made, refused))
 
 
 def test_a_secret_is_read_from_the_credentials_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from pipelines.service.brokers import (
 )
 from vqmon.errors import BrokerError, SettingsError
 from vqmon.settings.sections import KafkaSettings
-from vqmon.transport.kafka import ClientConfig, TopicSpec
+from vqmon.transport.kafka import ClientConfig, TopicProblem, TopicSpec
 from vqmon.transport.kafka.records import PartitionOffsets
 
 
@@ -87,15 +87,17 @@ async def test_only_the_named_topics_are_checked_and_every_problem_is_reported(m
     kafka = KafkaSettings(prefix="v", group="g")
     checked: list[str] = []
 
-    async def check_topics(connection: ClientConfig, plans: list[TopicSpec]) -> list[str]:
+    async def check_topics(connection: ClientConfig, plans: list[TopicSpec]) -> list[TopicProblem]:
         checked[:] = [plan.name for plan in plans]
-        return [f"{name} is missing" for name in checked if "alerts" in name]
+        copies = TopicProblem(text="few copies", remedy="add some", is_fatal=False)
+        missing = [TopicProblem(text=f"{name} is missing", remedy="create it") for name in checked if "alerts" in name]
+        return [copies, *missing]
 
     monkeypatch.setattr(brokers, "check_topics", check_topics)
     names = brokers.topic_names(kafka)
     connection = connection_of(kafka)
     await wait_for_topics(connection, kafka, asyncio.Event(), only=[names.quality])
     assert checked == [names.quality]
-    with pytest.raises(SettingsError, match=f"kafka: {names.alerts} is missing"):
+    with pytest.raises(SettingsError, match=rf"^kafka: {names.alerts} is missing\n    create it$"):
         await wait_for_topics(connection, kafka, asyncio.Event())
     assert checked == [plan.name for plan in topic_specs_of(kafka)]

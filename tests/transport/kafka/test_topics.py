@@ -1,14 +1,13 @@
-"""Topic specs, and the problems of topics that differ from them."""
+"""Topic specs, and the ACLs that each command needs."""
 
 import pytest
 
 from vqmon.transport.kafka.records import TopicNames
-from vqmon.transport.kafka.topics import TopicSpec, topic_problems, topic_specs
+from vqmon.transport.kafka.topics import AclRule, TopicSpec, required_acls, topic_specs
 
 NAMES = TopicNames.from_prefix("vqmon", "g")
 SPECS = topic_specs(NAMES, partitions=6, replication_factor=3, max_message_bytes=1000)
 COUNTS = {spec.name: spec.partitions for spec in SPECS}
-CONFIGS = {spec.name: dict(spec.required_config) for spec in SPECS}
 
 
 def spec(name: str) -> TopicSpec:
@@ -42,39 +41,24 @@ def test_one_replica_may_be_missing_unless_there_is_only_one(replication_factor:
     assert {spec.initial_config["min.insync.replicas"] for spec in specs} == {min_insync_replicas}
 
 
-def test_topics_as_specified_have_no_problems() -> None:
-    """What an operator may change is not compared."""
-    changed = {name: {**config, "retention.ms": "1"} for name, config in CONFIGS.items()}
-    assert topic_problems(SPECS, partition_counts=COUNTS, configs=changed) == []
-
-
-def test_a_missing_topic_is_named_with_its_remedy() -> None:
-    """The others are still checked."""
-    counts = {name: count for name, count in COUNTS.items() if name != NAMES.alerts}
-    (problem,) = topic_problems(SPECS, partition_counts=counts, configs=CONFIGS)
-    assert problem.startswith(f"topic {NAMES.alerts} ")
-    assert "vqmon topics create" in problem
-
-
-def test_different_partition_counts_are_listed() -> None:
-    """Outputs and state must stay beside their input partition; a count that all share may be any."""
-    assert topic_problems(SPECS, partition_counts=COUNTS | {NAMES.quality: 7}, configs=CONFIGS) == [
-        "these topics must have the same number of partitions, but: "
-        "vqmon.segments.v1 6, vqmon.quality.v1 7, vqmon.alerts.v1 6, vqmon.state.g.v1 6, vqmon.rejected.v1 6"
+def test_acls_allow_a_worker_its_topics_groups_and_transactional_ids() -> None:
+    """It may not create topics, nor write what it reads."""
+    acls = required_acls(NAMES, "g")["vqmon run"]
+    topics = {rule.name: rule.operations for rule in acls if rule.resource == "topic"}
+    assert set(topics) == set(COUNTS)
+    assert topics[NAMES.segments] == ("READ", "DESCRIBE_CONFIGS")
+    assert all("CREATE" not in operations for operations in topics.values())
+    assert [(rule.name, rule.is_prefix) for rule in acls if rule.resource != "topic"] == [
+        ("g", False),
+        ("g.gathered", False),
+        ("g.", True),
     ]
-    twelve = {name: 12 if count == 6 else count for name, count in COUNTS.items()}
-    assert topic_problems(SPECS, partition_counts=twelve, configs=CONFIGS) == []
 
 
-def test_a_gathered_topic_with_two_partitions_is_refused() -> None:
-    """Rules over all streams need one order."""
-    (problem,) = topic_problems(SPECS, partition_counts=COUNTS | {NAMES.gathered: 2}, configs=CONFIGS)
-    assert "has 2 partitions, it must have one" in problem
-
-
-def test_a_wrong_required_config_shows_both_values() -> None:
-    """A state topic that is not compacted grows for ever."""
-    configs = CONFIGS | {NAMES.state: {"cleanup.policy": "delete"}}
-    assert topic_problems(SPECS, partition_counts=COUNTS, configs=configs) == [
-        "topic vqmon.state.g.v1 has cleanup.policy=delete, it must be compact (state of the alert rules)"
-    ]
+def test_an_acl_is_a_command_of_kafkas_tool() -> None:
+    """Ready to be pasted."""
+    rule = AclRule(resource="transactional-id", name="g.", operations=("WRITE", "DESCRIBE"), is_prefix=True)
+    assert rule.command("User:vqmon", "--bootstrap-server b:1") == (
+        "kafka-acls.sh --bootstrap-server b:1 --add --allow-principal User:vqmon "
+        "--operation WRITE --operation DESCRIBE --transactional-id g. --resource-pattern-type prefixed"
+    )

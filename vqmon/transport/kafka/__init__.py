@@ -12,7 +12,8 @@ from vqmon.transport.kafka.records import (
     TopicNames,
     TransactionBatch,
 )
-from vqmon.transport.kafka.topics import TopicSpec, check_topics, create_topics, max_record_bytes, topic_specs
+from vqmon.transport.kafka.topic_checks import TopicProblem, check_topics
+from vqmon.transport.kafka.topics import TopicSpec, create_topics, max_record_bytes, topic_specs
 from vqmon.transport.kafka.transactions import TransactionalProducer, write_exactly_once
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "ProducerRecord",
     "Record",
     "TopicNames",
+    "TopicProblem",
     "TopicSpec",
     "TransactionBatch",
     "TransactionalProducer",

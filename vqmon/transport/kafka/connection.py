@@ -1,26 +1,47 @@
 """The configuration of aiokafka clients, and the translation of their errors."""
 
+import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.conn import create_conn
 from aiokafka.errors import (
+    AuthenticationFailedError,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
+    KafkaConnectionError,
     KafkaError,
     OutOfOrderSequenceNumber,
     ProducerFenced,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+    UnsupportedSaslMechanismError,
 )
+from aiokafka.protocol.metadata import MetadataRequest
 
 from vqmon.errors import BrokerError, FencedError, SettingsError
 from vqmon.flow import run_with_deadline
 
 REQUEST_TIMEOUT_SECONDS = 10.0
 """The timeout of one attempt of a producer's request."""
+
+_PROBE_SECONDS = 5.0
+
+_NO_PERMISSION = "the user has no permission for {}: `vqmon topics acls` prints the ACLs that it needs"
+_PERMISSIONS: dict[type[KafkaError], str] = {
+    TopicAuthorizationFailedError: _NO_PERMISSION.format("a topic"),
+    GroupAuthorizationFailedError: _NO_PERMISSION.format("the consumer group"),
+    TransactionalIdAuthorizationFailed: _NO_PERMISSION.format("the transactional id"),
+    ClusterAuthorizationFailedError: _NO_PERMISSION.format("the cluster, or to write to any topic"),
+}
 
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
@@ -93,5 +114,83 @@ async def stop_consumer(consumer: AIOKafkaConsumer, *, timeout_seconds: float) -
     return errors
 
 
+async def start_client(
+    start: Coroutine[None, None, None], config: ClientConfig, *, action: str, within_seconds: float
+) -> None:
+    """Start a client of aiokafka; raises BrokerError, which names the cause when no broker lets it in."""
+    with translated_errors(action):
+        try:
+            await run_with_deadline(start, within_seconds=within_seconds)
+        except (KafkaConnectionError, TimeoutError) as error:
+            # The client logs why it could not connect, and raises only that it could not.
+            problem = await _connection_problem(config)
+            raise BrokerError(f"{action}: {problem or _describe(error)}") from error
+
+
+async def _connection_problem(config: ClientConfig) -> str:
+    """Try to connect to each bootstrap address, and say why that fails; empty when one of them works."""
+    problems = []
+    for address in config.bootstrap:
+        problem = await _address_problem(config, address)
+        if not problem:
+            return ""
+        problems.append(f"{address}: {problem}")
+    return "; ".join(problems)
+
+
+async def _address_problem(config: ClientConfig, address: str) -> str:
+    host, _, port = address.rpartition(":")
+    options = {name: value for name, value in config.client_options().items() if name != "bootstrap_servers"}
+
+    async def connect() -> None:
+        timeout_ms = int(_PROBE_SECONDS * 1000)
+        connection = await create_conn(host.strip("[]"), int(port), request_timeout_ms=timeout_ms, **options)
+        try:
+            # A listener that wants a login closes the connection only now.
+            await connection.send(MetadataRequest([]))
+        finally:
+            connection.close()
+
+    try:
+        await run_with_deadline(connect(), within_seconds=_PROBE_SECONDS)
+    except Exception as error:
+        return _connection_error_text(error, config)
+    return ""
+
+
+def _connection_error_text(error: Exception, config: ClientConfig) -> str:
+    """Say in words of the settings why a connection failed."""
+    closed = (
+        "the broker closes the connection: does this port expect TLS or a login (kafka.encrypted, kafka.mechanism)?"
+    )
+    # aiokafka raises errors of its own from those of the socket and of TLS.
+    causes = [error, error.__cause__, error.__context__]
+    texts: list[tuple[type[BaseException] | tuple[type[BaseException], ...], str]] = [
+        (
+            ssl.SSLCertVerificationError,
+            "the certificate of the broker is not trusted ({}): kafka.ca_file must hold the CA that signed it",
+        ),
+        (ssl.SSLError, "no TLS connection ({}): does this port speak TLS (kafka.encrypted)?"),
+        (socket.gaierror, "the name of the host cannot be resolved ({})"),
+        (ConnectionRefusedError, "nothing listens there (connection refused)"),
+        (
+            (SaslAuthenticationFailed, AuthenticationFailedError),
+            "the login is refused: wrong user name or password (kafka.username, kafka.password_file)",
+        ),
+        (UnsupportedSaslMechanismError, f"the broker does not offer kafka.mechanism = {config.mechanism}"),
+        (ConnectionResetError, closed),
+        (TimeoutError, f"no answer within {_PROBE_SECONDS:.0f} s: {{}}"),
+        (KafkaConnectionError, closed),
+    ]
+    for kind, text in texts:
+        for cause in causes:
+            if isinstance(cause, kind):
+                detail = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else str(cause)
+                return text.format(detail) if "{}" in text else text
+    return _describe(error)
+
+
 def _describe(error: BaseException) -> str:
+    if permission := _PERMISSIONS.get(type(error)):
+        return f"{permission} ({type(error).__name__})"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from vqmon.flow import run_with_deadline
-from vqmon.transport.kafka.connection import ClientConfig, stop_consumer, translated_errors
+from vqmon.transport.kafka.connection import ClientConfig, start_client, stop_consumer, translated_errors
 from vqmon.transport.kafka.records import CommittedOffset, OnAssigned, OnRevoked, PartitionOffsets, Record
 
 log = logging.getLogger("vqmon.kafka")
@@ -41,6 +41,7 @@ class GroupConsumer:
         assigned: OnAssigned,
         revoked: OnRevoked,
     ) -> None:
+        self._config = config
         self._topic = topic
         self._consumer = AIOKafkaConsumer(
             **config.client_options(),
@@ -67,8 +68,9 @@ class GroupConsumer:
 
     async def start(self) -> None:
         """Connect to the brokers and begin to join the group; raises BrokerError."""
+        start = self._consumer.start()
+        await start_client(start, self._config, action="join the group", within_seconds=_START_TIMEOUT_SECONDS)
         with translated_errors("join the group"):
-            await run_with_deadline(self._consumer.start(), within_seconds=_START_TIMEOUT_SECONDS)
             self._consumer.subscribe([self._topic], listener=self._listener)
 
     async def poll(

@@ -1,15 +1,17 @@
 """An idempotent producer for commands: each record at least once and in order, confirmed by the brokers."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from types import TracebackType
 
 from aiokafka import AIOKafkaProducer
 
 from vqmon.flow import run_with_deadline
-from vqmon.transport.kafka.connection import REQUEST_TIMEOUT_SECONDS, ClientConfig, translated_errors
+from vqmon.transport.kafka.connection import REQUEST_TIMEOUT_SECONDS, ClientConfig, start_client, translated_errors
 from vqmon.transport.kafka.records import Headers
 
 _START_TIMEOUT_SECONDS = 20.0
+_CLOSE_TIMEOUT_SECONDS = 2.0
 _SEND_TIMEOUT_SECONDS = 60.0
 
 
@@ -17,6 +19,7 @@ class IdempotentProducer:
     """A producer that chooses the partition by the key; raises BrokerError."""
 
     def __init__(self, config: ClientConfig) -> None:
+        self._config = config
         self._producer = AIOKafkaProducer(
             **config.client_options(),
             enable_idempotence=True,
@@ -26,8 +29,13 @@ class IdempotentProducer:
         )
 
     async def __aenter__(self) -> "IdempotentProducer":
-        with translated_errors("open the producer"):
-            await run_with_deadline(self._producer.start(), within_seconds=_START_TIMEOUT_SECONDS)
+        start = self._producer.start()
+        try:
+            await start_client(start, self._config, action="open the producer", within_seconds=_START_TIMEOUT_SECONDS)
+        except BaseException:
+            with suppress(Exception):
+                await run_with_deadline(self._producer.stop(), within_seconds=_CLOSE_TIMEOUT_SECONDS)
+            raise
         return self
 
     async def __aexit__(

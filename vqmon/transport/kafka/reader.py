@@ -9,7 +9,7 @@ from aiokafka.structs import ConsumerRecord
 
 from vqmon.errors import BrokerError
 from vqmon.flow import run_concurrently, run_with_deadline
-from vqmon.transport.kafka.connection import ClientConfig, stop_consumer, translated_errors
+from vqmon.transport.kafka.connection import ClientConfig, start_client, stop_consumer, translated_errors
 from vqmon.transport.kafka.consumer_group import to_record
 from vqmon.transport.kafka.records import Record
 
@@ -154,8 +154,9 @@ async def open_topic_consumer(
         metadata_max_age_ms=30_000,
     )
     try:
+        start = consumer.start()
+        await start_client(start, config, action="follow the topic", within_seconds=_START_TIMEOUT_SECONDS)
         with translated_errors("follow the topic"):
-            await run_with_deadline(consumer.start(), within_seconds=_START_TIMEOUT_SECONDS)
             # The public method knows only topics to which the client is subscribed already.
             metadata = await run_with_deadline(
                 consumer._client.fetch_all_metadata(), within_seconds=_START_TIMEOUT_SECONDS

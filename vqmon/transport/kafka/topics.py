@@ -1,15 +1,16 @@
-"""The topics of one deployment: their required configuration, their creation, and checks with remedies."""
+"""The topics of one deployment: their configuration, their creation, and the ACLs that each command needs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from vqmon.errors import BrokerError
 from vqmon.flow import run_with_deadline
-from vqmon.transport.kafka.connection import ClientConfig, translated_errors
+from vqmon.transport.kafka.connection import ClientConfig, start_client
 from vqmon.transport.kafka.records import TopicNames
 
 _ADMIN_TIMEOUT_SECONDS = 30.0
@@ -30,6 +31,8 @@ class TopicSpec:
     required_config: Mapping[str, str]
     # set at creation only: an operator may change it
     initial_config: Mapping[str, str]
+    # key -> the least value that works well, and why
+    least_config: Mapping[str, tuple[int, str]]
     description: str
 
 
@@ -51,6 +54,7 @@ def topic_specs(
             replication_factor=replication_factor,
             required_config=required,
             initial_config={"min.insync.replicas": min_insync_replicas, **initial},
+            least_config=_least_config(name, names, required, initial, replication_factor=replication_factor),
             description=description,
         )
 
@@ -79,9 +83,79 @@ def topic_specs(
     ]
 
 
+def _least_config(
+    name: str,
+    names: TopicNames,
+    required: Mapping[str, str],
+    initial: Mapping[str, str],
+    *,
+    replication_factor: int,
+) -> Mapping[str, tuple[int, str]]:
+    least = {"min.insync.replicas": (max(1, replication_factor - 1), "the loss of one broker can undo commits")}
+    if required["cleanup.policy"] == "delete":
+        least["retention.ms"] = (_DAY_MS, "records may be deleted before a reader that was away for a day reads them")
+    if name != names.segments and "max.message.bytes" in initial:
+        least["max.message.bytes"] = (int(initial["max.message.bytes"]), "a larger record would stop its partition")
+    return least
+
+
+Role = Literal["vqmon run", "vqmon record", "vqmon notify", "vqmon publish, end, deploy, packagers", "vqmon topics"]
+Operation = Literal["READ", "WRITE", "CREATE", "DESCRIBE", "DESCRIBE_CONFIGS"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AclRule:
+    """What one user may do with one resource, or with all whose names begin with `name`."""
+
+    resource: Literal["topic", "group", "transactional-id"]
+    name: str
+    operations: tuple[Operation, ...]
+    is_prefix: bool = False
+
+    def command(self, principal: str, tool_options: str) -> str:
+        """The command of Kafka's tool that allows it to a principal such as `User:vqmon`."""
+        operations = " ".join(f"--operation {operation}" for operation in self.operations)
+        pattern = " --resource-pattern-type prefixed" if self.is_prefix else ""
+        resource = f"--{self.resource} {self.name}{pattern}"
+        return f"kafka-acls.sh {tool_options} --add --allow-principal {principal} {operations} {resource}"
+
+
+def required_acls(names: TopicNames, group: str) -> Mapping[Role, Sequence[AclRule]]:
+    """The ACLs that each command needs, and no more; READ and WRITE imply DESCRIBE."""
+
+    def topics(operations: tuple[Operation, ...], *topic_names: str) -> list[AclRule]:
+        return [AclRule(resource="topic", name=name, operations=operations) for name in topic_names]
+
+    inner = (names.state, names.gathered, names.gathered_state)
+    outputs = (names.quality, names.alerts, names.rejected)
+    return {
+        "vqmon run": [
+            *topics(("READ", "DESCRIBE_CONFIGS"), names.segments),
+            *topics(("READ", "WRITE", "DESCRIBE_CONFIGS"), *inner),
+            *topics(("WRITE", "DESCRIBE_CONFIGS"), *outputs),
+            AclRule(resource="group", name=group, operations=("READ",)),
+            AclRule(resource="group", name=f"{group}.gathered", operations=("READ",)),
+            AclRule(resource="transactional-id", name=f"{group}.", operations=("WRITE", "DESCRIBE"), is_prefix=True),
+        ],
+        "vqmon record": [
+            *topics(("READ", "DESCRIBE_CONFIGS"), names.quality, names.alerts),
+            AclRule(resource="group", name=f"{group}.record.", operations=("READ",), is_prefix=True),
+        ],
+        "vqmon notify": topics(("READ",), names.alerts),
+        "vqmon publish, end, deploy, packagers": topics(("WRITE",), names.segments),
+        "vqmon topics": topics(("CREATE", "DESCRIBE", "DESCRIBE_CONFIGS"), names.segments, *inner, *outputs),
+    }
+
+
+def tool_options(config: ClientConfig) -> str:
+    """The options with which Kafka's own tools reach these brokers."""
+    secured = " --command-config client.properties" if config.mechanism or config.is_encrypted else ""
+    return f"--bootstrap-server {','.join(config.bootstrap)}{secured}"
+
+
 async def create_topics(config: ClientConfig, specs: Sequence[TopicSpec]) -> Sequence[str]:
     """Create the missing topics and return their names; existing topics stay as they are. Raises BrokerError."""
-    async with _AdminClient(config) as admin:
+    async with AdminClient(config) as admin:
         new_topics = [
             NewTopic(
                 spec.name,
@@ -102,53 +176,14 @@ async def create_topics(config: ClientConfig, specs: Sequence[TopicSpec]) -> Seq
     return created
 
 
-async def check_topics(config: ClientConfig, specs: Sequence[TopicSpec]) -> Sequence[str]:
-    """Compare the topics with their specs; returns one sentence with a remedy per problem. Raises BrokerError."""
-    async with _AdminClient(config) as admin:
-        descriptions = {topic["topic"]: topic for topic in await admin.describe_topics([spec.name for spec in specs])}
-        missing = {"error_code": UnknownTopicOrPartitionError.errno}
-        existing = [spec for spec in specs if not descriptions.get(spec.name, missing)["error_code"]]
-        configs = await _topic_configs(admin, [spec.name for spec in existing])
-    counts = {spec.name: len(descriptions[spec.name]["partitions"]) for spec in existing}
-    return topic_problems(specs, partition_counts=counts, configs=configs)
-
-
-def topic_problems(
-    specs: Sequence[TopicSpec], *, partition_counts: Mapping[str, int], configs: Mapping[str, Mapping[str, str]]
-) -> Sequence[str]:
-    """The problems of topics with these partition counts and configs, by name; topics without a count are missing."""
-    existing = [spec for spec in specs if spec.name in partition_counts]
-    problems = [
-        f"topic {spec.name} ({spec.description}) does not exist: create it, or run `vqmon topics create`"
-        for spec in specs
-        if spec.name not in partition_counts
-    ]
-    shared_counts = {spec.name: partition_counts[spec.name] for spec in existing if not spec.has_one_partition}
-    if len(set(shared_counts.values())) > 1:
-        counts = ", ".join(f"{name} {count}" for name, count in shared_counts.items())
-        problems.append(f"these topics must have the same number of partitions, but: {counts}")
-    problems += [
-        f"topic {spec.name} ({spec.description}) has {partition_counts[spec.name]} partitions, it must have one: "
-        "delete it and create it again"
-        for spec in existing
-        if spec.has_one_partition and partition_counts[spec.name] != 1
-    ]
-    for spec in existing:
-        for key, required in spec.required_config.items():
-            actual = configs[spec.name].get(key, "")
-            if actual != required:
-                problems.append(f"topic {spec.name} has {key}={actual}, it must be {required} ({spec.description})")
-    return problems
-
-
 async def max_record_bytes(config: ClientConfig, topic: str) -> int:
     """The size limit of a topic's records, `max.message.bytes`."""
-    async with _AdminClient(config) as admin:
-        configs = await _topic_configs(admin, [topic])
+    async with AdminClient(config) as admin:
+        configs = await topic_configs(admin, [topic])
     return int(configs[topic].get("max.message.bytes") or 1_000_000)
 
 
-async def _topic_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+async def topic_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
     if not names:
         return {}
     responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
@@ -160,21 +195,22 @@ async def _topic_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> Ma
     }
 
 
-class _AdminClient:
+class AdminClient:
     """An admin client with deadlines."""
 
     def __init__(self, config: ClientConfig) -> None:
+        self._config = config
         self._client = AIOKafkaAdminClient(
             **config.client_options(), request_timeout_ms=int(_ADMIN_TIMEOUT_SECONDS * 1000)
         )
 
     async def __aenter__(self) -> AIOKafkaAdminClient:
-        with translated_errors("reach the brokers"):
-            try:
-                await run_with_deadline(self._client.start(), within_seconds=_ADMIN_TIMEOUT_SECONDS)
-            except BaseException:
-                await self._close()
-                raise
+        start = self._client.start()
+        try:
+            await start_client(start, self._config, action="reach the brokers", within_seconds=_ADMIN_TIMEOUT_SECONDS)
+        except BaseException:
+            await self._close()
+            raise
         return self._client
 
     async def __aexit__(self, kind: object, error: object, trace: object) -> None:
