@@ -17,6 +17,7 @@ PLANTED = {
     "flat": "one-colour",
     "blocky": "blockiness",
     "flicker": "flicker",
+    "shimmering": "shimmer",
     "banded": "banding",
     "boxed": "borders",
     "flipped": "decode-errors",

@@ -13,6 +13,7 @@ MPEG2 = ("-c:v", "mpeg2video", "-q:v", "31", "-g", "25", "-bf", "2")
 FILTERS = {
     "black": "lutyuv=y=16:u=128:v=128",
     "flicker": "lutyuv=y=val*0.85:enable='lt(mod(n,6),3)'",
+    "shimmering": "noise=c0s=40:c0f=t",
     "banded": "gblur=6,lutyuv=y=floor(val/12)*12",
     "boxed": "scale=iw*0.7:ih*0.7,pad=iw/0.7:ih/0.7:(ow-iw)/2:(oh-ih)/2",
 }

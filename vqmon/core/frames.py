@@ -92,6 +92,11 @@ SIGNALS: dict[str, str] = {
     "flicker": "brightness that changes abruptly between frames without motion",
     "borders": "share of the picture covered by constant black borders",
     "decode_errors": "share of the frames that the decoder reported as damaged or lost",
+    "shimmer": "texture that changes from frame to frame without movement, as a standard deviation",
+    "judder": "unevenness of the movement from frame to frame",
+    "repeated_frames": "share of the frames that repeat the one before while the picture moves",
+    "dropped_frames": "share of the frames that are missing from the timeline",
+    "jumps": "how far the largest step of a movement exceeds the others",
 }
 """Name and meaning of every signal, 0..1, higher means more. Formulas and sources: `media/images/signals/meter.py`."""
 

@@ -178,17 +178,17 @@ def test_a_full_decode_with_keyframe_sampling_selects_key_frames_and_the_first_f
 def test_a_tap_marks_a_gap_before_each_run_and_ignores_other_frames() -> None:
     """Frames that only clips need are not passed on."""
     passed: list[Any] = []
-    tap = DecodedFrameTap(lambda frame: passed.append(frame and frame.position))  # type: ignore[union-attr]
-    tap.restrict_to([DecodeRun(positions=(1, 2), wanted=(2,)), DecodeRun(positions=(5,), wanted=(5,))])
+    tap = DecodedFrameTap(lambda frame, index: passed.append(frame and (frame.position, index)))  # type: ignore[union-attr]
+    tap.restrict_to([DecodeRun(positions=(1, 2), wanted=(2,)), DecodeRun(positions=(5,), wanted=(5,))], {1: 1, 2: 3})
     for position in range(6):
         tap.pass_frame(Frame(position, None), position)  # type: ignore[arg-type]
-    assert passed == [None, 1, 2, None, 5]
+    assert passed == [None, (1, 1), (2, 3), None, (5, None)]
 
 
 def test_a_tap_without_restriction_passes_every_frame() -> None:
     """Gaps are marked where the decoder is flushed."""
     passed: list[Any] = []
-    tap = DecodedFrameTap(passed.append)
+    tap = DecodedFrameTap(lambda frame, _: passed.append(frame))
     first, second = Frame(1, None), Frame(2, None)
     tap.pass_frame(first, None)  # type: ignore[arg-type]
     tap.mark_gap()

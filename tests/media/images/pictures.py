@@ -25,9 +25,9 @@ def planes(picture: Picture, *, is_full: bool = False) -> YuvPlanes:
 
 
 def measure_last(*pictures: Picture) -> dict[str, float]:
-    """The signals of the last of some pictures."""
+    """The signals of the last of some pictures, without those of consecutive frames."""
     meter = SignalMeter(SIGNALS)
-    values: dict[str, float] = {}
+    values: dict[str, float | None] = {}
     for picture in pictures:
         values = meter.measure(planes(picture), damaged_share=0.0)
-    return values
+    return {name: value for name, value in values.items() if value is not None}

@@ -11,6 +11,7 @@ from vqmon.media.decode.frame_selection import DecodeStats, SelectedFrame
 from vqmon.media.decode.protocol import DecodeRequest, SharedMemory, check_size
 from vqmon.media.images.clips import ClipBuffer
 from vqmon.media.images.colour import Colour, describe_frame_colour
+from vqmon.media.images.frames import luma_plane
 from vqmon.media.images.resampling import FrameResampler, Orientation, display_size, subsample_luma
 from vqmon.media.images.signals.detail import measure_detail
 from vqmon.media.images.signals.meter import SignalMeter, compute_fingerprint
@@ -55,7 +56,8 @@ class FrameCollector:
         self._times: list[float] = []
         # presentation timestamps of the sampled frames that have one
         self.timestamps: list[int] = []
-        self._signals: list[dict[str, float]] = []
+        # None: not measured
+        self._signals: list[dict[str, float | None]] = []
         # JPEG files; sent as the raw bytes behind the answer
         self.thumbnails: list[bytes] = []
         # packed `DetailGrid`s; sent behind the thumbnails
@@ -121,18 +123,31 @@ class FrameCollector:
                 self._clip_buffer.start_clip(view, destination, sample=sample, first_index=frame_index)
             offset += view.row_bytes
 
-    def measure_intermediate(self, frame: av.VideoFrame | None) -> None:
-        """Note a frame that is decoded before the next sampled one, for flicker and freeze; None for a gap."""
+    def measure_intermediate(self, frame: av.VideoFrame | None, index: int | None = None) -> None:
+        """Note a frame that is decoded before the next sampled one, for signals of several frames; None for a gap.
+
+        `index` counts the frames of the segment in presentation order; None when all of them are decoded.
+        """
         if frame is None:
             self._meter.mark_gap()
-        else:
-            self._meter.add_intermediate(subsample_luma(frame), is_key=bool(frame.key_frame), timestamp=frame.pts)
+            return
+        luma = subsample_luma(frame)
+        self._meter.add_intermediate(luma, is_key=bool(frame.key_frame), timestamp=frame.pts)
+        # of interlaced pictures one field: both show different moments
+        step = 2 if frame.interlaced_frame else 1
+        self._meter.add_native(luma, index=index, read_luma=lambda: luma_plane(frame)[::step])
 
     def add_packet_damage(self, shares: Sequence[float]) -> None:
         """Raise `decode_errors` to the shares of damaged packets, one per sampled frame, unless these have no times."""
         if "decode_errors" in self._request.signals and len(shares) == len(self._signals):
             for values, share in zip(self._signals, shares, strict=True):
-                values["decode_errors"] = round(max(values["decode_errors"], share), 6)
+                values["decode_errors"] = round(max(values["decode_errors"] or 0.0, share), 6)
+
+    def add_dropped_frames(self, shares: Sequence[float]) -> None:
+        """Set `dropped_frames`, one share per sampled frame, unless these have no times."""
+        if "dropped_frames" in self._request.signals and len(shares) == len(self._signals):
+            for values, share in zip(self._signals, shares, strict=True):
+                values["dropped_frames"] = round(share, 6)
 
     def answer(self, stream_facts: dict[str, Any]) -> dict[str, Any]:
         """The JSON of the worker's answer, with the facts that the container gives."""
@@ -140,7 +155,7 @@ class FrameCollector:
         return {
             "ok": True,
             "times": self._times,
-            "signals": {name: [values[name] for values in self._signals] for name in names},
+            "signals": {name: _filled([values[name] for values in self._signals]) for name in names},
             "thumbnails": [len(thumbnail) for thumbnail in self.thumbnails],
             "media": {**self._picture_facts, **stream_facts, "notes": self.stats.notes},
             "edges": [self._edges[0], self._edges[-1]],
@@ -207,3 +222,13 @@ class FrameCollector:
             "is_interlaced": bool(frame.interlaced_frame),
             "tone_mapping": None if colour.transfer == "sdr" else TONE_MAPPING,
         }
+
+
+def _filled(values: Sequence[float | None]) -> list[float]:
+    """The values; one that was not measured is the one before, or else the first one, or 0 when there is none."""
+    last = next((value for value in values if value is not None), 0.0)
+    filled = []
+    for value in values:
+        last = last if value is None else value
+        filled.append(last)
+    return filled

@@ -18,6 +18,7 @@ import numpy as np
 
 from vqmon.core.frames import clip_indices
 from vqmon.core.types import ClipSampling, Sampling
+from vqmon.media.decode.bitstream.bursts import plan_bursts
 from vqmon.media.decode.bitstream.gop import (
     CodedPicture,
     DecodeRun,
@@ -35,15 +36,24 @@ _HALF_MICROSECOND = 5e-7
 
 
 class DecodedFrameTap:
-    """Passes every decoded frame to a callback, wanted or not, and None at every gap between frames."""
+    """Passes every decoded frame to a callback, wanted or not, and None at every gap between frames.
 
-    def __init__(self, on_frame: Callable[[av.VideoFrame | None], None]) -> None:
+    The callback gets a frame and its index among all frames of the segment in presentation order; without
+    `restrict_to` the index is None, and every frame is passed.
+    """
+
+    def __init__(self, on_frame: Callable[[av.VideoFrame | None, int | None], None]) -> None:
         self._on_frame = on_frame
+        self._indices: Mapping[int, int] = {}
         self._run_of_position: dict[int, int] | None = None
         self._last_run: int | None = None
 
-    def restrict_to(self, runs: Sequence[DecodeRun]) -> None:
-        """Pass frames of these runs only, so that signals do not depend on which clips were requested."""
+    def restrict_to(self, runs: Sequence[DecodeRun], indices: Mapping[int, int]) -> None:
+        """Pass frames of these runs only, so that signals do not depend on which clips were requested.
+
+        `indices` gives the index of the frame in the packet at a position.
+        """
+        self._indices = indices
         self._run_of_position = {position: number for number, run in enumerate(runs) for position in run.positions}
 
     def pass_frame(self, frame: av.VideoFrame, position: int | None) -> None:
@@ -53,13 +63,13 @@ class DecodedFrameTap:
             if run is None:
                 return
             if run != self._last_run:
-                self._on_frame(None)
+                self._on_frame(None, None)
             self._last_run = run
-        self._on_frame(frame)
+        self._on_frame(frame, None if position is None else self._indices.get(position))
 
     def mark_gap(self) -> None:
         """The next frame does not follow the last one."""
-        self._on_frame(None)
+        self._on_frame(None, None)
 
 
 class PacketDecoder(Protocol):
@@ -128,11 +138,17 @@ def select_exact(
     *,
     fps: float,
     clips: Sequence[ClipSampling] = (),
+    with_bursts: bool = False,
 ) -> Iterator[SelectedFrame]:
-    """The frames sampled at `fps` and those of their clips, in presentation order."""
+    """The frames sampled at `fps` and those of their clips, in presentation order.
+
+    `with_bursts` also decodes short bursts, whose frames only the decoder's tap gets.
+    """
     order = _decodable_order(decoder, pictures)
     sampled = sample_positions(pictures, order, fps=fps)
-    yield from _decode_selected(decoder, pictures, stats, sampled=sampled, order=order, clips=clips)
+    yield from _decode_selected(
+        decoder, pictures, stats, sampled=sampled, order=order, clips=clips, with_bursts=with_bursts
+    )
 
 
 def select_keyframes(
@@ -236,14 +252,20 @@ def _decode_selected(
     sampled: Sequence[int],
     order: Sequence[int],
     clips: Sequence[ClipSampling],
+    with_bursts: bool = False,
 ) -> Iterator[SelectedFrame]:
     first_time = pictures[order[0]].time_seconds or 0.0
     indices = {position: index for index, position in enumerate(order)}
     sampled_set, wanted = set(sampled), {*sampled, *_clip_positions(pictures, sampled, order, clips)}
     needed = _with_neighbours(decoder, wanted, order, indices)
-    if decoder.frame_tap is not None and clips:
+    if decoder.frame_tap is not None:
         without_clips = _with_neighbours(decoder, sampled_set, order, indices)
-        decoder.frame_tap.restrict_to(plan_runs(pictures, sorted(without_clips)))
+        if with_bursts:
+            planned = {position for run in plan_runs(pictures, sorted(without_clips)) for position in run.positions}
+            bursts = plan_bursts(pictures, order, sampled, planned=planned)
+            without_clips |= bursts
+            needed |= bursts
+        decoder.frame_tap.restrict_to(plan_runs(pictures, sorted(without_clips)), indices)
     last_index = -1
     for run in plan_runs(pictures, sorted(needed)):
         window: list[SelectedFrame] = []

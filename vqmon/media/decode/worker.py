@@ -33,6 +33,7 @@ from vqmon.media.decode.bitstream.packets import (
     PixelAspect,
     VideoPackets,
     coded_pictures_with_references,
+    dropped_frames,
     packet_damage,
     stream_facts,
 )
@@ -64,6 +65,7 @@ from vqmon.media.decode.stills.still import StillPicture, still_facts
 from vqmon.media.images.colour import describe_frame_colour
 from vqmon.media.images.resampling import FrameResampler
 from vqmon.media.images.signals.meter import SignalMeter
+from vqmon.media.images.signals.temporal import TEMPORAL_SIGNALS
 from vqmon.media.reference.answer import pack_unscored
 from vqmon.media.reference.canvas import SideFrame
 from vqmon.media.reference.comparison import SegmentSide
@@ -237,7 +239,9 @@ def _collect(
     )
     decoder.on_frame = None if side is None else frame_listener(side, decoder)
     decoder.frame_tap = (
-        DecodedFrameTap(collector.measure_intermediate) if {"flicker", "freeze"} & set(request.signals) else None
+        DecodedFrameTap(collector.measure_intermediate)
+        if {"flicker", "freeze", *TEMPORAL_SIGNALS} & set(request.signals)
+        else None
     )
     try:
         for selected in select(decoder, video, request):
@@ -252,6 +256,7 @@ def _collect(
         reason = "corrupt" if decoder.stats.damaged_pictures else "no_frames"
         raise DecodeError(reason, "not one picture could be decoded")
     collector.add_packet_damage(packet_damage(video, collector.timestamps))
+    collector.add_dropped_frames(dropped_frames(video, collector.timestamps))
     return collector, stream_facts(video)
 
 
@@ -306,7 +311,15 @@ def _reference_frames(decoder: _LibavDecoder, video: VideoPackets) -> Iterator[S
 def _select_by_packets(decoder: _LibavDecoder, video: VideoPackets, request: DecodeRequest) -> Iterator[SelectedFrame]:
     if request.sampling == "exact":
         pictures = coded_pictures_with_references(video)
-        return select_exact(decoder, pictures, decoder.stats, fps=request.fps, clips=request.decoded_clips)
+        with_bursts = bool({"freeze", *TEMPORAL_SIGNALS} & set(request.signals))
+        return select_exact(
+            decoder,
+            pictures,
+            decoder.stats,
+            fps=request.fps,
+            clips=request.decoded_clips,
+            with_bursts=with_bursts,
+        )
     return select_keyframes(decoder, video.pictures, decoder.stats, fps=request.fps, clips=request.decoded_clips)
 
 

@@ -115,6 +115,25 @@ def packet_damage(video: VideoPackets, timestamps: Sequence[int]) -> list[float]
     return shares
 
 
+def dropped_frames(video: VideoPackets, timestamps: Sequence[int]) -> list[float]:
+    """For each sampled frame the share of the frames that the timeline lacks since the one before it.
+
+    A step of k median steps between two shown pictures, k rounded, counts as k - 1 missing frames.
+    """
+    missing, counts = np.zeros(len(timestamps)), np.zeros(len(timestamps))
+    shown = zip(video.packets, video.pictures, strict=True)
+    moments = np.unique([packet.pts for packet, picture in shown if picture.is_shown and packet.pts is not None])
+    if len(moments) < 3:
+        return [0.0] * len(timestamps)
+    steps = np.diff(moments)
+    lost = np.maximum(np.rint(steps / np.median(steps)) - 1, 0)
+    indices = np.minimum(np.searchsorted(timestamps, moments[1:]), len(timestamps) - 1)
+    np.add.at(missing, indices, lost)
+    np.add.at(counts, indices, lost + 1)
+    shares: list[float] = (missing / np.maximum(counts, 1)).tolist()
+    return shares
+
+
 def stream_facts(video: VideoPackets) -> dict[str, Any]:
     """The fields of `core.frames.MediaFacts` that are known without decoding."""
     count = sum(picture.is_shown for picture in video.pictures)

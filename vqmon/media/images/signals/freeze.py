@@ -4,14 +4,15 @@ A frozen picture that is encoded again changes at every key picture: its coding 
 several levels. It is distinguished from slow movement in three ways:
 
 * between key pictures it does not change. Of each group of pictures that is decoded on the way from one sample to the
-  next, the first and the last picture must be the same;
+  next, all pictures must be the same as the first;
 * its change has no direction. A displaced picture differs by its gradient times the displacement: the share of the
   difference that one displacement explains (least squares; Lucas, Kanade, "An iterative image registration technique
   with an application to stereo vision", IJCAI 1981), of the picture and of any ninth of a 16 x 9 grid, is small;
 * its change is spread. A cell of a 32 x 18 grid that differs far more than the picture does is a moving object. Where
   no pictures between the samples were decoded, this limit is closer.
 
-Two samples of the same group of pictures are compared without any of these allowances.
+Two samples of the same group of pictures are compared without any of these allowances. Samples that are the same do not
+make a freeze when what is decoded between them moves: a movement may repeat itself within a second.
 """
 
 from __future__ import annotations
@@ -37,6 +38,13 @@ _WINDOW_SHIFT = 0.3
 _SHIFT_ROWS = 180
 
 
+def correlation(first: _Luma, second: _Luma) -> float:
+    """The correlation of two pictures of the same shape, -1..1; 1 when neither has contrast."""
+    a, b = first - first.mean(), second - second.mean()
+    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / scale if scale > 1e-3 else 1.0
+
+
 def grid_means(picture: NDArray[np.float32], shape: tuple[int, int]) -> _Luma:
     """The mean of each cell of a grid of `shape` (rows, columns) over a picture; cells of small pictures overlap."""
     height, width = picture.shape
@@ -49,11 +57,12 @@ def grid_means(picture: NDArray[np.float32], shape: tuple[int, int]) -> _Luma:
 
 @dataclass(slots=True)
 class _Group:
-    """Decoded pictures between two key pictures, of which the first and the last are kept."""
+    """Decoded pictures between two key pictures, of which the first is kept."""
 
     key_timestamp: int | None
     first: _Luma | None
-    last: _Luma | None
+    # the least likeness of a picture with the first
+    stillness: float
     count: int
 
 
@@ -76,10 +85,15 @@ class FreezeMeter:
     def add_intermediate(self, luma: _Luma, *, is_key: bool, timestamp: int | None) -> None:
         """Note a decoded picture, sampled or not, in presentation order; `luma` may be subsampled."""
         if is_key or self._has_gap or not self._groups:
-            self._groups.append(_Group(timestamp if is_key else None, luma, luma, 1))
+            self._groups.append(_Group(timestamp if is_key else None, luma, 1.0, 1))
         else:
             group = self._groups[-1]
-            group.first, group.last, group.count = luma if group.first is None else group.first, luma, group.count + 1
+            if group.first is None:
+                group.first = luma
+            elif group.stillness > 0:
+                stillness = _likeness(group.first, luma, mean=_STILL_MEAN, cell=_STILL_CELL)
+                group.stillness = min(group.stillness, stillness)
+            group.count += 1
         self._has_gap = False
 
     def mark_gap(self) -> None:
@@ -94,16 +108,9 @@ class FreezeMeter:
         if previous is None or previous.luma.shape != luma.shape:
             return 0.0
         likeness = _likeness(previous.coarse, coarse, mean=_SAME_MEAN, cell=_SAME_CELL)
+        stillness = min((group.stillness for group in groups), default=1.0)
         if likeness == 1.0 or not _has_key_between(groups, previous.timestamp, timestamp):
-            return likeness
-        stillness = min(
-            (
-                _likeness(group.first, group.last, mean=_STILL_MEAN, cell=_STILL_CELL)
-                for group in groups
-                if group.first is not None and group.last is not None
-            ),
-            default=1.0,
-        )
+            return min(likeness, stillness)
         is_observed = sum(max(group.count - 1, 0) for group in groups) >= _MIN_OBSERVED_STEPS
         return max(likeness, min(stillness, _pulse_likeness(previous, sample, is_observed=is_observed)))
 
@@ -112,7 +119,7 @@ class FreezeMeter:
         groups, ahead = self._groups, list[_Group]()
         if timestamp is not None:
             ahead = [group for group in groups if group.key_timestamp is not None and group.key_timestamp > timestamp]
-        self._groups = ahead or [_Group(group.key_timestamp, None, None, 0) for group in groups[-1:]]
+        self._groups = ahead or [_Group(group.key_timestamp, None, 1.0, 0) for group in groups[-1:]]
         return groups
 
 

@@ -19,6 +19,10 @@ flicker         the smaller of two opposite changes of the mean luma, up and dow
                 value of the second
 borders         share of the picture in the outer rows and columns whose mean is black and that hold no bright pixel; 0
                 when the whole picture is black
+shimmer, judder, repeated_frames, jumps: of frames at native rate, see `temporal`, `shimmer` and `cadence`
+dropped_frames  share of the frames that are missing since the previous sampled frame: a step between the timestamps of
+                two coded frames that is k times the segment's median step, k rounded, counts as k - 1 missing frames.
+                All packets count, decoded or not (`media.decode.bitstream.packets`)
 decode_errors   share of damaged or lost pictures among those decoded since the previous sampled frame
 blockiness, blur, noise, banding, over_sharpness: see `texture`
 """
@@ -32,7 +36,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqmon.media.images.frames import count_dark_ends
-from vqmon.media.images.signals.freeze import FreezeMeter, grid_means
+from vqmon.media.images.signals.freeze import FreezeMeter, correlation, grid_means
+from vqmon.media.images.signals.temporal import TEMPORAL_SIGNALS, TemporalMeter
 from vqmon.media.images.signals.texture import TEXTURE_SIGNALS, cut_patches
 
 if TYPE_CHECKING:
@@ -64,11 +69,15 @@ class SignalMeter:
         self._max_flicker: float | None = None
         # the value of the frame before, to be used once more
         self._held_flicker = 0.0
+        self._temporal = TemporalMeter() if set(TEMPORAL_SIGNALS) & set(self._names) else None
 
-    def measure(self, planes: YuvPlanes, *, damaged_share: float, timestamp: int | None = None) -> dict[str, float]:
+    def measure(
+        self, planes: YuvPlanes, *, damaged_share: float, timestamp: int | None = None
+    ) -> dict[str, float | None]:
         """One value in 0..1 per name for a sampled frame; `damaged_share` counts since the previous one.
 
-        `timestamp` is on the clock of the intermediate frames; without one, key pictures are not recognised.
+        None for a signal of consecutive frames where too few were decoded. `timestamp` is on the clock of the
+        intermediate frames; without one, key pictures are not recognised.
         """
         if not self._names:
             return {}
@@ -79,14 +88,20 @@ class SignalMeter:
             "freeze": lambda: self._freeze.measure(coarse, planes.y, timestamp=timestamp),
             "flicker": lambda: self._pop_flicker(coarse),
             "borders": lambda: _measure_borders(coarse),
+            # the packets tell; see `FrameCollector.add_dropped_frames`
+            "dropped_frames": lambda: 0.0,
             "decode_errors": lambda: damaged_share,
         }
-        values = {name: measure() for name, measure in picture_signals.items() if name in self._names}
+        values: dict[str, float | None] = {
+            name: measure() for name, measure in picture_signals.items() if name in self._names
+        }
         texture_names = [name for name in self._names if name in TEXTURE_SIGNALS]
         if texture_names:
             patches = cut_patches(planes.y, is_full=planes.is_full)
             values.update({name: TEXTURE_SIGNALS[name](patches) for name in texture_names})
-        return {name: round(min(max(values[name], 0.0), 1.0), 6) for name in self._names}
+        if self._temporal is not None:
+            values.update(self._temporal.pop())
+        return {name: _rounded(values[name]) for name in self._names}
 
     def add_intermediate(
         self, luma: NDArray[np.float32], *, is_key: bool = False, timestamp: int | None = None
@@ -97,8 +112,17 @@ class SignalMeter:
         if len(self._intermediate_means) >= 3:
             self._max_flicker = max(self._max_flicker or 0.0, _measure_flicker(self._intermediate_means))
 
+    def add_native(
+        self, luma: NDArray[np.float32], *, index: int | None, read_luma: Callable[[], NDArray[np.uint8]]
+    ) -> None:
+        """Note a decoded frame for the signals of consecutive frames; see `TemporalMeter.add_frame`."""
+        if self._temporal is not None:
+            self._temporal.add_frame(luma, index=index, read_luma=read_luma)
+
     def mark_gap(self) -> None:
         """The next intermediate frame does not follow the last one."""
+        if self._temporal is not None:
+            self._temporal.mark_gap()
         self._intermediate_means = []
         self._freeze.mark_gap()
 
@@ -111,6 +135,10 @@ class SignalMeter:
         held_flicker, self._held_flicker = self._held_flicker, 0.0
         sampled_flicker = _measure_flicker(self._sampled_means) if len(self._sampled_means) == 3 else 0.0
         return max(held_flicker, sampled_flicker)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(min(max(value, 0.0), 1.0), 6)
 
 
 def compute_fingerprint(planes: YuvPlanes) -> str:
@@ -131,7 +159,7 @@ def _measure_flicker(frames: Sequence[_Luma]) -> float:
             if change > best:
                 best, extremes = change, (first, middle)
     first, middle = extremes
-    if best == 0 or min(_correlation(frames[first], frames[middle]), _correlation(frames[middle], frames[-1])) < (
+    if best == 0 or min(correlation(frames[first], frames[middle]), correlation(frames[middle], frames[-1])) < (
         _SAME_SCENE_CORRELATION
     ):
         return 0.0
@@ -182,10 +210,3 @@ def _measure_borders(coarse: _Luma) -> float:
 def _count_dark_edge_rows(picture: _Luma) -> tuple[int, int]:
     """The number of dark rows at the top and at the bottom."""
     return count_dark_ends((picture.mean(axis=1) > _BLACK_LEVEL - 8) | (picture.max(axis=1) > _BRIGHT_LEVEL))
-
-
-def _correlation(first: _Luma, second: _Luma) -> float:
-    a, b = first - first.mean(), second - second.mean()
-    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
-    # two pictures without contrast count as the same picture
-    return float((a * b).sum()) / scale if scale > 1e-3 else 1.0
