@@ -9,7 +9,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 READY := $(VENV)/ready-$(VERSION)
 READY_MODELS := $(VENV_MODELS)/ready-$(VERSION)
 
-.PHONY: help install demo test test-models smoke check kafka bench bench-detectors bench-experiments lock clean
+.PHONY: help install demo test test-models smoke check kafka wheel bench bench-detectors bench-experiments lock clean
 
 help:
 	@echo "make install      the environment in .venv; every other target does this too (PYTHON=python3.13 picks the interpreter)"
@@ -19,6 +19,7 @@ help:
 	@echo "make smoke        most tests without services on another Python (PYTHON=python3.13 VENV=.venv-newest)"
 	@echo "make check        format, lint, types, import rules, public face"
 	@echo "make kafka        one Kafka broker on 127.0.0.1:9092 to try things with, until Ctrl-C (Java 17 and Maven)"
+	@echo "make wheel        dist/vqmon-VERSION-py3-none-any.whl, with settings, units, dashboards, SQL and schemas inside"
 	@echo "make bench        speed and memory beside peers, in one run"
 	@echo "make bench-experiments  how often experiments are called wrongly: 4,000 seeded runs each, beside usual practice"
 	@echo "make bench-detectors  false alarms and delays of the alert rules, simulated (FULL=1: 100 stream-days per shape)"
@@ -59,6 +60,10 @@ check: $(READY)
 
 kafka: $(READY)
 	$(BIN)/python -m tests.acceptance.kafka
+
+wheel: $(READY)
+	$(BIN)/pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w dist .
+	@ls dist/*.whl
 
 bench: $(READY)
 	$(BIN)/python -m bench

@@ -65,7 +65,8 @@ def test_the_daemon_never_loads_the_torch_side() -> None:
     """Importing everything the daemon runs brings in neither torch nor models nor a second heavy library."""
     code = (
         "import sys, pipelines.daemon.one_host, pipelines.fleet.worker\n"
-        "from pipelines.commands import check, replay, score, serve_web\n"
+        "from pipelines.commands import replay, score, serve_web\n"
+        "from pipelines.commands.installation import check\n"
         "heavy = ('torch', 'onnx', 'decord', 'transformers', 'timm', 'models', 'av', 'pyarrow')\n"
         "print([name for name in heavy if name in sys.modules])"
     )

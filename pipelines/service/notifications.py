@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -220,7 +220,7 @@ def open_http_client(settings: Settings, *, resolve: Resolver = resolve_host) ->
     notify = settings.notify
     urls = [*notify.alertmanagers, *(webhook.url for webhook in notify.webhooks.values())]
     restricted = settings.model_copy(update={"fetch": FetchSettings(allowed_networks=notify.allowed_networks)})
-    policy = fetch_policy(restricted, named=urls)
+    policy = replace(fetch_policy(restricted, named=urls), section="notify")
     try:
         for url in urls:
             check_url(url, policy)

@@ -266,7 +266,7 @@ def load_rules(settings: Settings, *, scorers: Sequence[str] | None = None) -> t
 def default_file(name: str) -> Path:
     """A settings file that comes with vqmon: inside the wheel, else in the checkout."""
     package = Path(vqmon.__file__).parent
-    inside = package / "defaults" / name
+    inside = package / "files" / "config" / name
     return inside if inside.is_file() else package.parent / "config" / name
 
 

@@ -30,6 +30,22 @@ def test_settings_out_of_range_are_refused_by_key(tmp_path: Path, text: str, mes
         load_settings(file)
 
 
+def test_all_wrong_keys_are_named_at_once(tmp_path: Path) -> None:
+    """Unknown ones and wrong values, so that nobody mends them one start at a time."""
+    file = tmp_path / "vqmon.toml"
+    file.write_text("[source]\nkinds = 1\n[decode]\nfps = -3\nworkerz = 2\n", encoding="utf-8")
+
+    with pytest.raises(SettingsError) as error:
+        load_settings(file)
+
+    lines = str(error.value).splitlines()
+    assert [line.split(": ", 1)[1].split(";")[0].split(":")[0] for line in lines] == [
+        "unknown setting 'source.kinds'",
+        "unknown setting 'decode.workerz'",
+        "decode.fps",
+    ]
+
+
 def test_a_list_in_the_environment_must_be_json(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says how to write it."""
     monkeypatch.setenv("VQMON_FETCH__ALLOWED_HOSTS", "foo")

@@ -68,6 +68,7 @@ def main(ctx: click.Context, config: Path | None) -> None:
 
     \b
     Try:  vqmon score clip.mp4            one score per file or playlist segment
+          vqmon init https://.../x.m3u8   write settings for a stream and check them
           vqmon watch https://.../x.m3u8  follow a live stream and print alerts
           vqmon web                       serve the web pages at http://127.0.0.1:8080
     \b
@@ -225,15 +226,52 @@ def web(config: Path | None, history: str | None, host: str | None, port: int | 
 @click.pass_context
 def check(ctx: click.Context, offline: bool) -> None:  # noqa: FBT001 - click gives flags so
     """Check settings, rules, scorers, history and sources; print what is wrong and how to fix it."""
-    from pipelines.commands.check import run_checks
+    ctx.exit(0 if _print_checks(ctx.obj, offline=offline) else 1)
+
+
+def _print_checks(config: Path | None, *, offline: bool) -> bool:
+    """Print every check as it ends; returns whether all passed."""
+    from pipelines.commands.installation.check import run_checks
 
     has_passed = True
-    for result in run_checks(ctx.obj, offline=offline):
+    for result in run_checks(config, offline=offline):
         has_passed = has_passed and result.passed
         mark = "[green]✓[/green]" if result.passed else "[red]✗[/red]"
         out.print(f"{mark} {result.subject:9}", end=" ")
         out.print(result.text, markup=False, soft_wrap=True)
+    return has_passed
+
+
+@main.command()
+@click.argument("address", required=False)
+@click.option("--stream", default="", help="Id of the stream; default: derived from the address.")
+@click.option("--output", type=_FILE, default=Path("vqmon.toml"), show_default=True, help="The settings file to write.")
+@click.option("--offline", is_flag=True, help="Skip the checks that need the network.")
+@click.pass_context
+def init(ctx: click.Context, address: str | None, stream: str, output: Path, offline: bool) -> None:  # noqa: FBT001
+    """Write settings for ADDRESS, an HLS or DASH playlist or a folder of media files, and check them.
+
+    Asks for the address when it is not given.
+    """
+    from pipelines.commands.installation.setup import settings_text, write_settings
+
+    address = address or click.prompt("Address of an HLS or DASH playlist, or a folder of media files")
+    write_settings(settings_text(address, stream_id=stream), output)
+    out.print(f"wrote {output}", markup=False)
+    has_passed = _print_checks(output, offline=offline)
+    config = "" if output == Path("vqmon.toml") else f" --config {output}"
+    out.print(f"next: vqmon{config} run, and vqmon{config} web for the pages", markup=False, soft_wrap=True)
     ctx.exit(0 if has_passed else 1)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def files(folder: Path) -> None:
+    """Write the files that come with vqmon into FOLDER: settings, rules, units, dashboards, SQL, schemas."""
+    from pipelines.commands.installation.setup import write_shipped_files
+
+    for path in write_shipped_files(folder):
+        out.print(str(path), markup=False, soft_wrap=True)
 
 
 def _score_with_progress(

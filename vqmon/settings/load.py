@@ -103,14 +103,16 @@ def load_settings(path: Path | None = None) -> Settings:
     file = file or next((place for place in _SETTINGS_FILES if place.is_file()), None)
     tree = _read_toml(file) if file else {}
     keys = sorted(setting_keys())
-    _refuse_unknown(_leaves(tree), keys, str(file))
-    _refuse_unknown_environment(keys)
+    problems = [*_unknown_keys(_leaves(tree), keys, str(file)), *_unknown_variables(keys)]
     try:
-        return Settings(**tree)
+        settings = Settings(**_known(tree, keys))
     except ValidationError as error:
-        raise SettingsError(_explain(error, str(file) if file else "environment")) from error
+        raise SettingsError("\n".join([*problems, *_explain(error, str(file) if file else "environment")])) from error
     except ValueError as error:
         raise SettingsError(f"environment: {error}; lists are JSON, e.g. '[\"foo\"]'") from error
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings
 
 
 def setting_keys(section: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
@@ -154,20 +156,32 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-def _refuse_unknown(given: Iterator[str], keys: list[str], origin: str) -> None:
+def _unknown_keys(given: Iterator[str], keys: list[str], origin: str) -> Iterator[str]:
     for key in given:
         if key in Settings.model_fields:
-            raise SettingsError(f"{origin}: {key}: must be a table, [{key}] with its settings below")
-        if key not in keys:
-            raise SettingsError(f"{origin}: unknown setting {key!r}{_nearest(key, keys)}")
+            yield f"{origin}: {key}: must be a table, [{key}] with its settings below"
+        elif key not in keys:
+            yield f"{origin}: unknown setting {key!r}{_nearest(key, keys)}"
 
 
-def _refuse_unknown_environment(keys: list[str]) -> None:
+def _known(tree: dict[str, Any], keys: list[str], prefix: str = "") -> dict[str, Any]:
+    """The tree without unknown keys, so that what is wrong with the others is found too."""
+    known: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if key in keys:
+            known[name] = value
+        elif isinstance(value, dict) and any(other.startswith(f"{key}.") for other in keys):
+            known[name] = _known(value, keys, f"{key}.")
+    return known
+
+
+def _unknown_variables(keys: list[str]) -> Iterator[str]:
     names = {f"VQMON_{key.replace('.', '__')}".upper(): key for key in keys}
     for name in os.environ:
         # Only VQMON_SECTION__KEY is a setting; VQMON_CONFIG and the like are not.
         if name.startswith("VQMON_") and "__" in name and name.upper() not in names:
-            raise SettingsError(f"environment: unknown setting {name!r}{_nearest(name, list(names))}")
+            yield f"environment: unknown setting {name!r}{_nearest(name, list(names))}"
 
 
 def _nearest(key: str, keys: list[str]) -> str:
@@ -176,16 +190,14 @@ def _nearest(key: str, keys: list[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(keys)}"
 
 
-def _explain(error: ValidationError, origin: str) -> str:
-    lines = []
+def _explain(error: ValidationError, origin: str) -> Iterator[str]:
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "settings"
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{origin}: unknown setting {key!r}{_nearest(str(problem['loc'][-1]), _keys_at(key))}")
+            yield f"{origin}: unknown setting {key!r}{_nearest(str(problem['loc'][-1]), _keys_at(key))}"
             continue
         given = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
-        lines.append(f"{origin}: {key}: {problem['msg'].removeprefix('Value error, ')}{given}")
-    return "\n".join(lines)
+        yield f"{origin}: {key}: {problem['msg'].removeprefix('Value error, ')}{given}"
 
 
 def _keys_at(key: str) -> list[str]:

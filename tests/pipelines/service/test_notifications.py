@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.commands.check import run_checks
+from pipelines.commands.installation.check import run_checks
 from pipelines.service.notifications import mute_filter_of, open_receivers
 from tests import factories
 from tests.receivers import receiving

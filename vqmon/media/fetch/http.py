@@ -88,7 +88,7 @@ class PinnedNetworkBackend(httpcore2.AsyncNetworkBackend):
         """Connect to the first checked address that accepts; `timeout` covers all of them and the resolver."""
         # The name is checked again here, so that no connection depends on how another library parsed the URL.
         if not self._policy.allows_host(host):
-            raise FetchError("refused", f"host {host} is not in allowed_hosts")
+            raise FetchError("refused", f"host {host} is not in {self._policy.section}.allowed_hosts")
         failure: Exception = httpcore2.ConnectError("no address")
         try:
             async with asyncio.timeout(timeout):

@@ -106,6 +106,8 @@ class FetchPolicy:
     rate_window_seconds: float = 5.0
     max_bytes: int = 64_000_000
     retries: int = 2
+    # the section of the settings that messages name
+    section: str = "fetch"
 
     def __post_init__(self) -> None:
         limits = (self.connect_seconds, self.first_byte_seconds, self.total_seconds, self.rate_window_seconds)
@@ -155,8 +157,10 @@ def check_url(url: str, policy: FetchPolicy) -> CheckedUrl:
     """Parse and normalise an http or https URL; raises FetchError("refused") when the policy does not allow it."""
     parts = _split_url(url)
     schemes = ("http", "https") if policy.allow_http else ("https",)
+    if parts.scheme == "http" and "http" not in schemes:
+        raise _refusal(url, f"plain http is not allowed; set {policy.section}.allow_http = true, or use https")
     if parts.scheme not in schemes:
-        raise _refusal(url, f"scheme {parts.scheme or 'none'!r} is not allowed")
+        raise _refusal(url, f"scheme {parts.scheme or 'none'!r} cannot be fetched; use https")
     if "@" in parts.netloc:
         raise _refusal(url, "user names and passwords in addresses are not allowed")
     try:
@@ -164,10 +168,10 @@ def check_url(url: str, policy: FetchPolicy) -> CheckedUrl:
     except ValueError:
         raise _refusal(url, "the port is not a number") from None
     if port == 0 or port not in policy.allowed_ports:
-        raise _refusal(url, f"port {port} is not allowed")
+        raise _refusal(url, f"port {port} is not in {policy.section}.allowed_ports")
     host = _normalise_host(url, parts.hostname or "")
     if not policy.allows_host(host):
-        raise _refusal(url, f"host {host} is not in allowed_hosts")
+        raise _refusal(url, f"host {host} is not in {policy.section}.allowed_hosts")
     path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=-._~")
     query = f"?{quote(parts.query, safe='/%:@!$&()*+,;=-._~?')}" if parts.query else ""
     return CheckedUrl(scheme=parts.scheme, host=host, port=port, path=path + query)
@@ -184,7 +188,8 @@ def check_addresses(host: str, answers: list[str], policy: FetchPolicy) -> list[
         raise FetchError("refused", f"{host} resolves to something that is not an IP address") from None
     for address in addresses:
         if not policy.allows_address(address):
-            raise FetchError("refused", f"{host} resolves to {address}, which is not a public address")
+            remedy = f"if it is yours, add its network to {policy.section}.allowed_networks"
+            raise FetchError("refused", f"{host} resolves to {address}, which is not a public address; {remedy}")
     if not addresses:
         raise FetchError("unreachable", f"{host} resolves to no address")
     return addresses
@@ -205,7 +210,7 @@ def check_file(address: str, policy: FetchPolicy) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         raise FetchError("file", f"{name}: {getattr(error, 'strerror', None) or 'not a path'}") from None
     if not any(real.is_relative_to(root) for root in roots):
-        raise FetchError("refused", f"{name} is not below any of file_roots")
+        raise FetchError("refused", f"{name} is not below any of {policy.section}.file_roots")
     return real
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.commands import check
-from pipelines.commands.check import CheckResult, run_checks
+from pipelines.commands.installation import check
+from pipelines.commands.installation.check import CheckResult, run_checks
 
 
 @pytest.fixture(autouse=True)

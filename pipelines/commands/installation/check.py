@@ -188,8 +188,7 @@ async def _describe_playlist(settings: Settings, stream_id: str, url: str) -> st
         try:
             items = await list_segments(as_url(url), fetcher=fetcher, now=utc_now())
         except SegmentError as error:
-            remedy = "; add its host to fetch.allowed_hosts" if error.reason == "refused" else ""
-            raise SettingsError(f"{stream_id}: {error}{remedy}") from error
+            raise SettingsError(f"{stream_id}: {error}") from error
     segments = [item if isinstance(item, Segment) else item.segment for item in items]
     renditions = sorted({segment.rendition.name for segment in segments})
     return f"{stream_id}: {len(items)} segments in {len(renditions)} renditions ({', '.join(renditions)})"

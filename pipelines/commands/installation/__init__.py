@@ -1,0 +1,1 @@
+"""Setting vqmon up: the first settings, the shipped files, and checking both."""

@@ -1,0 +1,86 @@
+"""The first steps of an installation: a settings file for an address, and the files that come with vqmon."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import vqmon
+from pipelines.service.wiring import fetch_policy, settings_for_watch
+from vqmon.errors import SettingsError
+from vqmon.media.fetch.ssrf_policy import FetchPolicy, is_local_address
+from vqmon.settings.load import Settings
+
+_KEPT = ("config", "systemd")
+"""Folders of the checkout that a wheel holds too."""
+
+
+def settings_text(address: str, *, stream_id: str) -> str:
+    """A settings file for a playlist or a folder of media files, with the permissions that it needs and no others.
+
+    Raises SettingsError for what is neither.
+    """
+    folder = Path(address)
+    if is_local_address(address) and folder.is_dir():
+        source = ['kind = "folder"', f"folder = {json.dumps(str(folder.resolve()))}"]
+        source += [f"folder_stream_id = {json.dumps(stream_id)}"] if stream_id else []
+        return _document(source, [])
+    if is_local_address(address):
+        raise SettingsError(f"{address}: is no folder; give the address of a playlist, or a folder of media files")
+    [stream] = settings_for_watch(Settings(), address, stream_id=stream_id, history=None).source.streams
+    entry = f"{{ id = {json.dumps(stream.id)}, url = {json.dumps(stream.url)} }}"
+    source = ['kind = "playlist"', f"streams = [{entry}]", 'start = "newest"']
+    return _document(source, list(_permissions(fetch_policy(Settings(), named=[address]))))
+
+
+def _permissions(policy: FetchPolicy) -> Iterator[str]:
+    """The keys of [fetch] that differ from their defaults."""
+    default = FetchPolicy()
+    yield f"allowed_hosts = {json.dumps(policy.allowed_hosts)}"
+    if policy.allowed_networks:
+        yield f"allowed_networks = {json.dumps(policy.allowed_networks)}"
+    if policy.allow_http:
+        yield "allow_http = true"
+    if policy.allowed_ports != default.allowed_ports:
+        yield f"allowed_ports = {json.dumps(list(dict.fromkeys(policy.allowed_ports)))}"
+
+
+def _document(source: list[str], fetch: list[str]) -> str:
+    heading = (
+        "# Written by `vqmon init`. Every setting with its default: config/vqmon.toml, which `vqmon files DIR` writes."
+    )
+    tables = {"source": source, "fetch": fetch, "history": ['path = "history.db"']}
+    return "\n\n".join([heading, *("\n".join([f"[{name}]", *lines]) for name, lines in tables.items() if lines)]) + "\n"
+
+
+def write_settings(text: str, file: Path) -> None:
+    """Write a settings file; raises SettingsError when there is one, or when it cannot be written."""
+    try:
+        with file.open("x", encoding="utf-8") as written:
+            written.write(text)
+    except FileExistsError as error:
+        raise SettingsError(f"{file}: exists already; move it aside, or name another file with --output") from error
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be written: {error.strerror}") from error
+
+
+def write_shipped_files(folder: Path) -> list[Path]:
+    """Copy settings, rules, schemas, SQL, dashboards and units into a folder that is empty or new; returns the files.
+
+    Raises SettingsError for a folder that holds anything, or cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SettingsError(f"{folder}: is not empty; name a new folder")
+    try:
+        for name in _KEPT:
+            shutil.copytree(_shipped(name), folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    except OSError as error:
+        raise SettingsError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _shipped(name: str) -> Path:
+    """A folder that comes with vqmon: inside the wheel, else in the checkout."""
+    package = Path(vqmon.__file__).parent
+    inside = package / "files" / name
+    return inside if inside.is_dir() else package.parent / name

@@ -1,0 +1,65 @@
+"""`vqmon init` and `vqmon files`: settings that load, with no more permissions than needed, and the shipped files."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.commands.installation.setup import settings_text, write_settings, write_shipped_files
+from vqmon.errors import SettingsError
+from vqmon.settings.load import load_settings
+
+
+@pytest.mark.parametrize(
+    ("address", "fetch"),
+    [
+        ("https://cdn.example.org/live/a.m3u8", {"allowed_hosts": ["cdn.example.org"]}),
+        (
+            "http://10.1.2.3:8080/a.mpd?token=x",
+            {
+                "allowed_hosts": ["10.1.2.3"],
+                "allowed_networks": ["10.1.2.3/32"],
+                "allow_http": True,
+                "allowed_ports": [443, 80, 8080],
+            },
+        ),
+    ],
+)
+def test_settings_for_a_playlist_allow_its_host_and_nothing_else(
+    address: str, fetch: dict[str, Any], tmp_path: Path
+) -> None:
+    """And they load."""
+    file = tmp_path / "vqmon.toml"
+    write_settings(settings_text(address, stream_id="news"), file)
+    assert tomllib.loads(file.read_text())["fetch"] == fetch
+    [stream] = load_settings(file).source.streams
+    assert (stream.id, stream.url) == ("news", address)
+
+
+def test_settings_for_a_folder_name_it_absolutely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path would mean another folder from the settings file's place."""
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "etc.toml"
+    write_settings(settings_text("in", stream_id=""), file)
+    assert load_settings(file).source.folder == (tmp_path / "in").resolve()
+    with pytest.raises(SettingsError, match="exists already"):
+        write_settings("", file)
+    with pytest.raises(SettingsError, match="is no folder"):
+        settings_text("nothing.m3u8", stream_id="")
+
+
+def test_the_shipped_files_are_written_whole(tmp_path: Path) -> None:
+    """Units, dashboards, rules, SQL and schemas; into a new folder only."""
+    names = {str(path.relative_to(tmp_path / "out")) for path in write_shipped_files(tmp_path / "out")}
+    assert {
+        "config/vqmon.toml",
+        "config/clickhouse/quality.sql",
+        "config/grafana/dashboards/vqmon-quality.json",
+        "config/prometheus/vqmon.rules.yml",
+        "config/schemas/org.vqmon.quality.v1.json",
+        "systemd/vqmon.service",
+    } <= names
+    with pytest.raises(SettingsError, match="not empty"):
+        write_shipped_files(tmp_path / "out")
