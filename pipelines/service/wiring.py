@@ -177,6 +177,8 @@ def decoder_pool(settings: Settings, *, meters: Meters | None = None, max_sample
         max_pixels=settings.decode.max_pixels,
         max_still_pixels=settings.decode.max_still_pixels,
         max_samples=max_samples,
+        containers=settings.decode.containers,
+        codecs=settings.decode.codecs,
     )
     return DecoderPool(
         settings.decode_workers,

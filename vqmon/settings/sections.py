@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from vqmon.core.types import Reference, Segment
 from vqmon.errors import SettingsError
+from vqmon.media.decode.protocol import CODECS, CONTAINERS
 from vqmon.media.decode.sandbox.jail import Isolation
 from vqmon.media.reference.canvas import Kernel
 from vqmon.media.reference.comparison import ReferenceRequest
@@ -165,8 +166,18 @@ class DecodeSettings(Section):
     deadline_seconds: PositiveFloat = 10.0
     max_pixels: PositiveInt = 8_847_360
     max_still_pixels: PositiveInt = 50_331_648
+    containers: tuple[str, ...] = Field(default=tuple(CONTAINERS), min_length=1)
+    codecs: tuple[str, ...] = Field(default=CODECS, min_length=1)
     thumbnail_width: int = Field(default=416, ge=0, le=1920)
     heat_maps: bool = True
+
+    @field_validator("containers", "codecs")
+    @classmethod
+    def _can_be_decoded(cls, names: tuple[str, ...], context: ValidationInfo) -> tuple[str, ...]:
+        offered = CONTAINERS if context.field_name == "containers" else CODECS
+        if unknown := [name for name in names if name not in offered]:
+            raise ValueError(f"unknown: {', '.join(unknown)}; there are {', '.join(offered)}")
+        return names
 
 
 class ScoringSettings(Section):

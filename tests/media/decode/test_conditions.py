@@ -48,10 +48,20 @@ def tagged(media: bytes, fields: str, *, codec: str = "h264", container: str = "
     return remux(media, container, "-bsf:v", f"{codec}_metadata={fields}")
 
 
+def joined(*streams: bytes) -> bytes:
+    """Transport streams one after the other on one clock."""
+    whole, seconds = streams[0], 0.0
+    for stream in streams[1:]:
+        seconds += 1
+        whole = then(whole, stream, offset_seconds=seconds)
+    return whole
+
+
 def then(first: bytes, second: bytes, *, offset_seconds: float) -> bytes:
-    """Two transport streams in one file, the second with its times moved."""
+    """Two transport streams in one file, the second so much later than the first."""
     return first + ffmpeg(
-        "-i", "-", "-c", "copy", "-output_ts_offset", str(offset_seconds), "-muxdelay", "0", "-f", "mpegts", "-",
+        "-copyts", "-i", "-", "-c", "copy", "-output_ts_offset", str(offset_seconds), "-muxdelay", "0",
+        "-f", "mpegts", "-",
         source=second,
     )  # fmt: skip
 
@@ -112,7 +122,7 @@ SHOWN = {
     ),
     # time
     "time-goes-back": Condition(
-        lambda: then(sound(), sound(), offset_seconds=-1.4),
+        lambda: then(sound(), sound(), offset_seconds=-1),
         lambda: then(sound(), sound(), offset_seconds=2),
         note="the timestamps jump back at 2.0 s",
     ),
@@ -139,6 +149,7 @@ def test_a_condition_gives_the_verdict_of_its_sound_twin(name: str) -> None:
     """The same times and, to the bit, the same view; size and colour are stated."""
     condition = SHOWN[name]
     decoded, twin = (decode_in_process(media, FIT) for media in (condition.media(), condition.twin()))
+    assert not twin.media.notes
     assert decoded.times_seconds == pytest.approx(twin.times_seconds, abs=1e-4)
     assert np.array_equal(decoded.views[FIT], twin.views[FIT])
     assert (decoded.media.width, decoded.media.height) == condition.size
@@ -180,3 +191,66 @@ def test_the_limit_on_pixels_counts_no_padding(size: str) -> None:
     media = clip("-c:v", "libx264", "-preset", "ultrafast", "-frames:v", "1", size=size, rate="1", seconds=1)
     decoded = decode_in_process(media, FIT)
     assert f"{decoded.media.width}x{decoded.media.height}" == size
+
+
+def _interlaced() -> bytes:
+    return clip(*x264("-x264-params", "tff=1", "-aspect", "16:9"), "-vf", "interlace", seconds=1, size="176x144")
+
+
+TRACKS: dict[str, Callable[[], bytes]] = {
+    "plain": sound,
+    "aspect": lambda: tagged(sound(), "sample_aspect_ratio=16/11"),
+    "interlaced-with-aspect": _interlaced,
+    "full-range-bt709": lambda: tagged(
+        sound(), "video_full_range_flag=1:colour_primaries=1:transfer_characteristics=1:matrix_coefficients=1"
+    ),
+    "hevc-pq": lambda: deep("colorprim=bt2020", "transfer=smpte2084", "colormatrix=bt2020nc", "sar=14"),
+    "hevc-hlg": lambda: deep("colorprim=bt2020", "transfer=arib-std-b67", "colormatrix=bt2020nc"),
+    "illegal-colour": lambda: tagged(sound(), "matrix_coefficients=0:transfer_characteristics=10"),
+    "mpeg2-aspect": lambda: clip("-c:v", "mpeg2video", "-bf", "2", "-aspect", "16:9", seconds=1, size="176x144"),
+    "aspect-changes": lambda: joined(sound(1), tagged(sound(1), "sample_aspect_ratio=16/11")),
+    "size-changes": lambda: joined(sound(1), sound(1, size="128x96")),
+    "colour-changes": lambda: joined(sound(1), tagged(sound(1), "matrix_coefficients=9:video_full_range_flag=1")),
+}
+
+
+@pytest.mark.parametrize("name", TRACKS)
+def test_the_same_packets_give_the_same_verdict_in_every_container(name: str) -> None:
+    """The same times, facts and notes and, to the bit, the same views."""
+    media = TRACKS[name]()
+    expected = decode_in_process(media, FIT)
+    for container in ("mp4", "fmp4", "matroska", *(() if "hevc" in name or "mpeg2" in name else ("flv",))):
+        decoded = decode_in_process(remux(media, container), FIT)
+        for fact in ("width", "height", "colour", "transfer", "is_interlaced", "frame_count", "notes", "tone_mapping"):
+            assert getattr(decoded.media, fact) == getattr(expected.media, fact), (container, fact)
+        assert decoded.times_seconds == pytest.approx(expected.times_seconds, abs=0.002)
+        assert np.array_equal(decoded.views[FIT], expected.views[FIT]), container
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "note"),
+    [
+        ("aspect-changes", [(176, 144), (256, 144)], "from 176x144 to 256x144 at 1.0 s"),
+        ("size-changes", [(176, 144), (128, 96)], "from 176x144 to 128x96 at 1.0 s"),
+        ("colour-changes", [(176, 144), (176, 144)], "from bt601/limited (guessed) unspecified to bt2020/full"),
+    ],
+)
+def test_a_change_holds_from_where_it_happens(name: str, sizes: list[tuple[int, int]], note: str) -> None:
+    """Each picture is fitted by its own size and aspect; the rest of the view has the colour of the border."""
+    border = View(kind="fit", width=96, height=96, pad_rgb=(255, 0, 255))
+    decoded = decode_in_process(TRACKS[name](), border)
+    assert decoded.times_seconds == pytest.approx((0, 1), abs=1e-4)
+    assert (decoded.media.width, decoded.media.height) == sizes[0]
+    heights = [96 - int((picture[:, 48] == (255, 0, 255)).all(axis=1).sum()) for picture in decoded.views[border]]
+    assert heights == [round(96 * height / width) for width, height in sizes]
+    assert note in decoded.media.notes[0]
+
+
+def test_parameter_sets_of_the_container_hold_from_where_they_change() -> None:
+    """FLV files joined: the second one's parameter sets come with its first picture, which is not decoded."""
+    streams = [clip(*x264(gop=5), seconds=1.4, size=size) for size in ("176x144", "128x96")]
+    flv = [remux(stream, "flv", "-bsf:v", "filter_units=remove_types=7|8") for stream in streams]
+    decoded = decode_in_process(flv[0] + flv[1][13:], FIT)
+    assert decoded.times_seconds == pytest.approx((0, 1, 2), abs=0.002)
+    everything = decode_in_process(flv[1], FIT, fps=25).views[FIT]
+    assert np.array_equal(decoded.views[FIT][2], everything[15])

@@ -41,6 +41,38 @@ SharedMemory = NDArray[np.uint8]
 
 HdrMode = Literal["tonemap", "refuse"]
 
+CONTAINERS = {
+    "mp4": "mov",
+    "mpegts": "mpegts",
+    "matroska": "matroska",
+    "avi": "avi",
+    "flv": "flv",
+    "mxf": "mxf",
+    "y4m": "yuv4mpegpipe",
+    "ivf": "ivf",
+    "h264": "h264",
+    "hevc": "hevc",
+    "vvc": "vvc",
+}
+"""The containers that can be read, "mp4" with QuickTime and "matroska" with WebM -> their libav demuxer."""
+
+CODECS = (
+    "h264",
+    "hevc",
+    "av1",
+    "vp9",
+    "vp8",
+    "mpeg2video",
+    "mpeg1video",
+    "mpeg4",
+    "vvc",
+    "prores",
+    "dnxhd",
+    "mjpeg",
+    "rawvideo",
+)
+"""The codecs that can be decoded."""
+
 _MAGIC = b"vqm2"
 _MAX_TEXT_CHARACTERS = 200
 _MAX_JSON_DEPTH = 8
@@ -88,10 +120,16 @@ class DecodeLimits:
     memory_bytes: int = 1_500_000_000
     # codec threads inside one worker; several segments are decoded in parallel by several workers
     threads: int = 1
+    # which of CONTAINERS and CODECS are opened
+    containers: tuple[str, ...] = tuple(CONTAINERS)
+    codecs: tuple[str, ...] = CODECS
 
     def __post_init__(self) -> None:
-        if any(getattr(self, limit.name) <= 0 for limit in fields(self)):
+        values = [getattr(self, limit.name) for limit in fields(self)]
+        if any(value <= 0 for value in values if isinstance(value, int | float)):
             raise ValueError(f"every decode limit must be positive: {self}")
+        if unknown := {*self.containers, *self.codecs} - {*CONTAINERS, *CODECS}:
+            raise ValueError(f"unknown containers or codecs: {sorted(unknown)}")
 
     @property
     def max_padded_pixels(self) -> int:
@@ -174,7 +212,8 @@ class DecodeRequest:
     def from_dict(cls, values: Mapping[str, Any]) -> "DecodeRequest":
         """The inverse of `to_dict`; raises ValueError, KeyError or TypeError for anything else."""
         views = tuple(_view_from_dict(view) for view in values["views"])
-        limits = DecodeLimits(**values["limits"])
+        names = {key: tuple(values["limits"][key]) for key in ("containers", "codecs")}
+        limits = DecodeLimits(**{**values["limits"], **names})
         reference = None if values["reference"] is None else ReferenceRequest.from_dict(values["reference"])
         parsed = {"views": views, "signals": tuple(values["signals"]), "limits": limits, "reference": reference}
         return cls(**{**values, **parsed})

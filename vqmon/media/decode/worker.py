@@ -155,6 +155,8 @@ class _LibavDecoder:
         is_damaged = position in self._damaged_positions or (packet is not None and packet.is_corrupt)
         self.stats.damaged_pictures += is_damaged or any(frame.is_corrupt for frame in frames)
         self._aspect.note_picture(position, self._context.sample_aspect_ratio)
+        if self._context.name == "rawvideo":
+            frames = [_planar(frame) for frame in frames]
         for frame in frames:
             check_size(frame.width, frame.height, self._max_pixels)
             if self.on_frame is not None:
@@ -162,6 +164,20 @@ class _LibavDecoder:
             if self.frame_tap is not None:
                 self.frame_tap.pass_frame(frame, self.packet_position(frame))
         return frames
+
+
+def _planar(frame: "av.VideoFrame") -> "av.VideoFrame":
+    """The same values in planes where a frame of raw video has them packed; nothing else reads packed ones."""
+    name = frame.format.name
+    if frame.format.is_planar or name.startswith("gray"):
+        return frame
+    target = "gbrp" if frame.format.is_rgb or name == "pal8" else "yuv422p"
+    planar = frame.reformat(format=target, threads=1)
+    planar.pts, planar.time_base = frame.pts, frame.time_base
+    if target != "gbrp":
+        planar.colorspace, planar.color_range = frame.colorspace, frame.color_range
+    planar.color_trc, planar.color_primaries = frame.color_trc, frame.color_primaries
+    return planar
 
 
 def decode_segment(
@@ -298,7 +314,7 @@ def _compare(
 
 
 def _reference_frames(decoder: _LibavDecoder, video: VideoPackets) -> Iterator[SideFrame]:
-    step_seconds = 1 / float(video.stream.average_rate or 25)
+    step_seconds = 1 / float(video.frames_per_second or 25)
     selected = select_from_full_decode(
         decoder, len(video.packets), DecodeStats(), fps=_EVERY_FRAME_FPS, step_seconds=step_seconds, sampling="exact"
     )
@@ -329,7 +345,7 @@ def _select_by_output(decoder: _LibavDecoder, video: VideoPackets, request: Deco
         len(video.packets),
         decoder.stats,
         fps=request.fps,
-        step_seconds=1 / float(video.stream.average_rate or 25),
+        step_seconds=1 / float(video.frames_per_second or 25),
         sampling=request.sampling,
         clips=request.decoded_clips,
     )

@@ -8,7 +8,9 @@ import pytest
 
 from vqmon.media.decode.bitstream.gop import CodedPicture
 from vqmon.media.decode.bitstream.packets import (
+    PixelAspect,
     VideoPackets,
+    drop_unreliable_times,
     duration_seconds,
     packet_damage,
     sample_aspect_ratio,
@@ -24,6 +26,7 @@ class Packet:
     dts: int | None
     duration: int | None = 3600
     is_corrupt: bool = False
+    is_keyframe: bool = False
 
 
 @dataclass
@@ -37,6 +40,7 @@ class Stream:
 
     time_base: Fraction | None = Fraction(1, 90_000)
     average_rate: Fraction | None = Fraction(25)
+    guessed_rate: Fraction | None = Fraction(25)
     sample_aspect_ratio: Fraction | None = None
     codec_context: Context = field(default_factory=Context)
 
@@ -55,7 +59,45 @@ def test_the_duration_includes_the_last_picture() -> None:
     assert duration_seconds(video(Packet(0, 0, 0), Packet(9000, 9000, 0), Packet(18000, 18000, 0))) == pytest.approx(
         0.3
     )
-    assert duration_seconds(video(Packet(None, None))) == 0.0
+    assert duration_seconds(video()) == 0.0
+
+
+def test_without_times_the_frame_rate_tells_the_duration() -> None:
+    """Of all pictures; that of the parameter sets where the container has none."""
+    stream = Stream(average_rate=Fraction(25), guessed_rate=Fraction(30))
+    packets = video(Packet(None, None), Packet(None, None), Packet(None, None), stream=stream)
+    assert duration_seconds(packets) == pytest.approx(0.12)
+    packets.demuxer = "h264"
+    assert duration_seconds(packets) == pytest.approx(0.1)
+    assert stream_facts(packets)["fps"] == pytest.approx(30)
+    assert duration_seconds(video(Packet(None, None), Packet(0, 0))) == pytest.approx(0.08)
+
+
+def test_only_times_that_are_made_up_are_dropped() -> None:
+    """AVI has none; where every picture is a key picture, their order is known."""
+    for demuxer, keys, expected in (("avi", (0,), [None, None]), ("avi", (0, 1), [0, 1]), ("flv", (0,), [0, 1])):
+        packets = video(*(Packet(pts=i, dts=i, is_keyframe=i in keys) for i in range(2)))
+        packets.demuxer = demuxer
+        drop_unreliable_times(packets)
+        assert [packet.pts for packet in packets.packets] == expected
+
+
+def test_the_pixel_aspect_of_the_container_holds_until_the_bitstream_changes() -> None:
+    """And that of the bitstream where the container has none, or carries none."""
+    wide, narrow = Fraction(16, 11), Fraction(12, 11)
+    for demuxer, declared, expected in (
+        ("mov", Fraction(4, 3), (4 / 3, 4 / 3, 12 / 11)),
+        ("mov", None, (16 / 11, 16 / 11, 12 / 11)),
+        ("mpegts", Fraction(4, 3), (16 / 11, 16 / 11, 12 / 11)),
+    ):
+        packets = video(stream=Stream(sample_aspect_ratio=declared))
+        packets.demuxer = demuxer
+        aspect = PixelAspect(packets)
+        for position, ratio in enumerate((wide, wide, narrow)):
+            aspect.note_picture(position, ratio)
+        assert tuple(aspect.at(position) for position in range(3)) == pytest.approx(expected)
+        # a picture that no packet announces
+        assert aspect.at(None) == pytest.approx(expected[0])
 
 
 def test_facts_use_the_names_of_the_events() -> None:

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _STREAMED = ("mpegts", "flv")
-PARAMETER_SETS: Final = "new_extradata"
-"""libav's name of the side data of a packet from which on other parameter sets are in force."""
-
+_RAW = ("h264", "hevc", "vvc")
+_DEFAULT_RATE = 25.0
+# libav's name of the side data of a packet from which on other parameter sets are in force
+_PARAMETER_SETS: Final = "new_extradata"
 # containers that leave the pixel aspect to the bitstream
-_WITHOUT_ASPECT = (*_STREAMED, "h264", "hevc", "vvc", "ivf")
+_WITHOUT_ASPECT = (*_STREAMED, *_RAW, "ivf")
 
 
 @dataclass(slots=True)
@@ -41,6 +42,13 @@ class VideoPackets:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def frames_per_second(self) -> Fraction | None:
+        """By the container, or by the parameter sets of raw video; None when nothing tells."""
+        if self.demuxer in _RAW or not self.stream.average_rate:
+            return self.stream.guessed_rate
+        return self.stream.average_rate
+
+    @property
     def seconds_per_tick(self) -> Fraction:
         """The time base of the packets' timestamps."""
         return self.stream.time_base or Fraction(1, 90_000)
@@ -51,9 +59,16 @@ def join_timeline(video: VideoPackets) -> None:
     video.notes += join_stretches(
         video.packets,
         seconds_per_tick=video.seconds_per_tick,
-        frames_per_second=video.stream.average_rate,
+        frames_per_second=video.frames_per_second,
         has_streamed_clock=video.demuxer in _STREAMED,
     )
+
+
+def drop_unreliable_times(video: VideoPackets) -> None:
+    """Remove presentation times that libav makes up in decoding order (AVI), unless all pictures are key pictures."""
+    if video.demuxer == "avi" and not all(packet.is_keyframe for packet in video.packets):
+        for packet in video.packets:
+            packet.pts = None
 
 
 def coded_pictures(video: VideoPackets) -> list[CodedPicture]:
@@ -86,23 +101,27 @@ def coded_pictures_with_references(video: VideoPackets) -> list[CodedPicture]:
 
 
 def duration_seconds(video: VideoPackets) -> float:
-    """Seconds from the first shown picture to the end of the last one."""
+    """Seconds from the first shown picture to the end of the last one, by the frame rate where times are missing."""
     times = sorted(p.time_seconds for p in video.pictures if p.is_shown and p.time_seconds is not None)
+    count = sum(picture.is_shown for picture in video.pictures)
+    by_rate = count / float(video.frames_per_second or _DEFAULT_RATE) if len(times) < count else 0.0
     if not times:
-        return 0.0
+        return by_rate
     last = max(video.packets, key=lambda packet: packet.pts if packet.pts is not None else -(1 << 62))
     step = float((last.duration or 0) * video.seconds_per_tick)
     if step <= 0 and len(times) > 1:
         step = (times[-1] - times[0]) / (len(times) - 1)
-    return times[-1] - times[0] + step
+    return max(times[-1] - times[0] + step, by_rate)
 
 
 def packet_damage(video: VideoPackets, timestamps: Sequence[int]) -> list[float]:
     """For each sampled frame the share of damaged or missing packets since the one before it, decoded or not.
 
-    `timestamps` are the presentation timestamps of the sampled frames, rising. What comes after the last frame counts
-    for that frame.
+    `timestamps` are the presentation timestamps of the sampled frames, rising; without them nothing is told. What comes
+    after the last frame counts for that frame.
     """
+    if not timestamps:
+        return []
     counts, damaged = np.zeros(len(timestamps)), np.zeros(len(timestamps))
     for packet in video.packets:
         if packet.pts is not None:
@@ -138,9 +157,9 @@ def stream_facts(video: VideoPackets) -> dict[str, Any]:
     """The fields of `core.frames.MediaFacts` that are known without decoding."""
     count = sum(picture.is_shown for picture in video.pictures)
     seconds = duration_seconds(video)
-    rate = float(video.stream.average_rate or 0)
+    rate = float(video.frames_per_second or 0)
     return {
-        "container": {"mov": "mp4"}.get(video.demuxer, video.demuxer),
+        "container": {"mov": "mp4", "yuv4mpegpipe": "y4m"}.get(video.demuxer, video.demuxer),
         "codec": {"libdav1d": "av1"}.get(video.stream.codec_context.name, video.stream.codec_context.name),
         "fps": round(count / seconds, 6) if seconds > 0 and count > 1 else rate,
         "duration_seconds": round(seconds, 6),
@@ -188,10 +207,10 @@ def repeat_parameter_sets(video: VideoPackets, attach: Callable[[av.Packet[Video
     libav's demuxers attach them once, to the packet at which they change, which need not be decoded.
     """
     extradata = video.stream.codec_context.extradata
-    if not extradata or not any(packet.has_sidedata(PARAMETER_SETS) for packet in video.packets):
+    if not extradata or not any(packet.has_sidedata(_PARAMETER_SETS) for packet in video.packets):
         return
     for packet in video.packets:
-        if packet.has_sidedata(PARAMETER_SETS):
-            extradata = bytes(packet.get_sidedata(PARAMETER_SETS))
+        if packet.has_sidedata(_PARAMETER_SETS):
+            extradata = bytes(packet.get_sidedata(_PARAMETER_SETS))
         elif packet.is_keyframe:
             attach(packet, extradata)

@@ -10,6 +10,8 @@ from vqmon.media.decode.bitstream.containers.detection import detect_demuxer, en
 ADTS = b"\xff\xf1\x50\x80\x02\x00\xfc" + bytes(9)
 ID3 = b"ID3\x04\0\0\0\0\0\x03abc"
 
+MXF = bytes.fromhex("060e2b34020501010d0102010102")
+
 
 @pytest.mark.parametrize(
     ("media", "reason"),
@@ -46,6 +48,38 @@ def test_the_demuxer_follows_from_the_bytes(container: str, demuxer: str) -> Non
     """Each container that FFmpeg writes is recognized."""
     options = ("-c:v", "libvpx", "-b:v", "300k") if container == "webm" else x264()
     assert detect_demuxer(clip(*options, container=container, seconds=0.2)) == demuxer
+
+
+@pytest.mark.parametrize(
+    ("media", "demuxer"),
+    [
+        (b"RIFF\x24\0\0\0AVI LIST", "avi"),
+        (b"FLV\x01\x05", "flv"),
+        (b"DKIF\0\0", "ivf"),
+        (b"YUV4MPEG2 W16 H16\n", "yuv4mpegpipe"),
+        (MXF, "mxf"),
+        (bytes(65_536) + MXF, "mxf"),
+        (b"\0\0\0\1\x67\x64", "h264"),
+        (b"\0\0\1\x09\x10", "h264"),
+        (b"\0\0\0\1\x40\x01", "hevc"),
+        (b"\0\0\1\x46\x01", "hevc"),
+        (b"\0\0\0\1\x00\x79", "vvc"),
+        # behind too much of a run-in; a programme stream; parameter sets of a layer of its own; without a start code
+        (bytes(65_537) + MXF, None),
+        (b"\0\0\1\xba\x44", None),
+        (b"\0\0\1\x40\x09", None),
+        (b"\x67\x64\0\x28", None),
+    ],
+)
+def test_other_containers_begin_with_a_name_of_their_own(media: bytes, demuxer: str | None) -> None:
+    """Raw video with a parameter set or a delimiter behind a start code."""
+    media += bytes(64)
+    if demuxer is not None:
+        assert detect_demuxer(media) == demuxer
+        return
+    with pytest.raises(DecodeError) as caught:
+        detect_demuxer(media)
+    assert caught.value.reason == "not_media"
 
 
 @pytest.mark.parametrize("prefix_bytes", [0, 1, 700])

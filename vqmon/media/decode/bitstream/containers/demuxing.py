@@ -12,31 +12,40 @@ from vqmon.media.decode.bitstream.containers.dolby_vision import find_dolby_visi
 from vqmon.media.decode.bitstream.containers.transport_stream import name_undemuxed_codec
 from vqmon.media.decode.bitstream.headers import headers_suffice
 from vqmon.media.decode.bitstream.packets import (
-    PARAMETER_SETS,
     VideoPackets,
     coded_pictures,
+    drop_unreliable_times,
     duration_seconds,
     join_timeline,
     repeat_parameter_sets,
 )
-from vqmon.media.decode.protocol import DecodeLimits, check_size
+from vqmon.media.decode.protocol import CODECS, CONTAINERS, DecodeLimits, check_size
 
-_CODECS = ("h264", "hevc", "libdav1d", "vp9", "vp8", "mpeg2video", "mpeg1video", "mpeg4")
+_DECODERS = {"av1": "libdav1d"}
+"""The decoders whose names are not those of their codecs."""
+
 # audio and subtitles are never decoded, but libav reads far ahead for a stream whose codec it may not open
 CONTAINER_OPTIONS = {
     "protocol_whitelist": "none",
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,mpegts,matroska,webm",
-    "codec_whitelist": ",".join(_CODECS),
+    "format_whitelist": ",".join((*CONTAINERS.values(), "mp4,m4a,3gp,3g2,mj2,webm")),
+    "codec_whitelist": ",".join(_DECODERS.get(codec, codec) for codec in CODECS),
     "probesize": "5000000",
     "analyzeduration": "2000000",
     "fflags": "+genpts",
 }
+_NEW_EXTRADATA = 1  # AV_PKT_DATA_NEW_EXTRADATA
 # pixels; the ffmpeg command adds them to a stream that is marked as default when it chooses one
 _DEFAULT_STREAM_BONUS = 5_000_000
 
 
 def open_container(media: bytes, demuxer: str, limits: DecodeLimits) -> "av.container.InputContainer":
-    """Open the container without decoding a picture, unless the headers do not tell enough about a stream."""
+    """Open the container without decoding a picture, unless the headers do not tell enough about a stream.
+
+    Raises DecodeError.
+    """
+    if demuxer not in (CONTAINERS[name] for name in limits.containers):
+        name = next(name for name, value in CONTAINERS.items() if value == demuxer)
+        raise DecodeError("not_media", f"{name} is not among the containers of decode.containers")
     container = _open(media, demuxer, limits, skip_frame="all")
     contexts = [stream.codec_context for stream in container.streams.video]
     if all(
@@ -75,6 +84,7 @@ def demux_video(
     if video.missing_pictures:
         video.notes.append("the file is truncated")
     _check_dolby_vision(video, media)
+    drop_unreliable_times(video)
     repeat_parameter_sets(video, _attach_parameter_sets)
     join_timeline(video)
     video.pictures = coded_pictures(video)
@@ -130,13 +140,13 @@ def _stream_score(stream: VideoStream) -> int:
 
 def _check_codec(stream: VideoStream, limits: DecodeLimits) -> None:
     context = stream.codec_context
-    if context.name not in _CODECS:
-        raise DecodeError("unsupported_codec", f"the codec {context.name} is not on the list of those allowed")
+    if context.name not in [_DECODERS.get(codec, codec) for codec in limits.codecs]:
+        raise DecodeError("unsupported_codec", f"the codec {context.name} is not among those of decode.codecs")
     check_size(context.width, context.height, limits.max_pixels)
 
 
 def _attach_parameter_sets(packet: "av.Packet[VideoStream]", extradata: bytes) -> None:
-    side_data = PacketSideData(PARAMETER_SETS, len(extradata))  # type: ignore[call-arg]
+    side_data = PacketSideData(_NEW_EXTRADATA, len(extradata))  # type: ignore[call-arg]
     side_data.update(extradata)
     packet.set_sidedata(side_data)
 

@@ -12,19 +12,30 @@ from vqmon.media.decode.bitstream.containers.transport_stream import (
 
 _ISO_BOXES = frozenset(b"ftyp styp moov moof mdat sidx emsg free skip wide uuid prft ssix pdin meta pnot mfra".split())
 _EBML = b"\x1a\x45\xdf\xa3"
+_STARTS = {_EBML: "matroska", b"FLV\x01": "flv", b"YUV4MPEG2 ": "yuv4mpegpipe", b"DKIF": "ivf"}
+# SMPTE ST 377-1: a header partition begins with this key, which up to 64 KB of run-in may precede
+_MXF_PARTITION = b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02\x01\x01\x02"
+_MXF_RUN_IN_BYTES = 65_536
+# what raw video may begin with behind a start code: parameter sets, an access unit delimiter, supplemental information;
+# ITU-T H.264 table 7-1, H.265 table 7-1, H.266 table 5
+_RAW_STARTS = {
+    "h264": (b"\x67", b"\x47", b"\x27", b"\x09\x10", b"\x09\x30", b"\x09\x50", b"\x09\xf0", b"\x06\x05"),
+    "hevc": (b"\x40\x01", b"\x42\x01", b"\x46\x01", b"\x4e\x01"),
+    "vvc": (b"\x00\x61", b"\x00\x69", b"\x00\x71", b"\x00\x79", b"\x00\xa1"),
+}
 _TEXT_START = re.compile(rb"\s*(#EXTM3U|<\?xml|<MPD|v=0\s|<!doctype|<html|WEBVTT|\{)", re.IGNORECASE)
 _ADTS_HEADER_BYTES = 7
 
 
 def detect_demuxer(media: bytes) -> str:
-    """The libav demuxer to force: "mov", "mpegts" or "matroska".
+    """The libav demuxer to force, one of `protocol.CONTAINERS`.
 
     Raises DecodeError: not_media, missing_init (fragments without their header), encrypted, or no_video (packed audio).
     """
     if not media:
         raise DecodeError("empty")
-    if media.startswith(_EBML):
-        return "matroska"
+    if (demuxer := _demuxer_by_start(media)) is not None:
+        return demuxer
     if media.startswith(CLUSTER):
         raise DecodeError("missing_init", "WebM clusters without their header")
     if media[4:8] in _ISO_BOXES:
@@ -33,6 +44,8 @@ def detect_demuxer(media: bytes) -> str:
     if packet_layout(media) is not None:
         check_scrambling(media)
         return "mpegts"
+    if _MXF_PARTITION in media[: _MXF_RUN_IN_BYTES + len(_MXF_PARTITION)]:
+        return "mxf"
     if (audio := _name_packed_audio(media)) is not None:
         raise DecodeError("no_video", f"the bytes are audio alone ({audio})")
     raise DecodeError("not_media", _describe_foreign_bytes(media))
@@ -43,6 +56,20 @@ def ends_within_packet(media: bytes, demuxer: str) -> bool:
     if demuxer == "matroska":
         return ends_within_element(media)
     return demuxer == "mpegts" and ends_within_ts_packet(media)
+
+
+def _demuxer_by_start(media: bytes) -> str | None:
+    """The demuxer of what begins with a name of its own, raw video included."""
+    for name, demuxer in _STARTS.items():
+        if media.startswith(name):
+            return demuxer
+    if media[:4] == b"RIFF" and media[8:12] == b"AVI ":
+        return "avi"
+    start = media[:5].find(b"\0\0\1")
+    if start < 0 or any(media[:start]):
+        return None
+    unit = media[start + 3 : start + 5]
+    return next((name for name, starts in _RAW_STARTS.items() if unit.startswith(starts)), None)
 
 
 def _name_packed_audio(media: bytes) -> str | None:
@@ -70,7 +97,7 @@ def _name_packed_audio(media: bytes) -> str | None:
 def _describe_foreign_bytes(media: bytes) -> str:
     if _TEXT_START.match(media[:256]):
         return "the bytes are text (a playlist, a page), not media"
-    return f"the bytes start with {media[:8].hex(' ')}: no MP4, MPEG-TS, Matroska, WebM, JPEG, PNG, WebP or AVIF"
+    return f"the bytes start with {media[:8].hex(' ')}, as no container of video and no still picture that is read here"
 
 
 def _check_iso(media: bytes) -> None:
