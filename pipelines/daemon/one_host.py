@@ -16,6 +16,7 @@ from pipelines.observe.observer import Observation, Observer
 from pipelines.service.history_thread import HistoryThread, open_history_thread
 from pipelines.service.lifecycle import OnPublish, Service, counting_callback, open_service, release_signals
 from pipelines.service.notifications import AlertNotifier, open_notifier
+from pipelines.service.objective import Objective
 from pipelines.service.retention import regular_pruning
 from pipelines.service.wiring import fetch_policy, load_rules, open_observer, open_sources, utc_now
 from vqmon.core.alerts.annotations import ALL_RENDITIONS, EndReason, StreamEnd, stream_end
@@ -118,7 +119,9 @@ async def _watch(
             sink=await _open_sink(stack, settings, thread, rules=rules, service=service),
             running=asyncio.Semaphore(settings.in_flight),
             service=service,
-            on_publish=counting_callback(service, on_publish, slo_floor=daemon.slo_floor),
+            on_publish=counting_callback(
+                service, on_publish, objective=Objective(floor=daemon.slo_floor, drop=daemon.slo_drop)
+            ),
         )
         stack.enter_context(regular_pruning(thread, history))
         stack.enter_context(service.watchdog_pings())

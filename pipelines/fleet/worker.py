@@ -20,6 +20,7 @@ from pipelines.service.brokers import (
     wait_for_topics,
 )
 from pipelines.service.lifecycle import OnPublish, Service, call_every, counting_callback, open_service
+from pipelines.service.objective import Objective
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import Segment
 from vqmon.flow import NamedTasks, run_concurrently
@@ -135,7 +136,9 @@ async def _run_members(
         producer_identity(kafka, max_rejected_bytes=max_rejected_bytes),
         rules=rules,
         meters=service.meters,
-        on_publish=counting_callback(service, on_publish, slo_floor=settings.daemon.slo_floor),
+        on_publish=counting_callback(
+            service, on_publish, objective=Objective(floor=settings.daemon.slo_floor, drop=settings.daemon.slo_drop)
+        ),
     )
     contexts = subscriptions.contexts(observe)
     async with NamedTasks() as measurements:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
+from pipelines.service.objective import Objective
 from vqmon.core.types import Alert, Outcome, QualityEvent
 from vqmon.settings.sections import DaemonSettings
 from vqmon.telemetry.health import HealthServer, ProgressTracker, sd_notify
@@ -78,17 +79,14 @@ def open_service(daemon: DaemonSettings) -> Iterator[Service]:
         yield service
 
 
-def counting_callback(service: Service, on_publish: OnPublish | None, *, slo_floor: float = 40.0) -> OnPublish:
-    """Return a callback that counts what was published, then calls `on_publish`; without one, alerts are logged.
-
-    `slo_floor` is the lowest score, 0..100, of the first scorer that counts as good picture quality.
-    """
+def counting_callback(service: Service, on_publish: OnPublish | None, *, objective: Objective) -> OnPublish:
+    """Return a callback that counts what was published, then calls `on_publish`; without one, alerts are logged."""
     meters = service.meters
     level = logging.WARNING if on_publish is None else logging.DEBUG
 
     def count(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
         for outcome in outcomes:
-            _count_outcome(outcome, meters, slo_floor)
+            _count_outcome(outcome, meters, objective)
         if outcomes:
             meters.set("vqmon.lag", (datetime.now(UTC) - outcomes[-1].segment.ends_at).total_seconds())
             sd_notify(f"STATUS=last segment {outcomes[-1].segment.key}")
@@ -103,20 +101,15 @@ def counting_callback(service: Service, on_publish: OnPublish | None, *, slo_flo
     return count
 
 
-def _count_outcome(outcome: Outcome, meters: Meters, slo_floor: float) -> None:
+def _count_outcome(outcome: Outcome, meters: Meters, objective: Objective) -> None:
     meters.count("vqmon.slo.total")
-    meters.count("vqmon.slo.good", int(_is_good(outcome, slo_floor)))
+    meters.count("vqmon.slo.good", int(objective.is_good(outcome)))
     if isinstance(outcome, QualityEvent):
         meters.count("vqmon.segment.count", outcome="scored", reason="")
         for score in outcome.scores:
             meters.record("vqmon.segment.score", score.value, scorer=score.scorer)
     else:
         meters.count("vqmon.segment.count", outcome="unscored", reason=outcome.reason)
-
-
-def _is_good(outcome: Outcome, slo_floor: float) -> bool:
-    """Whether viewers had a good picture; an unscored segment counts as bad."""
-    return isinstance(outcome, QualityEvent) and bool(outcome.scores) and outcome.scores[0].value >= slo_floor
 
 
 class _SignalHandlers:

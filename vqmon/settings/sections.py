@@ -360,7 +360,9 @@ class DaemonSettings(Section):
     drain_seconds: PositiveFloat = 30.0
     health_host: str = "127.0.0.1"
     health_port: int = Field(default=0, ge=0, le=65535)  # 0 = no health and metrics server
-    slo_floor: float = Field(default=40.0, ge=0, le=100)
+    # None = what is usual for each rendition
+    slo_floor: float | None = Field(default=None, ge=0, le=100)
+    slo_drop: float = Field(default=5.0, ge=0, le=100)
 
 
 class WebSettings(Section):

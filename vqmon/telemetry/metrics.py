@@ -109,7 +109,7 @@ METRICS: Mapping[MetricName, Metric] = {
     "vqmon.slo.good": Metric(
         kind="counter",
         unit="{segment}",
-        description="segments scored at `daemon.slo_floor` or above by the first scorer",
+        description="segments whose first score is not below what is usual for the rendition, or `daemon.slo_floor`",
     ),
     "vqmon.slo.total": Metric(
         kind="counter", unit="{segment}", description="segments that count for the service level objective"

@@ -10,6 +10,7 @@ from urllib.request import urlopen
 import pytest
 
 from pipelines.service.lifecycle import Service, call_every, counting_callback, open_service, release_signals
+from pipelines.service.objective import Objective
 from tests import factories
 from vqmon.core.types import Alert, Outcome
 from vqmon.settings.sections import DaemonSettings
@@ -141,7 +142,9 @@ def test_outcomes_are_counted_and_passed_on(slo_floor: float, good: int) -> None
     service = make_service()
     published: list[tuple[Sequence[Outcome], Sequence[Alert]]] = []
     callback = counting_callback(
-        service, lambda outcomes, alerts: published.append((outcomes, alerts)), slo_floor=slo_floor
+        service,
+        lambda outcomes, alerts: published.append((outcomes, alerts)),
+        objective=Objective(floor=slo_floor, drop=5.0),
     )
     callback([EVENT, FAILURE], [ALERT])
     assert published == [([EVENT, FAILURE], [ALERT])]
@@ -158,5 +161,5 @@ def test_alerts_are_logged_as_warnings_only_when_nobody_else_gets_them(caplog: p
     """A callback prints or delivers them itself."""
     caplog.set_level(logging.DEBUG, logger="vqmon.daemon")
     for on_publish in (None, lambda outcomes, alerts: None):
-        counting_callback(make_service(), on_publish)([FAILURE], [ALERT])
+        counting_callback(make_service(), on_publish, objective=Objective(floor=None, drop=5.0))([FAILURE], [ALERT])
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.DEBUG]
