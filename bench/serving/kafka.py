@@ -1,6 +1,9 @@
 """The fleet form end to end on a real broker, with a scorer that costs nothing, beside plain loops in the same run.
 
-python -m bench.serving.kafka [--records 20000] [--long 100000]
+Throughput is that of a catch-up from a full input; processor time is that of the workers' processes meanwhile, and its
+ratio is to that of the transactional loop.
+
+python -m bench.serving.kafka [--records 20000] [--long 100000] [--only cost]
 """
 
 import argparse
@@ -23,13 +26,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.acceptance.kafka.broker import REMEDY, Cluster, is_available
 from tests.acceptance.kafka.fleet import make_topics, message_of, woven
 from vqmon.transport.kafka import (
+    Changelog,
     ClientConfig,
     IdempotentProducer,
     ProducerRecord,
     TopicNames,
     TransactionalProducer,
     TransactionBatch,
-    read_changelog,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -49,8 +52,8 @@ class Course:
     commands: Sequence[Sequence[str]]
 
 
-def worker_command(bootstrap: str, prefix: str) -> list[str]:
-    """A vqmon worker with a look that costs nothing."""
+def worker_command(bootstrap: str, prefix: str, *, rules: str = "with-groups") -> list[str]:
+    """A vqmon worker with a scorer that costs nothing."""
     kafka = {
         "bootstrap": bootstrap.split(","),
         "group": prefix,
@@ -60,7 +63,7 @@ def worker_command(bootstrap: str, prefix: str) -> list[str]:
         "rebalance_seconds": 12,
         "max_message_bytes": 100_000,
     }
-    return [sys.executable, "-m", "tests.acceptance.kafka.worker", json.dumps(kafka), "0", "0"]
+    return [sys.executable, "-m", "bench.serving.kafka_worker", json.dumps(kafka), rules]
 
 
 def loop_command(kind: str, bootstrap: str, names: TopicNames) -> list[str]:
@@ -127,17 +130,39 @@ def _input_of(record: object) -> str:
     return next(value.decode() for key, value in record.headers if key == "vqmon-input")  # type: ignore[attr-defined]
 
 
-async def throughput(cluster: Cluster, course: Course, records: int) -> float:
-    """Records per second from a full input, without the time to start."""
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one course took per record."""
+
+    per_second: float
+    # of all processes of the course
+    cpu_ms: float
+
+
+async def throughput(cluster: Cluster, course: Course, records: int) -> Cost:
+    """Speed and processor time from a full input, without the time to start."""
     await make_topics(cluster.bootstrap, course.names, partitions=PARTITIONS, copies=1)
     await fill(cluster.bootstrap, course.names, records)
     async with Reader(cluster.bootstrap, course.names.quality) as reader:
-        with running(course):
+        with running(course) as pids:
+            # The first fifth is left out: workers are still joining then.
+            await reader.read(records // 5)
+            first, began, began_cpu = len(reader.arrivals), time.monotonic(), _cpu_seconds(pids)
             await reader.read(records)
-    # The first fifth is left out: workers are still joining then.
-    begun = reader.arrivals[records // 5][0]
-    counted = sum(1 for at, _ in reader.arrivals if at > begun)
-    return counted / max(reader.arrivals[-1][0] - begun, 1e-9)
+            seconds = time.monotonic() - began
+            # What is gathered for groups is judged a little later.
+            await asyncio.sleep(2)
+            cpu_seconds = _cpu_seconds(pids) - began_cpu
+    count = records - first
+    return Cost(per_second=count / max(seconds, 1e-9), cpu_ms=cpu_seconds * 1000 / count)
+
+
+def _cpu_seconds(pids: Sequence[int]) -> float:
+    """Processor time of processes so far, of system calls too."""
+    fields = [Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split() for pid in pids]
+    return sum(int(user) + int(system) for *_, user, system in (each[:13] for each in fields)) / os.sysconf(
+        "SC_CLK_TCK"
+    )
 
 
 async def fill(bootstrap: str, names: TopicNames, records: int) -> None:
@@ -194,7 +219,7 @@ async def restore(cluster: Cluster, series: int) -> float:
         await writer.write(TransactionBatch(records=records, next_offset=first + 1))
     await writer.close()
     began = time.monotonic()
-    entries = await read_changelog(connection, names.state, 0)
+    entries = await Changelog(connection, names.state, 0).read()
     assert len(entries) == series
     return time.monotonic() - began
 
@@ -222,27 +247,48 @@ def _resident_mb(pid: int) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
 
-async def main(records: int, long: int) -> None:
+def _courses(bootstrap: str) -> dict[str, Course]:
+    """What is compared, by the prefix of its topics."""
+
+    def course(key: str, name: str, *commands: Sequence[str]) -> Course:
+        return Course(name=name, names=TopicNames.from_prefix(key, key), commands=commands)
+
+    def loop(key: str, name: str, kind: str) -> Course:
+        return course(key, name, loop_command(kind, bootstrap, TopicNames.from_prefix(key, key)))
+
+    two = worker_command(bootstrap, "two")
+    courses = [
+        loop("aio", "plain aiokafka loop", "aiokafka"),
+        loop("rd", "plain confluent loop", "confluent"),
+        loop("tx", "transactional loop", "transactions"),
+        course("alone", "vqmon, no group rules", worker_command(bootstrap, "alone", rules="without-groups")),
+        course("one", "vqmon, shipped rules", worker_command(bootstrap, "one")),
+        course("two", "vqmon, 2 workers", two, two),
+    ]
+    return {course.names.segments.split(".")[0]: course for course in courses}
+
+
+async def _compare_costs(cluster: Cluster, records: int) -> None:
+    print(f"cores {os.cpu_count()}, load {os.getloadavg()[0]:.1f}, records {records}, partitions {PARTITIONS}")
+    courses = _courses(cluster.bootstrap)
+    costs = {key: await throughput(cluster, course, records) for key, course in courses.items()}
+    for key, cost in costs.items():
+        ratio = cost.cpu_ms / costs["tx"].cpu_ms
+        print(f"{courses[key].name:22} {cost.per_second:8.0f} segments/s {cost.cpu_ms:7.3f} ms each, x {ratio:.1f}")
+
+
+async def main(records: int, long: int, only: str) -> None:
     """Run everything on one broker and print one table."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="vqmon-bench-") as folder, Cluster(Path(folder)) as cluster:
-        names = {key: TopicNames.from_prefix(key, key) for key in ("one", "two", "aio", "rd", "one-l", "aio-l", "rd-l")}
-        at = cluster.bootstrap
-        own_course = Course(name="vqmon, 1 worker", names=names["one"], commands=[worker_command(at, "one")])
-        two = Course(name="vqmon, 2 workers", names=names["two"], commands=[worker_command(at, "two")] * 2)
-        aio = Course(
-            name="plain aiokafka loop", names=names["aio"], commands=[loop_command("aiokafka", at, names["aio"])]
-        )
-        rd = Course(
-            name="plain confluent loop", names=names["rd"], commands=[loop_command("confluent", at, names["rd"])]
-        )
-        print(f"cores {os.cpu_count()}, load {os.getloadavg()[0]:.1f}, records {records}, partitions {PARTITIONS}")
-        for course in (own_course, two, aio, rd):
-            print(f"{course.name:22} {await throughput(cluster, course, records):8.0f} segments/s")
-        for course, key in ((own_course, "one-l"), (aio, "aio-l"), (rd, "rd-l")):
-            kind = {"one-l": "", "aio-l": "aiokafka", "rd-l": "confluent"}[key]
-            command = loop_command(kind, at, names[key]) if kind else worker_command(at, key)
-            middle, worst = await latency(cluster, Course(name=course.name, names=names[key], commands=[command]))
+        await _compare_costs(cluster, records)
+        if only == "cost":
+            return
+        for key, kind in (("one-l", ""), ("aio-l", "aiokafka"), ("rd-l", "confluent")):
+            at, names = cluster.bootstrap, TopicNames.from_prefix(key, key)
+            command = loop_command(kind, at, names) if kind else worker_command(at, key)
+            course = Course(name=f"{kind or 'vqmon'}, one worker", names=names, commands=[command])
+            middle, worst = await latency(cluster, course)
             print(f"{course.name:22} p50 {middle * 1000:6.0f} ms  p99 {worst * 1000:6.0f} ms at {STEADY_PER_SECOND}/s")
         print(f"restore of 10000 series {await restore(cluster, 10_000):.2f} s")
         for done, megabytes in await memory(cluster, long):
@@ -255,5 +301,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--records", type=int, default=20_000)
     parser.add_argument("--long", type=int, default=100_000)
+    parser.add_argument("--only", choices=("", "cost"), default="")
     given = parser.parse_args()
-    asyncio.run(main(given.records, given.long))
+    asyncio.run(main(given.records, given.long, given.only))

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from pipelines.observe.observer import Observation
 from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
-from vqmon.core.alerts.judge import Judge, fleet_wide_rules
+from vqmon.core.alerts.judge import Judge
+from vqmon.core.alerts.regression.groups.detector import MemberValue
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.alerts.state import State, StateKey
 from vqmon.core.types import (
@@ -35,6 +36,7 @@ from vqmon.transport.wire.control_messages import (
     is_control_message,
     parse_control_message,
 )
+from vqmon.transport.wire.member_values import encode_member_values
 from vqmon.transport.wire.operator_alerts import OriginOutage, encode_outages, parse_outages
 from vqmon.transport.wire.segment_messages import (
     STRUCTURED_CONTENT_TYPE,
@@ -127,7 +129,7 @@ async def observe_record(
 class PartitionJudge:
     """Judges the records of one partition and holds its alert states; discard it when a batch was not written.
 
-    Rules over all streams are not judged here: the records that they need are copied to the gathered topic.
+    Group rules are not judged here: what they need of each segment is written to the gathered topic.
     """
 
     def __init__(
@@ -143,10 +145,9 @@ class PartitionJudge:
         self._partition = partition
         self._identity = identity
         self._rejected_limit = rejected_limit
-        fleet_wide = fleet_wide_rules(rules)
-        partition_rules = [rule for rule in rules if rule not in fleet_wide]
-        self._gathered_topic = identity.names.gathered if fleet_wide else None
-        self._judge = Judge(partition_rules, parse_states(stored, exclude=(_REJECTIONS_KEY, _OUTAGES_KEY)))
+        self._gathered = _GatheredValues(identity.names.gathered)
+        states = parse_states(stored, exclude=(_REJECTIONS_KEY, _OUTAGES_KEY))
+        self._judge = Judge(rules, states, gather=self._gathered.add)
         self._outages = parse_outages(stored.get(_OUTAGES_KEY))
         self._rejections = parse_rejections(stored.get(_REJECTIONS_KEY))
         self.is_halted = False
@@ -169,14 +170,18 @@ class PartitionJudge:
                 break
             if isinstance(entry, ControlRecord):
                 message, entry_alerts = self._judge_control_message(entry.message)
+                headers = self._headers(entry.record)
                 if message is not None:
-                    outgoing += self._encode_control_message(entry.record, message, entry_alerts)
+                    outgoing += self._encode_control_message(message, entry_alerts, headers)
             else:
                 entry_alerts = self._judge_observed(entry)
-                outgoing += self._encode_observed(entry, entry_alerts)
+                headers = self._headers(entry.record)
+                outgoing += self._encode_observed(entry, entry_alerts, headers)
                 judged.append(entry)
+            self._gathered.set_headers(headers)
             alerts += entry_alerts
             count += 1
+        outgoing += self._gathered.pop_records()
         outgoing += [self._state_record(key, value) for key, value in encode_states(self._judge.drain_changes())]
         if self._rejections != rejections_before:
             outgoing.append(self._state_record(_REJECTIONS_KEY, encode_rejections(self._rejections)))
@@ -277,23 +282,23 @@ class PartitionJudge:
             evidence=AlertEvidence(event_id=failure.id, reading=failure.reason, value=1.0, threshold=1.0),
         )
 
-    def _encode_observed(self, observed: ObservedRecord, alerts: Sequence[Alert]) -> list[ProducerRecord]:
-        headers = self._headers(observed.record)
+    def _encode_observed(
+        self, observed: ObservedRecord, alerts: Sequence[Alert], headers: Headers
+    ) -> list[ProducerRecord]:  # fmt: skip
         outcome = cloudevents.encode_outcome(observed.outcome, source=self._identity.source)
         published = self._published(observed.record, outcome, headers)
-        copies = self._gathered_copy(published) if observed.rejected is None else [self._rejected_record(observed)]
-        return [published, *copies, *self._alert_records(alerts, headers)]
+        rejected = [] if observed.rejected is None else [self._rejected_record(observed)]
+        return [published, *rejected, *self._alert_records(alerts, headers)]
 
     def _encode_control_message(
-        self, record: Record, message: ControlMessage, alerts: Sequence[Alert]
+        self, message: ControlMessage, alerts: Sequence[Alert], headers: Headers
     ) -> list[ProducerRecord]:
         """Pass the message on among the outcomes, so that whoever reads them in order can judge as we did."""
-        headers = self._headers(record)
         value = encode_control_message(message, source=self._identity.source)
         # The key tells it apart from outcomes, so that a sink that keeps the newest value of each key keeps outcomes.
         topic, key = self._identity.names.quality, control_message_key(message)
         published = self._outgoing(topic, key, value, (*headers, control_message_headers(message)[-1]))
-        return [published, *self._gathered_copy(published), *self._alert_records(alerts, headers)]
+        return [published, *self._alert_records(alerts, headers)]
 
     def _headers(self, record: Record) -> Headers:
         return (
@@ -311,10 +316,6 @@ class PartitionJudge:
 
     def _published(self, record: Record, value: bytes, headers: Headers) -> ProducerRecord:
         return self._outgoing(self._identity.names.quality, _truncate_key(record.key), value, headers)
-
-    def _gathered_copy(self, published: ProducerRecord) -> list[ProducerRecord]:
-        """Copy a record for the rules over all streams, if there are any."""
-        return [] if self._gathered_topic is None else [replace(published, topic=self._gathered_topic, partition=0)]
 
     def _rejected_record(self, observed: ObservedRecord) -> ProducerRecord:
         record, names = observed.record, self._identity.names
@@ -347,6 +348,47 @@ class PartitionJudge:
 
     def _outgoing(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> ProducerRecord:
         return ProducerRecord(topic=topic, partition=self._partition, key=key, value=value, headers=headers)
+
+
+class _GatheredValues:
+    """Collects what group rules need of consecutive records; shards are spread over partitions by their names."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        # shard -> its values
+        self._values: dict[str, list[MemberValue]] = {}
+        # records that are complete, without the headers of the input record that completes them
+        self._complete: list[tuple[str, list[MemberValue]]] = []
+        self._headers: Headers = ()
+        self._records: list[ProducerRecord] = []
+
+    def add(self, shard: str, value: MemberValue) -> None:
+        """Add a value of the record that is being judged."""
+        self._values.setdefault(shard, []).append(value)
+        if value.alert is not None:
+            # The alert is published with the headers of its own record.
+            self._complete.append((shard, self._values.pop(shard)))
+
+    def set_headers(self, headers: Headers) -> None:
+        """The record has been judged; what is published because of it gets these headers."""
+        self._headers = headers
+        self._records += [self._record(shard, values) for shard, values in self._complete]
+        self._complete.clear()
+
+    def pop_records(self) -> list[ProducerRecord]:
+        """The records to write to the gathered topic."""
+        records = self._records + [self._record(shard, values) for shard, values in self._values.items()]
+        self._records, self._values = [], {}
+        return records
+
+    def _record(self, shard: str, values: list[MemberValue]) -> ProducerRecord:
+        return ProducerRecord(
+            topic=self._topic,
+            partition=None,
+            key=shard.encode(errors="replace"),
+            value=encode_member_values(values),
+            headers=self._headers,
+        )
 
 
 def _parse_keyed_message(key: bytes | None, value: bytes) -> ControlMessage:

@@ -6,9 +6,9 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from pipelines.fleet.judging import ControlRecord, JudgedRecords, ObservedRecord
+from pipelines.fleet.judging import JudgedRecords, ObservedRecord
 from pipelines.fleet.offsets import OVERTAKEN_KEY, OffsetTracker, Position, encode_overtaken, parse_overtaken
 from pipelines.service.brokers import WhenLost, resume_offset
 from pipelines.service.lifecycle import OnPublish
@@ -50,15 +50,15 @@ class RecordJudge(Protocol):
 
     is_halted: bool
 
-    def judge_records(self, ready: Sequence[ObservedRecord | ControlRecord]) -> JudgedRecords: ...
+    def judge_records(self, ready: Sequence[Any]) -> JudgedRecords: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionContext:
     """What the workers of all partitions of a topic share."""
 
-    # reads a record, and observes the segment that it announces
-    observe: Callable[[Record], Awaitable[ObservedRecord | ControlRecord]]
+    # reads a record, and observes the segment that it announces; gives what the judge takes
+    observe: Callable[[Record], Awaitable[object]]
     # partition, and key -> value of its state topic -> its judge
     open_judge: Callable[[int, Mapping[str, bytes]], RecordJudge]
     open_writer: Callable[[int], BatchWriter]
@@ -278,12 +278,10 @@ class PartitionWorker:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def _observe(self, record: Record | OffsetAdvance) -> ObservedRecord | ControlRecord | None:
+    async def _observe(self, record: Record | OffsetAdvance) -> object | None:
         return None if isinstance(record, OffsetAdvance) else await self._context.observe(record)
 
-    async def _judge_and_write(
-        self, ready: Sequence[tuple[Record | OffsetAdvance, ObservedRecord | ControlRecord | None]]
-    ) -> None:
+    async def _judge_and_write(self, ready: Sequence[tuple[Record | OffsetAdvance, object | None]]) -> None:
         assert self._judge is not None
         judged = self._judge.judge_records([observed for _, observed in ready if observed is not None])
         finished = [entry.offset for entry, _ in ready if isinstance(entry, Record)][: judged.count]

@@ -1,4 +1,4 @@
-"""The topics that one worker subscribes to: segment messages, and gathered outcomes where rules span all streams."""
+"""The topics that one worker subscribes to: segment messages, and what is gathered for group rules."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 
-from pipelines.fleet.fleet_wide_rules import MAX_WAITING, FleetWideJudge, parse_gathered_record
+from pipelines.fleet.group_rules import MAX_WAITING, GroupPartitionJudge, parse_gathered_record
 from pipelines.fleet.judging import (
     ControlRecord,
     Observe,
@@ -20,7 +20,7 @@ from pipelines.fleet.membership import ConsumerGroup, GroupMember, run_member
 from pipelines.fleet.partition import PartitionContext, RecordJudge
 from pipelines.service.brokers import topic_names
 from pipelines.service.lifecycle import OnPublish
-from vqmon.core.alerts.judge import fleet_wide_rules
+from vqmon.core.alerts.conditions.group import Group
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.metrics import Meters
@@ -61,7 +61,8 @@ class Subscriptions:
         """Subscribed topic -> what the workers of its partitions share."""
         names = self._identity.names
         contexts = {names.segments: self._segments_context(observe)}
-        return contexts | {names.gathered: self._gathered_context()} if fleet_wide_rules(self._rules) else contexts
+        has_groups = any(isinstance(rule.condition, Group) for rule in self._rules)
+        return contexts | {names.gathered: self._gathered_context()} if has_groups else contexts
 
     async def run_member(
         self, topic: str, context: PartitionContext, *, stop: asyncio.Event, on_join: Callable[[str, GroupMember], None]
@@ -110,11 +111,11 @@ class Subscriptions:
         )
 
     def _gathered_context(self) -> PartitionContext:
-        """Judge the outcomes of all partitions by the rules over all streams."""
-        identity, rules = self._identity, fleet_wide_rules(self._rules)
+        """Judge the groups that are in each partition."""
+        identity, rules = self._identity, self._rules
 
         def open_judge(partition: int, stored: Mapping[str, bytes]) -> RecordJudge:
-            return FleetWideJudge(identity.names, source=identity.source, rules=rules, stored=stored)
+            return GroupPartitionJudge(partition, identity, rules=rules, stored=stored)
 
         names = identity.names
         return self._context(
@@ -128,7 +129,7 @@ class Subscriptions:
 
     def _context(
         self,
-        observe: Callable[[Record], Awaitable[ObservedRecord | ControlRecord]],
+        observe: Callable[[Record], Awaitable[object]],
         open_judge: Callable[[int, Mapping[str, bytes]], RecordJudge],
         *,
         topic: str,

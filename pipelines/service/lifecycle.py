@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -85,9 +86,8 @@ def counting_callback(service: Service, on_publish: OnPublish | None, *, objecti
     level = logging.WARNING if on_publish is None else logging.DEBUG
 
     def count(outcomes: Sequence[Outcome], alerts: Sequence[Alert]) -> None:
-        for outcome in outcomes:
-            _count_outcome(outcome, meters, objective)
         if outcomes:
+            _count_outcomes(outcomes, meters, objective)
             meters.set("vqmon.lag", (datetime.now(UTC) - outcomes[-1].segment.ends_at).total_seconds())
             sd_notify(f"STATUS=last segment {outcomes[-1].segment.key}")
         meters.set("vqmon.in_flight", service.progress.in_flight)
@@ -101,15 +101,15 @@ def counting_callback(service: Service, on_publish: OnPublish | None, *, objecti
     return count
 
 
-def _count_outcome(outcome: Outcome, meters: Meters, objective: Objective) -> None:
-    meters.count("vqmon.slo.total")
-    meters.count("vqmon.slo.good", int(objective.is_good(outcome)))
-    if isinstance(outcome, QualityEvent):
-        meters.count("vqmon.segment.count", outcome="scored", reason="")
-        for score in outcome.scores:
+def _count_outcomes(outcomes: Sequence[Outcome], meters: Meters, objective: Objective) -> None:
+    meters.count("vqmon.slo.total", len(outcomes))
+    meters.count("vqmon.slo.good", sum(objective.is_good(outcome) for outcome in outcomes))
+    reasons = Counter("" if isinstance(outcome, QualityEvent) else outcome.reason for outcome in outcomes)
+    for reason, amount in reasons.items():
+        meters.count("vqmon.segment.count", amount, outcome="unscored" if reason else "scored", reason=reason)
+    for outcome in outcomes:
+        for score in outcome.scores if isinstance(outcome, QualityEvent) else ():
             meters.record("vqmon.segment.score", score.value, scorer=score.scorer)
-    else:
-        meters.count("vqmon.segment.count", outcome="unscored", reason=outcome.reason)
 
 
 class _SignalHandlers:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
-from pipelines.fleet.fleet_wide_rules import FleetWideJudge, parse_gathered_record
+from pipelines.fleet.group_rules import GroupPartitionJudge, parse_gathered_record
 from pipelines.fleet.judging import (
     ControlRecord,
     Observe,
@@ -17,7 +17,8 @@ from pipelines.fleet.membership import GroupMember
 from pipelines.fleet.partition import PartitionContext, RecordJudge
 from tests.acceptance.kafka.observers import observe_at_once
 from vqmon.core.alerts.annotations import StreamEnd
-from vqmon.core.alerts.judge import fleet_wide_rules
+from vqmon.core.alerts.conditions.chart import ChartCondition
+from vqmon.core.alerts.conditions.group import Group
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import Alert, Outcome, Rendition, Segment
 from vqmon.telemetry.metrics import Meters
@@ -94,18 +95,18 @@ class MemoryFleet:
         return PartitionContext(**{**facts, **changes})  # type: ignore[arg-type]
 
     def gathered_context(self) -> PartitionContext:
-        """What the lane of the rules over all streams has."""
+        """What the partitions of the gathered topic have."""
 
         async def read_state(partition: int, report: Callable[[float], None]) -> Mapping[str, bytes]:
             return self.broker.read_state(NAMES.gathered_state, partition)
 
         def open_judge(partition: int, stored: Mapping[str, bytes]) -> RecordJudge:
-            return FleetWideJudge(NAMES, source="test", rules=fleet_wide_rules(self.rules), stored=stored)
+            return GroupPartitionJudge(partition, IDENTITY, rules=self.rules, stored=stored)
 
         def open_writer(partition: int) -> MemoryTransactionalProducer:
             name = f"g.gathered.{partition}"
             return MemoryTransactionalProducer(
-                self.broker, transactional_id=name, group=GATHERED, topic=NAMES.gathered, partition=0
+                self.broker, transactional_id=name, group=GATHERED, topic=NAMES.gathered, partition=partition
             )
 
         return self.context(
@@ -119,7 +120,7 @@ class MemoryFleet:
         )
 
     async def judge_gathered(self) -> None:
-        """One member holds all that is gathered against the rules over all streams, then leaves."""
+        """One member judges all that is gathered, then leaves."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             member = GroupMember(self.gathered_context(), self.open_gathered, stop=stop, revoke_seconds=2.0)
@@ -179,8 +180,8 @@ class MemoryFleet:
     @property
     def is_gathered(self) -> bool:
         """Whether all that was gathered has been judged."""
-        end_offset = self.broker.end_offset(NAMES.gathered, 0)
-        return end_offset > 0 and self.broker.offsets.get((GATHERED, NAMES.gathered, 0)) == end_offset
+        ends = {number: self.broker.end_offset(NAMES.gathered, number) for number in range(self.broker.partitions)}
+        return all(self.broker.offsets.get((GATHERED, NAMES.gathered, n)) == end for n, end in ends.items() if end)
 
     async def until(self, count: int, *, seconds: float = 20.0) -> None:
         """Wait until so many outcomes and notes are there."""
@@ -195,6 +196,12 @@ class MemoryFleet:
                 await self.until(count)
             finally:
                 stop.set()
+
+
+def judged_with_groups(rules: Sequence[AlertRule]) -> list[AlertRule]:
+    """The rules whose alerts groups may mute, and the groups; none when there are no groups."""
+    has_groups = any(isinstance(rule.condition, Group) for rule in rules)
+    return [rule for rule in rules if has_groups and isinstance(rule.condition, ChartCondition)]
 
 
 async def until(holds: Callable[[], bool], *, seconds: float = 20.0) -> None:

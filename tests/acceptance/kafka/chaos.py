@@ -5,7 +5,7 @@ import signal
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -16,19 +16,19 @@ from tests.acceptance.kafka.broker import Broker
 from tests.acceptance.kafka.fleet import Worker, header, read_all
 from tests.acceptance.kafka.observers import outcome_of_segment
 from tests.acceptance.kafka.proxy import Proxies
-from vqmon.core.alerts.judge import Judge, fleet_wide_rules
+from tests.pipelines.memory_fleet import judged_with_groups
+from vqmon.core.alerts.judge import Judge
+from vqmon.core.alerts.regression.groups.detector import GroupJudge, MemberValue
 from vqmon.core.alerts.rules import AlertRule
+from vqmon.core.alerts.state import State
 from vqmon.core.types import Alert, Outcome, Segment
 from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.kafka import Changelog, TopicNames
 from vqmon.transport.kafka.connection import ClientConfig
 from vqmon.transport.wire import cloudevents
+from vqmon.transport.wire.member_values import parse_member_values
 from vqmon.transport.wire.segment_messages import parse_segment
 
-GATHERED = "gathered"
-"""Stands for the place of the rules over all streams, beside the numbers of partitions."""
-
-Judged = tuple[Judge, list[Alert]]
 RULES = Path(__file__).parents[3] / "config" / "rules.toml"
 
 
@@ -175,7 +175,6 @@ class Finding:
 
 async def is_gathered(bootstrap: str, names: TopicNames, group: str) -> bool:
     """Whether the rules over all streams have seen all that was gathered."""
-    partition = TopicPartition(names.gathered, 0)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         group_id=f"{group}.gathered",
@@ -184,8 +183,11 @@ async def is_gathered(bootstrap: str, names: TopicNames, group: str) -> bool:
     )
     await consumer.start()
     try:
-        end_offset = (await consumer.end_offsets([partition]))[partition]
-        return 0 < end_offset <= (await consumer.committed(partition) or 0)
+        numbers = await consumer._client.fetch_all_metadata()
+        partitions = [TopicPartition(names.gathered, n) for n in numbers.partitions_for_topic(names.gathered) or ()]
+        ends = {partition: end for partition, end in (await consumer.end_offsets(partitions)).items() if end}
+        committed = [(await consumer.committed(partition) or 0, end) for partition, end in ends.items()]
+        return bool(committed) and all(offset >= end for offset, end in committed)
     finally:
         await consumer.stop()
 
@@ -204,19 +206,25 @@ async def find(bootstrap: str, names: TopicNames) -> Finding:
         source = expected.get(position)
         wrong += source is None or cloudevents.parse_outcome(record.value).id != outcome_of_segment(_segment(source)).id
     rules = parse_rules(RULES.read_text(encoding="utf-8"), origin=str(RULES))
-    over_all = fleet_wide_rules(rules)
-    judged = _undisturbed([rule for rule in rules if rule not in over_all], inputs)
-    alerts_by_position: dict[int | str, list[Alert]] = defaultdict(list)
+    grouped = {rule.name for rule in judged_with_groups(rules)}
+    alerts_by_partition: dict[int, list[Alert]] = defaultdict(list)
+    group_alerts: list[Alert] = []
     for record in alerts:
         alert = cloudevents.parse_alert(record.value)
-        is_over_all = alert.rule in {rule.name for rule in over_all}
-        alerts_by_position[GATHERED if is_over_all else record.partition].append(alert)
-    gathered = [cloudevents.parse_outcome(record.value) for record in await read_all(bootstrap, names.gathered)]
-    judged[GATHERED] = _judged(over_all, gathered)
-    wrong_alerts = sum(alerts_by_position.get(position, []) != judge[1] for position, judge in judged.items())
-    wrong += sorted(record.id for record in gathered) != sorted(
-        cloudevents.parse_outcome(record.value).id for record in outputs
+        (group_alerts if alert.rule in grouped else alerts_by_partition[record.partition]).append(alert)
+    judged = _undisturbed(rules, inputs)
+    gathered_records = await read_all(bootstrap, names.gathered)
+    gathered = [parse_member_values(record.value) for record in gathered_records]
+    wrong_alerts = sum(alerts_by_partition[partition] != one.alerts for partition, one in judged.items())
+    group_judge = GroupJudge(rules)
+    wrong_alerts += group_alerts != [alert for values in gathered for alert in group_judge.judge(values)]
+    wrong += _by_rendition(value for values in gathered for value in values) != _by_rendition(
+        value for one in judged.values() for value in one.values
     )
+    expected_states = {partition: list(one.judge.states().values()) for partition, one in judged.items()}
+    wrong_states = await _wrong_states(bootstrap, names.state, expected_states)
+    group_states = [state for state in group_judge.drain_changes().values() if state is not None]
+    wrong_states += await _wrong_states(bootstrap, names.gathered_state, {gathered_records[0].partition: group_states})
     return Finding(
         inputs=len(inputs),
         outputs=len(outputs),
@@ -226,31 +234,49 @@ async def find(bootstrap: str, names: TopicNames) -> Finding:
         wrong_outcomes=wrong,
         alerts=len(alerts),
         wrong_alerts=wrong_alerts,
-        wrong_states=await _wrong_states(bootstrap, names, judged),
+        wrong_states=wrong_states,
     )
 
 
-def _undisturbed(rules: Sequence[AlertRule], inputs: Sequence[object]) -> dict[int | str, Judged]:
+@dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """What comes of the records of a partition."""
+
+    judge: Judge
+    alerts: list[Alert]
+    # for the groups
+    values: list[MemberValue]
+
+
+def _undisturbed(rules: Sequence[AlertRule], inputs: Sequence[object]) -> dict[int, _Judged]:
     """What one judge per partition says when nothing is broken."""
-    outcomes_by_position: dict[int | str, list[Outcome]] = defaultdict(list)
+    outcomes_by_partition: dict[int, list[Outcome]] = defaultdict(list)
     for record in inputs:
-        outcomes_by_position[record.partition].append(outcome_of_segment(_segment(record)))  # type: ignore[attr-defined]
-    return {partition: _judged(rules, outcomes) for partition, outcomes in outcomes_by_position.items()}
+        outcomes_by_partition[record.partition].append(outcome_of_segment(_segment(record)))  # type: ignore[attr-defined]
+    return {partition: _judged(rules, outcomes) for partition, outcomes in outcomes_by_partition.items()}
 
 
-def _judged(rules: Sequence[AlertRule], outcomes: Sequence[Outcome]) -> Judged:
-    judge = Judge(rules)
-    return judge, [alert for outcome in outcomes for alert in judge.judge(outcome)]
+def _judged(rules: Sequence[AlertRule], outcomes: Sequence[Outcome]) -> _Judged:
+    values: list[MemberValue] = []
+    judge = Judge(rules, gather=lambda shard, value: values.append(value))
+    alerts = [alert for outcome in outcomes for alert in judge.judge(outcome)]
+    return _Judged(judge=judge, alerts=alerts, values=values)
 
 
-async def _wrong_states(bootstrap: str, names: TopicNames, judged: Mapping[int | str, Judged]) -> int:
+def _by_rendition(values: Iterable[MemberValue]) -> Mapping[str, list[MemberValue]]:
+    by_rendition: dict[str, list[MemberValue]] = defaultdict(list)
+    for value in values:
+        by_rendition[value.rendition_key].append(value)
+    return by_rendition
+
+
+async def _wrong_states(bootstrap: str, topic: str, expected: Mapping[int, Sequence[State]]) -> int:
     connection = ClientConfig(bootstrap=tuple(bootstrap.split(",")))
     wrong = 0
-    for position, (judge, _) in judged.items():
-        topic, partition = (names.gathered_state, 0) if isinstance(position, str) else (names.state, position)
+    for partition, states in expected.items():
         stored = await Changelog(connection, topic, partition).read()
-        states = {state.key: state for state in map(cloudevents.parse_state, stored.values())}
-        wrong += states != dict(judge.states())
+        found = {state.key: state for state in map(cloudevents.parse_state, stored.values())}
+        wrong += found != {state.key: state for state in states}
     return wrong
 
 

@@ -16,7 +16,12 @@ from vqmon.settings.load import Settings
 from vqmon.transport.kafka import Record
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.alert_state import state_key
-from vqmon.transport.wire.control_messages import control_message_headers, encode_control_message, parse_control_message
+from vqmon.transport.wire.control_messages import (
+    control_message_headers,
+    control_message_key,
+    encode_control_message,
+    parse_control_message,
+)
 
 AT = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
 MARKER = make_marker("encoder 4.2", AT, stream="news-*")
@@ -48,7 +53,7 @@ async def observed(value: bytes, offset: int) -> object:
 
 
 async def test_a_marker_on_a_partition_is_remembered_there_and_is_no_outcome() -> None:
-    """It moves offset and memory and is passed on, gathered too; told again the memory stays as it is."""
+    """It moves offset and memory and is passed on; told again the memory stays as it is."""
     judge = PartitionJudge(0, IDENTITY, rules=RULES, stored={}, rejected_limit=0.9)
     value = encode_control_message(MARKER, source="test")
     first, repeated = await observed(value, 7), await observed(value, 9)
@@ -56,15 +61,15 @@ async def test_a_marker_on_a_partition_is_remembered_there_and_is_no_outcome() -
     assert isinstance(repeated, ControlRecord)
     judged = judge.judge_records([first])
     assert (judged.count, judged.observed, judged.alerts) == (1, [], [])
-    passed, gathered, stored = judged.records
-    assert (passed.topic, passed.key, parse_control_message(passed.value or b"")) == (NAMES.quality, None, MARKER)
-    assert (gathered.topic, gathered.partition, gathered.value) == (NAMES.gathered, 0, passed.value)
+    passed, stored = judged.records
+    assert (passed.topic, passed.key) == (NAMES.quality, control_message_key(MARKER))
+    assert parse_control_message(passed.value or b"") == MARKER
     assert (stored.topic, stored.key, cloudevents.parse_state(stored.value or b"")) == (
         NAMES.state,
         state_key(MARKER.key).encode(),
         MARKER,
     )
-    assert [record.topic for record in judge.judge_records([repeated]).records] == [NAMES.quality, NAMES.gathered]
+    assert [record.topic for record in judge.judge_records([repeated]).records] == [NAMES.quality]
 
 
 async def test_a_marker_that_cannot_be_read_is_rejected() -> None:

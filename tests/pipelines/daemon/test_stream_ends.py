@@ -21,7 +21,7 @@ from tests.factories import RENDITION, START
 from tests.pipelines.memory_fleet import NAMES, MemoryFleet, until
 from tests.pipelines.topics.test_recorder import recorder_context
 from vqmon.core.alerts.annotations import ALL_RENDITIONS, DeployMarker, StreamEnd, stream_end
-from vqmon.core.alerts.judge import Judge, fleet_wide_rules
+from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import Alert, Outcome, Segment
 from vqmon.errors import SettingsError
 from vqmon.flow import run_concurrently
@@ -160,8 +160,7 @@ async def over_kafka(course: Course, text: str) -> MemoryFleet:
 
     async def drained(count: int) -> None:
         await fleet.drain(fleet.context(observe), count)
-        if fleet_wide_rules(fleet.rules):
-            await fleet.judge_gathered()
+        await fleet.judge_gathered()
 
     for number, step in enumerate(course.steps):
         if number in course.restarts and number:

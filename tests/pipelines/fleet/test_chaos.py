@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from pipelines.fleet.membership import run_member
 from pipelines.observe.observer import Observation
 from tests.acceptance.kafka.observers import good_score, outcome_of_score
-from tests.pipelines.memory_fleet import NAMES, MemoryFleet, segment, until
-from vqmon.core.alerts.judge import Judge, fleet_wide_rules
+from tests.pipelines.memory_fleet import NAMES, MemoryFleet, judged_with_groups, segment, until
+from vqmon.core.alerts.judge import Judge
+from vqmon.core.alerts.regression.groups.detector import GroupJudge, MemberValue
 from vqmon.core.types import Outcome, Segment
 from vqmon.flow import parked, run_concurrently
 from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.alert_state import state_key
+from vqmon.transport.wire.member_values import parse_member_values
 
 QUICK = """
 [rules.quick]
@@ -35,7 +37,7 @@ false_alarm_days = 0.1
 """
 SHIPPED = parse_rules((Path(__file__).parents[3] / "config" / "rules.toml").read_text(), origin="rules.toml")
 RULES = (*SHIPPED, *parse_rules(QUICK, origin="quick"))
-OVER_ALL = fleet_wide_rules(RULES)
+GROUPED = judged_with_groups(RULES)
 EACH, FELL = 120, 90
 FAULTS = st.lists(st.sampled_from([None, None, None, "refused", "not_written", "written"]), max_size=40)
 WRITE_FAULTS = st.lists(st.sampled_from([None, None, None, "not_written", "written"]), max_size=20)
@@ -93,13 +95,17 @@ async def play(faults: list[str | None], steps: list[str], seed: int) -> MemoryF
 def test_exactly_once_whatever_happens(faults: list[str | None], steps: list[str], seed: int) -> None:
     """Committed, visible and remembered always agree, and alerts are those of an undisturbed run."""
     fleet = asyncio.run(play(faults, steps, seed))
+    records = fleet.broker.records(NAMES.gathered)
+    gathered = [parse_member_values(record.value or b"") for record in records]
     for partition, stream in enumerate("ab"):
         records = fleet.broker.logs[NAMES.quality, partition]
         outcomes = [cloudevents.parse_outcome(record.value or b"") for record in records]
         assert [outcome.segment.sequence for outcome in outcomes] == list(range(EACH))
-        judge = Judge([rule for rule in RULES if rule not in OVER_ALL])
+        values: list[MemberValue] = []
+        judge = Judge(RULES, gather=lambda shard, value, values=values: values.append(value))  # type: ignore[misc]
         expected = [alert for number in range(EACH) for alert in judge.judge(fallen(segment(number, stream_id=stream)))]
-        assert fleet.alerts_of(partition, but=OVER_ALL) == expected
+        assert fleet.alerts_of(partition, but=GROUPED) == expected
+        assert [value for part in gathered for value in part if value.rendition_key == f"{stream}/720p"] == values
         stored = fleet.broker.read_state(NAMES.state, partition)
         assert {key: cloudevents.parse_state(value) for key, value in stored.items()} == {
             state_key(key): state for key, state in judge.states().items()
@@ -107,18 +113,13 @@ def test_exactly_once_whatever_happens(faults: list[str | None], steps: list[str
         assert fleet.broker.offsets["g", NAMES.segments, partition] == fleet.broker.end_offset(
             NAMES.segments, partition
         )
-    gathered = [cloudevents.parse_outcome(record.value or b"") for record in fleet.broker.logs[NAMES.gathered, 0]]
-    for stream in "ab":
-        assert [record.segment.sequence for record in gathered if record.segment.rendition.stream_id == stream] == list(
-            range(EACH)
-        )
-    judge = Judge(OVER_ALL)
-    expected = [alert for outcome in gathered for alert in judge.judge(outcome)]
+    groups = GroupJudge(RULES)
+    expected = [alert for values in gathered for alert in groups.judge(values)]
     assert expected
-    assert fleet.alerts_of(0, of=OVER_ALL) == expected
-    stored = fleet.broker.read_state(NAMES.gathered_state, 0)
+    assert [alert for partition in range(2) for alert in fleet.alerts_of(partition, of=GROUPED)] == expected
+    stored = {key: value for n in range(2) for key, value in fleet.broker.read_state(NAMES.gathered_state, n).items()}
     assert {key: cloudevents.parse_state(value) for key, value in stored.items()} == {
-        state_key(key): state for key, state in judge.states().items()
+        state_key(key): state for key, state in groups.drain_changes().items() if state is not None
     }
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipelines.fleet import subscriptions
-from pipelines.fleet.fleet_wide_rules import FleetWideJudge
+from pipelines.fleet.group_rules import GroupPartitionJudge
 from pipelines.fleet.judging import PartitionJudge
 from pipelines.fleet.subscriptions import Subscriptions, producer_identity
 from tests.acceptance.kafka.observers import observe_at_once
@@ -68,7 +68,7 @@ def test_each_topic_has_a_judge_of_its_own() -> None:
     contexts = subscriptions_of(parse_rules(DROP + GROUP)).contexts(observe_at_once)
     segments, gathered = contexts[SEGMENTS], contexts[gathered_topic()]
     assert isinstance(segments.open_judge(0, {}), PartitionJudge)
-    assert isinstance(gathered.open_judge(0, {}), FleetWideJudge)
+    assert isinstance(gathered.open_judge(0, {}), GroupPartitionJudge)
     assert (segments.max_waiting, segments.gather_seconds, segments.when_lost) == (8, 0.5, "go_on")
     assert gathered.max_waiting == subscriptions.MAX_WAITING
 

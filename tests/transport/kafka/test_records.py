@@ -31,4 +31,4 @@ def test_topic_names_differ_and_name_the_group_where_state_belongs_to_it() -> No
         "tv.alerts.v1",
         "tv.rejected.v1",
     }
-    assert first.single_partition == ("tv.gathered.a.v1", "tv.gathered-state.a.v1")
+    assert (first.gathered, first.gathered_state) == ("tv.gathered.a.v2", "tv.gathered-state.a.v2")

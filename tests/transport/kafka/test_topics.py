@@ -14,14 +14,6 @@ def spec(name: str) -> TopicSpec:
     return next(spec for spec in SPECS if spec.name == name)
 
 
-def test_only_the_gathered_topics_have_one_partition() -> None:
-    """All others have the input's number of partitions."""
-    assert {name: count for name, count in COUNTS.items() if count != 6} == {
-        NAMES.gathered: 1,
-        NAMES.gathered_state: 1,
-    }
-
-
 def test_states_are_compacted_and_outputs_are_not() -> None:
     """A compacted output would lose outcomes."""
     compacted = {spec.name for spec in SPECS if spec.required_config["cleanup.policy"] == "compact"}

@@ -1,16 +1,15 @@
 """The Judge: evaluates alert rules on outcomes, and opens and resolves alerts."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from vqmon.core.alerts.annotations import ALL_RENDITIONS, END_REASON_TEXTS, DeployMarker, EndReason, Mask, StreamEnd
 from vqmon.core.alerts.conditions.base import SpanCondition, SpanTransition, apply_span
-from vqmon.core.alerts.conditions.chart import ChartCondition
-from vqmon.core.alerts.conditions.group import Group, GroupState
+from vqmon.core.alerts.conditions.group import GroupState
 from vqmon.core.alerts.media_timeline import TimedOutcome, place_outcome
-from vqmon.core.alerts.regression.regressions import RegressionDetector
+from vqmon.core.alerts.regression.regressions import Gather, RegressionDetector
 from vqmon.core.alerts.rules import AlertRule, segment_labels
 from vqmon.core.alerts.state import (
     AlertKey,
@@ -36,10 +35,17 @@ class Judge:
     of the outcomes, timed by their segments, so that the same outcomes always give the same alerts.
     """
 
-    def __init__(self, rules: Collection[AlertRule], states: Mapping[StateKey, State] | None = None) -> None:
+    def __init__(
+        self,
+        rules: Collection[AlertRule],
+        states: Mapping[StateKey, State] | None = None,
+        *,
+        gather: Gather | None = None,
+    ) -> None:
+        """With `gather`, group rules are evaluated elsewhere: by `GroupJudge`s, with what `gather` is given."""
         self._rules = {rule.name: rule for rule in rules}
         self._store = StateStore(states)
-        self._regressions = RegressionDetector(list(rules), self._store)
+        self._regressions = RegressionDetector(list(rules), self._store, gather=gather)
         # stream/rendition -> the rules with span conditions whose globs match, and their masks; filled at its first
         # outcome
         self._matching: dict[str, tuple[tuple[AlertRule, SpanCondition[Any], tuple[Mask, ...]], ...]] = {}
@@ -67,8 +73,7 @@ class Judge:
                     stored = self._store.states.get(AlertKey(rule.name, series))
                     if stored is not None or not condition.leaves_idle(timed, score):
                         alerts += self._evaluate(rule, condition, series, score, timed, masks, stored=stored)
-        released = list(self._regressions.evaluate(timed))
-        return (*alerts, *released, *self._close_of_ended(released))
+        return (*alerts, *self._regressions.evaluate(timed), *self._close_opened_after_end())
 
     def add_marker(self, marker: DeployMarker) -> None:
         """Restart the series that a marker matches from its moment on; a second time changes nothing."""
@@ -84,14 +89,11 @@ class Judge:
         """
         for timeline in self._active_timelines(end.stream_id, end.rendition):
             self._store.save(replace(timeline, has_ended=True))
-        released = list(self._regressions.end_stream(end))
-        alerts = [*released, *self._close_of_ended(released)]
+        alerts = [*self._regressions.end_stream(end), *self._close_opened_after_end()]
         states = [state for state in self._store.alert_states() if not isinstance(state, GroupState)]
-        alerts += [
-            self._close_ended(state, state.alert, why=end.why)
-            for state in sorted(states, key=lambda state: f"{state.rule}|{state.series}")
-            if state.alert and end.matches(state.alert.stream_id, _rendition_key(state.alert))
-        ]
+        for state in sorted(states, key=lambda state: f"{state.rule}|{state.series}"):
+            if state.alert and end.matches(state.alert.stream_id, _rendition_key(state.alert)):
+                alerts += self._close_ended(state, state.alert, why=end.why)
         return tuple(alerts)
 
     def active_until(self, stream_id: str, rendition: str = ALL_RENDITIONS) -> datetime | None:
@@ -167,7 +169,9 @@ class Judge:
             for state in self._restored.pop("", ())
             if not _rule_still_evaluates(state, self._rules.get(state.rule))
         ]
-        return [self._close(state, timed.ends_at, why="the rule no longer applies") for state in orphans]
+        return [
+            alert for state in orphans for alert in self._close(state, timed.ends_at, why="the rule no longer applies")
+        ]
 
     def _close_playlist_alerts(self, stream_id: str, timed: TimedOutcome) -> Iterator[Alert]:
         """A scored segment closes the alerts about the stream as a whole."""
@@ -177,22 +181,20 @@ class Judge:
         self._store.delete(TimelineKey(rendition_key=key))
         for state in self._store.alert_states():
             if state.alert and _rendition_key(state.alert) == key:
-                yield self._close(state, timed.ends_at, why="the stream is listed again")
+                yield from self._close(state, timed.ends_at, why="the stream is listed again")
 
-    def _close_of_ended(self, alerts: Iterable[Alert]) -> Iterator[Alert]:
+    def _close_opened_after_end(self) -> Iterator[Alert]:
         """Close the alerts that released segments opened for renditions that have ended meanwhile."""
-        ended = [alert for alert in alerts if self._has_ended(alert)]
-        states = {(state.rule, str(state.series)): state for state in self._store.alert_states()} if ended else {}
-        for alert in ended:
-            state = states.pop((alert.rule, alert.series), None)
-            if state and state.alert:
-                yield self._close_ended(state, state.alert, why="ended")
+        for key in self._regressions.pop_opened():
+            state = self._store.states.get(key)
+            if isinstance(state, AlertState) and state.alert is not None and self._has_ended(state.alert):
+                yield from self._close_ended(state, state.alert, why="ended")
 
     def _has_ended(self, alert: Alert) -> bool:
         timeline = self._store.timeline(_rendition_key(alert))
         return timeline is not None and timeline.has_ended
 
-    def _close_ended(self, state: AlertState, alert: Alert, *, why: EndReason) -> Alert:
+    def _close_ended(self, state: AlertState, alert: Alert, *, why: EndReason) -> Iterator[Alert]:
         timeline = self._store.timeline(_rendition_key(alert))
         ended_at = timeline.ends_at if timeline else alert.opened_at.timestamp()
         return self._close(state, ended_at, why=END_REASON_TEXTS[why])
@@ -207,21 +209,10 @@ class Judge:
             and (rendition == ALL_RENDITIONS or timeline.rendition_key == key)
         ]
 
-    def _close(self, state: AlertState, at: float, *, why: str) -> Alert:
+    def _close(self, state: AlertState, at: float, *, why: str) -> Iterator[Alert]:
         assert state.alert is not None
         self._store.delete(state.key)
-        self._regressions.remove_alert(state.key)
-        return _resolve(state.alert, at, f"{state.alert.summary}; closed: {why}")
-
-
-def fleet_wide_rules(rules: Collection[AlertRule]) -> tuple[AlertRule, ...]:
-    """The rules that one Judge must evaluate on all streams: groups, and the rules whose series or alerts they use.
-
-    Empty when no rule is a group: then every stream may have a Judge of its own.
-    """
-    if not any(isinstance(rule.condition, Group) for rule in rules):
-        return ()
-    return tuple(rule for rule in rules if isinstance(rule.condition, ChartCondition))
+        return self._regressions.close(state, _resolve(state.alert, at, f"{state.alert.summary}; closed: {why}"))
 
 
 def _rule_still_evaluates(state: AlertState, rule: AlertRule | None) -> bool:

@@ -34,8 +34,12 @@ class Match:
 
     def matches_rendition(self, rendition: Rendition) -> bool:
         """Whether the names of stream and rendition match."""
-        return any(fnmatchcase(rendition.stream_id, glob) for glob in self.stream) and any(
-            fnmatchcase(rendition.name, glob) for glob in self.rendition
+        return self.matches_names(rendition.stream_id, rendition.name)
+
+    def matches_names(self, stream_id: str, rendition: str) -> bool:
+        """Whether these names of stream and rendition match."""
+        return any(fnmatchcase(stream_id, glob) for glob in self.stream) and any(
+            fnmatchcase(rendition, glob) for glob in self.rendition
         )
 
     def matches_labels(self, labels: Mapping[str, str]) -> bool:

@@ -93,7 +93,27 @@ class GroupKey:
     series: GroupSeries
 
 
-StateKey = AlertKey | TimelineKey | LadderKey | GroupKey | MarkerKey
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupValuesKey:
+    """Key of values of a group."""
+
+    rule: str
+    series: GroupSeries
+    # start of the bucket of time in seconds
+    starts_at: float
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MutedAlertKey:
+    """Key of an alert of a series that a group mutes."""
+
+    rule: str
+    # as published
+    series: str
+
+
+StateKey = AlertKey | TimelineKey | LadderKey | GroupKey | GroupValuesKey | MutedAlertKey | MarkerKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +255,7 @@ class LadderRendition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupMembers:
-    """The series that belong to one group of one scorer."""
+    """The series of a group whose alert is open, as far as they had values when it opened."""
 
     rule: str
     group_series: GroupSeries
@@ -253,7 +273,41 @@ class GroupMembers:
         )
 
 
-State = AlertState | RenditionTimeline | DeployMarker | LadderRendition | GroupMembers
+GroupDeviations = tuple[tuple[str, float], ...]
+"""Pairs of stream/rendition, and its deviation from its baseline in points."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupValues:
+    """Deviations of series of a group within one bucket of time that is not complete; a bucket may have several."""
+
+    rule: str
+    series: GroupSeries
+    # start of the bucket in seconds
+    starts_at: float
+    # within the bucket, from 0
+    number: int
+    deviations: GroupDeviations = ()
+
+    @property
+    def key(self) -> GroupValuesKey:
+        return GroupValuesKey(rule=self.rule, series=self.series, starts_at=self.starts_at, number=self.number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MutedAlert:
+    """An open alert of a series that the alert of a group mutes."""
+
+    alert: Alert
+    # when the alert of the group was first seen resolved, in seconds
+    since: float | None = None
+
+    @property
+    def key(self) -> MutedAlertKey:
+        return MutedAlertKey(rule=self.alert.rule, series=self.alert.series)
+
+
+State = AlertState | RenditionTimeline | DeployMarker | LadderRendition | GroupMembers | GroupValues | MutedAlert
 
 
 class StateStore:

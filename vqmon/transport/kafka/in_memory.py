@@ -5,6 +5,7 @@ from collections import defaultdict, deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+from zlib import crc32
 
 from vqmon.errors import BrokerError, FencedError
 from vqmon.transport.kafka.records import (
@@ -134,7 +135,10 @@ class MemoryTransactionalProducer:
             raise BrokerError("write a transaction: no answer")
 
     def _append(self, record: ProducerRecord) -> None:
-        self._broker.append(record.topic, record.partition, record.key, record.value, record.headers)
+        partition = record.partition
+        if partition is None:
+            partition = crc32(record.key or b"") % self._broker.partitions
+        self._broker.append(record.topic, partition, record.key, record.value, record.headers)
 
     async def close(self) -> None:
         """Stop using the id."""

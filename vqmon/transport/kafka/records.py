@@ -42,7 +42,8 @@ class ProducerRecord:
     """One record to produce; on a compacted topic a value of None (a tombstone) deletes the key."""
 
     topic: str
-    partition: int
+    # None = the key decides
+    partition: int | None
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
@@ -96,14 +97,9 @@ class TopicNames:
     gathered: str
     gathered_state: str
 
-    @property
-    def single_partition(self) -> tuple[str, ...]:
-        """The topics that have one partition, whatever the others have."""
-        return (self.gathered, self.gathered_state)
-
     @classmethod
     def from_prefix(cls, prefix: str, group: str) -> "TopicNames":
-        """The names of version 1.
+        """The names of this version; a topic whose records have another form has another version.
 
         >>> TopicNames.from_prefix("vqmon", "vqmon").state
         'vqmon.state.vqmon.v1'
@@ -114,8 +110,8 @@ class TopicNames:
             alerts=f"{prefix}.alerts.v1",
             state=f"{prefix}.state.{group}.v1",
             rejected=f"{prefix}.rejected.v1",
-            gathered=f"{prefix}.gathered.{group}.v1",
-            gathered_state=f"{prefix}.gathered-state.{group}.v1",
+            gathered=f"{prefix}.gathered.{group}.v2",
+            gathered_state=f"{prefix}.gathered-state.{group}.v2",
         )
 
 

@@ -96,7 +96,7 @@ def topic_problems(
 def _partition_problems(
     existing: Sequence[TopicSpec], facts: Mapping[str, TopicFacts], options: str
 ) -> list[TopicProblem]:
-    shared_counts = {spec.name: facts[spec.name].partitions for spec in existing if not spec.has_one_partition}
+    shared_counts = {spec.name: facts[spec.name].partitions for spec in existing}
     problems = []
     if len(set(shared_counts.values())) > 1:
         largest = max(shared_counts.values())
@@ -108,14 +108,6 @@ def _partition_problems(
         counts = ", ".join(f"{name} {count}" for name, count in shared_counts.items())
         text = f"these topics must have the same number of partitions, but: {counts}"
         problems.append(TopicProblem(text=text, remedy="\n    ".join(commands)))
-    problems += [
-        TopicProblem(
-            text=f"topic {spec.name} has {facts[spec.name].partitions} partitions, it must have one",
-            remedy=f"kafka-topics.sh {options} --delete --topic {spec.name} && vqmon topics create",
-        )
-        for spec in existing
-        if spec.has_one_partition and facts[spec.name].partitions != 1
-    ]
     return problems
 
 

@@ -24,8 +24,6 @@ class TopicSpec:
 
     name: str
     partitions: int
-    # one partition, however many the other topics have
-    has_one_partition: bool = False
     replication_factor: int
     # checked at every start
     required_config: Mapping[str, str]
@@ -39,18 +37,16 @@ class TopicSpec:
 def topic_specs(
     names: TopicNames, *, partitions: int, replication_factor: int, max_message_bytes: int
 ) -> Sequence[TopicSpec]:
-    """The seven topics; all but two have the same number of partitions, as outputs and state keep the input's."""
+    """The seven topics; all have the same number of partitions, as outputs and state keep the input's."""
     min_insync_replicas = str(max(1, replication_factor - 1))
     delete, compact = {"cleanup.policy": "delete"}, {"cleanup.policy": "compact"}
     # A rejected record holds its original bytes and our headers: it must fit whatever the input topic accepted.
     large_messages = {"max.message.bytes": str(2 * max_message_bytes + (64 << 10))}
 
     def spec(name: str, description: str, required: Mapping[str, str], initial: Mapping[str, str]) -> TopicSpec:
-        has_one_partition = name in names.single_partition
         return TopicSpec(
             name=name,
-            partitions=1 if has_one_partition else partitions,
-            has_one_partition=has_one_partition,
+            partitions=partitions,
             replication_factor=replication_factor,
             required_config=required,
             initial_config={"min.insync.replicas": min_insync_replicas, **initial},
@@ -75,11 +71,11 @@ def topic_specs(
         ),
         spec(
             names.gathered,
-            "all outcomes in one partition, for rules over all streams",
+            "what group rules need of each segment, by group",
             delete,
             {**large_messages, **two_days},
         ),
-        spec(names.gathered_state, "state of the rules over all streams", compact, changelog),
+        spec(names.gathered_state, "state of the group rules", compact, changelog),
     ]
 
 

@@ -16,7 +16,7 @@ from vqmon.core.alerts.conditions.collapse import CollapseState
 from vqmon.core.alerts.conditions.floor import FloorBaseline, FloorState
 from vqmon.core.alerts.conditions.group import GroupState
 from vqmon.core.alerts.conditions.missing import MissingState
-from vqmon.core.alerts.conditions.regression import BucketDeviation, ChartState, RegressionState
+from vqmon.core.alerts.conditions.regression import ChartState, RegressionState
 from vqmon.core.alerts.regression.baseline import Baseline, BlockLows
 from vqmon.core.alerts.regression.change_point import Companions
 from vqmon.core.alerts.regression.control_chart import (
@@ -35,8 +35,12 @@ from vqmon.core.alerts.state import (
     GroupKey,
     GroupMembers,
     GroupSeries,
+    GroupValues,
+    GroupValuesKey,
     LadderKey,
     LadderRendition,
+    MutedAlert,
+    MutedAlertKey,
     PairSeries,
     ReleasedScores,
     RenditionSeries,
@@ -138,7 +142,36 @@ class StoredGroupMembers:
     places: tuple[str, ...] = ()
 
 
-StoredState = StoredAlertState | StoredTimeline | DeployMarker | StoredLadderRendition | StoredGroupMembers
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredGroupValues:
+    """Values of series of one group in a bucket of time."""
+
+    rule: str
+    group: str
+    scorer: str
+    starts: float
+    number: int
+    # stream/rendition, and its deviation in points
+    deviations: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredMutedAlert:
+    """An open alert of a series that a group mutes."""
+
+    muted: Alert
+    since: float | None = None
+
+
+StoredState = (
+    StoredAlertState
+    | StoredTimeline
+    | DeployMarker
+    | StoredLadderRendition
+    | StoredGroupMembers
+    | StoredGroupValues
+    | StoredMutedAlert
+)
 
 
 def state_key(key: StateKey) -> str:
@@ -152,6 +185,10 @@ def state_key(key: StateKey) -> str:
             return f"<{key.stream_id}/{key.rendition}"
         case GroupKey():
             return f"&{key.rule}|{key.series}"
+        case GroupValuesKey():
+            return f"+{key.rule}|{key.series}|{key.starts_at!r}|{key.number}"
+        case MutedAlertKey():
+            return f"~{key.rule}|{key.series}"
         case MarkerKey():
             return f"!{key.id}"
 
@@ -169,6 +206,17 @@ def pack_state(state: State) -> StoredState:
             return _pack_ladder_rendition(state)
         case GroupMembers():
             return _pack_group_members(state)
+        case GroupValues():
+            return StoredGroupValues(
+                rule=state.rule,
+                group=state.series.group,
+                scorer=state.series.scorer,
+                starts=state.starts_at,
+                number=state.number,
+                deviations=state.deviations,
+            )
+        case MutedAlert():
+            return StoredMutedAlert(muted=state.alert, since=state.since)
         case DeployMarker():
             return state
     raise TypeError(f"no stored form of {type(state).__name__}")
@@ -186,6 +234,16 @@ def unpack_state(stored: StoredState) -> State:
             return _unpack_ladder_rendition(stored)
         case StoredGroupMembers():
             return _unpack_group_members(stored)
+        case StoredGroupValues():
+            return GroupValues(
+                rule=stored.rule,
+                series=GroupSeries(group=stored.group, scorer=stored.scorer),
+                starts_at=stored.starts,
+                number=stored.number,
+                deviations=stored.deviations,
+            )
+        case StoredMutedAlert():
+            return MutedAlert(alert=stored.muted, since=stored.since)
         case DeployMarker():
             return stored
 
@@ -279,8 +337,7 @@ def _pack_chart_state(state: ChartState) -> StoredAlertState:
     companions = state.companions
     own: dict[str, Any] = {}
     if isinstance(state, RegressionState):
-        recent = tuple(number for bucket in state.bucket_deviations for number in bucket)
-        own = {"recent": recent, "dropped": state.unpaired_count}
+        own = {"dropped": state.unpaired_count}
     return StoredAlertState(
         rule=state.rule,
         series=str(state.series),
@@ -299,8 +356,7 @@ def _pack_chart_state(state: ChartState) -> StoredAlertState:
 def _unpack_chart_state(stored: StoredAlertState) -> ChartState:
     own: dict[str, Any] = {}
     if stored.kind == RegressionState.kind:
-        buckets = tuple(map(BucketDeviation._make, _rows(stored.recent, 3)))
-        own = {"bucket_deviations": buckets, "unpaired_count": stored.dropped}
+        own = {"unpaired_count": stored.dropped}
     return _CHART_STATES[stored.kind](
         rule=stored.rule,
         series=_chart_series(stored),

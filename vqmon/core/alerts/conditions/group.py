@@ -52,6 +52,8 @@ class Group(ChartCondition):
 
     def group_of(self, labels: Mapping[str, str]) -> str | None:
         """The group of a series with these labels, e.g. encoder=pool-a; None when a label of `by` is missing."""
+        if not self.by:
+            return ""
         if any(name not in labels for name in self.by):
             return None
         return ",".join(f"{name}={labels[name]}" for name in self.by)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 from vqmon.core.alerts.conditions.base import check_range
 from vqmon.core.alerts.conditions.chart import ChartCondition
@@ -16,18 +16,6 @@ AGAINST_LADDER = "ladder"
 
 AGAINST_LABEL = "label:"
 """`against` = this and a name: compare with the rendition that the segment's label of that name gives."""
-
-
-class BucketDeviation(NamedTuple):
-    """How far a series was from its baseline within one bucket of time, in points; see the condition `group`."""
-
-    starts_at: float
-    total: float
-    value_count: float
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.value_count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +48,8 @@ class RegressionState(ChartState):
 
     kind: ClassVar[str] = "regression"
 
-    # the last buckets, oldest first, for the groups that the series belongs to
-    bucket_deviations: tuple[BucketDeviation, ...] = ()
     # values that had no partner to compare with
     unpaired_count: int = 0
-
-    def restarted(self, basis: str) -> Self:
-        return replace(ChartState.restarted(self, basis), bucket_deviations=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,12 @@
 """Evaluates regression rules on outcomes: single series, and pairs of renditions aligned in media time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from vqmon.core.alerts.annotations import DeployMarker, StreamEnd, masked_seconds
 from vqmon.core.alerts.conditions.base import scorer_matches
+from vqmon.core.alerts.conditions.group import GroupState
 from vqmon.core.alerts.conditions.regression import (
     AGAINST_LABEL,
     AGAINST_LADDER,
@@ -13,29 +14,45 @@ from vqmon.core.alerts.conditions.regression import (
     RegressionState,
 )
 from vqmon.core.alerts.media_timeline import NOT_SEGMENTS, TimedOutcome
-from vqmon.core.alerts.regression.groups import GroupDetector
+from vqmon.core.alerts.regression.control_chart import EMPTY_CHART, current_baseline
+from vqmon.core.alerts.regression.groups.detector import GroupDetector, GroupMembership, MemberValue
 from vqmon.core.alerts.regression.inhibition import Inhibitor
 from vqmon.core.alerts.regression.ladder import Ladder, scored_segment
 from vqmon.core.alerts.regression.series_alert import Follow, SeriesValue, follow_series
 from vqmon.core.alerts.rules import AlertRule, segment_labels
-from vqmon.core.alerts.state import AlertKey, LadderRendition, ScoredSegment, StateStore
+from vqmon.core.alerts.state import AlertKey, AlertState, LadderRendition, ScoredSegment, StateStore
 from vqmon.core.types import Alert, QualityEvent, Rendition, SegmentFailure
 
 _DEPLOY_LABEL = "deploy"
 """A change of this label's value starts the series of its rendition anew."""
 
+Gather = Callable[[str, MemberValue], None]
+"""Called with the shard of the groups of a series, and a value for it."""
+
 
 class RegressionDetector:
     """Evaluates regression and group rules; remembers nothing but what is in `store`, and indexes of it."""
 
-    def __init__(self, rules: Sequence[AlertRule], store: StateStore, *, follow: Follow = follow_series) -> None:
+    def __init__(
+        self,
+        rules: Sequence[AlertRule],
+        store: StateStore,
+        *,
+        follow: Follow = follow_series,
+        gather: Gather | None = None,
+    ) -> None:
+        """With `gather`, groups are judged elsewhere: it gets what they need, and the alerts that they may mute."""
         self._store = store
         self._follow = follow
         self._rules = [(rule, rule.condition) for rule in rules if isinstance(rule.condition, Regression)]
         # stream/rendition -> the rules whose globs match; filled at its first outcome
         self._rules_by_rendition: dict[str, list[tuple[AlertRule, Regression]]] = {}
-        self._inhibitor = Inhibitor(rules, store)
-        self._groups = GroupDetector(rules, store, self._inhibitor)
+        self._inhibitor = Inhibitor(store)
+        self._membership = GroupMembership(rules)
+        self._gather = gather
+        self._groups = GroupDetector(() if gather else rules, store)
+        # of the alerts that have opened since `pop_opened`
+        self._opened: list[AlertKey] = []
         self._ladders: dict[str, Ladder] = {}
         self._stored_renditions: dict[str, dict[str, LadderRendition]] = {}
         for state in store.states.values():
@@ -52,9 +69,23 @@ class RegressionDetector:
         self._markers = sorted(markers, key=lambda marker: (marker.at, marker.id))
         self._matching_markers.clear()
 
-    def remove_alert(self, key: AlertKey) -> None:
-        """Forget an alert that was closed elsewhere."""
-        self._inhibitor.remove(key)
+    def pop_opened(self) -> Sequence[AlertKey]:
+        """The states whose alerts have opened since the last call."""
+        opened, self._opened = self._opened, []
+        return opened
+
+    def close(self, state: AlertState, resolved: Alert) -> Iterator[Alert]:
+        """Forget an alert that was closed elsewhere, and publish that it has resolved."""
+        if isinstance(state, GroupState):
+            self._groups.remove(state.key)
+        if not isinstance(state, RegressionState):
+            yield resolved
+            return
+        self._inhibitor.remove(state.key, resolved)
+        member = MemberValue.of_alert(resolved, scorer=state.series.scorer)
+        yield from self._to_groups(
+            member, resolved.labels, resolved.stream_id, resolved.rendition, scorer=state.basis.partition(" ")[0]
+        )
 
     def evaluate(self, timed: TimedOutcome) -> Iterator[Alert]:
         """The alerts that open or resolve with an outcome and with the segments that it releases."""
@@ -91,7 +122,6 @@ class RegressionDetector:
                 self._store.save(rendition)
 
     def _evaluate_segment(self, segment: ScoredSegment, ladder: Ladder | None) -> Iterator[Alert]:
-        yield from self._groups.advance_to(segment.starts_at)
         rendition = Rendition(stream_id=segment.stream_id, name=segment.rendition)
         for rule, condition in self._matching_rules(rendition):
             if not rule.match.matches_labels(segment.labels):
@@ -127,8 +157,38 @@ class RegressionDetector:
             cause=condition.alert_cause,
         )
         state, transition = self._follow(rule, state, series_value)
-        state = self._groups.add_value(state, segment, scorer=scorer, value=value)
-        yield from self._inhibitor.apply(state, transition, at=segment.starts_at)
+        if transition is not None and transition.kind == "open":
+            self._opened.append(state.key)
+        alerts = tuple(self._inhibitor.apply(state, transition, at=segment.starts_at))
+        yield from self._tell_groups(state, segment, scorer=scorer, value=value, alerts=alerts)
+
+    def _tell_groups(
+        self, state: RegressionState, segment: ScoredSegment, *, scorer: str, value: float, alerts: tuple[Alert, ...]
+    ) -> Iterator[Alert]:
+        """Pass a value of a series and its alerts to its groups; the alerts to publish."""
+        name = state.series.scorer
+        if self._membership.has_deviations(state.rule):
+            baseline = current_baseline(state.chart or EMPTY_CHART)
+            if baseline is not None:
+                deviation = round(value - baseline.level, 4)
+                member = MemberValue(state.rule, segment.rendition_key, name, {}, segment.starts_at, deviation)
+                yield from self._to_groups(member, segment.labels, segment.stream_id, segment.rendition, scorer=scorer)
+        for alert in alerts:
+            member = MemberValue.of_alert(alert, scorer=name, at=segment.starts_at)
+            yield from self._to_groups(member, alert.labels, segment.stream_id, segment.rendition, scorer=scorer)
+
+    def _to_groups(
+        self, member: MemberValue, labels: Mapping[str, str], stream_id: str, rendition: str, *, scorer: str
+    ) -> Iterator[Alert]:
+        """Pass something of a series to its groups, if there are any; the scorer is name@version."""
+        groups = self._membership.groups_of(stream_id, rendition, labels, scorer=scorer)
+        if not groups:
+            if member.alert is not None:
+                yield member.alert
+        elif self._gather is not None:
+            self._gather(self._membership.shard_of(labels, scorer=member.scorer), member._replace(groups=groups))
+        else:
+            yield from self._groups.add([member._replace(groups=groups)])
 
     def _deploy_suffix(self, segment: ScoredSegment, partner: str) -> str:
         """What distinguishes the basis of a series after a deploy from the one before."""

@@ -1,0 +1,1 @@
+"""Group rules: many series of one regression rule together."""
