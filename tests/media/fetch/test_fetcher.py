@@ -1,5 +1,7 @@
 """Fetching of segments and files: initialization sections, keys, caches and messages."""
 
+import base64
+import gzip
 import logging
 import os
 from collections.abc import Iterable
@@ -95,8 +97,6 @@ async def test_segments_are_decrypted_with_a_cached_key(server: Server) -> None:
 @pytest.mark.parametrize(
     ("encryption", "reason"),
     [
-        (Encryption(method="SAMPLE-AES", key_url="/key", iv_hex=IV.hex()), "encrypted"),
-        (Encryption(method="cenc"), "encrypted"),
         (Encryption(method="ROT-13", key_url="/key"), "encrypted"),
         (Encryption(method="AES-128", iv_hex=IV.hex()), "encrypted"),
         (Encryption(method="AES-128", key_url="/key", iv_hex="00"), "key"),
@@ -164,3 +164,53 @@ async def test_errors_and_logs_never_hold_credentials_or_queries(
     errors.append(caught.value)
     assert leaks(f"{error} {error.detail} {error.__cause__}" for error in errors) == []
     assert leaks(record.getMessage() for record in caplog.records) == []
+
+
+TS = (b"\x47" + bytes(187)) * 2
+
+
+async def test_a_transport_stream_gets_no_init_section(server: Server) -> None:
+    """An EXT-X-MAP is in force for advertisements of another container too."""
+    server.answers = {"/init": b"init", "/a": TS}
+    async with Fetcher(loopback_policy(server)) as fetcher:
+        assert await fetcher.fetch(segment(server.url("/a"), init_url=server.url("/init"))) == TS
+
+
+async def test_segment_init_section_and_key_may_be_data_urls() -> None:
+    """Without any network, and in parts."""
+    key = "data:;base64," + base64.b64encode(KEY).decode()
+    media = "data:video/mp4;base64," + base64.b64encode(encrypted(b"pictures")).decode()
+    part = segment(media, encryption=Encryption(method="AES-128", key_url=key, iv_hex=IV.hex()), init_url="data:,init")
+    async with Fetcher(FetchPolicy()) as fetcher:
+        assert await fetcher.fetch(part) == b"initpictures"
+        byte_range = ByteRange(offset_bytes=2, length_bytes=3)
+        assert await fetcher.fetch(segment("data:,abcdefg", byte_range=byte_range)) == b"cde"
+
+
+@pytest.mark.parametrize("method", ["SAMPLE-AES", "cenc", "cbcs"])
+async def test_media_that_declares_its_encryption_itself_is_fetched(server: Server, method: str) -> None:
+    """The playlist says it of clear leads too; decoding tells what is encrypted."""
+    server.answers["/a"] = b"clear"
+    async with Fetcher(loopback_policy(server)) as fetcher:
+        assert await fetcher.fetch(segment(server.url("/a"), encryption=Encryption(method=method))) == b"clear"
+
+
+@pytest.mark.parametrize("headers", [{"Content-Encoding": "gzip"}, {}])
+async def test_the_start_of_a_compressed_body_is_read(server: Server, headers: dict[str, str]) -> None:
+    """Though the server answers a request for a part with compressed bytes; ranges are those of the content."""
+    server.answers["/a"] = Answer(gzip.compress(BODY), headers=headers)
+    byte_range = ByteRange(offset_bytes=5, length_bytes=10)
+    async with Fetcher(loopback_policy(server)) as fetcher:
+        start = (await fetcher.get_start(server.url("/a"), max_bytes=100)).body
+        assert start
+        assert BODY.startswith(start)
+        if headers:
+            assert await fetcher.fetch(segment(server.url("/a"), byte_range=byte_range)) == BODY[5:15]
+
+
+async def test_the_start_of_a_part_of_a_compressed_body_is_read(server: Server) -> None:
+    """The part is refused, the whole is requested."""
+    part = Answer(gzip.compress(BODY)[:99], status=206, headers={"Content-Encoding": "gzip"})
+    server.answers["/a"] = [part, Answer(gzip.compress(BODY), headers={"Content-Encoding": "gzip"})]
+    async with Fetcher(loopback_policy(server)) as fetcher:
+        assert (await fetcher.get_start(server.url("/a"), max_bytes=100)).body == BODY[:100]

@@ -1,5 +1,7 @@
 """Following a playlist from one version to the next: new, lost and renumbered segments."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from tests.media.sources.rig import MAIN, NOON, cursor_after, listing, reasons, segment_of, sequences
 from vqmon.core.types import LaneCursor, Segment, SegmentFailure
 from vqmon.media.sources.follower import MAX_SKIPPED, PlaylistFollower
+from vqmon.media.sources.media_playlist import MediaPlaylist
 
 
 def follower(cursor: LaneCursor | None = None) -> PlaylistFollower:
@@ -104,3 +107,45 @@ def test_after_an_outage_a_timeline_without_times_continues_at_the_present() -> 
 def test_an_empty_playlist_gives_no_items() -> None:
     """A stream that has not begun yet."""
     assert follower().update(listing([]), NOON) == []
+
+
+def unnumbered(names: Sequence[int]) -> MediaPlaylist:
+    """A live playlist without sequence numbers, whose entries count from 0."""
+    listed = listing(names)
+    entries = [replace(entry, sequence=index, next_sequence=index + 1) for index, entry in enumerate(listed.entries)]
+    return replace(listed, entries=entries, is_numbered=False)
+
+
+def test_a_live_playlist_without_numbers_is_followed_by_its_addresses() -> None:
+    """Each segment once, also when all of them are new; a restart goes on behind the cursor."""
+    following = follower()
+    items = [
+        item
+        for names in ([0, 1, 2], [0, 1, 2], [1, 2, 3], [3, 4, 5], [8, 9])
+        for item in following.update(unnumbered(names), NOON)
+    ]
+    urls = [segment_of(item).url for item in items]
+    assert urls == [f"http://h/s{name}.ts" for name in (0, 1, 2, 3, 4, 5, 8, 9)]
+    assert [segment_of(item).sequence for item in items] == list(range(8))
+
+    resumed = follower(cursor_after(items[-2])).update(unnumbered([7, 8, 9, 10]), NOON)
+    assert [(segment_of(item).sequence, segment_of(item).url[-6:]) for item in resumed] == [
+        (7, "/s9.ts"), (8, "s10.ts"),
+    ]  # fmt: skip
+
+
+def test_an_entry_with_a_problem_is_a_failure() -> None:
+    """In its place, with what the playlist said."""
+    listed = listing(range(2))
+    bad = replace(listed.entries[0], problem="line 3: EXT-X-BYTERANGE: no byte range")
+    failure, good = follower().update(replace(listed, entries=[bad, listed.entries[1]]), NOON)
+    assert isinstance(failure, SegmentFailure)
+    assert (failure.reason, failure.detail) == ("playlist", bad.problem)
+    assert isinstance(good, Segment)
+
+
+def test_numbers_that_jump_further_than_times_reach_are_survived() -> None:
+    """After a cursor, when nothing tells how fast segments are made."""
+    before = Segment(rendition=MAIN, sequence=0, url="http://h/s0.ts", starts_at=NOON, duration_seconds=4)
+    items = follower(cursor_after(before)).update(listing([2**60]), NOON)
+    assert len(items) == MAX_SKIPPED + 1

@@ -90,3 +90,38 @@ async def test_the_lanes_of_one_mpd_share_reloads(server: Server) -> None:
             for lane in lanes:
                 await anext(aiter(lane))
     assert server.count("/live.mpd") == 4
+
+
+async def test_a_rendition_moves_to_the_server_that_answers(server: Server) -> None:
+    """And stays there; the segments know their addresses on the other one."""
+    clock = ManualClock(ends=20)
+    packager = Packager(clock)
+    variant = '#EXT-X-STREAM-INF:BANDWIDTH=1000,RESOLUTION=64x36,CODECS="avc1"'
+    server.answers = {
+        "/m.m3u8": f"#EXTM3U\n{variant}\n/a/live.m3u8\n{variant}\n/b/live.m3u8".encode(),
+        "/a/live.m3u8": scripted_answer(lambda: packager.text() if clock.seconds < 8 else Answer(status=404)),
+        "/b/live.m3u8": scripted_answer(packager.text),
+    }
+    items = await collect_single_lane(server, clock, "/m.m3u8")
+    assert reasons(items) == []
+    assert sequences(items) == list(range(100, 100 + len(items)))
+    first, last = segment_of(items[0]), segment_of(items[-1])
+    assert [first.url.split("/")[3], first.mirrors[0].url.split("/")[3]] == ["a", "b"]
+    assert [last.url.split("/")[3], last.mirrors[0].url.split("/")[3]] == ["b", "a"]
+    assert server.count("/a/live.m3u8") <= 4
+
+
+async def test_steering_chooses_the_server(server: Server) -> None:
+    """The pathway that the steering server prefers serves first."""
+    variant = '#EXT-X-STREAM-INF:BANDWIDTH=1000,RESOLUTION=64x36,CODECS="avc1"'
+    server.answers = {
+        "/m.m3u8": "\n".join(
+            ("#EXTM3U", '#EXT-X-CONTENT-STEERING:SERVER-URI="/steer",PATHWAY-ID="A"', f'{variant},PATHWAY-ID="A"',
+             "/a/v.m3u8", f'{variant},PATHWAY-ID="B"', "/b/v.m3u8")
+        ).encode(),
+        "/steer": b'{"VERSION": 1, "PATHWAY-PRIORITY": ["B", "A"]}',
+        "/b/v.m3u8": b"#EXTM3U\n#EXTINF:4,\ns.ts\n#EXT-X-ENDLIST",
+    }  # fmt: skip
+    (item,) = await collect_single_lane(server, ManualClock(), "/m.m3u8")
+    assert segment_of(item).url == server.url("/b/s.ts")
+    assert server.count("/a/v.m3u8") == 0

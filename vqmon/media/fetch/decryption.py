@@ -25,6 +25,20 @@ _METHODS = {
 }
 
 
+# Parts of the pictures are encrypted, in a way that the media itself declares: it may be clear all the same.
+_SAMPLE_METHODS = frozenset(
+    {"SAMPLE-AES", "SAMPLE-AES-CTR", "SAMPLE-AES-CENC", "ISO-23001-7", "cenc", "cens", "cbc1", "cbcs"}
+)
+
+
+def whole_segment_encryption(encryption: Encryption | None) -> Encryption | None:
+    """The encryption to undo before decoding; None when the media is clear or declares itself what is encrypted.
+
+    Clear leads and clear advertisements have the same declaration in the playlist as what follows them.
+    """
+    return None if encryption is None or encryption.method in _SAMPLE_METHODS else encryption
+
+
 def require_key_url(encryption: Encryption) -> str:
     """The URL of the key; raises FetchError("encrypted") when the method is not supported or there is no URL."""
     if encryption.method not in _METHODS:

@@ -22,7 +22,7 @@ import httpcore2
 from vqmon.core.types import ByteRange, Encryption, Segment
 from vqmon.errors import FetchError
 from vqmon.media.fetch.content import decode_data_url, decompress, is_data_url, is_gzip
-from vqmon.media.fetch.decryption import decrypt, require_key_url, split_encryption_fragment
+from vqmon.media.fetch.decryption import decrypt, require_key_url, split_encryption_fragment, whole_segment_encryption
 from vqmon.media.fetch.http import FetchedResource, HttpClient, PinnedNetworkBackend, Resolver, resolve_host
 from vqmon.media.fetch.ssrf_policy import FetchPolicy, check_file, is_local_address, printable, redact_url
 
@@ -93,11 +93,12 @@ class Fetcher:
 
     async def fetch(self, segment: Segment) -> bytes:
         """The bytes of a segment, decrypted and preceded by its initialization section."""
-        if segment.encryption is not None:
-            require_key_url(segment.encryption)
+        encryption = whole_segment_encryption(segment.encryption)
+        if encryption is not None:
+            require_key_url(encryption)
         init = await self._init_section(segment) if segment.init_url else b""
         fetched = await self.get(segment.url, max_bytes=self._policy.max_bytes, byte_range=segment.byte_range)
-        media = await self._decrypt(fetched.body, segment.encryption)
+        media = await self._decrypt(fetched.body, encryption)
         if _needs_no_init(media):
             init = b""
         if len(init) + len(media) > self._policy.max_bytes:
@@ -157,7 +158,7 @@ class Fetcher:
             return cached
         url, encryption = split_encryption_fragment(segment.init_url or "")
         fetched = await self.get(url, max_bytes=_INIT_MAX_BYTES, byte_range=segment.init_byte_range)
-        init = await self._decrypt(fetched.body, encryption)
+        init = await self._decrypt(fetched.body, whole_segment_encryption(encryption))
         self._inits.put(key, init)
         return init
 

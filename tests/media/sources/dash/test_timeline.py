@@ -107,3 +107,22 @@ def test_a_live_window_only_ever_moves_forward(at: float, step: float, length: i
     if all(numbers):
         assert numbers[1][0] >= numbers[0][0]
         assert numbers[1][-1] >= numbers[0][-1]
+
+
+@pytest.mark.parametrize(
+    "timeline",
+    [
+        '<S t="0" d="1" r="-1"/>',
+        '<S t="0" d="1" r="99999999"/>',
+        '<S t="0" d="1" r="14395"/>',
+        '<S d="1" r="900"/>' * 50,
+    ],
+)
+@pytest.mark.parametrize("window", ["", 'timeShiftBufferDepth="PT20S"', 'timeShiftBufferDepth="P9D"'])
+def test_a_few_lines_of_a_live_mpd_list_no_more_than_its_window_holds(timeline: str, window: str) -> None:
+    """And never more than a thousand segments, the newest ones."""
+    body = f'<SegmentTemplate media="$Time$"><SegmentTimeline>{timeline}</SegmentTimeline></SegmentTemplate>'
+    listing = list_segments(parse_mpd_body(f"{DYNAMIC} {window}", period(body, attributes='start="PT0S"')), at=14_396)
+    assert len(listing.entries) <= 1000
+    if "20S" in window:
+        assert all(int(name) >= 14_396 - 21 for name in file_names(listing))

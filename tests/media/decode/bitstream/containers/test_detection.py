@@ -24,7 +24,7 @@ MXF = bytes.fromhex("060e2b34020501010d0102010102")
         (bytes(5000), "not_media"),
         (b"\x1f\x43\xb6\x75" + bytes(50), "missing_init"),
         (b"\x00\x00\x00\x10moof" + bytes(8) + b"\x00\x00\x00\x10mdat" + bytes(8), "missing_init"),
-        (b"\x00\x00\x00\x20moov\x00\x00\x00\x18encv\x00\x00\x00\x10sinf" + bytes(8), "encrypted"),
+        (b"\0\0\0\x18moov\0\0\0\x10trak\0\0\0\x08encv", "encrypted"),
         ((b"\x47\x01\x00\x90" + bytes(184)) * 50, "encrypted"),
         (ADTS * 3, "no_video"),
         (ID3 + ADTS * 3, "no_video"),

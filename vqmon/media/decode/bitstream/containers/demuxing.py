@@ -9,6 +9,7 @@ from av.video.stream import VideoStream
 from vqmon.errors import DecodeError
 from vqmon.media.decode.bitstream.containers.detection import ends_within_packet
 from vqmon.media.decode.bitstream.containers.dolby_vision import find_dolby_vision
+from vqmon.media.decode.bitstream.containers.encryption import is_in_clear_fragment
 from vqmon.media.decode.bitstream.containers.transport_stream import name_undemuxed_codec
 from vqmon.media.decode.bitstream.headers import headers_suffice
 from vqmon.media.decode.bitstream.packets import (
@@ -77,9 +78,12 @@ def demux_video(
         raise DecodeError("unsupported_codec", f"{codec} in MPEG-TS is not supported") from None
     _check_codec(stream, limits)
     packets = _read_packets(container, stream, limits)
-    if any(packet.has_sidedata("encryption_info") for packet in packets[:8]):
+    clear = _clear_packets(packets, media, demuxer)
+    if not clear:
         raise DecodeError("encrypted", "the frames are encrypted")
-    video = VideoPackets(stream=stream, packets=packets, pictures=[], demuxer=demuxer)
+    video = VideoPackets(stream=stream, packets=clear, pictures=[], demuxer=demuxer)
+    if len(clear) < len(packets):
+        video.notes.append(f"{len(packets) - len(clear)} encrypted frames are left out")
     video.missing_pictures = _count_missing_pictures(stream, media, demuxer)
     if video.missing_pictures:
         video.notes.append("the file is truncated")
@@ -111,6 +115,21 @@ def _read_packets(
     if not packets:
         raise DecodeError("no_frames", "the video track holds no frames")
     return packets
+
+
+def _clear_packets(
+    packets: "list[av.Packet[VideoStream]]", media: bytes, demuxer: str
+) -> "list[av.Packet[VideoStream]]":
+    """The packets that are not encrypted; libav marks every sample of a track that declares encryption."""
+    marked = [packet.has_sidedata("encryption_info") for packet in packets]
+    if not any(marked):
+        return packets
+    is_clear = is_in_clear_fragment(media) if demuxer == "mov" else lambda offset: False
+    return [
+        packet
+        for packet, is_marked in zip(packets, marked, strict=True)
+        if not is_marked or (packet.pos is not None and is_clear(packet.pos))
+    ]
 
 
 def _count_missing_pictures(stream: VideoStream, media: bytes, demuxer: str) -> int:

@@ -4,6 +4,7 @@ import re
 
 from vqmon.errors import DecodeError
 from vqmon.media.decode.bitstream.containers.boxes import CLUSTER, ends_within_element, iterate_iso_boxes
+from vqmon.media.decode.bitstream.containers.encryption import has_only_encrypted_video
 from vqmon.media.decode.bitstream.containers.transport_stream import (
     check_scrambling,
     ends_within_ts_packet,
@@ -101,10 +102,8 @@ def _describe_foreign_bytes(media: bytes) -> str:
 
 
 def _check_iso(media: bytes) -> None:
-    kinds = set()
-    for kind, start, end in iterate_iso_boxes(media):
-        kinds.add(kind)
-        if kind == b"moov" and media.find(b"encv", start, end) >= 0 and media.find(b"sinf", start, end) >= 0:
-            raise DecodeError("encrypted", "the video track is encrypted (common encryption)")
+    kinds = {kind for kind, _, _ in iterate_iso_boxes(media)}
+    if has_only_encrypted_video(media):
+        raise DecodeError("encrypted", "the video track is encrypted (common encryption)")
     if b"moov" not in kinds and b"moof" in kinds:
         raise DecodeError("missing_init", "movie fragments without their initialization section")
