@@ -39,7 +39,7 @@ def remux(media: bytes, container: str = "mpegts", *options: str) -> bytes:
             ffmpeg("-i", "-", "-c", "copy", *options, "-f", "mp4", f"{folder}/media.mp4", source=media)
             return (Path(folder) / "media.mp4").read_bytes()
     if container == "fmp4":
-        container, options = "mp4", (*options, "-movflags", "frag_keyframe+empty_moov")
+        container, options = "mp4", (*options, "-movflags", "frag_keyframe+empty_moov+default_base_moof")
     return ffmpeg("-i", "-", "-c", "copy", *options, "-f", container, "-", source=media)
 
 
@@ -64,6 +64,16 @@ def then(first: bytes, second: bytes, *, offset_seconds: float) -> bytes:
         "-f", "mpegts", "-",
         source=second,
     )  # fmt: skip
+
+
+def _fragments() -> bytes:
+    """Fragmented MP4 whose fragments may be moved."""
+    return remux(sound(), "fmp4")
+
+
+def _live_matroska() -> bytes:
+    """Matroska without an index, whose clusters may be moved."""
+    return remux(sound(), "matroska", "-live", "1")
 
 
 @dataclass(frozen=True)
@@ -133,6 +143,16 @@ SHOWN = {
     ),
     "time-overlaps": Condition(
         lambda: then(sound(), sound(), offset_seconds=1.92),
+        lambda: then(sound(), sound(), offset_seconds=2),
+        note="the timestamps jump back at 2.0 s",
+    ),
+    "time-repeats-in-fragments": Condition(
+        lambda: _fragments() + _fragments()[_fragments().index(b"moof") - 4 :],
+        lambda: then(sound(), sound(), offset_seconds=2),
+        note="the timestamps jump back at 2.0 s",
+    ),
+    "time-repeats-in-clusters": Condition(
+        lambda: _live_matroska() + _live_matroska()[_live_matroska().index(b"\x1f\x43\xb6\x75") :],
         lambda: then(sound(), sound(), offset_seconds=2),
         note="the timestamps jump back at 2.0 s",
     ),

@@ -26,10 +26,10 @@ def gop(start: int, *, count: int = 3, dts: bool = True) -> list[Packet]:
 
 
 def join(*packets: Packet, is_streamed: bool = True) -> tuple[list[int | None], list[str]]:
-    notes = join_stretches(
+    joins = join_stretches(
         packets, seconds_per_tick=TICK, frames_per_second=Fraction(25), has_streamed_clock=is_streamed
     )
-    return [packet.pts for packet in packets], notes
+    return [packet.pts for packet in packets], [join.remark for join in joins]
 
 
 @pytest.mark.parametrize(

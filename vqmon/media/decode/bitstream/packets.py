@@ -43,7 +43,13 @@ class VideoPackets:
 
     @property
     def frames_per_second(self) -> Fraction | None:
-        """By the container, or by the parameter sets of raw video; None when nothing tells."""
+        """By the container, or by the parameter sets of raw video; None when nothing tells.
+
+        By the decoding times where the container gives no others.
+        """
+        decoded = [packet.dts for packet in self.packets if packet.dts is not None and packet.pts is None]
+        if len(decoded) > 1 and decoded[-1] > decoded[0]:
+            return (len(decoded) - 1) / ((decoded[-1] - decoded[0]) * self.seconds_per_tick)
         if self.demuxer in _RAW or not self.stream.average_rate:
             return self.stream.guessed_rate
         return self.stream.average_rate
@@ -54,14 +60,23 @@ class VideoPackets:
         return self.stream.time_base or Fraction(1, 90_000)
 
 
-def join_timeline(video: VideoPackets) -> None:
-    """Put all packets on one timeline; see `timeline.join_stretches`."""
-    video.notes += join_stretches(
+def join_timeline(video: VideoPackets, undiscarded: Callable[[av.Packet[VideoStream]], av.Packet[VideoStream]]) -> None:
+    """Put all packets on one timeline; see `timeline.join_stretches`.
+
+    libav marks pictures of fragmented MP4 that come a second time as not shown; `undiscarded` copies them without.
+    """
+    joins = join_stretches(
         video.packets,
         seconds_per_tick=video.seconds_per_tick,
         frames_per_second=video.frames_per_second,
         has_streamed_clock=video.demuxer in _STREAMED,
     )
+    video.notes += [join.remark for join in joins]
+    if joins and video.demuxer == "mov":
+        first = joins[0].position
+        video.packets[first:] = [
+            undiscarded(packet) if packet.is_discard else packet for packet in video.packets[first:]
+        ]
 
 
 def drop_unreliable_times(video: VideoPackets) -> None:

@@ -29,6 +29,14 @@ class TimedPacket(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """A place where the times were changed: the position of the first packet behind it, and a remark for people."""
+
+    position: int
+    remark: str
+
+
 @dataclass(slots=True)
 class _Stretch:
     """Consecutive packets on one clock; times in ticks."""
@@ -49,30 +57,33 @@ def join_stretches(
     seconds_per_tick: Fraction,
     frames_per_second: Fraction | None,
     has_streamed_clock: bool,
-) -> list[str]:
-    """Change the times of the packets so that no two stretches overlap; returns a remark on each place where it did.
+) -> list[Join]:
+    """Change the times of the packets so that no two stretches overlap; returns each place where it did.
 
     `has_streamed_clock` says that a gap in the times may be a change of the clock (MPEG-TS, FLV); elsewhere it is a
     pause. A stretch most of whose pictures share their times loses these times: its pictures follow at the frame rate.
     """
     step = max(1, round(1 / ((frames_per_second or _DEFAULT_RATE) * seconds_per_tick)))
     stretches = _find_stretches(packets, seconds_per_tick, step, has_streamed_clock=has_streamed_clock)
-    notes, finish, start = [], None, stretches[0].earliest if stretches else None
+    joins: list[Join] = []
+    finish, start = None, stretches[0].earliest if stretches else None
     for stretch in stretches:
         shift = 0
         if finish is not None and stretch.earliest is not None:
             shift = finish - stretch.earliest
             at_seconds = float((finish - (start or 0)) * seconds_per_tick)
             direction = "back" if shift > 0 else "ahead"
-            notes.append(f"the timestamps jump {direction} at {at_seconds:.1f} s; the jump was closed")
+            remark = f"the timestamps jump {direction} at {at_seconds:.1f} s; the jump was closed"
+            joins.append(Join(position=stretch.first, remark=remark))
         is_stuck = stretch.times > 2 and stretch.distinct * 2 < stretch.times
         _move(packets[stretch.first : stretch.end], shift, is_stuck=is_stuck)
         if is_stuck:
-            notes.append("the timestamps repeat; the pictures were placed by the frame rate")
+            remark = "the timestamps repeat; the pictures were placed by the frame rate"
+            joins.append(Join(position=stretch.first, remark=remark))
             stretch.finish = (stretch.earliest or 0) + stretch.times * step
         if stretch.earliest is not None:
             finish = stretch.finish + shift
-    return notes
+    return joins
 
 
 def _move(packets: Sequence[TimedPacket], shift: int, *, is_stuck: bool) -> None:

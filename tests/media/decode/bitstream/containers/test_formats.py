@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from tests.media.clips import clip, x264
+from tests.media.clips import clip, ffmpeg, x264
 from vqmon.core.types import DecodedSegment, View
 from vqmon.errors import DecodeError
 from vqmon.media.decode.pool import DecoderPool
@@ -115,6 +115,15 @@ async def test_every_format_is_decoded_in_the_jail(name: str, pool: DecoderPool)
     assert differences.max() < form.levels
     # a picture away from its time differs more
     assert np.abs(np.roll(source(), 1, axis=0) - source()).mean() > 3 * form.levels
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_avi_with_empty_pictures_has_the_rate_of_its_decoding_times(pool: DecoderPool) -> None:
+    """Where ffmpeg copies packets without a known rate into AVI, the rate in the header is far too high."""
+    copied = ffmpeg("-f", "mpegts", "-i", "-", "-c", "copy", "-f", "avi", "-", source=clip(*x264(), seconds=2.2))
+    decoded = await pool.decode(copied, views=[VIEW])
+    assert decoded.times_seconds == pytest.approx((0, 1, 2), abs=0.002)
+    assert decoded.media.fps == pytest.approx(25, rel=0.01)
 
 
 def test_every_container_and_codec_has_a_fixture() -> None:

@@ -1,6 +1,7 @@
 """Demuxing by libav: opening a container of a given format, the choice of its video stream, and its packets."""
 
 import io
+from typing import cast
 
 import av
 from av.packet import PacketSideData
@@ -90,7 +91,7 @@ def demux_video(
     _check_dolby_vision(video, media)
     drop_unreliable_times(video)
     repeat_parameter_sets(video, _attach_parameter_sets)
-    join_timeline(video)
+    join_timeline(video, _undiscarded)
     video.pictures = coded_pictures(video)
     if (seconds := duration_seconds(video)) > limits.max_duration_seconds:
         raise DecodeError("too_long", f"{seconds:.0f} s; at most {limits.max_duration_seconds:.0f} s are decoded")
@@ -168,6 +169,16 @@ def _attach_parameter_sets(packet: "av.Packet[VideoStream]", extradata: bytes) -
     side_data = PacketSideData(_NEW_EXTRADATA, len(extradata))  # type: ignore[call-arg]
     side_data.update(extradata)
     packet.set_sidedata(side_data)
+
+
+def _undiscarded(packet: "av.Packet[VideoStream]") -> "av.Packet[VideoStream]":
+    """A copy of a packet that is not marked as one whose picture is not shown."""
+    copy = cast("av.Packet[VideoStream]", av.Packet(bytes(packet)))
+    copy.pts, copy.dts, copy.duration, copy.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
+    copy.is_keyframe, copy.is_corrupt = packet.is_keyframe, packet.is_corrupt
+    for side_data in packet.iter_sidedata():
+        copy.set_sidedata(side_data)
+    return copy
 
 
 def _check_dolby_vision(video: VideoPackets, media: bytes) -> None:
