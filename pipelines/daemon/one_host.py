@@ -156,16 +156,18 @@ async def _open_sink(
     return OutcomeSink(writer, judge, notifier=notifier)
 
 
-async def _watch_all(sources: Mapping[str, _StreamSource], context: _WatchContext, thread: HistoryThread) -> None:
+async def _watch_all(
+    sources: Sequence[tuple[str, _StreamSource]], context: _WatchContext, thread: HistoryThread
+) -> None:
     """Watch every stream until its source ends, and publish the ends that people request meanwhile."""
-    context.on_publish([], await context.sink.end_unwatched(sources))
+    context.on_publish([], await context.sink.end_unwatched({stream_id for stream_id, _ in sources}))
     sources_ended = asyncio.Event()
     async with NamedTasks() as tasks:
         tasks.start(
             "requested ends",
             publish_requested_ends(thread, context.sink.publish_end, on_publish=context.on_publish, stop=sources_ended),
         )
-        await run_concurrently(_watch_stream(stream_id, source, context) for stream_id, source in sources.items())
+        await run_concurrently(_watch_stream(stream_id, source, context) for stream_id, source in sources)
         sources_ended.set()
 
 

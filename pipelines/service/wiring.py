@@ -145,10 +145,12 @@ async def open_picture_decoder(
 
 
 def _stream_references(streams: Sequence[WatchedStream], fetcher: Fetcher) -> FindReference:
-    """The reference of each segment, by the settings of its stream."""
-    by_id = {stream.id: stream for stream in streams}
+    """The reference of each segment, by the settings of its stream; of those that share an id, of its arm."""
+    arms_by_id: dict[str, dict[str, WatchedStream]] = {}
+    for stream in streams:
+        arms_by_id.setdefault(stream.id, {})[stream.arm] = stream
     playlists = {
-        stream.id: ReferencePlaylist(
+        (stream.id, stream.arm): ReferencePlaylist(
             as_url(stream.reference_playlist),
             stream_url=as_url(stream.url),
             rendition=stream.reference_rendition,
@@ -160,10 +162,12 @@ def _stream_references(streams: Sequence[WatchedStream], fetcher: Fetcher) -> Fi
     }
 
     async def find_reference(segment: Segment) -> Reference | ReferenceComparison | None:
-        stream_id = segment.rendition.stream_id
-        if stream_id in playlists:
-            return await playlists[stream_id].find(segment)
-        return by_id[stream_id].reference_of(segment) if stream_id in by_id else None
+        arms = arms_by_id.get(segment.rendition.stream_id, {})
+        stream = arms.get(segment.all_labels.get("arm", ""), next(iter(arms.values())) if len(arms) == 1 else None)
+        if stream is None:
+            return None
+        playlist = playlists.get((stream.id, stream.arm))
+        return await playlist.find(segment) if playlist else stream.reference_of(segment)
 
     return find_reference
 
@@ -274,40 +278,46 @@ def default_file(name: str) -> Path:
 
 def open_sources(
     settings: Settings, *, fetcher: Fetcher, history: History, stop: asyncio.Event
-) -> Mapping[str, PlaylistSource | FolderSource]:
-    """One source per stream, each going on where the history says that it stopped."""
+) -> Sequence[tuple[str, PlaylistSource | FolderSource]]:
+    """The id and the source of every stream, each going on where the history says that it stopped.
+
+    Streams that share an id are arms of an experiment: the names of their renditions end with `@ARM`.
+    """
     source = settings.source
     if source.kind == "folder":
         if source.folder is None:
             raise SettingsError('source.folder: kind = "folder" needs the folder to watch')
-        return {
-            source.folder_stream_id: FolderSource(
-                source.folder,
-                stream_id=source.folder_stream_id,
-                now=utc_now,
-                stop=stop,
-                seen=history.seen_segments(),
-                settle_seconds=source.folder_settle_seconds,
-            )
-        }
-    if not source.streams:
-        raise SettingsError("source.streams: nothing to watch; name a stream, or use `vqmon watch URL`")
-    return {
-        stream.id: PlaylistSource(
-            as_url(stream.url),
-            stream_id=stream.id,
-            fetcher=fetcher,
+        folder_source = FolderSource(
+            source.folder,
+            stream_id=source.folder_stream_id,
             now=utc_now,
             stop=stop,
-            resume=history.queries.cursors(stream.id),
-            renditions=stream.renditions,
-            start=source.start,
-            stale_after_seconds=source.stale_after_seconds,
-            labels=stream.labels,
-            on_warning=lambda text: log.warning("playlist of %s", text),
+            seen=history.seen_segments(),
+            settle_seconds=source.folder_settle_seconds,
+        )
+        return [(source.folder_stream_id, folder_source)]
+    if not source.streams:
+        raise SettingsError("source.streams: nothing to watch; name a stream, or use `vqmon watch URL`")
+    return [
+        (
+            stream.id,
+            PlaylistSource(
+                as_url(stream.url),
+                stream_id=stream.id,
+                fetcher=fetcher,
+                now=utc_now,
+                stop=stop,
+                resume=history.queries.cursors(stream.id),
+                renditions=stream.renditions,
+                start=source.start,
+                stale_after_seconds=source.stale_after_seconds,
+                labels=stream.labels,
+                rendition_suffix=f"@{stream.arm}" if stream.id in source.shared_ids else "",
+                on_warning=lambda text: log.warning("playlist of %s", text),
+            ),
         )
         for stream in source.streams
-    }
+    ]
 
 
 def settings_for_watch(settings: Settings, address: str, *, stream_id: str, history: str | Path | None) -> Settings:

@@ -1,6 +1,6 @@
 """The sections of the settings: each a frozen table with its limits."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -63,6 +63,11 @@ class WatchedStream(Section):
         return self
 
     @property
+    def arm(self) -> str:
+        """The label `arm`, "" without one."""
+        return self.labels.get("arm", "")
+
+    @property
     def reference_playlist(self) -> str:
         """Address of the playlist that lists the references; "" when they have a template, or there are none."""
         if not self.reference:
@@ -77,7 +82,7 @@ class WatchedStream(Section):
         fields = {
             "name": urlsplit(segment.url).path.rsplit("/", 1)[-1],
             "sequence": segment.sequence,
-            "rendition": segment.rendition.name,
+            "rendition": segment.rendition.name.removesuffix(f"@{self.arm}"),
         }
         return Reference(
             url=self.reference.format(**fields),
@@ -98,10 +103,20 @@ class SourceSettings(Section):
 
     @model_validator(mode="after")
     def _is_complete(self) -> "SourceSettings":
-        ids = [stream.id for stream in self.streams]
-        if len(set(ids)) != len(ids):
-            raise ValueError(f"two streams share an id: {', '.join(sorted({i for i in ids if ids.count(i) > 1}))}")
+        for id in self.shared_ids:
+            arms = [stream.arm for stream in self.streams if stream.id == id]
+            if "" in arms or len(set(arms)) < len(arms):
+                raise ValueError(
+                    f"two streams share the id {id!r}: as arms of an experiment, give each another label `arm`; "
+                    "otherwise give them different ids"
+                )
         return self
+
+    @property
+    def shared_ids(self) -> Set[str]:
+        """The ids of more than one stream, which are the arms of an experiment."""
+        ids = [stream.id for stream in self.streams]
+        return {id for id in ids if ids.count(id) > 1}
 
 
 class KafkaSettings(Section):

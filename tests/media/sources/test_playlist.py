@@ -346,6 +346,15 @@ async def test_each_rendition_is_a_lane(server: Server) -> None:
     assert [segment_of(item).url for item in lanes["news/360p"]] == [server.url("/s0.ts"), server.url("/s1.ts")]
 
 
+async def test_a_suffix_tells_the_renditions_of_two_arms_apart(server: Server) -> None:
+    """It is added to the name of the rendition, which the settings choose without it."""
+    server.answers = {"/m.m3u8": MASTER.encode(), "/sd.m3u8": VOD.format("s", "s").encode()}
+    lanes = await collect_lanes(server, ManualClock(), "/m.m3u8", renditions=("360p",), rendition_suffix="@v2")
+
+    assert list(lanes) == ["news/360p@v2"]
+    assert sequences(lanes["news/360p@v2"]) == [0, 1]
+
+
 async def test_renditions_are_chosen_by_name_and_missing_ones_reported(server: Server) -> None:
     """A lane for each name that was asked for."""
     server.answers = {"/m.m3u8": MASTER.encode(), "/sd.m3u8": VOD.format("s", "s").encode()}

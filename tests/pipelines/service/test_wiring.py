@@ -1,10 +1,16 @@
 """The parts that every command opens, with settings changed by its options."""
 
+import asyncio
 from pathlib import Path
 
+import pytest
+
 from pipelines.service import wiring
+from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
-from vqmon.settings.sections import DecodeSettings, SourceSettings
+from vqmon.settings.sections import DecodeSettings, SourceSettings, WatchedStream
+from vqmon.testing import make_segment
+from vqmon.transport.history.history import open_history
 
 
 def test_score_has_a_long_decode_deadline_by_default() -> None:
@@ -15,6 +21,23 @@ def test_score_has_a_long_decode_deadline_by_default() -> None:
     assert wiring.settings_for_score(Settings(), deadline_seconds=3).decode.deadline_seconds == 3
     assert wiring.settings_for_score(own).decode.deadline_seconds == 25
     assert Settings().decode.deadline_seconds == 10
+
+
+def test_streams_with_one_id_are_arms_whose_segments_pair(tmp_path: Path) -> None:
+    """Their renditions differ by name only: `compare` pairs segments of one stream by their moment."""
+    film = {"id": "film", "url": "https://cdn.example/{arm}.m3u8", "reference": "https://o.example/{rendition}/{name}"}
+    streams = [WatchedStream.model_validate(film | {"labels": {"arm": arm}}) for arm in ("v1", "v2")]
+    settings = Settings(source=SourceSettings(streams=tuple(streams)))
+    with open_history(tmp_path / "history.db", "write") as history:
+        fetcher = Fetcher(wiring.fetch_policy(settings))
+        sources = wiring.open_sources(settings, fetcher=fetcher, history=history, stop=asyncio.Event())
+    assert [id for id, _ in sources] == ["film", "film"]
+    segment = make_segment(7, stream="film", rendition="720p@v2")
+    reference = streams[1].reference_of(segment)
+    assert reference is not None
+    assert reference.url.startswith("https://o.example/720p/")
+    with pytest.raises(ValueError, match="another label `arm`"):
+        SourceSettings(streams=(streams[0], streams[0]))
 
 
 def test_the_folder_of_a_folder_source_may_be_read(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -49,7 +49,8 @@ class PlaylistSource:
     `resume` gives the cursor of each lane by its name, `renditions` the renditions to follow (none: all), and `start`
     where lanes without a cursor begin. A lane reports a failure for every `stale_after_seconds` without new segments
     (None: three target durations, at least ten seconds). `stop` ends every wait and then the lanes. `on_warning` gets
-    what a playlist says that could not be used, each text once.
+    what a playlist says that could not be used, each text once. `rendition_suffix` is added to the name of every
+    rendition.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class PlaylistSource:
         start: StartPosition = "oldest",
         stale_after_seconds: float | None = None,
         labels: Mapping[str, str] | None = None,
+        rendition_suffix: str = "",
         on_warning: Callable[[str], None] = lambda text: None,
         wait: StoppableSleep = wait_or_stop,
     ) -> None:
@@ -79,6 +81,7 @@ class PlaylistSource:
         self._start: StartPosition = start
         self._stale_after_seconds = stale_after_seconds
         self._labels = labels or {}
+        self._rendition_suffix = rendition_suffix
         self._wait = wait
 
     async def lanes(self) -> tuple[Lane, ...]:
@@ -93,10 +96,12 @@ class PlaylistSource:
 
     def _make_lane(self, track: Track, loader: PlaylistLoader) -> "_PlaylistLane":
         rendition = track.to_rendition(self._stream_id, self._labels)
+        rendition = replace(rendition, name=f"{rendition.name}{self._rendition_suffix}")
         cursor = self._resume.get(rendition.key)
         return _PlaylistLane(
             rendition,
             loader,
+            track_name=track.name,
             follower=PlaylistFollower(rendition, track.url, cursor=cursor, start=self._start),
             staleness=StalenessMonitor(rendition, track.url, stale_after_seconds=self._stale_after_seconds),
             now=self._now,
@@ -114,6 +119,7 @@ class _PlaylistLane:
         rendition: Rendition,
         loader: PlaylistLoader,
         *,
+        track_name: str,
         follower: PlaylistFollower,
         staleness: StalenessMonitor,
         now: Callable[[], datetime],
@@ -123,6 +129,7 @@ class _PlaylistLane:
     ) -> None:
         self._rendition = rendition
         self._loader = loader
+        self._track_name = track_name
         self._follower = follower
         self._staleness = staleness
         self._now = now
@@ -163,7 +170,7 @@ class _PlaylistLane:
         self, now: datetime
     ) -> tuple[MediaPlaylist | None, Sequence[SegmentOrFailure], SegmentError | None]:
         try:
-            playlist = await self._loader.load_playlist(self._rendition.name, now)
+            playlist = await self._loader.load_playlist(self._track_name, now)
             self._warn(playlist.warnings)
             return playlist, self._follower.update(playlist, now), None
         except SegmentError as error:
