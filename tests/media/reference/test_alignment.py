@@ -120,14 +120,20 @@ def test_a_partner_is_the_expected_one_unless_another_is_clearly_nearer() -> Non
     assert choose_partner(pictures[0], still, expected=1) == 1
 
 
-def poor_track(*, starts: float, speed: float = 0.25) -> ThumbnailTrack:
-    """As a poor encode shows slow content: mostly what was there two frames before, and a fixed pattern over it."""
+def poor_track(*, starts: float, speed: float = 0.25, key_interval: int = 1000) -> ThumbnailTrack:
+    """As a poor encode shows slow content: mostly what was there two frames before, and a fixed pattern over it.
+
+    Key frames show what is there.
+    """
     times = [index / 25 for index in range(100)]
+    keys = list(range(key_interval, 100, key_interval))
     pattern = np.random.default_rng(4).normal(0, 25, (THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH))
-    pictures = [
-        0.6 * scene(starts + speed * (time - 0.08)) + 0.4 * scene(starts + speed * time) + pattern for time in times
-    ]
-    return ThumbnailTrack(times, [picture.clip(0, 255).astype(np.uint8) for picture in pictures])
+    pictures = []
+    for index, time in enumerate(times):
+        share = 0.0 if index in keys else 0.6
+        lagging, current = scene(starts + speed * (time - 0.08)), scene(starts + speed * time)
+        pictures.append((share * lagging + (1 - share) * current + pattern).clip(0, 255).astype(np.uint8))
+    return ThumbnailTrack(times, pictures, keys)
 
 
 def slow_track(*, starts: float, speed: float = 0.25) -> ThumbnailTrack:
@@ -142,6 +148,18 @@ def test_a_poor_encode_that_lags_is_paired_by_the_clocks() -> None:
 
     assert found.is_reliable
     assert found.offset_seconds == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.04, 0.12, 0.52, 1.0])
+def test_the_key_frames_of_a_poor_encode_tell_its_offset(shift: float) -> None:
+    """All frames together lead to an earlier one."""
+    segment, reference = poor_track(starts=5.0 + 0.25 * shift, key_interval=24), slow_track(starts=5.0)
+    without_keys = ThumbnailTrack(segment.times_seconds, segment.thumbnails)
+
+    assert align(segment, reference).is_reliable
+    assert align(segment, reference).offset_seconds == pytest.approx(shift, abs=1e-6)
+    if shift > 0.25:
+        assert align(without_keys, reference).offset_seconds < shift - 0.01
 
 
 def test_an_offset_with_rivals_farther_away_than_its_neighbours_is_not_believed() -> None:

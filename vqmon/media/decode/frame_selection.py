@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _INTRA = 1
 _HALF_MICROSECOND = 5e-7
+# so many decoded pictures tell the time of a segment in its reference
+_ALIGNMENT_PICTURES = 24
 
 
 class DecodedFrameTap:
@@ -138,17 +140,20 @@ def select_exact(
     *,
     fps: float,
     clips: Sequence[ClipSampling] = (),
+    alignment: ClipSampling | None = None,
     with_bursts: bool = False,
 ) -> Iterator[SelectedFrame]:
     """The frames sampled at `fps` and those of their clips, in presentation order.
 
-    `with_bursts` also decodes short bursts, whose frames only the decoder's tap gets.
+    `with_bursts` also decodes short bursts, whose frames only the decoder's tap gets. `alignment` is a clip that is
+    decoded too when fewer than 24 pictures would be decoded without it.
     """
     order = _decodable_order(decoder, pictures)
     sampled = sample_positions(pictures, order, fps=fps)
-    yield from _decode_selected(
-        decoder, pictures, stats, sampled=sampled, order=order, clips=clips, with_bursts=with_bursts
+    plan = _plan_decoding(
+        decoder, pictures, sampled=sampled, order=order, clips=clips, alignment=alignment, with_bursts=with_bursts
     )
+    yield from _decode_planned(decoder, pictures, stats, plan, order=order)
 
 
 def select_keyframes(
@@ -158,8 +163,9 @@ def select_keyframes(
     *,
     fps: float,
     clips: Sequence[ClipSampling] = (),
+    alignment: ClipSampling | None = None,
 ) -> Iterator[SelectedFrame]:
-    """For each sample time the first key picture at or after it, and the frames of their clips."""
+    """For each sample time the first key picture at or after it, and the frames of their clips, as `select_exact`."""
     order = _decodable_order(decoder, pictures)
     keys = [position for position in order if pictures[position].is_key]
     if not keys:
@@ -172,7 +178,8 @@ def select_keyframes(
         if time >= sample_time - _HALF_MICROSECOND:
             sampled.append(position)
             sample_time = first_time + (int((time - first_time) * fps + 1e-6) + 1) / fps
-    yield from _decode_selected(decoder, pictures, stats, sampled=sampled, order=order, clips=clips)
+    plan = _plan_decoding(decoder, pictures, sampled=sampled, order=order, clips=clips, alignment=alignment)
+    yield from _decode_planned(decoder, pictures, stats, plan, order=order)
 
 
 def select_from_full_decode(
@@ -244,30 +251,55 @@ def _announced_position(decoder: PacketDecoder, frame: av.VideoFrame) -> int:
     return position
 
 
-def _decode_selected(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _DecodingPlan:
+    """What is decoded; positions of the frames that are selected, and of those that are sampled."""
+
+    runs: Sequence[DecodeRun]
+    wanted: set[int]
+    sampled: set[int]
+
+
+def _plan_decoding(
     decoder: PacketDecoder,
     pictures: Sequence[CodedPicture],
-    stats: DecodeStats,
     *,
     sampled: Sequence[int],
     order: Sequence[int],
     clips: Sequence[ClipSampling],
+    alignment: ClipSampling | None,
     with_bursts: bool = False,
-) -> Iterator[SelectedFrame]:
-    first_time = pictures[order[0]].time_seconds or 0.0
+) -> _DecodingPlan:
+    """Plan the decoding of samples, clips, bursts and alignment; tells the decoder's tap which frames it gets."""
     indices = {position: index for index, position in enumerate(order)}
-    sampled_set, wanted = set(sampled), {*sampled, *_clip_positions(pictures, sampled, order, clips)}
+    wanted = {*sampled, *_clip_positions(pictures, sampled, order, clips)}
     needed = _with_neighbours(decoder, wanted, order, indices)
     if decoder.frame_tap is not None:
-        without_clips = _with_neighbours(decoder, sampled_set, order, indices)
+        without_clips = _with_neighbours(decoder, set(sampled), order, indices)
         if with_bursts:
             planned = {position for run in plan_runs(pictures, sorted(without_clips)) for position in run.positions}
             bursts = plan_bursts(pictures, order, sampled, planned=planned)
             without_clips |= bursts
             needed |= bursts
         decoder.frame_tap.restrict_to(plan_runs(pictures, sorted(without_clips)), indices)
+    runs = plan_runs(pictures, sorted(needed))
+    if alignment is not None and sum(len(run.positions) for run in runs) < _ALIGNMENT_PICTURES:
+        runs = plan_runs(pictures, sorted(needed | _clip_positions(pictures, sampled, order, [alignment])))
+    return _DecodingPlan(runs=runs, wanted=wanted, sampled=set(sampled))
+
+
+def _decode_planned(
+    decoder: PacketDecoder,
+    pictures: Sequence[CodedPicture],
+    stats: DecodeStats,
+    plan: _DecodingPlan,
+    *,
+    order: Sequence[int],
+) -> Iterator[SelectedFrame]:
+    first_time = pictures[order[0]].time_seconds or 0.0
+    indices = {position: index for index, position in enumerate(order)}
     last_index = -1
-    for run in plan_runs(pictures, sorted(needed)):
+    for run in plan.runs:
         window: list[SelectedFrame] = []
         for position, frame in _decode_run(decoder, run, stats):
             if frame.interlaced_frame and not decoder.is_interlaced:
@@ -280,9 +312,9 @@ def _decode_selected(
                 SelectedFrame(
                     time_seconds=(pictures[position].time_seconds or 0.0) - first_time,
                     frame=frame,
-                    is_wanted=position in wanted,
+                    is_wanted=position in plan.wanted,
                     index=last_index,
-                    is_sampled=position in sampled_set,
+                    is_sampled=position in plan.sampled,
                 )
             )
             yield from _pop_wanted(window, keep=1)

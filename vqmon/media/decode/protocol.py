@@ -200,9 +200,9 @@ class DecodeRequest:
         return tuple(dict.fromkeys(view.clip for view in self.views if view.clip is not None))
 
     @property
-    def decoded_clips(self) -> tuple[ClipSampling, ...]:
-        """The clips of the views, and the frames after each sample by which a segment is aligned with its reference."""
-        return tuple(dict.fromkeys((*self.clips, *((ALIGNMENT_CLIP,) if self.reference else ()))))
+    def alignment_clip(self) -> ClipSampling | None:
+        """The frames after each sample by which a segment is aligned with its reference, where others are too few."""
+        return ALIGNMENT_CLIP if self.reference else None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

@@ -326,17 +326,23 @@ def _reference_frames(decoder: _LibavDecoder, video: VideoPackets) -> Iterator[S
 
 def _select_by_packets(decoder: _LibavDecoder, video: VideoPackets, request: DecodeRequest) -> Iterator[SelectedFrame]:
     if request.sampling == "exact":
-        pictures = coded_pictures_with_references(video)
-        with_bursts = bool({"freeze", *TEMPORAL_SIGNALS} & set(request.signals))
         return select_exact(
             decoder,
-            pictures,
+            coded_pictures_with_references(video),
             decoder.stats,
             fps=request.fps,
-            clips=request.decoded_clips,
-            with_bursts=with_bursts,
+            clips=request.clips,
+            alignment=request.alignment_clip,
+            with_bursts=bool({"freeze", *TEMPORAL_SIGNALS} & set(request.signals)),
         )
-    return select_keyframes(decoder, video.pictures, decoder.stats, fps=request.fps, clips=request.decoded_clips)
+    return select_keyframes(
+        decoder,
+        video.pictures,
+        decoder.stats,
+        fps=request.fps,
+        clips=request.clips,
+        alignment=request.alignment_clip,
+    )
 
 
 def _select_by_output(decoder: _LibavDecoder, video: VideoPackets, request: DecodeRequest) -> Iterator[SelectedFrame]:
@@ -347,7 +353,7 @@ def _select_by_output(decoder: _LibavDecoder, video: VideoPackets, request: Deco
         fps=request.fps,
         step_seconds=1 / float(video.frames_per_second or 25),
         sampling=request.sampling,
-        clips=request.decoded_clips,
+        clips=request.clips,
     )
 
 

@@ -75,7 +75,10 @@ def block_means(plane: NDArray[_Float], factor: int) -> NDArray[_Float]:
         return plane
     before = (factor - 1) // 2
     rows, columns = (-(-side // factor) for side in plane.shape)
-    padded = np.pad(plane, ((before, factor), (before, factor)))[: rows * factor, : columns * factor]
+    size = (rows * factor, columns * factor)
+    padded = plane
+    if before or plane.shape != size:
+        padded = np.pad(plane, ((before, factor), (before, factor)))[: size[0], : size[1]]
     down = padded[0::factor].copy()
     for row in range(1, factor):
         down += padded[row::factor]

@@ -19,6 +19,7 @@ Needs = Literal["reference", "previous", "nothing"]
 """What a measure compares the picture with: the reference, the previous picture of the same clip, or nothing."""
 
 _RGB_TO_GRAY = np.array([0.298936021293775, 0.587043074451121, 0.114020904255103], np.float32)
+_STRIP_ROWS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,16 @@ class Picture:
     @cached_property
     def luma(self) -> Plane:
         """(height, width), whole numbers 0..255: BT.601 luma of the RGB picture, rounded, as MATLAB's `rgb2gray`."""
-        return np.rint(np.tensordot(self.rgb.astype(np.float32), _RGB_TO_GRAY, axes=1)).astype(np.float32)
+        luma = np.empty(self.rgb.shape[:2], np.float32)
+        term = np.empty((_STRIP_ROWS, self.width), np.float32)
+        # in strips, so that what is computed stays in the cache
+        for top in range(0, self.height, _STRIP_ROWS):
+            pixels, strip = self.rgb[top : top + _STRIP_ROWS], luma[top : top + _STRIP_ROWS]
+            np.multiply(pixels[..., 0], _RGB_TO_GRAY[0], out=strip)
+            for channel in (1, 2):
+                strip += np.multiply(pixels[..., channel], _RGB_TO_GRAY[channel], out=term[: len(strip)])
+            np.rint(strip, out=strip)
+        return luma
 
     @property
     def height(self) -> int:

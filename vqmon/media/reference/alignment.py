@@ -6,13 +6,15 @@ correlation for pictures with contrast. Every offset of the search range is trie
 with the nearest frame of the reference, and its cost is the mean distance of the pairs. The best offset is believed
 when the pictures correlate, and when their changes over time correlate too: two talks in one studio look alike.
 
-A poor encode of slow content repeats what it coded before, so that it resembles earlier frames of the reference about
-as much as its own. So the clocks are believed unless another offset is clearly better, and an offset that the clocks do
-not support must be better than those beyond its neighbours.
+A poor encode of slow content repeats what it coded before, so that it resembles earlier frames of the reference as much
+as its own, or more. Its key frames repeat nothing: among the offsets near the best one, they decide. Where they cannot
+tell the offset of the clocks from the best one, the clocks are believed: the pictures at both times differ by less than
+1 % of the coding error. Where the changes of a poor encode correlate less, frames all over the segment must
+agree on the offset, each by itself.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,14 +47,22 @@ _MIN_PAIRS = 3
 # cost of an offset at which nothing overlaps, in units of the distance
 _OVERLAP_COST = 0.003
 _EDGE_SHARE = 0.02
-# cost over that of the best offset up to which the clocks are believed, and up to which another offset is as good
-_CLOCK_RATIO, _RIVAL_RATIO = 1.25, 1.1
-# how far from the clocks a poor encode leads
-_MAX_LAG_SECONDS = 0.25
+# cost over that of the best offset up to which another one may be right: of all frames, and of key frames
+_RIVAL_RATIO, _KEY_RATIO = 1.1, 1.01
+# up to which the clocks are believed: by key frames; without any, when a poor encode does not lead farther from them
+_CLOCK_RATIO, _KEYLESS_CLOCK_RATIO, _KEYLESS_LAG_SECONDS = 1.005, 1.25, 0.25
+# how far before the right offset a poor encode leads
+_MAX_LAG_SECONDS = 0.75
 # frames around an offset within which each sample finds its own partner
 _NEIGHBOUR_FRAMES = 2.5
+# frames that each find an offset by themselves: how far apart, how many at least, and what share must agree
+_ANCHOR_SECONDS = 0.5
+_MIN_ANCHORS = 5
+_MIN_AGREEMENT = 0.7
+_AGREED_CHANGE_CORRELATION = 0.45
 
 _Floats = NDArray[np.float32]
+_Offsets = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +91,8 @@ class ThumbnailTrack:
     times_seconds: list[float]
     # (THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH) uint8 each
     thumbnails: list[NDArray[np.uint8]]
+    # positions of the frames that are coded without reference to others
+    keys: list[int] = field(default_factory=list)
 
     def normalise(self, area: BorderShares) -> "_Vectors":
         """The pictures as vectors of length 1; those without contrast stay near 0."""
@@ -131,21 +143,81 @@ def find_alignment(
         return Alignment(offset_seconds=0.0, confidence=0.0, is_reliable=False)
     distances = _distances(ours.pixels, theirs.pixels)
     offsets = _candidate_offsets(times, reference_times, near_seconds)
-    costs = [_cost(distances, times, reference_times, offset) for offset in offsets]
-    if not costs or not np.isfinite(min(costs)):
+    costs, key_distances = _pair_all(distances, times, reference_times, offsets, segment.keys)
+    if not len(costs) or not np.isfinite(costs.min()):
         return Alignment(offset_seconds=0.0, confidence=0.0, is_reliable=False)
     # while nothing changes, all offsets cost the same but for coding noise
-    is_still = ours.is_still and theirs.is_still and bool(np.isfinite(costs[0]))
-    best, lowest = float(offsets[int(np.argmin(costs))]), min(costs)
-    lags = costs[0] <= _CLOCK_RATIO * lowest and abs(best - offsets[0]) <= _MAX_LAG_SECONDS
-    offset = float(offsets[0]) if is_still or lags else best
-    rivals = offsets[np.asarray(costs) <= _RIVAL_RATIO * lowest]
-    reach_seconds = _NEIGHBOUR_FRAMES * _period(reference_times)
-    is_unique = is_still or lags or float(np.abs(rivals - offset).max()) <= reach_seconds
+    if ours.is_still and theirs.is_still and bool(np.isfinite(costs[0])):
+        offset, is_unique = float(offsets[0]), True
+    else:
+        offset, is_unique = _choose_offset(offsets, costs, key_distances, period=_period(reference_times))
     rows, columns = pair_frames(times, reference_times, offset)
     overlap = len(rows) / len(times)
-    found = _judge(ours.take(rows), theirs.take(columns), distances[rows, columns], offset=offset, overlap=overlap)
-    return replace(found, is_reliable=found.is_reliable and bool(is_unique))
+    agreement = _agreement(distances, times, reference_times, offsets, offset)
+    found = _judge(
+        ours.take(rows),
+        theirs.take(columns),
+        distances[rows, columns],
+        offset=offset,
+        overlap=overlap,
+        agreement=agreement,
+    )
+    return replace(found, is_reliable=found.is_reliable and is_unique)
+
+
+def _choose_offset(offsets: _Offsets, costs: _Offsets, key_distances: _Offsets, *, period: float) -> tuple[float, bool]:
+    """The offset, and whether no other one far from it is as good; the first of `offsets` is that of the clocks."""
+    best = float(offsets[int(np.argmin(costs))])
+    is_near = np.abs(offsets - best) <= _MAX_LAG_SECONDS
+    is_unique = bool(is_near[costs <= _RIVAL_RATIO * costs.min()].all())
+    # what was coded before leads back, never forward
+    is_eligible = is_near & (offsets >= best - 1.5 * period)
+    eligible = np.where(is_eligible, _key_costs(np.where(is_eligible, key_distances, np.inf)), np.inf)
+    if not np.isfinite(eligible.min()):
+        if costs[0] <= _KEYLESS_CLOCK_RATIO * costs.min() and abs(best - offsets[0]) <= _KEYLESS_LAG_SECONDS:
+            return float(offsets[0]), is_unique
+        eligible = np.where(is_near, costs, np.inf)
+    rivals = offsets[eligible <= _KEY_RATIO * eligible.min()]
+    if eligible[0] <= _CLOCK_RATIO * eligible.min():
+        return float(offsets[0]), is_unique
+    if float(np.ptp(rivals)) <= _NEIGHBOUR_FRAMES * period:
+        return float(offsets[int(np.argmin(eligible))]), is_unique
+    # the key frames cannot tell
+    return float(offsets[0]), is_unique and bool(offsets[0] in rivals)
+
+
+def _key_costs(distances: _Offsets) -> _Offsets:
+    """How far the key frames are from their partners at each offset: 1 where each has the nearest of its partners.
+
+    `distances` are (key frames, offsets), infinite without a partner; where none has one, so is the cost.
+    """
+    if not len(distances):
+        return np.full(distances.shape[1], np.inf)
+    has_partner = np.isfinite(distances)
+    nearest = distances.min(axis=1, keepdims=True)
+    ratios = np.where(has_partner, distances, 0) / np.where(np.isfinite(nearest), nearest, 1).clip(1e-9)
+    counts = has_partner.sum(axis=0)
+    return np.where(counts > 0, ratios.sum(axis=0) / counts.clip(1), np.inf)
+
+
+def _agreement(
+    distances: _Floats, times: _Offsets, reference_times: _Offsets, offsets: _Offsets, offset: float
+) -> float:
+    """The share of frames, some half a second apart, whose own nearest frame of the reference lies near the offset."""
+    anchors = [0]
+    for index, time in enumerate(times):
+        if time - times[anchors[-1]] >= _ANCHOR_SECONDS - 1e-6:
+            anchors.append(index)
+    low, high = float(offsets.min()), float(offsets.max())
+    own = []
+    for anchor in anchors:
+        apart = reference_times - times[anchor]
+        within = np.flatnonzero((apart >= low) & (apart <= high))
+        if len(within):
+            own.append(float(apart[within[int(np.argmin(distances[anchor, within]))]]))
+    if len(own) < _MIN_ANCHORS:
+        return 0.0
+    return float(np.mean([abs(each - offset) <= _MAX_LAG_SECONDS for each in own]))
 
 
 def match_stills(picture: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Alignment:
@@ -208,19 +280,37 @@ def _candidate_offsets(
     return within[np.argsort(np.abs(within - near_seconds), kind="stable")]
 
 
-def _cost(distances: _Floats, times: NDArray[np.float64], reference_times: NDArray[np.float64], offset: float) -> float:
-    rows, columns = pair_frames(times, reference_times, offset)
+def _pair_all(
+    distances: _Floats, times: _Offsets, reference_times: _Offsets, offsets: _Offsets, keys: Sequence[int]
+) -> tuple[_Offsets, _Offsets]:
+    """The cost of each offset, and (key frames, offsets): the distance of each key frame and its partner.
+
+    Infinite where too few frames, or the key frame, have a partner.
+    """
+    costs, key_distances = np.full(len(offsets), np.inf), np.full((len(keys), len(offsets)), np.inf)
+    row_of_key = np.full(len(times), -1)
+    row_of_key[list(keys)] = np.arange(len(keys))
+    for index, offset in enumerate(offsets):
+        rows, columns = pair_frames(times, reference_times, offset)
+        if not _has_enough(times, rows):
+            continue
+        paired = distances[rows, columns]
+        costs[index] = paired.mean() + _OVERLAP_COST * (1 - len(rows) / len(times))
+        is_key = row_of_key[rows] >= 0
+        key_distances[row_of_key[rows[is_key]], index] = paired[is_key]
+    return costs, key_distances
+
+
+def _has_enough(times: _Offsets, rows: NDArray[np.int64]) -> bool:
+    """Whether these frames are enough, and cover enough time, to tell an offset."""
     if len(rows) < _MIN_PAIRS:
-        return float("inf")
-    span = float(times[rows[-1]] - times[rows[0]])
-    whole = float(times[-1] - times[0])
-    if span < min(_MIN_OVERLAP_SECONDS, 0.5 * whole):
-        return float("inf")
-    overlap = len(rows) / len(times)
-    return float(distances[rows, columns].mean()) + _OVERLAP_COST * (1 - overlap)
+        return False
+    return bool(times[rows[-1]] - times[rows[0]] >= min(_MIN_OVERLAP_SECONDS, 0.5 * (times[-1] - times[0])))
 
 
-def _judge(ours: _Vectors, theirs: _Vectors, distances: _Floats, *, offset: float, overlap: float) -> Alignment:
+def _judge(
+    ours: _Vectors, theirs: _Vectors, distances: _Floats, *, offset: float, overlap: float, agreement: float
+) -> Alignment:
     """Whether the pairs at the best offset are believed."""
     has_contrast = np.minimum((ours.pixels**2).sum(axis=1), (theirs.pixels**2).sum(axis=1)) > _MIN_CONTRAST
     correlation = float(1 - distances.mean())
@@ -233,7 +323,8 @@ def _judge(ours: _Vectors, theirs: _Vectors, distances: _Floats, *, offset: floa
     scale = float(np.sqrt((our_changes * our_changes).sum() * (their_changes * their_changes).sum()))
     changes = float((our_changes * their_changes).sum()) / scale if scale > 0 else 0.0
     confidence = max(0.0, min(correlation, changes))
-    is_reliable = correlation >= _MIN_CORRELATION and changes >= _MIN_CHANGE_CORRELATION
+    needed = _AGREED_CHANGE_CORRELATION if agreement >= _MIN_AGREEMENT else _MIN_CHANGE_CORRELATION
+    is_reliable = correlation >= _MIN_CORRELATION and changes >= needed
     return Alignment(offset_seconds=offset, confidence=round(confidence, 4), is_reliable=is_reliable)
 
 

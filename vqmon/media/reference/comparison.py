@@ -172,6 +172,8 @@ class SegmentSide:
         """Add a decoded frame, sampled or not, for the alignment; its time is on the stream's own clock."""
         times = self._decoded.times_seconds
         if not times or times[-1] < frame.time_seconds <= times[0] + _ALIGNED_SECONDS:
+            if frame.frame.key_frame:
+                self._decoded.keys.append(len(times))
             times.append(frame.time_seconds)
             self._decoded.thumbnails.append(self.converter.to_luma(frame, _THUMBNAIL_SIZE))
 
@@ -179,7 +181,7 @@ class SegmentSide:
         """The thumbnails of the decoded frames."""
         times = self._decoded.times_seconds
         start = self.start_seconds if self.start_seconds is not None else (times[0] if times else 0.0)
-        return ThumbnailTrack([time - start for time in times], self._decoded.thumbnails)
+        return ThumbnailTrack([time - start for time in times], self._decoded.thumbnails, self._decoded.keys)
 
     def add_sample(self, frame: SideFrame, *, stream_seconds: float | None) -> None:
         """Add a sampled frame with its time on the stream's own clock; of many, every second, fourth ... is held."""
@@ -462,7 +464,7 @@ class ReferenceComparer:
                 for near in sorted(window)
                 if first <= near <= index + context.after
             }
-            if len(checks) < _REGISTERED_PAIRS:
+            if len(checks) < _REGISTERED_PAIRS and not any(checks):
                 checks.append(self._is_registered(sample, window[index], borders))
                 if not any(checks) and len(checks) in (_REGISTERED_PAIRS, len(partners)):
                     raise MisalignedError("the two sides show other parts of the picture: one is cropped or shifted")

@@ -75,16 +75,23 @@ def find_borders(luma: _Luma) -> Borders:
 
     A row is black when its mean is under 24 and no pixel is over 56, of 255.
     """
-    top, bottom = _count_dark(luma.mean(axis=1), luma.max(axis=1))
+    top, bottom = _count_dark_rows(luma)
     if top + bottom >= len(luma):
         return NO_BORDERS
-    inner = luma[top : len(luma) - bottom]
-    left, right = _count_dark(inner.mean(axis=0), inner.max(axis=0))
+    left, right = _count_dark_rows(luma[top : len(luma) - bottom].T)
     return Borders(top=top, bottom=bottom, left=left, right=right)
 
 
-def _count_dark(means: NDArray[np.float64], peaks: _Luma) -> tuple[int, int]:
-    return count_dark_ends((means >= _DARK_MEAN) | (peaks >= _DARK_PEAK))
+def _count_dark_rows(luma: _Luma) -> tuple[int, int]:
+    # nearly every picture has no borders: its outermost rows tell that
+    if _are_lit(luma[[0, -1]]).all():
+        return 0, 0
+    return count_dark_ends(_are_lit(luma))
+
+
+def _are_lit(rows: _Luma) -> NDArray[np.bool_]:
+    lit: NDArray[np.bool_] = (rows.mean(axis=1) >= _DARK_MEAN) | (rows.max(axis=1) >= _DARK_PEAK)
+    return lit
 
 
 def are_registered(first: _Luma, second: _Luma) -> bool:
