@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from vqmon.errors import WireError
+from vqmon.transport.kafka.records import CommittedOffset
 
 OVERTAKEN_KEY = "overtaken"
 """The key of `encode_overtaken` in the state topic; the keys of rules contain a `|`."""
+
+
+NEXT_OFFSET_KEY = "next-offset"
+"""The key of the committed offset in the state topic, as text: the group's own copy expires, and can be deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +57,27 @@ def parse_overtaken(stored: bytes | None, *, next_offset: int | None) -> Positio
     if end_offset <= (next_offset or 0):
         return Position(next_offset=next_offset)
     return Position(next_offset=next_offset, end_offset=end_offset, overtaken=overtaken)
+
+
+def restored_position(state: dict[str, bytes], committed: CommittedOffset | None) -> Position:
+    """Take the position out of a state topic's values, given what the group has committed; raises WireError.
+
+    The larger of the two offsets counts: both are written in one transaction, so the group's is smaller only when it
+    has expired, or was deleted or set back by somebody. Reading such records again would repeat their outcomes.
+    """
+    overtaken, stored = state.pop(OVERTAKEN_KEY, None), state.pop(NEXT_OFFSET_KEY, None)
+    committed_offset = committed.offset if committed else None
+    try:
+        stored_offset = None if stored is None else int(stored)
+    except ValueError as error:
+        raise WireError(f"not an offset: {error}") from error
+    if stored_offset is not None and (committed_offset is None or committed_offset <= stored_offset):
+        return parse_overtaken(overtaken, next_offset=stored_offset)
+    position = parse_overtaken(overtaken, next_offset=committed_offset)
+    if committed and committed.metadata != position.metadata:
+        # Somebody has set the group's offset forward: what lies beyond it is wanted.
+        return Position(next_offset=committed.offset)
+    return position
 
 
 class OffsetTracker:

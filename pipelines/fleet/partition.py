@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from pipelines.fleet.judging import JudgedRecords, ObservedRecord
-from pipelines.fleet.offsets import OVERTAKEN_KEY, OffsetTracker, Position, encode_overtaken, parse_overtaken
+from pipelines.fleet.offsets import (
+    NEXT_OFFSET_KEY,
+    OVERTAKEN_KEY,
+    OffsetTracker,
+    Position,
+    encode_overtaken,
+    restored_position,
+)
 from pipelines.service.brokers import WhenLost, resume_offset
 from pipelines.service.lifecycle import OnPublish
 from vqmon.errors import BrokerError, FencedError
@@ -223,13 +230,14 @@ class PartitionWorker:
                 started_at = time.monotonic()
                 await self._writer.open()
                 offsets = await self._group.partition_offsets(self.partition)
-                offset = self._resume_offset(offsets)
                 self._committed = offsets.committed
                 if self._handover and self._handover.committed == offsets.committed:
                     self._judge, self._position = self._handover.judge, self._handover.position
                 else:
                     await self._restore(offsets.committed)
+                offset = self._resume_offset(offsets)
                 self._tracker = OffsetTracker(self._position)
+                await self._guard_offset()
                 self._group.resume(self.partition, offset=offset)
             except FencedError:
                 raise
@@ -249,15 +257,22 @@ class PartitionWorker:
     async def _restore(self, committed: CommittedOffset | None) -> None:
         """Read the state of the partition: of its rules, and of what is finished beyond the committed offset."""
         state = dict(await self._context.read_state(self.partition, self._report_restored))
-        position = parse_overtaken(state.pop(OVERTAKEN_KEY, None), next_offset=committed.offset if committed else None)
-        if committed and committed.metadata != position.metadata:
-            # Somebody has reset the group's offset: all records from there on are wanted again.
-            position = Position(next_offset=committed.offset)
-        self._position = position
+        self._position = restored_position(state, committed)
         self._judge = self._context.open_judge(self.partition, state)
 
+    async def _guard_offset(self) -> None:
+        """Commit the offset of the state topic anew when the group's was lost or set back."""
+        offset = self._position.next_offset
+        if offset is None or offset == self.next_offset:
+            return
+        if self.next_offset is None or self.next_offset < offset:
+            fields = {"partition": self.partition, "group_offset": self.next_offset, "stored_offset": offset}
+            remedy = "to read the records again on purpose, set another kafka.group"
+            log.warning(**log_event("partition.offset_restored", **fields, remedy=remedy))
+        await self._write([], self._position, [])
+
     def _resume_offset(self, offsets: PartitionOffsets) -> int:
-        committed = offsets.committed.offset if offsets.committed else None
+        committed = self._position.next_offset
         offset = resume_offset(committed, offsets, self._context.when_lost, partition=f"partition {self.partition}")
         if committed is not None and offset > committed:
             log.error(
@@ -303,12 +318,10 @@ class PartitionWorker:
     async def _write(self, records: Sequence[ProducerRecord], position: Position, finished: Sequence[int]) -> None:
         """Write what came of the finished records, and the position, in one transaction."""
         started_at = time.monotonic()
+        records = [*records, self._state_record(NEXT_OFFSET_KEY, str(position.next_offset or 0).encode())]
         overtaken = encode_overtaken(position)
         if overtaken != encode_overtaken(self._position):
-            key = OVERTAKEN_KEY.encode()
-            state_topic = self._context.state_topic
-            record = ProducerRecord(topic=state_topic, partition=self.partition, key=key, value=overtaken)
-            records = [*records, record]
+            records.append(self._state_record(OVERTAKEN_KEY, overtaken))
         batch = TransactionBatch(records=records, next_offset=position.next_offset or 0, metadata=position.metadata)
         await write_exactly_once(
             self._writer,
@@ -321,6 +334,9 @@ class PartitionWorker:
         self._committed, self._position = batch.commit, position
         self._tracker.finish(finished, position)
         self._context.meters.record("vqmon.kafka.transaction.duration", time.monotonic() - started_at)
+
+    def _state_record(self, key: str, value: bytes | None) -> ProducerRecord:
+        return ProducerRecord(topic=self._context.state_topic, partition=self.partition, key=key.encode(), value=value)
 
     def _count_rejected(self, observed_records: Sequence[ObservedRecord]) -> None:
         for observed in observed_records:

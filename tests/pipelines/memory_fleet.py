@@ -110,7 +110,11 @@ class MemoryFleet:
             )
 
         return self.context(
-            observe=parse_gathered_record, open_judge=open_judge, read_state=read_state, open_writer=open_writer
+            observe=parse_gathered_record,
+            open_judge=open_judge,
+            state_topic=NAMES.gathered_state,
+            read_state=read_state,
+            open_writer=open_writer,
         )
 
     def open_gathered(self, member: GroupMember) -> MemoryGroupConsumer:

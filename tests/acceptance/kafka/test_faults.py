@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from tests.acceptance.kafka.broker import REMEDY, Cluster, is_available
 from tests.acceptance.kafka.fleet import Worker, header, make_topics, publish, read_all, segments_of, until, woven
@@ -147,7 +148,10 @@ async def test_sigterm_ends_a_worker_without_brokers_too(tmp_path: Path) -> None
 
 
 async def test_sigterm_drains_and_hands_over(stage: Stage) -> None:
-    """A worker that is told to stop ends well within its time; what it did not do, the next one does, once."""
+    """A worker that is told to stop ends well within its time; what it did not do, the next one does, once.
+
+    Also when the group's offsets are gone by then, as they are a week later.
+    """
     first = stage.worker(most_seconds=0.5)
     count = await stage.put(6, 50)
     await until(stage.outcomes(10), seconds=60)
@@ -155,6 +159,9 @@ async def test_sigterm_drains_and_hands_over(stage: Stage) -> None:
     assert first.stop(seconds=35) == 0
     assert "drain_cut" not in first.log.read_text(encoding="utf-8")
     print(f"drained in {time.monotonic() - began:.1f} s")  # noqa: T201
+    admin = AdminClient({"bootstrap.servers": stage.cluster.bootstrap})
+    for result in admin.delete_consumer_groups([stage.group, f"{stage.group}.gathered"]).values():
+        result.result(timeout=30)
     stage.worker()
     await until(stage.outcomes(count), seconds=60)
     seen = await stage.inputs_seen()

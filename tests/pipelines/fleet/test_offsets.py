@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.fleet.offsets import OffsetTracker, Position, encode_overtaken, parse_overtaken
+from pipelines.fleet.offsets import OffsetTracker, Position, encode_overtaken, parse_overtaken, restored_position
 from vqmon.errors import WireError
+from vqmon.transport.kafka.records import CommittedOffset
 
 
 def test_in_order_only_the_next_offset_moves() -> None:
@@ -83,3 +84,18 @@ def test_a_list_that_cannot_be_read_is_an_error(stored: bytes) -> None:
     """It is never taken for an empty one: records would be read twice."""
     with pytest.raises(WireError):
         parse_overtaken(stored, next_offset=3)
+
+
+@pytest.mark.parametrize("committed", [None, 0, 3, 4, 5])
+def test_the_larger_of_both_offsets_counts(committed: int | None) -> None:
+    """The group's is larger only when somebody has set it forward."""
+    state = {"next-offset": b"4", "rule|series": b"{}"}
+    commit = None if committed is None else CommittedOffset(offset=committed)
+    assert restored_position(state, commit) == Position(next_offset=max(4, committed or 0))
+    assert state == {"rule|series": b"{}"}
+
+
+def test_an_offset_that_cannot_be_read_is_an_error() -> None:
+    """It is never taken for none."""
+    with pytest.raises(WireError):
+        restored_position({"next-offset": b"x"}, None)

@@ -296,16 +296,45 @@ async def test_an_origin_that_is_away_raises_an_alert_to_the_operator_until_it_s
     assert fleet.alerts[0].id == fleet.alerts[1].id
 
 
-async def test_an_offset_that_an_operator_resets_is_read_again_from_there() -> None:
-    """What was finished beyond the old offset does not count for the new one."""
+@pytest.mark.parametrize("lost", ["expired", "set back"])
+async def test_an_offset_that_the_group_has_lost_is_in_the_state_topic(
+    lost: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is read twice, neither before the offset nor what was finished beyond it; the group gets it back."""
     fleet, origins, stop = MemoryFleet(partitions=1), Origins(), asyncio.Event()
+    fleet.put(0, segment(90, stream_id="a"))
+    await fleet.drain(fleet.context(), 1)
     put_sick_and_healthy(fleet)
     async with asyncio.TaskGroup() as group:
         group.create_task(fleet.member(fleet.context(origins.observe), stop).run())
-        await fleet.until(20)
+        await fleet.until(21)
         stop.set()
     key = ("g", NAMES.segments, 0)
-    fleet.broker.offsets[key], fleet.broker.commit_metadata[key] = 0, ""
-    origins.answer.set_result("up")
-    await fleet.drain(fleet.context(origins.observe), 46)
-    assert len(fleet.outcomes) == 46
+    assert fleet.broker.offsets.pop(key) == 2
+    fleet.broker.commit_metadata.pop(key)
+    if lost == "set back":
+        fleet.broker.offsets[key] = 0
+    stop = asyncio.Event()
+    with caplog.at_level("WARNING", "vqmon.fleet"):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fleet.member(fleet.context(origins.observe), stop).run())
+            await until(lambda: fleet.broker.offsets.get(key) == 2)
+            origins.answer.set_result("up")
+            await fleet.until(27)
+            stop.set()
+    assert "partition.offset_restored" in [record.getMessage() for record in caplog.records]
+    assert len(fleet.outcomes) == len({outcome.id for outcome in fleet.outcomes}) == 27
+    assert fleet.broker.offsets[key] == fleet.broker.end_offset(NAMES.segments, 0)
+
+
+async def test_an_offset_that_an_operator_sets_forward_counts() -> None:
+    """The records before it are not wanted."""
+    fleet = MemoryFleet(partitions=1)
+    for number in range(10):
+        fleet.put(0, segment(number))
+    await fleet.drain(fleet.context(), 10)
+    for number in range(10, 20):
+        fleet.put(0, segment(number))
+    fleet.broker.offsets["g", NAMES.segments, 0] = 2 * 15
+    await fleet.drain(fleet.context(), 15)
+    assert [outcome.segment.sequence for outcome in fleet.outcomes] == [*range(10), *range(15, 20)]
