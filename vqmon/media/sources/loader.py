@@ -14,6 +14,7 @@ from vqmon.media.sources.dash.links import MAX_LINKS, RemoteDocument
 from vqmon.media.sources.dash.manifest import Manifest
 from vqmon.media.sources.dash.parser import parse_mpd
 from vqmon.media.sources.dash.sidx import IndexLocation, Subsegment, load_index
+from vqmon.media.sources.hls.low_latency import LowLatencyReloads
 from vqmon.media.sources.hls.master import MasterPlaylist
 from vqmon.media.sources.hls.parser import parse_hls
 from vqmon.media.sources.media_playlist import MediaPlaylist, Origin, Track, with_mirrors
@@ -77,6 +78,7 @@ class _HlsLoader:
         self._warnings: tuple[str, ...] = ()
         # of each rendition the origin that answered last
         self._chosen: dict[str, Origin] = {}
+        self._reloads: dict[str, LowLatencyReloads] = {}
 
     async def load_tracks(self) -> tuple[Track, ...]:
         """The renditions of the master playlist, or `main` when this is a media playlist."""
@@ -104,7 +106,7 @@ class _HlsLoader:
         if self._server is None and (chosen := self._chosen.get(name)) in origins:
             # a server that works is not left for one that did not a moment ago
             origins.sort(key=lambda origin: origin != chosen)
-        playlist, origin = await self._load_from(origins, name)
+        playlist, origin = await self._load_from(origins, name, now)
         self._chosen[name] = origin
         others = [other for other in origins if other != origin]
         warnings = (*self._warnings, *([self._steering.warning] if self._steering.warning else []))
@@ -114,19 +116,33 @@ class _HlsLoader:
             warnings=(*warnings, *playlist.warnings),
         )
 
-    async def _load_from(self, origins: Sequence[Origin], name: str) -> tuple[MediaPlaylist, Origin]:
+    async def _load_from(self, origins: Sequence[Origin], name: str, now: datetime) -> tuple[MediaPlaylist, Origin]:
         errors: list[SegmentError] = []
         for origin in origins:
             try:
-                document = await _fetch_document(origin.url, self._fetcher)
-                playlist = await asyncio.to_thread(_parse_hls_document, document, self._variables)
-                if isinstance(playlist, MasterPlaylist):
-                    raise SegmentError("playlist", "a master playlist was found instead of a media playlist")
-                return playlist, origin
+                return await self._reload(origin, name, now), origin
             except SegmentError as error:
                 errors.append(error)
         self._origins.pop(name, None)
         raise SegmentError("playlist", "; ".join(error.detail for error in errors)) from None
+
+    async def _reload(self, origin: Origin, name: str, now: datetime) -> MediaPlaylist:
+        reloads = self._reloads.setdefault(name, LowLatencyReloads())
+        url = reloads.url(origin.url, now)
+        try:
+            return reloads.complete(await self._load_media(url), now)
+        except SegmentError:
+            if url == origin.url:
+                raise
+            reloads.refuse()
+        return reloads.complete(await self._load_media(origin.url), now)
+
+    async def _load_media(self, url: str) -> MediaPlaylist:
+        document = await _fetch_document(url, self._fetcher)
+        playlist = await asyncio.to_thread(_parse_hls_document, document, self._variables)
+        if isinstance(playlist, MasterPlaylist):
+            raise SegmentError("playlist", "a master playlist was found instead of a media playlist")
+        return playlist
 
 
 class _DashLoader:

@@ -131,6 +131,24 @@ class PlaylistEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryDirectives:
+    """What a low-latency HLS server offers for its playlist, and how far the segment is that is being made."""
+
+    # the server answers a request for a part when that part is there
+    can_block: bool = False
+    # 0: there are no parts
+    part_seconds: float = 0.0
+    # segments that are further from the end may be left out; 0: none
+    skip_until_seconds: float = 0.0
+    # the segment that is being made, and how many of its parts are listed
+    next_sequence: int = 0
+    next_part: int = 0
+    # segments left out of this playlist, which the one before it listed
+    skipped_segments: int = 0
+    has_keys: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MediaPlaylist:
     """The segments that the playlist of one rendition lists, oldest first."""
 
@@ -141,6 +159,10 @@ class MediaPlaylist:
     is_ended: bool
     # False: the sequence numbers only count the entries from 0
     is_numbered: bool = True
+    # None: no low-latency HLS
+    delivery: DeliveryDirectives | None = None
+    # from the start of one reload to the next, for low latency; None: as RFC 8216 6.3.4 says
+    reload_seconds: float | None = None
     # what the playlist says that could not be used
     warnings: tuple[str, ...] = ()
 

@@ -164,6 +164,8 @@ class _PlaylistLane:
             ):
                 yield failure
             interval = _reload_interval_seconds(target, failures=failures, new_items=len(items))
+            if playlist is not None and playlist.reload_seconds is not None:
+                interval = playlist.reload_seconds
             await self._wait(self._stop, interval - (self._now() - began_at).total_seconds())
 
     async def _reload(

@@ -126,3 +126,29 @@ def test_a_few_lines_of_a_live_mpd_list_no_more_than_its_window_holds(timeline: 
     assert len(listing.entries) <= 1000
     if "20S" in window:
         assert all(int(name) >= 14_396 - 21 for name in file_names(listing))
+
+
+@pytest.mark.parametrize(
+    ("offset", "newest"),
+    [("", "4"), ('availabilityTimeOffset="0.4"', "4"), ('availabilityTimeOffset="0.6"', "5"),
+     ('availabilityTimeOffset="INF"', "5"), ('availabilityTimeOffset="x"', "4")],
+)  # fmt: skip
+@pytest.mark.parametrize("is_timeline", [True, False])
+def test_low_latency_segments_are_listed_a_little_before_their_end(offset: str, newest: str, is_timeline: bool) -> None:
+    """By the offset, at most a second; the playlist is read twice a second then."""
+    timing = '<SegmentTimeline><S t="0" d="4" r="-1"/></SegmentTimeline>' if is_timeline else ""
+    length = "" if is_timeline else 'duration="4"'
+    body = f'<SegmentTemplate media="$Number$" {length} {offset}>{timing}</SegmentTemplate>'
+    manifest = parse_mpd_body(DYNAMIC, period(body, attributes='start="PT0S"'))
+    listing = list_segments(manifest, at=19.5)
+    assert file_names(listing)[-1] == newest
+    assert listing.reload_seconds == (0.5 if offset and "x" not in offset else None)
+
+
+def test_the_offset_of_a_base_url_counts_too() -> None:
+    """availabilityTimeOffset may stand at either."""
+    body = '<SegmentTemplate media="$Number$" duration="4"/>'
+    text = period(body, attributes='start="PT0S"').replace(
+        "<AdaptationSet", '<BaseURL availabilityTimeOffset="1">x/</BaseURL><AdaptationSet', 1
+    )
+    assert file_names(list_segments(parse_mpd_body(DYNAMIC, text), at=19.1))[-1] == "x/5"

@@ -30,6 +30,8 @@ from vqmon.media.sources.steering import SteeringServer
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DEFAULT_TARGET_SECONDS = 2.0
+_LOW_LATENCY_RELOAD_SECONDS = 0.5
+"""Chunks of low-latency DASH last from 0.2 s to 1 s; the MPD itself is fetched once a second at most."""
 
 
 _OrderOrigins = Callable[[Sequence[Origin]], list[Origin]]
@@ -121,6 +123,13 @@ class Manifest:
             target_seconds=longest or _DEFAULT_TARGET_SECONDS,
             is_ended=self._is_ended(now),
             warnings=self.warnings,
+            reload_seconds=_LOW_LATENCY_RELOAD_SECONDS if self._has_low_latency(track) else None,
+        )
+
+    def _has_low_latency(self, track: Track) -> bool:
+        representations = (period.closest_representation(track) for period in self.periods)
+        return self.is_dynamic and any(
+            representation.offset_seconds > 0 for representation in representations if representation
         )
 
     def _list_period(
@@ -142,7 +151,8 @@ class Manifest:
         representation = replace(representation, origins=(origin,))
         init_section = representation.init_section(indexes)
         entries = []
-        for position, segment in enumerate(representation.segments(self._period_bounds(period, now), indexes), count):
+        bounds = self._period_bounds(period, now, offset_seconds=representation.offset_seconds)
+        for position, segment in enumerate(representation.segments(bounds, indexes), count):
             starts = period.start_seconds + segment.start_seconds
             sequence, next_sequence = self._sequence_numbers(starts, segment.duration_seconds, position)
             entries.append(
@@ -186,12 +196,15 @@ class Manifest:
             raise SegmentError("playlist", "a time in the MPD is out of range")
         return sequence, max(next_sequence, sequence + 1)
 
-    def _period_bounds(self, period: Period, now: datetime) -> PeriodBounds:
+    def _period_bounds(self, period: Period, now: datetime, *, offset_seconds: float) -> PeriodBounds:
         available_seconds = None
         if self.is_dynamic:
             available_seconds = (now - (self.available_at or _EPOCH)).total_seconds() - period.start_seconds
         return PeriodBounds(
-            end_seconds=period.duration_seconds, available_seconds=available_seconds, window_seconds=self.window_seconds
+            end_seconds=period.duration_seconds,
+            available_seconds=available_seconds,
+            window_seconds=self.window_seconds,
+            offset_seconds=offset_seconds,
         )
 
     def _is_ended(self, now: datetime) -> bool:

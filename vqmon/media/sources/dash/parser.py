@@ -41,7 +41,7 @@ def parse_mpd(body: bytes, url: str, *, remote: Mapping[str, RemoteDocument] | N
     root = xml.parse_mpd_xml(body)
     links = find_links(root, url)
     resolve_links(root, url, remote or {})
-    parser = _MpdParser(url)
+    parser = _MpdParser(root, url)
     is_dynamic = root.get("type", "static") == "dynamic"
     duration = parser.duration_seconds(root, "mediaPresentationDuration", "MPD")
     periods = parser.periods(root, duration)
@@ -65,7 +65,8 @@ def parse_mpd(body: bytes, url: str, *, remote: Mapping[str, RemoteDocument] | N
 class _MpdParser:
     """Parses the periods of one MPD and collects what could not be used."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, root: Element, url: str) -> None:
+        self._root = root
         self._url = url
         self.warnings = ParseWarnings()
 
@@ -167,6 +168,7 @@ class _MpdParser:
                 bandwidth=bandwidth,
                 origins=own_origins,
                 addressing=xml.find_addressing((period, adaptation_set, element)),
+                base_offset=_base_offset((self._root, period, adaptation_set, element)),
                 encryption=parse_encryption((adaptation_set, element), own_origins[0].url),
             )
 
@@ -204,6 +206,13 @@ def _priority(base_url: Element) -> float:
     """DVB-DASH (ETSI TS 103 285, 10.8.2.1): the lowest number is preferred; 1 without one."""
     text = next((value for name, value in base_url.attrib.items() if name.rpartition("}")[2] == "priority"), "")
     return parse_seconds(text) if text else 1.0
+
+
+def _base_offset(levels: Sequence[Element]) -> str:
+    """The availabilityTimeOffset of the innermost BaseURL that has one."""
+    base_urls = [base_url for level in levels for base_url in xml.find_children(level, "BaseURL")[:1]]
+    offsets = [base_url.get("availabilityTimeOffset", "") for base_url in base_urls]
+    return next((offset for offset in reversed(offsets) if offset), "")
 
 
 def _find_origin(root: Element, periods: Sequence[Period], *, is_dynamic: bool) -> datetime | None:

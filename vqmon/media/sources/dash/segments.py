@@ -10,8 +10,9 @@ from vqmon.media.fetch.decryption import add_encryption_fragment
 from vqmon.media.sources.dash import xml
 from vqmon.media.sources.dash.sidx import IndexLocation, Subsegment
 from vqmon.media.sources.dash.timeline import PeriodBounds, SegmentTiming, TimelineEntry
-from vqmon.media.sources.media_playlist import MAX_ENTRIES, Origin, Track, resolve_url
+from vqmon.media.sources.media_playlist import MAX_ENTRIES, Origin, Track, parse_seconds, resolve_url
 
+_ALWAYS_SECONDS = 86_400.0
 _IDENTIFIER = re.compile(r"\$(?:(RepresentationID|Number|Time|Bandwidth)(?:%0(\d{1,2})d)?)?\$")
 
 
@@ -51,11 +52,19 @@ class Representation:
     origins: tuple[Origin, ...]
     addressing: xml.SegmentAddressing | None
     encryption: Encryption | None
+    # availabilityTimeOffset of the base URL
+    base_offset: str = ""
 
     @property
     def base_url(self) -> str:
         """The base URL on the preferred server."""
         return self.origins[0].url
+
+    @property
+    def offset_seconds(self) -> float:
+        """How long before its end a segment may be requested (availabilityTimeOffset); 0 without low latency."""
+        text = self.addressing.attributes.get("availabilityTimeOffset", "") if self.addressing else ""
+        return _ALWAYS_SECONDS if text.strip().upper() == "INF" else parse_seconds(text or self.base_offset)
 
     def index_location(self) -> IndexLocation | None:
         """The location of the index that `segments` needs; None when it needs none."""

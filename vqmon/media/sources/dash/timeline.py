@@ -14,6 +14,8 @@ number of segments."""
 # Clocks differ: a segment that has just been completed is listed a little later.
 _LIVE_EDGE_MARGIN_SECONDS = 0.5
 _ROUNDING_SECONDS = 1e-6
+# A request that is open for longer is taken for one that stalls.
+_MAX_EARLY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,21 @@ class PeriodBounds:
     available_seconds: float | None = None
     # time-shift buffer depth; None: not given
     window_seconds: float | None = None
+
+    # how long before their end segments may be requested (availabilityTimeOffset); 0: at their end
+    offset_seconds: float = 0.0
+
+    @property
+    def edge_seconds(self) -> float | None:
+        """Segments that end by this time are listed; None: all are.
+
+        With low latency a segment is requested a little before its end, and the server sends the rest as it is made.
+        """
+        if self.available_seconds is None:
+            return None
+        if self.offset_seconds > 0:
+            return self.available_seconds + min(self.offset_seconds, _MAX_EARLY_SECONDS)
+        return self.available_seconds - _LIVE_EDGE_MARGIN_SECONDS
 
     @property
     def oldest_seconds(self) -> float | None:
@@ -120,10 +137,10 @@ class SegmentTiming:
             return max(0, math.ceil((following - time) / length))
         if bounds.end_seconds is not None and bounds.available_seconds is None:
             return max(0, math.ceil((bounds.end_seconds * self.timescale + self.offset - time) / length))
-        if bounds.available_seconds is None:
+        if bounds.edge_seconds is None:
             raise SegmentError("playlist", "the timeline and the period have no end")
         end_seconds = min(
-            bounds.available_seconds - _LIVE_EDGE_MARGIN_SECONDS,
+            bounds.edge_seconds,
             bounds.end_seconds if bounds.end_seconds is not None else math.inf,
         )
         return max(0, math.floor((end_seconds * self.timescale + self.offset - time) / length))
@@ -134,8 +151,8 @@ class SegmentTiming:
         seconds = self.length / self.timescale
         total = math.ceil(bounds.end_seconds / seconds - _ROUNDING_SECONDS) if bounds.end_seconds is not None else None
         first = 0
-        if bounds.available_seconds is not None:
-            complete = max(0, math.floor((bounds.available_seconds - _LIVE_EDGE_MARGIN_SECONDS) / seconds))
+        if bounds.edge_seconds is not None:
+            complete = max(0, math.floor(bounds.edge_seconds / seconds))
             oldest = 0 if bounds.oldest_seconds is None else math.floor(bounds.oldest_seconds / seconds)
             first = max(oldest, complete - MAX_NEWEST_SEGMENTS, 0)
             total = complete if total is None else min(total, complete)

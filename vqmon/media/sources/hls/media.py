@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from vqmon.core.types import ByteRange, Encryption
 from vqmon.errors import SegmentError
 from vqmon.media.fetch.decryption import add_encryption_fragment
+from vqmon.media.sources.hls.low_latency import reload_seconds
 from vqmon.media.sources.hls.tags import M3u8Dict, TagReader
 from vqmon.media.sources.media_playlist import (
+    DeliveryDirectives,
     MediaPlaylist,
     ParseWarnings,
     PlaylistEntry,
@@ -31,8 +34,8 @@ def parse_media(
     if tree["is_i_frames_only"]:
         raise SegmentError("playlist", "the playlist lists key frames only (EXT-X-I-FRAMES-ONLY)")
     segments = [segment for segment in tree["segments"] if segment.get("uri")]
-    first = reader.first_sequence or 0
-    first_iv = reader.first_iv if reader.first_iv is not None else first
+    first = (reader.first_sequence or 0) + reader.skipped_segments
+    first_iv = first if reader.first_iv is None else reader.first_iv + reader.skipped_segments
     map_keys = {id(section): key for section, key in zip(tree["segment_map"], reader.map_keys, strict=False)}
     entries: list[PlaylistEntry] = []
     for index, segment in enumerate(segments):
@@ -63,7 +66,22 @@ def parse_media(
         is_ended=is_ended,
         is_numbered=is_ended or reader.first_sequence is not None,
         warnings=warnings.texts,
+        **({} if is_ended else _parse_delivery(reader, next_sequence=first + len(segments))),
     )
+
+
+def _parse_delivery(reader: TagReader, *, next_sequence: int) -> dict[str, Any]:
+    """What a playlist says about low latency, as arguments of MediaPlaylist."""
+    delivery = DeliveryDirectives(
+        can_block=reader.control.get("can_block_reload", "").upper() == "YES" and reader.first_sequence is not None,
+        part_seconds=reader.part_seconds,
+        skip_until_seconds=parse_seconds(reader.control.get("can_skip_until")),
+        next_sequence=next_sequence,
+        next_part=reader.open_parts,
+        skipped_segments=reader.skipped_segments,
+        has_keys=reader.has_keys,
+    )
+    return {"delivery": delivery, "reload_seconds": reload_seconds(delivery)}
 
 
 def _locate(

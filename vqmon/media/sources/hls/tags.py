@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vqmon.media.sources.media_playlist import MAX_SEQUENCE, ParseWarnings, parse_seconds, parse_timestamp
+from vqmon.media.sources.media_playlist import MAX_ENTRIES, MAX_SEQUENCE, ParseWarnings, parse_seconds, parse_timestamp
 
 M3u8Dict = dict[str, Any]
 """A playlist, or a part of one, as the `m3u8` library parses it."""
@@ -45,6 +45,12 @@ class TagReader:
         # of the first segment, where its number is not one that we can count with
         self.first_iv: int | None = None
         self.steering: Mapping[str, str] = {}
+        # low latency: attributes of the server, the duration of parts, segments left out, parts of the open segment
+        self.control: Mapping[str, str] = {}
+        self.part_seconds = 0.0
+        self.skipped_segments = 0
+        self.open_parts = 0
+        self.has_keys = False
         self._readers = {
             "#EXTINF": self._read_duration,
             "#EXT-X-BYTERANGE": self._read_byte_range,
@@ -57,6 +63,10 @@ class TagReader:
             "#EXT-X-STREAM-INF": self._read_variant,
             "#EXT-X-MEDIA": self._read_media,
             "#EXT-X-CONTENT-STEERING": self._read_steering,
+            "#EXT-X-SERVER-CONTROL": self._read_control,
+            "#EXT-X-PART-INF": self._read_part_target,
+            "#EXT-X-PART": self._read_part,
+            "#EXT-X-SKIP": self._read_skip,
         }
 
     def intercept(self, line: str, number: int, tree: M3u8Dict, state: M3u8Dict) -> bool:
@@ -72,6 +82,7 @@ class TagReader:
 
     def _read_duration(self, value: str, where: str, _tree: M3u8Dict, state: M3u8Dict) -> None:
         self._has_plain_key = False
+        self.open_parts = 0
         text = value.split(",", 1)[0].strip().strip("\"'").strip()
         segment = state.setdefault("segment", {})
         segment["duration"] = parse_seconds(text)
@@ -91,6 +102,7 @@ class TagReader:
     def _read_key(self, value: str, where: str, _tree: M3u8Dict, state: M3u8Dict) -> None:
         """Of several keys for the same segments, prefer one with the identity format, which is a plain file."""
         key = {"method": "", "where": where} | _parse_attributes(value)
+        self.has_keys = True
         is_plain = key.get("keyformat", "identity") == "identity"
         if is_plain or not self._has_plain_key:
             state["current_key"] = key
@@ -152,6 +164,22 @@ class TagReader:
 
     def _read_steering(self, value: str, _where: str, _tree: M3u8Dict, _state: M3u8Dict) -> None:
         self.steering = _parse_attributes(value)
+
+    def _read_control(self, value: str, _where: str, _tree: M3u8Dict, _state: M3u8Dict) -> None:
+        self.control = _parse_attributes(value)
+
+    def _read_part_target(self, value: str, _where: str, _tree: M3u8Dict, _state: M3u8Dict) -> None:
+        self.part_seconds = parse_seconds(_parse_attributes(value).get("part_target"))
+
+    def _read_part(self, _value: str, _where: str, _tree: M3u8Dict, _state: M3u8Dict) -> None:
+        self.open_parts += 1
+
+    def _read_skip(self, value: str, where: str, _tree: M3u8Dict, _state: M3u8Dict) -> None:
+        text = _parse_attributes(value).get("skipped_segments", "")
+        if text.isascii() and text.isdigit() and int(text[:9]) <= MAX_ENTRIES:
+            self.skipped_segments = int(text[:9])
+        else:
+            self._warnings.add(f"{where}: {_quote_value(text)} is no number of segments")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
