@@ -19,8 +19,8 @@ CREATE TABLE IF NOT EXISTS vqmon.quality
     starts_at        DateTime64(6, 'UTC') CODEC(DoubleDelta, ZSTD(1)),
     duration_seconds Float64,
     observed_at      DateTime64(6, 'UTC') CODEC(DoubleDelta, ZSTD(1)),
-    arm              LowCardinality(String),             -- the label `arm`; empty = none
     labels           Map(LowCardinality(String), String), -- of the segment and its rendition
+    arm              LowCardinality(String),             -- the label `arm`; empty = none
     stage            LowCardinality(String),
     reason           LowCardinality(String),
     detail           String CODEC(ZSTD(3)),

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
+from aiokafka.structs import OffsetAndMetadata
 
 from vqmon.errors import BrokerError
 from vqmon.transport.kafka import consumer_group
 from vqmon.transport.kafka.connection import ClientConfig
 from vqmon.transport.kafka.consumer_group import GroupConsumer, to_record
+from vqmon.transport.kafka.records import CommittedOffset
 
 
 class FakeConsumer:
@@ -18,7 +20,8 @@ class FakeConsumer:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
-        self.committed_offset: int | None = None
+        self.commits: dict[TopicPartition, OffsetAndMetadata] = {}
+        self._coordinator = self
         self.error: Exception | None = None
 
     async def getmany(self, *partitions: TopicPartition, **_: object) -> dict[TopicPartition, list[Any]]:
@@ -28,8 +31,10 @@ class FakeConsumer:
         record = SimpleNamespace(partition=1, offset=4, key=b"k", value=b"v", headers=(("a", None),), timestamp=5)
         return {TopicPartition("in", 1): [record]}
 
-    async def committed(self, partition: TopicPartition) -> int | None:
-        return self.committed_offset
+    async def fetch_committed_offsets(
+        self, partitions: list[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        return {partition: self.commits[partition] for partition in partitions if partition in self.commits}
 
     async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(partitions, 2)
@@ -100,12 +105,22 @@ async def test_polled_records_are_by_partition(fake: FakeConsumer) -> None:
         await member(fake).poll([1], seconds=0.0, max_records=5)
 
 
-@pytest.mark.parametrize("committed_offset", [None, 0, 5])
-async def test_offsets_of_a_partition(fake: FakeConsumer, committed_offset: int | None) -> None:
+@pytest.mark.parametrize(
+    ("commit", "committed"),
+    [
+        (None, None),
+        (OffsetAndMetadata(-1, ""), None),
+        (OffsetAndMetadata(0, ""), CommittedOffset(offset=0)),
+        (OffsetAndMetadata(5, "done"), CommittedOffset(offset=5, metadata="done")),
+    ],
+)
+async def test_offsets_of_a_partition(
+    fake: FakeConsumer, commit: OffsetAndMetadata | None, committed: CommittedOffset | None
+) -> None:
     """A group that never committed has no offset, which is not offset 0."""
-    fake.committed_offset = committed_offset
+    fake.commits = {TopicPartition("in", 1): commit} if commit else {}
     offsets = await member(fake).partition_offsets(1)
-    assert (offsets.committed, offsets.beginning, offsets.end) == (committed_offset, 2, 9)
+    assert (offsets.committed, offsets.beginning, offsets.end) == (committed, 2, 9)
 
 
 def test_a_header_without_a_value_stays_null() -> None:
