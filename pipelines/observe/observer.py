@@ -174,6 +174,8 @@ class Observer:
             unscored_reference=comparison.unscored if comparison else "",
             unscored_reference_detail=comparison.detail if comparison else "",
             heat_maps=tuple(heat_maps),
+            audio=decoded.audio,
+            unmeasured_audio=decoded.unmeasured_audio,
             served_url=served_url,
         )
 

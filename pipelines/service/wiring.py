@@ -31,7 +31,14 @@ from vqmon.media.sources.playlist import FolderSource, PlaylistSource
 from vqmon.scoring.scorers.registry import runtime_versions
 from vqmon.settings.load import Settings
 from vqmon.settings.rules_file import parse_rules
-from vqmon.settings.sections import DecodeSettings, NotifySettings, ScoringSettings, SourceSettings, WatchedStream
+from vqmon.settings.sections import (
+    AudioSettings,
+    DecodeSettings,
+    NotifySettings,
+    ScoringSettings,
+    SourceSettings,
+    WatchedStream,
+)
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import History
 
@@ -56,7 +63,7 @@ async def open_observer(
         async def decode(
             media: bytes, views: tuple[View, ...], reference: ReferenceMedia | None = None
         ) -> DecodedSegment:
-            return await pool.decode(media, views=views, reference=reference, **_decode_options(settings.decode))
+            return await pool.decode(media, views=views, reference=reference, **_decode_options(settings))
 
         request = settings.scoring.reference_request(picture_sides=tiers.picture_sides)
 
@@ -93,14 +100,16 @@ def _record_stage(meters: Meters, stage: str, seconds: float) -> None:
     meters.record("vqmon.stage.duration", seconds, stage=stage)
 
 
-def _decode_options(decode: DecodeSettings) -> Mapping[str, Any]:
+def _decode_options(settings: Settings) -> Mapping[str, Any]:
     """What of the settings is asked of every decode."""
+    decode = settings.decode
     return {
         "sampling": decode.sampling,
         "fps": decode.fps,
         "hdr": decode.hdr,
         "thumbnail_width": decode.thumbnail_width,
         "with_heat_maps": decode.heat_maps,
+        "with_audio": settings.audio.enabled,
     }
 
 
@@ -337,6 +346,8 @@ def settings_for_watch(settings: Settings, address: str, *, stream_id: str, hist
     history_settings = settings.history.at_location(history)
     # Somebody watches the terminal: no receiver is notified.
     changes = {"source": source, "fetch": fetch, "history": history_settings, "notify": NotifySettings()}
+    if not settings.audio.model_fields_set:
+        changes["audio"] = AudioSettings(enabled=True)
     return settings.model_copy(update=changes)
 
 

@@ -308,6 +308,73 @@ class MediaFacts:
         return self.frame_count == 1 and self.duration_seconds == 0
 
 
+UNMEASURED_AUDIO: dict[str, str] = {
+    "no_audio": "the segment has no sound track",
+    "unsupported_codec": "the codec of the sound is not on the list of those allowed",
+    "corrupt": "the sound cannot be decoded",
+}
+"""Why the sound of a segment was not measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioFacts:
+    """What is measured of the sound of a segment: loudness, levels and timeline.
+
+    Formulas: `media/sound/levels.py`; loudness as EBU R 128, from libavfilter's `ebur128`. A measurement that a
+    rule names is a field of numbers.
+    """
+
+    codec: str
+    sample_rate_hz: int
+    channels: int
+    # of the decoded samples
+    duration_seconds: float
+    # integrated over the segment, and the highest momentary loudness; None when nothing is above the gate of -70 LUFS
+    loudness_lufs: float | None
+    momentary_max_lufs: float | None
+    # None for digital silence
+    true_peak_dbtp: float | None
+    # shares, 0..1
+    silent_share: float
+    clipped_share: float
+    # of stereo: 1 when one channel is silent and the other is not
+    lost_channels: int
+    is_mono: bool
+    # correlation of both channels of stereo, -1..1; None otherwise
+    phase_correlation: float | None
+    # begin and end of the sound minus begin and end of the pictures, by their timestamps; None without these
+    offset_seconds: float | None
+    end_offset_seconds: float | None
+    # span of the timestamps minus the duration of the samples: positive = samples are missing
+    gap_seconds: float
+
+    def measurement(self, name: str) -> float | None:
+        """The value of a measurement by its name, a key of AUDIO_MEASUREMENTS."""
+        if name == "drift_seconds":
+            if self.offset_seconds is None or self.end_offset_seconds is None:
+                return None
+            return self.end_offset_seconds - self.offset_seconds
+        value = getattr(self, name)
+        return None if value is None else float(value)
+
+
+AUDIO_MEASUREMENTS: dict[str, str] = {
+    "loudness_lufs": "LUFS",
+    "momentary_max_lufs": "LUFS",
+    "true_peak_dbtp": "dBTP",
+    "silent_share": "",
+    "clipped_share": "",
+    "lost_channels": "",
+    "is_mono": "",
+    "phase_correlation": "",
+    "offset_seconds": "s",
+    "end_offset_seconds": "s",
+    "drift_seconds": "s",
+    "gap_seconds": "s",
+}
+"""Name of every measurement of the sound -> its unit."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class DecodedSegment:
     """The result of decoding a segment: sampled pictures and measured signals, frame by frame."""
@@ -329,6 +396,10 @@ class DecodedSegment:
     reference: "ReferenceComparison | None" = None
     # one per sampled frame; empty when not requested
     detail: tuple[DetailGrid, ...] = ()
+    # None when it is not requested, or was not measured
+    audio: AudioFacts | None = None
+    # a key of UNMEASURED_AUDIO, or ""
+    unmeasured_audio: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.times_seconds)

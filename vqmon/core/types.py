@@ -10,7 +10,10 @@ from urllib.parse import urlsplit
 
 from vqmon.core.calibration import ScoreInterval
 from vqmon.core.frames import (
+    AUDIO_MEASUREMENTS,
     SIGNALS,
+    UNMEASURED_AUDIO,
+    AudioFacts,
     ClipSampling,
     DecodedSegment,
     Display,
@@ -48,11 +51,14 @@ def check_prompt_length(text: str) -> None:
 
 
 __all__ = [
+    "AUDIO_MEASUREMENTS",
     "PROMOTION_REASONS",
     "PROMOTION_SKIP_REASONS",
     "SIGNALS",
+    "UNMEASURED_AUDIO",
     "Alert",
     "AlertEvidence",
+    "AudioFacts",
     "ByteRange",
     "ClipSampling",
     "CompanionShift",
@@ -267,6 +273,10 @@ class QualityEvent:
     unscored_reference_detail: str = ""
     # where in the sampled frames quality is lost, by measure; a measure that finds no loss has none
     heat_maps: tuple[HeatMap, ...] = ()
+    # None where the sound is not measured
+    audio: AudioFacts | None = None
+    # a key of UNMEASURED_AUDIO: why there is no `audio` though it is asked for
+    unmeasured_audio: str = ""
     # the address that the media came from, where the segment has several; empty otherwise
     served_url: str = ""
 

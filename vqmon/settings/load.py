@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from vqmon.errors import SettingsError
 from vqmon.settings.sections import (
     AlertSettings,
+    AudioSettings,
     DaemonSettings,
     DecodeSettings,
     ExperimentSettings,
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     fetch: FetchSettings = FetchSettings()
     decode: DecodeSettings = DecodeSettings()
+    audio: AudioSettings = AudioSettings()
     scoring: ScoringSettings = ScoringSettings()
     alerts: AlertSettings = AlertSettings()
     notify: NotifySettings = NotifySettings()

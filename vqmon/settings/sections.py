@@ -195,6 +195,12 @@ class DecodeSettings(Section):
         return names
 
 
+class AudioSettings(Section):
+    """Whether the sound of segments is measured."""
+
+    enabled: bool = False
+
+
 class ScoringSettings(Section):
     """Which scorers run, and where."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from vqmon.core.alerts.annotations import Mask
+from vqmon.core.alerts.conditions.audio import Audio
 from vqmon.core.alerts.conditions.base import Condition, check_choice, check_range
 from vqmon.core.alerts.conditions.collapse import Collapse
 from vqmon.core.alerts.conditions.floor import Floor
@@ -18,7 +19,7 @@ from vqmon.core.types import Rendition, Segment, Severity
 
 CONDITIONS: Mapping[str, type[Condition]] = {
     condition.kind: condition
-    for condition in (Floor, Signal, Collapse, NoScore, Missing, Regression, Group, ReferenceLimit)
+    for condition in (Floor, Signal, Collapse, NoScore, Missing, Regression, Group, ReferenceLimit, Audio)
 }
 """`kind` in the rules file -> condition."""
 

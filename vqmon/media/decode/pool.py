@@ -108,12 +108,14 @@ class DecoderPool:
         thumbnail_width: int = 0,
         signals: Collection[str] = tuple(SIGNALS),
         with_heat_maps: bool = False,
+        with_audio: bool = False,
         reference: ReferenceMedia | None = None,
     ) -> DecodedSegment:
         """Decode one segment, its initialization section and media joined, and compare it with its reference.
 
         `fps` is the rate at which frames are sampled, `thumbnail_width` is in pixels, 0 for no thumbnails;
-        `with_heat_maps` adds what heat maps are computed from, and the map against the reference. Raises DecodeError
+        `with_heat_maps` adds what heat maps are computed from, and the map against the reference, `with_audio` what is
+        measured of the sound. Raises DecodeError
         for the segment; a reference that fails is said in the result.
         """
         if not self._is_open:
@@ -130,6 +132,7 @@ class DecoderPool:
             thumbnail_width=thumbnail_width,
             signals=tuple(signals),
             with_heat_maps=with_heat_maps,
+            with_audio=with_audio,
             # derived from the bytes, so that fragments are cut alike at every replay and on every worker
             seed=zlib.crc32(media) if any(view.kind == "fragments" for view in views) else 0,
             limits=self.limits,

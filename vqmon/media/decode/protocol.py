@@ -26,6 +26,7 @@ from vqmon.media.reference.alignment import ALIGNMENT_CLIP
 from vqmon.media.reference.answer import parse_comparison, parse_libvmaf_pictures
 from vqmon.media.reference.comparison import ReferenceRequest
 from vqmon.media.reference.libvmaf.pictures import StoredPictures
+from vqmon.media.sound.answer import parse_sound
 
 HEADER = struct.Struct("!4sQIQ")
 """Magic number, id of the request, length of the JSON in bytes, length of the raw bytes."""
@@ -157,6 +158,8 @@ class DecodeRequest:
     signals: tuple[str, ...] = tuple(SIGNALS)
     # whether to measure what heat maps are computed from
     with_heat_maps: bool = False
+    # whether to measure the sound
+    with_audio: bool = False
     # seeds the positions of fragments; those of sample k are drawn with seed + k
     seed: int = 0
     # how to compare the segment with the reference whose bytes follow its own; None = there is no reference
@@ -282,6 +285,7 @@ def parse_answer(
             answer.get("reference"), request.reference, sample_count=len(times), memory=shared_memory
         ),
         detail=_unpack_detail(memoryview(raw)[picture_bytes:]),
+        **(parse_sound(answer.get("sound")) if request.with_audio else {}),
     )
 
 

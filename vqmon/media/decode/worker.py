@@ -9,6 +9,7 @@ format, and may open a short list of codecs only.
 import contextlib
 import gc
 import importlib
+import io
 import json
 import mmap
 import os
@@ -27,7 +28,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from vqmon.core.types import Pixels
 from vqmon.errors import DecodeError
-from vqmon.media.decode.bitstream.containers.demuxing import demux_video, open_container
+from vqmon.media.decode.bitstream.containers.demuxing import CONTAINER_OPTIONS, demux_video, open_container
 from vqmon.media.decode.bitstream.containers.detection import detect_demuxer
 from vqmon.media.decode.bitstream.packets import (
     PixelAspect,
@@ -70,6 +71,7 @@ from vqmon.media.reference.answer import pack_unscored
 from vqmon.media.reference.canvas import SideFrame
 from vqmon.media.reference.comparison import SegmentSide
 from vqmon.media.reference.sides import ReferenceTools, frame_listener, sample_listener, side_frames, still_side
+from vqmon.media.sound.track import SOUND_CODECS, measure_sound
 
 # libav's HEVC decoder tells of a damaged slice only when asked to stop there; crccheck compares a picture with its hash
 _STRICT_OPTIONS = {"hevc": {"err_detect": "explode+crccheck"}}
@@ -77,6 +79,13 @@ _FIELD_ORDERS = (2, 3, 4, 5)  # AVFieldOrder: TT, BB, TB, BT
 _JPEG_QUALITY = 4 * 118  # FF_QP2LAMBDA
 # PyAV and numpy import these when they are first needed: too late in the jail, where nothing can be opened
 _LATE_MODULES = (
+    "av.audio.codeccontext",
+    "av.audio.format",
+    "av.audio.frame",
+    "av.audio.layout",
+    "av.audio.plane",
+    "av.audio.resampler",
+    "av.audio.stream",
     "av.sidedata.encparams",
     "av.sidedata.motionvectors",
     "av.subtitles.codeccontext",
@@ -454,6 +463,23 @@ def main() -> None:
         gc.collect()
 
 
+def measure_media_sound(media: bytes) -> dict[str, Any] | str:
+    """What is measured of the sound of a segment, or why it is not; see `media.sound.track.measure_sound`."""
+    options = {
+        **CONTAINER_OPTIONS,
+        "codec_whitelist": f"{CONTAINER_OPTIONS['codec_whitelist']},{','.join(SOUND_CODECS)}",
+    }
+    try:
+        demuxer = detect_demuxer(media)
+        with av.open(io.BytesIO(media), "r", format=demuxer, container_options=options) as container:
+            return measure_sound(container)
+    except DecodeError:
+        # a still picture
+        return "no_audio"
+    except (av.error.FFmpegError, ValueError, UnicodeError):
+        return "corrupt"
+
+
 def import_late_modules() -> None:
     """Import what a worker may need in its jail; call this before `enter_jail`."""
     for name in _LATE_MODULES:
@@ -469,6 +495,8 @@ def _answer_request(
     try:
         collector, facts = decode_segment(media, request, shared_memory, tools.resampler, side=side)
         answer = collector.answer(facts)
+        if request.with_audio:
+            answer["sound"] = measure_media_sound(media)
         if side is not None:
             used_bytes = request.bytes_per_sample * len(collector)
             answer["reference"] = _compare(

@@ -12,7 +12,9 @@ from starlette.responses import Response
 from vqmon.core.scores import PROMOTION_REASONS, PROMOTION_SKIP_REASONS, UNSCORED_REFERENCE
 from vqmon.core.types import (
     SIGNALS,
+    UNMEASURED_AUDIO,
     Alert,
+    AudioFacts,
     MediaFacts,
     Outcome,
     Provenance,
@@ -31,6 +33,7 @@ _Facts = list[tuple[str, str]]
 """Label and value."""
 
 _PICTURE_WIDTH = 416
+_SHOWN_GAP_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +158,10 @@ def _failure(failure: SegmentFailure) -> dict[str, object]:
 def _fact_sections(outcome: Outcome) -> Iterator[tuple[str, _Facts]]:
     if isinstance(outcome, QualityEvent):
         yield "Media", _media_facts(outcome.media)
+        if outcome.audio is not None:
+            yield "Sound", _audio_facts(outcome.audio)
+        elif outcome.unmeasured_audio:
+            yield "Sound", [("Not measured", UNMEASURED_AUDIO[outcome.unmeasured_audio])]
     yield "Segment", _segment_facts(outcome)
     if isinstance(outcome, QualityEvent):
         if facts := _scorer_facts(outcome):
@@ -178,6 +185,33 @@ def _media_facts(media: MediaFacts) -> _Facts:
     if media.tone_mapping:
         facts.append(("Tone mapping", media.tone_mapping))
     return facts + [("Note", note) for note in media.notes]
+
+
+def _audio_facts(audio: AudioFacts) -> _Facts:
+    channels = {1: "mono", 2: "stereo"}.get(audio.channels, f"{audio.channels} channels")
+    facts = [
+        ("Track", f"{audio.codec}, {audio.sample_rate_hz / 1000:g} kHz, {channels}, {audio.duration_seconds:.2f} s"),
+        ("Loudness", _level(audio.loudness_lufs, "LUFS, integrated over the segment")),
+        ("Loudest moment", _level(audio.momentary_max_lufs, "LUFS")),
+        ("True peak", _level(audio.true_peak_dbtp, "dBTP")),
+        ("Silent", f"{audio.silent_share:.0%} of the time"),
+        ("Clipped", f"{audio.clipped_share:.2%} of the samples"),
+    ]
+    if audio.lost_channels:
+        facts.append(("Lost channel", "one channel of two is silent"))
+    elif audio.phase_correlation is not None:
+        facts.append(("Phase", f"{audio.phase_correlation:+.2f}{', mono in stereo' if audio.is_mono else ''}"))
+    if audio.offset_seconds is not None and audio.end_offset_seconds is not None:
+        facts.append(
+            ("Against the pictures", f"begins {audio.offset_seconds:+.3f} s, ends {audio.end_offset_seconds:+.3f} s")
+        )
+    if abs(audio.gap_seconds) >= _SHOWN_GAP_SECONDS:
+        facts.append(("Gaps", f"{audio.gap_seconds:+.3f} s between timestamps and samples"))
+    return facts
+
+
+def _level(value: float | None, unit: str) -> str:
+    return "none" if value is None else f"{value:.1f} {unit}"
 
 
 def _picture_facts(media: MediaFacts) -> _Facts:

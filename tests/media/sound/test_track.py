@@ -1,0 +1,73 @@
+"""The sound of whole segments, against ffmpeg's own ebur128 and its own timestamps."""
+
+import re
+import subprocess
+
+import imageio_ffmpeg
+import pytest
+
+from vqmon.media.decode.pool import DecoderPool
+from vqmon.media.decode.worker import measure_media_sound
+
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+PICTURES = ("-f", "lavfi", "-i", "testsrc2=s=160x90:r=25:d=4")
+
+
+def segment(sound: str, *options: str, pictures: tuple[str, ...] = PICTURES, container: str = "mpegts") -> bytes:
+    """Four seconds of a sound source of libavfilter, with pictures."""
+    source = ("-f", "lavfi", "-i", sound)
+    encoding = ("-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac", "-b:a", "192k", "-t", "4")
+    command = [FFMPEG, "-v", "error", *pictures, *source, *encoding, *options, "-f", container, "-"]
+    return subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL).stdout
+
+
+def ffmpeg_loudness(media: bytes) -> tuple[float, float]:
+    """(integrated LUFS, true peak dBTP) as `ffmpeg -af ebur128` prints them."""
+    command = [FFMPEG, "-nostats", "-i", "-", "-map", "0:a:0", "-af", "ebur128=peak=true:framelog=quiet"]
+    report = subprocess.run([*command, "-f", "null", "-"], input=media, capture_output=True, check=True).stderr.decode()
+    return tuple(float(re.findall(rf"{name}:\s+(-?[\d.]+)", report)[-1]) for name in ("I", "Peak"))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        "sine=f=997:r=48000,volume=2",
+        "anoisesrc=a=0.2:r=44100:c=pink:s=1",
+        "aevalsrc=0.8*sin(2*PI*200*t)*lt(mod(t\\,1)\\,0.3)|0.1*sin(2*PI*900*t):s=48000",
+    ],
+)
+def test_loudness_equals_ffmpeg(sound: str) -> None:
+    """Integrated loudness and true peak to 0.1."""
+    media = segment(sound)
+    facts = measure_media_sound(media)
+    assert isinstance(facts, dict)
+    loudness, peak = ffmpeg_loudness(media)
+    assert facts["loudness_lufs"] == pytest.approx(loudness, abs=0.1)
+    assert facts["true_peak_dbtp"] == pytest.approx(peak, abs=0.1)
+
+
+def test_offset_and_missing_sound_show_in_the_timeline() -> None:
+    """Sound that begins 0.6 s late and ends a second early."""
+    facts = measure_media_sound(segment("sine=r=48000", "-af", "atrim=0.6:3,asetpts=PTS"))
+    assert isinstance(facts, dict)
+    assert facts["offset_seconds"] == pytest.approx(0.6, abs=0.1)
+    assert facts["end_offset_seconds"] == pytest.approx(-1, abs=0.1)
+    assert facts["duration_seconds"] == pytest.approx(2.4, abs=0.1)
+
+
+def test_media_without_sound_or_with_another_codec_say_so() -> None:
+    """A reason and no facts."""
+    assert measure_media_sound(segment("sine", "-an")) == "no_audio"
+    assert measure_media_sound(segment("sine", "-c:a", "wmav2", container="matroska")) == "unsupported_codec"
+    assert measure_media_sound(b"\x89PNG\r\n\x1a\n" + bytes(100)) == "no_audio"
+
+
+async def test_a_jailed_decoder_measures_sound_when_asked() -> None:
+    """Beside the pictures; silence has no loudness."""
+    media = segment("aevalsrc=0|0:s=48000")
+    async with DecoderPool(1) as pool:
+        decoded = await pool.decode(media, views=(), signals=("black",), with_audio=True)
+        without = await pool.decode(media, views=(), signals=("black",))
+    assert decoded.audio is not None
+    assert (decoded.audio.silent_share, decoded.audio.loudness_lufs, decoded.audio.channels) == (1.0, None, 2)
+    assert without.audio is None

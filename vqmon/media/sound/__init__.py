@@ -1,0 +1,1 @@
+"""The sound of a segment: its track, levels, loudness and timeline."""

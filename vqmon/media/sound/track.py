@@ -1,0 +1,137 @@
+"""Decoding of the sound track of a segment, and what is measured of it."""
+
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import av.filter
+import numpy as np
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+
+from vqmon.media.sound.levels import LevelMeter
+from vqmon.media.sound.loudness import LoudnessMeter
+
+SOUND_CODECS = (
+    *("aac", "aac_latm", "ac3", "eac3", "mp3", "mp3float", "mp2", "mp2float", "opus", "libopus", "vorbis", "flac"),
+    *("alac", "pcm_s16le", "pcm_s16be", "pcm_s24le"),
+)
+"""Names of the decoders that libav may open."""
+
+_FORMAT = "fltp"
+_MAX_SECONDS = 3600.0
+
+
+class _UnmeasuredError(Exception):
+    """The sound of a segment cannot be measured: a key of `core.frames.UNMEASURED_AUDIO`."""
+
+
+def measure_sound(container: "av.container.InputContainer") -> dict[str, Any] | str:
+    """The fields of `core.frames.AudioFacts` for the track that a player would choose, or why there are none.
+
+    The reason is a key of `core.frames.UNMEASURED_AUDIO`. The container may open the codecs of SOUND_CODECS.
+    """
+    try:
+        return _measure(container, _choose_stream(container))
+    except _UnmeasuredError as error:
+        return str(error)
+    except av.error.MemoryError as error:
+        raise MemoryError from error
+    except (av.error.FFmpegError, ValueError):
+        return "corrupt"
+
+
+@dataclass(slots=True)
+class _VideoSpan:
+    """Begin and end of the pictures in seconds on the container's clock, from the timestamps of the packets."""
+
+    begins_at: float = math.inf
+    ends_at: float = -math.inf
+
+    def add(self, packet: "av.Packet[Any]") -> None:
+        if packet.pts is None or packet.time_base is None:
+            return
+        begins_at = float(packet.pts * packet.time_base)
+        self.begins_at = min(self.begins_at, begins_at)
+        self.ends_at = max(self.ends_at, begins_at + float((packet.duration or 0) * packet.time_base))
+
+    def offsets(self, starts_at: float, ends_at: float) -> dict[str, float | None]:
+        """Begin and end of the sound minus those of the pictures; None when there are no pictures."""
+        if self.ends_at < self.begins_at:
+            return {"offset_seconds": None, "end_offset_seconds": None}
+        return {
+            "offset_seconds": round(starts_at - self.begins_at, 6),
+            "end_offset_seconds": round(ends_at - self.ends_at, 6),
+        }
+
+
+class _SoundMeter:
+    """Measures the frames of one track up to a change of its format."""
+
+    def __init__(self) -> None:
+        self._resampler = AudioResampler(format=_FORMAT)
+        self._levels: LevelMeter | None = None
+        self._loudness: LoudnessMeter | None = None
+        self._format = (0, "")
+        self._starts_at = self._ends_at = 0.0
+        self._sample_count = 0
+
+    def add(self, frame: Any) -> bool:
+        """Note an audio frame; returns False when its format is another one, or the sound is too long."""
+        frame_format = (frame.sample_rate, frame.layout.name)
+        time = self._ends_at if frame.time is None else frame.time
+        if self._levels is None or self._loudness is None:
+            self._format, self._starts_at = frame_format, time
+            self._levels = LevelMeter(rate_hz=frame.sample_rate)
+            self._loudness = LoudnessMeter(
+                av.filter.Graph, rate_hz=frame.sample_rate, layout=frame.layout.name, sample_format=_FORMAT
+            )
+        if frame_format != self._format or time - self._starts_at > _MAX_SECONDS:
+            return False
+        self._ends_at = time + frame.samples / frame.sample_rate
+        for converted in self._resampler.resample(frame):
+            self._levels.add(np.asarray(converted.to_ndarray(), np.float32))
+            self._loudness.add(converted)
+            self._sample_count += converted.samples
+        return True
+
+    def finish(self, video: _VideoSpan) -> dict[str, Any]:
+        """What was measured."""
+        if self._levels is None or self._loudness is None or not self._sample_count:
+            raise _UnmeasuredError("corrupt")
+        duration_seconds = self._sample_count / self._format[0]
+        return {
+            "sample_rate_hz": self._format[0],
+            "duration_seconds": round(duration_seconds, 6),
+            "gap_seconds": round(self._ends_at - self._starts_at - duration_seconds, 6),
+            **video.offsets(self._starts_at, self._ends_at),
+            **self._loudness.finish(),
+            **self._levels.finish(),
+        }
+
+
+def _choose_stream(container: "av.container.InputContainer") -> AudioStream:
+    """The default track, else the first."""
+    streams = [stream for stream in container.streams.audio if stream.codec_context is not None]
+    if not streams:
+        raise _UnmeasuredError("no_audio" if not container.streams.audio else "unsupported_codec")
+    stream = max(streams, key=lambda each: bool(each.disposition & av.stream.Disposition.default))
+    if stream.codec_context.name not in SOUND_CODECS:
+        raise _UnmeasuredError("unsupported_codec")
+    return stream
+
+
+def _measure(container: "av.container.InputContainer", stream: AudioStream) -> dict[str, Any]:
+    meter, video, is_measuring = _SoundMeter(), _VideoSpan(), True
+    with suppress(IndexError):
+        for packet in container.demux([stream, *container.streams.video]):
+            if packet.stream.type == "video":
+                video.add(packet)
+                continue
+            with suppress(av.error.InvalidDataError):
+                for frame in packet.decode():
+                    is_measuring = is_measuring and meter.add(frame)
+    facts = meter.finish(video)
+    return {"codec": stream.codec_context.name, "channels": stream.codec_context.channels, **facts}
