@@ -10,6 +10,7 @@
       DeliveryError       a receiver of alerts cannot be reached, or does not take them
       BrokerError         a Kafka broker cannot be reached, or what it did is not known
         FencedError         somebody else has taken over
+      RecordTooLargeError a record is larger than its Kafka topic takes
       SegmentError        one segment cannot be observed; becomes a SegmentFailure
         FetchError          its bytes cannot be had
         DecodeError         its bytes cannot be turned into pictures
@@ -63,6 +64,7 @@ REASONS: dict[str, str] = {
     "scorer_failed": "the scorer gave an error or no finite number",
     "no_prompt": "every scorer here needs the prompt of a generated picture, and the segment says none: "
     "say `prompt` in its message, or add a scorer that needs none",
+    "outcome_too_large": "the outcome is larger than its Kafka topic takes, and the settings say to go on without it",
     # any
     "internal": "an unexpected error within vqmon",
 }
@@ -116,6 +118,24 @@ class BrokerError(VqmonError):
 
 class FencedError(BrokerError):
     """Somebody else has taken over; nothing more may be written here."""
+
+
+class RecordTooLargeError(VqmonError):
+    """A record is larger than its topic takes; nothing of its transaction was written.
+
+    `written_for` is the input record that it was written for, as topic/partition/offset; empty when it is none.
+    """
+
+    def __init__(self, *, topic: str, partition: int | None, size_bytes: int, written_for: str = "") -> None:
+        source = f" for {written_for}" if written_for else ""
+        where = "" if partition is None else f" (partition {partition})"
+        super().__init__(
+            f"a record of {size_bytes} bytes{source} is larger than topic {topic}{where} takes: "
+            f"raise max.message.bytes of {topic}"
+        )
+        self.topic = topic
+        self.size_bytes = size_bytes
+        self.written_for = written_for
 
 
 class SegmentError(VqmonError):

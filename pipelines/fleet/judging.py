@@ -1,5 +1,6 @@
 """Judges the records of one partition, and encodes what is written for them in one transaction."""
 
+import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,7 +26,8 @@ from vqmon.core.types import (
     failure_from_error,
 )
 from vqmon.errors import SegmentError, SettingsError, WireError
-from vqmon.transport.kafka.records import Headers, ProducerRecord, Record, TopicNames
+from vqmon.telemetry.logs import log_event
+from vqmon.transport.kafka.records import INPUT_HEADER, Headers, ProducerRecord, Record, TopicNames
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.alert_state import state_key
 from vqmon.transport.wire.control_messages import (
@@ -48,6 +50,8 @@ from vqmon.transport.wire.segment_messages import (
 
 REJECTED_RULE = "rejected-messages"
 _ORIGIN_RULE = "origin-away"
+log = logging.getLogger("vqmon.fleet")
+
 _REJECTIONS_KEY = "rejections"
 """The key of the rejection counts in the state topic; the keys of rules contain a `|`."""
 
@@ -303,7 +307,7 @@ class PartitionJudge:
     def _headers(self, record: Record) -> Headers:
         return (
             ("content-type", STRUCTURED_CONTENT_TYPE),
-            ("vqmon-input", f"{self._identity.names.segments}/{record.partition}/{record.offset}".encode()),
+            (INPUT_HEADER, f"{self._identity.names.segments}/{record.partition}/{record.offset}".encode()),
             *parse_trace_context(record.headers_by_name()).headers(),
         )
 
@@ -464,6 +468,23 @@ def _parse_state(key: str, value: bytes) -> State:
         return cloudevents.parse_state(value)
     except WireError as error:
         raise SettingsError(
-            f"the state {key!r} was written by another version of vqmon ({error}); "
-            "run that version, or empty the state topic"
+            f"the state {key!r} ({len(value)} bytes) was written by another version of vqmon ({error}); run that "
+            'version, empty the state topic, or set kafka.when_unreadable = "go_on" to begin such states anew'
         ) from error
+
+
+def readable_states(stored: Mapping[str, bytes], *, partition: int) -> Mapping[str, bytes]:
+    """The entries of a state topic that can be read; the others are logged, and begin anew."""
+    parsers: Mapping[str, Callable[[bytes], object]] = {
+        _REJECTIONS_KEY: parse_rejections,
+        _OUTAGES_KEY: parse_outages,
+    }
+    readable = {}
+    for key, value in stored.items():
+        try:
+            parsers.get(key, cloudevents.parse_state)(value)
+        except WireError as error:
+            log.error(**log_event("state.dropped", partition=partition, key=key, size_bytes=len(value), error=error))
+        else:
+            readable[key] = value
+    return readable

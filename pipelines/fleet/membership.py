@@ -161,9 +161,10 @@ class GroupMember:
         }
         seconds = _POLL_SECONDS if len(free_slots) == len(self._workers) else _FULL_POLL_SECONDS
         max_records = min(free_slots.values(), default=1)
+        generations = {worker.partition: worker.generation for worker in self.workers}
         records_by_partition = await self._group.poll(free_slots, seconds=seconds, max_records=max_records)
         for partition, records in records_by_partition.items():
-            if partition in self._workers:
+            if partition in self._workers and self._workers[partition][1].generation == generations.get(partition):
                 self._workers[partition][1].enqueue(records)
         for worker in self.workers:
             if worker.idle_seconds > self._context.idle_seconds:

@@ -279,22 +279,31 @@ class MediaMemoryLimit:
     def __init__(self, fetch: Fetch, *, max_bytes: int) -> None:
         self._fetch = fetch
         self._max_bytes = max_bytes
-        self._held_bytes: dict[int, int] = {}
+        # by rendition and sequence, as a segment may be fetched from several addresses, and its reference with it
+        self._held_bytes: dict[tuple[str, int], int] = {}
         self._released = asyncio.Event()
 
     async def fetch(self, segment: Segment) -> bytes:
-        """Fetch as soon as less than the limit is held; the bytes count until `release`."""
-        while sum(self._held_bytes.values()) >= self._max_bytes:
+        """Fetch as soon as less than the limit is held; the bytes count until `release`.
+
+        A segment that holds bytes already does not wait: it would wait for itself.
+        """
+        key = _memory_key(segment)
+        while key not in self._held_bytes and sum(self._held_bytes.values()) >= self._max_bytes:
             self._released.clear()
             await self._released.wait()
         media = await self._fetch(segment)
-        self._held_bytes[id(segment)] = len(media)
+        self._held_bytes[key] = self._held_bytes.get(key, 0) + len(media)
         return media
 
     def release(self, segment: Segment) -> None:
         """Stop counting the bytes of a segment, which has been observed."""
-        self._held_bytes.pop(id(segment), None)
+        self._held_bytes.pop(_memory_key(segment), None)
         self._released.set()
+
+
+def _memory_key(segment: Segment) -> tuple[str, int]:
+    return segment.rendition.key, segment.sequence
 
 
 def _origin_fault(observation: Observation) -> SegmentFailure | None:

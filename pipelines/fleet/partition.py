@@ -4,8 +4,10 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from pipelines.fleet.judging import JudgedRecords, ObservedRecord
@@ -19,7 +21,8 @@ from pipelines.fleet.offsets import (
 )
 from pipelines.service.brokers import WhenLost, resume_offset
 from pipelines.service.lifecycle import OnPublish
-from vqmon.errors import BrokerError, FencedError
+from vqmon.core.types import Alert, AlertEvidence, alert_id, failure_from_error
+from vqmon.errors import BrokerError, FencedError, RecordTooLargeError, ScoreError, SettingsError, WireError
 from vqmon.flow import Overtaking, map_in_order
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
@@ -32,14 +35,29 @@ from vqmon.transport.kafka.records import (
     TransactionBatch,
 )
 from vqmon.transport.kafka.transactions import write_exactly_once
+from vqmon.transport.wire.operator_alerts import encode_open_alert, parse_open_alert
 
 log = logging.getLogger("vqmon.fleet")
 
 _OPEN_RETRY_SECONDS = 1.0
 _RESTORE_LOG_SECONDS = 10.0
 
+_COMPANION_SECONDS = 2.0
+"""How often it is looked whether the topics have a partition for those that were added to the input."""
+
+_RECHECK_SECONDS = 30.0
+"""After so long a stopped partition is tried again."""
+
+_STOPPED_RULE = "partition-stopped"
+_STOPPED_KEY = "stopped"
+"""The key of the open alert about a stopped partition in the state topic; the keys of rules contain a `|`."""
+
 PartitionState = Literal["opening", "ready", "halted"]
-"""Opening: being fenced and restored. Ready: records are read. Halted: nearly every record is rejected."""
+"""Opening: being fenced and restored. Ready: records are read. Halted: it waits until somebody acts."""
+
+WhenTooLarge = Literal["stop", "go_on"]
+"""What to do when a topic does not take an outcome: stop the partition, or publish a failure in its place."""
+
 _MAX_UNFINISHED = 1000
 """The most records that a partition holds while many of them wait for their origins."""
 
@@ -49,6 +67,7 @@ class GroupOffsets(Protocol):
 
     async def partition_offsets(self, partition: int) -> PartitionOffsets: ...
     async def committed(self, partition: int) -> CommittedOffset | None: ...
+    async def partition_counts(self, topics: Collection[str]) -> Mapping[str, int]: ...
     def resume(self, partition: int, *, offset: int) -> None: ...
 
 
@@ -64,12 +83,17 @@ class RecordJudge(Protocol):
 class PartitionContext:
     """What the workers of all partitions of a topic share."""
 
+    topic: str
+    # the topics that must have as many partitions as `topic`
+    companions: Sequence[str]
     # reads a record, and observes the segment that it announces; gives what the judge takes
     observe: Callable[[Record], Awaitable[object]]
     # partition, and key -> value of its state topic -> its judge
     open_judge: Callable[[int, Mapping[str, bytes]], RecordJudge]
     open_writer: Callable[[int], BatchWriter]
     state_topic: str
+    # partition and alert -> the record to produce
+    encode_alert: Callable[[int, Alert], ProducerRecord]
     # partition, and what to call with the share that is read, 0..1
     read_state: Callable[[int, Callable[[float], None]], Awaitable[Mapping[str, bytes]]]
     running: asyncio.Semaphore
@@ -80,6 +104,7 @@ class PartitionContext:
     # least time from one transaction to the next
     gather_seconds: float
     when_lost: WhenLost
+    when_too_large: WhenTooLarge = "stop"
     # a record that takes longer no longer holds back those with other keys; None = it always does
     overtake_seconds: float | None = None
     # after so long without records, a partition commits past offsets that hold none
@@ -93,6 +118,8 @@ class PartitionHandover:
     committed: CommittedOffset | None
     position: Position
     judge: RecordJudge
+    # the open alert about the partition itself
+    stopped_alert: Alert | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +138,16 @@ class PartitionWorker:
         self.partition = partition
         self.is_ready = False
         self.is_halted = False
+        # changes when the partition is opened anew: what was polled before does not count any more
+        self.generation = 0
+        # why it is halted, or what it waits for
+        self._problem = ""
+        self._stopped_alert: Alert | None = None
+        # offsets of records whose outcomes a topic does not take, and why
+        self._too_large: dict[int, str] = {}
+        self._reported_problem = ""
         self._committed: CommittedOffset | None = None
+        self._oldest_offset = 0
         self._position = Position(next_offset=None)
         self._tracker = OffsetTracker(self._position)
         self._context = context
@@ -152,8 +188,8 @@ class PartitionWorker:
     @property
     def status(self) -> str:
         """The state, with what an operator wants to know about it."""
-        if self.is_halted:
-            return f"stopped at offset {self.next_offset}: nearly every record is rejected"
+        if self.is_halted or self._problem:
+            return self._problem
         return "ready" if self.is_ready else f"opening: {self._restored_share:.0%} of its states are restored"
 
     @property
@@ -192,27 +228,114 @@ class PartitionWorker:
     async def run(self) -> PartitionHandover | None:
         """Work until `stop`; returns what the next worker may use, None when this one never became ready."""
         try:
-            if not await self._open():
-                return None
-            await map_in_order(
-                self._queued_records(),
-                self._observe,
-                self._judge_and_write,
-                running=self._context.running,
-                max_waiting=self._context.max_waiting,
-                gather_seconds=self._context.gather_seconds,
-                overtaking=self._overtaking(),
-            )
             while not self._is_stopping:
-                # Halted: the partition stays ours, so that no other worker rejects the rest of it.
-                self._changed.clear()
-                await self._changed.wait()
+                try:
+                    if await self._open():
+                        await self._work()
+                except (SettingsError, RecordTooLargeError) as error:
+                    await self._halt(error)
         finally:
             self.is_ready = False
             await self._writer.close()
         if self._judge is None:
             return None
-        return PartitionHandover(committed=self._committed, position=self._position, judge=self._judge)
+        return PartitionHandover(
+            committed=self._committed, position=self._position, judge=self._judge, stopped_alert=self._stopped_alert
+        )
+
+    async def _work(self) -> None:
+        """Observe, judge and write records until the stop."""
+        await map_in_order(
+            self._queued_records(),
+            self._observe,
+            self._judge_and_write,
+            running=self._context.running,
+            max_waiting=self._context.max_waiting,
+            gather_seconds=self._context.gather_seconds,
+            overtaking=self._overtaking(),
+        )
+        while not self._is_stopping:
+            # Halted: the partition stays ours, so that no other worker rejects the rest of it.
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _halt(self, error: SettingsError | RecordTooLargeError) -> None:
+        """Stop this partition alone: say why, in an alert too, and return when it is time to try it again."""
+        self.is_ready = False
+        self.generation += 1
+        self._judge = self._handover = None
+        self._queue.clear()
+        self._held.clear()
+        if isinstance(error, RecordTooLargeError) and self._goes_on_without(error):
+            return
+        offset = self._oldest_offset if self.next_offset is None else self.next_offset
+        problem = f"{self._context.topic} partition {self.partition} is stopped at offset {offset}: {error}"
+        if problem != self._reported_problem:
+            self._reported_problem = problem
+            log.error(**log_event("partition.halted", partition=self.partition, offset=offset, error=problem))
+        self.is_halted, self._problem = True, problem
+        await self._announce(problem)
+        await self._wait_until_stopping(_RECHECK_SECONDS)
+
+    def _goes_on_without(self, error: RecordTooLargeError) -> bool:
+        """Whether the record is to be read again, with a failure in place of its outcome."""
+        topic, _, position = error.written_for.partition("/")
+        partition, _, offset = position.partition("/")
+        is_ours = (topic, partition) == (self._context.topic, str(self.partition))
+        if self._context.when_too_large == "stop" or not is_ours or int(offset) in self._too_large:
+            return False
+        self._too_large[int(offset)] = str(error)
+        log.error(**log_event("record.outcome_too_large", partition=self.partition, offset=int(offset), error=error))
+        return True
+
+    async def _announce(self, problem: str) -> None:
+        """Write the alert about this stopped partition, unless it is open already; it moves no offset."""
+        alert = self._stopped_alert
+        if alert is not None and alert.summary == problem:
+            return
+        committed = self._committed
+        stays_at = committed or CommittedOffset(offset=self._oldest_offset)
+        records = [] if alert is None else [self._resolved(alert)]
+        alert = _stopped_alert(self._context.topic, self.partition, stays_at.offset, problem)
+        records += [self._context.encode_alert(self.partition, alert), self._stopped_state(alert)]
+        batch = TransactionBatch(records=records, next_offset=stays_at.offset, metadata=stays_at.metadata)
+        while not self._is_stopping:
+            try:
+                await self._writer.kill()
+                await self._writer.open()
+                if await self._group.committed(self.partition) not in (committed, stays_at):
+                    raise FencedError("another worker has committed an offset")
+                await self._writer.write(batch)
+            except FencedError:
+                raise
+            except RecordTooLargeError as error:
+                log.error(**log_event("partition.alert_too_large", partition=self.partition, error=error))
+            except BrokerError as error:
+                self._report_broken(error)
+                await self._wait_until_stopping(_OPEN_RETRY_SECONDS)
+                continue
+            else:
+                self._context.on_publish([], [alert])
+            self._stopped_alert = alert
+            return
+
+    def _stopped_state(self, alert: Alert | None) -> ProducerRecord:
+        value = None if alert is None else encode_open_alert(alert)
+        return self._state_record(_STOPPED_KEY, value)
+
+    def _resolved(self, alert: Alert) -> ProducerRecord:
+        resolved = replace(alert, state="resolved", resolved_at=datetime.now(UTC))
+        return self._context.encode_alert(self.partition, resolved)
+
+    async def _wait_until_stopping(self, seconds: float) -> None:
+        """Return after so long, or when `stop` is called."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not self._is_stopping:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return
 
     def _overtaking(self) -> "Overtaking[Record | OffsetAdvance] | None":
         if self._context.overtake_seconds is None:
@@ -228,14 +351,18 @@ class PartitionWorker:
         while not self._is_stopping:
             try:
                 started_at = time.monotonic()
+                if not await self._has_companions():
+                    await self._wait_until_stopping(_COMPANION_SECONDS)
+                    continue
                 await self._writer.open()
                 offsets = await self._group.partition_offsets(self.partition)
-                self._committed = offsets.committed
+                self._committed, self._oldest_offset = offsets.committed, offsets.beginning
                 if self._handover and self._handover.committed == offsets.committed:
                     self._judge, self._position = self._handover.judge, self._handover.position
+                    self._stopped_alert = self._handover.stopped_alert
+                    offset = self._resume_offset(offsets)
                 else:
-                    await self._restore(offsets.committed)
-                offset = self._resume_offset(offsets)
+                    offset = await self._restore(offsets)
                 self._tracker = OffsetTracker(self._position)
                 await self._guard_offset()
                 self._group.resume(self.partition, offset=offset)
@@ -247,18 +374,54 @@ class PartitionWorker:
                 await asyncio.sleep(_OPEN_RETRY_SECONDS)
                 continue
             self._report_mended()
-            self.is_ready = True
+            self.is_ready, self.is_halted, self._problem = True, False, ""
             seconds = time.monotonic() - started_at
             self._context.meters.record("vqmon.kafka.bring_up.duration", seconds)
             log.info(**log_event("partition.ready", partition=self.partition, offset=offset, seconds=seconds))
             return True
         return False
 
-    async def _restore(self, committed: CommittedOffset | None) -> None:
-        """Read the state of the partition: of its rules, and of what is finished beyond the committed offset."""
+    async def _has_companions(self) -> bool:
+        """Whether every topic that is written has this partition too; says once what is missing."""
+        companions = self._context.companions
+        counts = await self._group.partition_counts(companions) if companions else {}
+        missing = [f"{name} ({count} partitions)" for name, count in counts.items() if count <= self.partition]
+        problem = ""
+        if missing:
+            problem = (
+                f"partition {self.partition} was added to {self._context.topic} and is read as soon as these topics "
+                f"have at least {self.partition + 1} partitions too: {', '.join(missing)}"
+            )
+            if problem != self._problem:
+                log.warning(**log_event("partition.waiting", partition=self.partition, problem=problem))
+        if not self.is_halted:
+            self._problem = problem
+        return not missing
+
+    async def _restore(self, offsets: PartitionOffsets) -> int:
+        """Read the state of the partition: of its rules, and of what is finished beyond the committed offset.
+
+        Returns the offset to resume at; raises SettingsError when the partition cannot be read on.
+        """
         state = dict(await self._context.read_state(self.partition, self._report_restored))
-        self._position = restored_position(state, committed)
-        self._judge = self._context.open_judge(self.partition, state)
+        self._stopped_alert = parse_open_alert(state.pop(_STOPPED_KEY, None))
+        with self._named_state():
+            self._position = restored_position(state, offsets.committed)
+        offset = self._resume_offset(offsets)
+        with self._named_state():
+            self._judge = self._context.open_judge(self.partition, state)
+        return offset
+
+    @contextmanager
+    def _named_state(self) -> Iterator[None]:
+        """Name the partition of the state topic in the error of a state that cannot be read."""
+        name = f"{self._context.state_topic} partition {self.partition}"
+        try:
+            yield
+        except SettingsError as error:
+            raise SettingsError(f"{name}: {error}") from error
+        except WireError as error:
+            raise SettingsError(f"{name}: {error}; run the version that wrote it, or empty the state topic") from error
 
     async def _guard_offset(self) -> None:
         """Commit the offset of the state topic anew when the group's was lost or set back."""
@@ -273,7 +436,8 @@ class PartitionWorker:
 
     def _resume_offset(self, offsets: PartitionOffsets) -> int:
         committed = self._position.next_offset
-        offset = resume_offset(committed, offsets, self._context.when_lost, partition=f"partition {self.partition}")
+        name = f"{self._context.topic} partition {self.partition}"
+        offset = resume_offset(committed, offsets, self._context.when_lost, partition=name)
         if committed is not None and offset > committed:
             log.error(
                 **log_event(
@@ -294,7 +458,15 @@ class PartitionWorker:
                 await self._changed.wait()
 
     async def _observe(self, record: Record | OffsetAdvance) -> object | None:
-        return None if isinstance(record, OffsetAdvance) else await self._context.observe(record)
+        if isinstance(record, OffsetAdvance):
+            return None
+        observed = await self._context.observe(record)
+        if record.offset in self._too_large and isinstance(observed, ObservedRecord):
+            error = ScoreError("outcome_too_large", self._too_large[record.offset])
+            outcome = observed.outcome
+            failure = failure_from_error(outcome.segment, error, observed_at=outcome.observed_at)
+            observed = replace(observed, outcome=failure)
+        return observed
 
     async def _judge_and_write(self, ready: Sequence[tuple[Record | OffsetAdvance, object | None]]) -> None:
         assert self._judge is not None
@@ -312,6 +484,7 @@ class PartitionWorker:
             self._context.on_publish([observed.outcome for observed in judged.observed], judged.alerts)
         if self._judge.is_halted and not self.is_halted:
             self.is_halted = True
+            self._problem = f"stopped at offset {self.next_offset}: nearly every record is rejected"
             self._changed.set()
             log.error(**log_event("partition.halted", partition=self.partition, offset=self.next_offset))
 
@@ -322,6 +495,9 @@ class PartitionWorker:
         overtaken = encode_overtaken(position)
         if overtaken != encode_overtaken(self._position):
             records.append(self._state_record(OVERTAKEN_KEY, overtaken))
+        stopped_alert = self._stopped_alert
+        if stopped_alert is not None:
+            records += [self._resolved(stopped_alert), self._stopped_state(None)]
         batch = TransactionBatch(records=records, next_offset=position.next_offset or 0, metadata=position.metadata)
         await write_exactly_once(
             self._writer,
@@ -332,6 +508,7 @@ class PartitionWorker:
         )
         self._report_mended()
         self._committed, self._position = batch.commit, position
+        self._stopped_alert, self._reported_problem = None, ""
         self._tracker.finish(finished, position)
         self._context.meters.record("vqmon.kafka.transaction.duration", time.monotonic() - started_at)
 
@@ -369,3 +546,22 @@ class PartitionWorker:
         if self._is_broken:
             self._is_broken = False
             log.info(**log_event("partition.mended", partition=self.partition))
+
+
+def _stopped_alert(topic: str, partition: int, offset: int, problem: str) -> Alert:
+    """The alert that a partition is stopped; `problem` says where, why and what to do."""
+    at, series = datetime.now(UTC), f"{topic}/{partition}/{_STOPPED_RULE}"
+    return Alert(
+        id=alert_id(_STOPPED_RULE, f"{series}/{offset}", at),
+        rule=_STOPPED_RULE,
+        series=series,
+        stream_id=topic,
+        rendition=f"partition-{partition}",
+        severity="page",
+        state="open",
+        began_at=at,
+        opened_at=at,
+        resolved_at=None,
+        summary=problem,
+        evidence=AlertEvidence(event_id="", reading="partition stopped", value=float(offset), threshold=None),
+    )

@@ -15,6 +15,7 @@ from pipelines.fleet.judging import (
     PartitionJudge,
     ProducerIdentity,
     observe_record,
+    readable_states,
 )
 from pipelines.fleet.membership import ConsumerGroup, GroupMember, run_member
 from pipelines.fleet.partition import PartitionContext, RecordJudge
@@ -22,11 +23,13 @@ from pipelines.service.brokers import topic_names
 from pipelines.service.lifecycle import OnPublish
 from vqmon.core.alerts.conditions.group import Group
 from vqmon.core.alerts.rules import AlertRule
+from vqmon.core.types import Alert
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.kafka import Changelog, ClientConfig, GroupConsumer, TransactionalProducer
 from vqmon.transport.kafka.reader import LagReader, open_lag_reader
-from vqmon.transport.kafka.records import Record
+from vqmon.transport.kafka.records import ProducerRecord, Record
+from vqmon.transport.wire import cloudevents
 
 
 def producer_identity(kafka: KafkaSettings, *, max_rejected_bytes: int) -> ProducerIdentity:
@@ -96,6 +99,7 @@ class Subscriptions:
             return await observe_record(record, observe, identity, now=lambda: datetime.now(UTC))
 
         def open_judge(partition: int, stored: Mapping[str, bytes]) -> RecordJudge:
+            stored = stored if kafka.when_unreadable == "stop" else readable_states(stored, partition=partition)
             return PartitionJudge(
                 partition, identity, rules=self._rules, stored=stored, rejected_limit=kafka.rejected_limit
             )
@@ -105,6 +109,7 @@ class Subscriptions:
             observe_segment,
             open_judge,
             topic=names.segments,
+            companions=(names.quality, names.alerts, names.state, names.rejected),
             state_topic=names.state,
             max_waiting=kafka.max_waiting,
             overtake_seconds=kafka.overtake_seconds,
@@ -115,6 +120,7 @@ class Subscriptions:
         identity, rules = self._identity, self._rules
 
         def open_judge(partition: int, stored: Mapping[str, bytes]) -> RecordJudge:
+            stored = stored if self._kafka.when_unreadable == "stop" else readable_states(stored, partition=partition)
             return GroupPartitionJudge(partition, identity, rules=rules, stored=stored)
 
         names = identity.names
@@ -122,6 +128,7 @@ class Subscriptions:
             parse_gathered_record,
             open_judge,
             topic=names.gathered,
+            companions=(names.gathered_state, names.alerts),
             state_topic=names.gathered_state,
             max_waiting=MAX_WAITING,
             overtake_seconds=None,
@@ -133,18 +140,12 @@ class Subscriptions:
         open_judge: Callable[[int, Mapping[str, bytes]], RecordJudge],
         *,
         topic: str,
+        companions: Sequence[str],
         state_topic: str,
         max_waiting: int,
         overtake_seconds: float | None,
     ) -> PartitionContext:
-        kafka, connection, group = self._kafka, self._connection, self._group_of(topic)
-
-        def open_writer(partition: int) -> TransactionalProducer:
-            name = f"{kafka.group}.{topic}.{partition}"
-            return TransactionalProducer(
-                connection, transactional_id=name, group=group, topic=topic, partition=partition
-            )
-
+        kafka, connection = self._kafka, self._connection
         # reads that were interrupted, such as by a rebalance, go on where they stopped
         changelogs: dict[int, Changelog] = {}
 
@@ -157,9 +158,12 @@ class Subscriptions:
                 raise
 
         return PartitionContext(
+            topic=topic,
+            companions=companions,
+            encode_alert=self._encode_alert,
             observe=observe,
             open_judge=open_judge,
-            open_writer=open_writer,
+            open_writer=partial(self._open_writer, topic),
             state_topic=state_topic,
             read_state=read_state,
             # OriginBackoff bounds the observations at work; here each partition may start all that it holds.
@@ -169,8 +173,23 @@ class Subscriptions:
             max_waiting=max_waiting,
             gather_seconds=kafka.commit_seconds,
             when_lost=kafka.when_lost,
+            when_too_large=kafka.when_too_large,
             overtake_seconds=overtake_seconds,
         )
+
+    def _open_writer(self, topic: str, partition: int) -> TransactionalProducer:
+        return TransactionalProducer(
+            self._connection,
+            transactional_id=f"{self._kafka.group}.{topic}.{partition}",
+            group=self._group_of(topic),
+            topic=topic,
+            partition=partition,
+        )
+
+    def _encode_alert(self, partition: int, alert: Alert) -> ProducerRecord:
+        value = cloudevents.encode_alert(alert, source=self._identity.source)
+        topic = self._identity.names.alerts
+        return ProducerRecord(topic=topic, partition=partition, key=alert.series.encode(), value=value)
 
     def _group_of(self, topic: str) -> str:
         return f"{self._kafka.group}.gathered" if topic == self._identity.names.gathered else self._kafka.group

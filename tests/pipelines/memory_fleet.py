@@ -22,7 +22,7 @@ from vqmon.core.alerts.conditions.group import Group
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.types import Alert, Outcome, Rendition, Segment
 from vqmon.telemetry.metrics import Meters
-from vqmon.transport.kafka import Record, TopicNames
+from vqmon.transport.kafka import ProducerRecord, Record, TopicNames
 from vqmon.transport.kafka.in_memory import MemoryBroker, MemoryGroupConsumer, MemoryTransactionalProducer
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.control_messages import (
@@ -78,10 +78,17 @@ class MemoryFleet:
         def open_judge(partition: int, stored: Mapping[str, bytes]) -> RecordJudge:
             return PartitionJudge(partition, IDENTITY, rules=self.rules, stored=stored, rejected_limit=0.9)
 
+        def encode_alert(partition: int, alert: Alert) -> ProducerRecord:
+            value = cloudevents.encode_alert(alert, source="test")
+            return ProducerRecord(topic=NAMES.alerts, partition=partition, key=alert.series.encode(), value=value)
+
         facts: dict[str, object] = {
             "observe": observe,
             "open_judge": open_judge,
             "open_writer": self.open_writer,
+            "topic": NAMES.segments,
+            "companions": (NAMES.quality, NAMES.alerts, NAMES.state, NAMES.rejected),
+            "encode_alert": encode_alert,
             "state_topic": NAMES.state,
             "read_state": read_state,
             "running": asyncio.Semaphore(100),
@@ -110,9 +117,12 @@ class MemoryFleet:
             )
 
         return self.context(
+            topic=NAMES.gathered,
+            companions=(NAMES.gathered_state, NAMES.alerts),
+            state_topic=NAMES.gathered_state,
+            overtake_seconds=None,
             observe=parse_gathered_record,
             open_judge=open_judge,
-            state_topic=NAMES.gathered_state,
             read_state=read_state,
             open_writer=open_writer,
         )

@@ -146,6 +146,8 @@ class KafkaSettings(Section):
     overtake_seconds: PositiveFloat = 2.0
     rejected_limit: float = Field(default=0.9, gt=0, le=1)
     when_lost: Literal["stop", "go_on"] = "stop"
+    when_unreadable: Literal["stop", "go_on"] = "stop"
+    when_too_large: Literal["stop", "go_on"] = "stop"
 
     @property
     def revoke_seconds(self) -> float:

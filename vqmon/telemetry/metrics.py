@@ -201,7 +201,7 @@ METRICS: Mapping[MetricName, Metric] = {
         description="times that the consumer group was joined again, by `reason` (fenced, lost)",
     ),
     "vqmon.kafka.halted": Metric(
-        kind="gauge", unit="{partition}", description="partitions stopped because nearly every record is rejected"
+        kind="gauge", unit="{partition}", description="partitions that are stopped until somebody acts"
     ),
     "vqmon.record.lag": Metric(
         kind="gauge", unit="{record}", description="records that are not yet in the history, by `topic` and `partition`"

@@ -5,18 +5,34 @@ import os
 import signal
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from random import Random
 
 import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from confluent_kafka.admin import AdminClient
 
 from tests.acceptance.kafka.broker import REMEDY, Cluster, is_available
-from tests.acceptance.kafka.fleet import Worker, header, make_topics, publish, read_all, segments_of, until, woven
+from tests.acceptance.kafka.fleet import (
+    Worker,
+    header,
+    make_topics,
+    message_of,
+    publish,
+    read_all,
+    segments_of,
+    until,
+    woven,
+)
 from tests.conftest import need
+from vqmon.core.types import Segment
 from vqmon.transport.kafka import ClientConfig, IdempotentProducer, TopicNames
+from vqmon.transport.kafka.records import Headers
 from vqmon.transport.wire import cloudevents
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -56,6 +72,19 @@ class Stage:
         """Publish segments."""
         segments = woven([f"stream-{number}" for number in range(streams)], each)
         return await publish(self.cluster.bootstrap, self.names.segments, segments)
+
+    async def put_at(self, segments: Mapping[int, Sequence[Segment]]) -> None:
+        """Publish segments to partitions of the test's choice."""
+        for partition, each in segments.items():
+            for segment in each:
+                key, value, headers = message_of(segment)
+                await self.put_raw(self.names.segments, partition, key, value, headers=headers)
+
+    async def put_raw(self, topic: str, partition: int, key: bytes, value: bytes, *, headers: Headers = ()) -> None:
+        """Produce any record."""
+        producer = AIOKafkaProducer(bootstrap_servers=self.cluster.bootstrap)
+        async with producer:
+            await producer.send_and_wait(topic, value, key, partition=partition, headers=list(headers))
 
     def outcomes(self, least: int) -> Callable[[], Awaitable[bool]]:
         """Whether so many outcomes are visible."""
@@ -193,6 +222,61 @@ async def test_segments_of_a_dead_origin_hold_back_no_other_stream(stage: Stage)
         cloudevents.parse_alert(record.value) for record in await read_all(stage.cluster.bootstrap, stage.names.alerts)
     ]
     assert [alert.state for alert in alerts if alert.rule == "origin-away"] == ["open"]
+
+
+async def test_sick_partitions_stop_alone_and_say_why(stage: Stage) -> None:
+    """Deleted records, a state that cannot be read, an outcome that is too large, and an added partition without
+    companions: each has a message and an alert of its own, while the healthy partition is read.
+    """
+    names, random = stage.names, Random(1)
+    stream_ids = [f"of-partition-{number}" for number in range(5)]
+    await stage.put_at({number: segments_of(stream_ids[number], 1) for number in range(4)})
+    first = stage.worker()
+    await until(stage.outcomes(4), seconds=60)
+    assert first.stop() == 0
+    long_prompt = "".join(random.choices("0123456789abcdef", k=2000))
+    admin = AIOKafkaAdminClient(bootstrap_servers=stage.cluster.bootstrap)
+    await admin.start()
+    try:
+        await admin.create_partitions({names.segments: NewPartitions(5)})
+        await admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, names.quality, {"max.message.bytes": "3000"})]
+        )
+        later = {number: segments_of(stream_ids[number], 3, first=1) for number in range(4)}
+        later[1][1] = replace(later[1][1], prompt=long_prompt)
+        await stage.put_at({**later, 4: segments_of(stream_ids[4], 1)})
+        await stage.put_raw(names.state, 2, b"floor|of-partition-2", b"{}")
+        await admin.delete_records({TopicPartition(names.segments, 0): RecordsToDelete(before_offset=3)})
+        worker = stage.worker()
+
+        async def stopped() -> dict[int, str]:
+            records = await read_all(stage.cluster.bootstrap, names.alerts)
+            alerts = [cloudevents.parse_alert(record.value) for record in records]
+            return {int(alert.rendition[-1]): alert.summary for alert in alerts if alert.rule == "partition-stopped"}
+
+        async def all_stopped() -> bool:
+            return len(await stopped()) == 3
+
+        await until(all_stopped, seconds=60)
+        summaries = await stopped()
+        assert "the stored offset is 1, but the topic holds offsets 3 to 4" in summaries[0]
+        assert f"for {names.segments}/1/2 is larger than topic {names.quality} (partition 1) takes" in summaries[1]
+        assert f"{names.state} partition 2: the state 'floor|of-partition-2' (2 bytes)" in summaries[2]
+        log = worker.log.read_text(encoding="utf-8")
+        assert f"{names.quality} (4 partitions)" in log
+        companions = (names.quality, names.alerts, names.state, names.rejected)
+        await admin.create_partitions({name: NewPartitions(5) for name in companions})
+    finally:
+        await admin.close()
+
+    async def last_ones_are_there() -> bool:
+        records = await read_all(stage.cluster.bootstrap, names.quality)
+        return {(record.partition, record.key) for record in records} >= {
+            (number, stream_ids[number].encode()) for number in range(5)
+        } and sum(record.partition == 3 for record in records) == 4
+
+    await until(last_ones_are_there, seconds=60)
+    assert worker.is_alive
 
 
 async def test_poison_on_a_real_topic_has_outcomes_too(stage: Stage) -> None:

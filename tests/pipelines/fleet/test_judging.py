@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.fleet.judging import PartitionJudge, observe_record
+from pipelines.fleet.judging import PartitionJudge, observe_record, readable_states
 from pipelines.observe.observer import Observation
 from tests import factories
 from tests.acceptance.kafka.observers import observe_at_once
@@ -146,3 +146,10 @@ async def test_an_end_is_passed_on_by_the_partition_that_has_its_stream() -> Non
         (1, b"org.vqmon.ended.v1/news"),
         (2, b"sport"),
     ]
+
+
+def test_states_that_cannot_be_read_can_be_left_out() -> None:
+    """The others stay as they are, those of the partition itself among them."""
+    good = {"rejections": b'{"share":0.5,"alert":null}'}
+    bad = {"floor|news": b"{}", "origins": b"[]", "missing|x": b""}
+    assert readable_states({**good, **bad}, partition=0) == good

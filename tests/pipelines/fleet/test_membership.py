@@ -68,7 +68,7 @@ class ScriptedGroup:
 def worker(partition: int, **fields: object) -> SimpleNamespace:
     """A partition worker that records what it is given."""
     enqueued: list[object] = []
-    defaults = {"is_ready": True, "free_slots": 8, "idle_seconds": 0.0, "next_offset": 40}
+    defaults = {"is_ready": True, "generation": 0, "free_slots": 8, "idle_seconds": 0.0, "next_offset": 40}
     return SimpleNamespace(partition=partition, enqueued=enqueued, enqueue=enqueued.extend, **{**defaults, **fields})
 
 

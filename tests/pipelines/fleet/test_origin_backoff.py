@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -226,9 +227,14 @@ async def test_fetched_media_is_bounded() -> None:
     segments = [segment(number) for number in range(3)]
     await room.fetch(segments[0])
     await room.fetch(segments[1])
+    # its reference, which no `release` names
+    await room.fetch(replace(segments[1], url="file:///reference.mp4"))
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         third = group.create_task(room.fetch(segments[2]))
         await asyncio.sleep(0.05)
         assert not third.done()
         room.release(segments[0])
+        await asyncio.sleep(0)
+        assert not third.done()
+        room.release(segments[1])
     assert third.result() == b"x" * 10

@@ -1,19 +1,24 @@
 """One partition: order, poison, state, broken writers, fences, and records that were deleted."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from pipelines.fleet import partition as partition_module
 from pipelines.fleet.judging import REJECTED_RULE
+from pipelines.fleet.membership import GroupMember
+from pipelines.fleet.partition import PartitionContext, PartitionWorker
 from pipelines.observe.observer import Observation
 from tests.acceptance.kafka.observers import outcome_of_segment
 from tests.pipelines.memory_fleet import NAMES, MemoryFleet, segment, until
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import QualityEvent, Segment, SegmentFailure, failure_from_error
-from vqmon.errors import FetchError, SettingsError
+from vqmon.errors import FetchError
 from vqmon.flow import parked
 from vqmon.settings.rules_file import parse_rules
 
@@ -157,17 +162,120 @@ async def _still_halted(fleet: MemoryFleet, taken: int) -> None:
     assert len(fleet.alerts) == 1
 
 
-async def test_deleted_records_stop_the_worker_unless_told_to_go_on() -> None:
-    """A committed offset before the oldest record is a refusal; with "go_on" the rest is read."""
-    fleet = MemoryFleet(partitions=1)
+@asynccontextmanager
+async def working(fleet: MemoryFleet, context: PartitionContext) -> AsyncIterator[GroupMember]:
+    """One member that works while the body runs."""
+    stop = asyncio.Event()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        member = fleet.member(context, stop)
+        group.create_task(member.run())
+        try:
+            yield member
+        finally:
+            stop.set()
+
+
+def sick_worker(member: GroupMember) -> PartitionWorker:
+    """The worker of partition 0."""
+    return next(worker for worker in member.workers if worker.partition == 0)
+
+
+@pytest.fixture
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition_module, "_RECHECK_SECONDS", 0.02)
+    monkeypatch.setattr(partition_module, "_COMPANION_SECONDS", 0.02)
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_deleted_records_stop_their_partition_alone_unless_told_to_go_on() -> None:
+    """One alert says which offsets are gone and what to do; the other partition works. With "go_on" it resolves."""
+    fleet = MemoryFleet(partitions=2)
     offsets = [fleet.put(0, segment(number)) for number in range(6)]
     fleet.broker.offsets["g", NAMES.segments, 0] = offsets[1]
     fleet.broker.beginning_offsets[NAMES.segments, 0] = offsets[4]
-    with pytest.raises(SettingsError, match="deleted before they were read"):
-        await fleet.member(fleet.context(), asyncio.Event()).run()
-    fleet.broker.members.clear()
-    await fleet.drain(fleet.context(when_lost="go_on"), 2)
-    assert [outcome.segment.sequence for outcome in fleet.outcomes] == [4, 5]
+    fleet.put(1, segment(0, stream_id="sport"))
+    for _ in range(2):
+        async with working(fleet, fleet.context()) as member:
+            await fleet.until(1)
+            await until(lambda: bool(fleet.alerts) and any(worker.is_halted for worker in member.workers))
+            assert "the stored offset is 2, but the topic holds offsets 8 to 11" in sick_worker(member).status
+    (alert,) = fleet.alerts
+    assert (alert.rule, alert.state, alert.severity) == ("partition-stopped", "open", "page")
+    assert f"{NAMES.segments} partition 0 is stopped at offset 2" in alert.summary
+    assert 'kafka.when_lost = "go_on"' in alert.summary
+    async with working(fleet, fleet.context(when_lost="go_on")):
+        await fleet.until(3)
+    assert sequences(fleet, "news") == [4, 5]
+    assert [alert.state for alert in fleet.alerts] == ["open", "resolved"]
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_a_state_that_cannot_be_read_stops_its_partition_alone() -> None:
+    """The message names topic, partition, key and size; emptied, the partition goes on by itself."""
+    fleet = MemoryFleet(partitions=2, rules=RULES)
+    fleet.broker.append(NAMES.state, 0, b"floor|news", b"{}")
+    fleet.put(0, segment(0))
+    fleet.put(1, segment(0, stream_id="sport"))
+    async with working(fleet, fleet.context()) as member:
+        await until(lambda: bool(fleet.alerts))
+        await fleet.until(1)
+        problem = sick_worker(member).status
+        assert f"{NAMES.state} partition 0: the state 'floor|news' (2 bytes)" in problem
+        assert 'kafka.when_unreadable = "go_on"' in problem
+        fleet.broker.append(NAMES.state, 0, b"floor|news", None)
+        await fleet.until(2)
+    assert [alert.state for alert in fleet.alerts] == ["open", "resolved"]
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_an_outcome_that_its_topic_does_not_take_stops_its_partition_alone() -> None:
+    """The message names both topics, partition, offset, size and remedy; with a larger limit it goes on, in order."""
+    fleet = MemoryFleet(partitions=2)
+    limit = fleet.broker.max_value_bytes
+    for number in range(3):
+        fleet.put(0, segment(number))
+    fleet.put(0, replace(segment(3), prompt="x" * 2000))
+    fleet.put(0, segment(4))
+    fleet.put(1, segment(0, stream_id="sport"))
+    limit[NAMES.quality] = 6000
+    async with working(fleet, fleet.context(max_waiting=1)) as member:
+        await until(lambda: bool(fleet.alerts))
+        await fleet.until(4)
+        problem = sick_worker(member).status
+        assert f"{NAMES.segments} partition 0 is stopped at offset 5" in problem
+        assert f"bytes for {NAMES.segments}/0/6 is larger than topic {NAMES.quality} (partition 0) takes" in problem
+        assert f"raise max.message.bytes of {NAMES.quality}" in problem
+        limit.clear()
+        await fleet.until(6)
+    assert sequences(fleet, "news") == list(range(5))
+    assert [alert.state for alert in fleet.alerts] == ["open", "resolved"]
+
+
+async def test_an_outcome_that_its_topic_does_not_take_can_be_a_failure_instead() -> None:
+    """With "go_on" the segment is unscored, and no partition stops."""
+    fleet = MemoryFleet(partitions=1)
+    fleet.broker.max_value_bytes[NAMES.quality] = 1100
+    for number in range(3):
+        fleet.put(0, segment(number))
+    await fleet.drain(fleet.context(when_too_large="go_on"), 3)
+    assert [getattr(outcome, "reason", "scored") for outcome in fleet.outcomes] == ["outcome_too_large"] * 3
+    assert fleet.alerts == []
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_an_added_partition_is_read_as_soon_as_the_other_topics_have_it() -> None:
+    """Until then its status says which topics lack it, and the others are read."""
+    fleet = MemoryFleet(partitions=2)
+    fleet.broker.partition_counts |= {NAMES.quality: 1, NAMES.state: 1}
+    fleet.put(0, segment(0))
+    fleet.put(1, segment(0, stream_id="sport"))
+    async with working(fleet, fleet.context()) as member:
+        await fleet.until(1)
+        await until(lambda: any("was added" in worker.status for worker in member.workers))
+        added = next(worker for worker in member.workers if worker.partition == 1)
+        assert f"{NAMES.quality} (1 partitions), {NAMES.state} (1 partitions)" in added.status
+        fleet.broker.partition_counts.clear()
+        await fleet.until(2)
 
 
 async def test_a_partition_that_seems_to_end_before_the_group_is_waited_for() -> None:

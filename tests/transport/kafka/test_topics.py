@@ -1,9 +1,13 @@
-"""Topic specs, and the ACLs that each command needs."""
+"""Topic specs, the ACLs that each command needs, and requests while a broker is down."""
 
 import pytest
+from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
 
+from vqmon.errors import BrokerError
+from vqmon.transport.kafka import topics
+from vqmon.transport.kafka.connection import ClientConfig
 from vqmon.transport.kafka.records import TopicNames
-from vqmon.transport.kafka.topics import AclRule, TopicSpec, required_acls, topic_specs
+from vqmon.transport.kafka.topics import AclRule, AdminClient, TopicSpec, required_acls, topic_specs
 
 NAMES = TopicNames.from_prefix("vqmon", "g")
 SPECS = topic_specs(NAMES, partitions=6, replication_factor=3, max_message_bytes=1000)
@@ -36,10 +40,10 @@ def test_one_replica_may_be_missing_unless_there_is_only_one(replication_factor:
 def test_acls_allow_a_worker_its_topics_groups_and_transactional_ids() -> None:
     """It may not create topics, nor write what it reads."""
     acls = required_acls(NAMES, "g")["vqmon run"]
-    topics = {rule.name: rule.operations for rule in acls if rule.resource == "topic"}
-    assert set(topics) == set(COUNTS)
-    assert topics[NAMES.segments] == ("READ", "DESCRIBE_CONFIGS")
-    assert all("CREATE" not in operations for operations in topics.values())
+    operations_by_topic = {rule.name: rule.operations for rule in acls if rule.resource == "topic"}
+    assert set(operations_by_topic) == set(COUNTS)
+    assert operations_by_topic[NAMES.segments] == ("READ", "DESCRIBE_CONFIGS")
+    assert all("CREATE" not in operations for operations in operations_by_topic.values())
     assert [(rule.name, rule.is_prefix) for rule in acls if rule.resource != "topic"] == [
         ("g", False),
         ("g.gathered", False),
@@ -54,3 +58,38 @@ def test_an_acl_is_a_command_of_kafkas_tool() -> None:
         "kafka-acls.sh --bootstrap-server b:1 --add --allow-principal User:vqmon "
         "--operation WRITE --operation DESCRIBE --transactional-id g. --resource-pattern-type prefixed"
     )
+
+
+class Brokers:
+    """An aiokafka client that asks a random broker; those that are down do not answer."""
+
+    def __init__(self, *answers: Exception | str) -> None:
+        self.answers = list(answers)
+
+    def get_random_node(self) -> int:
+        return 0
+
+    async def send(self, node_id: int, request: object) -> str:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+async def admin_client(monkeypatch: pytest.MonkeyPatch) -> AdminClient:
+    """A client that is not connected."""
+    monkeypatch.setattr(topics, "_NEXT_BROKER_SECONDS", 0.0)
+    return AdminClient(ClientConfig(bootstrap=("127.0.0.1:1",)))
+
+
+async def test_a_broker_that_is_down_is_passed_over(admin_client: AdminClient) -> None:
+    """The next one is asked, as all of them know the topics."""
+    admin_client._client._client = Brokers(NodeNotReadyError("down"), KafkaConnectionError("down"), "topics")
+    assert await admin_client._client._send_request(object()) == "topics"
+
+
+async def test_errors_of_a_request_are_translated(admin_client: AdminClient) -> None:
+    """Whoever asks about topics sees BrokerError, and can wait for the brokers."""
+    with pytest.raises(BrokerError, match="NodeNotReadyError"):
+        await admin_client.__aexit__(None, NodeNotReadyError("down"), None)

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
-from vqmon.errors import BrokerError, FencedError
+from vqmon.errors import BrokerError, FencedError, RecordTooLargeError
 from vqmon.retry import Backoff
 from vqmon.transport.kafka import transactions
 from vqmon.transport.kafka.connection import ClientConfig
 from vqmon.transport.kafka.in_memory import Fault, MemoryBroker, MemoryTransactionalProducer
-from vqmon.transport.kafka.records import CommittedOffset, ProducerRecord, TransactionBatch
+from vqmon.transport.kafka.records import INPUT_HEADER, CommittedOffset, ProducerRecord, TransactionBatch
 from vqmon.transport.kafka.transactions import TransactionalProducer, write_exactly_once
 
 BATCH = TransactionBatch(
@@ -160,11 +160,16 @@ def opened(fake: FakeProducer) -> TransactionalProducer:
 
 
 async def test_a_refused_record_stops_the_commit() -> None:
-    """aiokafka alone would commit the other records."""
+    """aiokafka alone would commit the other records. Sent one by one, the record that is too large is named."""
     fake = FakeProducer(refuses=b"v")
-    with pytest.raises(BrokerError, match="MessageSizeTooLarge"):
-        await opened(fake).write(BATCH)
-    assert fake.calls == ["begin"]
+    writer = opened(fake)
+    with pytest.raises(BrokerError, match="one by one"):
+        await writer.write(BATCH)
+    refused = ProducerRecord(topic="out", partition=3, key=b"k", value=b"v", headers=((INPUT_HEADER, b"in/3/7"),))
+    small = replace(refused, topic="state", value=b"x")
+    with pytest.raises(RecordTooLargeError, match=r"of 19 bytes for in/3/7 is larger than topic out \(partition 3\)"):
+        await writer.write(replace(BATCH, records=[small, refused, small]))
+    assert fake.calls == ["begin", "begin"]
 
 
 async def test_a_commit_over_a_lost_coordinator_is_uncertain() -> None:

@@ -140,6 +140,15 @@ class GroupConsumer:
                 )
             )
 
+    async def partition_counts(self, topics: Collection[str]) -> Mapping[str, int]:
+        """Topic -> its number of partitions; 0 for a topic that does not exist."""
+        with translated_errors("read the partitions of the topics"):
+            # The public method knows only the topics to which the client is subscribed.
+            metadata = await run_with_deadline(
+                self._consumer._client.fetch_all_metadata(), within_seconds=_REQUEST_TIMEOUT_SECONDS
+            )
+        return {topic: len(metadata.partitions_for_topic(topic) or ()) for topic in topics}
+
     async def ping(self) -> bool:
         """Whether a broker answers."""
         try:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 from zlib import crc32
 
-from vqmon.errors import BrokerError, FencedError
+from vqmon.errors import BrokerError, FencedError, RecordTooLargeError
 from vqmon.transport.kafka.records import (
+    INPUT_HEADER,
     CommittedOffset,
     Headers,
     OnAssigned,
@@ -35,6 +36,10 @@ class MemoryBroker:
     epochs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     # the faults of the next opens and writes, in order; None = none
     faults: deque[Fault | None] = field(default_factory=deque)
+    # topic -> the most bytes of a value, where it is limited
+    max_value_bytes: dict[str, int] = field(default_factory=dict)
+    # topic -> its number of partitions, where it is not that of the others
+    partition_counts: dict[str, int] = field(default_factory=dict)
     # the offset of the first record that is not deleted
     beginning_offsets: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
     # transaction markers behind the last record; they take offsets
@@ -128,6 +133,14 @@ class MemoryTransactionalProducer:
         if fault in ("refused", "not_written"):
             raise BrokerError("write a transaction: the broker is unreachable")
         for record in batch.records:
+            if len(record.value or b"") > self._broker.max_value_bytes.get(record.topic, 1 << 30):
+                raise RecordTooLargeError(
+                    topic=record.topic,
+                    partition=record.partition,
+                    size_bytes=len(record.value or b""),
+                    written_for=(dict(record.headers).get(INPUT_HEADER) or b"").decode(),
+                )
+        for record in batch.records:
             self._append(record)
         self._broker.offsets[self._committed_key] = batch.next_offset
         self._broker.commit_metadata[self._committed_key] = batch.metadata
@@ -190,6 +203,11 @@ class MemoryGroupConsumer:
                     fetched[partition] = records
         await asyncio.sleep(0 if fetched else min(seconds, 0.005))
         return fetched
+
+    async def partition_counts(self, topics: Collection[str]) -> Mapping[str, int]:
+        """Topic -> its number of partitions."""
+        await asyncio.sleep(0)
+        return {topic: self._broker.partition_counts.get(topic, self._broker.partitions) for topic in topics}
 
     async def ping(self) -> bool:
         """The broker always answers."""

@@ -11,6 +11,9 @@ Headers = tuple[tuple[str, bytes | None], ...]
 _MAX_TIMESTAMP_MS = 32_503_680_000_000
 """The year 3000."""
 
+INPUT_HEADER = "vqmon-input"
+"""The header that names the input record for which a record was written, as topic/partition/offset."""
+
 OnAssigned = Callable[[Collection[int]], None]
 OnRevoked = Callable[[Collection[int]], Awaitable[None]]
 

@@ -107,7 +107,8 @@ def _partition_problems(
         ]
         counts = ", ".join(f"{name} {count}" for name, count in shared_counts.items())
         text = f"these topics must have the same number of partitions, but: {counts}"
-        problems.append(TopicProblem(text=text, remedy="\n    ".join(commands)))
+        # Workers read the partitions that all have, and wait for the others.
+        problems.append(TopicProblem(text=text, remedy="\n    ".join(commands), is_fatal=False))
     return problems
 
 

@@ -1,20 +1,23 @@
 """The topics of one deployment: their configuration, their creation, and the ACLs that each command needs."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, TopicAlreadyExistsError, for_code
 
 from vqmon.errors import BrokerError
 from vqmon.flow import run_with_deadline
-from vqmon.transport.kafka.connection import ClientConfig, start_client
+from vqmon.transport.kafka.connection import ClientConfig, start_client, translated_errors
 from vqmon.transport.kafka.records import TopicNames
 
 _ADMIN_TIMEOUT_SECONDS = 30.0
 _CLOSE_TIMEOUT_SECONDS = 2.0
+_MAX_BROKER_TRIES = 10
+_NEXT_BROKER_SECONDS = 0.2
 _DAY_MS = 86_400_000
 
 
@@ -191,12 +194,24 @@ async def topic_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> Map
     }
 
 
+class _RetryingAdminClient(AIOKafkaAdminClient):  # type: ignore[misc]
+    """Asks another broker when one cannot be reached; aiokafka 0.14 asks a random one, once."""
+
+    async def _send_request(self, request: object, node_id: int | None = None) -> object:
+        for _ in range(_MAX_BROKER_TRIES):
+            try:
+                return await super()._send_request(request, node_id)
+            except (NodeNotReadyError, KafkaConnectionError):
+                await asyncio.sleep(_NEXT_BROKER_SECONDS)
+        return await super()._send_request(request, node_id)
+
+
 class AdminClient:
     """An admin client with deadlines."""
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
-        self._client = AIOKafkaAdminClient(
+        self._client = _RetryingAdminClient(
             **config.client_options(), request_timeout_ms=int(_ADMIN_TIMEOUT_SECONDS * 1000)
         )
 
@@ -209,8 +224,11 @@ class AdminClient:
             raise
         return self._client
 
-    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         await self._close()
+        if isinstance(error, Exception):
+            with translated_errors("ask the brokers about topics"):
+                raise error
 
     async def _close(self) -> None:
         try:

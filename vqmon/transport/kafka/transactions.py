@@ -3,15 +3,16 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NoReturn
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import ProducerClosed
+from aiokafka.errors import MessageSizeTooLargeError, ProducerClosed
 
-from vqmon.errors import BrokerError, FencedError
+from vqmon.errors import BrokerError, FencedError, RecordTooLargeError
 from vqmon.flow import run_with_deadline
 from vqmon.retry import Backoff, Retries
 from vqmon.transport.kafka.connection import REQUEST_TIMEOUT_SECONDS, ClientConfig, translated_errors
-from vqmon.transport.kafka.records import BatchWriter, CommittedOffset, ProducerRecord, TransactionBatch
+from vqmon.transport.kafka.records import INPUT_HEADER, BatchWriter, CommittedOffset, ProducerRecord, TransactionBatch
 
 log = logging.getLogger("vqmon.kafka")
 
@@ -25,6 +26,7 @@ _TRANSACTION_TIMEOUT_SECONDS = 20.0
 """After which the broker aborts a transaction that was left open."""
 
 _MAX_RECORD_BYTES = 8 << 20
+_MAX_BATCH_BYTES = 256 << 10
 
 
 async def write_exactly_once(
@@ -38,8 +40,8 @@ async def write_exactly_once(
     """Write a batch; after each error read the committed offset to learn whether the batch was written after all.
 
     `previous` is the commit that the batch follows, which differs from its own in the offset or the metadata. Retries
-    until the batch is visible; raises FencedError when another worker has committed or taken over the transactional id.
-    `on_error` gets each error.
+    until the batch is visible; raises FencedError when another worker has committed or taken over the transactional id,
+    and RecordTooLargeError when one of the records is. `on_error` gets each error.
     """
     is_retry, retries = False, Retries(_BACKOFF)
     while True:
@@ -54,7 +56,7 @@ async def write_exactly_once(
                     raise FencedError(f"the group has committed {commit}, neither {previous} nor {batch.commit}")
             await writer.write(batch)
             return
-        except FencedError:
+        except (FencedError, RecordTooLargeError):
             await writer.kill()
             raise
         except BrokerError as error:
@@ -80,6 +82,7 @@ class TransactionalProducer:
         self._input = TopicPartition(topic, partition)
         self._producer: AIOKafkaProducer | None = None
         self._lost_coordinator = False
+        self._max_batch_bytes = _MAX_BATCH_BYTES
 
     async def open(self) -> None:
         """Fence earlier holders of the id and abort their open transaction."""
@@ -89,7 +92,7 @@ class TransactionalProducer:
             transaction_timeout_ms=int(_TRANSACTION_TIMEOUT_SECONDS * 1000),
             request_timeout_ms=int(REQUEST_TIMEOUT_SECONDS * 1000),
             max_request_size=_MAX_RECORD_BYTES + (1 << 20),
-            max_batch_size=256 << 10,
+            max_batch_size=self._max_batch_bytes,
             compression_type="lz4",
             value_serializer=_serialize_value,
             retry_backoff_ms=50,
@@ -104,7 +107,10 @@ class TransactionalProducer:
         self._observe_coordinator_loss(producer)
 
     async def write(self, batch: TransactionBatch) -> None:
-        """Write a batch and commit its offset; raises BrokerError when the result is unknown."""
+        """Write a batch and commit its offset; raises BrokerError when the result is unknown.
+
+        Raises RecordTooLargeError when a topic does not take one of the records.
+        """
         if self._producer is None:
             raise BrokerError("write a transaction: the producer is not open")
         producer = self._producer
@@ -120,20 +126,43 @@ class TransactionalProducer:
             raise BrokerError("write a transaction: its commit was sent twice")
 
     async def _send(self, producer: AIOKafkaProducer, records: Sequence[ProducerRecord]) -> None:
-        confirmations = []
+        confirmations: list[asyncio.Future[object]] = []
         try:
             for record in records:
                 value = _NULL if record.value is None else record.value
-                confirmation = await producer.send(
-                    record.topic, value, record.key, partition=record.partition, headers=list(record.headers)
-                )
+                try:
+                    confirmation = await producer.send(
+                        record.topic, value, record.key, partition=record.partition, headers=list(record.headers)
+                    )
+                except MessageSizeTooLargeError as error:
+                    raise _too_large(record) from error
                 confirmations.append(confirmation)
             # All must be awaited: the commit would succeed although a record was refused.
             await asyncio.gather(*confirmations)
+        except MessageSizeTooLargeError as error:
+            await asyncio.wait(confirmations)
+            self._raise_refused(records, confirmations, error)
         except BaseException:
             for confirmation in confirmations:
                 _retrieve_exception(confirmation)
             raise
+
+    def _raise_refused(
+        self,
+        records: Sequence[ProducerRecord],
+        confirmations: Sequence["asyncio.Future[object]"],
+        error: MessageSizeTooLargeError,
+    ) -> NoReturn:
+        """Name the record that is too large, once each is sent by itself: a topic refuses whole batches of records."""
+        refused = [
+            record
+            for record, confirmation in zip(records, confirmations, strict=True)
+            if isinstance(confirmation.exception(), MessageSizeTooLargeError)
+        ]
+        if self._max_batch_bytes > 1:
+            self._max_batch_bytes = 1
+            raise BrokerError("write a transaction: a batch of records is too large, they are sent one by one")
+        raise _too_large(max(refused, key=_size_bytes)) from error
 
     def _observe_coordinator_loss(self, producer: AIOKafkaProducer) -> None:
         """Note when the coordinator is lost: aiokafka then silently sends the commit of a transaction again."""
@@ -186,6 +215,19 @@ _NULL = object()
 
 def _serialize_value(value: bytes | object) -> bytes | object | None:
     return None if value is _NULL else value
+
+
+def _size_bytes(record: ProducerRecord) -> int:
+    return len(record.key or b"") + len(record.value or b"") + sum(len(n) + len(v or b"") for n, v in record.headers)
+
+
+def _too_large(record: ProducerRecord) -> RecordTooLargeError:
+    return RecordTooLargeError(
+        topic=record.topic,
+        partition=record.partition,
+        size_bytes=_size_bytes(record),
+        written_for=(dict(record.headers).get(INPUT_HEADER) or b"").decode(),
+    )
 
 
 def _retrieve_exception(future: "asyncio.Future[object]") -> None:

@@ -18,6 +18,7 @@ class OriginOutage:
     streams: tuple[str, ...]
 
 
+_ALERT = TypeAdapter(Alert)
 _OUTAGES = TypeAdapter(dict[str, OriginOutage])
 
 
@@ -34,3 +35,18 @@ def parse_outages(document: bytes | None) -> dict[str, OriginOutage]:
         return _OUTAGES.validate_json(document)
     except ValidationError as error:
         raise WireError(f"not the outages of origins: {error}") from error
+
+
+def encode_open_alert(alert: Alert) -> bytes:
+    """An open alert as JSON."""
+    return _ALERT.dump_json(alert)
+
+
+def parse_open_alert(document: bytes | None) -> Alert | None:
+    """The stored open alert; None when there is none, or none that can be read."""
+    if document is None:
+        return None
+    try:
+        return _ALERT.validate_json(document)
+    except ValidationError:
+        return None

@@ -83,6 +83,10 @@ REMEDIES_BY_REASON: dict[str, tuple[str, ...]] = {
         "A decoder process died twice on this segment, or answered nonsense; other segments are not affected.",
         "Keep the segment: it may be an attack on the decoder. `vqmon check` says which protections it has.",
     ),
+    "outcome_too_large": (
+        "Raise `max.message.bytes` of the topic that the detail names.",
+        'With `kafka.when_too_large = "stop"` the partition waits for that instead.',
+    ),
     "internal": (
         "The log of the daemon has the trace of the error; report it together with the segment.",
         "`vqmon score ADDRESS` shows whether it happens again.",
