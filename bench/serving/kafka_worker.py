@@ -32,17 +32,17 @@ class FreeObserver:
 
     def __init__(self, count: int = 61) -> None:
         random = Random(1)
-        pictures = [random.randbytes(576).hex() for _ in range(count + 1)]
+        pictures = [random.randbytes(576).hex() for _ in range(2 * count)]
         self._events: list[QualityEvent] = [
-            factories.event(score=70.0 + random.gauss(0, 1), edges=(pictures[number], pictures[number + 1]))
+            factories.event(score=70.0 + random.gauss(0, 1), edges=(pictures[2 * number], pictures[2 * number + 1]))
             for number in range(count)
         ]
 
     async def __call__(self, segment: Segment) -> Observation:
         await asyncio.sleep(0)
         event = self._events[segment.sequence % len(self._events)]
-        outcome = replace(event, id=f"{segment.rendition.key}/{segment.sequence}", segment=segment)
-        return Observation(outcome=replace(outcome, observed_at=segment.ends_at))
+        id = f"{segment.rendition.key}/{segment.sequence}"
+        return Observation(outcome=replace(event, id=id, segment=segment, observed_at=segment.ends_at))
 
 
 async def main(kafka: dict[str, object], kind: str) -> None:

@@ -211,7 +211,9 @@ class PartitionJudge:
     def _judge_observed(self, observed: ObservedRecord) -> Sequence[Alert]:
         open_alert = self._rejections.alert
         if observed.rejected is None:
-            self._rejections = replace(self._rejections.after_accepted(), alert=None)
+            self._rejections = self._rejections.after_accepted()
+            if open_alert:
+                self._rejections = replace(self._rejections, alert=None)
             resolved = [_resolve(open_alert, at=observed.record.at)] if open_alert else []
             return [*resolved, *self._judge_origin(observed), *self._judge.judge(observed.outcome)]
         self._rejections = self._rejections.after_rejected()
@@ -242,6 +244,8 @@ class PartitionJudge:
     def _judge_origin(self, observed: ObservedRecord) -> Sequence[Alert]:
         """Open an alert with the first segment that an origin was waited for in vain, resolve it when all is served."""
         outcome, stream_id = observed.outcome, observed.outcome.segment.rendition.stream_id
+        if not self._outages and not isinstance(outcome, SegmentFailure):
+            return ()
         origin = urlsplit(outcome.segment.url).netloc
         outage = self._outages.get(origin)
         if not isinstance(outcome, SegmentFailure) or outcome.stage not in ("source", "fetch"):

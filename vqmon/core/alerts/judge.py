@@ -1,11 +1,11 @@
 """The Judge: evaluates alert rules on outcomes, and opens and resolves alerts."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from vqmon.core.alerts.annotations import ALL_RENDITIONS, END_REASON_TEXTS, DeployMarker, EndReason, Mask, StreamEnd
+from vqmon.core.alerts.annotations import ALL_RENDITIONS, END_REASON_TEXTS, DeployMarker, EndReason, StreamEnd
 from vqmon.core.alerts.conditions.base import SpanCondition, SpanTransition, apply_span
 from vqmon.core.alerts.conditions.group import GroupState
 from vqmon.core.alerts.media_timeline import TimedOutcome, place_outcome
@@ -46,9 +46,8 @@ class Judge:
         self._rules = {rule.name: rule for rule in rules}
         self._store = StateStore(states)
         self._regressions = RegressionDetector(list(rules), self._store, gather=gather)
-        # stream/rendition -> the rules with span conditions whose globs match, and their masks; filled at its first
-        # outcome
-        self._matching: dict[str, tuple[tuple[AlertRule, SpanCondition[Any], tuple[Mask, ...]], ...]] = {}
+        # stream/rendition -> the rules with span conditions whose globs match; filled at its first outcome
+        self._matching: dict[str, tuple[_MatchingRule, ...]] = {}
         # open alerts of restored states, by stream/rendition, until its first outcome; those of groups under ""
         self._restored: dict[str, list[AlertState]] = {}
         for state in self._store.alert_states():
@@ -67,12 +66,12 @@ class Judge:
         if isinstance(outcome, QualityEvent):
             alerts += self._close_playlist_alerts(rendition.stream_id, timed)
         labels = segment_labels(outcome.segment)
-        for rule, condition, masks in self._matching[rendition.key]:
-            if rule.match.matches_labels(labels):
-                for series, score in condition.series(outcome):
-                    stored = self._store.states.get(AlertKey(rule.name, series))
-                    if stored is not None or not condition.leaves_idle(timed, score):
-                        alerts += self._evaluate(rule, condition, series, score, timed, masks, stored=stored)
+        for matching in self._matching[rendition.key]:
+            if matching.rule.match.matches_labels(labels):
+                for key, score in matching.keys(outcome):
+                    stored = self._store.states.get(key)
+                    if stored is not None or not matching.condition.leaves_idle(timed, score):
+                        alerts += self._evaluate(matching, key, score, timed, stored=stored)
         return (*alerts, *self._regressions.evaluate(timed), *self._close_opened_after_end())
 
     def add_marker(self, marker: DeployMarker) -> None:
@@ -119,19 +118,19 @@ class Judge:
 
     def _evaluate(
         self,
-        rule: AlertRule,
-        condition: SpanCondition[Any],
-        series: RenditionSeries,
+        matching: "_MatchingRule",
+        key: AlertKey,
         score: Score | None,
         timed: TimedOutcome,
-        masks: tuple[Mask, ...],
         *,
         stored: State | None,
     ) -> Iterator[Alert]:
+        rule, condition, series = matching.rule, matching.condition, key.series
+        assert isinstance(series, RenditionSeries)
         if not isinstance(stored, condition.state_type):
             stored = None
         state: SpanState = stored if stored is not None else condition.state_type(rule=rule.name, series=series)
-        state, spans = condition.evaluate(state, timed, score, masks=masks)
+        state, spans = condition.evaluate(state, timed, score, masks=matching.masks)
         timing = condition.timing(min_open_seconds=rule.min_open_seconds)
         for span in spans:
             state, transition = apply_span(state, span, timing)
@@ -145,7 +144,7 @@ class Judge:
                 yield alert
                 state = state.with_alert(alert)
         if state.is_idle:
-            self._store.delete(AlertKey(rule.name, series))
+            self._store.delete(key)
         elif state is not stored:
             self._store.save(state)
 
@@ -153,7 +152,7 @@ class Judge:
         """Find the rules for a rendition, and close its restored alerts that none of them follows any more."""
         matching = [rule for rule in self._rules.values() if rule.match.matches_rendition(rendition)]
         self._matching[rendition.key] = tuple(
-            (rule, rule.condition, rule.masks_for(rendition))
+            _MatchingRule(rule, rule.condition, rendition)
             for rule in matching
             if isinstance(rule.condition, SpanCondition)
         )
@@ -213,6 +212,24 @@ class Judge:
         assert state.alert is not None
         self._store.delete(state.key)
         return self._regressions.close(state, _resolve(state.alert, at, f"{state.alert.summary}; closed: {why}"))
+
+
+class _MatchingRule:
+    """A rule with a span condition whose globs match a rendition."""
+
+    def __init__(self, rule: AlertRule, condition: SpanCondition[Any], rendition: Rendition) -> None:
+        self.rule = rule
+        self.condition = condition
+        self.masks = rule.masks_for(rendition)
+        subject = condition.fixed_subject
+        series = None if subject is None else RenditionSeries(rendition.key, subject)
+        self._fixed_keys = None if series is None else ((AlertKey(rule.name, series), None),)
+
+    def keys(self, outcome: Outcome) -> Iterable[tuple[AlertKey, Score | None]]:
+        """The series that the condition follows in an outcome, each with the score to evaluate."""
+        if self._fixed_keys is not None:
+            return self._fixed_keys
+        return [(AlertKey(self.rule.name, series), score) for series, score in self.condition.series(outcome)]
 
 
 def _rule_still_evaluates(state: AlertState, rule: AlertRule | None) -> bool:

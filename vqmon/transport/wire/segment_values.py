@@ -42,6 +42,9 @@ _NUMBERS = (
     ),
 )
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+_PLAIN_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d(\.\d{1,6})?(Z|\+00:00)")
+"""A time that needs no other words."""
+
 _LEAP_SECOND = re.compile(r":60(?=[.,Z+-]|$)", re.IGNORECASE)
 
 
@@ -80,10 +83,14 @@ def normalise(value: bytes, *, data_key: str | None) -> bytes:
     if not isinstance(segment, dict):
         return value
     prefix = f"{data_key}." if data_key else ""
-    _check_kinds(segment, prefix)
+    if b"true" in value or b"false" in value:
+        _check_numbers(segment, prefix)
+    flag = segment.get("is_discontinuity")
+    if flag is not None and not isinstance(flag, bool):
+        raise WireError(f"{prefix}is_discontinuity: {json.dumps(flag)[:_MAX_SHOWN]} is not true or false")
     starts_at = segment.get("starts_at")
-    utc = _in_utc(starts_at) if isinstance(starts_at, str) else None
-    if b"null" not in value and (utc is None or utc == starts_at):
+    utc = _in_utc(starts_at) if isinstance(starts_at, str) and not _PLAIN_UTC.fullmatch(starts_at) else None
+    if utc is None and b"null" not in value:
         return value
     if utc is not None:
         segment["starts_at"] = utc
@@ -121,16 +128,13 @@ def _check_rendition(rendition: Rendition) -> None:
         raise WireError("data: a name is too long")
 
 
-def _check_kinds(segment: Mapping[str, Any], prefix: str) -> None:
+def _check_numbers(segment: Mapping[str, Any], prefix: str) -> None:
     for path in _NUMBERS:
         number: Any = segment
         for name in path:
             number = number.get(name) if isinstance(number, dict) else None
         if isinstance(number, bool):
             raise WireError(f"{prefix}{'.'.join(path)}: {str(number).lower()} is a boolean, not a number")
-    flag = segment.get("is_discontinuity")
-    if flag is not None and not isinstance(flag, bool):
-        raise WireError(f"{prefix}is_discontinuity: {json.dumps(flag)[:_MAX_SHOWN]} is not true or false")
 
 
 def _in_utc(text: str) -> str | None:

@@ -105,12 +105,18 @@ class SpanCondition(Condition, Generic[State]):
 
     state_type: ClassVar[type[Any]]
 
-    @abstractmethod
+    @property
+    def fixed_subject(self) -> str | None:
+        """The subject of the condition's series, if there is one per rendition whatever the outcome."""
+        return None
+
     def series(self, outcome: Outcome) -> Iterator[tuple[RenditionSeries, Score | None]]:
         """The series that the condition follows in an outcome, each with the score to evaluate.
 
         The scorer's version is no part of a series, so that an open alert outlives an upgrade of the scorer.
         """
+        if self.fixed_subject is not None:
+            yield series_of_rendition(outcome, self.fixed_subject), None
 
     def leaves_idle(self, timed: TimedOutcome, score: Score | None) -> bool:
         """Whether a series of which nothing is remembered stays so with this outcome: then it is not evaluated."""

@@ -1,6 +1,6 @@
 """The condition `missing`: many of the last segments were unscored."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -9,11 +9,10 @@ from vqmon.core.alerts.conditions.base import (
     SpanCondition,
     Verdict,
     check_range,
-    series_of_rendition,
     whole_segment,
 )
 from vqmon.core.alerts.media_timeline import NOT_SEGMENTS, TimedOutcome
-from vqmon.core.alerts.state import RenditionSeries, SpanState
+from vqmon.core.alerts.state import SpanState
 from vqmon.core.types import Outcome, Score, SegmentFailure
 from vqmon.errors import REASONS
 
@@ -56,8 +55,9 @@ class Missing(SpanCondition[MissingState]):
         if not self.reasons:
             raise ValueError("reasons: name one or more, or leave the key out")
 
-    def series(self, outcome: Outcome) -> Iterator[tuple[RenditionSeries, Score | None]]:
-        yield series_of_rendition(outcome, self.kind), None
+    @property
+    def fixed_subject(self) -> str:
+        return self.kind
 
     def leaves_idle(self, timed: TimedOutcome, score: Score | None) -> bool:
         return not isinstance(timed.outcome, SegmentFailure) or timed.outcome.reason not in self.reasons

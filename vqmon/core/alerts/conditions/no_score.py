@@ -1,6 +1,6 @@
 """The condition `no_score`: no segment of a rendition has been scored for some time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,11 +11,10 @@ from vqmon.core.alerts.conditions.base import (
     Timing,
     Verdict,
     check_range,
-    series_of_rendition,
     whole_segment,
 )
 from vqmon.core.alerts.media_timeline import NOT_SEGMENTS, TimedOutcome
-from vqmon.core.alerts.state import RenditionSeries, SpanState
+from vqmon.core.alerts.state import SpanState
 from vqmon.core.types import Outcome, QualityEvent, Score, SegmentFailure
 
 
@@ -39,8 +38,9 @@ class NoScore(SpanCondition[NoScoreState]):
     def __post_init__(self) -> None:
         check_range(self, "for_seconds", "recover_seconds", low=0)
 
-    def series(self, outcome: Outcome) -> Iterator[tuple[RenditionSeries, Score | None]]:
-        yield series_of_rendition(outcome, self.kind), None
+    @property
+    def fixed_subject(self) -> str:
+        return self.kind
 
     def leaves_idle(self, timed: TimedOutcome, score: Score | None) -> bool:
         return isinstance(timed.outcome, QualityEvent)

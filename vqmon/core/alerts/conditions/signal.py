@@ -11,10 +11,9 @@ from vqmon.core.alerts.conditions.base import (
     Timing,
     Verdict,
     check_range,
-    series_of_rendition,
 )
 from vqmon.core.alerts.media_timeline import TimedOutcome, worst_frame_times
-from vqmon.core.alerts.state import RenditionSeries, SpanState
+from vqmon.core.alerts.state import SpanState
 from vqmon.core.types import SIGNALS, Outcome, QualityEvent, Score
 
 _FRAME_REACH_SECONDS = 1.0
@@ -61,8 +60,9 @@ class Signal(SpanCondition[SignalState]):
     def mask_names(self) -> tuple[str, ...]:
         return (self.kind, self.signal)
 
-    def series(self, outcome: Outcome) -> Iterator[tuple[RenditionSeries, Score | None]]:
-        yield series_of_rendition(outcome, self.signal), None
+    @property
+    def fixed_subject(self) -> str:
+        return self.signal
 
     def leaves_idle(self, timed: TimedOutcome, score: Score | None) -> bool:
         event = timed.outcome
