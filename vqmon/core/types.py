@@ -95,6 +95,7 @@ __all__ = [
     "alert_id",
     "event_id",
     "failure_from_error",
+    "public_url",
 ]
 
 
@@ -214,7 +215,7 @@ class Segment:
         parts = urlsplit(self.url)
         resource = f"{parts.hostname or ''}{parts.path}"
         if parts.scheme == "data":
-            resource = _public_url(self.url)
+            resource = public_url(self.url)
         byte_offset = f"@{self.byte_range.offset_bytes}" if self.byte_range else ""
         return f"{self.rendition.key}/{self.sequence}/{resource}{byte_offset}"
 
@@ -227,19 +228,19 @@ class Segment:
         """The same segment, with the same key, for the world: no address has credentials, query or fragment."""
         return replace(
             self,
-            url=_public_url(self.url),
-            init_url=None if self.init_url is None else _public_url(self.init_url),
+            url=public_url(self.url),
+            init_url=None if self.init_url is None else public_url(self.init_url),
             encryption=_public_encryption(self.encryption),
             mirrors=tuple(
-                Mirror(url=_public_url(mirror.url), init_url=mirror.init_url and _public_url(mirror.init_url))
+                Mirror(url=public_url(mirror.url), init_url=mirror.init_url and public_url(mirror.init_url))
                 for mirror in self.mirrors
             ),
             reference=None
             if self.reference is None
             else replace(
                 self.reference,
-                url=_public_url(self.reference.url),
-                init_url=None if self.reference.init_url is None else _public_url(self.reference.init_url),
+                url=public_url(self.reference.url),
+                init_url=None if self.reference.init_url is None else public_url(self.reference.init_url),
                 encryption=_public_encryption(self.reference.encryption),
             ),
         )
@@ -447,9 +448,9 @@ def alert_id(rule: str, series: str, began_at: datetime) -> str:
 _PUBLIC_DATA_URL = re.compile("data:,[0-9a-f]{32}")
 
 
-def _public_url(url: str) -> str:
+def public_url(url: str) -> str:
+    """A URL without user part, query and fragment; of a `data:` URL only a digest, as it is the content itself."""
     if url[:5].lower() == "data:":
-        # the URL is the content itself: media, or a key
         return url if _PUBLIC_DATA_URL.fullmatch(url) else f"data:,{_digest(url)}"
     public, *secret = re.split(r"[?#]", url, maxsplit=1)
     scheme, slashes, rest = public.partition("://")
@@ -463,7 +464,7 @@ def _public_url(url: str) -> str:
 def _public_encryption(encryption: Encryption | None) -> Encryption | None:
     if encryption is None or encryption.key_url is None:
         return encryption
-    return replace(encryption, key_url=_public_url(encryption.key_url))
+    return replace(encryption, key_url=public_url(encryption.key_url))
 
 
 def _digest(*parts: str) -> str:

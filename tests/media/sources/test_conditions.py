@@ -239,6 +239,9 @@ NO_VIDEO = {
     "variants of sound": master('#EXT-X-STREAM-INF:BANDWIDTH=64000,CODECS="mp4a.40.2"', "a.m3u8"),
     "variants of subtitles": master('#EXT-X-STREAM-INF:BANDWIDTH=64,CODECS="wvtt"', "a.m3u8"),
     "sets of sound": mpd(f"""<Period>{adaptation_set('mimeType="audio/mp4"')}</Period>"""),
+    "a codec of sound in a video type": mpd(
+        f"""<Period>{adaptation_set('mimeType="video/mp4" codecs="mp4a.40.2"')}</Period>"""
+    ),
     "sound in a video type": mpd(f"""<Period>{adaptation_set('contentType="audio" mimeType="video/mp4"')}</Period>"""),
 }
 

@@ -125,3 +125,26 @@ async def test_steering_chooses_the_server(server: Server) -> None:
     (item,) = await collect_single_lane(server, ManualClock(), "/m.m3u8")
     assert segment_of(item).url == server.url("/b/s.ts")
     assert server.count("/a/v.m3u8") == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/a.mpd", '<Period xlink:href="http://169.254.169.254/latest" duration="PT2S"/>'),
+        ("/a.mpd", '<Period xlink:href="file:///etc/passwd" duration="PT2S"/>'),
+        ("/a.mpd", '<Period xlink:href="/redirected" duration="PT2S"/>'),
+        ("/a.mpd", '<Period duration="PT2S"><BaseURL>file:///etc/</BaseURL></Period>'),
+    ],
+)
+async def test_new_ways_of_fetching_keep_to_the_policy(server: Server, path: str, body: str) -> None:
+    """Remote elements at private addresses, in files, and behind redirects; the other period is listed."""
+    template = '<SegmentTemplate duration="2" media="$Number$.m4s"/><Representation id="v" height="90"/>'
+    good = f'<Period duration="PT2S"><AdaptationSet mimeType="video/mp4">{template}</AdaptationSet></Period>'
+    root = '<MPD xmlns:xlink="http://www.w3.org/1999/xlink" type="static">'
+    server.answers = {
+        "/redirected": Answer(status=302, headers={"Location": "http://127.0.0.2/"}),
+        path: f"{root}{good}{body}</MPD>".encode(),
+    }
+    items = await collect_single_lane(server, ManualClock(), path)
+    assert (len(items), reasons(items)) == (2, ["playlist"])
+    assert {request.path for request in server.requests} <= {path, "/redirected"}

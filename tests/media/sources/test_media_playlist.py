@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.media.sources.hls_playlists import URL, parse_media_playlist
-from vqmon.core.types import ByteRange
+from vqmon.core.types import ByteRange, Rendition, Segment
 from vqmon.errors import SegmentError
 from vqmon.media.sources.media_playlist import (
     PlaylistEntry,
@@ -93,3 +93,25 @@ def test_references_to_local_files_and_invalid_urls_fail_the_playlist(reference:
     """A server must not make us read our own files."""
     with pytest.raises(SegmentError, match=r"local file|URL"):
         resolve_url("https://h/a/b.m3u8" if reference else "", reference)
+
+
+@pytest.mark.parametrize("reference", ["a.ts", "/etc/passwd", "file:///etc/passwd", "", "?x", "//h/a.ts"])
+def test_a_playlist_in_a_data_url_refers_to_nothing_local(reference: str) -> None:
+    """It may have come from a server, and has no folder of its own."""
+    with pytest.raises(SegmentError, match="in full"):
+        resolve_url("data:application/vnd.apple.mpegurl,x", reference)
+    assert resolve_url("data:,x", "https://h/a.ts") == "https://h/a.ts"
+    assert resolve_url("data:,x", "data:,y") == "data:,y"
+
+
+def test_an_entry_in_a_data_url_is_identified_by_a_digest() -> None:
+    """As the key of its segment: the content is neither stored nor shown."""
+    entry = PlaylistEntry(sequence=1, next_sequence=2, url="data:;base64,QUJD", duration_seconds=6)
+    segment = Segment(
+        rendition=Rendition(stream_id="s", name="r"),
+        sequence=1,
+        url=entry.url,
+        starts_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    assert segment.key == f"s/r/1/{entry.media_location[0]}" == segment.without_secrets().key
+    assert "QUJD" not in segment.without_secrets().url

@@ -12,6 +12,7 @@ from tests.media.clips import clip, x264
 from vqmon.core.types import (
     ClipSampling,
     DecodedSegment,
+    Mirror,
     QualityEvent,
     Reference,
     ReferenceComparison,
@@ -294,3 +295,20 @@ async def test_the_prompt_of_a_segment_reaches_the_scorer() -> None:
     for prompt in ("A fox", ""):
         await observer(MemoryFetcher({3: b"\x80"}), Listening()).observe(replace(make_segment(3), prompt=prompt))
     assert heard == ["A fox", ""]
+
+
+async def test_the_event_says_which_of_several_addresses_served() -> None:
+    """The segment's own address failed; its id and key do not change."""
+    content = MemoryFetcher({3: b"\x80"})
+    item = replace(make_segment(3), mirrors=(Mirror(url="https://backup.example.com/3.ts?token=1"),))
+
+    async def fetch(segment: Segment) -> bytes:
+        if "backup" not in segment.url:
+            raise FetchError("unreachable", "away")
+        return await content.fetch(segment)
+
+    event = (await replace(observer(content), fetch=fetch).observe(item)).outcome
+    assert isinstance(event, QualityEvent)
+    assert event.served_url == "https://backup.example.com/3.ts"
+    assert event.id == event_id(make_segment(3), ("level@1",))
+    assert event.segment.key == make_segment(3).key

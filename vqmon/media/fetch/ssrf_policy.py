@@ -222,6 +222,9 @@ def is_local_address(address: str) -> bool:
 
 def redact_url(url: str) -> str:
     """A URL for messages and logs: without credentials, query and fragment, even when it is malformed."""
+    if url[:5].lower() == "data:":
+        # the URL is the content itself, which may be a key
+        return "data:\N{HORIZONTAL ELLIPSIS}"
     public, *secret = re.split(r"[?#]", url, maxsplit=1)
     scheme, slashes, rest = public.partition("://")
     if not slashes:

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from urllib.parse import urljoin, urlsplit
 
-from vqmon.core.types import ByteRange, Encryption, Mirror, Rendition
+from vqmon.core.types import ByteRange, Encryption, Mirror, Rendition, public_url
 from vqmon.errors import SegmentError
+from vqmon.media.fetch.content import is_data_url
 
 MAX_ENTRIES = 100_000
 """The most segments that are accepted in one playlist: 55 hours of 2 s each."""
@@ -18,12 +19,17 @@ _PLAIN_NAME = re.compile(r"(?:[a-z0-9_][a-z0-9_.=,()~+-]*/){0,9}[a-z0-9_][a-z0-9
 
 MAX_TRACKS = 1000
 _MAX_MIRRORS = 4
+_ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
 _MAX_WARNINGS = 20
 _MAX_URL_CHARACTERS = 8192
 _MAX_DATA_URL_CHARACTERS = 4_000_000
 """A `data:` URL holds the media itself; larger segments have files of their own."""
 MAX_SEQUENCE = 2**62
 _MAX_DURATION_SECONDS = 86_400.0
+_NO_VIDEO_CODECS = (
+    *("mp4a", "ac-3", "ec-3", "ac-4", "opus", "flac", "alac", "mp3", "dts", "mhm1", "mha1"),
+    *("wvtt", "stpp", "ttml", "webvtt", "im1t", "tx3g", "c608", "c708"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +132,8 @@ class PlaylistEntry:
     @property
     def media_location(self) -> tuple[str, int]:
         """(host and path, byte offset or -1), which identify the media of an entry; the query of the URL may change."""
+        if is_data_url(self.url):
+            return public_url(self.url), -1
         parts = urlsplit(self.url)
         return f"{parts.hostname or ''}{parts.path}", self.byte_range.offset_bytes if self.byte_range else -1
 
@@ -173,12 +181,14 @@ def resolve_url(base: str, reference: str) -> str:
     A playlist from a server must not refer to local files.
     """
     reference = reference.strip()
-    if reference[:5].lower() == "data:":
+    if is_data_url(reference):
         if len(reference) > _MAX_DATA_URL_CHARACTERS:
             raise SegmentError("playlist", f"a data: URL of more than {_MAX_DATA_URL_CHARACTERS} characters")
         return reference
     if len(reference) > _MAX_URL_CHARACTERS:
         raise SegmentError("playlist", f"a URL of more than {_MAX_URL_CHARACTERS} characters")
+    if is_data_url(base) and not _ABSOLUTE.match(reference):
+        raise SegmentError("playlist", "a playlist in a data: URL must name addresses in full")
     # A fast path: a playlist of a day has 43,200 URLs that are resolved at each reload, nearly all are plain names.
     if _PLAIN_NAME.fullmatch(reference):
         return _base_folder(base) + reference
@@ -232,6 +242,12 @@ def _base_folder(base: str) -> str:
 def _is_http_url(url: str) -> bool:
     """Whether a URL has the scheme http or https."""
     return urlsplit(url).scheme in ("http", "https")
+
+
+def has_only_other_codecs(codecs: str) -> bool:
+    """Whether a list of codecs (RFC 6381) names sound or text and nothing else; an empty list does not."""
+    names = [codec.strip().lower() for codec in codecs.split(",") if codec.strip()]
+    return bool(names) and all(name.startswith(_NO_VIDEO_CODECS) for name in names)
 
 
 def parse_seconds(value: object) -> float:

@@ -5,7 +5,7 @@ from xml.etree.ElementTree import Element
 
 from vqmon.core.types import Encryption
 from vqmon.media.sources.dash import xml
-from vqmon.media.sources.media_playlist import resolve_url
+from vqmon.media.sources.media_playlist import has_only_other_codecs, resolve_url
 
 _NO_VIDEO_SCHEMES = frozenset(
     {
@@ -35,9 +35,11 @@ def is_video(adaptation_set: Element, element: Element) -> bool:
         return False
     components = [component.get("contentType") for component in xml.find_children(adaptation_set, "ContentComponent")]
     kinds = {kind.strip().lower() for kind in (adaptation_set.get("contentType"), *components) if kind}
-    codecs = (element.get("codecs") or adaptation_set.get("codecs") or "").lower().split(",")
-    if any(codec.strip().startswith(_VIDEO_CODECS) for codec in codecs):
+    codecs = element.get("codecs") or adaptation_set.get("codecs") or ""
+    if any(codec.strip().startswith(_VIDEO_CODECS) for codec in codecs.lower().split(",")):
         return True
+    if has_only_other_codecs(codecs):
+        return False
     if kinds:
         return "video" in kinds
     return mime.startswith("video/") if mime else any(name in element.attrib for name in ("width", "height"))

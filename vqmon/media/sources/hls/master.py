@@ -12,14 +12,11 @@ from vqmon.media.sources.media_playlist import (
     ParseWarnings,
     Track,
     assign_names,
+    has_only_other_codecs,
     resolve_url,
 )
 from vqmon.media.sources.steering import SteeringServer
 
-_NO_VIDEO_CODECS = (
-    *("mp4a", "ac-3", "ec-3", "ac-4", "opus", "flac", "alac", "mp3", "dts", "mhm1", "mha1"),
-    *("wvtt", "stpp", "ttml", "webvtt", "im1t", "tx3g", "c608", "c708"),
-)
 _RESOLUTION = re.compile(r"(\d{1,5})x(\d{1,5})", re.IGNORECASE)
 
 # What distinguishes variants that are not copies of each other on other servers (RFC 8216 6.2.4). Audio groups and
@@ -120,12 +117,7 @@ def _is_angle_of(angle: M3u8Dict, variant: M3u8Dict) -> bool:
 
 
 def _has_no_video(attributes: M3u8Dict) -> bool:
-    codecs = [codec.strip().lower() for codec in attributes.get("codecs", "").split(",") if codec.strip()]
-    return (
-        bool(codecs)
-        and not attributes.get("resolution")
-        and all(codec.startswith(_NO_VIDEO_CODECS) for codec in codecs)
-    )
+    return not attributes.get("resolution") and has_only_other_codecs(attributes.get("codecs", ""))
 
 
 def _parse_track(attributes: M3u8Dict, url: str) -> Track:
