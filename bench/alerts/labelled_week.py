@@ -25,6 +25,7 @@ from vqmon.core.types import (
     failure_from_error,
 )
 from vqmon.errors import SegmentError
+from vqmon.scoring.scorers.registry import builtin_folder, scorer_noise
 from vqmon.settings.rules_file import parse_rules
 
 RULES = Path(__file__).parents[2] / "config" / "rules.toml"
@@ -36,11 +37,13 @@ MEDIA = MediaFacts(
 )  # fmt: skip
 PROVENANCE = Provenance(scorers=(), sampling="exact", versions={})
 
+SCORER = "lite@2"
+
 REAL = Measured(
     between=12.4, within=4.6, within_memory=0.95, tail=0.031, pair_between=2.2, pair_within=1.4, pair_memory=0.28,
     gain=43.0,
 )  # fmt: skip
-"""What `ladder` measured of lite@1 on eight clips in two parts each, segments of 1 s; see docs/alerts.md."""
+"""What `ladder` measured of SCORER on eight clips in two parts each, segments of 1 s; see docs/alerts.md."""
 
 SCENE_SEGMENTS = 6.0
 """Mean length of a scene, in segments: 24 s."""
@@ -58,7 +61,7 @@ def event_of(number: int, value: float, rendition: Rendition = TOP) -> QualityEv
     segment = segment_of(number, rendition)
     value = min(max(value, 0.0), 100.0)
     score = Score(
-        scorer="lite@1", value=value, native_value=value, p5=value, min=value, pooling="mean", frame_values=(value,) * 4
+        scorer=SCORER, value=value, native_value=value, p5=value, min=value, pooling="mean", frame_values=(value,) * 4
     )
     return QualityEvent(
         id=f"{rendition.key}{number}",
@@ -97,7 +100,7 @@ def ladder() -> bool:
     scores = scores_of(CLIPS)
     measured = measure(scores)
     count = sum(len(content) for content in scores[22])
-    print(f"lite@1, {count} segments of {len(scores[22])} contents at CRF {', '.join(map(str, scores))}:")
+    print(f"{SCORER}, {count} segments of {len(scores[22])} contents at CRF {', '.join(map(str, scores))}:")
     for name in Measured.__slots__:
         print(f"  {name:14} {getattr(measured, name):.3f}")
     inside = (measured.within / measured.pair_within) ** 2
@@ -117,7 +120,7 @@ class Planted:
 
 def week(*, streams: int, days: int = 7) -> bool:
     """Alerts, delay and flaps of the shipped rules and of a plain threshold, on planted faults of 3 to 20 points."""
-    rules = parse_rules(RULES.read_text())
+    rules = parse_rules(RULES.read_text(), noise=scorer_noise([SCORER], [builtin_folder()]))
     alerts_by_name: dict[str, list[Alert]] = {}
     incidents: list[Incident] = []
     began, outcomes = time.perf_counter(), 0

@@ -45,7 +45,7 @@ class Measured:
 
 
 def scores_of(clips: Path) -> Mapping[int, Sequence[list[float]]]:
-    """CRF -> per content the scores of its segments of one second, lite@1, all through the product."""
+    """CRF -> per content the scores of its segments of one second, by the default scorer, all through the product."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for crf in CRFS:

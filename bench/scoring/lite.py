@@ -1,6 +1,9 @@
 """Measures the built-in scorers on clips, through `vqmon score`: what must not matter, and what must be in order.
 
-python -m bench.scoring.lite [--scorer lite@1 --scorer lite@2 ...] [--clips FOLDER | --clip FILE ...]
+python -m bench.scoring.lite [--noise] [--scorer lite@1 --scorer lite@2 ...] [--clips FOLDER | --clip FILE ...]
+
+With --noise: how far scores of the same content lie apart when it is sampled elsewhere or has another pixel format,
+which is what manifests state as `noise`.
 
 For correlation with human scores run `vqmon evaluate lite@1 lite@2 --data BIQ2021`.
 """
@@ -31,6 +34,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 4
 # No scorer was trained on them.
 HELD_OUT = ("bigbuckbunny.mp4", "cockatoo.mp4", "nasa_13013.mp4", "portrait_4k60.mp4")
+# Those that are long enough to begin later.
+NOISE_CLIPS = ("bigbuckbunny.mp4", "bikes.mp4", "chaplin.mp4", "cockatoo.mp4", "nasa_13013.mp4")
 LOSSLESS = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "4")
 EXACT = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "0")
 SIZES = (180, 240, 360, 480, 720)
@@ -48,6 +53,10 @@ CODECS: Mapping[str, tuple[Sequence[str], str, Sequence[int]]] = {
     "mpeg4": (("mpeg4",), "-q:v", (2, 5, 10, 16, 23, 31)),
 }
 """Name -> encoder with options, the option of its rate, and rates from good to bad."""
+NOISE_RATES = (4, 34)
+"""CRF of x264 for the noise: as good as lossless, and a poor encode."""
+NOISE_STARTS = (0.0, 0.04, 0.08, 0.12, 0.2, 0.3)
+NOISE_FORMATS = ("yuv444p", "yuv420p10le")
 Encode = tuple[str, Sequence[str], float]
 """Filters, encoder and the start in seconds."""
 Scores = Mapping[str, float]
@@ -72,6 +81,17 @@ def encodes() -> dict[str, Encode]:
     for codec, (encoder, option, rates) in CODECS.items():
         made |= {f"{codec} {rate}": ("scale=-2:720", ("-c:v", *encoder, option, str(rate)), 0) for rate in rates}
     return made
+
+
+def noise_encodes() -> dict[str, Encode]:
+    """ "RATE START FORMAT" -> encodes of the same content: begun up to 0.3 s later, and in other pixel formats."""
+    versions = [(start, "yuv420p") for start in NOISE_STARTS] + [(0.0, name) for name in NOISE_FORMATS]
+    encoder = ("-c:v", "libx264", "-preset", "superfast")
+    return {
+        f"{rate} {start} {name}": ("scale=-2:720", (*encoder, "-crf", str(rate), "-pix_fmt", name), start)
+        for rate in NOISE_RATES
+        for start, name in versions
+    }
 
 
 def write_encode(clip: Path, encode: Encode, file: Path) -> None:
@@ -156,24 +176,49 @@ def print_cost(scorers: Sequence[str], rounds: int = 20) -> None:
         print(f"cost {name:16} {median:6.1f} ms per picture, {median / first:.2f} of the first")
 
 
+def print_noise(clips: Sequence[Path], scorers: Sequence[str]) -> None:
+    """Print, for each clip and rate, the standard deviation of the versions' scores; then the root mean square."""
+    variances: dict[str, list[float]] = {}
+    for clip in clips:
+        with tempfile.TemporaryDirectory() as name:
+            by_scorer = _score_encodes(clip, noise_encodes(), Path(name), scorers)
+        for scorer, scores in by_scorer.items():
+            for rate in NOISE_RATES:
+                values = [value for encode, value in scores.items() if encode.startswith(f"{rate} ")]
+                variances.setdefault(scorer, []).append(float(np.var(values, ddof=1)))
+                print(f"noise {scorer:16} {clip.stem:20} CRF {rate:2}: {variances[scorer][-1] ** 0.5:.2f} points")
+    for scorer, values in variances.items():
+        print(f"noise {scorer:16} of all: {float(np.mean(values)) ** 0.5:.2f} points")
+
+
+def _score_encodes(
+    clip: Path, made: Mapping[str, Encode], folder: Path, scorers: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    for encode_name, encode in made.items():
+        write_encode(clip, encode, folder / f"{encode_name}.mkv")
+    return score_folder(folder, scorers)
+
+
 def main() -> None:
     """Print a table per clip."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scorer", action="append", help="name@version; default: lite@1 and the newest lite")
     parser.add_argument("--clips", type=Path, default=ROOT.parent / "shared" / "fixtures" / "clips")
     parser.add_argument("--clip", type=Path, action="append", help="a clip of 720 lines or more, instead of --clips")
+    parser.add_argument("--noise", action="store_true", help="measure the noise of the scores only")
     options = parser.parse_args()
     scorers = options.scorer or ["lite@1", "lite"]
-    print_cost(scorers)
-    clips = options.clip or [options.clips / name for name in HELD_OUT if (options.clips / name).exists()]
+    names = NOISE_CLIPS if options.noise else HELD_OUT
+    clips = options.clip or [options.clips / name for name in names if (options.clips / name).exists()]
     if not clips:
-        print(f"not measured: none of {', '.join(HELD_OUT)} in {options.clips} (--clips)")
+        print(f"not measured: none of {', '.join(names)} in {options.clips} (--clips)")
+    if options.noise:
+        print_noise(clips, scorers)
+        return
+    print_cost(scorers)
     for clip in clips:
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            for encode_name, encode in encodes().items():
-                write_encode(clip, encode, folder / f"{encode_name}.mkv")
-            by_scorer = score_folder(folder, scorers)
+            by_scorer = _score_encodes(clip, encodes(), Path(name), scorers)
         print(f"\n{clip.stem:32}" + "".join(f"{scorer:>18}" for scorer in by_scorer))
         for measurement, measure in MEASUREMENTS.items():
             print(f"{measurement:32}" + "".join(f"{measure(scores):>18}" for scores in by_scorer.values()))

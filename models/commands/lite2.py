@@ -39,7 +39,7 @@ from models.train.builtin.lite2_head import (
 from models.train.builtin.lite2_trunk import ScoredPhoto, TrunkTuningConfig, tune_trunk
 from models.verify.model_card import format_model_card
 from models.verify.pair import verify_pair
-from vqmon.core.calibration import IntervalTable, PercentileTable
+from vqmon.core.calibration import IntervalTable, PercentileTable, ScoreNoise
 from vqmon.core.evaluation.correlations import spearman
 from vqmon.scoring.manifests.frame_scorer import Licence
 
@@ -74,13 +74,14 @@ class ScalesConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """`lite2.toml`; `forms` are the scorers of one training, by name."""
+    """`lite2.toml`; `forms` are the scorers of one training, by name; `open_head` is for training without photos."""
 
     trunk_sha256: str
     ladders: LadderConfig
     tuning: TrunkTuningConfig
     forms: Mapping[str, Lite2Config]
     head: Lite2TrainingConfig
+    open_head: Lite2TrainingConfig
     scales: ScalesConfig
 
 
@@ -93,6 +94,7 @@ def read_recipe(file: Path) -> Recipe:
         tuning=TrunkTuningConfig(**table["tuning"]),
         forms={name: read_config(form) for name, form in table["forms"].items()},
         head=_read_head(table["head"]),
+        open_head=_read_head(_overridden(table["head"], table["head_without_photos"])),
         scales=ScalesConfig(**table["scales"]),
     )
 
@@ -100,6 +102,12 @@ def read_recipe(file: Path) -> Recipe:
 def _read_head(table: Mapping[str, Any]) -> Lite2TrainingConfig:
     penalties = {name: Penalty(**penalty) for name, penalty in table["penalties"].items()}
     return Lite2TrainingConfig(**{**table, "penalties": penalties})
+
+
+def _overridden(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A table with the values of another; of their own tables only the keys that the other has are changed."""
+    merged = {key: {**table[key], **value} if isinstance(value, dict) else value for key, value in changes.items()}
+    return {**table, **merged}
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -257,7 +265,7 @@ def fit_and_save(
     network: Lite2, rungs: RungFeatures, photo_features: PhotoFeatures | None, recipe: Recipe, file: Path
 ) -> Path:
     """Fit the head, put it into the network, and write the checkpoint with the scales of photos, if there are any."""
-    set_head(network, fit_head(rungs, photo_features, recipe.head))
+    set_head(network, fit_head(rungs, photo_features, recipe.open_head if photo_features is None else recipe.head))
     checkpoint: dict[str, Any] = {
         "scorer": file.stem,
         "config": asdict(network.config),
@@ -304,9 +312,12 @@ def checkpoint_facts(checkpoint: dict[str, Any]) -> ManifestFacts:
     facts = _read_facts()
     tiles = sum(count for count, _ in read_config(checkpoint["config"]).groups)
     facts = replace(facts, description=f"{facts.description}; {tiles} tiles a picture")
+    table = tomllib.loads(_FACTS.read_text(encoding="utf-8"))
+    noise = table["noise"]
+    if (deviation := noise["deviation"].get(checkpoint["scorer"])) is not None:
+        facts = replace(facts, noise=ScoreNoise(population=noise["population"], deviation=deviation))
     if not checkpoint["uses_photos"]:
         return facts
-    table = tomllib.loads(_FACTS.read_text(encoding="utf-8"))
     provenance = {**facts.provenance, "human_scores": "BIQ2021, official train split"}
     percentiles, interval = checkpoint["percentiles"], checkpoint["interval"]
     return replace(

@@ -15,7 +15,7 @@ from torch import nn
 
 from models.data.photos import COLUMNS, ROWS, SHORT_SIDE, TILE_HEIGHT, TILE_WIDTH
 from models.networks.lite import MEAN, STD
-from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable
+from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable, ScoreNoise
 from vqmon.core.types import View
 from vqmon.scoring.manifests.frame_scorer import (
     Golden,
@@ -65,6 +65,7 @@ class ManifestFacts:
     provenance: dict[str, str]
     percentiles: PercentileTable | None = None
     interval: IntervalTable | None = None
+    noise: ScoreNoise | None = None
 
 
 def read_manifest_facts(file: Path) -> ManifestFacts:
@@ -123,6 +124,7 @@ def _build_spec(target: Path, *, name: str, version: int, facts: ManifestFacts, 
         ),
         percentiles=facts.percentiles,
         interval=facts.interval,
+        noise=facts.noise,
     )
 
 

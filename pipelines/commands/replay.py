@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pipelines.observe.observer import Observation
-from pipelines.service.wiring import fetch_policy, load_rules, open_observer
+from pipelines.service.wiring import fetch_policy, load_rules, open_observer, stated_noise
 from vqmon.core.alerts.annotations import StreamEnd
 from vqmon.core.alerts.backtest.incidents import (
     DAY_SECONDS,
@@ -61,8 +61,8 @@ def replay_rules(
     SettingsError when a file cannot be read.
     """
     current = load_rules(settings)
-    learned = settings.scoring.learned_references
-    new = parse_rules(_read(rules), origin=str(rules), learned_measures=learned) if rules else current
+    learned, noise = settings.scoring.learned_references, stated_noise(settings.scoring)
+    new = parse_rules(_read(rules), origin=str(rules), learned_measures=learned, noise=noise) if rules else current
     known = parse_incidents(_read(incidents), origin=str(incidents)) if incidents else ()
     judges = (Judge(current), Judge(new))
     alerts_by_id: tuple[dict[str, Alert], dict[str, Alert]] = ({}, {})

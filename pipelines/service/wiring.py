@@ -28,7 +28,7 @@ from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
 from vqmon.media.fetch.ssrf_policy import decode_url_path, printable, redact_url
 from vqmon.media.reference.libvmaf.program import FfmpegProgram, ProgramError
 from vqmon.media.sources.playlist import FolderSource, PlaylistSource
-from vqmon.scoring.scorers.registry import runtime_versions
+from vqmon.scoring.scorers.registry import builtin_folder, runtime_versions, scorer_noise
 from vqmon.settings.load import Settings
 from vqmon.settings.rules_file import parse_rules
 from vqmon.settings.sections import (
@@ -275,7 +275,13 @@ def load_rules(settings: Settings, *, scorers: Sequence[str] | None = None) -> t
         origin=str(file),
         scorers=scorers if settings.alerts.rules else None,
         learned_measures=settings.scoring.learned_references,
+        noise=stated_noise(settings.scoring),
     )
+
+
+def stated_noise(scoring: ScoringSettings) -> dict[str, float]:
+    """Scorer id -> standard deviation of its noise in points, of the scorers of the settings that state it."""
+    return scorer_noise((*scoring.scorers, *scoring.heavy), [builtin_folder(), *scoring.folders])
 
 
 def default_file(name: str) -> Path:

@@ -97,6 +97,24 @@ def test_a_rule_can_be_left_out_and_globs_written_as_text_or_list() -> None:
     assert parse_rules("") == ()
 
 
+def test_the_noise_of_a_scorer_is_the_default_of_regression_rules() -> None:
+    """The noisiest scorer that a rule is about counts; pairs and groups follow; what the file states stays."""
+    tables = {
+        "drop": 'kind = "regression"\nscorer = "lite*"',
+        "pair": 'kind = "regression"\nscorer = "lite"\nagainst = "ladder"',
+        "stated": 'kind = "regression"\nscorer = "lite"\ndelta_min = 3',
+        "psnr": 'kind = "regression"\nscorer = "reference:psnr"',
+        "all": 'kind = "group"\nof = "pair"',
+        "stated-all": 'kind = "group"\nof = "pair"\ndelta_min = 5',
+    }
+    text = "".join(f"[rules.{name}]\n{table}\n" for name, table in tables.items())
+    rules = parse_rules(text, noise={"lite@2": 2.0, "lite_fast@2": 3.0, "other@1": 8.0})
+    smallest = {rule.name: rule.condition.parameters.delta_min for rule in rules}  # type: ignore[attr-defined]
+    assert smallest == {"drop": 3.5, "pair": 3.3, "stated": 3.0, "psnr": 2.5, "all": 3.3, "stated-all": 5.0}
+    (quiet,) = parse_rules(DROP, noise={"lite@2": 0.01})
+    assert quiet.condition.parameters.delta_min == 1.0  # type: ignore[attr-defined]
+
+
 def test_a_mask_goes_to_the_rules_that_it_excuses() -> None:
     """By name, by kind and by signal; once or daily, in UTC."""
     text = (

@@ -92,6 +92,24 @@ class IntervalTable:
         return ScoreInterval(low=round(low, 4), high=round(high, 4), coverage=self.coverage)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreNoise:
+    """How far a scorer's values of one segment lie apart for reasons that no viewer sees.
+
+    `deviation` is the standard deviation, in points of 0..100, of the scores of the same content when other pictures of
+    it are sampled, or its pixel format is another.
+    """
+
+    population: str
+    deviation: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.deviation <= 50:
+            raise ValueError(f"the deviation of a score's noise must be above 0 and at most 50, got {self.deviation}")
+        if not self.population:
+            raise ValueError("a score's noise names its population")
+
+
 def percentile_of(percentiles: PercentileTable | None, native: float) -> float | None:
     """The percentile of a segment's native value, to two decimals; None without a table."""
     return None if percentiles is None else round(percentiles.apply(native), 2)

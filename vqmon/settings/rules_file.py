@@ -14,7 +14,9 @@ from pydantic_core import ErrorDetails
 
 from vqmon.core.alerts.annotations import Mask
 from vqmon.core.alerts.conditions.base import Condition
+from vqmon.core.alerts.conditions.group import Group
 from vqmon.core.alerts.conditions.reference import ReferenceLimit
+from vqmon.core.alerts.conditions.regression import Regression
 from vqmon.core.alerts.rules import CONDITIONS, AlertRule, Match
 from vqmon.core.scores import reference_subject
 from vqmon.core.types import SIGNALS, Severity
@@ -61,12 +63,14 @@ def parse_rules(
     origin: str = "rules.toml",
     scorers: Collection[str] | None = None,
     learned_measures: Collection[str] = (),
+    noise: Mapping[str, float] | None = None,
 ) -> tuple[AlertRule, ...]:
     """Parse rules from TOML: one table `[rules.NAME]` each, whose `kind` decides its other keys.
 
     With `scorers` (name@version) a rule about a scorer that is none of them is refused. `learned_measures` are the
-    names, or name@version, of reference measures besides those that come with vqmon. Raises SettingsError naming the
-    file, the rule, the key and the nearest valid one.
+    names, or name@version, of reference measures besides those that come with vqmon. `noise` is the standard deviation
+    of the noise of scorers (name@version) in points, from which regression rules that state no `delta_min` take theirs;
+    groups take that of their rule. Raises SettingsError naming the file, the rule, the key and the nearest valid one.
     """
     try:
         document = tomllib.loads(text)
@@ -88,6 +92,7 @@ def parse_rules(
         if is_enabled:
             rules.append(rule)
     _refuse_groups_without_rule(rules, tables, origin)
+    rules = _with_noise(rules, tables, noise or {})
     masks = _parse_masks(document.get("masks", {}), rules, origin)
     return tuple(replace(rule, masks=_masks_of(rule, masks)) for rule in rules)
 
@@ -137,6 +142,26 @@ def _refuse_groups_without_rule(rules: Iterable[AlertRule], tables: Iterable[str
         if member_rule and member_rule not in candidates and not is_disabled:
             problem = _suggestion(member_rule, candidates)
             raise SettingsError(f"{origin}: rule {rule.name!r}: of: no regression rule {problem}")
+
+
+def _with_noise(rules: Iterable[AlertRule], tables: Mapping[str, Any], noise: Mapping[str, float]) -> list[AlertRule]:
+    """The rules, with `delta_min` of the noisiest scorer that each is about where its table has none."""
+    by_name = {rule.name: rule for rule in rules}
+    for name, rule in by_name.items():
+        if isinstance(rule.condition, Regression) and "delta_min" not in tables[name]:
+            deviations = [deviation for scorer, deviation in noise.items() if _is_about(rule.condition, scorer)]
+            if deviations:
+                by_name[name] = replace(rule, condition=rule.condition.with_noise(max(deviations)))
+    for name, rule in by_name.items():
+        members = by_name.get(rule.condition.member_rule)
+        if isinstance(rule.condition, Group) and "delta_min" not in tables[name] and members is not None:
+            assert isinstance(members.condition, Regression)
+            by_name[name] = replace(rule, condition=replace(rule.condition, delta_min=members.condition.delta_min))
+    return list(by_name.values())
+
+
+def _is_about(condition: Regression, scorer: str) -> bool:
+    return any(fnmatchcase(name, condition.scorer) for name in (scorer, scorer.split("@")[0]))
 
 
 def _parse_masks(tables: Any, rules: Iterable[AlertRule], origin: str) -> tuple[Mask, ...]:

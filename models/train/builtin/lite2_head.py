@@ -46,23 +46,22 @@ class Penalty:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lite2TrainingConfig:
-    """The table `[head]` of `lite2.toml`.
+    """The table `[head]` of `lite2.toml`, with what `[head_without_photos]` changes where there are no human scores.
 
-    Weights are of a rung and of a photo; `kind_weights` multiply that of rungs of a kind. The `*_ridge` are weights of
-    the squared norm of a head. For each degradation of `penalties` the network subtracts its gain times what its
-    estimate has above its limit.
+    Weights are of a rung and of a photo; `kind_weights` multiply that of rungs of a kind. `ridge` and
+    `degradation_ridge` are weights of the squared norm of a head. For each degradation of `penalties` the network
+    subtracts its gain times what its estimate has above its limit.
     """
 
     ladder_weight: float = 1.0
     photo_weight: float = 1.0
     kind_weights: Mapping[str, float] = field(default_factory=dict)
-    ridge_with_photos: float = 1000.0
-    ridge_without_photos: float = 500.0
+    ridge: float = 1000.0
     degradation_ridge: float = 1500.0
     penalties: Mapping[str, Penalty] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if min(self.ridge_with_photos, self.ridge_without_photos, self.degradation_ridge) <= 0:
+        if min(self.ridge, self.degradation_ridge) <= 0:
             raise ValueError("the ridge must be above 0")
         if unknown := self.penalties.keys() - set(DEGRADATIONS):
             raise ValueError(f"no such degradation: {', '.join(sorted(unknown))}")
@@ -214,12 +213,12 @@ def _fit_score(
     factors = np.sqrt(config.ladder_weight * emphasis)
     rows, targets = rows * factors[:, None], targets * factors
     if photos is None:
-        return _solve(rows, targets, config.ridge_without_photos)
+        return _solve(rows, targets, config.ridge)
     photo_rows = _standardise(photos.features, centre, scale)
     photo_factor = np.sqrt(config.photo_weight)
     rows = np.concatenate([rows, photo_factor * (photo_rows - photo_rows.mean(0))])
     targets = np.concatenate([targets, photo_factor * (photos.scores - photos.scores.mean())])
-    return _solve(rows, targets, config.ridge_with_photos)
+    return _solve(rows, targets, config.ridge)
 
 
 def _standardise(features: Floats, centre: Floats, scale: Floats) -> Floats:

@@ -152,7 +152,7 @@ def _new_spec(old: Spec, fitted: FittedCalibration, *, bundle_ids: Sequence[str]
         "calibrated_on": fitted.interval.population,
         "calibration_error": f"RMS {fitted.error_rms:.2f} points of 0..100 on held-out items of {data.file.name}",
     }
-    return replace(
+    new = replace(
         old,
         version=max(versions) + 1,
         calibration=fitted.calibration,
@@ -160,6 +160,8 @@ def _new_spec(old: Spec, fitted: FittedCalibration, *, bundle_ids: Sequence[str]
         interval=fitted.interval,
         provenance=provenance,
     )
+    # its points are those of the old map
+    return new if isinstance(new, LevelScorerSpec) else replace(new, noise=None)
 
 
 def write_scorer(calibrated: CalibratedScorer, folder: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +20,7 @@ from pipelines.service.wiring import (
     utc_now,
 )
 from pipelines.topics.publisher import topic_problems
+from vqmon.core.alerts.conditions.regression import Regression
 from vqmon.core.types import Segment
 from vqmon.errors import NoHistoryError, SegmentError, SettingsError, VqmonError
 from vqmon.media.fetch.fetcher import Fetcher
@@ -56,7 +57,7 @@ def run_checks(config: Path | None, *, offline: bool) -> Iterator[CheckResult]:
     yield _result_of("scorers", lambda: asyncio.run(_check_scorers(settings, scorer_ids)))
     if settings.scoring.libvmaf_references:
         yield _result_of("ffmpeg", lambda: asyncio.run(_check_ffmpeg(settings)))
-    yield _result_of("rules", lambda: f"{len(load_rules(settings, scorers=scorer_ids or None))} alert rules")
+    yield _result_of("rules", lambda: _check_rules(settings, scorer_ids))
     experiments_file = settings.experiments.path
     if experiments_file is not None:
         yield _result_of("experiment", lambda: f"{len(load_experiments(experiments_file))} in {experiments_file}")
@@ -72,6 +73,17 @@ def _result_of(subject: str, check: Callable[[], str]) -> CheckResult:
         return CheckResult(subject=subject, text=check(), passed=True)
     except (VqmonError, OSError) as error:
         return CheckResult(subject=subject, text=str(error), passed=False)
+
+
+def _check_rules(settings: Settings, scorer_ids: Sequence[str]) -> str:
+    """Read the rules; says of regression rules which drops open an alert, as that may come from the scorer's noise."""
+    rules = load_rules(settings, scorers=scorer_ids or None)
+    drops = [
+        f"{rule.name} from {rule.condition.delta_min:g} points"
+        for rule in rules
+        if isinstance(rule.condition, Regression)
+    ]
+    return f"{len(rules)} alert rules" + (f"; drops: {', '.join(drops)}" if drops else "")
 
 
 def _check_onnxruntime() -> CheckResult:

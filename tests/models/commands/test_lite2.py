@@ -135,6 +135,8 @@ def test_a_scene_is_made_once(training: Path, monkeypatch: pytest.MonkeyPatch) -
 async def test_the_daemon_gives_the_score_of_torch(training: Path, network: Lite2, tmp_path: Path) -> None:
     """Trained, exported, verified, and read by the daemon's scorer on a decoded clip."""
     recipe = lite2.read_recipe(MODELS_FOLDER / "lite2.toml")
+    assert (recipe.open_head.ridge, recipe.open_head.penalties) == (3000, recipe.head.penalties)
+    assert recipe.open_head.kind_weights == {**recipe.head.kind_weights, "soft": 6, "softsharp": 6, "sharp": 6}
     rungs = lite2.read_rungs(network, training)
     assert rungs.labels[np.char.startswith(rungs.kinds, "clean")].tolist() == [100] * 4
     checkpoint = lite2.fit_and_save(network, rungs, None, recipe, tmp_path / "lite_open.pt")

@@ -46,7 +46,7 @@ scorers = ["lite@2"]
 control = "a"
 planned_clusters = 10
 segments_per_cluster = 2
-delta_min = 1.0
+delta_min = 1.5
 margin = 2.5
 [experiments.same.arms.a]
 [experiments.same.arms.again]

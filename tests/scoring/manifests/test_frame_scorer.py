@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.scoring.tiny_onnx import PLAIN, VIEW, tiny_spec, write_bundle
-from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable
+from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable, ScoreNoise
 from vqmon.core.types import Display, TileGrid, View
 from vqmon.errors import ScorerError, SettingsError
 from vqmon.scoring.manifests.frame_scorer import find_bundles, golden_frames, load_frame_spec, save_frame_spec
@@ -28,16 +28,17 @@ def test_a_saved_manifest_is_loaded_equal(tmp_path: Path) -> None:
 
 
 def test_percentiles_and_intervals_are_optional(tmp_path: Path) -> None:
-    """A manifest without the two fields is loaded; with them, saving and loading loses nothing."""
+    """A manifest without the fields is loaded; with them, saving and loading loses nothing."""
     path = write_bundle(tmp_path)
     tree = json.loads(path.read_text())
-    del tree["percentiles"], tree["interval"]
+    del tree["percentiles"], tree["interval"], tree["noise"]
     path.write_text(json.dumps(tree))
     assert load_frame_spec(path).percentiles is None
     calibrated = replace(
         tiny_spec(PLAIN.to_bytes()),
         percentiles=PercentileTable(population="photos", points=((1.0, 0.0), (50.0, 60.0), (101.0, 100.0))),
         interval=IntervalTable(coverage=0.9, population="photos", points=((0.0, 5.0, 9.0), (100.0, 9.0, 5.0))),
+        noise=ScoreNoise(population="2 clips", deviation=0.4),
     )
     save_frame_spec(calibrated, path)
     assert load_frame_spec(path) == calibrated
@@ -52,6 +53,7 @@ _TABLE = {"population": "photos", "points": [[0.0, 0.0], [1.0, 100.0]]}
         (lambda tree: tree.update(percentiles={**_TABLE, "point": 1}), "did you mean 'points'?"),
         (lambda tree: tree.update(percentiles={**_TABLE, "points": [[0, 100], [1, 0]]}), "percentiles must rise"),
         (lambda tree: tree.update(interval={**_TABLE, "coverage": 90, "points": [[0, 1, 1]]}), "coverage must be"),
+        (lambda tree: tree.update(noise={"population": "2 clips", "deviation": 0.0}), "above 0 and at most 50"),
         (lambda tree: tree.update(batch_bucket=[1]), "unknown key 'batch_bucket'; did you mean 'batch_buckets'?"),
         (lambda tree: tree["input"]["view"].update(hight=3), "unknown key 'input.view.hight'; did you mean 'height'?"),
         (lambda tree: tree["golden"]["input"].update(sed=3), "unknown key 'golden.input.sed'; did you mean 'seed'?"),

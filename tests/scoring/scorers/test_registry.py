@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.scoring.tiny_onnx import PLAIN, Tiny, decoded, expected, pictures, tiny_engine, tiny_spec, write_bundle
-from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable, ScoreInterval
+from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable, ScoreInterval, ScoreNoise
 from vqmon.errors import ScorerError
-from vqmon.scoring.manifests.frame_scorer import Licence, ScorerSpec
+from vqmon.scoring.manifests.frame_scorer import Licence, ScorerSpec, save_frame_spec
 from vqmon.scoring.runtime.batcher import Batcher
 from vqmon.scoring.runtime.graph import Placement
 from vqmon.scoring.scorers.registry import (
@@ -22,6 +22,7 @@ from vqmon.scoring.scorers.registry import (
     pooled_score,
     resolve_manifests,
     runtime_versions,
+    scorer_noise,
 )
 
 CPU = ScorerOptions(placement=Placement(device="cpu"))
@@ -162,6 +163,14 @@ async def test_a_bundle_that_fails_its_self_test_stops_all_scorers(tmp_path: Pat
     with pytest.raises(ScorerError, match="wrong@1"):
         async with open_scorers(["tiny", "wrong"], [tmp_path], CPU):
             pass
+
+
+def test_noise_is_read_from_manifests(tmp_path: Path) -> None:
+    """Of the newest version of a name; scorers without any, and unknown ones, are left out."""
+    spec = replace(tiny_spec(PLAIN.to_bytes()), noise=ScoreNoise(population="a clip", deviation=0.5))
+    save_frame_spec(spec, tmp_path / "tiny@1.json")
+    save_frame_spec(replace(spec, name="silent", noise=None), tmp_path / "silent@1.json")
+    assert scorer_noise(["tiny", "silent", "tyni"], [tmp_path]) == {"tiny@1": 0.5}
 
 
 def test_the_builtin_folder_exists() -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from pydantic import TypeAdapter
 
-from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable
+from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable, ScoreNoise
 from vqmon.core.scores import POOLINGS
 from vqmon.scoring.manifests.frame_scorer import (
     GoldenInput,
@@ -144,6 +144,8 @@ class CompositeSpec:
     percentiles: PercentileTable | None = None
     # of human scores around the segments' scores; None = events state no interval
     interval: IntervalTable | None = None
+    # of the segments' scores; None = not measured
+    noise: ScoreNoise | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", self.name) or self.version < 1:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable
+from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable, ScoreNoise
 from vqmon.core.scores import POOLINGS
 from vqmon.core.types import Display, Pixels, View
 from vqmon.errors import ScorerError, SettingsError
@@ -115,6 +115,8 @@ class ScorerSpec:
     percentiles: PercentileTable | None = None
     # of human scores around the segments' scores; None = events state no interval
     interval: IntervalTable | None = None
+    # of the segments' scores; None = not measured
+    noise: ScoreNoise | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", self.name) or self.version < 1:

@@ -37,6 +37,7 @@ __all__ = [
     "open_scorers",
     "resolve_manifests",
     "runtime_versions",
+    "scorer_noise",
 ]
 
 
@@ -242,6 +243,24 @@ def resolve_manifests(names: Iterable[str], bundles: Mapping[str, Path]) -> dict
         newest = max(matches, key=_version)
         manifests[newest] = bundles[newest]
     return manifests
+
+
+def scorer_noise(names: Iterable[str], folders: Sequence[Path]) -> dict[str, float]:
+    """Scorer id -> standard deviation of its noise in points, of those among `names` whose manifests state it.
+
+    Names are `name` or `name@version`; unknown ones and level scorers, which state none, are left out. Raises
+    SettingsError and ScorerError.
+    """
+    bundles, noise = find_bundles(folders), {}
+    for name in names:
+        try:
+            manifest, _ = _resolve_task(name, bundles)
+        except ScorerError:
+            continue
+        spec = load_scorer_manifest(manifest)
+        if not isinstance(spec, LevelScorerSpec) and spec.noise is not None:
+            noise[spec.id] = spec.noise.deviation
+    return noise
 
 
 def check_licence(spec: Spec | ReferenceMeasureSpec, *, allow_noncommercial: bool) -> None:

@@ -30,7 +30,7 @@ from models.weights import WeightsError  # noqa: E402
 from vqmon.core.calibration import Calibration  # noqa: E402
 
 pytestmark = pytest.mark.torch
-CONFIG = Lite2TrainingConfig(ridge_with_photos=1e-3, ridge_without_photos=1e-3)
+CONFIG = Lite2TrainingConfig(ridge=1e-3)
 
 
 def planted(*, scenes: int = 12, width: int = 6) -> RungFeatures:

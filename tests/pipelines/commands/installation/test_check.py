@@ -51,6 +51,7 @@ def test_a_folder_source_passes_with_the_builtin_scorer(tmp_path: Path) -> None:
     assert checks["decoders"].text.startswith("decode.isolation best: limits, no new privileges, ")
     assert "lite@2 on cpu" in checks["scorers"].text
     assert "self-test passed" in checks["scorers"].text
+    assert "; drops: regression from 1.8 points, paired-regression from 2.6 points" in checks["rules"].text
     assert "the first run creates it" in checks["history"].text
 
 

@@ -38,7 +38,7 @@ class ChartCondition(Condition):
     block_seconds: float = 3600.0
     # one false alarm per series in so many stream-days is accepted
     false_alarm_days: float = 60.0
-    # a smaller drop opens no alert, however certain it is
+    # a smaller drop opens no alert, however certain it is; the rules file takes it from the scorer's noise by default
     delta_min: float = 2.5
     # the usual level rests on so many values; older ones fade
     baseline_segments: int = 21_600

@@ -2,14 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import sqrt
 from typing import ClassVar, Self
 
 from vqmon.core.alerts.conditions.base import check_range
 from vqmon.core.alerts.conditions.chart import ChartCondition
 from vqmon.core.alerts.regression.change_point import Companions
-from vqmon.core.alerts.regression.control_chart import ControlChart
+from vqmon.core.alerts.regression.control_chart import SPANS, ControlChart
 from vqmon.core.alerts.state import AlertState, PairSeries, RenditionSeries
 from vqmon.core.types import RegressionCause
+
+_NOISE_DEVIATIONS = 4.0
+_LEAST_DELTA_MIN = 1.0
 
 AGAINST_LADDER = "ladder"
 """`against` = this: compare with the next higher bitrate of the stream; the highest with the next lower."""
@@ -89,6 +93,16 @@ class Regression(ChartCondition):
         if self.cause or not self.against:
             return self.cause
         return "packaging" if self.against == AGAINST_LADDER else "encoder"
+
+    def with_noise(self, deviation: float) -> "Regression":
+        """The condition with the `delta_min` that fits a scorer whose noise has this deviation, in points.
+
+        It is four standard deviations of the mean of as many segments as the shortest average rests on: a smaller drop
+        may come from other pictures that were sampled. A difference of two renditions has sqrt(2) times the deviation
+        of one. At least one point, a 25th of a MOS, which nobody sees.
+        """
+        mean_deviation = deviation * (sqrt(2) if self.against else 1) / sqrt(SPANS[0])
+        return replace(self, delta_min=round(max(_NOISE_DEVIATIONS * mean_deviation, _LEAST_DELTA_MIN), 1))
 
     def series(self, rendition_key: str, scorer: str) -> RenditionSeries | PairSeries:
         """The series of a scorer (name@version) in the rendition stream/rendition."""
