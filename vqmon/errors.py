@@ -10,6 +10,7 @@
       DeliveryError       a receiver of alerts cannot be reached, or does not take them
       BrokerError         a Kafka broker cannot be reached, or what it did is not known
         FencedError         somebody else has taken over
+        RecordsDeletedError   records were deleted before they were read
       RecordTooLargeError a record is larger than its Kafka topic takes
       SegmentError        one segment cannot be observed; becomes a SegmentFailure
         FetchError          its bytes cannot be had
@@ -21,6 +22,7 @@ observed, as `internal`; any other error ends the process, with exit code 4 when
 wrong then, else with 2.
 """
 
+from collections.abc import Collection
 from typing import ClassVar, Literal
 
 Stage = Literal["source", "fetch", "decode", "score"]
@@ -118,6 +120,14 @@ class BrokerError(VqmonError):
 
 class FencedError(BrokerError):
     """Somebody else has taken over; nothing more may be written here."""
+
+
+class RecordsDeletedError(BrokerError):
+    """The next records of some partitions were deleted before they were read."""
+
+    def __init__(self, partitions: Collection[int]) -> None:
+        super().__init__(f"records of partitions {sorted(partitions)} were deleted before they were read")
+        self.partitions = frozenset(partitions)
 
 
 class RecordTooLargeError(VqmonError):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from pipelines.fleet.partition import GroupOffsets, OffsetAdvance, PartitionContext, PartitionHandover, PartitionWorker
-from vqmon.errors import BrokerError, FencedError
+from vqmon.errors import BrokerError, FencedError, RecordsDeletedError
 from vqmon.flow import NamedTasks, wait_or_stop
 from vqmon.retry import Backoff, Retries
 from vqmon.telemetry.logs import log_event
@@ -162,7 +162,13 @@ class GroupMember:
         seconds = _POLL_SECONDS if len(free_slots) == len(self._workers) else _FULL_POLL_SECONDS
         max_records = min(free_slots.values(), default=1)
         generations = {worker.partition: worker.generation for worker in self.workers}
-        records_by_partition = await self._group.poll(free_slots, seconds=seconds, max_records=max_records)
+        try:
+            records_by_partition = await self._group.poll(free_slots, seconds=seconds, max_records=max_records)
+        except RecordsDeletedError as error:
+            for worker in self.workers:
+                if worker.partition in error.partitions:
+                    worker.reopen()
+            return
         for partition, records in records_by_partition.items():
             if partition in self._workers and self._workers[partition][1].generation == generations.get(partition):
                 self._workers[partition][1].enqueue(records)

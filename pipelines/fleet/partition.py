@@ -129,6 +129,10 @@ class OffsetAdvance:
     offset: int
 
 
+class _ReopenedError(Exception):
+    """The partition is to be opened anew."""
+
+
 class PartitionWorker:
     """Works on one partition from its assignment until it is revoked."""
 
@@ -162,6 +166,7 @@ class PartitionWorker:
         self._restored_logged_at = time.monotonic()
         self._changed = asyncio.Event()
         self._is_stopping = False
+        self._must_reopen = False
         self._judge: RecordJudge | None = None
         self._writer = context.open_writer(partition)
 
@@ -220,6 +225,12 @@ class PartitionWorker:
             self._queue.append(record)
         self._changed.set()
 
+    def reopen(self) -> None:
+        """Read the offsets again: the next records are not there any more."""
+        self.is_ready = False
+        self._must_reopen = True
+        self._changed.set()
+
     def stop(self) -> None:
         """Start no more records; those in flight are finished."""
         self._is_stopping = True
@@ -232,7 +243,10 @@ class PartitionWorker:
                 try:
                     if await self._open():
                         await self._work()
+                except _ReopenedError:
+                    await self._reset()
                 except (SettingsError, RecordTooLargeError) as error:
+                    await self._reset()
                     await self._halt(error)
         finally:
             self.is_ready = False
@@ -259,13 +273,18 @@ class PartitionWorker:
             self._changed.clear()
             await self._changed.wait()
 
-    async def _halt(self, error: SettingsError | RecordTooLargeError) -> None:
-        """Stop this partition alone: say why, in an alert too, and return when it is time to try it again."""
-        self.is_ready = False
+    async def _reset(self) -> None:
+        """Forget what was read and not written; the next `_open` begins at the committed offset."""
+        self.is_ready = self._must_reopen = False
         self.generation += 1
         self._judge = self._handover = None
         self._queue.clear()
         self._held.clear()
+        # A transaction may have been cut short.
+        await self._writer.kill()
+
+    async def _halt(self, error: SettingsError | RecordTooLargeError) -> None:
+        """Stop this partition alone: say why, in an alert too, and return when it is time to try it again."""
         if isinstance(error, RecordTooLargeError) and self._goes_on_without(error):
             return
         offset = self._oldest_offset if self.next_offset is None else self.next_offset
@@ -451,6 +470,8 @@ class PartitionWorker:
 
     async def _queued_records(self) -> AsyncIterator[Record | OffsetAdvance]:
         while not self._is_stopping and not self.is_halted:
+            if self._must_reopen:
+                raise _ReopenedError
             if self._queue:
                 yield self._queue.popleft()
             else:

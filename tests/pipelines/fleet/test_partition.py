@@ -210,6 +210,27 @@ async def test_deleted_records_stop_their_partition_alone_unless_told_to_go_on()
 
 
 @pytest.mark.usefixtures("_quick")
+async def test_records_that_are_deleted_while_a_worker_runs_stop_their_partition_alone() -> None:
+    """No membership is lost: the other partition's worker stays the same."""
+    fleet = MemoryFleet(partitions=2)
+    fleet.put(0, segment(0))
+    fleet.put(1, segment(0, stream_id="sport"))
+    async with working(fleet, fleet.context()) as member:
+        await fleet.until(2)
+        workers = set(member.workers)
+        offsets = [fleet.put(0, segment(number)) for number in range(1, 5)]
+        fleet.broker.beginning_offsets[NAMES.segments, 0] = offsets[2]
+        await until(lambda: bool(fleet.alerts))
+        assert "deleted before they were read" in sick_worker(member).status
+        fleet.put(1, segment(1, stream_id="sport"))
+        await fleet.until(3)
+        assert set(member.workers) == workers
+    async with working(fleet, fleet.context(when_lost="go_on")):
+        await fleet.until(5)
+    assert sequences(fleet, "news") == [0, 3, 4]
+
+
+@pytest.mark.usefixtures("_quick")
 async def test_a_state_that_cannot_be_read_stops_its_partition_alone() -> None:
     """The message names topic, partition, key and size; emptied, the partition goes on by itself."""
     fleet = MemoryFleet(partitions=2, rules=RULES)

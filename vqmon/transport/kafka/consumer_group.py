@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord
 
+from vqmon.errors import RecordsDeletedError
 from vqmon.flow import run_with_deadline
 from vqmon.transport.kafka.connection import ClientConfig, start_client, stop_consumer, translated_errors
 from vqmon.transport.kafka.records import CommittedOffset, OnAssigned, OnRevoked, PartitionOffsets, Record
@@ -78,6 +79,7 @@ class GroupConsumer:
     ) -> Mapping[int, Sequence[Record]]:
         """Fetch records of these partitions; waits up to `seconds`, longer while the group is rebalancing.
 
+        Raises RecordsDeletedError when a partition's next record is not there any more; the others can be polled on.
         Do not cancel this and poll again: aiokafka 0.14 would lose count of its pollers.
         """
         if not partitions:
@@ -85,11 +87,14 @@ class GroupConsumer:
             await asyncio.sleep(seconds)
             return {}
         with translated_errors("poll"):
-            fetched = await self._consumer.getmany(
-                *(self._topic_partition(partition) for partition in partitions),
-                timeout_ms=int(seconds * 1000),
-                max_records=max_records,
-            )
+            try:
+                fetched = await self._consumer.getmany(
+                    *(self._topic_partition(partition) for partition in partitions),
+                    timeout_ms=int(seconds * 1000),
+                    max_records=max_records,
+                )
+            except OffsetOutOfRangeError as error:
+                raise RecordsDeletedError([topic_partition.partition for topic_partition in error.args[0]]) from error
         return {
             topic_partition.partition: [to_record(record) for record in records]
             for topic_partition, records in fetched.items()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from zlib import crc32
 
-from vqmon.errors import BrokerError, FencedError, RecordTooLargeError
+from vqmon.errors import BrokerError, FencedError, RecordsDeletedError, RecordTooLargeError
 from vqmon.transport.kafka.records import (
     INPUT_HEADER,
     CommittedOffset,
@@ -196,6 +196,8 @@ class MemoryGroupConsumer:
         for partition in partitions:
             position = self._positions.get(partition)
             if partition in self.assignment and position is not None:
+                if position < self._broker.beginning_offsets[self._topic, partition]:
+                    raise RecordsDeletedError([partition])
                 log = self._broker.logs[self._topic, partition]
                 records = [record for record in log if record.offset >= position][:max_records]
                 if records:
