@@ -51,6 +51,7 @@ def check_prompt_length(text: str) -> None:
 
 
 __all__ = [
+    "AD_BREAK_LABEL",
     "AUDIO_MEASUREMENTS",
     "PROMOTION_REASONS",
     "PROMOTION_SKIP_REASONS",
@@ -327,6 +328,10 @@ class SegmentFailure:
 
 
 Outcome = QualityEvent | SegmentFailure
+
+
+AD_BREAK_LABEL = "ad_break"
+"""The label of a segment within an ad break, as its playlist or its message tells; its value is "yes"."""
 
 
 def event_id(segment: Segment, scorer_ids: tuple[str, ...]) -> str:

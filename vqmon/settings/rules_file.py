@@ -30,6 +30,7 @@ class _RuleKeys(BaseModel):
     severity: Severity = "ticket"
     enabled: bool = True
     min_open_seconds: float = 0.0
+    mask_ad_breaks: bool = False
 
 
 class _MaskKeys(BaseModel):
@@ -126,6 +127,7 @@ def _parse_rule(name: str, table: Any, where: str) -> tuple[AlertRule, bool]:
             condition=condition,
             match=match,
             min_open_seconds=common.min_open_seconds,
+            mask_ad_breaks=common.mask_ad_breaks,
         )
     except ValueError as error:
         raise SettingsError(f"{where}: {error}") from error

@@ -6,9 +6,13 @@ from dataclasses import replace
 import pytest
 
 from tests import factories
+from tests.core.alerts.one_rule import alerts_of
 from tests.core.alerts.quick_rules import QUICK, judged
+from vqmon.core.alerts.conditions.floor import Floor
+from vqmon.core.alerts.conditions.regression import Regression
 from vqmon.core.alerts.judge import Judge
-from vqmon.core.alerts.rules import CONDITIONS, Match
+from vqmon.core.alerts.rules import CONDITIONS, AlertRule, Match
+from vqmon.core.types import AD_BREAK_LABEL
 
 
 def test_rules_look_where_they_match() -> None:
@@ -30,7 +34,7 @@ def test_rules_look_where_they_match() -> None:
 
 def test_every_kind_of_condition_is_registered_under_its_kind() -> None:
     assert sorted(CONDITIONS) == [
-        "collapse", "floor", "group", "missing", "no_score", "reference", "regression", "signal",
+        "audio", "collapse", "floor", "group", "missing", "no_score", "reference", "regression", "signal",
     ]  # fmt: skip
     assert all(condition.kind == kind for kind, condition in CONDITIONS.items())
 
@@ -47,3 +51,16 @@ def test_every_kind_of_condition_is_registered_under_its_kind() -> None:
 def test_a_rule_refuses_nonsense(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         replace(QUICK[0], **change)
+
+
+def test_a_rule_may_ignore_ad_breaks() -> None:
+    """Segments with the label; a regression learns from all of them."""
+    low = Floor(scorer="lite", below=40, recover_above=45, for_seconds=4, recover_seconds=4)
+    plain, in_break = (
+        factories.event(sequence=k, score=10.0, labels=labels) for k, labels in ((0, {}), (1, {AD_BREAK_LABEL: "yes"}))
+    )
+    assert alerts_of(low, [in_break], mask_ad_breaks=True) == []
+    assert len(alerts_of(low, [in_break])) == 1
+    assert len(alerts_of(low, [plain], mask_ad_breaks=True)) == 1
+    with pytest.raises(ValueError, match="mask_ad_breaks"):
+        AlertRule(name="r", severity="page", condition=Regression(scorer="lite"), mask_ad_breaks=True)

@@ -22,7 +22,7 @@ from vqmon.core.alerts.state import (
     StateStore,
     TimelineKey,
 )
-from vqmon.core.types import Alert, Outcome, QualityEvent, Rendition, Score, alert_id
+from vqmon.core.types import AD_BREAK_LABEL, Alert, Outcome, QualityEvent, Rendition, Score, alert_id
 
 _PLAYLIST = "playlist"
 """The rendition that stands for a whole stream while its playlist cannot be fetched."""
@@ -66,7 +66,10 @@ class Judge:
         if isinstance(outcome, QualityEvent):
             alerts += self._close_playlist_alerts(rendition.stream_id, timed)
         labels = segment_labels(outcome.segment)
+        is_ad_break = labels.get(AD_BREAK_LABEL) == "yes"
         for matching in self._matching[rendition.key]:
+            if is_ad_break and matching.rule.mask_ad_breaks:
+                continue
             if matching.rule.match.matches_labels(labels):
                 for key, score in matching.keys(outcome):
                     stored = self._store.states.get(key)

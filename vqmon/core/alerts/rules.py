@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from vqmon.core.alerts.annotations import Mask
 from vqmon.core.alerts.conditions.audio import Audio
-from vqmon.core.alerts.conditions.base import Condition, check_choice, check_range
+from vqmon.core.alerts.conditions.base import Condition, SpanCondition, check_choice, check_range
 from vqmon.core.alerts.conditions.collapse import Collapse
 from vqmon.core.alerts.conditions.floor import Floor
 from vqmon.core.alerts.conditions.group import Group
@@ -62,12 +62,16 @@ class AlertRule:
     min_open_seconds: float = 0.0
     # times that the rule ignores
     masks: tuple[Mask, ...] = ()
+    # whether it also ignores segments within ad breaks, which have the label AD_BREAK_LABEL
+    mask_ad_breaks: bool = False
 
     def __post_init__(self) -> None:
         if not self.name or "|" in self.name:
             raise ValueError(f"a rule needs a name without '|', got {self.name!r}")
         check_choice(self, "severity", ("page", "ticket"))
         check_range(self, "min_open_seconds", low=0)
+        if self.mask_ad_breaks and not isinstance(self.condition, SpanCondition):
+            raise ValueError(f"mask_ad_breaks: not for rules of the kind {self.condition.kind}")
 
     def masks_for(self, rendition: Rendition) -> tuple[Mask, ...]:
         """The masks of the rule that lie over a rendition."""

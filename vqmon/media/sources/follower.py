@@ -6,8 +6,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from vqmon.core.types import LaneCursor, Rendition, Segment, SegmentFailure, failure_from_error
+from vqmon.core.types import AD_BREAK_LABEL, LaneCursor, Rendition, Segment, SegmentFailure, failure_from_error
 from vqmon.errors import SegmentError
+from vqmon.media.sources.hls.ad_breaks import AdBreakClock
 from vqmon.media.sources.media_playlist import MediaPlaylist, PlaylistEntry
 
 SegmentOrFailure = Segment | SegmentFailure
@@ -45,6 +46,7 @@ class PlaylistFollower:
         self._outdated_since: datetime | None = None
         self._recent: deque[tuple[int, tuple[str, int]]] = deque(maxlen=MAX_SKIPPED)
         self._is_restarted = False
+        self._ad_breaks = AdBreakClock()
 
     @property
     def next_sequence(self) -> int:
@@ -194,11 +196,12 @@ class PlaylistFollower:
         return items
 
     def _make_item(self, entry: PlaylistEntry, now: datetime) -> SegmentOrFailure:
+        starts_at = entry.starts_at or self._next_starts_at or now
         segment = Segment(
             rendition=self._rendition,
             sequence=entry.sequence + self._offset,
             url=entry.url,
-            starts_at=entry.starts_at or self._next_starts_at or now,
+            starts_at=starts_at,
             duration_seconds=entry.duration_seconds,
             byte_range=entry.byte_range,
             init_url=entry.init_url,
@@ -206,6 +209,7 @@ class PlaylistFollower:
             encryption=entry.encryption,
             is_discontinuity=entry.is_discontinuity or self._is_restarted,
             mirrors=entry.mirrors,
+            labels={AD_BREAK_LABEL: "yes"} if self._ad_breaks.is_ad_break(entry, starts_at) else {},
         )
         self._is_restarted = False
         self._last_sequence = segment.sequence

@@ -104,6 +104,15 @@ class Track:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdCue:
+    """An ad break begins or goes on with a segment, or has ended before it."""
+
+    begins: bool
+    # to the end of the break; 0 = it lasts until the next cue
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlaylistEntry:
     """One segment in a playlist, present or declared missing."""
 
@@ -128,6 +137,9 @@ class PlaylistEntry:
     init_reference: str = ""
     # the same media on other servers
     mirrors: tuple[Mirror, ...] = ()
+    ad_cue: AdCue | None = None
+    # the playlist tells the times of an ad break, and it begins within them
+    is_ad_break: bool = False
 
     @property
     def media_location(self) -> tuple[str, int]:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from vqmon.core.types import ByteRange, Encryption
 from vqmon.errors import SegmentError
 from vqmon.media.fetch.decryption import add_encryption_fragment
+from vqmon.media.sources.hls.ad_breaks import mark_date_ranges
 from vqmon.media.sources.hls.low_latency import reload_seconds
 from vqmon.media.sources.hls.tags import M3u8Dict, TagReader
 from vqmon.media.sources.media_playlist import (
@@ -48,6 +49,7 @@ def parse_media(
             is_discontinuity=bool(segment.get("discontinuity")),
             is_gap=bool(segment.get("gap_tag")),
             problem=segment.get("problem", ""),
+            ad_cue=segment.get("ad_cue"),
         )
         try:
             if not entry.problem:
@@ -61,7 +63,7 @@ def parse_media(
     longest = max((entry.duration_seconds for entry in entries), default=0.0)
     is_ended = tree["is_endlist"] or tree["playlist_type"] == "vod"
     return MediaPlaylist(
-        entries=_date_first_entries(entries),
+        entries=mark_date_ranges(_date_first_entries(entries), reader.date_ranges),
         target_seconds=tree.get("targetduration") or longest,
         is_ended=is_ended,
         is_numbered=is_ended or reader.first_sequence is not None,

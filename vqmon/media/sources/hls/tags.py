@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vqmon.media.sources.hls.ad_breaks import read_cue
 from vqmon.media.sources.media_playlist import MAX_ENTRIES, MAX_SEQUENCE, ParseWarnings, parse_seconds, parse_timestamp
 
 M3u8Dict = dict[str, Any]
@@ -13,6 +14,8 @@ M3u8Dict = dict[str, Any]
 # All other tags are dropped before the library parses them: an invalid tag that is not needed must not cause a failure.
 _FLAGS = frozenset({"#EXT-X-DISCONTINUITY", "#EXT-X-ENDLIST", "#EXT-X-GAP", "#EXT-X-I-FRAMES-ONLY"})
 
+_CUE_TAGS = frozenset({"#EXT-X-CUE-OUT", "#EXT-X-CUE-OUT-CONT", "#EXT-X-CUE-IN", "#EXT-X-SCTE35"})
+_MAX_DATE_RANGES = 1000
 _ANNOUNCING_TAGS = ("#EXTINF", "#EXT-X-BYTERANGE", "#EXT-X-STREAM-INF")
 _TAG = re.compile(r"#EXT(?:INF|-X-[A-Z0-9-]+)")
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]{1,64})=("[^"]*"|[^",]*)')
@@ -51,6 +54,8 @@ class TagReader:
         self.skipped_segments = 0
         self.open_parts = 0
         self.has_keys = False
+        # attributes of each EXT-X-DATERANGE
+        self.date_ranges: list[Mapping[str, str]] = []
         self._readers = {
             "#EXTINF": self._read_duration,
             "#EXT-X-BYTERANGE": self._read_byte_range,
@@ -67,6 +72,7 @@ class TagReader:
             "#EXT-X-PART-INF": self._read_part_target,
             "#EXT-X-PART": self._read_part,
             "#EXT-X-SKIP": self._read_skip,
+            "#EXT-X-DATERANGE": self._read_date_range,
         }
 
     def intercept(self, line: str, number: int, tree: M3u8Dict, state: M3u8Dict) -> bool:
@@ -75,6 +81,11 @@ class TagReader:
         if match is None:
             return True
         name, value = match[0], line[match.end() :].lstrip(":").strip()
+        if name in _CUE_TAGS:
+            cue = read_cue(name, value, _parse_attributes(value))
+            if cue is not None:
+                state.setdefault("segment", {})["ad_cue"] = cue
+            return True
         if name in self._readers:
             self._readers[name](value, f"line {self._numbers[number - 1]}: {name[1:]}", tree, state)
             return True
@@ -173,6 +184,12 @@ class TagReader:
 
     def _read_part(self, _value: str, _where: str, _tree: M3u8Dict, _state: M3u8Dict) -> None:
         self.open_parts += 1
+
+    def _read_date_range(self, value: str, where: str, _tree: M3u8Dict, _state: M3u8Dict) -> None:
+        if len(self.date_ranges) < _MAX_DATE_RANGES:
+            self.date_ranges.append(_parse_attributes(value))
+        else:
+            self._warnings.add(f"{where}: more than {_MAX_DATE_RANGES} date ranges")
 
     def _read_skip(self, value: str, where: str, _tree: M3u8Dict, _state: M3u8Dict) -> None:
         text = _parse_attributes(value).get("skipped_segments", "")

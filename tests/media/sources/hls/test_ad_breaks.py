@@ -1,0 +1,91 @@
+"""Ad breaks as playlists tell them, by cue tags and by date ranges, and as the label of segments."""
+
+import pytest
+
+from tests.media.sources.hls_playlists import URL, parse_media_playlist
+from tests.media.sources.rig import MAIN, NOON
+from vqmon.core.types import AD_BREAK_LABEL, Segment
+from vqmon.media.sources.follower import PlaylistFollower
+from vqmon.media.sources.hls.ad_breaks import read_cue
+from vqmon.media.sources.media_playlist import AdCue
+
+
+def playlist(*tags: str, first: int = 0, date: str = "") -> str:
+    """One segment of 6 s per tag, which stands before it; "" = none. A date is that of the first segment."""
+    lines = [f"#EXT-X-MEDIA-SEQUENCE:{first}", *([f"#EXT-X-PROGRAM-DATE-TIME:{date}"] if date else [])]
+    for number, tag in enumerate(tags, first):
+        lines += [*([tag] if tag else []), "#EXTINF:6,", f"s{number}.ts"]
+    return "\n".join(lines)
+
+
+def breaks_of(*playlists: str) -> str:
+    """A for each segment in an ad break and - for each other one, over versions of one playlist."""
+    follower, text = PlaylistFollower(MAIN, URL), ""
+    for version in playlists:
+        for item in follower.update(parse_media_playlist(*version.split("\n")), NOON):
+            assert isinstance(item, Segment)
+            text += "A" if item.labels.get(AD_BREAK_LABEL) == "yes" else "-"
+    return text
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        (["", "#EXT-X-CUE-OUT:12", "", "", ""], "-AA--"),
+        (["", "#EXT-X-CUE-OUT:DURATION=18", "", "", "#EXT-X-CUE-IN", ""], "-AAA--"),
+        # an end that comes before the announced one, and one that is told by a cue only
+        (["#EXT-X-CUE-OUT:60", "", "#EXT-X-CUE-IN", ""], "AA--"),
+        (["#EXT-X-CUE-OUT", "", "", "#EXT-X-CUE-IN"], "AAA-"),
+        (["#EXT-X-CUE-OUT-CONT:18/30", "", ""], "AA-"),
+        (["#EXT-X-CUE-OUT-CONT:ElapsedTime=18.0,Duration=30", "", ""], "AA-"),
+        (['#EXT-X-SCTE35:TYPE=0x34,CUE-OUT=YES,DURATION=12,CUE="/DA"', "", ""], "AA-"),
+        (["#EXT-X-SCTE35:CUE-OUT=YES", "#EXT-X-SCTE35:CUE-IN=YES"], "A-"),
+        # nothing that a packager may write ends the playlist
+        (["#EXT-X-CUE-OUT:soon", "#EXT-X-CUE-IN", "#EXT-X-SCTE35"], "A--"),
+    ],
+)
+def test_cue_tags(tags: list[str], expected: str) -> None:
+    """With durations, without, in the middle of a break."""
+    assert breaks_of(playlist(*tags)) == expected
+
+
+def test_a_break_goes_on_when_its_cue_has_left_the_playlist() -> None:
+    """A live window of two segments."""
+    first, second = playlist("#EXT-X-CUE-OUT:24", ""), playlist("", "", "", first=2)
+    assert breaks_of(first, second) == "AAAA-"
+
+
+def test_a_break_without_an_end_is_over_after_an_hour() -> None:
+    """A lost cue does not mute a stream for ever."""
+    text = breaks_of(playlist("#EXT-X-CUE-OUT", *[""] * 604))
+    assert text == "A" * 600 + "-" * 5
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        'START-DATE="2026-11-20T12:00:06Z",PLANNED-DURATION=12,SCTE35-OUT=0xFC',
+        'START-DATE="2026-11-20T12:00:06Z",END-DATE="2026-11-20T12:00:18Z",SCTE35-OUT=0xFC',
+        'START-DATE="2026-11-20T12:00:06Z",SCTE35-OUT=0xFC\n#EXT-X-DATERANGE:ID="a",DURATION=12,SCTE35-IN=0xFC',
+    ],
+)
+def test_date_ranges(attributes: str) -> None:
+    """Segments that begin within the range, wherever its tags stand."""
+    text = playlist("", "", "", "", f'#EXT-X-DATERANGE:ID="a",{attributes}', date="2026-11-20T12:00:00Z")
+    assert breaks_of(text) == "-AA--"
+
+
+def test_other_date_ranges_are_no_ad_breaks() -> None:
+    """A chapter, and one without a time."""
+    text = playlist(
+        '#EXT-X-DATERANGE:ID="c",START-DATE="2026-11-20T12:00:00Z",DURATION=60',
+        '#EXT-X-DATERANGE:ID="d",SCTE35-OUT=0xFC',
+        date="2026-11-20T12:00:00Z",
+    )
+    assert breaks_of(text) == "--"
+
+
+def test_a_tag_that_is_no_cue() -> None:
+    """EXT-X-SCTE35 carries other messages too."""
+    assert read_cue("#EXT-X-SCTE35", "TYPE=0x10", {"type": "0x10"}) is None
+    assert read_cue("#EXT-X-CUE-OUT", "", {}) == AdCue(begins=True)

@@ -1,0 +1,105 @@
+"""Ad breaks in HLS: EXT-X-CUE-OUT, -CONT and -IN, EXT-X-SCTE35, and EXT-X-DATERANGE with SCTE35-OUT.
+
+The cue tags are no standard; they are read as packagers write them: `#EXT-X-CUE-OUT:30`, `:DURATION=30`, or without a
+duration until the next `#EXT-X-CUE-IN`; `#EXT-X-CUE-OUT-CONT:8.3/30` or `:ElapsedTime=8.3,Duration=30`. Date ranges are
+those of RFC 8216bis 4.4.5.1.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from vqmon.media.sources.media_playlist import AdCue, PlaylistEntry, add_seconds, parse_seconds, parse_timestamp
+
+_ELAPSED = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*/\s*(\d{1,9}(?:\.\d{1,9})?)\s*")
+_TOLERANCE_SECONDS = 0.5
+"""A segment that begins less than this before the end of a break is not in it: durations are rounded."""
+_MAX_BREAK_SECONDS = 3600.0
+"""A break without an end is over after this time, so that a lost cue does not mute a stream for ever."""
+
+
+def read_cue(tag: str, value: str, attributes: Mapping[str, str]) -> AdCue | None:
+    """The cue in a tag, given with its text and its attributes; None when it is none."""
+    if tag == "#EXT-X-SCTE35":
+        if attributes.get("cue_in", "").upper() == "YES":
+            return AdCue(begins=False)
+        is_out = attributes.get("cue_out", "").upper() in ("YES", "CONT")
+        return AdCue(begins=True, seconds=_remaining(attributes)) if is_out else None
+    if tag == "#EXT-X-CUE-IN":
+        return AdCue(begins=False)
+    if (match := _ELAPSED.fullmatch(value)) is not None:
+        return AdCue(begins=True, seconds=max(float(match[2]) - float(match[1]), 0.0))
+    return AdCue(begins=True, seconds=parse_seconds(value) or _remaining({**attributes, **_mixed_case(value)}))
+
+
+def _mixed_case(value: str) -> dict[str, str]:
+    """Attributes whose names are not in capitals, such as ElapsedTime."""
+    return {name.lower(): text for name, text in re.findall(r"([A-Za-z]{1,32})=([\d.]{1,20})", value)}
+
+
+def _remaining(attributes: Mapping[str, str]) -> float:
+    """Seconds from here to the end of the break; 0 when it is not told."""
+    elapsed = parse_seconds(attributes.get("elapsedtime", attributes.get("elapsed", "0")))
+    return max(parse_seconds(attributes.get("duration")) - elapsed, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Range:
+    begins_at: datetime
+    ends_at: datetime
+
+
+def mark_date_ranges(
+    entries: Sequence[PlaylistEntry], date_ranges: Iterable[Mapping[str, str]]
+) -> tuple[PlaylistEntry, ...]:
+    """The entries, marked where they begin within the date range of an ad break.
+
+    `date_ranges` are the attributes of EXT-X-DATERANGE, names in lower case with underscores.
+    """
+    ranges = list(_ad_ranges(date_ranges))
+    return tuple(
+        replace(entry, is_ad_break=True) if any(_covers(each, entry) for each in ranges) else entry for entry in entries
+    )
+
+
+def _ad_ranges(date_ranges: Iterable[Mapping[str, str]]) -> Iterable[_Range]:
+    """One range per ID: SCTE35-IN may come in a second tag, and END-DATE and DURATION with it."""
+    by_id: dict[str, dict[str, str]] = {}
+    for attributes in date_ranges:
+        by_id.setdefault(attributes.get("id", ""), {}).update(attributes)
+    for attributes in by_id.values():
+        begins_at = parse_timestamp(attributes.get("start_date", ""))
+        if begins_at is None or "scte35_out" not in attributes:
+            continue
+        ends_at = parse_timestamp(attributes.get("end_date", ""))
+        seconds = parse_seconds(attributes.get("duration")) or parse_seconds(attributes.get("planned_duration"))
+        if ends_at is None:
+            ends_at = add_seconds(begins_at, seconds or _MAX_BREAK_SECONDS)
+        yield _Range(begins_at=begins_at, ends_at=ends_at)
+
+
+def _covers(ad_range: _Range, entry: PlaylistEntry) -> bool:
+    if entry.starts_at is None:
+        return False
+    tolerance = timedelta(seconds=_TOLERANCE_SECONDS)
+    begun = ad_range.begins_at - tolerance <= entry.starts_at
+    return begun and entry.starts_at < ad_range.ends_at - tolerance
+
+
+class AdBreakClock:
+    """Tells of one entry after the other whether it is in an ad break, also when the cue has left the playlist."""
+
+    def __init__(self) -> None:
+        self._is_open = False
+        self._ends_at: datetime | None = None
+
+    def is_ad_break(self, entry: PlaylistEntry, starts_at: datetime) -> bool:
+        """Whether the entry, which begins at `starts_at`, is in an ad break; call it for every entry in order."""
+        cue = entry.ad_cue
+        if cue is not None:
+            self._is_open = cue.begins
+            self._ends_at = add_seconds(starts_at, min(cue.seconds or _MAX_BREAK_SECONDS, _MAX_BREAK_SECONDS))
+        if self._ends_at is not None and starts_at >= self._ends_at - timedelta(seconds=_TOLERANCE_SECONDS):
+            self._is_open, self._ends_at = False, None
+        return self._is_open or entry.is_ad_break
