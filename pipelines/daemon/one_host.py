@@ -29,6 +29,7 @@ from vqmon.flow import NamedTasks, map_in_order, run_concurrently, wait_or_stop
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
 from vqmon.telemetry.logs import log_event
+from vqmon.telemetry.otlp import span
 
 log = logging.getLogger("vqmon.live")
 
@@ -217,10 +218,13 @@ class OutcomeSink:
     async def publish(self, rendition_key: str, observations: Sequence[Observation]) -> Sequence[Alert]:
         """Judge and write consecutive observations of one rendition."""
         outcomes = [observation.outcome for observation in observations]
-        alerts = [alert for outcome in outcomes for alert in self._judge.judge(outcome)]
-        cursor = _cursor_after(rendition_key, outcomes)
-        thumbnails = {seen.outcome.id: seen.thumbnails for seen in observations if seen.thumbnails}
-        await self._write(outcomes, alerts, cursors=[cursor] if cursor else [], thumbnails=thumbnails)
+        with span("publish", links=[observation.span_context for observation in observations], segments=len(outcomes)):
+            with span("judge"):
+                alerts = [alert for outcome in outcomes for alert in self._judge.judge(outcome)]
+            cursor = _cursor_after(rendition_key, outcomes)
+            thumbnails = {seen.outcome.id: seen.thumbnails for seen in observations if seen.thumbnails}
+            with span("write"):
+                await self._write(outcomes, alerts, cursors=[cursor] if cursor else [], thumbnails=thumbnails)
         return alerts
 
     async def end(

@@ -27,6 +27,7 @@ from vqmon.core.types import (
 )
 from vqmon.errors import SegmentError, SettingsError, WireError
 from vqmon.telemetry.logs import log_event
+from vqmon.telemetry.otlp import continued_trace
 from vqmon.transport.kafka.records import INPUT_HEADER, Headers, ProducerRecord, Record, TopicNames
 from vqmon.transport.wire import cloudevents
 from vqmon.transport.wire.alert_state import state_key
@@ -127,7 +128,8 @@ async def observe_record(
     except WireError as error:
         outcome = _rejected_outcome(record, str(error), identity, now())
         return ObservedRecord(record=record, outcome=outcome, rejected=str(error))
-    return ObservedRecord(record=record, outcome=(await observe(segment)).outcome)
+    with continued_trace(record.headers_by_name()):
+        return ObservedRecord(record=record, outcome=(await observe(segment)).outcome)
 
 
 class PartitionJudge:

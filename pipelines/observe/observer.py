@@ -4,6 +4,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from opentelemetry.trace import SpanContext
+
 from pipelines.observe.addresses import AddressFailover, Fetch, FetchedMedia
 from pipelines.observe.heat_maps import RecentDetail, scorer_heat_map
 from pipelines.observe.scoring_tiers import RecordStage, Scorer, ScoringCascade, SegmentScores, measured_stage
@@ -24,6 +26,7 @@ from vqmon.core.types import (
     failure_from_error,
 )
 from vqmon.errors import DecodeError, FetchError, ScoreError, SegmentError
+from vqmon.telemetry.otlp import NO_SPAN, span
 
 FindReference = Callable[[Segment], Coroutine[None, None, Reference | ReferenceComparison | None]]
 """Finds the reference of a segment that states none itself, or says why there is none; None = it has none."""
@@ -39,6 +42,8 @@ class Observation:
 
     outcome: Outcome
     thumbnails: tuple[tuple[float, bytes], ...] = ()
+    # of the span in which it was observed
+    span_context: SpanContext = NO_SPAN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +77,11 @@ class Observer:
         """Observe one segment. Every error becomes a SegmentFailure, an unexpected one with the reason `internal`."""
         if isinstance(item, SegmentFailure):
             return Observation(outcome=replace(item, segment=item.segment.without_secrets()))
+        rendition = item.rendition
+        with span("observe", stream=rendition.stream_id, rendition=rendition.name, sequence=item.sequence) as context:
+            return replace(await self._observe(item), span_context=context)
+
+    async def _observe(self, item: Segment) -> Observation:
         try:
             with unexpected_as(ScoreError, item):
                 item, missing = await self._with_reference(item)

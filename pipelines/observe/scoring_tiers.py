@@ -22,6 +22,7 @@ from vqmon.core.types import DecodedSegment, Promotion, Score, ScorerIdentity, S
 from vqmon.errors import DecodeError, ScoreError, SegmentError
 from vqmon.flow import run_concurrently
 from vqmon.telemetry.logs import log_event
+from vqmon.telemetry.otlp import span
 
 _MAX_RENDITIONS = 10_000
 _DECODE_OVERLOAD_REASONS = ("timeout", "too_long", "crashed")
@@ -347,7 +348,8 @@ def measured_stage(stage: str, record_stage: RecordStage) -> Iterator[None]:
     """Record how long the context took, whether or not it raised."""
     started_at = time.perf_counter()
     try:
-        yield
+        with span(stage):
+            yield
     finally:
         record_stage(stage, time.perf_counter() - started_at)
 

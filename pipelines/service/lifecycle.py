@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
@@ -19,6 +20,7 @@ from vqmon.settings.sections import DaemonSettings
 from vqmon.telemetry.health import HealthServer, ProgressTracker, sd_notify
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
+from vqmon.telemetry.otlp import exported_traces, metric_readers, service_resource
 
 log = logging.getLogger("vqmon.daemon")
 
@@ -70,11 +72,14 @@ class Service:
 @contextmanager
 def open_service(daemon: DaemonSettings) -> Iterator[Service]:
     """Open the metrics and, if the settings give it a port, the server of /healthz, /readyz and /metrics."""
-    service = Service(meters=Meters(PrometheusMetricReader()), progress=ProgressTracker(time.monotonic))
+    resource = service_resource(version("vqmon"))
+    meters = Meters(PrometheusMetricReader(), *metric_readers(), resource=resource)
+    service = Service(meters=meters, progress=ProgressTracker(time.monotonic))
     if os.geteuid() == 0:
         log.warning(**log_event("daemon.root", remedy="run vqmon as a user of its own, as the systemd units do"))
     with ExitStack() as stack:
         stack.callback(service.meters.close)
+        stack.enter_context(exported_traces(version("vqmon")))
         if daemon.health_port:
             stack.enter_context(HealthServer(daemon.health_host, daemon.health_port, progress=service.progress))
         yield service

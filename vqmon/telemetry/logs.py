@@ -6,6 +6,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from vqmon.telemetry.otlp import trace_fields
+
 # systemd reads "<N>" at the start of a line as its priority (sd-daemon(3)).
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
@@ -39,6 +41,7 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             **getattr(record, "fields", {}),
+            **trace_fields(),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

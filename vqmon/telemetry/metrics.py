@@ -230,9 +230,8 @@ _Labels = tuple[tuple[str, str], ...]
 class Meters:
     """Records the metrics of `METRICS`; without a reader nothing is stored."""
 
-    def __init__(self, *readers: MetricReader, version: str = "0") -> None:
-        resource = Resource({"service.name": "vqmon", "service.version": version})
-        self._provider = MeterProvider(metric_readers=readers, resource=resource)
+    def __init__(self, *readers: MetricReader, resource: Resource | None = None) -> None:
+        self._provider = MeterProvider(metric_readers=readers, resource=resource or Resource({}))
         meter = self._provider.get_meter("vqmon")
         self._counters: dict[str, Counter] = {}
         # gauge -> labels -> value; a gauge is read when it is collected, so that a series can also end
