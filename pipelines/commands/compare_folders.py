@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.service.wiring import SCORE_MAX_SAMPLES, as_url, fetch_policy, open_observer, utc_now
 from vqmon.core.experiments.analysis.analysis import ExperimentAnalysis
 from vqmon.core.experiments.definition import Arm, Experiment
-from vqmon.core.experiments.results import Comparison
+from vqmon.core.experiments.results import ArmResult, Comparison
 from vqmon.core.types import Outcome, Rendition, Segment
 from vqmon.errors import SettingsError
 from vqmon.flow import iterate, map_in_order
@@ -19,6 +19,9 @@ from vqmon.settings.load import Settings
 
 _SEED = 1
 _MIN_PAIRS = 2
+_MIN_CONTENTS = 6
+"""With fewer, not even a sign-flip test of contents that all agree reaches p = 0.05."""
+
 _MAX_LISTED = 5
 
 
@@ -109,7 +112,31 @@ async def compare_folders(
             return (await observer.observe(segment)).outcome
 
         await map_in_order(iterate(segments), observe, finish, running=asyncio.Semaphore(settings.in_flight))
-    return analysis.finish(rng=np.random.default_rng(_SEED))
+    comparison = analysis.finish(rng=np.random.default_rng(_SEED))
+    # files have no place on a timeline
+    return replace(
+        comparison,
+        begins_at=None,
+        ends_at=None,
+        answers=tuple(_with_few_contents(answer, len(folders.pairs)) for answer in comparison.answers),
+    )
+
+
+def _with_few_contents(answer: ArmResult, contents: int) -> ArmResult:
+    """An undecided verdict on a few contents says that they are too few, whatever they show."""
+    if contents >= _MIN_CONTENTS or answer.verdict.kind != "undecided":
+        return answer
+    chance = 2 / 2**contents
+    reason = (
+        f"{contents} contents are too few: by chance alone, "
+        f"all of them differ in one direction in {chance:.0%} of cases"
+    )
+    verdict = replace(
+        answer.verdict,
+        reasons=(reason, *answer.verdict.reasons),
+        next_step=f"Add encodes of other sources to both folders: {_MIN_CONTENTS} are the least that can decide.",
+    )
+    return replace(answer, verdict=verdict)
 
 
 def _experiment(settings: Settings, folders: FolderPairs) -> Experiment:

@@ -60,6 +60,8 @@ def _answer_lines(result: ArmResult) -> Iterator[str | Table]:
 
 def _effect(effect: Effect) -> Table:
     table = _table("by " + effect.scorer, "mean", "low", "high", "")
+    # the reading may equal two of them
+    has_mark = False
     for name, interval in (
         ("all looks together", None if effect.reading in (effect.anytime, effect.final) else effect.reading),
         ("any-time", effect.anytime),
@@ -70,7 +72,9 @@ def _effect(effect: Effect) -> Table:
         ("bootstrap", effect.bootstrap),
     ):
         if interval is not None:
-            table.add_row(name, *_numbers(interval), "← read" if interval == effect.reading else "")
+            is_read = interval == effect.reading and not has_mark
+            has_mark |= is_read
+            table.add_row(name, *_numbers(interval), "← read" if is_read else "")
     tests = [
         f"{name} {value:.2g}"
         for name, value in (

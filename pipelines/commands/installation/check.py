@@ -178,8 +178,8 @@ def _check_source(settings: Settings, *, offline: bool) -> Iterator[CheckResult]
             yield _result_of("source", partial(_check_topics, settings))
         return
     if not source.streams:
-        text = "no streams to watch: set source.streams, or use `vqmon watch URL`"
-        yield CheckResult(subject="source", text=text, passed=False)
+        text = "no streams yet: `vqmon run` needs source.streams; `vqmon watch URL` and `vqmon score` do not"
+        yield CheckResult(subject="source", text=text, passed=True)
     for stream in source.streams if not offline else ():
         yield _result_of("source", partial(_check_playlist, settings, stream.id, stream.url))
 

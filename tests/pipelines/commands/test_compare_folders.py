@@ -83,4 +83,26 @@ def test_the_brighter_folder_wins_with_the_verdict_of_an_experiment(tmp_path: Pa
     (effect,) = answer["effects"]
     assert effect["clusters"] == 8
     assert effect["final"]["mean"] == pytest.approx(10.2, abs=1.0)
-    assert "b is better than a" in Path("report.html").read_text()
+    report = Path("report.html").read_text()
+    assert "b is better than a" in report
+    assert "media timeline" not in report
+    assert ">Begins<" not in report
+
+
+def test_an_undecided_verdict_on_few_sources_says_that_they_are_too_few(tmp_path: Path) -> None:
+    """Three sources that become brighter, darker, and neither."""
+    (tmp_path / "bundles").mkdir()
+    write_bundle(tmp_path / "bundles")
+    for arm, levels in (("a", (60, 90, 120)), ("b", (80, 70, 120))):
+        (tmp_path / arm).mkdir()
+        for number, level in enumerate(levels):
+            grey = f"color=c=0x{level:02x}{level:02x}{level:02x}:size={{size}}:rate={{rate}}:duration={{seconds}}"
+            media = clip(*x264(), size="64x48", rate="5", seconds=1, source=grey)
+            (tmp_path / arm / f"source-{number}.ts").write_bytes(media)
+    run = CliRunner().invoke(main, ["compare", "a", "b", "--scorer", "tiny"])
+
+    assert run.exit_code == 0, run.output
+    text = " ".join(run.stdout.split())
+    assert "3 contents are too few: by chance alone, all of them differ in one direction in 25% of cases" in text
+    assert "Add encodes of other sources to both folders: 6 " in text
+    assert text.count("← read") <= 1

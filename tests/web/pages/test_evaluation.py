@@ -55,10 +55,13 @@ def test_a_report_has_statistics_charts_groups_and_outliers_of_every_scorer(repo
 def test_the_better_scorer_is_named_only_when_the_difference_is_significant(report: EvaluationReport) -> None:
     """By the corrected p-value."""
     (pair,) = report.evaluation.comparisons
-    assert comparison_sentence(pair).startswith("good@1 agrees better with people than bad@1. SRCC good@1 − bad@1: +0.")
+    sentence = comparison_sentence(pair)
+    assert sentence.startswith("By SRCC, good@1 agrees better with people than bad@1 (SRCC good@1 − bad@1: +0.")
+    assert " By PLCC, good@1 agrees better with people than bad@1 (PLCC good@1 − bad@1: +0." in sentence
     rng = np.random.default_rng(2)
     quality = rng.normal(size=30)
     items = RatedItems(names=[str(index) for index in range(30)], scores=quality)
     noise = rng.normal(size=(2, 30))
     (alike,) = evaluate(items, {"a@1": quality + noise[0], "b@1": quality + noise[1]}, draws=100).comparisons
-    assert comparison_sentence(alike).startswith("No difference between a@1 and b@1 is shown.")
+    for name in ("SRCC", "PLCC"):
+        assert f"By {name}, no difference between a@1 and b@1 is shown" in comparison_sentence(alike)

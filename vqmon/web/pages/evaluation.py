@@ -51,16 +51,21 @@ def pictured_outliers(result: ScorerResult) -> Sequence[Outlier]:
 
 
 def comparison_sentence(pair: PairedTests) -> str:
-    """Which of two scorers agrees better with people, by SRCC, and how sure that is."""
-    test = next(test for test in pair.tests if test.statistic == "srcc")
+    """Which of two scorers agrees better with people, by SRCC and by PLCC, and how sure that is."""
+    return " ".join(_statistic_sentence(pair, statistic) for statistic in ("srcc", "plcc"))
+
+
+def _statistic_sentence(pair: PairedTests, statistic: str) -> str:
+    name = statistic.upper()
+    test = next(test for test in pair.tests if test.statistic == statistic)
     value, low, high = test.difference.value, test.difference.low, test.difference.high
     if value is None or low is None or high is None:
-        return f"{pair.first} and {pair.second} cannot be compared by SRCC."
+        return f"By {name}, {pair.first} and {pair.second} cannot be compared."
     better, worse = (pair.first, pair.second) if value >= 0 else (pair.second, pair.first)
-    interval = f"SRCC {pair.first} − {pair.second}: {value:+.3f} ({low:+.3f} to {high:+.3f})"
+    interval = f"{name} {pair.first} − {pair.second}: {value:+.3f} ({low:+.3f} to {high:+.3f})"
     if test.p_holm is not None and test.p_holm <= 0.05:
-        return f"{better} agrees better with people than {worse}. {interval}."
-    return f"No difference between {pair.first} and {pair.second} is shown. {interval}."
+        return f"By {name}, {better} agrees better with people than {worse} ({interval})."
+    return f"By {name}, no difference between {pair.first} and {pair.second} is shown ({interval})."
 
 
 def _section(report: EvaluationReport, result: ScorerResult) -> dict[str, object]:

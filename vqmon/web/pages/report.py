@@ -70,6 +70,8 @@ def _extreme_pairs(arm_result: ArmResult) -> list[PairExample]:
 
 
 def _intervals(effect: Effect) -> Iterator[tuple[str, ConfidenceInterval]]:
+    # the reading may equal two of them
+    has_mark = False
     for name, interval in (
         ("all looks together", None if effect.reading in (effect.anytime, effect.final) else effect.reading),
         ("any-time", effect.anytime),
@@ -80,7 +82,9 @@ def _intervals(effect: Effect) -> Iterator[tuple[str, ConfidenceInterval]]:
         ("bootstrap over contents", effect.bootstrap),
     ):
         if interval is not None:
-            note = ", used for the verdict" if interval == effect.reading else ""
+            is_read = interval == effect.reading and not has_mark
+            has_mark |= is_read
+            note = ", used for the verdict" if is_read else ""
             yield f"{name}, {interval.level:.1%}{note}", interval
 
 

@@ -6,10 +6,11 @@ measures and versions. A file that is there is complete: it is written under ano
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from hashlib import file_digest, sha256
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from vqmon.core.types import QualityEvent
@@ -51,7 +52,7 @@ class WorkFolder:
 
     def find_excerpt(self) -> Excerpt | None:
         """The excerpt that an earlier run cut."""
-        facts = _read_json(self.excerpt_file.with_suffix(".json"))
+        facts = _read_facts(self.excerpt_file.with_suffix(".json"), Excerpt, without=["media"])
         if facts is None or not self.excerpt_file.is_file():
             return None
         return Excerpt(media=self.excerpt_file.read_bytes(), **facts)
@@ -75,7 +76,7 @@ class WorkFolder:
     def find_encode(self, settings: EncodeSettings) -> StoredEncode | None:
         """The encode that an earlier run made."""
         file = self.folder / f"{self.encode_name(settings)}.mp4"
-        facts = _read_json(file.with_suffix(".json"))
+        facts = _read_facts(file.with_suffix(".json"), StoredEncode, without=["file"])
         return StoredEncode(file=file, **facts) if facts is not None and file.is_file() else None
 
     def add_encode(self, settings: EncodeSettings, encoded: EncodedClip) -> StoredEncode:
@@ -106,18 +107,22 @@ def _hash(*facts: object) -> str:
     return sha256("\n".join(map(str, facts)).encode()).hexdigest()[:_HASH_DIGITS]
 
 
-def _read_json(file: Path) -> Mapping[str, Any] | None:
+def _read_facts(file: Path, kind: type, *, without: Sequence[str]) -> Mapping[str, Any] | None:
+    """The stored fields of a dataclass; None where they are not those of this version, so that they are made anew."""
     try:
-        facts: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        facts = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return facts
+    names = {each.name for each in fields(kind)}.difference(without)
+    return facts if isinstance(facts, dict) and set(facts) == names else None
 
 
 def _write(file: Path, content: bytes) -> None:
-    part = file.with_name(file.name + ".part")
+    # a second run in the same folder writes under another name
+    part = file.with_name(f"{file.name}.{token_hex(4)}.part")
     try:
         part.write_bytes(content)
         os.replace(part, file)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise SettingsError(f"{file}: cannot be written: {error.strerror}") from error

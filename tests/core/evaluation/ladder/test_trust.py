@@ -3,7 +3,7 @@
 import pytest
 
 from tests.core.evaluation.ladder.ladders import make_ladder, truth
-from vqmon.core.evaluation.ladder.encodes import Ladder
+from vqmon.core.evaluation.ladder.encodes import Encode, Ladder, Subject
 from vqmon.core.evaluation.ladder.trust import ScorerVerdict, join_words, judge_scorers
 
 
@@ -41,16 +41,38 @@ def test_a_scorer_that_prefers_a_small_size_must_not_compare_sizes() -> None:
     assert judged.answer == "no"
     assert answers(judged) | {"sizes": "no"} == answers(judged)
     assert judged.statements[0].text == (
-        "Do not use lite@1 to compare sizes on this clip: 480p scores 3.0 points above 720p at CRF 20 (h264)."
+        "Do not use lite@1 to compare sizes on this clip: h264 480p at CRF 20 scores 3.4 points above h264 1080p at "
+        "CRF 27."
     )
     assert judged.statements[1].text.startswith("It can be used to compare rates, codecs, sharpened pictures and")
     sizes = judged.findings[1]
-    assert (sizes.pairs, sizes.right) == (24, 23)
+    # 24 pairs of one setting; 480p has about the rate of 1080p at the next higher CRF
+    assert (sizes.pairs, sizes.right) == (24 + 6, 24 + 6 - 2)
     assert answers(verdict(make_ladder(prefers_small), tolerance=3.5))["sizes"] == "yes"
 
 
+def test_sizes_are_compared_at_about_one_rate_too() -> None:
+    """No setting is shared, and the scorer prefers the small picture."""
+
+    def encode(lines: int, crf: int, rate_kbps: float, score: float, psnr: float) -> Encode:
+        values = {"lite@1": score, "psnr": psnr}
+        return Encode(codec="h264", lines=lines, setting=f"CRF {crf}", rate_kbps=rate_kbps, values=values)
+
+    subjects = [Subject(name="lite@1", is_scorer=True), Subject(name="psnr", is_scorer=False, unit="dB")]
+    large, near, far = (encode(1080, 37, 1000, 50, 40), encode(720, 34, 1200, 60, 38), encode(480, 20, 1300, 90, 30))
+    judged = verdict(Ladder(subjects=subjects, encodes=[large, near]))
+    assert judged.statements[0].text == (
+        "Do not use lite@1 to compare sizes on this clip: h264 720p at CRF 34 scores 10.0 points above h264 1080p at "
+        "CRF 37."
+    )
+    # 30 % more rate: not what a ladder chooses between
+    assert answers(verdict(Ladder(subjects=subjects, encodes=[large, far]))) == {"sizes": "unclear"}
+
+
 def test_a_small_inversion_is_within_the_tolerance_and_named() -> None:
-    judged = verdict(make_ladder(lambda codec, lines, crf: truth(codec, lines, crf) + (12.2 if crf == 27 else 0)))
+    judged = verdict(
+        make_ladder(lambda codec, lines, crf: truth(codec, lines, crf) + (12.2 if crf == 27 else 0), sizes=(1080, 720))
+    )
     assert judged.answer == "yes"
     assert "to within 2 points (largest inversion 1.0)" in judged.statements[0].text
 

@@ -33,6 +33,9 @@ _MIN_BD_PERCENT = 5.0
 _MIN_SEEN_SHARE = 0.25
 """Of the settled pairs, those that a scorer must tell apart by more than the tolerance, or it hardly reacts."""
 
+_MAX_RATE_RATIO = 1.25
+"""Sizes are compared at rates that differ by no more than this."""
+
 _UNSETTLED_CODECS = "the BD-rates of the reference measures differ in sign, are below 5 % or cannot be computed"
 
 _Item = Encode | AlteredForm
@@ -216,13 +219,13 @@ class _Judge:
         candidates = (
             (first, second)
             for first, second in combinations(self._ladder.encodes, 2)
-            if first.codec == second.codec and first.setting == second.setting and first.lines != second.lines
+            if first.codec == second.codec and first.lines != second.lines and _are_comparable(first, second)
         )
         return self._finding(
             "sizes",
             list(_settled_pairs(self._ladder, candidates)),
             right=f"it orders the sizes as {self._measures} do",
-            unsettled="no two sizes at one setting are ordered alike by all reference measures",
+            unsettled="no two sizes at one setting or about one rate are ordered alike by all reference measures",
         )
 
     def _codecs(self, rates: Sequence[BdRate]) -> Finding:
@@ -302,6 +305,12 @@ class _Judge:
             right=sum(difference > 0 for difference in differences),
             inversion=Inversion(worse=worse.name, better=better.name, amount=fall) if fall > 0 else None,
         )
+
+
+def _are_comparable(first: Encode, second: Encode) -> bool:
+    """Whether two sizes are what a ladder chooses between: of one setting, or of about one rate."""
+    rates = sorted((first.rate_kbps, second.rate_kbps))
+    return first.setting == second.setting or rates[1] <= _MAX_RATE_RATIO * rates[0]
 
 
 def _inversion_text(worse: _Item, better: _Item, points: float) -> str:

@@ -66,6 +66,28 @@ def test_what_was_cut_off_is_made_again(tmp_path: Path) -> None:
     assert not list(work.folder.glob("*.part"))
 
 
+def test_facts_of_another_version_are_made_again(tmp_path: Path) -> None:
+    """They have a field more or less, or are no facts at all."""
+    work = open_folder(tmp_path)
+    stored = work.add_encode(SETTINGS, EncodedClip(media=b"encode", rate_kbps=900.5, width=1280, height=720))
+    work.add_excerpt(EXCERPT)
+    for text in ('{"rate_kbps": 900.5, "width": 1280}', '{"rate_kbps": 1, "width": 1, "height": 1, "more": 1}', "[]"):
+        for file in (stored.file, work.excerpt_file):
+            file.with_suffix(".json").write_text(text)
+        assert (work.find_encode(SETTINGS), work.find_excerpt()) == (None, None)
+
+
+def test_two_runs_in_one_folder_write_their_parts_under_other_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[str] = []
+    work = open_folder(tmp_path)
+    monkeypatch.setattr("os.replace", lambda part, file: parts.append(str(part)))
+    for _ in range(2):
+        work.add_event(SETTINGS, "a", factories.event())
+    assert len(set(parts)) == 2
+
+
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "work").write_text("a file")
     with pytest.raises(SettingsError, match="work: File exists"):
