@@ -19,6 +19,7 @@ BENCHES = {
     "scoring": "bench.scoring.scoring",
     "kafka": "bench.serving.kafka",
     "notify": "bench.serving.notify",
+    "short-streams": "bench.serving.short_streams",
     "store": "bench.serving.history",
     "web": "bench.serving.web",
 }

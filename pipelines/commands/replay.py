@@ -64,7 +64,8 @@ def replay_rules(
     learned, noise = settings.scoring.learned_references, stated_noise(settings.scoring)
     new = parse_rules(_read(rules), origin=str(rules), learned_measures=learned, noise=noise) if rules else current
     known = parse_incidents(_read(incidents), origin=str(incidents)) if incidents else ()
-    judges = (Judge(current), Judge(new))
+    retention = settings.alerts.retention
+    judges = (Judge(current, retention=retention), Judge(new, retention=retention))
     alerts_by_id: tuple[dict[str, Alert], dict[str, Alert]] = ({}, {})
     seconds_by_rendition: dict[str, float] = {}
     with open_history(place, mode="read") as history:

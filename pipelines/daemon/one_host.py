@@ -144,7 +144,7 @@ async def _open_sink(
     stack: AsyncExitStack, settings: Settings, thread: HistoryThread, *, rules: Sequence[AlertRule], service: Service
 ) -> "OutcomeSink":
     """Open where outcomes go: the history, with deploy markers read from it and alerts delivered from it."""
-    judge = Judge(rules, states=thread.history.queries.states())
+    judge = Judge(rules, states=thread.history.queries.states(), retention=settings.alerts.retention)
     stack.enter_context(follow_markers(thread, judge))
     writer = HistoryWriter(
         thread,

@@ -13,7 +13,7 @@ from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.alerts.regression.groups.detector import MemberValue
 from vqmon.core.alerts.rules import AlertRule
-from vqmon.core.alerts.state import State, StateKey
+from vqmon.core.alerts.state import State, StateKey, StateRetention
 from vqmon.core.types import (
     Alert,
     AlertEvidence,
@@ -146,6 +146,7 @@ class PartitionJudge:
         rules: Sequence[AlertRule],
         stored: Mapping[str, bytes],
         rejected_limit: float,
+        retention: StateRetention | None = None,
     ) -> None:
         """`stored` is the partition's state topic; `rejected_limit` the share of rejected records, 0..1, that halts."""
         self._partition = partition
@@ -153,7 +154,7 @@ class PartitionJudge:
         self._rejected_limit = rejected_limit
         self._gathered = _GatheredValues(identity.names.gathered)
         states = parse_states(stored, exclude=(_REJECTIONS_KEY, _OUTAGES_KEY))
-        self._judge = Judge(rules, states, gather=self._gathered.add)
+        self._judge = Judge(rules, states, gather=self._gathered.add, retention=retention)
         self._outages = parse_outages(stored.get(_OUTAGES_KEY))
         self._rejections = parse_rejections(stored.get(_REJECTIONS_KEY))
         self.is_halted = False

@@ -23,6 +23,7 @@ from pipelines.service.brokers import topic_names
 from pipelines.service.lifecycle import OnPublish
 from vqmon.core.alerts.conditions.group import Group
 from vqmon.core.alerts.rules import AlertRule
+from vqmon.core.alerts.state import StateRetention
 from vqmon.core.types import Alert
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.metrics import Meters
@@ -54,10 +55,12 @@ class Subscriptions:
         identity: ProducerIdentity,
         *,
         rules: Sequence[AlertRule],
+        retention: StateRetention | None = None,
         meters: Meters,
         on_publish: OnPublish,
     ) -> None:
         self._kafka, self._connection, self._identity = kafka, connection, identity
+        self._retention = retention
         self._rules, self._meters, self._on_publish = rules, meters, on_publish
 
     def contexts(self, observe: Observe) -> Mapping[str, PartitionContext]:
@@ -101,7 +104,12 @@ class Subscriptions:
         def open_judge(partition: int, stored: Mapping[str, bytes]) -> RecordJudge:
             stored = stored if kafka.when_unreadable == "stop" else readable_states(stored, partition=partition)
             return PartitionJudge(
-                partition, identity, rules=self._rules, stored=stored, rejected_limit=kafka.rejected_limit
+                partition,
+                identity,
+                rules=self._rules,
+                stored=stored,
+                rejected_limit=kafka.rejected_limit,
+                retention=self._retention,
             )
 
         names = identity.names

@@ -135,6 +135,7 @@ async def _run_members(
         connection,
         producer_identity(kafka, max_rejected_bytes=max_rejected_bytes),
         rules=rules,
+        retention=settings.alerts.retention,
         meters=service.meters,
         on_publish=counting_callback(
             service, on_publish, objective=Objective(floor=settings.daemon.slo_floor, drop=settings.daemon.slo_drop)

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from vqmon.core.alerts.state import StateRetention
 from vqmon.core.types import Reference, Segment
 from vqmon.errors import SettingsError
 from vqmon.media.decode.protocol import CODECS, CONTAINERS
@@ -294,6 +295,19 @@ class AlertSettings(Section):
 
     # none = the rules that come with vqmon
     rules: Path | None = None
+    keep_ended_hours: PositiveFloat = 24.0
+    keep_silent_hours: PositiveFloat = 168.0
+
+    @model_validator(mode="after")
+    def _check_order(self) -> "AlertSettings":
+        if self.keep_ended_hours > self.keep_silent_hours:
+            raise ValueError("keep_ended_hours: must not be above keep_silent_hours")
+        return self
+
+    @property
+    def retention(self) -> StateRetention:
+        """How long the states of renditions are kept."""
+        return StateRetention(ended_seconds=3600 * self.keep_ended_hours, silent_seconds=3600 * self.keep_silent_hours)
 
 
 class WebhookSettings(Section):

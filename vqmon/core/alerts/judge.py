@@ -1,11 +1,11 @@
 """The Judge: evaluates alert rules on outcomes, and opens and resolves alerts."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from vqmon.core.alerts.annotations import ALL_RENDITIONS, END_REASON_TEXTS, DeployMarker, EndReason, StreamEnd
+from vqmon.core.alerts.annotations import ALL_RENDITIONS, END_REASON_TEXTS, DeployMarker, StreamEnd
 from vqmon.core.alerts.conditions.base import SpanCondition, SpanTransition, apply_span
 from vqmon.core.alerts.conditions.group import GroupState
 from vqmon.core.alerts.media_timeline import TimedOutcome, place_outcome
@@ -14,11 +14,13 @@ from vqmon.core.alerts.rules import AlertRule, segment_labels
 from vqmon.core.alerts.state import (
     AlertKey,
     AlertState,
+    RenditionActivity,
     RenditionSeries,
     RenditionTimeline,
     SpanState,
     State,
     StateKey,
+    StateRetention,
     StateStore,
     TimelineKey,
 )
@@ -41,8 +43,12 @@ class Judge:
         states: Mapping[StateKey, State] | None = None,
         *,
         gather: Gather | None = None,
+        retention: StateRetention | None = None,
     ) -> None:
-        """With `gather`, group rules are evaluated elsewhere: by `GroupJudge`s, with what `gather` is given."""
+        """With `retention`, renditions that have ended or been silent for so long are forgotten; else none ever is.
+
+        With `gather`, group rules are evaluated elsewhere: by `GroupJudge`s, with what `gather` is given.
+        """
         self._rules = {rule.name: rule for rule in rules}
         self._store = StateStore(states)
         self._regressions = RegressionDetector(list(rules), self._store, gather=gather)
@@ -50,6 +56,7 @@ class Judge:
         self._matching: dict[str, tuple[_MatchingRule, ...]] = {}
         # open alerts of restored states, by stream/rendition, until its first outcome; those of groups under ""
         self._restored: dict[str, list[AlertState]] = {}
+        self._activity = RenditionActivity(retention, self._store.timelines()) if retention else None
         for state in self._store.alert_states():
             if state.alert:
                 rendition_key = "" if isinstance(state, GroupState) else _rendition_key(state.alert)
@@ -60,8 +67,12 @@ class Judge:
         rendition = outcome.segment.rendition
         timeline, timed = place_outcome(self._store.timeline(rendition.key), outcome)
         self._store.save(timeline)
+        forgotten: Sequence[Alert] = ()
+        if self._activity is not None:
+            self._activity.note(timeline)
+            forgotten = [alert for key in self._activity.pop_expired() for alert in self._forget(key)]
         if timed is None:
-            return ()
+            return tuple(forgotten)
         alerts = [] if rendition.key in self._matching else self._start_rendition(rendition, timed)
         if isinstance(outcome, QualityEvent):
             alerts += self._close_playlist_alerts(rendition.stream_id, timed)
@@ -75,7 +86,7 @@ class Judge:
                     stored = self._store.states.get(key)
                     if stored is not None or not matching.condition.leaves_idle(timed, score):
                         alerts += self._evaluate(matching, key, score, timed, stored=stored)
-        return (*alerts, *self._regressions.evaluate(timed), *self._close_opened_after_end())
+        return (*forgotten, *alerts, *self._regressions.evaluate(timed), *self._close_opened_after_end())
 
     def add_marker(self, marker: DeployMarker) -> None:
         """Restart the series that a marker matches from its moment on; a second time changes nothing."""
@@ -89,14 +100,38 @@ class Judge:
         Baselines stay for segments that come later; alerts of groups are left to their other members. A second time
         changes nothing.
         """
-        for timeline in self._active_timelines(end.stream_id, end.rendition):
-            self._store.save(replace(timeline, has_ended=True))
-        alerts = [*self._regressions.end_stream(end), *self._close_opened_after_end()]
-        states = [state for state in self._store.alert_states() if not isinstance(state, GroupState)]
+        return tuple(self._end(end, why=END_REASON_TEXTS[end.why]))
+
+    def _end(self, end: StreamEnd, *, why: str) -> Iterator[Alert]:
+        timelines = self._store.timelines_of(end.stream_id)
+        for timeline in timelines:
+            if not timeline.has_ended and end.matches(end.stream_id, timeline.rendition_key):
+                ended = replace(timeline, has_ended=True)
+                self._store.save(ended)
+                if self._activity is not None:
+                    self._activity.note(ended)
+        yield from self._regressions.end_stream(end)
+        yield from self._close_opened_after_end()
+        states = [state for timeline in timelines for state in self._store.alert_states_of(timeline.rendition_key)]
         for state in sorted(states, key=lambda state: f"{state.rule}|{state.series}"):
             if state.alert and end.matches(state.alert.stream_id, _rendition_key(state.alert)):
-                alerts += self._close_ended(state, state.alert, why=end.why)
-        return tuple(alerts)
+                yield from self._close_ended(state, state.alert, why=why)
+
+    def _forget(self, rendition_key: str) -> Iterator[Alert]:
+        """Remove everything about stream/rendition; its open alerts resolve."""
+        timeline = self._store.timeline(rendition_key)
+        if timeline is not None:
+            stream_id, at = timeline.stream_id, _datetime(timeline.ends_at)
+            rendition = rendition_key.removeprefix(f"{stream_id}/")
+            if not timeline.has_ended:
+                end = StreamEnd(id=rendition_key, stream_id=stream_id, rendition=rendition, at=at)
+                yield from self._end(end, why="nothing has come of the stream for too long")
+            self._regressions.forget(stream_id, rendition)
+        self._store.delete_rendition(rendition_key)
+        self._matching.pop(rendition_key, None)
+        self._restored.pop(rendition_key, None)
+        if self._activity is not None:
+            self._activity.drop(rendition_key)
 
     def active_until(self, stream_id: str, rendition: str = ALL_RENDITIONS) -> datetime | None:
         """The end of the last segment of those of these renditions that have not ended; None when there are none."""
@@ -105,7 +140,7 @@ class Judge:
 
     def has_stream(self, stream_id: str) -> bool:
         """Whether this Judge has seen any rendition of the stream, ended or not."""
-        return any(timeline.stream_id == stream_id for timeline in self._store.timelines())
+        return bool(self._store.timelines_of(stream_id))
 
     def active_streams(self) -> frozenset[str]:
         """Ids of the streams that have not ended."""
@@ -181,7 +216,7 @@ class Judge:
         if self._store.timeline(key) is None:
             return
         self._store.delete(TimelineKey(rendition_key=key))
-        for state in self._store.alert_states():
+        for state in self._store.alert_states_of(key):
             if state.alert and _rendition_key(state.alert) == key:
                 yield from self._close(state, timed.ends_at, why="the stream is listed again")
 
@@ -190,25 +225,23 @@ class Judge:
         for key in self._regressions.pop_opened():
             state = self._store.states.get(key)
             if isinstance(state, AlertState) and state.alert is not None and self._has_ended(state.alert):
-                yield from self._close_ended(state, state.alert, why="ended")
+                yield from self._close_ended(state, state.alert, why=END_REASON_TEXTS["ended"])
 
     def _has_ended(self, alert: Alert) -> bool:
         timeline = self._store.timeline(_rendition_key(alert))
         return timeline is not None and timeline.has_ended
 
-    def _close_ended(self, state: AlertState, alert: Alert, *, why: EndReason) -> Iterator[Alert]:
+    def _close_ended(self, state: AlertState, alert: Alert, *, why: str) -> Iterator[Alert]:
         timeline = self._store.timeline(_rendition_key(alert))
         ended_at = timeline.ends_at if timeline else alert.opened_at.timestamp()
-        return self._close(state, ended_at, why=END_REASON_TEXTS[why])
+        return self._close(state, ended_at, why=why)
 
     def _active_timelines(self, stream_id: str, rendition: str) -> list[RenditionTimeline]:
         key = f"{stream_id}/{rendition}"
         return [
             timeline
-            for timeline in self._store.timelines()
-            if timeline.stream_id == stream_id
-            and not timeline.has_ended
-            and (rendition == ALL_RENDITIONS or timeline.rendition_key == key)
+            for timeline in self._store.timelines_of(stream_id)
+            if not timeline.has_ended and (rendition == ALL_RENDITIONS or timeline.rendition_key == key)
         ]
 
     def _close(self, state: AlertState, at: float, *, why: str) -> Iterator[Alert]:

@@ -64,16 +64,18 @@ def place_outcome(
     new = _new_timeline(segment, starts_at, observed_at)
     timeline = _resumed(timeline, new) if timeline else new
     if isinstance(outcome, SegmentFailure) and outcome.reason in NOT_SEGMENTS:
-        return timeline, TimedOutcome(outcome=outcome, before=timeline, starts_at=starts_at, ends_at=ends_at)
+        timed = TimedOutcome(outcome=outcome, before=timeline, starts_at=starts_at, ends_at=ends_at)
+        return replace(timeline, observed_at=observed_at), timed
     until = timeline.ends_at
     if ends_at <= until - ROUNDING_SECONDS or starts_at < ends_at <= until + ROUNDING_SECONDS:
         # A segment that is next in sequence but earlier in time is not late: the timeline was set back.
         if segment.sequence <= timeline.sequence and timeline.late_count + 1 < _LATE_LIMIT:
-            return replace(timeline, late_count=timeline.late_count + 1), None
+            return replace(timeline, late_count=timeline.late_count + 1, observed_at=observed_at), None
         timeline = new
     if not isinstance(outcome, QualityEvent):
         timed = TimedOutcome(outcome=outcome, before=timeline, starts_at=starts_at, ends_at=ends_at)
-        return replace(timeline, ends_at=ends_at, sequence=segment.sequence, late_count=0), timed
+        after = replace(timeline, ends_at=ends_at, sequence=segment.sequence, late_count=0, observed_at=observed_at)
+        return after, timed
     times = tuple(starts_at + seconds for seconds in outcome.times_seconds)
     timed = TimedOutcome(
         outcome=outcome,
@@ -92,6 +94,7 @@ def place_outcome(
         scored_observed_at=observed_at,
         frame_times=(*timeline.frame_times, *times)[-2:],
         fingerprint=outcome.edges[1],
+        observed_at=observed_at,
     )
     return after, timed
 
@@ -104,6 +107,7 @@ def _new_timeline(segment: Segment, starts_at: float, observed_at: float) -> Ren
         sequence=segment.sequence,
         scored_until=starts_at,
         scored_observed_at=observed_at,
+        observed_at=observed_at,
     )
 
 

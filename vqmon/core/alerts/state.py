@@ -3,9 +3,9 @@
 Moments are seconds since the epoch on the segments' own timeline, exact to a microsecond.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self, TypeVar
 
 from vqmon.core.alerts.annotations import DeployMarker, MarkerKey
 from vqmon.core.types import Alert, Fingerprint
@@ -193,6 +193,8 @@ class RenditionTimeline:
     fingerprint: Fingerprint = ""
     # no segment has come since the end of the rendition was announced
     has_ended: bool = False
+    # when the last outcome was observed
+    observed_at: float = 0.0
 
     @property
     def key(self) -> TimelineKey:
@@ -310,20 +312,89 @@ class MutedAlert:
 State = AlertState | RenditionTimeline | DeployMarker | LadderRendition | GroupMembers | GroupValues | MutedAlert
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateRetention:
+    """How long the states of a rendition are kept after its last outcome, in time of observation."""
+
+    # after its end was announced
+    ended_seconds: float
+    # without an end
+    silent_seconds: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ended_seconds <= self.silent_seconds:
+            raise ValueError("states of ended renditions are kept for more than 0 s, and not longer than silent ones")
+
+
+class RenditionActivity:
+    """Which renditions have ended or been silent for longer than a retention allows.
+
+    Its clock is the newest moment of observation among the outcomes, so that a replay forgets what was forgotten live.
+    """
+
+    def __init__(self, retention: StateRetention, timelines: Iterable["RenditionTimeline"]) -> None:
+        self._retention = retention
+        self._now = 0.0
+        # stream/rendition -> when it was last heard of; the oldest first
+        self._active: dict[str, float] = {}
+        self._ended: dict[str, float] = {}
+        for timeline in sorted(timelines, key=lambda timeline: timeline.observed_at):
+            self.note(timeline)
+
+    def note(self, timeline: "RenditionTimeline") -> None:
+        """Note a rendition's outcome or end."""
+        key, at = timeline.rendition_key, timeline.observed_at
+        self._now = max(self._now, at)
+        self._active.pop(key, None)
+        self._ended.pop(key, None)
+        (self._ended if timeline.has_ended else self._active)[key] = at
+
+    def drop(self, rendition_key: str) -> None:
+        """Follow stream/rendition no longer."""
+        self._active.pop(rendition_key, None)
+        self._ended.pop(rendition_key, None)
+
+    def pop_expired(self) -> Iterator[str]:
+        """Remove and yield the renditions to forget, as stream/rendition."""
+        for renditions, limit in (
+            (self._ended, self._retention.ended_seconds),
+            (self._active, self._retention.silent_seconds),
+        ):
+            while renditions and self._now - next(iter(renditions.values())) > limit:
+                key = next(iter(renditions))
+                del renditions[key]
+                yield key
+
+
 class StateStore:
     """States by key, and which of them have changed."""
 
     def __init__(self, states: Mapping[StateKey, State] | None = None) -> None:
         self.states: dict[StateKey, State] = dict(states or {})
         self._changes: dict[StateKey, State | None] = {}
+        # stream/rendition -> the keys of its states, and stream -> its renditions with a timeline, as stream/rendition
+        self._keys_by_rendition: dict[str, dict[StateKey, None]] = {}
+        self._renditions_by_stream: dict[str, dict[str, None]] = {}
+        for key, state in self.states.items():
+            self._index(key, state)
 
     def alert_states(self) -> list[AlertState]:
         """The states of alerts, in the order in which their series were first seen."""
         return [state for state in self.states.values() if isinstance(state, AlertState)]
 
+    def alert_states_of(self, rendition_key: str) -> list[AlertState]:
+        """The states of alerts about stream/rendition, in the order in which their series were first seen."""
+        states = (self.states[key] for key in self._keys_by_rendition.get(rendition_key, ()))
+        return [state for state in states if isinstance(state, AlertState)]
+
     def timelines(self) -> list[RenditionTimeline]:
         """The timelines of all renditions, in the order in which they were first seen."""
         return [state for state in self.states.values() if isinstance(state, RenditionTimeline)]
+
+    def timelines_of(self, stream_id: str) -> list[RenditionTimeline]:
+        """The timelines of a stream, in the order in which its renditions were first seen."""
+        timelines = (self.timeline(key) for key in self._renditions_by_stream.get(stream_id, ()))
+        return [timeline for timeline in timelines if timeline is not None]
 
     def timeline(self, rendition_key: str) -> RenditionTimeline | None:
         """The timeline of stream/rendition; None before its first outcome."""
@@ -333,15 +404,58 @@ class StateStore:
     def save(self, state: State) -> None:
         """Store a state in place of the one with the same key."""
         key = state.key
+        if key not in self.states:
+            self._index(key, state)
         self.states[key] = state
         self._changes[key] = state
 
     def delete(self, key: StateKey) -> None:
         """Remove a state; does nothing when there is none with this key."""
-        if self.states.pop(key, None) is not None:
+        state = self.states.pop(key, None)
+        if state is not None:
             self._changes[key] = None
+            self._remove_from_index(key, state)
+
+    def delete_rendition(self, rendition_key: str) -> None:
+        """Remove all states of stream/rendition."""
+        for key in list(self._keys_by_rendition.get(rendition_key, ())):
+            self.delete(key)
 
     def drain_changes(self) -> Mapping[StateKey, State | None]:
         """The states changed since the last call; None = deleted."""
         changes, self._changes = self._changes, {}
         return changes
+
+    def _index(self, key: StateKey, state: State) -> None:
+        rendition_key = _rendition_key(key)
+        if rendition_key is not None:
+            self._keys_by_rendition.setdefault(rendition_key, {})[key] = None
+        if isinstance(state, RenditionTimeline):
+            self._renditions_by_stream.setdefault(state.stream_id, {})[state.rendition_key] = None
+
+    def _remove_from_index(self, key: StateKey, state: State) -> None:
+        rendition_key = _rendition_key(key)
+        if rendition_key is not None:
+            _discard(self._keys_by_rendition, rendition_key, key)
+        if isinstance(state, RenditionTimeline):
+            _discard(self._renditions_by_stream, state.stream_id, state.rendition_key)
+
+
+_Name = TypeVar("_Name")
+
+
+def _discard(index: dict[str, dict[_Name, None]], name: str, value: _Name) -> None:
+    values = index.get(name)
+    if values is not None:
+        values.pop(value, None)
+        if not values:
+            del index[name]
+
+
+def _rendition_key(key: StateKey) -> str | None:
+    """stream/rendition that a state is about; None for states of groups and for markers."""
+    if isinstance(key, AlertKey):
+        return None if isinstance(key.series, GroupSeries) else key.series.rendition_key
+    if isinstance(key, TimelineKey):
+        return key.rendition_key
+    return f"{key.stream_id}/{key.rendition}" if isinstance(key, LadderKey) else None

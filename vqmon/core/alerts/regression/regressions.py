@@ -59,8 +59,8 @@ class RegressionDetector:
             if isinstance(state, LadderRendition):
                 self._stored_renditions.setdefault(state.stream_id, {})[state.rendition] = state
         self._markers: list[DeployMarker] = []
-        # stream and renditions -> the markers that match them
-        self._matching_markers: dict[tuple[str, ...], Sequence[DeployMarker]] = {}
+        # stream -> its renditions -> the markers that match them
+        self._matching_markers: dict[str, dict[tuple[str, ...], Sequence[DeployMarker]]] = {}
         self.load_markers()
 
     def load_markers(self) -> None:
@@ -68,6 +68,19 @@ class RegressionDetector:
         markers = (state for state in self._store.states.values() if isinstance(state, DeployMarker))
         self._markers = sorted(markers, key=lambda marker: (marker.at, marker.id))
         self._matching_markers.clear()
+
+    def forget(self, stream_id: str, rendition: str) -> None:
+        """Drop the indexes of a rendition whose states are removed."""
+        self._rules_by_rendition.pop(f"{stream_id}/{rendition}", None)
+        self._membership.forget(stream_id, rendition)
+        ladder = self._ladders.get(stream_id)
+        renditions = [self._stored_renditions.get(stream_id, {}), ladder.renditions if ladder else {}]
+        for stored in renditions:
+            stored.pop(rendition, None)
+        if not any(renditions):
+            self._stored_renditions.pop(stream_id, None)
+            self._ladders.pop(stream_id, None)
+            self._matching_markers.pop(stream_id, None)
 
     def pop_opened(self) -> Sequence[AlertKey]:
         """The states whose alerts have opened since the last call."""
@@ -202,10 +215,10 @@ class RegressionDetector:
 
     def _markers_for(self, stream_id: str, *renditions: str) -> Sequence[DeployMarker]:
         """The markers that match one of these renditions, the newest first; cached, as there may be a year's."""
-        key = (stream_id, *renditions)
-        markers = self._matching_markers.get(key)
+        matching = self._matching_markers.setdefault(stream_id, {})
+        markers = matching.get(renditions)
         if markers is None:
-            markers = self._matching_markers[key] = [
+            markers = matching[renditions] = [
                 marker
                 for marker in reversed(self._markers)
                 if any(marker.matches(stream_id, name) for name in renditions if name)

@@ -74,11 +74,15 @@ class GroupMembership:
             if isinstance(rule.condition, Group)
             if rule.condition.of in by_name and isinstance(member := by_name[rule.condition.of].condition, Regression)
         ]
-        # stream, rendition and scorer -> the rules whose globs match; filled at the first value
-        self._matching: dict[tuple[str, str, str], list[tuple[str, Group, AlertRule]]] = {}
+        # stream and rendition -> scorer -> the rules whose globs match; filled at the first value
+        self._matching: dict[tuple[str, str], dict[str, list[tuple[str, Group, AlertRule]]]] = {}
         self._member_rules = frozenset(condition.of for _, condition, _, _ in self._rules)
         label_sets = [set(condition.by) for _, condition, _, _ in self._rules]
         self._shared_labels = sorted(set.intersection(*label_sets)) if label_sets else []
+
+    def forget(self, stream_id: str, rendition: str) -> None:
+        """Drop what is remembered of a rendition."""
+        self._matching.pop((stream_id, rendition), None)
 
     def has_deviations(self, rule: str) -> bool:
         """Whether a group follows the series of this regression rule."""
@@ -88,10 +92,10 @@ class GroupMembership:
         self, stream_id: str, rendition: str, labels: Mapping[str, str], *, scorer: str
     ) -> Mapping[str, str]:  # fmt: skip
         """Group rule -> the group that the series of a scorer (name@version) in a rendition belongs to."""
-        series = (stream_id, rendition, scorer)
-        matching = self._matching.get(series)
+        by_scorer = self._matching.setdefault((stream_id, rendition), {})
+        matching = by_scorer.get(scorer)
         if matching is None:
-            matching = self._matching[series] = [
+            matching = by_scorer[scorer] = [
                 (name, condition, member_rule)
                 for name, condition, member_rule, member in self._rules
                 if member_rule.match.matches_names(stream_id, rendition) and scorer_matches(scorer, member.scorer)
