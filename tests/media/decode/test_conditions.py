@@ -15,6 +15,7 @@ from vqmon.core.types import View
 from vqmon.errors import DecodeError
 
 FIT = View(kind="fit", width=96, height=96)
+AV1 = ("-c:v", "libsvtav1", "-preset", "12", "-g", "25")
 X265 = ("-c:v", "libx265", "-preset", "ultrafast", "-tag:v", "hvc1")
 
 
@@ -128,6 +129,12 @@ SHOWN = {
     "aspect-hevc": Condition(
         lambda: tagged(deep(), "sample_aspect_ratio=16/11", codec="hevc"),
         lambda: remux(tagged(deep(), "sample_aspect_ratio=16/11", codec="hevc"), "mp4"),
+        size=(256, 144),
+    ),
+    # of the container alone
+    "aspect-of-the-container": Condition(
+        lambda: clip(*AV1, "-vf", "setsar=16/11", container="matroska", seconds=2, size="176x144"),
+        lambda: remux(clip(*AV1, "-vf", "setsar=16/11", container="matroska", seconds=2, size="176x144"), "mp4"),
         size=(256, 144),
     ),
     # time

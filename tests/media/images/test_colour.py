@@ -13,6 +13,8 @@ from vqmon.media.images.colour import describe_colour
         ((5, 2, 6), "yuv420p", "bt601/full"),
         ((1, 0, 1), "yuvj420p", "bt709/full"),
         ((2, 0, 2), "yuv420p", "bt601/limited (guessed)"),
+        ((2, 0, 16), "yuv420p10le", "bt2020/limited (guessed)"),
+        ((0, 0, 18), "yuv420p10le", "bt2020/limited (guessed)"),
         ((0, 0, 13), "gbrp", "rgb/full"),
         ((2, 0, 2), "rgb24", "rgb/full"),
     ],

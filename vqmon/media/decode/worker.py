@@ -76,6 +76,8 @@ from vqmon.media.sound.track import SOUND_CODECS, measure_sound
 
 # libav's HEVC decoder tells of a damaged slice only when asked to stop there; crccheck compares a picture with its hash
 _STRICT_OPTIONS = {"hevc": {"err_detect": "explode+crccheck"}}
+_LATE_ASPECT = ("libdav1d",)
+"""Decoders whose pixel aspect is that of the frame that they output; that of the others is of the packet."""
 _FIELD_ORDERS = (2, 3, 4, 5)  # AVFieldOrder: TT, BB, TB, BT
 _JPEG_QUALITY = 4 * 118  # FF_QP2LAMBDA
 # PyAV and numpy import these when they are first needed: too late in the jail, where nothing can be opened
@@ -154,7 +156,7 @@ class _LibavDecoder:
         """Send the packet at a position, or None for the end of the stream."""
         packet = None if position is None else self._video.packets[position]
         try:
-            frames = self._context.decode(packet)
+            frames = [_planar(frame) for frame in self._context.decode(packet)]
         except av.error.EOFError:
             return []
         except (av.error.FFmpegError, ValueError) as error:
@@ -164,9 +166,9 @@ class _LibavDecoder:
             self._damaged_positions.add(position)
         is_damaged = position in self._damaged_positions or (packet is not None and packet.is_corrupt)
         self.stats.damaged_pictures += is_damaged or any(frame.is_corrupt for frame in frames)
-        self._aspect.note_picture(position, self._context.sample_aspect_ratio)
-        if self._context.name == "rawvideo":
-            frames = [_planar(frame) for frame in frames]
+        is_late = self._context.name in _LATE_ASPECT
+        for noted in (self.packet_position(frame) for frame in frames) if is_late else (position,):
+            self._aspect.note_picture(noted, self._context.sample_aspect_ratio)
         for frame in frames:
             check_size(frame.width, frame.height, self._max_pixels)
             if self.on_frame is not None:

@@ -2,9 +2,9 @@
 
 Matrix and range come from the frame, where libav puts what the bitstream says or else the container. Where they are not
 specified, or mean nothing for such a picture (ITU-T H.273: reserved values, GBR of a picture with subsampled chroma),
-FFmpeg's defaults are assumed (BT.601, limited range) and "guessed" is added to the name. Constant luminance is shown as
-non-constant luminance, which is a guess too. Pictures whose values are no luma and colour differences (YCgCo, ICtCp,
-IPT) cannot be shown.
+FFmpeg's defaults are assumed (BT.601, limited range; BT.2020 for PQ and HLG, which no other matrix goes with in
+ITU-R BT.2100) and "guessed" is added to the name. Constant luminance is shown as non-constant luminance, which is a
+guess too. Pictures whose values are no luma and colour differences (YCgCo, ICtCp, IPT) cannot be shown.
 """
 
 from __future__ import annotations
@@ -99,8 +99,9 @@ def describe_colour(
         matrix = _MATRICES_OF_PRIMARIES.get(color_primaries)
     is_full = is_rgb or color_range == _FULL_RANGE or pixel_format.startswith("yuvj")
     transfer: Transfer = {16: "pq", 18: "hlg"}.get(color_trc, "sdr")  # type: ignore[assignment]
+    guess = "bt601" if transfer == "sdr" else "bt2020"
     return Colour(
-        matrix="rgb" if is_rgb else matrix or "bt601",
+        matrix="rgb" if is_rgb else matrix or guess,
         range="pc" if is_full else "tv",
         transfer=transfer,
         transfer_name=_TRANSFERS.get(color_trc, "unspecified"),

@@ -93,7 +93,7 @@ def test_the_pixel_aspect_of_the_container_holds_until_the_bitstream_changes() -
         packets = video(stream=Stream(sample_aspect_ratio=declared))
         packets.demuxer = demuxer
         aspect = PixelAspect(packets)
-        for position, ratio in enumerate((wide, wide, narrow)):
+        for position, ratio in enumerate((wide, None, narrow)):
             aspect.note_picture(position, ratio)
         assert tuple(aspect.at(position) for position in range(3)) == pytest.approx(expected)
         # a picture that no packet announces

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _STREAMED = ("mpegts", "flv")
 _RAW = ("h264", "hevc", "vvc")
 _DEFAULT_RATE = 25.0
+_MAX_REMARKS = 4
 # libav's name of the side data of a packet from which on other parameter sets are in force
 _PARAMETER_SETS: Final = "new_extradata"
 # containers that leave the pixel aspect to the bitstream
@@ -71,7 +72,10 @@ def join_timeline(video: VideoPackets, undiscarded: Callable[[av.Packet[VideoStr
         frames_per_second=video.frames_per_second,
         has_streamed_clock=video.demuxer in _STREAMED,
     )
-    video.notes += [join.remark for join in joins]
+    remarks = list(dict.fromkeys(join.remark for join in joins))
+    video.notes += remarks[:_MAX_REMARKS]
+    if len(remarks) > _MAX_REMARKS:
+        video.notes.append(f"the timestamps jump or repeat at {len(remarks) - _MAX_REMARKS} more places")
     if joins and video.demuxer == "mov":
         first = joins[0].position
         video.packets[first:] = [
@@ -192,13 +196,13 @@ class PixelAspect:
     def __init__(self, video: VideoPackets) -> None:
         self._declared = None if video.demuxer in _WITHOUT_ASPECT else video.stream.sample_aspect_ratio
         self._first: Fraction | None = None
-        self._ratios: dict[int | None, Fraction | None] = {}
+        self._ratios: dict[int | None, Fraction] = {}
 
     def note_picture(self, position: int | None, ratio: Fraction | None) -> None:
         """Note what the bitstream declares for the packet at a position; 0 or None is nothing."""
-        if not self._ratios:
-            self._first = ratio or None
-        self._ratios[position] = ratio or None
+        if ratio:
+            self._first = self._first or ratio
+            self._ratios[position] = ratio
 
     def at(self, position: int | None) -> float:
         """The ratio of the picture of a packet; 1 when nothing plausible is declared."""

@@ -31,6 +31,8 @@ MXF = bytes.fromhex("060e2b34020501010d0102010102")
         (ID3 + b"\x0b\x77" + bytes(100), "no_video"),
         (ID3 + b"\xff\xfb\x90\x44" + bytes(100), "no_video"),
         (b"RIFF\x24\0\0\0WAVEfmt ", "no_video"),
+        (b"OggS" + bytes(24) + b"OpusHead" + bytes(30), "no_video"),
+        (b"OggS" + bytes(24) + b"\x80theora" + bytes(30), "not_media"),
         (ADTS[:5] + b"\x1f" + ADTS[6:] + bytes(40), "not_media"),
     ],
 )

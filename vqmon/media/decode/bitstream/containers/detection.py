@@ -26,6 +26,7 @@ _RAW_STARTS = {
 }
 _TEXT_START = re.compile(rb"\s*(#EXTM3U|<\?xml|<MPD|v=0\s|<!doctype|<html|WEBVTT|\{)", re.IGNORECASE)
 _ADTS_HEADER_BYTES = 7
+_OGG_AUDIO = (b"OpusHead", b"\x01vorbis", b"\x7fFLAC", b"Speex   ")
 
 
 def detect_demuxer(media: bytes) -> str:
@@ -90,6 +91,8 @@ def _name_packed_audio(media: bytes) -> str | None:
         if start and audio[1] & 0xE0 == 0xE0 and audio[1] & 0x06:
             return "MPEG audio"
     names = {b"fLaC": "FLAC", b"caff": "CAF", b"#!AM": "AMR"}
+    if audio[:4] == b"OggS" and any(name in audio[:64] for name in _OGG_AUDIO):
+        return "Ogg"
     if audio[:4] == b"RIFF" and audio[8:12] == b"WAVE":
         return "WAVE"
     return names.get(audio[:4], "with an ID3 tag" if start else None)
