@@ -31,7 +31,7 @@ async def parse_gathered_record(record: Record) -> GatheredRecord:
     except WireError as error:
         raise SettingsError(
             f"record {record.offset} of partition {record.partition} of the gathered topic was written by another "
-            f"version of vqmon ({error}); run that version"
+            f'version of vqmon ({error}); run that version, or set kafka.when_unreadable = "go_on" to leave it out'
         ) from error
 
 

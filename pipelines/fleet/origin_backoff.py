@@ -152,7 +152,10 @@ class OriginBackoff:
         seconds = self._now() - failed_at if failed_at else self._retry_seconds + self._away_seconds
         what = "no segment" if breakers.origin.is_away else "no segment of this stream"
         last = f"; {failure.detail}" if failure else ""
-        return _failure(segment, FetchError("origin_away", f"{name} has served {what} for {seconds:.0f} s{last}"))
+        return _failure(
+            segment,
+            FetchError("origin_away", f"{name or 'the file system'} has served {what} for {seconds:.0f} s{last}"),
+        )
 
     def _record(self, name: str, segment: Segment, *, is_failure: bool) -> None:
         """Note the result of an attempt; log and report when an origin or a stream goes away or comes back."""

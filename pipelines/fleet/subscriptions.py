@@ -1,13 +1,14 @@
 """The topics that one worker subscribes to: segment messages, and what is gathered for group rules."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 
-from pipelines.fleet.group_rules import MAX_WAITING, GroupPartitionJudge, parse_gathered_record
+from pipelines.fleet.group_rules import MAX_WAITING, GatheredRecord, GroupPartitionJudge, parse_gathered_record
 from pipelines.fleet.judging import (
     ControlRecord,
     Observe,
@@ -25,12 +26,16 @@ from vqmon.core.alerts.conditions.group import Group
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.alerts.state import StateRetention
 from vqmon.core.types import Alert
+from vqmon.errors import SettingsError
 from vqmon.settings.sections import KafkaSettings
+from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.kafka import Changelog, ClientConfig, GroupConsumer, TransactionalProducer
 from vqmon.transport.kafka.reader import LagReader, open_lag_reader
 from vqmon.transport.kafka.records import ProducerRecord, Record
 from vqmon.transport.wire import cloudevents
+
+log = logging.getLogger("vqmon.fleet")
 
 
 def producer_identity(kafka: KafkaSettings, *, max_rejected_bytes: int) -> ProducerIdentity:
@@ -127,13 +132,24 @@ class Subscriptions:
         """Judge the groups that are in each partition."""
         identity, rules = self._identity, self._rules
 
+        async def parse_record(record: Record) -> GatheredRecord:
+            try:
+                return await parse_gathered_record(record)
+            except SettingsError as error:
+                if self._kafka.when_unreadable == "stop":
+                    raise
+                log.error(
+                    **log_event("gathered.dropped", partition=record.partition, offset=record.offset, error=error)
+                )
+                return GatheredRecord(record=record, values=())
+
         def open_judge(partition: int, stored: Mapping[str, bytes]) -> RecordJudge:
             stored = stored if self._kafka.when_unreadable == "stop" else readable_states(stored, partition=partition)
             return GroupPartitionJudge(partition, identity, rules=rules, stored=stored)
 
         names = identity.names
         return self._context(
-            parse_gathered_record,
+            parse_record,
             open_judge,
             topic=names.gathered,
             companions=(names.gathered_state, names.alerts),

@@ -7,15 +7,16 @@ from types import SimpleNamespace
 import pytest
 
 from pipelines.fleet import subscriptions
-from pipelines.fleet.group_rules import GroupPartitionJudge
+from pipelines.fleet.group_rules import GatheredRecord, GroupPartitionJudge
 from pipelines.fleet.judging import PartitionJudge
 from pipelines.fleet.subscriptions import Subscriptions, producer_identity
 from tests.acceptance.kafka.observers import observe_at_once
 from vqmon.core.alerts.rules import AlertRule
-from vqmon.errors import BrokerError
+from vqmon.errors import BrokerError, SettingsError
 from vqmon.settings.rules_file import parse_rules
 from vqmon.settings.sections import KafkaSettings
 from vqmon.telemetry.metrics import Meters
+from vqmon.transport.kafka import Record
 
 KAFKA = KafkaSettings(prefix="v", group="g", max_waiting=8, commit_seconds=0.5, when_lost="go_on")
 DROP = """
@@ -34,9 +35,9 @@ min_series = 2
 SEGMENTS = "v.segments.v1"
 
 
-def subscriptions_of(rules: Sequence[AlertRule]) -> Subscriptions:
+def subscriptions_of(rules: Sequence[AlertRule], kafka: KafkaSettings = KAFKA) -> Subscriptions:
     return Subscriptions(
-        KAFKA,
+        kafka,
         SimpleNamespace(),  # type: ignore[arg-type]
         producer_identity(KAFKA, max_rejected_bytes=1000),
         rules=rules,
@@ -71,6 +72,22 @@ def test_each_topic_has_a_judge_of_its_own() -> None:
     assert isinstance(gathered.open_judge(0, {}), GroupPartitionJudge)
     assert (segments.max_waiting, segments.gather_seconds, segments.when_lost) == (8, 0.5, "go_on")
     assert gathered.max_waiting == subscriptions.MAX_WAITING
+
+
+async def test_what_cannot_be_read_stops_a_partition_or_is_left_out() -> None:
+    """As `kafka.when_unreadable` says, for stored states and for gathered records."""
+    rules = parse_rules(DROP + GROUP)
+    record, stored = Record(0, 7, None, b"?", (), 0), {"floor|x": b"{}"}
+    for topic in (SEGMENTS, gathered_topic()):
+        with pytest.raises(SettingsError, match=r"floor\|x"):
+            subscriptions_of(rules).contexts(observe_at_once)[topic].open_judge(0, stored)
+    with pytest.raises(SettingsError, match="record 7 of partition 0"):
+        await subscriptions_of(rules).contexts(observe_at_once)[gathered_topic()].observe(record)
+    lenient = KAFKA.model_copy(update={"when_unreadable": "go_on"})
+    contexts = subscriptions_of(rules, lenient).contexts(observe_at_once)
+    for topic in (SEGMENTS, gathered_topic()):
+        contexts[topic].open_judge(0, stored)
+    assert await contexts[gathered_topic()].observe(record) == GatheredRecord(record=record, values=())
 
 
 def test_transactional_ids_name_group_topic_and_partition(monkeypatch: pytest.MonkeyPatch) -> None:
