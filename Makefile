@@ -6,6 +6,9 @@ VENV_MODELS ?= .venv-models
 BIN := $(VENV)/bin
 MODELS := $(VENV_MODELS)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+# Tests of single parts, which run in one process per core, the tests of a file together. Whole programs take turns.
+PARTS := tests/core tests/media tests/scoring tests/settings tests/transport tests/cli tests/test_flow.py tests/test_retry.py
+PARALLEL := -n auto --dist loadfile
 READY := $(VENV)/ready-$(VERSION)
 READY_MODELS := $(VENV_MODELS)/ready-$(VERSION)
 
@@ -43,13 +46,14 @@ demo: $(READY)
 	INPUT="$(INPUT)" DEMO_SECONDS="$(DEMO_SECONDS)" $(BIN)/python -m pipelines.demo.__main__ $(if $(KEEP),--keep)
 
 test: $(READY)
-	$(BIN)/pytest -q -m "not torch"
+	$(BIN)/pytest -q $(PARALLEL) -m "not torch" $(PARTS)
+	$(BIN)/pytest -q -m "not torch" $(addprefix --ignore=,$(PARTS) tests/models)
 
 test-models: $(READY_MODELS)
-	$(MODELS)/pytest -q tests/models
+	$(MODELS)/pytest -q $(PARALLEL) tests/models
 
 smoke: $(READY)
-	$(BIN)/pytest -q -m "not torch and not slow and not kafka and not postgres" tests/core tests/media tests/scoring tests/settings tests/transport tests/cli tests/test_flow.py tests/test_retry.py
+	$(BIN)/pytest -q $(PARALLEL) -m "not torch and not slow and not kafka and not postgres" $(PARTS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
