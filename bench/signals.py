@@ -1,37 +1,67 @@
-"""How long the temporal signals stay above the thresholds of the shipped rules on natural material.
+"""Hit and false rates of the rules about signals of consecutive frames, on planted and on natural material.
 
     python -m bench.signals FOLDER
 
-FOLDER holds clips, at any depth. Prints for each clip the signals of consecutive frames, and `freeze`.
+FOLDER holds natural clips, at any depth. Prints for each rule how many clips it would report and the longest time that
+its signal stays above the threshold in any clip; then, for the first ten clips, the signal of planted shimmer of five
+kinds and six amplitudes, encoded by x264 at CRF 23, with the rank correlation (Spearman) of both per clip.
 """
 
 import argparse
 import asyncio
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
+import av
+import imageio_ffmpeg
 import numpy as np
 
+from vqmon.core.alerts.conditions.signal import Signal
 from vqmon.core.types import DecodedSegment
 from vqmon.errors import DecodeError
 from vqmon.media.decode.pool import DecoderPool
 from vqmon.media.decode.protocol import DecodeLimits
-from vqmon.media.images.signals.temporal import TEMPORAL_SIGNALS
+from vqmon.settings.rules_file import parse_rules
 
-_MEDIA = {".mp4", ".mkv", ".webm", ".ts", ".m4s"}
+_MEDIA = {".mp4", ".mkv", ".webm", ".ts"}
 _LIMITS = DecodeLimits(deadline_seconds=300)
+_RULES = Path(__file__).parents[1] / "config" / "rules.toml"
+_AMPLITUDES = (0, 4, 8, 12, 18, 25)
+_FRAMES, _WIDTH = 50, 640
+_CLIPS = 10
+
+Picture = np.ndarray
 
 
-async def decode_folder(folder: Path) -> Mapping[str, DecodedSegment]:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("folder", type=Path)
+    asyncio.run(_measure(parser.parse_args().folder))
+
+
+async def _measure(folder: Path) -> None:
+    async with DecoderPool(1, limits=_LIMITS) as pool:
+        decoded = await decode_folder(folder, pool)
+        print_natural(decoded)
+        moving = [path for path, segment in decoded.items() if segment.media.frame_count >= _FRAMES]
+        for kind, pattern in PATTERNS.items():
+            await print_planted(kind, pattern, [folder / path for path in moving[:_CLIPS]], pool)
+
+
+# ---- natural material
+
+
+async def decode_folder(folder: Path, pool: DecoderPool) -> Mapping[str, DecodedSegment]:
     """Every file below a folder that can be decoded, by its path."""
     decoded: dict[str, DecodedSegment] = {}
-    async with DecoderPool(1, limits=_LIMITS) as pool:
-        for path in _media_files(folder):
-            try:
-                decoded[str(path.relative_to(folder))] = await pool.decode(path.read_bytes(), views=())
-            except DecodeError as error:
-                print(f"{path.name}: {error.reason}", file=sys.stderr)
+    for path in _media_files(folder):
+        try:
+            decoded[str(path.relative_to(folder))] = await pool.decode(path.read_bytes(), views=())
+        except DecodeError as error:
+            print(f"{path.name}: {error.reason}", file=sys.stderr)
     return decoded
 
 
@@ -39,15 +69,128 @@ def _media_files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.suffix in _MEDIA and path.is_file())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("folder", type=Path)
-    arguments = parser.parse_args()
-    decoded = asyncio.run(decode_folder(arguments.folder))
-    for path, segment in decoded.items():
-        print(f"{path}: {segment.media.fps:.1f} fps, {segment.media.duration_seconds:.1f} s")
-        for name in (*TEMPORAL_SIGNALS, "dropped_frames", "freeze"):
-            print(f"    {name:16s} {np.round(segment.signals[name], 2).tolist()}")
+def print_natural(decoded: Mapping[str, DecodedSegment]) -> None:
+    """One line per rule of the kind `signal`."""
+    seconds = sum(segment.media.duration_seconds for segment in decoded.values())
+    print(f"natural: {len(decoded)} clips, {seconds:.0f} s")
+    for rule in parse_rules(_RULES.read_text()):
+        if isinstance(condition := rule.condition, Signal):
+            runs = {path: longest_run_seconds(segment, condition) for path, segment in decoded.items()}
+            reported = [path for path, run in runs.items() if run >= condition.for_seconds]
+            print(f"  {rule.name:20s} {len(reported):3d} reported, longest run {max(runs.values(), default=0):5.1f} s")
+            for path in reported:
+                print(f"      {path}")
+
+
+def longest_run_seconds(decoded: DecodedSegment, condition: Signal) -> float:
+    """The longest time for which a rule's signal stays at its threshold; each sample stands until the next one."""
+    times = [*decoded.times_seconds, decoded.media.duration_seconds]
+    longest = run = 0.0
+    for index, (start, end) in enumerate(pairwise(times)):
+        is_excused = any(decoded.signals[name][index] >= limit for name, limit in condition.unless.items())
+        is_bad = decoded.signals[condition.signal][index] >= condition.above and not is_excused
+        run = run + max(end - start, 0.0) if is_bad else 0.0
+        longest = max(longest, run)
+    return longest
+
+
+# ---- planted shimmer
+
+
+def _grain(shape: tuple[int, int], number: int) -> Picture:
+    return np.random.default_rng(number).choice([-1.0, 1.0], shape)
+
+
+def _blobs(shape: tuple[int, int], number: int) -> Picture:
+    cells = np.random.default_rng(number).normal(0, 1, (shape[0] // 4 + 1, shape[1] // 4 + 1))
+    return cells.repeat(4, 0).repeat(4, 1)[: shape[0], : shape[1]]
+
+
+def _alternating(shape: tuple[int, int], number: int) -> Picture:
+    return _grain(shape, 0) * (-1) ** number
+
+
+def _cells(shape: tuple[int, int], number: int) -> Picture:
+    row, column = np.mgrid[: shape[0], : shape[1]]
+    return np.where((row // 32 + column // 32 + number) % 2, 1.0, -1.0)
+
+
+def _waves(shape: tuple[int, int], number: int) -> Picture:
+    row, column = np.mgrid[: shape[0], : shape[1]]
+    return np.sqrt(2) * np.sin(2 * np.pi * (column / 24 + row / 37 + number / 6))
+
+
+PATTERNS: Mapping[str, Callable[[tuple[int, int], int], Picture]] = {
+    "grain of single pixels": _grain,
+    "blobs of 4 x 4 pixels": _blobs,
+    "grain that alternates": _alternating,
+    "cells of 32 x 32 that alternate": _cells,
+    "waves, 6 frames long": _waves,
+}
+"""Kind of shimmer -> its picture of a shape and number, with a deviation of 1."""
+
+
+async def print_planted(
+    kind: str, pattern: Callable[[tuple[int, int], int], Picture], paths: list[Path], pool: DecoderPool
+) -> None:
+    """One line per amplitude: lowest, median and highest signal; and the rank correlations."""
+    table = []
+    for path in paths:
+        frames = _load(path)
+        table.append([await _shimmer(frames, pattern, amplitude, pool) for amplitude in _AMPLITUDES])
+    values = np.array(table)
+    print(f"\n{kind}: shimmer of {len(paths)} clips, lowest / median / highest")
+    for amplitude, column in zip(_AMPLITUDES, values.T, strict=True):
+        print(f"  +-{amplitude:2d} levels  {column.min():.2f} / {np.median(column):.2f} / {column.max():.2f}")
+    correlations = [rank_correlation(_AMPLITUDES, row) for row in values]
+    print(f"  rank correlation per clip: lowest {min(correlations):.2f}, mean {np.mean(correlations):.3f}")
+
+
+def rank_correlation(first: object, second: object) -> float:
+    """Spearman's rank correlation of two sequences, with mean ranks for ties."""
+    return float(np.corrcoef(_ranks(np.asarray(first)), _ranks(np.asarray(second)))[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    order = values.argsort().argsort().astype(float)
+    _, inverse = np.unique(values, return_inverse=True)
+    return np.array([order[inverse == number].mean() for number in inverse])
+
+
+def _load(path: Path) -> list[Picture]:
+    """The first frames as luma, at most `_WIDTH` pixels wide."""
+    with av.open(str(path)) as container:
+        frames = []
+        for frame in container.decode(video=0):
+            width = min(_WIDTH, frame.width) // 2 * 2
+            height = round(frame.height * width / frame.width) // 2 * 2
+            frames.append(frame.reformat(width, height, "gray").to_ndarray())
+            if len(frames) >= _FRAMES:
+                break
+    return frames
+
+
+async def _shimmer(
+    frames: list[Picture],
+    pattern: Callable[[tuple[int, int], int], Picture],
+    amplitude: float,
+    pool: DecoderPool,
+) -> float:
+    """The highest shimmer of the frames with a pattern on them, at 30 fps."""
+    shape = frames[0].shape
+    media = _encode([frame + amplitude * pattern(shape, number) for number, frame in enumerate(frames)])
+    decoded = await pool.decode(media, views=(), signals=("shimmer",))
+    return max(decoded.signals["shimmer"])
+
+
+def _encode(pictures: list[Picture]) -> bytes:
+    height, width = pictures[0].shape
+    source = ("-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{width}x{height}", "-r", "30", "-i", "-")
+    chain = "scale=in_range=tv:out_range=tv,format=yuv420p"
+    encoding = ("-c:v", "libx264", "-preset", "veryfast", "-crf", "23", "-f", "mpegts", "-")
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *source, "-vf", chain, *encoding]
+    raw = b"".join(np.clip(picture, 16, 235).astype(np.uint8).tobytes() for picture in pictures)
+    return subprocess.run(command, input=raw, capture_output=True, check=True).stdout
 
 
 if __name__ == "__main__":

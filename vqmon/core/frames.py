@@ -298,6 +298,8 @@ class MediaFacts:
     transfer: str
     rotation_degrees: int = 0
     is_interlaced: bool = False
+    # whether a sampled frame carries captions, CEA-608 or CEA-708
+    has_captions: bool = False
     # name of the HDR-to-SDR method, None for SDR
     tone_mapping: str | None = None
     notes: tuple[str, ...] = ()

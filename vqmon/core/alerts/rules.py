@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from vqmon.core.alerts.annotations import Mask
 from vqmon.core.alerts.conditions.audio import Audio
 from vqmon.core.alerts.conditions.base import Condition, SpanCondition, check_choice, check_range
+from vqmon.core.alerts.conditions.captions import Captions
 from vqmon.core.alerts.conditions.collapse import Collapse
 from vqmon.core.alerts.conditions.floor import Floor
 from vqmon.core.alerts.conditions.group import Group
@@ -19,7 +20,7 @@ from vqmon.core.types import Rendition, Segment, Severity
 
 CONDITIONS: Mapping[str, type[Condition]] = {
     condition.kind: condition
-    for condition in (Floor, Signal, Collapse, NoScore, Missing, Regression, Group, ReferenceLimit, Audio)
+    for condition in (Floor, Signal, Collapse, NoScore, Missing, Regression, Group, ReferenceLimit, Audio, Captions)
 }
 """`kind` in the rules file -> condition."""
 

@@ -95,6 +95,7 @@ class FrameCollector:
             seed=self._request.seed,
         )
         if selected.is_sampled:
+            self._picture_facts["has_captions"] |= selected.frame.side_data.get("A53_CC") is not None
             self._check_memory()
             self._write_views(renderer, frame_index=selected.index)
             self._measure_signals(frame, colour, timestamp, orientation)
@@ -220,6 +221,7 @@ class FrameCollector:
             "transfer": colour.transfer_name,
             "rotation_degrees": orientation.rotation_degrees,
             "is_interlaced": bool(frame.interlaced_frame),
+            "has_captions": False,
             "tone_mapping": None if colour.transfer == "sdr" else TONE_MAPPING,
         }
 

@@ -363,6 +363,7 @@ def _parse_media(table: Mapping[str, Any]) -> MediaFacts:
         transfer=printable_text(table["transfer"]),
         rotation_degrees=_bounded_integer(table["rotation_degrees"], -360, 360),
         is_interlaced=table["is_interlaced"] is True,
+        has_captions=table.get("has_captions") is True,
         tone_mapping=None if tone_mapping is None else printable_text(tone_mapping),
         notes=tuple(printable_text(note) for note in _expect(table["notes"], list)[:16]),
     )

@@ -182,6 +182,8 @@ def _media_facts(media: MediaFacts) -> _Facts:
         facts.append(("Rotation", f"{media.rotation_degrees}°, turned upright before scoring"))
     if media.is_interlaced:
         facts.append(("Scan", "interlaced, deinterlaced before scoring"))
+    if media.has_captions:
+        facts.append(("Captions", "CEA-608 or CEA-708 in the pictures"))
     if media.tone_mapping:
         facts.append(("Tone mapping", media.tone_mapping))
     return facts + [("Note", note) for note in media.notes]
