@@ -11,6 +11,7 @@ BENCHES = {
     "experiments": "bench.experiments.error_rates",
     "experiment-shapes": "bench.experiments.shapes",
     "detectors": "bench.alerts.detectors",
+    "groups": "bench.alerts.group_rules",
     "lite": "bench.scoring.lite",
     "mixed": "bench.scoring.mixed",
     "owl": "bench.scoring.owl",

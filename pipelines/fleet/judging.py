@@ -122,9 +122,10 @@ async def observe_record(
     try:
         if len(record.value or b"") > identity.max_message_bytes:
             raise WireError(f"the record is larger than {identity.max_message_bytes} bytes")
-        if record.value and is_control_message(record.headers_by_name()):
+        headers = record.headers_by_name()
+        if record.value and is_control_message(headers):
             return ControlRecord(record=record, message=_parse_keyed_message(record.key, record.value))
-        segment = parse_segment(record.key, record.value, record.headers_by_name())
+        segment = parse_segment(record.key, record.value, headers)
     except WireError as error:
         outcome = _rejected_outcome(record, str(error), identity, now())
         return ObservedRecord(record=record, outcome=outcome, rejected=str(error))

@@ -277,8 +277,10 @@ def test_memory_stays_small() -> None:
     judge = Judge(DEFAULTS)
     judged(judge, [factories.event(sequence=n, score=70.123 + n % 3) for n in range(200)])
     states = by_stored_key(judge)
-    assert sorted(states) == [
-        "&scorer-fault|all/group/lite",
+    # What groups have of buckets of time that are not complete is short, and gone when they are.
+    gathered = [key for key in states if key.startswith("+scorer-fault|all/group/lite|")]
+    assert 0 < len(gathered) <= 6
+    assert sorted(states.keys() - gathered) == [
         "<news-1/1080p",
         "low-score|news-1/1080p/lite",
         "regression|news-1/1080p/lite",

@@ -1,16 +1,17 @@
 """Group rules of a fleet: each partition judges its own streams, and groups say what they say on one host."""
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
 
 from pipelines.daemon.deploy_markers import make_marker
+from pipelines.fleet.membership import GroupMember
 from pipelines.observe.observer import Observation
 from tests.acceptance.kafka.observers import good_score, outcome_of_score
-from tests.pipelines.memory_fleet import NAMES, MemoryFleet, segment
+from tests.pipelines.memory_fleet import NAMES, MemoryFleet, segment, until
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import Alert, Outcome, Segment
-from vqmon.errors import SettingsError
 from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.wire.control_messages import control_message_headers, encode_control_message
 
@@ -138,9 +139,14 @@ async def test_what_another_version_gathered_is_not_stepped_over() -> None:
     """It stays where it is until a worker comes that can read it."""
     fleet = MemoryFleet(partitions=1, rules=RULES)
     fleet.broker.append(NAMES.gathered, 0, b"news", b'{"specversion": "1.0", "type": "org.vqmon.later.v9"}')
-    with pytest.raises(ExceptionGroup) as caught:
-        await fleet.judge_gathered()
-    assert caught.group_contains(
-        SettingsError, match="record 0 of partition 0 of the gathered topic was written by another version"
-    )
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        member = GroupMember(fleet.gathered_context(), fleet.open_gathered, stop=stop, revoke_seconds=2.0)
+        group.create_task(member.run())
+        try:
+            await until(lambda: any(worker.is_halted for worker in member.workers))
+            (problem,) = [worker.status for worker in member.workers]
+        finally:
+            stop.set()
+    assert "record 0 of partition 0 of the gathered topic was written by another version" in problem
     assert not fleet.is_gathered

@@ -74,10 +74,13 @@ def update_companions(
         names=names,
         count=count,
         count_since_change=0.0,
-        means=tuple([round(mean + share * one, _DIGITS) for mean, one in zip(means, deviations, strict=True)]),
+        # Most signals are constant most of the time.
+        means=tuple(
+            [round(mean + share * one, _DIGITS) if one else mean for mean, one in zip(means, deviations, strict=True)]
+        ),
         variances=tuple(
             [
-                round(rest * (variance + share * one * one), _DIGITS + 2)
+                round(rest * (variance + share * one * one), _DIGITS + 2) if one or variance else 0.0
                 for variance, one in zip(companions.variances, deviations, strict=True)
             ]
         ),

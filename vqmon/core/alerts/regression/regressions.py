@@ -149,12 +149,13 @@ class RegressionDetector:
         self, rule: AlertRule, condition: Regression, segment: ScoredSegment, ladder: Ladder | None, scorer: str
     ) -> Iterator[Alert]:
         """Follow one scorer's value of a segment, or its difference from the partner's."""
-        state = self._state(rule, condition, segment, scorer)
         value, basis, partner = segment.scores[scorer], scorer, ""
         if condition.against:
             partner = _partner(condition, segment, ladder)
             if not partner or ladder is None:
                 return
+        state = self._state(rule, condition, segment, scorer)
+        if ladder is not None and partner:
             partner_score = ladder.partner_score(segment, partner, scorer)
             if partner_score is None:
                 self._store.save(replace(state, unpaired_count=state.unpaired_count + 1))
