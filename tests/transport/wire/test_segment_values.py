@@ -63,6 +63,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a path": ({"init_url": "/init.mp4"}, 'data.init_url: "/init.mp4" is a relative address'),
     "a relative reference": ({"reference": {"url": "a.ts"}}, 'data.reference.url: "a.ts" is a relative'),
     "a relative mirror": ({"mirrors": [{"url": "a.ts"}]}, 'data.mirrors.0.url: "a.ts" is a relative'),
+    "too many mirrors": ({"mirrors": [{"url": "https://a/b.ts"}] * 9}, "data.mirrors: 9 addresses; at most 8"),
     "no width": ({"rendition": {"stream_id": "news", "name": "x", "width": 0}}, "data.rendition.width: 0 is no size"),
     "a negative height": (
         {"rendition": {"stream_id": "news", "name": "x", "height": -1}},

@@ -52,19 +52,21 @@ async def test_segment_links_to_its_neighbours(client: httpx.AsyncClient, histor
 async def test_segment_shows_reference_measures_or_why_there_are_none(
     client: httpx.AsyncClient, history: StoredHistory
 ) -> None:
-    """Values, worst frame, pairing and canvas; per frame in the table."""
+    """Values, worst frame, pairing and canvas; per frame in the table; and which of several servers it came from."""
     event = seed.next_event("weather", "480p", 61.0)
     reference = ReferenceScore(
         measure="psnr", value=38.5, frame_values=(40.0, None, 37.0, 38.5), unit="dB", higher_is_better=True
     )
     pairing = ReferencePairing(offset_seconds=-0.48, confidence=0.97, paired_frames=3, canvas="1920x1080 bicubic")
-    history.write(replace(event, references=(reference,), reference_pairing=pairing))
+    backup = "https://backup.example.com/1.ts"
+    history.write(replace(event, references=(reference,), reference_pairing=pairing, served_url=backup))
     page = await text(client, f"/segments/{event.id}")
     for part in (
         "38.5 dB; worst frame 37",
         "3 frames, offset -0.480 s, confidence 0.97",
         "1920x1080 bicubic",
         "37.000",
+        "https://backup.example.com/1.ts",
     ):
         assert part in page, part
 

@@ -21,6 +21,8 @@ _MAX_INTEGER = 2**62
 MAX_NAME = 500
 _MAX_URL = 8000
 _MAX_SHOWN = 80
+# each may take until the deadline of a fetch
+_MAX_MIRRORS = 8
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CONFLUENT_BYTES = 5
@@ -110,6 +112,8 @@ def check_values(segment: Segment) -> None:
     if not -_MAX_INTEGER <= segment.sequence <= _MAX_INTEGER:
         raise WireError("data.sequence: not a 63-bit integer")
     _check_rendition(rendition)
+    if len(segment.mirrors) > _MAX_MIRRORS:
+        raise WireError(f"data.mirrors: {len(segment.mirrors)} addresses; at most {_MAX_MIRRORS}")
     for field, url in _addresses(segment):
         _check_address(field, url)
     try:

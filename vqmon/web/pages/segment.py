@@ -237,6 +237,8 @@ def _segment_facts(outcome: Outcome) -> _Facts:
         ("Delay", f"observed {delay:.1f} s after the segment ended"),
         ("Event id", outcome.id),
     ]
+    if isinstance(outcome, QualityEvent) and outcome.served_url:
+        facts.append(("Served from", outcome.served_url))
     facts += [("Prompt", segment.prompt)] if segment.prompt else []
     return facts + _label_facts({**segment.rendition.labels, **segment.labels})
 

@@ -10,7 +10,7 @@ from vqmon.media.sources.media_playlist import DeliveryDirectives, MediaPlaylist
 
 # A server may take a part's duration to answer, and must do so before a fetch counts as stalled.
 _MAX_PART_SECONDS = 3.0
-_MIN_RELOAD_SECONDS = 0.05
+_MIN_RELOAD_SECONDS = 0.1
 _MAX_REFUSALS = 2
 
 

@@ -40,26 +40,29 @@ def parse_media(
     map_keys = {id(section): key for section, key in zip(tree["segment_map"], reader.map_keys, strict=False)}
     entries: list[PlaylistEntry] = []
     for index, segment in enumerate(segments):
-        entry = PlaylistEntry(
-            sequence=first + index,
-            next_sequence=first + index + 1,
-            url=url,
-            duration_seconds=parse_seconds(segment.get("duration")),
-            starts_at=plausible_time(segment.get("current_program_date_time")),
-            is_discontinuity=bool(segment.get("discontinuity")),
-            is_gap=bool(segment.get("gap_tag")),
-            problem=segment.get("problem", ""),
-            ad_cue=segment.get("ad_cue"),
-        )
+        location: dict[str, Any] = {"url": url}
+        problem = segment.get("problem", "")
         try:
-            if not entry.problem:
+            if not problem:
                 map_key = map_keys.get(id(segment.get("init_section")))
                 previous = entries[-1] if entries else None
-                entry = _locate(entry, segment, map_key, url, iv=first_iv + index, previous=previous)
+                location = _locate(segment, map_key, url, iv=first_iv + index, previous=previous)
         except SegmentError as error:
             where = f"line {address_numbers[index]}: " if index < len(address_numbers) else ""
-            entry = replace(entry, problem=error.detail if error.detail.startswith("line") else where + error.detail)
-        entries.append(entry)
+            problem = error.detail if error.detail.startswith("line") else where + error.detail
+        entries.append(
+            PlaylistEntry(
+                sequence=first + index,
+                next_sequence=first + index + 1,
+                duration_seconds=parse_seconds(segment.get("duration")),
+                starts_at=plausible_time(segment.get("current_program_date_time")),
+                is_discontinuity=bool(segment.get("discontinuity")),
+                is_gap=bool(segment.get("gap_tag")),
+                problem=problem,
+                ad_cue=segment.get("ad_cue"),
+                **location,
+            )
+        )
     longest = max((entry.duration_seconds for entry in entries), default=0.0)
     is_ended = tree["is_endlist"] or tree["playlist_type"] == "vod"
     return MediaPlaylist(
@@ -87,15 +90,12 @@ def _parse_delivery(reader: TagReader, *, next_sequence: int) -> dict[str, Any]:
 
 
 def _locate(
-    entry: PlaylistEntry,
-    segment: M3u8Dict,
-    map_key: M3u8Dict | None,
-    base: str,
-    *,
-    iv: int,
-    previous: PlaylistEntry | None,
-) -> PlaylistEntry:
-    """The entry with the addresses, ranges and key of its media; raises SegmentError("playlist")."""
+    segment: M3u8Dict, map_key: M3u8Dict | None, base: str, *, iv: int, previous: PlaylistEntry | None
+) -> dict[str, Any]:
+    """The addresses, ranges and key of a segment's media, as arguments of PlaylistEntry; raises SegmentError.
+
+    Arguments and not an entry to be completed, as a playlist of a day has 43,200 of them at each reload.
+    """
     init_url, init_range = None, None
     if section := segment.get("init_section"):
         if "problem" in section:
@@ -106,16 +106,15 @@ def _locate(
         init_range = _parse_byte_range(section.get("byterange"), None)
     url = resolve_url(base, segment["uri"])
     previous_range = previous.byte_range if previous and previous.url == url else None
-    return replace(
-        entry,
-        url=url,
-        reference=segment["uri"],
-        byte_range=_parse_byte_range(segment.get("byterange"), previous_range),
-        init_url=init_url,
-        init_reference=section["uri"] if section else "",
-        init_byte_range=init_range,
-        encryption=_parse_encryption(segment.get("key"), base, iv),
-    )
+    return {
+        "url": url,
+        "reference": segment["uri"],
+        "byte_range": _parse_byte_range(segment.get("byterange"), previous_range),
+        "init_url": init_url,
+        "init_reference": section["uri"] if section else "",
+        "init_byte_range": init_range,
+        "encryption": _parse_encryption(segment.get("key"), base, iv),
+    }
 
 
 def _date_first_entries(entries: Sequence[PlaylistEntry]) -> tuple[PlaylistEntry, ...]:
