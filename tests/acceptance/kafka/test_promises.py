@@ -15,7 +15,7 @@ from pipelines.fleet.membership import ConsumerGroup
 from pipelines.fleet.monitoring import LagReader
 from tests.acceptance.kafka.broker import Cluster
 from tests.acceptance.kafka.fleet import make_topics, message_of, read_all, segments_of
-from vqmon.errors import BrokerError, FencedError
+from vqmon.errors import FencedError, RecordTooLargeError
 from vqmon.transport.kafka import (
     BatchWriter,
     Changelog,
@@ -269,7 +269,7 @@ async def test_one_refused_record_spoils_the_whole_batch(cluster: Cluster) -> No
     side = Side(names, "refused", ClientConfig(bootstrap=tuple(cluster.bootstrap.split(","))))
     writer = side.writer(0)
     await writer.open()
-    with pytest.raises(BrokerError):
+    with pytest.raises(RecordTooLargeError, match=r"larger than topic refused\.quality\.v1 \(partition 0\)"):
         await writer.write(
             TransactionBatch(records=[side.quality(b"small"), side.quality(bytes(range(256)) * 40_000)], next_offset=1)
         )

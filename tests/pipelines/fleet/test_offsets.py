@@ -3,7 +3,7 @@
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.fleet.offsets import OffsetTracker, Position, encode_overtaken, parse_overtaken, restored_position
@@ -50,6 +50,7 @@ def test_overtaken_records_that_the_topic_deleted_meanwhile_are_not_waited_for()
     assert tracker.position_after([], up_to=20).next_offset == 20
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**9), st.integers(1, 40), st.lists(st.booleans(), min_size=200, max_size=200))
 def test_any_order_with_restarts_finishes_every_record_once(seed: int, window: int, restarts: list[bool]) -> None:
     """A worker delivers up to a window, finishes any of it, and may be replaced by one that reads its position."""
