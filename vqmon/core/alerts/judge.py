@@ -79,7 +79,7 @@ class Judge:
         labels = segment_labels(outcome.segment)
         is_ad_break = labels.get(AD_BREAK_LABEL) == "yes"
         for matching in self._matching[rendition.key]:
-            if is_ad_break and matching.rule.mask_ad_breaks:
+            if matching.stays_idle(self._store.states, timed) or (is_ad_break and matching.rule.mask_ad_breaks):
                 continue
             if matching.rule.match.matches_labels(labels):
                 for key, score in matching.keys(outcome):
@@ -259,12 +259,18 @@ class _MatchingRule:
         self.masks = rule.masks_for(rendition)
         subject = condition.fixed_subject
         series = None if subject is None else RenditionSeries(rendition.key, subject)
-        self._fixed_keys = None if series is None else ((AlertKey(rule.name, series), None),)
+        # of its series, where there is one whatever the outcome
+        self._fixed_key = None if series is None else AlertKey(rule.name, series)
+
+    def stays_idle(self, states: Mapping[StateKey, State], timed: TimedOutcome) -> bool:
+        """Whether there is nothing to evaluate, as for most rules: nothing is remembered, nor to be remembered."""
+        key = self._fixed_key
+        return key is not None and key not in states and self.condition.leaves_idle(timed, None)
 
     def keys(self, outcome: Outcome) -> Iterable[tuple[AlertKey, Score | None]]:
         """The series that the condition follows in an outcome, each with the score to evaluate."""
-        if self._fixed_keys is not None:
-            return self._fixed_keys
+        if self._fixed_key is not None:
+            return [(self._fixed_key, None)]
         return [(AlertKey(self.rule.name, series), score) for series, score in self.condition.series(outcome)]
 
 
