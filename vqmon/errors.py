@@ -35,6 +35,7 @@ REASONS: dict[str, str] = {
     "playlist": "the playlist cannot be fetched or understood",
     "skipped": "the segment left the playlist before it could be taken",
     "message": "the segment message does not follow the schema",
+    "duplicate": "the same segment was announced before, and has its verdict",
     # fetch
     "refused": "the address is not allowed by the fetch policy",
     "not_found": "the server says that the segment does not exist",

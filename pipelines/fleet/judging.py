@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pipelines.observe.observer import Observation
 from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
 from vqmon.core.alerts.judge import Judge
+from vqmon.core.alerts.media_timeline import DUPLICATE
 from vqmon.core.alerts.regression.groups.detector import MemberValue
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.alerts.state import State, StateKey, StateRetention
@@ -18,6 +19,7 @@ from vqmon.core.types import (
     Alert,
     AlertEvidence,
     Outcome,
+    QualityEvent,
     Rendition,
     Segment,
     SegmentFailure,
@@ -182,6 +184,7 @@ class PartitionJudge:
                 if message is not None:
                     outgoing += self._encode_control_message(message, entry_alerts, headers)
             else:
+                entry = self._without_second_verdict(entry)
                 entry_alerts = self._judge_observed(entry)
                 headers = self._headers(entry.record)
                 outgoing += self._encode_observed(entry, entry_alerts, headers)
@@ -211,6 +214,18 @@ class PartitionJudge:
         at = last_seen_at or message.at
         resolved = self._end_outages(message.stream_id, at=at)
         return replace(message, at=at), [*self._judge.end_stream(message), *resolved]
+
+    def _without_second_verdict(self, observed: ObservedRecord) -> ObservedRecord:
+        """Replace the verdict on a segment that has one already: it was announced twice."""
+        if observed.rejected is not None or not isinstance(observed.outcome, QualityEvent):
+            return observed
+        segment, observed_at = observed.outcome.segment, observed.outcome.observed_at
+        if not self._judge.has_scored(segment):
+            return observed
+        failure = failure_from_error(segment, SegmentError(DUPLICATE), observed_at=observed_at)
+        # An id of its own: that of the segment belongs to the first announcement.
+        input_name = f"duplicate {self._identity.names.segments}/{self._partition}/{observed.record.offset}"
+        return replace(observed, outcome=replace(failure, id=sha256(input_name.encode()).hexdigest()[:32]))
 
     def _judge_observed(self, observed: ObservedRecord) -> Sequence[Alert]:
         open_alert = self._rejections.alert

@@ -153,3 +153,20 @@ def test_states_that_cannot_be_read_can_be_left_out() -> None:
     good = {"rejections": b'{"share":0.5,"alert":null}'}
     bad = {"floor|news": b"{}", "origins": b"[]", "missing|x": b""}
     assert readable_states({**good, **bad}, partition=0) == good
+
+
+async def test_a_segment_that_is_announced_twice_gets_one_verdict() -> None:
+    """Also after a restart; another segment of the same sequence, or one that had no score, is no duplicate."""
+    fleet = MemoryFleet(partitions=1)
+    for number in (0, 1, 0):
+        fleet.put(0, segment(number))
+    fleet.put(0, segment(2, url="file:///gone"))
+    fleet.put(0, segment(2, url="file:///gone"))
+    await fleet.drain(fleet.context(), 5)
+    fleet.put(0, segment(1))
+    fleet.put(0, segment(1, url="file:///media/news/other.mp4"))
+    await fleet.drain(fleet.context(), 7)
+    reasons = [getattr(outcome, "reason", "scored") for outcome in fleet.outcomes]
+    assert reasons == ["scored", "scored", "duplicate", "not_found", "not_found", "duplicate", "scored"]
+    verdicts = [outcome.id for outcome in fleet.outcomes if getattr(outcome, "reason", "") != "not_found"]
+    assert len(set(verdicts)) == 5

@@ -82,7 +82,7 @@ def test_recorded_charts_go_on_at_their_level_and_learn_their_limits_anew() -> N
         (
             RenditionTimeline(
                 rendition_key="a/b/c", stream_id="a/b", ends_at=1.1, sequence=7, scored_until=1763668800.123457,
-                scored_observed_at=0.1 + 0.2, fingerprint="00ff", observed_at=9.5,
+                scored_observed_at=0.1 + 0.2, fingerprint="00ff", observed_at=9.5, recent="--00",
             ),
             "|a/b/c",
         ),

@@ -1,6 +1,6 @@
 """The Judge: evaluates alert rules on outcomes, and opens and resolves alerts."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from vqmon.core.alerts.annotations import ALL_RENDITIONS, END_REASON_TEXTS, DeployMarker, StreamEnd
 from vqmon.core.alerts.conditions.base import SpanCondition, SpanTransition, apply_span
 from vqmon.core.alerts.conditions.group import GroupState
-from vqmon.core.alerts.media_timeline import TimedOutcome, place_outcome
+from vqmon.core.alerts.media_timeline import DUPLICATE, TimedOutcome, place_outcome, was_scored
 from vqmon.core.alerts.regression.regressions import Gather, RegressionDetector
 from vqmon.core.alerts.rules import AlertRule, segment_labels
 from vqmon.core.alerts.state import (
@@ -24,7 +24,17 @@ from vqmon.core.alerts.state import (
     StateStore,
     TimelineKey,
 )
-from vqmon.core.types import AD_BREAK_LABEL, Alert, Outcome, QualityEvent, Rendition, Score, alert_id
+from vqmon.core.types import (
+    AD_BREAK_LABEL,
+    Alert,
+    Outcome,
+    QualityEvent,
+    Rendition,
+    Score,
+    Segment,
+    SegmentFailure,
+    alert_id,
+)
 
 _PLAYLIST = "playlist"
 """The rendition that stands for a whole stream while its playlist cannot be fetched."""
@@ -64,15 +74,14 @@ class Judge:
 
     def judge(self, outcome: Outcome) -> tuple[Alert, ...]:
         """The alerts that open or resolve with this outcome, and with segments that waited for it."""
+        if isinstance(outcome, SegmentFailure) and outcome.reason == DUPLICATE:
+            return ()
         rendition = outcome.segment.rendition
         timeline, timed = place_outcome(self._store.timeline(rendition.key), outcome)
         self._store.save(timeline)
-        forgotten: Sequence[Alert] = ()
-        if self._activity is not None:
-            self._activity.note(timeline)
-            forgotten = [alert for key in self._activity.pop_expired() for alert in self._forget(key)]
+        forgotten = tuple(self._forget_expired(timeline))
         if timed is None:
-            return tuple(forgotten)
+            return forgotten
         alerts = [] if rendition.key in self._matching else self._start_rendition(rendition, timed)
         if isinstance(outcome, QualityEvent):
             alerts += self._close_playlist_alerts(rendition.stream_id, timed)
@@ -117,6 +126,13 @@ class Judge:
             if state.alert and end.matches(state.alert.stream_id, _rendition_key(state.alert)):
                 yield from self._close_ended(state, state.alert, why=why)
 
+    def _forget_expired(self, timeline: RenditionTimeline) -> Iterator[Alert]:
+        """Note the outcome of a rendition, and forget those that have ended or been silent for long by its time."""
+        if self._activity is not None:
+            self._activity.note(timeline)
+            for rendition_key in self._activity.pop_expired():
+                yield from self._forget(rendition_key)
+
     def _forget(self, rendition_key: str) -> Iterator[Alert]:
         """Remove everything about stream/rendition; its open alerts resolve."""
         timeline = self._store.timeline(rendition_key)
@@ -137,6 +153,11 @@ class Judge:
         """The end of the last segment of those of these renditions that have not ended; None when there are none."""
         moments = [timeline.ends_at for timeline in self._active_timelines(stream_id, rendition)]
         return _datetime(max(moments)) if moments else None
+
+    def has_scored(self, segment: Segment) -> bool:
+        """Whether this very segment has a score already, as far as is remembered."""
+        timeline = self._store.timeline(segment.rendition.key)
+        return timeline is not None and was_scored(timeline, segment)
 
     def has_stream(self, stream_id: str) -> bool:
         """Whether this Judge has seen any rendition of the stream, ended or not."""

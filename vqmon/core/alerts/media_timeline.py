@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
+from zlib import crc32
 
 import numpy as np
 
@@ -12,6 +13,12 @@ from vqmon.core.types import Fingerprint, Outcome, QualityEvent, Segment, Segmen
 
 NOT_SEGMENTS = ("stale", "playlist")
 """Reasons of failures that stand for no segment: they report that time passes without one."""
+
+DUPLICATE = "duplicate"
+"""Reason of a failure that stands for a segment which was announced again: it changes nothing."""
+
+_RECENT_SEGMENTS = 32
+_MARK_CHARACTERS = 4
 
 FORGET_SECONDS = 60.0
 """After a gap of this length the frame before it, and a run of good or bad spans, are forgotten."""
@@ -97,8 +104,33 @@ def place_outcome(
         frame_times=(*timeline.frame_times, *times)[-2:],
         fingerprint=outcome.edges[1],
         observed_at=observed_at,
+        recent=_with_mark(timeline.recent, segment),
     )
     return after, timed
+
+
+def was_scored(timeline: RenditionTimeline, segment: Segment) -> bool:
+    """Whether this very segment is among the last 32 scored ones: same sequence, start, address and prompt.
+
+    A mark has 16 bits; another segment with the same sequence is taken for the same once in 65,536 times.
+    """
+    return timeline.recent[(place := _mark_place(segment)) : place + _MARK_CHARACTERS] == _mark(segment)
+
+
+def _with_mark(recent: str, segment: Segment) -> str:
+    recent, place = recent or "-" * _RECENT_SEGMENTS * _MARK_CHARACTERS, _mark_place(segment)
+    return recent[:place] + _mark(segment) + recent[place + _MARK_CHARACTERS :]
+
+
+def _mark_place(segment: Segment) -> int:
+    return segment.sequence % _RECENT_SEGMENTS * _MARK_CHARACTERS
+
+
+def _mark(segment: Segment) -> str:
+    # Without the query, which may hold a token that changes.
+    address = segment.url.partition("?")[0]
+    text = f"{segment.sequence} {segment.starts_at.timestamp()!r} {address} {segment.byte_range} {segment.prompt}"
+    return f"{crc32(text.encode(errors='replace')) & 0xFFFF:0{_MARK_CHARACTERS}x}"
 
 
 def _new_timeline(segment: Segment, starts_at: float, observed_at: float) -> RenditionTimeline:

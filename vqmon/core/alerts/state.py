@@ -195,6 +195,8 @@ class RenditionTimeline:
     has_ended: bool = False
     # when the last outcome was observed
     observed_at: float = 0.0
+    # a mark of each of the last scored segments, at a place that follows from its sequence; see media_timeline
+    recent: str = ""
 
     @property
     def key(self) -> TimelineKey:

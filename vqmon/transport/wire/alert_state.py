@@ -91,8 +91,8 @@ class StoredTimeline:
     picture: Fingerprint = ""
     stream_id: str = ""
     has_ended: bool = False
-    # when the last outcome was observed; 0 = as the last scored one
     seen: float = 0.0
+    recent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -491,6 +491,7 @@ def _pack_timeline(timeline: RenditionTimeline) -> StoredTimeline:
         stream_id=timeline.stream_id,
         has_ended=timeline.has_ended,
         seen=0.0 if timeline.observed_at == timeline.scored_observed_at else timeline.observed_at,
+        recent=timeline.recent,
     )
 
 
@@ -508,6 +509,7 @@ def _unpack_timeline(stored: StoredTimeline) -> RenditionTimeline:
         fingerprint=stored.picture,
         has_ended=stored.has_ended,
         observed_at=stored.seen or stored.scored_seen,
+        recent=stored.recent,
     )
 
 

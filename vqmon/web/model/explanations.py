@@ -92,6 +92,10 @@ REMEDIES_BY_REASON: dict[str, tuple[str, ...]] = {
         "`vqmon score ADDRESS` shows whether it happens again.",
     ),
     "out_of_memory": ("Choose a smaller scorer, fewer `decode.workers`, or a device with more memory.",),
+    "duplicate": (
+        "Nothing is missing: the first announcement has the verdict.",
+        "If there are many, check the producer: it should be idempotent, and not repeat segments after a restart.",
+    ),
     "message": (
         "The segment message is incomplete; the detail names the field.",
         "Check the producer against the published schema of segment messages.",
