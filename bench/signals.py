@@ -76,7 +76,7 @@ def print_natural(decoded: Mapping[str, DecodedSegment]) -> None:
     for rule in parse_rules(_RULES.read_text()):
         if isinstance(condition := rule.condition, Signal):
             runs = {path: longest_run_seconds(segment, condition) for path, segment in decoded.items()}
-            reported = [path for path, run in runs.items() if run >= condition.for_seconds]
+            reported = [path for path, run in runs.items() if run >= condition.for_seconds and run > 0]
             print(f"  {rule.name:20s} {len(reported):3d} reported, longest run {max(runs.values(), default=0):5.1f} s")
             for path in reported:
                 print(f"      {path}")

@@ -47,6 +47,15 @@ def test_shimmer_is_measured_at_every_second_sample() -> None:
     assert measured == [True, False, True, False]
 
 
+def test_strong_flicker_of_a_picture_without_contrast_is_no_change_of_scene() -> None:
+    """Cells that alternate, each brighter and darker than its neighbours in turn."""
+    meter = TemporalMeter()
+    row, column = np.mgrid[:360, :480]
+    for number in range(9):
+        add(meter, 100 + 18 * np.where((row // 32 + column // 32 + number) % 2, 1.0, -1.0), number)
+    assert (meter.pop()["shimmer"] or 0) > 0.5
+
+
 def test_a_still_picture_has_neither_shimmer_nor_judder() -> None:
     """All its frames are repeats; a cadence is not measured."""
     meter = TemporalMeter()

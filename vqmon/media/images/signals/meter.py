@@ -121,8 +121,7 @@ class SignalMeter:
 
     def mark_gap(self) -> None:
         """The next intermediate frame does not follow the last one."""
-        if self._temporal is not None:
-            self._temporal.mark_gap()
+        # the signals of consecutive frames go by the indices: a burst may cross a key picture
         self._intermediate_means = []
         self._freeze.mark_gap()
 

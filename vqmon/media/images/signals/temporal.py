@@ -21,6 +21,7 @@ TEMPORAL_SIGNALS = ("shimmer", "judder", "repeated_frames", "jumps")
 
 _GRID = (18, 32)
 _SAME_SCENE_CORRELATION = 0.6
+_SAME_SCENE_LEVELS = 10.0
 _REPEAT_LEVELS = 0.3
 _MIN_FRAMES = 5
 
@@ -39,7 +40,9 @@ class TemporalMeter:
     """Collects the frames between sampled ones, in presentation order; `pop` gives what they show."""
 
     def __init__(self) -> None:
-        # distinct frames; the last one that was added
+        # the last two frames, also of another scene
+        self._recent: list[_Frame] = []
+        # distinct frames of this scene; the last one that was added
         self._frames: list[_Frame] = []
         self._last: _Frame | None = None
         # of this scene and without a gap, repeats included
@@ -58,8 +61,11 @@ class TemporalMeter:
         gives its (height, width) luma on an 8-bit scale, and is called only for frames whose shimmer is measured.
         """
         frame = _Frame(coarse, grid_means(coarse, _GRID), read_luma)
-        if self._last is not None and not self._follows(frame, index):
+        if index is not None and self._index is not None and index != self._index + 1:
             self.mark_gap()
+        elif self._recent and not self._is_same_scene(frame):
+            self._end_stretch()
+        self._recent = [*self._recent[-1:], frame]
         difference = None if self._last is None else float(np.abs(coarse - self._last.coarse).mean())
         self._index, self._last, self._frame_count = index, frame, self._frame_count + 1
         if difference is not None:
@@ -72,6 +78,10 @@ class TemporalMeter:
 
     def mark_gap(self) -> None:
         """The next frame does not follow the last one."""
+        self._end_stretch()
+        self._recent = []
+
+    def _end_stretch(self) -> None:
         if self._frame_count >= _MIN_FRAMES:
             self._measure_shimmer()
         if (cadence := measure_cadence(self._differences)) is not None:
@@ -93,10 +103,15 @@ class TemporalMeter:
         if self._shimmer is None and not self._was_measured:
             self._shimmer = measure_shimmer([frame.read_luma() for frame in self._frames])
 
-    def _follows(self, frame: _Frame, index: int | None) -> bool:
-        """Whether a frame is the next one of the same scene: like the last one, or like the one before that."""
-        if index is not None and self._index is not None and index != self._index + 1:
+    def _is_same_scene(self, frame: _Frame) -> bool:
+        """Whether a frame is like the last one, or like the one before that, as when it flickers.
+
+        A frame that differs little as a whole is no new scene, however little it correlates: a dark one that shimmers.
+        """
+        if self._recent[-1].coarse.shape != frame.coarse.shape:
             return False
-        return all(other.coarse.shape == frame.coarse.shape for other in self._frames[-2:]) and (
-            max(correlation(other.grid, frame.grid) for other in self._frames[-2:]) >= _SAME_SCENE_CORRELATION
+        return any(
+            float(np.abs(other.grid - frame.grid).mean()) < _SAME_SCENE_LEVELS
+            or correlation(other.grid, frame.grid) >= _SAME_SCENE_CORRELATION
+            for other in self._recent
         )
