@@ -11,7 +11,7 @@ from vqmon.media.decode.frame_selection import DecodeStats, SelectedFrame
 from vqmon.media.decode.protocol import DecodeRequest, SharedMemory, check_size
 from vqmon.media.images.clips import ClipBuffer
 from vqmon.media.images.colour import Colour, describe_frame_colour
-from vqmon.media.images.frames import luma_plane
+from vqmon.media.images.frames import frame_side_data, luma_plane
 from vqmon.media.images.resampling import FrameResampler, Orientation, display_size, subsample_luma
 from vqmon.media.images.signals.detail import measure_detail
 from vqmon.media.images.signals.meter import SignalMeter, compute_fingerprint
@@ -95,7 +95,7 @@ class FrameCollector:
             seed=self._request.seed,
         )
         if selected.is_sampled:
-            self._picture_facts["has_captions"] |= selected.frame.side_data.get("A53_CC") is not None
+            self._picture_facts["has_captions"] |= frame_side_data(selected.frame, "A53_CC") is not None
             self._check_memory()
             self._write_views(renderer, frame_index=selected.index)
             self._measure_signals(frame, colour, timestamp, orientation)

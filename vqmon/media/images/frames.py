@@ -103,6 +103,17 @@ def _add_crops(graph: Any, previous: Any, crops: Sequence[str]) -> Any:
     return stack
 
 
+def frame_side_data(frame: av.VideoFrame, name: str) -> Any:
+    """The side data of a frame by its name in FFmpeg; None without it.
+
+    PyAV refuses all side data of a frame when it does not know the type of one, as that of Exif: then None too.
+    """
+    try:
+        return frame.side_data.get(name)
+    except ValueError:
+        return None
+
+
 def plane_rows(plane: Any) -> NDArray[np.uint8]:
     """The bytes of a plane, (height, line size) with the padding of each line; no copy."""
     return np.frombuffer(plane, np.uint8, plane.height * plane.line_size).reshape(plane.height, plane.line_size)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from vqmon.core.types import Pixels
 from vqmon.media.images.colour import describe_frame_colour
+from vqmon.media.images.frames import frame_side_data
 from vqmon.media.images.resampling import FrameResampler, Orientation
 from vqmon.media.reference.alignment import MAX_OFFSET_SECONDS
 from vqmon.media.reference.answer import PictureWriter, libvmaf_memory, pack_unscored, pack_values
@@ -189,5 +190,5 @@ def _side_frame(frame: av.VideoFrame, time_seconds: float, facts: FrameFacts) ->
 
 def read_orientation(frame: av.VideoFrame) -> Orientation:
     """The orientation that the display matrix in the frame's side data gives; upright without one."""
-    matrix: Any = frame.side_data.get("DISPLAYMATRIX", b"")
-    return Orientation.from_display_matrix(bytes(matrix))
+    matrix = frame_side_data(frame, "DISPLAYMATRIX")
+    return Orientation.from_display_matrix(b"" if matrix is None else bytes(matrix))
