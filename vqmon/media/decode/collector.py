@@ -109,8 +109,11 @@ class FrameCollector:
         self._clip_buffer.add_frame(selected.index, time_seconds=selected.time_seconds, render=renderer.render)
 
     def finish(self) -> None:
-        """Complete the clips that have not ended when there are no more frames."""
+        """Complete the clips that have not ended, and the signals of the last sample, when there are no more frames."""
         self._clip_buffer.finish()
+        for name, value in self._meter.finish().items():
+            if self._signals and self._signals[-1][name] is None:
+                self._signals[-1][name] = value
 
     def _write_views(self, renderer: ViewRenderer, *, frame_index: int) -> None:
         """Write the views of a sampled frame to shared memory, and start the clips that begin with it."""

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tests.media.images.pictures import Picture, photo
+from vqmon.media.images.signals.meter import SignalMeter
 from vqmon.media.images.signals.temporal import TEMPORAL_SIGNALS, TemporalMeter
 
 PICTURE = photo("coffee")[:, :480]
@@ -45,6 +46,16 @@ def test_shimmer_is_measured_at_every_second_sample() -> None:
             add(meter, shaken(number))
         measured.append(meter.pop()["shimmer"] is not None)
     assert measured == [True, False, True, False]
+
+
+def test_frames_after_the_last_sample_count_for_it() -> None:
+    """A burst may begin with it."""
+    meter = SignalMeter(("shimmer",))
+    for number in range(8):
+        luma = np.clip(shaken(number), 0, 255).astype(np.uint8)
+        meter.add_native(luma[::8, ::8].astype(np.float32), index=number, read_luma=luma.copy)
+    assert (meter.finish()["shimmer"] or 0) > 0.4
+    assert SignalMeter(("black",)).finish() == {}
 
 
 def test_strong_flicker_of_a_picture_without_contrast_is_no_change_of_scene() -> None:

@@ -119,6 +119,12 @@ class SignalMeter:
         if self._temporal is not None:
             self._temporal.add_frame(luma, index=index, read_luma=read_luma)
 
+    def finish(self) -> dict[str, float | None]:
+        """The signals of consecutive frames after the last sampled frame, None for those that were not measured."""
+        if self._temporal is None:
+            return {}
+        return {name: _rounded(value) for name, value in self._temporal.pop().items() if name in self._names}
+
     def mark_gap(self) -> None:
         """The next intermediate frame does not follow the last one."""
         # the signals of consecutive frames go by the indices: a burst may cross a key picture
