@@ -1,12 +1,14 @@
 """Breaks a fleet at random moments while segments flow, and tells afterwards what a reader finds."""
 
 import asyncio
+import logging
 import signal
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from random import Random
 
@@ -216,9 +218,13 @@ async def find(bootstrap: str, names: TopicNames) -> Finding:
     judged = _undisturbed(rules, inputs)
     gathered_records = await read_all(bootstrap, names.gathered)
     gathered = [parse_member_values(record.value) for record in gathered_records]
-    wrong_alerts = sum(alerts_by_partition[partition] != one.alerts for partition, one in judged.items())
+    wrong_alerts = sum(
+        _differ(f"alerts of partition {partition}", alerts_by_partition[partition], one.alerts)
+        for partition, one in judged.items()
+    )
     group_judge = GroupJudge(rules)
-    wrong_alerts += group_alerts != [alert for values in gathered for alert in group_judge.judge(values)]
+    judged_groups = [alert for values in gathered for alert in group_judge.judge(values)]
+    wrong_alerts += _differ("alerts of groups", group_alerts, judged_groups)
     wrong += _by_rendition(value for values in gathered for value in values) != _by_rendition(
         value for one in judged.values() for value in one.values
     )
@@ -237,6 +243,16 @@ async def find(bootstrap: str, names: TopicNames) -> Finding:
         wrong_alerts=wrong_alerts,
         wrong_states=wrong_states,
     )
+
+
+def _differ(name: str, found: Sequence[Alert], expected: Sequence[Alert]) -> bool:
+    """Whether alerts differ within a stream, logging where; streams may pass each other while a record waits."""
+    found, expected = (sorted(alerts, key=lambda alert: alert.stream_id) for alerts in (found, expected))
+    if found == expected:
+        return False
+    first = next(pair for pair in zip_longest(found, expected) if pair[0] != pair[1])
+    logging.getLogger(__name__).warning("%s: found %s, expected %s", name, *first)
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
