@@ -1,11 +1,16 @@
-"""The commands of a fleet: publish, record, topics."""
+"""The commands of a fleet: publish, record, tail, topics."""
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from vqmon.cli.console import for_option, history_option, open_settings, prompt_option
+from vqmon.cli.console import for_option, history_option, open_settings, out, prompt_option
+from vqmon.core.types import Alert
+
+if TYPE_CHECKING:
+    from pipelines.topics.tail import Verdict
 
 
 @click.command()
@@ -48,6 +53,52 @@ def record(config: Path | None, history: str | None, for_seconds: float | None) 
     settings = open_settings(config)
     place = settings.history.at_location(history)
     asyncio.run(run(settings.model_copy(update={"history": place}), for_seconds=for_seconds))
+
+
+@click.command()
+@click.option("--from-beginning", is_flag=True, help="Begin with the oldest record that the topics hold.")
+@click.option("--stream", "streams", multiple=True, help="Only this stream; may be repeated.")
+@click.option("--rendition", "renditions", multiple=True, help="Only renditions of this name; may be repeated.")
+@click.option("--unscored", is_flag=True, help="Only segments that could not be scored.")
+@click.option("--json", "as_json", is_flag=True, help="One CloudEvent per line.")
+@for_option
+@click.pass_obj
+def tail(
+    config: Path | None,
+    from_beginning: bool,  # noqa: FBT001 - click gives flags so
+    streams: tuple[str, ...],
+    renditions: tuple[str, ...],
+    unscored: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+    for_seconds: float | None,
+) -> None:
+    """Print the outcomes and alerts of a fleet as they are published, from now on, until Ctrl-C.
+
+    Reads committed records only, joins no consumer group and commits nothing, so it changes nothing for anybody.
+    """
+    from pipelines.topics.tail import VerdictFilter, follow_fleet
+
+    settings = open_settings(config)
+    wanted = VerdictFilter(streams=streams, renditions=renditions, kinds="unscored" if unscored else "all")
+    show = _print_document if as_json else _print_line
+
+    async def follow() -> None:
+        start: Literal["oldest", "newest"] = "oldest" if from_beginning else "newest"
+        async for verdict in follow_fleet(settings, start=start, wanted=wanted, for_seconds=for_seconds):
+            show(verdict)
+
+    asyncio.run(follow())
+
+
+def _print_document(verdict: "Verdict") -> None:
+    click.echo(verdict.document)
+
+
+def _print_line(verdict: "Verdict") -> None:
+    from pipelines.console.outcomes import alert_line, outcome_line
+
+    value = verdict.value
+    out.print(alert_line(value) if isinstance(value, Alert) else outcome_line(value))
 
 
 @click.group()

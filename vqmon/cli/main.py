@@ -26,7 +26,7 @@ from vqmon.cli.console import (
 from vqmon.cli.evaluation import calibrate, evaluate
 from vqmon.cli.experiments import compare, pictures, plan
 from vqmon.cli.history import export, replay
-from vqmon.cli.kafka import publish, record, topics
+from vqmon.cli.kafka import publish, record, tail, topics
 from vqmon.cli.ladder import ladder
 from vqmon.cli.scorers import scorers
 from vqmon.core.types import Alert, Outcome, SegmentFailure
@@ -330,6 +330,7 @@ for command in (
     export,
     publish,
     record,
+    tail,
     topics,
     deploy,
     end,

@@ -85,6 +85,9 @@ allow_noncommercial = true
     finally:
         daemon.kill()
     records = await read_all(cluster.bootstrap, names.quality)
+    lines = run_vqmon(tmp_path, "tail", "--from-beginning", "--json", "--stream", "film", "--for", "1").splitlines()
+    alerts = await read_all(cluster.bootstrap, names.alerts)
+    assert sorted(lines) == sorted(record.value.decode() for record in [*records[:-1], *alerts])
     outcomes = [cloudevents.parse_outcome(record.value) for record in records[:-1]]
     end = parse_control_message(records[-1].value)
     assert isinstance(end, StreamEnd)

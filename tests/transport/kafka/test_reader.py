@@ -56,6 +56,9 @@ class FakeConsumer:
     async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(partitions, self.end_offset)
 
+    async def seek_to_end(self, *partitions: TopicPartition) -> None:
+        self.positions |= dict.fromkeys((partition.partition for partition in partitions), self.end_offset)
+
     async def position(self, partition: TopicPartition) -> int:
         return self.positions[partition.partition]
 
@@ -136,6 +139,14 @@ async def test_a_topic_is_consumed_from_the_stored_offsets(monkeypatch: pytest.M
         assert [(record.partition, record.value) for record in records] == [(0, b"1"), (1, b"2")]
         assert await consumer.lag_records() == 1
     assert made[0].is_stopped
+
+
+async def test_a_topic_is_consumed_from_now_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But from a stored offset where there is one."""
+    monkeypatch.setattr(FakeConsumer, "partitions", {0: [(0, b"a", b"0"), (1, b"a", b"1")], 1: [(1, b"b", b"2")]})
+    monkeypatch.setattr(FakeConsumer, "end_offset", 2)
+    async with open_topic_consumer(CONFIG, "t", offsets={0: 1}, start="newest") as consumer:
+        assert [record.value for record in await consumer.poll(seconds=0.0)] == [b"1"]
 
 
 async def test_a_topic_that_does_not_exist_is_an_error_with_a_remedy() -> None:

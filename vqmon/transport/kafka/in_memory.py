@@ -243,6 +243,29 @@ class MemoryGroupConsumer:
         return position if position < end_offset else end_offset + self._broker.markers[self._topic, partition]
 
 
+class MemoryTopicConsumer:
+    """All partitions of a topic, read without a group."""
+
+    def __init__(self, broker: MemoryBroker, topic: str, *, start: Literal["oldest", "newest"]) -> None:
+        self._broker, self._topic = broker, topic
+        self._positions = {
+            partition: 0 if start == "oldest" else broker.end_offset(topic, partition)
+            for partition in range(broker.partitions)
+        }
+
+    async def poll(self, *, seconds: float, max_records: int = 500) -> Sequence[Record]:
+        """Fetch records, partition by partition in order."""
+        fetched: list[Record] = []
+        for partition, position in self._positions.items():
+            log = self._broker.logs[self._topic, partition]
+            records = [record for record in log if record.offset >= position][: max_records - len(fetched)]
+            if records:
+                self._positions[partition] = records[-1].offset + 1
+                fetched += records
+        await asyncio.sleep(0 if fetched else min(seconds, 0.005))
+        return fetched
+
+
 class MemoryLagReader:
     """How far a group has come in a topic, seen from outside."""
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Literal
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
@@ -137,9 +138,9 @@ class TopicConsumer:
 
 @asynccontextmanager
 async def open_topic_consumer(
-    config: ClientConfig, topic: str, *, offsets: Mapping[int, int]
+    config: ClientConfig, topic: str, *, offsets: Mapping[int, int], start: Literal["oldest", "newest"] = "oldest"
 ) -> AsyncIterator[TopicConsumer]:
-    """Consume a topic from these offsets on; partitions without one from their oldest record on.
+    """Consume a topic from these offsets on; partitions without one from their oldest record on, or after the newest.
 
     Raises BrokerError when the brokers cannot be reached or the topic does not exist.
     """
@@ -154,8 +155,8 @@ async def open_topic_consumer(
         metadata_max_age_ms=30_000,
     )
     try:
-        start = consumer.start()
-        await start_client(start, config, action="follow the topic", within_seconds=_START_TIMEOUT_SECONDS)
+        starting = consumer.start()
+        await start_client(starting, config, action="follow the topic", within_seconds=_START_TIMEOUT_SECONDS)
         with translated_errors("follow the topic"):
             # The public method knows only topics to which the client is subscribed already.
             metadata = await run_with_deadline(
@@ -163,12 +164,21 @@ async def open_topic_consumer(
             )
         numbers = metadata.partitions_for_topic(topic)
         if not numbers:
-            raise BrokerError(f"topic {topic} does not exist: run `vqmon topics create`")
+            # Brokers do not name topics that the user may not describe.
+            raise BrokerError(
+                f"topic {topic} does not exist: run `vqmon topics create`; "
+                "where brokers have ACLs, this user may have none for it: `vqmon topics acls`"
+            )
         partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
         consumer.assign(partitions)
         for partition in partitions:
             if partition.partition in offsets:
                 consumer.seek(partition, offsets[partition.partition])
+        unstored = [partition for partition in partitions if partition.partition not in offsets]
+        if start == "newest" and unstored:
+            with translated_errors("find the end of the topic"):
+                # Of committed records: those of a transaction that is open now are still to come.
+                await run_with_deadline(consumer.seek_to_end(*unstored), within_seconds=_REQUEST_TIMEOUT_SECONDS)
         yield TopicConsumer(consumer, partitions)
     finally:
         await stop_consumer(consumer, timeout_seconds=_STOP_TIMEOUT_SECONDS)

@@ -98,7 +98,14 @@ def _least_config(
     return least
 
 
-Role = Literal["vqmon run", "vqmon record", "vqmon notify", "vqmon publish, end, deploy, packagers", "vqmon topics"]
+Role = Literal[
+    "vqmon run",
+    "vqmon record",
+    "vqmon notify",
+    "vqmon tail",
+    "vqmon publish, end, deploy, packagers",
+    "vqmon topics",
+]
 Operation = Literal["READ", "WRITE", "CREATE", "DESCRIBE", "DESCRIBE_CONFIGS"]
 
 
@@ -141,6 +148,7 @@ def required_acls(names: TopicNames, group: str) -> Mapping[Role, Sequence[AclRu
             AclRule(resource="group", name=f"{group}.record.", operations=("READ",), is_prefix=True),
         ],
         "vqmon notify": topics(("READ",), names.alerts),
+        "vqmon tail": topics(("READ",), names.quality, names.alerts),
         "vqmon publish, end, deploy, packagers": topics(("WRITE",), names.segments),
         "vqmon topics": topics(("CREATE", "DESCRIBE", "DESCRIBE_CONFIGS"), names.segments, *inner, *outputs),
     }
