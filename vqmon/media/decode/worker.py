@@ -128,6 +128,8 @@ class _LibavDecoder:
         self._context: VideoCodecContext = context
         self._max_pixels = limits.max_pixels
         self._aspect = PixelAspect(video)
+        # read before the decoder opens: PyAV 19 crashes on the name of one that could not be opened
+        self._has_late_aspect = context.name in _LATE_ASPECT
         self._positions = {packet.pts: i for i, packet in enumerate(video.packets) if packet.pts is not None}
         self.is_interlaced = context.field_order in _FIELD_ORDERS
 
@@ -166,8 +168,7 @@ class _LibavDecoder:
             self._damaged_positions.add(position)
         is_damaged = position in self._damaged_positions or (packet is not None and packet.is_corrupt)
         self.stats.damaged_pictures += is_damaged or any(frame.is_corrupt for frame in frames)
-        is_late = self._context.name in _LATE_ASPECT
-        for noted in (self.packet_position(frame) for frame in frames) if is_late else (position,):
+        for noted in (self.packet_position(frame) for frame in frames) if self._has_late_aspect else (position,):
             self._aspect.note_picture(noted, self._context.sample_aspect_ratio)
         for frame in frames:
             check_size(frame.width, frame.height, self._max_pixels)
