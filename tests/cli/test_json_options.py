@@ -1,7 +1,7 @@
 """Every `--json` option of the command prints JSON and nothing else on its standard output."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,10 +12,12 @@ from click.testing import CliRunner
 from pipelines.commands import score
 from pipelines.commands.evaluation import predictions
 from pipelines.observe.observer import Observation
+from pipelines.topics import tail
 from tests import factories
 from vqmon.cli.console import EXIT_UNSCORED
 from vqmon.cli.main import main
 from vqmon.transport.history.history import open_history
+from vqmon.transport.wire import cloudevents
 
 EXPERIMENTS = """
 [experiments.trial]
@@ -51,7 +53,7 @@ def commands_with_json_option(command: click.Command, path: tuple[str, ...] = ()
 
 def test_every_json_option_is_tested_here() -> None:
     """A command that gets the option needs a test in this file."""
-    assert set(commands_with_json_option(main)) == {"compare", "evaluate", "ladder", "score"}
+    assert set(commands_with_json_option(main)) == {"compare", "evaluate", "ladder", "score", "tail"}
 
 
 @pytest.mark.parametrize(("streams", "verdict"), [(20, "better"), (1, "undecided"), (0, "undecided")])
@@ -86,6 +88,24 @@ def test_score_prints_one_cloud_event_per_line(monkeypatch: pytest.MonkeyPatch) 
     assert {event["specversion"] for event in events} == {"1.0"}
     assert events[0]["data"]["scores"][0]["value"] == 70.0
     assert events[1]["data"]["reason"] == "timeout"
+
+
+def test_tail_prints_one_cloud_event_per_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is on the topic, outcomes and alerts alike."""
+    outcome, alert = factories.failure(), factories.alert()
+    documents = [
+        cloudevents.encode_outcome(outcome, source="test").decode(),
+        cloudevents.encode_alert(alert, source="test").decode(),
+    ]
+
+    async def follow_fleet(*_: object, **__: object) -> AsyncIterator[tail.Verdict]:
+        for value, document in zip((outcome, alert), documents, strict=True):
+            yield tail.Verdict(value=value, document=document)
+
+    monkeypatch.setattr(tail, "follow_fleet", follow_fleet)
+    lines = run_command("tail", "--json").splitlines()
+    assert lines == documents
+    assert [parse_json(line)["type"] for line in lines] == [cloudevents.UNSCORED, cloudevents.ALERT_OPENED]
 
 
 def test_evaluate_prints_one_json_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

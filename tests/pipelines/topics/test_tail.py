@@ -1,7 +1,6 @@
 """What `vqmon tail` shows of the topics of a fleet, on an in-memory Kafka."""
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -159,11 +158,9 @@ def test_the_command_prints_the_lines_of_watch(call: FollowCall) -> None:
     assert call.arguments == {"start": "newest", "wanted": ALL, "for_seconds": None}
 
 
-def test_the_command_passes_its_options_on_and_prints_events(call: FollowCall) -> None:
-    """An event is one line of JSON."""
+def test_the_command_passes_its_options_on(call: FollowCall) -> None:
+    """Streams and renditions may be repeated."""
     options = ["--stream", "a", "--stream", "b", "--rendition", "r", "--unscored", "--from-beginning", "--for", "2"]
-    result = CliRunner().invoke(main, ["tail", "--json", *options])
-    types = [json.loads(line)["type"] for line in result.stdout.splitlines()]
-    assert types == [cloudevents.QUALITY, cloudevents.UNSCORED, cloudevents.ALERT_OPENED]
+    assert CliRunner().invoke(main, ["tail", *options]).exit_code == 0
     wanted = VerdictFilter(streams=("a", "b"), renditions=("r",), kinds="unscored")
     assert call.arguments == {"start": "oldest", "wanted": wanted, "for_seconds": 2.0}

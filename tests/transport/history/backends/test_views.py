@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests import factories
 from tests.postgres import PostgresServer
@@ -23,6 +24,7 @@ from vqmon.transport.history.history import History, open_history
 from vqmon.transport.wire.cloudevents import encode_outcome
 
 CLICKHOUSE = Path(__file__).parents[4] / "config" / "clickhouse"
+CONNECT = CLICKHOUSE.parent / "kubernetes" / "connect"
 
 Ask = Callable[[str], list[tuple[Any, ...]]]
 
@@ -322,3 +324,58 @@ def test_every_panel_of_the_sql_dashboards_has_rows(asked: tuple[str, Ask], dash
     assert (arm, control, float(difference), low, high) == ("v2", "v1", 5.0, None, None)
     assert (int(contents), int(segments)) == (2, 10)
     assert all(ask(filled_in(annotation["rawQuery"])) for annotation in board["annotations"]["list"])
+
+
+def sink_config(name: str) -> dict[str, str]:
+    """The configuration of a sink of Kafka Connect."""
+    document = yaml.safe_load((CONNECT / f"{name}.yaml").read_text(encoding="utf-8"))
+    config: dict[str, str] = document["spec"]["config"]
+    return config
+
+
+def sink_documents() -> list[str]:
+    """The messages of a scored and an unscored outcome."""
+    outcomes: list[Outcome] = [factories.event(), factories.failure(sequence=1)]
+    return [encode_outcome(outcome, source="test").decode() for outcome in outcomes]
+
+
+def test_the_rows_of_the_clickhouse_sink_become_those_of_the_topic(tmp_path: Path) -> None:
+    """The shipped SQL, on an embedded ClickHouse; a row written twice counts once."""
+    from chdb.session import Session
+
+    session = Session(str(tmp_path / "clickhouse"))
+    script = "".join((CLICKHOUSE / name).read_text("utf-8") for name in ("connect.sql", "quality.sql", "views.sql"))
+    for statement in re.sub("--[^\n]*", "", script).split(";"):
+        if statement.strip():
+            session.query(statement)
+    config = sink_config("clickhouse")
+    field, table = config["transforms.toDocument.field"], config["topic2TableMap"].split("=")[1]
+    rows = " ".join(json.dumps({field: document}) for document in sink_documents())
+    for _ in range(2):
+        session.query(f"INSERT INTO {config['database']}.{table} ({field}) FORMAT JSONEachRow {rows}")
+    counts = str(session.query("SELECT kind, count() FROM vqmon.quality FINAL GROUP BY kind ORDER BY kind", "CSV"))
+    assert counts.split() == ['"scored",1', '"unscored",1']
+
+
+@pytest.mark.postgres
+def test_the_table_of_the_jdbc_sink_takes_the_messages(postgres: PostgresServer) -> None:
+    """Its primary key is that of the connector, and its view shows scores and reasons."""
+    import psycopg
+
+    config = sink_config("jdbc-postgresql")
+    sql = (CONNECT / "jdbc-postgresql.sql").read_text("utf-8")
+    table, keys, field = config["table.name.format"], config["pk.fields"], config["transforms.toDocument.field"]
+    with postgres.empty_database() as url:
+        password = Path(postgres.password_file).read_text().strip() if postgres.password_file else None
+        with psycopg.connect(url, password=password) as connection:
+            connection.execute(sql)
+            for _ in range(2):
+                for offset, document in enumerate(sink_documents()):
+                    connection.execute(
+                        f"INSERT INTO {table} ({keys}, {field}) VALUES ('t', 0, %s, %s::jsonb)"
+                        f" ON CONFLICT ({keys}) DO UPDATE SET {field} = excluded.{field}",
+                        (offset, document),
+                    )
+            rows = connection.execute("SELECT scorer, value, reason FROM vqmon_scores ORDER BY scorer").fetchall()
+    event = factories.event()
+    assert rows == [(event.scores[0].scorer, event.scores[0].value, None), (None, None, "not_found")]
