@@ -77,7 +77,9 @@ def open_service(daemon: DaemonSettings) -> Iterator[Service]:
     meters = Meters(PrometheusMetricReader(), *metric_readers(), resource=resource)
     service = Service(meters=meters, progress=ProgressTracker(time.monotonic))
     if os.geteuid() == 0:
-        log.warning(**log_event("daemon.root", remedy="run vqmon as a user of its own, as the systemd units do"))
+        log.warning(
+            **log_event("daemon.runs_as_root", remedy="run vqmon as a user of its own, as the systemd units do")
+        )
     with ExitStack() as stack:
         stack.callback(service.meters.close)
         stack.enter_context(exported_traces(version("vqmon")))

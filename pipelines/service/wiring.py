@@ -269,7 +269,8 @@ def load_rules(settings: Settings, *, scorers: Sequence[str] | None = None) -> t
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: cannot read the alert rules: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise SettingsError(f"alerts.rules: {file}: cannot be read: {reason}") from error
     return parse_rules(
         text,
         origin=str(file),

@@ -213,12 +213,12 @@ def web(config: Path | None, history: str | None, host: str | None, port: int | 
     from pipelines.commands.serve_web import serve_web
 
     settings = open_settings(config)
-    serve_web(
-        settings,
-        settings.history.at_location(history).location,
-        host=host or settings.web.host,
-        port=settings.web.port if port is None else port,
-    )
+    location = settings.history.at_location(history).location
+    host, port = host or settings.web.host, settings.web.port if port is None else port
+    if port:
+        shown = f"[{host}]" if ":" in host else host
+        err.print(f"pages: http://{shown}:{port} · history {location}", style="dim", markup=False, soft_wrap=True)
+    serve_web(settings, location, host=host, port=port)
 
 
 @main.command()
@@ -260,7 +260,8 @@ def init(ctx: click.Context, address: str | None, stream: str, output: Path, off
     out.print(f"wrote {output}", markup=False)
     has_passed = _print_checks(output, offline=offline)
     config = "" if output == Path("vqmon.toml") else f" --config {output}"
-    out.print(f"next: vqmon{config} run, and vqmon{config} web for the pages", markup=False, soft_wrap=True)
+    following = f"vqmon{config} run, and vqmon{config} web for the pages" if has_passed else f"correct {output}"
+    out.print(f"next: {following}", markup=False, soft_wrap=True)
     ctx.exit(0 if has_passed else 1)
 
 

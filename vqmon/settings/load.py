@@ -106,6 +106,9 @@ def load_settings(path: Path | None = None) -> Settings:
     tree = _read_toml(file) if file else {}
     keys = sorted(setting_keys())
     problems = [*_unknown_keys(_leaves(tree), keys, str(file)), *_unknown_variables(keys)]
+    if any(problem.startswith("environment: ") for problem in problems):
+        # the settings would be refused for it once more, as if the file held it
+        raise SettingsError("\n".join(problems))
     try:
         settings = Settings(**_known(tree, keys))
     except ValidationError as error:

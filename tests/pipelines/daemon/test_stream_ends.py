@@ -50,6 +50,7 @@ for_seconds = 12
 kind = "regression"
 severity = "ticket"
 scorer = "lite"
+delta_min = 3.0
 block_seconds = 60
 false_alarm_days = 0.1
 [rules.pair]
@@ -58,6 +59,7 @@ severity = "ticket"
 scorer = "lite"
 against = "ladder"
 wait_seconds = 20
+delta_min = 3.0
 block_seconds = 60
 false_alarm_days = 0.1
 """
@@ -67,6 +69,7 @@ kind = "group"
 severity = "page"
 of = "drop"
 min_series = 2
+delta_min = 3.0
 block_seconds = 96
 false_alarm_days = 0.1
 """

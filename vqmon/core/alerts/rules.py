@@ -20,7 +20,18 @@ from vqmon.core.types import Rendition, Segment, Severity
 
 CONDITIONS: Mapping[str, type[Condition]] = {
     condition.kind: condition
-    for condition in (Floor, Signal, Collapse, NoScore, Missing, Regression, Group, ReferenceLimit, Audio, Captions)
+    for condition in (
+        Floor,
+        Signal,
+        Collapse,
+        NoScore,
+        Missing,
+        Regression,
+        Group,
+        ReferenceLimit,
+        Audio,
+        Captions,
+    )
 }
 """`kind` in the rules file -> condition."""
 
