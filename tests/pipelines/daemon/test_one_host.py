@@ -308,7 +308,7 @@ async def test_all_streams_are_watched_and_those_left_out_are_ended_first(daemon
         )
         for stream_id in ("a", "b")
     }
-    await _watch_all(sources, daemon.context, daemon.thread)
+    await _watch_all(list(sources.items()), daemon.context, daemon.thread)
     assert [(alert.stream_id, alert.state) for alert in daemon.alerts] == [("old", "resolved")]
     assert {outcome.segment.rendition.key for outcome in daemon.published} == {"a/hd", "b/hd"}
     assert sorted((end.stream_id, end.rendition) for end in daemon.ends) == [("a", "hd"), ("b", "hd"), ("old", "*")]
