@@ -18,6 +18,7 @@ from models.data.csv_scores import DataError
 from models.export.pair import read_manifest_facts, write_pair
 from models.networks.lite import Lite, LiteConfig
 from models.train.builtin.refit_head import HeadRefitConfig, refit_head
+from models.train.checkpoint import read_table
 from models.train.lite import (
     LadderLossConfig,
     LiteTask,
@@ -55,7 +56,7 @@ def load_training_set(folder: Path) -> LiteTrainingSet:
 def load_lite(name: str, weights: Path) -> Lite:
     """The network of `models/NAME.toml` with the weights of a checkpoint."""
     network = Lite(read_lite_config(name)[1])
-    network.load_state_dict(torch.load(weights, weights_only=True)["weights"])
+    network.load_state_dict(read_table(weights)["weights"])
     return network.eval()
 
 

@@ -7,20 +7,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from models.checkpoints.published_files import PublishedFile, recognize_network
+from models.checkpoints.reading import open_weights
 from vqmon.scoring.manifests.frame_scorer import Licence
 
 TensorShapes = Mapping[str, tuple[int, ...]]
 """State dict name -> shape."""
 _INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
-_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pyth")
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".pyth", ".ckpt")
 _MAX_LISTED_NAMES = 8
 
 
@@ -95,12 +96,21 @@ class LoadedWeights:
     reference: str
 
 
-def load_weights(reference: str, *, hub: Hub, sha256: Sequence[str] = ()) -> LoadedWeights:
+def load_weights(
+    reference: str, *, hub: Hub, sha256: Sequence[str] = (), published: PublishedFile | None = None
+) -> LoadedWeights:
     """Weights from a file, a folder, or `owner/name@commit` of a hub.
 
     With `sha256`, every file must have one of these hashes; a hash that the hub states must match in any case. Raises
-    WeightsError.
+    WeightsError, which says where `published` is to be had.
     """
+    try:
+        return _load(reference, hub, sha256)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; {published.describe()}" if published else str(error)) from error
+
+
+def _load(reference: str, hub: Hub, sha256: Sequence[str]) -> LoadedWeights:
     path = Path(reference)
     expected: Mapping[str, str | None] = {}
     if path.exists():
@@ -114,6 +124,23 @@ def load_weights(reference: str, *, hub: Hub, sha256: Sequence[str] = ()) -> Loa
         if sha256 and digest not in sha256:
             raise WeightsError(f"{name}: sha256 is {digest}, which is none of those given by --sha256")
     return LoadedWeights(checkpoint=Checkpoint(files), hashes=hashes, reference=origin)
+
+
+def check_published(
+    shapes: TensorShapes,
+    expected: TensorShapes,
+    published: PublishedFile,
+    *,
+    optional: Sequence[str] = (),
+    ignored: Sequence[str] = (),
+) -> None:
+    """As `check_state_dict`; the error says too which network the tensors are of, and where the right file is."""
+    try:
+        check_state_dict(shapes, expected, optional=optional, ignored=ignored)
+    except WeightsError as error:
+        network = recognize_network(shapes)
+        problem = str(error) if network in (None, published.network) else f"these are the weights of {network}"
+        raise WeightsError(f"{problem}; {published.describe()}") from error
 
 
 def check_state_dict(
@@ -156,13 +183,8 @@ def state_dict_shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
 def _local_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    index = next((path / name for name in _INDEX_FILES if (path / name).is_file()), None)
-    if index is not None:
-        return [path / name for name in _shard_names(index)]
-    whole = next((path / name for name in _SINGLE_FILES if (path / name).is_file()), None)
-    if whole is None:
-        raise WeightsError(f"{path}: holds none of {', '.join((*_INDEX_FILES, *_SINGLE_FILES))}")
-    return [whole]
+    file = path / _choose_file([file.name for file in path.iterdir() if file.is_file()], where=str(path))
+    return [path / name for name in _shard_names(file)] if file.name in _INDEX_FILES else [file]
 
 
 def _hub_files(reference: str, hub: Hub) -> tuple[list[Path], Mapping[str, str | None]]:
@@ -172,13 +194,23 @@ def _hub_files(reference: str, hub: Hub) -> tuple[list[Path], Mapping[str, str |
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
         raise WeightsError(f"{reference}: name a commit, {repository}@<40 hexadecimal digits>; a branch can change")
     hashes = hub.list_files(repository, revision)
-    name = next((name for name in (*_INDEX_FILES, *_SINGLE_FILES) if name in hashes), None)
-    if name is None:
-        raise WeightsError(f"{reference}: holds none of {', '.join((*_INDEX_FILES, *_SINGLE_FILES))}")
-    file = hub.fetch_file(repository, revision, name)
-    if name in _SINGLE_FILES:
+    file = hub.fetch_file(repository, revision, _choose_file(list(hashes), where=reference))
+    if file.name not in _INDEX_FILES:
         return [file], hashes
     return [hub.fetch_file(repository, revision, shard) for shard in _shard_names(file)], hashes
+
+
+def _choose_file(names: Sequence[str], *, where: str) -> str:
+    """The index of shards, the whole file, or the only file of weights among names."""
+    usual = next((name for name in (*_INDEX_FILES, *_SINGLE_FILES) if name in names), None)
+    others = sorted(name for name in names if Path(name).suffix in _SUFFIXES)
+    if usual is not None or len(others) == 1:
+        return usual or others[0]
+    if others:
+        raise WeightsError(f"{where}: holds several files of weights, name one: {_list_names(others)}")
+    raise WeightsError(
+        f"{where}: holds none of {', '.join((*_INDEX_FILES, *_SINGLE_FILES))}, nor a file {', '.join(_SUFFIXES)}"
+    )
 
 
 def _shard_names(index: Path) -> list[str]:
@@ -195,32 +227,9 @@ def _open_file(file: Path) -> tuple[dict[str, tuple[int, ...]], Callable[[str], 
     if not file.is_file():
         raise WeightsError(f"{file}: missing")
     try:
-        if file.suffix == ".safetensors":
-            archive = safe_open(file, framework="pt")
-            shapes = {name: tuple(archive.get_slice(name).get_shape()) for name in archive.keys()}  # noqa: SIM118
-            return shapes, archive.get_tensor
-        if file.suffix in _PICKLE_SUFFIXES:
-            table = _read_pickle(file)
-            return {name: tuple(tensor.shape) for name, tensor in table.items()}, table.__getitem__
-    except WeightsError:
-        raise
-    except Exception as error:  # each format raises its own types
-        raise WeightsError(f"{file}: cannot be read as weights: {str(error).splitlines()[0][:300]}") from error
-    raise WeightsError(f"{file}: need a .safetensors file, or one of {', '.join(_PICKLE_SUFFIXES)}")
-
-
-def _read_pickle(file: Path) -> dict[str, Tensor]:
-    # weights_only refuses pickles of anything but tensors; mmap reads pages when they are needed.
-    try:
-        table: Any = torch.load(file, weights_only=True, mmap=True, map_location="cpu")
-    except RuntimeError:  # the format from before torch 1.6 cannot be memory-mapped
-        table = torch.load(file, weights_only=True, map_location="cpu")
-    for key in ("state_dict", "model_state", "model", "weights"):
-        if isinstance(table, dict) and isinstance(table.get(key), dict):
-            table = table[key]
-    if not isinstance(table, dict) or not all(isinstance(tensor, Tensor) for tensor in table.values()):
-        raise WeightsError(f"{file}: is not a table of tensors")
-    return table
+        return open_weights(file)
+    except (ValueError, OSError) as error:
+        raise WeightsError(f"{file}: {error}") from error
 
 
 def _sha256_of(file: Path) -> str:

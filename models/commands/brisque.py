@@ -18,6 +18,7 @@ from models.train.builtin.brisque import (
     held_out_correlations,
     rung_statistics,
 )
+from models.train.checkpoint import read_table
 from models.verify.model_card import format_model_card
 from models.verify.pair import verify_pair
 
@@ -74,7 +75,7 @@ def card(options: argparse.Namespace) -> str:
 def _load(options: argparse.Namespace) -> Brisque:
     if options.weights is None:
         raise DataError("name the checkpoint: --weights brisque.pt, which `python -m models train brisque` writes")
-    weights = torch.load(options.weights, weights_only=True)["weights"]
+    weights = read_table(options.weights)["weights"]
     network = Brisque(centre_count=len(weights["centres"]))
     network.load_state_dict(weights)
     return network.eval()

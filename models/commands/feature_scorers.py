@@ -9,13 +9,14 @@ from pathlib import Path
 import onnxruntime  # type: ignore[import-untyped]
 import torch
 
+from models.checkpoints.published_files import PUBLISHED_FILES
 from models.export import owl_hidden
 from models.export.assembly import composite, published
 from models.export.assembly.assembly import AssemblyInput, FeatureInput, GraphAssembly, TextInput
 from models.export.assembly.shared_features import read_shared_features
 from models.export.assembly.writer import DTYPES, SharedFeatures, SheetFacts, read_sheet_inputs, write_assembly
 from models.export.graphs import MAX_EMBEDDED_BYTES
-from models.export.owl_streaming import IGNORED_TENSORS, OPTIONAL_TENSORS, expected_shapes
+from models.export.owl_streaming import load_owl
 from models.networks.owl.owl import OwlConfig
 from models.verify.assembly import verify_assembly
 from models.weights import (
@@ -23,7 +24,6 @@ from models.weights import (
     LoadedWeights,
     WeightsError,
     check_licence,
-    check_state_dict,
     load_weights,
 )
 from vqmon.errors import ScorerError
@@ -81,9 +81,12 @@ def export_hidden_state(options: argparse.Namespace, facts: SheetFacts, config: 
     config = OwlConfig() if config is None else config
     if options.weights is None:
         raise WeightsError("name the weights of Q-Align: --weights FILE, FOLDER or owner/name@commit")
-    loaded = load_weights(str(options.weights), hub=HuggingFace(options.cache), sha256=options.sha256)
-    check_state_dict(
-        loaded.checkpoint.shapes, expected_shapes(config), optional=OPTIONAL_TENSORS, ignored=IGNORED_TENSORS
+    loaded = load_owl(
+        str(options.weights),
+        config,
+        HuggingFace(options.cache),
+        sha256=options.sha256,
+        published=PUBLISHED_FILES["q_align"],
     )
     origin = {"weights": loaded.reference, **_hash_entries(loaded)}
     options.built.mkdir(parents=True, exist_ok=True)
@@ -138,8 +141,11 @@ def build_assembly(options: argparse.Namespace) -> tuple[GraphAssembly, dict[str
         raise WeightsError(f"{options.name} takes no weights of {', '.join(unknown)}; it takes {accepted}")
     networks, origin = {}, {}
     for key, file in scorer.files.items():
-        loaded = load_weights(files[key], hub=HuggingFace(options.cache))
-        networks[key] = published.load_network(file, loaded.checkpoint, loaded.checkpoint.shapes)
+        loaded = load_weights(files[key], hub=HuggingFace(options.cache), published=file.published)
+        try:
+            networks[key] = published.load_network(file, loaded.checkpoint, loaded.checkpoint.shapes)
+        except WeightsError as error:
+            raise WeightsError(f"{files[key]}: {error}") from error
         origin[f"weights of {key}"] = loaded.reference
         origin |= _hash_entries(loaded)
     if unmatched := [digest for digest in options.sha256 if digest not in origin.values()]:

@@ -37,6 +37,7 @@ from models.train.builtin.lite2_head import (
     tile_features,
 )
 from models.train.builtin.lite2_trunk import ScoredPhoto, TrunkTuningConfig, tune_trunk
+from models.train.checkpoint import read_table
 from models.verify.model_card import format_model_card
 from models.verify.pair import verify_pair
 from vqmon.core.calibration import IntervalTable, PercentileTable, ScoreNoise
@@ -348,7 +349,7 @@ def _read_facts() -> ManifestFacts:
 def _load(options: argparse.Namespace) -> tuple[Lite2, dict[str, Any]]:
     if options.weights is None:
         raise DataError("name the checkpoint: --weights lite.pt, which `python -m models train lite2` writes")
-    checkpoint: dict[str, Any] = torch.load(options.weights, weights_only=True)
+    checkpoint = read_table(options.weights)
     network = Lite2(read_config(checkpoint["config"]))
     network.load_state_dict(checkpoint["weights"])
     return network.eval(), checkpoint

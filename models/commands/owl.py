@@ -12,24 +12,17 @@ from PIL import Image
 from torch import Tensor
 
 from models import MODELS_FOLDER
+from models.checkpoints.published_files import PUBLISHED_FILES
 from models.export import graphs
 from models.export.owl import PRECISIONS, LevelScorerRecipe, write_level_scorer
 from models.export.owl_recipes import compare2score_recipe, q_align_recipe
-from models.export.owl_streaming import IGNORED_TENSORS, OPTIONAL_TENSORS, expected_shapes
+from models.export.owl_streaming import load_owl
 from models.export.pair import ManifestFacts, read_manifest_facts
 from models.networks.owl import q_align
 from models.networks.owl.compare2score import choose_anchors
 from models.networks.owl.owl import OwlConfig
 from models.verify.owl import verify_level_scorer
-from models.weights import (
-    Hub,
-    HuggingFace,
-    LoadedWeights,
-    WeightsError,
-    check_licence,
-    check_state_dict,
-    load_weights,
-)
+from models.weights import Hub, HuggingFace, LoadedWeights, WeightsError, check_licence
 from vqmon.scoring.manifests.level_scorer import GraphSpec, load_level_spec
 
 NAMES = ("q_align", "compare2score")
@@ -124,9 +117,13 @@ def _load_recipe(
     check_licence(options.name, facts.licence, allow_noncommercial=options.allow_noncommercial)
     if options.weights is None:
         raise WeightsError("name the weights: --weights FILE, FOLDER or owner/name@commit")
-    loaded = load_weights(str(options.weights), hub=environment.hub, sha256=options.sha256)
-    expected = expected_shapes(environment.config)
-    check_state_dict(loaded.checkpoint.shapes, expected, optional=OPTIONAL_TENSORS, ignored=IGNORED_TENSORS)
+    loaded = load_owl(
+        str(options.weights),
+        environment.config,
+        environment.hub,
+        sha256=options.sha256,
+        published=PUBLISHED_FILES[options.name],
+    )
     return loaded, _build_recipe(options, environment, loaded=loaded, facts=_with_provenance(facts, loaded))
 
 

@@ -15,8 +15,9 @@ from torch import nn
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from models import MODELS_FOLDER
+from models.checkpoints.published_files import PUBLISHED_FILES
 from models.data.csv_scores import DataError, ScoredRow, normalise_scores, read_frames, read_scored_rows
-from models.export.owl_streaming import IGNORED_TENSORS, OPTIONAL_TENSORS, expected_shapes
+from models.export.owl_streaming import load_owl
 from models.networks.owl.owl import Owl, OwlConfig
 from models.networks.owl.q_align import pad_to_square
 from models.train.checkpoint import checkpoint_facts, read_frozen_networks
@@ -25,7 +26,7 @@ from models.train.levels import ComparisonTask, LevelTask, LevelTrainingConfig, 
 from models.train.loop import Trainer, ValidationResult, train
 from models.train.scores import LossWeights, ScoreTask, ScoreTrainingConfig, predict
 from models.train.trainable import TRAINABLE_SCORERS, ScorerNetworkConfig
-from models.weights import HuggingFace, check_state_dict, load_weights
+from models.weights import HuggingFace
 
 LEVEL_SCORERS = ("q_align", "compare2score")
 NAMES = (*TRAINABLE_SCORERS, *LEVEL_SCORERS)
@@ -140,9 +141,8 @@ def _train_level_scorer(options: argparse.Namespace, table: dict[str, Any]) -> N
     config, rows = LevelTrainingConfig(**table), read_scored_rows(options.csv)
     if options.weights is None:
         raise DataError("name the weights to start from: --weights FILE, FOLDER or owner/name@commit")
-    loaded = load_weights(str(options.weights), hub=HuggingFace(Path("weights")), sha256=[])
-    check_state_dict(
-        loaded.checkpoint.shapes, expected_shapes(OwlConfig()), optional=OPTIONAL_TENSORS, ignored=IGNORED_TENSORS
+    loaded = load_owl(
+        str(options.weights), OwlConfig(), HuggingFace(Path("weights")), published=PUBLISHED_FILES[options.name]
     )
     network = Owl(OwlConfig())
     network.load_state_dict({name: loaded.checkpoint[name] for name in loaded.checkpoint}, strict=False)

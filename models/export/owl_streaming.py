@@ -7,12 +7,21 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from models.checkpoints.published_files import PublishedFile
 from models.export.graphs import Weights
 from models.networks.owl.abstractor import grid_position_table, sine_position_table
 from models.networks.owl.exportable import FrameEncoder
 from models.networks.owl.language import PICTURE, DecoderLayer, RmsNorm, causal_context
 from models.networks.owl.owl import PICTURE_TOKEN, Owl, OwlConfig, split_modalities
-from models.weights import TensorShapes, state_dict_shapes
+from models.weights import (
+    Hub,
+    LoadedWeights,
+    TensorShapes,
+    WeightsError,
+    check_published,
+    load_weights,
+    state_dict_shapes,
+)
 
 OPTIONAL_TENSORS = ("*.q_pos_embed", "*.k_pos_embed")
 """Tables that can be computed when a checkpoint lacks them."""
@@ -25,6 +34,19 @@ def expected_shapes(config: OwlConfig) -> TensorShapes:
     """Published names and shapes of the whole network."""
     with torch.device("meta"):
         return state_dict_shapes(Owl(config))
+
+
+def load_owl(
+    reference: str, config: OwlConfig, hub: Hub, *, published: PublishedFile, sha256: Sequence[str] = ()
+) -> LoadedWeights:
+    """`load_weights` of tensors with the names and shapes of the whole network; raises WeightsError."""
+    loaded = load_weights(reference, hub=hub, sha256=sha256, published=published)
+    shapes, expected = loaded.checkpoint.shapes, expected_shapes(config)
+    try:
+        check_published(shapes, expected, published, optional=OPTIONAL_TENSORS, ignored=IGNORED_TENSORS)
+    except WeightsError as error:
+        raise WeightsError(f"{reference}: {error}") from error
+    return loaded
 
 
 def with_position_tables(weights: Weights, config: OwlConfig) -> Weights:

@@ -6,9 +6,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from models.checkpoints.reading import read_saved
 from models.data.csv_scores import DataError
 from models.networks.lite import Lite
 from models.train.features.extract import FrozenNetwork, FrozenNetworks
@@ -61,7 +61,7 @@ def checkpoint_facts(
 
 def read_trained_scorer(file: Path) -> TrainedScorer:
     """Read `best.pt`; raises DataError when it is not a checkpoint of a trainable scorer, or has an older format."""
-    table = _read_table(file)
+    table = read_table(file)
     kind = table.get("learner", "")
     if kind not in TRAINABLE_SCORERS or "predicted" not in table:
         name = kind if kind in TRAINABLE_SCORERS else "NAME"
@@ -101,7 +101,7 @@ def _read_frozen_network(name: str, file: Path) -> FrozenNetwork:
     origin = f"{file.name}, sha256 {sha256(file.read_bytes()).hexdigest()}"
     if name == "lite" and file.suffix == ".onnx":
         return FrozenNetwork(network=read_lite_weights(file, lite_config()), origin=origin)
-    table = _read_table(file)
+    table = read_table(file)
     if table.get("learner", name) != name:
         raise DataError(f"--part {name}={file}: holds weights of {table['learner']}")
     network = _load_frozen_network(name, table["weights"], where=f"--part {name}={file}")
@@ -123,13 +123,14 @@ def _load_frozen_network(name: str, weights: Mapping[str, Tensor], *, where: str
     return network.eval().requires_grad_(requires_grad=False)
 
 
-def _read_table(file: Path) -> dict[str, Any]:
+def read_table(file: Path) -> dict[str, Any]:
+    """What a training run saved, `weights` and the facts beside it; raises DataError."""
     if not file.is_file():
         raise DataError(f"{file}: no such file")
     try:
-        table = torch.load(file, weights_only=True)
-    except Exception as error:  # torch.load raises many types for a file of another format
-        raise DataError(f"{file}: cannot be read as a checkpoint: {error!s:.200}") from error
+        table = read_saved(file)
+    except ValueError as error:
+        raise DataError(f"{file}: cannot be read as a checkpoint: it {error}") from error
     if not isinstance(table, dict) or "weights" not in table:
         raise DataError(f"{file}: holds no weights; name the best.pt of a training run")
     return table

@@ -177,6 +177,7 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
     for name in ("cut.safetensors", "what.txt"):
         with pytest.raises(WeightsError, match=name):
             load_weights(str(tmp_path / name), hub=Shelf(tmp_path))
+    (tmp_path / "cut.safetensors").unlink()
     with pytest.raises(WeightsError, match="holds none of"):
         load_weights(str(tmp_path), hub=Shelf(tmp_path))
     (tmp_path / "model.safetensors.index.json").write_text("[]")

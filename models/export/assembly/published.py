@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models import MODELS_FOLDER
+from models.checkpoints.published_files import PUBLISHED_FILES, PublishedFile
 from models.export.assembly import recipes
 from models.export.assembly.assembly import GraphAssembly
 from models.export.assembly.writer import SheetFacts
@@ -22,7 +23,7 @@ from models.networks.backbones.clip import Clip, ClipConfig
 from models.networks.backbones.convnext3d import ConvNextConfig
 from models.networks.backbones.swin import SwinConfig, swin_b_384
 from models.networks.fragments import dover, fast_vqa
-from models.weights import TensorShapes, WeightsError, check_state_dict, state_dict_shapes
+from models.weights import TensorShapes, WeightsError, check_published, state_dict_shapes
 from vqmon.scoring.manifests.frame_scorer import Licence
 
 NetworksByFile = Mapping[str, nn.Module]
@@ -37,9 +38,8 @@ class WeightsFile:
     """One published file: the network that has its names, and names in it that are not needed."""
 
     build: Callable[[], nn.Module]
+    published: PublishedFile
     ignored: tuple[str, ...] = ()
-    # before every name in files written by DistributedDataParallel
-    prefix: str = "module."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +52,23 @@ class PublishedScorer:
     shared_features: Mapping[str, str] = field(default_factory=dict)
 
 
-_SLOWFAST = WeightsFile(build=partial(slowfast.SlowFast, slowfast.SlowFastConfig()))
-_FAST = WeightsFile(
-    build=partial(slowfast.FastPathway, slowfast.SlowFastConfig()), ignored=slowfast.NOT_IN_FAST_PATHWAY
+def _weights_file(key: str, build: Callable[[], nn.Module], ignored: tuple[str, ...] = ()) -> WeightsFile:
+    return WeightsFile(build=build, published=PUBLISHED_FILES[key], ignored=ignored)
+
+
+_CLIP_SIZES = ("input_resolution", "context_length", "vocab_size")
+_SLOWFAST = _weights_file("slowfast", partial(slowfast.SlowFast, slowfast.SlowFastConfig()))
+_FAST = _weights_file(
+    "slowfast", partial(slowfast.FastPathway, slowfast.SlowFastConfig()), slowfast.NOT_IN_FAST_PATHWAY
 )
-_FAST_VQA = WeightsFile(build=partial(fast_vqa.FastVqa, SwinConfig()), ignored=fast_vqa.IGNORED_TENSORS)
-_DOVER = WeightsFile(build=partial(dover.Dover, SwinConfig(), ConvNextConfig()), ignored=dover.IGNORED_TENSORS)
-_LIQE = WeightsFile(build=partial(Clip, ClipConfig()), ignored=("input_resolution", "context_length", "vocab_size"))
-_ALIGN_IQA = WeightsFile(build=lambda: align_iqa.AlignIqa(align_iqa.default_config()), ignored=sr_vqa.IGNORED_TENSORS)
-_RQ_VQA = WeightsFile(build=partial(sr_vqa.RqVqa, swin_b_384(), BottleneckConfig()), ignored=sr_vqa.IGNORED_TENSORS)
+_FAST_VQA = _weights_file("fast_vqa", partial(fast_vqa.FastVqa, SwinConfig()), fast_vqa.IGNORED_TENSORS)
+_DOVER = _weights_file("dover", partial(dover.Dover, SwinConfig(), ConvNextConfig()), dover.IGNORED_TENSORS)
+_LIQE = _weights_file("liqe", partial(Clip, ClipConfig()), _CLIP_SIZES)
+_CLIP = _weights_file("clip", partial(Clip, ClipConfig()), _CLIP_SIZES)
+_ALIGN_IQA = _weights_file("align_iqa", lambda: align_iqa.AlignIqa(align_iqa.default_config()), sr_vqa.IGNORED_TENSORS)
+_RQ_VQA = _weights_file("rq_vqa", partial(sr_vqa.RqVqa, swin_b_384(), BottleneckConfig()), sr_vqa.IGNORED_TENSORS)
+_SR_VQA = _weights_file("sr_vqa", lambda: sr_vqa.SrVqa(sr_vqa.full_config()))
+_SR_VQA_LEAN = _weights_file("sr_vqa", lambda: sr_vqa.SrVqa(sr_vqa.lean_config()))
 _SHARED_FILES = {"slowfast": _FAST, "fast_vqa": _FAST_VQA, "liqe": _LIQE}
 _Q_ALIGN_HIDDEN_STATE = {"q_align_hidden": "llm"}
 
@@ -111,19 +119,19 @@ PUBLISHED_SCORERS: Mapping[str, PublishedScorer] = MappingProxyType(
             shared_features=_Q_ALIGN_HIDDEN_STATE,
         ),
         "sr_vqa": PublishedScorer(
-            files={"sr_vqa": WeightsFile(build=lambda: sr_vqa.SrVqa(sr_vqa.full_config())), **_SHARED_FILES},
+            files={"sr_vqa": _SR_VQA, **_SHARED_FILES},
             assemble=partial(_assemble_fused, recipes.assemble_sr_vqa, "sr_vqa"),
             shared_features=_Q_ALIGN_HIDDEN_STATE,
         ),
         "sr_vqa_lean": PublishedScorer(
-            files={"sr_vqa_lean": WeightsFile(build=lambda: sr_vqa.SrVqa(sr_vqa.lean_config())), **_SHARED_FILES},
+            files={"sr_vqa_lean": _SR_VQA_LEAN, **_SHARED_FILES},
             assemble=partial(_assemble_fused, recipes.assemble_sr_vqa, "sr_vqa_lean"),
         ),
         "align_iqa": PublishedScorer(
             files={"align_iqa": _ALIGN_IQA}, assemble=partial(_assemble_single, recipes.assemble_align_iqa, "align_iqa")
         ),
         "align_iqa_generated": PublishedScorer(
-            files={"align_iqa": _ALIGN_IQA, "clip": _LIQE},
+            files={"align_iqa": _ALIGN_IQA, "clip": _CLIP},
             assemble=lambda nets, version: recipes.assemble_align_iqa_generated(
                 cast("align_iqa.AlignIqa", nets["align_iqa"]), clip=cast("Clip", nets["clip"]), version=version
             ),
@@ -140,16 +148,17 @@ def read_scorer_facts(name: str) -> SheetFacts:
 
 
 def load_network(file: WeightsFile, weights: Weights, shapes: TensorShapes) -> nn.Module:
-    """A network with a file's tensors in float32; raises WeightsError naming what is missing, unknown or misshapen."""
-    prefix = file.prefix if shapes and all(name.startswith(file.prefix) for name in shapes) else ""
+    """A network with a file's tensors in float32.
+
+    Raises WeightsError naming what is missing, unknown or misshapen, or the network that the file is of.
+    """
     network = file.build()
     needed = state_dict_shapes(network)
-    unprefixed = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
-    check_state_dict(unprefixed, needed, optional=_OPTIONAL_TENSORS, ignored=file.ignored)
+    check_published(shapes, needed, file.published, optional=_OPTIONAL_TENSORS, ignored=file.ignored)
     table: dict[str, Tensor] = {}
     for name in needed:
-        if name in unprefixed:
-            tensor = weights[prefix + name]
+        if name in shapes:
+            tensor = weights[name]
             table[name] = tensor.float() if tensor.is_floating_point() else tensor
     network.load_state_dict(table, strict=False, assign=True)
     return network.eval().requires_grad_(requires_grad=False)

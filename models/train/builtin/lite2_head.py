@@ -25,7 +25,7 @@ from models.networks.lite2 import (
     Lite2,
     normalised_tiles,
 )
-from models.weights import WeightsError
+from models.weights import Checkpoint, WeightsError
 from vqmon.core.calibration import Calibration, IntervalTable, PercentileTable
 
 Floats = NDArray[np.float64]
@@ -121,7 +121,7 @@ def load_trunk(network: Lite2, weights: Path, *, sha256: str | None = None) -> N
         )
     if sha256 is not None and (digest := hashlib.sha256(weights.read_bytes()).hexdigest()) != sha256:
         raise WeightsError(f"{weights}: its SHA-256 is {digest}, not {sha256}: another version of the weights")
-    published = torch.load(weights, map_location="cpu", weights_only=True)
+    published = Checkpoint([weights])
     trunk = timm.create_model(TRUNK, pretrained=False)
     own = trunk.state_dict()
     if [each.shape for each in own.values()] != [each.shape for each in published.values()]:

@@ -1,5 +1,7 @@
 """Published files become networks, or are refused by the names in them."""
 
+from dataclasses import replace
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -17,20 +19,20 @@ CLIPS = SwinConfig(frames=8, side=56, width=8, depths=(2, 1), heads=(1, 2), wind
 
 
 def test_weights_that_do_not_fit_are_refused_by_name() -> None:
-    """One missing, one unknown, one of another shape; names written by several GPUs are known."""
-    spec = published.WeightsFile(
-        build=lambda: FastVqa(CLIPS), ignored=published.PUBLISHED_SCORERS["fast_vqa"].files["fast_vqa"].ignored
-    )
-    good = {f"module.{name}": tensor for name, tensor in FastVqa(CLIPS).state_dict().items()}
-    good["module.fragments_backbone.layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(1)
+    """One missing, one unknown, one of another shape, and where the right file is; tables that follow from the sizes
+    are accepted."""
+    spec = replace(published.PUBLISHED_SCORERS["fast_vqa"].files["fast_vqa"], build=lambda: FastVqa(CLIPS))
+    good = dict(FastVqa(CLIPS).state_dict())
+    good["fragments_backbone.layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(1)
     shapes = {name: tuple(tensor.shape) for name, tensor in good.items()}
     published.load_network(spec, good, shapes)
     bad = dict(shapes)
-    bad["module.vqa_head.fc_last.bias"] = (2,)
-    bad["module.vqa_head.fc_lost.bias"] = bad.pop("module.vqa_head.fc_hid.bias")
+    bad["vqa_head.fc_last.bias"] = (2,)
+    bad["vqa_head.fc_lost.bias"] = bad.pop("vqa_head.fc_hid.bias")
     message = (
         r"1 missing: vqa_head\.fc_hid\.bias; 1 unknown: vqa_head\.fc_lost\.bias; "
-        r"1 of another shape: vqa_head\.fc_last\.bias is \(2,\), not \(1,\)"
+        r"1 of another shape: vqa_head\.fc_last\.bias is \(2,\), not \(1,\); "
+        r"expected FAST_VQA_B_1_4\.pth or .*, published at https://github\.com/VQAssessment/"
     )
     with pytest.raises(WeightsError, match=message):
         published.load_network(spec, good, bad)

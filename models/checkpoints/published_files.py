@@ -1,0 +1,95 @@
+"""The published files of weights: where each is published, and by which tensors the network in a file is recognized."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import filter as match_names
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedFile:
+    """A file that a scorer takes: the network in it as messages name it, and where the file is published."""
+
+    network: str
+    file: str
+    location: str
+
+    def describe(self) -> str:
+        """What is expected and where it is, for the end of a message."""
+        return f"expected {self.file}, published at {self.location}"
+
+
+_CLIP, _RQ_VQA, _SLOWFAST, _OWL = "CLIP or LIQE", "RQ-VQA", "SlowFast", "mPLUG-Owl2 (OneAlign, Q-Align, Compare2Score)"
+_FAST_VQA, _DOVER, _ALIGN_IQA, _SR_VQA = "FAST-VQA or FasterVQA", "DOVER", "Align-IQA", "SR-VQA"
+_TRAINED_HERE = "no address: train your own, models/README.md says how"
+
+PUBLISHED_FILES: Mapping[str, PublishedFile] = MappingProxyType(
+    {
+        "fast_vqa": PublishedFile(
+            network=_FAST_VQA,
+            file="FAST_VQA_B_1_4.pth or FAST_VQA_3D_1_1.pth",
+            location="https://github.com/VQAssessment/FAST-VQA-and-FasterVQA/releases (v2.0.0)",
+        ),
+        "dover": PublishedFile(
+            network=_DOVER, file="DOVER.pth", location="https://github.com/VQAssessment/DOVER/releases (v0.1.0)"
+        ),
+        "liqe": PublishedFile(
+            network=_CLIP, file="LIQE.pt", location="the Google Drive link of https://github.com/zwx8981/LIQE"
+        ),
+        "clip": PublishedFile(network=_CLIP, file="CLIP ViT-B/32", location="https://github.com/openai/CLIP"),
+        "slowfast": PublishedFile(
+            network=_SLOWFAST,
+            file="SLOWFAST_8x8_R50.pyth",
+            location="https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/SLOWFAST_8x8_R50.pyth",
+        ),
+        "rq_vqa": PublishedFile(
+            network=_RQ_VQA,
+            file="one of the ten folds in ckpts.tar",
+            location="the Dropbox link of https://github.com/sunwei925/RQ-VQA",
+        ),
+        "q_align": PublishedFile(
+            network=_OWL, file="the shards of OneAlign", location="https://huggingface.co/q-future/one-align"
+        ),
+        "compare2score": PublishedFile(
+            network=_OWL,
+            file="the shards of Compare2Score",
+            location="https://huggingface.co/q-future/Compare2Score",
+        ),
+        "align_iqa": PublishedFile(network=_ALIGN_IQA, file="a trained align_iqa", location=_TRAINED_HERE),
+        "sr_vqa": PublishedFile(network=_SR_VQA, file="a trained sr_vqa", location=_TRAINED_HERE),
+    }
+)
+"""Key of a scorer or of a part -> its file."""
+
+_MARKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        _FAST_VQA: ("fragments_backbone.*", "vqa_head.*"),
+        _DOVER: ("technical_backbone.layers.*", "aesthetic_backbone.*"),
+        "DOVER-Mobile": ("technical_backbone.downsample_layers.*", "aesthetic_backbone.*"),
+        _CLIP: ("visual.class_embedding", "transformer.resblocks.*"),
+        "CLIP with a ResNet": ("visual.attnpool.*", "transformer.resblocks.*"),
+        _SLOWFAST: ("blocks.0.multipathway_blocks.*",),
+        _RQ_VQA: ("feature_extraction.*", "bot4.*", "quality.*"),
+        _OWL: ("model.visual_abstractor.*", "model.layers.*"),
+        _ALIGN_IQA: ("aggregator.*", "injectors.*", "saliency.*"),
+        _SR_VQA: ("regression.*", "spatial.backbone.*"),
+        "LLaVA": ("model.mm_projector.*", "model.layers.*"),
+        "a language model without a picture encoder": ("model.embed_tokens.*", "model.layers.*"),
+        "SimpleVQA": ("conv1.weight", "layer4.*", "quality.*"),
+        "a ResNet": ("conv1.weight", "layer4.*", "fc.weight"),
+        "AlexNet or VGG": ("features.0.weight", "classifier.*"),
+        "an action recognizer of mmaction": ("backbone.*", "cls_head.*"),
+        "a Swin transformer": ("patch_embed.proj.weight", "layers.0.blocks.0.*"),
+        "a vision transformer": ("patch_embed.proj.weight", "blocks.0.*"),
+        "the heads of LPIPS": ("lin0.model.1.weight",),
+        "the heads of DISTS": ("alpha", "beta"),
+    }
+)
+"""Network -> patterns that each match a name of its tensors; of several networks that match, the first is meant."""
+
+
+def recognize_network(names: Iterable[str]) -> str | None:
+    """The network, as named in `PUBLISHED_FILES` or in words, that has tensors of these names; None if unknown."""
+    tensors = list(names)
+    matches = (network for network, marks in _MARKS.items() if all(match_names(tensors, mark) for mark in marks))
+    return next(matches, None)

@@ -1,0 +1,201 @@
+"""Files as the published trainers write them are read; other files are refused with what they are."""
+
+import argparse
+import io
+import pickle
+import tarfile
+import zipfile
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import save_file  # noqa: E402
+
+from models.checkpoints.published_files import PUBLISHED_FILES, recognize_network  # noqa: E402
+from models.checkpoints.reading import open_weights, read_saved  # noqa: E402
+from models.weights import WeightsError, check_published, load_weights  # noqa: E402
+from tests.models.test_weights import Shelf  # noqa: E402
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+
+TENSORS = OrderedDict({"a.weight": torch.arange(6.0).view(2, 3), "b.bias": torch.ones(4, dtype=torch.float16)})
+WRAPPED = OrderedDict({f"module.{name}": tensor for name, tensor in TENSORS.items()})
+OPTIMIZER = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))]).state_dict()
+RESULTS = (np.float64(0.87), np.float32(0.88), 0.7, np.sqrt(np.float64(2)))
+ARGUMENTS = argparse.Namespace(folder=Path("runs") / "one", rate=np.float64(1e-4), seeds=np.arange(3))
+
+LAYOUTS: Mapping[str, object] = {
+    "fast_vqa: results of validation beside the tensors": {"state_dict": TENSORS, "validation_results": RESULTS},
+    "fast_vqa: with optimizer": {"state_dict": TENSORS, "optimizer": OPTIMIZER, "best": [np.int64(3), np.bool_(True)]},
+    "dover, liqe: flat": TENSORS,
+    "liqe: results of six sets": {
+        "epoch": 3, "model_state_dict": TENSORS, "optimizer_state_dict": OPTIMIZER,
+        "all_results": {"val": defaultdict(list, {"live": np.array([0.9, 0.8])}), "test": {}},
+    },
+    "slowfast": {"epoch": 1, "model_state": TENSORS, "optimizer_state": OPTIMIZER, "cfg": "MODEL: x\n"},
+    "swin": {"model": TENSORS, "optimizer": OPTIMIZER, "max_accuracy": np.float64(83.5), "epoch": 299},
+    "rq_vqa: DataParallel": WRAPPED,
+    "averaged model": OrderedDict(n_averaged=torch.tensor(9), **WRAPPED),
+    "compiled within DataParallel": {f"module._orig_mod.{name}": tensor for name, tensor in TENSORS.items()},
+    "arguments of the command line": {"state_dict": WRAPPED, "args": ARGUMENTS, "hyper_parameters": {"a": ARGUMENTS}},
+    "basicsr": {"params_ema": TENSORS},
+    "numbers in the table itself": {"iteration": 3, "srcc": np.float64(0.9), **TENSORS},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_trainers_are_read(tmp_path: Path, layout: str, is_zip: bool) -> None:
+    """Every tensor by its name in the network, from either format of torch.save and whatever the suffix is."""
+    file = tmp_path / "checkpoint.pth.tar"
+    torch.save(LAYOUTS[layout], file, _use_new_zipfile_serialization=is_zip)
+    shapes, read = open_weights(file)
+    assert shapes == {"a.weight": (2, 3), "b.bias": (4,)}
+    assert all(torch.equal(read(name), tensor) for name, tensor in TENSORS.items())
+
+
+@pytest.mark.parametrize("core", ["core", "_core"])
+def test_numbers_of_either_numpy_are_skipped(tmp_path: Path, core: str) -> None:
+    """numpy 1 and 2 pickle under other names; what they are is not built."""
+    data = pickle.dumps({"best": np.float64(0.5)}, protocol=2)
+    renamed = data.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    buffer = io.BytesIO()
+    torch.save({"best": np.float64(0.5), "weights": dict(TENSORS)}, buffer)
+    source = zipfile.ZipFile(buffer)
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as target:
+        for name in source.namelist():
+            content = source.read(name).replace(b"numpy._core.multiarray", f"numpy.{core}.multiarray".encode())
+            target.writestr(name, content)
+    assert renamed != data
+    saved: Any = read_saved(tmp_path / "x.pth")
+    assert not isinstance(saved["best"], float | np.generic)
+    assert set(open_weights(tmp_path / "x.pth")[0]) == set(TENSORS)
+
+
+class Runs:
+    """Calls a function when it is unpickled carelessly."""
+
+    def __init__(self, call: Callable[..., object], *arguments: object) -> None:
+        self.reduced = call, arguments
+
+    def __reduce__(self) -> Any:
+        return self.reduced
+
+
+@pytest.mark.parametrize("call", [print, eval, __import__, getattr, np.load, torch.load, torch.hub.load])
+def test_other_objects_are_refused_by_name(tmp_path: Path, call: Callable[..., object]) -> None:
+    """Beside the tensors, within what is skipped, and in the old format."""
+    for at, table in enumerate(
+        ({"state_dict": TENSORS, "x": Runs(call, "1")}, {"args": argparse.Namespace(x=Runs(call, "1"))})
+    ):
+        for is_zip in (True, False):
+            file = tmp_path / f"{at}{is_zip}.pth"
+            torch.save(table, file, _use_new_zipfile_serialization=is_zip)
+            with pytest.raises(ValueError, match=rf"{call.__name__}, which reading would have to run") as caught:
+                open_weights(file)
+            assert_one_line(str(caught.value))
+
+
+def test_a_pickled_network_is_refused(tmp_path: Path) -> None:
+    """It names classes, not tensors."""
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.pt")
+    with pytest.raises(ValueError, match=r"object of torch\.nn\.modules\.linear\.Linear.*state_dict\(\) alone"):
+        open_weights(tmp_path / "whole.pt")
+
+
+def assert_one_line(message: str) -> None:
+    assert message.isprintable()
+
+
+def write_wrong_files(folder: Path) -> dict[str, str]:
+    """File -> what is said of it."""
+    torch.save(dict(TENSORS), folder / "good.pth")
+    torch.save(dict(TENSORS), folder / "old.pth", _use_new_zipfile_serialization=False)
+    save_file(dict(TENSORS), folder / "good.safetensors")
+    for name in ("good.pth", "old.pth", "good.safetensors"):
+        (folder / f"cut.{name}").write_bytes((folder / name).read_bytes()[:-20])
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 34560013\n"
+    (folder / "pointer.pth").write_text(pointer)
+    (folder / "page.pth").write_text(
+        "<!DOCTYPE html><html><head><title>Google Drive - \x1b[1mVirus scan</title></head></html>"
+    )
+    (folder / "empty.pth").touch()
+    (folder / "text.pth").write_text("\x1b[31mEntry not found")
+    with zipfile.ZipFile(folder / "folds.zip", "w") as archive:
+        archive.writestr("ckpts/NR_v0.pth", "x")
+    with tarfile.open(folder / "ckpts.tar", "w") as tape:
+        tape.add(folder / "good.pth", "NR_v0.pth")
+    torch.save([1, 2], folder / "list.pth")
+    torch.save({"optimizer": OPTIMIZER, "epoch": 3}, folder / "optimizer.pth")
+    (folder / "pickle.pkl").write_bytes(pickle.dumps({"a": 1}, protocol=4))
+    return {
+        "cut.good.pth": "is cut off: a file of torch.save without its end",
+        "cut.old.pth": "is cut off: it ends after",
+        "cut.good.safetensors": "is cut off: a safetensors file of",
+        "pointer.pth": "is a Git LFS pointer, not the file of 34,560,013 bytes that it points to",
+        "page.pth": "is a page of a web site (Google Drive - Virus scan), not weights",
+        "empty.pth": "is empty",
+        "text.pth": "is neither a file of torch.save nor a safetensors file, it begins with `Entry not found`",
+        "folds.zip": "is a zip archive of ckpts/NR_v0.pth: unpack it",
+        "ckpts.tar": "is a tar archive of NR_v0.pth: unpack it",
+        "list.pth": "holds list instead of a table of tensors",
+        "optimizer.pth": "is not a table of tensors: it holds optimizer, epoch",
+        "pickle.pkl": "cannot be read as a file of torch.save",
+    }
+
+
+def test_wrong_files_say_what_they_are(tmp_path: Path) -> None:
+    """In one line without control codes, with what was expected and where that is published."""
+    expected = PUBLISHED_FILES["fast_vqa"]
+    for name, reason in write_wrong_files(tmp_path).items():
+        with pytest.raises(WeightsError) as caught:
+            load_weights(str(tmp_path / name), hub=Shelf(tmp_path), published=expected)
+        message = str(caught.value)
+        assert message.startswith(f"{tmp_path / name}: {reason}"), message
+        assert message.endswith(f"; expected {expected.file}, published at {expected.location}")
+        assert_one_line(message)
+
+
+NAMES_IN_FILES = {
+    "FAST-VQA or FasterVQA": ("fragments_backbone.norm.bias", "vqa_head.fc_hid.bias"),
+    "DOVER": ("technical_backbone.layers.0.x", "aesthetic_backbone.norm.bias"),
+    "DOVER-Mobile": ("technical_backbone.downsample_layers.0.x", "aesthetic_backbone.norm.bias"),
+    "CLIP or LIQE": ("visual.class_embedding", "transformer.resblocks.0.x"),
+    "SlowFast": ("blocks.0.multipathway_blocks.0.conv.weight",),
+    "RQ-VQA": ("feature_extraction.feature_extraction.norm.bias", "bot4.net.0.x", "quality.0.weight"),
+    "mPLUG-Owl2 (OneAlign, Q-Align, Compare2Score)": ("model.visual_abstractor.x", "model.layers.0.x"),
+    "a language model without a picture encoder": ("model.embed_tokens.weight", "model.layers.0.x"),
+    "a ResNet": ("conv1.weight", "layer4.0.x", "fc.weight"),
+}
+
+
+@pytest.mark.parametrize("network", NAMES_IN_FILES)
+def test_weights_of_another_network_are_named(network: str) -> None:
+    """The network in the file, and the file that was expected; those of the right network name what differs."""
+    shapes = {name: (1,) for name in NAMES_IN_FILES[network]}
+    assert recognize_network(shapes) == network
+    for expected in PUBLISHED_FILES.values():
+        with pytest.raises(WeightsError) as caught:
+            check_published(shapes, {"needed": (1,)}, expected)
+        is_another = expected.network != network
+        assert (f"these are the weights of {network}" in str(caught.value)) == is_another
+        assert ("1 missing: needed" in str(caught.value)) != is_another
+        assert str(caught.value).endswith(f"published at {expected.location}")
+    assert recognize_network(["x"]) is None
+
+
+def test_a_folder_with_one_file_of_weights_is_read(tmp_path: Path) -> None:
+    """Whatever the file is named; of several, one must be named."""
+    torch.save({"state_dict": TENSORS, "validation_results": RESULTS}, tmp_path / "DOVER.pth")
+    (tmp_path / "README.md").write_text("weights")
+    assert load_weights(str(tmp_path), hub=Shelf(tmp_path)).checkpoint.shapes["b.bias"] == (4,)
+    assert list(load_weights(f"owner/name@{'0' * 40}", hub=Shelf(tmp_path)).hashes) == ["DOVER.pth"]
+    torch.save(TENSORS, tmp_path / "DOVER-Mobile.pth")
+    with pytest.raises(WeightsError, match=r"several files of weights, name one: DOVER-Mobile\.pth, DOVER\.pth"):
+        load_weights(str(tmp_path), hub=Shelf(tmp_path))
