@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from tests import factories
 from tests.factories import START
+from tests.transport.recovery.damaged import overwrite_pages, pages_of
 from vqmon.cli.main import main
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
@@ -85,3 +86,28 @@ async def test_pages_answer_from_either_history(history_location: HistoryLocatio
                 assert answer.status_code == 200, path
             day = await client.get(stream_path("news-1"), params={"last": "24h"})
             assert "7,000 segments, scored by lite@1: mean 64" in day.text
+
+
+def test_back_up_check_and_salvage_a_file(tmp_path: Path) -> None:
+    """A damaged history is told by exit code 1, and what is saved of it is exported."""
+    path = tmp_path / "history.db"
+    settings = tmp_path / "vqmon.toml"
+    settings.write_text(f'[history]\npath = "{path}"\n', encoding="utf-8")
+    with open_history(path, "write") as history:
+        for begin in range(0, 400, 50):
+            history.publish([factories.event(sequence=number) for number in range(begin, begin + 50)])
+    assert "bytes in" in run_vqmon(settings, "history", "backup", str(tmp_path / "backup.db"))
+    assert "400 outcomes, 8 blocks of events\nnothing is damaged" in run_vqmon(settings, "history", "check")
+    overwrite_pages(path, pages_of(path, "document")[-3:])
+    output = run_vqmon(settings, "history", "check", status=1)
+    lost = int(re.findall(r"(\d+) outcomes have no event", output)[0])
+    new = str(tmp_path / "new.db")
+    output = run_vqmon(settings, "history", "salvage", str(path), new)
+    assert f"outcomes: {400 - lost} saved, {lost} lost" in output
+    assert "nothing is damaged" in run_vqmon(settings, "history", "check", "--history", new)
+    output = run_vqmon(settings, "export", str(tmp_path / "a.csv"), "--history", new)
+    assert f"{400 - lost} rows" in output
+    assert 0 < lost < 400
+    address = "postgresql://vqmon@db/quality"
+    output = run_vqmon(settings, "history", "backup", str(tmp_path / "a.dump"), "--history", address, status=2)
+    assert f"pg_dump --format=custom --schema=vqmon --file={tmp_path / 'a.dump'} {address}" in output

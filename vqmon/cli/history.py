@@ -1,13 +1,25 @@
-"""The commands that read the history: `vqmon replay` and `vqmon export`."""
+"""The commands that read the history, `vqmon replay` and `vqmon export`, and those of `vqmon history`."""
 
 import asyncio
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import click
 
-from vqmon.cli.console import as_utc, err, history_option, open_settings, out, since_option, until_option
+from vqmon.cli.console import (
+    EXIT_FAILED,
+    OutputFile,
+    as_utc,
+    err,
+    history_option,
+    open_settings,
+    out,
+    since_option,
+    until_option,
+)
+from vqmon.errors import SettingsError
 
 
 @click.command()
@@ -129,3 +141,80 @@ def export(
             until=as_utc(until),
         )
     err.print(f"{rows} rows in {file}")
+
+
+@click.group()
+def history() -> None:
+    """Back up or check the history, or save what can be read of a damaged one."""
+
+
+@history.command()
+@click.argument("file", type=OutputFile())
+@history_option
+@click.pass_obj
+def backup(config: Path | None, file: Path, history: str | None) -> None:
+    """Copy the SQLite history into FILE, beside a running daemon.
+
+    FILE gets the history as it is when the command begins; it is replaced when the copy is whole and sound.
+    """
+    from rich.progress import Progress
+
+    from vqmon.transport.recovery.backup import back_up
+
+    location = open_settings(config).history.at_location(history).location
+    if not isinstance(location, Path):
+        command = f"pg_dump --format=custom --schema=vqmon --file={shlex.quote(str(file))} {shlex.quote(str(location))}"
+        raise SettingsError(f"a PostgreSQL history is backed up by its own tools: {command}")
+    with Progress(console=err, transient=True) as bar:
+        task = bar.add_task("copying")
+        size_bytes = back_up(
+            location, file, on_progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    err.print(f"{size_bytes:,} bytes in {file}", markup=False, soft_wrap=True)
+
+
+@history.command(name="check")
+@history_option
+@click.pass_context
+def check_history(ctx: click.Context, history: str | None) -> None:
+    """Read the whole history and print what is damaged; exit code 1 when anything is.
+
+    Checks every page (SQLite), that every block of events unpacks, and that every outcome has its event.
+    """
+    from vqmon.transport.recovery.integrity import check_integrity
+
+    report = check_integrity(open_settings(ctx.obj).history.at_location(history).location)
+    out.print(f"{report.outcomes} outcomes, {report.blocks} blocks of events")
+    for line in (*report.page_problems, *report.block_problems):
+        out.print(line, markup=False, soft_wrap=True)
+    if report.is_sound:
+        out.print("nothing is damaged")
+        return
+    out.print(
+        f"damaged: {report.damaged_blocks} blocks of events, {report.outcomes_without_event} outcomes have no event"
+    )
+    out.print("restore a backup, or save what can be read: vqmon history salvage OLD NEW")
+    ctx.exit(EXIT_FAILED)
+
+
+@history.command()
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=OutputFile())
+@click.pass_obj
+def salvage(config: Path | None, old: Path, new: Path) -> None:
+    """Copy what can be read of the damaged SQLite history OLD into the new history NEW.
+
+    Stop the daemon first. OLD stays as it is. An outcome whose event is lost is left out.
+    """
+    from vqmon.transport.recovery.salvage import salvage as salvage_history
+
+    open_settings(config)
+    counts = salvage_history(old, new)
+    names = {"outcome": "outcomes", "alert": "alerts", "ended": "ends", "marker": "markers"}
+    for table, name in names.items():
+        if table in counts:
+            out.print(f"{name}: {counts[table].saved} saved, {counts[table].lost} lost")
+    for table, count in counts.items():
+        if table not in names and count.lost:
+            out.print(f"table {table}: {count.saved} rows saved, {count.lost} lost")
+    err.print(f"the new history is {new}", markup=False, soft_wrap=True)

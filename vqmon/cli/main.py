@@ -26,6 +26,7 @@ from vqmon.cli.console import (
 from vqmon.cli.evaluation import calibrate, evaluate
 from vqmon.cli.experiments import compare, pictures, plan
 from vqmon.cli.history import export, replay
+from vqmon.cli.history import history as history_group
 from vqmon.cli.kafka import publish, record, tail, topics
 from vqmon.cli.ladder import ladder
 from vqmon.cli.scorers import scorers
@@ -344,5 +345,6 @@ for command in (
     evaluate,
     calibrate,
     ladder,
+    history_group,
 ):
     main.add_command(command)

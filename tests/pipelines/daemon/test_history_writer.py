@@ -167,7 +167,7 @@ def test_a_damaged_history_is_refused_at_the_start_with_a_remedy(path: Path) -> 
     content = bytearray(path.read_bytes())
     content[8192 * 3 : 8192 * 3 + 4000] = bytes(4000)
     path.write_bytes(content)
-    message = r"vqmon.db: is damaged \(.*\); restore a backup, or move the file aside"
+    message = r"vqmon.db: is damaged \(.*\); restore a backup, or save what can be read: vqmon history salvage"
     with pytest.raises(StoreError, match=message), open_history_thread(path, mode="write"):
         pass
 

@@ -55,12 +55,16 @@ def unpack_block(body: bytes, fingerprints: bytes, dictionary: bytes | None) -> 
         lines = (decompressor.decompress(body) + decompressor.flush()).split(b"\n")
     except zlib.error as error:
         raise StoreError(f"a stored block of events is damaged: {error}") from error
+    if not decompressor.eof:
+        raise StoreError("a stored block of events is damaged: it is cut off")
     if lines and not lines[0]:
         return lines[1:]
     position, documents = 0, []
     for line in lines:
         document, position = _insert_fingerprints(line, fingerprints, position)
         documents.append(document)
+    if position != len(fingerprints):
+        raise StoreError("a stored block of events is damaged: its fingerprints of pictures do not fit")
     return documents
 
 

@@ -63,7 +63,7 @@ def open_history(
         check_readable(location)
     needs_lock = mode in ("write", "record")
     with hold_writer_lock(location) if isinstance(location, Path) and needs_lock else nullcontext():
-        database = _open_database(location, mode)
+        database = open_database(location, mode)
         try:
             history = History(database, evidence_max_bytes=evidence_max_bytes)
             if needs_lock:
@@ -73,7 +73,8 @@ def open_history(
             database.close()
 
 
-def _open_database(location: HistoryLocation, mode: OpenMode) -> Database:
+def open_database(location: HistoryLocation, mode: OpenMode) -> Database:
+    """Open the database of a history, without the writer lock of a file."""
     if isinstance(location, Path):
         return SqliteDatabase(location, mode)
     try:

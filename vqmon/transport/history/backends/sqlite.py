@@ -80,6 +80,26 @@ def check_readable(path: Path) -> None:
             raise StoreError(f"{path}: {_user()} needs permission to read {sidecar}, or to write in {folder}")
 
 
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open the file of a history of any version, also a damaged one; raises StoreError when it is none."""
+    check_readable(path)
+    query = "mode=ro" if _immutable_stamp(path) is None else "mode=ro&immutable=1"
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?{query}", uri=True, timeout=_BUSY_TIMEOUT_SECONDS, isolation_level=None
+        )
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{path}: {error}; its first page or list of tables is damaged, or it is no SQLite file; restore a backup"
+        ) from error
+    if application != schema.APPLICATION_ID:
+        connection.close()
+        raise StoreError(f"{path}: is an SQLite file, but not a history of vqmon; name another file")
+    return connection
+
+
 def _immutable_stamp(path: Path) -> tuple[int, int] | None:
     """(modification time in ns, size) of a file that must be read as immutable; None for all others.
 
@@ -166,7 +186,8 @@ class SqliteDatabase:
         if problems != ["ok"]:
             first_line = problems[0].strip().splitlines()[-1]
             raise StoreError(
-                f"{self.path}: is damaged ({first_line}); restore a backup, or move the file aside and begin a new one"
+                f"{self.path}: is damaged ({first_line}); restore a backup, or save what can be read:"
+                f" vqmon history salvage {self.path} NEW"
             )
 
     def reopen(self) -> None:

@@ -1,0 +1,1 @@
+"""Backup, checking and salvage of a history."""
