@@ -360,6 +360,7 @@ def settings_for_watch(settings: Settings, address: str, *, stream_id: str, hist
 
 log = logging.getLogger("vqmon.playlists")
 
+_SCORER_DEADLINE_SECONDS = 86_400.0
 _SCORE_DEADLINE_SECONDS = 600.0
 """How long `vqmon score` lets one file decode: a whole clip instead of a few seconds, and no stream that waits."""
 
@@ -376,10 +377,16 @@ def settings_for_score(
     max_bytes: int | None = None,
     deadline_seconds: float | None = None,
 ) -> Settings:
-    """The settings with what a person chose on the command line; the default deadline becomes that of whole clips."""
+    """The settings with what a person chose on the command line.
+
+    The default deadline of decoding becomes that of whole clips, and that of scoring a day: a person waits for the
+    scorers, however long the slowest one takes.
+    """
     if deadline_seconds is None and settings.decode.deadline_seconds == DecodeSettings().deadline_seconds:
         deadline_seconds = _SCORE_DEADLINE_SECONDS
     scoring = settings.scoring.model_copy(update={"scorers": tuple(scorers)} if scorers else {})
+    if scoring.deadline_seconds == ScoringSettings().deadline_seconds:
+        scoring = scoring.model_copy(update={"deadline_seconds": _SCORER_DEADLINE_SECONDS})
     chosen = {"sampling": sampling, "deadline_seconds": deadline_seconds}
     decode = settings.decode.model_copy(update={key: value for key, value in chosen.items() if value})
     fetch = settings.fetch.model_copy(update={"max_bytes": max_bytes} if max_bytes else {})

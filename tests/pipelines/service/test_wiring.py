@@ -20,6 +20,13 @@ def test_score_has_a_long_decode_deadline_by_default() -> None:
     assert wiring.settings_for_score(Settings()).decode.deadline_seconds == 600
     assert wiring.settings_for_score(Settings(), deadline_seconds=3).decode.deadline_seconds == 3
     assert wiring.settings_for_score(own).decode.deadline_seconds == 25
+
+
+def test_score_waits_for_slow_scorers() -> None:
+    """A scorer that another one holds up loses no verdict; a deadline of the owner holds."""
+    assert wiring.settings_for_score(Settings(), scorers=["liqe", "lite"]).scoring.deadline_seconds == 86_400
+    own = Settings.model_validate({"scoring": {"deadline_seconds": 25}})
+    assert wiring.settings_for_score(own).scoring.deadline_seconds == 25
     assert Settings().decode.deadline_seconds == 10
 
 
