@@ -13,13 +13,23 @@ from vqmon.errors import ScoreError
 from vqmon.scoring.manifests.level_scorer import load_level_spec
 from vqmon.scoring.runtime.batcher import Batcher
 from vqmon.scoring.runtime.engines import GraphEngine
-from vqmon.scoring.runtime.graph import Placement
+from vqmon.scoring.runtime.graph import Array, Placement
 from vqmon.scoring.runtime.shared_graphs import OutputCache, SharedGraph, SharedGraphs, powers_of_two
+
+
+class CountingCache(OutputCache):
+    """Knows how many rows were looked up; keys are made in threads, so that callers come in any order."""
+
+    lookups = 0
+
+    def get(self, key: bytes) -> asyncio.Future[Array] | None:
+        self.lookups += 1
+        return super().get(key)
 
 
 def shared_graph_of(engine: FakeEngine, *, cache_bytes: int = 10_000) -> tuple[SharedGraph, Batcher]:
     batcher = Batcher(engine)
-    cache = OutputCache(cache_bytes=cache_bytes)
+    cache = CountingCache(cache_bytes=cache_bytes)
     return SharedGraph(cast(GraphEngine, engine), batcher, sha256="a" * 64, cache=cache), batcher
 
 
@@ -30,6 +40,12 @@ async def infer(graph: SharedGraph, *firsts: int, deadline_seconds: float = FORE
 
 async def until_running(engine: FakeEngine, runs: int = 1) -> None:
     while len(engine.batches) < runs:  # noqa: ASYNC110 - threads report here, not tasks
+        await asyncio.sleep(0.001)
+
+
+async def until_looked_up(graph: SharedGraph, rows: int) -> None:
+    """Until so many rows are computed or waited for."""
+    while cast(CountingCache, graph._cache).lookups < rows:  # noqa: ASYNC110 - threads report here, not tasks
         await asyncio.sleep(0.001)
 
 
@@ -49,6 +65,7 @@ async def test_concurrent_callers_share_one_run() -> None:
     graph, batcher = shared_graph_of(engine)
     engine.open.clear()
     both = asyncio.gather(infer(graph, 1), infer(graph, 1))
+    await until_looked_up(graph, 2)
     await until_running(engine)
     engine.open.set()
     assert await both == [[1], [1]]
@@ -64,7 +81,7 @@ async def test_a_row_is_computed_again_when_its_caller_is_cancelled() -> None:
     first = asyncio.create_task(infer(graph, 1))
     await until_running(engine)
     second = asyncio.create_task(infer(graph, 1))
-    await asyncio.sleep(0.05)
+    await until_looked_up(graph, 2)
     first.cancel()
     await asyncio.sleep(0)
     engine.open.set()
@@ -80,6 +97,7 @@ async def test_a_failure_reaches_all_waiting_callers_and_is_not_cached() -> None
     graph, batcher = shared_graph_of(engine)
     engine.open.clear()
     both = asyncio.gather(infer(graph, 1), infer(graph, 1), return_exceptions=True)
+    await until_looked_up(graph, 2)
     await until_running(engine)
     engine.open.set()
     assert [str(output) for output in await both] == ["scorer_failed: boom"] * 2
