@@ -1,11 +1,13 @@
 """Reads files of weights without running anything in them, and says what a file is that holds none."""
 
+import io
 import json
+import pickletools
 import re
 import tarfile
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +142,59 @@ def _describe_zip(file: Path) -> str | None:
     inner = {name.rpartition("/")[2] for name in names}
     if "data.pkl" not in inner:
         return f"is a zip archive of {_list(names)}: {_UNPACK}"
-    if "constants.pkl" in inner:
-        return "is a TorchScript program, not a table of tensors: save its state_dict() with torch.save"
     return None
+
+
+class _ScriptModule:
+    """Stands for a module of a TorchScript program; holds its attributes."""
+
+    def __init__(self) -> None:
+        self.attributes: dict[str, object] = {}
+
+    def __new__(cls, *_: object) -> "_ScriptModule":
+        module = super().__new__(cls)
+        module.attributes = {}
+        return module
+
+    def __setstate__(self, state: object) -> None:
+        self.attributes = state if isinstance(state, dict) else {}
+
+    def state_dict(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+        """(name, tensor) of this module and of those within it."""
+        for name, value in self.attributes.items():
+            if isinstance(value, _ScriptModule):
+                yield from value.state_dict(f"{prefix}{name}.")
+            elif isinstance(value, Tensor):
+                yield f"{prefix}{name}", value
+
+
+def _load_script(file: Path) -> dict[str, Tensor]:
+    """The tensors of a TorchScript program, whose code is neither read nor run; raises ValueError."""
+    tensors_only = io.BytesIO()
+    names: set[str] = set()
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(tensors_only, "w") as target:
+        for entry in source.namelist():
+            part = entry.partition("/")[2]
+            if part == "data.pkl":
+                globals_ = (text for code, text, _ in pickletools.genops(source.read(entry)) if code.name == "GLOBAL")
+                names |= {str(text).replace(" ", ".") for text in globals_}
+            if part in ("data.pkl", "version", "byteorder") or part.startswith("data/"):
+                target.writestr(entry, source.read(entry))
+    tensors_only.seek(0)
+    modules: list[Any] = [(_ScriptModule, name) for name in names if name.startswith("__torch__.")]
+    modules += [(_Unread, name) for name in names if name.startswith("torch.jit._pickle.")]
+    try:
+        with torch.serialization.safe_globals(modules):
+            program = torch.load(tensors_only, weights_only=True, map_location="cpu")
+    except Exception as error:  # torch raises many types
+        cause = str(error).rpartition("WeightsUnpickler error: ")[2]
+        raise ValueError(f"is a TorchScript program that cannot be read: {_one_line(cause)}") from error
+    return dict(program.state_dict()) if isinstance(program, _ScriptModule) else {}
+
+
+def _is_script(file: Path) -> bool:
+    with zipfile.ZipFile(file) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _is_safetensors(head: bytes) -> bool:
@@ -173,6 +225,8 @@ def _open_safetensors(file: Path, head: bytes) -> tuple[dict[str, tuple[int, ...
 def _load(file: Path, head: bytes) -> object:
     # mmap reads pages when they are needed; the format from before torch 1.6 cannot be mapped
     is_zip = head.startswith(b"PK")
+    if is_zip and _is_script(file):
+        return _load_script(file)
     try:
         with torch.serialization.safe_globals(_ALLOWED_GLOBALS):
             return torch.load(file, weights_only=True, mmap=is_zip, map_location="cpu")

@@ -199,3 +199,12 @@ def test_a_folder_with_one_file_of_weights_is_read(tmp_path: Path) -> None:
     torch.save(TENSORS, tmp_path / "DOVER-Mobile.pth")
     with pytest.raises(WeightsError, match=r"several files of weights, name one: DOVER-Mobile\.pth, DOVER\.pth"):
         load_weights(str(tmp_path), hub=Shelf(tmp_path))
+
+
+def test_tensors_of_a_torchscript_program_are_read(tmp_path: Path) -> None:
+    """CLIP is published as a program: parameters and buffers of all modules by their names, nothing of its code."""
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Sequential(torch.nn.BatchNorm1d(3)))
+    torch.jit.trace(network.eval(), torch.zeros(1, 2)).save(tmp_path / "ViT-B-32.pt")
+    shapes, read = open_weights(tmp_path / "ViT-B-32.pt")
+    assert shapes == {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    assert all(torch.equal(read(name), tensor) for name, tensor in network.state_dict().items())
