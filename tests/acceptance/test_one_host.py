@@ -346,7 +346,7 @@ def test_check_names_what_is_wrong(tmp_path: Path) -> None:
         fine = vqmon("check", cwd=tmp_path)
 
     assert refused.returncode == 1
-    assert "fetch.allowed_hosts" in refused.stdout
+    assert "fetch.allow_http" in refused.stdout
     assert fine.returncode == 0, fine.stdout
     assert "tv: 2 segments" in fine.stdout
 

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.acceptance.kafka.broker import REMEDY, Cluster, is_available
-from tests.acceptance.kafka.fleet import ROOT, Worker, message_of, segments_of
+from tests.acceptance.kafka.fleet import ROOT, Worker, message_of, segments_of, until
 from tests.conftest import need
 from vqmon.errors import BrokerError, SettingsError
 from vqmon.transport.kafka import (
@@ -38,7 +38,7 @@ from vqmon.transport.kafka import (
     topic_specs,
 )
 from vqmon.transport.kafka.reader import open_topic_consumer
-from vqmon.transport.kafka.topics import AclRule, required_acls
+from vqmon.transport.kafka.topics import AclRule, TopicSpec, required_acls
 from vqmon.transport.secrets import read_secret
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -235,7 +235,8 @@ async def test_the_listed_acls_are_what_a_worker_needs(secured: Secured, tmp_pat
             await producer.publish(names.segments, [message_of(segments_of("news", 1)[0])])
     acls = required_acls(names, "vqmon")
     secured.allow([*acls["vqmon run"], *acls["vqmon publish, end, deploy, packagers"]])
-    assert await check_topics(secured.config(), specs) == []
+    # The broker loads new ACLs from the controller a moment later.
+    await until(lambda: _is_all_right(secured.config(), specs), seconds=30)
     async with IdempotentProducer(secured.config()) as producer:
         await producer.publish(names.segments, [message_of(segment) for segment in segments_of("news", 10)])
     worker = Worker(tmp_path / "worker.log", secured.settings()).start()
@@ -249,6 +250,10 @@ async def test_the_listed_acls_are_what_a_worker_needs(secured: Secured, tmp_pat
         assert SECRET not in worker.log.read_text(encoding="utf-8")
     finally:
         worker.kill()
+
+
+async def _is_all_right(config: ClientConfig, specs: Sequence[TopicSpec]) -> bool:
+    return await check_topics(config, specs) == []
 
 
 def test_the_command_reads_its_password_from_a_file_and_keeps_it(secured: Secured, tmp_path: Path) -> None:
