@@ -88,8 +88,12 @@ def open_read_only(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?{query}", uri=True, timeout=_BUSY_TIMEOUT_SECONDS, isolation_level=None
         )
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        try:
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.Error:
+            connection.close()
+            raise
     except sqlite3.Error as error:
         raise StoreError(
             f"{path}: {error}; its first page or list of tables is damaged, or it is no SQLite file; restore a backup"
