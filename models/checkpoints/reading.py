@@ -78,7 +78,7 @@ _ALLOWED_GLOBALS: list[Any] = [
 def open_weights(file: Path) -> tuple[dict[str, tuple[int, ...]], Callable[[str], Tensor]]:
     """(name -> shape, reader of one tensor) of a safetensors file or of any file of `torch.save`.
 
-    The format is told from the content, not from the file's name. A pickle's tensors are taken from the table that
+    The format is detected from the content, not from the file's name. A pickle's tensors are taken from the table that
     trainers put them in; numbers, paths and settings beside them are skipped, and an object of any other class refuses
     the file. Raises ValueError with a reason of one line, which says what the file is.
     """

@@ -95,10 +95,6 @@ class OffsetTracker:
         # delivered and not finished, in order
         self._unfinished: dict[int, None] = {}
 
-    @property
-    def has_unfinished(self) -> bool:
-        return bool(self._unfinished)
-
     def deliver(self, offset: int) -> bool:
         """Note the next record; False when it was finished in an earlier run, and must be skipped."""
         self.skip_to(offset)

@@ -43,7 +43,7 @@ def reasons_before_decoding(segment: Segment, policy: PromotionPolicy) -> tuple[
     draw = int.from_bytes(sha256(segment.key.encode(errors="replace")).digest()[:8], "big")
     if draw < policy.share * 2**64:
         reasons.append("sample")
-    labels = {**segment.rendition.labels, **segment.labels}
+    labels = segment.all_labels
     if any(labels.get(name) == value for name, value in policy.labels):
         reasons.append("label")
     return tuple(reasons)

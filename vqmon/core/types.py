@@ -208,7 +208,7 @@ class Segment:
     @property
     def all_labels(self) -> Mapping[str, str]:
         """The labels of the segment, and those of its rendition that it does not have itself."""
-        return {**self.rendition.labels, **self.labels}
+        return {**self.rendition.labels, **self.labels} if self.labels else self.rendition.labels
 
     @property
     def key(self) -> str:

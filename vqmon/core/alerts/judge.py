@@ -10,7 +10,7 @@ from vqmon.core.alerts.conditions.base import SpanCondition, SpanTransition, app
 from vqmon.core.alerts.conditions.group import GroupState
 from vqmon.core.alerts.media_timeline import DUPLICATE, TimedOutcome, place_outcome, was_scored
 from vqmon.core.alerts.regression.regressions import Gather, RegressionDetector
-from vqmon.core.alerts.rules import AlertRule, segment_labels
+from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.alerts.state import (
     AlertKey,
     AlertState,
@@ -85,7 +85,7 @@ class Judge:
         alerts = [] if rendition.key in self._matching else self._start_rendition(rendition, timed)
         if isinstance(outcome, QualityEvent):
             alerts += self._close_playlist_alerts(rendition.stream_id, timed)
-        labels = segment_labels(outcome.segment)
+        labels = outcome.segment.all_labels
         is_ad_break = labels.get(AD_BREAK_LABEL) == "yes"
         for matching in self._matching[rendition.key]:
             if matching.stays_idle(self._store.states, timed) or (is_ad_break and matching.rule.mask_ad_breaks):
@@ -330,7 +330,7 @@ def _opened(
         resolved_at=None,
         summary=condition.summarize(outcome, score, span, held_seconds=transition.at - began),
         evidence=condition.evidence(outcome, score, span),
-        labels=segment_labels(outcome.segment),
+        labels=outcome.segment.all_labels,
     )
 
 

@@ -16,7 +16,7 @@ from vqmon.core.alerts.conditions.no_score import NoScore
 from vqmon.core.alerts.conditions.reference import ReferenceLimit
 from vqmon.core.alerts.conditions.regression import Regression
 from vqmon.core.alerts.conditions.signal import Signal
-from vqmon.core.types import Rendition, Segment, Severity
+from vqmon.core.types import Rendition, Severity
 
 CONDITIONS: Mapping[str, type[Condition]] = {
     condition.kind: condition
@@ -88,9 +88,3 @@ class AlertRule:
     def masks_for(self, rendition: Rendition) -> tuple[Mask, ...]:
         """The masks of the rule that lie over a rendition."""
         return tuple(mask for mask in self.masks if mask.matches(rendition.stream_id, rendition.name))
-
-
-def segment_labels(segment: Segment) -> Mapping[str, str]:
-    """The labels of a segment over those of its rendition."""
-    own = segment.labels
-    return {**segment.rendition.labels, **own} if own else segment.rendition.labels

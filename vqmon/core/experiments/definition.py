@@ -173,7 +173,7 @@ class Experiment:
         rendition = outcome.segment.rendition
         if not any(fnmatchcase(rendition.stream_id, pattern) for pattern in self.streams):
             return None
-        label = outcome.segment.labels.get(self.label, rendition.labels.get(self.label, ""))
+        label = outcome.segment.all_labels.get(self.label, "")
         for arm in self.arms:
             matches = fnmatchcase(rendition.name, arm.rendition) and fnmatchcase(rendition.stream_id, arm.stream)
             if matches and arm.label in ("", label):

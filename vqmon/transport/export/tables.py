@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 from vqmon.core.scores import EXPORTED_MEASURES
-from vqmon.core.types import SIGNALS, Outcome, QualityEvent, Score
+from vqmon.core.types import SIGNALS, Outcome, QualityEvent
 from vqmon.errors import SettingsError, StoreError
 from vqmon.transport.history.documents import Documents
+from vqmon.transport.history.rows import score_columns
 
 _FileFormat = Literal["parquet", "csv", "ndjson"]
 
@@ -116,7 +117,7 @@ def table_rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
         return
     signals = {name: signal.max for name, signal in outcome.signals.items() if name in _SIGNAL_COLUMNS}
     for score in outcome.scores or (None,):
-        yield _outcome_cells(outcome) | signals | _reference_cells(outcome) | _score_cells(score)
+        yield _outcome_cells(outcome) | signals | _reference_cells(outcome) | (score_columns(score) if score else {})
 
 
 def _outcome_cells(outcome: Outcome) -> dict[str, Any]:
@@ -152,19 +153,6 @@ def _reference_cells(event: QualityEvent) -> dict[str, Any]:
         cells["reference_offset_seconds"] = event.reference_pairing.offset_seconds
         cells["reference_confidence"] = event.reference_pairing.confidence
     return cells
-
-
-def _score_cells(score: Score | None) -> dict[str, Any]:
-    if score is None:
-        return {}
-    return {
-        "scorer": score.scorer,
-        "value": score.value,
-        "native_value": score.native_value,
-        "p5": score.p5,
-        "min": score.min,
-        "pooling": score.pooling,
-    }
 
 
 def _file_format(file: Path, requested: str | None) -> _FileFormat:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from vqmon.core.timeline import TimelinePoint
-from vqmon.core.types import HeatMap, Outcome, QualityEvent, SegmentFailure
+from vqmon.core.types import HeatMap, Outcome, QualityEvent, Score, SegmentFailure
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -90,6 +90,18 @@ def encode_facts(outcome: Outcome) -> str:
     return json.dumps(facts, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
+def score_columns(score: Score) -> dict[str, Any]:
+    """The columns about a score, in the public views and in exports."""
+    return {
+        "scorer": score.scorer,
+        "value": score.value,
+        "native_value": score.native_value,
+        "p5": score.p5,
+        "min": score.min,
+        "pooling": score.pooling,
+    }
+
+
 def _event_facts(event: QualityEvent) -> dict[str, Any]:
     segment, media = event.segment, event.media
     facts: dict[str, Any] = {
@@ -97,18 +109,7 @@ def _event_facts(event: QualityEvent) -> dict[str, Any]:
         "height": segment.rendition.height or media.height,
         "codec": storable_text(media.codec),
         "times_seconds": event.times_seconds,
-        "scores": [
-            {
-                "scorer": score.scorer,
-                "value": score.value,
-                "native_value": score.native_value,
-                "p5": score.p5,
-                "min": score.min,
-                "pooling": score.pooling,
-                "frames": score.frame_values,
-            }
-            for score in event.scores
-        ],
+        "scores": [score_columns(score) | {"frames": score.frame_values} for score in event.scores],
         "signals": {name: {"mean": signal.mean, "max": signal.max} for name, signal in event.signals.items()},
     }
     if event.references:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vqmon.errors import StoreError
 from vqmon.transport.history.backends import schema
-from vqmon.transport.history.backends.sqlite import hold_writer_lock, open_read_only
+from vqmon.transport.history.backends.sqlite import hold_writer_lock, open_read_only, sidecar_file
 
 _STEP_PAGES = 2048
 """Pages copied by one step, 16 MiB: after each step the progress is reported and the copy can be interrupted."""
@@ -44,7 +44,7 @@ def back_up(
                 _check_target(source, target)
                 for suffix in ("-wal", "-shm"):
                     # Readers leave them behind, without content.
-                    _sidecar(target, suffix).unlink(missing_ok=True)
+                    sidecar_file(target, suffix).unlink(missing_ok=True)
                 partial.replace(target.resolve())
                 _flush(target.resolve().parent)
             except sqlite3.Error as error:
@@ -87,7 +87,7 @@ def _check_target(source: Path, target: Path) -> None:
         raise StoreError(f"{target}: is the history itself; name another file")
     if not target.is_file():
         raise StoreError(f"{target}: is not a file; name another one")
-    log = _sidecar(target, "-wal")
+    log = sidecar_file(target, "-wal")
     if log.exists() and log.stat().st_size:
         # SQLite would take it for the log of the copy.
         raise StoreError(f"{target}: is in use, or was when its machine stopped ({log} exists); name another file")
@@ -95,12 +95,6 @@ def _check_target(source: Path, target: Path) -> None:
         header = opened.read(_HEADER_BYTES)
     if header and int.from_bytes(header[_APPLICATION_ID], "big") != schema.APPLICATION_ID:
         raise StoreError(f"{target}: exists and is not a copy of a history; name another file")
-
-
-def _sidecar(path: Path, suffix: str) -> Path:
-    """A file that SQLite keeps next to a database."""
-    target = path.resolve()
-    return target.with_name(target.name + suffix)
 
 
 def _flush(path: Path) -> None:

@@ -240,7 +240,7 @@ def _segment_facts(outcome: Outcome) -> _Facts:
     if isinstance(outcome, QualityEvent) and outcome.served_url:
         facts.append(("Served from", outcome.served_url))
     facts += [("Prompt", segment.prompt)] if segment.prompt else []
-    return facts + _label_facts({**segment.rendition.labels, **segment.labels})
+    return facts + _label_facts(segment.all_labels)
 
 
 def _label_facts(labels: Mapping[str, str]) -> _Facts:

@@ -19,7 +19,7 @@ from vqmon.core.alerts.regression.groups.detector import GroupDetector, GroupMem
 from vqmon.core.alerts.regression.inhibition import Inhibitor
 from vqmon.core.alerts.regression.ladder import Ladder, scored_segment
 from vqmon.core.alerts.regression.series_alert import Follow, SeriesValue, follow_series
-from vqmon.core.alerts.rules import AlertRule, segment_labels
+from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.alerts.state import AlertKey, AlertState, LadderRendition, ScoredSegment, StateStore
 from vqmon.core.types import Alert, QualityEvent, Rendition, SegmentFailure
 
@@ -110,7 +110,7 @@ class RegressionDetector:
         scored = None
         # A rendition that no rule is about may still be the one that others are compared with.
         if isinstance(outcome, QualityEvent) and (ladder is not None or self._matching_rules(segment.rendition)):
-            scored = scored_segment(outcome, segment_labels(segment))
+            scored = scored_segment(outcome, segment.all_labels)
         if ladder is None:
             if scored is not None:
                 yield from self._evaluate_segment(scored, None)

@@ -136,8 +136,8 @@ def duration_seconds(video: VideoPackets) -> float:
 def packet_damage(video: VideoPackets, timestamps: Sequence[int]) -> list[float]:
     """For each sampled frame the share of damaged or missing packets since the one before it, decoded or not.
 
-    `timestamps` are the presentation timestamps of the sampled frames, rising; without them nothing is told. What comes
-    after the last frame counts for that frame.
+    `timestamps` are the presentation timestamps of the sampled frames, rising; without them nothing is known.
+    What comes after the last frame counts for that frame.
     """
     if not timestamps:
         return []

@@ -4,11 +4,12 @@ Sources: ISO/IEC 14496-12 8.11 (metadata boxes), ISO/IEC 23008-12 (HEIF) 6.5 and
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from vqmon.errors import DecodeError
+from vqmon.media.decode.bitstream.containers.boxes import iterate_iso_boxes
 from vqmon.media.decode.stills.still import CodedColour, StillPicture, animation_error
 from vqmon.media.images.resampling import Orientation
 
@@ -42,7 +43,7 @@ def is_picture_file(media: bytes) -> bool:
     """Whether an ISO file holds pictures as items, which are no tracks (AVIF, HEIC)."""
     if media[4:8] != b"ftyp":
         return False
-    kinds = {kind for kind, _, _ in _iterate_boxes(media, 0, len(media))}
+    kinds = {kind for kind, _, _ in iterate_iso_boxes(media)}
     return b"meta" in kinds and (b"moov" not in kinds or not _brands(media).isdisjoint((b"avif", b"avis")))
 
 
@@ -124,24 +125,6 @@ def _item_bytes(media: bytes, metadata: _Metadata, item: int) -> bytes:
     return b"".join(parts)
 
 
-# ---- boxes
-
-
-def _iterate_boxes(media: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """(type, start of the content, end) of each box in a range; ends at the first one that does not fit."""
-    offset = start
-    while offset + 8 <= end:
-        size, kind, header_bytes = int.from_bytes(media[offset : offset + 4], "big"), media[offset + 4 : offset + 8], 8
-        if size == 1:
-            size, header_bytes = int.from_bytes(media[offset + 8 : offset + 16], "big"), 16
-        elif size == 0:
-            size = end - offset
-        if size < header_bytes:
-            return
-        yield kind, offset + header_bytes, min(offset + size, end)
-        offset += size
-
-
 def _brands(media: bytes) -> set[bytes]:
     """The major and the compatible brands."""
     size = min(int.from_bytes(media[:4], "big"), 1024)
@@ -157,8 +140,8 @@ def _read_metadata(media: bytes) -> _Metadata:
         b"iprp": _read_properties,
         b"iref": _read_references,
     }
-    top = [(start, end) for kind, start, end in _iterate_boxes(media, 0, len(media)) if kind == b"meta"]
-    for kind, start, end in _iterate_boxes(media, top[0][0] + 4, top[0][1]):
+    top = [(start, end) for kind, start, end in iterate_iso_boxes(media) if kind == b"meta"]
+    for kind, start, end in iterate_iso_boxes(media, top[0][0] + 4, top[0][1]):
         if kind == b"idat":
             metadata.item_data = media[start:end]
         elif kind in readers:
@@ -172,7 +155,7 @@ def _read_primary_item(metadata: _Metadata, content: bytes) -> None:
 
 def _read_item_kinds(metadata: _Metadata, content: bytes) -> None:
     first = 8 if content[:1] != b"\0" else 6
-    for kind, start, _ in _iterate_boxes(content, first, len(content)):
+    for kind, start, _ in iterate_iso_boxes(content, first):
         version = content[start]
         if kind == b"infe" and version in (2, 3):
             item_format = ">I" if version == 3 else ">H"
@@ -213,9 +196,9 @@ def _unpack(content: bytes, layout: str, position: int) -> tuple[tuple[int, ...]
 
 
 def _read_properties(metadata: _Metadata, content: bytes) -> None:
-    for kind, start, end in _iterate_boxes(content, 0, len(content)):
+    for kind, start, end in iterate_iso_boxes(content):
         if kind == b"ipco":
-            metadata.properties += [(name, content[a:b]) for name, a, b in _iterate_boxes(content, start, end)]
+            metadata.properties += [(name, content[a:b]) for name, a, b in iterate_iso_boxes(content, start, end)]
         elif kind == b"ipma":
             _read_associations(metadata, content[start:end])
 
@@ -233,7 +216,7 @@ def _read_associations(metadata: _Metadata, content: bytes) -> None:
 
 def _read_references(metadata: _Metadata, content: bytes) -> None:
     item_format = "I" if content[:1] != b"\0" else "H"
-    for kind, start, _ in _iterate_boxes(content, 4, len(content)):
+    for kind, start, _ in iterate_iso_boxes(content, 4):
         (item, count), position = _unpack(content, f"{item_format}H", start)
         targets, _ = _unpack(content, item_format * count, position)
         metadata.references += [(kind, item, target) for target in targets]

@@ -39,7 +39,7 @@ def _mixed_case(value: str) -> dict[str, str]:
 
 
 def _remaining(attributes: Mapping[str, str]) -> float:
-    """Seconds from here to the end of the break; 0 when it is not told."""
+    """Seconds from here to the end of the break; 0 when it is not stated."""
     elapsed = parse_seconds(attributes.get("elapsedtime", attributes.get("elapsed", "0")))
     return max(parse_seconds(attributes.get("duration")) - elapsed, 0.0)
 

@@ -41,7 +41,7 @@ def hold_writer_lock(path: Path) -> Iterator[None]:
     """Hold the lock `PATH.lock`, which the end of the process frees too; StoreError when another process holds it."""
     if not path.absolute().parent.is_dir():
         raise StoreError(f"{path}: the folder does not exist; create it or name another file")
-    lock = _sidecar(path, ".lock")
+    lock = sidecar_file(path, ".lock")
     try:
         lock_fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
@@ -72,10 +72,10 @@ def check_readable(path: Path) -> None:
     if not os.access(path, os.R_OK):
         raise StoreError(f"{path}: {_user()} needs permission to read it")
     folder = path.resolve().parent
-    if os.access(folder, os.W_OK) or not _sidecar(path, "-wal").exists():
+    if os.access(folder, os.W_OK) or not sidecar_file(path, "-wal").exists():
         return
     # SQLite reads the newest writes by way of both files, and this user cannot create them.
-    for sidecar in (_sidecar(path, "-wal"), _sidecar(path, "-shm")):
+    for sidecar in (sidecar_file(path, "-wal"), sidecar_file(path, "-shm")):
         if not os.access(sidecar, os.R_OK):
             raise StoreError(f"{path}: {_user()} needs permission to read {sidecar}, or to write in {folder}")
 
@@ -110,7 +110,7 @@ def _immutable_stamp(path: Path) -> tuple[int, int] | None:
     A reader that can neither find nor create the write-ahead log can only open the file with SQLite's `immutable=1`.
     That is wrong as soon as a writer comes, so the stamp is compared before each query.
     """
-    if os.access(path.resolve().parent, os.W_OK) or _sidecar(path, "-wal").exists():
+    if os.access(path.resolve().parent, os.W_OK) or sidecar_file(path, "-wal").exists():
         return None
     status = path.stat()
     return status.st_mtime_ns, status.st_size
@@ -125,7 +125,7 @@ def _file_identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _sidecar(path: Path, suffix: str) -> Path:
+def sidecar_file(path: Path, suffix: str) -> Path:
     """The file that SQLite or vqmon keeps next to a database; next to the target of a symbolic link."""
     target = path.resolve()
     return target.with_name(target.name + suffix)
@@ -209,19 +209,19 @@ class SqliteDatabase:
             self._note_files()
 
     def _note_files(self) -> None:
-        self._file, self._log = _file_identity(self.path), _file_identity(_sidecar(self.path, "-wal"))
+        self._file, self._log = _file_identity(self.path), _file_identity(sidecar_file(self.path, "-wal"))
 
     def _remove_log(self) -> None:
         """Remove the log of the file that was open, before SQLite takes it for that of the file of the same name."""
-        if self._log is not None and self._log == _file_identity(_sidecar(self.path, "-wal")):
+        if self._log is not None and self._log == _file_identity(sidecar_file(self.path, "-wal")):
             for suffix in ("-wal", "-shm"):
-                _sidecar(self.path, suffix).unlink(missing_ok=True)
+                sidecar_file(self.path, suffix).unlink(missing_ok=True)
 
     def _restore(self) -> None:
         """Copy the deleted file, which lives on while it is open, to its name."""
         for suffix in ("-wal", "-shm"):
-            _sidecar(self.path, suffix).unlink(missing_ok=True)
-        copy = _sidecar(self.path, ".restoring")
+            sidecar_file(self.path, suffix).unlink(missing_ok=True)
+        copy = sidecar_file(self.path, ".restoring")
         copy.unlink(missing_ok=True)
         with closing(sqlite3.connect(copy)) as target:
             self._connection().backup(target)
