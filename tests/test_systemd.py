@@ -22,6 +22,18 @@ def test_the_exposure_of_each_unit_stays_low(unit: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_systemd_understands_each_unit_and_its_limits(unit: Path) -> None:
+    """No unknown key or value; files, memory and tasks are limited."""
+    need("systemd", present=shutil.which("systemd-analyze") is not None, remedy="install systemd")
+    command = ["systemd-analyze", "verify", "--man=no", str(unit)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    keys = {line.partition("=")[0] for line in unit.read_text(encoding="utf-8").splitlines()}
+
+    assert [line for line in run.stderr.splitlines() if "/opt/vqmon/bin/vqmon is not executable" not in line] == []
+    assert keys >= {"LimitNOFILE", "MemoryMax", "TasksMax"}
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_each_unit_runs_the_command_as_its_own_user(unit: Path) -> None:
     """The units agree with the command's words and with the sysusers file."""
     text = unit.read_text(encoding="utf-8")

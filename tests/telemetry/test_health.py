@@ -1,9 +1,13 @@
 """Signs of health: sd_notify datagrams, progress of the work, and the HTTP endpoints."""
 
 import socket
+import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
+
+import pytest
 
 from vqmon.telemetry.health import HealthServer, ProgressTracker, sd_notify
 
@@ -60,3 +64,29 @@ def test_the_health_server_answers_probes_and_scrapes() -> None:
         assert status("/readyz") == 503
         progress.problem = ""
         assert status("/readyz") == 200
+
+
+def test_half_open_connections_do_not_keep_probes_out() -> None:
+    """400 clients that never finish their request leave 64 places, of which a probe gets one at once."""
+    with HealthServer("127.0.0.1", 0, progress=ProgressTracker(lambda: 0.0)) as server, ExitStack() as stack:
+        for _ in range(400):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a")
+        started_at = time.monotonic()
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/healthz", timeout=5) as answer:
+            assert answer.status == 200
+        assert time.monotonic() - started_at < 1
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [(b"nonsense\r\n\r\n", 400), (b"POST / HTTP/1.1\r\n\r\n", 405), (b"GET /" + b"a" * 9000, 431)],
+)
+def test_wrong_requests_are_refused(request_bytes: bytes, status: int) -> None:
+    """No request line, another method, a request without an end."""
+    with (
+        HealthServer("127.0.0.1", 0, progress=ProgressTracker(lambda: 0.0)) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=5) as client,
+    ):
+        client.sendall(request_bytes)
+        assert client.recv(100).startswith(f"HTTP/1.1 {status} ".encode())

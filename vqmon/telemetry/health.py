@@ -1,13 +1,19 @@
 """Reports the daemon's health to systemd (sd_notify), to probes (/healthz, /readyz) and to Prometheus (/metrics)."""
 
+import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from types import TracebackType
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
+from vqmon.connections import ConnectionLimits, ConnectionTable
+
+_LIMITS = ConnectionLimits(total=64, per_client=64, request_seconds=5.0, write_seconds=5.0)
+_MAX_REQUEST_BYTES = 8192
 
 
 def sd_notify(state: str, *, address: str | None = None) -> bool:
@@ -71,17 +77,22 @@ class ProgressTracker:
 
 
 class HealthServer:
-    """Serves /healthz, /readyz and /metrics in a thread of its own, so that it answers while the event loop is busy."""
+    """Serves /healthz, /readyz and /metrics in a thread of its own, so that it answers while the event loop is busy.
+
+    A request must arrive within five seconds and be at most 8 kB; of more than 64 connections the oldest half-open ones
+    are dropped.
+    """
 
     def __init__(self, host: str, port: int, *, progress: ProgressTracker) -> None:
-        self._server = ThreadingHTTPServer((host, port), _handler(progress))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._progress = progress
+        self._socket = socket.create_server((host, port), family=_family(host), backlog=256)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
 
     @property
     def port(self) -> int:
         """The port that the server listens on, also when 0 was asked for."""
-        return int(self._server.server_address[1])
+        return int(self._socket.getsockname()[1])
 
     def __enter__(self) -> "HealthServer":
         self._thread.start()
@@ -90,14 +101,54 @@ class HealthServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
 
+    def _serve(self) -> None:
+        loop, connections = self._loop, ConnectionTable(_LIMITS)
+        asyncio.set_event_loop(loop)
+        server = loop.run_until_complete(
+            loop.create_server(lambda: connections.guard(_HealthProtocol(self._progress)), sock=self._socket)
+        )
+        loop.run_forever()
+        server.close()
+        connections.close()
+        # the loop tells the closed connections
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
 
-def _handler(progress: ProgressTracker) -> type[BaseHTTPRequestHandler]:
-    def respond(path: str) -> tuple[int, str, bytes]:
-        """(status, content type, body)."""
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+class _HealthProtocol(asyncio.Protocol):
+    """Answers one GET request, and closes."""
+
+    def __init__(self, progress: ProgressTracker) -> None:
+        self._progress = progress
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport.is_closing():
+            return
+        self._received += data
+        if b"\r\n\r\n" in self._received or b"\n\n" in self._received:
+            self._answer(*self._respond(self._received.split(b"\n", 1)[0].decode("latin-1").split()))
+        elif len(self._received) > _MAX_REQUEST_BYTES:
+            self._answer(431, "text/plain", b"the request is too large\n")
+
+    def _respond(self, request: Sequence[str]) -> tuple[int, str, bytes]:
+        """(status, content type, body) for the words of a request line."""
+        if len(request) != 3 or not request[2].startswith("HTTP/"):
+            return 400, "text/plain", b"this is no HTTP request\n"
+        if request[0] not in ("GET", "HEAD"):
+            return 405, "text/plain", b"only GET and HEAD are answered\n"
+        path, progress = request[1].split("?")[0], self._progress
         if path == "/metrics":
             return 200, CONTENT_TYPE_LATEST, generate_latest(REGISTRY)
         if path == "/healthz":
@@ -108,16 +159,8 @@ def _handler(progress: ProgressTracker) -> type[BaseHTTPRequestHandler]:
             return (503 if problem else 200), "text/plain", f"{problem or 'ready'}\n".encode()
         return 404, "text/plain", b"try /healthz, /readyz or /metrics\n"
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, content_type, body = respond(self.path.split("?")[0])
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            return
-
-    return Handler
+    def _answer(self, status: int, content_type: str, body: bytes) -> None:
+        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {content_type}\r\n"
+        head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        self._transport.write(head.encode() + (b"" if self._received.startswith(b"HEAD ") else body))
+        self._transport.close()
