@@ -14,6 +14,7 @@
       RecordTooLargeError a record is larger than its Kafka topic takes
       SegmentError        one segment cannot be observed; becomes a SegmentFailure
         FetchError          its bytes cannot be had
+          UnknownHostError    the name of its host has no address
         DecodeError         its bytes cannot be turned into pictures
         ScoreError          its pictures cannot be scored
 
@@ -169,6 +170,10 @@ class FetchError(SegmentError):
     """The segment's bytes cannot be had."""
 
     stage = "fetch"
+
+
+class UnknownHostError(FetchError):
+    """The name of the segment's host has no IP address; `reason` is unreachable, as the name server may be away."""
 
 
 class DecodeError(SegmentError):

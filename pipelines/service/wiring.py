@@ -11,7 +11,7 @@ from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import vqmon
 from pipelines.observe.observer import FindReference, Observer
@@ -24,8 +24,9 @@ from vqmon.core.types import DecodedSegment, Reference, ReferenceComparison, Seg
 from vqmon.errors import SettingsError
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool, ReferenceMedia
 from vqmon.media.decode.sandbox.jail import PROTECTIONS
+from vqmon.media.fetch.address_form import check_address_form
 from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
-from vqmon.media.fetch.ssrf_policy import decode_url_path, printable, redact_url
+from vqmon.media.fetch.ssrf_policy import decode_url_path
 from vqmon.media.reference.libvmaf.program import FfmpegProgram, ProgramError
 from vqmon.media.sources.playlist import FolderSource, PlaylistSource
 from vqmon.scoring.scorers.registry import builtin_folder, runtime_versions, scorer_noise
@@ -214,12 +215,13 @@ def fetch_policy(settings: Settings, *, named: Sequence[str] = ()) -> FetchPolic
     if settings.source.kind == "folder" and settings.source.folder is not None:
         roots.append(settings.source.folder)
     for address in named:
-        parts, port = _taken_apart(address)
+        check_address_form(address)
+        parts = urlsplit(address)
         if parts.scheme in ("http", "https") and parts.hostname:
             hosts.append(parts.hostname)
             networks += _own_network(parts.hostname)
             allow_http = allow_http or parts.scheme == "http"
-            ports += [port] if port else []
+            ports += [parts.port] if parts.port else []
         elif parts.scheme == "file" or "://" not in address:
             place = Path(os.path.realpath(decode_url_path(parts.path) if parts.scheme == "file" else address))
             roots.append(place if place.is_dir() else place.parent)
@@ -237,16 +239,6 @@ def fetch_policy(settings: Settings, *, named: Sequence[str] = ()) -> FetchPolic
         max_bytes=fetch.max_bytes,
         retries=fetch.retries,
     )
-
-
-def _taken_apart(address: str) -> tuple[SplitResult, int | None]:
-    try:
-        parts = urlsplit(address)
-        if address and "\0" not in unquote(address):
-            return parts, parts.port
-    except ValueError:
-        pass
-    raise SettingsError(f"{printable(redact_url(address))!r} is no address: write a path, or https://host[:port]/path")
 
 
 def _own_network(host: str) -> list[str]:

@@ -48,6 +48,7 @@ def test_the_file_holds_the_defaults() -> None:
         ("[decode]\nfps = 0\n", "decode.fps: Input should be greater than 0 (got 0)"),
         ("[decode]\nsampling = 'all'\n", "decode.sampling: Input should be 'exact' or 'keyframes' (got 'all')"),
         ('[[source.streams]]\nid = "a"\nurk = "x"\n', "unknown setting 'source.streams.0.urk'; did you mean 'url'"),
+        ('source.streams = [{id = "a", url = "htp://x/a.m3u8"}]', "the scheme 'htp' is misspelt: write http://"),
         ('source.streams = [{id = "a", url = "x"}, {id = "a", url = "y"}]', "two streams share the id 'a'"),
         (
             '[scoring]\nreferences = ["psnr", "vmaf", "cambi"]\n',

@@ -110,9 +110,11 @@ def watch(config: Path | None, url: str, stream: str, history: str | None, for_s
     A later run resumes where this one stopped. For the web pages run `vqmon web` at the same time.
     """
     from pipelines.daemon import one_host
+    from pipelines.daemon.first_request import check_first_request
     from pipelines.service.wiring import settings_for_watch
 
     settings = settings_for_watch(open_settings(config), url, stream_id=stream, history=history)
+    asyncio.run(check_first_request(settings))
     err.print(
         f"history {settings.history.location} · pages: vqmon web --history {settings.history.location}", style="dim"
     )

@@ -13,6 +13,7 @@ from vqmon.core.types import Reference, Segment
 from vqmon.errors import SettingsError
 from vqmon.media.decode.protocol import CODECS, CONTAINERS
 from vqmon.media.decode.sandbox.jail import Isolation
+from vqmon.media.fetch.address_form import check_address_form
 from vqmon.media.reference.canvas import Kernel
 from vqmon.media.reference.comparison import ReferenceRequest
 from vqmon.media.reference.libvmaf.measures import LIBVMAF_MEASURES
@@ -42,6 +43,15 @@ class WatchedStream(Section):
     reference_init: str = ""
     # of the playlist `reference`, or of `url` when that is empty: which rendition is the reference; "" = the largest
     reference_rendition: str = ""
+
+    @field_validator("url")
+    @classmethod
+    def _can_be_fetched(cls, url: str) -> str:
+        try:
+            check_address_form(url)
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+        return url
 
     @field_validator("reference", "reference_init")
     @classmethod

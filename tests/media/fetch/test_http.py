@@ -29,7 +29,7 @@ from tests.media.fetch.rig import (
 )
 from tests.media.loopback import Answer, Request, Server, serving
 from vqmon.core.types import ByteRange
-from vqmon.errors import FetchError
+from vqmon.errors import FetchError, UnknownHostError
 from vqmon.media.fetch.fetcher import FetchPolicy
 from vqmon.media.fetch.ssrf_policy import check_url
 
@@ -145,7 +145,9 @@ async def test_a_name_that_does_not_resolve_is_unreachable() -> None:
         raise OSError("no such name")
 
     async with Fetcher(FetchPolicy(allowed_hosts=("*",), retries=0), resolve=resolve) as fetcher:
-        assert (await refusal(fetcher, "https://example.com/")).reason == "unreachable"
+        error = await refusal(fetcher, "https://example.com/")
+    assert (error.reason, type(error)) == ("unreachable", UnknownHostError)
+    assert "the host name example.com cannot be resolved; check the name" in error.detail
 
 
 async def test_a_resolver_that_does_not_answer_is_a_timeout() -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urldefrag, urljoin
 import httpcore2
 
 from vqmon.core.types import ByteRange
-from vqmon.errors import FetchError
+from vqmon.errors import FetchError, UnknownHostError
 from vqmon.media.fetch.content import IDENTITY_CODINGS, decompress, is_decodable, is_gzip
 from vqmon.media.fetch.ssrf_policy import (
     CheckedUrl,
@@ -53,9 +53,18 @@ class FetchedResource:
 class _RetryableError(FetchError):
     """A failure that a retry may overcome."""
 
-    def __init__(self, reason: str, detail: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        detail: str,
+        *,
+        retry_after_seconds: float | None = None,
+        raised_as: type[FetchError] = FetchError,
+    ) -> None:
         super().__init__(reason, detail)
         self.retry_after_seconds = retry_after_seconds
+        # what callers get when no retry helps
+        self.raised_as = raised_as
 
 
 async def resolve_host(host: str, port: int) -> Sequence[str]:
@@ -119,7 +128,8 @@ class PinnedNetworkBackend(httpcore2.AsyncNetworkBackend):
         try:
             return list(await self._resolve(host, port))
         except (OSError, UnicodeError):
-            raise httpcore2.ConnectError(f"{host} cannot be resolved") from None
+            detail = f"the host name {host} cannot be resolved; check the name, and the name server of this machine"
+            raise _RetryableError("unreachable", detail, raised_as=UnknownHostError) from None
 
 
 class HttpClient:
@@ -163,7 +173,7 @@ class HttpClient:
                     delay = _BACKOFF.delay_seconds(attempt + 1)
                 remaining_seconds = self._policy.total_seconds - (self._clock() - began)
                 if attempt >= self._policy.retries or delay >= remaining_seconds:
-                    raise FetchError(error.reason, error.detail) from None
+                    raise error.raised_as(error.reason, error.detail) from None
                 await self._sleep(delay)
         raise AssertionError("count() does not end")
 

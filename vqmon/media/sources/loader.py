@@ -60,7 +60,7 @@ async def open_playlist(url: str, fetcher: Fetcher) -> PlaylistLoader:
         return _HlsLoader(url, fetcher, document)
     if kind == "dash":
         return _DashLoader(url, fetcher, document)
-    raise SegmentError("playlist", "neither an HLS playlist nor a DASH MPD")
+    raise SegmentError("playlist", "neither an HLS playlist nor a DASH MPD; `vqmon score` takes media files")
 
 
 class _HlsLoader:

@@ -44,6 +44,33 @@ def test_text_fragments_without_header_and_encrypted_media_are_refused(media: by
 
 
 @pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"hello world\n", "text"),
+        ("\ufeffGr\u00fc\u00dfe".encode(), "text"),
+        ("hello".encode("utf-16"), "text"),
+        # cut off within a character at the end of the sample
+        (b"a" * 1023 + "\u00fc".encode(), "text"),
+        (b"\n#EXTM3U\n", "an HLS playlist"),
+        (b'<?xml version="1.0"?>\n<MPD xmlns="x">', "a DASH manifest"),
+        (b"<!doctype HTML>\n<html>", "a web page"),
+        (b'<?xml version="1.0"?><Error><Code>NoSuchKey</Code></Error>', "XML"),
+        (b'{"error": 404}', "JSON"),
+        (b"WEBVTT\n\n", "WebVTT subtitles"),
+        (b"\x00\x01 text with control characters", None),
+        (b"\xe9t\xe9 in Latin-1", None),
+    ],
+)
+def test_text_is_named_and_other_bytes_are_shown(content: bytes, kind: str | None) -> None:
+    """A file named `text.mp4` that holds text is explained as text."""
+    with pytest.raises(DecodeError) as caught:
+        detect_demuxer(content)
+    assert caught.value.reason == "not_media"
+    shown = f"the content is {kind}, not media" if kind else f"the bytes start with {content[:8].hex(' ')}, as no"
+    assert caught.value.detail.startswith(shown)
+
+
+@pytest.mark.parametrize(
     ("container", "demuxer"), [("mpegts", "mpegts"), ("mp4", "mov"), ("matroska", "matroska"), ("webm", "matroska")]
 )
 def test_the_demuxer_follows_from_the_bytes(container: str, demuxer: str) -> None:

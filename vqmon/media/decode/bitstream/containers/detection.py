@@ -1,5 +1,6 @@
 """Detection of the container format from the bytes, so that libav never has to guess."""
 
+import codecs
 import re
 
 from vqmon.errors import DecodeError
@@ -24,7 +25,18 @@ _RAW_STARTS = {
     "hevc": (b"\x40\x01", b"\x42\x01", b"\x46\x01", b"\x4e\x01"),
     "vvc": (b"\x00\x61", b"\x00\x69", b"\x00\x71", b"\x00\x79", b"\x00\xa1"),
 }
-_TEXT_START = re.compile(rb"\s*(#EXTM3U|<\?xml|<MPD|v=0\s|<!doctype|<html|WEBVTT|\{)", re.IGNORECASE)
+_TEXT_STARTS = {
+    rb"#EXTM3U": "an HLS playlist",
+    rb"(<\?xml[^>]*>\s*)?<(\w+:)?MPD\b": "a DASH manifest",
+    rb"(<\?xml[^>]*>\s*)?<(!doctype )?html\b": "a web page",
+    rb"<\?xml\b": "XML",
+    rb"WEBVTT\b": "WebVTT subtitles",
+    rb"v=0\s": "a session description (SDP)",
+    rb"[\[{]\s*[\"\]}\[{]": "JSON",
+}
+_TEXT_SAMPLE_BYTES = 1024
+_BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _ADTS_HEADER_BYTES = 7
 _OGG_AUDIO = (b"OpusHead", b"\x01vorbis", b"\x7fFLAC", b"Speex   ")
 
@@ -99,9 +111,24 @@ def _name_packed_audio(media: bytes) -> str | None:
 
 
 def _describe_foreign_bytes(media: bytes) -> str:
-    if _TEXT_START.match(media[:256]):
-        return "the bytes are text (a playlist, a page), not media"
+    if kind := _text_kind(media[:_TEXT_SAMPLE_BYTES]):
+        return f"the content is {kind}, not media"
     return f"the bytes start with {media[:8].hex(' ')}, as no container of video and no still picture that is read here"
+
+
+def _text_kind(start: bytes) -> str | None:
+    """What kind of text a file begins with; None for other bytes."""
+    mark = next((mark for mark in _BYTE_ORDER_MARKS if start.startswith(mark)), b"")
+    # bytes that are cut off at the end of the sample are no error
+    decoder = codecs.getincrementaldecoder(_BYTE_ORDER_MARKS.get(mark, "utf-8"))()
+    try:
+        text = decoder.decode(start)
+    except UnicodeDecodeError:
+        return None
+    if _CONTROL_CHARACTERS.search(text):
+        return None
+    encoded = text.lstrip().encode("utf-8", "replace")
+    return next((kind for form, kind in _TEXT_STARTS.items() if re.match(form, encoded, re.IGNORECASE)), "text")
 
 
 def _check_iso(media: bytes) -> None:
