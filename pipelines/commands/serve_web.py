@@ -1,27 +1,69 @@
 """`vqmon web`: serves the pages and the API over a history in a process of its own."""
 
+import asyncio
 import errno
+import logging
 import os
+import resource
 import socket
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipelines.experiments.background import BackgroundAnalyses, compare_in_subprocess, running_analyses
 from pipelines.experiments.compare import load_experiments
 from pipelines.service.wiring import utc_now
+from vqmon.connections import ConnectionLimits, ConnectionTable
 from vqmon.errors import SettingsError
 from vqmon.settings.load import Settings
+from vqmon.settings.sections import WebLimits
+from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 from vqmon.transport.reviews import Reviews
 from vqmon.web.app import create_app
+from vqmon.web.serving.limits import RequestLimits
+
+log = logging.getLogger("vqmon.web")
+
+_OTHER_OPEN_FILES = 200
+"""Open files beside connections: the history, static files, sockets."""
 
 
 def serve_web(settings: Settings, location: HistoryLocation, *, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT. The history is opened read-only; votes are stored in a file of their own.
+    """Serve the pages until SIGTERM or SIGINT; raises SettingsError."""
+    with open_web_server(settings, location, host=host, port=port) as server:
+        server.run()
+
+
+class WebServer:
+    """The pages on open sockets, served while `run` runs."""
+
+    def __init__(self, server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        self._server = server
+        self._sockets = sockets
+
+    @property
+    def port(self) -> int:
+        """The port of the first socket, also when 0 was asked for."""
+        return int(self._sockets[0].getsockname()[1])
+
+    def run(self) -> None:
+        """Serve until `stop` is called or, in the main thread, SIGTERM or SIGINT comes."""
+        self._server.run(sockets=self._sockets)
+
+    def stop(self) -> None:
+        """Let `run` end; callable from another thread."""
+        self._server.should_exit = True
+
+
+@contextmanager
+def open_web_server(settings: Settings, location: HistoryLocation, *, host: str, port: int) -> Iterator[WebServer]:
+    """Open the history, read-only, and listen; votes are stored in a file of their own.
 
     Requests are accepted for the host names of `web.allowed_hosts` and for `host`; for any name when `host` stands for
     all addresses and `web.allowed_hosts` is empty. Raises SettingsError.
@@ -41,11 +83,61 @@ def serve_web(settings: Settings, location: HistoryLocation, *, host: str, port:
             experiment_results=analyses,
             reviews=reviews,
             allows_votes=web.allow_votes,
+            max_live=web.limits.live,
+            max_live_per_client=web.limits.live_per_client,
             is_stopping=lambda: server.should_exit,
         )
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
-        server = uvicorn.Server(config)
-        server.run(sockets=sockets)
+        connections = _connection_table(web.limits)
+        limited_app = RequestLimits(
+            app,
+            connections=connections,
+            body_bytes=web.limits.body_bytes,
+            body_seconds=web.limits.request_seconds,
+        )
+        server = _limited_server(limited_app, connections)
+        _allow_open_files(web.limits.connections + _OTHER_OPEN_FILES)
+        yield WebServer(server, sockets)
+
+
+def _connection_table(limits: WebLimits) -> ConnectionTable:
+    return ConnectionTable(
+        ConnectionLimits(
+            total=limits.connections,
+            per_client=limits.connections_per_client,
+            request_seconds=limits.request_seconds,
+            write_seconds=limits.write_seconds,
+        )
+    )
+
+
+def _limited_server(app: RequestLimits, connections: ConnectionTable) -> uvicorn.Server:
+    """A server of the application whose connections the table holds to its limits."""
+
+    def open_protocol(**arguments: Any) -> asyncio.Protocol:
+        return connections.guard(H11Protocol(**arguments))
+
+    config = uvicorn.Config(
+        app,
+        # uvicorn calls it as it would a class
+        http=cast(type[asyncio.Protocol], open_protocol),
+        ws="none",
+        # no header tells who the client is unless it is from a proxy that the settings name
+        proxy_headers=False,
+        server_header=False,
+        log_level="warning",
+        timeout_graceful_shutdown=2,
+    )
+    return uvicorn.Server(config)
+
+
+def _allow_open_files(count: int) -> None:
+    """Raise the limit of open files, as far as it may be raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count and soft != resource.RLIM_INFINITY:
+        allowed = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
+        if allowed < count:
+            log.warning(**log_event("web.few_open_files", allowed=allowed, wanted=count, remedy="raise LimitNOFILE"))
 
 
 def reviews_path(configured: Path | None, location: HistoryLocation) -> Path:

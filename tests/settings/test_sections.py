@@ -18,7 +18,7 @@ def shown_keys() -> set[str]:
     """Dotted keys in the file, those that are commented out included."""
     section, keys = "", set()
     for line in CONFIG.read_text(encoding="utf-8").splitlines():
-        if header := re.match(r"\[(\w+)\]", line):
+        if header := re.match(r"\[([\w.]+)\]", line):
             section = header[1]
         elif pair := re.match(r"#? ?(\w+) = ", line):
             keys.add(f"{section}.{pair[1]}")

@@ -412,6 +412,18 @@ class DaemonSettings(Section):
     slo_drop: float = Field(default=5.0, ge=0, le=100)
 
 
+class WebLimits(Section):
+    """What clients of the pages may take up."""
+
+    connections: int = Field(default=1000, ge=10, le=100_000)
+    connections_per_client: int = Field(default=200, ge=10)
+    live: PositiveInt = 100
+    live_per_client: PositiveInt = 20
+    request_seconds: float = Field(default=10.0, ge=1, le=3600)
+    write_seconds: float = Field(default=20.0, ge=1, le=3600)
+    body_bytes: int = Field(default=65_536, ge=4096)
+
+
 class WebSettings(Section):
     """The pages."""
 
@@ -422,6 +434,7 @@ class WebSettings(Section):
     # the file of blind votes and of pictures of pairs; none = beside the history, or in the working folder
     reviews: Path | None = None
     allow_votes: bool = False
+    limits: WebLimits = WebLimits()
 
 
 class LogSettings(Section):

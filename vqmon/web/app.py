@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vqmon.errors import StoreError
 from vqmon.web.api import downloads, openapi
 from vqmon.web.api.downloads import CACHE_FOREVER
-from vqmon.web.api.live_events import ListenerCount, live_events
+from vqmon.web.api.live_events import Listeners, live_events
 from vqmon.web.model.fleet_state import FleetState
 from vqmon.web.pages import alerts, compare, experiments, fleet, frame_pairs, review, segment, stream
 from vqmon.web.ports import ExperimentResults, HistoryReader, NoExperiments, NoReviews, ReviewStore
@@ -65,12 +65,15 @@ def create_app(
     reviews: ReviewStore | None = None,
     allows_votes: bool = False,
     poll_seconds: float = 1.0,
+    max_live: int = 100,
+    max_live_per_client: int = 20,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> Starlette:
     """The application that serves the pages of `history`; `now` is the clock from which ages are computed.
 
     Only requests for a host of `_LOOPBACK_HOSTS` or `allowed_hosts` are answered ("*.example.com" allows its
     subdomains, "*" any host). This stops DNS rebinding: a foreign site cannot make a browser read these pages.
+    At most `max_live` pages, and `max_live_per_client` of one address, receive live events at a time.
     A server waits for open responses before it exits, and a stream of live events has no end of its own: it ends when
     `is_stopping` returns True.
     """
@@ -81,9 +84,13 @@ def create_app(
             Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK_HOSTS, *allowed_hosts], www_redirect=False),
             Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
         ],
-        exception_handlers={HTTPException: _http_error_response, StoreError: _history_unavailable_response},
+        exception_handlers={
+            HTTPException: _http_error_response,
+            StoreError: _history_unavailable_response,
+            ClientDisconnect: _incomplete_request_response,
+        },
     )
-    app.state.listeners = ListenerCount()
+    app.state.listeners = Listeners(total=max_live, per_client=max_live_per_client)
     app.state.site = Site(
         history=history,
         fleet=FleetState(history, now=now),
@@ -133,7 +140,7 @@ def _routes() -> list[Route | Mount]:
         *(Route(path, threaded_endpoint(respond)) for path, respond in blocking.items()),
         Route("/experiments/{name}/{arm}/review", review.submit_vote, methods=["POST"]),
         *openapi.api_routes(),
-        Route("/live", live_events),
+        Route("/live", live_events, methods=["GET"]),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
 
@@ -165,6 +172,11 @@ async def _history_unavailable_response(request: Request, error: Exception) -> R
     if request.url.path.startswith("/api/"):
         return JSONResponse({"error": text, "remedy": "Retry in a few seconds."}, 503, headers=headers)
     return PlainTextResponse(f"{text}\n", 503, headers=headers)
+
+
+async def _incomplete_request_response(request: Request, error: Exception) -> Response:
+    text = "The body of the request did not arrive in time, or is too large.\n"
+    return PlainTextResponse(text, 408, headers={"Connection": "close"})
 
 
 class _SecurityHeadersMiddleware:

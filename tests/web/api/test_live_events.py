@@ -1,12 +1,13 @@
 """Server-sent events of open pages."""
 
+import asyncio
 import json
 from types import SimpleNamespace
 
 import anyio
 import httpx
 import pytest
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 
 from tests.web import seed
@@ -116,6 +117,37 @@ async def test_an_unreadable_history_ends_the_stream_and_is_a_503(history: Store
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         page = await client.get("/")
     assert (page.status_code, page.text) == (503, "The history cannot be read: gone\n")
+
+
+async def test_streams_at_the_same_number_share_a_query(history: StoredHistory) -> None:
+    """Many open pages ask the history as often as one; a page that is behind asks for itself."""
+    asked: list[int] = []
+
+    class Counting:
+        def changes_since(self, tip: int, *, limit: int) -> HistoryChanges:
+            asked.append(tip)
+            return HistoryChanges(tip=tip, points=(), alerts=(), is_complete=True)
+
+    site = SimpleNamespace(history=Counting(), poll_seconds=60.0)
+    listeners = live_module.Listeners(total=100, per_client=100)
+    await asyncio.gather(*(listeners.changes_after(site, 7) for _ in range(50)))  # type: ignore[arg-type]
+    assert asked == [7]
+    await listeners.changes_after(site, 5)  # type: ignore[arg-type]
+    assert asked == [7, 5]
+
+
+async def test_a_client_that_leaves_before_the_first_event_is_counted_no_longer(history: StoredHistory) -> None:
+    """The stream is counted from the request to the end of the response."""
+    reply = await open_live(history)
+    listeners = reply._listeners  # type: ignore[attr-defined]
+    assert listeners.count == 1
+
+    async def gone(*message: object) -> None:
+        raise OSError("the client is gone")
+
+    with pytest.raises((OSError, ClientDisconnect)):
+        await reply({"type": "http", "asgi": {"spec_version": "2.4"}}, gone, gone)
+    assert listeners.count == 0
 
 
 async def test_a_heartbeat_is_sent_when_nothing_happens(

@@ -1,21 +1,23 @@
 """Server-sent events: an open page receives new outcomes and alerts as they are written."""
 
 import json
+import math
+from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 
 import anyio
+import anyio.to_thread
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from vqmon.core.timeline import HistoryChanges
 from vqmon.errors import StoreError
 from vqmon.web.charts.series import alert_data, point_data
 from vqmon.web.site import Site, site_of_request
 from vqmon.web.urls import parse_count
-
-_MAX_LISTENERS = 100
-"""Pages that may listen at the same time, since each polls the history."""
 
 _MAX_CHANGES = 1000
 """A page that missed more changes than this gets one `behind` event and reloads its data."""
@@ -24,33 +26,93 @@ _HEARTBEAT_SECONDS = 15.0
 _RETRY_MILLISECONDS = 3000
 
 
-class ListenerCount:
-    """The number of open event streams of an application."""
+class Listeners:
+    """The open event streams of an application: at most `total`, of one client `per_client`; they share their queries.
 
-    def __init__(self) -> None:
-        self.count = 0
+    Clients are told apart by their address. One query answers all streams that are at the same number.
+    """
+
+    def __init__(self, *, total: int, per_client: int) -> None:
+        self._total = total
+        self._per_client = per_client
+        self._count_of_client: Counter[str] = Counter()
+        self._lock = anyio.Lock()
+        # apart from the threads of the pages, so that neither waits for the other
+        self._thread_limiter = anyio.CapacityLimiter(1)
+        self._read_at = -math.inf
+        self._read_after = -1
+        self._changes: HistoryChanges | None = None
+
+    @property
+    def count(self) -> int:
+        """How many streams are open."""
+        return self._count_of_client.total()
+
+    def add(self, client: str) -> None:
+        """Count a stream of a client; raises 503 or 429 when there are too many."""
+        if self.count >= self._total:
+            raise HTTPException(503, "Too many pages are open.", headers={"Retry-After": "30"})
+        if self._count_of_client[client] >= self._per_client:
+            text = f"Your address has {self._per_client} pages open; close some of them."
+            raise HTTPException(429, text, headers={"Retry-After": "30"})
+        self._count_of_client[client] += 1
+
+    def remove(self, client: str) -> None:
+        """Count a stream of a client no longer."""
+        self._count_of_client[client] -= 1
+        if not self._count_of_client[client]:
+            del self._count_of_client[client]
+
+    async def changes_after(self, site: Site, number: int) -> HistoryChanges:
+        """The changes after a write number, as of half a poll ago at most; raises StoreError."""
+        newest_allowed = anyio.current_time() - site.poll_seconds / 2
+        async with self._lock:
+            if self._changes is None or self._read_after != number or self._read_at < newest_allowed:
+                read_at = anyio.current_time()
+                query = partial(site.history.changes_since, number, limit=_MAX_CHANGES)
+                self._changes = await anyio.to_thread.run_sync(query, limiter=self._thread_limiter)
+                self._read_at, self._read_after = read_at, number
+            return self._changes
+
+
+class _LiveResponse(StreamingResponse):
+    """An event stream that is counted until it ends, also when its client leaves before the first event."""
+
+    def __init__(self, events: AsyncIterator[str], *, listeners: Listeners, client: str) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        self._listeners = listeners
+        self._client = client
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._listeners.remove(self._client)
 
 
 async def live_events(request: Request) -> Response:
     """Answer `/live?stream=&after=`: changes after a write number; the `Last-Event-ID` header overrides `after`."""
     site, listeners = site_of_request(request), request.app.state.listeners
-    if listeners.count >= _MAX_LISTENERS:
-        raise HTTPException(503, "Too many pages are open.", headers={"Retry-After": "30"})
-    requested = parse_count(request.headers.get("last-event-id") or request.query_params.get("after"))
-    newest = await site.run_in_thread(site.history.tip)
+    client = request.client.host if request.client else ""
+    listeners.add(client)
+    try:
+        requested = parse_count(request.headers.get("last-event-id") or request.query_params.get("after"))
+        newest = await site.run_in_thread(site.history.tip)
+    except BaseException:
+        listeners.remove(client)
+        raise
     # A number above the newest one comes from an earlier history, since deleted.
     after = requested if requested is not None and requested <= newest else newest
     events = _events(site, listeners, after=after, stream_id=request.query_params.get("stream") or None)
-    return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    return _LiveResponse(events, listeners=listeners, client=client)
 
 
-async def _events(site: Site, listeners: ListenerCount, *, after: int, stream_id: str | None) -> AsyncIterator[str]:
-    listeners.count += 1
+async def _events(site: Site, listeners: Listeners, *, after: int, stream_id: str | None) -> AsyncIterator[str]:
     try:
         yield f"retry: {_RETRY_MILLISECONDS}\n: connected\n\n"
         silent_seconds = 0.0
         while not site.is_stopping():
-            changes = await site.run_in_thread(_changes_after, site, after)
+            changes = await listeners.changes_after(site, after)
             if not changes.is_complete:
                 # Skip to the newest write: the page reloads its data anyway.
                 after, silent_seconds = await site.run_in_thread(site.history.tip), 0.0
@@ -67,12 +129,6 @@ async def _events(site: Site, listeners: ListenerCount, *, after: int, stream_id
     except StoreError:
         # The browser reconnects by itself, and gets 503 until the history can be read again.
         return
-    finally:
-        listeners.count -= 1
-
-
-def _changes_after(site: Site, after: int) -> HistoryChanges:
-    return site.history.changes_since(after, limit=_MAX_CHANGES)
 
 
 def _events_of_changes(changes: HistoryChanges, stream_id: str | None) -> list[str]:

@@ -1,0 +1,129 @@
+"""Limits of requests, and the pages under a flood."""
+
+import asyncio
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from pipelines.commands.serve_web import open_web_server
+from tests.web.stored_history import StoredHistory
+from vqmon.connections import ConnectionLimits, ConnectionTable
+from vqmon.settings.load import Settings
+from vqmon.settings.sections import WebLimits, WebSettings
+from vqmon.web.serving.limits import RequestLimits
+
+# ---- the body of a request
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the size of the body."""
+    body = await Request(scope, receive).body()
+    await PlainTextResponse(str(len(body)))(scope, receive, send)
+
+
+def limited(body_seconds: float = 5.0) -> RequestLimits:
+    limits = ConnectionLimits(total=10, per_client=10, request_seconds=5.0, write_seconds=5.0)
+    return RequestLimits(echo, connections=ConnectionTable(limits), body_bytes=100, body_seconds=body_seconds)
+
+
+@pytest.mark.parametrize(("size", "status"), [(100, 200), (101, 413)])
+async def test_a_body_that_announces_too_much_is_refused(size: int, status: int) -> None:
+    """The largest one passes."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(limited()), base_url="http://a") as client:
+        assert (await client.post("/", content=b"x" * size)).status_code == status
+
+
+async def read_messages(app: RequestLimits, messages: Sequence[Message]) -> list[Message]:
+    """What an endpoint receives of a body that comes in these messages, and then no more."""
+    received: list[Message] = []
+    waiting = iter(messages)
+
+    async def receive() -> Message:
+        message = next(waiting, None)
+        return message if message is not None else await asyncio.Event().wait()  # type: ignore[return-value]
+
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+        while not received or received[-1].get("more_body"):
+            received.append(await receive())
+
+    app._app = endpoint
+    await app({"type": "http", "client": None, "headers": []}, receive, echo)  # type: ignore[arg-type]
+    return received
+
+
+async def test_a_body_that_is_too_large_or_too_late_ends_the_request() -> None:
+    """As if the client had gone."""
+    part = {"type": "http.request", "body": b"x" * 60, "more_body": True}
+    assert [m["type"] for m in await read_messages(limited(), [part, part])] == ["http.request", "http.disconnect"]
+    late = await read_messages(limited(body_seconds=0.01), [part])
+    assert [m["type"] for m in late] == ["http.request", "http.disconnect"]
+
+
+# ---- floods
+
+
+class Pages:
+    """The pages on a port of this machine."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def connect(self, source: str = "127.0.0.1") -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=5, source_address=(source, 0))
+
+    def seconds_to_answer(self, *paths: str) -> float:
+        """How long the slowest of these takes to be answered 200."""
+        seconds = []
+        for path in paths:
+            started_at = time.monotonic()
+            with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+                answer.read()
+            seconds.append(time.monotonic() - started_at)
+        return max(seconds)
+
+
+@contextmanager
+def running_pages(history: Path, settings: WebSettings) -> Iterator[Pages]:
+    """The pages with these settings, once they listen."""
+    with open_web_server(Settings(web=settings), history, host="127.0.0.1", port=0) as server:
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            yield Pages(server.port)
+        finally:
+            server.stop()
+            thread.join(timeout=20)
+
+
+LIMITS = WebLimits(connections=120, connections_per_client=60, live=25, live_per_client=20)
+
+
+def test_floods_do_not_keep_the_pages_from_others(history: StoredHistory) -> None:
+    """200 half-open requests, 100 half-sent forms and 60 pages that wait for live events."""
+    with running_pages(history.path, WebSettings(limits=LIMITS)) as pages, ExitStack() as stack:
+        for number in range(300):
+            client = stack.enter_context(pages.connect())
+            length = b"\r\nContent-Length: 90\r\nHost: localhost\r\n\r\nx" if number % 3 == 0 else b""
+            client.sendall(b"POST /experiments/a/b/review HTTP/1.1" + length)
+        assert pages.seconds_to_answer("/healthz", "/") < 1
+
+        statuses = []
+        for source in ("127.0.0.2", "127.0.0.3"):
+            for _ in range(30):
+                client = stack.enter_context(pages.connect(source))
+                client.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                answer = client.recv(200)
+                statuses.append(re.match(rb"HTTP/1.1 (\d+)", answer)[1].decode())  # type: ignore[index]
+        assert statuses == ["200"] * 20 + ["429"] * 10 + ["200"] * 5 + ["503"] * 25
+        assert pages.seconds_to_answer("/healthz", "/") < 1
