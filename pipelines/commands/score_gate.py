@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipelines.observe.observer import Observation
 from pipelines.service.wiring import utc_now
+from vqmon.core.alerts.annotations import StreamEnd, stream_end
 from vqmon.core.types import Outcome, QualityEvent
 from vqmon.errors import SettingsError, WireError
 from vqmon.transport.history.backends.location import HistoryLocation
@@ -69,10 +70,25 @@ def read_golden(file: Path) -> list[Outcome]:
 
 
 def publish_scores(observations: Sequence[Observation], location: HistoryLocation) -> None:
-    """Write outcomes and thumbnails to a history, where the web pages show them; raises StoreError."""
+    """Write outcomes and thumbnails to a history, where the web pages show them as ended; raises StoreError."""
     thumbnails = {seen.outcome.id: seen.thumbnails for seen in observations if seen.thumbnails}
     with open_history(location, "write") as history:
-        history.publish([seen.outcome for seen in observations], thumbnails=thumbnails)
+        outcomes = [seen.outcome for seen in observations]
+        history.publish(outcomes, ends=_ends_of(outcomes), thumbnails=thumbnails)
+
+
+def _ends_of(outcomes: Sequence[Outcome]) -> list[StreamEnd]:
+    """The end of each rendition: what is scored once has no further segments."""
+    newest = {outcome.segment.rendition.key: outcome for outcome in outcomes}
+    return [
+        stream_end(
+            outcome.segment.rendition.stream_id,
+            outcome.segment.rendition.name,
+            outcome.segment.ends_at,
+            announced_at=outcome.observed_at,
+        )
+        for outcome in newest.values()
+    ]
 
 
 def write_score_report(observations: Sequence[Observation], file: Path, *, title: str) -> None:

@@ -188,7 +188,7 @@ async def _watch_stream(stream_id: str, source: _StreamSource, context: _WatchCo
 
 async def _watch_rendition(stream_id: str, rendition: _RenditionSource, context: _WatchContext) -> None:
     """Walk the segments of one rendition: observe in parallel, then judge and publish one by one in source order."""
-    progress = context.service.progress
+    progress, count = context.service.progress, 0
 
     async def observe(item: Segment | SegmentFailure) -> Observation:
         ticket = progress.begin()
@@ -198,12 +198,17 @@ async def _watch_rendition(stream_id: str, rendition: _RenditionSource, context:
             progress.end(ticket)
 
     async def publish(ready: Sequence[tuple[Segment | SegmentFailure, Observation]]) -> None:
+        nonlocal count
         observations = [observation for _, observation in ready]
+        count += len(observations)
         alerts = await context.sink.publish(rendition.name, observations)
         context.on_publish([observation.outcome for observation in observations], alerts)
 
     await map_in_order(rendition, observe, publish, running=context.running)
     if not context.service.stop.is_set():
+        log.info(
+            **log_event("rendition.ended", rendition=rendition.name, segments=count, why="its playlist is complete")
+        )
         context.on_publish([], await context.sink.end(stream_id, rendition.name.removeprefix(f"{stream_id}/")))
 
 

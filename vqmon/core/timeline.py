@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from vqmon.core.types import Alert
 
@@ -67,6 +68,8 @@ class RenditionState:
     last_scores: Mapping[str, float]
     # scores of the first scorer, oldest first; None where unscored
     trend: tuple[float | None, ...]
+    # why no more segments are expected; None while they are
+    end_reason: Literal["ended", "unwatched"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

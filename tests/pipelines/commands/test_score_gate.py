@@ -79,6 +79,7 @@ def test_one_command_writes_table_report_and_history_and_is_a_gate(tmp_path: Pat
     with open_history(Path("s.db"), "read") as history:
         (outcome,) = history.documents.outcomes_in_write_order()
         assert outcome.segment.rendition.stream_id == "small.ts"
+        assert [state.end_reason for state in history.queries.renditions()] == ["ended"]
     golden = _vqmon("score", "--json", "small.ts").stdout
     Path("golden.json").write_text(golden)
     assert _vqmon("score", "small.ts", "--against", "golden.json").exit_code == 0

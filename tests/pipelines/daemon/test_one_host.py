@@ -213,8 +213,11 @@ async def test_streams_that_are_no_longer_watched_are_ended(daemon: Daemon) -> N
     assert daemon.judge.active_streams() == {"news-1"}
 
 
-async def test_segments_are_published_in_order_whatever_is_observed_first(daemon: Daemon) -> None:
-    """Then the end of the rendition, which resolves its alerts; the work in flight is tracked meanwhile."""
+async def test_segments_are_published_in_order_whatever_is_observed_first(
+    daemon: Daemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then the end of the rendition, which resolves its alerts and is said; the work in flight is tracked meanwhile."""
+    caplog.set_level("INFO", logger="vqmon")
     daemon.gates = {0: asyncio.Event()}
     segments = [factories.segment(sequence=sequence) for sequence in range(5)]
     await _watch_rendition("news-1", ListedSegments(KEY, segments), daemon.context)
@@ -222,6 +225,7 @@ async def test_segments_are_published_in_order_whatever_is_observed_first(daemon
     assert daemon.stored == daemon.published
     assert [alert.state for alert in daemon.alerts] == ["open", "resolved"]
     assert [(end.stream_id, end.rendition) for end in daemon.ends] == [("news-1", RENDITION.name)]
+    assert "rendition.ended" in caplog.text
     assert max(daemon.in_flight) > 1
     assert daemon.service.progress.in_flight == 0
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from tests import factories
 from tests.factories import RENDITION, START
-from tests.transport.history.samples import SPORTS, open_alert, resolved_alert
+from tests.transport.history.samples import SPORTS, end_after, open_alert, resolved_alert
 from vqmon.core.types import Outcome
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
@@ -74,6 +74,21 @@ def test_the_state_of_each_rendition(history: History) -> None:
     assert sports.last_observed_at == START + timedelta(seconds=9)
     assert [status.rendition for status in history.queries.renditions(stream_id="sports", trend=1)] == ["720p"]
     assert history.queries.renditions(stream_id="none") == []
+
+
+def test_a_rendition_has_ended_until_a_segment_comes_after_its_end(history: History) -> None:
+    """By an end of its own or of all renditions of its stream; other streams go on."""
+
+    def end_reasons() -> dict[str, str | None]:
+        return {state.stream_id: state.end_reason for state in history.queries.renditions(trend=1)}
+
+    history.publish([factories.event(sequence=0), factories.event(sequence=0, rendition=SPORTS)], ends=[end_after(1)])
+    assert end_reasons() == {"news-1": "ended", "sports": None}
+    assert [state.end_reason for state in history.queries.renditions(stream_id="news-1")] == ["ended"]
+    history.publish([factories.event(sequence=1)])
+    assert end_reasons() == {"news-1": None, "sports": None}
+    history.publish([], ends=[replace(end_after(2), rendition="*", why="unwatched")])
+    assert end_reasons() == {"news-1": "unwatched", "sports": None}
 
 
 def test_a_rendition_has_the_size_of_its_newest_outcome(history: History) -> None:

@@ -75,6 +75,16 @@ def test_silence_is_measured_in_segments_and_at_least_thirty_seconds(
     assert rendition_state(rendition, [], now=now)[0] == state
 
 
+def test_a_rendition_that_has_ended_is_neither_stale_nor_failing(good: RenditionState) -> None:
+    """However long ago it was, and whatever its last score."""
+    late = good.last_observed_at + timedelta(days=3)
+    low = replace(good, last_scores={"lite@1": 5.0})
+    assert rendition_state(replace(low, end_reason="ended"), [], now=late) == ("ended", "the stream has ended")
+    unwatched = rendition_state(replace(low, end_reason="unwatched"), [], now=late)
+    assert unwatched == ("ended", "the stream is no longer watched")
+    assert rendition_state(low, [], now=late)[0] == "stale"
+
+
 def test_a_filter_needs_every_word_in_any_case(good: RenditionState) -> None:
     weather = row(good, reason="not_found")
     assert matches_filter(weather, search_text="WEATHER not_found", state=None)
@@ -83,7 +93,7 @@ def test_a_filter_needs_every_word_in_any_case(good: RenditionState) -> None:
 
 
 def test_renditions_are_sorted_worst_state_first(good: RenditionState) -> None:
-    rows = [row(good, state=state) for state in ("good", "stale", "failing", "unscored", "degraded")]
+    rows = [row(good, state=state) for state in ("good", "ended", "stale", "failing", "unscored", "degraded")]
     assert [item.state for item in sorted(rows, key=SORT_KEYS["state"])] == list(STATE_DESCRIPTIONS)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from vqmon.core.alerts.annotations import DeployMarker, StreamEnd
+from vqmon.core.alerts.annotations import ALL_RENDITIONS, DeployMarker, EndReason, StreamEnd
 from vqmon.core.alerts.state import State, StateKey
 from vqmon.core.timeline import HistoryChanges, OutcomeCounts, RenditionState, TimeBucket, TimelinePoint
 from vqmon.core.types import Alert, HeatMap, LaneCursor, Outcome
@@ -29,6 +29,8 @@ _TREND_OUTCOMES = 60
 
 _ROLLUP_RACE_ATTEMPTS = 5
 """How often a range is added up when a roll-up keeps moving outcomes meanwhile."""
+
+_EndsByRendition = Mapping[tuple[str, str], tuple[int, EndReason | None]]
 
 _OUTCOME_JOIN = "outcome o JOIN rendition r USING (rendition_id)"
 
@@ -183,7 +185,8 @@ class Queries:
             " ORDER BY stream_id, name",
             *([] if stream_id is None else [stream_id]),
         )
-        states = (self._rendition_state(row, trend) for row in rows)
+        ends = self._newest_ends(stream_id)
+        states = (self._rendition_state(row, trend, ends) for row in rows)
         return [state for state in states if state is not None]
 
     def points(
@@ -292,7 +295,16 @@ class Queries:
         scores = scores_in_facts(max(newest)[1]) if newest else ()
         return scores[0][0] if scores else ""
 
-    def _rendition_state(self, row: Sequence[Any], trend: int) -> RenditionState | None:
+    def _newest_ends(self, stream_id: str | None) -> _EndsByRendition:
+        """(stream, rendition or `ALL_RENDITIONS`) -> number and reason of its newest end."""
+        where = "" if stream_id is None else "AND stream_id = ?"
+        rows = self._query(
+            f"SELECT stream_id, rendition, number, why FROM ended WHERE number IS NOT NULL {where} ORDER BY number",
+            *([] if stream_id is None else [stream_id]),
+        )
+        return {(stream, rendition): (number, why) for stream, rendition, number, why in rows}
+
+    def _rendition_state(self, row: Sequence[Any], trend: int, ends: _EndsByRendition) -> RenditionState | None:
         rendition_id, stream_id, name, width, height, bitrate_kbps = row
         recent = self._query(
             "SELECT number, score FROM outcome WHERE rendition_id = ? ORDER BY starts_at DESC, number DESC LIMIT ?",
@@ -305,6 +317,7 @@ class Queries:
             recent[0][0],
         )[0]
         point = point_from_row(last[:-2])
+        end_number, end_reason = max(ends.get((stream_id, key), (0, None)) for key in (name, ALL_RENDITIONS))
         return RenditionState(
             stream_id=stream_id,
             rendition=name,
@@ -318,6 +331,8 @@ class Queries:
             last_reason=point.reason,
             last_scores=point.scores,
             trend=tuple(score for _, score in reversed(recent[:trend])),
+            # a segment that came after the end took the stream up again
+            end_reason=end_reason if end_number > max(number for number, _ in recent) else None,
         )
 
     def _column(self, sql: str, *values: Any) -> list[Any]:

@@ -122,6 +122,7 @@ STATE_DESCRIPTIONS = {
     "unscored": "the last segment could not be scored",
     "stale": "no segment has arrived for much longer than a segment lasts",
     "good": "no alert is open and the last score is fine",
+    "ended": "the stream has ended, so no more segments are expected",
 }
 """State of a rendition, worst first -> when a rendition is in it."""
 

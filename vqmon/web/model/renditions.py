@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2s
 
+from vqmon.core.alerts.annotations import END_REASON_TEXTS
 from vqmon.core.scores import score_band
 from vqmon.core.timeline import RenditionState
 from vqmon.core.types import Alert
@@ -111,6 +112,8 @@ def rendition_state(rendition: RenditionState, alerts: Sequence[Alert], *, now: 
     silence = now - rendition.last_observed_at
     score = next(iter(rendition.last_scores.values()), None)
     limit_seconds = max(_STALE_AFTER_SECONDS, _STALE_AFTER_SEGMENTS * rendition.last_duration_seconds)
+    if rendition.end_reason is not None:
+        return "ended", END_REASON_TEXTS[rendition.end_reason]
     if silence > timedelta(seconds=limit_seconds):
         return "stale", "no segment has arrived for too long"
     for alert in alerts:
