@@ -145,7 +145,7 @@ class KafkaSettings(Section):
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     username: str = ""
     password_file: Path | None = None
-    commit_seconds: float = Field(default=0.25, ge=0, le=10)
+    commit_seconds: float = Field(default=0.15, ge=0, le=10)
     max_waiting: int = Field(default=64, ge=1, le=2000)
     max_message_bytes: PositiveInt = 1_000_000
     max_media_bytes: PositiveInt = 512_000_000
