@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV_MODELS ?= .venv-models
+VENV_DOCS ?= .venv-docs
 BIN := $(VENV)/bin
 MODELS := $(VENV_MODELS)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -11,8 +12,9 @@ PARTS := tests/core tests/media tests/scoring tests/settings tests/transport tes
 PARALLEL := -n auto --dist loadfile
 READY := $(VENV)/ready-$(VERSION)
 READY_MODELS := $(VENV_MODELS)/ready-$(VERSION)
+READY_DOCS := $(VENV_DOCS)/ready-$(VERSION)
 
-.PHONY: help install demo test test-models smoke check kafka wheel bench bench-detectors bench-experiments lock clean
+.PHONY: help install demo test test-models smoke check docs kafka wheel bench bench-detectors bench-experiments lock clean
 
 help:
 	@echo "make install      the environment in .venv; every other target does this too (PYTHON=python3.13 picks the interpreter)"
@@ -21,6 +23,7 @@ help:
 	@echo "make test-models  the tests of the torch side too"
 	@echo "make smoke        most tests without services on another Python (PYTHON=python3.13 VENV=.venv-newest)"
 	@echo "make check        format, lint, types, import rules, public face"
+	@echo "make docs         the documentation as a site: docs/_build/html/index.html; a broken link is an error"
 	@echo "make kafka        one Kafka broker on 127.0.0.1:9092 to try things with, until Ctrl-C (Java 17 and Maven)"
 	@echo "make wheel        dist/vqmon-VERSION-py3-none-any.whl, with settings, units, dashboards, SQL and schemas inside"
 	@echo "make bench        speed and memory beside peers, in one run"
@@ -38,6 +41,11 @@ $(READY_MODELS): requirements/models.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV_MODELS)
 	$(MODELS)/pip install -q --disable-pip-version-check --require-hashes -r requirements/models.txt
 	$(MODELS)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(READY_DOCS): requirements/docs.txt
+	$(PYTHON) -m venv --clear $(VENV_DOCS)
+	$(VENV_DOCS)/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/docs.txt
 	@touch $@
 
 install: $(READY)
@@ -62,6 +70,12 @@ check: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_public_face.py tests/test_private_names.py tests/test_import_rules.py tests/settings/test_sections.py tests/test_flow.py
 
+docs: $(READY) $(READY_DOCS)
+	rm -rf docs/reference docs/_build
+	$(BIN)/python -m docs.generate docs/reference
+	$(VENV_DOCS)/bin/sphinx-build -q -n -W --keep-going docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 kafka: $(READY)
 	$(BIN)/python -m tests.acceptance.kafka
 
@@ -81,6 +95,7 @@ bench-detectors: $(READY)
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra sql --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/dev.txt
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra models --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/models.txt
+	$(BIN)/uv pip compile --group docs --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/docs.txt
 
 clean:
-	rm -rf .venv .venv-models .venv-newest dist build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-models .venv-docs .venv-newest dist build docs/_build docs/reference .mypy_cache .ruff_cache .pytest_cache

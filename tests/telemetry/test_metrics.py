@@ -1,10 +1,13 @@
 """The operational metrics of the daemon."""
 
+import ast
 from pathlib import Path
 
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from vqmon.telemetry.metrics import METRICS, Meters
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_metric_arrives_at_a_reader_with_its_unit() -> None:
@@ -21,11 +24,24 @@ def test_every_metric_arrives_at_a_reader_with_its_unit() -> None:
     assert read == {name: metric.unit for name, metric in METRICS.items()}
 
 
-def test_the_docs_list_every_metric() -> None:
-    """In any of the documents."""
-    text = "".join(file.read_text(encoding="utf-8") for file in (Path(__file__).parents[2] / "docs").glob("*.md"))
+def test_every_call_gives_the_labels_of_its_metric() -> None:
+    """Of those that name metric and labels where they record."""
+    calls = [
+        (node.args[0].value, {keyword.arg for keyword in node.keywords} - {"amount"})
+        for folder in ("vqmon", "pipelines")
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        if '"vqmon.' in (text := file.read_text(encoding="utf-8"))
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("count", "set", "record")
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+        and node.args[0].value in METRICS
+    ]
 
-    assert [name for name in METRICS if f"`{name}`" not in text] == []
+    assert len(calls) > 30
+    assert [(name, labels) for name, labels in calls if labels != set(METRICS[name].labels)] == []
 
 
 def test_a_series_that_is_not_given_any_more_ends() -> None:

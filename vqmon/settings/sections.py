@@ -33,13 +33,17 @@ class Section(BaseModel):
 class WatchedStream(Section):
     """One stream to watch: an HLS or DASH playlist."""
 
+    # its name in events, alerts and pages; streams that share it are the arms of an experiment
     id: str = Field(min_length=1)
+    # of the HLS or DASH playlist
     url: str = Field(min_length=1)
     # names of the renditions to take; none = all
     renditions: tuple[str, ...] = ()
+    # labels of all its segments; `arm` names the arm of an experiment
     labels: dict[str, str] = Field(default_factory=dict)
     # address of each segment's reference, with {name}, {sequence} and {rendition}, or of a playlist; "" = none
     reference: str = ""
+    # address of the initialization section of those references, with the same fields; "" = none
     reference_init: str = ""
     # of the playlist `reference`, or of `url` when that is empty: which rendition is the reference; "" = the largest
     reference_rendition: str = ""
@@ -323,6 +327,7 @@ class AlertSettings(Section):
 class WebhookSettings(Section):
     """One webhook that receives alerts, with signed requests."""
 
+    # where alerts are sent by POST
     url: str = Field(pattern=r"^https?://")
     # the key that signs now, and then those that are on their way out
     secret_files: tuple[Path, ...] = ()
@@ -331,11 +336,17 @@ class WebhookSettings(Section):
 class WindowSettings(Section):
     """Planned maintenance: once, or every day; UTC."""
 
+    # globs of stream ids
     streams: tuple[str, ...] = ("*",)
+    # globs of names of renditions
     renditions: tuple[str, ...] = ("*",)
+    # begin of a window that is there once
     begins: AwareDatetime | None = Field(default=None, alias="from")
+    # its end
     until: AwareDatetime | None = None
+    # begin of a window that is there every day
     daily_from: time | None = None
+    # its end; earlier than `daily_from` = on the next day
     daily_until: time | None = None
 
 

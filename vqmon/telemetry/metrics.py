@@ -59,6 +59,8 @@ class Metric:
     kind: Literal["counter", "gauge", "histogram"]
     unit: str
     description: str
+    # names of its labels
+    labels: tuple[str, ...] = ()
     # upper bounds of the buckets of a histogram, in its unit
     bucket_bounds: tuple[float, ...] = ()
 
@@ -70,41 +72,65 @@ METRICS: Mapping[MetricName, Metric] = {
         kind="counter",
         unit="{segment}",
         description="segments with an outcome, by `outcome` (scored, unscored) and `reason`",
+        labels=("outcome", "reason"),
     ),
     "vqmon.segment.score": Metric(
         kind="histogram",
         unit="1",
         description="pooled score 0..100, by `scorer`",
         bucket_bounds=tuple(range(5, 100, 5)),
+        labels=("scorer",),
     ),
     "vqmon.stage.duration": Metric(
         kind="histogram",
         unit="s",
         description="time of one segment in a `stage` (fetch, decode, score, score_heavy, decode_again)",
         bucket_bounds=_SECONDS,
+        labels=("stage",),
     ),
     "vqmon.lag": Metric(kind="gauge", unit="s", description="now minus the end of the newest finished segment"),
     "vqmon.in_flight": Metric(kind="gauge", unit="{segment}", description="segments being observed"),
     "vqmon.alert.transition": Metric(
-        kind="counter", unit="{alert}", description="alerts opened or resolved, by `state` and `severity`"
+        kind="counter",
+        unit="{alert}",
+        description="alerts opened or resolved, by `state` and `severity`",
+        labels=("state", "severity"),
     ),
     "vqmon.notify.sent": Metric(
         kind="counter",
         unit="{message}",
         description="alerts delivered to a `target`, by `state`; repeats included",
+        labels=("target", "state"),
     ),
     "vqmon.notify.failed": Metric(
-        kind="counter", unit="{message}", description="failed delivery attempts to a `target`, by `reason`"
+        kind="counter",
+        unit="{message}",
+        description="failed delivery attempts to a `target`, by `reason` (unreachable, timeout, busy, refused, gone)",
+        labels=("target", "reason"),
     ),
-    "vqmon.notify.waiting": Metric(kind="gauge", unit="{alert}", description="alerts that are queued for a `target`"),
+    "vqmon.notify.waiting": Metric(
+        kind="gauge",
+        unit="{alert}",
+        description="alerts that are queued for a `target`",
+        labels=("target",),
+    ),
     "vqmon.notify.oldest": Metric(
-        kind="gauge", unit="s", description="how long the oldest queued alert has waited, by `target`"
+        kind="gauge",
+        unit="s",
+        description="how long the oldest queued alert has waited, by `target`",
+        labels=("target",),
     ),
     "vqmon.notify.given_up": Metric(
-        kind="counter", unit="{alert}", description="alerts dropped because a `target` accepted nothing for days"
+        kind="counter",
+        unit="{alert}",
+        description="alerts dropped because a `target` accepted nothing for days",
+        labels=("target",),
     ),
     "vqmon.notify.gone": Metric(
-        kind="gauge", unit="1", description="1 when a `target` answered 410 Gone: nothing more is sent to it"
+        kind="gauge",
+        unit="1",
+        description="1 when a `target` answered 410 Gone: nothing more is sent to it",
+        labels=("target",),
     ),
     "vqmon.slo.good": Metric(
         kind="counter",
@@ -115,29 +141,36 @@ METRICS: Mapping[MetricName, Metric] = {
         kind="counter", unit="{segment}", description="segments that count for the service level objective"
     ),
     "vqmon.decoder.replaced": Metric(
-        kind="counter", unit="{process}", description="decoder processes killed or replaced, by `reason`"
+        kind="counter",
+        unit="{process}",
+        description="decoder processes killed or replaced, by `reason`",
+        labels=("reason",),
     ),
     "vqmon.decoder.isolation": Metric(
         kind="gauge",
         unit="1",
         description="1 while a `protection` of the decoder processes is in force (limits, no_new_privileges, "
         "namespaces, capabilities, landlock, seccomp), else 0",
+        labels=("protection",),
     ),
     "vqmon.scorer.promoted": Metric(
         kind="counter",
         unit="{segment}",
-        description="segments that the heavy scorers scored too, by the first `reason`",
+        description="segments that the heavy scorers scored too, by the first `reason` (sample, label, low, drop)",
+        labels=("reason",),
     ),
     "vqmon.scorer.left_out": Metric(
         kind="counter",
         unit="{segment}",
         description="promoted segments without heavy scores, by `reason` (budget, timeout, failed)",
+        labels=("reason",),
     ),
     "vqmon.scorer.run.duration": Metric(
         kind="histogram",
         unit="s",
-        description="how long one run of a graph held its device, by `tier` (first, heavy)",
+        description="how long one run of a graph held its device, by `tier` (first, heavy: within the budget)",
         bucket_bounds=_SECONDS,
+        labels=("tier",),
     ),
     "vqmon.publish.duration": Metric(
         kind="histogram",
@@ -155,21 +188,25 @@ METRICS: Mapping[MetricName, Metric] = {
         kind="gauge",
         unit="{record}",
         description="end offset minus committed offset of each assigned partition, by `topic` and `partition`",
+        labels=("topic", "partition"),
     ),
     "vqmon.kafka.lag_time": Metric(
         kind="gauge",
         unit="s",
         description="age of the oldest record that is not committed, by its timestamp, by `topic` and `partition`",
+        labels=("topic", "partition"),
     ),
     "vqmon.kafka.oldest": Metric(
         kind="gauge",
         unit="s",
         description="how long the worker has held its oldest unfinished record, by `topic` and `partition`",
+        labels=("topic", "partition"),
     ),
     "vqmon.kafka.partition": Metric(
         kind="gauge",
         unit="{partition}",
         description="1 for the `state` of each assigned partition (opening, ready, stalled, halted)",
+        labels=("topic", "partition", "state"),
     ),
     "vqmon.kafka.connected": Metric(kind="gauge", unit="1", description="1 while the brokers answer, else 0"),
     "vqmon.kafka.rebalance": Metric(
@@ -178,7 +215,7 @@ METRICS: Mapping[MetricName, Metric] = {
     "vqmon.kafka.bring_up.duration": Metric(
         kind="histogram",
         unit="s",
-        description="time from a partition's fence to its first poll",
+        description="time from a partition's fence to its first poll, restoring its states included",
         bucket_bounds=_SECONDS,
     ),
     "vqmon.kafka.transaction.duration": Metric(
@@ -199,18 +236,28 @@ METRICS: Mapping[MetricName, Metric] = {
         kind="counter",
         unit="{membership}",
         description="times that the consumer group was joined again, by `reason` (fenced, lost)",
+        labels=("reason",),
     ),
     "vqmon.kafka.halted": Metric(
         kind="gauge", unit="{partition}", description="partitions that are stopped until somebody acts"
     ),
     "vqmon.record.lag": Metric(
-        kind="gauge", unit="{record}", description="records that are not yet in the history, by `topic` and `partition`"
+        kind="gauge",
+        unit="{record}",
+        description="records that are not yet in the history, by `topic` and `partition`",
+        labels=("topic", "partition"),
     ),
     "vqmon.record.count": Metric(
-        kind="counter", unit="{record}", description="records read, by `kind` (outcome, end, marker, alert, unreadable)"
+        kind="counter",
+        unit="{record}",
+        description="records read, by `kind` (outcome, end, marker, alert, unreadable)",
+        labels=("kind",),
     ),
     "vqmon.record.again": Metric(
-        kind="counter", unit="{try}", description="times that the recorder restarted, by `reason` (fenced, unreachable)"
+        kind="counter",
+        unit="{try}",
+        description="times that the recorder restarted, by `reason` (fenced, unreachable)",
+        labels=("reason",),
     ),
     "vqmon.origin.closed": Metric(
         kind="gauge",
@@ -218,7 +265,10 @@ METRICS: Mapping[MetricName, Metric] = {
         description="origins that serve no segments, wholly or of a stream: these wait, and then are `origin_away`",
     ),
     "vqmon.watchdog.breach": Metric(
-        kind="counter", unit="{breach}", description="time limits exceeded, as seen by the watchdog"
+        kind="counter",
+        unit="{breach}",
+        description="time limits exceeded, as seen by the watchdog, by `what`",
+        labels=("what",),
     ),
 }
 """Labels have low cardinality: never a stream, rendition, segment or address."""

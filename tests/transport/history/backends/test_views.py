@@ -264,13 +264,6 @@ def test_no_column_is_ever_taken_away() -> None:
         assert [column for column in VIEW_COLUMNS[view] if column in columns] == columns
 
 
-def test_every_column_is_documented() -> None:
-    """In docs/sql.md."""
-    text = (CLICKHOUSE.parents[1] / "docs" / "sql.md").read_text()
-    documented = set(re.findall(r"`([a-z0-9_]+)`", text))
-    assert {column for columns in VIEW_COLUMNS.values() for column in columns} <= documented
-
-
 _VARIABLES = {
     "$__timeFilter(starts_at)": "starts_at IS NOT NULL",
     "$__timeFilter(a.starts_at)": "a.starts_at IS NOT NULL",

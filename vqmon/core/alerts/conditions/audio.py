@@ -36,10 +36,15 @@ class Audio(SpanCondition[AudioState]):
     kind: ClassVar[str] = "audio"
     state_type: ClassVar[type[AudioState]] = AudioState
 
+    # which measurement of the sound
     measurement: str
+    # a value above this is bad, in the unit of the measurement
     above: float | None = None
+    # a value below this is bad
     below: float | None = None
+    # the condition must hold for so long before an alert opens
     for_seconds: float = 10.0
+    # and be good again for so long before it resolves
     recover_seconds: float = 10.0
 
     def __post_init__(self) -> None:

@@ -31,7 +31,9 @@ class Captions(SpanCondition[CaptionsState]):
     kind: ClassVar[str] = "captions"
     state_type: ClassVar[type[CaptionsState]] = CaptionsState
 
+    # the condition must hold for so long before an alert opens
     for_seconds: float = 30.0
+    # and be good again for so long before it resolves
     recover_seconds: float = 10.0
 
     def __post_init__(self) -> None:

@@ -54,11 +54,17 @@ class Collapse(ScoreCondition[CollapseState]):
     kind: ClassVar[str] = "collapse"
     state_type: ClassVar[type[CollapseState]] = CollapseState
 
+    # points of a fall that counts
     drop: float
+    # and so many times the spread of the segments before; 0 = only `drop` counts
     deviations: float = 0.0
+    # length of the baseline; at least 15 segments, or half if that is fewer, are needed
     baseline_segments: int = 30
+    # so many segments in a row must show the fall
     confirm_segments: int = 2
+    # half of the drop must have recovered for so long
     recover_seconds: float = 10.0
+    # a low level that lasts so long becomes the baseline (0 = never)
     settle_seconds: float = 1800.0
 
     def __post_init__(self) -> None:

@@ -55,11 +55,17 @@ class Floor(ScoreCondition[FloorState]):
     kind: ClassVar[str] = "floor"
     state_type: ClassVar[type[FloorState]] = FloorState
 
+    # a value below this is low
     below: float
+    # a value above this is good; values between neither count towards an alert nor resolve one
     recover_above: float
+    # of the segment: "value" (as pooled), "p5" or "min" of its frames
     statistic: Statistic = "value"
+    # and this many points below the rendition's own baseline; 0 = only `below` counts, as for a contractual floor
     unusual_by: float = 0.0
+    # the condition must hold for so long before an alert opens
     for_seconds: float = 10.0
+    # and be good again for so long before it resolves
     recover_seconds: float = 10.0
 
     def __post_init__(self) -> None:

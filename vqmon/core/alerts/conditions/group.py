@@ -29,9 +29,11 @@ class Group(ChartCondition):
     by: tuple[str, ...] = ()
     # 0.5: half of the series are lower than this; 0.8: four of five are
     quantile: float = 0.5
+    # fewer series make no group
     min_series: int = 3
-    # length of the buckets of time, at least a segment, and how long series may be late for one
+    # length of the buckets of time, at least a segment
     bucket_seconds: float = 6.0
+    # largest media time that a series may be behind the first
     wait_seconds: float = 10.0
 
     def __post_init__(self) -> None:

@@ -38,10 +38,13 @@ class Missing(SpanCondition[MissingState]):
     kind: ClassVar[str] = "missing"
     state_type: ClassVar[type[MissingState]] = MissingState
 
+    # so many segments without a score open an alert
     count: int
+    # among the last so many
     of: int
-    # default: half of `count`, rounded down
+    # with so many or fewer it resolves; by default half of `count`, rounded down
     recover_count: int | None = None
+    # codes of `unscored` that count; all but those that stand for no segment, by default
     reasons: tuple[str, ...] = tuple(reason for reason in REASONS if reason not in NOT_SEGMENTS)
 
     def __post_init__(self) -> None:

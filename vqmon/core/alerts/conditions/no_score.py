@@ -32,7 +32,9 @@ class NoScore(SpanCondition[NoScoreState]):
     kind: ClassVar[str] = "no_score"
     state_type: ClassVar[type[NoScoreState]] = NoScoreState
 
+    # without a scored segment for so long an alert opens
     for_seconds: float = 30.0
+    # and scored ones for so long resolve it; 0 = the first one does
     recover_seconds: float = 0.0
 
     def __post_init__(self) -> None:

@@ -37,13 +37,17 @@ class ReferenceLimit(SpanCondition[ReferenceLimitState]):
     kind: ClassVar[str] = "reference"
     state_type: ClassVar[type[ReferenceLimitState]] = ReferenceLimitState
 
-    # e.g. "psnr"
+    # name of the reference measure, e.g. "psnr"
     measure: str
+    # a value worse than this is bad, on the scale of the measure
     worse_than: float
     # an alert resolves when the measure is at least as good as this; None = as `worse_than`
     recover_at: float | None = None
+    # of the segment: "value" (as pooled) or "worst" of its frames
     statistic: Literal["value", "worst"] = "value"
+    # the condition must hold for so long before an alert opens
     for_seconds: float = 10.0
+    # and be good again for so long before it resolves
     recover_seconds: float = 10.0
 
     def __post_init__(self) -> None:

@@ -72,6 +72,7 @@ class Regression(ChartCondition):
     wait_seconds: float = 60.0
     # minutes that must be affected, times the label's number if one is named (viewers, say)
     min_impact_minutes: float = 0.0
+    # name of that label; "" = minutes alone
     weight_label: str = ""
 
     def __post_init__(self) -> None:

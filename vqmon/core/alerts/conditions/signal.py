@@ -37,10 +37,15 @@ class Signal(SpanCondition[SignalState]):
     kind: ClassVar[str] = "signal"
     state_type: ClassVar[type[SignalState]] = SignalState
 
+    # which signal
     signal: str
+    # a frame at or above this is bad
     above: float
+    # a frame below this is good; those between neither count nor cancel. By default as `above`
     recover_below: float | None = None
+    # frames must be bad for so long before an alert opens, also across segments
     for_seconds: float = 2.0
+    # and be good for so long before it resolves
     recover_seconds: float = 2.0
     # signal -> a frame with this value or more does not count
     unless: Mapping[str, float] = field(default_factory=dict, hash=False)

@@ -1,6 +1,6 @@
 """The public views of a history: plain columns for SQL, the same names in SQLite, PostgreSQL and the exports.
 
-Columns are only ever added. docs/sql.md describes every one of them.
+Columns are only ever added. `docs/generate/numbers.py` has the meaning of every one of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
