@@ -62,7 +62,7 @@ REASONS: dict[str, str] = {
     "colour": "the colours of the pictures are coded in a way that cannot be shown",
     "crashed": "the decoder process died",
     "worker": "no decoder process could be started",
-    "poison": "the segment broke its decoder process twice",
+    "poison": "the segment broke its decoder process twice, or ended vqmon itself twice",
     # score
     "out_of_memory": "the device has too little memory",
     "scorer_failed": "the scorer gave an error or no finite number",

@@ -12,13 +12,21 @@ from pipelines.daemon.deploy_markers import follow_markers
 from pipelines.daemon.history_writer import HistoryWrite, HistoryWriter
 from pipelines.daemon.reload import SettingsReload
 from pipelines.daemon.stream_ends import publish_requested_ends
-from pipelines.observe.observer import Observation, Observer
+from pipelines.observe.observer import Observation
+from pipelines.observe.poison import PoisonGuard
 from pipelines.service.history_thread import HistoryThread, open_history_thread
 from pipelines.service.lifecycle import OnPublish, Service, counting_callback, open_service, release_signals
 from pipelines.service.notifications import AlertNotifier, open_notifier
 from pipelines.service.objective import Objective
 from pipelines.service.retention import regular_pruning
-from pipelines.service.wiring import fetch_policy, load_rules, open_observer, open_sources, utc_now
+from pipelines.service.wiring import (
+    fetch_policy,
+    in_flight_file,
+    load_rules,
+    open_observer,
+    open_sources,
+    utc_now,
+)
 from vqmon.core.alerts.annotations import ALL_RENDITIONS, EndReason, StreamEnd, stream_end
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.alerts.rules import AlertRule
@@ -51,11 +59,17 @@ class _StreamSource(Protocol):
     async def lanes(self) -> Sequence[_RenditionSource]: ...
 
 
+class _SegmentObserver(Protocol):
+    """Turns segments into outcomes; failures of the source stay what they are."""
+
+    async def observe(self, item: Segment | SegmentFailure) -> Observation: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _WatchContext:
     """What the watchers of all renditions share."""
 
-    observer: Observer
+    observer: _SegmentObserver
     sink: "OutcomeSink"
     # bounds the segments that are observed at once
     running: asyncio.Semaphore
@@ -116,7 +130,7 @@ async def _watch(
         observer = await stack.enter_async_context(open_observer(settings, fetcher=fetcher, meters=service.meters))
         rules = load_rules(settings, scorers=[scorer.id for scorer in observer.judged])
         context = _WatchContext(
-            observer=observer,
+            observer=stack.enter_context(PoisonGuard(observer.observe, in_flight_file(settings), now=utc_now)),
             sink=await _open_sink(stack, settings, thread, rules=rules, service=service),
             running=asyncio.Semaphore(settings.in_flight),
             service=service,

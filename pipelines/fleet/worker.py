@@ -50,7 +50,8 @@ async def run(settings: Settings, *, for_seconds: float | None = None, on_publis
     On a stop nothing more is read, what is in flight is finished and written, and the partitions go to other workers.
     """
     # Imported late: decoders and scorers load slowly, and `serve` does without them.
-    from pipelines.service.wiring import fetch_policy, load_rules, open_observer
+    from pipelines.observe.poison import PoisonGuard
+    from pipelines.service.wiring import fetch_policy, in_flight_file, load_rules, open_observer, utc_now
     from vqmon.media.fetch.fetcher import Fetcher
 
     async with AsyncExitStack() as stack:
@@ -59,10 +60,11 @@ async def run(settings: Settings, *, for_seconds: float | None = None, on_publis
         observer = await stack.enter_async_context(open_observer(settings, fetcher=fetcher, meters=service.meters))
         memory_limit = MediaMemoryLimit(observer.fetch, max_bytes=settings.kafka.max_media_bytes)
         observer = replace(observer, fetch=memory_limit.fetch)
+        guard = stack.enter_context(PoisonGuard(observer.observe, in_flight_file(settings), now=utc_now))
 
         async def observe(segment: Segment) -> Observation:
             try:
-                return await observer.observe(segment)
+                return await guard.observe(segment)
             finally:
                 memory_limit.release(segment)
 

@@ -284,6 +284,13 @@ def default_file(name: str) -> Path:
     return inside if inside.is_file() else package.parent / "config" / name
 
 
+def in_flight_file(settings: Settings) -> Path:
+    """The file of the segments in flight: in `daemon.state_folder`, else beside the history's file."""
+    history = settings.history
+    name = "vqmon" if history.url or settings.source.kind == "kafka" else history.path.name
+    return (settings.daemon.state_folder or history.path.parent) / f"{name}.in-flight"
+
+
 def open_sources(
     settings: Settings, *, fetcher: Fetcher, history: History, stop: asyncio.Event
 ) -> Sequence[tuple[str, PlaylistSource | FolderSource]]:

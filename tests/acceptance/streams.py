@@ -1,7 +1,7 @@
 """Small HLS streams made of real media, and a loopback origin to serve them."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -38,10 +38,14 @@ def write_story(folder: Path, parts: list[bytes], *, seconds: float) -> Path:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """An HTTP origin on a free loopback port."""
+def serving(folder: Path, *, on_request: Callable[[str], object] = lambda path: None) -> Iterator[str]:
+    """An HTTP origin on a free loopback port; `on_request` gets each path before it is served."""
 
     class Quiet(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            on_request(self.path)
+            super().do_GET()
+
         def log_message(self, *args: Any) -> None:
             return
 

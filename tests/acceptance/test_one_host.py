@@ -59,6 +59,29 @@ def test_a_vod_playlist_is_whole_after_sigkills_at_random_moments(tmp_path: Path
     assert kills >= 3
 
 
+def test_a_segment_that_kills_the_daemon_at_every_start_is_passed_after_the_second(tmp_path: Path) -> None:
+    """And the daemon goes on behind it."""
+    playlist = write_vod(tmp_path / "vod", segments=4)
+    history = tmp_path / "vqmon.db"
+    daemons: list[subprocess.Popen[bytes]] = []
+
+    def kill(path: str) -> None:
+        if path.endswith("s0001.ts"):
+            daemons[-1].kill()
+
+    with serving(playlist.parent, on_request=kill) as origin:
+        watch = [sys.executable, "-m", "vqmon", "watch", f"{origin}/vod.m3u8", "--history", str(history)]
+        for _ in range(3):
+            one_at_a_time = {**os.environ, "VQMON_DAEMON__IN_FLIGHT": "1", "VQMON_DECODE__WORKERS": "1"}
+            daemons.append(subprocess.Popen(watch, cwd=tmp_path, env=one_at_a_time, stdout=subprocess.DEVNULL))
+            daemons[-1].wait(timeout=100)
+    with open_history(history, mode="read") as stored:
+        outcomes = list(stored.documents.outcomes_in_write_order())
+
+    assert [daemon.returncode for daemon in daemons] == [-signal.SIGKILL, -signal.SIGKILL, 0]
+    assert [getattr(outcome, "reason", "") for outcome in outcomes] == ["", "poison", "", ""]
+
+
 @pytest.mark.slow
 def test_a_hundred_reloads_lose_and_double_no_segment(tmp_path: Path) -> None:
     """SIGHUP after SIGHUP while a playlist is scored, the last with a new stream in the settings."""

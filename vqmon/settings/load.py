@@ -142,6 +142,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
         ("notify", "path"),
         ("notify", "ca_file"),
         ("experiments", "path"),
+        ("daemon", "state_folder"),
         ("web", "reviews"),
         *_TLS_FILES,
     ):

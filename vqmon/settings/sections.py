@@ -415,6 +415,8 @@ class DaemonSettings(Section):
     """The daemon itself."""
 
     in_flight: int = Field(default=0, ge=0)
+    # what outlives a kill of the daemon and is not in the history; none = beside the history's file
+    state_folder: Path | None = None
     drain_seconds: PositiveFloat = 30.0
     health_host: str = "127.0.0.1"
     health_port: int = Field(default=0, ge=0, le=65535)  # 0 = no health and metrics server

@@ -80,7 +80,7 @@ REMEDIES_BY_REASON: dict[str, tuple[str, ...]] = {
         "Fewer `decode.workers` need less.",
     ),
     "poison": (
-        "A decoder process died twice on this segment, or answered nonsense; other segments are not affected.",
+        "A decoder process, or vqmon itself, died again and again on this segment; other segments are not affected.",
         "Keep the segment: it may be an attack on the decoder. `vqmon check` says which protections it has.",
     ),
     "outcome_too_large": (
