@@ -14,7 +14,7 @@ from vqmon.core.experiments.analysis.analysis import ExperimentAnalysis
 from vqmon.core.experiments.definition import Arm, Experiment
 from vqmon.core.experiments.human_review import Vote
 from vqmon.core.experiments.results import ArmResult, Comparison, HealthCheck
-from vqmon.core.scores import pool, summarize_signal
+from vqmon.core.scores import ScorerTier, pool, summarize_signal
 from vqmon.core.types import (
     SIGNALS,
     Alert,
@@ -25,6 +25,7 @@ from vqmon.core.types import (
     QualityEvent,
     Rendition,
     Score,
+    ScorerFailure,
     ScorerIdentity,
     Segment,
     SegmentFailure,
@@ -203,6 +204,13 @@ def event(
         ),
         provenance=provenance,
     )
+
+
+def scorer_failure(
+    *, scorer: str = "owl@1", tier: ScorerTier = "first", reason: str = "timeout", detail: str = "no score within 30 s"
+) -> ScorerFailure:
+    """A scorer that gave no score for a segment that others scored."""
+    return ScorerFailure(scorer=scorer, tier=tier, reason=reason, detail=detail)
 
 
 def failure(

@@ -36,7 +36,8 @@ CREATE TABLE IF NOT EXISTS vqmon.quality
     reference_offset_seconds Nullable(Float64),
     reference_confidence     Nullable(Float64),
     unscored_reference       LowCardinality(String),
-    decoder          LowCardinality(String)
+    decoder          LowCardinality(String),
+    scorer_failures  Map(LowCardinality(String), LowCardinality(String)) -- scorer that gave no score -> reason
 )
 -- The same event may come twice (a segment announced twice, a consumer that starts again): the newest row remains when
 -- parts are merged, and SELECT ... FINAL returns only that row before the merge.
@@ -114,7 +115,14 @@ SELECT
     JSONExtract(data, 'reference_pairing', 'offset_seconds', 'Nullable(Float64)') AS reference_offset_seconds,
     JSONExtract(data, 'reference_pairing', 'confidence', 'Nullable(Float64)') AS reference_confidence,
     JSONExtractString(data, 'unscored_reference') AS unscored_reference,
-    JSONExtractString(data, 'provenance', 'versions', 'libavcodec') AS decoder
+    JSONExtractString(data, 'provenance', 'versions', 'libavcodec') AS decoder,
+    CAST(
+        arrayMap(
+            failure -> (JSONExtractString(failure, 'scorer'), JSONExtractString(failure, 'reason')),
+            JSONExtractArrayRaw(data, 'scorer_failures')
+        ),
+        'Map(LowCardinality(String), LowCardinality(String))'
+    ) AS scorer_failures
 FROM vqmon.quality_topic
 ARRAY JOIN if(empty(scores), [''], scores) AS score
 -- The topic also has ends and deploy markers.

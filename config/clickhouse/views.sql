@@ -55,7 +55,8 @@ SELECT
     nullIf(q.unscored_reference, '') AS unscored_reference,
     if(empty(q.reference_values), NULL, toJSONString(q.reference_values)) AS references,
     nullIf(q.arm, '') AS arm,
-    q.labels AS labels
+    q.labels AS labels,
+    if(empty(q.scorer_failures), NULL, toJSONString(q.scorer_failures)) AS scorer_failures
 FROM vqmon.quality AS q FINAL;
 
 CREATE OR REPLACE VIEW vqmon.v_experiments AS SELECT * FROM vqmon.v_scores WHERE arm IS NOT NULL;

@@ -28,6 +28,13 @@ def gate_failures(
     ]
 
 
+def is_incomplete(outcome: Outcome) -> bool:
+    """Whether a segment lacks the score of a scorer, or the comparison with its reference."""
+    if not isinstance(outcome, QualityEvent):
+        return True
+    return bool(outcome.unscored_reference or outcome.scorer_failures)
+
+
 def _below_minimum(outcomes: Sequence[Outcome], minimum: float) -> Iterator[str]:
     for outcome in outcomes:
         for score in outcome.scores if isinstance(outcome, QualityEvent) else ():

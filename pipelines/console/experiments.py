@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rich.markup import escape
 from rich.table import Table
 
-from vqmon.core.experiments.results import ArmResult, Comparison, ConfidenceInterval, Effect, HealthCheck
+from vqmon.core.experiments.results import ArmResult, ArmSummary, Comparison, ConfidenceInterval, Effect, HealthCheck
 from vqmon.core.experiments.stats.power import MAX_CLUSTERS, PowerAssumptions, SampleSizePlan
 
 _VERDICT_COLOURS = {
@@ -131,9 +131,14 @@ def _arms(comparison: Comparison) -> Table:
         table.add_row(
             f"{escape(arm.arm)} [dim]{arm.role}[/dim]",
             "–" if mean is None else f"{mean:.1f}",
-            *(str(arm.scored), str(arm.unscored), *costs, _short(arm.points_per_gpu_second)),
+            *(str(arm.scored), _unscored(arm), *costs, _short(arm.points_per_gpu_second)),
         )
     return table
+
+
+def _unscored(arm: ArmSummary) -> str:
+    lost = (f"[dim]{count} without {escape(scorer)}[/dim]" for scorer, count in arm.lost_scores.items())
+    return "\n".join([str(arm.unscored), *lost])
 
 
 def plan_lines(assumed: PowerAssumptions, plan: SampleSizePlan) -> Iterator[str]:

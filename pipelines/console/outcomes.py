@@ -47,6 +47,9 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
                 + (f" {score.scorer}" if len(outcome.scores) > 1 else ""),
                 escape(_picture(outcome)),
             )
+        for failure in outcome.scorer_failures:
+            why = f"[red]no score: {failure.reason}[/red] {failure.scorer}"
+            table.add_row(name, "–", "–", "–", "–", why, escape(_plain(failure.detail)))
     return table
 
 
@@ -57,6 +60,7 @@ def outcome_line(outcome: Outcome) -> str:
     if isinstance(outcome, SegmentFailure):
         return f"{place} [red]unscored: {outcome.reason}[/red] {escape(_plain(outcome.detail))}"
     scores = "  ".join(f"[{_BAND_COLOURS[score_band(s.value)]}]{s.scorer} {s.value:5.1f}[/]" for s in outcome.scores)
+    scores += "".join(f"  [red]{failure.scorer} {failure.reason}[/red]" for failure in outcome.scorer_failures)
     notable = ", ".join(_notable(outcome))
     return f"{place} {scores}  {len(outcome.times_seconds)} frames" + (
         f"  [yellow]{notable}[/yellow]" if notable else ""

@@ -187,6 +187,7 @@ class Observer:
             audio=decoded.audio,
             unmeasured_audio=decoded.unmeasured_audio,
             served_url=served_url,
+            scorer_failures=tuple(scored.failures),
         )
 
 

@@ -18,7 +18,8 @@ from vqmon.core.cascade import (
     reasons_before_decoding,
     reasons_from_score,
 )
-from vqmon.core.types import DecodedSegment, Promotion, Score, ScorerIdentity, Segment, View
+from vqmon.core.scores import ScorerTier
+from vqmon.core.types import DecodedSegment, Promotion, Score, ScorerFailure, ScorerIdentity, Segment, View
 from vqmon.errors import DecodeError, ScoreError, SegmentError
 from vqmon.flow import run_concurrently
 from vqmon.telemetry.logs import log_event
@@ -26,7 +27,7 @@ from vqmon.telemetry.otlp import span
 
 _MAX_RENDITIONS = 10_000
 _DECODE_OVERLOAD_REASONS = ("timeout", "too_long", "crashed")
-"""Reasons for which a decode of many views may fail and yet succeed without the views of optional scorers."""
+"""Reasons for which a decode of many views may fail and yet succeed with fewer of them."""
 
 Decode = Callable[[bytes, tuple[View, ...]], Coroutine[None, None, DecodedSegment]]
 DecodeWithReference = Callable[[bytes, tuple[View, ...], bytes], Coroutine[None, None, DecodedSegment]]
@@ -37,8 +38,10 @@ PromotionMetric = Literal["vqmon.scorer.promoted", "vqmon.scorer.left_out"]
 CountPromotion = Callable[[PromotionMetric, str], None]
 """Called with the metric and the reason."""
 
-_decode_log = logging.getLogger("vqmon.observe")
-_score_log = logging.getLogger("vqmon.heavy")
+CountFailure = Callable[[str, str], None]
+"""Called with the id of a scorer and the reason for which it gave no score for a segment."""
+
+_log = logging.getLogger("vqmon.observe")
 
 
 class Scorer(Protocol):
@@ -166,19 +169,23 @@ class HeavyTier:
         """The reasons for promotion that are known before decoding; none when no heavy scorer applies."""
         return reasons_before_decoding(segment, self._policy) if _applicable_scorers(self.scorers, segment) else ()
 
-    def score_reasons(self, segment: Segment, scores: Sequence[Score]) -> tuple[str, ...]:
-        """The reasons for promotion that follow from the first score of the first tier, which is recorded."""
-        first_score = scores[0]
-        reasons = reasons_from_score(first_score.value, self._recent_scores.record(segment, first_score), self._policy)
+    @property
+    def decides_by_score(self) -> bool:
+        """Whether the score of the first scorer may promote a segment."""
+        return bool(self._policy.below or self._policy.drop)
+
+    def score_reasons(self, segment: Segment, main_score: Score) -> tuple[str, ...]:
+        """The reasons for promotion that follow from the score of the first scorer, which is recorded."""
+        reasons = reasons_from_score(main_score.value, self._recent_scores.record(segment, main_score), self._policy)
         return reasons if _applicable_scorers(self.scorers, segment) else ()
 
-    def record_promotion(self, reasons: tuple[str, ...], left_out: str) -> Promotion:
+    def record_promotion(self, reasons: tuple[str, ...], left_out: str, *, undecided_without: str = "") -> Promotion:
         """Count the promotion in the metrics; returns it as the event states it."""
         if left_out:
             self._count("vqmon.scorer.left_out", left_out)
         elif reasons:
             self._count("vqmon.scorer.promoted", reasons[0])
-        return Promotion(reasons=reasons, left_out=left_out)
+        return Promotion(reasons=reasons, left_out=left_out, undecided_without=undecided_without)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,9 +198,36 @@ class SegmentScores:
     shadow_scores: Sequence[Score]
     # all that gave a score, shadows included
     scorers: Sequence[Scorer]
+    # all that were asked and gave none
+    failures: Sequence[ScorerFailure] = ()
     promotion: Promotion | None = None
-    # why the views of optional scorers (shadows and heavy) could not be decoded; empty when they were
-    optional_views_error: str = ""
+    # why not all views could be decoded; None when they were
+    views_error: DecodeError | None = None
+
+    @property
+    def main_failure(self) -> ScorerFailure | None:
+        """The failure of the first scorer, whose score decides on promotion."""
+        return next((failure for failure in self.failures if failure.tier == "main"), None)
+
+    def added(self, results: Sequence["_Result"]) -> "SegmentScores":
+        """With the results of more scorers."""
+        scores = [(result.tier, result.score) for result in results if isinstance(result.score, Score)]
+        return replace(
+            self,
+            scores=[*self.scores, *(score for tier, score in scores if tier != "shadow")],
+            shadow_scores=[*self.shadow_scores, *(score for tier, score in scores if tier == "shadow")],
+            scorers=[*self.scorers, *(result.scorer for result in results if isinstance(result.score, Score))],
+            failures=[*self.failures, *(result.score for result in results if isinstance(result.score, ScorerFailure))],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Result:
+    """The outcome of one scorer for one segment, which stands alone: a score or why there is none."""
+
+    scorer: Scorer
+    tier: ScorerTier
+    score: Score | ScorerFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +252,7 @@ class ScoringCascade:
     # computed from the pictures of `decode_with_reference`
     learned_measures: Sequence[LearnedMeasure] = ()
     record_stage: RecordStage = lambda stage, seconds: None
+    count_failure: CountFailure = lambda scorer, reason: None
 
     @property
     def judged(self) -> Sequence[Scorer]:
@@ -231,64 +266,96 @@ class ScoringCascade:
     async def score(self, segment: Segment, media: bytes, *, reference_media: bytes = b"") -> SegmentScores:
         """Score one segment, and compare it with its reference if there is one.
 
-        Raises DecodeError or ScoreError; optional scorers and references that fail are left out instead.
+        A scorer that fails is among the failures, and so are references left out. Raises DecodeError, and ScoreError
+        when no scorer of the first and of the heavy tier has given a score.
         """
         sides = _Sides(media, reference_media)
-        if self.heavy is None:
-            return await self._score_first_tier(segment, sides, ())
+        scored = await (self._score_with_promotion if self.heavy else self._score_first_tier)(segment, sides)
+        if not scored.scores:
+            raise _unscored_error([failure for failure in scored.failures if failure.tier != "shadow"])
+        return scored
+
+    async def _score_with_promotion(self, segment: Segment, sides: _Sides) -> SegmentScores:
+        assert self.heavy is not None
+        score_reasons: tuple[str, ...] = ()
         with self.heavy.admit(segment, self.heavy.planned_reasons(segment)) as admission:
             scored = await self._score_first_tier(segment, sides, admission.scorers)
-            left_out = admission.left_out
-            score_reasons = self.heavy.score_reasons(segment, scored.scores)
+            left_out, main_failure = admission.left_out, scored.main_failure
+            if main_failure is None:
+                score_reasons = self.heavy.score_reasons(segment, scored.scores[0])
             if admission.scorers:
-                scored, left_out = await self._add_heavy_scores(scored, admission.scorers, scored.decoded)
+                scored, left_out = await self._add_heavy_scores(segment, scored, admission.scorers, scored.decoded)
         reasons = (*admission.reasons, *score_reasons)
         if score_reasons and not admission.reasons:
             with self.heavy.admit(segment, score_reasons) as late_admission:
                 left_out = late_admission.left_out
                 if late_admission.scorers:
                     scored, left_out = await self._decode_and_add_heavy_scores(
-                        segment, media, scored, late_admission.scorers
+                        segment, sides.segment, scored, late_admission.scorers
                     )
-        return replace(scored, promotion=self.heavy.record_promotion(reasons, left_out))
+        undecided_without = main_failure.scorer if main_failure and self.heavy.decides_by_score else ""
+        promotion = self.heavy.record_promotion(reasons, left_out, undecided_without=undecided_without)
+        return replace(scored, promotion=promotion)
 
     async def _score_first_tier(
-        self, segment: Segment, sides: _Sides, heavy_scorers: Sequence[Scorer]
+        self, segment: Segment, sides: _Sides, heavy_scorers: Sequence[Scorer] = ()
     ) -> SegmentScores:
         """Decode the views of all scorers at once; score by the first tier and by the shadows."""
         scorers, shadows = _applicable_scorers(self.scorers, segment), _applicable_scorers(self.shadows, segment)
         with measured_stage("decode", self.record_stage):
-            decoded, optional_views_error = await self._decode_with_optional_views(
-                segment, sides, scorers, (*shadows, *heavy_scorers)
+            decoded, views_error = await self._decode_most_views(
+                segment, sides, (scorers[:1], scorers[1:], (*shadows, *heavy_scorers))
             )
-        shadows = () if optional_views_error else shadows
+        tiers: Sequence[tuple[ScorerTier, Sequence[Scorer]]] = (
+            ("main", scorers[:1]),
+            ("first", scorers[1:]),
+            ("shadow", shadows),
+        )
         with measured_stage("score", self.record_stage):
             decoded = await with_learned_values(decoded, self.learned_measures)
-            scores = await run_concurrently(scorer.score(decoded) for scorer in scorers)
-            shadow_results = await run_concurrently(_score_all_or_none([shadow], decoded) for shadow in shadows)
-        successful_shadows = [
-            shadow for shadow, (shadow_scores, _) in zip(shadows, shadow_results, strict=True) if shadow_scores
-        ]
-        return SegmentScores(
-            decoded=decoded,
-            scores=scores,
-            shadow_scores=[score for shadow_scores, _ in shadow_results for score in shadow_scores],
-            scorers=(*scorers, *successful_shadows),
-            optional_views_error=optional_views_error,
-        )
+            scored = SegmentScores(decoded=decoded, scores=(), shadow_scores=(), scorers=(), views_error=views_error)
+            return scored.added(
+                await run_concurrently(
+                    self._result(scorer, tier, segment, scored) for tier, members in tiers for scorer in members
+                )
+            )
 
-    async def _decode_with_optional_views(
-        self, segment: Segment, sides: _Sides, scorers: Sequence[Scorer], optional_scorers: Sequence[Scorer]
-    ) -> tuple[DecodedSegment, str]:
-        """Decode the views of all scorers; if that is too much, only the required ones, and return the reason."""
-        required_views, all_views = _required_views_of(scorers), _required_views_of((*scorers, *optional_scorers))
+    async def _result(self, scorer: Scorer, tier: ScorerTier, segment: Segment, scored: SegmentScores) -> _Result:
+        """The outcome of one scorer on the views of `scored`, whatever happens to the others."""
         try:
-            return await self._decode(segment, sides, all_views), ""
-        except DecodeError as error:
-            if error.reason not in _DECODE_OVERLOAD_REASONS or required_views == all_views:
-                raise
-            _log_left_out(_decode_log, optional_scorers, error)
-            return await self._decode(segment, sides, required_views), error.reason
+            if scored.views_error is not None and not set(scorer.views) <= set(scored.decoded.views):
+                raise scored.views_error
+            with unexpected_as(ScoreError, segment):
+                score: Score | ScorerFailure = await scorer.score(scored.decoded)
+        except SegmentError as error:
+            if error.reason != "internal":  # which has been logged with its trace
+                _log.warning(**log_event("scorer.failed", scorer=scorer.id, segment=segment.key, why=str(error)))
+            self.count_failure(scorer.id, error.reason)
+            score = ScorerFailure(scorer=scorer.id, tier=tier, reason=error.reason, detail=error.detail)
+        return _Result(scorer=scorer, tier=tier, score=score)
+
+    async def _decode_most_views(
+        self, segment: Segment, sides: _Sides, groups: Sequence[Sequence[Scorer]]
+    ) -> tuple[DecodedSegment, DecodeError | None]:
+        """Decode the views of all scorers; if that is too much, without the last group, then without the one before.
+
+        The second value is the error of the last decode that was too much. Raises it when the views of the first
+        group alone are too much.
+        """
+        error: DecodeError | None = None
+        failed_views: tuple[View, ...] | None = None
+        for count in range(len(groups), 0, -1):
+            views = _required_views_of([scorer for group in groups[:count] for scorer in group])
+            if views == failed_views:
+                continue
+            try:
+                return await self._decode(segment, sides, views), error
+            except DecodeError as failed:
+                if failed.reason not in _DECODE_OVERLOAD_REASONS:
+                    raise
+                error, failed_views = failed, views
+        assert error is not None
+        raise error
 
     async def _decode(self, segment: Segment, sides: _Sides, views: tuple[View, ...]) -> DecodedSegment:
         with unexpected_as(DecodeError, segment):
@@ -299,29 +366,30 @@ class ScoringCascade:
         return replace(decoded, prompt=segment.prompt) if segment.prompt else decoded
 
     async def _add_heavy_scores(
-        self, scored: SegmentScores, heavy_scorers: Sequence[Scorer], decoded: DecodedSegment
+        self, segment: Segment, scored: SegmentScores, heavy_scorers: Sequence[Scorer], decoded: DecodedSegment
     ) -> tuple[SegmentScores, str]:
-        """Add the heavy scores; when there are none, the second value says why they are left out."""
-        if decoded is scored.decoded and scored.optional_views_error:
-            return scored, "timeout" if scored.optional_views_error == "timeout" else "failed"
+        """Add the results of heavy scorers; when there is no score, the second value says why they are left out."""
+        views = replace(scored, decoded=decoded)
         with measured_stage("score_heavy", self.record_stage):
-            heavy_scores, left_out = await _score_all_or_none(heavy_scorers, decoded)
-        if left_out:
-            return scored, left_out
-        return replace(scored, scores=[*scored.scores, *heavy_scores], scorers=(*scored.scorers, *heavy_scorers)), ""
+            results = await run_concurrently(self._result(scorer, "heavy", segment, views) for scorer in heavy_scorers)
+        return scored.added(results), _left_out([result.score for result in results])
 
     async def _decode_and_add_heavy_scores(
         self, segment: Segment, media: bytes, scored: SegmentScores, heavy_scorers: Sequence[Scorer]
     ) -> tuple[SegmentScores, str]:
         """Decode a second time: a segment promoted by its score was decoded without the views of heavy scorers."""
         decoded, views = scored.decoded, _required_views_of(heavy_scorers)
+        views_error: DecodeError | None = None
         if not set(views) <= set(decoded.views):
             try:
                 with measured_stage("decode_again", self.record_stage):
                     decoded = await self._decode(segment, _Sides(media), views)
-            except SegmentError:
-                return scored, "failed"
-        return await self._add_heavy_scores(scored, heavy_scorers, decoded)
+            except DecodeError as error:
+                views_error = error
+        added, left_out = await self._add_heavy_scores(
+            segment, replace(scored, views_error=views_error), heavy_scorers, decoded
+        )
+        return replace(added, views_error=scored.views_error), left_out
 
 
 def _applicable_scorers(scorers: Sequence[Scorer], segment: Segment) -> Sequence[Scorer]:
@@ -334,13 +402,18 @@ def _required_views_of(scorers: Sequence[Scorer]) -> tuple[View, ...]:
     return tuple(dict.fromkeys(view for scorer in scorers for view in scorer.views))
 
 
-async def _score_all_or_none(scorers: Sequence[Scorer], decoded: DecodedSegment) -> tuple[list[Score], str]:
-    """The scores of all scorers; when one fails, no score and why they are left out: `timeout` or `failed`."""
-    try:
-        return await run_concurrently(scorer.score(decoded) for scorer in scorers), ""
-    except ScoreError as error:
-        _log_left_out(_score_log, scorers, error)
-        return [], "timeout" if error.reason == "timeout" else "failed"
+def _left_out(scores: Sequence[Score | ScorerFailure]) -> str:
+    """Why no heavy scorer has given a score, `timeout` or `failed`; empty when one has."""
+    reasons = {score.reason if isinstance(score, ScorerFailure) else "" for score in scores}
+    return "" if "" in reasons else "timeout" if reasons == {"timeout"} else "failed"
+
+
+def _unscored_error(failures: Sequence[ScorerFailure]) -> ScoreError:
+    """The error of a segment that no scorer scored; its reason is that of the first scorer."""
+    if len(failures) == 1:
+        return ScoreError(failures[0].reason, failures[0].detail)
+    texts = (f"{failure.scorer}: {failure.reason}: {failure.detail}" for failure in failures)
+    return ScoreError(failures[0].reason, "; ".join(texts))
 
 
 @contextmanager
@@ -352,7 +425,3 @@ def measured_stage(stage: str, record_stage: RecordStage) -> Iterator[None]:
             yield
     finally:
         record_stage(stage, time.perf_counter() - started_at)
-
-
-def _log_left_out(log: logging.Logger, scorers: Sequence[Scorer], error: SegmentError) -> None:
-    log.warning(**log_event("scorer.left_out", scorers=[scorer.id for scorer in scorers], why=str(error)))

@@ -41,7 +41,7 @@ class _RecentScores:
 
 
 class Objective:
-    """Judges outcomes by the score of their first scorer; remembers scores per rendition, in memory.
+    """Judges outcomes by the score of the first scorer; remembers scores per rendition, in memory.
 
     With a floor (0..100), a segment is good when it is scored at the floor or above. Without one, it is good when its
     score is at most `drop` points below the fifth percentile of the last 1,000 scored segments of its rendition; the
@@ -54,14 +54,14 @@ class Objective:
         self._recent: OrderedDict[str, _RecentScores] = OrderedDict()
 
     def is_good(self, outcome: Outcome) -> bool:
-        """Whether viewers had the picture that they usually have; an unscored segment is bad."""
-        if not isinstance(outcome, QualityEvent) or not outcome.scores:
+        """Whether viewers had the picture that they usually have; a segment without this score is bad."""
+        if not isinstance(outcome, QualityEvent) or outcome.main_score is None:
             return False
-        score = outcome.scores[0].value
+        score = outcome.main_score.value
         if self._floor is not None:
             return score >= self._floor
         # another version of a scorer has another scale
-        key = f"{outcome.segment.rendition.key}/{outcome.scores[0].scorer}"
+        key = f"{outcome.segment.rendition.key}/{outcome.main_score.scorer}"
         recent = self._recent.setdefault(key, _RecentScores())
         self._recent.move_to_end(key)
         if len(self._recent) > _MAX_RENDITIONS:

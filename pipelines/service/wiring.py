@@ -83,6 +83,7 @@ async def open_observer(
                 decode_with_reference=decode_with_reference if request else None,
                 learned_measures=tiers.learned_measures,
                 record_stage=record_stage,
+                count_failure=partial(_count_scorer_failure, meters),
             ),
             sampling=settings.decode.sampling,
             versions={**pool.versions, **await _versions(settings.scoring)},
@@ -95,6 +96,10 @@ async def open_observer(
 async def _versions(scoring: ScoringSettings) -> Mapping[str, str]:
     """Versions besides those of the decoder, by library."""
     return {"vqmon": version("vqmon"), **await libvmaf_versions(scoring), **runtime_versions(scoring.device)}
+
+
+def _count_scorer_failure(meters: Meters, scorer: str, reason: str) -> None:
+    meters.count("vqmon.scorer.failed", scorer=scorer, reason=reason)
 
 
 def _record_stage(meters: Meters, stage: str, seconds: float) -> None:

@@ -30,7 +30,7 @@ from vqmon.cli.history import history as history_group
 from vqmon.cli.kafka import publish, record, tail, topics
 from vqmon.cli.ladder import ladder
 from vqmon.cli.scorers import scorers
-from vqmon.core.types import Alert, Outcome, SegmentFailure
+from vqmon.core.types import Alert, Outcome
 from vqmon.errors import StoreError, VqmonError
 from vqmon.settings.load import Settings, load_settings
 
@@ -175,9 +175,9 @@ def score(
     Prints one line per segment: its score 0-100 (higher is better), or why it could not be scored. With --reference, a
     file, folder or playlist, also PSNR, SSIM and other measures of what was lost against it. With --min or --against
     it is a gate for CI: it exits with 1 when a score is too low, and names each on standard error. It exits with 3 when
-    something could not be scored, or could not be compared with its reference.
+    something could not be scored by each scorer, or could not be compared with its reference.
     """
-    from pipelines.commands.score_gate import gate_failures, read_golden
+    from pipelines.commands.score_gate import gate_failures, is_incomplete, read_golden
     from pipelines.service.wiring import settings_for_score
     from vqmon.transport.wire import cloudevents
 
@@ -200,7 +200,7 @@ def score(
     failures = gate_failures(outcomes, minimum=minimum, golden=golden, tolerance=tolerance)
     for failure in failures:
         err.print(failure, style="red", markup=False, soft_wrap=True)
-    if any(isinstance(outcome, SegmentFailure) or outcome.unscored_reference for outcome in outcomes):
+    if any(is_incomplete(outcome) for outcome in outcomes):
         ctx.exit(EXIT_UNSCORED)
     if failures:
         ctx.exit(EXIT_FAILED)

@@ -5,12 +5,14 @@ import binascii
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vqmon.core.calibration import ScoreInterval
 from vqmon.core.frames import GRID_COLUMNS, GRID_ROWS, Sampling
+from vqmon.errors import REASONS
 
 _BANDS = ((80.0, "very high"), (60.0, "high"), (40.0, "medium"), (20.0, "low"))
 """Lowest score of each band of the scale; "very low" is below them. They name a place on the scale, not an opinion."""
@@ -46,6 +48,26 @@ class Score:
     percentile: float | None = None
     # where the mean human score is expected, 0..100; None when the manifest does not state it
     interval: ScoreInterval | None = None
+
+
+ScorerTier = Literal["main", "first", "heavy", "shadow"]
+"""`main` is the first scorer of the first tier, whose score stands for the segment; the others there are `first`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScorerFailure:
+    """Why one scorer has no score for a segment that others scored."""
+
+    # name@version, or name.task@version of a scorer with several tasks
+    scorer: str
+    tier: ScorerTier
+    # a key of errors.REASONS
+    reason: str
+    detail: str
+
+    def __post_init__(self) -> None:
+        if self.reason not in REASONS:
+            raise ValueError(f"unknown reason {self.reason!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +111,8 @@ PROMOTION_REASONS: dict[str, str] = {
 
 PROMOTION_SKIP_REASONS: dict[str, str] = {
     "budget": "the device-seconds of this hour are used up",
-    "failed": "a heavy scorer failed; only the cheap scores are reported",
-    "timeout": "a heavy scorer was not done in time; only the cheap scores are reported",
+    "failed": "every heavy scorer failed; only the cheap scores are reported",
+    "timeout": "no heavy scorer was done in time; only the cheap scores are reported",
 }
 """Why the heavy scorers did not score a segment although there was a reason to."""
 
@@ -103,6 +125,8 @@ class Promotion:
     reasons: tuple[str, ...] = ()
     # a key of PROMOTION_SKIP_REASONS; empty when nothing was skipped
     left_out: str = ""
+    # the scorer that failed and by whose score `low` and `drop` are decided; empty when they were decided
+    undecided_without: str = ""
 
     def __post_init__(self) -> None:
         if unknown := set(self.reasons) - set(PROMOTION_REASONS):

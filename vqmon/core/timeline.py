@@ -33,6 +33,12 @@ class TimelinePoint:
     labels: Mapping[str, str] = field(default_factory=dict)
     # position among the writes of the history
     number: int = 0
+    # scorer that failed -> a key of errors.REASONS
+    scorer_failures: Mapping[str, str] = field(default_factory=dict)
+
+    def reason_of(self, scorer: str) -> str | None:
+        """Why there is no score of this scorer, a key of errors.REASONS; None when none is known."""
+        return self.reason or self.scorer_failures.get(scorer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +76,8 @@ class RenditionState:
     trend: tuple[float | None, ...]
     # why no more segments are expected; None while they are
     end_reason: Literal["ended", "unwatched"] | None = None
+    # of the last outcome: scorer that failed -> a key of errors.REASONS
+    last_scorer_failures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

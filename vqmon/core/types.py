@@ -35,6 +35,7 @@ from vqmon.core.scores import (
     ReferencePairing,
     ReferenceScore,
     Score,
+    ScorerFailure,
     ScorerIdentity,
     SignalSummary,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "Sampling",
     "Score",
     "ScoreInterval",
+    "ScorerFailure",
     "ScorerIdentity",
     "Segment",
     "SegmentFailure",
@@ -281,6 +283,8 @@ class QualityEvent:
     unmeasured_audio: str = ""
     # the address that the media came from, where the segment has several; empty otherwise
     served_url: str = ""
+    # the scorers that were asked and gave no score; none of them is in `scores` or `shadow_scores`
+    scorer_failures: tuple[ScorerFailure, ...] = ()
 
     def __post_init__(self) -> None:
         if self.unscored_reference and (self.unscored_reference not in UNSCORED_REFERENCE or self.references):
@@ -300,6 +304,12 @@ class QualityEvent:
             for heat_map in self.heat_maps
         ]
         return tuple(heat_map for heat_map in chosen if any(heat_map.frames))
+
+    @property
+    def main_score(self) -> Score | None:
+        """The score that stands for the segment, that of the first scorer; None when this scorer failed."""
+        is_lost = any(failure.tier == "main" for failure in self.scorer_failures)
+        return None if is_lost or not self.scores else self.scores[0]
 
     def reference_of(self, measure: str) -> ReferenceScore | None:
         """The value of a reference measure by its name."""

@@ -28,6 +28,7 @@ MetricName = Literal[
     "vqmon.decoder.isolation",
     "vqmon.scorer.promoted",
     "vqmon.scorer.left_out",
+    "vqmon.scorer.failed",
     "vqmon.scorer.run.duration",
     "vqmon.publish.duration",
     "vqmon.history.degraded",
@@ -164,6 +165,13 @@ METRICS: Mapping[MetricName, Metric] = {
         unit="{segment}",
         description="promoted segments without heavy scores, by `reason` (budget, timeout, failed)",
         labels=("reason",),
+    ),
+    "vqmon.scorer.failed": Metric(
+        kind="counter",
+        unit="{segment}",
+        description="segments for which a `scorer` of any tier gave no score, by `reason`; those with a score are "
+        "counted by vqmon.segment.score",
+        labels=("scorer", "reason"),
     ),
     "vqmon.scorer.run.duration": Metric(
         kind="histogram",

@@ -82,6 +82,9 @@ def evaluate_predictions(
 
 def _why_incomplete(result: FileResult, names: Sequence[str]) -> str:
     missing = [name for name in names if result.prediction(name) is None]
+    failures = [f"{name}: {result.scorer_failures[name]}" for name in missing if name in result.scorer_failures]
+    if failures:
+        return "; ".join(failures)
     is_scorer = all("@" in name or ":" in name for name in missing)
     return f"no score by {', '.join(missing)}" if is_scorer else result.unscored_reference
 

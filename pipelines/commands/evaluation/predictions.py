@@ -50,6 +50,8 @@ class FileResult:
     reason: str = ""
     # why there are no values of reference measures
     unscored_reference: str = ""
+    # scorer's id -> why it has no score
+    scorer_failures: Mapping[str, str] = field(default_factory=dict)
 
     def prediction(self, name: str) -> float | None:
         """The 0..100 score of a scorer, 1 - mean of `signal:NAME`, or a reference measure; higher is better.
@@ -214,6 +216,7 @@ def _event_result(event: QualityEvent) -> FileResult:
         signals={name: signal.mean for name, signal in event.signals.items()},
         references={score.measure: score.level for score in event.references},
         unscored_reference=_why_unscored(event),
+        scorer_failures={failure.scorer: f"{failure.reason}: {failure.detail}" for failure in event.scorer_failures},
     )
 
 

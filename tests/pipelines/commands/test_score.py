@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from tests.media import stills
 from tests.media.clips import clip, x264
+from tests.scoring.scorers.test_composites import write_composite
 from vqmon.cli.main import main
 from vqmon.core.types import Alert, AlertEvidence
 from vqmon.errors import FetchError
@@ -153,3 +154,21 @@ def test_files_are_compared_with_the_file_of_their_name_in_a_folder_of_reference
     first, other = (json.loads(line)["data"] for line in run.stdout.splitlines())
     assert {"psnr", "ssim"} <= {score["measure"] for score in first["references"]}
     assert other["unscored_reference"] == "missing"
+
+
+def test_a_scorer_that_always_fails_costs_the_other_nothing(tmp_path: Path) -> None:
+    """Its graph takes only three frames, as many as its golden clip has; it is named beside the other's score."""
+    write_composite(tmp_path, whole=True, rows=3)
+    (tmp_path / "a.ts").write_bytes(clip(*x264(), size="192x108", seconds=2))
+    (tmp_path / "vqmon.toml").write_text(f'[scoring]\nfolders = ["{tmp_path}"]\n')
+    csv = tmp_path / "scores.csv"
+    result = vqmon("--config", "vqmon.toml", "score", "--json", "--scorer", "lite_fast", "--scorer", "joined",
+                   "--csv", str(csv), "a.ts")  # fmt: skip
+
+    assert result.exit_code == 3, result.output
+    event = json.loads(next(line for line in result.stdout.splitlines() if line.startswith("{")))["data"]
+    assert [score["scorer"] for score in event["scores"]] == ["lite_fast@2"]
+    (failure,) = event["scorer_failures"]
+    assert (failure["scorer"], failure["tier"], failure["reason"]) == ("joined@1", "first", "scorer_failed")
+    assert failure["detail"].startswith("joined@1: step head: joined@1.head.onnx on cpu: ")
+    assert '{""joined@1"":""scorer_failed""}' in csv.read_text()

@@ -1,5 +1,6 @@
 """Outcomes and alerts as a terminal shows them."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pipelines.console import outcomes
@@ -25,3 +26,12 @@ def test_a_still_picture_has_no_length() -> None:
     """A table names it a still, and gives the length of anything else."""
     table = outcomes.outcomes_table([factories.event(media=factories.STILL_MEDIA), factories.event()])
     assert list(table.columns[-1].cells) == ["jpeg 1920x1080 still", "h264 1920x1080 4.0 s"]
+
+
+def test_a_scorer_that_failed_is_named_beside_the_scores() -> None:
+    """In the table a row of its own, and in a line its reason."""
+    event = replace(factories.event(), scorer_failures=(factories.scorer_failure(),))
+    table = outcomes.outcomes_table([event])
+    assert list(table.columns[1].cells) == ["[bold]70.0[/bold]", "–"]
+    assert list(table.columns[5].cells)[1] == "[red]no score: timeout[/red] owl@1"
+    assert "[red]owl@1 timeout[/red]" in outcomes.outcome_line(event)

@@ -19,6 +19,7 @@ from vqmon.core.types import (
     ReferencePairing,
     ReferenceScore,
     Score,
+    ScorerFailure,
     Segment,
     SegmentFailure,
     View,
@@ -222,20 +223,28 @@ async def test_a_failure_of_the_source_passes_through() -> None:
 
 
 async def test_several_scorers_share_one_decode() -> None:
-    """Two scorers give two scores in the order of the settings; when one fails, the segment is unscored."""
+    """Two scorers give two scores in the order of the settings; one that fails costs the other nothing."""
     good = await observer(MemoryFetcher({3: b"\x80"}), GreyLevelScorer("a"), GreyLevelScorer("b")).observe(
         make_segment(3)
     )
-    bad = await observer(
+    partly = await observer(
         MemoryFetcher({3: b"\x80"}), GreyLevelScorer("a"), GreyLevelScorer("b", value_of=lambda _: 0)
     ).observe(make_segment(3))
-    bad = await observer(
-        MemoryFetcher({3: b"\x80"}), GreyLevelScorer("a"), GreyLevelScorer("b", value_of=lambda _: 0)
-    ).observe(make_segment(3))
+    bad = await observer(MemoryFetcher({3: b"\0"}), GreyLevelScorer("a"), GreyLevelScorer("b")).observe(make_segment(3))
 
     assert isinstance(good.outcome, QualityEvent)
     assert [score.scorer for score in good.outcome.scores] == ["a@1", "b@1"]
+    assert good.outcome.scorer_failures == ()
+    assert isinstance(partly.outcome, QualityEvent)
+    assert [score.scorer for score in partly.outcome.scores] == ["a@1"]
+    assert [identity.scorer for identity in partly.outcome.provenance.scorers] == ["a@1"]
+    assert partly.outcome.id == good.outcome.id
+    assert partly.outcome.scorer_failures == (
+        ScorerFailure(scorer="b@1", tier="first", reason="scorer_failed", detail="level 0"),
+    )
     assert isinstance(bad.outcome, SegmentFailure)
+    assert bad.outcome.reason == "scorer_failed"
+    assert bad.outcome.detail == "a@1: scorer_failed: level 0; b@1: scorer_failed: level 0"
 
 
 async def test_a_shadow_whose_clips_are_too_large_to_decode_does_not_make_a_segment_unscored() -> None:
@@ -260,6 +269,8 @@ async def test_a_shadow_whose_clips_are_too_large_to_decode_does_not_make_a_segm
     assert [score.scorer for score in outcome.scores] == ["level@1"]
     assert len(outcome.times_seconds) == 3
     assert outcome.shadow_scores == ()
+    (failure,) = outcome.scorer_failures
+    assert (failure.scorer, failure.tier, failure.reason) == ("trial@1", "shadow", "too_long")
 
 
 async def test_a_scorer_that_needs_a_prompt_skips_segments_without_one() -> None:

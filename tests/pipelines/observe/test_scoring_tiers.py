@@ -15,6 +15,7 @@ from vqmon.errors import DecodeError, ScoreError
 from vqmon.testing import STREAM_STARTS_AT, GreyLevelDecoder, GreyLevelScorer, MemoryFetcher, make_segment
 
 LARGE = View(kind="stretch", width=16, height=8)
+BROKEN = GreyLevelScorer("broken", value_of=lambda _: 0)
 
 
 @dataclass
@@ -41,6 +42,9 @@ class CascadeRig:
     decode_fails_at: int = 1_000_000
     # view -> the reason for which a decode with it fails
     decode_errors: dict[View, str] = field(default_factory=dict)
+    # the first scorer of the first tier always fails
+    broken_first: bool = False
+    failed: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.budget = DeviceTimeReservations(self.seconds_per_hour, clock=self.clock)
@@ -53,7 +57,11 @@ class CascadeRig:
         self.observer = Observer(
             fetch=self.media.fetch,
             cascade=ScoringCascade(
-                decode=self.decode, scorers=(GreyLevelScorer("cheap"),), shadows=self.shadows, heavy=self.tier
+                decode=self.decode,
+                scorers=(*([BROKEN] if self.broken_first else []), GreyLevelScorer("cheap")),
+                shadows=self.shadows,
+                heavy=self.tier,
+                count_failure=lambda scorer, reason: self.failed.append((scorer, reason)),
             ),
             sampling="exact",
             versions={},
@@ -158,6 +166,58 @@ async def test_a_heavy_scorer_that_fails_is_left_out(error: ScoreError, left_out
     assert event.promotion == Promotion(reasons=("sample",), left_out=left_out)
     assert [identity.scorer for identity in event.provenance.scorers] == ["cheap@1"]
     assert rig.counted == [("left_out", left_out)]
+    assert [(failure.scorer, failure.tier, failure.reason) for failure in event.scorer_failures] == [
+        ("heavy@1", "heavy", error.reason)
+    ]
+    assert rig.failed == [("heavy@1", error.reason)]
+
+
+async def test_a_heavy_scorer_that_fails_leaves_the_other_heavy_scores_as_they_are() -> None:
+    """The segment counts as promoted."""
+    rig = CascadeRig(PromotionPolicy(share=1), heavy_error=ScoreError("out_of_memory"))
+    rig.tier.scorers = (*rig.tier.scorers, GreyLevelScorer("other", LARGE))
+    event = await rig.observe(1, 200)
+    assert [score.scorer for score in event.scores] == ["cheap@1", "other@1"]
+    assert event.promotion == Promotion(reasons=("sample",))
+    assert [(failure.scorer, failure.reason) for failure in event.scorer_failures] == [("heavy@1", "out_of_memory")]
+    assert rig.counted == [("promoted", "sample")]
+
+
+async def test_a_first_scorer_that_fails_leaves_the_promotion_by_its_score_undecided() -> None:
+    """The score of another scorer does not stand for it; a segment that is promoted by a sample is scored."""
+    rig = CascadeRig(PromotionPolicy(share=0, below=100, drop=1), broken_first=True)
+    event = await rig.observe(1, 200)
+    assert ([score.scorer for score in event.scores], event.main_score) == (["cheap@1"], None)
+    assert event.promotion == Promotion(undecided_without="broken@1")
+    assert [(failure.scorer, failure.tier) for failure in event.scorer_failures] == [("broken@1", "main")]
+    sampled = await CascadeRig(PromotionPolicy(share=1), broken_first=True).observe(1, 200)
+    assert [score.scorer for score in sampled.scores] == ["cheap@1", "heavy@1"]
+    assert sampled.promotion == Promotion(reasons=("sample",))
+
+
+async def test_views_that_are_too_much_cost_only_the_scorers_that_take_them() -> None:
+    """Also within the first tier: the segment is decoded again with the views of the first scorer."""
+    rig = CascadeRig(PromotionPolicy(share=0), decode_errors={LARGE: "too_long"})
+    clips, same = GreyLevelScorer("clips", LARGE), GreyLevelScorer("same")
+    cascade = replace(rig.observer.cascade, scorers=(GreyLevelScorer("cheap"), clips, same))
+    rig.observer = replace(rig.observer, cascade=cascade)
+    event = await rig.observe(1, 200)
+    assert [score.scorer for score in event.scores] == ["cheap@1", "same@1"]
+    assert [(failure.scorer, failure.reason) for failure in event.scorer_failures] == [("clips@1", "too_long")]
+    assert rig.decoded_views[1:] == [(GreyLevelScorer().asks,)]
+
+
+async def test_an_unexpected_error_of_a_scorer_is_its_own_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """The reason is `internal`, the log has the trace, and the other scores are published."""
+
+    def divide(level: float) -> float:
+        return level / 0
+
+    rig = CascadeRig(PromotionPolicy(share=0), shadows=(GreyLevelScorer("odd", value_of=divide),))
+    event = await rig.observe(1, 200)
+    assert [score.scorer for score in event.scores] == ["cheap@1"]
+    assert [(failure.scorer, failure.reason) for failure in event.scorer_failures] == [("odd@1", "internal")]
+    assert "ZeroDivisionError" in caplog.text
 
 
 async def test_a_second_decode_that_fails_leaves_the_heavy_scorer_out() -> None:
@@ -241,7 +301,7 @@ async def test_a_segment_that_costs_more_than_a_full_budget_is_admitted_when_it_
 
 
 async def test_shadow_scores_are_separate_and_do_not_change_the_event_id() -> None:
-    """A shadow that fails is left out."""
+    """A shadow that fails has no score and is named."""
     shadows = (GreyLevelScorer("new"), GreyLevelScorer("broken", value_of=lambda _: 0))
     event = await CascadeRig(PromotionPolicy(share=0), shadows=shadows).observe(1, 200)
     plain = await CascadeRig(PromotionPolicy(share=0)).observe(1, 200)
@@ -249,6 +309,7 @@ async def test_shadow_scores_are_separate_and_do_not_change_the_event_id() -> No
     assert [score.scorer for score in event.shadow_scores] == ["new@1"]
     assert [identity.scorer for identity in event.provenance.scorers] == ["cheap@1", "new@1"]
     assert (event.id, event.disagreement) == (plain.id, None)
+    assert [(failure.scorer, failure.tier) for failure in event.scorer_failures] == [("broken@1", "shadow")]
 
 
 async def test_a_heavy_scorer_that_needs_a_prompt_does_not_promote_segments_without_one() -> None:
@@ -264,11 +325,18 @@ async def test_a_heavy_scorer_that_needs_a_prompt_does_not_promote_segments_with
     assert outcome.promotion == Promotion(reasons=("sample", "low"))
 
 
-async def test_a_first_tier_scorer_that_fails_makes_the_segment_unscored() -> None:
-    """Also when a heavy scorer was admitted."""
-    rig = CascadeRig(PromotionPolicy(share=1))
+async def test_a_segment_is_unscored_when_no_scorer_has_scored_it() -> None:
+    """A heavy score alone makes an event; that of a shadow, which is on trial, makes none."""
+    rig = CascadeRig(PromotionPolicy(share=1), shadows=(GreyLevelScorer("trial", value_of=lambda _: 1),))
     rig.media.content[1] = b"\x00"
-    assert isinstance((await rig.observer.observe(make_segment(1))).outcome, SegmentFailure)
+    rig.heavy_error = ScoreError("timeout")
+    outcome = (await rig.observer.observe(make_segment(1))).outcome
+    assert isinstance(outcome, SegmentFailure)
+    assert outcome.reason == "scorer_failed"
+    assert outcome.detail.startswith("cheap@1: scorer_failed: level 0; heavy@1: timeout: ")
+    rig.tier.scorers = (GreyLevelScorer("heavy", LARGE, value_of=lambda _: 1),)
+    event = await rig.observe(1, 0)
+    assert ([score.scorer for score in event.scores], event.main_score) == (["heavy@1"], None)
 
 
 def score_of(value: float, scorer: str = "cheap@1") -> Score:

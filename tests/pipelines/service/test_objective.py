@@ -1,6 +1,7 @@
 """The objective: good is what is usual for a rendition, or what a floor says."""
 
 import random
+from dataclasses import replace
 
 from pipelines.service.objective import Objective
 from tests import factories
@@ -40,3 +41,12 @@ def test_the_first_segments_only_have_to_be_scored() -> None:
     assert all(good(objective, [5.0 + 90.0 * (number % 2) for number in range(99)]))
     assert not objective.is_good(factories.failure())
     assert good(Objective(floor=60.0, drop=5.0), [59.9, 60.0]) == [False, True]
+
+
+def test_the_score_of_another_scorer_does_not_stand_for_the_first() -> None:
+    """A segment that the first scorer lost is bad; one that only another scorer lost is as good as its score."""
+    event = factories.event(score=90.0)
+    first, other = factories.scorer_failure(tier="main"), factories.scorer_failure(tier="first")
+    objective = Objective(floor=40.0, drop=5.0)
+    assert not objective.is_good(replace(event, scorer_failures=(first,)))
+    assert objective.is_good(replace(event, scorer_failures=(other,)))

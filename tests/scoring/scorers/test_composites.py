@@ -29,10 +29,13 @@ CPU = ScorerOptions(placement=Placement(device="cpu"))
 SOURCE = InputSpec(name="pixels", view=VIEW, colour="rgb", layout="NCHW", dtype="uint8", mean=(0, 0, 0), std=(1, 1, 1))
 
 
-def write_composite(folder: Path, *, whole: bool = False, **changes: Any) -> Path:
-    """A composite of the tiny encoder and a last graph that gives 2 * mean + 1 per row, or of the whole segment."""
+def write_composite(folder: Path, *, whole: bool = False, rows: int | str = "rows", **changes: Any) -> Path:
+    """A composite of the tiny encoder and a last graph that gives 2 * mean + 1 per row, or of the whole segment.
+
+    With a number of `rows` the graph of the whole segment takes only so many frames.
+    """
     encoder = load_level_spec(write_levels(folder)).encoder
-    head = _head(folder, whole=whole)
+    head = _head(folder, whole=whole, rows=rows)
     means = means_of(golden_frames(VIEW, seed=2, frames=3))
     spec = CompositeSpec(
         kind="composite",
@@ -61,12 +64,12 @@ def write_composite(folder: Path, *, whole: bool = False, **changes: Any) -> Pat
     return path
 
 
-def _head(folder: Path, *, whole: bool) -> GraphSpec:
+def _head(folder: Path, *, whole: bool, rows: int | str) -> GraphSpec:
     from hashlib import sha256
 
     from tests.scoring.tiny_levels import _FLOAT, _model, _node, _reduce, _tensor
 
-    shape, axes = (["n", "rows", 1, 1], (1, 2, 3)) if whole else (["n", 1, 1], (1, 2))
+    shape, axes = (["n", rows, 1, 1], (1, 2, 3)) if whole else (["n", 1, 1], (1, 2))
     graph = _model(
         [_reduce("features", "mean", axes=axes), _node("Mul", ["mean", "two"], "twice", []),
          _node("Add", ["twice", "one"], "score", [])],

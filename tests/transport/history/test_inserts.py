@@ -1,5 +1,6 @@
 """Writing is idempotent: outcomes, alerts, evidence, markers and ends."""
 
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +13,7 @@ from vqmon.core.alerts.annotations import DeployMarker
 from vqmon.core.scores import pack_heat_map
 from vqmon.core.types import SegmentFailure
 from vqmon.transport.history.backends.location import HistoryLocation
-from vqmon.transport.history.history import History, open_history
+from vqmon.transport.history.history import History, open_database, open_history
 
 AT = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
 
@@ -128,3 +129,25 @@ def test_an_end_added_by_hand_is_unjudged_until_it_is_published(history_location
             judged,
             factories.event(sequence=1),
         ]
+
+
+def test_a_scorer_that_failed_is_in_points_and_views(history_location: HistoryLocation) -> None:
+    """The value that stands for the segment is that of the first scorer, or none."""
+    lost = replace(factories.event(sequence=0), scorer_failures=(factories.scorer_failure(tier="main"),))
+    other = replace(factories.event(sequence=1), scorer_failures=(factories.scorer_failure(scorer="big@1"),))
+    with open_history(history_location, "write") as history:
+        history.publish([lost, other])
+        points = history.queries.changes_since(0, limit=9).points
+        assert [dict(point.scorer_failures) for point in points] == [{"owl@1": "timeout"}, {"big@1": "timeout"}]
+        assert [point.reason_of("owl@1") for point in points] == ["timeout", None]
+        (state,) = history.queries.renditions(trend=5)
+        assert (state.trend, state.last_scorer_failures) == ((None, 70.0), {"big@1": "timeout"})
+    with closing(open_database(history_location, "read")) as database:
+        views = [
+            database.query(f"SELECT {columns} FROM {view} ORDER BY number")
+            for view, columns in (("v_outcomes", "kind, value"), ("v_scorer_failures", "scorer, tier, reason"))
+        ]
+    assert [[tuple(row) for row in view] for view in views] == [
+        [("scored", None), ("scored", 70.0)],
+        [("owl@1", "main", "timeout"), ("big@1", "first", "timeout")],
+    ]

@@ -5,7 +5,7 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests import factories
 from tests.factories import START
+from vqmon.core.scores import ScorerTier
 from vqmon.core.types import (
     PROMOTION_REASONS,
     PROMOTION_SKIP_REASONS,
@@ -26,6 +27,7 @@ from vqmon.core.types import (
     QualityEvent,
     Rendition,
     Score,
+    ScorerFailure,
     ScorerIdentity,
     Segment,
     SegmentFailure,
@@ -98,6 +100,10 @@ events = st.builds(
     segment=segments,
     observed_at=moments,
     scores=st.lists(scores, max_size=2).map(tuple),
+    scorer_failures=st.lists(
+        st.builds(ScorerFailure, scorer=texts, tier=st.sampled_from(get_args(ScorerTier)),
+                  reason=st.sampled_from(sorted(REASONS)), detail=texts), max_size=2,
+    ).map(tuple),
     signals=st.dictionaries(
         texts, st.builds(SignalSummary, mean=numbers, max=numbers, frame_values=series), max_size=2
     ),

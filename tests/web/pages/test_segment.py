@@ -75,6 +75,22 @@ async def test_segment_shows_reference_measures_or_why_there_are_none(
     assert "another film" in await text(client, f"/segments/{event.id}")
 
 
+async def test_segment_names_a_scorer_that_failed(client: httpx.AsyncClient, history: StoredHistory) -> None:
+    """Beside the scores of the others, on the page and in the API, and by its reason in the lists of the stream."""
+    failure = factories.scorer_failure(scorer="big@1", tier="main", reason="out_of_memory", detail="8 GB asked for")
+    event = replace(seed.next_event("weather", "480p", 61.0), scorer_failures=(failure,))
+    history.write(event)
+    page = await text(client, f"/segments/{event.id}")
+    assert re.search(r"<b>big@1</b> gave no score: .*too little memory.*8 GB asked for", page)
+    reply = (await client.get(f"/api/segments/{event.id}")).json()
+    assert reply["scorer_failures"] == [
+        {"scorer": "big@1", "tier": "main", "reason": "out_of_memory", "detail": "8 GB asked for"}
+    ]
+    assert (await client.get(f"/api/v1/outcomes/{event.id}")).json()["scorer_failures"] == reply["scorer_failures"]
+    listed = (await client.get("/api/v1/outcomes?stream=weather&rendition=480p&limit=1")).json()["items"]
+    assert listed[0]["scorer_failures"] == {"big@1": "out_of_memory"}
+
+
 async def test_segment_shows_where_and_when_quality_is_lost(client: httpx.AsyncClient, history: StoredHistory) -> None:
     """Cells over the picture, a choice of maps, a timeline that leads to the frames, and numbers in words."""
     event = seed.next_event("weather", "480p", 61.0)

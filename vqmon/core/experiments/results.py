@@ -223,6 +223,8 @@ class ArmSummary:
     # points of the first scorer for each Mbit/s, and for each GPU-second per second of media
     points_per_mbps: float | None = None
     points_per_gpu_second: float | None = None
+    # scorer (name@version) -> scored segments that lack its score because it failed
+    lost_scores: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

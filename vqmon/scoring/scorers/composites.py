@@ -87,7 +87,10 @@ class CompositeScorer:
         for step in self.spec.steps:
             graph, inputs = self._graphs[step.name], _step_inputs(step, arrays)
             infer = graph.infer if step.each == "segment" else graph.infer_cached
-            output = await infer(*inputs, deadline_seconds=self._deadline_seconds)
+            try:
+                output = await infer(*inputs, deadline_seconds=self._deadline_seconds)
+            except ScoreError as error:
+                raise ScoreError(error.reason, f"{self.id}: step {step.name}: {error.detail}") from error
             arrays[step.name] = _step_output(step, output, arrays)
         native = np.asarray(arrays[self.spec.steps[-1].name], dtype=np.float64).ravel()
         return self._pooled_score(native, frame_count=frame_count)

@@ -33,6 +33,8 @@ def _expression(name: str) -> str:
         return f"if(mapContains(q.reference_values, '{measure}'), q.reference_values['{measure}'], NULL)"
     if name == "references":
         return "if(empty(q.reference_values), NULL, toJSONString(q.reference_values))"
+    if name == "scorer_failures":
+        return "if(empty(q.scorer_failures), NULL, toJSONString(q.scorer_failures))"
     if name in _SCORE_COLUMNS:
         return f"if(q.scorer = '', NULL, q.{name})"
     if name in _TEXTS:

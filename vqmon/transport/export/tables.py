@@ -53,6 +53,7 @@ COLUMNS: Mapping[str, str] = {
     "references": "all reference measures of the segment, as JSON: name -> value",
     "arm": "the label `arm`: the arm of an experiment",
     "labels": "all labels of the segment and its rendition; in CSV as JSON",
+    "scorer_failures": "the scorers that gave no score for the segment, as JSON: name@version -> reason",
 }
 """Every column of Parquet and CSV, in order; columns are only ever added, at the end."""
 
@@ -117,7 +118,13 @@ def table_rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
         return
     signals = {name: signal.max for name, signal in outcome.signals.items() if name in _SIGNAL_COLUMNS}
     for score in outcome.scores or (None,):
-        yield _outcome_cells(outcome) | signals | _reference_cells(outcome) | (score_columns(score) if score else {})
+        yield (
+            _outcome_cells(outcome)
+            | signals
+            | _failure_cells(outcome)
+            | _reference_cells(outcome)
+            | (score_columns(score) if score else {})
+        )
 
 
 def _outcome_cells(outcome: Outcome) -> dict[str, Any]:
@@ -141,6 +148,11 @@ def _outcome_cells(outcome: Outcome) -> dict[str, Any]:
         "arm": segment.all_labels.get("arm"),
         "labels": segment.all_labels,
     }
+
+
+def _failure_cells(event: QualityEvent) -> dict[str, Any]:
+    reasons = {failure.scorer: failure.reason for failure in event.scorer_failures}
+    return {"scorer_failures": json.dumps(reasons, separators=(",", ":"))} if reasons else {}
 
 
 def _reference_cells(event: QualityEvent) -> dict[str, Any]:

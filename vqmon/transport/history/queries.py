@@ -333,6 +333,7 @@ class Queries:
             trend=tuple(score for _, score in reversed(recent[:trend])),
             # a segment that came after the end took the stream up again
             end_reason=end_reason if end_number > max(number for number, _ in recent) else None,
+            last_scorer_failures=point.scorer_failures,
         )
 
     def _column(self, sql: str, *values: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from vqmon.core.timeline import TimelinePoint
-from vqmon.core.types import HeatMap, Outcome, QualityEvent, Score, SegmentFailure
+from vqmon.core.types import HeatMap, Outcome, QualityEvent, Score, ScorerFailure, SegmentFailure
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -102,6 +103,10 @@ def score_columns(score: Score) -> dict[str, Any]:
     }
 
 
+def _failure_columns(failure: ScorerFailure) -> dict[str, str]:
+    return asdict(failure) | {"detail": storable_text(failure.detail)}
+
+
 def _event_facts(event: QualityEvent) -> dict[str, Any]:
     segment, media = event.segment, event.media
     facts: dict[str, Any] = {
@@ -119,6 +124,9 @@ def _event_facts(event: QualityEvent) -> dict[str, Any]:
         facts["reference_confidence"] = event.reference_pairing.confidence
     if event.unscored_reference:
         facts["unscored_reference"] = event.unscored_reference
+    if event.scorer_failures:
+        facts["scorer_failures"] = {failure.scorer: failure.reason for failure in event.scorer_failures}
+        facts["failed_scorers"] = [_failure_columns(failure) for failure in event.scorer_failures]
     return facts
 
 
@@ -138,7 +146,7 @@ def outcome_columns(outcome: Outcome) -> tuple[Any, ...]:
     reason: str | None = None
     score: float | None = None
     if isinstance(outcome, QualityEvent):
-        score = outcome.scores[0].value if outcome.scores else None
+        score = outcome.main_score.value if outcome.main_score else None
     else:
         reason = outcome.reason
     starts_at, observed_at = to_microseconds(segment.starts_at), to_microseconds(outcome.observed_at)
@@ -170,6 +178,7 @@ def point_from_row(row: Sequence[Any]) -> TimelinePoint:
         signals={name: signal["max"] for name, signal in facts.get("signals", {}).items()},
         references=facts.get("references", {}),
         labels=facts.get("labels", {}),
+        scorer_failures=facts.get("scorer_failures", {}),
     )
 
 

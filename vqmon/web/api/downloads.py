@@ -110,7 +110,9 @@ def segment_json(site: Site, request: Request) -> Response:
     }
     if isinstance(outcome, QualityEvent):
         scores = {score.scorer: {"value": score.value, "p5": score.p5, "min": score.min} for score in outcome.scores}
-        return JSONResponse(common | {"scores": scores, "frames": list(_frames(outcome))})
+        failures = [asdict(failure) for failure in outcome.scorer_failures]
+        frames = list(_frames(outcome))
+        return JSONResponse(common | {"scores": scores, "scorer_failures": failures, "frames": frames})
     return JSONResponse(common | {"stage": outcome.stage, "reason": outcome.reason, "detail": outcome.detail})
 
 

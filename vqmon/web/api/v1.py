@@ -68,6 +68,8 @@ class OutcomeItem:
     arm: str | None
     # position among the writes of the history: `since` of the request for what comes after
     number: int
+    # scorer that gave no score for the segment -> reason
+    scorer_failures: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +232,7 @@ def _outcome_item(point: TimelinePoint) -> OutcomeItem:
         labels=dict(point.labels),
         arm=point.labels.get("arm"),
         number=point.number,
+        scorer_failures=dict(point.scorer_failures),
     )
 
 

@@ -135,7 +135,7 @@ def _rendition_series(name: str, points: Sequence[TimelinePoint], scorer: str) -
         "at": [point.starts_at.timestamp() for point in points],
         "value": [_rounded(point.scores.get(scorer)) for point in points],
         "id": [point.event_id for point in points],
-        "reason": [point.reason for point in points],
+        "reason": [point.reason_of(scorer) for point in points],
     }
 
 
@@ -176,6 +176,7 @@ def point_data(point: TimelinePoint) -> dict[str, object]:
         "id": point.event_id,
         "reason": point.reason,
         "scores": {scorer: _rounded(value) for scorer, value in point.scores.items()},
+        "scorer_failures": dict(point.scorer_failures),
     }
 
 
@@ -200,7 +201,7 @@ def _cell(point: TimelinePoint | None, scorer: str) -> TableCell | None:
     if point is None:
         return None
     url = segment_path(point.event_id)
-    return TableCell(url=url, value=point.scores.get(scorer), reason=reason_label(point.reason))
+    return TableCell(url=url, value=point.scores.get(scorer), reason=reason_label(point.reason_of(scorer)))
 
 
 # ---- captions

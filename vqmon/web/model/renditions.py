@@ -52,6 +52,8 @@ class RenditionRow:
     alerts_url: str
     element_id: str
     url: str
+    # of the last segment: scorer that failed -> a key of errors.REASONS
+    scorer_failures: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,7 @@ def rendition_rows(
 
 
 def _row(rendition: RenditionState, alerts: Sequence[Alert], *, now: datetime) -> RenditionRow:
-    score = next(iter(rendition.last_scores.values()), None)
+    score = _main_score(rendition)
     state, why = rendition_state(rendition, alerts, now=now)
     unscored = sum(value is None for value in rendition.trend)
     key = f"{rendition.stream_id}/{rendition.rendition}"
@@ -101,6 +103,7 @@ def _row(rendition: RenditionState, alerts: Sequence[Alert], *, now: datetime) -
         alerts_url=with_query("/alerts", stream=rendition.stream_id),
         element_id="row-" + blake2s(key.encode(), digest_size=6).hexdigest(),
         url=stream_path(rendition.stream_id),
+        scorer_failures=rendition.last_scorer_failures,
     )
 
 
@@ -110,7 +113,7 @@ def rendition_state(rendition: RenditionState, alerts: Sequence[Alert], *, now: 
     `alerts` are the open alerts of this rendition.
     """
     silence = now - rendition.last_observed_at
-    score = next(iter(rendition.last_scores.values()), None)
+    score = _main_score(rendition)
     limit_seconds = max(_STALE_AFTER_SECONDS, _STALE_AFTER_SEGMENTS * rendition.last_duration_seconds)
     if rendition.end_reason is not None:
         return "ended", END_REASON_TEXTS[rendition.end_reason]
@@ -125,9 +128,23 @@ def rendition_state(rendition: RenditionState, alerts: Sequence[Alert], *, now: 
         return "failing", f"the last score is {score:.1f}"
     if alerts:
         return "degraded", alerts[0].summary
+    return _state_by_score(rendition, score)
+
+
+def _state_by_score(rendition: RenditionState, score: float | None) -> tuple[str, str]:
+    if rendition.last_scorer_failures and score is None:
+        scorer, reason = next(iter(rendition.last_scorer_failures.items()))
+        return "degraded", f"no score by {scorer}: {reason_sentence(reason)}"
     if score is not None and score < 40:
         return "degraded", f"the last score is {score:.1f}"
     return "good", STATE_DESCRIPTIONS["good"]
+
+
+def _main_score(rendition: RenditionState) -> float | None:
+    """The last score of the first scorer; None when it has none, whatever other scorers say."""
+    if rendition.trend and rendition.trend[-1] is None:
+        return None
+    return next(iter(rendition.last_scores.values()), None)
 
 
 def _size_and_bitrate(rendition: RenditionState) -> str:

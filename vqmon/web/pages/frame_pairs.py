@@ -91,13 +91,13 @@ def _requested_sides(site: Site, request: Request) -> tuple[PairSide, PairSide]:
 def load_side(site: Site, outcome: Outcome) -> PairSide:
     """One side of a pair, with its pictures."""
     rendition = outcome.segment.rendition
-    scores = outcome.scores if isinstance(outcome, QualityEvent) else ()
+    score = outcome.main_score if isinstance(outcome, QualityEvent) else None
     pictures = frame_pictures(site, outcome.id, outcome)
     times = [seconds for seconds, _ in pictures]
     return PairSide(
         outcome=outcome,
         name=rendition.key,
-        score=scores[0].value if scores else None,
+        score=score.value if score else None,
         url=segment_path(outcome.id),
         stream_url=stream_path(rendition.stream_id),
         pictures=pictures,

@@ -20,6 +20,7 @@ from vqmon.core.types import (
     Provenance,
     QualityEvent,
     Score,
+    ScorerFailure,
     Segment,
     SegmentFailure,
 )
@@ -104,6 +105,7 @@ def _frames(event: QualityEvent, *, picture_count: int) -> dict[str, Any]:
     frames = [_frame(event, index, shown, picture_count, choices) for index in range(len(event.times_seconds))]
     return {
         "scores": event.scores,
+        "scorer_failures": [_failure_text(failure) for failure in event.scorer_failures],
         "frames": frames,
         "maps": choices,
         "moments": timeline(event, choices),
@@ -247,6 +249,12 @@ def _label_facts(labels: Mapping[str, str]) -> _Facts:
     return [(name, value) for name, value in sorted(labels.items())]
 
 
+def _failure_text(failure: ScorerFailure) -> tuple[str, str, str]:
+    """Scorer, meaning of the reason, and detail of a scorer that gave no score."""
+    name = f"{failure.scorer}, shadow" if failure.tier == "shadow" else failure.scorer
+    return name, REASONS[failure.reason], failure.detail if failure.detail != REASONS[failure.reason] else ""
+
+
 def _scorer_facts(event: QualityEvent) -> _Facts:
     """What scorers report beside their scores: level probabilities, disagreement, shadow scores, promotion."""
     facts: _Facts = []
@@ -259,6 +267,8 @@ def _scorer_facts(event: QualityEvent) -> _Facts:
             facts.append((score.scorer, levels + entropy))
     facts += [(score.scorer, text) for score in event.scores if (text := _population_text(score))]
     facts += [(f"{score.scorer}, shadow", f"{score.value:.1f}, never alerts") for score in event.shadow_scores]
+    if event.promotion is not None and event.promotion.undecided_without:
+        facts.append(("Heavy scorers", f"not decided by the score, as {event.promotion.undecided_without} failed"))
     if event.promotion is not None and event.promotion.reasons:
         reasons = "; ".join(PROMOTION_REASONS[reason] for reason in event.promotion.reasons)
         left_out = event.promotion.left_out

@@ -192,7 +192,7 @@ def _latest_segment(point: TimelinePoint, scorer: str) -> dict[str, object]:
         "at": point.starts_at,
         "rendition": point.rendition,
         "value": point.scores.get(scorer),
-        "reason": reason_label(point.reason),
+        "reason": reason_label(point.reason_of(scorer)),
         "worst_signal": strongest_signal_label(point.signals),
         "references": references_label(point.references),
     }

@@ -212,7 +212,7 @@
       line.at.push(point.at);
       line.value.push(point.scores[data.scorer] ?? null);
       line.id.push(point.id);
-      line.reason.push(point.reason);
+      line.reason.push(point.reason ?? point.scorer_failures?.[data.scorer] ?? null);
       if (line.at.length > MAX_POINTS) for (const list of [line.at, line.value, line.id, line.reason]) list.shift();
     }
     redraw();

@@ -207,3 +207,19 @@ def test_scoring_versions_name_weights_sampling_and_the_decoders_libraries() -> 
         "sampling": "exact",
         "decoder": "av 18.1.0 libavcodec 62.11.100",
     }
+
+
+def test_a_scorer_of_the_experiment_that_failed_is_a_loss() -> None:
+    """Its metrics have no value and the segment counts as unscored; scorers outside the experiment do not matter."""
+    event = factories.event(score=[factories.score(value=60, scorer="lite@1")])
+    lost = replace(event, scorer_failures=(factories.scorer_failure(scorer="owl@1"),))
+    metrics = ExperimentMetrics(
+        factories.experiment(scorers=("lite", "owl"), guardrails=(Guardrail(name="lost", of="unscored", margin=0.1),))
+    )
+    plain = ExperimentMetrics(factories.experiment(guardrails=(Guardrail(name="lost", of="unscored", margin=0.1),)))
+
+    assert [metrics.loss_reason(each) for each in (event, lost, factories.failure())] == ["", "timeout", "not_found"]
+    assert plain.loss_reason(lost) == ""
+    assert metrics.values(lost)[metrics.index["score:lite"]] == 60
+    assert math.isnan(metrics.values(lost)[metrics.index["score:owl"]])
+    assert (metrics.values(lost)[metrics.index["unscored"]], plain.values(lost)[plain.index["unscored"]]) == (1, 0)

@@ -411,3 +411,22 @@ def test_nineteen_waiting_segments_are_no_silence() -> None:
     )
     assert factories.health_check(waiting, "missing pairs").is_good
     assert not factories.health_check(silent, "missing pairs").is_good
+
+
+def test_a_score_that_is_lost_because_its_scorer_failed_makes_a_missing_pair() -> None:
+    """With the reason of the failure; pairs of the other scorer stay."""
+    owl = factories.scorer_failure(scorer="owl@1", reason="out_of_memory")
+    outcomes = [
+        replace(event, scores=event.scores[:1], scorer_failures=(owl,))
+        if event.segment.rendition.name == "v2" and event.segment.sequence % 3 == 0
+        else event
+        for event in factories.paired_events(gain=2, second_gain=2)
+    ]
+    comparison = factories.comparison(experiment=factories.experiment(scorers=("lite", "owl")), outcomes=outcomes)
+    result = factories.first_result(comparison)
+
+    assert (result.missing_in_arm, result.missing_in_control) == (120, 0)
+    assert {pair.reason for pair in result.missing} == {"out_of_memory"}
+    assert [effect.segments for effect in result.effects] == [360, 240]
+    assert not factories.health_check(comparison, "missing pairs").is_good
+    assert [arm.lost_scores for arm in comparison.arms] == [{}, {"owl@1": 120}]

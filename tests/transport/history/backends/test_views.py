@@ -82,6 +82,7 @@ QUESTIONS = {
     "renditions of a stream": "SELECT DISTINCT rendition FROM v_scores WHERE stream_id = 'news-1'",
     "first and last sequence": "SELECT rendition, min(sequence), max(sequence) FROM v_scores GROUP BY 1",
     "what a failure says": "SELECT detail, stage FROM v_scores WHERE reason = 'not_found'",
+    "segments that a scorer lost": "SELECT arm, count(*) FROM v_scores WHERE scorer_failures IS NOT NULL GROUP BY 1",
     "native values": "SELECT scorer, avg(native_value), avg(p5) FROM v_scores WHERE scorer IS NOT NULL GROUP BY 1",
 }
 
@@ -101,7 +102,9 @@ def outcomes() -> Sequence[Outcome]:
                 event = factories.event(sequence=k, score=40.0 + 7 * k + gain)
                 psnr = ReferenceScore(measure="psnr", value=30.0 + k, frame_values=(), unit="dB", higher_is_better=True)
                 references = (psnr,) if k % 2 else ()
-                found.append(replace(event, id=f"{len(found):032x}", segment=segment, references=references))
+                failures = (factories.scorer_failure(),) if k == 1 else ()
+                event = replace(event, references=references, scorer_failures=failures)
+                found.append(replace(event, id=f"{len(found):032x}", segment=segment))
     return found
 
 

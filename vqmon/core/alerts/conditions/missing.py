@@ -1,4 +1,4 @@
-"""The condition `missing`: many of the last segments were unscored."""
+"""The condition `missing`: many of the last segments were unscored, or lack the score of a scorer that failed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,11 +9,12 @@ from vqmon.core.alerts.conditions.base import (
     SpanCondition,
     Verdict,
     check_range,
+    scorer_matches,
     whole_segment,
 )
 from vqmon.core.alerts.media_timeline import NOT_SEGMENTS, TimedOutcome
 from vqmon.core.alerts.state import SpanState
-from vqmon.core.types import Outcome, Score, SegmentFailure
+from vqmon.core.types import Outcome, QualityEvent, Score, ScorerFailure, SegmentFailure
 from vqmon.errors import REASONS
 
 
@@ -33,7 +34,11 @@ class MissingState(SpanState):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing(SpanCondition[MissingState]):
-    """`count` of the last `of` segments were unscored for one of `reasons`; resolves at `recover_count` or fewer."""
+    """`count` of the last `of` segments were unscored for one of `reasons`; resolves at `recover_count` or fewer.
+
+    A segment that other scorers scored counts too when a scorer that `scorer` names failed for one of `reasons`, or
+    without `scorer` one of the first tier. Shadows never count.
+    """
 
     kind: ClassVar[str] = "missing"
     state_type: ClassVar[type[MissingState]] = MissingState
@@ -46,6 +51,8 @@ class Missing(SpanCondition[MissingState]):
     recover_count: int | None = None
     # codes of `unscored` that count; all but those that stand for no segment, by default
     reasons: tuple[str, ...] = tuple(reason for reason in REASONS if reason not in NOT_SEGMENTS)
+    # name, name@version or a glob of them; "" = those of the first tier
+    scorer: str = ""
 
     def __post_init__(self) -> None:
         check_range(self, "of", low=1, high=1000)
@@ -59,16 +66,35 @@ class Missing(SpanCondition[MissingState]):
             raise ValueError("reasons: name one or more, or leave the key out")
 
     @property
+    def scorer_pattern(self) -> str:
+        return self.scorer
+
+    @property
     def fixed_subject(self) -> str:
         return self.kind
 
     def leaves_idle(self, timed: TimedOutcome, score: Score | None) -> bool:
-        return not isinstance(timed.outcome, SegmentFailure) or timed.outcome.reason not in self.reasons
+        return self._reason(timed.outcome) not in self.reasons
+
+    def _reason(self, outcome: Outcome) -> str:
+        """Why the segment counts as missing, if it is one of `reasons`; empty when it has its scores."""
+        if isinstance(outcome, SegmentFailure):
+            return outcome.reason
+        failure = self._failure(outcome)
+        return failure.reason if failure else ""
+
+    def _failure(self, event: QualityEvent) -> ScorerFailure | None:
+        return next((failure for failure in event.scorer_failures if self._counts(failure)), None)
+
+    def _counts(self, failure: ScorerFailure) -> bool:
+        if failure.tier == "shadow" or failure.reason not in self.reasons:
+            return False
+        return scorer_matches(failure.scorer, self.scorer) if self.scorer else failure.tier in ("main", "first")
 
     def spans(
         self, state: MissingState, timed: TimedOutcome, score: Score | None
     ) -> tuple[MissingState, Sequence[Span]]:
-        reason = timed.outcome.reason if isinstance(timed.outcome, SegmentFailure) else ""
+        reason = self._reason(timed.outcome)
         if reason in NOT_SEGMENTS and reason not in self.reasons:
             return state, ()
         missing_at = timed.starts_at if reason in self.reasons else None
@@ -85,8 +111,13 @@ class Missing(SpanCondition[MissingState]):
         return state, (whole_segment(timed, verdict, len(missing), threshold=self.count),)
 
     def describe(self, outcome: Outcome, score: Score | None, span: Span) -> str:
-        last = f"; the last one: {outcome.reason}" if isinstance(outcome, SegmentFailure) else ""
-        return f"{span.value:.0f} of the last {self.of} segments unscored{last}"
+        segments = f"{span.value:.0f} of the last {self.of} segments"
+        if isinstance(outcome, SegmentFailure):
+            return f"{segments} unscored; the last one: {outcome.reason}"
+        failure = self._failure(outcome)
+        if failure is None:
+            return f"{segments} unscored"
+        return f"{segments} unscored or without {failure.scorer}; the last one: {failure.reason}"
 
     def summarize(self, outcome: Outcome, score: Score | None, span: Span, *, held_seconds: float) -> str:
         return self.describe(outcome, score, span)

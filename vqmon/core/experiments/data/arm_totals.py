@@ -47,6 +47,7 @@ class _ClusterSum:
 class _Totals:
     scored: int = 0
     unscored_by_reason: Counter[str] = field(default_factory=Counter)
+    lost_scores: Counter[str] = field(default_factory=Counter)
     # scorer -> cluster -> sum
     scores: defaultdict[str, dict[str, _ClusterSum]] = field(default_factory=lambda: defaultdict(dict))
     histogram: dict[str, list[int]] = field(default_factory=dict)
@@ -74,6 +75,7 @@ class ArmTotals:
             totals.unscored_by_reason[outcome.reason] += 1
             return
         totals.scored += 1
+        totals.lost_scores.update(failure.scorer for failure in outcome.scorer_failures if failure.tier != "shadow")
         cluster = cluster_of_segment(self._experiment, segment)
         for score in outcome.scores:
             bins = totals.histogram.setdefault(score.scorer, [0] * HISTOGRAM_BINS)
@@ -124,6 +126,7 @@ class ArmTotals:
             histogram={scorer: tuple(bins) for scorer, bins in totals.histogram.items()},
             signals={name: total / totals.scored for name, total in sorted(totals.signals.items())},
             unscored_by_reason=dict(totals.unscored_by_reason),
+            lost_scores=dict(totals.lost_scores),
             bitrate_kbps=kbps,
             gpu_seconds_per_second=gpu_seconds,
             points_per_mbps=_ratio(first_mean, None if kbps is None else kbps / 1000),

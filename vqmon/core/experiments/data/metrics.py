@@ -19,6 +19,7 @@ class ExperimentMetrics:
     """The metrics of an experiment in a fixed order: scorers, guardrails, signals that fool scorers."""
 
     def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
         self.scorers = tuple(main_metric(scorer) for scorer in experiment.scorers)
         guardrails = tuple(guardrail.of for guardrail in experiment.guardrails)
         signals = tuple(f"signal:{name}" for name in experiment.look_limits)
@@ -28,7 +29,24 @@ class ExperimentMetrics:
 
     def values(self, outcome: Outcome) -> Floats:
         """(keys,) values of the metrics; nan where the outcome has none."""
-        return np.array([_metric_value(key, outcome) for key in self.keys])
+        return np.array([_metric_value(key, outcome, self._experiment) for key in self.keys])
+
+    def loss_reason(self, outcome: Outcome) -> str:
+        """Why the outcome lacks the score of a scorer of the experiment, a key of errors.REASONS; "" when it has all.
+
+        A segment that was never scored by one of them, without an error, is no loss.
+        """
+        return _loss_reason(outcome, self._experiment)
+
+
+def _loss_reason(outcome: Outcome, experiment: Experiment) -> str:
+    if isinstance(outcome, SegmentFailure):
+        return outcome.reason
+    names = experiment.scorers
+    failures = (failure for failure in outcome.scorer_failures if failure.tier != "shadow")
+    return next(
+        (failure.reason for failure in failures if {failure.scorer, failure.scorer.split("@")[0]} & set(names)), ""
+    )
 
 
 def main_metric(scorer: str) -> str:
@@ -37,11 +55,11 @@ def main_metric(scorer: str) -> str:
     return f"score:{scorer}" if measure == scorer else f"level:{measure}"
 
 
-def _metric_value(key: str, outcome: Outcome) -> float:
+def _metric_value(key: str, outcome: Outcome, experiment: Experiment) -> float:
     """The value of a metric such as `p5:lite`; nan when the outcome has none."""
     kind, _, name = key.partition(":")
     if kind == "unscored":
-        return float(isinstance(outcome, SegmentFailure))
+        return float(bool(_loss_reason(outcome, experiment)))
     if kind in ("label", "bitrate_kbps", "height"):
         return numeric_attribute(key, outcome.segment)
     if not isinstance(outcome, QualityEvent):

@@ -19,7 +19,7 @@ from vqmon.core.experiments.data.metrics import (
 )
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.experiments.human_review import MissingPair, PairExample
-from vqmon.core.types import Outcome, QualityEvent, Segment
+from vqmon.core.types import Outcome, Segment
 
 _MAX_EXTREME_PAIRS = 12
 """Worst pairs, and best pairs, that are shown."""
@@ -98,12 +98,12 @@ class _ArmObservation:
     segment: Segment
     # seconds since 1970
     observed_at_seconds: float
-    # a key of errors.REASONS; "" when scored
+    # why the score of a scorer of the experiment is lost, a key of errors.REASONS; "" when none is
     reason: str
 
     @property
     def is_scored(self) -> bool:
-        """Whether the segment has a quality event."""
+        """Whether no scorer of the experiment failed."""
         return not self.reason
 
 
@@ -207,7 +207,7 @@ class PairMatcher:
         self._match_before(starts_at_seconds - self._experiment.tolerance_seconds)
         self._confirm_missing(arm)
         source = self._source_segment(arm, segment, starts_at_seconds)
-        reason = "" if isinstance(outcome, QualityEvent) else outcome.reason
+        reason = self._metrics.loss_reason(outcome)
         observed_at_seconds = outcome.observed_at.timestamp()
         self._last_observed_at_seconds = max(self._last_observed_at_seconds, observed_at_seconds)
         earlier = source.observations.get(arm)

@@ -200,6 +200,13 @@ def _views(dialect: Dialect) -> Iterator[_View]:
         columns=_series_columns(dialect, measure="s.key", value=dialect.scalar("s.value")),
         source=f"{outcomes} CROSS JOIN {dialect.entries('o.facts', 'references', alias='s')}",
     )
+    yield _View(
+        name="v_scorer_failures",
+        columns=_series_columns(
+            dialect, **{name: dialect.text("s.value", name) for name in ("scorer", "tier", "reason", "detail")}
+        ),
+        source=f"{outcomes} CROSS JOIN {dialect.elements('o.facts', 'failed_scorers', alias='s')}",
+    )
     position = dialect.position("f")
     yield _View(
         name="v_frames",
@@ -261,6 +268,7 @@ def _outcome_columns(dialect: Dialect) -> dict[str, str]:
         "references": dialect.part("o.facts", "references"),
         "arm": dialect.text("o.facts", "labels", "arm"),
         "labels": dialect.part("o.facts", "labels"),
+        "scorer_failures": dialect.part("o.facts", "scorer_failures"),
         "number": "o.number",
     }
 
