@@ -1,5 +1,6 @@
 """Receivers of alerts on loopback: a real Alertmanager, and an HTTP server that notes what it is sent."""
 
+import gzip
 import json
 import socket
 import subprocess
@@ -48,6 +49,12 @@ class Receiver:
     def notifications(self) -> list[dict[str, Any]]:
         """The bodies as JSON."""
         return [json.loads(body) for _, _, body, _ in self.came]
+
+
+def posted_body(handler: BaseHTTPRequestHandler) -> bytes:
+    """The body of the request that a handler answers, decompressed."""
+    body = handler.rfile.read(int(handler.headers["Content-Length"]))
+    return gzip.decompress(body) if handler.headers.get("Content-Encoding") == "gzip" else body
 
 
 @contextmanager

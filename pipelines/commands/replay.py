@@ -1,10 +1,12 @@
 """Replays stored segments: new alert rules on stored outcomes, and a second observation of the same segments."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pipelines.observe.observer import Observation
 from pipelines.service.wiring import fetch_policy, load_rules, open_observer, stated_noise
@@ -17,7 +19,7 @@ from vqmon.core.alerts.backtest.incidents import (
     parse_incidents,
 )
 from vqmon.core.alerts.judge import Judge
-from vqmon.core.types import Alert, Outcome, QualityEvent, Segment
+from vqmon.core.types import Alert, Outcome, QualityEvent, Segment, SegmentFailure
 from vqmon.errors import SettingsError
 from vqmon.flow import map_in_order
 from vqmon.media.fetch.fetcher import Fetcher
@@ -25,6 +27,8 @@ from vqmon.settings.load import Settings
 from vqmon.settings.rules_file import parse_rules
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
+
+_NO_QUERY = "the history keeps neither query nor user part of an address"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,36 +117,67 @@ def _read(file: Path) -> str:
         raise SettingsError(f"{file}: cannot be read: {error}") from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondObservation:
+    """How stored, scored segments came out when they were observed once more."""
+
+    # whose event id or scores differ from the stored ones
+    differing_count: int
+    # which could not be fetched
+    unfetched_count: int
+    # why, and what helps, one sentence per host
+    notes: tuple[str, ...]
+
+
 async def observe_stored_segments(
     settings: Settings, place: HistoryLocation, *, span: HistoryFilter, on_segment: Callable[[str], None]
-) -> int:
-    """Observe stored, scored segments once more; the number whose event id or scores differ from the stored ones.
-
-    `on_segment` gets a line of text for each segment.
-    """
+) -> SecondObservation:
+    """Observe stored, scored segments once more; `on_segment` gets a line of text for each segment."""
     with open_history(place, mode="read") as history:
         events = [outcome for outcome in stored_outcomes(history, span) if isinstance(outcome, QualityEvent)]
     event_by_segment = {event.segment.key: event for event in events}
     differing_count = 0
+    # a digest stands in place of media that was in the playlist itself
+    unfetched = [event.segment for event in events if event.segment.url.startswith("data:")]
 
     async def finish(ready: Sequence[tuple[Segment, Observation]]) -> None:
         nonlocal differing_count
         for segment, observation in ready:
-            difference = _difference(event_by_segment[segment.key], observation.outcome)
+            outcome = observation.outcome
+            if isinstance(outcome, SegmentFailure) and outcome.stage == "fetch":
+                unfetched.append(segment)
+                on_segment(f"{segment.key}: cannot be fetched: {outcome.reason}: {outcome.detail}")
+                continue
+            difference = _difference(event_by_segment[segment.key], outcome)
             differing_count += difference is not None
             on_segment(f"{segment.key}: {difference or 'the same'}")
 
     async def segments() -> AsyncIterator[Segment]:
         for event in event_by_segment.values():
-            yield event.segment
+            if event.segment not in unfetched:
+                yield event.segment
 
     urls = [event.segment.url for event in events]
-    async with (
-        Fetcher(fetch_policy(settings, named=urls)) as fetcher,
-        open_observer(settings, fetcher=fetcher) as observer,
-    ):
+    policy = fetch_policy(settings, named=urls)
+    async with Fetcher(policy) as fetcher, open_observer(settings, fetcher=fetcher) as observer:
         await map_in_order(segments(), observer.observe, finish, running=asyncio.Semaphore(settings.in_flight))
-    return differing_count
+    notes = tuple(_notes(unfetched, with_credentials={credential.host for credential in policy.credentials}))
+    return SecondObservation(differing_count=differing_count, unfetched_count=len(unfetched), notes=notes)
+
+
+def _notes(unfetched: Sequence[Segment], *, with_credentials: Set[str]) -> Iterator[str]:
+    """Why stored segments cannot be fetched once more, and what helps, by host."""
+    counts = Counter(urlsplit(segment.url).hostname or urlsplit(segment.url).scheme for segment in unfetched)
+    for host, count in sorted(counts.items()):
+        if host == "data":
+            why = "the playlist held the media itself, and the history has a digest of it"
+        elif host == "file":
+            why = "the files are gone, or are not below fetch.file_roots"
+        elif host in with_credentials:
+            why = f"the host refuses what fetch.credentials says, or the media is gone; {_NO_QUERY}"
+        else:
+            why = f'{_NO_QUERY}; if the host asks for them, write [fetch.credentials."{host}"], else the media is gone'
+        yield f"{count} of {host} cannot be fetched: {why}"
 
 
 def stored_outcomes(history: History, span: HistoryFilter) -> Iterator[Outcome]:

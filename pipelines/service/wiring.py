@@ -25,6 +25,7 @@ from vqmon.errors import SettingsError
 from vqmon.media.decode.pool import DecodeLimits, DecoderPool, ReferenceMedia
 from vqmon.media.decode.sandbox.jail import PROTECTIONS
 from vqmon.media.fetch.address_form import check_address_form
+from vqmon.media.fetch.credentials import HostCredential
 from vqmon.media.fetch.fetcher import Fetcher, FetchPolicy
 from vqmon.media.fetch.ssrf_policy import decode_url_path
 from vqmon.media.reference.libvmaf.program import FfmpegProgram, ProgramError
@@ -42,6 +43,7 @@ from vqmon.settings.sections import (
 )
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.history.history import History
+from vqmon.transport.secrets import read_secret
 
 
 def utc_now() -> datetime:
@@ -243,6 +245,10 @@ def fetch_policy(settings: Settings, *, named: Sequence[str] = ()) -> FetchPolic
         min_rate_bytes=fetch.min_rate_bytes,
         max_bytes=fetch.max_bytes,
         retries=fetch.retries,
+        credentials=tuple(
+            HostCredential(host=host.lower(), header=credential.header, secret=read_secret(credential.file))
+            for host, credential in fetch.credentials.items()
+        ),
     )
 
 

@@ -1,6 +1,5 @@
 """Traces and metrics as a real OTLP receiver gets them from `vqmon run`."""
 
-import gzip
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.media.clips import clip, x264
+from tests.receivers import posted_body
 
 
 class _Receiver(ThreadingHTTPServer):
@@ -30,8 +30,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Receiver
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+        body = posted_body(self)
         if self.path == "/v1/traces":
             self.server.traces.append(ExportTraceServiceRequest.FromString(body))
         elif self.path == "/v1/metrics":

@@ -1,5 +1,6 @@
 """Settings from a file and the environment: what is refused, and with which message."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,26 @@ def test_a_stream_names_the_reference_of_each_segment() -> None:
     assert WatchedStream(id="news", url="x").reference_of(make_segment(7)) is None
     with pytest.raises(ValueError, match=r"only \{name\}, \{sequence\} and \{rendition\}"):
         WatchedStream(id="news", url="x", reference="{secret}")
+
+
+def test_the_content_of_a_data_address_is_no_name_of_a_reference() -> None:
+    """A template's {name} is its digest."""
+    stream = WatchedStream(id="a", url="https://h/a.m3u8", reference="https://h/{name}")
+    reference = stream.reference_of(replace(make_segment(1), url="data:text/plain,s3cr3t"))
+    assert reference is not None
+    assert "s3cr3t" not in reference.url
+
+
+def test_a_message_about_a_setting_shows_no_secret_of_an_address(tmp_path: Path) -> None:
+    """The value that is wrong is shown without query and user part."""
+    file = tmp_path / "vqmon.toml"
+    file.write_text(
+        '[source]\nstreams = "https://u:s3cr3t@h/a?s3cr3t"\n[notify.webhooks.a]\nurl = "ftp://u:s3cr3t@h/?s3cr3t"'
+    )
+    with pytest.raises(SettingsError) as caught:
+        load_settings(file)
+    assert "https://h/a" in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_the_reference_of_a_stream_may_be_a_playlist() -> None:

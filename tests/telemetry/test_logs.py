@@ -67,3 +67,16 @@ def test_libraries_log_from_warning_on() -> None:
     logging.getLogger("library").warning("library warning")
 
     assert [text.split()[2] for text in stream.getvalue().splitlines()] == ["own.debug", "library"]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_address_in_a_line_has_a_secret(form: Literal["text", "json"]) -> None:
+    """Neither in the fields, at any depth, nor in the message of an exception; JSON stays JSON."""
+    stream, log = lines(form)
+    try:
+        raise ValueError('bad "https://u:s3cr3t@h/a?s3cr3t"')
+    except ValueError:
+        log.exception(**log_event("segment.internal", url="https://h/a?s3cr3t", more=[{"key": "https://h/k#s3cr3t"}]))
+    text = stream.getvalue()
+    assert ("s3cr3t" in text, "https://h/a" in text, "https://h/k" in text) == (False, True, True)
+    assert form == "text" or 'bad "https://h/a"' in json.loads(text[3:])["exception"]

@@ -10,6 +10,7 @@ import click
 
 from vqmon.cli.console import (
     EXIT_FAILED,
+    EXIT_UNSCORED,
     OutputFile,
     as_utc,
     err,
@@ -56,7 +57,9 @@ def replay(
 
     Prints the alerts by the rules of the settings and by those of --rules, and their number per stream-day. With
     --incidents also which incidents were detected, after which delay, and how many alerts were false. With --again
-    every segment that can still be fetched is scored again; exit code 1 means that an id or a score differs.
+    every segment that can still be fetched is scored again; exit code 1 means that an id or a score differs, 3 that
+    segments could not be fetched. Addresses are stored without query and user part: [fetch.credentials] has what a
+    host wants to see.
     """
     from pipelines.commands.replay import HistoryFilter, observe_stored_segments, replay_rules
 
@@ -64,10 +67,12 @@ def replay(
     span = HistoryFilter(stream_id=stream, since=as_utc(since), until=as_utc(until))
     path = settings.history.at_location(history).location
     if rescore:
-        differing = asyncio.run(
+        second = asyncio.run(
             observe_stored_segments(settings, path, span=span, on_segment=lambda line: out.print(line, markup=False))
         )
-        ctx.exit(1 if differing else 0)
+        for note in second.notes:
+            err.print(note, markup=False)
+        ctx.exit(EXIT_FAILED if second.differing_count else EXIT_UNSCORED if second.unfetched_count else 0)
     from pipelines.console.alerts import detection_table
     from pipelines.console.outcomes import rule_change_table
 

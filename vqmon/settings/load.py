@@ -14,6 +14,7 @@ from vqmon.errors import SettingsError
 from vqmon.settings.sections import (
     AlertSettings,
     AudioSettings,
+    CredentialSettings,
     DaemonSettings,
     DecodeSettings,
     ExperimentSettings,
@@ -28,13 +29,18 @@ from vqmon.settings.sections import (
     WebSettings,
     WindowSettings,
 )
+from vqmon.telemetry.redaction import redact_addresses
 
 _SETTINGS_FILES = (Path("vqmon.toml"), Path("/etc/vqmon/vqmon.toml"))
 """Where the settings file is looked for when neither `--config` nor `VQMON_CONFIG` names one."""
 
 _TLS_FILES = (("kafka", "ca_file"), ("kafka", "cert_file"), ("kafka", "key_file"))
 _STREAM_KEYS = ["id", "url", "renditions", "labels", "reference", "reference_init", "reference_rendition"]
-_NAMED: dict[str, type[BaseModel]] = {"notify.webhooks": WebhookSettings, "notify.windows": WindowSettings}
+_NAMED: dict[str, type[BaseModel]] = {
+    "fetch.credentials": CredentialSettings,
+    "notify.webhooks": WebhookSettings,
+    "notify.windows": WindowSettings,
+}
 """Tables of tables, by names that the owner chooses."""
 
 _LEAVES = {"source.streams", "notify.labels", *_NAMED}
@@ -203,7 +209,7 @@ def _explain(error: ValidationError, origin: str) -> Iterator[str]:
             yield f"{origin}: unknown setting {key!r}{_nearest(str(problem['loc'][-1]), _keys_at(key))}"
             continue
         given = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
-        yield f"{origin}: {key}: {problem['msg'].removeprefix('Value error, ')}{given}"
+        yield redact_addresses(f"{origin}: {key}: {problem['msg'].removeprefix('Value error, ')}{given}")
 
 
 def _keys_at(key: str) -> list[str]:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from vqmon.core.alerts.state import StateRetention
-from vqmon.core.types import Reference, Segment
+from vqmon.core.types import Reference, Segment, public_url
 from vqmon.errors import SettingsError
 from vqmon.media.decode.protocol import CODECS, CONTAINERS
 from vqmon.media.decode.sandbox.jail import Isolation
@@ -95,7 +95,7 @@ class WatchedStream(Section):
         if not self.reference or self.reference_playlist:
             return None
         fields = {
-            "name": urlsplit(segment.url).path.rsplit("/", 1)[-1],
+            "name": urlsplit(public_url(segment.url)).path.rsplit("/", 1)[-1],
             "sequence": segment.sequence,
             "rendition": segment.rendition.name.removesuffix(f"@{self.arm}"),
         }
@@ -170,6 +170,14 @@ class KafkaSettings(Section):
         return max(1.0, min(10.0, self.rebalance_seconds - 10.0))
 
 
+class CredentialSettings(Section):
+    """What one host wants to see before it serves: a request header, or a signed query."""
+
+    # name of the header that holds the text of the file; "" = the text is the query of addresses that have none
+    header: str = ""
+    file: Path
+
+
 class FetchSettings(Section):
     """What may be fetched, and how long it may take."""
 
@@ -185,6 +193,8 @@ class FetchSettings(Section):
     total_seconds: PositiveFloat = 20.0
     min_rate_bytes: int = Field(default=100_000, ge=0)
     retries: int = Field(default=2, ge=0, le=10)
+    # by host name
+    credentials: dict[str, CredentialSettings] = Field(default_factory=dict)
 
 
 class DecodeSettings(Section):

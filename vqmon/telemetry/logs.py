@@ -1,12 +1,14 @@
-"""Structured logging: each log line is an event name with fields, as text or JSON."""
+"""Structured logging: each log line is an event name with fields, as text or JSON; no address in it has a secret."""
 
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 from vqmon.telemetry.otlp import trace_fields
+from vqmon.telemetry.redaction import redact_addresses
 
 # systemd reads "<N>" at the start of a line as its priority (sd-daemon(3)).
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -31,7 +33,8 @@ class _TextFormatter(logging.Formatter):
         pairs = " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
         logged_at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
         text = f"{logged_at} {record.levelname.lower():7} {record.getMessage()} {pairs}".rstrip()
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        text = f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        return redact_addresses(text)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -45,7 +48,16 @@ class _JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return f"<{_PRIORITY.get(record.levelno, 6)}>{json.dumps(line, default=str)}"
+        return f"<{_PRIORITY.get(record.levelno, 6)}>{json.dumps(_redacted(line))}"
+
+
+def _redacted(value: Any) -> Any:
+    """A value of JSON, its texts without what may be secret in an address."""
+    if isinstance(value, Mapping):
+        return {str(name): _redacted(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(inner) for inner in value]
+    return value if value is None or isinstance(value, bool | int | float) else redact_addresses(str(value))
 
 
 def _quoted(value: object) -> str:

@@ -6,6 +6,7 @@ receiver. `OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` (
 """
 
 import os
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from vqmon.errors import SettingsError
+from vqmon.telemetry.redaction import redact_addresses
 
 NO_SPAN = trace.INVALID_SPAN_CONTEXT
 """Stands where nothing was traced."""
@@ -107,8 +109,26 @@ def span(name: str, *, links: Sequence[SpanContext] = (), **attributes: Any) -> 
         kind=SpanKind.INTERNAL,
         links=[Link(context) for context in links if context.is_valid],
         attributes={f"vqmon.{key}": value for key, value in attributes.items()},
+        record_exception=False,
+        set_status_on_exception=False,
     ) as current:
-        yield current.get_span_context()
+        try:
+            yield current.get_span_context()
+        except Exception as error:
+            _record_error(current, error)
+            raise
+
+
+def _record_error(current: trace.Span, error: Exception) -> None:
+    """Put an exception on its span as OpenTelemetry does, but without what may be secret in an address."""
+    kind, message = type(error).__name__, redact_addresses(str(error))
+    attributes = {
+        "exception.type": f"{type(error).__module__}.{type(error).__qualname__}",
+        "exception.message": message,
+        "exception.stacktrace": redact_addresses("".join(traceback.format_exception(error))),
+    }
+    current.add_event("exception", attributes)
+    current.set_status(trace.Status(trace.StatusCode.ERROR, f"{kind}: {message}"))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The first steps of an installation: a settings file for an address, and the files that come with vqmon."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +57,9 @@ def _document(source: list[str], fetch: list[str]) -> str:
 def write_settings(text: str, file: Path) -> None:
     """Write a settings file; raises SettingsError when there is one, or when it cannot be written."""
     try:
-        with file.open("x", encoding="utf-8") as written:
+        # the address of the stream may be signed
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if "?" in text else 0o644)
+        with open(descriptor, "w", encoding="utf-8") as written:
             written.write(text)
     except FileExistsError as error:
         raise SettingsError(f"{file}: exists already; move it aside, or name another file with --output") from error

@@ -59,6 +59,7 @@ def test_a_leap_second_and_a_byte_order_mark_are_taken() -> None:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an empty address": ({"url": ""}, 'data.url: "" is empty'),
     "a blank address": ({"url": " "}, 'data.url: "" is empty'),
+    "a host that is none": ({"url": "http://u:s3cr3t@h\u2100/x"}, "data.url: the host of this address is invalid"),
     "a relative address": ({"url": "seg/1.ts?token=x"}, 'data.url: "seg/1.ts" is a relative address'),
     "a path": ({"init_url": "/init.mp4"}, 'data.init_url: "/init.mp4" is a relative address'),
     "a relative reference": ({"reference": {"url": "a.ts"}}, 'data.reference.url: "a.ts" is a relative'),

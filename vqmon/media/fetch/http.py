@@ -248,10 +248,16 @@ def _build_request(url: CheckedUrl, policy: FetchPolicy, byte_range: ByteRange |
     if byte_range is not None:
         last = byte_range.offset_bytes + byte_range.length_bytes - 1
         headers["Range"] = f"bytes={byte_range.offset_bytes}-{last}"
+    target = url.path
+    credential = policy.credential_of(url.host)
+    if credential is not None:
+        target = credential.signed_path(target)
+        if credential.header:
+            headers[credential.header] = credential.secret
     idle_seconds = policy.first_byte_seconds
     return httpcore2.Request(
         "GET",
-        httpcore2.URL(scheme=url.scheme.encode(), host=url.host.encode(), port=url.port, target=url.path.encode()),
+        httpcore2.URL(scheme=url.scheme.encode(), host=url.host.encode(), port=url.port, target=target.encode()),
         headers=list(headers.items()),
         extensions={"timeout": {"connect": policy.connect_seconds, "read": idle_seconds, "write": idle_seconds}},
     )

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 import idna
 
 from vqmon.errors import FetchError, SettingsError
+from vqmon.media.fetch.credentials import HostCredential
 
 
 def decode_url_path(url_path: str) -> str:
@@ -106,6 +107,8 @@ class FetchPolicy:
     rate_window_seconds: float = 5.0
     max_bytes: int = 64_000_000
     retries: int = 2
+    # at most one per host
+    credentials: tuple[HostCredential, ...] = ()
     # the section of the settings that messages name
     section: str = "fetch"
 
@@ -114,6 +117,10 @@ class FetchPolicy:
         if min(*limits, self.max_bytes) <= 0 or min(self.max_redirects, self.retries, self.min_rate_bytes) < 0:
             raise SettingsError("fetch: a time or size limit must be positive")
         _parse_networks(self.allowed_networks)
+
+    def credential_of(self, host: str) -> HostCredential | None:
+        """What this host wants to see; `host` is normalised as in `CheckedUrl`."""
+        return next((credential for credential in self.credentials if credential.host == host), None)
 
     def allows_host(self, host: str) -> bool:
         """Whether the policy allows this host name; `host` is normalised as in `CheckedUrl`."""

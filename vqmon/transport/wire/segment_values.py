@@ -179,5 +179,6 @@ def _check_address(field: str, url: str) -> None:
         raise WireError(f'{field}: "{shown}" is a relative address; write it in full, with https:// or file://')
     try:
         urlsplit(url).hostname  # noqa: B018 - raises for an invalid host
-    except ValueError as error:
-        raise WireError(f"{field}: {error}") from error
+    except ValueError:
+        # without its message, which quotes the user part
+        raise WireError(f"{field}: the host of this address is invalid") from None

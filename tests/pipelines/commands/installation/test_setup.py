@@ -35,6 +35,8 @@ def test_settings_for_a_playlist_allow_its_host_and_nothing_else(
     assert tomllib.loads(file.read_text())["fetch"] == fetch
     [stream] = load_settings(file).source.streams
     assert (stream.id, stream.url) == ("news", address)
+    # a signed address is for its owner alone
+    assert file.stat().st_mode & 0o777 == (0o600 if "?" in address else 0o644)
 
 
 def test_settings_for_a_folder_name_it_absolutely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
