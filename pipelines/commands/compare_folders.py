@@ -11,10 +11,11 @@ from pipelines.service.wiring import SCORE_MAX_SAMPLES, as_url, fetch_policy, op
 from vqmon.core.experiments.analysis.analysis import ExperimentAnalysis
 from vqmon.core.experiments.definition import Arm, Experiment
 from vqmon.core.experiments.results import ArmResult, Comparison
-from vqmon.core.types import Outcome, Rendition, Segment
+from vqmon.core.types import Outcome, QualityEvent, Rendition, Segment
 from vqmon.errors import SettingsError
 from vqmon.flow import iterate, map_in_order
 from vqmon.media.fetch.fetcher import Fetcher
+from vqmon.plurals import plural
 from vqmon.settings.load import Settings
 
 _SEED = 1
@@ -61,8 +62,9 @@ def pair_folders(control: Path, treatment: Path) -> FolderPairs:
     unpaired = [path for path in (*first.values(), *second.values()) if path not in used]
     if len(pairs) < _MIN_PAIRS:
         raise SettingsError(
-            f"{len(pairs)} files have the same name in {control} and {treatment}; a comparison needs two pairs or "
-            "more: name the encodes of one source alike, for example a/film.mp4 and b/film.mkv"
+            f"{plural(len(pairs), 'pair')} of files with the same name in {control} and {treatment}; a comparison "
+            f"needs at least {_MIN_PAIRS}, a verdict {_MIN_CONTENTS}: name the encodes of one source alike, for "
+            "example a/film.mp4 and b/film.mkv"
         )
     return FolderPairs(control=control, treatment=treatment, pairs=pairs, unpaired=unpaired)
 
@@ -90,6 +92,7 @@ async def compare_folders(
 ) -> Comparison:
     """Score both folders and compare them: each source is a cluster of one pair."""
     starts_at = utc_now()
+    files = {as_url(str(path)): path for _, *paths in folders.pairs for path in paths}
     segments = [
         Segment(rendition=Rendition(stream_id=name, name=arm), sequence=0, url=as_url(str(path)), starts_at=starts_at)
         for name, *paths in folders.pairs
@@ -109,7 +112,7 @@ async def compare_folders(
     ):
 
         async def observe(segment: Segment) -> Outcome:
-            return (await observer.observe(segment)).outcome
+            return _with_bitrate((await observer.observe(segment)).outcome, files[segment.url])
 
         await map_in_order(iterate(segments), observe, finish, running=asyncio.Semaphore(settings.in_flight))
     comparison = analysis.finish(rng=np.random.default_rng(_SEED))
@@ -122,19 +125,28 @@ async def compare_folders(
     )
 
 
+def _with_bitrate(outcome: Outcome, file: Path) -> Outcome:
+    """The outcome with the bitrate of its whole file, sound included; a still picture has none."""
+    if not isinstance(outcome, QualityEvent) or outcome.media.is_still or outcome.media.duration_seconds <= 0:
+        return outcome
+    seconds = outcome.media.duration_seconds
+    rendition = replace(outcome.segment.rendition, bitrate_kbps=file.stat().st_size * 8e-3 / seconds)
+    return replace(outcome, segment=replace(outcome.segment, rendition=rendition, duration_seconds=seconds))
+
+
 def _with_few_contents(answer: ArmResult, contents: int) -> ArmResult:
-    """An undecided verdict on a few contents says that they are too few, whatever they show."""
+    """An undecided verdict on a few contents says that they are too few, how many are needed, and why."""
     if contents >= _MIN_CONTENTS or answer.verdict.kind != "undecided":
         return answer
     chance = 2 / 2**contents
     reason = (
-        f"{contents} contents are too few: by chance alone, "
-        f"all of them differ in one direction in {chance:.0%} of cases"
+        f"{plural(contents, 'content')} of the at least {_MIN_CONTENTS} that a verdict needs: by chance alone, "
+        f"all {contents} differ in one direction in {chance:.0%} of cases"
     )
     verdict = replace(
         answer.verdict,
         reasons=(reason, *answer.verdict.reasons),
-        next_step=f"Add encodes of other sources to both folders: {_MIN_CONTENTS} are the least that can decide.",
+        next_step=f"Add encodes of {plural(_MIN_CONTENTS - contents, 'other source')} or more to both folders.",
     )
     return replace(answer, verdict=verdict)
 

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from vqmon.core.experiments.results import ArmResult, ArmSummary, Comparison, ConfidenceInterval, Effect, HealthCheck
 from vqmon.core.experiments.stats.power import MAX_CLUSTERS, PowerAssumptions, SampleSizePlan
+from vqmon.plurals import plural
 
 _VERDICT_COLOURS = {
     "better": "green",
@@ -25,7 +26,7 @@ def comparison_lines(comparison: Comparison) -> Iterator[str | Table]:
         yield f"[bold]{escape(question)}[/bold]"
     if comparison.begins_at is not None and comparison.ends_at is not None:
         span = f"{comparison.begins_at:%Y-%m-%d %H:%M} to {comparison.ends_at:%Y-%m-%d %H:%M} UTC"
-        yield f"[dim]{comparison.outcomes:,} outcomes, {span} on the media timeline[/dim]"
+        yield f"[dim]{plural(comparison.outcomes, 'outcome')}, {span} on the media timeline[/dim]"
     for result in comparison.answers:
         yield from _answer_lines(result)
     yield _arms(comparison)
@@ -45,14 +46,15 @@ def _answer_lines(result: ArmResult) -> Iterator[str | Table]:
     for effect in result.effects:
         if effect.p_t is not None:
             yield _effect(effect)
-    if result.guardrails or result.looks:
-        yield _guards(result)
+    if result.guardrails:
+        yield _guardrails(result)
+    if result.looks:
+        yield _misleading_signals(result)
     if result.people is not None:
         people = result.people
-        sides = (
-            f"{people.clusters_for_arm} clusters for {result.arm}, {people.clusters_for_control} for {result.control}"
-        )
-        votes = f"{people.votes} votes by {people.voters}"
+        sides = f"{plural(people.clusters_for_arm, 'cluster')} for {result.arm}, "
+        sides += f"{people.clusters_for_control} for {result.control}"
+        votes = f"{plural(people.votes, 'vote')} by {people.voters}"
         yield escape(f"people: {votes}; {sides}, {people.clusters_tied} tied, p {people.p:.2g}")
     if result.effects and result.effects[0].by_cluster:
         yield _clusters(result.effects[0])
@@ -108,13 +110,19 @@ def _clusters(effect: Effect) -> Table:
     return table
 
 
-def _guards(result: ArmResult) -> Table:
+def _guardrails(result: ArmResult) -> Table:
     table = _table("must hold", "control", "arm", "difference", "limit", "state")
     for rail in result.guardrails:
         values = [_short(value) for value in (rail.control_mean, rail.arm_mean, rail.difference)]
         table.add_row(escape(rail.name), *values, f"{rail.margin:g}", rail.state)
+    return table
+
+
+def _misleading_signals(result: ArmResult) -> Table:
+    """The signals that raise scores without raising quality: where they differ, people must look at the pictures."""
+    table = _table("signals that mislead scorers", "control", "arm", "difference", "allowed", "state")
     for look in result.looks:
-        state = "[magenta]beyond[/magenta]" if look.exceeds_limit else "within"
+        state = "[magenta]differs: look at the pictures[/magenta]" if look.exceeds_limit else "similar"
         values = [_short(value) for value in (look.control_mean, look.arm_mean, look.difference)]
         table.add_row(look.signal.replace("_", " "), *values, f"{look.limit:g}", state)
     return table
@@ -154,7 +162,7 @@ def plan_lines(assumed: PowerAssumptions, plan: SampleSizePlan) -> Iterator[str]
         (plan.clusters_final, "when you look once, at the end"),
     ):
         text = "more than a million" if count >= MAX_CLUSTERS else f"{count:,}"
-        yield f"  [bold]{text}[/bold] clusters of {m} segments {how}: {count * m:,} segments"
+        yield f"  [bold]{text}[/bold] clusters of {plural(m, 'segment')} {how}: {plural(count * m, 'segment')}"
     yield (
         f"[dim]A cluster's mean has s.d. {plan.cluster_sd:.2f}; the design effect is {plan.design_effect:.1f}: "
         "segments of one cluster are correlated.[/dim]"

@@ -10,6 +10,7 @@ from pipelines.console.evaluation import number_table
 from vqmon.core.evaluation.ladder.analysis import LadderAnalysis
 from vqmon.core.evaluation.ladder.curves import BdRate, CurveResult
 from vqmon.core.evaluation.ladder.encodes import Subject
+from vqmon.plurals import plural
 from vqmon.web.pages.ladder import format_quality
 
 _STYLES = {"no": "red", "yes": "green", "unclear": "yellow"}
@@ -20,7 +21,8 @@ def ladder_lines(measured: MeasuredLadder, analysis: LadderAnalysis) -> Iterator
     excerpt, ladder = measured.excerpt, measured.ladder
     yield (
         f"[dim]{escape(measured.clip.name)}: {excerpt.seconds:.1f} s from {excerpt.start_seconds:.1f} s on, "
-        f"{excerpt.width}x{excerpt.height}; {len(ladder.encodes)} encodes, {len(ladder.forms)} altered forms[/dim]"
+        f"{excerpt.width}x{excerpt.height}; {plural(len(ladder.encodes), 'encode')}, "
+        f"{plural(len(ladder.forms), 'altered form')}[/dim]"
     )
     for remark in measured.remarks:
         yield f"[yellow]{escape(remark)}[/yellow]"

@@ -8,6 +8,7 @@ from rich.table import Table
 from vqmon.core.scores import score_band
 from vqmon.core.types import Alert, Outcome, QualityEvent, SegmentFailure
 from vqmon.media.fetch.ssrf_policy import decode_url_path, printable
+from vqmon.plurals import plural
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec
 from vqmon.scoring.manifests.level_scorer import LevelScorerSpec
@@ -62,7 +63,7 @@ def outcome_line(outcome: Outcome) -> str:
     scores = "  ".join(f"[{_BAND_COLOURS[score_band(s.value)]}]{s.scorer} {s.value:5.1f}[/]" for s in outcome.scores)
     scores += "".join(f"  [red]{failure.scorer} {failure.reason}[/red]" for failure in outcome.scorer_failures)
     notable = ", ".join(_notable(outcome))
-    return f"{place} {scores}  {len(outcome.times_seconds)} frames" + (
+    return f"{place} {scores}  {plural(len(outcome.times_seconds), 'frame')}" + (
         f"  [yellow]{notable}[/yellow]" if notable else ""
     )
 
@@ -77,7 +78,9 @@ def alert_line(alert: Alert) -> str:
 
 def rule_change_table(before: Sequence[Alert], after: Sequence[Alert]) -> Table:
     """Alerts of the old and the new rules side by side."""
-    table = Table(box=None, pad_edge=False, title=f"{len(before)} alerts with the old rules, {len(after)} with the new")
+    table = Table(
+        box=None, pad_edge=False, title=f"{plural(len(before), 'alert')} with the old rules, {len(after)} with the new"
+    )
     for name in ("rules", "rule", "series", "began", "opened", "resolved"):
         table.add_column(name, overflow="fold")
     rows = [("both" if a in after else "old only", a) for a in before]

@@ -11,6 +11,7 @@ from pipelines.service.history_thread import HistoryThread
 from pipelines.service.lifecycle import call_every
 from vqmon.core.alerts.annotations import DeployMarker, deploy_marker_id
 from vqmon.core.alerts.judge import Judge
+from vqmon.plurals import plural
 from vqmon.settings.load import Settings
 from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.history import open_history
@@ -38,7 +39,7 @@ async def record_deployment(settings: Settings, marker: DeployMarker) -> str:
         from pipelines.topics.publisher import publish_marker
 
         partition_count = await publish_marker(settings, marker)
-        return f"marker {marker.name!r} was written to {partition_count} partitions of the segments topic"
+        return f"marker {marker.name!r} was written to {plural(partition_count, 'partition')} of the segments topic"
     location = settings.history.location
     with open_history(location, mode="annotate") as history:
         history.add_marker(marker)

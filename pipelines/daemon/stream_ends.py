@@ -12,6 +12,7 @@ from vqmon.core.alerts.state import RenditionTimeline
 from vqmon.core.types import Alert
 from vqmon.errors import SettingsError, StoreError
 from vqmon.flow import wait_or_stop
+from vqmon.plurals import plural
 from vqmon.settings.load import Settings
 from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.history import History, open_history
@@ -33,7 +34,7 @@ async def request_end(settings: Settings, stream_id: str, rendition: str = ALL_R
         from pipelines.topics.publisher import publish_end
 
         partition_count = await publish_end(settings, end)
-        return f"the end of {subject} was written to all {partition_count} partitions of the segments topic"
+        return f"the end of {subject} was written to all {plural(partition_count, 'partition')} of the segments topic"
     location = settings.history.location
     with open_history(location, mode="annotate") as history:
         renditions = _renditions_seen(history, stream_id)

@@ -23,6 +23,7 @@ from pipelines.daemon import one_host
 from pipelines.demo.stream import GOP_SECONDS, SIZES, Packager, make_clip, running_packager, serve_folder
 from pipelines.service.wiring import default_file, settings_for_watch
 from vqmon.core.types import Alert, Outcome, QualityEvent
+from vqmon.plurals import plural
 from vqmon.settings.load import Settings
 from vqmon.settings.sections import AlertSettings
 from vqmon.telemetry.logs import configure_logging
@@ -142,7 +143,7 @@ def _run_demo(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> 
 
 def _summarize(record: DemoRecord) -> None:
     end = time.time() + 60
-    console.print(f"\n[bold]{len(record.scored)} segments scored, {record.unscored} unscored[/bold]")
+    console.print(f"\n[bold]{plural(len(record.scored), 'segment')} scored, {record.unscored} unscored[/bold]")
     console.print("mean score       before   while wrong   after")
     for name in SIZES:
         before = record.mean(name, 0, record.fault_at)

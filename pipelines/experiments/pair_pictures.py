@@ -11,6 +11,7 @@ from vqmon.core.types import Outcome, QualityEvent
 from vqmon.errors import SegmentError
 from vqmon.flow import iterate, map_in_order
 from vqmon.media.fetch.fetcher import Fetcher
+from vqmon.plurals import plural
 from vqmon.settings.load import Settings
 from vqmon.transport.history.history import History
 from vqmon.transport.reviews import Reviews
@@ -75,7 +76,7 @@ async def store_pair_pictures(
                 continue
             counts[how] += 1
             await asyncio.to_thread(reviews.replace_pictures, name, outcome.id, pictures)
-            on_progress(f"{outcome.segment.key}: {len(pictures)} pictures {how}")
+            on_progress(f"{outcome.segment.key}: {plural(len(pictures), 'picture')} {how}")
 
     await _decode_pictures(settings, events, store)
     reviews.delete_pictures(name, except_event_ids=event_ids)

@@ -24,6 +24,7 @@ from pipelines.service.lifecycle import OnPublish
 from vqmon.core.types import Alert, AlertEvidence, alert_id, failure_from_error
 from vqmon.errors import BrokerError, FencedError, RecordTooLargeError, ScoreError, SettingsError, WireError
 from vqmon.flow import Overtaking, map_in_order
+from vqmon.plurals import plural
 from vqmon.telemetry.logs import log_event
 from vqmon.telemetry.metrics import Meters
 from vqmon.transport.kafka.records import (
@@ -404,7 +405,9 @@ class PartitionWorker:
         """Whether every topic that is written has this partition too; says once what is missing."""
         companions = self._context.companions
         counts = await self._group.partition_counts(companions) if companions else {}
-        missing = [f"{name} ({count} partitions)" for name, count in counts.items() if count <= self.partition]
+        missing = [
+            f"{name} ({plural(count, 'partition')})" for name, count in counts.items() if count <= self.partition
+        ]
         problem = ""
         if missing:
             problem = (

@@ -51,7 +51,7 @@ def test_export_and_check_read_either_history(
         history.publish(outcomes)
     assert "20 segments scored, 1 unscored" in run_vqmon(settings, "check", "--offline")
     assert "21 rows" in run_vqmon(settings, "export", str(tmp_path / "a.parquet"))
-    assert "21 rows in 1 files" in run_vqmon(settings, "export", "--partitioned", str(tmp_path / "lake"))
+    assert "21 rows in 1 file of" in run_vqmon(settings, "export", "--partitioned", str(tmp_path / "lake"))
     assert "0 rows in 0 files" in run_vqmon(settings, "export", "--partitioned", str(tmp_path / "lake"))
     (file,) = (tmp_path / "lake").rglob("*.parquet")
     assert pq.read_table(file, partitioning=None)["starts_at"][0].as_py() == START
@@ -100,7 +100,7 @@ def test_back_up_check_and_salvage_a_file(tmp_path: Path) -> None:
     assert "400 outcomes, 8 blocks of events\nnothing is damaged" in run_vqmon(settings, "history", "check")
     overwrite_pages(path, pages_of(path, "document")[-3:])
     output = run_vqmon(settings, "history", "check", status=1)
-    lost = int(re.findall(r"(\d+) outcomes have no event", output)[0])
+    lost = int(re.findall(r"(\d+) outcomes? without an event", output)[0])
     new = str(tmp_path / "new.db")
     output = run_vqmon(settings, "history", "salvage", str(path), new)
     assert f"outcomes: {400 - lost} saved, {lost} lost" in output

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vqmon.cli.console import OutputFile, err, open_settings, out
 from vqmon.core.experiments.results import Comparison
+from vqmon.plurals import plural
 from vqmon.settings.load import Settings
 
 
@@ -177,13 +178,16 @@ def plan(
 def _check_options(
     name: str, other: Path | None, *, scorers: Sequence[str], file: Path | None, history: str | None
 ) -> None:
-    """Raises UsageError for an option that the other kind of comparison has, and for one folder alone."""
+    """Raises UsageError for an option that the other kind of comparison has, and for one folder or file alone."""
     if other is not None and (file is not None or history is not None):
         raise click.UsageError("--file and --history are for an experiment; a comparison of two folders has neither")
     if other is None and scorers:
         raise click.UsageError("--scorer is for two folders; an experiment names its scorers in the experiments file")
-    if other is None and name.endswith("/"):
-        raise click.UsageError(f"{name} looks like a folder; name a second one to compare it with: {name} OTHER/")
+    if other is None and (name.endswith("/") or Path(name).is_dir()):
+        folder = f"{name.rstrip('/')}/"
+        raise click.UsageError(f"{folder} is one folder; name a second one to compare it with: {folder} OTHER/")
+    if other is None and Path(name).is_file():
+        raise click.UsageError(f"{name} is a file; name two folders of encodes, or an experiment")
 
 
 def _compare(settings: Settings, name: str, *, file: Path | None, history: str | None) -> Comparison:
@@ -200,7 +204,7 @@ def _compare(settings: Settings, name: str, *, file: Path | None, history: str |
             opened_history,
             experiment,
             votes=votes,
-            on_progress=lambda count: status.update(f"comparing: {count:,} outcomes read"),
+            on_progress=lambda count: status.update(f"comparing: {plural(count, 'outcome')} read"),
         )
 
 

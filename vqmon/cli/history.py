@@ -21,6 +21,7 @@ from vqmon.cli.console import (
     until_option,
 )
 from vqmon.errors import SettingsError
+from vqmon.plurals import plural
 
 
 @click.command()
@@ -133,7 +134,7 @@ def export(
             from vqmon.transport.export.partitioned import export_partitions
 
             summary = export_partitions(stored, folder, period=period, now=datetime.now(UTC))
-            err.print(f"{summary.rows} rows in {summary.files} files of {folder}")
+            err.print(f"{plural(summary.rows, 'row')} in {plural(summary.files, 'file')} of {folder}")
             return
         assert file is not None
         rows = export_outcomes(
@@ -145,7 +146,7 @@ def export(
             since=as_utc(since),
             until=as_utc(until),
         )
-    err.print(f"{rows} rows in {file}")
+    err.print(f"{plural(rows, 'row')} in {file}")
 
 
 @click.group()
@@ -189,14 +190,15 @@ def check_history(ctx: click.Context, history: str | None) -> None:
     from vqmon.transport.recovery.integrity import check_integrity
 
     report = check_integrity(open_settings(ctx.obj).history.at_location(history).location)
-    out.print(f"{report.outcomes} outcomes, {report.blocks} blocks of events")
+    out.print(f"{plural(report.outcomes, 'outcome')}, {plural(report.blocks, 'block')} of events")
     for line in (*report.page_problems, *report.block_problems):
         out.print(line, markup=False, soft_wrap=True)
     if report.is_sound:
         out.print("nothing is damaged")
         return
     out.print(
-        f"damaged: {report.damaged_blocks} blocks of events, {report.outcomes_without_event} outcomes have no event"
+        f"damaged: {plural(report.damaged_blocks, 'block')} of events; "
+        f"{plural(report.outcomes_without_event, 'outcome')} without an event"
     )
     out.print("restore a backup, or save what can be read: vqmon history salvage OLD NEW")
     ctx.exit(EXIT_FAILED)
@@ -221,5 +223,5 @@ def salvage(config: Path | None, old: Path, new: Path) -> None:
             out.print(f"{name}: {counts[table].saved} saved, {counts[table].lost} lost")
     for table, count in counts.items():
         if table not in names and count.lost:
-            out.print(f"table {table}: {count.saved} rows saved, {count.lost} lost")
+            out.print(f"table {table}: {plural(count.saved, 'row')} saved, {count.lost} lost")
     err.print(f"the new history is {new}", markup=False, soft_wrap=True)

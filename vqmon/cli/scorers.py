@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from vqmon.cli.console import as_utc, history_option, open_settings, out, since_option, until_option
+from vqmon.plurals import plural
 
 
 @click.group(invoke_without_command=True)
@@ -59,7 +60,7 @@ def bridge(
     file = output or Path(f"{old}--{new}.bridge.json")
     save_bridge(fitted, file)
     out.print(
-        f"{fitted.kind} bridge {old} -> {new}, fitted to {fitted.count} segments with scores from "
+        f"{fitted.kind} bridge {old} -> {new}, fitted to {plural(fitted.count, 'segment')} with scores from "
         f"{fitted.old_score_min:.1f} to {fitted.old_score_max:.1f}: RMS error {fitted.error_rms:.2f} points (95 % of "
         f"segments within {fitted.error_p95:.2f}), rank correlation {fitted.correlation:.3f}; written to {file}",
         soft_wrap=True,

@@ -17,6 +17,7 @@ from vqmon.core.evaluation.calibration_fit import CalibrationSample, FittedCalib
 from vqmon.core.scores import pool
 from vqmon.core.types import Score
 from vqmon.errors import SettingsError
+from vqmon.plurals import plural
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec, save_composite_spec
 from vqmon.scoring.manifests.frame_scorer import ScorerSpec, find_bundles, save_frame_spec
 from vqmon.scoring.manifests.level_scorer import LevelScorerSpec, save_level_spec
@@ -92,7 +93,7 @@ def calibrate_scorer(
         fitted=fitted,
         scores=human.tolist(),
         old_values=[score.value for _, score in scored],
-        remarks=[f"{unscored} files could not be scored."] if unscored else [],
+        remarks=[f"{plural(unscored, 'file')} could not be scored."] if unscored else [],
     )
 
 

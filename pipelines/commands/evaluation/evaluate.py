@@ -15,6 +15,7 @@ from pipelines.service.wiring import utc_now
 from vqmon.core.evaluation.evaluation import RatedItems, evaluate
 from vqmon.core.evaluation.results import Evaluation
 from vqmon.errors import SettingsError
+from vqmon.plurals import plural
 from vqmon.settings.load import Settings
 from vqmon.web.pages.evaluation import EvaluationReport, pictured_outliers, render_evaluation
 
@@ -43,7 +44,7 @@ class EvaluatedData:
         if self.unscored:
             reasons = sorted({reason.split(":")[0] for reason in self.unscored.values()})
             listed = ", ".join(reasons[:_MAX_REASONS])
-            remarks.append(f"{len(self.unscored)} files could not be scored ({listed}).")
+            remarks.append(f"{plural(len(self.unscored), 'file')} could not be scored ({listed}).")
         return remarks
 
 

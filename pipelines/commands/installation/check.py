@@ -25,6 +25,7 @@ from vqmon.core.types import Segment
 from vqmon.errors import NoHistoryError, SegmentError, SettingsError, VqmonError
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.media.sources.playlist import list_segments
+from vqmon.plurals import plural
 from vqmon.settings.load import Settings, load_settings
 from vqmon.transport.history.history import open_history
 from vqmon.transport.secrets import read_secret
@@ -83,7 +84,7 @@ def _check_rules(settings: Settings, scorer_ids: Sequence[str]) -> str:
         for rule in rules
         if isinstance(rule.condition, Regression)
     ]
-    return f"{len(rules)} alert rules" + (f"; drops: {', '.join(drops)}" if drops else "")
+    return plural(len(rules), "alert rule") + (f"; drops: {', '.join(drops)}" if drops else "")
 
 
 def _check_onnxruntime() -> CheckResult:
@@ -150,7 +151,7 @@ def _check_history(settings: Settings) -> str:
             counts = history.queries.counts()
     except NoHistoryError:
         return f"{location} is reachable and has no tables yet; the first run creates them"
-    return f"{location}: {counts.scored} segments scored, {counts.unscored} unscored"
+    return f"{location}: {plural(counts.scored, 'segment')} scored, {counts.unscored} unscored"
 
 
 async def _check_notify_targets(settings: Settings, *, offline: bool) -> str:
@@ -203,4 +204,5 @@ async def _describe_playlist(settings: Settings, stream_id: str, url: str) -> st
             raise SettingsError(f"{stream_id}: {error}") from error
     segments = [item if isinstance(item, Segment) else item.segment for item in items]
     renditions = sorted({segment.rendition.name for segment in segments})
-    return f"{stream_id}: {len(items)} segments in {len(renditions)} renditions ({', '.join(renditions)})"
+    counts = f"{plural(len(items), 'segment')} in {plural(len(renditions), 'rendition')}"
+    return f"{stream_id}: {counts} ({', '.join(renditions)})"

@@ -48,7 +48,9 @@ def test_files_are_paired_by_name_whatever_their_suffix(tmp_path: Path) -> None:
 def test_folders_without_pairs_are_refused_with_a_remedy(tmp_path: Path) -> None:
     """One pair is too few; a folder that does not exist is named."""
     a, b = _touch(tmp_path / "a", "x.mp4", "y.mp4"), _touch(tmp_path / "b", "x.mp4", "z.mp4")
-    with pytest.raises(SettingsError, match=r"1 files have the same name.*a/film\.mp4 and b/film\.mkv"):
+    with pytest.raises(
+        SettingsError, match=r"1 pair of files .*needs at least 2, a verdict 6: .*a/film\.mp4 and b/film\.mkv"
+    ):
         pair_folders(a, b)
     with pytest.raises(SettingsError, match="missing: cannot be read as a folder"):
         pair_folders(a, tmp_path / "missing")
@@ -61,6 +63,17 @@ def test_one_folder_is_not_compared_with_itself(tmp_path: Path) -> None:
     for other in (a, tmp_path / "link"):
         with pytest.raises(SettingsError, match="are one folder"):
             pair_folders(a, other)
+
+
+def test_one_folder_or_a_file_alone_asks_for_the_second_folder(tmp_path: Path) -> None:
+    """With and without the slash; before any settings or history are read."""
+    _touch(tmp_path / "a", "film.mp4")
+    for name in ("a", "a/"):
+        run = CliRunner().invoke(main, ["compare", name])
+        assert run.exit_code == 2
+        assert "a/ is one folder; name a second one to compare it with: a/ OTHER/" in run.stderr
+    run = CliRunner().invoke(main, ["compare", "a/film.mp4"])
+    assert "a/film.mp4 is a file; name two folders of encodes, or an experiment" in run.stderr
 
 
 def test_the_brighter_folder_wins_with_the_verdict_of_an_experiment(tmp_path: Path) -> None:
@@ -80,6 +93,10 @@ def test_the_brighter_folder_wins_with_the_verdict_of_an_experiment(tmp_path: Pa
     comparison = json.loads(run.stdout)
     (answer,) = comparison["answers"]
     assert (answer["arm"], answer["control"], answer["verdict"]["kind"]) == ("b", "a", "better")
+    # more light costs nothing: files of the same bitrate, from their sizes and durations
+    sizes = {arm: sum(file.stat().st_size for file in (tmp_path / arm).iterdir()) for arm in "ab"}
+    rates = {arm["arm"]: arm["bitrate_kbps"] for arm in comparison["arms"]}
+    assert rates == pytest.approx({arm: size * 8e-3 / 8 for arm, size in sizes.items()}, rel=0.01)
     (effect,) = answer["effects"]
     assert effect["clusters"] == 8
     assert effect["final"]["mean"] == pytest.approx(10.2, abs=1.0)
@@ -103,6 +120,9 @@ def test_an_undecided_verdict_on_few_sources_says_that_they_are_too_few(tmp_path
 
     assert run.exit_code == 0, run.output
     text = " ".join(run.stdout.split())
-    assert "3 contents are too few: by chance alone, all of them differ in one direction in 25% of cases" in text
-    assert "Add encodes of other sources to both folders: 6 " in text
+    assert (
+        "3 contents of the at least 6 that a verdict needs: by chance alone, all 3 differ in one direction in 25%"
+        in text
+    )
+    assert "Add encodes of 3 other sources or more to both folders." in text
     assert text.count("← read") <= 1

@@ -294,7 +294,7 @@ async def test_an_added_partition_is_read_as_soon_as_the_other_topics_have_it() 
         await fleet.until(1)
         await until(lambda: any("was added" in worker.status for worker in member.workers))
         added = next(worker for worker in member.workers if worker.partition == 1)
-        assert f"{NAMES.quality} (1 partitions), {NAMES.state} (1 partitions)" in added.status
+        assert f"{NAMES.quality} (1 partition), {NAMES.state} (1 partition)" in added.status
         fleet.broker.partition_counts.clear()
         await fleet.until(2)
 

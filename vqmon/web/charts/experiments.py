@@ -14,6 +14,7 @@ from vqmon.core.experiments.results import (
     Effect,
 )
 from vqmon.core.scores import REFERENCE_PREFIX
+from vqmon.plurals import plural
 from vqmon.web.charts.svg import (
     Plot,
     ReferenceLine,
@@ -120,17 +121,17 @@ def interval_sentence(effect: Effect, experiment: Experiment, *, arm: str, contr
     if effect.reading is not None and effect.reading.kind == "final":
         final = effect.reading
         return (
-            f"{subject}; tested once, at the planned {experiment.planned_clusters} clusters: "
+            f"{subject}; tested once, at the planned {plural(experiment.planned_clusters, 'cluster')}: "
             f"{_interval_text(final, effect)}."
         )
     if effect.anytime is None or first is None:
         return (
-            f"{effect.scorer}: {effect.clusters} of {experiment.planned_clusters} planned clusters; too few for an "
-            "interval yet."
+            f"{effect.scorer}: {effect.clusters} of {plural(experiment.planned_clusters, 'planned cluster')}; too few "
+            "for an interval yet."
         )
     current = effect.anytime
     return (
-        f"{subject}: first interval at {first.clusters} clusters, now {_interval_text(current, effect)} "
+        f"{subject}: first interval at {plural(first.clusters, 'cluster')}, now {_interval_text(current, effect)} "
         f"over {effect.clusters}. The band covers the "
         f"true difference at all times with {100 * current.level:g} % confidence."
     )

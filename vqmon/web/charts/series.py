@@ -7,7 +7,7 @@ from datetime import datetime
 from vqmon.core.timeline import TimeBucket, TimelinePoint
 from vqmon.core.types import SIGNALS, Alert
 from vqmon.errors import REASONS
-from vqmon.web.model.renditions import plural
+from vqmon.plurals import plural
 from vqmon.web.model.sparklines import polyline_path
 from vqmon.web.model.time_range import TimeRange
 from vqmon.web.urls import segment_path
@@ -234,8 +234,8 @@ def bucket_caption(buckets: Sequence[TimeBucket], alerts: Sequence[Alert], score
     mean = f"{total / scored:.0f}" if scored else "none"
     lowest = min((bucket.lowest for bucket in buckets if bucket.lowest is not None), default=0.0)
     return (
-        f"{scored + unscored:,} segments, scored by {scorer}: mean {mean}, lowest {lowest:.0f}. {unscored:,} unscored, "
-        f"{plural(len(alerts), 'alert')}. Each point of the chart is the lowest score of "
+        f"{plural(scored + unscored, 'segment')}, scored by {scorer}: mean {mean}, lowest {lowest:.0f}. "
+        f"{unscored:,} unscored, {plural(len(alerts), 'alert')}. Each point of the chart is the lowest score of "
         f"{duration_words(buckets[0].seconds)}."
     )
 

@@ -10,6 +10,7 @@ from vqmon.core.alerts.annotations import END_REASON_TEXTS
 from vqmon.core.scores import score_band
 from vqmon.core.timeline import RenditionState
 from vqmon.core.types import Alert
+from vqmon.plurals import plural
 from vqmon.web.model.explanations import STATE_DESCRIPTIONS, reason_sentence
 from vqmon.web.model.sparklines import Sparkline, draw_sparkline
 from vqmon.web.urls import segment_path, stream_path, with_query
@@ -156,8 +157,10 @@ def _size_and_bitrate(rendition: RenditionState) -> str:
 def _sparkline_label(values: Sequence[float | None]) -> str:
     scores = [value for value in values if value is not None]
     if not scores:
-        return f"No score in the last {len(values)} segments"
-    return f"Last {len(values)} segments: {min(scores):.0f} to {max(scores):.0f}, newest score {scores[-1]:.0f}"
+        return f"No score in the last {plural(len(values), 'segment')}"
+    return (
+        f"Last {plural(len(values), 'segment')}: {min(scores):.0f} to {max(scores):.0f}, newest score {scores[-1]:.0f}"
+    )
 
 
 # ---- filter, sort, count
@@ -216,11 +219,3 @@ def state_shares(rows: Sequence[RenditionRow]) -> list[StateShare]:
             shares.append(StateShare(state=state, x=round(x, 1), width=round(max(width - 3, 2), 1)))
         x += width
     return shares
-
-
-def plural(count: int, noun: str) -> str:
-    """
-    >>> plural(1, "stream"), plural(2, "stream")
-    ('1 stream', '2 streams')
-    """
-    return f"{count} {noun}{'' if count == 1 else 's'}"

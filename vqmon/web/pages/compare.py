@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from vqmon.core.timeline import TimelinePoint
+from vqmon.plurals import plural
 from vqmon.web.charts.series import MAX_BUCKETS, duration_words, scorer_names
 from vqmon.web.charts.svg import (
     Plot,
@@ -32,7 +33,7 @@ from vqmon.web.model.alignment import (
     align_segments,
     summarize_differences,
 )
-from vqmon.web.model.renditions import RenditionRow, plural
+from vqmon.web.model.renditions import RenditionRow
 from vqmon.web.model.time_range import PRESETS, TimeRange, parse_time_range
 from vqmon.web.pages.stream import MAX_POINTS, RECENT_POINTS
 from vqmon.web.site import Site, csv_response, format_iso

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from starlette.requests import Request
 from starlette.responses import Response
 
+from vqmon.plurals import plural
 from vqmon.web.model.explanations import STATE_DESCRIPTIONS
 from vqmon.web.model.renditions import (
     DESCENDING_BY_DEFAULT,
@@ -14,7 +15,6 @@ from vqmon.web.model.renditions import (
     RenditionRow,
     fleet_sentence,
     matches_filter,
-    plural,
     state_shares,
 )
 from vqmon.web.site import Site

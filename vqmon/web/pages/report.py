@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from vqmon.core.experiments.human_review import PairExample
 from vqmon.core.experiments.results import ArmResult, Comparison, ConfidenceInterval, Effect
+from vqmon.plurals import plural
 from vqmon.web.charts.experiments import (
     distribution_plot,
     effect_decimals,
@@ -89,7 +90,7 @@ def _intervals(effect: Effect) -> Iterator[tuple[str, ConfidenceInterval]]:
 
 
 def _facts(effect: Effect) -> Iterator[tuple[str, str]]:
-    yield "Contents", f"{effect.clusters}, {effect.segments:,} segments"
+    yield "Contents", f"{effect.clusters}, {plural(effect.segments, 'segment')}"
     for name, value in (
         ("p, any-time", effect.p_anytime),
         ("p, t test", effect.p_t),

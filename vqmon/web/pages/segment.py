@@ -25,6 +25,7 @@ from vqmon.core.types import (
     SegmentFailure,
 )
 from vqmon.errors import REASONS
+from vqmon.plurals import plural
 from vqmon.web.model.explanations import REMEDIES_BY_REASON, STAGE_ACTIONS, reason_sentence
 from vqmon.web.model.heat_maps import MapChoice, MapLayer, map_choices, map_layers, timeline
 from vqmon.web.site import Site
@@ -223,7 +224,7 @@ def _picture_facts(media: MediaFacts) -> _Facts:
     if media.is_still:
         return [("Picture", f"{size}, a still picture")]
     return [
-        ("Picture", f"{size}, {media.fps:.2f} fps, {media.frame_count} frames"),
+        ("Picture", f"{size}, {media.fps:.2f} fps, {plural(media.frame_count, 'frame')}"),
         ("Length", f"{media.duration_seconds:.2f} s"),
     ]
 
@@ -292,7 +293,7 @@ def _reference_facts(event: QualityEvent) -> _Facts:
     ]
     if (pairing := event.reference_pairing) is not None:
         offset = f"offset {pairing.offset_seconds:+.3f} s, confidence {pairing.confidence:.2f}"
-        facts.append(("Pairing", f"{pairing.paired_frames} frames, {offset}"))
+        facts.append(("Pairing", f"{plural(pairing.paired_frames, 'frame')}, {offset}"))
         facts.append(("Canvas", pairing.canvas))
         areas = (("Picture", pairing.segment_area), ("Reference picture", pairing.reference_area))
         facts += [(name, area) for name, area in areas if area]

@@ -66,7 +66,7 @@ def test_a_new_version_has_the_same_graph_and_the_owners_scale(tmp_path: Path) -
     assert "199 items" in new.provenance["calibrated_on"]
     assert new.calibration.apply(60) > 85
     assert calibrated.fitted.error_rms < 7 < calibrated.old_error_rms
-    assert calibrated.remarks == ["1 files could not be scored."]
+    assert calibrated.remarks == ["1 file could not be scored."]
 
     async def scored() -> Score:
         options = ScorerOptions(placement=Placement(device="cpu"))

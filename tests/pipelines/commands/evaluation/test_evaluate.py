@@ -69,7 +69,7 @@ def test_scorers_and_signals_are_evaluated_from_media_to_report(data: Path, tmp_
     assert unscored["path"].endswith("broken.ts")
     assert unscored["reason"].startswith("not_media")
     text = report.read_text()
-    assert "1 files could not be scored (not_media)" in text
+    assert "1 file could not be scored (not_media)" in text
     assert text.count("data:image/jpeg;base64,") >= 12
     table = _evaluate(*arguments).stdout
     assert "tiny@1 by group" in table

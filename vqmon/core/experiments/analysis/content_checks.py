@@ -8,6 +8,7 @@ from vqmon.core.experiments.data.clusters import Floats
 from vqmon.core.experiments.data.losses import LossEvidence
 from vqmon.core.experiments.results import HealthCheck
 from vqmon.core.experiments.stats.sequential import MeanDifference
+from vqmon.plurals import plural
 
 _LOSS_ALPHA = 0.001
 _MAX_LOST_SHARE = 0.10
@@ -76,7 +77,7 @@ def check_repeated_content(values: Floats) -> HealthCheck:
         name="repeated content",
         is_good=is_good,
         weight="blocks",
-        text=f"{repeated} of {clusters} clusters have exactly the scores of another one, in both arms",
+        text=f"{repeated} of {plural(clusters, 'cluster')} with exactly the scores of another one, in both arms",
         remedy="" if is_good else "a content that is repeated counts once: name it in the label that is the cluster",
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 from vqmon.core.experiments.results import HealthCheck
 from vqmon.core.experiments.stats.distributions import binomial_cdf, sign_test_p, t_quantile
 from vqmon.core.experiments.stats.nonparametric import Floats
+from vqmon.plurals import plural
 
 _MISSING_ALPHA = 0.001
 _MISSING_SHARE = 0.01
@@ -46,7 +47,7 @@ def check_missing_pairs(
     is_balanced = p >= _MISSING_ALPHA and (share <= _MISSING_SHARE or imbalance < _MIN_MISSING_IMBALANCE)
     is_good = is_balanced and not silent
     text = (
-        f"{pairs} pairs; {missing_in_arm} without {arm}, {missing_in_control} without {control} "
+        f"{plural(pairs, 'pair')}; {missing_in_arm} without {arm}, {missing_in_control} without {control} "
         f"(p {p:.2g}, exact binomial test)"
     )
     worse_arm = arm if missing_in_arm > missing_in_control else control
@@ -55,7 +56,10 @@ def check_missing_pairs(
         is_good=is_good,
         weight="blocks",
         text=text
-        + "".join(f"; {name} is silent: the other arm went on for {count} segments" for name, count in silent.items())
+        + "".join(
+            f"; {name} is silent: the other arm went on for {plural(count, 'segment')}"
+            for name, count in silent.items()
+        )
         + (f"; {pending} newest segments still wait for their partner" if pending else ""),
         remedy=""
         if is_good
@@ -75,7 +79,7 @@ def check_versions(versions: Mapping[str, Mapping[str, int]]) -> HealthCheck:
         return HealthCheck(name="versions", is_good=True, weight="look", text=text or "no segment was scored")
     text = "; ".join(
         f"{component} changed during the experiment: "
-        + ", ".join(f"{version} ({count} segments)" for version, count in counts.items())
+        + ", ".join(f"{version} ({plural(count, 'segment')})" for version, count in counts.items())
         for component, counts in changed.items()
     )
     return HealthCheck(

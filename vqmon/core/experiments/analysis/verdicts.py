@@ -18,6 +18,7 @@ from vqmon.core.experiments.results import (
 )
 from vqmon.core.experiments.stats.sequential import MIN_ARM_SESSIONS, MIN_DEPENDENT_CLUSTERS
 from vqmon.core.scores import REFERENCE_PREFIX
+from vqmon.plurals import plural
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +125,7 @@ def _verdict_without_reading(inputs: VerdictInputs) -> Verdict:
         kind="undecided",
         sentence=f"Undecided: {min(clusters, needed)} of {needed} clusters are complete."
         if clusters < needed
-        else f"Undecided: not yet, with {clusters} clusters.",
+        else f"Undecided: not yet, with {plural(clusters, 'cluster')}.",
         reasons=(reason,),
         next_step=next_step,
     )
@@ -290,7 +291,7 @@ def _points(effect: Effect, interval: ConfidenceInterval) -> str:
 
 def _reason(effect: Effect, interval: ConfidenceInterval, *, largest_loss: float) -> str:
     text = f"{effect.scorer}: {_points(effect, interval)}, {interval.kind} {interval.level:.1%}, "
-    text += f"{effect.clusters} clusters"
+    text += plural(effect.clusters, "cluster")
     conservative = _conservative_interval(effect, interval)
     if (conservative.low <= 0 <= conservative.high) == (interval.low <= 0 <= interval.high):
         return text
@@ -308,8 +309,8 @@ def _guardrail_reason(guardrail: GuardrailResult) -> str:
 
 def _votes_text(tally: VoteTally) -> str:
     return (
-        f"{tally.clusters_for_arm} clusters for, {tally.clusters_for_control} against, {tally.clusters_tied} tied, "
-        f"p {tally.p:.2g}"
+        f"{plural(tally.clusters_for_arm, 'cluster')} for, {tally.clusters_for_control} against, "
+        f"{tally.clusters_tied} tied, p {tally.p:.2g}"
     )
 
 
