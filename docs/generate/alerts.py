@@ -16,7 +16,7 @@ from vqmon.core.alerts.rules import CONDITIONS
 _INTRODUCTION = """\
 The kinds of alert rules with all their keys, and the rules that come with vqmon. A rules file is TOML with
 one table `[rules.NAME]` per rule; `alerts.rules` names it. What the kinds detect, how they decide and how
-well, is in [](../alerts.md)."""
+well, is in [](../alerts.md); how to change them in [](../how-to/tune-alerts.md)."""
 
 _COMMON = (
     ("kind", "string; required", "One of the kinds below; it decides which other keys there are."),
