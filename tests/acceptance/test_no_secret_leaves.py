@@ -33,7 +33,6 @@ stale_after_seconds = 0.5
 streams = [
   {{ id = "tv", url = "{origin}/main.m3u8?s3cr3t", reference = "{origin}/gone/{{name}}?s3cr3t" }},
   {{ id = "none", url = "{origin}/gone.m3u8?s3cr3t" }},
-  {{ id = "user", url = "http://u:s3cr3t@127.0.0.1:{port}/main.m3u8?s3cr3t" }},
 ]
 [fetch]
 allowed_hosts = ["127.0.0.1"]
