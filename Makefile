@@ -14,7 +14,7 @@ READY := $(VENV)/ready-$(VERSION)
 READY_MODELS := $(VENV_MODELS)/ready-$(VERSION)
 READY_DOCS := $(VENV_DOCS)/ready-$(VERSION)
 
-.PHONY: help install demo test test-models smoke check docs kafka wheel bench bench-detectors bench-experiments lock clean
+.PHONY: help install demo test test-models smoke check docs kafka wheel deb bench bench-detectors bench-experiments lock clean
 
 help:
 	@echo "make install      the environment in .venv; every other target does this too (PYTHON=python3.13 picks the interpreter)"
@@ -26,6 +26,7 @@ help:
 	@echo "make docs         the documentation as a site: docs/_build/html/index.html; a broken link is an error"
 	@echo "make kafka        one Kafka broker on 127.0.0.1:9092 to try things with, until Ctrl-C (Java 17 and Maven)"
 	@echo "make wheel        dist/vqmon-VERSION-py3-none-any.whl, with settings, units, dashboards, SQL and schemas inside"
+	@echo "make deb          dist/vqmon_VERSION_ARCH.deb, for the Debian or Ubuntu that it is built on"
 	@echo "make bench        speed and memory beside peers, in one run"
 	@echo "make bench-experiments  how often experiments are called wrongly: 4,000 seeded runs each, beside usual practice"
 	@echo "make bench-detectors  false alarms and delays of the alert rules, simulated (FULL=1: 100 stream-days per shape)"
@@ -83,6 +84,9 @@ wheel: $(READY)
 	$(BIN)/pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 	@ls dist/*.whl
 
+deb: wheel
+	PIP=$(BIN)/pip packaging/deb/build
+
 bench: $(READY)
 	$(BIN)/python -m bench
 
@@ -94,6 +98,7 @@ bench-detectors: $(READY)
 
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra sql --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/dev.txt
+	$(BIN)/uv pip compile pyproject.toml --extra postgres --extra otlp -c requirements/dev.txt --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -o requirements/run.txt
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra models --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/models.txt
 	$(BIN)/uv pip compile --group docs --generate-hashes --universal -p 3.11 --no-header --no-emit-index-url -q -U -o requirements/docs.txt
 
