@@ -4,7 +4,8 @@ python -m bench.alerts.detectors [--full] [--only PART ...]
 
 Parts: shapes (false alarms, delays and intervals on 19 shapes of series, beside a threshold, an EWMA and Page-Hinkley),
 river (two detectors of river on the same shapes), cost, collapse, flapping, fleet, ladder (the noise of real scores),
-week (a labelled week with that noise). Everything is seeded; --full takes 100 stream-days per shape.
+week (a labelled week with that noise), repeats (content that is shown again). Everything is seeded; --full
+takes 100 stream-days per shape.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from bench.alerts import false_alarms, labelled_week, noise, tables
+from bench.alerts import false_alarms, labelled_week, noise, repeats, tables
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     parts: dict[str, Callable[[], bool]] = {
         "shapes": lambda: false_alarms.main(["--series", "50" if chosen.full else "10"]) == 0,
+        "repeats": lambda: repeats.main(["--series", "50" if chosen.full else "3"]) == 0,
         "cost": tables.cost,
         "collapse": lambda: tables.collapse(series_days=20 if chosen.full else 1),
         "flapping": tables.flapping,

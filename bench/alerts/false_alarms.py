@@ -147,13 +147,19 @@ def _misses(results: dict[str, Result], days: int) -> list[str]:
     return misses
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; 1 when a goal is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def simulation_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the options of every simulation of shapes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--series", type=int, default=50)
     parser.add_argument("--days", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=[])
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; 1 when a goal is missed."""
+    parser = simulation_parser(__doc__)
     parser.add_argument("--false-alarm-days", type=float, default=ChartParameters().false_alarm_days)
     parser.add_argument("--delta-min", type=float, default=3.0)
     chosen = parser.parse_args(arguments)

@@ -107,6 +107,5 @@ class _SeriesRecorder:
         # Another basis is another series.
         key = (rule.name, f"{state.series} ({value.basis})")
         if key in self._values or len(self._values) < _MAX_SERIES:
-            segment = value.segment
-            self._values.setdefault(key, []).append((segment.starts_at, segment.ends_at, value.value))
+            self._values.setdefault(key, []).append((value.starts_at, value.segment.ends_at, value.value))
         return replace(state, basis=value.basis), None

@@ -24,6 +24,7 @@ from vqmon.core.alerts.state import (
     PairSeries,
     RenditionSeries,
     RenditionTimeline,
+    RepeatBlock,
     State,
 )
 from vqmon.errors import WireError
@@ -38,6 +39,7 @@ RECORDED = [
 
 LITE = RenditionSeries(rendition_key="news-1/1080p", subject="lite")
 PAIR = PairSeries(rendition_key="news-1/1080p", scorer="lite", against="ladder")
+REPEATS = PairSeries(rendition_key="a/b/c", scorer="lite", against="repeats")
 GROUP = GroupSeries(group="encoder=a", scorer="lite")
 
 
@@ -50,6 +52,8 @@ def test_recorded_documents_are_read_and_written_again_byte_for_byte(key: str, d
         changed = {key: json.loads(document)[key] for key in ("memory", "recent")}
         written = json.dumps(json.loads(written) | changed, separators=(",", ":"))
         document = json.dumps(json.loads(document), separators=(",", ":"))
+    # segments that wait have hashes of their pictures now
+    written = written.replace(',"passage":[]', "")
     assert written == document
     assert state_key(state.key) == json.loads(key)
 
@@ -91,6 +95,7 @@ def test_recorded_charts_go_on_at_their_level_and_learn_their_limits_anew() -> N
             GroupValues(rule="g", series=GROUP, starts_at=12.0, number=1, deviations=(("a/b", -0.5), ("a/c", 1.0))),
             "+g|encoder=a/group/lite|12.0|1",
         ),
+        (RepeatBlock(rule="r", series=REPEATS, number=2, basis="lite@1", entries="AAEC"), "=r|a/b/c/lite~repeats|2"),
         (MutedAlert(alert=factories.alert(), since=1.5), "~low-score|news-1/1080p/lite@1"),
         (DeployMarker(id="m1", at=factories.START, name="encoder 7"), "!m1"),
         (MissingState(rule="lost", series=LITE, missing_since=(None, 1763668800.5, None)), "lost|news-1/1080p/lite"),
@@ -122,6 +127,7 @@ def test_every_state_comes_back_the_same_under_its_key(state: State, key: str) -
         ("a~b/c/lite", "lite@1 since e7", RenditionSeries(rendition_key="a~b/c", subject="lite")),
         ("a/x~y/lite", "lite@1", RenditionSeries(rendition_key="a/x~y", subject="lite")),
         ("a/b/lite~ladder", "lite@1 against c", PairSeries(rendition_key="a/b", scorer="lite", against="ladder")),
+        ("a/b/lite~repeats", "lite@1 against repeats since e7", REPEATS._replace(rendition_key="a/b")),
         ("a/b/lite~label:x/y", "lite@1 against c", PairSeries(rendition_key="a/b", scorer="lite", against="label:x/y")),
         # no value has had a partner yet
         ("a/b/lite~ladder", "", PairSeries(rendition_key="a/b", scorer="lite", against="ladder")),

@@ -113,7 +113,18 @@ class MutedAlertKey:
     series: str
 
 
-StateKey = AlertKey | TimelineKey | LadderKey | GroupKey | GroupValuesKey | MutedAlertKey | MarkerKey
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatBlockKey:
+    """Key of a block of the content that a series has scored."""
+
+    rule: str
+    series: PairSeries
+    number: int
+
+
+StateKey = (
+    AlertKey | TimelineKey | LadderKey | GroupKey | GroupValuesKey | MutedAlertKey | MarkerKey | RepeatBlockKey
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +232,8 @@ class ScoredSegment:
     labels: Mapping[str, str]
     # bitrate in kbit/s, or the height in rows when that is unknown
     ladder_position: float
+    # hashes of its pictures, empty where no rule reads them; see core.alerts.regression.pairs.picture_hash
+    passage: tuple[int, ...] = ()
 
     @property
     def rendition_key(self) -> str:
@@ -311,7 +324,34 @@ class MutedAlert:
         return MutedAlertKey(rule=self.alert.rule, series=self.alert.series)
 
 
-State = AlertState | RenditionTimeline | DeployMarker | LadderRendition | GroupMembers | GroupValues | MutedAlert
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatBlock:
+    """Some of the content that a series has scored, with its scores; see core.alerts.regression.pairs.repeats."""
+
+    rule: str
+    series: PairSeries
+    # from 0
+    number: int
+    # that of the scores
+    basis: str
+    # packed, in base64
+    entries: str
+
+    @property
+    def key(self) -> RepeatBlockKey:
+        return RepeatBlockKey(rule=self.rule, series=self.series, number=self.number)
+
+
+State = (
+    AlertState
+    | RenditionTimeline
+    | DeployMarker
+    | LadderRendition
+    | GroupMembers
+    | GroupValues
+    | MutedAlert
+    | RepeatBlock
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -456,7 +496,7 @@ def _discard(index: dict[str, dict[_Name, None]], name: str, value: _Name) -> No
 
 def _rendition_key(key: StateKey) -> str | None:
     """stream/rendition that a state is about; None for states of groups and for markers."""
-    if isinstance(key, AlertKey):
+    if isinstance(key, AlertKey | RepeatBlockKey):
         return None if isinstance(key.series, GroupSeries) else key.series.rendition_key
     if isinstance(key, TimelineKey):
         return key.rendition_key

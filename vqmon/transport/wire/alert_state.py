@@ -45,6 +45,8 @@ from vqmon.core.alerts.state import (
     ReleasedScores,
     RenditionSeries,
     RenditionTimeline,
+    RepeatBlock,
+    RepeatBlockKey,
     ScoredSegment,
     SpanState,
     State,
@@ -109,6 +111,7 @@ class StoredSegment:
     signals: Mapping[str, float]
     labels: Mapping[str, str]
     rung: float
+    passage: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +176,7 @@ StoredState = (
     | StoredGroupMembers
     | StoredGroupValues
     | StoredMutedAlert
+    | RepeatBlock
 )
 
 
@@ -193,6 +197,8 @@ def state_key(key: StateKey) -> str:
             return f"~{key.rule}|{key.series}"
         case MarkerKey():
             return f"!{key.id}"
+        case RepeatBlockKey():
+            return f"={key.rule}|{key.series}|{key.number}"
 
 
 def pack_state(state: State) -> StoredState:
@@ -219,7 +225,7 @@ def pack_state(state: State) -> StoredState:
             )
         case MutedAlert():
             return StoredMutedAlert(muted=state.alert, since=state.since)
-        case DeployMarker():
+        case DeployMarker() | RepeatBlock():
             return state
     raise TypeError(f"no stored form of {type(state).__name__}")
 
@@ -246,7 +252,7 @@ def unpack_state(stored: StoredState) -> State:
             )
         case StoredMutedAlert():
             return MutedAlert(alert=stored.muted, since=stored.since)
-        case DeployMarker():
+        case DeployMarker() | RepeatBlock():
             return stored
 
 
@@ -310,14 +316,10 @@ def _collapse_state_fields(stored: StoredAlertState) -> dict[str, Any]:
     return {"scorer": stored.basis, "baseline_values": stored.memory, "low_values": stored.beside}
 
 
-def _missing_state_fields(stored: StoredAlertState) -> dict[str, Any]:
-    return {"missing_since": tuple(moment or None for moment in stored.memory)}
-
-
 _LEARNED_FIELDS: Mapping[str, Callable[[StoredAlertState], dict[str, Any]]] = {
     FloorState.kind: _floor_state_fields,
     CollapseState.kind: _collapse_state_fields,
-    MissingState.kind: _missing_state_fields,
+    MissingState.kind: lambda stored: {"missing_since": tuple(moment or None for moment in stored.memory)},
 }
 """Kind -> the fields in which its state holds what it has learned; other kinds learn nothing."""
 
@@ -337,9 +339,6 @@ _OLD_BASELINE_LENGTH = 8
 
 def _pack_chart_state(state: ChartState) -> StoredAlertState:
     companions = state.companions
-    own: dict[str, Any] = {}
-    if isinstance(state, RegressionState):
-        own = {"dropped": state.unpaired_count}
     return StoredAlertState(
         rule=state.rule,
         series=str(state.series),
@@ -351,14 +350,12 @@ def _pack_chart_state(state: ChartState) -> StoredAlertState:
         memory=_pack_chart(state.chart) if state.chart else (),
         names=companions.names if companions else (),
         beside=_pack_companions(companions) if companions else (),
-        **own,
+        dropped=state.unpaired_count if isinstance(state, RegressionState) else 0,
     )
 
 
 def _unpack_chart_state(stored: StoredAlertState) -> ChartState:
-    own: dict[str, Any] = {}
-    if stored.kind == RegressionState.kind:
-        own = {"unpaired_count": stored.dropped}
+    own = {"unpaired_count": stored.dropped} if stored.kind == RegressionState.kind else {}
     return _CHART_STATES[stored.kind](
         rule=stored.rule,
         series=_chart_series(stored),
@@ -551,6 +548,7 @@ def _pack_segment(segment: ScoredSegment) -> StoredSegment:
         signals=segment.signals,
         labels=segment.labels,
         rung=segment.ladder_position,
+        passage=segment.passage,
     )
 
 
@@ -566,6 +564,7 @@ def _unpack_segment(stored: StoredSegment) -> ScoredSegment:
         signals=stored.signals,
         labels=stored.labels,
         ladder_position=stored.rung,
+        passage=stored.passage,
     )
 
 

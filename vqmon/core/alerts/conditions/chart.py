@@ -10,6 +10,9 @@ from vqmon.core.types import RegressionCause
 CAUSES: tuple[RegressionCause, ...] = ("", "packaging", "encoder", "source", "scorer")
 """From the weakest to the strongest: an open alert inhibits alerts of a weaker cause."""
 
+FORGET_SECONDS = 600.0
+"""After a gap of this length the averages of a series begin again at the usual level."""
+
 _LIMITS_ADVICE = "delete it: limits come from the series itself, see block_seconds and false_alarm_days"
 
 
@@ -24,6 +27,8 @@ class ChartParameters(NamedTuple):
     baseline_segments: float = 21_600.0
     # points; a limit is at least half of this below the usual level
     delta_min: float = 2.5
+    # after a gap of this length the averages begin again at the usual level
+    forget_seconds: float = FORGET_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +73,11 @@ class ChartCondition(Condition):
         return self.cause
 
     @property
+    def forget_seconds(self) -> float:
+        """The gap after which the averages begin again."""
+        return FORGET_SECONDS
+
+    @property
     def parameters(self) -> ChartParameters:
         """The settings of the control chart."""
         return ChartParameters(
@@ -75,4 +85,5 @@ class ChartCondition(Condition):
             false_alarm_days=self.false_alarm_days,
             baseline_segments=self.baseline_segments,
             delta_min=self.delta_min,
+            forget_seconds=self.forget_seconds,
         )

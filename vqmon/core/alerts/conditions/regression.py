@@ -6,7 +6,7 @@ from math import sqrt
 from typing import ClassVar, Self
 
 from vqmon.core.alerts.conditions.base import check_range
-from vqmon.core.alerts.conditions.chart import ChartCondition
+from vqmon.core.alerts.conditions.chart import FORGET_SECONDS, ChartCondition
 from vqmon.core.alerts.regression.change_point import Companions
 from vqmon.core.alerts.regression.control_chart import SPANS, ControlChart
 from vqmon.core.alerts.state import AlertState, PairSeries, RenditionSeries
@@ -17,6 +17,15 @@ _LEAST_DELTA_MIN = 1.0
 
 AGAINST_LADDER = "ladder"
 """`against` = this: compare with the next higher bitrate of the stream; the highest with the next lower."""
+
+AGAINST_REPEATS = "repeats"
+"""`against` = this: compare with the score that the same content had in the same rendition when it was shown before."""
+
+REPEAT_BLOCK_ENTRIES = 64
+"""Passages of content are stored in blocks of so many."""
+
+REPEATS_FORGET_SECONDS = 6 * 3600.0
+"""Without a repeat for so long the averages begin again, and an open alert closes."""
 
 AGAINST_LABEL = "label:"
 """`against` = this and a name: compare with the rendition that the segment's label of that name gives."""
@@ -64,7 +73,7 @@ class Regression(ChartCondition):
 
     # name, name@version or a glob of them
     scorer: str
-    # "" = its own past; "ladder", "label:NAME", or the name or glob of a rendition of the same stream
+    # "" = its own past; "repeats", "ladder", "label:NAME", or the name or glob of a rendition of the same stream
     against: str = ""
     # globs of the renditions that make the ladder: leave the contribution feed out
     among: tuple[str, ...] = ("*",)
@@ -74,11 +83,16 @@ class Regression(ChartCondition):
     min_impact_minutes: float = 0.0
     # name of that label; "" = minutes alone
     weight_label: str = ""
+    # against "repeats": a passage of content is remembered every so often, and so many of them per series
+    repeat_seconds: float = 60.0
+    repeat_entries: int = 2048
 
     def __post_init__(self) -> None:
         self.check()
         check_range(self, "wait_seconds", low=1, high=600)
         check_range(self, "min_impact_minutes", low=0)
+        check_range(self, "repeat_seconds", low=4, high=3600)
+        check_range(self, "repeat_entries", low=REPEAT_BLOCK_ENTRIES, high=65_536)
 
     @property
     def scorer_pattern(self) -> str:
@@ -89,9 +103,19 @@ class Regression(ChartCondition):
         return True
 
     @property
+    def is_paired(self) -> bool:
+        """Whether it compares with another rendition."""
+        return self.against not in ("", AGAINST_REPEATS)
+
+    @property
+    def forget_seconds(self) -> float:
+        """Repeats may be hours apart."""
+        return REPEATS_FORGET_SECONDS if self.against == AGAINST_REPEATS else FORGET_SECONDS
+
+    @property
     def alert_cause(self) -> RegressionCause:
         """The cause of the rule; by default packaging for the ladder, encoder for another rendition."""
-        if self.cause or not self.against:
+        if self.cause or not self.is_paired:
             return self.cause
         return "packaging" if self.against == AGAINST_LADDER else "encoder"
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from vqmon.core.alerts.conditions.chart import ChartParameters
+from vqmon.core.alerts.conditions.chart import FORGET_SECONDS, ChartParameters
 from vqmon.core.alerts.regression.baseline import (
     FIRST_VALUES,
     MIN_BLOCKS,
@@ -34,9 +34,6 @@ _MEDIAN_LENGTH = 5
 
 _SPANS_PER_BLOCK = 1.25
 """An average is used when a block holds at least so many times its length."""
-
-_FORGET_SECONDS = 600.0
-"""After a gap of this length the averages begin again at the usual level."""
 
 _RECOVERED_SHARE = 0.75
 """An alert resolves when its average has recovered so much of the drop."""
@@ -139,7 +136,7 @@ def update_chart(
     baseline = chart.baseline
     if baseline is None:
         return _with_first_value(chart, value, ends_at)
-    if not -_FORGET_SECONDS < starts_at - chart.last_end_at < _FORGET_SECONDS:
+    if abs(starts_at - chart.last_end_at) >= parameters.forget_seconds:
         chart = _without_evidence(chart, baseline.level)
     recent = (*chart.recent_values, value)
     middle = sorted(recent)[_MEDIAN_LENGTH // 2]
@@ -199,7 +196,7 @@ def _next_average(
     if cusum <= 0.0:
         return Average(new, lows, mean_square, 0.0, ends_at)
     change_at = average.change_at
-    if not average.value_count and not 0.0 <= starts_at - change_at < _FORGET_SECONDS:
+    if not average.value_count and not 0.0 <= starts_at - change_at < FORGET_SECONDS:
         change_at = starts_at
     return Average(
         new, lows, mean_square, cusum, change_at,

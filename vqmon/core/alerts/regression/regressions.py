@@ -10,21 +10,28 @@ from vqmon.core.alerts.conditions.group import GroupState
 from vqmon.core.alerts.conditions.regression import (
     AGAINST_LABEL,
     AGAINST_LADDER,
+    AGAINST_REPEATS,
+    REPEATS_FORGET_SECONDS,
     Regression,
     RegressionState,
 )
 from vqmon.core.alerts.media_timeline import NOT_SEGMENTS, TimedOutcome
-from vqmon.core.alerts.regression.control_chart import EMPTY_CHART, current_baseline
+from vqmon.core.alerts.regression.control_chart import EMPTY_CHART, chart_at_closing, current_baseline
 from vqmon.core.alerts.regression.groups.detector import GroupDetector, GroupMembership, MemberValue
 from vqmon.core.alerts.regression.inhibition import Inhibitor
-from vqmon.core.alerts.regression.ladder import Ladder, scored_segment
-from vqmon.core.alerts.regression.series_alert import Follow, SeriesValue, follow_series
+from vqmon.core.alerts.regression.pairs.ladder import Ladder, scored_segment
+from vqmon.core.alerts.regression.pairs.picture_hash import Passage, passage_of
+from vqmon.core.alerts.regression.pairs.repeats import RepeatMemory
+from vqmon.core.alerts.regression.series_alert import Follow, SeriesValue, close_without_values, follow_series
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.alerts.state import AlertKey, AlertState, LadderRendition, ScoredSegment, StateStore
 from vqmon.core.types import Alert, QualityEvent, Rendition, SegmentFailure
 
 _DEPLOY_LABEL = "deploy"
 """A change of this label's value starts the series of its rendition anew."""
+
+_MAX_GAP_SECONDS = 0.5
+"""The last picture before a gap of this length is no part of a passage."""
 
 Gather = Callable[[str, MemberValue], None]
 """Called with the shard of the groups of a series, and a value for it."""
@@ -48,6 +55,7 @@ class RegressionDetector:
         # stream/rendition -> the rules whose globs match; filled at its first outcome
         self._rules_by_rendition: dict[str, list[tuple[AlertRule, Regression]]] = {}
         self._inhibitor = Inhibitor(store)
+        self._repeats = RepeatMemory(store)
         self._membership = GroupMembership(rules)
         self._gather = gather
         self._groups = GroupDetector(() if gather else rules, store)
@@ -73,6 +81,7 @@ class RegressionDetector:
         """Drop the indexes of a rendition whose states are removed."""
         self._rules_by_rendition.pop(f"{stream_id}/{rendition}", None)
         self._membership.forget(stream_id, rendition)
+        self._repeats.forget(f"{stream_id}/{rendition}")
         ladder = self._ladders.get(stream_id)
         renditions = [self._stored_renditions.get(stream_id, {}), ladder.renditions if ladder else {}]
         for stored in renditions:
@@ -110,7 +119,7 @@ class RegressionDetector:
         scored = None
         # A rendition that no rule is about may still be the one that others are compared with.
         if isinstance(outcome, QualityEvent) and (ladder is not None or self._matching_rules(segment.rendition)):
-            scored = scored_segment(outcome, segment.all_labels)
+            scored = scored_segment(outcome, segment.all_labels, passage=self._passage(timed, outcome))
         if ladder is None:
             if scored is not None:
                 yield from self._evaluate_segment(scored, None)
@@ -149,6 +158,9 @@ class RegressionDetector:
         self, rule: AlertRule, condition: Regression, segment: ScoredSegment, ladder: Ladder | None, scorer: str
     ) -> Iterator[Alert]:
         """Follow one scorer's value of a segment, or its difference from the partner's."""
+        if condition.against == AGAINST_REPEATS:
+            yield from self._evaluate_repeat(rule, condition, segment, scorer)
+            return
         value, basis, partner = segment.scores[scorer], scorer, ""
         if condition.against:
             partner = _partner(condition, segment, ladder)
@@ -161,20 +173,41 @@ class RegressionDetector:
                 self._store.save(replace(state, unpaired_count=state.unpaired_count + 1))
                 return
             value, basis = value - partner_score, f"{scorer} against {partner}"
-        series_value = SeriesValue(
-            value=value,
-            basis=basis + self._deploy_suffix(segment, partner),
-            scorer=scorer,
-            segment=segment,
-            impact_minutes=condition.impact_minutes(segment.labels, seconds=segment.ends_at - segment.starts_at),
-            min_impact_minutes=condition.min_impact_minutes,
-            cause=condition.alert_cause,
+        basis += self._deploy_suffix(segment, partner)
+        yield from self._follow_value(rule, state, _series_value(condition, segment, value, basis=basis, scorer=scorer))
+
+    def _evaluate_repeat(
+        self, rule: AlertRule, condition: Regression, segment: ScoredSegment, scorer: str
+    ) -> Iterator[Alert]:
+        """Follow the difference of a segment's score from that which its content had before."""
+        state = self._state(rule, condition, segment, scorer)
+        if state.alert is not None and abs(segment.starts_at - state.seen_until) >= REPEATS_FORGET_SECONDS:
+            chart = chart_at_closing(state.chart or EMPTY_CHART, closed_at=segment.starts_at)
+            state, closed = close_without_values(
+                state, state.alert, at=segment.starts_at, why="no content has been repeated", chart=chart
+            )
+            yield from self._inhibitor.apply(state, closed, at=segment.starts_at)
+        if not segment.passage:
+            return
+        basis = f"{scorer} against {AGAINST_REPEATS}{self._deploy_suffix(segment, '')}"
+        score = segment.scores[scorer]
+        repeat = self._repeats.compare(
+            state, condition, basis=basis, passage=segment.passage, score=score, at=segment.starts_at
         )
-        state, transition = self._follow(rule, state, series_value)
+        if repeat is not None:
+            value = _series_value(condition, segment, score - repeat.score, basis=basis, scorer=scorer)
+            yield from self._follow_value(rule, state, replace(value, comparison=repeat.describe(score)))
+            if state.alert is not None and self._state(rule, condition, segment, scorer).chart is None:
+                # The low level is the new usual.
+                self._repeats.clear(state)
+
+    def _follow_value(self, rule: AlertRule, state: RegressionState, value: SeriesValue) -> Iterator[Alert]:
+        segment = value.segment
+        state, transition = self._follow(rule, state, value)
         if transition is not None and transition.kind == "open":
             self._opened.append(state.key)
         alerts = tuple(self._inhibitor.apply(state, transition, at=segment.starts_at))
-        yield from self._tell_groups(state, segment, scorer=scorer, value=value, alerts=alerts)
+        yield from self._tell_groups(state, segment, scorer=value.scorer, value=value.value, alerts=alerts)
 
     def _tell_groups(
         self, state: RegressionState, segment: ScoredSegment, *, scorer: str, value: float, alerts: tuple[Alert, ...]
@@ -203,6 +236,20 @@ class RegressionDetector:
             self._gather(self._membership.shard_of(labels, scorer=member.scorer), member._replace(groups=groups))
         else:
             yield from self._groups.add([member._replace(groups=groups)])
+
+    def _passage(self, timed: TimedOutcome, event: QualityEvent) -> Passage:
+        """The hashes of the pictures of a segment that follows another one, where a rule reads them."""
+        before = timed.before
+        if (
+            event.media.is_still
+            or not before.fingerprint
+            or abs(timed.starts_at - before.ends_at) > _MAX_GAP_SECONDS
+            or not any(
+                condition.against == AGAINST_REPEATS for _, condition in self._matching_rules(event.segment.rendition)
+            )
+        ):
+            return ()
+        return passage_of(before.fingerprint, *event.edges)
 
     def _deploy_suffix(self, segment: ScoredSegment, partner: str) -> str:
         """What distinguishes the basis of a series after a deploy from the one before."""
@@ -233,7 +280,7 @@ class RegressionDetector:
             waits = [
                 condition.wait_seconds
                 for rule, condition in self._rules
-                if condition.against and any(fnmatchcase(stream_id, glob) for glob in rule.match.stream)
+                if condition.is_paired and any(fnmatchcase(stream_id, glob) for glob in rule.match.stream)
             ]
             if not waits:
                 return None
@@ -255,6 +302,21 @@ class RegressionDetector:
         if isinstance(state, RegressionState):
             return state
         return RegressionState(rule=rule.name, series=series)
+
+
+def _series_value(
+    condition: Regression, segment: ScoredSegment, value: float, *, basis: str, scorer: str
+) -> SeriesValue:  # fmt: skip
+    return SeriesValue(
+        value=value,
+        basis=basis,
+        scorer=scorer,
+        segment=segment,
+        impact_minutes=condition.impact_minutes(segment.labels, seconds=segment.ends_at - segment.starts_at),
+        min_impact_minutes=condition.min_impact_minutes,
+        cause=condition.alert_cause,
+        content_seconds=condition.repeat_seconds if condition.against == AGAINST_REPEATS else 0.0,
+    )
 
 
 def _partner(condition: Regression, segment: ScoredSegment, ladder: Ladder | None) -> str:

@@ -47,6 +47,15 @@ class SeriesValue:
     impact_minutes: float
     min_impact_minutes: float = 0.0
     cause: RegressionCause = ""
+    # how much content the value stands for, where that is more than its segment
+    content_seconds: float = 0.0
+    # the two values whose difference this is, for the text of an alert
+    comparison: str = ""
+
+    @property
+    def starts_at(self) -> float:
+        """Start of the content that the value stands for, in seconds."""
+        return min(self.segment.starts_at, self.segment.ends_at - self.content_seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +92,7 @@ def _follow_without_alert(
         state.chart or EMPTY_CHART,
         value.value,
         parameters,
-        starts_at=segment.starts_at,
+        starts_at=value.starts_at,
         ends_at=segment.ends_at,
         impact_minutes=value.impact_minutes,
     )
@@ -130,7 +139,7 @@ def _follow_open_alert(
 ) -> tuple[State, AlertTransition | None]:
     segment, parameters = value.segment, condition.parameters
     chart = update_while_open(
-        state.chart or EMPTY_CHART, value.value, parameters, starts_at=segment.starts_at, ends_at=segment.ends_at
+        state.chart or EMPTY_CHART, value.value, parameters, starts_at=value.starts_at, ends_at=segment.ends_at
     )
     state = replace(state, chart=chart, seen_until=segment.ends_at)
     # The distance, as a timeline that was set back must not hold an alert open.
@@ -144,15 +153,17 @@ def _follow_open_alert(
     return state, None
 
 
-def close_without_values(state: State, alert: Alert, *, at: float) -> tuple[State, AlertTransition]:
-    """Close an open alert at a moment (seconds) because its series has no values any more."""
+def close_without_values(
+    state: State, alert: Alert, *, at: float, why: str, chart: ControlChart | None = None
+) -> tuple[State, AlertTransition]:
+    """Close an open alert at a moment (seconds) because its series has no values any more; `chart` is what stays."""
     closed = replace(
         alert,
         state="resolved",
         resolved_at=max(_datetime(at), alert.opened_at),
-        summary=f"{alert.summary}; closed: too few series are left",
+        summary=f"{alert.summary}; closed: {why}",
     )
-    return state.without_alert(None), AlertTransition(kind="resolved", alert=closed)
+    return state.without_alert(chart), AlertTransition(kind="resolved", alert=closed)
 
 
 def _companion_values(value: SeriesValue) -> Mapping[str, float]:
@@ -193,8 +204,9 @@ def _new_alert(
             value,
             change,
             moved,
+            count=int(chart.averages[int(chart.recovery.average_index)].value_count),
             flap_count=int(chart.recovery.flap_count),
-            sees=visible_drops_text(chart, delta_min=condition.delta_min, seconds=segment.ends_at - segment.starts_at),
+            sees=visible_drops_text(chart, delta_min=condition.delta_min, seconds=segment.ends_at - value.starts_at),
         ),
         evidence=AlertEvidence(
             event_id=segment.event_id,
@@ -211,7 +223,13 @@ def _new_alert(
 
 
 def _summary(
-    value: SeriesValue, change: LevelShift, moved: tuple[CompanionShift, ...], *, flap_count: int, sees: str
+    value: SeriesValue,
+    change: LevelShift,
+    moved: tuple[CompanionShift, ...],
+    *,
+    count: int,
+    flap_count: int,
+    sees: str,
 ) -> str:
     """E.g. lite@1 down 7.9 points since 20:25:04 (95 %: 6.1-9.7); blockiness 0.12 -> 0.41; sees 5 points in 48 s."""
     drop = change.before - change.after
@@ -219,6 +237,8 @@ def _summary(
         f"{value.basis} down {drop:.1f} points since {change.at:%H:%M:%S} "
         f"(95 %: {max(-change.high, 0.0):.1f}-{-change.low:.1f})"
     ]
+    if value.comparison:
+        parts.append(f"{value.comparison} (n = {count} repeats)")
     for companion in moved[:_MAX_MOVED_IN_SUMMARY]:
         digits = 1 if "@" in companion.name else 2
         parts.append(f"{companion.name} {companion.before:.{digits}f} -> {companion.after:.{digits}f}")

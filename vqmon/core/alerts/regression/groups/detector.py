@@ -260,7 +260,10 @@ class GroupDetector:
         last_end_at = (state.chart or EMPTY_CHART).last_end_at
         is_gone = starts_at - last_end_at >= _GONE_BUCKETS * condition.bucket_seconds
         if is_gone and state.alert is not None:
-            state, transition = close_without_values(state, state.alert, at=starts_at + condition.bucket_seconds)
+            closes_at = starts_at + condition.bucket_seconds
+            state, transition = close_without_values(
+                state, state.alert, at=closes_at, why="too few series are left"
+            )  # fmt: skip
         yield from self._inhibitor.apply(state, transition, at=starts_at)
 
     def _remove_old_buckets(self, rule: str, series: GroupSeries) -> None:

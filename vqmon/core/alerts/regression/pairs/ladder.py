@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from vqmon.core.alerts.annotations import StreamEnd
 from vqmon.core.alerts.media_timeline import worst_frame_times
+from vqmon.core.alerts.regression.pairs.picture_hash import Passage
 from vqmon.core.alerts.state import LadderRendition, ReleasedScores, ScoredSegment
 from vqmon.core.scores import reference_subject
 from vqmon.core.types import QualityEvent, Segment
@@ -25,8 +26,8 @@ _MAX_WAITING = 400
 """Segments of one rendition; more than any wait can gather of segments that last a second."""
 
 
-def scored_segment(event: QualityEvent, labels: Mapping[str, str]) -> ScoredSegment:
-    """What regression rules need of an event."""
+def scored_segment(event: QualityEvent, labels: Mapping[str, str], *, passage: Passage = ()) -> ScoredSegment:
+    """What regression rules need of an event; `passage` are the hashes of its pictures."""
     segment = event.segment
     starts_at = segment.starts_at.timestamp()
     return ScoredSegment(
@@ -47,6 +48,7 @@ def scored_segment(event: QualityEvent, labels: Mapping[str, str]) -> ScoredSegm
         signals={name: signal.mean for name, signal in event.signals.items()},
         labels=labels,
         ladder_position=_ladder_position(segment),
+        passage=passage,
     )
 
 

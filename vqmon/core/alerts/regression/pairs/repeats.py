@@ -1,0 +1,149 @@
+"""Finds content that a series has scored before: ads, loops, schedules, titles of a catalogue.
+
+Every `repeat_seconds` of new content one passage is remembered with its score. A segment whose pictures match it later
+is a repeat: the difference of both scores has nothing of the content in it. What is remembered lies in blocks in the
+state store, `ENTRY.itemsize` bytes per passage; when `repeat_entries` are there, the one not seen for longest goes.
+"""
+
+from base64 import b64decode, b64encode
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqmon.core.alerts.conditions.regression import REPEAT_BLOCK_ENTRIES, Regression, RegressionState
+from vqmon.core.alerts.regression.pairs.picture_hash import MAX_DIFFERENT_BITS, PASSAGE_PICTURES, Passage
+from vqmon.core.alerts.state import PairSeries, RepeatBlock, RepeatBlockKey, StateStore
+
+ENTRY = np.dtype([("passage", "<u8", PASSAGE_PICTURES), ("seen_at", "<u4"), ("count", "<u4"), ("score", "<f4")])
+"""One passage: its hashes; when it was last shown, in seconds since the epoch, 0 = no passage; how often; its score."""
+
+_MIN_LAG_SECONDS = 300.0
+"""Content that returns sooner is the same scene."""
+
+_EXPIRE_SECONDS = 14 * 86_400.0
+"""A passage that was not shown for so long is forgotten."""
+
+_MAX_COUNT = 8.0
+"""The score of a passage is the mean of about so many showings; older ones fade."""
+
+
+_Key = tuple[str, PairSeries]
+"""Rule and series."""
+
+
+class Repeat(NamedTuple):
+    """What content scored when it was shown before."""
+
+    score: float
+    # when it was shown last, in seconds since the epoch
+    seen_at: float
+
+    def describe(self, score: float) -> str:
+        """Both scores in words."""
+        seen_at = datetime.fromtimestamp(self.seen_at, UTC)
+        return f"same content scored {self.score:.1f} on {seen_at:%Y-%m-%d %H:%M} and {score:.1f} now"
+
+
+class RepeatMemory:
+    """The passages of all series; remembers nothing but what is in the store, and indexes of it."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = store
+        # basis of the scores, and the passages
+        self._entries: dict[_Key, tuple[str, NDArray[np.void]]] = {}
+
+    def compare(
+        self, state: RegressionState, condition: Regression, *, basis: str, passage: Passage, score: float, at: float
+    ) -> Repeat | None:
+        """The earlier score of a passage that a series shows at a moment (seconds); None when there is none.
+
+        The score is learned, unless an alert is open: then the scores before it remain what content is compared with.
+        Another basis forgets what was learned on the one before.
+        """
+        key = _key_of(state)
+        entries = self._load(key, basis)
+        query = np.array(passage, np.uint64)
+        different_bits = np.bitwise_count(entries["passage"] ^ query).sum(axis=1, dtype=np.int64)
+        ages = np.abs(at - entries["seen_at"].astype(np.float64))
+        different_bits[(entries["seen_at"] == 0) | (ages > _EXPIRE_SECONDS)] = 64 * PASSAGE_PICTURES
+        nearest = int(np.argmin(different_bits)) if len(entries) else 0
+        is_match = len(entries) > 0 and different_bits[nearest] <= MAX_DIFFERENT_BITS
+        learns = state.alert is None
+        if not is_match:
+            if learns and (not len(entries) or ages.min() >= condition.repeat_seconds):
+                self._add(key, basis, entries, (tuple(passage), int(at), 1, score), condition.repeat_entries)
+            return None
+        if ages[nearest] < _MIN_LAG_SECONDS:
+            return None
+        entry = entries[nearest]
+        repeat = Repeat(score=float(entry["score"]), seen_at=float(entry["seen_at"]))
+        if learns:
+            count = min(float(entry["count"]) + 1.0, _MAX_COUNT)
+            entry["score"] += (score - repeat.score) / count
+            entry["count"], entry["seen_at"] = int(count), int(at)
+            self._save(key, basis, entries, nearest)
+        return repeat
+
+    def clear(self, state: RegressionState) -> None:
+        """Forget all passages of a series."""
+        self._clear(_key_of(state))
+
+    def forget(self, rendition_key: str) -> None:
+        """Drop the indexes of a rendition (stream/rendition) whose states are removed."""
+        self._entries = {
+            key: entries for key, entries in self._entries.items() if key[1].rendition_key != rendition_key
+        }
+
+    def _clear(self, key: _Key) -> None:
+        self._entries.pop(key, None)
+        number = 0
+        while (block := RepeatBlockKey(rule=key[0], series=key[1], number=number)) in self._store.states:
+            self._store.delete(block)
+            number += 1
+
+    def _load(self, key: _Key, basis: str) -> NDArray[np.void]:
+        loaded = self._entries.get(key)
+        if loaded is None:
+            blocks: list[RepeatBlock] = []
+            while isinstance(
+                block := self._store.states.get(RepeatBlockKey(rule=key[0], series=key[1], number=len(blocks))),
+                RepeatBlock,
+            ):
+                blocks.append(block)
+            packed = b"".join(b64decode(block.entries) for block in blocks)
+            loaded = (blocks[0].basis if blocks else basis, np.frombuffer(bytearray(packed), ENTRY))
+        if loaded[0] != basis:
+            self._clear(key)
+            loaded = (basis, np.empty(0, ENTRY))
+        self._entries[key] = loaded
+        return loaded[1]
+
+    def _add(
+        self,
+        key: _Key,
+        basis: str,
+        entries: NDArray[np.void],
+        entry: tuple[Passage, int, int, float],
+        max_entries: int,
+    ) -> None:
+        """Put a passage into a free place, or into that of the one which was not shown for longest."""
+        is_full = not len(entries) or entries["seen_at"].min() > 0
+        if is_full and len(entries) < max_entries:
+            entries = np.concatenate([entries, np.zeros(REPEAT_BLOCK_ENTRIES, ENTRY)])
+            self._entries[key] = (basis, entries)
+        place = int(np.argmin(entries["seen_at"]))
+        entries[place] = entry
+        self._save(key, basis, entries, place)
+
+    def _save(self, key: _Key, basis: str, entries: NDArray[np.void], place: int) -> None:
+        number = place // REPEAT_BLOCK_ENTRIES
+        chosen = entries[number * REPEAT_BLOCK_ENTRIES : (number + 1) * REPEAT_BLOCK_ENTRIES]
+        packed = b64encode(chosen.tobytes()).decode()
+        self._store.save(RepeatBlock(rule=key[0], series=key[1], number=number, basis=basis, entries=packed))
+
+
+def _key_of(state: RegressionState) -> _Key:
+    assert isinstance(state.series, PairSeries)
+    return state.rule, state.series
