@@ -20,16 +20,19 @@ from pipelines.service.wiring import utc_now
 from vqmon.connections import ConnectionLimits, ConnectionTable
 from vqmon.errors import SettingsError
 from vqmon.settings.load import Settings
-from vqmon.settings.sections import WebLimits
+from vqmon.settings.sections import WebAuth, WebLimits, WebSettings
 from vqmon.telemetry.logs import log_event
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import open_history
 from vqmon.transport.reviews import Reviews
 from vqmon.web.app import create_app
+from vqmon.web.serving.access import SignIn
 from vqmon.web.serving.limits import RequestLimits
+from vqmon.web.serving.proxies import TrustedProxies
 
 log = logging.getLogger("vqmon.web")
 
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _OTHER_OPEN_FILES = 200
 """Open files beside connections: the history, static files, sockets."""
 
@@ -37,7 +40,20 @@ _OTHER_OPEN_FILES = 200
 def serve_web(settings: Settings, location: HistoryLocation, *, host: str, port: int) -> None:
     """Serve the pages until SIGTERM or SIGINT; raises SettingsError."""
     with open_web_server(settings, location, host=host, port=port) as server:
+        if problem := exposure_problem(settings.web, host):
+            log.warning(**log_event("web.exposed", problem=problem))
         server.run()
+
+
+def exposure_problem(web: WebSettings, host: str) -> str:
+    """What is unsafe about listening on `host` with these settings; "" = nothing."""
+    if web.auth.user_header or host in _LOOPBACK:
+        return ""
+    votes = " and vote" if web.allow_votes else ""
+    return (
+        f"whoever reaches {host}:{web.port} may read the pages{votes}: set web.auth and web.trusted_proxies for "
+        'sign-in by a proxy (docs/login.md), or web.host = "127.0.0.1"'
+    )
 
 
 class WebServer:
@@ -68,7 +84,7 @@ def open_web_server(settings: Settings, location: HistoryLocation, *, host: str,
     Requests are accepted for the host names of `web.allowed_hosts` and for `host`; for any name when `host` stands for
     all addresses and `web.allowed_hosts` is empty. Raises SettingsError.
     """
-    web = settings.web
+    web, proxies = settings.web, TrustedProxies(settings.web.trusted_proxies)
     reviews = Reviews(reviews_path(web.reviews, location))
     with open_history(location, mode="read") as history, ExitStack() as stack:
         sockets = _listen(stack, host, port)
@@ -83,11 +99,13 @@ def open_web_server(settings: Settings, location: HistoryLocation, *, host: str,
             experiment_results=analyses,
             reviews=reviews,
             allows_votes=web.allow_votes,
+            proxies=proxies,
+            sign_in=_sign_in(web.auth),
             max_live=web.limits.live,
             max_live_per_client=web.limits.live_per_client,
             is_stopping=lambda: server.should_exit,
         )
-        connections = _connection_table(web.limits)
+        connections = _connection_table(web.limits, proxies)
         limited_app = RequestLimits(
             app,
             connections=connections,
@@ -99,14 +117,19 @@ def open_web_server(settings: Settings, location: HistoryLocation, *, host: str,
         yield WebServer(server, sockets)
 
 
-def _connection_table(limits: WebLimits) -> ConnectionTable:
+def _sign_in(auth: WebAuth) -> SignIn | None:
+    return SignIn(**auth.model_dump()) if auth.user_header else None
+
+
+def _connection_table(limits: WebLimits, proxies: TrustedProxies) -> ConnectionTable:
     return ConnectionTable(
         ConnectionLimits(
             total=limits.connections,
             per_client=limits.connections_per_client,
             request_seconds=limits.request_seconds,
             write_seconds=limits.write_seconds,
-        )
+        ),
+        is_proxy=proxies.__contains__,
     )
 
 

@@ -54,6 +54,13 @@ def test_the_file_holds_the_defaults() -> None:
             '[scoring]\nreferences = ["psnr", "vmaf", "cambi"]\n',
             "toml: scoring: references: for vmaf, cambi set scoring.ffmpeg, the path",
         ),
+        ("[web.auth]\nuser_header = 'X-User'\n", "web: trusted_proxies: name the address of the proxy"),
+        ("[web.auth]\nvoters = ['*']\n", "web.auth: user_header: set it too"),
+        (
+            "[web.auth]\nuser_header = 'X-User'\nvoters = ['qa']\n",
+            "web.auth: groups_header: set it too, as 'qa' is a group",
+        ),
+        ("[web]\ntrusted_proxies = ['10.0.0.1/8']\n", "web.trusted_proxies: 10.0.0.1/8 has host bits set"),
         ("[decode\n", "Expected ']'"),
     ],
 )

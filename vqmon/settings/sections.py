@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence, Set
 from datetime import time
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -447,6 +448,26 @@ class WebLimits(Section):
     body_bytes: int = Field(default=65_536, ge=4096)
 
 
+class WebAuth(Section):
+    """Sign-in by a reverse proxy, which names the user in headers."""
+
+    user_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]*$")
+    groups_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]*$")
+    viewers: tuple[str, ...] = ("*",)
+    voters: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_headers(self) -> "WebAuth":
+        groups = [name for name in (*self.viewers, *self.voters, *self.operators) if name != "*"]
+        if not self.user_header and (groups or self.groups_header or self.voters or self.operators):
+            raise ValueError("user_header: set it too, e.g. to X-Forwarded-User; without it nobody signs in")
+        named = [name for name in groups if not name.startswith("user:")]
+        if named and not self.groups_header:
+            raise ValueError(f"groups_header: set it too, as {named[0]!r} is a group; a user is 'user:{named[0]}'")
+        return self
+
+
 class WebSettings(Section):
     """The pages."""
 
@@ -457,7 +478,26 @@ class WebSettings(Section):
     # the file of blind votes and of pictures of pairs; none = beside the history, or in the working folder
     reviews: Path | None = None
     allow_votes: bool = False
+    # addresses and networks of the reverse proxies whose headers are believed
+    trusted_proxies: tuple[str, ...] = ()
+    auth: WebAuth = WebAuth()
     limits: WebLimits = WebLimits()
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ip_network(network)
+        return networks
+
+    @model_validator(mode="after")
+    def _has_proxies(self) -> "WebSettings":
+        if self.auth.user_header and not self.trusted_proxies:
+            raise ValueError(
+                "trusted_proxies: name the address of the proxy, e.g. 127.0.0.1; otherwise anybody could send "
+                f"the header {self.auth.user_header}"
+            )
+        return self
 
 
 class LogSettings(Section):

@@ -25,6 +25,8 @@ from vqmon.web.api.live_events import Listeners, live_events
 from vqmon.web.model.fleet_state import FleetState
 from vqmon.web.pages import alerts, compare, experiments, fleet, frame_pairs, review, segment, stream
 from vqmon.web.ports import ExperimentResults, HistoryReader, NoExperiments, NoReviews, ReviewStore
+from vqmon.web.serving.access import Access, SignIn
+from vqmon.web.serving.proxies import ProxyHeaders, TrustedProxies
 from vqmon.web.site import STATIC, Site, open_templates, threaded_endpoint
 
 _MAX_HISTORY_THREADS = 4
@@ -65,6 +67,8 @@ def create_app(
     reviews: ReviewStore | None = None,
     allows_votes: bool = False,
     poll_seconds: float = 1.0,
+    proxies: TrustedProxies | None = None,
+    sign_in: SignIn | None = None,
     max_live: int = 100,
     max_live_per_client: int = 20,
     is_stopping: Callable[[], bool] = lambda: False,
@@ -73,6 +77,7 @@ def create_app(
 
     Only requests for a host of `_LOOPBACK_HOSTS` or `allowed_hosts` are answered ("*.example.com" allows its
     subdomains, "*" any host). This stops DNS rebinding: a foreign site cannot make a browser read these pages.
+    With `sign_in` only users whom one of the `proxies` has signed in are answered.
     At most `max_live` pages, and `max_live_per_client` of one address, receive live events at a time.
     A server waits for open responses before it exits, and a stream of live events has no end of its own: it ends when
     `is_stopping` returns True.
@@ -81,7 +86,9 @@ def create_app(
         routes=_routes(),
         middleware=[
             Middleware(_SecurityHeadersMiddleware),
+            Middleware(ProxyHeaders, proxies=proxies or TrustedProxies()),
             Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK_HOSTS, *allowed_hosts], www_redirect=False),
+            Middleware(Access, sign_in=sign_in),
             Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
         ],
         exception_handlers={

@@ -20,6 +20,7 @@ from vqmon.core.scores import score_band
 from vqmon.web.charts.svg import format_number, format_signed
 from vqmon.web.model.fleet_state import FleetState
 from vqmon.web.ports import ExperimentResults, HistoryReader, ReviewStore
+from vqmon.web.serving.access import user_of_request
 from vqmon.web.urls import stream_path
 
 STATIC = Path(__file__).parent / "static"
@@ -38,7 +39,7 @@ class Site:
     fleet: FleetState
     experiment_results: ExperimentResults
     reviews: ReviewStore
-    # whether people may vote on the review pages
+    # whether people may vote on the review pages; with sign-in only those who have the role
     allows_votes: bool
     now: Callable[[], datetime]
     templates: Environment
@@ -58,6 +59,7 @@ class Site:
         common = {
             "here": request.url.path,
             "self_url": str(request.url.replace(scheme="", netloc="")),
+            "user": user_of_request(request),
             "tip": self.history.tip(),
             "open_alerts": len(self.fleet.open_alerts()),
             "now": self.now(),

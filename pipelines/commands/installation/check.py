@@ -8,6 +8,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pipelines.commands.serve_web import exposure_problem
 from pipelines.experiments.compare import load_experiments
 from pipelines.service.notifications import mute_filter_of, open_http_client, open_receivers
 from pipelines.service.wiring import (
@@ -64,6 +65,8 @@ def run_checks(config: Path | None, *, offline: bool) -> Iterator[CheckResult]:
         yield _result_of("experiment", lambda: f"{len(load_experiments(experiments_file))} in {experiments_file}")
     yield _result_of("history", lambda: _check_history(settings))
     yield from _check_source(settings, offline=offline)
+    if problem := exposure_problem(settings.web, settings.web.host):
+        yield CheckResult(subject="web", text=problem, passed=True)
     if settings.notify.alertmanagers or settings.notify.webhooks:
         yield _result_of("notify", lambda: asyncio.run(_check_notify_targets(settings, offline=offline)))
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.commands.serve_web import _host_names, reviews_path, serve_web
+from pipelines.commands.serve_web import _host_names, exposure_problem, reviews_path, serve_web
 from vqmon.errors import SettingsError
 from vqmon.settings.load import Settings
-from vqmon.settings.sections import WebSettings
+from vqmon.settings.sections import WebAuth, WebSettings
 from vqmon.transport.history.history import open_history
 
 
@@ -28,6 +28,14 @@ def test_requests_are_accepted_for_the_configured_names_and_the_host(
 ) -> None:
     """All names when the host stands for every address and none is configured."""
     assert list(_host_names(host, allowed)) == names
+
+
+def test_pages_that_anybody_may_read_are_said() -> None:
+    """On an address of this machine alone, or with sign-in, nothing is wrong."""
+    sign_in = WebSettings(auth=WebAuth(user_header="X-User"), trusted_proxies=("127.0.0.1",))
+    assert exposure_problem(WebSettings(), "127.0.0.1") == ""
+    assert exposure_problem(sign_in, "0.0.0.0") == ""
+    assert "may read the pages and vote: set web.auth" in exposure_problem(WebSettings(allow_votes=True), "0.0.0.0")
 
 
 @pytest.mark.parametrize("name", ["a*.lan", "http://tv.lan", "tv.lan:8080", ""])

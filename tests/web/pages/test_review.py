@@ -11,6 +11,8 @@ from tests.web.stored_history import StoredHistory
 from vqmon.transport.reviews import Reviews
 from vqmon.web.app import create_app
 from vqmon.web.pages.review import VOTER_COOKIE
+from vqmon.web.serving.access import SignIn
+from vqmon.web.serving.proxies import TrustedProxies
 from vqmon.web.urls import experiment_path
 
 NAME = experiment_results.EXPERIMENT.name
@@ -163,6 +165,35 @@ async def test_voting_is_disabled_unless_allowed(history: StoredHistory, reviews
         client.cookies = httpx.Cookies({VOTER_COOKIE: "1" * 32})
         assert (await submit_vote(client, "left", "x")).status_code == 403
     assert not reviews.path.exists()
+
+
+async def test_who_is_signed_in_has_one_vote_in_all_browsers(history: StoredHistory, reviews: Reviews) -> None:
+    """No cookie is needed, the stored id does not tell the name, and a viewer may not vote."""
+    results = experiment_results.FixedResults(experiment_results.comparison(history.seeded))
+    app = create_app(
+        history.store.queries,
+        now=lambda: seed.NOW,
+        experiment_results=results,
+        reviews=reviews,
+        allows_votes=True,
+        proxies=TrustedProxies(["127.0.0.1"]),
+        sign_in=SignIn(user_header="X-User", voters=("user:grace",)),
+    )
+    transport = httpx.ASGITransport(app, client=("127.0.0.1", 4000))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        client.headers["X-User"] = "ada"
+        assert "You may not vote." in (await client.get(PAGE)).text
+        assert (await submit_vote(client, "left", "x", Origin="http://localhost")).status_code == 403
+        client.headers["X-User"] = "grace"
+        reply = await client.get(f"{PAGE}?pair=0")
+        assert "set-cookie" not in reply.headers
+        token = re.search(r'name="token" value="(\w+)"', reply.text)
+        assert token
+        for choice in ("left", "right"):
+            client.cookies.clear()
+            assert (await submit_vote(client, choice, token[1], Origin="http://localhost")).status_code == 303
+    (vote,) = reviews.votes(NAME)
+    assert "grace" not in vote.voter
 
 
 async def test_pairs_without_pictures_are_left_out(client: httpx.AsyncClient, history: StoredHistory) -> None:

@@ -29,7 +29,8 @@ _RETRY_MILLISECONDS = 3000
 class Listeners:
     """The open event streams of an application: at most `total`, of one client `per_client`; they share their queries.
 
-    Clients are told apart by their address. One query answers all streams that are at the same number.
+    Clients are told apart by their address; those whose proxy states none have no limit of their own. One query answers
+    all streams that are at the same number.
     """
 
     def __init__(self, *, total: int, per_client: int) -> None:
@@ -52,7 +53,7 @@ class Listeners:
         """Count a stream of a client; raises 503 or 429 when there are too many."""
         if self.count >= self._total:
             raise HTTPException(503, "Too many pages are open.", headers={"Retry-After": "30"})
-        if self._count_of_client[client] >= self._per_client:
+        if client and self._count_of_client[client] >= self._per_client:
             text = f"Your address has {self._per_client} pages open; close some of them."
             raise HTTPException(429, text, headers={"Retry-After": "30"})
         self._count_of_client[client] += 1

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,6 +17,7 @@ from vqmon.core.experiments.human_review import PairExample, Vote
 from vqmon.core.experiments.results import ArmResult
 from vqmon.web.pages.experiments import requested_experiment
 from vqmon.web.pages.frame_pairs import frame_pictures, jpeg_response
+from vqmon.web.serving.access import user_of_request
 from vqmon.web.site import Site, site_of_request
 from vqmon.web.urls import experiment_path, parse_count, unquote_stream_id, with_query
 
@@ -63,15 +64,17 @@ class _ReviewSession:
 
 def review_page(site: Site, request: Request) -> Response:
     """Answer `/experiments/{name}/{arm}/review`."""
-    voter = _voter_id(request) or _new_voter_id()
+    voter = _voter_id(site, request) or _new_voter_id()
+    may_vote = _may_vote(site, request)
     session = _review_session(site, request, voter)
     number = _requested_pair_number(request.query_params.get("pair"), session)
-    pair = session.pairs[number] if number is not None and site.allows_votes else None
+    pair = session.pairs[number] if number is not None and may_vote else None
     response = site.render_page(
         "review.html",
         request,
         session=session,
         allows_votes=site.allows_votes,
+        may_vote=may_vote,
         number=number,
         pair=pair,
         left_url=f"{session.path}/{number}/left.jpg",
@@ -84,20 +87,20 @@ def review_page(site: Site, request: Request) -> Response:
         previous_choice=_previous_choice(session, pair),
         experiment_url=with_query(experiment_path(session.experiment), arm=session.arm_result.arm),
     )
-    return _set_voter_cookie(response, request, voter) if site.allows_votes else response
+    needs_cookie = may_vote and user_of_request(request) is None
+    return _set_voter_cookie(response, request, voter) if needs_cookie else response
 
 
 async def submit_vote(request: Request) -> Response:
     """Store a posted vote and redirect to the next pair; a repeated vote is stored once."""
     site = site_of_request(request)
-    _require_same_origin(request)
     form = await _read_form(request)
     return await site.run_in_thread(_record_vote, site, request, form)
 
 
 def review_picture(site: Site, request: Request) -> Response:
     """Answer `/experiments/{name}/{arm}/review/{number}/{side}.jpg`; the URL does not reveal the arm."""
-    session = _review_session(site, request, _voter_id(request) or "")
+    session = _review_session(site, request, _voter_id(site, request) or "")
     number, side = request.path_params["number"], request.path_params["side"]
     if side not in ("left", "right") or number >= len(session.pairs):
         raise HTTPException(404, "There is no such picture.")
@@ -171,7 +174,9 @@ def _digest(*parts: str) -> bytes:
 def _record_vote(site: Site, request: Request, form: dict[str, str]) -> Response:
     if not site.allows_votes:
         raise HTTPException(403, "Voting is disabled; `web.allow_votes = true` enables it.")
-    voter = _voter_id(request)
+    if not _may_vote(site, request):
+        raise HTTPException(403, "You may not vote: none of your groups is in web.auth.voters or web.auth.operators.")
+    voter = _voter_id(site, request)
     if voter is None:
         raise HTTPException(403, "The browser did not send the voter cookie; allow cookies for this site.")
     session = _review_session(site, request, voter)
@@ -188,15 +193,6 @@ def _record_vote(site: Site, request: Request, form: dict[str, str]) -> Response
     choice = {"left": left, "right": right, "tie": "tie"}[form["choice"]]
     site.reviews.store_vote(session.experiment, Vote(pair_id=pair.id, choice=choice, voter=voter, at=site.now()))
     return RedirectResponse(session.path, 303)
-
-
-def _require_same_origin(request: Request) -> None:
-    """Raise 403 when the browser reports that the request comes from another site."""
-    fetch_site = request.headers.get("sec-fetch-site")
-    origin = request.headers.get("origin")
-    host = request.headers.get("host", "")
-    if fetch_site not in (None, "same-origin") or (origin is not None and urlsplit(origin).netloc != host):
-        raise HTTPException(403, "Votes are accepted only from the review page of this site.")
 
 
 async def _read_form(request: Request) -> dict[str, str]:
@@ -224,8 +220,19 @@ def _is_valid_token(secret: bytes, token: str, *parts: str) -> bool:
 # ---- voters
 
 
-def _voter_id(request: Request) -> str | None:
-    """The random id in this browser's cookie; None when it has none yet."""
+def _may_vote(site: Site, request: Request) -> bool:
+    user = user_of_request(request)
+    return site.allows_votes and (user is None or user.has_role("voter"))
+
+
+def _voter_id(site: Site, request: Request) -> str | None:
+    """The id of who is signed in, else the random one in this browser's cookie; None when it has none yet.
+
+    A user has one id in all browsers; without the secret of the votes it does not tell who that is.
+    """
+    user = user_of_request(request)
+    if user is not None:
+        return _sign_token(site.reviews.secret(), "user", user.name)[:32] if site.allows_votes else None
     voter = request.cookies.get(VOTER_COOKIE, "")
     return voter if _VOTER_ID_PATTERN.fullmatch(voter) else None
 

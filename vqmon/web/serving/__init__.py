@@ -1,1 +1,1 @@
-"""What stands between the socket and the pages: limits of requests."""
+"""What stands between the socket and the pages: limits of requests, reverse proxies and sign-in."""

@@ -1,6 +1,8 @@
 """Holds requests to limits: the size of their body, and the time in which it must arrive."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import ExitStack
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
@@ -10,7 +12,7 @@ from vqmon.connections import ConnectionTable
 
 
 class RequestLimits:
-    """ASGI middleware, outermost: while a request is answered, its connection in `connections` does not wait for one.
+    """ASGI middleware, outermost: from its last byte to its answer, a request's connection does not wait for one.
 
     A body that announces more than `body_bytes` is answered 413. One that turns out larger, or is incomplete after
     `body_seconds`, ends as if the client had gone: the endpoint that reads it gets `ClientDisconnect`.
@@ -26,19 +28,23 @@ class RequestLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with self._connections.request(scope["client"]):
-            if self._announces_too_much(Headers(scope=scope)):
-                text = f"The body of the request is larger than {self._body_bytes} bytes.\n"
-                await PlainTextResponse(text, 413, headers={"Connection": "close"})(scope, receive, send)
-                return
-            await self._app(scope, self._bounded(receive), send)
-
-    def _announces_too_much(self, headers: Headers) -> bool:
-        length = headers.get("content-length", "0")
+        headers = Headers(scope=scope)
         # h11 lets through numbers only, of at most 20 digits
-        return int(length) > self._body_bytes
+        announced_bytes = int(headers.get("content-length", "0"))
+        if announced_bytes > self._body_bytes:
+            text = f"The body of the request is larger than {self._body_bytes} bytes.\n"
+            await PlainTextResponse(text, 413, headers={"Connection": "close"})(scope, receive, send)
+            return
+        with ExitStack() as lease:
+            request = self._connections.request(scope["client"])
+            if announced_bytes or "transfer-encoding" in headers:
+                bounded = self._bounded(receive, on_complete=lambda: lease.enter_context(request))
+                await self._app(scope, bounded, send)
+            else:
+                lease.enter_context(request)
+                await self._app(scope, receive, send)
 
-    def _bounded(self, receive: Receive) -> Receive:
+    def _bounded(self, receive: Receive, *, on_complete: Callable[[], None]) -> Receive:
         deadline = asyncio.get_running_loop().time() + self._body_seconds
         received_bytes, is_complete = 0, False
 
@@ -53,6 +59,8 @@ class RequestLimits:
                 return {"type": "http.disconnect"}
             received_bytes += len(message.get("body", b""))
             is_complete = not message.get("more_body", False)
+            if is_complete:
+                on_complete()
             return message if received_bytes <= self._body_bytes else {"type": "http.disconnect"}
 
         return receive_in_time

@@ -44,10 +44,12 @@ def test_settings_that_cannot_be_loaded_are_the_only_result(tmp_path: Path) -> N
 def test_a_folder_source_passes_with_the_builtin_scorer(tmp_path: Path) -> None:
     """Scorers are opened and self-tested; a history that does not exist yet is no problem."""
     (tmp_path / "media").mkdir()
-    checks = results(tmp_path / "vqmon.toml", '[source]\nkind = "folder"\nfolder = "media"\n')
+    text = '[source]\nkind = "folder"\nfolder = "media"\n[web]\nhost = "0.0.0.0"\n'
+    checks = results(tmp_path / "vqmon.toml", text)
 
     assert {subject: result.passed for subject, result in checks.items()} == dict.fromkeys(checks, True)
-    assert list(checks) == ["settings", "runtime", "decoders", "scorers", "rules", "history", "source"]
+    assert list(checks) == ["settings", "runtime", "decoders", "scorers", "rules", "history", "source", "web"]
+    assert checks["web"].text.startswith("whoever reaches 0.0.0.0:8080 may read the pages: set web.auth")
     assert checks["decoders"].text.startswith("decode.isolation best: limits, no new privileges, ")
     assert "lite@2 on cpu" in checks["scorers"].text
     assert "self-test passed" in checks["scorers"].text
