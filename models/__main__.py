@@ -1,4 +1,4 @@
-"""The command line: `python -m models data|order|train|refit|export|verify|card NAME ...`."""
+"""The command line: `python -m models data|order|train|refit|export|verify|card NAME ...`, or `vqmon models ...`."""
 
 import argparse
 import tomllib
@@ -18,7 +18,7 @@ from models.data.csv_scores import DataError
 from models.export.pair import read_manifest_facts, write_pair
 from models.networks.lite import Lite, LiteConfig
 from models.train.builtin.refit_head import HeadRefitConfig, refit_head
-from models.train.checkpoint import read_table
+from models.train.checkpoint import read_table, read_training_state
 from models.train.lite import (
     LadderLossConfig,
     LiteTask,
@@ -29,8 +29,9 @@ from models.train.lite import (
 )
 from models.train.loop import Trainer, train
 from models.verify.model_card import format_model_card
-from models.verify.pair import verify_pair
+from models.verify.pair import VerifyError, verify_pair
 from models.weights import WeightsError
+from vqmon.errors import VqmonError
 
 _MAKE_SR = "make-sr"
 
@@ -98,7 +99,7 @@ def run_train(options: argparse.Namespace) -> None:
     trainer = Trainer(task, config)
     last = options.folder / "last.pt"
     if last.exists() and not options.fresh:
-        trainer.restore(torch.load(last, weights_only=True))
+        trainer.restore(read_training_state(last))
     print(train(trainer, options.folder, report=tqdm.write))
 
 
@@ -205,10 +206,10 @@ _EXPORT_ARGUMENTS = (
 )  # fmt: skip
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+def build_parser(program: str = "models") -> argparse.ArgumentParser:
+    """The parser of the whole command line; `program` is what its usage calls the command."""
     root = argparse.ArgumentParser(
-        prog="models", description="Train, export and verify the networks behind the scorers."
+        prog=program, description="Train, export and verify the networks behind the scorers."
     )
     commands = root.add_subparsers(required=True, metavar="COMMAND")
     for run, summary in (
@@ -252,15 +253,16 @@ def build_parser() -> argparse.ArgumentParser:
     return root
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, *, program: str = "models") -> None:
     """Run one command line."""
-    options = build_parser().parse_args(arguments)
+    options = build_parser(program).parse_args(arguments)
     if options.built is None:
-        exporter = _EXPORTER_BY_NAME.get(options.name)
-        options.built = MODELS_FOLDER / "built" if exporter is not None and exporter.is_builtin else Path("bundles")
+        exporter, shipped = _EXPORTER_BY_NAME.get(options.name), MODELS_FOLDER / "built"
+        is_shipped = exporter is not None and exporter.is_builtin and shipped.is_dir()
+        options.built = shipped if is_shipped else Path("bundles")
     try:
         options.run(options)
-    except (DataError, WeightsError) as error:
+    except (DataError, WeightsError, VerifyError, VqmonError) as error:
         raise SystemExit(f"error: {error}") from error
 
 

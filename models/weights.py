@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -229,8 +228,6 @@ def _open_file(file: Path) -> tuple[dict[str, tuple[int, ...]], Callable[[str], 
         raise WeightsError(f"{file}: missing")
     try:
         return open_weights(file)
-    except zipfile.BadZipFile as error:
-        raise WeightsError(f"{file}: is a damaged file of torch.save: download it again") from error
     except (ValueError, OSError) as error:
         raise WeightsError(f"{file}: {error}") from error
 

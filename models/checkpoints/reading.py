@@ -4,10 +4,13 @@ import io
 import json
 import pickletools
 import re
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,15 @@ _OTHER_FORMATS = {
     b"GGUF": "a GGUF file: need a file of torch.save, or safetensors",
 }
 """First bytes -> what the file is."""
+_OWN_FILES = {
+    ("average", "optimiser"): "is the state of an unfinished training (last.pt), which `train` goes on from: name the "
+    "best.pt beside it",
+    (
+        "stem",
+        "stages",
+    ): "is the trunk alone of a training of lite2 (trunk.pt), without a head: name the lite.pt beside it",
+}
+"""Keys of the table in a file that a training here wrote and that is no scorer -> what the file is."""
 _PICKLE_MARK = 0x80
 _HEAD_BYTES = 4096
 _MAX_MESSAGE = 300
@@ -82,13 +94,10 @@ def open_weights(file: Path) -> tuple[dict[str, tuple[int, ...]], Callable[[str]
     trainers put them in; numbers, paths and settings beside them are skipped, and an object of any other class refuses
     the file. Raises ValueError with a reason of one line, which says what the file is.
     """
-    with file.open("rb") as source:
-        head = source.read(_HEAD_BYTES)
-    if problem := _describe_other_file(file, head):
-        raise ValueError(problem)
+    head = _read_head(file)
     if _is_safetensors(head):
         return _open_safetensors(file, head)
-    table = _unwrap_names(_find_tensors(_load(file, head)))
+    table = _unwrap_names(_find_tensors(_load_scorer(file, head)))
     return {name: tuple(tensor.shape) for name, tensor in table.items()}, table.__getitem__
 
 
@@ -97,11 +106,37 @@ def read_saved(file: Path) -> object:
 
     Raises ValueError with a reason of one line.
     """
+    return _load_scorer(file, _read_head(file))
+
+
+def _read_head(file: Path) -> bytes:
+    """The first bytes of a file that may hold weights; raises ValueError for another one."""
     with file.open("rb") as source:
         head = source.read(_HEAD_BYTES)
-    if problem := _describe_other_file(file, head):
+    with _damage_as_value_error():
+        problem = _describe_other_file(file, head)
+    if problem:
         raise ValueError(problem)
-    return _load(file, head)
+    return head
+
+
+def _load_scorer(file: Path, head: bytes) -> object:
+    with _damage_as_value_error():
+        table = _load(file, head)
+    for keys, description in _OWN_FILES.items():
+        if isinstance(table, dict) and all(key in table for key in keys):
+            raise ValueError(description)
+    return table
+
+
+@contextmanager
+def _damage_as_value_error() -> Iterator[None]:
+    """The errors of `zipfile` for an archive whose parts do not fit together, as ValueError."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError) as error:
+        message = f"is a damaged file of torch.save ({_one_line(str(error))}): write or download it again"
+        raise ValueError(message) from error
 
 
 def _describe_other_file(file: Path, head: bytes) -> str | None:

@@ -37,7 +37,7 @@ from models.train.builtin.lite2_head import (
     tile_features,
 )
 from models.train.builtin.lite2_trunk import ScoredPhoto, TrunkTuningConfig, tune_trunk
-from models.train.checkpoint import read_table
+from models.train.checkpoint import read_table, read_training_state
 from models.verify.model_card import format_model_card
 from models.verify.pair import verify_pair
 from vqmon.core.calibration import IntervalTable, PercentileTable, ScoreNoise
@@ -214,7 +214,8 @@ def train(options: argparse.Namespace) -> None:
     for form, config in recipe.forms.items():
         network = Lite2(config).eval()
         if tuned_file.exists():
-            network.load_trunk_state(torch.load(tuned_file, weights_only=True))
+            remedy = "delete it, and the trunk is tuned anew"
+            network.load_trunk_state(read_training_state(tuned_file, keys=("stem", "stages"), remedy=remedy))
         else:
             load_trunk(network, options.weights, sha256=recipe.trunk_sha256)
             tune_trunk(network, _find_scenes(options.folder), scored, recipe.tuning)

@@ -20,7 +20,7 @@ from models.data.csv_scores import DataError, ScoredRow, normalise_scores, read_
 from models.export.owl_streaming import load_owl
 from models.networks.owl.owl import Owl, OwlConfig
 from models.networks.owl.q_align import pad_to_square
-from models.train.checkpoint import checkpoint_facts, read_frozen_networks
+from models.train.checkpoint import checkpoint_facts, read_frozen_networks, read_training_state
 from models.train.features.extract import extract_features
 from models.train.levels import ComparisonTask, LevelTask, LevelTrainingConfig, freeze_and_add_lora
 from models.train.loop import Trainer, ValidationResult, train
@@ -164,7 +164,7 @@ def _train_and_save(
 ) -> Path:
     last = options.folder / "last.pt"
     if last.exists() and not options.fresh:
-        trainer.restore(torch.load(last, weights_only=True))
+        trainer.restore(read_training_state(last))
     best = train(trainer, options.folder, report=tqdm.write, facts=facts)
     print(best)
     return best

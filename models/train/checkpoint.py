@@ -1,11 +1,12 @@
 """Reads `best.pt` of a trained scorer: its kind, its network, the frozen networks it needs and its provenance."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from models.checkpoints.reading import read_saved
@@ -121,6 +122,25 @@ def _load_frozen_network(name: str, weights: Mapping[str, Tensor], *, where: str
     except RuntimeError as error:
         raise DataError(f"{where}: not weights of {name}: {str(error).splitlines()[-1].strip()}") from error
     return network.eval().requires_grad_(requires_grad=False)
+
+
+def read_training_state(
+    file: Path, *, keys: Sequence[str] = ("average", "optimiser"), remedy: str = ""
+) -> dict[str, Any]:
+    """`last.pt`, from which a training goes on, or another file of a training that holds `keys`.
+
+    Raises DataError with the remedy when the file is damaged, or is something else.
+    """
+    remedy = remedy or "delete it, or give --fresh, and the training begins anew"
+    try:
+        state = torch.load(file, weights_only=True)
+    except Exception as error:  # torch raises many types for a damaged file
+        raise DataError(
+            f"{file}: cannot be read ({type(error).__name__}: it is damaged, or no file of torch.save); {remedy}"
+        ) from error
+    if not isinstance(state, dict) or not set(keys) <= state.keys():
+        raise DataError(f"{file}: holds no {' and '.join(keys)}; {remedy}")
+    return state
 
 
 def read_table(file: Path) -> dict[str, Any]:

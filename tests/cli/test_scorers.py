@@ -1,5 +1,7 @@
 """The commands about scorers, as a person types them."""
 
+import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,12 @@ def test_a_bridge_needs_a_history() -> None:
 
     assert run.exit_code == 2
     assert "no history yet; run `vqmon run`" in run.output
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="torch is installed")
+def test_the_models_command_says_what_it_needs() -> None:
+    """Without the extra it names the first library that is missing, and how to install it; nothing else needs it."""
+    run = CliRunner().invoke(main, ["models", "export", "--help"])
+    assert run.exit_code == 2
+    assert re.search(r"`vqmon models` needs \w+: pip install 'vqmon\[models\]'", run.output)
+    assert "models" in CliRunner().invoke(main, ["--help"]).output

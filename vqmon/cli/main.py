@@ -29,7 +29,7 @@ from vqmon.cli.history import export, replay
 from vqmon.cli.history import history as history_group
 from vqmon.cli.kafka import publish, record, tail, topics
 from vqmon.cli.ladder import ladder
-from vqmon.cli.scorers import scorers
+from vqmon.cli.scorers import models, scorers
 from vqmon.core.types import Alert, Outcome
 from vqmon.errors import StoreError, VqmonError
 from vqmon.settings.load import Settings, load_settings
@@ -342,6 +342,7 @@ for command in (
     tune,
     pictures,
     scorers,
+    models,
     compare,
     plan,
     evaluate,

@@ -1,11 +1,13 @@
-"""The commands about scorers: list them, and fit a bridge from an old scorer to a new one."""
+"""The commands about scorers: list them, fit a bridge from an old scorer to a new one, export and train them."""
 
+import importlib
 from datetime import datetime
 from pathlib import Path
 
 import click
 
 from vqmon.cli.console import as_utc, history_option, open_settings, out, since_option, until_option
+from vqmon.errors import SettingsError
 from vqmon.plurals import plural
 
 
@@ -66,3 +68,22 @@ def bridge(
         soft_wrap=True,
         markup=False,
     )
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def models(arguments: tuple[str, ...]) -> None:
+    """Export published weights as scorers, verify them, or train scorers of your own; needs the extra `models`.
+
+    \b
+    vqmon models export NAME --weights FILE    a bundle for scoring.folders
+    vqmon models verify NAME                   the bundle against its golden values
+    vqmon models train NAME --csv scores.csv   a scorer from your own scores
+    vqmon models export --help                 every name and option; docs/scorers has a page per system
+    """
+    try:
+        # By its name, since nothing that the daemon runs imports it: it brings torch.
+        command = importlib.import_module("models.__main__")
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"`vqmon models` needs {error.name}: pip install 'vqmon[models]'") from error
+    command.main(arguments, program="vqmon models")

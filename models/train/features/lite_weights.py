@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from models import MODELS_FOLDER
 from models.networks.lite import Lite, LiteConfig
 from models.weights import WeightsError
+from vqmon.scoring.manifests.frame_scorer import builtin_folder
 
-LITE_ONNX = MODELS_FOLDER / "built" / "lite@1.onnx"
+LITE_ONNX = builtin_folder() / "lite@1.onnx"
 _COMPUTED_TENSORS = ("statistics.taps",)
 # The head that classifies degradations is used in training only.
 _NOT_EXPORTED = ("kind.",)

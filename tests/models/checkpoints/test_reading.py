@@ -19,6 +19,8 @@ from safetensors.torch import save_file  # noqa: E402
 
 from models.checkpoints.published_files import PUBLISHED_FILES, recognize_network  # noqa: E402
 from models.checkpoints.reading import open_weights, read_saved  # noqa: E402
+from models.data.csv_scores import DataError  # noqa: E402
+from models.train.checkpoint import read_table, read_training_state  # noqa: E402
 from models.weights import WeightsError, check_published, load_weights  # noqa: E402
 from tests.models.test_weights import Shelf  # noqa: E402
 
@@ -208,3 +210,39 @@ def test_tensors_of_a_torchscript_program_are_read(tmp_path: Path) -> None:
     shapes, read = open_weights(tmp_path / "ViT-B-32.pt")
     assert shapes == {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     assert all(torch.equal(read(name), tensor) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"step": 3, "network": TENSORS, "average": TENSORS, "optimiser": OPTIMIZER}, r"last\.pt.*name the best\.pt"),
+        ({"stem": TENSORS, "stages": TENSORS}, r"trunk\.pt.*name the lite\.pt"),
+    ],
+)
+def test_files_of_an_own_training_that_are_no_scorer_are_refused_by_name(
+    tmp_path: Path, table: object, message: str
+) -> None:
+    """Where weights are asked for, published or own; the file beside them is named."""
+    torch.save(table, tmp_path / "x.pt")
+    for read in (open_weights, read_saved):
+        with pytest.raises(ValueError, match=message):
+            read(tmp_path / "x.pt")
+    with pytest.raises(DataError, match=message):
+        read_table(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("part", ["directory", "content"])
+def test_a_damaged_archive_is_an_error_with_the_file_whatever_reads_it(tmp_path: Path, part: str) -> None:
+    """A hole in the list of its parts or in its table: never an error of the library that unpacks it."""
+    file = tmp_path / "best.pt"
+    torch.save({"weights": TENSORS}, file)
+    content = bytearray(file.read_bytes())
+    at = content.index(b"PK\x01\x02") if part == "directory" else content.index(b"data.pkl") + 40
+    content[at : at + 12] = bytes(12)
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"best\.pt: cannot be read as a checkpoint: it "):
+        read_table(file)
+    with pytest.raises(WeightsError, match=r"best\.pt: "):
+        load_weights(str(file), hub=Shelf(tmp_path))
+    with pytest.raises(DataError, match=r"best\.pt: cannot be read .*give --fresh"):
+        read_training_state(file)

@@ -110,3 +110,13 @@ def test_even_one_of_very_many_is_visible_in_the_bar(good: RenditionState) -> No
     assert (failing.state, failing.x, failing.width) == ("failing", 0.0, 2)
     assert rest.x + rest.width <= 1000
     assert state_shares([]) == []
+
+
+def test_a_rendition_whose_first_scorer_failed_is_degraded_and_says_why(good: RenditionState) -> None:
+    """The score of another scorer is not shown in place of its own."""
+    state = replace(
+        good, trend=(70.0, None), last_scores={"lite@2": 90.0}, last_scorer_failures={"owl@1": "out_of_memory"}
+    )
+    (row,) = rendition_rows([state], [], now=LATE)
+    assert (row.state, row.score, row.scorer_failures) == ("degraded", None, {"owl@1": "out_of_memory"})
+    assert row.why.startswith("no score by owl@1: ")

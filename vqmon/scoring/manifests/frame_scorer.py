@@ -237,6 +237,17 @@ def write_manifest(scorer_id: str, facts: Mapping[str, object], path: Path) -> N
     path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
+def builtin_folder() -> Path:
+    """The folder of the built-in scorers, in the installed package or in the checkout; raises ScorerError."""
+    package = Path(__file__).parents[2]
+    candidates = (package / "builtin", package.parent / "models" / "built")
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    missing = " nor ".join(str(folder) for folder in candidates)
+    raise ScorerError(f"no built-in scorers: neither {missing} exists; install vqmon again")
+
+
 def find_bundles(folders: Iterable[Path]) -> dict[str, Path]:
     """The manifests `name@version.json` in these folders by scorer id; raises ScorerError.
 

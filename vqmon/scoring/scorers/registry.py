@@ -14,7 +14,7 @@ from vqmon.core.scores import pool
 from vqmon.core.types import DecodedSegment, Display, Score, ScorerIdentity, View
 from vqmon.errors import ScorerError
 from vqmon.scoring.manifests.composite_scorer import CompositeSpec, load_composite_spec
-from vqmon.scoring.manifests.frame_scorer import ScorerSpec, find_bundles, load_frame_spec
+from vqmon.scoring.manifests.frame_scorer import ScorerSpec, builtin_folder, find_bundles, load_frame_spec
 from vqmon.scoring.manifests.level_scorer import LevelScorerSpec, load_level_spec
 from vqmon.scoring.manifests.reference_measure import ReferenceMeasureSpec, load_reference_spec
 from vqmon.scoring.runtime.batcher import Batcher
@@ -270,17 +270,6 @@ def check_licence(spec: Spec | ReferenceMeasureSpec, *, allow_noncommercial: boo
             f"{spec.id} may not be used commercially ({spec.licence.name}: {spec.licence.note}); "
             "set scoring.allow_noncommercial = true if your use is not commercial, or choose another scorer"
         )
-
-
-def builtin_folder() -> Path:
-    """The folder of the built-in scorers, in the installed package or in the checkout; raises ScorerError."""
-    package = Path(__file__).parents[2]
-    candidates = (package / "builtin", package.parent / "models" / "built")
-    for folder in candidates:
-        if folder.is_dir():
-            return folder
-    missing = " nor ".join(str(folder) for folder in candidates)
-    raise ScorerError(f"no built-in scorers: neither {missing} exists; install vqmon again")
 
 
 def _pool_native(spec: ScorerSpec, native_values: Sequence[float]) -> float:
