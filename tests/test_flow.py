@@ -8,7 +8,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from vqmon.flow import NamedTasks, Overtaking, map_in_order, parked, run_concurrently, run_with_deadline
+from vqmon.flow import FairSlots, NamedTasks, Overtaking, map_in_order, parked, run_concurrently, run_with_deadline
 
 
 async def numbers(count: int) -> AsyncIterator[int]:
@@ -318,3 +318,39 @@ async def test_when_the_source_has_ended_parked_items_are_given_up_with_what_is_
         streams.done["a", 0].set()
         streams.done["sick", 0].set()
     assert streams.finished == [("sick", 0), ("a", 0)]
+
+
+async def test_a_free_slot_goes_to_the_key_that_used_them_least() -> None:
+    """A stream of many renditions leaves a stream of one its share, and what is not used is not saved up."""
+    clock = asyncio.get_running_loop()
+    slots = FairSlots(1)
+    order: list[str] = []
+
+    async def use(key: str) -> None:
+        await slots.of(key).acquire()
+        order.append(key)
+        began_at = clock.time()
+        while clock.time() - began_at < 0.002:  # noqa: ASYNC110 - time that is used
+            await asyncio.sleep(0)
+        slots.of(key).release()
+
+    await run_concurrently(use(key) for key in ["many"] * 6 + ["one"] * 3)
+    assert order[:7].count("one") == 3
+    order.clear()
+    await run_concurrently(use(key) for key in ["many"] * 4 + ["one"] * 4)
+    assert order.index("many") < 3
+
+
+async def test_a_wait_for_a_slot_that_is_cancelled_takes_none() -> None:
+    """Before its turn, and at its turn."""
+    slots = FairSlots(1)
+    await slots.of("a").acquire()
+    waiting = [asyncio.ensure_future(slots.of("b").acquire()) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    await asyncio.sleep(0)
+    slots.of("a").release()
+    waiting[1].cancel()
+    await asyncio.wait(waiting)
+    async with asyncio.timeout(1):
+        await slots.of("a").acquire()

@@ -35,6 +35,7 @@ REASONS: dict[str, str] = {
     "stale": "the playlist stopped announcing new segments",
     "playlist": "the playlist cannot be fetched or understood",
     "skipped": "the segment left the playlist before it could be taken",
+    "overloaded": "vqmon could not take the segment before it left the playlist, as the machine cannot keep up",
     "message": "the segment message does not follow the schema",
     "duplicate": "the same segment was announced before, and has its verdict",
     # fetch

@@ -4,7 +4,7 @@ Tasks are created here and in the batcher of scorers, nowhere else.
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 StoppableSleep = Callable[[asyncio.Event, float], Awaitable[None]]
 """Sleeps so many seconds, or until the event is set; `wait_or_stop` or a fake of it."""
@@ -43,6 +43,76 @@ _RECOUNT_SECONDS = 0.2
 """How often slots are counted anew while all are taken: work becomes late without an event."""
 
 
+class Slots(Protocol):
+    """What bounds the work in flight: an `asyncio.Semaphore`, or one key's part of `FairSlots`."""
+
+    async def acquire(self) -> object: ...
+    def release(self) -> None: ...
+
+
+class FairSlots:
+    """Slots that many keys share: a free one goes to the waiting key that has used them for the least time so far.
+
+    Time that a key did not use while it neither held a slot nor waited for one is not saved up.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._keys: dict[str, _KeySlots] = {}
+
+    def of(self, key: str) -> Slots:
+        """The slots as one key uses them."""
+        return self._keys.setdefault(key, _KeySlots(self))
+
+    def take(self, slots: "_KeySlots") -> asyncio.Future[None]:
+        """A future that is done when the key has its slot."""
+        if not slots.is_active:
+            active = [other.used_seconds for other in self._keys.values() if other.is_active]
+            slots.used_seconds = max(slots.used_seconds, min(active, default=0.0))
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        slots.waiting.append(turn)
+        self.give(0)
+        return turn
+
+    def give(self, count: int) -> None:
+        """So many slots are free again."""
+        self._free += count
+        while self._free and (waiting := [slots for slots in self._keys.values() if slots.waiting]):
+            next_slots = min(waiting, key=lambda slots: slots.used_seconds)
+            turn = next_slots.waiting.popleft()
+            if not turn.done():
+                self._free -= 1
+                next_slots.held_since.append(asyncio.get_running_loop().time())
+                turn.set_result(None)
+
+
+class _KeySlots:
+    """The slots that one key holds or waits for."""
+
+    def __init__(self, shared: FairSlots) -> None:
+        self._shared = shared
+        self.waiting: deque[asyncio.Future[None]] = deque()
+        self.held_since: deque[float] = deque()
+        self.used_seconds = 0.0
+
+    @property
+    def is_active(self) -> bool:
+        return bool(self.waiting or self.held_since)
+
+    async def acquire(self) -> None:
+        turn = self._shared.take(self)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.release()
+            raise
+
+    def release(self) -> None:
+        self.used_seconds += asyncio.get_running_loop().time() - self.held_since.popleft()
+        self._shared.give(1)
+
+
 async def iterate(items: Iterable[Item]) -> AsyncIterator[Item]:
     """Items that are at hand, as a source of `map_in_order`."""
     for item in items:
@@ -54,7 +124,7 @@ async def map_in_order(
     work: Callable[[Item], Awaitable[Result]],
     finish: Callable[[Sequence[tuple[Item, Result]]], Awaitable[None]],
     *,
-    running: asyncio.Semaphore,
+    running: Slots,
     max_waiting: int = 64,
     gather_seconds: float = 0.0,
     overtaking: "Overtaking[Item] | None" = None,
@@ -134,7 +204,7 @@ class _OrderedTasks(Generic[Item, Result]):
         self,
         work: Callable[[Item], Awaitable[Result]],
         *,
-        running: asyncio.Semaphore,
+        running: Slots,
         max_waiting: int,
         overtaking: Overtaking[Item] | None,
     ) -> None:

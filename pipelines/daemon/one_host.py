@@ -3,17 +3,20 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pipelines.daemon.deploy_markers import follow_markers
 from pipelines.daemon.history_writer import HistoryWrite, HistoryWriter
+from pipelines.daemon.live_queue import LiveQueue, RenditionSource
+from pipelines.daemon.overload import CHECK_SECONDS, OVERLOADED_RULE, OverloadMonitor
 from pipelines.daemon.reload import SettingsReload
 from pipelines.daemon.stream_ends import publish_requested_ends
 from pipelines.observe.observer import Observation
 from pipelines.observe.poison import PoisonGuard
+from pipelines.observe.scoring_tiers import RecordStage
 from pipelines.service.history_thread import HistoryThread, open_history_thread
 from pipelines.service.lifecycle import OnPublish, Service, counting_callback, open_service, release_signals
 from pipelines.service.notifications import AlertNotifier, open_notifier
@@ -29,11 +32,12 @@ from pipelines.service.wiring import (
 )
 from vqmon.core.alerts.annotations import ALL_RENDITIONS, EndReason, StreamEnd, stream_end
 from vqmon.core.alerts.judge import Judge
+from vqmon.core.alerts.notifications import OWN_STREAM
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import Alert, LaneCursor, Outcome, Rendition, Segment, SegmentFailure, failure_from_error
 from vqmon.errors import SegmentError, VqmonError
-from vqmon.flow import NamedTasks, map_in_order, run_concurrently, wait_or_stop
+from vqmon.flow import FairSlots, NamedTasks, map_in_order, run_concurrently, wait_or_stop
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.settings.load import Settings
 from vqmon.telemetry.logs import log_event
@@ -45,18 +49,10 @@ _RETRY_SECONDS = 5.0
 """How long to wait before the playlist of a stream that cannot be listed is fetched again."""
 
 
-class _RenditionSource(Protocol):
-    """The segments of one rendition, in order, and failures in place of those that cannot be had."""
-
-    @property
-    def name(self) -> str: ...
-    def __aiter__(self) -> AsyncIterator[Segment | SegmentFailure]: ...
-
-
 class _StreamSource(Protocol):
     """Where the segments of one stream come from; raises SegmentError while its renditions cannot be listed."""
 
-    async def lanes(self) -> Sequence[_RenditionSource]: ...
+    async def lanes(self) -> Sequence[RenditionSource]: ...
 
 
 class _SegmentObserver(Protocol):
@@ -71,8 +67,9 @@ class _WatchContext:
 
     observer: _SegmentObserver
     sink: "OutcomeSink"
-    # bounds the segments that are observed at once
-    running: asyncio.Semaphore
+    # bounds the segments that are observed at once; each stream gets its share
+    running: FairSlots
+    overload: OverloadMonitor
     service: Service
     on_publish: OnPublish
 
@@ -127,12 +124,16 @@ async def _watch(
         )
         fetcher = await stack.enter_async_context(Fetcher(fetch_policy(settings)))
         sources = open_sources(settings, fetcher=fetcher, history=thread.history, stop=service.stop)
-        observer = await stack.enter_async_context(open_observer(settings, fetcher=fetcher, meters=service.meters))
+        overload = _overload_monitor(thread, service)
+        observer = await stack.enter_async_context(
+            open_observer(settings, fetcher=fetcher, meters=service.meters, on_stage=overload.record_stage)
+        )
         rules = load_rules(settings, scorers=[scorer.id for scorer in observer.judged])
         context = _WatchContext(
             observer=stack.enter_context(PoisonGuard(observer.observe, in_flight_file(settings), now=utc_now)),
-            sink=await _open_sink(stack, settings, thread, rules=rules, service=service),
-            running=asyncio.Semaphore(settings.in_flight),
+            sink=await _open_sink(stack, settings, thread, rules=rules, service=service, overload=overload),
+            running=FairSlots(settings.in_flight),
+            overload=overload,
             service=service,
             on_publish=counting_callback(
                 service, on_publish, objective=Objective(floor=daemon.slo_floor, drop=daemon.slo_drop)
@@ -154,8 +155,25 @@ async def _watch(
             await _watch_all(sources, context, thread)
 
 
+def _overload_monitor(thread: HistoryThread, service: Service) -> OverloadMonitor:
+    alerts = thread.history.queries.alerts(open_only=True, stream_id=OWN_STREAM)
+    return OverloadMonitor(
+        meters=service.meters,
+        progress=service.progress,
+        now=utc_now,
+        monotonic=time.monotonic,
+        open_alert=next((alert for alert in alerts if alert.rule == OVERLOADED_RULE), None),
+    )
+
+
 async def _open_sink(
-    stack: AsyncExitStack, settings: Settings, thread: HistoryThread, *, rules: Sequence[AlertRule], service: Service
+    stack: AsyncExitStack,
+    settings: Settings,
+    thread: HistoryThread,
+    *,
+    rules: Sequence[AlertRule],
+    service: Service,
+    overload: OverloadMonitor,
 ) -> "OutcomeSink":
     """Open where outcomes go: the history, with deploy markers read from it and alerts delivered from it."""
     judge = Judge(rules, states=thread.history.queries.states(), retention=settings.alerts.retention)
@@ -168,7 +186,7 @@ async def _open_sink(
     )
     await stack.enter_async_context(writer.retrying())
     notifier = await stack.enter_async_context(open_notifier(settings, thread, meters=service.meters, waiting=writer))
-    return OutcomeSink(writer, judge, notifier=notifier)
+    return OutcomeSink(writer, judge, notifier=notifier, record_stage=overload.record_stage)
 
 
 async def _watch_all(
@@ -182,8 +200,19 @@ async def _watch_all(
             "requested ends",
             publish_requested_ends(thread, context.sink.publish_end, on_publish=context.on_publish, stop=sources_ended),
         )
+        tasks.start("overload", _watch_overload(context, stop=sources_ended))
         await run_concurrently(_watch_stream(stream_id, source, context) for stream_id, source in sources)
         sources_ended.set()
+
+
+async def _watch_overload(context: _WatchContext, *, stop: asyncio.Event) -> None:
+    """Publish the alert about vqmon itself when it opens or resolves."""
+    while not stop.is_set():
+        await wait_or_stop(stop, CHECK_SECONDS)
+        alert = context.overload.check()
+        if alert is not None:
+            await context.sink.publish_alert(alert)
+            context.on_publish([], [alert])
 
 
 async def _watch_stream(stream_id: str, source: _StreamSource, context: _WatchContext) -> None:
@@ -200,14 +229,15 @@ async def _watch_stream(stream_id: str, source: _StreamSource, context: _WatchCo
             return
 
 
-async def _watch_rendition(stream_id: str, rendition: _RenditionSource, context: _WatchContext) -> None:
+async def _watch_rendition(stream_id: str, rendition: RenditionSource, context: _WatchContext) -> None:
     """Walk the segments of one rendition: observe in parallel, then judge and publish one by one in source order."""
     progress, count = context.service.progress, 0
+    queue = LiveQueue(rendition, now=utc_now, stop=context.service.stop, on_passed=context.overload.record_passed)
 
     async def observe(item: Segment | SegmentFailure) -> Observation:
         ticket = progress.begin()
         try:
-            return await context.observer.observe(item)
+            return await context.observer.observe(queue.begin(item))
         finally:
             progress.end(ticket)
 
@@ -218,7 +248,10 @@ async def _watch_rendition(stream_id: str, rendition: _RenditionSource, context:
         alerts = await context.sink.publish(rendition.name, observations)
         context.on_publish([observation.outcome for observation in observations], alerts)
 
-    await map_in_order(rendition, observe, publish, running=context.running)
+    with context.overload.watching(queue):
+        await run_concurrently(
+            [queue.fill(), map_in_order(queue, observe, publish, running=context.running.of(stream_id))]
+        )
     if not context.service.stop.is_set():
         log.info(
             **log_event("rendition.ended", rendition=rendition.name, segments=count, why="its playlist is complete")
@@ -229,7 +262,15 @@ async def _watch_rendition(stream_id: str, rendition: _RenditionSource, context:
 class OutcomeSink:
     """Judges observations and publishes them: outcomes, alerts, alert states and cursor in one transaction."""
 
-    def __init__(self, writer: HistoryWriter, judge: Judge, *, notifier: AlertNotifier | None = None) -> None:
+    def __init__(
+        self,
+        writer: HistoryWriter,
+        judge: Judge,
+        *,
+        notifier: AlertNotifier | None = None,
+        record_stage: RecordStage = lambda stage, seconds: None,
+    ) -> None:
+        self._record_stage = record_stage
         self._writer = writer
         self._judge = judge
         self._notifier = notifier
@@ -267,6 +308,10 @@ class OutcomeSink:
         await self._write([], alerts, ends=[end])
         return alerts
 
+    async def publish_alert(self, alert: Alert) -> None:
+        """Write an alert that no rule has raised."""
+        await self._write([], [alert])
+
     async def _write(
         self,
         outcomes: Sequence[Outcome],
@@ -285,7 +330,9 @@ class OutcomeSink:
             thumbnails=thumbnails or {},
             queued_at=utc_now() if self._notifier else None,
         )
+        began_at = time.monotonic()
         await self._writer.write(write)
+        self._record_stage("history", time.monotonic() - began_at)
         if self._notifier:
             self._notifier.on_publish(outcomes, alerts)
 

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
 from pipelines.service.objective import Objective
-from vqmon.core.alerts.media_timeline import DUPLICATE
+from vqmon.core.alerts.media_timeline import NOT_JUDGED
 from vqmon.core.types import Alert, Outcome, QualityEvent
 from vqmon.settings.sections import DaemonSettings
 from vqmon.telemetry.health import HealthServer, ProgressTracker, sd_notify
@@ -110,8 +110,8 @@ def counting_callback(service: Service, on_publish: OnPublish | None, *, objecti
 
 
 def _count_outcomes(outcomes: Sequence[Outcome], meters: Meters, objective: Objective) -> None:
-    # A duplicate says nothing about quality: its segment has been counted.
-    counted = [outcome for outcome in outcomes if getattr(outcome, "reason", "") != DUPLICATE]
+    # These say nothing about quality: the segment of a duplicate has been counted, an overload is vqmon's.
+    counted = [outcome for outcome in outcomes if getattr(outcome, "reason", "") not in NOT_JUDGED]
     meters.count("vqmon.slo.total", len(counted))
     meters.count("vqmon.slo.good", sum(objective.is_good(outcome) for outcome in counted))
     reasons = Counter("" if isinstance(outcome, QualityEvent) else outcome.reason for outcome in outcomes)

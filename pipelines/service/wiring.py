@@ -17,7 +17,7 @@ import vqmon
 from pipelines.observe.observer import FindReference, Observer
 from pipelines.observe.open_scorers import open_scorer_tiers
 from pipelines.observe.reference_playlists import ReferencePlaylist
-from pipelines.observe.scoring_tiers import ScoringCascade
+from pipelines.observe.scoring_tiers import RecordStage, ScoringCascade
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.timeline import Thumbnails
 from vqmon.core.types import DecodedSegment, Reference, ReferenceComparison, Segment, View
@@ -53,14 +53,18 @@ def utc_now() -> datetime:
 
 @asynccontextmanager
 async def open_observer(
-    settings: Settings, *, fetcher: Fetcher, meters: Meters | None = None, max_samples: int = 600
+    settings: Settings,
+    *,
+    fetcher: Fetcher,
+    meters: Meters | None = None,
+    max_samples: int = 600,
+    on_stage: RecordStage = lambda stage, seconds: None,
 ) -> AsyncIterator[Observer]:
-    """Open decoder processes and scorers; they close with the context."""
+    """Open decoder processes and scorers; they close with the context. `on_stage` hears how long each stage took."""
     meters = meters or Meters()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(decoder_pool(settings, meters=meters, max_samples=max_samples))
-        for protection in PROTECTIONS:
-            meters.set("vqmon.decoder.isolation", int(protection in pool.isolation.in_force), protection=protection)
+        _report_isolation(pool, meters)
         tiers = await stack.enter_async_context(open_scorer_tiers(settings.scoring, meters=meters))
 
         async def decode(
@@ -74,7 +78,7 @@ async def open_observer(
             assert request is not None
             return await decode(media, views, ReferenceMedia(media=reference, request=request))
 
-        record_stage = partial(_record_stage, meters)
+        record_stage = partial(_record_stage, meters, on_stage)
         yield Observer(
             fetch=fetcher.fetch,
             cascade=ScoringCascade(
@@ -100,12 +104,18 @@ async def _versions(scoring: ScoringSettings) -> Mapping[str, str]:
     return {"vqmon": version("vqmon"), **await libvmaf_versions(scoring), **runtime_versions(scoring.device)}
 
 
+def _report_isolation(pool: DecoderPool, meters: Meters) -> None:
+    for protection in PROTECTIONS:
+        meters.set("vqmon.decoder.isolation", int(protection in pool.isolation.in_force), protection=protection)
+
+
+def _record_stage(meters: Meters, on_stage: RecordStage, stage: str, seconds: float) -> None:
+    meters.record("vqmon.stage.duration", seconds, stage=stage)
+    on_stage(stage, seconds)
+
+
 def _count_scorer_failure(meters: Meters, scorer: str, reason: str) -> None:
     meters.count("vqmon.scorer.failed", scorer=scorer, reason=reason)
-
-
-def _record_stage(meters: Meters, stage: str, seconds: float) -> None:
-    meters.record("vqmon.stage.duration", seconds, stage=stage)
 
 
 def _decode_options(settings: Settings) -> Mapping[str, Any]:

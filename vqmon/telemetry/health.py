@@ -46,6 +46,8 @@ class ProgressTracker:
         self.is_ready = False
         # what keeps a daemon that has started from being ready; "" = nothing
         self.problem = ""
+        # what does not keep it from being ready; "" = nothing
+        self.warning = ""
 
     def begin(self) -> int:
         """Add work that starts now; returns the ticket to pass to `end`."""
@@ -156,7 +158,8 @@ class _HealthProtocol(asyncio.Protocol):
             return (200 if progress.is_alive else 503), "text/plain", text.encode()
         if path == "/readyz":
             problem = progress.problem or ("" if progress.is_ready else "starting")
-            return (503 if problem else 200), "text/plain", f"{problem or 'ready'}\n".encode()
+            ready = f"ready, but {progress.warning}" if progress.warning else "ready"
+            return (503 if problem else 200), "text/plain", f"{problem or ready}\n".encode()
         return 404, "text/plain", b"try /healthz, /readyz or /metrics\n"
 
     def _answer(self, status: int, content_type: str, body: bytes) -> None:

@@ -15,6 +15,9 @@ MetricName = Literal[
     "vqmon.stage.duration",
     "vqmon.lag",
     "vqmon.in_flight",
+    "vqmon.overloaded",
+    "vqmon.queue.waiting",
+    "vqmon.queue.age",
     "vqmon.alert.transition",
     "vqmon.notify.sent",
     "vqmon.notify.failed",
@@ -90,6 +93,19 @@ METRICS: Mapping[MetricName, Metric] = {
         labels=("stage",),
     ),
     "vqmon.lag": Metric(kind="gauge", unit="s", description="now minus the end of the newest finished segment"),
+    "vqmon.overloaded": Metric(
+        kind="gauge",
+        unit="1",
+        description="1 while the daemon cannot keep up with live streams and this is `short` (fetch, decode, score, "
+        "history), else 0",
+        labels=("short",),
+    ),
+    "vqmon.queue.waiting": Metric(
+        kind="gauge", unit="{segment}", description="segments that were announced and wait to be observed, on one host"
+    ),
+    "vqmon.queue.age": Metric(
+        kind="gauge", unit="s", description="how long the oldest of them at the live edge has waited"
+    ),
     "vqmon.in_flight": Metric(kind="gauge", unit="{segment}", description="segments being observed"),
     "vqmon.alert.transition": Metric(
         kind="counter",

@@ -22,8 +22,9 @@ from pipelines.service.wiring import (
 )
 from pipelines.topics.publisher import topic_problems
 from vqmon.core.alerts.conditions.regression import Regression
+from vqmon.core.alerts.notifications import OWN_STREAM
 from vqmon.core.types import Segment
-from vqmon.errors import NoHistoryError, SegmentError, SettingsError, VqmonError
+from vqmon.errors import DecodeError, NoHistoryError, SegmentError, SettingsError, VqmonError
 from vqmon.media.fetch.fetcher import Fetcher
 from vqmon.media.sources.playlist import list_segments
 from vqmon.plurals import plural
@@ -114,6 +115,8 @@ async def _check_decoders(settings: Settings) -> str:
     decode = settings.decode.model_copy(update={"workers": 1})
     async with decoder_pool(settings.model_copy(update={"decode": decode})) as pool:
         report = pool.isolation
+        if not pool.versions:
+            raise DecodeError("worker", "no decoder process starts; see the memory and process limits of this machine")
     in_force = [f"{name} ({detail})" if detail else name for name, detail in report.in_force.items()]
     lines = [f"decode.isolation {settings.decode.isolation}: {', '.join(in_force)}".replace("_", " ")]
     lines += [f"without {name}: {why}".replace("_", " ") for name, why in report.missing.items()]
@@ -152,9 +155,11 @@ def _check_history(settings: Settings) -> str:
         with open_history(location, mode="read") as history:
             history.check()
             counts = history.queries.counts()
+            alerts = history.queries.alerts(open_only=True, stream_id=OWN_STREAM)
     except NoHistoryError:
         return f"{location} is reachable and has no tables yet; the first run creates them"
-    return f"{location}: {plural(counts.scored, 'segment')} scored, {counts.unscored} unscored"
+    about_vqmon = "".join(f"; since {alert.opened_at:%F %H:%M} UTC {alert.summary}" for alert in alerts)
+    return f"{location}: {plural(counts.scored, 'segment')} scored, {counts.unscored} unscored{about_vqmon}"
 
 
 async def _check_notify_targets(settings: Settings, *, offline: bool) -> str:

@@ -193,7 +193,7 @@ async def test_a_worker_that_refused_a_segment_is_replaced() -> None:
 
 
 async def test_a_worker_that_cannot_be_started_is_an_error_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the opening of the pool it ends the command; later it is the outcome of a segment, and not its fault."""
+    """It is the outcome of a segment, also when none starts at the opening; the next decode tries again."""
     async with DecoderPool(1, recycle_after=1) as pool:
         await pool.decode(moving_clip(1), views=[SMALL], signals=())
         monkeypatch.setattr("vqmon.media.decode.process._WORKER_MODULE", "vqmon.no_such_module")
@@ -201,8 +201,14 @@ async def test_a_worker_that_cannot_be_started_is_an_error_with_a_reason(monkeyp
             await pool.decode(moving_clip(1), views=[SMALL], signals=())
         assert caught.value.reason == "worker"
     with pytest.raises(DecodeError, match="worker: a decoder process ended before it was ready"):
-        async with DecoderPool(2):
+        async with DecoderPool(1, isolation="full"):
             pass
+    async with DecoderPool(1) as pool:
+        assert (pool.idle_pids, pool.versions) == ((), {})
+        with pytest.raises(DecodeError, match="worker: a decoder process ended before it was ready"):
+            await pool.decode(moving_clip(1), views=[SMALL], signals=())
+        monkeypatch.undo()
+        assert len((await pool.decode(moving_clip(1), views=[SMALL], signals=())).times_seconds) == 1
 
 
 async def test_workers_are_recycled() -> None:

@@ -18,6 +18,7 @@ from pipelines.daemon.one_host import (
     _watch_stream,
     _WatchContext,
 )
+from pipelines.daemon.overload import OverloadMonitor
 from pipelines.observe.observer import Observation
 from pipelines.service.history_thread import HistoryThread, open_history_thread
 from pipelines.service.lifecycle import Service
@@ -27,6 +28,7 @@ from vqmon.core.alerts.annotations import StreamEnd, stream_end
 from vqmon.core.alerts.judge import Judge
 from vqmon.core.types import Alert, LaneCursor, Outcome, Segment, SegmentFailure
 from vqmon.errors import SegmentError
+from vqmon.flow import FairSlots
 from vqmon.settings.rules_file import parse_rules
 from vqmon.telemetry.health import ProgressTracker
 from vqmon.telemetry.metrics import Meters
@@ -51,6 +53,7 @@ class ListedSegments:
 
     name: str
     items: Sequence[Segment | SegmentFailure]
+    oldest_available: int | None = None
 
     async def __aiter__(self) -> AsyncIterator[Segment | SegmentFailure]:
         for item in self.items:
@@ -74,7 +77,13 @@ class Daemon:
         self.context = _WatchContext(
             observer=SimpleNamespace(observe=self._observe),  # type: ignore[arg-type]
             sink=self.sink,
-            running=asyncio.Semaphore(4),
+            running=FairSlots(4),
+            overload=OverloadMonitor(
+                meters=Meters(),
+                progress=ProgressTracker(lambda: 0.0),
+                now=lambda: START,
+                monotonic=lambda: 0.0,
+            ),
             service=self.service,
             on_publish=self._on_publish,
         )
@@ -241,9 +250,17 @@ async def test_a_failure_of_the_source_is_published_as_it_is(daemon: Daemon) -> 
 
 async def test_a_stop_is_no_end(daemon: Daemon) -> None:
     """The next start watches on, and alerts stay open."""
-    daemon.service.stop.set()
     segments = [factories.segment(sequence=sequence) for sequence in range(3)]
-    await _watch_rendition("news-1", ListedSegments(KEY, segments), daemon.context)
+
+    class Live(ListedSegments):
+        async def __aiter__(self) -> AsyncIterator[Segment | SegmentFailure]:
+            for item in self.items:
+                yield item
+            while len(daemon.published) < 3:  # noqa: ASYNC110 - the daemon has no events
+                await asyncio.sleep(0.001)
+            daemon.service.stop.set()
+
+    await _watch_rendition("news-1", Live(KEY, segments), daemon.context)
     assert [alert.state for alert in daemon.alerts] == ["open"]
     assert daemon.ends == []
 

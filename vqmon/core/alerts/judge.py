@@ -8,7 +8,7 @@ from typing import Any
 from vqmon.core.alerts.annotations import ALL_RENDITIONS, END_REASON_TEXTS, DeployMarker, StreamEnd
 from vqmon.core.alerts.conditions.base import SpanCondition, SpanTransition, apply_span
 from vqmon.core.alerts.conditions.group import GroupState
-from vqmon.core.alerts.media_timeline import DUPLICATE, TimedOutcome, place_outcome, was_scored
+from vqmon.core.alerts.media_timeline import NOT_JUDGED, TimedOutcome, place_outcome, was_scored
 from vqmon.core.alerts.regression.regressions import Gather, RegressionDetector
 from vqmon.core.alerts.rules import AlertRule
 from vqmon.core.alerts.state import (
@@ -74,7 +74,7 @@ class Judge:
 
     def judge(self, outcome: Outcome) -> tuple[Alert, ...]:
         """The alerts that open or resolve with this outcome, and with segments that waited for it."""
-        if isinstance(outcome, SegmentFailure) and outcome.reason == DUPLICATE:
+        if isinstance(outcome, SegmentFailure) and outcome.reason in NOT_JUDGED:
             return ()
         rendition = outcome.segment.rendition
         timeline, timed = place_outcome(self._store.timeline(rendition.key), outcome)

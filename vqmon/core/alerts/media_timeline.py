@@ -15,7 +15,10 @@ NOT_SEGMENTS = ("stale", "playlist")
 """Reasons of failures that stand for no segment: they report that time passes without one."""
 
 DUPLICATE = "duplicate"
-"""Reason of a failure that stands for a segment which was announced again: it changes nothing."""
+"""Reason of a failure that stands for a segment which was announced again."""
+
+NOT_JUDGED = (DUPLICATE, "overloaded")
+"""Reasons of failures that say nothing about the stream: they change nothing."""
 
 _RECENT_SEGMENTS = 32
 _MARK_CHARACTERS = 4

@@ -21,6 +21,10 @@ RESOLVED_REPEAT = timedelta(minutes=5)
 """How long a receiver of states keeps being sent that an alert is resolved."""
 
 
+OWN_STREAM = "vqmon"
+"""The stream id of alerts about vqmon itself."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedAlert:
     """One alert in the outbox. Its own times are wall clock; those of `alert` are media time."""

@@ -37,7 +37,8 @@ class DecoderPool:
 
     A worker that exceeds the deadline, dies, sends an invalid answer or one that nobody asked for is killed, and the
     next decode starts a new one; so is a worker that refused a segment, which may have harmed it, or has decoded
-    `recycle_after` segments. `on_replace` is called with the reason: "timeout", "crashed", "refused", "cancelled" or
+    `recycle_after` segments. The pool opens also when no worker starts; then each decode raises DecodeError("worker")
+    until one does. `on_replace` is called with the reason: "timeout", "crashed", "refused", "cancelled" or
     "recycled". With the isolation "full" the pool does not open without all of its protections. `program` computes the
     measures of libvmaf.
     """
@@ -71,15 +72,29 @@ class DecoderPool:
 
     async def __aenter__(self) -> Self:
         try:
-            for _ in range(self.size):
-                self._idle.append(await self._start_worker())
-            for worker in self._idle:
-                await self._receive_facts(worker)
+            await self._start_all()
         except BaseException:
             await self._close()
             raise
         self._is_open = True
         return self
+
+    async def _start_all(self) -> None:
+        """Start all workers at once; those that do not start are tried again by the decodes that need them."""
+        try:
+            for _ in range(self.size):
+                self._idle.append(await self._start_worker())
+        except DecodeError:
+            if self._isolation == "full":
+                raise
+        for worker in list(self._idle):
+            try:
+                await self._receive_facts(worker)
+            except DecodeError:
+                if self._isolation == "full":
+                    raise
+                self._idle.remove(worker)
+                self._replace(worker, "crashed")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

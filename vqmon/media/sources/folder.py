@@ -78,6 +78,11 @@ class FolderSource:
         """The lane's name, which is the stream id."""
         return self._stream_id
 
+    @property
+    def oldest_available(self) -> None:
+        """None: files stay until they are read."""
+        return None
+
     async def lanes(self) -> "tuple[FolderSource, ...]":
         """The source itself, as its only lane; raises SegmentError("file") when the folder does not exist."""
         if not await asyncio.to_thread(self._folder.is_dir):

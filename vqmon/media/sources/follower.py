@@ -46,12 +46,22 @@ class PlaylistFollower:
         self._outdated_since: datetime | None = None
         self._recent: deque[tuple[int, tuple[str, int]]] = deque(maxlen=MAX_SKIPPED)
         self._is_restarted = False
+        self._oldest_available: int | None = None
         self._ad_breaks = AdBreakClock()
 
     @property
     def next_sequence(self) -> int:
         """The sequence number that the next segment is expected to get."""
         return self._last_sequence + 1
+
+    @property
+    def oldest_available(self) -> int | None:
+        """The number of the oldest segment that the server of a live playlist is sure to have: that before the first.
+
+        Servers keep a segment for some time after the playlist has lost it (RFC 8216 6.2.2), many of them one segment
+        long. None for a playlist that loses none.
+        """
+        return self._oldest_available
 
     def update(self, playlist: MediaPlaylist, now: datetime) -> list[SegmentOrFailure]:
         """The new items of a playlist in order: failures for the segments that were lost, then the listed segments."""
@@ -62,6 +72,9 @@ class PlaylistFollower:
         if self._expected_sequence is None:
             self._begin(playlist, now)
         new_entries = self._new_entries(playlist, now)
+        first = playlist.entries[0]
+        oldest_available = first.sequence + self._offset - _sequence_step(first)
+        self._oldest_available = None if playlist.is_ended else oldest_available
         if not new_entries:
             return []
         items = self._lost_items(new_entries[0], playlist, now)

@@ -38,6 +38,11 @@ class Lane(Protocol):
         """The rendition's key."""
         ...
 
+    @property
+    def oldest_available(self) -> int | None:
+        """The number of the oldest segment that can still be fetched; None where none is lost."""
+        ...
+
     def __aiter__(self) -> AsyncIterator[SegmentOrFailure]:
         """Segments, and failures for those that the playlist declares missing or that were lost."""
         ...
@@ -142,6 +147,11 @@ class _PlaylistLane:
     def name(self) -> str:
         """The rendition's key."""
         return self._rendition.key
+
+    @property
+    def oldest_available(self) -> int | None:
+        """The number of the oldest segment that can still be fetched; None while the playlist loses none."""
+        return self._follower.oldest_available
 
     async def __aiter__(self) -> AsyncIterator[SegmentOrFailure]:
         target, failures = _FIRST_TARGET_SECONDS, 0

@@ -17,8 +17,12 @@ REMEDIES_BY_REASON: dict[str, tuple[str, ...]] = {
     ),
     "playlist": ("Open the playlist URL from this host.", "`vqmon check` reports what could not be read."),
     "skipped": (
-        "vqmon was too slow or was stopped: compare the stream's segments per second with those of `vqmon scorers`.",
-        'Raise `decode.workers`, or set `decode.sampling = "keyframes"`.',
+        "vqmon was stopped for longer than the playlist is long, or the playlist could not be fetched meanwhile.",
+        "Nothing is wrong with the segment as far as is known.",
+    ),
+    "overloaded": (
+        "The stream is not at fault: the alert `overloaded` says what is short (decode, score, fetch or history).",
+        'Watch fewer renditions, raise `decode.workers`, set `decode.sampling = "keyframes"`, or add a machine.',
     ),
     "refused": (
         "Add the host to `fetch.allowed_hosts` if you trust it.",

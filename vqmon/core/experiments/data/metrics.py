@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from vqmon.core.alerts.media_timeline import NOT_SEGMENTS
+from vqmon.core.alerts.media_timeline import NOT_JUDGED, NOT_SEGMENTS
 from vqmon.core.experiments.data.clusters import Floats
 from vqmon.core.experiments.definition import Experiment
 from vqmon.core.scores import REFERENCE_PREFIX
@@ -131,8 +131,8 @@ def stream_of_block(cluster: str) -> str:
 
 
 def is_about_segment(outcome: Outcome) -> bool:
-    """Whether the outcome is about a segment; the outcome of a stale playlist is not."""
-    return not (isinstance(outcome, SegmentFailure) and outcome.reason in NOT_SEGMENTS)
+    """Whether the outcome is about a segment; that of a stale playlist is not, nor one that is about vqmon."""
+    return not (isinstance(outcome, SegmentFailure) and outcome.reason in (*NOT_SEGMENTS, *NOT_JUDGED))
 
 
 def is_in_period(experiment: Experiment, starts_at: datetime) -> bool:
