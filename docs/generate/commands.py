@@ -40,9 +40,9 @@ def _sections(command: click.Command, path: list[str]) -> Iterator[str]:
 
 def _help(command: click.Command) -> Iterator[str]:
     """The paragraphs of the help; those that click does not rewrap stay as they are."""
-    for part in inspect.cleandoc(command.help or "").split("\n\n"):
+    for part in re.split(r"\n\n|\n(?=\x08\n)", inspect.cleandoc(command.help or "")):
         if part.startswith("\b"):
-            yield f"```text\n{inspect.cleandoc(part.removeprefix(chr(8)).strip(chr(10)))}\n```"
+            yield "```text\n" + part.removeprefix(chr(8)).strip(chr(10)) + "\n```"
         elif part:
             yield _as_code(part.replace("\n", " "))
 

@@ -80,7 +80,7 @@ def metrics_page() -> str:
     parts = []
     for name, metric in METRICS.items():
         labels = f"; labels {', '.join(f'`{label}`' for label in metric.labels)}" if metric.labels else "; no labels"
-        unit = {"1": "ratio or score", "s": "seconds"}.get(metric.unit, metric.unit.strip("{}"))
+        unit = {"1": "no unit", "s": "seconds"}.get(metric.unit, f"{metric.unit.strip('{}')}s")
         buckets = (
             f" Buckets up to {', '.join(f'{bound:g}' for bound in metric.bucket_bounds)}."
             if metric.bucket_bounds

@@ -237,7 +237,12 @@ def open_http_client(settings: Settings, *, resolve: Resolver = resolve_host) ->
 def open_receivers(notify: NotifySettings, client: HttpClient) -> Sequence[Receiver]:
     """Return every receiver of the settings; reads the secret files."""
     try:
-        naming = LabelConfig(labels=notify.labels, copied=notify.carried_labels, public_url=notify.public_url)
+        naming = LabelConfig(
+            labels=notify.labels,
+            copied=notify.carried_labels,
+            public_url=notify.public_url,
+            runbook_url=notify.runbook_url,
+        )
     except ValueError as error:
         raise SettingsError(f"notify.labels: {error}") from error
     token = read_secret(notify.token_file) if notify.token_file else ""

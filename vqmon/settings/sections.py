@@ -373,6 +373,7 @@ class NotifySettings(Section):
     labels: dict[str, str] = Field(default_factory=dict)
     carried_labels: tuple[str, ...] = ()
     public_url: str = ""
+    runbook_url: str = ""
     source: str = "vqmon"
     resend_seconds: float = Field(default=60.0, ge=1, le=3600)
     max_age_seconds: PositiveFloat = 900.0

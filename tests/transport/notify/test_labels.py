@@ -41,7 +41,7 @@ def test_labels_do_not_depend_on_times_and_values() -> None:
     )
     config = LabelConfig(copied=("team",))
     assert alert_labels(later, config) == alert_labels(FULL, config)
-    assert alert_annotations(later) != alert_annotations(FULL)
+    assert alert_annotations(later, config) != alert_annotations(FULL, config)
 
 
 def test_a_signal_has_the_label_signal() -> None:

@@ -70,7 +70,7 @@ class Alertmanager:
         url = alert_url(queued.alert, self._label_config)
         return {
             "labels": alert_labels(queued.opened, self._label_config),
-            "annotations": alert_annotations(queued.alert),
+            "annotations": alert_annotations(queued.alert, self._label_config),
             "startsAt": _rfc3339(starts_at),
             "endsAt": _rfc3339(ends_at),
             **({"generatorURL": url} if url else {}),

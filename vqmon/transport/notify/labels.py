@@ -21,11 +21,22 @@ class LabelConfig:
     copied: Sequence[str] = ()
     # base URL of the pages, as people reach them; "" = no links
     public_url: str = ""
+    # address of the page of runbooks, which has an anchor per alert name; "" = no links
+    runbook_url: str = ""
 
     def __post_init__(self) -> None:
         for name in self.labels:
             if not LABEL_NAME.fullmatch(name):
                 raise ValueError(f"label {name!r}: only letters, digits and _, and no digit first")
+
+
+def _alert_name(rule: str) -> str:
+    """The name of a rule's alerts in Alertmanager.
+
+    >>> _alert_name("low-score")
+    'VqmonLowScore'
+    """
+    return "Vqmon" + "".join(part.capitalize() for part in re.split(r"[^A-Za-z0-9]+", rule))
 
 
 def alert_labels(alert: Alert, config: LabelConfig) -> dict[str, str]:
@@ -36,7 +47,7 @@ def alert_labels(alert: Alert, config: LabelConfig) -> dict[str, str]:
     copied = {_label_name(name): alert.labels.get(name, "") for name in config.copied}
     metric = alert.series.removeprefix(f"{alert.stream_id}/{alert.rendition}/")
     own = {
-        "alertname": "Vqmon" + "".join(part.capitalize() for part in re.split(r"[^A-Za-z0-9]+", alert.rule)),
+        "alertname": _alert_name(alert.rule),
         "severity": alert.severity,
         "stream": alert.stream_id,
         "rendition": alert.rendition,
@@ -49,7 +60,7 @@ def alert_labels(alert: Alert, config: LabelConfig) -> dict[str, str]:
     return {name: _valid_text(value) for name, value in labels.items() if value}
 
 
-def alert_annotations(alert: Alert) -> dict[str, str]:
+def alert_annotations(alert: Alert, config: LabelConfig) -> dict[str, str]:
     """The current details of an alert; receivers show those that they got last."""
     evidence = alert.evidence
     annotations = {
@@ -59,6 +70,7 @@ def alert_annotations(alert: Alert) -> dict[str, str]:
         "threshold": "" if evidence.threshold is None else f"{evidence.threshold:.4g}",
         "began_at": alert.began_at.isoformat(timespec="seconds"),
         "alert_id": alert.id,
+        "runbook_url": f"{config.runbook_url}#{_alert_name(alert.rule).lower()}" if config.runbook_url else "",
         "moved": "; ".join(
             f"{shift.name} {shift.before:.3g} -> {shift.after:.3g}" for shift in alert.moved[:_MAX_MOVED_SIGNALS]
         ),
