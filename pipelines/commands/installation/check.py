@@ -23,6 +23,7 @@ from pipelines.service.wiring import (
 from pipelines.topics.publisher import topic_problems
 from vqmon.core.alerts.conditions.regression import Regression
 from vqmon.core.alerts.notifications import OWN_STREAM
+from vqmon.core.alerts.regression.chart_status import rule_visibility_text
 from vqmon.core.types import Segment
 from vqmon.errors import DecodeError, NoHistoryError, SegmentError, SettingsError, VqmonError
 from vqmon.media.fetch.fetcher import Fetcher
@@ -64,7 +65,10 @@ def run_checks(config: Path | None, *, offline: bool) -> Iterator[CheckResult]:
     experiments_file = settings.experiments.path
     if experiments_file is not None:
         yield _result_of("experiment", lambda: f"{len(load_experiments(experiments_file))} in {experiments_file}")
-    yield _result_of("history", lambda: _check_history(settings))
+    history = _result_of("history", lambda: _check_history(settings))
+    yield history
+    if history.passed:
+        yield from _check_series(settings)
     yield from _check_source(settings, offline=offline)
     if problem := exposure_problem(settings.web, settings.web.host):
         yield CheckResult(subject="web", text=problem, passed=True)
@@ -160,6 +164,23 @@ def _check_history(settings: Settings) -> str:
         return f"{location} is reachable and has no tables yet; the first run creates them"
     about_vqmon = "".join(f"; since {alert.opened_at:%F %H:%M} UTC {alert.summary}" for alert in alerts)
     return f"{location}: {plural(counts.scored, 'segment')} scored, {counts.unscored} unscored{about_vqmon}"
+
+
+def _check_series(settings: Settings) -> Iterator[CheckResult]:
+    """Say which drops the stored series of regression rules see, and how soon; nothing where none are stored."""
+    parts = []
+    try:
+        with open_history(settings.history.location, mode="read") as history:
+            for rule in load_rules(settings):
+                if isinstance(rule.condition, Regression):
+                    states = history.queries.states_of_rule(rule.name)
+                    if text := rule_visibility_text(states, delta_min=rule.condition.delta_min):
+                        parts.append(f"{rule.name}: {text}")
+    except (VqmonError, OSError):
+        # the checks of rules and history have told
+        return
+    if parts:
+        yield CheckResult(subject="series", text="; ".join(parts), passed=True)
 
 
 async def _check_notify_targets(settings: Settings, *, offline: bool) -> str:

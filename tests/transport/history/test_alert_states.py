@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from vqmon.core.alerts.conditions.regression import RegressionState
-from vqmon.core.alerts.state import AlertState, RenditionSeries
+from vqmon.core.alerts.state import AlertState, PairSeries, RenditionSeries, RepeatBlock
 from vqmon.transport.history.backends.location import HistoryLocation
 from vqmon.transport.history.history import History, open_history
 from vqmon.transport.wire.alert_state import state_key
@@ -36,3 +36,16 @@ def test_states_are_those_of_the_stream_alone(history: History) -> None:
         assert all(f"|{stream}/" in state_key(key) for key in states_by_key), stream
     assert len(history.queries.states_of_stream("sports one")) == 2
     assert history.queries.states_of_stream("sport") == {}
+
+
+def test_states_are_those_of_the_rule_alone(history: History) -> None:
+    """Without the content that may return, which has a key of its own."""
+    pair = PairSeries(rendition_key="a/1080p", scorer="lite", against="repeats")
+    rules = ("again", "Again", "again%", "agai_", "x|again")
+    states = [RegressionState(rule=rule, series=pair, basis="lite@1 against repeats") for rule in rules]
+    block = RepeatBlock(rule="again", series=pair, number=0, basis="lite@1 against repeats", entries="AAEC")
+    history.publish([], states={state.key: state for state in states} | {block.key: block})
+    for rule in ("again", "Again", "again%", "agai_"):
+        assert [state.key.rule for state in history.queries.states_of_rule(rule)] == [rule]
+    assert block.key in history.queries.states()
+    assert block.key not in history.queries.states_of_stream("a")

@@ -139,11 +139,22 @@ class Queries:
         return {state.key: state for state in states}
 
     def states_of_stream(self, stream_id: str) -> Mapping[StateKey, State]:
-        """The states of one stream's series, by key."""
-        pattern = stream_id.replace("!", "!!").replace("%", "!%").replace("_", "!_")
-        rows = self._query("SELECT key, document FROM state WHERE key LIKE ? ESCAPE '!'", f"%|{pattern}/%")
-        states = (cloudevents.parse_state(document) for key, document in rows if f"|{stream_id}/" in key)
+        """The states of one stream's series, by key, without the blocks of content that may return."""
+        states = self._states_like(f"%|{_escaped(stream_id)}/%", containing=f"|{stream_id}/")
         return {state.key: state for state in states}
+
+    def states_of_rule(self, rule: str) -> Sequence[State]:
+        """The states of one alert rule's series."""
+        return self._states_like(f"{_escaped(rule)}|%", containing=f"{rule}|")
+
+    def _states_like(self, pattern: str, *, containing: str) -> list[State]:
+        """The states whose keys match a LIKE pattern and hold the text, as LIKE may ignore the case."""
+        # The keys are read from their index: most documents belong to other streams.
+        sql = (
+            "SELECT key, document FROM state WHERE key IN "
+            "(SELECT key FROM state WHERE key LIKE ? ESCAPE '!' AND key NOT LIKE '=%')"
+        )
+        return [cloudevents.parse_state(document) for key, document in self._query(sql, pattern) if containing in key]
 
     def markers(self, *, limit: int = 1000) -> Sequence[DeployMarker]:
         """The newest `limit` deploy markers, oldest first."""
@@ -385,3 +396,8 @@ class _Buckets:
                 self._totals.items(), key=lambda item: (order[item[0][0]], item[0][1])
             )
         ]
+
+
+def _escaped(text: str) -> str:
+    """The text as part of a LIKE pattern whose escape character is `!`."""
+    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")

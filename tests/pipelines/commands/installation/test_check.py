@@ -7,6 +7,10 @@ import pytest
 
 from pipelines.commands.installation import check
 from pipelines.commands.installation.check import CheckResult, run_checks
+from tests.core.alerts.regression.faulty_streams import DROP, noise, series
+from vqmon.core.alerts.judge import Judge
+from vqmon.settings.rules_file import parse_rules
+from vqmon.transport.history.history import open_history
 
 
 @pytest.fixture(autouse=True)
@@ -71,9 +75,15 @@ def test_an_unknown_scorer_a_missing_folder_and_a_missing_history_folder_fail_wi
 
 
 def test_an_installation_without_streams_passes_and_says_who_needs_them(tmp_path: Path) -> None:
-    """`vqmon score` and `vqmon watch URL` work without."""
-    checks = results(tmp_path / "vqmon.toml", "")
+    """`vqmon score` and `vqmon watch URL` work without; of stored series it says what drops they see."""
+    judge = Judge(parse_rules(DROP.replace("rules.drop", "rules.regression")))
+    for outcome in series(70 + noise(1, 150)):
+        judge.judge(outcome)
+    with open_history(tmp_path / "vqmon.db", "write") as history:
+        history.publish([], states=judge.states())
+    checks = results(tmp_path / "vqmon.toml", '[history]\npath = "vqmon.db"\n')
 
+    assert checks["series"].text.startswith("regression: 1 series see drops from ")
     assert checks["source"].passed
     assert "`vqmon run` needs source.streams" in checks["source"].text
 
